@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from cloudconv.cli import interrupts, progress, streams
 from cloudconv.cli.app import app
-from cloudconv.cli.progress import Stage, reporting
+from cloudconv.cli.progress import reporting
 from cloudconv.events import Progress
 from tests.helpers.factory import write_clip
 
@@ -125,22 +125,48 @@ def test_resumed_frames_do_not_count_for_the_rate(
     assert (last["done"], last["rate"], last["seconds_left"]) == (910, 1.0, 90.0)
 
 
-def test_the_rate_is_that_of_the_last_minute() -> None:
+def test_the_rate_is_that_of_the_last_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     now = [0.0]
-    stage = Stage("working", at(0, None), now=lambda: now[0])
-    assert stage.rate is None
-    for second in range(1, 301):
-        now[0] = float(second)
-        stage.count(second * 10 if second <= 100 else 1000 + (second - 100))
-    assert stage.rate == pytest.approx(1.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with reporting("working", "json", quiet=False) as report:
+        report(at(0, None))
+        for second in range(1, 301):
+            now[0] = float(second)
+            report(at(second * 10 if second <= 100 else 1000 + (second - 100), None))
+    rates = [json.loads(line)["rate"] for line in capsys.readouterr().err.splitlines()]
+    assert rates[0] is None
+    assert (rates[50], rates[-1]) == (10.0, 1.0)
 
 
-def test_one_millisecond_gives_no_rate() -> None:
+def test_one_millisecond_gives_no_rate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     now = [0.0]
-    stage = Stage("working", at(0, None), now=lambda: now[0])
-    now[0] = 0.001
-    stage.count(1)
-    assert stage.rate is None, "one unit in a millisecond would be 1000 a second"
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(progress, "JSON_EVERY", 0.0)
+    with reporting("working", "json", quiet=False) as report:
+        report(at(0, None))
+        now[0] = 0.001
+        report(at(1, None))
+    rates = [json.loads(line)["rate"] for line in capsys.readouterr().err.splitlines()]
+    assert rates == [None, None], "one unit in a millisecond would be 1000 a second"
+
+
+def test_a_resumed_input_of_a_batch_does_not_count_for_the_rate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The second input begins with 500 frames of an earlier run."""
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with reporting("working", "json", quiet=False) as report:
+        for second in range(21):
+            now[0] = float(second)
+            resumed = 500 if second > 10 else 0
+            report(at(second + resumed, 1000, resumed=resumed))
+    last = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (last["done"], last["rate"], last["seconds_left"]) == (520, 1.0, 480.0)
 
 
 @pytest.mark.full
@@ -216,12 +242,17 @@ def test_progress_of_a_run_as_json(clip: Path) -> None:
     assert (rows[-1]["stage"], rows[-1]["done"], rows[-1]["total"]) == ("interpolating", 10, 10)
 
 
-def test_seconds_have_no_rate() -> None:
+def test_seconds_have_no_rate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Adapting is counted in seconds, so a rate such as ``0.9 s/s`` would mean nothing."""
-    progress = Progress("adapting", 0, 60, unit="s")
-    stage = Stage("adapting", progress, now=iter([0.0, 10.0]).__next__)
-    stage.count(9)
-    assert not any("/s" in part for part in stage.speed)
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with reporting("adapting", "auto", quiet=False) as report:
+        for second in range(11):
+            now[0] = float(second)
+            report(Progress("adapting", second, 60, unit="s"))
+    assert capsys.readouterr().err == "adapting: 10 of 60 s, 50.0 s left\n"
 
 
 def test_a_line_on_a_terminal_is_wrapped_between_words(
