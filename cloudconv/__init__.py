@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 
-from cloudconv import errors
+from cloudconv import errors, jobs
 from cloudconv.errors import (
     CloudconvError,
     DeviceError,
@@ -107,8 +107,6 @@ def __getattr__(name: str) -> Any:
 
 def _result(settings: Settings) -> Any:
     """Run a command's job to its end and return its result."""
-    from cloudconv import jobs
-
     return watched(jobs.run(settings))
 
 
@@ -256,9 +254,7 @@ def estimate(settings: Any) -> Any:
         SettingsError: no estimate exists for such settings (many videos, doctor).
         CloudconvError: the input cannot be read, or a model or a device is missing.
     """
-    from cloudconv.jobs import estimate
-
-    return estimate(settings)
+    return jobs.estimate(settings)
 
 
 def run(settings: Settings) -> Job:
@@ -273,9 +269,7 @@ def run(settings: Settings) -> Job:
     Raises:
         CloudconvError: the work failed; the output does not exist, or is unchanged.
     """
-    from cloudconv.jobs import run
-
-    return run(settings)
+    return jobs.run(settings)
 
 
 def _frames_call(

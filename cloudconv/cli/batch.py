@@ -8,11 +8,12 @@ import typer
 
 from cloudconv.cli import interrupts
 from cloudconv.cli import output as outputs
-from cloudconv.cli.console import Console, as_json, print_error, print_json
+from cloudconv.cli.console import Console, print_error, print_json
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.text import format_value, table
 from cloudconv.errors import CloudconvError, SettingsError
 from cloudconv.events import Ended
+from cloudconv.jobs.outcome import as_json
 from cloudconv.messages import Setting, flag
 from cloudconv.settings import InterpManySettings
 
@@ -88,4 +89,4 @@ def _state(outcome: Any) -> str:
 def _data(name: str, outcome: Any) -> dict[str, Any]:
     if isinstance(outcome, CloudconvError):
         return {"input": name, "error": outcome.text(flag)}
-    return {**as_json(outcome), "exists": not hasattr(outcome, "duration")}
+    return {**as_json(outcome, flag), "exists": not hasattr(outcome, "duration")}

@@ -12,6 +12,7 @@ from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, print_json
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.text import clock, table
+from cloudconv.messages import flag
 from cloudconv.settings import CompareSettings
 from cloudconv.settings.values import names
 
@@ -38,7 +39,7 @@ def compare(console: Console, source: outputs.Input, **given: Any) -> None:
     if result is None:
         return
     if console.json:
-        print_json(result.as_json())
+        print_json(result.as_json(flag))
     elif not console.quiet:
         _show(result, names(settings.metrics))
     if result.adapted is not None and result.adapted.kept:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from cloudconv.cli.progress import Mode
@@ -17,16 +17,6 @@ from cloudconv.settings.groups import of_run
 _PROGRESS = """Show progress: auto is a bar, or without a terminal a line every 10 s; json is an
 object a second on stderr, for programs; off."""
 _DRY_RUN = "Print the plan and stop."
-
-
-def as_json(result: Any) -> dict[str, Any]:
-    """Return the JSON of a result or an estimate: its fields, with messages as sentences."""
-    messages = {
-        name: [each.text(flag) for each in getattr(result, name)]
-        for name in ("warnings", "refusals")
-        if hasattr(result, name)
-    }
-    return asdict(result) | messages
 
 
 def print_json(value: dict[str, Any]) -> None:

@@ -8,14 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from cloudconv import events
+from cloudconv import events, jobs
 from cloudconv.cli import interrupts, streams
-from cloudconv.cli.console import Console, as_json, print_json
+from cloudconv.cli.console import Console, print_json
 from cloudconv.cli.progress import reporting
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.text import clock, field_rows, rate
 from cloudconv.errors import SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned
+from cloudconv.jobs.outcome import as_json
+from cloudconv.messages import flag
 from cloudconv.settings import Settings
 from cloudconv.settings.groups import INPUT
 
@@ -66,9 +68,6 @@ def run_job(
     Returns:
         The result, or None after an estimate.
     """
-    # The import takes seconds, which --help should not cost.
-    from cloudconv import jobs
-
     if console.dry_run:
         _print_estimate(console, jobs.estimate(settings))
         return None
@@ -76,12 +75,12 @@ def run_job(
     if summary is not None:
         console.info(summary(result))
         if console.json:
-            print_json(as_json(result))
+            print_json(as_json(result, flag))
     return result
 
 
 def _print_estimate(console: Console, estimate: Any) -> None:
-    shown = as_json(estimate)
+    shown = as_json(estimate, flag)
     if console.json:
         print_json(shown)
         return

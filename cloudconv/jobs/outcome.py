@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice, pairwise
 from typing import Any
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
+from cloudconv.messages import OptionFormat, keyword
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,19 @@ class Done:
 
     wall_seconds: float
     frames_per_second: float
+
+
+def as_json(outcome: Any, option: OptionFormat = keyword) -> dict[str, Any]:
+    """Return the JSON of a result or an estimate: its fields, with messages as sentences.
+
+    ``option`` formats the options in the sentences.
+    """
+    messages = {
+        name: [each.text(option) for each in getattr(outcome, name)]
+        for name in ("warnings", "refusals")
+        if hasattr(outcome, name)
+    }
+    return asdict(outcome) | messages
 
 
 def seconds_for(items: Iterator[Any], tried: int, total: int) -> float:

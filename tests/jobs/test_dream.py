@@ -218,7 +218,9 @@ def test_the_report_shows_the_video_and_its_headline_names_the_failure(tmp_path:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(60)], rate=25)
     out, folder = tmp_path / "my videos" / "b #1.mp4", tmp_path / "look" / "here"
     out.parent.mkdir()
-    dream(clip, out, frames=30, mode="rollout", model="conv", report=folder)
+    result = dream(clip, out, frames=30, mode="rollout", model="conv", report=folder)
+    written = json.loads((folder / "result.json").read_text("utf-8"))
+    assert written["warnings"] == [str(warned) for warned in result.warnings] != []
     page = (folder / "index.html").read_text("utf-8")
     assert '<video class="video" src="../../my%20videos/b%20%231.mp4"' in page
     (headline,) = re.findall("<h1>(.*)</h1>", page)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
+from cloudconv.jobs.outcome import as_json
+from cloudconv.messages import OptionFormat, keyword
 from cloudconv.models.baselines import BLEND, LAST
 from cloudconv.training.fine_tune import Adapted
 
@@ -76,12 +78,13 @@ class CompareResult(CompareOutcome):
         """Return ``loses`` with ``horizon``, otherwise an empty list; also a key of the JSON."""
         return [] if self.horizon is None else self.loses
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the command's JSON, with the keys of either ``drop`` or ``horizon``."""
-        result = {field.name: getattr(self, field.name) for field in fields(self)}
+    def as_json(self, option: OptionFormat = keyword) -> dict[str, Any]:
+        """Return the command's JSON, with the keys of either ``drop`` or ``horizon``.
+
+        ``option`` formats the options in the warnings.
+        """
+        result = as_json(self, option)
         del result["drop" if self.drop is None else "horizon"]
         naive = BLEND.name if self.horizon is None else LAST.name
-        result["warnings"] = [str(warned) for warned in self.warnings]
-        result["adapted"] = None if self.adapted is None else asdict(self.adapted)
         result[f"loses_to_{naive}"] = result.pop("loses")
         return result

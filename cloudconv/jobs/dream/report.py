@@ -9,7 +9,6 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
 from urllib.parse import quote
@@ -22,6 +21,7 @@ from PIL import Image, ImageDraw
 from cloudconv.dreaming.vitals.vitals import Sighting, Vitals
 from cloudconv.dreaming.vitals.words import failures
 from cloudconv.jobs.dream.settings import DreamResult
+from cloudconv.jobs.outcome import as_json
 from cloudconv.media.turn import Turn
 from cloudconv.report.data import Picture
 from cloudconv.report.dream import DreamPage, Shot, Video, render_dream
@@ -71,7 +71,7 @@ def write_report(
         video=_video(Path(result.output), Path(result.report or "")),
     )
     texts = {
-        RESULT: json.dumps(asdict(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        RESULT: json.dumps(as_json(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         PAGE: render_dream(page),
     }
     folder.put(texts)
