@@ -11,8 +11,8 @@ TEXTS = {
         "follow without a gap."
     ),
     "interlaced": (
-        "The video is interlaced; its frames are used as they are, with two fields each. "
-        "{--deinterlace=yes} makes whole frames first."
+        "The video is interlaced; its frames are used as they are, with two fields each. interp "
+        "makes whole frames first with {--deinterlace=yes}."
     ),
     "several-videos": "The file has several video streams; stream {used} is used.",
     "linear-light": (
@@ -598,10 +598,6 @@ TEXTS = {
         "{path} is wrong: its last frame is at {found:.3f} s instead of "
         "{expected:.3f} s. Please report this."
     ),
-    "parent-not-a-folder": (
-        "{folder} is not a folder, so {path} cannot be written: name another output."
-    ),
-    "folder-not-writable": "The folder {folder} is not writable: choose another one.",
     "rate-beyond-files": (
         "A rate of {rate:g} frames a second is more than files can store: choose another with "
         "{--fps}."
@@ -822,8 +818,9 @@ TEXTS = {
         "{path} has a variable frame rate, for which a factor of {factor:g} gives no definite "
         "times: give a whole number, or a fixed rate with {--fps}."
     ),
-    "single-frame": (
-        "{path} has a single frame, and interpolation needs two or more: give a longer video."
+    "too-few-frames": (
+        "{path} has {single:?a single|no} frame, and interpolation needs two or more: give a "
+        "longer video or part."
     ),
     "start-after-end": (
         "{path} lasts {seconds:g} s, so it has no frame after {start:g} s: choose an earlier "
@@ -834,26 +831,17 @@ TEXTS = {
         "an .mp4 or .mkv."
     ),
     "preview-exists": "The preview {path} exists already: replace it with {--overwrite=yes}.",
-    "preview-unwritable": ("The preview {path} cannot be written ({why}): choose another folder."),
     "preview-among-files": (
         "The preview {path} would be in a folder of pictures of the input or output: choose "
         "another folder."
     ),
-    "unwritable": "{path} cannot be written ({why}): choose another folder.",
     "stdin-without-name": "stdin has no file name from which to name the output: name the output.",
-    "report-is-file": "{folder} is a file: name a folder for the report.",
     "report-exists": "{folder} holds a report already ({file}): replace it with {--overwrite=yes}.",
-    "empty-part": "{path} has no frame in the given part: choose another part.",
-    "single-frame-part": (
-        "{path} has a single frame in the given part, and interpolation needs two or more: choose "
-        "a longer part."
-    ),
     "bad-threshold": (
         "The scene-cut threshold {threshold} is out of range: give auto, off, or a number from 0 "
         "(cut everywhere) to 1 (never)."
     ),
     # Errors of training
-    "no-clips-given": "No clips were given: name video files, or folders of them.",
     "no-window": (
         "In {tries} tries no usable sequence of {frames} frames was found; the last try: {why}. "
         "Give other clips, a smaller {--interval}, or a smaller {--min_motion}."
@@ -955,10 +943,10 @@ TEXTS = {
         "Worker processes ended {tries} times on the same frames (exit code {code}), most likely "
         "for lack of memory: use fewer workers."
     ),
-    "no-machine-with-gpu": (
-        "No machine of the cluster has {cores} cores and a GPU: give fewer cores with {--threads}."
+    "no-machine": (
+        "No machine of the cluster has {cores} cores{gpu:? and a GPU}: give fewer cores with "
+        "{--threads}."
     ),
-    "no-machine": "No machine of the cluster has {cores} cores: give fewer with {--threads}.",
     "no-gpu-in-cluster": (
         "{--device} names a GPU, but no machine of the cluster has one: use {--device=cpu}, or "
         "start Ray on a machine with a GPU."

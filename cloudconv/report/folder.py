@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cloudconv import files
 from cloudconv.errors import OutputError
+from cloudconv.media.write.target import check_home, writing
 
 
 def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
@@ -21,10 +22,10 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None
         overwrite: whether an existing report may be replaced.
 
     Raises:
-        OutputError: ``folder`` is a file, or contains a report that must not be replaced.
+        OutputError: ``folder`` is a file or is not writable, or contains a report that must not be
+            replaced.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError("report-is-file", folder=folder)
+    check_home(folder / names[0])
     taken = [name for name in names if os.path.lexists(folder / name)]
     if taken and not overwrite:
         raise OutputError("report-exists", folder=folder, file=taken[0])
@@ -51,7 +52,7 @@ class ReportFolder:
                 report is then in another folder, which the error names.
             OutputError: the report cannot be written.
         """
-        with _writing(self.folder):
+        with writing(self.folder):
             for name, text in texts.items():
                 # A file name on the page may contain bytes that are not text.
                 (self.path / name).write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -77,17 +78,9 @@ def report_folder(folder: Path, *, overwrite: bool) -> Iterator[ReportFolder]:
     """
     home = folder.resolve()
     with ExitStack() as stack:
-        with _writing(folder):
+        with writing(folder):
             home.parent.mkdir(parents=True, exist_ok=True)
             stack.enter_context(files.Claim(home))
             path = files.create_part(home, folder=True, within=home if home.is_dir() else None)
             stack.callback(files.remove, path)
         yield ReportFolder(folder, path, overwrite)
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError("unwritable", path=folder, why=error.strerror) from error

@@ -183,8 +183,7 @@ def schedule(
         elif counts.source_frames > 1:
             slots += timeline.finish(end)
         else:
-            code = "single-frame-part" if counts.source_frames else "empty-part"
-            raise InputError(code, path=request.name)
+            raise InputError("too-few-frames", path=request.name, single=counts.source_frames == 1)
         if not is_reported and (item is None or cadence.certain):
             description = cadence.description
             if description is not None:

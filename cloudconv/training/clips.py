@@ -157,7 +157,7 @@ def open_clips(
         SettingsError: there is no path, or a part is not valid.
     """
     if not paths:
-        raise SettingsError("no-clips-given")
+        raise SettingsError("no-clips")
     groups = []
     for text in paths:
         name, part, side = split_path(text)

@@ -548,7 +548,7 @@ def test_a_report_that_fails_leaves_nothing(
 
 def test_a_file_in_the_place_of_a_report_is_an_error(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 5)
-    with pytest.raises(OutputError, match="is a file"):
+    with pytest.raises(OutputError, match="is not a folder"):
         compare(clip, model=("hold",), report=clip)
 
 

@@ -142,7 +142,7 @@ def decide(
     info = probe(settings.input, exact(settings.input_fps), live=not dry_run and _is_live(settings))
     timing = info.timing
     if timing.frames == 1:
-        raise InputError("single-frame", path=info.path)
+        raise InputError("too-few-frames", path=info.path, single=True)
     start = exact(settings.start)
     if start is not None and start >= timing.end - timing.start:
         raise InputError(

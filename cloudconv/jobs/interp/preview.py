@@ -21,6 +21,7 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input import images
 from cloudconv.media.turn import UPRIGHT, Turn
 from cloudconv.media.write.containers import is_sequence
+from cloudconv.media.write.target import writing
 
 WIDTH = 480
 """The largest width of the picture, in pixels."""
@@ -66,12 +67,8 @@ class Preview:
         self._check_apart(inputs, output)
         if not self._is_free():
             raise OutputError("preview-exists", path=path)
-        try:
+        with writing(self._path):
             files.remove(files.create_part(self._path))
-        except OSError as error:
-            raise OutputError(
-                "preview-unwritable", path=path, why=error.strerror or error
-            ) from error
 
     def show(self, frame: Frame) -> None:
         """Write the frame if a second has passed since the last written frame."""
