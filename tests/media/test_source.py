@@ -305,7 +305,7 @@ def test_a_truncated_file_gives_its_complete_frames(tmp_path: Path) -> None:
     path.write_bytes(data[: len(data) // 2])
     with Source(path) as source:
         frames = list(source.frames())
-        assert any("cut off" in w for w in map(str, source.warnings))
+        assert any("cut off" in w for w in map(str, source.info.warnings))
     assert 5 < len(frames) < 35
     assert frames[0].time == 0
     check_times(frames)

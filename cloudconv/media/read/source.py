@@ -87,8 +87,8 @@ class Source:
 
         With a constant rate, times are exactly ``timing.start + k / rate``. Otherwise the times are
         the file's own. A frame lasts until the next one. A frame is left out if its time is not
-        after the time of the previous frame. ``lost_frames`` and ``warnings`` are complete at the
-        end.
+        after the time of the previous frame. ``lost_frames`` and ``warnings``, which are about the
+        decoding, are complete at the end.
 
         Raises:
             InputError: the wanted part contains no frame, or no frame can be decoded.
@@ -100,11 +100,7 @@ class Source:
 
     def _decoded(self) -> Generator[Frame, None, None]:
         self.lost_frames = 0
-        self.warnings = [
-            warned
-            for warned in self.info.warnings
-            if warned.code != "interlaced" or not self._deinterlace
-        ]
+        self.warnings = []
         tally = _Tally()
         grid = _Grid(self.info.timing)
         waiting: Frame | None = None
