@@ -23,7 +23,7 @@ from cloudconv.media.carry.carry import Carry
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.log import LogLine, log_lines
-from cloudconv.media.write.encoder_options import EncoderChoice, parameters_key
+from cloudconv.media.write.encoder_options import EncoderChoice, known_encoder, parameters_key
 
 FEW = 2
 """The largest number of pictures for which libx265 does not set decode times.
@@ -165,8 +165,7 @@ def encoder_state(name: str) -> EncoderState:
     context: Any = av.CodecContext.create(name, "w")
     context.width = context.height = _SIDE
     context.pix_fmt, context.time_base = picture.format.name, Fraction(1, 25)
-    if name == "libx265":
-        context.options = {"x265-params": "log-level=none"}
+    context.options = dict(known_encoder(name).options)
     try:
         with unchanged_priority():
             context.open()

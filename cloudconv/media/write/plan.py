@@ -122,7 +122,8 @@ def _losses(container: Container, plan: EncodingPlan) -> list[Warned]:
             warnings.append(Warned("streams-left-out", left_out))
         if container.is_folder and plan.rate is None:
             warnings.append(Warned("times-lost"))
-    to_stdout = is_stdout(plan.target) and plan.choice.encoder not in ("libx264", "libx265")
-    if info.aspect is not None and (not container.is_video or to_stdout):
+    is_wrong = container.needs_amending(plan.choice.encoder, aspect=info.aspect, varies=False)
+    is_lost = is_stdout(plan.target) and is_wrong
+    if is_lost or (info.aspect is not None and not container.is_video):
         warnings.append(lost_aspect(plan))
     return warnings
