@@ -75,6 +75,12 @@ def color_space(tags: ColorTags, layout: PixelLayout, width: int, height: int) -
     return ColorSpace(_TAGGED.get(tags.matrix, guess), full_range)
 
 
+def description_of(frame: Frame) -> tuple[PixelLayout, ColorSpace]:
+    """Return the layout and the colour space of a frame."""
+    form = layout(frame.pix_fmt)
+    return form, color_space(frame.tags, form, frame.width, frame.height)
+
+
 def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> Tensor:
     """Convert planes to RGB.
 
@@ -179,8 +185,8 @@ def to_channels(planes: Sequence[Tensor], frame: Frame) -> Tensor:
 
     ``planes`` are those of ``frame``, on any device.
     """
-    form = layout(frame.pix_fmt)
-    rgb = to_rgb(planes, form, color_space(frame.tags, form, frame.width, frame.height))
+    form, space = description_of(frame)
+    rgb = to_rgb(planes, form, space)
     return torch.cat((rgb, alpha_to_float(planes[-1], form))) if form.alpha else rgb
 
 
@@ -189,31 +195,28 @@ def from_channels(channels: Tensor, frame: Frame) -> list[Tensor]:
 
     This is the inverse of :func:`to_channels`.
     """
-    form = layout(frame.pix_fmt)
-    space = color_space(frame.tags, form, frame.width, frame.height)
+    form, space = description_of(frame)
     alpha = [alpha_from_float(channels[3:], form)] if form.alpha else []
     return [*from_rgb(channels[:3], form, space), *alpha]
 
 
 def rgb_of(frame: Frame, device: torch.device | str = "cpu") -> Tensor:
     """Return a frame as RGB without alpha, (3, H, W) float32 on ``device``; see :func:`to_rgb`."""
-    form = layout(frame.pix_fmt)
+    form, space = description_of(frame)
     planes = frame.planes()[: 1 if form.family == "gray" else 3]
-    space = color_space(frame.tags, form, frame.width, frame.height)
     return to_rgb(upload(planes, device), form, space)
 
 
 def thumbnail(frame: Frame, height: int, width: int) -> Tensor:
     """Return the luma of a frame averaged over areas: (height, width) float32 in [0, 1]."""
-    kind = layout(frame.pix_fmt)
+    form, space = description_of(frame)
     planes = frame.planes()
-    space = color_space(frame.tags, kind, frame.width, frame.height)
-    (scale, zero), _ = _code_range(kind, space)
+    (scale, zero), _ = _code_range(form, space)
 
     def small(plane: Tensor) -> Tensor:
         return F.adaptive_avg_pool2d(plane.to(torch.float32)[None], (height, width))[0]
 
-    if kind.family == "rgb":
+    if form.family == "rgb":
         red, blue = _LUMA["bt709"]
         luma = (
             (1 - red - blue) * small(planes[0]) + blue * small(planes[1]) + red * small(planes[2])

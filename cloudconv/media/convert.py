@@ -22,6 +22,7 @@ from cloudconv.media.color import (
     alpha_from_float,
     alpha_to_float,
     color_space,
+    description_of,
     from_rgb,
     to_rgb,
 )
@@ -70,9 +71,9 @@ def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags
     Otherwise they are converted through floating-point RGB.
     """
     planes = frame.planes()
-    was, becomes = layout(frame.pix_fmt), layout(working)
+    was, before = description_of(frame)
+    becomes = layout(working)
     width, height = frame.width, frame.height
-    before = color_space(frame.tags, was, width, height)
     after = color_space(tags, becomes, width, height)
     if frame.pix_fmt != working or before != after:
         planes = _converted(planes, was, becomes, before, after)

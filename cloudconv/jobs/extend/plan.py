@@ -19,8 +19,7 @@ from cloudconv.events import Event, Measured, Progress, Warned, Warnings
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.jobs.output import origin, output_path, time_base
 from cloudconv.media.carry.carry import Carry
-from cloudconv.media.color import color_space, from_rgb
-from cloudconv.media.formats import layout
+from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
@@ -277,9 +276,8 @@ def new_frame(rgb: Tensor, like: Frame) -> Frame:
     Raises:
         ModelError: the picture has values that are not finite.
     """
-    form = layout(like.pix_fmt)
+    form, space = description_of(like)
     colours = 3 if form.family != "gray" else 1
-    space = color_space(like.tags, form, like.width, like.height)
     made = [*from_rgb(rgb, form, space), rgb.sum()]
     *planes, total = Transfers(rgb.device).down(made).planes()
     check_finite(total)

@@ -15,8 +15,7 @@ from torch.nn import functional
 from cloudconv import files
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media.color import color_space, to_rgb
-from cloudconv.media.formats import layout
+from cloudconv.media.color import description_of, to_rgb
 from cloudconv.media.frame import Frame
 from cloudconv.media.input import images
 from cloudconv.media.turn import UPRIGHT, Turn
@@ -114,7 +113,7 @@ class Preview:
 
 def _small(frame: Frame, turn: Turn) -> Image.Image:
     """Return the frame as RGB without alpha, at most :data:`WIDTH` wide, then rotated upright."""
-    kind = layout(frame.pix_fmt)
+    kind, space = description_of(frame)
     width = min(frame.width, WIDTH)
     height = max(round(frame.height * width / frame.width), 1)
     planes = []
@@ -124,6 +123,5 @@ def _small(frame: Frame, turn: Turn) -> Image.Image:
         size = -(-height >> shift_y), -(-width >> shift_x)
         averaged = functional.interpolate(plane.float()[None, None], size, mode="area")[0, 0]
         planes.append(averaged.round().to(plane.dtype))
-    space = color_space(frame.tags, kind, frame.width, frame.height)
     rgb = turn.samples(to_rgb(planes, kind, space).clamp(0, 1))
     return Image.fromarray((rgb * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())
