@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,15 @@ def test_a_dry_run_names_a_better_scale(clip: Path, monkeypatch: pytest.MonkeyPa
     assert plan.settings.scale == 1
     (note,) = [str(each) for each in plan.notes]
     assert "0.5 dB better at scale 2" in note
+
+
+def test_a_scale_is_tried_on_frames_of_standard_input(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scale, "try_scales", lambda *_: trial(0.5))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(clip.read_bytes())))
+    settings = InterpSettings("-", tmp_path / "b.mkv", factor=2, model=registry.DEFAULT)
+    assert [note.code for note in decide(settings, dry_run=True).notes] == ["finer-scale"]
 
 
 @pytest.mark.parametrize(("factor", "hint"), [(2, False), (1000, True)])

@@ -179,9 +179,7 @@ def decide(
         # 200 frames would take too much memory.
         cadence = early_cadence(source_of(plan).frames())
         notes += () if cadence is None else (Warned("cadence-kept", {"cadence": cadence}),)
-    if str(settings.input) == "-":
-        return replace(plan, notes=notes)
-    if settings.scale is None:
+    if settings.scale is None and not timing.open_ended:
         notes += tuple(
             scale_warnings(info, spec, plan.expected_new, device, dtype, dry_run=dry_run)
         )
