@@ -1,4 +1,4 @@
-"""Train parts of an interpolator: its last blocks, a residual, or the four-frame block.
+"""Train parts of an interpolator: its last blocks, or the four-frame block.
 
     python weights/train_interpolator.py FOLDER PACK... --held HELD
         [--recipe weights/recipes/footage/interpolator.toml] [--device cuda]
@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from cloudconv import metrics
 from cloudconv.models import registry
-from cloudconv.models.base import COLOURS, OuterPictures
+from cloudconv.models.base import OuterPictures
 from cloudconv.models.rife import Arguments, IFNet, Unsharpened
 from cloudconv.training.losses import Loss, parse_loss
 
@@ -97,13 +97,9 @@ def train(
 
 
 def built(settings: dict[str, Any]) -> IFNet:
-    """Return the interpolator with its weights, and with a new residual if one is trained."""
+    """Return the interpolator with its weights, none of which is trained yet."""
     model = registry.build_model(settings["model"], task="interpolate")
     assert isinstance(model, IFNet)
-    if model.last_block.residual is None and any(
-        ".residual." in name for name in settings["learning_rates"]
-    ):
-        model.last_block.add_residual(COLOURS)
     return model.requires_grad_(False)
 
 

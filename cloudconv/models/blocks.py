@@ -31,7 +31,7 @@ class Block(nn.Module):
     ) -> None:
         """Create the layers; see the class for the arguments."""
         super().__init__()
-        self._width, self._outputs, self._residual = width, outputs, 0
+        self._outputs = outputs
         self.conv0 = nn.Sequential(
             nn.Sequential(nn.Conv2d(inputs, width // 2, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
             nn.Sequential(nn.Conv2d(width // 2, width, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
@@ -39,51 +39,17 @@ class Block(nn.Module):
         self.convblock = nn.Sequential(*(_Residual(width) for _ in range(depth)))
         # A pixel shuffle makes four neighbouring pixels of one channel from four outputs.
         self.lastconv = nn.Sequential(nn.ConvTranspose2d(width, 4 * (made or outputs), 4, 2, 1))
-        self.residual: nn.ConvTranspose2d | None = None
-
-    def add_residual(self, channels: int) -> None:
-        """Add output channels after those of the estimate; they are zero before training."""
-        self._residual = channels
-        self.residual = nn.ConvTranspose2d(self._width, 4 * channels, 4, 2, 1)
-        for parameter in self.residual.parameters():
-            nn.init.zeros_(parameter)
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Map (B, C, h, w) float32 inputs of one size to (B, outputs, h, w) float32.
-
-        The channels of :meth:`add_residual` follow the outputs.
-        """
+        """Map (B, C, h, w) float32 inputs of one size to (B, outputs, h, w) float32."""
         seen = joined(inputs, next(self.parameters()).dtype)
-        features: Tensor = self.convblock(self.conv0(seen))
-        estimate = shuffled(self.lastconv(features), self._outputs)
-        if self.residual is None:
-            return estimate
-        return torch.cat((estimate, shuffled(self.residual(features), self._residual)), 1)
+        return shuffled(self.lastconv(self.convblock(self.conv0(seen))), self._outputs)
 
     def fuse(self) -> None:
         """Replace the layers by faster, fused ones; the weights cannot be trained afterwards."""
         self.conv0 = nn.Sequential(*(Active(layer.get_submodule("0")) for layer in self.conv0))
         residuals = [layer for layer in self.convblock if isinstance(layer, _Residual)]
         self.convblock = nn.Sequential(*(layer.fused() for layer in residuals))
-        if self.residual is not None:
-            both = _side_by_side(self.lastconv[0], self.residual, self._outputs)
-            self.lastconv = nn.Sequential(both)
-            self._outputs, self._residual, self.residual = self._outputs + self._residual, 0, None
-
-
-def _side_by_side(first: nn.Module, second: nn.ConvTranspose2d, kept: int) -> nn.ConvTranspose2d:
-    """Return one transposed convolution: ``kept`` channels of ``first``, then all of ``second``.
-
-    A channel here is one after the pixel shuffle, from four outputs.
-    """
-    assert isinstance(first, nn.ConvTranspose2d)
-    assert first.bias is not None
-    assert second.bias is not None
-    weight = torch.cat((first.weight[:, : 4 * kept], second.weight), 1)
-    both = nn.ConvTranspose2d(weight.shape[0], weight.shape[1], 4, 2, 1)
-    both.weight = nn.Parameter(weight, requires_grad=False)
-    both.bias = nn.Parameter(torch.cat((first.bias[: 4 * kept], second.bias)), requires_grad=False)
-    return both
 
 
 class _Residual(nn.Module):

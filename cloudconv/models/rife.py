@@ -57,8 +57,6 @@ class IFNet(Interpolator):
             where these pictures are equal (text and logos over a moving picture), and close to a
             source frame.
         refines: correct the motion with the frames before and after the pair, if they are given.
-        residual: let the last block also estimate a residual, the detail that moving two pictures
-            loses (as the last decoder of IFRNet, arXiv 2205.14620); needs ``gated``.
     """
 
     def __init__(
@@ -68,7 +66,6 @@ class IFNet(Interpolator):
         *,
         gated: bool = False,
         refines: bool = False,
-        residual: bool = False,
     ) -> None:
         """Create the network; see the class for the arguments."""
         super().__init__(spec)
@@ -77,15 +74,6 @@ class IFNet(Interpolator):
             inputs = 7 if number == 0 else 14 if gated else _UNGATED
             self.add_module(f"block{number}", Block(inputs, width, 6 if gated else 5, made=6))
         self.refine = Refinement() if refines else None
-        if residual and gated:
-            self.last_block.add_residual(COLOURS)
-
-    @property
-    def last_block(self) -> Block:
-        """Return the finest block."""
-        block = self.get_submodule(f"block{len(self._sizes) - 1}")
-        assert isinstance(block, Block)
-        return block
 
     def forward(
         self,
@@ -130,11 +118,7 @@ class IFNet(Interpolator):
         # A gate that starts open learns to blend everything, and stays open.
         own = self.state_dict()
         new_gate = self._gated and is_ungated(state)
-        result = {
-            key: tensor
-            for key, tensor in own.items()
-            if key.startswith("refine.") or ".residual." in key
-        }
+        result = {key: tensor for key, tensor in own.items() if key.startswith("refine.")}
         for tensor_name, tensor in state.items():
             if tensor_name not in own:
                 continue
@@ -163,9 +147,8 @@ class IFNet(Interpolator):
     ) -> Iterator[tuple[Tensor, float]]:
         """Yield the motion after each block, at the block's scale, and the factor of that scale.
 
-        The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits. A residual
-        of three colours may follow the last block's motion. With a known ``motion``, ``first`` is
-        the number of the first block to run.
+        The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits. With a known
+        ``motion``, ``first`` is the number of the first block to run.
         """
         multiple = self.multiple(scale)
         for number, size in list(enumerate(self._sizes))[first:]:
@@ -175,9 +158,7 @@ class IFNet(Interpolator):
                 motion = resize(motion, 2)
                 motion[:, :4] *= 2
             change = self.get_submodule(f"block{number}")(*self._inputs(small, motion, timestep))
-            if motion is not None:
-                change[:, : motion.shape[1]] += motion
-            motion = change
+            motion = change if motion is None else change.add_(motion)
             yield motion, factor
 
     def _change(
@@ -201,7 +182,7 @@ class IFNet(Interpolator):
             resize(x[:, :COLOURS], 1 / coarse, self.multiple(scale)).clamp(0, 1)
             for x in (x0, x1, outer.before, outer.after)
         ]
-        change: Tensor = self.refine(pictures, small[:, :MOTION], timestep, outer.reach)
+        change: Tensor = self.refine(pictures, small, timestep, outer.reach)
         return change, coarse
 
     def _inputs(
@@ -260,7 +241,7 @@ class IFNet(Interpolator):
         if free is None:
             return Unsharpened(result, None, motion[:, :4], size)
         if change is not None:
-            smaller = resize(motion[:, :MOTION], size / coarse)
+            smaller = resize(motion, size / coarse)
             smaller[:, :4] *= size / coarse
             motion, size = smaller + change[:, :MOTION], coarse
         return Unsharpened(result, free, motion[:, :4] * torch.sigmoid(-motion[:, _GATE]), size)

@@ -32,7 +32,7 @@ made_up = 3
 """
 TRAINING: dict[str, Any] = {
     "model": "cloud-best",
-    "learning_rates": {"block3.": 0.0001, "block3.residual.": 0.001},
+    "learning_rates": {"block3.": 0.0001},
     "loss": "psnr:4,charbonnier:1",
     "steps": 4,
     "batch": 2,
@@ -160,7 +160,6 @@ def test_a_stopped_training_continues_exactly(
         name.split(".")[0] for name in started if not torch.equal(whole[name], started[name])
     }
     assert changed == {"block3"}
-    assert whole["block3.residual.weight"].abs().max() > 0
     log = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log if "made_up" in entry] == [0, 2, 4]
     assert (tmp_path / "whole" / "log.svg").read_text().startswith("<svg")
