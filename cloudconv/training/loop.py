@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import io
 import math
@@ -14,12 +15,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
 
 from cloudconv import metrics
 from cloudconv.errors import DeviceError, InputError, ModelError, SettingsError
 from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.files import write_whole
+from cloudconv.media.upload import upload
 from cloudconv.models.base import Model
 from cloudconv.models.ops import shrunk_like
 from cloudconv.render.memory import empty_cache, within_memory
@@ -30,7 +31,7 @@ from cloudconv.training.tasks import Goal, Prediction, padded
 
 State = dict[str, Any]
 
-_KIND = b"cloudconv checkpoint 1\n"  # the first bytes of a checkpoint file
+_KIND = b"cloudconv checkpoint 2\n"  # the first bytes of a checkpoint file
 
 _WARM_UP = 50  # steps over which the learning rate rises
 _LAST_RATE = 0.02  # the final learning rate, relative to the highest one
@@ -121,8 +122,7 @@ class Trainer:
             parameter.requires_grad_(not name.startswith(values.files(settings.frozen)))
         self.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._start = [p.detach().clone() for p in self.model.parameters() if settings.anchor]
-        average = _averaging(settings.ema)
-        self.shown = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True)
+        self.shown = copy.deepcopy(self.model)
         self._optimiser = torch.optim.AdamW(
             (p for p in self.model.parameters() if p.requires_grad),
             self.rate,
@@ -210,7 +210,7 @@ class Trainer:
         """
         if not windows:
             raise InputError("no-validation")
-        self.shown.module.eval()
+        self.shown.eval()
         scores: list[_PictureScores] = []
         for number, window in enumerate(windows):
             yield Progress("checking", number, len(windows), unit="windows")
@@ -254,9 +254,9 @@ class Trainer:
         """Make one step, with random numbers that depend on the seed and the step alone."""
         for group in self._optimiser.param_groups:
             group["lr"] = self.rate * _rate(self.step, self.done)
-        frames = batch.frames.to(self.device).float().div_(255)
-        frames = padded(frames, self.model.spec.multiple)
-        made, loss = self._gradients_within_memory(frames, batch.indices.to(self.device))
+        frames, indices = upload([batch.frames, batch.indices], self.device)
+        frames = padded(frames.float().div_(255), self.model.spec.multiple)
+        made, loss = self._gradients_within_memory(frames, indices)
         overflows = not math.isfinite(loss)
         self._overflows = self._overflows + 1 if overflows else 0
         if overflows and not (self._scaler.is_enabled() and self._overflows <= _MOST_OVERFLOWS):
@@ -270,8 +270,19 @@ class Trainer:
         elif self.adversary is not None:
             for pictures in made:
                 self.adversary.learn(pictures.context, pictures.picture.float(), pictures.truth)
-        self.shown.update_parameters(self.model)
+        self._average()
         self.step += 1
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        """Update the moving average; its decay is 0 at first, and then rises to ``ema``."""
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step)) if self.step else 0.0
+        both = zip(self.shown.state_dict().values(), self.model.state_dict().values(), strict=True)
+        for mean, value in both:
+            if mean.is_floating_point():
+                mean.lerp_(value, 1 - decay)
+            else:
+                mean.copy_(value)
 
     def _gradients_within_memory(
         self, frames: Tensor, indices: Tensor
@@ -298,21 +309,23 @@ class Trainer:
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         self._optimiser.zero_grad(set_to_none=True)
         pictures: list[Prediction] = []
-        losses: list[tuple[float, ...]] = []
+        losses: list[list[float]] = []
         parts = zip(frames.chunk(self._parts), indices.chunk(self._parts), strict=True)
         for part, part_indices in parts:
             with self._autocast():
                 made = self.goal.make(self.model, part, part_indices, self.settings.noise)
             weight = len(part) / len(frames)
             total, plain, naive = self._total(made)
-            losses.append((plain * weight, naive * weight, float(total.detach()) * weight))
             self._scaler.scale(total * weight).backward()  # type: ignore[no-untyped-call]
+            # One list: the CPU waits for the device only once, when all work is queued.
+            values = torch.stack((plain, naive, total)).tolist()
+            losses.append([value * weight for value in values])
             pictures += made
         plain, naive, loss = (sum(column) for column in zip(*losses, strict=True))
         self._losses.append((plain, naive))
         return pictures, loss
 
-    def _total(self, made: list[Prediction]) -> tuple[Tensor, float, float]:
+    def _total(self, made: list[Prediction]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss to minimise, and the losses of the final and of the naive pictures."""
         total = made[0].truth.new_zeros(())
         plain, naive = total, total
@@ -333,7 +346,7 @@ class Trainer:
             with torch.no_grad():
                 loss = self._loss(pictures.naive, pictures.truth, pictures.naive)
                 naive = naive + loss / len(made)
-        return total / len(made), float(plain.detach()), float(naive)
+        return total / len(made), plain, naive
 
     def _autocast(self) -> torch.autocast:
         enabled = self.precision != torch.float32
@@ -345,7 +358,7 @@ class Trainer:
         indices = torch.tensor([picks], device=self.device)
         with self._autocast():
             padded_frames = padded(frames, self.model.spec.multiple)
-            made = self.goal.make(self.shown.module, padded_frames, indices, 0.0)
+            made = self.goal.make(self.shown, padded_frames, indices, 0.0)
         crop = (..., slice(height), slice(width))
         return [
             Prediction(m.picture.float()[crop], m.truth[crop], m.naive[crop], m.context)
@@ -378,14 +391,14 @@ class Trainer:
             best = self.best is None or self.settings.last or validation.gain > self.best.gain
             if best:
                 self.best = validation
-                shown = self.shown.module.state_dict()
+                shown = self.shown.state_dict()
                 self.best_state = {name: tensor.detach().clone() for name, tensor in shown.items()}
         yield self._losses_since(validation, best)
 
     @contextmanager
     def _anchored(self) -> Iterator[None]:
         """Mix the initial weights into ``shown`` until the end of the ``with`` block."""
-        parameters = list(self.shown.module.parameters())
+        parameters = list(self.shown.parameters())
         averages = [p.detach().clone() for p in parameters if self._start]
         with torch.no_grad():
             for parameter, start in zip(parameters, self._start, strict=False):
@@ -482,22 +495,6 @@ def _rate(step: int, done: float) -> float:
     """Return the factor of the learning rate: a short rise, then a fall along half a cosine."""
     cosine = _LAST_RATE + (1 - _LAST_RATE) * (1 + math.cos(math.pi * done)) / 2
     return cosine * min(1.0, (step + 1) / _WARM_UP)
-
-
-def _averaging(most: float) -> Callable[[Any, Any, Any], None]:
-    """Return an update of a moving average whose decay rises from 0.1 to ``most``."""
-
-    @torch.no_grad()
-    def average(averaged: Any, current: Any, count: Any) -> None:
-        steps = int(count)
-        decay = min(most, (1 + steps) / (10 + steps))
-        for mean, value in zip(averaged, current, strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(value, 1 - decay)
-            else:
-                mean.copy_(value)
-
-    return average
 
 
 def _gradient(picture: Tensor) -> float:

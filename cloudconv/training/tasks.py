@@ -160,7 +160,7 @@ class Interpolation(Goal[Interpolator]):
         x0, x1 = frames[:, pair].unbind(1)
         outer = None
         if self._four_frames:
-            reach = (indices[:, [1, 4]] - indices[:, [0, 3]]) / span[:, None]
+            reach = indices.diff(dim=1)[:, ::3] / span[:, None]
             outer = OuterPictures(_noisy(frames[:, 0], noise), _noisy(frames[:, 4], noise), reach)
         inputs = _noisy(x0, noise), _noisy(x1, noise), timestep
         if self.spec.stages and model.training:

@@ -307,7 +307,7 @@ def _run(
     interrupted = stop.is_set()
     seen = None
     if not interrupted:
-        trainer.shown.module.load_state_dict(trainer.best_state)
+        trainer.shown.load_state_dict(trainer.best_state)
         windows = yield from _validation_windows(train, settings)
         seen = replace((yield from trainer.validate(windows)), step=best.step)
         checkpoint.unlink(missing_ok=True)
