@@ -110,7 +110,6 @@ class Renderer:
         self._context = model.spec.frames(fallback=fallback)
         self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._pictures: dict[int, SourcePicture] = {}
-        self._last_pair: tuple[Frame, Frame, bool] | None = None  # the boolean: both are equal
         self._size: tuple[int, int] | None = None
         self._cpu_streams = 1
         self.plan(64, 64)  # raises an error for settings out of range before any work
@@ -230,20 +229,16 @@ class Renderer:
                     yield from self._finish(started.popleft(), cpu_streams)
         finally:
             self._pictures.clear()
-            self._last_pair = None
             close_iterator(source)
 
     def _needs_model(self, task: Task) -> bool:
         """Return whether a model makes the frame; plan the memory if the size is new."""
-        plan, (left, right, *_) = task
-        if right is None or plan.timestep == 0:
+        left = task.sources.left
+        if task.sources.right is None or task.plan.timestep == 0:
             return False
-        pair = self._last_pair
-        if pair is None or (left.picture, right.picture) != (pair[0].picture, pair[1].picture):
-            pair = self._last_pair = (left, right, left.same_picture(right))
-        if not pair[2] and self._size != (left.width, left.height):
+        if self._size != (left.width, left.height):
             self.plan_once(left.width, left.height)
-        return not pair[2]
+        return True
 
     def _ahead(self, cpu_streams: CpuStreams) -> int:
         """Return the number of batches that are computed in advance, while a batch is yielded."""

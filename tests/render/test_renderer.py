@@ -141,14 +141,6 @@ def test_batches_change_neither_order_nor_pictures(
     assert_alike(pixels(one), pixels(many), levels=1)
 
 
-def test_identical_neighbours_cost_no_inference(monkeypatch: pytest.MonkeyPatch) -> None:
-    still = [replace(frame, picture=picture(0)) for frame in clip(3)]
-    work = renderer()
-    monkeypatch.setattr(Interpolator, "between", None)
-    made = list(render(work, multiplied(still, 4)))
-    assert_alike(pixels(made), pixels([still[0]] * 12))
-
-
 @pytest.mark.parametrize("cpu_streams", [1, 3])
 @pytest.mark.parametrize("batch", [1, 4, 16])
 def test_each_source_frame_is_converted_once(

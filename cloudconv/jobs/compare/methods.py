@@ -75,6 +75,8 @@ class _Interpolator:
         began = time.perf_counter()
         left, right = sample.frames[0], sample.frames[-1]
         span = right.time - left.time
+        # As in ``interp``, no model makes a frame between two equal frames.
+        is_still = left.same_picture(right)
         before, after = (
             None
             if other is None or other.frame is None
@@ -84,7 +86,7 @@ class _Interpolator:
         tasks = [
             task_of(
                 left,
-                right,
+                None if is_still else right,
                 (true.time - left.time) / span,
                 true.time,
                 true.duration,
