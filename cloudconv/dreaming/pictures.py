@@ -123,9 +123,10 @@ def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
     height, width = size
     if flow.shape[-2:] == (height, width):
         return flow
-    factors = flow.new_tensor([width / flow.shape[-1], height / flow.shape[-2]])
     large = torch.stack([resized(field.float(), (height, width)) for field in flow])
-    return large.mul_(factors[:, None, None])
+    large[:, 0] *= width / flow.shape[-1]
+    large[:, 1] *= height / flow.shape[-2]
+    return large
 
 
 def moved(picture: Tensor, flow: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from cloudconv.media.upload import upload
 from cloudconv.models.base import ModelSpec, Predictor
 from cloudconv.models.blocks import Block
 from cloudconv.models.context_cadence import Content, content, steps_of_content
@@ -176,7 +177,7 @@ class VoxelFlow(Predictor):
 
         ``displacement``: (B, 2, H/2, W/2), by optical flow, to the latest frame.
         """
-        steps = ahead.to(displacement).view(-1, 1, 1, 1)
+        (steps,) = upload([ahead.float().view(-1, 1, 1, 1)], displacement.device)
         horizon = steps.clamp(min=1)
         # Pair with the nearest frame that is old enough, or with the oldest.
         wanted = horizon.flatten(1).clamp(max=_OLDER)
@@ -277,7 +278,7 @@ def _velocity(known: Content) -> Tensor:
 
 
 def _advected_where(moves: Tensor, velocity: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
-    moves = moves.to(displacement.device).view(-1, 1, 1, 1)
+    (moves,) = upload([moves.view(-1, 1, 1, 1)], displacement.device)
     later, longer = advected(velocity, displacement)
     return torch.where(moves, later, velocity), torch.where(moves, longer, displacement)
 

@@ -135,7 +135,7 @@ class ClipSelector:
     def remember(self, picture: Tensor) -> None:
         """Remember the next picture of the dream, (3, H, W)."""
         if self._count % _EVERY == 0:
-            self._past.append(self._pattern(resized(picture.cpu(), self.size)))
+            self._past.append(self._pattern(resized(picture, self.size).cpu()))
         self._count += 1
 
     def thumb(self, shown: Arrangement, age: int) -> Tensor:

@@ -66,8 +66,9 @@ def blended(
     if usual is not None:
         wanted = _contrasted(wanted, shown, weight, usual)
     result = resized(wanted - (small * weight).sum(0), size)
-    for picture, own_weight in zip(pictures, weight, strict=True):
-        if bool((own_weight > 0).any()):
+    are_seen = (weight > 0).flatten(1).any(1).tolist()
+    for picture, own_weight, is_seen in zip(pictures, weight, are_seen, strict=True):
+        if is_seen:
             result.addcmul_(picture, resized(own_weight, size))
     return result
 

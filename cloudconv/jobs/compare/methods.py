@@ -33,9 +33,11 @@ from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import task_of
+from cloudconv.media.upload import upload
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device, choose_precision
 from cloudconv.render.renderer import Renderer, renderer_for
+from cloudconv.render.transfer import Transfers
 from cloudconv.schedule.frames import beside
 
 
@@ -109,13 +111,15 @@ class _Predictor:
         spec = registry.spec(model, "predict")
         dtype = choose_precision(plan.settings.precision, self._device, spec)
         self._model = registry.load_predictor(model, self._device, dtype)
+        self._transfers = Transfers(self._device)
 
     def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
-        made = self._model.forecast(context[None].to(self._device), len(sample.scored))
+        (sent,) = upload([context[None]], self._device)
+        made = self._model.forecast(sent, len(sample.scored))
         for _ in sample.scored:
             began = time.perf_counter()
-            rgb = metrics.eight_bit(next(made)[0].cpu())
-            yield MethodOutput(ShownFrame(rgb), time.perf_counter() - began)
+            (rgb,) = self._transfers.down([next(made)[0]]).planes()
+            yield MethodOutput(ShownFrame(metrics.eight_bit(rgb)), time.perf_counter() - began)
 
 
 class _Minterpolate:
