@@ -29,7 +29,7 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,8 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 GRADIENT = 0.01
 SOURCE = Path(__file__).with_name("guard.cpp")
 _PACKAGE = f"{Path(cloudconv.__file__).parent}{os.sep}"
+_START = ("models/registry.py", "render/device.py", "jobs/", "training/")
+"""Parts of the code in which the CPU may wait for the device: model loading, device tests."""
 _POISON = 0x5A
 _FREE = 2**33  # bytes of a device without a limit
 
@@ -152,13 +154,28 @@ class Record:
     def clear(self) -> None:
         self.__init__()  # type: ignore[misc]
 
+    def __sub__(self, earlier: Record) -> Record:
+        """Return the use of the device since an earlier copy of this record."""
+        names = [each.name for each in fields(self)]
+        return Record(*(getattr(self, name) - getattr(earlier, name) for name in names))
+
     @property
     def kernels(self) -> int:
         return self.launches.total()
 
 
+def in_loop(found: Counter[str], *others: str) -> Counter[str]:
+    """Return the entries without those of lines that run before the first frame.
+
+    ``others``: beginnings of more names of modules to leave out.
+    """
+    kept = {k: n for k, n in found.items() if not any(each in k for each in (*_START, *others))}
+    return Counter(kept)
+
+
 RECORD = Record()
 _LOCK = threading.RLock()
+_strict = False
 
 
 def _line() -> str:
@@ -178,12 +195,16 @@ def _line() -> str:
 def _fault(text: str) -> None:
     with _LOCK:
         RECORD.faults[f"{text} ({_line()})"] += 1
+    if _strict:
+        raise AssertionError(text)
 
 
 def _waited(kind: str) -> None:
     """Record that the CPU waits until the device has done all queued work."""
     with _LOCK:
         RECORD.waits[f"{kind} ({_line()})"] += 1
+    if _strict and in_loop(Counter([_line()])):
+        raise AssertionError(f"the CPU waits: {kind}")
     _QUEUE.run()
 
 
@@ -636,7 +657,12 @@ def device(limit: int | None = None) -> Iterator[Record]:
 
 
 def stay() -> None:
-    """Put this thread on the device until its process ends."""
+    """Put this thread on the device until its process ends.
+
+    A fault, or a wait in the loop of the frames, then ends the process: nobody reads its record.
+    """
+    global _strict
+    _strict = True
     _Functions().__enter__()
     _Dispatch().__enter__()
 

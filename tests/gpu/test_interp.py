@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -19,14 +18,12 @@ from cloudconv.media.task import task_of
 from cloudconv.models import registry
 from cloudconv.render.renderer import Renderer
 from tests.gpu.conftest import Gpu
-from tests.gpu.simulation import Record
+from tests.gpu.simulation import Record, in_loop
 from tests.helpers.factory import picture, read_planes, write_clip
 
 OURS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
 NEAREST = {"fp32": 90.0, "fp16": 60.0, "bf16": 60.0}
 """Least PSNR in dB between the frames of the GPU and those of the CPU in float32."""
-START = ("models/registry.py", "render/device.py", "jobs/", "training/")
-"""Parts of the code in which the CPU may wait for the device: model loading, device tests."""
 BATCH, WIDTH, HEIGHT = 4, 128, 96
 
 LAUNCHES = {
@@ -85,12 +82,6 @@ def decibels(one: Path, other: Path) -> float:
     error = sum(float(((a.astype(float) - b) ** 2).sum()) for a, b in planes)
     error /= sum(a.size for a, _ in planes)
     return math.inf if error == 0 else 10 * math.log10(top**2 / error)
-
-
-def in_loop(found: Counter[str]) -> Counter[str]:
-    """Return the entries without those that occur once, before the first frame."""
-    kept = {what: n for what, n in found.items() if not any(each in what for each in START)}
-    return Counter(kept)
 
 
 def check(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import importlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -13,14 +15,21 @@ import torch
 from torch import Tensor
 
 import cloudconv
+from cloudconv.events import Progress
+from cloudconv.media.frame import Frame
 from cloudconv.models import registry
-from cloudconv.render.device import choose_precision
+from cloudconv.render.device import choose_device, choose_precision
+from cloudconv.settings import TrainSettings
+from tests.gpu import simulation
 from tests.gpu.conftest import Gpu
+from tests.gpu.simulation import Record, in_loop
 from tests.gpu.test_interp import NEAREST, decibels
 from tests.helpers.dreams import clouds, video
-from tests.helpers.factory import write_clip
+from tests.helpers.factory import read_planes, write_clip
 from tests.helpers.trainees import moving
 
+ANALYSIS = ("metrics.py", "models/context_cadence.py", "models/flow.py", "models/voxelflow.py")
+"""Modules that look at the frames before a forecast; there the CPU computes, too."""
 FORECASTERS = [spec.name for spec in registry.specs() if spec.task == "predict" and not spec.hidden]
 
 
@@ -36,6 +45,29 @@ def sky(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_clip(path, [video(p, "yuv444p") for p in clouds(40, (96, 64))], rate=25)
 
 
+def between_frames(monkeypatch: pytest.MonkeyPatch, module: str) -> list[Record]:
+    """Return a list that gets a copy of the record before each new frame that a job makes."""
+    seen: list[Record] = []
+    new_frame = importlib.import_module(module).new_frame
+
+    def noted(rgb: Tensor, like: Frame) -> Frame:
+        seen.append(copy.deepcopy(simulation.RECORD))
+        frame: Frame = new_frame(rgb, like)
+        return frame
+
+    monkeypatch.setattr(f"{module}.new_frame", noted)
+    return seen
+
+
+FORECAST_KERNELS = {
+    # Kernels of each forecast after the first, in float32.
+    **{"flow": 22, "voxelflow": 254, "hold": 2, "linear": 3, "conv-channel": 3, "conv": 3},
+    **{"conv-modes": 16, "conv-deep": 14, "conv-recurrent": 20, "conv-pyramid": 31},
+    **{"conv-pyramid-2": 10, "unet5": 52, "convlstm": 45, "multiscale-gan": 84},
+    **{"skip-autoencoder": 32, "skip-autoencoder-plain": 32, "skip-autoencoder-none": 28},
+}
+
+
 @pytest.mark.parametrize("precision", NEAREST)
 @pytest.mark.parametrize("name", FORECASTERS)
 def test_predictors_forecast_as_on_the_cpu(gpu: Gpu, name: str, precision: str) -> None:
@@ -46,14 +78,24 @@ def test_predictors_forecast_as_on_the_cpu(gpu: Gpu, name: str, precision: str) 
     frames = torch.stack([wide[..., 2 * k : 2 * k + 96] for k in range(spec.context)], 1)
     expected = registry.load_predictor(name).forecast(frames, 2)
     with gpu() as record:
-        dtype = choose_precision(precision, torch.device("cuda"), spec)
-        model = registry.load_predictor(name, "cuda", dtype)
-        made = [picture.cpu() for picture in model.forecast(frames.to("cuda"), 2)]
+        dtype = choose_precision(precision, choose_device("cuda"), spec)
+        forecasts = registry.load_predictor(name, "cuda", dtype).forecast(frames.to("cuda"), 2)
+        made = [next(forecasts).cpu()]
+        before = copy.deepcopy(record)
+        made.append(next(forecasts))
+        after = copy.deepcopy(record)
+        made[1] = made[1].cpu()
     for one, other in zip(made, expected, strict=True):
         error = float((one.clamp(0, 1) - other.clamp(0, 1)).square().mean())
         least = NEAREST["fp32" if dtype == torch.float32 else precision]
         assert error == 0 or -10 * math.log10(error) >= least
-    assert record is None or not record.faults
+    if before is not None and after is not None:
+        assert not after.faults
+        used = after - before
+        assert not used.waits
+        assert not used.unordered
+        if dtype == torch.float32:
+            assert used.kernels == FORECAST_KERNELS[name]
 
 
 @pytest.mark.parametrize("kind", ["numpy", "cpu", "cuda"])
@@ -111,14 +153,17 @@ def test_pictures_on_the_device_stay_there(gpu: Gpu, kind: str) -> None:
         made.append(model.interpolate(*given[:2], 0.25))
         assert {str(each.device) for each in made} == {"cuda:0"}
         assert made[0] is given[0]
-        here = record and (record.up.copy(), record.down.copy(), record.faults.copy())
+        used = ("up", "down", "faults", "waits")
+        here = record and tuple(getattr(record, name).copy() for name in used)
         made = [each.cpu() for each in made]
     for one, other in zip(made, expected, strict=True):
         assert (one.shape, one.dtype) == (other.shape, other.dtype)
         step = 1e-6 if one.is_floating_point() else 1
         assert float((one.double() - other.double()).abs().max()) <= step
     if here is not None:
-        up, down, faults = here
+        up, down, faults, waits = here
+        # For each picture two measurements, of cuts and repeats, and the comparison of a pair.
+        assert in_loop(waits).total() <= 3 * len(pictures)
         assert not faults
         thumbnails = 5 * 4 * 36 * 64
         assert down.total() <= thumbnails + 5 * 4 * 64
@@ -138,33 +183,91 @@ def test_plain_tensors_reach_the_device_of_the_model(gpu: Gpu) -> None:
     assert record is None or not record.faults
 
 
-def test_extrapolate_is_as_on_the_cpu(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
+def test_extrapolate_is_as_on_the_cpu(
+    gpu: Gpu, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     same = {"frames": 3, "encoder": "ffv1", "model": "voxelflow", "precision": "fp32"}
-    with gpu() as record:
+    with gpu() as record, monkeypatch.context() as patch:
+        seen = between_frames(patch, "cloudconv.jobs.extend.plan")
         cloudconv.extrapolate(clip, tmp_path / "gpu.mkv", device="cuda", **same)
     cloudconv.extrapolate(clip, tmp_path / "cpu.mkv", device="cpu", **same)
     assert decibels(tmp_path / "gpu.mkv", tmp_path / "cpu.mkv") >= NEAREST["fp32"]
-    assert record is None or not record.faults
+    if record is None:
+        return
+    assert not record.faults
+    assert not in_loop(record.unordered)
+    used, size = seen[-1] - seen[0], sum(plane.nbytes for plane in read_planes(clip)[0])
+    assert not used.waits
+    assert used.events == 2
+    assert used.up.total() <= 0.02 * size
+    assert used.down.total() <= 1.1 * size * 2
 
 
-@pytest.mark.parametrize("mode", ["rollout", "texture", "flow", "collage"])
-def test_dream_is_as_on_the_cpu(gpu: Gpu, sky: Path, tmp_path: Path, mode: str) -> None:
+DREAMS = {
+    # For each new frame: small copies, waits in all, and kernels, with a margin below 5 %. The CPU
+    # measures the small copies, and learns which pictures the frame is made of. A rollout begins
+    # each forecast anew.
+    "rollout": (1, 9, 335),
+    "texture": (1, 1, 53),
+    "flow": (1, 3, 304),
+    "collage": (2, 9, 375),
+}
+
+
+@pytest.mark.parametrize("mode", DREAMS)
+def test_dream_is_as_on_the_cpu(
+    gpu: Gpu, sky: Path, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     same = {"frames": 6, "encoder": "ffv1", "mode": mode, "precision": "fp32"}
-    with gpu() as record:
+    with gpu() as record, monkeypatch.context() as patch:
+        seen = between_frames(patch, "cloudconv.jobs.dream.run")
         cloudconv.dream(sky, tmp_path / "gpu.mkv", device="cuda", **same)
     cloudconv.dream(sky, tmp_path / "cpu.mkv", device="cpu", **same)
     assert decibels(tmp_path / "gpu.mkv", tmp_path / "cpu.mkv") >= NEAREST["fp32"]
-    assert record is None or not record.faults
+    if record is None:
+        return
+    assert not record.faults
+    used, size = seen[-1] - seen[0], sum(plane.nbytes for plane in read_planes(sky)[0])
+    copies, waits, kernels = DREAMS[mode]
+    up, down = (in_loop(each, *ANALYSIS).total() for each in (used.up, used.down))
+    assert used.waits.total() <= 5 * waits
+    assert used.events == 5
+    assert 0.8 * kernels < used.kernels / 5 <= kernels
+    assert up <= 1.1 * size * 5
+    # In so small a clip a small copy is as large as a frame.
+    assert down <= 1.1 * size * 5 * (1 + copies)
 
 
-def test_compare_is_as_on_the_cpu(gpu: Gpu, clip: Path) -> None:
-    same = {"model": "rife-4.6", "against": "blend", "precision": "fp32", "metrics": "psnr"}
+COMPARED: dict[str, dict[str, Any]] = {
+    "interpolators": {"model": "rife-4.6", "against": "blend"},
+    "predictors": {"model": "voxelflow", "against": "hold", "horizon": 2, "every": 8},
+}
+
+
+@pytest.mark.parametrize("kind", COMPARED)
+def test_compare_is_as_on_the_cpu(gpu: Gpu, clip: Path, kind: str) -> None:
+    same = {**COMPARED[kind], "precision": "fp32", "metrics": "psnr"}
     with gpu() as record:
         here = cloudconv.compare(clip, device="cuda", **same)
     there = cloudconv.compare(clip, device="cpu", **same)
-    for name, scores in here.methods.items():
-        assert scores["psnr"] == pytest.approx(there.methods[name]["psnr"], abs=0.02)
-    assert record is None or not record.faults
+    for row, expected in zip(here.per_frame, there.per_frame, strict=True):
+        for name in here.methods:
+            assert row[name]["psnr"] == pytest.approx(expected[name]["psnr"], abs=0.02)
+    if record is None:
+        return
+    assert not record.faults
+    assert not in_loop(record.unordered)
+    assert not in_loop(record.waits, *ANALYSIS)
+    assert not any("jobs/compare/methods.py" in line for line in record.waits)
+    made = 2 * len(here.per_frame)
+    up, down = (in_loop(each, *ANALYSIS).total() for each in (record.up, record.down))
+    if "horizon" in same:
+        size, sent = 12 * 96 * 64, 11 / 2  # float32 RGB; two forecasts from eleven frames
+    else:
+        size, sent = 96 * 64, 3  # four source frames for rife-4.6, two for blend
+    assert record.events <= 1.5 * made
+    assert up <= 1.1 * size * sent * made
+    assert down <= 1.1 * size * made
 
 
 def test_adapt_runs_on_the_gpu(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
@@ -175,16 +278,31 @@ def test_adapt_runs_on_the_gpu(gpu: Gpu, clip: Path, tmp_path: Path) -> None:
     assert made.output_frames == 80
     assert made.adapted is not None
     assert made.adapted.frames > 0
-    assert record is None or not record.faults
+    if record is not None:
+        assert not record.faults
+        assert not in_loop(record.waits)
+        assert not in_loop(record.unordered)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_train_runs_on_the_gpu(gpu: Gpu, clip: Path, tmp_path: Path, precision: str) -> None:
     output = tmp_path / "a.safetensors"
-    given = {"model": "tiny", "steps": 2, "crop": 32, "batch": 2, "output": output}
+    given = {"model": "tiny", "steps": 4, "crop": 32, "batch": 2, "output": output}
     given["precision"] = precision
+    seen: list[Record] = []
     with gpu() as record:
-        result = cloudconv.train(clips=(str(clip),), device="cuda", **given)
+        settings = TrainSettings(clips=(str(clip),), device="cuda", **given)
+        for event in cloudconv.run(settings):
+            if isinstance(event, Progress) and event.stage == "training" and record is not None:
+                seen.append(copy.deepcopy(record))
     assert output.exists()
-    assert result.steps == 2
-    assert record is None or not record.faults
+    assert event.result.steps == 4
+    if record is None:
+        return
+    assert not record.faults
+    used = seen[-1] - seen[0]
+    # The CPU waits for the losses, and in fp16 to learn whether the gradients overflow.
+    assert used.waits.total() <= (6 if precision == "fp16" else 3)
+    samples = 3 * (2 * 5 * 3 * 32 * 32 + 2 * 5 * 8)
+    assert used.up.total() <= 1.1 * samples
+    assert used.down.total() <= 3 * 64

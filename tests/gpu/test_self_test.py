@@ -12,7 +12,8 @@ from tests.gpu.conftest import Gpu
 
 
 @pytest.mark.parametrize(
-    "name", ["lack of memory", "outer frames", "trials and blends", "forecast"]
+    "name",
+    ["lack of memory", "outer frames", "trials and blends", "forecast", "training step"],
 )
 def test_the_self_test_passes(gpu: Gpu, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     checks = self_test._checks
