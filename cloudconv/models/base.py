@@ -413,19 +413,6 @@ class Predictor(Model):
         for made in self._steps(context, steps):
             yield made[..., :height, :width].to(own)
 
-    def rollout(self, context: Tensor, steps: int) -> list[Tensor]:
-        """Return the next frames for training: with gradients, without padding.
-
-        Args:
-            context: (B, T, 3, H, W) float32, oldest first, T of at least ``spec.context``, H and
-                W multiples of ``spec.multiple``.
-            steps: number of frames.
-
-        Returns:
-            ``steps`` pictures (B, 3, H, W) float32.
-        """
-        return list(self._steps(context[:, -self.spec.context :], steps))
-
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         """Yield the next frames of a padded context.
 

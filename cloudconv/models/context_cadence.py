@@ -99,8 +99,7 @@ def repeats(changed: Sequence[float]) -> tuple[bool, ...]:
     A repeat changes far less than the frames before and after. This difference must be clear for a
     single repeat, and may be smaller for several repeats at equal distances. Animation on threes
     repeats each frame twice. Such runs of repeats must also differ clearly, with motion between the
-    runs. A picture that comes to rest or
-    begins to move has no repeats.
+    runs. A picture that comes to rest or begins to move has no repeats.
     """
     runs = _runs(changed)
     if runs is not None:

@@ -36,13 +36,7 @@ class Ladder(nn.Module):
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...], skips: Skips) -> None:
-        """Create the layers.
-
-        Args:
-            inputs: number of input channels.
-            widths: channels after each convolution, finest first.
-            skips: kind of skip connections.
-        """
+        """Create the layers; see the class for the arguments."""
         super().__init__()
         self.skips = skips
         self.encoder = nn.ModuleList()
@@ -99,13 +93,7 @@ class Autoencoder(Reconstructor):
     """
 
     def __init__(self, spec: ModelSpec, widths: tuple[int, ...], skips: Skips) -> None:
-        """Create the network.
-
-        Args:
-            spec: the spec of the variant.
-            widths: see :class:`Ladder`.
-            skips: see :class:`Ladder`.
-        """
+        """Create the network; see the class for the arguments."""
         super().__init__(spec)
         self.ladder = Ladder(3, widths, skips)
 
@@ -147,12 +135,7 @@ class SkipAutoencoder(Predictor):
     """
 
     def __init__(self, spec: ModelSpec, skips: Skips) -> None:
-        """Create the network.
-
-        Args:
-            spec: the spec of the variant.
-            skips: see :class:`Ladder`.
-        """
+        """Create the network; see the class for the arguments."""
         super().__init__(spec)
         self.ladder = Ladder(3 * spec.context, (*_WIDTHS, 512), skips)
         last = self.ladder.decoder[-1]

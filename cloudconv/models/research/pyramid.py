@@ -25,11 +25,7 @@ class ConvPyramid(Predictor):
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        """Create the network.
-
-        Args:
-            spec: the spec of the variant.
-        """
+        """Create the network; see the class for the argument."""
         super().__init__(spec)
         levels = spec.multiple.bit_length()
         self.levels = nn.ModuleList(repeating(conv(3 * spec.context, 3, 5)) for _ in range(levels))

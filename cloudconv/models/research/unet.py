@@ -29,12 +29,7 @@ class UNet(nn.Module):
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
-        """Create the layers.
-
-        Args:
-            inputs: number of input channels.
-            widths: channels of each level, finest first.
-        """
+        """Create the layers; see the class for the arguments."""
         super().__init__()
         self.entry = active(conv(inputs, widths[0], 3))
         self.down = nn.ModuleList(
@@ -77,11 +72,7 @@ class UNetMiddle(Interpolator):
     """A U-Net of two frames; its result is added to their mean."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        """Create the network.
-
-        Args:
-            spec: the spec of the variant.
-        """
+        """Create the network."""
         super().__init__(spec)
         self.network = UNet(6, (16, 32, 48, 64, 96))
 
