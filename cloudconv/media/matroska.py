@@ -8,7 +8,7 @@ the Matroska muxer. RFC 9559 defines the elements, and RFC 8794 their encoding.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -132,29 +132,28 @@ def _segment_children(data: bytes, last: int = _TRACKS) -> Iterator[tuple[int, i
 def _amended_tracks(
     tracks: bytes, size: tuple[int, int], aspect: Fraction | None, variable_rate: bool
 ) -> bytes:
-    made, done = b"", False
-    for kind, content in _children(tracks):
-        if kind == _TRACK_ENTRY and not done and (_TRACK_TYPE, b"\x01") in _children(content):
-            done = True
-            content = _amended_entry(content, size, aspect, variable_rate)
-        made += _element(kind, content)
-    return made
+    entries = _children(tracks)
+    for number, (kind, entry) in enumerate(entries):
+        if kind == _TRACK_ENTRY and (_TRACK_TYPE, b"\x01") in _children(entry):
+            entries[number] = kind, _amended_entry(entry, size, aspect, variable_rate)
+            break
+    return _joined(entries)
 
 
 def _amended_entry(
     entry: bytes, size: tuple[int, int], aspect: Fraction | None, variable_rate: bool
 ) -> bytes:
-    made = b""
+    children = []
     for kind, content in _children(entry):
         if kind == _DEFAULT_DURATION and variable_rate:
-            made += _void(len(_element(kind, content)))
-            continue
+            # Padding of the same size. Shorter tracks would move too far for the seek head.
+            kind, content = _VOID, bytes(len(content) + 2)
         if kind == _VIDEO and aspect is not None:
             display = (_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT)
             kept = [(k, c) for k, c in _children(content) if k not in display]
-            content = b"".join(_element(k, c) for k, c in (*kept, *_display(size, aspect)))
-        made += _element(kind, content)
-    return made
+            content = _joined([*kept, *_display(size, aspect)])
+        children.append((kind, content))
+    return _joined(children)
 
 
 def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
@@ -175,18 +174,15 @@ def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
 
 
 def _amended_seek_head(content: bytes, moved: dict[int, int]) -> bytes:
-    made = b""
-    for kind, seek in _children(content):
-        if kind == _SEEK:
-            parts = dict(_children(seek))
-            target = int.from_bytes(parts[_SEEK_ID], "big")
-            if target in moved:
-                parts[_SEEK_POSITION] = _number(moved[target]).rjust(
-                    len(parts[_SEEK_POSITION]), b"\0"
-                )
-            seek = b"".join(_element(k, c) for k, c in parts.items())
-        made += _element(kind, seek)
-    return made
+    entries = _children(content)
+    for number, (kind, seek) in enumerate(entries):
+        parts = dict(_children(seek)) if kind == _SEEK else {}
+        target = int.from_bytes(parts.get(_SEEK_ID, b""), "big")
+        if target in moved:
+            length = len(parts[_SEEK_POSITION])
+            parts[_SEEK_POSITION] = _number(moved[target]).rjust(length, b"\0")
+            entries[number] = kind, _joined(parts.items())
+    return _joined(entries)
 
 
 def _children(content: bytes) -> list[Element]:
@@ -210,6 +206,10 @@ def _header(data: bytes, at: int) -> tuple[int, int, int]:
 
 def _element(kind: int, content: bytes) -> bytes:
     return _number(kind) + _size(len(content)) + content
+
+
+def _joined(elements: Iterable[Element]) -> bytes:
+    return b"".join(_element(kind, content) for kind, content in elements)
 
 
 def _number(value: int) -> bytes:
