@@ -475,6 +475,18 @@ def test_the_verdict_names_the_method_that_made_no_frame(
     assert verdict("tiny", "blend", rows) == f"{blamed} made no frame that could be scored"
 
 
+@pytest.mark.parametrize("kind", [{"model": ("blend",)}, {"horizon": 3, "model": ("linear",)}])
+def test_a_clip_with_a_cut_at_every_frame_has_nothing_to_score(
+    tmp_path: Path, kind: dict[str, Any]
+) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 12)
+    settings = CompareSettings(clip, scene_cut=0.0, **kind)
+    with pytest.raises(InputError, match="could be scored, because of its cuts"):
+        estimate(decide(settings, dry_run=True))
+    with pytest.raises(InputError, match="could be scored, because of its cuts"):
+        compare(clip, scene_cut=0.0, **kind)
+
+
 # Memory
 
 

@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -110,10 +111,12 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
     count, frames = sampler.expected
     with clip.source() as source:
         samples = (each for each in sampler.samples(clip.frames(source)) if each.scored)
+        if (first := next(samples, None)) is None:
+            raise InputError("nothing-scored", path=plan.info.path, ahead=plan.forecasts)
         scorer = Scorer(
             {name: plan.model_of(name) for name in plan.methods if name != ADAPTED}, plan
         )
-        seconds = seconds_for(map(scorer.score, samples), _TRIED, count)
+        seconds = seconds_for(map(scorer.score, chain([first], samples)), _TRIED, count)
     return CompareEstimate(
         **plan.facts,
         methods=list(plan.methods),
