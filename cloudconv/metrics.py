@@ -5,8 +5,8 @@ Pictures are RGB, (3, H, W) or (B, 3, H, W), floating point in [0, 1], made from
 (B, 3, H, W). A score that is not defined for a size is NaN, never an error. SSIM needs a side of
 at least 11 pixels, MS-SSIM of 176, GDL and sharpness of 2.
 
-scikit-image with ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1``
-crops the same margin as SSIM here and agrees to 1e-5.
+SSIM uses only windows that are inside the picture, as Wang's code does. scikit-image with
+``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1`` agrees to 1e-5.
 """
 
 from __future__ import annotations

@@ -102,7 +102,9 @@ class Reporter:
 
 def _seconds_left(task: Task) -> float | None:
     left: float | None = task.fields["at"].seconds_left
-    return task.time_remaining if left is None else left
+    if left is not None or task.remaining is None or not task.speed:
+        return left
+    return max(task.remaining, 0) / task.speed
 
 
 def _speed(task: Task) -> list[str]:
