@@ -239,6 +239,11 @@ def test_a_preview_never_replaces_an_input(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["fr"]
 
 
+def test_a_preview_beneath_a_file_is_refused(clip: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="is not a folder"):
+        calls.interpolate(clip, tmp_path / "o.mkv", preview=clip / "now.jpg", **BLEND)
+
+
 def test_a_preview_replaces_another_file_only_with_overwrite(clip: Path, tmp_path: Path) -> None:
     shown = tmp_path / "now.jpg"
     Image.new("RGB", (8, 8)).save(shown)

@@ -20,7 +20,7 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input import images
 from cloudconv.media.turn import UPRIGHT, Turn
 from cloudconv.media.write.containers import is_sequence
-from cloudconv.media.write.target import writing
+from cloudconv.media.write.target import check_home, writing
 
 WIDTH = 480
 """The largest width of the picture, in pixels."""
@@ -66,6 +66,7 @@ class Preview:
         self._check_apart(inputs, output)
         if not self._is_free():
             raise OutputError("preview-exists", path=path)
+        check_home(self._path)
         with writing(self._path):
             files.remove(files.create_part(self._path))
 
