@@ -12,13 +12,13 @@ from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, print_json
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.text import clock, table
-from cloudconv.messages import flag
+from cloudconv.messages import counted, flag
+from cloudconv.report.columns import COLUMNS, Column, marked, speed
 from cloudconv.settings import CompareSettings
 from cloudconv.settings.values import names
 
 if TYPE_CHECKING:
     from cloudconv.jobs.compare.settings import CompareResult
-    from cloudconv.report.columns import Column
 
 EXAMPLES = examples(
     "cloudconv compare clouds.mp4",
@@ -54,12 +54,10 @@ def _summary(result: CompareResult) -> str:
     filmed = result.filmed.get("texture")
     texture = "" if filmed is None else f"; the texture of the dropped frames is {filmed:+.2f} dB"
     where = f"{result.device}, {result.precision}"
-    return f"{result.scored_frames} frames scored{cuts} ({where}){texture}"
+    return f"{counted(result.scored_frames, 'frame')} scored{cuts} ({where}){texture}"
 
 
 def _show(result: CompareResult, wanted: Sequence[str]) -> None:
-    from cloudconv.report.columns import COLUMNS
-
     if result.horizon is None:
         _print_table({key: (COLUMNS[key], _head(COLUMNS[key])) for key in wanted}, result.methods)
     else:
@@ -88,8 +86,6 @@ def _print_table(
         columns: the format and the heading of each column, by the key of its score.
         methods: for each method, its scores by key.
     """
-    from cloudconv.report.columns import marked, speed
-
     cells = marked({key: column for key, (column, _) in columns.items()}, methods)
     timed = any("seconds_per_frame" in scores for scores in methods.values())
     rows = []

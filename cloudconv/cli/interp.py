@@ -12,6 +12,7 @@ from cloudconv.cli.batch import interp_all
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console
 from cloudconv.errors import SettingsError
+from cloudconv.messages import counted
 from cloudconv.settings import InterpManySettings, InterpSettings
 from cloudconv.settings.groups import INPUT
 
@@ -48,8 +49,7 @@ def interp(console: Console, inputs: Inputs, **given: Any) -> None:
 
 
 def _summary(result: InterpResult) -> str:
-    count = len(result.cuts)
-    cuts = f", no new frames at {count} cut{'s'[: count != 1]}" if count else ""
+    cuts = f", no new frames at {counted(len(result.cuts), 'cut')}" if result.cuts else ""
     resumed = "; resumed" if result.resumed else ""
     adapted = f"; {result.adapted}" if result.adapted and result.adapted.kept else ""
     return outputs.describe_video(result, cuts + resumed) + adapted

@@ -17,7 +17,7 @@ from cloudconv.cli.console import Console, print_error, print_json
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.text import field_rows, table
 from cloudconv.errors import SettingsError
-from cloudconv.messages import Message
+from cloudconv.messages import Message, counted
 
 if TYPE_CHECKING:
     from cloudconv.models.base import ModelSpec, Task
@@ -232,7 +232,7 @@ def _test(match: re.Match[str]) -> str:
     where = _CLIPS.get(clips) or f"the end of a cloud clip, {clips.rpartition('_')[2]} wide"
     if match["kind"] == "drop":
         return f"{where}, {number - 1} of {number} frames made again"
-    return f"{where}, {number} frame{'s'[: number != 1]} ahead" if match["kind"] else where
+    return f"{where}, {counted(number, 'frame')} ahead" if match["kind"] else where
 
 
 def _trained_scores(file: TrainedFile, task: Task) -> list[str]:

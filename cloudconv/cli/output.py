@@ -17,7 +17,7 @@ from cloudconv.cli.text import clock, field_rows, rate
 from cloudconv.errors import SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned
 from cloudconv.jobs.outcome import as_json
-from cloudconv.messages import flag
+from cloudconv.messages import counted, flag
 from cloudconv.settings import Settings
 from cloudconv.settings.groups import INPUT
 
@@ -132,8 +132,8 @@ def describe_video(result: Any, more: str = "") -> str:
     by = (getattr(result, "model", None), result.device, result.precision)
     since = f", from {clock(result.at)} on" if hasattr(result, "at") else ""
     return (
-        f"{result.output}: {result.output_frames} frames ({result.new_frames} new{since}) "
-        f"at {rate(result.output_fps)}, {clock(result.duration)}{more}; took "
-        f"{clock(result.wall_seconds)}, {result.frames_per_second:.2f} frames/s "
-        f"({', '.join(filter(None, by))})"
+        f"{result.output}: {counted(result.output_frames, 'frame')} "
+        f"({result.new_frames} new{since}) at {rate(result.output_fps)}, "
+        f"{clock(result.duration)}{more}; took {clock(result.wall_seconds)}, "
+        f"{result.frames_per_second:.2f} frames/s ({', '.join(filter(None, by))})"
     )

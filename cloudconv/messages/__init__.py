@@ -135,6 +135,11 @@ def fields_of(template: str) -> set[str]:
     return names
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 frame``, ``2 frames``."""
+    return f"{number} {noun}{'s'[: number != 1]}"
+
+
 def closest(name: str, known: Collection[str]) -> str | None:
     """Return the most similar known name, or None if no name is similar."""
     import difflib

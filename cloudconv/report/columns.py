@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TypeVar
 
+from cloudconv.messages import counted
+
 Key = TypeVar("Key")
 
 
@@ -129,4 +131,4 @@ def speed(seconds: float | None) -> tuple[str, str]:
 
 def frames_ahead(step: int) -> str:
     """Return a horizon in words."""
-    return f"{step} frame{'s' if step > 1 else ''} ahead"
+    return f"{counted(step, 'frame')} ahead"

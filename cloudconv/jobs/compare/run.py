@@ -37,6 +37,7 @@ from cloudconv.jobs.compare.settings import CompareEstimate, CompareResult
 from cloudconv.jobs.compare.work import score_all
 from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.input.fingerprint import check_unchanged
+from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.render.device import choose_precision, set_threads
 from cloudconv.report.columns import frames_ahead
@@ -288,18 +289,18 @@ class _Table:
     def _facts(self, result: CompareResult) -> dict[str, str]:
         """Return the summary, and the facts that differ between interpolation and forecasts."""
         plan, clip, context = self._plan, self._clip, self._context
-        scored = f"{result.scored_frames} frames"
+        scored = counted(result.scored_frames, "frame")
         if plan.settings.horizon is not None:
-            count = f"{self._samples} forecast{'s' if self._samples > 1 else ''}"
             horizon = frames_ahead(plan.settings.horizon)
             return {
-                "summary": f"{count}, up to {horizon}, {scored} scored",
-                "forecasts": f"from {context} frame{'s' if context > 1 else ''} of context, "
+                "summary": f"{counted(self._samples, 'forecast')}, up to {horizon}, "
+                f"{scored} scored",
+                "forecasts": f"from {counted(context, 'frame')} of context, "
                 f"beginning at every {plan.every}th frame; all methods from the same frames",
                 "scored": f"{scored} as 8-bit RGB, against the frames that really followed",
                 "left out": f"{self._skipped} frames after a cut, {clip.left_out} repeated ones",
             }
-        cuts = f", {len(clip.cuts)} cut{'s' if len(clip.cuts) > 1 else ''} left out"
+        cuts = f", {counted(len(clip.cuts), 'cut')} left out"
         repeats = f", {clip.left_out} that repeat the one before: {clip.cadence}"
         filmed = result.filmed.get("texture")
         texture = {} if filmed is None else {"filmed": f"frames have a texture of {filmed:+.2f} dB"}

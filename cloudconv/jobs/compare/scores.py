@@ -17,6 +17,7 @@ from cloudconv.media.color import rgb_of
 from cloudconv.media.filters import XpsnrMeter
 from cloudconv.media.frame import Frame
 from cloudconv.media.vmaf import VmafMeter
+from cloudconv.messages import counted
 from cloudconv.report.columns import COLUMNS, frames_ahead
 from cloudconv.report.data import Row
 
@@ -242,7 +243,7 @@ def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
     far = f", {steps[-1]} ahead {_better(means[-1], '')}" if len(steps) > 1 else ""
     near = [row for row in rows if (row.horizon or 0) == steps[0]]
     lost = losses(model, baseline, near)
-    frames = f"{len(near)} frame{'s' if len(near) > 1 else ''}"
+    frames = counted(len(near), "frame")
     worst = f"{len(lost)} of {frames}, most at {float(lost[0].time):.1f} s" if lost else ""
     return (
         f"{where}{model} is {_better(means[0], baseline)}{far}; {where}it is worse on "
