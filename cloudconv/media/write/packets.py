@@ -87,8 +87,8 @@ class PacketWriter:
         record = _record(packet)
         self._file.write(record + _SUM.pack(zlib.crc32(record)))
 
-    def finish(self, end: int, lasts: int) -> None:
-        """Write everything to the disk and close the file; the arguments are not used."""
+    def finish(self) -> None:
+        """Write everything to the disk and close the file."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._bytes = self._file.tell()

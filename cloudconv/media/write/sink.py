@@ -257,9 +257,11 @@ class Sink:
                 if self._written <= FEW:
                     packet.dts = packet.pts
                 self._writer.write(packet)
-        self._writer.finish((self._last or 0) + self._lasts, self._lasts)
+        self._writer.finish()
         self.warnings += self._writer.warnings
         if self._part is not None:
+            end = ((self._last or 0) + self._lasts) * self._plan.tick
+            self._container.hold_last(self._part.path, end, self._lasts * self._plan.tick)
             if self._plan.amends:
                 self._amend(self._part)
             self._verify(self._part)

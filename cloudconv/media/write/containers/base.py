@@ -36,13 +36,8 @@ class Writer(Protocol):
     def write(self, packet: Any) -> None:
         """Write a packet of the encoder, with its times in ticks."""
 
-    def finish(self, end: int, lasts: int) -> None:
-        """Complete the output and close everything that was opened.
-
-        Args:
-            end: the end of the last picture in ticks; 0 if packets were copied.
-            lasts: the duration of the last picture in ticks; 0 if packets were copied.
-        """
+    def finish(self) -> None:
+        """Complete the output and close everything that was opened."""
 
     def abandon(self) -> None:
         """Close everything without completing the output, whatever was written before."""
@@ -133,8 +128,8 @@ class Container(Holder):
 
         Args:
             path: the file.
-            end: the end of the last frame, in seconds.
-            duration: the duration of the last frame, in seconds.
+            end: the end of the last frame, in seconds; 0 if packets were copied.
+            duration: the duration of the last frame, in seconds; 0 if packets were copied.
         """
 
     def rounding(self, frames: int, tick: Fraction) -> Fraction:
@@ -179,7 +174,7 @@ class FileWriter:
         self.warnings: list[Warned] = []
         self._tick = plan.tick
         self._order = _DecodeTimes() if container.sums_gaps and plan.rate is None else None
-        self._path, self._container = path, container
+        self._path = path
         self._copier: Copier | None = None
         choice, carry, on_pipe = plan.choice, plan.carry, is_stdout(path)
         unlisted = carry is not None and needs_unlisted(carry, container)
@@ -229,8 +224,8 @@ class FileWriter:
             self._copier.until(None)
             self._out.close()
 
-    def finish(self, end: int, lasts: int) -> None:
-        """Write the remaining packets, close the file, and correct the last frame's duration."""
+    def finish(self) -> None:
+        """Write the remaining packets, close the file, and add chapters that the muxer drops."""
         remaining = [] if self._order is None else self._order.finish()
         self._order = None
         for packet in remaining:
@@ -239,8 +234,6 @@ class FileWriter:
             self._copier.until(None)
             self._copier.close()
         self._out.close()
-        if lasts:
-            self._container.hold_last(self._path, end * self._tick, lasts * self._tick)
         chapters = b"" if self._copier is None else self._copier.chapters
         if chapters and not add_chapters(self._path, chapters):
             self.warnings.append(Warned("chapters-no-room"))

@@ -41,7 +41,7 @@ class PictureWriter:
         self._count += 1
         (self._folder / numbered(self._pattern, self._count)).write_bytes(bytes(packet))
 
-    def finish(self, end: int, lasts: int) -> None:
+    def finish(self) -> None:
         """Do nothing: every file is complete."""
 
     def abandon(self) -> None:
