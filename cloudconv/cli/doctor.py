@@ -26,7 +26,7 @@ def doctor(console: Console, **given: Any) -> None:
     """Describe this machine, for bug reports.
 
     Print versions, encoders, devices, weights, memory, and what --device auto and --precision auto
-    would choose. Write no file. The exit code is 1 if a problem is found.
+    would choose. Leave no file behind. The exit code is 1 if a problem is found.
     """
     settings = DoctorSettings(**given)
     from cloudconv.jobs.doctor import run

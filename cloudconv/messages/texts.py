@@ -187,8 +187,8 @@ TEXTS = {
         "each picture is shown {times:or} times ({material} fps material in a {file} fps file)"
     ),
     "finer-scale": (
-        "A trial on source frames was {gain:.1f} dB better at scale 2, which takes about four "
-        "times as long: {--scale=2}, or {--quality=max}, uses that scale."
+        "In a trial on source frames {model} was {gain:.1f} dB better at scale 2, which takes "
+        "about four times as long: {--scale=2} uses that scale."
     ),
     "takes-long": (
         "Each new frame is the mean of four results of the model, two of them at scale 2"
@@ -208,7 +208,7 @@ TEXTS = {
     "adapting-not-judged": "The gain of adapting to the video cannot be measured: {error}",
     "not-adapted": "The model is not adapted to the video but used as it ships.",
     "clip-changed": "{path} was changed while it was trained on: train again.",
-    "nothing-learnt": "{path} was not written: the training did not improve the model.",
+    "nothing-learnt": "{path} was not written: there are no adapted weights.",
     "output-locked": (
         "{path} cannot be replaced and is left as it is (is it open in another program?); the new "
         "output is {other}."
@@ -327,7 +327,8 @@ TEXTS = {
     "unknown-metric": "There is no metric called {name!r}: choose from {known}.",
     "quality-and-model": "{--quality} chooses a model, and so does {--model}: give one of them.",
     "nothing-to-overwrite": (
-        "{--overwrite} replaces a report, and no report was requested: give {--report} too."
+        "{--overwrite} replaces the files of {--report} and {--save_model}: give one of these, or "
+        "leave {--overwrite} out."
     ),
     "drop-and-horizon": (
         "{--drop} scores interpolation and {--horizon} scores forecasts: give one of them."
@@ -599,8 +600,8 @@ TEXTS = {
         "{expected:.3f} s. Please report this."
     ),
     "rate-beyond-files": (
-        "A rate of {rate:g} frames a second is more than files can store: choose another with "
-        "{--fps}."
+        "A rate of {rate:g} frames a second is more than files can store: choose another; interp "
+        "does so with {--fps}."
     ),
     "rate-beyond-container": (
         "A {container} plays at most {most} frames a second, not {rate:g}: write an .mp4 instead."
@@ -737,7 +738,7 @@ TEXTS = {
     "frame-gone": (
         "{path} has no frame at {time:.3f} s any more: the file has changed, or it is damaged and "
         "each reading gives other frames. Repair the file, or convert a copy of it, and start "
-        "again with {--resume=no}."
+        "again; interp needs {--resume=no} then."
     ),
     "other-plan": (
         "The finished work in {folder} belongs to another plan of this video, with other frames or "
@@ -827,8 +828,8 @@ TEXTS = {
         "{--start}."
     ),
     "not-joinable": (
-        "{path} has a format that cannot be joined from segments: leave {--workers} out, or write "
-        "an .mp4 or .mkv."
+        "{path} has a format that cannot be joined from segments: leave {--workers} and "
+        "{--device=cuda:all} out, or write an .mp4 or .mkv."
     ),
     "preview-exists": "The preview {path} exists already: replace it with {--overwrite=yes}.",
     "preview-among-files": (
@@ -844,7 +845,7 @@ TEXTS = {
     # Errors of training
     "no-window": (
         "In {tries} tries no usable sequence of {frames} frames was found; the last try: {why}. "
-        "Give other clips, a smaller {--interval}, or a smaller {--min_motion}."
+        "Give other clips, or for train a smaller {--interval} or {--min_motion}."
     ),
     "folder-without-clips": (
         "The folder {path} holds no video and no pictures: give a folder of clips, or files."
@@ -854,8 +855,8 @@ TEXTS = {
         "{--interval}, or fewer frames at once."
     ),
     "nothing-to-validate": (
-        "No frames to validate on could be read; the last try: {why}. Give other clips with "
-        "{--val}."
+        "No frames to validate on could be read; the last try: {why}. Give other clips; train "
+        "takes them with {--val}."
     ),
     "nothing-to-adapt": (
         "{model} has no weights, so there is nothing to adapt: leave {--adapt} out, or choose a "
@@ -873,12 +874,12 @@ TEXTS = {
         "No part of the clips is held back to validate on: give validation clips with {--val}."
     ),
     "sample-fills-memory": (
-        "{device} ran out of memory on a single sample: make samples smaller with {--crop}, or "
-        "close other programs."
+        "{device} ran out of memory on a single sample: close other programs, or make the samples "
+        "of train smaller with {--crop}."
     ),
     "loss-not-finite": (
-        "The loss is not a number any more at step {step}: lower {--learning_rate}, or use "
-        "{--precision=fp32}. The best weights so far are kept."
+        "The loss is not a number any more at step {step}: use {--precision=fp32}, or for train a "
+        "lower {--learning_rate}. The best weights so far are kept."
     ),
     "unreadable-checkpoint": (
         "The checkpoint {path} cannot be read ({why}): change its permissions, or name another "

@@ -34,7 +34,7 @@ _RESUME = "Resume from the checkpoint of an interrupted run, or start again."
 _TASK = "Train to interpolate, predict or reconstruct."
 _RELATIVE = """Divide each sample's loss by that of a baseline: the blend of both frames, or the
 last frame."""
-_ROLLOUT = "1, or 6 for models that forecast any frame in one step"
+_ROLLOUT = "1, or 8 for voxelflow"
 _GAP = "Train interpolators on pairs of frames that are at most K frames apart."
 _INTERVAL = "Take every K-th frame; with K-L, each sample draws its own number from K to L."
 _STILL = "Leave out samples whose neighbouring frames differ by less than N of 255 levels."
@@ -127,7 +127,7 @@ class TrainSettings(Overwrite, Machine):
     min_motion: Annotated[float, _clip(_STILL, "N", least=0, otherwise=0.0)] = UNSET
     train_part: Annotated[str | None, _clip(_PART, "A:B")] = None
     val_part: Annotated[
-        str | None, _clip("Validate on this part of each clip.", "A:B", shown="three inner parts")
+        str | None, _clip("Validate on this part of each clip.", "A:B", shown="three parts of each")
     ] = None
     crops: Annotated[
         int, _rare("Cut this many samples from each run of decoded frames.", least=1, otherwise=8)

@@ -137,7 +137,8 @@ def scale_warnings(
     if trial is None:
         return []
     if not is_slow:
-        return [Warned("finer-scale", {"gain": trial.gain})] if trial.gain >= LEAST_GAIN else []
+        found = Warned("finer-scale", {"model": registry.DEFAULT, "gain": trial.gain})
+        return [found] if trial.gain >= LEAST_GAIN else []
     minutes = None
     if new_frames is not None and spec.time is not None:
         minutes = new_frames * trial.seconds[0] * spec.time * area / 60
