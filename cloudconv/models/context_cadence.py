@@ -52,25 +52,27 @@ def content(frames: Tensor, count: int) -> Content:
     while first + 1 < len(frames) and torch.equal(frames[first], frames[first + 1]):
         first += 1
     frames = frames[first:]
-    pattern = steps(changes(frames), changes(frames, 1.0))
+    pattern = steps(*changes(frames))
     last = len(frames) - 1
     # Take the last copy of a repeated frame: the codec improves each copy.
     shown = [k for k in range(last, -1, -1) if k == last or pattern[k]][:count]
     shown += [shown[-1]] * (count - len(shown))
-    return Content(frames[shown], tuple(sum(pattern[k:]) for k in shown), pattern)
+    different = torch.stack([frames[k] for k in shown])
+    return Content(different, tuple(sum(pattern[k:]) for k in shown), pattern)
 
 
-def changes(frames: Tensor, part: float = _MOST_MOVING) -> list[float]:
-    """Return the T - 1 changes from frame to frame of ``frames``, (T, 3, H, W).
+def changes(frames: Tensor) -> tuple[list[float], list[float]]:
+    """Return the changes from frame to frame of ``frames``, (T, 3, H, W): two lists of T - 1.
 
-    A change is the mean over the blocks that change most, a fraction ``part`` of all blocks.
+    A change is a mean over blocks: in the first list over the 1 % of blocks that change most, in
+    the second list over all blocks.
     """
     grey = frames.detach().float().mean(1, keepdim=True)
     blocks = F.avg_pool2d(grey, min(_BLOCK, *grey.shape[2:]), ceil_mode=True).flatten(1)
-    differences = (blocks[1:] - blocks[:-1]).abs()
-    most = max(1, ceil(part * differences.shape[1]))
-    values: list[float] = differences.topk(most, 1).values.mean(1).tolist()
-    return values
+    differences = (blocks[1:] - blocks[:-1]).abs().sort(1, descending=True).values
+    most = max(1, ceil(_MOST_MOVING * differences.shape[1]))
+    largest, overall = torch.stack([differences[:, :most].mean(1), differences.mean(1)]).tolist()
+    return largest, overall
 
 
 def steps(changed: Sequence[float], overall: Sequence[float]) -> tuple[int, ...]:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cloudconv.media.upload import upload
 from cloudconv.metrics import luma
 from cloudconv.models.base import ModelSpec, Predictor
 from cloudconv.models.ops import warp
@@ -60,7 +61,8 @@ def mean_velocity(frames: Tensor) -> Tensor:
     grey = luma(frames.detach().float().clamp(0, 1))
     pictures = (grey * 255).round().byte().cpu().numpy()
     flows = [measured_flow(later, earlier) for earlier, later in pairwise(pictures)]
-    return torch.from_numpy(np.mean(flows, 0)).permute(2, 0, 1).to(frames.device)
+    (mean,) = upload([torch.from_numpy(np.mean(flows, 0))], frames.device)
+    return mean.permute(2, 0, 1)
 
 
 def measured_flow(

@@ -258,10 +258,11 @@ def _scene(context: Tensor) -> _Scene:
     frames = torch.stack([item.frames for item in known])
     velocity = torch.stack([_velocity(item) for item in known])
     seen = frames.clamp(0, 1)
+    (ages,) = upload([torch.tensor([item.ages for item in known])], context.device)
     return _Scene(
         frames=frames,
         small=tuple(_shrunk(seen, scale) for scale in _SCALES),
-        ages=torch.tensor([item.ages for item in known], device=context.device),
+        ages=ages,
         velocity=_resized(velocity, 0.5),
         last=context[:, -1],
         patterns=tuple(item.pattern for item in known),
