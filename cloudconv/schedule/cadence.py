@@ -153,12 +153,10 @@ class Cadence:
         if distinct > 1 and fraction(slips | {(distinct, repeats)}) >= _REGULAR:
             distinct_fraction = Fraction(distinct, length)
             return described("cadence-cycles", distinct_fraction, repeats=repeats, length=length)
-        if distinct == 1 and fraction({(1, repeats)}) >= _REGULAR:
-            return described("cadence-shown", Fraction(1, length), times=[length])
-        other = max((repeats - 1, repeats + 1), key=lambda r: self._kinds[1, r])
-        if distinct == 1 and fraction({(1, repeats), (1, other)}) >= _REGULAR:
-            times = sorted((length, other + 1))
-            return described("cadence-shown", Fraction(2, sum(times)), times=times)
+        other = max((length - 1, length + 1), key=lambda times: self._kinds[1, times - 1])
+        for times in ([length], sorted((length, other))):
+            if distinct == 1 and fraction({(1, each - 1) for each in times}) >= _REGULAR:
+                return described("cadence-shown", Fraction(len(times), sum(times)), times=times)
         return None
 
     def _usual_rate(self) -> Fraction:
