@@ -23,7 +23,13 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Progress, Warned
 from cloudconv.media.color import rgb_of, thumbnail
 from cloudconv.media.frame import Frame
-from cloudconv.media.input.images import open_pictures, pictures_in, videos_in, videos_of
+from cloudconv.media.input.images import (
+    open_pictures,
+    pictures_in,
+    subfolders_of,
+    videos_in,
+    videos_of,
+)
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
@@ -202,7 +208,7 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return videos_of(path) or [path]
     clips = videos_in(path)
-    clips += sorted(f for f in path.iterdir() if f.is_dir() and pictures_in(f))
+    clips += [folder for folder in subfolders_of(path) if pictures_in(folder)]
     if clips:
         return clips
     try:

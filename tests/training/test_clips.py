@@ -60,6 +60,16 @@ def test_starts_are_random_and_reach_both_ends(tmp_path: Path) -> None:
     assert first == {0, 1, 2, 3, 4, 5}
 
 
+def test_hidden_folders_are_no_clips(tmp_path: Path) -> None:
+    write_numbered_clip(tmp_path / "a.mkv", 4)
+    for name in ("b", ".thumbnails"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            Image.new("RGB", (32, 24)).save(tmp_path / name / f"{number}.png")
+    (group,) = open_clips([str(tmp_path)])
+    assert [clip.info.path.name for clip in group] == ["a.mkv", "b"]
+
+
 def test_a_pipe_gives_more_than_one_window(tmp_path: Path) -> None:
     data = write_numbered_clip(tmp_path / "a.mkv", 8).read_bytes()
     os.mkfifo(tmp_path / "pipe")
