@@ -78,7 +78,8 @@ class Reporter:
         if (name, at.resumed) != (before.description, before.fields["at"].resumed):
             self.finish()
             self._task = self._started(name, at)
-        self._bar.update(self._task.id, completed=at.done, total=at.total, at=at, note=note)
+        self._task.total = at.total  # Bar.update() would forget the speed with each new total
+        self._bar.update(self._task.id, completed=at.done, at=at, note=note)
         self._is_pending = True
         if time.monotonic() >= self._due:
             self._show_now()

@@ -164,9 +164,22 @@ def test_a_resumed_input_of_a_batch_does_not_count_for_the_rate(
         for second in range(21):
             now[0] = float(second)
             resumed = 500 if second > 10 else 0
-            report(at(second + resumed, 1000, resumed=resumed))
+            report(at(second + resumed, 1000 + resumed, resumed=resumed))
     last = json.loads(capsys.readouterr().err.splitlines()[-1])
-    assert (last["done"], last["rate"], last["seconds_left"]) == (520, 1.0, 480.0)
+    assert (last["done"], last["rate"], last["seconds_left"]) == (520, 1.0, 980.0)
+
+
+def test_a_better_estimate_of_the_total_keeps_the_rate(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    with reporting("working", "json", quiet=False) as report:
+        for second in range(11):
+            now[0] = float(second)
+            report(at(second, 110 - second))
+    last = json.loads(capsys.readouterr().err.splitlines()[-1])
+    assert (last["total"], last["rate"], last["seconds_left"]) == (100, 1.0, 90.0)
 
 
 @pytest.mark.full
