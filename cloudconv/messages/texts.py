@@ -851,8 +851,8 @@ TEXTS = {
         "The folder {path} holds no video and no pictures: give a folder of clips, or files."
     ),
     "no-usable-clip": (
-        "No clip can be used: {unfit:3}. Give longer or larger clips, a smaller {--crop} or "
-        "{--interval}, or fewer frames at once."
+        "No clip can be used: {unfit:3}. Give longer or larger clips, or for train a smaller "
+        "{--crop} or {--interval}, or fewer frames at once."
     ),
     "nothing-to-validate": (
         "No frames to validate on could be read; the last try: {why}. Give other clips; train "
