@@ -910,8 +910,8 @@ TEXTS = {
         "frame: give an even number."
     ),
     "checkpoint-foreign": (
-        "The checkpoint {path} is damaged, or another program's file: move it away, or name "
-        "another output."
+        "The checkpoint {path} is damaged, of another version, or another program's file: move it "
+        "away, or name another output."
     ),
     "nothing-fits": (
         "No tensor of the weights {init} ({other}) has the name and shape of one of {model}: start "
