@@ -371,14 +371,16 @@ class Trainer:
         for picks, labels in self.goal.validation():
             made = self._validation_pictures(window, picks)
             for label, each in zip(labels, made, strict=True):
-                picture = each.picture.clamp(0, 1)
+                # Scores are float64, which not every device has.
+                given = each.picture.clamp(0, 1), each.truth, each.naive
+                picture, truth, naive = (image.cpu() for image in given)
                 yield _PictureScores(
                     label,
-                    float(self._loss(picture, each.truth, each.naive)),
-                    float(self._loss(each.naive, each.truth, each.naive)),
-                    float(metrics.psnr(picture, each.truth)),
-                    float(metrics.psnr(each.naive, each.truth)),
-                    _gradient(picture) / max(_gradient(each.truth), 1e-6),
+                    float(self._loss(picture, truth, naive)),
+                    float(self._loss(naive, truth, naive)),
+                    float(metrics.psnr(picture, truth)),
+                    float(metrics.psnr(naive, truth)),
+                    _gradient(picture) / max(_gradient(truth), 1e-6),
                 )
 
     def _score(

@@ -4,7 +4,7 @@ A :class:`SimulatedTensor` holds its numbers on the CPU. Operations on such tens
 Python. The simulation
 
 - refuses what CUDA refuses: tensors of two devices in one operation, ``numpy()`` of a tensor on
-  the device, page-locking such a tensor;
+  the device, page-locking such a tensor; reports float64, which CUDA has and other devices lack;
 - counts what costs time on a GPU: launches of kernels, waits of the CPU for the device, copies;
 - delays a copy into page-locked memory until its event is waited for, and fills the target with
   other numbers until then, so that reading too early gives wrong frames;
@@ -460,6 +460,9 @@ def _check(name: str, args: tuple[Any, ...], on_device: list[Any], on_cpu: list[
     wide = {torch.uint16, torch.uint32, torch.uint64}
     if name not in _VIEWS | _MOVES_WIDE and any(each.dtype in wide for each in on_device):
         _fault(f"{name} of {on_device[0].dtype}, which CUDA may lack")
+    # PyTorch's scaler of losses in fp16 computes the reciprocal itself, on CUDA only.
+    if name != "reciprocal" and any(each.dtype == torch.float64 for each in on_device):
+        _fault(f"{name} of float64, which Apple's GPUs lack")
     if name == "grid_sampler_2d" and len({each.dtype for each in on_device}) > 1:
         _fault("grid_sampler_2d of two types")
     # cuDNN sums a transposed convolution in any order unless it must be deterministic.

@@ -73,7 +73,8 @@ def try_scales(
                 began = time.perf_counter()
                 with torch.inference_mode():
                     made = metrics.eight_bit(network.interpolate(before, after, 0.5, scale=scale))
-                    scores.append(float(metrics.psnr(made, filmed)))  # waits for the device
+                # Scores are float64, which not every device has. The copy waits for the device.
+                scores.append(float(metrics.psnr(made.cpu(), filmed.cpu())))
                 area = made.shape[-2] * made.shape[-1] / 1e6
                 times.append((time.perf_counter() - began) / area)
             gains.append(scores[-1] - scores[0])
