@@ -801,6 +801,9 @@ TEXTS = {
         "{path} has a cut at {at:g} s and a single frame after it, and {model} needs two or more "
         "of a scene: forecast from another time with {--at}, or give {--scene_cut=off}."
     ),
+    "parent-not-a-folder": (
+        "{folder} is not a folder, so {path} cannot be written: name another output."
+    ),
     "not-a-folder": (
         "{folder} is not a folder, so nothing can be written there: name another folder."
     ),
