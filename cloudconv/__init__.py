@@ -130,12 +130,14 @@ def _call(settings: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P, 
 def interpolate(settings: InterpSettings) -> InterpResult:
     """Interpolate ``input`` into ``output`` (default: beside the input), and return the result.
 
-    Give exactly one of ``factor`` (whole N of 2 or more: n·N frames, every source frame kept),
-    ``fps`` (frame k at exactly k/fps) and ``slowmo`` (N times longer at the same frame rate, or at
-    ``fps``). The other keywords are the fields of :class:`InterpSettings`.
+    Give exactly one of ``factor`` (N times the frames; a whole N keeps every source frame), ``fps``
+    (frame k at exactly k/fps) and ``slowmo`` (N times longer at the same frame rate), or ``slowmo``
+    with ``fps``. ``factor`` and ``slowmo`` are above 1 and at most 1000, ``fps`` is at most 10,000.
+    The other keywords are the fields of :class:`InterpSettings`.
 
     Raises:
         CloudconvError: the work failed; the output does not exist, or is unchanged.
+        Interrupted: Ctrl-C; the same call resumes from the finished segments.
         TypeError: there is no such keyword.
     """
     result: InterpResult = _result(settings)
@@ -154,6 +156,7 @@ def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
 
     Raises:
         CloudconvError: no input can be processed: a model or a device is missing.
+        Interrupted: Ctrl-C; finished outputs and segments are kept.
     """
     outcomes: list[InputOutcome] = _result(settings)
     return outcomes
@@ -211,11 +214,12 @@ def train(settings: TrainSettings) -> TrainResult:
     """Train a model on ``clips``; with ``init`` start from existing weights.
 
     Other calls take the trained weights as ``model=result.output``. The keywords are the fields of
-    :class:`TrainSettings`.
+    :class:`TrainSettings`. Ctrl-C ends the training after the current step: the output then has the
+    best weights so far, and ``result.interrupted`` is True.
 
     Raises:
         CloudconvError: the training cannot be done; raised before any work if possible.
-        Interrupted: Ctrl-C; the best weights so far are kept.
+        Interrupted: a second Ctrl-C; the same call resumes from the checkpoint.
         TypeError: there is no such keyword.
     """
     result: TrainResult = _result(settings)
@@ -285,9 +289,9 @@ def _frames_call(
         Args:
             frames: pictures of one kind and size: NumPy arrays, PyTorch tensors or PIL images. One
                 array or tensor may hold several pictures, (B, H, W, C) or (B, C, H, W).
-            args: ``factor`` by position. The pictures count as evenly spaced. With a whole factor
-                N, N - 1 new pictures follow each given picture (the same object). Without ``loop``
-                the last picture is repeated instead.
+            args: ``factor`` by position, above 1 and at most 1000 (default: 2). The pictures count
+                as evenly spaced. With a whole factor N, N - 1 new pictures follow each given
+                picture (the same object). Without ``loop`` the last picture is repeated instead.
             kwargs: the fields of :class:`FramesSettings`.
 
         Yields:
@@ -312,7 +316,7 @@ interpolate_frames = _frames_call(FramesSettings)
 
 
 def list_models() -> list[ModelSpec]:
-    """Return every model that has a name for users."""
+    """Return the description of every model except those with ``hidden``."""
     from cloudconv.models import registry
 
     return [spec for spec in registry.specs() if not spec.hidden]
@@ -327,7 +331,8 @@ def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> 
     Raises:
         ModelError: there is no such model.
         WeightsError: its weights are missing or damaged.
-        DeviceError: there is no such device.
+        SettingsError: the name of the device or of the precision is unknown.
+        DeviceError: the device is not in this machine, or does not support the precision.
     """
     from cloudconv.models import registry
     from cloudconv.render.device import choose_device, choose_precision

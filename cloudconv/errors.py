@@ -10,13 +10,13 @@
      ├─ OutputError                the output cannot be written: exists, no permission, disk full
      │   ├─ OutputUsageError       the output's name gives no known format (also SettingsError)
      │   ├─ EncoderError           the encoder is missing, or the container refuses the encoder
-     │   │   └─ EncoderUsageError  a value is out of range, an option unknown (also SettingsError)
+     │   │   └─ EncoderUsageError  unknown encoder or option, wrong value (also SettingsError)
      │   └─ TakenError             another file took the name; the output has a different name
      ├─ ModelError                 the model cannot do the task
      │   ├─ ModelUsageError        the model has no such option (also SettingsError)
      │   ├─ UnknownModelError      there is no such model (also SettingsError)
      │   └─ WeightsError           a weights file is missing, damaged, or for another model
-     └─ DeviceError                the device is absent, or the device has too little memory
+     └─ DeviceError                the device is absent, fails, or lacks memory or the precision
 
 :class:`Interrupted` (Ctrl-C) is separate, so that code that catches errors does not catch it.
 
@@ -77,7 +77,7 @@ class EncoderError(OutputError):
 
 
 class EncoderUsageError(SettingsError, EncoderError):
-    """The encoder has no such option, or a value is out of its range."""
+    """There is no such encoder, option or pixel format, or a value is out of its range."""
 
 
 class TakenError(OutputError):
@@ -105,7 +105,7 @@ class WeightsError(ModelError):
 
 
 class DeviceError(CloudconvError):
-    """The device is absent, or its memory is too small for the smallest tile."""
+    """The device or cluster is absent or fails, or lacks the memory or the precision."""
 
     kind = "device"
 

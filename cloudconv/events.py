@@ -50,7 +50,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Measured values of a running job: losses, a validation, or the vitals of a dream."""
+    """Measured values of a running job.
+
+    ``name`` is ``losses`` for a training, ``vitals`` for a dream, ``check`` for a finished test of
+    the doctor, and ``stopping``, without values, for a training after Ctrl-C.
+    """
 
     name: str
     values: Any
@@ -58,7 +62,11 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of one of several inputs, with a result or with a CloudconvError."""
+    """The end of one of several inputs.
+
+    ``number`` counts the inputs from 0. ``outcome`` is the result, the CloudconvError, or
+    :class:`~cloudconv.jobs.interp.batch.Exists` for an output that was already finished.
+    """
 
     number: int
     input: str

@@ -15,7 +15,10 @@ _CGROUPS = (
 
 
 def free_memory() -> int | None:
-    """Return the bytes that can still be allocated; None if the system does not report them."""
+    """Return the bytes that can still be allocated; None if unknown.
+
+    If the system reports only its total memory, half of that counts as free.
+    """
     amounts = [n for n in (_free_host(), _free_in_container()) if n is not None]
     return min(amounts, default=None)
 

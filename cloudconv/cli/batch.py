@@ -19,7 +19,10 @@ from cloudconv.settings import InterpManySettings
 
 
 def interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> None:
-    """Interpolate every input and print each outcome; exit with 1 if any input failed."""
+    """Interpolate or estimate every input and print each outcome.
+
+    Exit with 1 if an input failed, but not in a dry run.
+    """
     for name in ("output", "preview", "save_model"):
         if name in given:
             raise SettingsError("for-one-input", option=Setting(name))

@@ -128,7 +128,7 @@ def run_with_progress(console: Console, label: str, job: Job, note: Note | None 
 
 
 def describe_video(result: Any, more: str = "") -> str:
-    """Return the line that describes a finished video; ``more`` follows the counts."""
+    """Return the line that describes a finished video; ``more`` follows the duration."""
     by = (getattr(result, "model", None), result.device, result.precision)
     since = f", from {clock(result.at)} on" if hasattr(result, "at") else ""
     return (

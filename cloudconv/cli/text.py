@@ -77,7 +77,7 @@ def _label(name: str) -> str:
 
 
 def format_value(name: str, value: Any) -> str:
-    """Return the value of a field for people; empty for None and for an empty value."""
+    """Return the value of a field for people; empty for None (except a rate) and if empty."""
     if name.endswith("_fps"):
         return rate(value)
     if value is None:

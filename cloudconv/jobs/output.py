@@ -58,7 +58,8 @@ def origin(info: MediaInfo, first: Fraction) -> Fraction:
 def time_base(rate: Fraction | None, spans: Iterable[Fraction], offset: Fraction) -> Fraction:
     """Return the length of a tick in seconds, such that all output times are whole ticks.
 
-    If that tick is too short for a file, the tick is a microsecond.
+    If that tick is too short for a file, only the times without ``offset`` are whole ticks. If that
+    tick is too short too, the tick is a microsecond.
 
     Args:
         rate: the rate of the output, None for a variable rate.

@@ -83,10 +83,11 @@ class ReportData:
 
     ``source`` is the clip's name. ``summary`` describes the test in a line ("one frame of every 2
     kept, 165 frames scored, 2 cuts left out"). ``model`` and ``baseline`` are names of methods: the
-    first model, and its reference (``blend``; ``hold`` for forecasts). ``metrics`` are the keys of
-    the columns to show. ``worst`` and ``loses`` are sorted, the worst first. ``facts`` describe the
-    measurement as (name, value). ``files`` are the names of files beside the page. ``rows`` are
-    the scored frames in order of time, and ``cuts`` the times of the first frames of new scenes.
+    first model, and the method with which the verdict compares the first model. ``metrics`` are the
+    keys of the columns to show. ``worst`` and ``loses`` are sorted, the worst first. ``facts``
+    describe the measurement as (name, value). ``files`` are the names of files beside the page.
+    ``rows`` are the scored frames in order of time, and ``cuts`` the times of the first frames of
+    new scenes.
     """
 
     source: str

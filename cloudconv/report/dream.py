@@ -69,8 +69,9 @@ class DreamPage:
 
     ``times`` are in seconds from the first new frame, ``values`` the vitals at each time.
     ``limits`` are (low, high); None means no limit. ``shots`` are frames from the dream's beginning
-    to its end. ``strangest`` has one frame for each window of 100 frames; a box marks the part of
-    the picture that is least like the source. ``video`` is None if the output is not one file.
+    to its end. ``strangest`` has one frame for each of the strangest windows of 100 frames; a box
+    marks the part of the picture that is least like the source. ``video`` is None if the output is
+    not one file.
     """
 
     source: str

@@ -79,7 +79,7 @@ class Output(Input):
     ] = None
 
     def _check(self) -> None:
-        # Reading standard input may take long, so the missing name is an error before.
+        # Reading standard input may take long, so a missing name is an error before the reading.
         if str(self.input) == "-" and (self.output is None or values.names_folder(self.output)):
             raise SettingsError("stdin-without-name")
 

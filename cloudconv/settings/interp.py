@@ -118,7 +118,11 @@ class InterpSettings(groups.Output, Interpolation, groups.SavedModel):
 
 @dataclass(frozen=True, kw_only=True)
 class InterpManySettings(Interpolation):
-    """The options of :func:`cloudconv.interpolate_many`: all outputs go to ``out_dir``."""
+    """The options of :func:`cloudconv.interpolate_many`: all outputs go to ``out_dir``.
+
+    Raises:
+        SettingsError: a value is out of range, or two values contradict each other.
+    """
 
     inputs: Annotated[
         Sequence[File], Option("Read videos, and folders of them.", parse=values.files, hidden=True)
@@ -133,7 +137,11 @@ class InterpManySettings(Interpolation):
 
 @dataclass(frozen=True, kw_only=True)
 class FramesSettings(_Scheduling):
-    """The options of :func:`cloudconv.interpolate_frames`: ``factor`` times as many pictures."""
+    """The options of :func:`cloudconv.interpolate_frames`: ``factor`` times as many pictures.
+
+    Raises:
+        SettingsError: a value is out of range, or two values contradict each other.
+    """
 
     factor: Annotated[Rational, Option("Make N times the pictures.", "N", parse=parse_factor)] = (
         field(default=2, kw_only=False)

@@ -49,7 +49,8 @@ class Option:
         repeats: whether the option may be given several times.
         pinned: whether another value gives another result. An interrupted run cannot be resumed
             with another value.
-        hidden: whether the option exists in Python only.
+        hidden: whether the option has no flag, because it is given by position, or in Python and
+            recipes only.
         complete: the kind of names that the shell completes.
     """
 

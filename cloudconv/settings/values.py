@@ -157,6 +157,7 @@ def scale(value: float | str) -> float:
 
     Raises:
         SettingsError: the number is not one of these.
+        ValueError: the value is not a number.
     """
     number = float(value)
     if number not in SCALES:

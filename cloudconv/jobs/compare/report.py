@@ -141,7 +141,11 @@ class ReportWriter:
         return Sink(self._report.path / VIDEO, info, rate=timing.rate, time_base=tick)
 
     def finish(self, data: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Write all files; ``data`` are the fields of ReportData except pictures and files."""
+        """Write all files; ``data`` are the fields of ReportData except pictures and files.
+
+        Raises:
+            OutputError: a file cannot be written.
+        """
         self._videos.close()
         worst, loses = _sorted(self._worst), _sorted(self._loses)
         report = ReportData(**data, worst=worst, loses=loses, files=(VIDEO, TABLE, RESULT))

@@ -90,6 +90,10 @@ def interpolate(
         workers: the workers; unused if the kind of ``plan.workers`` is ``inline``.
         note: a function that is called with the path of the complete output, just before the
             output gets its name.
+
+    Raises:
+        CloudconvError: the run is not possible or fails.
+        Interrupted: Ctrl-C; finished segments are kept.
     """
     began = time.monotonic()
     warnings, counts = Warnings(), Counts()

@@ -1,9 +1,9 @@
 """Try a finer scale of motion estimation on source frames.
 
 At scale 2 a network estimates small motion more exactly and large motion worse, and takes four
-times as long. The better scale depends on the clip. So the model reconstructs source frames from
-their neighbours at scales 1 and 2, in the middle of the picture. If scale 2 is clearly better, a
-warning names that scale. The trials also measure the time of the default model, from
+times as long. The better scale depends on the clip. So the default model reconstructs source
+frames from their neighbours at scales 1 and 2, in the middle of the picture. If scale 2 is clearly
+better, a warning names that scale. The trials also measure the time of the default model, from
 which a warning estimates the time of a slow model.
 """
 
