@@ -47,7 +47,7 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
     included if its time is on this grid. The filter alone would end at the second-last input frame,
     so the filter receives the last one twice. An input frame on the grid keeps its own samples.
     Above 8 bits and in RGB the frame keeps its samples only approximately, because the filter works
-    on 8-bit YUV. A single input frame is returned unchanged.
+    on 8-bit YUV. A single input frame keeps its picture and time, and lasts ``1 / rate``.
 
     Args:
         frames: frames in order of time, all of one size and pixel format. Only the last one is
@@ -116,7 +116,7 @@ def deinterlace(pictures: Iterable[Timed], *, every: bool) -> Iterator[Timed]:
         every: whether pictures without an interlaced flag are deinterlaced too.
 
     Raises:
-        InputError: the pictures are smaller than 3x4 pixels.
+        InputError: a plane of the pictures is smaller than 3x4 samples.
     """
     source = iter(pictures)
     first = next(source, None)

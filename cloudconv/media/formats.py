@@ -117,7 +117,8 @@ def working_format(pix_fmt: str) -> str:
     """Return the planar, little-endian integer format with the same samples (floats: rounded).
 
     Gray with alpha becomes RGB with alpha, because no planar format stores gray and alpha. Raises
-    ValueError if there is no such format: for integers of more than 16 bits and raw sensor data.
+    ValueError if there is no such format, for example for integers of more than 16 bits, packed
+    floats and raw sensor data.
     """
     stored = _EXPANDED.get(pix_fmt, _FLOATS.get(pix_fmt, pix_fmt))
     try:

@@ -221,8 +221,8 @@ class SegmentStore:
         """Lock the folder during a block; errors then name the finished work that remains.
 
         Raises:
-            Interrupted: Ctrl-C in the block, and the folder has finished segments.
-            OutputError: see :meth:`lock`.
+            Interrupted: Ctrl-C in the block, and segments, weights or earlier work remain.
+            OutputError: see :meth:`lock`; or the folder was deleted during the block.
         """
         try:
             self.lock()

@@ -41,7 +41,7 @@ class Carry:
             carried over with ``slowdown``.
         loop_until: the time up to which the audio repeats, from the end of the span on.
         copies_only: whether audio that the container cannot store is an error. Otherwise such audio
-            is encoded again.
+            is encoded again, or left out with ``loop_until``.
     """
 
     info: MediaInfo

@@ -49,6 +49,10 @@ class Copier:
             holder: the abilities of the output container.
             seekable: whether the output can be written at any position.
             unlisted: whether ``out`` was opened with ``unlisted``; see `open_muxer`.
+
+        Raises:
+            OutputError: ``carry.copies_only`` is set, and the container cannot store an audio
+                stream.
         """
         self._seekable = seekable
         self._unlisted = unlisted
@@ -68,7 +72,8 @@ class Copier:
     def describe_video(self, stream: Any, rate: Fraction | None) -> None:
         """Copy the source video's tags and disposition to the output's video.
 
-        A time code is converted to ``rate``, the output's frame rate.
+        A time code is converted to ``rate``, the output's frame rate. If the rate of the source or
+        of the output is variable, the time code is left out.
         """
         if self._input is None:
             return
@@ -113,7 +118,7 @@ class Copier:
             self._pending = None
 
     def close(self) -> None:
-        """Close the source and add warnings for everything that was left out."""
+        """Close the source; add warnings about damaged, moved and left-out audio and packets."""
         led = self._tracks.led
         for track in self._tracks.by_index.values():
             if track.slowed is not None and self._carry.start is None:

@@ -166,8 +166,8 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
     """Return the pictures of a folder, a ``%05d`` pattern, a glob or an animated WebP.
 
     ``rate`` is for pictures without times, by default :data:`SEQUENCE_RATE`. Returns None for any
-    other path. Raises InputError for a folder or pattern with videos or without pictures, and for
-    an animated WebP without frames or with too many pixels.
+    other path. Raises InputError for a folder or pattern with videos, a folder without pictures, a
+    pattern without files, and an animated WebP without frames or with too many pixels.
     """
     if path.is_file():
         return _animated_webp(path) if path.suffix.lower() == ".webp" else None
@@ -216,7 +216,7 @@ def matching(path: Path) -> list[Path] | None:
 def files_of(*inputs: Path) -> Iterator[Path]:
     """Yield all files that these inputs consist of, including the parts of a playlist.
 
-    Raises InputError for a folder or pattern with videos or without pictures.
+    Raises InputError as :func:`open_pictures` does.
     """
     for path in inputs:
         if path.is_file():

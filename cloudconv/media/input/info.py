@@ -23,7 +23,7 @@ class Timing:
         time_base: the length of the container's tick.
         end: the end of the last frame.
         has_timestamps: whether the file has usable presentation times; if not, the number of a
-            frame and the rate give its time.
+            frame and the rate give its time, or without a rate its decode time does.
         shifts: for each restart of the clock, the offset that is added to all later times.
         rate_before_last: the rate of all frames but the last one, if only the last one is shown for
             longer; otherwise None.

@@ -50,7 +50,7 @@ from cloudconv.media.read.rates import constant_rate, single_frame_rate
 # If the last frame lasts at least this many times as long as the others, the length is intended.
 _LONG_GAP = 2
 
-_FRAMES_FOR_RATE = 48  # frames that give the rate of an input that is still arriving
+_FRAMES_FOR_RATE = 48  # frames to read before the rate of an arriving input is computed
 _FAR_FUTURE = 10**9  # seconds; the assumed length of an input that is still arriving
 
 _DYNAMIC_HDR = {

@@ -85,14 +85,15 @@ class Source:
     def frames(self) -> Generator[Frame, None, None]:
         """Yield the frames in presentation order, each in its working pixel format.
 
-        With a constant rate, times are exactly ``timing.start + k / rate``. Otherwise the times are
-        the file's own. A frame lasts until the next one. A frame is left out if its time is not
-        after the time of the previous frame. ``lost_frames`` and ``warnings``, which are about the
-        decoding, are complete at the end.
+        If ``timing.gap_rate`` is known, times are exactly ``timing.start + k / gap_rate``.
+        Otherwise the times are the file's own. A frame lasts until the next one. A frame is left
+        out if its time is not after the time of the previous frame. ``lost_frames`` and
+        ``warnings``, which are about the decoding, are complete at the end.
 
         Raises:
             InputError: the wanted part contains no frame, or no frame can be decoded.
-            UnfitInputError: the size, the pixel format or the frame rate changes.
+            UnfitInputError: the size or the pixel format changes, the rate of an arriving input
+                changes, or the file has changed since the probe.
         """
         frames = self._decoded()
         self._open.add(frames)
@@ -217,7 +218,7 @@ class Source:
 class _Grid:
     """The exact times of frames.
 
-    With a constant rate, each time stamp is moved to ``start + k / rate``. ``_last_raw`` and
+    With a ``gap_rate``, each time stamp is moved to ``start + k / gap_rate``. ``_last_raw`` and
     ``_last`` are the last frame's time before and after the move. ``_index`` is the last frame's k.
     ``_late`` is the constant difference between decode times and presentation times.
     """

@@ -118,7 +118,7 @@ class PacketWriter:
 def read_packets(path: Path) -> Iterator[Any]:
     """Yield the packets with times in ticks, without decode times.
 
-    Raises OutputError if the file is damaged, or cannot be read.
+    Raises OutputError if the file cannot be read or is damaged. A damaged file is deleted.
     """
     with writing(path), path.open("rb") as file:
         tick = Fraction(_read_kind(file, path)["tick"])

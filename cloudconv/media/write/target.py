@@ -88,7 +88,10 @@ def _check_sequence(path: Path, inputs: Sequence[Path]) -> None:
 
 
 def check_rate(path: Path, rate: Fraction | None) -> None:
-    """Raise OutputError if the output cannot store the frame rate; None is a variable rate."""
+    """Raise OutputError if the output cannot store a constant rate; accept a variable one (None).
+
+    ``rate`` is in frames per second.
+    """
     container = container_of(path)
     clock = container.clock
     if rate is None:
@@ -140,7 +143,7 @@ def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
 
 
 def written_by(path: Path) -> list[Path]:
-    """Return the existing files that this output replaces: the file, or the pictures."""
+    """Return the files that this output replaces: the file, even if missing, or the pictures."""
     return list(pictures_of(path)) if is_sequence(path) else [path]
 
 

@@ -57,9 +57,9 @@ class Container(Holder):
         is_video: whether the container stores other streams, rotation and sample aspect ratio. Only
             such outputs are joined from segments.
         is_folder: whether the output is a folder of pictures without times.
-        clock: the tick that all times are rounded to; None for any tick.
+        clock: the tick in seconds that all times are rounded to; None for any tick.
         counts_in_clock: whether the time base of encoders must be ``clock``.
-        fastest: the fastest constant rate that players show; None for any.
+        fastest: the fastest rate that players show, in frames per second; None for any.
         refuses: encoders whose codecs FFmpeg's muxer lists but cannot write.
         refuses_alpha: encoders whose transparency the container cannot store.
         hevc_tag: the tag that players need for HEVC.
@@ -94,7 +94,10 @@ class Container(Holder):
         return named and (self.sources is None or info.suffix in self.sources)
 
     def plays(self, rate: Fraction | None) -> bool:
-        """Return whether the container supports a constant rate, or a variable one (None)."""
+        """Return whether the container supports a constant rate, or a variable one (None).
+
+        With ``fastest``, the result for None is False, because some gaps may be too short.
+        """
         if self.fastest is not None:
             return rate is not None and rate <= self.fastest
         return rate is None or self.clock is None or rate * self.clock <= 1
