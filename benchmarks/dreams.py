@@ -5,8 +5,8 @@
 
 Clips are reduced first. Each row has the mode and its reason, the share of unreal blocks on average
 and in the worst frame, the vitals that failed, and new frames a second without encoding. A block
-has 20 pixels at a width of 320. An unreal block differs from all source frames at its place by more
-than .03 (root mean square). FOLDER/results.json gets all vitals of each window.
+has sides of 20 pixels at a width of 320. An unreal block differs from all source frames at its
+place by more than .03 (root mean square). FOLDER/results.json gets all vitals of each window.
 
 ``--check`` tests the vitals themselves, over all windows of the clips. The second half of a clip
 must be alive when compared with the first. Faults that no footage has must be dead: two frames

@@ -4,8 +4,8 @@
 
 For each horizon: PSNR, sharpness (Mathieu et al. 2015), L2, GDL, the total loss L2 + GDL, and the
 mean gradient of the forecast relative to the truth ("gradient": 1 is as sharp as the source). Then
-the middle frame by unet-middle, trained with three losses, and by blending. Scores are means over
-each clip, then over the clips, so that long clips do not count more.
+the middle frame by unet-middle, trained with three losses, by rife-4.6 and by blending. Scores are
+means over each clip, then over the clips, so that long clips do not count more.
 
 Clips are reduced to at most 480 pixels a side by area averaging (OpenCV). Forecasts start at every
 6th frame among the first 60 frames. Frames are counted as in the file, including repeats.

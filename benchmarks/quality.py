@@ -4,10 +4,10 @@
 
 One frame of every N is kept, and each method makes the others (``cloudconv compare``). Each clip
 has the same weight: mean, median and worst are over the mean PSNR of the clips. The share of frames
-that lose to ``blend`` is over all scored frames. Texture is the mean distance of the clips from 0,
-and the clip with the greatest distance. PSNR and texture of each clip follow, sorted by mean motion
-between kept frames (DIS flow), the fastest first. ``benchmarks/plot.py`` draws quality against
-time.
+that lose to ``blend`` is over all scored frames. |texture| is the mean distance of the clips'
+texture from 0, and "its worst" is the texture with the greatest distance. PSNR and texture of each
+clip follow, sorted by mean motion between kept frames (DIS flow), the fastest first.
+``benchmarks/plot.py`` draws quality against time.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
 
 Run this where clips/ is. For each seed the recipe of skip-autoencoder runs twice: from the encoder
 of the shipped autoencoder, as in the recipe, and from scratch. All else is equal. The output has
-the gain over copy-last on held-back frames for each validation, in dB, 1 and 2 frames ahead, and at
-the end the gain of both on the frames of the training.
+the gain over a repeated last frame on held-back frames for each validation, in dB, 1 and 2 frames
+ahead, and at the end of each run the same gains on the frames of the training.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     python weights/add_trained.py SCORES.json trained/*.safetensors
 
-SCORES.json maps a model's name to its measured scores. Run the command in the root of a checkout.
+SCORES.json maps the name of a manifest entry to the measured scores. Run the command in the root of
+a checkout.
 """
 
 from __future__ import annotations

@@ -4,11 +4,11 @@
         [--recipe weights/recipes/footage/interpolator.toml] [--device cuda]
 
 PACK and HELD are files of ``pack_footage.py``; HELD is for validation. FOLDER keeps the checkpoint,
-the log, a plot of the log, and the trained weights. From the checkpoint the same command continues
-exactly where the run stopped. The recipe gives the learning rate of each part that is trained. The
-blocks before the first trained one run only once for each sample, before the training begins. With
-``teacher`` in the recipe, the target is a mix of the true picture and the picture of that model,
-which is slower and more exact.
+the log, a plot of the log, and the trained weights. The same command continues from the last
+checkpoint. The recipe gives the learning rate of each part that is trained. The blocks before the
+first trained one run only once for each sample, before the training begins. With ``teacher`` in the
+recipe, the target is a mix of the true picture and the picture of that model, which is slower and
+more exact.
 """
 
 from __future__ import annotations

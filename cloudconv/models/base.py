@@ -75,7 +75,8 @@ class ModelSpec:
         sharpens: whether new frames are sharpened until their detail equals that of x0 and x1.
         stages: whether ``stages`` returns early results, which the training scores too.
         takes_horizon: whether a predictor's ``forward`` takes the number of frames ahead.
-        past: number of frames before the context on which a predictor tests its forecasts.
+        past: number of frames before the context that a predictor also reads, to test its
+            forecasts.
         discriminators: builds new discriminators for the adversarial loss; None without that loss.
         purpose: the use of the model, in a few words.
         time: duration of an interpolation or a forecast, relative to the default model of the task
@@ -234,7 +235,7 @@ class Interpolator(Model):
 
         Args:
             x0: (B, 3, H, W) floating-point RGB of any size, nominally in [0, 1]; never changed. A
-                model that ``carries_alpha`` takes further channels. From two pictures (3, H, W)
+                model that ``carries_alpha`` takes a fourth channel. From two pictures (3, H, W)
                 the result is one such picture. All kinds of :mod:`cloudconv.models.pictures` are
                 accepted: NumPy arrays, PIL images, (B, H, W, C), uint8, gray, RGBA.
             x1: of the same kind and shape.
@@ -253,8 +254,9 @@ class Interpolator(Model):
 
         Raises:
             ModelUsageError: the model does not accept the scale.
-            PictureError: the kind of the pictures is not accepted, or their shapes differ. Only
-                floating-point tensors are accepted with ``outer`` or ``leftover``.
+            PictureError: the kind of the pictures is not accepted, their shapes differ, or the
+                number of timesteps is not B. Only floating-point tensors are accepted with
+                ``outer`` or ``leftover``.
             SettingsError: the timestep is a number outside [0, 1].
         """
         if not isinstance(timestep, Tensor) and not 0 <= timestep <= 1:

@@ -44,9 +44,10 @@ class Content:
 
 
 def content(frames: Tensor, count: int) -> Content:
-    """Return the last ``count`` different frames of ``frames``, (T, 3, H, W), oldest first.
+    """Return the last ``count`` different frames of ``frames``, the latest first.
 
-    Exact copies at the beginning replace missing frames and are ignored.
+    ``frames``: (T, 3, H, W), the oldest first. Exact copies at the beginning replace missing frames
+    and are ignored.
     """
     first = 0
     while first + 1 < len(frames) and torch.equal(frames[first], frames[first + 1]):

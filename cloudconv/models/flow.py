@@ -75,7 +75,7 @@ def measured_flow(
     Args:
         later: (h, w) uint8.
         earlier: (h, w) uint8.
-        quick: estimate at half the resolution, which takes a sixth of the time.
+        quick: estimate at half the usual resolution, which takes a sixth of the time.
 
     Returns:
         (h, w, 2) float32, (dx, dy) in pixels.

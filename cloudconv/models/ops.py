@@ -144,8 +144,8 @@ def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tens
     Args:
         images: (B, C, H, W) floating point.
         factor: the new size divided by the old size.
-        rows: rows of the result per strip, a multiple of an even factor. The last strip may have
-            fewer.
+        rows: rows of the result per strip; if ``factor`` is an even number, a multiple of that
+            number. The last strip may have fewer rows.
 
     Yields:
         The first row of each strip, and the strip, (B, C, rows, W · factor), which may be a view.

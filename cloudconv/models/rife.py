@@ -38,7 +38,7 @@ _LOGITS = 2  # mask and gate
 _SHUT = -3.0  # the logit of a gate that is nearly closed
 _UNGATED = 12  # inputs of the later blocks without a gate
 _EXITS = 2  # number, from 0, of the first block after which training scores an early result
-_REFINED = 4  # a motion is refined at a quarter of the picture's size, or smaller
+_REFINED = 4  # at scale 1, a motion is refined at a quarter of the size, or smaller
 _STRIP = 128  # rows
 _NEAR = 32  # within 1/32 of the interval from a source frame, the result fades to that frame
 
@@ -218,8 +218,8 @@ class IFNet(Interpolator):
         """Return the picture that a motion gives.
 
         ``size``: the factor by which the motion is smaller than the picture. ``change``: a
-        correction of the motion, smaller by ``coarse``. ``leftover``: add one more channel, see
-        ``Interpolator.interpolate``.
+        correction of the motion, and ``coarse`` the factor by which this correction is smaller than
+        the picture. ``leftover``: add one more channel, see ``Interpolator.interpolate``.
         """
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + leftover, height, width))
@@ -306,9 +306,10 @@ class Arguments(NamedTuple):
 class Unsharpened(NamedTuple):
     """A picture before it is sharpened, and the data that sharpening needs.
 
-    ``picture``: (B, 3 or more, H, W). ``free``: (B, 1, H, W) in [0, 1], the part of the missing
-    detail to restore; None without a gate. ``flows``: (B, 4, h, w) to x0 and to x1, in pixels
-    of a picture smaller by ``size``; with a gate, near 0 where the gate is open.
+    ``picture``: (B, 3 or more, H, W). ``free``: (B, 1, H, W), the part of the missing detail to
+    restore, from 0 to 1, for a mean of runs slightly above 1; None without a gate. ``flows``: (B,
+    4, h, w) to x0 and to x1, in pixels of a picture smaller by ``size``; with a gate, near 0 where
+    the gate is open.
     """
 
     picture: Tensor

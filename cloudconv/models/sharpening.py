@@ -42,7 +42,8 @@ def restore_detail(
         flows: (B, 4, h, w), flows to both source pictures, in pixels of the flows' own grid; 0
             where nothing moved.
         size: the factor by which the grid of the flows is smaller than the pictures.
-        free: (B, 1, H, W) in [0, 1], the part of the missing detail to restore.
+        free: (B, 1, H, W), the part of the missing detail to restore, at least 0; 1 restores all
+            of the missing detail.
     """
     height, width = made.shape[2:]
     step = _rows(made)

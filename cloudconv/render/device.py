@@ -94,8 +94,9 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
     """Return the type of the network's weights and activations on ``device``.
 
     Args:
-        name: ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` chooses 16 bits where the hardware
-            has them. A model whose ``spec`` excludes 16 bits runs in float32 whatever the name.
+        name: ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` chooses fp16 on a CUDA GPU and
+            bf16 on a CPU where the hardware is fast with them, else fp32. A model whose ``spec``
+            excludes 16 bits runs in float32 whatever the name.
         device: the device that computes.
         spec: the model.
 

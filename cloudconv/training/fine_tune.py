@@ -59,7 +59,7 @@ _PIXELS_A_CROP = 1280 * 720 // _CROPS[0]
 """Pixels of a picture for each sample: larger pictures, slower to decode, give more samples."""
 _SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-4,
-    # Keep the last weights without a validation: `_evaluate` scores them later.
+    # Keep the last weights, whatever their validation scores: `_evaluate` scores them later.
     "last": True,
     "val_windows": 8,
     "val_crop": _SIDE,

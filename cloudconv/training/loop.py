@@ -162,6 +162,8 @@ class Trainer:
             The progress after each step and each validated window, losses and warnings.
 
         Raises:
+            DeviceError: the memory is too small for a single sample.
+            InputError: there is no held-back window.
             ModelError: the loss is no longer a number.
         """
         began, resumed = time.monotonic() - self.seconds, self.step

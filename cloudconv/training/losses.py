@@ -88,9 +88,9 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class Loss:
     """A weighted sum of terms; ``adversarial`` is the weight of the discriminators' term.
 
-    ``relative``: each item's term is divided by the same term of a naive picture (a blend of the
-    two frames, or the last frame), so that footage with little motion counts as much as other
-    footage.
+    ``relative``: each item's term is divided by the same term of a naive picture (for example a
+    blend of the two frames, or the last frame), so that footage with little motion counts as much
+    as other footage.
     """
 
     terms: tuple[tuple[str, float], ...]

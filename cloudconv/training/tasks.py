@@ -1,7 +1,7 @@
 """Define the training goals: the input frames, the target frames, and the naive baseline.
 
-A window is a run of consecutive frames of a clip. A sample is a choice of frames of one window, in
-temporal order. ``indices`` are the numbers of these frames within the window.
+A window is a run of frames of a clip. A sample is a choice of frames of one window, in temporal
+order. ``indices`` are the numbers of these frames within the window.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ class TrainResult(TrainOutcome):
     ``naive``: the name of the naive baseline. ``initial``: scores before the first step. ``best``:
     scores of the weights in ``output``. ``seen``: scores of the same weights on the training clips,
     None after an interrupt. ``steps_before``: steps of the earlier runs that this run continued.
-    ``initialised``: the number of tensors that were loaded from ``init``. ``improved``: whether the
-    training improved the scores; otherwise ``output`` has the initial weights.
+    ``initialised``: the number of tensors that were loaded from ``init``. ``improved``: whether
+    ``output`` has trained weights; otherwise the initial weights have the best scores.
     """
 
     naive: str
