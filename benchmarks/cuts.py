@@ -99,7 +99,7 @@ def join(
 
 
 def flash(part: Tensor, chance: random.Random) -> Tensor:
-    """Make one to three frames in the middle part nearly or wholly white."""
+    """Make one to three frames in the middle part much brighter or wholly white."""
     at, count = chance.randint(6, len(part) - 10), chance.randint(1, 3)
     strength = chance.choice([0.6, 0.9, 1.0])
     part[at : at + count] = part[at : at + count] * (1 - strength) + strength

@@ -30,7 +30,7 @@ def round_up(size: int, multiple: int) -> int:
 
 
 def smallest_tile(overlap: int, multiple: int) -> int:
-    """Return the smallest tile side in pixels of which at least half is not overlap."""
+    """Return the smallest tile side, in pixels: at least 64, and at least twice the overlap."""
     return max(2 * round_up(overlap, multiple), round_up(64, multiple))
 
 

@@ -96,7 +96,7 @@ def resolve(
     Args:
         workers: the workers in the settings.
         device: the device in the settings; ``cuda:all`` means one worker for each GPU.
-        threads: the number of threads of each worker in the settings.
+        threads: the threads in the settings; on a cluster the number of cores for each task.
 
     Returns:
         The workers; the device in this process; warnings.
