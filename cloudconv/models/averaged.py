@@ -48,14 +48,14 @@ class Averaged(IFNet):
             self._mean(padded._replace(scale=min(factor * given.scale, max(SCALES))), runs)
             for factor, runs in _RUNS.items()
         )
-        assert usual.free is not None
-        assert finer.free is not None
+        assert usual.strength is not None
+        assert finer.strength is not None
         weight = _weight(usual, finer)
         picture = torch.lerp(usual.picture, finer.picture, weight)[..., :height, :width]
-        free = torch.lerp(usual.free, finer.free, weight)[..., :height, :width] * _MORE
+        strength = torch.lerp(usual.strength, finer.strength, weight)[..., :height, :width] * _MORE
         if not given.leftover:
             picture = picture[:, :-1]
-        return Unsharpened(picture, free, usual.flows, usual.size)
+        return Unsharpened(picture, strength, usual.flows, usual.size)
 
     def _mean(self, given: Arguments, runs: tuple[tuple[bool, bool], ...]) -> Unsharpened:
         """Return the mean of runs; the last channel is the difference unexplained by motion."""
@@ -63,16 +63,16 @@ class Averaged(IFNet):
         for mirrored, backwards in runs:
             turned = _turned(given, mirrored=mirrored, backwards=backwards)
             made = super().unsharpened(turned._replace(leftover=True))
-            assert made.free is not None, "only networks with a gate are averaged"
+            assert made.strength is not None, "only networks with a gate are averaged"
             flows = [made.flows[:, :2], made.flows[:, 2:]]
-            parts = [made.picture, made.free, *(flows[::-1] if backwards else flows)]
+            parts = [made.picture, made.strength, *(flows[::-1] if backwards else flows)]
             if mirrored:
                 parts = [part.flip(3) for part in parts]
                 for flow in parts[2:]:
                     flow[:, 0] *= -1
             total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
-        picture, free, flow0, flow1 = (part / len(runs) for part in total)
-        return Unsharpened(picture, free, torch.cat((flow0, flow1), 1), made.size)
+        picture, strength, flow0, flow1 = (part / len(runs) for part in total)
+        return Unsharpened(picture, strength, torch.cat((flow0, flow1), 1), made.size)
 
 
 def _weight(usual: Unsharpened, finer: Unsharpened) -> Tensor:

@@ -15,7 +15,7 @@ from cloudconv.models import registry
 MODELS = ("model", "models", "against", "init", "methods")
 """Settings that name models, or files of weights."""
 
-OTHERS = ("recipe",)
+OTHER_FILES = ("recipe",)
 """Settings that name any other file that is read."""
 
 
@@ -48,7 +48,7 @@ def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
             shipped = registry.spec(name).weights
             if shipped is not None:
                 yield weights.weights_folder() / weights.entry(shipped).file
-    yield from map(Path, _values_of(settings, OTHERS))
+    yield from map(Path, _values_of(settings, OTHER_FILES))
 
 
 def _values_of(settings: Any, names: tuple[str, ...]) -> Iterator[str]:

@@ -223,7 +223,7 @@ class IFNet(Interpolator):
         """
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + leftover, height, width))
-        free = x0.new_empty((batch, 1, height, width)) if self._gated else None
+        strength = x0.new_empty((batch, 1, height, width)) if self._gated else None
         # These steps are limited by memory access on a CPU; strips make nothing faster on a GPU.
         # The strips of a change must be as high as those of the motion.
         in_strips = x0.device.type == "cpu" and not torch.is_grad_enabled()
@@ -237,26 +237,26 @@ class IFNet(Interpolator):
                 part = _changed(part, more[1][:, :, :count, :width], coarse / size)
             if part.shape[2]:
                 warped = _warped([x0, x1], part, size, top)
-                self._fill(result, free, x0, x1, timestep, top, part[:, _MASK.start :], *warped)
-        if free is None:
+                self._fill(result, strength, x0, x1, timestep, top, part[:, _MASK.start :], *warped)
+        if strength is None:
             return Unsharpened(result, None, motion[:, :4], size)
         if change is not None:
             smaller = resize(motion, size / coarse)
             smaller[:, :4] *= size / coarse
             motion, size = smaller + change[:, :MOTION], coarse
-        return Unsharpened(result, free, motion[:, :4] * torch.sigmoid(-motion[:, _GATE]), size)
+        return Unsharpened(result, strength, motion[:, :4] * torch.sigmoid(-motion[:, _GATE]), size)
 
     @staticmethod
     def _sharpened(made: Unsharpened, x0: Tensor, x1: Tensor) -> Tensor:
         """Return the picture, sharpened to the detail of x0 and x1 if the network has a gate."""
-        if made.free is not None:
-            restore_detail(made.picture, x0, x1, made.flows, made.size, made.free)
+        if made.strength is not None:
+            restore_detail(made.picture, x0, x1, made.flows, made.size, made.strength)
         return made.picture
 
     def _fill(
         self,
         result: Tensor,
-        free: Tensor | None,
+        strength: Tensor | None,
         x0: Tensor,
         x1: Tensor,
         timestep: Tensor,
@@ -265,7 +265,7 @@ class IFNet(Interpolator):
         warped0: Tensor,
         warped1: Tensor,
     ) -> None:
-        """Write the rows of ``result`` from ``top`` on; see ``restore_detail`` for ``free``.
+        """Write the rows of ``result`` from ``top`` on; see ``restore_detail`` for ``strength``.
 
         ``logits``: of mask and gate; three channels that are added to the mix may follow.
         """
@@ -273,7 +273,7 @@ class IFNet(Interpolator):
         target = result[:, :, top : top + rows]
         made = target[:, :channels]
         mask = torch.sigmoid(logits[:, :1])
-        if free is None:
+        if strength is None:
             lerp_into(made, warped1, warped0, mask)
         else:
             still = _still_rows(x0, x1, top, rows)
@@ -281,7 +281,7 @@ class IFNet(Interpolator):
             near = 1 - torch.minimum(timestep, 1 - timestep) * _NEAR
             kept = still.maximum(near)
             gate = torch.sigmoid(logits[:, 1:2]).maximum(kept)
-            free[:, :, top : top + rows].copy_(1 - kept)
+            strength[:, :, top : top + rows].copy_(1 - kept)
             blend = torch.lerp(x0.narrow(2, top, rows), x1.narrow(2, top, rows), timestep)
             mixed = torch.lerp(warped1, warped0, mask)
             if logits.shape[1] > _LOGITS:
@@ -306,14 +306,14 @@ class Arguments(NamedTuple):
 class Unsharpened(NamedTuple):
     """A picture before it is sharpened, and the data that sharpening needs.
 
-    ``picture``: (B, 3 or more, H, W). ``free``: (B, 1, H, W), the part of the missing detail to
+    ``picture``: (B, 3 or more, H, W). ``strength``: (B, 1, H, W), the part of the missing detail to
     restore, from 0 to 1, for a mean of runs slightly above 1; None without a gate. ``flows``: (B,
     4, h, w) to x0 and to x1, in pixels of a picture smaller by ``size``; with a gate, near 0 where
     the gate is open.
     """
 
     picture: Tensor
-    free: Tensor | None
+    strength: Tensor | None
     flows: Tensor
     size: float
 

@@ -31,7 +31,7 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def restore_detail(
-    made: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float, free: Tensor
+    made: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float, strength: Tensor
 ) -> None:
     """Sharpen the luma of new pictures, in place.
 
@@ -42,8 +42,8 @@ def restore_detail(
         flows: (B, 4, h, w), flows to both source pictures, in pixels of the flows' own grid; 0
             where nothing moved.
         size: the factor by which the grid of the flows is smaller than the pictures.
-        free: (B, 1, H, W), the part of the missing detail to restore, at least 0; 1 restores all
-            of the missing detail.
+        strength: (B, 1, H, W), the part of the missing detail to restore, at least 0; 1 restores
+            all of the detail.
     """
     height, width = made.shape[2:]
     step = _rows(made)
@@ -59,7 +59,7 @@ def restore_detail(
         count = rows.stop - top
         more, most = torch.split(part[:, :, :count, :width], 1, 1)
         change = (detail[:, :, :count] * more).clamp(-most, most)
-        made[:, :_COLOURS, rows] += change * free[:, :, rows]
+        made[:, :_COLOURS, rows] += change * strength[:, :, rows]
 
 
 def _missing(own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float) -> Tensor:
