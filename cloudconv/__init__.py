@@ -164,10 +164,10 @@ def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
 
 @_call(ExtrapolateSettings)
 def extrapolate(settings: ExtrapolateSettings) -> ExtrapolateResult:
-    """Forecast the frames after the end of ``input``, or after its frame at ``at`` seconds.
+    """Forecast the frames after the end of ``input``, or after the last frame before ``at``.
 
-    Give exactly one of ``frames`` and ``seconds``. The output is the source followed by the
-    forecast. The other keywords are the fields of :class:`ExtrapolateSettings`.
+    ``at`` is in seconds. Give exactly one of ``frames`` and ``seconds``. The output is the source
+    followed by the forecast. The other keywords are the fields of :class:`ExtrapolateSettings`.
 
     Raises:
         CloudconvError: the work failed; the output does not exist, or is unchanged.

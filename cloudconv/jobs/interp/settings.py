@@ -15,8 +15,8 @@ __all__ = ["InterpEstimate", "InterpResult", "InterpSettings"]
 class InterpOutcome(Outcome):
     """The facts that an estimate and a result share.
 
-    ``held_frames`` is the number of frames that are repeated, because no new frame is possible
-    between two frames, as at a cut. ``cuts`` are the times of each new scene's first frame, in
+    ``held_frames`` is the number of frames that are repeated, because no new frame is possible, as
+    at a cut or after the last frame. ``cuts`` are the times of each new scene's first frame, in
     seconds from the input's first frame.
     """
 
