@@ -138,8 +138,9 @@ def read_trained(path: Path) -> TrainedFile:
     Raises:
         WeightsError: the file is unreadable or damaged, or its metadata are damaged.
     """
-    _, metadata = read_file(path)
     data = _read(path, _REMAKE)
+    _tensors(data, path, _REMAKE)  # raises an error for damaged tensors
+    metadata = read_metadata(path)
     try:
         recipe = json.loads(metadata.get("recipe", "{}"))
         recorded = json.loads(metadata.get("scores", "{}"))
@@ -184,7 +185,7 @@ def _reading(path: Path, remedy: Message) -> Iterator[None]:
     except FileNotFoundError as error:
         raise WeightsError("weights-missing", path=path, remedy=remedy) from error
     except OSError as error:
-        raise WeightsError("weights-unreadable", path=path, why=error.strerror) from error
+        raise WeightsError("unreadable", path=path, why=error.strerror) from error
 
 
 def _read(path: Path, remedy: Message = _REMEDY) -> bytes:

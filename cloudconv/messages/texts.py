@@ -475,7 +475,7 @@ TEXTS = {
         "{path} was changed while it was read, so the parts of the output do not belong together: "
         "run the command again."
     ),
-    "unreadable": "{path} cannot be read ({why}): check the file and its permissions.",
+    "unreadable": "{path} cannot be read ({why}): check its name and permissions.",
     "videos-and-pictures": (
         "The {folder:?folder|pattern} {path} {folder:?holds|matches} videos and pictures, such as "
         "{video} and {picture}: give the pictures alone as {pattern}, or put them into separate "
@@ -725,10 +725,6 @@ TEXTS = {
     "metadata-damaged": "The metadata of {path} is damaged: {remedy}.",
     "weights-cut-off": "{path} is not a whole safetensors file: {remedy}.",
     "weights-missing": "The weights file {path} is missing: {remedy}.",
-    "weights-unreadable": (
-        "The weights file {path} cannot be read ({why}): check that it is a file and that you may "
-        "read it."
-    ),
     "not-weights": (
         "{path} holds {kind} values in {name}, where weights are floating point: {remedy}."
     ),
@@ -903,9 +899,6 @@ TEXTS = {
         "correct that name."
     ),
     "in-recipe": "The recipe {recipe}: {error}",
-    "unreadable-recipe": (
-        "The recipe {path} cannot be read ({why}): check its name and permissions."
-    ),
     "recipe-not-toml": "The recipe {path} is not TOML ({why}): correct that line.",
     "nothing-to-train": "{model} has no weights, so there is nothing to train: choose a network.",
     "gap-without-middle": (

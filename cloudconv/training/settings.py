@@ -68,7 +68,7 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
     try:
         return tomllib.loads(read_whole(Path(path)).decode("utf-8"))
     except OSError as error:
-        raise InputError("unreadable-recipe", path=path, why=error.strerror) from error
+        raise InputError("unreadable", path=path, why=error.strerror) from error
     except ValueError as error:
         raise SettingsError("recipe-not-toml", path=path, why=error) from error
 
