@@ -103,7 +103,7 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
     No file is written. The expected time includes the time for adapting.
 
     Raises:
-        CloudconvError: the input cannot be read, or a method cannot be used.
+        CloudconvError: the input cannot be read, a method cannot be used, or nothing can be scored.
     """
     settings = plan.settings
     set_threads(settings.threads)
