@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
-from .charts import PERFECT, Chart, Line, draw, lowest_points, round_numbers
-from .columns import COLUMNS, Column, frames_ahead, marked, speed
-from .data import Comparison, Picture, ReportData
-from .page import render
+from cloudconv.report.charts import PERFECT, Chart, Line, draw, lowest_points, round_numbers
+from cloudconv.report.columns import COLUMNS, Column, frames_ahead, marked, speed
+from cloudconv.report.data import Comparison, Picture, ReportData
+from cloudconv.report.page import render
 
 POINTS = 1500
 """The largest number of points that a chart draws for each curve; a screen has fewer columns."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .charts import Chart, Line, draw, round_numbers
-from .data import Picture
-from .page import render
+from cloudconv.report.charts import Chart, Line, draw, round_numbers
+from cloudconv.report.data import Picture
+from cloudconv.report.page import render
 
 Values = Mapping[str, float | None]
 

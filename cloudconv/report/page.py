@@ -11,8 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cloudconv.messages import plain
-
-from .charts import Chart, chart_data
+from cloudconv.report.charts import Chart, chart_data
 
 
 @cache

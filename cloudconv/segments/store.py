@@ -62,7 +62,7 @@ class SegmentStore:
     the folder shows that cloudconv made it. ``finished`` are the segments by number. ``pinned`` are
     the decisions of the first run, such as the batch size, which later runs use too; None
     before :meth:`pin`, unless :meth:`open` has read them. ``warnings`` are about earlier work that
-    cannot be used. ``adapting``: whether this run adapts weights in the folder.
+    cannot be used.
     """
 
     def __init__(self, output: Path) -> None:
@@ -72,11 +72,10 @@ class SegmentStore:
             self.path = output.with_name(f"{part_prefix(output)}.work")
         self.finished: dict[int, Finished] = {}
         self.pinned: dict[str, Any] | None = None
-        self.adapting = False
         self.warnings: list[Warned] = []
         self._identity: dict[str, Any] = {}
         self._claim = Claim(output)
-        self._opened = False
+        self._opened = self._adapts = False
 
     @property
     def frames(self) -> int:
@@ -113,6 +112,10 @@ class SegmentStore:
         with writing(self.path):
             self._take_over(resume=resume)
         self._opened = True
+
+    def expect_weights(self) -> None:
+        """Count adapted weights in the folder as work of this run, in messages about the folder."""
+        self._adapts = True
 
     def pin(self, decided: dict[str, Any]) -> None:
         """Save the decisions of this run for later runs."""
@@ -171,7 +174,7 @@ class SegmentStore:
         existing = [each for each in self.finished.values() if (self.path / each.file).is_file()]
         frames = sum(each.summary.packets for each in existing)
         weights = any(self.path.glob("adapted.safetensors*"))
-        adapted = weights and self.adapting
+        adapted = weights and self._adapts
         if keep and (existing or weights):
             self._claim.release()
             if not existing and not adapted:
