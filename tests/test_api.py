@@ -137,6 +137,12 @@ def test_settings_list_all_models_metrics_and_modes() -> None:
     assert all(name in mode.option.help for name in mode.choices)
 
 
+def test_a_message_names_the_value_of_an_option_with_a_colon() -> None:
+    with pytest.raises(SettingsError, match="`device='cuda:all'` already means") as raised:
+        InterpSettings("a.mp4", factor=2, device="cuda:all", workers="local:2")
+    assert raised.value.text(flag).startswith("--device cuda:all already means")
+
+
 def test_importing_the_package_loads_no_large_library() -> None:
     code = (
         "import cloudconv, sys; cloudconv.InterpSettings('a.mp4', factor=2); "

@@ -17,7 +17,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -92,6 +92,13 @@ class _TemplateFormatter(Formatter):
 
     def __init__(self, option: OptionFormat) -> None:
         self._option = option
+
+    def parse(self, format_string: Any) -> Iterator[Any]:
+        for literal, name, spec, conversion in super().parse(format_string):
+            if name is not None and name.startswith("--") and spec:
+                # The colon belongs to the value of an option, as in "--device=cuda:all".
+                name, spec = f"{name}:{spec}", ""
+            yield literal, name, spec, conversion
 
     def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         if isinstance(key, str) and key.startswith("--"):
