@@ -201,10 +201,12 @@ def blurred(values: Tensor, sigma: float) -> Tensor:
     return resized(small[:, 0], (height, width))
 
 
-def bounds(share: Tensor) -> tuple[slice, slice]:
-    """Return the rows and the columns that contain all values above zero of ``share``, (H, W)."""
+def bounds(weights: Tensor) -> tuple[slice, slice]:
+    """Return the rows and the columns that contain all values above zero of ``weights``, (H, W)."""
     box = []
     for axis in (1, 0):
-        places = torch.nonzero(share.amax(axis) > 0)[:, 0]
-        box.append(slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0))
+        positions = torch.nonzero(weights.amax(axis) > 0)[:, 0]
+        box.append(
+            slice(int(positions[0]), int(positions[-1]) + 1) if len(positions) else slice(0, 0)
+        )
     return box[0], box[1]

@@ -90,7 +90,7 @@ def motion_of(material: Material) -> Generator[float, None, Motion]:
     """Measure the motion of a material of at least two frames.
 
     Yields:
-        The share that is done, from 0 to 1.
+        The fraction that is done, from 0 to 1.
     """
     numbers = spread(len(material))[::2]
     pairs = []
@@ -100,11 +100,11 @@ def motion_of(material: Material) -> Generator[float, None, Motion]:
     flows = np.stack(pairs)
     speed = np.hypot(flows[..., 0], flows[..., 1]).mean(0)
     drift = np.hypot(*flows.mean(0).transpose(2, 0, 1))
-    usual = max(float(speed.mean()), 1e-6)
+    mean_speed = max(float(speed.mean()), 1e-6)
     return Motion(
         fastest=float(np.quantile(speed, 0.98)),
-        steadiness=float(drift.mean()) / usual,
-        variation=float(flows.std(0).sum(-1).mean()) / usual,
+        steadiness=float(drift.mean()) / mean_speed,
+        variation=float(flows.std(0).sum(-1).mean()) / mean_speed,
         standing=float((speed < _SLOW).mean()),
         middle=_middle(material),
         **_departures(material),
@@ -121,11 +121,11 @@ def _departures(material: Material) -> dict[str, float]:
     moving = _moving(material)
     around = [cv2.GaussianBlur(flow, (0, 0), _AROUND * max(flow.shape)) for flow in flows]
     whole = max(float(np.linalg.norm(flows, axis=-1)[:, moving].mean()), 1e-3)
-    shares = {}
+    fractions = {}
     for name, expected in (("wander", np.median(flows, 0)), ("uneven", np.stack(around))):
         strayed = np.linalg.norm(flows - expected, axis=-1)[:, moving].mean()
-        shares[name] = float(strayed) / whole
-    return shares
+        fractions[name] = float(strayed) / whole
+    return fractions
 
 
 def _middle(material: Material) -> float:
@@ -178,7 +178,7 @@ def choose(material: Material) -> Generator[float, None, ModeChoice]:
     """Choose the mode for a material, with the reason.
 
     Yields:
-        The share of the analysis that is done, from 0 to 1.
+        The fraction of the analysis that is done, from 0 to 1.
     """
     if len(material) == 1:
         return ModeChoice("flow", "flow: the input is a single picture, which this mode moves.")
@@ -253,11 +253,11 @@ def _scaled(
     """Map the shares that a step yields to the range from ``begin`` to ``end``."""
     while True:
         try:
-            share = next(step)
+            fraction = next(step)
         except StopIteration as stop:
             measured: Measured = stop.value
             return measured
-        yield begin + (end - begin) * share
+        yield begin + (end - begin) * fraction
 
 
 def _changes(apart: Floats) -> bool:

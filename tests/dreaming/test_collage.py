@@ -13,9 +13,9 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.overlay import overlay_of
 from cloudconv.dreaming.material.silhouette import Silhouettes
-from cloudconv.dreaming.methods.collage import Collage, Pace
+from cloudconv.dreaming.methods.collage import Collage, Timing
 from cloudconv.dreaming.methods.compositing import blended
-from cloudconv.dreaming.methods.front import TIMES, least_seen
+from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.guard import repaired
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Transition, front_of, order_of
@@ -109,15 +109,15 @@ def test_short_clips_use_short_pieces(count: int) -> None:
     made = dreamt(30, frames=count)
     assert len(made) == 30
     assert all(bool(p.isfinite().all()) for p in made)
-    pace = Pace.of(count)
-    assert pace.life <= count
-    assert pace.forecast + pace.first <= count
+    timing = Timing.of(count)
+    assert timing.life <= count
+    assert timing.forecast + timing.first <= count
 
 
 def test_slow_arrivals_need_long_material() -> None:
-    assert Pace.of(132, 1.5) == Pace.of(132)
-    slow = Pace.of(250, 1.5)
-    assert slow.first > Pace.of(250).first
+    assert Timing.of(132, 1.5) == Timing.of(132)
+    slow = Timing.of(250, 1.5)
+    assert slow.first > Timing.of(250).first
     assert slow.forecast + slow.first + slow.spacing <= 250
 
 
@@ -143,7 +143,7 @@ def test_the_border_of_new_footage_follows_equal_parts() -> None:
     apart = np.full((TIMES, 24, 40), 1.0, np.float32)
     apart[:, :, 18:23] = 0.001
     wanted = np.tile(np.linspace(0, 1, 40, dtype=np.float32), (24, 1))
-    times = least_seen(apart, wanted)
+    times = best_times(apart, wanted)
     steps = np.abs(np.diff(times, axis=1)).mean(0)
     # Two fifths of the border are within a fifth of the columns.
     assert steps[16:24].sum() > 0.4 * steps.sum()
@@ -155,7 +155,7 @@ def test_a_cut_between_two_placements_lies_where_they_are_alike() -> None:
     apart[:, :, 18:23] = 0.001
     first_unknown, second_unknown = np.zeros_like(apart), np.zeros_like(apart)
     first_unknown[:, :, 30:], second_unknown[:, :, :10] = 1, 1
-    times = least_seen(apart, None, first_unknown, second_unknown)
+    times = best_times(apart, None, first_unknown, second_unknown)
     assert float(times[:, :17].min()) > 1
     assert float(times[:, 24:].max()) < 0
 
@@ -164,7 +164,7 @@ def test_unknown_parts_of_the_old_footage_are_replaced_in_time() -> None:
     apart = np.ones((TIMES, 24, 40), np.float32)
     unknown = np.zeros_like(apart)
     unknown[5:, :, :4] = 1
-    times = least_seen(apart, np.ones((24, 40), np.float32), unknown)
+    times = best_times(apart, np.ones((24, 40), np.float32), unknown)
     assert float(times[:, :3].max()) <= 6 / TIMES
     assert float(times[:, 20:].min()) > 0.6
 
@@ -338,8 +338,8 @@ def test_blending_unlike_pictures_keeps_their_contrast_within_their_range() -> N
 
     pictures = [blotches(), blotches()]
     weights = [torch.full(size, 0.5)] * 2
-    usual = torch.full((3, *size), 0.5)
-    flat, kept = blended(pictures, weights), blended(pictures, weights, usual)
+    mean = torch.full((3, *size), 0.5)
+    flat, kept = blended(pictures, weights), blended(pictures, weights, mean)
     rich = float(torch.stack([p.std() for p in pictures]).mean())
     assert float(flat.std()) < 0.8 * rich
     assert 0.85 * rich < float(kept.std()) < 1.05 * rich
@@ -347,7 +347,7 @@ def test_blending_unlike_pictures_keeps_their_contrast_within_their_range() -> N
     assert float(kept.min()) > min(float(p.min()) for p in pictures) - 0.05
     assert float(kept.max()) < max(float(p.max()) for p in pictures) + 0.05
     # The contrast of common content is not raised.
-    assert torch.allclose(blended([pictures[0]] * 2, weights, usual), pictures[0], atol=1e-4)
+    assert torch.allclose(blended([pictures[0]] * 2, weights, mean), pictures[0], atol=1e-4)
 
 
 def test_an_arrival_changes_the_picture_at_a_constant_rate() -> None:

@@ -94,34 +94,34 @@ def _shift(field: _Floats, rows: slice) -> NDArray[np.float64]:
 def _rigid(
     path: _Path, small: Callable[[int], NDArray[np.uint8]], fixed: NDArray[np.bool_]
 ) -> float:
-    """Return the share of ``fixed``, (h, w), that lies still after alignment by the path."""
+    """Return the fraction of ``fixed``, (h, w), that lies still after alignment by the path."""
     lag = min(_FAR, len(path) // 2)
-    shares = []
+    fractions = []
     for k in np.linspace(0, len(path) - 1 - lag, 5).astype(int):
-        way = path[k + lag] - path[k]
-        first, second = _overlap(small(k), small(k + lag), way)
+        shift = path[k + lag] - path[k]
+        first, second = _overlap(small(k), small(k + lag), shift)
         if first.size == 0:
             return 0.0
         height, width = first.shape[:2]
-        there, _ = _overlap(fixed, fixed, way)
+        there, _ = _overlap(fixed, fixed, shift)
         unmoved = np.abs(small(k + lag).astype(np.float32) - small(k)).mean(-1)
-        top, left = (max(round(float(v)), 0) for v in (way[1], way[0]))
+        top, left = (max(round(float(v)), 0) for v in (shift[1], shift[0]))
         unmoved = unmoved[top : top + height, left : left + width]
         moved = np.abs(first.astype(np.float32) - second).mean(-1)
         detail = there & (unmoved > _TEXTURED)
         still = detail & (moved < _RIGID * unmoved)
-        shares.append(float(still.sum() / max(int(detail.sum()), 1)))
-    return float(np.median(shares))
+        fractions.append(float(still.sum() / max(int(detail.sum()), 1)))
+    return float(np.median(fractions))
 
 
 def _overlap(
-    first: NDArray[Any], second: NDArray[Any], way: NDArray[np.float64]
+    first: NDArray[Any], second: NDArray[Any], shift: NDArray[np.float64]
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the parts of two frames that show the same, to the nearest pixel.
 
-    ``way``: the displacement (x, y) of the view from the first frame to the second, in pixels.
+    ``shift``: the displacement (x, y) of the view from the first frame to the second, in pixels.
     """
-    x, y = (int(v) for v in np.round(way))
+    x, y = (int(v) for v in np.round(shift))
     height, width = first.shape[:2]
     if abs(x) >= width or abs(y) >= height:
         return first[:0, :0], second[:0, :0]
@@ -137,19 +137,19 @@ def _corrected(
     path = path.copy()
     for k in range(0, len(path) - 1, _LAG):
         end = min(k + _LAG, len(path) - 1)
-        way = path[end] - path[k]
-        first, second = _overlap(small(k), small(end), way)
+        shift = path[end] - path[k]
+        first, second = _overlap(small(k), small(end), shift)
         if min(first.shape[:2]) < 32:
             continue
         later, earlier = (grey(np.ascontiguousarray(part)) for part in (second, first))
-        _, there = _overlap(fixed, fixed, way)
+        _, there = _overlap(fixed, fixed, shift)
         if not there.any():
             continue
-        error = np.round(way) + np.median(measured_flow(later, earlier)[there], 0) - way
+        error = np.round(shift) + np.median(measured_flow(later, earlier)[there], 0) - shift
         if np.abs(error).max() > 2.0:
             continue
-        share = np.linspace(0, 1, end - k + 1)[:, None]
-        path[k : end + 1] += share * error
+        progress = np.linspace(0, 1, end - k + 1)[:, None]
+        path[k : end + 1] += progress * error
         path[end + 1 :] += error
     return path
 

@@ -54,8 +54,8 @@ def fixed_parts(pictures: Sequence[_Bytes]) -> _Floats:
     window = _WINDOW * scale + 0.3
     slopes = [np.stack([_slope(one, axis) for axis in (0, 1)]) for one in luma]
     # The mean gradient keeps edges that stay; the mean energy keeps all edges.
-    usual: Any = sum(slopes) / np.float32(len(slopes))
-    lasting = _blurred(np.square(usual).sum(0), window)
+    mean_slope: Any = sum(slopes) / np.float32(len(slopes))
+    lasting = _blurred(np.square(mean_slope).sum(0), window)
     energy = _blurred(sum(np.square(one).sum(0) for one in slopes) / len(slopes), window)
     same = lasting / np.maximum(energy, 1e-3)
     detail = [one - _blurred(one, _DETAIL * scale) for one in luma]
@@ -77,8 +77,8 @@ def fixed_parts(pictures: Sequence[_Bytes]) -> _Floats:
 def _sharp(luma: list[_Floats], window: float, scale: float) -> NDArray[np.bool_]:
     """Return a mask of sharp detail that is the same in all frames, such as twigs or letters."""
     fine = [one - _blurred(one, _SHARP * scale) for one in luma]
-    usual = np.square(sum(fine) / len(fine))
-    lasting = _blurred(usual, window)
+    mean = np.square(sum(fine) / len(fine))
+    lasting = _blurred(mean, window)
     total = _blurred(sum(np.square(one) for one in fine) / len(fine), window)
     fixed: NDArray[np.bool_] = (lasting > _STRONG**2) & (lasting > _SURE * total)
     return fixed

@@ -69,8 +69,8 @@ class Light:
         light = self._log[frame]
         light = light[:, ::-1] if mirrored else light
         # A shift by half the width brings each side to the other.
-        share = min(1.0, 2 * abs(shift))
-        light = (1 - share) * light + share * light[:, ::-1]
+        part = min(1.0, 2 * abs(shift))
+        light = (1 - part) * light + part * light[:, ::-1]
         apart = np.clip(self._now - light, -np.log(_MOST), np.log(_MOST))
         if float(np.abs(apart).max()) < 0.004:
             return None
@@ -80,7 +80,7 @@ class Light:
         """Return the gains that adapt pixels to the light of another place of the picture.
 
         Args:
-            rows: (h, 1), the row of the clip's picture that each pixel is from, in shares of the
+            rows: (h, 1), the row of the clip's picture that each pixel is from, in fractions of the
                 height.
             columns: (1, w), the same for columns and the width.
 

@@ -49,7 +49,7 @@ class Material:
         device: the device of full-size pictures.
         times: the time of each frame's content in seconds, strictly rising; None for the
             frames' own times.
-        step: the time between two frames of the output; None for the usual gap.
+        step: the time between two frames of the output; None for the median gap.
         last: the last frame as shown, which may repeat the last of ``frames``.
         cut: see above.
         cadence: see above.
@@ -228,7 +228,7 @@ def _usual_gap(times: Sequence[Fraction]) -> Fraction | None:
 def _grid(times: Sequence[Fraction], step: Fraction) -> list[tuple[int, float]]:
     """Return for each point of the grid the nearest frame, and the gaps from frame to point."""
     count = int((times[-1] - times[0]) / step) + 1
-    places = []
+    points = []
     frame = len(times) - 1
     for number in range(count):
         time = times[-1] - number * step
@@ -236,5 +236,5 @@ def _grid(times: Sequence[Fraction], step: Fraction) -> list[tuple[int, float]]:
             frame -= 1
         later = max(frame, 1)
         gap = times[later] - times[later - 1] if count > 1 else step
-        places.append((frame, float((time - times[frame]) / gap)))
-    return places[::-1]
+        points.append((frame, float((time - times[frame]) / gap)))
+    return points[::-1]

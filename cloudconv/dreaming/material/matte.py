@@ -1,4 +1,4 @@
-"""Measure the still share of each pixel: the fraction that still parts of the scene cover.
+"""Measure the still fraction of each pixel: the fraction that still parts of the scene cover.
 
 A dream pastes this fraction of each pixel from the last real frame.
 """
@@ -15,16 +15,16 @@ from cloudconv.dreaming.pictures import blurred, filled, resized
 
 _REACH = 0.02  # reach of twigs beyond the fixed parts, of the longer side
 _AROUND = 0.04  # width of the sky that is compared with a pixel, of the longer side
-_NOISE_SHARE = 0.5  # quantile of the change of still pixels that counts as the noise of the film
+_NOISE_QUANTILE = 0.5  # quantile of the change of still pixels that counts as the noise of the film
 _LEAST_CHANGE = 0.5 / 255  # smaller changes count as noise
 _SOFT = 5.0  # sigma of the edge of the wide matte, in pixels of the small picture
 _RIM = 0.025  # width of the rim, of the longer side
 _TO_MOVING, _TO_STILL = 0.3, 0.6  # likeness to still parts at which the wide matte is 0 and 1
-_OPEN, _SHUT = 0.45, 0.85  # still shares of a pixel at which the matte is 0 and 1
+_OPEN, _SHUT = 0.45, 0.85  # still fractions of a pixel at which the matte is 0 and 1
 
 
 def still_matte(pairs: Iterable[tuple[Tensor, Tensor]], fixed: Tensor) -> Tensor:
-    """Return the still share of each pixel.
+    """Return the still fraction of each pixel.
 
     A pixel that a twig covers by half changes half as much as the sky around it. So the change
     of each pixel over a few frames is compared with the change of the moving pixels nearby. A few
@@ -51,8 +51,8 @@ def still_matte(pairs: Iterable[tuple[Tensor, Tensor]], fixed: Tensor) -> Tensor
     near = blurred(F.max_pool2d(fixed[None], 2 * reach + 1, 1, reach), reach / 2)
     near = resized(near, (height, width))[0]
     still = resized(fixed[None], (height, width))[0] > 0.5
-    noise = change[still].quantile(_NOISE_SHARE) if still.any() else change.min()
-    return near * _share(change, near, float(noise), longest)
+    noise = change[still].quantile(_NOISE_QUANTILE) if still.any() else change.min()
+    return near * _still_fraction(change, near, float(noise), longest)
 
 
 def widened_matte(picture: Tensor, matte: Tensor, fixed: Tensor) -> Tensor:
@@ -84,12 +84,12 @@ def widened_matte(picture: Tensor, matte: Tensor, fixed: Tensor) -> Tensor:
         (picture - resized(filled(small, known[0]), size)).square().sum(0)
         for known in (core, 1 - rim_and_core)
     )
-    share = to_moving / (to_still + to_moving + 1e-6)
-    rim = ((share - _TO_MOVING) / (_TO_STILL - _TO_MOVING)).clamp(0, 1)
+    fraction = to_moving / (to_still + to_moving + 1e-6)
+    rim = ((fraction - _TO_MOVING) / (_TO_STILL - _TO_MOVING)).clamp(0, 1)
     return torch.maximum(wide_matte, rim * resized(rim_and_core, size)[0])
 
 
-def _share(change: Tensor, near: Tensor, noise: float, longest: int) -> Tensor:
+def _still_fraction(change: Tensor, near: Tensor, noise: float, longest: int) -> Tensor:
     size = (-(-change.shape[0] // 4), -(-change.shape[1] // 4))
     small = resized(change[None], size)
     moving = 1 - resized(near[None], size)[0]
@@ -97,5 +97,5 @@ def _share(change: Tensor, near: Tensor, noise: float, longest: int) -> Tensor:
     around = blurred(around, _AROUND * longest / 4)
     around = resized(around, (change.shape[0], change.shape[1]))[0]
     scale = (around - noise).clamp_min(2 * max(noise, _LEAST_CHANGE))
-    share = 1 - (change - noise).clamp_min(0) / scale
-    return ((share - _OPEN) / (_SHUT - _OPEN)).clamp(0, 1)
+    fraction = 1 - (change - noise).clamp_min(0) / scale
+    return ((fraction - _OPEN) / (_SHUT - _OPEN)).clamp(0, 1)

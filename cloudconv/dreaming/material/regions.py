@@ -89,7 +89,7 @@ class Likeness:
     """The differences between the n frames of one region.
 
     ``unlike``: (n, n), the difference of two frames in the block where they differ most, relative
-    to the usual difference of consecutive frames in that block. ``changes``: (n - 1,), the
+    to the typical difference of consecutive frames in that block. ``changes``: (n - 1,), the
     differences of consecutive frames, in levels, as the root of the sum of squares over all blocks.
     """
 
@@ -115,9 +115,9 @@ def likeness_of(count: int, small: Callable[[int], _Bytes], labels: _Labels) -> 
     changes = np.zeros((total, max(count - 1, 0)))
     for y, x, apart in _blocks(blocks):
         near = np.diagonal(apart, 1)
-        usual = max(float(near.mean()) if count > 1 else 0.0, _NOISE)
+        typical = max(float(near.mean()) if count > 1 else 0.0, _NOISE)
         for n in np.unique(own[y, :, x]):
-            np.maximum(unlike[n], apart / usual, out=unlike[n])
+            np.maximum(unlike[n], apart / typical, out=unlike[n])
             changes[n] += np.square(near)
     return [
         Likeness(differences, np.sqrt(change).astype(np.float32))

@@ -22,7 +22,7 @@ def thumbnails(material: Material) -> Generator[float, None, Floats]:
     """Return all frames of the material as rows, see :func:`thumbnail`: (n, d) float32.
 
     Yields:
-        The share of the frames that is done, from 0 to 1.
+        The fraction of the frames that is done, from 0 to 1.
     """
     rows = []
     for k in range(len(material)):
@@ -67,7 +67,7 @@ def repetition(apart: Floats) -> float | None:
     for k in range(count):
         away = np.r_[apart[k, : max(k - APART + 1, 0)], apart[k, k + APART :]]
         near = [apart[k, j] for j in (k - 1, k + 1) if 0 <= j < count]
-        usual = float(np.mean(near)) if near else 0.0
-        if away.size and usual > 1e-3:
-            found.append(float(away.min()) / usual)
+        typical = float(np.mean(near)) if near else 0.0
+        if away.size and typical > 1e-3:
+            found.append(float(away.min()) / typical)
     return float(np.median(found)) if found else None

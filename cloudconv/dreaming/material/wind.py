@@ -32,7 +32,7 @@ _NEAR = 0.01  # greatest mean displacement of such a frame from the last one, of
 _ENOUGH = 0.85  # change of the moved last frame, relative to the clip's, from which none is shown
 _SAME = 0.01  # mean difference below which two pictures are the same
 _EDGE = 0.02  # distance outside the picture from which a point is unknown, of the longer side
-_FILLED = 0.15  # still share of a pixel from which on the whole pixel is filled
+_FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
 _FILLS_BY = 16.0  # displacement from which only the filled picture is used, in pixels
 # Blurs, of the longer side, and the frame from which each is complete.
 _COARSE, _COARSENS = 80 / 480, 30  # blur of the motion
@@ -75,7 +75,7 @@ class Carried:
     Each picture is sampled only once. The first pictures are a forecast: they follow the flow of
     the last pairs of frames, whose velocities move along with the sky. Then velocities relax to the
     mean wind and become smoother. ``still``, (H, W), stays in place. ``recent``: the frames that
-    are shown in turn; None for the picture alone. ``way``: (2, h, w), the displacement of the
+    are shown in turn; None for the picture alone. ``displacement``: (2, h, w), of the
     picture. ``sampled``: the displacement of the frame that was shown last.
     """
 
@@ -95,22 +95,26 @@ class Carried:
         self._behind = SkyBehind(still, wind.size)
         self._filled = self._behind.filled(picture)
         self._velocity = wind.recent.clone()
-        self.way = self.sampled = torch.zeros_like(self._velocity)
+        self.displacement = self.sampled = torch.zeros_like(self._velocity)
         self.age = 0
 
     def advance(self) -> None:
         """Move on by one step of the output."""
         wind, velocity = self._wind, self._velocity
         self.age += 1
-        share = min(1.0, self.age / _COARSENS)
+        progress = min(1.0, self.age / _COARSENS)
         longest = max(wind.size)
         velocity = warp(velocity[None], velocity[None])[0]
         velocity = torch.lerp(velocity, wind.mean, 1 - exp(-1 / _RELAXES))
         # Variances of successive blurs add up.
-        wide, narrow = (_COARSE * longest * max(0.0, s) for s in (share, share - 1 / _COARSENS))
+        wide, narrow = (
+            _COARSE * longest * max(0.0, s) for s in (progress, progress - 1 / _COARSENS)
+        )
         velocity = blurred(velocity, (wide**2 - narrow**2) ** 0.5)
-        self.way = velocity + warp(self.way[None], velocity[None])[0]
-        self.way = blurred(self.way, _SETTLES * longest * min(1.0, self.age / _SETTLES_BY))
+        self.displacement = velocity + warp(self.displacement[None], velocity[None])[0]
+        self.displacement = blurred(
+            self.displacement, _SETTLES * longest * min(1.0, self.age / _SETTLES_BY)
+        )
         self._velocity = velocity
 
     def pictures(self) -> Iterator[tuple[Tensor, None]]:
@@ -121,15 +125,15 @@ class Carried:
 
     def picture(self) -> Tensor:
         """Return the moved picture (3, H, W), with the still parts in their place."""
-        picture, filled_picture, way = self._picture, self._filled, self.way
+        picture, filled_picture, displacement = self._picture, self._filled, self.displacement
         if self._recent is not None:
-            picture, way = self._recent.at(self.age, self.way)
+            picture, displacement = self._recent.at(self.age, self.displacement)
             filled_picture = self._behind.filled(picture)
-        fade = float((torch.hypot(*self.way) * self._wind.moving).max() / _FILLS_BY)
+        fade = float((torch.hypot(*self.displacement) * self._wind.moving).max() / _FILLS_BY)
         source = filled_picture if fade >= 1 else torch.lerp(picture, filled_picture, fade)
-        self.sampled = way
+        self.sampled = displacement
         size = self._picture.shape[-2:]
-        sky = moved(source, resized_flow(way[None], (size[0], size[1]))[0])
+        sky = moved(source, resized_flow(displacement[None], (size[0], size[1]))[0])
         # Only the box around the still parts is blended, because the pictures are large.
         sky[:, *self._box].lerp_(self._picture[:, *self._box], self._still[self._box])
         return sky
@@ -149,28 +153,30 @@ class Recent:
         If the wind alone makes most of the motion, only the last frame is shown.
         """
         self._material = material
-        self._ways = [torch.zeros_like(wind.mean)]
+        self._displacements = [torch.zeros_like(wind.mean)]
         near = _NEAR * max(wind.size)
         most = 0 if _moves(material, wind) > _ENOUGH else min(_AGO, len(material) - 1)
-        while len(self._ways) <= most:
-            flow = material.flow(len(material) - len(self._ways))
+        while len(self._displacements) <= most:
+            flow = material.flow(len(material) - len(self._displacements))
             step = filled(torch.from_numpy(flow).permute(2, 0, 1).to(wind.device), wind.moving)
-            way = self._ways[-1] + warp(step[None], self._ways[-1][None])[0]
-            if float(way.norm(dim=0).mean()) > near:
+            displacement = (
+                self._displacements[-1] + warp(step[None], self._displacements[-1][None])[0]
+            )
+            if float(displacement.norm(dim=0).mean()) > near:
                 break
-            self._ways.append(way)
-        if len(self._ways) <= _LEAST_AGO:
-            self._ways = self._ways[:1]
+            self._displacements.append(displacement)
+        if len(self._displacements) <= _LEAST_AGO:
+            self._displacements = self._displacements[:1]
 
-    def at(self, age: int, way: Tensor) -> tuple[Tensor, Tensor]:
+    def at(self, age: int, displacement: Tensor) -> tuple[Tensor, Tensor]:
         """Return the picture (3, H, W) to show at an age in frames, and its displacement.
 
-        ``way``, (2, h, w), is the displacement of the last frame at that age.
+        ``displacement``, (2, h, w), is the displacement of the last frame at that age.
         """
-        last = len(self._ways) - 1
+        last = len(self._displacements) - 1
         ago = last - abs(last - age % (2 * last)) if last else 0
         picture = self._material.picture(-1 - ago)
-        return picture, way + warp(self._ways[ago][None], way[None])[0]
+        return picture, displacement + warp(self._displacements[ago][None], displacement[None])[0]
 
 
 def _moves(material: Material, wind: Wind) -> float:
@@ -201,14 +207,14 @@ def led_up(
     if float((first - resized(picture, wind.size)).abs().mean()) > _SAME:
         wind.recent = wind.mean
     carried = Carried(picture, material.wide_matte, wind)
-    ways = []
+    displacements = []
     for _ in range(frames):
         carried.advance()
         # Half precision saves memory, because dozens of fields are stored.
-        ways.append(carried.way.half())
-    for way in reversed(ways):
-        carried.way = way.float()
-        small = resized_flow(carried.way[None], size)[0]
+        displacements.append(carried.displacement.half())
+    for displacement in reversed(displacements):
+        carried.displacement = displacement.float()
+        small = resized_flow(carried.displacement[None], size)[0]
         yield carried.picture(), inside(small, _EDGE * max(size))
 
 
@@ -221,40 +227,42 @@ class SkyBehind:
     def __init__(self, still: Tensor, size: tuple[int, int]) -> None:
         """Widen the still parts, so that none of their rim remains in the sky."""
         # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
-        share = (F.max_pool2d(still[None], 5, 1, 2) / _FILLED).clamp(0, 1)
-        self._known = 1 - F.adaptive_max_pool2d(share, size)[0]
-        self._box = bounds(share[0])
-        self._share = share[0][self._box]
+        fraction = (F.max_pool2d(still[None], 5, 1, 2) / _FILLED).clamp(0, 1)
+        self._known = 1 - F.adaptive_max_pool2d(fraction, size)[0]
+        self._box = bounds(fraction[0])
+        self._fraction = fraction[0][self._box]
         self._size = size
 
     def filled(self, picture: Tensor) -> Tensor:
         """Return a picture (3, H, W) with sky in place of its still parts."""
-        if not self._share.numel():
+        if not self._fraction.numel():
             return picture
         behind = filled(resized(picture, self._size), self._known)
         made = picture.clone()
-        made[:, *self._box].lerp_(resized(behind, picture.shape[-2:])[:, *self._box], self._share)
+        made[:, *self._box].lerp_(
+            resized(behind, picture.shape[-2:])[:, *self._box], self._fraction
+        )
         return made
 
 
-def inside(way: Tensor, edge: float) -> Tensor:
+def inside(displacement: Tensor, edge: float) -> Tensor:
     """Return the certainty that each point comes from inside the picture.
 
     Args:
-        way: (2, h, w) displacement in pixels.
+        displacement: (2, h, w) displacement in pixels.
         edge: distance outside the picture, in pixels, from which on the result is 0.
 
     Returns:
         (h, w) float32, 1 inside, 0 from ``edge`` pixels outside on.
     """
-    return (1 - outside(way) / edge).clamp(0, 1)
+    return (1 - outside(displacement) / edge).clamp(0, 1)
 
 
-def outside(way: Tensor) -> Tensor:
+def outside(displacement: Tensor) -> Tensor:
     """Return how far outside the picture a displacement (2, h, w) leads: (h, w), in pixels."""
-    height, width = way.shape[-2:]
-    x = way[0] + torch.arange(width, device=way.device)
-    y = way[1] + torch.arange(height, device=way.device)[:, None]
+    height, width = displacement.shape[-2:]
+    x = displacement[0] + torch.arange(width, device=displacement.device)
+    y = displacement[1] + torch.arange(height, device=displacement.device)[:, None]
     beyond_x = (-x).clamp_min(0) + (x - (width - 1)).clamp_min(0)
     beyond_y = (-y).clamp_min(0) + (y - (height - 1)).clamp_min(0)
     return torch.maximum(beyond_x, beyond_y)

@@ -69,7 +69,7 @@ class Collage(DreamMethod):
         composition = _Composition(material, seed)
         # A loop leads to the source's first frame (``loop_to``). If the output begins with the
         # dream, a loop leads to the last real frame instead.
-        ending = min(composition.pace.spacing, frames // 2, len(material)) if loop else 0
+        ending = min(composition.timing.spacing, frames // 2, len(material)) if loop else 0
         for number in range(frames):
             left = frames - number
             if left == ending:
@@ -80,7 +80,7 @@ class Collage(DreamMethod):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Timing:
     """The times at which footage starts and covers the picture, in frames.
 
     ``spacing``: from one start of footage to the next. New footage covers the picture in this time.
@@ -93,8 +93,8 @@ class Pace:
     forecast: int
 
     @classmethod
-    def of(cls, frames: int, slowness: float = 1.0) -> Pace:
-        """Return the pace for ``frames`` frames of material; less material gives a faster pace.
+    def of(cls, frames: int, slowness: float = 1.0) -> Timing:
+        """Return the times for ``frames`` frames of material; less material gives shorter times.
 
         ``slowness``, at least 1, makes footage come in more slowly where the material allows.
         """
@@ -163,7 +163,7 @@ class _Composition:
         self._light = Light(material)
         self._chooser = ClipSelector(material, self._light, self._wind.mean, self._random)
         slowness = float(np.clip(self._chooser.slowness / _SLOW, 1, _SLOWEST))
-        self.pace = Pace.of(len(material), slowness)
+        self.timing = Timing.of(len(material), slowness)
         self._still = material.matte
         self._box = bounds(self._still)
         self._clip_mean = _clip_mean(material, self._size)
@@ -187,11 +187,11 @@ class _Composition:
 
     def start_next(self) -> None:
         """Choose the next footage and start the transition to this footage."""
-        pace, first = self.pace, self._starts == 0
-        lasts = pace.first if first else pace.spacing
-        delay = pace.forecast if first else 0
-        life = min(delay + lasts + pace.spacing, len(self._material))
-        ages = [delay + round(lasts * share) for share in (0.3, 0.7)]
+        timing, first = self.timing, self._starts == 0
+        lasts = timing.first if first else timing.spacing
+        delay = timing.forecast if first else 0
+        life = min(delay + lasts + timing.spacing, len(self._material))
+        ages = [delay + round(lasts * part) for part in (0.3, 0.7)]
         beneath = [self._beneath(age) for age in ages]
         arrangement = self._chooser.choose(beneath, ages, life)
         self._add(arrangement, lasts, delay)
@@ -250,8 +250,8 @@ class _Composition:
 
     def _blown_in(self) -> Tensor:
         """Return 1 where the forecast needs points outside the last frame, else 0: (h, w)."""
-        way = resized_flow(self._carried.sampled[None], self._size)[0]
-        beyond = outside(way).clamp_max(1)[None]
+        displacement = resized_flow(self._carried.sampled[None], self._size)[0]
+        beyond = outside(displacement).clamp_max(1)[None]
         rim = max(1, round(_RIM * max(self._size)))
         return blurred(functional.max_pool2d(beyond, 2 * rim + 1, 1, rim), rim / 2)[0]
 
@@ -308,8 +308,8 @@ class _Composition:
         pasted, gain = self._pasted[:, *self._box], self._light.on(-1)
         if self._leads_to is not None:
             self._left -= 1
-            share = self._left / self._ending
-            pasted = torch.lerp(self._leads_to[:, *self._box], pasted, share)
+            weight = self._left / self._ending
+            pasted = torch.lerp(self._leads_to[:, *self._box], pasted, weight)
         elif gain is not None:
             gain = gain.to(pasted.device)
             pasted = pasted * resized(gain, self._pasted.shape[-2:])[:, *self._box]

@@ -22,7 +22,7 @@ _COUNTS = 0.1  # weight from which a picture fully bounds the brightness of the 
 def blended(
     pictures: Sequence[Tensor],
     weights: Sequence[Tensor],
-    usual: Tensor | None = None,
+    mean_picture: Tensor | None = None,
     smalls: Sequence[Tensor] | None = None,
     lit: Sequence[Tensor] | None = None,
 ) -> Tensor:
@@ -33,8 +33,8 @@ def blended(
     two bands have the same weights, and only the small pictures need a pyramid. The result is the
     weighted mean of the full-size pictures, plus the enlarged difference between the pyramid's
     result and the weighted mean of the small pictures. Mixing unrelated pictures lowers the
-    contrast. If ``usual`` is given, the differences from ``usual`` are enlarged to their size in
-    the pictures.
+    contrast. If ``mean_picture`` is given, the differences from this picture are
+    enlarged to their size in the pictures.
 
     Sources: Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics, ACM
     Transactions on Graphics 1983; Heitz and Neyret, High-Performance By-Example Noise using a
@@ -43,7 +43,7 @@ def blended(
     Args:
         pictures: (3, H, W) float32 each.
         weights: (h, w) float32 each, of ``weight_size``; their sum is 1 everywhere.
-        usual: (3, h, w), the mean picture of the clip; None to leave contrast unchanged.
+        mean_picture: (3, h, w), the mean picture of the clip; None to leave contrast unchanged.
         smalls: (3, h, w) float32 each, the pictures at the size of the weights; None to compute
             them.
         lit: (3, h, w) float32 each, the small pictures with the wanted brightness and colours;
@@ -63,8 +63,8 @@ def blended(
     shown = small if lit is None else torch.stack(list(lit))
     weight = torch.stack(list(weights))[:, None]
     wanted = pyramid_mean(shown, weight)
-    if usual is not None:
-        wanted = _contrasted(wanted, shown, weight, usual)
+    if mean_picture is not None:
+        wanted = _contrasted(wanted, shown, weight, mean_picture)
     result = resized(wanted - (small * weight).sum(0), size)
     are_seen = (weight > 0).flatten(1).any(1).tolist()
     for picture, own_weight, is_seen in zip(pictures, weight, are_seen, strict=True):
@@ -73,12 +73,12 @@ def blended(
     return result
 
 
-def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, usual: Tensor) -> Tensor:
+def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, mean_picture: Tensor) -> Tensor:
     """Return the ``mixed`` picture, (3, h, w), with the mean luma contrast of ``pictures``.
 
     Only luma changes: more contrast between colours would show as fringes.
     """
-    light = luma(torch.cat([pictures, mixed[None], usual[None]]))
+    light = luma(torch.cat([pictures, mixed[None], mean_picture[None]]))
     each, here = light[:-2], light[-2]
     apart = here - light[-1]
     energy = torch.stack([apart.square(), ((each - light[-1]).square() * weights[:, 0]).sum(0)])

@@ -62,17 +62,17 @@ class Flow(DreamMethod):
         rounds = max(1, round(turns / period)) if loop else -(-turns // period)
         # A loop is a whole number of periods, whose lengths differ by a frame at most.
         ends = [turns * k // rounds if loop else period * k for k in range(1, rounds + 1)]
-        ways = _Ways(field, max(b - a for a, b in pairwise([0, *ends])))
-        here = there = _Layer(last, still)
-        order = _order(here, ways, np.random.default_rng(seed))
+        paths = _Paths(field, max(b - a for a, b in pairwise([0, *ends])))
+        here = there = _Sky(last, still)
+        order = _order(here, paths, np.random.default_rng(seed))
         # The first period begins with a forecast from the motion of the last frames.
         measured = len(material) > 1 and self.options.wind is None
         carried = Carried(last, still, Wind(material)) if measured else None
         number = 0
         for end in ends:
             if loop_to is not None and end == turns:
-                there = _Layer(loop_to, still)
-            turn = _Period(here, there, carried, ways, order, end - number)
+                there = _Sky(loop_to, still)
+            turn = _Period(here, there, carried, paths, order, end - number)
             for phase in range(1, min(end, frames) - number + 1):
                 yield turn.at(phase)
             here, carried, number = there, None, end
@@ -100,7 +100,7 @@ class Flow(DreamMethod):
         return still, wind[:, None, None] * speed[:, None].expand(size)
 
 
-class _Ways:
+class _Paths:
     """The displacements of each point along a steady field, up to a period back and ahead."""
 
     def __init__(self, field: Tensor, period: int) -> None:
@@ -121,15 +121,15 @@ class _Ways:
 
     @staticmethod
     def _followed(field: Tensor, period: int) -> list[Tensor]:
-        way = torch.zeros_like(field)
-        ways = [way.half()]
+        displacement = torch.zeros_like(field)
+        paths = [displacement.half()]
         for _ in range(period):
-            way = field + warp(way[None], field[None])[0]
-            ways.append(way.half())
-        return ways
+            displacement = field + warp(displacement[None], field[None])[0]
+            paths.append(displacement.half())
+        return paths
 
 
-class _Layer:
+class _Sky:
     """A picture whose sky is continued behind still parts."""
 
     def __init__(self, picture: Tensor, still: Tensor) -> None:
@@ -139,10 +139,10 @@ class _Layer:
         size = weight_size(picture.shape[-2], picture.shape[-1])
         self._sky = SkyBehind(still, size).filled(picture)
 
-    def at(self, way: Tensor) -> Tensor:
+    def at(self, displacement: Tensor) -> Tensor:
         """Return the sky moved by a displacement (2, h, w): (3, H, W)."""
         size = (self.picture.shape[-2], self.picture.shape[-1])
-        return moved(self._sky, resized_flow(way[None], size)[0])
+        return moved(self._sky, resized_flow(displacement[None], size)[0])
 
 
 class _Period:
@@ -150,10 +150,10 @@ class _Period:
 
     def __init__(
         self,
-        here: _Layer,
-        there: _Layer,
+        here: _Sky,
+        there: _Sky,
         carried: Carried | None,
-        ways: _Ways,
+        paths: _Paths,
         order: Tensor,
         count: int,
     ) -> None:
@@ -163,62 +163,62 @@ class _Period:
         :func:`_order`.
         """
         self._here, self._there, self._carried = here, there, carried
-        self._ways, self._order, self._count = ways, order, count
+        self._paths, self._order, self._count = paths, order, count
 
     def at(self, phase: int) -> Tensor:
         """Return the frame ``phase`` after the first picture: (3, H, W); call in order from 1."""
         if phase == self._count:
             return self._there.picture
-        back, ahead = self._ways.back(phase), self._ways.ahead(self._count - phase)
+        back, ahead = self._paths.back(phase), self._paths.ahead(self._count - phase)
         if self._carried is None:
             earlier = self._here.at(back)
         else:
             self._carried.advance()
             earlier = self._carried.picture()
-            back = resized_flow(self._carried.way[None], back.shape[-2:])[0]
-        weights = _weights(self._share(phase), back, ahead)
+            back = resized_flow(self._carried.displacement[None], back.shape[-2:])[0]
+        weights = _weights(self._second_weight(phase), back, ahead)
         sky = blended([earlier, self._there.at(ahead)], weights)
         mean = 0.5 - 0.5 * cos(pi * phase / self._count)
         picture = torch.lerp(self._here.picture, self._there.picture, mean)
         return torch.lerp(sky, picture, self._here.still)
 
-    def _share(self, phase: int) -> Tensor:
+    def _second_weight(self, phase: int) -> Tensor:
         """Return the weight of the second picture, (h, w), from 0 to 1.
 
         The order of the pixels moves with the field.
         """
         half = self._count // 2
         away = phase - half
-        way = self._ways.back(away) if away >= 0 else self._ways.ahead(-away)
-        order = warp(self._order[None, None], way[None])[0, 0]
+        displacement = self._paths.back(away) if away >= 0 else self._paths.ahead(-away)
+        order = warp(self._order[None, None], displacement[None])[0, 0]
         progress = (phase / self._count - _KEPT) / (1 - 2 * _KEPT) * (1 + _SOFT)
-        share = ((progress - order) / _SOFT).clamp(0, 1)
-        return share * share * (3 - 2 * share)
+        weight = ((progress - order) / _SOFT).clamp(0, 1)
+        return weight * weight * (3 - 2 * weight)
 
 
-def _order(layer: _Layer, ways: _Ways, random: np.random.Generator) -> Tensor:
+def _order(layer: _Sky, paths: _Paths, random: np.random.Generator) -> Tensor:
     """Return the order in which pixels cross-fade: (h, w) in [0, 1].
 
     The order belongs to the positions of the pixels in the middle of the period.
     """
-    half = ways.period // 2
-    size = (ways.field.shape[-2], ways.field.shape[-1])
-    earlier, later = layer.at(ways.back(half)), layer.at(ways.ahead(ways.period - half))
-    return order_of(earlier, later, ways.field, random, size)
+    half = paths.period // 2
+    size = (paths.field.shape[-2], paths.field.shape[-1])
+    earlier, later = layer.at(paths.back(half)), layer.at(paths.ahead(paths.period - half))
+    return order_of(earlier, later, paths.field, random, size)
 
 
-def _weights(share: Tensor, back: Tensor, ahead: Tensor) -> tuple[Tensor, Tensor]:
+def _weights(weight: Tensor, back: Tensor, ahead: Tensor) -> tuple[Tensor, Tensor]:
     """Return the weights, (h, w), of the first and the second picture.
 
     A picture has less weight where its displacement leads outside.
     """
     edge = max(1.0, _EDGE * max(back.shape[-2:]))
-    first, second = (1 - share) * inside(back, edge), share * inside(ahead, edge)
+    first, second = (1 - weight) * inside(back, edge), weight * inside(ahead, edge)
     # The other picture is better than a smeared edge.
-    first = first + (1 - inside(ahead, edge)) * inside(back, edge) * share
-    second = second + (1 - inside(back, edge)) * inside(ahead, edge) * (1 - share)
+    first = first + (1 - inside(ahead, edge)) * inside(back, edge) * weight
+    second = second + (1 - inside(back, edge)) * inside(ahead, edge) * (1 - weight)
     total = first + second
-    weight = torch.where(total > _LEAST, first / total.clamp_min(_LEAST), 1 - share)
+    weight = torch.where(total > _LEAST, first / total.clamp_min(_LEAST), 1 - weight)
     return weight, 1 - weight
 
 

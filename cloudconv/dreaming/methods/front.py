@@ -80,7 +80,7 @@ def inside(positions: Floats, size: tuple[int, int]) -> Floats:
     return within.astype(np.float32)
 
 
-def least_seen(
+def best_times(
     apart: Floats,
     wanted: Floats | None = None,
     unknown: Floats | None = None,

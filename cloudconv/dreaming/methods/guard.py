@@ -35,8 +35,8 @@ def tears_of(material: Material) -> Warned | None:
     inside = cv2.erode(fixed, np.ones((5, 5))) > 0
     if fixed.mean() < _FIXED or not inside.any():
         return None
-    share = float((material.static[inside] < 0.5).mean())
-    return Warned("tears-parts", {"share": share}) if share > _STIRS else None
+    fraction = float((material.static[inside] < 0.5).mean())
+    return Warned("tears-parts", {"share": fraction}) if fraction > _STIRS else None
 
 
 def repaired(picture: Tensor, still: Tensor, silhouettes: Silhouettes) -> Tensor:

@@ -48,8 +48,8 @@ class Graph:
 
     Args:
         unlike: (n, n), the difference of two frames at the place where they differ most, relative
-            to the usual difference of consecutive frames at that place.
-        motion: (n,), the motion at each frame relative to the usual motion.
+            to the typical difference of consecutive frames at that place.
+        motion: (n,), the motion at each frame relative to the typical motion.
     """
 
     def __init__(self, unlike: Floats, motion: Floats) -> None:
@@ -60,7 +60,7 @@ class Graph:
         frames = np.arange(count)
         self._on = np.stack([frames - 1, frames + 1])
         self._runs = np.stack([frames > 0, frames < count - 1])
-        self._jump = np.stack([_jumps(unlike, way) for way in (-1, 1)])
+        self._jump = np.stack([_jumps(unlike, sign) for sign in (-1, 1)])
         self._forced = _FORCED * (1 + np.minimum(unlike, 1e3).astype(np.float64))
         ahead = np.zeros((2, count))
         for _ in range(_SWEEPS if count > 1 else 0):
@@ -72,16 +72,16 @@ class Graph:
         """Yield the frames to show after ``start``, without an end."""
         here, since = start, 0
         while True:
-            way = int(here.forward)
+            forward = int(here.forward)
             if self.count == 1:
                 yield here
                 continue
-            if since < _RUN and self._runs[way, here.frame]:
-                here, since = Step(int(self._on[way, here.frame]), here.forward), since + 1
+            if since < _RUN and self._runs[forward, here.frame]:
+                here, since = Step(int(self._on[forward, here.frame]), here.forward), since + 1
                 yield here
                 continue
-            totals = self._totals[:, way, here.frame]
-            jumps = _PACE[way] + self._jump[way, here.frame] + self._ahead[way]
+            totals = self._totals[:, forward, here.frame]
+            jumps = _PACE[forward] + self._jump[forward, here.frame] + self._ahead[forward]
             options = np.r_[totals[:2], jumps]
             chances = np.exp((options.min() - options) / _CHANCE)
             chosen = int(random.choice(len(options), p=chances / chances.sum()))
@@ -115,13 +115,13 @@ class Graph:
     def _best(self, ahead: Costs) -> Costs:
         """Return the costs of going on, of turning and of the best jump at each node: (3, 2, n)."""
         options = np.full((3, 2, self.count), np.inf)
-        for way, on in enumerate(self._on):
-            runs, turns = self._runs[way], self._runs[1 - way]
-            back = self._on[1 - way]
-            options[0, way, runs] = _PACE[way] + ahead[way, on[runs]]
-            turned = self._turn + _PACE[1 - way] + np.r_[ahead[1 - way], 0][back]
-            options[1, way, turns] = turned[turns]
-            options[2, way] = _PACE[way] + (self._jump[way] + ahead[way]).min(1)
+        for forward, on in enumerate(self._on):
+            runs, turns = self._runs[forward], self._runs[1 - forward]
+            back = self._on[1 - forward]
+            options[0, forward, runs] = _PACE[forward] + ahead[forward, on[runs]]
+            turned = self._turn + _PACE[1 - forward] + np.r_[ahead[1 - forward], 0][back]
+            options[1, forward, turns] = turned[turns]
+            options[2, forward] = _PACE[forward] + (self._jump[forward] + ahead[forward]).min(1)
         return options
 
     def _all(self, ahead: Costs) -> Costs:
@@ -131,18 +131,22 @@ class Graph:
         """
         options = np.full((2 * self.count + 3, 2, self.count), np.inf)
         options[:2] = self._best(ahead)[:2]
-        for way in (0, 1):
-            options[2 : 2 + self.count, way] = _PACE[way] + (self._jump[way] + ahead[way]).T
-            options[2 + self.count, way] = self._turn + _HOLD + _PACE[1 - way] + ahead[1 - way]
-            options[3 + self.count :, way] = _PACE[way] + (self._forced + ahead[way]).T
+        for forward in (0, 1):
+            options[2 : 2 + self.count, forward] = (
+                _PACE[forward] + (self._jump[forward] + ahead[forward]).T
+            )
+            options[2 + self.count, forward] = (
+                self._turn + _HOLD + _PACE[1 - forward] + ahead[1 - forward]
+            )
+            options[3 + self.count :, forward] = _PACE[forward] + (self._forced + ahead[forward]).T
         return options
 
     def _taken(self, here: Step, option: int) -> Step:
-        way = int(here.forward)
+        forward = int(here.forward)
         if option == 0:
-            return Step(int(self._on[way, here.frame]), here.forward)
+            return Step(int(self._on[forward, here.frame]), here.forward)
         if option == 1:
-            return Step(int(self._on[1 - way, here.frame]), not here.forward)
+            return Step(int(self._on[1 - forward, here.frame]), not here.forward)
         if option < 2 + self.count:
             return Step(option - 2, here.forward)
         if option == 2 + self.count:
@@ -150,21 +154,21 @@ class Graph:
         return Step(option - 3 - self.count, here.forward, forced=True)
 
 
-def _jumps(unlike: Floats, way: int) -> Costs:
+def _jumps(unlike: Floats, sign: int) -> Costs:
     """Return the cost of frame j after frame i: (n, n), infinite if the jump is visible or short.
 
-    ``way``: 1 if both are played forwards, -1 if backwards.
+    ``sign``: 1 if both are played forwards, -1 if backwards.
     """
     count = len(unlike)
     worst, known = np.zeros((count, count)), np.zeros((count, count), bool)
     i, j = np.arange(count)[:, None], np.arange(count)[None]
     for lag in _LAGS:
-        wanted, shown = i + way * (1 + lag), j + way * lag
+        wanted, shown = i + sign * (1 + lag), j + sign * lag
         inside = (wanted >= 0) & (wanted < count) & (shown >= 0) & (shown < count)
         there = unlike[wanted.clip(0, count - 1), shown.clip(0, count - 1)]
         worst = np.maximum(worst, np.where(inside, there, 0))
         known |= inside & (lag in (-1, 0))
-    far = np.abs(j - (i + way)) >= min(_NEAR, max(count // 4, 2))
+    far = np.abs(j - (i + sign)) >= min(_NEAR, max(count // 4, 2))
     return np.where(far & known & (worst <= 1), worst**_POWER + _EACH, np.inf)
 
 

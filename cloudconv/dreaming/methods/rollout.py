@@ -108,8 +108,8 @@ class Keeper:
         ):
             rank = torch.searchsorted(found, values.contiguous()).clamp_(1, _QUANTILES - 1)
             low, gap = found[rank - 1], (found[rank] - found[rank - 1]).clamp_min(_FLAT)
-            share = ((values - low) / gap).clamp_(0, 1)
-            channel.copy_(torch.lerp(wanted[rank - 1], wanted[rank], share))
+            weight = ((values - low) / gap).clamp_(0, 1)
+            channel.copy_(torch.lerp(wanted[rank - 1], wanted[rank], weight))
         return made
 
 

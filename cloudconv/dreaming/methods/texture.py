@@ -32,7 +32,7 @@ _AREA = 0.02  # sigma of the area over which differences are summed, of the long
 _PLANNED = 4  # the end of a loop that is planned exactly, in lengths of the clip
 _LEAST_FRAMES = 8  # shorter clips only play back and forth, so they need no warning
 _TRIED = 400  # frames of a trial that measures how many run backwards …
-_SEEN = 0.1  # … and the share from which the user is warned
+_SEEN = 0.1  # … and the fraction from which the user is warned
 _SAME = 2.0  # difference in levels below which a picture and a frame are the same
 
 _Numbers = NDArray[np.intp]
@@ -46,7 +46,7 @@ class Texture(DreamMethod):
 
     @property
     def backwards(self) -> float | None:
-        """The share of the frames so far that run backwards; None before the first frame."""
+        """The fraction of the frames so far that run backwards; None before the first frame."""
         return self._backwards / self._frames if self._frames else None
 
     def _count(self, steps: list[Step], sizes: NDArray[np.float64]) -> None:
@@ -125,13 +125,13 @@ def backwards_of(material: Material) -> Warned | None:
     if len(material) < _LEAST_FRAMES:
         return None
     plan = _plan_of(material)
-    share = 0.0
+    fraction = 0.0
     for graph, size in zip(plan.graphs, plan.sizes, strict=True):
         if graph.rests:
             continue
         walk = graph.walk(np.random.default_rng(0), Step(graph.count - 1, True))
-        share += size * np.mean([not next(walk).forward for _ in range(_TRIED)])
-    return Warned("runs-backwards", {"share": float(share)}) if share > _SEEN else None
+        fraction += size * np.mean([not next(walk).forward for _ in range(_TRIED)])
+    return Warned("runs-backwards", {"share": float(fraction)}) if fraction > _SEEN else None
 
 
 def _leads_to(material: Material, picture: Tensor | None, begins: int) -> tuple[int, bool]:
@@ -165,10 +165,10 @@ def _shown(material: Material, numbers: _Numbers, given: Tensor | None = None) -
     for number in parts[1:]:
         small = torch.from_numpy((numbers == number).astype(np.float32))
         # The edge is as soft as one pixel of the small picture, and lies between two regions.
-        share = resized(small[None], material.size)[0].to(picture.device)
-        rows, columns = (torch.nonzero(share.amax(axis) > 0)[:, 0] for axis in (1, 0))
+        fraction = resized(small[None], material.size)[0].to(picture.device)
+        rows, columns = (torch.nonzero(fraction.amax(axis) > 0)[:, 0] for axis in (1, 0))
         box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-        picture[:, *box].lerp_(whole(int(number))[:, *box], share[box])
+        picture[:, *box].lerp_(whole(int(number))[:, *box], fraction[box])
     return picture
 
 
@@ -222,8 +222,8 @@ class _Switch:
 
     def numbers(self, step: int) -> _Numbers:
         """Return the number of the frame at each pixel: (h, w)."""
-        place = step - self.begins
-        return np.where(self._turns <= place, self._new[place], self._old[place])
+        index = step - self.begins
+        return np.where(self._turns <= index, self._new[index], self._old[index])
 
 
 def _small(material: Material, number: int, given: Tensor | None) -> Tensor:
@@ -239,5 +239,5 @@ def _beside(step: Step, away: int, count: int) -> int:
     """Return the frame ``away`` steps from a step, if play turned only at the clip's ends."""
     if step.frame == GIVEN or count == 1:
         return step.frame
-    place = (step.frame + (away if step.forward else -away)) % (2 * count - 2)
-    return min(place, 2 * count - 2 - place)
+    index = (step.frame + (away if step.forward else -away)) % (2 * count - 2)
+    return min(index, 2 * count - 2 - index)

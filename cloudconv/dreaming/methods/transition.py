@@ -17,10 +17,10 @@ from torch.nn import functional
 from cloudconv.dreaming.methods.front import (
     TIMES,
     Floats,
+    best_times,
     carried,
     drifts,
     inside,
-    least_seen,
 )
 from cloudconv.dreaming.pictures import blurred, resized, resized_flow
 from cloudconv.models.ops import warp
@@ -141,7 +141,7 @@ def front_of(
     apart = _apart(old, coming, positions, lasts, frozen) * within
     wanted = order_of(old(lasts // 2), coming(lasts // 2), flow, random, grid)
     wide = np.pad(wanted.numpy(), [(margin, margin) for margin in margins], mode="edge")
-    times = least_seen(apart, wide.astype(np.float32), unknown)
+    times = best_times(apart, wide.astype(np.float32), unknown)
     return Front(torch.from_numpy(times), margins).resized(grid, wind)
 
 
@@ -175,7 +175,7 @@ def cut_between(
         missing.append(np.stack([carried(wide, position) for position in positions]) * within)
     both = (1 - missing[0]) * (1 - missing[1])
     apart = _apart(first, second, positions, life) * within * both
-    times = least_seen(apart, None, missing[0], missing[1])
+    times = best_times(apart, None, missing[0], missing[1])
     return Front(torch.from_numpy(times), margins)
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
-Place = tuple[NDArray[np.intp], NDArray[np.intp]]
+Centres = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 THUMBNAIL = 60, 45
 """Width and height, in pixels, of the copies that are compared to find repeats."""
@@ -108,7 +108,7 @@ class FeatureMeter:
         self._reference = None if found.static is None else _luma(last)[found.static]
         small = cv2.resize(found.moving.astype(np.float32), THUMBNAIL, interpolation=cv2.INTER_AREA)
         self._thumb_weight = np.sqrt(small / small.sum())
-        self._places = _places(found.moving)
+        self._centres = _centres(found.moving)
         random = np.random.default_rng(7)
         self._directions = _unit(random.standard_normal((_DIRECTIONS, _SIDE**2)))
         shape = (_DIRECTIONS, _SIDE_IN_TIME**2, _SPAN)
@@ -125,7 +125,7 @@ class FeatureMeter:
         luma = _luma(picture)
         bands = _laplacian(luma)
         self._bands = [*self._bands[1 - _SPAN :], bands]
-        places = self._places[self._count % _SETS]
+        centres = self._centres[self._count % _SETS]
         self._count += 1
         x, y = _gradients(luma)
         mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(luma, mask=self._weights))
@@ -150,8 +150,8 @@ class FeatureMeter:
             change=change,
             static_error=error,
             thumbnail=thumb.ravel(),
-            patches=self._directions @ _cut_out(bands[0], places[0], _SIDE),
-            patches_in_time=self._in_space_and_time(places),
+            patches=self._directions @ _cut_out(bands[0], centres[0], _SIDE),
+            patches_in_time=self._in_space_and_time(centres),
         )
 
     def _anisotropy(self, x: Array, y: Array) -> float:
@@ -179,12 +179,12 @@ class FeatureMeter:
         inside = (rank - (below[k] - counts[k])) / max(counts[k], 1)
         return float(k + inside) / 8
 
-    def _in_space_and_time(self, places: list[Place]) -> Array | None:
+    def _in_space_and_time(self, centres: list[Centres]) -> Array | None:
         if len(self._bands) < _SPAN:
             return None
         made = []
         for band in range(_BANDS):
-            cut = [_cut_out(bands[band], places[band], _SIDE_IN_TIME) for bands in self._bands]
+            cut = [_cut_out(bands[band], centres[band], _SIDE_IN_TIME) for bands in self._bands]
             made.append(self._in_time @ np.stack(cut, 1).reshape(-1, cut[0].shape[1]))
         return np.stack(made)
 
@@ -219,7 +219,7 @@ def _masked_mean(values: NDArray[np.float32] | Small, mask: Small) -> float:
     return float(cv2.mean(values, mask)[0])
 
 
-def _places(moving: NDArray[np.bool_]) -> list[list[Place]]:
+def _centres(moving: NDArray[np.bool_]) -> list[list[Centres]]:
     """Return the centres of the patches for each set and band: rows and columns."""
     random = np.random.default_rng(3)
     found = []
@@ -239,10 +239,10 @@ def _places(moving: NDArray[np.bool_]) -> list[list[Place]]:
     return found
 
 
-def _cut_out(band: Array, place: Place, side: int) -> Array:
-    """Return the patches with their centres at ``place`` as columns: (side², patches)."""
+def _cut_out(band: Array, centres: Centres, side: int) -> Array:
+    """Return the patches with their centres at ``centres`` as columns: (side², patches)."""
     reach = side // 2
     padded = cv2.copyMakeBorder(band, reach, reach, reach, reach, cv2.BORDER_REFLECT)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
-    cut: Array = windows[place].reshape(place[0].size, -1).T
+    cut: Array = windows[centres].reshape(centres[0].size, -1).T
     return cut

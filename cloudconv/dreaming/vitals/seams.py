@@ -42,8 +42,8 @@ class Seams:
         self._limit = _LIMIT
         if half > 2 * _WARM:
             apart = [(np.stack(axis[half:]) - _most(axis[:half])).max((1, 2)) for axis in found]
-            usual = float(np.quantile(np.maximum(*apart), _USUAL))
-            self._limit = max(_LIMIT, _SLACK * usual)
+            typical = float(np.quantile(np.maximum(*apart), _USUAL))
+            self._limit = max(_LIMIT, _SLACK * typical)
         self._means = {}
         self._seen = 0
 
@@ -54,10 +54,10 @@ class Seams:
             if self._seen <= _WARM:
                 continue
             apart = (strength - self._known[axis]) / self._limit
-            segment, place = np.unravel_index(int(apart.argmax()), apart.shape)
-            amount = float(apart[segment, place])
+            segment, position = np.unravel_index(int(apart.argmax()), apart.shape)
+            amount = float(apart[segment, position])
             if amount > strange.amount:
-                at = float((place + 0.5) / apart.shape[1])
+                at = float((position + 0.5) / apart.shape[1])
                 along = 2 / (apart.shape[0] + 1)
                 box = at - 0.02, float(segment) * along / 2, 0.04, along
                 if axis:

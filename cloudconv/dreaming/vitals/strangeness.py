@@ -67,8 +67,8 @@ class Familiar:
         count = len(pictures)
         near = self._apart(np.arange(count - 1), np.arange(1, count))
         floor = _FAINT**2 * self._rows.shape[2]
-        usual = near.mean(1) if count > 1 else np.zeros(len(self._rows))
-        self._least = np.maximum(_USUAL**2 * usual, floor)
+        typical = near.mean(1) if count > 1 else np.zeros(len(self._rows))
+        self._least = np.maximum(_USUAL**2 * typical, floor)
         strips = np.stack([_strips(picture) for picture in pictures])
         self._strips = np.quantile(strips, 0.02, axis=0)
         self._fields = np.stack([_field(picture) for picture in pictures])
@@ -109,10 +109,10 @@ class Familiar:
             cross = self._gram[here, one]
             along = across - across[here, one][:, None] - cross + own
             length = np.maximum(self._own - 2 * cross + own, 1e-3)
-            share = along / length
+            weight = along / length
             fits = known & (np.abs(frames - one[:, None]) >= _APART)
-            fits &= (share >= _MIXED) & (share <= 1 - _MIXED)
-            left = amiss[here, one][:, None] - along * share
+            fits &= (weight >= _MIXED) & (weight <= 1 - _MIXED)
+            left = amiss[here, one][:, None] - along * weight
             best = np.minimum(best, np.where(fits, left, np.inf).min(1))
         explained = 1 - np.maximum(best, 0) / np.maximum(least, 1e-3)
         return np.where(least > self._least, explained, 0.0)

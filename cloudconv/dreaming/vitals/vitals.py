@@ -82,7 +82,7 @@ _MOST_SOURCE = 500  # number of the clip's last frames that a dream is compared 
 _HISTORY = 900  # number of the dream's last frames in which repeats are searched
 _LEAST_COLOUR = 2.0  # least mean difference of a coloured clip's channels, in levels
 _LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, in levels
-_REPEATED = 0.25  # change below which a frame repeats the one before, relative to the usual change
+_REPEATED = 0.25  # change below which a frame repeats the one before, relative to the median change
 _LEAST_WINDOW = 8  # least number of frames in a window of the clip
 _LEAST_HALF = 16  # least number of frames in a half of the clip that is compared with the other
 _BORDERS = 4  # straight borders are searched in one of so many frames
@@ -375,8 +375,8 @@ class _Past:
         """
         self._waiting.append(thumbnail)
         if len(self._waiting) > APART:
-            place = self._kept + self._count % (len(self._rows) - self._kept)
-            self._keep(place, self._waiting.popleft())
+            index = self._kept + self._count % (len(self._rows) - self._kept)
+            self._keep(index, self._waiting.popleft())
             self._count += 1
         used = self._kept + self._count
         rows, squares = self._rows[:used], self._squares[:used]
@@ -385,9 +385,9 @@ class _Past:
         apart = squares - 2 * (rows @ thumbnail) + np.square(thumbnail, dtype=np.float64).sum()
         return float(np.sqrt(max(apart.min(), 0)))
 
-    def _keep(self, place: int, thumbnail: Array) -> None:
-        self._rows[place] = thumbnail
-        self._squares[place] = np.square(thumbnail, dtype=np.float64).sum()
+    def _keep(self, index: int, thumbnail: Array) -> None:
+        self._rows[index] = thumbnail
+        self._squares[index] = np.square(thumbnail, dtype=np.float64).sum()
 
 
 class _Whole:
@@ -511,12 +511,12 @@ def _jump(changes: Sequence[float]) -> float:
     the largest of the two changes before and the two after, but at least by the median change. A
     change next to repeated frames is first divided by the number of steps that it spans.
     """
-    usual = float(np.median(changes))
-    repeated = np.asarray(changes) < _REPEATED * usual
+    median = float(np.median(changes))
+    repeated = np.asarray(changes) < _REPEATED * median
     steps = np.asarray(changes) / np.maximum(_run(repeated), _run(repeated[::-1])[::-1])
     padded = np.pad(steps, 2)
     beside = np.max([np.roll(padded, shift) for shift in (-2, -1, 1, 2)], axis=0)[2:-2]
-    return float((steps / np.maximum(beside, usual)).max())
+    return float((steps / np.maximum(beside, median)).max())
 
 
 def _run(repeated: NDArray[np.bool_]) -> NDArray[np.intp]:
