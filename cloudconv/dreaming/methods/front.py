@@ -8,7 +8,7 @@ moves with them.
 
 Sources: Kwatra, Schoedl, Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the surface;
 Felzenszwalb and Huttenlocher, Efficient Belief Propagation for Early Vision, IJCV 2006, for the
-search, belief propagation with messages in linear time.
+search, belief propagation from coarse to fine with messages in linear time.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ TIMES = 14
 """Number of times at which a point may change."""
 
 # Costs are relative to the mean difference of old and new footage.
-_ROUNDS = 48  # iterations of belief propagation
+_ROUNDS = 12  # iterations of belief propagation on each grid
+_LEAST_GRID = 8  # least height and width of a grid that is first searched at half its size
 _TURNS = 1.0  # weight of the difference at a point that changes; a border at one time weighs 1
 _WANTED = 0.5  # cost of a change that is one time too early or too late …
 _ROOM = 0.2  # … beyond this tolerance, relative to the whole transition
@@ -118,54 +119,66 @@ def best_times(
         own = np.concatenate([np.zeros_like(own[:1]) + always, own, np.zeros_like(own[:1]) + never])
     else:
         own = own + _WANTED * TIMES * np.maximum(np.abs(times[:, None, None] - wanted) - _ROOM, 0)
-    across = (border[:, :, 1:] + border[:, :, :-1]) / 2
-    down = (border[:, 1:] + border[:, :-1]) / 2
-    best = _propagated(own.astype(np.float32), *(b.astype(np.float32) for b in (across, down)))
+    best, _ = _propagated(own.astype(np.float32), border.astype(np.float32))
     smooth: Floats = cv2.GaussianBlur(times[best.argmin(0)], (0, 0), 0.7)
     return smooth
 
 
-def _propagated(own: Floats, across: Floats, down: Floats) -> Floats:
-    """Return the total cost of each time at each point: (times, h, w).
+def _propagated(own: Floats, border: Floats) -> tuple[Floats, list[Floats]]:
+    """Return the total cost of each time at each point, and the messages that it consists of.
 
-    The total is the point's ``own`` cost plus the costs of the borders to all other points.
+    The total is the point's ``own`` cost plus the costs of the borders to all other points. All
+    arrays are (times, h, w). The search begins with the messages of a grid of half the size.
     """
-    right, left, below, above = (np.zeros_like(own) for _ in range(4))
+    messages = [np.zeros_like(own) for _ in range(4)]
+    height, width = own.shape[1:]
+    if min(height, width) >= _LEAST_GRID:
+        # A border between two blocks is two pixels long.
+        _, coarse = _propagated(_in_blocks(own), _in_blocks(border) / 2)
+        for message, above in zip(messages, coarse, strict=True):
+            message += above.repeat(2, 1).repeat(2, 2)[:, :height, :width] / 2
+    total: Floats = own + sum(messages)
+    across, down = (border[:, :, 1:] + border[:, :, :-1]) / 2, (border[:, 1:] + border[:, :-1]) / 2
+    steps = [(costs[1:] + costs[:-1]) / 2 for costs in (across, down)]
+    near, far, every = slice(None, -1), slice(1, None), slice(None)
+    sides: list[tuple[slice, ...]] = [
+        (every, every, near),
+        (every, every, far),
+        (every, near),
+        (every, far),
+    ]
     for _ in range(_ROUNDS):
-        for target, costs, axis, ahead in (
-            (right, across, 2, True),
-            (left, across, 2, False),
-            (below, down, 1, True),
-            (above, down, 1, False),
-        ):
-            total = own + right + left + below + above
-            back = {(2, True): left, (2, False): right, (1, True): above, (1, False): below}
+        for number, give in enumerate(sides):
             # A message to a neighbour leaves out the message from that neighbour.
-            sent = total - back[axis, ahead]
-            give, take = _sides(sent.ndim, axis, ahead)
-            message = sent[give].copy()
-            _spread(message, costs)
+            back, take = number ^ 1, sides[number ^ 1]
+            message = total[give] - messages[back][give]
+            _spread(message, steps[number // 2])
             message -= message.min(0)
             # Damping keeps messages from oscillating.
-            target[take] = 0.5 * target[take] + 0.5 * message
-    return own + right + left + below + above
+            change = (message - messages[number][take]) / 2
+            messages[number][take] += change
+            total[take] += change
+    return total, messages
 
 
-def _sides(dimensions: int, axis: int, ahead: bool) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    first, second = [slice(None)] * dimensions, [slice(None)] * dimensions
-    first[axis], second[axis] = slice(None, -1), slice(1, None)
-    return (tuple(first), tuple(second)) if ahead else (tuple(second), tuple(first))
+def _in_blocks(values: Floats) -> Floats:
+    """Return the sums over blocks of two by two points, (times, h / 2, w / 2), rounded up.
+
+    The last row and column are repeated where the size is odd.
+    """
+    odd = ((0, 0), *((0, side % 2) for side in values.shape[1:]))
+    even = np.pad(values, odd, mode="edge")
+    rows: Floats = even[:, ::2] + even[:, 1::2]
+    return rows[:, :, ::2] + rows[:, :, 1::2]
 
 
-def _spread(message: Floats, costs: Floats) -> None:
+def _spread(message: Floats, steps: Floats) -> None:
     """Limit each time's cost to any other time's cost plus the border between the two, in place.
 
     A border exists between two neighbours from the change of one until the change of the other.
+    ``steps``: the cost of the border from each time to the next.
     """
-    steps = (costs[1:] + costs[:-1]) / 2
     for number in range(1, len(message)):
-        other = message[number - 1] + steps[number - 1]
-        np.minimum(message[number], other, out=message[number])
+        np.minimum(message[number], message[number - 1] + steps[number - 1], out=message[number])
     for number in range(len(message) - 2, -1, -1):
-        other = message[number + 1] + steps[number]
-        np.minimum(message[number], other, out=message[number])
+        np.minimum(message[number], message[number + 1] + steps[number], out=message[number])
