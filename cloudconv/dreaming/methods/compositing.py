@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.dreaming.pictures import blurred, resized
@@ -100,8 +99,7 @@ def pyramid_mean(pictures: Tensor, weights: Tensor, levels: int = _LEVELS) -> Te
     if not levels or min(height, width) < 2:
         return (pictures * weights).sum(0)
     size = (-(-height // 2), -(-width // 2))
-    coarse = F.interpolate(pictures, size, mode="area")
-    up = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False)
-    above = pyramid_mean(coarse, F.interpolate(weights, size, mode="area"), levels - 1)
-    large = F.interpolate(above[None], (height, width), mode="bilinear", align_corners=False)[0]
-    return large + ((pictures - up) * weights).sum(0)
+    coarse = resized(pictures.flatten(0, 1), size).unflatten(0, pictures.shape[:2])
+    up = resized(coarse.flatten(0, 1), (height, width)).unflatten(0, pictures.shape[:2])
+    above = pyramid_mean(coarse, resized(weights[:, 0], size)[:, None], levels - 1)
+    return resized(above, (height, width)) + ((pictures - up) * weights).sum(0)
