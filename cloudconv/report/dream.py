@@ -36,6 +36,7 @@ _MEANINGS = {
     "novelty": "similarity to frames 60 or more earlier; 1 is the same picture",
     "silhouette": "percent of the picture where a dark shape is missing, or is new in the sky",
     "border": "clearness of the straightest border in the sky; 1 is the limit",
+    "symmetry": "similarity of a part of the sky to a mirrored part beside; 1 is a mirror image",
 }
 
 

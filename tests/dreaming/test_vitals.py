@@ -254,7 +254,7 @@ def test_a_still_source_has_no_limits_of_motion(footage: list[Picture]) -> None:
     source = material(footage[:1])
     (row,) = vitals_of(source, [tensor(p) for p in footage[1:31]])
     silent = [key for key, value in row.values.items() if value is None]
-    new = ["novelty", "silhouette", "border"]
+    new = ["novelty", "silhouette", "border", "symmetry"]
     assert silent == ["motion", "static_psnr", "patch_time", "repeat", *new]
     assert row.as_json()["motion"] is None
 
@@ -361,3 +361,12 @@ def test_a_straight_border_is_dead(source: Material, footage: list[Picture]) -> 
     assert "border" in row.failed
     (row,) = vitals_of(source, [tensor(p) for p in footage[160:260]], sky=True)
     assert "border" not in row.failed
+
+
+def test_a_mirror_image_in_the_sky_is_dead(source: Material, footage: list[Picture]) -> None:
+    """The right half of each picture is the mirror image of the left half."""
+    mirrored = [np.concatenate([p[:, :64], p[:, 63::-1]], 1) for p in footage[160:260]]
+    (row,) = vitals_of(source, [tensor(p) for p in mirrored], sky=True)
+    assert "symmetry" in row.failed
+    (row,) = vitals_of(source, [tensor(p) for p in footage[160:260]], sky=True)
+    assert "symmetry" not in row.failed

@@ -25,6 +25,7 @@ from cloudconv.dreaming.vitals.features import Array, FeatureMeter, Features, Re
 from cloudconv.dreaming.vitals.novelty import Novelty, own_novelty
 from cloudconv.dreaming.vitals.seams import Seams
 from cloudconv.dreaming.vitals.strangeness import Familiar, Strange
+from cloudconv.dreaming.vitals.symmetry import Symmetry
 
 WINDOW = 100
 """Number of frames in a window."""
@@ -50,6 +51,7 @@ KEYS = (
     "novelty",
     "silhouette",
     "border",
+    "symmetry",
 )
 """Names of the vitals, in the order of every table."""
 
@@ -75,6 +77,7 @@ _TABLE: dict[str, tuple[float, float]] = {
     "novelty": (-inf, 0.55),
     "silhouette": (0.0, 0.15),
     "border": (0.0, 1.0),
+    "symmetry": (-inf, inf),
 }
 _SLACK = 1.15  # factor, or exponent of a ratio, that widens the values of the clip's windows
 _UNSEEN_SLACK = 1.5  # the same for windows of one half of the clip, compared with the other half
@@ -85,7 +88,7 @@ _LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, 
 _REPEATED = 0.25  # change below which a frame repeats the one before, relative to the median change
 _LEAST_WINDOW = 8  # least number of frames in a window of the clip
 _LEAST_HALF = 16  # least number of frames in a half of the clip that is compared with the other
-_BORDERS = 4  # straight borders are searched in one of so many frames
+_SEARCHED = 4  # borders and mirror images are searched in one of so many frames
 _FEW = 25  # number of frames in the clip's windows that set the limits of incomplete windows
 _EARLY = 1.6  # exponent, or factor, that widens these limits further
 _QUANTILES = 128  # number of quantiles that describe a distribution
@@ -116,7 +119,8 @@ class Vitals:
     ``values`` has a value for each of ``KEYS``. The first six are ratios to the clip.
     ``mean_shift``, ``repeat`` and ``light`` are levels of 0 to 255, ``silhouette`` is a percentage
     of the picture, and ``static_psnr`` is in decibels. ``novelty`` is the correlation with earlier
-    pictures, so a low value means new pictures. A value is None if the vital has no meaning, such
+    pictures, so a low value means new pictures; ``symmetry`` is the correlation of a part of the
+    sky with a mirrored part beside. A value is None if the vital has no meaning, such
     as the saturation of a clip without colour. ``failed`` names the vitals that are outside their
     limits. ``strangest`` is the strangest part of these frames.
     """
@@ -147,8 +151,8 @@ class DreamKind:
     short dream is one window, compared with equally short windows of the clip. ``follows``: the
     dream is shown directly after the material, so the first change from the material to the dream
     counts. ``as_filmed``: the dream shows source frames unchanged, with the source's own repeats.
-    ``sky``: only sky moves, so straight borders are faults. A high ``novelty`` is then also a
-    fault, unless ``repeats`` is set.
+    ``sky``: only sky moves, so straight borders and mirror images are faults. A high ``novelty``
+    is then also a fault, unless ``repeats`` is set.
     """
 
     repeats: bool = False
@@ -171,6 +175,7 @@ class _Shown:
     strange: Strange
     silhouette: float | None
     border: float | None
+    symmetry: float | None
 
 
 def vitals_meter(
@@ -226,8 +231,11 @@ class VitalsMeter:
         self._seams = Seams(pictures)
         self._novelty = Novelty(self._parts.moving)
         self._silhouettes = material.silhouettes
-        fixed = material.fixed.cpu().numpy()
-        self._borders = Borders(pictures, self._parts.moving & (fixed < 0.5)) if kind.sky else None
+        self._borders = self._symmetry = None
+        if kind.sky:
+            moving = self._parts.moving & (material.fixed.cpu().numpy() < 0.5)
+            self._borders = Borders(pictures, moving)
+            self._symmetry = Symmetry(pictures, moving)
         self._features = FeatureMeter(self._parts, last)
         self._past = _Past(self._source.thumbnails)
         for picture in pictures[-2:] if kind.follows else ():
@@ -240,16 +248,16 @@ class VitalsMeter:
         # Limits for incomplete windows are wider for two reasons. A few frames vary more than a
         # hundred, also in the clip. And the first frames of a dream change less than footage.
         self._early = _wider(self._source.limits(min(self._window, _FEW), pasted=kind.pasted))
-        for limits in (self.limits, self._early):
-            limits["light"] = (0.0, self._familiar.light_limit)
-        own = own_novelty(pictures, self._parts.moving)
-        most = max(_TABLE["novelty"][1], _SLACK * (own or 0.0)) if kind.sky else inf
-        for limits in (self.limits, self._early):
-            limits["novelty"] = (-inf, most)
+        given: Limits = {"light": (0.0, self._familiar.light_limit), "novelty": (-inf, inf)}
         if kind.repeats:
-            for limits in (self.limits, self._early):
-                limits["repeat"] = (0.0, inf)
-                limits["novelty"] = (-inf, inf)
+            given["repeat"] = (0.0, inf)
+        elif kind.sky:
+            own = own_novelty(pictures, self._parts.moving) or 0.0
+            given["novelty"] = (-inf, max(_TABLE["novelty"][1], _SLACK * own))
+        if self._symmetry is not None:
+            given["symmetry"] = (-inf, self._symmetry.limit)
+        self.limits |= given
+        self._early |= given
 
     def push(self, small: NDArray[np.uint8]) -> None:
         """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``."""
@@ -259,15 +267,16 @@ class VitalsMeter:
         # If all parts of a picture are like the clip (amount 0), so are its edges.
         strange = seam if strange.amount else strange
         self._novelty.push(small)
-        border = None
-        if self._borders is not None and self._seen % _BORDERS == 0:
-            border = self._borders.measure(small)
+        border = symmetry = None
+        if self._borders and self._symmetry and self._seen % _SEARCHED == 0:
+            border, symmetry = self._borders.measure(small), self._symmetry.measure(small)
         shown = _Shown(
             features,
             self._past.nearest(features.thumbnail),
             strange,
             self._silhouettes.measure(small),
             border,
+            symmetry,
         )
         self._shown.append(shown)
         if self._strangest is None or strange.amount > self._strangest.amount:
@@ -316,6 +325,7 @@ class VitalsMeter:
         values["novelty"] = self._novelty.over(count)
         values["silhouette"] = _odd([one.silhouette for one in window])
         values["border"] = _odd([one.border for one in window])
+        values["symmetry"] = _odd([one.symmetry for one in window])
         if not self._source.moves:
             values["repeat"] = values["novelty"] = None
         limits = self.limits if count >= self._window else self._early

@@ -24,6 +24,7 @@ _OTHERS = {
     "novelty": "the same clouds come again",
     "silhouette": "a silhouette has moved",
     "border": "a straight border can be seen",
+    "symmetry": "clouds stand beside their own mirror image",
 }
 
 
