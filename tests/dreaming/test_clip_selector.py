@@ -10,6 +10,8 @@ from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.wind import Wind
 from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector
 from cloudconv.dreaming.methods.placement import Placement
+from cloudconv.dreaming.vitals.symmetry import detail, symmetry
+from cloudconv.metrics import luma
 from tests.helpers.dreams import clouds, material
 
 
@@ -24,6 +26,7 @@ def test_two_placements_leave_no_side_empty_and_no_part_unknown(
     for one in (chooser.choose(seen, [10, 30], 40) for _ in range(3)):
         assert one.second is not None
         assert one.cut is not None
+        assert one.first.mirrored == one.second.mirrored
         first, second = one.first.known(128), one.second.known(128)
         assert float((first + second).min()) >= 1
         cut = one.cut.resized(chooser.size, wind)
@@ -31,3 +34,23 @@ def test_two_placements_leave_no_side_empty_and_no_part_unknown(
         # The second placement is shown downwind, and not where it is unknown.
         assert float(weights[:, second == 0].mean()) < 0.02
         assert float(weights[:, first == 0].mean()) > 0.98
+
+
+def test_new_footage_is_no_mirror_image_of_the_footage_that_it_replaces() -> None:
+    source = material(clouds(60, (128, 96)))
+    chooser = ClipSelector(source, Light(source), Wind(source).mean, np.random.default_rng(0))
+    moving = torch.ones(chooser.size)
+    moving[round(0.75 * chooser.size[0]) :] = 0
+
+    def details(shown: Arrangement) -> torch.Tensor:
+        thumbs = torch.stack([chooser.thumb(shown, age) for age in (10, 16, 22)])
+        return detail(255 * luma(thumbs), moving)
+
+    before = Arrangement(Placement(20))
+    mirrored = Arrangement(Placement(52, backwards=True, mirrored=True))
+    assert float(symmetry(details(before), details(mirrored)).max()) > 0.9
+    seen = [chooser.thumb(before, age) for age in (10, 16, 22)]
+    for _ in range(6):
+        after = chooser.choose(seen, [10, 16, 22], 40)
+        assert float(symmetry(details(before), details(after)).max()) < 0.8
+        assert float(symmetry(details(after), details(before)).max()) < 0.8

@@ -295,7 +295,7 @@ def test_a_silhouette_that_has_moved_is_repaired() -> None:
 
 def test_a_watermark_stays_and_does_not_travel() -> None:
     """The watermark has three dark bars with an opacity of 60 %."""
-    pictures = [p.copy() for p in clouds(60)]
+    pictures = [p.copy() for p in clouds(50)]
     for picture in pictures:
         for left in range(88, 106, 6):
             bar = picture[20:30, left : left + 3]

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import log
 
 import numpy as np
 import torch
@@ -21,29 +20,34 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, cut_between
 from cloudconv.dreaming.pictures import filled, resized, resized_flow
+from cloudconv.dreaming.vitals.symmetry import detail, symmetry
 from cloudconv.metrics import luma
 from cloudconv.models.ops import warp
 
 THUMB = 72
 """Longest side of the thumbnails that footage is chosen by."""
 
-_TRIED = 64  # random arrangements, of which the cheapest is used
+_TRIED = 96  # random arrangements, of which the cheapest is used
 _SINGLE = 0.2  # fraction of arrangements with a single placement
 _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
-_BAND = 0.5  # greatest width of the band in which the cut lies, in widths
-_ENLARGED, _MOST = 0.4, 1.25  # fraction of enlarged placements, and their greatest scale
-_LOOKS = 5  # moments of an arrangement that are compared with earlier pictures
+_LEAST_SPLIT = 0.2  # least part of the shift of two placements that either of them has
+_BAND = 0.3  # greatest width of the band in which the cut lies, in widths
+_ENLARGED, _MOST = 0.4, 1.2  # fraction of enlarged placements, and their greatest scale
+_LATER = 0.55, 0.75, 0.95  # moments after the transition that are compared, relative to the life
 _EVERY = 6  # frames between two remembered pictures …
 _REMEMBERS = 200  # … and their greatest number
-_SEEN = 10.0  # cost of a correlation of 1 with earlier pictures
+_APART = 2.0  # cost of the median difference from the pictures that are replaced
+_SEEN = 20.0  # cost of a squared correlation of 1 with earlier pictures
 _OTHER_WIND = 1.5  # cost of a wind that differs by the speed of the clip's wind
 _COVERED = 4.0  # cost of an area that still parts hide in the clip
-_LIGHT = 0.3  # cost of each level by which the light exceeds the clip's range …
+_LIGHT = 0.6  # cost of each level by which the light exceeds the clip's range …
 _LIGHT_LEAST = 5.0  # … and the least size of this range, in levels
 _REGIONS = 4  # regions of light along the longer side
-_CONTRAST = 6.0  # cost of a contrast that differs by a factor of e
+_CONTRAST = 3.0  # cost of a contrast that differs by a factor of e
+_MIRRORED = 30.0  # cost of a symmetry of old and new pictures that is 1 above …
+_BY_CHANCE = 0.6  # … this symmetry, which unrelated pictures may have
 _CUT = 2.0  # cost of the difference along a cut, relative to `typical` in `choose`
-_TWICE = 1.5  # cost if all clouds are visible twice
+_TWICE = 3.0  # cost if all clouds are visible twice
 _PARTS = 80  # columns into which the picture is divided for that cost
 _CHANCE = 0.2  # greatest random cost
 _ASTRAY = 0.9  # greatest difference of footage's wind from the clip's, relative to its speed
@@ -94,13 +98,13 @@ class ClipSelector:
         self._wind = resized(wind.cpu(), self.size)
         self._thumb_wind = resized_flow(wind.cpu()[None], self.size)[0]
         self._speed = float(self._wind.norm(dim=0).mean()) + _CALM
-        self._kinds = self._kept_winds()
+        self._directions = self._kept_winds()
         self._past: deque[Tensor] = deque(maxlen=_REMEMBERS)
-        for thumb in self._thumbs[::_EVERY]:
-            self._past.append(self._pattern(thumb))
+        self._past.extend(self._patterns(self._thumbs[::_EVERY]))
         self._count = 0
         self._eastward = float(self._wind[0][self._moving].mean()) < 0
-        self._clip_contrast = self._contrast(self._thumbs)
+        self._clip_contrast = float(self._contrast(self._thumbs).mean())
+        self.contrast, self.level = 1.0, 0.0
         self._light_fields = _light_fields(self._thumbs)
         # Light changes slowly, so the halves of the clip show by how much light may differ.
         halves = self._light_fields.chunk(2)
@@ -108,19 +112,20 @@ class ClipSelector:
             _LIGHT_LEAST, float(torch.cdist(halves[0], halves[-1]).amin(1).max())
         )
         self._gains: dict[Placement, Tensor] = {}
-        self._ways = [torch.zeros_like(self._thumb_wind)]
+        self._displacements = [torch.zeros_like(self._thumb_wind)]
 
-    def _kept_winds(self) -> list[tuple[bool, bool]]:
-        """Return the ways to play, (backwards, mirrored), that keep the wind about the same."""
-        kinds = [(False, False)]
-        for kind in ((True, True), (False, True), (True, False)):
-            if self._astray(Placement(0, *kind)) < _ASTRAY:
-                kinds.append(kind)
-        return kinds[:3]
+    def _kept_winds(self) -> dict[tuple[bool, bool], float]:
+        """Return the directions, (backwards, mirrored), that keep the wind about the same.
 
-    def _astray(self, placement: Placement) -> float:
-        apart = (placement.flow(self._wind) - self._wind).norm(dim=0)
-        return float(apart[self._moving].mean()) / self._speed
+        The value is the mean difference from the clip's wind, relative to its speed.
+        """
+        kept = {(False, False): 0.0}
+        for direction in ((True, True), (False, True), (True, False)):
+            apart = (Placement(0, *direction).flow(self._wind) - self._wind).norm(dim=0)
+            astray = float(apart[self._moving].mean()) / self._speed
+            if astray < _ASTRAY and len(kept) < 3:
+                kept[direction] = astray
+        return kept
 
     @property
     def slowness(self) -> float:
@@ -133,9 +138,16 @@ class ClipSelector:
         return float((moving[half:] - moving[:-half]).abs().mean() / near.clamp_min(1e-6))
 
     def remember(self, picture: Tensor) -> None:
-        """Remember the next picture of the dream, (3, H, W)."""
+        """Remember the next picture of the dream, (3, H, W).
+
+        ``contrast`` becomes the contrast of the picture, relative to the clip's, and ``level`` its
+        mean luma, from -1 to 1, minus the clip's.
+        """
         if self._count % _EVERY == 0:
-            self._past.append(self._pattern(resized(picture, self.size).cpu()))
+            thumb = resized(picture, self.size).cpu()[None]
+            self._past.append(self._patterns(thumb)[0])
+            self.contrast = float(self._contrast(thumb)[0]) / self._clip_contrast
+            self.level = float((luma(thumb)[0] - self._mean_luma)[self._moving].mean())
         self._count += 1
 
     def thumb(self, shown: Arrangement, age: int) -> Tensor:
@@ -171,10 +183,10 @@ class ClipSelector:
 
     def _displacement(self, age: int) -> Tensor:
         """Return the displacement to each point's place ``age`` frames ago: (2, h, w)."""
-        while len(self._ways) <= age:
+        while len(self._displacements) <= age:
             wind = self._thumb_wind
-            self._ways.append(wind + warp(self._ways[-1][None], wind[None])[0])
-        return self._ways[age]
+            self._displacements.append(wind + warp(self._displacements[-1][None], wind[None])[0])
+        return self._displacements[age]
 
     def choose(self, seen: Sequence[Tensor], ages: Sequence[int], life: int) -> Arrangement:
         """Return the next arrangement.
@@ -186,14 +198,18 @@ class ClipSelector:
             life: the number of frames that the arrangement must have.
         """
         tried = [self._drawn(life) for _ in range(_TRIED)]
-        apart = np.array([self._apart(one, seen, ages) for one in tried])
-        typical = max(float(np.median(apart)), 1e-6)
-        cost = apart / typical + _CHANCE * self._random.random(len(tried))
+        looks = [*ages, *(round(part * life) for part in _LATER)]
+        thumbs = torch.stack([torch.stack([self.thumb(t, age) for age in looks]) for t in tried])
+        changing, shown = thumbs[:, : len(ages)], thumbs[:, len(ages) - 1 :]
+        before = torch.stack(list(seen))
+        apart = (changing - before).abs().mean(2)[..., self._moving].mean((1, 2))
+        typical = float(apart.median().clamp_min(1e-6))
+        cost = _APART * apart / typical + self._picture_cost(shown)
+        mirrored = self._symmetry(before, changing)
+        cost += _MIRRORED * (mirrored - _BY_CHANCE).clamp_min(0)
+        cost += _CHANCE * torch.from_numpy(self._random.random(len(tried))).float()
         for number, one in enumerate(tried):
-            cost[number] += self._picture_cost(one, life)
-            for placement in (one.first, one.second):
-                if placement is not None and not placement.aligned:
-                    cost[number] += self._strain(placement) / (1 if one.second is None else 2)
+            cost[number] += self._strain(one)
             cost[number] += _CUT * self._cut_cost(one, life) / typical + _TWICE * _doubled(one)
         best = tried[int(cost.argmin())]
         self._gains.clear()
@@ -209,24 +225,29 @@ class ClipSelector:
         )
         return replace(best, cut=cut)
 
-    def _strain(self, placement: Placement) -> float:
-        """Return the cost of a placement for its different wind and for sky that is hidden."""
-        width = self.size[1]
-        known = (placement.known(width) * self._moving).clamp_min(1e-3)
-        hidden = float((placement.placed(self._covered)[0] * known).sum() / known.sum())
-        return _OTHER_WIND * self._astray(placement) + _COVERED * hidden
+    def _strain(self, shown: Arrangement) -> float:
+        """Return the cost of an arrangement's different wind, and of sky that is hidden."""
+        costs = []
+        for placement in (shown.first, shown.second or shown.first):
+            known = (placement.known(self.size[1]) * self._moving).clamp_min(1e-3)
+            hidden = float((placement.placed(self._covered)[0] * known).sum() / known.sum())
+            astray = self._directions[placement.backwards, placement.mirrored]
+            costs.append(_OTHER_WIND * (astray + placement.scale - 1) + _COVERED * hidden)
+        return sum(costs) / 2
 
     def _drawn(self, life: int) -> Arrangement:
         random = self._random
-        first, second = (
-            self._played(life, *self._kinds[int(random.integers(len(self._kinds)))])
-            for _ in range(2)
-        )
+        # Beside each other, a placement and a mirrored one would be symmetric.
+        directions = list(self._directions)
+        direction = directions[int(random.integers(len(directions)))]
+        first, second = (self._played(life, *direction) for _ in range(2))
         if random.random() < _SINGLE:
-            room = (first.scale - 1) / 2
-            return Arrangement(replace(first, shift=random.uniform(-room, room)), life=life)
+            scale = random.uniform(1.0, _MOST)
+            room = (scale - 1) / 2
+            shift = random.uniform(-room, room)
+            return Arrangement(replace(first, scale=scale, shift=shift), life=life)
         beyond = 1 - random.uniform(*_OVERLAPS)
-        split = random.random()
+        split = random.uniform(_LEAST_SPLIT, 1 - _LEAST_SPLIT)
         # Clouds drift from the first placement to the second.
         side = 1 if self._eastward else -1
         first = replace(first, shift=-side * (split * beyond + (first.scale - 1) / 2))
@@ -240,13 +261,6 @@ class ClipSelector:
         start = count - 1 - offset if backwards else offset
         scale = random.uniform(1.0, _MOST) if random.random() < _ENLARGED else 1.0
         return Placement(start, backwards, mirrored, scale=scale)
-
-    def _apart(self, shown: Arrangement, seen: Sequence[Tensor], ages: Sequence[int]) -> float:
-        differences = [
-            float((self.thumb(shown, age) - beneath).abs().mean(0)[self._moving].mean())
-            for beneath, age in zip(seen, ages, strict=True)
-        ]
-        return float(np.mean(differences))
 
     def _cut_cost(self, shown: Arrangement, life: int) -> float:
         """Return the visible difference of two placements; 0 for a single one.
@@ -265,30 +279,42 @@ class ClipSelector:
         changing = float(self._thumb_wind[0].abs().mean()) * life / max(int(both.sum()), 1)
         return float(apart.amin(1).mean() + min(changing, 1.0) * apart.mean())
 
-    def _picture_cost(self, shown: Arrangement, life: int) -> float:
-        """Return the cost of likeness to earlier pictures, of other contrast and other light."""
-        ages = np.linspace(0.3 * life, 0.9 * life, _LOOKS).astype(int)
-        thumbs = torch.stack([self.thumb(shown, int(age)) for age in ages])
-        patterns = torch.stack([self._pattern(thumb) for thumb in thumbs])
-        likeness = float((patterns @ torch.stack(list(self._past)).T).amax(1).mean().clamp_min(0))
-        contrast = self._contrast(thumbs) / self._clip_contrast
-        apart = torch.cdist(_light_fields(thumbs), self._light_fields).amin(1)
+    def _picture_cost(self, thumbs: Tensor) -> Tensor:
+        """Return the cost of likeness to earlier pictures, of other contrast and other light.
+
+        ``thumbs``: (arrangements, moments, 3, h, w).
+        """
+        flat, shape = thumbs.flatten(0, 1), thumbs.shape[:2]
+        likeness = (self._patterns(flat) @ torch.stack(list(self._past)).T).amax(1)
+        likeness = likeness.reshape(shape).mean(1)
+        contrast = self._contrast(flat).reshape(shape).mean(1) / self._clip_contrast
+        apart = torch.cdist(_light_fields(flat), self._light_fields).amin(1).reshape(shape)
         return (
-            _SEEN * likeness
-            + _CONTRAST * abs(log(contrast))
-            + _LIGHT * float((apart - self._light_reach).clamp_min(0).mean())
+            _SEEN * likeness.clamp_min(0).square()
+            + _CONTRAST * contrast.log().abs()
+            + _LIGHT * (apart - self._light_reach).clamp_min(0).mean(1)
         )
 
-    def _contrast(self, thumbs: Tensor) -> float:
-        """Return the mean standard deviation of luma over the moving parts."""
-        return max(float(luma(thumbs)[:, self._moving].std(1).mean()), 1e-3)
+    def _symmetry(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return how much new pictures mirror the old ones, (arrangements,).
 
-    def _pattern(self, thumb: Tensor) -> Tensor:
-        """Return the difference of a thumbnail from the mean, as a vector of length 1."""
-        apart = (luma(thumb[None])[0] - self._mean_luma)[self._moving]
-        apart = apart - apart.mean()
-        pattern: Tensor = apart / apart.norm().clamp_min(1e-6)
-        return pattern
+        ``before``: (moments, 3, h, w). ``after``: (arrangements, moments, 3, h, w).
+        """
+        old = detail(255 * luma(before), self._moving).repeat(len(after), 1, 1)
+        new = detail(255 * luma(after.flatten(0, 1)), self._moving)
+        both = torch.maximum(symmetry(old, new), symmetry(new, old))
+        return both.reshape(after.shape[:2]).amax(1)
+
+    def _contrast(self, thumbs: Tensor) -> Tensor:
+        """Return the standard deviation of luma over the moving parts: (n,)."""
+        return luma(thumbs)[:, self._moving].std(1).clamp_min(1e-3)
+
+    def _patterns(self, thumbs: Tensor) -> Tensor:
+        """Return the differences of thumbnails from the mean, as rows of length 1."""
+        apart = (luma(thumbs) - self._mean_luma)[:, self._moving]
+        apart = apart - apart.mean(1, keepdim=True)
+        rows: Tensor = apart / apart.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        return rows
 
 
 def _second_side(first: Tensor, second: Tensor) -> Tensor:
@@ -302,9 +328,8 @@ def _second_side(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _light_fields(thumbs: Tensor) -> Tensor:
-    """Return the colours of large regions relative to the whole, in levels: (n, values)."""
+    """Return the colours of large regions, in levels: (n, values)."""
     fields = functional.adaptive_avg_pool2d(thumbs, (_REGIONS - 1, _REGIONS))
-    fields = fields - fields.mean((2, 3), keepdim=True)
     levels: Tensor = 255 * fields.flatten(1) / (_REGIONS * (_REGIONS - 1)) ** 0.5
     return levels
 
@@ -328,8 +353,8 @@ def _doubled(shown: Arrangement) -> float:
         return 0.0
     both = (shown.first, shown.second)
     side = _second_side(*(placement.known(_PARTS) for placement in both))
-    visible = [
-        torch.histc(placement.source((1, _PARTS))[1][0][columns], _PARTS // 4, 0, 1) > 0
+    one, two = (
+        placement.source((1, _PARTS))[1][0][columns]
         for placement, columns in zip(both, (~side, side), strict=True)
-    ]
-    return float((visible[0] & visible[1]).float().mean())
+    )
+    return max(0.0, float(min(one.max(), two.max()) - max(one.min(), two.min())))

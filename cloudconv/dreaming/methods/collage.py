@@ -31,6 +31,7 @@ from cloudconv.dreaming.methods.guard import repaired
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, Transition, front_of
 from cloudconv.dreaming.pictures import blurred, bounds, resized, resized_flow, weight_size
+from cloudconv.metrics import luma
 
 _SPACING = 72  # frames between two starts of footage, at most, unless the sky is slow
 _SPARE = 0.12  # fraction of the material that footage leaves unused, to vary its start
@@ -40,6 +41,9 @@ _SLOWEST = 1.5  # … by at most this factor: new footage is conspicuous in a sl
 _FORECAST = 6  # frames that show the forecast alone
 _RIM = 0.01  # width of the rim around unseen parts that is hidden too, of the longer side
 _WHOLE = 0.999  # weight that counts as 1
+_EQUAL, _EQUAL_LEVEL = 0.03, 3 / 255  # differences of contrast and level that are not corrected
+_ADAPTS = 0.04  # part of a greater difference that each frame corrects …
+_LEAST_GAIN, _MOST_GAIN, _MOST_OFFSET = 0.75, 1.3, 12 / 255  # … within these limits
 _MEAN_OF = 50  # frames from which the mean of the material is computed, at most
 
 
@@ -167,6 +171,8 @@ class _Composition:
         self._still = material.matte
         self._box = bounds(self._still)
         self._clip_mean = _clip_mean(material, self._size)
+        self._middle = _mean_luma(self._clip_mean, material)
+        self._gain, self._offset, self._closing = 1.0, 0.0, 0
         self._behind = SkyBehind(material.matte, self._size)
         self._pasted = material.picture(-1)
         self._seen = material.picture(-1)
@@ -191,7 +197,7 @@ class _Composition:
         lasts = timing.first if first else timing.spacing
         delay = timing.forecast if first else 0
         life = min(delay + lasts + timing.spacing, len(self._material))
-        ages = [delay + round(lasts * part) for part in (0.3, 0.7)]
+        ages = [delay + round(lasts * part) for part in (0.3, 0.5, 0.7)]
         beneath = [self._beneath(age) for age in ages]
         arrangement = self._chooser.choose(beneath, ages, life)
         self._add(arrangement, lasts, delay)
@@ -200,6 +206,7 @@ class _Composition:
 
     def end(self, frames: int, loop_to: Tensor | None) -> None:
         """Start the last transition of a loop, to pictures that lead to the output's first."""
+        self._closing = frames - 1
         if loop_to is None:
             self._add(Arrangement(Placement(len(self._material) - frames)), frames)
             return
@@ -240,13 +247,31 @@ class _Composition:
             weights,
             self._clip_mean,
             [shot.small for shot in shots],
-            [shot.relit for shot in shots],
+            [self._contrasted(shot.relit) for shot in shots],
         )
         self._chooser.remember(self._seen)
+        self._adapt()
         self._paste()
         if self._leads_to is None:
             self._seen = repaired(self._seen, self._pasted, self._material.silhouettes)
         return self._seen
+
+    def _contrasted(self, picture: Tensor) -> Tensor:
+        """Return a small picture (3, h, w) with the contrast and brightness that are needed."""
+        return picture + (self._gain - 1) * (luma(picture[None]) - self._middle) + self._offset
+
+    def _adapt(self) -> None:
+        """Move contrast and brightness a little towards the clip's; at the end, to no change."""
+        if self._closing:
+            self._gain += (1 - self._gain) / self._closing
+            self._offset -= self._offset / self._closing
+            self._closing -= 1
+            return
+        contrast, level = self._chooser.contrast, self._chooser.level
+        beyond = contrast / min(max(contrast, 1 - _EQUAL), 1 + _EQUAL)
+        self._gain = min(max(self._gain * beyond**-_ADAPTS, _LEAST_GAIN), _MOST_GAIN)
+        darker = min(max(level, -_EQUAL_LEVEL), _EQUAL_LEVEL) - level
+        self._offset = min(max(self._offset + _ADAPTS * darker, -_MOST_OFFSET), _MOST_OFFSET)
 
     def _blown_in(self) -> Tensor:
         """Return 1 where the forecast needs points outside the last frame, else 0: (h, w)."""
@@ -327,3 +352,9 @@ def _clip_mean(material: Material, size: tuple[int, int]) -> Tensor:
     total = sum(torch.from_numpy(material.glance(int(k))).float() for k in chosen)
     mean = torch.as_tensor(total).permute(2, 0, 1) / (255 * len(chosen))
     return resized(mean.contiguous(), size).to(material.device)
+
+
+def _mean_luma(picture: Tensor, material: Material) -> float:
+    """Return the mean luma of the moving parts of a picture (3, h, w)."""
+    moving = 1 - resized(material.matte[None], picture.shape[-2:])[0]
+    return float((luma(picture[None])[0] * moving).sum() / moving.sum().clamp_min(1e-6))

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from cloudconv.dreaming.methods.front import (
 from cloudconv.dreaming.pictures import blurred, resized, resized_flow
 from cloudconv.models.ops import warp
 
-_SOFT = 10  # frames in which one pixel changes from old to new …
+_SOFT = 14  # frames in which one pixel changes from old to new …
 _SOFTEST = 0.4  # … and their largest fraction of the whole transition
 _GRID = 64  # longest side of the grid on which the times of change are computed
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
@@ -33,6 +34,7 @@ _RESISTS = 0.2  # speed of a front where both pictures are equal; 1.2 at the mea
 _UNEVEN = 0.6  # standard deviation of the logarithm of a front's random slowness
 _LEAST_CHANGE = 0.5  # added to each pixel's difference, relative to the mean difference
 _STARTS = 3  # random points where a front starts, in addition to the edge upwind
+_EDGES = 1.0  # weight of edges, relative to the mean, that hide a border
 _LATER = 0.3  # latest start at these points, relative to the time to cross the picture
 
 
@@ -186,17 +188,28 @@ def _apart(
     lasts: int,
     frozen: Floats | None = None,
 ) -> Floats:
-    """Return the difference of two sequences of pictures at moving points: (TIMES, h, w).
+    """Return the visible difference of two sequences of pictures at moving points: (TIMES, h, w).
+
+    A difference is less visible along edges, such as the rims of clouds: see Kwatra et al.
 
     ``frozen``: the positions in the old pictures, if ``old`` returns them without their motion.
     """
     found = []
     for number, position in enumerate(positions):
         age = round((number + 0.5) * lasts / TIMES)
-        one, two = (np.ascontiguousarray(p.permute(1, 2, 0).numpy()) for p in (old(age), new(age)))
-        one = carried(one, position if frozen is None else frozen)
-        found.append(np.abs(one - carried(two, position)).sum(-1) + 1e-4)
+        one = carried(_with_edges(old(age)), position if frozen is None else frozen)
+        two = carried(_with_edges(new(age)), position)
+        differs = np.abs(one[..., :-1] - two[..., :-1]).sum(-1)
+        found.append(differs / (1 + one[..., -1] + two[..., -1]) + 1e-4)
     return np.stack(found)
+
+
+def _with_edges(picture: Tensor) -> Floats:
+    """Return a picture (3, h, w) as (h, w, 4), with the strength of its edges as last channel."""
+    values = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
+    slopes = [cv2.Sobel(values, -1, *axes).sum(-1) for axes in ((1, 0), (0, 1))]
+    strength = np.hypot(*slopes)
+    return np.dstack([values, _EDGES * strength / max(float(strength.mean()), 1e-3)])
 
 
 def order_of(
