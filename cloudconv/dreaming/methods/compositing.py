@@ -99,7 +99,8 @@ def pyramid_mean(pictures: Tensor, weights: Tensor, levels: int = _LEVELS) -> Te
     if not levels or min(height, width) < 2:
         return (pictures * weights).sum(0)
     size = (-(-height // 2), -(-width // 2))
-    coarse = resized(pictures.flatten(0, 1), size).unflatten(0, pictures.shape[:2])
-    up = resized(coarse.flatten(0, 1), (height, width)).unflatten(0, pictures.shape[:2])
+    coarse = resized(pictures.flatten(0, 1), size).reshape(-1, 3, *size)
+    up = resized(coarse.flatten(0, 1), (height, width)).reshape(pictures.shape)
     above = pyramid_mean(coarse, resized(weights[:, 0], size)[:, None], levels - 1)
-    return resized(above, (height, width)) + ((pictures - up) * weights).sum(0)
+    result: Tensor = resized(above, (height, width)) + ((pictures - up) * weights).sum(0)
+    return result

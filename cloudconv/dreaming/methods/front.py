@@ -134,12 +134,13 @@ def _propagated(own: Floats, border: Floats) -> tuple[Floats, list[Floats]]:
     height, width = own.shape[1:]
     if min(height, width) >= _LEAST_GRID:
         # A border between two blocks is two pixels long.
-        _, coarse = _propagated(_in_blocks(own), _in_blocks(border) / 2)
+        _, coarse = _propagated(_in_blocks(own), _in_blocks(border) / np.float32(2))
         for message, above in zip(messages, coarse, strict=True):
             message += above.repeat(2, 1).repeat(2, 2)[:, :height, :width] / 2
     total: Floats = own + sum(messages)
-    across, down = (border[:, :, 1:] + border[:, :, :-1]) / 2, (border[:, 1:] + border[:, :-1]) / 2
-    steps = [(costs[1:] + costs[:-1]) / 2 for costs in (across, down)]
+    across, down = border[:, :, 1:] + border[:, :, :-1], border[:, 1:] + border[:, :-1]
+    # The mean of two points at two times.
+    steps: list[Floats] = [(costs[1:] + costs[:-1]) * np.float32(0.25) for costs in (across, down)]
     near, far, every = slice(None, -1), slice(1, None), slice(None)
     sides: list[tuple[slice, ...]] = [
         (every, every, near),

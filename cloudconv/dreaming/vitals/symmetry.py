@@ -81,4 +81,5 @@ def symmetry(left: Tensor, right: Tensor) -> Tensor:
             total.addcmul_(*factors)
     step = max(1, (height - tall) // _ROWS)
     both, first, second = functional.avg_pool2d(sums / wide, (tall, 1), (step, 1))
-    return (both / ((first * second).sqrt() + _FAINT)).amax((1, 2))
+    result: Tensor = (both / ((first * second).sqrt() + _FAINT)).amax((1, 2))
+    return result
