@@ -47,7 +47,11 @@ def filters() -> dict[str, bool]:
 
 
 def default_encoders() -> dict[str, str]:
-    """Return each container's encoder for 8-bit 4:2:0 video, such as ``{".mp4": "libx264"}``."""
+    """Return each container's encoder for 8-bit 4:2:0 video, such as ``{".mp4": "libx264"}``.
+
+    Raises:
+        EncoderError: FFmpeg has no encoder for one of the containers.
+    """
     return {
         suffix: choose(container_of(Path(f"a{suffix}")), "yuv420p", 1920, 1080, DEFAULTS).encoder
         for suffix in (".mp4", ".mkv", ".mov", ".webm")

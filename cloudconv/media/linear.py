@@ -35,7 +35,8 @@ def light_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.float
 def codes_of(planes: list[NDArray[Any]], transfer: int) -> list[NDArray[np.uint16]]:
     """Convert (H, W) floats to codes: with sRGB's curve for linear light, else without a curve.
 
-    Values below 0 or above 1 are clipped.
+    The planes are those of :func:`light_of`. Linear colours are divided by their alpha. Values
+    below 0 or above 1 are clipped, and NaN becomes 0.
     """
     values = [np.nan_to_num(plane.astype(np.float32), posinf=1, neginf=0) for plane in planes]
     colours, alpha = values[:3], values[3:]

@@ -29,7 +29,7 @@ from cloudconv.models.rife import is_ungated
 
 CONTEXT = 6
 PAST = 5
-"""The largest number of known frames that a trial forecasts from the frames before them."""
+"""The largest number of trials; each forecasts a known frame from the frames before."""
 REACH = 15
 """The largest horizon that the network reads. For later forecasts the network reads this value, and
 the estimated motion is extended to the true horizon."""
@@ -113,7 +113,8 @@ class VoxelFlow(Predictor):
             horizon: (B,) frames ahead, at least 1 for each item; None for the next frame.
 
         Returns:
-            (B, 3, H, W) float32, weighted means of samples of the context. Differentiable.
+            (B, 3, H, W) float32, weighted means of samples of the context plus a change of colour.
+            Values may be outside [0, 1]. Differentiable.
         """
         scene = _scene(context)
         ahead = scene.ahead([1] * len(context) if horizon is None else horizon.int().tolist())

@@ -66,7 +66,7 @@ from cloudconv.training.settings import fingerprint, resolve
 from cloudconv.training.spans import WHOLE, parse_spans, split_path, without
 from cloudconv.training.tasks import Goal, goal_for
 
-_RATE = 5e-4  # learning rate from random weights
+_RATE = 5e-4  # learning rate if some or all weights start as random numbers
 _FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
 
 
@@ -93,7 +93,8 @@ class TrainResult(TrainOutcome):
 
     ``naive``: the name of the naive baseline. ``initial``: scores before the first step. ``best``:
     scores of the weights in ``output``. ``seen``: scores of the same weights on the training clips,
-    None after an interrupt. ``steps_before``: steps of the earlier runs that this run continued.
+    None after an interrupt. ``steps``: all steps, with those of earlier runs. ``steps_before``:
+    steps of the earlier runs that this run continued. ``wall_seconds``: the time of this run alone.
     ``initialised``: the number of tensors that were loaded from ``init``. ``improved``: whether
     ``output`` has trained weights; otherwise the initial weights have the best scores.
     """
@@ -225,7 +226,7 @@ def run(
     A checkpoint beside the output, ``….checkpoint``, lets a later run with the same settings
     continue exactly where this run stopped. A finished training deletes the checkpoint. Ctrl-C
     ends the training after the current step, and writes the best weights so far and a checkpoint.
-    Closing the iterator writes a checkpoint.
+    Closing the iterator after the first validation writes a checkpoint.
 
     Args:
         given: the settings.

@@ -35,7 +35,7 @@ _ROUNDS = 5
 _TRIAL_SECONDS = 10.0
 """The number of seconds after which two batches are enough for a trial."""
 _MOST_FRAMES = 200
-"""The largest number of output frames in a trial, reached if the clip starts without new frames."""
+"""The largest number of output frames in a trial, also if the clip starts without new frames."""
 _ENCODER_FULL = 64
 """The number of frames after which an encoder, which buffers frames, has its usual speed."""
 
@@ -47,7 +47,8 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     reasons.
 
     Raises:
-        CloudconvError: the input cannot be read, or the model cannot be used.
+        CloudconvError: the input cannot be read, the model cannot be used, or no encoder fits the
+            output.
     """
     began = time.perf_counter()
     info, workers, settings = plan.info, plan.workers, plan.settings
