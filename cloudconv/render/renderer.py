@@ -374,7 +374,13 @@ def renderer_for(
     dtype: torch.dtype,
     cpu_streams: int = 1,
 ) -> Renderer:
-    """Load a model and return a renderer with the options of the settings."""
+    """Load a model and return a renderer with the options of the settings.
+
+    Raises:
+        ModelError: there is no such model, its weights cannot be used, or the model does not take
+            the scale.
+        SettingsError: the batch or the tile is too small.
+    """
     load = partial(registry.load, model, device)
     return Renderer(
         load(dtype),

@@ -30,7 +30,7 @@ def resolve(settings: TrainSettings) -> TrainSettings:
     Raises:
         InputError: the recipe cannot be read.
         ModelError: there is no such model, or the weights file of ``init`` cannot be read.
-        SettingsError: the recipe is not TOML, or has an unknown key or a bad value.
+        SettingsError: the recipe is not TOML or has an unknown key, or a setting has a bad value.
     """
     known = {each.name: each for each in fields_of(TrainSettings) if each.name != "recipe"}
     given = {name: getattr(settings, name) for name in known}

@@ -71,7 +71,11 @@ class Clock:
 
 
 def sink_of(plan: InterpPlan, clock: Clock) -> Sink:
-    """Open the output, with the streams and tags that are copied from the source."""
+    """Open the output, with the streams and tags that are copied from the source.
+
+    Raises:
+        OutputError: the output cannot be written, or the encoder cannot be used.
+    """
     settings = plan.settings
     whole = settings.start is None and settings.end is None
     start, end = (None, None) if whole else plan.window
@@ -147,8 +151,10 @@ def work_files(plan: InterpPlan, clock: Clock) -> Iterator[WorkFiles]:
     """Claim the output, and load the finished segments of an earlier run.
 
     Raises:
-        OutputError: another run makes the output, or the output could not be written at the end.
-        Interrupted: Ctrl-C in the block; finished segments are kept.
+        OutputError: another run makes the output, the output exists and must not be replaced, the
+            output could not be written at the end, or an earlier run with other settings has left
+            finished segments.
+        Interrupted: Ctrl-C in the block, and finished segments or other work remain.
     """
     settings, output = plan.settings, plan.output
     if not is_joinable(output):

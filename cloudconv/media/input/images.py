@@ -116,7 +116,8 @@ def videos_of(path: Path) -> list[Path]:
     """Return the videos of a folder or a pattern, sorted by name; empty for any other path.
 
     Raises:
-        InputError: the folder or pattern has both videos and pictures, or cannot be read.
+        InputError: the folder or pattern has both videos and pictures, or a folder is missing or
+            cannot be read.
     """
     try:
         files = _visible_in(path) if path.is_dir() else sorted(matching(path) or [])
@@ -167,7 +168,8 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
 
     ``rate`` is for pictures without times, by default :data:`SEQUENCE_RATE`. Returns None for any
     other path. Raises InputError for a folder or pattern with videos, a folder without pictures, a
-    pattern without files, and an animated WebP without frames or with too many pixels.
+    pattern without files, a folder that is missing or cannot be read, and an animated WebP without
+    frames or with too many pixels.
     """
     if path.is_file():
         return _animated_webp(path) if path.suffix.lower() == ".webp" else None

@@ -130,7 +130,8 @@ def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
     """Keep other runs from writing the same output until the end of the block.
 
     Raises:
-        OutputError: another run is writing the output, or the output exists without ``overwrite``.
+        OutputError: another run is writing the output, the output exists without ``overwrite``, or
+            the folder cannot be created or written to.
     """
     if is_stdout(path):
         yield
@@ -206,6 +207,9 @@ class Part:
             target: the final path.
             folder: whether the output is a folder of pictures.
             overwrite: whether an existing output may be replaced.
+
+        Raises:
+            OSError: the temporary file or folder cannot be created.
         """
         self.target = target
         self.folder = folder
@@ -222,6 +226,7 @@ class Part:
         Raises:
             TakenError: something else has the final name and cannot be replaced, so the complete
                 output has another name.
+            OSError: the output cannot be synced to the disk or renamed.
         """
         written = sorted(self.path.iterdir()) if self.folder else [self.path]
         for file in written:
