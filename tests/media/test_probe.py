@@ -243,6 +243,17 @@ def test_an_animated_webp_has_its_durations(
     assert info.timing.end == Fraction(sum(durations), 1000)
 
 
+def test_an_animated_webp_that_ends_in_its_header_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.webp"
+    images = [Image.new("RGB", (16, 8), (50 * k, 0, 0)) for k in range(3)]
+    images[0].save(path, save_all=True, append_images=images[1:])
+    header = path.read_bytes()[:30]
+    for length in (16, 20, 21, 29):
+        path.write_bytes(header[:length])
+        with pytest.raises(InputError):
+            probe(path)
+
+
 def test_a_truncated_file_gives_a_warning(tmp_path: Path) -> None:
     whole = write_clip(
         tmp_path / "a.mp4", 40, codec="libx264", options={"crf": "5"}, noise=9.0

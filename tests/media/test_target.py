@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cloudconv.errors import OutputError
+from cloudconv.jobs.output import stem_of
 from cloudconv.media.write.containers import default_suffix
 from cloudconv.media.write.target import check_output
 from tests.media.test_sink import info_of
@@ -63,3 +64,9 @@ def test_impossible_outputs_are_refused(tmp_path):
 def test_the_default_suffix_follows_the_input(container, suffix, rate, expected):
     info = info_of(container=container, suffix=suffix)
     assert default_suffix(info, Fraction(rate)) == expected
+
+
+@pytest.mark.parametrize("given", ["a/*/1.png", "a/b?/[12].png", "a/*", "a/%d.png"])
+def test_the_default_name_of_a_glob_has_no_wildcard(tmp_path, given):
+    (tmp_path / "a").mkdir()
+    assert stem_of(tmp_path / given) == "a"

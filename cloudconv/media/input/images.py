@@ -159,8 +159,12 @@ def folder_of(path: Path) -> Path | None:
     """Return the folder of a picture folder, pattern or glob; None for a single file."""
     if path.is_dir():
         return path
-    is_pattern = _PATTERN.fullmatch(path.name) or glob.has_magic(path.name)
-    return path.parent if is_pattern and not path.is_file() else None
+    if path.is_file():
+        return None
+    if _PATTERN.fullmatch(path.name):
+        return path.parent
+    above = (folder for folder in path.parents if not glob.has_magic(str(folder)))
+    return next(above, None) if glob.has_magic(str(path)) else None
 
 
 def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
@@ -258,7 +262,8 @@ def _animated_webp(file: Path) -> Pictures | None:
     """Return the pictures of an animated WebP with their durations; None for any other file."""
     with file.open("rb") as data:
         head = data.read(30)
-        if head[:4] != b"RIFF" or head[8:16] != b"WEBPVP8X" or not head[20] & 0x02:
+        is_extended = len(head) == 30 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
+        if not is_extended or not head[20] & 0x02:
             return None
         width, height = (int.from_bytes(head[k : k + 3], "little") + 1 for k in (24, 27))
         check_size(width, height, file)
