@@ -33,7 +33,10 @@ def analysis_size(height: int, width: int) -> tuple[int, int]:
 
 
 def weight_size(height: int, width: int) -> tuple[int, int]:
-    """Return height and width of a picture's weights: a quarter of the picture's, at most 320."""
+    """Return height and width of the map of weights with which a picture is blended.
+
+    The sides are at most a quarter of the picture's, rounded up, and at most 320 pixels.
+    """
     factor = max(_SMALLER, -(-max(height, width) // _LONGEST))
     return -(-height // factor), -(-width // factor)
 
@@ -164,13 +167,14 @@ def filled(values: Tensor, known: Tensor) -> Tensor:
         known: (h, w) float32 in [0, 1].
 
     Returns:
-        (C, h, w) float32: ``values`` where ``known`` is 1. Zero if nothing is known.
+        (C, h, w) float32: ``values`` where ``known`` is 1. Zero if nothing is known; values fade to
+        zero further from all known values than about the shorter side.
     """
     levels = [(values * known, known[None])]
     while min(levels[-1][1].shape[-2:]) > 1:
         above, weight = levels[-1]
         size = (-(-above.shape[-2] // 2), -(-above.shape[-1] // 2))
-        # A few known pixels are enough: their weight grows quickly from level to level.
+        # A few known pixels are enough, because the last level is divided by its weight.
         levels.append((resized(above, size), resized(weight, size)))
     top, weight = levels[-1]
     result = top / weight.clamp_min(1e-6)

@@ -23,7 +23,7 @@ from cloudconv.models.flow import measured_flow
 Measured = TypeVar("Measured")
 
 _LEAST = 8  # frames; with fewer, no mode that plays frames is chosen
-_SHORT = 24  # frames; with fewer, a collage repeats itself within a second
+_SHORT = 24  # frames; with fewer, a steady drift plays as flow, not as texture
 _COLLAGE = 48  # least number of frames for a collage
 _DRIFTS = 0.65  # `steadiness` from which everything drifts in one direction
 _REPEATS = 1.5  # value of `repetition` below which the motion repeats
@@ -40,7 +40,8 @@ _DRIFTING = 0.3  # greatest `wander` of a sky
 # Objects move separately if `wander`, `uneven` and `variation` exceed these limits.
 _SEPARATE, _LEAST_UNEVEN, _LEAST_VARIATION = 0.47, 0.1, 0.2
 # Clouds of a storm exceed the limits too, but have soft edges and change direction: `fineness` and
-# `steadiness` are below these values. People and traffic have a fineness from .44, a storm has .25.
+# `steadiness` are below these values. People and traffic have a fineness from .44 (a
+# runner .32, with a steadiness of .16), a storm has .25.
 _SOFT_EDGES, _ONE_WAY = 0.35, 0.9
 _UNEVEN, _LOW = 0.2, 0.52  # least `uneven` and `middle` of people and cars
 _AROUND = 0.05  # sigma of the surroundings of a point, relative to the longer side
@@ -139,7 +140,11 @@ def _moving(material: Material) -> NDArray[np.bool_]:
 
 
 def is_sky(material: Material, motion: Motion | None = None) -> bool:
-    """Return whether all moving parts of a clip drift as clouds do."""
+    """Return whether all moving parts of a clip drift as clouds do.
+
+    ``motion``: the result of :func:`motion_of`, if known already. Fewer than 8 frames count as no
+    sky.
+    """
     if len(material) < _LEAST:
         return False
     motion = motion or result_of(motion_of(material))
@@ -158,6 +163,7 @@ def wanders(motion: Motion, fine: float) -> bool:
     """Return whether parts move separately from their surroundings, and differently over time.
 
     Parts with soft edges count only if each of them keeps its direction: in a storm, clouds turn.
+    ``fine``: the result of :func:`fineness`.
     """
     if motion.uneven < _LEAST_UNEVEN or motion.variation < _LEAST_VARIATION:
         return False
@@ -268,7 +274,7 @@ def _changes(apart: Floats) -> bool:
 def advice(material: Material, died: str, chosen: str | None = None) -> str:
     """Return advice, as the end of a sentence, after the mode ``died`` failed on a material.
 
-    ``chosen``: the result of :func:`choose`, if known already.
+    ``chosen``: the name of the mode that :func:`choose` returns, if known already.
     """
     chosen = chosen or result_of(choose(material)).mode
     if chosen != died:

@@ -89,8 +89,8 @@ def decide(settings: DreamSettings, *, dry_run: bool = False) -> DreamPlan:
     is raised.
 
     Raises:
-        CloudconvError: the input, the mode or the device cannot be used, or the output or the
-            report cannot be written.
+        CloudconvError: the input, the mode, the model or the device cannot be used, or the output
+            or the report cannot be written.
     """
     check_mode(settings)
     reports: list[Path] = []
@@ -106,8 +106,8 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
     """Read the material and choose the mode; yield progress, up to the fraction ``CHOSEN``.
 
     Raises:
-        CloudconvError: there are too few frames, no mode has all given options, or the device has
-            too little memory.
+        CloudconvError: the input cannot be decoded or has too few frames, no mode has all given
+            options, or the device has too little memory.
     """
     settings, info = plan.settings, plan.info
 

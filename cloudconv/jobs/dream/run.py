@@ -130,7 +130,7 @@ def run(settings: DreamSettings) -> Job:
 
     Raises:
         CloudconvError: the run is not possible or fails. No output is written, and a file that
-            existed before is unchanged.
+            existed before is unchanged, unless only the report fails: the output is then complete.
     """
     began = time.monotonic()
     set_threads(settings.threads)
@@ -172,7 +172,8 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
     No output is written. ``seconds`` covers only making the new frames.
 
     Raises:
-        CloudconvError: the material cannot be read, or the device has too little memory.
+        CloudconvError: the material cannot be read or is too short, no mode has all given options,
+            or the device has too little memory.
     """
     set_threads(plan.settings.threads)
     dream = result_of(resolve(plan))

@@ -1,4 +1,4 @@
-"""Define the outcome of a dream, and check the mode that the settings name."""
+"""Define the outcome of a dream, and check that its mode has the given options."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ class DreamResult(Done, DreamOutcome):
 
 
 def check_mode(settings: DreamSettings) -> None:
-    """Check the name of the mode, and that the mode has all options that were given.
+    """Check that the mode has all options that were given.
 
     Raises:
-        SettingsError: the mode is unknown, or does not have an option.
+        SettingsError: the mode does not have an option.
     """
     if settings.mode == AUTO:
         return
