@@ -384,8 +384,8 @@ def test_new_footage_has_the_light_of_the_picture_that_it_enters() -> None:
         for p, share in zip(clouds(80), shares, strict=True)
     ]
     source = material(pictures)
-    # Clouds change the measured warmth, too. With a clip of constant light, seed 1 reaches .95 of
-    # the fastest change and 1.46 of the greatest difference of the clip whose light changes.
+    # Clouds change the measured warmth, too, by chance. Over 16 frames the seeds 0 to 4 reach 1.30
+    # to 1.37 of the clip's fastest change, and 1.63 to 1.94 if the light of footage is not adapted.
     made = list(Collage().dream(source, frames=90, seed=2))
 
     def warmth(picture: Tensor) -> Tensor:
@@ -396,8 +396,8 @@ def test_new_footage_has_the_light_of_the_picture_that_it_enters() -> None:
 
     turns = torch.stack([warmth(picture) for picture in made])
     ever = torch.stack([warmth(tensor(p)) for p in pictures])
-    fastest = float((ever[8:] - ever[:-8]).abs().amax()) / 8
-    assert float((turns[8:] - turns[:-8]).abs().amax()) / 8 < 1.5 * fastest
+    fastest = (ever[16:] - ever[:-16]).abs().amax()
+    assert float((turns[16:] - turns[:-16]).abs().amax()) < 1.5 * float(fastest)
     # Both halves always show the light of one time of day.
     apart = (turns[:, 0] - turns[:, 1]).abs().amax()
     assert float(apart) < 1.5 * float((ever[:, 0] - ever[:, 1]).abs().amax())
