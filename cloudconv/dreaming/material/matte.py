@@ -27,11 +27,11 @@ def still_matte(pairs: Iterable[tuple[Tensor, Tensor]], fixed: Tensor) -> Tensor
     """Return the still fraction of each pixel.
 
     A pixel that a twig covers by half changes half as much as the sky around it. So the change
-    of each pixel over a few frames is compared with the change of the moving pixels nearby. A few
-    frames are too short for slow changes of light. Pixels far from the fixed parts get 0.
+    of each pixel over some 30 frames is compared with the change of the moving pixels nearby. This
+    time is too short for slow changes of light. Pixels far from the fixed parts get 0.
 
     Args:
-        pairs: pictures a few frames apart, (3, H, W) each.
+        pairs: pictures some 30 frames apart, (3, H, W) each; at least one pair.
         fixed: (h, w) float32, 1 where nothing moves.
 
     Returns:

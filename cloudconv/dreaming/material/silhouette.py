@@ -71,7 +71,10 @@ class Silhouettes:
         return 100 * float((lost | grown).mean())
 
     def faults(self, picture: Small) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Return the dark places that are lost, and the dark shapes in the sky: (h, w) each."""
+        """Return the dark places that are lost, and the dark shapes in the sky: (h, w) each.
+
+        The clip must have silhouettes: ``known`` is true.
+        """
         luma = self.luma(picture)
         kernel = np.ones((_SPECKS, _SPECKS), np.uint8)
         lost, grown = self.dark & (luma > self.most), self.sky & (luma < self.least)

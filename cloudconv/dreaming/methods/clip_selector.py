@@ -140,8 +140,9 @@ class ClipSelector:
     def remember(self, picture: Tensor) -> None:
         """Remember the next picture of the dream, (3, H, W).
 
-        ``contrast`` becomes the contrast of the picture, relative to the clip's, and ``level`` its
-        mean luma, from -1 to 1, minus the clip's.
+        Only the first of every six pictures counts. ``contrast`` becomes the contrast of this
+        picture, relative to the clip's, and ``level`` its mean luma, from -1 to 1, minus the
+        clip's.
         """
         if self._count % _EVERY == 0:
             thumb = resized(picture, self.size).cpu()[None]

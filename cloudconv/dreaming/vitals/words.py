@@ -44,7 +44,10 @@ _NEAR = 0.07  # distance within which a ratio gets a name, relative; no limit is
 
 
 def in_words(key: str, value: float) -> str:
-    """Describe a failed vital, for example as ``it moves a quarter as much as the clip``."""
+    """Describe a failed vital, for example as ``it moves a quarter as much as the clip``.
+
+    A vital that is a ratio may also be within its limits.
+    """
     ratio = _RATIOS.get(key)
     if ratio is None:
         return _OTHERS.get(key, key)
