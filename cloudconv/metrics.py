@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as functional
@@ -46,8 +47,14 @@ def luma(rgb: Tensor) -> Tensor:
     The weights are those of ITU-R BT.601, as in the reference code of Wang 2004. They are the same
     for all sources, so that scores of different clips can be compared.
     """
-    weights = rgb.new_tensor((0.299, 0.587, 0.114))
-    return torch.einsum("...chw,c->...hw", rgb, weights)
+    return torch.einsum("...chw,c->...hw", rgb, _luma_weights(rgb.device, rgb.dtype))
+
+
+@lru_cache(maxsize=8)
+def _luma_weights(device: torch.device, dtype: torch.dtype) -> Tensor:
+    # Each new copy to a GPU would wait for the GPU. A training may use the tensor later.
+    with torch.inference_mode(False):
+        return torch.tensor((0.299, 0.587, 0.114), dtype=dtype, device=device)
 
 
 def psnr(test: Tensor, truth: Tensor) -> Tensor:

@@ -247,7 +247,7 @@ class _Composition:
             weights,
             self._clip_mean,
             [shot.small for shot in shots],
-            [self._contrasted(shot.relit) for shot in shots],
+            list(self._contrasted(torch.stack([shot.relit for shot in shots]))),
         )
         self._chooser.remember(self._seen)
         self._adapt()
@@ -256,9 +256,10 @@ class _Composition:
             self._seen = repaired(self._seen, self._pasted, self._material.silhouettes)
         return self._seen
 
-    def _contrasted(self, picture: Tensor) -> Tensor:
-        """Return a small picture (3, h, w) with the contrast and brightness that are needed."""
-        return picture + (self._gain - 1) * (luma(picture[None]) - self._middle) + self._offset
+    def _contrasted(self, pictures: Tensor) -> Tensor:
+        """Return small pictures (N, 3, h, w) with the contrast and brightness that are needed."""
+        apart = luma(pictures)[:, None] - self._middle
+        return pictures + (self._gain - 1) * apart + self._offset
 
     def _adapt(self) -> None:
         """Move contrast and brightness a little towards the clip's; at the end, to no change."""
