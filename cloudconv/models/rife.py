@@ -34,6 +34,7 @@ from cloudconv.models.sharpening import restore_detail
 
 _WIDTHS = (192, 128, 96, 64)
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
+_LOGITS = 2  # mask and gate
 _SHUT = -3.0  # the logit of a gate that is nearly closed
 _UNGATED = 12  # inputs of the later blocks without a gate
 _EXITS = 2  # number, from 0, of the first block after which training scores an early result
@@ -266,7 +267,7 @@ class IFNet(Interpolator):
     ) -> None:
         """Write the rows of ``result`` from ``top`` on; see ``restore_detail`` for ``strength``.
 
-        ``logits``: of the mask, and of the gate if the network has one.
+        ``logits``: of mask and gate; three channels that are added to the mix may follow.
         """
         channels, rows = x0.shape[1], logits.shape[2]
         target = result[:, :, top : top + rows]
@@ -283,6 +284,8 @@ class IFNet(Interpolator):
             strength[:, :, top : top + rows].copy_(1 - kept)
             blend = torch.lerp(x0.narrow(2, top, rows), x1.narrow(2, top, rows), timestep)
             mixed = torch.lerp(warped1, warped0, mask)
+            if logits.shape[1] > _LOGITS:
+                mixed[:, :COLOURS] += logits[:, _LOGITS:]
             lerp_into(made, mixed, blend, gate)
         if result.shape[1] > channels:
             left = (warped0 - warped1)[:, :COLOURS].abs()
