@@ -267,7 +267,8 @@ class IFNet(Interpolator):
     ) -> None:
         """Write the rows of ``result`` from ``top`` on; see ``restore_detail`` for ``strength``.
 
-        ``logits``: of mask and gate; three channels that are added to the mix may follow.
+        ``logits``: of mask and gate; with four frames, three channels follow that are added to the
+        mix.
         """
         channels, rows = x0.shape[1], logits.shape[2]
         target = result[:, :, top : top + rows]
