@@ -15,19 +15,25 @@ from typing import Any
 import typer
 
 from cloudconv.cli.app import app
+from cloudconv.cli.command import HEADINGS, OPTIONS
 
 PLACE = re.compile(r"(<!-- options of (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 DOCUMENTS = sorted(Path(__file__).parent.glob("*.md"))
 
 
 def table(command: str) -> str:
-    """Return the table of a command's options: names and values, and the help text."""
+    """Return the table of a command's options, in the order of ``--help``.
+
+    Each row has an option's names and value, and its help text.
+    """
     commands: Any = typer.main.get_command(app)
-    rows = [
-        row(option)
+    options = [
+        option
         for option in commands.commands[command].params
         if option.param_type_name == "option" and option.name != "help"
     ]
+    options.sort(key=lambda option: HEADINGS.index(option.rich_help_panel or OPTIONS))
+    rows = map(row, options)
     return "\n".join(["| option | meaning |", "|---|---|", *rows]) + "\n"
 
 

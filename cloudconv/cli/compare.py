@@ -33,7 +33,7 @@ _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
 
 @with_options(CompareSettings)
 def compare(console: Console, source: outputs.Input, **given: Any) -> None:
-    """Drop frames of IN, make them again with models, and score them."""
+    """Score models on frames dropped from IN."""
     settings = CompareSettings(source, **given)
     result: CompareResult | None = outputs.run_job(console, "comparing", settings)
     if result is None:
