@@ -6,11 +6,22 @@ import os
 import sys
 import warnings
 
-from cloudconv.cli import interrupts, streams
-
 
 def main() -> None:
-    """Run the command line and exit with its code."""
+    """Run the command line and exit with its code.
+
+    The imports are inside this function, so that Ctrl-C during an import leaves no traceback.
+    """
+    try:
+        _run()
+    except KeyboardInterrupt:
+        # The signal came before or after the command, which handles signals itself.
+        sys.exit(130)
+
+
+def _run() -> None:
+    from cloudconv.cli import interrupts, streams
+
     streams.replace_closed()
     interrupts.install()
     # Threads of a network that wait in a busy loop take the cores from decoders and encoders.
@@ -23,9 +34,6 @@ def main() -> None:
         from cloudconv.cli.app import app
 
         app(prog_name="cloudconv")
-    except KeyboardInterrupt:
-        # The signal came before or after the command, which handles signals itself.
-        sys.exit(130)
     finally:
         # A signal during the end of the interpreter would give a traceback and a wrong exit code
         # for an output that is complete.

@@ -113,6 +113,33 @@ def test_a_signal_while_the_process_exits_is_ignored() -> None:
     assert done.stdout.startswith(b"cloudconv ")
 
 
+IMPORTING = """
+import runpy, sys
+class Interrupted:
+    def find_spec(self, name, path, target=None):
+        if name == {name!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+sys.argv = ["cloudconv", "--version"]
+{start}
+"""
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        "from cloudconv.__main__ import main; main()",
+        "runpy.run_module('cloudconv', None, '__main__')",
+    ],
+    ids=["script", "module"],
+)
+@pytest.mark.parametrize("name", ["cloudconv.cli", "cloudconv.messages", "typer"])
+def test_an_interrupt_of_an_import_leaves_no_traceback(name: str, start: str) -> None:
+    code = IMPORTING.format(name=name, start=start)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 def test_a_check_without_an_interrupt_does_nothing() -> None:
     interrupts.install()
     interrupts.check()
