@@ -194,7 +194,7 @@ class Interpolator(Model):
         """Run the network of the model family.
 
         A network with a context of four also takes ``outer``, :class:`OuterPictures` or None. A
-        network whose spec has ``fallback`` also takes ``leftover``, see :meth:`interpolate`.
+        network whose spec has ``fallback`` also takes ``leftover``, see :meth:`between`.
 
         Args:
             x0: (B, 3, H, W) float32; without the spec's ``any_size`` H and W are multiples of
@@ -227,7 +227,6 @@ class Interpolator(Model):
         *,
         scale: float = 1.0,
         outer: OuterPictures | None = None,
-        leftover: bool = False,
     ) -> Picture:
         """Return the pictures at ``timestep`` between ``x0`` and ``x1``.
 
@@ -244,19 +243,16 @@ class Interpolator(Model):
                 for 4K and large motion.
             outer: the frames before and after the pair, for a model with a context of four.
                 Without these frames the model assumes an even motion.
-            leftover: whether to return one more channel: the mean difference of the colours at
-                each pixel between both pictures after their motion to the timestep. Only for models
-                whose spec has ``fallback``.
 
         Returns:
-            For (B, 3, H, W) the shape of ``x0``, with ``leftover`` one more channel; float32, not
-            clamped. For other pictures the same kind. The result is on the device of ``x0``.
+            For (B, 3, H, W) the shape of ``x0``; float32, not clamped. For other pictures the same
+            kind. The result is on the device of ``x0``.
 
         Raises:
             ModelUsageError: the model does not accept the scale.
             PictureError: the kind of the pictures is not accepted, their shapes differ, or the
                 number of timesteps is not B. Only floating-point tensors are accepted with
-                ``outer`` or ``leftover``.
+                ``outer``.
             SettingsError: the timestep is a number outside [0, 1].
         """
         if not isinstance(timestep, Tensor) and not 0 <= timestep <= 1:
@@ -265,7 +261,7 @@ class Interpolator(Model):
         device = next((weight.device for weight in self.parameters()), own)
         made: Any
         if not (self._is_plain(x0) and self._is_plain(x1)):
-            if outer is not None or leftover:
+            if outer is not None:
                 raise PictureError("outer-pictures-shape")
             between = partial(self.between, scale=scale)
             made = pictures.between(x0, x1, timestep, between, device)
@@ -275,7 +271,7 @@ class Interpolator(Model):
         if is_single:
             given = [each[None] for each in given]
         reach = None if outer is None else given.pop()
-        made = self.between(given, timestep, reach=reach, scale=scale, leftover=leftover)
+        made = self.between(given, timestep, reach=reach, scale=scale)
         return (made[0] if is_single else made).to(own)  # type: ignore[no-any-return]
 
     def _is_plain(self, picture: object) -> TypeGuard[Tensor]:
@@ -304,7 +300,9 @@ class Interpolator(Model):
             timestep: (B,) in [0, 1], or one number for all.
             reach: see :class:`OuterPictures`; ignored without four pictures.
             scale: see :meth:`interpolate`.
-            leftover: see :meth:`interpolate`.
+            leftover: whether to return one more channel: the mean difference of the colours at
+                each pixel between both pictures after their motion to the timestep. Only for models
+                whose spec has ``fallback``.
 
         Raises:
             ModelUsageError: the model does not accept the scale.

@@ -39,7 +39,7 @@ def uncertainty(result: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
     """Return the uncertainty of each pair's motion, (B,) in [0, 1], computed from the leftover.
 
     Args:
-        result: (B, C + 1, H, W) from ``Interpolator.interpolate``: pictures, then the leftover.
+        result: (B, C + 1, H, W) from ``Interpolator.between``: pictures, then the leftover.
         x0: (B, C, H, W), the first pictures of the pairs; the first three channels are colours.
         x1: (B, C, H, W), the second pictures.
     """

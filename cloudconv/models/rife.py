@@ -219,7 +219,7 @@ class IFNet(Interpolator):
 
         ``size``: the factor by which the motion is smaller than the picture. ``change``: a
         correction of the motion, and ``coarse`` the factor by which this correction is smaller than
-        the picture. ``leftover``: add one more channel, see ``Interpolator.interpolate``.
+        the picture. ``leftover``: add one more channel, see ``Interpolator.between``.
         """
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + leftover, height, width))

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.models import registry
-from cloudconv.models.base import Interpolator, OuterPictures
+from cloudconv.models.base import Interpolator
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,10 @@ def film(height: int, width: int, *, step: float = 3.0) -> list[Tensor]:
 
 def test_mirrored_and_reversed_pictures_give_the_same_frame(model: Interpolator) -> None:
     before, x0, _, x1, after = film(64, 96)
-    outer = OuterPictures(before, after, torch.tensor([[1.0, 0.5]]))
-    made = model.interpolate(x0, x1, 0.25, outer=outer, leftover=True)
-    turned = OuterPictures(after.flip(3), before.flip(3), torch.tensor([[0.5, 1.0]]))
-    again = model.interpolate(x1.flip(3), x0.flip(3), 0.75, outer=turned, leftover=True)
+    reach = torch.tensor([[1.0, 0.5]])
+    made = model.between((x0, x1, before, after), 0.25, reach=reach, leftover=True)
+    turned = [each.flip(3) for each in (x1, x0, after, before)]
+    again = model.between(turned, 0.75, reach=reach.flip(1), leftover=True)
     assert made.shape == (1, 4, 64, 96)
     assert torch.allclose(made, again.flip(3), atol=1e-4)
 
