@@ -31,7 +31,6 @@ class Outcome:
     source_fps: str | None
     output_fps: str | None
     duration: float
-    encoder: str
     warnings: list[Warned]
 
 
@@ -39,11 +38,13 @@ class Outcome:
 class Estimate:
     """The facts that only an estimate has: the expected cost of a run on this machine.
 
-    ``memory_bytes`` and ``seconds`` are measured on a few frames. ``refusals`` are the reasons for
-    which the run would refuse to write the output.
+    ``encoder`` and ``pix_fmt`` are None if no encoder can be used. ``memory_bytes`` and ``seconds``
+    are measured on a few frames. ``refusals`` are the reasons for which the run would refuse to
+    write the output.
     """
 
-    pix_fmt: str
+    encoder: str | None
+    pix_fmt: str | None
     memory_bytes: int | None
     seconds: float | None
     refusals: list[OutputError]
@@ -51,8 +52,9 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """The facts that only a result has: the time and the speed of the run."""
+    """The facts that only a result has: the encoder, the time and the speed of the run."""
 
+    encoder: str
     wall_seconds: float
     frames_per_second: float
 

@@ -1,4 +1,4 @@
-"""Choose the name of a job's output, the start of its clock, and the length of a tick."""
+"""Choose the name of a job's output, its encoder, the start of its clock, and a tick's length."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Iterable
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
+from typing import Any
 
+from cloudconv.errors import OutputError
+from cloudconv.events import Warned
 from cloudconv.files import fitting
 from cloudconv.media.input.images import folder_of
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.containers import default_suffix
+from cloudconv.media.write.containers import container_of, default_suffix
+from cloudconv.media.write.encoders import choose_for
+from cloudconv.media.write.target import collect_refusals
+from cloudconv.settings import EncodeSettings
 from cloudconv.settings.values import names_folder
 
 _MOST_TICKS = 2**31 - 1
@@ -46,6 +52,19 @@ def stem_of(input: Path) -> str:
 def _named_after(input: Path) -> Path:
     named = folder_of(input) or input
     return named if named.name else named.resolve()
+
+
+def expected_encoding(
+    output: Path, info: MediaInfo, settings: EncodeSettings, refusals: list[OutputError]
+) -> tuple[dict[str, Any], tuple[Warned, ...]]:
+    """Return the fields ``encoder`` and ``pix_fmt`` of an estimate, and warnings about them.
+
+    If no encoder can be used, add the reason to ``refusals``.
+    """
+    with collect_refusals(refusals):
+        choice = choose_for(container_of(output), info, settings)
+        return {"encoder": choice.encoder, "pix_fmt": choice.pix_fmt}, choice.warnings
+    return {"encoder": None, "pix_fmt": None}, ()
 
 
 def origin(info: MediaInfo, first: Fraction) -> Fraction:

@@ -194,9 +194,9 @@ TEXTS = {
         "Each new frame is the mean of four results of the model, two of them at scale 2"
         "{minutes:?; all new frames take about * minutes}."
     ),
-    "preview-failed": "The preview {path} could not be written: {why}.",
-    "preview-name-taken": (
-        "The preview {path} is not written any more: another program made a file of that name."
+    "preview-failed": (
+        "The preview {path} could not be written: {why:?*|another program made a file of that "
+        "name}."
     ),
     "adapting-failed": "Adapting to the video failed: {error}",
     "kept-aside": "{error}",

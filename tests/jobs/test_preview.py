@@ -93,7 +93,7 @@ def test_a_file_of_another_program_is_not_replaced(tmp_path: Path, clock: list[f
     preview.show(frame())
     assert path.read_bytes() == b"mine"
     assert [str(warning) for warning in preview.warnings] == [
-        f"The preview {path} is not written any more: another program made a file of that name."
+        f"The preview {path} could not be written: another program made a file of that name."
     ]
 
 

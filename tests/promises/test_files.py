@@ -24,7 +24,7 @@ from cloudconv.media.carry.copier import Copier
 from cloudconv.media.write.target import Part
 from cloudconv.report.folder import ReportFolder
 from cloudconv.segments import store
-from cloudconv.settings import InterpManySettings, InterpSettings
+from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSettings
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
 from tests.helpers.jobs import finish, on
@@ -364,6 +364,27 @@ def test_an_estimate_refuses_what_a_run_refuses(clip: Path, name: str, factor: i
     assert any(".mp4 instead" in str(error) for error in cloudconv.estimate(settings).refusals)
     with pytest.raises(OutputError, match=r"\.mp4 instead"):
         finish(interp.run(settings))
+
+
+def test_an_estimate_lists_refusals_of_the_encoder_and_of_the_preview(
+    clip: Path, tmp_path: Path
+) -> None:
+    preview, output = tmp_path / "now.jpg", clip.with_name("o.mp4")
+    preview.touch()
+    output.touch()
+    wrong: dict[str, Any] = {"encoder": "libx264", "pix_fmt": "yuva420p"}
+    settings = InterpSettings(clip, output, preview=preview, model="blend", factor=2, **wrong)
+    planned = cloudconv.estimate(settings)
+    assert [str(error).partition(":")[0] for error in planned.refusals] == [
+        f"The output {output} exists already",
+        f"The preview {preview} exists already",
+        "libx264 in MP4 cannot write yuva420p at 96x64",
+    ]
+    assert (planned.encoder, planned.pix_fmt, planned.seconds) == (None, None, None)
+    forecast = ExtrapolateSettings(clip, output, frames=2, model="linear", **wrong)
+    expected = cloudconv.estimate(forecast)
+    assert len(expected.refusals) == 2
+    assert expected.encoder is None
 
 
 def test_disk_space_is_checked_before_the_join(

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as functional
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -23,24 +23,25 @@ from torch import Tensor
 from cloudconv import metrics
 from cloudconv.jobs.compare.plan import PAGE, RESULT, TABLE, VIDEO, ComparePlan
 from cloudconv.jobs.compare.samples import SampleImages
+from cloudconv.jobs.pictures import jpeg, shrunk
 from cloudconv.media.color import color_space, from_rgb
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.sink import Sink
 from cloudconv.report.compare import render_report
-from cloudconv.report.data import Comparison, Picture, ReportData, Row
+from cloudconv.report.data import Comparison, ReportData, Row
 from cloudconv.report.folder import ReportFolder, report_folder
 
 SHOWN = 10
 """The number of frames in each list: of the lowest PSNR, and of the largest loss of PSNR."""
 
-_PICTURE_WIDTH = 960
 _PANEL_WIDTH = 640
 _VIDEO_WIDTH = 3840
 _LABEL_HEIGHT = 32
-_JPEG_QUALITY = 90
 _VIDEO_TAGS = ColorTags(1, 1, 1, 1)
+
+_jpeg = partial(jpeg, width=960, quality=90)
 
 
 @dataclass(slots=True)
@@ -85,10 +86,10 @@ class ReportWriter:
             return
         comparison = Comparison(
             row=row,
-            truth=_picture(truth),
-            model=_picture(model),
-            baseline=_picture(baseline),
-            error=_picture(metrics.error_map(model, truth)),
+            truth=_jpeg(truth),
+            model=_jpeg(model),
+            baseline=_jpeg(baseline),
+            error=_jpeg(metrics.error_map(model, truth)),
         )
         for rank, kept in wanted:
             push = heapq.heappush if len(kept) < SHOWN else heapq.heappushpop
@@ -106,7 +107,7 @@ class ReportWriter:
         """
         shown = [truth, *(truth * 0 if rgb is None else rgb for rgb in made.values())]
         side = min(_PANEL_WIDTH, _VIDEO_WIDTH // len(shown))
-        panels = [_shrunk(rgb, side) for rgb in shown]
+        panels = [shrunk(rgb, side) for rgb in shown]
         if self._labels is None:
             width = panels[0].shape[2]
             self._labels = torch.cat([_label(name, width) for name in ("truth", *made)], 2)
@@ -183,21 +184,6 @@ def _table(rows: list[dict[str, Any]]) -> str:
         scores = (score for name in methods for score in row[name].values())
         writer.writerow([*(row[key] for key in plain), *scores])
     return text.getvalue()
-
-
-def _shrunk(rgb: Tensor, width: int) -> Tensor:
-    if rgb.shape[2] <= width:
-        return rgb
-    height = max(1, round(rgb.shape[1] * width / rgb.shape[2]))
-    return functional.interpolate(rgb[None], (height, width), mode="area")[0]
-
-
-def _picture(rgb: Tensor) -> Picture:
-    shown = _shrunk(rgb, _PICTURE_WIDTH)
-    samples = shown.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    data = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(samples)).save(data, "JPEG", quality=_JPEG_QUALITY)
-    return Picture(data.getvalue(), shown.shape[2], shown.shape[1])
 
 
 def _label(name: str, width: int) -> Tensor:

@@ -17,15 +17,13 @@ from torch import Tensor
 from cloudconv.errors import DeviceError, InputError, OutputError
 from cloudconv.events import Event, Measured, Progress, Warned, Warnings
 from cloudconv.jobs.outcome import Outcome
-from cloudconv.jobs.output import origin, output_path, time_base
+from cloudconv.jobs.output import expected_encoding, origin, output_path, time_base
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.containers import container_of
-from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
 from cloudconv.models import registry
@@ -189,14 +187,14 @@ class Continuation:
     def estimate(self, warnings: Iterable[Warned]) -> dict[str, Any]:
         """Return fields of an estimate; the job adds the others, such as device and memory."""
         info, settings = self.plan.info, self.plan.settings
-        choice = choose_for(container_of(self.plan.output), info, settings.encode)
+        refusals = list(self.plan.refusals)
+        encoding, remarks = expected_encoding(self.plan.output, info, settings.encode, refusals)
         start = self.begins if settings.only_new else info.timing.start
         return {
             **self.outcome(self.output_frames - self.new_frames, self.new_frames, start),
-            "encoder": choice.encoder,
-            "pix_fmt": choice.pix_fmt,
-            "warnings": [*warnings, *choice.warnings],
-            "refusals": list(self.plan.refusals),
+            **encoding,
+            "warnings": [*warnings, *remarks],
+            "refusals": refusals,
         }
 
     def write(

@@ -16,11 +16,11 @@ from cloudconv.events import Warned, Warnings
 from cloudconv.jobs.interp.output import facts, planned
 from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
 from cloudconv.jobs.interp.settings import InterpEstimate
+from cloudconv.jobs.output import expected_encoding
 from cloudconv.media.frame import Frame
 from cloudconv.media.input import images
 from cloudconv.media.task import Task
-from cloudconv.media.write.containers import container_of, is_sequence
-from cloudconv.media.write.encoders import choose_for
+from cloudconv.media.write.containers import is_sequence
 from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import collect_refusals
@@ -47,14 +47,13 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     reasons.
 
     Raises:
-        CloudconvError: the input cannot be read, the model cannot be used, or no encoder fits the
-            output.
+        CloudconvError: the input cannot be read, or the model cannot be used.
     """
     began = time.perf_counter()
     info, workers, settings = plan.info, plan.workers, plan.settings
     refusals = list(plan.refusals)
     set_threads(settings.threads)
-    choice = choose_for(container_of(plan.output), info, settings.encode)
+    encoding, remarks = expected_encoding(plan.output, info, settings.encode, refusals)
     events = ScheduleEvents()
     with source_of(plan) as source:
         opened = time.perf_counter()
@@ -76,14 +75,13 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
         seconds += 60 * (settings.adapt or 0)
     disk_bytes = _disk_bytes(plan, counts)
     home = next(folder for folder in plan.output.absolute().parents if folder.is_dir())
-    warnings = [*plan.warnings, *renderer.warnings(), *source.warnings, *choice.warnings]
+    warnings = [*plan.warnings, *renderer.warnings(), *source.warnings, *remarks]
     warnings += [warned for warned in cadence if isinstance(warned, Warned)]
     if disk_bytes > disk_usage(home).free:
         warnings.append(Warned("disk-space", {"megabytes": disk_bytes / 1e6, "folder": str(home)}))
     return InterpEstimate(
         **facts(plan, counts),
-        encoder=choice.encoder,
-        pix_fmt=choice.pix_fmt,
+        **encoding,
         memory_bytes=memory,
         disk_bytes=disk_bytes,
         seconds=seconds,

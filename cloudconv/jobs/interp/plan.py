@@ -12,6 +12,7 @@ import torch
 
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
+from cloudconv.jobs.interp.preview import check_preview
 from cloudconv.jobs.interp.scale import scale_warnings
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.output import output_path, part_tag
@@ -219,6 +220,8 @@ def _refusals(
     with collecting():
         written = [*written_by(output), settings.saved_model, settings.preview_file]
         check_outputs(settings, written, [info.path, *map(Path, inputs)])
+    with collecting():
+        check_preview(settings.preview_file, info.path, output, overwrite=settings.overwrite)
     with collecting():
         check_rate(output, rate)
     return tuple(refusals)

@@ -158,11 +158,8 @@ def interpolate(
 
 
 def _preview(plan: InterpPlan) -> Preview | None:
-    file, overwrite = plan.settings.preview_file, plan.settings.overwrite
-    if file is None:
-        return None
-    turn = turn_of(plan.info) or UPRIGHT
-    return Preview(file, [plan.info.path], plan.output, overwrite=overwrite, turn=turn)
+    file, turn = plan.settings.preview_file, turn_of(plan.info) or UPRIGHT
+    return None if file is None else Preview(file, overwrite=plan.settings.overwrite, turn=turn)
 
 
 def _completed(sink: Sink) -> Iterator[Path]:
