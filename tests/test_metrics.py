@@ -166,25 +166,6 @@ def test_undefined_scores_of_small_pictures_are_nan(size: tuple[int, int]) -> No
     assert math.isnan(float(metrics.ms_ssim(test, truth)))
 
 
-def test_flicker_is_the_error_of_the_change_in_brightness() -> None:
-    flicker = metrics.Flicker()
-    assert flicker.score is None
-    truth = [0.2, 0.3, 0.4, 0.5]
-    shown = [0.2, 0.34, 0.4, 0.52]
-    for a, b in zip(shown, truth, strict=True):
-        flicker.add(metrics.brightness(torch.full((3, 4, 5), a), torch.full((3, 4, 5), b)))
-    assert flicker.score == pytest.approx((0.04 + 0.04 + 0.02) / 3, abs=1e-6)
-
-
-def test_flicker_is_not_measured_across_an_interruption() -> None:
-    flicker = metrics.Flicker()
-    for level in (0.1, 0.9):
-        shown, truth = torch.full((3, 4, 5), level), torch.full((3, 4, 5), 0.5)
-        flicker.add(metrics.brightness(shown, truth))
-        flicker.interrupt()
-    assert flicker.score is None
-
-
 def test_eight_bit_rounds_and_clamps() -> None:
     rgb = torch.tensor([-0.2, 0.4999 / 255, 0.5001 / 255, 254.6 / 255, 1.3]).expand(3, 1, 5)
     levels = metrics.eight_bit(rgb) * 255
@@ -201,16 +182,6 @@ def test_the_error_map_is_bright_where_errors_are() -> None:
     assert 0 <= float(shown.min()) <= float(shown.max()) <= 1
     brightness = metrics.luma(shown)
     assert float(brightness[0, 0]) < float(brightness[5, 5]) < float(brightness[2, 3])
-
-
-@pytest.mark.parametrize("metric", metrics.PER_FRAME.values(), ids=metrics.PER_FRAME.keys())
-def test_pictures_that_cannot_be_compared_are_refused(metric) -> None:  # type: ignore[no-untyped-def]
-    truth = torch.zeros(3, 20, 20)
-    for test in (torch.zeros(3, 20, 21), torch.zeros(1, 20, 20), torch.zeros(20, 20)):
-        with pytest.raises(ValueError, match="one size"):
-            metric(test, truth)
-    with pytest.raises(ValueError, match="floating-point"):
-        metric(truth.byte(), truth.byte())
 
 
 @pytest.mark.full

@@ -12,7 +12,7 @@ from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, print_json
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.text import clock, table
-from cloudconv.messages import counted, flag
+from cloudconv.messages import flag
 from cloudconv.report.columns import COLUMNS, Column, marked, speed
 from cloudconv.settings import CompareSettings
 from cloudconv.settings.values import names
@@ -44,17 +44,9 @@ def compare(console: Console, source: outputs.Input, **given: Any) -> None:
         _show(result, names(settings.metrics))
     if result.adapted is not None and result.adapted.kept:
         console.info(str(result.adapted))
-    console.info(f"{_summary(result)}; took {clock(result.wall_seconds)}")
+    console.info(f"{result.summary}; took {clock(result.wall_seconds)}")
     if settings.report is not None:
         console.info(f"the report is in {settings.report}")
-
-
-def _summary(result: CompareResult) -> str:
-    cuts = f", {result.skipped_frames} left out (cuts, repeats)" if result.skipped_frames else ""
-    filmed = result.filmed.get("texture")
-    texture = "" if filmed is None else f"; the texture of the dropped frames is {filmed:+.2f} dB"
-    where = f"{result.device}, {result.precision}"
-    return f"{counted(result.scored_frames, 'frame')} scored{cuts} ({where}){texture}"
 
 
 def _show(result: CompareResult, wanted: Sequence[str]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from math import ceil, floor, isfinite, log10
-from typing import Any
+from typing import Any, TypeGuard
 
 PERFECT = 100.0
 """The score in dB of a frame that equals the original."""
@@ -39,7 +40,6 @@ class Chart:
     ticks: Sequence[tuple[float, str]]
     lines: Sequence[Line]
     marks: Sequence[float] = ()
-    dots: bool = False
 
 
 def round_numbers(low: float, high: float, count: int) -> list[float]:
@@ -51,25 +51,12 @@ def round_numbers(low: float, high: float, count: int) -> list[float]:
     return [k * size for k in range(first, max(last, first + 1) + 1)]
 
 
-def lowest_points(scores: Sequence[float | None], limit: int) -> list[int]:
-    """Return the indices of at most ``limit`` points to draw.
-
-    Of each group of neighbours the point with the lowest score is drawn, so that bad frames stay
-    visible.
-    """
-    known = [PERFECT if score is None or not isfinite(score) else score for score in scores]
-    size = max(1, ceil(len(known) / limit))
-    groups = (range(k, min(k + size, len(known))) for k in range(0, len(known), size))
-    return [min(group, key=known.__getitem__) for group in groups]
-
-
 @dataclass(frozen=True, slots=True)
 class Drawing:
     """The geometry of a chart: SVG paths on a square of ``side`` units, and labels.
 
-    Labels are (position in percent, text).
-
-    ``lines`` are (line, path, path of its dots). The model's line comes last, and therefore on top.
+    Labels are (position in percent, text). ``lines`` are (line, path). The model's line comes last,
+    and therefore on top.
     """
 
     chart: Chart
@@ -78,7 +65,7 @@ class Drawing:
     ticks: list[tuple[str, str]]
     grid: list[str]
     marks: list[str]
-    lines: list[tuple[Line, str, str]]
+    lines: list[tuple[Line, str]]
 
 
 def draw(chart: Chart) -> Drawing:
@@ -96,6 +83,16 @@ def draw(chart: Chart) -> Drawing:
     def to_y(y: float) -> float:
         return (1 - (min(max(y, low), high) - low) / (high - low)) * _SIDE
 
+    def path(line: Line) -> str:
+        """Return the path of a line, with a gap where a score is missing."""
+        parts = []
+        points = zip(chart.x, line.values, strict=True)
+        for known, run in groupby(points, lambda point: _known(point[1])):
+            places = [f"{to_x(x):.1f} {to_y(y or 0):.1f}" for x, y in run]
+            # A single point becomes a dot: round line ends are visible even on a line of length 0.
+            parts += ["M" + "L".join(places) + ("h0" if len(places) == 1 else "")] * known
+        return "".join(parts)
+
     return Drawing(
         chart,
         _SIDE,
@@ -103,23 +100,16 @@ def draw(chart: Chart) -> Drawing:
         [(f"{to_x(x) / 10:.2f}", text) for x, text in chart.ticks if left <= x <= right],
         [f"M0 {to_y(y):.1f}H{_SIDE}" for y in levels if low < y < high],
         [f"M{to_x(x):.1f} 0V{_SIDE}" for x in chart.marks if left <= x <= right],
-        [
-            (
-                line,
-                _path(chart, line, to_x, to_y),
-                _dots(chart, line, to_x, to_y) if chart.dots else "",
-            )
-            for line in sorted(chart.lines, key=lambda line: -line.color)
-        ],
+        [(line, path(line)) for line in sorted(chart.lines, key=lambda line: -line.color)],
     )
+
+
+def _known(score: float | None) -> TypeGuard[float]:
+    return score is not None and isfinite(score)
 
 
 def chart_data(chart: Chart) -> dict[str, Any]:
     """Return the data of a chart for the page's script, ready for JSON."""
-
-    def number(value: float | None) -> float | None:
-        return None if value is None or not isfinite(value) else round(value, chart.digits)
-
     return {
         "x": chart.x,
         "labels": chart.labels,
@@ -129,7 +119,7 @@ def chart_data(chart: Chart) -> dict[str, Any]:
             {
                 "name": line.name,
                 "color": line.color,
-                "values": [number(value) for value in line.values],
+                "values": [round(v, chart.digits) if _known(v) else None for v in line.values],
             }
             for line in chart.lines
         ],
@@ -141,40 +131,6 @@ def _range(chart: Chart) -> tuple[float, float]:
 
     The chart shows perfect frames at its upper edge.
     """
-    known = [v for line in chart.lines for v in line.values if v is not None and isfinite(v)]
+    known = [v for line in chart.lines for v in line.values if _known(v)]
     inside = [v for v in known if v < PERFECT - 0.01] or known or [0.0, 1.0]
     return min(inside), max(inside)
-
-
-def _unbroken_parts(chart: Chart, line: Line) -> list[list[tuple[float, float]]]:
-    """Return the points of a line in parts, split at missing scores and at every mark."""
-    runs: list[list[tuple[float, float]]] = [[]]
-    marks = sorted(chart.marks)
-    passed = 0
-    for x, y in zip(chart.x, line.values, strict=True):
-        passed_before = passed
-        while passed < len(marks) and marks[passed] <= x:
-            passed += 1
-        if (passed > passed_before or y is None) and runs[-1]:
-            runs.append([])
-        if y is not None and isfinite(y):
-            runs[-1].append((x, y))
-    return [run for run in runs if run]
-
-
-def _path(
-    chart: Chart, line: Line, to_x: Callable[[float], float], to_y: Callable[[float], float]
-) -> str:
-    parts = []
-    for run in _unbroken_parts(chart, line):
-        points = [f"{to_x(x):.1f} {to_y(y):.1f}" for x, y in run]
-        # A single point becomes a dot: round line ends are visible even on a line of length 0.
-        parts.append("M" + "L".join(points) + ("h0" if len(points) == 1 else ""))
-    return "".join(parts)
-
-
-def _dots(
-    chart: Chart, line: Line, to_x: Callable[[float], float], to_y: Callable[[float], float]
-) -> str:
-    points = (point for run in _unbroken_parts(chart, line) for point in run)
-    return "".join(f"M{to_x(x):.1f} {to_y(y):.1f}h0" for x, y in points)

@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 
-from cloudconv.report.charts import PERFECT, Chart, Line, draw, lowest_points, round_numbers
+from cloudconv.report.charts import PERFECT, Chart, Line, draw, round_numbers
 from cloudconv.report.columns import COLUMNS, Column, frames_ahead, marked, speed
 from cloudconv.report.data import Comparison, Picture, ReportData
 from cloudconv.report.page import render
-
-POINTS = 1500
-"""The largest number of points that a chart draws for each curve; a screen has fewer columns."""
 
 _COLORS = 8
 _CURVES = ("psnr", "ssim", "texture")
@@ -82,8 +79,7 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
         ]
     if not data.rows:
         return []
-    kept = lowest_points([row.scores[data.model].get("psnr") for row in data.rows], POINTS)
-    rows = [data.rows[k] for k in kept]
+    rows = data.rows
     first, last = float(rows[0].time), float(rows[-1].time)
     return [
         Chart(
@@ -139,7 +135,6 @@ def _horizon_chart(data: ReportData, column: Column, colors: Mapping[str, int]) 
             )
             for method in data.methods
         ],
-        dots=True,
     )
 
 
@@ -149,9 +144,6 @@ def _notes(data: ReportData, charts: Sequence[Chart]) -> str:
         return ""
     if any((value or 0) >= PERFECT for line in charts[0].lines for value in line.values):
         notes.append("A perfect frame (100 dB) touches the upper edge.")
-    if len(data.rows) > len(charts[0].x) and not data.horizons:
-        group = ceil(len(data.rows) / POINTS)
-        notes.append(f"Each point is the frame of {group} neighbours where {data.model} is worst.")
     return " ".join(notes)
 
 

@@ -14,9 +14,6 @@ from cloudconv.report.page import render
 
 Values = Mapping[str, float | None]
 
-POINTS = 600
-"""The largest number of points that a chart draws for each curve."""
-
 _LEGEND = (Line("dream", (), 0), Line("lower limit", (), 1), Line("upper limit", (), 2))
 _MEANINGS = {
     "sharpness": "strength of edges; 1 is that of the source",
@@ -88,9 +85,7 @@ class DreamPage:
 
 def render_dream(page: DreamPage) -> str:
     """Return the page as HTML. The page needs no network."""
-    group = max(1, -(-len(page.times) // POINTS))
-    kept = range(0, len(page.times), group)
-    charts = [chart for key in page.limits if (chart := _chart(page, key, list(kept))) is not None]
+    charts = [chart for key in page.limits if (chart := _chart(page, key)) is not None]
     return render(
         "dream.html",
         charts,
@@ -103,16 +98,15 @@ def render_dream(page: DreamPage) -> str:
     )
 
 
-def _chart(page: DreamPage, key: str, kept: list[int]) -> Chart | None:
-    values = [page.values[k].get(key) for k in kept]
+def _chart(page: DreamPage, key: str) -> Chart | None:
+    values, times = [each.get(key) for each in page.values], page.times
     if not any(value is not None for value in values):
         return None
-    times = [page.times[k] for k in kept]
     lines = [Line("dream", values, 0)]
     for line, limit in zip(_LEGEND[1:], page.limits[key], strict=True):
         # A lower limit of 0 is far from all measured values and would flatten the curve.
         if limit is not None and (limit or key == "mean_shift"):
-            lines.append(Line(line.name, [limit] * len(kept), line.color))
+            lines.append(Line(line.name, [limit] * len(times), line.color))
     return Chart(
         key=key,
         title=key,

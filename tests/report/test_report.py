@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import cloudconv.report
-from cloudconv.report.charts import lowest_points, round_numbers
+from cloudconv.report.charts import round_numbers
 from cloudconv.report.columns import COLUMNS
 from cloudconv.report.compare import render_report
 from cloudconv.report.data import Comparison, Method, Picture, ReportData, Row
@@ -309,28 +309,6 @@ def test_a_frame_that_is_in_both_lists_is_stored_once() -> None:
     stored = [i for i in structure.images if str(i.get("src", "")).startswith("data:")]
     assert len(stored) == 4 * 4
     assert len([i for i in structure.images if "data-same" in i]) == 4
-
-
-@pytest.mark.full
-def test_a_page_of_many_frames_is_small_and_has_the_worst_frame() -> None:
-    count = 50_000
-    scores = [35.0] * count
-    scores[31_111] = 12.5
-    frames = tuple(range(1, 2 * count, 2))
-    psnr = dict.fromkeys(NAMES, tuple(scores))
-    ssim = dict.fromkeys(NAMES, tuple(s / 40 for s in scores))
-    rows = rows_of(frames, {"psnr": psnr, "ssim": ssim})
-    page = render_report(replace(example(), rows=rows, worst=(), loses=()))
-    assert len(page) < 1_000_000
-    assert "12.5," in page
-    assert "Each point is the frame of 34 neighbours where rife-4.6 is worst" in page
-
-
-def test_fewer_points_keep_their_order_and_the_lowest() -> None:
-    scores: list[float | None] = [None, 5.0, 4.0, 3.0, None, None, 8.0]
-    assert lowest_points(scores, 3) == [2, 3, 6]
-    assert lowest_points(scores, 99) == list(range(7))
-    assert lowest_points([], 5) == []
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.93, 0.99), (12.0, 48.0), (30.0, 30.0), (0.0, 7200.0)])

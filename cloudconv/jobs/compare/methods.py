@@ -133,7 +133,7 @@ class _Minterpolate:
     def __init__(self, plan: ComparePlan) -> None:
         clip = ComparedClip(plan)
         rate = plan.info.timing.gap_rate
-        if rate is None or clip.cadence:
+        if rate is None or clip.has_cadence:
             rate = _usual_rate(clip)
         self._seconds, self._made = 0.0, 0
         self._frames = minterpolate(self._kept(clip, plan.drop), rate)
@@ -237,8 +237,7 @@ class Scorer:
         neighbours = [kept.rgb, *([] if self._ahead else [as_rgb(sample.frames[-1])])]
         kept_texture = texture_between(self._wanted, neighbours)
         result = self._measured(lambda meter: meter.follow(kept, kept))
-        if self._ahead:
-            # Each horizon adds the frame before by `repeat`. No report shows the kept frame.
+        if self._ahead:  # each horizon adds a step; no report shows the kept frame
             result = SampleScores({name: [] for name in self._methods})
         else:
             self._show(result, sample.frames[0], kept, dict.fromkeys(self._methods, kept), None)
@@ -251,8 +250,8 @@ class Scorer:
             for name, meter in self._meters.items():
                 steps, shown = result.methods[name], made[name].shown
                 if self._ahead:
-                    steps.append(StepScores(sequence=meter.repeat()))
-                elif k != last + 1:
+                    steps.append(StepScores())
+                if k != last + 1:
                     steps[0].sequence += meter.interrupt()
                 steps[-1].sequence += meter.follow(truth, shown)
                 steps[-1].frames.append(frame_scores(truth, shown, kept_texture, self._wanted))
@@ -261,9 +260,11 @@ class Scorer:
             shown_frames = {name: each.shown for name, each in made.items()}
             self._show(result, sample.frames[k], truth, shown_frames, number)
             last = k
-        if not self._ahead and last != len(sample.items) - 2:
+        if not self._ahead:
+            complete = last == len(sample.items) - 2
             for name, meter in self._meters.items():
-                result.methods[name][0].sequence += meter.interrupt()
+                more = meter.flicker() if complete else meter.interrupt()
+                result.methods[name][0].sequence += more
         return result
 
     def _measured(self, step: Callable[[SequenceMeter], SequenceScores]) -> SampleScores:

@@ -7,7 +7,6 @@ filmed frame of the same time.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing
@@ -25,19 +24,11 @@ from cloudconv.jobs.compare.methods import Scorer, renderer_of
 from cloudconv.jobs.compare.plan import ADAPTED, ComparePlan, decide
 from cloudconv.jobs.compare.report import report_writer
 from cloudconv.jobs.compare.samples import ComparedClip, Sample, Sampler, SampleScores
-from cloudconv.jobs.compare.scores import (
-    CURVES,
-    FrameScores,
-    Scores,
-    losses,
-    verdict,
-    verdict_by,
-)
+from cloudconv.jobs.compare.scores import CURVES, Scores, losses, verdict
 from cloudconv.jobs.compare.settings import CompareEstimate, CompareResult
 from cloudconv.jobs.compare.work import score_all
 from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.input.fingerprint import check_unchanged
-from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.render.device import choose_precision, set_threads
 from cloudconv.report.columns import frames_ahead
@@ -75,7 +66,7 @@ def run(settings: CompareSettings) -> Job:
             adapting = _adapt_plan(plan)
             plan = yield from _adapted(plan, adapting, Path(folder), warnings)
             sampler.only_held_back(adapting)
-        table = _Table(plan, clip, sampler.context)
+        table = _Table(plan, clip)
         source = stack.enter_context(clip.source())
         samples = sampler.samples(clip.frames(source))
         for each in stack.enter_context(closing(score_all(plan, samples))):
@@ -150,9 +141,9 @@ def _adapted(
 class _Table:
     """The scored frames in the order of the clip, and the scores of all methods."""
 
-    def __init__(self, plan: ComparePlan, clip: ComparedClip, context: int) -> None:
-        """Start an empty table; ``context`` is the number of frames that predictors see."""
-        self._plan, self._clip, self._context = plan, clip, context
+    def __init__(self, plan: ComparePlan, clip: ComparedClip) -> None:
+        """Start an empty table."""
+        self._plan, self._clip = plan, clip
         self._ahead = plan.forecasts
         self._rows: list[Row] = []
         self._scores = {name: Scores(plan.metrics) for name in plan.methods}
@@ -160,12 +151,11 @@ class _Table:
         self._by_step = {name: [Scores(plan.metrics) for _ in steps] for name in plan.methods}
         self._filmed = Scores([name for name in metrics.TEXTURE if name in plan.metrics])
         self._curves = [name for name in CURVES if name in (*CURVES[:2], *plan.metrics)]
-        self._skipped = self._samples = 0
+        self._skipped = 0
 
     def add(self, sample: Sample, result: SampleScores) -> list[Row]:
         """Add the scores of the next sample; return the rows of its scored frames."""
         self._skipped += sample.skipped
-        self._samples += bool(sample.scored)
         for filmed in result.filmed:
             self._filmed.add_frame(filmed)
         frames = {}
@@ -180,16 +170,15 @@ class _Table:
                 sample.items[k].number,
                 sample.items[k].time - self._clip.info.timing.start,
                 number + 1 if self._ahead else None,
-                {name: self._curve_values(frames[name][number]) for name in self._scores},
+                {
+                    name: {key: (frames[name][number] or {}).get(key) for key in self._curves}
+                    for name in self._scores
+                },
             )
             for number, k in enumerate(sample.scored)
         ]
         self._rows += rows
         return rows
-
-    def _curve_values(self, scores: FrameScores) -> dict[str, float | None]:
-        values = ((name, (scores or {}).get(name, math.nan)) for name in self._curves)
-        return {name: None if math.isnan(value) else value for name, value in values}
 
     def warnings(self) -> Iterator[Warned]:
         """Yield a warning for horizons without a frame, and for each method that lacks frames."""
@@ -240,29 +229,21 @@ class _Table:
             per_frame=[row.as_json() for row in self._rows],
             baseline=plan.baseline,
             loses=sorted({row.index for row in losses(plan.judged, plan.naive, self._rows)}),
-            verdict=self._verdict(methods),
+            verdict=verdict(plan.judged, plan.baseline, self._rows),
             wall_seconds=time.monotonic() - began,
             warnings=warnings,
         )
-
-    def _verdict(self, methods: dict[str, dict[str, Any]]) -> str:
-        judged, baseline, wanted = self._plan.judged, self._plan.baseline, self._plan.metrics
-        if "psnr" in wanted:
-            return verdict(judged, baseline, self._rows)
-        if self._ahead:
-            nearest = {name: each["1"] for name, each in methods.items()}
-            return verdict_by(wanted[0], judged, baseline, nearest, 1)
-        return verdict_by(wanted[0], judged, baseline, methods)
 
     def report(self, result: CompareResult) -> dict[str, Any]:
         """Return the fields of the report except its pictures."""
         info, plan = self._clip.info, self._plan
         rate = "variable" if info.timing.rate is None else f"{float(info.timing.rate):g}"
-        facts = self._facts(result)
+        horizon = plan.settings.horizon
+        task = f"one frame of every {plan.drop} kept" if horizon is None else frames_ahead(horizon)
         return {
             "source": info.path.name,
             "verdict": result.verdict,
-            "summary": facts.pop("summary"),
+            "summary": f"{task}, {result.summary}",
             "model": plan.judged,
             "baseline": plan.baseline,
             "metrics": plan.metrics,
@@ -280,37 +261,8 @@ class _Table:
             "cuts": tuple(cut - info.timing.start for cut in self._clip.cuts),
             "facts": (
                 ("clip", f"{info.width}x{info.height}, {info.timing.frames} frames at {rate} fps"),
-                *facts.items(),
-                ("device", f"{result.device}, {result.precision}"),
                 *(("note", str(warned)) for warned in result.warnings),
             ),
-        }
-
-    def _facts(self, result: CompareResult) -> dict[str, str]:
-        """Return the summary, and the facts that differ between interpolation and forecasts."""
-        plan, clip, context = self._plan, self._clip, self._context
-        scored = counted(result.scored_frames, "frame")
-        if plan.settings.horizon is not None:
-            horizon = frames_ahead(plan.settings.horizon)
-            return {
-                "summary": f"{counted(self._samples, 'forecast')}, up to {horizon}, "
-                f"{scored} scored",
-                "forecasts": f"from {counted(context, 'frame')} of context, "
-                f"beginning at every {plan.every}th frame; all methods from the same frames",
-                "scored": f"{scored} as 8-bit RGB, against the frames that really followed",
-                "left out": f"{self._skipped} frames after a cut, {clip.left_out} repeated ones",
-            }
-        cuts = f", {counted(len(clip.cuts), 'cut')} left out"
-        repeats = f", {clip.left_out} that repeat the one before: {clip.cadence}"
-        filmed = result.filmed.get("texture")
-        texture = {} if filmed is None else {"filmed": f"frames have a texture of {filmed:+.2f} dB"}
-        return {
-            "summary": f"one frame of every {plan.drop} kept, {scored} scored"
-            + (cuts if clip.cuts else ""),
-            "kept": f"one frame of every {plan.drop}; all methods get the same frames",
-            "scored": f"{scored} as 8-bit RGB, matched by their times",
-            "left out": f"{self._skipped} frames beside cuts" + (repeats if clip.left_out else ""),
-            **texture,
         }
 
 

@@ -55,8 +55,8 @@ class ClipFrame:
 class ComparedClip:
     """The part of a clip that is compared, without regularly repeated frames.
 
-    ``cadence`` describes regular repeats, or is None. ``frames_expected`` is the approximate number
-    of source frames, and ``distinct`` the fraction of them that differ from the frame before.
+    ``has_cadence`` states whether frames repeat regularly. ``frames_expected`` is the approximate
+    number of source frames, and ``distinct`` the fraction that differ from the frame before.
     ``cuts`` (on the source's clock) and ``left_out``, the number of repeats, are complete when all
     frames have been read.
     """
@@ -73,8 +73,8 @@ class ComparedClip:
         self.frames_expected = round(timing.frames * part / length)
         first = islice(analyse(self.source().frames(), settings.scene_cut), CADENCE_FRAMES)
         cadence, _ = cadence_of(first)
-        self.cadence = None if cadence.description is None else str(cadence.description)
-        self.distinct = cadence.distinct_fraction if self.cadence else Fraction(1)
+        self.has_cadence = cadence.description is not None
+        self.distinct = cadence.distinct_fraction if self.has_cadence else Fraction(1)
 
     def source(self) -> Source:
         """Return the requested part of the source."""
@@ -83,8 +83,8 @@ class ComparedClip:
 
     def frames(self, source: Source) -> Iterator[ClipFrame]:
         """Yield the compared frames in order."""
-        scene_cut, refill = self._settings.scene_cut, self.cadence is not None
-        analysed = analyse(source.frames(), scene_cut, Cadence(), refill=refill)
+        scene_cut = self._settings.scene_cut
+        analysed = analyse(source.frames(), scene_cut, Cadence(), refill=self.has_cadence)
         for number, item in enumerate(analysed):
             if item.shows is None:
                 self.left_out += 1

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from cloudconv.media.filters import XpsnrMeter
 from cloudconv.media.frame import Frame
 from cloudconv.media.vmaf import VmafMeter
 from cloudconv.messages import counted
-from cloudconv.report.columns import COLUMNS, frames_ahead
+from cloudconv.report.columns import frames_ahead
 from cloudconv.report.data import Row
 
 CURVES = ("psnr", "ssim", "texture")
@@ -54,12 +53,8 @@ class ShownFrame:
 FrameScores = dict[str, float] | None
 """Metrics of a made frame by name; None if a method made no frame."""
 
-SequenceScores = list[tuple[str, float | None]]
-"""Values of metrics that need frames in order: the metric's name, and the value of one frame.
-
-For ``flicker`` the value is the difference in brightness from the true frame, or None where the
-next frame does not follow the last one.
-"""
+SequenceScores = list[tuple[str, float]]
+"""Values of metrics that need frames in order: the metric's name, and the value of one frame."""
 
 
 @dataclass(slots=True)
@@ -92,13 +87,11 @@ class SequenceMeter:
             rate: the frame rate, for metrics that need frames in order; None counts as 25.
             folder: the folder for temporary files; None for the system's.
         """
-        self._wanted = wanted
         self._rate = rate or Fraction(25)
         self._xpsnr = XpsnrMeter(self._rate) if "xpsnr" in wanted else None
-        self._new_vmaf = partial(VmafMeter, self._rate, folder)
-        self._vmaf = self._new_vmaf() if "vmaf" in wanted else None
+        self._vmaf = VmafMeter(self._rate, folder) if "vmaf" in wanted else None
         self._made_in_vmaf: list[bool] = []
-        self._flicker: SequenceScores = []
+        self._brighter: float | None = None
 
     def follow(self, truth: ShownFrame, shown: ShownFrame | None) -> SequenceScores:
         """Add the next frame of the output and return new scores.
@@ -109,9 +102,8 @@ class SequenceMeter:
         if shown is None:
             return self.interrupt()
         made = shown is not truth
-        if "flicker" in self._wanted:
-            self._flicker = [("flicker", metrics.brightness(shown.rgb, truth.rgb))]
-        scores = [*self._flicker]
+        scores = self.flicker(metrics.brightness(shown.rgb, truth.rgb)) if made else []
+        self._brighter = self._brighter if made else 0.0
         if truth.frame is None or shown.frame is None:
             return scores
         if self._xpsnr is not None:
@@ -123,33 +115,40 @@ class SequenceMeter:
             self._made_in_vmaf.append(made)
         return scores
 
-    def repeat(self) -> SequenceScores:
-        """Return the flicker of the last frame again, as the start of the next horizon's scores."""
-        return [("flicker", None), *self._flicker]
+    def flicker(self, brighter: float = 0.0) -> SequenceScores:
+        """Return the error of the change of brightness since the last frame, if there is one.
+
+        ``brighter`` is the brightness of the next frame less that of the true frame.
+        """
+        before, self._brighter = self._brighter, brighter
+        return [] if before is None else [("flicker", abs(brighter - before))]
 
     def interrupt(self) -> SequenceScores:
         """End the sequence of frames and return its remaining scores."""
+        self._brighter = None
         if self._xpsnr is not None:
             self._xpsnr = XpsnrMeter(self._rate)
-        scores: SequenceScores = [("flicker", None)]
-        if self._vmaf is not None and self._made_in_vmaf:
-            pairs = zip(self._made_in_vmaf, self._vmaf.finish(), strict=True)
-            scores += [("vmaf", score) for made, score in pairs if made]
-            self._made_in_vmaf.clear()
-            self._vmaf = self._new_vmaf()
-        return scores
+        if self._vmaf is None:
+            return []
+        pairs = list(zip(self._made_in_vmaf, self._vmaf.finish(), strict=True))
+        self._made_in_vmaf.clear()
+        return [("vmaf", score) for made, score in pairs if made]
 
 
 def frame_scores(
     truth: ShownFrame, made: ShownFrame | None, kept_texture: Tensor | None, wanted: Sequence[str]
 ) -> FrameScores:
-    """Return the metrics of one made frame; see :func:`texture_between` for ``kept_texture``."""
+    """Return the metrics of one made frame that are defined for its size.
+
+    See :func:`texture_between` for ``kept_texture``.
+    """
     if made is None:
         return None
     scores = {
-        name: float(metrics.PER_FRAME[name](made.rgb, truth.rgb))
+        name: value
         for name in dict.fromkeys((*CURVES[:2], *wanted))
         if name in metrics.PER_FRAME
+        and not math.isnan(value := float(metrics.PER_FRAME[name](made.rgb, truth.rgb)))
     }
     if kept_texture is not None:
         scores |= texture_scores(made, kept_texture)
@@ -175,19 +174,13 @@ class Scores:
         self.made = self.missing = 0
         self._spent = 0.0, 0
         self._sums: dict[str, tuple[float, int]] = {}
-        self._flicker = metrics.Flicker()
 
     def add(self, step: StepScores) -> None:
         """Add the scores of the next sample."""
         for scores in step.frames:
             self.add_frame(scores)
         for name, value in step.sequence:
-            if value is None:
-                self._flicker.interrupt()
-            elif name == "flicker":
-                self._flicker.add(value)
-            else:
-                self._count(name, value)
+            self._count(name, value)
         self._spent = self._spent[0] + step.seconds, self._spent[1] + step.made
 
     def add_frame(self, scores: FrameScores) -> None:
@@ -205,16 +198,12 @@ class Scores:
 
     def means(self) -> dict[str, float | None]:
         """Return the mean of each metric over the made frames; None without frames."""
-        means: dict[str, float | None] = {}
-        for name in self._wanted:
-            total, count = self._sums.get(name, (0.0, 0))
-            means[name] = total / count if count else None
-        return means | ({"flicker": self._flicker.score} if "flicker" in means else {})
+        sums = {name: self._sums.get(name, (0.0, 0)) for name in self._wanted}
+        return {name: total / count if count else None for name, (total, count) in sums.items()}
 
     def _count(self, name: str, value: float) -> None:
-        if not math.isnan(value):
-            total, count = self._sums.get(name, (0.0, 0))
-            self._sums[name] = total + value, count + 1
+        total, count = self._sums.get(name, (0.0, 0))
+        self._sums[name] = total + value, count + 1
 
 
 def losses(model: str, baseline: str, rows: Sequence[Row]) -> list[Row]:
@@ -249,37 +238,6 @@ def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
         f"{where}{model} is {_better(means[0], baseline)}{far}; {where}it is worse on "
         f"{worst or f'none of {frames}'}"
     )
-
-
-def verdict_by(
-    metric: str,
-    model: str,
-    baseline: str,
-    scores: Mapping[str, Mapping[str, float | None]],
-    horizon: int | None = None,
-) -> str:
-    """Return a sentence that compares two methods by one metric, for a result without PSNR.
-
-    Args:
-        metric: a key of the scores.
-        model: the method that the sentence is about.
-        baseline: the method to compare it with.
-        scores: the mean scores of each method.
-        horizon: the number of frames ahead, for forecasts.
-    """
-    if model == baseline:
-        return f"{model} was compared only with itself"
-    column = COLUMNS[metric]
-    own, other = scores[model][metric], scores[baseline][metric]
-    if own is None or other is None:
-        return f"{model if own is None else baseline} made no frame that could be scored"
-    texts = column.text(own), column.text(other)
-    best = column.best((own, other))
-    how = "as good as" if best is None else f"{'better' if best == texts[0] else 'worse'} than"
-    where = "" if horizon is None else f"{frames_ahead(horizon)} "
-    against = " against ".join(texts) if best is not None else texts[0]
-    measured = f"{column.label} {against} {column.unit}".strip()
-    return f"{where}{model} is {how} {_called(baseline)}: {measured}"
 
 
 def _called(baseline: str) -> str:

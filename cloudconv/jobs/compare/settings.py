@@ -8,7 +8,7 @@ from typing import Any
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.jobs.outcome import as_json
-from cloudconv.messages import OptionFormat, keyword
+from cloudconv.messages import OptionFormat, counted, keyword
 from cloudconv.models.baselines import BLEND, LAST
 from cloudconv.training.fine_tune import Adapted
 
@@ -77,6 +77,17 @@ class CompareResult(CompareOutcome):
     def loses_to_hold(self) -> list[int]:
         """Return ``loses`` with ``horizon``, otherwise an empty list; also a key of the JSON."""
         return [] if self.horizon is None else self.loses
+
+    @property
+    def summary(self) -> str:
+        """Return the numbers of frames, the device, and the texture of the dropped frames."""
+        left = f", {self.skipped_frames} left out (cuts, repeats)" if self.skipped_frames else ""
+        filmed = self.filmed.get("texture")
+        where = f"{self.device}, {self.precision}"
+        scored = f"{counted(self.scored_frames, 'frame')} scored{left} ({where})"
+        if filmed is None:
+            return scored
+        return f"{scored}; the texture of the dropped frames is {filmed:+.2f} dB"
 
     def as_json(self, option: OptionFormat = keyword) -> dict[str, Any]:
         """Return the command's JSON, with the keys of either ``drop`` or ``horizon``.
