@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 from cloudconv.errors import InputError
 from cloudconv.media.frame import Frame
@@ -39,11 +39,8 @@ class Context:
     gap: Fraction | None
 
     def repeats(self) -> Iterator[bool]:
-        """Yield for each new frame whether it repeats the frame before; the iterator never ends."""
-        if self.cadence is None:
-            while True:
-                yield False
-        yield from continued(self.pattern)
+        """Return for each new frame whether it repeats the one before; the iterator never ends."""
+        return repeat(False) if self.cadence is None else continued(self.pattern)
 
 
 class LastScene:
@@ -129,29 +126,16 @@ def continued(pattern: Sequence[bool]) -> Iterator[bool]:
     a cycle in the pattern.
 
     Args:
-        pattern: a value for each frame so far, which states whether it repeats the one before.
+        pattern: a value for each frame so far, which states whether it repeats the one before; at
+            least three cycles.
     """
-    cycles: list[tuple[int, int]] = []
-    distinct = repeats = 0
-    for repeated in pattern:
-        if not repeated and repeats:
-            cycles.append((distinct, repeats))
-            distinct = repeats = 0
-        distinct += not repeated
-        repeats += repeated
-    # The first cycle began before the first known frame.
-    complete = cycles[1:] or cycles
-    if not complete:
-        complete = [(distinct, repeats)] if repeats else [(1, 0)]
-    commonest = Counter(complete).most_common(1)[0][0]
-    followers: defaultdict[tuple[int, int], Counter[tuple[int, int]]] = defaultdict(Counter)
-    for before, after in pairwise(complete):
-        followers[before][after] += 1
-    kind = complete[-1]
+    starts = [n for n, (before, repeated) in enumerate(pairwise(pattern), 1) if before > repeated]
+    cycles = [pattern[start:end] for start, end in pairwise(starts)]
+    kinds = [(len(cycle) - sum(cycle), sum(cycle)) for cycle in cycles]  # (distinct, repeats)
+    kind, begun = kinds[-1], pattern[starts[-1] :]
+    pairs = [pair for pair, _ in Counter(pairwise(kinds)).most_common()] or [(kind, kind)]
     while True:
-        known = followers[kind].most_common(1)
-        kind = known[0][0] if known else commonest
-        if not repeats:
-            yield from [False] * (kind[0] - distinct)
-        yield from [True] * (kind[1] - repeats)
-        distinct = repeats = 0
+        kind = next((after for before, after in pairs if before == kind), pairs[0][1])
+        yield from [False] * (0 if any(begun) else kind[0] - len(begun))
+        yield from [True] * (kind[1] - sum(begun))
+        begun = ()

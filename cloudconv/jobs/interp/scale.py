@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from statistics import mean
 
 import torch
@@ -38,50 +37,42 @@ _WORTH_A_TRIAL = 100.0
 """Megapixels of new frames for which the trials take at most a twentieth of the total time."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScaleTrial:
-    """The result of trials at some scales.
-
-    ``gain`` is the mean PSNR at the last scale minus that at the first, in dB. ``seconds`` has for
-    each scale the least time of the model for one megapixel of a new frame.
-    """
-
-    gain: float
-    seconds: tuple[float, ...]
-
-
 def try_scales(
     info: MediaInfo,
     model: str,
     device: torch.device,
     dtype: torch.dtype,
     scales: tuple[float, ...] = (1.0, FINER),
-) -> ScaleTrial | None:
-    """Run the model at the scales on source frames; return None if no part of the clip is usable.
+) -> tuple[float, float] | None:
+    """Run the model at the scales on source frames.
+
+    Returns:
+        The mean PSNR at the last scale minus that at the first, in dB, and the least time in
+        seconds for one megapixel of a new frame at the first scale; None if no part of the clip is
+        usable.
 
     Raises:
         CloudconvError: the model cannot be loaded, or has no scale option.
     """
     network = registry.load(model, device, dtype)
     gains: list[float] = []
-    seconds: list[list[float]] = [[] for _ in scales]
+    seconds: list[float] = []
     for frames in _windows(info):
         pictures = [_middle(frame, device) for frame in frames]
         for before, filmed, after in zip(pictures, pictures[1:], pictures[2:], strict=False):
             scores = []
-            for scale, times in zip(scales, seconds, strict=True):
+            for scale in scales:
                 began = time.perf_counter()
                 with torch.inference_mode():
                     made = metrics.eight_bit(network.interpolate(before, after, 0.5, scale=scale))
                 # Scores are float64, which not every device has. The copy waits for the device.
                 scores.append(float(metrics.psnr(made.cpu(), filmed.cpu())))
-                area = made.shape[-2] * made.shape[-1] / 1e6
-                times.append((time.perf_counter() - began) / area)
+                if scale == scales[0]:
+                    area = made.shape[-2] * made.shape[-1] / 1e6
+                    seconds.append((time.perf_counter() - began) / area)
             gains.append(scores[-1] - scores[0])
-    if not gains:
-        return None
-    # Take the least times, because the first run includes the model's warm-up.
-    return ScaleTrial(mean(gains), tuple(map(min, seconds)))
+    # Take the least time, because the first run includes the model's warm-up.
+    return (mean(gains), min(seconds)) if gains else None
 
 
 def _windows(info: MediaInfo) -> Iterator[list[Frame]]:
@@ -137,11 +128,12 @@ def scale_warnings(
     trial = try_scales(info, registry.DEFAULT, device, dtype, scales)
     if trial is None:
         return []
+    gain, seconds = trial
     if not is_slow:
-        found = Warned("finer-scale", {"model": registry.DEFAULT, "gain": trial.gain})
-        return [found] if trial.gain >= LEAST_GAIN else []
+        found = Warned("finer-scale", {"model": registry.DEFAULT, "gain": gain})
+        return [found] if gain >= LEAST_GAIN else []
     minutes = None
     if new_frames is not None and spec.time is not None:
-        minutes = new_frames * trial.seconds[0] * spec.time * area / 60
+        minutes = new_frames * seconds * spec.time * area / 60
         minutes = float(f"{max(minutes, 0.1):.2g}")
     return [Warned("takes-long", {"minutes": minutes})]
