@@ -14,6 +14,7 @@ from cloudconv.messages import Message
 
 Result = TypeVar("Result", covariant=True)
 Returned = TypeVar("Returned")
+Yielded = TypeVar("Yielded")
 
 Stage = Literal["checking", "analysing", "adapting", "training", "scoring", "rendering", "joining"]
 
@@ -124,8 +125,8 @@ class Warnings:
 
 
 def mapped(
-    events: Generator[Event, None, Returned], change: Callable[[Event], Event]
-) -> Generator[Event, None, Returned]:
+    events: Generator[Yielded, None, Returned], change: Callable[[Yielded], Yielded]
+) -> Generator[Yielded, None, Returned]:
     """Yield each event after applying ``change``, and return the result of ``events``.
 
     A KeyboardInterrupt that is thrown into this generator is thrown into ``events``. Closing this

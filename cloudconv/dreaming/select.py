@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -15,12 +14,10 @@ from cloudconv.dreaming.material.fineness import SOFT, fineness
 from cloudconv.dreaming.material.material import Material, spread
 from cloudconv.dreaming.material.similarity import Floats, distances, repetition, thumbnails
 from cloudconv.dreaming.methods.guard import tears_of
-from cloudconv.dreaming.methods.texture import backwards_of
+from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.pictures import grey
-from cloudconv.events import Warned, result_of
+from cloudconv.events import Warned, mapped, result_of
 from cloudconv.models.flow import measured_flow
-
-Measured = TypeVar("Measured")
 
 _LEAST = 8  # frames; with fewer, no mode that plays frames is chosen
 _SHORT = 24  # frames; with fewer, a steady drift plays as flow, not as texture
@@ -102,41 +99,31 @@ def motion_of(material: Material) -> Generator[float, None, Motion]:
     speed = np.hypot(flows[..., 0], flows[..., 1]).mean(0)
     drift = np.hypot(*flows.mean(0).transpose(2, 0, 1))
     mean_speed = max(float(speed.mean()), 1e-6)
+    moving = material.static < 0.5
+    moving = moving if moving.mean() > 0.01 else np.ones_like(moving)
+    far = _far_flows(material)
+    whole = max(float(np.linalg.norm(far, axis=-1)[:, moving].mean()), 1e-3)
+    around = [cv2.GaussianBlur(flow, (0, 0), _AROUND * max(flow.shape)) for flow in far]
+    astray = [np.linalg.norm(far - usual, axis=-1) for usual in (np.median(far, 0), around)]
+    wander, uneven = (float(away[:, moving].mean()) / whole for away in astray)
     return Motion(
         fastest=float(np.quantile(speed, 0.98)),
         steadiness=float(drift.mean()) / mean_speed,
         variation=float(flows.std(0).sum(-1).mean()) / mean_speed,
         standing=float((speed < _SLOW).mean()),
-        middle=_middle(material),
-        **_departures(material),
+        wander=wander,
+        uneven=uneven,
+        middle=float(np.argwhere(moving)[:, 0].mean() / material.small_size[0]),
     )
 
 
-def _departures(material: Material) -> dict[str, float]:
-    """Return the fields ``wander`` and ``uneven`` of :class:`Motion`."""
+def _far_flows(material: Material) -> NDArray[np.float32]:
+    """Return the backward flow over ten frames at up to eight times, (n, h, w, 2), in pixels."""
     last = len(material) - 1
     apart = min(_APART, max(1, last // 2))
     starts = np.unique(np.linspace(0, last - apart, _LOOKS).round().astype(int))
     pairs = ((grey(material.glance(int(k) + apart)), grey(material.glance(int(k)))) for k in starts)
-    flows = np.stack([measured_flow(later, earlier) for later, earlier in pairs])
-    moving = _moving(material)
-    around = [cv2.GaussianBlur(flow, (0, 0), _AROUND * max(flow.shape)) for flow in flows]
-    whole = max(float(np.linalg.norm(flows, axis=-1)[:, moving].mean()), 1e-3)
-    fractions = {}
-    for name, expected in (("wander", np.median(flows, 0)), ("uneven", np.stack(around))):
-        strayed = np.linalg.norm(flows - expected, axis=-1)[:, moving].mean()
-        fractions[name] = float(strayed) / whole
-    return fractions
-
-
-def _middle(material: Material) -> float:
-    rows = np.argwhere(_moving(material))[:, 0]
-    return float(rows.mean() / material.small_size[0])
-
-
-def _moving(material: Material) -> NDArray[np.bool_]:
-    moving = material.static < 0.5
-    return moving if moving.mean() > 0.01 else np.ones_like(moving)
+    return np.stack([measured_flow(later, earlier) for later, earlier in pairs])
 
 
 def is_sky(material: Material, motion: Motion | None = None) -> bool:
@@ -188,82 +175,60 @@ def choose(material: Material) -> Generator[float, None, ModeChoice]:
     """
     if len(material) == 1:
         return ModeChoice("flow", "flow: the input is a single picture, which this mode moves.")
-    motion = yield from _scaled(motion_of(material), 0.0, 0.5)
-    apart = distances((yield from _scaled(thumbnails(material), 0.5, 1.0)))
+    motion = yield from mapped(motion_of(material), lambda part: part / 2)
+    rows = yield from mapped(thumbnails(material), lambda part: (1 + part) / 2)
     sky = is_sky(material, motion)
-    return replace(_choice(material, motion, apart, sky), sky=sky)
+    mode, why = _mode(material, motion, distances(rows), sky)
+    return ModeChoice(mode, f"{mode}: {why}.", method(mode).warning(material), sky)
 
 
-def _choice(material: Material, motion: Motion, apart: Floats, sky: bool) -> ModeChoice:
+def _mode(material: Material, motion: Motion, apart: Floats, sky: bool) -> tuple[str, str]:
+    """Return the name of the mode, and the reason without a full stop.
+
+    ``apart``: (n, n), the distances of all pairs of frames.
+    """
     count = len(material)
     if motion.fastest < _STANDS and not _changes(apart):
-        return ModeChoice(
-            "flow", "flow: nothing moves in the clip, and this mode adds a slow motion."
-        )
+        return "flow", "nothing moves in the clip, and this mode adds a slow motion"
     if count < _LEAST:
-        return ModeChoice(
-            "flow", f"flow: {count} frames are too few for the modes that play the clip's frames."
-        )
+        return "flow", f"{count} frames are too few for the modes that play the clip's frames"
+    against = _against_collage(material, motion, apart, sky)
+    if against:
+        return "texture", against
+    if count < _SHORT:
+        return "flow", f"the motion is a steady drift, and {count} frames are too few for a collage"
+    if count < _COLLAGE:
+        return "texture", f"{count} frames are too few for a collage"
+    if sky:
+        same = f"({1 - motion.wander:.0%} of the motion is the same at all times)"
+        return "collage", f"the clip looks like a sky, whose clouds drift in one direction {same}"
+    return "collage", "the moving parts drift together, as clouds do"
+
+
+def _against_collage(material: Material, motion: Motion, apart: Floats, sky: bool) -> str:
+    """Return the reason to play the clip's frames instead of a collage or a flow; empty without."""
     ratio = repetition(apart)
     if ratio is not None and ratio < _REPEATS:
-        return ModeChoice(
-            "texture",
-            "texture: the motion of the clip repeats, so its frames can follow each other again.",
-        )
+        return "the motion of the clip repeats, so its frames can follow each other again"
     if tears_of(material) is not None:
-        return _real_frames(
-            material, "parts that stay in place move within themselves; a collage would tear them"
-        )
-    if sky and count >= _COLLAGE and pans(material):
-        return _real_frames(
-            material, "the camera moves along solid things; a collage would cut through them"
-        )
-    if count >= _COLLAGE and sky:
-        return ModeChoice(
-            "collage",
-            "collage: the clip looks like a sky, whose clouds drift in one direction "
-            f"({1 - motion.wander:.0%} of the motion is the same at all times).",
-        )
+        return "parts that stay in place move within themselves; a collage would tear them"
+    if sky and len(material) >= _COLLAGE:
+        lands = "the camera moves along solid things; a collage would cut through them"
+        return lands if pans(material) else ""
     if motion.standing > _LOCAL:
-        return _real_frames(
-            material,
+        return (
             f"{motion.standing:.0%} of the picture does not move, and a collage would cut through "
-            "the small moving parts",
+            "the small moving parts"
         )
     separate = motion.variation > _UNSTEADY or motion.steadiness < _DRIFTS
     fine = fineness(material)
     if separate or wanders(motion, fine) or _people(motion):
-        return _real_frames(
-            material,
+        return (
             "objects move separately in the clip, not together like clouds; a collage would cut "
-            "through them",
+            "through them"
         )
-    if fine > SOFT:
-        return _real_frames(
-            material,
-            "the moving parts have sharper edges than clouds; a collage would cut through them",
-        )
-    if count < _SHORT:
-        return ModeChoice(
-            "flow",
-            f"flow: the motion is a steady drift, and {count} frames are too few for a collage.",
-        )
-    if count < _COLLAGE:
-        return _real_frames(material, f"{count} frames are too few for a collage")
-    return ModeChoice("collage", "collage: the moving parts drift together, as clouds do.")
-
-
-def _scaled(
-    step: Generator[float, None, Measured], begin: float, end: float
-) -> Generator[float, None, Measured]:
-    """Map the shares that a step yields to the range from ``begin`` to ``end``."""
-    while True:
-        try:
-            fraction = next(step)
-        except StopIteration as stop:
-            measured: Measured = stop.value
-            return measured
-        yield begin + (end - begin) * fraction
+    sharp = "the moving parts have sharper edges than clouds; a collage would cut through them"
+    return sharp if fine > SOFT else ""
 
 
 def _changes(apart: Floats) -> bool:
@@ -282,8 +247,3 @@ def advice(material: Material, died: str, chosen: str | None = None) -> str:
     if died != "texture" and len(material) > 1:
         return "try the mode texture, which shows real frames only"
     return "no other mode is known to hold on this clip"
-
-
-def _real_frames(material: Material, why: str) -> ModeChoice:
-    """Return the mode ``texture`` with its warning, if any."""
-    return ModeChoice("texture", f"texture: {why}.", backwards_of(material))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from cloudconv.dreaming.select import ModeChoice, choose, is_sky
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Progress, Warned, result_of
 from cloudconv.jobs.dream.report import PAGE, RESULT
-from cloudconv.jobs.dream.settings import AUTO, DreamSettings, check_mode
+from cloudconv.jobs.dream.settings import AUTO, DreamSettings
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.analysis import analysed
 from cloudconv.jobs.extend.history import gather_material
@@ -92,7 +92,7 @@ def decide(settings: DreamSettings, *, dry_run: bool = False) -> DreamPlan:
         CloudconvError: the input, the mode, the model or the device cannot be used, or the output
             or the report cannot be written.
     """
-    check_mode(settings)
+    _requested(settings)
     reports: list[Path] = []
     refusals: list[OutputError] | None = [] if dry_run else None
     if settings.report is not None:
@@ -120,7 +120,8 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
     )
     with enough_memory(plan.device, info):
         material = yield from analysed(gathering, 0.0, _READ)
-        spec, choice, sky = yield from analysed(_method(settings, material), _READ, CHOSEN)
+        choice = yield from analysed(_choice(settings, material), _READ, CHOSEN)
+    spec = method(choice.mode)
     warnings = [*plan.warnings, *([choice.warning] if choice.warning else [])]
     count = len(material)
     start = None if material.cut is None else float(material.cut - info.timing.start)
@@ -146,39 +147,45 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
         texture_keep=settings.texture_keep,
         dtype=plan.dtype if "model" in spec.options else torch.float32,
     )
+    sky = spec.skies or (spec.as_filmed and choice.sky)
     return Dream(plan, continuation, material, spec, choice.why, sky, options, tuple(warnings))
 
 
-def _method(
-    settings: DreamSettings, material: Material
-) -> Generator[float, None, tuple[MethodSpec, ModeChoice, bool]]:
-    """Choose the mode; return its spec, the choice with its reason, and the value of ``Dream.sky``.
+def _choice(settings: DreamSettings, material: Material) -> Generator[float, None, ModeChoice]:
+    """Return the mode, with the reason.
 
     Yields:
         The fraction of the choice that is done, from 0 to 1.
     """
-    if settings.mode != AUTO:
-        spec = method(settings.mode)
-        why = f"{settings.mode}: the requested mode."
-        sky = spec.as_filmed and is_sky(material)
-        choice = ModeChoice(spec.name, why, spec.warning(material), sky)
-    else:
-        choice = yield from choose(material)
-        spec = method(choice.mode)
-        if not set(settings.given) <= set(spec.options):
-            spec, choice = _mode_with(settings.given)
-    return spec, choice, spec.skies or (spec.as_filmed and choice.sky)
+    spec = _requested(settings)
+    if spec is None:
+        return (yield from choose(material))
+    by_options = f"the mode that uses {' and '.join(settings.given)}"
+    why = by_options if settings.mode == AUTO else "the requested mode"
+    sky = spec.as_filmed and is_sky(material)
+    return ModeChoice(spec.name, f"{spec.name}: {why}.", spec.warning(material), sky)
 
 
-def _mode_with(options: Sequence[str]) -> tuple[MethodSpec, ModeChoice]:
-    """Return the first mode that takes all of the options, and the choice with its reason.
+def _requested(settings: DreamSettings) -> MethodSpec | None:
+    """Return the mode that the settings name, or the mode that has all given options.
+
+    The result is None if the mode depends on the clip.
 
     Raises:
-        SettingsError: no mode takes all of them.
+        SettingsError: the mode does not have an option, or no mode has all of them.
     """
-    named = " and ".join(options)
+    if settings.mode != AUTO:
+        spec = method(settings.mode)
+        for name in settings.given:
+            if name not in spec.options:
+                takers = [other.name for other in METHODS if name in other.options]
+                raise SettingsError(
+                    "option-of-other-mode", mode=spec.name, option=Setting(name), takers=takers
+                )
+        return spec
+    if not settings.given:
+        return None
     for spec in METHODS:
-        if set(options) <= set(spec.options):
-            why = f"{spec.name}: the mode that uses {named}."
-            return spec, ModeChoice(spec.name, why)
-    raise SettingsError("no-such-mode", options=[Setting(name) for name in options])
+        if set(settings.given) <= set(spec.options):
+            return spec
+    raise SettingsError("no-such-mode", options=[Setting(name) for name in settings.given])

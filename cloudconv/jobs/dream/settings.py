@@ -1,19 +1,16 @@
-"""Define the outcome of a dream, and check that its mode has the given options."""
+"""Define the outcome of a dream."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from cloudconv.dreaming.methods.registry import METHODS, method
-from cloudconv.errors import SettingsError
 from cloudconv.jobs.extend.plan import ExtendOutcome
 from cloudconv.jobs.outcome import Done, Estimate
-from cloudconv.messages import Setting
 from cloudconv.settings import DreamSettings
 from cloudconv.settings.extend import AUTO
 
-__all__ = ["AUTO", "DreamEstimate", "DreamResult", "DreamSettings", "check_mode"]
+__all__ = ["AUTO", "DreamEstimate", "DreamResult", "DreamSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +51,3 @@ class DreamResult(Done, DreamOutcome):
     alive: bool
     backwards: float | None
     report: str | None
-
-
-def check_mode(settings: DreamSettings) -> None:
-    """Check that the mode has all options that were given.
-
-    Raises:
-        SettingsError: the mode does not have an option.
-    """
-    if settings.mode == AUTO:
-        return
-    spec = method(settings.mode)
-    for name in settings.given:
-        if name not in spec.options:
-            takers = [other.name for other in METHODS if name in other.options]
-            raise SettingsError(
-                "option-of-other-mode", mode=spec.name, option=Setting(name), takers=takers
-            )
