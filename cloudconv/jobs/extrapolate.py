@@ -149,9 +149,13 @@ def _resolve(plan: ExtrapolatePlan) -> _Forecast:
         InputError: there are too few frames to forecast from, or none can be decoded.
     """
     spec, timing = plan.predictor, plan.info.timing
-    context = _context(plan)
-    _check_context(context, plan)
-    warnings = plan.warnings
+    context, warnings = _context(plan), plan.warnings
+    if len(context.frames) < min(spec.context, 2):
+        path, model = plan.info.path, plan.settings.chosen_model
+        if context.cut is None:
+            raise InputError("one-frame-to-forecast", path=path, model=model)
+        at = float(context.cut - timing.start)
+        raise InputError("one-frame-after-cut", path=path, at=at, model=model)
     if len(context.frames) < spec.context:
         short = {
             "model": spec.name,
@@ -185,16 +189,6 @@ def _context(plan: ExtrapolatePlan) -> Context:
     if context is None:
         raise InputError("no-frame-before", path=info.path, seconds=float(end))
     return context
-
-
-def _check_context(context: Context, plan: ExtrapolatePlan) -> None:
-    info, model = plan.info, plan.settings.chosen_model
-    if len(context.frames) >= min(plan.predictor.context, 2):
-        return
-    if context.cut is not None:
-        at = float(context.cut - info.timing.start)
-        raise InputError("one-frame-after-cut", path=info.path, at=at, model=model)
-    raise InputError("one-frame-to-forecast", path=info.path, model=model)
 
 
 def _pictures(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:

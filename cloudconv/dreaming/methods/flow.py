@@ -10,6 +10,7 @@ the picture, the other movement is used.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from math import cos, pi
 
@@ -145,53 +146,48 @@ class _Sky:
         return moved(self._sky, resized_flow(displacement[None], size)[0])
 
 
+@dataclass(frozen=True, slots=True)
 class _Period:
-    """A cross-fade of ``count`` frames from one picture, or from its forecast, to another."""
+    """A cross-fade of ``count`` frames from one picture, or from its forecast, to another.
 
-    def __init__(
-        self,
-        here: _Sky,
-        there: _Sky,
-        carried: Carried | None,
-        paths: _Paths,
-        order: Tensor,
-        count: int,
-    ) -> None:
-        """Store the parts of the cross-fade.
+    ``carried`` is the forecast from the first picture, or None. ``order`` is the result of
+    :func:`_order`.
+    """
 
-        ``carried`` is the forecast from the first picture, or None. ``order`` is the result of
-        :func:`_order`.
-        """
-        self._here, self._there, self._carried = here, there, carried
-        self._paths, self._order, self._count = paths, order, count
+    here: _Sky
+    there: _Sky
+    carried: Carried | None
+    paths: _Paths
+    order: Tensor
+    count: int
 
     def at(self, phase: int) -> Tensor:
         """Return the frame ``phase`` after the first picture: (3, H, W); call in order from 1."""
-        if phase == self._count:
-            return self._there.picture
-        back, ahead = self._paths.back(phase), self._paths.ahead(self._count - phase)
-        if self._carried is None:
-            earlier = self._here.at(back)
+        if phase == self.count:
+            return self.there.picture
+        back, ahead = self.paths.back(phase), self.paths.ahead(self.count - phase)
+        if self.carried is None:
+            earlier = self.here.at(back)
         else:
-            self._carried.advance()
-            earlier = self._carried.picture()
-            back = resized_flow(self._carried.displacement[None], back.shape[-2:])[0]
+            self.carried.advance()
+            earlier = self.carried.picture()
+            back = resized_flow(self.carried.displacement[None], back.shape[-2:])[0]
         weights = _weights(self._second_weight(phase), back, ahead)
-        sky = blended([earlier, self._there.at(ahead)], weights)
-        mean = 0.5 - 0.5 * cos(pi * phase / self._count)
-        picture = torch.lerp(self._here.picture, self._there.picture, mean)
-        return torch.lerp(sky, picture, self._here.still)
+        sky = blended([earlier, self.there.at(ahead)], weights)
+        mean = 0.5 - 0.5 * cos(pi * phase / self.count)
+        picture = torch.lerp(self.here.picture, self.there.picture, mean)
+        return torch.lerp(sky, picture, self.here.still)
 
     def _second_weight(self, phase: int) -> Tensor:
         """Return the weight of the second picture, (h, w), from 0 to 1.
 
         The order of the pixels moves with the field.
         """
-        half = self._count // 2
+        half = self.count // 2
         away = phase - half
-        displacement = self._paths.back(away) if away >= 0 else self._paths.ahead(-away)
-        order = warp(self._order[None, None], displacement[None])[0, 0]
-        progress = (phase / self._count - _KEPT) / (1 - 2 * _KEPT) * (1 + _SOFT)
+        displacement = self.paths.back(away) if away >= 0 else self.paths.ahead(-away)
+        order = warp(self.order[None, None], displacement[None])[0, 0]
+        progress = (phase / self.count - _KEPT) / (1 - 2 * _KEPT) * (1 + _SOFT)
         weight = ((progress - order) / _SOFT).clamp(0, 1)
         return weight * weight * (3 - 2 * weight)
 

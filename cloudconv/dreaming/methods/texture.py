@@ -24,7 +24,7 @@ from cloudconv.dreaming.material.regions import likeness_of, regions_of
 from cloudconv.dreaming.material.similarity import distances, thumbnail, thumbnails
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.jumps import GIVEN, Graph, Step, relative_motion
-from cloudconv.dreaming.pictures import blurred, resized, small_copy
+from cloudconv.dreaming.pictures import blurred, bounds, resized, small_copy
 from cloudconv.events import Warned, result_of
 
 _SWITCHES = 24  # frames within which each pixel switches at a forced jump
@@ -166,8 +166,7 @@ def _shown(material: Material, numbers: _Numbers, given: Tensor | None = None) -
         small = torch.from_numpy((numbers == number).astype(np.float32))
         # The edge is as soft as one pixel of the small picture, and lies between two regions.
         fraction = resized(small[None], material.size)[0].to(picture.device)
-        rows, columns = (torch.nonzero(fraction.amax(axis) > 0)[:, 0] for axis in (1, 0))
-        box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+        box = bounds(fraction)
         picture[:, *box].lerp_(whole(int(number))[:, *box], fraction[box])
     return picture
 
