@@ -18,7 +18,6 @@ from queue import SimpleQueue
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.pictures import small_copy
@@ -59,7 +58,7 @@ class _Watch:
     The thread that makes the frames puts a small picture of each frame into ``smalls``. The job's
     thread measures the pictures with :meth:`measure`, while the other thread makes the next frames.
 
-    ``rows`` are the vitals of all windows, ``history`` the vitals for the report's curves.
+    ``history`` are the vitals for the report's curves.
     ``samples`` are the small pictures that the report shows, by frame number; ``sampled`` has their
     numbers. ``count`` is the number of measured frames. ``bad_looks`` counts failed checks in a
     row. ``is_dying`` is set with the warning that the dream is no longer like the clip.
@@ -69,7 +68,6 @@ class _Watch:
     meter: VitalsMeter
     sampled: frozenset[int]
     smalls: SimpleQueue[_Small] = field(default_factory=SimpleQueue)
-    rows: list[Vitals] = field(default_factory=list)
     history: list[Vitals] = field(default_factory=list)
     samples: dict[int, _Small] = field(default_factory=dict)
     count: int = 0
@@ -87,7 +85,7 @@ class _Watch:
         events = self._check_life()
         # The output does not have its name yet, so an interrupt now leaves no output.
         if self.count == self.dream.continuation.new_frames:
-            self.rows = self.meter.finish()
+            self.meter.finish()
         return events
 
     def _check_life(self) -> list[Warned | Measured]:
@@ -154,15 +152,15 @@ def run(settings: DreamSettings) -> Job:
         result = DreamResult(
             **dream.facts,
             **fields,
-            vitals=[row.as_json() for row in watch.rows],
+            vitals=[row.as_json() for row in meter.rows],
             limits=meter.limits_as_json(),
-            alive=all(row.alive for row in watch.rows),
+            alive=all(row.alive for row in meter.rows),
             backwards=None if (part := method.backwards) is None else round(part, 4),
             report=None if settings.report is None else str(settings.report),
         )
         if report is not None:
             turn, step = turn_of(plan.info) or UPRIGHT, dream.continuation.step
-            write_report(report, result, watch.history, watch.rows, watch.samples, step, turn)
+            write_report(report, result, watch.history, meter.rows, watch.samples, step, turn)
     yield Finished(result)
 
 
@@ -179,20 +177,12 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
     dream = result_of(resolve(plan))
     pixels, new_frames = plan.info.width * plan.info.height, dream.continuation.new_frames
     memory = process_memory() or len(dream.material) * 2 * pixels
-
-    def some() -> Iterator[Frame]:
-        count = min(_TRIED, new_frames)
-        pictures = _dream(dream, dream.spec.build(dream.options), count, None)
-        for _ in range(count):
-            with torch.inference_mode():
-                frame = new_frame(next(pictures), dream.material.last)
-            yield frame
-
+    pictures = _pictures(dream, dream.spec.build(dream.options), SimpleQueue(), None)
     return DreamEstimate(
         **dream.facts,
         **dream.continuation.estimate(dream.warnings),
         memory_bytes=memory + _BYTES_A_PIXEL * pixels,
-        seconds=seconds_for(some(), _TRIED, new_frames),
+        seconds=seconds_for(pictures, _TRIED, new_frames),
     )
 
 
@@ -220,21 +210,16 @@ def _pictures(
     dream: Dream, method: DreamMethod, smalls: SimpleQueue[_Small], first: Frame | None
 ) -> Iterator[Frame]:
     """Yield the new frames, and put a small picture of each frame into ``smalls`` before."""
-    continuation, material = dream.continuation, dream.material
+    material, count = dream.material, dream.continuation.new_frames
     with enough_memory(material.device, dream.plan.info):
-        pictures = _dream(dream, method, continuation.new_frames, first)
-        for _ in range(continuation.new_frames):
+        loop_to = rgb_of(first, material.device) if dream.loops and first is not None else None
+        seed = dream.plan.settings.seed
+        pictures = method.dream(
+            material, frames=count, seed=seed, loop=dream.loops, loop_to=loop_to
+        )
+        for _ in range(count):
             with torch.inference_mode():
                 rgb = next(pictures)
                 frame = new_frame(rgb, material.last)
                 smalls.put(small_copy(rgb, material.small_size))
             yield frame
-
-
-def _dream(dream: Dream, method: DreamMethod, frames: int, first: Frame | None) -> Iterator[Tensor]:
-    material = dream.material
-    loop_to = None
-    if dream.loops and first is not None:
-        loop_to = rgb_of(first, material.device)
-    seed = dream.plan.settings.seed
-    return method.dream(material, frames=frames, seed=seed, loop=dream.loops, loop_to=loop_to)
