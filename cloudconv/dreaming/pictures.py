@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
@@ -46,16 +47,7 @@ def small_copy(picture: Tensor, size: tuple[int, int]) -> _Bytes:
 
     Values that are no numbers become black.
     """
-    height, width = size
-    picture = picture.detach().float()
-    if picture.shape[1:] != size:
-        if picture.is_cuda:
-            picture = _averaged(picture, size)
-        else:
-            # OpenCV is five times as fast as torch, and exact for fractional factors.
-            area, full = cv2.INTER_AREA, picture.cpu().numpy()
-            planes = [cv2.resize(p, (width, height), interpolation=area) for p in full]
-            picture = torch.from_numpy(np.stack(planes))
+    picture = resized(picture.detach().float(), size)
     levels = picture.nan_to_num(0, 1, 0).clamp_(0, 1).mul_(255).round_().byte()
     made: _Bytes = levels.permute(1, 2, 0).contiguous().cpu().numpy()
     return made
@@ -67,6 +59,18 @@ def grey(picture: _Bytes) -> _Bytes:
     return luma
 
 
+def reduced(values: NDArray[Any], longest: int) -> NDArray[Any]:
+    """Average values (h, w) or (h, w, channels) over areas, so that no side exceeds ``longest``.
+
+    No side becomes shorter than 8.
+    """
+    height, width = values.shape[:2]
+    factor = min(1.0, longest / max(height, width))
+    size = max(8, round(width * factor)), max(8, round(height * factor))
+    small: NDArray[Any] = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
+    return small
+
+
 def resized(values: Tensor, size: Sequence[int]) -> Tensor:
     """Resize values (C, h, w): smaller by averages of areas, larger by bilinear filtering."""
     size = (size[0], size[1])
@@ -74,7 +78,7 @@ def resized(values: Tensor, size: Sequence[int]) -> Tensor:
         return values
     smaller = size[0] <= values.shape[-2] and size[1] <= values.shape[-1]
     if values.device.type == "cpu" and values.dtype == torch.float32:
-        # OpenCV is several times as fast as torch.
+        # OpenCV is several times as fast as torch, and exact for fractional factors.
         how = cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
         made = torch.empty((values.shape[0], *size))
         for channel, target in zip(values, made, strict=True):

@@ -126,12 +126,7 @@ def test_a_double_exposure_is_dead(source: Material, footage: list[Picture]) -> 
         mixed = share * footage[k // 2] + (1 - share) * footage[100 + k // 2]
         picture[:, 40:85] = np.rint(mixed[:, 40:85])
         ghosts.append(picture)
-    row = vitals_row(source, ghosts)
-    assert "strangeness" in row.failed
-    assert row.strangest is not None
-    x, _, width, _ = row.strangest.box
-    assert x < 85 / 128
-    assert x + width > 40 / 128
+    assert "strangeness" in vitals_row(source, ghosts).failed
 
 
 @pytest.mark.full
@@ -143,12 +138,7 @@ def test_a_pasted_rectangle_of_the_same_light_is_dead(
         part, covered = other[5:75, 30:90].astype(float), picture[5:75, 30:90]
         light = covered.mean((0, 1)) - part.mean((0, 1))
         picture[5:75, 30:90] = np.uint8(np.clip(np.rint(part + light), 0, 255))
-    row = vitals_row(source, pasted)
-    assert "strangeness" in row.failed
-    assert row.strangest is not None
-    x, y, width, height = row.strangest.box
-    edges = [abs(x + width / 2 - edge / 128) < 0.03 for edge in (30, 90)]
-    assert any(edges) or any(abs(y + height / 2 - edge / 96) < 0.03 for edge in (5, 75))
+    assert "strangeness" in vitals_row(source, pasted).failed
 
 
 @pytest.mark.full

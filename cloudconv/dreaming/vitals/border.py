@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import grey
+from cloudconv.dreaming.pictures import grey, reduced
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
@@ -34,11 +34,7 @@ class Borders:
 
     def __init__(self, pictures: Sequence[Small], moving: NDArray[np.bool_]) -> None:
         """Measure the clip's own straight borders."""
-        height, width = moving.shape
-        factor = min(1.0, _LONGEST / max(height, width))
-        self._size = max(8, round(width * factor)), max(8, round(height * factor))
-        small = cv2.resize(moving.astype(np.float32), self._size, interpolation=cv2.INTER_AREA)
-        self._moving = small > 0.99
+        self._moving = reduced(moving.astype(np.float32), _LONGEST) > 0.99
         own = [self._straightest(picture) for picture in pictures[::_EVERY]]
         self._usual = max(_LIMIT, _SLACK * float(np.quantile(own, _USUAL)))
 
@@ -47,8 +43,8 @@ class Borders:
         return self._straightest(picture) / self._usual
 
     def _straightest(self, picture: Small) -> float:
-        luma = cv2.resize(grey(picture), self._size, interpolation=cv2.INTER_AREA)
-        luma = cv2.GaussianBlur(luma.astype(np.float32), (0, 0), 1.0)
+        luma = reduced(grey(picture), _LONGEST).astype(np.float32)
+        luma = cv2.GaussianBlur(luma, (0, 0), 1.0)
         return max(_level(luma, self._moving), _level(luma.T, self._moving.T))
 
 

@@ -94,12 +94,12 @@ def regions(static: Array, last: Small) -> Regions:
 class FeatureMeter:
     """The state in which the features of successive pictures of one size are measured.
 
-    ``last`` is the last real frame, (h, w, 3) uint8.
+    ``regions``: the moving and the still parts. ``last``: the last real frame, (h, w, 3) uint8.
     """
 
     def __init__(self, found: Regions, last: Small) -> None:
         """Choose the patches and the directions of projection."""
-        self._regions = found
+        self.regions = found
         self._weights = found.moving.astype(np.uint8)
         height, width = found.moving.shape
         self._reach = max(1.0, _NEIGHBOURHOOD / 2 * max(height, width))
@@ -137,7 +137,7 @@ class FeatureMeter:
         high, low = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
         error = None
         if self._reference is not None:
-            apart = np.abs(luma[self._regions.static] - self._reference)
+            apart = np.abs(luma[self.regions.static] - self._reference)
             error = float(np.median(apart) / _MEDIAN) ** 2
         thumb = cv2.resize(luma, THUMBNAIL, interpolation=cv2.INTER_AREA) * self._thumb_weight
         return Features(

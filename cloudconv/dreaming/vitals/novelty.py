@@ -10,40 +10,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import grey
+from cloudconv.dreaming.pictures import grey, reduced
 
-Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
 
 AWAY = 60
 """Least distance in frames of two pictures that are compared."""
 
-_WIDE = 80  # longest side of the pictures that are compared
+_LONGEST = 80  # longest side of the pictures that are compared
 _KEPT = 900  # number of the latest pictures that are stored
 _LEAST = 20  # least number of compared pictures in a window; below that there is no value
 
 
 class Novelty:
-    """The latest pictures of a dream; only the ``moving`` parts, (h, w) bool, are compared."""
+    """The latest pictures of a clip or dream.
 
-    def __init__(self, moving: NDArray[np.bool_]) -> None:
-        """Create a store without pictures."""
-        height, width = moving.shape
-        factor = min(1.0, _WIDE / max(height, width))
-        self._size = max(2, round(width * factor)), max(2, round(height * factor))
-        small = cv2.resize(moving.astype(np.float32), self._size, interpolation=cv2.INTER_AREA)
-        self._moving = small > 0.5 if (small > 0.5).any() else np.ones_like(small, bool)
+    Only the ``moving`` parts, (h, w) bool, are compared.
+    """
+
+    def __init__(self, moving: NDArray[np.bool_], pictures: Sequence[Small] = ()) -> None:
+        """Store the first pictures, (h, w, 3) uint8 each."""
+        inside = reduced(moving.astype(np.float32), _LONGEST) > 0.5
+        self._moving = inside if inside.any() else np.ones_like(inside)
         self._rows = np.zeros((_KEPT, int(self._moving.sum())), np.float32)
         self._count = 0
+        for picture in pictures:
+            self.push(picture)
 
     def push(self, picture: Small) -> None:
         """Store the next picture, (h, w, 3) uint8."""
-        luma = grey(picture).astype(np.float32)
-        small = cv2.resize(luma, self._size, interpolation=cv2.INTER_AREA)
+        small = reduced(grey(picture).astype(np.float32), _LONGEST)
         self._rows[self._count % _KEPT] = small[self._moving]
         self._count += 1
 
@@ -64,14 +63,3 @@ class Novelty:
         greatest = likeness.max(1)
         known = greatest[np.isfinite(greatest)]
         return float(np.median(known)) if len(known) >= _LEAST else None
-
-
-def own_novelty(pictures: Sequence[Small], moving: NDArray[np.bool_]) -> float | None:
-    """Return the resemblance of a clip's pictures, (h, w, 3) each, to earlier ones of the clip.
-
-    The result is None for a short clip.
-    """
-    novelty = Novelty(moving)
-    for picture in pictures:
-        novelty.push(picture)
-    return novelty.over(len(pictures))

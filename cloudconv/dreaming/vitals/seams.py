@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.vitals.strangeness import Small, Strange, shrunk
+from cloudconv.dreaming.vitals.strangeness import Small, shrunk
 
 _Floats = NDArray[np.float32]
 
@@ -47,23 +47,14 @@ class Seams:
         self._means = {}
         self._seen = 0
 
-    def measure(self, picture: Small, strange: Strange) -> Strange:
-        """Return ``strange``, or the worst edge of the next picture if the edge is stranger."""
+    def measure(self, picture: Small) -> float:
+        """Return the strangeness of the worst edge of the next picture; the limit is 1."""
+        strengths = self._strengths(picture)
         self._seen += 1
-        for axis, strength in enumerate(self._strengths(picture)):
-            if self._seen <= _WARM:
-                continue
-            apart = (strength - self._known[axis]) / self._limit
-            segment, position = np.unravel_index(int(apart.argmax()), apart.shape)
-            amount = float(apart[segment, position])
-            if amount > strange.amount:
-                at = float((position + 0.5) / apart.shape[1])
-                along = 2 / (apart.shape[0] + 1)
-                box = at - 0.02, float(segment) * along / 2, 0.04, along
-                if axis:
-                    box = box[1], box[0], box[3], box[2]
-                strange = Strange(amount, strange.light, box)
-        return strange
+        if self._seen <= _WARM:
+            return 0.0
+        new = [(now - known).max() for now, known in zip(strengths, self._known, strict=True)]
+        return float(max(new)) / self._limit
 
     def _strengths(self, picture: Small) -> list[_Floats]:
         """Return the strength of vertical and of horizontal edges: (segments, places) each."""

@@ -10,13 +10,14 @@ with the most similar source frame.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import inf
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from cloudconv.dreaming.pictures import grey, reduced
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
@@ -40,57 +41,46 @@ _OWN = 60  # number of the clip's frames that are compared with its other frames
 _LEFT_OUT = 0.25  # fraction of the clip on either side of such a frame that does not count
 
 
-@dataclass(frozen=True, slots=True)
-class Strange:
-    """The strangeness of a picture in its worst region; the limit is 1.
-
-    ``light``: the difference of light from the clip, in levels. ``box``: the region, (x, y, w, h)
-    as fractions of the picture's size.
-    """
-
-    amount: float
-    light: float
-    box: tuple[float, float, float, float]
-
-
 class Familiar:
-    """A clip with which pictures are compared; ``pictures`` are (h, w, 3) uint8."""
+    """A clip with which pictures are compared; ``pictures`` are (h, w, 3) uint8.
+
+    ``light_limit``: the limit of :meth:`light`, which the clip's own frames set.
+    """
 
     def __init__(self, pictures: list[Small]) -> None:
         """Measure the clip and the limits that its own frames set."""
-        cut = [_cells(picture) for picture in pictures]
-        self._boxes = cut[0][1]
+        lumas = [shrunk(picture) for picture in pictures]
         # (regions, frames, values)
-        self._rows: Array = np.stack([values for values, _ in cut], 1)
+        self._rows: Array = np.stack([_cells(luma) for luma in lumas], 1)
         self._gram: Array = self._rows @ self._rows.transpose(0, 2, 1)
         self._own = np.einsum("rnn->rn", self._gram)
-        count = len(pictures)
-        near = self._apart(np.arange(count - 1), np.arange(1, count))
+        near = self._own[:, :-1] + self._own[:, 1:] - 2 * np.diagonal(self._gram, 1, 1, 2)
         floor = _FAINT**2 * self._rows.shape[2]
-        typical = near.mean(1) if count > 1 else np.zeros(len(self._rows))
+        typical = np.maximum(near, 0).mean(1) if near.size else np.zeros(len(self._rows))
         self._least = np.maximum(_USUAL**2 * typical, floor)
-        strips = np.stack([_strips(picture) for picture in pictures])
-        self._strips = np.quantile(strips, 0.02, axis=0)
+        self._strips = np.quantile([_strips(luma) for luma in lumas], 0.02, axis=0)
         self._fields = np.stack([_field(picture) for picture in pictures])
-        self._limit, self.light_limit = 1.0, _LIGHT
+        self._limit = 1.0
         self._limit, self.light_limit = self._limits(pictures)
 
-    def measure(self, picture: Small, without: tuple[int, int] | None = None) -> Strange:
-        """Measure a picture; ``without``: the range of the clip's frames that do not count."""
-        known = np.ones(len(self._fields), bool)
-        if without is not None:
-            known[slice(*without)] = False
-        mixed = self._mixed(_cells(picture)[0], known) / (_EXPLAINED * self._limit)
-        smeared, side = self._smeared(picture)
-        worst = int(mixed.argmax())
-        amount, box = float(mixed[worst]), self._boxes[worst]
-        if smeared > amount:
-            amount, box = smeared, _SIDES[side]
-        return Strange(amount, self._light(picture, without or (0, 0)), box)
+    def strangeness(self, picture: Small, known: NDArray[np.bool_] | None = None) -> float:
+        """Return the strangeness of a picture in its worst region; the limit is 1.
 
-    def _light(self, picture: Small, without: tuple[int, int]) -> float:
-        fields = np.concatenate([self._fields[: without[0]], self._fields[without[1] :]])
-        away = np.square(fields - _field(picture)).mean((1, 2))
+        ``known``: (frames,), the clip's frames that count; None for all.
+        """
+        luma = shrunk(picture)
+        known = np.ones(len(self._fields), bool) if known is None else known
+        mixed = self._mixed(_cells(luma), known) / (_EXPLAINED * self._limit)
+        lacks = 1 - _strips(luma) / np.maximum(self._strips, 1e-3)
+        smeared = np.where(self._strips > 0.05, lacks, 0) / _SMEARED
+        return float(max(mixed.max(), smeared.max()))
+
+    def light(self, picture: Small, known: NDArray[np.bool_] | slice = slice(None)) -> float:
+        """Return the difference of light from the most similar frame, in levels.
+
+        ``known``: the clip's frames that count.
+        """
+        away = np.square(self._fields[known] - _field(picture)).mean((1, 2))
         return float(np.sqrt(away.min()))
 
     def _mixed(self, rows: Array, known: NDArray[np.bool_]) -> Any:
@@ -117,12 +107,6 @@ class Familiar:
         explained = 1 - np.maximum(best, 0) / np.maximum(least, 1e-3)
         return np.where(least > self._least, explained, 0.0)
 
-    def _smeared(self, picture: Small) -> tuple[float, int]:
-        lacks = 1 - _strips(picture) / np.maximum(self._strips, 1e-3)
-        lacks = np.where(self._strips > 0.05, lacks, 0)
-        side = int(lacks.argmax())
-        return float(lacks[side]) / _SMEARED, side
-
     def _limits(self, pictures: list[Small]) -> tuple[float, float]:
         """Return limits of strangeness and light within which the clip's own frames are.
 
@@ -132,60 +116,36 @@ class Familiar:
         reach = round(_LEFT_OUT * count)
         if reach < 2 * _APART:
             return 1.0, inf
-        found = []
+        frames = np.arange(count)
+        mixed, light = [], []
         for k in np.unique(np.linspace(0, count - 1, min(_OWN, count)).round().astype(int)):
-            without = max(0, int(k) - reach), min(count, int(k) + reach)
+            far = (frames < k - reach) | (frames >= k + reach)
+            mixed.append(self.strangeness(pictures[k], far))
             # Light changes slowly, so a frame is compared with the other half of the clip only.
-            half = (0, count // 2) if k < count // 2 else (count // 2, count)
-            found.append(
-                (self.measure(pictures[int(k)], without), self._light(pictures[int(k)], half))
-            )
-        mixed = float(np.quantile([one.amount for one, _ in found], 0.9))
-        light = float(np.quantile([light for _, light in found], 0.95))
-        most = 0.95 / _EXPLAINED
-        return min(max(1.0, _SLACK * mixed), most), max(_LIGHT, _LIGHT_SLACK * light)
-
-    def _apart(self, i: Any, j: Any) -> Any:
-        return np.maximum(self._own[:, i] + self._own[:, j] - 2 * self._gram[:, i, j], 0)
-
-
-_SIDES = (
-    (0.0, 0.0, 0.05, 1.0),
-    (0.95, 0.0, 0.05, 1.0),
-    (0.0, 0.0, 1.0, 0.05),
-    (0.0, 0.95, 1.0, 0.05),
-)
+            other_half = (frames < count // 2) != (k < count // 2)
+            light.append(self.light(pictures[k], other_half))
+        usual, brightest = np.quantile(mixed, 0.9), np.quantile(light, 0.95)
+        limit = min(max(1.0, _SLACK * float(usual)), 0.95 / _EXPLAINED)
+        return limit, max(_LIGHT, _LIGHT_SLACK * float(brightest))
 
 
 def shrunk(picture: Small) -> Array:
     """Return the luma that is searched: (h, w) in levels, the longest side at most 200."""
-    height, width = picture.shape[:2]
-    factor = min(1.0, _LONGEST / max(height, width))
-    size = max(8, round(width * factor)), max(8, round(height * factor))
-    luma = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
-    small: Array = cv2.resize(luma, size, interpolation=cv2.INTER_AREA).astype(np.float32)
-    return small
+    luma: Array = reduced(grey(picture), _LONGEST).astype(np.float32)
+    return luma
 
 
-def _cells(picture: Small) -> tuple[Array, list[tuple[float, float, float, float]]]:
-    """Return the fine detail of each region, (regions, values), and the boxes of the regions.
-
-    A box is (x, y, w, h) as fractions of the picture's size.
-    """
-    luma = shrunk(picture)
+def _cells(luma: Array) -> Array:
+    """Return the fine detail of each region of (h, w) luma: (regions, values)."""
     rows, columns = (max(1, round(side / _CELL)) for side in luma.shape)
     fine = luma - cv2.GaussianBlur(luma, (0, 0), _FINE)
     fine = cv2.resize(fine, (columns * _CELL, rows * _CELL), interpolation=cv2.INTER_LINEAR)
     cut = fine.reshape(rows, _CELL, columns, _CELL).transpose(0, 2, 1, 3)
-    boxes = [
-        (x / columns, y / rows, 1 / columns, 1 / rows) for y in range(rows) for x in range(columns)
-    ]
-    return np.ascontiguousarray(cut.reshape(rows * columns, -1)), boxes
+    return np.ascontiguousarray(cut.reshape(rows * columns, -1))
 
 
-def _strips(picture: Small) -> Any:
+def _strips(luma: Array) -> Any:
     """Return for each edge the change towards the edge relative to that along: (4,), left first."""
-    luma = shrunk(picture)
     found = []
     for strip in (luma[:, :_STRIP], luma[:, -_STRIP:], luma[:_STRIP].T, luma[-_STRIP:].T):
         along = np.abs(np.diff(strip, axis=0)).mean()

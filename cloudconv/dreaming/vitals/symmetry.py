@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from cloudconv.dreaming.pictures import blurred, grey
+from cloudconv.dreaming.pictures import blurred, grey, reduced
 
 Small = NDArray[np.uint8]
 
@@ -39,18 +38,14 @@ class Symmetry:
 
     def __init__(self, pictures: Sequence[Small], moving: NDArray[np.bool_]) -> None:
         """Measure the symmetry of the clip's pictures, (h, w, 3) each."""
-        height, width = moving.shape
-        factor = min(1.0, _LONGEST / max(height, width))
-        self._size = max(4, round(width * factor)), max(4, round(height * factor))
-        small = cv2.resize(moving.astype(np.float32), self._size, interpolation=cv2.INTER_AREA)
-        self._moving = torch.from_numpy(small > 0.99)
+        self._moving = torch.from_numpy(reduced(moving.astype(np.float32), _LONGEST) > 0.99)
         own = [self.measure(picture) for picture in pictures[::_EVERY]]
         self.limit = (1 + max(_LEAST, float(np.quantile(own, _USUAL)))) / 2
 
     def measure(self, picture: Small) -> float:
         """Return the symmetry at the best axis, from -1 to 1."""
-        small = cv2.resize(grey(picture), self._size, interpolation=cv2.INTER_AREA)
-        found = detail(torch.from_numpy(small)[None].float(), self._moving)
+        small = torch.from_numpy(reduced(grey(picture), _LONGEST))
+        found = detail(small[None].float(), self._moving)
         return float(symmetry(found, found))
 
 

@@ -10,21 +10,20 @@ with the whole clip.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass
 from math import inf, log10
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.vitals.border import Borders
-from cloudconv.dreaming.vitals.features import Array, FeatureMeter, Features, Regions, regions
-from cloudconv.dreaming.vitals.novelty import Novelty, own_novelty
+from cloudconv.dreaming.vitals.features import Array, FeatureMeter, Features, regions
+from cloudconv.dreaming.vitals.novelty import Novelty
 from cloudconv.dreaming.vitals.seams import Seams
-from cloudconv.dreaming.vitals.strangeness import Familiar, Strange
+from cloudconv.dreaming.vitals.strangeness import Familiar
 from cloudconv.dreaming.vitals.symmetry import Symmetry
 
 WINDOW = 100
@@ -33,31 +32,8 @@ WINDOW = 100
 APART = 30
 """Least distance in frames of two pictures that are compared in the search for repeats."""
 
-KEYS = (
-    "sharpness",
-    "std",
-    "saturation",
-    "motion",
-    "anisotropy",
-    "crease",
-    "mean_shift",
-    "jump",
-    "static_psnr",
-    "patch",
-    "patch_time",
-    "repeat",
-    "strangeness",
-    "light",
-    "novelty",
-    "silhouette",
-    "border",
-    "symmetry",
-)
-"""Names of the vitals, in the order of every table."""
-
-# Vitals that are ratios of the dream to the clip.
-_RATIOS = KEYS[:6]
 _PASTED = 40.0  # least ``static_psnr`` of a dream with pasted still parts, in dB
+_LIKE_BEFORE = 0.55  # least limit of ``novelty`` in a sky
 # Limits before they are widened for a clip: (least, most).
 _TABLE: dict[str, tuple[float, float]] = {
     "sharpness": (0.8, 1.25),
@@ -74,10 +50,22 @@ _TABLE: dict[str, tuple[float, float]] = {
     "repeat": (3.2, inf),
     "strangeness": (0.0, 1.0),
     "light": (0.0, inf),
-    "novelty": (-inf, 0.55),
+    "novelty": (-inf, inf),
     "silhouette": (0.0, 0.15),
     "border": (0.0, 1.0),
     "symmetry": (-inf, inf),
+}
+KEYS = tuple(_TABLE)
+"""Names of the vitals, in the order of every table."""
+
+_RATIOS = KEYS[:6]  # vitals that are ratios of the dream to the clip
+# Quantile over the pictures of a window: one picture in ten may be outside, as in real footage.
+_QUANTILES_OF = {
+    "repeat": 0.1,
+    "strangeness": 0.9,
+    "silhouette": 0.9,
+    "border": 0.9,
+    "symmetry": 0.9,
 }
 _SLACK = 1.15  # factor, or exponent of a ratio, that widens the values of the clip's windows
 _UNSEEN_SLACK = 1.5  # the same for windows of one half of the clip, compared with the other half
@@ -92,24 +80,10 @@ _SEARCHED = 4  # borders and mirror images are searched in one of so many frames
 _FEW = 25  # number of frames in the clip's windows that set the limits of incomplete windows
 _EARLY = 1.6  # exponent, or factor, that widens these limits further
 _QUANTILES = 128  # number of quantiles that describe a distribution
-_MOST_SHOWN = 60  # number of windows whose strangest picture is stored
 
+Value = TypeVar("Value")
 Values = dict[str, float | None]
 Limits = dict[str, tuple[float, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """The strangest part of the pictures of a window.
-
-    ``picture``, (h, w, 3) uint8, is frame ``number`` of the dream. ``box`` is the part, (x, y, w,
-    h) as fractions of the picture's size. ``amount`` is the strangeness; above 1 is a fault.
-    """
-
-    number: int
-    amount: float
-    picture: NDArray[np.uint8]
-    box: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,14 +96,13 @@ class Vitals:
     pictures, so a low value means new pictures; ``symmetry`` is the correlation of a part of the
     sky with a mirrored part beside. A value is None if the vital has no meaning, such
     as the saturation of a clip without colour. ``failed`` names the vitals that are outside their
-    limits. ``strangest`` is the strangest part of these frames.
+    limits.
     """
 
     start: int
     end: int
     values: Values
     failed: tuple[str, ...]
-    strangest: Sighting | None = None
 
     @property
     def alive(self) -> bool:
@@ -163,24 +136,7 @@ class DreamKind:
     sky: bool = False
 
 
-_USUAL_KIND = DreamKind()
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    """The measured values of one picture; ``nearest`` is the result of :meth:`_Past.nearest`."""
-
-    features: Features
-    nearest: float
-    strange: Strange
-    silhouette: float | None
-    border: float | None
-    symmetry: float | None
-
-
-def vitals_meter(
-    material: Material, kind: DreamKind = _USUAL_KIND
-) -> Generator[float, None, VitalsMeter]:
+def vitals_meter(material: Material, kind: DreamKind) -> Generator[float, None, VitalsMeter]:
     """Measure the clip and return a meter for a dream from the clip.
 
     Yields:
@@ -196,7 +152,7 @@ def vitals_meter(
     for picture in pictures:
         features.append(meter.measure(picture))
         yield len(features) / len(pictures)
-    return VitalsMeter(material, kind, pictures, parts, features)
+    return VitalsMeter(material, kind, pictures, FeatureMeter(parts, last), features)
 
 
 class VitalsMeter:
@@ -211,7 +167,7 @@ class VitalsMeter:
         material: Material,
         kind: DreamKind,
         pictures: list[NDArray[np.uint8]],
-        parts: Regions,
+        meter: FeatureMeter,
         features: list[Features],
     ) -> None:
         """Derive the limits from the clip's pictures and features.
@@ -220,79 +176,72 @@ class VitalsMeter:
             material: the clip.
             kind: the properties of the dream.
             pictures: the last pictures of the clip, (h, w, 3) uint8 each.
-            parts: the moving and the still parts of the pictures.
+            meter: a meter for the features of the dream's pictures.
             features: the features of each of the pictures.
         """
         self._window = min(kind.frames, WINDOW)
-        last = material.small(len(material) - 1)
-        self._parts = parts
         self._source = _Source(features)
         self._familiar = Familiar(pictures)
         self._seams = Seams(pictures)
-        self._novelty = Novelty(self._parts.moving)
+        moving = meter.regions.moving
+        self._novelty = Novelty(moving)
         self._silhouettes = material.silhouettes
-        self._borders = self._symmetry = None
-        if kind.sky:
-            moving = self._parts.moving & (material.fixed.cpu().numpy() < 0.5)
-            self._borders = Borders(pictures, moving)
-            self._symmetry = Symmetry(pictures, moving)
-        self._features = FeatureMeter(self._parts, last)
-        self._past = _Past(self._source.thumbnails)
+        self._features = meter
+        self._past = _Past([one.thumbnail for one in features])
         for picture in pictures[-2:] if kind.follows else ():
-            self._features.measure(picture)
-        self._shown: deque[_Shown] = deque(maxlen=WINDOW)
-        self._strangest: Sighting | None = None
+            meter.measure(picture)
+        self._shown: deque[tuple[Features, Values]] = deque(maxlen=WINDOW)
         self._seen = self._judged = 0
         self.rows: list[Vitals] = []
-        self.limits = self._source.limits(self._window, pasted=kind.pasted)
-        # Limits for incomplete windows are wider for two reasons. A few frames vary more than a
-        # hundred, also in the clip. And the first frames of a dream change less than footage.
-        self._early = _wider(self._source.limits(min(self._window, _FEW), pasted=kind.pasted))
-        given: Limits = {"light": (0.0, self._familiar.light_limit), "novelty": (-inf, inf)}
+        given: Limits = {"light": (0.0, self._familiar.light_limit)}
+        self._searches: dict[str, Callable[[NDArray[np.uint8]], float]] = {}
+        if kind.sky:
+            drifting = moving & (material.fixed.cpu().numpy() < 0.5)
+            symmetry = Symmetry(pictures, drifting)
+            self._searches["border"] = Borders(pictures, drifting).measure
+            self._searches["symmetry"] = symmetry.measure
+            given["symmetry"] = (-inf, symmetry.limit)
         if kind.repeats:
             given["repeat"] = (0.0, inf)
         elif kind.sky:
-            own = own_novelty(pictures, self._parts.moving) or 0.0
-            given["novelty"] = (-inf, max(_TABLE["novelty"][1], _SLACK * own))
-        if self._symmetry is not None:
-            given["symmetry"] = (-inf, self._symmetry.limit)
-        self.limits |= given
-        self._early |= given
+            own = Novelty(moving, pictures).over(len(pictures)) or 0.0
+            given["novelty"] = (-inf, max(_LIKE_BEFORE, _SLACK * own))
+        self.limits = self._source.limits(self._window, pasted=kind.pasted) | given
+        # Limits for incomplete windows are wider for two reasons. A few frames vary more than a
+        # hundred, also in the clip. And the first frames of a dream change less than footage.
+        early = self._source.limits(min(self._window, _FEW), pasted=kind.pasted)
+        self._early = _wider(early) | given
 
     def push(self, small: NDArray[np.uint8]) -> None:
         """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``."""
         features = self._features.measure(small)
-        strange = self._familiar.measure(small)
-        seam = self._seams.measure(small, strange)
-        # If all parts of a picture are like the clip (amount 0), so are its edges.
-        strange = seam if strange.amount else strange
+        strangeness, seam = self._familiar.strangeness(small), self._seams.measure(small)
         self._novelty.push(small)
-        border = symmetry = None
-        if self._borders and self._symmetry and self._seen % _SEARCHED == 0:
-            border, symmetry = self._borders.measure(small), self._symmetry.measure(small)
-        shown = _Shown(
-            features,
-            self._past.nearest(features.thumbnail),
-            strange,
-            self._silhouettes.measure(small),
-            border,
-            symmetry,
-        )
-        self._shown.append(shown)
-        if self._strangest is None or strange.amount > self._strangest.amount:
-            self._strangest = Sighting(self._seen, strange.amount, small, strange.box)
+        measured: Values = {
+            "repeat": self._past.nearest(features.thumbnail),
+            # If all parts of a picture are like the clip, so are its edges.
+            "strangeness": strangeness and max(strangeness, seam),
+            "light": self._familiar.light(small),
+            "silhouette": self._silhouettes.measure(small),
+        }
+        if self._seen % _SEARCHED == 0:
+            measured |= {key: search(small) for key, search in self._searches.items()}
+        self._shown.append((features, measured))
         self._seen += 1
         if self._seen - self._judged == WINDOW:
             self._close_window()
 
     def now(self) -> Vitals | None:
         """Return the vitals of the last ``WINDOW`` or fewer frames; None before the first frame."""
-        return self._over(len(self._shown)) if self._shown else None
+        return self._vitals() if self._shown else None
 
     def limits_as_json(self) -> dict[str, tuple[float | None, float | None]]:
         """Return the limits, (least, most), of each vital for JSON; None means no limit."""
         return {
-            key: (round(low, 4) if low > 0 or key == "mean_shift" else None, _finite(high))
+            key: (
+                round(low, 4) if low > 0 or key == "mean_shift" else None,
+                round(high, 4) if high < inf else None,
+            )
             for key, (low, high) in self.limits.items()
         }
 
@@ -307,25 +256,16 @@ class VitalsMeter:
         return self.rows
 
     def _close_window(self) -> None:
-        row = self._over(len(self._shown))
-        self.rows.append(replace(row, strangest=self._strangest))
-        self._judged, self._strangest = self._seen, None
-        amounts = [(row.strangest.amount, k) for k, row in enumerate(self.rows) if row.strangest]
-        if len(amounts) > _MOST_SHOWN:
-            _, least = min(amounts)
-            self.rows[least] = replace(self.rows[least], strangest=None)
+        self.rows.append(self._vitals())
+        self._judged = self._seen
 
-    def _over(self, count: int) -> Vitals:
-        window = list(islice(self._shown, len(self._shown) - count, None))
-        values = self._source.compare([one.features for one in window])
-        values["repeat"] = _usual_nearest([one.nearest for one in window])
-        # One frame in ten may be strange, as in real footage.
-        values["strangeness"] = _odd([one.strange.amount for one in window])
-        values["light"] = float(np.mean([one.strange.light for one in window]))
+    def _vitals(self) -> Vitals:
+        count = len(self._shown)
+        values = self._source.compare([features for features, _ in self._shown])
+        for key, part in _QUANTILES_OF.items():
+            values[key] = _quantile([measured.get(key) for _, measured in self._shown], part)
+        values["light"] = float(np.mean(_known(measured["light"] for _, measured in self._shown)))
         values["novelty"] = self._novelty.over(count)
-        values["silhouette"] = _odd([one.silhouette for one in window])
-        values["border"] = _odd([one.border for one in window])
-        values["symmetry"] = _odd([one.symmetry for one in window])
         if not self._source.moves:
             values["repeat"] = values["novelty"] = None
         limits = self.limits if count >= self._window else self._early
@@ -337,16 +277,14 @@ class VitalsMeter:
         return Vitals(self._seen - count, self._seen, values, failed)
 
 
-def _odd(values: Sequence[float | None]) -> float | None:
-    """Return the value that one frame in ten exceeds; None without values."""
-    known = [value for value in values if value is not None]
-    return float(np.quantile(known, 0.9)) if known else None
+def _quantile(values: Iterable[float | None], part: float) -> float | None:
+    """Return a quantile of the known values; None if none is known."""
+    known = _known(values)
+    return float(np.quantile(known, part)) if known else None
 
 
-def _usual_nearest(distances: Sequence[float]) -> float | None:
-    """Return the 0.1 quantile of the finite distances to earlier pictures; None without any."""
-    known = [distance for distance in distances if distance < inf]
-    return float(np.quantile(known, 0.1)) if known else None
+def _known(values: Iterable[Value | None]) -> list[Value]:
+    return [value for value in values if value is not None]
 
 
 def _wider(limits: Limits) -> Limits:
@@ -359,10 +297,6 @@ def _wider(limits: Limits) -> Limits:
         low, high = limits[key]
         wide[key] = low * _EARLY, high * _EARLY
     return wide
-
-
-def _finite(limit: float) -> float | None:
-    return round(limit, 4) if limit < inf else None
 
 
 class _Past:
@@ -378,78 +312,61 @@ class _Past:
         for k, thumbnail in enumerate(source[:-APART]):
             self._keep(k, thumbnail)
 
-    def nearest(self, thumbnail: Array) -> float:
+    def nearest(self, thumbnail: Array) -> float | None:
         """Return the distance in levels to the most similar thumbnail, and store this thumbnail.
 
-        Only thumbnails at least ``APART`` frames earlier are compared; infinity if there are none.
+        Only thumbnails at least ``APART`` frames earlier are compared; None if there are none.
         """
         self._waiting.append(thumbnail)
         if len(self._waiting) > APART:
             index = self._kept + self._count % (len(self._rows) - self._kept)
             self._keep(index, self._waiting.popleft())
             self._count += 1
-        used = self._kept + self._count
-        rows, squares = self._rows[:used], self._squares[:used]
-        if not used:
-            return inf
-        apart = squares - 2 * (rows @ thumbnail) + np.square(thumbnail, dtype=np.float64).sum()
-        return float(np.sqrt(max(apart.min(), 0)))
+        used = slice(self._kept + self._count)
+        across = self._squares[used] - 2 * (self._rows[used] @ thumbnail)
+        least = float(across.min() + np.square(thumbnail, dtype=np.float64).sum())
+        return max(least, 0.0) ** 0.5 if least < inf else None
 
     def _keep(self, index: int, thumbnail: Array) -> None:
         self._rows[index] = thumbnail
         self._squares[index] = np.square(thumbnail, dtype=np.float64).sum()
 
 
-class _Whole:
-    """The mean features of a set of pictures, for comparison with windows of other pictures."""
+class _Source:
+    """The features of a clip, for comparison with windows of other pictures."""
 
     def __init__(self, features: Sequence[Features]) -> None:
-        """Compute the means of the pictures' features."""
-        self._mean = {
-            key: float(np.mean([getattr(one, key) for one in features]))
-            for key in ("sharpness", "mean", "std", "saturation", "anisotropy", "crease")
-        }
-        changes = [one.change for one in features if one.change is not None]
+        """Summarize the features of each frame."""
+        self._features = features
+        self._means = _means(features)
+        changes = _known(one.change for one in features)
         self._change = float(np.mean(changes)) if changes else 0.0
         self.moves = self._change > _LEAST_MOTION
         self._patches = _Spread([one.patches[None] for one in features])
-        in_time = [p for one in features if (p := one.patches_in_time) is not None]
+        in_time = _known(one.patches_in_time for one in features)
         self._in_time = _Spread(in_time) if in_time and self.moves else None
 
     def compare(self, features: Sequence[Features]) -> Values:
         """Return the vitals that follow from the ``features`` of a window; the others are None."""
         values: Values = dict.fromkeys(KEYS)
-
-        def mean(key: str) -> float:
-            return float(np.mean([getattr(one, key) for one in features]))
-
-        for key in ("sharpness", "std", "saturation", "anisotropy", "crease"):
-            if self._mean[key] > (_LEAST_COLOUR if key == "saturation" else 1e-3):
-                values[key] = mean(key) / self._mean[key]
-        values["mean_shift"] = mean("mean") - self._mean["mean"]
-        changes = [one.change for one in features if one.change is not None]
+        means = _means(features)
+        values["mean_shift"] = means.pop("mean") - self._means["mean"]
+        for key, mean in means.items():
+            if self._means[key] > (_LEAST_COLOUR if key == "saturation" else 1e-3):
+                values[key] = mean / self._means[key]
+        changes = _known(one.change for one in features)
         if self.moves and changes:
             values["motion"] = float(np.mean(changes)) / self._change
         if changes and float(np.median(changes)) > _LEAST_MOTION / 3:
             values["jump"] = _jump(changes)
-        errors = [one.static_error for one in features if one.static_error is not None]
+        errors = _known(one.static_error for one in features)
         if errors and self.moves:
             values["static_psnr"] = 10 * log10(255**2 / max(float(np.mean(errors)), 1e-3))
         values["patch"] = self._patches.distance([one.patches[None] for one in features])
-        in_time = [p for one in features if (p := one.patches_in_time) is not None]
+        in_time = _known(one.patches_in_time for one in features)
         if self._in_time is not None and in_time:
             values["patch_time"] = self._in_time.distance(in_time)
         return values
-
-
-class _Source(_Whole):
-    """The features of the clip, and the limits that its own windows give."""
-
-    def __init__(self, features: Sequence[Features]) -> None:
-        """Store the features of each frame."""
-        super().__init__(features)
-        self._features = features
-        self.thumbnails = [one.thumbnail for one in features]
 
     def limits(self, window: int, *, pasted: bool) -> Limits:
         """Return the limits of ``_TABLE``, widened so that the clip's own windows are within.
@@ -492,26 +409,30 @@ class _Source(_Whole):
         for start in (*range(0, last, max(size // 4, 1)), last):
             part = self._features[start : start + size]
             values = self.compare(part)
-            values["repeat"] = _usual_nearest(nearest[start : start + size])
+            values["repeat"] = _quantile(nearest[start : start + size], _QUANTILES_OF["repeat"])
             yield values, _SLACK
         half = count // 2
         if half < _LEAST_HALF:
             return
         first, second = self._features[:half], self._features[half:]
         size = min(size, half)
-        for one, other in ((first, _Whole(second)), (second, _Whole(first))):
+        for one, other in ((first, _Source(second)), (second, _Source(first))):
             for start in range(0, len(one) - size + 1, max(size // 4, 1)):
                 # Jumps and still parts are not compared with the other half.
                 values = other.compare(one[start : start + size])
                 yield values | {"jump": None, "static_psnr": None}, _UNSEEN_SLACK
 
-    def _nearest(self) -> list[float]:
+    def _nearest(self) -> list[float | None]:
         """Return the distance of each frame to the most similar one, ``APART`` or more before."""
-        past = _Past(self.thumbnails[:1])
-        distances = [past.nearest(thumbnail) for thumbnail in self.thumbnails[1:]]
+        past = _Past([self._features[0].thumbnail])
+        distances = [past.nearest(one.thumbnail) for one in self._features[1:]]
         # Frames up to number ``APART`` count as too close to all frames before them.
-        early = min(APART, len(distances))
-        return [inf, *[inf] * early, *distances[early:]]
+        return [None, *[None] * min(APART, len(distances)), *distances[APART:]]
+
+
+def _means(features: Sequence[Features]) -> dict[str, float]:
+    keys = ("sharpness", "mean", "std", "saturation", "anisotropy", "crease")
+    return {key: float(np.mean([getattr(one, key) for one in features])) for key in keys}
 
 
 def _jump(changes: Sequence[float]) -> float:

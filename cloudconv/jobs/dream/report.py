@@ -1,6 +1,7 @@
-"""Write the report of a dream: a page, and the result as JSON.
+"""Write the report of a dream: a self-contained HTML page, and the result as JSON.
 
-The page shows vitals: measurements of whether the dream still looks like the clip.
+The page shows vitals: measurements of whether the dream still looks like the clip. Most vitals are
+relative to the source.
 """
 
 from __future__ import annotations
@@ -16,20 +17,47 @@ from urllib.parse import quote
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from cloudconv.dreaming.vitals.vitals import Sighting, Vitals
+from cloudconv.dreaming.vitals.vitals import Vitals
 from cloudconv.dreaming.vitals.words import failures
 from cloudconv.jobs.dream.settings import DreamResult
 from cloudconv.jobs.outcome import as_json
 from cloudconv.media.turn import Turn
+from cloudconv.report.charts import Chart, Line, draw, round_numbers
 from cloudconv.report.data import Picture
-from cloudconv.report.dream import DreamPage, Shot, Video, render_dream
 from cloudconv.report.folder import ReportFolder
+from cloudconv.report.page import render
 
 PAGE, RESULT = "index.html", "result.json"
 
 _WIDTH = 320
+_ELEMENTS = {
+    **dict.fromkeys((".mp4", ".webm", ".mov"), "video"),
+    **dict.fromkeys((".gif", ".webp", ".apng"), "img"),
+}
+"""Elements of HTML that show a video, by the end of its name."""
+_LEGEND = (Line("dream", (), 0), Line("lower limit", (), 1), Line("upper limit", (), 2))
+_MEANINGS = {
+    "sharpness": "strength of edges; 1 is that of the source",
+    "std": "contrast; 1 is that of the source",
+    "saturation": "colourfulness; 1 is that of the source",
+    "motion": "change from frame to frame; 1 is that of the source",
+    "anisotropy": "agreement of the directions of edges; 1 is that of the source, smears have more",
+    "crease": "strength of fine hard lines; 1 is that of the source, distortions have more",
+    "mean_shift": "mean brightness minus that of the source, in levels of 255",
+    "jump": "the largest change between two frames, relative to the changes around it",
+    "static_psnr": "PSNR of the still parts against the last source frame, in dB; more is better",
+    "patch": "difference of small areas from those of the source; 0 is equal",
+    "patch_time": "difference of small areas over a few frames from those of the source",
+    "repeat": "difference from the most similar picture 30 or more frames earlier, of 255",
+    "strangeness": "double exposures and smears in the worst part of a picture; 1 is the limit",
+    "light": "difference of blurred colours from those of the most similar source frame, of 255",
+    "novelty": "similarity to frames 60 or more earlier; 1 is the same picture",
+    "silhouette": "percent of the picture where a dark shape is missing, or is new in the sky",
+    "border": "clearness of the straightest border in the sky; 1 is the limit",
+    "symmetry": "similarity of a part of the sky to a mirrored part beside; 1 is a mirror image",
+}
 
 
 def write_report(
@@ -41,11 +69,11 @@ def write_report(
     step: Fraction,
     turn: Turn,
 ) -> None:
-    """Write the page and the result.
+    """Write the page and the result. The page needs no network.
 
-    The page shows curves of ``history``, the faults and the strangest pictures of ``rows``, and all
-    ``pictures``. The keys of ``pictures`` are frame numbers, the values are (h, w, 3) RGB. ``step``
-    is the duration of a frame in seconds. ``turn`` brings all pictures upright.
+    The page shows curves of ``history``, the faults of ``rows``, and all ``pictures``. The keys of
+    ``pictures`` are frame numbers, the values are (h, w, 3) RGB. ``step`` is the duration of a
+    frame in seconds. ``turn`` brings all pictures upright.
 
     Raises:
         OutputError: a file cannot be written.
@@ -59,53 +87,49 @@ def write_report(
     verdict = f"The dream looks like the clip in {extent}"
     wrong = {name: text for row in rows for name, text in failures(row).items()}
     faults = ", ".join(f"{text} ({name})" for name, text in wrong.items())
-    page = DreamPage(
-        source=Path(result.input).name,
-        verdict=f"{verdict}: {faults}" if faults else verdict,
-        summary=f"{result.why} Seed {result.seed}.",
-        times=[float(row.end * step) for row in history],
-        values=[row.values for row in history],
-        limits=result.limits,
-        shots=[_shot(number, picture, step, turn) for number, picture in pictures.items()],
-        strangest=[_strangest(row.strangest, step, turn) for row in rows if row.strangest],
+    charts = [
+        _chart(history, key, limits, step)
+        for key, limits in result.limits.items()
+        if any(row.values[key] is not None for row in history)
+    ]
+    page = render(
+        "dream.html",
+        charts,
+        {},
+        command="dream",
+        data={
+            "source": Path(result.input).name,
+            "verdict": f"{verdict}: {faults}" if faults else verdict,
+            "summary": f"{result.why} Seed {result.seed}.",
+        },
         video=_video(Path(result.output), Path(result.report or "")),
+        shots=[
+            (f"frame {number + 1}, {float(number * step):.1f} s", _small(picture, turn))
+            for number, picture in pictures.items()
+        ],
+        lines=_LEGEND,
+        drawings=[draw(chart) for chart in charts],
+        meanings=[(chart.title, _MEANINGS[chart.key]) for chart in charts],
     )
-    texts = {
-        RESULT: json.dumps(as_json(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n",
-        PAGE: render_dream(page),
-    }
-    folder.put(texts)
+    as_text = json.dumps(as_json(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    folder.put({RESULT: as_text, PAGE: page})
 
 
-def _video(output: Path, folder: Path) -> Video | None:
-    """Return the dream's file for the page; None for standard output and folders of pictures."""
+def _video(output: Path, folder: Path) -> dict[str, str] | None:
+    """Return the name of the dream's file, the address for the page, and the element of HTML.
+
+    The result is None for standard output and folders of pictures.
+    """
     if not output.is_file():
         return None
     whole = output.resolve()
     try:
         relative = os.path.relpath(whole, folder.resolve())
+        address = quote(os.fsencode(Path(relative).as_posix()))
     except ValueError:  # the file is on another drive
-        return Video(output.name, whole.as_uri())
-    return Video(output.name, quote(os.fsencode(Path(relative).as_posix())))
-
-
-def _shot(number: int, picture: NDArray[np.uint8], step: Fraction, turn: Turn) -> Shot:
-    return Shot(_said(number, step), _small(picture, turn))
-
-
-def _strangest(sighting: Sighting, step: Fraction, turn: Turn) -> Shot:
-    small = Image.fromarray(sighting.picture)
-    x, y, across, down = sighting.box
-    corners = (x, y, x + across, y + down)
-    marked = [corner * side for corner, side in zip(corners, small.size * 2, strict=True)]
-    ImageDraw.Draw(small).rectangle(tuple(marked), outline="#ff3b30", width=3)
-    return Shot(
-        f"{_said(sighting.number, step)}: {sighting.amount:.2f}", _small(np.array(small), turn)
-    )
-
-
-def _said(number: int, step: Fraction) -> str:
-    return f"frame {number + 1}, {float(number * step):.1f} s"
+        address = whole.as_uri()
+    element = _ELEMENTS.get(output.suffix.lower(), "")
+    return {"name": output.name, "address": address, "element": element}
 
 
 def _small(samples: NDArray[np.uint8], turn: Turn) -> Picture:
@@ -114,3 +138,24 @@ def _small(samples: NDArray[np.uint8], turn: Turn) -> Picture:
     kept = io.BytesIO()
     picture.resize((_WIDTH, height)).save(kept, "JPEG", quality=80)
     return Picture(kept.getvalue(), _WIDTH, height)
+
+
+def _chart(
+    history: Sequence[Vitals], key: str, limits: Sequence[float | None], step: Fraction
+) -> Chart:
+    times = [float(row.end * step) for row in history]
+    lines = [Line("dream", [row.values[key] for row in history], 0)]
+    for line, limit in zip(_LEGEND[1:], limits, strict=True):
+        # A lower limit of 0 is far from all measured values and would flatten the curve.
+        if limit is not None and (limit or key == "mean_shift"):
+            lines.append(Line(line.name, [limit] * len(times), line.color))
+    return Chart(
+        key=key,
+        title=key,
+        unit="dB" if key == "static_psnr" else "",
+        digits=3,
+        x=times,
+        labels=[f"{time:.1f} s" for time in times],
+        ticks=[(second, f"{second:g} s") for second in round_numbers(times[0], times[-1], 8)],
+        lines=lines,
+    )
