@@ -15,6 +15,7 @@ from cloudconv.messages import Message
 Result = TypeVar("Result", covariant=True)
 Returned = TypeVar("Returned")
 Yielded = TypeVar("Yielded")
+Changed = TypeVar("Changed")
 
 Stage = Literal["checking", "analysing", "adapting", "training", "scoring", "rendering", "joining"]
 
@@ -125,8 +126,8 @@ class Warnings:
 
 
 def mapped(
-    events: Generator[Yielded, None, Returned], change: Callable[[Yielded], Yielded]
-) -> Generator[Yielded, None, Returned]:
+    events: Generator[Yielded, None, Returned], change: Callable[[Yielded], Changed]
+) -> Generator[Changed, None, Returned]:
     """Yield each event after applying ``change``, and return the result of ``events``.
 
     A KeyboardInterrupt that is thrown into this generator is thrown into ``events``. Closing this

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import closing
 from typing import TypeVar
 
 import torch
 
-from cloudconv.events import Progress
+from cloudconv.events import Progress, mapped
 
 Result = TypeVar("Result")
 
@@ -23,15 +22,14 @@ def analysed(
         begin: the part of the whole analysis that is done before the step.
         end: the part that is done after the step.
     """
-    with closing(step):
-        while True:
-            # Inference mode applies to the whole thread. The block ends before the yield, so that
-            # the consumer does not run in this mode.
-            with torch.inference_mode():
-                try:
-                    part = next(step)
-                except StopIteration as stop:
-                    result: Result = stop.value
-                    return result
-            percent = round(100 * (begin + (end - begin) * part))
-            yield Progress("analysing", percent, 100, unit="%")
+
+    @torch.inference_mode()
+    def inferred() -> Generator[float, None, Result]:
+        return (yield from step)
+
+    def progress(part: float) -> Progress:
+        percent = round(100 * (begin + (end - begin) * part))
+        return Progress("analysing", percent, 100, unit="%")
+
+    # Inference mode does not apply to the consumer, although both run in one thread.
+    return mapped(inferred(), progress)
