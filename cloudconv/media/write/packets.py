@@ -2,14 +2,13 @@
 
 No container is suitable. Matroska rounds times to the millisecond. MP4 hides frames in edit lists
 and cannot store the alpha of VP9. Neither can prove later that every byte is unchanged. A packet
-file is one line of JSON, then one record per packet in decoding order: a head, the payload, the
-side data, and a checksum of all three.
+file is one record per packet in decoding order: its size and a checksum, a head, the payload, and
+the side data.
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import struct
 import zlib
@@ -19,7 +18,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
@@ -29,10 +28,9 @@ from cloudconv.events import Warned
 from cloudconv.media.write.encode import EncodingPlan, extradata_hash, open_strictly
 from cloudconv.media.write.target import writing
 
-_KIND = "cloudconv packets 1"
-_HEAD = struct.Struct("<qqIBB")  # time, duration, payload bytes, key frame, side data items
+_START = struct.Struct("<II")  # bytes that follow, their checksum
+_HEAD = struct.Struct("<qqII?")  # time, duration, ticks per second, payload bytes, key frame
 _SIDE = struct.Struct("<HI")  # FFmpeg's number of the type, bytes
-_SUM = struct.Struct("<I")
 # Side data that only the encoder needs.
 _IDLE = ("quality_stats",)
 
@@ -69,6 +67,7 @@ class PacketWriter:
         self.warnings: list[Warned] = []
         self._times: list[int] = []
         self._early = 0
+        self._ticks = plan.tick.denominator
         # No packet is muxed: the muxer only sets the encoder up for the container.
         self._out = av.open(io.BytesIO(), "w", format=muxer)
         with ExitStack() as undo:
@@ -77,15 +76,14 @@ class PacketWriter:
             open_strictly(plan.choice, self._out.start_encoding)
             self._file = path.open("xb")
             undo.callback(self._file.close)
-            self._file.write(json.dumps({"kind": _KIND, "tick": str(plan.tick)}).encode() + b"\n")
             undo.pop_all()
 
     def write(self, packet: Any) -> None:
         """Write a packet with its side data and a checksum."""
         self._times.append(packet.pts)
         self._early += packet.dts < self._times[0]
-        record = _record(packet)
-        self._file.write(record + _SUM.pack(zlib.crc32(record)))
+        record = _record(packet, self._ticks)
+        self._file.write(_start(record) + record)
 
     def finish(self) -> None:
         """Write everything to the disk and close the file."""
@@ -121,66 +119,47 @@ def read_packets(path: Path) -> Iterator[Any]:
     Raises OutputError if the file cannot be read or is damaged. A damaged file is deleted.
     """
     with writing(path), path.open("rb") as file:
-        tick = Fraction(_read_kind(file, path)["tick"])
-        while head := file.read(_HEAD.size):
-            if len(head) < _HEAD.size:
-                raise _damaged(path)
-            time, duration, length, key, side_data = _HEAD.unpack(head)
-            payload = _exactly(file, length, path)
-            record = [head, payload]
-            packet = av.Packet(payload)
-            for _ in range(side_data):
-                start = _exactly(file, _SIDE.size, path)
-                kind, length = _SIDE.unpack(start)
-                record += [start, _exactly(file, length, path)]
-                side = PacketSideData(kind, length)  # type: ignore[call-arg]
-                side.update(record[-1])
-                packet.set_sidedata(side, move=True)
-            checksum = 0
-            for part in record:
-                checksum = zlib.crc32(part, checksum)
-            if _SUM.unpack(_exactly(file, _SUM.size, path)) != (checksum,):
-                raise _damaged(path)
-            packet.pts, packet.duration, packet.time_base = time, duration, tick
-            packet.is_keyframe = bool(key)
-            yield packet
+        while start := file.read(_START.size):
+            record = file.read(int.from_bytes(start[:4], "little"))
+            if start != _start(record):
+                # The damaged file is useless. A resumed run makes it again.
+                path.unlink(missing_ok=True)
+                raise OutputError("segment-damaged", path=path)
+            yield _packet(record)
 
 
-def _record(packet: Any) -> bytes:
+def _start(record: bytes) -> bytes:
+    # A checksum that begins with 1 differs from 0 for a file of zeros.
+    return _START.pack(len(record), zlib.crc32(record, 1))
+
+
+def _record(packet: Any, ticks: int) -> bytes:
     payload = bytes(packet)
-    sides = [side for side in packet.iter_sidedata() if side.data_type not in _IDLE]
-    head = packet.pts, packet.duration, len(payload), packet.is_keyframe, len(sides)
-    parts = [_HEAD.pack(*head), payload]
-    for side in sides:
-        kind = packet_sidedata_type_from_literal(side.data_type)
-        parts += [_SIDE.pack(kind, side.data_size), bytes(side)]
+    head = _HEAD.pack(packet.pts, packet.duration, ticks, len(payload), packet.is_keyframe)
+    parts = [head, payload]
+    for side in packet.iter_sidedata():
+        if side.data_type not in _IDLE:
+            kind = packet_sidedata_type_from_literal(side.data_type)
+            parts += [_SIDE.pack(kind, side.data_size), bytes(side)]
     return b"".join(parts)
+
+
+def _packet(record: bytes) -> Any:
+    time, duration, ticks, length, is_key = _HEAD.unpack_from(record)
+    at = _HEAD.size + length
+    packet = av.Packet(record[_HEAD.size : at])
+    while at < len(record):
+        kind, length = _SIDE.unpack_from(record, at)
+        at += _SIDE.size + length
+        side = PacketSideData(kind, length)  # type: ignore[call-arg]
+        side.update(record[at - length : at])
+        packet.set_sidedata(side, move=True)
+    packet.pts, packet.duration, packet.time_base = time, duration, Fraction(1, ticks)
+    packet.is_keyframe = is_key
+    return packet
 
 
 def _depth(times: Sequence[int]) -> int:
     """Return the largest number of places by which a packet lies behind its presentation order."""
     shown = sorted(times)
     return max((k - bisect_left(shown, time) for k, time in enumerate(times)), default=0)
-
-
-def _read_kind(file: BinaryIO, path: Path) -> dict[str, str]:
-    try:
-        head: dict[str, str] = json.loads(file.readline(1000))
-    except ValueError as error:
-        raise _damaged(path) from error
-    if head.get("kind") != _KIND:
-        raise _damaged(path)
-    return head
-
-
-def _exactly(file: BinaryIO, length: int, path: Path) -> bytes:
-    data = file.read(length)
-    if len(data) < length:
-        raise _damaged(path)
-    return data
-
-
-def _damaged(path: Path) -> OutputError:
-    # The damaged file is useless. A resumed run makes it again.
-    path.unlink(missing_ok=True)
-    return OutputError("segment-damaged", path=path)
