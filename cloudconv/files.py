@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import secrets
 import shutil
-import socket
-import time
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from itertools import count
@@ -25,19 +22,9 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from cloudconv.errors import OutputError, TakenError
-from cloudconv.messages import Message
 
 _LONGEST = 255  # longest file name, in bytes
 _parts: set[Path] = set()  # the parts that this process has created
-# Errors of file systems without hard links.
-_NO_LINKS = (
-    errno.EPERM,
-    errno.ENOTSUP,
-    errno.EOPNOTSUPP,
-    errno.ENOSYS,
-    errno.EMLINK,
-    errno.EINVAL,  # raised by FAT on Windows
-)
 FOLDERS_CAN_BE_OPENED = os.name != "nt"
 """True if the operating system can open a folder in order to sync its entries."""
 
@@ -70,7 +57,7 @@ class Claim:
         Missing parent folders of the target are created.
 
         Raises:
-            OutputError: another process or thread has the claim; the message names its process.
+            OutputError: another process or thread has the claim.
             KeyboardInterrupt: Ctrl-C; no lock file of this process remains.
             OSError: the lock file cannot be written.
         """
@@ -81,9 +68,7 @@ class Claim:
             # In a folder without write permission the lock fails as if another process had it.
             # Creating a file there raises the true error.
             remove(create_part(self._target))
-            raise OutputError(
-                "output-in-use", path=self._target, holder=_holder(self._path)
-            ) from error
+            raise OutputError("output-in-use", path=self._target) from error
         except KeyboardInterrupt:
             # The lock file may exist already. Only the process with the lock may delete it.
             with suppress(Timeout, OSError):
@@ -92,10 +77,6 @@ class Claim:
             raise
         with ExitStack() as undo:
             undo.callback(self.release)
-            holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}
-            # On Windows no other handle can write to a locked file, not even in the same process.
-            with suppress(PermissionError):
-                self._path.write_text(json.dumps(holder))
             for leftover in leftovers(self._target):
                 remove(leftover)
             undo.pop_all()
@@ -178,17 +159,13 @@ def put(part: Path, target: Path, *, overwrite: bool) -> None:
         part.replace(target)
         _parts.discard(part)
         return
-    if part.is_dir():
-        # A renamed folder can replace only an empty folder, so no file is lost.
-        if os.path.lexists(target):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-        part.rename(target)
-        return
     try:
         os.link(part, target)  # unlike a rename, a link replaces nothing
+    except FileExistsError:
+        raise
     except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
+        # The part is a folder, or the file system has no links. A renamed folder can replace only
+        # an empty folder, so no file is lost.
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
         part.rename(target)
@@ -319,7 +296,7 @@ def beside(target: Path, suffix: str) -> Path:
     If that name is too long, return a shortened hidden name instead.
     """
     path = target.with_name(f"{target.name}{suffix}")
-    return path if _fits(path) else target.with_name(f"{part_prefix(target)}{suffix}")
+    return path if _fits(path.name) else target.with_name(f"{part_prefix(target)}{suffix}")
 
 
 def fitting(path: Path) -> Path:
@@ -327,24 +304,17 @@ def fitting(path: Path) -> Path:
 
     Different stems stay different.
     """
-    if _fits(path):
+    if _fits(path.name):
         return path
     mark = f"~{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:8]}"
     stem = path.stem
-    while stem and not _fits(path.with_name(f"{stem}{mark}{path.suffix}")):
+    while stem and not _fits(f"{stem}{mark}{path.suffix}"):
         stem = stem[:-1]
     return path.with_name(f"{stem}{mark}{path.suffix}")
 
 
-def _fits(path: Path) -> bool:
-    """Return whether the file system accepts a name of that length."""
-    if len(os.fsencode(path.name)) > _LONGEST:
-        return False
-    try:
-        path.lstat()
-    except OSError as error:
-        return error.errno != errno.ENAMETOOLONG  # some file systems have a lower limit
-    return True
+def _fits(name: str) -> bool:
+    return len(os.fsencode(name)) <= _LONGEST
 
 
 def part_prefix(target: Path) -> str:
@@ -354,13 +324,3 @@ def part_prefix(target: Path) -> str:
     """
     name_hash = hashlib.sha256(os.fsencode(target.name or target.resolve().name))
     return f".cloudconv-{name_hash.hexdigest()[:16]}"
-
-
-def _holder(lock: Path) -> Message | None:
-    """Return a phrase that names the process with the lock; None if unknown."""
-    try:
-        holder = json.loads(lock.read_bytes())
-        since = time.strftime("%H:%M", time.localtime(holder["since"]))
-        return Message("holder", pid=holder["pid"], host=holder["host"], since=since)
-    except (OSError, ValueError, TypeError, KeyError):
-        return None

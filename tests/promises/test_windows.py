@@ -15,10 +15,9 @@ import pytest
 import cloudconv
 from cloudconv import files
 from cloudconv.cli import interrupts
-from cloudconv.errors import InputError, OutputError, SettingsError, TakenError
+from cloudconv.errors import InputError, SettingsError, TakenError
 from cloudconv.jobs.interp.batch import each_input
 from cloudconv.media.input import spool
-from cloudconv.media.write import target
 from tests.helpers.factory import read_times, write_clip
 
 
@@ -44,18 +43,6 @@ def test_a_run_works_where_folders_cannot_be_opened(
     write_clip(tmp_path / "in.mkv", 6)
     result = cloudconv.interpolate(tmp_path / "in.mkv", factor=2, model="blend")
     assert len(read_times(result.output)) == 12
-
-
-def test_a_lock_works_where_a_locked_file_cannot_be_read_or_written(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    locked = lambda path: str(path).endswith(".lock")  # noqa: E731
-    fail_where(monkeypatch, Path, "write_text", locked, errno.EACCES)
-    fail_where(monkeypatch, Path, "read_bytes", locked, errno.EACCES)
-    with files.Claim(tmp_path / "out.mkv") as claim:
-        assert claim.is_acquired
-        with pytest.raises(OutputError, match="Another cloudconv is writing"):
-            files.Claim(tmp_path / "out.mkv").acquire()
 
 
 def test_a_file_that_another_program_has_open_is_kept_beside_the_result(
@@ -89,17 +76,6 @@ def test_an_output_is_written_to_a_file_system_without_links(
     write_clip(tmp_path / "in.mkv", 6)
     result = cloudconv.interpolate(tmp_path / "in.mkv", factor=2, model="blend")
     assert len(read_times(result.output)) == 12
-
-
-def test_a_path_that_is_too_long_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(target, "PATH_LIMIT", 60)
-    with (
-        pytest.raises(OutputError, match="too long for this system"),
-        target.writing(tmp_path / f"{'n' * 40}.mp4"),
-    ):
-        raise FileNotFoundError(errno.ENOENT, "The system cannot find the path specified")
 
 
 def test_missing_signals_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,6 @@ from cloudconv.media.input import images
 from cloudconv.media.write.containers import container_of, is_sequence
 from cloudconv.media.write.names import is_stdout, pictures_of
 
-PATH_LIMIT: int | None = 260 if os.name == "nt" else None
-"""The length in characters that a path on Windows must not reach without support for long paths.
-
-None on other systems.
-"""
-
 _LARGEST = 2**31 - 1  # FFmpeg stores numerator and denominator of a rate in 32 bits
 # The lowest rate is one frame a day. MP4 counts at least 10,000 ticks a second, and stores fewer
 # than 2**31 ticks for each frame.
@@ -98,19 +92,10 @@ def check_rate(path: Path, rate: Fraction | None) -> None:
         return
     if (clock is None and rate < _SLOWEST) or max(rate.numerator, rate.denominator) >= _LARGEST:
         raise OutputError("rate-beyond-files", rate=float(rate))
-    if container.fastest is not None and rate > container.fastest:
+    if not container.plays(rate):
+        most = container.fastest or (clock and 1 / clock)
         raise OutputError(
-            "rate-beyond-container",
-            container=container.name,
-            most=container.fastest,
-            rate=float(rate),
-        )
-    if clock is not None and not container.plays(rate):
-        raise OutputError(
-            "rate-beyond-clock",
-            container=container.name,
-            step=float(clock * 1000),
-            rate=float(rate),
+            "rate-beyond-container", container=container.name, most=most, rate=float(rate)
         )
 
 
@@ -158,7 +143,7 @@ def writing(path: Path) -> Iterator[None]:
         kind = EncoderError if error.errno == errno.EINVAL else OutputError
         name = "standard output" if is_stdout(path) else path
         why = error.strerror or error
-        raise kind(_reason(path, error.errno), path=name, why=why, limit=PATH_LIMIT) from error
+        raise kind(_reason(path, error.errno), path=name, why=why) from error
 
 
 def _reason(path: Path, number: int | None) -> str:
@@ -172,21 +157,11 @@ def _reason(path: Path, number: int | None) -> str:
             return "not-writable"
         case errno.EEXIST:
             return "appeared"
-        case errno.ENOENT if PATH_LIMIT is not None and len(str(_part_of(path))) >= PATH_LIMIT:
-            return "path-too-long"
-        case errno.ENOENT | errno.ENOTDIR if path.parent.is_dir():
-            return "folder-takes-no-files"
-        case errno.ENOENT | errno.ENOTDIR:
+        case errno.ENOENT | errno.ENOTDIR if not path.parent.is_dir():
             return "folder-missing"
         case errno.EPIPE:
             return "reader-ended"
     return "not-written"
-
-
-def _part_of(path: Path) -> Path:
-    """Return a path with the length of the output's temporary path."""
-    home = claimed(path)
-    return home.parent.resolve() / f"{files.part_prefix(home)}-{16 * '0'}.part"
 
 
 def claimed(path: Path) -> Path:
