@@ -89,10 +89,7 @@ TEXTS = {
         "{container} with {encoder} does not keep the sample aspect ratio {aspect}; players will "
         "show square samples."
     ),
-    "chapters-no-room": "The chapters are left out: the finished file has no space for their list.",
-    "chapters-on-a-pipe": (
-        "The chapters are left out: together with this audio they need a file, not a pipe."
-    ),
+    "chapters-refused": "The chapters are left out: FFmpeg cannot write them beside this audio.",
     "time-code": "The time code is left out: the frame rate varies.",
     "sound-damaged": (
         "{stream} is damaged: {packets} of its packets could not be decoded, and silence is in "
@@ -261,7 +258,6 @@ TEXTS = {
         "adapted to the video in {minutes:.1f} min: {gain:+.2f} dB on {frames} held-back "
         "{frames:frame|frames}"
     ),
-    "holder": "process {pid} on {host}, since {since}",
     "interrupted": "interrupted; {kept: and }; the same command carries on.",
     "interrupted-without-work": (
         "interrupted; {left:?{left: and } could not be removed|no unfinished file is left}"
@@ -430,9 +426,7 @@ TEXTS = {
     "output-is-input": (
         "The output {path} is the input itself{input:? (*)}: give it another name or folder."
     ),
-    "output-in-use": (
-        "Another cloudconv{holder:? (*)} is writing {path}: wait for it, or name another output."
-    ),
+    "output-in-use": ("Another cloudconv is writing {path}: wait for it, or name another output."),
     # Errors of media
     "sound-not-copied": (
         "{container} cannot hold {stream} as it is: leave {--audio=copy} out, or write an .mkv."
@@ -465,7 +459,6 @@ TEXTS = {
     "empty-file": "{path} is empty (0 bytes): give a complete video file.",
     "no-file": "There is no file {path}: check the name.",
     "path-through-file": "There is no file {path}: a part of that path is not a folder.",
-    "is-a-folder": "{path} is a folder, not a video file: give a file.",
     "no-permission": "{path} cannot be read: permission denied. Change its permissions.",
     "ends-before-frame": "{path} ends before its first frame: give a complete file.",
     "unreadable-video": (
@@ -579,10 +572,6 @@ TEXTS = {
     "segment-damaged": (
         "The finished segment {path} was damaged on the disk and is deleted: run the command again."
     ),
-    "frame-size-differs": (
-        "The frame at {time:.3f} s is {width}x{height}, but the output is {other}: give frames of "
-        "one size."
-    ),
     "frames-too-close": (
         "A {container} plays at most {most} frames a second, and two of these frames are closer: "
         "write an .mp4 instead."
@@ -604,11 +593,7 @@ TEXTS = {
         "does so with {--fps}."
     ),
     "rate-beyond-container": (
-        "A {container} plays at most {most} frames a second, not {rate:g}: write an .mp4 instead."
-    ),
-    "rate-beyond-clock": (
-        "{container} counts in steps of {step:g} ms, too coarse for {rate:g} frames a second: "
-        "write an .mp4 instead."
+        "{container} plays at most {most} frames a second, not {rate:g}: write an .mp4 instead."
     ),
     "output-is-folder": "The output {path} is a folder: give the name of a file.",
     "output-among-input": (
@@ -627,18 +612,11 @@ TEXTS = {
         "Another program made {path} during the run, and that file is left as it is: name another "
         "output."
     ),
-    "path-too-long": (
-        "The path of {path} is too long for this system ({limit} characters with the temporary "
-        "name): write to a folder with a shorter path."
-    ),
-    "folder-takes-no-files": (
-        "{path} could not be written: its folder takes no files. Choose another folder."
-    ),
     "folder-missing": "The folder of {path} does not exist: make it first.",
     "reader-ended": (
         "The program that reads standard output ended before the output was complete."
     ),
-    "not-written": "{path} could not be written: {why}.",
+    "not-written": "{path} could not be written ({why}): choose another folder.",
     "output-exists": "The output {path} exists already: replace it with {--overwrite=yes}.",
     # Errors of models
     "not-finite": (

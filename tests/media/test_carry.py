@@ -14,7 +14,6 @@ from cloudconv.media.carry.carry import Carry
 from cloudconv.media.carry.muxer import add_copy, open_muxer
 from cloudconv.media.carry.timecode import timecode_at_rate
 from cloudconv.media.frame import Frame
-from cloudconv.media.matroska import add_chapters, chapters_element
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.sink import Sink
 from cloudconv.settings import EncodeSettings
@@ -589,31 +588,37 @@ def test_audio_codecs_of_windows_are_copied_into_matroska(tmp_path, codec):
         assert len(read_times(made)) == 48
 
 
-def test_audio_codecs_of_windows_leave_chapters_and_attachments_alone(tmp_path):
+def test_audio_codecs_of_windows_leave_other_streams_alone(tmp_path):
     whole = video(tmp_path / "whole.mkv", audio="flac", seconds=2)
     sound = old_recording(tmp_path / "sound.avi", "pcm_alaw", 8000)
     source = tmp_path / "in.mkv"
-    with av.open(str(whole)) as a, av.open(str(sound)) as b:
-        with open_muxer(f"file:{source}", "matroska", {"write_crc32": "0"}, unlisted=True) as out:
-            streams = [(a, s) for s in a.streams] + [(b, b.streams.audio[0])]
-            made = {id(s): add_copy(out, s) for _, s in streams}
-            for clip in (a, b):
-                for packet in clip.demux():
-                    if packet.size and id(packet.stream) in made:
-                        packet.stream = made[id(packet.stream)]
-                        out.mux(packet)
-            chapters = a.chapters()
-        assert add_chapters(source, chapters_element(chapters))
+    with (
+        av.open(str(whole)) as a,
+        av.open(str(sound)) as b,
+        open_muxer(f"file:{source}", "matroska", {}, unlisted=True) as out,
+    ):
+        streams = [(a, s) for s in a.streams] + [(b, b.streams.audio[0])]
+        made = {id(s): add_copy(out, s) for _, s in streams}
+        for clip in (a, b):
+            for packet in clip.demux():
+                if packet.size and id(packet.stream) in made:
+                    packet.stream = made[id(packet.stream)]
+                    out.mux(packet)
     sink = convert(source, tmp_path / "out.mkv")
     assert sink.warnings == []
     with av.open(str(whole)) as before, av.open(str(tmp_path / "out.mkv")) as after:
         kinds = sorted(s.type for s in after.streams)
         assert kinds == sorted([*(s.type for s in before.streams), "audio"])
-        for a, b in zip(before.chapters(), after.chapters(), strict=True):
-            assert a["metadata"] == b["metadata"]
-            assert a["start"] * a["time_base"] == b["start"] * b["time_base"]
         assert after.streams.audio[2].codec_context.name == "pcm_alaw"
     assert subtitles_of(tmp_path / "out.mkv") == subtitles_of(whole)
+
+
+def test_a_warning_names_chapters_that_cannot_be_written_beside_audio(tmp_path):
+    source = video(tmp_path / "in.mov", audio="pcm_alaw", subtitles=None)
+    sink = convert(source, tmp_path / "out.mkv")
+    assert packets_of(tmp_path / "out.mkv") == packets_of(source)
+    (warning,) = map(str, sink.warnings)
+    assert warning == "The chapters are left out: FFmpeg cannot write them beside this audio."
 
 
 @pytest.mark.full

@@ -400,7 +400,7 @@ def test_times_must_increase(tmp_path):
 
 def test_a_frame_of_another_size_is_an_error(tmp_path):
     frames = [*frames_of([Fraction(0)], Fraction(1)), Frame(picture(0, 32, 32), Fraction(1), 1)]
-    with pytest.raises(OutputError, match="32x32"):
+    with pytest.raises(ValueError, match="32x32"):
         write(tmp_path / "clip.mp4", frames, rate=Fraction(1))
     assert not list(tmp_path.iterdir())
 

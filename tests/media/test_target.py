@@ -52,12 +52,11 @@ def test_impossible_outputs_are_refused(tmp_path):
         ("mov,mp4,m4a,3gp,3g2,mj2", ".mov", 60, ".mov"),
         ("mov,mp4,m4a,3gp,3g2,mj2", ".3gp", 60, ".mkv"),
         ("matroska,webm", ".webm", 60, ".webm"),
-        ("matroska,webm", ".mp4", 60, ".mkv"),
         ("matroska,webm", ".mkv", 2400, ".mp4"),
         ("avi", ".avi", 60, ".mkv"),
         ("gif", ".gif", 40, ".gif"),
         ("gif", ".gif", 100, ".mp4"),
-        ("apng", ".png", 40, ".apng"),
+        ("apng", ".apng", 40, ".apng"),
         ("image2", "", 40, ".mp4"),
     ],
 )

@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
 
@@ -20,7 +21,6 @@ from cloudconv.media.carry.subtitles import TEXT, SubtitleConverter
 from cloudconv.media.carry.timecode import timecode_at_rate
 from cloudconv.media.carry.tracks import COARSE, FINE, PRIMING, Track, Tracks, codec_name
 from cloudconv.media.input.demux import is_made_anew, open_container, read_packets
-from cloudconv.media.matroska import chapters_element
 
 
 class Copier:
@@ -28,8 +28,7 @@ class Copier:
 
     The copier opens the source a second time. The constructor adds the streams, so create the
     copier before the header is written. ``until`` then copies the packets up to a time, so that the
-    streams are interleaved as players need. ``chapters`` contains the chapters, in Matroska's form,
-    that an ``unlisted`` muxer does not write.
+    streams are interleaved as players need.
     """
 
     def __init__(
@@ -57,7 +56,6 @@ class Copier:
         self._seekable = seekable
         self._unlisted = unlisted
         self.warnings: list[Warned] = []
-        self.chapters = b""
         self._carry = carry
         self._holder = holder
         self._out = out
@@ -135,7 +133,7 @@ class Copier:
             self._input.close()
 
     def _add_streams(self, source: InputContainer) -> None:
-        self._out.metadata.update(fresh_tags(dict(source.metadata), self._holder))
+        self._out.metadata.update(fresh_tags(source.metadata, self._holder))
         timed = []
         for stream in source.streams:
             if stream.index == self._carry.info.video_index:
@@ -265,7 +263,8 @@ class Copier:
         ):
             # On a pipe the header must contain the decoder's configuration. In a file the muxer
             # adds the configuration at the end.
-            target.codec_context.extradata = _aac_config(_first_packet(self._carry, stream.index))
+            first = _first_packet(self._carry, stream.index)
+            target.codec_context.extradata = _aac_config(stream, first)
         if self._unlisted and stream.time_base > COARSE:
             # The muxer is opened through ``tee``, which does not refine the time base. COARSE and
             # FINE are the limits of a tick.
@@ -303,13 +302,10 @@ class Copier:
                 moved["start"] = round((start - carry.origin) * factor * 1_000_000)
                 moved["end"] = round((end - carry.origin) * factor * 1_000_000)
                 kept.append(moved)
-        if not kept:
-            return
-        self._out.set_chapters(kept)
-        if self._unlisted and self._seekable:
-            self.chapters = chapters_element(kept)
-        elif self._unlisted:
-            self.warnings.append(Warned("chapters-on-a-pipe"))
+        if kept and self._unlisted:
+            self.warnings.append(Warned("chapters-refused"))
+        elif kept:
+            self._out.set_chapters(kept)
 
 
 def _first_packet(carry: Carry, index: int) -> Any:
@@ -317,18 +313,13 @@ def _first_packet(carry: Carry, index: int) -> Any:
         return next(read_packets(source, source.streams[index]), None)
 
 
-def _aac_config(packet: Any) -> bytes | None:
-    """Return the AudioSpecificConfig of an AAC packet that has an ADTS header.
-
-    Transport streams store AAC in this form. Matroska on a pipe needs the configuration before the
-    first packet. Layout: ISO/IEC 14496-3, 1.6.2.1 and 1.A.2.
-    """
-    head = bytes(packet)[:4] if packet is not None else b""
-    if len(head) < 4 or int.from_bytes(head[:2], "big") & 0xFFF6 != 0xFFF0:
-        return None
-    profile, rate = head[2] >> 6, head[2] >> 2 & 15
-    channels = (head[2] & 1) << 2 | head[3] >> 6
-    return ((profile + 1) << 11 | rate << 7 | channels << 3).to_bytes(2, "big")
+def _aac_config(stream: Any, packet: Any) -> bytes | None:
+    """Return the configuration of AAC from the header of a packet of a transport stream."""
+    for made in BitStreamFilterContext("aac_adtstoasc", stream).filter(packet):
+        for side in made.iter_sidedata():
+            if side.data_type == "new_extradata":
+                return bytes(side)
+    return None
 
 
 def _label(stream: Any) -> str:

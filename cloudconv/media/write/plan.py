@@ -70,21 +70,11 @@ def plan_encoding(
     return plan, [*warnings, *_losses(container, plan)]
 
 
-def lost_aspect(plan: EncodingPlan) -> Warned:
-    """Return the warning about a sample aspect ratio that the output cannot store."""
-    parameters = {
-        "container": container_of(plan.target).name,
-        "encoder": plan.choice.encoder,
-        "aspect": plan.info.aspect,
-    }
-    return Warned("aspect-lost", parameters)
-
-
 def _clock(
     container: Container, encoder: str, rate: Fraction | None, time_base: Fraction
 ) -> Fraction:
     """Return the encoder's tick in seconds; all times are whole ticks if the clock allows that."""
-    if container.clock is not None and container.counts_in_clock:
+    if container.clock is not None and not container.is_video:
         return container.clock
     exact = time_base.denominator if rate is None else lcm(rate.numerator, time_base.denominator)
     finest = _VPX if encoder.startswith("libvpx") else _FINEST
@@ -125,5 +115,7 @@ def _losses(container: Container, plan: EncodingPlan) -> list[Warned]:
     is_wrong = container.needs_amending(plan.choice.encoder, aspect=info.aspect, varies=False)
     is_lost = is_stdout(plan.target) and is_wrong
     if is_lost or (info.aspect is not None and not container.is_video):
-        warnings.append(lost_aspect(plan))
+        encoder = plan.choice.encoder
+        lost = {"container": container.name, "encoder": encoder, "aspect": info.aspect}
+        warnings.append(Warned("aspect-lost", lost))
     return warnings

@@ -23,7 +23,7 @@ from cloudconv.media.write.encode import FEW
 from cloudconv.media.write.encoder_options import DEFAULTS
 from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.packets import PacketSummary, PacketWriter
-from cloudconv.media.write.plan import lost_aspect, plan_encoding
+from cloudconv.media.write.plan import plan_encoding
 from cloudconv.media.write.target import Part, check_rate, writing
 from cloudconv.settings import EncodeSettings
 
@@ -192,15 +192,20 @@ class Sink:
         before.
 
         Raises:
-            ValueError: the time is negative or not later.
-            OutputError: the size of the frame differs, players cannot show frames so close to each
-                other, or the frame cannot be written.
+            ValueError: the time is negative or not later, or the size of the frame differs.
+            OutputError: players cannot show frames so close to each other, or the frame cannot be
+                written.
             EncoderError: the frame lasts longer than the container can store.
         """
         tick = round(frame.time / self._plan.tick)
         end = round((frame.time + frame.duration) / self._plan.tick)
         if tick < 0 or (self._last is not None and frame.time <= self._last_time):
             raise ValueError(f"Output times must be 0 or more and increase, got {frame.time} s.")
+        frame, info = self._turn.frame(frame), self._plan.info
+        if (frame.width, frame.height) != (info.width, info.height):
+            raise ValueError(
+                f"A frame of {frame.width}x{frame.height} has another size than others."
+            )
         if self._last is not None and tick - self._last < self._least_gap:
             # The frame is too close to the frame before: players need a larger gap, or the clock is
             # so coarse that both frames have the same tick.
@@ -215,15 +220,6 @@ class Sink:
                 time=float(frame.time),
                 lasts=float(frame.duration),
                 most=float(longest * self._plan.tick),
-            )
-        frame = self._turn.frame(frame)
-        if (frame.width, frame.height) != (self._plan.info.width, self._plan.info.height):
-            raise OutputError(
-                "frame-size-differs",
-                time=float(frame.time),
-                width=frame.width,
-                height=frame.height,
-                other=f"{self._plan.info.width}x{self._plan.info.height}",
             )
         picture = encoder_picture(
             frame,
@@ -263,19 +259,10 @@ class Sink:
             end = ((self._last or 0) + self._lasts) * self._plan.tick
             self._container.hold_last(self._part.path, end, self._lasts * self._plan.tick)
             if self._plan.amends:
-                self._amend(self._part)
+                self._container.amend(self._part.path, self._plan)
             self._verify(self._part)
         if self._segment is None:
             check_unchanged(self._plan.info)
-
-    def _amend(self, part: Part) -> None:
-        info = self._plan.info
-        size = info.width, info.height
-        done = self._container.amend(
-            part.path, size, aspect=info.aspect, varies=self._plan.rate is None
-        )
-        if not done and info.aspect is not None:
-            self.warnings.append(lost_aspect(self._plan))
 
     def _discard(self) -> None:
         if self._part is not None:
@@ -286,8 +273,8 @@ class Sink:
 
     def _verify(self, part: Part) -> None:
         """Read the file back, because some muxers report success on a full disk."""
-        found, last, rounding = self._container.read_back(part.path, self._written)
-        grain = max(self._container.clock or self._plan.tick, self._plan.tick, rounding)
+        found, last = self._container.read_back(part.path, self._written)
+        grain = max(self._container.clock or self._plan.tick, self._plan.tick)
         if found != self._written:
             raise OutputError(
                 "output-incomplete", path=self._path, found=found, written=self._written

@@ -16,8 +16,7 @@ from cloudconv.media.write.containers.mp4 import MOV, MP4
 from cloudconv.media.write.containers.webp import WEBP
 from cloudconv.media.write.names import has_number, is_stdout
 
-FILES = (MP4, MOV, MKV, WEBM, GIF, APNG, WEBP)
-CONTAINERS = {suffix: container for container in FILES for suffix in container.suffixes}
+CONTAINERS = {s: each for each in (MP4, MOV, MKV, WEBM, GIF, APNG, WEBP) for s in each.suffixes}
 PICTURES = {suffix: kind for kind in pictures.PICTURES for suffix in kind.suffixes}
 
 
@@ -40,8 +39,7 @@ def container_of(path: Path) -> Container:
     if suffix in CONTAINERS:
         return CONTAINERS[suffix]
     if suffix in PICTURES:
-        folder = path.with_suffix("") if "%" not in path.name and "*" not in path.name else path
-        pattern = (folder if folder is not path else path.parent) / f"%05d{suffix}"
+        pattern = path.with_name("frames") / f"%05d{suffix}"
         raise OutputUsageError("one-picture", path=path, pattern=pattern)
     pattern = path / "%05d.png" if not suffix else Path("frames/%05d.png")
     raise OutputUsageError(
@@ -52,11 +50,9 @@ def container_of(path: Path) -> Container:
 def default_suffix(info: MediaInfo, rate: Fraction | None = None) -> str:
     """Return the suffix of a default output name.
 
-    ``rate`` is the constant rate of the output; None for a variable one. The suffix is that of the
-    source's container. Pictures become MP4, and a source in any other container that cannot be
-    written becomes Matroska. If the chosen container cannot play ``rate``, the output is MP4.
+    ``rate`` is the constant rate of the output; None for a variable one. The suffix selects the
+    container that the source's name selects. Pictures become MP4, and a source with any other
+    suffix becomes Matroska. If the chosen container cannot play ``rate``, the output is MP4.
     """
-    own = next(
-        (each for each in FILES if each.is_of(info)), MP4 if info.reader.is_pictures else MKV
-    )
+    own = MP4 if info.reader.is_pictures else CONTAINERS.get(info.suffix, MKV)
     return (own if own.plays(rate) else MP4).suffixes[0]

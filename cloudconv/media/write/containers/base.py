@@ -16,13 +16,12 @@ from av.codec.context import Flags
 from av.video.frame import VideoFrame
 
 from cloudconv.events import Warned
-from cloudconv.media.carry.carry import Carry, needs_unlisted
+from cloudconv.media.carry.carry import needs_unlisted
 from cloudconv.media.carry.copier import Copier
 from cloudconv.media.carry.holder import Holder
 from cloudconv.media.carry.muxer import open_muxer
 from cloudconv.media.formats import layout
-from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.matroska import add_chapters
+from cloudconv.media.matroska import ROOM
 from cloudconv.media.write.encode import EncodingPlan, extradata_hash, open_strictly
 from cloudconv.media.write.names import is_stdout
 
@@ -51,14 +50,10 @@ class Container(Holder):
         suffixes: the file name suffixes of the container.
         encoders: the encoders of its video, in the order of preference; exactly one if ``is_video``
             is False.
-        reader: FFmpeg's name of the reader of this container; empty for none. The output of a
-            source that this reader opens has this container by default.
-        sources: the suffixes of the sources to which ``reader`` applies; None for all.
         is_video: whether the container stores other streams, rotation and sample aspect ratio. Only
             such outputs are joined from segments.
         is_folder: whether the output is a folder of pictures without times.
         clock: the tick in seconds that all times are rounded to; None for any tick.
-        counts_in_clock: whether the time base of encoders must be ``clock``.
         fastest: the fastest rate that players show, in frames per second; None for any.
         refuses: encoders whose codecs FFmpeg's muxer lists but cannot write.
         refuses_alpha: encoders whose transparency the container cannot store.
@@ -72,12 +67,9 @@ class Container(Holder):
 
     suffixes: tuple[str, ...] = ()
     encoders: tuple[str, ...] = ()
-    reader: str = ""
-    sources: tuple[str, ...] | None = None
     is_video: bool = False
     is_folder: bool = False
     clock: Fraction | None = None
-    counts_in_clock: bool = False
     fastest: Fraction | None = None
     refuses: tuple[str, ...] = ()
     refuses_alpha: tuple[str, ...] = ()
@@ -87,11 +79,6 @@ class Container(Holder):
     has_palette: bool = False
     sums_gaps: bool = False
     most_ticks: int | None = None
-
-    def is_of(self, info: MediaInfo) -> bool:
-        """Return whether the output of a source has this container by default."""
-        named = self.reader in info.container.split(",")
-        return named and (self.sources is None or info.suffix in self.sources)
 
     def plays(self, rate: Fraction | None) -> bool:
         """Return whether the container supports a constant rate, or a variable one (None).
@@ -109,21 +96,15 @@ class Container(Holder):
         """
         return False
 
-    def amend(
-        self, path: Path, size: tuple[int, int], *, aspect: Fraction | None, varies: bool
-    ) -> bool:
-        """Correct the sample aspect ratio and a variable rate in the finished file.
-
-        ``size`` is width and height in pixels. Return False if the correction is impossible.
-        """
-        return False
+    def amend(self, path: Path, plan: EncodingPlan) -> None:
+        """Correct the sample aspect ratio and a variable rate in the finished file."""
 
     def preparation(self, width: int, height: int) -> Callable[[VideoFrame], VideoFrame]:
         """Return the function that converts each picture before it is encoded."""
         return lambda picture: picture
 
-    def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
-        """Return the muxer's options; with ``amends`` the finished file is corrected later."""
+    def options(self, plan: EncodingPlan) -> dict[str, str]:
+        """Return the muxer's options."""
         return {}
 
     def hold_last(self, path: Path, end: Fraction, duration: Fraction) -> None:
@@ -135,22 +116,15 @@ class Container(Holder):
             duration: the duration of the last frame, in seconds; 0 if packets were copied.
         """
 
-    def rounding(self, frames: int, tick: Fraction) -> Fraction:
-        """Return the largest error in seconds of the last frame's time.
-
-        The file has ``frames`` frames, and its reader rounds times to ``tick``.
-        """
-        return Fraction(0)
-
     def open_writer(self, path: Path, plan: EncodingPlan) -> Writer:
         """Return a writer into ``path``, the temporary file of the plan's target."""
         return FileWriter(path, self, plan)
 
-    def read_back(self, path: Path, written: int) -> tuple[int, Fraction | None, Fraction]:
+    def read_back(self, path: Path, written: int) -> tuple[int, Fraction | None]:
         """Read a finished output of ``written`` frames back.
 
-        Return the number of frames found, the last one's time in seconds (None if the container
-        stores no times), and the least tolerance of that time in seconds.
+        Return the number of frames found, and the last one's time in seconds; None for the time if
+        the container or its reader does not state the time exactly.
         """
         count, last = 0, None
         with av.open(f"file:{path}") as made:
@@ -160,7 +134,13 @@ class Container(Holder):
                 if packet.size and packet.pts is not None:
                     count += 1
                     last = packet.pts if last is None else max(last, packet.pts)
-        return count, None if last is None else last * tick, self.rounding(count, tick)
+        return count, None if last is None else last * tick
+
+
+def last_packet(path: Path) -> int:
+    """Return the offset of the last packet in a finished file of one stream; 0 for the first."""
+    with av.open(f"file:{path}") as made:
+        return max((packet.pos or 0 for packet in made.demux() if packet.size), default=0)
 
 
 class FileWriter:
@@ -177,13 +157,11 @@ class FileWriter:
         self.warnings: list[Warned] = []
         self._tick = plan.tick
         self._order = _DecodeTimes() if container.sums_gaps and plan.rate is None else None
-        self._path = path
         self._copier: Copier | None = None
         choice, carry, on_pipe = plan.choice, plan.carry, is_stdout(path)
         unlisted = carry is not None and needs_unlisted(carry, container)
-        options = container.options(plan.tick, carry, amends=plan.amends or unlisted)
         url = "pipe:1" if on_pipe else f"file:{path}"
-        self._out = open_muxer(url, container.muxer, options, unlisted=unlisted)
+        self._out = open_muxer(url, container.muxer, container.options(plan), unlisted=unlisted)
         with ExitStack() as undo:
             undo.callback(self.abandon)
             stream = self.encoder = plan.add_video(self._out)
@@ -196,6 +174,8 @@ class FileWriter:
                 )
                 self.warnings = self._copier.warnings
                 self._copier.describe_video(stream, plan.rate)
+            if plan.amends:
+                stream.metadata["title"] = stream.metadata.get("title", "") + ROOM
             if choice.encoder.startswith("libvpx") and layout(choice.working).alpha:
                 # Readers look for alpha beside the packets only if this tag is set.
                 stream.metadata["alpha_mode"] = "1"
@@ -228,7 +208,7 @@ class FileWriter:
             self._out.close()
 
     def finish(self) -> None:
-        """Write the remaining packets, close the file, and add chapters that the muxer drops."""
+        """Write the remaining packets and close the file."""
         remaining = [] if self._order is None else self._order.finish()
         self._order = None
         for packet in remaining:
@@ -237,9 +217,6 @@ class FileWriter:
             self._copier.until(None)
             self._copier.close()
         self._out.close()
-        chapters = b"" if self._copier is None else self._copier.chapters
-        if chapters and not add_chapters(self._path, chapters):
-            self.warnings.append(Warned("chapters-no-room"))
 
     def abandon(self) -> None:
         """Close everything in any state."""

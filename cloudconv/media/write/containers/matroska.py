@@ -6,8 +6,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from cloudconv.media import matroska
-from cloudconv.media.carry.carry import Carry
 from cloudconv.media.write.containers.base import Container
+from cloudconv.media.write.encode import EncodingPlan
 
 _MILLISECOND = Fraction(1, 1000)
 # Encoders whose bitstreams contain the sample aspect ratio.
@@ -15,17 +15,16 @@ _STATE_ASPECT = ("libx264", "libx265")
 
 
 class _Matroska(Container):
-    def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
+    def options(self, plan: EncodingPlan) -> dict[str, str]:
         # Checksums would be wrong after the corrections to the header.
-        return {"write_crc32": "0"} if amends else {}
+        return {"write_crc32": "0"} if plan.amends else {}
 
     def needs_amending(self, encoder: str, *, aspect: Fraction | None, varies: bool) -> bool:
         return varies or (aspect is not None and encoder not in _STATE_ASPECT)
 
-    def amend(
-        self, path: Path, size: tuple[int, int], *, aspect: Fraction | None, varies: bool
-    ) -> bool:
-        return matroska.amend(path, size, aspect=aspect, variable_rate=varies)
+    def amend(self, path: Path, plan: EncodingPlan) -> None:
+        info, varies = plan.info, plan.rate is None
+        matroska.amend(path, (info.width, info.height), info.aspect, varies=varies)
 
 
 MKV = _Matroska(
@@ -44,8 +43,6 @@ WEBM = _Matroska(
     muxer="webm",
     suffixes=(".webm",),
     encoders=("libvpx-vp9", "libsvtav1"),
-    reader="webm",
-    sources=(".webm",),
     is_video=True,
     clock=_MILLISECOND,
     subtitles="webvtt",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 from math import lcm
 
-from cloudconv.media.carry.carry import Carry, fresh_tags
+from cloudconv.media.carry.carry import fresh_tags
 from cloudconv.media.write.containers.base import Container
+from cloudconv.media.write.encode import EncodingPlan
 
 _MOST_TICKS = 2**31 - 1
 _NAMED_TAGS = frozenset(
@@ -21,14 +21,14 @@ _NAMED_TAGS = frozenset(
 
 
 class _Movie(Container):
-    def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
+    def options(self, plan: EncodingPlan) -> dict[str, str]:
         # Edit lists and durations count in movie ticks. A movie tick must divide a video tick, and
         # must be fine enough for the audio.
-        scale = tick.denominator
+        scale = plan.tick.denominator
         for factor in (48000, 44100):
             finer = lcm(scale, factor)
             scale = finer if finer <= _MOST_TICKS else scale
-        kept = {} if carry is None else fresh_tags(carry.info.metadata, self)
+        kept = {} if plan.carry is None else fresh_tags(plan.carry.info.metadata, self)
         # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no name.
         free = any(key.lower() not in _NAMED_TAGS for key in kept)
         flags = "+faststart" + ("+use_metadata_tags" if free else "")
@@ -40,8 +40,6 @@ MP4 = _Movie(
     muxer="mp4",
     suffixes=(".mp4", ".m4v"),
     encoders=("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1"),
-    reader="mp4",
-    sources=("", ".mp4", ".m4v"),
     is_video=True,
     subtitles="mov_text",
     seldom_heard=("pcm_",),
@@ -60,7 +58,6 @@ MOV = replace(
     muxer="mov",
     suffixes=(".mov",),
     encoders=("libx264", "libx264rgb", "libx265", "prores_ks"),
-    sources=(".mov",),
     seldom_heard=(),
     # The muxer lists these two encoders but refuses to write their header.
     refuses=("libvpx-vp9", "libsvtav1"),

@@ -16,8 +16,8 @@ class _Pictures(Container):
     def open_writer(self, path: Path, plan: EncodingPlan) -> Writer:
         return PictureWriter(path, plan.target, plan.open_encoder())
 
-    def read_back(self, path: Path, written: int) -> tuple[int, Fraction | None, Fraction]:
-        return sum(1 for file in path.iterdir() if file.stat().st_size), None, Fraction(0)
+    def read_back(self, path: Path, written: int) -> tuple[int, Fraction | None]:
+        return sum(1 for file in path.iterdir() if file.stat().st_size), None
 
 
 class PictureWriter:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from cloudconv.media.carry.carry import Carry
 from cloudconv.media.webp import frame_durations
 from cloudconv.media.write.containers.base import Container
+from cloudconv.media.write.encode import EncodingPlan
 
 
 class _Webp(Container):
-    def options(self, tick: Fraction, carry: Carry | None, *, amends: bool) -> dict[str, str]:
+    def options(self, plan: EncodingPlan) -> dict[str, str]:
         # The encoder's packet is the whole animation. 0 keeps the number of loops in the packet.
         return {"loop": "0"}
 
@@ -24,9 +24,9 @@ class _Webp(Container):
                 file.seek(durations[-1][0])
                 file.write(max(round(end * 1000) - before, 1).to_bytes(3, "little"))
 
-    def read_back(self, path: Path, written: int) -> tuple[int, Fraction | None, Fraction]:
+    def read_back(self, path: Path, written: int) -> tuple[int, Fraction | None]:
         # FFmpeg cannot read animated WebP.
-        return written if path.stat().st_size else 0, None, Fraction(0)
+        return written if path.stat().st_size else 0, None
 
 
 WEBP = _Webp(
@@ -34,7 +34,5 @@ WEBP = _Webp(
     muxer="webp",
     suffixes=(".webp",),
     encoders=("libwebp_anim",),
-    reader="webp",
     clock=Fraction(1, 1000),
-    counts_in_clock=True,
 )
