@@ -190,13 +190,13 @@ class XpsnrMeter:
         """
         if truth.time != test.time:
             raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
-        if self._first is None:
-            self._first = truth
-            self._open(truth)
+        self._first = self._first or truth
         _check_like(self._first, truth)
         _check_like(self._first, test)
         if truth.width * truth.height < XPSNR_PIXELS:
             return None
+        if not self._entries:
+            self._open(truth)
         for entry, frame in zip(self._entries, (truth, test), strict=True):
             _push(entry, frame.picture, self._count, 1 / self._rate)
         self._count += 1
@@ -205,8 +205,6 @@ class XpsnrMeter:
         return XpsnrScore(tuple(min(scores[name], PERFECT) for name in "yuv" if name in scores))
 
     def _open(self, like: Frame) -> None:
-        if like.width * like.height < XPSNR_PIXELS:
-            return
         self._graph = av.filter.Graph()
         meter = self._graph.add("xpsnr")
         for pad in range(2):

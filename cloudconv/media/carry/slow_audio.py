@@ -17,20 +17,6 @@ from cloudconv.media.carry.carry import Carry
 from cloudconv.media.carry.muxer import accepts
 from cloudconv.media.carry.time_stretch import Samples, TimeStretch
 
-# The encoder for each codec. The codecs of raw samples (``pcm_…``) are missing here, because their
-# encoders have the same names.
-_ENCODERS = {
-    "aac": "aac",
-    "ac3": "ac3",
-    "alac": "alac",
-    "eac3": "eac3",
-    "flac": "flac",
-    "mp2": "mp2",
-    "mp3": "libmp3lame",
-    "opus": "libopus",
-    "tta": "tta",
-    "wavpack": "wavpack",
-}
 # Encoders for audio whose own codec has no encoder, or none that the container accepts.
 _OTHERWISE = ("aac", "libopus")
 # The beginnings of the names of encoders without a bit rate.
@@ -66,12 +52,11 @@ def choose_format(source: Any, muxer: str) -> AudioFormat | None:
     context = source.codec_context
     if context is None or not context.sample_rate or not context.layout.nb_channels:
         return None
-    codec = context.codec.canonical_name
-    own = codec if codec.startswith("pcm_") else _ENCODERS.get(codec)
+    encoders = dict.fromkeys((context.codec.canonical_name, *_OTHERWISE))
     usual = _USUAL.get(context.layout.nb_channels, "5.1")
     layouts = [usual if is_unnamed(context.layout) else context.layout.name, usual, "stereo"]
     for layout in dict.fromkeys(layouts):
-        for name in dict.fromkeys([*([own] if own else []), *_OTHERWISE]):
+        for name in encoders:
             candidate = _format(name, context, layout)
             if candidate is not None and accepts(muxer, partial(add_audio, chosen=candidate)):
                 return candidate

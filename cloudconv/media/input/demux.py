@@ -52,8 +52,6 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
         raise InputError("no-file", path=path) from error
     except NotADirectoryError as error:
         raise InputError("path-through-file", path=path) from error
-    except IsADirectoryError as error:
-        raise InputError("is-a-folder", path=path) from error
     except PermissionError as error:
         raise InputError("no-permission", path=path) from error
     except av.error.EOFError as error:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
-from math import gcd
 from pathlib import Path
 
 import av
@@ -70,20 +69,13 @@ class Pictures:
     def missing(self) -> list[tuple[int, int]]:
         """Return the first and last missing number of each gap in the files' numbering.
 
-        Files count as numbered if a single number in their names differs. At least half of the
-        steps from one file's number to the next must equal the greatest common divisor of all
-        steps.
+        The last number in a file's name counts. If most numbers do not follow the one before, the
+        files count as not numbered.
         """
-        names = [re.split(r"(\d+)", file.name) for file in self.files]
-        differing = [k for k, parts in enumerate(zip(*names, strict=False)) if len(set(parts)) > 1]
-        if len({len(parts) for parts in names}) > 1 or len(differing) != 1 or not differing[0] % 2:
-            return []
-        numbers = [int(parts[differing[0]]) for parts in names]
-        steps = [b - a for a, b in pairwise(numbers)]
-        step = gcd(*steps)
-        if 2 * steps.count(step) < len(steps):
-            return []
-        return [(a + step, b - step) for a, b in pairwise(numbers) if b - a > step]
+        named = (re.findall(r"\d+", file.stem) for file in self.files)
+        numbers = [int(found[-1]) for found in named if found]
+        gaps = [(a + 1, b - 1) for a, b in pairwise(numbers) if b - a > 1]
+        return gaps if 2 * len(gaps) < len(numbers) else []
 
 
 def videos_in(folder: Path) -> list[Path]:

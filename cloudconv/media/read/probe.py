@@ -11,7 +11,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ from cloudconv.media.input.info import MediaInfo, StreamInfo, Timing
 from cloudconv.media.input.readers import reader_of
 from cloudconv.media.input.spool import is_growing, local_file
 from cloudconv.media.matroska import segment_end
-from cloudconv.media.read.rates import constant_rate, single_frame_rate
+from cloudconv.media.read.rates import constant_rate
 
 # If the last frame lasts at least this many times as long as the others, the length is intended.
 _LONG_GAP = 2
@@ -113,7 +113,8 @@ class _Scan:
 
     ``expected_aspect`` is the decoder's sample aspect ratio before the first frame. ``shown``
     counts the packets with a visible frame; ``unstamped`` counts those of them without a time.
-    ``shifts`` are the jumps of the file's clock. ``brief``: only the first seconds were read.
+    ``durations`` are up to two different durations. ``shifts`` are the jumps of the file's clock.
+    ``brief``: only the first seconds were read.
     """
 
     times: array[int]
@@ -124,8 +125,7 @@ class _Scan:
     unstamped: int = 0
     last_time: int | None = None
     last_duration: int = 0
-    usual_duration: int = 0
-    durations_differ: bool = False
+    durations: set[int] = field(default_factory=set)
     shifts: tuple[Fraction, ...] = ()
     brief: bool = False
 
@@ -149,9 +149,8 @@ def _scan(
         if not is_shown(packet, codec):
             continue
         duration = packet.duration or 0
-        if scan.shown and duration != scan.usual_duration:
-            scan.durations_differ = True
-        scan.usual_duration = duration
+        if len(scan.durations) < 2:
+            scan.durations.add(duration)
         scan.shown += 1
         if packet.pts is None:
             scan.unstamped += 1
@@ -207,7 +206,7 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
     all_equal = len(times) == 1 and scan.shown > 1
     if scan.unstamped or all_equal or not len(times):
         # Elementary streams and some program streams have a frame order and a rate, but no times.
-        duration = 0 if scan.durations_differ else scan.usual_duration
+        duration = scan.durations.pop() if len(scan.durations) == 1 else 0
         rate = 1 / (duration * time_base) if duration else next(iter(hints), Fraction(25))
         start = (int(times[0]) if len(times) else first.pts or 0) * time_base
         return Timing(
@@ -215,17 +214,15 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
         )
     start, count = int(times[0]) * time_base, len(times)
     constant: Fraction | None
-    if count == 1:
-        constant = single_frame_rate(scan.last_duration * time_base, time_base, hints)
+    if count == 1 and not scan.last_duration:
+        constant = next((rate for rate in hints if 1 <= rate <= 1000), Fraction(25))
     else:
-        constant = constant_rate(times, time_base, hints)
-        if constant is None and _is_cut_off(container, stream, scan):
-            constant, count = _rate_before_cut(times, time_base, hints)
+        constant = constant_rate(times if count > 1 else [0, scan.last_duration], time_base, hints)
     last_duration = _last_duration(container, stream, scan, times) * time_base
     if constant is None:
         end = int(times[-1]) * time_base + last_duration
         return Timing(start, count, None, last_duration, time_base, end, not reorders)
-    if count == len(times) and count > 1 and last_duration >= _LONG_GAP / constant and not reorders:
+    if count > 1 and last_duration >= _LONG_GAP / constant and not reorders:
         end = start + (count - 1) / constant + last_duration
         return Timing(start, count, None, last_duration, time_base, end, rate_before_last=constant)
     return Timing(
@@ -235,21 +232,6 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
 
 def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
     return reader_of(container.format.name).has_index and stream.frames > scan.packets
-
-
-def _rate_before_cut(
-    times: NDArray[np.int64], time_base: Fraction, hints: list[Fraction]
-) -> tuple[Fraction | None, int]:
-    """Return the rate and the number of frames of a stream that was cut off.
-
-    Frames that are stored out of order leave gaps among the last ones. The frames after the first
-    gap are dropped.
-    """
-    for count in range(len(times) - 1, max(len(times) - 17, 1), -1):
-        rate = constant_rate(times[:count], time_base, hints)
-        if rate is not None:
-            return rate, count
-    return None, len(times)
 
 
 def _last_duration(
@@ -448,22 +430,18 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
         ),
         warnings=(
             *_linear_light_warnings(first),
-            *_gap_warnings(pictures),
-            *_subfolder_warnings(path),
+            *_picture_warnings(path, pictures),
         ),
     )
 
 
-def _subfolder_warnings(path: Path) -> Iterator[Warned]:
-    if path.is_dir() and (folders := images.subfolders_of(path)):
-        names = [folder.name for folder in folders]
-        yield Warned("subfolders-ignored", {"folder": str(path), "names": names})
-
-
-def _gap_warnings(pictures: images.Pictures) -> Iterator[Warned]:
+def _picture_warnings(path: Path, pictures: images.Pictures) -> Iterator[Warned]:
     if missing := pictures.missing():
         gaps = [str(a) if a == b else f"{a}-{b}" for a, b in missing]
         yield Warned("pictures-missing", {"gaps": gaps})
+    if path.is_dir() and (folders := images.subfolders_of(path)):
+        names = [folder.name for folder in folders]
+        yield Warned("subfolders-ignored", {"folder": str(path), "names": names})
 
 
 def _linear_light_warnings(first: VideoFrame) -> tuple[Warned, ...]:

@@ -58,23 +58,6 @@ def constant_rate(
     return 1 / (least * time_base) if least == most else None
 
 
-def single_frame_rate(
-    duration: Fraction, time_base: Fraction, hints: Sequence[Fraction]
-) -> Fraction:
-    """Return the rate of a stream of one frame, in frames per second.
-
-    The rate is 1 / ``duration`` (seconds), or the rate in ``hints`` (from the header) whose
-    duration is less than a tick away. For a duration of 0, the rate is the first in ``hints`` from
-    1 to 1000, else 25.
-    """
-    if not duration:
-        return next((r for r in hints if 1 <= r <= 1000), Fraction(25))
-    for rate in hints:
-        if abs(1 / rate - duration) < time_base:
-            return _unrounded(rate)
-    return 1 / duration
-
-
 def _unrounded(rate: Fraction) -> Fraction:
     """Return the broadcast rate that ``rate`` rounds: 30000/1001 for 29.97; else ``rate``."""
     for exact in _BROADCAST:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
-from types import MappingProxyType
 
 import av
 
@@ -62,10 +61,7 @@ class KnownEncoder:
         refused: pixel formats that the encoder lists but does not accept.
         whole_chroma: whether width and height must be whole numbers of chroma samples.
         smallest: the least width and height in pixels.
-        narrowest: the least width in pixels.
         corrupts: widths at which the encoder writes beyond its memory.
-        small: a side in pixels, and the options that replace ``options`` for pictures with a
-            shorter side.
     """
 
     quality: Mapping[str, str] = field(default_factory=dict)
@@ -78,9 +74,7 @@ class KnownEncoder:
     refused: tuple[str, ...] = ()
     whole_chroma: bool = False
     smallest: int = 1
-    narrowest: int = 1
     corrupts: range = range(0)
-    small: tuple[int, Mapping[str, str]] = (0, MappingProxyType({}))
 
 
 DEFAULT_CRF = 17.0
@@ -143,11 +137,9 @@ _KNOWN: dict[str, KnownEncoder] = {
         refused=("yuva422p", "yuva444p", "gbrap"),
     ),
     # Level 3 of FFV1 cuts pictures into slices. Small pictures have too few samples for slices.
-    "ffv1": KnownEncoder(
-        options={"level": "3", "slicecrc": "1", "g": "1"}, small=(16, {"level": "1", "g": "1"})
-    ),
+    "ffv1": KnownEncoder(options={"level": "3", "slicecrc": "1", "g": "1"}, smallest=16),
     "prores_ks": KnownEncoder(whole_chroma=True),
-    "dnxhd": KnownEncoder(whole_chroma=True, smallest=120, narrowest=256),
+    "dnxhd": KnownEncoder(whole_chroma=True, smallest=120),
     "cfhd": KnownEncoder(whole_chroma=True, smallest=32),
     "h264_nvenc": _NVENC,
     "hevc_nvenc": _NVENC,
@@ -172,10 +164,8 @@ def known_encoder(name: str) -> KnownEncoder:
     return _KNOWN.get(name, KnownEncoder())
 
 
-def options_for(
-    name: str, working: str, size: tuple[int, int], settings: EncodeSettings
-) -> dict[str, str]:
-    """Return the options of an encoder for pictures of the ``working`` format and this size.
+def options_for(name: str, working: str, settings: EncodeSettings) -> dict[str, str]:
+    """Return the options of an encoder for pictures of the ``working`` format.
 
     Raises:
         EncoderUsageError: the encoder does not accept one of the settings.
@@ -183,8 +173,7 @@ def options_for(
     known = known_encoder(name)
     given = dict(settings.options)
     _check_options(name, given)
-    side, of_small = known.small
-    options = dict(of_small if min(size) < side else known.options)
+    options = dict(known.options)
     if name == "prores_ks":
         options["profile"] = "4" if working.startswith("yuv444") or layout(working).alpha else "3"
     if name == "dnxhd" and "profile" not in given:

@@ -158,7 +158,7 @@ def choose(
         encoder=name,
         pix_fmt=picked,
         working=working,
-        options=options_for(name, working, (width, height), settings),
+        options=options_for(name, working, settings),
         codec_tag=container.hevc_tag if made == "hevc" else None,
         warnings=tuple(warnings),
     )
@@ -279,7 +279,7 @@ def _takes(name: str) -> dict[str, str]:
 def _fits(name: str, pix_fmt: str, width: int, height: int) -> bool:
     """Return whether the encoder accepts pictures of this format and size."""
     known, shape = known_encoder(name), layout(pix_fmt)
-    if min(width, height) < known.smallest or width < known.narrowest or width in known.corrupts:
+    if min(width, height) < known.smallest or width in known.corrupts:
         return False
     odd = width % (1 << shape.chroma_shift_x) or height % (1 << shape.chroma_shift_y)
     return not (known.whole_chroma and odd)
