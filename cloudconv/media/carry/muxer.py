@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -41,11 +40,7 @@ def accepts(muxer: str, add: Callable[[OutputContainer], Any], *, unlisted: bool
     discarded. If the stream has an encoder, the encoder must open, too.
     """
     try:
-        with (
-            open_muxer(f"file:{os.devnull}", muxer, {}, unlisted=True)
-            if unlisted
-            else av.open(io.BytesIO(), "w", format=muxer)
-        ) as trial:
+        with open_muxer(f"file:{os.devnull}", muxer, {}, unlisted=unlisted) as trial:
             add(trial)
             trial.start_encoding()
     except (av.error.FFmpegError, ValueError):

@@ -217,14 +217,9 @@ class Stretcher:
         if not len(samples):
             return
         assert self._first is not None
-        start = round(self._first * self._factor)
-        frame = self._frame(samples, start + self._made)
-        self._made += len(samples)
-        yield from self._target.encode(frame)
-
-    def _frame(self, samples: Samples, at: int) -> av.AudioFrame:
         data = np.ascontiguousarray(samples, np.float32).reshape(1, -1)
         frame = av.AudioFrame.from_ndarray(data, format="flt", layout=self._layout)
         frame.sample_rate, frame.time_base = self._rate, Fraction(1, self._rate)
-        frame.pts = at
-        return frame
+        frame.pts = round(self._first * self._factor) + self._made
+        self._made += len(samples)
+        yield from self._target.encode(frame)

@@ -29,9 +29,10 @@ def timecode_at_rate(
     drop = parts[4] != ":" and rate in _DROP_RATES
     new = int(second * rate)
     nominal = round(rate)
-    if drop:
-        new = _with_dropped(new, nominal)
-    seconds, frames = divmod(new, nominal)
+    number = new
+    for _ in range(4 if drop else 0):  # skipped numbers may reach the next minute
+        number = new + _dropped(number // (nominal * 60), nominal)
+    seconds, frames = divmod(number, nominal)
     minutes, seconds = divmod(seconds, 60)
     hours, minutes = divmod(minutes, 60)
     mark = ";" if drop else ":"
@@ -41,15 +42,3 @@ def timecode_at_rate(
 def _dropped(minutes: int, nominal: int) -> int:
     """Return the count of frame numbers that drop-frame codes skip in the first ``minutes``."""
     return (minutes - minutes // 10) * nominal // 15
-
-
-def _with_dropped(count: int, nominal: int) -> int:
-    """Return the drop-frame number of the frame after ``count`` frames.
-
-    Drop-frame codes skip numbers at the start of every minute except each tenth.
-    """
-    skip = nominal // 15
-    ten_minutes, minute = nominal * 600 - skip * 9, nominal * 60 - skip
-    tens, rest = divmod(count, ten_minutes)
-    extra = (rest - skip) // minute if rest >= skip else 0
-    return count + tens * skip * 9 + skip * extra

@@ -57,7 +57,9 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
     except av.error.EOFError as error:
         raise InputError("ends-before-frame", path=path) from error
     except av.error.InvalidDataError as error:
-        raise _unreadable(path) from error
+        with path.open("rb") as file:
+            is_mp4 = file.read(12)[4:8] == b"ftyp"
+        raise InputError("damaged-mp4" if is_mp4 else "not-a-video", path=path) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError("unreadable-video", path=path, why=reason) from error
@@ -297,9 +299,3 @@ def _vp9_is_shown(data: memoryview) -> bool:
     position = 4 + (bits[2:4] == "11")
     shows_existing = bits[position] == "1"
     return shows_existing or bits[position + 2] == "1"
-
-
-def _unreadable(path: Path) -> InputError:
-    with path.open("rb") as file:
-        is_mp4 = file.read(12)[4:8] == b"ftyp"
-    return InputError("damaged-mp4" if is_mp4 else "not-a-video", path=path)

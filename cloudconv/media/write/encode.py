@@ -23,7 +23,7 @@ from cloudconv.media.carry.carry import Carry
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.log import LogLine, log_lines
-from cloudconv.media.write.encoder_options import EncoderChoice, known_encoder, parameters_key
+from cloudconv.media.write.encoder_options import EncoderChoice, known_encoder
 
 FEW = 2
 """The largest number of pictures for which libx265 does not set decode times.
@@ -123,7 +123,7 @@ def open_strictly(choice: EncoderChoice, start: Any) -> None:
     for _, name, line in _tidy(log):
         if name == choice.encoder and line.startswith(("Error parsing option", "Unknown option",
                                                        "Invalid value")):  # fmt: skip
-            key = parameters_key(choice.encoder)
+            key = known_encoder(choice.encoder).parameters
             raise EncoderError("encoder-refuses-option", encoder=choice.encoder, key=key, line=line)
 
 
@@ -158,8 +158,6 @@ def encoder_state(name: str) -> EncoderState:
     codec = av.codec.Codec(name, "w")
     formats = [f.name for f in codec.video_formats or ()]
     picture = av.VideoFrame(_SIDE, _SIDE, "yuv420p")
-    for plane in picture.planes:
-        plane.update(bytes([128]) * plane.buffer_size)
     picture = picture.reformat(format="yuv420p" if "yuv420p" in formats else formats[0])
     picture.pts, picture.time_base = 0, Fraction(1, 25)
     context: Any = av.CodecContext.create(name, "w")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
-from itertools import pairwise
 
 import av
+import numpy as np
 
 from cloudconv.errors import EncoderUsageError
 from cloudconv.events import Warned
@@ -207,16 +207,8 @@ def _crf(name: str, crf: float) -> dict[str, str]:
             "crf-out-of-range", option=Setting("crf", f"{crf:g}"), encoder=name, most=most
         )
     if known.looks_like is not None:
-        crf = round(_between(_SCALE, known.looks_like, crf))
+        crf = round(float(np.interp(crf, _SCALE, known.looks_like)))
     return {**known.quality, option: f"{max(crf, known.least):g}"}
-
-
-def _between(scale: tuple[float, ...], other: tuple[float, ...], value: float) -> float:
-    """Map ``value`` from one rising scale to another, linearly between the values listed."""
-    for (a, b), (c, d) in zip(pairwise(scale), pairwise(other), strict=True):
-        if value <= b:
-            return c + (d - c) * (value - a) / (b - a)
-    return other[-1]
 
 
 def _preset(name: str, preset: str) -> str:
@@ -245,8 +237,3 @@ def _check_options(name: str, given: Mapping[str, str]) -> None:
         if key not in supported_options(name):
             near = closest(key, sorted(supported_options(name)))
             raise EncoderUsageError("unknown-encoder-option", encoder=name, key=key, near=near)
-
-
-def parameters_key(name: str) -> str | None:
-    """Return the option for the encoder library's own ``key=value:…`` parameters."""
-    return known_encoder(name).parameters

@@ -7,6 +7,7 @@ from heapq import heappushpop
 from pathlib import Path
 
 from cloudconv.errors import OutputError
+from cloudconv.media.write.encode import extradata_hash
 from cloudconv.media.write.packets import PacketSummary, read_packets
 from cloudconv.media.write.sink import Sink
 
@@ -35,7 +36,7 @@ def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
         last = summary.last + late[-1]
     with sink.copying(sum(summary.packets for _, summary in segments), last) as writer:
         for path, summary in segments:
-            if summary.extradata != writer.extradata:
+            if summary.extradata != extradata_hash(writer.encoder):
                 raise OutputError("segment-encoded-otherwise", path=path)
         for (path, _), ticks in zip(segments, late, strict=True):
             for packet in read_packets(path):

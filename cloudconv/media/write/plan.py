@@ -14,7 +14,7 @@ from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.containers.base import Container
 from cloudconv.media.write.encode import EncodingPlan
-from cloudconv.media.write.encoder_options import EncoderChoice, parameters_key
+from cloudconv.media.write.encoder_options import EncoderChoice, known_encoder
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.hdr import hdr_parameters
 from cloudconv.media.write.names import is_stdout
@@ -90,7 +90,7 @@ def _with_hdr(choice: EncoderChoice, info: MediaInfo, warnings: list[Warned]) ->
     if not (info.mastering_display or info.content_light):
         return choice
     words = hdr_parameters(choice.encoder, info.mastering_display, info.content_light)
-    key = parameters_key(choice.encoder)
+    key = known_encoder(choice.encoder).parameters
     if words is None or key is None:
         warnings.append(Warned("hdr10", {"encoder": choice.encoder}))
         return choice

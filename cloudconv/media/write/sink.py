@@ -93,7 +93,12 @@ class Sink:
                 self._part = Part(self._path, folder=self._container.is_folder, overwrite=overwrite)
             with ExitStack() as undo:
                 undo.callback(self._discard)
-                self._writer = self._open_writer()
+                self._writer: Writer
+                if segment is not None:
+                    self._writer = PacketWriter(segment, self._container.muxer, self._plan)
+                else:
+                    target = self._path if self._part is None else self._part.path
+                    self._writer = self._container.open_writer(target, self._plan)
                 undo.pop_all()
         self.warnings += self._writer.warnings
         self._writer.warnings.clear()
@@ -236,13 +241,6 @@ class Sink:
                 self._writer.write(packet)
         self._last, self._last_time = tick, frame.time
         self._written += 1
-
-    def _open_writer(self) -> Writer:
-        if self._segment is not None:
-            return PacketWriter(self._segment, self._container.muxer, self._plan)
-        return self._container.open_writer(
-            self._path if self._part is None else self._part.path, self._plan
-        )
 
     def _complete(self) -> None:
         if not self._written:

@@ -22,7 +22,7 @@ from cloudconv.media.carry.holder import Holder
 from cloudconv.media.carry.muxer import open_muxer
 from cloudconv.media.formats import layout
 from cloudconv.media.matroska import ROOM
-from cloudconv.media.write.encode import EncodingPlan, extradata_hash, open_strictly
+from cloudconv.media.write.encode import EncodingPlan, open_strictly
 from cloudconv.media.write.names import is_stdout
 
 
@@ -191,11 +191,6 @@ class FileWriter:
             if self._copier is not None:
                 self._copier.until(ready.dts * self._tick)
             self._out.mux(ready)
-
-    @property
-    def extradata(self) -> str:
-        """Return a hash of the data that a decoder needs before the first packet."""
-        return extradata_hash(self.encoder)
 
     def rehearse(self) -> None:
         """Write the copied streams to the end of the file, without a picture.
