@@ -1,10 +1,10 @@
 """Fine-tune a model on the video to interpolate, and use the result only if its PSNR is higher.
 
-The model trains on most of the video; the rest is held back. Afterwards some held-back frames are
-made from their neighbours, as ``interp`` makes frames, and compared with the true frames. These
-scores determine a mix of the stock (original) and the trained weights (Wortsman et al. 2022,
-arXiv 2109.01903) and the gain of this mix. The working folder survives an interruption: a later run
-continues from the checkpoint, or uses the finished weights.
+The model trains on most of the video; the rest is held back. The adapted weights are the mean of
+the stock (original) and the trained weights (Wortsman et al. 2022, arXiv 2109.01903). Afterwards
+some held-back frames are made from their neighbours, as ``interp`` makes frames, and compared with
+the true frames. The working folder survives an interruption: a later run continues from the
+checkpoint, or uses the finished weights.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
-from cloudconv import metrics, weights
+from cloudconv import metrics
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.events import Event, Finished, Progress, Warned, Warnings
 from cloudconv.files import create_part, put, put_under_free_name, write_whole
@@ -50,8 +49,6 @@ LEAST_GAIN = 0.05
 
 _STATE = "adapted.json"
 _MEASURED = 24  # the most held-back frames to make
-_WEIGHTS = (0.25, 1.0)
-"""The least and the largest weight of the trained tensors in the mix."""
 _SIDE = 128  # side of a training sample, in pixels
 _CROPS = (8, 64)
 """The fewest and the most samples of a decoded window."""
@@ -59,6 +56,7 @@ _PIXELS_A_CROP = 1280 * 720 // _CROPS[0]
 """Pixels of a picture for each sample: larger pictures, slower to decode, give more samples."""
 _SETTINGS: dict[str, Any] = {
     "learning_rate": 1e-4,
+    "anchor": 0.5,
     # Keep the last weights, whatever their validation scores: `_evaluate` scores them later.
     "last": True,
     "val_windows": 8,
@@ -66,10 +64,6 @@ _SETTINGS: dict[str, Any] = {
     "validate_every": 1_000_000,
     "checkpoint_every": 50,
 }
-
-Gains = tuple[float, float]
-"""Gains in dB over the stock model: first of the mean of the stock and the trained weights, then of
-the trained weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,12 +166,7 @@ class AdaptPlan:
 
     @property
     def _gap(self) -> int:
-        spec = registry.spec(self.model, "interpolate")
-        length = window_length(spec, 3)
-        long = any(
-            self._frames * (b - a) >= length for a, b in held_back_spans(self._frames, length)
-        )
-        return 3 if spec.arbitrary_timestep and long else 2
+        return 3 if registry.spec(self.model, "interpolate").arbitrary_timestep else 2
 
     @property
     def _window(self) -> Span:
@@ -347,85 +336,37 @@ def _train(
 def _evaluate(
     plan: AdaptPlan, file: Path, seconds: float, warnings: Warnings
 ) -> Generator[Event, None, Adapted]:
-    """Write the mix of stock and trained weights that is best on the held-back part.
+    """Return the gain of the adapted weights on the held-back part.
 
-    The returned gain is cross-validated: the gain of each half of the frames is computed for the
-    mix that is best on the other half. Without a held-back frame the trained weights are deleted.
+    Without a held-back frame the adapted weights are deleted.
     """
-    half = file.with_suffix(f".half{file.suffix}")
-    gains: list[Gains] = []
+    gains: list[float] = []
     if seconds:
-        _mix(plan.model, file, 0.5, half)
         try:
             total = round(60 * plan.minutes)
-            for each in _gains(plan, half, file):
-                gains.append(each)
+            for gain in _gains(plan, file):
+                gains.append(gain)
                 yield Progress("adapting", total, total, unit="s")
         except InputError as error:
             yield from warnings.new([Warned("adapting-not-judged", {"error": error})])
-        half.unlink()
     if not gains:
         for left in file.parent.glob(f"{WEIGHTS}*"):
             left.unlink()
         return Adapted(gain=0.0, minutes=seconds / 60, frames=0, kept=False)
-    weight = _best_weight(gains)
-    if weight < 1:
-        _mix(plan.model, file, weight, file)
-    halves = gains[::2], gains[1::2] or gains
-    scored = [
-        _gain_at(_best_weight(other), each)
-        for those, other in (halves, halves[::-1])
-        for each in those
-    ]
-    gain = sum(scored) / len(scored)
+    gain = sum(gains) / len(gains)
     return Adapted(gain=gain, minutes=seconds / 60, frames=len(gains), kept=gain >= LEAST_GAIN)
 
 
-def _best_weight(gains: list[Gains]) -> float:
-    """Return the weight of the trained tensors in the best mix.
-
-    The best mix is at the top of the parabola through the mean gains, within :data:`_WEIGHTS`.
-    """
-    slope, bend = (sum(each) / len(gains) for each in zip(*map(_parabola, gains), strict=True))
-    top = -slope / (2 * bend) if bend < 0 else float(slope + bend > 0)
-    least, most = _WEIGHTS
-    return min(max(least, top), most)
-
-
-def _gain_at(weight: float, gains: Gains) -> float:
-    slope, bend = _parabola(gains)
-    return slope * weight + bend * weight**2
-
-
-def _parabola(gains: Gains) -> tuple[float, float]:
-    """Return a and b of the gain a·weight + b·weight², from the gains at weights 1/2 and 1."""
-    at_half, at_whole = gains
-    return 4 * at_half - at_whole, 2 * at_whole - 4 * at_half
-
-
-def _mix(model: str, trained: Path, weight: float, target: Path) -> None:
-    """Write a mix of stock and trained weights; ``weight`` is the fraction of the trained ones."""
-    own, metadata = weights.read_file(trained)
-    stock = registry.build_model(model).state_dict()
-    mixed = {
-        name: torch.lerp(stock[name].float(), tensor.float(), weight).to(tensor.dtype).contiguous()
-        for name, tensor in own.items()
-    }
-    with writing(target):
-        write_whole(target, safetensors.torch.save(mixed, metadata))
-
-
-def _gains(plan: AdaptPlan, half: Path, whole: Path) -> Iterator[Gains]:
-    """Yield the gains in PSNR of the weights in ``half`` and ``whole``, for each measured frame."""
+def _gains(plan: AdaptPlan, file: Path) -> Iterator[float]:
+    """Yield the gain in PSNR of the weights in ``file`` for each measured frame, in dB."""
     clip = TrainingClip(plan.info, plan.held_back, deinterlace=plan.deinterlace)
     length = window_length(registry.spec(plan.model), 2)
     if all(end - begin < length for begin, end in clip.parts()):
         length = 3
     windows = Windows([[clip]], Sampling(length, lambda _: list(range(length)), 1, 1))
-    renderers = [plan.renderer(name) for name in (plan.model, str(half), str(whole))]
+    stock, adapted = plan.renderer(plan.model), plan.renderer(str(file))
     for _, frames in windows.spread_frames(_MEASURED):
-        stock, at_half, at_whole = (_psnr(renderer, frames) for renderer in renderers)
-        yield at_half - stock, at_whole - stock
+        yield _psnr(adapted, frames) - _psnr(stock, frames)
 
 
 def _psnr(renderer: Renderer, frames: Sequence[Frame]) -> float:

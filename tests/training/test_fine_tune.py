@@ -114,37 +114,23 @@ def test_without_a_gain_the_stock_model_is_used(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(
-    ("at_half", "at_whole", "share"),
-    [(0.2, 0.0, 0.5), (0.1, 0.1, 0.75), (0.1, 0.3, 1.0), (0.3, 0.7, 1.0), (-0.1, -0.5, 0.25)],
-)
-def test_the_share_of_the_adapted_weights_is_that_of_the_best_gain(
-    clip: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    at_half: float,
-    at_whole: float,
-    share: float,
+def test_the_adapted_weights_are_the_mean_of_stock_and_trained_weights(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def gains(_: Any, half: Path, whole: Path, *__: Any) -> list[tuple[float, float]]:
-        learnt.append(load_file(whole))
-        return [(at_half, at_whole)] * 3
+    def weights(anchor: float) -> torch.Tensor:
+        """Return the weights after a training that mixes in ``anchor`` of the stock weights."""
+        file = tmp_path / f"{anchor}.safetensors"
+        monkeypatch.setattr(adapt, "_SETTINGS", adapt._SETTINGS | {"anchor": anchor})
+        interp(clip, tmp_path / f"{anchor}.mkv", adapt=0.02, save_model=file)
+        return flat(load_file(file))
 
-    learnt: list[dict[str, torch.Tensor]] = []
-    stock, own = tmp_path / "stock.safetensors", tmp_path / "own.safetensors"
-    interp(clip, tmp_path / "b.mkv", adapt=0.02, save_model=stock)
-    monkeypatch.setattr(adapt, "_gains", gains)
-    result = interp(clip, tmp_path / "c.mkv", model=str(stock), adapt=0.02, save_model=own)
-    assert result.adapted is not None
-    assert result.adapted.gain == pytest.approx(
-        (4 * at_half - at_whole) * share + 2 * (at_whole - 2 * at_half) * share**2
-    )
-    start, whole, taken = (
-        torch.cat([tensor.float().flatten() for tensor in state.values()])
-        for state in (load_file(stock), *learnt, load_file(own))
-    )
-    assert (whole - start).abs().max() > 0.005
-    assert torch.allclose(taken, torch.lerp(start, whole, share), atol=2e-4)
+    def flat(state: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.cat([state[name].float().flatten() for name in sorted(state)])
+
+    stock = flat(MIDDLE.build().state_dict())
+    used, trained = weights(adapt._SETTINGS["anchor"]), weights(0.0)
+    assert (trained - stock).abs().max() > 0.005
+    assert torch.allclose(used, (stock + trained) / 2, atol=2e-4)
 
 
 def test_a_video_too_short_to_adapt_to_is_made_with_the_stock_model(tmp_path: Path) -> None:
@@ -215,6 +201,7 @@ def test_a_video_without_a_measurement_is_made_with_the_stock_model(
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "c.mkv"]
 
 
+@pytest.mark.full
 def test_weights_that_gain_too_little_do_not_prevent_other_settings(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +214,7 @@ def test_weights_that_gain_too_little_do_not_prevent_other_settings(
     assert os.listdir(tmp_path) == ["b.mkv"]
 
 
+@pytest.mark.full
 def test_no_weights_of_a_video_that_changes_are_kept(clip: Path, tmp_path: Path) -> None:
     own = tmp_path / "a.mkv"
     own.write_bytes(clip.read_bytes())
