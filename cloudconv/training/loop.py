@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -213,13 +213,20 @@ class Trainer:
         if not windows:
             raise InputError("no-validation")
         self.shown.eval()
-        scores: list[_PictureScores] = []
+        scores: dict[str, list[list[float]]] = {}
         for number, window in enumerate(windows):
             yield Progress("checking", number, len(windows), unit="windows")
             if stop():
                 raise Stopped
-            scores += self._scores(window)
-        return _validation(self.step, scores)
+            for label, row in self._scores(window):
+                scores.setdefault(label, []).append(row)
+        # Each window gives one picture of each label, so means of means are means of all pictures.
+        means = [map(_mean, zip(*rows, strict=True)) for rows in scores.values()]
+        losses, naive_losses, *columns = zip(*means, strict=True)
+        psnr, naive, sharpness = (dict(zip(scores, each, strict=True)) for each in columns)
+        gain = _mean([psnr[label] - naive[label] for label in psnr])
+        loss, naive_loss = _mean(losses), _mean(naive_losses)
+        return Validation(self.step, loss, naive_loss, psnr, naive, sharpness, gain)
 
     def state(self) -> State:
         """Return the state from which :meth:`restore` continues exactly."""
@@ -368,21 +375,27 @@ class Trainer:
         ]
 
     @torch.no_grad()
-    def _scores(self, window: Tensor) -> Iterator[_PictureScores]:
-        """Yield the scores of the pictures that a validation window gives."""
+    def _scores(self, window: Tensor) -> Iterator[tuple[str, list[float]]]:
+        """Yield the label and the scores of each picture that a validation window gives.
+
+        The label is the number of frames ahead, ``1`` if interpolated. The scores are the losses of
+        the picture and of the naive one, their PSNR, and the sharpness of the picture.
+        """
         for picks, labels in self.goal.validation():
             made = self._validation_pictures(window, picks)
             for label, each in zip(labels, made, strict=True):
                 # Scores are float64, which not every device has.
                 given = each.picture.clamp(0, 1), each.truth, each.naive
                 picture, truth, naive = (image.cpu() for image in given)
-                yield _PictureScores(
+                yield (
                     label,
-                    float(self._loss(picture, truth, naive)),
-                    float(self._loss(naive, truth, naive)),
-                    float(metrics.psnr(picture, truth)),
-                    float(metrics.psnr(naive, truth)),
-                    _gradient(picture) / max(_gradient(truth), 1e-6),
+                    [
+                        float(self._loss(picture, truth, naive)),
+                        float(self._loss(naive, truth, naive)),
+                        float(metrics.psnr(picture, truth)),
+                        float(metrics.psnr(naive, truth)),
+                        _gradient(picture) / max(_gradient(truth), 1e-6),
+                    ],
                 )
 
     def _score(
@@ -422,35 +435,6 @@ class Trainer:
             self._latest, self._losses = (loss, naive), []
         losses = Losses(self.step, self.done, self.seconds, *self._latest, validation, best)
         return Measured("losses", losses)
-
-
-class _PictureScores(NamedTuple):
-    """The scores of a picture; ``label`` is the number of frames ahead, ``1`` if interpolated."""
-
-    label: str
-    loss: float
-    naive_loss: float
-    psnr: float
-    naive_psnr: float
-    sharpness: float
-
-
-def _validation(step: int, scores: Sequence[_PictureScores]) -> Validation:
-    """Return the mean losses of all pictures, and the mean scores of the pictures of each label."""
-    means = {}
-    for label in dict.fromkeys(each.label for each in scores):
-        columns = zip(*(each[3:] for each in scores if each.label == label), strict=True)
-        means[label] = [_mean(column) for column in columns]
-    psnr, naive, sharpness = ({name: mean[k] for name, mean in means.items()} for k in (0, 1, 2))
-    return Validation(
-        step,
-        _mean([each.loss for each in scores]),
-        _mean([each.naive_loss for each in scores]),
-        psnr,
-        naive,
-        sharpness,
-        gain=_mean([psnr[label] - naive[label] for label in psnr]),
-    )
 
 
 def save_checkpoint(path: Path, state: State, *, of: Path) -> None:
