@@ -50,12 +50,6 @@ class RenderPlan:
         options = settings.chosen_model, settings.scale, settings.fallback, settings.tile
         return self.device, self.precision, *options
 
-    @property
-    def work_key(self) -> tuple[object, ...]:
-        """Return a key that is equal for plans that need the same memory and threads."""
-        used = self.batch, self.tile, self.cpu_streams, self.settings.threads
-        return self.info.width, self.info.height, *used
-
     def renderer(self) -> Renderer:
         """Load the model on its device, and return a renderer for frames of this plan."""
         settings, dtype = self.settings, PRECISIONS[self.precision]

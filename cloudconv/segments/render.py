@@ -158,12 +158,12 @@ class RendererCache:
     def __call__(self, plan: RenderPlan) -> Renderer:
         """Return the renderer of a plan, with the plan's frame size, batch and tiles."""
         before, self._plan = self._plan, plan
-        if self._renderer is None or before is None or before.model_key != plan.model_key:
-            self._renderer = None  # frees the memory for the next one
+        # An equal plan keeps the batch size, which a lack of memory may have reduced.
+        if self._renderer is None or before != plan:
             set_threads(plan.settings.threads)
-            self._renderer = plan.renderer()
-        elif before.work_key != plan.work_key:
-            # An equal plan keeps the batch size, which a lack of memory may have reduced.
-            set_threads(plan.settings.threads)
-            plan.apply_to(self._renderer)
+            if self._renderer is None or before is None or before.model_key != plan.model_key:
+                self._renderer = None  # frees the memory for the next one
+                self._renderer = plan.renderer()
+            else:
+                plan.apply_to(self._renderer)
         return self._renderer

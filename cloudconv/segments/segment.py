@@ -8,13 +8,11 @@ enough to make its frames in any process. This module handles plans and exact ti
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, count, islice
-from typing import Any
 
 from cloudconv.media.task import Task
 from cloudconv.timeline import FramePlan
@@ -39,8 +37,8 @@ class SegmentPlan:
 
     @property
     def digest(self) -> str:
-        """Return a hash of the plan, which does not depend on the process or the release."""
-        return hashlib.sha256(json.dumps(_to_data(self)).encode()).hexdigest()
+        """Return a hash of the plan, which does not depend on the process."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
 
     @property
     def sources(self) -> list[Fraction]:
@@ -117,21 +115,3 @@ def split(tasks: Iterator[Task]) -> Iterator[OpenSegment]:
         if not ahead:
             return
         yield OpenSegment(number, ahead, tasks)
-
-
-def _to_data(segment: SegmentPlan) -> dict[str, Any]:
-    """Return the segment for JSON, with every time as the text of a fraction."""
-    return {
-        "number": segment.number,
-        "frames": [
-            [
-                str(frame.left),
-                None if frame.right is None else str(frame.right),
-                str(frame.timestep),
-                str(frame.time),
-                str(frame.duration),
-                *(each and [*map(str, each)] for each in (frame.before, frame.after)),
-            ]
-            for frame in segment.frames
-        ],
-    }
