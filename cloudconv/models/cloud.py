@@ -34,8 +34,7 @@ CLOUD_FAST = replace(
     purpose="long videos",
     time=0.6,
     network=partial(IFNet, sizes=(8, 4, 2), gated=True, refines=True),
-    bytes_per_pixel=170,
-    gpu_bytes_per_pixel=270,
+    bytes_per_pixel=300,
 )
 
 CLOUD_TURBO = replace(
@@ -46,6 +45,5 @@ CLOUD_TURBO = replace(
     time=0.5,
     network=partial(IFNet, sizes=(16, 8, 4), gated=True),
     bytes_per_pixel=160,
-    gpu_bytes_per_pixel=0,
     multiple=64,
 )

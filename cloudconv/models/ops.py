@@ -184,20 +184,17 @@ def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tens
 
 def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
     """Return (B, C, H, W) tensors joined along C, in ``dtype``, with channels last in memory."""
-    if torch.is_grad_enabled():
-        together = torch.cat([part.to(dtype) for part in parts], 1)
-    elif parts[0].device.type != "cpu":
+    if torch.is_grad_enabled() or parts[0].device.type != "cpu":
         # This takes two kernels for any number of parts.
         return torch.cat(list(parts), 1).to(dtype, memory_format=torch.channels_last)
-    else:
-        # Converting the type during the copy saves another copy.
-        batch, _, height, width = parts[0].shape
-        channels = sum(part.shape[1] for part in parts)
-        together = parts[0].new_empty((batch, channels, height, width), dtype=dtype)
-        first = 0
-        for part in parts:
-            together.narrow(1, first, part.shape[1]).copy_(part)
-            first += part.shape[1]
+    # Converting the type during the copy saves another copy.
+    batch, _, height, width = parts[0].shape
+    channels = sum(part.shape[1] for part in parts)
+    together = parts[0].new_empty((batch, channels, height, width), dtype=dtype)
+    first = 0
+    for part in parts:
+        together.narrow(1, first, part.shape[1]).copy_(part)
+        first += part.shape[1]
     return together.contiguous(memory_format=torch.channels_last)
 
 

@@ -38,7 +38,7 @@ _LOGITS = 2  # mask and gate
 _SHUT = -3.0  # the logit of a gate that is nearly closed
 _UNGATED = 12  # inputs of the later blocks without a gate
 _EXITS = 2  # number, from 0, of the first block after which training scores an early result
-_REFINED = 4  # at scale 1, a motion is refined at a quarter of the size, or smaller
+_REFINED = 4  # at scale 1, a motion is refined at a quarter of the size
 _STRIP = 128  # rows
 _NEAR = 32  # within 1/32 of the interval from a source frame, the result fades to that frame
 
@@ -96,9 +96,6 @@ class IFNet(Interpolator):
         if self.refine is None or outer is None:
             return self._mixed(x0, x1, timestep, motion, size, leftover=leftover)
         change, coarse = self._change(x0, x1, timestep, motion, size, scale, outer)
-        if coarse == size:
-            change[:, : motion.shape[1]] += motion
-            return self._mixed(x0, x1, timestep, change, size, leftover=leftover)
         return self._mixed(x0, x1, timestep, motion, size, change, coarse, leftover=leftover)
 
     def stages(
@@ -173,11 +170,9 @@ class IFNet(Interpolator):
     ) -> tuple[Tensor, float]:
         """Return the correction of a motion by the outer frames, and the factor of its scale."""
         assert self.refine is not None
-        coarse = max(size, _REFINED / scale)
-        small = motion
-        if coarse != size:
-            small = resize(motion, size / coarse)
-            small[:, :4] *= size / coarse
+        coarse = _REFINED / scale
+        small = resize(motion, size / coarse)
+        small[:, :4] *= size / coarse
         pictures = [
             resize(x[:, :COLOURS], 1 / coarse, self.multiple(scale)).clamp(0, 1)
             for x in (x0, x1, outer.before, outer.after)

@@ -148,8 +148,6 @@ def plan_memory(
     per_pixel = model.spec.bytes_per_pixel * max(1.0, scale) ** 2
     if dtype != torch.float32:
         per_pixel *= _OF_SIXTEEN_BITS
-    if device.type != "cpu":
-        per_pixel = max(per_pixel, model.spec.gpu_bytes_per_pixel * max(1.0, scale) ** 2)
     rows, columns = round_up(height, multiple), round_up(width, multiple)
 
     def need(side: int, items: int = 1) -> int:
