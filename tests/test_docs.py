@@ -55,7 +55,7 @@ def test_the_examples_in_python_run(
     monkeypatch.chdir(tmp_path)
     for name in ("in.mp4", "clouds.mp4", "clips/one.mp4", "examples/clouds.mp4"):
         Path(name).parent.mkdir(exist_ok=True)
-        write_clip(name, 24, codec="libx264", size=(64, 64))
+        write_clip(name, 20, codec="libx264", size=(64, 48))
     known: dict[str, object] = {}
     for example in examples(document):
         exec(compile(example, document.name, "exec"), known)

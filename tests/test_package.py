@@ -84,6 +84,7 @@ def test_the_wheel_works_outside_the_checkout(dist: Path, tmp_path: Path) -> Non
     assert (version, frames) == (PROJECT["version"], "8")
 
 
+@pytest.mark.full
 def test_the_wheel_has_all_files_to_run(wheel: zipfile.ZipFile) -> None:
     names = set(wheel.namelist())
     assert {"cloudconv/py.typed", "cloudconv/_weights/manifest.json"} <= names
@@ -95,6 +96,7 @@ def test_the_wheel_has_all_files_to_run(wheel: zipfile.ZipFile) -> None:
     assert modules <= names
 
 
+@pytest.mark.full
 def test_the_wheel_has_no_other_files(wheel: zipfile.ZipFile) -> None:
     for name in wheel.namelist():
         assert name.startswith(("cloudconv/", "cloudconv-"))

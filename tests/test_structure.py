@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
@@ -45,7 +46,11 @@ def _imports(file: Path) -> Iterator[str]:
 
 
 FILES = {_module(file): file for file in ROOT.rglob("*.py")}
-IMPORTS = {name: list(_imports(file)) for name, file in FILES.items()}
+
+
+@cache
+def _all_imports() -> dict[str, list[str]]:
+    return {name: list(_imports(file)) for name, file in FILES.items()}
 
 
 def _package(module: str) -> str:
@@ -53,7 +58,7 @@ def _package(module: str) -> str:
 
 
 def test_packages_import_only_those_before_them() -> None:
-    for name, imported in IMPORTS.items():
+    for name, imported in _all_imports().items():
         if name == "cloudconv":
             continue
         for target in imported:
@@ -93,7 +98,7 @@ CIRCULAR: set[str] = set()
 def _within(package: str) -> Iterator[tuple[str, str]]:
     """Yield (part, imported part) for all imports within a package."""
     start = f"cloudconv.{package}."
-    for name, imported in IMPORTS.items():
+    for name, imported in _all_imports().items():
         for target in imported:
             if name.startswith(start) and target.startswith(start):
                 part, other = (each[len(start) :].split(".")[0] for each in (name, target))
@@ -106,7 +111,7 @@ def test_parts_of_a_package_import_only_those_before_them() -> None:
         for part, other in _within(package):
             assert parts.index(other) < parts.index(part), f"{package}.{part}: {other}"
     for name, other in APART:
-        for module, imported in IMPORTS.items():
+        for module, imported in _all_imports().items():
             if module.startswith(f"cloudconv.{name}."):
                 assert not any(each.startswith(f"cloudconv.{other}.") for each in imported), module
 
@@ -128,7 +133,7 @@ def test_parts_of_a_package_have_no_circular_imports() -> None:
 def test_modules_have_no_circular_imports() -> None:
     """Imports inside functions and imports for types count, too."""
     graph: dict[str, set[str]] = {}
-    for name, imported in IMPORTS.items():
+    for name, imported in _all_imports().items():
         modules = {t if t in FILES else t.rpartition(".")[0] for t in imported} & FILES.keys()
         graph[name] = modules - {"cloudconv"} if name != "cloudconv" else set()
     TopologicalSorter(graph).prepare()  # raises a CycleError that names a circle
@@ -142,7 +147,7 @@ def test_no_code_compares_the_name_of_a_muxer() -> None:
 
 
 def test_only_the_listed_packages_import_a_library() -> None:
-    for name, imported in IMPORTS.items():
+    for name, imported in _all_imports().items():
         for library, packages in ONLY.items():
             used = any(target.split(".")[0] == library for target in imported)
             assert not used or _package(name) in packages, f"{name} imports {library}"
@@ -185,7 +190,7 @@ def _messages(file: Path) -> Iterator[tuple[str, set[str] | None]]:
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if not isinstance(node, ast.Call) or not node.args:
             continue
-        maker, code = ast.unparse(node.func).rpartition(".")[2], node.args[0]
+        maker, code = getattr(node.func, "attr", getattr(node.func, "id", "")), node.args[0]
         codes = [code.body, code.orelse] if isinstance(code, ast.IfExp) else [code]
         for each in codes:
             if not isinstance(each, ast.Constant) or not isinstance(each.value, str):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cloudconv.dreaming.material.light import Light
+from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Wind
 from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector
 from cloudconv.dreaming.methods.placement import Placement
@@ -15,12 +16,20 @@ from cloudconv.metrics import luma
 from tests.helpers.dreams import clouds, material
 
 
+@pytest.fixture(scope="module")
+def source() -> Material:
+    return material(clouds(60, (128, 96)))
+
+
+@pytest.fixture(scope="module")
+def wind(source: Material) -> torch.Tensor:
+    return Wind(source).mean
+
+
 def test_two_placements_leave_no_side_empty_and_no_part_unknown(
-    monkeypatch: pytest.MonkeyPatch,
+    source: Material, wind: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.0)
-    source = material(clouds(60, (128, 96)))
-    wind = Wind(source).mean
     chooser = ClipSelector(source, Light(source), wind, np.random.default_rng(0))
     seen = [chooser.thumb(Arrangement(Placement(59)), 0)] * 2
     for one in (chooser.choose(seen, [10, 30], 40) for _ in range(3)):
@@ -36,9 +45,11 @@ def test_two_placements_leave_no_side_empty_and_no_part_unknown(
         assert float(weights[:, first == 0].mean()) > 0.98
 
 
-def test_new_footage_is_no_mirror_image_of_the_footage_that_it_replaces() -> None:
-    source = material(clouds(60, (128, 96)))
-    chooser = ClipSelector(source, Light(source), Wind(source).mean, np.random.default_rng(0))
+@pytest.mark.full
+def test_new_footage_is_no_mirror_image_of_the_footage_that_it_replaces(
+    source: Material, wind: torch.Tensor
+) -> None:
+    chooser = ClipSelector(source, Light(source), wind, np.random.default_rng(0))
     moving = torch.ones(chooser.size)
     moving[round(0.75 * chooser.size[0]) :] = 0
 

@@ -41,9 +41,15 @@ def change(a: Tensor, b: Tensor) -> float:
     return float((a - b).abs().mean())
 
 
-def test_a_collage_starts_without_a_jump_and_has_the_requested_length() -> None:
-    made = dreamt(40)
-    assert len(made) == 40
+@pytest.fixture(scope="module")
+def usual() -> list[Tensor]:
+    """Return a dream of 50 frames."""
+    return dreamt(50)
+
+
+def test_a_collage_starts_without_a_jump_and_has_the_requested_length(usual: list[Tensor]) -> None:
+    made = usual
+    assert len(made) == 50
     assert made[0].shape == (3, 96, 128)
     before = change(*map(tensor, footage()[-2:]))
     assert change(made[0], tensor(footage()[-1])) < 1.6 * before
@@ -79,8 +85,8 @@ def test_all_vitals_hold_for_six_hundred_frames() -> None:
     assert [row.failed for row in rows] == [()] * 6
 
 
-def test_land_stays_still_while_the_sky_moves() -> None:
-    made = dreamt(50)
+def test_land_stays_still_while_the_sky_moves(usual: list[Tensor]) -> None:
+    made = usual
     hills = slice(90, None)
     last = tensor(footage()[-1])
     assert max(change(p[:, hills], last[:, hills]) for p in made) < 0.01
@@ -95,6 +101,7 @@ def test_a_loop_of_new_frames_ends_where_it_starts() -> None:
     assert change(made[-1], tensor(footage()[-1])) < 0.01
 
 
+@pytest.mark.full
 def test_a_loop_after_the_source_leads_to_its_first_frame() -> None:
     first = tensor(footage()[0])
     made = dreamt(40, loop=True, loop_to=first)
@@ -210,6 +217,7 @@ def test_shifted_footage_is_known_where_the_clip_is(shift: float, scale: float) 
         assert torch.equal(placed[..., columns], picture[..., columns - round(128 * shift)])
 
 
+@pytest.mark.full
 def test_a_slow_sky_keeps_its_motion_and_grain_from_the_first_frame() -> None:
     """Motion without grain would have only a third of the clip's change per frame."""
     random = np.random.default_rng(0)
@@ -237,6 +245,7 @@ def likeness(pictures: list[Tensor], away: int) -> float:
     return float(near.amax(1).median())
 
 
+@pytest.mark.full
 def test_a_short_sky_shows_new_sky() -> None:
     """The dream of a clip of 2.5 seconds repeats no picture, unlike a replayed clip."""
     made = dreamt(200, frames=60)
@@ -261,6 +270,7 @@ def ridge(count: int) -> list[np.ndarray]:
     return made
 
 
+@pytest.mark.full
 def test_a_silhouette_in_front_of_a_dark_sky_never_moves() -> None:
     pictures = ridge(50)
     source = material(pictures)
@@ -293,6 +303,7 @@ def test_a_silhouette_that_has_moved_is_repaired() -> None:
     assert repaired(plain, last, source.silhouettes) is plain
 
 
+@pytest.mark.full
 def test_a_watermark_stays_and_does_not_travel() -> None:
     """The watermark has three dark bars with an opacity of 60 %."""
     pictures = [p.copy() for p in clouds(60)]
@@ -452,6 +463,7 @@ def test_a_sky_without_letters_has_no_overlay() -> None:
     assert overlay_of(material(open_sky()).film) is None
 
 
+@pytest.mark.full
 def test_letters_stay_and_do_not_travel() -> None:
     source = material(lettered(0.4, 0))
     overlay = overlay_of(source.film)

@@ -201,6 +201,7 @@ def test_a_storm_whose_clouds_turn_is_no_crowd() -> None:
     assert wanders(replace(storm, steadiness=0.95), fine=0.25)
 
 
+@pytest.mark.full
 def test_a_camera_that_pans_over_land_makes_no_collage(monkeypatch: pytest.MonkeyPatch) -> None:
     """Generated land is as soft as clouds, so its fineness is not compared."""
     monkeypatch.setattr("cloudconv.dreaming.select.SOFT", -1.0)

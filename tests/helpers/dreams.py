@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import av
@@ -116,9 +117,15 @@ def chosen_mode(material: Material) -> ModeChoice:
     return result_of(choose(material))
 
 
+@lru_cache(8)
+def _new_meter(material: Material, kind: DreamKind) -> VitalsMeter:
+    return result_of(vitals_meter(material, kind))
+
+
 def meter_of(material: Material, **kind: Any) -> VitalsMeter:
     """Return a meter for a dream of that kind; see :class:`DreamKind`."""
-    return result_of(vitals_meter(material, DreamKind(**kind)))
+    # A copy takes much less time than the analysis of the material.
+    return deepcopy(_new_meter(material, DreamKind(**kind)))
 
 
 def vitals_of(
@@ -134,8 +141,7 @@ def vitals_of(
     All pictures are kept until the end; a :class:`VitalsMeter` keeps none.
     """
     shown = list(pictures)
-    kind = DreamKind(repeats=repeats, pasted=pasted, sky=sky, frames=len(shown))
-    meter = result_of(vitals_meter(material, kind))
+    meter = meter_of(material, repeats=repeats, pasted=pasted, sky=sky, frames=len(shown))
     for picture in shown:
         meter.push(small_copy(picture, material.small_size))
     return meter.finish()

@@ -311,7 +311,13 @@ def test_an_error_leaves_no_lock(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-@pytest.mark.parametrize("workers", ["local", pytest.param("local:2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param("local", marks=pytest.mark.full),
+        pytest.param("local:2", marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c_ends_a_batch_with_one_sentence(
     videos: list[Path], tmp_path: Path, workers: str
 ) -> None:

@@ -68,7 +68,7 @@ def assert_same(found: CompareResult, expected: CompareResult) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"drop": 3, "model": ("tiny",), "against": ("hold", MINTERPOLATE)},
+        {"drop": 3, "model": ("tiny",), "against": ("hold",)},
         pytest.param(
             {"model": ("tiny",), "metrics": ("xpsnr", "psnr", "flicker", "ms_ssim"), "frames": 15},
             marks=pytest.mark.slow,
@@ -210,6 +210,7 @@ def test_a_task_uses_the_files_of_its_machine(clip: Path) -> None:
     assert moved.models == {"tiny": "tiny", "own": "/there/w"}
 
 
+@pytest.mark.full
 def test_interrupted_workers_leave_no_temporary_files(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

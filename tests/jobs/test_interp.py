@@ -233,7 +233,7 @@ def test_refilled_duplicates_move_evenly(tmp_path: Path) -> None:
     assert min(steps) > 0.3
 
 
-@pytest.mark.parametrize("output", ["b.mkv", "b.gif"])
+@pytest.mark.parametrize("output", ["b.mkv", pytest.param("b.gif", marks=pytest.mark.full)])
 def test_a_cadence_is_named_once_before_the_first_frame(tmp_path: Path, output: str) -> None:
     shots = [picture(k - k // 5 - 1 if k % 5 == 4 else k - k // 5, step=6.0) for k in range(120)]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=30)

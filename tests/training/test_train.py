@@ -164,7 +164,7 @@ def test_scores_are_given_for_each_number_of_frames_ahead(clip: str, tmp_path: P
 )
 def test_a_stopped_run_continues_exactly(clip: str, tmp_path: Path, model: str) -> None:
     loss = "l1+adversarial:0.1" if model == ADVERSARIAL.name else "l1"
-    changes = {"model": model, "loss": loss, "noise": 0.05, "steps": 60, "validate_every": 20}
+    changes = {"model": model, "loss": loss, "noise": 0.05, "steps": 40}
     changes |= {"reversal": True, "augment": True, "crops": 3}
     whole_file, parted_file = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
     whole: dict[int, float] = {}
@@ -175,20 +175,20 @@ def test_a_stopped_run_continues_exactly(clip: str, tmp_path: Path, model: str) 
 
     def stop_at(progress: Losses) -> None:
         parted[progress.step] = progress.loss
-        if progress.step == 20:
+        if progress.step == 10:
             signal.raise_signal(signal.SIGINT)
 
     first = trained(settings(clip, parted_file, **changes), at_losses(stop_at))
     assert first.interrupted
-    assert first.steps < 60
+    assert first.steps < 40
     assert registry.load_model(parted_file).spec.name == model, "Ctrl-C must leave a usable file"
     second = trained(
         settings(clip, parted_file, **changes), at_losses(lambda p: parted.update({p.step: p.loss}))
     )
     assert second.resumed
     assert not second.interrupted
-    assert second.steps == 60
-    assert {k: v for k, v in parted.items() if k != first.steps or k % 20 == 0} == whole
+    assert second.steps == 40
+    assert {k: v for k, v in parted.items() if k != first.steps or k % 10 == 0} == whole
     a, b = load_file(whole_file), load_file(parted_file)
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not (tmp_path / "parted.safetensors.checkpoint").exists()
