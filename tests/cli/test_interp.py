@@ -307,7 +307,7 @@ def test_each_class_of_error_has_its_exit_code(
         (["--factor", "2", "--scale", "9"], "--scale: 9 is no scale: choose one of 0.25"),
         (["--factor", "2", "--encoder", "x277"], "x277"),
         (["b.xyz", "--factor", "2"], "xyz"),
-        (["b.png", "--factor", "2"], "b/%05d.png"),
+        (["b.png", "--factor", "2"], "for a sequence give frames/%05d.png"),
         (["b", "--factor", "2"], "b/%05d.png"),
         (["--factor", "2", "--save-model", "a.safetensors"], "give --adapt too"),
         (["--factor", "2", "--start", "3", "--end", "2"], "must come after --start"),
