@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.material.camera import camera_path
+from cloudconv.dreaming.material.camera import pans_slowly
 from cloudconv.dreaming.material.fineness import SOFT, fineness
 from cloudconv.dreaming.material.material import Material, spread
 from cloudconv.dreaming.material.similarity import Floats, distances, repetition, thumbnails
@@ -164,7 +164,7 @@ def pans(material: Material) -> bool:
     if bool(material.fixed.mean() > _STANDS_STILL) or fineness(material) <= SOFT:
         return False
     film = material.film
-    return camera_path(len(film), film.small, film.flow) is not None
+    return pans_slowly(len(film), film.small, film.flow)
 
 
 def choose(material: Material) -> Generator[float, None, ModeChoice]:

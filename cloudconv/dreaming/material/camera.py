@@ -1,4 +1,4 @@
-"""Measure a slow pan of the camera."""
+"""Find a slow pan of the camera."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import LONGEST_SIDE, grey
-from cloudconv.models.flow import measured_flow
+from cloudconv.dreaming.pictures import LONGEST_SIDE
 
 _Floats = NDArray[np.float32]
 _Path = NDArray[np.float64]
@@ -25,39 +24,32 @@ _ALIKE = 0.3  # greatest difference of a flow that counts as the camera's, in pi
 _LEAST_SHARE = 0.03  # least fraction of the picture that moves with the camera
 _LOOKED_AT = 48  # number of pairs in which parts that move with the camera are searched
 _FAR = 40  # frames between two frames that are compared after alignment by the path
-_LAG = 16  # frames between two frames whose shift corrects the accumulated error
 _RIGID = 0.5  # greatest change of a still pixel after alignment, relative to the change before
 _MOSTLY = 0.5  # least fraction of a candidate's parts that lies still after alignment
 _TEXTURED = 6.0  # least change of a compared pixel before alignment, in levels
 
 
-def camera_path(
+def pans_slowly(
     count: int, small: Callable[[int], NDArray[np.uint8]], flow: Callable[[int], _Floats]
-) -> _Path | None:
-    """Return the position of each frame's view relative to the last; None without a slow pan.
+) -> bool:
+    """Return whether the camera pans slowly over a landscape.
 
     Candidates for the camera's motion are the shifts of four bands of the picture and of the whole
     picture. A candidate is right if the parts that move with the candidate look the same in distant
     frames that are aligned by the candidate. A landscape looks the same, but clouds change on their
-    way. Only shifts are searched. The errors of pairs add up, so frames further apart correct the
-    path.
+    way. Only shifts are searched.
 
     Args:
         count: number of frames.
         small: returns a frame, (h, w, 3) uint8.
         flow: returns the backward flow from a frame (from 1 on) to the one before.
-
-    Returns:
-        (count, 2) (x, y) in pixels of the small picture; the last row is 0.
     """
     if count < _LEAST_FRAMES:
-        return None
+        return False
     longest = max(small(0).shape)
     flows = [flow(k) for k in range(1, count)]
     height = flows[0].shape[0]
     quarters = [slice(k * height // 4, (k + 1) * height // 4) for k in range(4)]
-    best: _Path | None = None
-    most = 0.0
     for rows in (*quarters, slice(None)):
         steps = np.array([_shift(field, rows) for field in flows])
         travel = np.abs(steps.sum(0)).max()
@@ -71,14 +63,9 @@ def camera_path(
         steps = np.array([np.median(field[fixed], 0) for field in flows])
         # The view moves right where a point was further right one frame before.
         path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)])
-        rigid = _rigid(path, small, fixed)
-        # The landscape that a camera pans over lies below the parts that move by themselves.
-        score = rigid * float(np.argwhere(fixed)[:, 0].mean()) / height
-        if rigid > _MOSTLY and score > most:
-            most, best = score, _corrected(path, small, fixed)
-    if best is None:
-        return None
-    return np.asarray(best - best[-1], np.float64)
+        if _rigid(path, small, fixed) > _MOSTLY:
+            return True
+    return False
 
 
 def _shift(field: _Floats, rows: slice) -> NDArray[np.float64]:
@@ -128,30 +115,6 @@ def _overlap(
     one = first[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
     two = second[max(-y, 0) : height + min(-y, 0), max(-x, 0) : width + min(-x, 0)]
     return one, two
-
-
-def _corrected(
-    path: _Path, small: Callable[[int], NDArray[np.uint8]], fixed: NDArray[np.bool_]
-) -> _Path:
-    """Return the path corrected by the shifts between frames that are further apart."""
-    path = path.copy()
-    for k in range(0, len(path) - 1, _LAG):
-        end = min(k + _LAG, len(path) - 1)
-        shift = path[end] - path[k]
-        first, second = _overlap(small(k), small(end), shift)
-        if min(first.shape[:2]) < 32:
-            continue
-        later, earlier = (grey(np.ascontiguousarray(part)) for part in (second, first))
-        _, there = _overlap(fixed, fixed, shift)
-        if not there.any():
-            continue
-        error = np.round(shift) + np.median(measured_flow(later, earlier)[there], 0) - shift
-        if np.abs(error).max() > 2.0:
-            continue
-        progress = np.linspace(0, 1, end - k + 1)[:, None]
-        path[k : end + 1] += progress * error
-        path[end + 1 :] += error
-    return path
 
 
 def _slow_parts(flows: Sequence[_Floats]) -> NDArray[np.bool_]:
