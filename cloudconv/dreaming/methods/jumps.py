@@ -47,8 +47,8 @@ class Graph:
     """A graph whose nodes are frames and directions of play, with the cost of each step.
 
     Args:
-        unlike: (n, n), the difference of two frames at the place where they differ most, relative
-            to the typical difference of consecutive frames at that place.
+        unlike: (n, n), symmetric: the difference of two frames at the place where they differ most,
+            relative to the typical difference of consecutive frames at that place.
         motion: (n,), the motion at each frame relative to the typical motion.
     """
 
@@ -64,9 +64,8 @@ class Graph:
         self._forced = _FORCED * (1 + np.minimum(unlike, 1e3).astype(np.float64))
         ahead = np.zeros((2, count))
         for _ in range(_SWEEPS if count > 1 else 0):
-            ahead = self._best(_FUTURE * ahead).min(0)
-        self._ahead = _FUTURE * ahead
-        self._totals = self._best(self._ahead)
+            ahead = self._options(_FUTURE * ahead).min(0)
+        self._costs = self._options(_FUTURE * ahead)
 
     def walk(self, random: np.random.Generator, start: Step) -> Iterator[Step]:
         """Yield the frames to show after ``start``, without an end."""
@@ -80,9 +79,7 @@ class Graph:
                 here, since = Step(int(self._on[forward, here.frame]), here.forward), since + 1
                 yield here
                 continue
-            totals = self._totals[:, forward, here.frame]
-            jumps = _PACE[forward] + self._jump[forward, here.frame] + self._ahead[forward]
-            options = np.r_[totals[:2], jumps]
+            options = self._costs[:, forward, here.frame]
             chances = np.exp((options.min() - options) / _CHANCE)
             chosen = int(random.choice(len(options), p=chances / chances.sum()))
             since = since + 1 if chosen == 0 else 0
@@ -112,16 +109,21 @@ class Graph:
         last = self._taken(here, int(choices[steps, int(here.forward), here.frame]))
         return [*found, last if same else Step(GIVEN, True, forced=True)]
 
-    def _best(self, ahead: Costs) -> Costs:
-        """Return the costs of going on, of turning and of the best jump at each node: (3, 2, n)."""
-        options = np.full((3, 2, self.count), np.inf)
+    def _options(self, ahead: Costs) -> Costs:
+        """Return the costs of all invisible options at each node: (n + 2, 2, n).
+
+        The options are: go on, turn, n jumps.
+        """
+        options = np.empty((self.count + 2, 2, self.count))
+        options[:2] = np.inf
         for forward, on in enumerate(self._on):
             runs, turns = self._runs[forward], self._runs[1 - forward]
             back = self._on[1 - forward]
             options[0, forward, runs] = _PACE[forward] + ahead[forward, on[runs]]
             turned = self._turn + _PACE[1 - forward] + np.r_[ahead[1 - forward], 0][back]
             options[1, forward, turns] = turned[turns]
-            options[2, forward] = _PACE[forward] + (self._jump[forward] + ahead[forward]).min(1)
+            after = _PACE[forward] + ahead[forward, :, None]
+            np.add(self._jump[forward], after, out=options[2:, forward])
         return options
 
     def _all(self, ahead: Costs) -> Costs:
@@ -129,17 +131,9 @@ class Graph:
 
         The options are: go on, turn, n jumps, turn with a repeat, n visible jumps.
         """
-        options = np.full((2 * self.count + 3, 2, self.count), np.inf)
-        options[:2] = self._best(ahead)[:2]
-        for forward in (0, 1):
-            options[2 : 2 + self.count, forward] = (
-                _PACE[forward] + (self._jump[forward] + ahead[forward]).T
-            )
-            options[2 + self.count, forward] = (
-                self._turn + _HOLD + _PACE[1 - forward] + ahead[1 - forward]
-            )
-            options[3 + self.count :, forward] = _PACE[forward] + (self._forced + ahead[forward]).T
-        return options
+        repeated = self._turn + _HOLD + (ahead + np.array(_PACE)[:, None])[::-1]
+        seen = self._forced[:, None] + ahead.T[..., None] + np.array(_PACE)[:, None]
+        return np.concatenate([self._options(ahead), repeated[None], seen])
 
     def _taken(self, here: Step, option: int) -> Step:
         forward = int(here.forward)
@@ -155,13 +149,13 @@ class Graph:
 
 
 def _jumps(unlike: Floats, sign: int) -> Costs:
-    """Return the cost of frame j after frame i: (n, n), infinite if the jump is visible or short.
+    """Return the cost of frame j after frame i: (j, i), infinite if the jump is visible or short.
 
     ``sign``: 1 if both are played forwards, -1 if backwards.
     """
     count = len(unlike)
     worst, known = np.zeros((count, count)), np.zeros((count, count), bool)
-    i, j = np.arange(count)[:, None], np.arange(count)[None]
+    i, j = np.arange(count)[None], np.arange(count)[:, None]
     for lag in _LAGS:
         wanted, shown = i + sign * (1 + lag), j + sign * lag
         inside = (wanted >= 0) & (wanted < count) & (shown >= 0) & (shown < count)
