@@ -111,7 +111,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
         if number in chosen:
             kept.append(levels(picture))
     sheet(kept).save(options.out / f"{clip.stem}.png")
-    rows = meter.finish()
+    rows = meter.rows
     return {
         "mode": mode,
         "why": why,
@@ -156,7 +156,7 @@ def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     pictures = [second.film.picture(second.source_of(k)[0]) for k in range(count)]
     for picture in change(pictures, [first.film.picture(k) for k in range(len(first.film))]):
         meter.push(small_copy(picture, first.small_size))
-    return meter.finish()
+    return meter.rows
 
 
 def doubled(pictures: list[torch.Tensor], known: list[torch.Tensor]) -> list[torch.Tensor]:

@@ -144,4 +144,4 @@ def vitals_of(
     meter = meter_of(material, repeats=repeats, pasted=pasted, sky=sky, frames=len(shown))
     for picture in shown:
         meter.push(small_copy(picture, material.small_size))
-    return meter.finish()
+    return meter.rows

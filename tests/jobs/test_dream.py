@@ -14,6 +14,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from cloudconv.dreaming.methods.texture import Texture
@@ -79,15 +80,16 @@ def test_vitals_are_complete_before_the_output_has_its_name(
 ) -> None:
     """After that point, an interrupt would report a complete output as interrupted."""
     complete: list[bool] = []
-    finish_meter = VitalsMeter.finish
+    push = VitalsMeter.push
 
-    def noted(meter: VitalsMeter) -> Any:
+    def observe(meter: VitalsMeter, small: NDArray[np.uint8]) -> None:
+        push(meter, small)
         complete.append((tmp_path / "b.mkv").exists())
-        return finish_meter(meter)
 
-    monkeypatch.setattr(VitalsMeter, "finish", noted)
-    dream(bouncing, tmp_path / "b.mkv", frames=4, mode="texture", overwrite=False)
-    assert complete == [False]
+    monkeypatch.setattr(VitalsMeter, "push", observe)
+    result = dream(bouncing, tmp_path / "b.mkv", frames=4, mode="texture", overwrite=False)
+    assert complete == [False] * 4
+    assert [row["to"] for row in result.vitals] == [4]
 
 
 def test_only_new_frames_of_a_part_can_be_written(bouncing: Path, tmp_path: Path) -> None:

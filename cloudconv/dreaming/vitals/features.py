@@ -38,14 +38,6 @@ _LEAST = 0.005  # fraction of the picture below which still parts are not measur
 
 
 @dataclass(frozen=True, slots=True)
-class Regions:
-    """The moving and still parts, (h, w) bool; ``static`` is None without enough textured parts."""
-
-    moving: NDArray[np.bool_]
-    static: NDArray[np.bool_] | None
-
-
-@dataclass(frozen=True, slots=True)
 class Features:
     """The features of one picture.
 
@@ -73,42 +65,36 @@ class Features:
     patches_in_time: Array | None
 
 
-def regions(static: Array, last: Small) -> Regions:
-    """Divide a picture into moving and still parts.
-
-    ``static``: (h, w) in [0, 1], 1 for still. ``last``: the last real frame, (h, w, 3) uint8.
-
-    Only textured still parts count: a drift of flat ground is invisible.
-    """
-    still = static > 0.5
-    moving = ~still
-    if moving.mean() < 2 * _LEAST:
-        moving = np.ones_like(moving)
-    kernel = np.ones((3, 3), np.uint8)
-    inside = cv2.erode((static > 0.9).astype(np.uint8), kernel) > 0
-    textured = cv2.GaussianBlur(cv2.magnitude(*_gradients(_luma(last))), (0, 0), 2) > _TEXTURED
-    kept = inside & textured
-    return Regions(moving, kept if kept.mean() >= _LEAST else None)
-
-
 class FeatureMeter:
     """The state in which the features of successive pictures of one size are measured.
 
-    ``regions``: the moving and the still parts. ``last``: the last real frame, (h, w, 3) uint8.
+    ``moving``: (h, w) bool, the moving parts, or all if nearly nothing moves.
     """
 
-    def __init__(self, found: Regions, last: Small) -> None:
-        """Choose the patches and the directions of projection."""
-        self.regions = found
-        self._weights = found.moving.astype(np.uint8)
-        height, width = found.moving.shape
+    def __init__(self, static: Array, last: Small) -> None:
+        """Find the moving and the still parts, and choose the patches and their projections.
+
+        Only textured still parts count, because a drift of flat ground is invisible.
+
+        Args:
+            static: (h, w) in [0, 1], 1 for still.
+            last: the last real frame, (h, w, 3) uint8.
+        """
+        moving = static <= 0.5
+        self.moving = moving if moving.mean() >= 2 * _LEAST else np.ones_like(moving)
+        luma = _luma(last)
+        inside = cv2.erode((static > 0.9).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        textured = cv2.GaussianBlur(cv2.magnitude(*_gradients(luma)), (0, 0), 2) > _TEXTURED
+        self._still = inside & textured
+        self._reference = luma[self._still] if self._still.mean() >= _LEAST else None
+        self._weights = self.moving.astype(np.uint8)
+        height, width = self.moving.shape
         self._reach = max(1.0, _NEIGHBOURHOOD / 2 * max(height, width))
         half = ((width + 1) // 2, (height + 1) // 2)
         self._half = cv2.resize(self._weights, half, interpolation=cv2.INTER_NEAREST)
-        self._reference = None if found.static is None else _luma(last)[found.static]
-        small = cv2.resize(found.moving.astype(np.float32), THUMBNAIL, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(self.moving.astype(np.float32), THUMBNAIL, interpolation=cv2.INTER_AREA)
         self._thumb_weight = np.sqrt(small / small.sum())
-        self._centres = _centres(found.moving)
+        self._centres = _centres(self.moving)
         random = np.random.default_rng(7)
         self._directions = _unit(random.standard_normal((_DIRECTIONS, _SIDE**2)))
         shape = (_DIRECTIONS, _SIDE_IN_TIME**2, _SPAN)
@@ -137,7 +123,7 @@ class FeatureMeter:
         high, low = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
         error = None
         if self._reference is not None:
-            apart = np.abs(luma[self.regions.static] - self._reference)
+            apart = np.abs(luma[self._still] - self._reference)
             error = float(np.median(apart) / _MEDIAN) ** 2
         thumb = cv2.resize(luma, THUMBNAIL, interpolation=cv2.INTER_AREA) * self._thumb_weight
         return Features(

@@ -32,16 +32,13 @@ class Seams:
 
     def __init__(self, pictures: list[Small]) -> None:
         """Measure the clip's own edges."""
-        found: tuple[list[_Floats], list[_Floats]] = ([], [])
-        self._means: dict[int, tuple[_Floats, _Floats]] = {}
-        for picture in pictures:
-            for axis, strength in enumerate(self._strengths(picture)):
-                found[axis].append(strength)
+        self._means: dict[int, _Floats] = {}
+        axes = [np.stack(found) for found in zip(*map(self._strengths, pictures), strict=True)]
         half = len(pictures) // 2
-        self._known = [_most(axis) for axis in found]
+        self._known = [_most(axis) for axis in axes]
         self._limit = _LIMIT
         if half > 2 * _WARM:
-            apart = [(np.stack(axis[half:]) - _most(axis[:half])).max((1, 2)) for axis in found]
+            apart = [(axis[half:] - _most(axis[:half])).max((1, 2)) for axis in axes]
             typical = float(np.quantile(np.maximum(*apart), _USUAL))
             self._limit = max(_LIMIT, _SLACK * typical)
         self._means = {}
@@ -65,15 +62,11 @@ class Seams:
             count = max(1, 2 * turned.shape[0] // _SEGMENT - 1)
             starts = np.linspace(0, max(turned.shape[0] - _SEGMENT, 0), count).astype(int)
             parts = [across[k : k + _SEGMENT] for k in starts]
-            now = (
-                np.stack([np.abs(part).mean(0) for part in parts]),
-                np.stack([np.abs(part.mean(0)) for part in parts]),
+            now: _Floats = np.stack(
+                [(np.abs(part).mean(0), np.abs(part.mean(0))) for part in parts], 1
             )
-            before = self._means.get(axis, now)
-            size, signed = (
-                _KEPT * old + (1 - _KEPT) * new for old, new in zip(before, now, strict=True)
-            )
-            self._means[axis] = size, signed
+            self._means[axis] = _KEPT * self._means.get(axis, now) + (1 - _KEPT) * now
+            size, signed = self._means[axis]
             padded = np.pad(size, ((0, 0), (_BESIDE, _BESIDE)), mode="edge")
             # The pixel next to an edge may still belong to the edge.
             beside = np.max(
@@ -83,6 +76,6 @@ class Seams:
         return made
 
 
-def _most(strengths: list[_Floats]) -> _Floats:
-    most: _Floats = np.max(strengths[min(_WARM, len(strengths) - 1) :], axis=0)
+def _most(strengths: _Floats) -> _Floats:
+    most: _Floats = strengths[min(_WARM, len(strengths) - 1) :].max(0)
     return most

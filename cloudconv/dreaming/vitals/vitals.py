@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.vitals.border import Borders
-from cloudconv.dreaming.vitals.features import Array, FeatureMeter, Features, regions
+from cloudconv.dreaming.vitals.features import Array, FeatureMeter, Features
 from cloudconv.dreaming.vitals.novelty import Novelty
 from cloudconv.dreaming.vitals.seams import Seams
 from cloudconv.dreaming.vitals.strangeness import Familiar
@@ -120,12 +120,12 @@ class DreamKind:
     """The properties of a dream on which its vitals depend.
 
     ``repeats``: earlier pictures are shown again by design, so repeats are no fault. ``pasted``:
-    still parts are copied from the last real frame. ``frames``: the number of frames, if known; a
-    short dream is one window, compared with equally short windows of the clip. ``follows``: the
-    dream is shown directly after the material, so the first change from the material to the dream
-    counts. ``as_filmed``: the dream shows source frames unchanged, with the source's own repeats.
-    ``sky``: only sky moves, so straight borders and mirror images are faults. A high ``novelty``
-    is then also a fault, unless ``repeats`` is set.
+    still parts are copied from the last real frame. ``frames``: the number of frames; a dream of
+    less than ``WINDOW`` frames is one window, compared with equally short windows of the clip.
+    ``follows``: the dream is shown directly after the material, so the first change from the
+    material to the dream counts. ``as_filmed``: the dream shows source frames unchanged, with the
+    source's own repeats. ``sky``: only sky moves, so straight borders and mirror images are faults.
+    A high ``novelty`` is then also a fault, unless ``repeats`` is set.
     """
 
     repeats: bool = False
@@ -142,17 +142,19 @@ def vitals_meter(material: Material, kind: DreamKind) -> Generator[float, None, 
     Yields:
         The fraction of the clip that is measured, from 0 to 1.
     """
-    last = material.small(len(material) - 1)
-    parts = regions(material.static, last)
     shown = material.glance if kind.as_filmed else material.small
     first = max(0, len(material) - _MOST_SOURCE)
     pictures = [shown(k) for k in range(first, len(material))]
-    meter = FeatureMeter(parts, last)
+    meter = _feature_meter(material)
     features = []
     for picture in pictures:
         features.append(meter.measure(picture))
         yield len(features) / len(pictures)
-    return VitalsMeter(material, kind, pictures, FeatureMeter(parts, last), features)
+    return VitalsMeter(material, kind, pictures, features)
+
+
+def _feature_meter(material: Material) -> FeatureMeter:
+    return FeatureMeter(material.static, material.small(len(material) - 1))
 
 
 class VitalsMeter:
@@ -167,7 +169,6 @@ class VitalsMeter:
         material: Material,
         kind: DreamKind,
         pictures: list[NDArray[np.uint8]],
-        meter: FeatureMeter,
         features: list[Features],
     ) -> None:
         """Derive the limits from the clip's pictures and features.
@@ -176,22 +177,21 @@ class VitalsMeter:
             material: the clip.
             kind: the properties of the dream.
             pictures: the last pictures of the clip, (h, w, 3) uint8 each.
-            meter: a meter for the features of the dream's pictures.
             features: the features of each of the pictures.
         """
-        self._window = min(kind.frames, WINDOW)
+        self._frames, self._window = kind.frames, min(kind.frames, WINDOW)
         self._source = _Source(features)
         self._familiar = Familiar(pictures)
         self._seams = Seams(pictures)
-        moving = meter.regions.moving
+        self._features = _feature_meter(material)
+        moving = self._features.moving
         self._novelty = Novelty(moving)
         self._silhouettes = material.silhouettes
-        self._features = meter
         self._past = _Past([one.thumbnail for one in features])
         for picture in pictures[-2:] if kind.follows else ():
-            meter.measure(picture)
+            self._features.measure(picture)
         self._shown: deque[tuple[Features, Values]] = deque(maxlen=WINDOW)
-        self._seen = self._judged = 0
+        self._seen = 0
         self.rows: list[Vitals] = []
         given: Limits = {"light": (0.0, self._familiar.light_limit)}
         self._searches: dict[str, Callable[[NDArray[np.uint8]], float]] = {}
@@ -228,12 +228,9 @@ class VitalsMeter:
             measured |= {key: search(small) for key, search in self._searches.items()}
         self._shown.append((features, measured))
         self._seen += 1
-        if self._seen - self._judged == WINDOW:
-            self._close_window()
-
-    def now(self) -> Vitals | None:
-        """Return the vitals of the last ``WINDOW`` or fewer frames; None before the first frame."""
-        return self._vitals() if self._shown else None
+        # The last window has the last frames, so this window may overlap the one before.
+        if self._seen % WINDOW == 0 or self._seen == self._frames:
+            self.rows.append(self.now())
 
     def limits_as_json(self) -> dict[str, tuple[float | None, float | None]]:
         """Return the limits, (least, most), of each vital for JSON; None means no limit."""
@@ -245,21 +242,8 @@ class VitalsMeter:
             for key, (low, high) in self.limits.items()
         }
 
-    def finish(self) -> list[Vitals]:
-        """Return the vitals of all windows.
-
-        The last window always has the last ``WINDOW`` frames, so this window may overlap the one
-        before.
-        """
-        if self._seen > self._judged:
-            self._close_window()
-        return self.rows
-
-    def _close_window(self) -> None:
-        self.rows.append(self._vitals())
-        self._judged = self._seen
-
-    def _vitals(self) -> Vitals:
+    def now(self) -> Vitals:
+        """Return the vitals of the last ``WINDOW`` or fewer frames, of at least one frame."""
         count = len(self._shown)
         values = self._source.compare([features for features, _ in self._shown])
         for key, part in _QUANTILES_OF.items():

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.select import advice
-from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter, vitals_meter
+from cloudconv.dreaming.vitals.vitals import WINDOW, DreamKind, Vitals, VitalsMeter, vitals_meter
 from cloudconv.dreaming.vitals.words import failures
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, Warnings, result_of
 from cloudconv.jobs.dream.plan import CHOSEN, Dream, DreamPlan, decide, resolve
@@ -58,15 +58,14 @@ class _Watch:
     The thread that makes the frames puts a small picture of each frame into ``smalls``. The job's
     thread measures the pictures with :meth:`measure`, while the other thread makes the next frames.
 
-    ``history`` are the vitals for the report's curves.
-    ``samples`` are the small pictures that the report shows, by frame number; ``sampled`` has their
-    numbers. ``count`` is the number of measured frames. ``bad_looks`` counts failed checks in a
-    row. ``is_dying`` is set with the warning that the dream is no longer like the clip.
+    ``history`` are the vitals for the report's curves. ``samples`` are the small pictures that the
+    report shows, by frame number, spread evenly. ``count`` is the number of measured frames.
+    ``bad_looks`` counts failed checks in a row. ``is_dying`` is set with the warning that the dream
+    is no longer like the clip.
     """
 
     dream: Dream
     meter: VitalsMeter
-    sampled: frozenset[int]
     smalls: SimpleQueue[_Small] = field(default_factory=SimpleQueue)
     history: list[Vitals] = field(default_factory=list)
     samples: dict[int, _Small] = field(default_factory=dict)
@@ -76,35 +75,30 @@ class _Watch:
 
     @torch.inference_mode()
     def measure(self) -> list[Warned | Measured]:
-        """Measure the next new frame, and return the events that follow from the vitals."""
+        """Measure the next new frame, and return the events that follow from the vitals.
+
+        The vitals are checked every few frames. One warning says that a check failed.
+        """
         small = self.smalls.get_nowait()
-        if self.count in self.sampled:
+        dream, new_frames = self.dream, self.dream.continuation.new_frames
+        if self.count in {round(k * (new_frames - 1) / (_SAMPLES - 1)) for k in range(_SAMPLES)}:
             self.samples[self.count] = small
         self.meter.push(small)
-        self.count += 1
-        events = self._check_life()
-        # The output does not have its name yet, so an interrupt now leaves no output.
-        if self.count == self.dream.continuation.new_frames:
-            self.meter.finish()
-        return events
-
-    def _check_life(self) -> list[Warned | Measured]:
-        """Check the vitals every few frames, and warn once if they are outside their limits."""
-        dream, count, events = self.dream, self.count, list[Warned | Measured]()
-        new_frames = dream.continuation.new_frames
-        a_second = max(1, round(1 / dream.continuation.step))
+        self.count = count = self.count + 1
         look = count >= _FIRST_LOOK and count % _OFTEN == 0
-        if not look and count % a_second and count != new_frames:
-            return events
+        show = count == new_frames or count % max(1, round(1 / dream.continuation.step)) == 0
+        if not look and not show:
+            return []
         vitals = self.meter.now()
-        if vitals is not None and (count % a_second == 0 or count == new_frames):
+        events: list[Warned | Measured] = []
+        if show:
             events.append(Measured("vitals", vitals))
             self.history.append(vitals)
-        if self.is_dying or vitals is None:
+        if self.is_dying:
             return events
         # One check of few frames may fail by chance. Two in a row, or one of a whole window, count.
         self.bad_looks = 0 if vitals.alive else self.bad_looks + look
-        complete = count == new_frames or count % 100 == 0
+        complete = count == new_frames or count % WINDOW == 0
         if vitals.alive or not (self.bad_looks >= 2 or complete):
             return events
         settings, mode = dream.plan.settings, dream.spec.name
@@ -145,7 +139,7 @@ def run(settings: DreamSettings) -> Job:
         yield from warnings.new(dream.warnings)
         meter = yield from analysed(vitals_meter(dream.material, _kind(dream)), CHOSEN, _MEASURED)
         method = dream.spec.build(dream.options)
-        watch = _Watch(dream, meter, _sampled(dream))
+        watch = _Watch(dream, meter)
         yield Progress("analysing", 100, 100, unit="%")
         make = partial(_pictures, dream, method, watch.smalls)
         fields = yield from dream.continuation.write(make, warnings, began, watch.measure)
@@ -196,14 +190,6 @@ def _kind(dream: Dream) -> DreamKind:
         frames=dream.continuation.new_frames,
         follows=not (settings.loop and settings.only_new),
     )
-
-
-def _sampled(dream: Dream) -> frozenset[int]:
-    """Return the numbers of the frames in the report, spread evenly; empty without a report."""
-    if dream.plan.settings.report is None:
-        return frozenset()
-    last = dream.continuation.new_frames - 1
-    return frozenset(round(k * last / (_SAMPLES - 1)) for k in range(_SAMPLES))
 
 
 def _pictures(
