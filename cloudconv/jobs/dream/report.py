@@ -6,7 +6,6 @@ relative to the source.
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -17,12 +16,12 @@ from urllib.parse import quote
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from cloudconv.dreaming.vitals.vitals import Vitals
 from cloudconv.dreaming.vitals.words import failures
 from cloudconv.jobs.dream.settings import DreamResult
 from cloudconv.jobs.outcome import as_json
+from cloudconv.jobs.pictures import jpeg
 from cloudconv.media.turn import Turn
 from cloudconv.report.charts import Chart, Line, draw, round_numbers
 from cloudconv.report.data import Picture
@@ -31,7 +30,6 @@ from cloudconv.report.page import render
 
 PAGE, RESULT = "index.html", "result.json"
 
-_WIDTH = 320
 _ELEMENTS = {
     **dict.fromkeys((".mp4", ".webm", ".mov"), "video"),
     **dict.fromkeys((".gif", ".webp", ".apng"), "img"),
@@ -104,7 +102,7 @@ def write_report(
         },
         video=_video(Path(result.output), Path(result.report or "")),
         shots=[
-            (f"frame {number + 1}, {float(number * step):.1f} s", _small(picture, turn))
+            (f"frame {number + 1}, {float(number * step):.1f} s", _jpeg(picture, turn))
             for number, picture in pictures.items()
         ],
         lines=_LEGEND,
@@ -132,12 +130,9 @@ def _video(output: Path, folder: Path) -> dict[str, str] | None:
     return {"name": output.name, "address": address, "element": element}
 
 
-def _small(samples: NDArray[np.uint8], turn: Turn) -> Picture:
-    picture = Image.fromarray(turn.samples(torch.from_numpy(samples), 0).numpy())
-    height = max(1, round(picture.height * _WIDTH / picture.width))
-    kept = io.BytesIO()
-    picture.resize((_WIDTH, height)).save(kept, "JPEG", quality=80)
-    return Picture(kept.getvalue(), _WIDTH, height)
+def _jpeg(picture: NDArray[np.uint8], turn: Turn) -> Picture:
+    samples = turn.samples(torch.from_numpy(picture).permute(2, 0, 1))
+    return jpeg(samples.float() / 255, width=320, quality=80)
 
 
 def _chart(
