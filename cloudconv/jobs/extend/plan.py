@@ -165,7 +165,7 @@ class Continuation:
             overwrite=settings.overwrite,
         )
 
-    def outcome(self, source_frames: int, new_frames: int, start: Fraction) -> dict[str, Any]:
+    def outcome(self, source_frames: int, start: Fraction) -> dict[str, Any]:
         """Return some fields of an outcome; the callers add the others, such as the device.
 
         ``start`` is the source's time at which the output begins.
@@ -179,9 +179,9 @@ class Continuation:
             "source_fps": rate_text,
             "output_fps": rate_text,
             "source_frames": source_frames,
-            "output_frames": source_frames + new_frames,
-            "new_frames": new_frames,
-            "duration": float(self.begins + new_frames * self.step - start),
+            "output_frames": source_frames + self.new_frames,
+            "new_frames": self.new_frames,
+            "duration": float(self.begins + self.new_frames * self.step - start),
         }
 
     def estimate(self, warnings: Iterable[Warned]) -> dict[str, Any]:
@@ -191,7 +191,7 @@ class Continuation:
         encoding, remarks = expected_encoding(self.plan.output, info, settings.encode, refusals)
         start = self.begins if settings.only_new else info.timing.start
         return {
-            **self.outcome(self.output_frames - self.new_frames, self.new_frames, start),
+            **self.outcome(self.output_frames - self.new_frames, start),
             **encoding,
             "warnings": [*warnings, *remarks],
             "refusals": refusals,
@@ -227,19 +227,18 @@ class Continuation:
             sink = stack.enter_context(self.sink(zero, first))
             yield from warnings.new(sink.warnings)
             frames = stack.enter_context(prefetch(self._frames(first, passing, make(first)), 4))
-            written = new = 0
+            written = 0
             for frame in frames:
                 lasts = frame.duration if info.timing.rate is None else self.step
                 sink.write(frame.at(frame.time - zero, lasts))
                 written += 1
-                if frame.time >= self.begins:
-                    new += 1
-                    yield from _reported(measure(), warnings)
+                for event in measure() if frame.time >= self.begins else ():
+                    yield from warnings.new([event]) if isinstance(event, Warned) else (event,)
                 yield Progress("rendering", written, self.output_frames)
         yield from warnings.new([*source.warnings, *sink.warnings])
         wall = time.monotonic() - began
         return {
-            **self.outcome(written - new, new, self.begins if first is None else first.time),
+            **self.outcome(written - self.new_frames, self.begins if first is None else first.time),
             "encoder": sink.encoder,
             "wall_seconds": wall,
             "frames_per_second": written / wall,
@@ -255,11 +254,6 @@ class Continuation:
         yield from passing
         for number, frame in enumerate(new):
             yield frame.at(self.begins + number * self.step, self.step)
-
-
-def _reported(events: Iterable[Warned | Measured], warnings: Warnings) -> Iterator[Event]:
-    for event in events:
-        yield from warnings.new([event]) if isinstance(event, Warned) else (event,)
 
 
 def new_frame(rgb: Tensor, like: Frame) -> Frame:
