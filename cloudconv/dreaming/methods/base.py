@@ -88,7 +88,6 @@ class MethodSpec:
     """
 
     name: str
-    description: str
     least_frames: int
     build: Callable[[Options], DreamMethod]
     repeats: bool

@@ -11,7 +11,6 @@ from cloudconv.dreaming.methods.texture import Texture, backwards_of
 
 COLLAGE = MethodSpec(
     name="collage",
-    description="new sky made of other footage of the same clip, which arrives with the wind",
     least_frames=8,
     build=Collage,
     repeats=False,
@@ -21,7 +20,6 @@ COLLAGE = MethodSpec(
 )
 TEXTURE = MethodSpec(
     name="texture",
-    description="the clip's own frames, with jumps between frames that look alike",
     least_frames=2,
     build=Texture,
     repeats=True,
@@ -31,7 +29,6 @@ TEXTURE = MethodSpec(
 )
 FLOW = MethodSpec(
     name="flow",
-    description="one picture that moves on in a steady flow; also for a single picture",
     least_frames=1,
     build=Flow,
     repeats=True,
@@ -40,7 +37,6 @@ FLOW = MethodSpec(
 )
 ROLLOUT = MethodSpec(
     name="rollout",
-    description="a predictor that continues from its own pictures; they get worse with time",
     least_frames=1,
     build=Rollout,
     repeats=False,

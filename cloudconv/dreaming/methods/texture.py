@@ -179,18 +179,18 @@ def _planned(
     At a forced step every pixel switches at its own time.
     """
     total = len(paths[0]) - 1
-    switches = [_Switch(material, path, at, given) for path, at in _forced(paths)]
-    owners = [region for region, path in enumerate(paths) for s in path if s.forced]
+    switches = [
+        (region, _Switch(material, path, at, given))
+        for region, path in enumerate(paths)
+        for at, step in enumerate(path)
+        if step.forced
+    ]
     for number in range(total):
         shown = _numbers([path[number] for path in paths], labels)
-        for region, switch in zip(owners, switches, strict=True):
+        for region, switch in switches:
             if switch.begins <= number < switch.ends:
                 shown = np.where(labels == region, switch.numbers(number), shown)
         yield _shown(material, shown, given)
-
-
-def _forced(paths: list[list[Step]]) -> list[tuple[list[Step], int]]:
-    return [(path, at) for path in paths for at, step in enumerate(path) if step.forced]
 
 
 class _Switch:
