@@ -488,9 +488,12 @@ TEXTS = {
     "is-an-address": (
         "{address} is an address, and only files on this machine are read: download it first."
     ),
-    "nothing-arrived": "Nothing came through {name}: send a video file into it.",
+    "is-a-pipe": (
+        "{path} is a named pipe: give a file, or send the video to standard input (named -)."
+    ),
+    "nothing-arrived": "Nothing came through standard input: send a video file into it.",
     "copy-not-kept": (
-        "The data from {name} cannot be stored in {folder} ({why}): free some space there."
+        "The data from standard input cannot be stored in {folder} ({why}): free some space there."
     ),
     "rate-of-video": (
         "{path} has times of its own, and {--input_fps} is for pictures only: leave it out."

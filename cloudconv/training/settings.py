@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.media.input.spool import read_whole
+from cloudconv.media.input.spool import local_file
 from cloudconv.models import registry
 from cloudconv.settings import TrainSettings, fields_of
 from cloudconv.settings.values import names_folder
@@ -66,7 +66,7 @@ def resolve(settings: TrainSettings) -> TrainSettings:
 
 def _read_recipe(path: Path | str) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_whole(Path(path)).decode("utf-8"))
+        return tomllib.loads(local_file(path).read_text("utf-8"))
     except OSError as error:
         raise InputError("unreadable", path=path, why=error.strerror) from error
     except ValueError as error:

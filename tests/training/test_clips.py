@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 import tracemalloc
 from fractions import Fraction
 from itertools import islice
@@ -68,16 +66,6 @@ def test_hidden_folders_are_no_clips(tmp_path: Path) -> None:
             Image.new("RGB", (32, 24)).save(tmp_path / name / f"{number}.png")
     (group,) = open_clips([str(tmp_path)])
     assert [clip.info.path.name for clip in group] == ["a.mkv", "b"]
-
-
-def test_a_pipe_gives_more_than_one_window(tmp_path: Path) -> None:
-    data = write_numbered_clip(tmp_path / "a.mkv", 8).read_bytes()
-    os.mkfifo(tmp_path / "pipe")
-    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,))
-    writer.start()
-    drawn = Windows(open_clips([str(tmp_path / "pipe")]), sampling(3))
-    writer.join()
-    assert len({frame_numbers(drawn.draw(k))[0] for k in range(8)}) > 1
 
 
 def test_repeated_frames_are_skipped(tmp_path: Path) -> None:

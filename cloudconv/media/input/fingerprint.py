@@ -17,7 +17,7 @@ def input_fingerprint(path: Path, *, ends: bool = True) -> str:
     """Return a hash of the size, date and both ends of each file of an input.
 
     Pictures of a folder or pattern are hashed by size and date only. The date of a temporary copy
-    of a pipe has no meaning and is left out.
+    of standard input has no meaning and is left out.
 
     Args:
         path: the probed path.
@@ -53,7 +53,7 @@ def has_changed(info: MediaInfo) -> bool:
     Raises:
         InputError: the input no longer exists, or cannot be read.
     """
-    # Only this process writes to a copy of a pipe: the copy grows, and does not change otherwise.
+    # Only this process writes to a copy of standard input. The copy grows, but does not change.
     if not info.fingerprint or is_copy(info.path):
         return False
     return input_fingerprint(info.path) != info.fingerprint
