@@ -57,6 +57,7 @@ def test_impossible_outputs_are_refused(tmp_path):
         ("gif", ".gif", 40, ".gif"),
         ("gif", ".gif", 100, ".mp4"),
         ("apng", ".apng", 40, ".apng"),
+        ("apng", ".png", 40, ".apng"),
         ("image2", "", 40, ".mp4"),
     ],
 )

@@ -51,8 +51,10 @@ def default_suffix(info: MediaInfo, rate: Fraction | None = None) -> str:
     """Return the suffix of a default output name.
 
     ``rate`` is the constant rate of the output; None for a variable one. The suffix selects the
-    container that the source's name selects. Pictures become MP4, and a source with any other
-    suffix becomes Matroska. If the chosen container cannot play ``rate``, the output is MP4.
+    container that the source's name selects. An animation keeps its format under any name.
+    Pictures become MP4, and any other source becomes Matroska. If the chosen container cannot play
+    ``rate``, the output is MP4.
     """
-    own = MP4 if info.reader.is_pictures else CONTAINERS.get(info.suffix, MKV)
+    own = CONTAINERS.get(f".{info.container}") or CONTAINERS.get(info.suffix, MKV)
+    own = MP4 if info.reader.is_pictures else own
     return (own if own.plays(rate) else MP4).suffixes[0]
