@@ -18,7 +18,7 @@ _VOID = 0xEC
 _ASPECT_RATIO_UNIT = 3
 # The number of bytes to read from the start of a file. These bytes contain the tracks, because
 # fonts and covers come later.
-_HEAD = 1 << 20
+_HEAD = 1 << 24
 
 ROOM = "~" * 40
 """An ending of the video track's title, which :func:`amend` replaces with other elements."""

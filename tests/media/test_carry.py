@@ -455,6 +455,21 @@ def test_a_second_video_is_copied(tmp_path):
     assert packets_of(target, "video")[1] == packets_of(source, "video")[1]
 
 
+def test_a_variable_rate_beside_audio_has_no_default_duration_in_matroska(tmp_path):
+    source = video(tmp_path / "in.mkv", audio="flac")
+    info = probe(source)
+    target, tick = tmp_path / "out.mkv", Fraction(1, 1000)
+    carry = Carry(info, info.timing.start)
+    with Sink(target, info, rate=None, time_base=tick, carry=carry) as sink:
+        for k, time in enumerate((0, 100, 250, 1500)):
+            sink.write(Frame(picture(k, 32, 32), time * tick, Fraction(1, 10)))
+    # The element DefaultDuration would claim a constant rate.
+    assert b"\x23\xe3\x83" not in target.read_bytes()[:4000]
+    assert packets_of(target) == packets_of(source)
+    with av.open(str(target)) as clip:
+        assert "title" not in clip.streams.video[0].metadata
+
+
 @pytest.mark.full
 def test_audio_is_interleaved_with_the_video(tmp_path):
     """Neither stream is far ahead of the other in the file, so that players need not seek."""

@@ -112,7 +112,7 @@ def open_again(carry: Carry) -> InputContainer | None:
     Several pictures, as in a folder or a pattern, and animated WebP have no container file.
     """
     info = carry.info
-    if not info.path.is_file() or (info.reader.is_pictures and not info.reader.is_still):
+    if not info.path.is_file():
         return None
     try:
         return open_container(info.path)

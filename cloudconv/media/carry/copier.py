@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import chain
 from math import ceil
 from typing import Any
 
@@ -19,7 +20,7 @@ from cloudconv.media.carry.muxer import add_copy, can_hold
 from cloudconv.media.carry.slow_audio import Stretcher, add_audio, choose_format, name_channels
 from cloudconv.media.carry.subtitles import TEXT, SubtitleConverter
 from cloudconv.media.carry.timecode import timecode_at_rate
-from cloudconv.media.carry.tracks import COARSE, FINE, PRIMING, Track, Tracks, codec_name
+from cloudconv.media.carry.tracks import COARSE, FINE, LONG_AGO, PRIMING, Track, Tracks, codec_name
 from cloudconv.media.input.demux import is_made_anew, open_container, read_packets
 
 
@@ -60,7 +61,7 @@ class Copier:
         self._holder = holder
         self._out = out
         self._tracks = Tracks(carry, out, holder)
-        self._covers: list[Track] = []
+        self._covers: list[tuple[Fraction, Any]] = []
         self._input = open_again(carry)
         self._queue: Iterator[tuple[Fraction, Any]] = iter(())
         self._pending: tuple[Fraction, Any] | None = None
@@ -101,13 +102,6 @@ class Copier:
 
         With None, write all remaining packets.
         """
-        for cover in self._covers:
-            packet = _first_packet(self._carry, cover.source.index)
-            if packet is not None:
-                packet.stream = cover.target
-                packet.pts = packet.dts = 0
-                self._out.mux(packet)
-        self._covers.clear()
         while True:
             self._pending = self._pending or next(self._queue, None)
             if self._pending is None or (time is not None and self._pending[0] > time):
@@ -153,8 +147,9 @@ class Copier:
             track = self._tracks.by_index.get(stream.index)
             if track is not None and stream.type == "audio":
                 self._warn_of_players(track)
-        if self._tracks.by_index:
-            self._queue = self._tracks.packets(source)
+        self._queue = chain(
+            self._covers, self._tracks.packets(source) if self._tracks.by_index else ()
+        )
         self._add_chapters(source)
 
     def _may_copy(self, stream: Any) -> bool:
@@ -177,22 +172,21 @@ class Copier:
 
     def _add_still(self, stream: Any) -> None:
         """Add cover art or an attachment, which has no time and no packets to interleave."""
-        name = stream.metadata.get("filename")
-        if self._holder.attachments:
-            if stream.type == "attachment":
-                self._out.add_stream_from_template(stream)
-                return
-            packet = _first_packet(self._carry, stream.index)
-            if packet is not None:
-                kind = "png" if stream.codec_context.name == "png" else "jpeg"
-                ending = "jpg" if kind == "jpeg" else kind
-                mime = stream.metadata.get("mimetype", f"image/{kind}")
-                self._out.add_attachment(name or f"cover.{ending}", mime, bytes(packet))
-        elif stream.type != "attachment" and self._accepts(stream):
-            target = self._copy_of(stream)
-            self._covers.append(Track(stream, target))
-        else:
+        if stream.type == "attachment" and self._holder.attachments:
+            self._out.add_stream_from_template(stream)
+        elif stream.type == "attachment" or not (self._holder.attachments or self._accepts(stream)):
             self._refuse(stream)
+        elif (packet := _first_packet(self._carry, stream.index)) is None:
+            return
+        elif self._holder.attachments:
+            is_png = stream.codec_context.name == "png"
+            name = stream.metadata.get("filename", "cover.png" if is_png else "cover.jpg")
+            mime = stream.metadata.get("mimetype", "image/png" if is_png else "image/jpeg")
+            self._out.add_attachment(name, mime, bytes(packet))
+        else:
+            packet.stream = self._copy_of(stream)
+            packet.pts = packet.dts = 0
+            self._covers.append((LONG_AGO, packet))
 
     def _add_timed(self, stream: Any) -> None:
         codec = codec_name(stream)

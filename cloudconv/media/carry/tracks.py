@@ -27,7 +27,8 @@ COARSE = Fraction(1, 500)
 ticks needs finer ones."""
 FINE = Fraction(1, 90_000)
 """The upper limit in seconds of the tick that replaces a tick longer than ``COARSE``."""
-_LONG_AGO = Fraction(-(10**9))  # before the time of every packet
+LONG_AGO = Fraction(-(10**9))
+"""A time in seconds before that of every packet."""
 
 
 @dataclass(slots=True)
@@ -266,7 +267,7 @@ class Tracks:
     def _earliest(self, track: Track) -> Fraction:
         """Return the earliest packet time for which the muxer does not move the whole file."""
         if self._holder.has_edit_list or track.source.type != "audio":
-            return Fraction(-1) if track.source.type == "audio" else _LONG_AGO
+            return Fraction(-1) if track.source.type == "audio" else LONG_AGO
         # A muxer without edit lists adds the codec's delay to all times. A packet may thus precede
         # 0 by the delay. A still earlier packet would move the whole file.
         states_delay = self._carry.info.reader.states_delay or codec_name(track.source) == "opus"

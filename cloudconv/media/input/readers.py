@@ -15,7 +15,6 @@ class Reader:
         has_index: whether the header lists all frames and gives the right length of the track.
         stamps_decoding: whether the reader returns decode times instead of presentation times.
         states_delay: whether the reader subtracts the delay of an audio codec from its time stamps.
-        is_still: whether the reader reads one picture file.
         is_pictures: whether the reader reads one or several picture files, which have no times.
         is_drawn: whether the reader reads pictures or an animation. Both are often RGB, which few
             players show in MP4.
@@ -25,7 +24,6 @@ class Reader:
     has_index: bool = False
     stamps_decoding: bool = False
     states_delay: bool = False
-    is_still: bool = False
     is_pictures: bool = False
     is_drawn: bool = False
 
@@ -43,5 +41,5 @@ _READERS = {
 def reader_of(container: str) -> Reader:
     """Return the behaviour of the reader with FFmpeg's name, such as ``matroska,webm``."""
     if container.endswith("_pipe"):
-        return Reader(is_still=True, is_pictures=True, is_drawn=True)
+        return Reader(is_pictures=True, is_drawn=True)
     return _READERS.get(container.split(",")[0], Reader())

@@ -62,26 +62,23 @@ class DecoderCache:
 
     def __init__(self) -> None:
         """Create an empty cache."""
-        self._idle: tuple[object, InputContainer] | None = None
+        self._idle: dict[object, InputContainer] = {}
 
     def take(self, key: object) -> InputContainer | None:
         """Remove and return the file if ``key`` matches; else close the file and return None."""
-        idle, self._idle = self._idle, None
-        if idle is None or idle[0] == key:
-            return idle and idle[1]
-        idle[1].close()
-        return None
+        found = self._idle.pop(key, None)
+        self.close()
+        return found
 
     def put(self, key: object, container: InputContainer) -> None:
         """Add a file that is no longer in use; close the previous file."""
         self.close()
-        self._idle = key, container
+        self._idle[key] = container
 
     def close(self) -> None:
         """Close the file and its decoder."""
-        if self._idle is not None:
-            self._idle[1].close()
-        self._idle = None
+        while self._idle:
+            self._idle.popitem()[1].close()
 
 
 class Decoder:

@@ -49,9 +49,8 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
     settings = _same_codec(container, info, settings) or settings
     source, curve = layout(info.working_pix_fmt), info.tags.hdr
     free = settings.encoder is None and settings.pix_fmt is None
-    drawn = (
-        source.alpha or info.reader.is_still or (info.reader.is_drawn and source.family != "yuv")
-    )
+    is_still = info.reader.is_pictures and info.timing.frames == 1
+    drawn = source.alpha or is_still or (info.reader.is_drawn and source.family != "yuv")
     keeps_alpha = source.alpha and container.keeps_alpha
     becomes_plain = free and drawn and container.needs_plain and not keeps_alpha
     depth = "10le" if source.depth > 8 else ""
