@@ -10,7 +10,6 @@ from typing import Any
 from cloudconv.timeline import rate_name
 
 _LABELS = {
-    "adapt": "minutes to adapt",
     "arbitrary_timestep": "any timestep",
     "at": "new frames from",
     "seconds": "estimated time",

@@ -33,8 +33,11 @@ from cloudconv.settings import DoctorSettings
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "2160p": (3840, 2160)}
 """The frame sizes, (width, height), for which the diagnosis plans batch, tile and memory."""
 
-_PACKAGES = ("torch", "av", "numpy", "safetensors", "typer", "rich", "Pillow")
-_EXTRAS = {"opencv": "cv2", "ray": "ray"}
+_PACKAGES = (
+    *("torch", "av", "numpy", "opencv-python-headless", "safetensors"),
+    *("typer", "rich", "Pillow"),
+)
+_EXTRAS = {"ray": "ray", "vmaf": "imageio_ffmpeg"}
 _STATES = ("ok", "missing", "damaged")
 
 

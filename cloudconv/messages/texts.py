@@ -277,10 +277,6 @@ TEXTS = {
         "weights'"
     ),
     # Errors
-    "only-cover": (
-        "{path} holds no video, only a cover picture{others:? and *}: give a file with a video "
-        "stream."
-    ),
     "no-video": (
         "{path} holds no video{found:?, only *|, and no other stream}: give a file with a video "
         "stream."
@@ -290,9 +286,6 @@ TEXTS = {
         "again, or repair it first."
     ),
     "not-a-video": "{path} is damaged, or is not a video: give a video that FFmpeg can read.",
-    "stream-without-frame": (
-        "{path} holds a video stream without a single frame: give a complete file."
-    ),
     "data-damaged": (
         "No frame of {path} can be decoded: its {codec} data is damaged or incomplete ({packets} "
         "packets tried). Give a complete file."
@@ -479,7 +472,6 @@ TEXTS = {
         "give all of them to interp with {--out_dir}."
     ),
     "no-picture-matches": "No picture matches {path}: check the pattern and the folder.",
-    "webp-without-frames": "{path} is an animated WebP without frames: give a complete file.",
     "folder-without-pictures": (
         "The folder {path} holds no pictures: give a video file, or a folder of PNG, JPEG, TIFF … "
         "files."
@@ -677,10 +669,6 @@ TEXTS = {
     "unknown-precision": "There is no precision called {name!r}: use auto, {known}.",
     "fp16-on-cpu": "fp16 is for GPUs: on the CPU use {--precision=bf16} or fp32.",
     "no-bf16": "This GPU has no bf16: use {--precision=fp16} or fp32.",
-    "cluster-has-no-gpu": (
-        "{--device} names a GPU for the workers, but neither this machine nor the cluster has "
-        "one: use {--device=cpu}."
-    ),
     "no-device": (
         "{device} was given, but this machine has no working {kind}, or this PyTorch was built "
         "without it: use {--device=cpu}, or install a build of PyTorch that has it."
@@ -736,8 +724,9 @@ TEXTS = {
         "some space."
     ),
     "work-of-other-settings": (
-        "{folder} holds {frames} finished frames of work with another {changed}: finish that work "
-        "first, name another output, or delete that work with {--resume=no}."
+        "{folder} holds {frames:?* finished frames|weights that were adapted} with another "
+        "{changed}: finish that work first, name another output, or delete that work with "
+        "{--resume=no}."
     ),
     # Errors of jobs
     "no-estimate": "{name} has no estimate: give those of one video, such as InterpSettings.",
@@ -778,9 +767,6 @@ TEXTS = {
         "{path} has a cut at {at:g} s and a single frame after it, and {model} needs two or more "
         "of a scene: forecast from another time with {--at}, or give {--scene_cut=off}."
     ),
-    "parent-not-a-folder": (
-        "{folder} is not a folder, so {path} cannot be written: name another output."
-    ),
     "not-a-folder": (
         "{folder} is not a folder, so nothing can be written there: name another folder."
     ),
@@ -802,10 +788,6 @@ TEXTS = {
     "too-few-frames": (
         "{path} has {single:?a single|no} frame, and interpolation needs two or more: give a "
         "longer video or part."
-    ),
-    "start-after-end": (
-        "{path} lasts {seconds:g} s, so it has no frame after {start:g} s: choose an earlier "
-        "{--start}."
     ),
     "not-joinable": (
         "{path} has a format that cannot be joined from segments: leave {--workers} and "
@@ -838,15 +820,7 @@ TEXTS = {
         "No frames to validate on could be read; the last try: {why}. Give other clips; train "
         "takes them with {--val}."
     ),
-    "nothing-to-adapt": (
-        "{model} has no weights, so there is nothing to adapt: leave {--adapt} out, or choose a "
-        "network."
-    ),
     "save-over-model": "{--save_model} would replace {model}, which is adapted: name another file.",
-    "adapted-with-other": (
-        "{folder} holds weights that were adapted with another {changed}: finish that work first, "
-        "name another output, or delete that work with {--resume=no}."
-    ),
     "checkpoint-damaged": (
         "The checkpoint {path} is damaged: delete it, or start again with {--resume=no}."
     ),

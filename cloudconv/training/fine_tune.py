@@ -196,7 +196,7 @@ def check(
         OutputError: the weights cannot be saved.
     """
     if settings.adapt is not None and not registry.spec(model, "interpolate").parameters:
-        raise SettingsError("nothing-to-adapt", model=model)
+        raise SettingsError("nothing-to-train", model=model)
     file = settings.saved_model
     if file is None:
         return
@@ -231,7 +231,7 @@ def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
         names = identity.keys() | known.keys()
         changed = sorted(name for name in names if identity.get(name) != known.get(name))
     if changed:
-        raise OutputError("adapted-with-other", folder=folder, changed=changed)
+        raise OutputError("work-of-other-settings", folder=folder, frames=None, changed=changed)
 
 
 def adapt(

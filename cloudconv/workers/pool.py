@@ -121,7 +121,7 @@ def resolve(
     if device == "cuda" and not torch.cuda.is_available():
         # Without a cluster, Ray starts one on this machine, which has no GPU.
         if not count_gpus(address):
-            raise DeviceError("cluster-has-no-gpu")
+            raise DeviceError("no-gpu-in-cluster")
         workers_device, chosen = torch.device("cuda"), choose_device("cpu")
         warnings = [Warned("planned-without-gpu")]
     elif device != "auto":

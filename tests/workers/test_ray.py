@@ -258,7 +258,7 @@ def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(
     assert "planned-without-gpu" in [warned.code for warned in plan.warnings]
     assert renderer_of(plan).plan(64, 64).cpu_streams == 1
     monkeypatch.setattr(ray_workers, "_ray", lambda: RayStandIn(CPU=8))
-    with pytest.raises(DeviceError, match="neither this machine nor the cluster has one"):
+    with pytest.raises(DeviceError, match="no machine of the cluster has one"):
         decide(InterpSettings(clip, factor=2, device="cuda", workers="ray"))
 
 

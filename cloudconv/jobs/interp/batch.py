@@ -130,11 +130,10 @@ def _interpolate_each(every: Sequence[InterpSettings]) -> Job:
                     # The index is written before the output gets its name. If the process is killed
                     # between the two, the next run makes the output again.
                     note = partial(finished.note, settings, plan.output.name)
-                    batch.begin(number, plan.expected)
-                    result = yield from mapped(
-                        interpolate(plan, workers, note), partial(batch.change, settings)
-                    )
-                    batch.end(result.output_frames)
+                    batch.expect(number, plan.expected)
+                    change = partial(batch.change, number, str(settings.input))
+                    result = yield from mapped(interpolate(plan, workers, note), change)
+                    batch.expect(number, result.output_frames)
                     outcomes[number] = result
                 except CloudconvError as error:
                     batch.leave_out(number)
@@ -163,32 +162,23 @@ class _BatchProgress:
         """Create the progress of a batch without finished frames."""
         self._sizes = {number: _size(each.input) for number, each in enumerate(every)}
         self._expected: dict[int, int] = {}
-        self._before = 0, 0  # finished frames of the earlier inputs, and the resumed among them
-        self._current = -1
-        self._done = self._resumed = 0
+        self._latest: dict[int, Progress] = {}
 
-    def begin(self, number: int, expected: int | None) -> None:
-        """Start an input with its expected number of output frames, None if unknown."""
-        self._current = number
-        self._expected[number] = expected or 0
-        self._before = self._before[0] + self._done, self._before[1] + self._resumed
-        self._done = self._resumed = 0
+    def expect(self, number: int, frames: int | None) -> None:
+        """Set the expected number of an input's output frames, None if unknown."""
+        self._expected[number] = frames or 0
 
-    def change(self, settings: InterpSettings, event: Event) -> Event:
-        """Return an event of the current input as an event of the batch.
+    def change(self, number: int, about: str, event: Event) -> Event:
+        """Return an event of an input as an event of the batch.
 
         A warning gets the input's name. The progress of rendering becomes that over all inputs.
         """
         if isinstance(event, Warned):
-            return replace(event, about=str(settings.input))
+            return replace(event, about=about)
         if not isinstance(event, Progress) or event.stage != "rendering":
             return event
-        self._done, self._resumed = event.done, event.resumed
+        self._latest[number] = event
         return self.progress()
-
-    def end(self, frames: int) -> None:
-        """Replace the expected number of frames of the current input with the real number."""
-        self._expected[self._current] = frames
 
     def leave_out(self, number: int) -> None:
         """Remove an input from the total; its finished frames still count as done."""
@@ -197,10 +187,11 @@ class _BatchProgress:
 
     def progress(self) -> Progress:
         """Return the progress over all inputs."""
-        done, resumed = self._before[0] + self._done, self._before[1] + self._resumed
+        done = sum(each.done for each in self._latest.values())
         frames = sum(self._expected.values())
         size = sum(self._sizes.get(number, 0) for number in self._expected)
         total = max(round(frames * sum(self._sizes.values()) / size), done) if size else None
+        resumed = sum(each.resumed for each in self._latest.values())
         return Progress("rendering", done, total, resumed)
 
 

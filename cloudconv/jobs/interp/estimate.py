@@ -85,7 +85,6 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
         memory_bytes=memory,
         disk_bytes=disk_bytes,
         seconds=seconds,
-        adapt=settings.adapt,
         warnings=list(Warnings().new(warnings)),
         refusals=list({str(error): error for error in refusals}.values()),
     )

@@ -147,10 +147,10 @@ def decide(
     start = exact(settings.start)
     if start is not None and start >= timing.end - timing.start:
         raise InputError(
-            "start-after-end",
+            "at-after-end",
             path=info.path,
             seconds=float(timing.end - timing.start),
-            start=float(start),
+            at=float(start),
         )
     request = Request(
         name=str(info.path),

@@ -33,11 +33,10 @@ class InterpEstimate(Estimate, InterpOutcome):
     workers; 0 if the system does not report the peak. ``memory_bytes`` and ``seconds`` are None if
     the run would end before its first frame. ``disk_bytes`` is the approximate space on the disk,
     estimated from the input's size. If segments are joined, ``disk_bytes`` is twice the output's
-    size. ``adapt`` is the time in minutes for adapting the model first, None without adapting.
+    size. ``seconds`` includes the time for adapting the model first.
     """
 
     disk_bytes: int
-    adapt: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,10 +107,8 @@ def main_video(container: InputContainer, path: Path) -> Any:
     best = container.streams.best("video")
     chosen = best if best in videos else next(iter(videos), None)
     if chosen is None:
-        kinds = sorted({s.type for s in container.streams})
-        if container.streams.video:
-            raise InputError("only-cover", path=path, others=sorted(set(kinds) - {"video"}))
-        raise InputError("no-video", path=path, found=kinds)
+        kinds = {"a cover picture" if s.type == "video" else s.type for s in container.streams}
+        raise InputError("no-video", path=path, found=sorted(kinds))
     if chosen.codec_context is None:
         raise InputError("unknown-codec", path=path)
     check_size(chosen.codec_context.width, chosen.codec_context.height, path)

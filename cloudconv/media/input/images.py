@@ -262,7 +262,7 @@ def _animated_webp(file: Path) -> Pictures | None:
         # A frame without a duration is shown for a tenth of a second, as in browsers.
         durations = [(length or 100) * _MILLISECOND for _, length in frame_durations(data)]
     if not durations:
-        raise InputError("webp-without-frames", path=file)
+        raise InputError("ends-before-frame", path=file)
     decode = partial(_decode_webp, file, len(durations), alpha=bool(head[20] & 0x10))
     return Pictures("webp", ".webp", "webp", (file,), durations, decode)
 

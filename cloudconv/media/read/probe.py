@@ -392,7 +392,7 @@ def _lacks_its_end(container: InputContainer) -> bool:
 
 def _no_frame(path: Path, stream: Any, packets: int) -> InputError:
     if not packets:
-        return InputError("stream-without-frame", path=path)
+        return InputError("ends-before-frame", path=path)
     codec = stream.codec_context.codec.canonical_name
     return InputError("data-damaged", path=path, codec=codec, packets=packets)
 

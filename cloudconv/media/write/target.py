@@ -68,7 +68,7 @@ def check_home(path: Path) -> None:
     folder = path.absolute().parent
     folder = next(each for each in (folder, *folder.parents) if each.exists())
     if not folder.is_dir():
-        raise OutputError("parent-not-a-folder", folder=folder, path=path)
+        raise OutputError("not-a-folder", folder=folder)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError("not-writable", path=folder)
 
