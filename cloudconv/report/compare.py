@@ -46,7 +46,8 @@ def render_report(data: ReportData) -> str:
         columns=columns,
         colors=colors,
         speed=speed,
-        rows=marked({c.key: c for c in columns}, {m.name: m.scores for m in data.methods}),
+        missing=_missing(data),
+        rows=marked({column.key: column for column in columns}, data.methods),
         horizon_tables=[(column, _by_horizon(data, column)) for column in columns],
         drawings=[draw(chart) for chart in charts],
         notes=_notes(data, charts),
@@ -57,8 +58,15 @@ def render_report(data: ReportData) -> str:
 
 def _colors(data: ReportData) -> dict[str, int]:
     """Return the colour number of each method: 0 for the model, 1 for the baseline."""
-    names = [data.model, data.baseline, *(method.name for method in data.methods)]
+    names = [data.model, data.baseline, *data.methods]
     return {name: k % _COLORS for k, name in enumerate(dict.fromkeys(names))}
+
+
+def _missing(data: ReportData) -> dict[str, int]:
+    """Return the number of frames that each method could not make."""
+    return {
+        name: sum(row.scores[name]["psnr"] is None for row in data.rows) for name in data.methods
+    }
 
 
 def _clock(time: Fraction) -> str:
@@ -91,10 +99,8 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
             labels=[f"{_clock(row.time)}, frame {row.index}" for row in rows],
             ticks=[(second, _tick(second, last)) for second in round_numbers(first, last, 8)],
             lines=[
-                Line(
-                    method.name, [row.scores[method.name][key] for row in rows], colors[method.name]
-                )
-                for method in data.methods
+                Line(name, [row.scores[name][key] for row in rows], colors[name])
+                for name in data.methods
             ],
             marks=[float(cut) for cut in data.cuts],
         )
@@ -105,8 +111,8 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
 
 def _by_horizon(data: ReportData, column: Column) -> dict[str, list[tuple[str, bool]]]:
     scores = {
-        method.name: {step: each.get(column.key) for step, each in method.horizons.items()}
-        for method in data.methods
+        name: {step: steps[str(step)].get(column.key) for step in data.horizons}
+        for name, steps in data.methods.items()
     }
     return marked(dict.fromkeys(data.horizons, column), scores)
 
@@ -128,12 +134,8 @@ def _horizon_chart(data: ReportData, column: Column, colors: Mapping[str, int]) 
         labels=[frames_ahead(step) for step in data.horizons],
         ticks=[(step, str(step)) for step in data.horizons[:: ceil(len(data.horizons) / 12)]],
         lines=[
-            Line(
-                method.name,
-                [method.horizons.get(step, {}).get(column.key) for step in data.horizons],
-                colors[method.name],
-            )
-            for method in data.methods
+            Line(name, [steps[str(step)].get(column.key) for step in data.horizons], colors[name])
+            for name, steps in data.methods.items()
         ],
     )
 

@@ -8,9 +8,6 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-Scores = Mapping[str, float | None]
-"""Scores by metric key (see ``COLUMNS``); None or NaN where a score is not defined."""
-
 
 @dataclass(frozen=True, slots=True)
 class Picture:
@@ -24,21 +21,6 @@ class Picture:
     def uri(self) -> str:
         """Return the picture as a ``data:`` address."""
         return f"data:image/jpeg;base64,{b64encode(self.data).decode('ascii')}"
-
-
-@dataclass(frozen=True, slots=True)
-class Method:
-    """One method of making frames, with its results.
-
-    ``scores`` are the means over all scored frames. ``horizons``, for forecasts only, are the means
-    for each number of frames ahead. ``missing`` counts frames that the method could not make.
-    """
-
-    name: str
-    scores: Scores
-    seconds_per_frame: float | None = None
-    missing: int = 0
-    horizons: Mapping[int, Scores] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +66,11 @@ class ReportData:
     ``source`` is the clip's name. ``summary`` describes the test in a line ("one frame of every 2
     kept, 165 frames scored, 2 cuts left out"). ``model`` and ``baseline`` are names of methods: the
     first model, and the method with which the verdict compares the first model. ``metrics`` are the
-    keys of the columns to show. ``worst`` and ``loses`` are sorted, the worst first. ``facts``
-    describe the measurement as (name, value). ``files`` are the names of files beside the page.
-    ``rows`` are the scored frames in order of time, and ``cuts`` the times of the first frames of
-    new scenes.
+    keys of the columns to show. ``methods`` are the mean scores of each method as in the command's
+    JSON; forecasts have them for each number of frames ahead. ``worst`` and ``loses`` are sorted,
+    the worst first. ``facts`` describe the measurement as (name, value). ``files`` are the names of
+    files beside the page. ``rows`` are the scored frames in order of time, and ``cuts`` the times
+    of the first frames of new scenes.
     """
 
     source: str
@@ -96,7 +79,7 @@ class ReportData:
     model: str
     baseline: str
     metrics: tuple[str, ...]
-    methods: tuple[Method, ...]
+    methods: Mapping[str, Mapping[str, Any]]
     rows: tuple[Row, ...] = ()
     cuts: tuple[Fraction, ...] = ()
     worst: tuple[Comparison, ...] = ()
@@ -107,4 +90,4 @@ class ReportData:
     @property
     def horizons(self) -> tuple[int, ...]:
         """Return the scored horizons in order; empty unless the report is about forecasts."""
-        return tuple(sorted({step for method in self.methods for step in method.horizons}))
+        return tuple(int(key) for key in self.methods[self.model] if key.isdigit())

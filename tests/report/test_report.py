@@ -21,7 +21,7 @@ import cloudconv.report
 from cloudconv.report.charts import round_numbers
 from cloudconv.report.columns import COLUMNS
 from cloudconv.report.compare import render_report
-from cloudconv.report.data import Comparison, Method, Picture, ReportData, Row
+from cloudconv.report.data import Comparison, Picture, ReportData, Row
 from tests.helpers.browser import CHROMIUM, Browser
 
 RATE = Fraction(24000, 1001)
@@ -106,18 +106,18 @@ def example() -> ReportData:
         for name, scores in psnr.items()
     }
 
-    def method(name: str, seconds: float, missing: int = 0) -> Method:
+    def method(name: str, seconds: float) -> dict[str, float]:
         known = [s for s in psnr[name] if s is not None]
         mean = sum(known) / len(known)
-        scores = {
+        return {
             "psnr": mean,
             "ssim": 1 - 10 ** (-mean / 24),
             "l1": 10 ** (-mean / 20) * 0.7,
             "gdl": 10 ** (-mean / 20) * 1.1,
             "sharpness": mean - 14,
             "flicker": 10 ** (-mean / 16),
+            "seconds_per_frame": seconds,
         }
-        return Method(name, scores, seconds, missing)
 
     return ReportData(
         source="clouds & <hills>.mp4",
@@ -126,12 +126,10 @@ def example() -> ReportData:
         model="rife-4.6",
         baseline="blend",
         metrics=("psnr", "ssim", "l1", "gdl", "sharpness", "flicker"),
-        methods=(
-            method("rife-4.6", 0.213),
-            method("blend", 0.004),
-            method("minterpolate", 0.182, missing=2),
-            method("hold", 0.0001),
-        ),
+        methods={
+            name: method(name, seconds)
+            for name, seconds in zip(NAMES, (0.213, 0.004, 0.182, 0.0001), strict=True)
+        },
         rows=rows_of(frames, {"psnr": psnr, "ssim": ssim}),
         cuts=CUTS,
         worst=tuple(comparison(k) for k in (83, 85, 31)),
@@ -151,23 +149,21 @@ def example() -> ReportData:
 def horizon_example() -> ReportData:
     """Return a forecast by four methods over six horizons."""
     steps = (1, 2, 5, 10, 15, 30)
-    methods = []
-    for name, start, fall, seconds in (
-        ("voxelflow", 36.6, 4.6, 0.19),
-        ("hold", 35.5, 6.4, 0.0),
-        ("linear", 32.0, 6.9, 0.002),
-        ("flow", 36.9, 5.5, 0.03),
+    methods = {}
+    for name, start, fall in (
+        ("voxelflow", 36.6, 4.6),
+        ("hold", 35.5, 6.4),
+        ("linear", 32.0, 6.9),
+        ("flow", 36.9, 5.5),
     ):
-        horizons = {
-            step: {
+        methods[name] = {
+            str(step): {
                 "psnr": start - fall * math.log(step) / 1.2,
                 "ssim": 1 - 10 ** (-(start - fall * math.log(step)) / 24),
                 "sharpness": start - 12 - 0.4 * math.log(step),
             }
             for step in steps
         }
-        mean = {key: sum(s[key] for s in horizons.values()) / len(steps) for key in horizons[1]}
-        methods.append(Method(name, mean, seconds, horizons=horizons))
     return ReportData(
         source="clouds.mp4",
         verdict="voxelflow is 2.9 dB better than holding the last frame, from 1 to 30 frames on.",
@@ -175,7 +171,7 @@ def horizon_example() -> ReportData:
         model="voxelflow",
         baseline="hold",
         metrics=("psnr", "ssim", "sharpness"),
-        methods=tuple(methods),
+        methods=methods,
         worst=(comparison(60, horizon=30), comparison(71, horizon=15)),
         facts=(("Starts", "every 12th frame, 4 frames of context"),),
         files=("result.json",),
@@ -248,7 +244,7 @@ def test_names_from_the_disk_cannot_become_markup() -> None:
         source=evil,
         verdict=evil,
         summary=evil,
-        methods=tuple(replace(m, name=m.name.replace("hold", evil)) for m in example().methods),
+        methods={n.replace("hold", evil): m for n, m in example().methods.items()},
         facts=((evil, evil),),
         files=('a"b <c>.csv',),
         rows=tuple(
@@ -267,11 +263,11 @@ def bold(page: str) -> list[str]:
 
 
 def test_the_best_score_is_bold_if_lower_or_higher_is_better() -> None:
-    methods = (
-        Method("good", {"psnr": 40.0, "l1": 0.001}),
-        Method("bad", {"psnr": 30.0, "l1": 0.01}),
-        Method("none", {"psnr": None, "l1": math.nan}),
-    )
+    methods: dict[str, dict[str, float | None]] = {
+        "good": {"psnr": 40.0, "l1": 0.001, "seconds_per_frame": 0.1},
+        "bad": {"psnr": 30.0, "l1": 0.01, "seconds_per_frame": 0.1},
+        "none": {"psnr": None, "l1": math.nan, "seconds_per_frame": None},
+    }
     bare = replace(example(), rows=(), worst=(), loses=())
     data = replace(bare, methods=methods, metrics=("psnr", "l1"), model="good")
     assert bold(render_report(data)) == ["40.00", "0.00100"]
@@ -474,7 +470,7 @@ def test_the_scores_fit_a_desktop(browser: Browser, tmp_path: Path) -> None:
             replace(
                 data,
                 metrics=tuple(COLUMNS),
-                methods=tuple(Method(name, scores, 0.21, 0, {}) for name in names),
+                methods={name: {**scores, "seconds_per_frame": 0.21} for name in names},
                 model=names[0],
                 rows=(),
                 worst=(),

@@ -32,7 +32,7 @@ from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.models import registry
 from cloudconv.render.device import choose_precision, set_threads
 from cloudconv.report.columns import frames_ahead
-from cloudconv.report.data import Method, Row
+from cloudconv.report.data import Row
 from cloudconv.settings import CompareSettings
 from cloudconv.training.fine_tune import WEIGHTS, AdaptPlan, adapt
 
@@ -146,9 +146,8 @@ class _Table:
         self._plan, self._clip = plan, clip
         self._ahead = plan.forecasts
         self._rows: list[Row] = []
-        self._scores = {name: Scores(plan.metrics) for name in plan.methods}
-        steps = range(plan.settings.horizon or 0)
-        self._by_step = {name: [Scores(plan.metrics) for _ in steps] for name in plan.methods}
+        steps = range(plan.settings.horizon or 1)
+        self._scores = {name: [Scores(plan.metrics) for _ in steps] for name in plan.methods}
         self._filmed = Scores([name for name in metrics.TEXTURE if name in plan.metrics])
         self._curves = [name for name in CURVES if name in (*CURVES[:2], *plan.metrics)]
         self._skipped = 0
@@ -161,9 +160,7 @@ class _Table:
         frames = {}
         for name, steps in result.methods.items():
             frames[name] = [frame for step in steps for frame in step.frames]
-            for step in steps:
-                self._scores[name].add(step)
-            for scores, step in zip(self._by_step[name], steps, strict=False):
+            for scores, step in zip(self._scores[name], steps, strict=False):
                 scores.add(step)
         rows = [
             Row(
@@ -182,12 +179,12 @@ class _Table:
 
     def warnings(self) -> Iterator[Warned]:
         """Yield a warning for horizons without a frame, and for each method that lacks frames."""
-        if self._ahead and 0 < self._reached < len(self._by_step[self._plan.judged]):
-            horizon = self._plan.settings.horizon
+        horizon = self._plan.settings.horizon
+        if horizon is not None and 0 < self._reached < horizon:
             yield Warned("horizon-not-reached", {"asked": horizon, "reached": self._reached})
         for name, scores in self._scores.items():
-            if scores.missing:
-                yield Warned("frames-not-made", {"method": name, "count": scores.missing})
+            if missing := sum(each.missing for each in scores):
+                yield Warned("frames-not-made", {"method": name, "count": missing})
 
     @property
     def _reached(self) -> int:
@@ -207,17 +204,11 @@ class _Table:
         plan, clip = self._plan, self._clip
         if not self._rows:
             raise InputError("nothing-scored", path=clip.info.path, ahead=self._ahead)
-        methods: dict[str, dict[str, Any]] = {
-            name: _mean_scores(scores) for name, scores in self._scores.items()
-        }
-        if self._ahead:
-            methods = {
-                name: {
-                    str(step): _mean_scores(each)
-                    for step, each in enumerate(scores[: self._reached], 1)
-                }
-                for name, scores in self._by_step.items()
-            }
+        methods: dict[str, dict[str, Any]] = {}
+        for name, scores in self._scores.items():
+            means = [_mean_scores(each) for each in scores[: self._reached or 1]]
+            by_step = {str(step): each for step, each in enumerate(means, 1)}
+            methods[name] = by_step if self._ahead else means[0]
         return CompareResult(
             **plan.facts,
             scored_frames=len(self._rows),
@@ -247,16 +238,7 @@ class _Table:
             "model": plan.judged,
             "baseline": plan.baseline,
             "metrics": plan.metrics,
-            "methods": tuple(
-                Method(
-                    name,
-                    scores.means(),
-                    scores.seconds_per_frame,
-                    scores.missing,
-                    {k: each.means() for k, each in enumerate(self._by_step[name], 1) if each.made},
-                )
-                for name, scores in self._scores.items()
-            ),
+            "methods": result.methods,
             "rows": tuple(self._rows),
             "cuts": tuple(cut - info.timing.start for cut in self._clip.cuts),
             "facts": (

@@ -164,14 +164,13 @@ def texture_scores(shown: ShownFrame, kept_texture: Tensor) -> dict[str, float]:
 class Scores:
     """The sums of a method's scores.
 
-    ``made``: the number of frames that the method made. ``missing``: the number of frames that the
-    method did not make.
+    ``missing``: the number of frames that the method did not make.
     """
 
     def __init__(self, wanted: Sequence[str]) -> None:
         """Start without scores; ``wanted`` are names of metrics."""
         self._wanted = wanted
-        self.made = self.missing = 0
+        self.missing = 0
         self._spent = 0.0, 0
         self._sums: dict[str, tuple[float, int]] = {}
 
@@ -185,7 +184,6 @@ class Scores:
 
     def add_frame(self, scores: FrameScores) -> None:
         """Add the scores of a frame; None counts as a missing frame."""
-        self.made += scores is not None
         self.missing += scores is None
         for name, value in (scores or {}).items():
             self._count(name, value)
