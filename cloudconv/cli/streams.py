@@ -93,8 +93,5 @@ def _converted_errors() -> Iterator[None]:
 
 def print_result(text: str) -> None:
     """Write a result to stdout and flush, so that a closed pipe raises its error here."""
-    # A file name may contain characters that the terminal cannot show.
-    encoding = sys.stdout.encoding
-    shown = plain(text).encode(encoding, "backslashreplace").decode(encoding)
-    sys.stdout.write(shown + "\n")
+    sys.stdout.write(plain(text) + "\n")
     sys.stdout.flush()

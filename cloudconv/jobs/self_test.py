@@ -231,13 +231,12 @@ def _forecast(device: torch.device) -> str:
 
 
 def _training(device: torch.device) -> str:
-    here, there = (_losses(on) for on in (device, torch.device("cpu")))
-    change = "the loss goes " + " and ".join(f"from {a:.5f} to {b:.5f}" for a, b in (here, there))
-    if not all(
-        math.isclose(*pair, rel_tol=_LOSS_TOLERANCE) for pair in zip(here, there, strict=True)
-    ):
-        raise _FailedError(f"{change} on the CPU")
-    return change.partition(" and ")[0]
+    pairs = list(zip(_losses(device), _losses(torch.device("cpu")), strict=True))
+    (before, on_cpu), (after, after_on_cpu) = pairs
+    change = f"the loss goes from {before:.5f} to {after:.5f}"
+    if not all(math.isclose(*pair, rel_tol=_LOSS_TOLERANCE) for pair in pairs):
+        raise _FailedError(f"{change}, on the CPU from {on_cpu:.5f} to {after_on_cpu:.5f}")
+    return change
 
 
 def _losses(device: torch.device) -> tuple[float, float]:

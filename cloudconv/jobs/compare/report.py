@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import heapq
 import io
 import json
 from collections.abc import Iterator, Mapping
@@ -48,14 +47,14 @@ _jpeg = partial(jpeg, width=960, quality=90)
 class ReportWriter:
     """An unfinished report; ``_videos`` closes the video.
 
-    ``_worst`` and ``_loses`` are heaps of at most ``SHOWN`` frames with their pictures.
+    ``_worst`` and ``_loses`` have at most ``SHOWN`` frames with their pictures, the worst first.
     """
 
     _report: ReportFolder
     _plan: ComparePlan
     _videos: ExitStack
-    _worst: list[tuple[float, int, Comparison]] = field(default_factory=list)
-    _loses: list[tuple[float, int, Comparison]] = field(default_factory=list)
+    _worst: list[tuple[float, Comparison]] = field(default_factory=list)
+    _loses: list[tuple[float, Comparison]] = field(default_factory=list)
     _video: Sink | None = None
     _clock: Fraction = Fraction(0)
     _labels: Tensor | None = None
@@ -81,7 +80,7 @@ class ReportWriter:
         if gain < 0:
             ranks.append((-gain, self._loses))
         # Only pictures of the worst frames are encoded.
-        wanted = [(rank, kept) for rank, kept in ranks if len(kept) < SHOWN or rank > kept[0][0]]
+        wanted = [(rank, kept) for rank, kept in ranks if len(kept) < SHOWN or rank > kept[-1][0]]
         if not wanted:
             return
         comparison = Comparison(
@@ -92,9 +91,9 @@ class ReportWriter:
             error=_jpeg(metrics.error_map(model, truth)),
         )
         for rank, kept in wanted:
-            push = heapq.heappush if len(kept) < SHOWN else heapq.heappushpop
-            # The first two values are unique, so the heap never compares pictures.
-            push(kept, (rank, -(row.index * 4096 + (row.horizon or 0)), comparison))
+            kept.append((rank, comparison))
+            kept.sort(key=lambda entry: entry[0], reverse=True)
+            del kept[SHOWN:]
 
     def _floats(self, rgb: NDArray[np.uint8]) -> Tensor:
         turn = turn_of(self._plan.info) or UPRIGHT
@@ -148,7 +147,7 @@ class ReportWriter:
             OutputError: a file cannot be written.
         """
         self._videos.close()
-        worst, loses = _sorted(self._worst), _sorted(self._loses)
+        worst, loses = (tuple(item for _, item in kept) for kept in (self._worst, self._loses))
         report = ReportData(**data, worst=worst, loses=loses, files=(VIDEO, TABLE, RESULT))
         texts = {
             TABLE: _table(result["per_frame"]),
@@ -167,10 +166,6 @@ def report_writer(folder: Path, plan: ComparePlan) -> Iterator[ReportWriter]:
     """
     with report_folder(folder, overwrite=plan.settings.overwrite) as report, ExitStack() as videos:
         yield ReportWriter(report, plan, videos)
-
-
-def _sorted(kept: list[tuple[float, int, Comparison]]) -> tuple[Comparison, ...]:
-    return tuple(entry[2] for entry in sorted(kept, key=lambda entry: entry[:2], reverse=True))
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -202,6 +202,7 @@ class _Table:
             InputError: no frame was scored.
         """
         plan, clip = self._plan, self._clip
+        lost = sorted({row.index for row in losses(plan.judged, plan.naive, self._rows)})
         if not self._rows:
             raise InputError("nothing-scored", path=clip.info.path, ahead=self._ahead)
         methods: dict[str, dict[str, Any]] = {}
@@ -210,7 +211,7 @@ class _Table:
             by_step = {str(step): each for step, each in enumerate(means, 1)}
             methods[name] = by_step if self._ahead else means[0]
         return CompareResult(
-            **plan.facts,
+            **plan.facts | {f"loses_to_{plan.naive}": lost},
             scored_frames=len(self._rows),
             skipped_frames=self._skipped + clip.left_out,
             cuts=[float(cut - clip.info.timing.start) for cut in clip.cuts],
@@ -219,7 +220,6 @@ class _Table:
             filmed={} if self._ahead else self._filmed.means(),
             per_frame=[row.as_json() for row in self._rows],
             baseline=plan.baseline,
-            loses=sorted({row.index for row in losses(plan.judged, plan.naive, self._rows)}),
             verdict=verdict(plan.judged, plan.baseline, self._rows),
             wall_seconds=time.monotonic() - began,
             warnings=warnings,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.jobs.outcome import as_json
 from cloudconv.messages import OptionFormat, counted, keyword
-from cloudconv.models.baselines import BLEND, LAST
 from cloudconv.training.fine_tune import Adapted
 
 MINTERPOLATE = "minterpolate"
@@ -49,12 +48,12 @@ class CompareResult(CompareOutcome):
     """The result of a comparison.
 
     ``methods`` maps each name to its mean scores, or for forecasts to the scores of each horizon.
-    ``loses`` are the numbers of the frames on which the first model's PSNR is below the naive
-    method's. ``skipped_frames`` counts frames left out because of a cut, and repeats of the frame
-    before. ``adapted`` is None without adapting. ``filmed`` has the mean of each texture metric for
-    the dropped source frames. Texture is the amount of fine detail relative to the two kept frames
-    beside the frame, in dB; 0 is equal. Even source frames differ from 0 where, for example, the
-    light changes. ``filmed`` is empty for forecasts.
+    ``loses_to_blend`` (with ``horizon``: ``loses_to_hold``) are the numbers of the frames on which
+    the first model's PSNR is below that method's. ``skipped_frames`` counts frames left out because
+    of a cut, and repeats of the frame before. ``adapted`` is None without adapting. ``filmed`` has
+    the mean of each texture metric for the dropped source frames. Texture is the amount of fine
+    detail relative to the two kept frames beside the frame, in dB; 0 is equal. Even source frames
+    differ from 0 where, for example, the light changes. ``filmed`` is empty for forecasts.
     """
 
     skipped_frames: int
@@ -64,19 +63,10 @@ class CompareResult(CompareOutcome):
     filmed: dict[str, float | None]
     per_frame: list[dict[str, Any]]
     baseline: str
-    loses: list[int]
+    loses_to_blend: list[int] = field(default_factory=list)
+    loses_to_hold: list[int] = field(default_factory=list)
     verdict: str
     wall_seconds: float
-
-    @property
-    def loses_to_blend(self) -> list[int]:
-        """Return ``loses`` with ``drop``, otherwise an empty list; also a key of the JSON."""
-        return self.loses if self.horizon is None else []
-
-    @property
-    def loses_to_hold(self) -> list[int]:
-        """Return ``loses`` with ``horizon``, otherwise an empty list; also a key of the JSON."""
-        return [] if self.horizon is None else self.loses
 
     @property
     def summary(self) -> str:
@@ -94,8 +84,6 @@ class CompareResult(CompareOutcome):
 
         ``option`` formats the options in the warnings.
         """
-        result = as_json(self, option)
-        del result["drop" if self.drop is None else "horizon"]
-        naive = BLEND.name if self.horizon is None else LAST.name
-        result[f"loses_to_{naive}"] = result.pop("loses")
-        return result
+        drop, ahead = ("drop", "loses_to_blend"), ("horizon", "loses_to_hold")
+        other = ahead if self.horizon is None else drop
+        return {key: value for key, value in as_json(self, option).items() if key not in other}
