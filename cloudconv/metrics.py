@@ -3,8 +3,7 @@
 Pictures are RGB, (3, H, W) or (B, 3, H, W), floating point in [0, 1], made from 8-bit frames (see
 :func:`eight_bit`). Scores are float64, one per picture: shape () for (3, H, W), (B,) for
 (B, 3, H, W). A score that is not defined for a size is NaN, never an error. SSIM needs a side of
-at least 11 pixels, MS-SSIM of 176, GDL and sharpness of 2. Two pictures of different sizes, or
-pictures that are not floating-point RGB, raise ValueError.
+at least 11 pixels, MS-SSIM of 176, GDL and sharpness of 2.
 
 SSIM uses only windows that are inside the picture, as Wang's code does. scikit-image with
 ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1`` agrees to 1e-5.

@@ -191,10 +191,7 @@ TEXTS = {
         "Each new frame is the mean of four results of the model, two of them at scale 2"
         "{minutes:?; all new frames take about * minutes}."
     ),
-    "preview-failed": (
-        "The preview {path} could not be written: {why:?*|another program made a file of that "
-        "name}."
-    ),
+    "preview-failed": "The preview {path} could not be written: {why}.",
     "adapting-failed": "Adapting to the video failed: {error}",
     "kept-aside": "{error}",
     "refused": "A run would fail: {error}",

@@ -77,7 +77,7 @@ class CompareSettings(
         Option(
             *(_AGAINST, "NAME,…"),
             parse=values.names,
-            shown="blend; for forecasts hold,linear",
+            shown="blend; for forecasts hold,linear,flow",
             complete="methods",
         ),
     ] = None

@@ -92,8 +92,8 @@ def test_a_file_of_another_program_is_not_replaced(tmp_path: Path, clock: list[f
     clock[0] += 2
     preview.show(frame())
     assert path.read_bytes() == b"mine"
-    assert [str(warning) for warning in preview.warnings] == [
-        f"The preview {path} could not be written: another program made a file of that name."
+    assert [(warned.code, warned.parameters["path"]) for warned in preview.warnings] == [
+        ("preview-failed", str(path))
     ]
 
 

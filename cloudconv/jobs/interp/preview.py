@@ -70,14 +70,12 @@ class Preview:
         if time.monotonic() < self._due:
             return
         shown = jpeg(self._turn.samples(rgb_of(frame)), WIDTH, 85, _OURS)
-        failed, why = not _is_free(self._path, overwrite=self._overwrite), None
         try:
-            if not failed:
-                files.write_whole(self._path, shown.data)
+            is_free = _is_free(self._path, overwrite=self._overwrite)
+            files.write_whole(self._path, shown.data, overwrite=is_free)
         except OSError as error:
-            failed, why = True, error.strerror or str(error)
-        if failed and not self.warnings:
-            self.warnings.append(Warned("preview-failed", {"path": str(self._path), "why": why}))
+            failed = {"path": str(self._path), "why": error.strerror or str(error)}
+            self.warnings = self.warnings or [Warned("preview-failed", failed)]
         self._due = time.monotonic() + _PERIOD
 
 
