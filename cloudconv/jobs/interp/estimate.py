@@ -156,19 +156,14 @@ def measure(
                 encoded += 1
         ended = time.perf_counter()
     laps = [(after - before) / at_once for before, after in pairwise(rounds)]
-    rendering_per_new = median(laps) if laps else (made - began) / max(count, 1)
-    encoding = (ended - made) / encoded
-    # ``encoding_per_new`` also covers the source frames that are written with each new frame. A GPU
-    # makes new frames while the CPU encodes, so only the longer of the two times counts.
-    encoding_per_new = encoding * written / max(count, 1)
-    each_new = rendering_per_new + encoding_per_new
-    if plan.device.type != "cpu":
-        each_new = max(rendering_per_new, encoding_per_new)
-    each_other = reading / total.output_frames + encoding
-    more_new = total.new_frames - count
-    more_others = total.output_frames - written - more_new
-    seconds = made - began + written * encoding
-    return seconds + max(0, more_new) * each_new + max(0, more_others) * each_other
+    each_new = median(laps) if laps else (made - began) / max(count, 1)
+    preparing = max(0.0, made - began - count * each_new)
+    rendering = total.new_frames * each_new
+    encoding = total.output_frames * (ended - made) / encoded
+    # The time for new frames includes decoding. A GPU makes new frames while the CPU encodes.
+    others = reading * (1 - total.new_frames / total.output_frames)
+    both = rendering + encoding if plan.device.type == "cpu" else max(rendering, encoding)
+    return preparing + others + both
 
 
 def _inside(folder: Path, output: Path) -> Path:
