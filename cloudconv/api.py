@@ -39,7 +39,6 @@ from cloudconv.settings import (
     InterpSettings,
     Settings,
     TrainSettings,
-    check_names,
 )
 from cloudconv.settings.values import File
 
@@ -104,7 +103,6 @@ def _call(settings: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P, 
 
     def decorate(run: Callable[[S], R]) -> Callable[P, R]:
         def function(*args: P.args, **kwargs: P.kwargs) -> R:
-            check_names(settings, kwargs)
             return run(settings(*args, **kwargs))
 
         for name in ("__name__", "__qualname__", "__doc__"):
@@ -292,7 +290,6 @@ def _frames_call(
                 size, or if there are fewer than two.
             TypeError: there is no such keyword.
         """
-        check_names(settings, kwargs)
         wanted = settings(*args, **kwargs)
         from cloudconv.jobs.interp.frames import run
 

@@ -75,9 +75,9 @@ def test_the_options_of_a_command_are_the_fields_of_its_settings(command: str) -
 
 
 def test_an_unknown_keyword_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match="did you mean 'crf'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'crff'"):
         cloudconv.interpolate("a.mp4", factor=2, crff=3)  # type: ignore[call-arg]
-    with pytest.raises(TypeError, match="no option 'quality'"):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'quality'"):
         cloudconv.dream("a.mp4", frames=2, quality="best")  # type: ignore[call-arg]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
 from types import UnionType
@@ -232,13 +232,3 @@ def _field(name: str, hint: Any, declared: Any) -> Field:
 
 def _kinds(base: Any) -> tuple[Any, ...]:
     return get_args(base) if get_origin(base) in (Union, UnionType) else (base,)
-
-
-def check_names(kind: Any, given: Mapping[str, Any]) -> None:
-    """Raise TypeError for a keyword that is no field of the settings class."""
-    known = [each.name for each in fields_of(kind)]
-    for name in given:
-        if name not in known:
-            near = closest(name, known)
-            hint = f"; did you mean {near!r}?" if near else ""
-            raise TypeError(f"{kind.__name__} has no option {name!r}{hint}")

@@ -404,7 +404,7 @@ def _initialise(model: Model, settings: TrainSettings) -> int:
         spec = registry.spec(settings.init)
     tensors = registry.state_of(settings.init, spec)
     if tensors is None:
-        raise ModelError("nothing-to-start-from", init=settings.init)
+        raise ModelError("nothing-to-train", model=settings.init)
     state = {name: tensor.float() for name, tensor in tensors.items()}
     if spec.name == model.spec.name:
         try:
