@@ -204,8 +204,7 @@ def _in_full(row: _Row) -> str:
         del shown["arbitrary_timestep"]
     if file and file.gain is not None:
         shown["gain"] = f"{file.gain:+.2f} dB over the naive picture, held-back part"
-    scores = _trained_scores(file, spec.task) if file else _scores(shown["scores"])
-    return field_rows({**shown, "scores": "\n".join(scores)}, 66)
+    return field_rows({**shown, "scores": "\n".join(_scores(shown["scores"]))}, 66)
 
 
 def _scores(scores: Mapping[str, float]) -> list[str]:
@@ -233,18 +232,3 @@ def _test(match: re.Match[str]) -> str:
     if match["kind"] == "drop":
         return f"{where}, {number - 1} of {number} frames made again"
     return f"{where}, {counted(number, 'frame')} ahead" if match["kind"] else where
-
-
-def _trained_scores(file: TrainedFile, task: Task) -> list[str]:
-    """Return the PSNR on the held-back part, a line for each number of frames ahead."""
-    lines = []
-    for key, value in file.scores.items():
-        if key.startswith("psnr_"):
-            naive = file.scores.get(f"naive_{key}")
-            lines.append(
-                (f"{key.removeprefix('psnr_')} ahead: " if task == "predict" else "")
-                + f"{value:.2f} dB"
-                + ("" if naive is None else f" (the naive picture {naive:.2f})")
-                + " on the held-back part"
-            )
-    return lines

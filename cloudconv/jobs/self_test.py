@@ -124,8 +124,6 @@ def _checks(device: torch.device, device_name: str) -> Iterator[tuple[str, Calla
         video = Path(home) / "video.mp4"
         yield "video", partial(_video, device, video)
         yield "nvdec", partial(_nvdec, device, video)
-        for number in range(torch.cuda.device_count() if device.type == "cuda" else 1):
-            yield f"GPU {number} alone", partial(_alone, device, number, video)
         yield "workers together", partial(_together, device, video)
     for spec in registry.specs():
         if spec.task == "interpolate" and spec.weights and spec.name != registry.DEFAULT:
@@ -340,24 +338,12 @@ def _nvdec(device: torch.device, video: Path) -> str:
     return f"{len(decoded)} frames, equal to those of the CPU"
 
 
-def _alone(device: torch.device, number: int, video: Path) -> str:
-    if device.type != "cuda":
-        raise _AbsentError("there is no NVIDIA GPU here")
-    made = video.with_name(f"alone{number}.mkv")
-    return _same(video, made, device=f"cuda:{number}")
-
-
 def _together(device: torch.device, video: Path) -> str:
+    """Interpolate a video losslessly in workers, and compare the result with that of the CPU."""
+    made, expected = video.with_name("together.mkv"), video.with_name("expected.mkv")
     workers = {"device": "cuda:all"} if device.type == "cuda" else {"workers": "local:2"}
-    return _same(video, video.with_name("together.mkv"), **{"device": device.type, **workers})
-
-
-def _same(video: Path, made: Path, **settings: Any) -> str:
-    """Interpolate a video losslessly, and compare the result with that of the CPU."""
-    expected = video.with_name("expected.mkv")
-    if not expected.exists():
-        _interp(video, expected, device="cpu", precision="fp32", encoder="ffv1")
-    _interp(video, made, encoder="ffv1", **settings)
+    _interp(video, expected, device="cpu", precision="fp32", encoder="ffv1")
+    _interp(video, made, encoder="ffv1", **{"device": device.type, **workers})
     with Source(made) as one, Source(expected) as other:
         return _near(_apart(list(one.frames()), list(other.frames())))
 

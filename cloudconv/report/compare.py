@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from math import ceil
 
-from cloudconv.report.charts import PERFECT, Chart, Line, draw, round_numbers
+from cloudconv.report.charts import Chart, Line, draw, round_numbers
 from cloudconv.report.columns import COLUMNS, Column, frames_ahead, marked, speed
 from cloudconv.report.data import Comparison, Picture, ReportData
 from cloudconv.report.page import render
@@ -50,7 +49,6 @@ def render_report(data: ReportData) -> str:
         rows=marked({column.key: column for column in columns}, data.methods),
         horizon_tables=[(column, _by_horizon(data, column)) for column in columns],
         drawings=[draw(chart) for chart in charts],
-        notes=_notes(data, charts),
         worst=worst,
         loses=loses,
     )
@@ -69,17 +67,6 @@ def _missing(data: ReportData) -> dict[str, int]:
     }
 
 
-def _clock(time: Fraction) -> str:
-    """Format a time: ``4.208 s``, or ``1:02:03.500`` from one minute up."""
-    milliseconds = round(time * 1000)
-    if milliseconds < 60_000:
-        return f"{milliseconds / 1000:.3f} s"
-    minutes, rest = divmod(milliseconds, 60_000)
-    hours, minutes = divmod(minutes, 60)
-    start = f"{hours}:{minutes:02}" if hours else f"{minutes}"
-    return f"{start}:{rest // 1000:02}.{rest % 1000:03}"
-
-
 def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
     if data.horizons:
         return [
@@ -96,8 +83,8 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
             unit=COLUMNS[key].unit,
             digits=COLUMNS[key].digits,
             x=[round(float(row.time), 6) for row in rows],
-            labels=[f"{_clock(row.time)}, frame {row.index}" for row in rows],
-            ticks=[(second, _tick(second, last)) for second in round_numbers(first, last, 8)],
+            labels=[f"{float(row.time):.3f} s, frame {row.index}" for row in rows],
+            ticks=[(second, f"{second:g} s") for second in round_numbers(first, last, 8)],
             lines=[
                 Line(name, [row.scores[name][key] for row in rows], colors[name])
                 for name in data.methods
@@ -117,13 +104,6 @@ def _by_horizon(data: ReportData, column: Column) -> dict[str, list[tuple[str, b
     return marked(dict.fromkeys(data.horizons, column), scores)
 
 
-def _tick(second: float, last: float) -> str:
-    if last < 120:
-        return f"{second:g} s"
-    minutes, rest = divmod(round(second), 60)
-    return f"{minutes}:{rest:02}"
-
-
 def _horizon_chart(data: ReportData, column: Column, colors: Mapping[str, int]) -> Chart:
     return Chart(
         key=column.key,
@@ -140,15 +120,6 @@ def _horizon_chart(data: ReportData, column: Column, colors: Mapping[str, int]) 
     )
 
 
-def _notes(data: ReportData, charts: Sequence[Chart]) -> str:
-    notes = ["Point at a chart, or move along it with the arrow keys, to read it."]
-    if not charts:
-        return ""
-    if any((value or 0) >= PERFECT for line in charts[0].lines for value in line.values):
-        notes.append("A perfect frame (100 dB) touches the upper edge.")
-    return " ".join(notes)
-
-
 def _cards(data: ReportData) -> tuple[list[_Card], list[_Card]]:
     stored: dict[tuple[int, int | None], str] = {}
 
@@ -159,7 +130,7 @@ def _cards(data: ReportData) -> tuple[list[_Card], list[_Card]]:
         return _Card(
             key,
             stored.setdefault((row.index, row.horizon), key),
-            f"Frame {row.index} at {_clock(row.time)}{ahead}",
+            f"Frame {row.index} at {float(row.time):.3f} s{ahead}",
             f"{', '.join(psnr)} ({row.gain(data.model, data.baseline):+.2f})",
             (
                 ("truth", "truth", item.truth),
