@@ -197,11 +197,8 @@ def _tensors(data: bytes, path: Path, remedy: Message = _REMEDY) -> dict[str, Te
     with _reading(path, remedy):
         tensors: dict[str, Tensor] = safetensors.torch.load(data)
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
-            kind = str(tensor.dtype).removeprefix("torch.")
-            raise WeightsError("not-weights", path=path, kind=kind, name=name, remedy=remedy)
-        if not tensor.float().isfinite().all():
-            raise WeightsError("weights-not-finite", path=path, name=name, remedy=remedy)
+        if not tensor.is_floating_point() or not tensor.float().isfinite().all():
+            raise WeightsError("not-weights", path=path, name=name, remedy=remedy)
     return tensors
 
 

@@ -41,10 +41,9 @@ def chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> s
         return output
     if console.json:
         raise SettingsError("json-and-video")
-    if "stdout" in streams.closed_streams:
-        raise SettingsError("stdout-closed")
-    if not console.dry_run and sys.stdout.isatty():
-        raise SettingsError("stdout-terminal")
+    closed = "stdout" in streams.closed_streams
+    if closed or (not console.dry_run and sys.stdout.isatty()):
+        raise SettingsError("stdout-closed", closed=closed)
     return output
 
 

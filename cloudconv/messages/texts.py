@@ -303,9 +303,9 @@ TEXTS = {
         "{device} ran out of memory on a {width}x{height} frame{free:? with * free}: allow tiles "
         "with {--tile=auto}, or close other programs."
     ),
-    "smallest-tile-too-large": (
-        "{device} ran out of memory on a {width}x{height} frame{free:? with * free}, and even the "
-        "smallest tiles do not fit: close other programs, or use another {--device}."
+    "frame-fills-memory": (
+        "{device} ran out of memory on a {width}x{height} frame{free:? with * free}: close other "
+        "programs, or use another {--device} or a smaller copy of the video."
     ),
     "quiet-and-verbose": "{--quiet} and {--verbose} contradict each other: give one of them.",
     # Errors of settings
@@ -376,7 +376,6 @@ TEXTS = {
     "bad-interval": "{value!r} must be numbers of 1 or more, the smaller one first, such as 1-3.",
     "not-safetensors": "Weights are written as .safetensors: {path} needs that ending.",
     "not-jpeg": "{path} must have a name that ends in .jpg.",
-    "not-a-scale": "{value} is no scale: choose one of {known}.",
     "unknown-workers": (
         "There are no workers called {value!r}: use local, local:N (1 to {most} processes on this "
         "machine), ray or ray:ADDRESS."
@@ -399,9 +398,9 @@ TEXTS = {
     "json-and-video": (
         "With {--json} the result goes to stdout, so the video cannot: name an output file."
     ),
-    "stdout-closed": "The standard output is closed: name an output file.",
-    "stdout-terminal": (
-        "The standard output is a terminal: name an output file, or send the video into a pipe."
+    "stdout-closed": (
+        "The standard output is {closed:?closed|a terminal}: name an output file, or send the "
+        "video into a pipe."
     ),
     "name-too-long": "The name {name} is too long for a file: give a shorter one.",
     "out-of-host-memory": (
@@ -448,7 +447,6 @@ TEXTS = {
     ),
     "empty-file": "{path} is empty (0 bytes): give a complete video file.",
     "no-file": "There is no file {path}: check the name.",
-    "path-through-file": "There is no file {path}: a part of that path is not a folder.",
     "no-permission": "{path} cannot be read: permission denied. Change its permissions.",
     "ends-before-frame": "{path} ends before its first frame: give a complete file.",
     "unreadable-video": (
@@ -486,9 +484,6 @@ TEXTS = {
     ),
     "rate-of-video": (
         "{path} has times of its own, and {--input_fps} is for pictures only: leave it out."
-    ),
-    "no-picture-decoded": (
-        "None of the pictures in {path} can be decoded: give complete picture files."
     ),
     "unusable-pixel-format": (
         "{path} has the pixel format {name}, whose samples do not fit whole numbers of at most 16 "
@@ -564,10 +559,6 @@ TEXTS = {
     "segment-damaged": (
         "The finished segment {path} was damaged on the disk and is deleted: run the command again."
     ),
-    "frames-too-close": (
-        "A {container} plays at most {most} frames a second, and two of these frames are closer: "
-        "write an .mp4 instead."
-    ),
     "frame-too-long": (
         "The frame at {time:.3f} s lasts {lasts:.0f} s, and a frame in {container} lasts at most "
         "{most:.0f} s with these times: write an .mkv instead, or choose a part without the gap."
@@ -585,7 +576,8 @@ TEXTS = {
         "does so with {--fps}."
     ),
     "rate-beyond-container": (
-        "{container} plays at most {most} frames a second, not {rate:g}: write an .mp4 instead."
+        "A {container} plays at most {most} frames a second, {rate:?not *|and some of these frames "
+        "are closer}: write an .mp4 instead."
     ),
     "output-is-folder": "The output {path} is a folder: give the name of a file.",
     "output-among-input": (
@@ -619,7 +611,7 @@ TEXTS = {
         "The model {model} has no scale option, and scale {scale:g} was given: leave {--scale} at "
         "1, or choose another model."
     ),
-    "unknown-scale": "The scale {scale:g} is not one of {known}: choose one of these.",
+    "unknown-scale": "The scale {scale} is not one of {known}: choose one of these.",
     "bad-timestep": "A timestep must be from 0 to 1, got {timestep:g}.",
     "two-batches": (
         "A model takes two batches (B, 3, H, W) of one shape, got {first!s} and {second!s}."
@@ -692,9 +684,9 @@ TEXTS = {
     "weights-cut-off": "{path} is not a whole safetensors file: {remedy}.",
     "weights-missing": "The weights file {path} is missing: {remedy}.",
     "not-weights": (
-        "{path} holds {kind} values in {name}, where weights are floating point: {remedy}."
+        "{path} is damaged: {name} holds values that are not finite floating-point numbers: "
+        "{remedy}."
     ),
-    "weights-not-finite": "{path} is damaged: {name} holds NaN or infinity: {remedy}.",
     "manifest-damaged": "The weights manifest {path} is damaged: {remedy}.",
     # Errors of unfinished work
     "frame-gone": (
@@ -751,10 +743,6 @@ TEXTS = {
     "at-after-end": (
         "{path} lasts {seconds:g} s, so it has no frame at {at:g} s: choose an earlier time."
     ),
-    "frame-fills-memory": (
-        "{device} ran out of memory on a {width}x{height} frame: close other programs, or use "
-        "another device or a smaller copy of the video."
-    ),
     "one-frame-to-forecast": (
         "{path} has a single frame to forecast from, and {model} needs two or more: give a longer "
         "video."
@@ -766,9 +754,6 @@ TEXTS = {
     ),
     "not-a-folder": (
         "{folder} is not a folder, so nothing can be written there: name another folder."
-    ),
-    "stdin-in-batch": (
-        "stdin has no file name from which to name an output in the folder: name an input file."
     ),
     "same-output-name": (
         "{names: and } would have the same output name in {folder}: rename one of them, or write "
@@ -795,7 +780,9 @@ TEXTS = {
         "The preview {path} would be in a folder of pictures of the input or output: choose "
         "another folder."
     ),
-    "stdin-without-name": "stdin has no file name from which to name the output: name the output.",
+    "stdin-without-name": (
+        "stdin has no file name from which to name the output: name the output, or an input file."
+    ),
     "report-exists": "{folder} holds a report already ({file}): replace it with {--overwrite=yes}.",
     "bad-threshold": (
         "The scene-cut threshold {threshold} is out of range: give auto, off, or a number from 0 "
@@ -831,10 +818,6 @@ TEXTS = {
     "loss-not-finite": (
         "The loss is not a number any more at step {step}: use {--precision=fp32}, or for train a "
         "lower {--learning_rate}. The best weights so far are kept."
-    ),
-    "unreadable-checkpoint": (
-        "The checkpoint {path} cannot be read ({why}): change its permissions, or name another "
-        "output."
     ),
     "adversarial-alone": (
         "The loss {name} alone judges only whether a picture looks real, not whether it is the "
@@ -874,7 +857,6 @@ TEXTS = {
         "{path} belongs to a run with other settings ({option} was {before}, now {now}): give the "
         "same settings, or start again with {--resume=no}."
     ),
-    "nothing-to-start-from": "{init} has no weights to start from: choose another model.",
     "unknown-tensor": (
         "No tensor of {model} begins with {beginning!r}, so none can be frozen: the tensors are "
         "{first}, … {last}."

@@ -357,7 +357,7 @@ class Renderer:
         else:
             free = free_memory(self._device)
             raise DeviceError(
-                "tiles-off-too-large" if side > smallest else "smallest-tile-too-large",
+                "tiles-off-too-large" if side > smallest else "frame-fills-memory",
                 device=self._device,
                 width=self._size[0],
                 height=self._size[1],

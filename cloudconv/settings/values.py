@@ -161,7 +161,7 @@ def scale(value: float | str) -> float:
     """
     number = float(value)
     if number not in SCALES:
-        raise SettingsError("not-a-scale", value=value, known=[f"{each:g}" for each in SCALES])
+        raise SettingsError("unknown-scale", scale=value, known=[f"{each:g}" for each in SCALES])
     return number
 
 

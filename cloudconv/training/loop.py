@@ -471,7 +471,7 @@ def load_checkpoint(path: Path, device: torch.device) -> State:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError("unreadable-checkpoint", path=path, why=error.strerror) from error
+        raise InputError("unreadable", path=path, why=error.strerror) from error
     header = len(_KIND) + hashlib.sha256().digest_size
     if data[:header] != _KIND + hashlib.sha256(data[header:]).digest():
         raise InputError("checkpoint-damaged", path=path)

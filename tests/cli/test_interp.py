@@ -304,7 +304,7 @@ def test_each_class_of_error_has_its_exit_code(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--factor", "2", "--scale", "9"], "--scale: 9 is no scale: choose one of 0.25"),
+        (["--factor", "2", "--scale", "9"], "--scale: The scale 9 is not one of 0.25"),
         (["--factor", "2", "--encoder", "x277"], "x277"),
         (["b.xyz", "--factor", "2"], "xyz"),
         (["b.png", "--factor", "2"], "for a sequence give frames/%05d.png"),

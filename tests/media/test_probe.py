@@ -298,7 +298,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
         out.start_encoding()
     return {
         "missing": (folder / "nowhere.mp4", "no file"),
-        "beneath a file": (folder / "whole.mp4" / "a.mp4", "not a folder"),
+        "beneath a file": (folder / "whole.mp4" / "a.mp4", "no file"),
         "empty": (folder / "empty.mp4", "empty"),
         "random": (folder / "noise.mp4", "not a video"),
         "text": (folder / "text.mp4", "not a video"),

@@ -36,10 +36,10 @@ def changed_tensors() -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]
         return lambda tensor: tensor.clone().index_fill_(0, torch.tensor([0]), value)
 
     return [
-        ("NaN or infinity", one_value(float("nan"))),
-        ("NaN or infinity", one_value(float("inf"))),
-        ("int32", lambda tensor: tensor.int()),
-        ("bool", lambda tensor: tensor > 0),
+        ("not finite floating-point", one_value(float("nan"))),
+        ("not finite floating-point", one_value(float("inf"))),
+        ("not finite floating-point", lambda tensor: tensor.int()),
+        ("not finite floating-point", lambda tensor: tensor > 0),
     ]
 
 

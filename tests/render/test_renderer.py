@@ -329,7 +329,7 @@ def test_out_of_memory_at_one_frame_falls_back_to_tiles() -> None:
 
 def test_memory_too_small_for_the_smallest_tile_is_an_error() -> None:
     work = renderer(LimitedBlend(room=10), batch=2)
-    with pytest.raises(DeviceError, match="smallest tiles do not fit"):
+    with pytest.raises(DeviceError, match="or a smaller copy of the video"):
         list(render(work, multiplied(clip(3), 2)))
     said = work.warnings()
     assert len(said) == 2

@@ -366,7 +366,7 @@ def test_impossible_inputs_are_one_clear_sentence(clip: str, tmp_path: Path) -> 
         ({"task": "interpolate"}, ModelError, "one to interpolate is needed"),
         ({"init": str(other)}, WeightsError, "No tensor of the weights"),
         ({"init": str(wide)}, WeightsError, "do not fit"),
-        ({"init": "linear"}, ModelError, "no weights to start from"),
+        ({"init": "linear"}, ModelError, "has no weights"),
         ({"model": MIDDLE.name, "gap": 3}, SettingsError, "even number"),
         ({"loss": "l1+adversarial"}, SettingsError, "no discriminators"),
         ({"train_part": "0:1", "val_part": None}, SettingsError, "nothing to validate on"),

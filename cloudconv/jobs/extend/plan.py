@@ -290,5 +290,5 @@ def enough_memory(device: torch.device, info: MediaInfo) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise DeviceError(
-            "frame-fills-memory", device=device, width=info.width, height=info.height
+            "frame-fills-memory", device=device, width=info.width, height=info.height, free=None
         ) from error

@@ -44,7 +44,7 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
         inputs += list(map(str, videos_of(Path(name)))) or [name]
     for name in inputs:
         if name == "-":
-            raise SettingsError("stdin-in-batch")
+            raise SettingsError("stdin-without-name")
         namesakes[os.path.normcase(stem_of(Path(name)))].append(name)
     for names in namesakes.values():
         if len(names) > 1:

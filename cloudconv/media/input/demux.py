@@ -48,10 +48,8 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
             container_options={"pattern_type": "none"},
             hwaccel=hardware,
         )
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError("no-file", path=path) from error
-    except NotADirectoryError as error:
-        raise InputError("path-through-file", path=path) from error
     except PermissionError as error:
         raise InputError("no-permission", path=path) from error
     except av.error.EOFError as error:

@@ -400,7 +400,7 @@ def _no_frame(path: Path, stream: Any, packets: int) -> InputError:
 def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
     first = next((p for p in pictures.decode() if p is not None), None)
     if first is None:
-        raise InputError("no-picture-decoded", path=path)
+        raise InputError("no-frame-decoded", path=path)
     durations = pictures.durations
     gap_rate, length = pictures.rate, sum(durations, Fraction(0))
     rate = gap_rate if gap_rate is not None and durations[-1] * gap_rate < _LONG_GAP else None

@@ -215,7 +215,8 @@ class Sink:
             # The frame is too close to the frame before: players need a larger gap, or the clock is
             # so coarse that both frames have the same tick.
             if (most := self._container.fastest) is not None:
-                raise OutputError("frames-too-close", container=self._container.name, most=most)
+                name = self._container.name
+                raise OutputError("rate-beyond-container", container=name, most=most, rate=None)
             tick = self._last + 1
         longest = self._container.most_ticks
         if longest is not None and end - tick > longest:
