@@ -18,7 +18,7 @@ from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.guard import repaired
 from cloudconv.dreaming.methods.placement import Placement
-from cloudconv.dreaming.methods.transition import Transition, front_of, order_of
+from cloudconv.dreaming.methods.transition import Front, Transition, front_of, order_of
 from cloudconv.dreaming.pictures import blurred, filled, resized, weight_size
 from tests.helpers.dreams import clouds, frames, material, tensor, vitals_of
 
@@ -191,7 +191,6 @@ def test_a_transition_starts_at_zero_and_ends_complete() -> None:
     weights = [arrival.advance() for _ in range(20)]
     assert float(weights[0].mean()) < 0.1
     assert float(weights[-1].min()) > 0.99
-    assert arrival.done
     means = [float(w.mean()) for w in weights]
     assert all(x <= y + 1e-3 for x, y in pairwise(means))
 
@@ -205,16 +204,30 @@ def test_mirrored_footage_that_runs_backwards_keeps_its_wind() -> None:
 
 
 @pytest.mark.parametrize("shift", [-0.5, -0.2, 0.0, 0.1, 0.5])
+@pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("scale", [1.0, 1.1])
-def test_shifted_footage_is_known_where_the_clip_is(shift: float, scale: float) -> None:
-    placement = Placement(0, shift=shift, scale=scale)
+def test_shifted_footage_is_known_where_the_clip_is(
+    shift: float, mirrored: bool, scale: float
+) -> None:
+    placement = Placement(0, mirrored=mirrored, shift=shift, scale=scale)
     picture = tensor(footage()[0])
     placed, known = placement.placed(picture), placement.known(128)
     assert placed.shape == picture.shape
     assert float(known.mean()) >= 0.99 - abs(shift)
     if scale == 1:
-        columns = known.nonzero()[:, 0]
-        assert torch.equal(placed[..., columns], picture[..., columns - round(128 * shift)])
+        columns, filmed = known.nonzero()[:, 0], picture.flip(-1) if mirrored else picture
+        assert torch.equal(placed[..., columns], filmed[..., columns - round(128 * shift)])
+
+
+def test_points_of_a_slow_sky_change_slowly() -> None:
+    front, still = Front(torch.zeros(8, 8), (0, 0)), torch.zeros(2, 8, 8)
+
+    def frames_of_change(slowness: float) -> int:
+        means = [float(front.weights(still, age, 72, slowness).mean()) for age in range(73)]
+        return sum(0 < mean < 1 for mean in means)
+
+    assert frames_of_change(1.0) in range(12, 15)
+    assert frames_of_change(2.0) in range(26, 29)
 
 
 @pytest.mark.full

@@ -38,6 +38,7 @@ _SPARE = 0.12  # fraction of the material that footage leaves unused, to vary it
 _FIRST_BLOWS_IN = 56  # frames in which the first footage covers the picture, unless the sky is slow
 _SLOW = 16.0  # slowness of the clip from which footage comes in more slowly …
 _SLOWEST = 1.5  # … by at most this factor: new footage is conspicuous in a slow sky
+_SOFTEST = 2.0  # … and whose points change more slowly, by at most this factor
 _FORECAST = 6  # frames that show the forecast alone
 _RIM = 0.01  # width of the rim around unseen parts that is hidden too, of the longer side
 _WHOLE = 0.999  # weight that counts as 1
@@ -166,8 +167,8 @@ class _Composition:
         self._mean = resized_flow(self._wind.mean[None], self._size)[0]
         self._light = Light(material)
         self._chooser = ClipSelector(material, self._light, self._wind.mean, self._random)
-        slowness = float(np.clip(self._chooser.slowness / _SLOW, 1, _SLOWEST))
-        self.timing = Timing.of(len(material), slowness)
+        self._slowness = float(np.clip(self._chooser.slowness / _SLOW, 1, _SOFTEST))
+        self.timing = Timing.of(len(material), min(self._slowness, _SLOWEST))
         self._still = material.matte
         self._box = bounds(self._still)
         self._clip_mean = _clip_mean(material, self._size)
@@ -290,7 +291,7 @@ class _Composition:
 
     def _add(self, arrangement: Arrangement, lasts: int, delay: int = 0) -> None:
         front = self._front(lambda age: self._chooser.thumb(arrangement, delay + age), lasts, delay)
-        arrival = Transition(front, self._mean, lasts, delay)
+        arrival = Transition(front, self._mean, lasts, delay, self._slowness)
         footage = self._footage(arrangement.first)
         beside = None
         if arrangement.second is not None and arrangement.cut is not None:
@@ -339,9 +340,6 @@ class _Composition:
         elif gain is not None:
             gain = gain.to(pasted.device)
             pasted = pasted * resized(gain, self._pasted.shape[-2:])[:, *self._box]
-        # The picture of a single layer may belong to the material, which must not change.
-        if len(self._layers) == 1:
-            self._seen = self._seen.clone()
         seen = self._seen[:, *self._box]
         seen.lerp_(pasted, self._still[self._box])
 

@@ -53,13 +53,11 @@ def blended(
     """
     size = pictures[0].shape[-2:]
     area = weights[0].shape[-2:]
-    if len(pictures) == 1 and lit is None:
-        return pictures[0]
     smalls = smalls or [resized(picture, area) for picture in pictures]
-    if len(pictures) == 1 and lit is not None:
+    lit = lit or smalls
+    if len(pictures) == 1:
         return pictures[0] + resized(lit[0] - smalls[0], size)
-    small = torch.stack(list(smalls))
-    shown = small if lit is None else torch.stack(list(lit))
+    small, shown = torch.stack(list(smalls)), torch.stack(list(lit))
     weight = torch.stack(list(weights))[:, None]
     wanted = pyramid_mean(shown, weight)
     if mean_picture is not None:
