@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from fractions import Fraction
+from itertools import pairwise
 
 import torch
 
@@ -76,10 +77,9 @@ def gather_material(
 
 def frames_kept(info: MediaInfo) -> int:
     """Return the largest number of frames of a video that become material."""
-    samples = (
-        3 * info.width * info.height // 2 * (1 if layout(info.working_pix_fmt).depth <= 8 else 2)
-    )
-    return max(LEAST_FRAMES, min(MOST_FRAMES, MEMORY_BYTES // max(samples, 1)))
+    bytes_a_sample = 1 if layout(info.working_pix_fmt).depth <= 8 else 2
+    size = 3 * info.width * info.height // 2 * bytes_a_sample
+    return max(LEAST_FRAMES, min(MOST_FRAMES, MEMORY_BYTES // size))
 
 
 def _placed(items: list[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], str | None]:
@@ -91,20 +91,11 @@ def _placed(items: list[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], st
     cadence, shows = cadence_of(items)
     kept = [(item.frame, time) for item, time in zip(items, shows, strict=True) if time is not None]
     frames = [frame for frame, _ in kept]
-    times = [time for _, time in kept]
-    description = cadence.description
-    if description is not None and len(frames) > 1:
-        # The frames' own times give the gap, because complete cycles last equally long.
-        gap = _mean_gap(items)
-        times = [frames[-1].time - (len(frames) - 1 - n) * gap for n in range(len(frames))]
-    return frames, times, None if description is None else str(description)
-
-
-def _mean_gap(items: list[AnalysedFrame]) -> Fraction:
-    """Return the mean time between two different frames, over complete cycles."""
-    fresh = [n for n, item in enumerate(items) if n == 0 or not item.repeats]
-    # A cycle begins after a repeat.
-    firsts = [n for n in fresh if n and items[n - 1].repeats]
-    begin, end = (firsts[0], firsts[-1]) if len(firsts) > 1 else (fresh[0], fresh[-1])
-    inside = sum(begin <= n < end for n in fresh)
-    return (items[end].frame.time - items[begin].frame.time) / inside
+    if cadence.description is None:
+        return frames, [time for _, time in kept], None
+    # Complete cycles last equally long. A cycle begins after a repeat.
+    begins = [n for n, (a, b) in enumerate(pairwise(items), 1) if a.repeats > b.repeats]
+    distinct = sum(not item.repeats for item in items[begins[0] : begins[-1]])
+    gap = (items[begins[-1]].frame.time - items[begins[0]].frame.time) / distinct
+    times = [frames[-1].time - (len(frames) - 1 - n) * gap for n in range(len(frames))]
+    return frames, times, str(cadence.description)
