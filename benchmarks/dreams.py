@@ -19,6 +19,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -90,14 +91,9 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
         mode, why = choice.mode, choice.why
     spec = method(mode)
     made = spec.build(Options()).dream(material, frames=options.frames, seed=options.seed)
-    sky = spec.skies or (spec.as_filmed and is_sky(material))
-    kind = DreamKind(
-        repeats=spec.repeats and not sky,
-        pasted=spec.static,
-        as_filmed=spec.as_filmed,
-        sky=sky,
-        frames=options.frames,
-    )
+    sky = spec.kind.sky or (spec.kind.as_filmed and is_sky(material))
+    repeats = spec.kind.repeats and not sky
+    kind = replace(spec.kind, repeats=repeats, sky=sky, frames=options.frames)
     meter = result_of(vitals_meter(material, kind))
     chosen = set(np.linspace(1, options.frames, 8).round().astype(int) - 1)
     source = Blocks(material)

@@ -102,5 +102,5 @@ def test_a_rollout_needs_a_predictor(footage: list[Picture]) -> None:
 
 def test_methods_have_unique_names_and_their_options() -> None:
     assert len({spec.name for spec in METHODS}) == len(METHODS)
-    assert method("texture").repeats
+    assert method("texture").kind.repeats
     assert method("rollout").options == ("model", "texture_keep")

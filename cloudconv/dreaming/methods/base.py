@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.vitals.vitals import DreamKind
 from cloudconv.events import Warned
 
 
@@ -80,19 +81,14 @@ class MethodSpec:
     """The description of a mode. Jobs read the description and never branch on a mode's name.
 
     ``build``: returns a method with the given options. ``least_frames``: the number of frames that
-    the material needs. ``repeats``: earlier pictures are shown again by design. ``static``: still
-    parts are copied from the last real frame. ``options``: the names of the :class:`Options` that
-    a user may give. ``as_filmed``: source frames are shown unchanged, with the source's own
-    repeats. ``skies``: the mode is for skies only. ``warning``: returns a warning if a material
-    will cause a visible fault, else None.
+    the material needs. ``kind``: the properties of the mode's dreams; ``sky`` states here whether
+    the mode is for skies only. ``options``: the names of the :class:`Options` that a user may give.
+    ``warning``: returns a warning if a material will cause a visible fault, else None.
     """
 
     name: str
     least_frames: int
     build: Callable[[Options], DreamMethod]
-    repeats: bool
-    static: bool
+    kind: DreamKind
     options: tuple[str, ...] = ()
-    as_filmed: bool = False
-    skies: bool = False
     warning: Callable[[Material], Warned | None] = lambda _: None

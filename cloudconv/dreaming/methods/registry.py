@@ -8,39 +8,34 @@ from cloudconv.dreaming.methods.flow import Flow
 from cloudconv.dreaming.methods.guard import tears_of
 from cloudconv.dreaming.methods.rollout import Rollout
 from cloudconv.dreaming.methods.texture import Texture, backwards_of
+from cloudconv.dreaming.vitals.vitals import DreamKind
 
 COLLAGE = MethodSpec(
     name="collage",
     least_frames=8,
     build=Collage,
-    repeats=False,
-    static=True,
-    skies=True,
+    kind=DreamKind(pasted=True, sky=True),
     warning=tears_of,
 )
 TEXTURE = MethodSpec(
     name="texture",
     least_frames=2,
     build=Texture,
-    repeats=True,
-    static=False,
-    as_filmed=True,
+    kind=DreamKind(repeats=True, as_filmed=True),
     warning=backwards_of,
 )
 FLOW = MethodSpec(
     name="flow",
     least_frames=1,
     build=Flow,
-    repeats=True,
-    static=True,
+    kind=DreamKind(repeats=True, pasted=True),
     options=("wind",),
 )
 ROLLOUT = MethodSpec(
     name="rollout",
     least_frames=1,
     build=Rollout,
-    repeats=False,
-    static=False,
+    kind=DreamKind(),
     options=("model", "texture_keep"),
 )
 

@@ -147,7 +147,7 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
         texture_keep=settings.texture_keep,
         dtype=plan.dtype if "model" in spec.options else torch.float32,
     )
-    sky = spec.skies or (spec.as_filmed and choice.sky)
+    sky = spec.kind.sky or (spec.kind.as_filmed and choice.sky)
     return Dream(plan, continuation, material, spec, choice.why, sky, options, tuple(warnings))
 
 
@@ -162,7 +162,7 @@ def _choice(settings: DreamSettings, material: Material) -> Generator[float, Non
         return (yield from choose(material))
     by_options = f"the mode that uses {' and '.join(settings.given)}"
     why = by_options if settings.mode == AUTO else "the requested mode"
-    sky = spec.as_filmed and is_sky(material)
+    sky = spec.kind.as_filmed and is_sky(material)
     return ModeChoice(spec.name, f"{spec.name}: {why}.", spec.warning(material), sky)
 
 

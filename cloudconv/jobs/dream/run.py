@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -181,12 +181,11 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
 
 
 def _kind(dream: Dream) -> DreamKind:
-    settings = dream.plan.settings
-    return DreamKind(
-        repeats=dream.loops or (dream.spec.repeats and not dream.sky),
+    settings, kind = dream.plan.settings, dream.spec.kind
+    return replace(
+        kind,
+        repeats=dream.loops or (kind.repeats and not dream.sky),
         sky=dream.sky,
-        pasted=dream.spec.static,
-        as_filmed=dream.spec.as_filmed,
         frames=dream.continuation.new_frames,
         follows=not (settings.loop and settings.only_new),
     )
