@@ -10,36 +10,36 @@ from cloudconv.dreaming.methods.rollout import Rollout
 from cloudconv.dreaming.methods.texture import Texture, backwards_of
 from cloudconv.dreaming.vitals.vitals import DreamKind
 
-COLLAGE = MethodSpec(
-    name="collage",
-    least_frames=8,
-    build=Collage,
-    kind=DreamKind(pasted=True, sky=True),
-    warning=tears_of,
+METHODS: tuple[MethodSpec, ...] = (
+    MethodSpec(
+        name="collage",
+        least_frames=8,
+        build=Collage,
+        kind=DreamKind(pasted=True, sky=True),
+        warning=tears_of,
+    ),
+    MethodSpec(
+        name="texture",
+        least_frames=2,
+        build=Texture,
+        kind=DreamKind(repeats=True, as_filmed=True),
+        warning=backwards_of,
+    ),
+    MethodSpec(
+        name="flow",
+        least_frames=1,
+        build=Flow,
+        kind=DreamKind(repeats=True, pasted=True),
+        options=("wind",),
+    ),
+    MethodSpec(
+        name="rollout",
+        least_frames=1,
+        build=Rollout,
+        kind=DreamKind(),
+        options=("model", "texture_keep"),
+    ),
 )
-TEXTURE = MethodSpec(
-    name="texture",
-    least_frames=2,
-    build=Texture,
-    kind=DreamKind(repeats=True, as_filmed=True),
-    warning=backwards_of,
-)
-FLOW = MethodSpec(
-    name="flow",
-    least_frames=1,
-    build=Flow,
-    kind=DreamKind(repeats=True, pasted=True),
-    options=("wind",),
-)
-ROLLOUT = MethodSpec(
-    name="rollout",
-    least_frames=1,
-    build=Rollout,
-    kind=DreamKind(),
-    options=("model", "texture_keep"),
-)
-
-METHODS: tuple[MethodSpec, ...] = (COLLAGE, TEXTURE, FLOW, ROLLOUT)
 
 
 def method(name: str) -> MethodSpec:
