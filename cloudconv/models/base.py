@@ -333,25 +333,21 @@ class Interpolator(Model):
         return result
 
     def _by_halves(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float) -> Tensor:
-        # Round to a timestep that the halvings reach. Near 0 and 1 the result is a source frame.
-        timestep = (timestep * 2**_HALVINGS).round() / 2**_HALVINGS
-        left, right = x0.clone(), x1.clone()
-        low, high = torch.zeros_like(timestep), torch.ones_like(timestep)
-        result = torch.where(timestep < 0.5, x0, x1)
-        open_items = ((timestep > 0) & (timestep < 1)).flatten().nonzero().flatten()
-        for _ in range(_HALVINGS):
-            if not len(open_items):
-                break
-            half = (low[open_items] + high[open_items]) / 2
-            between = self(left[open_items], right[open_items], torch.full_like(half, 0.5), scale)
-            result[open_items] = between
-            later = timestep[open_items] >= half
-            low[open_items] = torch.where(later, half, low[open_items])
-            high[open_items] = torch.where(later, high[open_items], half)
-            left[open_items] = torch.where(later, between, left[open_items])
-            right[open_items] = torch.where(later, right[open_items], between)
-            open_items = open_items[(timestep[open_items] != half).flatten()]
-        return result
+        width = 2**_HALVINGS
+        # Round to a step that the halvings reach. Near 0 and 1 the result is a source frame.
+        steps = [round(each * width) for each in timestep.flatten().tolist()]
+        left = [b if step == width else a for step, a, b in zip(steps, x0, x1, strict=True)]
+        right, steps = list(x1), [step % width for step in steps]
+        while open_items := [number for number, step in enumerate(steps) if step]:
+            width //= 2  # steps from the left picture to the middle of an item's interval
+            pairs = (torch.stack([side[k] for k in open_items]) for side in (left, right))
+            middles = self(*pairs, timestep.new_full((len(open_items), 1, 1, 1), 0.5), scale)
+            for number, middle in zip(open_items, middles, strict=True):
+                if steps[number] < width:
+                    right[number] = middle
+                else:
+                    left[number], steps[number] = middle, steps[number] - width
+        return torch.stack(left)
 
 
 class Predictor(Model):
