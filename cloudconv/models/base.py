@@ -57,13 +57,15 @@ class ModelSpec:
         domain: footage that suits the model, and the limits.
         scale_option: whether motion can be estimated at another resolution.
         bytes_per_pixel: peak working memory for each padded pixel of one batch item at float32 and
-            scale 1, inputs and output included (measured on a CPU, which processes strips, and on a
-            simulated GPU, which processes whole pictures).
+            scale 1, inputs and output included (measured on a CPU).
         overlap: width of the overlap of neighbouring tiles that hides the seam, in pixels at scale
             1.
         half_precision: whether the model may run in 16 bits; others always run in float32. In
             measurements the score differs from float32's by at most 0.05 dB, and the PSNR between
             both pictures is at least 60 dB.
+        gpu_bytes_per_pixel: the minimum of this memory on devices other than a CPU, in any
+            precision. A CPU processes strips, and other devices process whole pictures (measured on
+            a simulated GPU, without cuDNN's own memory).
         hidden: whether lists for people omit the model.
         fallback: whether a blend may replace a new frame where the estimated motion is wrong, see
             :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``.
@@ -96,6 +98,7 @@ class ModelSpec:
     scale_option: bool = False
     overlap: int = 0
     half_precision: bool = False
+    gpu_bytes_per_pixel: int = 0
     hidden: bool = False
     fallback: bool = False
     carries_alpha: bool = False

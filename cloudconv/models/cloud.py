@@ -34,11 +34,12 @@ CLOUD_FAST = replace(
     purpose="long videos",
     time=0.6,
     network=partial(IFNet, sizes=(8, 4, 2), gated=True, refines=True),
-    bytes_per_pixel=300,
+    bytes_per_pixel=170,
+    gpu_bytes_per_pixel=270,
 )
 
 CLOUD_TURBO = replace(
-    CLOUD_FAST,
+    CLOUD_BEST,
     name="cloud-turbo",
     context=2,
     purpose="slow machines, a first look",

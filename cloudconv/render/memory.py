@@ -103,7 +103,6 @@ def plan_memory(
     height: int,
     *,
     device: torch.device,
-    dtype: torch.dtype = torch.float32,
     batch: int | Literal["auto"] = "auto",
     tile: int | Literal["auto", "off"] = "auto",
     scale: float = 1.0,
@@ -120,7 +119,6 @@ def plan_memory(
         width: width of the frames in pixels.
         height: height of the frames in pixels.
         device: the device of the model.
-        dtype: the type that the network computes in.
         batch: new frames per batch, halved until the batch fits; ``auto`` depends on the size and
             on the memory.
         tile: side in pixels, rounded up to the model's grid; ``auto`` uses tiles only where a
@@ -146,8 +144,10 @@ def plan_memory(
         free_bytes = free_memory(device)
     usable = None if free_bytes is None else int(free_bytes * _usable(device)) // renderers
     per_pixel = model.spec.bytes_per_pixel * max(1.0, scale) ** 2
-    if dtype != torch.float32:
+    if model.dtype != torch.float32:
         per_pixel *= _OF_SIXTEEN_BITS
+    if device.type != "cpu":
+        per_pixel = max(per_pixel, model.spec.gpu_bytes_per_pixel * max(1.0, scale) ** 2)
     rows, columns = round_up(height, multiple), round_up(width, multiple)
 
     def need(side: int, items: int = 1) -> int:

@@ -57,6 +57,17 @@ def test_a_plan_fits_into_free_memory_or_is_the_smallest(
     assert (more.tile or longest) >= (plan.tile or longest)
 
 
+def test_cloud_fast_needs_less_memory_on_a_cpu_than_on_other_devices() -> None:
+    """A CPU processes strips, so that 4K frames need no tiles on a small machine."""
+    model = registry.spec("cloud-fast").build()
+    plans = [
+        plan_memory(model, 3840, 2160, device=torch.device(name), free_bytes=4 * GIB)
+        for name in ("cpu", "mps")
+    ]
+    assert plans[0].tile is None
+    assert plans[1].tile is not None
+
+
 def test_small_frames_are_batched_and_large_ones_are_not() -> None:
     model = registry.load("tiny")
     assert plan_memory(model, 96, 64, device=CPU).batch > 1
