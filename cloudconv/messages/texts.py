@@ -652,7 +652,7 @@ TEXTS = {
     ),
     "weights-do-not-fit": (
         "The weights {weights} do not fit the model {model}: they belong to another model or "
-        "version. Install the ones that come with this cloudconv."
+        "version. Use the ones that come with this cloudconv."
     ),
     # Errors of devices and memory
     "unknown-precision": "There is no precision called {name!r}: use auto, {known}.",
@@ -864,10 +864,6 @@ TEXTS = {
     "nothing-held-back": (
         "The whole clips are used for training, which leaves nothing to validate on: give {--val}, "
         "{--val_part}, or a smaller {--train_part}."
-    ),
-    "init-does-not-fit": (
-        "The weights {init} do not fit {model}: they belong to another version of it. Start from "
-        "other weights, or without {--init}."
     ),
     # Errors of workers
     "workers-died": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -133,15 +134,20 @@ def build_model(name_or_path: str | Path, *, task: Task | None = None) -> Model:
     state = state_of(name_or_path, chosen)
     model = chosen.build()
     if state is not None:
-        try:
-            model.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            raise WeightsError(
-                "weights-do-not-fit",
-                weights=_as_file(name_or_path) or chosen.weights,
-                model=chosen.name,
-            ) from error
+        fill(model, state, _as_file(name_or_path) or chosen.weights)
     return model
+
+
+def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -> None:
+    """Set all weights of a model.
+
+    Raises:
+        WeightsError: the weights, which come from ``source``, do not fit.
+    """
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise WeightsError("weights-do-not-fit", weights=source, model=model.spec.name) from error
 
 
 def state_of(name_or_path: str | Path, chosen: ModelSpec) -> dict[str, Tensor] | None:

@@ -407,12 +407,7 @@ def _initialise(model: Model, settings: TrainSettings) -> int:
         raise ModelError("nothing-to-train", model=settings.init)
     state = {name: tensor.float() for name, tensor in tensors.items()}
     if spec.name == model.spec.name:
-        try:
-            model.load_state_dict(state, strict=True)
-        except RuntimeError as error:
-            raise WeightsError(
-                "init-does-not-fit", init=settings.init, model=model.spec.name
-            ) from error
+        registry.fill(model, state, settings.init)
         return len(state)
     state = model.start_from(state)
     own = model.state_dict()
