@@ -176,13 +176,6 @@ def open_clips(
     return groups
 
 
-def held_back_in(groups: list[list[TrainingClip]], needed: int) -> tuple[Span, ...]:
-    """Return the default parts of clips to validate on, for windows of ``needed`` frames."""
-    return held_back_spans(
-        max(clip.info.timing.frames for group in groups for clip in group), needed
-    )
-
-
 def held_back_spans(frames: int, needed: int) -> tuple[Span, ...]:
     """Return the default validation parts for clips of at most ``frames`` frames."""
     shortest = min(float(end - begin) for begin, end in HELD_BACK)

@@ -8,7 +8,6 @@ import io
 import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,6 @@ class Trainer:
     adversary: Adversary | None = field(init=False, default=None)
     _overflows: int = field(init=False, default=0)
     _parts: int = field(init=False, default=1)
-    _reduced: bool = field(init=False, default=False)
     _losses: list[tuple[float, float]] = field(init=False, default_factory=list)
     _latest: tuple[float | None, float | None] = field(init=False, default=(None, None))
 
@@ -177,14 +175,16 @@ class Trainer:
                 batch = next(batches, None)
                 if batch is None:
                     return
+                parts = self._parts
                 self._advance(batch)
-                if self._reduced:
-                    self._reduced = False
+                if self._parts > parts:
                     samples = -(-len(batch.frames) // self._parts)
                     reduced = {"device": str(self.device), "samples": samples}
                     yield Warned("training-in-parts", reduced)
                 self.seconds = time.monotonic() - began
-                yield self._progress(resumed)
+                minutes = settings.minutes
+                left = None if minutes is None else max(60 * minutes - self.seconds, 0.0)
+                yield Progress("training", self.step, settings.steps, resumed, left, "steps")
                 if self.step % settings.validate_every == 0:
                     yield from self._score(windows, stop)
                 elif self.step % _REPORT_EVERY == 0:
@@ -194,17 +194,13 @@ class Trainer:
         except Stopped:
             return
 
-    def _progress(self, resumed: int) -> Progress:
-        minutes = self.settings.minutes
-        left = None if minutes is None else max(60 * minutes - self.seconds, 0.0)
-        return Progress("training", self.step, self.settings.steps, resumed, left, "steps")
-
     def validate(
         self,
+        model: Model,
         windows: list[Tensor],
         stop: Callable[[], bool] = lambda: False,
     ) -> Generator[Progress, None, Validation]:
-        """Score the moving average on ``windows``, (L, 3, H, W) uint8 each.
+        """Score a model on ``windows``, (L, 3, H, W) uint8 each.
 
         Raises:
             InputError: there is no window.
@@ -212,13 +208,13 @@ class Trainer:
         """
         if not windows:
             raise InputError("no-validation")
-        self.shown.eval()
+        model.eval()
         scores: dict[str, list[list[float]]] = {}
         for number, window in enumerate(windows):
             yield Progress("checking", number, len(windows), unit="windows")
             if stop():
                 raise Stopped
-            for label, row in self._scores(window):
+            for label, row in self._scores(model, window):
                 scores.setdefault(label, []).append(row)
         # Each window gives one picture of each label, so means of means are means of all pictures.
         means = [map(_mean, zip(*rows, strict=True)) for rows in scores.values()]
@@ -230,16 +226,10 @@ class Trainer:
 
     def state(self) -> State:
         """Return the state from which :meth:`restore` continues exactly."""
-        adversary = self.adversary
         return {
+            **{name: part.state_dict() for name, part in self._stateful().items()},
             "step": self.step,
             "seconds": self.seconds,
-            "model": self.model.state_dict(),
-            "shown": self.shown.state_dict(),
-            "optimiser": self._optimiser.state_dict(),
-            "scaler": self._scaler.state_dict(),
-            "adversary": None if adversary is None else adversary.network.state_dict(),
-            "adversary_optimiser": None if adversary is None else adversary.optimiser.state_dict(),
             "best_state": self.best_state,
             "best": None if self.best is None else asdict(self.best),
             "history": [asdict(v) for v in self.history],
@@ -247,17 +237,25 @@ class Trainer:
 
     def restore(self, state: State) -> None:
         """Continue from a result of :meth:`state`, which must come from the same settings."""
+        for name, part in self._stateful().items():
+            part.load_state_dict(state[name])
         self.step, self.seconds = state["step"], state["seconds"]
-        self.model.load_state_dict(state["model"])
-        self.shown.load_state_dict(state["shown"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._scaler.load_state_dict(state["scaler"])
-        if self.adversary is not None:
-            self.adversary.network.load_state_dict(state["adversary"])
-            self.adversary.optimiser.load_state_dict(state["adversary_optimiser"])
         self.best_state = state["best_state"]
         self.best = None if state["best"] is None else Validation(**state["best"])
         self.history = [Validation(**entry) for entry in state["history"]]
+
+    def _stateful(self) -> dict[str, Any]:
+        """Return the parts with a ``state_dict``, by their names in a checkpoint."""
+        parts: dict[str, Any] = {
+            "model": self.model,
+            "shown": self.shown,
+            "optimiser": self._optimiser,
+            "scaler": self._scaler,
+        }
+        if self.adversary is not None:
+            parts["adversary"] = self.adversary.network
+            parts["adversary_optimiser"] = self.adversary.optimiser
+        return parts
 
     def _advance(self, batch: Batch) -> None:
         """Make one step, with random numbers that depend on the seed and the step alone."""
@@ -307,7 +305,6 @@ class Trainer:
             if self._parts >= len(frames):
                 raise DeviceError("sample-fills-memory", device=self.device)
             self._parts = min(2 * self._parts, len(frames))
-            self._reduced = True
         return done
 
     def _gradients(self, frames: Tensor, indices: Tensor) -> tuple[list[Prediction], float]:
@@ -361,32 +358,24 @@ class Trainer:
         enabled = self.precision != torch.float32
         return torch.autocast(self.device.type, self.precision, enabled=enabled)
 
-    def _validation_pictures(self, window: Tensor, picks: list[int]) -> list[Prediction]:
-        height, width = window.shape[2:]
-        frames = window[picks][None].to(self.device).float().div_(255)
-        indices = torch.tensor([picks], device=self.device)
-        with self._autocast():
-            padded_frames = padded(frames, self.model.spec.multiple)
-            made = self.goal.make(self.shown, padded_frames, indices, 0.0)
-        crop = (..., slice(height), slice(width))
-        return [
-            Prediction(m.picture.float()[crop], m.truth[crop], m.naive[crop], m.context)
-            for m in made
-        ]
-
     @torch.no_grad()
-    def _scores(self, window: Tensor) -> Iterator[tuple[str, list[float]]]:
+    def _scores(self, model: Model, window: Tensor) -> Iterator[tuple[str, list[float]]]:
         """Yield the label and the scores of each picture that a validation window gives.
 
         The label is the number of frames ahead, ``1`` if interpolated. The scores are the losses of
         the picture and of the naive one, their PSNR, and the sharpness of the picture.
         """
+        height, width = window.shape[2:]
         for picks, labels in self.goal.validation():
-            made = self._validation_pictures(window, picks)
+            frames = window[picks][None].to(self.device).float().div_(255)
+            indices = torch.tensor([picks], device=self.device)
+            with self._autocast():
+                frames = padded(frames, self.model.spec.multiple)
+                made = self.goal.make(model, frames, indices, 0.0)
             for label, each in zip(labels, made, strict=True):
                 # Scores are float64, which not every device has.
-                given = each.picture.clamp(0, 1), each.truth, each.naive
-                picture, truth, naive = (image.cpu() for image in given)
+                given = each.picture.float().clamp(0, 1), each.truth, each.naive
+                picture, truth, naive = (image[..., :height, :width].cpu() for image in given)
                 yield (
                     label,
                     [
@@ -402,30 +391,21 @@ class Trainer:
         self, windows: list[Tensor], stop: Callable[[], bool]
     ) -> Generator[Event, None, None]:
         """Validate, keep the weights if they are the best so far, and yield a report."""
-        with self._anchored():
-            validation = yield from self.validate(windows, stop)
-            self.history.append(validation)
-            best = self.best is None or self.settings.last or validation.gain > self.best.gain
-            if best:
-                self.best = validation
-                shown = self.shown.state_dict()
-                self.best_state = {name: tensor.detach().clone() for name, tensor in shown.items()}
+        model = self._anchored()
+        validation = yield from self.validate(model, windows, stop)
+        self.history.append(validation)
+        best = self.best is None or self.settings.last or validation.gain > self.best.gain
+        if best:
+            self.best, self.best_state = validation, model.state_dict()
         yield self._losses_since(validation, best)
 
-    @contextmanager
-    def _anchored(self) -> Iterator[None]:
-        """Mix the initial weights into ``shown`` until the end of the ``with`` block."""
-        parameters = list(self.shown.parameters())
-        averages = [p.detach().clone() for p in parameters if self._start]
-        with torch.no_grad():
-            for parameter, start in zip(parameters, self._start, strict=False):
-                parameter.lerp_(start, self.settings.anchor)
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for parameter, average in zip(parameters, averages, strict=False):
-                    parameter.copy_(average)
+    @torch.no_grad()
+    def _anchored(self) -> Model:
+        """Return a copy of the moving average, mixed with the initial weights."""
+        mixed = copy.deepcopy(self.shown)
+        for parameter, start in zip(mixed.parameters(), self._start, strict=False):
+            parameter.lerp_(start, self.settings.anchor)
+        return mixed
 
     def _losses_since(self, validation: Validation | None = None, best: bool = False) -> Measured:
         """Return a report with the mean losses since the last report."""

@@ -52,7 +52,7 @@ from cloudconv.training.clips import (
     batches,
     centre,
     excluding,
-    held_back_in,
+    held_back_spans,
     open_clips,
 )
 from cloudconv.training.loop import (
@@ -310,7 +310,7 @@ def _run(
     if not interrupted:
         trainer.shown.load_state_dict(trainer.best_state)
         windows = yield from _validation_windows(train, settings)
-        seen = replace((yield from trainer.validate(windows)), step=best.step)
+        seen = replace((yield from trainer.validate(trainer.shown, windows)), step=best.step)
         checkpoint.unlink(missing_ok=True)
     changed = _changed([*train.groups, *held_back.groups])
     yield from changed
@@ -442,9 +442,6 @@ def _windows(
     own = None if settings.train_part is None else parse_spans(settings.train_part)
     held_back = None if settings.val_part is None else parse_spans(settings.val_part)
     interval = values.interval(settings.interval)
-    names = [each.name for each in fields(Sampling) if each.name not in ("length", "picks")]
-    given = {name: getattr(settings, name) for name in names} | {"interval": interval}
-    sampling = Sampling(goal.length, goal.picks, **given)
     opened = partial(open_clips, size=settings.size, deinterlace=settings.deinterlace, known=known)
     if settings.val:
         groups = opened(values.files(settings.val), held_back or WHOLE)
@@ -453,7 +450,8 @@ def _windows(
         whole = opened(values.files(settings.clips), WHOLE)
         if held_back is None:
             needed = goal.length * interval[0]
-            held_back = held_back_in(whole, needed) if own is None else without(own)
+            most = max(clip.info.timing.frames for clips in whole for clip in clips)
+            held_back = held_back_spans(most, needed) if own is None else without(own)
         if not held_back:
             raise SettingsError("nothing-held-back")
         groups, train_groups = [], []
@@ -466,6 +464,9 @@ def _windows(
     read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
     output = Path(settings.output)
     check_outputs(settings, [output, _checkpoint_of(output)], read)
+    names = [each.name for each in fields(Sampling) if each.name not in ("length", "picks")]
+    given = {name: getattr(settings, name) for name in names} | {"interval": interval}
+    sampling = Sampling(goal.length, goal.picks, **given)
     # Validation uses the smallest interval, and accepts small clips and windows without motion.
     validation = replace(sampling, crop=1, interval=(interval[0],) * 2, min_motion=0.0)
     try:
