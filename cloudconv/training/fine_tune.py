@@ -41,7 +41,7 @@ from cloudconv.settings import CompareSettings, InterpSettings, TrainSettings, e
 from cloudconv.training import train
 from cloudconv.training.clips import Sampling, TrainingClip, Windows, held_back_spans
 from cloudconv.training.spans import Span
-from cloudconv.training.tasks import window_length
+from cloudconv.training.tasks import Interpolation
 
 WEIGHTS = "adapted.safetensors"
 LEAST_GAIN = 0.05
@@ -112,7 +112,7 @@ class AdaptPlan:
     @property
     def held_back(self) -> tuple[Span, ...]:
         """Return the held-back parts, as fractions of the video's length."""
-        needed = window_length(registry.spec(self.model), self._gap)
+        needed = Interpolation(registry.spec(self.model, "interpolate"), self._gap).length
         return _within(held_back_spans(self._frames, needed), *self._window)
 
     def is_held_back(self, times: tuple[Fraction, ...]) -> bool:
@@ -360,10 +360,10 @@ def _evaluate(
 def _gains(plan: AdaptPlan, file: Path) -> Iterator[float]:
     """Yield the gain in PSNR of the weights in ``file`` for each measured frame, in dB."""
     clip = TrainingClip(plan.info, plan.held_back, deinterlace=plan.deinterlace)
-    length = window_length(registry.spec(plan.model), 2)
-    if all(end - begin < length for begin, end in clip.parts()):
-        length = 3
-    windows = Windows([[clip]], Sampling(length, lambda _: list(range(length)), 1, 1))
+    goal = Interpolation(registry.spec(plan.model, "interpolate"), 2)
+    if all(end - begin < goal.length for begin, end in clip.parts()):
+        goal.narrow()
+    windows = Windows([[clip]], Sampling(goal.length, goal.picks, crop=1, batch=1))
     stock, adapted = plan.renderer(plan.model), plan.renderer(str(file))
     for _, frames in windows.spread_frames(_MEASURED):
         yield _psnr(adapted, frames) - _psnr(stock, frames)

@@ -97,14 +97,6 @@ class Goal(ABC, Generic[M]):
         return False
 
 
-def window_length(spec: ModelSpec, gap: int) -> int:
-    """Return the length in frames of an interpolator's window.
-
-    A window has one gap, or three gaps if the model sees four frames.
-    """
-    return (3 if spec.context >= FOUR else 1) * gap + 1
-
-
 class Interpolation(Goal[Interpolator]):
     """The goal to make any frame between two source frames that are at most ``gap`` apart."""
 
@@ -124,7 +116,7 @@ class Interpolation(Goal[Interpolator]):
     @property
     def length(self) -> int:
         """Return the length of one gap, or of three gaps if the model sees four frames."""
-        return window_length(self.spec, self.gap) if self._four_frames else self.gap + 1
+        return (3 if self._four_frames else 1) * self.gap + 1
 
     def narrow(self) -> bool:
         """Leave out the outer frames from now on; return False if they are left out already."""
