@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -79,6 +80,21 @@ class _Scene:
         """Return the steps of content in the next ``horizon`` frames, (B,) on the CPU."""
         pairs = zip(self.patterns, horizon, strict=True)
         return torch.tensor([steps_of_content(pattern, frames) for pattern, frames in pairs])
+
+
+class _Moment(NamedTuple):
+    """The time of a forecast, and the older frame that is paired with the latest one.
+
+    ``horizon``: (B, 1, 1, 1), steps of content from the latest frame to the forecast. ``partner``:
+    (B,), the number of the older frame. ``gap``: (B, 1, 1, 1), steps of content from the older
+    frame to the latest. ``displacement``: (B, 2, H/2, W/2), from the forecast to the latest frame,
+    by optical flow.
+    """
+
+    horizon: Tensor
+    partner: Tensor
+    gap: Tensor
+    displacement: Tensor
 
 
 class VoxelFlow(Predictor):
@@ -184,18 +200,16 @@ class VoxelFlow(Predictor):
         wanted = horizon.flatten(1).clamp(max=_OLDER)
         partner = (scene.ages < wanted).sum(1).clamp(max=_OLDER)
         gap = scene.ages.gather(1, partner[:, None]).clamp(min=1).to(displacement).view(-1, 1, 1, 1)
+        moment = _Moment(horizon, partner, gap, displacement)
         motion: Tensor | None = None
-        for number, scale in enumerate(_SCALES):
+        for number in range(len(_SCALES)):
             if motion is not None:
                 motion = _doubled(motion)
-            inputs = _inputs(
-                scene.small[number], scene.ages, motion, horizon, partner, gap, displacement, scale
-            )
+            inputs = _inputs(scene, number, motion, moment)
             change = self.get_submodule(f"block{number}")(*inputs)
             motion = change if motion is None else motion + change
         assert motion is not None
-        made = _mixed(scene, _doubled(motion), horizon, partner, gap, _resized(displacement, 2))
-        return torch.where(steps > 0, made, scene.last)
+        return torch.where(steps > 0, _mixed(scene, _doubled(motion), moment), scene.last)
 
 
 def _best_weights(made: Tensor, flowed: Tensor, last: Tensor, true: Tensor) -> Tensor:
@@ -285,20 +299,12 @@ def _advected_where(moves: Tensor, velocity: Tensor, displacement: Tensor) -> tu
     return torch.where(moves, later, velocity), torch.where(moves, longer, displacement)
 
 
-def _inputs(
-    small: Tensor,
-    ages: Tensor,
-    motion: Tensor | None,
-    horizon: Tensor,
-    partner: Tensor,
-    gap: Tensor,
-    displacement: Tensor,
-    scale: int,
-) -> Iterator[Tensor]:
+def _inputs(scene: _Scene, number: int, motion: Tensor | None, moment: _Moment) -> Iterator[Tensor]:
     """Yield the inputs of a block at its own scale; RIFE's inputs first, in RIFE's order."""
+    small, horizon, gap = scene.small[number], moment.horizon, moment.gap
     latest = small[:, 0]
-    moved = small if motion is None else _moved(small, ages, motion, horizon, gap)
-    yield _paired(moved, partner)
+    moved = small if motion is None else _moved(small, scene.ages, motion, moment)
+    yield _paired(moved, moment.partner)
     yield moved[:, 0]
     yield torch.full_like(latest[:, :1], _RIFE_TIMESTEP)
     if motion is not None:
@@ -307,7 +313,7 @@ def _inputs(
     yield moved[:, 1:].flatten(1, 2)
     planes = torch.cat((horizon.clamp(max=REACH) / gap, 1 / gap), 1)
     yield planes.expand(-1, -1, *small.shape[3:])
-    displacement = _resized(displacement, 2 / scale)
+    displacement = _resized(moment.displacement, 2 / _SCALES[number])
     yield warp(latest, displacement)
     yield displacement * (gap / horizon)
     if motion is not None:
@@ -320,39 +326,33 @@ def _paired(frames: Tensor, partner: Tensor) -> Tensor:
     return frames[torch.arange(len(frames), device=frames.device), partner]
 
 
-def _moved(frames: Tensor, ages: Tensor, motion: Tensor, horizon: Tensor, gap: Tensor) -> Tensor:
+def _moved(frames: Tensor, ages: Tensor, motion: Tensor, moment: _Moment) -> Tensor:
     """Move all frames, (B, 5, 3, h, w), latest first, to the time of the forecast."""
     batch, count = frames.shape[:2]
-    factor = (ages.view(batch, -1, 1, 1, 1) + horizon[:, None]) / gap[:, None]
+    age = ages.view(batch, -1, 1, 1, 1)
+    factor = (age + moment.horizon[:, None]) / moment.gap[:, None]
     older = motion[:, None, 0:2].expand(-1, count - 1, -1, -1, -1)
     flow = torch.cat((motion[:, None, 2:4], older), 1) * factor
     grid = sampling_grid(flow.flatten(0, 1), *frames.shape[3:])
     return sample(frames.flatten(0, 1), grid).view(batch, count, -1, *frames.shape[3:])
 
 
-def _mixed(
-    scene: _Scene,
-    motion: Tensor,
-    horizon: Tensor,
-    partner: Tensor,
-    gap: Tensor,
-    displacement: Tensor,
-) -> Tensor:
+def _mixed(scene: _Scene, motion: Tensor, moment: _Moment) -> Tensor:
     """Return the weighted mean of the candidates plus the change of colour.
 
     Where all frames are equal, return the latest frame.
     """
     frames = scene.frames
     latest = frames[:, 0]
-    moved = _moved(frames, scene.ages, motion, horizon, gap)
+    moved = _moved(frames, scene.ages, motion, moment)
     logits = motion[:, _FLOWS : _FLOWS + _LOGITS]
     weights = torch.cat((torch.full_like(logits[:, :1], _LATEST), logits), 1).softmax(1)
-    result = weights[:, 0:1] * _sharp(latest, motion[:, 2:4] * (horizon / gap))
-    result = result + weights[:, 1:2] * _paired(moved, partner)
+    result = weights[:, 0:1] * _sharp(latest, motion[:, 2:4] * (moment.horizon / moment.gap))
+    result = result + weights[:, 1:2] * _paired(moved, moment.partner)
     result = result + weights[:, 2:3] * latest
     result = result + (weights[:, 3 : 3 + _OLDER, None] * moved[:, 1:]).sum(1)
     result = result + weights[:, 3 + _OLDER : 4 + _OLDER] * frames.mean(1)
-    result = result + weights[:, 4 + _OLDER :] * _sharp(latest, displacement)
+    result = result + weights[:, 4 + _OLDER :] * _sharp(latest, _resized(moment.displacement, 2))
     result = result + _COLOUR_STEP * motion[:, _FLOWS + _LOGITS :]
     return torch.where(_still(frames), latest, result)
 
