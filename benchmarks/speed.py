@@ -203,7 +203,6 @@ def _whole(
         renderer = Renderer(
             model,
             device=device,
-            dtype=dtype,
             cpu_streams=useful_cpu_streams(device, torch.get_num_threads()),
             fallback=True,
         )

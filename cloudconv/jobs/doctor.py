@@ -154,7 +154,7 @@ def _auto(problems: list[str]) -> dict[str, Any]:
         model = registry.load(spec.name, device, dtype)
         sizes = {}
         for name, (width, height) in SIZES.items():
-            plan = plan_memory(model, width, height, device=device, dtype=dtype)
+            plan = plan_memory(model, width, height, device=device)
             sizes[name] = {
                 "batch": plan.batch,
                 "tile": plan.tile,

@@ -264,7 +264,7 @@ class _Greedy(Interpolator):
 
 
 def _step_back(device: torch.device) -> str:
-    work = partial(Renderer, device=device, dtype=torch.float32)
+    work = partial(Renderer, device=device)
     frames = _clip(4, *_SMALL)
     greedy = work(_Greedy(device), batch=4)
     rendered = _rendered(greedy, frames)
@@ -362,7 +362,6 @@ def _renderer(
     return Renderer(
         _loaded(spec.name, device, dtype),
         device=device,
-        dtype=dtype,
         cpu_streams=useful_cpu_streams(device, torch.get_num_threads()),
         **options,
     )

@@ -83,7 +83,6 @@ class Inference:
 
     model: Interpolator
     device: torch.device
-    dtype: torch.dtype
     transfers: Transfers
     scale: float = 1.0
     fallback: bool = False

@@ -60,9 +60,8 @@ class Renderer:
     """A maker of output frames: one model on one device.
 
     Args:
-        model: a model on ``device`` whose network computes in ``dtype``.
+        model: a model on ``device``.
         device: the device of the model.
-        dtype: the type that the network computes in.
         batch: new frames per batch; ``auto`` depends on frame size and free memory.
         tile: side of tiles in pixels; ``auto`` uses tiles only where a whole frame does not fit
             into memory, ``off`` never.
@@ -84,7 +83,6 @@ class Renderer:
         model: Interpolator,
         *,
         device: torch.device,
-        dtype: torch.dtype,
         batch: int | Literal["auto"] = "auto",
         tile: int | Literal["auto", "off"] = "auto",
         scale: float = 1.0,
@@ -96,14 +94,13 @@ class Renderer:
         self._inference = Inference(
             model,
             device,
-            dtype,
             Transfers(device),
             scale=scale,
             fallback=fallback and model.spec.fallback,
             fills=device.type != "cpu",
         )
         self._device = device
-        self._exact = exact if dtype != torch.float32 else None
+        self._exact = exact if model.dtype != torch.float32 else None
         self._asked_batch = batch
         self._asked_tile = tile
         self._asked_cpu_streams = cpu_streams
@@ -130,7 +127,6 @@ class Renderer:
             width,
             height,
             device=self._device,
-            dtype=self._inference.dtype,
             batch=self._asked_batch,
             tile=self._asked_tile,
             scale=self._inference.scale,
@@ -265,16 +261,16 @@ class Renderer:
         self._pictures = {id(picture.frame.picture): picture for picture in pictures[-1]}
         inference = self._inference
         steps = inference.make(tasks, pictures)
-        return _Batch(
-            items, inference, cpu_streams.call(within_memory, advance, inference.dtype, steps)
-        )
+        work = cpu_streams.call(within_memory, advance, inference.model.dtype, steps)
+        return _Batch(items, inference, work)
 
     @staticmethod
     def _advance(batch: _Batch, cpu_streams: CpuStreams) -> None:
         """Start the remaining steps of a batch."""
         steps = batch.work.result()
         if isinstance(steps, Generator):
-            batch.work = cpu_streams.call(within_memory, advance, batch.inference.dtype, steps)
+            dtype = batch.inference.model.dtype
+            batch.work = cpu_streams.call(within_memory, advance, dtype, steps)
 
     def _finish(self, batch: _Batch, cpu_streams: CpuStreams) -> Iterator[Frame]:
         """Yield the frames of a batch; after a failure, compute them again first.
@@ -324,11 +320,11 @@ class Renderer:
             return True
         if self._exact is not None:
             model, self._exact = self._exact(), None
-            self._inference = replace(self._inference, model=model, dtype=torch.float32)
+            self._inference = replace(self._inference, model=model)
             self._pictures.clear()
             empty_cache(self._device)
             self._warned.put(Warned("precision-raised", {"device": str(self._device)}))
-        return used.dtype == self._inference.dtype
+        return used.model is self._inference.model
 
     def _step_back(self, failed: Inference, cpu_streams: CpuStreams) -> None:
         """Use less memory: one CPU stream, then smaller batches, then tiles, then smaller tiles.
@@ -385,7 +381,6 @@ def renderer_for(
     return Renderer(
         load(dtype),
         device=device,
-        dtype=dtype,
         batch=settings.batch,
         tile=settings.tile,
         scale=settings.scale or 1.0,

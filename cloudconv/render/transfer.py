@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from cloudconv.media.upload import QUEUES
-
-
-class Event(Protocol):
-    """A mark in a device's queue of work."""
-
-    def record(self) -> None:
-        """Add the mark to the end of the queue."""
-
-    def synchronize(self) -> None:
-        """Wait until the work before the mark is done."""
 
 
 class Transfers:
@@ -57,7 +46,7 @@ class Transfers:
 class Arriving:
     """Planes on their way to main memory."""
 
-    def __init__(self, planes: list[Tensor], arrived: Event | None = None) -> None:
+    def __init__(self, planes: list[Tensor], arrived: torch.Event | None = None) -> None:
         """Hold the planes; ``arrived`` is the mark after their copies, None if these are done."""
         self._planes, self._arrived = planes, arrived
 
@@ -68,9 +57,9 @@ class Arriving:
         return self._planes
 
 
-def _event(device: torch.device) -> Event:
+def _event(device: torch.device) -> torch.Event:
     if device.type == "cuda":
         # A wait for another event, torch.Event included, keeps a core busy that the encoder needs.
         return torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
-    event: Event = torch.get_device_module(device).Event()
+    event: torch.Event = torch.get_device_module(device).Event()
     return event

@@ -207,7 +207,7 @@ def test_the_plan_covers_the_memory_that_is_used(gpu: Gpu, model: str) -> None:
         device, half = torch.device("cuda"), torch.float16
         network = registry.load(model, device, half)
         weights = record.peak
-        work = Renderer(network, device=device, dtype=half, batch=2, fallback=True)
+        work = Renderer(network, device=device, batch=2, fallback=True)
         tasks = [
             task_of(
                 *frames[k : k + 2],

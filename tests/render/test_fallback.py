@@ -30,12 +30,7 @@ def frames(*, noise: float, step: float, width: int = 160, height: int = 128) ->
 def new_frames(source: list[Frame], model: str, outer: int = 2, **options: Any) -> list[Tensor]:
     """Return the luma of the new frames between the middle two."""
     before, left, right, after = source
-    work = Renderer(
-        registry.load(model),
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-        **options,
-    )
+    work = Renderer(registry.load(model), device=torch.device("cpu"), **options)
     around = [(frame, Fraction(1)) for frame in (before, after)]
     beside = [*around[:outer], None, None][:2]
     tasks = [

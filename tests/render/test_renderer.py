@@ -48,7 +48,7 @@ def multiplied(frames: list[Frame], factor: int) -> Iterator[FrameTask]:
 
 def renderer(model: str | Interpolator = "tiny", **options: Any) -> Renderer:
     loaded = registry.load(model) if isinstance(model, str) else model
-    return Renderer(loaded, **{"device": CPU, "dtype": torch.float32, **options})
+    return Renderer(loaded, **{"device": CPU, **options})
 
 
 def pixels(frames: Iterable[Frame]) -> list[list[Any]]:
