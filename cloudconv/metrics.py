@@ -29,7 +29,7 @@ MS_SSIM_SIDE = SSIM_WINDOW * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
 _MARGIN = SSIM_WINDOW // 2
 _C1, _C2 = 0.01**2, 0.03**2
 _STRIP = 64  # rows of windows that are computed at once, so that they fit a CPU's caches
-_NO_ENERGY = 1e-12
+_LEAST_ENERGY = 1e-12
 """The energy that is added to each band, far below the noise of rounding to 8 bits. With this
 addition, a flat frame between flat frames scores 0 dB.
 """
@@ -149,7 +149,7 @@ def texture(test: Tensor, reference: Tensor) -> Tensor:
         test: the frame.
         reference: :func:`texture_energy` of the neighbour, or the geometric mean of two neighbours.
     """
-    ratio = (texture_energy(test) + _NO_ENERGY) / (reference + _NO_ENERGY)
+    ratio = (texture_energy(test) + _LEAST_ENERGY) / (reference + _LEAST_ENERGY)
     return ratio.log10().mul(10).clamp(-PERFECT, PERFECT)
 
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from cloudconv.errors import WeightsError
 from cloudconv.messages import Message
 
-_REMAKE = Message("check-the-path")
-_REMEDY = Message("reinstall")
+_CHECK_PATH = Message("check-the-path")
+_REINSTALL = Message("reinstall")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def entry(name: str) -> WeightsEntry:
     """
     entries = manifest()
     if name not in entries:
-        raise WeightsError("not-in-manifest", name=name, remedy=_REMEDY)
+        raise WeightsError("not-in-manifest", name=name, remedy=_REINSTALL)
     return entries[name]
 
 
@@ -118,7 +118,7 @@ def load_state(name: str) -> dict[str, Tensor]:
     path = weights_folder() / wanted.file
     data = _read(path)
     if hashlib.sha256(data).hexdigest() != wanted.sha256:
-        raise WeightsError("weights-changed", path=path, remedy=_REMEDY)
+        raise WeightsError("weights-changed", path=path, remedy=_REINSTALL)
     return _tensors(data, path)
 
 
@@ -129,7 +129,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         WeightsError: the file is not a readable safetensors file, or a tensor is not floating-point
             or not finite.
     """
-    return _tensors(_read(path, _REMAKE), path, _REMAKE), read_metadata(path)
+    return _tensors(_read(path, _CHECK_PATH), path, _CHECK_PATH), read_metadata(path)
 
 
 def read_trained(path: Path) -> TrainedFile:
@@ -138,8 +138,8 @@ def read_trained(path: Path) -> TrainedFile:
     Raises:
         WeightsError: the file is unreadable or damaged, or its metadata are damaged.
     """
-    data = _read(path, _REMAKE)
-    _tensors(data, path, _REMAKE)  # raises an error for damaged tensors
+    data = _read(path, _CHECK_PATH)
+    _tensors(data, path, _CHECK_PATH)  # raises an error for damaged tensors
     metadata = read_metadata(path)
     try:
         recipe = json.loads(metadata.get("recipe", "{}"))
@@ -159,7 +159,7 @@ def read_trained(path: Path) -> TrainedFile:
             scores=scores,
         )
     except (ValueError, TypeError, AttributeError) as error:
-        raise WeightsError("metadata-damaged", path=path, remedy=_REMAKE) from error
+        raise WeightsError("metadata-damaged", path=path, remedy=_CHECK_PATH) from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -168,7 +168,7 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         WeightsError: the file is not a readable safetensors file.
     """
-    with _reading(path, _REMAKE), safetensors.safe_open(path, framework="pt") as opened:
+    with _reading(path, _CHECK_PATH), safetensors.safe_open(path, framework="pt") as opened:
         return dict(opened.metadata() or {})
 
 
@@ -188,12 +188,12 @@ def _reading(path: Path, remedy: Message) -> Iterator[None]:
         raise WeightsError("unreadable", path=path, why=error.strerror) from error
 
 
-def _read(path: Path, remedy: Message = _REMEDY) -> bytes:
+def _read(path: Path, remedy: Message = _REINSTALL) -> bytes:
     with _reading(path, remedy):
         return path.read_bytes()
 
 
-def _tensors(data: bytes, path: Path, remedy: Message = _REMEDY) -> dict[str, Tensor]:
+def _tensors(data: bytes, path: Path, remedy: Message = _REINSTALL) -> dict[str, Tensor]:
     with _reading(path, remedy):
         tensors: dict[str, Tensor] = safetensors.torch.load(data)
     for name, tensor in tensors.items():
@@ -210,4 +210,4 @@ def _read_manifest(path: Path) -> dict[str, WeightsEntry]:
             for name, fields in raw.items()
         }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise WeightsError("manifest-damaged", path=path, remedy=_REMEDY) from error
+        raise WeightsError("manifest-damaged", path=path, remedy=_REINSTALL) from error
