@@ -208,7 +208,11 @@ def _masked_mean(values: NDArray[np.float32] | Small, mask: Small) -> float:
 def _centres(moving: NDArray[np.bool_]) -> list[list[Centres]]:
     """Return the centres of the patches for each set and band: rows and columns."""
     random = np.random.default_rng(3)
-    found = []
+
+    def drawn(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Centres:
+        numbers = random.integers(0, rows.size, _PATCHES)
+        return rows[numbers], columns[numbers]
+
     shape = moving.shape
     masks = []
     for _ in range(_BANDS):
@@ -216,13 +220,7 @@ def _centres(moving: NDArray[np.bool_]) -> list[list[Centres]]:
         inner = cv2.erode(mask, np.ones((_SIDE_IN_TIME, _SIDE_IN_TIME), np.uint8))
         masks.append(np.nonzero(inner if inner.any() else np.ones(shape, np.uint8)))
         shape = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
-    for _ in range(_SETS):
-        chosen = []
-        for rows, columns in masks:
-            drawn = random.integers(0, rows.size, _PATCHES)
-            chosen.append((rows[drawn], columns[drawn]))
-        found.append(chosen)
-    return found
+    return [[drawn(*mask) for mask in masks] for _ in range(_SETS)]
 
 
 def _cut_out(band: Array, centres: Centres, side: int) -> Array:

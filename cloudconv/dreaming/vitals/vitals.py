@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import inf, log10
 from typing import Any, TypeVar
 
@@ -371,10 +372,9 @@ class _Source:
                     continue
                 low, high = table[key]
                 if key in _RATIOS:
-                    most = least = max(value, 1e-3) ** slack
+                    least = most = max(value, 1e-3) ** slack
                 else:
-                    most = value * slack
-                    least = value * slack if value < 0 else value / slack
+                    least, most = min(value * slack, value / slack), value * slack
                 table[key] = min(low, least), max(high, most)
         return table
 
@@ -436,10 +436,8 @@ def _jump(changes: Sequence[float]) -> float:
 
 def _run(repeated: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Return, for each index, one more than the number of repeats directly before."""
-    counts = np.ones(len(repeated), np.intp)
-    for k in range(1, len(repeated)):
-        counts[k] = counts[k - 1] + 1 if repeated[k - 1] else 1
-    return counts
+    counts = accumulate(repeated[:-1], lambda run, repeats: run + 1 if repeats else 1, initial=1)
+    return np.fromiter(counts, np.intp)
 
 
 class _Spread:

@@ -110,7 +110,6 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
             options, or the device has too little memory.
     """
     settings, info = plan.settings, plan.info
-
     gathering = gather_material(
         info,
         at=exact(settings.at),
