@@ -176,12 +176,9 @@ TEXTS = {
     "cadence-kept": (
         "The video repeats frames: {cadence}. {--duplicates=refill} makes the motion even."
     ),
-    "cadence-cycles": (
+    "cadence": (
         "{repeats} of every {length} frames {repeats:repeats|repeat} the one before ({material} "
         "fps material in a {file} fps file)"
-    ),
-    "cadence-shown": (
-        "each picture is shown {times:or} times ({material} fps material in a {file} fps file)"
     ),
     "finer-scale": (
         "In a trial on source frames {model} was {gain:.1f} dB better at scale 2, which takes "

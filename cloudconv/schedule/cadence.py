@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any
 
 from cloudconv.messages import Message
 
@@ -138,25 +137,22 @@ class Cadence:
         if cycles < _ENOUGH_CYCLES or 2 * covered < self._frames:
             return None
         (distinct, repeats), _ = self._kinds.most_common(1)[0]
-        length = distinct + repeats
-
-        def fraction(kinds: set[tuple[int, int]]) -> Fraction:
-            return Fraction(sum(self._kinds[kind] for kind in kinds), cycles)
-
-        shown = self._usual_rate()
-
-        def described(code: str, distinct_fraction: Fraction, **parameters: Any) -> Message:
-            material = _rounded(shown * distinct_fraction)
-            return Message(code, material=material, file=_rounded(shown), **parameters)
-
-        slips = {(distinct + slip, repeats) for slip in (-1, 0, 1) if repeats == 1}
-        if distinct > 1 and fraction(slips | {(distinct, repeats)}) >= _REGULAR:
-            distinct_fraction = Fraction(distinct, length)
-            return described("cadence-cycles", distinct_fraction, repeats=repeats, length=length)
-        other = max((length - 1, length + 1), key=lambda times: self._kinds[1, times - 1])
-        for times in ([length], sorted((length, other))):
-            if distinct == 1 and fraction({(1, each - 1) for each in times}) >= _REGULAR:
-                return described("cadence-shown", Fraction(len(times), sum(times)), times=times)
+        slips = (-1, 0, 1) if distinct > 1 and repeats == 1 else (0,)
+        # The kinds of cycles, and the numbers of different frames and of repeats.
+        regular = [({(distinct + slip, repeats) for slip in slips}, distinct, repeats)]
+        if distinct == 1:
+            other = max((repeats - 1, repeats + 1), key=lambda count: self._kinds[1, count])
+            regular.append(({(1, repeats), (1, other)}, 2, repeats + other))
+        for kinds, shown, repeated in regular:
+            if sum(self._kinds[kind] for kind in kinds) >= _REGULAR * cycles:
+                rate, length = self._usual_rate(), shown + repeated
+                return Message(
+                    "cadence",
+                    repeats=repeated,
+                    length=length,
+                    material=_rounded(rate * shown / length),
+                    file=_rounded(rate),
+                )
         return None
 
     def _usual_rate(self) -> Fraction:

@@ -46,7 +46,7 @@ def test_film_in_a_60_fps_file_gets_even_times() -> None:
     shows, cadence = content_times("drdrr" * 6)
     assert [s for s in shows if s is not None] == [k * F(5, 2) for k in range(12)]
     assert cadence.description is not None
-    assert "2 or 3 times" in str(cadence.description)
+    assert "3 of every 5 frames repeat the one before" in str(cadence.description)
 
 
 def test_frames_without_a_cadence_keep_their_times() -> None:
@@ -114,10 +114,10 @@ def test_a_regular_cadence_is_named() -> None:
     assert "1 of every 5 frames repeats" in (named(slipped, F(30000, 1001)) or "")
     assert "23.976 fps material in a 29.97 fps file" in (named(slipped, F(30000, 1001)) or "")
     assert named("dr" * 20, F(24)) == (
-        "each picture is shown 2 times (12 fps material in a 24 fps file)"
+        "1 of every 2 frames repeats the one before (12 fps material in a 24 fps file)"
     )
     assert named("drr" * 20, F(24)) == (
-        "each picture is shown 3 times (8 fps material in a 24 fps file)"
+        "2 of every 3 frames repeat the one before (8 fps material in a 24 fps file)"
     )
     assert named("dddddrr" * 9, F(28)) == (
         "2 of every 7 frames repeat the one before (20 fps material in a 28 fps file)"
