@@ -75,7 +75,7 @@ class SegmentStore:
         self.warnings: list[Warned] = []
         self._identity: dict[str, Any] = {}
         self._claim = Claim(output)
-        self._opened = self._adapts = False
+        self._opened = False
 
     @property
     def frames(self) -> int:
@@ -112,10 +112,6 @@ class SegmentStore:
         with writing(self.path):
             self._take_over(resume=resume)
         self._opened = True
-
-    def expect_weights(self) -> None:
-        """Count adapted weights in the folder as work of this run, in messages about the folder."""
-        self._adapts = True
 
     def pin(self, decided: dict[str, Any]) -> None:
         """Save the decisions of this run for later runs."""
@@ -165,8 +161,7 @@ class SegmentStore:
                 are deleted.
 
         Returns:
-            A message about the finished segments, and about the weights that this run has adapted;
-            None if neither remains.
+            A message about the finished segments and the adapted weights; None if neither remains.
         """
         if not self._claim.is_acquired:
             return None
@@ -174,16 +169,13 @@ class SegmentStore:
         existing = [each for each in self.finished.values() if (self.path / each.file).is_file()]
         frames = sum(each.summary.packets for each in existing)
         weights = any(self.path.glob("adapted.safetensors*"))
-        adapted = weights and self._adapts
         if keep and (existing or weights):
             self._claim.release()
-            if not existing and not adapted:
-                return None
             return Message(
                 "work-kept",
                 frames=frames if existing else None,
-                both=bool(existing) and adapted,
-                weights=adapted,
+                both=bool(existing) and weights,
+                weights=weights,
                 folder=self.path,
             )
         if self._opened or not (self.path / _PLAN).exists():

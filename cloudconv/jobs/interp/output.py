@@ -174,8 +174,6 @@ def work_files(plan: InterpPlan, clock: Clock) -> Iterator[WorkFiles]:
         rehearsal.rehearse()
         store.open(_identity(plan, clock, rehearsal), resume=settings.resume)
         check_folder(store.path, adapt_plan(plan))
-        if settings.adapt is not None:
-            store.expect_weights()
         warnings = [*rehearsal.warnings, *store.warnings]
         yield WorkFiles(store.path, store, rehearsal, warnings)
 

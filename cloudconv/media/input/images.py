@@ -55,8 +55,6 @@ class Pictures:
     """
 
     container: str
-    suffix: str
-    codec: str
     files: tuple[Path, ...]
     durations: Sequence[Fraction]
     decode: Callable[[], Iterator[VideoFrame | None]]
@@ -231,9 +229,7 @@ def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
 
     files.sort(key=natural)
     durations = [1 / (rate or SEQUENCE_RATE)] * len(files)
-    suffix = files[0].suffix.lower()
-    decode = partial(map, _decode_still, files)
-    return Pictures("image2", suffix, suffix[1:], tuple(files), durations, decode)
+    return Pictures("image2", tuple(files), durations, partial(map, _decode_still, files))
 
 
 def _decode_still(file: Path) -> VideoFrame | None:
@@ -264,7 +260,7 @@ def _animated_webp(file: Path) -> Pictures | None:
     if not durations:
         raise InputError("ends-before-frame", path=file)
     decode = partial(_decode_webp, file, len(durations), alpha=bool(head[20] & 0x10))
-    return Pictures("webp", ".webp", "webp", (file,), durations, decode)
+    return Pictures("webp", (file,), durations, decode)
 
 
 def _decode_webp(file: Path, count: int, *, alpha: bool) -> Iterator[VideoFrame | None]:

@@ -409,11 +409,12 @@ def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
     last_duration = durations[-1] if rate is None else 1 / rate
     before_last = gap_rate if rate is None else None
     tick = Fraction(1, math.lcm(*(d.denominator for d in durations)))
+    suffix = pictures.files[0].suffix.lower()
     return MediaInfo(
         path=path,
         container=pictures.container,
-        suffix=pictures.suffix,
-        codec=pictures.codec,
+        suffix=suffix,
+        codec=suffix[1:],
         width=first.width,
         height=first.height,
         pix_fmt=first.format.name,
