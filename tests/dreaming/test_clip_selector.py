@@ -9,8 +9,9 @@ import torch
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Wind
-from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector
+from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector, repeats
 from cloudconv.dreaming.methods.placement import Placement
+from cloudconv.dreaming.pictures import resized
 from cloudconv.dreaming.vitals.symmetry import detail, symmetry
 from cloudconv.metrics import luma
 from tests.helpers.dreams import clouds, material
@@ -65,3 +66,14 @@ def test_new_footage_is_no_mirror_image_of_the_footage_that_it_replaces(
         after = chooser.choose(seen, [10, 16, 22], 40)
         assert float(symmetry(details(before), details(after)).max()) < 0.8
         assert float(symmetry(details(after), details(before)).max()) < 0.8
+
+
+def test_the_same_clouds_beside_each_other_are_found() -> None:
+    random = np.random.default_rng(0)
+    coarse = torch.from_numpy(random.random((4, 10, 18)).astype(np.float32))
+    sky = detail(100 * resized(coarse, (20, 36)), torch.ones(20, 36))
+    twice = sky.clone()
+    twice[..., 20:32] = sky[..., 2:14]
+    assert float(repeats(sky, sky).max()) < 0.6
+    assert float(repeats(twice, twice).min()) > 0.8
+    assert float(repeats(twice, sky).min()) > 0.8

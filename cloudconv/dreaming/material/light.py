@@ -76,31 +76,26 @@ class Light:
             return None
         return torch.from_numpy(np.exp(apart).astype(np.float32)).permute(2, 0, 1).contiguous()
 
-    def moved(self, rows: Tensor, columns: Tensor) -> Tensor:
-        """Return the gains that adapt pixels to the light of another place of the picture.
+    def moved(self, columns: Tensor, height: int) -> Tensor:
+        """Return the gains that adapt columns to the light of another place of the picture.
 
         Args:
-            rows: (h, 1), the row of the clip's picture that each pixel is from, in fractions of the
-                height.
-            columns: (1, w), the same for columns and the width.
+            columns: (w,), the column of the clip's picture that each column is from, in fractions
+                of the width.
+            height: the number of rows.
 
         Returns:
-            (1, h, w): brightness alone, as colours may belong to passing clouds.
+            (1, height, w): brightness alone, as colours may belong to passing clouds.
         """
-        (height, width) = rows.shape[0], columns.shape[1]
-        here = _terms(
-            (torch.arange(height)[:, None] + 0.5) / height,
-            (torch.arange(width)[None] + 0.5) / width,
-        )
-        apart = here - _terms(rows, columns.clamp(0, 1))
+        rows, here = ((torch.arange(side) + 0.5) / side for side in (height, len(columns)))
+        apart = _terms(rows, here) - _terms(rows, columns.clamp(0, 1))
         apart = torch.einsum("chw,c->hw", apart, self._slope)[None]
         return apart.clamp(-_MOST_MOVED, _MOST_MOVED).exp()
 
 
 def _terms(rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the terms of a parabola over the picture, (5, h, w)."""
-    flat = torch.zeros(len(rows), columns.shape[1])
-    y, x = rows.float() - 0.5 + flat, columns.float() - 0.5 + flat
+    """Return the terms of a parabola over the picture, (5, h, w), from (h,) and (w,)."""
+    y, x = torch.meshgrid(rows.float() - 0.5, columns.float() - 0.5, indexing="ij")
     return torch.stack([x, y, x * y, x * x, y * y])
 
 
@@ -113,7 +108,7 @@ def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
     if moves.sum() < 4 * 6:
         return torch.zeros(5)
     rows, columns = ((np.arange(side) + 0.5) / side for side in small.shape[:2])
-    terms = _terms(torch.from_numpy(rows)[:, None], torch.from_numpy(columns)[None]).numpy()
+    terms = _terms(torch.from_numpy(rows), torch.from_numpy(columns)).numpy()
     used = np.concatenate([terms, np.ones_like(terms[:1])])[:, moves].T.astype(np.float64)
     values = np.log(np.maximum(small[moves].mean(-1), _DARK)).astype(np.float64)
     fit = np.linalg.solve(used.T @ used + _CALM * np.eye(6), used.T @ values)

@@ -27,28 +27,29 @@ from cloudconv.models.ops import warp
 THUMB = 72
 """Longest side of the thumbnails that footage is chosen by."""
 
-_TRIED = 96  # random arrangements, of which the cheapest is used
-_SINGLE = 0.2  # fraction of arrangements with a single placement
+_TRIED = 200  # random arrangements, of which the cheapest is used
+_SINGLE = 0.2  # fraction of arrangements with a single placement …
+_MOST = 1.2  # … and its greatest scale; an enlarged picture can be shifted
 _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
 _LEAST_SPLIT = 0.2  # least part of the shift of two placements that either of them has
 _BAND = 0.3  # greatest width of the band in which the cut lies, in widths
-_ENLARGED, _MOST = 0.4, 1.2  # fraction of enlarged placements, and their greatest scale
 _LATER = 0.55, 0.75, 0.95  # moments after the transition that are compared, relative to the life
 _EVERY = 6  # frames between two remembered pictures …
 _REMEMBERS = 200  # … and their greatest number
 _APART = 2.0  # cost of the median difference from the pictures that are replaced
-_SEEN = 20.0  # cost of a squared correlation of 1 with earlier pictures
+_SEEN = 40.0  # cost of a squared correlation of 1 with earlier pictures
 _OTHER_WIND = 1.5  # cost of a wind that differs by the speed of the clip's wind
 _COVERED = 4.0  # cost of an area that still parts hide in the clip
-_LIGHT = 0.6  # cost of each level by which the light exceeds the clip's range …
+_LIGHT = 1.2  # cost of each level by which the light exceeds the clip's range …
 _LIGHT_LEAST = 5.0  # … and the least size of this range, in levels
 _REGIONS = 4  # regions of light along the longer side
 _CONTRAST = 3.0  # cost of a contrast that differs by a factor of e
-_MIRRORED = 30.0  # cost of a symmetry of old and new pictures that is 1 above …
-_BY_CHANCE = 0.6  # … this symmetry, which unrelated pictures may have
+_TWICE = 15.0  # cost of a mirror image, or of the same clouds beside each other, that is 1 above …
+_BY_CHANCE = 0.6  # … this likeness, which unrelated pictures may have
 _CUT = 2.0  # cost of the difference along a cut, relative to `typical` in `choose`
-_TWICE = 3.0  # cost if all clouds are visible twice
-_PARTS = 80  # columns into which the picture is divided for that cost
+_WIDE, _TALL = 0.2, 2 / 3  # size of the parts that are compared with parts beside, of the picture
+_FAINT = 0.1  # added to the contrast of both parts, so that a part without detail does not count
+_BESIDE = 0.12, 0.7  # least and greatest distance of such a part, in widths
 _CHANCE = 0.2  # greatest random cost
 _ASTRAY = 0.9  # greatest difference of footage's wind from the clip's, relative to its speed
 _CALM = 0.1  # pixels of the small picture a frame, added to the speed of the clip's wind
@@ -111,7 +112,6 @@ class ClipSelector:
         self._light_reach = max(
             _LIGHT_LEAST, float(torch.cdist(halves[0], halves[-1]).amin(1).max())
         )
-        self._gains: dict[Placement, Tensor] = {}
         self._displacements = [torch.zeros_like(self._thumb_wind)]
 
     def _kept_winds(self) -> dict[tuple[bool, bool], float]:
@@ -156,31 +156,40 @@ class ClipSelector:
         first = self._placed(shown.first, age)
         if shown.second is None:
             return first
-        return torch.lerp(
-            first, self._placed(shown.second, age), self._weight(shown, shown.second, age)
-        )
+        assert shown.cut is not None
+        known, second_known = (p.known(self.size[1]) for p in (shown.first, shown.second))
+        weight = shown.cut.weights(self._displacement(age), age, shown.life)
+        weight = weight.clamp(1 - known, second_known)
+        return torch.lerp(first, self._placed(shown.second, age), weight)
 
     def _placed(self, placement: Placement, age: int) -> Tensor:
         thumb = placement.placed(self._thumbs[placement.frame(age, len(self._thumbs))])
-        return thumb if placement.aligned else thumb * self._gain(placement)
+        return thumb * self._light.moved(placement.source(self.size[1]), self.size[0])
 
-    def _gain(self, placement: Placement) -> Tensor:
-        """Return the gain that adapts a placement to the light of its place, (1, h, w)."""
-        if placement not in self._gains:
-            self._gains[placement] = self._light.moved(*placement.source(self.size))
-        return self._gains[placement]
+    def _composed(self, tried: Sequence[Arrangement], ages: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the thumbnails of arrangements, with the border in the middle of the overlap.
 
-    def _weight(self, shown: Arrangement, second: Placement, age: int) -> Tensor:
-        """Return the weight of the second placement: (h, w).
-
-        Without a cut, the border is the middle of the overlap.
+        Returns:
+            (arrangements, ages, 3, h, w), and the still fraction of the clip at the place that each
+            pixel shows, (arrangements, h, w).
         """
-        width = self.size[1]
-        known = shown.first.known(width), second.known(width)
-        if shown.cut is not None:
-            weight = shown.cut.weights(self._displacement(age), age, shown.life)
-            return weight.clamp(1 - known[0], known[1])
-        return _second_side(*known).float().expand(self.size)
+        (height, width), count = self.size, len(self._thumbs)
+        frames, sources = [], []
+        for one in tried:
+            both = one.first, one.second or one.first
+            side = _second_side(*(placement.known(width) for placement in both))
+            numbers = torch.tensor([[p.frame(age, count) for p in both] for age in ages])
+            frames.append(torch.where(side, numbers[:, 1:], numbers[:, :1]))
+            source, other = (placement.source(width) for placement in both)
+            sources.append(torch.where(side, other, source))
+        columns = (torch.stack(sources) * width).long().clamp(0, width - 1)
+        scales = torch.tensor([one.first.scale for one in tried])[:, None]
+        rows = ((torch.arange(height) + 0.5) / scales).long()
+        rows, columns = rows[:, :, None], columns[:, None]
+        chosen = torch.stack(frames)[:, :, None], rows[:, None], columns[:, None]
+        thumbs = self._thumbs.permute(0, 2, 3, 1)[chosen].permute(0, 1, 4, 2, 3)
+        gains = torch.stack([self._light.moved(source, height) for source in sources])
+        return thumbs * gains[:, None], self._covered[0][rows, columns]
 
     def _displacement(self, age: int) -> Tensor:
         """Return the displacement to each point's place ``age`` frames ago: (2, h, w)."""
@@ -200,20 +209,20 @@ class ClipSelector:
         """
         tried = [self._drawn(life) for _ in range(_TRIED)]
         looks = [*ages, *(round(part * life) for part in _LATER)]
-        thumbs = torch.stack([torch.stack([self.thumb(t, age) for age in looks]) for t in tried])
+        thumbs, covered = self._composed(tried, looks)
         changing, shown = thumbs[:, : len(ages)], thumbs[:, len(ages) - 1 :]
         before = torch.stack(list(seen))
         apart = (changing - before).abs().mean(2)[..., self._moving].mean((1, 2))
         typical = float(apart.median().clamp_min(1e-6))
         cost = _APART * apart / typical + self._picture_cost(shown)
-        mirrored = self._symmetry(before, changing)
-        cost += _MIRRORED * (mirrored - _BY_CHANCE).clamp_min(0)
+        cost += _TWICE * (self._doubled(before, changing) - _BY_CHANCE).clamp_min(0).sum(0)
         cost += _CHANCE * torch.from_numpy(self._random.random(len(tried))).float()
+        cost += _COVERED * covered[:, self._moving].mean(1)
         for number, one in enumerate(tried):
-            cost[number] += self._strain(one)
-            cost[number] += _CUT * self._cut_cost(one, life) / typical + _TWICE * _doubled(one)
+            astray = self._directions[one.first.backwards, one.first.mirrored]
+            cost[number] += _OTHER_WIND * (astray + one.first.scale - 1)
+            cost[number] += _CUT * self._cut_cost(one, life) / typical
         best = tried[int(cost.argmin())]
-        self._gains.clear()
         if best.second is None:
             return best
         first, second = best.first, best.second
@@ -225,16 +234,6 @@ class ClipSelector:
             life,
         )
         return replace(best, cut=cut)
-
-    def _strain(self, shown: Arrangement) -> float:
-        """Return the cost of an arrangement's different wind, and of sky that is hidden."""
-        costs = []
-        for placement in (shown.first, shown.second or shown.first):
-            known = (placement.known(self.size[1]) * self._moving).clamp_min(1e-3)
-            hidden = float((placement.placed(self._covered)[0] * known).sum() / known.sum())
-            astray = self._directions[placement.backwards, placement.mirrored]
-            costs.append(_OTHER_WIND * (astray + placement.scale - 1) + _COVERED * hidden)
-        return sum(costs) / 2
 
     def _drawn(self, life: int) -> Arrangement:
         random = self._random
@@ -251,8 +250,8 @@ class ClipSelector:
         split = random.uniform(_LEAST_SPLIT, 1 - _LEAST_SPLIT)
         # Clouds drift from the first placement to the second.
         side = 1 if self._eastward else -1
-        first = replace(first, shift=-side * (split * beyond + (first.scale - 1) / 2))
-        second = replace(second, shift=side * ((1 - split) * beyond + (second.scale - 1) / 2))
+        first = replace(first, shift=-side * split * beyond)
+        second = replace(second, shift=side * (1 - split) * beyond)
         return Arrangement(first, second, life=life)
 
     def _played(self, life: int, backwards: bool, mirrored: bool) -> Placement:
@@ -260,8 +259,7 @@ class ClipSelector:
         random, count = self._random, len(self._thumbs)
         offset = int(random.integers(max(count - life, 0) + 1))
         start = count - 1 - offset if backwards else offset
-        scale = random.uniform(1.0, _MOST) if random.random() < _ENLARGED else 1.0
-        return Placement(start, backwards, mirrored, scale=scale)
+        return Placement(start, backwards, mirrored)
 
     def _cut_cost(self, shown: Arrangement, life: int) -> float:
         """Return the visible difference of two placements; 0 for a single one.
@@ -296,15 +294,22 @@ class ClipSelector:
             + _LIGHT * (apart - self._light_reach).clamp_min(0).mean(1)
         )
 
-    def _symmetry(self, before: Tensor, after: Tensor) -> Tensor:
-        """Return how much new pictures mirror the old ones, (arrangements,).
+    def _doubled(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return how much new pictures mirror old ones, and how much they show clouds twice.
 
-        ``before``: (moments, 3, h, w). ``after``: (arrangements, moments, 3, h, w).
+        ``before``: (moments, 3, h, w). ``after``: (arrangements, moments, 3, h, w). The result is
+        (2, arrangements).
         """
+        middle, shape = len(before) // 2, after.shape[:2]
         old = detail(255 * luma(before), self._moving).repeat(len(after), 1, 1)
         new = detail(255 * luma(after.flatten(0, 1)), self._moving)
-        both = torch.maximum(symmetry(old, new), symmetry(new, old))
-        return both.reshape(after.shape[:2]).amax(1)
+        mirrored = torch.maximum(symmetry(old, new), symmetry(new, old)).reshape(shape).amax(1)
+        first, second = (
+            functional.avg_pool2d(one.reshape(*shape, *one.shape[1:])[:, middle], 2)
+            for one in (old, new)
+        )
+        found = repeats(torch.cat([first, second, second]), torch.cat([second, first, second]))
+        return torch.stack([mirrored, found.reshape(3, -1).amax(0)])
 
     def _contrast(self, thumbs: Tensor) -> Tensor:
         """Return the standard deviation of luma over the moving parts: (n,)."""
@@ -348,14 +353,18 @@ def _band(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     return first * (1 - narrow), second * wide
 
 
-def _doubled(shown: Arrangement) -> float:
-    """Return the fraction of the clip's width that is visible in both placements."""
-    if shown.second is None:
-        return 0.0
-    both = (shown.first, shown.second)
-    side = _second_side(*(placement.known(_PARTS) for placement in both))
-    one, two = (
-        placement.source((1, _PARTS))[1][0][columns]
-        for placement, columns in zip(both, (~side, side), strict=True)
-    )
-    return max(0.0, float(min(one.max(), two.max()) - max(one.min(), two.min())))
+def repeats(left: Tensor, right: Tensor) -> Tensor:
+    """Return how much a part of ``left`` resembles a part of ``right`` to the left of its place.
+
+    Both are the results of ``detail``, (n, h, w). The result is the greatest correlation, (n,).
+    """
+    height, width = left.shape[-2:]
+    part = max(1, round(_TALL * height)), max(1, round(_WIDE * width))
+    energy = [functional.avg_pool2d(one.square(), part, 1) for one in (left, right)]
+    least, most = (max(1, round(distance * width)) for distance in _BESIDE)
+    found = [left.new_zeros(len(left))]
+    for shift in range(least, min(most, width - part[1])):
+        both = functional.avg_pool2d(left[..., shift:] * right[..., :-shift], part, 1)
+        size = (energy[0][..., shift:] * energy[1][..., :-shift]).sqrt()
+        found.append((both / (size + _FAINT)).amax((1, 2)))
+    return torch.stack(found).amax(0)

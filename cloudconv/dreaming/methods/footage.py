@@ -50,7 +50,7 @@ class Footage:
         self._light = light
         self._behind = behind
         self._size = size
-        self._gain = None if placement.aligned else light.moved(*placement.source(size))
+        self._gain = None if placement.aligned else light.moved(placement.source(size[1]), size[0])
         self.known = placement.known(size[1]).to(material.device)
 
     @property

@@ -67,20 +67,17 @@ class Placement:
             turned = -turned
         if self.mirrored:
             turned[0] = -turned[0]
-        return self.placed(turned * self.scale)
+        return self.placed(turned)
 
-    def source(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Return the place in the clip's picture that each pixel shows.
+    def source(self, width: int) -> Tensor:
+        """Return the place in the clip's picture that each of ``width`` columns shows.
 
         Returns:
-            Rows (h, 1) and columns (1, w), both from 0 to 1; outside this range where the
-            picture is unknown.
+            (width,), from 0 to 1; outside this range where the picture is unknown.
         """
-        height, width = size
         left, _, _ = self._span(width)
-        columns = (torch.arange(width)[None] - left + 0.5) / round(width * self.scale)
-        rows = (torch.arange(height)[:, None] + 0.5) / (height * self.scale)
-        return rows, 1 - columns if self.mirrored else columns
+        columns = (torch.arange(width) - left + 0.5) / round(width * self.scale)
+        return 1 - columns if self.mirrored else columns
 
     def _span(self, width: int) -> tuple[int, int, int]:
         """Return the left edge, and the first and the last column (exclusive) that are known."""
