@@ -13,7 +13,7 @@ from cloudconv.cli.console import Console, print_json
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.text import clock, table
 from cloudconv.messages import flag
-from cloudconv.report.columns import COLUMNS, Column, marked, speed
+from cloudconv.report.columns import COLUMNS, Column, frame_time, marked
 from cloudconv.settings import CompareSettings
 from cloudconv.settings.values import names
 
@@ -83,7 +83,7 @@ def _print_table(
     rows = []
     for name, scores in methods.items():
         row = [name, *(text + "*" * best for text, best in cells[name])]
-        rows.append([*row, speed(scores["seconds_per_frame"])[0]] if timed else row)
+        rows.append([*row, frame_time(scores["seconds_per_frame"])] if timed else row)
     heads = [head for _, head in columns.values()]
     shown = table(["method", *heads, *(["time a frame"] if timed else [])], rows)
     first = {key: columns[key] for key in columns if key in _FIRST}

@@ -119,14 +119,13 @@ def marked(
     }
 
 
-def speed(seconds: float | None) -> tuple[str, str]:
-    """Return the time for a frame and the frames a second as text; a dash if there is no time."""
+def frame_time(seconds: float | None) -> str:
+    """Return the time for a frame as text; a dash if there is none."""
     if seconds is None:
-        return "-", ""
+        return "-"
     if seconds < 0.0005:
-        return "under 1 ms", ""
-    time = f"{seconds * 1000:.4g} ms" if seconds < 1 else f"{seconds:.2f} s"
-    return time, f"{1 / seconds:.3g} a second"
+        return "under 1 ms"
+    return f"{seconds * 1000:.4g} ms" if seconds < 1 else f"{seconds:.2f} s"
 
 
 def frames_ahead(step: int) -> str:

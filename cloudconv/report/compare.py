@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from cloudconv.report.charts import Chart, Line, draw, round_numbers
-from cloudconv.report.columns import COLUMNS, Column, frames_ahead, marked, speed
+from cloudconv.report.columns import COLUMNS, Column, frame_time, frames_ahead, marked
 from cloudconv.report.data import Comparison, Picture, ReportData
 from cloudconv.report.page import render
 
@@ -17,14 +17,9 @@ _CURVES = ("psnr", "ssim", "texture")
 
 @dataclass(frozen=True, slots=True)
 class _Card:
-    """One frame on the page; ``views`` are its pictures as (key, name, picture).
-
-    ``stored`` is the key of the first card with the same frame: the page contains the pictures only
-    once.
-    """
+    """One frame on the page; ``views`` are its pictures as (key, name, picture)."""
 
     key: str
-    stored: str
     title: str
     verdict: str
     views: tuple[tuple[str, str, Picture], ...]
@@ -35,22 +30,21 @@ def render_report(data: ReportData) -> str:
     columns = [COLUMNS[key] for key in data.metrics]
     colors = _colors(data)
     charts = _charts(data, colors)
-    worst, loses = _cards(data)
+    worst = [_card(data, f"worst-{k}", item) for k, item in enumerate(data.worst)]
     return render(
         "compare.html",
         charts,
-        {card.key: card.verdict for card in worst + loses},
+        {card.key: card.verdict for card in worst},
         command="compare",
         data=data,
         columns=columns,
         colors=colors,
-        speed=speed,
+        frame_time=frame_time,
         missing=_missing(data),
         rows=marked({column.key: column for column in columns}, data.methods),
         horizon_tables=[(column, _by_horizon(data, column)) for column in columns],
         drawings=[draw(chart) for chart in charts],
         worst=worst,
-        loses=loses,
     )
 
 
@@ -120,25 +114,18 @@ def _horizon_chart(data: ReportData, column: Column, colors: Mapping[str, int]) 
     )
 
 
-def _cards(data: ReportData) -> tuple[list[_Card], list[_Card]]:
-    stored: dict[tuple[int, int | None], str] = {}
-
-    def card(key: str, item: Comparison) -> _Card:
-        row = item.row
-        ahead = f", {frames_ahead(row.horizon)}" if row.horizon else ""
-        psnr = (f"{name} {row.scores[name]['psnr']:.2f} dB" for name in (data.model, data.baseline))
-        return _Card(
-            key,
-            stored.setdefault((row.index, row.horizon), key),
-            f"Frame {row.index} at {float(row.time):.3f} s{ahead}",
-            f"{', '.join(psnr)} ({row.gain(data.model, data.baseline):+.2f})",
-            (
-                ("truth", "truth", item.truth),
-                ("model", data.model, item.model),
-                ("baseline", data.baseline, item.baseline),
-                ("error", f"error of {data.model}", item.error),
-            ),
-        )
-
-    worst = [card(f"worst-{k}", item) for k, item in enumerate(data.worst)]
-    return worst, [card(f"loses-{k}", item) for k, item in enumerate(data.loses)]
+def _card(data: ReportData, key: str, item: Comparison) -> _Card:
+    row = item.row
+    ahead = f", {frames_ahead(row.horizon)}" if row.horizon else ""
+    psnr = (f"{name} {row.scores[name]['psnr']:.2f} dB" for name in (data.model, data.baseline))
+    return _Card(
+        key,
+        f"Frame {row.index} at {float(row.time):.3f} s{ahead}",
+        f"{', '.join(psnr)} ({row.gain(data.model, data.baseline):+.2f})",
+        (
+            ("truth", "truth", item.truth),
+            ("model", data.model, item.model),
+            ("baseline", data.baseline, item.baseline),
+            ("error", f"error of {data.model}", item.error),
+        ),
+    )

@@ -67,10 +67,10 @@ class ReportData:
     kept, 165 frames scored, 2 cuts left out"). ``model`` and ``baseline`` are names of methods: the
     first model, and the method with which the verdict compares the first model. ``metrics`` are the
     keys of the columns to show. ``methods`` are the mean scores of each method as in the command's
-    JSON; forecasts have them for each number of frames ahead. ``worst`` and ``loses`` are sorted,
-    the worst first. ``facts`` describe the measurement as (name, value). ``files`` are the names of
-    files beside the page. ``rows`` are the scored frames in order of time, and ``cuts`` the times
-    of the first frames of new scenes.
+    JSON; forecasts have them for each number of frames ahead. ``worst`` are the frames of lowest
+    PSNR, the worst first. ``facts`` describe the measurement as (name, value). ``files`` are the
+    names of files beside the page. ``rows`` are the scored frames in order of time, and ``cuts``
+    the times of the first frames of new scenes.
     """
 
     source: str
@@ -83,7 +83,6 @@ class ReportData:
     rows: tuple[Row, ...] = ()
     cuts: tuple[Fraction, ...] = ()
     worst: tuple[Comparison, ...] = ()
-    loses: tuple[Comparison, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     files: tuple[str, ...] = ()
 

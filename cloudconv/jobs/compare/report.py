@@ -33,7 +33,7 @@ from cloudconv.report.data import Comparison, ReportData, Row
 from cloudconv.report.folder import ReportFolder, report_folder
 
 SHOWN = 10
-"""The number of frames in each list: of the lowest PSNR, and of the largest loss of PSNR."""
+"""The number of frames of the lowest PSNR on the page."""
 
 _PANEL_WIDTH = 640
 _VIDEO_WIDTH = 3840
@@ -47,14 +47,13 @@ _jpeg = partial(jpeg, width=960, quality=90)
 class ReportWriter:
     """An unfinished report; ``_videos`` closes the video.
 
-    ``_worst`` and ``_loses`` have at most ``SHOWN`` frames with their pictures, the worst first.
+    ``_worst`` has at most ``SHOWN`` frames with their pictures, the worst first.
     """
 
     _report: ReportFolder
     _plan: ComparePlan
     _videos: ExitStack
     _worst: list[tuple[float, Comparison]] = field(default_factory=list)
-    _loses: list[tuple[float, Comparison]] = field(default_factory=list)
     _video: Sink | None = None
     _clock: Fraction = Fraction(0)
     _labels: Tensor | None = None
@@ -73,27 +72,15 @@ class ReportWriter:
         model, baseline = made[judged], made[other]
         if row is None or model is None or baseline is None:
             return
-        psnr, gain = row.scores[judged]["psnr"], row.gain(judged, other)
+        psnr = row.scores[judged]["psnr"]
         assert psnr is not None
-        assert gain is not None
-        ranks = [(-psnr, self._worst)]
-        if gain < 0:
-            ranks.append((-gain, self._loses))
         # Only pictures of the worst frames are encoded.
-        wanted = [(rank, kept) for rank, kept in ranks if len(kept) < SHOWN or rank > kept[-1][0]]
-        if not wanted:
+        if len(self._worst) == SHOWN and psnr >= self._worst[-1][0]:
             return
-        comparison = Comparison(
-            row=row,
-            truth=_jpeg(truth),
-            model=_jpeg(model),
-            baseline=_jpeg(baseline),
-            error=_jpeg(metrics.error_map(model, truth)),
-        )
-        for rank, kept in wanted:
-            kept.append((rank, comparison))
-            kept.sort(key=lambda entry: entry[0], reverse=True)
-            del kept[SHOWN:]
+        error = metrics.error_map(model, truth)
+        self._worst.append((psnr, Comparison(row, *map(_jpeg, (truth, model, baseline, error)))))
+        self._worst.sort(key=lambda entry: entry[0])
+        del self._worst[SHOWN:]
 
     def _floats(self, rgb: NDArray[np.uint8]) -> Tensor:
         turn = turn_of(self._plan.info) or UPRIGHT
@@ -147,8 +134,8 @@ class ReportWriter:
             OutputError: a file cannot be written.
         """
         self._videos.close()
-        worst, loses = (tuple(item for _, item in kept) for kept in (self._worst, self._loses))
-        report = ReportData(**data, worst=worst, loses=loses, files=(VIDEO, TABLE, RESULT))
+        worst = tuple(item for _, item in self._worst)
+        report = ReportData(**data, worst=worst, files=(VIDEO, TABLE, RESULT))
         texts = {
             TABLE: _table(result["per_frame"]),
             RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n",

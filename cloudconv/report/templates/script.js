@@ -10,11 +10,6 @@
     return element;
   };
 
-  // A picture that was shown before on the page is stored only there.
-  for (const image of all("img[data-same]")) {
-    image.src = document.getElementById(image.dataset.same).src;
-  }
-
   // Charts: one pointer for all that share their x.
   const hidden = new Set();
   const plots = all(".plot").map((plot) => ({ plot, chart: data.charts[plot.dataset.chart] }));
