@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
 
@@ -17,7 +18,7 @@ _JOBS = {
     "TrainSettings": "training.train",
     "DoctorSettings": "jobs.doctor",
 }
-_WITHOUT_PLAN = ("InterpManySettings", "DoctorSettings")
+_WITHOUT_ESTIMATE = ("InterpManySettings", "DoctorSettings")
 
 
 def run(settings: Any) -> Job:
@@ -39,15 +40,12 @@ def estimate(settings: Any) -> Any:
         SettingsError: these are not the settings of such a command.
         CloudconvError: the input cannot be read, or a model or a device is missing.
     """
-    module = _module(settings)
-    name = type(settings).__name__
-    if name in _WITHOUT_PLAN:
-        raise SettingsError("no-estimate", name=name)
+    module = _module(settings, _WITHOUT_ESTIMATE)
     return module.estimate(module.decide(settings, dry_run=True))
 
 
-def _module(settings: Any) -> Any:
+def _module(settings: Any, refused: Sequence[str] = ()) -> Any:
     name = type(settings).__name__
-    if name not in _JOBS:
-        raise SettingsError("not-settings", name=name)
+    if name not in _JOBS or name in refused:
+        raise SettingsError("not-settings", name=name, estimate=bool(refused))
     return import_module(f"cloudconv.{_JOBS[name]}")

@@ -715,9 +715,9 @@ TEXTS = {
         "{--resume=no}."
     ),
     # Errors of jobs
-    "no-estimate": "{name} has no estimate: give those of one video, such as InterpSettings.",
     "not-settings": (
-        "{name} is not the settings class of a command: give one such as InterpSettings."
+        "{name} is not the settings class of a command{estimate:? with an estimate}: give one such "
+        "as InterpSettings."
     ),
     "nothing-scored": (
         "No {ahead:?forecast on|frame of} {path} could be scored, because of its cuts: choose "
@@ -772,7 +772,6 @@ TEXTS = {
         "{path} has a format that cannot be joined from segments: leave {--workers} and "
         "{--device=cuda:all} out, or write an .mp4 or .mkv."
     ),
-    "preview-exists": "The preview {path} exists already: replace it with {--overwrite=yes}.",
     "preview-among-files": (
         "The preview {path} would be in a folder of pictures of the input or output: choose "
         "another folder."
@@ -780,7 +779,6 @@ TEXTS = {
     "stdin-without-name": (
         "stdin has no file name from which to name the output: name the output, or an input file."
     ),
-    "report-exists": "{folder} holds a report already ({file}): replace it with {--overwrite=yes}.",
     "bad-threshold": (
         "The scene-cut threshold {threshold} is out of range: give auto, off, or a number from 0 "
         "(cut everywhere) to 1 (never)."

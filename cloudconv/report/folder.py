@@ -28,7 +28,7 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None
     check_home(folder / names[0])
     taken = [name for name in names if os.path.lexists(folder / name)]
     if taken and not overwrite:
-        raise OutputError("report-exists", folder=folder, file=taken[0])
+        raise OutputError("output-exists", path=folder / taken[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,7 +349,7 @@ def test_an_estimate_scores_nothing_and_is_correct(tmp_path: Path, kind: dict[st
     assert (expected.source_frames, expected.methods) == (16, list(result.methods))
     assert abs(expected.scored_frames - result.scored_frames) <= 2
     again = estimate(decide(settings, dry_run=True))
-    assert ["report" in str(refusal) for refusal in again.refusals] == [True]
+    assert ["index.html" in str(refusal) for refusal in again.refusals] == [True]
 
 
 # Forecasts

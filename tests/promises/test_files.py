@@ -248,7 +248,7 @@ def test_a_preview_replaces_another_file_only_with_overwrite(clip: Path, tmp_pat
     shown = tmp_path / "now.jpg"
     Image.new("RGB", (8, 8)).save(shown)
     before = shown.read_bytes()
-    with pytest.raises(OutputError, match=r"preview .* exists already: replace it"):
+    with pytest.raises(OutputError, match=r"now\.jpg exists already: replace it"):
         calls.interpolate(clip, tmp_path / "o.mkv", preview=shown, **BLEND)
     assert shown.read_bytes() == before
     calls.interpolate(clip, tmp_path / "o.mkv", preview=shown, overwrite=True, **BLEND)
@@ -377,7 +377,7 @@ def test_an_estimate_lists_refusals_of_the_encoder_and_of_the_preview(
     planned = cloudconv.estimate(settings)
     assert [str(error).partition(":")[0] for error in planned.refusals] == [
         f"The output {output} exists already",
-        f"The preview {preview} exists already",
+        f"The output {preview} exists already",
         "libx264 in MP4 cannot write yuva420p at 96x64",
     ]
     assert (planned.encoder, planned.pix_fmt, planned.seconds) == (None, None, None)

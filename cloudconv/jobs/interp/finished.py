@@ -30,7 +30,7 @@ class FinishedIndex:
         self._folder = folder
         self._finished: dict[str, tuple[str, str]] = {}
         self._weights: dict[str, str | None] = {}
-        with suppress(OSError), open(folder / _NAME, "rb", opener=_read) as file:
+        with suppress(OSError), open(folder / _NAME, "rb") as file:
             for line in file:
                 with suppress(ValueError, TypeError):  # a crash cut the line off
                     key, name, made = json.loads(line)
@@ -72,11 +72,6 @@ class FinishedIndex:
 
 def _append(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
-
-
-def _read(path: str, flags: int) -> int:
-    # Without O_NONBLOCK, opening a named pipe of this name would wait for a writer.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _identity(path: Path) -> str:

@@ -39,7 +39,7 @@ def check_preview(path: Path | None, source: Path, output: Path, *, overwrite: b
     if path.parent.resolve() in [folder.resolve() for folder in folders if folder is not None]:
         raise OutputError("preview-among-files", path=path)
     if not _is_free(path, overwrite=overwrite):
-        raise OutputError("preview-exists", path=path)
+        raise OutputError("output-exists", path=path)
     check_home(path)
 
 
