@@ -16,10 +16,6 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from cloudconv.errors import WeightsError
-from cloudconv.messages import Message
-
-_CHECK_PATH = Message("check-the-path")
-_REINSTALL = Message("reinstall")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +82,7 @@ def entry(name: str) -> WeightsEntry:
     """
     entries = manifest()
     if name not in entries:
-        raise WeightsError("not-in-manifest", name=name, remedy=_REINSTALL)
+        raise WeightsError("not-in-manifest", name=name)
     return entries[name]
 
 
@@ -118,7 +114,7 @@ def load_state(name: str) -> dict[str, Tensor]:
     path = weights_folder() / wanted.file
     data = _read(path)
     if hashlib.sha256(data).hexdigest() != wanted.sha256:
-        raise WeightsError("weights-changed", path=path, remedy=_REINSTALL)
+        raise WeightsError("weights-changed", path=path)
     return _tensors(data, path)
 
 
@@ -129,7 +125,7 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         WeightsError: the file is not a readable safetensors file, or a tensor is not floating-point
             or not finite.
     """
-    return _tensors(_read(path, _CHECK_PATH), path, _CHECK_PATH), read_metadata(path)
+    return _tensors(_read(path), path), read_metadata(path)
 
 
 def read_trained(path: Path) -> TrainedFile:
@@ -138,8 +134,8 @@ def read_trained(path: Path) -> TrainedFile:
     Raises:
         WeightsError: the file is unreadable or damaged, or its metadata are damaged.
     """
-    data = _read(path, _CHECK_PATH)
-    _tensors(data, path, _CHECK_PATH)  # raises an error for damaged tensors
+    data = _read(path)
+    _tensors(data, path)  # raises an error for damaged tensors
     metadata = read_metadata(path)
     try:
         recipe = json.loads(metadata.get("recipe", "{}"))
@@ -159,7 +155,7 @@ def read_trained(path: Path) -> TrainedFile:
             scores=scores,
         )
     except (ValueError, TypeError, AttributeError) as error:
-        raise WeightsError("metadata-damaged", path=path, remedy=_CHECK_PATH) from error
+        raise WeightsError("metadata-damaged", path=path) from error
 
 
 def read_metadata(path: Path) -> dict[str, str]:
@@ -168,12 +164,12 @@ def read_metadata(path: Path) -> dict[str, str]:
     Raises:
         WeightsError: the file is not a readable safetensors file.
     """
-    with _reading(path, _CHECK_PATH), safetensors.safe_open(path, framework="pt") as opened:
+    with _reading(path), safetensors.safe_open(path, framework="pt") as opened:
         return dict(opened.metadata() or {})
 
 
 @contextmanager
-def _reading(path: Path, remedy: Message) -> Iterator[None]:
+def _reading(path: Path) -> Iterator[None]:
     """Convert errors in reading a file to WeightsError."""
     # Opening a pipe without a writer would block for ever.
     if path.exists() and not path.is_file():
@@ -181,24 +177,24 @@ def _reading(path: Path, remedy: Message) -> Iterator[None]:
     try:
         yield
     except SafetensorError as error:
-        raise WeightsError("weights-cut-off", path=path, remedy=remedy) from error
+        raise WeightsError("weights-cut-off", path=path) from error
     except FileNotFoundError as error:
-        raise WeightsError("weights-missing", path=path, remedy=remedy) from error
+        raise WeightsError("weights-missing", path=path) from error
     except OSError as error:
         raise WeightsError("unreadable", path=path, why=error.strerror) from error
 
 
-def _read(path: Path, remedy: Message = _REINSTALL) -> bytes:
-    with _reading(path, remedy):
+def _read(path: Path) -> bytes:
+    with _reading(path):
         return path.read_bytes()
 
 
-def _tensors(data: bytes, path: Path, remedy: Message = _REINSTALL) -> dict[str, Tensor]:
-    with _reading(path, remedy):
+def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    with _reading(path):
         tensors: dict[str, Tensor] = safetensors.torch.load(data)
     for name, tensor in tensors.items():
         if not tensor.is_floating_point() or not tensor.float().isfinite().all():
-            raise WeightsError("not-weights", path=path, name=name, remedy=remedy)
+            raise WeightsError("not-weights", path=path, name=name)
     return tensors
 
 
@@ -210,4 +206,4 @@ def _read_manifest(path: Path) -> dict[str, WeightsEntry]:
             for name, fields in raw.items()
         }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise WeightsError("manifest-damaged", path=path, remedy=_REINSTALL) from error
+        raise WeightsError("manifest-damaged", path=path) from error

@@ -124,8 +124,7 @@ def models(
     bad = [row for row in rows if row.weights in ("missing", "damaged")]
     if verify and bad:
         for row in bad:
-            name, state, remedy = row.spec.name, row.weights, Message("reinstall")
-            print_error(Message("weights-bad", model=name, state=state, remedy=remedy).text())
+            print_error(Message("weights-bad", model=row.spec.name, state=row.weights).text())
         raise typer.Exit(1)
 
 

@@ -152,10 +152,8 @@ def _resolve(plan: ExtrapolatePlan) -> _Forecast:
     context, warnings = _context(plan), plan.warnings
     if len(context.frames) < min(spec.context, 2):
         path, model = plan.info.path, plan.settings.chosen_model
-        if context.cut is None:
-            raise InputError("one-frame-to-forecast", path=path, model=model)
-        at = float(context.cut - timing.start)
-        raise InputError("one-frame-after-cut", path=path, at=at, model=model)
+        cut = None if context.cut is None else float(context.cut - timing.start)
+        raise InputError("one-frame-to-forecast", path=path, model=model, cut=cut)
     if len(context.frames) < spec.context:
         short = {
             "model": spec.name,

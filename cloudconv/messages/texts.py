@@ -265,11 +265,6 @@ TEXTS = {
     "earlier-work-kept": "the work of an earlier run stays in {folder}",
     "checkpoint-kept": "the training so far is kept in {path}",
     "error-with-work": "{error} {kept}{helps:?; the same command carries on}.",
-    "check-the-path": "check the path, or make the file again",
-    "reinstall": (
-        "reinstall cloudconv, or in a checkout restore the weights folder with 'git checkout -- "
-        "weights'"
-    ),
     # Errors
     "no-video": (
         "{path} holds no video{found:?, only *|, and no other stream}: give a file with a video "
@@ -296,13 +291,10 @@ TEXTS = {
         "Give exactly one of {--factor}, {--fps} and {--slowmo}, or {--slowmo} with {--fps}; got "
         "{given:?*|none of them}."
     ),
-    "tiles-off-too-large": (
-        "{device} ran out of memory on a {width}x{height} frame{free:? with * free}: allow tiles "
-        "with {--tile=auto}, or close other programs."
-    ),
     "frame-fills-memory": (
-        "{device} ran out of memory on a {width}x{height} frame{free:? with * free}: close other "
-        "programs, or use another {--device} or a smaller copy of the video."
+        "{device} ran out of memory on a {width}x{height} frame{free:? with * free}: "
+        "{tiles:?allow tiles with {--tile=auto}, }close other programs, or use another {--device} "
+        "or a smaller copy of the video."
     ),
     "quiet-and-verbose": "{--quiet} and {--verbose} contradict each other: give one of them.",
     # Errors of settings
@@ -483,8 +475,8 @@ TEXTS = {
         "{path} has times of its own, and {--input_fps} is for pictures only: leave it out."
     ),
     "unusable-pixel-format": (
-        "{path} has the pixel format {name}, whose samples do not fit whole numbers of at most 16 "
-        "bits: convert it to a format such as yuv420p first."
+        "The pixel format {name}{path:? of *} has samples that do not fit whole numbers of at most "
+        "16 bits: convert to a format such as yuv420p or yuv444p10le."
     ),
     "picture-changes": (
         "{path} changes from {before} to {after} at {at:.3f} s: cut it there, or convert it to one "
@@ -544,10 +536,6 @@ TEXTS = {
     "unknown-pix-fmt": (
         'There is no pixel format "{name}" that can be written: choose one such as yuv420p or '
         "yuv444p10le."
-    ),
-    "pix-fmt-unwritable": (
-        "The pixel format {name} cannot be written, because its samples do not fit whole numbers "
-        "of at most 16 bits: choose one such as yuv420p or yuv444p10le."
     ),
     "segment-encoded-otherwise": (
         "The finished segment {path} was encoded with other parameters than this output: start "
@@ -671,20 +659,23 @@ TEXTS = {
         "a size, or auto."
     ),
     # Errors of weights
-    "weights-bad": "The weights of {model} are {state}: {remedy}.",
-    "not-in-manifest": "The weights manifest has no entry {name}: {remedy}.",
+    "weights-bad": "The weights of {model} are {state}: reinstall cloudconv.",
+    "not-in-manifest": "The weights manifest has no entry {name}: reinstall cloudconv.",
     "weights-changed": (
-        "The weights file {path} is damaged (its SHA-256 is not the manifest's): {remedy}."
+        "The weights file {path} is damaged (its SHA-256 is not the manifest's): reinstall "
+        "cloudconv."
     ),
     "weights-not-a-file": "The weights {path} are not a file: name a .safetensors file.",
-    "metadata-damaged": "The metadata of {path} is damaged: {remedy}.",
-    "weights-cut-off": "{path} is not a whole safetensors file: {remedy}.",
-    "weights-missing": "The weights file {path} is missing: {remedy}.",
-    "not-weights": (
-        "{path} is damaged: {name} holds values that are not finite floating-point numbers: "
-        "{remedy}."
+    "metadata-damaged": "The metadata of {path} is damaged: make the file again.",
+    "weights-cut-off": "{path} is not a whole safetensors file: make the file again.",
+    "weights-missing": (
+        "The weights file {path} is missing: check the path, or reinstall cloudconv."
     ),
-    "manifest-damaged": "The weights manifest {path} is damaged: {remedy}.",
+    "not-weights": (
+        "{path} is damaged: {name} holds values that are not finite floating-point numbers. Make "
+        "the file again."
+    ),
+    "manifest-damaged": "The weights manifest {path} is damaged: reinstall cloudconv.",
     # Errors of unfinished work
     "frame-gone": (
         "{path} has no frame at {time:.3f} s any more: the file has changed, or it is damaged and "
@@ -741,14 +732,10 @@ TEXTS = {
         "{path} lasts {seconds:g} s, so it has no frame at {at:g} s: choose an earlier time."
     ),
     "one-frame-to-forecast": (
-        "{path} has a single frame to forecast from, and {model} needs two or more: give a longer "
-        "video."
+        "{path} has a single frame {cut:?after a cut at * s|to forecast from}, and {model} needs "
+        "two or more: forecast from another time with {--at}, or give a longer video."
     ),
     "no-frame-before": "{path} has no frame before {seconds:g} s: choose a later time.",
-    "one-frame-after-cut": (
-        "{path} has a cut at {at:g} s and a single frame after it, and {model} needs two or more "
-        "of a scene: forecast from another time with {--at}, or give {--scene_cut=off}."
-    ),
     "not-a-folder": (
         "{folder} is not a folder, so nothing can be written there: name another folder."
     ),
@@ -802,9 +789,6 @@ TEXTS = {
     "save-over-model": "{--save_model} would replace {model}, which is adapted: name another file.",
     "checkpoint-damaged": (
         "The checkpoint {path} is damaged: delete it, or start again with {--resume=no}."
-    ),
-    "no-validation": (
-        "No part of the clips is held back to validate on: give validation clips with {--val}."
     ),
     "sample-fills-memory": (
         "{device} ran out of memory on a single sample: close other programs, or make the samples "

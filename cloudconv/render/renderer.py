@@ -353,11 +353,12 @@ class Renderer:
         else:
             free = free_memory(self._device)
             raise DeviceError(
-                "tiles-off-too-large" if side > smallest else "frame-fills-memory",
+                "frame-fills-memory",
                 device=self._device,
                 width=self._size[0],
                 height=self._size[1],
                 free=None if free is None else gibibytes(free),
+                tiles=side > smallest,
             )
         now = {"device": str(self._device), "batch": self._inference.batch, "tile": tile}
         self._warned.put(Warned("out-of-memory", now))

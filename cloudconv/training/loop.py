@@ -207,7 +207,7 @@ class Trainer:
             Stopped: ``stop`` returned true.
         """
         if not windows:
-            raise InputError("no-validation")
+            raise InputError("nothing-held-back")
         model.eval()
         scores: dict[str, list[list[float]]] = {}
         for number, window in enumerate(windows):

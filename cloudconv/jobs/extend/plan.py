@@ -290,5 +290,10 @@ def enough_memory(device: torch.device, info: MediaInfo) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise DeviceError(
-            "frame-fills-memory", device=device, width=info.width, height=info.height, free=None
+            "frame-fills-memory",
+            device=device,
+            width=info.width,
+            height=info.height,
+            free=None,
+            tiles=False,
         ) from error

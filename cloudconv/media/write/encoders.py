@@ -246,7 +246,7 @@ def _working(pix_fmt: str) -> str:
     try:
         return working_format(pix_fmt)
     except ValueError as error:
-        raise EncoderUsageError("pix-fmt-unwritable", name=pix_fmt) from error
+        raise EncoderUsageError("unusable-pixel-format", path=None, name=pix_fmt) from error
 
 
 @cache
