@@ -9,7 +9,7 @@
 - ``{name:?TEXT|OTHER}`` is TEXT if the parameter has a value, with that value in the place of
   each ``*``. If the parameter is None, False, or an empty text or list, the field is OTHER,
   or nothing without ``|OTHER``. ``{near:? (did you mean *?)}`` is an example.
-- ``{unfit:3}`` lists at most three items of a sequence, and ``{unfit:#}`` is the number of items.
+- ``{unfit:3}`` lists at most three items of a sequence, and the number of the others.
 - ``{--crf}`` and ``{--audio=copy}`` are options, not parameters: the text has the flag ``--crf``
   on the command line, and the keyword ``crf`` in Python.
 """
@@ -122,8 +122,6 @@ class _TemplateFormatter(Formatter):
         return format(value, format_spec)
 
     def _joined(self, values: Sequence[Any], how: str) -> str:
-        if how == "#":
-            return str(len(values))
         shown = [self.format_field(each, "") for each in values]
         if how.isalpha() and len(shown) > 1:
             return f"{', '.join(shown[:-1])} {how} {shown[-1]}"

@@ -241,7 +241,7 @@ TEXTS = {
         "From about frame {frame} on the dream no longer looks like the clip ({failed}): {advice}."
     ),
     # Warnings of train
-    "clips-left-out": "Left out {unfit:#} of {given} clips: {unfit:3}.",
+    "clips-left-out": "Some of the {given} clips are left out: {unfit:3}.",
     "clip-too-short": "{clip} has at most {frames} frames in a row, and {needed} are needed",
     "clip-too-small": "{clip} is {width}x{height}, smaller than the crop of {crop}",
     "clip-without-motion": "{clip} hardly moves in that sequence",

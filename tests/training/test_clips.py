@@ -213,7 +213,7 @@ def test_unusable_clips_are_named(tmp_path: Path) -> None:
         Windows(open_clips([short]), sampling(2, crop=64))
     long = str(write_numbered_clip(tmp_path / "long.mkv", 12))
     warned = Windows(open_clips([short, long]), sampling(6))
-    assert "Left out 1 of 2 clips" in str(warned.warnings[0])
+    assert "Some of the 2 clips are left out" in str(warned.warnings[0])
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(InputError, match="no video and no pictures"):
