@@ -77,7 +77,8 @@ class _Watch:
     def measure(self) -> list[Warned | Measured]:
         """Measure the next new frame, and return the events that follow from the vitals.
 
-        The vitals are checked every few frames. One warning says that a check failed.
+        The vitals are checked every few frames. At most one warning says that they are outside
+        their limits.
         """
         small = self.smalls.get_nowait()
         dream, new_frames = self.dream, self.dream.continuation.new_frames
