@@ -18,7 +18,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import ModelSpec, Predictor, Reconstructor
-from cloudconv.models.research.layers import active, applied, conv
+from cloudconv.models.research.layers import active, applied, conv, zeroed
 
 Skips = Literal["none", "plain", "noisy"]
 
@@ -138,11 +138,7 @@ class SkipAutoencoder(Predictor):
         """Create the network; see the class for the arguments."""
         super().__init__(spec)
         self.ladder = Ladder(3 * spec.context, (*_WIDTHS, 512), skips)
-        last = self.ladder.decoder[-1]
-        assert isinstance(last, nn.ConvTranspose2d)
-        nn.init.zeros_(last.weight)
-        assert last.bias is not None
-        nn.init.zeros_(last.bias)
+        zeroed(self.ladder.decoder[-1])
 
     def forward(self, context: Tensor) -> Tensor:
         """See ``Predictor.forward``."""

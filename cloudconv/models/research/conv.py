@@ -9,6 +9,7 @@ frame.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,30 +21,21 @@ from cloudconv.models.research.layers import active, applied, conv, repeating, z
 _SIDE = 11
 
 
-class ConvChannel(Predictor):
-    """A separate convolution for each colour channel of the last frame.
+class Conv(Predictor):
+    """One convolution of all channels of the last frames, or one for each channel of the last.
 
-    When the model continues its own forecasts, the channels drift apart into vivid colours. Dreams
-    can use this effect.
+    With a convolution for each channel, the channels of repeated forecasts drift apart into vivid
+    colours. Dreams can use this effect.
+
+    Args:
+        spec: the spec of the variant.
+        groups: 1, or 3 for a convolution of each channel of a single frame.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
-        """Create the network."""
+    def __init__(self, spec: ModelSpec, groups: int = 1) -> None:
+        """Create the network; see the class for the arguments."""
         super().__init__(spec)
-        self.kernel = repeating(conv(3, 3, _SIDE, groups=3))
-
-    def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``."""
-        return applied(self.kernel, context[:, -1])
-
-
-class Conv(Predictor):
-    """One convolution of all channels of the last two frames."""
-
-    def __init__(self, spec: ModelSpec) -> None:
-        """Create the network."""
-        super().__init__(spec)
-        self.kernel = repeating(conv(3 * self.spec.context, 3, _SIDE))
+        self.kernel = repeating(conv(3 * spec.context, 3, _SIDE, groups=groups))
 
     def forward(self, context: Tensor) -> Tensor:
         """See ``Predictor.forward``."""
@@ -133,7 +125,7 @@ CONV_CHANNEL = replace(
     CONV,
     name="conv-channel",
     context=1,
-    network=ConvChannel,
+    network=partial(Conv, groups=3),
     domain="dreams in vivid, chaotic colours",
     bytes_per_pixel=155,
 )

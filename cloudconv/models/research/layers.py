@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor, nn
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 SLOPE = 0.2
 
@@ -23,14 +27,13 @@ def active(layer: nn.Module) -> nn.Sequential:
     return nn.Sequential(layer, nn.LeakyReLU(SLOPE))
 
 
-def zeroed(layer: nn.Conv2d) -> nn.Conv2d:
+def zeroed(layer: Layer) -> Layer:
     """Set all weights of ``layer`` to zero and return it.
 
     A network that adds the layer's output to a frame then starts by copying the frame.
     """
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
     return layer
 
 
