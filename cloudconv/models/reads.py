@@ -15,9 +15,6 @@ from cloudconv.models import registry
 MODELS = ("model", "models", "against", "init", "methods")
 """Settings that name models, or files of weights."""
 
-OTHER_FILES = ("recipe",)
-"""Settings that name any other file that is read."""
-
 
 def check_outputs(
     settings: Any, outputs: Iterable[Path | str | None], videos: Iterable[Path]
@@ -40,7 +37,9 @@ def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
     for path in videos:
         with suppress(InputError):  # the reader of that input raises the error again
             yield from images.files_of(path)
-    for name in _values_of(settings, MODELS):
+    if recipe := getattr(settings, "recipe", None):
+        yield Path(recipe)
+    for name in _names_of_models(settings):
         if Path(name).suffix == ".safetensors":
             yield Path(name)
             continue
@@ -48,10 +47,9 @@ def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
             shipped = registry.spec(name).weights
             if shipped is not None:
                 yield weights.weights_folder() / weights.entry(shipped).file
-    yield from map(Path, _values_of(settings, OTHER_FILES))
 
 
-def _values_of(settings: Any, names: tuple[str, ...]) -> Iterator[str]:
-    for name in names:
+def _names_of_models(settings: Any) -> Iterator[str]:
+    for name in MODELS:
         value = getattr(settings, name, None) or ()
         yield from map(str, (value,) if isinstance(value, str | Path) else value)

@@ -112,8 +112,11 @@ class AdaptPlan:
     @property
     def held_back(self) -> tuple[Span, ...]:
         """Return the held-back parts, as fractions of the video's length."""
+        first, last = self._window
+        part = last - first
         needed = Interpolation(registry.spec(self.model, "interpolate"), self._gap).length
-        return _within(held_back_spans(self._frames, needed), *self._window)
+        spans = held_back_spans(math.floor(self.info.timing.frames * part), needed)
+        return tuple((first + a * part, first + b * part) for a, b in spans)
 
     def is_held_back(self, times: tuple[Fraction, ...]) -> bool:
         """Return whether frames at these source times all lie in one held-back part."""
@@ -174,11 +177,6 @@ class AdaptPlan:
         length = timing.end - timing.start
         start, end = exact(self.settings.start) or Fraction(0), exact(self.settings.end)
         return start / length, Fraction(1) if end is None else min(Fraction(1), end / length)
-
-    @property
-    def _frames(self) -> int:
-        first, last = self._window
-        return math.floor(self.info.timing.frames * (last - first))
 
 
 def check(
@@ -386,11 +384,6 @@ def _psnr(renderer: Renderer, frames: Sequence[Frame]) -> float:
     (made,) = renderer.render([task])
     shown = (metrics.eight_bit(rgb_of(frame)) for frame in (made, true))
     return float(metrics.psnr(*shown))
-
-
-def _within(spans: tuple[Span, ...], first: Fraction, last: Fraction) -> tuple[Span, ...]:
-    """Convert fractions of the part from ``first`` to ``last`` to fractions of the whole."""
-    return tuple((first + a * (last - first), first + b * (last - first)) for a, b in spans)
 
 
 def _digest(file: Path) -> str | None:

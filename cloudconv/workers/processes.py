@@ -167,7 +167,10 @@ class _Worker(Generic[Task]):
     ) -> Iterator[Event[Task]]:
         """Replace a dead or failed process; yield ``Failed`` if its oldest task is given up."""
         attempts = list(self.busy)
-        code = self._replace()
+        self._end()
+        code = self._process.exitcode
+        self.busy.clear()
+        self._start()
         if error is None and code == 1:
             # The exit code of Python is 1 after an exception that is not a CloudconvError.
             raise RuntimeError("a worker process failed; its error message is above")
@@ -184,14 +187,6 @@ class _Worker(Generic[Task]):
             oldest.task,
             error or DeviceError("workers-died", tries=MAX_ATTEMPTS, code=code),
         )
-
-    def _replace(self) -> int | None:
-        """Start another process; return the exit code of the old one."""
-        self._end()
-        code = self._process.exitcode
-        self.busy.clear()
-        self._start()
-        return code
 
     def _end(self) -> None:
         self.connection.close()
