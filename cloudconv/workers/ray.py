@@ -64,10 +64,10 @@ class Cluster(Generic[Task]):
         self._running: dict[Any, tuple[Any, list[_Upload]]] = {}  # by the reference to the result
         self._uploads: dict[Path, _Upload] = {}
         self._joined = not self._ray.is_initialized()
-        if self._joined:
-            self._connect(address)
         with ExitStack() as undo:
             undo.push(self.__exit__)
+            if self._joined and not _join(self._ray, address):
+                self._ray.init(include_dashboard=False, **_QUIET)
             self._check_room()
             undo.pop_all()
 
@@ -196,13 +196,6 @@ class Cluster(Generic[Task]):
             lost = DeviceError("frames-lost-by-cluster", tries=MAX_ATTEMPTS, why=reason)
             return [], [(Failed, lost)]
         return performed
-
-    def _connect(self, address: str | None) -> None:
-        with ExitStack() as undo:
-            undo.callback(self._ray.shutdown)
-            if not _join(self._ray, address):
-                self._ray.init(include_dashboard=False, **_QUIET)
-            undo.pop_all()
 
 
 def count_gpus(address: str | None) -> int | None:
