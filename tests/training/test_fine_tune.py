@@ -266,7 +266,6 @@ def test_a_resumed_run_uses_exactly_the_same_weights(clip: Path, tmp_path: Path)
     assert interp(clip, tmp_path / "c.mkv", resume=False).adapted is not None
 
 
-@pytest.mark.full
 def test_an_existing_weights_file_is_replaced_only_with_overwrite(
     clip: Path, tmp_path: Path
 ) -> None:
@@ -275,7 +274,9 @@ def test_an_existing_weights_file_is_replaced_only_with_overwrite(
     with pytest.raises(OutputError, match="exists"):
         interp(clip, tmp_path / "b.mkv", save_model=file)
     assert (os.listdir(tmp_path), file.read_bytes()) == (["own.safetensors"], b"mine")
-    interp(clip, tmp_path / "b.mkv", adapt=0.02, save_model=file, overwrite=True)
+    result = interp(clip, tmp_path / "b.mkv", adapt=0.02, save_model=file, overwrite=True)
+    assert result.adapted is not None
+    assert result.adapted.kept
     assert load_file(file)
     for wrong in (
         {"adapt": None, "save_model": tmp_path / "x.safetensors"},
