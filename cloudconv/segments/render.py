@@ -22,6 +22,7 @@ from cloudconv.render.renderer import Renderer
 from cloudconv.segments.plan import RenderPlan
 
 Key = TypeVar("Key")
+Recorded = TypeVar("Recorded")
 
 _SLOW = 0.5
 """The fraction of a segment's rendering time above which encoding counts as slow."""
@@ -50,14 +51,6 @@ class RenderJob(Generic[Key]):
     open: Callable[[], Sink]
     file: Path
     screen: Screen | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Rendered:
-    """A segment whose file is complete and synced."""
-
-    file: Path
-    sink: Sink
 
 
 def render_segment(
@@ -91,17 +84,19 @@ def render_segment(
 def render_segments(
     jobs: Iterable[RenderJob[Key]],
     renderer_of: Callable[[RenderPlan], Renderer],
-    record: Callable[[RenderJob[Key], Sink], None],
+    record: Callable[[RenderJob[Key], Sink], Recorded],
     *,
     is_next_known: Callable[[], bool] = lambda: True,
-) -> Generator[tuple[Key, Progress | Warned | Rendered], None, None]:
+) -> Generator[tuple[Key, Progress | Warned | Recorded], None, None]:
     """Render segments in order, while another thread completes the previous segment's file.
+
+    Yields each segment's key with its events, the last of which is the result of ``record``.
 
     Args:
         jobs: the segments; the next segment is requested when the previous one is rendered.
         renderer_of: a function that returns the renderer of a plan.
-        record: a function that is called with each complete segment, in order. Closing this
-            generator also records a segment that another thread completes.
+        record: a function that is called with each segment whose file is complete and synced, in
+            order. Closing this generator also records a segment that another thread completes.
         is_next_known: a function that returns whether the next job is available without waiting.
             If not, a segment is completed and recorded before the wait.
 
@@ -111,14 +106,13 @@ def render_segments(
     """
     flushing: tuple[RenderJob[Key], Sink, Future[Path | None]] | None = None
 
-    def flushed() -> tuple[Key, Rendered]:
+    def flushed() -> tuple[Key, Recorded]:
         nonlocal flushing
         assert flushing is not None
         job, sink, flush = flushing
         flush.result()
         flushing = None
-        record(job, sink)
-        return job.key, Rendered(job.file, sink)
+        return job.key, record(job, sink)
 
     with one_thread("cloudconv-finish") as worker:
         try:

@@ -14,10 +14,11 @@ from tempfile import TemporaryDirectory
 from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.task import Task
 from cloudconv.media.write.packets import PacketSummary
+from cloudconv.media.write.sink import Sink
 from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.reader import decode
-from cloudconv.segments.render import Rendered, RendererCache, RenderJob, render_segments
+from cloudconv.segments.render import RendererCache, RenderJob, render_segments
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import fresh_file, save, token_of
 from cloudconv.workers.events import Done, Event, Report, Tasks, Work
@@ -60,18 +61,14 @@ class SegmentWork(Work[SegmentTask]):
         with ExitStack() as stack:
             frames = stack.enter_context(prefetch(_decoded(tasks, taken), 8))
             stack.callback(tasks.close)
+            jobs = _jobs(frames, taken, stack)
             events = render_segments(
-                _jobs(frames, taken, stack),
-                self._renderers,
-                lambda *_: None,
-                is_next_known=lambda: frames.ready,
+                jobs, self._renderers, _result, is_next_known=lambda: frames.ready
             )
             with closing(events):
                 for task, event in events:
-                    if isinstance(event, Rendered):
-                        yield Done(task, _result(task, event))
-                    else:
-                        yield Report(task, event)
+                    done = isinstance(event, SegmentResult)
+                    yield Done(task, event) if done else Report(task, event)
 
     def files(self, task: SegmentTask) -> tuple[Path, ...]:
         """Return the video and the weights file."""
@@ -113,8 +110,8 @@ def _jobs(
         yield RenderJob(task, plan, own, partial(plan.sink, file), file)
 
 
-def _result(task: SegmentTask, made: Rendered) -> SegmentResult:
-    data = b"" if made.file.parent == task[0].folder else made.file.read_bytes()
+def _result(job: RenderJob[SegmentTask], sink: Sink) -> SegmentResult:
+    data = b"" if job.file.parent == job.plan.folder else job.file.read_bytes()
     if data:
-        made.file.unlink()
-    return SegmentResult(made.sink.summary, "" if data else made.file.name, data)
+        job.file.unlink()
+    return SegmentResult(sink.summary, "" if data else job.file.name, data)

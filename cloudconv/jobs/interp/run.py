@@ -208,7 +208,7 @@ def _render_here(
     with closing(rendering):
         for segment, event in rendering:
             number = 0 if segment is None else segment.number
-            yield number, event if isinstance(event, Progress | Warned) else None
+            yield number, event
 
 
 def _render_by_workers(
