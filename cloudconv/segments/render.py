@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Progress, Warned
@@ -30,19 +30,12 @@ _LEAST_SECONDS = 2.0
 """The shortest rendering time, in seconds, that shows whether encoding is slow."""
 
 
-class Screen(Protocol):
-    """A preview that shows new frames during the rendering."""
-
-    def show(self, frame: Frame) -> None:
-        """Show the next frame."""
-
-
 @dataclass(frozen=True, slots=True)
 class RenderJob(Generic[Key]):
     """A segment to render.
 
     ``key`` identifies the segment for the caller. ``tasks`` are the planned frames. ``open`` opens
-    the sink, which writes ``file``. ``screen`` shows the new frames; None without a preview.
+    the sink, which writes ``file``. ``show`` shows each frame in a preview.
     """
 
     key: Key
@@ -50,7 +43,7 @@ class RenderJob(Generic[Key]):
     tasks: Iterable[Task]
     open: Callable[[], Sink]
     file: Path
-    screen: Screen | None = None
+    show: Callable[[Frame], None] = lambda _: None
 
 
 def render_segment(
@@ -70,8 +63,7 @@ def render_segment(
             started = time.monotonic()
             sink.write(shown)
             encoding += time.monotonic() - started
-            if job.screen is not None:
-                job.screen.show(shown)
+            job.show(shown)
             yield from renderer.warnings()
             yield Progress("rendering", count, None)
     seconds = time.monotonic() - began

@@ -31,7 +31,7 @@ def warnings_of(device: str, encoder: str, *, encoding: float, rendering: float)
     renderer: Any = SimpleNamespace(render=frames, warnings=list)
     sink: Any = SimpleNamespace(encoder=encoder, write=lambda _: time.sleep(encoding))
     plan: Any = SimpleNamespace(device=device, offset=Fraction(0))
-    job: Any = SimpleNamespace(tasks=(), plan=plan, screen=None)
+    job: Any = SimpleNamespace(tasks=(), plan=plan, show=lambda _: None)
     return [e for e in render.render_segment(job, renderer, sink) if isinstance(e, Warned)]
 
 
@@ -93,7 +93,7 @@ def test_an_error_of_one_segment_closes_the_file_of_the_next() -> None:
             tasks=(),
             open=lambda: sink,
             file=None,
-            screen=None,
+            show=lambda _: None,
         )
 
     def record(*_: Any) -> None:

@@ -182,10 +182,11 @@ def _render_here(
     itself.
     """
     store = work.store
+    show = (lambda _: None) if preview is None else preview.show
 
     def jobs() -> Iterator[RenderJob[OpenSegment | None]]:
         if store is None:
-            yield RenderJob(None, plan, video.tasks, lambda: work.sink, Path(), preview)
+            yield RenderJob(None, plan, video.tasks, lambda: work.sink, Path(), show)
             return
         for segment in split(video.tasks):
             if segment.number in store.finished:
@@ -193,7 +194,7 @@ def _render_here(
                 continue
             file = fresh_file(plan.folder)
             sink = partial(plan.sink, file)
-            yield RenderJob(segment, plan, segment, sink, file, preview)
+            yield RenderJob(segment, plan, segment, sink, file, show)
 
     def record(job: RenderJob[OpenSegment | None], sink: Sink) -> None:
         if store is not None:
