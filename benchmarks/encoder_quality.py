@@ -82,7 +82,7 @@ def _encoded(clip: Path, frames: list[Frame], name: str, crf: int) -> tuple[floa
     rate = Fraction(25)
     info = replace(probe(clip), width=frames[0].width, height=frames[0].height)
     meter = XpsnrMeter(rate)
-    settings = EncodeSettings(encoder=name, options=(("crf", str(crf)), *_fixed(name)))
+    settings = EncodeSettings(encoder=name, encoder_option=(("crf", str(crf)), *_fixed(name)))
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.mkv"
         with Sink(made, info, rate=rate, time_base=1 / rate, settings=settings) as sink:

@@ -31,7 +31,6 @@ from cloudconv.settings import (
     CompareSettings,
     DoctorSettings,
     DreamSettings,
-    EncodeSettings,
     ExtrapolateSettings,
     InterpSettings,
     TrainSettings,
@@ -88,9 +87,8 @@ def test_keywords_are_read_as_options_of_the_command() -> None:
     )  # fmt: skip
     assert (settings.fps, settings.slowmo, settings.start) == (F(60000, 1001), F(4), F(62))
     assert (settings.model, settings.scale) == ("cloud-fast", 0.5)
-    assert settings.encode == EncodeSettings(
-        encoder="ffv1", crf=12, options=(("level", "3"), ("g", "1")), threads=2
-    )
+    assert (settings.encoder, settings.crf, settings.threads) == ("ffv1", 12, 2)
+    assert settings.encoder_option == (("level", "3"), ("g", "1"))
     compared = CompareSettings("a", model="blend", against="hold,blend")
     assert (compared.model, compared.against) == (("blend",), ("hold", "blend"))
     assert InterpSettings("a", fps=F(60000, 1001)) == InterpSettings("a", fps="59.94")

@@ -72,6 +72,6 @@ class RenderPlan:
             self.info,
             rate=self.rate,
             time_base=self.time_base,
-            settings=self.settings.encode,
+            settings=self.settings,
             segment=segment,
         )

@@ -47,18 +47,6 @@ SceneCut = Literal["auto", "off"] | float
 """``auto``, ``off``, or a threshold from 0 (cut everywhere) to 1 (never)."""
 
 
-@dataclass(frozen=True)
-class EncodeSettings:
-    """The encoding that the user chose; where a value is None or empty, cloudconv chooses."""
-
-    encoder: str | None = None
-    crf: float | None = None
-    preset: str | None = None
-    pix_fmt: str | None = None
-    options: tuple[tuple[str, str], ...] = ()
-    threads: int | None = None
-
-
 @dataclass(frozen=True, repr=False, eq=False)
 class Input(Settings):
     """The option that names the input."""
@@ -269,8 +257,8 @@ _MORE = "Set any other option of the encoder; repeat for several."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Encoding(Machine):
-    """The encoding of the output."""
+class EncodeSettings(Machine):
+    """The encoding of the output; where a value is None or empty, cloudconv chooses."""
 
     encoder: Annotated[
         str | None, _encoding("Use this encoder of FFmpeg.", "NAME", shown=_ENCODER)
@@ -283,10 +271,3 @@ class Encoding(Machine):
     encoder_option: Annotated[
         Pairs, _encoding(_MORE, "KEY=VALUE", parse=values.pairs, repeats=True)
     ] = ()
-
-    @property
-    def encode(self) -> EncodeSettings:
-        """Return the encoding options as one object."""
-        more = values.pairs(self.encoder_option)
-        own = self.encoder, self.crf, self.preset, self.pix_fmt
-        return EncodeSettings(*own, options=more, threads=self.threads)

@@ -57,7 +57,7 @@ class Interpolation(
     groups.Adapting,
     groups.Overwrite,
     _Scheduling,
-    groups.Encoding,
+    groups.EncodeSettings,
 ):
     """The options that one video and many share."""
 

@@ -125,7 +125,7 @@ def convert(
         info,
         rate=rate,
         time_base=1 / rate,
-        settings=EncodeSettings(encoder, options=(speed,)),
+        settings=EncodeSettings(encoder=encoder, encoder_option=(speed,)),
         carry=carry,
     ) as sink:
         for k in range(int((last - first) * rate * (slow or 1))):
@@ -683,7 +683,7 @@ def test_audio_cut_from_an_avi_stays_in_step(tmp_path, codec, target):
             info,
             rate=rate,
             time_base=1 / rate,
-            settings=EncodeSettings("libx264", options=(("preset", "ultrafast"),)),
+            settings=EncodeSettings(encoder="libx264", encoder_option=(("preset", "ultrafast"),)),
             carry=Carry(info, first, first),
         ) as sink:
             for k in range(8):

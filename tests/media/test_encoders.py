@@ -107,7 +107,7 @@ def test_editing_codecs_are_kept(tmp_path, codec, options, pix_fmt, suffix):
         (".mp4", EncodeSettings(), (256, 144), "libx265"),
         (".mov", EncodeSettings(crf=20), (256, 144), "libx265"),
         (".mov", EncodeSettings(pix_fmt="yuv420p"), (256, 144), "libx264"),
-        (".mov", EncodeSettings("libx264"), (256, 144), "libx264"),
+        (".mov", EncodeSettings(encoder="libx264"), (256, 144), "libx264"),
         (".png", EncodeSettings(), (256, 144), "png"),
     ],
 )
@@ -175,14 +175,14 @@ def test_dropped_transparency_gives_a_warning():
 
 
 def test_hevc_is_tagged_for_apple_players():
-    assert choose(MP4, "yuv420p", 96, 64, EncodeSettings("libx265")).codec_tag == "hvc1"
-    assert choose(MKV, "yuv420p", 96, 64, EncodeSettings("libx265")).codec_tag is None
+    assert choose(MP4, "yuv420p", 96, 64, EncodeSettings(encoder="libx265")).codec_tag == "hvc1"
+    assert choose(MKV, "yuv420p", 96, 64, EncodeSettings(encoder="libx265")).codec_tag is None
 
 
 @pytest.mark.parametrize("name", ["libx264", "libx265", "libsvtav1", "libvpx-vp9"])
 def test_default_quality_is_visually_lossless(name):
     def options(crf):
-        return choose(MKV, "yuv420p", 96, 64, EncodeSettings(name, crf=crf)).options
+        return choose(MKV, "yuv420p", 96, 64, EncodeSettings(encoder=name, crf=crf)).options
 
     assert options(None) == options(17)
     # One scale for all encoders: a lower value is better, over the whole range.
@@ -197,7 +197,7 @@ def test_default_quality_is_visually_lossless(name):
 def test_a_crf_looks_the_same_from_every_encoder(tmp_path, name, crf):
     def error(encoder):
         made = tmp_path / f"{encoder}.mkv"
-        settings = EncodeSettings(encoder, crf=crf)
+        settings = EncodeSettings(encoder=encoder, crf=crf)
         with Sink(made, probe(clip), rate=RATE, time_base=1 / RATE, settings=settings) as sink:
             for frame in frames:
                 sink.write(frame)
@@ -214,21 +214,23 @@ def test_a_crf_looks_the_same_from_every_encoder(tmp_path, name, crf):
 @pytest.mark.parametrize("size", [(1, 1), (8, 23), (16, 1)])
 def test_ffv1_refuses_pictures_that_are_too_small_for_slices(size):
     with pytest.raises(EncoderError, match=f"ffv1 cannot encode pictures of {size[0]}x{size[1]}"):
-        choose(MKV, "gbrp", *size, EncodeSettings("ffv1"))
+        choose(MKV, "gbrp", *size, EncodeSettings(encoder="ffv1"))
 
 
 def test_an_encoders_own_crf_can_be_given_as_an_option():
-    settings = EncodeSettings("libsvtav1", options=(("crf", "31"),))
+    settings = EncodeSettings(encoder="libsvtav1", encoder_option=(("crf", "31"),))
     assert choose(MKV, "yuv420p", 96, 64, settings).options["crf"] == "31"
 
 
 def test_own_quality_options_replace_the_default():
-    settings = EncodeSettings(options=(("qp", "0"),))
+    settings = EncodeSettings(encoder_option=(("qp", "0"),))
     assert "crf" not in choose(MP4, "yuv420p", 96, 64, settings).options
 
 
 def test_encoder_parameters_are_joined():
-    settings = EncodeSettings("libx265", options=(("x265-params", "aq-mode=1"),), threads=2)
+    settings = EncodeSettings(
+        encoder="libx265", encoder_option=(("x265-params", "aq-mode=1"),), threads=2
+    )
     given = choose(MP4, "yuv420p", 96, 64, settings).options["x265-params"]
     assert given == "log-level=none:aq-mode=1:pools=2"
 
@@ -241,20 +243,20 @@ def test_crf_reaches_the_encoder():
 @pytest.mark.parametrize(
     ("container", "settings", "words"),
     [
-        (MP4, EncodeSettings("nosuch"), 'no encoder "nosuch"'),
-        (MP4, EncodeSettings("aac"), "encodes audio"),
-        (WEBM, EncodeSettings("libx264"), "WebM cannot hold what libx264 writes"),
-        (MOV, EncodeSettings("libvpx-vp9"), "MOV cannot hold"),
-        (MOV, EncodeSettings("ffv1"), "MOV cannot hold"),
-        (MP4, EncodeSettings(options=(("preste", "fast"),)), "did you mean preset"),
-        (MP4, EncodeSettings(options=(("sample_rate", "1"),)), "no option 'sample_rate'"),
+        (MP4, EncodeSettings(encoder="nosuch"), 'no encoder "nosuch"'),
+        (MP4, EncodeSettings(encoder="aac"), "encodes audio"),
+        (WEBM, EncodeSettings(encoder="libx264"), "WebM cannot hold what libx264 writes"),
+        (MOV, EncodeSettings(encoder="libvpx-vp9"), "MOV cannot hold"),
+        (MOV, EncodeSettings(encoder="ffv1"), "MOV cannot hold"),
+        (MP4, EncodeSettings(encoder_option=(("preste", "fast"),)), "did you mean preset"),
+        (MP4, EncodeSettings(encoder_option=(("sample_rate", "1"),)), "no option 'sample_rate'"),
         (MP4, EncodeSettings(preset="fats"), "no preset 'fats'"),
-        (MKV, EncodeSettings("ffv1", preset="fast"), "no presets"),
-        (MKV, EncodeSettings("ffv1", crf=16), "no `crf`"),
+        (MKV, EncodeSettings(encoder="ffv1", preset="fast"), "no presets"),
+        (MKV, EncodeSettings(encoder="ffv1", crf=16), "no `crf`"),
         (MP4, EncodeSettings(crf=99), "out of range"),
         (MP4, EncodeSettings(pix_fmt="nosuch"), "nosuch"),
-        (MP4, EncodeSettings("libx264", pix_fmt="yuv420p12le"), "choose one of"),
-        (CONTAINERS[".gif"], EncodeSettings("libx264"), "always written by gif"),
+        (MP4, EncodeSettings(encoder="libx264", pix_fmt="yuv420p12le"), "choose one of"),
+        (CONTAINERS[".gif"], EncodeSettings(encoder="libx264"), "always written by gif"),
     ],
 )
 def test_an_impossible_choice_is_one_clear_sentence(container, settings, words):
@@ -269,7 +271,7 @@ def test_a_chosen_pixel_format_gives_no_warning():
 
 
 def test_an_odd_size_with_a_chosen_encoder_keeps_that_encoder():
-    choice = choose(MP4, "yuv420p", 97, 65, EncodeSettings("libx264"))
+    choice = choose(MP4, "yuv420p", 97, 65, EncodeSettings(encoder="libx264"))
     assert (choice.encoder, choice.pix_fmt) == ("libx264", "yuv444p")
     assert choice.warnings
 

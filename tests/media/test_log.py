@@ -82,7 +82,9 @@ def test_messages_of_decoders_are_not_printed_while_an_encoder_opens(codec, capf
 
 def test_an_unknown_encoder_parameter_is_reported(caplog):
     open_encoder(EncodeSettings(encoder="libx264"))
-    settings = EncodeSettings(encoder="libx264", options=(("x264-params", "no-such-thing=1"),))
+    settings = EncodeSettings(
+        encoder="libx264", encoder_option=(("x264-params", "no-such-thing=1"),)
+    )
     with pytest.raises(EncoderError, match="no-such-thing"):
         open_encoder(settings)
     assert caplog.records == []

@@ -29,7 +29,7 @@ from tests.helpers.factory import picture, planes_of, read_planes, read_times, w
 from tests.helpers.system import largest_file
 
 FAST = EncodeSettings(preset="ultrafast")
-LOSSLESS = EncodeSettings("ffv1")
+LOSSLESS = EncodeSettings(encoder="ffv1")
 UNTAGGED = ColorTags()
 LIMITED_709 = ColorTags(1, 1, 1, 1)
 
@@ -102,7 +102,9 @@ def test_constant_rate_is_exact_in_mp4_and_mov(tmp_path, rate, suffix):
 def test_variable_times_are_exact_in_mp4(tmp_path, name, reordered, gaps, ticks):
     """B-frames are included: their packets are not stored in the order of display."""
     path = tmp_path / name
-    encode = EncodeSettings("libx264", options=(("bf", str(reordered)), ("b_strategy", "0")))
+    encode = EncodeSettings(
+        encoder="libx264", encoder_option=(("bf", str(reordered)), ("b_strategy", "0"))
+    )
     times = [Fraction(sum(gaps[:k]), ticks) for k in range(len(gaps))]
     last = Fraction(gaps[-1], ticks)
     frames = frames_of(times, last, (16, 16))
@@ -124,7 +126,7 @@ def test_matroska_is_exact_to_the_millisecond(tmp_path, suffix):
     path = tmp_path / f"clip{suffix}"
     rate = Fraction(60000, 1001)
     times = constant(rate, 20)
-    encode = FAST if suffix == ".mkv" else EncodeSettings(options=(("cpu-used", "8"),))
+    encode = FAST if suffix == ".mkv" else EncodeSettings(encoder_option=(("cpu-used", "8"),))
     write(path, frames_of(times, 1 / rate), rate=rate, time_base=1 / rate, encode=encode)
     assert all(
         abs(a - b) <= Fraction(1, 2000) for a, b in zip(read_times(path), times, strict=True)
@@ -175,7 +177,7 @@ def _working_planes(made):
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "yuv444p"])
 def test_lossless_h264_keeps_planes(tmp_path, pix_fmt):
     path = tmp_path / "clip.mp4"
-    encode = EncodeSettings("libx264", preset="ultrafast", options=(("qp", "0"),))
+    encode = EncodeSettings(encoder="libx264", preset="ultrafast", encoder_option=(("qp", "0"),))
     frames = list(frames_of(constant(24, 5), Fraction(1, 24), pix_fmt=pix_fmt, noise=3))
     write(path, frames, info_of(pix_fmt=pix_fmt), rate=Fraction(24), encode=encode)
     for frame, made in zip(frames, read_planes(path), strict=True):
@@ -191,7 +193,7 @@ def test_forced_pixel_format_uses_the_sources_matrix(tmp_path):
     wide = av.VideoFrame(1280, 32, "gbrp")
     for plane, level in zip(wide.planes, (0, 0, 255), strict=True):
         np.frombuffer(plane, np.uint8)[:] = level
-    encode = EncodeSettings("ffv1", pix_fmt="yuv444p")
+    encode = EncodeSettings(encoder="ffv1", pix_fmt="yuv444p")
     write(path, [Frame(wide, Fraction(0), Fraction(1))], info, rate=Fraction(1), encode=encode)
     (planes,) = read_planes(path)
     assert [int(plane[5, 5]) for plane in planes] == [63, 102, 240]
@@ -203,7 +205,7 @@ def test_forced_pixel_format_uses_the_sources_matrix(tmp_path):
 def test_more_bits_and_chroma_do_not_change_levels(tmp_path):
     path = tmp_path / "clip.mkv"
     frames = list(frames_of(constant(24, 2), Fraction(1, 24), tags=LIMITED_709))
-    encode = EncodeSettings("ffv1", pix_fmt="yuv444p10le")
+    encode = EncodeSettings(encoder="ffv1", pix_fmt="yuv444p10le")
     write(path, frames, info_of(tags=LIMITED_709), rate=Fraction(24), encode=encode)
     for frame, made in zip(frames, read_planes(path), strict=True):
         np.testing.assert_array_equal(planes_of(frame.picture)[0].astype(int) * 4, made[0])
@@ -215,7 +217,7 @@ def test_tags_aspect_and_rotation_are_kept(tmp_path, suffix, encoder):
     turn = np.array([0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30], "<i4").tobytes()
     info = info_of(tags=ColorTags(9, 16, 9, 2), aspect=Fraction(16, 11), display_matrix=turn)
     path = tmp_path / f"clip{suffix}"
-    encode = EncodeSettings(encoder, preset="ultrafast")
+    encode = EncodeSettings(encoder=encoder, preset="ultrafast")
     write(path, frames_of([Fraction(0)], Fraction(1)), info, rate=Fraction(1), encode=encode)
     with av.open(str(path)) as clip:
         made = next(clip.decode(video=0))
@@ -233,7 +235,7 @@ def test_aspect_is_kept_if_the_codec_cannot_store_it(tmp_path, aspect, rate, suf
     path = tmp_path / f"clip{suffix}"
     info = info_of((97, 65), aspect=aspect, metadata={})
     frames = frames_of(constant(24, 30), Fraction(1, 24), (97, 65))
-    sink = write(path, frames, info, rate=rate, encode=EncodeSettings(encoder))
+    sink = write(path, frames, info, rate=rate, encode=EncodeSettings(encoder=encoder))
     assert not sink.warnings
     with av.open(str(path)) as clip:
         stream = clip.streams.video[0]
@@ -259,7 +261,7 @@ def test_a_dropped_aspect_gives_a_warning(tmp_path):
 def test_av1_does_not_get_real_time_priority(tmp_path):
     """SVT-AV1 requests real-time priority if run by root, which nearly stops other processes."""
     before = os.sched_getscheduler(0)
-    rate, encode = Fraction(24), EncodeSettings("libsvtav1", preset="12")
+    rate, encode = Fraction(24), EncodeSettings(encoder="libsvtav1", preset="12")
     path, tick = tmp_path / "a.mkv", 1 / rate
     with Sink(path, info_of(), rate=rate, time_base=tick, settings=encode) as sink:
         for frame in frames_of(constant(24, 3), tick):
@@ -279,7 +281,9 @@ def test_hdr10_metadata_is_kept(tmp_path, encoder):
     path = tmp_path / "clip.mp4"
     preset = "12" if encoder == "libsvtav1" else "ultrafast"
     frames = frames_of(constant(24, 2), Fraction(1, 24), pix_fmt="yuv420p10le")
-    write(path, frames, info, rate=Fraction(24), encode=EncodeSettings(encoder, preset=preset))
+    write(
+        path, frames, info, rate=Fraction(24), encode=EncodeSettings(encoder=encoder, preset=preset)
+    )
     with av.open(str(path)) as clip:
         sides = {s.type.name: bytes(s) for s in next(clip.decode(video=0)).side_data}
     assert sides["CONTENT_LIGHT_LEVEL"][:8] == light
@@ -290,7 +294,7 @@ def test_hdr10_metadata_is_kept(tmp_path, encoder):
 
 def test_hevc_has_the_tag_that_apple_players_want(tmp_path):
     path = tmp_path / "clip.mp4"
-    encode = EncodeSettings("libx265", preset="ultrafast")
+    encode = EncodeSettings(encoder="libx265", preset="ultrafast")
     write(path, frames_of([Fraction(0)], Fraction(1)), encode=encode)
     assert b"hvc1" in path.read_bytes()
 
@@ -301,7 +305,7 @@ def test_clips_of_one_and_two_frames_are_written(tmp_path, encoder, count):
     path = tmp_path / "clip.mp4"
     times = [k * Fraction(3, 10) for k in range(count)]
     frames = frames_of(times, Fraction(1, 2))
-    write(path, frames, time_base=Fraction(1, 10), encode=EncodeSettings(encoder))
+    write(path, frames, time_base=Fraction(1, 10), encode=EncodeSettings(encoder=encoder))
     assert read_times(path) == times
     with av.open(path) as container:
         assert container.streams.video[0].start_time in (0, None)
@@ -386,7 +390,7 @@ def test_wrong_option_values_are_errors_before_any_frame(tmp_path, options, word
             info_of(),
             rate=Fraction(24),
             time_base=Fraction(1, 24),
-            settings=EncodeSettings(options=options),
+            settings=EncodeSettings(encoder_option=options),
         )
     assert not list(tmp_path.iterdir())
 
@@ -461,7 +465,7 @@ def test_stdout_is_matroska():
 def test_libvpx_accepts_a_time_base_that_is_too_fine(tmp_path, rate, target):
     source = write_clip(tmp_path / "in.mkv", 6, rate=25)
     fine = Fraction(1, 25_000_001)
-    encode = EncodeSettings("libvpx-vp9", options=(("cpu-used", "8"),))
+    encode = EncodeSettings(encoder="libvpx-vp9", encoder_option=(("cpu-used", "8"),))
     out = tmp_path / f"out.{target}"
     with Sink(out, probe(source), rate=rate, time_base=fine, settings=encode) as sink:
         for k in range(6):

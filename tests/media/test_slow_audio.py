@@ -126,7 +126,7 @@ def slow(
     speed = ("cpu-used", "8") if out.endswith(".webm") else ("preset", "ultrafast")
     with Sink(
         clip.with_name(out), info, rate=rate, time_base=1 / rate,
-        settings=EncodeSettings(options=(speed,)),
+        settings=EncodeSettings(encoder_option=(speed,)),
         carry=Carry(info, first, *span, slowdown=factor),
     ) as sink:  # fmt: skip
         for k in range(int((last - first) * rate * factor)):

@@ -160,7 +160,7 @@ class Continuation:
             info,
             rate=timing.rate,
             time_base=time_base(timing.rate, spans, offset),
-            settings=settings.encode,
+            settings=settings,
             carry=Carry(info, zero, None, end, audio=audio, loop_until=until),
             overwrite=settings.overwrite,
         )
@@ -188,7 +188,7 @@ class Continuation:
         """Return fields of an estimate; the job adds the others, such as device and memory."""
         info, settings = self.plan.info, self.plan.settings
         refusals = list(self.plan.refusals)
-        encoding, remarks = expected_encoding(self.plan.output, info, settings.encode, refusals)
+        encoding, remarks = expected_encoding(self.plan.output, info, settings, refusals)
         start = self.begins if settings.only_new else info.timing.start
         return {
             **self.outcome(self.output_frames - self.new_frames, start),

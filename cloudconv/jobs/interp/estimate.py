@@ -53,7 +53,7 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     info, workers, settings = plan.info, plan.workers, plan.settings
     refusals = list(plan.refusals)
     set_threads(settings.threads)
-    encoding, remarks = expected_encoding(plan.output, info, settings.encode, refusals)
+    encoding, remarks = expected_encoding(plan.output, info, settings, refusals)
     events = ScheduleEvents()
     with source_of(plan) as source:
         opened = time.perf_counter()
@@ -135,7 +135,7 @@ def measure(
             plan.info,
             rate=plan.rate,
             time_base=video.clock.time_base,
-            settings=plan.settings.encode,
+            settings=plan.settings,
         )
         rendered = renderer.render(some(video.tasks))
         with sink, prefetch(rendered, 4) as frames:

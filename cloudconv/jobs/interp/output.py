@@ -84,7 +84,7 @@ def sink_of(plan: InterpPlan, clock: Clock) -> Sink:
         plan.info,
         rate=plan.rate,
         time_base=clock.time_base,
-        settings=settings.encode,
+        settings=settings,
         carry=Carry(
             plan.info,
             clock.zero,

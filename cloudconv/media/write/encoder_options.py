@@ -14,6 +14,7 @@ from cloudconv.events import Warned
 from cloudconv.media.formats import layout
 from cloudconv.messages import Setting, closest
 from cloudconv.settings.groups import EncodeSettings
+from cloudconv.settings.values import pairs
 
 _PRESETS = (
     *("ultrafast", "superfast", "veryfast", "faster", "fast"),
@@ -171,7 +172,7 @@ def options_for(name: str, working: str, settings: EncodeSettings) -> dict[str, 
         EncoderUsageError: the encoder does not accept one of the settings.
     """
     known = known_encoder(name)
-    given = dict(settings.options)
+    given = dict(pairs(settings.encoder_option))
     _check_options(name, given)
     options = dict(known.options)
     if name == "prores_ks":

@@ -88,7 +88,8 @@ def _same_codec(
     is missing or does not fit the container or the size.
     """
     name = _EDITED.get(info.codec)
-    free = settings == replace(DEFAULTS, threads=settings.threads)
+    given = settings.encoder, settings.crf, settings.preset, settings.pix_fmt
+    free = given == (None,) * 4 and not settings.encoder_option
     if name is None or not free or not container.is_video or not _present((name,)):
         return None
     if name not in _supported_by(container.muxer):
