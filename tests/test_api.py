@@ -376,6 +376,7 @@ def test_frames_in_memory_are_repeated_at_cuts_and_repeats() -> None:
         ([*pictures(1), np.zeros((48, 65, 3), np.uint8)], "Picture 1 is not like the first"),
         ([np.zeros((48, 64, 2), np.uint8)] * 2, r"\(H, W, C\)"),
         ([np.zeros((3, 48, 64), np.int32)] * 2, r"\(H, W, C\)"),
+        ([np.zeros((48, 64, 3), ">f4")] * 2, ">f4"),
         ([b"x", b"y"], "NumPy arrays, PyTorch tensors or PIL images"),
         ([Image.new("P", (8, 8))] * 2, r"convert\('RGB'\)"),
         (np.zeros((48, 64, 3), np.uint8), "this is one"),

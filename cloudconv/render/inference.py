@@ -19,13 +19,13 @@ from torch import Tensor
 from cloudconv.media.color import from_channels, to_channels
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import Task
-from cloudconv.media.upload import upload
+from cloudconv.media.upload import QUEUES, upload
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.ops import resize
 from cloudconv.render.memory import grid
 from cloudconv.render.tiling import tiled
-from cloudconv.render.transfer import Arriving, Transfers
+from cloudconv.render.transfer import Arriving, download
 
 
 @dataclass(eq=False, slots=True)
@@ -83,7 +83,6 @@ class Inference:
 
     model: Interpolator
     device: torch.device
-    transfers: Transfers
     scale: float = 1.0
     fallback: bool = False
     batch: int = 1
@@ -112,10 +111,10 @@ class Inference:
         new = self._network(read, timestep, reach, leftover=self.fallback)[:count]
         if self.fallback:
             uncertainty = blending.uncertainty(new, *(each[:count] for each in read[:2]))
-            known = self.transfers.down([uncertainty])
+            known = download([uncertainty])
             new, timestep = new[:, :-1], timestep[:count]
             del read
-            if self.transfers.queues:
+            if self.device.type in QUEUES:
                 yield
             uncertain = known.planes()[0].tolist()
             if any(uncertain):
@@ -130,8 +129,8 @@ class Inference:
         # device does not wait for the check.
         totals = new.sum((1, 2, 3))
         if like.planes()[0].device.type == "cpu":
-            return self.transfers.down([*planes, totals])
-        return self.transfers.down([totals], stay=planes)
+            return download([*planes, totals])
+        return download([totals], stay=planes)
 
     def _network(
         self,

@@ -17,6 +17,7 @@ from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import Task
+from cloudconv.media.upload import QUEUES
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator, check_finite
 from cloudconv.render.cpu_streams import CpuStreams
@@ -33,7 +34,7 @@ from cloudconv.render.memory import (
 )
 from cloudconv.render.pipeline import close_iterator, drained
 from cloudconv.render.tiling import round_up, smallest_tile
-from cloudconv.render.transfer import Arriving, Transfers
+from cloudconv.render.transfer import Arriving
 from cloudconv.settings import CompareSettings, FramesSettings, InterpSettings
 
 _MAX_WAITING = 16
@@ -94,7 +95,6 @@ class Renderer:
         self._inference = Inference(
             model,
             device,
-            Transfers(device),
             scale=scale,
             fallback=fallback and model.spec.fallback,
             fills=device.type != "cpu",
@@ -213,7 +213,7 @@ class Renderer:
                     if new >= self._inference.batch or len(waiting) >= most:
                         started.append(self._start(waiting, cpu_streams))
                         waiting, new = deque(), 0
-                        if self._inference.transfers.queues and len(started) > 1:
+                        if self._device.type in QUEUES and len(started) > 1:
                             self._advance(started[-2], cpu_streams)
                     while started and (
                         len(started) > self._ahead(cpu_streams) or len(started[-1].items) > most
@@ -238,7 +238,7 @@ class Renderer:
 
     def _ahead(self, cpu_streams: CpuStreams) -> int:
         """Return the number of batches that are computed in advance, while a batch is yielded."""
-        if self._inference.transfers.queues:
+        if self._device.type in QUEUES:
             # With a fallback, the CPU waits until it knows whether a batch's motion is uncertain.
             # The device meanwhile computes the next batch.
             return 1 + self._inference.fallback

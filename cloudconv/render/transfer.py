@@ -10,37 +10,27 @@ from torch import Tensor
 from cloudconv.media.upload import QUEUES
 
 
-class Transfers:
-    """Copies from one device to main memory.
+def download(planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:
+    """Start the copy of planes from a device, which may still have to compute them.
 
-    If main memory can be page-locked for the device, a copy is a step in the device's only queue of
-    work, so that two queues never use the same memory. The CPU waits for such a copy only when the
-    planes are read. On other devices a copy is complete when the call returns.
+    If main memory can be page-locked for the device, the copy is a step in the device's only queue
+    of work, so that two queues never use the same memory. The CPU waits for the copy only when the
+    planes are read. On other devices the copy is complete when the call returns.
 
-    ``queues``: whether copies are such steps.
+    Args:
+        planes: the planes to copy, all on one device.
+        stay: planes that remain on the device; they come first in the result.
     """
-
-    def __init__(self, device: torch.device) -> None:
-        """Prepare copies from ``device``."""
-        self._device = device
-        self.queues = device.type in QUEUES
-
-    def down(self, planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:
-        """Start the copy of planes, which the device may still have to compute.
-
-        ``stay``: planes that remain on the device; they come first in the result.
-        """
-        if not self.queues:
-            return Arriving([*stay, *(plane.cpu() for plane in planes)])
-        here = [
-            torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True).copy_(
-                plane, non_blocking=True
-            )
-            for plane in planes
-        ]
-        arrived = _event(self._device)
-        arrived.record()
-        return Arriving([*stay, *here], arrived)
+    device = planes[0].device
+    if device.type not in QUEUES:
+        return Arriving([*stay, *(plane.cpu() for plane in planes)])
+    here = [
+        torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True).copy_(plane, non_blocking=True)
+        for plane in planes
+    ]
+    arrived = _event(device)
+    arrived.record()
+    return Arriving([*stay, *here], arrived)
 
 
 class Arriving:

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from cloudconv.media.upload import upload
-from cloudconv.render.transfer import Arriving, Transfers, _event
+from cloudconv.render.transfer import Arriving, _event, download
 
 
 def test_upload_to_the_cpu_copies_nothing() -> None:
     plane = torch.arange(6).reshape(2, 3)
     assert upload([plane], "cpu")[0] is plane
-    assert torch.equal(Transfers(torch.device("cpu")).down([plane]).planes()[0], plane)
+    assert torch.equal(download([plane]).planes()[0], plane)
 
 
 def test_planes_are_read_after_the_transfer_ends() -> None:

@@ -37,7 +37,7 @@ from cloudconv.media.upload import upload
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device, choose_precision
 from cloudconv.render.renderer import Renderer, renderer_for
-from cloudconv.render.transfer import Transfers
+from cloudconv.render.transfer import download
 from cloudconv.schedule.frames import beside
 
 
@@ -111,14 +111,13 @@ class _Predictor:
         spec = registry.spec(model, "predict")
         dtype = choose_precision(plan.settings.precision, self._device, spec)
         self._model = registry.load_predictor(model, self._device, dtype)
-        self._transfers = Transfers(self._device)
 
     def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
         (sent,) = upload([context[None]], self._device)
         made = self._model.forecast(sent, len(sample.scored))
         for _ in sample.scored:
             began = time.perf_counter()
-            (rgb,) = self._transfers.down([next(made)[0]]).planes()
+            (rgb,) = download([next(made)[0]]).planes()
             yield MethodOutput(ShownFrame(metrics.eight_bit(rgb)), time.perf_counter() - began)
 
 

@@ -32,7 +32,7 @@ from cloudconv.models.reads import check_outputs
 from cloudconv.render.device import auto_remarks, choose_device, choose_precision, use_device
 from cloudconv.render.memory import is_out_of_memory
 from cloudconv.render.pipeline import prefetch
-from cloudconv.render.transfer import Transfers
+from cloudconv.render.transfer import download
 from cloudconv.settings.extend import ExtendSettings
 from cloudconv.settings.values import exact
 
@@ -271,7 +271,7 @@ def new_frame(rgb: Tensor, like: Frame) -> Frame:
     form, space = description_of(like)
     colours = 3 if form.family != "gray" else 1
     made = [*from_rgb(rgb, form, space), rgb.sum()]
-    *planes, total = Transfers(rgb.device).down(made).planes()
+    *planes, total = download(made).planes()
     check_finite(total)
     return like.like([*planes, *like.planes()[colours:]], Fraction(0), Fraction(0))
 
