@@ -298,7 +298,6 @@ TEXTS = {
     ),
     "quiet-and-verbose": "{--quiet} and {--verbose} contradict each other: give one of them.",
     # Errors of settings
-    "no-metric": "Name at least one metric of {known}.",
     "unknown-metric": "There is no metric called {name!r}: choose from {known}.",
     "quality-and-model": "{--quality} chooses a model, and so does {--model}: give one of them.",
     "nothing-to-overwrite": (
@@ -361,16 +360,19 @@ TEXTS = {
     "no-clips": "There is nothing to train on: name clips, or give a {--recipe}.",
     "no-model": "There is no model to train: give {--model}, {--init} or {--recipe}.",
     "not-a-pair": "{value!r} is not of the form key=value.",
-    "wind-out-of-range": "dx and dy must be from -{most} to {most}, got {value!r}.",
-    "bad-interval": "{value!r} must be numbers of 1 or more, the smaller one first, such as 1-3.",
     "not-safetensors": "Weights are written as .safetensors: {path} needs that ending.",
     "not-jpeg": "{path} must have a name that ends in .jpg.",
     "unknown-workers": (
         "There are no workers called {value!r}: use local, local:N (1 to {most} processes on this "
         "machine), ray or ray:ADDRESS."
     ),
-    "not-a-wind": "{value!r} is not of the form dx,dy: two numbers, in pixels per frame.",
-    "not-an-interval": "{value!r} is not a whole number or a range such as 1-3.",
+    "not-a-wind": (
+        "{value!r} is not of the form dx,dy: two numbers from -{most} to {most}, in pixels per "
+        "frame."
+    ),
+    "not-an-interval": (
+        "{value!r} is not a whole number from 1 to 1000, or a range of these such as 1-3."
+    ),
     "not-a-rate": "{value!r} is not a frame rate: give one such as 60, 59.94 or 60000/1001.",
     "not-a-factor": "{value!r} is not a factor: give one such as 2, 4 or 2.5.",
     "not-a-time": (

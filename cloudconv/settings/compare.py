@@ -33,9 +33,7 @@ _EVERY = "Begin a forecast at every K-th frame; for --horizon."
 
 def _metrics(value: Files) -> tuple[str, ...]:
     named = values.names(value)
-    if not named:
-        raise SettingsError("no-metric", known=METRICS)
-    for name in named:
+    for name in named or ("",):
         if name not in METRICS:
             raise SettingsError("unknown-metric", name=name, known=METRICS)
     return named

@@ -83,10 +83,10 @@ def wind(value: str | Sequence[float]) -> tuple[float, float]:
     parts = value.split(",") if isinstance(value, str) else list(value)
     try:
         across, down = (float(part) for part in parts)
+        if not max(abs(across), abs(down)) <= MOST_WIND or math.isnan(across + down):
+            raise ValueError
     except (ValueError, TypeError) as error:
-        raise SettingsError("not-a-wind", value=value) from error
-    if not max(abs(across), abs(down)) <= MOST_WIND or math.isnan(across + down):
-        raise SettingsError("wind-out-of-range", most=MOST_WIND, value=value)
+        raise SettingsError("not-a-wind", most=MOST_WIND, value=value) from error
     return across, down
 
 
@@ -103,10 +103,10 @@ def interval(value: int | str | Sequence[int]) -> tuple[int, int]:
         value = (low, high if dash else low)  # type: ignore[assignment]
     try:
         least, most = (int(part) for part in value)
+        if not 1 <= least <= most <= 1000:
+            raise ValueError
     except (ValueError, TypeError) as error:
         raise SettingsError("not-an-interval", value=value) from error
-    if not 1 <= least <= most <= 1000:
-        raise SettingsError("bad-interval", value=value)
     return least, most
 
 

@@ -127,15 +127,14 @@ class ReportWriter:
         tick = timing.time_base if timing.rate is None else 1 / Fraction(timing.rate.numerator)
         return Sink(self._report.path / VIDEO, info, rate=timing.rate, time_base=tick)
 
-    def finish(self, data: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-        """Write all files; ``data`` are the fields of ReportData except pictures and files.
+    def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
+        """Write all files; ``data`` are the contents of the page except its pictures.
 
         Raises:
             OutputError: a file cannot be written.
         """
         self._videos.close()
-        worst = tuple(item for _, item in self._worst)
-        report = ReportData(**data, worst=worst, files=(VIDEO, TABLE, RESULT))
+        report = replace(data, worst=tuple(item for _, item in self._worst))
         texts = {
             TABLE: _table(result["per_frame"]),
             RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n",

@@ -21,7 +21,7 @@ from cloudconv import metrics
 from cloudconv.errors import InputError
 from cloudconv.events import Event, Finished, Job, Progress, Warned, Warnings
 from cloudconv.jobs.compare.methods import Scorer, renderer_of
-from cloudconv.jobs.compare.plan import ADAPTED, ComparePlan, decide
+from cloudconv.jobs.compare.plan import ADAPTED, RESULT, TABLE, VIDEO, ComparePlan, decide
 from cloudconv.jobs.compare.report import report_writer
 from cloudconv.jobs.compare.samples import ComparedClip, Sample, Sampler, SampleScores
 from cloudconv.jobs.compare.scores import CURVES, Scores, losses, verdict
@@ -32,7 +32,7 @@ from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.models import registry
 from cloudconv.render.device import choose_precision, set_threads
 from cloudconv.report.columns import frames_ahead
-from cloudconv.report.data import Row
+from cloudconv.report.data import ReportData, Row
 from cloudconv.settings import CompareSettings
 from cloudconv.training.fine_tune import WEIGHTS, AdaptPlan, adapt
 
@@ -225,27 +225,28 @@ class _Table:
             warnings=warnings,
         )
 
-    def report(self, result: CompareResult) -> dict[str, Any]:
-        """Return the fields of the report except its pictures."""
+    def report(self, result: CompareResult) -> ReportData:
+        """Return the contents of the report except its pictures."""
         info, plan = self._clip.info, self._plan
         rate = "variable" if info.timing.rate is None else f"{float(info.timing.rate):g}"
         horizon = plan.settings.horizon
         task = f"one frame of every {plan.drop} kept" if horizon is None else frames_ahead(horizon)
-        return {
-            "source": info.path.name,
-            "verdict": result.verdict,
-            "summary": f"{task}, {result.summary}",
-            "model": plan.judged,
-            "baseline": plan.baseline,
-            "metrics": plan.metrics,
-            "methods": result.methods,
-            "rows": tuple(self._rows),
-            "cuts": tuple(cut - info.timing.start for cut in self._clip.cuts),
-            "facts": (
+        return ReportData(
+            source=info.path.name,
+            verdict=result.verdict,
+            summary=f"{task}, {result.summary}",
+            model=plan.judged,
+            baseline=plan.baseline,
+            metrics=plan.metrics,
+            methods=result.methods,
+            rows=tuple(self._rows),
+            cuts=tuple(cut - info.timing.start for cut in self._clip.cuts),
+            facts=(
                 ("clip", f"{info.width}x{info.height}, {info.timing.frames} frames at {rate} fps"),
                 *(("note", str(warned)) for warned in result.warnings),
             ),
-        }
+            files=(VIDEO, TABLE, RESULT),
+        )
 
 
 def _mean_scores(scores: Scores) -> dict[str, float | None]:
