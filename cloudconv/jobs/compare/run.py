@@ -24,7 +24,7 @@ from cloudconv.jobs.compare.methods import Scorer, renderer_of
 from cloudconv.jobs.compare.plan import ADAPTED, RESULT, TABLE, VIDEO, ComparePlan, decide
 from cloudconv.jobs.compare.report import report_writer
 from cloudconv.jobs.compare.samples import ComparedClip, Sample, Sampler, SampleScores
-from cloudconv.jobs.compare.scores import CURVES, Scores, losses, verdict
+from cloudconv.jobs.compare.scores import CURVES, TIME, Scores, losses, verdict
 from cloudconv.jobs.compare.settings import CompareEstimate, CompareResult
 from cloudconv.jobs.compare.work import score_all
 from cloudconv.jobs.outcome import seconds_for
@@ -147,7 +147,8 @@ class _Table:
         self._ahead = plan.forecasts
         self._rows: list[Row] = []
         steps = range(plan.settings.horizon or 1)
-        self._scores = {name: [Scores(plan.metrics) for _ in steps] for name in plan.methods}
+        wanted = (*plan.metrics, TIME)
+        self._scores = {name: [Scores(wanted) for _ in steps] for name in plan.methods}
         self._filmed = Scores([name for name in metrics.TEXTURE if name in plan.metrics])
         self._curves = [name for name in CURVES if name in (*CURVES[:2], *plan.metrics)]
         self._skipped = 0
@@ -207,7 +208,7 @@ class _Table:
             raise InputError("nothing-scored", path=clip.info.path, ahead=self._ahead)
         methods: dict[str, dict[str, Any]] = {}
         for name, scores in self._scores.items():
-            means = [_mean_scores(each) for each in scores[: self._reached or 1]]
+            means = [each.means() for each in scores[: self._reached or 1]]
             by_step = {str(step): each for step, each in enumerate(means, 1)}
             methods[name] = by_step if self._ahead else means[0]
         return CompareResult(
@@ -247,7 +248,3 @@ class _Table:
             ),
             files=(VIDEO, TABLE, RESULT),
         )
-
-
-def _mean_scores(scores: Scores) -> dict[str, float | None]:
-    return {**scores.means(), "seconds_per_frame": scores.seconds_per_frame}

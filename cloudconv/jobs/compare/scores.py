@@ -20,6 +20,9 @@ from cloudconv.messages import counted
 from cloudconv.report.columns import frames_ahead
 from cloudconv.report.data import Row
 
+TIME = "seconds_per_frame"
+"""The name of the mean time for a frame among the scores of a method."""
+
 CURVES = ("psnr", "ssim", "texture")
 """The metrics that the result gives for each frame; the first two are always computed."""
 
@@ -168,10 +171,9 @@ class Scores:
     """
 
     def __init__(self, wanted: Sequence[str]) -> None:
-        """Start without scores; ``wanted`` are names of metrics."""
+        """Start without scores; ``wanted`` are names of metrics, or :data:`TIME`."""
         self._wanted = wanted
         self.missing = 0
-        self._spent = 0.0, 0
         self._sums: dict[str, tuple[float, int]] = {}
 
     def add(self, step: StepScores) -> None:
@@ -180,7 +182,7 @@ class Scores:
             self.add_frame(scores)
         for name, value in step.sequence:
             self._count(name, value)
-        self._spent = self._spent[0] + step.seconds, self._spent[1] + step.made
+        self._count(TIME, step.seconds, step.made)
 
     def add_frame(self, scores: FrameScores) -> None:
         """Add the scores of a frame; None counts as a missing frame."""
@@ -188,20 +190,14 @@ class Scores:
         for name, value in (scores or {}).items():
             self._count(name, value)
 
-    @property
-    def seconds_per_frame(self) -> float | None:
-        """Return the mean time for one frame, in seconds; None if no frame was made."""
-        seconds, made = self._spent
-        return seconds / made if made > 0 else None
-
     def means(self) -> dict[str, float | None]:
         """Return the mean of each metric over the made frames; None without frames."""
         sums = {name: self._sums.get(name, (0.0, 0)) for name in self._wanted}
-        return {name: total / count if count else None for name, (total, count) in sums.items()}
+        return {name: total / count if count > 0 else None for name, (total, count) in sums.items()}
 
-    def _count(self, name: str, value: float) -> None:
+    def _count(self, name: str, value: float, frames: int = 1) -> None:
         total, count = self._sums.get(name, (0.0, 0))
-        self._sums[name] = total + value, count + 1
+        self._sums[name] = total + value, count + frames
 
 
 def losses(model: str, baseline: str, rows: Sequence[Row]) -> list[Row]:
