@@ -138,6 +138,14 @@ def test_odd_sizes_gray_and_ten_bits_are_accepted(pix_fmt: str, size: tuple[int,
     assert made[-1].shape == (3, size[1], size[0])
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("size", [(2, 2), (6, 4), (400, 8), (8, 400)])
+def test_tiny_and_narrow_pictures_are_accepted(size: tuple[int, int]) -> None:
+    with torch.inference_mode():
+        made = list(Collage().dream(material(clouds(30, size)), frames=40, seed=0))
+    assert made[-1].shape == (3, size[1], size[0])
+
+
 def test_a_still_picture_stays_still() -> None:
     source = material([footage()[0]] * 30)
     with torch.inference_mode():

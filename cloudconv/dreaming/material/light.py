@@ -120,16 +120,16 @@ def _field(picture: NDArray[np.uint8]) -> _Fields:
 
     The brightest parts, cloud or sky, show the light; their area depends on the weather.
     """
-    height, width = picture.shape[:2]
+    half, longer = picture[::2, ::2], max(picture.shape[:2])
     rows, columns = (
-        max(1, round(_REGIONS * side / max(height, width))) for side in (height, width)
+        min((side + 1) // 2, max(1, round(_REGIONS * side / longer))) for side in picture.shape[:2]
     )
     found = [
         [
             np.quantile(part.reshape(-1, 3), _BRIGHT, axis=0)
             for part in np.array_split(row, columns, 1)
         ]
-        for row in np.array_split(picture[::2, ::2], rows, 0)
+        for row in np.array_split(half, rows, 0)
     ]
     made: _Fields = np.array(found)
     return made

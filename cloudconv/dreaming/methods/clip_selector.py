@@ -27,6 +27,7 @@ from cloudconv.models.ops import warp
 THUMB = 72
 """Longest side of the thumbnails that footage is chosen by."""
 
+_LEAST = 8  # least side of these thumbnails, also of a tiny or narrow picture
 _TRIED = 200  # random arrangements, of which the cheapest is used
 _SINGLE = 0.2  # fraction of arrangements with a single placement …
 _MOST = 1.2  # … and its greatest scale; an enlarged picture can be shifted
@@ -84,7 +85,7 @@ class ClipSelector:
         self._light = light
         height, width = material.small_size
         factor = min(1.0, THUMB / max(height, width))
-        self.size = max(2, round(height * factor)), max(2, round(width * factor))
+        self.size = max(_LEAST, round(height * factor)), max(_LEAST, round(width * factor))
         self._covered = resized(material.wide_matte[None].cpu(), self.size)
         known = (1 - 1.5 * self._covered[0]).clamp(0, 1)
         smalls = (torch.from_numpy(material.glance(k)) for k in range(len(material)))
