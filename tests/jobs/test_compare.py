@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from cloudconv import metrics
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
+from cloudconv.jobs.compare.plan import methods_of
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings, decide, estimate
 from cloudconv.jobs.compare.samples import evenly, windows
 from cloudconv.jobs.compare.scores import SequenceMeter, ShownFrame, verdict
@@ -32,6 +33,7 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.report.data import Row
+from cloudconv.settings import fields_of
 from tests.helpers import calls
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.factory import picture, read_times, write_clip
@@ -458,6 +460,12 @@ def test_a_part_is_compared(tmp_path: Path) -> None:
     assert times == [float(F(12 + k, 24)) for k in range(1, 23, 2)]
     with pytest.raises(SettingsError, match="`end`"):
         compare(clip, start=F(1), end=F(1))
+
+
+def test_the_help_names_the_default_methods_of_forecasts() -> None:
+    (option,) = [each for each in fields_of(CompareSettings) if each.name == "against"]
+    _, *others = methods_of(CompareSettings("a.mkv", horizon=2))
+    assert option.text.endswith(f"for forecasts {','.join(others)}.")
 
 
 def test_the_verdict_is_about_the_chosen_model(tmp_path: Path) -> None:

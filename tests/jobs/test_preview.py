@@ -97,6 +97,23 @@ def test_a_file_of_another_program_is_not_replaced(tmp_path: Path, clock: list[f
     ]
 
 
+def test_a_preview_whose_file_cannot_be_examined_gives_a_warning(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "now.jpg"
+    path.touch()
+
+    def refused(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    preview = Preview(path)
+    preview.show(frame())
+    assert [str(warned) for warned in preview.warnings] == [
+        f"The preview {path} could not be written: Permission denied."
+    ]
+
+
 def test_a_run_writes_a_preview(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4, rate=24)
     target = tmp_path / "b.mkv"
