@@ -40,7 +40,7 @@ from cloudconv.render.renderer import Renderer
 from cloudconv.settings import CompareSettings, InterpSettings, TrainSettings, exact
 from cloudconv.training import train
 from cloudconv.training.clips import Sampling, TrainingClip, Windows, held_back_spans
-from cloudconv.training.spans import Span
+from cloudconv.training.spans import HELD_LAST, Span
 from cloudconv.training.tasks import Interpolation
 
 WEIGHTS = "adapted.safetensors"
@@ -115,8 +115,9 @@ class AdaptPlan:
         first, last = self._window
         part = last - first
         needed = Interpolation(registry.spec(self.model, "interpolate"), self._gap).length
-        spans = held_back_spans(math.floor(self.info.timing.frames * part), needed)
-        return tuple((first + a * part, first + b * part) for a, b in spans)
+        return tuple(
+            (first + a * part, first + b * part) for a, b in held_back_spans(self._frames, needed)
+        )
 
     def is_held_back(self, times: tuple[Fraction, ...]) -> bool:
         """Return whether frames at these source times all lie in one held-back part."""
@@ -169,7 +170,17 @@ class AdaptPlan:
 
     @property
     def _gap(self) -> int:
-        return 3 if registry.spec(self.model, "interpolate").arbitrary_timestep else 2
+        """Return 3 if the held-back part of a short video has room for such a window, else 2."""
+        spec = registry.spec(self.model, "interpolate")
+        if not spec.arbitrary_timestep:
+            return 2
+        ((begin, end),) = HELD_LAST
+        return 3 if self._frames * (end - begin) >= Interpolation(spec, 3).length else 2
+
+    @property
+    def _frames(self) -> int:
+        first, last = self._window
+        return math.floor(self.info.timing.frames * (last - first))
 
     @property
     def _window(self) -> Span:

@@ -28,6 +28,8 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Event, Progress
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
+from cloudconv.media.read.probe import probe
+from cloudconv.settings import TrainSettings
 from cloudconv.training import fine_tune as adapt
 from cloudconv.training import loop, train
 from tests.helpers import calls
@@ -139,6 +141,21 @@ def test_a_video_too_short_to_adapt_to_is_made_with_the_stock_model(tmp_path: Pa
     assert result.output_frames == 10
     assert result.adapted == adapt.Adapted(gain=0.0, minutes=0.0, frames=0, kept=False)
     assert "Adapting to the video failed" in str(result.warnings[0])
+
+
+@pytest.mark.parametrize(
+    ("frames", "model", "window"), [(20, "cloud-turbo", 3), (50, "cloud-best", 7)]
+)
+def test_short_videos_are_adapted_to_with_shorter_windows(
+    tmp_path: Path, frames: int, model: str, window: int
+) -> None:
+    """A window of ``cloud-best`` has the frames beside the pair where there is room for them."""
+    short = moving(tmp_path / "a.mkv", frames)
+    settings = InterpSettings(short, factor=2, adapt=0.02)
+    info, cpu = probe(short), torch.device("cpu")
+    plan = adapt.AdaptPlan(settings, info, model, cpu, torch.float32, pytest.fail)
+    training = TrainSettings(**plan.training, output=str(tmp_path / "own.safetensors"))
+    assert train.estimate(train.decide(training)).window_frames == window
 
 
 @pytest.mark.full
