@@ -253,10 +253,12 @@ class Interpolator(Model):
             PictureError: the kind of the pictures is not accepted, their shapes differ, or the
                 number of timesteps is not B. Only floating-point tensors are accepted with
                 ``outer``.
-            SettingsError: the timestep is a number outside [0, 1].
+            SettingsError: a timestep is outside [0, 1].
         """
-        if not isinstance(timestep, Tensor) and not 0 <= timestep <= 1:
-            raise SettingsError("bad-timestep", timestep=timestep)
+        timesteps = timestep.flatten().tolist() if isinstance(timestep, Tensor) else [timestep]
+        for each in timesteps:
+            if not 0 <= each <= 1:
+                raise SettingsError("bad-timestep", timestep=each)
         own = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
         device = next((weight.device for weight in self.parameters()), own)
         made: Any

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cloudconv import weights
-from cloudconv.errors import ModelError, WeightsError
+from cloudconv.errors import ModelError, SettingsError, WeightsError
 from cloudconv.models import registry
 from cloudconv.models.base import SCALES, Interpolator
 from cloudconv.models.tiny import TINY
@@ -162,6 +162,15 @@ def test_inputs_of_different_shapes_are_refused() -> None:
         model("blend").interpolate(x0, x1[..., 1:], torch.tensor([0.5]))
     with pytest.raises(ValueError, match="one timestep"):
         model("blend").interpolate(x0, x1, torch.tensor([0.5, 0.5]))
+
+
+@pytest.mark.parametrize("timestep", [-0.5, 1.5, float("nan")])
+@pytest.mark.parametrize("name", ["unet-middle", "blend"])
+def test_timesteps_outside_the_interval_are_refused(name: str, timestep: float) -> None:
+    x0, x1 = pair(batch=2)
+    for given_as in (timestep, torch.tensor([0.5, timestep])):
+        with pytest.raises(SettingsError, match="A timestep must be from 0 to 1, got"):
+            model(name).interpolate(x0, x1, given_as)
 
 
 def test_blend_and_hold_are_exact() -> None:
