@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, inf
 
 from cloudconv.report.charts import Chart, Line, draw, round_numbers
 from cloudconv.report.columns import COLUMNS, Column, frame_time, frames_ahead, marked
-from cloudconv.report.data import Comparison, Picture, ReportData
+from cloudconv.report.data import Comparison, Picture, ReportData, Row
 from cloudconv.report.page import render
+
+POINTS = 1500
+"""The largest number of frames that a chart draws; a screen has fewer columns."""
 
 _COLORS = 8
 _CURVES = ("psnr", "ssim", "texture")
@@ -68,7 +71,7 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
         ]
     if not data.rows:
         return []
-    rows = data.rows
+    rows = _drawn(data)
     first, last = float(rows[0].time), float(rows[-1].time)
     return [
         Chart(
@@ -88,6 +91,17 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
         for key in _CURVES
         if key in rows[0].scores[data.model]
     ]
+
+
+def _drawn(data: ReportData) -> list[Row]:
+    """Return at most :data:`POINTS` rows: of each group of neighbours, the model's worst frame."""
+
+    def psnr(row: Row) -> float:
+        score = row.scores[data.model]["psnr"]
+        return inf if score is None else score
+
+    size = ceil(len(data.rows) / POINTS)
+    return [min(data.rows[k : k + size], key=psnr) for k in range(0, len(data.rows), size)]
 
 
 def _by_horizon(data: ReportData, column: Column) -> dict[str, list[tuple[str, bool]]]:

@@ -296,6 +296,21 @@ def test_sections_without_content_are_left_out() -> None:
         assert heading not in text
 
 
+def test_a_page_of_many_frames_is_small_and_has_the_worst_frame() -> None:
+    count = 6_000
+    scores: list[float | None] = [35.0] * count
+    scores[3_111] = 12.5
+    scores[3_112] = None
+    psnr, ssim = ({name: tuple(scores) for name in NAMES} for _ in range(2))
+    rows = rows_of(tuple(range(1, 2 * count, 2)), {"psnr": psnr, "ssim": ssim})
+    page = render_report(replace(example(), rows=rows, worst=()))
+    assert len(page) < 1_000_000
+    assert "12.5," in page
+    note = "Of each group of neighbouring frames, the charts show the one where rife-4.6 is worst."
+    assert note in page
+    assert note not in render_report(example())
+
+
 @pytest.mark.parametrize(("low", "high"), [(0.93, 0.99), (12.0, 48.0), (30.0, 30.0), (0.0, 7200.0)])
 def test_axis_steps_are_round_numbers_that_cover_the_range(low: float, high: float) -> None:
     found = round_numbers(low, high, 5)
