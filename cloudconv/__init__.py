@@ -29,3 +29,8 @@ def __getattr__(name: str) -> Any:
     if name == "__all__" or name in api.__all__:
         return getattr(api, name)
     raise AttributeError(f"module 'cloudconv' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Return the names in this module, for ``dir``, ``help`` and the completion of names."""
+    return [*globals(), *__getattr__("__all__")]

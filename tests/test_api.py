@@ -21,7 +21,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cloudconv
-from cloudconv import metrics
+from cloudconv import api, metrics
 from cloudconv.cli.app import app
 from cloudconv.dreaming.methods.registry import METHODS
 from cloudconv.errors import InputError, ModelError, OutputError, PictureError, SettingsError
@@ -71,6 +71,10 @@ def test_the_options_of_a_command_are_the_fields_of_its_settings(command: str) -
         assert each.flags[0].partition("/")[0] == flag(each.name), each.name
         assert " ".join(each.option.help.split()).endswith("."), each.name
         assert each.is_switch or 1 <= len(each.option.metavar) <= 10, each.name
+
+
+def test_the_public_names_are_listed_for_completion() -> None:
+    assert set(api.__all__) <= set(dir(cloudconv))
 
 
 def test_an_unknown_keyword_is_a_type_error() -> None:
