@@ -7,12 +7,14 @@ import time
 from pathlib import Path
 
 from PIL import Image
+from torch import Tensor
+from torch.nn import functional
 
 from cloudconv import files
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.jobs.pictures import jpeg
-from cloudconv.media.color import rgb_of
+from cloudconv.media.color import description_of, to_rgb
 from cloudconv.media.frame import Frame
 from cloudconv.media.input import images
 from cloudconv.media.turn import UPRIGHT, Turn
@@ -69,7 +71,7 @@ class Preview:
         """Write the frame if a second has passed since the last written frame."""
         if time.monotonic() < self._due:
             return
-        shown = jpeg(self._turn.samples(rgb_of(frame)), WIDTH, 85, _OURS)
+        shown = jpeg(self._turn.samples(_reduced(frame)), WIDTH, 85, _OURS)
         try:
             is_free = _is_free(self._path, overwrite=self._overwrite)
             files.write_whole(self._path, shown.data, overwrite=is_free)
@@ -89,3 +91,17 @@ def _is_free(path: Path, *, overwrite: bool) -> bool:
             return picture.info.get("comment") == _OURS
     except OSError:
         return False
+
+
+def _reduced(frame: Frame) -> Tensor:
+    """Return a frame as RGB, (3, H, W), made smaller by a whole factor to about ``WIDTH``.
+
+    The planes become smaller before their conversion, which would be slow for a large frame.
+    """
+    form, space = description_of(frame)
+    factor = max(frame.width // WIDTH, 1)
+    planes = [
+        functional.avg_pool2d(plane.float()[None], factor, ceil_mode=True)[0]
+        for plane in frame.planes()
+    ]
+    return to_rgb(planes, form, space)
