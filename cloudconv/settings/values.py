@@ -96,13 +96,12 @@ def interval(value: int | str | Sequence[int]) -> tuple[int, int]:
     Raises:
         SettingsError: the value is not an interval, or not within 1 to 1000.
     """
-    if isinstance(value, int):
-        value = (value, value)
+    parts: Sequence[int | str] = (value, value) if isinstance(value, int) else value
     if isinstance(value, str):
         low, dash, high = value.partition("-")
-        value = (low, high if dash else low)  # type: ignore[assignment]
+        parts = (low, high if dash else low)
     try:
-        least, most = (int(part) for part in value)
+        least, most = (int(part) for part in parts)
         if not 1 <= least <= most <= 1000:
             raise ValueError
     except (ValueError, TypeError) as error:

@@ -546,6 +546,7 @@ def test_a_rate_that_keeps_few_source_frames_is_a_warning(tmp_path: Path) -> Non
         ("dream --frames 5 --seed 99999999999999999999999", "seed"),
         ("extrapolate --model hold --frames 99999999999999999999", "frames"),
         ("train --model tiny --steps 2 --seed 99999999999999999999999", "seed"),
+        ("train --model tiny --interval 3-1", "'3-1' is not a whole number from 1 to 1000"),
     ],
 )
 def test_a_value_out_of_range_is_one_sentence_and_exit_code_2(
