@@ -67,13 +67,17 @@ class Pictures:
     def missing(self) -> list[tuple[int, int]]:
         """Return the first and last missing number of each gap in the files' numbering.
 
-        The last number in a file's name counts. If most numbers do not follow the one before, the
-        files count as not numbered.
+        Files count as numbered if their names differ in one number only, and at least half of the
+        steps from one number to the next equal the smallest step.
         """
-        named = (re.findall(r"\d+", file.stem) for file in self.files)
-        numbers = [int(found[-1]) for found in named if found]
-        gaps = [(a + 1, b - 1) for a, b in pairwise(numbers) if b - a > 1]
-        return gaps if 2 * len(gaps) < len(numbers) else []
+        names = [re.split(r"(\d+)", file.stem) for file in self.files]
+        differing = [parts for parts in zip(*names, strict=False) if len(set(parts)) > 1]
+        if len(differing) != 1 or not differing[0][0].isdecimal():
+            return []
+        steps = list(pairwise(map(int, differing[0])))
+        least = min(after - before for before, after in steps)
+        gaps = [(a + least, b - least) for a, b in steps if b - a > least]
+        return gaps if least > 0 and 2 * len(gaps) <= len(steps) else []
 
 
 def videos_in(folder: Path) -> list[Path]:
