@@ -50,11 +50,14 @@ def container_of(path: Path) -> Container:
 def default_suffix(info: MediaInfo, rate: Fraction | None = None) -> str:
     """Return the suffix of a default output name.
 
-    ``rate`` is the constant rate of the output; None for a variable one. The suffix selects the
-    container that the source's name selects. An animation keeps its format under any name.
-    Pictures become MP4, and any other source becomes Matroska. If the chosen container cannot play
-    ``rate``, the output is MP4.
+    ``rate`` is the constant rate of the output; None for a variable one. A video keeps the video
+    container that its name selects, else becomes Matroska; an MP4 or MOV without a suffix becomes
+    MP4. An animation keeps its format under any name. Pictures become MP4. If the chosen container
+    cannot play ``rate``, the output is MP4.
     """
     own = CONTAINERS.get(f".{info.container}") or CONTAINERS.get(info.suffix, MKV)
-    own = MP4 if info.reader.is_pictures else own
+    if info.reader.is_pictures or (not info.suffix and "mp4" in info.container.split(",")):
+        own = MP4
+    elif not (own.is_video or info.reader.is_drawn):
+        own = MKV
     return (own if own.plays(rate) else MP4).suffixes[0]
