@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,6 +30,8 @@ from cloudconv.report.folder import ReportFolder
 from cloudconv.report.page import render
 
 PAGE, RESULT = "index.html", "result.json"
+
+_POINTS = 600  # greatest number of points in a curve; a screen shows no more
 
 _ELEMENTS = {
     **dict.fromkeys((".mp4", ".webm", ".mov"), "video"),
@@ -69,9 +72,9 @@ def write_report(
 ) -> None:
     """Write the page and the result. The page needs no network.
 
-    The page shows curves of ``history``, the faults of ``rows``, and all ``pictures``. The keys of
-    ``pictures`` are frame numbers, the values are (h, w, 3) RGB. ``step`` is the duration of a
-    frame in seconds. ``turn`` brings all pictures upright.
+    The page shows curves of ``history``, the faults of ``rows``, and all ``pictures``. A curve has
+    at most ``_POINTS`` points. The keys of ``pictures`` are frame numbers, the values are (h, w, 3)
+    RGB. ``step`` is the duration of a frame in seconds. ``turn`` brings all pictures upright.
 
     Raises:
         OutputError: a file cannot be written.
@@ -85,6 +88,7 @@ def write_report(
     verdict = f"The dream looks like the clip in {extent}"
     wrong = {name: text for row in rows for name, text in failures(row).items()}
     faults = ", ".join(f"{text} ({name})" for name, text in wrong.items())
+    history = history[:: ceil(len(history) / _POINTS)]
     charts = [
         _chart(history, key, limits, step)
         for key, limits in result.limits.items()
