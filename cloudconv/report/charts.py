@@ -85,13 +85,15 @@ def draw(chart: Chart) -> Drawing:
 
     def path(line: Line) -> str:
         """Return the path of a line, with a gap where a score is missing."""
-        parts = []
+        drawn = ""
         points = zip(chart.x, line.values, strict=True)
         for known, run in groupby(points, lambda point: _known(point[1])):
-            places = [f"{to_x(x):.1f} {to_y(y or 0):.1f}" for x, y in run]
-            # A single point becomes a dot: round line ends are visible even on a line of length 0.
-            parts += ["M" + "L".join(places) + ("h0" if len(places) == 1 else "")] * known
-        return "".join(parts)
+            if known:
+                places = [f"{to_x(x):.1f} {to_y(y or 0):.1f}" for x, y in run]
+                # A single point becomes a dot, because round line ends are visible even on a line
+                # of length 0.
+                drawn += "M" + "L".join(places) + ("h0" if len(places) == 1 else "")
+        return drawn
 
     return Drawing(
         chart,

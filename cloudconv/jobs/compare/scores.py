@@ -105,8 +105,11 @@ class SequenceMeter:
         if shown is None:
             return self.interrupt()
         made = shown is not truth
-        scores = self.flicker(metrics.brightness(shown.rgb, truth.rgb)) if made else []
-        self._brighter = self._brighter if made else 0.0
+        scores: SequenceScores = []
+        if made:
+            scores = self.flicker(metrics.brightness(shown.rgb, truth.rgb))
+        else:
+            self._brighter = 0.0
         if truth.frame is None or shown.frame is None:
             return scores
         if self._xpsnr is not None:

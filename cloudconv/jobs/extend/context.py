@@ -129,13 +129,17 @@ def continued(pattern: Sequence[bool]) -> Iterator[bool]:
         pattern: a value for each frame so far, which states whether it repeats the one before; at
             least three cycles.
     """
-    starts = [n for n, (before, repeated) in enumerate(pairwise(pattern), 1) if before > repeated]
+    # A cycle starts with the first different frame after a repeat.
+    starts = [n for n, (before, repeats) in enumerate(pairwise(pattern), 1) if before > repeats]
     cycles = [pattern[start:end] for start, end in pairwise(starts)]
-    kinds = [(len(cycle) - sum(cycle), sum(cycle)) for cycle in cycles]  # (distinct, repeats)
+    # The kind of a cycle is its numbers of different frames and of repeats.
+    kinds = [(cycle.count(False), cycle.count(True)) for cycle in cycles]
     kind, begun = kinds[-1], pattern[starts[-1] :]
     pairs = [pair for pair, _ in Counter(pairwise(kinds)).most_common()] or [(kind, kind)]
     while True:
         kind = next((after for before, after in pairs if before == kind), pairs[0][1])
-        yield from [False] * (0 if any(begun) else kind[0] - len(begun))
-        yield from [True] * (kind[1] - sum(begun))
+        different, repeated = kind
+        if True not in begun:
+            yield from [False] * (different - len(begun))
+        yield from [True] * (repeated - begun.count(True))
         begun = ()

@@ -232,8 +232,9 @@ class Continuation:
                 lasts = frame.duration if info.timing.rate is None else self.step
                 sink.write(frame.at(frame.time - zero, lasts))
                 written += 1
-                for event in measure() if frame.time >= self.begins else ():
-                    yield from warnings.new([event]) if isinstance(event, Warned) else (event,)
+                if frame.time >= self.begins:
+                    for event in measure():
+                        yield from warnings.new([event]) if isinstance(event, Warned) else [event]
                 yield Progress("rendering", written, self.output_frames)
         yield from warnings.new([*source.warnings, *sink.warnings])
         wall = time.monotonic() - began
