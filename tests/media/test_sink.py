@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from cloudconv.errors import EncoderError, OutputError
 from cloudconv.media.formats import repack, working_format
@@ -400,6 +401,22 @@ def test_times_must_increase(tmp_path):
     with pytest.raises(ValueError, match="increase"):
         write(tmp_path / "clip.mp4", reversed(frames), rate=Fraction(24))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("suffix", "most"), [(".gif", 655), (".webp", 16_777)])
+@pytest.mark.parametrize("times", [[0], [0, 1]])
+def test_a_frame_that_lasts_too_long_for_an_animation_is_an_error(tmp_path, suffix, most, times):
+    path, info = tmp_path / f"clip{suffix}", info_of((16, 16))
+    frames = list(frames_of(times, Fraction(most), (16, 16)))
+    write(path, frames, info, encode=EncodeSettings())
+    with Image.open(path) as made:
+        made.seek(made.n_frames - 1)
+        made.load()
+        assert suffix == ".webp" or made.info["duration"] == most * 1000
+    frames = list(frames_of(times, Fraction(most + 1), (16, 16)))
+    with pytest.raises(EncoderError, match=f"lasts at most {most} s"):
+        write(tmp_path / f"new{suffix}", frames, info, encode=EncodeSettings())
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_frame_of_another_size_is_an_error(tmp_path):

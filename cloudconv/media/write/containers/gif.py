@@ -13,8 +13,6 @@ from cloudconv.media.convert import Palette
 from cloudconv.media.write.containers.base import Container, Writer, last_packet
 from cloudconv.media.write.encode import EncodingPlan
 
-_LARGEST_FIELD = 2**16 - 1
-
 
 class _Gif(Container):
     def options(self, plan: EncodingPlan) -> dict[str, str]:
@@ -31,7 +29,7 @@ class _Gif(Container):
         if start := last_packet(path):
             with path.open("rb+") as file:
                 file.seek(start + 4)
-                file.write(min(round(duration * 100), _LARGEST_FIELD).to_bytes(2, "little"))
+                file.write(round(duration * 100).to_bytes(2, "little"))
 
 
 GIF = _Gif(
@@ -43,4 +41,5 @@ GIF = _Gif(
     # Players show frames of less than two hundredths of a second for longer.
     fastest=Fraction(50),
     has_palette=True,
+    most_ticks=2**16 - 1,
 )

@@ -35,4 +35,5 @@ WEBP = _Webp(
     suffixes=(".webp",),
     encoders=("libwebp_anim",),
     clock=Fraction(1, 1000),
+    most_ticks=2**24 - 1,
 )
