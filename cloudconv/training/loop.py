@@ -7,7 +7,7 @@ import hashlib
 import io
 import math
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -209,20 +209,28 @@ class Trainer:
         if not windows:
             raise InputError("nothing-held-back")
         model.eval()
-        scores: dict[str, list[list[float]]] = {}
+        scores: dict[str, list[dict[str, float]]] = {}
         for number, window in enumerate(windows):
             yield Progress("checking", number, len(windows), unit="windows")
             if stop():
                 raise Stopped
             for label, row in self._scores(model, window):
                 scores.setdefault(label, []).append(row)
+
+        def means(name: str) -> dict[str, float]:
+            return {label: _mean([row[name] for row in rows]) for label, rows in scores.items()}
+
         # Each window gives one picture of each label, so means of means are means of all pictures.
-        means = [map(_mean, zip(*rows, strict=True)) for rows in scores.values()]
-        losses, naive_losses, *columns = zip(*means, strict=True)
-        psnr, naive, sharpness = (dict(zip(scores, each, strict=True)) for each in columns)
-        gain = _mean([psnr[label] - naive[label] for label in psnr])
-        loss, naive_loss = _mean(losses), _mean(naive_losses)
-        return Validation(self.step, loss, naive_loss, psnr, naive, sharpness, gain)
+        psnr, naive = means("psnr"), means("naive_psnr")
+        return Validation(
+            step=self.step,
+            loss=_mean(means("loss").values()),
+            naive_loss=_mean(means("naive_loss").values()),
+            psnr=psnr,
+            naive_psnr=naive,
+            sharpness=means("sharpness"),
+            gain=_mean([psnr[label] - naive[label] for label in psnr]),
+        )
 
     def state(self) -> State:
         """Return the state from which :meth:`restore` continues exactly."""
@@ -359,11 +367,11 @@ class Trainer:
         return torch.autocast(self.device.type, self.precision, enabled=enabled)
 
     @torch.no_grad()
-    def _scores(self, model: Model, window: Tensor) -> Iterator[tuple[str, list[float]]]:
+    def _scores(self, model: Model, window: Tensor) -> Iterator[tuple[str, dict[str, float]]]:
         """Yield the label and the scores of each picture that a validation window gives.
 
-        The label is the number of frames ahead, ``1`` if interpolated. The scores are the losses of
-        the picture and of the naive one, their PSNR, and the sharpness of the picture.
+        The label is the number of frames ahead, ``1`` if interpolated. The names of the scores are
+        those of :class:`Validation`.
         """
         height, width = window.shape[2:]
         for picks, labels in self.goal.validation():
@@ -378,13 +386,13 @@ class Trainer:
                 picture, truth, naive = (image[..., :height, :width].cpu() for image in given)
                 yield (
                     label,
-                    [
-                        float(self._loss(picture, truth, naive)),
-                        float(self._loss(naive, truth, naive)),
-                        float(metrics.psnr(picture, truth)),
-                        float(metrics.psnr(naive, truth)),
-                        _gradient(picture) / max(_gradient(truth), 1e-6),
-                    ],
+                    {
+                        "loss": float(self._loss(picture, truth, naive)),
+                        "naive_loss": float(self._loss(naive, truth, naive)),
+                        "psnr": float(metrics.psnr(picture, truth)),
+                        "naive_psnr": float(metrics.psnr(naive, truth)),
+                        "sharpness": _gradient(picture) / max(_gradient(truth), 1e-6),
+                    },
                 )
 
     def _score(
@@ -469,5 +477,5 @@ def _gradient(picture: Tensor) -> float:
     return float(picture.diff(dim=-1).abs().mean() + picture.diff(dim=-2).abs().mean())
 
 
-def _mean(numbers: Sequence[float]) -> float:
+def _mean(numbers: Collection[float]) -> float:
     return sum(numbers) / len(numbers)
