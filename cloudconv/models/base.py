@@ -339,10 +339,12 @@ class Interpolator(Model):
 
     def _by_halves(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float) -> Tensor:
         width = 2**_HALVINGS
-        # Round to a step that the halvings reach. Near 0 and 1 the result is a source frame.
+        # Steps from an item's left picture to the wanted one, rounded to what the halvings reach.
         steps = [round(each * width) for each in timestep.flatten().tolist()]
-        left = [b if step == width else a for step, a, b in zip(steps, x0, x1, strict=True)]
-        right, steps = list(x1), [step % width for step in steps]
+        left, right = list(x0), list(x1)
+        for number, step in enumerate(steps):
+            if step == width:
+                left[number], steps[number] = right[number], 0
         while open_items := [number for number, step in enumerate(steps) if step]:
             width //= 2  # steps from the left picture to the middle of an item's interval
             pairs = (torch.stack([side[k] for k in open_items]) for side in (left, right))
