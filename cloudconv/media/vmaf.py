@@ -79,7 +79,10 @@ class VmafMeter:
         if self._process is None:
             return []
         assert self._folder is not None
-        self._pipe().close()
+        try:
+            self._pipe().close()  # writes the last data
+        except OSError as error:
+            raise self._failure() from error
         log = Path(self._folder.name) / _LOG
         if self._process.wait() or not log.exists():
             raise self._failure()

@@ -22,16 +22,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudconv import metrics
-from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
+from cloudconv.errors import CloudconvError, InputError, ModelError, OutputError, SettingsError
 from cloudconv.jobs.compare.plan import methods_of
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings, decide, estimate
 from cloudconv.jobs.compare.samples import evenly, windows
 from cloudconv.jobs.compare.scores import SequenceMeter, ShownFrame, verdict
 from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.color import rgb_of
-from cloudconv.media.frame import Frame
+from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
+from cloudconv.media.vmaf import VmafMeter
 from cloudconv.report.data import Row
 from cloudconv.settings import fields_of
 from tests.helpers import calls
@@ -303,6 +304,22 @@ def test_an_ffmpeg_without_vmaf_is_an_error(
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
     with pytest.raises(CloudconvError, match="No such filter: libvmaf"):
         compare(write_clip(tmp_path / "a.mkv", 5), model=("blend",), metrics=("vmaf",))
+
+
+def test_an_ffmpeg_that_ends_before_the_last_data_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\necho 'too small' >&2\nexit 8\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    frame = Frame(picture(0, 16, 12), F(0), F(1, 25), ColorTags(1, 1, 1, 1))
+    meter = VmafMeter(F(25))
+    meter.push(frame, frame)  # stays in the buffer of the pipe
+    assert meter._process is not None
+    meter._process.wait()
+    with pytest.raises(ModelError, match="too small"):
+        meter.finish()
 
 
 @pytest.mark.parametrize(
