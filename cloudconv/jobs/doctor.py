@@ -92,6 +92,14 @@ def run(settings: DoctorSettings) -> Job:
     yield Finished(replace(diagnosis, checks=checks))
 
 
+def _version(package: str) -> str:
+    """Return the version of a package; ``missing`` if, for example, another build is installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "missing"
+
+
 def _diagnose() -> Diagnosis:
     problems: list[str] = []
     encoders = build.encoders()
@@ -114,7 +122,7 @@ def _diagnose() -> Diagnosis:
         cores=cores(),
         memory_free_bytes=free_memory(torch.device("cpu")),
         disk_free_bytes=shutil.disk_usage(Path.cwd()).free,
-        packages={name: metadata.version(name) for name in _PACKAGES},
+        packages={name: _version(name) for name in _PACKAGES},
         extras={name: find_spec(module) is not None for name, module in _EXTRAS.items()},
         ffmpeg=build.libraries(),
         encoders=dict(encoders),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,20 @@ def test_text_names_the_default_model_and_the_libraries() -> None:
     assert lines["auto: model"] == registry.DEFAULT
     assert "libavcodec" in lines["ffmpeg"]
     assert "libx264" in lines["encoders"]
+
+
+def test_another_build_of_a_package_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    version = metadata.version
+
+    def other_build(package: str) -> str:
+        if package == "opencv-python-headless":
+            raise metadata.PackageNotFoundError(package)
+        return version(package)
+
+    monkeypatch.setattr(metadata, "version", other_build)
+    result = run("--json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["packages"]["opencv-python-headless"] == "missing"
 
 
 def test_quiet_prints_nothing_if_there_is_no_problem() -> None:
