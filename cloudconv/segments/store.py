@@ -37,7 +37,8 @@ from cloudconv.media.write.target import writing
 from cloudconv.messages import Message
 from cloudconv.segments.segment import SegmentPlan
 
-_VERSION = 1
+# Raise this number with each change to packet files, the journal, or the digests of plans.
+_VERSION = 2
 _MARK, _PLAN, _JOURNAL, _PACKETS = "cloudconv", "plan.json", "segments.jsonl", ".packets"
 _WHOLE = "whole.json"
 """The file that identifies the joined output."""

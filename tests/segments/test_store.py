@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from cloudconv.errors import OutputError
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.segments import store
+from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import SegmentStore
+from cloudconv.timeline import FramePlan, Neighbour
 
 IDENTITY = {"input": "abc", "crf": 17}
 
@@ -77,6 +80,27 @@ def test_a_store_of_another_identity_is_refused_and_kept(output: Path) -> None:
     assert file.exists()
     assert opened(output, {**IDENTITY, "crf": 20}, resume=False).finished == {}
     assert not file.exists()
+
+
+def test_work_of_another_version_starts_again(
+    output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(store, "_VERSION", 1)
+        work = opened(output)
+        work.pin({})
+        finish(work, 0)
+        work.release()
+    again = opened(output)
+    assert again.finished == {}
+    assert [warned.code for warned in again.warnings] == ["work-unreadable"]
+
+
+def test_the_version_changes_with_the_digest_of_a_plan() -> None:
+    beside = Neighbour(Fraction(3, 2), Fraction(1))
+    times = Fraction(1, 2), Fraction(1), Fraction(1, 3), Fraction(7), Fraction(1, 24)
+    digest = SegmentPlan(3, (FramePlan(*times, opens_scene=True, before=beside),)).digest
+    assert (store._VERSION, digest[:8]) == (2, "82f63eba")
 
 
 @pytest.mark.parametrize("damage", ["shorter", "gone", "longer"])
