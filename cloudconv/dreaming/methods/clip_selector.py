@@ -187,6 +187,7 @@ class ClipSelector:
         scales = torch.tensor([one.first.scale for one in tried])[:, None]
         rows = ((torch.arange(height) + 0.5) / scales).long()
         rows, columns = rows[:, :, None], columns[:, None]
+        # The indices are (arrangements, ages, h, w); each chooses a colour of (frames, h, w, 3).
         chosen = torch.stack(frames)[:, :, None], rows[:, None], columns[:, None]
         thumbs = self._thumbs.permute(0, 2, 3, 1)[chosen].permute(0, 1, 4, 2, 3)
         gains = torch.stack([self._light.moved(source, height) for source in sources])
@@ -305,12 +306,12 @@ class ClipSelector:
         old = detail(255 * luma(before), self._moving).repeat(len(after), 1, 1)
         new = detail(255 * luma(after.flatten(0, 1)), self._moving)
         mirrored = torch.maximum(symmetry(old, new), symmetry(new, old)).reshape(shape).amax(1)
-        first, second = (
-            functional.avg_pool2d(one.reshape(*shape, *one.shape[1:])[:, middle], 2)
-            for one in (old, new)
+        # One moment at half the size is enough to find clouds that are visible twice.
+        old, new = (
+            functional.avg_pool2d(one.reshape(*shape, *self.size)[:, middle], 2) for one in (old, new)
         )
-        found = repeats(torch.cat([first, second, second]), torch.cat([second, first, second]))
-        return torch.stack([mirrored, found.reshape(3, -1).amax(0)])
+        twice = torch.stack([repeats(old, new), repeats(new, old), repeats(new, new)]).amax(0)
+        return torch.stack([mirrored, twice])
 
     def _contrast(self, thumbs: Tensor) -> Tensor:
         """Return the standard deviation of luma over the moving parts: (n,)."""

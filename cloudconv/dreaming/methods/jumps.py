@@ -131,9 +131,11 @@ class Graph:
 
         The options are: go on, turn, n jumps, turn with a repeat, n visible jumps.
         """
-        repeated = self._turn + _HOLD + (ahead + np.array(_PACE)[:, None])[::-1]
-        seen = self._forced[:, None] + ahead.T[..., None] + np.array(_PACE)[:, None]
-        return np.concatenate([self._options(ahead), repeated[None], seen])
+        pace = np.array(_PACE)[:, None]
+        # After a turn the cost is that of the other direction.
+        repeats = self._turn + _HOLD + (ahead + pace)[::-1]
+        visible_jumps = self._forced[:, None] + ahead.T[..., None] + pace
+        return np.concatenate([self._options(ahead), repeats[None], visible_jumps])
 
     def _taken(self, here: Step, option: int) -> Step:
         forward = int(here.forward)

@@ -221,7 +221,7 @@ class VitalsMeter:
         measured: Values = {
             "repeat": self._past.nearest(features.thumbnail),
             # If all parts of a picture are like the clip, so are its edges.
-            "strangeness": strangeness and max(strangeness, seam),
+            "strangeness": max(strangeness, seam) if strangeness else 0.0,
             "light": self._familiar.light(small),
             "silhouette": self._silhouettes.measure(small),
         }
