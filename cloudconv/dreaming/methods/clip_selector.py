@@ -29,6 +29,7 @@ THUMB = 72
 
 _LEAST = 8  # least side of these thumbnails, also of a tiny or narrow picture
 _TRIED = 200  # random arrangements, of which the cheapest is used
+_AT_ONCE = 20  # arrangements that are compared in one step, which bounds the memory
 _SINGLE = 0.2  # fraction of arrangements with a single placement …
 _MOST = 1.2  # … and its greatest scale; an enlarged picture can be shifted
 _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
@@ -211,15 +212,19 @@ class ClipSelector:
         """
         tried = [self._drawn(life) for _ in range(_TRIED)]
         looks = [*ages, *(round(part * life) for part in _LATER)]
-        thumbs, covered = self._composed(tried, looks)
-        changing, shown = thumbs[:, : len(ages)], thumbs[:, len(ages) - 1 :]
         before = torch.stack(list(seen))
-        apart = (changing - before).abs().mean(2)[..., self._moving].mean((1, 2))
+        apart, cost = torch.zeros(_TRIED), torch.zeros(_TRIED)
+        for start in range(0, _TRIED, _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            thumbs, covered = self._composed(tried[part], looks)
+            changing, shown = thumbs[:, : len(ages)], thumbs[:, len(ages) - 1 :]
+            apart[part] = (changing - before).abs().mean(2)[..., self._moving].mean((1, 2))
+            doubled = self._doubled(before, changing) - _BY_CHANCE
+            cost[part] = self._picture_cost(shown) + _TWICE * doubled.clamp_min(0).sum(0)
+            cost[part] += _COVERED * covered[:, self._moving].mean(1)
         typical = float(apart.median().clamp_min(1e-6))
-        cost = _APART * apart / typical + self._picture_cost(shown)
-        cost += _TWICE * (self._doubled(before, changing) - _BY_CHANCE).clamp_min(0).sum(0)
+        cost += _APART * apart / typical
         cost += _CHANCE * torch.from_numpy(self._random.random(len(tried))).float()
-        cost += _COVERED * covered[:, self._moving].mean(1)
         for number, one in enumerate(tried):
             astray = self._directions[one.first.backwards, one.first.mirrored]
             cost[number] += _OTHER_WIND * (astray + one.first.scale - 1)
@@ -308,7 +313,8 @@ class ClipSelector:
         mirrored = torch.maximum(symmetry(old, new), symmetry(new, old)).reshape(shape).amax(1)
         # One moment at half the size is enough to find clouds that are visible twice.
         old, new = (
-            functional.avg_pool2d(one.reshape(*shape, *self.size)[:, middle], 2) for one in (old, new)
+            functional.avg_pool2d(one.reshape(*shape, *self.size)[:, middle], 2)
+            for one in (old, new)
         )
         twice = torch.stack([repeats(old, new), repeats(new, old), repeats(new, new)]).amax(0)
         return torch.stack([mirrored, twice])
