@@ -423,6 +423,8 @@ def test_cover_art_is_copied(tmp_path, suffix):
         video = out.add_stream("ffv1", rate=24)
         video.width, video.height = 32, 32
         out.add_attachment("cover.png", "image/png", image)
+        scene = {"id": 1, "start": 0, "end": 100, "time_base": Fraction(1, 1000), "metadata": {}}
+        out.set_chapters([scene])
         for index in range(4):
             frame = picture(index, 32, 32)
             frame.pts, frame.time_base = index, Fraction(1, 24)
@@ -431,13 +433,15 @@ def test_cover_art_is_copied(tmp_path, suffix):
     targets = [tmp_path / f"out{suffix}"]
     convert(source, targets[0])
     if suffix == ".mp4":
-        # Copy the cover a second time, from MP4 to MP4.
-        targets.append(tmp_path / "again.mp4")
-        convert(*targets)
+        # Copy the cover a second time, from MP4.
+        targets += [tmp_path / "again.mp4", tmp_path / "again.mkv"]
+        convert(targets[0], targets[1])
+        convert(targets[0], targets[2])
     for target in targets:
         with av.open(str(target)) as clip:
             (art,) = (s for s in clip.streams.video if s.disposition & Disposition.attached_pic)
             assert bytes(next(p for p in clip.demux(art) if p.size)) == image
+            assert len(clip.chapters()) == 1
 
 
 def test_a_second_video_is_copied(tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from av.container import InputContainer
+from av.stream import Disposition
 
 from cloudconv.errors import InputError
 from cloudconv.media.carry.holder import Holder
@@ -93,7 +94,7 @@ def fresh_tags(tags: dict[str, str], holder: Holder) -> dict[str, str]:
 def needs_unlisted(carry: Carry, holder: Holder) -> bool:
     """Return whether the source contains streams that the muxer can write but does not list.
 
-    Such streams are called unlisted; see `open_muxer`.
+    Such streams are called unlisted; see `open_muxer`. A cover becomes an attachment, not a stream.
     """
     source = open_again(carry) if carry.copies_timed and holder.takes_unlisted else None
     if source is None:
@@ -103,6 +104,7 @@ def needs_unlisted(carry: Carry, holder: Holder) -> bool:
             not can_hold(holder.muxer, stream) and can_hold(holder.muxer, stream, unlisted=True)
             for stream in source.streams
             if stream.type in ("audio", "video") and stream.index != carry.info.video_index
+            if not stream.disposition & Disposition.attached_pic
         )
 
 

@@ -185,6 +185,8 @@ class Copier:
             self._out.add_attachment(name, mime, bytes(packet))
         else:
             packet.stream = self._copy_of(stream)
+            # MP4 with chapters has covers with a second flag, and the muxer writes those as videos.
+            packet.stream.disposition = Disposition.attached_pic
             packet.pts = packet.dts = 0
             self._covers.append((LONG_AGO, packet))
 
