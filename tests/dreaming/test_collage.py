@@ -146,6 +146,15 @@ def test_tiny_and_narrow_pictures_are_accepted(size: tuple[int, int]) -> None:
     assert made[-1].shape == (3, size[1], size[0])
 
 
+def test_a_single_changing_pixel_is_accepted() -> None:
+    pictures = [clouds(1, (16, 12))[0].copy() for _ in range(30)]
+    for number, picture in enumerate(pictures):
+        picture[3, 4] = 255 * (number % 2)
+    with torch.inference_mode():
+        made = list(Collage().dream(material(pictures), frames=8, seed=0))
+    assert all(bool(picture.isfinite().all()) for picture in made)
+
+
 def test_a_still_picture_stays_still() -> None:
     source = material([footage()[0]] * 30)
     with torch.inference_mode():

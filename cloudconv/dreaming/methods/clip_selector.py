@@ -96,7 +96,7 @@ class ClipSelector:
         self._thumbs = torch.stack(shrunk)
         self._mean_luma = luma(self._thumbs).mean(0)
         self._moving = (1 - resized(torch.from_numpy(material.static)[None], self.size)[0]) > 0.5
-        if not bool(self._moving.any()):
+        if int(self._moving.sum()) < 2:  # one pixel has no contrast
             self._moving = torch.ones_like(self._moving)
         self._wind = resized(wind.cpu(), self.size)
         self._thumb_wind = resized_flow(wind.cpu()[None], self.size)[0]
