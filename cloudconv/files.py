@@ -296,7 +296,7 @@ def beside(target: Path, suffix: str) -> Path:
     If that name is too long, return a shortened hidden name instead.
     """
     path = target.with_name(f"{target.name}{suffix}")
-    return path if _fits(path.name) else target.with_name(f"{part_prefix(target)}{suffix}")
+    return path if _fits(path) else target.with_name(f"{part_prefix(target)}{suffix}")
 
 
 def fitting(path: Path) -> Path:
@@ -304,17 +304,24 @@ def fitting(path: Path) -> Path:
 
     Different stems stay different.
     """
-    if _fits(path.name):
+    if _fits(path):
         return path
     mark = f"~{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:8]}"
     stem = path.stem
-    while stem and not _fits(f"{stem}{mark}{path.suffix}"):
+    while stem and not _fits(path.with_name(f"{stem}{mark}{path.suffix}")):
         stem = stem[:-1]
     return path.with_name(f"{stem}{mark}{path.suffix}")
 
 
-def _fits(name: str) -> bool:
-    return len(os.fsencode(name)) <= _LONGEST
+def _fits(path: Path) -> bool:
+    """Return whether the file system accepts a name of that length."""
+    if len(os.fsencode(path.name)) > _LONGEST:
+        return False
+    try:
+        path.lstat()
+    except OSError as error:
+        return error.errno != errno.ENAMETOOLONG  # some file systems have a lower limit
+    return True
 
 
 def part_prefix(target: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import cloudconv
+from cloudconv import files
 from cloudconv.cli.app import app
 from cloudconv.events import Event, Measured, Progress
 from tests.helpers import calls
@@ -32,6 +34,21 @@ def long_name(suffix: str, length: int = LONGEST, letter: str = "n") -> str:
     room = length - len(suffix)
     wide = letter * (room // len(letter.encode()))
     return wide + "x" * (room - len(wide.encode())) + suffix
+
+
+@pytest.fixture
+def short_names(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return the length in bytes that file names are limited to, as in encrypted folders."""
+    limit = 143
+    lstat = Path.lstat
+
+    def limited(path: Path) -> os.stat_result:
+        if len(os.fsencode(path.name)) > limit:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", limited)
+    return limit
 
 
 def stop(event: Event) -> None:
@@ -131,3 +148,12 @@ def test_a_name_that_is_no_valid_text_works_in_a_report(
         assert shown in page
         assert not set(page) & {"\x1b", "\x07"}
         assert json.loads((tmp_path / f"{folder}{name}" / "result.json").read_text("utf-8"))
+
+
+def test_the_limit_of_the_file_system_counts(tmp_path: Path, short_names: int) -> None:
+    target = tmp_path / long_name(".mkv", short_names)
+    assert files.fitting(target) == target
+    longer = files.fitting(tmp_path / long_name(".mkv", short_names + 1))
+    assert len(os.fsencode(longer.name)) <= short_names
+    assert longer.suffix == ".mkv"
+    assert len(os.fsencode(files.beside(target, ".work").name)) <= short_names
