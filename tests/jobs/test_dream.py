@@ -248,7 +248,7 @@ def test_the_report_shows_the_video_and_its_headline_names_the_failure(tmp_path:
     written = json.loads((folder / "result.json").read_text("utf-8"))
     assert written["warnings"] == [str(warned) for warned in result.warnings] != []
     page = (folder / "index.html").read_text("utf-8")
-    assert '<video class="video" src="../../my%20videos/b%20%231.mp4"' in page
+    assert '<video class="film" src="../../my%20videos/b%20%231.mp4"' in page
     (headline,) = re.findall("<h1>(.*)</h1>", page)
     assert headline.startswith("The dream looks like the clip in 0 of 1 windows of 100 frames: ")
     assert "the clip&#39;s contrast (std)" in headline
@@ -260,8 +260,27 @@ def test_a_browser_shows_the_video(bouncing: Path, tmp_path: Path) -> None:
     with Browser(tmp_path / "profile") as browser:
         browser.open(tmp_path / "r" / "index.html")
         browser.run("Promise.all([...document.images].map(i => i.decode()))")
-        assert browser.run("document.querySelector('.video').naturalWidth") == 96
+        assert browser.run("document.querySelector('.film').naturalWidth") == 96
         assert browser.console == []
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@pytest.mark.parametrize("suffix", [".webp", ".webm"])
+def test_a_wide_video_fits_the_page(tmp_path: Path, suffix: str) -> None:
+    wide = [np.ascontiguousarray(p.repeat(20, 1)) for p in ball(10)]
+    clip = write_clip(tmp_path / "a.mkv", [video(p, "yuv444p") for p in wide], rate=25)
+    dream(clip, tmp_path / f"b{suffix}", frames=2, report=tmp_path / "r", encode={})
+    with Browser(tmp_path / "profile") as browser:
+        for width in (700, 1300):
+            browser.open(tmp_path / "r" / "index.html", width=width)
+            size = (
+                "new Promise(known => { const v = document.querySelector('.film');"
+                "const say = () => known(v.naturalWidth || v.videoWidth);"
+                "v.naturalWidth || v.videoWidth ? say() : v.onloadedmetadata = say; })"
+            )
+            assert browser.run(size) == 1920
+            assert browser.run("document.querySelector('.film').clientWidth") < width
+            assert browser.run("document.documentElement.scrollWidth") == width
 
 
 @pytest.mark.full
