@@ -90,7 +90,7 @@ def test_keywords_are_read_as_options_of_the_command() -> None:
         encoder="ffv1", encoder_option=["level=3", ("g", 1)], threads=2, input_fps=None,
     )  # fmt: skip
     assert (settings.fps, settings.slowmo, settings.start) == (F(60000, 1001), F(4), F(62))
-    assert (settings.model, settings.scale) == ("cloud-fast", 0.5)
+    assert (settings.chosen_model, settings.given_scale) == ("cloud-fast", 0.5)
     assert (settings.encoder, settings.crf, settings.threads) == ("ffv1", 12, 2)
     assert settings.encoder_option == (("level", "3"), ("g", "1"))
     compared = CompareSettings("a", model="blend", against="hold,blend")

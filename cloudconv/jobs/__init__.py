@@ -41,7 +41,7 @@ def estimate(settings: Any) -> Any:
         CloudconvError: the input cannot be read, or a model or a device is missing.
     """
     module = _module(settings, _WITHOUT_ESTIMATE)
-    return module.estimate(module.decide(settings, dry_run=True))
+    return module.estimate(module.decide(settings))
 
 
 def _module(settings: Any, refused: Sequence[str] = ()) -> Any:

@@ -164,8 +164,8 @@ def _auto(problems: list[str]) -> dict[str, Any]:
         for name, (width, height) in SIZES.items():
             plan = plan_memory(model, width, height, device=device)
             sizes[name] = {
-                "batch": plan.batch,
-                "tile": plan.tile,
+                "batch": plan.sizes.batch,
+                "tile": plan.sizes.tile,
                 "memory_bytes": plan.memory_bytes,
             }
     except CloudconvError as error:

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from cloudconv.errors import InputError, OutputError
+from cloudconv.errors import InputError
 from cloudconv.events import Finished, Job, Warned, Warnings
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.context import WINDOW, Context, frames_between, gather
@@ -24,7 +24,7 @@ from cloudconv.jobs.extend.plan import Continuation, ExtendOutcome, ExtendPlan
 from cloudconv.jobs.outcome import Done, Estimate, seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
-from cloudconv.media.write.target import claim
+from cloudconv.media.write.target import claim, raise_first
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
 from cloudconv.render.device import precision_name, set_threads
@@ -80,18 +80,13 @@ class _Forecast:
         }
 
 
-def decide(settings: ExtrapolateSettings, *, dry_run: bool = False) -> ExtrapolatePlan:
+def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
     """Probe the input, and decide everything that does not need its frames.
 
-    With ``dry_run`` the plan collects the reasons to refuse the output. Otherwise the first of them
-    is raised.
-
     Raises:
-        CloudconvError: the input, the model or the device cannot be used, or the output cannot be
-            written.
+        CloudconvError: the input, the model or the device cannot be used.
     """
-    refusals: list[OutputError] | None = [] if dry_run else None
-    return extend.decide(settings, settings.chosen_model, "forecast", refusals)
+    return extend.decide(settings, settings.chosen_model, "forecast", [])
 
 
 def run(settings: ExtrapolateSettings) -> Job:
@@ -109,6 +104,7 @@ def run(settings: ExtrapolateSettings) -> Job:
     began = time.monotonic()
     set_threads(settings.threads)
     plan, warnings = decide(settings), Warnings()
+    raise_first(plan.refusals)
     forecast = _resolve(plan)
     yield from warnings.new(forecast.warnings)
     with claim(plan.output, overwrite=settings.overwrite):

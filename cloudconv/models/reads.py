@@ -12,8 +12,8 @@ from cloudconv.errors import InputError, ModelError
 from cloudconv.media.input import images
 from cloudconv.models import registry
 
-MODELS = ("model", "models", "against", "init", "methods")
-"""Settings that name models, or files of weights."""
+MODELS = ("model", "models", "chosen_model", "against", "init")
+"""Attributes of settings that name models, or files of weights."""
 
 
 def check_outputs(

@@ -23,7 +23,7 @@ from cloudconv.media.upload import QUEUES, upload
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.ops import resize
-from cloudconv.render.memory import grid
+from cloudconv.render.memory import Sizes, grid
 from cloudconv.render.tiling import tiled
 from cloudconv.render.transfer import Arriving, download
 
@@ -75,29 +75,27 @@ returns the planes of all frames, followed by the sum of each frame's values."""
 class Inference:
     """A model on its device, with the sizes of batches and tiles.
 
-    ``fallback``: blend where a trial on source frames shows that motion fails. ``batch``: the most
-    new frames of a batch. ``tile``: the side of tiles in pixels; None for whole frames. ``fills``:
-    repeat the last frame of a batch up to a power of two, at most ``batch`` frames, because a
-    caching allocator keeps memory for each size.
+    ``fallback``: blend where a trial on source frames shows that motion fails. ``fills``: repeat
+    the last frame of a batch up to a power of two, at most a whole batch, because a caching
+    allocator keeps memory for each size.
     """
 
     model: Interpolator
     device: torch.device
     scale: float = 1.0
     fallback: bool = False
-    batch: int = 1
-    tile: int | None = None
+    sizes: Sizes = field(default_factory=Sizes)
     fills: bool = False
 
     @torch.inference_mode()
     def make(self, tasks: list[Task], pictures: list[list[SourcePicture]]) -> Steps:
         """Make one frame for each task.
 
-        ``tasks``: at most ``batch``. ``pictures``: for each task its source pictures: x0, x1, and
+        ``tasks``: at most a batch. ``pictures``: for each task its source pictures: x0, x1, and
         the frames before and after the pair if the model or the fallback needs them.
         """
         count = len(tasks)
-        whole = min(self.batch, 1 << (count - 1).bit_length())
+        whole = min(self.sizes.batch, 1 << (count - 1).bit_length())
         numbers = [*range(count), *[count - 1] * (whole - count if self.fills else 0)]
         plans = [tasks[n].plan for n in numbers]
         columns = list(zip(*(pictures[n] for n in numbers), strict=True))
@@ -140,7 +138,7 @@ class Inference:
         *,
         leftover: bool = False,
     ) -> Tensor:
-        """Return the model's pictures, computed tile by tile if ``tile`` is set."""
+        """Return the model's pictures, computed tile by tile if the sizes have a tile."""
         run = partial(
             self.model.between,
             timestep=timestep,
@@ -148,10 +146,11 @@ class Inference:
             scale=self.scale,
             leftover=leftover,
         )
-        if self.tile is None:
+        tile = self.sizes.tile
+        if tile is None:
             return run(pictures)
         multiple, overlap = grid(self.model, self.scale)
-        return tiled(run, pictures, tile=self.tile, overlap=overlap, multiple=multiple)
+        return tiled(run, pictures, tile=tile, overlap=overlap, multiple=multiple)
 
     def _blend(
         self,
@@ -196,7 +195,7 @@ class Inference:
         }
         waiting = list(missing.values())
         # The planned memory is enough for one tile, or one frame on a CPU, at a time.
-        step = 1 if self.device.type == "cpu" or self.tile is not None else len(waiting)
+        step = 1 if self.device.type == "cpu" or self.sizes.tile is not None else len(waiting)
         for start in range(0, len(waiting), max(step, 1)):
             some = waiting[start : start + step]
             columns = list(zip(*((t.before, t.target, t.after) for t in some), strict=True))

@@ -50,19 +50,29 @@ _SIGNS = (
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryPlan:
-    """The batch, tiles and CPU streams for frames of one size.
+class Sizes:
+    """The number of frames and pixels that are computed at once, for frames of one size.
 
-    ``cpu_streams``: batches at the same time. ``tile``: side of a tile in pixels; None for whole
-    frames. ``memory_bytes``: the estimated peak on the device. ``free_bytes``: free bytes on the
-    device; None if the system does not report them.
+    ``batch``: the most new frames of a batch. ``tile``: the side of tiles in pixels; None for whole
+    frames. ``cpu_streams``: batches at the same time.
     """
 
-    batch: int
-    tile: int | None
+    batch: int = 1
+    tile: int | None = None
+    cpu_streams: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """Sizes and their memory.
+
+    ``memory_bytes``: the estimated peak on the device. ``free_bytes``: free bytes on the device;
+    None if the system does not report them.
+    """
+
+    sizes: Sizes
     memory_bytes: int
     free_bytes: int | None
-    cpu_streams: int = 1
 
 
 def free_memory(device: torch.device) -> int | None:
@@ -165,8 +175,8 @@ def plan_memory(
         batch //= 2
     while cpu_streams > 1 and usable is not None and need(side, cpu_streams * batch) > usable:
         cpu_streams -= 1
-    tile_side = side if side < whole else None
-    return MemoryPlan(batch, tile_side, need(side, cpu_streams * batch), free_bytes, cpu_streams)
+    sizes = Sizes(batch, side if side < whole else None, cpu_streams)
+    return MemoryPlan(sizes, need(side, cpu_streams * batch), free_bytes)
 
 
 def grid(model: Interpolator, scale: float = 1.0) -> tuple[int, int]:

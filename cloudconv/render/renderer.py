@@ -25,6 +25,7 @@ from cloudconv.render.device import use_device
 from cloudconv.render.inference import Inference, SourcePicture, Steps, advance
 from cloudconv.render.memory import (
     MemoryPlan,
+    Sizes,
     empty_cache,
     free_memory,
     gibibytes,
@@ -108,13 +109,12 @@ class Renderer:
         self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._pictures: dict[int, SourcePicture] = {}
         self._size: tuple[int, int] | None = None
-        self._cpu_streams = 1
         self.plan(64, 64)  # raises an error for settings out of range before any work
 
     def plan(
         self, width: int, height: int, renderers: int = 1, *, free_bytes: int | None = None
     ) -> MemoryPlan:
-        """Return batch, tiles, CPU streams and memory for frames of that size.
+        """Return the sizes and the memory for frames of that size.
 
         Args:
             width: width of the frames in pixels.
@@ -135,38 +135,30 @@ class Renderer:
             cpu_streams=self._asked_cpu_streams,
         )
 
-    def plan_once(
+    def choose_sizes(
         self, width: int, height: int, renderers: int = 1, *, free_bytes: int | None = None
-    ) -> tuple[int, int | None, int]:
-        """Choose batch, tiles and CPU streams for frames of that size; see :meth:`plan`.
-
-        Returns:
-            The batch; the side of the tiles in pixels, None for whole frames; the CPU streams.
-        """
+    ) -> Sizes:
+        """Choose the sizes for frames of that size, and use them; see :meth:`plan`."""
         plan = self.plan(width, height, renderers, free_bytes=free_bytes)
-        self.use_plan(width, height, plan.batch, plan.tile, plan.cpu_streams)
+        sizes = plan.sizes
+        self.use_sizes(width, height, sizes)
         known = {
             "width": width,
             "height": height,
             "free": gibibytes(plan.free_bytes or 0),
             "device": str(self._device),
         }
-        if plan.tile is not None and self._asked_tile == "auto":
-            self._warned.put(Warned("tiles", {**known, "tile": plan.tile}))
-        if self._asked_batch != "auto" and plan.batch < self._asked_batch:
-            sizes = {"asked": self._asked_batch, "batch": plan.batch}
-            self._warned.put(Warned("batch-reduced", {**known, **sizes}))
-        return plan.batch, plan.tile, plan.cpu_streams
+        if sizes.tile is not None and self._asked_tile == "auto":
+            self._warned.put(Warned("tiles", {**known, "tile": sizes.tile}))
+        if self._asked_batch != "auto" and sizes.batch < self._asked_batch:
+            batches = {"asked": self._asked_batch, "batch": sizes.batch}
+            self._warned.put(Warned("batch-reduced", {**known, **batches}))
+        return sizes
 
-    def use_plan(
-        self, width: int, height: int, batch: int, tile: int | None, cpu_streams: int = 1
-    ) -> None:
-        """Set batch, tile and CPU streams for frames of that size.
-
-        Only a lack of memory changes these values later.
-        """
-        self._size, self._cpu_streams = (width, height), cpu_streams
-        self._inference = replace(self._inference, batch=batch, tile=tile)
+    def use_sizes(self, width: int, height: int, sizes: Sizes) -> None:
+        """Use these sizes for frames of that size; only a lack of memory changes them later."""
+        self._size = width, height
+        self._inference = replace(self._inference, sizes=sizes)
 
     def warnings(self) -> list[Warned]:
         """Return the new warnings about memory and precision."""
@@ -195,7 +187,7 @@ class Renderer:
         new = 0
         source = iter(tasks)
         try:
-            with closing(CpuStreams(self._cpu_streams)) as cpu_streams:
+            with closing(CpuStreams(self._inference.sizes.cpu_streams)) as cpu_streams:
                 for task in source:
                     item: Task | Frame = task
                     if not self._needs_model(task):
@@ -209,8 +201,9 @@ class Renderer:
                     elif isinstance(item, Frame):
                         yield item
                     del item
-                    most = _MAX_WAITING + self._inference.batch
-                    if new >= self._inference.batch or len(waiting) >= most:
+                    batch = self._inference.sizes.batch
+                    most = _MAX_WAITING + batch
+                    if new >= batch or len(waiting) >= most:
                         started.append(self._start(waiting, cpu_streams))
                         waiting, new = deque(), 0
                         if self._device.type in QUEUES and len(started) > 1:
@@ -233,7 +226,7 @@ class Renderer:
         if task.sources.right is None or task.plan.timestep == 0:
             return False
         if self._size != (left.width, left.height):
-            self.plan_once(left.width, left.height)
+            self.choose_sizes(left.width, left.height)
         return True
 
     def _ahead(self, cpu_streams: CpuStreams) -> int:
@@ -306,7 +299,7 @@ class Renderer:
         """Yield the frames of items, computed in batches of the present size."""
         while items:
             new = [number for number, item in enumerate(items) if isinstance(item, Task)]
-            end = [*new, len(items)][min(self._inference.batch, len(new))]
+            end = [*new, len(items)][min(self._inference.sizes.batch, len(new))]
             part = deque(items.popleft() for _ in range(end))
             yield from self._finish(self._start(part, cpu_streams), cpu_streams)
 
@@ -335,21 +328,23 @@ class Renderer:
             DeviceError: the smallest tile does not fit, or a whole frame if ``tile`` is ``off``.
         """
         self._pictures.clear()
-        self._cpu_streams = 1
-        first = not cpu_streams.narrow() and failed is self._inference
         empty_cache(self._device)
-        if not first:
+        if cpu_streams.narrow():
+            one = replace(self._inference.sizes, cpu_streams=1)
+            self._inference = replace(self._inference, sizes=one)
+            return
+        if failed is not self._inference:
             return
         assert self._size is not None
         multiple, overlap = grid(failed.model, failed.scale)
         smallest = smallest_tile(overlap, multiple)
-        side = round_up(max(self._size), multiple) if failed.tile is None else failed.tile
-        tile = None
-        if failed.batch > 1:
-            self._inference = replace(failed, batch=failed.batch // 2)
+        sizes, tile = failed.sizes, None
+        side = round_up(max(self._size), multiple) if sizes.tile is None else sizes.tile
+        if sizes.batch > 1:
+            sizes = replace(sizes, batch=sizes.batch // 2)
         elif self._asked_tile != "off" and side > smallest:
             tile = max(smallest, round_up(side // 2, multiple))
-            self._inference = replace(failed, tile=tile)
+            sizes = replace(sizes, tile=tile)
         else:
             free = free_memory(self._device)
             raise DeviceError(
@@ -360,7 +355,8 @@ class Renderer:
                 free=None if free is None else gibibytes(free),
                 tiles=side > smallest,
             )
-        now = {"device": str(self._device), "batch": self._inference.batch, "tile": tile}
+        self._inference = replace(failed, sizes=sizes)
+        now = {"device": str(self._device), "batch": sizes.batch, "tile": tile}
         self._warned.put(Warned("out-of-memory", now))
 
 
@@ -370,8 +366,12 @@ def renderer_for(
     device: torch.device,
     dtype: torch.dtype,
     cpu_streams: int = 1,
+    *,
+    lenient: bool = False,
 ) -> Renderer:
     """Load a model and return a renderer with the options of the settings.
+
+    With ``lenient``, options that the model does not support are left out.
 
     Raises:
         ModelError: there is no such model, its weights cannot be used, or the model does not take
@@ -379,12 +379,13 @@ def renderer_for(
         SettingsError: the batch or the tile is too small.
     """
     load = partial(registry.load, model, device)
+    spec = registry.spec(model, "interpolate")
     return Renderer(
         load(dtype),
         device=device,
         batch=settings.batch,
-        tile=settings.tile,
-        scale=settings.scale or 1.0,
+        tile=settings.tile if spec.overlap or not lenient else "auto",
+        scale=((spec.scale_option or not lenient) and settings.given_scale) or 1.0,
         cpu_streams=cpu_streams,
         fallback=settings.fallback == "blend",
         exact=load if settings.precision == "auto" else None,

@@ -11,6 +11,7 @@ import torch
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.sink import Sink
 from cloudconv.render.device import PRECISIONS
+from cloudconv.render.memory import Sizes
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.settings import InterpSettings
 
@@ -19,16 +20,18 @@ from cloudconv.settings import InterpSettings
 class RenderPlan:
     """Everything that is needed to render any segment of a job, in any process.
 
-    ``settings`` has the model and the number of threads that the run uses. ``offset`` is the time
-    of the first frame, in seconds. ``batch``, ``tile`` (None for whole frames) and ``cpu_streams``
-    are the same for all segments. ``device`` is a type of device; each worker sees one device
-    of that type. ``precision`` is a key of :data:`~cloudconv.render.device.PRECISIONS`. The
-    segments' files are written to ``folder``. ``token`` identifies the folder's content: a machine
-    that finds another token at that path does not see the same folder. ``rate`` is None for a
-    variable rate.
+    ``model`` is the name or file of the model, and ``threads`` the number of each worker's threads,
+    None for all. ``sizes`` are the same for all segments. ``offset`` is the time of the first
+    frame, in seconds. ``device`` is a type of device; each worker sees one device of that type.
+    ``precision`` is a key of :data:`~cloudconv.render.device.PRECISIONS`. The segments' files are
+    written to ``folder``. ``token`` identifies the folder's content: a machine that finds another
+    token at that path does not see the same folder. ``rate`` is None for a variable rate.
     """
 
     settings: InterpSettings
+    model: str
+    threads: int | None
+    sizes: Sizes
     info: MediaInfo
     output: Path
     folder: Path
@@ -37,9 +40,6 @@ class RenderPlan:
     offset: Fraction
     device: str
     precision: str
-    batch: int
-    tile: int | None
-    cpu_streams: int
     nvdec: bool
     token: str = ""
 
@@ -47,23 +47,20 @@ class RenderPlan:
     def model_key(self) -> tuple[object, ...]:
         """Return a key that is equal for plans that can use the same model."""
         settings = self.settings
-        options = settings.chosen_model, settings.scale, settings.fallback, settings.tile
-        return self.device, self.precision, *options
+        options = settings.given_scale, settings.fallback, settings.tile
+        return self.device, self.precision, self.model, *options
 
     def renderer(self) -> Renderer:
         """Load the model on its device, and return a renderer for frames of this plan."""
-        settings, dtype = self.settings, PRECISIONS[self.precision]
-        renderer = renderer_for(
-            settings.chosen_model, settings, torch.device(self.device), dtype, self.cpu_streams
-        )
+        device, dtype = torch.device(self.device), PRECISIONS[self.precision]
+        streams = self.sizes.cpu_streams
+        renderer = renderer_for(self.model, self.settings, device, dtype, streams)
         self.apply_to(renderer)
         return renderer
 
     def apply_to(self, renderer: Renderer) -> None:
-        """Set the batch, the tiles and the CPU streams of a renderer."""
-        renderer.use_plan(
-            self.info.width, self.info.height, self.batch, self.tile, self.cpu_streams
-        )
+        """Set the sizes of a renderer."""
+        renderer.use_sizes(self.info.width, self.info.height, self.sizes)
 
     def sink(self, segment: Path) -> Sink:
         """Open the encoder of one segment; ``segment`` is its file."""
@@ -72,6 +69,6 @@ class RenderPlan:
             self.info,
             rate=self.rate,
             time_base=self.time_base,
-            settings=self.settings,
+            settings=self.settings.encoding(self.threads),
             segment=segment,
         )

@@ -114,7 +114,7 @@ def decode(plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache) -> Itera
         segment.sources,
         # The last frames of a loop also need the source's first frame, which is before this start.
         main=segment.start,
-        threads=plan.settings.threads,
+        threads=plan.threads,
         cache=cache,
         deinterlace=plan.settings.deinterlace,
         nvdec=plan.nvdec,

@@ -146,7 +146,7 @@ class RendererCache:
         before, self._plan = self._plan, plan
         # An equal plan keeps the batch size, which a lack of memory may have reduced.
         if self._renderer is None or before != plan:
-            set_threads(plan.settings.threads)
+            set_threads(plan.threads)
             if self._renderer is None or before is None or before.model_key != plan.model_key:
                 self._renderer = None  # frees the memory for the next one
                 self._renderer = plan.renderer()

@@ -89,9 +89,14 @@ class CompareSettings(
     report: Annotated[File | None, Option(_REPORT, "DIR")] = None
     every: Annotated[int | None, of_frames(_EVERY, "K", least=1, shown="6")] = None
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Return the names and files of the given models."""
+        return values.names(self.given_quality or self.model)
+
     def _check(self) -> None:
-        if chosen := self._resolve_quality(self.model):
-            self._set("model", (chosen,))
+        if self.quality is not None and self.model:
+            raise SettingsError("quality-and-model")
         if self.overwrite and self.report is None and self.save_model is None:
             raise SettingsError("nothing-to-overwrite")
         if self.horizon is not None:
@@ -102,7 +107,7 @@ class CompareSettings(
     def _check_forecasts(self, horizon: int) -> None:
         if self.drop is not None:
             raise SettingsError("drop-and-horizon")
-        given = self.scale, self.batch, self.tile, self.fallback, self.adapt
+        given = self.given_scale, self.batch, self.tile, self.fallback, self.adapt
         if given != (None, "auto", "auto", "blend", None):
             raise SettingsError("not-for-forecasts")
         if self.frames is not None and self.frames < horizon:

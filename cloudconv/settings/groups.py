@@ -6,7 +6,7 @@ time. The settings class of each command, which inherits from the groups, has bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 from cloudconv.errors import SettingsError
 from cloudconv.settings import values
 from cloudconv.settings.option import Option, Settings
-from cloudconv.settings.values import File, Files, Pairs, Rational, exact
+from cloudconv.settings.values import File, Pairs, Rational, exact
 from cloudconv.timeline import parse_rate, parse_time
 
 FRAMES, MODEL, ENCODING, MACHINE, RUN = "Frames", "Model", "Encoding", "Machine", "Run"
@@ -183,22 +183,18 @@ class Rendering(Settings):
     ] = "auto"
 
     def _check(self) -> None:
-        """Replace ``UHD`` by its scale, 0.5."""
         if self.UHD and self.scale not in (None, 0.5):
             raise SettingsError("uhd-and-scale", scale=self.scale)
-        self._set("scale", 0.5 if self.UHD else self.scale)
-        self._set("UHD", False)
 
-    def _resolve_quality(self, model: Files | None) -> str | None:
-        """Return the model that ``quality`` stands for, and set ``quality`` to None.
+    @property
+    def given_scale(self) -> float | None:
+        """Return the scale that ``scale`` or ``UHD`` gives; None if neither was given."""
+        return 0.5 if self.UHD else self.scale
 
-        Settings with ``quality`` then equal settings with its model.
-        """
-        if self.quality is not None and model:
-            raise SettingsError("quality-and-model")
-        chosen = None if self.quality is None else QUALITIES[self.quality]
-        self._set("quality", None)
-        return chosen
+    @property
+    def given_quality(self) -> str | None:
+        """Return the model that ``quality`` gives; None if ``quality`` was not given."""
+        return None if self.quality is None else QUALITIES[self.quality]
 
 
 _MODEL = "Use a model from 'cloudconv models', or a file that 'cloudconv train' wrote."
@@ -213,12 +209,18 @@ class InterpolatorModel(Rendering):
     ] = None
 
     def _check(self) -> None:
-        self._set("model", self._resolve_quality(self.model) or self.model or DEFAULT_MODEL)
+        if self.quality is not None and self.model is not None:
+            raise SettingsError("quality-and-model")
 
     @property
     def chosen_model(self) -> str:
         """Return the name or file of the model that is used."""
-        return str(self.model)
+        return str(self.given_quality or self.model or DEFAULT_MODEL)
+
+    def pinned(self) -> dict[str, str]:
+        """Return the values that determine the result, with the model and scale that are used."""
+        chosen = {"model": self.chosen_model, "scale": str(self.given_scale or 1.0)}
+        return {**super().pinned(), **chosen}
 
 
 _ADAPT = """Fine-tune the model on this video first, for so many minutes. The result is used if
@@ -271,3 +273,8 @@ class EncodeSettings(Machine):
     encoder_option: Annotated[
         Pairs, _encoding(_MORE, "KEY=VALUE", parse=values.pairs, repeats=True)
     ] = ()
+
+    def encoding(self, threads: int | None) -> EncodeSettings:
+        """Return the settings of the encoding alone, for a number of threads."""
+        own = {each.name: getattr(self, each.name) for each in fields(EncodeSettings)}
+        return EncodeSettings(**{**own, "threads": threads})

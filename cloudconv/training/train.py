@@ -30,7 +30,7 @@ from cloudconv.errors import (
 from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned
 from cloudconv.media.input.fingerprint import has_changed
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.target import check_home, collect_refusals, writing
+from cloudconv.media.write.target import check_home, collect_refusals, raise_first, writing
 from cloudconv.messages import Message, Setting
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
@@ -134,7 +134,7 @@ class TrainPlan:
     """The decisions before the model is built.
 
     ``settings`` have the values of the recipe and the defaults. ``refusals``: reasons to refuse the
-    output; only a dry run collects them.
+    output.
     """
 
     settings: TrainSettings
@@ -164,20 +164,17 @@ class TrainPlan:
         }
 
 
-def decide(given: TrainSettings, *, dry_run: bool = False) -> TrainPlan:
+def decide(given: TrainSettings) -> TrainPlan:
     """Return the decisions that need neither the model nor the clips.
 
-    With ``dry_run`` reasons to refuse the output are collected in the plan instead of raised.
-
     Raises:
-        CloudconvError: a setting, the recipe or the device cannot be used, or the output cannot be
-            written.
+        CloudconvError: a setting, the recipe or the device cannot be used.
     """
     settings = resolve(given)
     output = Path(settings.output)
     checkpoint = _checkpoint_of(output)
     refusals: list[OutputError] = []
-    with collect_refusals(refusals if dry_run else None):
+    with collect_refusals(refusals):
         _check_output(output, checkpoint, settings)
     spec = registry.spec(settings.model, settings.task)
     device = choose_device(settings.device)
@@ -241,6 +238,7 @@ def run(
         CloudconvError: the training is not possible; raised before the first step where possible.
     """
     plan = decide(given)
+    raise_first(plan.refusals)
     settings, checkpoint = plan.settings, plan.checkpoint
     with ExitStack() as stack:
         with writing(plan.output):

@@ -72,17 +72,16 @@ class SegmentWork(Work[SegmentTask]):
 
     def files(self, task: SegmentTask) -> tuple[Path, ...]:
         """Return the video and the weights file."""
-        model = Path(task[0].settings.chosen_model)
+        model = Path(task[0].model)
         return (task[0].info.path, *([model] if model.suffix == ".safetensors" else []))
 
     def moved(self, task: SegmentTask, files: Mapping[Path, Path]) -> SegmentTask:
         """Return the task with the paths that its files have on another machine."""
         plan, segment = task
-        model = plan.settings.chosen_model
-        settings = replace(plan.settings, model=str(files.get(Path(model), model)))
+        model = str(files.get(Path(plan.model), plan.model))
         # A copy on another machine has another date; without a fingerprint the date is not checked.
         info = replace(plan.info, path=files[plan.info.path], fingerprint="")
-        return replace(plan, info=info, settings=settings), segment
+        return replace(plan, info=info, model=model), segment
 
 
 def _decoded(tasks: Tasks[SegmentTask], taken: SimpleQueue[SegmentTask]) -> Iterator[Task]:

@@ -257,6 +257,6 @@ def test_quality_and_uhd_choose_the_model_as_in_interp(
 ) -> None:
     run(clip, "--quality", "fast", "--UHD")
     (settings,) = received
-    assert (settings.model, settings.scale) == (("cloud-fast",), 0.5)
+    assert (settings.models, settings.given_scale) == (("cloud-fast",), 0.5)
     both = run(clip, "--quality", "fast", "--model", "rife-4.6")
     assert (both.exit_code, "give one" in both.stderr) == (2, True)

@@ -360,14 +360,14 @@ def test_an_estimate_scores_nothing_and_is_correct(tmp_path: Path, kind: dict[st
     clip = gray([20 + 4 * k for k in range(16)], tmp_path / "a.mkv")
     names = {"model": ("linear",)} if "horizon" in kind else {"model": ("blend",)}
     settings = CompareSettings(clip, report=tmp_path / "r", **names, **kind, **QUICK)
-    expected = estimate(decide(settings, dry_run=True))
+    expected = estimate(decide(settings))
     assert expected.seconds > 0
     assert expected.refusals == []
     assert os.listdir(tmp_path) == ["a.mkv"]
     result = compare(clip, report=tmp_path / "r", **names, **kind)
     assert (expected.source_frames, expected.methods) == (16, list(result.methods))
     assert abs(expected.scored_frames - result.scored_frames) <= 2
-    again = estimate(decide(settings, dry_run=True))
+    again = estimate(decide(settings))
     assert ["index.html" in str(refusal) for refusal in again.refusals] == [True]
 
 
@@ -517,7 +517,7 @@ def test_a_clip_with_a_cut_at_every_frame_has_nothing_to_score(
     clip = write_clip(tmp_path / "a.mkv", 12)
     settings = CompareSettings(clip, scene_cut=0.0, **kind)
     with pytest.raises(InputError, match="could be scored, because of its cuts"):
-        estimate(decide(settings, dry_run=True))
+        estimate(decide(settings))
     with pytest.raises(InputError, match="could be scored, because of its cuts"):
         compare(clip, scene_cut=0.0, **kind)
 

@@ -394,7 +394,7 @@ def test_audio_can_continue_without_silence(
 def test_an_estimate_writes_nothing_and_is_correct(bouncing: Path, tmp_path: Path) -> None:
     out = tmp_path / "b.mkv"
     settings = DreamSettings(input=bouncing, output=out, seconds=F(2), report=tmp_path / "r")
-    plan = job.estimate(job.decide(settings, dry_run=True))
+    plan = job.estimate(job.decide(settings))
     assert (plan.mode, plan.new_frames, plan.output_frames) == ("texture", 50, 110)
     assert plan.seconds > 0
     assert plan.memory_bytes > 0

@@ -245,7 +245,7 @@ def test_standard_input_is_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_an_estimate_writes_nothing_and_is_correct(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", 20, codec="libx264")
     settings = ExtrapolateSettings(input=clip, seconds=F(1, 4), model="linear")
-    plan = job.estimate(job.decide(settings, dry_run=True))
+    plan = job.estimate(job.decide(settings))
     assert isinstance(plan, ExtrapolateEstimate)
     assert (plan.source_frames, plan.new_frames, plan.output_frames) == (20, 6, 26)
     assert Path(plan.output).name == "a_forecast.mp4"

@@ -28,6 +28,10 @@ def trial(gain: float) -> tuple[float, float]:
     return gain, 1.0
 
 
+def warned(settings: InterpSettings, *, dry_run: bool = False) -> list[str]:
+    return [str(each) for each in scale.scale_warnings(decide(settings), dry_run=dry_run)]
+
+
 def test_trials_compare_two_scales_on_filmed_frames(clip: Path) -> None:
     found = scale.try_scales(probe(clip), "cloud-best", CPU, torch.float32)
     assert found is not None
@@ -43,9 +47,7 @@ def test_a_clip_of_two_frames_has_no_trial(tmp_path: Path) -> None:
 
 def test_the_time_of_a_slow_model_is_stated(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "try_scales", lambda *_: trial(9.0))
-    plan = decide(InterpSettings(input=clip, factor=2, model="cloud-max"))
-    assert plan.settings.scale == 1
-    (note,) = [str(each) for each in plan.notes]
+    (note,) = warned(InterpSettings(input=clip, factor=2, model="cloud-max"))
     assert "two of them at scale 2" in note
     assert "minutes" in note
 
@@ -55,17 +57,16 @@ def test_a_scale_that_is_given_stays(
     clip: Path, monkeypatch: pytest.MonkeyPatch, given: float
 ) -> None:
     monkeypatch.setattr(scale, "try_scales", lambda *_: trial(9.0))
-    plan = decide(InterpSettings(input=clip, factor=2, model="cloud-max", scale=given))
-    assert (plan.settings.scale, plan.notes) == (given, ())
+    settings = InterpSettings(input=clip, factor=2, model="cloud-max", scale=given)
+    assert decide(settings).settings.given_scale == given
+    assert warned(settings) == []
 
 
 def test_a_dry_run_names_a_better_scale(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scale, "try_scales", lambda *_: trial(0.5))
     settings = InterpSettings(input=clip, factor=2, model=registry.DEFAULT)
-    assert decide(settings).notes == ()
-    plan = decide(settings, dry_run=True)
-    assert plan.settings.scale == 1
-    (note,) = [str(each) for each in plan.notes]
+    assert warned(settings) == []
+    (note,) = warned(settings, dry_run=True)
     assert "0.5 dB better at scale 2" in note
 
 
@@ -75,7 +76,8 @@ def test_a_scale_is_tried_on_frames_of_standard_input(
     monkeypatch.setattr(scale, "try_scales", lambda *_: trial(0.5))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(clip.read_bytes())))
     settings = InterpSettings("-", tmp_path / "b.mkv", factor=2, model=registry.DEFAULT)
-    assert [note.code for note in decide(settings, dry_run=True).notes] == ["finer-scale"]
+    (note,) = warned(settings, dry_run=True)
+    assert "0.5 dB better at scale 2" in note
 
 
 @pytest.mark.parametrize(("factor", "hint"), [(2, False), (1000, True)])
@@ -84,6 +86,5 @@ def test_a_run_names_a_better_scale_if_trials_are_a_small_part_of_the_work(
 ) -> None:
     monkeypatch.setattr(scale, "try_scales", lambda *_: trial(0.5))
     clip = factory.write_clip(tmp_path / "clip.mkv", 3, size=(320, 192))
-    plan = decide(InterpSettings(input=clip, factor=factor, model=registry.DEFAULT))
-    assert plan.settings.scale == 1
-    assert [note.code for note in plan.notes] == ["finer-scale"] * hint
+    notes = warned(InterpSettings(input=clip, factor=factor, model=registry.DEFAULT))
+    assert ["better at scale 2" in note for note in notes] == [True] * hint

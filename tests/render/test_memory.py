@@ -25,8 +25,8 @@ def test_free_memory_is_plausible() -> None:
 
 def test_4k_is_not_tiled_on_a_machine_with_24_gib() -> None:
     plan = plan_memory(registry.load("tiny"), 3840, 2160, device=CPU, free_bytes=20 * GIB)
-    assert plan.tile is None
-    assert plan.batch == 1
+    assert plan.sizes.tile is None
+    assert plan.sizes.batch == 1
     assert 0 < plan.memory_bytes < 20 * GIB
 
 
@@ -47,14 +47,16 @@ def test_a_plan_fits_into_free_memory_or_is_the_smallest(
     plan = plan_memory(model, width, height, device=CPU, batch=batch, scale=scale, free_bytes=free)
     smallest = smallest_tile(overlap, multiple)
     longest = round_up(max(width, height), multiple)
-    assert plan.batch >= 1
-    assert plan.tile is None or (plan.tile % multiple == 0 and smallest <= plan.tile < longest)
-    is_smallest = plan.batch == 1 and (plan.tile == smallest or longest <= smallest)
+    assert plan.sizes.batch >= 1
+    assert plan.sizes.tile is None or (
+        plan.sizes.tile % multiple == 0 and smallest <= plan.sizes.tile < longest
+    )
+    is_smallest = plan.sizes.batch == 1 and (plan.sizes.tile == smallest or longest <= smallest)
     assert plan.memory_bytes <= free or is_smallest
     more = plan_memory(
         model, width, height, device=CPU, batch=batch, scale=scale, free_bytes=2 * free
     )
-    assert (more.tile or longest) >= (plan.tile or longest)
+    assert (more.sizes.tile or longest) >= (plan.sizes.tile or longest)
 
 
 def test_cloud_fast_needs_less_memory_on_a_cpu_than_on_other_devices() -> None:
@@ -64,14 +66,14 @@ def test_cloud_fast_needs_less_memory_on_a_cpu_than_on_other_devices() -> None:
         plan_memory(model, 3840, 2160, device=torch.device(name), free_bytes=4 * GIB)
         for name in ("cpu", "mps")
     ]
-    assert plans[0].tile is None
-    assert plans[1].tile is not None
+    assert plans[0].sizes.tile is None
+    assert plans[1].sizes.tile is not None
 
 
 def test_small_frames_are_batched_and_large_ones_are_not() -> None:
     model = registry.load("tiny")
-    assert plan_memory(model, 96, 64, device=CPU).batch > 1
-    assert plan_memory(model, 1920, 1080, device=CPU).batch == 1
+    assert plan_memory(model, 96, 64, device=CPU).sizes.batch > 1
+    assert plan_memory(model, 1920, 1080, device=CPU).sizes.batch == 1
 
 
 @pytest.mark.parametrize(

@@ -308,10 +308,10 @@ def test_streams_are_reduced_if_they_do_not_fit_into_memory() -> None:
 
 def test_only_as_many_streams_start_as_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     one = renderer(cpu_streams=1).plan(640, 480)
-    assert one.cpu_streams == 1
+    assert one.sizes.cpu_streams == 1
     # The plan may use 0.6 of the free memory, so two and a half streams fit.
     monkeypatch.setattr(memory, "free_memory", lambda device: int(one.memory_bytes * 2.5 / 0.6))
-    assert renderer(cpu_streams=4).plan(640, 480).cpu_streams == 2
+    assert renderer(cpu_streams=4).plan(640, 480).sizes.cpu_streams == 2
 
 
 def test_out_of_memory_at_one_frame_falls_back_to_tiles() -> None:

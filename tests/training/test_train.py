@@ -101,13 +101,13 @@ def at_losses(do: Callable[[Losses], object]) -> Watch:
 def test_an_estimate_trains_nothing_and_is_correct(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     wanted = settings(clip, output, steps=2, minutes=None)
-    expected = train.estimate(train.decide(wanted, dry_run=True))
+    expected = train.estimate(train.decide(wanted))
     assert list(tmp_path.iterdir()) == []
     assert (expected.model, expected.steps, expected.clips) == (PREDICT.name, 2, 1)
     assert (expected.seconds, expected.resumed, expected.refusals) == (None, False, [])
     result = trained(wanted)
     assert (expected.parameters, expected.precision) == (result.parameters, result.precision)
-    again = train.estimate(train.decide(wanted, dry_run=True))
+    again = train.estimate(train.decide(wanted))
     assert ["exists" in str(refusal) for refusal in again.refusals] == [True]
 
 

@@ -228,7 +228,7 @@ def plan_of(info: Any, *, nvdec: bool = False, deinterlace: bool = False) -> Ren
     """Return a plan that has only what decoding needs."""
     names = {field.name: None for field in fields(RenderPlan)}
     settings = InterpSettings(info.path, factor=2, threads=1, deinterlace=deinterlace)
-    return RenderPlan(**{**names, "settings": settings, "info": info, "nvdec": nvdec})  # type: ignore[arg-type]
+    return RenderPlan(**{**names, "settings": settings, "info": info, "nvdec": nvdec, "threads": 1})  # type: ignore[arg-type]
 
 
 def segment_of(lefts: list[F], rights: list[F | None]) -> SegmentPlan:

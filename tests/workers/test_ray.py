@@ -20,6 +20,7 @@ from cloudconv.jobs.interp.settings import InterpResult
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.packets import read_packets
 from cloudconv.models.tiny import Tiny
+from cloudconv.render.memory import Sizes
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import token_of
@@ -75,9 +76,9 @@ def task(tmp_path: Path) -> SegmentTask:
         offset=F(0),
         device="cpu",
         precision="fp32",
-        batch=2,
-        tile=None,
-        cpu_streams=1,
+        model="tiny",
+        threads=1,
+        sizes=Sizes(2),
         nvdec=False,
         token=token_of(folder),
     )
@@ -156,14 +157,13 @@ def test_a_machine_without_a_file_gets_a_copy(tmp_path: Path) -> None:
 
 def test_a_task_uses_the_files_of_its_machine(task: SegmentTask, tmp_path: Path) -> None:
     weights = Path("w.safetensors")
-    settings = replace(task[0].settings, model=str(weights))
-    task = replace(task[0], settings=settings), task[1]
+    task = replace(task[0], model=str(weights)), task[1]
     work = SegmentWork()
     assert work.files(task) == (tmp_path / "a.mkv", weights)
     plan, segment = work.moved(
         task, {tmp_path / "a.mkv": Path("/there/a.mkv"), weights: Path("/there/w")}
     )
-    assert (plan.info.path, plan.settings.model) == (Path("/there/a.mkv"), "/there/w")
+    assert (plan.info.path, plan.model) == (Path("/there/a.mkv"), "/there/w")
     assert segment == task[1]
 
 
@@ -256,7 +256,7 @@ def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(
     )
     assert plan.dtype == torch.float32
     assert "planned-without-gpu" in [warned.code for warned in plan.warnings]
-    assert renderer_of(plan).plan(64, 64).cpu_streams == 1
+    assert renderer_of(plan).plan(64, 64).sizes.cpu_streams == 1
     monkeypatch.setattr(ray_workers, "_ray", lambda: RayStandIn(CPU=8))
     with pytest.raises(DeviceError, match="no machine of the cluster has one"):
         decide(InterpSettings(clip, factor=2, device="cuda", workers="ray"))

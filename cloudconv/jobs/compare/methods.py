@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
 from typing import Protocol
@@ -186,12 +186,7 @@ def renderer_of(model: str, plan: ComparePlan) -> Renderer:
     settings, spec = plan.settings, registry.spec(model, "interpolate")
     device = choose_device(str(plan.device))
     dtype = choose_precision(settings.precision, device, spec)
-    own = replace(
-        settings,
-        tile=settings.tile if spec.overlap else "auto",
-        scale=settings.scale if spec.scale_option else None,
-    )
-    return renderer_for(model, own, device, dtype)
+    return renderer_for(model, settings, device, dtype, lenient=True)
 
 
 def _method(model: str, plan: ComparePlan) -> ScoredMethod:

@@ -43,9 +43,8 @@ class ComparePlan:
 
     ``adapted`` is the result of adapting the first model to the clip. ``weights`` is the file of
     the adapted weights, or the first model if there is no such file. Both are None before the
-    adapting. ``refusals`` are the reasons for which a run would refuse to write; only a dry run
-    collects them. ``folder`` is the folder of the workers' temporary files, which the job deletes;
-    None without workers.
+    adapting. ``refusals`` are the reasons for which a run refuses to write. ``folder`` is the
+    folder of the workers' temporary files, which the job deletes; None without workers.
     """
 
     settings: CompareSettings
@@ -127,32 +126,28 @@ class ComparePlan:
         return self.weights if method == ADAPTED and self.weights is not None else method
 
 
-def decide(settings: CompareSettings, *, dry_run: bool = False) -> ComparePlan:
+def decide(settings: CompareSettings) -> ComparePlan:
     """Probe the input, and decide everything that does not need its frames.
 
-    With ``dry_run``, the plan collects the reasons for which a run would refuse to write. Otherwise
-    the first such reason is raised.
-
     Raises:
-        CloudconvError: the input, a model or the device cannot be used, or the report cannot be
-            written.
+        CloudconvError: the input, a model or the device cannot be used.
     """
     models = [name for name in methods_of(settings) if name not in (MINTERPOLATE, ADAPTED)]
     task: Task = "interpolate" if settings.horizon is None else "predict"
     specs = [registry.spec(name, task) for name in models]
-    if settings.scale not in (None, 1.0) and not any(spec.scale_option for spec in specs):
+    if settings.given_scale not in (None, 1.0) and not any(spec.scale_option for spec in specs):
         raise SettingsError("scale-for-none", models=models)
     workers, device, remarks = resolve(settings.workers, settings.device, settings.threads)
     info = probe(settings.input, exact(settings.input_fps))
     refusals: list[OutputError] = []
     report = None if settings.report is None else Path(settings.report)
     pages = [] if report is None else [report / name for name in PAGES]
-    with collect_refusals(refusals if dry_run else None):
+    with collect_refusals(refusals):
         check_outputs(settings, [*pages, settings.saved_model], [info.path])
-    with collect_refusals(refusals if dry_run else None):
+    with collect_refusals(refusals):
         check(settings, methods_of(settings)[0])
     if report is not None:
-        with collect_refusals(refusals if dry_run else None):
+        with collect_refusals(refusals):
             check_folder(report, PAGES, overwrite=settings.overwrite)
     warnings = (*info.warnings, *remarks)
     return ComparePlan(settings, info, workers, device, warnings, tuple(refusals))
@@ -162,8 +157,8 @@ def methods_of(settings: CompareSettings) -> tuple[str, ...]:
     """Return the names of all methods, the first model first."""
     against = names(settings.against or ())
     if settings.horizon is not None:
-        models = names(settings.model) or (DEFAULT_PREDICTOR,)
+        models = settings.models or (DEFAULT_PREDICTOR,)
         return tuple(dict.fromkeys((*models, *(against or _FORECASTS), LAST.name)))
-    models = names(settings.model) or (registry.DEFAULT,)
+    models = settings.models or (registry.DEFAULT,)
     adapted = () if settings.adapt is None else (ADAPTED,)
     return tuple(dict.fromkeys((*models, *adapted, *against, BLEND.name)))

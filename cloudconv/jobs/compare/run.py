@@ -29,6 +29,7 @@ from cloudconv.jobs.compare.settings import CompareEstimate, CompareResult
 from cloudconv.jobs.compare.work import score_all
 from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.input.fingerprint import check_unchanged
+from cloudconv.media.write.target import raise_first
 from cloudconv.models import registry
 from cloudconv.render.device import choose_precision, set_threads
 from cloudconv.report.columns import frames_ahead
@@ -52,6 +53,7 @@ def run(settings: CompareSettings) -> Job:
     """
     set_threads(settings.threads)
     plan = decide(settings)
+    raise_first(plan.refusals)
     began, warnings = time.monotonic(), Warnings()
     yield from warnings.new(plan.warnings)
     with ExitStack() as stack:

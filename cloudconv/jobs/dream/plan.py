@@ -82,19 +82,15 @@ class Dream:
         }
 
 
-def decide(settings: DreamSettings, *, dry_run: bool = False) -> DreamPlan:
+def decide(settings: DreamSettings) -> DreamPlan:
     """Probe the input, and decide everything that does not need its frames.
 
-    With ``dry_run`` the plan collects the reasons to refuse the output. Otherwise the first of them
-    is raised.
-
     Raises:
-        CloudconvError: the input, the mode, the model or the device cannot be used, or the output
-            or the report cannot be written.
+        CloudconvError: the input, the mode, the model or the device cannot be used.
     """
     _requested(settings)
     reports: list[Path] = []
-    refusals: list[OutputError] | None = [] if dry_run else None
+    refusals: list[OutputError] = []
     if settings.report is not None:
         reports = [Path(settings.report) / name for name in (PAGE, RESULT)]
         with collect_refusals(refusals):

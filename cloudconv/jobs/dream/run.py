@@ -34,7 +34,7 @@ from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.turn import UPRIGHT, turn_of
-from cloudconv.media.write.target import claim
+from cloudconv.media.write.target import claim, raise_first
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import process_memory
 from cloudconv.report.folder import report_folder
@@ -130,6 +130,7 @@ def run(settings: DreamSettings) -> Job:
     warnings, report = Warnings(), None
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
+    raise_first(plan.refusals)
     with ExitStack() as stack:
         dream = yield from resolve(plan)
         stack.enter_context(claim(plan.output, overwrite=settings.overwrite))

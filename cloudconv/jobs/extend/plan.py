@@ -57,7 +57,7 @@ class ExtendPlan(Generic[S]):
     """Everything that extrapolate or dream decides from the settings and a probe of the input.
 
     ``predictor`` is the model of extrapolate, and of the dream modes that take one. ``refusals``
-    are the reasons for which a run would refuse to write the output; only a dry run collects them.
+    are the reasons for which a run refuses to write the output.
     """
 
     settings: S
@@ -74,7 +74,7 @@ def decide(
     settings: S,
     model: str,
     tag: str,
-    refusals: list[OutputError] | None,
+    refusals: list[OutputError],
     reports: Sequence[Path] = (),
 ) -> ExtendPlan[S]:
     """Probe the input, and decide everything that does not need its frames.
@@ -83,13 +83,11 @@ def decide(
         settings: the settings of the command.
         model: the name or file of the predictor.
         tag: a word for the default name of the output, such as ``dream``.
-        refusals: a list that receives the reasons to refuse the output. With None the first reason
-            is raised.
+        refusals: a list that receives the reasons to refuse the output.
         reports: other files that the run writes.
 
     Raises:
-        CloudconvError: the input, the model or the device cannot be used, or the output cannot be
-            written.
+        CloudconvError: the input, the model or the device cannot be used.
     """
     spec = registry.spec(model, "predict")
     device = choose_device(settings.device)
@@ -109,7 +107,7 @@ def decide(
     if at is not None and at > length:
         raise InputError("at-after-end", path=info.path, seconds=float(length), at=float(at))
     warnings = (*info.warnings, *auto_remarks(settings.device))
-    return ExtendPlan(settings, info, output, spec, device, dtype, warnings, tuple(refusals or ()))
+    return ExtendPlan(settings, info, output, spec, device, dtype, warnings, tuple(refusals))
 
 
 @dataclass(frozen=True, slots=True)

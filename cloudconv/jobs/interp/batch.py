@@ -205,7 +205,7 @@ def estimate_all(
     for settings in every:
         try:
             existing = _existing(settings, finished)
-            plans.append(existing or estimate(decide(settings, inputs, dry_run=True)))
+            plans.append(existing or estimate(decide(settings, inputs)))
         except CloudconvError as error:
             plans.append(error)
     return plans

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from cloudconv.events import Warned, Warnings
 from cloudconv.jobs.interp.output import facts, planned
 from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
+from cloudconv.jobs.interp.scale import scale_warnings
 from cloudconv.jobs.interp.settings import InterpEstimate
 from cloudconv.jobs.output import expected_encoding
 from cloudconv.media.frame import Frame
@@ -53,6 +54,7 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     info, workers, settings = plan.info, plan.workers, plan.settings
     refusals = list(plan.refusals)
     set_threads(settings.threads)
+    trials = scale_warnings(plan, dry_run=True)
     encoding, remarks = expected_encoding(plan.output, info, settings, refusals)
     events = ScheduleEvents()
     with source_of(plan) as source:
@@ -64,18 +66,18 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     assert isinstance(counts, Counts)
     renderer = renderer_of(plan)
     at_once = 1 if workers.each_gpu else workers.count
-    batch, _, cpu_streams = renderer.plan_once(info.width, info.height, at_once)
+    sizes = renderer.choose_sizes(info.width, info.height, at_once)
     ready = time.perf_counter() - began - reading
     memory, seconds = None, None
     with collect_refusals(refusals):
-        expected = measure(plan, renderer, batch * cpu_streams, counts, reading)
+        expected = measure(plan, renderer, sizes.batch * sizes.cpu_streams, counts, reading)
         peak = process_memory(peak=True) or 0
         memory = peak * (workers.count if workers.kind == "local" else 1)
         seconds = ready + expected / (workers.count if workers.each_gpu else 1)
         seconds += 60 * (settings.adapt or 0)
     disk_bytes = _disk_bytes(plan, counts)
     home = next(folder for folder in plan.output.absolute().parents if folder.is_dir())
-    warnings = [*plan.warnings, *renderer.warnings(), *source.warnings, *remarks]
+    warnings = [*plan.warnings, *trials, *renderer.warnings(), *source.warnings, *remarks]
     warnings += [warned for warned in cadence if isinstance(warned, Warned)]
     if disk_bytes > disk_usage(home).free:
         warnings.append(Warned("disk-space", {"megabytes": disk_bytes / 1e6, "folder": str(home)}))

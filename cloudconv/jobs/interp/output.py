@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from functools import partial
 from itertools import chain
@@ -26,7 +26,7 @@ from cloudconv.models.fingerprint import (
     weights_fingerprint,
 )
 from cloudconv.render.device import precision_name
-from cloudconv.render.memory import least_free_memory
+from cloudconv.render.memory import Sizes, least_free_memory
 from cloudconv.render.pipeline import prefetch
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
@@ -70,8 +70,10 @@ class Clock:
         return cls(zero, first - zero, tick)
 
 
-def sink_of(plan: InterpPlan, clock: Clock) -> Sink:
+def sink_of(plan: InterpPlan, clock: Clock, threads: int | None) -> Sink:
     """Open the output, with the streams and tags that are copied from the source.
+
+    ``threads`` is the number of the encoder's threads, None for all.
 
     Raises:
         OutputError: the output cannot be written, or the encoder cannot be used.
@@ -84,7 +86,7 @@ def sink_of(plan: InterpPlan, clock: Clock) -> Sink:
         plan.info,
         rate=plan.rate,
         time_base=clock.time_base,
-        settings=settings,
+        settings=settings.encoding(threads),
         carry=Carry(
             plan.info,
             clock.zero,
@@ -161,7 +163,7 @@ def work_files(plan: InterpPlan, clock: Clock) -> Iterator[WorkFiles]:
         with (
             claim(output, overwrite=settings.overwrite),
             TemporaryDirectory(prefix="cloudconv-") as folder,
-            sink_of(plan, clock) as sink,
+            sink_of(plan, clock, settings.threads) as sink,
         ):
             yield WorkFiles(Path(folder), None, sink, sink.warnings)
         return
@@ -170,7 +172,7 @@ def work_files(plan: InterpPlan, clock: Clock) -> Iterator[WorkFiles]:
         # Another run may have finished the output since the first check.
         check_free(output, overwrite=settings.overwrite)
         # Copied streams that cannot be written raise their errors now instead of at the end.
-        rehearsal = sink_of(plan, clock)
+        rehearsal = sink_of(plan, clock, settings.threads)
         rehearsal.rehearse()
         store.open(_identity(plan, clock, rehearsal), resume=settings.resume)
         check_folder(store.path, adapt_plan(plan))
@@ -232,21 +234,18 @@ def resolve(
     if pinned is None:
         at_once = 1 if workers.each_gpu else workers.count
         free = least_free_memory(plan.device) if workers.each_gpu else None
-        size = info.width, info.height
-        batch, tile, cpu_streams = renderer.plan_once(*size, at_once, free_bytes=free)
-        pinned = {
-            "batch": batch,
-            "tile": tile,
-            "cpu_streams": cpu_streams,
-            "threads": workers.threads(settings.threads),
-            "adapted": digest,
-        }
+        sizes = renderer.choose_sizes(info.width, info.height, at_once, free_bytes=free)
+        threads = workers.threads(settings.threads)
+        pinned = {**asdict(sizes), "threads": threads, "adapted": digest}
         if store is not None:
             store.pin(pinned)
     elif pinned.get("adapted") != digest:
         raise WeightsError("adapted-weights-differ", folder=work.folder)
     return RenderPlan(
-        settings=replace(settings, model=model, threads=pinned["threads"]),
+        settings=settings,
+        model=model,
+        threads=pinned["threads"],
+        sizes=Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)}),
         info=info,
         output=plan.output,
         folder=work.folder.absolute(),
@@ -255,9 +254,6 @@ def resolve(
         offset=video.clock.offset,
         device=workers.device_type,
         precision=precision_name(plan.dtype),
-        batch=pinned["batch"],
-        tile=pinned["tile"],
-        cpu_streams=pinned["cpu_streams"],
         nvdec=video.source.by_gpu,  # a GPU that decodes here also decodes for the workers
         token=token_of(work.folder),
     )

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +12,6 @@ import torch
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.interp.preview import check_preview
-from cloudconv.jobs.interp.scale import scale_warnings
 from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.output import output_path, part_tag
 from cloudconv.media.input.info import MediaInfo
@@ -23,12 +21,13 @@ from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
 from cloudconv.models import registry
+from cloudconv.models.base import ModelSpec
 from cloudconv.models.reads import check_outputs
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import set_threads
 from cloudconv.render.renderer import Renderer, renderer_for
-from cloudconv.schedule.frames import Request, early_cadence
-from cloudconv.segments.store import SegmentStore, clear_finished
+from cloudconv.schedule.frames import Request
+from cloudconv.segments.store import SegmentStore
 from cloudconv.settings import exact
 from cloudconv.timeline import (
     Multiply,
@@ -50,9 +49,9 @@ class InterpPlan:
     """The decisions that an interpolation makes before the first frame.
 
     ``request`` describes the output frames, and ``rate`` is the output's rate, None if variable.
-    ``device`` and ``dtype`` are those of the model. ``notes`` are warnings that are not about the
-    input alone. ``refusals`` are the reasons for which a run would refuse to write the output; only
-    a dry run collects them.
+    ``spec`` describes the model, and ``device`` and ``dtype`` are the model's. ``remarks`` are
+    warnings about the device. ``refusals`` are the reasons for which a run refuses to write the
+    output.
     """
 
     settings: InterpSettings
@@ -60,11 +59,12 @@ class InterpPlan:
     output: Path
     request: Request
     rate: Fraction | None
+    spec: ModelSpec
     device: torch.device
     dtype: torch.dtype
     workers: WorkerConfig
-    notes: tuple[Warned, ...]
-    refusals: tuple[OutputError, ...] = ()
+    remarks: tuple[Warned, ...]
+    refusals: tuple[OutputError, ...]
 
     @property
     def window(self) -> tuple[Fraction, Fraction]:
@@ -81,7 +81,7 @@ class InterpPlan:
         """
         deinterlaced = self.settings.deinterlace
         of_input = [w for w in self.info.warnings if w.code != "interlaced" or not deinterlaced]
-        return [*of_input, *self.notes, *self._rate_warnings]
+        return [*of_input, *self.remarks, *self._rate_warnings]
 
     @property
     def _rate_warnings(self) -> list[Warned]:
@@ -123,24 +123,22 @@ class InterpPlan:
 
 
 def decide(
-    settings: InterpSettings, inputs: Sequence[Path | str] = (), *, dry_run: bool = False
+    settings: InterpSettings, inputs: Sequence[Path | str] = (), *, live: bool = False
 ) -> InterpPlan:
     """Probe the input, and return the plan of its interpolation.
 
     Args:
         settings: the settings of the command.
         inputs: other files that the command reads, so the output must not replace them.
-        dry_run: collect the reasons to refuse the output in the plan instead of raising the first
-            one, and change no file.
+        live: whether standard input may be read as it arrives, by the one job that uses the plan.
 
     Raises:
-        CloudconvError: the input, the model or the device cannot be used, or the output cannot be
-            written.
+        CloudconvError: the input, the model or the device cannot be used.
     """
     spec = registry.spec(settings.chosen_model, "interpolate")
     workers, device, remarks = resolve(settings.workers, settings.device, settings.threads)
     dtype = workers.precision(settings.precision, device, spec)
-    info = probe(settings.input, exact(settings.input_fps), live=not dry_run and _is_live(settings))
+    info = probe(settings.input, exact(settings.input_fps), live=live and _is_live(settings))
     timing = info.timing
     if timing.frames == 1:
         raise InputError("too-few-frames", path=info.path, single=True)
@@ -164,27 +162,23 @@ def decide(
     gap_rate = output_rate(request.rate, timing.gap_rate, request.slowdown)
     output = output_path(settings.output, info, _tag(settings), gap_rate)
     rate = output_rate(request.rate, timing.rate, request.slowdown)
-    if not dry_run:
-        clear_finished(output)
-    refusals = _refusals(settings, inputs, info, output, rate, dry_run=dry_run)
     if workers.kind != "inline" and not is_joinable(output):
         raise SettingsError("not-joinable", path=output)
     if workers.kind == "ray":
         check_single(info.path)
-    notes = tuple(remarks)
-    plan = InterpPlan(
-        settings, info, output, request, rate, device, dtype, workers, notes, refusals
+    return InterpPlan(
+        settings,
+        info,
+        output,
+        request,
+        rate,
+        spec,
+        device,
+        dtype,
+        workers,
+        tuple(remarks),
+        tuple(_refusals(settings, inputs, info, output, rate)),
     )
-    if settings.duplicates == "keep" and not dry_run and not timing.open_ended:
-        # These frames are decoded again later: 14 without repeats, up to 200 with repeats. To keep
-        # 200 frames would take too much memory.
-        cadence = early_cadence(source_of(plan).frames())
-        notes += () if cadence is None else (Warned("cadence-kept", {"cadence": cadence}),)
-    if settings.scale is None and not timing.open_ended:
-        notes += tuple(
-            scale_warnings(info, spec, plan.expected_new, device, dtype, dry_run=dry_run)
-        )
-    return replace(plan, settings=replace(settings, scale=settings.scale or 1.0), notes=notes)
 
 
 def _is_live(settings: InterpSettings) -> bool:
@@ -202,29 +196,25 @@ def _refusals(
     info: MediaInfo,
     output: Path,
     rate: Fraction | None,
-    *,
-    dry_run: bool,
-) -> tuple[OutputError, ...]:
-    """Check every file that the run writes; in a dry run, return the reasons to refuse the output.
+) -> list[OutputError]:
+    """Check every file that the run writes, and return the reasons to refuse the output.
 
     Raises:
-        OutputError: the output cannot be written, and this is no dry run.
         SettingsError: a name cannot be used.
     """
     refusals: list[OutputError] = []
-    collecting = partial(collect_refusals, refusals if dry_run else None)
-    with collecting():
+    with collect_refusals(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])
-    with collecting():
+    with collect_refusals(refusals):
         check(settings, settings.chosen_model, SegmentStore(output).path)
-    with collecting():
+    with collect_refusals(refusals):
         written = [*written_by(output), settings.saved_model, settings.preview_file]
         check_outputs(settings, written, [info.path, *map(Path, inputs)])
-    with collecting():
+    with collect_refusals(refusals):
         check_preview(settings.preview_file, info.path, output, overwrite=settings.overwrite)
-    with collecting():
+    with collect_refusals(refusals):
         check_rate(output, rate)
-    return tuple(refusals)
+    return refusals
 
 
 def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:

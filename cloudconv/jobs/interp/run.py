@@ -16,7 +16,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
-from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -34,20 +33,22 @@ from cloudconv.jobs.interp.output import (
     sink_of,
     work_files,
 )
-from cloudconv.jobs.interp.plan import InterpPlan, decide, renderer_of
+from cloudconv.jobs.interp.plan import InterpPlan, decide, renderer_of, source_of
 from cloudconv.jobs.interp.preview import Preview
+from cloudconv.jobs.interp.scale import scale_warnings
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.sink import Sink
+from cloudconv.media.write.target import raise_first
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import empty_cache
 from cloudconv.render.pipeline import drained, prefetch
 from cloudconv.render.renderer import Renderer
-from cloudconv.schedule.frames import Counts
+from cloudconv.schedule.frames import Counts, early_cadence
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.render import RenderJob, render_segments
 from cloudconv.segments.segment import OpenSegment, split
-from cloudconv.segments.store import SegmentStore, fresh_file
+from cloudconv.segments.store import SegmentStore, clear_finished, fresh_file
 from cloudconv.workers.events import Done, Failed
 from cloudconv.workers.pool import Workers, start
 from cloudconv.workers.segments import SegmentTask, SegmentWork
@@ -75,7 +76,7 @@ def run(settings: InterpSettings) -> Job:
             existed before is unchanged.
         Interrupted: Ctrl-C; finished segments are kept.
     """
-    plan = decide(settings)
+    plan = decide(settings, live=True)
     with start(plan.workers, SegmentWork()) as workers:
         yield Finished((yield from interpolate(plan, workers)))
 
@@ -97,11 +98,14 @@ def interpolate(
     """
     began = time.monotonic()
     warnings, counts = Warnings(), Counts()
+    clear_finished(plan.output)
+    raise_first(plan.refusals)
+    set_threads(plan.settings.threads)
     yield from warnings.new(plan.warnings)
+    yield from warnings.new(_early_warnings(plan))
     preview = _preview(plan)
     if preview is not None:
         yield from warnings.new(plan.info.tags.flat_in("preview"))
-    set_threads(plan.settings.threads)
     with ExitStack() as stack:
         # Decode and plan in another thread.
         video = stack.enter_context(planned(plan))
@@ -114,7 +118,7 @@ def interpolate(
         render_plan = resolve(plan, video, work, model, renderer)
         yield from warnings.new(renderer.warnings())
         # Render the missing segments.
-        set_threads(render_plan.settings.threads)
+        set_threads(render_plan.threads)
         if store is None or plan.workers.kind == "inline":
             rendering = _render_here(video, render_plan, renderer, work, preview)
         else:
@@ -139,8 +143,8 @@ def interpolate(
                     elif given.code not in (warned.code for warned in warnings.reported):
                         yield from warnings.new([given])
         # Join the segments.
-        joined = replace(plan, settings=render_plan.settings)
-        sink = work.sink if store is None else sink_of(joined, video.clock)
+        threads = render_plan.threads
+        sink = work.sink if store is None else sink_of(plan, video.clock, threads)
         for complete in _completed(sink) if store is None else store.join(sink):
             note(complete)
         yield from warnings.new([*sink.warnings, *video.source.warnings])
@@ -155,6 +159,17 @@ def interpolate(
         encoder=work.sink.encoder,
         warnings=warnings.reported,
     )
+
+
+def _early_warnings(plan: InterpPlan) -> Iterator[Warned]:
+    """Yield the warnings that need frames of the source, before the first new frame."""
+    if plan.settings.duplicates == "keep" and not plan.info.timing.open_ended:
+        # These frames are decoded again later: 14 without repeats, up to 200 with repeats. To keep
+        # 200 frames would take too much memory.
+        cadence = early_cadence(source_of(plan).frames())
+        if cadence is not None:
+            yield Warned("cadence-kept", {"cadence": cadence})
+    yield from scale_warnings(plan)
 
 
 def _preview(plan: InterpPlan) -> Preview | None:

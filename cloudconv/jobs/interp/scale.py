@@ -19,11 +19,11 @@ from torch import Tensor
 from cloudconv import metrics
 from cloudconv.errors import InputError
 from cloudconv.events import Warned
+from cloudconv.jobs.interp.plan import InterpPlan
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.models import registry
-from cloudconv.models.base import ModelSpec
 from cloudconv.training.clips import Sampling, TrainingClip, Windows
 
 FINER = 2.0  # the scale that is tried
@@ -92,40 +92,26 @@ def _middle(frame: Frame, device: torch.device) -> Tensor:
     return rgb[:, top : top + _HEIGHT, left : left + _WIDTH].contiguous()
 
 
-def scale_warnings(
-    info: MediaInfo,
-    spec: ModelSpec,
-    new_frames: int | None,
-    device: torch.device,
-    dtype: torch.dtype,
-    *,
-    dry_run: bool,
-) -> list[Warned]:
+def scale_warnings(plan: InterpPlan, *, dry_run: bool = False) -> list[Warned]:
     """Return warnings for a user who gave no scale, before the work starts.
 
     For a slow model a warning states how long the new frames take. For other models a warning names
     the finer scale if the trials clearly prefer that scale. These trials run only in a dry run, or
     if they take a small part of the total time.
 
-    Args:
-        info: the clip.
-        spec: the description of the model.
-        new_frames: the approximate number of new frames, None if unknown.
-        device: the device of the trials.
-        dtype: the precision of the trials.
-        dry_run: whether the command ends after its plan.
-
     Raises:
         CloudconvError: see :func:`try_scales`.
     """
+    info, spec, new_frames = plan.info, plan.spec, plan.expected_new
     area = info.width * info.height / 1e6
     is_slow = spec.time is not None and spec.time >= _SLOW
     is_worth = dry_run or (new_frames or 0) * area >= _WORTH_A_TRIAL
-    if not spec.scale_option or not (is_slow or is_worth):
+    is_open = plan.settings.given_scale is None and not info.timing.open_ended
+    if not (is_open and spec.scale_option and (is_slow or is_worth)):
         return []
     # The time of a slow model follows from that of the default model at scale 1.
     scales = (1.0,) if is_slow else (1.0, FINER)
-    trial = try_scales(info, registry.DEFAULT, device, dtype, scales)
+    trial = try_scales(info, registry.DEFAULT, plan.device, plan.dtype, scales)
     if trial is None:
         return []
     gain, seconds = trial

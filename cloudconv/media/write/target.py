@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -24,17 +24,23 @@ _SLOWEST = Fraction(1, 86_400)
 
 
 @contextmanager
-def collect_refusals(refusals: list[OutputError] | None) -> Iterator[None]:
-    """Append the OutputError that ends the block to the list; without a list re-raise the error.
+def collect_refusals(refusals: list[OutputError]) -> Iterator[None]:
+    """Append the OutputError that ends the block to the list.
 
-    A SettingsError, such as an output's name without a known format, is always re-raised.
+    A SettingsError, such as an output's name without a known format, is re-raised.
     """
     try:
         yield
     except OutputError as error:
-        if refusals is None or isinstance(error, SettingsError):
+        if isinstance(error, SettingsError):
             raise
         refusals.append(error)
+
+
+def raise_first(refusals: Iterable[OutputError]) -> None:
+    """Raise the first reason to refuse the output, if there is any."""
+    for error in refusals:
+        raise error
 
 
 def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:
