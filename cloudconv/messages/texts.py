@@ -443,6 +443,23 @@ TEXTS = {
     "unreadable-video": (
         "{path} cannot be read as a video ({why}): give a video that FFmpeg can read."
     ),
+    "playlist-folder": (
+        "The playlist {path} is in a folder with # or ? in its path, where FFmpeg would read other "
+        "files than those named: rename the folder {folder}."
+    ),
+    "playlist-unsafe-name": (
+        "The playlist {path} names {name}, which FFmpeg refuses: give a name relative to the "
+        "folder of the playlist, of letters, digits, _, - and . alone."
+    ),
+    "playlist-is-live": (
+        "The playlist {path} has no line #EXT-X-ENDLIST, so more files may follow: when the "
+        "recording is complete, add that line at the end."
+    ),
+    "playlist-names-pipe": (
+        "The playlist {path} names {name}, which is a pipe or a device: name files alone."
+    ),
+    "playlist-part-missing": "The playlist {path} names {name}, and there is no such file.",
+    "playlist-too-long": "The playlist {path} has more than {megabytes} MiB: split the list.",
     "input-changed": (
         "{path} was changed while it was read, so the parts of the output do not belong together: "
         "run the command again."

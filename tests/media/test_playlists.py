@@ -6,12 +6,13 @@ import os
 import struct
 from pathlib import Path
 
+import av
 import pytest
 
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.media.input import demux
-from cloudconv.media.input.demux import parts_of
 from cloudconv.media.input.fingerprint import input_fingerprint
+from cloudconv.media.input.playlists import parts_of
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.target import check_output
 from tests.helpers.factory import write_clip
@@ -48,6 +49,106 @@ def test_an_output_is_never_a_file_of_the_playlist(tmp_path: Path, text: str) ->
         with pytest.raises(OutputError, match="is the input itself"):
             check_output(output, overwrite=True, inputs=[clip])
     check_output(tmp_path / "b.mkv", overwrite=True, inputs=[clip])
+
+
+CONCAT = [
+    "file {}",
+    "\t file\t{}  ",
+    "file {} # a note",
+    "file {} and more",
+    "file '{}'",
+    "file '{}",
+    "file \\{}",
+    "# first\r\n\nfile {}\rduration 1\n",
+    "file b.ts\nfile {}\n",
+    "file {}\n\x00file b.ts\n",
+]
+HLS = [
+    "#EXTINF:1,\n{}\n",
+    "#EXTINF:1\r#EXT-X-BYTERANGE:99999@0\r{}\r",
+    "#EXTINF:1,\n# a note\n\n{} \t\n",
+    "#EXTINF:1,\nfile:{here}/{}\n",
+    "#EXTINF:1,\n{here}/{}\n",
+    "#EXTINF:1,\nsub/../{}\n",
+    "#EXTINF:1,\nb.ts\n#EXT-X-MAP:URI={},BYTERANGE=10@0\n#EXTINF:1,\nb.ts\n",
+    '#EXTINF:1,\nb.ts\n#EXT-X-MAP:BYTERANGE="10@0",URI="{}"\n#EXTINF:1,\nb.ts\n',
+]
+
+
+@pytest.mark.parametrize("line", CONCAT + HLS)
+def test_all_files_that_ffmpeg_reads_are_known(tmp_path: Path, line: str) -> None:
+    """Without the file, FFmpeg reads something else; so FFmpeg reads the file."""
+    head = "ffconcat version 1.0\n" if line in CONCAT else "#EXTM3U\n#EXT-X-TARGETDURATION:1\n"
+    text = head + line.replace("{here}", str(tmp_path)).replace("{}", "a.ts")
+    clip = tmp_path / ("list.ffconcat" if line in CONCAT else "list.m3u8")
+    (tmp_path / "sub").mkdir()
+    clip.write_bytes((text + ("" if line in CONCAT else "\n#EXT-X-ENDLIST\n")).encode())
+    part = write_clip(tmp_path / "a.ts", 5, codec="mpeg2video")
+    write_clip(tmp_path / "b.ts", 5, codec="mpeg2video")
+
+    def read() -> list[int | None] | None:
+        try:
+            with av.open(f"file:{clip}", timeout=10) as opened:
+                return [packet.size for packet in opened.demux(opened.streams.video)]
+        except av.error.FFmpegError:
+            return None
+
+    before = read()
+    assert part in parts_of(clip)
+    assert before is not None
+    output = tmp_path / "o.mkv"
+    output.hardlink_to(part)
+    with pytest.raises(OutputError, match=r"o\.mkv is the input .*a\.ts"):
+        check_output(output, overwrite=True, inputs=[clip])
+    part.unlink()
+    assert "MAP" in line or read() != before
+
+
+MEDIA = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.ts\n"
+MASTER = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlive.m3u8\n"
+SCRIPT = "ffconcat version 1.0\nfile a.ts\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("l.m3u8", MEDIA, r"l\.m3u8 has no line #EXT-X-ENDLIST"),
+        ("l.m3u8", MEDIA.replace("\n", "\n#EXT-X-ENDLIST\n", 1), "no line #EXT-X-ENDLIST"),
+        ("l.m3u8", MASTER, r"live\.m3u8 has no line #EXT-X-ENDLIST"),
+        ("l.m3u8", f"{MEDIA}#EXTINF:1,\nb.ts\n#EXT-X-ENDLIST\n", r"names b\.ts, .* no such file"),
+        ("l.ffconcat", f"{SCRIPT}file b.ts\n", r"names b\.ts, .* no such file"),
+        ("l.ffconcat", f"{SCRIPT}file 'a 1.ts'\n", r"names a 1\.ts, which FFmpeg refuses"),
+        ("l.ffconcat", f"{SCRIPT}file ../a.ts\n", r"names \.\./a\.ts, which FFmpeg refuses"),
+        ("a#1/l.ffconcat", SCRIPT, "rename the folder .*a#1"),
+        ("l.ffconcat", SCRIPT + "#" * (1 << 24), "more than 16 MiB"),
+    ],
+    ids=range(9),
+)
+def test_a_playlist_that_ffmpeg_cannot_read_to_its_end_is_refused(
+    tmp_path: Path, name: str, text: str, said: str
+) -> None:
+    clip = tmp_path / name
+    clip.parent.mkdir(exist_ok=True)
+    clip.write_text(text)
+    (tmp_path / "live.m3u8").write_text(MEDIA)
+    write_clip(tmp_path / "a.ts", 5, codec="mpeg2video")
+    with pytest.raises(InputError, match=said):
+        probe(clip)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
+def test_a_pipe_in_a_playlist_is_refused_at_once(tmp_path: Path) -> None:
+    clip = tmp_path / "l.ffconcat"
+    clip.write_text("ffconcat version 1.0\nfile pipe.mkv\n")
+    os.mkfifo(tmp_path / "pipe.mkv")
+    with pytest.raises(InputError, match=r"names pipe\.mkv, which is a pipe"):
+        probe(clip)
+
+
+def test_the_parts_of_an_mlv_are_known(tmp_path: Path) -> None:
+    for name in ("a.MLV", "a.M00", "a.M01", "b.M00"):
+        (tmp_path / name).write_bytes(b"MLVI")
+    assert parts_of(tmp_path / "a.MLV") == [tmp_path / "a.M00", tmp_path / "a.M01"]
 
 
 def test_nested_and_circular_playlists_are_followed(tmp_path: Path) -> None:

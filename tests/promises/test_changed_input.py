@@ -18,6 +18,8 @@ from cloudconv.cli import output
 from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Job, Progress, mapped
+from cloudconv.media.input import fingerprint
+from cloudconv.media.input.fingerprint import input_fingerprint
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
 from tests.helpers.jobs import Watch
@@ -71,6 +73,78 @@ def test_an_input_that_changes_gives_an_error_and_no_output(
         MAKERS[what](clip, out, change_at_first_frame(lambda: clip.write_bytes(other.read_bytes())))
     assert "carries on" not in str(raised.value)
     assert os.listdir(out) == []
+
+
+def change_middle(file: Path) -> None:
+    """Change a byte in the middle of a file, and keep its size and date."""
+    about, data = file.stat(), bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 255
+    file.write_bytes(data)
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+
+@pytest.fixture(params=["old", "fresh"])
+def age(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let files count as old, so that the time of their last change is reliable, or as fresh."""
+    monkeypatch.setattr(fingerprint, "FRESH", 0 if request.param == "old" else 1 << 62)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("age")
+@pytest.mark.parametrize("kind", ["video", "playlist", "pictures"])
+def test_a_change_that_keeps_size_and_date_is_noticed(
+    clip: Path, tmp_path: Path, kind: str
+) -> None:
+    given = part = clip
+    if kind == "video":
+        write_clip(clip, 9, size=(640, 480), noise=20)
+        assert clip.stat().st_size > 2 << 20
+    if kind == "playlist":
+        part = write_clip(tmp_path / "b.mkv", 20, rate=24, codec="libx264", noise=20)
+        given = tmp_path / "list.ffconcat"
+        given.write_text("ffconcat version 1.0\nfile a.mkv\nfile b.mkv # the second\n")
+    elif kind == "pictures":
+        given = tmp_path / "in"
+        calls.interpolate(clip, given / "%03d.png", **BLEND)
+        part = given / "009.png"
+    with pytest.raises(CloudconvError, match="was changed while it was read"):
+        calls.interpolate(
+            given, tmp_path / "o.mkv", watch=change_at_first_frame(lambda: change_middle(part)),
+            **BLEND,
+        )  # fmt: skip
+    assert not (tmp_path / "o.mkv").exists()
+
+
+@pytest.mark.usefixtures("age")
+def test_a_change_that_keeps_the_content_is_no_error(clip: Path, tmp_path: Path) -> None:
+    def change() -> None:
+        clip.chmod(0o600)
+        (tmp_path / "linked.mkv").hardlink_to(clip)
+        clip.rename(tmp_path / "moved.mkv")
+        (tmp_path / "moved.mkv").rename(clip)
+        change_middle(clip)
+        change_middle(clip)
+
+    calls.interpolate(clip, tmp_path / "o.mkv", watch=change_at_first_frame(change), **BLEND)
+    assert len(read_times(tmp_path / "o.mkv")) == 18
+
+
+def test_a_large_input_is_compared_at_many_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "BLOCK", 100)
+    monkeypatch.setattr(fingerprint, "BLOCKS", 50)
+    file = tmp_path / "a.bin"
+    file.write_bytes(bytes(10_000))
+    os.utime(file, (1, 1))
+    found = set()
+    for start in range(0, 10_000, 200):
+        data = bytearray(10_000)
+        data[start : start + 200] = b"x" * 200
+        file.write_bytes(data)
+        os.utime(file, (1, 1))
+        found.add(input_fingerprint(file))
+    assert len(found) == 50
 
 
 def test_a_picture_that_changes_gives_an_error(tmp_path: Path, clip: Path) -> None:

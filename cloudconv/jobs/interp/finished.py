@@ -75,4 +75,4 @@ def _append(path: str, flags: int) -> int:
 
 
 def _identity(path: Path) -> str:
-    return input_fingerprint(path, ends=False)
+    return input_fingerprint(path, content=False)

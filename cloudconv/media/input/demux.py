@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +27,6 @@ _BYTES_A_PIXEL = 100
 # step forward means the same in formats whose clock may restart.
 _STEP_BACK = Fraction(1, 2)
 _STEP_FORWARD = Fraction(3600)
-_LONGEST_LIST = 1 << 24  # bytes to read of a playlist
 
 
 def open_container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
@@ -61,41 +59,6 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
     except (av.error.FFmpegError, OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise InputError("unreadable-video", path=path, why=reason) from error
-
-
-def parts_of(path: Path) -> list[Path]:
-    """Return the files that a playlist (M3U8, ffconcat) names, directly or through other playlists.
-
-    Missing files, and files on other machines, are left out. For other inputs the list is empty.
-    """
-    parts: dict[Path, None] = {}
-    waiting = [path]
-    while waiting:
-        here = waiting.pop()
-        for name in _names_in(here):
-            part = (here.parent / name.removeprefix("file:")).resolve()
-            if part.is_file() and part not in parts:
-                parts[part] = None
-                waiting.append(part)
-    return list(parts)
-
-
-def _names_in(path: Path) -> list[str]:
-    try:
-        with path.open("rb") as file:
-            if not file.read(16).startswith((b"#EXTM3U", b"ffconcat")):
-                return []
-            file.seek(0)
-            text = file.read(_LONGEST_LIST).decode("utf-8", "replace")
-    except OSError:  # the reader reports the error
-        return []
-    if text.startswith("ffconcat"):
-        given = re.findall(r"^\s*file\s+(.+?)\s*$", text, re.MULTILINE)
-        # FFmpeg's quoting: '...' is literal; elsewhere a backslash escapes the next character.
-        return [re.sub(r"'([^']*)'|\\(.)", r"\1\2", name) for name in given]
-    lines = [line.strip() for line in text.splitlines()]
-    named = [line for line in lines if line and not line.startswith("#")]
-    return named + re.findall(r'URI="([^"]+)"', text)
 
 
 def main_video(container: InputContainer, path: Path) -> Any:

@@ -1,8 +1,11 @@
-"""Detect by sizes, dates and both ends of the files whether an input has changed since a probe."""
+"""Detect by size, date and content of the files whether an input has changed since a probe."""
 
 from __future__ import annotations
 
 import hashlib
+import os
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from cloudconv.errors import InputError, UnfitInputError
@@ -10,41 +13,80 @@ from cloudconv.media.input import images
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.input.spool import is_copy
 
-_EDGE = 1 << 20  # bytes
+BLOCK = 1 << 20  # bytes
+BLOCKS = 4096
+"""The number of blocks of an input to read at most; a larger input is read in parts."""
+FRESH = 2 * 10**9
+"""The age of a change, in nanoseconds, above which a later change has another time."""
+_HAS_CHANGE_TIME = os.name != "nt"  # on Windows st_ctime is the time of creation
 
 
-def input_fingerprint(path: Path, *, ends: bool = True) -> str:
-    """Return a hash of the size, date and both ends of each file of an input.
+def input_fingerprint(path: Path, *, content: bool = True) -> str:
+    """Return a hash of the size, date and content of each file of an input.
 
-    Pictures of a folder or pattern are hashed by size and date only. The date of a temporary copy
-    of standard input has no meaning and is left out.
+    Of inputs above 4 GiB, blocks of 1 MiB at even distances are hashed, at least two of each file.
+    The date of a temporary copy of standard input has no meaning and is left out.
 
     Args:
         path: the probed path.
-        ends: whether to hash both ends of a file, and of the files that a playlist names.
+        content: whether to hash the content too, and not only size and date.
 
     Raises:
         InputError: the input does not exist, or cannot be read.
     """
     known = hashlib.sha256()
     lasting = not is_copy(path)
-    for file in images.files_of(path):
+    files = list(images.files_of(path))
+    for file in files:
         try:
             about = file.stat()
             known.update(f"{about.st_size} {about.st_mtime_ns if lasting else ''};".encode())
-            if ends and path.is_file():
-                known.update(both_ends(file))
+            if content:
+                for block in _blocks(file, about.st_size, max(BLOCKS // len(files), 2)):
+                    known.update(block)
         except OSError as error:
             raise InputError("unreadable", path=file, why=error.strerror) from error
     return known.hexdigest()
 
 
+def input_stamp(path: Path) -> str:
+    """Return a text that differs if any file of an input was written, renamed or replaced.
+
+    The text also differs after changes of other kinds, such as a new link to a file. The text is
+    empty on systems that do not record the time of such changes, and if a file was changed so
+    recently that another change could have the same time.
+
+    Raises:
+        InputError: the input does not exist, or cannot be read.
+    """
+    stamps = []
+    for file in images.files_of(path) if _HAS_CHANGE_TIME else ():
+        try:
+            about = file.stat()
+        except OSError as error:
+            raise InputError("unreadable", path=file, why=error.strerror) from error
+        times = about.st_mtime_ns, about.st_ctime_ns
+        stamps.append(f"{about.st_dev} {about.st_ino} {about.st_size} {times};")
+        if time.time_ns() - about.st_ctime_ns < FRESH:
+            return ""
+    return hashlib.sha256("".join(stamps).encode()).hexdigest() if stamps else ""
+
+
+def _blocks(file: Path, size: int, most: int) -> Iterator[bytes]:
+    """Yield a file's content, or ``most`` blocks of it: the first, the last, and others between."""
+    with file.open("rb", buffering=0) as opened:
+        if size <= most * BLOCK:
+            while block := opened.read(BLOCK):
+                yield block
+            return
+        for number in range(most):
+            opened.seek((size - BLOCK) * number // (most - 1))
+            yield opened.read(BLOCK)
+
+
 def both_ends(file: Path) -> bytes:
     """Return the first and the last MiB of a file, which differ between most files."""
-    with file.open("rb") as opened:
-        head = opened.read(_EDGE)
-        opened.seek(max(file.stat().st_size - _EDGE, 0))
-        return head + opened.read(_EDGE)
+    return b"".join(_blocks(file, file.stat().st_size, 2))
 
 
 def has_changed(info: MediaInfo) -> bool:
@@ -55,6 +97,8 @@ def has_changed(info: MediaInfo) -> bool:
     """
     # Only this process writes to a copy of standard input. The copy grows, but does not change.
     if not info.fingerprint or is_copy(info.path):
+        return False
+    if info.stamp and input_stamp(info.path) == info.stamp:
         return False
     return input_fingerprint(info.path) != info.fingerprint
 

@@ -23,9 +23,9 @@ from cloudconv.media.input.demux import (
     main_video,
     open_container,
     open_decoder,
-    parts_of,
     read_packets,
 )
+from cloudconv.media.input.playlists import parts_of
 from cloudconv.media.webp import frame_durations
 
 SEQUENCE_RATE = Fraction(25)

@@ -83,6 +83,7 @@ class MediaInfo:
         metadata: the file's metadata, such as a title.
         chapters: the number of chapters.
         fingerprint: a hash of the files when they were probed; empty if the input still arrives.
+        stamp: a text that stays the same while no file is changed on this machine; may be empty.
     """
 
     path: Path
@@ -107,6 +108,7 @@ class MediaInfo:
     metadata: dict[str, str] = field(default_factory=dict)
     chapters: int = 0
     fingerprint: str = ""
+    stamp: str = ""
 
     @property
     def reader(self) -> Reader:

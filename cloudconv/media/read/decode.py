@@ -258,7 +258,7 @@ class Decoder:
                 yield container
             return
         # The size and date show whether another file has replaced the input.
-        key = path, mode, self._threads, self._nvdec, input_fingerprint(path, ends=False)
+        key = path, mode, self._threads, self._nvdec, input_fingerprint(path, content=False)
         container = (seek is not None and cache.take(key)) or self._container(mode)
         try:
             yield container

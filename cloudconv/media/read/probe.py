@@ -40,8 +40,9 @@ from cloudconv.media.input.demux import (
     open_decoder,
     read_packets,
 )
-from cloudconv.media.input.fingerprint import input_fingerprint
+from cloudconv.media.input.fingerprint import input_fingerprint, input_stamp
 from cloudconv.media.input.info import MediaInfo, StreamInfo, Timing
+from cloudconv.media.input.playlists import check_playlist
 from cloudconv.media.input.readers import reader_of
 from cloudconv.media.input.spool import is_growing, local_file
 from cloudconv.media.matroska import segment_end
@@ -75,12 +76,12 @@ def probe(
             ``picture_rate`` is given.
     """
     file = local_file(path, live=live)
-    fingerprint = ""
-    # The fingerprint is taken first, so that a change during the probe is noticed too.
+    stamp = fingerprint = ""
+    # Both are taken first, the stamp before the content, so that every later change is noticed.
     if not is_growing(file):
         with suppress(InputError):  # later code gives a better message
-            fingerprint = input_fingerprint(file)
-    info = replace(_probe(file, picture_rate), fingerprint=fingerprint)
+            stamp, fingerprint = input_stamp(file), input_fingerprint(file)
+    info = replace(_probe(file, picture_rate), fingerprint=fingerprint, stamp=stamp)
     check_memory(info.width, info.height, file)
     if picture_rate is None:
         return info
@@ -98,6 +99,7 @@ def _probe(path: Path, picture_rate: Fraction | None) -> MediaInfo:
     pictures = images.open_pictures(path, picture_rate)
     if pictures is not None:
         return _probe_pictures(path, pictures)
+    check_playlist(path)
     with open_container(path) as container:
         stream = main_video(container, path)
         only(container, stream)
