@@ -13,7 +13,6 @@ from cloudconv.dreaming.material.camera import pans_slowly
 from cloudconv.dreaming.material.fineness import SOFT, fineness
 from cloudconv.dreaming.material.material import Material, spread
 from cloudconv.dreaming.material.similarity import Floats, distances, repetition, thumbnails
-from cloudconv.dreaming.methods.guard import tears_of
 from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.pictures import grey
 from cloudconv.events import Warned, mapped, result_of
@@ -161,7 +160,7 @@ def wanders(motion: Motion, fine: float) -> bool:
 
 def pans(material: Material) -> bool:
     """Return whether a camera moves slowly over a landscape, so that nothing is at rest."""
-    if bool(material.fixed.mean() > _STANDS_STILL) or fineness(material) <= SOFT:
+    if bool(material.land.mean() > _STANDS_STILL) or fineness(material) <= SOFT:
         return False
     film = material.film
     return pans_slowly(len(film), film.small, film.flow)
@@ -210,8 +209,6 @@ def _against_collage(material: Material, motion: Motion, apart: Floats, sky: boo
     ratio = repetition(apart)
     if ratio is not None and ratio < _REPEATS:
         return "the motion of the clip repeats, so its frames can follow each other again"
-    if tears_of(material) is not None:
-        return "parts that stay in place move within themselves; a collage would tear them"
     if sky and len(material) >= _COLLAGE:
         lands = "the camera moves along solid things; a collage would cut through them"
         return lands if pans(material) else ""

@@ -233,10 +233,6 @@ TEXTS = {
         "This clip has too few moments that look alike to jump between: about {share:.0%} of the "
         "new frames play backwards, and a viewer will see the motion reverse."
     ),
-    "tears-parts": (
-        "Parts that stay in place move within themselves, as trees in the wind do ({share:.0%} of "
-        "them): a collage may tear them, so try {--mode=texture}."
-    ),
     "dream-dies": (
         "From about frame {frame} on the dream no longer looks like the clip ({failed}): {advice}."
     ),

@@ -85,9 +85,8 @@ def test_the_mask_of_still_parts_is_exact() -> None:
     assert still[:70].max() < 0.2
     assert still[118:].mean() > 0.9
     assert source.static.shape == source.small_size
-    wide = source.wide_matte
-    assert wide[118:].min() > 0.9
-    assert wide[:60].max() < 0.2
+    assert still[118:].min() > 0.9
+    assert still[:60].max() < 0.2
 
 
 def test_only_the_last_scene_is_material(tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ import cv2
 import numpy as np
 import pytest
 
-from cloudconv.dreaming.methods.guard import tears_of
-from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.select import Motion, advice, motion_of, wanders
 from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import gather_material
@@ -71,24 +69,6 @@ def test_a_drifting_sky_is_not_a_pan() -> None:
     wide = np.ascontiguousarray(clouds(1, (700, 96))[0][:60])
     source = material([np.ascontiguousarray(wide[:, 2 * k : 2 * k + 200]) for k in range(60)])
     assert chosen_mode(source).mode == "collage"
-
-
-def test_a_moving_tree_gives_no_collage() -> None:
-    random = np.random.default_rng(2)
-    leaves = random.integers(0, 2, (24, 24)).repeat(2, 0).repeat(2, 1)[..., None] * 90
-    stirring = random.random((48, 48, 1)) < 0.4
-    pictures = clouds(80)
-    for picture in pictures:
-        moved = np.where(stirring, random.integers(-40, 40, (48, 48, 1)), 0)
-        picture[-48:, 30:78] = np.clip(40 + leaves + moved, 0, 255)
-    chosen = chosen_mode(material(pictures))
-    assert chosen.mode == "texture"
-    assert "would tear them" in chosen.why
-    torn = tears_of(material(pictures))
-    assert torn is not None
-    assert method("collage").warning is tears_of
-    assert "mode='texture'" in str(torn)
-    assert tears_of(material(clouds(80))) is None
 
 
 def test_short_clips_give_no_collage() -> None:

@@ -59,6 +59,35 @@ def clouds(count: int, size: tuple[int, int] = (128, 96), speed: float = 1.0) ->
     return made
 
 
+def trees(count: int, size: tuple[int, int] = (240, 180)) -> list[Picture]:
+    """Return pictures of dark trees that stir, under clouds whose light changes; (h, w, 3) each."""
+    width, height = size
+    tops = height * 0.75 - 12 * np.abs(_noise(5, 1, 1024, 1.0)[0, :width])
+    leaves = 30 + 22 * _noise(6, height, 1024, 0.6)[:, :width]
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    covered = np.clip(y - tops + 0.5, 0, 1).astype(np.float32)
+    made = []
+    for k, sky in enumerate(clouds(count, (width, 2 * height), speed=2.0)):
+        # Each part of a tree sways by itself, by up to a pixel.
+        sway = np.sin(0.3 * k + 6 * _noise(7, height, 1024, 2.0)[:, :width]).astype(np.float32)
+        land, tree = (
+            cv2.remap(
+                np.float32(values), x + sway, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+            )
+            for values in (covered, leaves)
+        )
+        light = 1 + 0.25 * np.sin(0.05 * k)
+        shown = light * (sky[:height] * (1 - land[..., None]) + (tree * land)[..., None])
+        made.append(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
+    return made
+
+
+def lost_land(pictures: list[Picture], made: Iterable[Tensor]) -> float:
+    """Return the fraction of the always dark source pixels that are bright in the worst frame."""
+    dark = cv2.erode((np.max(pictures, (0, 3)) < 75).astype(np.uint8), np.ones((3, 3))) > 0
+    return max(float((255 * one.amax(0).numpy()[dark] > 105).mean()) for one in made)
+
+
 def _moved(layer: NDArray[np.float32], by: float, width: int) -> NDArray[np.float32]:
     whole, part = int(by), by - int(by)
     rolled = np.roll(layer, whole, 1)

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.film import Film
-from cloudconv.dreaming.material.fixed import fixed_parts
-from cloudconv.dreaming.material.matte import still_matte, widened_matte
+from cloudconv.dreaming.material.land import land_of, matte_of
 from cloudconv.dreaming.material.silhouette import Silhouettes
 from cloudconv.dreaming.pictures import moved, resized, resized_flow
 from cloudconv.media.frame import Frame
@@ -30,9 +29,7 @@ _Bytes = NDArray[np.uint8]
 
 _KEPT_PICTURES = 4  # full-size pictures in the cache: methods ask for neighbours in time together
 _PAIRS = 48  # pairs of neighbours whose flow measures the motion
-_LOOKS = 40  # frames in which the fixed parts are searched
-_LAG_PAIRS = 24  # pairs of frames that measure how much a pixel changes
-_LAG = 30  # frames between the two of a pair: enough for slow clouds near the horizon
+_LOOKS = 40  # frames in which the land is searched
 
 
 class Material:
@@ -156,17 +153,18 @@ class Material:
         return self.film.flow(frame) / np.float32(self._steps[frame - 1])
 
     @cached_property
-    def fixed(self) -> Tensor:
-        """The parts in which nothing moves in any frame: (h, w) float32 on ``device``, 0 or 1."""
+    def land(self) -> Tensor:
+        """The parts in front of the sky: (h, w) float32 on ``device``, 0 or 1."""
         if len(self.film) < 2:
             return torch.zeros(self.small_size, device=self.device)
-        return torch.from_numpy(fixed_parts(self._sampled())).to(self.device)
+        land = land_of(self._sampled()).astype(np.float32)
+        return torch.from_numpy(land).to(self.device)
 
     @cached_property
     def silhouettes(self) -> Silhouettes:
         """The silhouettes of the clip: dark places that stand still."""
         pictures = [self.glance(k) for k in range(len(self))]
-        return Silhouettes(pictures, self.fixed.cpu().numpy())
+        return Silhouettes(pictures, self.land.cpu().numpy())
 
     def _sampled(self) -> list[_Bytes]:
         """Return small frames from all over the clip."""
@@ -176,19 +174,8 @@ class Material:
 
     @cached_property
     def matte(self) -> Tensor:
-        """The still share of each pixel: (H, W) float32 on ``device``; see ``still_matte``."""
-        count = len(self.film)
-        if count < 2:
-            return torch.zeros(self.size, device=self.device)
-        lag = min(_LAG, count - 1)
-        starts = np.unique(np.linspace(0, count - 1 - lag, _LAG_PAIRS).round().astype(int))
-        pairs = ((self.film.picture(int(k)), self.film.picture(int(k) + lag)) for k in starts)
-        return still_matte(pairs, self.fixed)
-
-    @cached_property
-    def wide_matte(self) -> Tensor:
-        """The parts of the last frame that must not be moved: (H, W); see ``widened_matte``."""
-        return widened_matte(self.picture(-1), self.matte, self.fixed)
+        """The fraction of each pixel of the last frame that the land covers: (H, W) float32."""
+        return matte_of(self.land, self.picture(-1))
 
     @cached_property
     def static(self) -> _Floats:

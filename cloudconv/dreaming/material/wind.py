@@ -50,7 +50,7 @@ class Wind:
         """Measure both flows."""
         self.size = material.small_size
         self.device = material.device
-        self.moving = 1 - material.fixed
+        self.moving = 1 - material.land
         count = len(material)
         ends = range(max(1, count - _RECENT), count)
         if reverse:
@@ -206,7 +206,7 @@ def led_up(
     first = resized(material.picture(0), wind.size)
     if float((first - resized(picture, wind.size)).abs().mean()) > _SAME:
         wind.recent = wind.mean
-    carried = Carried(picture, material.wide_matte, wind)
+    carried = Carried(picture, material.matte, wind)
     displacements = []
     for _ in range(frames):
         carried.advance()

@@ -87,7 +87,7 @@ class ClipSelector:
         height, width = material.small_size
         factor = min(1.0, THUMB / max(height, width))
         self.size = max(_LEAST, round(height * factor)), max(_LEAST, round(width * factor))
-        self._covered = resized(material.wide_matte[None].cpu(), self.size)
+        self._covered = resized(material.matte[None].cpu(), self.size)
         known = (1 - 1.5 * self._covered[0]).clamp(0, 1)
         smalls = (torch.from_numpy(material.glance(k)) for k in range(len(material)))
         shrunk = [resized(s.permute(2, 0, 1) / 255, self.size) for s in smalls]

@@ -27,7 +27,6 @@ from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.footage import Footage, LayerPicture
-from cloudconv.dreaming.methods.guard import repaired
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, Transition, front_of
 from cloudconv.dreaming.pictures import blurred, bounds, resized, resized_flow, weight_size
@@ -181,7 +180,7 @@ class _Composition:
         self._left = self._ending = 0
         self._light_frame = len(material) - 1
         recent = Recent(material, self._wind)
-        carried = Carried(self._seen, material.wide_matte, self._wind, recent)
+        carried = Carried(self._seen, material.matte, self._wind, recent)
         self._carried = carried
         self._forecast = _Layer(self._lighted(carried.pictures()))
         self._layers = [self._forecast]
@@ -253,8 +252,6 @@ class _Composition:
         self._chooser.remember(self._seen)
         self._adapt()
         self._paste()
-        if self._leads_to is None:
-            self._seen = repaired(self._seen, self._pasted, self._material.silhouettes)
         return self._seen
 
     def _contrasted(self, pictures: Tensor) -> Tensor:

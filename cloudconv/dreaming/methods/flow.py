@@ -82,12 +82,12 @@ class Flow(DreamMethod):
         """Return the still parts, (H, W), and the backward flow per frame, (2, h, w)."""
         size = weight_size(*material.size)
         if len(material) > 1 and self.options.wind is None:
-            still = material.wide_matte
+            still = material.matte
             field = resized_flow(Wind(material).mean[None], size)[0]
             return still, blurred(field, _SMOOTH * max(size))
         height, width = material.size
         if len(material) > 1:
-            still, foot = material.wide_matte, None
+            still, foot = material.matte, None
         else:
             sky, foot = sky_of(last)
             still = 1 - sky

@@ -5,7 +5,6 @@ from __future__ import annotations
 from cloudconv.dreaming.methods.base import MethodSpec
 from cloudconv.dreaming.methods.collage import Collage
 from cloudconv.dreaming.methods.flow import Flow
-from cloudconv.dreaming.methods.guard import tears_of
 from cloudconv.dreaming.methods.rollout import Rollout
 from cloudconv.dreaming.methods.texture import Texture, backwards_of
 from cloudconv.dreaming.vitals.vitals import DreamKind
@@ -16,7 +15,6 @@ METHODS: tuple[MethodSpec, ...] = (
         least_frames=8,
         build=Collage,
         kind=DreamKind(pasted=True, sky=True),
-        warning=tears_of,
     ),
     MethodSpec(
         name="texture",

@@ -197,7 +197,7 @@ class VitalsMeter:
         given: Limits = {"light": (0.0, self._familiar.light_limit)}
         self._searches: dict[str, Callable[[NDArray[np.uint8]], float]] = {}
         if kind.sky:
-            drifting = moving & (material.fixed.cpu().numpy() < 0.5)
+            drifting = moving & (material.land.cpu().numpy() < 0.5)
             symmetry = Symmetry(pictures, drifting)
             self._searches["border"] = Borders(pictures, drifting).measure
             self._searches["symmetry"] = symmetry.measure
