@@ -81,7 +81,7 @@ PARTS = {
     "dreaming": ["pictures", "material", "vitals", "methods", "select"],
     "media": [
         *("linear", "upload", "formats", "frame", "color", "task", "convert", "log", "filters"),
-        *("matroska", "webp", "input", "turn", "vmaf", "carry", "read", "write", "build"),
+        *("fields", "matroska", "webp", "input", "turn", "vmaf", "carry", "read", "write", "build"),
     ],
     "media.write": [
         *("encoder_options", "names", "hdr", "encode", "containers", "encoders", "target"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -68,7 +68,14 @@ def run_job(
         The result, or None after an estimate.
     """
     if console.dry_run:
-        _print_estimate(console, jobs.estimate(settings))
+        early: list[Warned] = []
+
+        def warn(warned: Warned) -> None:
+            if not console.json:  # the JSON has the warnings
+                console.warning(warned)
+                early.append(warned)
+
+        _print_estimate(console, jobs.estimate(settings, warn), early)
         return None
     result = run_with_progress(console, label, jobs.run(settings), note=note)
     if summary is not None:
@@ -78,20 +85,26 @@ def run_job(
     return result
 
 
-def _print_estimate(console: Console, estimate: Any) -> None:
+def _print_estimate(console: Console, estimate: Any, printed: Sequence[Warned]) -> None:
     shown = as_json(estimate, flag)
     if console.json:
         print_json(shown)
         return
-    print_remarks(console, estimate)
+    print_remarks(console, estimate, printed=printed)
     del shown["warnings"], shown["refusals"]
     print_result(field_rows(shown))
 
 
-def print_remarks(console: Console, estimate: Any, about: str | None = None) -> None:
-    """Print the warnings of an estimate, and each reason to refuse the run as a warning."""
+def print_remarks(
+    console: Console, estimate: Any, about: str | None = None, *, printed: Sequence[Warned] = ()
+) -> None:
+    """Print the warnings of an estimate, and each reason to refuse the run as a warning.
+
+    The warnings in ``printed`` are left out.
+    """
+    warnings = [warned for warned in estimate.warnings if warned not in printed]
     refused = (Warned("refused", {"error": error}) for error in estimate.refusals)
-    for warned in (*estimate.warnings, *refused):
+    for warned in (*warnings, *refused):
         console.warning(warned, about)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
 from cloudconv.errors import SettingsError
-from cloudconv.events import Job
+from cloudconv.events import Job, Warned
 
 _JOBS = {
     "InterpSettings": "jobs.interp.run",
@@ -31,17 +31,23 @@ def run(settings: Any) -> Job:
     return job
 
 
-def estimate(settings: Any) -> Any:
+def estimate(settings: Any, warn: Callable[[Warned], None] = lambda _: None) -> Any:
     """Return the expected outcome and cost of a run; no output is written.
 
-    The settings are those of interp, extrapolate, dream, compare or train.
+    Args:
+        settings: the settings of interp, extrapolate, dream, compare or train.
+        warn: a function that is called with each warning that is known before the trial of a few
+            frames. The outcome contains these warnings too.
 
     Raises:
         SettingsError: these are not the settings of such a command.
         CloudconvError: the input cannot be read, or a model or a device is missing.
     """
     module = _module(settings, _WITHOUT_ESTIMATE)
-    return module.estimate(module.decide(settings))
+    plan = module.decide(settings)
+    for warned in plan.warnings:
+        warn(warned)
+    return module.estimate(plan)
 
 
 def _module(settings: Any, refused: Sequence[str] = ()) -> Any:

@@ -105,6 +105,7 @@ def run(settings: ExtrapolateSettings) -> Job:
     set_threads(settings.threads)
     plan, warnings = decide(settings), Warnings()
     raise_first(plan.refusals)
+    yield from warnings.new(plan.warnings)
     forecast = _resolve(plan)
     yield from warnings.new(forecast.warnings)
     with claim(plan.output, overwrite=settings.overwrite):

@@ -1,15 +1,13 @@
-"""Run FFmpeg filters: deinterlace, interpolate by motion vectors, measure XPSNR, extract luma.
+"""Run FFmpeg filters: interpolate by motion vectors, measure XPSNR, extract luma.
 
 PyAV's FFmpeg runs the filters, frame by frame, in a filter graph.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import chain
 from math import ceil, lcm
 
 import av
@@ -18,7 +16,7 @@ import av.filter
 import numpy as np
 from av.filter.context import FilterContext
 
-from cloudconv.errors import InputError, ModelError
+from cloudconv.errors import ModelError
 from cloudconv.media.frame import Frame
 
 MINTERPOLATE_SIDE = 32
@@ -72,7 +70,7 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
         )
     tick = _tick(first, rate)
     options = "mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
-    filters = _Chain(
+    filters = Chain(
         first.picture,
         *_to_eight_bit(first),
         ("minterpolate", f"fps={rate.numerator}/{rate.denominator}:{options}"),
@@ -99,45 +97,6 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
         yield from send(last, last.time + gap)
     else:
         yield first.at(first.time, 1 / rate)
-
-
-Timed = tuple[av.VideoFrame, Fraction | None]
-
-
-def deinterlace(pictures: Iterable[Timed], *, every: bool) -> Iterator[Timed]:
-    """Yield each picture of two fields as one whole frame with the same time, by ``bwdif``.
-
-    The lines of the earlier field stay. The lines of the later field are computed from both fields.
-    Pictures without an interlaced flag pass unchanged, unless ``every`` is set.
-
-    Args:
-        pictures: decoded pictures, each with its time, in order. If the size or format changes,
-            the changed picture and all later ones pass unchanged.
-        every: whether pictures without an interlaced flag are deinterlaced too.
-
-    Raises:
-        InputError: a plane of the pictures is smaller than 3x4 samples.
-    """
-    source = iter(pictures)
-    first = next(source, None)
-    if first is None:
-        return
-    kind = first[0]
-    which = "all" if every else "interlaced"
-    try:
-        filters = _Chain(kind, ("bwdif", f"mode=send_frame:parity=auto:deint={which}"))
-    except av.error.FFmpegError as error:
-        raise InputError("not-deinterlaced", width=kind.width, height=kind.height) from error
-    times: deque[Fraction | None] = deque()
-    for picture, time in chain([first], source):
-        if _shape(picture) != _shape(kind):
-            source = chain([(picture, time)], source)
-            break
-        times.append(time)
-        # Damaged files repeat and omit time stamps. The filter needs no time stamps.
-        yield from ((made, times.popleft()) for made in filters.push(picture, None))
-    yield from ((made, times.popleft()) for made in filters.finish())
-    yield from source
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +204,7 @@ def _tick(first: Frame, rate: Fraction) -> Fraction:
     return Fraction(1, steps if steps < _TICK_LIMIT else 1_000_000_000)
 
 
-class _Chain:
+class Chain:
     """A chain of filters for pictures of one size and pixel format."""
 
     def __init__(
@@ -314,7 +273,7 @@ class Luma:
             like: a frame with the size and pixel format of all frames.
         """
         self._like = like
-        self._filters = _Chain(like.picture, *_to_eight_bit(like))
+        self._filters = Chain(like.picture, *_to_eight_bit(like))
         self._count = 0
 
     def of(self, frame: Frame) -> bytes:

@@ -11,8 +11,12 @@ TEXTS = {
         "follow without a gap."
     ),
     "interlaced": (
-        "The video is interlaced; its frames are used as they are, with two fields each. interp "
-        "makes whole frames first with {--deinterlace=yes}."
+        "The video is interlaced; its pictures are used as they are, with the combs of two fields "
+        "each. {--deinterlace=yes} makes two whole frames of each picture."
+    ),
+    "not-interlaced": (
+        "The first {pictures} pictures of the video are not interlaced: {--deinterlace=yes} "
+        "changes nothing."
     ),
     "several-videos": "The file has several video streams; stream {used} is used.",
     "linear-light": (
@@ -33,8 +37,8 @@ TEXTS = {
         "{used} throughout."
     ),
     "fields-change": (
-        "The video changes from {before} to {after} at {time:.3f} s; its frames are used as they "
-        "are."
+        "The video changes from {before} to {after} at {time:.3f} s; its pictures are used as they "
+        "are. {--deinterlace=yes} makes two whole frames of each interlaced picture."
     ),
     "nvdec-of-pictures": "The CPU decodes, not NVDEC: the input is pictures.",
     "nvdec-of-codec": (

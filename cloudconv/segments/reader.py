@@ -16,9 +16,6 @@ from cloudconv.media.task import Sources, Task
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 
-# Seconds to decode before the first frame, because deinterlacing needs the frames around a frame.
-_EARLY_SECONDS = Fraction(1, 2)
-
 
 class FramesByTime:
     """The frames of a part of the source by time; a request for a frame decodes the frame."""
@@ -31,7 +28,6 @@ class FramesByTime:
         main: Fraction,
         threads: int | None,
         cache: DecoderCache,
-        deinterlace: bool = False,
         nvdec: bool = False,
     ) -> None:
         """Open the source.
@@ -43,18 +39,15 @@ class FramesByTime:
                 one, after a seek.
             threads: the number of decoder threads; None lets the decoder choose.
             cache: keeps the decoder of an earlier part, which this part uses if possible.
-            deinterlace: whether frames are made from pairs of fields.
             nvdec: whether the GPU's decoder (NVDEC) is used; this process sees one GPU.
         """
         self._info = info
         self._wanted = set(wanted)
         self._main = main
-        self._early = _EARLY_SECONDS if deinterlace else Fraction(0)
         self._source = partial(
             Source,
             info,
             threads=threads,
-            deinterlace=deinterlace,
             nvdec=0 if nvdec else None,
             cache=cache,
         )
@@ -96,9 +89,8 @@ class FramesByTime:
     def _from(self, time: Fraction | None) -> Generator[Frame, None, None]:
         start = None
         if time is not None:
-            start = max(time - self._info.timing.start - self._early, Fraction(0))
-        frames = self._source(start=start).frames()
-        return (frame for frame in frames if time is None or frame.time >= time)
+            start = time - self._info.timing.start
+        return self._source(start=start).frames()
 
 
 def decode(plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache) -> Iterator[Task]:
@@ -116,7 +108,6 @@ def decode(plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache) -> Itera
         main=segment.start,
         threads=plan.threads,
         cache=cache,
-        deinterlace=plan.settings.deinterlace,
         nvdec=plan.nvdec,
     )
     lefts = segment.start, segment.frames[0].left

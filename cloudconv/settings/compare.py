@@ -42,7 +42,7 @@ def _metrics(value: Files) -> tuple[str, ...]:
 @dataclass(frozen=True, kw_only=True)
 class CompareSettings(
     groups.Overwrite,
-    groups.InputRate,
+    groups.Reading,
     groups.Part,
     groups.Cuts,
     groups.SavedModel,

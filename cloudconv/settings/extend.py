@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from cloudconv.errors import SettingsError
 from cloudconv.messages import Setting
 from cloudconv.settings import values
-from cloudconv.settings.groups import Cuts, EncodeSettings, InputRate, Output, Overwrite, of_frames
+from cloudconv.settings.groups import Cuts, EncodeSettings, Output, Overwrite, Reading, of_frames
 from cloudconv.settings.option import Option
 from cloudconv.settings.values import File, Rational, exact
 from cloudconv.timeline import parse_time
@@ -32,7 +32,7 @@ _REPORT = "Write a page with the video, its frames, and charts of the measuremen
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class ExtendSettings(Output, Overwrite, InputRate, Cuts, EncodeSettings):
+class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
     """The length and the start of the new frames; give one of ``frames`` and ``seconds``."""
 
     frames: Annotated[int | None, Option("Make N new frames.", "N", least=1)] = None

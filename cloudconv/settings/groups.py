@@ -82,16 +82,19 @@ class Overwrite(Settings):
 
 
 _INPUT_FPS = "Read pictures at this frame rate."
+DEINTERLACE = """Make two frames of each interlaced picture, one for each field (bwdif). They count
+as source frames: 25 pictures become 50 frames."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class InputRate(Settings):
-    """The frame rate of an input of pictures, which have no time stamps."""
+class Reading(Settings):
+    """The reading of the input: the frame rate of pictures without times, and the fields."""
 
     input_fps: Annotated[
         Rational | None,
         of_frames(_INPUT_FPS, "RATE", also=("--framerate",), parse=parse_rate, shown="25"),
     ] = None
+    deinterlace: Annotated[bool, of_frames(DEINTERLACE)] = False
 
 
 _START = "Begin at this time: seconds or h:mm:ss."

@@ -52,7 +52,7 @@ def _check_factor(name: str, value: Rational | None, least: int, most: int) -> N
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Interpolation(
     groups.Part,
-    groups.InputRate,
+    groups.Reading,
     groups.Workers,
     groups.Adapting,
     groups.Overwrite,
@@ -70,9 +70,6 @@ class Interpolation(
         Literal["drop", "stretch", "copy"] | None,
         of_frames(_AUDIO, "HOW", shown="drop in slow motion, else kept"),
     ] = None
-    deinterlace: Annotated[
-        bool, of_frames("Make whole frames from interlaced fields first (bwdif).")
-    ] = False
     hwaccel: Annotated[
         Literal["none", "nvdec"], Option(_HWACCEL, "NAME", MACHINE, pinned=False)
     ] = "none"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cloudconv.errors import SettingsError
 from cloudconv.settings import values
-from cloudconv.settings.groups import Machine, Overwrite
+from cloudconv.settings.groups import DEINTERLACE, Machine, Overwrite
 from cloudconv.settings.option import Option
 from cloudconv.settings.values import File, Files
 
@@ -45,7 +45,6 @@ _PART = "Train on this part of each clip; 0 is the start, 1 the end."
 _LIVELY = "For this fraction of the samples, draw four windows and use the one with most motion."
 _OVERLAYS = "Put marks that stand still, such as text, on this fraction of the samples."
 _FROZEN = "Leave the tensors unchanged whose names begin with this text, such as block0."
-_FIELDS = "Make whole frames from interlaced fields first."
 _ANCHOR = "Mix this fraction of the initial weights into the result."
 _LAST = "Write the last weights instead of those that score best in validation."
 _EMA = "Write the moving average of the weights, with this decay."
@@ -129,11 +128,11 @@ class TrainSettings(Overwrite, Machine):
     val_part: Annotated[
         str | None, _clip("Validate on this part of each clip.", "A:B", shown="three parts of each")
     ] = None
+    deinterlace: Annotated[bool, _clip(DEINTERLACE, otherwise=False)] = UNSET
     crops: Annotated[
         int, _rare("Cut this many samples from each run of decoded frames.", least=1, otherwise=8)
     ] = UNSET
     repeats: Annotated[bool, _rare("Keep repeated frames.", otherwise=False)] = UNSET
-    deinterlace: Annotated[bool, _rare(_FIELDS, otherwise=False)] = UNSET
     lively: Annotated[float, _rare(_LIVELY, least=0, most=1, otherwise=0.0)] = UNSET
     overlays: Annotated[float, _rare(_OVERLAYS, least=0, most=1, otherwise=0.0)] = UNSET
     augment: Annotated[bool, _rare("Flip and turn samples at random.", otherwise=True)] = UNSET

@@ -54,16 +54,15 @@ _CUT_JUMP = 5  # a difference above this multiple of a window's median differenc
 
 @dataclass(frozen=True, slots=True)
 class TrainingClip:
-    """A readable clip, the parts of it to use, and how to decode it.
+    """A readable clip, the parts of it to use, and the size of its frames.
 
     ``spans``: the parts, as fractions of its length. ``size``: the longest side to which frames are
-    shrunk, None for no limit. ``deinterlace``: whether to make whole frames from fields.
+    shrunk, None for no limit.
     """
 
     info: MediaInfo
     spans: tuple[Span, ...] = WHOLE
     size: int | None = None
-    deinterlace: bool = False
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -152,7 +151,7 @@ def open_clips(
             longest side to which its frames are shrunk.
         spans: the parts to use where a path names none.
         size: the longest side where a path names none.
-        deinterlace: see :class:`TrainingClip`.
+        deinterlace: make two frames of each interlaced picture.
         known: the facts of one of the paths, if the caller has probed that path already.
 
     Returns:
@@ -171,8 +170,8 @@ def open_clips(
         if known is not None and text == str(known.path):
             infos = [known]
         else:
-            infos = [probe(file) for file in _files(Path(name))]
-        groups.append([TrainingClip(info, used, side or size, deinterlace) for info in infos])
+            infos = [probe(file, deinterlace=deinterlace) for file in _files(Path(name))]
+        groups.append([TrainingClip(info, used, side or size) for info in infos])
     return groups
 
 
@@ -331,13 +330,7 @@ class Windows:
         lead = min(begin, _LEAD)
         start = (begin - lead) * clip.gap
         differing = 0
-        with Source(
-            clip.info,
-            start=start,
-            end=end * clip.gap,
-            threads=1,
-            deinterlace=clip.deinterlace,
-        ) as source:
+        with Source(clip.info, start=start, end=end * clip.gap, threads=1) as source:
             for number, frame in enumerate(source.frames()):
                 repeated = repeats.push(frame) and not self.sampling.repeats
                 if number < lead or (repeated and frames):

@@ -105,11 +105,6 @@ class AdaptPlan:
         return self.settings.adapt or 0.0
 
     @property
-    def deinterlace(self) -> bool:
-        """Return whether whole frames are made from fields."""
-        return isinstance(self.settings, InterpSettings) and self.settings.deinterlace
-
-    @property
     def held_back(self) -> tuple[Span, ...]:
         """Return the held-back parts, as fractions of the video's length."""
         first, last = self._window
@@ -148,7 +143,7 @@ class AdaptPlan:
             "crop": min(_SIDE, self.info.width, self.info.height),
             "train_part": ",".join(f"{a}:{b}" for a, b in rest if a < b),
             "val_part": ",".join(f"{a}:{b}" for a, b in self.held_back),
-            "deinterlace": self.deinterlace,
+            "deinterlace": self.settings.deinterlace,
             "device": str(self.device),
             "precision": "fp32" if self.dtype == torch.float32 else half,
             "threads": self.settings.threads,
@@ -368,7 +363,7 @@ def _evaluate(
 
 def _gains(plan: AdaptPlan, file: Path) -> Iterator[float]:
     """Yield the gain in PSNR of the weights in ``file`` for each measured frame, in dB."""
-    clip = TrainingClip(plan.info, plan.held_back, deinterlace=plan.deinterlace)
+    clip = TrainingClip(plan.info, plan.held_back)
     goal = Interpolation(registry.spec(plan.model, "interpolate"), 2)
     if all(end - begin < goal.length for begin, end in clip.parts()):
         goal.narrow()

@@ -198,7 +198,7 @@ def estimate(plan: TrainPlan) -> TrainEstimate:
     """
     settings = plan.settings
     goal = goal_for(plan.spec, rollout=settings.rollout, gap=settings.gap)
-    train, _ = _windows(settings, goal, None)
+    train, held_back = _windows(settings, goal, None)
     return TrainEstimate(
         **plan.facts,
         clips=sum(len(group) for group in train.groups),
@@ -207,7 +207,7 @@ def estimate(plan: TrainPlan) -> TrainEstimate:
         minutes=settings.minutes,
         seconds=None if settings.minutes is None else 60 * settings.minutes,
         resumed=plan.resumes,
-        warnings=[*train.warnings, *plan.warnings],
+        warnings=[*train.warnings, *plan.warnings, *_field_warnings(train, held_back)],
         refusals=list(plan.refusals),
     )
 
@@ -267,7 +267,7 @@ def _run(
     initialised = _initialise(model, settings)
     _check_frozen(model, settings)
     train, held_back = _windows(settings, goal, known)
-    warnings = [*train.warnings, *plan.warnings]
+    warnings = [*train.warnings, *plan.warnings, *_field_warnings(train, held_back, known=known)]
     yield from warnings
     complete = initialised == len(model.state_dict())
     rate = settings.learning_rate or (_FINE_RATE if complete else _RATE)
@@ -473,6 +473,20 @@ def _windows(
         if not goal.narrow():
             raise
         return _windows(settings, goal, known)
+
+
+def _field_warnings(*parts: Windows, known: MediaInfo | None = None) -> list[Warned]:
+    """Return the warnings about interlaced clips, and about clips that are not interlaced.
+
+    The caller has reported those about ``known``.
+    """
+    infos = {clip.info.path: clip.info for part in parts for g in part.groups for clip in g}
+    return [
+        replace(warned, about=path.name)
+        for path, info in infos.items()
+        for warned in info.warnings
+        if info is not known and warned.code in ("interlaced", "not-interlaced")
+    ]
 
 
 def _changed(groups: list[list[TrainingClip]]) -> list[Warned]:

@@ -125,7 +125,7 @@ def test_quiet_leaves_only_warnings(clip: Path) -> None:
 def test_warnings_are_one_line_each(received: list[InterpSettings]) -> None:
     lines = run("a.mp4", "--factor", 2).stderr.splitlines()
     assert lines[0].startswith("warning: first line cannot hold the HDR10")
-    assert lines[1].endswith("interp makes whole frames first with --deinterlace.")
+    assert lines[1].endswith("--deinterlace makes two whole frames of each picture.")
     assert "no new frames at 1 cut" in lines[2]
 
 

@@ -70,6 +70,22 @@ def picture(
     return frame
 
 
+FIELDS = {"flags": "+ilme+ildct", "x264-params": "bff=1", "crf": "8"}
+"""Options with which libx264 writes pictures of two fields, the odd lines first."""
+FIELD_STEP = 2.5
+
+
+def interlaced(index: int, order: str = "bff") -> VideoFrame:
+    """Return a picture of two fields, which show the motion at 2 * index and one later."""
+    first, second = (picture(2 * index + k, 96, 64, step=FIELD_STEP) for k in range(2))
+    upper, lower = (first, second) if order == "tff" else (second, first)
+    for target, source in zip(upper.planes, lower.planes, strict=True):
+        width = target.line_size
+        rows = np.frombuffer(target, np.uint8).reshape(-1, width)
+        rows[1::2] = np.frombuffer(source, np.uint8).reshape(-1, width)[1::2]
+    return upper
+
+
 def write_clip(
     path: Path | str,
     pictures: Iterable[VideoFrame] | int = 12,

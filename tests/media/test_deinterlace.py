@@ -1,9 +1,10 @@
-"""``deinterlace`` makes whole frames of interlaced video: the same number and times, no combs."""
+"""``deinterlace`` makes two whole frames of each interlaced picture, at their own times."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,22 +14,10 @@ from cloudconv.errors import InputError
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from tests.helpers.factory import picture, planes_of, write_clip
+from cloudconv.schedule.frames import analyse
+from tests.helpers.factory import FIELD_STEP, FIELDS, interlaced, picture, planes_of, write_clip
 
 COUNT = 12
-STEP = 5.0
-FIELDS = {"flags": "+ilme+ildct", "x264-params": "bff=1", "crf": "8"}
-
-
-def interlaced_frame(index: int) -> VideoFrame:
-    """Return a frame whose even lines are half a frame later than its odd lines."""
-    upper = picture(2 * index + 1, 96, 64, step=STEP / 2)
-    lower = picture(2 * index, 96, 64, step=STEP / 2)
-    for target, source in zip(upper.planes, lower.planes, strict=True):
-        width = target.line_size
-        rows = np.frombuffer(target, np.uint8).reshape(-1, width)
-        rows[1::2] = np.frombuffer(source, np.uint8).reshape(-1, width)[1::2]
-    return upper
 
 
 def comb_strength(frame: Frame) -> float:
@@ -37,14 +26,24 @@ def comb_strength(frame: Frame) -> float:
     return float(np.abs(luma[1:-1] - (luma[:-2] + luma[2:]) / 2).mean())
 
 
-def frames_of(path: Path, **options: bool) -> list[Frame]:
-    with Source(path, **options) as source:  # type: ignore[arg-type]
+def frames_of(path: Path, *, deinterlace: bool = False) -> list[Frame]:
+    with Source(probe(path, deinterlace=deinterlace)) as source:
         return list(source.frames())
+
+
+def luma(frame: Frame | VideoFrame) -> np.ndarray[Any, Any]:
+    return planes_of(frame.picture if isinstance(frame, Frame) else frame)[0].astype(float)
+
+
+def assert_filmed(made: list[Frame], first: int = 4) -> None:
+    """Assert that frame j shows the clip's motion at field j."""
+    for j, frame in enumerate(made[first:-2], first):
+        assert np.abs(luma(frame) - luma(picture(j, 96, 64, step=FIELD_STEP))).mean() < 1
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    pictures = [interlaced_frame(index) for index in range(COUNT)]
+    pictures = [interlaced(index) for index in range(COUNT)]
     return write_clip(tmp_path / "fields.mkv", pictures, rate=25, codec="libx264", options=FIELDS)
 
 
@@ -53,40 +52,103 @@ def test_a_warning_names_interlacing_and_deinterlace_removes_it(clip: Path) -> N
     assert info.interlaced
     assert "interlaced" in [w.code for w in info.warnings]
     kept, made = frames_of(clip), frames_of(clip, deinterlace=True)
-    assert [f.time for f in made] == [f.time for f in kept]
-    assert len(made) == COUNT
-    truth = [picture(2 * k, 96, 64, step=STEP / 2) for k in range(COUNT)]
-    for before, after, true in zip(kept[2:-1], made[2:-1], truth[2:-1], strict=True):
-        assert comb_strength(after) < 0.5 * comb_strength(before)
-        error = planes_of(after.picture)[0].astype(float) - planes_of(true)[0]
-        assert np.abs(error).mean() < 1
-    with Source(clip, deinterlace=True) as source:
+    assert [f.time for f in made] == [Fraction(j, 50) for j in range(2 * COUNT)]
+    assert {f.duration for f in made} == {Fraction(1, 50)}
+    assert_filmed(made)
+    assert comb_strength(made[8]) < 0.5 * comb_strength(kept[4])
+    info = probe(clip, deinterlace=True)
+    assert (info.timing.rate, info.timing.frames) == (50, 2 * COUNT)
+    with Source(info) as source:
         list(source.frames())
-        assert "interlaced" not in [w.code for w in source.warnings]
+        assert not [*info.warnings, *source.warnings]
 
 
-def test_a_part_has_the_same_frames_as_the_whole(clip: Path) -> None:
+@pytest.mark.parametrize("first", [8, 9])
+def test_a_part_has_the_same_frames_as_the_whole(clip: Path, first: int) -> None:
     whole = frames_of(clip, deinterlace=True)
-    with Source(clip, start=Fraction(4, 25), end=Fraction(8, 25), deinterlace=True) as source:
+    info = probe(clip, deinterlace=True)
+    with Source(info, start=Fraction(first, 50), end=Fraction(first + 5, 50)) as source:
         part = list(source.frames())
-    assert [f.time for f in part] == [f.time for f in whole[4:8]]
-    for one, other in zip(part, whole[4:8], strict=True):
-        assert np.array_equal(planes_of(one.picture)[0], planes_of(other.picture)[0])
+    assert [f.time for f in part] == [f.time for f in whole[first : first + 5]]
+    for one, other in zip(part, whole[first:], strict=False):
+        assert one.same_picture(other)
 
 
-def test_deinterlace_works_on_fields_without_a_flag(tmp_path: Path) -> None:
-    pictures = [interlaced_frame(index) for index in range(COUNT)]
+@pytest.mark.parametrize("order", ["tff", "bff"])
+def test_unmarked_fields_are_shown_in_the_order_of_their_motion(tmp_path: Path, order: str) -> None:
+    pictures = [interlaced(index, order) for index in range(COUNT)]
     clip = write_clip(tmp_path / "unmarked.mkv", pictures, rate=25)
     assert not probe(clip).interlaced
-    kept, made = frames_of(clip), frames_of(clip, deinterlace=True)
-    assert len(made) == COUNT
-    assert all(
-        comb_strength(b) < 0.5 * comb_strength(a)
-        for a, b in zip(kept[2:-1], made[2:-1], strict=True)
+    made = frames_of(clip, deinterlace=True)
+    assert len(made) == 2 * COUNT
+    assert_filmed(made)  # in the wrong order, every second frame would go back
+
+
+def test_progressive_pictures_in_an_interlaced_stream_repeat(tmp_path: Path) -> None:
+    """Pictures that were filmed at once give pairs of the same frame, which count as repeats."""
+    mixed = [interlaced(k) for k in range(COUNT)]
+    mixed += [picture(2 * k, 96, 64, step=FIELD_STEP) for k in range(COUNT, 2 * COUNT)]
+    clip = write_clip(tmp_path / "a.mkv", mixed, rate=25, codec="libx264", options=FIELDS)
+    assert all(frame.picture.interlaced_frame for frame in frames_of(clip))
+    made, kept = frames_of(clip, deinterlace=True), frames_of(clip)
+    assert_filmed(made[: 2 * COUNT])
+    for number in range(COUNT + 1, 2 * COUNT):
+        assert made[2 * number].same_picture(made[2 * number + 1])
+        assert made[2 * number].same_picture(kept[number])
+    repeats = [item.repeats for item in analyse(made, "off")]
+    assert repeats == [False] * 2 * COUNT + [False, True] * COUNT
+
+
+def test_pictures_that_are_marked_as_progressive_repeat(tmp_path: Path) -> None:
+    path, data = tmp_path / "both.h264", b""
+    for options in (FIELDS, {"crf": "8"}):
+        start = COUNT if data else 0
+        pictures = (
+            [picture(2 * k, 96, 64, step=FIELD_STEP) for k in range(start, start + COUNT)]
+            if data
+            else [interlaced(k) for k in range(COUNT)]
+        )
+        part = write_clip(tmp_path / "a.h264", pictures, rate=25, codec="libx264", options=options)
+        data += part.read_bytes()
+    path.write_bytes(data)
+    made, kept = frames_of(path, deinterlace=True), frames_of(path)
+    assert len(made) == 4 * COUNT
+    for number in range(COUNT, 2 * COUNT):
+        assert made[2 * number].same_picture(kept[number])
+        assert made[2 * number + 1].same_picture(kept[number])
+
+
+def test_a_progressive_video_is_not_deinterlaced(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "whole.mkv", COUNT, rate=25)
+    info = probe(clip, deinterlace=True)
+    assert [w.code for w in info.warnings] == ["not-interlaced"]
+    assert info.timing.rate == 25
+    for one, other in zip(frames_of(clip, deinterlace=True), frames_of(clip), strict=True):
+        assert one.same_picture(other)
+
+
+def test_fields_at_a_variable_rate_have_their_own_times(tmp_path: Path) -> None:
+    """A field comes half a usual picture later, also before a gap, and never after its picture."""
+    ticks = [0, 40, 80, 120, 160, 1160, 1200, 1240, 1250, 1290]
+    pictures = [interlaced(k) for k in range(len(ticks))]
+    clip = write_clip(
+        *(tmp_path / "fields.mkv", pictures),
+        times=[Fraction(t, 1000) for t in ticks],
+        last_duration=Fraction(1, 25),
+        codec="libx264",
+        options=FIELDS,
     )
+    made = frames_of(clip, deinterlace=True)
+    assert [f.time for f in made[::2]] == [Fraction(t, 1000) for t in ticks]
+    seconds = [b.time - a.time for a, b in zip(made[::2], made[1::2], strict=True)]
+    assert seconds[:4] == [Fraction(1, 50)] * 4
+    assert Fraction(1, 50) <= seconds[4] < Fraction(1, 10)  # before the gap
+    assert seconds[7] == Fraction(1, 200)  # before a picture that comes early
+    assert made[-1].time + made[-1].duration == Fraction(1330, 1000)
 
 
 def test_pictures_too_small_for_deinterlacing_are_an_error(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "tiny.mkv", 4, size=(2, 2))
+    pictures = [picture(0, 2, 2)] * 4
+    clip = write_clip(tmp_path / "tiny.mkv", pictures)
     with pytest.raises(InputError, match="2x2 cannot be deinterlaced"):
         frames_of(clip, deinterlace=True)

@@ -224,10 +224,10 @@ def test_an_output_that_cannot_be_joined_refuses_workers(clip: Path, tmp_path: P
         interp(clip, tmp_path / "b.gif", workers="local:2", encode={})
 
 
-def plan_of(info: Any, *, nvdec: bool = False, deinterlace: bool = False) -> RenderPlan:
+def plan_of(info: Any, *, nvdec: bool = False) -> RenderPlan:
     """Return a plan that has only what decoding needs."""
     names = {field.name: None for field in fields(RenderPlan)}
-    settings = InterpSettings(info.path, factor=2, threads=1, deinterlace=deinterlace)
+    settings = InterpSettings(info.path, factor=2, threads=1)
     return RenderPlan(**{**names, "settings": settings, "info": info, "nvdec": nvdec, "threads": 1})  # type: ignore[arg-type]
 
 
@@ -275,12 +275,14 @@ def test_a_segment_at_any_position_decodes_its_frames(tmp_path: Path, suffix: st
 
 
 def test_a_segment_at_any_position_is_deinterlaced_alike(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mkv", 40, rate=25, codec="libx264", options={"g": "10"})
-    plan = plan_of(probe(path), deinterlace=True)
-    whole = list(Source(path, deinterlace=True).frames())
+    fields = {"g": "10", "flags": "+ilme+ildct", "x264-params": "bff=1"}
+    path = write_clip(tmp_path / "a.mkv", 40, rate=25, codec="libx264", options=fields)
+    info = probe(path, deinterlace=True)
+    plan, whole = plan_of(info), list(Source(info).frames())
+    assert len(whole) == 80
     cache = DecoderCache()
-    for first in (10, 15):
-        segment = segment_of([F(first, 25)], [F(first + 1, 25)])
+    for first in (20, 31, 60):
+        segment = segment_of([F(first, 50)], [F(first + 1, 50)])
         (one,) = sources_of(plan, segment, cache)
         assert one.left.same_picture(whole[first])
         assert one.right.same_picture(whole[first + 1])

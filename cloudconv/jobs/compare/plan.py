@@ -138,7 +138,7 @@ def decide(settings: CompareSettings) -> ComparePlan:
     if settings.given_scale not in (None, 1.0) and not any(spec.scale_option for spec in specs):
         raise SettingsError("scale-for-none", models=models)
     workers, device, remarks = resolve(settings.workers, settings.device, settings.threads)
-    info = probe(settings.input, exact(settings.input_fps))
+    info = probe(settings.input, exact(settings.input_fps), deinterlace=settings.deinterlace)
     refusals: list[OutputError] = []
     report = None if settings.report is None else Path(settings.report)
     pages = [] if report is None else [report / name for name in PAGES]

@@ -131,6 +131,7 @@ def run(settings: DreamSettings) -> Job:
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
     raise_first(plan.refusals)
+    yield from warnings.new(plan.warnings)
     with ExitStack() as stack:
         dream = yield from resolve(plan)
         stack.enter_context(claim(plan.output, overwrite=settings.overwrite))

@@ -92,7 +92,7 @@ def decide(
     spec = registry.spec(model, "predict")
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device, spec)
-    info = probe(settings.input, exact(settings.input_fps))
+    info = probe(settings.input, exact(settings.input_fps), deinterlace=settings.deinterlace)
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""
     output = output_path(settings.output, info, tag, info.timing.gap_rate)

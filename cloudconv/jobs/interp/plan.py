@@ -75,13 +75,8 @@ class InterpPlan:
 
     @property
     def warnings(self) -> list[Warned]:
-        """Return the warnings about the input, the device and the output rate.
-
-        The warning about interlaced frames is left out if they are deinterlaced.
-        """
-        deinterlaced = self.settings.deinterlace
-        of_input = [w for w in self.info.warnings if w.code != "interlaced" or not deinterlaced]
-        return [*of_input, *self.remarks, *self._rate_warnings]
+        """Return the warnings about the input, the device and the output rate."""
+        return [*self.info.warnings, *self.remarks, *self._rate_warnings]
 
     @property
     def _rate_warnings(self) -> list[Warned]:
@@ -138,7 +133,11 @@ def decide(
     spec = registry.spec(settings.chosen_model, "interpolate")
     workers, device, remarks = resolve(settings.workers, settings.device, settings.threads)
     dtype = workers.precision(settings.precision, device, spec)
-    info = probe(settings.input, exact(settings.input_fps), live=live and _is_live(settings))
+    info = probe(
+        *(settings.input, exact(settings.input_fps)),
+        live=live and _is_live(settings),
+        deinterlace=settings.deinterlace,
+    )
     timing = info.timing
     if timing.frames == 1:
         raise InputError("too-few-frames", path=info.path, single=True)
@@ -265,7 +264,6 @@ def source_of(plan: InterpPlan) -> Source:
         start=exact(s.start),
         end=exact(s.end),
         threads=s.threads,
-        deinterlace=s.deinterlace,
         nvdec=(plan.device.index or 0) if s.hwaccel == "nvdec" else None,
     )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 
 from cloudconv.events import Warned
+from cloudconv.media.fields import FieldKind
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.input.readers import Reader, reader_of
 
@@ -46,6 +47,30 @@ class Timing:
         """Return the rate of all frames but the last; None if the gaps between them differ."""
         return self.rate or self.rate_before_last
 
+    def second_field(self, time: Fraction, following: Fraction | None) -> Fraction:
+        """Return the time of the second field of the picture at ``time``.
+
+        A field lasts half as long as a picture usually does, but at a variable rate at most half as
+        long as its own picture. ``following`` is the time of the next picture, None for the last.
+        """
+        if self.gap_rate is not None:
+            return time + 1 / (2 * self.gap_rate)
+        length = self.last_duration if following is None else following - time
+        ticks = (self.end - self.start) / max(self.frames, 1) // self.time_base
+        return time + min(length, max(ticks, 1) * self.time_base) / 2
+
+    def of_fields(self) -> Timing:
+        """Return the times of two frames for each picture, one for each field."""
+        last = self.second_field(Fraction(0), None)
+        return replace(
+            self,
+            frames=2 * self.frames,
+            rate=None if self.rate is None else 2 * self.rate,
+            last_duration=self.last_duration - last,
+            time_base=self.time_base / 2,
+            rate_before_last=None if self.rate_before_last is None else 2 * self.rate_before_last,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
@@ -70,7 +95,8 @@ class MediaInfo:
         pix_fmt: the pixel format of the decoder.
         working_pix_fmt: the planar pixel format to which decoded frames are converted.
         tags: the colour description.
-        timing: the times of the frames.
+        timing: the times of the frames: of the pictures in the file, or of both frames that are
+            made from each of them.
         warnings: the warnings of the probe.
         video_index: the index of the video stream.
         aspect: the aspect ratio of a sample; None for square samples.
@@ -78,7 +104,10 @@ class MediaInfo:
         mastering_display: HDR metadata, as FFmpeg's structure.
         content_light: HDR metadata, as FFmpeg's structure.
         dynamic_hdr: the names of HDR metadata that no encoder here can write.
-        interlaced: whether the first frame is interlaced.
+        interlaced: whether the first picture is interlaced.
+        fields: the fields of the pictures, if two frames are made from each; otherwise None.
+        coded: the times of the pictures in the file, if two frames are made from each; otherwise
+            None.
         streams: the other streams.
         metadata: the file's metadata, such as a title.
         chapters: the number of chapters.
@@ -104,11 +133,18 @@ class MediaInfo:
     content_light: bytes | None = None
     dynamic_hdr: tuple[str, ...] = ()
     interlaced: bool = False
+    fields: FieldKind | None = None
+    coded: Timing | None = None
     streams: tuple[StreamInfo, ...] = ()
     metadata: dict[str, str] = field(default_factory=dict)
     chapters: int = 0
     fingerprint: str = ""
     stamp: str = ""
+
+    @property
+    def file_timing(self) -> Timing:
+        """Return the times of the pictures in the file."""
+        return self.coded or self.timing
 
     @property
     def reader(self) -> Reader:

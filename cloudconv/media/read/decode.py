@@ -33,6 +33,9 @@ from cloudconv.media.input.info import MediaInfo
 # Distances of a seek before the wanted time, in seconds; each is tried in turn.
 _SEEK_BACK = (0, 1, 2, 4, 8, 16)
 
+# Seconds to decode before the first frame of fields, which depends on the pictures before.
+_EARLY_SECONDS = Fraction(1, 2)
+
 _NVDEC = "nvdec"  # the GPU's decoder; the other names are FFmpeg's kinds of threads
 # Codecs for which NVDEC returns exactly the CPU's samples.
 _NVDEC_CODECS = ("h264", "hevc", "vp9")
@@ -111,15 +114,18 @@ class Decoder:
         """Return the pictures from a key frame before the wanted ones, or from the beginning."""
         self.promised = self.errors = 0
         self.warnings.clear()
-        info, timing = self._info, self._info.timing
+        info, timing = self._info, self._info.file_timing
         pictures = images.open_pictures(info.path, timing.rate)
         if pictures is not None:
             if self._nvdec is not None:
                 self.warnings.append(Warned("nvdec-of-pictures"))
             return self._from_pictures(pictures)
         can_seek = info.reader.seeks and timing.has_timestamps and not timing.shifts
-        if self._wanted.start > timing.start and can_seek:
-            return self._from_seek(self._wanted.start)
+        start = self._wanted.start
+        if info.fields is not None:
+            start -= _EARLY_SECONDS
+        if start > timing.start and can_seek:
+            return self._from_seek(start)
         return self._decode(None)
 
     def fits(self, picture: VideoFrame) -> bool:
@@ -146,7 +152,7 @@ class Decoder:
         """Return the pictures from a key frame before ``start``; seek further back if necessary."""
         for back in _SEEK_BACK:
             aim = start - back
-            if aim <= self._info.timing.start:
+            if aim <= self._info.file_timing.start:
                 break
             decoded = self._decode(aim)
             first = next(decoded, None)
@@ -167,7 +173,7 @@ class Decoder:
         place, and leaves out the pictures that were already yielded. The last mode continues after
         errors and counts them.
         """
-        timing = self._info.timing
+        timing = self._info.file_timing
         modes = ["AUTO", "SLICE"] if timing.has_timestamps else ["SLICE"]
         if self._nvdec is not None:
             modes.insert(0, _NVDEC)
@@ -223,13 +229,13 @@ class Decoder:
             container.seek(int(seek / stream.time_base), stream=stream, backward=True)
         packets = chain(dropwhile(lambda p: not p.is_keyframe or p.pts is None, packets), [None])
         first = next(packets)
-        time = None if first is None else first.pts * self._info.timing.time_base
+        time = None if first is None else first.pts * self._info.file_timing.time_base
         return chain([first], packets), time
 
     def _count(self, packet: Any) -> None:
         """Count a packet whose frame is wanted; update the latest time of a packet."""
         if packet is not None and is_shown(packet, self._info.codec):
-            due = None if packet.pts is None else packet.pts * self._info.timing.time_base
+            due = None if packet.pts is None else packet.pts * self._info.file_timing.time_base
             self.promised += due is None or due in self._wanted
             self._newest = due if self._newest is None else max(self._newest, due or self._newest)
 
@@ -238,7 +244,7 @@ class Decoder:
 
         When threads return their last pictures, errors are visible only as missing pictures.
         """
-        timing = self._info.timing
+        timing = self._info.file_timing
         latest = max((p.pts for p in pictures if p.pts is not None), default=None)
         if latest is not None and latest * timing.time_base < (self._newest or timing.start):
             raise _NextModeError
@@ -280,7 +286,7 @@ class Decoder:
     def _container(self, mode: str) -> InputContainer:
         if mode != _NVDEC:
             return open_container(self._info.path)
-        codec, timing = self._info.codec, self._info.timing
+        codec, timing = self._info.codec, self._info.file_timing
         if codec not in _NVDEC_CODECS or not timing.has_timestamps:
             refused = {"known": _NVDEC_CODECS, "codec": codec if timing.has_timestamps else None}
             raise _NextModeError(Warned("nvdec-of-codec", refused))

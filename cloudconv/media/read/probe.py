@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from numpy.typing import NDArray
 from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.media import linear
-from cloudconv.media.formats import is_float, working_format
+from cloudconv.media.fields import MEASURED_PICTURES, FieldMeter
+from cloudconv.media.formats import is_float, repack, working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.input import images
 from cloudconv.media.input.demux import (
@@ -63,13 +65,19 @@ _DYNAMIC_HDR = {
 
 
 def probe(
-    path: Path | str, picture_rate: Fraction | None = None, *, live: bool = False
+    path: Path | str,
+    picture_rate: Fraction | None = None,
+    *,
+    live: bool = False,
+    deinterlace: bool = False,
 ) -> MediaInfo:
     """Probe a video file, animation, still, folder of pictures, ``%05d`` pattern or glob.
 
     ``-`` is standard input. Its temporary copy exists as long as the description. With ``live``,
     the description of Matroska comes from its first seconds, and the rest is read while the input
-    arrives. ``picture_rate`` is in frames per second, for pictures without times.
+    arrives. ``picture_rate`` is in frames per second, for pictures without times. With
+    ``deinterlace``, the description is of two frames for each interlaced picture, one for each
+    field; the first pictures show the order of the fields.
 
     Raises:
         InputError: the input has no decodable video, or has times of its own and a
@@ -81,29 +89,38 @@ def probe(
     if not is_growing(file):
         with suppress(InputError):  # later code gives a better message
             stamp, fingerprint = input_stamp(file), input_fingerprint(file)
-    info = replace(_probe(file, picture_rate), fingerprint=fingerprint, stamp=stamp)
+    meter = FieldMeter() if deinterlace else None
+    info = replace(_probe(file, picture_rate, meter), fingerprint=fingerprint, stamp=stamp)
     check_memory(info.width, info.height, file)
-    if picture_rate is None:
-        return info
-    if not info.reader.is_pictures:
-        raise InputError("rate-of-video", path=path)
     timing = info.timing
-    if timing.frames > 1:
-        return info
-    length = 1 / picture_rate
-    timing = replace(timing, rate=picture_rate, last_duration=length, end=timing.start + length)
-    return replace(info, timing=timing)
+    if picture_rate is not None and not info.reader.is_pictures:
+        raise InputError("rate-of-video", path=path)
+    if picture_rate is not None and timing.frames == 1:
+        length = 1 / picture_rate
+        timing = replace(timing, rate=picture_rate, last_duration=length, end=timing.start + length)
+        info = replace(info, timing=timing)
+    return info if meter is None else _with_fields(info, meter)
 
 
-def _probe(path: Path, picture_rate: Fraction | None) -> MediaInfo:
+def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
+    """Return the description of two frames for each picture, unless all are progressive."""
+    warnings = tuple(warned for warned in info.warnings if warned.code != "interlaced")
+    kind, timing = meter.kind, info.timing
+    if kind is None:
+        warnings += (Warned("not-interlaced", {"pictures": meter.pictures}),)
+        return replace(info, warnings=warnings)
+    return replace(info, warnings=warnings, fields=kind, coded=timing, timing=timing.of_fields())
+
+
+def _probe(path: Path, picture_rate: Fraction | None, meter: FieldMeter | None) -> MediaInfo:
     pictures = images.open_pictures(path, picture_rate)
     if pictures is not None:
-        return _probe_pictures(path, pictures)
+        return _probe_pictures(path, pictures, meter)
     check_playlist(path)
     with open_container(path) as container:
         stream = main_video(container, path)
         only(container, stream)
-        scan, first = _scan(container, stream, briefly=is_growing(path))
+        scan, first = _scan(container, stream, meter, briefly=is_growing(path))
         if first is None:
             raise _no_frame(path, stream, scan.packets)
         return _describe(path, container, stream, scan, first)
@@ -133,9 +150,9 @@ class _Scan:
 
 
 def _scan(
-    container: InputContainer, stream: Any, *, briefly: bool
+    container: InputContainer, stream: Any, meter: FieldMeter | None, *, briefly: bool
 ) -> tuple[_Scan, VideoFrame | None]:
-    """Read every packet and decode up to the first frame.
+    """Read every packet and decode up to the first frame, or the first frames for ``meter``.
 
     With ``briefly``, read the packets of the first seconds only.
     """
@@ -146,8 +163,8 @@ def _scan(
     clock = VideoClock(container, stream)
     for packet in read_packets(container, stream, clock):
         scan.packets += 1
-        if first is None:
-            first = next(iter(_try_decode(decoder, packet)), None)
+        if first is None or _is_measuring(meter):
+            first = _first(_try_decode(decoder, packet), first, meter)
         if not is_shown(packet, codec):
             continue
         duration = packet.duration or 0
@@ -163,10 +180,29 @@ def _scan(
         if briefly and first is not None and len(scan.times) >= _FRAMES_FOR_RATE:
             scan.brief = True
             break
-    if first is None:
-        first = next(iter(_try_decode(decoder, None)), None)
+    if first is None or _is_measuring(meter):
+        first = _first(_try_decode(decoder, None), first, meter)
     scan.shifts = clock.shifts
     return scan, first
+
+
+def _is_measuring(meter: FieldMeter | None) -> bool:
+    return meter is not None and meter.pictures < MEASURED_PICTURES
+
+
+def _first(
+    pictures: list[VideoFrame], first: VideoFrame | None, meter: FieldMeter | None
+) -> VideoFrame | None:
+    """Return the first picture, and let the meter measure the pictures that are like it."""
+    if first is None:
+        first = next(iter(pictures), None)
+    if first is None or meter is None:
+        return first
+    for picture in pictures:
+        if (picture.width, picture.height) == (first.width, first.height):
+            with suppress(ValueError):  # later code gives a better message
+                meter.push(repack(picture, working_format(picture.format.name)))
+    return first
 
 
 def _aspect(stream: Any, scan: _Scan) -> Fraction | None:
@@ -399,8 +435,11 @@ def _no_frame(path: Path, stream: Any, packets: int) -> InputError:
     return InputError("data-damaged", path=path, codec=codec, packets=packets)
 
 
-def _probe_pictures(path: Path, pictures: images.Pictures) -> MediaInfo:
-    first = next((p for p in pictures.decode() if p is not None), None)
+def _probe_pictures(path: Path, pictures: images.Pictures, meter: FieldMeter | None) -> MediaInfo:
+    decoded = (picture for picture in pictures.decode() if picture is not None)
+    first = next(decoded, None)
+    measured = [] if meter is None else islice(decoded, MEASURED_PICTURES - 1)
+    first = _first([] if first is None else [first, *measured], None, meter)
     if first is None:
         raise InputError("no-frame-decoded", path=path)
     durations = pictures.durations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -13,7 +13,7 @@ from av.video.frame import VideoFrame
 
 from cloudconv.errors import InputError, UnfitInputError
 from cloudconv.events import Warned
-from cloudconv.media.filters import deinterlace
+from cloudconv.media.fields import Timed, frames_of_fields
 from cloudconv.media.formats import repack
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
@@ -31,11 +31,11 @@ class Source:
     ``path_or_info`` is a file, a folder of pictures, a pattern such as ``frames/%05d.png``, a glob,
     ``-`` for standard input, or the result of :func:`cloudconv.media.read.probe.probe`. ``start``
     (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is the
-    decoder's number of threads; None lets the decoder choose. ``deinterlace`` makes whole frames
-    from pairs of fields. ``nvdec`` is the number of an NVIDIA GPU for decoding. If the GPU cannot
-    decode the file, the CPU does, and a warning gives the reason. ``by_gpu`` is true if the GPU
-    decodes, and is known after the first frame. With a ``cache`` the file remains open for the next
-    source, until the cache is closed.
+    decoder's number of threads; None lets the decoder choose. ``nvdec`` is the number of an NVIDIA
+    GPU for decoding. If the GPU cannot decode the file, the CPU does, and a warning gives the
+    reason. ``by_gpu`` is true if the GPU decodes, and is known after the first frame. With a
+    ``cache`` the file remains open for the next source, until the cache is closed. If the probe's
+    result has ``fields``, two frames are made from each picture of the file.
     """
 
     def __init__(
@@ -45,7 +45,6 @@ class Source:
         start: Fraction | None = None,
         end: Fraction | None = None,
         threads: int | None = None,
-        deinterlace: bool = False,
         nvdec: int | None = None,
         cache: DecoderCache | None = None,
     ) -> None:
@@ -56,7 +55,6 @@ class Source:
         """
         self.lost_frames = 0
         self.warnings: list[Warned] = []
-        self._deinterlace = deinterlace
         self.info = path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
         timing = self.info.timing
         self._whole = start is None and end is None
@@ -103,15 +101,30 @@ class Source:
         self.lost_frames = 0
         self.warnings = []
         tally = _Tally()
-        grid = _Grid(self.info.timing)
-        waiting: Frame | None = None
+        info, waiting = self.info, None
+        pictures: Iterator[Timed] = self._pictures(tally)
+        if info.fields is not None:
+            pictures = frames_of_fields(pictures, info.fields, info.file_timing.second_field)
+        for picture, time in pictures:
+            if time < self._wanted.start:
+                continue
+            if waiting is not None:
+                tally.delivered += 1
+                yield waiting.at(waiting.time, time - waiting.time)
+                waiting = None
+            if time not in self._wanted:
+                break
+            waiting = Frame(picture, time, Fraction(0), info.tags)
+        if waiting is not None:
+            tally.delivered += 1
+            yield waiting.at(waiting.time, self._last_duration(waiting.time))
+        self._sum_up(tally)
+
+    def _pictures(self, tally: _Tally) -> Iterator[Timed]:
+        """Yield the pictures of the file in their working pixel format, with their exact times."""
+        grid = _Grid(self.info.file_timing)
         known: tuple[object, ...] = ()
-        decoded = self._decoder.pictures()
-        if self._deinterlace:
-            # If the file does not mark its pictures as interlaced, deinterlace all of them, because
-            # the user has requested that.
-            decoded = deinterlace(decoded, every=not self.info.interlaced)
-        for picture, stamp in decoded:
+        for picture, stamp in self._decoder.pictures():
             time = grid.time_of(stamp)
             if time is None:
                 tally.out_of_order += 1
@@ -125,20 +138,8 @@ class Source:
             if seen != known:
                 self._inspect(picture, time, tally)
                 known = seen
-            if time < self._wanted.start:
-                continue
-            picture = repack(picture, self.info.working_pix_fmt)
-            if waiting is not None:
-                tally.delivered += 1
-                yield waiting.at(waiting.time, time - waiting.time)
-                waiting = None
-            if time not in self._wanted:
-                break
-            waiting = Frame(picture, time, Fraction(0), self.info.tags)
-        if waiting is not None:
-            tally.delivered += 1
-            yield waiting.at(waiting.time, self._last_duration(waiting.time))
-        self._sum_up(tally)
+            if self.info.fields is not None or time >= self._wanted.start:
+                yield repack(picture, self.info.working_pix_fmt), time
 
     def _last_duration(self, time: Fraction) -> Fraction:
         timing = self.info.timing
@@ -154,7 +155,8 @@ class Source:
             UnfitInputError: there was no frame, because the input has changed.
         """
         if self._decoder.errors:
-            self.lost_frames = max(self._decoder.promised - tally.delivered, 0)
+            frames_each = 1 if self.info.fields is None else 2
+            self.lost_frames = max(frames_each * self._decoder.promised - tally.delivered, 0)
         if not tally.delivered:
             check_unchanged(self.info)
             if not self._whole:
@@ -206,7 +208,7 @@ class Source:
                     },
                 ),
             )
-        if not self._deinterlace and picture.interlaced_frame != self.info.interlaced:
+        if self.info.fields is None and picture.interlaced_frame != self.info.interlaced:
             kinds = ("interlaced", "progressive")
             before, now = kinds if self.info.interlaced else kinds[::-1]
             tally.changes.setdefault(
