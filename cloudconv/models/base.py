@@ -69,6 +69,7 @@ class ModelSpec:
         hidden: whether lists for people omit the model.
         fallback: whether a blend may replace a new frame where the estimated motion is wrong, see
             :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``.
+        fallback_by_default: whether the fallback is used unless the user chooses otherwise.
         carries_alpha: whether further channels (opacity) move with the colours.
         any_size: whether ``forward`` takes pictures of any size; otherwise their sides are padded
             to the multiple first.
@@ -101,6 +102,7 @@ class ModelSpec:
     gpu_bytes_per_pixel: int = 0
     hidden: bool = False
     fallback: bool = False
+    fallback_by_default: bool = True
     carries_alpha: bool = False
     any_size: bool = False
     sharpens: bool = False

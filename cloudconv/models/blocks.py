@@ -14,7 +14,15 @@ from cloudconv.models.ops import joined, shuffled
 _SLOPE = 0.2
 
 
-class Block(nn.Module):
+class Fusible(nn.Module):
+    """A part of a network that has a faster form for inference."""
+
+    def fuse(self) -> None:
+        """Replace the layers by faster, fused ones; the weights cannot be trained afterwards."""
+        raise NotImplementedError
+
+
+class Block(Fusible):
     """A network that reads pictures and an estimate so far, and returns a change of the estimate.
 
     Args:
@@ -24,10 +32,17 @@ class Block(nn.Module):
         made: channels that the last convolution computes, if more than ``outputs``: RIFE's blocks
             have a sixth channel, which was never trained.
         depth: number of residual layers.
+        groups: groups of the channels of the residual layers.
     """
 
     def __init__(
-        self, inputs: int, width: int, outputs: int, made: int | None = None, depth: int = 8
+        self,
+        inputs: int,
+        width: int,
+        outputs: int,
+        made: int | None = None,
+        depth: int = 8,
+        groups: int = 1,
     ) -> None:
         """Create the layers; see the class for the arguments."""
         super().__init__()
@@ -36,7 +51,7 @@ class Block(nn.Module):
             nn.Sequential(nn.Conv2d(inputs, width // 2, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
             nn.Sequential(nn.Conv2d(width // 2, width, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
         )
-        self.convblock = nn.Sequential(*(_Residual(width) for _ in range(depth)))
+        self.convblock = nn.Sequential(*(_Residual(width, groups) for _ in range(depth)))
         # A pixel shuffle makes four neighbouring pixels of one channel from four outputs.
         self.lastconv = nn.Sequential(nn.ConvTranspose2d(width, 4 * (made or outputs), 4, 2, 1))
 
@@ -46,7 +61,7 @@ class Block(nn.Module):
         return shuffled(self.lastconv(self.convblock(self.conv0(seen))), self._outputs)
 
     def fuse(self) -> None:
-        """Replace the layers by faster, fused ones; the weights cannot be trained afterwards."""
+        """See ``Fusible.fuse``."""
         self.conv0 = nn.Sequential(*(Active(layer.get_submodule("0")) for layer in self.conv0))
         residuals = [layer for layer in self.convblock if isinstance(layer, _Residual)]
         self.convblock = nn.Sequential(*(layer.fused() for layer in residuals))
@@ -55,9 +70,9 @@ class Block(nn.Module):
 class _Residual(nn.Module):
     """A convolution whose result is weighted per channel, added to its input and rectified."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, groups: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(width, width, 3, padding=1)
+        self.conv = nn.Conv2d(width, width, 3, padding=1, groups=groups)
         self.beta = nn.Parameter(torch.ones(1, width, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +86,9 @@ class _Residual(nn.Module):
         assert conv.bias is not None
         conv.weight.mul_(beta[:, None, None, None])
         conv.bias.mul_(beta)
-        torch.diagonal(conv.weight[:, :, 1, 1]).add_(1)
+        # Each group has a square matrix of weights at the middle of the kernel.
+        middles = conv.weight.view(conv.groups, -1, *conv.weight.shape[1:])[..., 1, 1]
+        torch.diagonal(middles, dim1=1, dim2=2).add_(1)
         return Active(conv)
 
 

@@ -14,7 +14,7 @@ from cloudconv.messages import closest
 from cloudconv.models.averaged import CLOUD_MAX
 from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Task
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
-from cloudconv.models.blocks import Block
+from cloudconv.models.blocks import Fusible
 from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
 from cloudconv.models.flow import FLOW
 from cloudconv.models.research.specs import SEEDS
@@ -122,8 +122,8 @@ def load_model(
     """
     model = build_model(name_or_path, task=task)
     model.requires_grad_(False).eval()
-    for block in [part for part in model.modules() if isinstance(part, Block)]:
-        block.fuse()
+    for part in [part for part in model.modules() if isinstance(part, Fusible)]:
+        part.fuse()
     # CPUs with wide vectors and tensor cores of GPUs run convolutions faster with channels last.
     return model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 

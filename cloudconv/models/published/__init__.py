@@ -1,0 +1,8 @@
+"""Run published networks from a user's own file, recognised by names and shapes of the tensors."""
+
+from __future__ import annotations
+
+from cloudconv.models.published.common import Settings
+from cloudconv.models.published.recognition import Recognised, normalised, recognise
+
+__all__ = ["Recognised", "Settings", "normalised", "recognise"]

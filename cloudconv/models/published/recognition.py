@@ -1,0 +1,114 @@
+"""Recognise a published network by the names and shapes of its tensors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from cloudconv.models.base import ModelSpec
+from cloudconv.models.published import rife4
+from cloudconv.models.published.common import Settings, State
+
+_WRAPPERS = ("state_dict", "params_ema", "params", "model", "net", "flownet")
+_PREFIXES = ("module.", "flownet.", "model.", "net.")
+_TRAINING_ONLY = ("teacher.", "caltime.", "block_tea.")
+_BLOCK = re.compile(r"^blocks\.(\d+)\.")
+_UNUSED_BY_4 = ("contextnet.", "unet.")
+"""Parts in files of RIFE 4.x that only the paper's network, with three blocks, uses."""
+
+DETECTORS: tuple[Callable[[State], Settings | None], ...] = (rife4.detect,)
+"""The detection function of each family that runs."""
+
+_NOT_RUN = (
+    ("SGM-VFI", ("feature_bone.", "gmflow."), "its authors give no licence"),
+    ("VFIMamba", ("feature_bone.block0.conv.0.",), "it needs a special kernel for GPUs"),
+)
+"""Networks that are known but not run: name, beginnings of names of tensors, and the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A network that the tensors of a file show.
+
+    Attributes:
+        family: the name of the family.
+        version: the published versions with these tensors, which may differ in weights only.
+        settings: the settings of the network; None for a network that is known but not run.
+        reason: the reason why the network is not run; empty otherwise.
+        missing: names of tensors that the network has and the file lacks.
+        unknown: names of tensors of the file that the network lacks, or has in another shape.
+    """
+
+    family: str
+    version: str
+    settings: Settings | None
+    reason: str = ""
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def runs(self) -> bool:
+        """Return whether the network can be run with the tensors of the file."""
+        return not (self.settings is None or self.missing or self.unknown)
+
+    def spec(self, name: str, *, middle_only: bool = False) -> ModelSpec:
+        """Return the spec of a model with this network; only for a network that runs.
+
+        ``middle_only``: whether the network was trained for the middle between two frames only.
+        Only for networks whose settings have ``middle_is_optional``.
+        """
+        assert self.settings is not None
+        spec = self.settings.spec(name)
+        return replace(spec, arbitrary_timestep=False) if middle_only else spec
+
+
+def normalised(state: Mapping[str, object]) -> dict[str, Tensor]:
+    """Return the tensors of a checkpoint under the names of the network's own layout.
+
+    ``state``: tensors by name, perhaps in a mapping under a key such as ``state_dict``. Prefixes of
+    wrappers go, and so do tensors that only training uses, and values that are not tensors.
+    """
+    for key in _WRAPPERS:
+        inner = state.get(key)
+        if isinstance(inner, Mapping):
+            return normalised(inner)
+    result = {_own_name(k): tensor for k, tensor in state.items() if isinstance(tensor, Tensor)}
+    unused: tuple[str, ...] = _TRAINING_ONLY
+    if any(name.startswith("block3.") for name in result):
+        unused += _UNUSED_BY_4
+    return {name: tensor for name, tensor in result.items() if not name.startswith(unused)}
+
+
+def recognise(state: State) -> Recognised | None:
+    """Return the network that tensors show, or None.
+
+    ``state``: from :func:`normalised`. Only names and shapes are read.
+    """
+    for family, beginnings, reason in _NOT_RUN:
+        if all(any(name.startswith(each) for name in state) for each in beginnings):
+            return Recognised(family, "", None, reason)
+    for detect in DETECTORS:
+        settings = detect(state)
+        if settings is None:
+            continue
+        with torch.device("meta"):
+            wanted = settings(settings.spec("")).state_dict()
+        missing = tuple(name for name in wanted if name not in state)
+        unknown = tuple(
+            name
+            for name, tensor in state.items()
+            if name not in wanted or wanted[name].shape != tensor.shape
+        )
+        return Recognised(settings.family, settings.version, settings, "", missing, unknown)
+    return None
+
+
+def _own_name(name: str) -> str:
+    """Return the name of a tensor without prefixes of wrappers, and with blocks as ``block0``."""
+    while prefix := next((p for p in _PREFIXES if name.startswith(p)), ""):
+        name = name.removeprefix(prefix)
+    return _BLOCK.sub(r"block\1.", name)

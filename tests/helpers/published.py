@@ -1,0 +1,131 @@
+"""Compute weights and pictures for published networks: the same numbers on every machine.
+
+The pictures that the authors' networks made from these numbers are recorded as test data, see
+``tests/golden/make_published.py``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_RECORD = Path(__file__).parents[1] / "golden" / "published.npz"
+
+
+def weights(
+    shapes: Mapping[str, Sequence[int]], gain: float, prelu: Collection[str] = ()
+) -> dict[str, Tensor]:
+    """Return a tensor for each name, computed from the name.
+
+    Args:
+        shapes: the shape of each tensor.
+        gain: the factor of the convolutions' weights.
+        prelu: names of the slopes of PReLU layers.
+    """
+    return {name: _weight(name, tuple(shapes[name]), gain, name in prelu) for name in shapes}
+
+
+def _weight(name: str, shape: tuple[int, ...], gain: float, is_prelu: bool) -> Tensor:
+    seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+    noise = np.random.RandomState(seed).standard_normal(shape or 1).astype(np.float32)
+    noise = noise.reshape(shape)
+    kind = name.rsplit(".", 1)[-1]
+    if kind == "running_var":
+        made = 1.0 + 0.1 * np.abs(noise)
+    elif kind == "beta":
+        made = 0.5 + 0.1 * noise
+    elif kind == "alpha":
+        made = -20.0 + 0.5 * noise
+    elif len(shape) > 1:
+        made = noise * np.float32(gain / np.sqrt(max(1, int(np.prod(shape[1:])))))
+    elif kind in ("bias", "running_mean"):
+        made = 0.05 * noise
+    else:
+        made = (0.25 if shape == (1,) else 1.0) + 0.05 * noise
+    if is_prelu and len(shape) == 1 and made.size > 1:
+        made = 0.25 + 0.2 * (made - 1.0)
+    return torch.from_numpy(np.ascontiguousarray(made, dtype=np.float32))
+
+
+def pair(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """Return a texture and the same texture three pixels further, (1, 3, H, W) in [0, 1]."""
+    return _picture(height, width, 0), _picture(height, width, 3)
+
+
+def _picture(height: int, width: int, shift: float) -> Tensor:
+    random = np.random.RandomState(7)
+    y, x = np.mgrid[0:height, 0:width].astype(np.float64)
+    x, y = x - shift, y - shift / 2
+    planes = np.zeros((3, height, width))
+    for plane in planes:
+        for _ in range(12):
+            across, down = random.uniform(-0.35, 0.35), random.uniform(-0.35, 0.35)
+            phase, strength = random.uniform(0, 6.28), random.uniform(0.3, 1)
+            plane += strength * np.sin(across * x + down * y + phase)
+    picture = np.round(np.clip(0.5 + planes / 8, 0, 1) * 255).astype(np.uint8)
+    return torch.from_numpy(picture)[None].float() / 255
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A network of the authors, and a sample of a picture that it made.
+
+    Attributes:
+        shapes: the shape of each tensor of the authors' network.
+        gain: see :func:`weights`.
+        prelu: see :func:`weights`.
+        size: height and width of the inputs, which :func:`pair` computes.
+        timestep: the timestep of the picture.
+        stride: every so many rows and columns of the picture belong to the sample.
+        step: every so many numbers of these belong to the sample.
+        sample: the sample.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    gain: float
+    prelu: tuple[str, ...]
+    size: tuple[int, int]
+    timestep: float
+    stride: int
+    step: int
+    sample: Tensor
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the computed weights under the authors' names."""
+        return weights(self.shapes, self.gain, self.prelu)
+
+    def shown(self, picture: Tensor) -> Tensor:
+        """Return the part of a whole picture that corresponds to the sample."""
+        return picture[..., :: self.stride, :: self.stride].flatten()[:: self.step]
+
+
+def networks() -> tuple[str, ...]:
+    """Return the names of the recorded networks."""
+    with np.load(_RECORD) as arrays:
+        return tuple(key.removesuffix("_about") for key in arrays if key.endswith("_about"))
+
+
+def recorded(name: str) -> Recorded:
+    """Return what is recorded about a network."""
+    with np.load(_RECORD) as arrays:
+        about = json.loads(arrays[f"{name}_about"].tobytes())
+        sample = torch.from_numpy(arrays[f"{name}_picture"])
+    height, width, timestep = re.findall(r"[\d.]+", about["case"])
+    return Recorded(
+        {key: tuple(shape) for key, shape in about["tensors"]},
+        about["gain"],
+        tuple(about["prelu"]),
+        (int(height), int(width)),
+        float(timestep),
+        about["stride"],
+        about["step"],
+        sample,
+    )

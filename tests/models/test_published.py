@@ -1,0 +1,162 @@
+"""Published networks give the pictures of their authors' code, and are recognised by content."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor
+
+from cloudconv.models.base import Interpolator
+from cloudconv.models.blocks import Fusible
+from cloudconv.models.published import Recognised, normalised, recognise
+from cloudconv.models.published.rife4 import Rife4Settings
+from tests.helpers import plain, published
+
+CLOSE = 1e-4
+
+VERSIONS = {
+    "rife_4_0": "4.0 or 4.1",
+    "rife_4_2": "4.2 to 4.4",
+    "rife_4_5": "4.5",
+    "rife_4_6": "4.6",
+    "rife_4_7": "4.7 to 4.9",
+    "rife_4_10": "4.10 to 4.12",
+    "rife_4_12_lite": "4.12.lite or 4.13.lite",
+    "rife_4_13": "4.13 to 4.15, 4.17 to 4.19, or 4.24",
+    "rife_4_14_lite": "4.14.lite",
+    "rife_4_15_lite": "4.15.lite to 4.17.lite",
+    "rife_4_20": "4.20",
+    "rife_4_21": "4.21 to 4.23",
+    "rife_4_22_lite": "4.22.lite",
+    "rife_4_25": "4.25 or 4.26",
+    "rife_4_25_lite": "4.25.lite",
+    "rife_4_25_heavy": "4.25.heavy",
+    "rife_4_26_heavy": "4.26.heavy",
+}
+
+LARGE = ("rife_4_20", "rife_4_21", "rife_4_25_heavy")
+NETWORKS = [
+    pytest.param(name, marks=pytest.mark.full) if name in LARGE else name for name in VERSIONS
+]
+
+
+@cache
+def shown(name: str) -> Recognised:
+    """Return what recognition says about the tensors of a network, without their values."""
+    shapes = published.recorded(name).shapes
+    made = recognise(normalised({k: torch.empty(s, device="meta") for k, s in shapes.items()}))
+    assert made is not None
+    return made
+
+
+def model(name: str, state: dict[str, Tensor] | None = None, *, fused: bool = True) -> Interpolator:
+    """Return a network with computed weights, or with those of ``state``."""
+    made = shown(name).spec("mine").build()
+    assert isinstance(made, Interpolator)
+    made.load_state_dict(normalised(published.recorded(name).state()) if state is None else state)
+    made.requires_grad_(False).eval()
+    for part in [part for part in made.modules() if fused and isinstance(part, Fusible)]:
+        part.fuse()
+    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_picture_is_that_of_the_authors_network(name: str) -> None:
+    recorded = published.recorded(name)
+    made = model(name).interpolate(*published.pair(*recorded.size), recorded.timestep)
+    assert (recorded.shown(made) - recorded.sample).abs().max() < CLOSE
+
+
+def test_a_blend_is_not_close_to_any_recorded_picture() -> None:
+    for name in published.networks():
+        recorded = published.recorded(name)
+        x0, x1 = published.pair(*recorded.size)
+        blended = torch.lerp(x0, x1, recorded.timestep)
+        assert (recorded.shown(blended) - recorded.sample).abs().max() > 100 * CLOSE
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_names_and_shapes_show_the_version(name: str) -> None:
+    assert shown(name).runs
+    assert shown(name).version == VERSIONS[name]
+
+
+@pytest.mark.parametrize("prefix", ["module.", "flownet.", "module.flownet."])
+@pytest.mark.parametrize("wrapper", ["", "state_dict", "model", "params", "params_ema"])
+def test_every_layout_is_recognised(prefix: str, wrapper: str) -> None:
+    shapes = published.recorded("rife_4_25").shapes
+    tensors: dict[str, object] = {
+        prefix + re.sub(r"^block(\d)", r"blocks.\1", name): torch.empty(shape, device="meta")
+        for name, shape in shapes.items()
+    }
+    tensors |= {f"{prefix}{unused}.0.weight": torch.empty(1) for unused in ("teacher", "caltime")}
+    found = recognise(normalised({wrapper: tensors, "epoch": 3} if wrapper else tensors))
+    assert found == shown("rife_4_25")
+
+
+def test_parts_of_4_2_that_run_no_more_are_ignored() -> None:
+    state = published.recorded("rife_4_2").state()
+    more = {"contextnet.conv1.conv1.0.weight": torch.empty(1), "unet.conv.bias": torch.empty(1)}
+    assert recognise(normalised(state | more)) == shown("rife_4_2")
+
+
+def test_missing_and_unknown_tensors_are_named() -> None:
+    state = normalised(published.recorded("rife_4_2").state())
+    del state["block3.lastconv.bias"]
+    state["block3.lastconv.weight"] = torch.empty(64, 6, 4, 4)
+    state["extra.weight"] = torch.empty(3)
+    found = recognise(state)
+    assert found is not None
+    assert not found.runs
+    assert found.missing == ("block3.lastconv.bias",)
+    assert set(found.unknown) == {"block3.lastconv.weight", "extra.weight"}
+
+
+@pytest.mark.parametrize("name", ["", "a.weight", "block0.conv0.1.0.weight", "encode.cnn3.weight"])
+def test_other_tensors_are_not_recognised(name: str) -> None:
+    assert recognise(normalised({name: torch.empty(8, 8, 3, 3)})) is None
+
+
+PLAIN = [
+    ("rife_4_0", 2),
+    ("rife_4_6", 0.5),
+    ("rife_4_7", 1),
+    ("rife_4_25_lite", 1),
+    ("rife_4_25", 4),
+]
+
+
+@pytest.mark.parametrize(("name", "scale"), PLAIN)
+def test_other_sizes_timesteps_and_scales_agree_with_the_plain_order(
+    name: str, scale: float
+) -> None:
+    """The network reads less than the authors' code, and computes the same."""
+    own = model(name, fused=False)
+    multiple = own.multiple(scale)
+    pair = published.pair(multiple, 2 * multiple)
+    settings = shown(name).settings
+    assert isinstance(settings, Rife4Settings)
+    expected = plain.rife4(own.state_dict(), settings, pair, 0.7, scale)
+    assert (own.interpolate(*pair, 0.7, scale=scale) - expected).abs().max() < CLOSE
+
+
+def test_4_0_doubles_its_scales_where_the_motion_is_far() -> None:
+    """The decision is made for each item of a batch, also at sizes that fit the usual scales."""
+    state = normalised(published.recorded("rife_4_0").state())
+    state = {k: v * 3 if "lastconv" in k else v for k, v in state.items()}
+    own = model("rife_4_0", state)
+    settings = shown("rife_4_0").settings
+    assert isinstance(settings, Rife4Settings)
+    far, still = published.pair(64, 128), (torch.full((1, 3, 64, 128), 0.5),) * 2
+    both = [torch.cat(each) for each in zip(far, still, strict=True)]
+    made = own.interpolate(*both, torch.tensor((0.3, 0.6)))
+    for k, (pair, timestep) in enumerate(((far, 0.3), (still, 0.6))):
+        expected = plain.rife4(state, settings, pair, timestep)
+        single = plain.rife4(state, settings, pair, timestep, may_double=False)
+        is_far = (expected - single).abs().max() > CLOSE
+        assert is_far == (k == 0)
+        assert (made[k] - expected).abs().max() < 10 * CLOSE  # flows of hundreds of pixels
+    assert own.interpolate(*(x[..., :32, :96] for x in far), 0.3).shape == (1, 3, 32, 96)
