@@ -25,6 +25,7 @@ from cloudconv.media.filters import XpsnrMeter
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
+from cloudconv.media.write.plan import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.settings.groups import EncodeSettings
 
@@ -85,7 +86,8 @@ def _encoded(clip: Path, frames: list[Frame], name: str, crf: int) -> tuple[floa
     settings = EncodeSettings(encoder=name, encoder_option=(("crf", str(crf)), *_fixed(name)))
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "made.mkv"
-        with Sink(made, info, rate=rate, time_base=1 / rate, settings=settings) as sink:
+        plan = plan_encoding(made, info, rate=rate, time_base=1 / rate, settings=settings)
+        with Sink(plan) as sink:
             for number, frame in enumerate(frames):
                 sink.write(frame.at(number / rate, 1 / rate))
         scores = []

@@ -46,6 +46,7 @@ from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.source import Source
 from cloudconv.media.task import Task
+from cloudconv.media.write.plan import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry
 from cloudconv.models.base import FOUR
@@ -207,14 +208,8 @@ def _whole(
             fallback=True,
         )
         rendered = _render(renderer, tasks)
-        sink = partial(
-            Sink,
-            folder / "encoded.mp4",
-            info,
-            rate=rate,
-            time_base=1 / rate,
-            overwrite=True,
-        )
+        encoding = plan_encoding(folder / "encoded.mp4", info, rate=rate, time_base=1 / rate)
+        sink = partial(Sink, encoding, overwrite=True)
         methods[f"{name}: new frames"] = partial(
             _timed, partial(_render, renderer, tasks), device, new
         )

@@ -10,10 +10,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+from cloudconv.errors import CloudconvError
 from cloudconv.messages import Message
 
 Result = TypeVar("Result", covariant=True)
 Returned = TypeVar("Returned")
+Task = TypeVar("Task", covariant=True)
 Yielded = TypeVar("Yielded")
 Changed = TypeVar("Changed")
 
@@ -80,6 +82,24 @@ class Finished(Generic[Result]):
     """The end of a job, with its result; no event follows."""
 
     result: Result
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEvent(Generic[Task]):
+    """An event of one of several tasks, such as the segments of a video.
+
+    ``content`` is a :class:`Progress`, a :class:`Warned`, or a part of the result. ``Finished``
+    ends the task; its result is a CloudconvError if the task failed.
+    """
+
+    task: Task
+    content: Any
+
+    @property
+    def error(self) -> CloudconvError | None:
+        """Return the error that ends the task; None if this event is another one."""
+        result = self.content.result if isinstance(self.content, Finished) else None
+        return result if isinstance(result, CloudconvError) else None
 
 
 Event = Warned | Progress | Measured | Ended | Finished[Any]

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.sink import Sink
+from cloudconv.media.write.encode import EncodingPlan
 from cloudconv.render.device import PRECISIONS
 from cloudconv.render.memory import Sizes
 from cloudconv.render.renderer import Renderer, renderer_for
@@ -23,9 +23,9 @@ class RenderPlan:
     ``model`` is the name or file of the model, and ``threads`` the number of each worker's threads,
     None for all. ``sizes`` are the same for all segments. ``offset`` is the time of the first
     frame, in seconds. ``device`` is a type of device; each worker sees one device of that type.
-    ``precision`` is a key of :data:`~cloudconv.render.device.PRECISIONS`. The segments' files are
-    written to ``folder``. ``token`` identifies the folder's content: a machine that finds another
-    token at that path does not see the same folder. ``rate`` is None for a variable rate.
+    ``precision`` is a key of :data:`~cloudconv.render.device.PRECISIONS`. ``encoding`` describes
+    the output. The segments' files are written to ``folder``. ``token`` identifies the folder's
+    content: a machine that finds another token at that path does not see the same folder.
     """
 
     settings: InterpSettings
@@ -33,10 +33,8 @@ class RenderPlan:
     threads: int | None
     sizes: Sizes
     info: MediaInfo
-    output: Path
+    encoding: EncodingPlan
     folder: Path
-    rate: Fraction | None
-    time_base: Fraction
     offset: Fraction
     device: str
     precision: str
@@ -61,14 +59,3 @@ class RenderPlan:
     def apply_to(self, renderer: Renderer) -> None:
         """Set the sizes of a renderer."""
         renderer.use_sizes(self.info.width, self.info.height, self.sizes)
-
-    def sink(self, segment: Path) -> Sink:
-        """Open the encoder of one segment; ``segment`` is its file."""
-        return Sink(
-            self.output,
-            self.info,
-            rate=self.rate,
-            time_base=self.time_base,
-            settings=self.settings.encoding(self.threads),
-            segment=segment,
-        )

@@ -7,22 +7,20 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from cloudconv.errors import CloudconvError
-from cloudconv.events import Progress, Warned
+from cloudconv.events import Finished, Progress, TaskEvent, Warned
 from cloudconv.media.frame import Frame
-from cloudconv.media.task import Task
+from cloudconv.media.task import Task as FrameTask
 from cloudconv.media.write.encode import encoder_state
-from cloudconv.media.write.sink import Sink
+from cloudconv.media.write.sink import FrameEncoder
 from cloudconv.render.device import set_threads
 from cloudconv.render.pipeline import one_thread, prefetch
 from cloudconv.render.renderer import Renderer
 from cloudconv.segments.plan import RenderPlan
 
-Key = TypeVar("Key")
-Recorded = TypeVar("Recorded")
+Task = TypeVar("Task")
 
 _SLOW = 0.5
 """The fraction of a segment's rendering time above which encoding counts as slow."""
@@ -31,23 +29,24 @@ _LEAST_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class RenderJob(Generic[Key]):
+class RenderJob(Generic[Task]):
     """A segment to render.
 
-    ``key`` identifies the segment for the caller. ``tasks`` are the planned frames. ``open`` opens
-    the sink, which writes ``file``. ``show`` shows each frame in a preview.
+    ``task`` identifies the segment for the caller. ``frames`` are the planned frames with their
+    source frames. ``open`` opens the sink. ``finish`` is a function of what ``sink.complete``
+    returned; it returns the result of the task. ``show`` shows each frame in a preview.
     """
 
-    key: Key
+    task: Task
     plan: RenderPlan
-    tasks: Iterable[Task]
-    open: Callable[[], Sink]
-    file: Path
-    show: Callable[[Frame], None] = lambda _: None
+    frames: Iterable[FrameTask]
+    open: Callable[[], FrameEncoder]
+    finish: Callable[[Any], Any]
+    show: Callable[[Frame], object] = lambda _: None
 
 
 def render_segment(
-    job: RenderJob[Any], renderer: Renderer, sink: Sink
+    job: RenderJob[Any], renderer: Renderer, sink: FrameEncoder
 ) -> Generator[Progress | Warned, None, None]:
     """Render and encode the frames of a segment; the caller completes the sink.
 
@@ -57,7 +56,7 @@ def render_segment(
         CloudconvError: an error of decoding, inference or encoding.
     """
     began, encoding = time.monotonic(), 0.0
-    with prefetch(renderer.render(job.tasks), 4) as frames:
+    with prefetch(renderer.render(job.frames), 4) as frames:
         for count, frame in enumerate(frames, 1):
             shown = frame.at(frame.time + job.plan.offset, frame.duration)
             started = time.monotonic()
@@ -74,37 +73,36 @@ def render_segment(
 
 
 def render_segments(
-    jobs: Iterable[RenderJob[Key]],
+    jobs: Iterable[RenderJob[Task]],
     renderer_of: Callable[[RenderPlan], Renderer],
-    record: Callable[[RenderJob[Key], Sink], Recorded],
     *,
     is_next_known: Callable[[], bool] = lambda: True,
-) -> Generator[tuple[Key, Progress | Warned | Recorded], None, None]:
+) -> Generator[TaskEvent[Task], None, None]:
     """Render segments in order, while another thread completes the previous segment's file.
 
-    Yields each segment's key with its events, the last of which is the result of ``record``.
+    Yields the events of each segment; ``Finished`` has the result of ``job.finish``, which is
+    called when the file is complete and synced. Closing this generator also finishes a segment that
+    another thread completes.
 
     Args:
         jobs: the segments; the next segment is requested when the previous one is rendered.
         renderer_of: a function that returns the renderer of a plan.
-        record: a function that is called with each segment whose file is complete and synced, in
-            order. Closing this generator also records a segment that another thread completes.
         is_next_known: a function that returns whether the next job is available without waiting.
-            If not, a segment is completed and recorded before the wait.
+            If not, a segment is completed and finished before the wait.
 
     Raises:
         CloudconvError: an error of decoding, inference or encoding. Segments that are complete by
-            then are recorded, and the file of the incomplete one is deleted.
+            then are finished, and the file of the incomplete one is deleted.
     """
-    flushing: tuple[RenderJob[Key], Sink, Future[Path | None]] | None = None
+    flushing: tuple[RenderJob[Task], Future[Any]] | None = None
 
-    def flushed() -> tuple[Key, Recorded]:
+    def flushed() -> TaskEvent[Task]:
         nonlocal flushing
         assert flushing is not None
-        job, sink, flush = flushing
-        flush.result()
+        job, flush = flushing
+        completed = flush.result()
         flushing = None
-        return job.key, record(job, sink)
+        return TaskEvent(job.task, Finished(job.finish(completed)))
 
     with one_thread("cloudconv-finish") as worker:
         try:
@@ -113,13 +111,13 @@ def render_segments(
                 with ExitStack() as undo:
                     undo.callback(sink.abandon)
                     for event in render_segment(job, renderer_of(job.plan), sink):
-                        yield job.key, event
-                        if flushing is not None and flushing[2].done():
+                        yield TaskEvent(job.task, event)
+                        if flushing is not None and flushing[1].done():
                             yield flushed()
                     if flushing is not None:
                         yield flushed()
                     undo.pop_all()
-                flushing = job, sink, worker.submit(sink.complete)
+                flushing = job, worker.submit(sink.complete)
                 if not is_next_known():
                     yield flushed()
             if flushing is not None:
@@ -129,7 +127,7 @@ def render_segments(
                 yield flushed()
             raise
         finally:
-            if flushing is not None and flushing[2].exception() is None:
+            if flushing is not None and flushing[1].exception() is None:
                 flushed()
 
 

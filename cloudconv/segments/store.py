@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -190,11 +190,13 @@ class SegmentStore:
         if finished is not None and finished.digest != segment.digest:
             raise OutputError("other-plan", folder=self.path)
 
-    def join(self, output: Sink) -> Iterator[Path]:
+    def join(self, output: Sink, note: Callable[[Path], None]) -> None:
         """Join all segments into the output and delete the folder.
 
-        Yields:
-            The path of the complete output, just before the output gets its name.
+        Args:
+            output: the open output.
+            note: a function that is called with the path of the complete output, just before the
+                output gets its name.
 
         Raises:
             OutputError: the disk has too little room, or a segment is damaged.
@@ -209,7 +211,7 @@ class SegmentStore:
             complete = output.complete()
             assert complete is not None
             self.note_complete(complete)
-            yield complete
+            note(complete)
         self.remove()
 
     @contextmanager

@@ -1,13 +1,14 @@
-"""Define tasks and events of workers. The module loads neither PyTorch nor FFmpeg."""
+"""Define the tasks and the work of workers. The module loads neither PyTorch nor FFmpeg."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
+
+from cloudconv.events import TaskEvent
 
 POLL = 0.05
 """Seconds until the next request for tasks, if the next task is not known yet."""
@@ -17,26 +18,6 @@ MAX_ATTEMPTS = 3
 """The number of attempts at a task whose worker dies each time."""
 
 Task = TypeVar("Task")
-
-
-@dataclass(frozen=True, slots=True)
-class Event(Generic[Task]):
-    """An event of a task."""
-
-    task: Task
-    content: Any
-
-
-class Done(Event[Task]):
-    """The end of a task; ``content`` is the result."""
-
-
-class Failed(Event[Task]):
-    """The end of a task; ``content`` is the CloudconvError that ended it."""
-
-
-class Report(Event[Task]):
-    """A message of a worker about a task. If the task is done again, its messages come again."""
 
 
 class Tasks(Iterator[Task]):
@@ -71,8 +52,8 @@ class Work(ABC, Generic[Task]):
     """
 
     @abstractmethod
-    def __call__(self, tasks: Tasks[Task]) -> Generator[Event[Task], None, None]:
-        """Do the tasks in order and yield their events.
+    def __call__(self, tasks: Tasks[Task]) -> Generator[TaskEvent[Task], None, None]:
+        """Do the tasks in order and yield their events; ``Finished`` ends each task.
 
         The task of an event must be the object that ``tasks`` returned, not an equal one.
 

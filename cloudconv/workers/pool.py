@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from cloudconv.errors import DeviceError
-from cloudconv.events import Warned
+from cloudconv.events import Finished, TaskEvent, Warned
 from cloudconv.models.base import ModelSpec
 from cloudconv.render.device import (
     PRECISIONS,
@@ -21,7 +21,7 @@ from cloudconv.render.device import (
     choose_precision,
     cores,
 )
-from cloudconv.workers.events import Done, Event, Failed, Task, Work
+from cloudconv.workers.events import Task, Work
 from cloudconv.workers.processes import Processes
 from cloudconv.workers.ray import Cluster, count_gpus
 
@@ -157,13 +157,13 @@ def start(config: WorkerConfig, work: Work[Task]) -> Workers[Task]:
 
 def ordered_map(
     config: WorkerConfig, work: Work[Task], tasks: Iterator[Task | None]
-) -> Generator[Event[Task], None, None]:
+) -> Generator[TaskEvent[Task], None, None]:
     """Do tasks, and yield their events in the order of the tasks.
 
     Raises:
         CloudconvError: ``tasks`` raised it, a task cannot be done, or there is no such cluster.
     """
-    waiting: dict[int, deque[Event[Task]]] = {}
+    waiting: dict[int, deque[TaskEvent[Task]]] = {}
     order: deque[Task] = deque()
 
     def registered() -> Iterator[Task | None]:
@@ -175,13 +175,13 @@ def ordered_map(
 
     with start(config, work) as workers, closing(workers.run(registered())) as events:
         for event in events:
-            if isinstance(event, Failed):
-                raise event.content
+            if event.error is not None:
+                raise event.error
             waiting[id(event.task)].append(event)
             while order and (first := waiting[id(order[0])]):
                 next_event = first.popleft()
                 yield next_event
-                if isinstance(next_event, Done):
+                if isinstance(next_event.content, Finished):
                     del waiting[id(order.popleft())]
 
 

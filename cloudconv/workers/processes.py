@@ -15,13 +15,11 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Generic, Self
 
 from cloudconv.errors import CloudconvError, DeviceError
+from cloudconv.events import Finished, TaskEvent
 from cloudconv.workers.events import (
     MAX_ATTEMPTS,
     POLL,
     TASKS_PER_WORKER,
-    Done,
-    Event,
-    Failed,
     Task,
     Tasks,
     Work,
@@ -56,7 +54,7 @@ class Processes(Generic[Task]):
         while self._workers:
             self._workers.pop().stop()
 
-    def run(self, tasks: Iterator[Task | None]) -> Generator[Event[Task], None, None]:
+    def run(self, tasks: Iterator[Task | None]) -> Generator[TaskEvent[Task], None, None]:
         """Do tasks in any order and yield their events.
 
         Closing the generator ends the processes at once. The method may be called again when the
@@ -67,7 +65,8 @@ class Processes(Generic[Task]):
                 the next task is not known yet; ``run`` then yields events before the next request.
 
         Yields:
-            One ``Done`` or ``Failed`` for each task, and ``Report`` messages.
+            The events of all tasks; ``Finished`` ends each task. If a task is done again, its
+            events come again.
 
         Raises:
             CloudconvError: ``tasks`` raised this error.
@@ -143,7 +142,7 @@ class _Worker(Generic[Task]):
         except OSError:
             return  # the process is dead, and receive() replaces it
 
-    def receive(self, waiting: deque[_Attempt[Task]]) -> Iterator[Event[Task]]:
+    def receive(self, waiting: deque[_Attempt[Task]]) -> Iterator[TaskEvent[Task]]:
         """Yield the event of the next message.
 
         If the process has died or reports an error, replace the process, and add the tasks that can
@@ -156,16 +155,16 @@ class _Worker(Generic[Task]):
         if message is None or isinstance(message, CloudconvError):
             yield from self._lost(message, waiting)
             return
-        kind, ends, index, content = message
+        index, content = message
         task = self.busy[index].task
-        if ends:
+        if isinstance(content, Finished):
             del self.busy[index]
-        yield kind(task, content)
+        yield TaskEvent(task, content)
 
     def _lost(
         self, error: CloudconvError | None, waiting: deque[_Attempt[Task]]
-    ) -> Iterator[Event[Task]]:
-        """Replace a dead or failed process; yield ``Failed`` if its oldest task is given up."""
+    ) -> Iterator[TaskEvent[Task]]:
+        """Replace a dead or failed process; end its oldest task if that is given up."""
         attempts = list(self.busy)
         self._end()
         code = self._process.exitcode
@@ -183,10 +182,8 @@ class _Worker(Generic[Task]):
             waiting.extend(attempts)
             return
         waiting.extend(attempts[1:])
-        yield Failed(
-            oldest.task,
-            error or DeviceError("workers-died", tries=MAX_ATTEMPTS, code=code),
-        )
+        error = error or DeviceError("workers-died", tries=MAX_ATTEMPTS, code=code)
+        yield TaskEvent(oldest.task, Finished(error))
 
     def _end(self) -> None:
         self.connection.close()
@@ -229,9 +226,8 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
     try:
         for event in work(tasks):
             index = next(k for k, task in enumerate(started) if task is event.task)
-            ends = isinstance(event, Done | Failed)
-            connection.send((type(event), ends, index, event.content))
-            if ends:
+            connection.send((index, event.content))
+            if isinstance(event.content, Finished):
                 del started[index]
     except CloudconvError as error:
         connection.send(error)

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any, Generic, Self
 
 from cloudconv.errors import CloudconvError, DeviceError
+from cloudconv.events import Finished, TaskEvent
 from cloudconv.workers.events import (
     MAX_ATTEMPTS,
     POLL,
     TASKS_PER_WORKER,
-    Event,
-    Failed,
     Task,
     Tasks,
     Work,
@@ -31,8 +30,8 @@ _TIMEOUT = 10  # seconds, for a connection and for the deletion of copies
 _QUIET = {"log_to_driver": False, "logging_level": "error"}
 
 
-_Performed = tuple[list[int], list[tuple[type[Event[Any]], Any]]]
-"""The numbers of the files that a machine lacks, and the type and content of each event.
+_Performed = tuple[list[int], list[Any]]
+"""The numbers of the files that a machine lacks, and the content of each event.
 
 If a file is missing, the task is not done and has no events.
 """
@@ -84,7 +83,7 @@ class Cluster(Generic[Task]):
         if self._joined:
             self._ray.shutdown()
 
-    def run(self, tasks: Iterator[Task | None]) -> Generator[Event[Task], None, None]:
+    def run(self, tasks: Iterator[Task | None]) -> Generator[TaskEvent[Task], None, None]:
         """Do tasks on the cluster; see :meth:`~cloudconv.workers.processes.Processes.run`.
 
         A task whose machine or process is lost is repeated on another one. Machines read files at
@@ -110,19 +109,19 @@ class Cluster(Generic[Task]):
                 task, uploads = self._running.pop(reference)
                 for upload in uploads:
                     upload.tasks -= 1
-                missing, events = self._result(reference)
+                missing, contents = self._result(reference)
                 for number in missing:
                     uploads[number].wanted = True
                 if missing:
                     yield from self._submit(perform, sent, task)
-                yield from (kind(task, content) for kind, content in events)
+                yield from (TaskEvent(task, content) for content in contents)
 
-    def _submit(self, perform: Any, sent: Any, task: Task) -> Iterator[Event[Task]]:
+    def _submit(self, perform: Any, sent: Any, task: Task) -> Iterator[TaskEvent[Task]]:
         try:
             uploads = self._uploads_of(self._work.files(task))
             chunks = [self._chunks(upload) for upload in uploads]
         except CloudconvError as error:
-            yield Failed(task, error)
+            yield TaskEvent(task, Finished(error))
             return
         files = [upload.file for upload in uploads]
         self._running[perform.remote(sent, task, files, chunks)] = task, uploads
@@ -190,11 +189,11 @@ class Cluster(Generic[Task]):
         except errors.RayTaskError as error:
             if not isinstance(error.cause, CloudconvError):
                 raise
-            return [], [(Failed, error.cause)]
+            return [], [Finished(error.cause)]
         except errors.RayError as error:
             reason = str(error).splitlines()[0]
             lost = DeviceError("frames-lost-by-cluster", tries=MAX_ATTEMPTS, why=reason)
-            return [], [(Failed, lost)]
+            return [], [Finished(lost)]
         return performed
 
 
@@ -275,7 +274,7 @@ def _perform(
     tasks: Tasks[Task] = Tasks()
     tasks.put(work.moved(task, paths))
     tasks.close()
-    return [], [(type(event), event.content) for event in work(tasks)]
+    return [], [event.content for event in work(tasks)]
 
 
 def _ray() -> Any:

@@ -11,17 +11,18 @@ from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
+from cloudconv.events import TaskEvent
 from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.task import Task
 from cloudconv.media.write.packets import PacketSummary
-from cloudconv.media.write.sink import Sink
+from cloudconv.media.write.sink import SegmentSink
 from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.reader import decode
 from cloudconv.segments.render import RendererCache, RenderJob, render_segments
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import fresh_file, save, token_of
-from cloudconv.workers.events import Done, Event, Report, Tasks, Work
+from cloudconv.workers.events import Tasks, Work
 
 SegmentTask = tuple[RenderPlan, SegmentPlan]
 """A segment, and everything that is needed to render it."""
@@ -55,20 +56,14 @@ class SegmentWork(Work[SegmentTask]):
         """Start without a model."""
         self._renderers = RendererCache()
 
-    def __call__(self, tasks: Tasks[SegmentTask]) -> Generator[Event[SegmentTask], None, None]:
+    def __call__(self, tasks: Tasks[SegmentTask]) -> Generator[TaskEvent[SegmentTask], None, None]:
         """Render the segments of all tasks."""
         taken: SimpleQueue[SegmentTask] = SimpleQueue()
         with ExitStack() as stack:
             frames = stack.enter_context(prefetch(_decoded(tasks, taken), 8))
             stack.callback(tasks.close)
             jobs = _jobs(frames, taken, stack)
-            events = render_segments(
-                jobs, self._renderers, _result, is_next_known=lambda: frames.ready
-            )
-            with closing(events):
-                for task, event in events:
-                    done = isinstance(event, SegmentResult)
-                    yield Done(task, event) if done else Report(task, event)
+            yield from render_segments(jobs, self._renderers, is_next_known=lambda: frames.ready)
 
     def files(self, task: SegmentTask) -> tuple[Path, ...]:
         """Return the video and the weights file."""
@@ -106,11 +101,13 @@ def _jobs(
             # temporary folder is created: the main process ends its workers without any cleanup.
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
         file = fresh_file(folder)
-        yield RenderJob(task, plan, own, partial(plan.sink, file), file)
+        sink, result = partial(SegmentSink, plan.encoding, file), partial(_result, plan, file)
+        yield RenderJob(task, plan, own, sink, result)
 
 
-def _result(job: RenderJob[SegmentTask], sink: Sink) -> SegmentResult:
-    data = b"" if job.file.parent == job.plan.folder else job.file.read_bytes()
-    if data:
-        job.file.unlink()
-    return SegmentResult(sink.summary, "" if data else job.file.name, data)
+def _result(plan: RenderPlan, file: Path, summary: PacketSummary) -> SegmentResult:
+    if file.parent == plan.folder:
+        return SegmentResult(summary, file.name)
+    data = file.read_bytes()
+    file.unlink()
+    return SegmentResult(summary, data=data)

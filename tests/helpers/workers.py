@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from cloudconv.errors import InputError
-from cloudconv.workers.events import Done, Event, Report, Tasks, Work
+from cloudconv.events import Finished, TaskEvent
+from cloudconv.workers.events import Tasks, Work
 from tests.helpers.system import kill_this_process
 
 
@@ -22,7 +23,7 @@ class Job:
     number: int
 
 
-Events = Generator[Event[Job], None, None]
+Events = Generator[TaskEvent[Job], None, None]
 
 
 class Tenfold(Work[Job]):
@@ -45,8 +46,8 @@ class Tenfold(Work[Job]):
                 kill_this_process()
             if task.number == self.fails:
                 raise InputError("no-permission", path="this")
-            yield Report(task, os.getpid())
-            yield Done(task, task.number * 10)
+            yield TaskEvent(task, os.getpid())
+            yield TaskEvent(task, Finished(task.number * 10))
 
 
 class Pair(Work[Job]):
@@ -55,12 +56,12 @@ class Pair(Work[Job]):
     def __call__(self, tasks: Tasks[Job]) -> Events:
         previous: Job | None = None
         for task in tasks:
-            yield Report(task, "taken")
+            yield TaskEvent(task, "taken")
             if previous is not None:
-                yield Done(previous, previous.number * 10)
+                yield TaskEvent(previous, Finished(previous.number * 10))
             previous = task
             if task.number % 2:
-                yield Done(task, task.number * 10)
+                yield TaskEvent(task, Finished(task.number * 10))
                 previous = None
 
 
@@ -79,8 +80,8 @@ class ReportsEnvironment(Work[Job]):
 
     def __call__(self, tasks: Tasks[Job]) -> Events:
         for task in tasks:
-            yield Report(task, self.seen)
-            yield Done(task, None)
+            yield TaskEvent(task, self.seen)
+            yield TaskEvent(task, Finished(None))
 
 
 class Waits(Work[Job]):
@@ -88,7 +89,7 @@ class Waits(Work[Job]):
 
     def __call__(self, tasks: Tasks[Job]) -> Events:
         for task in tasks:
-            yield Report(task, os.getpid())
+            yield TaskEvent(task, os.getpid())
             threading.Event().wait(60)
 
 
@@ -103,7 +104,7 @@ class Reads(Work[Job]):
 
     def __call__(self, tasks: Tasks[Job]) -> Events:
         for task in tasks:
-            yield Done(task, self.path.read_text())
+            yield TaskEvent(task, Finished(self.path.read_text()))
 
 
 def numbered(count: int) -> Iterator[Job]:

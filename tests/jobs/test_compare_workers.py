@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 import cloudconv
 from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError, InputError, SettingsError
-from cloudconv.events import Progress
+from cloudconv.events import Progress, TaskEvent
 from cloudconv.jobs.compare import work as compare_work
 from cloudconv.jobs.compare.plan import decide
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings
@@ -28,7 +28,7 @@ from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.jobs.compare.work import ScoreTask, ScoreWork, chunked, decoded
 from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.read.probe import probe
-from cloudconv.workers.events import Event, Tasks
+from cloudconv.workers.events import Tasks
 from tests.helpers import calls
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import on
@@ -178,7 +178,7 @@ def test_a_chunk_at_any_position_decodes_its_frames(clip: Path) -> None:
 class DiesOnce(ScoreWork):
     """Work whose process dies once, after some samples of a chunk are reported."""
 
-    def __call__(self, tasks: Tasks[ScoreTask]) -> Generator[Event[ScoreTask], None, None]:
+    def __call__(self, tasks: Tasks[ScoreTask]) -> Generator[TaskEvent[ScoreTask], None, None]:
         marker = Path(os.environ["CLOUDCONV_TEST_DIED"])
         for number, event in enumerate(super().__call__(tasks)):
             yield event

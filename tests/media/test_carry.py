@@ -18,6 +18,7 @@ from cloudconv.media.read.probe import probe
 from cloudconv.media.write.sink import Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import packets_of, picture, read_times, write_clip
+from tests.helpers.sinks import open_sink
 
 RATE = Fraction(24)
 SRT = [(Fraction(1, 2), Fraction(1), "Clouds & rain"), (Fraction(2), Fraction(1, 2), "Sun")]
@@ -120,7 +121,7 @@ def convert(
         audio=audio,
         slowdown=slow,
     )
-    with Sink(
+    with open_sink(
         target,
         info,
         rate=rate,
@@ -376,7 +377,9 @@ def test_an_animation_names_the_chapters_that_it_drops(tmp_path):
 
 def convert_to_gif(source: Path, target: Path) -> Sink:
     info = probe(source)
-    with Sink(target, info, rate=RATE, time_base=1 / RATE, carry=Carry(info, Fraction(0))) as sink:
+    with open_sink(
+        target, info, rate=RATE, time_base=1 / RATE, carry=Carry(info, Fraction(0))
+    ) as sink:
         for k in range(3):
             sink.write(Frame(picture(k, info.width, info.height), k / RATE, 1 / RATE))
     return sink
@@ -464,7 +467,7 @@ def test_a_variable_rate_beside_audio_has_no_default_duration_in_matroska(tmp_pa
     info = probe(source)
     target, tick = tmp_path / "out.mkv", Fraction(1, 1000)
     carry = Carry(info, info.timing.start)
-    with Sink(target, info, rate=None, time_base=tick, carry=carry) as sink:
+    with open_sink(target, info, rate=None, time_base=tick, carry=carry) as sink:
         for k, time in enumerate((0, 100, 250, 1500)):
             sink.write(Frame(picture(k, 32, 32), time * tick, Fraction(1, 10)))
     # The element DefaultDuration would claim a constant rate.
@@ -503,7 +506,7 @@ def test_audio_before_the_video_is_cut_with_a_warning(tmp_path):
     info = probe(source)
     rate = info.timing.rate
     target = tmp_path / "out.mkv"
-    with Sink(
+    with open_sink(
         target,
         info,
         rate=rate,
@@ -682,7 +685,7 @@ def test_audio_cut_from_an_avi_stays_in_step(tmp_path, codec, target):
         out = tmp_path / f"out.{target}"
         rate = Fraction(24)
         first = info.timing.start + start
-        with Sink(
+        with open_sink(
             out,
             info,
             rate=rate,

@@ -14,8 +14,8 @@ from cloudconv.media.write.containers import CONTAINERS, PICTURES, container_of
 from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.encoders import choose, choose_for
 from cloudconv.media.write.hdr import hdr_parameters
-from cloudconv.media.write.sink import Sink
 from tests.helpers.factory import planes_of, read_planes, write_clip
+from tests.helpers.sinks import open_sink
 
 RATE = Fraction(25)
 MP4, MOV, MKV, WEBM = (CONTAINERS[s] for s in (".mp4", ".mov", ".mkv", ".webm"))
@@ -74,7 +74,7 @@ def write_like(path, suffix, settings=None, **source):
     info = probe(clip)
     encode = settings or EncodeSettings()
     target = path / f"out{suffix}"
-    with Sink(target, info, rate=RATE, time_base=1 / RATE, settings=encode) as sink:
+    with open_sink(target, info, rate=RATE, time_base=1 / RATE, settings=encode) as sink:
         for frame in Source(info).frames():
             sink.write(frame)
     return sink, probe(target)
@@ -198,7 +198,7 @@ def test_a_crf_looks_the_same_from_every_encoder(tmp_path, name, crf):
     def error(encoder):
         made = tmp_path / f"{encoder}.mkv"
         settings = EncodeSettings(encoder=encoder, crf=crf)
-        with Sink(made, probe(clip), rate=RATE, time_base=1 / RATE, settings=settings) as sink:
+        with open_sink(made, probe(clip), rate=RATE, time_base=1 / RATE, settings=settings) as sink:
             for frame in frames:
                 sink.write(frame)
         pairs = zip(read_planes(made), frames, strict=True)

@@ -12,12 +12,15 @@ import pytest
 
 from cloudconv.errors import OutputError
 from cloudconv.media.frame import Frame
+from cloudconv.media.write.encode import EncodingPlan
 from cloudconv.media.write.join import join
 from cloudconv.media.write.packets import PacketSummary, read_packets
-from cloudconv.media.write.sink import Sink
+from cloudconv.media.write.plan import plan_encoding
+from cloudconv.media.write.sink import SegmentSink, Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_planes
 from tests.helpers.factory import read_times as times_of
+from tests.helpers.sinks import open_sink
 from tests.media.test_sink import frames_of, info_of
 
 RATE = F(60000, 1001)
@@ -48,29 +51,23 @@ def write_whole_and_joined(
     frames = with_durations(list(frames_of(times, last, pix_fmt=pix_fmt)), last)
     settings = EncodeSettings(encoder=encoder, threads=1)
 
-    def sink(name: str, segment: Path | None = None) -> Sink:
+    def plan(name: str) -> EncodingPlan:
         tick = F(1, 1000) if rate is None else 1 / rate
-        return Sink(
-            folder / f"{name}{suffix}",
-            info,
-            rate=rate,
-            time_base=tick,
-            settings=settings,
-            segment=segment,
-        )
+        path = folder / f"{name}{suffix}"
+        return plan_encoding(path, info, rate=rate, time_base=tick, settings=settings)
 
-    with sink("whole") as whole:
+    with Sink(plan("whole")) as whole:
         for frame in frames:
             whole.write(frame)
     stored: Stored = []
     for number, (first, end) in enumerate(BORDERS):
         path = folder / f"{number}.packets"
-        with sink("joined", path) as segment:
-            for frame in frames[first:end]:
-                segment.write(frame)
-        stored.append((path, segment.summary))
+        segment = SegmentSink(plan("joined"), path)
+        for frame in frames[first:end]:
+            segment.write(frame)
+        stored.append((path, segment.complete()))
     assert not (folder / f"joined{suffix}").exists()
-    with sink("joined") as output:
+    with Sink(plan("joined")) as output:
         join(output, stored)
     return [folder / f"whole{suffix}", folder / f"joined{suffix}"]
 
@@ -123,19 +120,18 @@ def store(folder: Path, **settings: object) -> tuple[Path, PacketSummary]:
     path = folder / "0.packets"
     encode = EncodeSettings(encoder="libx264", **settings)  # type: ignore[arg-type]
     tick = 1 / RATE
-    with Sink(
-        folder / "a.mp4", info_of(), rate=RATE, time_base=tick, settings=encode, segment=path
-    ) as sink:
-        for frame in frames_of(EVEN[:20], tick):
-            sink.write(frame)
-    return path, sink.summary
+    plan = plan_encoding(folder / "a.mp4", info_of(), rate=RATE, time_base=tick, settings=encode)
+    sink = SegmentSink(plan, path)
+    for frame in frames_of(EVEN[:20], tick):
+        sink.write(frame)
+    return path, sink.complete()
 
 
 def test_segments_of_other_encoder_settings_are_refused(tmp_path: Path) -> None:
     stored = store(tmp_path, crf=30, preset="ultrafast")
     with (
         pytest.raises(OutputError, match="`resume=False`"),
-        Sink(
+        open_sink(
             tmp_path / "a.mp4",
             info_of(),
             rate=RATE,

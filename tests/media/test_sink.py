@@ -27,6 +27,7 @@ from cloudconv.media.write.containers.base import FileWriter
 from cloudconv.media.write.sink import Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import picture, planes_of, read_planes, read_times, write_clip
+from tests.helpers.sinks import open_sink
 from tests.helpers.system import largest_file
 
 FAST = EncodeSettings(preset="ultrafast")
@@ -68,7 +69,9 @@ def frames_of(times, last, size=(96, 64), pix_fmt="yuv420p", tags=UNTAGGED, **op
 
 def write(path, frames, info=None, *, rate=None, time_base=Fraction(1, 24), encode=FAST) -> Sink:
     info = info or info_of()
-    with Sink(path, info, rate=rate, time_base=time_base, settings=encode, overwrite=True) as sink:
+    with open_sink(
+        path, info, rate=rate, time_base=time_base, settings=encode, overwrite=True
+    ) as sink:
         for frame in frames:
             sink.write(frame)
     return sink
@@ -164,7 +167,7 @@ def test_lossless_planes_are_unchanged(tmp_path, pix_fmt, size):
     sink = write(
         path, frames, info_of(size, pix_fmt, tags=LIMITED_709), rate=Fraction(24), encode=LOSSLESS
     )
-    assert sink.pix_fmt == pix_fmt
+    assert sink.plan.choice.working == pix_fmt
     with av.open(str(path)) as clip:
         for frame, made in zip(frames, clip.decode(video=0), strict=True):
             for a, b in zip(planes_of(frame.picture), _working_planes(made), strict=True):
@@ -264,7 +267,7 @@ def test_av1_does_not_get_real_time_priority(tmp_path):
     before = os.sched_getscheduler(0)
     rate, encode = Fraction(24), EncodeSettings(encoder="libsvtav1", preset="12")
     path, tick = tmp_path / "a.mkv", 1 / rate
-    with Sink(path, info_of(), rate=rate, time_base=tick, settings=encode) as sink:
+    with open_sink(path, info_of(), rate=rate, time_base=tick, settings=encode) as sink:
         for frame in frames_of(constant(24, 3), tick):
             sink.write(frame)
         threads = [int(name) for name in os.listdir("/proc/self/task")]
@@ -386,7 +389,7 @@ def test_no_frames_is_an_error_and_no_file(tmp_path):
 )
 def test_wrong_option_values_are_errors_before_any_frame(tmp_path, options, words):
     with pytest.raises(EncoderError, match=words):
-        Sink(
+        open_sink(
             tmp_path / "clip.mp4",
             info_of(),
             rate=Fraction(24),
@@ -460,7 +463,7 @@ def test_stdout_is_matroska():
         from cloudconv.media.write.sink import Sink
         from tests.media.test_sink import FAST, frames_of, info_of
         rate = Fraction(25)
-        with Sink(Path("-"), info_of(), rate=rate, time_base=1 / rate, settings=FAST) as sink:
+        with open_sink(Path("-"), info_of(), rate=rate, time_base=1 / rate, settings=FAST) as sink:
             for frame in frames_of([k / rate for k in range(8)], 1 / rate):
                 sink.write(frame)
     """
@@ -484,7 +487,7 @@ def test_libvpx_accepts_a_time_base_that_is_too_fine(tmp_path, rate, target):
     fine = Fraction(1, 25_000_001)
     encode = EncodeSettings(encoder="libvpx-vp9", encoder_option=(("cpu-used", "8"),))
     out = tmp_path / f"out.{target}"
-    with Sink(out, probe(source), rate=rate, time_base=fine, settings=encode) as sink:
+    with open_sink(out, probe(source), rate=rate, time_base=fine, settings=encode) as sink:
         for k in range(6):
             time = Fraction(k, 25) + (0 if rate else k * fine)
             sink.write(Frame(picture(k), time, Fraction(1, 25)))

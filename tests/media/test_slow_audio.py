@@ -25,6 +25,7 @@ from cloudconv.media.read.probe import probe
 from cloudconv.media.write.sink import Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import picture, read_times, write_clip
+from tests.helpers.sinks import open_sink
 
 RATE = 48000
 
@@ -124,7 +125,7 @@ def slow(
     last = timing.end if end is None else timing.start + end
     span = (None, None) if start is None and end is None else (first, last)
     speed = ("cpu-used", "8") if out.endswith(".webm") else ("preset", "ultrafast")
-    with Sink(
+    with open_sink(
         clip.with_name(out), info, rate=rate, time_base=1 / rate,
         settings=EncodeSettings(encoder_option=(speed,)),
         carry=Carry(info, first, *span, slowdown=factor),

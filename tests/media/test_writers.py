@@ -10,9 +10,9 @@ from PIL import Image
 
 from cloudconv.errors import OutputError
 from cloudconv.media.frame import ColorTags
-from cloudconv.media.write.sink import Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import planes_of
+from tests.helpers.sinks import open_sink
 from tests.media.test_sink import constant, frames_of, info_of, write
 
 
@@ -50,7 +50,7 @@ def test_gif_colours_are_close(tmp_path):
 )
 def test_a_rate_too_high_for_the_container_is_an_error(tmp_path, name, rate, words):
     with pytest.raises(OutputError, match=words):
-        Sink(tmp_path / name, info_of(), rate=Fraction(rate), time_base=Fraction(1, rate))
+        open_sink(tmp_path / name, info_of(), rate=Fraction(rate), time_base=Fraction(1, rate))
     assert not list(tmp_path.iterdir())
 
 

@@ -31,7 +31,7 @@ def warnings_of(device: str, encoder: str, *, encoding: float, rendering: float)
     renderer: Any = SimpleNamespace(render=frames, warnings=list)
     sink: Any = SimpleNamespace(encoder=encoder, write=lambda _: time.sleep(encoding))
     plan: Any = SimpleNamespace(device=device, offset=Fraction(0))
-    job: Any = SimpleNamespace(tasks=(), plan=plan, show=lambda _: None)
+    job: Any = SimpleNamespace(frames=(), plan=plan, show=lambda _: None)
     return [e for e in render.render_segment(job, renderer, sink) if isinstance(e, Warned)]
 
 
@@ -75,6 +75,9 @@ def test_without_a_gpu_nvenc_does_not_open() -> None:
 def test_an_error_of_one_segment_closes_the_file_of_the_next() -> None:
     written, abandoned = threading.Event(), []
 
+    def finish(_: Any) -> None:
+        raise OutputError("frame-gone", path="in.mp4", time=0.0)
+
     def job(number: int) -> Any:
         def complete() -> None:
             written.wait(10)
@@ -88,19 +91,16 @@ def test_an_error_of_one_segment_closes_the_file_of_the_next() -> None:
         )
         plan = SimpleNamespace(device="cpu", offset=Fraction(0))
         return SimpleNamespace(
-            key=number,
+            task=number,
             plan=plan,
-            tasks=(),
+            frames=(),
             open=lambda: sink,
-            file=None,
+            finish=finish,
             show=lambda _: None,
         )
-
-    def record(*_: Any) -> None:
-        raise OutputError("frame-gone", path="in.mp4", time=0.0)
 
     frame = Frame(picture(0, 32, 32), 0 * SECOND, SECOND)
     renderer: Any = SimpleNamespace(render=lambda *_: iter([frame]), warnings=list)
     with pytest.raises(OutputError):
-        list(render.render_segments([job(0), job(1)], lambda _: renderer, record))
+        list(render.render_segments([job(0), job(1)], lambda _: renderer))
     assert abandoned == [1]

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from cloudconv.errors import CloudconvError, DeviceError, InputError
-from cloudconv.workers.events import Done, Event, Failed, Report, Work
+from cloudconv.events import Finished, TaskEvent
+from cloudconv.workers.events import Work
 from cloudconv.workers.pool import WorkerConfig, ordered_map, start
 from tests.helpers.workers import Job, Pair, Tenfold, Waits, numbered
 
@@ -35,21 +36,22 @@ def workers(request: pytest.FixtureRequest) -> WorkerConfig:
 
 def run(
     config: WorkerConfig, work: Work[Job], tasks: Iterator[Job | None]
-) -> Generator[Event[Job], None, None]:
+) -> Generator[TaskEvent[Job], None, None]:
     with start(config, work) as workers:
         yield from workers.run(tasks)
 
 
-def results(events: list[Event[Job]]) -> dict[int, Any]:
+def results(events: list[TaskEvent[Job]]) -> dict[int, Any]:
     """Return the result of each task, and check that each has one result only."""
-    done = [event for event in events if isinstance(event, Done)]
-    found = {event.task.number: event.content for event in done}
+    ended = [event for event in events if isinstance(event.content, Finished)]
+    done = [event for event in ended if event.error is None]
+    found = {event.task.number: event.content.result for event in done}
     assert len(found) == len(done)
     return found
 
 
-def failures(events: list[Event[Job]]) -> dict[int, CloudconvError]:
-    return {event.task.number: event.content for event in events if isinstance(event, Failed)}
+def failures(events: list[TaskEvent[Job]]) -> dict[int, CloudconvError]:
+    return {event.task.number: event.error for event in events if event.error is not None}
 
 
 @everywhere
@@ -58,11 +60,11 @@ def test_every_task_is_done_once_and_reports_come_before(workers: WorkerConfig) 
     events = list(run(workers, Tenfold(), iter(given)))
     assert results(events) == {number: number * 10 for number in range(9)}
     assert all(any(event.task is task for task in given) for event in events)
-    said = [event.task.number for event in events if isinstance(event, Report)]
+    said = [event.task.number for event in events if not isinstance(event.content, Finished)]
     assert sorted(said) == list(range(9))
     for number in range(9):
-        kinds = [type(each) for each in events if each.task.number == number]
-        assert kinds == [Report, Done]
+        kinds = [type(each.content) for each in events if each.task.number == number]
+        assert kinds == [int, Finished]
 
 
 @everywhere
@@ -94,7 +96,7 @@ def test_workers_wait_for_tasks_that_are_planned_later(workers: WorkerConfig) ->
                 yield None
 
     for event in run(workers, Tenfold(), slowly()):
-        if isinstance(event, Done):
+        if isinstance(event.content, Finished):
             done.add(event.task.number)
     assert done == {0, 1, 2}
 
@@ -102,8 +104,8 @@ def test_workers_wait_for_tasks_that_are_planned_later(workers: WorkerConfig) ->
 @everywhere
 def test_events_of_a_map_are_in_order(workers: WorkerConfig) -> None:
     with closing(ordered_map(workers, Tenfold(), numbered(12))) as events:
-        seen = [(event.task.number, type(event)) for event in events]
-    assert seen == [(number, kind) for number in range(12) for kind in (Report, Done)]
+        seen = [(event.task.number, type(event.content)) for event in events]
+    assert seen == [(number, kind) for number in range(12) for kind in (int, Finished)]
 
 
 @everywhere
@@ -153,7 +155,7 @@ def test_another_worker_does_the_tasks_of_a_worker_that_dies(
     events = list(run(workers, Tenfold(deadly=4, marker=tmp_path / "died"), numbered(12)))
     assert results(events) == {number: number * 10 for number in range(12)}
     assert (tmp_path / "died").exists()
-    assert os.getpid() not in [event.content for event in events if isinstance(event, Report)]
+    assert os.getpid() not in [event.content for event in events]
 
 
 @everywhere

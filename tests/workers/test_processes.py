@@ -24,6 +24,7 @@ from cloudconv.errors import (
     SettingsError,
     UnfitInputError,
 )
+from cloudconv.events import TaskEvent
 from cloudconv.media.read import decode as decode_module
 from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.read.probe import probe
@@ -35,7 +36,7 @@ from cloudconv.segments.segment import SegmentPlan
 from cloudconv.settings import InterpSettings
 from cloudconv.timeline import FramePlan
 from cloudconv.workers import pool
-from cloudconv.workers.events import Event, Report, Tasks
+from cloudconv.workers.events import Tasks
 from cloudconv.workers.pool import WorkerConfig, cores, environments, resolve
 from cloudconv.workers.processes import Processes
 from cloudconv.workers.segments import SegmentTask, SegmentWork
@@ -115,7 +116,7 @@ def test_a_worker_has_its_environment_before_torch_is_imported(
     ]
     with Processes(ReportsEnvironment(), names) as processes:
         events = list(processes.run(numbered(4)))
-    seen = {event.content for event in events if isinstance(event, Report)}
+    seen = {event.content for event in events if isinstance(event.content, tuple)}
     assert seen == {("GPU-7f", "PASSIVE", False), ("3", "ACTIVE", False)}
 
 
@@ -322,7 +323,7 @@ class OneWorker:
     def __exit__(self, *_: object) -> None:
         assert not any(map(is_open, self.opened)), "a worker leaves a file open"
 
-    def run(self, given: Iterator[SegmentTask | None]) -> Iterator[Event[SegmentTask]]:
+    def run(self, given: Iterator[SegmentTask | None]) -> Iterator[TaskEvent[SegmentTask]]:
         tasks: Tasks[SegmentTask] = Tasks()
         for task in given:
             if task is not None:

@@ -14,21 +14,23 @@ import pytest
 import torch
 
 from cloudconv.errors import DeviceError, InputError, Interrupted
+from cloudconv.events import Progress
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.plan import decide, renderer_of
 from cloudconv.jobs.interp.settings import InterpResult
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.packets import read_packets
+from cloudconv.media.write.plan import plan_encoding
 from cloudconv.models.tiny import Tiny
 from cloudconv.render.memory import Sizes
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import token_of
-from cloudconv.settings import InterpManySettings, InterpSettings
+from cloudconv.settings import EncodeSettings, InterpManySettings, InterpSettings
 from cloudconv.timeline import FramePlan
 from cloudconv.workers import pool
 from cloudconv.workers import ray as ray_workers
-from cloudconv.workers.events import Done, Failed, Report, Tasks
+from cloudconv.workers.events import Tasks
 from cloudconv.workers.pool import WorkerConfig, resolve, start
 from cloudconv.workers.ray import Cluster
 from cloudconv.workers.remote import RemoteFile, forget
@@ -64,15 +66,19 @@ def task(tmp_path: Path) -> SegmentTask:
     folder = tmp_path / "b.mkv.work"
     folder.mkdir()
     (folder / "plan.json").write_text("a plan")
-    plan = RenderPlan(
-        settings=InterpSettings(
-            clip, factor=2, model="tiny", fallback="off", encoder="ffv1", threads=1
-        ),
-        info=probe(clip),
-        output=tmp_path / "b.mkv",
-        folder=folder,
+    info = probe(clip)
+    encoding = plan_encoding(
+        tmp_path / "b.mkv",
+        info,
         rate=F(50),
         time_base=F(1, 50),
+        settings=EncodeSettings(encoder="ffv1", threads=1),
+    )
+    plan = RenderPlan(
+        settings=InterpSettings(clip, factor=2, fallback="off"),
+        info=info,
+        encoding=encoding,
+        folder=folder,
         offset=F(0),
         device="cpu",
         precision="fp32",
@@ -95,11 +101,10 @@ def rendered(task: SegmentTask) -> SegmentResult:
     tasks.put(task)
     tasks.close()
     *reports, done = SegmentWork()(tasks)
-    notes = [report.content.done for report in reports if isinstance(report, Report)]
+    notes = [report.content.done for report in reports if isinstance(report.content, Progress)]
     assert notes == [*range(1, 7)]
-    assert isinstance(done, Done)
     assert done.task is task
-    result: SegmentResult = done.content
+    result: SegmentResult = done.content.result
     return result
 
 
@@ -324,7 +329,7 @@ def test_a_file_that_cannot_be_sent_fails_its_task(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("here")
     with start(WorkerConfig("ray"), Reads(tmp_path / "a.txt")) as workers:
         here = list(workers.run(numbered(2)))
-    assert [event.content for event in here if isinstance(event, Done)] == ["here"] * 2
+    assert [event.content.result for event in here] == ["here"] * 2
     with start(WorkerConfig("ray"), Reads(tmp_path / "b.txt")) as workers:
         gone = list(workers.run(numbered(2)))
-    assert [type(event) for event in gone] == [Failed, Failed]
+    assert [type(event.error) for event in gone] == [InputError, InputError]

@@ -27,6 +27,7 @@ from cloudconv.media.color import color_space, from_rgb
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.turn import UPRIGHT, turn_of
+from cloudconv.media.write.plan import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.report.compare import render_report
 from cloudconv.report.data import Comparison, ReportData, Row
@@ -125,7 +126,8 @@ class ReportWriter:
             streams=(),
         )
         tick = timing.time_base if timing.rate is None else 1 / Fraction(timing.rate.numerator)
-        return Sink(self._report.path / VIDEO, info, rate=timing.rate, time_base=tick)
+        path = self._report.path / VIDEO
+        return Sink(plan_encoding(path, info, rate=timing.rate, time_base=tick))
 
     def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
         """Write all files; ``data`` are the contents of the page except its pictures.

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from cloudconv.events import Warned
+from cloudconv.events import Finished, TaskEvent, Warned
 from cloudconv.jobs.compare.methods import Scorer
 from cloudconv.jobs.compare.plan import ComparePlan
 from cloudconv.jobs.compare.samples import ClipFrame, Sample, SampleScores
@@ -26,7 +26,7 @@ from cloudconv.render.device import set_threads
 from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.reader import FramesByTime
 from cloudconv.settings.compare import SEQUENCE_METRICS
-from cloudconv.workers.events import Done, Event, Report, Tasks, Work
+from cloudconv.workers.events import Tasks, Work
 from cloudconv.workers.pool import ordered_map
 
 _FIRST, _MOST = 8, 64
@@ -91,7 +91,7 @@ def _by_workers(
     number = 0
     with closing(ordered_map(workers, work, tasks)) as events:
         for event in events:
-            if isinstance(event, Done):
+            if isinstance(event.content, Finished):
                 number = 0
             elif isinstance(event.content, Warned):
                 yield event.content
@@ -123,7 +123,7 @@ class ScoreWork(Work[ScoreTask]):
         self._threads = threads
         self._scorer: Scorer | None = None
 
-    def __call__(self, tasks: Tasks[ScoreTask]) -> Generator[Event[ScoreTask], None, None]:
+    def __call__(self, tasks: Tasks[ScoreTask]) -> Generator[TaskEvent[ScoreTask], None, None]:
         """Score the samples of all tasks."""
         with prefetch(self._decoded(tasks), 4) as samples, closing(tasks):
             for task, number, sample in samples:
@@ -132,10 +132,10 @@ class ScoreWork(Work[ScoreTask]):
                     self._scorer = Scorer(task.models, replace(self._plan, info=task.info))
                 scores = self._scorer.score(sample)
                 for warned in self._scorer.warnings():
-                    yield Report(task, warned)
-                yield Report(task, (number, scores))
+                    yield TaskEvent(task, warned)
+                yield TaskEvent(task, (number, scores))
                 if number == len(task.samples) - 1:
-                    yield Done(task, None)
+                    yield TaskEvent(task, Finished(None))
 
     def _decoded(self, tasks: Tasks[ScoreTask]) -> Iterator[tuple[ScoreTask, int, Sample]]:
         with closing(DecoderCache()) as cache:

@@ -24,6 +24,7 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
+from cloudconv.media.write.plan import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
 from cloudconv.models import registry
@@ -153,15 +154,15 @@ class Continuation:
         offset = Fraction(0) if first is None else first.time - zero
         gap = 1 / (timing.gap_rate or Fraction(1))
         spans = (timing.time_base, timing.last_duration, gap, self.step)
-        return Sink(
+        encoding = plan_encoding(
             self.plan.output,
             info,
             rate=timing.rate,
             time_base=time_base(timing.rate, spans, offset),
             settings=settings,
             carry=Carry(info, zero, None, end, audio=audio, loop_until=until),
-            overwrite=settings.overwrite,
         )
+        return Sink(encoding, overwrite=settings.overwrite)
 
     def outcome(self, source_frames: int, start: Fraction) -> dict[str, Any]:
         """Return some fields of an outcome; the callers add the others, such as the device.

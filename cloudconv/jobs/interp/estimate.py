@@ -23,6 +23,7 @@ from cloudconv.media.input import images
 from cloudconv.media.task import Task
 from cloudconv.media.write.containers import is_sequence
 from cloudconv.media.write.names import is_stdout
+from cloudconv.media.write.plan import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import collect_refusals
 from cloudconv.render.device import set_threads
@@ -132,7 +133,7 @@ def measure(
     count = written = 0
     with planned(plan) as video, ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
-        sink = Sink(
+        output = plan_encoding(
             _inside(folder, plan.output),
             plan.info,
             rate=plan.rate,
@@ -140,7 +141,7 @@ def measure(
             settings=plan.settings,
         )
         rendered = renderer.render(some(video.tasks))
-        with sink, prefetch(rendered, 4) as frames:
+        with Sink(output) as sink, prefetch(rendered, 4) as frames:
             for frame in frames:
                 last.append(frame.at(frame.time + video.clock.offset, frame.duration))
                 sink.write(last[-1])

@@ -19,7 +19,10 @@ from cloudconv.jobs.output import origin, time_base
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.read.source import Source
 from cloudconv.media.task import Task
-from cloudconv.media.write.sink import Sink
+from cloudconv.media.write.encode import EncodingPlan
+from cloudconv.media.write.encoder_options import EncoderChoice
+from cloudconv.media.write.plan import plan_encoding
+from cloudconv.media.write.sink import Sink, check_copies
 from cloudconv.media.write.target import check_free, claim
 from cloudconv.models.fingerprint import (
     machine_fingerprint,
@@ -70,18 +73,18 @@ class Clock:
         return cls(zero, first - zero, tick)
 
 
-def sink_of(plan: InterpPlan, clock: Clock, threads: int | None) -> Sink:
-    """Open the output, with the streams and tags that are copied from the source.
+def encoding_of(plan: InterpPlan, clock: Clock, threads: int | None) -> EncodingPlan:
+    """Plan the encoding, with the streams and tags that are copied from the source.
 
     ``threads`` is the number of the encoder's threads, None for all.
 
     Raises:
-        OutputError: the output cannot be written, or the encoder cannot be used.
+        OutputError: the output cannot store the rate, or the encoder cannot be used.
     """
     settings = plan.settings
     whole = settings.start is None and settings.end is None
     start, end = (None, None) if whole else plan.window
-    return Sink(
+    return plan_encoding(
         plan.output,
         plan.info,
         rate=plan.rate,
@@ -96,7 +99,6 @@ def sink_of(plan: InterpPlan, clock: Clock, threads: int | None) -> Sink:
             slowdown=exact(settings.slowmo),
             copies_only=settings.audio == "copy",
         ),
-        overwrite=settings.overwrite,
     )
 
 
@@ -136,15 +138,16 @@ def planned(plan: InterpPlan) -> Iterator[PlannedVideo]:
 
 @dataclass(frozen=True, slots=True)
 class WorkFiles:
-    """The files of a run: the store of its segments, or only the ``sink`` of its output.
+    """The files of a run: the ``store`` of its segments, or the ``sink`` of its output.
 
-    With a store, the ``sink`` is closed and only describes the encoding. It was opened to check
-    that the output can be written. ``folder`` is the store's folder, or a temporary one.
+    The other of the two is None. ``folder`` is the store's folder, or a temporary one. An earlier
+    run has finished ``resumed`` output frames.
     """
 
     folder: Path
     store: SegmentStore | None
-    sink: Sink
+    sink: Sink | None
+    resumed: int
     warnings: list[Warned]
 
 
@@ -163,24 +166,23 @@ def work_files(plan: InterpPlan, clock: Clock) -> Iterator[WorkFiles]:
         with (
             claim(output, overwrite=settings.overwrite),
             TemporaryDirectory(prefix="cloudconv-") as folder,
-            sink_of(plan, clock, settings.threads) as sink,
+            Sink(encoding_of(plan, clock, settings.threads), overwrite=settings.overwrite) as sink,
         ):
-            yield WorkFiles(Path(folder), None, sink, sink.warnings)
+            yield WorkFiles(Path(folder), None, sink, 0, sink.warnings)
         return
     store = SegmentStore(output)
     with store.locked():
         # Another run may have finished the output since the first check.
         check_free(output, overwrite=settings.overwrite)
+        encoding = encoding_of(plan, clock, settings.threads)
         # Copied streams that cannot be written raise their errors now instead of at the end.
-        rehearsal = sink_of(plan, clock, settings.threads)
-        rehearsal.rehearse()
-        store.open(_identity(plan, clock, rehearsal), resume=settings.resume)
+        warnings = [*encoding.warnings, *check_copies(encoding)]
+        store.open(_identity(plan, clock, encoding.choice), resume=settings.resume)
         check_folder(store.path, adapt_plan(plan))
-        warnings = [*rehearsal.warnings, *store.warnings]
-        yield WorkFiles(store.path, store, rehearsal, warnings)
+        yield WorkFiles(store.path, store, None, store.frames, [*warnings, *store.warnings])
 
 
-def _identity(plan: InterpPlan, clock: Clock, rehearsal: Sink) -> dict[str, Any]:
+def _identity(plan: InterpPlan, clock: Clock, choice: EncoderChoice) -> dict[str, Any]:
     machine = machine_fingerprint(plan.device, each_gpu=plan.workers.each_gpu)
     if plan.workers.device_type != plan.device.type:
         machine["device"] = f"{plan.workers.device_type} of a cluster"
@@ -190,8 +192,8 @@ def _identity(plan: InterpPlan, clock: Clock, rehearsal: Sink) -> dict[str, Any]
         **machine,
         "weights": weights_fingerprint(plan.settings.chosen_model),
         "precision": precision_name(plan.dtype),
-        "encoder": f"{rehearsal.encoder}, {rehearsal.options}",
-        "pix_fmt": rehearsal.pix_fmt,
+        "encoder": f"{choice.encoder}, {dict(choice.options)}",
+        "pix_fmt": choice.working,
         "times": f"{clock.time_base} {clock.offset}",
     }
 
@@ -247,10 +249,8 @@ def resolve(
         threads=pinned["threads"],
         sizes=Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)}),
         info=info,
-        output=plan.output,
+        encoding=encoding_of(plan, video.clock, pinned["threads"]),
         folder=work.folder.absolute(),
-        rate=plan.rate,
-        time_base=video.clock.time_base,
         offset=video.clock.offset,
         device=workers.device_type,
         precision=precision_name(plan.dtype),

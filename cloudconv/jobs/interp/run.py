@@ -17,11 +17,10 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
-from itertools import chain
 from pathlib import Path
 
 from cloudconv.errors import CloudconvError
-from cloudconv.events import Event, Finished, Job, Progress, Warned, Warnings
+from cloudconv.events import Event, Finished, Job, Progress, TaskEvent, Warned, Warnings
 from cloudconv.jobs.interp.estimate import estimate
 from cloudconv.jobs.interp.output import (
     PlannedVideo,
@@ -30,7 +29,6 @@ from cloudconv.jobs.interp.output import (
     facts,
     planned,
     resolve,
-    sink_of,
     work_files,
 )
 from cloudconv.jobs.interp.plan import InterpPlan, decide, renderer_of, source_of
@@ -38,26 +36,26 @@ from cloudconv.jobs.interp.preview import Preview
 from cloudconv.jobs.interp.scale import scale_warnings
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
 from cloudconv.media.turn import UPRIGHT, turn_of
-from cloudconv.media.write.sink import Sink
+from cloudconv.media.write.packets import PacketSummary
+from cloudconv.media.write.sink import SegmentSink, Sink
 from cloudconv.media.write.target import raise_first
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import empty_cache
 from cloudconv.render.pipeline import drained, prefetch
 from cloudconv.render.renderer import Renderer
-from cloudconv.schedule.frames import Counts, early_cadence
+from cloudconv.schedule.frames import Counts, ScheduleEvents, early_cadence
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.render import RenderJob, render_segments
 from cloudconv.segments.segment import OpenSegment, split
 from cloudconv.segments.store import SegmentStore, clear_finished, fresh_file
-from cloudconv.workers.events import Done, Failed
 from cloudconv.workers.pool import Workers, start
 from cloudconv.workers.segments import SegmentTask, SegmentWork
 
 _PLANNED = 8
 """The number of segments that are planned ahead, in addition to one per worker."""
 
-Rendering = Generator[tuple[int, Progress | Warned | None], None, None]
-"""Pairs of a segment's number and its event; the event None means that the segment is finished."""
+Rendering = Generator[TaskEvent[int], None, None]
+"""The events of segments, by the segments' numbers."""
 
 __all__ = ["decide", "estimate", "interpolate", "run"]
 
@@ -96,22 +94,18 @@ def interpolate(
         CloudconvError: the run is not possible or fails.
         Interrupted: Ctrl-C; finished segments are kept.
     """
-    began = time.monotonic()
-    warnings, counts = Warnings(), Counts()
+    began, warnings = time.monotonic(), Warnings()
     clear_finished(plan.output)
     raise_first(plan.refusals)
     set_threads(plan.settings.threads)
+    preview = _preview(plan)
     yield from warnings.new(plan.warnings)
     yield from warnings.new(_early_warnings(plan))
-    preview = _preview(plan)
-    if preview is not None:
-        yield from warnings.new(plan.info.tags.flat_in("preview"))
     with ExitStack() as stack:
         # Decode and plan in another thread.
         video = stack.enter_context(planned(plan))
         # Load the finished segments of an earlier run, and resolve the plan to render.
         work = stack.enter_context(work_files(plan, video.clock))
-        store, resumed = work.store, 0 if work.store is None else work.store.frames
         yield from warnings.new(work.warnings)
         model, adapted = yield from adapted_model(plan, work.folder, warnings)
         renderer = renderer_of(plan, model)
@@ -119,33 +113,18 @@ def interpolate(
         yield from warnings.new(renderer.warnings())
         # Render the missing segments.
         set_threads(render_plan.threads)
-        if store is None or plan.workers.kind == "inline":
+        if plan.workers.kind == "inline":
             rendering = _render_here(video, render_plan, renderer, work, preview)
         else:
             del renderer
             empty_cache(plan.device)  # the workers need the memory of the model
-            rendering = _render_by_workers(video, render_plan, workers, store, plan.workers.count)
-        finished, started, expected = resumed, dict[int, int](), plan.expected
-        with closing(rendering):
-            # The counts arrive after the last frame, even if no segment is missing.
-            for number, event in chain(rendering, [(-1, None)]):
-                if isinstance(event, Progress):
-                    started[number] = max(event.done, started.get(number, 0))
-                    done = finished + sum(started.values())
-                    yield Progress("rendering", done, expected, resumed)
-                elif isinstance(event, Warned):
-                    yield from warnings.new([event])
-                else:
-                    finished += started.pop(number, 0)
-                for given in drained(video.events):
-                    if isinstance(given, Counts):
-                        counts = given
-                    elif given.code not in (warned.code for warned in warnings.reported):
-                        yield from warnings.new([given])
+            rendering = _render_by_workers(video, render_plan, workers, work, plan.workers.count)
+        counts = yield from _followed(rendering, video, work.resumed, plan.expected, warnings)
         # Join the segments.
-        threads = render_plan.threads
-        sink = work.sink if store is None else sink_of(plan, video.clock, threads)
-        for complete in _completed(sink) if store is None else store.join(sink):
+        sink = work.sink or Sink(render_plan.encoding, overwrite=plan.settings.overwrite)
+        if work.store is not None:
+            work.store.join(sink, note)
+        elif (complete := sink.complete()) is not None:
             note(complete)
         yield from warnings.new([*sink.warnings, *video.source.warnings])
     yield from warnings.new(() if preview is None else preview.warnings)
@@ -153,16 +132,18 @@ def interpolate(
     return InterpResult(
         **facts(plan, counts),
         wall_seconds=seconds,
-        frames_per_second=(counts.output_frames - resumed) / seconds,
-        resumed=resumed > 0,
+        frames_per_second=(counts.output_frames - work.resumed) / seconds,
+        resumed=work.resumed > 0,
         adapted=adapted,
-        encoder=work.sink.encoder,
+        encoder=render_plan.encoding.choice.encoder,
         warnings=warnings.reported,
     )
 
 
 def _early_warnings(plan: InterpPlan) -> Iterator[Warned]:
     """Yield the warnings that need frames of the source, before the first new frame."""
+    if plan.settings.preview is not None:
+        yield from plan.info.tags.flat_in("preview")
     if plan.settings.duplicates == "keep" and not plan.info.timing.open_ended:
         # These frames are decoded again later: 14 without repeats, up to 200 with repeats. To keep
         # 200 frames would take too much memory.
@@ -177,11 +158,40 @@ def _preview(plan: InterpPlan) -> Preview | None:
     return None if file is None else Preview(file, overwrite=plan.settings.overwrite, turn=turn)
 
 
-def _completed(sink: Sink) -> Iterator[Path]:
-    """Complete the output except for its name; yield its path if it is a file."""
-    complete = sink.complete()
-    if complete is not None:
-        yield complete
+def _followed(
+    rendering: Rendering,
+    video: PlannedVideo,
+    resumed: int,
+    expected: int | None,
+    warnings: Warnings,
+) -> Generator[Event, None, Counts]:
+    """Yield the progress and the warnings of all segments; return the counts of frames."""
+    counts, finished, started = Counts(), resumed, dict[int, int]()
+    for event in _with_schedule(rendering, video.events):
+        if isinstance(event, Counts):
+            counts = event
+        elif isinstance(event, Warned):
+            if event.code not in (warned.code for warned in warnings.reported):
+                yield from warnings.new([event])
+        elif isinstance(event.content, Warned):
+            yield from warnings.new([event.content])
+        elif isinstance(event.content, Finished):
+            finished += started.pop(event.task, 0)
+        else:
+            started[event.task] = max(event.content.done, started.get(event.task, 0))
+            yield Progress("rendering", finished + sum(started.values()), expected, resumed)
+    return counts
+
+
+def _with_schedule(
+    rendering: Rendering, events: ScheduleEvents
+) -> Iterator[TaskEvent[int] | Warned | Counts]:
+    """Yield the events of the segments and of the thread that plans."""
+    with closing(rendering):
+        for event in rendering:
+            yield event
+            yield from drained(events)
+    yield from drained(events)  # also if no segment was missing
 
 
 def _render_here(
@@ -194,59 +204,54 @@ def _render_here(
     """Render in this process, from the frames that ``video`` decodes.
 
     Missing segments are written to the store. Without a store, all frames are written to the output
-    itself.
+    itself, as one segment.
     """
-    store = work.store
     show = (lambda _: None) if preview is None else preview.show
 
-    def jobs() -> Iterator[RenderJob[OpenSegment | None]]:
-        if store is None:
-            yield RenderJob(None, plan, video.tasks, lambda: work.sink, Path(), show)
-            return
-        for segment in split(video.tasks):
-            if segment.number in store.finished:
-                store.check(segment.skip())
-                continue
-            file = fresh_file(plan.folder)
-            sink = partial(plan.sink, file)
-            yield RenderJob(segment, plan, segment, sink, file, show)
-
-    def record(job: RenderJob[OpenSegment | None], sink: Sink) -> None:
+    def jobs() -> Iterator[RenderJob[int]]:
+        store, output = work.store, work.sink
+        if output is not None:
+            yield RenderJob(0, plan, video.tasks, lambda: output, lambda _: None, show)
         if store is not None:
-            assert job.key is not None
-            assert job.key.plan is not None
-            store.record(job.key.plan, job.file, sink.summary)
+            for segment in _missing(video, store):
+                file = fresh_file(plan.folder)
+                sink = partial(SegmentSink, plan.encoding, file)
+                record = partial(_record, store, segment, file)
+                yield RenderJob(segment.number, plan, segment, sink, record, show)
 
     plan.apply_to(renderer)
-    rendering = render_segments(
-        jobs(), lambda _: renderer, record, is_next_known=video.is_next_known
-    )
-    with closing(rendering):
-        for segment, event in rendering:
-            number = 0 if segment is None else segment.number
-            yield number, event
+    return render_segments(jobs(), lambda _: renderer, is_next_known=video.is_next_known)
+
+
+def _missing(video: PlannedVideo, store: SegmentStore) -> Iterator[OpenSegment]:
+    """Yield the segments that the store lacks; check the plans of the others."""
+    for segment in split(video.tasks):
+        if segment.number in store.finished:
+            store.check(segment.skip())
+        else:
+            yield segment
+
+
+def _record(store: SegmentStore, segment: OpenSegment, file: Path, summary: PacketSummary) -> None:
+    assert segment.plan is not None
+    store.record(segment.plan, file, summary)
 
 
 def _render_by_workers(
     video: PlannedVideo,
     plan: RenderPlan,
     workers: Workers[SegmentTask],
-    store: SegmentStore,
+    work: WorkFiles,
     count: int,
 ) -> Rendering:
     """Render the missing segments in workers, which decode the source frames again."""
     errors: list[CloudconvError] = []
-
-    def missing() -> Iterator[SegmentTask]:
-        for open_segment in split(video.tasks):
-            segment = open_segment.skip()
-            if segment.number in store.finished:
-                store.check(segment)
-            else:
-                yield plan, segment
+    store = work.store
+    assert store is not None  # `decide` refuses workers for an output that cannot be joined
 
     def tasks() -> Generator[SegmentTask | None, None, None]:
-        with prefetch(missing(), count + _PLANNED) as ahead:
+        missing = ((plan, segment.skip()) for segment in _missing(video, store))
+        with prefetch(missing, count + _PLANNED) as ahead:
             try:
                 for task in ahead.arriving():
                     if errors:
@@ -257,14 +262,12 @@ def _render_by_workers(
 
     with closing(tasks()) as given, closing(workers.run(given)) as events:
         for event in events:
-            if isinstance(event, Failed):
-                errors.append(event.content)
+            segment, content = event.task[1], event.content
+            if event.error is not None:
+                errors.append(event.error)
                 continue
-            segment = event.task[1]
-            if isinstance(event, Done):
-                store.record(segment, event.content.file_in(plan.folder), event.content.summary)
-                yield segment.number, None
-            else:
-                yield segment.number, event.content
+            if isinstance(content, Finished):
+                store.record(segment, content.result.file_in(plan.folder), content.result.summary)
+            yield TaskEvent(segment.number, content)
     if errors:
         raise errors[0]

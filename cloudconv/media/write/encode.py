@@ -19,10 +19,12 @@ import av.error
 from av.container import OutputContainer
 
 from cloudconv.errors import EncoderError
+from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.log import LogLine, log_lines
+from cloudconv.media.turn import Turn
 from cloudconv.media.write.encoder_options import EncoderChoice, known_encoder
 
 FEW = 2
@@ -43,6 +45,7 @@ class EncodingPlan:
     Attributes:
         target: the final name of the output.
         info: the description of the source, with the width and height of the turned pictures.
+        turn: the rotation of the pictures before they are encoded.
         choice: the encoder.
         rate: the constant rate; None for a variable one.
         tick: the tick of the encoder's clock, in seconds.
@@ -50,10 +53,12 @@ class EncodingPlan:
         threads: the number of the encoder's threads; None for the encoder's default.
         carry: the contents to carry over from the source; None for none.
         amends: whether the finished file is corrected afterwards.
+        warnings: warnings about the choice, and about contents that the output cannot store.
     """
 
     target: Path
     info: MediaInfo
+    turn: Turn
     choice: EncoderChoice
     rate: Fraction | None
     tick: Fraction
@@ -61,6 +66,12 @@ class EncodingPlan:
     threads: int | None
     carry: Carry | None
     amends: bool
+    warnings: tuple[Warned, ...] = ()
+
+    @property
+    def ticks_per_frame(self) -> int:
+        """Return the number of ticks from one frame to the next; 1 at a variable rate."""
+        return 1 if self.rate is None else round(1 / (self.rate * self.tick))
 
     def set_up(self, context: Any) -> Any:
         """Set up an encoder's context, which is opened later, and return the context."""

@@ -25,7 +25,7 @@ def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
         OutputError: a segment is damaged, or was encoded with other settings; see also Sink.
     """
     delay = max(summary.delay for _, summary in segments)
-    first, step = segments[0][1].first, sink.ticks_per_frame
+    first, step = segments[0][1].first, sink.plan.ticks_per_frame
     # A heap of the times that are not yet used as decode times; ``delay`` times remain in it.
     unused = [first - k * step for k in range(delay, 0, -1)]
     # On a clock too coarse for the frames, two segments can use the same tick. ``late`` contains

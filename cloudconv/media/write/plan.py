@@ -11,13 +11,15 @@ from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.convert import output_tags
 from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.containers.base import Container
 from cloudconv.media.write.encode import EncodingPlan
-from cloudconv.media.write.encoder_options import EncoderChoice, known_encoder
+from cloudconv.media.write.encoder_options import DEFAULTS, EncoderChoice, known_encoder
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.hdr import hdr_parameters
 from cloudconv.media.write.names import is_stdout
+from cloudconv.media.write.target import check_rate
 from cloudconv.settings import EncodeSettings
 
 # Ticks per second of the finest clocks. MP4 stores the gap between two frames in 32 bits; with a
@@ -32,24 +34,34 @@ def plan_encoding(
     *,
     rate: Fraction | None,
     time_base: Fraction,
-    settings: EncodeSettings,
-    carry: Carry | None,
-) -> tuple[EncodingPlan, list[Warned]]:
-    """Choose the encoder and the clock of an output; see ``Sink`` for the arguments.
+    settings: EncodeSettings = DEFAULTS,
+    carry: Carry | None = None,
+) -> EncodingPlan:
+    """Choose the encoder and the clock of an output.
 
-    Returns:
-        The plan, and warnings about substitutions and about contents that the output cannot store.
+    Args:
+        path: the final name of the output.
+        info: the description of the source.
+        rate: the exact constant rate of the output; None for a variable one.
+        time_base: a time in seconds. All times of the frames are multiples of this time.
+        settings: the settings of the encoding.
+        carry: the contents to carry over from the source file; None for none.
 
     Raises:
         EncoderError: the encoder is missing, or the container refuses it.
+        OutputError: the output cannot store the rate.
     """
     container = container_of(path)
+    check_rate(path, rate)
+    turn = UPRIGHT if container.is_video else turn_of(info)
+    info = (turn or UPRIGHT).info(info)
     choice = choose_for(container, info, settings)
     warnings = [*choice.warnings]
     choice = _with_hdr(choice, info, warnings)
     plan = EncodingPlan(
         target=path,
         info=info,
+        turn=turn or UPRIGHT,
         choice=choice,
         rate=rate,
         tick=_clock(container, choice.encoder, rate, time_base),
@@ -67,7 +79,10 @@ def plan_encoding(
         amends=not is_stdout(path)
         and container.needs_amending(choice.encoder, aspect=info.aspect, varies=rate is None),
     )
-    return plan, [*warnings, *_losses(container, plan)]
+    warnings += _losses(container, plan)
+    if turn is None:
+        warnings.append(Warned("odd-rotation", {"container": container.name}))
+    return replace(plan, warnings=tuple(warnings))
 
 
 def _clock(

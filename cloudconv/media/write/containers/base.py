@@ -192,11 +192,8 @@ class FileWriter:
                 self._copier.until(ready.dts * self._tick)
             self._out.mux(ready)
 
-    def rehearse(self) -> None:
-        """Write the copied streams to the end of the file, without a picture.
-
-        If a stream is encoded again, nothing is written.
-        """
+    def write_copies(self) -> None:
+        """Write all copied streams and close the file; do nothing if a stream is encoded again."""
         # Encoding audio again takes long, and no container refuses the result.
         if self._copier is not None and not self._copier.encodes:
             self._copier.until(None)
