@@ -34,7 +34,8 @@ COMMANDS = {
     "doctor": ("doctor",),
 }
 CHANGES = {
-    "wall_seconds", "frames_per_second", "seconds_per_frame", "seconds", "seconds_left", "time",
+    "wall_seconds", "output_bytes", "bits_per_second",
+    "frames_per_second", "seconds_per_frame", "seconds", "seconds_left", "time",
     "sha256", "size_bytes", "parameters", "scores", "rows", "history", "steps_per_second",
     "minutes", "version", "limits", "vitals", "verdict", "why", "threads", "device", "licence",
     "domain",

@@ -51,7 +51,9 @@ def interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> No
     outcome_of = dict(zip((str(each.input) for each in every), outcomes, strict=True))
     failed = sum(isinstance(outcome, CloudconvError) for outcome in outcomes)
     if not console.dry_run:
-        for line in _table(outcome_of, time="wall_seconds").splitlines():
+        written = {"size": "output_bytes", "bit rate": "bits_per_second"}
+        shown = _table(outcome_of, encoder="encoder", **written, time="wall_seconds")
+        for line in shown.splitlines():
             console.info(line)
     elif not console.json:
         _print_plans(console, outcome_of)

@@ -90,14 +90,18 @@ def _completion(field: Field) -> Callable[[str], list[str]] | None:
         return None
 
     def complete(incomplete: str) -> list[str]:
-        known = list(field.choices) or _models(field.option.complete)
+        known = list(field.choices) or _names(field.option.complete)
         return [name for name in known if name.startswith(incomplete)]
 
     return complete
 
 
-def _models(kind: str) -> list[str]:
-    """Return the model names that the shell completes; import the registry only when called."""
+def _names(kind: str) -> list[str]:
+    """Return the names that the shell completes; import packages only when called."""
+    if kind == "encoders":
+        from cloudconv.media.write.encoders import names_of_encoders
+
+        return names_of_encoders()
     from cloudconv.models import registry
 
     shown = [spec for spec in registry.specs() if not spec.hidden]

@@ -13,7 +13,7 @@ from cloudconv.cli import interrupts, streams
 from cloudconv.cli.console import Console, print_json
 from cloudconv.cli.progress import reporting
 from cloudconv.cli.streams import print_result
-from cloudconv.cli.text import clock, field_rows, rate
+from cloudconv.cli.text import clock, field_rows, format_value, rate
 from cloudconv.errors import SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned
 from cloudconv.jobs.outcome import as_json
@@ -142,10 +142,14 @@ def run_with_progress(console: Console, label: str, job: Job, note: Note | None 
 def describe_video(result: Any, more: str = "") -> str:
     """Return the line that describes a finished video; ``more`` follows the duration."""
     by = (getattr(result, "model", None), result.device, result.precision)
+    size = [
+        format_value(name, getattr(result, name)) for name in ("output_bytes", "bits_per_second")
+    ]
+    written = ", ".join(filter(None, (result.encoder, *size)))
     since = f", from {clock(result.at)} on" if hasattr(result, "at") else ""
     return (
         f"{result.output}: {counted(result.output_frames, 'frame')} "
         f"({result.new_frames} new{since}) at {rate(result.output_fps)}, "
-        f"{clock(result.duration)}{more}; took {clock(result.wall_seconds)}, "
+        f"{clock(result.duration)}{more}; {written}; took {clock(result.wall_seconds)}, "
         f"{result.frames_per_second:.2f} frames/s ({', '.join(filter(None, by))})"
     )

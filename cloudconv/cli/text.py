@@ -12,6 +12,7 @@ from cloudconv.timeline import rate_name
 _LABELS = {
     "arbitrary_timestep": "any timestep",
     "at": "new frames from",
+    "bits_per_second": "bit rate",
     "seconds": "estimated time",
     "why": "reason",
 }
@@ -32,6 +33,11 @@ def megabytes(size: float) -> str:
     if size < 1e5:
         return f"{size / 1e3:.1f} kB"
     return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
+
+
+def bit_rate(bits: float) -> str:
+    """Return a bit rate for people: 850 kbit/s."""
+    return f"{bits / 1e6:.1f} Mbit/s" if bits >= 1e6 else f"{bits / 1e3:.0f} kbit/s"
 
 
 def rate(rational: str | None) -> str:
@@ -83,6 +89,8 @@ def format_value(name: str, value: Any) -> str:
         return ""
     if name.endswith("_bytes"):
         return megabytes(value)
+    if name == "bits_per_second":
+        return bit_rate(value)
     if name in ("at", "duration") or name.endswith("seconds"):
         return clock(value)
     if isinstance(value, bool):

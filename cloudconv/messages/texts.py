@@ -60,6 +60,9 @@ TEXTS = {
     "encoder-few-players": (
         "Few players show {pix_fmt} from the encoder {first}, so the encoder {used} is used."
     ),
+    "encoder-not-of-source": (
+        "The codec {codec} of the source cannot be written in {container} here: {used} is used."
+    ),
     "encoder-cannot-hold": "The encoder {first} cannot hold {pix_fmt}: {used} is used instead.",
     "encoder-cannot-hold-size": (
         "The encoder {first} cannot hold {pix_fmt} at the size {width}x{height}: {used} is used "

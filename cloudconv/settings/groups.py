@@ -256,6 +256,7 @@ class SavedModel(Adapting, Input):
             raise SettingsError("save-without-adapt")
 
 
+_USE = "Use this encoder of FFmpeg, or (source) one of the source's codec."
 _ENCODER = "by container and pixel format"
 _CRF = "Set the quality, lower is better, on libx264's scale for every encoder."
 _MORE = "Set any other option of the encoder; repeat for several."
@@ -265,9 +266,9 @@ _MORE = "Set any other option of the encoder; repeat for several."
 class EncodeSettings(Machine):
     """The encoding of the output; where a value is None or empty, cloudconv chooses."""
 
-    encoder: Annotated[
-        str | None, _encoding("Use this encoder of FFmpeg.", "NAME", shown=_ENCODER)
-    ] = None
+    encoder: Annotated[str | None, _encoding(_USE, "NAME", shown=_ENCODER, complete="encoders")] = (
+        None
+    )
     crf: Annotated[float | None, Option(_CRF, "N", least=0, shown="17, visually lossless")] = None
     preset: Annotated[str | None, _encoding("Use this preset of the encoder.", "NAME")] = None
     pix_fmt: Annotated[

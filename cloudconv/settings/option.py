@@ -68,7 +68,7 @@ class Option:
     repeats: bool = False
     pinned: bool = True
     hidden: bool = False
-    complete: Literal["", "interpolate", "predict", "methods"] = ""
+    complete: Literal["", "interpolate", "predict", "methods", "encoders"] = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,8 @@ from tests.helpers.factory import read_times, write_clip
 KEYS = {
     "input", "output", "model", "device", "precision", "source_frames", "output_frames",
     "new_frames", "held_frames", "cuts", "source_fps", "output_fps", "duration", "wall_seconds",
-    "frames_per_second", "resumed", "encoder", "adapted", "warnings",
+    "frames_per_second", "resumed", "encoder", "output_bytes", "bits_per_second", "adapted",
+    "warnings",
 }  # fmt: skip
 TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
 
@@ -68,6 +69,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[InterpSettings]]:
             precision="fp32", source_frames=5, output_frames=10, new_frames=4, held_frames=1,
             cuts=[0.5], source_fps="24", output_fps="48", duration=5 / 24, wall_seconds=1.0,
             frames_per_second=10.0, resumed=False, encoder="libx264",
+            output_bytes=1000, bits_per_second=80_000,
             warnings=warnings,
         ))  # fmt: skip
 
@@ -92,7 +94,10 @@ def test_json_is_one_object_with_exactly_the_documented_keys(clip: Path) -> None
 def test_without_json_stdout_stays_empty_and_stderr_ends_with_a_summary(clip: Path) -> None:
     result = run(clip, "--factor", 2, *TINY)
     assert (result.exit_code, result.stdout) == (0, "")
-    assert "a_x2.mp4: 10 frames (4 new) at 48 fps" in result.stderr.splitlines()[-1]
+    (summary,) = result.stderr.splitlines()[-1:]
+    assert "a_x2.mp4: 10 frames (4 new) at 48 fps" in summary
+    size = clip.with_name("a_x2.mp4").stat().st_size
+    assert f"libx264, {size / 1e3:.1f} kB, {8 * size * 24 / 5 / 1e3:.0f} kbit/s; took" in summary
     assert clip.with_name("a_x2.mp4").exists()
 
 

@@ -102,6 +102,56 @@ def test_editing_codecs_are_kept(tmp_path, codec, options, pix_fmt, suffix):
 
 
 @pytest.mark.parametrize(
+    ("codec", "pix_fmt", "suffix", "encoder", "given"),
+    [
+        ("libx264", "yuv420p", ".mkv", "libx264", {}),
+        ("libx264rgb", "bgr0", ".mkv", "libx264rgb", {}),
+        ("libx264", "yuv422p10le", ".mp4", "libx264", {"crf": 20}),
+        ("libx265", "yuv420p", ".mp4", "libx265", {"preset": "fast"}),
+        ("libvpx-vp9", "yuv420p", ".mp4", "libvpx-vp9", {}),
+        ("libvpx-vp9", "yuv420p", ".mkv", "libvpx-vp9", {"crf": 30}),
+        ("libsvtav1", "yuv420p10le", ".webm", "libsvtav1", {}),
+        ("prores_ks", "yuv422p10le", ".mkv", "prores_ks", {"pix_fmt": "yuv422p10le"}),
+        ("ffv1", "yuv420p", ".mkv", "ffv1", {}),
+        ("mjpeg", "yuvj420p", ".mov", "mjpeg", {}),
+    ],
+)
+def test_the_sources_codec_is_kept_on_request(codec, pix_fmt, suffix, encoder, given, tmp_path):
+    source = {"libx264rgb": ".mkv", "prores_ks": ".mov"}.get(codec, ".mkv")
+    quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    clip = write_clip(
+        *(tmp_path / f"in{source}", 1), size=(256, 144), codec=codec, pix_fmt=pix_fmt, options=quiet
+    )
+    settings = EncodeSettings(encoder="source", **given)
+    choice = choose_for(container_of(tmp_path / f"out{suffix}"), probe(clip), settings)
+    assert (choice.encoder, choice.warnings) == (encoder, ())
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "size", "suffix", "encoder"),
+    [
+        ("mpeg4", "yuv420p", (256, 144), ".mkv", "libx264"),  # refuses fine clocks
+        ("mpeg2video", "yuv420p", (256, 144), ".mkv", "libx264"),
+        ("libx264", "yuv420p", (256, 144), ".webm", "libvpx-vp9"),
+        ("ffv1", "yuv420p", (97, 65), ".webm", "libvpx-vp9"),
+        ("prores_ks", "yuv422p10le", (256, 144), ".mp4", "libx265"),
+        ("mjpeg", "yuvj420p", (256, 144), ".gif", "gif"),
+    ],
+)
+def test_a_source_codec_that_cannot_be_kept_is_named(
+    codec, pix_fmt, size, suffix, encoder, tmp_path
+):
+    given = ".mov" if codec == "prores_ks" else ".mkv"
+    clip = write_clip(tmp_path / f"in{given}", 1, rate=25, size=size, codec=codec, pix_fmt=pix_fmt)
+    container, info = container_of(tmp_path / f"out{suffix}"), probe(clip)
+    choice = choose_for(container, info, EncodeSettings(encoder="source"))
+    assert choice.encoder == encoder
+    said = str(choice.warnings[0])
+    assert said.startswith(f"The codec {info.codec} of the source cannot be written in")
+    assert encoder in said
+
+
+@pytest.mark.parametrize(
     ("suffix", "settings", "size", "encoder"),
     [
         (".mp4", EncodeSettings(), (256, 144), "libx265"),

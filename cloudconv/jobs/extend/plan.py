@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cloudconv.errors import DeviceError, InputError, OutputError
 from cloudconv.events import Event, Measured, Progress, Warned, Warnings
-from cloudconv.jobs.outcome import Outcome
+from cloudconv.jobs.outcome import Outcome, size_of
 from cloudconv.jobs.output import expected_encoding, origin, output_path, time_base
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
@@ -237,8 +237,11 @@ class Continuation:
                 yield Progress("rendering", written, self.output_frames)
         yield from warnings.new([*source.warnings, *sink.warnings])
         wall = time.monotonic() - began
+        start = self.begins if first is None else first.time
+        facts = self.outcome(written - self.new_frames, start)
         return {
-            **self.outcome(written - self.new_frames, self.begins if first is None else first.time),
+            **facts,
+            **size_of(self.plan.output, facts["duration"]),
             "encoder": sink.encoder,
             "wall_seconds": wall,
             "frames_per_second": written / wall,

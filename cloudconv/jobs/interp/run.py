@@ -35,6 +35,7 @@ from cloudconv.jobs.interp.plan import InterpPlan, decide, renderer_of, source_o
 from cloudconv.jobs.interp.preview import Preview
 from cloudconv.jobs.interp.scale import scale_warnings
 from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
+from cloudconv.jobs.outcome import size_of
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import SegmentSink, Sink
@@ -131,6 +132,7 @@ def interpolate(
     seconds = time.monotonic() - began
     return InterpResult(
         **facts(plan, counts),
+        **size_of(plan.output, counts.duration),
         wall_seconds=seconds,
         frames_per_second=(counts.output_frames - work.resumed) / seconds,
         resumed=work.resumed > 0,

@@ -15,6 +15,7 @@ from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.events import Warned
 from cloudconv.media.formats import PixelLayout, is_exact, is_float, layout, working_format
 from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.write.containers import CONTAINERS
 from cloudconv.media.write.containers.base import Container
 from cloudconv.media.write.encoder_options import (
     DEFAULTS,
@@ -32,8 +33,26 @@ os.environ.setdefault("SVT_LOG", "1")
 NVENC = "nvenc"
 """The name for an encoder of NVIDIA GPUs whose codec is chosen by container and bit depth."""
 
-# The encoder for each codec for video editing.
-_EDITED = {"cfhd": "cfhd", "dnxhd": "dnxhd", "prores": "prores_ks", "v210": "v210"}
+SOURCE = "source"
+"""The name for the encoder of the source's codec."""
+
+# The encoders of each codec for video editing, which keeps its codec by default.
+_EDITED = {"cfhd": ("cfhd",), "dnxhd": ("dnxhd",), "prores": ("prores_ks",), "v210": ("v210",)}
+# The encoders of each other codec that ``source`` keeps. Others, such as mpeg4 and mpeg2video, do
+# not accept all frame rates.
+_OF_CODEC = {
+    "av1": ("libsvtav1",),
+    "h264": ("libx264", "libx264rgb"),
+    "hevc": ("libx265",),
+    "vp9": ("libvpx-vp9",),
+    **{
+        name: (name,)
+        for name in (
+            *("ffv1", "ffvhuff", "huffyuv", "magicyuv", "mjpeg", "png", "qtrle", "rawvideo"),
+            "utvideo",
+        )
+    },
+}
 
 
 def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) -> EncoderChoice:
@@ -46,7 +65,7 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
     and stays transparent in MOV. None of these rules applies if an encoder or a pixel format is
     requested.
     """
-    settings = _same_codec(container, info, settings) or settings
+    requested, settings = settings, _with_codec(container, info, settings)
     source, curve = layout(info.working_pix_fmt), info.tags.hdr
     free = settings.encoder is None and settings.pix_fmt is None
     is_still = info.reader.is_pictures and info.timing.frames == 1
@@ -63,6 +82,12 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
         hevc=curve is not None and not becomes_plain,
         codec=info.codec,
     )
+    made = av.codec.Codec(choice.encoder, "w").canonical_name
+    if requested.encoder == SOURCE and made != info.codec:
+        other = {"codec": info.codec, "container": container.name, "used": choice.encoder}
+        choice = replace(
+            choice, warnings=(Warned("encoder-not-of-source", other), *choice.warnings)
+        )
     if becomes_plain:
         plain = {
             "pix_fmt": info.working_pix_fmt,
@@ -72,30 +97,37 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
             "alpha": source.alpha,
         }
         # This warning replaces the warnings of `choose`.
-        return replace(choice, warnings=(Warned("few-players", plain),))
+        first = [w for w in choice.warnings if w.code == "encoder-not-of-source"]
+        return replace(choice, warnings=(*first, Warned("few-players", plain)))
     if curve is None or container.is_video or is_float(choice.pix_fmt):
         return choice
     flat = Warned("tones-not-mapped", {"curve": curve, "container": container.name})
     return replace(choice, warnings=(*choice.warnings, flat))
 
 
-def _same_codec(
-    container: Container, info: MediaInfo, settings: EncodeSettings
-) -> EncodeSettings | None:
-    """Return the settings that keep the editing codec of the source.
+def _with_codec(container: Container, info: MediaInfo, settings: EncodeSettings) -> EncodeSettings:
+    """Return the settings with the encoder of the source's codec, if that codec is kept.
 
-    None means that the source has no such codec, that another setting is given, or that the encoder
-    is missing or does not fit the container or the size.
+    The codec is kept if ``SOURCE`` is requested, or if the codec is for editing and no other
+    setting is given. If no encoder of the codec fits the container, the size and the pixel format,
+    the settings have no encoder.
     """
-    name = _EDITED.get(info.codec)
     given = settings.encoder, settings.crf, settings.preset, settings.pix_fmt
     free = given == (None,) * 4 and not settings.encoder_option
-    if name is None or not free or not container.is_video or not _present((name,)):
-        return None
-    if name not in _supported_by(container.muxer):
-        return None
-    fits = any(_fits(name, pix_fmt, info.width, info.height) for pix_fmt in _takes(name))
-    return replace(settings, encoder=name) if fits else None
+    names: tuple[str, ...] = _EDITED.get(info.codec, ())
+    if settings.encoder == SOURCE:
+        names = names or _OF_CODEC.get(info.codec, ())
+    elif not free:
+        return settings
+    wanted = info.working_pix_fmt if settings.pix_fmt is None else _working(settings.pix_fmt)
+    for name in _present(names) if container.is_video else ():
+        if name in container.refuses or name not in _supported_by(container.muxer):
+            continue
+        # Codecs for editing have few pixel formats, so the nearest one is used.
+        formats = [f for f in _takes(name) if f == wanted or info.codec in _EDITED]
+        if any(_fits(name, pix_fmt, info.width, info.height) for pix_fmt in formats):
+            return replace(settings, encoder=name)
+    return replace(settings, encoder=None)
 
 
 def choose(
@@ -227,6 +259,14 @@ def _checked_name(name: str, container: Container) -> str:
             takes=_present(container.encoders),
         )
     return codec.name
+
+
+def names_of_encoders() -> list[str]:
+    """Return the names of encoders that a user may choose and this FFmpeg has."""
+    named = {name for each in CONTAINERS.values() if each.is_video for name in each.encoders}
+    for names in (*_EDITED.values(), *_OF_CODEC.values()):
+        named.update(names)
+    return [SOURCE, NVENC, *_present(tuple(sorted(named)))]
 
 
 def _present(names: tuple[str, ...]) -> list[str]:
