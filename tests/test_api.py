@@ -41,7 +41,10 @@ from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.settings.groups import QUALITIES
 from tests.helpers.factory import packets_of, picture, planes_of, read_times, write_clip
 
-TALK = {"help", "json", "quiet", "verbose", "progress", "dry_run", "out_dir", "all", "verify"}
+TALK = {
+    *("help", "json", "quiet", "verbose", "progress", "dry_run", "out_dir", "recursive", "all"),
+    "verify",
+}
 QUICK: dict[str, Any] = {"device": "cpu", "model": "tiny", "threads": 1}
 SETTINGS: dict[str, tuple[Any, ...]] = {
     "interp": (InterpSettings,),
@@ -273,7 +276,8 @@ def test_the_events_of_many_inputs_name_ignored_subfolders(tmp_path: Path) -> No
     given = {"factor": 2, "out_dir": tmp_path / "out", "model": "blend"}
     events = list(cloudconv.run(cloudconv.InterpManySettings([folder], **given)))
     warned = [str(each) for each in events if isinstance(each, cloudconv.Warned)]
-    assert warned == [f"Folders inside {folder} are ignored: older."]
+    ignored = f"Folders inside {folder} are ignored: older."
+    assert warned == [f"{ignored} `recursive=True` includes their videos."]
     ended = [each.outcome.output for each in events if isinstance(each, cloudconv.Ended)]
     assert ended == [str(tmp_path / "out" / "a_x2.mkv")]
     empty = cloudconv.interpolate_many([], out_dir=tmp_path / "none", factor=2)

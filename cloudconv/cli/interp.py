@@ -38,6 +38,8 @@ def interp(console: Console, inputs: Inputs, **given: Any) -> None:
     if "out_dir" in given:
         interp_all(console, inputs, given)
         return
+    if "recursive" in given:
+        raise SettingsError("recursive-alone")
     if len(inputs) > 2:
         raise SettingsError("several-inputs")
     out = inputs[1] if len(inputs) == 2 else None

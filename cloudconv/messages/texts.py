@@ -176,6 +176,10 @@ TEXTS = {
         "fill gaps."
     ),
     "subfolders-ignored": "Folders inside {folder} are ignored: {names}.",
+    "subfolders-left-out": (
+        "Folders inside {folder} are ignored: {names}. {--recursive=yes} includes their videos."
+    ),
+    "recursive-alone": "{--recursive} is for folders of videos: give {--out_dir} too.",
     "few-frames-kept": (
         "At {rate} fps only one of {one_of} source frames is kept, and new frames replace the "
         "others{whole:?; * fps keeps all source frames}."

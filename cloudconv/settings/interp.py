@@ -29,6 +29,7 @@ _RESUME = "Resume the work of an interrupted run, or delete that work and start 
 _PREVIEW = "Write a small JPEG of the newest frame every second."
 _OUT_DIR = """Take any number of inputs and write their outputs to this folder. Outputs that an
 earlier run finished with the same settings are skipped."""
+_RECURSIVE = "Read the videos of all subfolders too, and keep the subfolders in --out-dir."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -125,11 +126,12 @@ class InterpManySettings(Interpolation):
         Sequence[File], Option("Read videos, and folders of them.", parse=values.files, hidden=True)
     ] = field(kw_only=False)
     out_dir: Annotated[File, Option(_OUT_DIR, "DIR", pinned=False)]
+    recursive: Annotated[bool, Option(_RECURSIVE, pinned=False)] = False
 
-    def each(self) -> list[InterpSettings]:
-        """Return the settings for every input, in order; each output goes to ``out_dir``."""
+    def of(self, name: File, subfolder: Path) -> InterpSettings:
+        """Return the settings for one input; the output goes to a subfolder of ``out_dir``."""
         shared = {each.name: getattr(self, each.name) for each in fields(Interpolation)}
-        return [InterpSettings(name, f"{Path(self.out_dir)}/", **shared) for name in self.inputs]
+        return InterpSettings(name, f"{Path(self.out_dir) / subfolder}/", **shared)
 
 
 @dataclass(frozen=True, kw_only=True)

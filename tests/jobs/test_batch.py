@@ -385,12 +385,43 @@ def test_a_warning_names_ignored_subfolders(clips: list[Path]) -> None:
     for _ in range(2):
         done = run(home, "--factor", 2, "--out-dir", home / "made", *TINY)
         assert done.exit_code == 0, done.stderr
-        assert f"warning: Folders inside {home} are ignored: more.\n" in done.stderr
+        assert (
+            f"warning: Folders inside {home} are ignored: more. --recursive includes" in done.stderr
+        )
     (home / "p" / "q").mkdir(parents=True)
     for name in ("1.png", "2.png", "q/3.png"):
         Image.new("RGB", (32, 24)).save(home / "p" / name)
     done = run(home / "p", home / "o.mkv", "--factor", 2, *TINY)
     assert f"warning: Folders inside {home / 'p'} are ignored: q.\n" in done.stderr
+
+
+def test_recursive_reads_subfolders_and_keeps_them(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for name in ("a.mkv", "x/a.mkv", "x/y/b.mkv", ".hidden/c.mkv", "made/d.mkv"):
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        write_clip(home / name, 3, rate=25)
+    Image.new("RGB", (32, 24)).save(home / "x" / "cover.png")
+    words = (home, "--factor", 2, "--out-dir", home / "made", "--recursive", *TINY)
+    plan = run(*words, "--dry-run", "--json")
+    assert [Path(each["input"]) for each in json.loads(plan.stdout)["plans"]] == [
+        home / "a.mkv", home / "x/a.mkv", home / "x/y/b.mkv"
+    ]  # fmt: skip
+    assert sorted(os.listdir(home / "made")) == ["d.mkv"]
+    done = run(*words)
+    assert done.exit_code == 0, done.stderr
+    made = {
+        path.relative_to(home / "made").as_posix() for path in (home / "made").rglob("*_x2.mkv")
+    }
+    assert made == {"a_x2.mkv", "x/a_x2.mkv", "x/y/b_x2.mkv"}
+    assert [state for _, state in rows(done.stderr)] == ["done"] * 3
+    assert [state for _, state in rows(run(*words).stderr)] == ["exists"] * 3
+
+
+def test_recursive_needs_an_output_folder(tmp_path: Path) -> None:
+    done = run(tmp_path, "--factor", 2, "--recursive")
+    assert (done.exit_code, done.stderr) == (
+        2, "error: --recursive is for folders of videos: give --out-dir too.\n"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("given", ["radar/*.gif", "radar"])

@@ -18,7 +18,7 @@ from cloudconv.jobs.interp.plan import decide
 from cloudconv.jobs.interp.run import interpolate
 from cloudconv.jobs.interp.settings import InterpEstimate, InterpResult, InterpSettings
 from cloudconv.jobs.output import stem_of
-from cloudconv.media.input.images import subfolders_of, videos_of
+from cloudconv.media.input.images import folders_within, subfolders_of, videos_in, videos_of
 from cloudconv.media.write.target import writing
 from cloudconv.messages import Message
 from cloudconv.models import registry
@@ -32,35 +32,52 @@ from cloudconv.workers.segments import SegmentWork
 def each_input(settings: InterpManySettings) -> list[InterpSettings]:
     """Return the settings for each input; all outputs are written to the output folder.
 
-    An input that is a folder or pattern of videos becomes all of these videos.
+    An input that is a folder or pattern of videos becomes all of these videos. With ``recursive`` a
+    folder becomes the videos in it and in all its visible subfolders, and their outputs go to the
+    same subfolders of the output folder.
 
     Raises:
         InputError: a folder or pattern matches both videos and pictures, or cannot be read.
         SettingsError: two inputs would have the same output, or standard input is an input.
     """
     namesakes: defaultdict[str, list[str]] = defaultdict(list)
-    inputs = []
+    inputs: list[tuple[str, Path]] = []  # each with its subfolder of the output folder
     for name in map(str, settings.inputs):
-        inputs += list(map(str, videos_of(Path(name)))) or [name]
-    for name in inputs:
+        inputs += _inside(Path(name), settings) or [(name, Path())]
+    for name, subfolder in inputs:
         if name == "-":
             raise SettingsError("stdin-without-name")
-        namesakes[os.path.normcase(stem_of(Path(name)))].append(name)
+        namesakes[os.path.normcase(str(subfolder / stem_of(Path(name))))].append(name)
     for names in namesakes.values():
         if len(names) > 1:
             raise SettingsError("same-output-name", names=names, folder=settings.out_dir)
-    return replace(settings, inputs=inputs).each()
+    return [settings.of(*each) for each in inputs]
+
+
+def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
+    """Return the videos of a folder or a pattern, each with its subfolder."""
+    if not settings.recursive or not path.is_dir():
+        return [(str(video), Path()) for video in videos_of(path)]
+    made = Path(settings.out_dir).resolve()
+    found = []
+    for folder in folders_within(path):
+        if path.resolve() == made or not folder.resolve().is_relative_to(made):
+            subfolder = folder.relative_to(path)
+            found += [(str(video), subfolder) for video in videos_in(folder)]
+    return found
 
 
 def subfolders_ignored(settings: InterpManySettings) -> list[Warned]:
     """Return a warning for each input that is a folder of videos with subfolders."""
+    if settings.recursive:
+        return []
     made = Path(settings.out_dir).resolve()
     warnings = []
     for folder in map(Path, settings.inputs):
         inside = subfolders_of(folder) if folder.is_dir() else []
         names = [each.name for each in inside if each.resolve() != made]
         if names and videos_of(folder):  # for a folder of pictures, the probe warns
-            warnings.append(Warned("subfolders-ignored", {"folder": str(folder), "names": names}))
+            warnings.append(Warned("subfolders-left-out", {"folder": str(folder), "names": names}))
     return warnings
 
 
@@ -93,22 +110,22 @@ def run(settings: InterpManySettings) -> Job:
     every = each_input(settings)
     yield from subfolders_ignored(settings)
     if every:
-        yield from _interpolate_each(every)
+        yield from _interpolate_each(every, Path(settings.out_dir))
     else:
         yield Finished([])
 
 
-def _interpolate_each(every: Sequence[InterpSettings]) -> Job:
+def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
     first, inputs = every[0], [each.input for each in every]
     registry.spec(first.chosen_model, "interpolate")
     config, _, _ = resolve(first.workers, first.device, first.threads)
     set_threads(first.threads)
-    folder = Path(first.output or "")
     if folder.exists() and not folder.is_dir():
         raise OutputError("not-a-folder", folder=folder)
     with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    finished = FinishedIndex(folder)
+        for each in {str(each.output) for each in every}:
+            Path(each).mkdir(parents=True, exist_ok=True)
+    finished = _Finished()
     outcomes: dict[int, InputOutcome] = {}
     batch = _BatchProgress(every)
     try:
@@ -129,7 +146,7 @@ def _interpolate_each(every: Sequence[InterpSettings]) -> Job:
                     plan = decide(settings, inputs)
                     # The index is written before the output gets its name. If the process is killed
                     # between the two, the next run makes the output again.
-                    note = partial(finished.note, settings, plan.output.name)
+                    note = partial(finished[str(settings.output)].note, settings, plan.output.name)
                     batch.expect(number, plan.expected)
                     change = partial(batch.change, number, str(settings.input))
                     result = yield from mapped(interpolate(plan, workers, note), change)
@@ -199,7 +216,7 @@ def estimate_all(
     every: Sequence[InterpSettings],
 ) -> list[InterpEstimate | Exists | CloudconvError]:
     """Return the expected outcome for every input, or its error; write no output."""
-    finished = FinishedIndex(Path(every[0].output or ""))
+    finished = _Finished()
     inputs = [each.input for each in every]
     plans: list[InterpEstimate | Exists | CloudconvError] = []
     for settings in every:
@@ -211,9 +228,17 @@ def estimate_all(
     return plans
 
 
-def _existing(settings: InterpSettings, finished: FinishedIndex) -> Exists | None:
+class _Finished(dict[str, FinishedIndex]):
+    """The finished outputs of each output folder, read when they are first needed."""
+
+    def __missing__(self, folder: str) -> FinishedIndex:
+        index = self[folder] = FinishedIndex(Path(folder))
+        return index
+
+
+def _existing(settings: InterpSettings, finished: _Finished) -> Exists | None:
     """Return the finished output of an earlier run with these settings; None with ``overwrite``."""
-    output = None if settings.overwrite else finished.find(settings)
+    output = None if settings.overwrite else finished[str(settings.output)].find(settings)
     return None if output is None else Exists(str(settings.input), str(output))
 
 

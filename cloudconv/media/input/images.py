@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -93,6 +94,21 @@ def pictures_in(folder: Path) -> list[Path]:
 def _visible_in(folder: Path) -> list[Path]:
     # macOS writes a hidden file such as "._a.png" beside each file on some disks.
     return [f for f in sorted(folder.iterdir()) if not f.name.startswith(".") and f.is_file()]
+
+
+def folders_within(folder: Path) -> Iterator[Path]:
+    """Yield a folder and all visible folders inside, sorted by name; links are not followed.
+
+    Raises:
+        InputError: a folder cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError("no-permission", path=Path(error.filename)) from error
+
+    for name, inside, _ in os.walk(folder, onerror=refuse):
+        inside[:] = sorted(each for each in inside if not each.startswith("."))
+        yield Path(name)
 
 
 def subfolders_of(folder: Path) -> list[Path]:
