@@ -5,15 +5,18 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import sys
+import threading
 from pathlib import Path
 from statistics import median
-from types import ModuleType
+from types import FrameType, ModuleType
 
 import pytest
 from typer.main import get_command
 
 from cloudconv.cli.app import app
 from cloudconv.models import registry
+from tests.helpers import calls
 from tests.helpers.factory import write_clip
 
 ROOT = Path(__file__).parents[1]
@@ -148,13 +151,33 @@ def test_every_test_of_a_guarantee_exists() -> None:
         assert f"def {test}(" in source or not test, f"{file} has no {test}"
 
 
-def test_the_path_of_a_frame_is_that_of_the_code() -> None:
+def test_a_run_calls_every_function_of_the_path_of_a_frame(tmp_path: Path) -> None:
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    steps = re.findall(r"^\| \w* ?\| `(\w+/[\w/]+\.py)` \| (.*) \|$", text, re.MULTILINE)
-    functions = [(file, name) for file, names in steps for name in re.findall(r"`(\w+)`", names)]
-    assert len(functions) == 16
-    for file, name in functions:
-        assert f"def {name}(" in (ROOT / "cloudconv" / file).read_text("utf-8"), f"{file}: {name}"
+    steps = re.findall(r"^\| `(\w+/[\w/]+\.py)` \| `(\w+)` \|", text, re.MULTILINE)
+    assert len(steps) > 9
+    called = set()
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call":
+            called.add((frame.f_code.co_filename, frame.f_code.co_name))
+
+    clip = write_clip(tmp_path / "a.mkv", 4)
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        calls.interpolate(clip, tmp_path / "b.mkv", factor=2, model="tiny")
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    assert {(str(ROOT / "cloudconv" / file), name) for file, name in steps} <= called
+
+
+def test_every_file_that_contributing_names_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    named = set(re.findall(r"`((?:\w+/)*[\w.]+\.(?:py|md|json))`", text))
+    assert len(named) > 30
+    for file in named:
+        assert (ROOT / file).exists() or (ROOT / "cloudconv" / file).exists(), file
 
 
 def test_every_linked_document_exists() -> None:

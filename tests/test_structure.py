@@ -16,7 +16,8 @@ from cloudconv.messages.texts import TEXTS
 
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
-    *("host", "messages", "errors", "events", "files", "timeline", "settings", "media", "weights"),
+    *("host", "messages", "errors", "events", "files", "timeline", "settings", "pipeline"),
+    *("transfer", "media", "weights"),
     *("metrics", "models", "render"),
     *("schedule", "dreaming", "training", "segments", "workers", "report", "jobs", "api", "cli"),
     "__main__",
@@ -80,7 +81,7 @@ def test_jobs_report_by_events_only() -> None:
 PARTS = {
     "dreaming": ["pictures", "material", "vitals", "methods", "select"],
     "media": [
-        *("linear", "upload", "formats", "frame", "color", "task", "convert", "log", "filters"),
+        *("linear", "formats", "frame", "color", "task", "convert", "log", "filters"),
         *("fields", "matroska", "webp", "input", "turn", "vmaf", "carry", "read", "write", "build"),
     ],
     "media.write": [

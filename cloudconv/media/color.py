@@ -25,7 +25,7 @@ from torch import Tensor
 
 from cloudconv.media.formats import PixelLayout, is_float, layout
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.upload import upload
+from cloudconv.transfer import upload
 
 Matrix = Literal["bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco", "rgb"]
 _TIE = 64  # values are rounded to 1/64 of a level first, see `_to_codes`

@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.media.upload import upload
 from cloudconv.metrics import luma
 from cloudconv.models.base import ModelSpec, Predictor
 from cloudconv.models.ops import warp
+from cloudconv.transfer import upload
 
 _PAIRS = 4
 _LEAST_SIDE = 16

@@ -20,13 +20,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.media.upload import upload
 from cloudconv.models.base import ModelSpec, Predictor
 from cloudconv.models.blocks import Block
 from cloudconv.models.context_cadence import Content, content, steps_of_content
 from cloudconv.models.flow import advected, mean_velocity
 from cloudconv.models.ops import sample, sampling_grid, warp
 from cloudconv.models.rife import is_ungated
+from cloudconv.transfer import upload
 
 CONTEXT = 6
 PAST = 5

@@ -19,13 +19,12 @@ from torch import Tensor
 from cloudconv.media.color import from_channels, to_channels
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import Task
-from cloudconv.media.upload import QUEUES, upload
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.ops import resize
 from cloudconv.render.memory import Sizes, grid
 from cloudconv.render.tiling import tiled
-from cloudconv.render.transfer import Arriving, download
+from cloudconv.transfer import QUEUES, Arriving, download, upload
 
 
 @dataclass(eq=False, slots=True)

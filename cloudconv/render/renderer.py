@@ -17,9 +17,9 @@ from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import Task
-from cloudconv.media.upload import QUEUES
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator, check_finite
+from cloudconv.pipeline import close_iterator, drained
 from cloudconv.render.cpu_streams import CpuStreams
 from cloudconv.render.device import use_device
 from cloudconv.render.inference import Inference, SourcePicture, Steps, advance
@@ -33,10 +33,9 @@ from cloudconv.render.memory import (
     plan_memory,
     within_memory,
 )
-from cloudconv.render.pipeline import close_iterator, drained
 from cloudconv.render.tiling import round_up, smallest_tile
-from cloudconv.render.transfer import Arriving
 from cloudconv.settings import CompareSettings, FramesSettings, InterpSettings
+from cloudconv.transfer import QUEUES, Arriving
 
 _MAX_WAITING = 16
 """An incomplete batch is run when this many items more than the batch size wait.

@@ -9,7 +9,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from cloudconv.media.upload import upload
+from cloudconv.transfer import upload
 
 
 @dataclass(frozen=True, slots=True)

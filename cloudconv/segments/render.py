@@ -15,8 +15,8 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.task import Task as FrameTask
 from cloudconv.media.write.encode import encoder_state
 from cloudconv.media.write.sink import FrameEncoder
+from cloudconv.pipeline import one_thread, prefetch
 from cloudconv.render.device import set_threads
-from cloudconv.render.pipeline import one_thread, prefetch
 from cloudconv.render.renderer import Renderer
 from cloudconv.segments.plan import RenderPlan
 

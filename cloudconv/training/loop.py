@@ -19,7 +19,6 @@ from cloudconv import metrics
 from cloudconv.errors import DeviceError, InputError, ModelError, SettingsError
 from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.files import write_whole
-from cloudconv.media.upload import upload
 from cloudconv.models.base import Model
 from cloudconv.models.ops import shrunk_like
 from cloudconv.render.memory import empty_cache, within_memory
@@ -27,6 +26,7 @@ from cloudconv.settings import TrainSettings, values
 from cloudconv.training.clips import Batch
 from cloudconv.training.losses import Adversary, parse_loss
 from cloudconv.training.tasks import Goal, Prediction, padded
+from cloudconv.transfer import upload
 
 State = dict[str, Any]
 

@@ -35,6 +35,7 @@ from cloudconv.messages import Message, Setting
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
 from cloudconv.models.reads import check_outputs
+from cloudconv.pipeline import prefetch
 from cloudconv.render.device import (
     auto_remarks,
     choose_device,
@@ -43,7 +44,6 @@ from cloudconv.render.device import (
     precision_name,
     set_threads,
 )
-from cloudconv.render.pipeline import prefetch
 from cloudconv.settings import TrainSettings, values
 from cloudconv.training.clips import (
     Sampling,

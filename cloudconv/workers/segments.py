@@ -16,7 +16,7 @@ from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.task import Task
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import SegmentSink
-from cloudconv.render.pipeline import prefetch
+from cloudconv.pipeline import prefetch
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.reader import decode
 from cloudconv.segments.render import RendererCache, RenderJob, render_segments

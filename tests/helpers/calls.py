@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from cloudconv.jobs import extrapolate as extrapolating
@@ -18,26 +19,28 @@ from cloudconv.settings import (
 from cloudconv.training import train as training
 from tests.helpers.jobs import Watch, finish, ignore
 
+LOSSLESS = {"encoder": "ffv1"}
+EXACT = {"encoder": "libx264", "crf": 0}
 
-def flat(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options, with those of ``encode`` beside the others."""
-    encode = options.get("encode") or {}
-    return {name: value for name, value in options.items() if name != "encode"} | encode
+
+def lossless(out: Path | str) -> dict[str, Any]:
+    """Return the options that keep every bit of the pictures in this output, or none."""
+    return {".mkv": LOSSLESS, ".mp4": EXACT, ".mov": EXACT}.get(Path(out).suffix, {})
 
 
 def interpolate(clip: Any, output: Any = None, *, watch: Watch = ignore, **options: Any) -> Any:
     """Run ``interp`` and return its result."""
-    return finish(interpolating.run(InterpSettings(clip, output, **flat(options))), watch)
+    return finish(interpolating.run(InterpSettings(clip, output, **options)), watch)
 
 
 def extrapolate(clip: Any, output: Any = None, *, watch: Watch = ignore, **options: Any) -> Any:
     """Run ``extrapolate`` and return its result."""
-    return finish(extrapolating.run(ExtrapolateSettings(clip, output, **flat(options))), watch)
+    return finish(extrapolating.run(ExtrapolateSettings(clip, output, **options)), watch)
 
 
 def dream(clip: Any, output: Any = None, *, watch: Watch = ignore, **options: Any) -> Any:
     """Run ``dream`` and return its result."""
-    return finish(dreaming.run(DreamSettings(clip, output, **flat(options))), watch)
+    return finish(dreaming.run(DreamSettings(clip, output, **options)), watch)
 
 
 def compare(clip: Any, *, watch: Watch = ignore, **options: Any) -> Any:

@@ -38,9 +38,6 @@ from tests.helpers.dreams import ball, ball_is_whole, clouds, tensor, video
 from tests.helpers.factory import packets_of, picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import finish
 
-LOSSLESS = {"encoder": "ffv1"}
-EXACT = {"encoder": "libx264", "crf": 0}
-
 
 @pytest.fixture(scope="module")
 def bouncing(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -49,11 +46,11 @@ def bouncing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def dream(path: Path, out: Path, **given: Any) -> DreamResult:
-    given.setdefault("encode", LOSSLESS if out.suffix == ".mkv" else EXACT)
+    given = calls.lossless(out) | given
     given.setdefault("overwrite", True)
     if "seconds" not in given:
         given.setdefault("frames", 12)
-    return finish(job.run(DreamSettings(path, out, **calls.flat(given))))
+    return finish(job.run(DreamSettings(path, out, **given)))
 
 
 def shown(path: Path) -> list[Any]:
@@ -121,8 +118,7 @@ def test_the_same_seed_gives_the_same_frames(tmp_path: Path) -> None:
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
 def test_a_loop_ends_where_it_starts(bouncing: Path, tmp_path: Path, suffix: str) -> None:
     out = tmp_path / f"loop{suffix}"
-    encode = EXACT if suffix == ".mp4" else {}
-    result = dream(bouncing, out, frames=48, loop=True, only_new=True, encode=encode)
+    result = dream(bouncing, out, frames=48, loop=True, only_new=True)
     assert result.output_frames == 48
     if suffix == ".webp":
         with Image.open(out) as clip:
@@ -256,7 +252,7 @@ def test_the_report_shows_the_video_and_its_headline_names_the_failure(tmp_path:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_a_browser_shows_the_video(bouncing: Path, tmp_path: Path) -> None:
-    dream(bouncing, tmp_path / "b.webp", frames=8, report=tmp_path / "r", encode={})
+    dream(bouncing, tmp_path / "b.webp", frames=8, report=tmp_path / "r")
     with Browser(tmp_path / "profile") as browser:
         browser.open(tmp_path / "r" / "index.html")
         browser.run("Promise.all([...document.images].map(i => i.decode()))")
@@ -269,7 +265,7 @@ def test_a_browser_shows_the_video(bouncing: Path, tmp_path: Path) -> None:
 def test_a_wide_video_fits_the_page(tmp_path: Path, suffix: str) -> None:
     wide = [np.ascontiguousarray(p.repeat(20, 1)) for p in ball(10)]
     clip = write_clip(tmp_path / "a.mkv", [video(p, "yuv444p") for p in wide], rate=25)
-    dream(clip, tmp_path / f"b{suffix}", frames=2, report=tmp_path / "r", encode={})
+    dream(clip, tmp_path / f"b{suffix}", frames=2, report=tmp_path / "r")
     with Browser(tmp_path / "profile") as browser:
         for width in (700, 1300):
             browser.open(tmp_path / "r" / "index.html", width=width)

@@ -36,17 +36,15 @@ from tests.helpers.factory import (
 )
 from tests.helpers.jobs import finish, on
 
-LOSSLESS = {"encoder": "ffv1"}
-EXACT = {"encoder": "libx264", "crf": 0}
 Planes = list[np.ndarray[Any, Any]]
 
 
 def forecast(path: Path, out: str, **given: Any) -> ExtrapolateResult:
     given.setdefault("model", "linear")
-    given.setdefault("encode", LOSSLESS if out.endswith(".mkv") else EXACT)
+    given = calls.lossless(out) | given
     if "seconds" not in given:
         given.setdefault("frames", 4)
-    return finish(job.run(ExtrapolateSettings(path, path.with_name(out), **calls.flat(given))))
+    return finish(job.run(ExtrapolateSettings(path, path.with_name(out), **given)))
 
 
 def same(a: Planes, b: Planes) -> bool:
@@ -220,9 +218,9 @@ def test_audio_ends_with_the_source(tmp_path: Path, suffix: str) -> None:
     clip = write_clip(
         tmp_path / f"a{suffix}", 24, codec="libx264", audio=["aac"], metadata={"title": "Sky"}
     )
-    forecast(clip, f"b{suffix}", frames=24, encode=EXACT)
+    forecast(clip, f"b{suffix}", frames=24, **calls.EXACT)
     assert packets_of(tmp_path / f"b{suffix}") == packets_of(clip)
-    forecast(clip, f"c{suffix}", frames=24, at=F(1, 2), encode=EXACT)
+    forecast(clip, f"c{suffix}", frames=24, at=F(1, 2), **calls.EXACT)
     (kept,), (all_of_it,) = packets_of(tmp_path / f"c{suffix}"), packets_of(clip)
     assert kept == all_of_it[: len(kept)]
     assert len(kept) < 0.6 * len(all_of_it)

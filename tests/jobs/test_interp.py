@@ -24,8 +24,8 @@ from tests.helpers.factory import (
     write_clip,
 )
 
-LOSSLESS = {"encoder": "ffv1"}
-EXACT = {"encoder": "libx264", "crf": 0}
+LOSSLESS: dict[str, Any] = calls.LOSSLESS
+EXACT = calls.EXACT
 
 
 def interp(path: Path, out: str, **settings: Any) -> Any:
@@ -99,7 +99,7 @@ def test_source_frames_are_bit_identical_at_their_own_time(
     tmp_path: Path, suffix: str, codec: str, options: dict[str, str], encode: dict[str, Any]
 ) -> None:
     clip = write_clip(tmp_path / f"a{suffix}", 10, rate=25, codec=codec, options=options)
-    interp(clip, f"b{suffix}", factor=3, encode=encode, model="tiny")
+    interp(clip, f"b{suffix}", factor=3, **encode, model="tiny")
     before, after = read_planes(clip), read_planes(tmp_path / f"b{suffix}")
     assert len(after) == 30
     for k, planes in enumerate(before):
@@ -144,7 +144,7 @@ def test_a_rate_is_resampled_exactly(tmp_path: Path, rate: F, fps: F) -> None:
 
 def test_a_fractional_factor_keeps_source_frames_whose_times_match(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 9, rate=20)
-    assert interp(clip, "b.mkv", factor="2.5", encode=LOSSLESS).output_frames == 23
+    assert interp(clip, "b.mkv", factor="2.5", **LOSSLESS).output_frames == 23
     before, after = read_planes(clip), read_planes(tmp_path / "b.mkv")
     for k in range(0, 9, 2):
         np.testing.assert_array_equal(before[k][0], after[k * 5 // 2][0])
@@ -170,7 +170,7 @@ def test_a_part_of_the_source_is_interpolated(tmp_path: Path) -> None:
     clip = write_clip(
         tmp_path / "a.mkv", 40, rate=20, codec="libx264", options={"crf": "0", "g": "10"}
     )
-    result = interp(clip, "b.mkv", factor=2, start=F(1, 2), end=F(5, 4), encode=LOSSLESS)
+    result = interp(clip, "b.mkv", factor=2, start=F(1, 2), end=F(5, 4), **LOSSLESS)
     assert result.source_frames == 15
     before, after = read_planes(clip), read_planes(tmp_path / "b.mkv")
     assert len(after) == 30
@@ -181,8 +181,8 @@ def test_a_part_of_the_source_is_interpolated(tmp_path: Path) -> None:
 
 def test_a_loop_fills_the_last_interval_towards_the_first_frame(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4, rate=10, step=4.0)
-    interp(clip, "held.mkv", factor=2, encode=LOSSLESS)
-    interp(clip, "loop.mkv", factor=2, encode=LOSSLESS, loop=True)
+    interp(clip, "held.mkv", factor=2, **LOSSLESS)
+    interp(clip, "loop.mkv", factor=2, **LOSSLESS, loop=True)
     first, last = (read_planes(clip)[k][0].astype(int) for k in (0, 3))
     held = read_planes(tmp_path / "held.mkv")[7][0]
     looped = read_planes(tmp_path / "loop.mkv")[7][0].astype(int)
@@ -203,12 +203,12 @@ def test_a_late_start_and_b_frames_lose_nothing(tmp_path: Path, start: F) -> Non
 def test_no_frame_mixes_two_scenes_across_a_cut(tmp_path: Path) -> None:
     shots = [picture(i, 128, 96, scene=s, noise=1.0) for s in (0, 1) for i in range(12)]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=24)
-    result = interp(clip, "b.mkv", factor=4, encode=LOSSLESS)
+    result = interp(clip, "b.mkv", factor=4, **LOSSLESS)
     assert result.cuts == [0.5]
     after = read_planes(tmp_path / "b.mkv")
     for k in (45, 46, 47):
         np.testing.assert_array_equal(after[k][0], after[44][0])
-    morphed = interp(clip, "c.mkv", factor=4, encode=LOSSLESS, scene_cut="off")
+    morphed = interp(clip, "c.mkv", factor=4, **LOSSLESS, scene_cut="off")
     assert morphed.cuts == []
     assert not np.array_equal(read_planes(tmp_path / "c.mkv")[46][0], after[44][0])
 
@@ -216,7 +216,7 @@ def test_no_frame_mixes_two_scenes_across_a_cut(tmp_path: Path) -> None:
 def test_identical_neighbours_cost_no_inference(tmp_path: Path) -> None:
     still = [picture(0) for _ in range(10)]
     clip = write_clip(tmp_path / "a.mkv", still, rate=24)
-    result = interp(clip, "b.mkv", factor=4, model="rife-4.6", encode=LOSSLESS)
+    result = interp(clip, "b.mkv", factor=4, model="rife-4.6", **LOSSLESS)
     assert (result.new_frames, result.output_frames) == (0, 40)
 
 
@@ -224,9 +224,9 @@ def test_refilled_duplicates_move_evenly(tmp_path: Path) -> None:
     """The clip shows every picture twice; refill replaces each repeat by the picture between."""
     shots = [picture(i // 2, 128, 96, step=6.0) for i in range(24)]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=24)
-    kept = interp(clip, "kept.mkv", factor=2, encode=LOSSLESS)
+    kept = interp(clip, "kept.mkv", factor=2, **LOSSLESS)
     assert any("12 fps material" in warning for warning in map(str, kept.warnings))
-    interp(clip, "even.mkv", factor=2, encode=LOSSLESS, duplicates="refill")
+    interp(clip, "even.mkv", factor=2, **LOSSLESS, duplicates="refill")
     after = [p[0].astype(float) for p in read_planes(tmp_path / "even.mkv")]
     assert len(after) == 48
     steps = [np.abs(b - a).mean() for a, b in itertools.pairwise(after[:45])]
@@ -260,7 +260,7 @@ def test_new_frames_are_as_bright_as_real_ones(
         for i in range(6)
     ]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=24, colour=tags)
-    interp(clip, "b.mkv", factor=4, model="rife-4.6", encode=LOSSLESS)
+    interp(clip, "b.mkv", factor=4, model="rife-4.6", **LOSSLESS)
     after = [[p.astype(float).mean() for p in planes] for planes in read_planes(tmp_path / "b.mkv")]
     real = np.mean([v for k, v in enumerate(after[:21]) if k % 4 == 0], axis=0)
     new = np.mean([v for k, v in enumerate(after[:21]) if k % 4], axis=0)
@@ -293,7 +293,7 @@ def test_everything_else_in_the_file_is_copied(tmp_path: Path) -> None:
 def test_two_runs_make_the_same_frames(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 8, rate=24)
     for name in ("b.mkv", "c.mkv"):
-        interp(clip, name, factor=3, model="rife-4.6", encode=LOSSLESS, precision="fp32")
+        interp(clip, name, factor=3, model="rife-4.6", **LOSSLESS, precision="fp32")
     for a, b in zip(read_planes(tmp_path / "b.mkv"), read_planes(tmp_path / "c.mkv"), strict=True):
         np.testing.assert_array_equal(a[0], b[0])
 
@@ -320,7 +320,7 @@ def test_an_existing_output_is_kept_unless_overwrite_is_set(tmp_path: Path) -> N
         interp(clip, "b.mp4", factor=2)
     assert target.read_bytes() == b"precious"
     with pytest.raises(CloudconvError):
-        interp(clip, "b.mp4", factor=2, overwrite=True, encode={"encoder": "nonesuch"})
+        interp(clip, "b.mp4", factor=2, overwrite=True, encoder="nonesuch")
     assert target.read_bytes() == b"precious"
     interp(clip, "b.mp4", factor=2, overwrite=True)
     assert len(read_times(target)) == 8
@@ -369,7 +369,7 @@ def test_a_bad_output_is_refused_before_any_work(
 ) -> None:
     clip = write_clip(tmp_path / "a.mp4", 4, codec="libx264")
     with pytest.raises(OutputError, match=said):
-        interp(clip, out, factor=2, encode=encode)
+        interp(clip, out, factor=2, **encode)
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
 
 
@@ -384,7 +384,7 @@ def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
 def test_an_encoder_that_cannot_hold_the_format_is_named(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4, pix_fmt="yuv422p")
     with pytest.raises(EncoderError, match="libsvtav1"):
-        interp(clip, "b.mkv", factor=2, encode={"encoder": "libsvtav1", "pix_fmt": "yuv422p"})
+        interp(clip, "b.mkv", factor=2, encoder="libsvtav1", pix_fmt="yuv422p")
 
 
 def test_corrupt_packets_are_counted_and_the_rest_is_kept(tmp_path: Path) -> None:
@@ -440,7 +440,7 @@ def test_nvdec_cannot_be_combined_with_deinterlace(tmp_path: Path) -> None:
 
 def test_the_cpu_decodes_other_codecs_than_those_of_nvdec_with_a_warning(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4)  # ffv1
-    result = interp(clip, "b.mkv", factor=2, hwaccel="nvdec", encode=LOSSLESS)
+    result = interp(clip, "b.mkv", factor=2, hwaccel="nvdec", **LOSSLESS)
     assert result.output_frames == 8
     assert [text for text in map(str, result.warnings) if "NVDEC" in text] == [
         "The CPU decodes, not NVDEC: NVDEC is used for h264, hevc, vp9 only, not for ffv1."

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import io
+import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor
 
 from cloudconv.jobs.interp import scale
 from cloudconv.jobs.interp.plan import decide
 from cloudconv.jobs.interp.settings import InterpSettings
+from cloudconv.media.color import rgb_of
 from cloudconv.media.read.probe import probe
+from cloudconv.media.read.source import Source
 from cloudconv.models import registry
 from tests.helpers import factory
 
@@ -32,11 +37,24 @@ def warned(settings: InterpSettings, *, dry_run: bool = False) -> list[str]:
     return [str(each) for each in scale.scale_warnings(decide(settings), dry_run=dry_run)]
 
 
-def test_trials_compare_two_scales_on_filmed_frames(clip: Path) -> None:
-    found = scale.try_scales(probe(clip), "cloud-best", CPU, torch.float32)
+def test_trials_compare_two_scales_on_filmed_frames(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Source(clip) as source:
+        filmed = [rgb_of(frame, CPU) for frame in source.frames()]
+
+    def interpolate(before: Tensor, after: Tensor, timestep: float, *, scale: float) -> Tensor:
+        assert timestep == 0.5
+        (number,) = [k for k, each in enumerate(filmed) if torch.equal(each, before)]
+        assert torch.equal(filmed[number + 2], after)
+        return filmed[number + 1] + (8 if scale == 1 else 4) / 255
+
+    network = SimpleNamespace(interpolate=interpolate)
+    monkeypatch.setattr(registry, "load", lambda *_: network)
+    found = scale.try_scales(probe(clip), "a model", CPU, torch.float32)
     assert found is not None
     gain, seconds = found
-    assert -20 < gain < 20
+    assert gain == pytest.approx(20 * math.log10(2), abs=0.6)  # half the error; 8 bits
     assert seconds > 0
 
 

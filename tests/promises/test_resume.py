@@ -24,7 +24,6 @@ from tests.helpers.factory import assert_same_frames, picture, write_clip
 from tests.helpers.jobs import on, stop_after
 from tests.helpers.system import largest_file
 
-LOSSLESS = {"encoder": "ffv1"}
 FRAMES = 120
 SIZE = (96, 64)
 
@@ -40,8 +39,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def interp(clip: Path, out: Path, **settings: Any) -> InterpResult:
-    settings.setdefault("encode", LOSSLESS)
-    return calls.interpolate(clip, out, **{"factor": 2, "model": "tiny", **settings})
+    given = {"factor": 2, "model": "tiny", **calls.lossless(out), **settings}
+    return calls.interpolate(clip, out, **given)
 
 
 @pytest.fixture
@@ -165,7 +164,7 @@ def test_a_resumed_run_reports_the_counts_of_a_whole_run(interrupted: Path, clip
         ({"factor": 3}, "factor"),
         ({"model": "blend"}, "model"),
         ({"scene_cut": "off"}, "scene cut"),
-        ({"encode": {"encoder": "libx264", "crf": 0}}, "encoder"),
+        ({"encoder": "libx264", "crf": 0}, "encoder"),
     ],
 )
 def test_work_with_other_settings_is_discarded_only_with_no_resume(
@@ -364,7 +363,7 @@ def test_a_deleted_work_folder_is_not_reported_as_kept(clips: Path, tmp_path: Pa
 
 
 def test_an_interrupted_gif_leaves_nothing(clips: Path, tmp_path: Path) -> None:
-    settings = {"encode": {}, "factor": 1.25, "model": "blend"}
+    settings = {"factor": 1.25, "model": "blend"}
     with pytest.raises(KeyboardInterrupt):
         interp(clips / "a.mkv", tmp_path / "b.gif", watch=stop_after(100), **settings)
     assert not list(tmp_path.iterdir())

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cloudconv.media.frame import Frame
+from cloudconv.media.task import task_of
 from cloudconv.models import fallback, registry
 from cloudconv.render.renderer import Renderer
 from tests.helpers.factory import picture
-from tests.helpers.tasks import FrameTask, render
 
 MODELS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
 FACTOR = 3
@@ -30,14 +30,15 @@ def frames(*, noise: float, step: float, width: int = 160, height: int = 128) ->
 def new_frames(source: list[Frame], model: str, outer: int = 2, **options: Any) -> list[Tensor]:
     """Return the luma of the new frames between the middle two."""
     before, left, right, after = source
+    times = left.time, left.duration
     work = Renderer(registry.load(model), device=torch.device("cpu"), **options)
     around = [(frame, Fraction(1)) for frame in (before, after)]
-    beside = [*around[:outer], None, None][:2]
+    first, last = [*around[:outer], None, None][:2]
     tasks = [
-        FrameTask(left, right, Fraction(k, FACTOR), left.time, left.duration, *beside)
+        task_of(left, right, Fraction(k, FACTOR), *times, before=first, after=last)
         for k in range(1, FACTOR)
     ]
-    luma = [frame.planes()[0].float() for frame in render(work, tasks)]
+    luma = [frame.planes()[0].float() for frame in work.render(tasks)]
     assert not work.warnings()
     return luma
 

@@ -18,13 +18,13 @@ from torch import Tensor
 
 from cloudconv.errors import DeviceError, ModelError, SettingsError
 from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.task import Task, task_of
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.baselines import BLEND, Blend
 from cloudconv.render import inference, memory
 from cloudconv.render.renderer import Renderer
 from tests.helpers.factory import picture, planes_of
-from tests.helpers.tasks import FrameTask, render
 
 CPU = torch.device("cpu")
 LIMITED = ColorTags(1, 1, 1, 1)
@@ -37,13 +37,13 @@ def clip(count: int, pix_fmt: str = "yuv420p", **options: Any) -> list[Frame]:
     ]
 
 
-def multiplied(frames: list[Frame], factor: int) -> Iterator[FrameTask]:
+def multiplied(frames: list[Frame], factor: int) -> Iterator[Task]:
     """Return the tasks of a whole factor: each gap is divided, and the last frame is repeated."""
     step = Fraction(1, 24 * factor)
     for k, frame in enumerate(frames):
         right = frames[k + 1] if k + 1 < len(frames) else None
         for part in range(factor):
-            yield FrameTask(frame, right, Fraction(part, factor), (k * factor + part) * step, step)
+            yield task_of(frame, right, Fraction(part, factor), (k * factor + part) * step, step)
 
 
 def renderer(model: str | Interpolator = "tiny", **options: Any) -> Renderer:
@@ -81,7 +81,7 @@ class LimitedBlend(Blend):
 def test_source_frames_pass_unchanged_at_their_own_times() -> None:
     frames = clip(4)
     work = renderer()
-    made = list(render(work, multiplied(frames, 3)))
+    made = list(work.render(multiplied(frames, 3)))
     assert [frame.time for frame in made] == [Fraction(k, 72) for k in range(12)]
     assert {frame.duration for frame in made} == {Fraction(1, 72)}
     assert [frame.picture for frame in made[::3]] == [frame.picture for frame in frames]
@@ -94,7 +94,7 @@ def test_source_frames_pass_unchanged_at_their_own_times() -> None:
 def test_new_frames_have_times_between_and_the_format_of_the_source() -> None:
     frames = clip(2)
     work = renderer("blend")
-    made = list(render(work, multiplied(frames, 4)))
+    made = list(work.render(multiplied(frames, 4)))
     assert {(f.pix_fmt, f.width, f.height, f.tags) for f in made} == {("yuv420p", 96, 64, LIMITED)}
     left, right = (planes_of(f.picture)[0].astype(float) for f in frames)
     for part in (1, 2, 3):
@@ -111,7 +111,7 @@ def test_every_pixel_format_is_blended_plane_by_plane(pix_fmt: str, size: tuple[
     width, height = size
     frames = clip(2, pix_fmt, width=width, height=height)
     work = renderer("blend")
-    middle = list(render(work, multiplied(frames, 2)))[1]
+    middle = list(work.render(multiplied(frames, 2)))[1]
     planes = [planes_of(f.picture) for f in (*frames, middle)]
     levels = 2 if "16" in pix_fmt else 1
     for left, right, made in zip(*planes, strict=True):
@@ -130,14 +130,12 @@ def test_batches_change_neither_order_nor_pictures(
 ) -> None:
     frames = clip(4, width=24, height=16)
     tasks = [
-        FrameTask(
-            frames[a], None if b == 3 else frames[b], Fraction(t, 5), Fraction(k), Fraction(1)
-        )
+        task_of(frames[a], None if b == 3 else frames[b], Fraction(t, 5), Fraction(k), Fraction(1))
         for k, (a, b, t) in enumerate(wanted)
     ]
-    one = list(render(renderer(batch=1), tasks))
-    many = list(render(renderer(batch=batch, cpu_streams=cpu_streams), iter(tasks)))
-    assert [f.time for f in many] == [task.time for task in tasks]
+    one = list(renderer(batch=1).render(tasks))
+    many = list(renderer(batch=batch, cpu_streams=cpu_streams).render(iter(tasks)))
+    assert [f.time for f in many] == [task.plan.time for task in tasks]
     assert_alike(pixels(one), pixels(many), levels=1)
 
 
@@ -155,7 +153,7 @@ def test_each_source_frame_is_converted_once(
 
     monkeypatch.setattr(inference, "to_channels", counted)
     work = renderer(batch=batch, cpu_streams=cpu_streams)
-    assert len(list(render(work, multiplied(clip(5), 4)))) == 20
+    assert len(list(work.render(multiplied(clip(5), 4)))) == 20
     assert len(calls) == 5
     assert not work._pictures
 
@@ -172,16 +170,16 @@ def test_frames_are_freed_during_the_work(batch: int) -> None:
         made.append(weakref.ref(tags))
         return Frame(picture(index), Fraction(index), Fraction(1), tags)
 
-    def tasks() -> Iterator[FrameTask]:
+    def tasks() -> Iterator[Task]:
         left = watched(0)
         for index in range(1, 40):
             right = watched(index)
-            yield FrameTask(left, None, Fraction(0), Fraction(index), Fraction(1))
-            yield FrameTask(left, right, Fraction(1, 2), Fraction(index), Fraction(1))
+            yield task_of(left, None, Fraction(0), Fraction(index), Fraction(1))
+            yield task_of(left, right, Fraction(1, 2), Fraction(index), Fraction(1))
             left = right
 
     work = renderer(batch=batch)
-    for _ in render(work, tasks()):
+    for _ in work.render(tasks()):
         assert sum(tags() is not None for tags in made) <= batch + 3
     assert len(made) == 40
 
@@ -190,16 +188,16 @@ def test_source_frames_do_not_wait_for_a_full_batch() -> None:
     frames = clip(2)
     taken = 0
 
-    def tasks() -> Iterator[FrameTask]:
+    def tasks() -> Iterator[Task]:
         nonlocal taken
-        source = FrameTask(frames[0], None, Fraction(0), Fraction(0), Fraction(1))
+        source = task_of(frames[0], None, Fraction(0), Fraction(0), Fraction(1))
+        new = task_of(frames[0], frames[1], Fraction(1, 2), Fraction(0), Fraction(1))
         for number in range(200):
             taken += 1
-            new = source._replace(right=frames[1], timestep=Fraction(1, 2))
             yield new if number == 3 else source
 
     work = renderer(batch=8)
-    made = render(work, tasks())
+    made = work.render(tasks())
     for wanted in range(3):
         next(made)
         assert taken == wanted + 1  # source frames wait for nothing
@@ -211,14 +209,14 @@ def test_source_frames_do_not_wait_for_a_full_batch() -> None:
 def test_closing_early_closes_the_tasks() -> None:
     closed = []
 
-    def tasks() -> Iterator[FrameTask]:
+    def tasks() -> Iterator[Task]:
         try:
             yield from multiplied(clip(5), 2)
         finally:
             closed.append(True)
 
     source = tasks()
-    made = render(renderer(), source)
+    made = renderer().render(source)
     next(made)
     made.close()
     assert closed == [True]
@@ -228,8 +226,8 @@ def test_out_of_memory_halves_the_batch_and_says_so() -> None:
     frames = clip(4)
     model = LimitedBlend(room=2 * 96 * 64)
     work = renderer(model, batch=8)
-    made = pixels(render(work, multiplied(frames, 4)))
-    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 4))))
+    made = pixels(work.render(multiplied(frames, 4)))
+    assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 4))))
     assert [str(text).split(": ")[1] for text in work.warnings()] == [
         "the batch is now 4.",
         "the batch is now 2.",
@@ -261,10 +259,10 @@ def test_a_failed_attempt_frees_its_memory_before_the_next(cpu_streams: int) -> 
     work = renderer(model, batch=4, cpu_streams=cpu_streams)
     gc.disable()  # memory must be freed without the garbage collector
     try:
-        made = pixels(render(work, multiplied(frames, 4)))
+        made = pixels(work.render(multiplied(frames, 4)))
     finally:
         gc.enable()
-    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 4))))
+    assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 4))))
     assert [str(text).split(": ")[1] for text in work.warnings()] == ["the batch is now 2."]
     assert not any(taken() is not None for taken in model.taken)
 
@@ -275,7 +273,7 @@ def test_a_model_is_freed_with_its_renderer() -> None:
     gc.disable()
     try:
         work = renderer(model, batch=4)
-        assert len(list(render(work, multiplied(clip(4), 4)))) == 16
+        assert len(list(work.render(multiplied(clip(4), 4)))) == 16
         del work, model
         assert remaining() is None
     finally:
@@ -290,8 +288,8 @@ def test_batches_are_powers_of_two_if_other_sizes_cost_memory(
     model = LimitedBlend(room=10**9)
     work = renderer(model, batch=max(sizes))
     work._inference = replace(work._inference, fills=True)
-    made = pixels(render(work, multiplied(frames, factor)))
-    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, factor))))
+    made = pixels(work.render(multiplied(frames, factor)))
+    assert_alike(made, pixels(renderer("blend").render(multiplied(frames, factor))))
     assert [shape[0] for shape in model.sizes] == sizes
 
 
@@ -300,8 +298,8 @@ def test_streams_are_reduced_if_they_do_not_fit_into_memory() -> None:
     threads = torch.get_num_threads()
     model = LimitedBlend(room=2 * 96 * 64)
     work = renderer(model, batch=4, cpu_streams=3)
-    made = pixels(render(work, multiplied(frames, 4)))
-    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 4))))
+    made = pixels(work.render(multiplied(frames, 4)))
+    assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 4))))
     assert [str(text).split(": ")[1] for text in work.warnings()] == ["the batch is now 2."]
     assert torch.get_num_threads() == threads
 
@@ -318,8 +316,8 @@ def test_out_of_memory_at_one_frame_falls_back_to_tiles() -> None:
     frames = clip(3, width=480, height=200)
     model = LimitedBlend(room=130 * 130)
     work = renderer(model, batch=2)
-    made = pixels(render(work, multiplied(frames, 2)))
-    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 2))))
+    made = pixels(work.render(multiplied(frames, 2)))
+    assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 2))))
     said = work.warnings()
     assert len(said) == 3
     assert "batch is now 1" in str(said[0])
@@ -330,7 +328,7 @@ def test_out_of_memory_at_one_frame_falls_back_to_tiles() -> None:
 def test_memory_too_small_for_the_smallest_tile_is_an_error() -> None:
     work = renderer(LimitedBlend(room=10), batch=2)
     with pytest.raises(DeviceError, match="or a smaller copy of the video"):
-        list(render(work, multiplied(clip(3), 2)))
+        list(work.render(multiplied(clip(3), 2)))
     said = work.warnings()
     assert len(said) == 2
 
@@ -338,16 +336,14 @@ def test_memory_too_small_for_the_smallest_tile_is_an_error() -> None:
 def test_without_tiles_a_lack_of_memory_is_an_error_that_names_the_option() -> None:
     work = renderer(LimitedBlend(room=64 * 64), tile="off")
     with pytest.raises(DeviceError, match="tile='auto'"):
-        list(render(work, multiplied(clip(3), 2)))
+        list(work.render(multiplied(clip(3), 2)))
 
 
 def test_other_errors_are_not_treated_as_a_lack_of_memory() -> None:
     work = renderer()
     broken = replace(clip(1)[0], picture=picture(0, 48, 32))
     with pytest.raises((RuntimeError, ValueError)):
-        list(
-            render(work, [FrameTask(clip(1)[0], broken, Fraction(1, 2), Fraction(0), Fraction(1))])
-        )
+        list(work.render([task_of(clip(1)[0], broken, Fraction(1, 2), Fraction(0), Fraction(1))]))
     assert work.warnings() == []
 
 
@@ -357,8 +353,8 @@ def test_little_free_memory_gives_tiles_from_the_start(monkeypatch: pytest.Monke
     model = LimitedBlend(room=640 * 480)
     model.spec = replace(model.spec, bytes_per_pixel=400)
     work = renderer(model)
-    made = pixels(render(work, multiplied(frames, 3)))
-    assert_alike(made, pixels(render(renderer("blend"), multiplied(frames, 3))))
+    made = pixels(work.render(multiplied(frames, 3)))
+    assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 3))))
     said = work.warnings()
     assert len(said) == 1
     assert "640x480" in str(said[0])
@@ -369,7 +365,7 @@ def test_little_free_memory_gives_tiles_from_the_start(monkeypatch: pytest.Monke
 def test_chosen_tiles_give_no_warning() -> None:
     model = LimitedBlend(room=10**9)
     work = renderer(model, tile=64)
-    list(render(work, multiplied(clip(2, width=200, height=100), 2)))
+    list(work.render(multiplied(clip(2, width=200, height=100), 2)))
     assert work.warnings() == []
     assert max(max(shape[2:]) for shape in model.sizes) <= 64
 
@@ -388,7 +384,7 @@ def test_impossible_settings_are_refused_at_once(
 def test_the_default_model_follows_motion() -> None:
     frames = clip(2)
     work = renderer("rife-4.6")
-    middle = planes_of(list(render(work, multiplied(frames, 2)))[1].picture)[0]
+    middle = planes_of(list(work.render(multiplied(frames, 2)))[1].picture)[0]
     # Half-way, the texture has moved by one pixel; a double image would be wrong.
     truth = np.roll(planes_of(frames[0].picture)[0], 1, axis=1)[8:-8, 8:-8]
     assert np.abs(middle[8:-8, 8:-8].astype(int) - truth).mean() < 1

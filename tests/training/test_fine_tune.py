@@ -37,7 +37,6 @@ from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import stop_after
 from tests.helpers.trainees import MIDDLE, moving, register_models
 
-LOSSLESS = {"encoder": "ffv1"}
 STEPS: dict[str, Any] = {
     "loss": "l2",
     "learning_rate": 3e-3,
@@ -64,7 +63,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def interp(clip: Path, out: Path, **settings: Any) -> InterpResult:
     given = {"factor": 2, "model": MIDDLE.name, "device": "cpu", "threads": 1, "adapt": 0.05}
-    return calls.interpolate(clip, out, **(given | {"encode": LOSSLESS} | settings))
+    return calls.interpolate(clip, out, **(given | calls.lossless(out) | settings))
 
 
 def planes(path: Path) -> list[Any]:
@@ -308,7 +307,7 @@ def test_an_existing_weights_file_is_replaced_only_with_overwrite(
 
 @pytest.mark.full
 def test_an_output_that_cannot_be_joined_is_adapted_too(clip: Path, tmp_path: Path) -> None:
-    result = interp(clip, tmp_path / "b.gif", encode={}, end="1.5")
+    result = interp(clip, tmp_path / "b.gif", end="1.5")
     assert result.adapted is not None
     assert result.adapted.frames > 0
     assert os.listdir(tmp_path) == ["b.gif"]

@@ -45,12 +45,10 @@ from tests.helpers.factory import assert_same_frames, picture, read_planes, writ
 from tests.helpers.jobs import stop_after
 from tests.helpers.workers import ReportsEnvironment, numbered
 
-LOSSLESS = {"encoder": "ffv1"}
-
 
 def interp(clip: Path, out: Path, **settings: Any) -> Any:
     return calls.interpolate(
-        clip, out, **{"factor": 2, "model": "tiny", "encode": LOSSLESS, "threads": 1, **settings}
+        clip, out, **{"factor": 2, "model": "tiny", "threads": 1, **calls.lossless(out), **settings}
     )
 
 
@@ -222,7 +220,7 @@ def test_a_process_sees_one_gpu(
 
 def test_an_output_that_cannot_be_joined_refuses_workers(clip: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be joined"):
-        interp(clip, tmp_path / "b.gif", workers="local:2", encode={})
+        interp(clip, tmp_path / "b.gif", workers="local:2")
 
 
 def plan_of(info: Any, *, nvdec: bool = False) -> RenderPlan:

@@ -33,12 +33,11 @@ from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import task_of
-from cloudconv.media.upload import upload
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device, choose_precision
 from cloudconv.render.renderer import Renderer, renderer_for
-from cloudconv.render.transfer import download
 from cloudconv.schedule.frames import beside
+from cloudconv.transfer import download, upload
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,8 @@ from cloudconv.jobs.compare.samples import ClipFrame, Sample, SampleScores
 from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.decode import DecoderCache
+from cloudconv.pipeline import prefetch
 from cloudconv.render.device import set_threads
-from cloudconv.render.pipeline import prefetch
 from cloudconv.segments.reader import FramesByTime
 from cloudconv.settings.compare import SEQUENCE_METRICS
 from cloudconv.workers.events import Tasks, Work

@@ -30,12 +30,12 @@ from cloudconv.media.write.target import check_output, check_rate, collect_refus
 from cloudconv.models import registry
 from cloudconv.models.base import ModelSpec, check_finite
 from cloudconv.models.reads import check_outputs
+from cloudconv.pipeline import prefetch
 from cloudconv.render.device import auto_remarks, choose_device, choose_precision, use_device
 from cloudconv.render.memory import is_out_of_memory
-from cloudconv.render.pipeline import prefetch
-from cloudconv.render.transfer import download
 from cloudconv.settings.extend import ExtendSettings
 from cloudconv.settings.values import exact
+from cloudconv.transfer import download
 
 S = TypeVar("S", bound=ExtendSettings)
 

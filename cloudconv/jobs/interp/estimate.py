@@ -26,9 +26,9 @@ from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.plan import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import collect_refusals
+from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import process_memory
-from cloudconv.render.pipeline import drained, prefetch
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
 

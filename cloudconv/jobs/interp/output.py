@@ -28,9 +28,9 @@ from cloudconv.models.fingerprint import (
     machine_fingerprint,
     weights_fingerprint,
 )
+from cloudconv.pipeline import prefetch
 from cloudconv.render.device import precision_name
 from cloudconv.render.memory import Sizes, least_free_memory
-from cloudconv.render.pipeline import prefetch
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
 from cloudconv.segments.plan import RenderPlan

@@ -40,9 +40,9 @@ from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import SegmentSink, Sink
 from cloudconv.media.write.target import raise_first
+from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import empty_cache
-from cloudconv.render.pipeline import drained, prefetch
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, early_cadence
 from cloudconv.segments.plan import RenderPlan

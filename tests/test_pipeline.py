@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.render.pipeline import prefetch
+from cloudconv.pipeline import prefetch
 
 
 class Item:

@@ -1,13 +1,50 @@
-"""Copy pictures from a device while the device computes others."""
+"""Copy the planes of pictures to a device, and back while the device computes others."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
 
-from cloudconv.media.upload import QUEUES
+QUEUES = ("cuda", "xpu")
+"""Devices that copy from page-locked memory in the order of their work, while the CPU continues."""
+
+_ALIGNMENT = 16  # bytes
+
+
+def upload(planes: Sequence[Tensor], device: torch.device | str) -> list[Tensor]:
+    """Return planes on a device. All planes in main memory are sent in one copy."""
+    device = torch.device(device)
+    here = [plane for plane in planes if plane.device.type == "cpu"]
+    if device.type == "cpu" or not here:
+        return list(planes)
+    is_queued = device.type in QUEUES
+    packed = pack(here, pin_memory=is_queued).to(device, non_blocking=is_queued)
+    sent = iter(unpack(packed, here))
+    return [next(sent) if plane.device.type == "cpu" else plane for plane in planes]
+
+
+def pack(planes: Sequence[Tensor], *, pin_memory: bool = False) -> Tensor:
+    """Return the bytes of all planes in one tensor."""
+    packed = torch.empty(_starts(planes)[-1], dtype=torch.uint8, pin_memory=pin_memory)
+    for plane, part in zip(planes, unpack(packed, planes), strict=True):
+        part.copy_(plane)
+    return packed
+
+
+def unpack(packed: Tensor, planes: Sequence[Tensor]) -> list[Tensor]:
+    """Return each plane's part of ``packed`` as a view with the plane's type and shape."""
+    return [
+        packed[start : start + plane.nbytes].view(plane.dtype).view(plane.shape)
+        for plane, (start, _) in zip(planes, pairwise(_starts(planes)), strict=True)
+    ]
+
+
+def _starts(planes: Sequence[Tensor]) -> list[int]:
+    sizes = (plane.nbytes + -plane.nbytes % _ALIGNMENT for plane in planes)
+    return list(accumulate(sizes, initial=0))
 
 
 def download(planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from cloudconv.media.upload import upload
-from cloudconv.render.transfer import Arriving, _event, download
+from cloudconv.transfer import Arriving, _event, download, pack, unpack, upload
 
 
 def test_upload_to_the_cpu_copies_nothing() -> None:
@@ -35,3 +34,13 @@ def test_waiting_for_a_transfer_uses_no_core(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "Event", lambda **given: given_events.append(given))
     _event(torch.device("cuda"))
     assert given_events == [{"blocking": True}]
+
+
+def test_packed_planes_of_any_type_and_stride_are_unchanged() -> None:
+    generator = torch.Generator().manual_seed(0)
+    wide = torch.randint(0, 256, (5, 16), dtype=torch.uint8, generator=generator)
+    planes = [wide[:, :7], torch.rand(3, generator=generator), wide[:3, :4].to(torch.uint16)]
+    parts = unpack(pack(planes).clone(), planes)
+    assert [part.dtype for part in parts] == [torch.uint8, torch.float32, torch.uint16]
+    assert all(torch.equal(part, plane) for part, plane in zip(parts, planes, strict=True))
+    assert all(part.storage_offset() * part.element_size() % 16 == 0 for part in parts)
