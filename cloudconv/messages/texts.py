@@ -858,6 +858,14 @@ TEXTS = {
         "{model} has no discriminators, so the adversarial loss cannot train it: leave that loss "
         "out, or choose multiscale-gan."
     ),
+    "checkpoint-of-other-clips": (
+        "{path} belongs to a run with other content of {names:3}: give the same files, or start "
+        "again with {--resume=no}."
+    ),
+    "weights-appeared": (
+        "Another program made {path} during the training, and that file is left as it is. The "
+        "training so far is kept in {checkpoint}: move the file away and run the command again."
+    ),
     "checkpoint-of-other-settings": (
         "{path} belongs to a run with other settings ({option} was {before}, now {now}): give the "
         "same settings, or start again with {--resume=no}."

@@ -30,7 +30,7 @@ from cloudconv.transfer import upload
 
 State = dict[str, Any]
 
-_KIND = b"cloudconv checkpoint 2\n"  # the first bytes of a checkpoint file
+_KIND = b"cloudconv checkpoint 3\n"  # the first bytes of a checkpoint file
 
 _WARM_UP = 50  # steps over which the learning rate rises
 _LAST_RATE = 0.02  # the final learning rate, relative to the highest one

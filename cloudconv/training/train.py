@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -34,6 +35,7 @@ from cloudconv.media.write.target import check_home, collect_refusals, raise_fir
 from cloudconv.messages import Message, Setting
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
+from cloudconv.models.fingerprint import weights_fingerprint
 from cloudconv.models.reads import check_outputs
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import (
@@ -258,7 +260,7 @@ def _run(
     plan: TrainPlan, known: MediaInfo | None, stop: threading.Event
 ) -> Generator[Event, None, TrainResult]:
     began = time.monotonic()
-    settings, output, checkpoint = plan.settings, plan.output, plan.checkpoint
+    settings, checkpoint = plan.settings, plan.checkpoint
     resumed = plan.resumes
     set_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -272,37 +274,25 @@ def _run(
     complete = initialised == len(model.state_dict())
     rate = settings.learning_rate or (_FINE_RATE if complete else _RATE)
     trainer = Trainer(model, goal, settings, plan.device, plan.precision, rate)
-    if resumed:
-        _restore(trainer, checkpoint, settings)
+    footage = _footage(settings, [*train.groups, *held_back.groups])
+    written = _restore(trainer, checkpoint, settings, footage) if resumed else []
+    results = _Results(plan, trainer, footage, written)
     steps_before = trainer.step
-    replaces = settings.overwrite or resumed  # whether an output that exists may be replaced
-
-    def save() -> None:
-        state = {"settings": fingerprint(settings), **trainer.state()}
-        with writing(checkpoint):
-            save_checkpoint(checkpoint, state, of=output)
-
-    def write() -> None:
-        nonlocal replaces
-        # Write the checkpoint first. From the checkpoint the next run knows that the output is from
-        # the same training and may be replaced.
-        save()
-        _write(output, trainer, settings, overwrite=replaces)
-        replaces = True
-
     windows = yield from _validation_windows(held_back, settings)
     with _interruptible(stop), ExitStack() as stack:
-        stack.push(lambda kind, *_: save() if kind is GeneratorExit and trainer.best else None)
+        stack.push(
+            lambda kind, *_: results.save() if kind is GeneratorExit and trainer.best else None
+        )
         batch = stack.enter_context(prefetch(batches(train, trainer.step, stop.is_set), 2))
         events = stack.enter_context(closing(trainer.run(batch, windows, stop.is_set)))
-        for event in _watched(events, save, settings.checkpoint_every, write, stop):
+        for event in _watched(events, results, settings.checkpoint_every, stop):
             if isinstance(event, Warned):
                 warnings.append(event)
             yield event
         best = trainer.best
         if best is None:
             raise KeyboardInterrupt
-        write()
+        results.write()
     interrupted = stop.is_set()
     seen = None
     if not interrupted:
@@ -330,29 +320,65 @@ def _run(
     )
 
 
+@dataclass(slots=True)
+class _Results:
+    """The files that a training writes: the checkpoint, and the output with the best weights.
+
+    ``footage`` has a hash of each file that the training reads. ``written`` are hashes of the files
+    at the output's name that this training has made and may replace: the newest, and the one before
+    if the run is killed between checkpoint and output.
+    """
+
+    plan: TrainPlan
+    trainer: Trainer
+    footage: dict[str, str | None]
+    written: list[str]
+
+    def save(self) -> None:
+        """Write a checkpoint."""
+        pinned = {"settings": fingerprint(self.plan.settings), "footage": self.footage}
+        state = {**pinned, "written": self.written, **self.trainer.state()}
+        with writing(self.plan.checkpoint):
+            save_checkpoint(self.plan.checkpoint, state, of=self.plan.output)
+
+    def write(self) -> None:
+        """Write a checkpoint, and then the best weights.
+
+        Raises:
+            OutputError: another program has made a file at the output's name, or the disk is full.
+        """
+        output, data = self.plan.output, _weights(self.trainer, self.plan.settings)
+        self.written = [*self.written[-1:], hashlib.sha256(data).hexdigest()]
+        self.save()
+        replaces = self.plan.settings.overwrite or _digest(output) in self.written
+        try:
+            with writing(output):
+                files.write_whole(output, data, overwrite=replaces)
+        except OutputError as error:
+            if not isinstance(error.__cause__, FileExistsError):
+                raise
+            checkpoint = self.plan.checkpoint
+            raise OutputError("weights-appeared", path=output, checkpoint=checkpoint) from error
+
+
 def _watched(
-    events: Iterator[Event],
-    save: Callable[[], None],
-    every: int,
-    write: Callable[[], None],
-    stop: threading.Event,
+    events: Iterator[Event], results: _Results, every: int, stop: threading.Event
 ) -> Iterator[Event]:
     """Yield the events of a training; write checkpoints and the best weights in between.
 
     Args:
         events: the events of the training loop.
-        save: a function that writes a checkpoint.
+        results: writes the checkpoints and the weights.
         every: the number of steps from one checkpoint to the next.
-        write: a function that writes the best weights.
         stop: an event that is set on Ctrl-C.
     """
     stopping = False
     for event in events:
         if isinstance(event, Measured) and event.values.best:
-            write()
+            results.write()
         yield event
         if isinstance(event, Progress) and event.stage == "training" and event.done % every == 0:
-            save()
+            results.save()
         if stop.is_set() and not stopping:
             stopping = True
             yield Measured("stopping", None)
@@ -374,8 +400,10 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> No
     resumes = settings.resume and checkpoint.exists()
     if os.path.lexists(checkpoint) and not is_checkpoint(checkpoint):
         raise InputError("checkpoint-foreign", path=checkpoint)
-    if os.path.lexists(output) and not settings.overwrite and not resumes:
-        raise OutputError("output-exists", path=output)
+    if os.path.lexists(output) and not settings.overwrite:
+        own = load_checkpoint(checkpoint, torch.device("cpu"))["written"] if resumes else []
+        if _digest(output) not in own:
+            raise OutputError("output-exists", path=output)
     check_home(output)
     check_outputs(settings, [output, checkpoint], [])
 
@@ -500,7 +528,26 @@ def _changed(groups: list[list[TrainingClip]]) -> list[Warned]:
     return warnings
 
 
-def _restore(trainer: Trainer, checkpoint: Path, settings: TrainSettings) -> None:
+def _footage(settings: TrainSettings, groups: list[list[TrainingClip]]) -> dict[str, str | None]:
+    """Return a hash of the content of each clip, and of the initial weights."""
+    known = {str(clip.info.path): clip.info.fingerprint for group in groups for clip in group}
+    if settings.init is None:
+        return {**known}
+    return {**known, str(settings.init): weights_fingerprint(str(settings.init))}
+
+
+def _restore(
+    trainer: Trainer, checkpoint: Path, settings: TrainSettings, footage: dict[str, str | None]
+) -> list[str]:
+    """Continue a training from its checkpoint.
+
+    Returns:
+        The hashes of the outputs that the training has written.
+
+    Raises:
+        InputError: the checkpoint is damaged, or a clip or the initial weights have changed.
+        SettingsError: the settings differ from those of the checkpoint.
+    """
     state = load_checkpoint(checkpoint, trainer.device)
     saved = json.loads(state["settings"])
     now = json.loads(fingerprint(settings))
@@ -514,11 +561,24 @@ def _restore(trainer: Trainer, checkpoint: Path, settings: TrainSettings) -> Non
             before=saved.get(name),
             now=now[name],
         )
+    before = state["footage"]
+    names = sorted(n for n in before.keys() | footage.keys() if before.get(n) != footage.get(n))
+    if names:
+        raise InputError("checkpoint-of-other-clips", path=checkpoint, names=names)
     trainer.restore(state)
+    return list(state["written"])
 
 
-def _write(output: Path, trainer: Trainer, settings: TrainSettings, *, overwrite: bool) -> None:
-    """Write the best weights so far as float16 safetensors, with model, scores and settings."""
+def _digest(path: Path) -> str | None:
+    """Return a hash of a file; None if there is no file that can be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _weights(trainer: Trainer, settings: TrainSettings) -> bytes:
+    """Return the best weights so far as float16 safetensors, with model, scores and settings."""
     best = trainer.best
     assert best is not None
     spec = trainer.model.spec
@@ -539,9 +599,7 @@ def _write(output: Path, trainer: Trainer, settings: TrainSettings, *, overwrite
         name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous().clone()
         for name, tensor in trainer.best_state.items()
     }
-    data = safetensors.torch.save(state, metadata)
-    with writing(output):
-        files.write_whole(output, data, overwrite=overwrite)
+    return safetensors.torch.save(state, metadata)
 
 
 @contextmanager

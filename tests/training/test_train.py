@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
@@ -610,6 +611,57 @@ def test_foreign_files_are_not_overwritten(clip: str, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="is the input itself"):
         trained(settings(clip, output, init=str(start), overwrite=True))
     assert start.read_bytes() == before
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("when", ["at the start", "after the first write", "between two runs"])
+def test_a_file_that_appears_under_the_outputs_name_is_kept(
+    clip: str, tmp_path: Path, when: str
+) -> None:
+    """The training is kept, and continues exactly after the file has been moved away."""
+    output = tmp_path / "p.safetensors"
+    wanted = settings(clip, output, last=True)
+    whole = trained(settings(clip, tmp_path / "whole.safetensors", last=True))
+
+    def replace_output(event: Event | None = None) -> None:
+        stage, done = (event.stage, event.done) if isinstance(event, Progress) else ("", 0)
+        late = when == "after the first write"
+        if event is None or (stage == "training" and done == 5 if late else stage == "analysing"):
+            (tmp_path / "foreign").write_text("precious")
+            (tmp_path / "foreign").replace(output)
+
+    if when == "between two runs":
+        with pytest.raises(ZeroDivisionError):
+            trained(wanted, raise_at_first_report(ZeroDivisionError))
+        replace_output()
+        with pytest.raises(OutputError, match="exists already"):
+            trained(wanted)
+    else:
+        with pytest.raises(OutputError, match=r"Another program made .*p\.safetensors\.checkpoint"):
+            trained(wanted, replace_output)
+    assert output.read_text() == "precious"
+    output.unlink()
+    result = trained(wanted)
+    assert result.resumed
+    assert result.best.psnr == whole.best.psnr
+
+
+@pytest.mark.parametrize("what", ["a.mkv", "start.safetensors"])
+def test_a_training_is_not_resumed_on_other_content(tmp_path: Path, what: str) -> None:
+    clip, start = moving(tmp_path / "a.mkv", 60), tmp_path / "start.safetensors"
+    trained(settings(str(clip), start, steps=1))
+    changes: dict[str, Any] = {"init": str(start)}
+    output = tmp_path / "p.safetensors"
+    with pytest.raises(ZeroDivisionError):
+        trained(settings(str(clip), output, **changes), raise_at_first_report(ZeroDivisionError))
+    if what == "a.mkv":
+        moving(clip, 60, seed=1)
+    else:
+        trained(settings(str(clip), start, steps=2, overwrite=True))
+    with pytest.raises(InputError, match=rf"other content of \S*{re.escape(what)}: give the same"):
+        trained(settings(str(clip), output, **changes))
+    changes |= {"resume": False, "overwrite": True}
+    assert not trained(settings(str(clip), output, **changes)).resumed
 
 
 def test_two_runs_never_write_one_weights_file(clip: str, tmp_path: Path) -> None:

@@ -74,7 +74,8 @@ class Preview:
         shown = jpeg(self._turn.samples(_reduced(frame)), WIDTH, 85, _OURS)
         try:
             is_free = _is_free(self._path, overwrite=self._overwrite)
-            files.write_whole(self._path, shown.data, overwrite=is_free)
+            replaces = is_free and os.path.lexists(self._path)
+            files.write_whole(self._path, shown.data, overwrite=replaces)
         except OSError as error:
             failed = {"path": str(self._path), "why": error.strerror or str(error)}
             self.warnings = self.warnings or [Warned("preview-failed", failed)]
