@@ -275,7 +275,9 @@ def _frames_call(
 
         Args:
             frames: pictures of one kind and size: NumPy arrays, PyTorch tensors or PIL images. One
-                array or tensor may hold several pictures, (B, H, W, C) or (B, C, H, W).
+                array or tensor may hold several pictures, (B, H, W, C) or (B, C, H, W). Samples of
+                floating point are from 0 to 1. A generator must not change a picture that it has
+                given: copy the frames of a reader that reuses its buffer.
             args: ``factor`` by position, above 1 and at most 1000 (default: 2). The pictures count
                 as evenly spaced. With a whole factor N, N - 1 new pictures follow each given
                 picture (the same object). Without ``loop`` the last picture is repeated instead.
@@ -287,7 +289,7 @@ def _frames_call(
 
         Raises:
             CloudconvError: at once if the options are invalid; later if pictures differ in kind or
-                size, or if there are fewer than two.
+                size, are not finite or outside 0 to 1, or if there are fewer than two.
             TypeError: there is no such keyword.
         """
         wanted = settings(*args, **kwargs)
@@ -323,6 +325,7 @@ def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> 
     from cloudconv.models import registry
     from cloudconv.render.device import choose_device, choose_precision
 
+    FramesSettings(model=name, device=device)  # checks the texts
     chosen = choose_device(device)
     return registry.load_model(
         name, chosen, choose_precision(precision, chosen, registry.spec(name))

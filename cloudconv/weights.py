@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -172,7 +173,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 def _reading(path: Path) -> Iterator[None]:
     """Convert errors in reading a file to WeightsError."""
     # Opening a pipe without a writer would block for ever.
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise WeightsError("weights-not-a-file", path=path)
     try:
         yield

@@ -388,11 +388,105 @@ def test_frames_in_memory_are_repeated_at_cuts_and_repeats() -> None:
         ([b"x", b"y"], "NumPy arrays, PyTorch tensors or PIL images"),
         ([Image.new("P", (8, 8))] * 2, r"convert\('RGB'\)"),
         (np.zeros((48, 64, 3), np.uint8), "this is one"),
+        ([np.full((48, 64, 3), 200.0)] * 2, "samples from 0 to 1, got 200 to 200: divide"),
+        ([np.full((48, 64, 3), -0.3, np.float16)] * 2, "samples from 0 to 1, got -0.3"),
+        ([np.full((48, 64, 3), np.inf, np.float32)] * 2, "not finite"),
+        ([torch.full((3, 48, 64), float("nan"))] * 2, "not finite"),
+        ([np.zeros((48, 64, 3), np.longdouble)] * 2, "got .48, 64, 3. (longdouble|float)"),
+        ([torch.zeros(3, 48, 64, device="meta")] * 2, "device meta"),
+        ([torch.zeros(3, 48, 64).to_sparse()] * 2, "sparse"),
+        (torch.zeros(0, 3, 48, 64), "at least one picture"),
+        (None, "NumPy arrays, PyTorch tensors or PIL images"),
     ],
 )
 def test_unusable_pictures_are_one_clear_sentence(given: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         list(cloudconv.interpolate_frames(given, 2, model="hold", device="cpu"))
+
+
+def test_pictures_that_exceed_the_range_slightly_are_accepted() -> None:
+    """A resize with ringing makes such pictures."""
+    given = [p / 255 * 1.4 - 0.2 for p in pictures(4)]
+    made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
+    assert all(made[2 * k] is item for k, item in enumerate(given))
+
+
+def reused(buffers: list[Any]) -> Iterator[Any]:
+    for number, shown in enumerate(pictures(12)):
+        buffer = buffers[number % len(buffers)]
+        buffer[:] = shown if isinstance(buffer, np.ndarray) else torch.from_numpy(shown)
+        yield buffer
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("kind", [np.zeros, torch.zeros])
+def test_a_buffer_that_is_reused_is_an_error(kind: Any, count: int) -> None:
+    dtype = np.uint8 if kind is np.zeros else torch.uint8
+    given = reused([kind((48, 64, 3), dtype=dtype) for _ in range(count)])
+    with pytest.raises(PictureError, match=r"in the memory of an earlier picture.*copy"):
+        list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
+
+
+def test_one_picture_may_be_given_several_times() -> None:
+    (one,) = pictures(1)
+    assert len(list(cloudconv.interpolate_frames([one] * 5, 2, model="blend", device="cpu"))) == 10
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        torch.full((1, 3, 32, 32), float("nan")),
+        torch.full((1, 3, 32, 32), float("inf"), dtype=torch.float16),
+        np.full((32, 32, 3), np.nan, np.float32),
+        torch.zeros(1, 3, 32, 32, device="meta"),
+        torch.zeros(1, 3, 32, 32).to_sparse(),
+        torch.zeros(0, 3, 32, 32),
+        torch.zeros(0, 3, 32, 32, dtype=torch.uint8),
+        torch.zeros(1, 3, 0, 32),
+        np.zeros((32, 32, 3), np.longdouble),
+    ],
+)
+def test_a_loaded_model_refuses_unusable_pictures(picture: Any) -> None:
+    model: Any = cloudconv.load_model("rife-4.6", device="cpu")
+    with pytest.raises(PictureError):
+        model.interpolate(picture, picture, 0.5)
+    for wrong in (float("nan"), "a", None, -0.1):
+        with pytest.raises(SettingsError, match="timestep"):
+            model.interpolate(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32), wrong)
+
+
+@pytest.mark.parametrize("change", ["nan", "meta", "sparse", "empty", "uint8"])
+def test_a_predictor_refuses_an_unusable_context(change: str) -> None:
+    model: Any = cloudconv.load_model("linear", device="cpu")
+    context = torch.zeros(1, model.spec.context, 3, 16, 16)
+    changed = {
+        "nan": context / 0,
+        "meta": context.to("meta"),
+        "sparse": context.to_sparse(),
+        "empty": context[:0],
+        "uint8": context.byte(),
+    }
+    with pytest.raises(PictureError):
+        model.predict(changed[change])
+
+
+@pytest.mark.parametrize("name", ["a\0b", "a\0.safetensors", "\ud800", "n" * 300 + ".safetensors"])
+def test_impossible_names_are_one_clear_sentence(tmp_path: Path, name: str) -> None:
+    clip = str(write_clip(tmp_path / "a.mkv", 3))
+    rest = {"factor": 2, "model": "blend"}
+    given: list[Callable[[], Any]] = [
+        lambda: cloudconv.load_model(name),
+        lambda: cloudconv.interpolate(f"{name}.mkv", **rest),
+        lambda: cloudconv.interpolate(clip, tmp_path / f"{name}.mkv", **rest),
+        lambda: cloudconv.interpolate(clip, **{**rest, "model": name}),
+        lambda: cloudconv.interpolate_many([clip, f"{name}.mkv"], out_dir=tmp_path, **rest),
+        lambda: cloudconv.train(f"{name}.mkv[0:0.5]", model="tiny", steps=1),
+        lambda: cloudconv.compare(clip, model="blend", report=tmp_path / f"{name}.d"),
+    ]
+    for call in given:
+        with pytest.raises(cloudconv.CloudconvError, match=r"NUL|too long|no model"):
+            call()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.mkv"]
 
 
 def test_impossible_settings_are_refused_before_the_first_picture() -> None:

@@ -400,6 +400,9 @@ TEXTS = {
         "The standard output is {closed:?closed|a terminal}: name an output file, or send the "
         "video into a pipe."
     ),
+    "not-a-text": (
+        "{option} has a NUL or a character that cannot be stored, got {value!r}: type it again."
+    ),
     "name-too-long": "The name {name} is too long for a file: give a shorter one.",
     "out-of-host-memory": (
         "there is not enough memory ({why:?*|none was left}): close other programs, or raise the "
@@ -623,12 +626,29 @@ TEXTS = {
         "1, or choose another model."
     ),
     "unknown-scale": "The scale {scale} is not one of {known}: choose one of these.",
-    "bad-timestep": "A timestep must be from 0 to 1, got {timestep:g}.",
+    "bad-timestep": "A timestep must be from 0 to 1, got {timestep!s:.60}.",
     "two-batches": (
         "A model takes two batches (B, 3, H, W) of one shape, got {first!s} and {second!s}."
     ),
     "timestep-for-each": "A model takes one timestep for each of {count} pictures, got {shape!s}.",
-    "bad-context": ("A tensor (B, T, 3, H, W) with T of at least {frames} is needed, got {got}."),
+    "bad-context": (
+        "A floating-point tensor (B, T, 3, H, W) with T of at least {frames} is needed, got {got}."
+    ),
+    "tensor-without-samples": (
+        "A tensor must have at least one picture, with all samples in memory: empty, sparse, "
+        "nested and quantized tensors, and tensors on the device meta, are not accepted."
+    ),
+    "picture-reused": (
+        "Picture {number} is in the memory of an earlier picture, which has not been returned yet: "
+        "give a copy of each picture."
+    ),
+    "picture-not-finite": (
+        "A picture has samples that are not finite (NaN or infinity): replace these first."
+    ),
+    "picture-range": (
+        "Floating-point pictures have samples from 0 to 1, got {least:.4g} to {most:.4g}: divide "
+        "samples from 0 to 255 by 255, or clip them."
+    ),
     "outer-pictures-shape": (
         "The frames before and after a pair must have the shape of the pair, (B, 3, H, W)."
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -259,8 +260,11 @@ class Interpolator(Model):
         """
         timesteps = timestep.flatten().tolist() if isinstance(timestep, Tensor) else [timestep]
         for each in timesteps:
-            if not 0 <= each <= 1:
+            if not (isinstance(each, numbers.Real) and 0 <= float(each) <= 1):
                 raise SettingsError("bad-timestep", timestep=each)
+        for picture in (x0, x1, *(outer or ())[:2]):
+            if isinstance(picture, Tensor):
+                pictures.check_tensor(picture)
         own = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
         device = next((weight.device for weight in self.parameters()), own)
         made: Any
@@ -270,6 +274,8 @@ class Interpolator(Model):
             between = partial(self.between, scale=scale)
             made = pictures.between(x0, x1, timestep, between, device)
             return made  # type: ignore[no-any-return]
+        for each in (x0, x1, *(outer or ())[:2]):
+            pictures.check_samples(each.float())
         given = [each.to(device) for each in (x0, x1, *(outer or ()))]
         is_single = x0.ndim == x1.ndim == 3
         if is_single:
@@ -407,8 +413,11 @@ class Predictor(Model):
         Raises:
             PictureError: the context has too few frames, or is not a tensor of that shape.
         """
-        if not isinstance(context, Tensor):
-            raise PictureError("bad-context", frames=self.spec.context, got=type(context).__name__)
+        if not isinstance(context, Tensor) or not context.is_floating_point():
+            got = context.dtype if isinstance(context, Tensor) else type(context).__name__
+            raise PictureError("bad-context", frames=self.spec.context, got=str(got))
+        pictures.check_tensor(context)
+        pictures.check_samples(context.float())
         own = context.device
         device = next((weight.device for weight in self.parameters()), own)
         context, (height, width) = self._padded(context.to(device))
@@ -445,7 +454,18 @@ class Reconstructor(Model):
 
     @torch.no_grad()
     def reconstruct(self, picture: Tensor) -> Tensor:
-        """Reconstruct (B, 3, H, W) RGB of any size, nominally in [0, 1]; return float32."""
+        """Reconstruct (B, 3, H, W) RGB of any size, nominally in [0, 1]; return float32.
+
+        Raises:
+            PictureError: the pictures are not a floating-point tensor of that shape.
+        """
+        if not isinstance(picture, Tensor) or not picture.is_floating_point():
+            raise PictureError("picture-type", type=getattr(picture, "dtype", type(picture)))
+        pictures.check_tensor(picture)
+        if picture.ndim != 4 or picture.shape[1] != 3:
+            shape = tuple(picture.shape)
+            raise PictureError("picture-shape", shape=shape, dtype=picture.dtype)
+        pictures.check_samples(picture.float())
         height, width = picture.shape[2:]
         made: Tensor = self(pad_to_multiple(picture.float(), self.spec.multiple))
         return made[..., :height, :width]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,6 +20,10 @@ CHANNELS = (1, 3, 4)
 DEEP = 65535
 """White in 16 bits."""
 
+OVERSHOOT = 0.25
+"""The amount by which floating-point samples may exceed 0 to 1, as after a resize with ringing."""
+
+_TYPES = ("uint8", "uint16", "float16", "bfloat16", "float32", "float64")
 _MODES = ("L", "RGB", "RGBA", "I;16")
 
 
@@ -49,6 +54,8 @@ class PictureKind:
             return cls("pillow", array.shape, array.dtype, 2 if array.ndim == 3 else None)
         if not isinstance(picture, np.ndarray | Tensor):
             raise PictureError("picture-type", type=type(picture).__name__)
+        if isinstance(picture, Tensor):
+            check_tensor(picture)
         shape, is_tensor = tuple(picture.shape), isinstance(picture, Tensor)
         kind = cls(
             "torch" if is_tensor else "numpy",
@@ -59,7 +66,7 @@ class PictureKind:
         )
         if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and kind.axis is None):
             _refuse(kind)
-        if not kind.is_float and kind.most == 1:
+        if str(kind.dtype).removeprefix("torch.") not in _TYPES:
             _refuse(kind)
         return kind
 
@@ -107,10 +114,15 @@ class PictureKind:
 
         8 bits become uint8, 16 bits int32 (CUDA lacks most operations on uint16), floating point
         becomes float32 and is clamped to 0 to 1.
+
+        Raises:
+            PictureError: floating-point samples are not finite, or far outside 0 to 1.
         """
         data = self.values(picture)
         if self.is_float:
-            data = data.to(torch.float32).clamp(0, 1)
+            data = data.to(torch.float32)
+            check_samples(data, OVERSHOOT)
+            data = data.clamp(0, 1)
         elif self.most == DEEP:
             data = data.to(torch.int32)
         return [plane.clone() for plane in data.movedim(-1, 0)]
@@ -120,10 +132,17 @@ class PictureKind:
         return self._stored(torch.stack(list(planes), -1))
 
     def floats(self, picture: Any) -> Tensor:
-        """Return the samples as float32, (C, H, W); integers are scaled to 0 to 1."""
+        """Return the samples as float32, (C, H, W); integers are scaled to 0 to 1.
+
+        Raises:
+            PictureError: a floating-point sample is not finite.
+        """
         data = self.values(picture)
         data = data.to(torch.int32) if self.most == DEEP else data
-        return data.to(torch.float32).movedim(-1, 0) / self.most
+        data = data.to(torch.float32).movedim(-1, 0) / self.most
+        if self.is_float:
+            check_samples(data)
+        return data
 
     def from_floats(self, data: Tensor) -> Any:
         """Return a picture of this kind: the inverse of :meth:`floats`.
@@ -143,12 +162,49 @@ class PictureKind:
         return Image.fromarray(array) if self.library == "pillow" else np.ascontiguousarray(array)
 
 
+def check_tensor(tensor: Tensor) -> None:
+    """Refuse a tensor that has no samples in memory, or stores them in another way.
+
+    Raises:
+        PictureError: the tensor is empty, sparse, nested, quantized, or on the device ``meta``.
+    """
+    is_dense = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized)
+    if not is_dense or tensor.is_meta or not tensor.numel():
+        raise PictureError("tensor-without-samples")
+
+
+def check_samples(samples: Tensor, overshoot: float | None = None) -> None:
+    """Refuse samples that are not finite, or exceed 0 to 1 by more than ``overshoot``.
+
+    Raises:
+        PictureError: there is such a sample.
+    """
+    least, most = (float(each) for each in torch.aminmax(samples))
+    if not math.isfinite(least) or not math.isfinite(most):
+        raise PictureError("picture-not-finite")
+    if overshoot is not None and (least < -overshoot or most > 1 + overshoot):
+        raise PictureError("picture-range", least=least, most=most)
+
+
+def place_of(picture: Any) -> int:
+    """Return the place in memory of a picture, which is the same for a buffer that is reused."""
+    if isinstance(picture, Tensor):
+        return picture.data_ptr()
+    if isinstance(picture, np.ndarray):
+        return int(picture.__array_interface__["data"][0])
+    return id(picture)
+
+
 def each_of(pictures: Any) -> Any:
     """Return ``pictures``, an iterable of pictures or one array or tensor of several pictures.
 
     Raises:
-        PictureError: ``pictures`` is a single picture.
+        PictureError: ``pictures`` is a single picture, or no iterable.
     """
+    if isinstance(pictures, Tensor):
+        check_tensor(pictures)
+    elif not isinstance(pictures, Iterable):
+        raise PictureError("picture-type", type=type(pictures).__name__)
     is_single = isinstance(pictures, Image.Image)
     if isinstance(pictures, np.ndarray | Tensor):
         has_channels = _channel_axis(pictures.shape) is not None

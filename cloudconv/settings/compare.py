@@ -65,6 +65,7 @@ class CompareSettings(
         Option(
             *(_MODEL, "NAME"),
             parse=values.names,
+            names="words",
             shown=groups.DEFAULT_MODEL,
             repeats=True,
             complete="methods",
@@ -75,13 +76,14 @@ class CompareSettings(
         Option(
             *(_AGAINST, "NAME,…"),
             parse=values.names,
+            names="words",
             shown="blend; for forecasts hold,linear,flow",
             complete="methods",
         ),
     ] = None
     metrics: Annotated[
         Files,
-        Option(_METRICS, "NAME,…", parse=_metrics, shown="all but the slow ones"),
+        Option(_METRICS, "NAME,…", parse=_metrics, names="words", shown="all but the slow ones"),
     ] = DEFAULT_METRICS
     frames: Annotated[
         int | None, Option("Score at most N frames, spread evenly.", "N", least=1)

@@ -59,7 +59,9 @@ class ExtrapolateSettings(ExtendSettings):
         SettingsError: a value is out of range, or two values contradict each other.
     """
 
-    model: Annotated[File, Option(_PREDICTOR, "NAME", complete="predict")] = DEFAULT_PREDICTOR
+    model: Annotated[File, Option(_PREDICTOR, "NAME", complete="predict", names="words")] = (
+        DEFAULT_PREDICTOR
+    )
 
     @property
     def chosen_model(self) -> str:
@@ -89,7 +91,9 @@ class DreamSettings(ExtendSettings):
     wind: Annotated[
         str | tuple[float, float] | None, of_frames(_WIND, "DX,DY", parse=values.wind)
     ] = None
-    model: Annotated[File | None, of_frames(_ROLLOUT, "NAME", complete="predict")] = None
+    model: Annotated[
+        File | None, of_frames(_ROLLOUT, "NAME", complete="predict", names="words")
+    ] = None
     texture_keep: Annotated[bool, of_frames(_KEEP)] = False
     audio: Annotated[Literal["end", "loop"], of_frames(_AUDIO, "HOW")] = "end"
     report: Annotated[File | None, Option(_REPORT, "DIR")] = None

@@ -208,7 +208,8 @@ class InterpolatorModel(Rendering):
     """The interpolator and its options."""
 
     model: Annotated[
-        File | None, Option(_MODEL, "NAME", shown=DEFAULT_MODEL, complete="interpolate")
+        File | None,
+        Option(_MODEL, "NAME", shown=DEFAULT_MODEL, complete="interpolate", names="words"),
     ] = None
 
     def _check(self) -> None:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import inspect
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import Message, Setting, closest
+from cloudconv.settings.values import check_name, names
 
 Number = TypeVar("Number", int, float)
 _Settings = TypeVar("_Settings", bound="Settings")
@@ -52,6 +54,8 @@ class Option:
         hidden: whether the option has no flag, because it is given by position, or in Python and
             recipes only.
         complete: the kind of names that the shell completes.
+        names: the meaning of the texts in a field of files: ``files``, ``clips`` with their parts
+            and sizes, or ``words``, of which only those with the ending of weights name files.
     """
 
     help: str
@@ -69,6 +73,7 @@ class Option:
     pinned: bool = True
     hidden: bool = False
     complete: Literal["", "interpolate", "predict", "methods", "encoders"] = ""
+    names: Literal["files", "clips", "words"] = "files"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,7 @@ class Field:
     """A field of a settings class, with its option and the facts from its type.
 
     ``choices`` are the accepted words. ``number`` is int or float if the field takes numbers.
+    ``takes_files``: whether texts of the field may name files.
     """
 
     name: str
@@ -85,6 +91,7 @@ class Field:
     number: type[int] | type[float] | None
     is_switch: bool
     is_required: bool
+    takes_files: bool
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -115,6 +122,7 @@ class Field:
         """
         if value is None and not self.is_required:
             return self.default
+        self._check_texts(value)
         if self.option.parse is not None:
             try:
                 return self.option.parse(value)
@@ -153,6 +161,37 @@ class Field:
             value=f"{value!s:.60}",
             near=closest(str(value), self.choices),
         )
+
+    def _check_texts(self, value: Any) -> None:
+        """Refuse texts that no operating system or library takes.
+
+        Raises:
+            SettingsError: a text has a NUL or a lone surrogate.
+            CloudconvError: a text names a file, and the name is too long.
+        """
+        for text in _texts(value):
+            try:
+                known = os.fsencode(text) if self.takes_files else text.encode()
+                if b"\0" in known:
+                    raise ValueError
+            except ValueError as error:
+                raise SettingsError("not-a-text", option=self.as_parameter, value=text) from error
+            named = [text] if self.option.names == "files" else []
+            if self.option.names == "words":
+                named = [word for word in names(text) if word.endswith(".safetensors")]
+            for name in named if self.takes_files else ():
+                check_name(name)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in a value: a text, a path, or a list or mapping of these."""
+    if isinstance(value, str | os.PathLike):
+        yield str(value)
+    elif isinstance(value, Mapping):
+        yield from _texts([*value.keys(), *value.values()])
+    elif isinstance(value, list | tuple | set):
+        for each in value:
+            yield from _texts(each)
 
 
 def _number(kind: type[Number], value: Any) -> Number | None:
@@ -227,7 +266,12 @@ def _field(name: str, hint: Any, declared: Any) -> Field:
         number=number,
         is_switch=bool in kinds,
         is_required=declared.default is declared.default_factory is MISSING,
+        takes_files=_takes_files(base),
     )
+
+
+def _takes_files(kind: Any) -> bool:
+    return kind is Path or any(map(_takes_files, get_args(kind)))
 
 
 def _kinds(base: Any) -> tuple[Any, ...]:

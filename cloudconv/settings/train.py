@@ -62,9 +62,9 @@ class TrainSettings(Overwrite, Machine):
         SettingsError: a value is out of range, or two values contradict each other.
     """
 
-    clips: Annotated[Files, Option(_CLIPS, "CLIPS…", parse=values.files, hidden=True)] = field(
-        default=(), kw_only=False
-    )
+    clips: Annotated[
+        Files, Option(_CLIPS, "CLIPS…", parse=values.files, hidden=True, names="clips")
+    ] = field(default=(), kw_only=False)
     output: Annotated[
         File,
         Option(
@@ -76,7 +76,7 @@ class TrainSettings(Overwrite, Machine):
         ),
     ] = field(default=UNSET, kw_only=False)
     model: Annotated[str, Option("Train this model.", "NAME", shown="the model of --init")] = UNSET
-    init: Annotated[File | None, Option(_INIT, "NAME")] = None
+    init: Annotated[File | None, Option(_INIT, "NAME", names="words")] = None
     recipe: Annotated[File | None, Option(_RECIPE, "FILE", pinned=False)] = None
     steps: Annotated[
         int | None, Option("Train for N steps.", "N", least=1, shown="1000", pinned=False)
@@ -89,6 +89,7 @@ class TrainSettings(Overwrite, Machine):
         Files,
         Option(
             *(_VAL, "CLIPS"),
+            names="clips",
             parse=values.files,
             shown="parts of the clips",
             otherwise=(),
@@ -137,7 +138,9 @@ class TrainSettings(Overwrite, Machine):
     overlays: Annotated[float, _rare(_OVERLAYS, least=0, most=1, otherwise=0.0)] = UNSET
     augment: Annotated[bool, _rare("Flip and turn samples at random.", otherwise=True)] = UNSET
     reversal: Annotated[bool, _rare("Play samples backwards at random.", otherwise=True)] = UNSET
-    frozen: Annotated[Files, _rare(_FROZEN, parse=values.files, otherwise=())] = UNSET
+    frozen: Annotated[Files, _rare(_FROZEN, parse=values.files, names="words", otherwise=())] = (
+        UNSET
+    )
     anchor: Annotated[
         float,
         _rare(_ANCHOR, least=0, most=1, otherwise=0.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import re
@@ -10,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias, overload
 
-from cloudconv.errors import SettingsError
+from cloudconv.errors import CloudconvError, SettingsError
 
 File: TypeAlias = Path | str
 """The name of a file or folder."""
@@ -107,6 +108,20 @@ def interval(value: int | str | Sequence[int]) -> tuple[int, int]:
     except (ValueError, TypeError) as error:
         raise SettingsError("not-an-interval", value=value) from error
     return least, most
+
+
+def check_name(name: File) -> None:
+    """Refuse the name of a file or folder that the file system does not take.
+
+    Raises:
+        CloudconvError: the name, or that of a folder in the path, is too long.
+    """
+    # On Python 3.14 Path.exists and the like are False for such names, and raise no error.
+    try:
+        os.lstat(name)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise CloudconvError("name-too-long", name=name) from error
 
 
 def weights_file(value: File) -> File:

@@ -35,6 +35,7 @@ from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.messages import Message
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
+from cloudconv.settings.values import check_name
 from cloudconv.training.overlays import overlaid
 from cloudconv.training.spans import HELD_BACK, HELD_LAST, WHOLE, Span, parse_spans, split_path
 
@@ -166,6 +167,7 @@ def open_clips(
     groups = []
     for text in paths:
         name, part, side = split_path(text)
+        check_name(name)
         used = tuple(spans) if part is None else parse_spans(part)
         if known is not None and text == str(known.path):
             infos = [known]

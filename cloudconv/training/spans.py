@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from pathlib import Path
 
 from cloudconv.errors import SettingsError
 
@@ -53,6 +53,7 @@ def split_path(text: str) -> tuple[str, str | None, int | None]:
     The name of an existing file or folder is not split.
     """
     match = re.fullmatch(r"(.+?)(?:\[([\d.,:/]+)\])?(?:@(\d+))?", text, re.DOTALL)
-    if match is None or Path(text).exists():
+    # Unlike Path.exists, this is False for a text that is too long for a file.
+    if match is None or os.path.exists(text):
         return text, None, None
     return match[1], match[2], int(match[3]) if match[3] else None

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
 
+from cloudconv.errors import PictureError
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.models import registry
-from cloudconv.models.pictures import PictureKind, each_of
+from cloudconv.models.pictures import PictureKind, each_of, place_of
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import choose_device, choose_precision, set_threads
 from cloudconv.render.renderer import Renderer, renderer_for
@@ -29,7 +31,7 @@ _DEPTHS = {torch.uint8: "", torch.int32: "16le", torch.float32: "f32le"}
 _FULL = ColorTags(range=2)  # only gray needs the tag: untagged RGB counts as full range
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class _Samples:
     """The planes of a picture, (H, W) each, on any device.
 
@@ -96,13 +98,19 @@ def _made(
     pictures: Iterable[Any], renderer: Renderer, request: Request, device: torch.device
 ) -> Iterator[Any]:
     kind: PictureKind | None = None
+    waiting: WeakValueDictionary[int, _Samples] = WeakValueDictionary()  # by place in memory
 
     def frames() -> Iterator[Frame]:
         nonlocal kind
         for number, picture in enumerate(pictures):
             kind = kind or PictureKind.of(picture)
             kind.check(picture, number)
-            yield _frame(kind, picture, number, device)
+            frame = _frame(kind, picture, number, device)
+            earlier = waiting.get(place_of(picture))
+            if earlier is not None and not _is_same(earlier, frame.picture):
+                raise PictureError("picture-reused", number=number)
+            waiting[place_of(picture)] = frame.picture
+            yield frame
 
     for frame in renderer.render(schedule(frames(), request)):
         assert kind is not None
@@ -110,10 +118,16 @@ def _made(
             warnings.warn(str(warned), stacklevel=3)
         assert isinstance(frame, _MemoryFrame)
         original = frame.picture.original
+        if original is not None:
+            waiting.pop(place_of(original), None)
         yield _picture(kind, frame) if original is None else original
 
 
-def _frame(kind: PictureKind, picture: Any, number: int, device: torch.device) -> Frame:
+def _is_same(one: _Samples, other: _Samples) -> bool:
+    return all(a.equal(b) for a, b in zip(one.planes, other.planes, strict=True))
+
+
+def _frame(kind: PictureKind, picture: Any, number: int, device: torch.device) -> _MemoryFrame:
     channels = kind.planes(picture)
     if channels[0].device.type != "cpu":
         channels = [channel.to(device) for channel in channels]
