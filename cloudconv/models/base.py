@@ -72,6 +72,8 @@ class ModelSpec:
             :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``.
         fallback_by_default: whether the fallback is used unless the user chooses otherwise.
         carries_alpha: whether further channels (opacity) move with the colours.
+        reads_bgr: whether ``forward`` takes and returns blue, green, red, as the network was
+            trained; ``between`` exchanges red and blue.
         any_size: whether ``forward`` takes pictures of any size; otherwise their sides are padded
             to the multiple first.
         sharpens: whether new frames are sharpened until their detail equals that of x0 and x1.
@@ -105,6 +107,7 @@ class ModelSpec:
     fallback: bool = False
     fallback_by_default: bool = True
     carries_alpha: bool = False
+    reads_bgr: bool = False
     any_size: bool = False
     sharpens: bool = False
     stages: bool = False
@@ -328,6 +331,8 @@ class Interpolator(Model):
         colours = x0.shape[1] if self.spec.carries_alpha else COLOURS
         multiple = 1 if self.spec.any_size else self.multiple(scale)
         given = [pad_to_multiple(each[:, :colours].float(), multiple) for each in pictures]
+        if self.spec.reads_bgr:
+            given = [_reversed_colours(each) for each in given]
         timestep = timestep.to(x0.device, torch.float32).view(-1, 1, 1, 1)
         result: Tensor
         if self.spec.arbitrary_timestep:
@@ -339,6 +344,8 @@ class Interpolator(Model):
             result = self(given[0], given[1], timestep, scale, **options)
         else:
             result = self._by_halves(given[0], given[1], timestep, scale)
+        if self.spec.reads_bgr:
+            result = _reversed_colours(result)
         result = result[..., : x0.shape[2], : x0.shape[3]]
         if x0.shape[1] > colours:
             alpha = x0[:, colours:].lerp(x1[:, colours:], timestep)
@@ -363,6 +370,11 @@ class Interpolator(Model):
                 else:
                     left[number], steps[number] = middle, steps[number] - width
         return torch.stack(left)
+
+
+def _reversed_colours(picture: Tensor) -> Tensor:
+    """Return (B, 3 or more, H, W) with red and blue exchanged."""
+    return torch.cat((picture[:, :COLOURS].flip(1), picture[:, COLOURS:]), 1)
 
 
 class Predictor(Model):

@@ -35,9 +35,16 @@ VERSIONS = {
     "rife_4_25_lite": "4.25.lite",
     "rife_4_25_heavy": "4.25.heavy",
     "rife_4_26_heavy": "4.26.heavy",
+    "rife_eccv": "of the paper",
+    "rife_eccv_m": "of the paper",
+    "ifrnet_s": "S",
+    "ifrnet": "base",
+    "ifrnet_l": "L",
+    "ema_vfi_small": "small",
+    "ema_vfi": "full",
 }
 
-LARGE = ("rife_4_20", "rife_4_21", "rife_4_25_heavy")
+LARGE = ("rife_4_20", "rife_4_21", "rife_4_25_heavy", "ifrnet_l", "ema_vfi_small", "ema_vfi")
 NETWORKS = [
     pytest.param(name, marks=pytest.mark.full) if name in LARGE else name for name in VERSIONS
 ]
@@ -66,8 +73,13 @@ def model(name: str, state: dict[str, Tensor] | None = None, *, fused: bool = Tr
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_picture_is_that_of_the_authors_network(name: str) -> None:
     recorded = published.recorded(name)
-    made = model(name).interpolate(*published.pair(*recorded.size), recorded.timestep)
+    timestep = torch.full((1, 1, 1, 1), recorded.timestep)
+    made = model(name)(*published.pair(*recorded.size), timestep)
     assert (recorded.shown(made) - recorded.sample).abs().max() < CLOSE
+
+
+def test_every_recorded_network_is_run() -> None:
+    assert set(published.networks()) - {"film"} == set(VERSIONS)
 
 
 def test_a_blend_is_not_close_to_any_recorded_picture() -> None:
@@ -160,3 +172,78 @@ def test_4_0_doubles_its_scales_where_the_motion_is_far() -> None:
         assert is_far == (k == 0)
         assert (made[k] - expected).abs().max() < 10 * CLOSE  # flows of hundreds of pixels
     assert own.interpolate(*(x[..., :32, :96] for x in far), 0.3).shape == (1, 3, 32, 96)
+
+
+QUICK = ("rife_4_25", "rife_eccv_m", "ifrnet_s")
+
+
+@pytest.mark.parametrize("name", [*QUICK, pytest.param("ema_vfi_small", marks=pytest.mark.full)])
+def test_items_opacity_and_leftover_are_independent(name: str) -> None:
+    own = model(name)
+    x0, x1 = (torch.cat((x, x.flip(3))) for x in published.pair(64, 128))
+    alpha = torch.rand(2, 1, 64, 128, generator=torch.Generator().manual_seed(0))
+    timesteps = torch.tensor((0.2, 0.9))
+    made = own.interpolate(x0, x1, timesteps)
+    more = own.between(
+        [torch.cat((x, alpha), 1) for x in (x0, x1)], timesteps, leftover=own.spec.fallback
+    )
+    assert more.shape[1] == 5
+    assert torch.allclose(made, more[:, :3], atol=1e-5)
+    assert more[:, 3].amin() >= 0
+    for k in range(2):
+        one = slice(k, k + 1)
+        alone = own.interpolate(x0[one], x1[one], timesteps[one])
+        assert torch.allclose(made[one], alone, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_any_size_and_scale_is_accepted(name: str) -> None:
+    own = model(name)
+    x0, x1 = published.pair(37, 53)
+    for scale in (0.5, 2):
+        made = own.interpolate(x0, x1, 0.5, scale=scale)
+        assert made.shape == x0.shape
+        assert made.isfinite().all()
+
+
+@pytest.mark.parametrize("name", [*QUICK, pytest.param("ema_vfi_small", marks=pytest.mark.full)])
+def test_every_tensor_can_be_trained(name: str) -> None:
+    own = shown(name).spec("mine").build()
+    x0, x1 = published.pair(64, 64)
+    own(x0, x1, torch.full((1, 1, 1, 1), 0.5)).sum().backward()
+    unused = {key for key, tensor in own.named_parameters() if tensor.grad is None}
+    assert not unused
+
+
+@pytest.mark.full
+def test_ema_vfi_gets_blue_first_as_in_training() -> None:
+    own = model("ema_vfi_small")
+    x0, x1 = published.pair(64, 96)
+    made = own.interpolate(x0, x1, 0.5)
+    raw = own(x0.flip(1), x1.flip(1), torch.full((1, 1, 1, 1), 0.5))
+    assert torch.equal(made, raw.flip(1))
+
+
+def test_what_makes_the_middle_only_says_so() -> None:
+    assert not shown("rife_eccv").spec("mine").arbitrary_timestep
+    assert shown("rife_eccv_m").spec("mine").arbitrary_timestep
+    either = shown("ifrnet")
+    assert either.settings is not None
+    assert either.settings.middle_is_optional
+    assert either.spec("mine").arbitrary_timestep
+    assert not either.spec("mine", middle_only=True).arbitrary_timestep
+
+
+@pytest.mark.parametrize(
+    ("names", "family"),
+    [
+        (("feature_bone.block1.conv.0.weight", "gmflow.backbone.conv1.weight"), "SGM-VFI"),
+        (("feature_bone.block0.conv.0.weight",), "VFIMamba"),
+    ],
+)
+def test_networks_that_are_not_run_are_named(names: tuple[str, ...], family: str) -> None:
+    found = recognise(normalised({f"module.{name}": torch.empty(32, 3, 3, 3) for name in names}))
+    assert found is not None
+    assert not found.runs
+    assert found.family == family
+    assert found.reason

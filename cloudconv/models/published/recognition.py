@@ -10,17 +10,25 @@ import torch
 from torch import Tensor
 
 from cloudconv.models.base import ModelSpec
-from cloudconv.models.published import rife4
+from cloudconv.models.published import ema_vfi, ifrnet, rife4, rife_paper
 from cloudconv.models.published.common import Settings, State
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "model", "net", "flownet")
 _PREFIXES = ("module.", "flownet.", "model.", "net.")
 _TRAINING_ONLY = ("teacher.", "caltime.", "block_tea.")
+_CACHED = (".attn_mask", ".HW")
+"""Ends of names of tensors that EMA-VFI computes again for each size."""
+
 _BLOCK = re.compile(r"^blocks\.(\d+)\.")
 _UNUSED_BY_4 = ("contextnet.", "unet.")
 """Parts in files of RIFE 4.x that only the paper's network, with three blocks, uses."""
 
-DETECTORS: tuple[Callable[[State], Settings | None], ...] = (rife4.detect,)
+DETECTORS: tuple[Callable[[State], Settings | None], ...] = (
+    rife4.detect,
+    rife_paper.detect,
+    ifrnet.detect,
+    ema_vfi.detect,
+)
 """The detection function of each family that runs."""
 
 _NOT_RUN = (
@@ -80,7 +88,11 @@ def normalised(state: Mapping[str, object]) -> dict[str, Tensor]:
     unused: tuple[str, ...] = _TRAINING_ONLY
     if any(name.startswith("block3.") for name in result):
         unused += _UNUSED_BY_4
-    return {name: tensor for name, tensor in result.items() if not name.startswith(unused)}
+    return {
+        name: tensor
+        for name, tensor in result.items()
+        if not (name.startswith(unused) or name.endswith(_CACHED))
+    }
 
 
 def recognise(state: State) -> Recognised | None:

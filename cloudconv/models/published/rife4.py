@@ -4,11 +4,6 @@ Source: Huang et al., Real-Time Intermediate Flow Estimation for Video Frame Int
 2022 (arXiv 2011.06294), and the authors' practical line (hzwer/Practical-RIFE, MIT). Blocks, coarse
 to fine, estimate two backward flows and a mask. Each block reads the pictures moved by the flows so
 far, at the block's scale.
-
-The published network enlarges each estimate to the picture's size, moves whole pictures, and then
-reduces the result. Its reduction reads only the four pixels in the middle of each cell. So this
-network moves only these pixels, and reads each estimate at its own size. The results are equal up
-to rounding.
 """
 
 from __future__ import annotations
@@ -23,16 +18,14 @@ from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
 from cloudconv.models.blocks import Active, Block, Fusible
-from cloudconv.models.ops import joined, pad_to_multiple, resize, sample, sampling_grid
-from cloudconv.models.published.common import OWN_FILE, State, has
+from cloudconv.models.ops import pad_to_multiple, resize
+from cloudconv.models.published.common import State, has, mixed, own_file
+from cloudconv.models.published.estimates import FLOWS, MASK, SLOPE, EarlyBlock, Estimates
 
-_SLOPE = 0.2
-_FLOWS, _MASK, _TIME = 4, 1, 1  # channels
+_TIME = 1  # channels
 _LITE_LAST = (24,)  # width of the fifth block of 4.25.lite, which alone has other scales
-_DECISIVE = 2  # blocks after which 4.0 and 4.1 test for far motion
+_DECISIVE = 1  # number, from 0, of the block after which 4.0 and 4.1 test for far motion
 _FAR = 32  # pixels
-_CELL = 4  # pixels; in smaller cells all pixels are in the middle
-_HALF = 0.5
 _WIDEST_OVERLAP = 256  # pixels
 
 Style = Literal["prelu", "leaky", "beta"]
@@ -75,7 +68,7 @@ class Rife4Settings:
     @property
     def family(self) -> str:
         """Return the name of the family."""
-        return "RIFE 4.x"
+        return "RIFE"
 
     @property
     def version(self) -> str:
@@ -95,24 +88,14 @@ class Rife4Settings:
     def spec(self, name: str) -> ModelSpec:
         """Return the spec of a model with these settings."""
         multiple = 4 * self.scales[0]
-        return ModelSpec(
-            name=name,
-            task="interpolate",
-            context=2,
-            arbitrary_timestep=True,
+        return own_file(
+            name,
+            self,
+            "Huang et al., ECCV 2022",
             multiple=multiple,
-            network=self,
-            entry=None,
-            licence=OWN_FILE,
-            origin=f"RIFE {self.version} (Huang et al., ECCV 2022); a user's own file",
-            domain="filmed and drawn footage",
-            purpose="a published network from your own file",
             scale_option=True,
             bytes_per_pixel=700,
             overlap=min(_WIDEST_OVERLAP, 4 * multiple),
-            fallback=True,
-            fallback_by_default=False,
-            carries_alpha=True,
         )
 
 
@@ -159,9 +142,9 @@ def detect(state: State) -> Rife4Settings | None:
     widths, scales = tuple(found), _USUAL if len(found) == len(_USUAL) else _COARSER
     if widths[4:] == _LITE_LAST:
         scales = _COARSEST
-    if has(state, "block0.lastconv.weight", None, _FLOWS + _MASK, 4, 4):
+    if has(state, "block0.lastconv.weight", None, FLOWS + MASK, 4, 4):
         style: Style = "prelu" if has(state, "block0.conv0.0.1.weight", None) else "leaky"
-        return Rife4Settings(widths, scales, style, _FLOWS + _MASK)
+        return Rife4Settings(widths, scales, style, FLOWS + MASK)
     if not (
         has(state, "block1.lastconv.0.weight", None, None, 4, 4)
         and has(state, "block1.conv0.0.0.weight", None, None, 3, 3)
@@ -170,10 +153,10 @@ def detect(state: State) -> Rife4Settings | None:
         return None
     encoder, hidden, features = _encoder_of(state)
     inputs = state["block1.conv0.0.0.weight"].shape[1]
-    handed = inputs - 2 * (COLOURS + features) - _TIME - _FLOWS - _MASK
+    handed = inputs - 2 * (COLOURS + features) - _TIME - FLOWS - MASK
     convolution = state["block1.convblock.0.conv.weight"].shape
     outputs = state["block1.lastconv.0.weight"].shape[1]
-    if handed < 0 or outputs < 4 * (_FLOWS + _MASK + handed) or convolution[0] % convolution[1]:
+    if handed < 0 or outputs < 4 * (FLOWS + MASK + handed) or convolution[0] % convolution[1]:
         return None
     groups = convolution[0] // convolution[1]
     return Rife4Settings(widths, scales, "beta", outputs, handed, encoder, hidden, features, groups)
@@ -201,14 +184,14 @@ class Rife4(Interpolator):
         """Create the network; see the class for the arguments."""
         super().__init__(spec)
         self._settings = settings
-        estimate = _FLOWS + _MASK + settings.handed
+        estimate = FLOWS + MASK + settings.handed
         for number, width in enumerate(settings.widths):
             inputs = 2 * (COLOURS + settings.features) + _TIME + (estimate if number else 0)
             made: nn.Module
             if settings.style == "beta":
                 made = Block(inputs, width, estimate, settings.outputs // 4, groups=settings.groups)
             else:
-                made = _EarlyBlock(inputs, width, has_prelu=settings.style == "prelu")
+                made = EarlyBlock(inputs, width, has_prelu=settings.style == "prelu")
             self.add_module(f"block{number}", made)
         self.encode = None if settings.encoder == "none" else _Features(settings)
 
@@ -222,44 +205,45 @@ class Rife4(Interpolator):
     ) -> Tensor:
         """See ``Interpolator.forward``. Flows, masks and warps are float32 in any dtype."""
         motion = self._motion(x0, x1, timestep, scale)
-        mask = torch.sigmoid(motion[:, _FLOWS:])
-        warped0, warped1 = (
-            sample(x, sampling_grid(flow, *x.shape[2:]))
-            for x, flow in ((x0, motion[:, :2]), (x1, motion[:, 2:4]))
-        )
-        result = torch.lerp(warped1, warped0, mask)
-        if not leftover:
-            return result
-        left = (warped0 - warped1)[:, :COLOURS].abs_().mean(1, keepdim=True)
-        return torch.cat((result, left), 1)
+        return mixed(x0, x1, motion[:, :FLOWS], motion[:, FLOWS:].sigmoid(), leftover=leftover)
 
     def _motion(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float) -> Tensor:
         """Return two flows in pixels, and the logit of the mask: (B, 5, H, W)."""
-        total = self._estimates(x0, x1, timestep, scale)
-        if total.far is None or (x0.device.type == "cpu" and not total.far.any()):
+        total, far = self._estimates(x0, x1, timestep, scale)
+        if far is None or (x0.device.type == "cpu" and not far.any()):
             return total.whole()
         # Other devices than a CPU compute the doubled scales always, for a quarter of the time
         # more, because the CPU would have to wait for the decision.
         wide0, wide1 = (pad_to_multiple(x, self.spec.multiple * 2) for x in (x0, x1))
-        doubled = self._estimates(wide0, wide1, timestep, scale / 2).whole()
+        doubled = self._estimates(wide0, wide1, timestep, scale / 2)[0].whole()
         height, width = x0.shape[2:]
-        return torch.where(total.far, doubled[..., :height, :width], total.whole())
+        return torch.where(far, doubled[..., :height, :width], total.whole())
 
-    def _estimates(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float) -> _Estimates:
-        """Return the sum of the estimates of all blocks."""
+    def _estimates(
+        self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float
+    ) -> tuple[Estimates, Tensor | None]:
+        """Return the sum of the estimates of all blocks.
+
+        For 4.0 and 4.1 also return the items, (B, 1, 1, 1), whose motion is so far after two blocks
+        that the network starts again with all scales doubled; otherwise None.
+        """
         seen = [x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)]
         if self.encode is not None:
             features = self.encode(torch.cat(seen)).chunk(2)
             seen = [torch.cat(each, 1) for each in zip(seen, features, strict=True)]
-        total = _Estimates(x0.shape[2:], self._settings)
+        total = Estimates(x0.shape[2:], adds_mask=self._settings.adds_mask)
+        far = None
         for number, size in enumerate(self._settings.scales):
             factor = size / scale
             inputs = self._inputs(seen, total, timestep, factor)
-            total.add(self.get_submodule(f"block{number}")(*inputs), factor)
-        return total
+            made = self.get_submodule(f"block{number}")(*inputs)
+            total.add(made, factor if self._settings.style == "beta" else 2 * factor)
+            if number == _DECISIVE and self._settings.style == "prelu":
+                far = total.is_far(_FAR)
+        return total, far
 
     def _inputs(
-        self, seen: list[Tensor], total: _Estimates, timestep: Tensor, factor: float
+        self, seen: list[Tensor], total: Estimates, timestep: Tensor, factor: float
     ) -> Iterator[Tensor]:
         """Yield the inputs of the next block, which works at 1 / ``factor`` of the size."""
         moved = total.moved(seen, factor) if total else [resize(x, 1 / factor) for x in seen]
@@ -270,160 +254,6 @@ class Rife4(Interpolator):
         if total:
             flows, others = total.reduced(factor)
             yield from (others, flows)
-
-
-class _Estimates:
-    """The sum of the estimates of the blocks so far, which can be read at any scale.
-
-    Attributes:
-        far: the items, (B, 1, 1, 1), whose motion is so far after two blocks that versions 4.0 and
-            4.1 start again with all scales doubled; None for other versions.
-    """
-
-    def __init__(self, size: torch.Size, settings: Rife4Settings) -> None:
-        """Create an empty sum for pictures of ``size``, height and width."""
-        self.far: Tensor | None = None
-        self._size, self._settings = size, settings
-        self._summed = _FLOWS + _MASK * settings.adds_mask
-        self._made: list[tuple[Tensor, float]] = []  # with the factor of its scale
-        self._whole: Tensor | None = None
-
-    def __len__(self) -> int:
-        """Return the number of estimates."""
-        return len(self._made)
-
-    def add(self, estimate: Tensor, factor: float) -> None:
-        """Add the estimate of a block that works at 1 / ``factor`` of the size.
-
-        ``estimate``: (B, 5 or more, h, w). The flows are in pixels of its own scale.
-        """
-        if self._settings.style != "beta":
-            factor *= 2  # no pixel shuffle
-        flows, others = estimate[:, :_FLOWS] * factor, estimate[:, _FLOWS:]
-        self._made.append((torch.cat((flows, others), 1), factor))
-        if self._whole is not None:
-            self._whole = self._whole + _resized(self._made[-1][0][:, : self._summed], factor)
-        if self._settings.style == "prelu" and len(self._made) == _DECISIVE:
-            most = _resized(flows, factor).abs().amax((2, 3), keepdim=True)
-            # Both flows must have a component that is so large.
-            self.far = (most[:, :2].amax(1, True) > _FAR) & (most[:, 2:].amax(1, True) > _FAR)
-
-    def whole(self) -> Tensor:
-        """Return flows and mask at full size, (B, 5, H, W)."""
-        flows, mask = self.reduced(1)
-        return torch.cat((flows, mask[:, :_MASK]), 1)
-
-    def reduced(self, factor: float) -> tuple[Tensor, Tensor]:
-        """Return the flows, (B, 4, h, w), and mask and handed features, (B, 1 or more, h, w).
-
-        Both are reduced to 1 / ``factor`` of the picture's size, and so is the unit of the flows.
-        """
-        last, size = self._made[-1]
-        last = last[:, self._summed :]
-        if factor > 1:
-            # A mean of the middle of a cell is the value at its centre: estimates of coarser
-            # scales are linear there.
-            total = torch.zeros(())
-            for made, coarse in self._made:
-                total = _resized(made[:, : self._summed], coarse / factor) + total
-            others = _resized(last, size / factor)
-        else:
-            if self._whole is None:
-                self._whole = torch.zeros(())
-                for made, coarse in self._made:
-                    self._whole = _resized(made[:, : self._summed], coarse) + self._whole
-            total = _resized(self._whole, 1 / factor)
-            others = _resized(_resized(last, size), 1 / factor)
-        return total[:, :_FLOWS] / factor, torch.cat((total[:, _FLOWS:], others), 1)
-
-    def moved(self, pictures: list[Tensor], factor: float) -> list[Tensor]:
-        """Return x0 and x1, moved by the flows and reduced to 1 / ``factor`` of their size."""
-        if factor < _CELL:
-            flows, _ = self.reduced(1)
-            pairs = zip(pictures, flows.chunk(2, 1), strict=True)
-            moved = (sample(x, sampling_grid(flow, *self._size)) for x, flow in pairs)
-            return [resize(x, 1 / factor) for x in moved]
-        # Only the four pixels in the middle of each cell are read.
-        cell = round(factor)
-        device = pictures[0].device
-        middle = torch.tensor((cell // 2 - 1, cell // 2), device=device)
-        rows, columns = (
-            (torch.arange(0, side, cell, device=device)[:, None] + middle).flatten()
-            for side in self._size
-        )
-        parts = [_at(made[:, :_FLOWS], coarse, rows, columns) for made, coarse in self._made]
-        flows = torch.stack(parts).sum(0)
-        y, x = (
-            torch.linspace(-1, 1, side, device=device)[lines]
-            for side, lines in zip(self._size, (rows, columns), strict=True)
-        )
-        steps = [2 / max(side - 1, 1) for side in self._size]
-        result = []
-        for picture, flow in zip(pictures, flows.chunk(2, 1), strict=True):
-            grid = torch.stack((x + flow[:, 0] * steps[1], y[:, None] + flow[:, 1] * steps[0]), -1)
-            result.append(F.avg_pool2d(sample(picture, grid), 2))
-        return result
-
-
-def _resized(images: Tensor, factor: float) -> Tensor:
-    """Return (B, C, h, w) at ``factor`` times the size."""
-    if factor == 1 or not images.shape[1]:
-        size = [round(side * factor) for side in images.shape[2:]]
-        return images if factor == 1 else images.new_empty((len(images), 0, *size))
-    return F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
-
-
-def _at(images: Tensor, factor: float, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return some pixels of :func:`_resized`: (B, C, len(rows), len(columns))."""
-    for axis, lines in ((2, rows), (3, columns)):
-        position = ((lines + _HALF) / factor - _HALF).clamp_min_(0)
-        first = position.floor().long()
-        second = (first + 1).clamp_max_(images.shape[axis] - 1)
-        weight = position - first
-        images = torch.lerp(
-            images.index_select(axis, first),
-            images.index_select(axis, second),
-            weight[:, None] if axis == 2 else weight,
-        )
-    return images
-
-
-class _EarlyBlock(Fusible):
-    """A block of versions 4.0 to 4.4: without ``beta``, and at half of its input's size at the end.
-
-    Args:
-        inputs: input channels of all inputs together.
-        width: channels of the hidden layers.
-        has_prelu: rectify with PReLU, and add a skip around the hidden layers.
-    """
-
-    def __init__(self, inputs: int, width: int, *, has_prelu: bool) -> None:
-        """Create the layers; see the class for the arguments."""
-        super().__init__()
-        self._has_prelu = has_prelu
-
-        def layer(channels: int, made: int, stride: int) -> nn.Module:
-            active = nn.PReLU(made) if has_prelu else nn.LeakyReLU(_SLOPE, True)
-            return nn.Sequential(nn.Conv2d(channels, made, 3, stride, 1), active)
-
-        self.conv0 = nn.Sequential(layer(inputs, width // 2, 2), layer(width // 2, width, 2))
-        self.convblock = nn.Sequential(*(layer(width, width, 1) for _ in range(8)))
-        self.lastconv = nn.ConvTranspose2d(width, _FLOWS + _MASK, 4, 2, 1)
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Map (B, C, h, w) float32 inputs of one size to (B, 5, h / 2, w / 2) float32."""
-        first = self.conv0(joined(inputs, next(self.parameters()).dtype))
-        hidden = self.convblock(first)
-        made: Tensor = self.lastconv(hidden + first if self._has_prelu else hidden)
-        return made.float().contiguous()
-
-    def fuse(self) -> None:
-        """See ``Fusible.fuse``."""
-        if not self._has_prelu:
-            self.conv0, self.convblock = (
-                nn.Sequential(*(Active(layer.get_submodule("0")) for layer in layers))
-                for layers in (self.conv0, self.convblock)
-            )
 
 
 class _Features(Fusible):
@@ -451,7 +281,7 @@ class _Features(Fusible):
             layer = self.get_submodule(name)
             hidden = layer(hidden)
             is_active = isinstance(layer, Active) or self._is_pair or name == self._names[-1]
-            hidden = hidden if is_active else F.leaky_relu_(hidden, _SLOPE)
+            hidden = hidden if is_active else F.leaky_relu_(hidden, SLOPE)
         return hidden.float().contiguous()
 
     def fuse(self) -> None:

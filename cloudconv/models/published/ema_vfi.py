@@ -1,0 +1,458 @@
+"""Define EMA-VFI in two sizes, with plain attention.
+
+Source: Zhang et al., Extracting Motion and Appearance via Inter-Frame Attention for Efficient Video
+Frame Interpolation, CVPR 2023 (arXiv 2303.00440; MCG-NJU/EMA-VFI, Apache-2.0). Each picture's
+features are compared with the other picture's within windows. The comparison gives the appearance
+that both show, and the motion between them. Two heads estimate flows and a mask from both, and a
+further network corrects the mixed picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
+from cloudconv.models.ops import joined, resize, warp
+from cloudconv.models.published.common import State, has, mixed, own_file
+from cloudconv.models.published.unet import Unet, layer, moved_features
+
+_FLOWS, _MASK = 4, 1
+_SCALES = (16, 8)  # of the features that the heads read
+_SHUFFLE = 4  # pixel shuffles make the features larger by this factor
+_LEVELS = 3  # of convolutions; the two levels of attention follow
+_WINDOW = 7
+_HEAD = 32  # channels
+_COORDINATES = 2
+_EXPANSION = 4
+_FAR = -100.0  # the logit of a pair that must not attend to each other
+_PUBLISHED = {(16, (2, 2)): "small", (32, (4, 4)): "full"}
+
+
+@dataclass(frozen=True, slots=True)
+class EmaVfiSettings:
+    """The settings of an EMA-VFI network.
+
+    Attributes:
+        width: channels of the features at full size.
+        depths: number of attention blocks at an eighth, and at a sixteenth of the size.
+        motions: channels of the motion that each of these blocks estimates.
+    """
+
+    width: int
+    depths: tuple[int, int]
+    motions: tuple[int, int]
+
+    def __call__(self, spec: ModelSpec) -> EmaVfi:
+        """Return the network of a spec with untrained weights."""
+        return EmaVfi(spec, self)
+
+    @property
+    def family(self) -> str:
+        """Return the name of the family."""
+        return "EMA-VFI"
+
+    @property
+    def version(self) -> str:
+        """Return the published size with these settings."""
+        return _PUBLISHED.get((self.width, self.depths), "of no published size")
+
+    @property
+    def middle_is_optional(self) -> bool:
+        """Return True: the weights "ours" make the middle only, "ours_t" any timestep."""
+        return True
+
+    def spec(self, name: str) -> ModelSpec:
+        """Return the spec of a model with these settings."""
+        return own_file(
+            name,
+            self,
+            "Zhang et al., CVPR 2023",
+            multiple=32,
+            scale_option=True,
+            bytes_per_pixel=3000,
+            overlap=128,
+            reads_bgr=True,
+        )
+
+
+def detect(state: State) -> EmaVfiSettings | None:
+    """Return the settings that the tensors of EMA-VFI show; None for other networks."""
+    first = "feature_bone.block1.conv.0.weight"
+    if not has(state, first, None, COLOURS, 3, 3):
+        return None
+    depths, motions = [], []
+    for level in (_LEVELS + 1, _LEVELS + 2):
+        depth = 0
+        while f"feature_bone.block{level}.{depth}.norm1.weight" in state:
+            depth += 1
+        motion = f"feature_bone.block{level}.0.attn.cor_embed.weight"
+        if not has(state, motion, None, _COORDINATES):
+            return None
+        depths.append(depth)
+        motions.append(state[motion].shape[0])
+    width = state[first].shape[0]
+    if width % 4 or any(m % (width << (_LEVELS + k) >> 5) for k, m in enumerate(motions)):
+        return None
+    return EmaVfiSettings(width, (depths[0], depths[1]), (motions[0], motions[1]))
+
+
+class EmaVfi(Interpolator):
+    """An EMA-VFI network; see :class:`EmaVfiSettings` for ``settings``."""
+
+    def __init__(self, spec: ModelSpec, settings: EmaVfiSettings) -> None:
+        """Create the network."""
+        super().__init__(spec)
+        width = settings.width
+        self.feature_bone = _Features(settings)
+        heads = []
+        for number, level in enumerate((1, 0)):
+            channels = settings.motions[level] * settings.depths[level]
+            channels += width << (_LEVELS + level)
+            inputs = 2 * channels // _SHUFFLE**2 + 2 * COLOURS
+            inputs += (2 * COLOURS + _MASK + _FLOWS) if number else 0
+            heads.append(_Head(inputs, 4 * width))
+        self.block = nn.ModuleList(heads)
+        self.unet = Unet(4 * COLOURS + _MASK + _FLOWS + 2 * width, 2 * width)
+
+    def forward(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor,
+        scale: float = 1.0,
+        leftover: bool = False,
+    ) -> Tensor:
+        """See ``Interpolator.forward``. Flows, masks and warps are float32 in any dtype."""
+        seen = [x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)]
+        appearance, motion = self.feature_bone(*seen)
+        if scale == 1:
+            flows, mask = self._motion(seen, appearance, motion, timestep)
+        else:
+            small = [resize(x, scale) for x in seen]
+            found = self.feature_bone(*small)
+            made = self._motion(small, found[0], found[1], timestep)
+            flows, mask = (resize(part, 1 / scale) for part in made)
+            flows = flows / scale
+        moved = [
+            moved_features([each.chunk(2)[k] for each in appearance], flow)
+            for k, flow in enumerate(flows.chunk(2, 1))
+        ]
+        warped = [warp(x, flow) for x, flow in zip(seen, flows.chunk(2, 1), strict=True)]
+        pairs = list(zip(*moved, strict=True))
+        residual = self.unet([*seen, *warped, mask, flows, *pairs[0]], pairs[1:])
+        return mixed(x0, x1, flows, mask.sigmoid(), residual, leftover=leftover)
+
+    def _motion(
+        self,
+        seen: Sequence[Tensor],
+        appearance: Sequence[Tensor],
+        motion: Sequence[Tensor],
+        timestep: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the flows, (B, 4, H, W), and the logit of the mask, (B, 1, H, W)."""
+        flows = mask = seen[0].new_zeros(())
+        for number, (size, head) in enumerate(zip(_SCALES, self.block, strict=True)):
+            m0, m1 = motion[-1 - number].float().chunk(2)
+            a0, a1 = appearance[-1 - number].float().chunk(2)
+            features = torch.cat((timestep * m0, (1 - timestep) * m1, a0, a1), 1)
+            features = F.pixel_shuffle(F.pixel_shuffle(features, 2), 2)  # not the same as one by 4
+            inputs, factor = list(seen), size // _SHUFFLE
+            if number:
+                pairs = zip(seen, flows.chunk(2, 1), strict=True)
+                inputs += [*(warp(x, flow) for x, flow in pairs), mask, flows / factor]
+            made = head([features, *(resize(x, 1 / factor) for x in inputs)])
+            made = resize(made, factor)
+            flows, mask = flows + made[:, :_FLOWS] * factor, mask + made[:, _FLOWS:]
+        return flows, mask
+
+
+class _Head(nn.Module):
+    """Three convolutions that estimate flows and a mask."""
+
+    def __init__(self, inputs: int, width: int) -> None:
+        """Create the layers."""
+        super().__init__()
+        self.conv = nn.Sequential(
+            layer(inputs, width), layer(width, width), layer(width, _FLOWS + _MASK)
+        )
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Map inputs, (B, C, h, w), to (B, 5, h, w) float32."""
+        made: Tensor = self.conv(joined(inputs, next(self.parameters()).dtype))
+        return made.float().contiguous()
+
+
+class _Features(nn.Module):
+    """Appearance and motion of two pictures at five sizes."""
+
+    def __init__(self, settings: EmaVfiSettings) -> None:
+        """Create the layers."""
+        super().__init__()
+        width = settings.width
+        for level in range(_LEVELS):
+            wide = width << level
+            if level:
+                self.add_module(f"patch_embed{level + 1}", layer(wide // 2, wide, 2))
+            self.add_module(f"block{level + 1}", _Convolutions(wide if level else COLOURS, wide))
+        for level in (_LEVELS, _LEVELS + 1):
+            wide, number = width << level, level - _LEVELS
+            embed = _Patches(wide // 2, wide) if number else _CrossScale(width, wide)
+            motion = settings.motions[number]
+            blocks = [
+                _Attending(wide, motion, shift=_WINDOW // 2 * (k % 2))
+                for k in range(settings.depths[number])
+            ]
+            self.add_module(f"patch_embed{level + 1}", embed)
+            self.add_module(f"block{level + 1}", nn.ModuleList(blocks))
+            self.add_module(f"norm{level + 1}", _norm(wide))
+
+    def forward(self, x0: Tensor, x1: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Map two pictures, (B, 3, H, W) float32, to appearance and motion.
+
+        Returns:
+            The appearance at 1, 1/2 … 1/16 of the size, and the motion at 1/8 and 1/16; (2B, C, h,
+            w), the items of ``x0`` first.
+        """
+        x = joined([torch.cat((x0, x1))], next(self.parameters()).dtype)
+        appearance: list[Tensor] = []
+        motion: list[Tensor] = []
+        for level in range(_LEVELS):
+            if level:
+                x = self.get_submodule(f"patch_embed{level + 1}")(x)
+            x = self.get_submodule(f"block{level + 1}")(x)
+            appearance.append(x)
+        for level in (_LEVELS, _LEVELS + 1):
+            embed = self.get_submodule(f"patch_embed{level + 1}")
+            x = embed(appearance if level == _LEVELS else x)  # (2B, h, w, C)
+            blocks = self.get_submodule(f"block{level + 1}")
+            assert isinstance(blocks, nn.ModuleList)
+            found = []
+            for block in blocks:
+                x, moved = block(x)
+                found.append(moved)
+            x = self.get_submodule(f"norm{level + 1}")(x).permute(0, 3, 1, 2).contiguous()
+            appearance.append(x)
+            motion.append(torch.cat(found, 3).permute(0, 3, 1, 2).contiguous())
+        return appearance, motion
+
+
+def _norm(width: int) -> nn.LayerNorm:
+    """Return the normalisation of the last axis."""
+    return nn.LayerNorm(width, eps=1e-6)
+
+
+class _Convolutions(nn.Module):
+    """Two convolutions with PReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        """Create the layers."""
+        super().__init__()
+        self.conv = nn.Sequential(*layer(inputs, outputs), *layer(outputs, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, H, W)."""
+        made: Tensor = self.conv(x)
+        return made
+
+
+class _Patches(nn.Module):
+    """A convolution that halves the size, and a normalisation."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        """Create the layers."""
+        super().__init__()
+        self.proj = nn.Conv2d(inputs, outputs, 3, 2, 1)
+        self.norm = _norm(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, H / 2, W / 2, outputs)."""
+        made: Tensor = self.norm(self.proj(x).permute(0, 2, 3, 1))
+        return made
+
+
+class _CrossScale(nn.Module):
+    """Convolutions with several dilations, which bring features of all sizes to an eighth."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        """Create the layers."""
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.Conv2d(width << (_LEVELS - 1 - k), width, 3, 2 ** (k + 1), 1 + j, 1 + j)
+            for k in range(_LEVELS)
+            for j in range(2**k)
+        )
+        self.proj = nn.Conv2d(width * len(self.layers), outputs, 1)
+        self.norm = _norm(outputs)
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        """Map features at 1, 1/2 and 1/4 of the size to (B, H / 8, W / 8, outputs)."""
+        read = [features[_LEVELS - 1 - k] for k in range(_LEVELS) for _ in range(2**k)]
+        made = [conv(x) for conv, x in zip(self.layers, read, strict=True)]
+        result: Tensor = self.norm(self.proj(torch.cat(made, 1)).permute(0, 2, 3, 1))
+        return result
+
+
+class _Attending(nn.Module):
+    """A block in which each picture attends to the other one, within windows.
+
+    Args:
+        width: channels.
+        motion: channels of the motion.
+        shift: by so many pixels the windows are shifted.
+    """
+
+    def __init__(self, width: int, motion: int, shift: int) -> None:
+        """Create the layers; see the class for the arguments."""
+        super().__init__()
+        self._shift = shift
+        self.norm1, self.norm2 = _norm(width), _norm(width)
+        self.attn, self.mlp = _Attention(width, motion), _Mlp(width)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (2B, h, w, width) to the same shape, and to the motion, (2B, h, w, motion)."""
+        batch, height, width, _ = x.shape
+        below, right = -height % _WINDOW, -width % _WINDOW
+        edges = (0, 0, right // 2, right - right // 2, below // 2, below - below // 2)
+        place = _coordinates(height, width, x.device).to(x.dtype)
+        padded, places = F.pad(x, edges), F.pad(place, edges)
+        rows, columns = padded.shape[1:3]
+        if self._shift:
+            padded = padded.roll((-self._shift, -self._shift), (1, 2))
+            places = places.roll((-self._shift, -self._shift), (1, 2))
+        seen = self.norm1(_windows(padded))
+        other = torch.cat(seen.chunk(2)[::-1])
+        mask = self._mask(height, width, x.device)
+        found, moved = self.attn(seen, other, _windows(places), mask)
+        results = []
+        for each in (seen + found, moved):
+            whole = _whole(each, batch, rows, columns)
+            if self._shift:
+                whole = whole.roll((self._shift, self._shift), (1, 2))
+            top, left = below // 2, right // 2
+            results.append(whole[:, top : top + height, left : left + width])
+        x, moved = results
+        return x + self.mlp(self.norm2(x)), moved
+
+    def _mask(self, height: int, width: int, device: torch.device) -> Tensor | None:
+        """Return logits that keep regions apart, (windows, 1, N, N): the picture and its padding.
+
+        With shifted windows, also parts that only the shift brings together.
+        """
+        below, right = -height % _WINDOW, -width % _WINDOW
+        lines = [torch.arange(side, device=device) for side in (height + below, width + right)]
+        apart: list[Tensor] = []
+        if below or right:
+            bounds = ((below // 2, below // 2 + height), (right // 2, right // 2 + width))
+            apart.append(_regions(lines, bounds))
+        if self._shift:
+            ends = [len(each) for each in lines]
+            apart.append(_regions(lines, [(n - _WINDOW, n - self._shift) for n in ends]))
+        if not apart:
+            return None
+        return torch.stack(apart).any(0)[:, None] * _FAR
+
+
+def _regions(lines: Sequence[Tensor], bounds: Sequence[tuple[int, int]]) -> Tensor:
+    """Return whether two pixels of a window lie in different regions, (windows, N, N).
+
+    ``bounds``: where the second and the third of three regions begin along each axis.
+    """
+    rows, columns = (
+        (line >= first).int() + (line >= second).int()
+        for line, (first, second) in zip(lines, bounds, strict=True)
+    )
+    windows = _windows((3 * rows[:, None] + columns)[None, :, :, None])[..., 0]
+    return windows[:, None] != windows[:, :, None]
+
+
+def _windows(x: Tensor) -> Tensor:
+    """Map (B, H, W, C) to windows, (B · H / 7 · W / 7, 49, C)."""
+    batch, height, width, channels = x.shape
+    x = x.view(batch, height // _WINDOW, _WINDOW, width // _WINDOW, _WINDOW, channels)
+    return x.transpose(2, 3).reshape(-1, _WINDOW**2, channels)
+
+
+def _whole(windows: Tensor, batch: int, height: int, width: int) -> Tensor:
+    """Map windows to (B, H, W, C)."""
+    rows, columns = height // _WINDOW, width // _WINDOW
+    x = windows.view(batch, rows, columns, _WINDOW, _WINDOW, -1)
+    return x.transpose(2, 3).reshape(batch, height, width, -1)
+
+
+def _coordinates(height: int, width: int, device: torch.device) -> Tensor:
+    """Return the place of each pixel, (1, H, W, 2), both axes from -1 to 1."""
+    x, y = (torch.linspace(-1, 1, side, device=device) for side in (width, height))
+    return torch.stack((x.expand(height, -1), y[:, None].expand(-1, width)), 2)[None]
+
+
+class _Attention(nn.Module):
+    """Attention of windows to the same windows of the other picture."""
+
+    def __init__(self, width: int, motion: int) -> None:
+        """Create the layers."""
+        super().__init__()
+        self._heads = width // _HEAD
+        self.q, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.cor_embed = nn.Linear(_COORDINATES, motion)
+        self.proj, self.motion_proj = nn.Linear(width, width), nn.Linear(motion, motion)
+
+    def forward(
+        self, x: Tensor, other: Tensor, places: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the appearance, (W, N, width), and the motion, (W, N, motion), of windows.
+
+        Args:
+            x: (W, N, width): N pixels in each of W windows.
+            other: the other picture's windows.
+            places: (windows of one picture, N, 2).
+            mask: logits to add, (windows of one picture, 1, N, N).
+        """
+        pictures = len(x) // len(places)
+        q, k, v = (
+            each.unflatten(2, (self._heads, -1)).transpose(1, 2)
+            for each in (self.q(x), *self.kv(other).chunk(2, 2))
+        )
+        embedded = self.cor_embed(places)
+        where = embedded.unflatten(2, (self._heads, -1)).transpose(1, 2).repeat(pictures, 1, 1, 1)
+        logits = (q @ k.transpose(2, 3)) * _HEAD**-0.5
+        if mask is not None:
+            logits = logits + mask.repeat(pictures, 1, 1, 1).to(logits.dtype)
+        weights = logits.softmax(3)
+        found, seen_at = ((weights @ each).transpose(1, 2).flatten(2) for each in (v, where))
+        motion = self.motion_proj(seen_at - embedded.repeat(pictures, 1, 1))
+        return self.proj(found), motion
+
+
+class _Mlp(nn.Module):
+    """Two linear layers for each pixel, with a convolution of each channel between them."""
+
+    def __init__(self, width: int) -> None:
+        """Create the layers."""
+        super().__init__()
+        hidden = _EXPANSION * width
+        self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        self.dwconv = _Depthwise(hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, h, w, width) to the same shape."""
+        made: Tensor = self.fc2(F.gelu(self.dwconv(self.fc1(x))))
+        return made
+
+
+class _Depthwise(nn.Module):
+    """A convolution of each channel alone."""
+
+    def __init__(self, width: int) -> None:
+        """Create the layer."""
+        super().__init__()
+        self.dwconv = nn.Conv2d(width, width, 3, 1, 1, groups=width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, h, w, width) to the same shape."""
+        made: Tensor = self.dwconv(x.permute(0, 3, 1, 2))
+        return made.permute(0, 2, 3, 1)

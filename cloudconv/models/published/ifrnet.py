@@ -1,0 +1,198 @@
+"""Define IFRNet in three sizes: S, base and L.
+
+Source: Kong et al., IFRNet: Intermediate Feature Refine Network for Efficient Frame Interpolation,
+CVPR 2022 (arXiv 2205.14620; ltkong218/IFRNet, MIT). An encoder computes features of both pictures
+at four sizes. Decoders, coarse to fine, estimate the flows together with the features of the new
+picture, and at last a mask and a correction of the colours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
+from cloudconv.models.ops import joined, resize, warp
+from cloudconv.models.published.common import State, has, mixed, own_file
+
+_LEVELS = 4
+_FLOWS, _MASK, _TIME = 4, 1, 1
+_NAMES: dict[tuple[int, ...], str] = {
+    (24, 36, 54, 72): "S",
+    (32, 48, 72, 96): "base",
+    (64, 96, 144, 192): "L",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class IfrnetSettings:
+    """The settings of an IFRNet.
+
+    Attributes:
+        widths: channels of the features at half, a quarter … of the picture's size.
+        side: channels that the side branch of a residual block changes.
+        kernel: side of the first convolution's kernel.
+    """
+
+    widths: tuple[int, ...]
+    side: int
+    kernel: int
+
+    def __call__(self, spec: ModelSpec) -> Ifrnet:
+        """Return the network of a spec with untrained weights."""
+        return Ifrnet(spec, self)
+
+    @property
+    def family(self) -> str:
+        """Return the name of the family."""
+        return "IFRNet"
+
+    @property
+    def version(self) -> str:
+        """Return the published version with these settings."""
+        return _NAMES.get(self.widths, "of no published size")
+
+    @property
+    def middle_is_optional(self) -> bool:
+        """Return True: weights for Vimeo make the middle only, those for GoPro any timestep."""
+        return True
+
+    def spec(self, name: str) -> ModelSpec:
+        """Return the spec of a model with these settings."""
+        return own_file(
+            name,
+            self,
+            "Kong et al., CVPR 2022",
+            multiple=16,
+            scale_option=True,
+            bytes_per_pixel=1200,
+            overlap=128,
+        )
+
+
+def detect(state: State) -> IfrnetSettings | None:
+    """Return the settings that the tensors of an IFRNet show; None for other networks."""
+    firsts = [f"encoder.pyramid{level + 1}.0.0.weight" for level in range(_LEVELS)]
+    side = "decoder4.convblock.1.conv2.0.weight"
+    if not all(has(state, name, None, None, None, None) for name in (*firsts, side)):
+        return None
+    widths = tuple(state[name].shape[0] for name in firsts)
+    return IfrnetSettings(widths, state[side].shape[0], state[firsts[0]].shape[2])
+
+
+def _layer(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Return a convolution and a PReLU."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+    return nn.Sequential(conv, nn.PReLU(outputs))
+
+
+class Ifrnet(Interpolator):
+    """An IFRNet; see :class:`IfrnetSettings` for ``settings``."""
+
+    def __init__(self, spec: ModelSpec, settings: IfrnetSettings) -> None:
+        """Create the network."""
+        super().__init__(spec)
+        self.encoder = _Encoder(settings)
+        coarser = [*settings.widths[1:], 0]
+        for level, width in enumerate(settings.widths):
+            # Both pictures' features, and the new picture's from the coarser decoder.
+            hidden = 3 * width if coarser[level] else 2 * width
+            inputs = hidden + (_FLOWS if coarser[level] else _TIME)
+            outputs = _FLOWS + (settings.widths[level - 1] if level else _MASK + COLOURS)
+            self.add_module(f"decoder{level + 1}", _Decoder(inputs, hidden, outputs, settings.side))
+
+    def forward(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor,
+        scale: float = 1.0,
+        leftover: bool = False,
+    ) -> Tensor:
+        """See ``Interpolator.forward``. Flows, masks and warps are float32 in any dtype."""
+        pair = torch.stack([x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)])
+        seen = resize((pair - pair.mean((0, 2, 3, 4), keepdim=True)).flatten(0, 1), scale)
+        features = self.encoder(seen)
+        flows, others = features[-1][:0], features[-1][:0]
+        for level in reversed(range(_LEVELS)):
+            f0, f1 = features[level].chunk(2)
+            if level == _LEVELS - 1:
+                inputs = [f0, f1, timestep.expand(-1, 1, *f0.shape[2:])]
+            else:
+                moved = [warp(f, flow) for f, flow in zip((f0, f1), flows.chunk(2, 1), strict=True)]
+                inputs = [others, *moved, flows]
+            made = self.get_submodule(f"decoder{level + 1}")(*inputs)
+            change, others = made[:, :_FLOWS].float(), made[:, _FLOWS:]
+            flows = change + 2 * resize(flows, 2) if level < _LEVELS - 1 else change
+        mask, residual = others.float().split((_MASK, COLOURS), 1)
+        parts = [resize(part, 1 / scale) for part in (flows / scale, mask.sigmoid(), residual)]
+        return mixed(x0, x1, *parts, leftover=leftover)
+
+
+class _Encoder(nn.Module):
+    """Features of a picture at four sizes."""
+
+    def __init__(self, settings: IfrnetSettings) -> None:
+        """Create the layers."""
+        super().__init__()
+        inputs = COLOURS
+        for level, width in enumerate(settings.widths):
+            kernel = 3 if level else settings.kernel
+            pyramid = nn.Sequential(_layer(inputs, width, kernel, 2), _layer(width, width))
+            self.add_module(f"pyramid{level + 1}", pyramid)
+            inputs = width
+
+    def forward(self, pictures: Tensor) -> list[Tensor]:
+        """Map (B, 3, H, W) float32 to features at half, a quarter … of the size."""
+        features = [joined([pictures], next(self.parameters()).dtype)]
+        for level in range(_LEVELS):
+            features.append(self.get_submodule(f"pyramid{level + 1}")(features[-1]))
+        return features[1:]
+
+
+class _Decoder(nn.Module):
+    """A decoder, which doubles the size."""
+
+    def __init__(self, inputs: int, hidden: int, outputs: int, side: int) -> None:
+        """Create the layers."""
+        super().__init__()
+        self.convblock = nn.Sequential(
+            _layer(inputs, hidden),
+            _Residual(hidden, side),
+            nn.ConvTranspose2d(hidden, outputs, 4, 2, 1),
+        )
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Map inputs, (B, C, h, w), to (B, outputs, 2h, 2w)."""
+        made: Tensor = self.convblock(joined(inputs, next(self.parameters()).dtype))
+        return made
+
+
+class _Residual(nn.Module):
+    """A residual block, whose last ``side`` channels pass through further layers."""
+
+    def __init__(self, width: int, side: int) -> None:
+        """Create the layers."""
+        super().__init__()
+        self._side = side
+        self.conv1, self.conv3 = _layer(width, width), _layer(width, width)
+        self.conv2, self.conv4 = _layer(side, side), _layer(side, side)
+        self.conv5 = nn.Conv2d(width, width, 3, 1, 1)
+        self.prelu = nn.PReLU(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, width, h, w) to the same shape."""
+        made = self._with_side(self.conv1(x), self.conv2)
+        made = self._with_side(self.conv3(made), self.conv4)
+        result: Tensor = self.prelu(self.conv5(made).add_(x))
+        return result
+
+    def _with_side(self, x: Tensor, layers: nn.Module) -> Tensor:
+        """Return ``x`` with its last channels replaced by what the layers make of them."""
+        if torch.is_grad_enabled():
+            return torch.cat((x[:, : -self._side], layers(x[:, -self._side :])), 1)
+        side = x[:, -self._side :]
+        side.copy_(layers(side))
+        return x

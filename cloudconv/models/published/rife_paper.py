@@ -1,0 +1,141 @@
+"""Define the networks of RIFE's paper: RIFE, which makes the middle, and RIFEm, for any timestep.
+
+Source: Huang et al., Real-Time Intermediate Flow Estimation for Video Frame Interpolation, ECCV
+2022 (arXiv 2011.06294; hzwer/ECCV2022-RIFE, MIT). Three blocks, coarse to fine, estimate two
+backward flows and a mask. A further network corrects the mixed picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
+from cloudconv.models.ops import joined, resize
+from cloudconv.models.published.common import State, has, mixed, own_file
+from cloudconv.models.published.estimates import FLOWS, MASK, EarlyBlock, Estimates
+from cloudconv.models.published.unet import TwoLayers, Unet, moved_features
+
+_SCALES = (4, 2, 1)
+_WIDTH = 16
+_LEVELS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RifePaperSettings:
+    """The settings of a network of RIFE's paper.
+
+    Attributes:
+        widths: for each block, the channels of its hidden layers.
+        reads_time: whether the network reads the timestep (RIFEm); RIFE makes the middle only.
+    """
+
+    widths: tuple[int, ...]
+    reads_time: bool
+
+    def __call__(self, spec: ModelSpec) -> RifePaper:
+        """Return the network of a spec with untrained weights."""
+        return RifePaper(spec, self)
+
+    @property
+    def family(self) -> str:
+        """Return the name of the family."""
+        return "RIFEm" if self.reads_time else "RIFE"
+
+    @property
+    def version(self) -> str:
+        """Return the published version with these settings."""
+        return "of the paper"
+
+    @property
+    def middle_is_optional(self) -> bool:
+        """Return False: the tensors show whether the network reads the timestep."""
+        return False
+
+    def spec(self, name: str) -> ModelSpec:
+        """Return the spec of a model with these settings."""
+        return own_file(
+            name,
+            self,
+            "Huang et al., ECCV 2022",
+            arbitrary_timestep=self.reads_time,
+            multiple=32,
+            scale_option=True,
+            bytes_per_pixel=800,
+            overlap=128,
+        )
+
+
+def detect(state: State) -> RifePaperSettings | None:
+    """Return the settings that the tensors of RIFE's paper show; None for other networks."""
+    last = (f"block{k}.lastconv.weight" for k in range(len(_SCALES)))
+    if not all(has(state, name, None, FLOWS + MASK, 4, 4) for name in last):
+        return None
+    first = state.get("block0.conv0.0.0.weight")
+    if first is None or "contextnet.conv1.conv1.0.weight" not in state:
+        return None
+    widths = tuple(state[f"block{k}.lastconv.weight"].shape[0] for k in range(len(_SCALES)))
+    return RifePaperSettings(widths, reads_time=first.shape[1] > 2 * COLOURS)
+
+
+class RifePaper(Interpolator):
+    """A network of RIFE's paper; see :class:`RifePaperSettings` for ``settings``."""
+
+    def __init__(self, spec: ModelSpec, settings: RifePaperSettings) -> None:
+        """Create the network."""
+        super().__init__(spec)
+        self._reads_time = settings.reads_time
+        for number, width in enumerate(settings.widths):
+            inputs = 2 * COLOURS + settings.reads_time
+            if number:
+                inputs += 2 * COLOURS + MASK + FLOWS
+            self.add_module(f"block{number}", EarlyBlock(inputs, width, has_prelu=True))
+        self.contextnet = _Context()
+        self.unet = Unet(4 * COLOURS + MASK + FLOWS, _WIDTH)
+
+    def forward(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor,
+        scale: float = 1.0,
+        leftover: bool = False,
+    ) -> Tensor:
+        """See ``Interpolator.forward``. Flows, masks and warps are float32 in any dtype."""
+        seen = [x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)]
+        total = Estimates(x0.shape[2:], adds_mask=True)
+        for number, size in enumerate(_SCALES):
+            factor = size / scale
+            inputs = [resize(x, 1 / factor) for x in seen]
+            if self._reads_time:
+                inputs.append(timestep.expand(-1, 1, *inputs[0].shape[2:]))
+            if number:
+                flows, mask = total.reduced(factor)
+                inputs += [*total.moved(seen, factor), mask, flows]
+            total.add(self.get_submodule(f"block{number}")(*inputs), 2 * factor)
+        flows, mask = total.reduced(1)
+        features = [
+            self.contextnet(x, flow) for x, flow in zip(seen, flows.chunk(2, 1), strict=True)
+        ]
+        first = [*seen, *total.moved(seen, 1), mask, flows]
+        residual = self.unet(first, list(zip(*features, strict=True)))
+        return mixed(x0, x1, flows, mask.sigmoid(), residual, leftover=leftover)
+
+
+class _Context(nn.Module):
+    """Features of a picture at four sizes, moved by a flow."""
+
+    def __init__(self) -> None:
+        """Create the layers."""
+        super().__init__()
+        for level in range(_LEVELS):
+            inputs = _WIDTH << (level - 1) if level else COLOURS
+            self.add_module(f"conv{level + 1}", TwoLayers(inputs, _WIDTH << level))
+
+    def forward(self, picture: Tensor, flow: Tensor) -> list[Tensor]:
+        """Return (B, C, h, w) float32 at half, a quarter … of the picture's size."""
+        features = [joined([picture], next(self.parameters()).dtype)]
+        for level in range(_LEVELS):
+            features.append(self.get_submodule(f"conv{level + 1}")(features[-1]))
+        return moved_features(features[1:], resize(flow, 0.5) * 0.5)
