@@ -105,7 +105,7 @@ def test_keywords_are_read_as_options_of_the_command() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"quality": "good"}, "`quality` must be max, best, fast or turbo, got good"),
+        ({"quality": "good"}, "`quality` must be best, fast or turbo, got good"),
         ({"quality": "best", "model": "blend"}, "`quality` chooses a model"),
         ({"scale": 2, "UHD": True}, "`UHD` means a `scale` of 0.5"),
         ({"duplicates": "no"}, "`duplicates` must be keep or refill, got no"),

@@ -6,9 +6,7 @@
 PACK and HELD are files of ``pack_footage.py``; HELD is for validation. FOLDER keeps the checkpoint,
 the log, a plot of the log, and the trained weights. The same command continues from the last
 checkpoint. The recipe gives the learning rate of each part that is trained. The blocks before the
-first trained one run only once for each sample, before the training begins. With ``teacher`` in the
-recipe, the target is a mix of the true picture and the picture of that model, which is slower and
-more exact.
+first trained one run only once for each sample, before the training begins.
 """
 
 from __future__ import annotations
@@ -38,7 +36,7 @@ from torch import Tensor, nn
 from cloudconv import metrics
 from cloudconv.models import registry
 from cloudconv.models.base import OuterPictures
-from cloudconv.models.rife import Arguments, IFNet, Unsharpened
+from cloudconv.models.rife import IFNet, Unsharpened
 from cloudconv.training.losses import Loss, parse_loss
 
 PART = 15 * 2**20  # largest size of a checkpoint's file, in bytes
@@ -73,8 +71,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     model = built(settings).to(device)
     first = first_trained(model, settings["learning_rates"])
-    teacher = Teacher.of(settings, device)
-    samples = Samples(prepared(model, packs, folder / "samples", first, device, teacher))
+    samples = Samples(prepared(model, packs, folder / "samples", first, device))
     unseen = Samples(prepared(model, [held], folder / "held", first, device))
     run = Run(model, settings, first, device)
     checkpoint = folder / "checkpoint"
@@ -109,33 +106,6 @@ def first_trained(model: IFNet, trained: Iterable[str]) -> int:
     return min((n for n in range(blocks) if f"block{n}." in trained), default=blocks)
 
 
-@dataclass(frozen=True, slots=True)
-class Teacher:
-    """A model whose pictures are a part of the targets (Hinton et al. 2015, arXiv 1503.02531)."""
-
-    model: IFNet
-    share: float
-
-    @classmethod
-    def of(cls, settings: dict[str, Any], device: torch.device) -> Teacher | None:
-        """Return the teacher that a recipe's settings name, or None."""
-        if "teacher" not in settings:
-            return None
-        model = registry.build_model(settings["teacher"], task="interpolate")
-        assert isinstance(model, IFNet)
-        return cls(model.to(device).eval(), settings["teacher_share"])
-
-    def targets(self, shown: Tensor, true: Tensor, timestep: Tensor) -> NDArray[np.uint8]:
-        """Return mixes of the true pictures and the teacher's pictures before sharpening."""
-        reach = torch.ones(len(shown), 2, device=shown.device)
-        outer = OuterPictures(shown[:, pack.BEFORE], shown[:, pack.AFTER], reach)
-        pair = shown[:, pack.FIRST], shown[:, pack.SECOND]
-        with torch.autocast(shown.device.type, torch.bfloat16):
-            made = self.model.unsharpened(Arguments(*pair, timestep, 1.0, outer)).picture
-        mixed = torch.lerp(true, made.float(), self.share).clamp(0, 1)
-        return mixed.mul(255).round().byte().cpu().numpy()
-
-
 Prepared = dict[str, NDArray[Any]]
 
 
@@ -146,7 +116,6 @@ def prepared(
     folder: Path,
     first: int,
     device: torch.device,
-    teacher: Teacher | None = None,
 ) -> Prepared:
     """Return the samples' pictures, and the motion that the blocks before ``first`` estimate.
 
@@ -162,7 +131,7 @@ def prepared(
         arrays: Prepared = {}
         number = 0
         for group in _groups(loaded):
-            parts = _prepared(model, group, first, device, teacher)
+            parts = _prepared(model, group, first, device)
             for name, part in zip(names, parts, strict=True):
                 if name not in arrays:
                     arrays[name] = np.lib.format.open_memmap(
@@ -195,21 +164,18 @@ def _prepared(
     group: list[tuple[pack.Picture, Tensor]],
     first: int,
     device: torch.device,
-    teacher: Teacher | None,
 ) -> tuple[NDArray[Any], ...]:
     pictures = np.stack([one for one, _ in group])
     places = torch.stack([where for _, where in group])
     shown = torch.from_numpy(pictures).to(device).float() / 255
     x0, x1 = shown[:, pack.FIRST], shown[:, pack.SECOND]
     motions = []
-    for column, true in ((2, pack.EARLY), (3, pack.LATE)):
+    for column in (2, 3):
         timestep = (places[:, column] / places[:, 1]).float().view(-1, 1, 1, 1).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             found = islice(model._motions(x0, x1, timestep, 1.0), first)
             *_, (motion, _) = found
         motions.append(motion)
-        if teacher:
-            pictures[:, true] = teacher.targets(shown, shown[:, true], timestep)
     return pictures, torch.stack(motions, 1).half().cpu().numpy(), places.numpy()
 
 

@@ -195,10 +195,6 @@ TEXTS = {
         "In a trial on source frames {model} was {gain:.1f} dB better at scale 2, which takes "
         "about four times as long: {--scale=2} uses that scale."
     ),
-    "takes-long": (
-        "Each new frame is the mean of four results of the model, two of them at scale 2"
-        "{minutes:?; all new frames take about * minutes}."
-    ),
     "preview-failed": "The preview {path} could not be written: {why}.",
     "adapting-failed": "Adapting to the video failed: {error}",
     "kept-aside": "{error}",

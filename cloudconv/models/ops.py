@@ -8,10 +8,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-STILL_REACH = 4  # pixels, see stillness
-
-_EQUAL, _DIFFERENT = 1 / 255, 3 / 255
-
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     """Return ``images`` with repeated right and lower edges, so that both sides are multiples.
@@ -222,41 +218,6 @@ def lerp_into(target: Tensor, start: Tensor, end: Tensor, weight: Tensor | float
         target.copy_(torch.lerp(start, end, weight))
     else:
         torch.lerp(start, end, weight, out=target)
-
-
-def stillness(x0: Tensor, x1: Tensor) -> Tensor:
-    """Return the pixels at which two pictures show the same still things.
-
-    A pixel counts if it lies in a square of 5 by 5 pixels that all differ by no more than the noise
-    of compressed video (a morphological opening of the map of equal pixels). Text and logos count,
-    single pixels of a moving texture do not.
-
-    Args:
-        x0: (B, 3, H, W), nominally in [0, 1].
-        x1: (B, 3, H, W), nominally in [0, 1].
-
-    Returns:
-        (B, 1, H, W) in [0, 1]: 1 up to a difference of 1/255, 0 from 3/255 on. Each value depends
-        on pixels up to ``STILL_REACH`` away.
-    """
-    difference = (x0 - x1).abs_().amax(1, keepdim=True)
-    most = _largest_nearby(difference)
-    return _largest_nearby(most.sub_(_DIFFERENT).div_(_EQUAL - _DIFFERENT).clamp_(0, 1))
-
-
-def _largest_nearby(image: Tensor) -> Tensor:
-    """Return the largest value within two pixels of each pixel, along both axes."""
-    if image.device.type != "cpu":
-        return F.max_pool2d(image, 5, stride=1, padding=2)
-    # Shifted copies: many times as fast as max_pool2d on a CPU.
-    for axis in (-2, -1):
-        size = image.shape[axis]
-        edges = (0, 0, 2, 2) if axis == -2 else (2, 2, 0, 0)
-        wide = F.pad(image, edges, mode="constant", value=-1.0)
-        two = torch.maximum(wide.narrow(axis, 0, size + 3), wide.narrow(axis, 1, size + 3))
-        four = torch.maximum(two.narrow(axis, 0, size + 1), two.narrow(axis, 2, size + 1))
-        image = torch.maximum(four.narrow(axis, 0, size), wide.narrow(axis, 4, size))
-    return image
 
 
 def warp(images: Tensor, flow: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from torch import Tensor
 from cloudconv import weights
 from cloudconv.errors import UnknownModelError, WeightsError
 from cloudconv.messages import closest
-from cloudconv.models.averaged import CLOUD_MAX
 from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Task
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
 from cloudconv.models.blocks import Fusible
@@ -26,7 +25,6 @@ from cloudconv.settings.groups import QUALITIES
 
 MODELS: tuple[ModelSpec, ...] = (
     CLOUD_BEST,
-    CLOUD_MAX,
     CLOUD_FAST,
     CLOUD_TURBO,
     RIFE_46,

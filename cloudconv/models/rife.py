@@ -20,15 +20,8 @@ from torch import Tensor
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec, OuterPictures
 from cloudconv.models.blocks import Block
-from cloudconv.models.ops import (
-    STILL_REACH,
-    lerp_into,
-    resize,
-    sample,
-    sampling_grid,
-    stillness,
-    strips,
-)
+from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips
+from cloudconv.models.overlay import marks
 from cloudconv.models.refine import MOTION, Refinement
 from cloudconv.models.sharpening import restore_detail
 
@@ -54,8 +47,7 @@ class IFNet(Interpolator):
             weight of the unmoved pictures' blend. An open gate (weight 1) keeps still things and
             noise in place, and avoids motion that cannot be estimated. The later blocks also read
             the gate so far and the difference of the unmoved pictures. The gate is always open
-            where these pictures are equal (text and logos over a moving picture), and close to a
-            source frame.
+            close to a source frame, and at :func:`marks` that stand still over a moving picture.
         refines: correct the motion with the frames before and after the pair, if they are given.
     """
 
@@ -85,18 +77,13 @@ class IFNet(Interpolator):
         leftover: bool = False,
     ) -> Tensor:
         """See ``Interpolator.forward``. Grids, flow, mask and warps are float32 in any dtype."""
-        return self._sharpened(
-            self.unsharpened(Arguments(x0, x1, timestep, scale, outer, leftover)), x0, x1
-        )
-
-    def unsharpened(self, given: Arguments) -> Unsharpened:
-        """Return the picture before it is sharpened."""
-        x0, x1, timestep, scale, outer, leftover = given
         *_, (motion, size) = self._motions(x0, x1, timestep, scale)
         if self.refine is None or outer is None:
-            return self._mixed(x0, x1, timestep, motion, size, leftover=leftover)
-        change, coarse = self._change(x0, x1, timestep, motion, size, scale, outer)
-        return self._mixed(x0, x1, timestep, motion, size, change, coarse, leftover=leftover)
+            made = self._mixed(x0, x1, timestep, motion, size, leftover=leftover)
+        else:
+            change, coarse = self._change(x0, x1, timestep, motion, size, scale, outer)
+            made = self._mixed(x0, x1, timestep, motion, size, change, coarse, leftover=leftover)
+        return self._sharpened(made, x0, x1)
 
     def stages(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, outer: OuterPictures | None = None
@@ -218,7 +205,7 @@ class IFNet(Interpolator):
         """
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + leftover, height, width))
-        strength = x0.new_empty((batch, 1, height, width)) if self._gated else None
+        kept = self._kept(x0, x1, timestep) if self._gated else None
         # These steps are limited by memory access on a CPU; strips make nothing faster on a GPU.
         # The strips of a change must be as high as those of the motion.
         in_strips = x0.device.type == "cpu" and not torch.is_grad_enabled()
@@ -232,14 +219,23 @@ class IFNet(Interpolator):
                 part = _changed(part, more[1][:, :, :count, :width], coarse / size)
             if part.shape[2]:
                 warped = _warped([x0, x1], part, size, top)
-                self._fill(result, strength, x0, x1, timestep, top, part[:, _MASK.start :], *warped)
-        if strength is None:
+                self._fill(result, kept, x0, x1, timestep, top, part[:, _MASK.start :], *warped)
+        if kept is None:
             return Unsharpened(result, None, motion[:, :4], size)
         if change is not None:
             smaller = resize(motion, size / coarse)
             smaller[:, :4] *= size / coarse
             motion, size = smaller + change[:, :MOTION], coarse
-        return Unsharpened(result, strength, motion[:, :4] * torch.sigmoid(-motion[:, _GATE]), size)
+        flows = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
+        return Unsharpened(result, 1 - kept, flows, size)
+
+    @staticmethod
+    def _kept(x0: Tensor, x1: Tensor, timestep: Tensor) -> Tensor:
+        """Return the least weight of the unmoved pictures, (B, 1, H, W) or (B, 1, 1, 1)."""
+        # Close to a source frame use that frame, which is sharper than any mix of two frames.
+        near = (1 - torch.minimum(timestep, 1 - timestep) * _NEAR).clamp_min(0)
+        found = marks(x0[:, :COLOURS], x1[:, :COLOURS])
+        return near if found is None else found.maximum(near)
 
     @staticmethod
     def _sharpened(made: Unsharpened, x0: Tensor, x1: Tensor) -> Tensor:
@@ -251,7 +247,7 @@ class IFNet(Interpolator):
     def _fill(
         self,
         result: Tensor,
-        strength: Tensor | None,
+        kept: Tensor | None,
         x0: Tensor,
         x1: Tensor,
         timestep: Tensor,
@@ -260,24 +256,20 @@ class IFNet(Interpolator):
         warped0: Tensor,
         warped1: Tensor,
     ) -> None:
-        """Write the rows of ``result`` from ``top`` on; see ``restore_detail`` for ``strength``.
+        """Write the rows of ``result`` from ``top`` on.
 
-        ``logits``: of mask and gate; with four frames, three channels follow that are added to the
-        mix.
+        ``kept``: the least weight of the unmoved pictures; None without a gate. ``logits``: of mask
+        and gate; with four frames, three channels follow that are added to the mix.
         """
         channels, rows = x0.shape[1], logits.shape[2]
         target = result[:, :, top : top + rows]
         made = target[:, :channels]
         mask = torch.sigmoid(logits[:, :1])
-        if strength is None:
+        if kept is None:
             lerp_into(made, warped1, warped0, mask)
         else:
-            still = _still_rows(x0, x1, top, rows)
-            # Close to a source frame use that frame, which is sharper than any mix of two frames.
-            near = 1 - torch.minimum(timestep, 1 - timestep) * _NEAR
-            kept = still.maximum(near)
-            gate = torch.sigmoid(logits[:, 1:2]).maximum(kept)
-            strength[:, :, top : top + rows].copy_(1 - kept)
+            own = kept if kept.shape[2] == 1 else kept.narrow(2, top, rows)
+            gate = torch.sigmoid(logits[:, 1:2]).maximum(own)
             blend = torch.lerp(x0.narrow(2, top, rows), x1.narrow(2, top, rows), timestep)
             mixed = torch.lerp(warped1, warped0, mask)
             if logits.shape[1] > _LOGITS:
@@ -288,22 +280,11 @@ class IFNet(Interpolator):
             target[:, channels:].copy_(left.mean(1, keepdim=True))
 
 
-class Arguments(NamedTuple):
-    """The arguments of ``forward``."""
-
-    x0: Tensor
-    x1: Tensor
-    timestep: Tensor
-    scale: float = 1.0
-    outer: OuterPictures | None = None
-    leftover: bool = False
-
-
 class Unsharpened(NamedTuple):
     """A picture before it is sharpened, and the data that sharpening needs.
 
-    ``picture``: (B, 3 or more, H, W). ``strength``: (B, 1, H, W), the part of the missing detail to
-    restore, from 0 to 1, for a mean of runs slightly above 1; None without a gate. ``flows``: (B,
+    ``picture``: (B, 3 or more, H, W). ``strength``: (B, 1, H, W) or (B, 1, 1, 1), the part of the
+    missing detail to restore, from 0 to 1; None without a gate. ``flows``: (B,
     4, h, w) to x0 and to x1, in pixels of a picture smaller by ``size``; with a gate, near 0 where
     the gate is open.
     """
@@ -326,14 +307,6 @@ def _changed(motion: Tensor, change: Tensor, gain: float) -> Tensor:
     total[:, :4] *= gain
     total[:, : motion.shape[1]] += motion
     return total
-
-
-def _still_rows(x0: Tensor, x1: Tensor, top: int, rows: int) -> Tensor:
-    """Return the rows of ``stillness`` from ``top`` on."""
-    above = min(top, STILL_REACH)
-    seen = slice(top - above, top + rows + STILL_REACH)
-    still = stillness(x0[:, :COLOURS, seen], x1[:, :COLOURS, seen])
-    return still.narrow(2, above, rows)
 
 
 def _warped(

@@ -42,8 +42,8 @@ def restore_detail(
         flows: (B, 4, h, w), flows to both source pictures, in pixels of the flows' own grid; 0
             where nothing moved.
         size: the factor by which the grid of the flows is smaller than the pictures.
-        strength: (B, 1, H, W), the part of the missing detail to restore, at least 0; 1 restores
-            all of the detail.
+        strength: (B, 1, H, W) or (B, 1, 1, 1), the part of the missing detail to restore, at least
+            0; 1 restores all of the detail.
     """
     height, width = made.shape[2:]
     step = _rows(made)
@@ -59,7 +59,8 @@ def restore_detail(
         count = rows.stop - top
         more, most = torch.split(part[:, :, :count, :width], 1, 1)
         change = (detail[:, :, :count] * more).clamp(-most, most)
-        made[:, :_COLOURS, rows] += change * strength[:, :, rows]
+        own = strength if strength.shape[2] == 1 else strength[:, :, rows]
+        made[:, :_COLOURS, rows] += change * own
 
 
 def _missing(own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float) -> Tensor:

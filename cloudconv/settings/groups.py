@@ -34,7 +34,6 @@ DEFAULT_MODEL = "cloud-best"
 """The interpolator that is used by default."""
 
 QUALITIES = {
-    "max": "cloud-max",
     "best": "cloud-best",
     "fast": "cloud-fast",
     "turbo": "cloud-turbo",
@@ -158,8 +157,8 @@ class Workers(Machine):
             raise SettingsError("device-of-cluster", device=self.device)
 
 
-_QUALITY = """Choose the model: best is cloud-best, max is cloud-max (11 times the time of best),
-fast is cloud-fast (0.6 times), turbo is cloud-turbo (0.5 times)."""
+_QUALITY = """Choose the model: best is cloud-best, fast is cloud-fast (0.6 times the time of best),
+turbo is cloud-turbo (0.5 times)."""
 _SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
 _FALLBACK = """Blend the source frames where motion does not explain their difference, or (off) show
 the model's picture everywhere."""
@@ -170,7 +169,7 @@ class Rendering(Settings):
     """The options of an interpolator."""
 
     quality: Annotated[
-        Literal["max", "best", "fast", "turbo"] | None, Option(_QUALITY, "LEVEL", pinned=False)
+        Literal["best", "fast", "turbo"] | None, Option(_QUALITY, "LEVEL", pinned=False)
     ] = None
     scale: Annotated[float | None, of_model(_SCALE, "S", parse=values.scale, shown="1")] = None
     UHD: Annotated[bool, of_model("Use --scale 0.5, for 4K and large motion.", pinned=False)] = (

@@ -182,7 +182,6 @@ def test_the_defaults_of_the_command_are_those_of_the_api(received: list[InterpS
         (["--fps", "24000/1001"], "fps", F(24000, 1001)),
         (["--factor", "2", "--UHD"], "given_scale", 0.5),
         (["--factor", "2", "--quality", "turbo"], "chosen_model", "cloud-turbo"),
-        (["--factor", "2", "--quality", "max"], "chosen_model", "cloud-max"),
         (["--factor", "2", "--scene-cut", "off"], "scene_cut", "off"),
         (["--factor", "2", "--tile", "off"], "tile", "off"),
         (["out.mkv", "--factor", "2"], "output", "out.mkv"),

@@ -279,7 +279,7 @@ def test_scales_are_tried_as_on_the_cpu(gpu: Gpu, clip: Path) -> None:
     there = try_scales(info, "cloud-turbo", torch.device("cpu"), dtype)
     assert here is not None
     assert there is not None
-    assert here[0] == pytest.approx(there[0], abs=0.02)
+    assert here == pytest.approx(there, abs=0.02)
     assert record is None or not record.faults
 
 

@@ -69,6 +69,19 @@ def test_letters_that_stand_still_over_a_pan_stay_unchanged(name: str) -> None:
 
 
 @each_of_ours
+def test_a_small_thing_that_crosses_a_flat_ground_does_not_vanish(name: str) -> None:
+    """The ground is equal in both frames, also where the thing is in between."""
+    frames = []
+    for shift in (0, 10, 20):
+        frame = torch.full((1, 3, 192, 256), 0.9)
+        frame[..., 80:106, 100 + shift : 116 + shift] = 0.1
+        frames.append(frame)
+    made = model(name).interpolate(frames[0], frames[2], torch.tensor([0.5]))
+    assert made[..., 82:104, 112:124].mean() < 0.2
+    assert psnr(made, frames[1]) > 10 + psnr((frames[0] + frames[2]) / 2, frames[1])
+
+
+@each_of_ours
 def test_motion_at_several_timesteps_is_correct(name: str) -> None:
     x0, x1 = pan(0), pan(8)
     for eighths in (1, 2, 6, 7):

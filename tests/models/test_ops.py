@@ -1,4 +1,4 @@
-"""Padding, warping, resizing, stillness and pyramids."""
+"""Padding, warping, resizing and pyramids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from cloudconv.models.ops import (
     resize,
     sampling_grid,
     shuffled,
-    stillness,
     strips,
     warp,
 )
@@ -113,19 +112,6 @@ def test_strips_can_be_differentiated() -> None:
     (gradient,) = torch.autograd.grad(total, image)
     # Each pixel of the picture has an equal share of the enlarged picture.
     assert torch.allclose(gradient, torch.full_like(image, 16.0), atol=1e-4)
-
-
-def test_only_squares_of_equal_pixels_are_still() -> None:
-    torch.manual_seed(0)
-    x0 = torch.rand(1, 3, 40, 50) * 0.5
-    x1 = x0 + 0.3
-    x1[..., 20, 30] = x0[..., 20, 30]
-    assert not stillness(x0, x1).any()
-    x1[..., 5:10, 10:15] = x0[..., 5:10, 10:15] + 0.5 / 255
-    still = stillness(x0, x1)
-    assert (still[..., 5:10, 10:15] == 1).all()
-    assert still.sum() == 25
-    assert (stillness(x0, x0.clone()) == 1).all()
 
 
 @settings(deadline=None, max_examples=60)

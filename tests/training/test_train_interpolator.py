@@ -176,24 +176,3 @@ def test_only_the_parts_with_a_learning_rate_change(
     assert trained.keys() == started.keys()
     changed = {name.split(".")[0] for name in started if not trained[name].equal(started[name])}
     assert changed == {"refine"}
-
-
-@pytest.mark.full
-def test_a_teacher_changes_only_the_targets_of_the_training(
-    scripts: tuple[ModuleType, ModuleType], packs: tuple[Path, Path], tmp_path: Path
-) -> None:
-    taught = {"teacher": "cloud-max", "teacher_share": 0.5}
-    for name, more in (("plain", {}), ("taught", taught)):
-        settings = {**TRAINING, **more, "steps": 1}
-        scripts[1].train([packs[0]], packs[1], tmp_path / name, settings, torch.device("cpu"))
-
-    def pictures(name: str) -> np.ndarray:
-        plain, taught = (np.load(tmp_path / n / name / "pictures.npy") for n in ("plain", "taught"))
-        return np.abs(plain - taught.astype(int)).mean((0, 2, 3, 4))
-
-    assert not pictures("held").any()
-    *given, early, late = pictures("samples")
-    assert not any(given)
-    # The difference is half of the teacher's error, which is small on these clips.
-    assert 0 < early < 10
-    assert 0 < late < 10

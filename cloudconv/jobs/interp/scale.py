@@ -3,13 +3,11 @@
 At scale 2 a network estimates small motion more exactly and large motion worse, and takes four
 times as long. The better scale depends on the clip. So the default model reconstructs source
 frames from their neighbours at scales 1 and 2, in the middle of the picture. If scale 2 is clearly
-better, a warning names that scale. The trials also measure the time of the default model, from
-which a warning estimates the time of a slow model.
+better, a warning names that scale.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from statistics import mean
 
@@ -32,47 +30,35 @@ LEAST_GAIN = 0.3  # least gain in dB for which the finer scale is named
 _WINDOWS = 3  # number of windows, spread over the clip
 _FRAMES = 4  # frames in a window; the inner two are reconstructed from their neighbours
 _WIDTH, _HEIGHT = 480, 272  # largest size of the trial, in pixels
-_SLOW = 3.0  # least time of a slow model, relative to the default model
 _WORTH_A_TRIAL = 100.0
 """Megapixels of new frames for which the trials take at most a twentieth of the total time."""
 
 
 def try_scales(
-    info: MediaInfo,
-    model: str,
-    device: torch.device,
-    dtype: torch.dtype,
-    scales: tuple[float, ...] = (1.0, FINER),
-) -> tuple[float, float] | None:
-    """Run the model at the scales on source frames.
+    info: MediaInfo, model: str, device: torch.device, dtype: torch.dtype
+) -> float | None:
+    """Run the model at scale 1 and the finer scale on source frames.
 
     Returns:
-        The mean PSNR at the last scale minus that at the first, in dB, and the least time in
-        seconds for one megapixel of a new frame at the first scale; None if no part of the clip is
-        usable.
+        The mean PSNR at the finer scale minus that at scale 1, in dB; None if no part of the clip
+        is usable.
 
     Raises:
         CloudconvError: the model cannot be loaded, or has no scale option.
     """
     network = registry.load(model, device, dtype)
     gains: list[float] = []
-    seconds: list[float] = []
     for frames in _windows(info):
         pictures = [_middle(frame, device) for frame in frames]
         for before, filmed, after in zip(pictures, pictures[1:], pictures[2:], strict=False):
             scores = []
-            for scale in scales:
-                began = time.perf_counter()
+            for scale in (1.0, FINER):
                 with torch.inference_mode():
                     made = metrics.eight_bit(network.interpolate(before, after, 0.5, scale=scale))
-                # Scores are float64, which not every device has. The copy waits for the device.
+                # Scores are float64, which not every device has.
                 scores.append(float(metrics.psnr(made.cpu(), filmed.cpu())))
-                if scale == scales[0]:
-                    area = made.shape[-2] * made.shape[-1] / 1e6
-                    seconds.append((time.perf_counter() - began) / area)
-            gains.append(scores[-1] - scores[0])
-    # Take the least time, because the first run includes the model's warm-up.
-    return (mean(gains), min(seconds)) if gains else None
+            gains.append(scores[1] - scores[0])
+    return mean(gains) if gains else None
 
 
 def _windows(info: MediaInfo) -> Iterator[list[Frame]]:
@@ -93,33 +79,21 @@ def _middle(frame: Frame, device: torch.device) -> Tensor:
 
 
 def scale_warnings(plan: InterpPlan, *, dry_run: bool = False) -> list[Warned]:
-    """Return warnings for a user who gave no scale, before the work starts.
+    """Return a warning with the finer scale if the trials clearly prefer that scale.
 
-    For a slow model a warning states how long the new frames take. For other models a warning names
-    the finer scale if the trials clearly prefer that scale. These trials run only in a dry run, or
-    if they take a small part of the total time.
+    Trials run only for a user who gave no scale, in a dry run or if they take a small part of the
+    total time.
 
     Raises:
         CloudconvError: see :func:`try_scales`.
     """
     info, spec, new_frames = plan.info, plan.spec, plan.expected_new
     area = info.width * info.height / 1e6
-    is_slow = spec.time is not None and spec.time >= _SLOW
     is_worth = dry_run or (new_frames or 0) * area >= _WORTH_A_TRIAL
     is_open = plan.settings.given_scale is None and not info.timing.open_ended
-    if not (is_open and spec.scale_option and (is_slow or is_worth)):
+    if not (is_open and spec.scale_option and is_worth):
         return []
-    # The time of a slow model follows from that of the default model at scale 1.
-    scales = (1.0,) if is_slow else (1.0, FINER)
-    trial = try_scales(info, registry.DEFAULT, plan.device, plan.dtype, scales)
-    if trial is None:
+    gain = try_scales(info, registry.DEFAULT, plan.device, plan.dtype)
+    if gain is None or gain < LEAST_GAIN:
         return []
-    gain, seconds = trial
-    if not is_slow:
-        found = Warned("finer-scale", {"model": registry.DEFAULT, "gain": gain})
-        return [found] if gain >= LEAST_GAIN else []
-    minutes = None
-    if new_frames is not None and spec.time is not None:
-        minutes = new_frames * seconds * spec.time * area / 60
-        minutes = float(f"{max(minutes, 0.1):.2g}")
-    return [Warned("takes-long", {"minutes": minutes})]
+    return [Warned("finer-scale", {"model": registry.DEFAULT, "gain": gain})]
