@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from cloudconv import errors, jobs
 from cloudconv.errors import (
@@ -64,7 +64,7 @@ _LATER = (
 )
 """The modules of results, estimates and models, imported in this order until a name is found."""
 
-__all__ = ["__version__", "list_models", "load_model"]
+__all__ = ["__version__", "add_model", "list_models", "load_model", "remove_model"]
 __all__ += ["compare", "doctor", "dream", "estimate", "extrapolate", "run", "train"]
 __all__ += ["interpolate", "interpolate_frames", "interpolate_many"]
 __all__ += ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]
@@ -304,17 +304,58 @@ interpolate_frames = _frames_call(FramesSettings)
 
 
 def list_models() -> list[ModelSpec]:
-    """Return the description of every model except those with ``hidden``."""
+    """Return the description of every model, also of added ones, except those with ``hidden``."""
     from cloudconv.models import registry
 
-    return [spec for spec in registry.specs() if not spec.hidden]
+    return [spec for spec in (*registry.specs(), *registry.added()) if not spec.hidden]
+
+
+def add_model(
+    file: File,
+    name: str,
+    *,
+    timesteps: Literal["any", "middle"] = "any",
+    overwrite: bool = False,
+) -> ModelSpec:
+    """Store the network of a file under a name, for this user; return the model's description.
+
+    Every ``model=`` then takes the name.
+
+    Args:
+        file: a published network's file, such as ``flownet.pkl``, or one that :func:`train` wrote.
+        name: the name; a model that ships has another.
+        timesteps: ``middle`` for a network that was trained for the middle of two frames only.
+        overwrite: whether a model that was added under that name is replaced.
+
+    Raises:
+        WeightsError: the file cannot be read, or its network is unknown.
+        SettingsError: the name cannot be used.
+        OutputError: the name is in use, or the user's data folder cannot be written.
+    """
+    from cloudconv.models import adding
+
+    return adding.add(file, name, timesteps=timesteps, overwrite=overwrite)
+
+
+def remove_model(name: str) -> None:
+    """Delete a model that :func:`add_model` has stored.
+
+    Raises:
+        UnknownModelError: there is no added model of that name.
+        SettingsError: the model ships with cloudconv.
+        OutputError: its file cannot be deleted.
+    """
+    from cloudconv.models import adding
+
+    adding.remove(name)
 
 
 def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> Model:
     """Return a registered model with its weights, ready to run.
 
     An interpolator is called as ``interpolate(x0, x1, 0.5)``, a predictor as ``predict(context)``:
-    see :mod:`cloudconv.models.base`. ``name`` may be a weights file that ``train`` wrote.
+    see :mod:`cloudconv.models.base`. ``name`` may also be the name of an
+    added model, or a weights file that ``train`` wrote or that a published network has.
 
     Raises:
         ModelError: there is no such model.

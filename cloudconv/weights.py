@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,10 +44,11 @@ class WeightsEntry:
 
 @dataclass(frozen=True, slots=True)
 class TrainedFile:
-    """A file written by ``cloudconv train``, as described by its own metadata.
+    """A file of weights, as described by its own metadata.
 
-    ``base`` is the model that training started from. ``gain`` is in dB of PSNR over the naive
-    picture, on held-back frames.
+    ``base``, ``steps``, ``gain`` and ``scores`` are of ``cloudconv train``: ``base`` is the model
+    that training started from, and ``gain`` is in dB of PSNR over the naive picture, on held-back
+    frames.
     """
 
     file: str
@@ -129,15 +130,23 @@ def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     return _tensors(_read(path), path), read_metadata(path)
 
 
-def read_trained(path: Path) -> TrainedFile:
-    """Return the description of a file that ``cloudconv train`` wrote, after a check for damage.
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file.
 
     Raises:
-        WeightsError: the file is unreadable or damaged, or its metadata are damaged.
+        WeightsError: the file cannot be read.
     """
-    data = _read(path)
-    _tensors(data, path)  # raises an error for damaged tensors
-    metadata = read_metadata(path)
+    with _reading(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def trained_file(path: Path, metadata: Mapping[str, str]) -> TrainedFile:
+    """Return the description of a file of weights, from its metadata.
+
+    Raises:
+        WeightsError: the file cannot be read, or its metadata are damaged.
+    """
+    size, sha256 = path.stat().st_size, digest(path)
     try:
         recipe = json.loads(metadata.get("recipe", "{}"))
         recorded = json.loads(metadata.get("scores", "{}"))
@@ -148,8 +157,8 @@ def read_trained(path: Path) -> TrainedFile:
         }
         return TrainedFile(
             file=str(path),
-            sha256=hashlib.sha256(data).hexdigest(),
-            size_bytes=len(data),
+            sha256=sha256,
+            size_bytes=size,
             base=recipe.get("init"),
             steps=int(metadata.get("steps", 0)),
             gain=scores.get("gain"),

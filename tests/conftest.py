@@ -1,11 +1,14 @@
 """Set up all tests: fixed examples of hypothesis, threads as in the command."""
 
 import os
+import tempfile
 
 import pytest
 from hypothesis import settings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# The models that the user of this machine has added are no part of the tests.
+os.environ["CLOUDCONV_DATA"] = os.path.join(tempfile.gettempdir(), "cloudconv-tests-without-models")
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")

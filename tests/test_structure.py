@@ -26,7 +26,7 @@ ORDER = [
 ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"workers"}}
 """Each library with the packages that may import it."""
 ERRORS = {name for name in dir(errors) if name.endswith("Error")} | {"Interrupted"}
-COMMAND_LINE_ONLY = {"all", "json", "quiet", "verbose"}
+COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 """Options that only the command line has."""
 
 

@@ -116,7 +116,7 @@ def test_an_unusable_weights_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="is missing: check the path"):
         registry.load(path)
     path.write_bytes(b"not weights")
-    with pytest.raises(WeightsError, match="not a whole safetensors file"):
+    with pytest.raises(WeightsError, match="neither a PyTorch file nor a safetensors file"):
         registry.load(path)
     path.unlink()
     path.mkdir()

@@ -88,12 +88,23 @@ def _annotation(field: Field) -> Any:
 def _completion(field: Field) -> Callable[[str], list[str]] | None:
     if not field.option.complete and not field.choices:
         return None
+    return complete(field.option.complete, field.choices)
 
-    def complete(incomplete: str) -> list[str]:
-        known = list(field.choices) or _names(field.option.complete)
+
+def complete(kind: str, choices: Sequence[str] = ()) -> Callable[[str], list[str]]:
+    """Return a function that completes one of ``choices``, or else a name of some kind.
+
+    Args:
+        kind: the task of the models, ``all``, ``added``, ``methods`` of ``compare``, or
+            ``encoders``.
+        choices: the words to complete instead.
+    """
+
+    def completed(incomplete: str) -> list[str]:
+        known = list(choices) or _names(kind)
         return [name for name in known if name.startswith(incomplete)]
 
-    return complete
+    return completed
 
 
 def _names(kind: str) -> list[str]:
@@ -102,12 +113,13 @@ def _names(kind: str) -> list[str]:
         from cloudconv.media.write.encoders import names_of_encoders
 
         return names_of_encoders()
-    from cloudconv.models import registry
+    from cloudconv.models import registry, user_folder
 
-    shown = [spec for spec in registry.specs() if not spec.hidden]
-    if kind == "methods":
-        return [*dict.fromkeys(spec.name for spec in shown), "minterpolate"]
-    return [spec.name for spec in shown if spec.task == kind]
+    if kind == "added":
+        return user_folder.names()
+    shown = [spec for spec in (*registry.specs(), *registry.added()) if not spec.hidden]
+    names = [spec.name for spec in shown if kind in (spec.task, "all", "methods")]
+    return [*dict.fromkeys(names), *(["minterpolate"] if kind == "methods" else [])]
 
 
 def examples(*lines: str) -> str:

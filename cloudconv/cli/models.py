@@ -5,26 +5,30 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloudconv.cli.command import examples, with_options
+from cloudconv.cli.command import complete, examples, with_options
 from cloudconv.cli.console import Console, print_error, print_json
 from cloudconv.cli.streams import print_result
 from cloudconv.cli.text import field_rows, table
-from cloudconv.errors import SettingsError
-from cloudconv.messages import Message, counted
+from cloudconv.errors import CloudconvError, SettingsError
+from cloudconv.messages import Message, Setting, counted
 
 if TYPE_CHECKING:
     from cloudconv.models.base import ModelSpec, Task
+    from cloudconv.models.published import Recognised
     from cloudconv.weights import TrainedFile, WeightsEntry
 
 EXAMPLES = examples(
-    "cloudconv models", "cloudconv models cloud-best", "cloudconv models --verify && echo undamaged"
+    "cloudconv models",
+    "cloudconv models cloud-best",
+    "cloudconv models --verify && echo undamaged",
+    "cloudconv models --add flownet.pkl --name rife-4.26",
 )
 
 
@@ -61,24 +65,38 @@ _TASKS: dict[Task, str] = {
 }
 _USES = {"interpolate": ": interp", "predict": ": extrapolate, dream --mode rollout"}
 
-_ONE = "Describe this model in full: a name, or a file that 'cloudconv train' wrote."
+_ONE = """Describe this model in full: a name, a file that 'cloudconv train' wrote, or a published
+network's file."""
+_ADD = """Add the network of this file, under --name: a published network's file, or one that
+'cloudconv train' wrote."""
+_NAME = "Give this name to the network of --add."
+_TIMES = """With --add: whether the network makes frames at any time, or was trained for the middle
+only. Default: any."""
+_REMOVE = "Delete the network of this name that --add has stored."
+_REPLACE = "With --add, replace an added network of the same name."
 _VERIFY = "Fail if a weights file is missing or its SHA-256 is not the recorded one."
 
 
 _OF_MODEL = ("name", "task", "context", "arbitrary_timestep", "parameters", "licence", "domain")
 _OF_WEIGHTS = ("size_bytes", "sha256")
 _OF_TRAINING = ("file", "base", "steps", "gain")
-"""The keys of the JSON: of every model, of its weights file, and of a trained file."""
+_OF_NETWORK = ("family", "version")
+"""The keys of the JSON: of every model, of its weights file, of a file that does not ship, and of a
+published network."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A model with the state of its shipped weights, or of the weights in a trained ``file``."""
+    """A model with the state of its shipped weights, or of the weights in a ``file``.
+
+    ``network`` describes the published network of the file.
+    """
 
     spec: ModelSpec
     weights: str
     entry: WeightsEntry | None = None
     file: TrainedFile | None = None
+    network: Recognised | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Return the model's object in the command's JSON."""
@@ -86,46 +104,137 @@ class _Row:
         known = self.file or self.entry
         shown |= {name: getattr(known, name, None) for name in _OF_WEIGHTS}
         shown |= {"weights": self.weights, "scores": dict(known.scores) if known else {}}
-        return shown | {name: getattr(self.file, name) for name in _OF_TRAINING if self.file}
+        shown |= {name: getattr(self.file, name) for name in _OF_TRAINING if self.file}
+        if self.network is not None:
+            shown |= {name: getattr(self.network, name) for name in _OF_NETWORK}
+            shown["scale_option"] = self.spec.scale_option
+        return shown
 
 
 @with_options(runs_job=False)
 def models(
     console: Console,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help=_ONE)] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help=_ONE, autocompletion=complete("all"))
+    ] = None,
     everything: Annotated[
         bool, typer.Option("--all", help="List the small research models too.")
     ] = False,
     verify: Annotated[bool, typer.Option("--verify", help=_VERIFY)] = False,
+    add: Annotated[
+        str | None, typer.Option("--add", metavar="FILE", help=_ADD, show_default=False)
+    ] = None,
+    as_name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help=_NAME, show_default=False)
+    ] = None,
+    timesteps: Annotated[
+        str | None,
+        typer.Option("--timesteps", metavar="HOW", help=_TIMES, show_default=False),
+    ] = None,
+    remove: Annotated[
+        str | None,
+        typer.Option(
+            "--remove",
+            metavar="NAME",
+            help=_REMOVE,
+            show_default=False,
+            autocompletion=complete("added"),
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help=_REPLACE)] = False,
 ) -> None:
-    """List the models with their use, gain and time.
+    """List the models with their use, gain and time; add and remove networks of your own.
 
     --quiet prints nothing. --verify gives exit code 1 if a weights file is damaged.
     """
-    from cloudconv import weights
-    from cloudconv.models import registry
-
-    if name and everything:
-        raise SettingsError("all-with-name")
-    if name and name.endswith(".safetensors"):
-        rows = [_Row(registry.spec(name), "ok", file=weights.read_trained(Path(name)))]
+    chosen = {"NAME": name, "--all": everything, "--add": add, "--remove": remove}
+    given = [option for option, value in chosen.items() if value]
+    if len(given) > 1:
+        raise SettingsError("one-of-models", options=given)
+    for option, value in {"name": as_name, "timesteps": timesteps, "overwrite": overwrite}.items():
+        if value and not add:
+            raise SettingsError("name-without-add", option=Setting(option))
+    if remove:
+        _remove(console, remove)
+        return
+    unreadable: list[CloudconvError] = []
+    if add:
+        rows = [_added(add, as_name, timesteps, overwrite=overwrite)]
     else:
-        # One name may stand for a method in several tasks.
-        chosen = registry.spec(name).name if name else None
-        rows = [
-            _row(spec)
-            for spec in registry.specs()
-            if (spec.name == chosen if name else not spec.hidden)
-        ]
+        rows = _one(name) if name else _all(unreadable)
     if console.json:
         print_json({"models": [row.as_json() for row in rows]})
     elif not console.quiet:
-        print_result("\n\n".join(map(_in_full, rows)) if name else _list(rows, everything))
+        print_result("\n\n".join(map(_in_full, rows)) if name or add else _list(rows, everything))
     bad = [row for row in rows if row.weights in ("missing", "damaged")]
-    if verify and bad:
-        for row in bad:
-            print_error(Message("weights-bad", model=row.spec.name, state=row.weights).text())
+    problems = [str(each) for each in unreadable]
+    for row in bad if verify else []:
+        code = "weights-bad" if row.file is None else "added-weights-bad"
+        problems.append(Message(code, model=row.spec.name, state=row.weights).text())
+    for problem in problems:
+        print_error(problem)
+    if verify and problems:
         raise typer.Exit(1)
+
+
+def _added(file: str, name: str | None, timesteps: str | None, *, overwrite: bool) -> _Row:
+    """Add a network and return its row."""
+    from cloudconv.models.adding import add
+
+    if not name:
+        raise SettingsError("add-needs-name")
+    add(file, name, timesteps=timesteps or "any", overwrite=overwrite)
+    return _one(name)[0]
+
+
+def _remove(console: Console, name: str) -> None:
+    from cloudconv.models.adding import remove
+
+    path = remove(name)
+    if console.json:
+        print_json({"removed": name, "file": str(path)})
+    elif not console.quiet:
+        print_result(f"removed {name}: {path}")
+
+
+def _one(name: str) -> list[_Row]:
+    """Return the rows of a name or a file; one name may stand for a method in several tasks."""
+    from cloudconv.models import registry
+
+    path = registry.file_of(name)
+    if path is not None:
+        return [_row_of_file(path)]
+    chosen = registry.spec(name).name
+    return [_row(spec) for spec in registry.specs() if spec.name == chosen]
+
+
+def _all(unreadable: list[CloudconvError]) -> list[_Row]:
+    """Return the rows of all models; append the errors of added ones that cannot be read."""
+    from cloudconv.models import registry, user_folder
+
+    rows = [_row(spec) for spec in registry.specs() if not spec.hidden]
+    for name in user_folder.names():
+        try:
+            rows.append(_row_of_file(user_folder.file_for(name)))
+        except CloudconvError as error:
+            unreadable.append(error)
+    return rows
+
+
+def _row_of_file(path: Path) -> _Row:
+    """Return the row of a file, after a check of its tensors."""
+    from cloudconv import weights
+    from cloudconv.models import adding, registry, user_folder
+
+    described = registry.describe(path)
+    spec, state = described.spec, "ok"
+    if path.parent == user_folder.folder():
+        state = "ok" if adding.is_intact(path) else "damaged"
+        spec = replace(spec, name=path.stem)
+    else:
+        registry.state_of(path, spec)  # raises an error for damaged tensors
+    file = weights.trained_file(path, described.metadata)
+    return _Row(spec, state, file=file, network=described.recognised)
 
 
 def _row(spec: ModelSpec) -> _Row:
@@ -140,6 +249,8 @@ def _list(rows: list[_Row], everything: bool) -> str:
     from cloudconv.models.registry import is_research
 
     parts = []
+    own = [row for row in rows if row.file is not None]
+    rows = [row for row in rows if row.file is None]
     for research, task in product((False, True) if everything else (False,), _TASKS):
         group = [row for row in rows if row.spec.task == task and is_research(row.spec) == research]
         if group and research:
@@ -147,10 +258,20 @@ def _list(rows: list[_Row], everything: bool) -> str:
         elif group:
             title = _TASKS[task].capitalize() + _USES[task]
             parts.append(_group(title, group, _TESTS[task]))
+    if own:
+        lines = [[row.spec.name, _kind(row), row.weights] for row in own]
+        parts.append("\n".join(["Added by you", table(["name", "network", "weights"], lines)]))
     if not everything:
         count = len({row.spec.name for row in rows if is_research(row.spec)})
         parts.append(f"and {count} small research models: cloudconv models --all")
     return "\n\n".join(parts)
+
+
+def _kind(row: _Row) -> str:
+    """Return the network of an added file in a few words."""
+    if row.network is None:
+        return "a trained file"
+    return textwrap.shorten(f"{row.network.family}, {row.network.version}", 36, placeholder=" …")
 
 
 def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:
@@ -201,6 +322,8 @@ def _in_full(row: _Row) -> str:
     shown |= {"origin": spec.origin}
     if spec.task != "interpolate":
         del shown["arbitrary_timestep"]
+    if file and not file.steps:  # not trained here
+        del shown["steps"]
     if file and file.gain is not None:
         shown["gain"] = f"{file.gain:+.2f} dB over the naive picture, held-back part"
     return field_rows({**shown, "scores": "\n".join(_scores(shown["scores"]))}, 66)

@@ -387,7 +387,6 @@ TEXTS = {
     ),
     "for-one-input": "{option} is for a single input: leave {--out_dir} out.",
     "several-inputs": "Several inputs need {--out_dir}, the folder for their outputs.",
-    "all-with-name": "{--all} is for the list: leave it out, or leave NAME out.",
     "output-twice": "The output is given twice, as OUT and with {--output}: give one.",
     "json-and-video": (
         "With {--json} the result goes to stdout, so the video cannot: name an output file."
@@ -673,9 +672,40 @@ TEXTS = {
     "model-of-other-task": (
         "{name} is a model to {task}, and one to {needed} is needed: choose one of {known}."
     ),
-    "weights-without-model": (
-        "{path} does not name the model of its weights: give a file that cloudconv wrote, or the "
-        "name of a model."
+    "network-unknown": (
+        "{path} holds no network that cloudconv knows (its first tensors: {first:3}): give a file "
+        "that 'cloudconv train' wrote, or one of {known:or}."
+    ),
+    "network-differs": (
+        "{path} looks like {family} {version}, and some of its tensors differ ({unfit:3}): give "
+        "the file of a version that the authors published."
+    ),
+    "network-not-run": (
+        "{path} holds {family}, which cloudconv does not run ({reason}): give a file of {known:or}."
+    ),
+    "only-middle": (
+        "The model {model} makes only the middle of two frames, so the factor must be a power of "
+        "two: give 2, 4 or 8, or use a model for any time: {known:3}."
+    ),
+    # Errors of added models
+    "bad-model-name": (
+        '"{name}" cannot be the name of a model: use up to 32 lower-case letters, digits, dots, '
+        "dashes and underscores, and begin with a letter or digit."
+    ),
+    "shipped-model-name": "{name} is a model of cloudconv itself: choose another name.",
+    "shipped-model-stays": "{name} is a model of cloudconv itself: only added ones can be removed.",
+    "add-needs-file": (
+        "{name} is not a file of weights: give a file whose name ends in {known:or}."
+    ),
+    "add-needs-name": "A model is added under a name: give one with {--name}.",
+    "name-without-add": "{option} is for a model that is added: give its file with {--add}.",
+    "one-of-models": "{options: and } cannot be given together: give one of them.",
+    "model-exists": "There is a model {name} already: replace it with {--overwrite=yes}.",
+    "no-added-model": (
+        "You have added no model {name!r}{near:? (did you mean *?)}{known:?; there are: *}."
+    ),
+    "added-weights-bad": (
+        "The weights of {model} are {state}: add the model again with 'cloudconv models --add'."
     ),
     "weights-do-not-fit": (
         "The weights {weights} do not fit the model {model}: they belong to another model or "
@@ -707,9 +737,37 @@ TEXTS = {
         "The weights file {path} is damaged (its SHA-256 is not the manifest's): reinstall "
         "cloudconv."
     ),
-    "weights-not-a-file": "The weights {path} are not a file: name a .safetensors file.",
+    "weights-not-a-file": "The weights {path} are not a file: name a file of weights.",
+    "weights-empty": "{path} is empty: copy or download the file again.",
+    "weights-of-no-format": (
+        "{path} is neither a PyTorch file nor a safetensors file: give a network's weights, such "
+        "as flownet.pkl."
+    ),
+    "weights-with-code": (
+        "{path} contains more than weights ({name}), and cloudconv runs no code of a file: give a "
+        "file with the state_dict alone."
+    ),
+    "weights-script": (
+        "{path} is a TorchScript program, and cloudconv runs no code of a file: give a file with "
+        "the state_dict alone."
+    ),
+    "weights-compressed": (
+        "{path} is a compressed archive, as PyTorch writes none: unpack it, and give the weights "
+        "inside."
+    ),
+    "weights-description-too-large": (
+        "{path} describes more than a network has: give a file with the state_dict alone."
+    ),
+    "weights-larger-than-file": (
+        "{path} is damaged: {name} is larger than the file. Copy or download the file again."
+    ),
+    "weights-without-names": (
+        "{path} contains no tensors by name: give a file with the state_dict of a network."
+    ),
     "metadata-damaged": "The metadata of {path} is damaged: make the file again.",
-    "weights-cut-off": "{path} is not a whole safetensors file: make the file again.",
+    "weights-cut-off": (
+        "{path} is cut off or damaged: make the file again, or copy or download it again."
+    ),
     "weights-missing": (
         "The weights file {path} is missing: check the path, or reinstall cloudconv."
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeGuard, TypeVar
@@ -71,6 +71,8 @@ class ModelSpec:
         fallback: whether a blend may replace a new frame where the estimated motion is wrong, see
             :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``.
         fallback_by_default: whether the fallback is used unless the user chooses otherwise.
+        published: whether this is a published network from a user's file. Such a network runs in
+            float32 unless the user chooses otherwise, and at no time that it cannot reach exactly.
         carries_alpha: whether further channels (opacity) move with the colours.
         reads_bgr: whether ``forward`` takes and returns blue, green, red, as the network was
             trained; ``between`` exchanges red and blue.
@@ -106,6 +108,7 @@ class ModelSpec:
     hidden: bool = False
     fallback: bool = False
     fallback_by_default: bool = True
+    published: bool = False
     carries_alpha: bool = False
     reads_bgr: bool = False
     any_size: bool = False
@@ -132,6 +135,15 @@ class ModelSpec:
     def build(self) -> Model:
         """Return the network with untrained weights."""
         return self.network(self)
+
+    def falls_back(self, asked: str | None) -> bool:
+        """Return whether the fallback is used, if ``asked`` is the option: blend, off, or None."""
+        wanted = asked == "blend" if asked else self.fallback_by_default
+        return wanted and self.fallback
+
+    def with_times(self, timesteps: str) -> ModelSpec:
+        """Return the spec for the option ``timesteps``; with ``middle`` it takes 0.5 only."""
+        return replace(self, arbitrary_timestep=self.arbitrary_timestep and timesteps == "any")
 
     def frames(self, *, fallback: bool) -> int:
         """Return the number of source frames that a new frame needs; the fallback may need more."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from importlib import metadata
-from pathlib import Path
 
 import torch
 
@@ -35,8 +33,8 @@ def machine_fingerprint(device: torch.device, *, each_gpu: bool = False) -> dict
 
 def weights_fingerprint(model: str) -> str | None:
     """Return a hash of the model's weights; None for a method without weights."""
-    path = Path(model)
-    if path.suffix == ".safetensors":
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+    path = registry.file_of(model)
+    if path is not None:
+        return weights.digest(path)
     name = registry.spec(model).weights
     return None if name is None else weights.entry(name).sha256

@@ -40,8 +40,9 @@ def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
     if recipe := getattr(settings, "recipe", None):
         yield Path(recipe)
     for name in _names_of_models(settings):
-        if Path(name).suffix == ".safetensors":
-            yield Path(name)
+        file = registry.file_of(name)
+        if file is not None:
+            yield file
             continue
         with suppress(ModelError):  # a method outside the registry, such as FFmpeg's
             shipped = registry.spec(name).weights

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from cloudconv import weights
-from cloudconv.errors import UnknownModelError, WeightsError
+from cloudconv.errors import ModelUsageError, UnknownModelError, WeightsError
 from cloudconv.messages import closest
+from cloudconv.models import checkpoints, published, user_folder
 from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Task
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
 from cloudconv.models.blocks import Fusible
@@ -47,28 +52,132 @@ def is_research(spec: ModelSpec) -> bool:
 
 
 def specs() -> list[ModelSpec]:
-    """Return all registered models, also hidden ones, the default model first."""
+    """Return all models that ship, also hidden ones, the default model first."""
     return list(MODELS)
+
+
+def added() -> list[ModelSpec]:
+    """Return the networks that the user has added, without unreadable ones."""
+    found = []
+    for name in user_folder.names():
+        with suppress(WeightsError, UnknownModelError):
+            found.append(replace(spec(name), name=name))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """The description of a file of weights.
+
+    ``spec`` is that of the file's network. ``recognised`` describes a published network; None for a
+    file that ``cloudconv train`` wrote for a model that ships. ``metadata`` are those of the file.
+    """
+
+    path: Path
+    spec: ModelSpec
+    recognised: published.Recognised | None
+    metadata: Mapping[str, str]
+
+
+def file_of(name_or_path: str | Path) -> Path | None:
+    """Return the file of a model that does not ship: a given file, or one that the user added.
+
+    None stands for the name of a model that ships, and for an unknown name.
+    """
+    if checkpoints.is_file_name(name_or_path):
+        return Path(name_or_path)
+    if any(known.name == str(name_or_path) for known in MODELS):
+        return None
+    return user_folder.find(str(name_or_path))
+
+
+def located(name_or_path: str | Path) -> str:
+    """Return a model in a form that is valid on any machine with the same files.
+
+    The form is the file of a network that the user added, and the given name or file of others.
+    """
+    return str(file_of(name_or_path) or name_or_path)
+
+
+def network_of(name_or_path: str | Path) -> str:
+    """Return a name or file from which a network without its weights can be built.
+
+    For a file that ``cloudconv train`` wrote, the result is the name of the model that ships.
+    """
+    path = file_of(name_or_path)
+    is_published = path is not None and describe(path).recognised is not None
+    return str(name_or_path) if is_published else spec(name_or_path).name
+
+
+def describe(path: Path) -> WeightsFile:
+    """Recognise the network of a file of weights.
+
+    Raises:
+        WeightsError: the file cannot be read, or its network is unknown.
+        UnknownModelError: the file names a model that this version does not have.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return _described(path, ())
+    return _described(path, (status.st_mtime_ns, status.st_size, status.st_ino))
+
+
+@lru_cache(maxsize=32)
+def _described(path: Path, _: tuple[int, ...]) -> WeightsFile:
+    content, metadata = checkpoints.read(path)
+    if (of := metadata.get("model")) and any(known.name == of for known in MODELS):
+        task = metadata.get("task")
+        same_name = [known for known in MODELS if known.name == of]
+        known = next((each for each in same_name if each.task == task), same_name[0])
+        return WeightsFile(path, known, None, metadata)
+    state = published.normalised(content)
+    if not state:
+        raise WeightsError("weights-without-names", path=path)
+    recognised = published.recognise(state)
+    if recognised is None:
+        first = [f"{name} {'x'.join(map(str, state[name].shape))}" for name in state]
+        raise WeightsError("network-unknown", path=path, first=first, known=published.FAMILIES)
+    if recognised.settings is None:
+        raise WeightsError(
+            "network-not-run",
+            path=path,
+            family=recognised.family,
+            reason=recognised.reason,
+            known=published.FAMILIES,
+        )
+    if unfit := [*recognised.missing, *recognised.unknown]:
+        of, version = recognised.family, recognised.version
+        raise WeightsError("network-differs", path=path, unfit=unfit, family=of, version=version)
+    name = path.stem if path.parent == user_folder.folder() else path.name
+    own = replace(recognised.spec(name), published=True, half_precision=True)
+    own = own.with_times(metadata.get("timesteps", "any"))
+    return WeightsFile(path, own, recognised, metadata)
 
 
 def spec(name_or_path: str | Path, task: Task | None = None) -> ModelSpec:
     """Return the spec of a model.
 
     Args:
-        name_or_path: a registered name, or a ``.safetensors`` file with weights of a model.
+        name_or_path: the name of a model that ships or that the user added, or a file of weights:
+            one that ``cloudconv train`` wrote, or one of a published network.
         task: the task that the model is for; ``hold`` is an interpolator and a predictor.
 
     Raises:
         UnknownModelError: no such model for that task; the message lists the models that exist.
-        WeightsError: the file cannot be read, or does not name its model.
+        WeightsError: the file cannot be read, or its network is unknown.
     """
-    path = _as_file(name_or_path)
-    name = str(name_or_path) if path is None else _model_of(path, weights.read_metadata(path))
-    same_name = [known for known in MODELS if known.name == name]
+    path = file_of(name_or_path)
+    if path is None:
+        same_name = [known for known in MODELS if known.name == str(name_or_path)]
+    else:
+        same_name = [describe(path).spec]
     for known in same_name:
         if task in (None, known.task):
             return known
-    names = list(dict.fromkeys(k.name for k in MODELS if not k.hidden and task in (None, k.task)))
+    shown = [k for k in (*MODELS, *added()) if not k.hidden and task in (None, k.task)]
+    names = list(dict.fromkeys(known.name for known in shown))
+    name = str(name_or_path)
     if same_name:
         raise UnknownModelError(
             "model-of-other-task", name=name, task=same_name[0].task, needed=task, known=names
@@ -108,8 +217,7 @@ def load_model(
     """Load a model with its weights, ready to run.
 
     Args:
-        name_or_path: a registered name, or a ``.safetensors`` file whose metadata has a registered
-            name under the key ``model``.
+        name_or_path: see :func:`spec`.
         device: the device of the model.
         dtype: the type of the model's convolutions; grids and sums stay float32.
         task: the task that the model is for.
@@ -132,8 +240,32 @@ def build_model(name_or_path: str | Path, *, task: Task | None = None) -> Model:
     state = state_of(name_or_path, chosen)
     model = chosen.build()
     if state is not None:
-        fill(model, state, _as_file(name_or_path) or chosen.weights)
+        fill(model, state, file_of(name_or_path) or chosen.weights)
     return model
+
+
+def check_times(spec: ModelSpec, factor: Fraction | None) -> None:
+    """Refuse times that a published network for the middle of two frames cannot reach.
+
+    Args:
+        spec: the model.
+        factor: the number of frames for each source frame; None for times without a pattern.
+
+    Raises:
+        ModelUsageError: the times between two frames are not halves, quarters or eighths, ….
+    """
+    if spec.arbitrary_timestep or not spec.published:
+        return
+    if factor is not None and factor.numerator & (factor.numerator - 1) == 0:
+        return
+    known = [
+        each.name
+        for each in (*MODELS, *added())
+        if each.task == "interpolate"
+        and each.arbitrary_timestep
+        and (each.weights or each.published)
+    ]
+    raise ModelUsageError("only-middle", model=spec.name, known=known)
 
 
 def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -> None:
@@ -158,18 +290,9 @@ def state_of(name_or_path: str | Path, chosen: ModelSpec) -> dict[str, Tensor] |
     Raises:
         WeightsError: the weights are missing or damaged.
     """
-    path = _as_file(name_or_path)
-    if path is not None:
-        return weights.read_file(path)[0]
-    return None if chosen.weights is None else weights.load_state(chosen.weights)
-
-
-def _as_file(name_or_path: str | Path) -> Path | None:
-    path = Path(name_or_path)
-    return path if path.suffix == ".safetensors" else None
-
-
-def _model_of(path: Path, metadata: dict[str, str]) -> str:
-    if "model" not in metadata:
-        raise WeightsError("weights-without-model", path=path)
-    return metadata["model"]
+    path = file_of(name_or_path)
+    if path is None:
+        return None if chosen.weights is None else weights.load_state(chosen.weights)
+    content, _ = checkpoints.read(path)
+    is_published = describe(path).recognised is not None
+    return checkpoints.checked(published.normalised(content) if is_published else content, path)

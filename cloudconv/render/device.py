@@ -95,8 +95,9 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
 
     Args:
         name: ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` chooses fp16 on a CUDA GPU and
-            bf16 on a CPU where the hardware is fast with them, else fp32. A model whose ``spec``
-            excludes 16 bits runs in float32 whatever the name.
+            bf16 on a CPU where the hardware is fast with them, else fp32. For a published network
+            ``auto`` is fp32. A model whose ``spec`` excludes 16 bits runs in float32 whatever the
+            name.
         device: the device that computes.
         spec: the model.
 
@@ -105,7 +106,7 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
         DeviceError: the device cannot compute at that precision.
     """
     if name == "auto":
-        if not spec.half_precision:
+        if not spec.half_precision or spec.published:
             return torch.float32
         if device.type == "cuda":
             fast = torch.cuda.get_device_capability(device) >= _FAST_FP16

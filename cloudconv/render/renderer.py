@@ -7,7 +7,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from queue import SimpleQueue
 from typing import Literal
 
@@ -377,15 +376,22 @@ def renderer_for(
             the scale.
         SettingsError: the batch or the tile is too small.
     """
-    load = partial(registry.load, model, device)
-    spec = registry.spec(model, "interpolate")
+
+    def load(dtype: torch.dtype = torch.float32) -> Interpolator:
+        network = registry.load(model, device, dtype)
+        if not isinstance(settings, CompareSettings):
+            network.spec = network.spec.with_times(settings.timesteps)
+        return network
+
+    network = load(dtype)
+    spec = network.spec
     return Renderer(
-        load(dtype),
+        network,
         device=device,
         batch=settings.batch,
         tile=settings.tile if spec.overlap or not lenient else "auto",
         scale=((spec.scale_option or not lenient) and settings.given_scale) or 1.0,
         cpu_streams=cpu_streams,
-        fallback=settings.fallback == "blend",
+        fallback=spec.falls_back(settings.fallback),
         exact=load if settings.precision == "auto" else None,
     )

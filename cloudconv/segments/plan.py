@@ -45,7 +45,7 @@ class RenderPlan:
     def model_key(self) -> tuple[object, ...]:
         """Return a key that is equal for plans that can use the same model."""
         settings = self.settings
-        options = settings.given_scale, settings.fallback, settings.tile
+        options = settings.given_scale, settings.fallback, settings.tile, settings.timesteps
         return self.device, self.precision, self.model, *options
 
     def renderer(self) -> Renderer:

@@ -24,7 +24,8 @@ DEFAULT_METRICS = tuple(name for name in METRICS if name not in ("ms_ssim", *SEQ
 _METRICS = f"Compute these scores: {', '.join(METRICS)}."
 _DROP = "Keep one frame of every N and make the others again."
 _HORIZON = "Forecast H frames ahead, instead of --drop."
-_MODEL = "Score a model from 'cloudconv models' or a file of weights; may be repeated."
+_MODEL = """Score a model from 'cloudconv models', or a file of weights of this or another program;
+may be repeated."""
 _AGAINST = """Compare with these: names from 'cloudconv models', your own files, minterpolate; the
 last line of the result compares with the first one."""
 _REPORT = "Write a page with charts and pictures, a side-by-side video, and the scores."
@@ -110,7 +111,7 @@ class CompareSettings(
         if self.drop is not None:
             raise SettingsError("drop-and-horizon")
         given = self.given_scale, self.batch, self.tile, self.fallback, self.adapt
-        if given != (None, "auto", "auto", "blend", None):
+        if given != (None, "auto", "auto", None, None):
             raise SettingsError("not-for-forecasts")
         if self.frames is not None and self.frames < horizon:
             raise SettingsError("frames-below-horizon", frames=self.frames, horizon=horizon)

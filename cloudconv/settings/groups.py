@@ -175,7 +175,10 @@ class Rendering(Settings):
     UHD: Annotated[bool, of_model("Use --scale 0.5, for 4K and large motion.", pinned=False)] = (
         False
     )
-    fallback: Annotated[Literal["blend", "off"], of_model(_FALLBACK, "HOW")] = "blend"
+    fallback: Annotated[
+        Literal["blend", "off"] | None,
+        of_model(_FALLBACK, "HOW", shown="blend; off for a published network"),
+    ] = None
     batch: Annotated[
         int | Literal["auto"], _machine("Compute N new frames at once.", "N", least=1)
     ] = "auto"
@@ -199,7 +202,10 @@ class Rendering(Settings):
         return None if self.quality is None else QUALITIES[self.quality]
 
 
-_MODEL = "Use a model from 'cloudconv models', or a file that 'cloudconv train' wrote."
+_MODEL = """Use a model from 'cloudconv models', a file that 'cloudconv train' wrote, or a published
+network's file, such as flownet.pkl."""
+_TIMESTEPS = """Let the model make frames at any time, or in the middle only; other times then take
+several steps."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -210,6 +216,7 @@ class InterpolatorModel(Rendering):
         File | None,
         Option(_MODEL, "NAME", shown=DEFAULT_MODEL, complete="interpolate", names="words"),
     ] = None
+    timesteps: Annotated[Literal["any", "middle"], of_model(_TIMESTEPS, "HOW")] = "any"
 
     def _check(self) -> None:
         if self.quality is not None and self.model is not None:

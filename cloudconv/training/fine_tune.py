@@ -128,14 +128,14 @@ class AdaptPlan:
         first, last = self._window
         rest = zip([first, *edges[1::2]], [*edges[::2], last], strict=True)
         # Networks without a weights file start untrained.
-        ships = spec.weights is not None or Path(self.model).suffix == ".safetensors"
+        ships = spec.weights is not None or registry.file_of(self.model) is not None
         half = "bf16" if self.device.type == "cpu" else "auto"
         size = self.info.width * self.info.height
         return {
             "crops": min(max(_CROPS[0], size // _PIXELS_A_CROP), _CROPS[1]),
             **_SETTINGS,
             "clips": (str(self.info.path),),
-            "model": spec.name,
+            "model": registry.network_of(self.model),
             "task": "interpolate",
             "init": self.model if ships else None,
             "minutes": self.minutes,
@@ -204,7 +204,7 @@ def check(
     file = settings.saved_model
     if file is None:
         return
-    if file.resolve() == Path(model).resolve():
+    if file.resolve() == Path(registry.located(model)).resolve():
         raise SettingsError("save-over-model", model=model)
     check_home(file)
     own = None if folder is None else _digest(folder / WEIGHTS)

@@ -11,6 +11,7 @@ from typing import Any
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.media.input.spool import local_file
 from cloudconv.models import registry
+from cloudconv.models.checkpoints import is_file_name
 from cloudconv.settings import TrainSettings, fields_of
 from cloudconv.settings.values import names_folder
 from cloudconv.training.losses import parse_loss
@@ -43,12 +44,12 @@ def resolve(settings: TrainSettings) -> TrainSettings:
         merged = {name: value for name, value in merged.items() if name not in ("minutes", "steps")}
     merged |= {name: value for name, value in given.items() if value != ()}
     if "model" not in merged and "init" in merged:
-        merged["model"] = registry.spec(merged["init"]).name
+        merged["model"] = registry.network_of(merged["init"])
     if settings.recipe is None and "model" in merged:
         merged = {**registry.spec(merged["model"], merged.get("task")).training, **merged}
     folder = merged.get("output", "")
     if "model" in merged and (not folder or names_folder(folder)):
-        merged["output"] = str(Path(folder, f"{merged['model']}_trained.safetensors"))
+        merged["output"] = str(Path(folder, f"{_stem(merged['model'])}_trained.safetensors"))
     for name, each in known.items():
         if each.option.otherwise is not None:
             merged.setdefault(name, each.option.otherwise)
@@ -62,6 +63,10 @@ def resolve(settings: TrainSettings) -> TrainSettings:
             raise
         raise SettingsError("in-recipe", recipe=settings.recipe, error=error) from error
     return resolved
+
+
+def _stem(model: str) -> str:
+    return Path(model).stem if is_file_name(model) else model
 
 
 def _read_recipe(path: Path | str) -> dict[str, Any]:

@@ -592,8 +592,10 @@ def _weights(trainer: Trainer, settings: TrainSettings) -> bytes:
         "task": spec.task,
         "steps": str(best.step),
         "scores": json.dumps({k: v for k, v in asdict(best).items() if k != "step"}),
-        "recipe": json.dumps(recipe),
+        "recipe": json.dumps(recipe, default=str),
     }
+    if spec.task == "interpolate" and not spec.arbitrary_timestep:
+        metadata["timesteps"] = "middle"
     # safetensors refuses tensors with common memory, which `half` and `cpu` may return.
     state = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous().clone()

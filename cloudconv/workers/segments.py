@@ -16,6 +16,7 @@ from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.task import Task
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import SegmentSink
+from cloudconv.models.checkpoints import is_file_name
 from cloudconv.pipeline import prefetch
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.reader import decode
@@ -68,7 +69,7 @@ class SegmentWork(Work[SegmentTask]):
     def files(self, task: SegmentTask) -> tuple[Path, ...]:
         """Return the video and the weights file."""
         model = Path(task[0].model)
-        return (task[0].info.path, *([model] if model.suffix == ".safetensors" else []))
+        return (task[0].info.path, *([model] if is_file_name(model) else []))
 
     def moved(self, task: SegmentTask, files: Mapping[Path, Path]) -> SegmentTask:
         """Return the task with the paths that its files have on another machine."""

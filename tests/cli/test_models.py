@@ -17,8 +17,10 @@ from typer.testing import CliRunner
 
 from cloudconv import weights
 from cloudconv.cli.app import app
+from cloudconv.cli.command import complete
 from cloudconv.cli.models import _SCORE
-from cloudconv.models import registry
+from cloudconv.models import registry, user_folder
+from tests.helpers.own_networks import small_file
 
 KEYS = {
     "name", "task", "context", "arbitrary_timestep", "parameters", "size_bytes", "sha256",
@@ -169,3 +171,82 @@ def test_every_list_fits_80_columns() -> None:
     assert max(map(len, listed.stdout.splitlines())) <= 86  # the notes below a table may wrap
     rows = [line for line in listed.stdout.splitlines() if not line.startswith("(")]
     assert max(map(len, rows)) <= 80
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a published network's file; the test has a data folder of its own."""
+    monkeypatch.setenv(user_folder.VARIABLE, str(tmp_path / "data"))
+    return small_file(tmp_path / "flownet.pkl")
+
+
+def test_a_published_network_is_described(file: Path) -> None:
+    (row,) = json.loads(run(str(file), "--json").stdout)["models"]
+    assert row["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert (row["family"], row["task"]) == ("RIFE", "interpolate")
+    assert (row["arbitrary_timestep"], row["scale_option"]) == (True, True)
+    assert row["parameters"] == registry.spec(file).parameters
+    shown = run(str(file))
+    assert (shown.exit_code, shown.stderr) == (0, "")
+    assert re.search(r"family +RIFE\n", shown.stdout)
+    assert max(map(len, shown.stdout.splitlines())) <= 80
+
+
+def test_an_added_network_is_in_the_table_and_completed(file: Path) -> None:
+    added = run("--add", str(file), "--name", "rife-4.26")
+    assert (added.exit_code, added.stderr) == (0, "")
+    assert "rife-4.26" in added.stdout
+    lines = run().stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith("rife-4.26 ")]
+    assert line.split()[-1] == "ok"
+    assert max(map(len, lines)) <= 80
+    (row,) = [r for r in json.loads(run("--json").stdout)["models"] if r["name"] == "rife-4.26"]
+    assert (row["weights"], row["family"]) == ("ok", "RIFE")
+    assert row["sha256"] in run("rife-4.26").stdout
+    for kind in ("interpolate", "methods", "all", "added"):
+        assert complete(kind)("rife-4.2") == ["rife-4.26"]
+    assert complete("predict")("rife") == []
+    again = run("--add", str(file), "--name", "rife-4.26")
+    assert again.exit_code == 1
+    assert "--overwrite" in again.stderr
+    assert run("--add", str(file), "--name", "rife-4.26", "-y", "-q").stdout == ""
+    removed = json.loads(run("--remove", "rife-4.26", "--json").stdout)
+    assert removed["removed"] == "rife-4.26"
+    assert "rife-4.26" not in run().stdout
+
+
+def test_verify_checks_added_networks_too(file: Path, tmp_path: Path) -> None:
+    run("--add", str(file), "--name", "mine")
+    assert run("--verify").exit_code == 0
+    path = tmp_path / "data" / "models" / "mine.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+    result = run("--verify")
+    assert result.exit_code == 1
+    assert "weights of mine are damaged: add the model again" in result.stderr
+    path.write_bytes(b"nothing")
+    listed = run()
+    assert (listed.exit_code, "cloud-best" in listed.stdout) == (0, True)
+    assert len(listed.stderr.splitlines()) == 1
+    assert run("--verify").exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--add", "a.pkl"], 2, "--name"),
+        (["--name", "mine"], 2, "--add"),
+        (["--remove", "mine", "--timesteps", "middle"], 2, "--timesteps"),
+        (["--add", "a.pkl", "--name", "mine", "--all"], 2, "cannot be given together"),
+        (["--add", "a.pkl", "--name", "mine"], 1, "is missing"),
+        (["--add", "cloud-best", "--name", "mine"], 2, "is not a file of weights"),
+        (["--remove", "cloud-best"], 2, "only added ones"),
+        (["--remove", "mine"], 2, "no model 'mine'"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(file: Path, words: list[str], code: int, said: str) -> None:
+    result = run(*words)
+    assert (result.exit_code, result.stdout) == (code, "")
+    (line,) = result.stderr.splitlines()
+    assert said in line

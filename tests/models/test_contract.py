@@ -234,7 +234,7 @@ def test_a_weights_file_names_its_model(tmp_path: Path) -> None:
     assert torch.equal(loaded.state_dict()["first.bias"], state["first.bias"])
 
     save_file(state, path)
-    with pytest.raises(WeightsError, match="does not name the model"):
+    with pytest.raises(WeightsError, match="holds no network"):
         registry.load(path)
     save_file(state, path, metadata={"model": "rife-4.6"})
     with pytest.raises(WeightsError, match=r"do not fit the model rife-4\.6"):

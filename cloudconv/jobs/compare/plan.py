@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,8 @@ def decide(settings: CompareSettings) -> ComparePlan:
     specs = [registry.spec(name, task) for name in models]
     if settings.given_scale not in (None, 1.0) and not any(spec.scale_option for spec in specs):
         raise SettingsError("scale-for-none", models=models)
+    for spec in specs if task == "interpolate" else []:
+        registry.check_times(spec, Fraction(settings.drop or 2))
     workers, device, remarks = resolve(settings.workers, settings.device, settings.threads)
     info = probe(settings.input, exact(settings.input_fps), deinterlace=settings.deinterlace)
     refusals: list[OutputError] = []

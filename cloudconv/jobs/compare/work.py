@@ -22,6 +22,8 @@ from cloudconv.jobs.compare.samples import ClipFrame, Sample, SampleScores
 from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.decode import DecoderCache
+from cloudconv.models import registry
+from cloudconv.models.checkpoints import is_file_name
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.segments.reader import FramesByTime
@@ -47,7 +49,7 @@ def score_all(plan: ComparePlan, samples: Iterator[Sample]) -> Generator[Scored,
         CloudconvError: an error of decoding or of a method.
     """
     workers = plan.workers
-    models = {name: plan.model_of(name) for name in plan.methods}
+    models = {name: registry.located(plan.model_of(name)) for name in plan.methods}
     if workers.kind == "inline":
         scorer = Scorer(models, plan)
         with prefetch(samples, 2) as ahead:
@@ -147,7 +149,7 @@ class ScoreWork(Work[ScoreTask]):
     def files(self, task: ScoreTask) -> tuple[Path, ...]:
         """Return the clip and the weights files."""
         models = map(Path, task.models.values())
-        weights = dict.fromkeys(path for path in models if path.suffix == ".safetensors")
+        weights = dict.fromkeys(filter(is_file_name, models))
         return (task.info.path, *weights)
 
     def moved(self, task: ScoreTask, files: Mapping[Path, Path]) -> ScoreTask:

@@ -79,6 +79,7 @@ def run(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
     on_gpu = isinstance(pictures, Tensor) and pictures.is_cuda and settings.device == "auto"
     device = choose_device(str(pictures.device) if on_gpu else settings.device)
     spec = registry.spec(settings.chosen_model, "interpolate")
+    registry.check_times(spec.with_times(settings.timesteps), exact(settings.factor))
     dtype = choose_precision(settings.precision, device, spec)
     streams = useful_cpu_streams(device, set_threads(settings.threads))
     renderer = renderer_for(settings.chosen_model, settings, device, dtype, streams)
@@ -89,7 +90,7 @@ def run(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
         scene_cut=settings.scene_cut,
         duplicates=settings.duplicates,
         loop=settings.loop,
-        context=spec.frames(fallback=settings.fallback == "blend"),
+        context=spec.frames(fallback=spec.falls_back(settings.fallback)),
     )
     return _made(pictures, renderer, request, device)
 

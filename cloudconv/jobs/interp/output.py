@@ -24,6 +24,7 @@ from cloudconv.media.write.encoder_options import EncoderChoice
 from cloudconv.media.write.plan import plan_encoding
 from cloudconv.media.write.sink import Sink, check_copies
 from cloudconv.media.write.target import check_free, claim
+from cloudconv.models import registry
 from cloudconv.models.fingerprint import (
     machine_fingerprint,
     weights_fingerprint,
@@ -245,7 +246,7 @@ def resolve(
         raise WeightsError("adapted-weights-differ", folder=work.folder)
     return RenderPlan(
         settings=settings,
-        model=model,
+        model=registry.located(model),
         threads=pinned["threads"],
         sizes=Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)}),
         info=info,

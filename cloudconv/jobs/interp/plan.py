@@ -156,7 +156,10 @@ def decide(
         scene_cut=settings.scene_cut,
         duplicates=settings.duplicates,
         loop=settings.loop,
-        context=spec.frames(fallback=settings.fallback == "blend"),
+        context=spec.frames(fallback=spec.falls_back(settings.fallback)),
+    )
+    registry.check_times(
+        spec.with_times(settings.timesteps), _frames_for_each(request, timing.rate)
     )
     gap_rate = output_rate(request.rate, timing.gap_rate, request.slowdown)
     output = output_path(settings.output, info, _tag(settings), gap_rate)
@@ -229,6 +232,13 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
     if info.timing.gap_rate is not None:
         return Resample(info.timing.gap_rate * exact(settings.factor or 1))
     raise SettingsError("factor-on-variable-rate", path=info.path, factor=float(factor))
+
+
+def _frames_for_each(request: Request, own: Fraction | None) -> Fraction | None:
+    """Return the number of output frames for each source frame; None if that number varies."""
+    if isinstance(request.rate, Multiply):
+        return Fraction(request.rate.factor)
+    return None if own is None else request.rate.rate * request.slowdown / own
 
 
 def _tag(settings: InterpSettings) -> str:

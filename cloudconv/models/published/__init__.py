@@ -5,4 +5,7 @@ from __future__ import annotations
 from cloudconv.models.published.common import Settings
 from cloudconv.models.published.recognition import Recognised, normalised, recognise
 
-__all__ = ["Recognised", "Settings", "normalised", "recognise"]
+FAMILIES = ("RIFE", "IFRNet", "EMA-VFI")
+"""The families of networks that run, for people."""
+
+__all__ = ["FAMILIES", "Recognised", "Settings", "normalised", "recognise"]

@@ -1,0 +1,130 @@
+"""Add networks from the user's files to the user's data folder, and remove them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import metadata
+from pathlib import Path
+
+import safetensors.torch
+
+from cloudconv import files, weights
+from cloudconv.errors import OutputError, SettingsError, UnknownModelError
+from cloudconv.media.write.target import writing
+from cloudconv.messages import Setting, closest
+from cloudconv.models import checkpoints, registry, user_folder
+from cloudconv.models.base import ModelSpec
+
+TIMESTEPS = ("any", "middle")
+"""The values of the option ``timesteps``."""
+
+_HEADER = 8  # bytes: the length of the JSON in front of a safetensors file's data
+
+
+def add(
+    file: Path | str, name: str, *, timesteps: str = "any", overwrite: bool = False
+) -> ModelSpec:
+    """Check a file of weights, and store its network under a name as a safetensors file.
+
+    Args:
+        file: a file of a published network, or one that ``cloudconv train`` wrote.
+        name: the new name.
+        timesteps: ``middle`` for a network that was trained for the middle of two frames only.
+        overwrite: whether a network that the user added under the same name is replaced.
+
+    Raises:
+        SettingsError: the name cannot be used.
+        WeightsError: the file cannot be read, or its network is unknown.
+        OutputError: the name is in use, or the folder cannot be written.
+    """
+    if timesteps not in TIMESTEPS:
+        raise SettingsError(
+            "not-accepted",
+            option=Setting("timesteps"),
+            accepted=list(TIMESTEPS),
+            value=timesteps,
+            near=closest(timesteps, TIMESTEPS),
+        )
+    target = user_folder.file_for(name)
+    if any(known.name == name for known in registry.specs()) or name in _METHODS:
+        raise SettingsError("shipped-model-name", name=name)
+    path = registry.file_of(file)
+    if path is None:
+        raise UnknownModelError("add-needs-file", name=file, known=checkpoints.SUFFIXES)
+    # Load the network completely, so that a file which does not fit is refused.
+    network = registry.build_model(path)
+    described = registry.describe(path)
+    state = registry.state_of(path, network.spec)
+    assert state is not None
+    del network
+    # safetensors refuses tensors with common memory.
+    state = {key: tensor.contiguous().clone() for key, tensor in state.items()}
+    kept = dict(described.metadata)
+    if described.recognised is not None:
+        kept["network"] = f"{described.recognised.family}, {described.recognised.version}"
+    if timesteps == "middle":
+        kept["timesteps"] = timesteps
+    kept |= {
+        "source": kept.get("source", path.name),
+        "source_sha256": kept.get("source_sha256", weights.digest(path)),
+        "added_by": f"cloudconv {metadata.version('cloudconv')}",
+        "sha256": "",
+    }
+    kept["sha256"] = hashlib.sha256(_data(safetensors.torch.save(state, kept))).hexdigest()
+    data = _ordered(safetensors.torch.save(state, kept))
+    with writing(target), files.Claim(target):
+        if target.exists() and not overwrite:
+            raise OutputError("model-exists", name=name)
+        files.write_whole(target, data)
+    return registry.spec(name)
+
+
+def remove(name: str) -> Path:
+    """Delete the file of a network that the user added, and return its path.
+
+    Raises:
+        SettingsError: the model ships with cloudconv.
+        UnknownModelError: the user has added no network of that name.
+        OutputError: the file cannot be deleted.
+    """
+    if any(known.name == name for known in registry.specs()):
+        raise SettingsError("shipped-model-stays", name=name)
+    path = user_folder.find(name)
+    if path is None:
+        known = user_folder.names()
+        near = closest(name, known)
+        raise UnknownModelError("no-added-model", name=name, near=near, known=known)
+    with writing(path):
+        path.unlink()
+    return path
+
+
+def is_intact(path: Path) -> bool:
+    """Return whether the tensors of an added file are those that were added."""
+    recorded = weights.read_metadata(path).get("sha256")
+    with path.open("rb") as file:
+        start = int.from_bytes(file.read(_HEADER), "little")
+        file.seek(_HEADER + start)
+        return hashlib.file_digest(file, "sha256").hexdigest() == recorded
+
+
+def _ordered(whole: bytes) -> bytes:
+    """Return a safetensors file with its header in order, so that equal networks are equal files.
+
+    safetensors writes the metadata in a random order.
+    """
+    start = int.from_bytes(whole[:_HEADER], "little")
+    header = json.loads(whole[_HEADER : _HEADER + start])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // _HEADER) * _HEADER)
+    return len(text).to_bytes(_HEADER, "little") + text + _data(whole)
+
+
+def _data(whole: bytes) -> memoryview:
+    start = int.from_bytes(whole[:_HEADER], "little")
+    return memoryview(whole)[_HEADER + start :]
+
+
+_METHODS = ("minterpolate", "adapted", "auto", "off", "none")
+"""Words that other options use beside the names of models."""

@@ -1,0 +1,52 @@
+"""Find the networks that the user has added: safetensors files in the user's data folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import platformdirs
+
+from cloudconv.errors import SettingsError
+
+VARIABLE = "CLOUDCONV_DATA"
+"""The environment variable that names another data folder."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,31}")
+_SUFFIX = ".safetensors"
+
+
+def folder() -> Path:
+    """Return the folder of the added networks, which may not exist."""
+    given = os.environ.get(VARIABLE)
+    data = Path(given) if given else platformdirs.user_data_path("cloudconv", appauthor=False)
+    return data / "models"
+
+
+def names() -> list[str]:
+    """Return the names of the added networks in alphabetical order."""
+    try:
+        found = [each.stem for each in folder().iterdir() if each.suffix == _SUFFIX]
+    except OSError:
+        return []
+    return sorted(name for name in found if _NAME.fullmatch(name))
+
+
+def file_for(name: str) -> Path:
+    """Return the file that a network of that name has in the folder.
+
+    Raises:
+        SettingsError: the name has other characters than file names on every system allow.
+    """
+    if not _NAME.fullmatch(name) or name.endswith("."):
+        raise SettingsError("bad-model-name", name=name)
+    return folder() / f"{name}{_SUFFIX}"
+
+
+def find(name: str) -> Path | None:
+    """Return the file of an added network, or None."""
+    if not _NAME.fullmatch(name):
+        return None
+    path = folder() / f"{name}{_SUFFIX}"
+    return path if path.is_file() else None

@@ -1,0 +1,60 @@
+"""Files of small published networks with computed weights, in every layout that users have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from cloudconv.models.published.rife4 import Rife4Settings
+from tests.helpers.published import weights
+
+SMALL = Rife4Settings((16, 16, 16, 16), (8, 4, 2, 1), "beta", 24)
+"""RIFE 4.6 with narrow blocks, so that tests are fast."""
+
+
+def small_state(settings: Rife4Settings = SMALL, gain: float = 0.5) -> dict[str, Tensor]:
+    """Return computed weights by tensor name."""
+    network = settings(settings.spec("small"))
+    return weights({name: each.shape for name, each in network.state_dict().items()}, gain)
+
+
+def small_file(path: Path, settings: Rife4Settings = SMALL) -> Path:
+    """Write the weights as PyTorch does, with the prefix that the authors' files have."""
+    save(path, {f"module.{name}": each for name, each in small_state(settings).items()})
+    return path
+
+
+def save(path: Path, content: Mapping[str, Any], *, legacy: bool = False) -> None:
+    """Write a file in the format that its ending names; ``legacy``: before PyTorch 1.6."""
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file(dict(content), path)
+    else:
+        torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+
+
+def _blocks(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.replace("block", "blocks.", 1): each for name, each in state.items()}
+
+
+def _prefixed(prefix: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+    return lambda state: {f"{prefix}{name}": each for name, each in state.items()}
+
+
+LAYOUTS: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {
+    "plain": dict,
+    "module": _prefixed("module."),
+    "flownet": _prefixed("flownet."),
+    "both": _prefixed("module.flownet."),
+    "blocks": _blocks,
+    "state_dict": lambda state: {"state_dict": _prefixed("flownet.")(state), "epoch": 3},
+    "model": lambda state: {"model": _prefixed("module.")(state), "optimizer": {"state": {}}},
+    "params": lambda state: {"params": state},
+    "params_ema": lambda state: {"params_ema": state},
+    "training": lambda state: {**state, "teacher.conv.weight": torch.ones(2)},
+}
+"""The ways in which programs wrap the tensors of a network."""

@@ -1,0 +1,254 @@
+"""Published networks from the user's files run as the shipped models do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import cloudconv
+from cloudconv.errors import CloudconvError, ModelUsageError, OutputError, SettingsError
+from cloudconv.models import registry, user_folder
+from cloudconv.models.adding import add
+from tests.helpers import calls
+from tests.helpers.factory import (
+    assert_same_frames,
+    picture,
+    read_planes,
+    read_times,
+    write_clip,
+)
+from tests.helpers.jobs import stop_after
+from tests.helpers.own_networks import SMALL, save, small_file, small_state
+from tests.helpers.trainees import moving
+
+SIZE = (96, 64)
+
+
+@pytest.fixture(autouse=True)
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give the test a data folder of its own."""
+    monkeypatch.setenv(user_folder.VARIABLE, str(tmp_path / "data"))
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return small_file(tmp_path / "flownet.pkl")
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    shown = [picture(k, *SIZE, step=3.0, scene=k // 5) for k in range(10)]
+    return write_clip(tmp_path / "a.mkv", shown)
+
+
+def interp(clip: Path, output: Path, **options: Any) -> Any:
+    given = {"factor": 2, "encoder": "ffv1", "threads": 1, "device": "cpu"}
+    return cloudconv.interpolate(clip, output, **{**given, **options})
+
+
+def assert_near(found: Path, expected: Path) -> None:
+    """Assert that two clips differ by at most one level, which rounding may change."""
+    for one, other in zip(read_planes(found), read_planes(expected), strict=True):
+        for a, b in zip(one, other, strict=True):
+            assert np.abs(a.astype(int) - b).max() <= 1
+
+
+def test_the_new_pictures_are_those_of_the_network(file: Path) -> None:
+    pictures = torch.rand(3, 3, 64, 96)
+    made = cloudconv.interpolate_frames(pictures, 4, model=file, device="cpu", scene_cut="off")
+    network = registry.load(file)
+    for number, new in enumerate(list(made)[:8]):
+        pair, quarter = pictures[number // 4 : number // 4 + 2], number % 4
+        wanted = network.interpolate(*pair, quarter / 4) if quarter else pair[0]
+        assert (new - wanted.clamp(0, 1)).abs().max() <= 1e-5
+
+
+def test_a_video_keeps_its_frames_and_its_cuts(clip: Path, file: Path, tmp_path: Path) -> None:
+    result = interp(clip, tmp_path / "b.mkv", model=file, factor=4)
+    assert (result.model, result.precision) == (str(file), "fp32")
+    assert (result.output_frames, len(result.cuts)) == (40, 1)
+    source, made = (list(read_planes(each)) for each in (clip, tmp_path / "b.mkv"))
+    for number, planes in enumerate(source):
+        assert all(map(np.array_equal, made[4 * number], planes))
+    # Before the cut, the last frame of the scene is repeated.
+    for repeated in made[17:20]:
+        assert all(map(np.array_equal, repeated, source[4]))
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "batch": {"batch": 3},
+    "tiles": {"tile": 256},
+    "workers": {"workers": "local:2"},
+}
+
+
+@pytest.mark.parametrize("way", ["batch", pytest.param("workers", marks=pytest.mark.full)])
+def test_batches_and_workers_make_the_same_frames(
+    clip: Path, file: Path, tmp_path: Path, way: str
+) -> None:
+    add(file, "mine")
+    interp(clip, tmp_path / "b.mkv", model="mine", batch=1)
+    interp(clip, tmp_path / "c.mkv", model="mine", **WAYS[way])
+    assert_near(tmp_path / "b.mkv", tmp_path / "c.mkv")
+
+
+def test_tiles_leave_no_seam(file: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "wide.mkv", 3, size=(448, 64), step=3.0)
+    whole, tiled = (
+        interp(clip, tmp_path / f"{tile}.mkv", model=file, tile=tile) for tile in ("off", 256)
+    )
+    assert_near(Path(whole.output), Path(tiled.output))
+
+
+def test_opacity_scale_and_fallback_work(file: Path, tmp_path: Path) -> None:
+    shown = [picture(k, *SIZE, "yuva420p", step=3.0) for k in range(4)]
+    clip = write_clip(tmp_path / "alpha.mkv", shown, pix_fmt="yuva420p")
+    for number, options in enumerate(({}, {"scale": 0.5}, {"fallback": "blend"})):
+        output = tmp_path / f"{number}.mkv"
+        assert interp(clip, output, model=file, **options).new_frames == 3
+        assert len(list(read_planes(output))[1]) == 4
+
+
+def test_16_bits_are_used_only_on_request(
+    clip: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloudconv.render.device.has_fast_bf16", lambda: True)
+    spec = registry.spec(file)
+    assert cloudconv.estimate(settings(clip, tmp_path, model=file)).precision == "fp32"
+    if spec.half_precision:
+        asked = settings(clip, tmp_path, model=file, precision="bf16")
+        assert cloudconv.estimate(asked).precision == "bf16"
+    assert spec.falls_back(None) is False
+    assert spec.falls_back("blend") is spec.fallback
+
+
+def settings(clip: Path, folder: Path, **options: Any) -> cloudconv.InterpSettings:
+    given = {"factor": 2, "encoder": "ffv1", "threads": 1, "device": "cpu", **options}
+    return cloudconv.InterpSettings(clip, folder / "out.mkv", **given)
+
+
+def test_a_network_for_the_middle_halves_the_interval(
+    clip: Path, file: Path, tmp_path: Path
+) -> None:
+    add(file, "any")
+    add(file, "middle", timesteps="middle")
+    interp(clip, tmp_path / "a2.mkv", model="any")
+    interp(clip, tmp_path / "b2.mkv", model="middle", factor=4)
+    interp(clip, tmp_path / "c2.mkv", model="any", factor=4, timesteps="middle")
+    assert_same_frames(tmp_path / "b2.mkv", tmp_path / "c2.mkv")
+    middles = [frame for k, frame in enumerate(read_planes(tmp_path / "b2.mkv")) if k % 2 == 0]
+    usual = list(read_planes(tmp_path / "a2.mkv"))
+    assert all(all(map(np.array_equal, *pair)) for pair in zip(middles, usual, strict=True))
+
+
+REFUSED: list[dict[str, Any]] = [
+    {"factor": 3},
+    {"factor": 6},
+    {"factor": None, "fps": 60},
+    {"factor": None, "slowmo": 3},
+    {"factor": Fraction(5, 2)},
+]
+
+
+@pytest.mark.parametrize("options", REFUSED)
+def test_other_factors_of_such_a_network_are_refused(
+    clip: Path, file: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    given = {"model": file, "timesteps": "middle", **options}
+    with pytest.raises(ModelUsageError, match=r"only the middle.*cloud-best"):
+        interp(clip, tmp_path / "b.mkv", **given)
+    assert not (tmp_path / "b.mkv").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"factor": 8}, {"factor": None, "fps": 48}, {"factor": None, "slowmo": 2}]
+)
+def test_halves_of_the_interval_are_accepted(
+    clip: Path, file: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    given = {"model": file, "timesteps": "middle", "factor": 2, **options}
+    assert cloudconv.estimate(settings(clip, tmp_path, **given)).new_frames > 0
+
+
+def test_a_variable_rate_and_pictures_in_memory_follow_the_same_rule(
+    file: Path, tmp_path: Path
+) -> None:
+    times = [Fraction(k, 24) for k in (0, 1, 3, 4, 7, 8)]
+    clip = write_clip(tmp_path / "vfr.mkv", 6, times=times, rate=24)
+    given = {"model": file, "timesteps": "middle"}
+    interp(clip, tmp_path / "b.mkv", factor=2, **given)
+    assert len(read_times(tmp_path / "b.mkv")) == 12
+    with pytest.raises(ModelUsageError, match="only the middle"):
+        interp(clip, tmp_path / "c.mkv", factor=None, fps=60, **given)
+    with pytest.raises(ModelUsageError, match="only the middle"):
+        cloudconv.interpolate_frames(iter(()), 3, device="cpu", **given)
+    add(file, "middle", timesteps="middle")
+    with pytest.raises(ModelUsageError, match="only the middle"):
+        cloudconv.compare(clip, model="middle", drop=3)
+
+
+def test_a_resumed_run_needs_the_same_content(file: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", [picture(k, 64, 64, scene=k // 30) for k in range(90)])
+    add(file, "mine")
+    given = {"factor": 2, "model": "mine", "encoder": "ffv1", "device": "cpu"}
+    with pytest.raises(cloudconv.Interrupted):
+        calls.interpolate(clip, tmp_path / "b.mkv", watch=stop_after(140), **given)
+    other = tmp_path / "other.pth"
+    save(other, small_state(gain=0.25))
+    add(other, "mine", overwrite=True)
+    with pytest.raises(OutputError, match="weights"):
+        calls.interpolate(clip, tmp_path / "b.mkv", **given)
+    add(file, "mine", overwrite=True)
+    assert calls.interpolate(clip, tmp_path / "b.mkv", **given).resumed
+
+
+def test_a_comparison_takes_names_and_files(file: Path, tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 7, size=SIZE)
+    add(file, "mine")
+    result = cloudconv.compare(
+        clip, model="mine", against=["tiny", str(file)], device="cpu", workers="local"
+    )
+    assert list(result.methods) == ["mine", "tiny", str(file), "blend"]
+    assert result.methods["mine"]["psnr"] == result.methods[str(file)]["psnr"]
+
+
+def test_a_copy_on_another_machine_is_the_same_network(
+    clip: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers get the file, because the name is unknown on their machines."""
+    add(file, "mine", timesteps="middle")
+    located = registry.located("mine")
+    monkeypatch.setenv(user_folder.VARIABLE, str(tmp_path / "nothing"))
+    with pytest.raises(CloudconvError, match='no model "mine"'):
+        registry.spec("mine")
+    moved = Path(located).rename(tmp_path / "moved.safetensors")
+    assert registry.spec(moved) == replace(registry.spec(file, None).with_times("middle"),
+        name="moved.safetensors", network=registry.spec(moved).network)  # fmt: skip
+
+
+@pytest.mark.full
+def test_a_published_network_can_be_trained_and_adapted(file: Path, tmp_path: Path) -> None:
+    clip = moving(tmp_path / "a.mkv", 40, size=SIZE)
+    add(file, "mine")
+    options: dict[str, Any] = {"crop": 32, "batch": 2, "device": "cpu"}
+    for init in (file, "mine"):
+        output = tmp_path / "trained.safetensors"
+        cloudconv.train(clip, output, init=init, steps=3, overwrite=True, **options)
+        trained = registry.describe(output)
+        assert trained.recognised is not None
+        assert trained.spec.parameters == registry.spec(file).parameters
+        assert interp(clip, tmp_path / "b.mkv", model=output, overwrite=True).new_frames > 0
+    adapted = interp(clip, tmp_path / "c.mkv", model="mine", adapt=0.05)
+    assert adapted.adapted is not None
+
+
+def test_a_file_over_itself_is_refused(clip: Path, file: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError):
+        interp(clip, tmp_path / "b.mkv", model=file, adapt=1, save_model=file)
+    assert SMALL.family == "RIFE"

@@ -1,0 +1,140 @@
+"""Networks that the user adds: names, files, and what knows them afterwards."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+import cloudconv
+from cloudconv.errors import (
+    CloudconvError,
+    OutputError,
+    SettingsError,
+    UnknownModelError,
+    WeightsError,
+)
+from cloudconv.models import registry, user_folder
+from cloudconv.models.adding import add, is_intact, remove
+from cloudconv.models.fingerprint import weights_fingerprint
+from cloudconv.models.tiny import TINY
+from tests.helpers.own_networks import save, small_file, small_state
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the test a data folder of its own."""
+    monkeypatch.setenv(user_folder.VARIABLE, str(tmp_path / "data"))
+    return tmp_path / "data" / "models"
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return small_file(tmp_path / "flownet.pkl")
+
+
+def test_an_added_network_is_known_by_its_name(file: Path, folder: Path) -> None:
+    spec = cloudconv.add_model(file, "rife-4.26")
+    assert (spec.name, spec.task, spec.published) == ("rife-4.26", "interpolate", True)
+    assert "rife-4.26" in [known.name for known in cloudconv.list_models()]
+    model, given = (cloudconv.load_model(each, device="cpu") for each in ("rife-4.26", file))
+    x0, x1 = torch.rand(2, 1, 3, 64, 96)
+    assert isinstance(model, cloudconv.Interpolator)
+    assert isinstance(given, cloudconv.Interpolator)
+    assert torch.equal(model.interpolate(x0, x1, 0.3), given.interpolate(x0, x1, 0.3))
+    assert os.listdir(folder) == ["rife-4.26.safetensors"]
+    cloudconv.remove_model("rife-4.26")
+    assert os.listdir(folder) == []
+    assert "rife-4.26" not in [known.name for known in cloudconv.list_models()]
+
+
+def test_the_stored_file_records_its_source(file: Path, folder: Path) -> None:
+    add(file, "mine", timesteps="middle")
+    with safe_open(folder / "mine.safetensors", "pt") as opened:
+        metadata = opened.metadata()
+    assert metadata["source"] == "flownet.pkl"
+    assert metadata["source_sha256"] == weights_fingerprint(str(file))
+    assert metadata["timesteps"] == "middle"
+    assert metadata["network"].startswith("RIFE")
+    assert not registry.spec("mine").arbitrary_timestep
+    assert is_intact(folder / "mine.safetensors")
+    data = bytearray((folder / "mine.safetensors").read_bytes())
+    data[-2] ^= 1
+    (folder / "mine.safetensors").write_bytes(data)
+    assert not is_intact(folder / "mine.safetensors")
+
+
+def test_a_name_is_replaced_only_on_request(file: Path, tmp_path: Path) -> None:
+    add(file, "mine")
+    before = weights_fingerprint("mine")
+    other = tmp_path / "other.pth"
+    save(other, small_state(gain=0.25))
+    with pytest.raises(OutputError, match="There is a model mine already"):
+        add(other, "mine")
+    assert weights_fingerprint("mine") == before
+    add(other, "mine", overwrite=True)
+    assert weights_fingerprint("mine") != before
+
+
+@pytest.mark.parametrize("name", ["", "A", "a b", "../a", "a/b", ".a", "é", "a,b", "x" * 33, "a."])
+def test_a_name_that_no_file_could_have_everywhere_is_refused(file: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match="cannot be the name of a model"):
+        add(file, name)
+
+
+@pytest.mark.parametrize("name", ["rife-4.6", "cloud-best", "blend", "tiny", "minterpolate"])
+def test_the_name_of_a_shipped_model_is_refused(file: Path, folder: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match="is a model of cloudconv itself"):
+        add(file, name, overwrite=True)
+    assert not folder.exists()
+
+
+def test_only_a_file_of_a_known_network_is_added(tmp_path: Path, folder: Path) -> None:
+    torch.save({"a": torch.rand(2)}, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="holds no network"):
+        add(tmp_path / "a.pth", "mine")
+    with pytest.raises(UnknownModelError, match=r"is not a file of weights.*\.pkl"):
+        add("cloud-best", "mine")
+    with pytest.raises(SettingsError, match="must be any or middle"):
+        add(tmp_path / "a.pth", "mine", timesteps="half")
+    assert not folder.exists()
+
+
+def test_only_added_models_can_be_removed(file: Path) -> None:
+    with pytest.raises(SettingsError, match="only added ones"):
+        remove("cloud-best")
+    add(file, "mine")
+    with pytest.raises(UnknownModelError, match=r"'mime' \(did you mean mine"):
+        remove("mime")
+    with pytest.raises(UnknownModelError, match="You have added no model"):
+        remove("../data/models/mine")
+
+
+def test_a_trained_file_can_be_added_too(tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    path = tmp_path / "trained.safetensors"
+    save_file(TINY.build().state_dict(), path, {"model": "tiny", "steps": "3"})
+    add(path, "mine")
+    assert registry.spec("mine") == TINY
+    assert isinstance(registry.load("mine"), type(TINY.build()))
+
+
+def test_a_damaged_file_hides_no_other_model(file: Path, folder: Path) -> None:
+    add(file, "good")
+    (folder / "bad.safetensors").write_bytes(b"nothing")
+    (folder / "Readme.txt").write_text("hello")
+    assert [spec.name for spec in registry.added()] == ["good"]
+    with pytest.raises(CloudconvError, match=r"bad\.safetensors is neither"):
+        registry.load("bad")
+    remove("bad")
+    assert user_folder.names() == ["good"]
+
+
+def test_the_system_names_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(user_folder.VARIABLE)
+    monkeypatch.setenv("XDG_DATA_HOME", "/somewhere/else")
+    assert user_folder.folder().parts[-2:] == ("cloudconv", "models") or os.name == "nt"
