@@ -111,20 +111,6 @@ def _area_weights(before: int, after: int, device: torch.device) -> Tensor:
     return (inside.clamp_min(0) * (after / before)).float().to(device)
 
 
-def enlarged(picture: Tensor, scale: float) -> Tensor:
-    """Enlarge a picture (C, H, W) by the factor ``scale``, at least 1, with bicubic filtering."""
-    height, width = (round(side * scale) for side in picture.shape[-2:])
-    if (height, width) == tuple(picture.shape[-2:]):
-        return picture
-    if picture.device.type == "cpu" and picture.dtype == torch.float32:
-        made = torch.empty((picture.shape[0], height, width))
-        for channel, target in zip(picture, made, strict=True):
-            source = channel.contiguous().numpy()
-            cv2.resize(source, (width, height), target.numpy(), interpolation=cv2.INTER_CUBIC)
-        return made
-    return F.interpolate(picture[None], (height, width), mode="bicubic", align_corners=False)[0]
-
-
 def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
     """Resize a field of displacements and its values: (B, 2, h, w) to (B, 2, H, W), in pixels."""
     height, width = size

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.material.camera import pans_slowly
 from cloudconv.dreaming.material.fineness import SOFT, fineness
 from cloudconv.dreaming.material.material import Material, spread
 from cloudconv.dreaming.material.similarity import Floats, distances, repetition, thumbnails
@@ -42,7 +41,6 @@ _SOFT_EDGES, _ONE_WAY = 0.35, 0.9
 _UNEVEN, _LOW = 0.2, 0.52  # least `uneven` and `middle` of people and cars
 _AROUND = 0.05  # sigma of the surroundings of a point, relative to the longer side
 _FINE, _GROUND_FINE = 0.6, 0.9  # `fineness` below which a drift is sky: anywhere, above ground
-_STANDS_STILL = 0.02  # fixed part of the picture from which on the camera stands still
 _ABOVE = 0.49  # `middle` below which the moving part is over ground
 
 
@@ -158,14 +156,6 @@ def wanders(motion: Motion, fine: float) -> bool:
     return motion.wander > _SEPARATE
 
 
-def pans(material: Material) -> bool:
-    """Return whether a camera moves slowly over a landscape, so that nothing is at rest."""
-    if bool(material.land.mean() > _STANDS_STILL) or fineness(material) <= SOFT:
-        return False
-    film = material.film
-    return pans_slowly(len(film), film.small, film.flow)
-
-
 def choose(material: Material) -> Generator[float, None, ModeChoice]:
     """Choose the mode for a material, with the reason.
 
@@ -210,8 +200,7 @@ def _against_collage(material: Material, motion: Motion, apart: Floats, sky: boo
     if ratio is not None and ratio < _REPEATS:
         return "the motion of the clip repeats, so its frames can follow each other again"
     if sky and len(material) >= _COLLAGE:
-        lands = "the camera moves along solid things; a collage would cut through them"
-        return lands if pans(material) else ""
+        return ""
     if motion.standing > _LOCAL:
         return (
             f"{motion.standing:.0%} of the picture does not move, and a collage would cut through "

@@ -1,28 +1,81 @@
-"""A camera that pans slowly."""
+"""A camera that pans slowly over a ridge, in front of filmed clouds."""
 
 from __future__ import annotations
 
+from functools import cache
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
+import torch
 
-from cloudconv.dreaming.material.camera import pans_slowly
-from cloudconv.dreaming.select import pans
-from tests.helpers.dreams import clouds, material
+from cloudconv.dreaming.methods.collage import Collage
+from cloudconv.events import result_of
+from cloudconv.jobs.extend.history import gather_material
+from cloudconv.media.read.probe import probe
+from tests.helpers.dreams import Picture, clouds, lost_land, material
 
-VIEW = 160
+CLIP = Path(__file__).parents[2] / "examples" / "clouds.mp4"
+SIZE = 240, 150
 
 
-def test_a_slow_pan_is_found() -> None:
-    world = clouds(48, (VIEW + 48, 128), speed=0.5)
-    panned = [np.ascontiguousarray(picture[:, k : k + VIEW]) for k, picture in enumerate(world)]
-    source = material(panned)
-    assert pans_slowly(len(source), source.small, source.flow)
+@cache
+def filmed() -> list[Picture]:
+    film = result_of(gather_material(probe(CLIP))).film
+    return [film.small(k)[:200] for k in range(len(film))]
+
+
+def panned(speed: float) -> list[Picture]:
+    """Return a dark ridge before filmed clouds, seen by a camera that moves right."""
+    width, height = SIZE
+    wide = width + round(speed * len(filmed())) + 2
+    x = np.arange(wide)
+    tops = 0.8 * height - 8 * np.sin(x / 23) - 5 * np.sin(x / 9 + 1)
+    covered = np.clip(np.arange(height)[:, None] - tops + 0.5, 0, 1)[..., None]
+    leaves = 8 + 25 * np.random.default_rng(3).random((height, wide, 1))
+    made = []
+    for k, picture in enumerate(filmed()):
+        sky = cv2.resize(picture, (wide, height), interpolation=cv2.INTER_AREA)
+        shown = (sky * (1 - covered) + leaves * covered).astype(np.float32)
+        move = np.array([[1, 0, -speed * k], [0, 1, 0]])
+        view = cv2.warpAffine(shown, move, SIZE, borderMode=cv2.BORDER_REPLICATE)
+        made.append(view.clip(0, 255).astype(np.uint8))
+    return made
+
+
+@pytest.mark.parametrize("speed", [0.1, 0.5])
+def test_a_slow_pan_over_land_is_removed(speed: float) -> None:
+    source = material(panned(speed))
+    assert source.pans
+    last = len(source) - 1
+    left, right = source.steady.hidden(0, last)
+    assert left == 0
+    assert right * SIZE[0] == pytest.approx(speed * last, abs=1)
+    assert not source.steady.pans
+    assert torch.equal(source.steady.picture(-1), source.picture(-1))
 
 
 @pytest.mark.parametrize("count", [1, 30])
-def test_a_camera_that_stands_still_does_not_pan(
-    monkeypatch: pytest.MonkeyPatch, count: int
-) -> None:
-    """Generated land is as soft as clouds, so its fineness is not compared."""
-    monkeypatch.setattr("cloudconv.dreaming.select.SOFT", -1.0)
-    assert not pans(material(clouds(count, (VIEW, 128))))
+def test_a_camera_that_stands_still_does_not_pan(count: int) -> None:
+    assert not material(clouds(count, (160, 128))).pans
+
+
+def test_a_sky_that_drifts_is_no_pan() -> None:
+    assert not material(filmed()[:48]).pans
+    wide = np.ascontiguousarray(clouds(1, (700, 96))[0][:60])
+    drifting = [np.ascontiguousarray(wide[:, 2 * k : 2 * k + 200]) for k in range(60)]
+    assert not material(drifting).pans
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("speed", [0.1, 0.5])
+def test_a_ridge_stays_whole_after_a_pan_and_casts_no_shadow_in_the_sky(speed: float) -> None:
+    pictures = panned(speed)
+    with torch.inference_mode():
+        made = list(Collage().dream(material(pictures), frames=80, seed=0))
+    assert lost_land(pictures, made) < 0.01
+    never_dark = np.min(np.max(pictures, 3), 0) > 60
+    for one in made:
+        dark = 255 * one.amax(0).numpy() < 40
+        assert (dark & never_dark).mean() < 0.003

@@ -1,134 +1,147 @@
-"""Find a slow pan of the camera."""
+"""Find a slow pan of the camera over land, and show the clip as from the last view."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from cloudconv.dreaming.pictures import LONGEST_SIDE
+from cloudconv.dreaming.material.film import Film
+from cloudconv.dreaming.material.land import Mask, land_of
+from cloudconv.dreaming.pictures import grey
 
-_Floats = NDArray[np.float32]
+_Bytes = NDArray[np.uint8]
 _Path = NDArray[np.float64]
 
-_SLOW = 0.15  # pixels of the small picture per frame, below which a part stands still
-_SLOW_SHARE = 0.01  # fraction of the picture; smaller regions count as moving
-_SLOW_BLUR = 4.0  # sigma of the blur of speed, in pixels of the small picture
-_LEAST_FRAMES = 24
-_LEAST_TRAVEL = 0.03  # least distance that the view moves over the whole clip, of the longer side
-_FASTEST = 0.01  # greatest speed of a slow pan per frame, of the longer side
-_ALIKE = 0.3  # greatest difference of a flow that counts as the camera's, in pixels
-_LEAST_SHARE = 0.03  # least fraction of the picture that moves with the camera
-_LOOKED_AT = 48  # number of pairs in which parts that move with the camera are searched
-_FAR = 40  # frames between two frames that are compared after alignment by the path
-_RIGID = 0.5  # greatest change of a still pixel after alignment, relative to the change before
-_MOSTLY = 0.5  # least fraction of a candidate's parts that lies still after alignment
-_TEXTURED = 6.0  # least change of a compared pixel before alignment, in levels
+_LOW = 0.25  # part of the picture, from below, whose motion is that of the camera if it is land
+_DETAIL = 8.0  # sigma of the blur that removes changes of light, in pixels
+_LEAST, _MOST = 2.0, 0.4  # travel of a slow pan: least in pixels, most in widths of the picture
+_LEVEL = 0.02  # greatest travel up or down, of the height
+_ACROSS = 0.9  # least part of the lower edge that land covers, for the land to show the camera
+_ROUNDS = 2  # comparisons of all frames with their median
 
 
-def pans_slowly(
-    count: int, small: Callable[[int], NDArray[np.uint8]], flow: Callable[[int], _Floats]
-) -> bool:
-    """Return whether the camera pans slowly over a landscape.
+def view_of(pictures: Sequence[_Bytes]) -> tuple[Mask, _Path | None]:
+    """Return the land as in the last picture, and the path of a slow pan.
 
-    Candidates for the camera's motion are the shifts of four bands of the picture and of the whole
-    picture. A candidate is right if the parts that move with the candidate look the same in distant
-    frames that are aligned by the candidate. A landscape looks the same, but clouds change on their
-    way. Only shifts are searched.
+    The lower quarter of the pictures shows the camera's motion if the quarter is land. Land is
+    found only in pictures that are aligned correctly, so a drift of clouds is not mistaken for a
+    pan. Source of the alignment: phase correlation, Kuglin and Hines 1975, in OpenCV's version.
 
     Args:
-        count: number of frames.
-        small: returns a frame, (h, w, 3) uint8.
-        flow: returns the backward flow from a frame (from 1 on) to the one before.
+        pictures: frames from all over the clip, (h, w, 3) uint8 each.
+
+    Returns:
+        The land, (h, w) bool, and the shift (dx, dy) from each picture to the last view, (n, 2) in
+        pixels; None if the camera stands still, or moves in another way.
     """
-    if count < _LEAST_FRAMES:
-        return False
-    longest = max(small(0).shape)
-    flows = [flow(k) for k in range(1, count)]
-    height = flows[0].shape[0]
-    quarters = [slice(k * height // 4, (k + 1) * height // 4) for k in range(4)]
-    for rows in (*quarters, slice(None)):
-        steps = np.array([_shift(field, rows) for field in flows])
-        travel = np.abs(steps.sum(0)).max()
-        if travel < _LEAST_TRAVEL * longest or travel > _FASTEST * longest * count:
-            continue
-        some = range(0, count - 1, max(1, count // _LOOKED_AT))
-        rests = [flows[k] - steps[k].astype(np.float32) for k in some]
-        fixed = _slow_parts(rests)
-        if fixed.mean() < _LEAST_SHARE:
-            continue
-        steps = np.array([np.median(field[fixed], 0) for field in flows])
-        # The view moves right where a point was further right one frame before.
-        path = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)])
-        if _rigid(path, small, fixed) > _MOSTLY:
-            return True
-    return False
+    land = land_of(pictures)
+    if len(pictures) < 2:
+        return land, None
+    path = _path(pictures)
+    travel = np.abs(path).max(0)
+    height, width = land.shape
+    if travel[0] < _LEAST or travel[0] > _MOST * width or travel[1] > _LEVEL * height:
+        return land, None
+    steady = land_of(*_from_last_view(pictures, path))
+    return (steady, path) if _across(steady) else (land, None)
 
 
-def _shift(field: _Floats, rows: slice) -> NDArray[np.float64]:
-    """Return the median shift (dx, dy) of the flow that is near the median of ``rows``."""
-    values = field.reshape(-1, 2)
-    centre = np.median(field[rows].reshape(-1, 2), 0)
-    near = np.abs(values - centre).max(1) < _ALIKE
-    if near.any():
-        centre = np.median(values[near], 0)
-    return np.asarray(centre, np.float64)
+def _across(land: Mask) -> bool:
+    """Return whether land covers the lower edge of the picture."""
+    return bool(land[-1].mean() > _ACROSS)
 
 
-def _rigid(
-    path: _Path, small: Callable[[int], NDArray[np.uint8]], fixed: NDArray[np.bool_]
-) -> float:
-    """Return the fraction of ``fixed``, (h, w), that lies still after alignment by the path."""
-    lag = min(_FAR, len(path) // 2)
-    fractions = []
-    for k in np.linspace(0, len(path) - 1 - lag, 5).astype(int):
-        shift = path[k + lag] - path[k]
-        first, second = _overlap(small(k), small(k + lag), shift)
-        if first.size == 0:
-            return 0.0
-        height, width = first.shape[:2]
-        there, _ = _overlap(fixed, fixed, shift)
-        unmoved = np.abs(small(k + lag).astype(np.float32) - small(k)).mean(-1)
-        top, left = (max(round(float(v)), 0) for v in (shift[1], shift[0]))
-        unmoved = unmoved[top : top + height, left : left + width]
-        moved = np.abs(first.astype(np.float32) - second).mean(-1)
-        detail = there & (unmoved > _TEXTURED)
-        still = detail & (moved < _RIGID * unmoved)
-        fractions.append(float(still.sum() / max(int(detail.sum()), 1)))
-    return float(np.median(fractions))
+def _path(pictures: Sequence[_Bytes]) -> _Path:
+    """Return the shift from each picture to the last view, by the motion of the lower part."""
+    parts = [_low(one) for one in pictures]
+    window = cv2.createHanningWindow(parts[0].shape[::-1], cv2.CV_32F)
+    steps = [cv2.phaseCorrelate(one, two, window)[0] for one, two in itertools.pairwise(parts)]
+    travelled = np.concatenate([np.zeros((1, 2)), np.cumsum(steps, 0)])
+    path: _Path = travelled[-1] - travelled
+    for _ in range(_ROUNDS):
+        # Small errors of the steps add up, so each frame is compared with all.
+        aligned = [_shifted(one, shift) for one, shift in zip(pictures, path, strict=True)]
+        usual = _low(np.median(aligned, 0).astype(np.uint8))
+        path += [cv2.phaseCorrelate(_low(one), usual, window)[0] for one in aligned]
+        path -= path[-1]
+    return path
 
 
-def _overlap(
-    first: NDArray[Any], second: NDArray[Any], shift: NDArray[np.float64]
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the parts of two frames that show the same, to the nearest pixel.
+def _low(picture: _Bytes) -> Any:
+    luma = grey(picture).astype(np.float32)
+    detail = luma - cv2.GaussianBlur(luma, (0, 0), _DETAIL)
+    # OpenCV's phase correlation is wrong by half a pixel along odd sides.
+    rows, columns = (max(1, round(side / 2)) for side in (_LOW * detail.shape[0], detail.shape[1]))
+    return np.ascontiguousarray(detail[-2 * rows :, : 2 * columns - detail.shape[1] % 2])
 
-    ``shift``: the displacement (x, y) of the view from the first frame to the second, in pixels.
+
+def _shifted(values: Any, shift: Any) -> Any:
+    """Return (h, w) or (h, w, channels) moved by (dx, dy) pixels, with continued edges."""
+    matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
+    size = values.shape[1::-1]
+    return cv2.warpAffine(
+        values, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+    )
+
+
+def _from_last_view(pictures: Sequence[_Bytes], path: _Path) -> tuple[list[_Bytes], Mask]:
+    """Return the pictures as from the last view, and the columns that most of them show, (w,).
+
+    A later picture fills the unknown part of a picture.
     """
-    x, y = (int(v) for v in np.round(shift))
-    height, width = first.shape[:2]
-    if abs(x) >= width or abs(y) >= height:
-        return first[:0, :0], second[:0, :0]
-    one = first[max(y, 0) : height + min(y, 0), max(x, 0) : width + min(x, 0)]
-    two = second[max(-y, 0) : height + min(-y, 0), max(-x, 0) : width + min(-x, 0)]
-    return one, two
+    made: list[_Bytes] = [pictures[-1]]
+    shown = np.zeros(pictures[0].shape[1])
+    for picture, shift in zip(pictures[-2::-1], path[-2::-1], strict=True):
+        view = _shifted(picture, shift)
+        x = round(float(shift[0]))
+        beyond = slice(0, x) if x > 0 else slice(view.shape[1] + x, None)
+        view[:, beyond] = made[-1][:, beyond]
+        shown += 1
+        shown[beyond] -= 1
+        made.append(view)
+    return made, shown > len(pictures) / 2
 
 
-def _slow_parts(flows: Sequence[_Floats]) -> NDArray[np.bool_]:
-    """Return a mask of the parts that stand still in flows (h, w, 2): (h, w) bool.
+class SteadyFilm(Film):
+    """The real frames of a clip, as if the camera had always had its last view.
 
-    Speed is averaged over time and blurred. Only connected regions of at least 1 % of the picture
-    count.
+    Args:
+        film: the frames as filmed.
+        path: (n, 2), the shift (dx, dy) from each frame to the last view, in pixels of small
+            pictures.
     """
-    height, width = flows[0].shape[:2]
-    speed: Any = np.mean([np.hypot(flow[..., 0], flow[..., 1]) for flow in flows], 0)
-    speed = cv2.GaussianBlur(speed, (0, 0), _SLOW_BLUR * max(height, width) / LONGEST_SIDE + 0.5)
-    slow = (speed < _SLOW).astype(np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(slow)
-    large = stats[:, cv2.CC_STAT_AREA] >= _SLOW_SHARE * height * width
-    large[0] = False
-    slow_regions: NDArray[np.bool_] = large[labels]
-    return slow_regions
+
+    def __init__(self, film: Film, path: _Path) -> None:
+        """Store the frames and the path."""
+        super().__init__(film.frames, film.device, film.size)
+        self._film = film
+        self._path = path
+
+    def picture(self, number: int) -> Tensor:
+        """Return a frame as from the last view: (3, H, W)."""
+        picture = self._film.picture(number)
+        shift = self._path[number] * self.size[1] / self.small_size[1]
+        if not shift.any():
+            return picture
+        channels = [_shifted(one.numpy(), shift) for one in picture.cpu()]
+        return torch.from_numpy(np.stack(channels)).to(picture.device)
+
+    def small(self, number: int) -> _Bytes:
+        """Return a frame for analysis as from the last view: (h, w, 3) uint8."""
+        kept = self._smalls.get(number)
+        if kept is None:
+            kept = _shifted(self._film.small(number), self._path[number])
+            self._smalls[number] = kept
+        return kept
+
+    def hidden(self, number: int) -> tuple[float, float]:
+        """Return how much of a frame's left and right is unknown, in widths of the picture."""
+        right = float(self._path[number][0]) / self.small_size[1]
+        return max(right, 0.0), max(-right, 0.0)

@@ -56,6 +56,10 @@ class Film:
             kept = self._smalls[number] = small_copy(self.picture(number), self.small_size)
         return kept
 
+    def hidden(self, number: int) -> tuple[float, float]:
+        """Return how much of a frame's left and right is unknown, in widths of the picture."""
+        return 0.0, 0.0
+
     def flow(self, number: int, *, quick: bool = False) -> _Floats:
         """Return the backward flow from a frame, from 1 on, to the frame before it.
 

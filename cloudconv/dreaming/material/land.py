@@ -23,7 +23,7 @@ from cloudconv.dreaming.pictures import grey, resized
 from cloudconv.metrics import luma
 
 _Bytes = NDArray[np.uint8]
-_Mask = NDArray[np.bool_]
+Mask = NDArray[np.bool_]
 
 _STILL = 2.0, 0.25  # range of a still pixel over time: in levels, and relative to the .75 quantile
 _EDGE = 2.5  # least gradient of an edge, in levels per pixel
@@ -35,11 +35,12 @@ _RIM = 0.01  # reach of twigs across the edge of the land, of the longer side
 _FAINT = 0.0004  # squared contrast between land and sky below which the edge stays soft
 
 
-def land_of(pictures: Sequence[_Bytes]) -> _Mask:
+def land_of(pictures: Sequence[_Bytes], seen: Mask | None = None) -> Mask:
     """Return a mask of the land: (h, w) bool.
 
     Args:
         pictures: frames from all over the clip, (h, w, 3) uint8 each, of about 480 pixels.
+        seen: the columns, (w,), in which the pictures show changes; None for all.
     """
     shown = np.stack([cv2.GaussianBlur(grey(one), (0, 0), 2) for one in pictures])
     low, high = np.quantile(shown, (0.1, 0.9), axis=0)
@@ -53,7 +54,7 @@ def land_of(pictures: Sequence[_Bytes]) -> _Mask:
             seeds |= part
     closed = cv2.morphologyEx(seeds.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
     kinds = np.full(varies.shape, cv2.GC_PR_BGD, np.uint8)
-    for part in _parts(closed > 0):
+    for part in _parts((closed > 0) & (True if seen is None else seen)):
         kinds[part] = cv2.GC_PR_FGD
     moves = (varies >= max(2 * limit, usual)) & ~edges
     land = np.zeros(varies.shape, bool)
@@ -76,7 +77,7 @@ def land_of(pictures: Sequence[_Bytes]) -> _Mask:
     return land | gaps
 
 
-def _lasting_edges(pictures: Sequence[_Bytes]) -> _Mask:
+def _lasting_edges(pictures: Sequence[_Bytes]) -> Mask:
     """Return a mask of the edges that are the same in all pictures: (h, w)."""
     mean: Any = 0
     energy: Any = 0
@@ -87,11 +88,11 @@ def _lasting_edges(pictures: Sequence[_Bytes]) -> _Mask:
         energy = energy + np.square(slope).sum(0) / len(pictures)
     lasting = np.square(mean).sum(0)
     same = cv2.GaussianBlur(lasting, (0, 0), 1.5) / (cv2.GaussianBlur(energy, (0, 0), 1.5) + 1e-3)
-    edges: _Mask = (lasting > _EDGE**2) & (same > _SAME)
+    edges: Mask = (lasting > _EDGE**2) & (same > _SAME)
     return edges
 
 
-def _parts(mask: _Mask, least: float = _LEAST) -> Iterator[_Mask]:
+def _parts(mask: Mask, least: float = _LEAST) -> Iterator[Mask]:
     """Yield the connected parts of a mask of at least a size, relative to the picture."""
     parts, labels, stats, _ = cv2.connectedComponentsWithStats(
         mask.astype(np.uint8), connectivity=4
@@ -101,14 +102,14 @@ def _parts(mask: _Mask, least: float = _LEAST) -> Iterator[_Mask]:
             yield labels == number
 
 
-def _bounded(part: _Mask, edges: _Mask) -> bool:
+def _bounded(part: Mask, edges: Mask) -> bool:
     """Return whether lasting edges bound a part wherever the picture does not end."""
     rim = _wider(part, 1) & ~part
     return bool(rim.any() and _wider(edges, 3)[rim].mean() > _BOUND)
 
 
-def _wider(mask: _Mask, reach: int) -> _Mask:
-    wide: _Mask = cv2.dilate(mask.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8)) > 0
+def _wider(mask: Mask, reach: int) -> Mask:
+    wide: Mask = cv2.dilate(mask.astype(np.uint8), np.ones((2 * reach + 1,) * 2, np.uint8)) > 0
     return wide
 
 

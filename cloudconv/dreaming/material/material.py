@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from copy import copy
 from fractions import Fraction
 from functools import cached_property
 from itertools import pairwise
@@ -18,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cloudconv.dreaming.material.camera import SteadyFilm, view_of
 from cloudconv.dreaming.material.film import Film
-from cloudconv.dreaming.material.land import land_of, matte_of
+from cloudconv.dreaming.material.land import matte_of
 from cloudconv.dreaming.material.silhouette import Silhouettes
 from cloudconv.dreaming.pictures import moved, resized, resized_flow
 from cloudconv.media.frame import Frame
@@ -152,25 +154,62 @@ class Material:
         frame = max(self.source_of(k)[0], 1)
         return self.film.flow(frame) / np.float32(self._steps[frame - 1])
 
-    @cached_property
+    @property
     def land(self) -> Tensor:
-        """The parts in front of the sky: (h, w) float32 on ``device``, 0 or 1."""
-        if len(self.film) < 2:
-            return torch.zeros(self.small_size, device=self.device)
-        land = land_of(self._sampled()).astype(np.float32)
-        return torch.from_numpy(land).to(self.device)
+        """The parts in front of the sky in the last view: (h, w) float32 on ``device``, 0 or 1."""
+        return self._view[0]
+
+    @property
+    def pans(self) -> bool:
+        """True if the camera pans slowly over land; then ``steady`` differs from the material."""
+        return self._view[1] is not None
+
+    @cached_property
+    def steady(self) -> Material:
+        """The material as if the camera had always had its last view."""
+        land, path = self._view
+        if path is None:
+            return self
+        made = self.with_film(SteadyFilm(self.film, path))
+        made._view = land, None
+        return made
+
+    def with_film(self, film: Film) -> Material:
+        """Return a material with the same grid, and pictures of another film."""
+        made = copy(self)
+        made._pictures = OrderedDict()
+        for name in ("_view", "steady", "silhouettes", "matte", "static"):
+            made.__dict__.pop(name, None)
+        made.film = film
+        return made
+
+    @cached_property
+    def _view(self) -> tuple[Tensor, NDArray[np.float64] | None]:
+        """The land, and the shift from each real frame to the last view: see ``view_of``."""
+        count = len(self.film)
+        if count < 2:
+            return torch.zeros(self.small_size, device=self.device), None
+        chosen = np.unique(np.linspace(0, count - 1, min(count, _LOOKS)).round().astype(int))
+        land, path = view_of([self.film.small(int(k)) for k in chosen])
+        if path is not None:
+            axes = [np.interp(np.arange(count), chosen, axis) for axis in path.T]
+            path = np.stack(axes, 1)
+        return torch.from_numpy(land.astype(np.float32)).to(self.device), path
+
+    def hidden(self, first: int, last: int) -> tuple[float, float]:
+        """Return how much of the left and right the frames from ``first`` to ``last`` do not show.
+
+        The fractions are in widths of the picture, and 0 unless the camera pans.
+        """
+        numbers = sorted((first, last))
+        sides = [self.film.hidden(self.source_of(k)[0]) for k in range(numbers[0], numbers[1] + 1)]
+        return max(left for left, _ in sides), max(right for _, right in sides)
 
     @cached_property
     def silhouettes(self) -> Silhouettes:
         """The silhouettes of the clip: dark places that stand still."""
         pictures = [self.glance(k) for k in range(len(self))]
         return Silhouettes(pictures, self.land.cpu().numpy())
-
-    def _sampled(self) -> list[_Bytes]:
-        """Return small frames from all over the clip."""
-        count = len(self.film)
-        chosen = np.unique(np.linspace(0, count - 1, min(count, _LOOKS)).round().astype(int))
-        return [self.film.small(int(k)) for k in chosen]
 
     @cached_property
     def matte(self) -> Tensor:

@@ -21,7 +21,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloudconv.dreaming.material.film import Film
-from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import LONGEST_SIDE, bounds, filled, grey, resized
 
 _Bytes = NDArray[np.uint8]
@@ -91,23 +90,6 @@ class ClearFilm(Film):
     def picture(self, number: int) -> Tensor:
         """Return a frame without the overlay: (3, H, W)."""
         return self._overlay.removed(self._film.picture(number))
-
-
-class ClearMaterial(Material):
-    """A material with the overlay removed."""
-
-    def __init__(self, source: Material, overlay: Overlay) -> None:
-        """Create a material with the grid of the source."""
-        super().__init__(
-            source.film.frames,
-            device=source.device,
-            times=source.times,
-            step=source.step,
-            last=source.last,
-            cut=source.cut,
-            cadence=source.cadence,
-        )
-        self.film = ClearFilm(source.film, overlay)
 
 
 def overlay_of(film: Film) -> Overlay | None:

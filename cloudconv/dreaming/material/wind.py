@@ -33,6 +33,7 @@ _ENOUGH = 0.85  # change of the moved last frame, relative to the clip's, from w
 _SAME = 0.01  # mean difference below which two pictures are the same
 _EDGE = 0.02  # distance outside the picture from which a point is unknown, of the longer side
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
+_FADES = 0.02  # reach of the fade from sky to its continuation, of the longer side
 _FILLS_BY = 16.0  # displacement from which only the filled picture is used, in pixels
 # Blurs, of the longer side, and the frame from which each is complete.
 _COARSE, _COARSENS = 80 / 480, 30  # blur of the motion
@@ -157,6 +158,8 @@ class Recent:
         near = _NEAR * max(wind.size)
         most = 0 if _moves(material, wind) > _ENOUGH else min(_AGO, len(material) - 1)
         while len(self._displacements) <= most:
+            if any(material.hidden(-1 - len(self._displacements), -1)):
+                break
             flow = material.flow(len(material) - len(self._displacements))
             step = filled(torch.from_numpy(flow).permute(2, 0, 1).to(wind.device), wind.moving)
             displacement = (
@@ -228,6 +231,11 @@ class SkyBehind:
         """Widen the still parts, so that none of their rim remains in the sky."""
         # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
         fraction = (F.max_pool2d(still[None], 5, 1, 2) / _FILLED).clamp(0, 1)
+        # The sky fades into its continuation, or the outline of the still parts would be visible.
+        small = F.adaptive_max_pool2d(fraction, size)
+        reach = max(1, round(_FADES * max(size)))
+        wide = blurred(F.max_pool2d(small, 2 * reach + 1, 1, reach), reach / 2)
+        fraction = torch.maximum(fraction, resized(wide, still.shape))
         self._known = 1 - F.adaptive_max_pool2d(fraction, size)[0]
         self._box = bounds(fraction[0])
         self._fraction = fraction[0][self._box]

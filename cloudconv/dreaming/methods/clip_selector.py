@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf
 
 import numpy as np
 import torch
@@ -30,8 +31,7 @@ THUMB = 72
 _LEAST = 8  # least side of these thumbnails, also of a tiny or narrow picture
 _TRIED = 200  # random arrangements, of which the cheapest is used
 _AT_ONCE = 20  # arrangements that are compared in one step, which bounds the memory
-_SINGLE = 0.2  # fraction of arrangements with a single placement …
-_MOST = 1.2  # … and its greatest scale; an enlarged picture can be shifted
+_SINGLE = 0.2  # fraction of arrangements with a single placement
 _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
 _LEAST_SPLIT = 0.2  # least part of the shift of two placements that either of them has
 _BAND = 0.3  # greatest width of the band in which the cut lies, in widths
@@ -71,6 +71,13 @@ class Arrangement:
     cut: Front | None = None
     life: int = 1
 
+    def known(self, width: int) -> Tensor:
+        """Return the columns that one of the placements shows: (width,) bool."""
+        known = self.first.known(width)
+        if self.second is not None:
+            known = known + self.second.known(width)
+        return known > 0
+
 
 class ClipSelector:
     """A chooser of arrangements.
@@ -82,6 +89,7 @@ class ClipSelector:
         self, material: Material, light: Light, wind: Tensor, random: np.random.Generator
     ) -> None:
         """Make the thumbnails; ``wind``: (2, h, w) backward flow in pixels of the small picture."""
+        self._material = material
         self._random = random
         self._light = light
         height, width = material.small_size
@@ -185,9 +193,7 @@ class ClipSelector:
             source, other = (placement.source(width) for placement in both)
             sources.append(torch.where(side, other, source))
         columns = (torch.stack(sources) * width).long().clamp(0, width - 1)
-        scales = torch.tensor([one.first.scale for one in tried])[:, None]
-        rows = ((torch.arange(height) + 0.5) / scales).long()
-        rows, columns = rows[:, :, None], columns[:, None]
+        rows, columns = torch.arange(height)[None, :, None], columns[:, None]
         # The indices are (arrangements, ages, h, w); each chooses a colour of (frames, h, w, 3).
         chosen = torch.stack(frames)[:, :, None], rows[:, None], columns[:, None]
         thumbs = self._thumbs.permute(0, 2, 3, 1)[chosen].permute(0, 1, 4, 2, 3)
@@ -227,7 +233,9 @@ class ClipSelector:
         cost += _CHANCE * torch.from_numpy(self._random.random(len(tried))).float()
         for number, one in enumerate(tried):
             astray = self._directions[one.first.backwards, one.first.mirrored]
-            cost[number] += _OTHER_WIND * (astray + one.first.scale - 1)
+            cost[number] += _OTHER_WIND * astray
+            if not bool(one.known(self.size[1]).all()):
+                cost[number] = inf
             cost[number] += _CUT * self._cut_cost(one, life) / typical
         best = tried[int(cost.argmin())]
         if best.second is None:
@@ -249,10 +257,7 @@ class ClipSelector:
         direction = directions[int(random.integers(len(directions)))]
         first, second = (self._played(life, *direction) for _ in range(2))
         if random.random() < _SINGLE:
-            scale = random.uniform(1.0, _MOST)
-            room = (scale - 1) / 2
-            shift = random.uniform(-room, room)
-            return Arrangement(replace(first, scale=scale, shift=shift), life=life)
+            return Arrangement(first, life=life)
         beyond = 1 - random.uniform(*_OVERLAPS)
         split = random.uniform(_LEAST_SPLIT, 1 - _LEAST_SPLIT)
         # Clouds drift from the first placement to the second.
@@ -266,7 +271,8 @@ class ClipSelector:
         random, count = self._random, len(self._thumbs)
         offset = int(random.integers(max(count - life, 0) + 1))
         start = count - 1 - offset if backwards else offset
-        return Placement(start, backwards, mirrored)
+        end = Placement(start, backwards).frame(life, count)
+        return Placement(start, backwards, mirrored, hidden=self._material.hidden(start, end))
 
     def _cut_cost(self, shown: Arrangement, life: int) -> float:
         """Return the visible difference of two placements; 0 for a single one.

@@ -2,7 +2,7 @@
 
 The method is cloudconv's own, and all its pictures come from the material. First the wind moves the
 last real frame. Then footage, which is moving frames of the material, replaces this picture. New
-footage starts at another time, and may be mirrored, backwards, shifted or slightly enlarged. The
+footage starts at another time, and may be mirrored, backwards or shifted. The
 borders between old and new footage are cuts of least error that move with the wind.
 
 Related: Kwatra et al., Graphcut Textures, SIGGRAPH 2003 (seams between patches of video); Schoedl
@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.overlay import ClearMaterial, overlay_of
+from cloudconv.dreaming.material.overlay import ClearFilm, overlay_of
 from cloudconv.dreaming.material.wind import Carried, Recent, SkyBehind, Wind, led_up, outside
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector
@@ -62,9 +62,9 @@ class Collage(DreamMethod):
         """Yield the collage; see the base class."""
         overlay = overlay_of(material.film)
         if overlay is not None:
-            material = ClearMaterial(material, overlay)
+            material = material.with_film(ClearFilm(material.film, overlay))
             loop_to = None if loop_to is None else overlay.removed(loop_to)
-        for picture in self._without_overlay(material, frames, seed, loop, loop_to):
+        for picture in self._without_overlay(material.steady, frames, seed, loop, loop_to):
             yield picture if overlay is None else overlay.put_on(picture)
 
     def _without_overlay(
@@ -137,6 +137,8 @@ class _Layer:
         shown = torch.ones(size, device=shot.picture.device)
         if self.arrival is not None:
             shown = self.arrival.advance()
+        if self.footage is not None and self.beside is None:
+            shown = shown * self.footage.known
         return shot, shown if shot.covers is None else shown * shot.covers
 
     def second(self) -> tuple[LayerPicture, Tensor] | None:
@@ -208,7 +210,9 @@ class _Composition:
         """Start the last transition of a loop, to pictures that lead to the output's first."""
         self._closing = frames - 1
         if loop_to is None:
-            self._add(Arrangement(Placement(len(self._material) - frames)), frames)
+            start, last = len(self._material) - frames, len(self._material) - 1
+            hidden = self._material.hidden(start, last)
+            self._add(Arrangement(Placement(start, hidden=hidden)), frames)
             return
         self._leads_to, self._left, self._ending = loop_to, frames, frames
         thumb = resized(loop_to.cpu(), self._chooser.size)

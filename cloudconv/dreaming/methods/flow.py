@@ -55,6 +55,7 @@ class Flow(DreamMethod):
         loop_to: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Yield the moved picture; see the base class."""
+        material = material.steady
         last = material.picture(-1)
         still, field = self._field(material, last)
         # In a loop with the source, the source's first frame follows the dream's last.

@@ -1,4 +1,4 @@
-"""Show a clip's sky as new sky: mirrored and backwards, shifted, enlarged.
+"""Show a clip's sky as new sky: mirrored and backwards, shifted.
 
 A clip that is mirrored left-right and played backwards keeps its wind. A shifted picture leaves
 one side unknown.
@@ -11,28 +11,26 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.pictures import enlarged
-
 
 @dataclass(frozen=True, slots=True)
 class Placement:
     """The footage to show, and its place in the picture.
 
     ``start``: the first frame; the others follow one by one, with falling numbers if ``backwards``.
-    ``mirrored``: left and right are exchanged. ``scale``: the enlargement, at least 1; the bottom
-    is cut off. ``shift``: the distance to the right, in widths of the picture.
+    ``mirrored``: left and right are exchanged. ``shift``: the distance to the right, in widths of
+    the picture. ``hidden``: how much of the frames' left and right is unknown, in widths.
     """
 
     start: int
     backwards: bool = False
     mirrored: bool = False
     shift: float = 0.0
-    scale: float = 1.0
+    hidden: tuple[float, float] = (0.0, 0.0)
 
     @property
     def aligned(self) -> bool:
         """True if each point is shown at its place in the clip."""
-        return not (self.mirrored or self.shift) and self.scale == 1
+        return not (self.mirrored or self.shift)
 
     def frame(self, age: int, count: int) -> int:
         """Return the number of the frame shown ``age`` frames after the first, of ``count``."""
@@ -43,12 +41,10 @@ class Placement:
         """Return a picture (C, H, W) in its place; edges are continued where nothing is known."""
         if self.aligned:
             return picture
-        height, width = picture.shape[-2:]
-        whole = enlarged(picture.flip(-1) if self.mirrored else picture, self.scale)[:, :height]
+        width = picture.shape[-1]
+        whole = picture.flip(-1) if self.mirrored else picture
         left, begin, end = self._span(width)
-        if left <= 0 and end == width:
-            return whole[:, :, -left : width - left]
-        made = picture.new_empty(picture.shape)
+        made = torch.empty_like(picture)
         made[..., begin:end] = whole[..., begin - left : end - left]
         made[..., :begin] = made[..., begin : begin + 1]
         made[..., end:] = made[..., end - 1 : end]
@@ -76,11 +72,13 @@ class Placement:
             (width,), from 0 to 1; outside this range where the picture is unknown.
         """
         left, _, _ = self._span(width)
-        columns = (torch.arange(width) - left + 0.5) / round(width * self.scale)
+        columns = (torch.arange(width) - left + 0.5) / width
         return 1 - columns if self.mirrored else columns
 
     def _span(self, width: int) -> tuple[int, int, int]:
         """Return the left edge, and the first and the last column (exclusive) that are known."""
-        wide = round(width * self.scale)
-        left = round(self.shift * width) - (wide - width) // 2
-        return left, max(left, 0), min(left + wide, width)
+        left = round(self.shift * width)
+        before, after = (round(side * width) for side in self.hidden)
+        if self.mirrored:
+            before, after = after, before
+        return left, max(left + before, 0), min(left + width - after, width)

@@ -143,6 +143,7 @@ def vitals_meter(material: Material, kind: DreamKind) -> Generator[float, None, 
     Yields:
         The fraction of the clip that is measured, from 0 to 1.
     """
+    material = material.steady if kind.pasted else material
     shown = material.glance if kind.as_filmed else material.small
     first = max(0, len(material) - _MOST_SOURCE)
     pictures = [shown(k) for k in range(first, len(material))]
