@@ -42,10 +42,9 @@ from torch import Tensor
 from cloudconv import weights
 from cloudconv.events import watched
 from cloudconv.jobs.interp import run as interp
-from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.source import Source
-from cloudconv.media.task import Task
+from cloudconv.media.task import FrameTask
 from cloudconv.media.write.plan import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry
@@ -60,6 +59,7 @@ from cloudconv.render.device import (
 )
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Request, schedule
+from cloudconv.settings import InterpSettings
 from cloudconv.timeline import Multiply
 
 PLAIN = "plain float32 loop"
@@ -232,7 +232,7 @@ def _shrunk(clip: Path, width: int, height: int, frames: int, folder: Path) -> P
     return made
 
 
-def _tasks(frames: list[Frame], factor: int) -> list[Task]:
+def _tasks(frames: list[Frame], factor: int) -> list[FrameTask]:
     """Return the tasks, each with its outer frames for models that use them."""
     request = Request(
         name="clip",
@@ -252,7 +252,7 @@ def _decode(clip: Path) -> None:
             pass
 
 
-def _render(renderer: Renderer, tasks: list[Task]) -> list[Frame]:
+def _render(renderer: Renderer, tasks: list[FrameTask]) -> list[Frame]:
     frames = list(renderer.render(tasks))
     for warned in renderer.warnings():
         print(warned, file=sys.stderr)

@@ -43,12 +43,12 @@ from cloudconv.settings import (
 from cloudconv.settings.values import File
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.compare.settings import CompareEstimate, CompareResult
+    from cloudconv.jobs.compare.results import CompareEstimate, CompareResult
     from cloudconv.jobs.doctor import Diagnosis
-    from cloudconv.jobs.dream.settings import DreamEstimate, DreamResult
+    from cloudconv.jobs.dream.results import DreamEstimate, DreamResult
     from cloudconv.jobs.extrapolate import ExtrapolateEstimate, ExtrapolateResult
     from cloudconv.jobs.interp.batch import Exists, InputOutcome
-    from cloudconv.jobs.interp.settings import InterpEstimate, InterpResult
+    from cloudconv.jobs.interp.results import InterpEstimate, InterpResult
     from cloudconv.jobs.self_test import Check
     from cloudconv.models.base import Interpolator, Model, ModelSpec, OuterPictures, Predictor
     from cloudconv.training.fine_tune import Adapted
@@ -58,8 +58,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _LATER = (
-    *("models.base", "jobs.interp.settings", "training.fine_tune", "jobs.interp.batch"),
-    *("jobs.extrapolate", "jobs.compare.settings", "jobs.dream.settings"),
+    *("models.base", "jobs.interp.results", "training.fine_tune", "jobs.interp.batch"),
+    *("jobs.extrapolate", "jobs.compare.results", "jobs.dream.results"),
     *("training.loop", "training.train", "jobs.doctor", "jobs.self_test"),
 )
 """The modules of results, estimates and models, imported in this order until a name is found."""
@@ -293,9 +293,9 @@ def _frames_call(
             TypeError: there is no such keyword.
         """
         wanted = settings(*args, **kwargs)
-        from cloudconv.jobs.interp.frames import run
+        from cloudconv.jobs.interp.frames import interpolated
 
-        return run(frames, wanted)
+        return interpolated(frames, wanted)
 
     return interpolate_frames
 

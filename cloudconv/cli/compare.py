@@ -18,7 +18,7 @@ from cloudconv.settings import CompareSettings
 from cloudconv.settings.values import names
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.compare.settings import CompareResult
+    from cloudconv.jobs.compare.results import CompareResult
 
 EXAMPLES = examples(
     "cloudconv compare clouds.mp4",
@@ -32,7 +32,7 @@ _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
 
 
 @with_options(CompareSettings)
-def compare(console: Console, source: outputs.Input, **given: Any) -> None:
+def compare(console: Console, source: outputs.InputArgument, **given: Any) -> None:
     """Score models on frames dropped from IN."""
     settings = CompareSettings(source, **given)
     result: CompareResult | None = outputs.run_job(console, "comparing", settings)

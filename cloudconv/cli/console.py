@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from cloudconv.cli.progress import Mode
+from cloudconv.cli.progress import ProgressMode
 from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import SettingsError
 from cloudconv.events import Warned
@@ -29,7 +29,7 @@ class Console(Settings):
     """The options that only the command line has, and the output of every command."""
 
     dry_run: Annotated[bool, Option(_DRY_RUN)] = False
-    progress: Annotated[Mode, of_run(_PROGRESS, "HOW")] = "auto"
+    progress: Annotated[ProgressMode, of_run(_PROGRESS, "HOW")] = "auto"
     json: Annotated[bool, of_run("Print one JSON object on stdout, and nothing else there.")] = (
         False
     )

@@ -12,7 +12,7 @@ from cloudconv.settings import DreamSettings
 
 if TYPE_CHECKING:
     from cloudconv.dreaming.vitals.vitals import Vitals
-    from cloudconv.jobs.dream.settings import DreamResult
+    from cloudconv.jobs.dream.results import DreamResult
 
 EXAMPLES = examples(
     "cloudconv dream clouds.mp4 --seconds 20",
@@ -23,7 +23,10 @@ EXAMPLES = examples(
 
 @with_options(DreamSettings)
 def dream(
-    console: Console, source: outputs.Input, out: outputs.OutputArgument = None, **given: Any
+    console: Console,
+    source: outputs.InputArgument,
+    out: outputs.OutputArgument = None,
+    **given: Any,
 ) -> None:
     """Continue IN with new frames for any length of time.
 

@@ -21,7 +21,10 @@ EXAMPLES = examples(
 
 @with_options(ExtrapolateSettings)
 def extrapolate(
-    console: Console, source: outputs.Input, out: outputs.OutputArgument = None, **given: Any
+    console: Console,
+    source: outputs.InputArgument,
+    out: outputs.OutputArgument = None,
+    **given: Any,
 ) -> None:
     """Forecast the frames after the last frame of IN. Give one of --frames and --seconds."""
     settings = ExtrapolateSettings(source, outputs.chosen_output(console, out, given), **given)

@@ -17,7 +17,7 @@ from cloudconv.settings import InterpManySettings, InterpSettings
 from cloudconv.settings.groups import INPUT
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.interp.settings import InterpResult
+    from cloudconv.jobs.interp.results import InterpResult
 
 EXAMPLES = examples(
     "cloudconv interp clouds.mp4 --factor 4",

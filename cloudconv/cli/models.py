@@ -20,7 +20,7 @@ from cloudconv.errors import CloudconvError, SettingsError
 from cloudconv.messages import Message, Setting, counted
 
 if TYPE_CHECKING:
-    from cloudconv.models.base import ModelSpec, Task
+    from cloudconv.models.base import ModelSpec, ModelTask
     from cloudconv.models.published import Recognised
     from cloudconv.weights import TrainedFile, WeightsEntry
 
@@ -58,7 +58,7 @@ _METHODS = {
     "rife": "rife-4.6",
 }
 _CLIPS = {"val": "18 clips", "val_480": "17 clips", "clouds": "a cloud clip"}
-_TASKS: dict[Task, str] = {
+_TASKS: dict[ModelTask, str] = {
     "interpolate": "frames between two others",
     "predict": "frames that come next",
     "reconstruct": "the same frame again",

@@ -21,7 +21,7 @@ from cloudconv.messages import counted, flag
 from cloudconv.settings import Settings
 from cloudconv.settings.groups import INPUT
 
-Input = Annotated[str, typer.Argument(metavar="IN", help=INPUT)]
+InputArgument = Annotated[str, typer.Argument(metavar="IN", help=INPUT)]
 OutputArgument = Annotated[str | None, typer.Argument(metavar="[OUT]", help="Same as --output.")]
 Note = Callable[[Any], str | None]
 """A function that returns the words beside the bar for a ``Measured`` or ``Ended`` event; with None

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import Task
 
-Mode = Literal["auto", "json", "off"]
+ProgressMode = Literal["auto", "json", "off"]
 
 JSON_EVERY = 1.0
 LINE_EVERY = 10.0
@@ -136,7 +136,7 @@ def _print_object(task: Task) -> None:
 
 
 @contextmanager
-def reporting(label: str, mode: Mode, *, quiet: bool) -> Iterator[Reporter]:
+def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Reporter]:
     """Return a context with a reporter that shows progress on stderr.
 
     Args:

@@ -86,7 +86,7 @@ def run(settings: DoctorSettings) -> Job:
     """
     diagnosis = _diagnose()
     checks: list[Check] = []
-    for check in self_test.run(settings.device or "auto") if settings.check else ():
+    for check in self_test.check_device(settings.device or "auto") if settings.check else ():
         checks.append(check)
         yield Measured("check", check)
     yield Finished(replace(diagnosis, checks=checks))

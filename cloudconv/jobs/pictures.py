@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from cloudconv.report.data import Picture
+from cloudconv.report.data import ReportPicture
 
 
 def shrunk(rgb: Tensor, width: int) -> Tensor:
@@ -20,10 +20,10 @@ def shrunk(rgb: Tensor, width: int) -> Tensor:
     return functional.interpolate(rgb[None], (height, width), mode="area")[0]
 
 
-def jpeg(rgb: Tensor, width: int, quality: int, comment: bytes = b"") -> Picture:
+def jpeg(rgb: Tensor, width: int, quality: int, comment: bytes = b"") -> ReportPicture:
     """Return RGB, (3, H, W) in [0, 1], as a JPEG that is at most ``width`` pixels wide."""
     shown = shrunk(rgb, width)
     samples = shown.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
     data = io.BytesIO()
     Image.fromarray(samples.cpu().numpy()).save(data, "JPEG", quality=quality, comment=comment)
-    return Picture(data.getvalue(), shown.shape[2], shown.shape[1])
+    return ReportPicture(data.getvalue(), shown.shape[2], shown.shape[1])

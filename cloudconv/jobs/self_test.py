@@ -20,12 +20,12 @@ from torch.nn import functional
 from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.events import watched
 from cloudconv.jobs.interp import run as interp
-from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
+from cloudconv.jobs.interp.results import InterpResult
 from cloudconv.media.color import alpha_from_float, color_space, from_rgb
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.read.source import Source
-from cloudconv.media.task import Task, task_of
+from cloudconv.media.task import FrameTask, task_of
 from cloudconv.models import registry
 from cloudconv.models.base import FOUR, Interpolator
 from cloudconv.render.cpu_streams import useful_cpu_streams
@@ -40,6 +40,7 @@ from cloudconv.render.memory import grid, process_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.render.tiling import smallest_tile
 from cloudconv.schedule.frames import Request, schedule
+from cloudconv.settings import InterpSettings
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.timeline import Multiply
 
@@ -81,7 +82,7 @@ class _AbsentError(Exception):
     """The error of a check that cannot run here; the message is the reason."""
 
 
-def run(device: str = "auto") -> Iterator[Check]:
+def check_device(device: str = "auto") -> Iterator[Check]:
     """Test everything that cloudconv needs of a device, on a synthetic clip, in about a minute.
 
     Args:
@@ -279,7 +280,7 @@ def _memory(device: torch.device) -> str:
     frames = _clip(2, *_TINY)
     used: list[int] = []
 
-    def tasks() -> Iterator[Task]:
+    def tasks() -> Iterator[FrameTask]:
         # Every seventh frame is a source frame, which waits for the new frames before it.
         for number in range(_MEMORY_FRAMES):
             if number in (_MEMORY_FRAMES // 3, _MEMORY_FRAMES - 1):

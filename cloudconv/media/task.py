@@ -21,7 +21,7 @@ class Sources(NamedTuple):
     after: Frame | None = None
 
 
-class Task(NamedTuple):
+class FrameTask(NamedTuple):
     """A planned frame with its source frames, which stay in memory as long as the task."""
 
     plan: FramePlan
@@ -36,10 +36,12 @@ def task_of(
     duration: Fraction,
     *,
     opens_scene: bool = False,
-    before: Beside | None = None,
-    after: Beside | None = None,
-) -> Task:
-    """Return the task of an output frame; see :class:`~cloudconv.timeline.FramePlan`."""
+    outer: tuple[Beside | None, Beside | None] = (None, None),
+) -> FrameTask:
+    """Return the task of an output frame; see :class:`~cloudconv.timeline.FramePlan`.
+
+    ``outer`` are the frames before and after the pair.
+    """
     plan = FramePlan(
         left.time,
         None if right is None else right.time,
@@ -47,6 +49,6 @@ def task_of(
         time,
         duration,
         opens_scene,
-        *(each and Neighbour(each[0].time, each[1]) for each in (before, after)),
+        *(each and Neighbour(each[0].time, each[1]) for each in outer),
     )
-    return Task(plan, Sources(left, right, before and before[0], after and after[0]))
+    return FrameTask(plan, Sources(left, right, *(each and each[0] for each in outer)))

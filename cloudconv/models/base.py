@@ -20,7 +20,7 @@ from cloudconv.settings.values import SCALES
 
 Picture = TypeVar("Picture")
 
-Task = Literal["interpolate", "predict", "reconstruct"]
+ModelTask = Literal["interpolate", "predict", "reconstruct"]
 
 COLOURS = 3
 """The number of colour channels. Networks read only these; opacity may move with the colours."""
@@ -91,7 +91,7 @@ class ModelSpec:
     """
 
     name: str
-    task: Task
+    task: ModelTask
     context: int
     network: Callable[[ModelSpec], Model]
     origin: str

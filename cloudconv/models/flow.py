@@ -24,7 +24,7 @@ _PAIRS = 4
 _LEAST_SIDE = 16
 
 
-class Flow(Predictor):
+class FlowPredictor(Predictor):
     """A forecast by the mean flow of the last four pairs; velocities move with the picture.
 
     Each step extends the displacement back to the last frame. So each forecast samples that frame
@@ -95,7 +95,7 @@ FLOW = ModelSpec(
     name="flow",
     task="predict",
     context=_PAIRS + 1,
-    network=Flow,
+    network=FlowPredictor,
     entry=None,
     origin="Kroeger et al., ECCV 2016 (arXiv 1603.03590), by way of OpenCV",
     domain="steady motion; breaks up where the camera shakes or things collide",

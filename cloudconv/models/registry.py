@@ -16,7 +16,7 @@ from cloudconv import weights
 from cloudconv.errors import ModelUsageError, UnknownModelError, WeightsError
 from cloudconv.messages import closest
 from cloudconv.models import checkpoints, published, user_folder
-from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Task
+from cloudconv.models.base import Interpolator, Model, ModelSpec, ModelTask, Predictor
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
 from cloudconv.models.blocks import Fusible
 from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
@@ -155,7 +155,7 @@ def _described(path: Path, _: tuple[int, ...]) -> WeightsFile:
     return WeightsFile(path, own, recognised, metadata)
 
 
-def spec(name_or_path: str | Path, task: Task | None = None) -> ModelSpec:
+def spec(name_or_path: str | Path, task: ModelTask | None = None) -> ModelSpec:
     """Return the spec of a model.
 
     Args:
@@ -212,7 +212,7 @@ def load_model(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     *,
-    task: Task | None = None,
+    task: ModelTask | None = None,
 ) -> Model:
     """Load a model with its weights, ready to run.
 
@@ -234,7 +234,7 @@ def load_model(
     return model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
-def build_model(name_or_path: str | Path, *, task: Task | None = None) -> Model:
+def build_model(name_or_path: str | Path, *, task: ModelTask | None = None) -> Model:
     """Load a model on the CPU, in the form that can be trained; see :func:`load_model`."""
     chosen = spec(name_or_path, task)
     state = state_of(name_or_path, chosen)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cloudconv.media.color import from_channels, to_channels
 from cloudconv.media.frame import Frame
-from cloudconv.media.task import Task
+from cloudconv.media.task import FrameTask
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.ops import resize
@@ -87,7 +87,7 @@ class Inference:
     fills: bool = False
 
     @torch.inference_mode()
-    def make(self, tasks: list[Task], pictures: list[list[SourcePicture]]) -> Steps:
+    def make(self, tasks: list[FrameTask], pictures: list[list[SourcePicture]]) -> Steps:
         """Make one frame for each task.
 
         ``tasks``: at most a batch. ``pictures``: for each task its source pictures: x0, x1, and
@@ -234,7 +234,7 @@ def _joined(pictures: list[Tensor]) -> Tensor:
     return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
 
 
-def _trials(task: Task, pictures: list[SourcePicture]) -> list[_Trial]:
+def _trials(task: FrameTask, pictures: list[SourcePicture]) -> list[_Trial]:
     """Return the trials that reconstruct the two frames of the pair from their neighbours."""
     left, right, before, after = pictures
     plan = task.plan

@@ -15,7 +15,7 @@ import torch
 from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.media.frame import Frame
-from cloudconv.media.task import Task
+from cloudconv.media.task import FrameTask
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator, check_finite
 from cloudconv.pipeline import close_iterator, drained
@@ -51,7 +51,7 @@ class _Batch:
     or None if memory ran out.
     """
 
-    items: deque[Task | Frame]
+    items: deque[FrameTask | Frame]
     inference: Inference
     work: Future[Arriving | Steps | None]
 
@@ -162,7 +162,7 @@ class Renderer:
         """Return the new warnings about memory and precision."""
         return list(drained(self._warned))
 
-    def render(self, tasks: Iterable[Task]) -> Generator[Frame, None, None]:
+    def render(self, tasks: Iterable[FrameTask]) -> Generator[Frame, None, None]:
         """Yield the planned frames, in their order.
 
         While a batch is copied back and yielded, a GPU with queued copies computes the next one.
@@ -180,18 +180,18 @@ class Renderer:
         use_device(self._device)
         # Without this call oneDNN uses every core in a new thread.
         torch.get_num_threads()
-        waiting: deque[Task | Frame] = deque()
+        waiting: deque[FrameTask | Frame] = deque()
         started: deque[_Batch] = deque()
         new = 0
         source = iter(tasks)
         try:
             with closing(CpuStreams(self._inference.sizes.cpu_streams)) as cpu_streams:
                 for task in source:
-                    item: Task | Frame = task
+                    item: FrameTask | Frame = task
                     if not self._needs_model(task):
                         item = task.sources.left.at(task.plan.time, task.plan.duration)
                     del task
-                    new += isinstance(item, Task)
+                    new += isinstance(item, FrameTask)
                     if new:
                         waiting.append(item)
                     elif started:
@@ -218,7 +218,7 @@ class Renderer:
             self._pictures.clear()
             close_iterator(source)
 
-    def _needs_model(self, task: Task) -> bool:
+    def _needs_model(self, task: FrameTask) -> bool:
         """Return whether a model makes the frame; plan the memory if the size is new."""
         left = task.sources.left
         if task.sources.right is None or task.plan.timestep == 0:
@@ -235,9 +235,9 @@ class Renderer:
             return 1 + self._inference.fallback
         return cpu_streams.count if cpu_streams.count > 1 else 0
 
-    def _start(self, items: deque[Task | Frame], cpu_streams: CpuStreams) -> _Batch:
+    def _start(self, items: deque[FrameTask | Frame], cpu_streams: CpuStreams) -> _Batch:
         """Start the computation of the tasks among the items; at least one is a task."""
-        tasks = [item for item in items if isinstance(item, Task)]
+        tasks = [item for item in items if isinstance(item, FrameTask)]
         pictures = []
         for _, (left, right, *beside) in tasks:
             assert right is not None
@@ -285,7 +285,7 @@ class Renderer:
         number = 0
         while items:
             item = items.popleft()
-            if isinstance(item, Task):
+            if isinstance(item, FrameTask):
                 check_finite(totals[number], item.plan.time)
                 own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
                 item = item.sources.left.like(own, item.plan.time, item.plan.duration)
@@ -293,10 +293,10 @@ class Renderer:
             yield item
             del item
 
-    def _repeat(self, items: deque[Task | Frame], cpu_streams: CpuStreams) -> Iterator[Frame]:
+    def _repeat(self, items: deque[FrameTask | Frame], cpu_streams: CpuStreams) -> Iterator[Frame]:
         """Yield the frames of items, computed in batches of the present size."""
         while items:
-            new = [number for number, item in enumerate(items) if isinstance(item, Task)]
+            new = [number for number, item in enumerate(items) if isinstance(item, FrameTask)]
             end = [*new, len(items)][min(self._inference.sizes.batch, len(new))]
             part = deque(items.popleft() for _ in range(end))
             yield from self._finish(self._start(part, cpu_streams), cpu_streams)

@@ -13,7 +13,7 @@ from cloudconv.transfer import upload
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TileSpan:
     """The extent of a tile along one axis, from pixel ``start`` to before ``stop``.
 
     ``weights``: (stop - start,) float32 in [0, 1]; those of all spans sum to 1 at each pixel.
@@ -34,7 +34,7 @@ def smallest_tile(overlap: int, multiple: int) -> int:
     return max(2 * round_up(overlap, multiple), round_up(64, multiple))
 
 
-def spans(size: int, tile: int, overlap: int, multiple: int) -> list[Span]:
+def spans(size: int, tile: int, overlap: int, multiple: int) -> list[TileSpan]:
     """Cut ``size`` pixels into tiles of at most ``tile`` pixels that overlap.
 
     Tiles start at multiples of ``multiple``, so that a network which shrinks its input gets the
@@ -50,7 +50,7 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[Span]:
     units, tile_units = -(-size // multiple), tile // multiple
     shared = -(-overlap // multiple)
     if units <= tile_units:
-        return [Span(0, size, torch.ones(size))]
+        return [TileSpan(0, size, torch.ones(size))]
     count = -(-(units - shared) // (tile_units - shared))
     # Use the smallest tiles of which this number covers the picture, so that they overlap less.
     tile_units = -(-(units + (count - 1) * shared) // count)
@@ -68,7 +68,7 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[Span]:
     cut = []
     for start, rise, fall in zip(starts, ramps, ramps[1:], strict=False):
         stop = min(start + tile_units * multiple, size)
-        cut.append(Span(start, stop, (rise - fall)[start:stop]))
+        cut.append(TileSpan(start, stop, (rise - fall)[start:stop]))
     return cut
 
 

@@ -8,7 +8,7 @@ from math import ceil, inf
 
 from cloudconv.report.charts import Chart, Line, draw, round_numbers
 from cloudconv.report.columns import COLUMNS, Column, frame_time, frames_ahead, marked
-from cloudconv.report.data import Comparison, Picture, ReportData, Row
+from cloudconv.report.data import Comparison, ReportData, ReportPicture, Row
 from cloudconv.report.page import render
 
 POINTS = 1500
@@ -25,7 +25,7 @@ class _Card:
     key: str
     title: str
     verdict: str
-    views: tuple[tuple[str, str, Picture], ...]
+    views: tuple[tuple[str, str, ReportPicture], ...]
 
 
 def render_report(data: ReportData) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class ReportPicture:
     """An encoded JPEG with its size in pixels."""
 
     data: bytes = field(repr=False)
@@ -53,10 +53,10 @@ class Comparison:
     """One frame in four pictures: the true one, the model's, the baseline's, and the error."""
 
     row: Row
-    truth: Picture
-    model: Picture
-    baseline: Picture
-    error: Picture
+    truth: ReportPicture
+    model: ReportPicture
+    baseline: ReportPicture
+    error: ReportPicture
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.media.color import thumbnail
 from cloudconv.media.frame import Frame
-from cloudconv.media.task import Beside, Task, task_of
+from cloudconv.media.task import Beside, FrameTask, task_of
 from cloudconv.messages import Message
 from cloudconv.models.base import FOUR
 from cloudconv.schedule.cadence import MAX_DISTINCT, Cadence
@@ -151,7 +151,7 @@ ScheduleEvents = SimpleQueue[Warned | Counts]
 
 def schedule(
     frames: Iterable[Frame], request: Request, events: ScheduleEvents | None = None
-) -> Iterator[Task]:
+) -> Iterator[FrameTask]:
     """Plan every output frame, in order of time; the output's clock starts at 0.
 
     Args:
@@ -192,7 +192,7 @@ def schedule(
         while slots and (item is None or window.knows(slots[0])):
             slot = slots.popleft()
             left, right = window.pair(slot)
-            before, after = window.outer(slot.left) if right is not None else (None, None)
+            outer = window.outer(slot.left) if right is not None else (None, None)
             is_first = bool(opened) and opened[0] <= left.time
             while opened and opened[0] <= left.time:
                 opened.popleft()
@@ -207,8 +207,7 @@ def schedule(
                 slot.time,
                 slot.duration,
                 opens_scene=is_first,
-                before=before,
-                after=after,
+                outer=outer,
             )
         window.forget(slots[0].left if slots else timeline.oldest)
     events.put(counts)

@@ -12,7 +12,7 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.read.source import Source
-from cloudconv.media.task import Sources, Task
+from cloudconv.media.task import FrameTask, Sources
 from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 
@@ -93,7 +93,7 @@ class FramesByTime:
         return self._source(start=start).frames()
 
 
-def decode(plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache) -> Iterator[Task]:
+def decode(plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache) -> Iterator[FrameTask]:
     """Decode the source frames of a segment, and yield each planned frame with its source frames.
 
     The decoder comes from the cache if possible, and returns to the cache at the end.
@@ -115,7 +115,7 @@ def decode(plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache) -> Itera
         for frame in segment.frames:
             outer = (each and frames.get(each.time) for each in (frame.before, frame.after))
             right = None if frame.right is None else frames.get(frame.right)
-            yield Task(frame, Sources(frames.get(frame.left), right, *outer))
+            yield FrameTask(frame, Sources(frames.get(frame.left), right, *outer))
             # The left frame of the previous pair may still be an outer frame of this pair.
             lefts = lefts if frame.left == lefts[1] else (lefts[1], frame.left)
             frames.forget(lefts[0])

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Finished, Progress, TaskEvent, Warned
 from cloudconv.media.frame import Frame
-from cloudconv.media.task import Task as FrameTask
+from cloudconv.media.task import FrameTask
 from cloudconv.media.write.encode import encoder_state
 from cloudconv.media.write.sink import FrameEncoder
 from cloudconv.pipeline import one_thread, prefetch

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, count, islice
 
-from cloudconv.media.task import Task
+from cloudconv.media.task import FrameTask
 from cloudconv.timeline import FramePlan
 
 MAX_SOURCE_FRAMES = 64
@@ -56,13 +56,13 @@ class SegmentPlan:
         return min([self.frames[0].left, *before])
 
 
-class OpenSegment(Iterable[Task]):
+class OpenSegment(Iterable[FrameTask]):
     """A segment whose frames are still being planned.
 
     ``plan`` is None until all frames are taken.
     """
 
-    def __init__(self, number: int, ahead: deque[Task], rest: Iterator[Task]) -> None:
+    def __init__(self, number: int, ahead: deque[FrameTask], rest: Iterator[FrameTask]) -> None:
         """Start before the first frame.
 
         Args:
@@ -75,7 +75,7 @@ class OpenSegment(Iterable[Task]):
         self.plan: SegmentPlan | None = None
         self._ahead, self._rest = ahead, rest
 
-    def __iter__(self) -> Iterator[Task]:
+    def __iter__(self) -> Iterator[FrameTask]:
         """Yield the frames, then set ``plan``."""
         most = min(_FIRST << min(self.number, 8), MAX_SOURCE_FRAMES)
         frames: list[FramePlan] = []
@@ -100,7 +100,7 @@ class OpenSegment(Iterable[Task]):
         return self.plan
 
 
-def split(tasks: Iterator[Task]) -> Iterator[OpenSegment]:
+def split(tasks: Iterator[FrameTask]) -> Iterator[OpenSegment]:
     """Divide planned frames into segments.
 
     The caller must take all frames of a segment before the next segment.

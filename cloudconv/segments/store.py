@@ -47,7 +47,7 @@ _ADAPTED = "adapted.*"
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedSegment:
     """A segment whose file is complete and synced; ``digest`` is the digest of its plan."""
 
     number: int
@@ -71,7 +71,7 @@ class SegmentStore:
         self.path = beside(output, ".work")
         if not _is_ours(self.path):
             self.path = output.with_name(f"{part_prefix(output)}.work")
-        self.finished: dict[int, Finished] = {}
+        self.finished: dict[int, FinishedSegment] = {}
         self.pinned: dict[str, Any] | None = None
         self.warnings: list[Warned] = []
         self._identity: dict[str, Any] = {}
@@ -132,7 +132,7 @@ class SegmentStore:
             size = file.stat().st_size
             if size != summary.bytes:
                 raise OutputError("segment-incomplete", path=file, size=size, bytes=summary.bytes)
-            done = Finished(segment.number, segment.digest, file.name, summary)
+            done = FinishedSegment(segment.number, segment.digest, file.name, summary)
             sync_folder(self.path)
             with self._journal.open("ab") as journal:
                 journal.write(sealed(asdict(done)) + b"\n")
@@ -299,7 +299,7 @@ class SegmentStore:
             data = unsealed(line)
             if data is None:
                 continue  # a crash cut off this line, so the segment was never finished
-            done = Finished(**{**data, "summary": PacketSummary(**data["summary"])})
+            done = FinishedSegment(**{**data, "summary": PacketSummary(**data["summary"])})
             file = self.path / done.file
             if file.is_file() and file.stat().st_size == done.summary.bytes:
                 self.finished[done.number] = done

@@ -44,11 +44,11 @@ def _metrics(value: Files) -> tuple[str, ...]:
 class CompareSettings(
     groups.Overwrite,
     groups.Reading,
-    groups.Part,
+    groups.TimeRange,
     groups.Cuts,
     groups.SavedModel,
     groups.Rendering,
-    groups.Workers,
+    groups.WorkerOptions,
 ):
     """The options of :func:`cloudconv.compare`. The verdict is about the first model.
 

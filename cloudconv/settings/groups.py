@@ -100,7 +100,7 @@ _START = "Begin at this time: seconds or h:mm:ss."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Part(Settings):
+class TimeRange(Settings):
     """The part of the input that is used, in seconds from its first frame."""
 
     start: Annotated[Rational | None, Option(_START, "T", parse=parse_time)] = None
@@ -144,7 +144,7 @@ class Machine(Settings):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Workers(Machine):
+class WorkerOptions(Machine):
     """The devices, processes or machines that share the computation."""
 
     device: Annotated[str, _machine(_DEVICES, "NAME", parse=values.device, pinned=False)] = "auto"

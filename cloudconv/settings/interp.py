@@ -52,9 +52,9 @@ def _check_factor(name: str, value: Rational | None, least: int, most: int) -> N
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Interpolation(
-    groups.Part,
+    groups.TimeRange,
     groups.Reading,
-    groups.Workers,
+    groups.WorkerOptions,
     groups.Adapting,
     groups.Overwrite,
     _Scheduling,

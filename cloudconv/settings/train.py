@@ -16,7 +16,7 @@ from cloudconv.settings.values import File, Files
 CLIPS, LEARNING = "Clips", "Learning"
 
 UNSET: Any = None
-"""The value of an option that was not given; see :func:`cloudconv.training.settings.resolve`."""
+"""The value of an option that was not given; see :func:`cloudconv.training.recipe.resolve`."""
 
 _learn = partial(Option, group=LEARNING)
 _clip = partial(Option, group=CLIPS)

@@ -41,7 +41,7 @@ from cloudconv.settings import CompareSettings, InterpSettings, TrainSettings, e
 from cloudconv.training import train
 from cloudconv.training.clips import Sampling, TrainingClip, Windows, held_back_spans
 from cloudconv.training.spans import HELD_LAST, Span
-from cloudconv.training.tasks import Interpolation
+from cloudconv.training.tasks import InterpolationGoal
 
 WEIGHTS = "adapted.safetensors"
 LEAST_GAIN = 0.05
@@ -109,7 +109,7 @@ class AdaptPlan:
         """Return the held-back parts, as fractions of the video's length."""
         first, last = self._window
         part = last - first
-        needed = Interpolation(registry.spec(self.model, "interpolate"), self._gap).length
+        needed = InterpolationGoal(registry.spec(self.model, "interpolate"), self._gap).length
         return tuple(
             (first + a * part, first + b * part) for a, b in held_back_spans(self._frames, needed)
         )
@@ -170,7 +170,7 @@ class AdaptPlan:
         if not spec.arbitrary_timestep:
             return 2
         ((begin, end),) = HELD_LAST
-        return 3 if self._frames * (end - begin) >= Interpolation(spec, 3).length else 2
+        return 3 if self._frames * (end - begin) >= InterpolationGoal(spec, 3).length else 2
 
     @property
     def _frames(self) -> int:
@@ -364,7 +364,7 @@ def _evaluate(
 def _gains(plan: AdaptPlan, file: Path) -> Iterator[float]:
     """Yield the gain in PSNR of the weights in ``file`` for each measured frame, in dB."""
     clip = TrainingClip(plan.info, plan.held_back)
-    goal = Interpolation(registry.spec(plan.model, "interpolate"), 2)
+    goal = InterpolationGoal(registry.spec(plan.model, "interpolate"), 2)
     if all(end - begin < goal.length for begin, end in clip.parts()):
         goal.narrow()
     windows = Windows([[clip]], Sampling(goal.length, goal.picks, crop=1, batch=1))
@@ -377,15 +377,14 @@ def _psnr(renderer: Renderer, frames: Sequence[Frame]) -> float:
     """Return the PSNR of the middle frame, made from its neighbours."""
     middle = len(frames) // 2
     left, true, right = frames[middle - 1 : middle + 2]
-    far = len(frames) > 3
+    outer = (frames[0], Fraction(1)), (frames[-1], Fraction(1))
     task = task_of(
         left,
         right,
         Fraction(1, 2),
         true.time,
         true.duration,
-        before=(frames[0], Fraction(1)) if far else None,
-        after=(frames[-1], Fraction(1)) if far else None,
+        outer=outer if len(frames) > 3 else (None, None),
     )
     (made,) = renderer.render([task])
     shown = (metrics.eight_bit(rgb_of(frame)) for frame in (made, true))

@@ -143,7 +143,7 @@ class Trainer:
         assert self.settings.minutes is not None
         return min(1.0, self.seconds / (60 * self.settings.minutes))
 
-    def run(
+    def train(
         self,
         batches: Iterator[Batch],
         windows: list[Tensor],

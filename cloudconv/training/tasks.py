@@ -97,7 +97,7 @@ class Goal(ABC, Generic[M]):
         return False
 
 
-class Interpolation(Goal[Interpolator]):
+class InterpolationGoal(Goal[Interpolator]):
     """The goal to make any frame between two source frames that are at most ``gap`` apart."""
 
     naive = "blend"
@@ -182,7 +182,7 @@ class Forecast(Goal[Predictor]):
         return self.context + self.ahead
 
 
-class Rollout(Forecast):
+class RolloutGoal(Forecast):
     """The goal to predict frames one by one, each from the real and predicted frames before it."""
 
     def picks(self, random: np.random.Generator) -> list[int]:
@@ -271,13 +271,13 @@ def goal_for(spec: ModelSpec, *, rollout: int | None, gap: int) -> Goal[Any]:
     if not spec.parameters:
         raise ModelError("nothing-to-train", model=spec.name)
     if spec.task == "interpolate":
-        return Interpolation(spec, gap)
+        return InterpolationGoal(spec, gap)
     if spec.task == "reconstruct":
         return Reconstruction()
     return (
         Direct(spec, rollout or _LAST_HORIZON)
         if spec.takes_horizon
-        else Rollout(spec, rollout or 1)
+        else RolloutGoal(spec, rollout or 1)
     )
 
 

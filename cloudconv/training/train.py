@@ -64,7 +64,7 @@ from cloudconv.training.loop import (
     load_checkpoint,
     save_checkpoint,
 )
-from cloudconv.training.settings import fingerprint, resolve
+from cloudconv.training.recipe import fingerprint, resolve
 from cloudconv.training.spans import WHOLE, parse_spans, split_path, without
 from cloudconv.training.tasks import Goal, goal_for
 
@@ -284,7 +284,7 @@ def _run(
             lambda kind, *_: results.save() if kind is GeneratorExit and trainer.best else None
         )
         batch = stack.enter_context(prefetch(batches(train, trainer.step, stop.is_set), 2))
-        events = stack.enter_context(closing(trainer.run(batch, windows, stop.is_set)))
+        events = stack.enter_context(closing(trainer.train(batch, windows, stop.is_set)))
         for event in _watched(events, results, settings.checkpoint_every, stop):
             if isinstance(event, Warned):
                 warnings.append(event)

@@ -67,7 +67,7 @@ class WorkerConfig:
 
         Args:
             name: the precision in the settings.
-            device: the device of this process, from :func:`resolve`.
+            device: the device of this process, from :func:`choose_workers`.
             spec: the description of the model.
 
         Raises:
@@ -85,7 +85,7 @@ class WorkerConfig:
         return total or self.cores if self.kind == "ray" else total
 
 
-def resolve(
+def choose_workers(
     workers: str, device: str, threads: int | None = None
 ) -> tuple[WorkerConfig, torch.device, list[Warned]]:
     """Choose the workers and their device.
@@ -143,7 +143,7 @@ def start(config: WorkerConfig, work: Work[Task]) -> Workers[Task]:
     """Return the workers; processes start with the first tasks.
 
     Args:
-        config: the workers, from :func:`resolve`. With ``inline`` there must be no tasks.
+        config: the workers, from :func:`choose_workers`. With ``inline`` there must be no tasks.
         work: the work; see :class:`~cloudconv.workers.events.Work`.
 
     Raises:
@@ -173,7 +173,7 @@ def ordered_map(
                 waiting[id(task)] = deque()
             yield task
 
-    with start(config, work) as workers, closing(workers.run(registered())) as events:
+    with start(config, work) as workers, closing(workers.map(registered())) as events:
         for event in events:
             if event.error is not None:
                 raise event.error

@@ -29,7 +29,7 @@ from cloudconv.workers.events import (
 class Processes(Generic[Task]):
     """Processes that do tasks; a context manager that ends them.
 
-    The processes start at the first call of :meth:`run`; later calls use the same processes. A
+    The processes start at the first call of :meth:`map`; later calls use the same processes. A
     process that dies is replaced, and its tasks are done again. All processes end with this
     process.
     """
@@ -54,7 +54,7 @@ class Processes(Generic[Task]):
         while self._workers:
             self._workers.pop().stop()
 
-    def run(self, tasks: Iterator[Task | None]) -> Generator[TaskEvent[Task], None, None]:
+    def map(self, tasks: Iterator[Task | None]) -> Generator[TaskEvent[Task], None, None]:
         """Do tasks in any order and yield their events.
 
         Closing the generator ends the processes at once. The method may be called again when the
@@ -62,7 +62,7 @@ class Processes(Generic[Task]):
 
         Args:
             tasks: the tasks. A few are taken before a process is free for them. None means that
-                the next task is not known yet; ``run`` then yields events before the next request.
+                the next task is not known yet; ``map`` then yields events before the next request.
 
         Yields:
             The events of all tasks; ``Finished`` ends each task. If a task is done again, its

@@ -83,8 +83,8 @@ class Cluster(Generic[Task]):
         if self._joined:
             self._ray.shutdown()
 
-    def run(self, tasks: Iterator[Task | None]) -> Generator[TaskEvent[Task], None, None]:
-        """Do tasks on the cluster; see :meth:`~cloudconv.workers.processes.Processes.run`.
+    def map(self, tasks: Iterator[Task | None]) -> Generator[TaskEvent[Task], None, None]:
+        """Do tasks on the cluster; see :meth:`~cloudconv.workers.processes.Processes.map`.
 
         A task whose machine or process is lost is repeated on another one. Machines read files at
         the same path as this machine; files that a machine does not have are sent once.

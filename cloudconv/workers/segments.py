@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from cloudconv.events import TaskEvent
 from cloudconv.media.read.decode import DecoderCache
-from cloudconv.media.task import Task
+from cloudconv.media.task import FrameTask
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import SegmentSink
 from cloudconv.models.checkpoints import is_file_name
@@ -80,7 +80,7 @@ class SegmentWork(Work[SegmentTask]):
         return replace(plan, info=info, model=model), segment
 
 
-def _decoded(tasks: Tasks[SegmentTask], taken: SimpleQueue[SegmentTask]) -> Iterator[Task]:
+def _decoded(tasks: Tasks[SegmentTask], taken: SimpleQueue[SegmentTask]) -> Iterator[FrameTask]:
     """Yield the frames of all tasks; put each task into ``taken`` before its frames."""
     with closing(DecoderCache()) as cache:
         for task in tasks:
@@ -89,7 +89,7 @@ def _decoded(tasks: Tasks[SegmentTask], taken: SimpleQueue[SegmentTask]) -> Iter
 
 
 def _jobs(
-    frames: Iterator[Task], taken: SimpleQueue[SegmentTask], stack: ExitStack
+    frames: Iterator[FrameTask], taken: SimpleQueue[SegmentTask], stack: ExitStack
 ) -> Iterator[RenderJob[SegmentTask]]:
     """Yield a job for each task; ``stack`` deletes temporary folders."""
     for first in frames:

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from cloudconv.cli import compare as command
 from cloudconv.cli.app import app
 from cloudconv.errors import InputError
+from cloudconv.jobs.compare import results as compare_results
 from cloudconv.jobs.compare import run as job
-from cloudconv.jobs.compare import settings as compare_settings
 from cloudconv.jobs.compare.plan import ComparePlan
 from cloudconv.report.columns import COLUMNS
 from cloudconv.workers.pool import WorkerConfig
@@ -178,7 +178,7 @@ def test_each_shell_completes_options_and_values() -> None:
     commands: Any = typer.main.get_command(app)
     (model,) = [each for each in commands.commands["compare"].params if each.name == "model"]
     complete = model._custom_shell_complete
-    assert [each.value for each in complete(None, model, "min")] == [compare_settings.MINTERPOLATE]
+    assert [each.value for each in complete(None, model, "min")] == [compare_results.MINTERPOLATE]
     assert "tiny" not in [each.value for each in complete(None, model, "")]
 
 

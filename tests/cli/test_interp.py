@@ -27,9 +27,10 @@ from cloudconv.cli.text import clock
 from cloudconv.errors import DeviceError, Interrupted, SettingsError
 from cloudconv.events import Finished, Job, Warned
 from cloudconv.jobs.interp import run as job
-from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
+from cloudconv.jobs.interp.results import InterpResult
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
+from cloudconv.settings import InterpSettings
 from tests.helpers.factory import read_times, write_clip
 
 KEYS = {

@@ -82,7 +82,7 @@ def test_a_stage_without_a_unit_of_its_own_counts_in_the_usual_one(
 
 @pytest.mark.parametrize(("mode", "quiet"), [("auto", True), ("off", False)])
 def test_quiet_and_progress_off_print_no_progress(
-    mode: progress.Mode, quiet: bool, capsys: pytest.CaptureFixture[str]
+    mode: progress.ProgressMode, quiet: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with reporting("working", mode, quiet=quiet) as report:
         report(at(1, 2))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.overlay import overlay_of
 from cloudconv.dreaming.material.silhouette import Silhouettes
-from cloudconv.dreaming.methods.collage import Collage, Timing
+from cloudconv.dreaming.methods.collage import Collage, CollageTiming
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.placement import Placement
@@ -115,15 +115,15 @@ def test_short_clips_use_short_pieces(count: int) -> None:
     made = dreamt(30, frames=count)
     assert len(made) == 30
     assert all(bool(p.isfinite().all()) for p in made)
-    timing = Timing.of(count)
+    timing = CollageTiming.of(count)
     assert timing.life <= count
     assert timing.forecast + timing.first <= count
 
 
 def test_slow_arrivals_need_long_material() -> None:
-    assert Timing.of(132, 1.5) == Timing.of(132)
-    slow = Timing.of(250, 1.5)
-    assert slow.first > Timing.of(250).first
+    assert CollageTiming.of(132, 1.5) == CollageTiming.of(132)
+    slow = CollageTiming.of(250, 1.5)
+    assert slow.first > CollageTiming.of(250).first
     assert slow.forecast + slow.first + slow.spacing <= 250
 
 

@@ -214,8 +214,7 @@ def test_the_plan_covers_the_memory_that_is_used(gpu: Gpu, model: str) -> None:
                 one / 2,
                 frames[k].time,
                 one / 2,
-                before=(frames[k - 1], one),
-                after=(frames[k + 2], one),
+                outer=((frames[k - 1], one), (frames[k + 2], one)),
             )
             for k in range(1, 5)
         ]

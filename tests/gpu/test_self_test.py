@@ -23,6 +23,6 @@ def test_the_self_test_passes(gpu: Gpu, monkeypatch: pytest.MonkeyPatch, name: s
 
     monkeypatch.setattr(self_test, "_checks", chosen)
     with gpu() as record:
-        (check,) = self_test.run("cuda")
+        (check,) = self_test.check_device("cuda")
     assert check.status == "ok", check.detail
     assert record is None or not record.faults

@@ -24,10 +24,10 @@ from hypothesis import strategies as st
 from cloudconv import metrics
 from cloudconv.errors import CloudconvError, InputError, ModelError, OutputError, SettingsError
 from cloudconv.jobs.compare.plan import methods_of
+from cloudconv.jobs.compare.results import MINTERPOLATE
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings, decide, estimate
 from cloudconv.jobs.compare.samples import evenly, windows
 from cloudconv.jobs.compare.scores import SequenceMeter, ShownFrame, verdict
-from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.read.probe import probe

@@ -22,9 +22,9 @@ from cloudconv.errors import CloudconvError, InputError, SettingsError
 from cloudconv.events import Progress, TaskEvent
 from cloudconv.jobs.compare import work as compare_work
 from cloudconv.jobs.compare.plan import decide
+from cloudconv.jobs.compare.results import MINTERPOLATE
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings
 from cloudconv.jobs.compare.samples import ClipFrame, Sample
-from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.jobs.compare.work import ScoreTask, ScoreWork, chunked, decoded
 from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.read.probe import probe

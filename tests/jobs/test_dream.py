@@ -29,9 +29,10 @@ from cloudconv.errors import (
 from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.jobs.dream import run as job
 from cloudconv.jobs.dream.report import write_report
-from cloudconv.jobs.dream.settings import DreamResult, DreamSettings
+from cloudconv.jobs.dream.results import DreamResult
 from cloudconv.media.turn import UPRIGHT
 from cloudconv.report.folder import report_folder
+from cloudconv.settings import DreamSettings
 from tests.helpers import calls
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.dreams import ball, ball_is_whole, clouds, tensor, video

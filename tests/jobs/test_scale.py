@@ -14,11 +14,11 @@ from torch import Tensor
 
 from cloudconv.jobs.interp import scale
 from cloudconv.jobs.interp.plan import decide
-from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.media.color import rgb_of
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.models import registry
+from cloudconv.settings import InterpSettings
 from tests.helpers import factory
 
 CPU = torch.device("cpu")

@@ -101,7 +101,7 @@ def test_a_failed_check_is_printed_and_gives_exit_code_1(monkeypatch: pytest.Mon
     def failing(device: str) -> list[Check]:
         return [Check("8 bit", "ok", "equal"), Check("10 bit", "failed", "12.0 dB")]
 
-    monkeypatch.setattr(self_test, "run", failing)
+    monkeypatch.setattr(self_test, "check_device", failing)
     result = doctor("--check")
     assert result.exit_code == 1
     assert "error: 10 bit: 12.0 dB" in result.stderr
@@ -113,13 +113,13 @@ def test_a_failed_check_is_printed_and_gives_exit_code_1(monkeypatch: pytest.Mon
 
 def test_no_check_starts_after_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(self_test, "SECONDS", -1)
-    assert {check.status for check in self_test.run("cpu")} == {"absent"}
+    assert {check.status for check in self_test.check_device("cpu")} == {"absent"}
 
 
 @pytest.mark.parametrize(("name", "error"), [("potato", SettingsError), ("cuda:99", DeviceError)])
 def test_a_missing_device_is_an_error(name: str, error: type[CloudconvError]) -> None:
     with pytest.raises(error):
-        list(self_test.run(name))
+        list(self_test.check_device(name))
 
 
 def test_device_without_check_is_a_usage_error() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Progress
-from cloudconv.jobs.interp.settings import InterpResult
+from cloudconv.jobs.interp.results import InterpResult
 from cloudconv.segments.store import SegmentStore, sealed
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, write_clip

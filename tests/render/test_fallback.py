@@ -35,7 +35,7 @@ def new_frames(source: list[Frame], model: str, outer: int = 2, **options: Any) 
     around = [(frame, Fraction(1)) for frame in (before, after)]
     first, last = [*around[:outer], None, None][:2]
     tasks = [
-        task_of(left, right, Fraction(k, FACTOR), *times, before=first, after=last)
+        task_of(left, right, Fraction(k, FACTOR), *times, outer=(first, last))
         for k in range(1, FACTOR)
     ]
     luma = [frame.planes()[0].float() for frame in work.render(tasks)]

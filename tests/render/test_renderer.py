@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cloudconv.errors import DeviceError, ModelError, SettingsError
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.task import Task, task_of
+from cloudconv.media.task import FrameTask, task_of
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.baselines import BLEND, Blend
@@ -37,7 +37,7 @@ def clip(count: int, pix_fmt: str = "yuv420p", **options: Any) -> list[Frame]:
     ]
 
 
-def multiplied(frames: list[Frame], factor: int) -> Iterator[Task]:
+def multiplied(frames: list[Frame], factor: int) -> Iterator[FrameTask]:
     """Return the tasks of a whole factor: each gap is divided, and the last frame is repeated."""
     step = Fraction(1, 24 * factor)
     for k, frame in enumerate(frames):
@@ -170,7 +170,7 @@ def test_frames_are_freed_during_the_work(batch: int) -> None:
         made.append(weakref.ref(tags))
         return Frame(picture(index), Fraction(index), Fraction(1), tags)
 
-    def tasks() -> Iterator[Task]:
+    def tasks() -> Iterator[FrameTask]:
         left = watched(0)
         for index in range(1, 40):
             right = watched(index)
@@ -188,7 +188,7 @@ def test_source_frames_do_not_wait_for_a_full_batch() -> None:
     frames = clip(2)
     taken = 0
 
-    def tasks() -> Iterator[Task]:
+    def tasks() -> Iterator[FrameTask]:
         nonlocal taken
         source = task_of(frames[0], None, Fraction(0), Fraction(0), Fraction(1))
         new = task_of(frames[0], frames[1], Fraction(1, 2), Fraction(0), Fraction(1))
@@ -209,7 +209,7 @@ def test_source_frames_do_not_wait_for_a_full_batch() -> None:
 def test_closing_early_closes_the_tasks() -> None:
     closed = []
 
-    def tasks() -> Iterator[Task]:
+    def tasks() -> Iterator[FrameTask]:
         try:
             yield from multiplied(clip(5), 2)
         finally:

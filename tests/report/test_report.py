@@ -21,7 +21,7 @@ import cloudconv.report
 from cloudconv.report.charts import round_numbers
 from cloudconv.report.columns import COLUMNS
 from cloudconv.report.compare import render_report
-from cloudconv.report.data import Comparison, Picture, ReportData, Row
+from cloudconv.report.data import Comparison, ReportData, ReportPicture, Row
 from tests.helpers.browser import CHROMIUM, Browser
 
 RATE = Fraction(24000, 1001)
@@ -46,10 +46,10 @@ def scene(time: float, width: int = 480, height: int = 270) -> Rgb:
     return np.clip(sky, 0, 1)
 
 
-def jpeg(rgb: Rgb) -> Picture:
+def jpeg(rgb: Rgb) -> ReportPicture:
     stream = io.BytesIO()
     Image.fromarray((rgb * 255).round().astype(np.uint8)).save(stream, "JPEG", quality=80)
-    return Picture(stream.getvalue(), rgb.shape[1], rgb.shape[0])
+    return ReportPicture(stream.getvalue(), rgb.shape[1], rgb.shape[0])
 
 
 def comparison(frame: int, *, horizon: int | None = None) -> Comparison:

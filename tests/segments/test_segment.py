@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.media.task import Task
+from cloudconv.media.task import FrameTask
 from cloudconv.segments.segment import (
     MAX_FRAMES,
     MAX_SOURCE_FRAMES,
@@ -46,7 +46,7 @@ def plans(draw: st.DrawFn) -> Plan:
 def segments_of(plan: Plan) -> list[SegmentPlan]:
     made = []
     sources: Any = None
-    tasks = [Task(replace(frame, opens_scene=cut), sources) for frame, cut in plan]
+    tasks = [FrameTask(replace(frame, opens_scene=cut), sources) for frame, cut in plan]
     for segment in split(iter(tasks)):
         assert segment.plan is None
         frames = [task.plan for task in segment]

@@ -27,9 +27,9 @@ from cloudconv.errors import (
     WeightsError,
 )
 from cloudconv.events import Event, Progress
-from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
+from cloudconv.jobs.interp.results import InterpResult
 from cloudconv.media.read.probe import probe
-from cloudconv.settings import TrainSettings
+from cloudconv.settings import InterpSettings, TrainSettings
 from cloudconv.training import fine_tune as adapt
 from cloudconv.training import loop, train
 from tests.helpers import calls

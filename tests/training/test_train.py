@@ -36,7 +36,7 @@ from cloudconv.models import registry
 from cloudconv.settings import TrainSettings
 from cloudconv.training import train
 from cloudconv.training.loop import Losses
-from cloudconv.training.settings import resolve
+from cloudconv.training.recipe import resolve
 from tests.helpers.jobs import Watch, finish, ignore, on
 from tests.helpers.system import largest_file
 from tests.helpers.trainees import (

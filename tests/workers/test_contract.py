@@ -38,7 +38,7 @@ def run(
     config: WorkerConfig, work: Work[Job], tasks: Iterator[Job | None]
 ) -> Generator[TaskEvent[Job], None, None]:
     with start(config, work) as workers:
-        yield from workers.run(tasks)
+        yield from workers.map(tasks)
 
 
 def results(events: list[TaskEvent[Job]]) -> dict[int, Any]:

@@ -37,7 +37,7 @@ from cloudconv.settings import InterpSettings
 from cloudconv.timeline import FramePlan
 from cloudconv.workers import pool
 from cloudconv.workers.events import Tasks
-from cloudconv.workers.pool import WorkerConfig, cores, environments, resolve
+from cloudconv.workers.pool import WorkerConfig, choose_workers, cores, environments
 from cloudconv.workers.processes import Processes
 from cloudconv.workers.segments import SegmentTask, SegmentWork
 from tests.helpers import calls
@@ -113,7 +113,7 @@ def test_a_worker_has_its_environment_before_torch_is_imported(
         {"CUDA_VISIBLE_DEVICES": "3", "OMP_WAIT_POLICY": "ACTIVE"},
     ]
     with Processes(ReportsEnvironment(), names) as processes:
-        events = list(processes.run(numbered(4)))
+        events = list(processes.map(numbered(4)))
     seen = {event.content for event in events if isinstance(event.content, tuple)}
     assert seen == {("GPU-7f", "PASSIVE", False), ("3", "ACTIVE", False)}
 
@@ -127,7 +127,7 @@ def test_worker_processes_end_with_their_parent(tmp_path: Path) -> None:
         "from cloudconv.workers.processes import Processes\n"
         "from tests.helpers.workers import Waits, numbered\n"
         "if __name__ == '__main__':\n"
-        "    for event in Processes(Waits(), [{}]).run(numbered(1)):\n"
+        "    for event in Processes(Waits(), [{}]).map(numbered(1)):\n"
         "        os.write(1, b'%d' % event.content)\n"
         "        os.kill(os.getpid(), 9)\n"
     )
@@ -165,7 +165,7 @@ def test_the_option_workers_is_parsed(
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(pool, "count_gpus", lambda address: 1)
-    assert resolve(workers, device)[0] == config
+    assert choose_workers(workers, device)[0] == config
 
 
 def test_threads_are_divided_among_workers() -> None:
@@ -206,7 +206,7 @@ def test_a_process_sees_one_gpu(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     monkeypatch.setattr(pool, "choose_device", torch.device)
-    config, *_ = resolve("local", "cuda:all")
+    config, *_ = choose_workers("local", "cuda:all")
     assert (config.kind, config.count) == ("local", 4)
 
     def seen(config: WorkerConfig, device: str) -> list[str | None]:
@@ -321,7 +321,7 @@ class OneWorker:
     def __exit__(self, *_: object) -> None:
         assert not any(map(is_open, self.opened)), "a worker leaves a file open"
 
-    def run(self, given: Iterator[SegmentTask | None]) -> Iterator[TaskEvent[SegmentTask]]:
+    def map(self, given: Iterator[SegmentTask | None]) -> Iterator[TaskEvent[SegmentTask]]:
         tasks: Tasks[SegmentTask] = Tasks()
         for task in given:
             if task is not None:

@@ -17,7 +17,7 @@ from cloudconv.errors import DeviceError, InputError, Interrupted
 from cloudconv.events import Progress
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.plan import decide, renderer_of
-from cloudconv.jobs.interp.settings import InterpResult
+from cloudconv.jobs.interp.results import InterpResult
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.packets import read_packets
 from cloudconv.media.write.plan import plan_encoding
@@ -31,7 +31,7 @@ from cloudconv.timeline import FramePlan
 from cloudconv.workers import pool
 from cloudconv.workers import ray as ray_workers
 from cloudconv.workers.events import Tasks
-from cloudconv.workers.pool import WorkerConfig, resolve, start
+from cloudconv.workers.pool import WorkerConfig, choose_workers, start
 from cloudconv.workers.ray import Cluster
 from cloudconv.workers.remote import RemoteFile, forget
 from cloudconv.workers.segments import SegmentResult, SegmentTask, SegmentWork
@@ -241,7 +241,7 @@ def test_auto_uses_what_the_cluster_has(
     monkeypatch.setattr(
         pool, "choose_device", lambda name: torch.device(here if name == "auto" else name)
     )
-    config, chosen, notes = resolve("ray", "auto")
+    config, chosen, notes = choose_workers("ray", "auto")
     assert (chosen, config.cores) == (torch.device(device), cores)
     assert len(notes) == len(said)
     assert all(str(warned).endswith(end) for warned, end in zip(notes, said, strict=True))
@@ -328,8 +328,8 @@ def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) 
 def test_a_file_that_cannot_be_sent_fails_its_task(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("here")
     with start(WorkerConfig("ray"), Reads(tmp_path / "a.txt")) as workers:
-        here = list(workers.run(numbered(2)))
+        here = list(workers.map(numbered(2)))
     assert [event.content.result for event in here] == ["here"] * 2
     with start(WorkerConfig("ray"), Reads(tmp_path / "b.txt")) as workers:
-        gone = list(workers.run(numbered(2)))
+        gone = list(workers.map(numbered(2)))
     assert [type(event.error) for event in gone] == [InputError, InputError]

@@ -84,7 +84,7 @@ class Collage(DreamMethod):
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class CollageTiming:
     """The times at which footage starts and covers the picture, in frames.
 
     ``spacing``: from one start of footage to the next. New footage covers the picture in this time.
@@ -97,7 +97,7 @@ class Timing:
     forecast: int
 
     @classmethod
-    def of(cls, frames: int, slowness: float = 1.0) -> Timing:
+    def of(cls, frames: int, slowness: float = 1.0) -> CollageTiming:
         """Return the times for ``frames`` frames of material; less material gives shorter times.
 
         ``slowness``, at least 1, makes footage come in more slowly where the material allows.
@@ -169,7 +169,7 @@ class _Composition:
         self._light = Light(material)
         self._chooser = ClipSelector(material, self._light, self._wind.mean, self._random)
         self._slowness = float(np.clip(self._chooser.slowness / _SLOW, 1, _SOFTEST))
-        self.timing = Timing.of(len(material), min(self._slowness, _SLOWEST))
+        self.timing = CollageTiming.of(len(material), min(self._slowness, _SLOWEST))
         self._still = material.matte
         self._box = bounds(self._still)
         self._clip_mean = _clip_mean(material, self._size)

@@ -18,6 +18,7 @@ from torch import Tensor
 from cloudconv import metrics
 from cloudconv.events import Warned
 from cloudconv.jobs.compare.plan import ComparePlan
+from cloudconv.jobs.compare.results import MINTERPOLATE
 from cloudconv.jobs.compare.samples import ComparedClip, Sample, SampleImages, SampleScores
 from cloudconv.jobs.compare.scores import (
     SequenceMeter,
@@ -29,7 +30,6 @@ from cloudconv.jobs.compare.scores import (
     texture_between,
     texture_scores,
 )
-from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import task_of
@@ -91,8 +91,7 @@ class _Interpolator:
                 (true.time - left.time) / span,
                 true.time,
                 true.duration,
-                before=before,
-                after=after,
+                outer=(before, after),
             )
             for true in (sample.frames[k] for k in sample.scored)
         ]

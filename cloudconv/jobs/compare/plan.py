@@ -11,12 +11,12 @@ import torch
 
 from cloudconv.errors import OutputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.compare.settings import MINTERPOLATE
+from cloudconv.jobs.compare.results import MINTERPOLATE
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.target import collect_refusals
 from cloudconv.models import registry
-from cloudconv.models.base import Task
+from cloudconv.models.base import ModelTask
 from cloudconv.models.baselines import BLEND, LAST, LINEAR
 from cloudconv.models.reads import check_outputs
 from cloudconv.render.device import precision_name
@@ -25,7 +25,7 @@ from cloudconv.settings import CompareSettings, exact
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.settings.values import names
 from cloudconv.training.fine_tune import Adapted, check
-from cloudconv.workers.pool import WorkerConfig, resolve
+from cloudconv.workers.pool import WorkerConfig, choose_workers
 
 ADAPTED = "adapted"
 """The name of the method that is the first model, adapted to the clip."""
@@ -79,7 +79,7 @@ class ComparePlan:
         return self.settings.horizon is not None
 
     @property
-    def task(self) -> Task:
+    def task(self) -> ModelTask:
         """Return the task of the models."""
         return "predict" if self.forecasts else "interpolate"
 
@@ -134,13 +134,13 @@ def decide(settings: CompareSettings) -> ComparePlan:
         CloudconvError: the input, a model or the device cannot be used.
     """
     models = [name for name in methods_of(settings) if name not in (MINTERPOLATE, ADAPTED)]
-    task: Task = "interpolate" if settings.horizon is None else "predict"
+    task: ModelTask = "interpolate" if settings.horizon is None else "predict"
     specs = [registry.spec(name, task) for name in models]
     if settings.given_scale not in (None, 1.0) and not any(spec.scale_option for spec in specs):
         raise SettingsError("scale-for-none", models=models)
     for spec in specs if task == "interpolate" else []:
         registry.check_times(spec, Fraction(settings.drop or 2))
-    workers, device, remarks = resolve(settings.workers, settings.device, settings.threads)
+    workers, device, remarks = choose_workers(settings.workers, settings.device, settings.threads)
     info = probe(settings.input, exact(settings.input_fps), deinterlace=settings.deinterlace)
     refusals: list[OutputError] = []
     report = None if settings.report is None else Path(settings.report)

@@ -23,9 +23,9 @@ from cloudconv.events import Event, Finished, Job, Progress, Warned, Warnings
 from cloudconv.jobs.compare.methods import Scorer, renderer_of
 from cloudconv.jobs.compare.plan import ADAPTED, RESULT, TABLE, VIDEO, ComparePlan, decide
 from cloudconv.jobs.compare.report import report_writer
+from cloudconv.jobs.compare.results import CompareEstimate, CompareResult
 from cloudconv.jobs.compare.samples import ComparedClip, Sample, Sampler, SampleScores
 from cloudconv.jobs.compare.scores import CURVES, TIME, Scores, losses, verdict
-from cloudconv.jobs.compare.settings import CompareEstimate, CompareResult
 from cloudconv.jobs.compare.work import score_all
 from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.input.fingerprint import check_unchanged

@@ -18,8 +18,8 @@ import torch
 from cloudconv.events import Finished, TaskEvent, Warned
 from cloudconv.jobs.compare.methods import Scorer
 from cloudconv.jobs.compare.plan import ComparePlan
+from cloudconv.jobs.compare.results import MINTERPOLATE
 from cloudconv.jobs.compare.samples import ClipFrame, Sample, SampleScores
-from cloudconv.jobs.compare.settings import MINTERPOLATE
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.decode import DecoderCache
 from cloudconv.models import registry

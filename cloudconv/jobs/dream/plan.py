@@ -16,7 +16,6 @@ from cloudconv.dreaming.select import ModeChoice, choose, is_sky
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Progress, Warned, result_of
 from cloudconv.jobs.dream.report import PAGE, RESULT
-from cloudconv.jobs.dream.settings import AUTO, DreamSettings
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.analysis import analysed
 from cloudconv.jobs.extend.history import gather_material
@@ -25,7 +24,8 @@ from cloudconv.media.write.target import collect_refusals
 from cloudconv.messages import Setting
 from cloudconv.render.device import precision_name
 from cloudconv.report.folder import check_folder
-from cloudconv.settings import exact
+from cloudconv.settings import DreamSettings, exact
+from cloudconv.settings.extend import AUTO
 
 CHOSEN = 0.5
 """The fraction of the analysis, by time, that is done when the mode is chosen."""

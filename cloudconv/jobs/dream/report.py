@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.vitals.vitals import Vitals
 from cloudconv.dreaming.vitals.words import failures
-from cloudconv.jobs.dream.settings import DreamResult
+from cloudconv.jobs.dream.results import DreamResult
 from cloudconv.jobs.outcome import as_json
 from cloudconv.jobs.pictures import jpeg
 from cloudconv.media.turn import Turn
 from cloudconv.report.charts import Chart, Line, draw, round_numbers
-from cloudconv.report.data import Picture
+from cloudconv.report.data import ReportPicture
 from cloudconv.report.folder import ReportFolder
 from cloudconv.report.page import render
 
@@ -134,7 +134,7 @@ def _video(output: Path, folder: Path) -> dict[str, str] | None:
     return {"name": output.name, "address": address, "element": element}
 
 
-def _jpeg(picture: NDArray[np.uint8], turn: Turn) -> Picture:
+def _jpeg(picture: NDArray[np.uint8], turn: Turn) -> ReportPicture:
     samples = turn.samples(torch.from_numpy(picture).permute(2, 0, 1))
     return jpeg(samples.float() / 255, width=320, quality=80)
 

@@ -27,7 +27,7 @@ from cloudconv.dreaming.vitals.words import failures
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, Warnings, result_of
 from cloudconv.jobs.dream.plan import CHOSEN, Dream, DreamPlan, decide, resolve
 from cloudconv.jobs.dream.report import write_report
-from cloudconv.jobs.dream.settings import AUTO, DreamEstimate, DreamResult, DreamSettings
+from cloudconv.jobs.dream.results import DreamEstimate, DreamResult
 from cloudconv.jobs.extend.analysis import analysed
 from cloudconv.jobs.extend.plan import enough_memory, new_frame
 from cloudconv.jobs.outcome import seconds_for
@@ -38,6 +38,8 @@ from cloudconv.media.write.target import claim, raise_first
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import process_memory
 from cloudconv.report.folder import report_folder
+from cloudconv.settings import DreamSettings
+from cloudconv.settings.extend import AUTO
 
 _TRIED = 3  # frames that an estimate makes
 _BYTES_A_PIXEL = 250  # measured peak of memory for the full-size pictures

@@ -15,8 +15,8 @@ from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapp
 from cloudconv.jobs.interp.estimate import estimate
 from cloudconv.jobs.interp.finished import FinishedIndex
 from cloudconv.jobs.interp.plan import decide
+from cloudconv.jobs.interp.results import InterpEstimate, InterpResult
 from cloudconv.jobs.interp.run import interpolate
-from cloudconv.jobs.interp.settings import InterpEstimate, InterpResult, InterpSettings
 from cloudconv.jobs.output import stem_of
 from cloudconv.media.input.images import folders_within, subfolders_of, videos_in, videos_of
 from cloudconv.media.write.target import writing
@@ -24,8 +24,8 @@ from cloudconv.messages import Message
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
 from cloudconv.segments.store import clear_finished
-from cloudconv.settings import InterpManySettings
-from cloudconv.workers.pool import WorkerConfig, resolve, start
+from cloudconv.settings import InterpManySettings, InterpSettings
+from cloudconv.workers.pool import WorkerConfig, choose_workers, start
 from cloudconv.workers.segments import SegmentWork
 
 
@@ -118,7 +118,7 @@ def run(settings: InterpManySettings) -> Job:
 def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
     first, inputs = every[0], [each.input for each in every]
     registry.spec(first.chosen_model, "interpolate")
-    config, _, _ = resolve(first.workers, first.device, first.threads)
+    config, _, _ = choose_workers(first.workers, first.device, first.threads)
     set_threads(first.threads)
     if folder.exists() and not folder.is_dir():
         raise OutputError("not-a-folder", folder=folder)

@@ -15,12 +15,12 @@ from tempfile import TemporaryDirectory
 from cloudconv.events import Warned, Warnings
 from cloudconv.jobs.interp.output import facts, planned
 from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
+from cloudconv.jobs.interp.results import InterpEstimate
 from cloudconv.jobs.interp.scale import scale_warnings
-from cloudconv.jobs.interp.settings import InterpEstimate
 from cloudconv.jobs.output import expected_encoding
 from cloudconv.media.frame import Frame
 from cloudconv.media.input import images
-from cloudconv.media.task import Task
+from cloudconv.media.task import FrameTask
 from cloudconv.media.write.containers import is_sequence
 from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.plan import plan_encoding
@@ -119,7 +119,7 @@ def measure(
     began = time.perf_counter()
     new: list[bool] = []
 
-    def some(tasks: Iterator[Task]) -> Iterator[Task]:
+    def some(tasks: Iterator[FrameTask]) -> Iterator[FrameTask]:
         for task in tasks:
             new.append(task.plan.is_new)
             yield task

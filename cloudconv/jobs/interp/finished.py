@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from cloudconv.errors import CloudconvError
-from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.media.input.fingerprint import input_fingerprint
 from cloudconv.models.fingerprint import weights_fingerprint
+from cloudconv.settings import InterpSettings
 
 _NAME = ".cloudconv.jsonl"
 # Settings that change frames only by rounding errors.

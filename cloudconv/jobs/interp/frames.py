@@ -69,7 +69,7 @@ class _MemoryFrame(Frame):
         return replace(self, picture=_Samples(tuple(planes)), time=time, duration=duration)
 
 
-def run(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
+def interpolated(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
     """Yield the given pictures and new ones between them; see ``cloudconv.interpolate_frames``.
 
     Bad options raise an error before the first picture is read. Pictures on a GPU are copied to the

@@ -18,7 +18,7 @@ from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, sou
 from cloudconv.jobs.output import origin, time_base
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.read.source import Source
-from cloudconv.media.task import Task
+from cloudconv.media.task import FrameTask
 from cloudconv.media.write.encode import EncodingPlan
 from cloudconv.media.write.encoder_options import EncoderChoice
 from cloudconv.media.write.plan import plan_encoding
@@ -48,7 +48,7 @@ from cloudconv.training.fine_tune import (
 
 
 @dataclass(frozen=True, slots=True)
-class Clock:
+class OutputClock:
     """The relation of the output's times to the source's times.
 
     All times are in seconds. ``zero`` is the time on the source's clock that becomes 0. ``offset``
@@ -60,7 +60,7 @@ class Clock:
     time_base: Fraction
 
     @classmethod
-    def of(cls, plan: InterpPlan, first: Fraction) -> Clock:
+    def of(cls, plan: InterpPlan, first: Fraction) -> OutputClock:
         """Return the clock of an output whose first source frame is at ``first``."""
         request, timing, settings = plan.request, plan.info.timing, plan.settings
         # These outputs begin with the first frame, even if the source's sound begins earlier.
@@ -74,7 +74,7 @@ class Clock:
         return cls(zero, first - zero, tick)
 
 
-def encoding_of(plan: InterpPlan, clock: Clock, threads: int | None) -> EncodingPlan:
+def encoding_of(plan: InterpPlan, clock: OutputClock, threads: int | None) -> EncodingPlan:
     """Plan the encoding, with the streams and tags that are copied from the source.
 
     ``threads`` is the number of the encoder's threads, None for all.
@@ -113,8 +113,8 @@ class PlannedVideo:
     """
 
     source: Source
-    clock: Clock
-    tasks: Iterator[Task]
+    clock: OutputClock
+    tasks: Iterator[FrameTask]
     is_next_known: Callable[[], bool]
     events: ScheduleEvents
 
@@ -132,7 +132,7 @@ def planned(plan: InterpPlan) -> Iterator[PlannedVideo]:
         prefetch(schedule(source.frames(), plan.request, events), 8) as ahead,
     ):
         head = next(ahead)
-        clock, tasks = Clock.of(plan, head.plan.left), chain([head], ahead)
+        clock, tasks = OutputClock.of(plan, head.plan.left), chain([head], ahead)
         del head  # so that the first pictures do not stay in memory after they are rendered
         yield PlannedVideo(source, clock, tasks, lambda: ahead.ready, events)
 
@@ -153,7 +153,7 @@ class WorkFiles:
 
 
 @contextmanager
-def work_files(plan: InterpPlan, clock: Clock) -> Iterator[WorkFiles]:
+def work_files(plan: InterpPlan, clock: OutputClock) -> Iterator[WorkFiles]:
     """Claim the output, and load the finished segments of an earlier run.
 
     Raises:
@@ -183,7 +183,7 @@ def work_files(plan: InterpPlan, clock: Clock) -> Iterator[WorkFiles]:
         yield WorkFiles(store.path, store, None, store.frames, [*warnings, *store.warnings])
 
 
-def _identity(plan: InterpPlan, clock: Clock, choice: EncoderChoice) -> dict[str, Any]:
+def _identity(plan: InterpPlan, clock: OutputClock, choice: EncoderChoice) -> dict[str, Any]:
     machine = machine_fingerprint(plan.device, each_gpu=plan.workers.each_gpu)
     if plan.workers.device_type != plan.device.type:
         machine["device"] = f"{plan.workers.device_type} of a cluster"

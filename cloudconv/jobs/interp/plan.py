@@ -12,7 +12,6 @@ import torch
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.interp.preview import check_preview
-from cloudconv.jobs.interp.settings import InterpSettings
 from cloudconv.jobs.output import output_path, part_tag
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
@@ -28,7 +27,7 @@ from cloudconv.render.device import set_threads
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.frames import Request
 from cloudconv.segments.store import SegmentStore
-from cloudconv.settings import exact
+from cloudconv.settings import InterpSettings, exact
 from cloudconv.timeline import (
     Multiply,
     Resample,
@@ -37,7 +36,7 @@ from cloudconv.timeline import (
     rate_name,
 )
 from cloudconv.training.fine_tune import check
-from cloudconv.workers.pool import WorkerConfig, resolve
+from cloudconv.workers.pool import WorkerConfig, choose_workers
 from cloudconv.workers.remote import check_single
 
 _FEW_KEPT = 2
@@ -131,7 +130,7 @@ def decide(
         CloudconvError: the input, the model or the device cannot be used.
     """
     spec = registry.spec(settings.chosen_model, "interpolate")
-    workers, device, remarks = resolve(settings.workers, settings.device, settings.threads)
+    workers, device, remarks = choose_workers(settings.workers, settings.device, settings.threads)
     dtype = workers.precision(settings.precision, device, spec)
     info = probe(
         *(settings.input, exact(settings.input_fps)),

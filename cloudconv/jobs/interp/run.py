@@ -33,8 +33,8 @@ from cloudconv.jobs.interp.output import (
 )
 from cloudconv.jobs.interp.plan import InterpPlan, decide, renderer_of, source_of
 from cloudconv.jobs.interp.preview import Preview
+from cloudconv.jobs.interp.results import InterpResult
 from cloudconv.jobs.interp.scale import scale_warnings
-from cloudconv.jobs.interp.settings import InterpResult, InterpSettings
 from cloudconv.jobs.outcome import size_of
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.packets import PacketSummary
@@ -49,13 +49,14 @@ from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.render import RenderJob, render_segments
 from cloudconv.segments.segment import OpenSegment, split
 from cloudconv.segments.store import SegmentStore, clear_finished, fresh_file
+from cloudconv.settings import InterpSettings
 from cloudconv.workers.pool import Workers, start
 from cloudconv.workers.segments import SegmentTask, SegmentWork
 
 _PLANNED = 8
 """The number of segments that are planned ahead, in addition to one per worker."""
 
-Rendering = Generator[TaskEvent[int], None, None]
+SegmentEvents = Generator[TaskEvent[int], None, None]
 """The events of segments, by the segments' numbers."""
 
 __all__ = ["decide", "estimate", "interpolate", "run"]
@@ -161,7 +162,7 @@ def _preview(plan: InterpPlan) -> Preview | None:
 
 
 def _followed(
-    rendering: Rendering,
+    rendering: SegmentEvents,
     video: PlannedVideo,
     resumed: int,
     expected: int | None,
@@ -186,7 +187,7 @@ def _followed(
 
 
 def _with_schedule(
-    rendering: Rendering, events: ScheduleEvents
+    rendering: SegmentEvents, events: ScheduleEvents
 ) -> Iterator[TaskEvent[int] | Warned | Counts]:
     """Yield the events of the segments and of the thread that plans."""
     with closing(rendering):
@@ -202,7 +203,7 @@ def _render_here(
     renderer: Renderer,
     work: WorkFiles,
     preview: Preview | None,
-) -> Rendering:
+) -> SegmentEvents:
     """Render in this process, from the frames that ``video`` decodes.
 
     Missing segments are written to the store. Without a store, all frames are written to the output
@@ -245,7 +246,7 @@ def _render_by_workers(
     workers: Workers[SegmentTask],
     work: WorkFiles,
     count: int,
-) -> Rendering:
+) -> SegmentEvents:
     """Render the missing segments in workers, which decode the source frames again."""
     errors: list[CloudconvError] = []
     store = work.store
@@ -262,7 +263,7 @@ def _render_by_workers(
             except CloudconvError as error:  # raised when the workers have finished their tasks
                 errors.append(error)
 
-    with closing(tasks()) as given, closing(workers.run(given)) as events:
+    with closing(tasks()) as given, closing(workers.map(given)) as events:
         for event in events:
             segment, content = event.task[1], event.content
             if event.error is not None:

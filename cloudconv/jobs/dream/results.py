@@ -7,10 +7,6 @@ from typing import Any
 
 from cloudconv.jobs.extend.plan import ExtendOutcome
 from cloudconv.jobs.outcome import Done, Estimate
-from cloudconv.settings import DreamSettings
-from cloudconv.settings.extend import AUTO
-
-__all__ = ["AUTO", "DreamEstimate", "DreamResult", "DreamSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cloudconv.jobs.outcome import Done, Estimate, Outcome
-from cloudconv.settings import InterpSettings
 from cloudconv.training.fine_tune import Adapted
-
-__all__ = ["InterpEstimate", "InterpResult", "InterpSettings"]
 
 
 @dataclass(frozen=True, kw_only=True)
