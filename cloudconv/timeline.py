@@ -269,6 +269,11 @@ def expected_frames(
 
 
 _NUMBER = re.compile(r"\d{1,12}(\.\d{0,12})?|\.\d{1,12}|\d{1,12}/\d{1,12}", re.ASCII)
+_UNITS = re.compile(
+    r"(?=.)(?:(\d{1,6}(?:\.\d{1,12})?) ?h ?)?(?:(\d{1,8}(?:\.\d{1,12})?) ?m ?)?"
+    r"(?:(\d{1,12}(?:\.\d{1,12})?) ?s)?",
+    re.ASCII,
+)
 _CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2}(?:\.\d{1,12})?)", re.ASCII)
 
 
@@ -307,12 +312,17 @@ def parse_factor(value: Fraction | float | str) -> Fraction:
 
 
 def parse_time(value: Fraction | float | str) -> Fraction:
-    """Parse seconds (``12.5``, ``1001/24``) or a clock time (``2:03.5``, ``1:02:03.5``).
+    """Parse seconds (``12.5``, ``1001/24``), units (``90s``, ``1m30s``) or a clock (``1:02:03.5``).
 
     Raises:
-        SettingsError: ``value`` is neither of them.
+        SettingsError: ``value`` is none of them.
     """
     time = _number(value)
+    if time is None and (match := _UNITS.fullmatch(str(value).strip())):
+        parts = (Fraction(part or 0) for part in match.groups())
+        time = sum(
+            (part * unit for part, unit in zip(parts, (3600, 60, 1), strict=True)), Fraction()
+        )
     if time is None and (match := _CLOCK.fullmatch(str(value).strip())):
         hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
         if seconds < 60 and (minutes < 60 or not hours):

@@ -312,6 +312,12 @@ def test_factors_are_parsed_exactly() -> None:
         ("1:02:03.5", F(7447, 2)),
         ("90:00", F(5400)),
         (1.5, F(3, 2)),
+        ("90s", F(90)),
+        ("1m30s", F(90)),
+        ("2m", F(120)),
+        ("1h2m3.5s", F(7447, 2)),
+        ("1h 30m", F(5400)),
+        ("1.5 s", F(3, 2)),
     ],
 )
 def test_times_are_parsed_exactly(text: float | str, seconds: Fraction) -> None:
@@ -319,7 +325,8 @@ def test_times_are_parsed_exactly(text: float | str, seconds: Fraction) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "-1", "1:60", "1:60:00", "1:2:3:4", "1:", "soon", "1 2", -0.5]
+    "text",
+    ["", "-1", "1:60", "1:60:00", "1:2:3:4", "1:", "soon", "1 2", -0.5, "s", "30s1m", "1m30", "1d"],
 )
 def test_text_that_is_no_time_is_refused(text: float | str) -> None:
     with pytest.raises(SettingsError, match="is not a time: give"):

@@ -7,6 +7,8 @@ import platform
 import sys
 import traceback
 from importlib import metadata
+from itertools import takewhile
+from operator import eq
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,13 +16,16 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from cloudconv import __version__
+from cloudconv import __version__, files
 from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, streams, train
 from cloudconv.cli.command import INTERRUPTED, write_options
 from cloudconv.cli.console import print_error, print_json
 from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 from cloudconv.messages import Message, flag
+
+INTERRUPTED_KIND = "interrupted"
+"""The kind of an interrupt in the JSON of a failure."""
 
 _MEMORY_SIGNS = (
     *("failed to map segment", "annot allocate memory", "can't allocate memory"),
@@ -111,12 +116,29 @@ class Commands(_PrintedHelp, TyperGroup):
         try:
             code = super().main(args, *given, **named)
         except typer.Abort:  # an interrupt before or after the command itself
-            print_message("error: interrupted")
+            print_message(Message("interrupted-without-work", left=files.unfinished()).text(flag))
             code = INTERRUPTED
         except TyperException as error:
             code = error.exit_code
-            _print_failure(error.format_message(), SettingsError.kind, code, json="--json" in words)
+            _print_failure(_usage(error), SettingsError.kind, code, json="--json" in words)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage(error: TyperException) -> str:
+    """Return the message of wrong usage; suggest the options that begin as an unknown one does."""
+    unknown, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+    if unknown is None or near is None:
+        return error.format_message()
+    equal = {name: _equal_letters(name, unknown) for name in near}
+    best = max(equal.values(), default=0)
+    # All long options have two characters in common.
+    names = [name for name in sorted(equal) if equal[name] > 2 and equal[name] >= best - 1]
+    return Message("unknown-option", name=unknown, near=names or sorted(near)).text(flag)
+
+
+def _equal_letters(one: str, other: str) -> int:
+    """Return the number of equal letters at the start of two texts."""
+    return sum(1 for _ in takewhile(bool, map(eq, one, other)))
 
 
 def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
@@ -124,13 +146,11 @@ def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
     if isinstance(error, CloudconvError):
         return error.text(flag), error.kind, error.exit_code
     if isinstance(error, KeyboardInterrupt):
-        from cloudconv import files
-
         for path in files.unfinished():  # created during the interrupt
             files.remove(path)
         interrupted = Message("interrupted-without-work", left=files.unfinished())
         message = error if isinstance(error, Interrupted) else interrupted
-        return message.text(flag), "interrupted", INTERRUPTED
+        return message.text(flag), INTERRUPTED_KIND, INTERRUPTED
     if isinstance(error, streams.StdoutError):
         return str(error.strerror), OutputError.kind, 1
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
@@ -150,7 +170,10 @@ def _is_out_of_memory(error: BaseException) -> bool:
 
 
 def _print_failure(message: str, kind: str, code: int, *, json: bool) -> None:
-    print_error(message)
+    if kind == INTERRUPTED_KIND:
+        print_message(message)  # an interrupt is no error
+    else:
+        print_error(message)
     if json:
         print_json({"error": message, "kind": kind, "exit_code": code})
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cloudconv.cli import output as outputs
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, print_json
-from cloudconv.cli.streams import print_result
+from cloudconv.cli.streams import is_terminal, print_result
 from cloudconv.cli.text import clock, table
 from cloudconv.messages import flag
 from cloudconv.report.columns import COLUMNS, Column, frame_time, marked
@@ -88,7 +87,7 @@ def _print_table(
     shown = table(["method", *heads, *(["time a frame"] if timed else [])], rows)
     first = {key: columns[key] for key in columns if key in _FIRST}
     width = shutil.get_terminal_size().columns
-    wide = max(map(len, shown.splitlines())) > width and sys.stdout.isatty()
+    wide = max(map(len, shown.splitlines())) > width and is_terminal()
     if wide and 0 < len(first) < len(columns):
         _print_table(first, methods)
         shown = f"({len(columns) - len(first)} more: use a wider terminal, --json or --report)"

@@ -44,10 +44,11 @@ def interp(console: Console, inputs: Inputs, **given: Any) -> None:
         raise SettingsError("several-inputs")
     out = inputs[1] if len(inputs) == 2 else None
     output = outputs.chosen_output(console, out, given)
+    opening = ""
     if out is not None and given.get("overwrite") and Path(out).is_file():
-        console.info(f"{out} is taken as the output and replaced; with --out-dir both are inputs")
+        opening = f"{out} is taken as the output and replaced; with --out-dir both are inputs"
     settings = InterpSettings(inputs[0], output, **given)
-    outputs.run_job(console, "interpolating", settings, _summary)
+    outputs.run_job(console, "interpolating", settings, _summary, opening=opening)
 
 
 def _summary(result: InterpResult) -> str:

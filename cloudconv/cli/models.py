@@ -14,7 +14,7 @@ import typer
 
 from cloudconv.cli.command import complete, examples, with_options
 from cloudconv.cli.console import Console, print_error, print_json
-from cloudconv.cli.streams import print_result
+from cloudconv.cli.streams import is_terminal, print_result
 from cloudconv.cli.text import field_rows, table
 from cloudconv.errors import CloudconvError, SettingsError
 from cloudconv.messages import Message, Setting, counted
@@ -293,7 +293,7 @@ def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:
     header = list(lines[0])
     others = [key for key in header if key != "for"]
     wide = sum(max(len(key), *(len(line[key]) for line in lines)) + 2 for key in others)
-    for line in lines:
+    for line in lines if is_terminal() else ():
         line["for"] = textwrap.shorten(line["for"], _WIDTH - wide, placeholder=" …")
     notes = [f"(gain: PSNR over {words})", *([f"(time: relative to {unit})"] if unit else [])]
     return "\n".join([title, table(header, [list(line.values()) for line in lines]), *notes])

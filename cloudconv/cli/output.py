@@ -53,6 +53,7 @@ def run_job(
     settings: Settings,
     summary: Callable[[Any], str] | None = None,
     note: Note | None = None,
+    opening: str = "",
 ) -> Any:
     """Run the job of a command and return its result; with ``--dry-run`` print an estimate.
 
@@ -63,6 +64,7 @@ def run_job(
         summary: a function that describes the result in one line; with ``--json`` the JSON
             follows. None prints neither.
         note: see :data:`Note`.
+        opening: a line to print when the job has checked its settings and its files.
 
     Returns:
         The result, or None after an estimate.
@@ -77,7 +79,7 @@ def run_job(
 
         _print_estimate(console, jobs.estimate(settings, warn), early)
         return None
-    result = run_with_progress(console, label, jobs.run(settings), note=note)
+    result = run_with_progress(console, label, jobs.run(settings), note=note, opening=opening)
     if summary is not None:
         console.info(summary(result))
         if console.json:
@@ -108,7 +110,9 @@ def print_remarks(
         console.warning(warned, about)
 
 
-def run_with_progress(console: Console, label: str, job: Job, note: Note | None = None) -> Any:
+def run_with_progress(
+    console: Console, label: str, job: Job, note: Note | None = None, opening: str = ""
+) -> Any:
     """Run a job, show its progress and its warnings, and return its result.
 
     A Ctrl-C whose exception was lost ends the job at the next report of progress. After the job has
@@ -119,12 +123,16 @@ def run_with_progress(console: Console, label: str, job: Job, note: Note | None 
         label: the word for the job's main stage.
         job: the job.
         note: see :data:`Note`.
+        opening: see :func:`run_job`.
     """
     words = ""
     with reporting(label, console.progress, quiet=console.quiet) as report:
 
         def show(event: Event) -> None:
-            nonlocal words
+            nonlocal words, opening
+            if opening:
+                console.info(opening)
+                opening = ""
             if isinstance(event, Warned):
                 console.warning(event, event.about)
             elif isinstance(event, Measured | Ended) and note is not None:
@@ -146,10 +154,14 @@ def describe_video(result: Any, more: str = "") -> str:
         format_value(name, getattr(result, name)) for name in ("output_bytes", "bits_per_second")
     ]
     written = ", ".join(filter(None, (result.encoder, *size)))
+    frames = counted(result.output_frames, "frame")
     since = f", from {clock(result.at)} on" if hasattr(result, "at") else ""
+    if since and not result.source_frames:
+        frames = f"{counted(result.new_frames, 'new frame')} that continue the source{since}"
+    else:
+        frames += f" ({result.new_frames} new{since})"
     return (
-        f"{result.output}: {counted(result.output_frames, 'frame')} "
-        f"({result.new_frames} new{since}) at {rate(result.output_fps)}, "
+        f"{result.output}: {frames} at {rate(result.output_fps)}, "
         f"{clock(result.duration)}{more}; {written}; took {clock(result.wall_seconds)}, "
         f"{result.frames_per_second:.2f} frames/s ({', '.join(filter(None, by))})"
     )

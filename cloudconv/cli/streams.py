@@ -42,6 +42,11 @@ def replace_closed() -> None:
         )
 
 
+def is_terminal() -> bool:
+    """Return whether standard output is a terminal, whose width limits tables."""
+    return sys.stdout.isatty()
+
+
 def print_message(line: str) -> None:
     """Write one line to stderr, and ignore errors in writing.
 

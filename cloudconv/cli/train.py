@@ -10,6 +10,7 @@ from cloudconv.cli import output as outputs
 from cloudconv.cli.command import INTERRUPTED, examples, with_options
 from cloudconv.cli.console import Console
 from cloudconv.cli.text import clock
+from cloudconv.errors import SettingsError
 from cloudconv.events import Measured
 from cloudconv.settings import TrainSettings, fields_of
 
@@ -33,7 +34,14 @@ def train(console: Console, clips: Clips = None, **given: Any) -> None:
 
     With --init, fine-tune a shipped model on your own footage.
     """
-    settings = TrainSettings(clips or (), **given)
+    try:
+        settings = TrainSettings(clips or (), **given)
+    except SettingsError as error:
+        if error.code == "no-model":
+            from cloudconv.training.clips import check_clips
+
+            check_clips(clips or ())  # a wrong name is the more useful message
+        raise
 
     def note(measured: Measured) -> str | None:
         if measured.name == "stopping":

@@ -198,7 +198,7 @@ def _against_collage(material: Material, motion: Motion, apart: Floats, sky: boo
     """Return the reason to play the clip's frames instead of a collage or a flow; empty without."""
     ratio = repetition(apart)
     if ratio is not None and ratio < _REPEATS:
-        return "the motion of the clip repeats, so its frames can follow each other again"
+        return "the pictures of the clip come back in similar form, so its frames are played again"
     if sky and len(material) >= _COLLAGE:
         return ""
     if motion.standing > _LOCAL:

@@ -54,6 +54,16 @@ def _named_after(input: Path) -> Path:
     return named if named.name else named.resolve()
 
 
+def check_encoding(output: Path, info: MediaInfo, settings: EncodeSettings) -> None:
+    """Check the settings of the encoder, before anything is said about an existing output.
+
+    Raises:
+        SettingsError: a value is unknown or out of range, or the container refuses the encoder.
+    """
+    with collect_refusals([]):  # other reasons are given later
+        choose_for(container_of(output), info, settings)
+
+
 def expected_encoding(
     output: Path, info: MediaInfo, settings: EncodeSettings, refusals: list[OutputError]
 ) -> tuple[dict[str, Any], tuple[Warned, ...]]:

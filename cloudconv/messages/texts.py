@@ -123,9 +123,12 @@ TEXTS = {
         "{stream} is left out: it would play at the old speed{stretches:?; {--audio=stretch} slows "
         "such a stream}."
     ),
-    "stream-not-continued": "{stream} is left out: the source has no such stream for new frames.",
+    "stream-not-continued": (
+        "{stream} is left out: such streams do not continue with the new frames."
+    ),
     "chapters-not-continued": (
-        "{count} {count:chapter is|chapters are} left out: the source has none for new frames."
+        "{count} {count:chapter is|chapters are} left out: chapters do not continue with the new "
+        "frames."
     ),
     # Warnings about the machine
     "accelerator-failed": "The CPU is used, because {device} failed a trial: {why}.",
@@ -180,6 +183,10 @@ TEXTS = {
         "Folders inside {folder} are ignored: {names}. {--recursive=yes} includes their videos."
     ),
     "recursive-alone": "{--recursive} is for folders of videos: give {--out_dir} too.",
+    "frames-dropped": (
+        "{rate} fps is less than the {own} fps of the source: about {dropped:.0%} of its frames "
+        "are left out."
+    ),
     "few-frames-kept": (
         "At {rate} fps only one of {one_of} source frames is kept, and new frames replace the "
         "others{whole:?; * fps keeps all source frames}."
@@ -237,8 +244,8 @@ TEXTS = {
         "with {--only_new} for a loop of the dream alone."
     ),
     "runs-backwards": (
-        "This clip has too few moments that look alike to jump between: about {share:.0%} of the "
-        "new frames play backwards, and a viewer will see the motion reverse."
+        "Too few jumps between the frames of this clip go unseen, so about {share:.0%} of the new "
+        "frames play backwards, and a viewer will see the motion reverse."
     ),
     "dream-dies": (
         "From about frame {frame} on the dream no longer looks like the clip ({failed}): {advice}."
@@ -361,6 +368,7 @@ TEXTS = {
     "bad-value": "{option}: {error}",
     "steps-and-minutes": "{--steps} and {--minutes} both limit the training: give one of them.",
     "no-clips": "There is nothing to train on: name clips, or give a {--recipe}.",
+    "unknown-option": "There is no option {name}{near:? (did you mean *?)}: see --help.",
     "no-model": "There is no model to train: give {--model}, {--init} or {--recipe}.",
     "not-a-pair": "{value!r} is not of the form key=value.",
     "not-safetensors": "Weights are written as .safetensors: {path} needs that ending.",
@@ -379,7 +387,8 @@ TEXTS = {
     "not-a-rate": "{value!r} is not a frame rate: give one such as 60, 59.94 or 60000/1001.",
     "not-a-factor": "{value!r} is not a factor: give one such as 2, 4 or 2.5.",
     "not-a-time": (
-        "{value!r} is not a time: give seconds (12.5) or hours:minutes:seconds (1:02:03)."
+        "{value!r} is not a time: give seconds (12.5), units (1m30s) or hours:minutes:seconds "
+        "(1:02:03)."
     ),
     # Errors of the command line
     "no-working-folder": (
@@ -713,6 +722,7 @@ TEXTS = {
     ),
     # Errors of devices and memory
     "unknown-precision": "There is no precision called {name!r}: use auto, {known}.",
+    "precision-absent": "this device does not compute in {precision}",
     "fp16-on-cpu": "fp16 is for GPUs: on the CPU use {--precision=bf16} or fp32.",
     "no-bf16": "This GPU has no bf16: use {--precision=fp16} or fp32.",
     "no-device": (

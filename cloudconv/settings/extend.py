@@ -21,7 +21,7 @@ Mode = Literal["auto", "collage", "texture", "flow", "rollout"]
 
 AUTO: Mode = "auto"
 
-_AT = "Continue from this time instead of the end: seconds or h:mm:ss."
+_AT = "Continue from this time instead of the end: seconds, 1m30s or h:mm:ss."
 _PREDICTOR = "Use a predictor from 'cloudconv models', or a file that 'cloudconv train' wrote."
 _MODE = "Continue by collage, texture, flow or rollout; auto chooses by the clip."
 _WIND = "Move the picture by DX,DY pixels a frame, in the mode flow; for stills."
@@ -37,7 +37,8 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
 
     frames: Annotated[int | None, Option("Make N new frames.", "N", least=1)] = None
     seconds: Annotated[
-        Rational | None, Option("Make new frames for S seconds.", "S", parse=parse_time)
+        Rational | None,
+        Option("Make new frames for S seconds, or for 1m30s.", "S", parse=parse_time),
     ] = None
     at: Annotated[Rational | None, Option(_AT, "T", parse=parse_time)] = None
     only_new: Annotated[bool, Option("Leave the source's frames out.")] = False

@@ -96,7 +96,7 @@ class Reading(Settings):
     deinterlace: Annotated[bool, of_frames(DEINTERLACE)] = False
 
 
-_START = "Begin at this time: seconds or h:mm:ss."
+_START = "Begin at this time: seconds, 1m30s or h:mm:ss."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

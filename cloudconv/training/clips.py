@@ -24,6 +24,7 @@ from cloudconv.events import Progress, Warned
 from cloudconv.media.color import rgb_of, thumbnail
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.images import (
+    matching,
     open_pictures,
     pictures_in,
     subfolders_of,
@@ -175,6 +176,20 @@ def open_clips(
             infos = [probe(file, deinterlace=deinterlace) for file in _files(Path(name))]
         groups.append([TrainingClip(info, used, side or size) for info in infos])
     return groups
+
+
+def check_clips(paths: Sequence[str]) -> None:
+    """Check that all named files exist.
+
+    Raises:
+        InputError: a file does not exist.
+    """
+    for text in paths:
+        path = Path(split_path(text)[0])
+        if ":/" in text or text == "-":  # later code gives a better message about addresses
+            continue
+        if not path.exists() and matching(path) is None:
+            raise InputError("no-file", path=path)
 
 
 def held_back_spans(frames: int, needed: int) -> tuple[Span, ...]:

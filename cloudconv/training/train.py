@@ -53,6 +53,7 @@ from cloudconv.training.clips import (
     Windows,
     batches,
     centre,
+    check_clips,
     excluding,
     held_back_spans,
     open_clips,
@@ -175,11 +176,12 @@ def decide(given: TrainSettings) -> TrainPlan:
     settings = resolve(given)
     output = Path(settings.output)
     checkpoint = _checkpoint_of(output)
+    spec = registry.spec(settings.model, settings.task)
+    device = choose_device(settings.device)
+    check_clips((*values.files(settings.clips), *values.files(settings.val)))
     refusals: list[OutputError] = []
     with collect_refusals(refusals):
         _check_output(output, checkpoint, settings)
-    spec = registry.spec(settings.model, settings.task)
-    device = choose_device(settings.device)
     return TrainPlan(
         settings,
         output,

@@ -33,7 +33,7 @@ def test_a_length_is_the_only_required_option(tmp_path: Path) -> None:
     assert (code, out) == (0, "")
     assert len(read_planes(tmp_path / "ball_dream.mkv")) == 61
     assert "61 frames (13 new, from 1.9 s on) at 25 fps" in err
-    assert "texture: the motion of the clip repeats" in err
+    assert "texture: the pictures of the clip come back" in err
     assert "like the clip in 1 of 1 windows" in err
     code, _, err = run(clip, "--seconds", "0.5")
     assert code == 1
@@ -81,11 +81,17 @@ def test_standard_input_is_accepted(
     assert [path.name for path in tmp_path.iterdir()] == ["b.mkv"]
 
 
+def test_the_summary_of_new_frames_alone_counts_them_once(bouncing: Path, tmp_path: Path) -> None:
+    code, _, err = run(bouncing, tmp_path / "b.mkv", "--frames", 5, "--only-new", "--mode", "flow")
+    assert code == 0
+    assert "b.mkv: 5 new frames that continue the source, from 1.9 s on at 25 fps" in err
+
+
 def test_a_dry_run_writes_nothing(bouncing: Path, tmp_path: Path) -> None:
     target = tmp_path / "b.mp4"
     code, out, _ = run(bouncing, target, "--frames", 30, "--dry-run", "--report", tmp_path / "r")
     assert code == 0
-    assert "texture: the motion of the clip repeats" in out
+    assert "texture: the pictures of the clip come back" in out
     assert not list(tmp_path.iterdir())
 
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cloudconv.cli.app import app
+from cloudconv.cli.command import complete
 from cloudconv.cli.text import clock
 from cloudconv.errors import DeviceError, Interrupted, SettingsError
 from cloudconv.events import Finished, Job, Warned
@@ -285,8 +286,8 @@ def test_an_impossible_request_is_one_sentence_and_exit_code_1(
     [
         (DeviceError("no-bf16"), 1, "error: This GPU has no bf16: use --precision fp16"),
         (SettingsError("no-model"), 2, "error: There is no model to train: give --model"),
-        (KeyboardInterrupt(), 130, "error: interrupted"),
-        (Interrupted("5 are kept"), 130, "error: interrupted; 5 are kept; the same"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (Interrupted("5 are kept"), 130, "interrupted; 5 are kept; the same"),
         (ZeroDivisionError("oh"), 1, "report it as a bug (ZeroDivisionError: oh)"),
     ],
 )
@@ -456,7 +457,7 @@ def test_an_interrupted_run_leaves_no_half_file(clip: Path, number: signal.Signa
         finally:
             running.kill()
     assert (running.returncode, out) == (130, "")
-    if said == "error: interrupted; no unfinished file is left\n":
+    if said == "interrupted; no unfinished file is left\n":
         assert os.listdir(clip.parent) == ["a.mp4"]
     else:
         kept = "finished frames are kept in .*a_x1000.mp4.work; the same command carries on"
@@ -593,3 +594,56 @@ def test_a_lack_of_memory_is_not_reported_as_a_bug(
     assert result.exit_code == 1
     assert json.loads(result.stdout)["kind"] == "memory"
     assert "not enough memory" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("--facter", "--factor"), ("--fpss", "--fps"), ("--deinterlac", "--deinterlace")],
+)
+def test_an_unknown_option_suggests_those_that_begin_alike(typed: str, meant: str) -> None:
+    done = run("a.mp4", typed, 2)
+    assert done.exit_code == 2
+    assert (
+        done.stderr == f"error: There is no option {typed} (did you mean {meant}?): see --help.\n"
+    )
+
+
+def test_a_rate_below_the_sources_names_the_frames_that_are_left_out(clip: Path) -> None:
+    said = run(clip, clip.with_name("b.mp4"), "--fps", 6, *TINY).stderr
+    assert "6 fps is less than the 24 fps of the source: about 75% of its frames" in said
+    slow = ("--slowmo", 4, "--fps", 6, *TINY)
+    assert "is less than" not in run(clip, clip.with_name("c.mp4"), *slow).stderr
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("--encoder", "foo"),
+        ("--pix-fmt", "foo"),
+        ("--crf", 99),
+        ("--preset", "foo"),
+        ("--encoder-option", "foo=1"),
+    ],
+)
+def test_a_wrong_value_is_named_before_an_existing_output(
+    clip: Path, wrong: tuple[object, ...]
+) -> None:
+    out = clip.with_name("b.mp4")
+    out.write_bytes(b"mine")
+    done = run(clip, out, "--factor", 2, *wrong, *TINY)
+    assert done.exit_code == 2
+    assert str(wrong[1]).partition("=")[0] in done.stderr
+    assert "exists already" not in done.stderr
+
+
+def test_an_output_is_named_as_replaced_only_if_it_will_be(clip: Path) -> None:
+    other = clip.with_name("b.mp4")
+    other.write_bytes(b"mine")
+    done = run(clip, other, "--factor", 2, "-y", "--model", "nothing")
+    assert "is taken as the output" not in done.stderr
+    assert other.read_bytes() == b"mine"
+
+
+def test_the_shell_completes_encoders() -> None:
+    assert {"source", "nvenc", "libx264", "ffv1"} <= set(complete("encoders")(""))
+    assert complete("encoders")("libx265") == ["libx265"]

@@ -41,7 +41,8 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "weights"
 
 
-def test_the_table_is_short_and_describes_each_model() -> None:
+def test_the_table_is_short_and_describes_each_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloudconv.cli.models.is_terminal", lambda: True)
     result = run()
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
@@ -165,7 +166,8 @@ def test_a_closed_pipe_prints_no_error() -> None:
     assert (running.wait(timeout=60), said) == (1, "")
 
 
-def test_every_list_fits_80_columns() -> None:
+def test_every_list_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloudconv.cli.models.is_terminal", lambda: True)
     listed = run("--all")
     assert listed.exit_code == 0
     assert max(map(len, listed.stdout.splitlines())) <= 86  # the notes below a table may wrap
@@ -192,7 +194,10 @@ def test_a_published_network_is_described(file: Path) -> None:
     assert max(map(len, shown.stdout.splitlines())) <= 80
 
 
-def test_an_added_network_is_in_the_table_and_completed(file: Path) -> None:
+def test_an_added_network_is_in_the_table_and_completed(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloudconv.cli.models.is_terminal", lambda: True)
     added = run("--add", str(file), "--name", "rife-4.26")
     assert (added.exit_code, added.stderr) == (0, "")
     assert "rife-4.26" in added.stdout
@@ -250,3 +255,14 @@ def test_wrong_usage_is_one_sentence(file: Path, words: list[str], code: int, sa
     assert (result.exit_code, result.stdout) == (code, "")
     (line,) = result.stderr.splitlines()
     assert said in line
+
+
+def test_train_names_a_missing_file_before_a_missing_model() -> None:
+    done = CliRunner().invoke(app, ["train", "nofile.mp4"], prog_name="cloudconv")
+    assert done.exit_code == 1
+    assert done.stderr == "error: There is no file nofile.mp4: check the name.\n"
+
+
+def test_a_table_in_a_pipe_is_not_shortened() -> None:
+    done = CliRunner().invoke(app, ["models"], prog_name="cloudconv")
+    assert "…" not in done.stdout

@@ -274,7 +274,7 @@ def test_a_line_on_a_terminal_is_wrapped_between_words(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "40")
     streams.print_message(
-        "error: interrupted; what is finished is kept in a/b.work; the same command resumes"
+        "interrupted; what is finished is kept in a/b.work; the same command resumes"
     )
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) > 1

@@ -153,7 +153,7 @@ def test_a_file_created_during_an_interrupt_is_removed(
 
     monkeypatch.setattr(files, "create_part", interrupted)
     done = run("interp", clip, tmp_path / "b.gif", *TINY)
-    assert done.stderr == "error: interrupted; no unfinished file is left\n"
+    assert done.stderr == "interrupted; no unfinished file is left\n"
     assert os.listdir(tmp_path) == ["a.mkv"]
 
 
@@ -169,7 +169,7 @@ def test_files_that_could_not_be_removed_are_named(
     monkeypatch.setattr("cloudconv.media.write.sink.Sink.write", interrupted)
     done = run("interp", clip, tmp_path / "b.gif", *TINY)
     (part,) = tmp_path.glob("*.part")
-    assert done.stderr.startswith("error: interrupted; ")
+    assert done.stderr.startswith("interrupted; ")
     assert str(part) in done.stderr
     assert done.stderr.endswith(" could not be removed\n")
     part.unlink()  # otherwise a later interrupted test would name the file

@@ -337,7 +337,7 @@ def test_ctrl_c_ends_a_batch_with_one_sentence(
         finally:
             running.kill()
     assert running.returncode == 130
-    assert said.startswith("error: interrupted; ")
+    assert said.startswith("interrupted; ")
     assert len(said.splitlines()) == 1
 
 
@@ -444,7 +444,7 @@ def test_a_lost_ctrl_c_is_noticed_between_two_inputs(
     monkeypatch.setattr(interrupts, "check", found)
     result = run(clips[1], clips[0], "--factor", 2, "--out-dir", clips[0].parent / "made", *TINY)
     assert result.exit_code == 130
-    assert result.stderr == "error: interrupted; no unfinished file is left\n"
+    assert result.stderr == "interrupted; no unfinished file is left\n"
     assert os.listdir(clips[0].parent / "made") == []
 
 

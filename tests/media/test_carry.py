@@ -365,7 +365,7 @@ def test_only_new_frames_have_no_chapters_and_a_warning_names_them(tmp_path, suf
     left_out = [text for text in map(str, sink.warnings) if "left out" in text]
     assert len(left_out) == 2
     assert left_out[0].startswith("Subtitle stream 1")
-    assert left_out[1] == "2 chapters are left out: the source has none for new frames."
+    assert left_out[1] == "2 chapters are left out: chapters do not continue with the new frames."
 
 
 def test_an_animation_names_the_chapters_that_it_drops(tmp_path):

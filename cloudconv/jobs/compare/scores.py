@@ -229,7 +229,7 @@ def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
     far = f", {steps[-1]} ahead {_better(means[-1], '')}" if len(steps) > 1 else ""
     near = [row for row in rows if (row.horizon or 0) == steps[0]]
     lost = losses(model, baseline, near)
-    frames = counted(len(near), "frame")
+    frames = counted(len(near), "forecast" if steps[0] else "frame")
     worst = f"{len(lost)} of {frames}, most at {float(lost[0].time):.1f} s" if lost else ""
     return (
         f"{where}{model} is {_better(means[0], baseline)}{far}; {where}it is worse on "

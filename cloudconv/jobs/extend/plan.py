@@ -17,7 +17,7 @@ from torch import Tensor
 from cloudconv.errors import DeviceError, InputError, OutputError
 from cloudconv.events import Event, Measured, Progress, Warned, Warnings
 from cloudconv.jobs.outcome import Outcome, size_of
-from cloudconv.jobs.output import expected_encoding, origin, output_path, time_base
+from cloudconv.jobs.output import check_encoding, expected_encoding, origin, output_path, time_base
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.frame import Frame
@@ -97,6 +97,7 @@ def decide(
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""
     output = output_path(settings.output, info, tag, info.timing.gap_rate)
+    check_encoding(output, info, settings)
     with collect_refusals(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])
     with collect_refusals(refusals):

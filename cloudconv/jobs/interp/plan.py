@@ -12,7 +12,7 @@ import torch
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.interp.preview import check_preview
-from cloudconv.jobs.output import output_path, part_tag
+from cloudconv.jobs.output import check_encoding, output_path, part_tag
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
@@ -79,19 +79,26 @@ class InterpPlan:
 
     @property
     def _rate_warnings(self) -> list[Warned]:
-        """Return a warning if the rate is the source's, or if few source frames stay unchanged."""
-        own, rate = self.info.timing.rate, exact(self.settings.fps)
+        """Return a warning if the rate is the source's or less, or if it keeps few frames."""
+        timing, rate = self.info.timing, exact(self.settings.fps)
+        own = timing.rate
+        if rate is not None and not timing.open_ended:
+            mean = own or (timing.frames / (timing.end - timing.start)).limit_denominator(1000)
+            mean /= self.request.slowdown
+            if rate < mean:
+                rates = {"rate": rate_name(rate), "own": rate_name(mean)}
+                return [Warned("frames-dropped", {**rates, "dropped": float(1 - rate / mean)})]
         if own is None or rate is None or self.settings.slowmo is not None:
             return []
         if rate == own and self.settings.duplicates == "keep":
             return [Warned("rate-kept", {"rate": rate_name(own)})]
         factor = rate / own
-        if factor < 1 or factor.denominator <= _FEW_KEPT:
+        if factor.denominator <= _FEW_KEPT:
             return []
         whole = own * max(2, round(factor))
         playable = is_stdout(self.output) or container_of(self.output).plays(whole)
-        rates = {"rate": rate_name(rate), "whole": rate_name(whole) if playable else None}
-        return [Warned("few-frames-kept", {**rates, "one_of": factor.denominator})]
+        kept = {"rate": rate_name(rate), "whole": rate_name(whole) if playable else None}
+        return [Warned("few-frames-kept", {**kept, "one_of": factor.denominator})]
 
     @property
     def expected(self) -> int | None:
@@ -203,6 +210,7 @@ def _refusals(
     Raises:
         SettingsError: a name cannot be used.
     """
+    check_encoding(output, info, settings)
     refusals: list[OutputError] = []
     with collect_refusals(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])
