@@ -77,6 +77,9 @@ _REPLACE = "With --add, replace an added network of the same name."
 _VERIFY = "Fail if a weights file is missing or its SHA-256 is not the recorded one."
 
 
+_UNDECIDED = "yes; for weights of the middle of two frames only, give --timesteps middle"
+"""The text about times for a network whose tensors do not show its times."""
+
 _OF_MODEL = ("name", "task", "context", "arbitrary_timestep", "parameters", "licence", "domain")
 _OF_WEIGHTS = ("size_bytes", "sha256")
 _OF_TRAINING = ("file", "base", "steps", "gain")
@@ -108,6 +111,12 @@ class _Row:
         if self.network is not None:
             shown |= {name: getattr(self.network, name) for name in _OF_NETWORK}
             shown["scale_option"] = self.spec.scale_option
+            shown["half_precision"] = self.spec.half_precision
+            settings = self.network.settings
+            is_open = settings is not None and settings.middle_is_optional
+            shown["timesteps"] = (
+                ("undecided" if is_open else "any") if self.spec.arbitrary_timestep else "middle"
+            )
         return shown
 
 
@@ -320,6 +329,8 @@ def _in_full(row: _Row) -> str:
     spec, file, shown = row.spec, row.file, row.as_json()
     shown |= {"task": _TASKS[spec.task], "parameters": f"{spec.parameters:,}"}
     shown |= {"origin": spec.origin}
+    if shown.pop("timesteps", "") == "undecided":
+        shown["arbitrary_timestep"] = _UNDECIDED
     if spec.task != "interpolate":
         del shown["arbitrary_timestep"]
     if file and not file.steps:  # not trained here

@@ -12,6 +12,7 @@ from cloudconv.timeline import rate_name
 _LABELS = {
     "arbitrary_timestep": "any timestep",
     "at": "new frames from",
+    "half_precision": "16 bits",
     "bits_per_second": "bit rate",
     "seconds": "estimated time",
     "why": "reason",

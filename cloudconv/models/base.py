@@ -315,6 +315,7 @@ class Interpolator(Model):
         reach: Tensor | None = None,
         scale: float = 1.0,
         leftover: bool = False,
+        numbers: Sequence[float] | None = None,
     ) -> Tensor:
         """Return the pictures between two batches on the model's device.
 
@@ -328,6 +329,8 @@ class Interpolator(Model):
             leftover: whether to return one more channel: the mean difference of the colours at
                 each pixel between both pictures after their motion to the timestep. Only for models
                 whose spec has ``fallback``.
+            numbers: the timesteps as numbers. With these a midpoint-only model does not wait for
+                the device.
 
         Raises:
             ModelUsageError: the model does not accept the scale.
@@ -344,7 +347,7 @@ class Interpolator(Model):
         multiple = 1 if self.spec.any_size else self.multiple(scale)
         given = [pad_to_multiple(each[:, :colours].float(), multiple) for each in pictures]
         if self.spec.reads_bgr:
-            given = [_reversed_colours(each) for each in given]
+            given = [reversed_colours(each) for each in given]
         timestep = timestep.to(x0.device, torch.float32).view(-1, 1, 1, 1)
         result: Tensor
         if self.spec.arbitrary_timestep:
@@ -355,37 +358,47 @@ class Interpolator(Model):
                 options["leftover"] = True
             result = self(given[0], given[1], timestep, scale, **options)
         else:
-            result = self._by_halves(given[0], given[1], timestep, scale)
+            if numbers is None:
+                numbers = timestep.flatten().tolist()
+            result = self._by_halves(given[0], given[1], numbers, scale, leftover=leftover)
         if self.spec.reads_bgr:
-            result = _reversed_colours(result)
+            result = reversed_colours(result)
         result = result[..., : x0.shape[2], : x0.shape[3]]
         if x0.shape[1] > colours:
             alpha = x0[:, colours:].lerp(x1[:, colours:], timestep)
             result = torch.cat((result[:, :colours], alpha, result[:, colours:]), 1)
         return result
 
-    def _by_halves(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float) -> Tensor:
+    def _by_halves(
+        self, x0: Tensor, x1: Tensor, timesteps: Sequence[float], scale: float, *, leftover: bool
+    ) -> Tensor:
         width = 2**_HALVINGS
         # Steps from an item's left picture to the wanted one, rounded to what the halvings reach.
-        steps = [round(each * width) for each in timestep.flatten().tolist()]
+        steps = [round(each * width) for each in timesteps]
         left, right = list(x0), list(x1)
+        unexplained = [x0.new_zeros((1, *x0.shape[2:]))] * len(x0) if leftover else []
+        options = {"leftover": True} if leftover else {}
         for number, step in enumerate(steps):
             if step == width:
                 left[number], steps[number] = right[number], 0
         while open_items := [number for number, step in enumerate(steps) if step]:
             width //= 2  # steps from the left picture to the middle of an item's interval
             pairs = (torch.stack([side[k] for k in open_items]) for side in (left, right))
-            middles = self(*pairs, timestep.new_full((len(open_items), 1, 1, 1), 0.5), scale)
+            half = x0.new_full((len(open_items), 1, 1, 1), 0.5)
+            middles = self(*pairs, half, scale, **options)
             for number, middle in zip(open_items, middles, strict=True):
+                if leftover:
+                    middle, unexplained[number] = middle[:-1], middle[-1:]
                 if steps[number] < width:
                     right[number] = middle
                 else:
                     left[number], steps[number] = middle, steps[number] - width
-        return torch.stack(left)
+        made = torch.stack(left)
+        return torch.cat((made, torch.stack(unexplained)), 1) if leftover else made
 
 
-def _reversed_colours(picture: Tensor) -> Tensor:
-    """Return (B, 3 or more, H, W) with red and blue exchanged."""
+def reversed_colours(picture: Tensor) -> Tensor:
+    """Return (B, 3 or more, H, W) with red and blue exchanged; see the spec's ``reads_bgr``."""
     return torch.cat((picture[:, :COLOURS].flip(1), picture[:, COLOURS:]), 1)
 
 

@@ -105,7 +105,9 @@ class Inference:
         ]
         timesteps = torch.tensor([float(plan.timestep) for plan in plans])
         timestep, reach = upload([timesteps, torch.tensor(reaches)], self.device)
-        new = self._network(read, timestep, reach, leftover=self.fallback)[:count]
+        new = self._network(read, timestep, timesteps.tolist(), reach, leftover=self.fallback)[
+            :count
+        ]
         if self.fallback:
             uncertainty = blending.uncertainty(new, *(each[:count] for each in read[:2]))
             known = download([uncertainty])
@@ -133,14 +135,19 @@ class Inference:
         self,
         pictures: list[Tensor],
         timestep: Tensor,
+        numbers: list[float],
         reach: Tensor | None = None,
         *,
         leftover: bool = False,
     ) -> Tensor:
-        """Return the model's pictures, computed tile by tile if the sizes have a tile."""
+        """Return the model's pictures, computed tile by tile if the sizes have a tile.
+
+        ``numbers``: the timesteps once more, for models that must know them without a wait.
+        """
         run = partial(
             self.model.between,
             timestep=timestep,
+            numbers=numbers,
             reach=reach,
             scale=self.scale,
             leftover=leftover,
@@ -208,7 +215,7 @@ class Inference:
             )
             moments = [float(trial.timestep) for trial in some]
             (timestep,) = upload([torch.tensor(moments)], self.device)
-            made = self._network([first, last], timestep)[:, :COLOURS]
+            made = self._network([first, last], timestep, moments)[:, :COLOURS]
             errors = blending.errors(made, first, filmed, last, timestep)
             for trial, error in zip(some, torch.split(errors, 1), strict=True):
                 trial.target.trials[trial.key] = error

@@ -23,6 +23,7 @@ from cloudconv.models.base import (
     OuterPictures,
     Predictor,
     Reconstructor,
+    reversed_colours,
 )
 from cloudconv.models.ops import pad_to_multiple
 
@@ -155,10 +156,14 @@ class InterpolationGoal(Goal[Interpolator]):
             reach = indices.diff(dim=1)[:, ::3] / span[:, None]
             outer = OuterPictures(_noisy(frames[:, 0], noise), _noisy(frames[:, 4], noise), reach)
         inputs = _noisy(x0, noise), _noisy(x1, noise), timestep
+        if self.spec.reads_bgr:
+            inputs = reversed_colours(inputs[0]), reversed_colours(inputs[1]), timestep
         if self.spec.stages and model.training:
             *earlier, made = model.stages(*inputs, outer)
         else:
             earlier, made = [], model(*inputs) if outer is None else model(*inputs, 1.0, outer)
+        if self.spec.reads_bgr:
+            made = reversed_colours(made)
         naive = x0 + (x1 - x0) * timestep
         return [Prediction(made, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
 

@@ -25,6 +25,7 @@ from tests.helpers.factory import (
 )
 from tests.helpers.jobs import stop_after
 from tests.helpers.own_networks import SMALL, save, small_file, small_state
+from tests.helpers.published import recorded
 from tests.helpers.trainees import moving
 
 SIZE = (96, 64)
@@ -230,6 +231,51 @@ def test_a_copy_on_another_machine_is_the_same_network(
     moved = Path(located).rename(tmp_path / "moved.safetensors")
     assert registry.spec(moved) == replace(registry.spec(file, None).with_times("middle"),
         name="moved.safetensors", network=registry.spec(moved).network)  # fmt: skip
+
+
+FAMILIES = ["rife_4_0", "rife_4_25", "rife_eccv", "rife_eccv_m", "ifrnet_s", "ema_vfi_small"]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "alpha": {"pix_fmt": "yuva420p"},
+    "fallback": {"fallback": "blend", "noise": 6.0},
+    "scale": {"scale": 0.5},
+    "tiles": {"tile": 512, "size": (576, 64)},
+    "bf16": {"precision": "bf16"},
+    "quarters": {"factor": 4, "timesteps": "middle"},
+}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_runs_with_every_option(tmp_path: Path, name: str) -> None:
+    torch.save(recorded(name).state(), tmp_path / "a.pth")
+    for way, options in OPTIONS.items():
+        given = dict(options)
+        drawn = {key: given.pop(key) for key in ("pix_fmt", "noise", "size") if key in given}
+        clip = write_clip(tmp_path / f"{way}.mkv", 4, **{"size": SIZE, **drawn})
+        result = interp(clip, tmp_path / f"{way}-out.mkv", model=tmp_path / "a.pth", **given)
+        assert result.new_frames == 3 * (given.get("factor", 2) - 1)
+        assert result.precision == given.get("precision", "fp32")
+    whole = interp(tmp_path / "tiles.mkv", tmp_path / "whole.mkv", model=tmp_path / "a.pth")
+    tiled = zip(
+        read_planes(tmp_path / "tiles-out.mkv"), read_planes(Path(whole.output)), strict=True
+    )
+    for one, other in tiled:
+        error = np.mean((one[0].astype(float) - other[0]) ** 2)
+        assert error <= 255**2 / 10**4.5  # 45 dB
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_can_be_trained(tmp_path: Path, name: str) -> None:
+    torch.save(recorded(name).state(), tmp_path / "a.pth")
+    clip = moving(tmp_path / "a.mkv", 40, size=SIZE)
+    output = tmp_path / "trained.safetensors"
+    given: dict[str, Any] = {"steps": 1, "crop": 64, "batch": 1, "device": "cpu"}
+    cloudconv.train(clip, output, init=tmp_path / "a.pth", **given)
+    trained, before = (registry.describe(each) for each in (output, tmp_path / "a.pth"))
+    assert trained.recognised == before.recognised
+    assert trained.spec.arbitrary_timestep == before.spec.arbitrary_timestep
 
 
 @pytest.mark.full

@@ -225,6 +225,20 @@ def test_a_midpoint_model_approximates_other_timesteps(timestep: float) -> None:
     assert abs(result.mean().item() - timestep) <= 1 / 64
 
 
+def test_halving_keeps_the_unexplained_difference_of_the_last_step() -> None:
+    class WithLeftover(Midpoint):
+        def forward(self, x0: Tensor, x1: Tensor, *_: object, leftover: bool = False) -> Tensor:
+            made = (x0 + x1) / 2
+            return torch.cat((made, (x1 - x0).abs()[:, :1]), 1) if leftover else made
+
+    x0, x1 = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
+    timesteps = [0.5, 0.75]
+    made = WithLeftover().between(
+        [x0, x1], torch.tensor(timesteps), leftover=True, numbers=timesteps
+    )
+    assert made.mean((2, 3)).tolist() == [[0.5, 0.5, 0.5, 1.0], [0.75, 0.75, 0.75, 0.5]]
+
+
 def test_a_weights_file_names_its_model(tmp_path: Path) -> None:
     state = {name: tensor + 0.01 for name, tensor in TINY.build().state_dict().items()}
     path = tmp_path / "mine.safetensors"

@@ -91,7 +91,8 @@ def scale_warnings(plan: InterpPlan, *, dry_run: bool = False) -> list[Warned]:
     area = info.width * info.height / 1e6
     is_worth = dry_run or (new_frames or 0) * area >= _WORTH_A_TRIAL
     is_open = plan.settings.given_scale is None and not info.timing.open_ended
-    if not (is_open and spec.scale_option and is_worth):
+    # The trials are of the default model, and say nothing about a network of another program.
+    if not (is_open and spec.scale_option and is_worth) or spec.published:
         return []
     gain = try_scales(info, registry.DEFAULT, plan.device, plan.dtype)
     if gain is None or gain < LEAST_GAIN:

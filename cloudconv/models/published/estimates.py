@@ -100,11 +100,8 @@ class Estimates:
         # Only the four pixels in the middle of each cell are read.
         cell = round(factor)
         device = pictures[0].device
-        middle = torch.tensor((cell // 2 - 1, cell // 2), device=device)
-        rows, columns = (
-            (torch.arange(0, side, cell, device=device)[:, None] + middle).flatten()
-            for side in self._size
-        )
+        starts = (torch.arange(cell // 2 - 1, side, cell, device=device) for side in self._size)
+        rows, columns = (torch.stack((each, each + 1), 1).flatten() for each in starts)
         parts = [_at(made[:, :FLOWS], coarse, rows, columns) for made, coarse in self._made]
         flows = torch.stack(parts).sum(0)
         y, x = (

@@ -1,0 +1,85 @@
+"""Published networks on a GPU make the frames of the CPU, within the rules of CUDA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cloudconv.media.frame import Frame
+from cloudconv.media.task import task_of
+from cloudconv.models import registry
+from cloudconv.render.renderer import Renderer
+from tests.gpu.conftest import Gpu
+from tests.gpu.test_interp import BATCH, NEAREST, check, decibels, interp
+from tests.helpers.factory import picture, write_clip
+from tests.helpers.published import recorded
+
+NETWORKS = ["rife_4_0", "rife_4_25", "rife_eccv", "ifrnet_s", "ema_vfi_small"]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that writes the file of a network with computed weights."""
+    folder = tmp_path_factory.mktemp("files")
+
+    def made(name: str) -> Path:
+        path = folder / f"{name}.pth"
+        if not path.exists():
+            torch.save(recorded(name).state(), path)
+        return path
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "a.mkv"
+    return write_clip(path, 5, size=(128, 96), step=3.0)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_gpu_makes_the_frames_of_the_cpu(
+    gpu: Gpu, file: Any, clip: Path, tmp_path: Path, name: str, precision: str
+) -> None:
+    interp(clip, tmp_path / "expected.mkv", model=file(name))
+    with gpu() as record:
+        options = {"device": "cuda", "precision": precision, "model": file(name)}
+        interp(clip, tmp_path / "a.mkv", **options)
+    assert decibels(tmp_path / "a.mkv", tmp_path / "expected.mkv") >= NEAREST[precision]
+    check(record, clip, tmp_path / "a.mkv")
+
+
+@pytest.mark.parametrize("options", [{"tile": 256}, {"fallback": "blend"}, {"factor": 4}])
+def test_tiles_fallback_and_quarters_follow_the_rules(
+    gpu: Gpu, file: Any, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    size = (320, 96) if "tile" in options else (128, 96)
+    clip = write_clip(tmp_path / "clip.mkv", 5, size=size, noise=6.0)
+    given = {"model": file("rife_4_0"), **options}
+    interp(clip, tmp_path / "expected.mkv", **given)
+    with gpu() as record:
+        interp(clip, tmp_path / "a.mkv", device="cuda", **given)
+    assert decibels(tmp_path / "a.mkv", tmp_path / "expected.mkv") >= NEAREST["fp32"]
+    check(record, clip, tmp_path / "a.mkv", batch=1 if "tile" in options else BATCH)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_plan_covers_the_memory_that_is_used(gpu: Gpu, file: Any, name: str) -> None:
+    size, half = (256, 192), Fraction(1, 2)
+    frames = [Frame(picture(k, *size, step=3.0), Fraction(k), Fraction(1)) for k in range(5)]
+    with gpu(limit=2**40) as record:
+        if record is None:
+            pytest.skip("a real GPU uses additional memory of its own")
+        network = registry.load(file(name), "cuda")
+        weights = record.peak
+        work = Renderer(network, device=torch.device("cuda"), batch=2)
+        tasks = [task_of(a, b, half, a.time, half) for a, b in pairwise(frames)]
+        assert len(list(work.render(tasks))) == 4
+        assert record.peak - weights <= work.plan(*size).memory_bytes
