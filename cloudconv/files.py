@@ -13,6 +13,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from itertools import count
@@ -57,11 +58,17 @@ class Claim:
         Missing parent folders of the target are created.
 
         Raises:
-            OutputError: another process or thread has the claim.
+            OutputError: another process or thread has the claim, or something that is no lock has
+                the name of the lock.
             KeyboardInterrupt: Ctrl-C; no lock file of this process remains.
             OSError: the lock file cannot be written.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            about = self._path.lstat()
+            # The lock would truncate or delete what cloudconv did not make. A lock is empty.
+            if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1 or about.st_size:
+                raise OutputError("lock-taken", path=self._target, lock=self._path)
         try:
             self._lock.acquire()
         except Timeout as error:

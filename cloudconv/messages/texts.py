@@ -619,6 +619,10 @@ TEXTS = {
         "The program that reads standard output ended before the output was complete."
     ),
     "not-written": "{path} could not be written ({why}): choose another folder.",
+    "lock-taken": (
+        "{path} cannot be locked: {lock} is not a lock that cloudconv made. Delete it, or move it "
+        "away."
+    ),
     "output-exists": "The output {path} exists already: replace it with {--overwrite=yes}.",
     # Errors of models
     "not-finite": (

@@ -129,7 +129,10 @@ def test_a_damaged_list_of_finished_outputs_is_ignored(clips: list[Path]) -> Non
     assert run(*words).exit_code == 0
     lines = (folder / LEDGER).read_bytes().splitlines()
     assert len(lines) == 2
-    (folder / LEDGER).write_bytes(b"5\n[1]\n\xff\n" + lines[1] + b"\n" + lines[0][:-9])
+    wrong = [b"5", b"[1]", b"\xff", b"[" * 100_000, b'[[], {}, ""]', b'{"a": 1}', b"9" * 9999]
+    key = json.loads(lines[0])[0]
+    wrong.append(json.dumps([key, "a\0b", ""]).encode())
+    (folder / LEDGER).write_bytes(b"\n".join([*wrong, lines[1], lines[0][:-9]]))
     assert rows(run(*words).stderr) == [["a.mp4", "failed"], ["c.mkv", "exists"]]
 
 

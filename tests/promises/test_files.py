@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,33 @@ def pictures(folder: Path, count: int = 4) -> Path:
 def contents(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")
             if p.is_file()}  # fmt: skip
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
+@pytest.mark.parametrize("kind", ["pipe", "link", "second name", "folder"])
+@pytest.mark.parametrize("place", ["index", "lock"])
+def test_what_is_in_the_place_of_a_file_of_cloudconv_is_kept(
+    clip: Path, tmp_path: Path, place: str, kind: str
+) -> None:
+    """A batch does without its index; without its lock an output is refused."""
+    out, precious = tmp_path / "out", tmp_path / "precious"
+    out.mkdir()
+    precious.write_text("precious")
+    name = ".cloudconv.jsonl" if place == "index" else f"{files.part_prefix(out / 'a_x2.mp4')}.lock"
+    make = {
+        "pipe": lambda: os.mkfifo(out / name),
+        "link": lambda: os.symlink(precious, out / name),
+        "second name": lambda: os.link(precious, out / name),
+        "folder": lambda: (out / name).mkdir(),
+    }
+    make[kind]()
+    (result,) = finish(batch.run(InterpManySettings([clip], out_dir=out, **BLEND)))
+    if place == "index":
+        assert len(read_times(Path(result.output))) == 12
+    else:
+        assert re.search(r"\.lock is not a lock that cloudconv made", str(result))
+    assert precious.read_text() == "precious"
+    assert os.path.lexists(out / name)
 
 
 @pytest.mark.parametrize("link", [None, os.link, os.symlink])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,15 +32,15 @@ class FinishedIndex:
         self._folder = folder
         self._finished: dict[str, tuple[str, str]] = {}
         self._weights: dict[str, str | None] = {}
-        with suppress(OSError), open(folder / _NAME, "rb") as file:
+        with suppress(OSError), open(folder / _NAME, "rb", opener=_own) as file:
             for line in file:
-                with suppress(ValueError, TypeError):  # a crash cut the line off
-                    key, name, made = json.loads(line)
+                with suppress(ValueError, TypeError, RecursionError):  # a crash cut the line off
+                    key, name, made = map(str, json.loads(line))
                     self._finished[key] = name, made
 
     def find(self, settings: InterpSettings) -> Path | None:
         """Return the finished output of these settings, or None."""
-        with suppress(CloudconvError):
+        with suppress(CloudconvError, OSError, ValueError):  # a name that no file can have
             name, made = self._finished.get(self._key(settings), ("", ""))
             output = self._folder / name
             if name and _identity(output) == made:
@@ -50,7 +52,7 @@ class FinishedIndex:
         # The output is complete even without the line, so errors are ignored.
         with suppress(OSError, CloudconvError):
             line = [self._key(settings), name, _identity(made)]
-            with open(self._folder / _NAME, "a", encoding="utf-8", opener=_append) as file:
+            with open(self._folder / _NAME, "a", encoding="utf-8", opener=_own) as file:
                 file.write(json.dumps(line) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -70,8 +72,16 @@ class FinishedIndex:
         return self._weights[model]
 
 
-def _append(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
+def _own(path: str, flags: int) -> int:
+    """Open a file, but neither a link, nor a file with a second name, nor a pipe."""
+    # Without O_NONBLOCK, a pipe would block until another program opens its other end.
+    more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    opened = os.open(path, flags | more, 0o666)
+    about = os.fstat(opened)
+    if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
+        os.close(opened)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+    return opened
 
 
 def _identity(path: Path) -> str:
