@@ -18,6 +18,31 @@ class _End(Enum):
     END = 0
 
 
+class _Stage:
+    """A stage of a pipeline; ``taken_by`` is the stage that takes its items, None at the end."""
+
+    def __init__(self) -> None:
+        self.closing = False
+        self.taken_by: _Stage | None = None
+
+
+class _Here(threading.local):
+    """The stage that this thread runs."""
+
+    stage: _Stage | None = None
+
+
+_here = _Here()
+
+
+def is_closing() -> bool:
+    """Return whether nobody takes what this thread makes any more, so that a wait must end."""
+    stage = _here.stage
+    while stage is not None and not stage.closing:
+        stage = stage.taken_by
+    return stage is not None
+
+
 class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a function
     """An iterator over ``iterable``, which a thread runs up to ``depth`` items ahead.
 
@@ -30,12 +55,14 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
     def __init__(self, iterable: Iterable[Item], depth: int) -> None:
         """Create the iterator; the thread does not start yet."""
         self._pending: deque[Future[Item | _End]] = deque()
-        self._items = _prefetch(iterable, depth, self._pending)
+        self._stage = _Stage()
+        self._items = _prefetch(iterable, depth, self._pending, self._stage)
         self._in_use = threading.RLock()
 
     def __next__(self) -> Item:
         """Return the next item."""
         with self._in_use:
+            self._stage.taken_by = _here.stage
             return next(self._items)
 
     @property
@@ -77,13 +104,14 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
 
 
 def _prefetch(
-    iterable: Iterable[Item], depth: int, pending: deque[Future[Item | _End]]
+    iterable: Iterable[Item], depth: int, pending: deque[Future[Item | _End]], stage: _Stage
 ) -> Generator[Item, None, None]:
     # The only worker runs calls in order, so the pending calls form a bounded queue.
     iterator = iter(iterable)
     with ExitStack() as undo:
         undo.callback(close_iterator, iterator)
         worker = one_thread("cloudconv-prefetch")
+        worker.submit(setattr, _here, "stage", stage)
         undo.pop_all()
 
     def take() -> Item | _End:
@@ -99,6 +127,7 @@ def _prefetch(
             # The item has no name: a name would keep a frame in memory while the generator waits.
             yield take()  # type: ignore[misc]
     finally:
+        stage.closing = True
         for future in pending:
             future.cancel()
         closed = worker.submit(close_iterator, iterator)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
+import time
+from contextlib import suppress
 from fractions import Fraction as F
 from pathlib import Path
 
@@ -54,3 +57,44 @@ def test_matroska_is_interpolated_before_its_end_arrives(tmp_path: Path, frames:
     grid = [F(k, 50) for k in range(2 * frames)]
     assert read_times(tmp_path / "b.mkv") == grid
     assert packets_of(tmp_path / "b.mkv") == packets_of(clip)
+
+
+@pytest.mark.full
+@pytest.mark.skipif(sys.platform == "win32", reason="a signal ends a process of Windows at once")
+@pytest.mark.parametrize("output", ["-", "o.mkv"])
+@pytest.mark.parametrize("part", [0, 100, 5000])
+def test_a_signal_is_answered_while_standard_input_is_waited_for(
+    tmp_path: Path, output: str, part: int
+) -> None:
+    """The writer of standard input neither writes more nor closes."""
+    data = write_clip(tmp_path / "a.mkv", 60, rate=25, codec="libx264").read_bytes()
+    script = (
+        "import sys, cloudconv.cli.interp, cloudconv.jobs.interp.run\n"
+        "print('loaded', file=sys.stderr, flush=True)\n"
+        "from cloudconv.__main__ import main\n"
+        "sys.argv[0] = 'cloudconv'\n"
+        "main()\n"
+    )
+    words = ["interp", "-", "-o", output, "--factor", "2", "--model", "blend"]
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    ) as run:
+        assert run.stdin is not None
+        assert run.stderr is not None
+        assert run.stderr.readline() == b"loaded\n"
+        run.stdin.write(data[:part])
+        run.stdin.flush()
+        time.sleep(3)
+        run.send_signal(signal.SIGTERM)
+        try:
+            assert run.wait(10) == 130
+        finally:
+            run.kill()
+        assert b"interrupted" in run.stderr.read()
+        with suppress(BrokenPipeError):
+            run.stdin.close()
+    assert not (tmp_path / "o.mkv").exists()

@@ -18,6 +18,7 @@ from pathlib import Path
 from weakref import WeakValueDictionary, finalize
 
 from cloudconv.errors import InputError
+from cloudconv.pipeline import is_closing
 
 _CHUNK = 1 << 20  # bytes
 _PAUSE = 0.02  # seconds
@@ -55,6 +56,7 @@ class Growth:
             head: the bytes that were read already.
         """
         self.copy = copy
+        self.interrupt: KeyboardInterrupt | None = None
         self._ended = threading.Event()
         self._error: OSError | None = None
         copy.write_bytes(head)
@@ -91,10 +93,20 @@ class GrowthReader:
         self._file = growth.copy.open("rb", buffering=0)
 
     def read(self, size: int) -> bytes:
-        """Return 1 to ``size`` bytes, after a wait if necessary; no bytes at the end."""
-        while not (data := self._file.read(size)):
-            if self._growth.has_ended():
-                return self._file.read(size)
+        """Return 1 to ``size`` bytes, after a wait if necessary.
+
+        Returns no bytes at the end, after an interrupt, and while the caller's pipeline is closed.
+        """
+        try:
+            while not (data := self._file.read(size)):
+                if self._growth.has_ended():
+                    return self._file.read(size)
+                if self._growth.interrupt or is_closing():
+                    return b""
+        except KeyboardInterrupt as error:
+            # FFmpeg, which calls this function, would lose the interrupt and go on waiting.
+            self._growth.interrupt = error
+            return b""
         return data
 
     def close(self) -> None:
@@ -116,6 +128,13 @@ def growth_reader(path: Path) -> GrowthReader | None:
     """Return a reader of the path if it is a growing copy; else None."""
     growth = path.growth if isinstance(path, Copy) else None
     return None if growth is None else GrowthReader(growth)
+
+
+def raise_interrupt(path: Path) -> None:
+    """Raise the interrupt that has ended the wait for a growing copy, if there is one."""
+    growth = path.growth if isinstance(path, Copy) else None
+    if growth is not None and growth.interrupt is not None:
+        raise growth.interrupt
 
 
 def local_file(path: Path | str, *, live: bool = False) -> Path:

@@ -46,7 +46,7 @@ from cloudconv.media.input.fingerprint import input_fingerprint, input_stamp
 from cloudconv.media.input.info import MediaInfo, StreamInfo, Timing
 from cloudconv.media.input.playlists import check_playlist
 from cloudconv.media.input.readers import reader_of
-from cloudconv.media.input.spool import is_growing, local_file
+from cloudconv.media.input.spool import is_growing, local_file, raise_interrupt
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.read.rates import constant_rate
 
@@ -90,7 +90,10 @@ def probe(
         with suppress(InputError):  # later code gives a better message
             stamp, fingerprint = input_stamp(file), input_fingerprint(file)
     meter = FieldMeter() if deinterlace else None
-    info = replace(_probe(file, picture_rate, meter), fingerprint=fingerprint, stamp=stamp)
+    try:
+        info = replace(_probe(file, picture_rate, meter), fingerprint=fingerprint, stamp=stamp)
+    finally:
+        raise_interrupt(file)
     check_memory(info.width, info.height, file)
     timing = info.timing
     if picture_rate is not None and not info.reader.is_pictures:
