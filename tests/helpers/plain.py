@@ -109,3 +109,67 @@ def warp(images: Tensor, flow: Tensor) -> Tensor:
     step = torch.tensor(((width - 1) / 2, (height - 1) / 2))
     place = grid + flow.permute(0, 2, 3, 1) / step
     return F.grid_sample(images, place, mode="bilinear", padding_mode="border", align_corners=True)
+
+
+def ifrnet(
+    state: State, pair: tuple[Tensor, Tensor], timestep: float, scale: float = 1.0
+) -> Tensor:
+    """Return the picture that an IFRNet makes of a pair, (1, 3, H, W)."""
+    mean = torch.cat(pair, 2).mean((1, 2, 3), keepdim=True)
+    centred = [x - mean for x in pair]
+    pyramids = [_pyramid(state, _resized(x, scale)) for x in centred]
+    flow0 = flow1 = others = mean
+    for level in range(4, 0, -1):
+        f0, f1 = (pyramid[level - 1] for pyramid in pyramids)
+        if level == 4:
+            inputs = [f0, f1, torch.full_like(f0[:, :1], timestep)]
+        else:
+            inputs = [others, warp(f0, flow0), warp(f1, flow1), flow0, flow1]
+        made = _decoded(state, f"decoder{level}.convblock", torch.cat(inputs, 1))
+        if level < 4:
+            flow0 = made[:, :2] + 2 * _resized(flow0, 2)
+            flow1 = made[:, 2:4] + 2 * _resized(flow1, 2)
+        else:
+            flow0, flow1 = made[:, :2], made[:, 2:4]
+        others = made[:, 4:]
+    mask, residual = torch.sigmoid(others[:, :1]), others[:, 1:]
+    flow0, flow1 = (_resized(flow, 1 / scale) / scale for flow in (flow0, flow1))
+    mask, residual = _resized(mask, 1 / scale), _resized(residual, 1 / scale)
+    w0, w1 = warp(centred[0], flow0), warp(centred[1], flow1)
+    return (mask * w0 + (1 - mask) * w1 + mean + residual).clamp(0, 1)
+
+
+def _resized(x: Tensor, factor: float) -> Tensor:
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+
+
+def _layer(state: State, name: str, x: Tensor, stride: int = 1) -> Tensor:
+    """Return the result of a convolution and a PReLU."""
+    weight, bias = state[f"{name}.0.weight"], state[f"{name}.0.bias"]
+    x = F.conv2d(x, weight, bias, stride, weight.shape[-1] // 2)
+    return F.prelu(x, state[f"{name}.1.weight"])
+
+
+def _pyramid(state: State, x: Tensor) -> list[Tensor]:
+    """Return features at four sizes."""
+    result = []
+    for level in range(1, 5):
+        x = _layer(state, f"encoder.pyramid{level}.0", x, 2)
+        x = _layer(state, f"encoder.pyramid{level}.1", x)
+        result.append(x)
+    return result
+
+
+def _decoded(state: State, name: str, x: Tensor) -> Tensor:
+    """Return what a decoder of IFRNet makes, at twice the size."""
+    x = _layer(state, f"{name}.0", x)
+    side = state[f"{name}.1.conv2.0.weight"].shape[0]
+    made = x
+    for main, branch in (("conv1", "conv2"), ("conv3", "conv4")):
+        made = _layer(state, f"{name}.1.{main}", made)
+        changed = _layer(state, f"{name}.1.{branch}", made[:, -side:])
+        made = torch.cat((made[:, :-side], changed), 1)
+    last = f"{name}.1.conv5"
+    made = F.conv2d(made, state[f"{last}.weight"], state[f"{last}.bias"], 1, 1)
+    x = F.prelu(x + made, state[f"{name}.1.prelu.weight"])
+    return F.conv_transpose2d(x, state[f"{name}.2.weight"], state[f"{name}.2.bias"], 2, 1)

@@ -10,12 +10,16 @@ import torch
 from torch import Tensor
 
 from cloudconv.models.base import ModelSpec
-from cloudconv.models.published import ema_vfi, ifrnet, rife4, rife_paper
+from cloudconv.models.published import ema_vfi, film, ifrnet, rife4, rife_paper
 from cloudconv.models.published.common import Settings, State
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "model", "net", "flownet")
 _PREFIXES = ("module.", "flownet.", "model.", "net.")
 _TRAINING_ONLY = ("teacher.", "caltime.", "block_tea.")
+_FILM = ("extract.", "predict_flow.", "fuse.")
+_FILM_LAYER = re.compile(r"\.conv\.(weight|bias)$")
+"""The name of a layer in the older of FILM's two layouts."""
+
 _CACHED = (".attn_mask", ".HW")
 """Ends of names of tensors that EMA-VFI computes again for each size."""
 
@@ -28,6 +32,7 @@ DETECTORS: tuple[Callable[[State], Settings | None], ...] = (
     rife_paper.detect,
     ifrnet.detect,
     ema_vfi.detect,
+    film.detect,
 )
 """The detection function of each family that runs."""
 
@@ -123,4 +128,6 @@ def _own_name(name: str) -> str:
     """Return the name of a tensor without prefixes of wrappers, and with blocks as ``block0``."""
     while prefix := next((p for p in _PREFIXES if name.startswith(p)), ""):
         name = name.removeprefix(prefix)
+    if name.startswith(_FILM):
+        name = _FILM_LAYER.sub(r".0.\1", name)
     return _BLOCK.sub(r"block\1.", name)
