@@ -2,11 +2,14 @@
 
     python -m benchmarks.published rife_4_25 ifrnet_l --size 960x540 --threads 2 --runs 5
     python -m benchmarks.published rife_4_25 ema_vfi --memory
+    python -m benchmarks.published all --equality
 
 The weights are computed, see ``tests/helpers/published.py``. The plain loop is that of
 ``tests/helpers/plain.py``: PyTorch's functions in the order of the authors' code. All variants run
 in turn, and each row has the median of the paired ratios to the plain loop. ``--memory`` prints the
 peak of a new process for a picture, without what the process has after a small picture.
+``--equality`` prints the largest difference to a sample of the picture that the authors' code made,
+and the difference of 16 bits to float32.
 """
 
 from __future__ import annotations
@@ -100,7 +103,8 @@ def compare(name: str, pair: Pair, runs: int) -> None:
         print(
             f"{name:12} {key:24} {statistics.median(seconds):7.3f} s  "
             f"least {min(seconds):7.3f} s  ratio {statistics.median(ratios):5.2f}  "
-            f"difference {differences[key]:.1e}"
+            f"difference {differences[key]:.1e}",
+            flush=True,
         )
 
 
@@ -118,15 +122,32 @@ def memory(name: str, width: int, height: int) -> None:
     print(f"{name:16} {peak / KIB:7.0f} MiB  {peak * KIB / pixels:6.0f} bytes a pixel")
 
 
+def equality(name: str) -> None:
+    """Print the difference to the authors' picture, and the differences of 16 bits."""
+    recorded = published.recorded(name)
+    pair, timestep = published.pair(*recorded.size), torch.full((1, 1, 1, 1), recorded.timestep)
+    with torch.no_grad():
+        exact = loaded(name)(*pair, timestep)
+        row = f"{name:16} {(recorded.shown(exact) - recorded.sample).abs().max():.1e}"
+        for dtype in (torch.bfloat16, torch.float16):
+            error = loaded(name, dtype)(*pair, timestep) - exact
+            psnr = -10 * error.square().mean().log10()
+            row += f"  {str(dtype)[6:]} largest {error.abs().max():.4f}, PSNR {psnr:.1f} dB"
+    print(row, flush=True)
+
+
 def main() -> None:
     """Print a row for each variant of each network."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("networks", nargs="+", choices=published.networks())
+    parser.add_argument("networks", nargs="+", choices=("all", *published.networks()))
     parser.add_argument("--size", default="960x540")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--equality", action="store_true")
     options = parser.parse_args()
+    if "all" in options.networks:
+        options.networks = published.networks()
     torch.set_num_threads(options.threads)
     width, height = map(int, options.size.split("x"))
     if options.memory and len(options.networks) > 1:
@@ -135,7 +156,9 @@ def main() -> None:
             subprocess.run([*again, "--size", options.size], check=True)
         return
     for name in options.networks:
-        if options.memory:
+        if options.equality:
+            equality(name)
+        elif options.memory:
             memory(name, width, height)
         else:
             compare(name, published.pair(height, width), options.runs)

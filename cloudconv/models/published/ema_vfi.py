@@ -74,7 +74,7 @@ class EmaVfiSettings:
             "Zhang et al., CVPR 2023",
             multiple=32,
             scale_option=True,
-            bytes_per_pixel=3000,
+            bytes_per_pixel=200 + 90 * self.width,
             overlap=128,
             reads_bgr=True,
         )

@@ -67,7 +67,7 @@ class IfrnetSettings:
             "Kong et al., CVPR 2022",
             multiple=16,
             scale_option=True,
-            bytes_per_pixel=1200,
+            bytes_per_pixel=300 + 20 * self.widths[0],
             overlap=128,
         )
 

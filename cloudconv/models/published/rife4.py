@@ -94,7 +94,7 @@ class Rife4Settings:
             "Huang et al., ECCV 2022",
             multiple=multiple,
             scale_option=True,
-            bytes_per_pixel=700,
+            bytes_per_pixel=400 if self.adds_mask else 900 if self.handed else 700,
             overlap=min(_WIDEST_OVERLAP, 4 * multiple),
         )
 

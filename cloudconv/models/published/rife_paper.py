@@ -62,7 +62,7 @@ class RifePaperSettings:
             arbitrary_timestep=self.reads_time,
             multiple=32,
             scale_option=True,
-            bytes_per_pixel=800,
+            bytes_per_pixel=700,
             overlap=128,
         )
 
