@@ -9,6 +9,7 @@ from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
+from string import Formatter
 
 from cloudconv import errors, settings
 from cloudconv.messages import fields_of
@@ -186,35 +187,112 @@ def test_only_the_tests_of_a_module_use_its_private_names() -> None:
             assert file.stem == f"test_{module.rpartition('.')[2]}", f"{file}: {module}.{name}"
 
 
-def _messages(file: Path) -> Iterator[tuple[str, set[str] | None]]:
-    """Yield (code, names of its parameters, or None) of each message in a file."""
-    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if not isinstance(node, ast.Call) or not node.args:
-            continue
-        maker, code = getattr(node.func, "attr", getattr(node.func, "id", "")), node.args[0]
-        codes = [code.body, code.orelse] if isinstance(code, ast.IfExp) else [code]
-        for each in codes:
-            if not isinstance(each, ast.Constant) or not isinstance(each.value, str):
+class _Messages:
+    """The messages that a file makes: their codes, with the names of their parameters.
+
+    A code or a dict of parameters may be the value of a variable, the result of a function of the
+    file, or a parameter of a function that passes it on.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._tree = ast.parse(file.read_text("utf-8"))
+        nodes = [*ast.walk(self._tree)]
+        self._functions = {n.name: n for n in nodes if isinstance(n, ast.FunctionDef)}
+        self._calls = [n for n in nodes if isinstance(n, ast.Call)]
+        self._inside: dict[ast.AST, ast.FunctionDef] = {}
+        for function in self._functions.values():  # the inner function comes last
+            self._inside |= dict.fromkeys(ast.walk(function), function)
+
+    def __iter__(self) -> Iterator[tuple[str, set[str], bool]]:
+        """Yield each code, its given parameters, and whether exactly these must be in the text."""
+        for call in self._calls:
+            maker = call.func.func if isinstance(call.func, ast.Call) else call.func
+            name = getattr(maker, "attr", getattr(maker, "id", ""))
+            made = name in ERRORS - {"Interrupted"} | {"Warned", "Message"}
+            if not call.args or not (
+                made or (name in ("type", "kind", "__init__") and call.keywords)
+            ):
                 continue
-            if maker == "Warned":
-                given = node.args[1] if len(node.args) > 1 else ast.Dict([], [])
-                named = isinstance(given, ast.Dict) and None not in given.keys
-                yield each.value, {ast.literal_eval(k) for k in given.keys} if named else None
-            elif maker == "Message" or (maker in ERRORS and maker != "Interrupted"):
-                yield each.value, {str(keyword.arg) for keyword in node.keywords}
+            code, parameters = call.args[0], set[str]()
+            if name == "Warned" and len(call.args) > 1:
+                parameters = self._keys(call.args[1], call)
+            elif name != "Warned":
+                parameters = {keyword.arg or "**" for keyword in call.keywords}
+            outer = self._inside.get(call)
+            names = [each.arg for each in outer.args.args] if outer is not None else []
+            if outer is not None and isinstance(code, ast.Name) and code.id in names:
+                for passing in self._calls:
+                    if getattr(passing.func, "attr", getattr(passing.func, "id", "")) != outer.name:
+                        continue
+                    more = {str(keyword.arg) for keyword in passing.keywords}
+                    at = names.index(code.id) - (names[0] == "self")
+                    for each in self._texts(passing.args[at], passing):
+                        yield (
+                            each,
+                            parameters - {"**"} | (more if "**" in parameters else set()),
+                            True,
+                        )
+                continue
+            codes = self._texts(code, call)
+            for each in codes:
+                yield each, parameters, len(codes) == 1
+
+    def _values(self, name: str, at: ast.AST) -> list[ast.expr]:
+        """Return the values that a variable of the function around ``at`` gets."""
+        found: list[ast.expr] = []
+        for node in ast.walk(self._inside[at]):
+            if isinstance(node, ast.Assign):
+                for target in node.targets:
+                    if isinstance(target, ast.Name) and target.id == name:
+                        found.append(node.value)
+        assert found, f"{name}, line {getattr(at, 'lineno', 0)}"
+        return found
+
+    def _texts(self, code: ast.expr, at: ast.AST) -> list[str]:
+        if isinstance(code, ast.Constant):
+            return [code.value]
+        if isinstance(code, ast.IfExp):
+            return self._texts(code.body, at) + self._texts(code.orelse, at)
+        if isinstance(code, ast.Name):
+            return [text for value in self._values(code.id, at) for text in self._texts(value, at)]
+        assert isinstance(code, ast.Call), ast.unparse(code)
+        function = self._functions[getattr(code.func, "id", "")]
+        returned = [n.value for n in ast.walk(function) if isinstance(n, ast.Return)]
+        return [text for value in returned if value for text in self._texts(value, at)]
+
+    def _keys(self, given: ast.expr, at: ast.AST) -> set[str]:
+        if isinstance(given, ast.Name):
+            outer = self._inside.get(at)
+            if outer is not None and outer.args.kwarg and outer.args.kwarg.arg == given.id:
+                return {"**"}
+            return self._keys(self._values(given.id, at)[-1], at)
+        if isinstance(given, ast.BinOp):
+            return self._keys(given.left, at) | self._keys(given.right, at)
+        assert isinstance(given, ast.Dict), ast.unparse(given)
+        keys = set[str]()
+        for key, value in zip(given.keys, given.values, strict=True):
+            keys |= self._keys(value, at) if key is None else {ast.literal_eval(key)}
+        return keys
 
 
 def test_every_message_has_a_text_and_its_parameters() -> None:
     used = set()
     for name, file in FILES.items():
-        for code, given in _messages(file):
+        for code, given, exact in _Messages(file):
             assert code in TEXTS, f"{name}: {code}"
-            assert given is None or given == fields_of(TEXTS[code]), f"{name}: {code}"
+            fields = fields_of(TEXTS[code])
+            assert fields <= given, f"{name}: {code} lacks {fields - given}"
+            assert given == fields or not exact, f"{name}: {code} does not use {given - fields}"
             used.add(code)
-    written = {node.value for file in FILES.values() if "texts" not in file.stem
-               for node in ast.walk(ast.parse(file.read_text("utf-8")))
-               if isinstance(node, ast.Constant) and isinstance(node.value, str)}  # fmt: skip
-    assert set(TEXTS) <= written, sorted(set(TEXTS) - written)
+    assert used == set(TEXTS), sorted(set(TEXTS) - used)
+    assert len(used) > 300
+
+
+def test_a_text_has_one_form() -> None:
+    """An optional part contains no other field, and no alternative."""
+    for code, text in TEXTS.items():
+        for _, _, form, _ in Formatter().parse(text):
+            assert not (form or "").startswith("?") or not re.search(r"[{|]", form), code
 
 
 def test_every_option_in_a_text_exists() -> None:

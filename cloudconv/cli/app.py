@@ -116,7 +116,7 @@ class Commands(_PrintedHelp, TyperGroup):
         try:
             code = super().main(args, *given, **named)
         except typer.Abort:  # an interrupt before or after the command itself
-            print_message(Message("interrupted-without-work", left=files.unfinished()).text(flag))
+            print_message(_interrupted().text(flag))
             code = INTERRUPTED
         except TyperException as error:
             code = error.exit_code
@@ -148,17 +148,25 @@ def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
     if isinstance(error, KeyboardInterrupt):
         for path in files.unfinished():  # created during the interrupt
             files.remove(path)
-        interrupted = Message("interrupted-without-work", left=files.unfinished())
-        message = error if isinstance(error, Interrupted) else interrupted
+        message = error if isinstance(error, Interrupted) else _interrupted()
         return message.text(flag), INTERRUPTED_KIND, INTERRUPTED
     if isinstance(error, streams.StdoutError):
         return str(error.strerror), OutputError.kind, 1
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         return Message("name-too-long", name=error.filename).text(), CloudconvError.kind, 1
     if _is_out_of_memory(error):
-        return Message("out-of-host-memory", why=str(error)).text(), "memory", 1
+        why = str(error)
+        full = Message("out-of-host-memory", why=why) if why else Message("host-memory-full")
+        return full.text(), "memory", 1
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return Message("bug", what=what, hint=not verbose).text(flag), "bug", 1
+    return Message("bug" if verbose else "bug-without-details", what=what).text(flag), "bug", 1
+
+
+def _interrupted() -> Message:
+    left = files.unfinished()
+    if left:
+        return Message("interrupted-with-files", left=left)
+    return Message("interrupted-without-work")
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -43,7 +43,7 @@ def chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> s
         raise SettingsError("json-and-video")
     closed = "stdout" in streams.closed_streams
     if closed or (not console.dry_run and sys.stdout.isatty()):
-        raise SettingsError("stdout-closed", closed=closed)
+        raise SettingsError("stdout-closed" if closed else "stdout-is-terminal")
     return output
 
 

@@ -149,16 +149,18 @@ def _resolve(plan: ExtrapolatePlan) -> _Forecast:
     context, warnings = _context(plan), plan.warnings
     if len(context.frames) < min(spec.context, 2):
         path, model = plan.info.path, plan.settings.chosen_model
-        cut = None if context.cut is None else float(context.cut - timing.start)
-        raise InputError("one-frame-to-forecast", path=path, model=model, cut=cut)
+        if context.cut is None:
+            raise InputError("one-frame-to-forecast", path=path, model=model)
+        cut = float(context.cut - timing.start)
+        raise InputError("one-frame-after-cut", path=path, model=model, cut=cut)
     if len(context.frames) < spec.context:
         short = {
             "model": spec.name,
             "needed": spec.context,
             "found": len(context.frames),
-            "cut": context.cut is not None,
         }
-        warnings += (Warned("context-short", short),)
+        code = "context-short" if context.cut is None else "context-short-after-cut"
+        warnings += (Warned(code, short),)
     last = context.last
     step = 1 / timing.rate if timing.rate is not None else context.gap or timing.last_duration
     return _Forecast(plan, Continuation(plan, last.time + last.duration, step), context, warnings)

@@ -124,8 +124,9 @@ class VmafMeter:
     def _failure(self) -> ModelError:
         assert self._folder is not None
         errors = (Path(self._folder.name) / _ERRORS).read_text("utf-8", "replace").strip()
-        why = errors.splitlines()[-1] if errors else None
-        return ModelError("vmaf-failed", program=self._program, why=why)
+        if not errors:
+            return ModelError("vmaf-failed-silently", program=self._program)
+        return ModelError("vmaf-failed", program=self._program, why=errors.splitlines()[-1])
 
 
 def _ffmpeg() -> str:

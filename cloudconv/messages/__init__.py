@@ -6,9 +6,8 @@
   ``{names: and }``. With ``{names:or}`` only the last two are joined with ``or``. A parameter that
   is a message itself gives its text.
 - ``{count:frame|frames}`` is ``frame`` if ``count`` is 1, otherwise ``frames``.
-- ``{name:?TEXT|OTHER}`` is TEXT if the parameter has a value, with that value in the place of
-  each ``*``. If the parameter is None, False, or an empty text or list, the field is OTHER,
-  or nothing without ``|OTHER``. ``{near:? (did you mean *?)}`` is an example.
+- ``{near:? (did you mean *?)}`` is the text after ``?``, with the parameter in the place of ``*``.
+  If the parameter is None, False, or an empty text or list, the field is empty.
 - ``{unfit:3}`` lists at most three items of a sequence, and the number of the others.
 - ``{--crf}`` and ``{--audio=copy}`` are options, not parameters: the text has the flag ``--crf``
   on the command line, and the keyword ``crf`` in Python.
@@ -108,9 +107,8 @@ class _TemplateFormatter(Formatter):
 
     def format_field(self, value: Any, format_spec: str) -> str:
         if format_spec.startswith("?"):
-            present, _, absent = format_spec[1:].partition("|")
             wanted = value is not None and value is not False and value != "" and value != []
-            return present.replace("*", self.format_field(value, "")) if wanted else absent
+            return format_spec[1:].replace("*", self.format_field(value, "")) if wanted else ""
         if isinstance(value, list | tuple):
             return self._joined(value, format_spec)
         if "|" in format_spec:
@@ -133,11 +131,8 @@ class _TemplateFormatter(Formatter):
 
 def fields_of(template: str) -> set[str]:
     """Return the names of a template's parameters."""
-    names: set[str] = set()
-    for _, name, spec, _ in Formatter().parse(template):
-        names |= {name} if name and not name.startswith("--") else set()
-        names |= fields_of(spec) if spec else set()
-    return names
+    named = (name for _, name, _, _ in Formatter().parse(template))
+    return {name for name in named if name and not name.startswith("--")}
 
 
 def counted(number: int, noun: str) -> str:

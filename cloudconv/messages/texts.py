@@ -42,8 +42,11 @@ TEXTS = {
     ),
     "nvdec-of-pictures": "The CPU decodes, not NVDEC: the input is pictures.",
     "nvdec-of-codec": (
-        "The CPU decodes, not NVDEC: NVDEC is used for {known} only, not for {codec:?*|video "
-        "without time stamps}."
+        "The CPU decodes, not NVDEC: NVDEC is used for {known} only, not for {codec}."
+    ),
+    "nvdec-without-times": (
+        "The CPU decodes, not NVDEC: NVDEC is used for {known} only, not for video without time"
+        " stamps."
     ),
     "nvdec-no-gpu": "The CPU decodes, not NVDEC: there is no NVIDIA GPU that can decode.",
     "nvdec-not-built": "The CPU decodes, not NVDEC: this FFmpeg has no NVDEC decoder for {codec}.",
@@ -110,18 +113,18 @@ TEXTS = {
         "{container} cannot hold {codec} subtitles: {stream} becomes {becomes} and loses its "
         "styles."
     ),
-    "sound-encoded": (
-        "{stream} becomes {codec}, {container:?as * cannot hold it|because it is slowed down}."
-    ),
+    "sound-encoded": "{stream} becomes {codec}, as {container} cannot hold it.",
+    "sound-slowed": "{stream} becomes {codec}, because it is slowed down.",
     "seldom-heard": (
         "Few players read {codec} in {container}: for {stream}, a .mov or .mkv is better."
     ),
     "sound-mixed-down": "{stream} is mixed down to {layout}.",
     "stream-refused": "{stream} is left out: {container} cannot hold it.",
     "stream-unreadable": "{stream} is left out: it cannot be decoded and encoded again.",
-    "stream-at-old-speed": (
-        "{stream} is left out: it would play at the old speed{stretches:?; {--audio=stretch} slows "
-        "such a stream}."
+    "stream-at-old-speed": "{stream} is left out: it would play at the old speed.",
+    "sound-at-old-speed": (
+        "{stream} is left out: it would play at the old speed; {--audio=stretch} slows such a "
+        "stream."
     ),
     "stream-not-continued": (
         "{stream} is left out: such streams do not continue with the new frames."
@@ -152,9 +155,9 @@ TEXTS = {
     "precision-raised": (
         "16-bit values overflowed on {device}: float32 is used instead, which is slower."
     ),
-    "out-of-memory": (
-        "{device} ran out of memory: {tile:?frames are now computed in tiles of * pixels|the "
-        "batch is now {batch}}."
+    "out-of-memory": "{device} ran out of memory: the batch is now {batch}.",
+    "out-of-memory-tiles": (
+        "{device} ran out of memory: frames are now computed in tiles of {tile} pixels."
     ),
     "nvenc-is-there": (
         "Encoding with {encoder} is the slowest stage, and the CPU does it: {--encoder=nvenc} lets "
@@ -232,8 +235,12 @@ TEXTS = {
     ),
     # Warnings of extrapolate and dream
     "context-short": (
-        "{model} uses {needed} frames, and there are {found} {cut:?since a cut|in the video}: "
-        "the first one is repeated for those that are missing."
+        "{model} uses {needed} frames, and there are {found} in the video: the first one is "
+        "repeated for those that are missing."
+    ),
+    "context-short-after-cut": (
+        "{model} uses {needed} frames, and there are {found} since a cut: the first one is "
+        "repeated for those that are missing."
     ),
     "last-scene": (
         "Only the last scene, from {start:g} s on, is used for the dream: {count} "
@@ -263,9 +270,8 @@ TEXTS = {
         "{frames:frame|frames}"
     ),
     "interrupted": "interrupted; {kept: and }; the same command carries on.",
-    "interrupted-without-work": (
-        "interrupted; {left:?{left: and } could not be removed|no unfinished file is left}"
-    ),
+    "interrupted-without-work": "interrupted; no unfinished file is left",
+    "interrupted-with-files": "interrupted; {left: and } could not be removed",
     "task-drop": "keeping one of every {kept}",
     "task-horizon": "a forecast from {context} of them",
     "inputs-finished": "{count} of {inputs} inputs are finished",
@@ -276,10 +282,8 @@ TEXTS = {
     "checkpoint-kept": "the training so far is kept in {path}",
     "error-with-work": "{error} {kept}{helps:?; the same command carries on}.",
     # Errors
-    "no-video": (
-        "{path} holds no video{found:?, only *|, and no other stream}: give a file with a video "
-        "stream."
-    ),
+    "no-video": "{path} holds no video, only {found}: give a file with a video stream.",
+    "no-stream": "{path} holds no video, and no other stream: give a file with a video stream.",
     "damaged-mp4": (
         "{path} is a damaged or incomplete MP4 file (its index cannot be read): copy or record it "
         "again, or repair it first."
@@ -289,22 +293,30 @@ TEXTS = {
         "No frame of {path} can be decoded: its {codec} data is damaged or incomplete ({packets} "
         "packets tried). Give a complete file."
     ),
-    "vmaf-failed": (
-        "{program} could not measure VMAF ({why:?*|it gave no reason}): leave vmaf out of "
-        "{--metrics}."
+    "vmaf-failed": "{program} could not measure VMAF ({why}): leave vmaf out of {--metrics}.",
+    "vmaf-failed-silently": (
+        "{program} could not measure VMAF (it gave no reason): leave vmaf out of {--metrics}."
     ),
     "not-a-part": (
         "{text!r} is no part of a clip: give fractions of its length from 0 to 1, such as "
         "0:0.75, or several, such as 0:0.3,0.5:1."
     ),
     "factor-fps-or-slowmo": (
-        "Give exactly one of {--factor}, {--fps} and {--slowmo}, or {--slowmo} with {--fps}; got "
-        "{given:?*|none of them}."
+        "Give exactly one of {--factor}, {--fps} and {--slowmo}, or {--slowmo} with {--fps}; "
+        "got {given}."
+    ),
+    "no-factor": (
+        "Give exactly one of {--factor}, {--fps} and {--slowmo}, or {--slowmo} with {--fps}; "
+        "got none of them."
     ),
     "frame-fills-memory": (
-        "{device} ran out of memory on a {width}x{height} frame{free:? with * free}: "
-        "{tiles:?allow tiles with {--tile=auto}, }close other programs, or use another {--device} "
-        "or a smaller copy of the video."
+        "{device} ran out of memory on a {width}x{height} frame{free:? with * free}: close "
+        "other programs, or use another {--device} or a smaller copy of the video."
+    ),
+    "whole-frame-fills-memory": (
+        "{device} ran out of memory on a {width}x{height} frame{free:? with * free}: allow "
+        "tiles with {--tile=auto}, close other programs, or use another {--device} or a smaller"
+        " copy of the video."
     ),
     "quiet-and-verbose": "{--quiet} and {--verbose} contradict each other: give one of them.",
     # Errors of settings
@@ -330,9 +342,8 @@ TEXTS = {
         "{name} needs every frame in order, which forecasts do not give: leave it out."
     ),
     "device-without-check": "{--device} names the device that {--check} tests: give both.",
-    "frames-or-seconds": (
-        "Give exactly one of {--frames} and {--seconds}; got {both:?both|neither}."
-    ),
+    "frames-and-seconds": "Give exactly one of {--frames} and {--seconds}; got both.",
+    "frames-or-seconds": "Give exactly one of {--frames} and {--seconds}; got neither.",
     "not-positive": "{option} must be above 0, got {value:g}.",
     "end-before-start": "{--end} ({end:g} s) must come after {--start}.",
     "workers-with-all-gpus": (
@@ -359,10 +370,11 @@ TEXTS = {
         "{--preview} shows only frames that this process makes: leave {--workers} out."
     ),
     "not-accepted": "{option} must be {accepted:or}, got {value}{near:? (did you mean *?)}.",
-    "number-above": "{whole:?a whole number|a number} above {above}{most:? and at most *}",
-    "number-from": (
-        "{whole:?a whole number|a number}{most:? from {least} to *| of {least} or more}"
-    ),
+    "number-above": "{number} above {above}{most:? and at most *}",
+    "number-from": "{number} of {least} or more",
+    "number-within": "{number} from {least} to {most}",
+    "whole-number": "a whole number",
+    "number": "a number",
     "not-text": "{option} must be text or a path, got {value}.",
     "not-a-switch": "{option} must be True or False, got {value!r}.",
     "bad-value": "{option}: {error}",
@@ -401,20 +413,26 @@ TEXTS = {
         "With {--json} the result goes to stdout, so the video cannot: name an output file."
     ),
     "stdout-closed": (
-        "The standard output is {closed:?closed|a terminal}: name an output file, or send the "
-        "video into a pipe."
+        "The standard output is closed: name an output file, or send the video into a pipe."
+    ),
+    "stdout-is-terminal": (
+        "The standard output is a terminal: name an output file, or send the video into a pipe."
     ),
     "not-a-text": (
         "{option} has a NUL or a character that cannot be stored, got {value!r}: type it again."
     ),
     "name-too-long": "The name {name} is too long for a file: give a shorter one.",
     "out-of-host-memory": (
-        "there is not enough memory ({why:?*|none was left}): close other programs, or raise the "
-        "limit on memory (ulimit -v)"
+        "there is not enough memory ({why}): close other programs, or raise the limit on memory"
+        " (ulimit -v)"
     ),
-    "bug": (
-        "unexpected, please report it as a bug ({what}){hint:?; run again with {--verbose} for the "
-        "details}"
+    "host-memory-full": (
+        "there is not enough memory (none was left): close other programs, or raise the limit "
+        "on memory (ulimit -v)"
+    ),
+    "bug": "unexpected, please report it as a bug ({what})",
+    "bug-without-details": (
+        "unexpected, please report it as a bug ({what}); run again with {--verbose} for the details"
     ),
     # Errors of files
     "output-is-input": (
@@ -479,14 +497,21 @@ TEXTS = {
         "run the command again."
     ),
     "unreadable": "{path} cannot be read ({why}): check its name and permissions.",
-    "videos-and-pictures": (
-        "The {folder:?folder|pattern} {path} {folder:?holds|matches} videos and pictures, such as "
-        "{video} and {picture}: give the pictures alone as {pattern}, or put them into separate "
-        "folders."
+    "folder-with-both": (
+        "The folder {path} holds videos and pictures, such as {video} and {picture}: give the "
+        "pictures alone as {pattern}, or put them into separate folders."
+    ),
+    "pattern-of-both": (
+        "The pattern {path} matches videos and pictures, such as {video} and {picture}: give "
+        "the pictures alone as {pattern}, or put them into separate folders."
     ),
     "folder-of-videos": (
-        "The {folder:?folder|pattern} {path} {folder:?holds|matches} videos: give one of them, or "
-        "give all of them to interp with {--out_dir}."
+        "The folder {path} holds videos: give one of them, or give all of them to interp with "
+        "{--out_dir}."
+    ),
+    "pattern-of-videos": (
+        "The pattern {path} matches videos: give one of them, or give all of them to interp "
+        "with {--out_dir}."
     ),
     "no-picture-matches": "No picture matches {path}: check the pattern and the folder.",
     "folder-without-pictures": (
@@ -528,14 +553,19 @@ TEXTS = {
     ),
     "no-vmaf": 'VMAF needs an FFmpeg with libvmaf: run pip install "cloudconv[vmaf]".',
     "no-format": (
-        "The output {path} has {suffix:?the ending *|no ending}, which names no format: use one of "
-        "{endings: }, or {pattern} for pictures."
+        "The output {path} has the ending {suffix}, which names no format: use one of {endings:"
+        " }, or {pattern} for pictures."
+    ),
+    "no-ending": (
+        "The output {path} has no ending, which names no format: use one of {endings: }, or "
+        "{pattern} for pictures."
     ),
     "one-picture": "{path} names one picture: for a sequence give {pattern}.",
     "encoder-not-started": (
-        "{encoder} did not start with {pix_fmt} and {options:?*|no options} ({lines}): give other "
-        "options, or another {--encoder}."
+        "{encoder} did not start with {pix_fmt} and {options} ({lines}): give other options, or"
+        " another {--encoder}."
     ),
+    "no-options": "no options",
     "encoder-refuses-option": (
         "{encoder} does not accept the value of {key} ({line}): give another value."
     ),
@@ -594,8 +624,11 @@ TEXTS = {
         "does so with {--fps}."
     ),
     "rate-beyond-container": (
-        "A {container} plays at most {most} frames a second, {rate:?not *|and some of these frames "
-        "are closer}: write an .mp4 instead."
+        "A {container} plays at most {most} frames a second, not {rate}: write an .mp4 instead."
+    ),
+    "frames-too-close": (
+        "A {container} plays at most {most} frames a second, and some of these frames are "
+        "closer: write an .mp4 instead."
     ),
     "output-is-folder": "The output {path} is a folder: give the name of a file.",
     "output-among-input": (
@@ -815,18 +848,25 @@ TEXTS = {
         "some space."
     ),
     "work-of-other-settings": (
-        "{folder} holds {frames:?* finished frames|weights that were adapted} with another "
-        "{changed}: finish that work first, name another output, or delete that work with "
-        "{--resume=no}."
+        "{folder} holds {frames} finished frames with another {changed}: finish that work "
+        "first, name another output, or delete that work with {--resume=no}."
+    ),
+    "weights-of-other-settings": (
+        "{folder} holds weights that were adapted with another {changed}: finish that work "
+        "first, name another output, or delete that work with {--resume=no}."
     ),
     # Errors of jobs
     "not-settings": (
         "{name} is not the settings class of a command{estimate:? with an estimate}: give one such "
         "as InterpSettings."
     ),
-    "nothing-scored": (
-        "No {ahead:?forecast on|frame of} {path} could be scored, because of its cuts: choose "
-        "another part, or give {--scene_cut=off}."
+    "no-frame-scored": (
+        "No frame of {path} could be scored, because of its cuts: choose another part, or give "
+        "{--scene_cut=off}."
+    ),
+    "no-forecast-scored": (
+        "No forecast on {path} could be scored, because of its cuts: choose another part, or "
+        "give {--scene_cut=off}."
     ),
     "too-few-to-score": (
         "{path} has {frames} {frames:frame|frames}{part:? in that part}; {task} needs at least "
@@ -835,8 +875,12 @@ TEXTS = {
     "scale-for-none": "None of the models {models} has {--scale}: leave it at 1.",
     "no-such-mode": "No mode uses both {options: and }: leave one of them out.",
     "too-short-for-mode": (
-        "{path} has {count} {count:frame|frames} {cut:?after its last cut|to continue from}, and "
-        "the mode {mode} needs {least}: use the mode {instead}."
+        "{path} has {count} {count:frame|frames} to continue from, and the mode {mode} needs "
+        "{least}: use the mode {instead}."
+    ),
+    "too-short-after-cut": (
+        "{path} has {count} {count:frame|frames} after its last cut, and the mode {mode} needs "
+        "{least}: use the mode {instead}."
     ),
     "option-of-other-mode": (
         "The mode {mode} does not use {option}: leave {option} out, or choose the mode {takers: or "
@@ -846,8 +890,12 @@ TEXTS = {
         "{path} lasts {seconds:g} s, so it has no frame at {at:g} s: choose an earlier time."
     ),
     "one-frame-to-forecast": (
-        "{path} has a single frame {cut:?after a cut at * s|to forecast from}, and {model} needs "
-        "two or more: forecast from another time with {--at}, or give a longer video."
+        "{path} has a single frame to forecast from, and {model} needs two or more: forecast "
+        "from another time with {--at}, or give a longer video."
+    ),
+    "one-frame-after-cut": (
+        "{path} has a single frame after a cut at {cut} s, and {model} needs two or more: "
+        "forecast from another time with {--at}, or give a longer video."
     ),
     "no-frame-before": "{path} has no frame before {seconds:g} s: choose a later time.",
     "not-a-folder": (
@@ -865,9 +913,12 @@ TEXTS = {
         "{path} has a variable frame rate, for which a factor of {factor:g} gives no definite "
         "times: give a whole number, or a fixed rate with {--fps}."
     ),
-    "too-few-frames": (
-        "{path} has {single:?a single|no} frame, and interpolation needs two or more: give a "
-        "longer video or part."
+    "single-frame": (
+        "{path} has a single frame, and interpolation needs two or more: give a longer video or"
+        " part."
+    ),
+    "no-frame": (
+        "{path} has no frame, and interpolation needs two or more: give a longer video or part."
     ),
     "not-joinable": (
         "{path} has a format that cannot be joined from segments: leave {--workers} and "
@@ -923,8 +974,7 @@ TEXTS = {
     ),
     "loss-twice": "The loss {name} is given twice in {text!r}: name each loss once.",
     "unknown-training-setting": (
-        "{recipe:?The recipe *|The training} has {name!r}, which is not a training setting: "
-        "correct that name."
+        "The recipe {recipe} has {name!r}, which is not a training setting: correct that name."
     ),
     "in-recipe": "The recipe {recipe}: {error}",
     "recipe-not-toml": "The recipe {path} is not TOML ({why}): correct that line.",

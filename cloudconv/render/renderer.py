@@ -346,16 +346,19 @@ class Renderer:
         else:
             free = free_memory(self._device)
             raise DeviceError(
-                "frame-fills-memory",
+                "whole-frame-fills-memory" if side > smallest else "frame-fills-memory",
                 device=self._device,
                 width=self._size[0],
                 height=self._size[1],
                 free=None if free is None else gibibytes(free),
-                tiles=side > smallest,
             )
         self._inference = replace(failed, sizes=sizes)
-        now = {"device": str(self._device), "batch": sizes.batch, "tile": tile}
-        self._warned.put(Warned("out-of-memory", now))
+        name = str(self._device)
+        if tile is None:
+            less = Warned("out-of-memory", {"device": name, "batch": sizes.batch})
+        else:
+            less = Warned("out-of-memory-tiles", {"device": name, "tile": tile})
+        self._warned.put(less)
 
 
 def renderer_for(

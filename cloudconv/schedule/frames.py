@@ -183,7 +183,8 @@ def schedule(
         elif counts.source_frames > 1:
             slots += timeline.finish(end)
         else:
-            raise InputError("too-few-frames", path=request.name, single=counts.source_frames == 1)
+            code = "single-frame" if counts.source_frames else "no-frame"
+            raise InputError(code, path=request.name)
         if not is_reported and (item is None or cadence.certain):
             description = cadence.description
             if description is not None:

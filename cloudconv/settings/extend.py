@@ -45,7 +45,8 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
 
     def _check(self) -> None:
         if (self.frames is None) == (self.seconds is None):
-            raise SettingsError("frames-or-seconds", both=self.frames is not None)
+            neither = self.frames is None
+            raise SettingsError("frames-or-seconds" if neither else "frames-and-seconds")
         for name in ("seconds", "at"):
             value = exact(getattr(self, name))
             if value is not None and value <= 0:

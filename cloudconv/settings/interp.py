@@ -78,6 +78,8 @@ class Interpolation(
 
     def _check(self) -> None:
         chosen = [name for name in ("factor", "fps", "slowmo") if getattr(self, name) is not None]
+        if not chosen:
+            raise SettingsError("no-factor")
         if len(chosen) != 1 and chosen != ["fps", "slowmo"]:
             raise SettingsError("factor-fps-or-slowmo", given=[Setting(name) for name in chosen])
         _check_factor("factor", self.factor, 1, MOST_FACTOR)

@@ -114,6 +114,17 @@ class Field:
         """Return the field as a parameter of a message: an option, or the name if it is hidden."""
         return self.name if self.option.hidden else Setting(self.name)
 
+    def _accepted_numbers(self) -> list[Message]:
+        least, above, most = self.option.least, self.option.above, self.option.most
+        number = Message("whole-number" if self.number is int else "number")
+        if above is not None:
+            return [Message("number-above", number=number, above=above, most=most)]
+        if self.number is None:
+            return []
+        if most is None:
+            return [Message("number-from", number=number, least=least)]
+        return [Message("number-within", number=number, least=least, most=most)]
+
     def read(self, value: Any) -> Any:
         """Return a given value, checked and converted to its exact form; None gives the default.
 
@@ -148,16 +159,10 @@ class Field:
             and (most is None or number <= most)
         ):
             return number
-        accepted: list[str | Message] = [*self.choices]
-        whole = self.number is int
-        if above is not None:
-            accepted.append(Message("number-above", whole=whole, above=above, most=most))
-        elif self.number is not None:
-            accepted.append(Message("number-from", whole=whole, least=least, most=most))
         raise SettingsError(
             "not-accepted",
             option=self.as_parameter,
-            accepted=accepted,
+            accepted=[*self.choices, *self._accepted_numbers()],
             value=f"{value!s:.60}",
             near=closest(str(value), self.choices),
         )

@@ -235,7 +235,7 @@ def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
         names = identity.keys() | known.keys()
         changed = sorted(name for name in names if identity.get(name) != known.get(name))
     if changed:
-        raise OutputError("work-of-other-settings", folder=folder, frames=None, changed=changed)
+        raise OutputError("weights-of-other-settings", folder=folder, changed=changed)
 
 
 def adapt(

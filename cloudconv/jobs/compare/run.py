@@ -106,7 +106,8 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
     with clip.source() as source:
         samples = (each for each in sampler.samples(clip.frames(source)) if each.scored)
         if (first := next(samples, None)) is None:
-            raise InputError("nothing-scored", path=plan.info.path, ahead=plan.forecasts)
+            code = "no-forecast-scored" if plan.forecasts else "no-frame-scored"
+            raise InputError(code, path=plan.info.path)
         scorer = Scorer(
             {name: plan.model_of(name) for name in plan.methods if name != ADAPTED}, plan
         )
@@ -207,7 +208,8 @@ class _Table:
         plan, clip = self._plan, self._clip
         lost = sorted({row.index for row in losses(plan.judged, plan.naive, self._rows)})
         if not self._rows:
-            raise InputError("nothing-scored", path=clip.info.path, ahead=self._ahead)
+            code = "no-forecast-scored" if self._ahead else "no-frame-scored"
+            raise InputError(code, path=clip.info.path)
         methods: dict[str, dict[str, Any]] = {}
         for name, scores in self._scores.items():
             means = [each.means() for each in scores[: self._reached or 1]]

@@ -124,10 +124,9 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
         warnings.append(Warned("last-scene", {"start": start, "count": count}))
     if count < spec.least_frames:
         raise InputError(
-            "too-short-for-mode",
+            "too-short-for-mode" if start is None else "too-short-after-cut",
             path=info.path,
             count=count,
-            cut=start is not None,
             mode=spec.name,
             least=spec.least_frames,
             instead=result_of(choose(material)).mode,

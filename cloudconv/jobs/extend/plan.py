@@ -299,5 +299,4 @@ def enough_memory(device: torch.device, info: MediaInfo) -> Iterator[None]:
             width=info.width,
             height=info.height,
             free=None,
-            tiles=False,
         ) from error

@@ -146,7 +146,7 @@ def decide(
     )
     timing = info.timing
     if timing.frames == 1:
-        raise InputError("too-few-frames", path=info.path, single=True)
+        raise InputError("single-frame", path=info.path)
     start = exact(settings.start)
     if start is not None and start >= timing.end - timing.start:
         raise InputError(

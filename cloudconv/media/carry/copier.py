@@ -139,7 +139,8 @@ class Copier:
             elif not self._may_copy(stream):
                 self._drop("stream-not-continued", stream)
             elif not self._may_slow(stream):
-                self._drop("stream-at-old-speed", stream, stretches=stream.type == "audio")
+                is_audio = stream.type == "audio"
+                self._drop("sound-at-old-speed" if is_audio else "stream-at-old-speed", stream)
             else:
                 timed.append(stream)
         for stream in timed:
@@ -240,9 +241,12 @@ class Copier:
         before, after = stream.codec_context, target.codec_context
         codec = after.codec.canonical_name
         if codec != before.codec.canonical_name:
-            refusing = None if factor != 1 else self._holder.name
-            becomes = {"stream": _label(stream), "codec": codec, "container": refusing}
-            self.warnings.append(Warned("sound-encoded", becomes))
+            becomes = {"stream": _label(stream), "codec": codec}
+            if factor != 1:
+                self.warnings.append(Warned("sound-slowed", becomes))
+            else:
+                held = {**becomes, "container": self._holder.name}
+                self.warnings.append(Warned("sound-encoded", held))
         if after.layout.nb_channels != before.layout.nb_channels:
             mixed = {"stream": _label(stream), "layout": chosen.layout}
             self.warnings.append(Warned("sound-mixed-down", mixed))

@@ -69,6 +69,8 @@ def main_video(container: InputContainer, path: Path) -> Any:
     chosen = best if best in videos else next(iter(videos), None)
     if chosen is None:
         kinds = {"a cover picture" if s.type == "video" else s.type for s in container.streams}
+        if not kinds:
+            raise InputError("no-stream", path=path)
         raise InputError("no-video", path=path, found=sorted(kinds))
     if chosen.codec_context is None:
         raise InputError("unknown-codec", path=path)

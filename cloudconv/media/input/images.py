@@ -138,9 +138,8 @@ def videos_of(path: Path) -> list[Path]:
     if videos and pictures:
         some = min(pictures)
         raise InputError(
-            "videos-and-pictures",
+            "folder-with-both" if path.is_dir() else "pattern-of-both",
             path=path,
-            folder=path.is_dir(),
             video=videos[0].name,
             picture=some.name,
             pattern=some.with_name(f"*{some.suffix}"),
@@ -188,7 +187,8 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
     if path.is_file():
         return _animated_webp(path) if path.suffix.lower() == ".webp" else None
     if videos_of(path):
-        raise InputError("folder-of-videos", path=path, folder=path.is_dir())
+        code = "folder-of-videos" if path.is_dir() else "pattern-of-videos"
+        raise InputError(code, path=path)
     if path.is_dir():
         # There is no video, so a file with the suffix of a video is a GIF or APNG of one picture.
         files = pictures_in(path) or [f for f in _visible_in(path) if f.suffix.lower() in _VIDEOS]

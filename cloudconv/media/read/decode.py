@@ -287,8 +287,10 @@ class Decoder:
         if mode != _NVDEC:
             return open_container(self._info.path)
         codec, timing = self._info.codec, self._info.file_timing
-        if codec not in _NVDEC_CODECS or not timing.has_timestamps:
-            refused = {"known": _NVDEC_CODECS, "codec": codec if timing.has_timestamps else None}
+        if not timing.has_timestamps:
+            raise _NextModeError(Warned("nvdec-without-times", {"known": _NVDEC_CODECS}))
+        if codec not in _NVDEC_CODECS:
+            refused = {"known": _NVDEC_CODECS, "codec": codec}
             raise _NextModeError(Warned("nvdec-of-codec", refused))
         try:
             hardware = HWAccel("cuda", str(self._nvdec), allow_software_fallback=False)

@@ -26,6 +26,7 @@ from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.log import LogLine, log_lines
 from cloudconv.media.turn import Turn
 from cloudconv.media.write.encoder_options import EncoderChoice, known_encoder
+from cloudconv.messages import Message
 
 FEW = 2
 """The largest number of pictures for which libx265 does not set decode times.
@@ -128,7 +129,7 @@ def open_strictly(choice: EncoderChoice, start: Any) -> None:
             "encoder-not-started",
             encoder=choice.encoder,
             pix_fmt=choice.pix_fmt,
-            options=options,
+            options=options or Message("no-options"),
             lines=lines,
         ) from error
     for _, name, line in _tidy(log):

@@ -80,7 +80,7 @@ class FrameEncoder(ABC):
             # so coarse that both frames have the same tick.
             if (most := self._container.fastest) is not None:
                 name = self._container.name
-                raise OutputError("rate-beyond-container", container=name, most=most, rate=None)
+                raise OutputError("frames-too-close", container=name, most=most)
             tick = self._last + 1
         longest = self._container.most_ticks
         if longest is not None and end - tick > longest:

@@ -41,7 +41,10 @@ def container_of(path: Path) -> Container:
     if suffix in PICTURES:
         pattern = path.with_name("frames") / f"%05d{suffix}"
         raise OutputUsageError("one-picture", path=path, pattern=pattern)
-    pattern = path / "%05d.png" if not suffix else Path("frames/%05d.png")
+    if not suffix:
+        pattern = path / "%05d.png"
+        raise OutputUsageError("no-ending", path=path, endings=list(CONTAINERS), pattern=pattern)
+    pattern = Path("frames/%05d.png")
     raise OutputUsageError(
         "no-format", path=path, suffix=suffix, endings=list(CONTAINERS), pattern=pattern
     )
