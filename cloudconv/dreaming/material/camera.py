@@ -21,8 +21,7 @@ _Path = NDArray[np.float64]
 
 _LOW = 0.25  # part of the picture, from below, whose motion is that of the camera if it is land
 _DETAIL = 8.0  # sigma of the blur that removes changes of light, in pixels
-_LEAST, _MOST = 2.0, 0.4  # travel of a slow pan: least in pixels, most in widths of the picture
-_LEVEL = 0.02  # greatest travel up or down, of the height
+_LEAST, _MOST = 2.0, 0.4  # travel: least sideways and most upwards in pixels, most in widths
 _ACROSS = 0.9  # least part of the lower edge that land covers, for the land to show the camera
 _ROUNDS = 2  # comparisons of all frames with their median
 
@@ -46,8 +45,7 @@ def view_of(pictures: Sequence[_Bytes]) -> tuple[Mask, _Path | None]:
         return land, None
     path = _path(pictures)
     travel = np.abs(path).max(0)
-    height, width = land.shape
-    if travel[0] < _LEAST or travel[0] > _MOST * width or travel[1] > _LEVEL * height:
+    if travel[0] < _LEAST or travel[0] > _MOST * land.shape[1] or travel[1] > _LEAST:
         return land, None
     steady = land_of(*_from_last_view(pictures, path))
     return (steady, path) if _across(steady) else (land, None)

@@ -8,14 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.material.material import LOOKS, Material
 
 _Fields = NDArray[np.float64]
 
 _REGIONS = 2  # number of regions along the longer side
 _BRIGHT = 0.9  # quantile of the colours of a region that counts as light
 _POWERS = 2  # degree of the polynomial in time that the light of a region follows
-_SAMPLES = 60  # frames that are measured
 _DARK = 8.0  # least light of a region, in levels: a gain would make the noise of darkness bright
 _MOST = 1.6  # greatest factor by which a frame is made brighter or darker
 _FOLLOWS = 0.8  # greatest change of light, relative to the clip's fastest: new footage adds change
@@ -36,7 +35,7 @@ class Light:
     def __init__(self, material: Material) -> None:
         """Fit the light of a material; the current light begins as that of the last frame."""
         count = len(material)
-        chosen = np.unique(np.linspace(0, count - 1, min(count, _SAMPLES)).round().astype(int))
+        chosen = np.unique(np.linspace(0, count - 1, min(count, LOOKS)).round().astype(int))
         pictures = [material.glance(int(k)) for k in chosen]
         fields = np.stack([_field(picture) for picture in pictures])
         times = (chosen - chosen.mean()) / max(count, 2)

@@ -30,8 +30,8 @@ _Floats = NDArray[np.float32]
 _Bytes = NDArray[np.uint8]
 
 _KEPT_PICTURES = 4  # full-size pictures in the cache: methods ask for neighbours in time together
-_PAIRS = 48  # pairs of neighbours whose flow measures the motion
-_LOOKS = 40  # frames in which the land is searched
+LOOKS = 40
+"""Number of frames, spread over the clip, from which a property of the whole clip is measured."""
 
 
 class Material:
@@ -189,7 +189,7 @@ class Material:
         count = len(self.film)
         if count < 2:
             return torch.zeros(self.small_size, device=self.device), None
-        chosen = np.unique(np.linspace(0, count - 1, min(count, _LOOKS)).round().astype(int))
+        chosen = np.unique(np.linspace(0, count - 1, min(count, LOOKS)).round().astype(int))
         land, path = view_of([self.film.small(int(k)) for k in chosen])
         if path is not None:
             axes = [np.interp(np.arange(count), chosen, axis) for axis in path.T]
@@ -241,8 +241,8 @@ class Material:
 
 
 def spread(count: int) -> list[int]:
-    """Return up to 48 numbers from 1 to ``count - 1``, evenly spread."""
-    numbers = np.linspace(1, count - 1, min(count - 1, _PAIRS)).round().astype(int)
+    """Return up to 40 numbers from 1 to ``count - 1``, evenly spread."""
+    numbers = np.linspace(1, count - 1, min(count - 1, LOOKS)).round().astype(int)
     return [int(k) for k in np.unique(numbers)]
 
 

@@ -21,13 +21,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloudconv.dreaming.material.film import Film
+from cloudconv.dreaming.material.material import LOOKS
 from cloudconv.dreaming.pictures import LONGEST_SIDE, bounds, filled, grey, resized
 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
 
-_LOOKS = 40  # frames in which an overlay is searched
-_FITTED = 24  # frames from which it is computed
 _LEAST_FRAMES = 16
 
 # Lengths are in pixels of a picture whose longest side is LONGEST_SIDE.
@@ -97,7 +96,7 @@ def overlay_of(film: Film) -> Overlay | None:
     count = len(film)
     if count < _LEAST_FRAMES:
         return None
-    chosen = np.unique(np.linspace(0, count - 1, min(count, _LOOKS)).round().astype(int))
+    chosen = np.unique(np.linspace(0, count - 1, min(count, LOOKS)).round().astype(int))
     region = overlay_region([film.small(int(k)) for k in chosen])
     if not region.any():
         return None
@@ -110,7 +109,7 @@ def overlay_of(film: Film) -> Overlay | None:
     )
     soft = soft[box]
     known = (soft <= 0).float()
-    chosen = np.unique(np.linspace(0, count - 1, min(count, _FITTED)).round().astype(int))
+    chosen = np.unique(np.linspace(0, count - 1, min(count, LOOKS)).round().astype(int))
     seen = [film.picture(int(k))[:, *box] for k in chosen]
     return _fitted(seen, [filled(one, known) for one in seen], box, soft)
 

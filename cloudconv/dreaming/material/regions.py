@@ -15,8 +15,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import grey
-
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
 _Labels = NDArray[np.intp]
@@ -25,10 +23,8 @@ _MOST = 5  # greatest number of regions
 _RANGE = 6.0  # greatest range of a still pixel over the clip, in levels
 _SMOOTH = 2.0  # sigma of the blur against noise, in pixels of the small picture
 _APART = 0.02  # moving parts that are closer form one region; relative to the longer side
-_LEAST = 0.004  # area of the smallest region, and of enough texture, relative to the picture
-_TEXTURE = 2.0  # gradient from which the motion of a pixel is visible, in levels a pixel
-_LOOKS = 8  # number of frames in which textured pixels are searched
-_CAMERA = 0.6  # fraction of textured pixels, or of all, that change when the camera moves
+_LEAST = 0.004  # area of the smallest region, relative to the picture
+_CAMERA = 0.6  # fraction of pixels that change when the camera moves
 
 _WIDE = 160  # longest side of the pictures that are compared
 _BLOCK = 10  # side of the blocks that are compared, in pixels of these pictures
@@ -50,11 +46,7 @@ def regions_of(count: int, small: Callable[[int], _Bytes]) -> _Labels:
         high = shown if high is None else cv2.max(high, shown)
     moves = (high.astype(np.int16) - low).max(2) > _RANGE
     undivided = np.zeros(moves.shape, np.intp)
-    # Pixels with texture in all frames are background. If most of them change, the camera moves.
-    looks = np.unique(np.linspace(0, count - 1, _LOOKS).round().astype(int))
-    textured = np.min([_slope(small(int(k))) for k in looks], 0) > _TEXTURE
-    camera = moves[textured].mean() > _CAMERA if textured.mean() > _LEAST else False
-    if not moves.any() or camera or moves.mean() > _CAMERA:
+    if not moves.any() or moves.mean() > _CAMERA:
         return undivided
     reach = max(1, round(_APART / 2 * max(moves.shape)))
     disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
@@ -71,11 +63,6 @@ def regions_of(count: int, small: Callable[[int], _Bytes]) -> _Labels:
             here = labels == n
             owner[here] = np.bincount(owner[here]).argmax()
     return owner
-
-
-def _slope(picture: _Bytes) -> Any:
-    smooth = cv2.GaussianBlur(grey(picture), (0, 0), _SMOOTH).astype(np.float32)
-    return cv2.magnitude(cv2.Sobel(smooth, -1, 1, 0), cv2.Sobel(smooth, -1, 0, 1)) / 8
 
 
 def _nearest(parts: list[NDArray[np.bool_]]) -> _Labels:

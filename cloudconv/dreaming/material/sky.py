@@ -13,7 +13,7 @@ _SIDE = 320  # longest side of the picture that is divided
 _ROUNDS = 4  # iterations of GrabCut
 _SURE = 0.04  # height of the rows that are surely sky (top) and ground (bottom), relative
 _ALIKE = 1.0  # colour difference of these rows, in standard deviations, below which all is sky
-_LEAST, _MOST = 0.03, 0.97  # a smaller or larger fraction of sky counts as an error of GrabCut
+_LEAST = 0.03  # a smaller fraction of sky, or of ground, counts as an error of GrabCut
 
 
 def sky_of(picture: Tensor) -> tuple[Tensor, float | None]:
@@ -40,7 +40,7 @@ def sky_of(picture: Tensor) -> tuple[Tensor, float | None]:
     if levels.shape[0] < 4 * rows or _rows_alike(levels, rows):
         return everything, None
     sky = _cut(levels, rows)
-    if not _LEAST <= sky.mean() <= _MOST:
+    if not _LEAST <= sky.mean() <= 1 - _LEAST:
         return everything, None
     foot = float(np.flatnonzero(sky.any(1))[-1] + 1) / len(sky)
     soft = blurred(torch.from_numpy(sky.astype(np.float32))[None].to(picture.device), 0.7)

@@ -25,19 +25,20 @@ from cloudconv.dreaming.pictures import (
 )
 from cloudconv.models.ops import warp
 
+EDGE = 0.02
+"""Distance outside the picture from which a point is unknown, of the longer side."""
+
 _RECENT = 4  # pairs that measure the motion of the last frame
 _RELAXES = 30.0  # time constant in frames: the present motion turns into the mean wind
-_AGO, _LEAST_AGO = 16, 6  # most and fewest frames before the last that a forecast shows in turn
+_AGO = 16  # frames before the last that a forecast shows in turn, at most
 _NEAR = 0.01  # greatest mean displacement of such a frame from the last one, of the longer side
 _ENOUGH = 0.85  # change of the moved last frame, relative to the clip's, from which none is shown
-_SAME = 0.01  # mean difference below which two pictures are the same
-_EDGE = 0.02  # distance outside the picture from which a point is unknown, of the longer side
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
 _FADES = 0.02  # reach of the fade from sky to its continuation, of the longer side
 _FILLS_BY = 16.0  # displacement from which only the filled picture is used, in pixels
-# Blurs, of the longer side, and the frame from which each is complete.
-_COARSE, _COARSENS = 80 / 480, 30  # blur of the motion
-_SETTLES, _SETTLES_BY = 5 / 480, 15  # blur of the displacement at each step
+# Blurs, of the longer side, complete after the time constant.
+_COARSE = 80 / 480  # blur of the motion
+_SETTLES = 5 / 480  # blur of the displacement at each step
 
 
 class Wind:
@@ -103,19 +104,17 @@ class Carried:
         """Move on by one step of the output."""
         wind, velocity = self._wind, self._velocity
         self.age += 1
-        progress = min(1.0, self.age / _COARSENS)
+        progress = min(1.0, self.age / _RELAXES)
         longest = max(wind.size)
         velocity = warp(velocity[None], velocity[None])[0]
         velocity = torch.lerp(velocity, wind.mean, 1 - exp(-1 / _RELAXES))
         # Variances of successive blurs add up.
         wide, narrow = (
-            _COARSE * longest * max(0.0, s) for s in (progress, progress - 1 / _COARSENS)
+            _COARSE * longest * max(0.0, s) for s in (progress, progress - 1 / _RELAXES)
         )
         velocity = blurred(velocity, (wide**2 - narrow**2) ** 0.5)
         self.displacement = velocity + warp(self.displacement[None], velocity[None])[0]
-        self.displacement = blurred(
-            self.displacement, _SETTLES * longest * min(1.0, self.age / _SETTLES_BY)
-        )
+        self.displacement = blurred(self.displacement, _SETTLES * longest * progress)
         self._velocity = velocity
 
     def pictures(self) -> Iterator[tuple[Tensor, None]]:
@@ -168,8 +167,6 @@ class Recent:
             if float(displacement.norm(dim=0).mean()) > near:
                 break
             self._displacements.append(displacement)
-        if len(self._displacements) <= _LEAST_AGO:
-            self._displacements = self._displacements[:1]
 
     def at(self, age: int, displacement: Tensor) -> tuple[Tensor, Tensor]:
         """Return the picture (3, H, W) to show at an age in frames, and its displacement.
@@ -199,16 +196,13 @@ def led_up(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield made-up frames that lead to a picture; the last lies one frame before the picture.
 
-    The picture is carried back against the wind: by the first motion of the material if the
-    picture is the material's first frame, else by the mean wind.
+    The picture is carried back against the mean wind.
 
     Yields:
         (3, H, W), and its known part, (h, w) of ``size``: 1 where no point is from outside.
     """
     wind = Wind(material, reverse=True)
-    first = resized(material.picture(0), wind.size)
-    if float((first - resized(picture, wind.size)).abs().mean()) > _SAME:
-        wind.recent = wind.mean
+    wind.recent = wind.mean
     carried = Carried(picture, material.matte, wind)
     displacements = []
     for _ in range(frames):
@@ -218,7 +212,7 @@ def led_up(
     for displacement in reversed(displacements):
         carried.displacement = displacement.float()
         small = resized_flow(carried.displacement[None], size)[0]
-        yield carried.picture(), inside(small, _EDGE * max(size))
+        yield carried.picture(), inside(small, EDGE * max(size))
 
 
 class SkyBehind:

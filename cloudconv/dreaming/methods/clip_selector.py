@@ -33,28 +33,22 @@ _TRIED = 200  # random arrangements, of which the cheapest is used
 _AT_ONCE = 20  # arrangements that are compared in one step, which bounds the memory
 _SINGLE = 0.2  # fraction of arrangements with a single placement
 _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
-_LEAST_SPLIT = 0.2  # least part of the shift of two placements that either of them has
-_BAND = 0.3  # greatest width of the band in which the cut lies, in widths
 _LATER = 0.55, 0.75, 0.95  # moments after the transition that are compared, relative to the life
 _EVERY = 6  # frames between two remembered pictures …
 _REMEMBERS = 200  # … and their greatest number
 _APART = 2.0  # cost of the median difference from the pictures that are replaced
 _SEEN = 40.0  # cost of a squared correlation of 1 with earlier pictures
-_OTHER_WIND = 1.5  # cost of a wind that differs by the speed of the clip's wind
 _COVERED = 4.0  # cost of an area that still parts hide in the clip
 _LIGHT = 1.2  # cost of each level by which the light exceeds the clip's range …
 _LIGHT_LEAST = 5.0  # … and the least size of this range, in levels
 _REGIONS = 4  # regions of light along the longer side
-_CONTRAST = 3.0  # cost of a contrast that differs by a factor of e
 _TWICE = 15.0  # cost of a mirror image, or of the same clouds beside each other, that is 1 above …
 _BY_CHANCE = 0.6  # … this likeness, which unrelated pictures may have
 _CUT = 2.0  # cost of the difference along a cut, relative to `typical` in `choose`
 _WIDE, _TALL = 0.2, 2 / 3  # size of the parts that are compared with parts beside, of the picture
 _FAINT = 0.1  # added to the contrast of both parts, so that a part without detail does not count
 _BESIDE = 0.12, 0.7  # least and greatest distance of such a part, in widths
-_CHANCE = 0.2  # greatest random cost
 _ASTRAY = 0.9  # greatest difference of footage's wind from the clip's, relative to its speed
-_CALM = 0.1  # pixels of the small picture a frame, added to the speed of the clip's wind
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,33 +102,29 @@ class ClipSelector:
             self._moving = torch.ones_like(self._moving)
         self._wind = resized(wind.cpu(), self.size)
         self._thumb_wind = resized_flow(wind.cpu()[None], self.size)[0]
-        self._speed = float(self._wind.norm(dim=0).mean()) + _CALM
         self._directions = self._kept_winds()
         self._past: deque[Tensor] = deque(maxlen=_REMEMBERS)
         self._past.extend(self._patterns(self._thumbs[::_EVERY]))
         self._count = 0
         self._eastward = float(self._wind[0][self._moving].mean()) < 0
-        self._clip_contrast = float(self._contrast(self._thumbs).mean())
-        self.contrast, self.level = 1.0, 0.0
         self._light_fields = _light_fields(self._thumbs)
         # Light changes slowly, so the halves of the clip show by how much light may differ.
         halves = self._light_fields.chunk(2)
         self._light_reach = max(
             _LIGHT_LEAST, float(torch.cdist(halves[0], halves[-1]).amin(1).max())
         )
+        self._clip_contrast = float(self._contrast(self._thumbs).mean())
+        self.contrast = 1.0
         self._displacements = [torch.zeros_like(self._thumb_wind)]
 
-    def _kept_winds(self) -> dict[tuple[bool, bool], float]:
-        """Return the directions, (backwards, mirrored), that keep the wind about the same.
-
-        The value is the mean difference from the clip's wind, relative to its speed.
-        """
-        kept = {(False, False): 0.0}
+    def _kept_winds(self) -> list[tuple[bool, bool]]:
+        """Return the directions, (backwards, mirrored), that keep the wind about the same."""
+        kept = [(False, False)]
+        speed = float(self._wind.norm(dim=0)[self._moving].mean())
         for direction in ((True, True), (False, True), (True, False)):
             apart = (Placement(0, *direction).flow(self._wind) - self._wind).norm(dim=0)
-            astray = float(apart[self._moving].mean()) / self._speed
-            if astray < _ASTRAY and len(kept) < 3:
-                kept[direction] = astray
+            if float(apart[self._moving].mean()) < _ASTRAY * speed and len(kept) < 3:
+                kept.append(direction)
         return kept
 
     @property
@@ -148,17 +138,14 @@ class ClipSelector:
         return float((moving[half:] - moving[:-half]).abs().mean() / near.clamp_min(1e-6))
 
     def remember(self, picture: Tensor) -> None:
-        """Remember the next picture of the dream, (3, H, W).
+        """Remember the next picture of the dream, (3, H, W); the first of every six counts.
 
-        Only the first of every six pictures counts. ``contrast`` becomes the contrast of this
-        picture, relative to the clip's, and ``level`` its mean luma, from -1 to 1, minus the
-        clip's.
+        ``contrast`` becomes the contrast of this picture, relative to the clip's.
         """
         if self._count % _EVERY == 0:
             thumb = resized(picture, self.size).cpu()[None]
             self._past.append(self._patterns(thumb)[0])
             self.contrast = float(self._contrast(thumb)[0]) / self._clip_contrast
-            self.level = float((luma(thumb)[0] - self._mean_luma)[self._moving].mean())
         self._count += 1
 
     def thumb(self, shown: Arrangement, age: int) -> Tensor:
@@ -226,14 +213,12 @@ class ClipSelector:
             changing, shown = thumbs[:, : len(ages)], thumbs[:, len(ages) - 1 :]
             apart[part] = (changing - before).abs().mean(2)[..., self._moving].mean((1, 2))
             doubled = self._doubled(before, changing) - _BY_CHANCE
-            cost[part] = self._picture_cost(shown) + _TWICE * doubled.clamp_min(0).sum(0)
+            cost[part] = self._picture_cost(shown)
+            cost[part] += _TWICE * doubled.clamp_min(0).sum(0)
             cost[part] += _COVERED * covered[:, self._moving].mean(1)
         typical = float(apart.median().clamp_min(1e-6))
         cost += _APART * apart / typical
-        cost += _CHANCE * torch.from_numpy(self._random.random(len(tried))).float()
         for number, one in enumerate(tried):
-            astray = self._directions[one.first.backwards, one.first.mirrored]
-            cost[number] += _OTHER_WIND * astray
             if not bool(one.known(self.size[1]).all()):
                 cost[number] = inf
             cost[number] += _CUT * self._cut_cost(one, life) / typical
@@ -244,7 +229,7 @@ class ClipSelector:
         cut = cut_between(
             lambda age: self._placed(first, age),
             lambda age: self._placed(second, age),
-            _band(first.known(self.size[1]), second.known(self.size[1])),
+            (first.known(self.size[1]), second.known(self.size[1])),
             self._thumb_wind,
             life,
         )
@@ -253,13 +238,12 @@ class ClipSelector:
     def _drawn(self, life: int) -> Arrangement:
         random = self._random
         # Beside each other, a placement and a mirrored one would be symmetric.
-        directions = list(self._directions)
-        direction = directions[int(random.integers(len(directions)))]
+        direction = self._directions[int(random.integers(len(self._directions)))]
         first, second = (self._played(life, *direction) for _ in range(2))
         if random.random() < _SINGLE:
             return Arrangement(first, life=life)
         beyond = 1 - random.uniform(*_OVERLAPS)
-        split = random.uniform(_LEAST_SPLIT, 1 - _LEAST_SPLIT)
+        split = random.random()
         # Clouds drift from the first placement to the second.
         side = 1 if self._eastward else -1
         first = replace(first, shift=-side * split * beyond)
@@ -283,8 +267,7 @@ class ClipSelector:
         if shown.second is None:
             return 0.0
         width = self.size[1]
-        first, second = _band(shown.first.known(width), shown.second.known(width))
-        both = (first * second) > 0
+        both = (shown.first.known(width) * shown.second.known(width)) > 0
         one, two = (self._placed(p, life // 2)[..., both] for p in (shown.first, shown.second))
         # A cut is continuous, so the mean of five rows counts.
         apart = functional.avg_pool2d((one - two).abs().mean(0, keepdim=True), (5, 1), 1)[0]
@@ -292,20 +275,16 @@ class ClipSelector:
         return float(apart.amin(1).mean() + min(changing, 1.0) * apart.mean())
 
     def _picture_cost(self, thumbs: Tensor) -> Tensor:
-        """Return the cost of likeness to earlier pictures, of other contrast and other light.
+        """Return the cost of likeness to earlier pictures, and of other light.
 
         ``thumbs``: (arrangements, moments, 3, h, w).
         """
         flat, shape = thumbs.flatten(0, 1), thumbs.shape[:2]
         likeness = (self._patterns(flat) @ torch.stack(list(self._past)).T).amax(1)
         likeness = likeness.reshape(shape).mean(1)
-        contrast = self._contrast(flat).reshape(shape).mean(1) / self._clip_contrast
         apart = torch.cdist(_light_fields(flat), self._light_fields).amin(1).reshape(shape)
-        return (
-            _SEEN * likeness.clamp_min(0).square()
-            + _CONTRAST * contrast.log().abs()
-            + _LIGHT * (apart - self._light_reach).clamp_min(0).mean(1)
-        )
+        beyond = (apart - self._light_reach).clamp_min(0).mean(1)
+        return _SEEN * likeness.clamp_min(0).square() + _LIGHT * beyond
 
     def _doubled(self, before: Tensor, after: Tensor) -> Tensor:
         """Return how much new pictures mirror old ones, and how much they show clouds twice.
@@ -352,19 +331,6 @@ def _light_fields(thumbs: Tensor) -> Tensor:
     fields = functional.adaptive_avg_pool2d(thumbs, (_REGIONS - 1, _REGIONS))
     levels: Tensor = 255 * fields.flatten(1) / (_REGIONS * (_REGIONS - 1)) ** 0.5
     return levels
-
-
-def _band(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the columns that each placement may show, (w,), 1 or 0, from those that are known.
-
-    The cut lies in a band around the middle of the overlap. Otherwise a placement that covers the
-    whole picture would hide the other.
-    """
-    reach = round(_BAND / 2 * len(first))
-    side = _second_side(first, second).float()[None]
-    wide = functional.max_pool1d(side, 2 * reach + 1, 1, reach)[0]
-    narrow = 1 - functional.max_pool1d(1 - side, 2 * reach + 1, 1, reach)[0]
-    return first * (1 - narrow), second * wide
 
 
 def repeats(left: Tensor, right: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloudconv.dreaming.material.light import Light
-from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.material.material import LOOKS, Material
 from cloudconv.dreaming.material.overlay import ClearFilm, overlay_of
 from cloudconv.dreaming.material.wind import Carried, Recent, SkyBehind, Wind, led_up, outside
 from cloudconv.dreaming.methods.base import DreamMethod
@@ -39,12 +39,9 @@ _SLOW = 16.0  # slowness of the clip from which footage comes in more slowly …
 _SLOWEST = 1.5  # … by at most this factor: new footage is conspicuous in a slow sky
 _SOFTEST = 2.0  # … and whose points change more slowly, by at most this factor
 _FORECAST = 6  # frames that show the forecast alone
+_ADAPTS = 0.04  # part of a difference of contrast from the clip that each frame corrects …
+_MOST_GAIN = 1.3  # … up to this factor
 _RIM = 0.01  # width of the rim around unseen parts that is hidden too, of the longer side
-_WHOLE = 0.999  # weight that counts as 1
-_EQUAL, _EQUAL_LEVEL = 0.03, 3 / 255  # differences of contrast and level that are not corrected
-_ADAPTS = 0.04  # part of a greater difference that each frame corrects …
-_LEAST_GAIN, _MOST_GAIN, _MOST_OFFSET = 0.75, 1.3, 12 / 255  # … within these limits
-_MEAN_OF = 50  # frames from which the mean of the material is computed, at most
 
 
 class Collage(DreamMethod):
@@ -173,8 +170,7 @@ class _Composition:
         self._still = material.matte
         self._box = bounds(self._still)
         self._clip_mean = _clip_mean(material, self._size)
-        self._middle = _mean_luma(self._clip_mean, material)
-        self._gain, self._offset, self._closing = 1.0, 0.0, 0
+        self._gain = 1.0
         self._behind = SkyBehind(material.matte, self._size)
         self._pasted = material.picture(-1)
         self._seen = material.picture(-1)
@@ -208,7 +204,6 @@ class _Composition:
 
     def end(self, frames: int, loop_to: Tensor | None) -> None:
         """Start the last transition of a loop, to pictures that lead to the output's first."""
-        self._closing = frames - 1
         if loop_to is None:
             start, last = len(self._material) - frames, len(self._material) - 1
             hidden = self._material.hidden(start, last)
@@ -231,7 +226,7 @@ class _Composition:
             shot, shown = layer.advance(self._size)
             if number == 1 and self._layers[0] is self._forecast:
                 shown = torch.maximum(shown, self._blown_in())
-            if number and bool((shown > _WHOLE).all()):
+            if number and bool((shown == 1).all()):
                 # This layer hides all layers below.
                 self._layers = self._layers[-(len(self._layers) - number) :]
                 shots, weights = [], []
@@ -259,22 +254,15 @@ class _Composition:
         return self._seen
 
     def _contrasted(self, pictures: Tensor) -> Tensor:
-        """Return small pictures (N, 3, h, w) with the contrast and brightness that are needed."""
-        apart = luma(pictures)[:, None] - self._middle
-        return pictures + (self._gain - 1) * apart + self._offset
+        """Return small pictures (N, 3, h, w) with the contrast that is needed."""
+        return pictures + (self._gain - 1) * luma(pictures - self._clip_mean)[:, None]
 
     def _adapt(self) -> None:
-        """Move contrast and brightness a little towards the clip's; at the end, to no change."""
-        if self._closing:
-            self._gain += (1 - self._gain) / self._closing
-            self._offset -= self._offset / self._closing
-            self._closing -= 1
-            return
-        contrast, level = self._chooser.contrast, self._chooser.level
-        beyond = contrast / min(max(contrast, 1 - _EQUAL), 1 + _EQUAL)
-        self._gain = min(max(self._gain * beyond**-_ADAPTS, _LEAST_GAIN), _MOST_GAIN)
-        darker = min(max(level, -_EQUAL_LEVEL), _EQUAL_LEVEL) - level
-        self._offset = min(max(self._offset + _ADAPTS * darker, -_MOST_OFFSET), _MOST_OFFSET)
+        """Move the contrast a little towards the clip's; at the end of a loop, to no change."""
+        gain = self._gain * self._chooser.contrast**-_ADAPTS
+        self._gain = min(max(gain, 1 / _MOST_GAIN), _MOST_GAIN)
+        if self._leads_to is not None:
+            self._gain = 1 + (self._gain - 1) * self._left / (self._left + 1)
 
     def _blown_in(self) -> Tensor:
         """Return 1 where the forecast needs points outside the last frame, else 0: (h, w)."""
@@ -348,13 +336,7 @@ class _Composition:
 def _clip_mean(material: Material, size: tuple[int, int]) -> Tensor:
     """Return the mean of the material: (3, h, w)."""
     number = len(material)
-    chosen = np.unique(np.linspace(0, number - 1, min(number, _MEAN_OF)).round().astype(int))
+    chosen = np.unique(np.linspace(0, number - 1, min(number, LOOKS)).round().astype(int))
     total = sum(torch.from_numpy(material.glance(int(k))).float() for k in chosen)
     mean = torch.as_tensor(total).permute(2, 0, 1) / (255 * len(chosen))
     return resized(mean.contiguous(), size).to(material.device)
-
-
-def _mean_luma(picture: Tensor, material: Material) -> float:
-    """Return the mean luma of the moving parts of a picture (3, h, w)."""
-    moving = 1 - resized(material.matte[None], picture.shape[-2:])[0]
-    return float((luma(picture[None])[0] * moving).sum() / moving.sum().clamp_min(1e-6))

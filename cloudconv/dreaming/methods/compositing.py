@@ -13,7 +13,6 @@ from cloudconv.metrics import luma
 _LEVELS = 3  # levels of the pyramid; all coarser bands are blended together
 _AREA = 0.03  # sigma of the area in which contrast is measured, relative to the longer side
 _FAINT = (1 / 255) ** 2  # added to both squared contrasts of a ratio, so that noise is not enlarged
-_POWER = 0.58  # 0.5 restores one band; more makes up for the finest bands, which get no gain
 _MOST_GAIN = 2.0  # greatest gain of contrast; two unrelated pictures in equal parts need 1.41
 _COUNTS = 0.1  # weight from which a picture fully bounds the brightness of the result
 
@@ -80,7 +79,7 @@ def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, mean_picture: 
     apart = here - light[-1]
     energy = torch.stack([apart.square(), ((each - light[-1]).square() * weights[:, 0]).sum(0)])
     have, want = blurred(energy, _AREA * max(mixed.shape)) + _FAINT
-    gain = (want / have).pow(_POWER).clamp(1, _MOST_GAIN)
+    gain = (want / have).sqrt().clamp(1, _MOST_GAIN)
     # The result stays between the darkest and the brightest picture, so that no area is clipped.
     reach = here + (each - here) * (weights[:, 0] / _COUNTS).clamp(0, 1)
     wanted = (light[-1] + gain * apart).clamp(reach.amin(0), reach.amax(0))

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.sky import sky_of
-from cloudconv.dreaming.material.wind import Carried, SkyBehind, Wind, inside
+from cloudconv.dreaming.material.wind import EDGE, Carried, SkyBehind, Wind, inside
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import order_of
@@ -32,7 +32,6 @@ _SHORTEST, _LONGEST = 24, 160  # least and greatest number of frames in a period
 _CALM = 1 / 960  # default wind of a still picture, in widths per frame
 _SMOOTH = 0.04  # blur of the field, of the longer side: an uneven field distorts clouds
 _HORIZON = 0.3  # speed at the horizon, relative to the speed at the top of the sky
-_EDGE = 0.03  # distance outside the picture at which a picture has no weight, of the longer side
 _KEPT = 0.15  # fraction of the period, at either end, without any cross-fade
 _SOFT = 0.5  # one pixel's cross-fade, relative to the time from the first pixel's start to the last
 _LEAST = 1e-3  # least total weight that is divided by
@@ -66,7 +65,7 @@ class Flow(DreamMethod):
         ends = [turns * k // rounds if loop else period * k for k in range(1, rounds + 1)]
         paths = _Paths(field, max(b - a for a, b in pairwise([0, *ends])))
         here = there = _Sky(last, still)
-        order = _order(here, paths, np.random.default_rng(seed))
+        order = order_of(field, np.random.default_rng(seed), weight_size(*material.size))
         # The first period begins with a forecast from the motion of the last frames.
         measured = len(material) > 1 and self.options.wind is None
         carried = Carried(last, still, Wind(material)) if measured else None
@@ -151,8 +150,8 @@ class _Sky:
 class _Period:
     """A cross-fade of ``count`` frames from one picture, or from its forecast, to another.
 
-    ``carried`` is the forecast from the first picture, or None. ``order`` is the result of
-    :func:`_order`.
+    ``carried`` is the forecast from the first picture, or None. ``order``: the times at which
+    pixels cross-fade, at their positions in the middle of the period.
     """
 
     here: _Sky
@@ -193,23 +192,12 @@ class _Period:
         return weight * weight * (3 - 2 * weight)
 
 
-def _order(layer: _Sky, paths: _Paths, random: np.random.Generator) -> Tensor:
-    """Return the order in which pixels cross-fade: (h, w) in [0, 1].
-
-    The order belongs to the positions of the pixels in the middle of the period.
-    """
-    half = paths.period // 2
-    size = (paths.field.shape[-2], paths.field.shape[-1])
-    earlier, later = layer.at(paths.back(half)), layer.at(paths.ahead(paths.period - half))
-    return order_of(earlier, later, paths.field, random, size)
-
-
 def _weights(weight: Tensor, back: Tensor, ahead: Tensor) -> tuple[Tensor, Tensor]:
     """Return the weights, (h, w), of the first and the second picture.
 
     A picture has less weight where its displacement leads outside.
     """
-    edge = max(1.0, _EDGE * max(back.shape[-2:]))
+    edge = max(1.0, EDGE * max(back.shape[-2:]))
     first, second = (1 - weight) * inside(back, edge), weight * inside(ahead, edge)
     # The other picture is better than a smeared edge.
     first = first + (1 - inside(ahead, edge)) * inside(back, edge) * weight

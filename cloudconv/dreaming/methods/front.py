@@ -27,7 +27,6 @@ TIMES = 14
 # Costs are relative to the mean difference of old and new footage.
 _ROUNDS = 12  # iterations of belief propagation on each grid
 _LEAST_GRID = 8  # least height and width of a grid that is first searched at half its size
-_TURNS = 1.0  # weight of the difference at a point that changes; a border at one time weighs 1
 _WANTED = 0.5  # cost of a change that is one time too early or too late …
 _ROOM = 0.2  # … beyond this tolerance, relative to the whole transition
 _NEVER = 1e4  # cost of a point that shows unknown footage
@@ -103,7 +102,7 @@ def best_times(
     typical = max(float(apart[apart > 0].mean()) if (apart > 0).any() else 0.0, 1e-6)
     apart = apart / typical
     border = apart + _FLOOR * (apart > 0)
-    own = _TURNS * apart
+    own: Any = apart
     times = (np.arange(TIMES, dtype=np.float32) + 0.5) / TIMES
     for values, steps in ((unknown, 1), (new_unknown, -1)):
         if values is not None:
@@ -120,8 +119,19 @@ def best_times(
     else:
         own = own + _WANTED * TIMES * np.maximum(np.abs(times[:, None, None] - wanted) - _ROOM, 0)
     best, _ = _propagated(own.astype(np.float32), border.astype(np.float32))
-    smooth: Floats = cv2.GaussianBlur(times[best.argmin(0)], (0, 0), 0.7)
-    return smooth
+    smooth: Any = cv2.GaussianBlur(times[best.argmin(0)], (0, 0), 0.7)
+    # Neither the search nor the blur may show a point where it is unknown: the border would be
+    # the straight edge of a piece.
+    if new_unknown is not None:
+        last = TIMES - new_unknown[::-1].argmax(0)
+        earliest = np.where(last < TIMES, last / TIMES, 2)
+        smooth = np.where(new_unknown.any(0), np.maximum(smooth, earliest), smooth)
+    if unknown is not None:
+        first = unknown.argmax(0)
+        latest = np.where(first > 0, first / TIMES, -1)
+        smooth = np.where(unknown.any(0), np.minimum(smooth, latest), smooth)
+    changes: Floats = smooth.astype(np.float32)
+    return changes
 
 
 def _propagated(own: Floats, border: Floats) -> tuple[Floats, list[Floats]]:

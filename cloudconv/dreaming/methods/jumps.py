@@ -22,15 +22,12 @@ GIVEN = -1
 
 _NEAR = 30  # least length of a jump, at most a quarter of the clip: short jumps make motion stutter
 _LAGS = (-2, -1, 0, 1)  # frames around a jump that must match, so that the motion matches
-_POWER = 2.0  # exponent: one turn at full motion costs more than two at half motion
 _EACH = 1.0  # added to the cost of each turn or jump, so that calm clips do not turn more often
-_BACKWARDS = 0.2  # cost of each frame that is played backwards
-_HOLD = 0.05  # cost of showing a frame twice at a turn
+_BACKWARDS = 0.2  # cost of each frame that is played backwards, or twice at a turn
 _FUTURE = 0.995  # factor of all later costs, for each step
 _SWEEPS = 400  # iterations that compute the later costs
 _CHANCE = 0.2  # temperature of the random choice between going on, turning and jumping
 _RUN = 12  # least number of frames between two turns or jumps, where the clip allows
-_PACE = (_BACKWARDS, 0.0)  # cost of a frame, backwards and forwards
 _FORCED = 1000.0  # least cost of a visible jump
 
 
@@ -56,7 +53,7 @@ class Graph:
         """Compute the costs of turns and jumps, and the cost of all that follows them."""
         self.count = count = len(motion)
         self.rests = bool(motion.max() < 1e-6)
-        self._turn = motion.astype(np.float64) ** _POWER + _EACH
+        self._turn = np.square(motion.astype(np.float64)) + _EACH
         frames = np.arange(count)
         self._on = np.stack([frames - 1, frames + 1])
         self._runs = np.stack([frames > 0, frames < count - 1])
@@ -119,10 +116,10 @@ class Graph:
         for forward, on in enumerate(self._on):
             runs, turns = self._runs[forward], self._runs[1 - forward]
             back = self._on[1 - forward]
-            options[0, forward, runs] = _PACE[forward] + ahead[forward, on[runs]]
-            turned = self._turn + _PACE[1 - forward] + np.r_[ahead[1 - forward], 0][back]
+            options[0, forward, runs] = _pace(forward) + ahead[forward, on[runs]]
+            turned = self._turn + _pace(1 - forward) + np.r_[ahead[1 - forward], 0][back]
             options[1, forward, turns] = turned[turns]
-            after = _PACE[forward] + ahead[forward, :, None]
+            after = _pace(forward) + ahead[forward, :, None]
             np.add(self._jump[forward], after, out=options[2:, forward])
         return options
 
@@ -131,9 +128,9 @@ class Graph:
 
         The options are: go on, turn, n jumps, turn with a repeat, n visible jumps.
         """
-        pace = np.array(_PACE)[:, None]
+        pace = np.array([_pace(0), _pace(1)])[:, None]
         # After a turn the cost is that of the other direction.
-        repeats = self._turn + _HOLD + (ahead + pace)[::-1]
+        repeats = self._turn + _BACKWARDS + (ahead + pace)[::-1]
         visible_jumps = self._forced[:, None] + ahead.T[..., None] + pace
         return np.concatenate([self._options(ahead), repeats[None], visible_jumps])
 
@@ -148,6 +145,11 @@ class Graph:
         if option == 2 + self.count:
             return Step(here.frame, not here.forward)
         return Step(option - 3 - self.count, here.forward, forced=True)
+
+
+def _pace(forward: int) -> float:
+    """Return the cost of a frame in one direction."""
+    return 0.0 if forward else _BACKWARDS
 
 
 def _jumps(unlike: Floats, sign: int) -> Costs:
@@ -165,7 +167,7 @@ def _jumps(unlike: Floats, sign: int) -> Costs:
         worst = np.maximum(worst, np.where(inside, there, 0))
         known |= inside & (lag in (-1, 0))
     far = np.abs(j - (i + sign)) >= min(_NEAR, max(count // 4, 2))
-    return np.where(far & known & (worst <= 1), worst**_POWER + _EACH, np.inf)
+    return np.where(far & known & (worst <= 1), np.square(worst) + _EACH, np.inf)
 
 
 def relative_motion(apart: Floats) -> Floats:

@@ -28,14 +28,8 @@ from cloudconv.models.ops import warp
 
 _SOFT = 14  # frames in which one pixel changes from old to new, unless the sky is slow …
 _SOFTEST = 0.6  # … and their largest fraction of the whole transition
-_GRID = 64  # longest side of the grid on which the times of change are computed
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
-_RESISTS = 0.2  # speed of a front where both pictures are equal; 1.2 at the mean difference
-_UNEVEN = 0.6  # standard deviation of the logarithm of a front's random slowness
-_LEAST_CHANGE = 0.5  # added to each pixel's difference, relative to the mean difference
-_STARTS = 3  # random points where a front starts, in addition to the edge upwind
-_EDGES = 1.0  # weight of edges, relative to the mean, that hide a border
-_LATER = 0.3  # latest start at these points, relative to the time to cross the picture
+_UNEVEN = 0.3  # standard deviation of this variation, relative to the way across the picture
 
 
 class Transition:
@@ -133,7 +127,7 @@ def front_of(
         coming: the same function for the new footage.
         wind: (2, h, w) backward flow per frame.
         lasts: the number of frames in which all points change.
-        random: chooses the starts and the speed of fronts.
+        random: chooses the variation of the times.
         known: whether the old footage also shows the points that the wind brings into the picture.
             If not, these points change before they enter the picture.
     """
@@ -144,7 +138,7 @@ def front_of(
     unknown = within * (1 - within[0]) if not known else None
     frozen = None if known else positions[0]
     apart = _apart(old, coming, positions, lasts, frozen) * within
-    wanted = order_of(old(lasts // 2), coming(lasts // 2), flow, random, grid)
+    wanted = order_of(flow, random, grid)
     wide = np.pad(wanted.numpy(), [(margin, margin) for margin in margins], mode="edge")
     times = best_times(apart, wide.astype(np.float32), unknown)
     return Front(torch.from_numpy(times), margins).resized(grid, wind)
@@ -172,7 +166,7 @@ def cut_between(
     positions, margins = drifts(wind.numpy(), life)
     within = inside(positions, grid)
     # Points move between two of the moments that are compared.
-    reach = 1 + ceil(float(wind.abs().max()) * life / TIMES)
+    reach = 2 + ceil(2 * float(wind.abs().max()) * life / TIMES)
     missing = []
     for columns in known:
         near = functional.max_pool1d(1 - columns[None], 2 * reach + 1, 1, reach)
@@ -212,96 +206,24 @@ def _with_edges(picture: Tensor) -> Floats:
     values = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
     slopes = [cv2.Sobel(values, -1, *axes).sum(-1) for axes in ((1, 0), (0, 1))]
     strength = np.hypot(*slopes)
-    return np.dstack([values, _EDGES * strength / max(float(strength.mean()), 1e-3)])
+    return np.dstack([values, strength / max(float(strength.mean()), 1e-3)])
 
 
-def order_of(
-    seen: Tensor,
-    coming: Tensor,
-    wind: Tensor,
-    random: np.random.Generator,
-    size: tuple[int, int],
-) -> Tensor:
-    """Return the wanted time of change of each pixel, from one picture to another.
+def order_of(wind: Tensor, random: np.random.Generator, size: tuple[int, int]) -> Tensor:
+    """Return the wanted time of change of each pixel: (h, w) float32, evenly from 0 to 1.
 
-    A front starts at the edge upwind and at a few random points. The front moves fast where the two
-    pictures differ and slowly where they are alike. So the front stays longest where nobody sees
-    the border, and a cloud appears or disappears as a whole.
-
-    Related: Kwatra et al., Graphcut Textures, SIGGRAPH 2003 (seams of least difference); Sethian, A
-    fast marching level set method, PNAS 1996 (times of arrival).
+    New footage enters where the wind enters, with random variation in large areas.
 
     Args:
-        seen: the old picture, (3, H, W) float32.
-        coming: the new picture, (3, H, W) float32.
         wind: (2, h, w) backward flow per frame.
-        random: chooses the starts and the speed of fronts.
+        random: chooses the variation.
         size: (h, w) of the result.
-
-    Returns:
-        (h, w) float32 in [0, 1]. The visible change is spread evenly over these times.
     """
-    factor = min(1.0, _GRID / max(size))
-    grid = (max(2, round(size[0] * factor)), max(2, round(size[1] * factor)))
-    unlike = (resized(seen, grid) - resized(coming, grid)).abs().mean(0)
-    resists = 1 / (_RESISTS + (unlike / unlike.mean().clamp_min(1e-6)).cpu().numpy())
-    noise = random.standard_normal((1, *grid)).astype(np.float32)
-    smooth = blurred(torch.from_numpy(noise), _GRAIN * max(grid))[0].numpy()
-    resists *= np.exp(_UNEVEN * smooth / max(float(smooth.std()), 1e-6))
-    times = _times(resists, _upwind(resized(wind, grid).cpu().numpy()), random)
-    order = torch.from_numpy(_evened(times, unlike.cpu().numpy())).to(seen.device)
-    return resized(order[None], size)[0]
-
-
-def _evened(times: np.ndarray, unlike: np.ndarray) -> np.ndarray:
-    """Return times in the same order, rescaled so that the visible change is even over time.
-
-    ``times`` and ``unlike``, the difference of the pictures, are (h, w). The result is float32 in
-    [0, 1].
-    """
-    sequence = times.argsort(axis=None, kind="stable")
-    change = unlike.ravel()[sequence].astype(np.float64) + _LEAST_CHANGE * unlike.mean() + 1e-6
-    before = np.cumsum(change) - change
-    order = np.empty(times.size, np.float32)
-    order[sequence] = before / max(before[-1], 1e-6)
-    return order.reshape(times.shape)
-
-
-def _upwind(wind: np.ndarray) -> np.ndarray:
-    """Return a mask of the edge pixels across which the wind enters the picture: (h, w) bool."""
-    edge = np.zeros(wind.shape[1:], bool)
-    edge[:, 0] |= wind[0, :, 0] < 0
-    edge[:, -1] |= wind[0, :, -1] > 0
-    edge[0] |= wind[1, 0] < 0
-    edge[-1] |= wind[1, -1] > 0
-    return edge
-
-
-def _times(resists: np.ndarray, edge: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Return the time at which a front reaches each pixel: (h, w) float64.
-
-    ``resists``, (h, w), is the time that a front takes per pixel. Fronts start at the ``edge``
-    pixels at time 0.
-    """
-    height, width = resists.shape
-    times = np.full((height + 2, width + 2), np.inf)
-    inner = times[1:-1, 1:-1]
-    inner[edge] = 0.0
-    far = float(resists.mean()) * max(height, width)
-    for _ in range(_STARTS):
-        y, x = random.integers(height), random.integers(width)
-        inner[y, x] = min(inner[y, x], far * _LATER * random.random())
-    shifts = [
-        (dy, dx, (dy * dy + dx * dx) ** 0.5)
-        for dy in (-1, 0, 1)
-        for dx in (-1, 0, 1)
-        if (dy, dx) != (0, 0)
-    ]
-    for _ in range(4 * max(height, width)):
-        before = inner.copy()
-        for dy, dx, length in shifts:
-            reached = times[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] + length * resists
-            np.minimum(inner, reached, out=inner)
-        if np.array_equal(before, inner):
-            break
-    return inner
+    x, y = (-float(axis.mean()) for axis in wind)
+    speed = max(float(np.hypot(x, y)), 1e-6)
+    rows, columns = torch.linspace(0, 1, size[0])[:, None], torch.linspace(0, 1, size[1])[None]
+    noise = torch.from_numpy(random.standard_normal((1, *size)).astype(np.float32))
+    smooth = blurred(noise, _GRAIN * max(size))[0]
+    order = (x * columns + y * rows) / speed + _UNEVEN * smooth / smooth.std().clamp_min(1e-6)
+    ranks = order.flatten().argsort().argsort().float()
+    return (ranks / max(len(ranks) - 1, 1)).reshape(size).to(wind.device)
