@@ -19,6 +19,7 @@ from typing import NamedTuple
 from cloudconv.errors import SettingsError
 
 _ZERO = Fraction(0)
+_LONGEST_NUMBER = 60  # characters
 
 
 class Neighbour(NamedTuple):
@@ -289,7 +290,7 @@ def parse_rate(value: Fraction | float | str) -> Fraction:
     """
     rate = _number(value)
     if rate is None or rate <= 0:
-        raise SettingsError("not-a-rate", value=str(value))
+        raise SettingsError("not-a-rate", value=f"{value!s:.60}")
     _, point, places = str(value).strip().partition(".")
     if point and not isinstance(value, Fraction) and len(places) >= 2:
         whole = round(rate * 1001 / 1000)
@@ -307,7 +308,7 @@ def parse_factor(value: Fraction | float | str) -> Fraction:
     """
     factor = _number(value)
     if factor is None or factor <= 0:
-        raise SettingsError("not-a-factor", value=str(value))
+        raise SettingsError("not-a-factor", value=f"{value!s:.60}")
     return factor
 
 
@@ -328,7 +329,7 @@ def parse_time(value: Fraction | float | str) -> Fraction:
         if seconds < 60 and (minutes < 60 or not hours):
             time = hours * 3600 + minutes * 60 + seconds
     if time is None or time < 0:
-        raise SettingsError("not-a-time", value=str(value))
+        raise SettingsError("not-a-time", value=f"{value!s:.60}")
     return time
 
 
@@ -348,6 +349,6 @@ def _number(value: Fraction | float | str) -> Fraction | None:
     if isinstance(value, Fraction):
         return value
     text = str(value).strip()
-    if not _NUMBER.fullmatch(text) or re.search(r"/0+$", text):
+    if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text) or re.search(r"/0+$", text):
         return None
     return Fraction(text.rstrip("."))

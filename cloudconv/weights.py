@@ -164,7 +164,7 @@ def trained_file(path: Path, metadata: Mapping[str, str]) -> TrainedFile:
             gain=scores.get("gain"),
             scores=scores,
         )
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise WeightsError("metadata-damaged", path=path) from error
 
 

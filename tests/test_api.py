@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction as F
 from pathlib import Path
@@ -32,6 +33,7 @@ from cloudconv.settings import (
     DoctorSettings,
     DreamSettings,
     ExtrapolateSettings,
+    FramesSettings,
     InterpSettings,
     TrainSettings,
     fields_of,
@@ -402,6 +404,27 @@ def test_frames_in_memory_are_repeated_at_cuts_and_repeats() -> None:
 def test_unusable_pictures_are_one_clear_sentence(given: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         list(cloudconv.interpolate_frames(given, 2, model="hold", device="cpu"))
+
+
+HUGE = "9" * 400
+
+
+@pytest.mark.parametrize("value", [HUGE, int(HUGE), F(int(HUGE)), F(1, int(HUGE)), f"-{HUGE}"])
+@pytest.mark.parametrize("kind", [InterpSettings, ExtrapolateSettings, DreamSettings,
+                                  CompareSettings, TrainSettings, FramesSettings])  # fmt: skip
+def test_numbers_of_hundreds_of_digits_are_one_clear_sentence(kind: Any, value: Any) -> None:
+    for each in fields_of(kind):
+        if each.number is None and each.option.parse is None:
+            continue
+        with suppress(cloudconv.CloudconvError):
+            each.read(value)
+            assert each.number is None, each.name
+
+
+def test_a_learning_rate_beyond_floats_is_refused() -> None:
+    for rate in ("1e308", 1e308, "inf", 10**5000):
+        with pytest.raises(SettingsError, match=r"learning_rate"):
+            TrainSettings("a", learning_rate=rate)
 
 
 def test_pictures_that_exceed_the_range_slightly_are_accepted() -> None:

@@ -377,6 +377,7 @@ TEXTS = {
     "number": "a number",
     "not-text": "{option} must be text or a path, got {value}.",
     "not-a-switch": "{option} must be True or False, got {value!r}.",
+    "number-too-long": "{option} has too many digits: give a shorter number.",
     "bad-value": "{option}: {error}",
     "steps-and-minutes": "{--steps} and {--minutes} both limit the training: give one of them.",
     "no-clips": "There is nothing to train on: name clips, or give a {--recipe}.",
@@ -652,6 +653,10 @@ TEXTS = {
         "The program that reads standard output ended before the output was complete."
     ),
     "not-written": "{path} could not be written ({why}): choose another folder.",
+    "plan-damaged": (
+        "The plan of the unfinished work in {folder} is not one of cloudconv: start again with "
+        "{--resume=no}."
+    ),
     "lock-taken": (
         "{path} cannot be locked: {lock} is not a lock that cloudconv made. Delete it, or move it "
         "away."

@@ -266,7 +266,7 @@ class SegmentStore:
 
     def _take_over(self, *, resume: bool) -> None:
         plan = unsealed((self.path / _PLAN).read_bytes()) if (self.path / _PLAN).is_file() else {}
-        if plan is None or (plan and plan.get("version") != _VERSION):
+        if plan is None or (plan and not _is_plan(plan)):
             self.warnings.append(Warned("work-unreadable", {"folder": str(self.path)}))
         elif plan and resume:
             self.pinned = plan["decided"]
@@ -299,10 +299,16 @@ class SegmentStore:
             data = unsealed(line)
             if data is None:
                 continue  # a crash cut off this line, so the segment was never finished
-            done = FinishedSegment(**{**data, "summary": PacketSummary(**data["summary"])})
-            file = self.path / done.file
-            if file.is_file() and file.stat().st_size == done.summary.bytes:
-                self.finished[done.number] = done
+            try:
+                done = FinishedSegment(**{**data, "summary": PacketSummary(**data["summary"])})
+                file = self.path / Path(done.file).name
+                is_whole = file.is_file() and file.stat().st_size == done.summary.bytes
+                number = int(done.number)
+            except (OSError, ValueError, TypeError, KeyError):  # another program made the line
+                lost += 1
+                continue
+            if is_whole:
+                self.finished[number] = done
             else:
                 lost += 1
         if lost:
@@ -370,11 +376,16 @@ def unsealed(line: bytes) -> dict[str, Any] | None:
     """Return the data of a sealed line; None if the line was changed or cut off."""
     try:
         data = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(data, dict) or data.pop("sum", None) != _sum(data):
         return None
     return data
+
+
+def _is_plan(data: dict[str, Any]) -> bool:
+    parts = (data.get("identity"), data.get("decided"))
+    return data.get("version") == _VERSION and all(isinstance(part, dict) for part in parts)
 
 
 def _stat(file: Path) -> dict[str, Any]:

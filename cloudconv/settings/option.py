@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
+from numbers import Rational
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -26,6 +27,8 @@ _Settings = TypeVar("_Settings", bound="Settings")
 
 COMMON = ""
 """The group of the options that ``--help`` shows first."""
+
+_MOST_BITS = 256  # of a number, or of numerator and denominator of a fraction
 
 MOST = 1_000_000_000
 """The largest whole number that an option without ``most`` accepts."""
@@ -133,11 +136,12 @@ class Field:
         """
         if value is None and not self.is_required:
             return self.default
+        self._check_length(value)
         self._check_texts(value)
         if self.option.parse is not None:
             try:
                 return self.option.parse(value)
-            except (SettingsError, ValueError, TypeError) as error:
+            except (SettingsError, ValueError, TypeError, OverflowError) as error:
                 raise SettingsError("bad-value", option=self.as_parameter, error=error) from error
         if self.is_switch:
             if not isinstance(value, bool):
@@ -153,7 +157,6 @@ class Field:
         least, above, most = self.option.least, self.option.above, self.option.most
         if (
             number is not None
-            and math.isfinite(number)
             and (least is None or number >= least)
             and (above is None or number > above)
             and (most is None or number <= most)
@@ -166,6 +169,13 @@ class Field:
             value=f"{value!s:.60}",
             near=closest(str(value), self.choices),
         )
+
+    def _check_length(self, value: Any) -> None:
+        """Raise SettingsError if a number has too many digits to be converted or shown."""
+        if isinstance(value, Rational):
+            largest = max(abs(int(value.numerator)), int(value.denominator))
+            if largest.bit_length() > _MOST_BITS:
+                raise SettingsError("number-too-long", option=self.as_parameter)
 
     def _check_texts(self, value: Any) -> None:
         """Refuse texts that no operating system or library takes.
@@ -206,7 +216,11 @@ def _number(kind: type[Number], value: Any) -> Number | None:
         number = kind(value)
     except (ValueError, TypeError, OverflowError):
         return None
-    return number if isinstance(value, str) or number == value else None
+    if isinstance(number, int):
+        is_usable = number.bit_length() <= _MOST_BITS
+    else:
+        is_usable = math.isfinite(number)
+    return number if is_usable and (isinstance(value, str) or number == value) else None
 
 
 @dataclass(frozen=True, repr=False, eq=False)

@@ -15,6 +15,8 @@ from cloudconv.settings.values import File, Files
 
 CLIPS, LEARNING = "Clips", "Learning"
 
+_RATE = "Train at this learning rate."
+
 UNSET: Any = None
 """The value of an option that was not given; see :func:`cloudconv.training.recipe.resolve`."""
 
@@ -81,9 +83,9 @@ class TrainSettings(Overwrite, Machine):
     steps: Annotated[
         int | None, Option("Train for N steps.", "N", least=1, shown="1000", pinned=False)
     ] = None
-    minutes: Annotated[float | None, Option("Train for M minutes.", "M", above=0, pinned=False)] = (
-        None
-    )
+    minutes: Annotated[
+        float | None, Option("Train for M minutes.", "M", above=0, most=1e6, pinned=False)
+    ] = None
     loss: Annotated[str, Option(_LOSS, "SUM", otherwise="charbonnier")] = UNSET
     val: Annotated[
         Files,
@@ -113,7 +115,9 @@ class TrainSettings(Overwrite, Machine):
     noise: Annotated[float, _learn(_NOISE, "S", least=0, otherwise=0.0)] = UNSET
     learning_rate: Annotated[
         float | None,
-        _learn("Train at this learning rate.", "R", above=0, shown="5e-4, with --init 1e-4"),
+        _learn(
+            "Train at this learning rate.", "R", above=0, most=1, shown="5e-4, with --init 1e-4"
+        ),
     ] = None
     seed: Annotated[int, _learn(_SEED, "N", least=0, most=2**63 - 1, otherwise=0)] = UNSET
     crop: Annotated[int, _clip("Cut samples of N by N pixels.", "N", least=1, otherwise=128)] = (

@@ -398,7 +398,7 @@ def _digest(file: Path) -> str | None:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         state = json.loads((folder / _STATE).read_bytes())
         return state if isinstance(state, dict) else {}
     return {}

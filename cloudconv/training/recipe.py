@@ -74,7 +74,7 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
         return tomllib.loads(local_file(path).read_text("utf-8"))
     except OSError as error:
         raise InputError("unreadable", path=path, why=error.strerror) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError("recipe-not-toml", path=path, why=error) from error
 
 

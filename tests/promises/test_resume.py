@@ -283,6 +283,47 @@ def test_a_truncated_line_of_the_journal_is_ignored(interrupted: Path, clips: Pa
     assert_same(interrupted / "b.mkv", clips / "whole.mkv")
 
 
+@pytest.mark.parametrize(
+    "line",
+    [b"[" * 100_000, b'{"a": ' * 100_000, sealed({}), sealed({"summary": [], "number": {}}),
+     sealed({"number": 0, "digest": "", "file": "a\0b", "summary": {}})],
+    ids=range(5),
+)  # fmt: skip
+def test_foreign_lines_of_the_journal_are_ignored(
+    interrupted: Path, clips: Path, line: bytes
+) -> None:
+    with (interrupted / "b.mkv.work" / "segments.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    assert interp(clips / "a.mkv", interrupted / "b.mkv").resumed
+    assert_same(interrupted / "b.mkv", clips / "whole.mkv")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"identity": []}, {"decided": 5}, {"decided": None}, {"identity": {}, "version": [1]}, None],
+    ids=range(5),
+)
+def test_a_plan_of_another_shape_starts_the_run_again(
+    interrupted: Path, clips: Path, change: dict[str, Any] | None
+) -> None:
+    path = interrupted / "b.mkv.work" / "plan.json"
+    plan = json.loads(path.read_bytes())
+    del plan["sum"]
+    path.write_bytes(b"[" * 100_000 if change is None else sealed({**plan, **change}))
+    result = interp(clips / "a.mkv", interrupted / "b.mkv")
+    assert not result.resumed
+    assert "cannot be resumed" in " ".join(map(str, result.warnings))
+
+
+def test_a_plan_without_its_decisions_is_one_sentence(interrupted: Path, clips: Path) -> None:
+    path = interrupted / "b.mkv.work" / "plan.json"
+    plan = json.loads(path.read_bytes())
+    del plan["sum"]
+    path.write_bytes(sealed({**plan, "decided": {"adapted": plan["decided"]["adapted"]}}))
+    with pytest.raises(OutputError, match="is not one of cloudconv"):
+        interp(clips / "a.mkv", interrupted / "b.mkv")
+
+
 @pytest.mark.full
 def test_segments_of_another_plan_are_refused(interrupted: Path, clips: Path) -> None:
     path = interrupted / "b.mkv.work" / "segments.jsonl"

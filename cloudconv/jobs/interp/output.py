@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cloudconv.errors import WeightsError
+from cloudconv.errors import OutputError, WeightsError
 from cloudconv.events import Event, Warned, Warnings
 from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
 from cloudconv.jobs.output import origin, time_base
@@ -244,13 +244,18 @@ def resolve(
             store.pin(pinned)
     elif pinned.get("adapted") != digest:
         raise WeightsError("adapted-weights-differ", folder=work.folder)
+    try:
+        sizes = Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)})
+        threads = pinned["threads"]
+    except KeyError as error:
+        raise OutputError("plan-damaged", folder=work.folder) from error
     return RenderPlan(
         settings=settings,
         model=registry.located(model),
-        threads=pinned["threads"],
-        sizes=Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)}),
+        threads=threads,
+        sizes=sizes,
         info=info,
-        encoding=encoding_of(plan, video.clock, pinned["threads"]),
+        encoding=encoding_of(plan, video.clock, threads),
         folder=work.folder.absolute(),
         offset=video.clock.offset,
         device=workers.device_type,
