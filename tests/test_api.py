@@ -6,7 +6,10 @@ import json
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction as F
@@ -404,6 +407,26 @@ def test_frames_in_memory_are_repeated_at_cuts_and_repeats() -> None:
 def test_unusable_pictures_are_one_clear_sentence(given: Any, words: str) -> None:
     with pytest.raises(InputError, match=words):
         list(cloudconv.interpolate_frames(given, 2, model="hold", device="cpu"))
+
+
+def test_calls_of_several_threads_run_one_after_another(tmp_path: Path) -> None:
+    """A job that is not at its end keeps only the jobs of other threads waiting."""
+    clip = write_clip(tmp_path / "a.mkv", 6)
+    rest: Any = {"factor": 2, "model": "blend", "device": "cpu"}
+    before = threading.active_count()
+    job = cloudconv.run(InterpSettings(clip, tmp_path / "first.mkv", **rest))
+    next(job)
+    with ThreadPoolExecutor(4) as pool:
+        names = [tmp_path / f"{number}.mkv" for number in range(4)]
+        calls = [pool.submit(cloudconv.interpolate, clip, name, **rest) for name in names]
+        nested = cloudconv.interpolate(clip, tmp_path / "nested.mkv", **rest)
+        assert nested.output_frames == 12
+        time.sleep(0.3)
+        assert not any(call.done() for call in calls)
+        assert not any(name.exists() for name in names)
+        job.close()
+        assert [call.result(60).output_frames for call in calls] == [12] * 4
+    assert threading.active_count() == before
 
 
 HUGE = "9" * 400

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -18,17 +20,22 @@ _JOBS = {
     "TrainSettings": "training.train",
     "DoctorSettings": "jobs.doctor",
 }
+_turns = threading.Condition()
+_running: list[int] = []
+"""The thread of each job that has started and not ended; all have the same thread."""
 _WITHOUT_ESTIMATE = ("InterpManySettings", "DoctorSettings")
 
 
 def run(settings: Any) -> Job:
     """Return the job of a command; the work starts when the job is iterated.
 
+    The work also waits until the jobs of other threads have ended.
+
     Raises:
         SettingsError: these are not the settings of a command.
     """
     job: Job = _module(settings).run(settings)
-    return job
+    return _one_after_another(job)
 
 
 def estimate(settings: Any, warn: Callable[[Warned], None] = lambda _: None) -> Any:
@@ -44,10 +51,35 @@ def estimate(settings: Any, warn: Callable[[Warned], None] = lambda _: None) -> 
         CloudconvError: the input cannot be read, or a model or a device is missing.
     """
     module = _module(settings, _WITHOUT_ESTIMATE)
-    plan = module.decide(settings)
-    for warned in plan.warnings:
-        warn(warned)
-    return module.estimate(plan)
+    with _turn():
+        plan = module.decide(settings)
+        for warned in plan.warnings:
+            warn(warned)
+        return module.estimate(plan)
+
+
+def _one_after_another(job: Job) -> Job:
+    with _turn():
+        yield from job
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Wait until no job of another thread runs, and keep such jobs from starting in the block.
+
+    PyTorch's number of threads and FFmpeg's log belong to the whole process. Jobs of several
+    threads at once have stalled under load.
+    """
+    thread = threading.get_ident()
+    with _turns:
+        _turns.wait_for(lambda: set(_running) <= {thread})
+        _running.append(thread)
+    try:
+        yield
+    finally:
+        with _turns:
+            _running.remove(thread)
+            _turns.notify_all()
 
 
 def _module(settings: Any, refused: Sequence[str] = ()) -> Any:

@@ -8,7 +8,6 @@ depends on the seed and n alone, so a resumed run continues with the same batche
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
@@ -169,7 +168,6 @@ def open_clips(
     groups = []
     for text in paths:
         name, part, side = split_path(text)
-        check_name(name)
         used = tuple(spans) if part is None else parse_spans(part)
         if known is not None and text == str(known.path):
             infos = [known]
@@ -189,9 +187,9 @@ def check_clips(paths: Sequence[str]) -> None:
         path = Path(split_path(text)[0])
         if ":/" in text or text == "-":  # later code gives a better message about addresses
             continue
-        with suppress(OSError):  # such as a name that is too long, which later code reports
-            if not path.exists() and matching(path) is None:
-                raise InputError("no-file", path=path)
+        check_name(path)
+        if not path.exists() and matching(path) is None:
+            raise InputError("no-file", path=path)
 
 
 def held_back_spans(frames: int, needed: int) -> tuple[Span, ...]:
