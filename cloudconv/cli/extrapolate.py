@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from cloudconv.cli import output as outputs
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console
+from cloudconv.messages import counted
 from cloudconv.settings import ExtrapolateSettings
 
 if TYPE_CHECKING:
@@ -32,5 +33,8 @@ def extrapolate(
 
 
 def _summary(result: ExtrapolateResult) -> str:
-    repeats = f"; repeats as in the source: {result.cadence}" if result.cadence else ""
-    return outputs.describe_video(result, repeats)
+    more = f"; repeats as in the source: {result.cadence}" if result.cadence else ""
+    if result.tried_ahead:
+        known = counted(result.tried_ahead, "known frame")
+        more += f"; in a trial the forecast held for {result.held_ahead} of {known}"
+    return outputs.describe_video(result, more)

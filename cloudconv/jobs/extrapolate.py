@@ -9,15 +9,17 @@ the job adds the repeats.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cloudconv.errors import InputError
-from cloudconv.events import Finished, Job, Warned, Warnings
+from cloudconv.events import Finished, Job, Progress, Warned, Warnings
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.context import WINDOW, Context, frames_between, gather
 from cloudconv.jobs.extend.plan import Continuation, ExtendOutcome, ExtendPlan
@@ -25,6 +27,7 @@ from cloudconv.jobs.outcome import Done, Estimate, seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.write.target import claim, raise_first
+from cloudconv.metrics import eight_bit, psnr
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
 from cloudconv.render.device import precision_name, set_threads
@@ -33,6 +36,11 @@ from cloudconv.schedule.frames import analyse
 from cloudconv.settings import ExtrapolateSettings, exact
 
 _TRIED = 4  # frames that an estimate makes
+MOST_TRIED = 15
+"""The largest number of known frames that a trial forecasts."""
+_NO_WORSE = 0.5  # dB; a smaller loss against the repeated last frame counts as equal
+HELD_DB = 25.0
+"""The least PSNR of a frame of the trial that holds."""
 
 ExtrapolatePlan = ExtendPlan[ExtrapolateSettings]
 
@@ -55,7 +63,15 @@ class ExtrapolateEstimate(Estimate, ExtrapolateOutcome):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtrapolateResult(Done, ExtrapolateOutcome):
-    """The result of a run."""
+    """The result of a run.
+
+    ``tried_ahead`` is the number of known last frames that the model forecast as a trial, without
+    repeats. ``held_ahead`` is the number of them before the first that did not hold: its PSNR is
+    below 25 dB, or below that of the repeated last frame. Both are 0 without enough frames.
+    """
+
+    tried_ahead: int
+    held_ahead: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +126,17 @@ def run(settings: ExtrapolateSettings) -> Job:
     yield from warnings.new(forecast.warnings)
     with claim(plan.output, overwrite=settings.overwrite):
         model = registry.load_predictor(settings.chosen_model, plan.device, plan.dtype)
+        held, tried = yield from _trial(forecast, model)
+        new = forecast.continuation.new_frames
+        if held < tried:
+            end = {"held": held, "tried": tried, "new": new, "model": settings.chosen_model}
+            yield from warnings.new([Warned("forecast-did-not-hold", end)])
         fields = yield from forecast.continuation.write(
             lambda _: _pictures(forecast, model), warnings, began
         )
-    yield Finished(ExtrapolateResult(**forecast.facts, **fields))
+    yield Finished(
+        ExtrapolateResult(**forecast.facts, **fields, tried_ahead=tried, held_ahead=held)
+    )
 
 
 def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:
@@ -129,7 +152,8 @@ def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:
     began, new_frames = time.perf_counter(), forecast.continuation.new_frames
     model = registry.load_predictor(plan.settings.chosen_model, plan.device, plan.dtype)
     loaded = time.perf_counter() - began
-    seconds = loaded + seconds_for(_pictures(forecast, model), _TRIED, new_frames)
+    made = new_frames + len(_tried_frames(forecast))
+    seconds = loaded + seconds_for(_pictures(forecast, model), _TRIED, made)
     pixels = plan.info.width * plan.info.height
     return ExtrapolateEstimate(
         **forecast.facts,
@@ -177,7 +201,7 @@ def _context(plan: ExtrapolatePlan) -> Context:
     while True:
         start = end - span
         frames = frames_between(info, start, at, settings.threads)
-        context = gather(analyse(frames, settings.scene_cut), size)
+        context = gather(analyse(frames, settings.scene_cut), size, MOST_TRIED)
         if context is not None and (len(context.frames) >= size or context.cut is not None):
             return context
         if start <= 0:
@@ -202,11 +226,53 @@ def _forecast(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
     """Yield the frames that the model forecasts, without repeats."""
     plan, frames, count = forecast.plan, forecast.context.frames, forecast.continuation.new_frames
     frames = (frames[0],) * (plan.predictor.context - len(frames)) + frames
-    with extend.enough_memory(plan.device, plan.info):
+    for made in _made(forecast, model, frames, count):
         with torch.inference_mode():
-            context = torch.stack([rgb_of(frame, plan.device) for frame in frames])
+            frame = extend.new_frame(made, frames[-1])
+        yield frame
+
+
+def _made(
+    forecast: _Forecast, model: Predictor, frames: Sequence[Frame], count: int
+) -> Generator[Tensor, None, None]:
+    """Yield the pictures, (3, H, W) RGB, that the model forecasts from ``frames``."""
+    device = forecast.plan.device
+    with extend.enough_memory(device, forecast.plan.info):
+        with torch.inference_mode():
+            context = torch.stack([rgb_of(frame, device) for frame in frames])
             made = model.forecast(context[None], count)
         for _ in range(count):
             with torch.inference_mode():
-                frame = extend.new_frame(next(made)[0], frames[-1])
-            yield frame
+                picture = next(made)[0]
+            yield picture
+
+
+def _tried_frames(forecast: _Forecast) -> list[Frame]:
+    """Return the last known frames, which a trial forecasts; as many as the job makes at most."""
+    context, spec = forecast.context, forecast.plan.predictor
+    known = [*context.earlier, *context.frames]
+    wanted = min(MOST_TRIED, forecast.continuation.new_frames)
+    return known[max(spec.context, len(known) - wanted) :]
+
+
+def _trial(forecast: _Forecast, model: Predictor) -> Generator[Progress, None, tuple[int, int]]:
+    """Forecast known frames from earlier ones; see :class:`ExtrapolateResult`.
+
+    Returns:
+        The number of frames that held, and the number of frames that were tried. The trial ends at
+        the first frame that does not hold.
+    """
+    context, spec, true = forecast.context, forecast.plan.predictor, _tried_frames(forecast)
+    if not true:
+        return 0, 0
+    known = [*context.earlier, *context.frames]
+    before = known[: len(known) - len(true)][-(spec.context + spec.past) :]
+    last = rgb_of(before[-1], forecast.plan.device)
+    with closing(_made(forecast, model, before, len(true))) as pictures:
+        for held, made in enumerate(pictures):
+            yield Progress("checking", held, len(true))
+            shown = eight_bit(rgb_of(true[held], forecast.plan.device))
+            quality, hold = (float(psnr(eight_bit(each), shown)) for each in (made, last))
+            if quality < HELD_DB or quality < hold - _NO_WORSE:
+                return held, len(true)
+    return len(true), len(true)

@@ -250,6 +250,11 @@ TEXTS = {
         "The video begins with another scene, so the end cannot lead into it: leave the source out "
         "with {--only_new} for a loop of the dream alone."
     ),
+    "forecast-did-not-hold": (
+        "In a trial on the last {tried} {tried:frame|frames} of the clip, which are known, the "
+        "forecast of {model} held for {held}. Later new frames probably show transparent or torn "
+        "things."
+    ),
     "runs-backwards": (
         "Too few jumps between the frames of this clip go unseen, so about {share:.0%} of the new "
         "frames play backwards, and a viewer will see the motion reverse."

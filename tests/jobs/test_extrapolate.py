@@ -93,6 +93,34 @@ def test_a_moving_pattern_keeps_moving(tmp_path: Path) -> None:
         assert distance(made[9 + ahead], truth) < 0.4 * distance(last, truth)
 
 
+def test_a_trial_says_how_far_a_forecast_held(tmp_path: Path) -> None:
+    """Motion that goes on is forecast to the end; motion that turns around is not."""
+    steady = write_clip(tmp_path / "a.mkv", 24, rate=24)
+    result = forecast(steady, "c.mkv", frames=4, model="flow")
+    assert (result.held_ahead, result.tried_ahead) == (4, 4)
+    assert "forecast-did-not-hold" not in [each.code for each in result.warnings]
+    positions = [*range(12), *(12 - 4 * k for k in range(1, 4))]
+    shown = [picture(20 + position, 96, 64, step=4.0) for position in positions]
+    result = forecast(
+        write_clip(tmp_path / "b.mkv", shown, rate=24), "d.mkv", model="flow", frames=3
+    )
+    assert result.tried_ahead == 3
+    assert result.held_ahead < 2
+    (warned,) = [w for w in result.warnings if w.code == "forecast-did-not-hold"]
+    assert f"held for {result.held_ahead}." in str(warned)
+
+
+def test_a_trial_leaves_the_forecast_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 40, rate=24)
+    forecast(clip, "b.mkv", frames=3, model="flow")
+    monkeypatch.setattr(job, "MOST_TRIED", 0)
+    assert forecast(clip, "c.mkv", frames=3, model="flow").tried_ahead == 0
+    made, alone = read_planes(tmp_path / "b.mkv"), read_planes(tmp_path / "c.mkv")
+    assert all(same(a, b) for a, b in zip(made, alone, strict=True))
+
+
 def test_only_new_frames_can_be_written(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 30, audio=["flac"])
     whole = forecast(clip, "b.mkv", model="flow")

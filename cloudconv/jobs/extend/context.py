@@ -24,7 +24,8 @@ class Context:
     """The facts about a source at the start of a forecast.
 
     ``frames`` are the last frames with different content, oldest first. If the picture stands
-    still, they are one frame several times. ``last`` is the source's last frame before the
+    still, they are one frame several times. ``earlier`` are such frames before ``frames``, for a
+    trial. ``last`` is the source's last frame before the
     forecast, which may repeat the last of ``frames``. ``cut`` is the time of the last
     cut on the source's clock, None without a cut or if enough frames follow. ``cadence`` describes
     regular repeats, or is None. ``pattern`` states for each of the last frames whether it repeats
@@ -32,6 +33,7 @@ class Context:
     """
 
     frames: tuple[Frame, ...]
+    earlier: tuple[Frame, ...]
     last: Frame
     cut: Fraction | None
     cadence: str | None
@@ -85,14 +87,15 @@ def frames_between(
             raise
 
 
-def gather(analysed: Iterable[AnalysedFrame], size: int) -> Context | None:
+def gather(analysed: Iterable[AnalysedFrame], size: int, more: int = 0) -> Context | None:
     """Return the context at the end of a sequence of frames; None for an empty sequence.
 
     Args:
         analysed: the frames in order of time, up to the start of the forecast.
         size: the largest number of different frames to keep.
+        more: the number of earlier frames to keep in addition.
     """
-    frames: deque[Frame] = deque(maxlen=size)
+    frames: deque[Frame] = deque(maxlen=size + more)
     scene = LastScene(WINDOW)
     standing = 0
     for item in analysed:
@@ -102,14 +105,15 @@ def gather(analysed: Iterable[AnalysedFrame], size: int) -> Context | None:
         standing = standing + 1 if item.repeats else 0
         if standing > MAX_REPEATS:
             # The picture stands still: the motion before the stop does not continue.
-            frames.extend([item.frame] * size)
+            frames.extend([item.frame] * (size + more))
         elif not item.repeats:
             frames.append(item.frame)
     if not scene.items:
         return None
     cadence = cadence_of(scene.items)[0].description
     return Context(
-        frames=tuple(frames),
+        frames=tuple(frames)[-size:],
+        earlier=tuple(frames)[:-size],
         last=scene.items[-1].frame,
         cut=scene.cut if len(frames) < size else None,
         cadence=None if cadence is None else str(cadence),
