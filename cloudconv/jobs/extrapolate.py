@@ -127,9 +127,8 @@ def run(settings: ExtrapolateSettings) -> Job:
     with claim(plan.output, overwrite=settings.overwrite):
         model = registry.load_predictor(settings.chosen_model, plan.device, plan.dtype)
         held, tried = yield from _trial(forecast, model)
-        new = forecast.continuation.new_frames
         if held < tried:
-            end = {"held": held, "tried": tried, "new": new, "model": settings.chosen_model}
+            end = {"held": held, "tried": tried, "model": settings.chosen_model}
             yield from warnings.new([Warned("forecast-did-not-hold", end)])
         fields = yield from forecast.continuation.write(
             lambda _: _pictures(forecast, model), warnings, began
