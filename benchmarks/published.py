@@ -6,8 +6,9 @@
 
 The weights are computed, see ``tests/helpers/published.py``. The plain loop is that of
 ``tests/helpers/plain.py``: PyTorch's functions in the order of the authors' code. All variants run
-in turn, and each row has the median of the paired ratios to the plain loop. ``--memory`` prints the
-peak of a new process for a picture, without what the process has after a small picture.
+in turn. Each row has the least time and the median of the paired ratios to the plain loop, also in
+time of the CPU with one thread, which other work on the machine changes less. ``--memory`` prints
+the peak of a new process for a picture, without what the process has after a small picture.
 ``--equality`` prints the largest difference to a sample of the picture that the authors' code made,
 and the difference of 16 bits to float32.
 """
@@ -92,20 +93,21 @@ def compare(name: str, pair: Pair, runs: int) -> None:
     }
     expected = variants["plain"]()
     differences = {key: (run() - expected).abs().max().item() for key, run in variants.items()}
-    times: dict[str, list[float]] = {key: [] for key in variants}
+    clocks = {"passed": time.perf_counter, "of the CPU": time.process_time}
+    times: dict[tuple[str, str], list[float]] = {(c, v): [] for c in clocks for v in variants}
     for _ in range(runs):
         for key, run in variants.items():
-            start = time.perf_counter()
+            start = {clock: read() for clock, read in clocks.items()}
             run()
-            times[key].append(time.perf_counter() - start)
-    for key, seconds in times.items():
-        ratios = [own / base for own, base in zip(seconds, times["plain"], strict=True)]
-        print(
-            f"{name:12} {key:24} {statistics.median(seconds):7.3f} s  "
-            f"least {min(seconds):7.3f} s  ratio {statistics.median(ratios):5.2f}  "
-            f"difference {differences[key]:.1e}",
-            flush=True,
-        )
+            for clock, read in clocks.items():
+                times[clock, key].append(read() - start[clock])
+    for key in variants:
+        row = f"{name:12} {key:24}"
+        for clock in clocks:
+            pairs = zip(times[clock, key], times[clock, "plain"], strict=True)
+            ratio = statistics.median(own / base for own, base in pairs)
+            row += f" {min(times[clock, key]):8.3f} s {clock}, ratio {ratio:5.2f};"
+        print(f"{row} difference {differences[key]:.1e}", flush=True)
 
 
 def memory(name: str, width: int, height: int) -> None:

@@ -23,6 +23,7 @@ from cloudconv.models.published.common import State, has, mixed, own_file
 from cloudconv.models.published.estimates import FLOWS, MASK, SLOPE, EarlyBlock, Estimates
 
 _TIME = 1  # channels
+_BYTES = 26  # of peak memory for each padded pixel and input channel of a block
 _LITE_LAST = (24,)  # width of the fifth block of 4.25.lite, which alone has other scales
 _DECISIVE = 1  # number, from 0, of the block after which 4.0 and 4.1 test for far motion
 _FAR = 32  # pixels
@@ -85,6 +86,11 @@ class Rife4Settings:
         """Return whether blocks add to the mask, as up to 4.6; later they replace the mask."""
         return self.encoder == "none"
 
+    @property
+    def inputs(self) -> int:
+        """Return the number of input channels of all blocks but the first."""
+        return 2 * (COLOURS + self.features) + _TIME + FLOWS + MASK + self.handed
+
     def spec(self, name: str) -> ModelSpec:
         """Return the spec of a model with these settings."""
         multiple = 4 * self.scales[0]
@@ -94,7 +100,7 @@ class Rife4Settings:
             "Huang et al., ECCV 2022",
             multiple=multiple,
             scale_option=True,
-            bytes_per_pixel=400 if self.adds_mask else 900 if self.handed else 700,
+            bytes_per_pixel=_BYTES * self.inputs,
             overlap=min(_WIDEST_OVERLAP, 4 * multiple),
         )
 
@@ -159,6 +165,8 @@ def detect(state: State) -> Rife4Settings | None:
     if handed < 0 or outputs < 4 * (FLOWS + MASK + handed) or convolution[0] % convolution[1]:
         return None
     groups = convolution[0] // convolution[1]
+    if any(width % groups for width in widths):
+        return None
     return Rife4Settings(widths, scales, "beta", outputs, handed, encoder, hidden, features, groups)
 
 
@@ -186,7 +194,7 @@ class Rife4(Interpolator):
         self._settings = settings
         estimate = FLOWS + MASK + settings.handed
         for number, width in enumerate(settings.widths):
-            inputs = 2 * (COLOURS + settings.features) + _TIME + (estimate if number else 0)
+            inputs = settings.inputs if number else settings.inputs - estimate
             made: nn.Module
             if settings.style == "beta":
                 made = Block(inputs, width, estimate, settings.outputs // 4, groups=settings.groups)
