@@ -815,6 +815,10 @@ TEXTS = {
     "weights-description-too-large": (
         "{path} describes more than a network has: give a file with the state_dict alone."
     ),
+    "weights-too-large": (
+        "{path} is larger than {most} GiB, more than any known network: give a file with the "
+        "state_dict alone."
+    ),
     "weights-larger-than-file": (
         "{path} is damaged: {name} is larger than the file. Copy or download the file again."
     ),

@@ -50,6 +50,8 @@ _MOST_HEADER = 100_000_000
 
 _LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
 """The number that begins a PyTorch file without an archive, without its pickle opcodes."""
+_MOST_LEGACY = 2 << 30
+"""The largest such file in bytes, because it is read as a whole; networks have at most 0.3 GB."""
 _LEGACY_PICKLES = 4
 """The pickles before the data of such a file: magic number, version, system, description."""
 
@@ -87,6 +89,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
             if start.startswith(b"PK"):
                 _check_archive(path, file)
             elif _LEGACY_MAGIC in start:
+                if status.st_size > _MOST_LEGACY:
+                    raise WeightsError("weights-too-large", path=path, most=_MOST_LEGACY >> 30)
                 _check_pickles(path, file, _LEGACY_PICKLES)
                 return _loaded(path, mapped=False), {}
             elif _is_safetensors(start, status.st_size):

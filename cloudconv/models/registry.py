@@ -180,7 +180,11 @@ def spec(name_or_path: str | Path, task: ModelTask | None = None) -> ModelSpec:
     name = str(name_or_path)
     if same_name:
         raise UnknownModelError(
-            "model-of-other-task", name=name, task=same_name[0].task, needed=task, known=names
+            "model-of-other-task",
+            name=same_name[0].name,
+            task=same_name[0].task,
+            needed=task,
+            known=names,
         )
     raise UnknownModelError("unknown-model", name=name, near=closest(name, names), known=names)
 

@@ -184,7 +184,9 @@ def check_clips(paths: Sequence[str]) -> None:
         InputError: a file does not exist.
     """
     for text in paths:
-        path = Path(split_path(text)[0])
+        name = split_path(text)[0]
+        check_name(name)
+        path = Path(name)
         if ":/" in text or text == "-":  # later code gives a better message about addresses
             continue
         check_name(path)

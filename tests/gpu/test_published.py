@@ -20,7 +20,7 @@ from tests.gpu.test_interp import BATCH, NEAREST, check, decibels, interp
 from tests.helpers.factory import picture, write_clip
 from tests.helpers.published import recorded
 
-NETWORKS = ["rife_4_0", "rife_4_25", "rife_eccv", "ifrnet_s", "ema_vfi_small"]
+NETWORKS = ["rife_4_0", "rife_4_25", "rife_eccv", "ifrnet_s", "ema_vfi_small", "film"]
 
 
 @pytest.fixture(scope="module")

@@ -90,6 +90,18 @@ def vast_storage(path: Path) -> None:
     path.write_bytes(data[:at] + b"\x8a\x08" + struct.pack("<q", 4 * 10**6) + data[at + 2 :])
 
 
+def huge(path: Path) -> None:
+    """Write a file that seems to need more memory than most machines have."""
+    save(path, {"a": torch.rand(4)}, legacy=True)
+    os.truncate(path, 1 << 40)
+
+
+def huge_tensor(path: Path) -> None:
+    header = b'{"a":{"dtype":"F32","shape":[2097152,1024],"data_offsets":[0,8589934592]}}'
+    path.write_bytes(struct.pack("<q", len(header)) + header)
+    os.truncate(path, 8 + len(header) + (1 << 33))
+
+
 def circle() -> dict[str, Any]:
     made: dict[str, Any] = {}
     made["model"] = made
@@ -117,6 +129,8 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         "a is larger than the file",
     ),
     "sparse": (lambda path: torch.save({"a": torch.eye(2).to_sparse()}, path), "sparse_tensor"),
+    "huge": (huge, "larger than 2 GiB"),
+    "huge tensor": (huge_tensor, "first tensors: a 2097152x1024"),
     "storage": (vast_storage, "cut off or damaged"),
     "header": (lambda path: path.write_bytes(struct.pack("<q", 50) + b'{"a'), "neither a PyTorch"),
     "cut header": (lambda path: path.write_bytes(struct.pack("<q", 9) + b'{"a":"bcde'), "damaged"),

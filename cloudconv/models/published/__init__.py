@@ -5,7 +5,7 @@ from __future__ import annotations
 from cloudconv.models.published.common import Settings
 from cloudconv.models.published.recognition import Recognised, normalised, recognise
 
-FAMILIES = ("RIFE", "IFRNet", "EMA-VFI")
+FAMILIES = ("RIFE", "IFRNet", "EMA-VFI", "FILM")
 """The families of networks that run, for people."""
 
 __all__ = ["FAMILIES", "Recognised", "Settings", "normalised", "recognise"]

@@ -67,6 +67,7 @@ class FilmSettings:
             "Reda et al., ECCV 2022",
             multiple=1 << (_LEVELS - 1),
             bytes_per_pixel=4000,
+            gpu_bytes_per_pixel=4700,
             overlap=128,
             carries_alpha=False,
         )
