@@ -8,9 +8,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-_CELL = 8  # pixels
-_WINDOW = 9  # cells of a neighbourhood, along each side
-
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     """Return ``images`` with repeated right and lower edges, so that both sides are multiples.
@@ -221,26 +218,6 @@ def lerp_into(target: Tensor, start: Tensor, end: Tensor, weight: Tensor | float
         target.copy_(torch.lerp(start, end, weight))
     else:
         torch.lerp(start, end, weight, out=target)
-
-
-def in_cells(values: Tensor) -> Tensor:
-    """Return the means over cells of 8 by 8 pixels; cells at the edges may be smaller."""
-    return F.avg_pool2d(values, _CELL, ceil_mode=True, count_include_pad=False)
-
-
-def around(cells: Tensor) -> Tensor:
-    """Return the means over the neighbourhood of each cell, 9 by 9 cells."""
-    return F.avg_pool2d(F.pad(cells, (_WINDOW // 2,) * 4, mode="replicate"), _WINDOW, 1)
-
-
-def spread(cells: Tensor, height: int, width: int) -> Tensor:
-    """Return cells enlarged to the pixels of a picture."""
-    return enlarged(cells, [_CELL * side for side in cells.shape[2:]])[..., :height, :width]
-
-
-def ramp(values: Tensor, none: float, full: float) -> Tensor:
-    """Return 0 for values up to ``none``, 1 from ``full`` on, and linear values between."""
-    return values.sub(none).div_(full - none).clamp_(0, 1)
 
 
 def warp(images: Tensor, flow: Tensor) -> Tensor:

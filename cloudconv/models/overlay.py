@@ -12,12 +12,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.ops import around, in_cells, ramp, spread
+from cloudconv.models.ops import enlarged
 
 _EQUAL, _DIFFERENT = 1 / 255, 3 / 255  # the noise of compressed video is between the two
 _MOVING = 6 / 255  # a pixel that differs by more shows motion
 _FLAT, _DETAILED = 16 / 255, 48 / 255  # contrast within a square
-_FEW, _MOST = 0.5, 0.65  # part of the neighbourhood that moves
+_CELL = 8  # pixels
+_WINDOW = 9  # cells around a mark
+_FEW, _MOST = 0.5, 0.65  # part of that window that moves
 
 
 def marks(x0: Tensor, x1: Tensor) -> Tensor | None:
@@ -33,17 +35,25 @@ def marks(x0: Tensor, x1: Tensor) -> Tensor | None:
     height, width = x0.shape[2:]
     difference = (x0 - x1).abs_().amax(1, keepdim=True)
     moving = (difference > _MOVING).float()
-    share = ramp(around(in_cells(moving)), _FEW, _MOST)
+    cells = F.avg_pool2d(moving, _CELL, ceil_mode=True, count_include_pad=False)
+    near = F.pad(cells, (_WINDOW // 2,) * 4, mode="replicate")
+    around = _ramp(F.avg_pool2d(near, _WINDOW, 1), _FEW, _MOST)
     on_cpu = x0.device.type == "cpu"  # elsewhere the CPU would wait for the answer
-    if on_cpu and not share.any():
+    if on_cpu and not around.any():
         return None
-    equal = ramp(_largest_nearby(difference), _DIFFERENT, _EQUAL)
+    equal = _ramp(_largest_nearby(difference), _DIFFERENT, _EQUAL)
     if on_cpu and not equal.any():
         return None
     luma = x0.mean(1, keepdim=True)
     contrast = _largest_nearby(luma) + _largest_nearby(-luma)
-    found = _largest_nearby(equal.mul_(ramp(contrast, _FLAT, _DETAILED)))
-    return found.mul_(spread(share, height, width))
+    found = _largest_nearby(equal.mul_(_ramp(contrast, _FLAT, _DETAILED)))
+    share = enlarged(around, [_CELL * side for side in around.shape[2:]])
+    return found.mul_(share[..., :height, :width])
+
+
+def _ramp(values: Tensor, none: float, full: float) -> Tensor:
+    """Return 0 for values up to ``none``, 1 from ``full`` on, and linear values between."""
+    return values.sub(none).div_(full - none).clamp_(0, 1)
 
 
 def _largest_nearby(image: Tensor) -> Tensor:

@@ -20,17 +20,7 @@ from torch import Tensor
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec, OuterPictures
 from cloudconv.models.blocks import Block
-from cloudconv.models.ops import (
-    around,
-    in_cells,
-    lerp_into,
-    ramp,
-    resize,
-    sample,
-    sampling_grid,
-    spread,
-    strips,
-)
+from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips
 from cloudconv.models.overlay import marks
 from cloudconv.models.refine import MOTION, Refinement
 from cloudconv.models.sharpening import restore_detail
@@ -43,10 +33,6 @@ _UNGATED = 12  # inputs of the later blocks without a gate
 _EXITS = 2  # number, from 0, of the first block after which training scores an early result
 _REFINED = 4  # at scale 1, a motion is refined at a quarter of the size
 _STRIP = 128  # rows
-_DOUBTFUL = (20 / 255, 30 / 255)
-"""Mean difference of both moved pictures in a neighbourhood, from which on their detail counts less
-and does not count. The pictures then show different things, as in white noise, and the detail of
-neither belongs into the picture between them."""
 _NEAR = 32  # within 1/32 of the interval from a source frame, the result fades to that frame
 
 
@@ -220,7 +206,6 @@ class IFNet(Interpolator):
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + leftover, height, width))
         kept = self._kept(x0, x1, timestep) if self._gated else None
-        lefts = []
         # These steps are limited by memory access on a CPU; strips make nothing faster on a GPU.
         # The strips of a change must be as high as those of the motion.
         in_strips = x0.device.type == "cpu" and not torch.is_grad_enabled()
@@ -234,10 +219,6 @@ class IFNet(Interpolator):
                 part = _changed(part, more[1][:, :, :count, :width], coarse / size)
             if part.shape[2]:
                 warped = _warped([x0, x1], part, size, top)
-                if leftover or kept is not None:
-                    left = (warped[0] - warped[1])[:, :COLOURS].abs_().mean(1, keepdim=True)
-                    result[:, channels:, top : top + count] = left[:, : int(leftover)]
-                    lefts.append(in_cells(left.detach()))
                 self._fill(result, kept, x0, x1, timestep, top, part[:, _MASK.start :], *warped)
         if kept is None:
             return Unsharpened(result, None, motion[:, :4], size)
@@ -246,11 +227,7 @@ class IFNet(Interpolator):
             smaller[:, :4] *= size / coarse
             motion, size = smaller + change[:, :MOTION], coarse
         flows = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
-        doubt = ramp(around(torch.cat(lefts, 2)), *_DOUBTFUL)
-        strength = 1 - kept
-        if x0.device.type != "cpu" or doubt.any():  # only a CPU has the answer at no cost
-            strength = strength * (1 - spread(doubt, height, width))
-        return Unsharpened(result, strength, flows, size)
+        return Unsharpened(result, 1 - kept, flows, size)
 
     @staticmethod
     def _kept(x0: Tensor, x1: Tensor, timestep: Tensor) -> Tensor:
@@ -285,7 +262,8 @@ class IFNet(Interpolator):
         and gate; with four frames, three channels follow that are added to the mix.
         """
         channels, rows = x0.shape[1], logits.shape[2]
-        made = result[:, :channels, top : top + rows]
+        target = result[:, :, top : top + rows]
+        made = target[:, :channels]
         mask = torch.sigmoid(logits[:, :1])
         if kept is None:
             lerp_into(made, warped1, warped0, mask)
@@ -297,6 +275,9 @@ class IFNet(Interpolator):
             if logits.shape[1] > _LOGITS:
                 mixed[:, :COLOURS] += logits[:, _LOGITS:]
             lerp_into(made, mixed, blend, gate)
+        if result.shape[1] > channels:
+            left = (warped0 - warped1)[:, :COLOURS].abs()
+            target[:, channels:].copy_(left.mean(1, keepdim=True))
 
 
 class Unsharpened(NamedTuple):

@@ -4,8 +4,7 @@ Motion by a fraction of a pixel softens a picture, because bilinear sampling is 
 mix of two pictures is soft too, because their noise and small misfits average out. Between sharp
 source frames the change of sharpness is visible as a pulse. The luma is therefore sharpened in each
 patch until its finest band (luma minus a blur of sigma 1) has the energy of the same place in the
-moved source picture with more detail. Places at which the two source pictures show different things
-are sharpened less.
+moved source picture with more detail.
 """
 
 from __future__ import annotations
@@ -24,9 +23,6 @@ _MOST = 2.0  # the largest gain of a detail
 _PEAK = 2.25
 """Limit of the sharpened detail, relative to the mean (RMS) detail nearby. Stronger detail is an
 edge, and a sharpened edge would ring."""
-_UNEQUAL = 3.0
-"""Limit of the energy, relative to that of the source picture with less detail. If one picture has
-much more detail, a thing is there that the other picture lacks, as where a chart grows."""
 _LEAST_ENERGY = 1e-7
 _STRIP = 128  # rows that fit into a CPU's caches
 _REACH = 2  # pixels on each side that the blur reads
@@ -73,12 +69,11 @@ def _missing(own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float) ->
     ``own`` are the smoothed energies of the new picture, see :func:`_energies`.
     """
     moved = resize(flows, size / _CELL)[..., : own.shape[2], : own.shape[3]] * (size / _CELL)
-    found = []
+    wanted = torch.zeros_like(own[:, :1])
     for number, picture in enumerate((x0, x1)):
         energy = _smooth([_energies(luma, only=1) for luma in _lumas(picture)])
         flow = moved[:, 2 * number : 2 * number + 2]
-        found.append(sample(energy, sampling_grid(flow, *own.shape[2:])))
-    wanted = torch.minimum(torch.maximum(*found), torch.minimum(*found) * _UNEQUAL)
+        wanted = torch.maximum(wanted, sample(energy, sampling_grid(flow, *own.shape[2:])))
     band, product, details = torch.split(own, 1, 1)
     # With the gain ``more``, the energy of band + more * details equals ``wanted``.
     lack = (wanted - band).clamp_min(0)
