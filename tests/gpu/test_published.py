@@ -20,7 +20,7 @@ from tests.gpu.test_interp import BATCH, NEAREST, check, decibels, interp
 from tests.helpers.factory import picture, write_clip
 from tests.helpers.published import recorded
 
-NETWORKS = ["rife_4_0", "rife_4_25", "rife_eccv", "ifrnet_s", "ema_vfi_small", "film"]
+NETWORKS = ["rife_4_0", "rife_4_25", "rife_eccv", "ifrnet_s", "ema_vfi_small"]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_tiles_fallback_and_quarters_follow_the_rules(
     check(record, clip, tmp_path / "a.mkv", batch=1 if "tile" in options else BATCH)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, "film"])
 def test_the_plan_covers_the_memory_that_is_used(gpu: Gpu, file: Any, name: str) -> None:
     size, half = (256, 192), Fraction(1, 2)
     frames = [Frame(picture(k, *size, step=3.0), Fraction(k), Fraction(1)) for k in range(5)]

@@ -233,15 +233,7 @@ def test_a_copy_on_another_machine_is_the_same_network(
         name="moved.safetensors", network=registry.spec(moved).network)  # fmt: skip
 
 
-FAMILIES = [
-    "rife_4_0",
-    "rife_4_25",
-    "rife_eccv",
-    "rife_eccv_m",
-    "ifrnet_s",
-    "ema_vfi_small",
-    "film",
-]
+FAMILIES = ["rife_4_0", "rife_4_25", "rife_eccv", "rife_eccv_m", "ifrnet_s", "ema_vfi_small"]
 OPTIONS: dict[str, dict[str, Any]] = {
     "usual": {},
     "alpha": {"pix_fmt": "yuva420p"},
@@ -259,8 +251,6 @@ def test_every_family_runs_with_every_option(tmp_path: Path, name: str) -> None:
     torch.save(recorded(name).state(), tmp_path / "a.pth")
     for way, options in OPTIONS.items():
         given = dict(options)
-        if "scale" in given and not registry.spec(tmp_path / "a.pth").scale_option:
-            continue
         drawn = {key: given.pop(key) for key in ("pix_fmt", "noise", "size") if key in given}
         clip = write_clip(tmp_path / f"{way}.mkv", 4, **{"size": SIZE, **drawn})
         result = interp(clip, tmp_path / f"{way}-out.mkv", model=tmp_path / "a.pth", **given)
@@ -273,6 +263,13 @@ def test_every_family_runs_with_every_option(tmp_path: Path, name: str) -> None:
     for one, other in tiled:
         error = np.mean((one[0].astype(float) - other[0]) ** 2)
         assert error <= 255**2 / 10**4.5  # 45 dB
+
+
+@pytest.mark.full
+def test_film_runs_with_opacity(tmp_path: Path) -> None:
+    torch.save(recorded("film").state(), tmp_path / "a.pth")
+    clip = write_clip(tmp_path / "a.mkv", 2, size=SIZE, pix_fmt="yuva420p")
+    assert interp(clip, tmp_path / "b.mkv", model=tmp_path / "a.pth").new_frames == 1
 
 
 @pytest.mark.full
