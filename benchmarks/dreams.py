@@ -33,7 +33,7 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.pictures import small_copy
-from cloudconv.dreaming.select import choose, is_sky
+from cloudconv.dreaming.select import choose
 from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, vitals_meter
 from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import gather_material
@@ -91,9 +91,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
         mode, why = choice.mode, choice.why
     spec = method(mode)
     made = spec.build(Options()).dream(material, frames=options.frames, seed=options.seed)
-    sky = spec.kind.sky or (spec.kind.as_filmed and is_sky(material))
-    repeats = spec.kind.repeats and not sky
-    kind = replace(spec.kind, repeats=repeats, sky=sky, frames=options.frames)
+    kind = replace(spec.kind, frames=options.frames)
     meter = result_of(vitals_meter(material, kind))
     chosen = set(np.linspace(1, options.frames, 8).round().astype(int) - 1)
     source = Blocks(material)

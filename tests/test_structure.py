@@ -80,7 +80,7 @@ def test_jobs_report_by_events_only() -> None:
 
 
 PARTS = {
-    "dreaming": ["pictures", "material", "vitals", "methods", "select"],
+    "dreaming": ["pictures", "material", "vitals", "methods", "trial", "select"],
     "media": [
         *("linear", "formats", "frame", "color", "task", "convert", "log", "filters"),
         *("fields", "matroska", "webp", "input", "turn", "vmaf", "carry", "read", "write", "build"),

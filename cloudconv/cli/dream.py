@@ -48,6 +48,5 @@ def _words(measured: Measured) -> str:
 
 
 def _summary(result: DreamResult) -> str:
-    like = sum(row["alive"] for row in result.vitals)
-    windows = f"like the clip in {like} of {len(result.vitals)} windows of 100 frames"
-    return outputs.describe_video(result, f"; {result.why.removesuffix('.')}; {windows}")
+    said = f"; {result.why.removesuffix('.')}; {result.verdict}"
+    return outputs.describe_video(result, said)

@@ -33,7 +33,7 @@ def test_a_length_is_the_only_required_option(tmp_path: Path) -> None:
     assert (code, out) == (0, "")
     assert len(read_planes(tmp_path / "ball_dream.mkv")) == 61
     assert "61 frames (13 new, from 1.9 s on) at 25 fps" in err
-    assert "texture: the pictures of the clip come back" in err
+    assert "texture: in a trial of 150 small frames" in err
     assert "like the clip in 1 of 1 windows" in err
     code, _, err = run(clip, "--seconds", "0.5")
     assert code == 1
@@ -91,7 +91,7 @@ def test_a_dry_run_writes_nothing(bouncing: Path, tmp_path: Path) -> None:
     target = tmp_path / "b.mp4"
     code, out, _ = run(bouncing, target, "--frames", 30, "--dry-run", "--report", tmp_path / "r")
     assert code == 0
-    assert "texture: the pictures of the clip come back" in out
+    assert "texture: in a trial of 150 small frames" in out
     assert not list(tmp_path.iterdir())
 
 

@@ -11,8 +11,8 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Wind
 from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector, repeats
 from cloudconv.dreaming.methods.placement import Placement
+from cloudconv.dreaming.methods.symmetry import detail, symmetry
 from cloudconv.dreaming.pictures import resized
-from cloudconv.dreaming.vitals.symmetry import detail, symmetry
 from cloudconv.metrics import luma
 from cloudconv.models.ops import warp
 from tests.helpers.dreams import clouds, material

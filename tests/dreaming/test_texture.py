@@ -11,10 +11,8 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.regions import likeness_of, regions_of
-from cloudconv.dreaming.material.similarity import distances, repetition, thumbnails
 from cloudconv.dreaming.methods.jumps import Graph, Step, relative_motion
 from cloudconv.dreaming.methods.texture import Texture, backwards_of
-from cloudconv.events import result_of
 from tests.helpers.dreams import Picture, ball, ball_is_whole, clouds, material, tensor, vitals_of
 
 SIDES = (slice(0, 90), slice(-90, None))
@@ -158,16 +156,6 @@ def test_a_camera_pan_is_one_region() -> None:
     pan = [np.ascontiguousarray(wide[:, 2 * k : 2 * k + 200]) for k in range(40)]
     source = material(pan)
     assert not regions_of(40, source.glance).any()
-
-
-def test_repetition_distinguishes_a_ball_that_returns_from_drifting_clouds() -> None:
-    back = repetition(distances(result_of(thumbnails(material(ball(72))))))
-    on = repetition(distances(result_of(thumbnails(material(clouds(90))))))
-    assert back is not None
-    assert on is not None
-    assert back < 0.3
-    assert on > 2
-    assert repetition(np.zeros((5, 5), np.float32)) is None
 
 
 def test_motion_that_repeats_is_played_forwards() -> None:

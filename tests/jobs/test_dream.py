@@ -159,7 +159,7 @@ def test_a_rollout_that_fails_is_reported_once_and_early(tmp_path: Path) -> None
     ((message, when),) = reported
     assert "no longer looks like the clip" in message
     assert "the clip" in message, "the warning must describe the vital in words"
-    assert message.endswith("try the mode collage, which auto chooses for this clip.")
+    assert message.endswith("try the mode auto, which compares modes on this clip.")
     assert when < 60
     assert [*map(str, result.warnings)].count(message) == 1
     assert not result.alive
@@ -167,13 +167,19 @@ def test_a_rollout_that_fails_is_reported_once_and_early(tmp_path: Path) -> None
 
 
 @pytest.mark.full
-def test_a_failed_mode_is_not_recommended_and_the_recommended_one_works(tmp_path: Path) -> None:
+def test_frames_that_run_backwards_are_never_called_like_the_clip(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(20, speed=3)], rate=25)
-    dead = dream(clip, tmp_path / "b.mkv", frames=30)
-    assert (dead.mode, dead.alive) == ("flow", False)
-    (warning,) = map(str, dead.warnings)
-    assert warning.endswith("try the mode texture, which shows real frames only.")
-    assert dream(clip, tmp_path / "c.mkv", frames=30, mode="texture").alive
+    result = dream(clip, tmp_path / "b.mkv", frames=60, mode="texture", report=tmp_path / "r")
+    assert result.backwards is not None
+    assert result.backwards > 0.3
+    assert result.verdict == f"real frames of the clip, {result.backwards:.0%} of them backwards"
+    assert not result.alive
+    assert result.vitals[0]["backwards"] == pytest.approx(result.backwards, abs=0.001)
+    (warning,) = map(str, result.warnings)
+    assert "play backwards" in warning
+    page = (tmp_path / "r" / "index.html").read_text("utf-8")
+    assert f"The new frames are {result.verdict}" in page
+    assert "like the clip" not in page
 
 
 @pytest.mark.full
@@ -210,7 +216,7 @@ def test_a_report_has_pictures_and_vitals(bouncing: Path, tmp_path: Path) -> Non
     result = dream(bouncing, tmp_path / "b.mkv", frames=60, report=folder)
     page = (folder / "index.html").read_text("utf-8")
     assert "cloudconv dream" in page
-    assert "The dream looks like the clip" in page
+    assert "The new frames are like the clip in 1 of 1 windows" in page
     assert page.count("<figure") >= 10
     assert "http" not in page.replace("http-equiv", "")
     assert page.count("data:image/jpeg") == page.count('width="96" height="64"') == 8
@@ -247,7 +253,7 @@ def test_the_report_shows_the_video_and_its_headline_names_the_failure(tmp_path:
     page = (folder / "index.html").read_text("utf-8")
     assert '<video class="film" src="../../my%20videos/b%20%231.mp4"' in page
     (headline,) = re.findall("<h1>(.*)</h1>", page)
-    assert headline.startswith("The dream looks like the clip in 0 of 1 windows of 100 frames: ")
+    assert headline.startswith("The new frames are like the clip in 0 of 1 windows of 100 frames: ")
     assert "the clip&#39;s contrast (std)" in headline
 
 

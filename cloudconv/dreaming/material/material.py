@@ -183,6 +183,16 @@ class Material:
         made.film = film
         return made
 
+    def with_small_film(self, film: Film) -> Material:
+        """Return a material with the same grid and land, and smaller pictures, those of a film."""
+        land, path = self._view
+        factor = film.small_size[1] / self.small_size[1]
+        made = self.with_film(film)
+        made.device = film.device
+        small = resized(land[None].to(film.device), film.small_size)[0]
+        made._view = (small > 0.5).float(), None if path is None else path * factor
+        return made
+
     @cached_property
     def _view(self) -> tuple[Tensor, NDArray[np.float64] | None]:
         """The land, and the shift from each real frame to the last view: see ``view_of``."""

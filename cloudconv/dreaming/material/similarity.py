@@ -12,9 +12,6 @@ from cloudconv.dreaming.material.material import Material
 
 Floats = NDArray[np.float32]
 
-APART = 30
-"""Least distance in frames between a picture and its repeat; closer frames are always similar."""
-
 _LONGEST = 64  # longest side of the thumbnails, in pixels
 
 
@@ -49,25 +46,3 @@ def distances(rows: Floats, others: Floats | None = None) -> Floats:
     squares = np.square(a).sum(1)[:, None] + np.square(b).sum(1) - 2 * (a @ b.T)
     made: Floats = np.sqrt(np.maximum(squares, 0)).astype(np.float32)
     return made
-
-
-def repetition(apart: Floats) -> float | None:
-    """Return how far a clip's frames are from their best matches, relative to neighbours.
-
-    The neighbours of a frame are the frame before and the frame after. The result is the median
-    over frames of (distance to the best match at least ``APART`` frames away ÷ mean distance to the
-    neighbours): 0 for motion that comes back exactly, 7.8 for drifting clouds. Frames that equal
-    their neighbours are left out; None if no frame has a match that far away.
-
-    Args:
-        apart: (n, n) distances.
-    """
-    count = len(apart)
-    found = []
-    for k in range(count):
-        away = np.r_[apart[k, : max(k - APART + 1, 0)], apart[k, k + APART :]]
-        near = [apart[k, j] for j in (k - 1, k + 1) if 0 <= j < count]
-        typical = float(np.mean(near)) if near else 0.0
-        if away.size and typical > 1e-3:
-            found.append(float(away.min()) / typical)
-    return float(np.median(found)) if found else None

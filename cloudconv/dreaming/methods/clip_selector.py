@@ -19,9 +19,9 @@ from torch.nn import functional
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.placement import Placement
+from cloudconv.dreaming.methods.symmetry import detail, symmetry
 from cloudconv.dreaming.methods.transition import Front, cut_between
 from cloudconv.dreaming.pictures import filled, resized, resized_flow
-from cloudconv.dreaming.vitals.symmetry import detail, symmetry
 from cloudconv.metrics import luma
 from cloudconv.models.ops import warp
 

@@ -96,7 +96,7 @@ class _TexturePlan:
     """The regions of a material.
 
     ``labels``: (h, w), the number of each pixel's region. ``graphs`` and ``sizes``: the graph of
-    each region, and its fraction of the picture.
+    each region, and its fraction of the picture, 0 if nothing moves there.
     """
 
     labels: _Numbers
@@ -116,6 +116,8 @@ def _plan_of(material: Material) -> _TexturePlan:
         found = likeness_of(count, material.glance, labels)
         graphs = [Graph(one.unlike, relative_motion(one.changes)) for one in found]
         sizes = np.bincount(labels.ravel(), minlength=len(graphs)) / labels.size
+        # A region in which nothing moves has no direction.
+        sizes[[graph.rests for graph in graphs]] = 0
         plan = _PLANS[material] = _TexturePlan(labels, graphs, sizes)
     return plan
 
@@ -127,8 +129,6 @@ def backwards_of(material: Material) -> Warned | None:
     plan = _plan_of(material)
     fraction = 0.0
     for graph, size in zip(plan.graphs, plan.sizes, strict=True):
-        if graph.rests:
-            continue
         walk = graph.walk(np.random.default_rng(0), Step(graph.count - 1, True))
         fraction += size * np.mean([not next(walk).forward for _ in range(_TRIED)])
     return Warned("runs-backwards", {"share": float(fraction)}) if fraction > _SEEN else None

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.pictures import grey, reduced
+from cloudconv.dreaming.vitals.usual import SLACK, quantile, some
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
@@ -24,9 +25,7 @@ _ACROSS, _ALONG = 17, 36  # size of a box across and along a border, in pixels
 _STEPS = 3, 6  # pixels from one box to the next, down and right
 _LEAST = 2.0  # least variation of a profile, in levels
 _TRACES = 25.0  # added to the variation of a box, so that faint boxes do not count, in levels²
-_LIMIT, _SLACK = 0.8, 1.15  # least limit, and factor by which the limit exceeds the clip
-_USUAL = 0.98  # quantile of the straightness of the clip's frames that sets the limit
-_EVERY = 3  # of so many frames of the clip one is searched
+_LIMIT = 0.8  # least limit of the straightness of a border
 
 
 class Borders:
@@ -35,8 +34,8 @@ class Borders:
     def __init__(self, pictures: Sequence[Small], moving: NDArray[np.bool_]) -> None:
         """Measure the clip's own straight borders."""
         self._moving = reduced(moving.astype(np.float32), _LONGEST) > 0.99
-        own = [self._straightest(picture) for picture in pictures[::_EVERY]]
-        self._usual = max(_LIMIT, _SLACK * float(np.quantile(own, _USUAL)))
+        own = [self._straightest(picture) for picture in some(pictures)]
+        self._usual = max(_LIMIT, SLACK * quantile(own))
 
     def measure(self, picture: Small) -> float:
         """Return the straightness of the straightest border; the limit is 1."""

@@ -27,7 +27,6 @@ _DIRECTIONS = 32  # random projections of each patch
 _BANDS = 3  # bands of patches in space and time; patches in space use the finest band only
 # Side of a patch in space; side of a patch in space and time, and its number of frames.
 _SIDE, _SIDE_IN_TIME, _SPAN = 7, 5, 3
-_LUMA = np.array([[0.299, 0.587, 0.114]], np.float32)
 _NEIGHBOURHOOD = 5.0 / 480  # sigma of the area in which gradients are compared, of the longest side
 _FLAT = 0.01  # squared gradient below which an area has no edges
 _STEPS = 2048  # bins of the strength of a line, an eighth of a level each
@@ -181,8 +180,8 @@ def _unit(vectors: NDArray[np.float64]) -> Array:
 
 
 def _luma(picture: Small) -> Array:
-    grey: Array = cv2.transform(picture.astype(np.float32), _LUMA)
-    return grey
+    luma: Array = cv2.cvtColor(picture.astype(np.float32), cv2.COLOR_RGB2GRAY)
+    return luma
 
 
 def _gradients(luma: Array) -> tuple[Array, Array]:

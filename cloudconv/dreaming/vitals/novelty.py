@@ -20,8 +20,10 @@ Small = NDArray[np.uint8]
 AWAY = 60
 """Least distance in frames of two pictures that are compared."""
 
+HISTORY = 900
+"""Number of the latest pictures that are stored."""
+
 _LONGEST = 80  # longest side of the pictures that are compared
-_KEPT = 900  # number of the latest pictures that are stored
 _LEAST = 20  # least number of compared pictures in a window; below that there is no value
 
 
@@ -35,7 +37,7 @@ class Novelty:
         """Store the first pictures, (h, w, 3) uint8 each."""
         inside = reduced(moving.astype(np.float32), _LONGEST) > 0.5
         self._moving = inside if inside.any() else np.ones_like(inside)
-        self._rows = np.zeros((_KEPT, int(self._moving.sum())), np.float32)
+        self._rows = np.zeros((HISTORY, int(self._moving.sum())), np.float32)
         self._count = 0
         for picture in pictures:
             self.push(picture)
@@ -43,7 +45,7 @@ class Novelty:
     def push(self, picture: Small) -> None:
         """Store the next picture, (h, w, 3) uint8."""
         small = reduced(grey(picture).astype(np.float32), _LONGEST)
-        self._rows[self._count % _KEPT] = small[self._moving]
+        self._rows[self._count % HISTORY] = small[self._moving]
         self._count += 1
 
     def over(self, count: int) -> float | None:
@@ -52,8 +54,8 @@ class Novelty:
         Each picture has a greatest correlation with the pictures at least ``AWAY`` frames earlier.
         The result is the median of these; None if too few pictures have such an earlier picture.
         """
-        numbers = np.arange(max(0, self._count - _KEPT), self._count)
-        rows = self._rows[numbers % _KEPT]
+        numbers = np.arange(max(0, self._count - HISTORY), self._count)
+        rows = self._rows[numbers % HISTORY]
         apart = rows - rows.mean(0)
         apart -= apart.mean(1, keepdims=True)
         apart /= np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), 1e-6)

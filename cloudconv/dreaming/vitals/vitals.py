@@ -10,7 +10,7 @@ with the whole clip.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import inf, log10
@@ -22,10 +22,9 @@ from numpy.typing import NDArray
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.vitals.border import Borders
 from cloudconv.dreaming.vitals.features import Array, FeatureMeter, Features
-from cloudconv.dreaming.vitals.novelty import Novelty
-from cloudconv.dreaming.vitals.seams import Seams
-from cloudconv.dreaming.vitals.strangeness import Familiar
-from cloudconv.dreaming.vitals.symmetry import Symmetry
+from cloudconv.dreaming.vitals.lasting import Lasting
+from cloudconv.dreaming.vitals.novelty import HISTORY, Novelty
+from cloudconv.dreaming.vitals.usual import SLACK, UNSEEN_SLACK
 
 WINDOW = 100
 """Number of frames in a window."""
@@ -49,12 +48,11 @@ _TABLE: dict[str, tuple[float, float]] = {
     "patch": (0.0, 0.18),
     "patch_time": (0.0, 1.0),
     "repeat": (3.2, inf),
-    "strangeness": (0.0, 1.0),
-    "light": (0.0, inf),
     "novelty": (-inf, inf),
-    "silhouette": (0.0, 0.15),
+    "silhouette": (0.0, inf),
     "border": (0.0, 1.0),
-    "symmetry": (-inf, inf),
+    "detail": (0.0, 1.4),
+    "backwards": (0.0, 0.0),
 }
 KEYS = tuple(_TABLE)
 """Names of the vitals, in the order of every table."""
@@ -63,21 +61,15 @@ _RATIOS = KEYS[:6]  # vitals that are ratios of the dream to the clip
 # Quantile over the pictures of a window: one picture in ten may be outside, as in real footage.
 _QUANTILES_OF = {
     "repeat": 0.1,
-    "strangeness": 0.9,
     "silhouette": 0.9,
     "border": 0.9,
-    "symmetry": 0.9,
+    "detail": 0.9,
 }
-_SLACK = 1.15  # factor, or exponent of a ratio, that widens the values of the clip's windows
-_UNSEEN_SLACK = 1.5  # the same for windows of one half of the clip, compared with the other half
-_MOST_SOURCE = 500  # number of the clip's last frames that a dream is compared with
-_HISTORY = 900  # number of the dream's last frames in which repeats are searched
 _LEAST_COLOUR = 2.0  # least mean difference of a coloured clip's channels, in levels
 _LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, in levels
 _REPEATED = 0.25  # change below which a frame repeats the one before, relative to the median change
 _LEAST_WINDOW = 8  # least number of frames in a window of the clip
-_LEAST_HALF = 16  # least number of frames in a half of the clip that is compared with the other
-_SEARCHED = 4  # borders and mirror images are searched in one of so many frames
+_SEARCHED = 4  # borders are searched in one of so many frames
 _FEW = 25  # number of frames in the clip's windows that set the limits of incomplete windows
 _EARLY = 1.6  # exponent, or factor, that widens these limits further
 _QUANTILES = 128  # number of quantiles that describe a distribution
@@ -92,12 +84,11 @@ class Vitals:
     """The vitals of frames ``start`` to ``end`` (exclusive) of the dream, counted from 0.
 
     ``values`` has a value for each of ``KEYS``. The first six are ratios to the clip.
-    ``mean_shift``, ``repeat`` and ``light`` are levels of 0 to 255, ``silhouette`` is a percentage
-    of the picture, and ``static_psnr`` is in decibels. ``novelty`` is the correlation with earlier
-    pictures, so a low value means new pictures; ``symmetry`` is the correlation of a part of the
-    sky with a mirrored part beside. A value is None if the vital has no meaning, such
-    as the saturation of a clip without colour. ``failed`` names the vitals that are outside their
-    limits.
+    ``mean_shift`` and ``repeat`` are levels of 0 to 255, ``silhouette`` and ``detail`` are
+    percentages of the picture, and ``static_psnr`` is in decibels. ``novelty`` is the correlation
+    with earlier pictures, so a low value means new pictures. ``backwards`` is a fraction of the
+    frames. A value is None if the vital has no meaning, such as the saturation of a clip without
+    colour. ``failed`` names the vitals that are outside their limits.
     """
 
     start: int
@@ -125,7 +116,7 @@ class DreamKind:
     less than ``WINDOW`` frames is one window, compared with equally short windows of the clip.
     ``follows``: the dream is shown directly after the material, so the first change from the
     material to the dream counts. ``as_filmed``: the dream shows source frames unchanged, with the
-    source's own repeats. ``sky``: only sky moves, so straight borders and mirror images are faults.
+    source's own repeats. ``sky``: only sky moves, so straight borders are faults.
     A high ``novelty`` is then also a fault, unless ``repeats`` is set.
     """
 
@@ -145,8 +136,7 @@ def vitals_meter(material: Material, kind: DreamKind) -> Generator[float, None, 
     """
     material = material.steady if kind.pasted else material
     shown = material.glance if kind.as_filmed else material.small
-    first = max(0, len(material) - _MOST_SOURCE)
-    pictures = [shown(k) for k in range(first, len(material))]
+    pictures = [shown(k) for k in range(len(material))]
     meter = _feature_meter(material)
     features = []
     for picture in pictures:
@@ -163,7 +153,8 @@ class VitalsMeter:
     """A measurement of a dream's pictures, one after the other, in bounded memory.
 
     :func:`vitals_meter` creates the meter. ``limits`` are the limits, (least, most), of each vital.
-    ``rows`` are the vitals of the windows so far.
+    ``early`` are the wider limits for a few frames, and for trials with small pictures. ``rows``
+    are the vitals of the windows so far.
     """
 
     def __init__(
@@ -183,51 +174,47 @@ class VitalsMeter:
         """
         self._frames, self._window = kind.frames, min(kind.frames, WINDOW)
         self._source = _Source(features)
-        self._familiar = Familiar(pictures)
-        self._seams = Seams(pictures)
         self._features = _feature_meter(material)
         moving = self._features.moving
         self._novelty = Novelty(moving)
-        self._silhouettes = material.silhouettes
+        self._lasting = Lasting(pictures)
         self._past = _Past([one.thumbnail for one in features])
         for picture in pictures[-2:] if kind.follows else ():
             self._features.measure(picture)
         self._shown: deque[tuple[Features, Values]] = deque(maxlen=WINDOW)
         self._seen = 0
         self.rows: list[Vitals] = []
-        given: Limits = {"light": (0.0, self._familiar.light_limit)}
-        self._searches: dict[str, Callable[[NDArray[np.uint8]], float]] = {}
+        given: Limits = {"silhouette": (0.0, self._lasting.limit)}
+        self._borders: Borders | None = None
         if kind.sky:
-            drifting = moving & (material.land.cpu().numpy() < 0.5)
-            symmetry = Symmetry(pictures, drifting)
-            self._searches["border"] = Borders(pictures, drifting).measure
-            self._searches["symmetry"] = symmetry.measure
-            given["symmetry"] = (-inf, symmetry.limit)
+            self._borders = Borders(pictures, moving & (material.land.cpu().numpy() < 0.5))
         if kind.repeats:
             given["repeat"] = (0.0, inf)
         elif kind.sky:
             own = Novelty(moving, pictures).over(len(pictures)) or 0.0
-            given["novelty"] = (-inf, max(_LIKE_BEFORE, _SLACK * own))
+            given["novelty"] = (-inf, max(_LIKE_BEFORE, SLACK * own))
         self.limits = self._source.limits(self._window, pasted=kind.pasted) | given
         # Limits for incomplete windows are wider for two reasons. A few frames vary more than a
         # hundred, also in the clip. And the first frames of a dream change less than footage.
         early = self._source.limits(min(self._window, _FEW), pasted=kind.pasted)
-        self._early = _wider(early) | given
+        self.early = _wider(early) | given
 
-    def push(self, small: NDArray[np.uint8]) -> None:
-        """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``."""
+    def push(self, small: NDArray[np.uint8], backwards: float | None = None) -> None:
+        """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``.
+
+        ``backwards``: the fraction of the picture that runs backwards; None in a mode that never
+        runs backwards.
+        """
         features = self._features.measure(small)
-        strangeness, seam = self._familiar.strangeness(small), self._seams.measure(small)
         self._novelty.push(small)
         measured: Values = {
             "repeat": self._past.nearest(features.thumbnail),
-            # If all parts of a picture are like the clip, so are its edges.
-            "strangeness": max(strangeness, seam) if strangeness else 0.0,
-            "light": self._familiar.light(small),
-            "silhouette": self._silhouettes.measure(small),
+            "silhouette": self._lasting.silhouette(small),
+            "detail": self._lasting.detail(small),
+            "backwards": backwards,
         }
-        if self._seen % _SEARCHED == 0:
-            measured |= {key: search(small) for key, search in self._searches.items()}
+        if self._borders is not None and self._seen % _SEARCHED == 0:
+            measured["border"] = self._borders.measure(small)
         self._shown.append((features, measured))
         self._seen += 1
         # The last window has the last frames, so this window may overlap the one before.
@@ -250,17 +237,22 @@ class VitalsMeter:
         values = self._source.compare([features for features, _ in self._shown])
         for key, part in _QUANTILES_OF.items():
             values[key] = _quantile([measured.get(key) for _, measured in self._shown], part)
-        values["light"] = float(np.mean(_known(measured["light"] for _, measured in self._shown)))
         values["novelty"] = self._novelty.over(count)
+        reverse = _known(measured["backwards"] for _, measured in self._shown)
+        values["backwards"] = float(np.mean(reverse)) if reverse else None
         if not self._source.moves:
             values["repeat"] = values["novelty"] = None
-        limits = self.limits if count >= self._window else self._early
-        failed = tuple(
-            key
-            for key, value in values.items()
-            if value is not None and not limits[key][0] <= value <= limits[key][1]
-        )
-        return Vitals(self._seen - count, self._seen, values, failed)
+        limits = self.limits if count >= self._window else self.early
+        return Vitals(self._seen - count, self._seen, values, outside(values, limits))
+
+
+def outside(values: Values, limits: Limits) -> tuple[str, ...]:
+    """Return the names of the values that are outside their limits."""
+    return tuple(
+        key
+        for key, value in values.items()
+        if value is not None and not limits[key][0] <= value <= limits[key][1]
+    )
 
 
 def _quantile(values: Iterable[float | None], part: float) -> float | None:
@@ -290,7 +282,7 @@ class _Past:
 
     def __init__(self, source: Sequence[Array]) -> None:
         """Store the clip's thumbnails."""
-        self._rows = np.zeros((_HISTORY + len(source), source[0].size), np.float32)
+        self._rows = np.zeros((HISTORY + len(source), source[0].size), np.float32)
         self._squares = np.full(len(self._rows), inf)
         self._kept = len(source)
         self._count = 0
@@ -395,9 +387,9 @@ class _Source:
             part = self._features[start : start + size]
             values = self.compare(part)
             values["repeat"] = _quantile(nearest[start : start + size], _QUANTILES_OF["repeat"])
-            yield values, _SLACK
+            yield values, SLACK
         half = count // 2
-        if half < _LEAST_HALF:
+        if half < 2 * _LEAST_WINDOW:
             return
         first, second = self._features[:half], self._features[half:]
         size = min(size, half)
@@ -405,7 +397,7 @@ class _Source:
             for start in range(0, len(one) - size + 1, max(size // 4, 1)):
                 # Jumps and still parts are not compared with the other half.
                 values = other.compare(one[start : start + size])
-                yield values | {"jump": None, "static_psnr": None}, _UNSEEN_SLACK
+                yield values | {"jump": None, "static_psnr": None}, UNSEEN_SLACK
 
     def _nearest(self) -> list[float | None]:
         """Return the distance of each frame to the most similar one, ``APART`` or more before."""

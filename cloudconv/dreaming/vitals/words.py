@@ -18,12 +18,11 @@ _FAULTS = {
     "patch": "its details are unlike the clip's",
     "patch_time": "its motion is unlike the clip's",
     "repeat": "it repeats itself",
-    "strangeness": "double pictures or smears can be seen",
-    "light": "its light is unlike the clip's",
     "novelty": "the same clouds come again",
-    "silhouette": "a silhouette has moved",
+    "silhouette": "land is lost or floats in the sky",
     "border": "a straight border can be seen",
-    "symmetry": "clouds stand beside their own mirror image",
+    "detail": "parts that never change in the clip are torn",
+    "backwards": "{:.0%} of its frames run backwards",
 }
 
 

@@ -12,7 +12,7 @@ import torch
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import METHODS, method
-from cloudconv.dreaming.select import ModeChoice, choose, is_sky
+from cloudconv.dreaming.select import ModeChoice, choose
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Progress, Warned, result_of
 from cloudconv.jobs.dream.report import PAGE, RESULT
@@ -40,9 +40,7 @@ class Dream:
     """A plan with the decisions that need frames of the source.
 
     ``continuation`` has the times of the new frames. ``spec`` is the mode, chosen for the reason in
-    ``why``. ``sky``: the mode is for skies, or shows source frames in which only sky moves. A
-    repeated picture is then a fault, unless the dream loops. ``options`` are those with which the
-    mode is built.
+    ``why``. ``options`` are those with which the mode is built.
     """
 
     plan: DreamPlan
@@ -50,7 +48,6 @@ class Dream:
     material: Material
     spec: MethodSpec
     why: str
-    sky: bool
     options: Options
     warnings: tuple[Warned, ...]
 
@@ -141,8 +138,7 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
         texture_keep=settings.texture_keep,
         dtype=plan.dtype if "model" in spec.options else torch.float32,
     )
-    sky = spec.kind.sky or (spec.kind.as_filmed and choice.sky)
-    return Dream(plan, continuation, material, spec, choice.why, sky, options, tuple(warnings))
+    return Dream(plan, continuation, material, spec, choice.why, options, tuple(warnings))
 
 
 def _choice(settings: DreamSettings, material: Material) -> Generator[float, None, ModeChoice]:
@@ -153,11 +149,10 @@ def _choice(settings: DreamSettings, material: Material) -> Generator[float, Non
     """
     spec = _requested(settings)
     if spec is None:
-        return (yield from choose(material))
+        return (yield from choose(material, settings.seed))
     by_options = f"the mode that uses {' and '.join(settings.given)}"
     why = by_options if settings.mode == AUTO else "the requested mode"
-    sky = spec.kind.as_filmed and is_sky(material)
-    return ModeChoice(spec.name, f"{spec.name}: {why}.", spec.warning(material), sky)
+    return ModeChoice(spec.name, f"{spec.name}: {why}.", spec.warning(material))
 
 
 def _requested(settings: DreamSettings) -> MethodSpec | None:

@@ -52,12 +52,11 @@ _MEANINGS = {
     "patch": "difference of small areas from those of the source; 0 is equal",
     "patch_time": "difference of small areas over a few frames from those of the source",
     "repeat": "difference from the most similar picture 30 or more frames earlier, of 255",
-    "strangeness": "double exposures and smears in the worst part of a picture; 1 is the limit",
-    "light": "difference of blurred colours from those of the most similar source frame, of 255",
     "novelty": "similarity to frames 60 or more earlier; 1 is the same picture",
-    "silhouette": "percent of the picture where a dark shape is missing, or is new in the sky",
+    "silhouette": "percent of the picture where dark land is lost, or floats in the sky",
     "border": "clearness of the straightest border in the sky; 1 is the limit",
-    "symmetry": "similarity of a part of the sky to a mirrored part beside; 1 is a mirror image",
+    "detail": "percent of the picture where detail that lasts in the clip is lost",
+    "backwards": "fraction of the frames that run backwards",
 }
 
 
@@ -79,14 +78,9 @@ def write_report(
     Raises:
         OutputError: a file cannot be written.
     """
-    alive = sum(row["alive"] for row in result.vitals)
-    extent = (
-        f"all {result.new_frames} frames"
-        if result.alive
-        else f"{alive} of {len(result.vitals)} windows of 100 frames"
-    )
-    verdict = f"The dream looks like the clip in {extent}"
+    verdict = f"The new frames are {result.verdict}"
     wrong = {name: text for row in rows for name, text in failures(row).items()}
+    wrong.pop("backwards", None)
     faults = ", ".join(f"{text} ({name})" for name, text in wrong.items())
     history = history[:: ceil(len(history) / _POINTS)]
     charts = [

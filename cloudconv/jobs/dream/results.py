@@ -47,3 +47,14 @@ class DreamResult(Done, DreamOutcome):
     alive: bool
     backwards: float | None
     report: str | None
+
+    @property
+    def verdict(self) -> str:
+        """Return a clause about the new frames, for a headline.
+
+        Frames that run backwards are never called like the clip.
+        """
+        if self.backwards:
+            return f"real frames of the clip, {max(self.backwards, 0.01):.0%} of them backwards"
+        alive = sum(row["alive"] for row in self.vitals)
+        return f"like the clip in {alive} of {len(self.vitals)} windows of 100 frames"

@@ -1,0 +1,97 @@
+"""Find what lasts in a clip and is lost in a dream: fine detail, dark land, bright sky.
+
+Detail lasts if it is at the same place in nearly all frames: land, a wall, a person who sits.
+A collage may bring new sky, but must not tear such parts, whatever their brightness. Land without
+detail is found by its darkness: a place that is dark in every frame must not become bright, and a
+place that is bright in every frame must not become dark. No mask of the land is used, so an error
+of the mask shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.dreaming.pictures import grey, reduced
+from cloudconv.dreaming.vitals.usual import UNSEEN_SLACK, quantile, some
+
+Array = NDArray[np.float32]
+Small = NDArray[np.uint8]
+
+_LONGEST = 160  # longest side of the pictures that are compared, in pixels
+_FINE = 2.0  # sigma of the blur that separates fine detail, and of the area in which detail counts
+_SURE = 4.5  # least lasting detail, in median deviations over time: 3 take slow clouds for land
+_CLEAR = 2.0  # the same in levels: less is noise
+_DARK, _BRIGHT = 75.0, 105.0  # levels of dark land and bright sky; between the two neither counts
+_LEAST_SHAPE = 0.5  # least limit of lost dark shapes, in percent
+
+
+class Lasting:
+    """The lasting parts of a clip; ``pictures`` are (h, w, 3) uint8.
+
+    ``limit``: the greatest healthy value of :meth:`silhouette`.
+    """
+
+    def __init__(self, pictures: Sequence[Small]) -> None:
+        """Measure what lasts, and how much of the land the clip's own halves lack."""
+        shown = some(pictures)
+        half = len(shown) // 2
+        first, second = shown[:half], shown[half:]
+        unseen = [0.0]
+        for known, other in ((first, second), (second, first)) if half else ():
+            self._measure(known)
+            unseen.append(_usual(self.silhouette, other))
+        self._measure(shown)
+        self.limit = max(_LEAST_SHAPE, UNSEEN_SLACK * max(unseen))
+
+    def _measure(self, pictures: Sequence[Small]) -> None:
+        levels = np.stack([_brightest(picture) for picture in pictures])
+        details = np.stack([_detail(picture) for picture in pictures])
+        usual = np.median(details, 0)
+        varies = np.median(np.abs(details - usual), 0)
+        self._lasts = np.abs(usual) > np.maximum(_SURE * varies, _CLEAR)
+        self._usual: Array = np.where(self._lasts, usual, 0).astype(np.float32)
+        kept = np.min([_around(detail * self._usual) for detail in details], 0)
+        self._least: Array = np.where(kept > 0, 0.5 * kept, kept)
+        kernel = np.ones((3, 3), np.uint8)
+        self._dark = cv2.dilate(levels.max(0), kernel) < _DARK
+        self._bright = cv2.erode(levels.min(0), kernel) > _BRIGHT
+        # A dark cloud is not as dark as land.
+        self._ground = quantile(levels.max(0)[self._dark]) if self._dark.any() else 0.0
+
+    def detail(self, picture: Small) -> float:
+        """Return the percentage of the picture that has half of its least lasting detail, or less.
+
+        A place that is covered in a frame of the clip, or in other light, has little to lose.
+        """
+        left = _around(_detail(picture) * self._usual)
+        return 100 * float((self._lasts & (left < self._least)).mean())
+
+    def silhouette(self, picture: Small) -> float:
+        """Return the percentage where dark land is lost, or covers a place that is never dark."""
+        levels = _brightest(picture)
+        lost, floats = self._dark & (levels > _BRIGHT), self._bright & (levels < self._ground)
+        return 100 * float((lost | floats).mean())
+
+
+def _usual(measure: Callable[[Small], float], pictures: Sequence[Small]) -> float:
+    return quantile([measure(picture) for picture in pictures])
+
+
+def _brightest(picture: Small) -> Array:
+    """Return the brightest channel, (h, w) in levels: deep blue sky is not dark, unlike land."""
+    levels: Array = reduced(picture, _LONGEST).max(2).astype(np.float32)
+    return levels
+
+
+def _detail(picture: Small) -> Array:
+    luma = reduced(grey(picture), _LONGEST).astype(np.float32)
+    return luma - _around(luma)
+
+
+def _around(values: Array) -> Array:
+    blurred: Array = cv2.GaussianBlur(values, (0, 0), _FINE)
+    return blurred
