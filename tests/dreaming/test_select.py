@@ -65,6 +65,7 @@ def test_a_pan_over_solid_objects_plays_back_and_forth() -> None:
     wide = solid(400)
     chosen = chosen_mode(material([np.ascontiguousarray(wide[:, k : k + 200]) for k in range(60)]))
     assert chosen.mode == "texture"
+    assert "solid things move before a moving camera" in chosen.why
     assert chosen.warning is not None
     assert "see the motion reverse" in str(chosen.warning)
 

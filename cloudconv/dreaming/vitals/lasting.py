@@ -27,12 +27,15 @@ _SURE = 4.5  # least lasting detail, in median deviations over time: 3 take slow
 _CLEAR = 2.0  # the same in levels: less is noise
 _DARK, _BRIGHT = 75.0, 105.0  # levels of dark land and bright sky; between the two neither counts
 _LEAST_SHAPE = 0.5  # least limit of lost dark shapes, in percent
+_SHARP = 0.54  # finest detail of moving parts, relative to their mean gradient, of solid things
+_STAYS = 0.05  # least fraction of the picture with lasting detail if the camera stands still
 
 
 class Lasting:
     """The lasting parts of a clip; ``pictures`` are (h, w, 3) uint8.
 
-    ``limit``: the greatest healthy value of :meth:`silhouette`.
+    ``limit``: the greatest healthy value of :meth:`silhouette`. ``solid``: whether nothing stays
+    in place, and what moves has finer detail than clouds: a moving camera films solid things.
     """
 
     def __init__(self, pictures: Sequence[Small]) -> None:
@@ -45,6 +48,8 @@ class Lasting:
             self._measure(known)
             unseen.append(_usual(self.silhouette, other))
         self._measure(shown)
+        fineness = float(np.mean([self._fineness(picture) for picture in shown]))
+        self.solid = self._lasts.mean() < _STAYS and fineness > _SHARP
         self.limit = max(_LEAST_SHAPE, UNSEEN_SLACK * max(unseen))
 
     def _measure(self, pictures: Sequence[Small]) -> None:
@@ -61,6 +66,18 @@ class Lasting:
         self._bright = cv2.erode(levels.min(0), kernel) > _BRIGHT
         # A dark cloud is not as dark as land.
         self._ground = quantile(levels.max(0)[self._dark]) if self._dark.any() else 0.0
+
+    def _fineness(self, picture: Small) -> float:
+        """Return the finest detail of the parts that move, relative to their gradient."""
+        luma = reduced(grey(picture), _LONGEST).astype(np.float32)
+        slope = cv2.magnitude(
+            *(cv2.Sobel(luma, -1, *axes, scale=1 / 8) for axes in ((1, 0), (0, 1)))
+        )
+        fine = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))
+        moves = _around(self._lasts.astype(np.float32)) == 0
+        if not moves.any():
+            return 0.0
+        return float(fine[moves].mean() / max(slope[moves].mean(), 1e-3))
 
     def detail(self, picture: Small) -> float:
         """Return the percentage of the picture that has half of its least lasting detail, or less.

@@ -154,7 +154,8 @@ class VitalsMeter:
 
     :func:`vitals_meter` creates the meter. ``limits`` are the limits, (least, most), of each vital.
     ``early`` are the wider limits for a few frames, and for trials with small pictures. ``rows``
-    are the vitals of the windows so far.
+    are the vitals of the windows so far. ``solid``: whether solid things move in the clip before a
+    moving camera, so that no lasting detail shows whether they are torn.
     """
 
     def __init__(
@@ -178,6 +179,7 @@ class VitalsMeter:
         moving = self._features.moving
         self._novelty = Novelty(moving)
         self._lasting = Lasting(pictures)
+        self.solid = self._lasting.solid
         self._past = _Past([one.thumbnail for one in features])
         for picture in pictures[-2:] if kind.follows else ():
             self._features.measure(picture)
