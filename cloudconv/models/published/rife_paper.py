@@ -62,7 +62,7 @@ class RifePaperSettings:
             arbitrary_timestep=self.reads_time,
             multiple=32,
             scale_option=True,
-            bytes_per_pixel=700,
+            bytes_per_pixel=850,
             overlap=128,
         )
 
