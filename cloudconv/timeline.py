@@ -336,9 +336,11 @@ def parse_time(value: Fraction | float | str) -> Fraction:
 def rate_name(rate: Fraction) -> str:
     """Return the rate as a decimal number of at most three places, such as ``119.88``.
 
+    A rate below 1/1000 is a fraction.
+
     :func:`parse_rate` restores the exact value of a common NTSC rate.
     """
-    return f"{float(rate):.3f}".rstrip("0").rstrip(".")
+    return f"{float(rate):.3f}".rstrip("0").rstrip(".") if rate >= Fraction(1, 1000) else str(rate)
 
 
 def _number(value: Fraction | float | str) -> Fraction | None:

@@ -22,6 +22,7 @@ from cloudconv.timeline import (
     parse_factor,
     parse_rate,
     parse_time,
+    rate_name,
 )
 
 F = Fraction
@@ -331,3 +332,9 @@ def test_times_are_parsed_exactly(text: float | str, seconds: Fraction) -> None:
 def test_text_that_is_no_time_is_refused(text: float | str) -> None:
     with pytest.raises(SettingsError, match="is not a time: give"):
         parse_time(text)
+
+
+def test_a_very_low_rate_is_shown_as_a_fraction() -> None:
+    assert [rate_name(Fraction(*each)) for each in ((1, 86400), (1, 1000), (24000, 1001))] == [
+        *("1/86400", "0.001", "23.976"),
+    ]

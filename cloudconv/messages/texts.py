@@ -275,7 +275,7 @@ TEXTS = {
         "{frames:frame|frames}"
     ),
     "interrupted": "interrupted; {kept: and }; the same command carries on.",
-    "interrupted-without-work": "interrupted; no unfinished file is left",
+    "interrupted-without-work": "interrupted; this run has left no unfinished file",
     "interrupted-with-files": "interrupted; {left: and } could not be removed",
     "task-drop": "keeping one of every {kept}",
     "task-horizon": "a forecast from {context} of them",
@@ -862,12 +862,12 @@ TEXTS = {
         "some space."
     ),
     "work-of-other-settings": (
-        "{folder} holds {frames} finished frames with another {changed}: finish that work "
-        "first, name another output, or delete that work with {--resume=no}."
+        "{folder} holds {frames} finished frames with other settings ({changed}): finish that "
+        "work first, name another output, or delete that work with {--resume=no}."
     ),
     "weights-of-other-settings": (
-        "{folder} holds weights that were adapted with another {changed}: finish that work "
-        "first, name another output, or delete that work with {--resume=no}."
+        "{folder} holds weights that were adapted with other settings ({changed}): finish that "
+        "work first, name another output, or delete that work with {--resume=no}."
     ),
     # Errors of jobs
     "not-settings": (

@@ -457,7 +457,7 @@ def test_an_interrupted_run_leaves_no_half_file(clip: Path, number: signal.Signa
         finally:
             running.kill()
     assert (running.returncode, out) == (130, "")
-    if said == "interrupted; no unfinished file is left\n":
+    if said == "interrupted; this run has left no unfinished file\n":
         assert os.listdir(clip.parent) == ["a.mp4"]
     else:
         kept = "finished frames are kept in .*a_x1000.mp4.work; the same command carries on"

@@ -153,7 +153,7 @@ def test_a_file_created_during_an_interrupt_is_removed(
 
     monkeypatch.setattr(files, "create_part", interrupted)
     done = run("interp", clip, tmp_path / "b.gif", *TINY)
-    assert done.stderr == "interrupted; no unfinished file is left\n"
+    assert done.stderr == "interrupted; this run has left no unfinished file\n"
     assert os.listdir(tmp_path) == ["a.mkv"]
 
 

@@ -447,7 +447,7 @@ def test_a_lost_ctrl_c_is_noticed_between_two_inputs(
     monkeypatch.setattr(interrupts, "check", found)
     result = run(clips[1], clips[0], "--factor", 2, "--out-dir", clips[0].parent / "made", *TINY)
     assert result.exit_code == 130
-    assert result.stderr == "interrupted; no unfinished file is left\n"
+    assert result.stderr == "interrupted; this run has left no unfinished file\n"
     assert os.listdir(clips[0].parent / "made") == []
 
 

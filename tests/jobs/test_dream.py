@@ -346,6 +346,12 @@ def test_a_still_picture_becomes_a_flow(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
+def test_a_jpeg_that_keeps_its_pixel_format_gives_no_warning(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48), (200, 90, 40)).save(tmp_path / "a.jpg", subsampling="4:2:0")
+    result = calls.dream(tmp_path / "a.jpg", tmp_path / "o.mp4", frames=2, mode="flow")
+    assert not [each for each in result.warnings if each.code == "few-players"]
+
+
 def test_audio_ends_with_the_source(tmp_path: Path) -> None:
     clip = write_clip(
         tmp_path / "a.mp4", [video(p) for p in ball(50)], rate=25, codec="libx264", audio=["aac"]

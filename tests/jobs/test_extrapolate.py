@@ -134,6 +134,16 @@ def test_only_new_frames_can_be_written(tmp_path: Path) -> None:
     assert packets_of(tmp_path / "c.mkv") == {} or not any(packets_of(tmp_path / "c.mkv"))
 
 
+def test_new_frames_alone_have_a_constant_rate(tmp_path: Path) -> None:
+    """The last frame of the source is longer than the others."""
+    clip = write_clip(tmp_path / "a.mkv", 12, rate=24, last_duration=F(1, 4))
+    result = forecast(clip, "c.mkv", model="hold", only_new=True)
+    times = read_times(tmp_path / "c.mkv")
+    gaps = {round((b - a) * F(result.output_fps), 1) for a, b in itertools.pairwise(times)}
+    assert result.source_fps is None
+    assert gaps == {1}
+
+
 @pytest.mark.parametrize("at", [F(20, 24), F(20, 24) - F(1, 100)])
 def test_a_forecast_can_start_at_any_time(tmp_path: Path, at: F) -> None:
     clip = write_clip(tmp_path / "a.mkv", 40)

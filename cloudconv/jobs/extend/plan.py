@@ -177,7 +177,8 @@ class Continuation:
             "output": str(self.plan.output),
             "at": float(self.begins - self.plan.info.timing.start),
             "source_fps": rate_text,
-            "output_fps": rate_text,
+            # New frames alone are at even distances, even if those of the source are not.
+            "output_fps": str(1 / self.step) if self.plan.settings.only_new else rate_text,
             "source_frames": source_frames,
             "output_frames": source_frames + self.new_frames,
             "new_frames": self.new_frames,

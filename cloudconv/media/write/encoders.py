@@ -88,7 +88,7 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
         choice = replace(
             choice, warnings=(Warned("encoder-not-of-source", other), *choice.warnings)
         )
-    if becomes_plain:
+    if becomes_plain and choice.working != info.working_pix_fmt:
         plain = {
             "pix_fmt": info.working_pix_fmt,
             "container": container.name,
