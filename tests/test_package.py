@@ -125,7 +125,11 @@ def test_the_workflow_runs_the_commands_of_ci_on_every_supported_version() -> No
     for command in commands:
         words = command.replace(" --quiet --disable-pip-version-check", "")
         assert re.search(rf"- run: (python -m )?{re.escape(words)}\n", workflow), command
-    versions = re.findall(r'"(3\.\d+)"', workflow)
+    (matrix,) = re.findall(r"^ +python: \[(.+)\]$", workflow, re.MULTILINE)
+    versions = re.findall(r'"(3\.\d+)"', matrix)
+    lowest = workflow.split("\n  lowest:\n")[1]
+    assert re.findall(r'python-version: "(3\.\d+)"', lowest) == versions[:1]
+    assert "--resolution lowest-direct" in lowest
     classifiers = "\n".join(PROJECT["classifiers"])
     assert re.findall(r":: (3\.\d+)$", classifiers, re.MULTILINE) == versions
     assert PROJECT["requires-python"] == f">={versions[0]}"
