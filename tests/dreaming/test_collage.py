@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.overlay import overlay_of
-from cloudconv.dreaming.material.silhouette import Silhouettes
 from cloudconv.dreaming.methods.collage import Collage, CollageTiming
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, Transition, front_of, order_of
 from cloudconv.dreaming.pictures import blurred, filled, resized, weight_size
+from cloudconv.dreaming.vitals.lasting import Lasting
 from tests.helpers.dreams import clouds, frames, lost_land, material, tensor, trees, vitals_of
 
 SIZE = (128, 96)
@@ -304,11 +304,9 @@ def test_a_silhouette_in_front_of_a_dark_sky_never_moves() -> None:
     last = tensor(pictures[-1])
     low = 82  # rows below this one show only land
     assert max(float((p[:, low:] - last[:, low:]).abs().max()) for p in made) < 0.05
-    silhouettes = Silhouettes(pictures, source.land.numpy())
-    silhouette_error = [
-        silhouettes.measure(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made
-    ]
-    assert max(value or 0.0 for value in silhouette_error) < 0.15
+    lasting = Lasting(pictures)
+    lost = [lasting.silhouette(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made]
+    assert max(lost) < 0.15
 
 
 @pytest.mark.full

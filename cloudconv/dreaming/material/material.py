@@ -22,7 +22,6 @@ from torch import Tensor
 from cloudconv.dreaming.material.camera import SteadyFilm, view_of
 from cloudconv.dreaming.material.film import Film
 from cloudconv.dreaming.material.land import matte_of
-from cloudconv.dreaming.material.silhouette import Silhouettes
 from cloudconv.dreaming.pictures import moved, resized, resized_flow
 from cloudconv.media.frame import Frame
 
@@ -178,7 +177,7 @@ class Material:
         """Return a material with the same grid, and pictures of another film."""
         made = copy(self)
         made._pictures = OrderedDict()
-        for name in ("_view", "steady", "silhouettes", "matte", "static"):
+        for name in ("_view", "steady", "matte", "static"):
             made.__dict__.pop(name, None)
         made.film = film
         return made
@@ -214,12 +213,6 @@ class Material:
         numbers = sorted((first, last))
         sides = [self.film.hidden(self.source_of(k)[0]) for k in range(numbers[0], numbers[1] + 1)]
         return max(left for left, _ in sides), max(right for _, right in sides)
-
-    @cached_property
-    def silhouettes(self) -> Silhouettes:
-        """The silhouettes of the clip: dark places that stand still."""
-        pictures = [self.glance(k) for k in range(len(self))]
-        return Silhouettes(pictures, self.land.cpu().numpy())
 
     @cached_property
     def matte(self) -> Tensor:
