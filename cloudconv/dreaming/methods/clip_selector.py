@@ -39,7 +39,8 @@ _REMEMBERS = 200  # … and their greatest number
 _APART = 2.0  # cost of the median difference from the pictures that are replaced
 _SEEN = 40.0  # cost of a squared correlation of 1 with earlier pictures
 _COVERED = 4.0  # cost of an area that still parts hide in the clip
-_LIGHT = 1.2  # cost of each level by which the light differs from that of all frames of the clip
+_LIGHT = 1.2  # cost of each level by which the light exceeds the clip's range …
+_LIGHT_LEAST = 5.0  # … and the least size of this range, in levels
 _REGIONS = 4  # regions of light along the longer side
 _TWICE = 15.0  # cost of a mirror image, or of the same clouds beside each other, that is 1 above …
 _BY_CHANCE = 0.6  # … this likeness, which unrelated pictures may have
@@ -107,6 +108,11 @@ class ClipSelector:
         self._count = 0
         self._eastward = float(self._wind[0][self._moving].mean()) < 0
         self._light_fields = _light_fields(self._thumbs)
+        # Light changes slowly, so the halves of the clip show by how much light may differ.
+        halves = self._light_fields.chunk(2)
+        self._light_reach = max(
+            _LIGHT_LEAST, float(torch.cdist(halves[0], halves[-1]).amin(1).max())
+        )
         self._clip_contrast = float(self._contrast(self._thumbs).mean())
         self.contrast = 1.0
         self._displacements = [torch.zeros_like(self._thumb_wind)]
@@ -277,7 +283,8 @@ class ClipSelector:
         likeness = (self._patterns(flat) @ torch.stack(list(self._past)).T).amax(1)
         likeness = likeness.reshape(shape).mean(1)
         apart = torch.cdist(_light_fields(flat), self._light_fields).amin(1).reshape(shape)
-        return _SEEN * likeness.clamp_min(0).square() + _LIGHT * apart.mean(1)
+        beyond = (apart - self._light_reach).clamp_min(0).mean(1)
+        return _SEEN * likeness.clamp_min(0).square() + _LIGHT * beyond
 
     def _doubled(self, before: Tensor, after: Tensor) -> Tensor:
         """Return how much new pictures mirror old ones, and how much they show clouds twice.
