@@ -54,8 +54,8 @@ def choose(material: Material, seed: int = 0) -> Generator[float, None, ModeChoi
         lambda part: (1 + 9 * part) / 10,
     )
     best = min(reversed(trials), key=lambda trial: trial.rank)
-    told = "; ".join(map(str, trials))
-    why = f"{best.mode}: {few}in a trial of {FRAMES} small frames, {told}."
+    results = "; ".join(map(str, trials))
+    why = f"{best.mode}: {few}in a trial of {FRAMES} small frames, {results}."
     return ModeChoice(best.mode, why, method(best.mode).warning(material))
 
 

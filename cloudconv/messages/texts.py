@@ -862,12 +862,12 @@ TEXTS = {
         "some space."
     ),
     "work-of-other-settings": (
-        "{folder} holds {frames} finished frames with other settings ({changed}): finish that "
+        "{folder} holds {frames} finished frames of a run that differs in {changed}: finish that "
         "work first, name another output, or delete that work with {--resume=no}."
     ),
     "weights-of-other-settings": (
-        "{folder} holds weights that were adapted with other settings ({changed}): finish that "
-        "work first, name another output, or delete that work with {--resume=no}."
+        "{folder} holds weights that were adapted by a run that differs in {changed}: finish "
+        "that work first, name another output, or delete that work with {--resume=no}."
     ),
     # Errors of jobs
     "not-settings": (

@@ -83,8 +83,10 @@ def test_vitals_are_complete_before_the_output_has_its_name(
     complete: list[bool] = []
     push = VitalsMeter.push
 
-    def observe(meter: VitalsMeter, small: NDArray[np.uint8]) -> None:
-        push(meter, small)
+    def observe(
+        meter: VitalsMeter, small: NDArray[np.uint8], backwards: float | None = None
+    ) -> None:
+        push(meter, small, backwards)
         complete.append((tmp_path / "b.mkv").exists())
 
     monkeypatch.setattr(VitalsMeter, "push", observe)

@@ -183,7 +183,7 @@ def test_work_with_other_settings_is_discarded_only_with_no_resume(
 
 def test_work_on_another_input_is_kept(interrupted: Path, clips: Path, tmp_path: Path) -> None:
     other = write_clip(tmp_path / "other.mkv", FRAMES, rate=24, audio=["flac"])
-    with pytest.raises(OutputError, match="another input"):
+    with pytest.raises(OutputError, match="differs in input"):
         interp(other, interrupted / "b.mkv")
     assert interp(clips / "a.mkv", interrupted / "b.mkv").resumed
 
@@ -216,7 +216,7 @@ def test_work_with_other_weights_is_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(output, "weights_fingerprint", lambda _: "another hash")
-        with pytest.raises(OutputError, match="another weights"):
+        with pytest.raises(OutputError, match="differs in weights"):
             interp(clips / "a.mkv", interrupted / "b.mkv")
     assert interp(clips / "a.mkv", interrupted / "b.mkv").resumed
 
