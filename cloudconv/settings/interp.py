@@ -29,6 +29,8 @@ _RESUME = "Resume the work of an interrupted run, or delete that work and start 
 _PREVIEW = "Write a small JPEG of the newest frame every second."
 _OUT_DIR = """Take any number of inputs and write their outputs to this folder. Outputs that an
 earlier run finished with the same settings are skipped."""
+_MANY_FRAMES = """Fill long gaps of the source, also with over 100,000 frames and ten times the
+number that its frames make at their usual rate."""
 _RECURSIVE = "Read the videos of all subfolders too, and keep the subfolders in --out-dir."
 
 
@@ -67,6 +69,7 @@ class Interpolation(
     ] = None
     fps: Annotated[Rational | None, Option(_FPS, "RATE", parse=parse_rate)] = None
     slowmo: Annotated[Rational | None, Option(_SLOWMO, "N", parse=parse_factor)] = None
+    many_frames: Annotated[bool, of_frames(_MANY_FRAMES, pinned=False)] = False
     audio: Annotated[
         Literal["drop", "stretch", "copy"] | None,
         of_frames(_AUDIO, "HOW", shown="drop in slow motion, else kept"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from fractions import Fraction as F
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import cloudconv
+from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError, EncoderError, InputError, OutputError, SettingsError
 from cloudconv.events import Event, Warned
+from cloudconv.jobs.interp.plan import decide
 from tests.helpers import calls
 from tests.helpers.factory import (
     packets_of,
@@ -445,3 +449,48 @@ def test_the_cpu_decodes_other_codecs_than_those_of_nvdec_with_a_warning(tmp_pat
     assert [text for text in map(str, result.warnings) if "NVDEC" in text] == [
         "The CPU decodes, not NVDEC: NVDEC is used for h264, hevc, vp9 only, not for ffv1."
     ]
+
+
+def _clip_with_gap(folder: Path, seconds: int) -> Path:
+    times = [F(k, 25) + (seconds if k > 4 else 0) for k in range(9)]
+    return write_clip(folder / "a.mkv", 9, times=times, last_duration=F(1, 25))
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"], ["--end", "3"]])
+def test_a_gap_of_many_frames_is_refused_before_the_work(tmp_path: Path, words: list[str]) -> None:
+    clip = _clip_with_gap(tmp_path, 10**6)
+    output = str(tmp_path / "b.mp4")
+    result = CliRunner().invoke(app, ["interp", str(clip), output, "--fps", "30", *words])
+    assert result.exit_code == 1
+    message = " ".join(result.stderr.split())
+    assert "30,000,0" in message
+    assert "only 11 at their usual rate" in message
+    assert "--many-frames" in message
+    assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_a_header_that_states_days_is_refused_with_the_number_of_frames(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.avi", 9, rate=25, codec="mpeg4")
+    data = bytearray(clip.read_bytes())
+    struct.pack_into("<I", data, data.index(b"strh") + 28, 8_160_000)  # the scale of the rate
+    clip.write_bytes(data)
+    with pytest.raises(InputError, match="88,128,000 frames at 30 fps, and only 270 at"):
+        interp(clip, "b.mp4", fps=30)
+    assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_a_part_without_the_gap_and_divided_gaps_are_not_refused(tmp_path: Path) -> None:
+    clip = _clip_with_gap(tmp_path, 10**6)
+    assert interp(clip, "b.mkv", fps=50, start=3).output_frames == 8
+    assert interp(clip, "c.mkv", factor=2).output_frames == 18
+
+
+def test_many_frames_are_planned_if_they_are_allowed_or_usual(tmp_path: Path) -> None:
+    clip = _clip_with_gap(tmp_path, 4000)
+    with pytest.raises(InputError, match="12,00"):
+        decide(cloudconv.InterpSettings(clip, tmp_path / "b.mkv", fps=30, slowmo=100))
+    decide(cloudconv.InterpSettings(clip, tmp_path / "b.mkv", fps=20))
+    allowed = cloudconv.InterpSettings(
+        clip, tmp_path / "b.mkv", fps=30, slowmo=100, many_frames=True
+    )
+    assert (decide(allowed).expected or 0) > 10**7

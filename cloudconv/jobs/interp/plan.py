@@ -39,6 +39,9 @@ from cloudconv.training.fine_tune import check
 from cloudconv.workers.pool import WorkerConfig, choose_workers
 from cloudconv.workers.remote import check_single
 
+_MANY_FRAMES, _MANY_TIMES = 100_000, 10
+"""A run needs ``many_frames`` to make more frames than the first number, if they are also more than
+the second number times those that the source's frames make at their usual rate."""
 _FEW_KEPT = 2
 """A rate gives a warning if it keeps fewer than one in this many source frames unchanged."""
 
@@ -174,6 +177,8 @@ def decide(
         raise SettingsError("not-joinable", path=output)
     if workers.kind == "ray":
         check_single(info.path)
+    if not settings.many_frames:
+        _check_count(settings, info, request)
     return InterpPlan(
         settings,
         info,
@@ -239,6 +244,37 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
     if info.timing.gap_rate is not None:
         return Resample(info.timing.gap_rate * exact(settings.factor or 1))
     raise SettingsError("factor-on-variable-rate", path=info.path, factor=float(factor))
+
+
+def _check_count(settings: InterpSettings, info: MediaInfo, request: Request) -> None:
+    """Compute the number of output frames that gaps of the source cause.
+
+    Raises:
+        InputError: a gap makes the number much larger than the source's frames do.
+    """
+    timing, rate = info.timing, request.rate
+    if timing.open_ended or isinstance(rate, Multiply):
+        return
+    # The output begins with the first frame after the start, and the last frame before the end is
+    # shown until the next one.
+    begins = timing.next_frame(timing.start + (exact(settings.start) or 0))
+    ends = timing.end
+    if settings.end is not None:
+        ends = min(ends, timing.next_frame(timing.start + exact(settings.end)))
+    count = expected_frames(rate, timing.frames, ends - begins, request.slowdown)
+    # A damaged AVI header states a constant rate of days for each frame.
+    length = timing.frames / max(timing.usual_rate, Fraction(1))
+    usual = expected_frames(rate, timing.frames, length, request.slowdown)
+    if count > max(_MANY_FRAMES, _MANY_TIMES * usual):
+        raise InputError(
+            "too-many-frames",
+            path=info.path,
+            frames=timing.frames,
+            seconds=float(ends - begins),
+            rate=rate_name(rate.rate),
+            count=f"{count:,}",
+            usual=f"{usual:,}",
+        )
 
 
 def _frames_for_each(request: Request, own: Fraction | None) -> Fraction | None:

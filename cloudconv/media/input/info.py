@@ -29,6 +29,10 @@ class Timing:
         rate_before_last: the rate of all frames but the last one, if only the last one is shown for
             longer; otherwise None.
         open_ended: whether the input still arrives; then ``frames`` and ``end`` have no meaning.
+        median_gap: the median time between two frames; None at a constant rate, or if there is one
+            frame.
+        longest_gap: the times of the two frames between which the longest time passes; None as
+            ``median_gap``.
     """
 
     start: Fraction
@@ -41,6 +45,21 @@ class Timing:
     shifts: tuple[Fraction, ...] = ()
     rate_before_last: Fraction | None = None
     open_ended: bool = False
+    median_gap: Fraction | None = None
+    longest_gap: tuple[Fraction, Fraction] | None = None
+
+    @property
+    def usual_rate(self) -> Fraction:
+        """Return the constant rate, or else that of the median gap between frames."""
+        return self.rate or 1 / (self.median_gap or self.last_duration)
+
+    def next_frame(self, time: Fraction) -> Fraction:
+        """Return the end of the longest gap or of the last frame that contains ``time``.
+
+        Return ``time`` itself if ``time`` is in none of them.
+        """
+        gaps = (self.longest_gap or (time, time), (self.end - self.last_duration, self.end))
+        return next((ends for begins, ends in gaps if begins < time < ends), time)
 
     @property
     def gap_rate(self) -> Fraction | None:
@@ -69,6 +88,7 @@ class Timing:
             last_duration=self.last_duration - last,
             time_base=self.time_base / 2,
             rate_before_last=None if self.rate_before_last is None else 2 * self.rate_before_last,
+            median_gap=None if self.median_gap is None else self.median_gap / 2,
         )
 
 

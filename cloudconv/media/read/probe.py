@@ -271,6 +271,17 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
     )
 
 
+def _with_gaps(timing: Timing, times: NDArray[np.int64]) -> Timing:
+    """Return the timing with the median and the longest gap between the frames at ``times``."""
+    gaps = np.diff(times)
+    if not len(gaps):
+        return timing
+    base, longest = timing.time_base, int(gaps.argmax())
+    begins, ends = int(times[longest]) * base, int(times[longest + 1]) * base
+    median = int(np.sort(gaps)[len(gaps) // 2]) * base
+    return replace(timing, median_gap=median, longest_gap=(begins, ends))
+
+
 def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
     return reader_of(container.format.name).has_index and stream.frames > scan.packets
 
@@ -299,6 +310,8 @@ def _describe(
     path: Path, container: InputContainer, stream: Any, scan: _Scan, first: VideoFrame
 ) -> MediaInfo:
     timing = replace(_timing(container, stream, scan, first), shifts=scan.shifts)
+    if timing.rate is None:
+        timing = _with_gaps(timing, np.unique(np.frombuffer(scan.times, np.int64)))
     if scan.brief:
         timing = replace(
             timing, end=timing.start + _FAR_FUTURE, rate_before_last=None, open_ended=True
@@ -472,6 +485,7 @@ def _probe_pictures(path: Path, pictures: images.Pictures, meter: FieldMeter | N
             tick,
             length,
             rate_before_last=before_last,
+            median_gap=None if rate is not None else sorted(durations)[len(durations) // 2],
         ),
         warnings=(
             *_linear_light_warnings(first),
