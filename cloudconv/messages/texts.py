@@ -930,7 +930,7 @@ TEXTS = {
     "too-many-frames": (
         "{path} shows frames for very long: its {frames} frames last {seconds:.0f} s, which is "
         "{count} frames at {rate} fps, and only {usual} at their usual rate. Give a whole "
-        "{--factor} to divide each gap, or {--many-frames=yes} to make all frames."
+        "{--factor} to divide each gap, or {--many_frames=yes} to make all frames."
     ),
     "single-frame": (
         "{path} has a single frame, and interpolation needs two or more: give a longer video or"
