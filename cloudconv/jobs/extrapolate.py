@@ -239,7 +239,7 @@ def _made(
     with extend.enough_memory(device, forecast.plan.info):
         with torch.inference_mode():
             context = torch.stack([rgb_of(frame, device) for frame in frames])
-            made = model.forecast(context[None], count)
+            made = model.forecast_checked(context[None], count)
         for _ in range(count):
             with torch.inference_mode():
                 picture = next(made)[0]
@@ -266,12 +266,12 @@ def _trial(forecast: _Forecast, model: Predictor) -> Generator[Progress, None, t
         return 0, 0
     known = [*context.earlier, *context.frames]
     before = known[: len(known) - len(true)][-(spec.context + spec.past) :]
-    last = rgb_of(before[-1], forecast.plan.device)
+    last = rgb_of(before[-1])  # on the CPU: scores use float64, which some GPUs lack
     with closing(_made(forecast, model, before, len(true))) as pictures:
         for held, made in enumerate(pictures):
             yield Progress("checking", held, len(true))
-            shown = eight_bit(rgb_of(true[held], forecast.plan.device))
-            quality, hold = (float(psnr(eight_bit(each), shown)) for each in (made, last))
+            shown = eight_bit(rgb_of(true[held]))
+            quality, hold = (float(psnr(eight_bit(each), shown)) for each in (made.cpu(), last))
             if quality < HELD_DB or quality < hold - _NO_WORSE:
                 return held, len(true)
     return len(true), len(true)

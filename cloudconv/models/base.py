@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
+from itertools import islice
 from typing import Any, Literal, NamedTuple, TypeGuard, TypeVar
 
 import torch
@@ -289,14 +290,15 @@ class Interpolator(Model):
             between = partial(self.between, scale=scale)
             made = pictures.between(x0, x1, timestep, between, device)
             return made  # type: ignore[no-any-return]
-        for each in (x0, x1, *(outer or ())[:2]):
-            pictures.check_samples(each.float())
+        checks = [pictures.SampleCheck(each) for each in (x0, x1, *(outer or ())[:2])]
         given = [each.to(device) for each in (x0, x1, *(outer or ()))]
         is_single = x0.ndim == x1.ndim == 3
         if is_single:
             given = [each[None] for each in given]
         reach = None if outer is None else given.pop()
         made = self.between(given, timestep, reach=reach, scale=scale)
+        for check in checks:
+            check.finish()
         return (made[0] if is_single else made).to(own)  # type: ignore[no-any-return]
 
     def _is_plain(self, picture: object) -> TypeGuard[Tensor]:
@@ -454,7 +456,22 @@ class Predictor(Model):
             got = context.dtype if isinstance(context, Tensor) else type(context).__name__
             raise PictureError("bad-context", frames=self.spec.context, got=str(got))
         pictures.check_tensor(context)
-        pictures.check_samples(context.float())
+        check = pictures.SampleCheck(context)
+        made = self.forecast_checked(context, steps)
+        first = list(islice(made, 1))
+        check.finish()
+        yield from first
+        yield from made
+
+    @torch.no_grad()
+    def forecast_checked(self, context: Tensor, steps: int) -> Iterator[Tensor]:
+        """Yield the frames of :meth:`forecast` for a context of decoded or forecast pictures.
+
+        The samples are not checked, so the CPU does not wait for a GPU.
+
+        Raises:
+            PictureError: the context has too few frames, or is not a tensor of that shape.
+        """
         own = context.device
         device = next((weight.device for weight in self.parameters()), own)
         context, (height, width) = self._padded(context.to(device))
@@ -502,7 +519,8 @@ class Reconstructor(Model):
         if picture.ndim != 4 or picture.shape[1] != 3:
             shape = tuple(picture.shape)
             raise PictureError("picture-shape", shape=shape, dtype=picture.dtype)
-        pictures.check_samples(picture.float())
+        check = pictures.SampleCheck(picture)
         height, width = picture.shape[2:]
         made: Tensor = self(pad_to_multiple(picture.float(), self.spec.multiple))
+        check.finish()
         return made[..., :height, :width]

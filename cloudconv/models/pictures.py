@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from cloudconv.errors import PictureError
+from cloudconv.transfer import QUEUES, download
 
 CHANNELS = (1, 3, 4)
 """Gray, RGB, and RGB with opacity."""
@@ -109,40 +110,34 @@ class PictureKind:
             data = torch.from_numpy(array if writable else array.copy())
         return data[..., None] if self.axis is None else data.movedim(self.axis, -1)
 
-    def planes(self, picture: Any) -> list[Tensor]:
-        """Return copies of the channels, (H, W) each, on the picture's device.
+    def planes(self, picture: Any) -> tuple[list[Tensor], SampleCheck | None]:
+        """Return copies of the channels, (H, W) each, on the picture's device, and their check.
 
         8 bits become uint8, 16 bits int32 (CUDA lacks most operations on uint16), floating point
         becomes float32 and is clamped to 0 to 1.
 
         Raises:
-            PictureError: floating-point samples are not finite, or far outside 0 to 1.
+            PictureError: floating-point samples are not finite, or far outside 0 to 1. On a GPU the
+                check raises this error later.
         """
-        data = self.values(picture)
+        check, data = None, self.values(picture)
         if self.is_float:
             data = data.to(torch.float32)
-            check_samples(data, OVERSHOOT)
+            check = SampleCheck(data, OVERSHOOT)
             data = data.clamp(0, 1)
         elif self.most == DEEP:
             data = data.to(torch.int32)
-        return [plane.clone() for plane in data.movedim(-1, 0)]
+        return [plane.clone() for plane in data.movedim(-1, 0)], check
 
     def from_planes(self, planes: Sequence[Tensor]) -> Any:
         """Return a picture of this kind: the inverse of :meth:`planes`."""
         return self._stored(torch.stack(list(planes), -1))
 
     def floats(self, picture: Any) -> Tensor:
-        """Return the samples as float32, (C, H, W); integers are scaled to 0 to 1.
-
-        Raises:
-            PictureError: a floating-point sample is not finite.
-        """
+        """Return the samples as float32, (C, H, W); integers are scaled to 0 to 1."""
         data = self.values(picture)
         data = data.to(torch.int32) if self.most == DEEP else data
-        data = data.to(torch.float32).movedim(-1, 0) / self.most
-        if self.is_float:
-            check_samples(data)
-        return data
+        return data.to(torch.float32).movedim(-1, 0) / self.most
 
     def from_floats(self, data: Tensor) -> Any:
         """Return a picture of this kind: the inverse of :meth:`floats`.
@@ -173,17 +168,35 @@ def check_tensor(tensor: Tensor) -> None:
         raise PictureError("tensor-without-samples")
 
 
-def check_samples(samples: Tensor, overshoot: float | None = None) -> None:
-    """Refuse samples that are not finite, or exceed 0 to 1 by more than ``overshoot``.
+class SampleCheck:
+    """A check that samples are finite, and exceed 0 to 1 by no more than ``overshoot``.
 
-    Raises:
-        PictureError: there is such a sample.
+    A GPU checks samples while the CPU continues, so the result of the check is read later.
     """
-    least, most = (float(each) for each in torch.aminmax(samples))
-    if not math.isfinite(least) or not math.isfinite(most):
-        raise PictureError("picture-not-finite")
-    if overshoot is not None and (least < -overshoot or most > 1 + overshoot):
-        raise PictureError("picture-range", least=least, most=most)
+
+    def __init__(self, samples: Tensor, overshoot: float | None = None) -> None:
+        """Start the check of floating-point samples; finish the check unless a GPU has them.
+
+        Raises:
+            PictureError: see :meth:`finish`.
+        """
+        self._overshoot = overshoot
+        self._extremes = download([torch.stack(torch.aminmax(samples.float()))])
+        if samples.device.type not in QUEUES:
+            self.finish()
+
+    def finish(self) -> None:
+        """Wait for the check, but not for work that the GPU was given after the check.
+
+        Raises:
+            PictureError: there is a sample that is not finite, or too far outside 0 to 1.
+        """
+        least, most = self._extremes.planes()[0].tolist()
+        if not math.isfinite(least) or not math.isfinite(most):
+            raise PictureError("picture-not-finite")
+        overshoot = self._overshoot
+        if overshoot is not None and (least < -overshoot or most > 1 + overshoot):
+            raise PictureError("picture-range", least=least, most=most)
 
 
 def place_of(picture: Any) -> int:
@@ -233,7 +246,8 @@ def between(
         device: the device for ``interpolate``.
 
     Raises:
-        PictureError: the pictures are of an unknown kind, or their kinds or numbers differ.
+        PictureError: the pictures are of an unknown kind, their kinds or numbers differ, or a
+            sample is not finite.
     """
     several = isinstance(x0, np.ndarray | Tensor) and x0.ndim == 4
     firsts, lasts = (_listed(each, several=several) for each in (x0, x1))
@@ -242,11 +256,13 @@ def between(
         kind.check(picture, number)
     if len(firsts) != len(lasts):
         raise PictureError("batch-lengths", first=len(firsts), second=len(lasts))
-    a, b = (
-        torch.stack([kind.floats(each) for each in some]).to(device) for some in (firsts, lasts)
-    )
+    given = [torch.stack([kind.floats(each) for each in some]) for some in (firsts, lasts)]
+    checks = [SampleCheck(each) for each in given] if kind.is_float else []
+    a, b = (each.to(device) for each in given)
     colours = [each.expand(-1, 3, -1, -1) if kind.channels == 1 else each[:, :3] for each in (a, b)]
     made = interpolate([each.contiguous() for each in colours], timestep)
+    for check in checks:
+        check.finish()
     if kind.channels == 1:
         made = made.mean(1, keepdim=True)
     if kind.channels == 4:

@@ -615,6 +615,7 @@ def _made_like(tensor: Any, data: Any, dtype: Any = None, **_: Any) -> Any:
 
 _SPECIAL: dict[Any, Callable[..., Any]] = {
     Tensor.tolist: _listed,
+    Tensor.data_ptr: lambda tensor: tensor.held.data_ptr(),
     Tensor.numpy: _refused("numpy()"),
     Tensor.__array__: _refused("an array"),
     Tensor.backward: _gradients,

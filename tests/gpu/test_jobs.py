@@ -173,6 +173,20 @@ def test_pictures_on_the_device_stay_there(gpu: Gpu, kind: str) -> None:
         assert up.total() <= weights + 5 * 4 * 64
 
 
+@pytest.mark.parametrize("number", [0, 2, 4])
+def test_pictures_on_the_device_that_are_not_finite_are_refused(gpu: Gpu, number: int) -> None:
+    pictures = torch.rand((5, 3, 32, 48), generator=torch.Generator().manual_seed(0))
+    pictures[number, 1, 5, 7] = math.nan
+    options = {"model": "tiny", "precision": "fp32", "scene_cut": "off"}
+    with gpu():
+        given = [each.to("cuda") for each in pictures]
+        with pytest.raises(cloudconv.InputError, match="not finite"):
+            list(cloudconv.interpolate_frames(given, 2, device="cuda", **options))
+        model: Any = cloudconv.load_model("tiny", device="cuda", precision="fp32")
+        with pytest.raises(cloudconv.InputError, match="not finite"):
+            model.interpolate(given[number], given[1], 0.5)
+
+
 def test_plain_tensors_reach_the_device_of_the_model(gpu: Gpu) -> None:
     a, b = torch.rand((2, 3, 32, 48), generator=torch.Generator().manual_seed(0))
     model: Any = cloudconv.load_model("tiny", device="cpu", precision="fp32")

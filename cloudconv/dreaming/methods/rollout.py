@@ -54,7 +54,7 @@ class Rollout(DreamMethod):
         context = torch.stack([material.picture(k) for k in numbers])[None]
         keep = Keeper(material) if options.texture_keep else None
         for number in range(frames):
-            made = model.predict(context)
+            made = next(model.forecast_checked(context, 1))
             if keep is not None:
                 made = keep(made[0])[None]
             context = torch.cat((context[:, 1:], made[:, None]), 1)

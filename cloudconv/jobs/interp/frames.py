@@ -15,7 +15,7 @@ from torch import Tensor
 from cloudconv.errors import PictureError
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.models import registry
-from cloudconv.models.pictures import PictureKind, each_of, place_of
+from cloudconv.models.pictures import PictureKind, SampleCheck, each_of, place_of
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import choose_device, choose_precision, set_threads
 from cloudconv.render.renderer import Renderer, renderer_for
@@ -100,21 +100,30 @@ def _made(
 ) -> Iterator[Any]:
     kind: PictureKind | None = None
     waiting: WeakValueDictionary[int, _Samples] = WeakValueDictionary()  # by place in memory
+    checks: list[SampleCheck] = []
+
+    def finish_checks() -> None:
+        while checks:
+            checks.pop(0).finish()
 
     def frames() -> Iterator[Frame]:
         nonlocal kind
         for number, picture in enumerate(pictures):
+            finish_checks()  # a GPU has checked the picture before while the CPU used the picture
             kind = kind or PictureKind.of(picture)
             kind.check(picture, number)
-            frame = _frame(kind, picture, number, device)
+            frame, check = _frame(kind, picture, number, device)
+            checks.extend([check] if check is not None else [])
             earlier = waiting.get(place_of(picture))
             if earlier is not None and not _is_same(earlier, frame.picture):
                 raise PictureError("picture-reused", number=number)
             waiting[place_of(picture)] = frame.picture
             yield frame
+        finish_checks()
 
     for frame in renderer.render(schedule(frames(), request)):
         assert kind is not None
+        finish_checks()
         for warned in renderer.warnings():
             warnings.warn(str(warned), stacklevel=3)
         assert isinstance(frame, _MemoryFrame)
@@ -128,14 +137,16 @@ def _is_same(one: _Samples, other: _Samples) -> bool:
     return all(a.equal(b) for a, b in zip(one.planes, other.planes, strict=True))
 
 
-def _frame(kind: PictureKind, picture: Any, number: int, device: torch.device) -> _MemoryFrame:
-    channels = kind.planes(picture)
+def _frame(
+    kind: PictureKind, picture: Any, number: int, device: torch.device
+) -> tuple[_MemoryFrame, SampleCheck | None]:
+    channels, check = kind.planes(picture)
     if channels[0].device.type != "cpu":
         channels = [channel.to(device) for channel in channels]
     form, order = _FORMS[len(channels)]
     samples = _Samples(tuple(channels[channel] for channel in order), picture)
     pix_fmt = form + _DEPTHS[channels[0].dtype]
-    return _MemoryFrame(samples, Fraction(number), Fraction(1), _FULL, pix_fmt)
+    return _MemoryFrame(samples, Fraction(number), Fraction(1), _FULL, pix_fmt), check
 
 
 def _picture(kind: PictureKind, frame: Frame) -> Any:
