@@ -494,17 +494,3 @@ def test_many_frames_are_planned_if_they_are_allowed_or_usual(tmp_path: Path) ->
         clip, tmp_path / "b.mkv", fps=30, slowmo=100, many_frames=True
     )
     assert (decide(allowed).expected or 0) > 10**7
-
-
-def test_priming_of_aac_does_not_share_the_time_of_the_first_sound(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "a.mp4", 24, codec="libx264", audio=["aac"])
-    interp(clip, "b.mkv", factor=2)
-    times = []
-    for name in ("a.mp4", "b.mkv"):
-        with av.open(str(tmp_path / name)) as opened:
-            stream = opened.streams.audio[0]
-            base = F(stream.time_base or 0)
-            times.append([(p.pts or 0) * base for p in opened.demux(stream) if p.size])
-    source, copied = times
-    assert source[:3] == [F(-1024, 48000), 0, F(1024, 48000)]
-    assert copied == [F(int(time * 1000 + F(1, 2)), 1000) for time in source[1:]]

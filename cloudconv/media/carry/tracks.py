@@ -245,7 +245,7 @@ class Tracks:
         if track.source.type != "audio":
             waits = not track.started and (begin < first or not packet.is_keyframe)
             return None if waits else (begin, end)
-        if begin < first and not self._leads(track, begin, end, first):
+        if begin < first and not self._leads(begin, end, first):
             if carry.start is None:
                 self.led = max(self.led, first - begin)
             return None
@@ -257,14 +257,12 @@ class Tracks:
             track.joins = False
         return begin, end
 
-    def _leads(self, track: Track, begin: Fraction, end: Fraction, first: Fraction) -> bool:
+    def _leads(self, begin: Fraction, end: Fraction, first: Fraction) -> bool:
         """Return whether audio before the first frame is kept for the start of a decoder."""
         if self._holder.has_edit_list:
             return end > first - _PREROLL
-        # No edit list hides this audio. After a cut, the audio would be heard. A packet that ends
-        # by the earliest time would get the time of the packet after it.
-        fits = end > self._carry.origin + self._earliest(track)
-        return self._carry.start is None and begin >= first - PRIMING and fits
+        # No edit list hides this audio. After a cut, the audio would be heard.
+        return self._carry.start is None and begin >= first - PRIMING
 
     def _earliest(self, track: Track) -> Fraction:
         """Return the earliest packet time for which the muxer does not move the whole file."""
