@@ -460,7 +460,7 @@ def test_stdout_is_matroska():
         import sys
         from fractions import Fraction
         from pathlib import Path
-        from cloudconv.media.write.sink import Sink
+        from tests.helpers.sinks import open_sink
         from tests.media.test_sink import FAST, frames_of, info_of
         rate = Fraction(25)
         with open_sink(Path("-"), info_of(), rate=rate, time_base=1 / rate, settings=FAST) as sink:
