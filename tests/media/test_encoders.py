@@ -11,6 +11,7 @@ from cloudconv.errors import EncoderError
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.media.write.containers import CONTAINERS, PICTURES, container_of
+from cloudconv.media.write.encode import unchanged_priority
 from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.encoders import choose, choose_for
 from cloudconv.media.write.hdr import hdr_parameters
@@ -119,9 +120,15 @@ def test_editing_codecs_are_kept(tmp_path, codec, options, pix_fmt, suffix):
 def test_the_sources_codec_is_kept_on_request(codec, pix_fmt, suffix, encoder, given, tmp_path):
     source = {"libx264rgb": ".mkv", "prores_ks": ".mov"}.get(codec, ".mkv")
     quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
-    clip = write_clip(
-        *(tmp_path / f"in{source}", 1), size=(256, 144), codec=codec, pix_fmt=pix_fmt, options=quiet
-    )
+    with unchanged_priority():  # SVT-AV1 raises the priority of root's processes
+        clip = write_clip(
+            tmp_path / f"in{source}",
+            1,
+            size=(256, 144),
+            codec=codec,
+            pix_fmt=pix_fmt,
+            options=quiet,
+        )
     settings = EncodeSettings(encoder="source", **given)
     choice = choose_for(container_of(tmp_path / f"out{suffix}"), probe(clip), settings)
     assert (choice.encoder, choice.warnings) == (encoder, ())
