@@ -1,8 +1,9 @@
 """Correct finished files of FFmpeg's Matroska muxer.
 
 The muxer states a constant rate for every encoded video. The muxer writes no sample aspect ratio
-for codecs that cannot store one in their bitstream. RFC 9559 defines the elements, and RFC 8794
-their encoding.
+for codecs that cannot store one in their bitstream. The muxer states no delay of copied audio whose
+source hides the first samples in another way. RFC 9559 defines the elements, and RFC 8794 their
+encoding.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from pathlib import Path
 
 _SEGMENT, _TRACKS, _TRACK_ENTRY = 0x18538067, 0x1654AE6B, 0xAE
 _NAME, _DEFAULT_DURATION, _VIDEO = 0x536E, 0x23E383, 0xE0
+_TRACK_TYPE, _CODEC_DELAY, _AUDIO = 0x83, 0x56AA, b"\2"
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _VOID = 0xEC
 _ASPECT_RATIO_UNIT = 3
@@ -20,20 +22,28 @@ _ASPECT_RATIO_UNIT = 3
 # fonts and covers come later.
 _HEAD = 1 << 24
 
-ROOM = "~" * 40
+ROOM = "~" * 400
 """An ending of the video track's title, which :func:`amend` replaces with other elements."""
 
 Element = tuple[int, bytes]
 """The id and the content of an element."""
 
 
-def amend(path: Path, size: tuple[int, int], aspect: Fraction | None, *, varies: bool) -> None:
-    """Correct the first track, a video, of a finished file without checksums, in place.
+def amend(
+    path: Path,
+    size: tuple[int, int],
+    aspect: Fraction | None,
+    delays: Iterable[Fraction],
+    *,
+    varies: bool,
+) -> None:
+    """Correct the tracks of a finished file without checksums, in place. The first is a video.
 
-    The title of the track must end with :data:`ROOM`, which is removed. ``size`` is the picture's
-    (width, height). ``aspect`` is the sample aspect ratio to store, or None to keep the present
-    one. ``varies`` removes the stated constant rate. Padding follows the shorter tracks, so
-    nothing after the tracks moves.
+    The title of the first track must end with :data:`ROOM`, which is removed. ``size`` is the
+    picture's (width, height). ``aspect`` is the sample aspect ratio to store, or None to keep the
+    present one. ``delays`` are the delays in seconds to state for the audio tracks, in their order;
+    0 for no change. ``varies`` removes the stated constant rate. Padding follows the shorter
+    tracks, so nothing after the tracks moves.
     """
     with path.open("rb+") as file:
         data = file.read(_HEAD)
@@ -41,7 +51,12 @@ def amend(path: Path, size: tuple[int, int], aspect: Fraction | None, *, varies:
         while kind != _TRACKS:
             kind, start, end = _header(data, start if kind == _SEGMENT else end)
         (_, video), *others = _children(data[start:end])
-        tracks = _joined([(_TRACK_ENTRY, _amended(video, size, aspect, varies)), *others])
+        entries, waiting = [_amended(video, size, aspect, varies)], iter(delays)
+        for _, entry in others:
+            is_audio = (_TRACK_TYPE, _AUDIO) in _children(entry)
+            delay = round(next(waiting, Fraction(0)) * 10**9) if is_audio else 0
+            entries.append(entry + (_element(_CODEC_DELAY, _number(delay)) if delay else b""))
+        tracks = _joined((_TRACK_ENTRY, entry) for entry in entries)
         padding = bytes(end - start - len(tracks) - 9)
         file.seek(start)
         file.write(tracks + _number(_VOID) + _size(len(padding), 8) + padding)

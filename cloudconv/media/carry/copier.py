@@ -60,7 +60,7 @@ class Copier:
         self._carry = carry
         self._holder = holder
         self._out = out
-        self._tracks = Tracks(carry, out, holder)
+        self._tracks = Tracks(carry, out, holder, states_delay=holder.states_delay and seekable)
         self._covers: list[tuple[Fraction, Any]] = []
         self._input = open_again(carry)
         self._queue: Iterator[tuple[Fraction, Any]] = iter(())
@@ -96,6 +96,12 @@ class Copier:
     def encodes(self) -> bool:
         """Return whether a stream is encoded again, such as slowed audio."""
         return any(track.slowed is not None for track in self._tracks.by_index.values())
+
+    @property
+    def delays(self) -> list[Fraction]:
+        """Return the delay in seconds that the file must state, for each audio track in order."""
+        tracks = sorted(self._tracks.by_index.values(), key=lambda track: track.target.index)
+        return [track.delay for track in tracks if track.target.type == "audio"]
 
     def until(self, time: Fraction | None) -> None:
         """Write every packet at or before ``time``, which is on the output's clock.

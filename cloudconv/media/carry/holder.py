@@ -17,6 +17,7 @@ class Holder:
         seldom_heard: prefixes of audio codecs that few players support in this container.
         has_edit_list: whether an edit list can hide the samples before the first audible one, which
             a decoder needs.
+        states_delay: whether the finished file can state that delay for each audio track instead.
         keeps_handlers: whether the tags ``handler_name`` and ``vendor_id``, which every track of
             MP4 and MOV has, are copied.
         takes_unlisted: whether the muxer writes more codecs than it lists.
@@ -28,5 +29,6 @@ class Holder:
     subtitles: str | None = None
     seldom_heard: tuple[str, ...] = ()
     has_edit_list: bool = False
+    states_delay: bool = False
     keeps_handlers: bool = False
     takes_unlisted: bool = False

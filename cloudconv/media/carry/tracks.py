@@ -27,6 +27,8 @@ COARSE = Fraction(1, 500)
 ticks needs finer ones."""
 FINE = Fraction(1, 90_000)
 """The upper limit in seconds of the tick that replaces a tick longer than ``COARSE``."""
+# Prefix of codecs whose decoders leave out the priming themselves; a stated delay replaces that.
+_SKIPPING = "wma"
 LONG_AGO = Fraction(-(10**9))
 """A time in seconds before that of every packet."""
 
@@ -41,7 +43,8 @@ class Track:
     ``clock``, ``part``, ``shift``, ``reached``: see :meth:`Tracks._shift`. ``joins``: whether the
     next packet is the first one after a join. ``decoded``: the decode time of the last packet in
     ticks. ``moved``: the number of packets whose decode time stepped back, and which
-    :meth:`Tracks._in_order` has moved.
+    :meth:`Tracks._in_order` has moved. ``delay``: the number of seconds by which the
+    first packet precedes 0. The file states this delay, and readers subtract it from all times.
     """
 
     source: Any
@@ -57,6 +60,7 @@ class Track:
     joins: bool = False
     decoded: int | None = None
     moved: int = 0
+    delay: Fraction = Fraction(0)
 
 
 class Tracks:
@@ -65,17 +69,21 @@ class Tracks:
     ``led`` is the length in seconds of the audio that was left out before the first video frame.
     """
 
-    def __init__(self, carry: Carry, out: OutputContainer, holder: Holder) -> None:
+    def __init__(
+        self, carry: Carry, out: OutputContainer, holder: Holder, *, states_delay: bool
+    ) -> None:
         """Create an empty selection.
 
         Args:
             carry: the parts to carry over.
             out: the output container.
             holder: the abilities of the output container.
+            states_delay: whether the output can state the delay of an audio track.
         """
         self.by_index: dict[int, Track] = {}
         self.led = Fraction(0)
         self._carry, self._out, self._holder = carry, out, holder
+        self._states_delay = states_delay
         self._shifts = (Fraction(0), *carry.info.timing.shifts)
 
     def packets(self, source: InputContainer) -> Iterator[tuple[Fraction, Any]]:
@@ -157,7 +165,11 @@ class Tracks:
                 stamp = least
                 packet.dts, packet.pts = stamp, max(packet.pts, stamp)
         track.decoded = stamp
-        return stamp * base, packet
+        tick = track.target.time_base
+        later = round(round(track.delay / tick) * tick / base)
+        if later:
+            packet.pts, packet.dts = packet.pts + later, stamp + later
+        return (stamp + later) * base, packet
 
     def _repeats(self, tracks: dict[int, Track], until: Fraction) -> Iterator[tuple[Fraction, Any]]:
         """Yield the packets of the repeated audio, on the output's clock.
@@ -214,7 +226,11 @@ class Tracks:
         track.started = True
         factor = self._carry.slowdown or Fraction(1)
         lasts = (end - begin) * factor
-        moved = max((begin - self._carry.origin) * factor, self._earliest(track))
+        moved, earliest = (begin - self._carry.origin) * factor, self._earliest(track)
+        is_plain = not earliest and not codec_name(track.source).startswith(_SKIPPING)
+        if self._states_delay and track.ends is None and is_plain:
+            track.delay = max(-moved, Fraction(0))
+        moved = max(moved, earliest - track.delay)
         track.ends = moved + lasts
         if track.convert is not None:
             made = track.convert.convert(packet, moved, lasts)

@@ -77,7 +77,10 @@ def plan_encoding(
         carry=carry,
         # Data on standard output cannot be corrected afterwards.
         amends=not is_stdout(path)
-        and container.needs_amending(choice.encoder, aspect=info.aspect, varies=rate is None),
+        and (
+            (container.states_delay and carry is not None)
+            or container.needs_amending(choice.encoder, aspect=info.aspect, varies=rate is None)
+        ),
     )
     warnings += _losses(container, plan)
     if turn is None:

@@ -212,8 +212,6 @@ class Sink(FrameEncoder):
                 if self._part is not None:
                     end = ((self._last or 0) + self._lasts) * self.plan.tick
                     self._container.hold_last(self._part.path, end, self._lasts * self.plan.tick)
-                    if self.plan.amends:
-                        self._container.amend(self._part.path, self.plan)
                     self._verify(self._part)
                 check_unchanged(self.plan.info)
             self._ended = True

@@ -96,8 +96,8 @@ class Container(Holder):
         """
         return False
 
-    def amend(self, path: Path, plan: EncodingPlan) -> None:
-        """Correct the sample aspect ratio and a variable rate in the finished file."""
+    def amend(self, path: Path, plan: EncodingPlan, delays: list[Fraction]) -> None:
+        """Correct aspect ratio, variable rate and delays of audio in the finished file."""
 
     def preparation(self, width: int, height: int) -> Callable[[VideoFrame], VideoFrame]:
         """Return the function that converts each picture before it is encoded."""
@@ -155,7 +155,7 @@ class FileWriter:
             plan: the settings of the encoding.
         """
         self.warnings: list[Warned] = []
-        self._tick = plan.tick
+        self._path, self._container, self._plan = path, container, plan
         self._order = _DecodeTimes() if container.sums_gaps and plan.rate is None else None
         self._copier: Copier | None = None
         choice, carry, on_pipe = plan.choice, plan.carry, is_stdout(path)
@@ -189,7 +189,7 @@ class FileWriter:
         packet.stream = self.encoder
         for ready in [packet] if self._order is None else self._order.push(packet):
             if self._copier is not None:
-                self._copier.until(ready.dts * self._tick)
+                self._copier.until(ready.dts * self._plan.tick)
             self._out.mux(ready)
 
     def write_copies(self) -> None:
@@ -205,10 +205,14 @@ class FileWriter:
         self._order = None
         for packet in remaining:
             self.write(packet)
+        delays: list[Fraction] = []
         if self._copier is not None:
             self._copier.until(None)
             self._copier.close()
+            delays = self._copier.delays
         self._out.close()
+        if self._plan.amends:
+            self._container.amend(self._path, self._plan, delays)
 
     def abandon(self) -> None:
         """Close everything in any state."""

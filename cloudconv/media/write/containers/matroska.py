@@ -22,9 +22,9 @@ class _Matroska(Container):
     def needs_amending(self, encoder: str, *, aspect: Fraction | None, varies: bool) -> bool:
         return varies or (aspect is not None and encoder not in _STATE_ASPECT)
 
-    def amend(self, path: Path, plan: EncodingPlan) -> None:
+    def amend(self, path: Path, plan: EncodingPlan, delays: list[Fraction]) -> None:
         info, varies = plan.info, plan.rate is None
-        matroska.amend(path, (info.width, info.height), info.aspect, varies=varies)
+        matroska.amend(path, (info.width, info.height), info.aspect, delays, varies=varies)
 
 
 MKV = _Matroska(
@@ -34,6 +34,7 @@ MKV = _Matroska(
     encoders=("libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1"),
     is_video=True,
     clock=_MILLISECOND,
+    states_delay=True,
     attachments=True,
     subtitles="subrip",
     takes_unlisted=True,
@@ -45,5 +46,6 @@ WEBM = _Matroska(
     encoders=("libvpx-vp9", "libsvtav1"),
     is_video=True,
     clock=_MILLISECOND,
+    states_delay=True,
     subtitles="webvtt",
 )
