@@ -16,14 +16,11 @@ from functools import cache
 from numbers import Rational
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import Message, Setting, closest
 from cloudconv.settings.values import check_name, names
-
-Number = TypeVar("Number", int, float)
-_Settings = TypeVar("_Settings", bound="Settings")
 
 COMMON = ""
 """The group of the options that ``--help`` shows first."""
@@ -49,8 +46,6 @@ class Option:
         above: the bound that a number must exceed.
         most: the largest number.
         shown: the default in words, if the field's default is not readable.
-        otherwise: the default of a training option whose field has none. It applies if neither the
-            recipe (a file of training options) nor the model's own training options set a value.
         repeats: whether the option may be given several times.
         pinned: whether another value gives another result. An interrupted run cannot be resumed
             with another value.
@@ -71,7 +66,6 @@ class Option:
     above: float | None = None
     most: float | None = None
     shown: str = ""
-    otherwise: Any = None
     repeats: bool = False
     pinned: bool = True
     hidden: bool = False
@@ -105,8 +99,7 @@ class Field:
     @property
     def text(self) -> str:
         """Return the help text, with the default."""
-        default = self.option.otherwise if self.default is None else self.default
-        shown = self.option.shown
+        default, shown = self.default, self.option.shown
         if not shown and not self.is_switch and default is not None and default != ():
             shown = f"{default:g}" if isinstance(default, float) else str(default)
         text = " ".join(self.option.help.split())
@@ -209,7 +202,7 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(each)
 
 
-def _number(kind: type[Number], value: Any) -> Number | None:
+def _number(kind: type[int] | type[float], value: Any) -> float | None:
     if isinstance(value, bool):
         return None
     try:
@@ -230,6 +223,13 @@ class Settings:
     Settings with the same meaning are equal: ``fps="59.94"`` is ``fps="60000/1001"``.
     """
 
+    def __new__(cls, *values: Any, **named: Any) -> Self:
+        """Record the names of the values that the caller gives; None counts as not given."""
+        self = super().__new__(cls)
+        passed = dict(zip(cls.__match_args__, values, strict=False)) | named
+        self._set("_passed", tuple(k for k, value in passed.items() if value is not None))
+        return self
+
     def __post_init__(self) -> None:
         """Read and check all values."""
         for each in fields_of(type(self)):
@@ -246,6 +246,11 @@ class Settings:
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
+
+    @property
+    def passed(self) -> dict[str, Any]:
+        """Return the values that the caller has given, by name."""
+        return {name: getattr(self, name) for name in vars(self)["_passed"]}
 
     def pinned(self) -> dict[str, str]:
         """Return the values that determine the result, by name, as text."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cloudconv.errors import SettingsError
 from cloudconv.settings import values
@@ -17,13 +17,10 @@ CLIPS, LEARNING = "Clips", "Learning"
 
 _RATE = "Train at this learning rate."
 
-UNSET: Any = None
-"""The value of an option that was not given; see :func:`cloudconv.training.recipe.resolve`."""
-
 _learn = partial(Option, group=LEARNING)
 _clip = partial(Option, group=CLIPS)
 _rare = partial(Option, hidden=True)  # in Python and recipes, not on the command line
-_period = partial(_rare, least=1, otherwise=200, pinned=False)
+_period = partial(_rare, least=1, pinned=False)
 
 _CLIPS = "Train on videos, folders of videos, or pictures; clip.mp4[0:0.75] is the first 75 %."
 _OUTPUT = "<model>_trained.safetensors"
@@ -49,6 +46,7 @@ _OVERLAYS = "Put marks that stand still, such as text, on this fraction of the s
 _FROZEN = "Leave the tensors unchanged whose names begin with this text, such as block0."
 _ANCHOR = "Mix this fraction of the initial weights into the result."
 _LAST = "Write the last weights instead of those that score best in validation."
+_VAL_CROP = "Validate on squares of this many pixels a side."
 _EMA = "Write the moving average of the weights, with this decay."
 
 
@@ -68,7 +66,7 @@ class TrainSettings(Overwrite, Machine):
         Files, Option(_CLIPS, "CLIPS…", parse=values.files, hidden=True, names="clips")
     ] = field(default=(), kw_only=False)
     output: Annotated[
-        File,
+        File | None,
         Option(
             *("Write the weights to this file.", "FILE"),
             also=("-o",),
@@ -76,8 +74,8 @@ class TrainSettings(Overwrite, Machine):
             shown=_OUTPUT,
             pinned=False,
         ),
-    ] = field(default=UNSET, kw_only=False)
-    model: Annotated[str, Option("Train this model.", "NAME", shown="the model of --init")] = UNSET
+    ] = field(default=None, kw_only=False)
+    model: Annotated[str, Option("Train this model.", "NAME", shown="the model of --init")] = ""
     init: Annotated[File | None, Option(_INIT, "NAME", names="words")] = None
     recipe: Annotated[File | None, Option(_RECIPE, "FILE", pinned=False)] = None
     steps: Annotated[
@@ -86,7 +84,7 @@ class TrainSettings(Overwrite, Machine):
     minutes: Annotated[
         float | None, Option("Train for M minutes.", "M", above=0, most=1e6, pinned=False)
     ] = None
-    loss: Annotated[str, Option(_LOSS, "SUM", otherwise="charbonnier")] = UNSET
+    loss: Annotated[str, Option(_LOSS, "SUM")] = "charbonnier"
     val: Annotated[
         Files,
         Option(
@@ -94,80 +92,69 @@ class TrainSettings(Overwrite, Machine):
             names="clips",
             parse=values.files,
             shown="parts of the clips",
-            otherwise=(),
             repeats=True,
         ),
-    ] = UNSET
-    resume: Annotated[bool, Option(_RESUME, off="--no-resume", otherwise=True, pinned=False)] = (
-        UNSET
-    )
+    ] = ()
+    resume: Annotated[bool, Option(_RESUME, off="--no-resume", pinned=False)] = True
     task: Annotated[
         Literal["interpolate", "predict", "reconstruct"] | None,
         _learn(_TASK, "TASK", shown="the model's own"),
     ] = None
-    relative: Annotated[bool, _learn(_RELATIVE, off="--absolute", otherwise=False)] = UNSET
-    batch: Annotated[int, _learn("Use N samples for each step.", "N", least=1, otherwise=8)] = UNSET
+    relative: Annotated[bool, _learn(_RELATIVE, off="--absolute")] = False
+    batch: Annotated[int, _learn("Use N samples for each step.", "N", least=1)] = 8
     rollout: Annotated[
         int | None,
         _learn("Train predictors K frames ahead.", "K", least=1, most=1000, shown=_ROLLOUT),
     ] = None
-    gap: Annotated[int, _learn(_GAP, "K", least=2, most=1000, otherwise=2)] = UNSET
-    noise: Annotated[float, _learn(_NOISE, "S", least=0, otherwise=0.0)] = UNSET
+    gap: Annotated[int, _learn(_GAP, "K", least=2, most=1000)] = 2
+    noise: Annotated[float, _learn(_NOISE, "S", least=0)] = 0.0
     learning_rate: Annotated[
-        float | None,
-        _learn(
-            "Train at this learning rate.", "R", above=0, most=1, shown="5e-4, with --init 1e-4"
-        ),
+        float | None, _learn(_RATE, "R", above=0, most=1, shown="5e-4, with --init 1e-4")
     ] = None
-    seed: Annotated[int, _learn(_SEED, "N", least=0, most=2**63 - 1, otherwise=0)] = UNSET
-    crop: Annotated[int, _clip("Cut samples of N by N pixels.", "N", least=1, otherwise=128)] = (
-        UNSET
-    )
+    seed: Annotated[int, _learn(_SEED, "N", least=0, most=2**63 - 1)] = 0
+    crop: Annotated[int, _clip("Cut samples of N by N pixels.", "N", least=1)] = 128
     interval: Annotated[
-        int | str | Sequence[int],
-        _clip(_INTERVAL, "K", parse=values.interval, shown="1", otherwise=(1, 1)),
-    ] = UNSET
+        int | str | Sequence[int], _clip(_INTERVAL, "K", parse=values.interval, shown="1")
+    ] = (1, 1)
     size: Annotated[int | None, _clip(_SIZE, "N", least=1)] = None
-    min_motion: Annotated[float, _clip(_STILL, "N", least=0, otherwise=0.0)] = UNSET
+    min_motion: Annotated[float, _clip(_STILL, "N", least=0)] = 0.0
     train_part: Annotated[str | None, _clip(_PART, "A:B")] = None
     val_part: Annotated[
         str | None, _clip("Validate on this part of each clip.", "A:B", shown="three parts of each")
     ] = None
-    deinterlace: Annotated[bool, _clip(DEINTERLACE, otherwise=False)] = UNSET
+    deinterlace: Annotated[bool, _clip(DEINTERLACE)] = False
     crops: Annotated[
-        int, _rare("Cut this many samples from each run of decoded frames.", least=1, otherwise=8)
-    ] = UNSET
-    repeats: Annotated[bool, _rare("Keep repeated frames.", otherwise=False)] = UNSET
-    lively: Annotated[float, _rare(_LIVELY, least=0, most=1, otherwise=0.0)] = UNSET
-    overlays: Annotated[float, _rare(_OVERLAYS, least=0, most=1, otherwise=0.0)] = UNSET
-    augment: Annotated[bool, _rare("Flip and turn samples at random.", otherwise=True)] = UNSET
-    reversal: Annotated[bool, _rare("Play samples backwards at random.", otherwise=True)] = UNSET
-    frozen: Annotated[Files, _rare(_FROZEN, parse=values.files, names="words", otherwise=())] = (
-        UNSET
-    )
-    anchor: Annotated[
-        float,
-        _rare(_ANCHOR, least=0, most=1, otherwise=0.0),
-    ] = UNSET
-    last: Annotated[bool, _rare(_LAST, otherwise=False)] = UNSET
-    val_windows: Annotated[int, _rare("Validate on this many samples.", least=1, otherwise=24)] = (
-        UNSET
-    )
-    val_crop: Annotated[
-        int, _rare("Validate on squares of this many pixels a side.", least=1, otherwise=256)
-    ] = UNSET
-    validate_every: Annotated[int, _period("Validate every N steps.")] = UNSET
-    checkpoint_every: Annotated[int, _period("Write a checkpoint every N steps.")] = UNSET
-    weight_decay: Annotated[float, _rare("Use this weight decay.", least=0, otherwise=1e-4)] = UNSET
-    ema: Annotated[float, _rare(_EMA, least=0, most=1 - 1e-9, otherwise=0.99)] = UNSET
-    clip_gradient: Annotated[
-        float, _rare("Limit the norm of the gradient.", above=0, otherwise=1.0)
-    ] = UNSET
+        int, _rare("Cut this many samples from each run of decoded frames.", least=1)
+    ] = 8
+    repeats: Annotated[bool, _rare("Keep repeated frames.")] = False
+    lively: Annotated[float, _rare(_LIVELY, least=0, most=1)] = 0.0
+    overlays: Annotated[float, _rare(_OVERLAYS, least=0, most=1)] = 0.0
+    augment: Annotated[bool, _rare("Flip and turn samples at random.")] = True
+    reversal: Annotated[bool, _rare("Play samples backwards at random.")] = True
+    frozen: Annotated[Files, _rare(_FROZEN, parse=values.files, names="words")] = ()
+    anchor: Annotated[float, _rare(_ANCHOR, least=0, most=1)] = 0.0
+    last: Annotated[bool, _rare(_LAST)] = False
+    val_windows: Annotated[int, _rare("Validate on this many samples.", least=1)] = 24
+    val_crop: Annotated[int, _rare(_VAL_CROP, least=1)] = 256
+    validate_every: Annotated[int, _period("Validate every N steps.")] = 200
+    checkpoint_every: Annotated[int, _period("Write a checkpoint every N steps.")] = 200
+    weight_decay: Annotated[float, _rare("Use this weight decay.", least=0)] = 1e-4
+    ema: Annotated[float, _rare(_EMA, least=0, most=1 - 1e-9)] = 0.99
+    clip_gradient: Annotated[float, _rare("Limit the norm of the gradient.", above=0)] = 1.0
 
     def _check(self) -> None:
         if self.steps is not None and self.minutes is not None:
             raise SettingsError("steps-and-minutes")
         if self.recipe is None and not self.clips:
             raise SettingsError("no-clips")
-        if self.recipe is None and self.model is None and self.init is None:
+        if self.recipe is None and not self.model and self.init is None:
             raise SettingsError("no-model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecipe(TrainSettings):
+    """Complete training settings: the caller's, and the recipe's or else the model's for the rest.
+
+    ``model`` and ``output`` are named. None remains only where None is a choice, such as no limit
+    on the steps.
+    """

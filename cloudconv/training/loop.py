@@ -22,7 +22,7 @@ from cloudconv.files import write_whole
 from cloudconv.models.base import Model
 from cloudconv.models.ops import shrunk_like
 from cloudconv.render.memory import empty_cache, within_memory
-from cloudconv.settings import TrainSettings, values
+from cloudconv.settings import TrainingRecipe, values
 from cloudconv.training.clips import Batch
 from cloudconv.training.losses import Adversary, parse_loss
 from cloudconv.training.tasks import Goal, Prediction, padded
@@ -92,7 +92,7 @@ class Trainer:
 
     model: Model
     goal: Goal[Any]
-    settings: TrainSettings
+    settings: TrainingRecipe
     device: torch.device
     precision: torch.dtype
     rate: float

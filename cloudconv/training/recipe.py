@@ -12,7 +12,7 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.media.input.spool import local_file
 from cloudconv.models import registry
 from cloudconv.models.checkpoints import is_file_name
-from cloudconv.settings import TrainSettings, fields_of
+from cloudconv.settings import TrainingRecipe, TrainSettings, fields_of
 from cloudconv.settings.values import names_folder
 from cloudconv.training.losses import parse_loss
 
@@ -20,8 +20,8 @@ _STEPS = 1000
 """The number of steps if neither steps nor minutes are given."""
 
 
-def resolve(settings: TrainSettings) -> TrainSettings:
-    """Return the settings with a value for each setting that was not given.
+def resolve(settings: TrainSettings) -> TrainingRecipe:
+    """Return the complete settings of a training.
 
     The recipe is a TOML file whose keys are the settings' names. Without a recipe, the model's own
     training settings are used. A setting that these do not name has the option's default. The
@@ -33,30 +33,26 @@ def resolve(settings: TrainSettings) -> TrainSettings:
         ModelError: there is no such model, or the weights file of ``init`` cannot be read.
         SettingsError: the recipe is not TOML or has an unknown key, or a setting has a bad value.
     """
-    known = {each.name: each for each in fields_of(TrainSettings) if each.name != "recipe"}
-    given = {name: getattr(settings, name) for name in known}
-    given = {name: value for name, value in given.items() if value != known[name].default}
+    known = {each.name for each in fields_of(TrainSettings)} - {"recipe"}
+    given = {name: value for name, value in settings.passed.items() if value not in ((), "")}
     merged = {} if settings.recipe is None else _read_recipe(settings.recipe)
     if unknown := sorted(merged.keys() - known):
         raise SettingsError("unknown-training-setting", recipe=settings.recipe, name=unknown[0])
     # A given `steps` also replaces the recipe's `minutes`, and the reverse.
     if "minutes" in given or "steps" in given:
         merged = {name: value for name, value in merged.items() if name not in ("minutes", "steps")}
-    merged |= {name: value for name, value in given.items() if value != ()}
+    merged |= given
     if "model" not in merged and "init" in merged:
         merged["model"] = registry.network_of(merged["init"])
-    if settings.recipe is None and "model" in merged:
+    if settings.recipe is None:
         merged = {**registry.spec(merged["model"], merged.get("task")).training, **merged}
     folder = merged.get("output", "")
     if "model" in merged and (not folder or names_folder(folder)):
         merged["output"] = str(Path(folder, f"{_stem(merged['model'])}_trained.safetensors"))
-    for name, each in known.items():
-        if each.option.otherwise is not None:
-            merged.setdefault(name, each.option.otherwise)
-    if merged.get("steps") is None and merged.get("minutes") is None:
+    if not merged.keys() & {"steps", "minutes"}:
         merged["steps"] = _STEPS
     try:
-        resolved = TrainSettings(**merged, recipe=settings.recipe)
+        resolved = TrainingRecipe(**merged)
         parse_loss(resolved.loss)
     except SettingsError as error:
         if settings.recipe is None:
@@ -78,7 +74,7 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
         raise SettingsError("recipe-not-toml", path=path, why=error) from error
 
 
-def fingerprint(settings: TrainSettings) -> str:
+def fingerprint(settings: TrainingRecipe) -> str:
     """Return, as JSON, the settings that must be the same in a checkpoint and a later run."""
     pinned = [each.name for each in fields_of(TrainSettings) if each.option.pinned]
     kept = {name: value for name, value in asdict(settings).items() if name in pinned}

@@ -46,7 +46,7 @@ from cloudconv.render.device import (
     precision_name,
     set_threads,
 )
-from cloudconv.settings import TrainSettings, values
+from cloudconv.settings import TrainingRecipe, TrainSettings, values
 from cloudconv.training.clips import (
     Sampling,
     TrainingClip,
@@ -136,11 +136,10 @@ class TrainEstimate(TrainOutcome):
 class TrainPlan:
     """The decisions before the model is built.
 
-    ``settings`` have the values of the recipe and the defaults. ``refusals``: reasons to refuse the
-    output.
+    ``refusals``: reasons to refuse the output.
     """
 
-    settings: TrainSettings
+    settings: TrainingRecipe
     output: Path
     checkpoint: Path
     spec: ModelSpec
@@ -174,8 +173,8 @@ def decide(given: TrainSettings) -> TrainPlan:
         CloudconvError: a setting, the recipe or the device cannot be used.
     """
     settings = resolve(given)
-    output = Path(settings.output)
-    checkpoint = _checkpoint_of(output)
+    output = Path(str(settings.output))
+    checkpoint = files.beside(output, ".checkpoint")
     spec = registry.spec(settings.model, settings.task)
     device = choose_device(settings.device)
     check_clips((*values.files(settings.clips), *values.files(settings.val)))
@@ -202,7 +201,7 @@ def estimate(plan: TrainPlan) -> TrainEstimate:
     """
     settings = plan.settings
     goal = goal_for(plan.spec, rollout=settings.rollout, gap=settings.gap)
-    train, held_back = _windows(settings, goal, None)
+    train, held_back = _windows(plan, goal, None)
     return TrainEstimate(
         **plan.facts,
         clips=sum(len(group) for group in train.groups),
@@ -270,7 +269,7 @@ def _run(
     goal = goal_for(plan.spec, rollout=settings.rollout, gap=settings.gap)
     initialised = _initialise(model, settings)
     _check_frozen(model, settings)
-    train, held_back = _windows(settings, goal, known)
+    train, held_back = _windows(plan, goal, known)
     warnings = [*train.warnings, *plan.warnings, *_field_warnings(train, held_back, known=known)]
     yield from warnings
     complete = initialised == len(model.state_dict())
@@ -387,18 +386,14 @@ def _watched(
 
 
 def _validation_windows(
-    windows: Windows, settings: TrainSettings
+    windows: Windows, settings: TrainingRecipe
 ) -> Generator[Event, None, list[Tensor]]:
     """Return the cropped centre of each window to validate on."""
     spread = yield from windows.spread(settings.val_windows)
     return [centre(window, settings.val_crop) for window in spread]
 
 
-def _checkpoint_of(output: Path) -> Path:
-    return files.beside(output, ".checkpoint")
-
-
-def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> None:
+def _check_output(output: Path, checkpoint: Path, settings: TrainingRecipe) -> None:
     resumes = settings.resume and checkpoint.exists()
     if os.path.lexists(checkpoint) and not is_checkpoint(checkpoint):
         raise InputError("checkpoint-foreign", path=checkpoint)
@@ -410,7 +405,7 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> No
     check_outputs(settings, [output, checkpoint], [])
 
 
-def _precision(settings: TrainSettings, device: torch.device, spec: ModelSpec) -> torch.dtype:
+def _precision(settings: TrainingRecipe, device: torch.device, spec: ModelSpec) -> torch.dtype:
     if settings.precision != "auto":
         return choose_precision(settings.precision, device, spec)
     if device.type != "cuda" or not spec.half_precision:
@@ -418,7 +413,7 @@ def _precision(settings: TrainSettings, device: torch.device, spec: ModelSpec) -
     return torch.bfloat16 if has_bf16(device) else torch.float16
 
 
-def _initialise(model: Model, settings: TrainSettings) -> int:
+def _initialise(model: Model, settings: TrainingRecipe) -> int:
     """Load the weights of ``init``; return the number of tensors that were loaded.
 
     All weights of the same model must fit. Of another model's weights, only the tensors with a
@@ -448,7 +443,7 @@ def _initialise(model: Model, settings: TrainSettings) -> int:
     return len(fitting)
 
 
-def _check_frozen(model: Model, settings: TrainSettings) -> None:
+def _check_frozen(model: Model, settings: TrainingRecipe) -> None:
     names = [name for name, _ in model.named_parameters()]
     for beginning in values.files(settings.frozen):
         if not any(name.startswith(beginning) for name in names):
@@ -463,10 +458,9 @@ def _check_frozen(model: Model, settings: TrainSettings) -> None:
         raise SettingsError("all-frozen")
 
 
-def _windows(
-    settings: TrainSettings, goal: Goal[Any], known: MediaInfo | None
-) -> tuple[Windows, Windows]:
+def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple[Windows, Windows]:
     """Return the windows to train on, and the windows to validate on."""
+    settings = plan.settings
     own = None if settings.train_part is None else parse_spans(settings.train_part)
     held_back = None if settings.val_part is None else parse_spans(settings.val_part)
     interval = values.interval(settings.interval)
@@ -490,8 +484,7 @@ def _windows(
             groups.append([replace(clip, spans=rest) for clip in clips])
             train_groups.append([replace(clip, spans=used) for clip in clips])
     read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
-    output = Path(settings.output)
-    check_outputs(settings, [output, _checkpoint_of(output)], read)
+    check_outputs(settings, [plan.output, plan.checkpoint], read)
     names = [each.name for each in fields(Sampling) if each.name not in ("length", "picks")]
     given = {name: getattr(settings, name) for name in names} | {"interval": interval}
     sampling = Sampling(goal.length, goal.picks, **given)
@@ -502,7 +495,7 @@ def _windows(
     except InputError:
         if not goal.narrow():
             raise
-        return _windows(settings, goal, known)
+        return _windows(plan, goal, known)
 
 
 def _field_warnings(*parts: Windows, known: MediaInfo | None = None) -> list[Warned]:
@@ -530,7 +523,7 @@ def _changed(groups: list[list[TrainingClip]]) -> list[Warned]:
     return warnings
 
 
-def _footage(settings: TrainSettings, groups: list[list[TrainingClip]]) -> dict[str, str | None]:
+def _footage(settings: TrainingRecipe, groups: list[list[TrainingClip]]) -> dict[str, str | None]:
     """Return a hash of the content of each clip, and of the initial weights."""
     known = {str(clip.info.path): clip.info.fingerprint for group in groups for clip in group}
     if settings.init is None:
@@ -539,7 +532,7 @@ def _footage(settings: TrainSettings, groups: list[list[TrainingClip]]) -> dict[
 
 
 def _restore(
-    trainer: Trainer, checkpoint: Path, settings: TrainSettings, footage: dict[str, str | None]
+    trainer: Trainer, checkpoint: Path, settings: TrainingRecipe, footage: dict[str, str | None]
 ) -> list[str]:
     """Continue a training from its checkpoint.
 
@@ -579,7 +572,7 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _weights(trainer: Trainer, settings: TrainSettings) -> bytes:
+def _weights(trainer: Trainer, settings: TrainingRecipe) -> bytes:
     """Return the best weights so far as float16 safetensors, with model, scores and settings."""
     best = trainer.best
     assert best is not None
