@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import re
 import subprocess
@@ -427,6 +428,27 @@ def test_calls_of_several_threads_run_one_after_another(tmp_path: Path) -> None:
         job.close()
         assert [call.result(60).output_frames for call in calls] == [12] * 4
     assert threading.active_count() == before
+
+
+@pytest.mark.full
+def test_six_threads_that_call_at_once_do_not_stall(tmp_path: Path) -> None:
+    """If the calls stall, the test ends with the traceback of every thread."""
+    clip = write_clip(tmp_path / "a.mkv", 6, codec="libx264", audio=["aac"])
+    rest: Any = {"factor": 2, "model": "cloud-turbo", "device": "cpu"}
+
+    def call(number: int) -> None:
+        output = tmp_path / f"{number}.mkv"
+        for _ in range(4):
+            assert len(list(cloudconv.interpolate_frames(pictures(4), **rest))) == 8
+            made = cloudconv.interpolate(clip, output, overwrite=True, **rest)
+            assert made.output_frames == 12
+
+    faulthandler.dump_traceback_later(120, exit=True)
+    try:
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(call, range(6)))
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 HUGE = "9" * 400

@@ -10,7 +10,7 @@ from cloudconv.cli import output as outputs
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, print_json
 from cloudconv.cli.streams import is_terminal, print_result
-from cloudconv.cli.text import clock, table
+from cloudconv.cli.text import clock, format_value, table
 from cloudconv.messages import flag
 from cloudconv.report.columns import COLUMNS, Column, frame_time, marked
 from cloudconv.settings import CompareSettings
@@ -45,7 +45,8 @@ def compare(console: Console, source: outputs.InputArgument, **given: Any) -> No
         console.info(str(result.adapted))
     console.info(f"{result.summary}; took {clock(result.wall_seconds)}")
     if settings.report is not None:
-        console.info(f"the report is in {settings.report}")
+        video = format_value("", result.report_video)
+        console.info(f"the report is in {settings.report}; its video: {video}")
 
 
 def _show(result: CompareResult, wanted: Sequence[str]) -> None:

@@ -211,10 +211,10 @@ TEXTS = {
     "refused": "A run would fail: {error}",
     "adapting-gained-little": (
         "Adapting to the video gained too little ({gain:+.2f} dB on {frames} held-back "
-        "{frames:frame|frames}, {least} dB are needed): the model is used as it ships."
+        "{frames:frame|frames}, {least} dB are needed): the model is used as it is."
     ),
     "adapting-not-judged": "The gain of adapting to the video cannot be measured: {error}",
-    "not-adapted": "The model is not adapted to the video but used as it ships.",
+    "not-adapted": "The model is not adapted to the video but used as it is.",
     "clip-changed": "{path} was changed while it was trained on: train again.",
     "nothing-learnt": "{path} was not written: there are no adapted weights.",
     "output-locked": (
@@ -281,10 +281,10 @@ TEXTS = {
     "task-horizon": "a forecast from {context} of them",
     "inputs-finished": "{count} of {inputs} inputs are finished",
     "work-kept": (
-        "{frames:?* finished frames}{both:? and }{weights:?adapted weights} are kept in {folder}"
+        "{folder} keeps {frames:?* finished frames}{both:? and }{weights:?adapted weights}"
     ),
-    "earlier-work-kept": "the work of an earlier run stays in {folder}",
-    "checkpoint-kept": "the training so far is kept in {path}",
+    "earlier-work-kept": "{folder} keeps the work of an earlier run",
+    "checkpoint-kept": "{path} keeps the training so far",
     "error-with-work": "{error} {kept}{helps:?; the same command carries on}.",
     # Errors
     "no-video": "{path} holds no video, only {found}: give a file with a video stream.",

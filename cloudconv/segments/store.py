@@ -219,7 +219,7 @@ class SegmentStore:
         """Lock the folder during a block; errors then name the finished work that remains.
 
         Raises:
-            Interrupted: Ctrl-C in the block, and segments, weights or earlier work remain.
+            Interrupted: Ctrl-C in the block, and segments or weights remain.
             OutputError: see :meth:`lock`; or the folder was deleted during the block.
         """
         try:
@@ -227,8 +227,6 @@ class SegmentStore:
             yield
         except KeyboardInterrupt as error:
             kept = self.release()
-            if kept is None and self.path.exists():
-                kept = Message("earlier-work-kept", folder=self.path)
             if kept is None:
                 raise
             raise Interrupted(kept) from error
@@ -244,6 +242,20 @@ class SegmentStore:
             raise type(error)("error-with-work", error=error, kept=kept, helps=helps) from error
         finally:
             self.release()
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Name the folder in an interrupt of the block if the folder has work of an earlier run.
+
+        Raises:
+            Interrupted: Ctrl-C in the block, and work remains.
+        """
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            if isinstance(error, Interrupted) or not self.path.exists():
+                raise
+            raise Interrupted(Message("earlier-work-kept", folder=self.path)) from error
 
     def remove(self) -> None:
         """Delete cloudconv's files, and the folder if it is then empty; release the claim."""

@@ -561,6 +561,10 @@ def test_a_report_has_all_scores_and_pictures(tmp_path: Path) -> None:
     assert float(rows[0]["tiny psnr"]) == result.per_frame[0]["tiny"]["psnr"]
     # Kept and new frames, without the last kept frame, which starts no window.
     assert read_times(folder / "side_by_side.mp4") == [F(k, 24) for k in range(10)]
+    written = (folder / "side_by_side.mp4").stat().st_size
+    assert result.report_video is not None
+    assert result.report_video["encoder"] == "libx264"
+    assert result.report_video["output_bytes"] == written
     page = (folder / "index.html").read_text("utf-8")
     assert result.verdict in page
     with pytest.raises(OutputError, match="overwrite=True"):

@@ -116,7 +116,7 @@ def run_cases(
         if problem is not None:
             wrong.append(f"case {case}, {kind} in {seed.name}: {problem}\n{ended.stderr[-2000:]}")
         output.unlink(missing_ok=True)
-        if f"are kept in {output}.work" in ended.stderr:
+        if f"{output}.work keeps" in ended.stderr:
             shutil.rmtree(f"{output}.work")
         left = sorted(p.name for p in folder.iterdir())
         if left != sorted([broken.name, "stderr.txt", "stdout.txt"]):

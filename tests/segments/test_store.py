@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from cloudconv.errors import OutputError
+from cloudconv.errors import Interrupted, OutputError
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.segments import store
 from cloudconv.segments.segment import SegmentPlan
@@ -54,7 +54,7 @@ def test_finished_segments_and_pinned_settings_are_resumed(output: Path) -> None
     work.pin({"batch": 4})
     finish(work, 0)
     finish(work, 2, frames=7)
-    assert "11 finished frames are kept" in str(work.release())
+    assert "keeps 11 finished frames" in str(work.release())
     again = opened(output)
     assert again.pinned == {"batch": 4}
     assert sorted(again.finished) == [0, 2]
@@ -216,3 +216,17 @@ def test_a_changed_byte_breaks_the_seal() -> None:
     for k in range(len(line)):
         broken = bytes([*line[:k], line[k] ^ 1, *line[k + 1 :]])
         assert store.unsealed(broken) is None
+
+
+def test_an_interrupt_names_the_work_of_an_earlier_run(output: Path) -> None:
+    work = SegmentStore(output)
+    with pytest.raises(KeyboardInterrupt) as without, work.named():
+        raise KeyboardInterrupt
+    assert not isinstance(without.value, Interrupted)
+    finish(earlier := opened(output), 0)
+    earlier.release()
+    with (
+        pytest.raises(Interrupted, match=r"out\.mkv\.work keeps the work of an earlier"),
+        work.named(),
+    ):
+        raise KeyboardInterrupt

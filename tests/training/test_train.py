@@ -572,7 +572,7 @@ def test_a_run_that_was_killed_at_its_start_is_resumed(clip: str, tmp_path: Path
 
 def test_a_second_ctrl_c_names_the_checkpoint(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
-    with pytest.raises(Interrupted, match=r"kept in .*p\.safetensors\.checkpoint; the same"):
+    with pytest.raises(Interrupted, match=r"p\.safetensors\.checkpoint keeps .*; the same"):
         trained(settings(clip, output), raise_at_first_report(KeyboardInterrupt))
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 from cloudconv import metrics
 from cloudconv.jobs.compare.plan import PAGE, RESULT, TABLE, VIDEO, ComparePlan
 from cloudconv.jobs.compare.samples import SampleImages
+from cloudconv.jobs.outcome import size_of
 from cloudconv.jobs.pictures import jpeg, shrunk
 from cloudconv.media.color import color_space, from_rgb
 from cloudconv.media.formats import layout
@@ -129,13 +130,19 @@ class ReportWriter:
         path = self._report.path / VIDEO
         return Sink(plan_encoding(path, info, rate=timing.rate, time_base=tick))
 
+    def close_video(self) -> dict[str, Any]:
+        """Complete the video of the report; return its encoder, size and mean bit rate."""
+        self._videos.close()
+        assert self._video is not None
+        written = size_of(self._report.path / VIDEO, self._clock)
+        return {"encoder": self._video.plan.choice.encoder, **written}
+
     def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
-        """Write all files; ``data`` are the contents of the page except its pictures.
+        """Write all other files; ``data`` are the contents of the page except its pictures.
 
         Raises:
             OutputError: a file cannot be written.
         """
-        self._videos.close()
         report = replace(data, worst=tuple(item for _, item in self._worst))
         texts = {
             TABLE: _table(result["per_frame"]),

@@ -54,11 +54,13 @@ class CompareResult(CompareOutcome):
     the mean of each texture metric for the dropped source frames. Texture is the amount of fine
     detail relative to the two kept frames beside the frame, in dB; 0 is equal. Even source frames
     differ from 0 where, for example, the light changes. ``filmed`` is empty for forecasts.
+    ``report_video`` has the encoder, the size and the mean bit rate of the report's video.
     """
 
     skipped_frames: int
     cuts: list[float]
     adapted: Adapted | None = None
+    report_video: dict[str, Any] | None = None
     methods: dict[str, dict[str, Any]]
     filmed: dict[str, float | None]
     per_frame: list[dict[str, Any]]

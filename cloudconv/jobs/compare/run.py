@@ -86,6 +86,7 @@ def run(settings: CompareSettings) -> Job:
         check_unchanged(plan.info)
         result = table.result(warnings.reported, began)
         if reporter is not None:
+            result = replace(result, report_video=reporter.close_video())
             reporter.finish(table.report(result), result.as_json())
     yield Finished(result)
 

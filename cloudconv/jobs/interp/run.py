@@ -102,8 +102,9 @@ def interpolate(
     set_threads(plan.settings.threads)
     preview = _preview(plan)
     yield from warnings.new(plan.warnings)
-    yield from warnings.new(_early_warnings(plan))
     with ExitStack() as stack:
+        stack.enter_context(SegmentStore(plan.output).named())
+        yield from warnings.new(_early_warnings(plan))
         # Decode and plan in another thread.
         video = stack.enter_context(planned(plan))
         # Load the finished segments of an earlier run, and resolve the plan to render.
