@@ -98,7 +98,9 @@ def test_the_wheel_has_all_files_to_run(wheel: zipfile.ZipFile) -> None:
 
 @pytest.mark.full
 def test_the_wheel_has_no_other_files(wheel: zipfile.ZipFile) -> None:
-    for name in wheel.namelist():
+    names = wheel.namelist()
+    assert "cloudconv/__init__.py" in names
+    for name in names:
         assert name.startswith(("cloudconv/", "cloudconv-"))
         assert not (name.startswith("cloudconv/_weights") and name.endswith(".py"))
 

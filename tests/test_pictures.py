@@ -46,7 +46,9 @@ def test_every_picture_has_a_record(record: ModuleType) -> None:
 
 
 def test_pictures_and_weights_agree_with_the_records(record: ModuleType) -> None:
-    for name, known in record.read().items():
+    recorded = record.read()
+    assert "showcase.webp" in recorded
+    for name, known in recorded.items():
         now = record.record(EXAMPLES / name, known["commands"], known["weights"])
         assert known == now, f"{name} is out of date: make it again with its script in examples/"
 
@@ -60,7 +62,9 @@ def test_recorded_commands_agree_with_the_scripts(record: ModuleType) -> None:
 
 def test_the_readme_shows_the_commands_beside_its_picture(record: ModuleType) -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
-    for command in record.read()["showcase.webp"]["commands"]:
+    commands = record.read()["showcase.webp"]["commands"]
+    assert commands
+    for command in commands:
         assert f"`{command.partition(' --start')[0]}`" in readme
 
 

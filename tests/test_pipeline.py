@@ -222,6 +222,7 @@ def test_work_ahead_is_bounded() -> None:
             assert source.made <= item + 1 + 3
             if item == 50:
                 break
+        assert item == 50
 
 
 def test_the_source_works_while_the_consumer_does() -> None:
@@ -251,6 +252,7 @@ def test_an_item_is_freed_when_its_consumer_drops_it() -> None:
         for number, item in enumerate(ahead):
             assert watched[number]() is item
             assert all(seen() is None for seen in watched[:number])
+    assert len(watched) == 20
 
 
 def test_ready_items_are_returned_without_waiting() -> None:

@@ -48,6 +48,7 @@ def _imports(file: Path) -> Iterator[str]:
 
 
 FILES = {_module(file): file for file in ROOT.rglob("*.py")}
+assert {"cloudconv.api", "cloudconv.media.write.containers.gif"} <= FILES.keys()
 
 
 @cache
@@ -110,7 +111,9 @@ def _within(package: str) -> Iterator[tuple[str, str]]:
 
 def test_parts_of_a_package_import_only_those_before_them() -> None:
     for package, parts in PARTS.items():
-        for part, other in _within(package):
+        imported = list(_within(package))
+        assert imported
+        for part, other in imported:
             assert parts.index(other) < parts.index(part), f"{package}.{part}: {other}"
     for name, other in APART:
         for module, imported in _all_imports().items():
@@ -182,9 +185,11 @@ def _private(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def test_only_the_tests_of_a_module_use_its_private_names() -> None:
-    for file in Path(__file__).parent.rglob("*.py"):
-        for module, name in _private(file):
-            assert file.stem == f"test_{module.rpartition('.')[2]}", f"{file}: {module}.{name}"
+    files = Path(__file__).parent.rglob("*.py")
+    used = [(file, *each) for file in files for each in _private(file)]
+    assert used
+    for file, module, name in used:
+        assert file.stem == f"test_{module.rpartition('.')[2]}", f"{file}: {module}.{name}"
 
 
 class _Messages:

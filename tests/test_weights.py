@@ -26,15 +26,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_every_weights_file_is_complete() -> None:
-    for name, entry in weights.manifest().items():
+    entries = weights.manifest()
+    assert entries.keys() == {spec.weights for spec in registry.specs() if spec.weights}
+    for name, entry in entries.items():
         data = (weights.weights_folder() / entry.file).read_bytes()
         assert len(data) == entry.size_bytes
         assert hashlib.sha256(data).hexdigest() == entry.sha256
         assert weights.status(name) == "ok"
         state = weights.load_state(name)
-        users = [spec for spec in registry.specs() if spec.weights == name]
-        assert users
-        for spec in users:
+        for spec in (spec for spec in registry.specs() if spec.weights == name):
             assert spec.parameters == entry.parameters
             wanted = {key: tensor.shape for key, tensor in spec.build().state_dict().items()}
             assert {key: tensor.shape for key, tensor in state.items()} == wanted
@@ -42,7 +42,9 @@ def test_every_weights_file_is_complete() -> None:
 
 
 def test_every_entry_names_its_origin() -> None:
-    for entry in weights.manifest().values():
+    entries = weights.manifest().values()
+    assert entries
+    for entry in entries:
         registry.spec(entry.model)
         assert entry.origin
         assert entry.training_data
@@ -132,6 +134,7 @@ def test_parts_of_a_model_can_be_mixed_with_its_initial_weights(tmp_path: Path) 
     mix(parent, child, mixed, "block2.")
     registry.load(mixed)
     found, started, ended = (weights.read_file(path)[0] for path in (mixed, parent, child))
+    assert found.keys() == ended.keys()
     for name, tensor in found.items():
         if name.startswith("block2.convblock."):
             assert torch.equal(tensor, (started[name].float() + ended[name].float()) / 2)

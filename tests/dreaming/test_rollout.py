@@ -26,6 +26,7 @@ def footage() -> list[Picture]:
 def test_each_frame_is_predicted_from_the_frames_before(footage: list[Picture]) -> None:
     source = material(footage)
     made = list(Rollout(Options(model="linear")).dream(source, frames=3, seed=0))
+    assert len(made) == 3
     before, last = tensor(footage[-2]), tensor(footage[-1])
     for picture in made:
         model = registry.load_predictor("linear")

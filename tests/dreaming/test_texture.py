@@ -79,6 +79,7 @@ def test_clouds_move_without_jumps() -> None:
     source = material(clouds(80))
     made = list(Texture().dream(source, frames=120, seed=1))
     rows = vitals_of(source, made, repeats=True)
+    assert rows
     for row in rows:
         assert not {"jump", "sharpness", "crease"} & set(row.failed), row.values
 

@@ -168,7 +168,9 @@ def test_a_chunk_at_any_position_decodes_its_frames(clip: Path) -> None:
             sample(range(k, k + 3), times[k : k + 3], scored=k != first + 4)
             for k in range(first, first + 10, 2)
         ]
-        for each in decoded(chunk, info, 1, cache):
+        whole = list(decoded(chunk, info, 1, cache))
+        assert len(whole) == len(chunk)
+        for each in whole:
             assert bool(each.frames) == bool(each.scored)
             for number, frame in enumerate(each.frames):
                 for a, b in zip(frame.planes(), planes[each.items[number].number], strict=True):

@@ -298,7 +298,9 @@ def test_two_runs_make_the_same_frames(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 8, rate=24)
     for name in ("b.mkv", "c.mkv"):
         interp(clip, name, factor=3, model="rife-4.6", **LOSSLESS, precision="fp32")
-    for a, b in zip(read_planes(tmp_path / "b.mkv"), read_planes(tmp_path / "c.mkv"), strict=True):
+    one, other = (read_planes(tmp_path / name) for name in ("b.mkv", "c.mkv"))
+    assert len(one) == 24
+    for a, b in zip(one, other, strict=True):
         np.testing.assert_array_equal(a[0], b[0])
 
 

@@ -335,6 +335,7 @@ def test_an_odd_size_with_a_chosen_encoder_keeps_that_encoder():
 
 def test_every_listed_encoder_is_in_the_build():
     for container in (*CONTAINERS.values(), *PICTURES.values()):
+        assert container.encoders
         for name in container.encoders:
             assert av.codec.Codec(name, "w").type == "video"
 

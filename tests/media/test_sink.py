@@ -491,7 +491,9 @@ def test_libvpx_accepts_a_time_base_that_is_too_fine(tmp_path, rate, target):
         for k in range(6):
             time = Fraction(k, 25) + (0 if rate else k * fine)
             sink.write(Frame(picture(k), time, Fraction(1, 25)))
-    for k, time in enumerate(read_times(out)):
+    times = read_times(out)
+    assert len(times) == 6
+    for k, time in enumerate(times):
         assert abs(time - Fraction(k, 25)) <= (
             Fraction(1, 1000) if target != "mp4" else Fraction(1, 1_000_000)
         )

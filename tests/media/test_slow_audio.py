@@ -312,6 +312,7 @@ def test_audio_and_video_are_interleaved(tmp_path: Path) -> None:
                 latest[packet.stream.index] = packet.pts * F(packet.time_base)
                 if len(latest) == 3:
                     assert max(latest.values()) - min(latest.values()) < F(3, 2)
+    assert len(latest) == 3
 
 
 def test_without_stretch_audio_is_dropped_with_a_warning(tmp_path: Path) -> None:

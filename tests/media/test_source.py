@@ -513,6 +513,7 @@ def test_nothing_is_printed_for_broken_files(
 def test_later_decoding_does_not_change_earlier_pictures(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "a.mp4", 24, codec="libx264", options=X264)
     kept = [(f, [p.clone() for p in f.planes()]) for f in Source(path).frames()]
+    assert len(kept) == 24
     for frame, planes in kept:
         assert all(torch.equal(a, b) for a, b in zip(frame.planes(), planes, strict=True))
 

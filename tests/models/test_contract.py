@@ -145,15 +145,14 @@ def test_every_supported_scale_gives_a_similar_picture(name: str) -> None:
                 model(name).interpolate(x0, x1, timestep, scale=scale)
 
 
-@every_model
+@pytest.mark.parametrize("name", [name for name in NAMES if registry.spec(name).parameters])
 def test_weights_without_a_tensor_are_refused(name: str) -> None:
     fresh = registry.spec(name, "interpolate").build()
     state = fresh.state_dict()
     registry.fill(fresh, state, name)
-    for missing in list(state)[:1]:
-        del state[missing]
-        with pytest.raises(WeightsError, match=fresh.spec.name):
-            registry.fill(fresh, state, "w.safetensors")
+    del state[next(iter(state))]
+    with pytest.raises(WeightsError, match=fresh.spec.name):
+        registry.fill(fresh, state, "w.safetensors")
 
 
 def test_inputs_of_different_shapes_are_refused() -> None:

@@ -98,7 +98,9 @@ def test_every_recorded_network_is_run() -> None:
 
 
 def test_a_blend_is_not_close_to_any_recorded_picture() -> None:
-    for name in published.networks():
+    networks = published.networks()
+    assert networks
+    for name in networks:
         recorded = published.recorded(name)
         x0, x1 = published.pair(*recorded.size)
         blended = torch.lerp(x0, x1, recorded.timestep)

@@ -135,7 +135,9 @@ def test_every_parameter_has_a_gradient(key: Key) -> None:
     else:
         made = learner(pictures[:, 0])
     (made - 0.3).square().mean().backward()
-    for name, parameter in learner.named_parameters():
+    parameters = dict(learner.named_parameters())
+    assert sum(each.numel() for each in parameters.values()) == spec.parameters
+    for name, parameter in parameters.items():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
         assert parameter.grad.abs().sum() > 0, name

@@ -53,7 +53,9 @@ def test_a_larger_context_changes_no_times(rate: Multiply | Resample, loop: bool
 
 
 def test_a_pair_gets_its_outer_frames() -> None:
-    for task in new(tasks(frames(EVEN))):
+    made = new(tasks(frames(EVEN)))
+    assert len(made) == len(EVEN) - 1
+    for task in made:
         gap = F(1, 25)
         assert task.right is not None
         wanted = task.left - gap, task.right + gap

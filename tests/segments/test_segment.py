@@ -72,6 +72,7 @@ def test_no_frame_is_lost_doubled_or_moved(plan: Plan) -> None:
 @settings(max_examples=40)
 def test_a_segment_ends_at_a_cut_unless_the_segment_is_very_short(plan: Plan) -> None:
     segments = segments_of(plan)
+    assert segments
     begins = {segment.frames[0].left for segment in segments}
     for before, after in itertools.pairwise(segments):
         assert before.frames[-1].time < after.frames[0].time
@@ -86,7 +87,9 @@ def test_a_segment_ends_at_a_cut_unless_the_segment_is_very_short(plan: Plan) ->
 @given(plans())
 @settings(max_examples=40)
 def test_a_segment_names_its_sources(plan: Plan) -> None:
-    for segment in segments_of(plan):
+    segments = segments_of(plan)
+    assert segments
+    for segment in segments:
         assert pickle.loads(pickle.dumps(segment)).digest == segment.digest
         needed = set(segment.sources)
         assert all(frame.left in needed for frame in segment.frames)

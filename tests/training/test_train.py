@@ -493,7 +493,9 @@ def test_defaults_are_those_of_the_model(tmp_path: Path) -> None:
 
 def test_shipped_recipes_are_valid() -> None:
     folder = weights.weights_folder() / "recipes"
-    for recipe in folder.glob("*.toml"):
+    recipes = list(folder.glob("*.toml"))
+    assert recipes
+    for recipe in recipes:
         read = resolve(TrainSettings(recipe=recipe))
         assert read.steps is not None, (
             f"{recipe.name} needs steps, which do not depend on the machine"

@@ -116,12 +116,13 @@ def interpolate(
         yield from warnings.new(renderer.warnings())
         # Render the missing segments.
         set_threads(render_plan.threads)
-        if plan.workers.kind == "inline":
+        if plan.workers.kind == "inline" or work.store is None:
             rendering = _render_here(video, render_plan, renderer, work, preview)
         else:
             del renderer
             empty_cache(plan.device)  # the workers need the memory of the model
-            rendering = _render_by_workers(video, render_plan, workers, work, plan.workers.count)
+            count = plan.workers.count
+            rendering = _render_by_workers(video, render_plan, workers, work.store, count)
         counts = yield from _followed(rendering, video, work.resumed, plan.expected, warnings)
         # Join the segments.
         sink = work.sink or Sink(render_plan.encoding, overwrite=plan.settings.overwrite)
@@ -245,13 +246,11 @@ def _render_by_workers(
     video: PlannedVideo,
     plan: RenderPlan,
     workers: Workers[SegmentTask],
-    work: WorkFiles,
+    store: SegmentStore,
     count: int,
 ) -> SegmentEvents:
     """Render the missing segments in workers, which decode the source frames again."""
     errors: list[CloudconvError] = []
-    store = work.store
-    assert store is not None  # `decide` refuses workers for an output that cannot be joined
 
     def tasks() -> Generator[SegmentTask | None, None, None]:
         missing = ((plan, segment.skip()) for segment in _missing(video, store))
