@@ -57,6 +57,7 @@ from cloudconv.render.device import (
     processor_name,
     set_threads,
 )
+from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Request, schedule
 from cloudconv.settings import InterpSettings
@@ -204,7 +205,7 @@ def _whole(
         renderer = Renderer(
             model,
             device=device,
-            cpu_streams=useful_cpu_streams(device, torch.get_num_threads()),
+            wanted=WantedSizes(cpu_streams=useful_cpu_streams(device, torch.get_num_threads())),
             fallback=True,
         )
         rendered = _render(renderer, tasks)

@@ -37,7 +37,7 @@ from cloudconv.render.device import (
     choose_precision,
     probe,
 )
-from cloudconv.render.memory import grid, process_memory
+from cloudconv.render.memory import WantedSizes, grid, process_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.render.tiling import smallest_tile
 from cloudconv.schedule.frames import Request, schedule
@@ -266,14 +266,14 @@ class _Greedy(Interpolator):
 
 
 def _step_back(device: torch.device) -> str:
-    work = partial(Renderer, device=device)
+    work = partial(Renderer, _Greedy(device), device=device)
     frames = _clip(4, *_SMALL)
-    greedy = work(_Greedy(device), batch=4)
+    greedy = work(wanted=WantedSizes(batch=4))
     rendered = _rendered(greedy, frames)
     warnings = greedy.warnings()
     if len(warnings) != 1:
         raise _FailedError(f"{len(warnings)} smaller batches after a lack of memory instead of 1")
-    return _near(_apart(rendered, _rendered(work(_Greedy(device), batch=1), frames)))
+    return _near(_apart(rendered, _rendered(work(wanted=WantedSizes(batch=1)), frames)))
 
 
 def _memory(device: torch.device) -> str:
@@ -357,16 +357,19 @@ def _interp(source: Path, output: Path, **settings: Any) -> InterpResult:
 
 
 def _renderer(
-    device: torch.device, precision: str = "auto", name: str = registry.DEFAULT, **options: Any
+    device: torch.device,
+    precision: str = "auto",
+    name: str = registry.DEFAULT,
+    *,
+    fallback: bool = False,
+    **sizes: Any,
 ) -> Renderer:
     spec = registry.spec(name, "interpolate")
     dtype = choose_precision(precision, device, spec)
-    return Renderer(
-        _loaded(spec.name, device, dtype),
-        device=device,
-        cpu_streams=useful_cpu_streams(device, torch.get_num_threads()),
-        **options,
-    )
+    streams = useful_cpu_streams(device, torch.get_num_threads())
+    wanted = WantedSizes(cpu_streams=streams, **sizes)
+    network = _loaded(spec.name, device, dtype)
+    return Renderer(network, device=device, wanted=wanted, fallback=fallback)
 
 
 def _rendered(work: Renderer, frames: Sequence[Frame]) -> list[Frame]:

@@ -50,6 +50,23 @@ _SIGNS = (
 
 
 @dataclass(frozen=True, slots=True)
+class WantedSizes:
+    """The sizes that a user wants.
+
+    ``batch``: new frames of a batch; ``auto`` depends on the size of a frame and the memory.
+    ``tile``: the side of tiles in pixels; ``auto`` uses tiles only where a whole frame does not fit
+    into memory, ``off`` never. ``cpu_streams``: the most batches at the same time on a CPU.
+    """
+
+    batch: int | Literal["auto"] = "auto"
+    tile: int | Literal["auto", "off"] = "auto"
+    cpu_streams: int = 1
+
+
+AUTOMATIC = WantedSizes()
+
+
+@dataclass(frozen=True, slots=True)
 class Sizes:
     """The number of frames and pixels that are computed at once, for frames of one size.
 
@@ -113,37 +130,33 @@ def plan_memory(
     height: int,
     *,
     device: torch.device,
-    batch: int | Literal["auto"] = "auto",
-    tile: int | Literal["auto", "off"] = "auto",
+    wanted: WantedSizes = AUTOMATIC,
     scale: float = 1.0,
     free_bytes: int | None = None,
     renderers: int = 1,
-    cpu_streams: int = 1,
 ) -> MemoryPlan:
     """Return batch, tiles and CPU streams for frames of ``width`` by ``height`` pixels.
 
-    The smallest tile is used even if the estimate says that it does not fit.
+    The batch is halved, and the number of CPU streams reduced, until the batches fit. The side of
+    tiles is rounded up to the model's grid. The smallest tile is used even if the estimate says
+    that it does not fit.
 
     Args:
         model: the model that makes the frames.
         width: width of the frames in pixels.
         height: height of the frames in pixels.
         device: the device of the model.
-        batch: new frames per batch, halved until the batch fits; ``auto`` depends on the size and
-            on the memory.
-        tile: side in pixels, rounded up to the model's grid; ``auto`` uses tiles only where a
-            whole frame does not fit, ``off`` never.
+        wanted: the sizes that the user wants.
         scale: scale of the motion estimation, for models with this option; 1 for other models.
         free_bytes: free memory; None for the number that the device reports.
         renderers: number of renderers that use the device at the same time, each with an equal
             part of the memory.
-        cpu_streams: the largest number of batches to compute at the same time, reduced until the
-            batches fit.
 
     Raises:
         ModelError: the model does not take that scale.
         SettingsError: ``batch`` or ``tile`` is too small.
     """
+    batch, tile, cpu_streams = wanted.batch, wanted.tile, wanted.cpu_streams
     multiple, overlap = grid(model, scale)
     smallest = smallest_tile(overlap, multiple)
     if batch != "auto" and batch < 1:

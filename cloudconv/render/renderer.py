@@ -8,7 +8,6 @@ from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
 from queue import SimpleQueue
-from typing import Literal
 
 import torch
 
@@ -23,8 +22,10 @@ from cloudconv.render.cpu_streams import CpuStreams
 from cloudconv.render.device import use_device
 from cloudconv.render.inference import Inference, SourcePicture, Steps, advance
 from cloudconv.render.memory import (
+    AUTOMATIC,
     MemoryPlan,
     Sizes,
+    WantedSizes,
     empty_cache,
     free_memory,
     gibibytes,
@@ -62,11 +63,8 @@ class Renderer:
     Args:
         model: a model on ``device``.
         device: the device of the model.
-        batch: new frames per batch; ``auto`` depends on frame size and free memory.
-        tile: side of tiles in pixels; ``auto`` uses tiles only where a whole frame does not fit
-            into memory, ``off`` never.
+        wanted: the batch, the tiles and the CPU streams that the user wants.
         scale: scale of the motion estimation, for models with this option; 1 for other models.
-        cpu_streams: on a CPU, the largest number of batches to compute at the same time.
         fallback: mix in a blend of the two source frames where the model's motion is wrong. The
             model is tested on known source frames, which it reconstructs in trials.
         exact: a function that loads the model in float32. If a picture of a 16-bit model has values
@@ -83,10 +81,8 @@ class Renderer:
         model: Interpolator,
         *,
         device: torch.device,
-        batch: int | Literal["auto"] = "auto",
-        tile: int | Literal["auto", "off"] = "auto",
+        wanted: WantedSizes = AUTOMATIC,
         scale: float = 1.0,
-        cpu_streams: int = 1,
         fallback: bool = False,
         exact: Callable[[], Interpolator] | None = None,
     ) -> None:
@@ -100,9 +96,7 @@ class Renderer:
         )
         self._device = device
         self._exact = exact if model.dtype != torch.float32 else None
-        self._asked_batch = batch
-        self._asked_tile = tile
-        self._asked_cpu_streams = cpu_streams
+        self._wanted = wanted
         self._context = model.spec.frames(fallback=fallback)
         self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._pictures: dict[int, SourcePicture] = {}
@@ -125,12 +119,10 @@ class Renderer:
             width,
             height,
             device=self._device,
-            batch=self._asked_batch,
-            tile=self._asked_tile,
+            wanted=self._wanted,
             scale=self._inference.scale,
             free_bytes=free_bytes,
             renderers=renderers,
-            cpu_streams=self._asked_cpu_streams,
         )
 
     def choose_sizes(
@@ -146,10 +138,11 @@ class Renderer:
             "free": gibibytes(plan.free_bytes or 0),
             "device": str(self._device),
         }
-        if sizes.tile is not None and self._asked_tile == "auto":
+        if sizes.tile is not None and self._wanted.tile == "auto":
             self._warned.put(Warned("tiles", {**known, "tile": sizes.tile}))
-        if self._asked_batch != "auto" and sizes.batch < self._asked_batch:
-            batches = {"asked": self._asked_batch, "batch": sizes.batch}
+        asked = self._wanted.batch
+        if asked != "auto" and sizes.batch < asked:
+            batches = {"asked": asked, "batch": sizes.batch}
             self._warned.put(Warned("batch-reduced", {**known, **batches}))
         return sizes
 
@@ -340,7 +333,7 @@ class Renderer:
         side = round_up(max(self._size), multiple) if sizes.tile is None else sizes.tile
         if sizes.batch > 1:
             sizes = replace(sizes, batch=sizes.batch // 2)
-        elif self._asked_tile != "off" and side > smallest:
+        elif self._wanted.tile != "off" and side > smallest:
             tile = max(smallest, round_up(side // 2, multiple))
             sizes = replace(sizes, tile=tile)
         else:
@@ -391,10 +384,12 @@ def renderer_for(
     return Renderer(
         network,
         device=device,
-        batch=settings.batch,
-        tile=settings.tile if spec.overlap or not lenient else "auto",
+        wanted=WantedSizes(
+            settings.batch,
+            settings.tile if spec.overlap or not lenient else "auto",
+            cpu_streams,
+        ),
         scale=((spec.scale_option or not lenient) and settings.given_scale) or 1.0,
-        cpu_streams=cpu_streams,
         fallback=spec.falls_back(settings.fallback),
         exact=load if settings.precision == "auto" else None,
     )

@@ -16,6 +16,7 @@ import cloudconv
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import task_of
 from cloudconv.models import registry
+from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
 from tests.gpu.conftest import Gpu
 from tests.gpu.simulation import Record, in_loop
@@ -207,7 +208,7 @@ def test_the_plan_covers_the_memory_that_is_used(gpu: Gpu, model: str) -> None:
         device, half = torch.device("cuda"), torch.float16
         network = registry.load(model, device, half)
         weights = record.peak
-        work = Renderer(network, device=device, batch=2, fallback=True)
+        work = Renderer(network, device=device, wanted=WantedSizes(2), fallback=True)
         tasks = [
             task_of(
                 *frames[k : k + 2],

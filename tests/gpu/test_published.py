@@ -14,6 +14,7 @@ import torch
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import task_of
 from cloudconv.models import registry
+from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
 from tests.gpu.conftest import Gpu
 from tests.gpu.test_interp import BATCH, NEAREST, check, decibels, interp
@@ -79,7 +80,7 @@ def test_the_plan_covers_the_memory_that_is_used(gpu: Gpu, file: Any, name: str)
             pytest.skip("a real GPU uses additional memory of its own")
         network = registry.load(file(name), "cuda")
         weights = record.peak
-        work = Renderer(network, device=torch.device("cuda"), batch=2)
+        work = Renderer(network, device=torch.device("cuda"), wanted=WantedSizes(2))
         tasks = [task_of(a, b, half, a.time, half) for a, b in pairwise(frames)]
         assert len(list(work.render(tasks))) == 4
         assert record.peak - weights <= work.plan(*size).memory_bytes

@@ -14,6 +14,7 @@ from torch import Tensor
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import task_of
 from cloudconv.models import fallback, registry
+from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
 from tests.helpers.factory import picture
 
@@ -31,7 +32,9 @@ def new_frames(source: list[Frame], model: str, outer: int = 2, **options: Any) 
     """Return the luma of the new frames between the middle two."""
     before, left, right, after = source
     times = left.time, left.duration
-    work = Renderer(registry.load(model), device=torch.device("cpu"), **options)
+    sizes = {k: options.pop(k) for k in ("batch", "tile", "cpu_streams") if k in options}
+    network, wanted = registry.load(model), WantedSizes(**sizes)
+    work = Renderer(network, device=torch.device("cpu"), wanted=wanted, **options)
     around = [(frame, Fraction(1)) for frame in (before, after)]
     first, last = [*around[:outer], None, None][:2]
     tasks = [

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from cloudconv.errors import ModelError, SettingsError
 from cloudconv.models import registry
 from cloudconv.render import memory
-from cloudconv.render.memory import is_out_of_memory, plan_memory
+from cloudconv.render.memory import WantedSizes, is_out_of_memory, plan_memory
 from cloudconv.render.tiling import round_up, smallest_tile
 
 CPU = torch.device("cpu")
@@ -39,7 +39,8 @@ def test_a_plan_fits_into_free_memory_or_is_the_smallest(
 ) -> None:
     model = RIFE.build()
     multiple, overlap = memory.grid(model, scale)
-    plan = plan_memory(model, width, height, device=CPU, batch=batch, scale=scale, free_bytes=free)
+    given = {"device": CPU, "wanted": WantedSizes(batch), "scale": scale}
+    plan = plan_memory(model, width, height, **given, free_bytes=free)
     smallest = smallest_tile(overlap, multiple)
     longest = round_up(max(width, height), multiple)
     assert plan.sizes.batch >= 1
@@ -48,9 +49,7 @@ def test_a_plan_fits_into_free_memory_or_is_the_smallest(
     )
     is_smallest = plan.sizes.batch == 1 and (plan.sizes.tile == smallest or longest <= smallest)
     assert plan.memory_bytes <= free or is_smallest
-    more = plan_memory(
-        model, width, height, device=CPU, batch=batch, scale=scale, free_bytes=2 * free
-    )
+    more = plan_memory(model, width, height, **given, free_bytes=2 * free)
     assert (more.sizes.tile or longest) >= (plan.sizes.tile or longest)
 
 
@@ -77,7 +76,7 @@ def test_small_frames_are_batched_and_large_ones_are_not() -> None:
 )
 def test_settings_out_of_range_are_refused(option: dict[str, int], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
-        plan_memory(registry.load("tiny"), 96, 64, device=CPU, **option)  # type: ignore[arg-type]
+        plan_memory(registry.load("tiny"), 96, 64, device=CPU, wanted=WantedSizes(**option))
 
 
 def test_a_scale_that_the_model_does_not_support_is_refused() -> None:

@@ -23,6 +23,7 @@ from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.baselines import BLEND, Blend
 from cloudconv.render import inference, memory
+from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
 from tests.helpers.factory import picture, planes_of
 
@@ -47,8 +48,10 @@ def multiplied(frames: list[Frame], factor: int) -> Iterator[FrameTask]:
 
 
 def renderer(model: str | Interpolator = "tiny", **options: Any) -> Renderer:
+    """Return a renderer; options that are sizes go into its wanted sizes."""
     loaded = registry.load(model) if isinstance(model, str) else model
-    return Renderer(loaded, **{"device": CPU, **options})
+    sizes = {k: options.pop(k) for k in ("batch", "tile", "cpu_streams") if k in options}
+    return Renderer(loaded, **{"device": CPU, **options}, wanted=WantedSizes(**sizes))
 
 
 def pixels(frames: Iterable[Frame]) -> list[list[Any]]:
