@@ -73,6 +73,12 @@ def test_dropped_frames_make_the_rate_variable() -> None:
     assert constant_rate(times, Fraction(1, 1000), [Fraction(30)]) is None
 
 
+def test_a_gif_has_a_whole_rate_if_that_fits(tmp_path: Path) -> None:
+    """FFmpeg guesses 12000/1001, which fits the same hundredths of a second."""
+    clip = write_clip(tmp_path / "a.gif", 12, rate=12, codec="gif", pix_fmt="rgb8")
+    assert probe(clip).timing.rate == 12
+
+
 def test_pulldown_in_a_fine_clock_is_a_variable_rate() -> None:
     times = [1500 * n for k in range(20) for n in (5 * k, 5 * k + 2)]  # 2, 3, 2, 3 of 1/60 s
     assert constant_rate(times, Fraction(1, 90_000), [Fraction(24)]) is None

@@ -108,6 +108,26 @@ def test_milliseconds_of_matroska_become_an_exact_rate(tmp_path: Path) -> None:
     assert [f.time for f in frames_of(path)] == [k / NTSC for k in range(40)]
 
 
+@pytest.mark.parametrize(
+    ("ticks", "rate"),
+    [
+        ([0, 2, 3, 4, 5, 6, 7, 8, 9, 10], None),  # one frame lacks at 30 fps
+        ([0, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13, 14], 24),  # 24 fps, rounded to ticks of 1/30 s
+    ],
+)
+def test_no_frame_is_lost_if_a_tick_is_about_as_long_as_a_frame(
+    tmp_path: Path, ticks: list[int], rate: int | None
+) -> None:
+    times = [Fraction(tick, 30) for tick in ticks]
+    clip = write_clip(tmp_path / "a.avi", len(ticks), rate=30, times=times, codec="ffv1")
+    timing = probe(clip).timing
+    assert timing.rate == rate
+    assert timing.end == (Fraction(11, 30) if rate is None else Fraction(len(ticks), rate))
+    with Source(clip) as source:
+        found = [frame.time for frame in source.frames()]
+    assert found == (times if rate is None else [Fraction(k, rate) for k in range(len(ticks))])
+
+
 def test_frames_hidden_by_an_edit_list_are_left_out(tmp_path: Path) -> None:
     times = [Fraction(k - 4, 24) for k in range(16)]
     path = write_clip(tmp_path / "e.mp4", 16, times=times, codec="mpeg4", options={"g": "30"})

@@ -33,6 +33,8 @@ class Timing:
             frame.
         longest_gap: the times of the two frames between which the longest time passes; None as
             ``median_gap``.
+        lag: the middle distance in seconds of the time stamps from ``start + k / gap_rate``. With a
+            coarse clock, the first stamp may be up to a tick earlier or later than all others.
     """
 
     start: Fraction
@@ -47,6 +49,7 @@ class Timing:
     open_ended: bool = False
     median_gap: Fraction | None = None
     longest_gap: tuple[Fraction, Fraction] | None = None
+    lag: Fraction = Fraction(0)
 
     @property
     def usual_rate(self) -> Fraction:

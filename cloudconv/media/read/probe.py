@@ -48,7 +48,7 @@ from cloudconv.media.input.playlists import check_playlist
 from cloudconv.media.input.readers import reader_of
 from cloudconv.media.input.spool import is_growing, local_file, raise_interrupt
 from cloudconv.media.matroska import segment_end
-from cloudconv.media.read.rates import constant_rate
+from cloudconv.media.read.rates import constant_rate, middle_distance
 
 # If the last frame lasts at least this many times as long as the others, the length is intended.
 _LONG_GAP = 2
@@ -228,14 +228,13 @@ def _try_decode(decoder: Any, packet: Any) -> list[VideoFrame]:
 
 
 def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFrame) -> Timing:
-    time_base = Fraction(stream.time_base)
+    time_base, reader = Fraction(stream.time_base), reader_of(container.format.name)
     hints = [
         Fraction(rate)
         for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate)
-        if rate
+        if rate and not reader.guesses_rate
     ]
     times = np.unique(np.frombuffer(scan.times, np.int64))
-    reader = reader_of(container.format.name)
     # This reader knows only decode times, which differ if the codec reorders frames.
     reorders = reader.stamps_decoding and stream.codec_context.has_b_frames
     if first.pts is not None and not reorders:
@@ -266,9 +265,8 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
     if count > 1 and last_duration >= _LONG_GAP / constant and not reorders:
         end = start + (count - 1) / constant + last_duration
         return Timing(start, count, None, last_duration, time_base, end, rate_before_last=constant)
-    return Timing(
-        start, count, constant, 1 / constant, time_base, start + count / constant, not reorders
-    )
+    end, lag = start + count / constant, middle_distance(times, time_base, constant)
+    return Timing(start, count, constant, 1 / constant, time_base, end, not reorders, lag=lag)
 
 
 def _with_gaps(timing: Timing, times: NDArray[np.int64]) -> Timing:

@@ -32,7 +32,8 @@ def constant_rate(
     fit. The first that fits is returned: one of the header's rates (``hints``), a whole number,
     n·1000/1001, then the fraction with the smallest denominator. If no rate fits, a rate of the
     first three kinds is returned that fits to within 0.1 ms: cameras write such stamps. If that
-    fails too, equal gaps still give a rate. Stamps that do not increase give None.
+    fails too, equal gaps still give a rate. Stamps that do not increase give None, and uneven
+    stamps if a frame of the likeliest rate lasts one or two ticks.
     """
     ticks = np.asarray(times, np.int64)
     ticks = ticks - ticks[0]
@@ -50,7 +51,11 @@ def constant_rate(
             continue
         low, high = (count / ((span + s) * time_base) for s in (slack, -slack))
         for rate in _candidates(low, high, hints):
-            if _fits(ticks, 1 / (rate * time_base), slack):
+            step = 1 / (rate * time_base)
+            if step.denominator == 1 and step <= 2 * slack:
+                # Stamps of whole ticks need no rounding: an uneven gap lacks a frame, as in AVI.
+                return rate if least == most else None
+            if _fits(ticks, step, slack):
                 return rate
         rate = _simplest(low, high)
         if slack == tick and _fits(ticks, 1 / (rate * time_base), tick):
@@ -95,9 +100,24 @@ def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:
     Then the stamp of every frame k is at ``offset + k * step`` or at most ``slack`` later. All
     lengths are in ticks.
     """
+    earliest, latest = _distances(ticks, step)
+    return latest - earliest <= slack
+
+
+def middle_distance(
+    times: Sequence[int] | NDArray[np.int64], time_base: Fraction, rate: Fraction
+) -> Fraction:
+    """Return the middle distance in seconds of the stamps from ``times[0] + k / rate``."""
+    ticks = np.asarray(times, np.int64)
+    return sum(_distances(ticks - ticks[0], 1 / (rate * time_base))) * time_base / 2
+
+
+def _distances(ticks: NDArray[np.int64], step: Fraction) -> tuple[Fraction, Fraction]:
+    """Return the least and the greatest distance of the stamps from ``k * step``, in ticks."""
     count, span = len(ticks), int(ticks[-1])
     fits = max(span * step.denominator, count * step.numerator) < 2**62
     kind: Any = np.int64 if fits else object  # Python's integers have no limit, but are slow
     stamps, numbers = ticks.astype(kind), np.arange(count).astype(kind)
-    residual = stamps * step.denominator - numbers * step.numerator
-    return int(residual.max() - residual.min()) <= slack * step.denominator
+    distances = stamps * step.denominator - numbers * step.numerator
+    least, most = int(distances.min()), int(distances.max())
+    return Fraction(least, step.denominator), Fraction(most, step.denominator)

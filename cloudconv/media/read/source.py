@@ -250,7 +250,7 @@ class _Grid:
             raw = stamp - self._late
         time = raw
         if timing.gap_rate is not None:
-            nearest = round((raw - timing.start) * timing.gap_rate)
+            nearest = round((raw - timing.start - timing.lag) * timing.gap_rate)
             # A later time stamp than the last one means a new frame, which needs the next k.
             if nearest <= self._index and self._last_raw is not None and raw > self._last_raw:
                 nearest = self._index + 1
