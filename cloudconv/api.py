@@ -245,7 +245,7 @@ def estimate(settings: Any) -> Any:
         SettingsError: no estimate exists for such settings (many videos, doctor).
         CloudconvError: the input cannot be read, or a model or a device is missing.
     """
-    return jobs.estimate(settings)
+    return watched(jobs.estimate(settings))
 
 
 def run(settings: Settings) -> Job:

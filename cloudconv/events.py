@@ -5,10 +5,11 @@ A step that takes time is a generator of events too. The step gives its result w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypeVar
+from functools import wraps
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from cloudconv.errors import CloudconvError
 from cloudconv.messages import Message
@@ -17,7 +18,7 @@ Result = TypeVar("Result", covariant=True)
 Returned = TypeVar("Returned")
 Task = TypeVar("Task", covariant=True)
 Yielded = TypeVar("Yielded")
-Changed = TypeVar("Changed")
+Given = ParamSpec("Given")
 
 Stage = Literal["checking", "analysing", "adapting", "training", "scoring", "rendering", "joining"]
 
@@ -130,34 +131,45 @@ def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
     return result
 
 
-class Warnings:
-    """The different warnings of a job; ``reported`` lists them in order."""
+def each_once(
+    job: Callable[Concatenate[list[Warned], Given], Generator[Event, None, Returned]],
+) -> Callable[Given, Generator[Event, None, Returned]]:
+    """Return a job that yields each warning once, as a decorator.
 
-    def __init__(self) -> None:
-        """Create an empty collection."""
-        self.reported: list[Warned] = []
+    The first argument of ``job`` is then the list of the warnings so far, for the job's result.
+    """
 
-    def new(self, warnings: Iterable[Warned]) -> Iterator[Warned]:
-        """Yield the warnings that were not seen before."""
-        for warned in warnings:
-            if warned not in self.reported:
-                self.reported.append(warned)
-                yield warned
+    @wraps(job)
+    def run(*given: Given.args, **named: Given.kwargs) -> Generator[Event, None, Returned]:
+        reported: list[Warned] = []
+
+        def new(event: Event) -> Event | None:
+            if isinstance(event, Warned):
+                if event in reported:
+                    return None
+                reported.append(event)
+            return event
+
+        return mapped(job(reported, *given, **named), new)
+
+    return run
 
 
 def mapped(
-    events: Generator[Yielded, None, Returned], change: Callable[[Yielded], Changed]
-) -> Generator[Changed, None, Returned]:
+    events: Generator[Yielded, None, Returned], change: Callable[[Yielded], Any]
+) -> Generator[Any, None, Returned]:
     """Yield each event after applying ``change``, and return the result of ``events``.
 
-    A KeyboardInterrupt that is thrown into this generator is thrown into ``events``. Closing this
-    generator closes ``events``.
+    An event that ``change`` turns into None is left out. A KeyboardInterrupt that is thrown into
+    this generator is thrown into ``events``. Closing this generator closes ``events``.
     """
     try:
         event = next(events)
         while True:
+            changed = change(event)
             try:
-                yield change(event)
+                if changed is not None:
+                    yield changed
             except GeneratorExit:
                 events.close()
                 raise

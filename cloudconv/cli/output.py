@@ -72,12 +72,12 @@ def run_job(
     if console.dry_run:
         early: list[Warned] = []
 
-        def warn(warned: Warned) -> None:
-            if not console.json:  # the JSON has the warnings
-                console.warning(warned)
-                early.append(warned)
+        def show(event: Event) -> None:
+            if isinstance(event, Warned) and not console.json:  # the JSON has the warnings
+                console.warning(event)
+                early.append(event)
 
-        _print_estimate(console, jobs.estimate(settings, warn), early)
+        _print_estimate(console, events.watched(jobs.estimate(settings), show), early)
         return None
     result = run_with_progress(console, label, jobs.run(settings), note=note, opening=opening)
     if summary is not None:

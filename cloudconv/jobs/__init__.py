@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from cloudconv.errors import SettingsError
-from cloudconv.events import Job, Warned
+from cloudconv.events import Finished, Job
 
 _JOBS = {
     "InterpSettings": "jobs.interp.run",
@@ -38,13 +38,14 @@ def run(settings: Any) -> Job:
     return _one_after_another(job)
 
 
-def estimate(settings: Any, warn: Callable[[Warned], None] = lambda _: None) -> Any:
-    """Return the expected outcome and cost of a run; no output is written.
+def estimate(settings: Any) -> Job:
+    """Estimate the outcome and the cost of interp, extrapolate, dream, compare or train.
 
-    Args:
-        settings: the settings of interp, extrapolate, dream, compare or train.
-        warn: a function that is called with each warning that is known before the trial of a few
-            frames. The outcome contains these warnings too.
+    No output is written.
+
+    Yields:
+        The warnings that are known before the trial of a few frames, and at the end the outcome,
+        which contains these warnings too.
 
     Raises:
         SettingsError: these are not the settings of such a command.
@@ -53,9 +54,8 @@ def estimate(settings: Any, warn: Callable[[Warned], None] = lambda _: None) -> 
     module = _module(settings, _WITHOUT_ESTIMATE)
     with _turn():
         plan = module.decide(settings)
-        for warned in plan.warnings:
-            warn(warned)
-        return module.estimate(plan)
+        yield from plan.warnings
+        yield Finished(module.estimate(plan))
 
 
 def _one_after_another(job: Job) -> Job:

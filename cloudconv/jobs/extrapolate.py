@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.errors import InputError
-from cloudconv.events import Finished, Job, Progress, Warned, Warnings
+from cloudconv.events import Finished, Job, Progress, Warned, each_once
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.context import WINDOW, Context, frames_between, gather
 from cloudconv.jobs.extend.plan import Continuation, ExtendOutcome, ExtendPlan
@@ -105,7 +105,8 @@ def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
     return extend.decide(settings, settings.chosen_model, "forecast", [])
 
 
-def run(settings: ExtrapolateSettings) -> Job:
+@each_once
+def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
     """Write ``settings.input`` and the forecast of the frames that follow.
 
     The output appears only when it is complete.
@@ -119,23 +120,20 @@ def run(settings: ExtrapolateSettings) -> Job:
     """
     began = time.monotonic()
     set_threads(settings.threads)
-    plan, warnings = decide(settings), Warnings()
+    plan = decide(settings)
     raise_first(plan.refusals)
-    yield from warnings.new(plan.warnings)
+    yield from plan.warnings
     forecast = _resolve(plan)
-    yield from warnings.new(forecast.warnings)
+    yield from forecast.warnings
     with claim(plan.output, overwrite=settings.overwrite):
         model = registry.load_predictor(settings.chosen_model, plan.device, plan.dtype)
         held, tried = yield from _trial(forecast, model)
         if held < tried:
             end = {"held": held, "tried": tried, "model": settings.chosen_model}
-            yield from warnings.new([Warned("forecast-did-not-hold", end)])
-        fields = yield from forecast.continuation.write(
-            lambda _: _pictures(forecast, model), warnings, began
-        )
-    yield Finished(
-        ExtrapolateResult(**forecast.facts, **fields, tried_ahead=tried, held_ahead=held)
-    )
+            yield Warned("forecast-did-not-hold", end)
+        fields = yield from forecast.continuation.write(lambda _: _pictures(forecast, model), began)
+    fields |= {"tried_ahead": tried, "held_ahead": held, "warnings": reported}
+    yield Finished(ExtrapolateResult(**forecast.facts, **fields))
 
 
 def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:

@@ -25,7 +25,7 @@ import torch
 
 from cloudconv import metrics
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
-from cloudconv.events import Event, Finished, Progress, Warned, Warnings
+from cloudconv.events import Event, Finished, Progress, Warned
 from cloudconv.files import create_part, put, put_under_free_name, write_whole
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
@@ -238,9 +238,7 @@ def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
         raise OutputError("weights-of-other-settings", folder=folder, changed=changed)
 
 
-def adapt(
-    plan: AdaptPlan, folder: Path, warnings: Warnings
-) -> Generator[Event, None, tuple[str, Adapted]]:
+def adapt(plan: AdaptPlan, folder: Path) -> Generator[Event, None, tuple[str, Adapted]]:
     """Adapt the model of the plan; continue or reuse the work of an earlier run in ``folder``.
 
     The weights are also saved in the file that the settings name, if any.
@@ -264,24 +262,24 @@ def adapt(
         state = {"identity": identity}
     if "seconds" not in state:
         stop = threading.Event()
-        state["seconds"] = yield from _train(plan, file, stop, warnings)
+        state["seconds"] = yield from _train(plan, file, stop)
         state["digest"] = _digest(file)
         _write(folder, state)
         if stop.is_set():  # set during the last step
             raise KeyboardInterrupt
     if "result" not in state:
-        evaluated = yield from _evaluate(plan, file, state["seconds"], warnings)
+        evaluated = yield from _evaluate(plan, file, state["seconds"])
         state["result"] = asdict(evaluated)
         state["digest"] = _digest(file)
         _write(folder, state)
     check_unchanged(plan.info)
     result = Adapted(**state["result"])
     if not result.frames:
-        yield from warnings.new([Warned("not-adapted")])
+        yield Warned("not-adapted")
     elif not result.kept:
         little = {"gain": result.gain, "frames": result.frames, "least": LEAST_GAIN}
-        yield from warnings.new([Warned("adapting-gained-little", little)])
-    yield from warnings.new(_save(file, plan.settings))
+        yield Warned("adapting-gained-little", little)
+    yield from _save(file, plan.settings)
     return str(file) if result.kept else plan.model, result
 
 
@@ -309,9 +307,7 @@ def _save(source: Path, settings: InterpSettings | CompareSettings) -> Iterator[
             yield Warned("kept-aside", {"error": put_under_free_name(part, target)})
 
 
-def _train(
-    plan: AdaptPlan, file: Path, stop: threading.Event, warnings: Warnings
-) -> Generator[Event, None, float]:
+def _train(plan: AdaptPlan, file: Path, stop: threading.Event) -> Generator[Event, None, float]:
     """Train for the planned time; return the seconds of training, 0 if training is impossible."""
     total = 60 * plan.minutes
     seconds = 0.0
@@ -330,16 +326,14 @@ def _train(
                 except KeyboardInterrupt:  # the current step still finishes
                     stop.set()
     except (InputError, ModelError) as error:
-        yield from warnings.new([Warned("adapting-failed", {"error": error})])
+        yield Warned("adapting-failed", {"error": error})
         return 0.0
     if interrupted:
         raise KeyboardInterrupt
     return seconds
 
 
-def _evaluate(
-    plan: AdaptPlan, file: Path, seconds: float, warnings: Warnings
-) -> Generator[Event, None, Adapted]:
+def _evaluate(plan: AdaptPlan, file: Path, seconds: float) -> Generator[Event, None, Adapted]:
     """Return the gain of the adapted weights on the held-back part.
 
     Without a held-back frame the adapted weights are deleted.
@@ -352,7 +346,7 @@ def _evaluate(
                 gains.append(gain)
                 yield Progress("adapting", total, total, unit="s")
         except InputError as error:
-            yield from warnings.new([Warned("adapting-not-judged", {"error": error})])
+            yield Warned("adapting-not-judged", {"error": error})
     if not gains:
         for left in file.parent.glob(f"{WEIGHTS}*"):
             left.unlink()

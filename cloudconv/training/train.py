@@ -28,7 +28,7 @@ from cloudconv.errors import (
     SettingsError,
     WeightsError,
 )
-from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned
+from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned, each_once
 from cloudconv.media.input.fingerprint import has_changed
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.target import check_home, collect_refusals, raise_first, writing
@@ -215,7 +215,9 @@ def estimate(plan: TrainPlan) -> TrainEstimate:
     )
 
 
+@each_once
 def run(
+    reported: list[Warned],
     given: TrainSettings,
     *,
     known: MediaInfo | None = None,
@@ -229,6 +231,7 @@ def run(
     Closing the iterator after the first validation writes a checkpoint.
 
     Args:
+        reported: the warnings so far; see :func:`~cloudconv.events.each_once`.
         given: the settings.
         known: the facts of one of the clips, if the caller has probed that clip already.
         stop: an event that, once set, ends the training as Ctrl-C does.
@@ -250,7 +253,7 @@ def run(
         gpus = [] if settings.device in ("cpu", "mps") else range(torch.cuda.device_count())
         stack.enter_context(torch.random.fork_rng(list(gpus)))
         try:
-            yield Finished((yield from _run(plan, known, stop or threading.Event())))
+            yield Finished((yield from _run(reported, plan, known, stop or threading.Event())))
         except KeyboardInterrupt as error:
             if not is_checkpoint(checkpoint):
                 raise
@@ -258,7 +261,7 @@ def run(
 
 
 def _run(
-    plan: TrainPlan, known: MediaInfo | None, stop: threading.Event
+    reported: list[Warned], plan: TrainPlan, known: MediaInfo | None, stop: threading.Event
 ) -> Generator[Event, None, TrainResult]:
     began = time.monotonic()
     settings, checkpoint = plan.settings, plan.checkpoint
@@ -270,8 +273,8 @@ def _run(
     initialised = _initialise(model, settings)
     _check_frozen(model, settings)
     train, held_back = _windows(plan, goal, known)
-    warnings = [*train.warnings, *plan.warnings, *_field_warnings(train, held_back, known=known)]
-    yield from warnings
+    yield from (*train.warnings, *plan.warnings)
+    yield from _field_warnings(train, held_back, known=known)
     complete = initialised == len(model.state_dict())
     rate = settings.learning_rate or (_FINE_RATE if complete else _RATE)
     trainer = Trainer(model, goal, settings, plan.device, plan.precision, rate)
@@ -286,10 +289,7 @@ def _run(
         )
         batch = stack.enter_context(prefetch(batches(train, trainer.step, stop.is_set), 2))
         events = stack.enter_context(closing(trainer.train(batch, windows, stop.is_set)))
-        for event in _watched(events, results, settings.checkpoint_every, stop):
-            if isinstance(event, Warned):
-                warnings.append(event)
-            yield event
+        yield from _watched(events, results, settings.checkpoint_every, stop)
         best = trainer.best
         if best is None:
             raise KeyboardInterrupt
@@ -301,8 +301,7 @@ def _run(
         windows = yield from _validation_windows(train, settings)
         seen = replace((yield from trainer.validate(trainer.shown, windows)), step=best.step)
         checkpoint.unlink(missing_ok=True)
-    changed = _changed([*train.groups, *held_back.groups])
-    yield from changed
+    yield from _changed([*train.groups, *held_back.groups])
     return TrainResult(
         **plan.facts,
         naive=goal.naive,
@@ -317,7 +316,7 @@ def _run(
         best=best,
         seen=seen,
         history=trainer.history,
-        warnings=[*warnings, *changed],
+        warnings=reported,
     )
 
 

@@ -41,7 +41,8 @@ def test_a_length_is_the_only_required_option(tmp_path: Path) -> None:
 
 
 def test_json_has_the_vitals_and_their_limits(bouncing: Path, tmp_path: Path) -> None:
-    code, out, err = run(bouncing, tmp_path / "b.mkv", "--frames", 30, "--json", "-q")
+    words = ("--frames", 30, "--mode", "texture", "--json", "-q")
+    code, out, err = run(bouncing, tmp_path / "b.mkv", *words)
     assert (code, err) == (0, "")
     said = json.loads(out)
     assert (said["mode"], said["new_frames"], said["seed"]) == ("texture", 30, 0)
@@ -52,7 +53,8 @@ def test_json_has_the_vitals_and_their_limits(bouncing: Path, tmp_path: Path) ->
 
 
 def test_the_analysis_of_the_clip_is_reported_first(bouncing: Path, tmp_path: Path) -> None:
-    code, _, err = run(bouncing, tmp_path / "b.mkv", "--frames", 3, "--progress", "json")
+    words = ("--frames", 3, "--mode", "texture", "--progress", "json")
+    code, _, err = run(bouncing, tmp_path / "b.mkv", *words)
     assert code == 0
     rows = [json.loads(line) for line in err.splitlines() if line.startswith("{")]
     assert [row["stage"] for row in rows[:1] + rows[-1:]] == ["analysing", "dreaming"]
@@ -74,7 +76,7 @@ def test_standard_input_is_accepted(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     data = bouncing.read_bytes()
-    words = ["dream", "-", str(tmp_path / "b.mkv"), "--frames", "5", "--at", "1"]
+    words = ["dream", "-", str(tmp_path / "b.mkv"), "--frames", "5", "--at", "1", "--mode", "flow"]
     assert CliRunner().invoke(app, [*words, "--dry-run"], input=data).exit_code == 0
     assert not list(tmp_path.iterdir())
     assert CliRunner().invoke(app, words, input=data).exit_code == 0
@@ -88,10 +90,10 @@ def test_the_summary_of_new_frames_alone_counts_them_once(bouncing: Path, tmp_pa
 
 
 def test_a_dry_run_writes_nothing(bouncing: Path, tmp_path: Path) -> None:
-    target = tmp_path / "b.mp4"
-    code, out, _ = run(bouncing, target, "--frames", 30, "--dry-run", "--report", tmp_path / "r")
+    words = ("--frames", 30, "--mode", "texture", "--dry-run", "--report", tmp_path / "r")
+    code, out, _ = run(bouncing, tmp_path / "b.mp4", *words)
     assert code == 0
-    assert "texture: in a trial of 150 small frames" in out
+    assert "texture: the requested mode" in out
     assert not list(tmp_path.iterdir())
 
 

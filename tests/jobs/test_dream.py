@@ -96,9 +96,10 @@ def test_vitals_are_complete_before_the_output_has_its_name(
 
 
 def test_only_new_frames_of_a_part_can_be_written(bouncing: Path, tmp_path: Path) -> None:
-    whole = dream(bouncing, tmp_path / "b.mp4", at=F(48, 25), frames=20)
+    given = {"at": F(48, 25), "frames": 20, "mode": "texture"}
+    whole = dream(bouncing, tmp_path / "b.mp4", **given)
     assert (whole.source_frames, whole.at, whole.material_frames) == (48, 48 / 25, 48)
-    only = dream(bouncing, tmp_path / "c.mp4", at=F(48, 25), frames=20, only_new=True)
+    only = dream(bouncing, tmp_path / "c.mp4", **given, only_new=True)
     assert (only.source_frames, only.output_frames, only.duration) == (0, 20, 0.8)
     tail, alone = read_planes(tmp_path / "b.mp4")[48:], read_planes(tmp_path / "c.mp4")
     for a, b in zip(tail, alone, strict=True):
@@ -261,7 +262,7 @@ def test_the_report_shows_the_video_and_its_headline_names_the_failure(tmp_path:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
 def test_a_browser_shows_the_video(bouncing: Path, tmp_path: Path) -> None:
-    dream(bouncing, tmp_path / "b.webp", frames=8, report=tmp_path / "r")
+    dream(bouncing, tmp_path / "b.webp", frames=8, mode="texture", report=tmp_path / "r")
     with Browser(tmp_path / "profile") as browser:
         browser.open(tmp_path / "r" / "index.html")
         browser.run("Promise.all([...document.images].map(i => i.decode()))")
@@ -404,7 +405,8 @@ def test_audio_can_continue_without_silence(
 
 def test_an_estimate_writes_nothing_and_is_correct(bouncing: Path, tmp_path: Path) -> None:
     out = tmp_path / "b.mkv"
-    settings = DreamSettings(input=bouncing, output=out, seconds=F(2), report=tmp_path / "r")
+    given = {"seconds": F(2), "mode": "texture", "report": tmp_path / "r"}
+    settings = DreamSettings(input=bouncing, output=out, **given)
     plan = job.estimate(job.decide(settings))
     assert (plan.mode, plan.new_frames, plan.output_frames) == ("texture", 50, 110)
     assert plan.seconds > 0

@@ -19,7 +19,7 @@ from typing import Any
 
 from cloudconv import metrics
 from cloudconv.errors import InputError
-from cloudconv.events import Event, Finished, Job, Progress, Warned, Warnings
+from cloudconv.events import Event, Finished, Job, Progress, Warned, each_once
 from cloudconv.jobs.compare.methods import Scorer, renderer_of
 from cloudconv.jobs.compare.plan import ADAPTED, RESULT, TABLE, VIDEO, ComparePlan, decide
 from cloudconv.jobs.compare.report import report_writer
@@ -42,7 +42,8 @@ _TRIED = 2  # samples that an estimate scores
 __all__ = ["CompareEstimate", "CompareResult", "CompareSettings", "decide", "estimate", "run"]
 
 
-def run(settings: CompareSettings) -> Job:
+@each_once
+def run(reported: list[Warned], settings: CompareSettings) -> Job:
     """Score every method on ``settings.input``.
 
     Yields:
@@ -54,26 +55,26 @@ def run(settings: CompareSettings) -> Job:
     set_threads(settings.threads)
     plan = decide(settings)
     raise_first(plan.refusals)
-    began, warnings = time.monotonic(), Warnings()
-    yield from warnings.new(plan.warnings)
+    began = time.monotonic()
+    yield from plan.warnings
     with ExitStack() as stack:
         clip = ComparedClip(plan)
         sampler = Sampler(plan, clip)
         reporter = None
         if settings.report is not None:
             reporter = stack.enter_context(report_writer(Path(settings.report), plan))
-            yield from warnings.new(plan.info.tags.flat_in("report"))
+            yield from plan.info.tags.flat_in("report")
         if settings.adapt is not None:
             folder = stack.enter_context(TemporaryDirectory(prefix="cloudconv-"))
             adapting = _adapt_plan(plan)
-            plan = yield from _adapted(plan, adapting, Path(folder), warnings)
+            plan = yield from _adapted(plan, adapting, Path(folder))
             sampler.only_held_back(adapting)
         table = _Table(plan, clip)
         source = stack.enter_context(clip.source())
         samples = sampler.samples(clip.frames(source))
         for each in stack.enter_context(closing(score_all(plan, samples))):
             if isinstance(each, Warned):
-                yield from warnings.new([each])
+                yield each
                 continue
             sample, scores = each
             rows = table.add(sample, scores)
@@ -82,9 +83,9 @@ def run(settings: CompareSettings) -> Job:
                     reporter.add(images, None if images.number is None else rows[images.number])
             total = clip.frames_expected
             yield Progress("scoring", min(sample.read, total), total)
-        yield from warnings.new([*source.warnings, *table.warnings()])
+        yield from (*source.warnings, *table.warnings())
         check_unchanged(plan.info)
-        result = table.result(warnings.reported, began)
+        result = table.result(reported, began)
         if reporter is not None:
             result = replace(result, report_video=reporter.close_video())
             reporter.finish(table.report(result), result.as_json())
@@ -119,7 +120,7 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
         source_frames=clip.frames_expected,
         scored_frames=frames,
         seconds=seconds / plan.workers.count + 60 * (settings.adapt or 0),
-        warnings=list(Warnings().new([*plan.warnings, *scorer.warnings()])),
+        warnings=list(dict.fromkeys([*plan.warnings, *scorer.warnings()])),
         refusals=list(plan.refusals),
     )
 
@@ -133,11 +134,11 @@ def _adapt_plan(plan: ComparePlan) -> AdaptPlan:
 
 
 def _adapted(
-    plan: ComparePlan, adapting: AdaptPlan, folder: Path, warnings: Warnings
+    plan: ComparePlan, adapting: AdaptPlan, folder: Path
 ) -> Generator[Event, None, ComparePlan]:
     """Adapt the first model, and return the comparison's plan with the adapted weights."""
-    _, result = yield from adapt(adapting, folder, warnings)
-    yield from warnings.new([Warned("held-back-only")])
+    _, result = yield from adapt(adapting, folder)
+    yield Warned("held-back-only")
     file = folder / WEIGHTS
     return replace(plan, adapted=result, weights=str(file) if file.exists() else plan.judged)
 

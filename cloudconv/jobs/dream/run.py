@@ -24,7 +24,7 @@ from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.select import advice
 from cloudconv.dreaming.vitals.vitals import WINDOW, DreamKind, Vitals, VitalsMeter, vitals_meter
 from cloudconv.dreaming.vitals.words import failures
-from cloudconv.events import Finished, Job, Measured, Progress, Warned, Warnings, result_of
+from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_once, result_of
 from cloudconv.jobs.dream.plan import CHOSEN, Dream, DreamPlan, decide, resolve
 from cloudconv.jobs.dream.report import write_report
 from cloudconv.jobs.dream.results import DreamEstimate, DreamResult
@@ -116,7 +116,8 @@ class _Watch:
         return [*events, Warned("dream-dies", died)]
 
 
-def run(settings: DreamSettings) -> Job:
+@each_once
+def run(reported: list[Warned], settings: DreamSettings) -> Job:
     """Write ``settings.input`` and a dream that continues it.
 
     The output appears only when it is complete.
@@ -132,25 +133,25 @@ def run(settings: DreamSettings) -> Job:
     """
     began = time.monotonic()
     set_threads(settings.threads)
-    warnings, report = Warnings(), None
+    report = None
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
     raise_first(plan.refusals)
-    yield from warnings.new(plan.warnings)
+    yield from plan.warnings
     with ExitStack() as stack:
         dream = yield from resolve(plan)
         stack.enter_context(claim(plan.output, overwrite=settings.overwrite))
         if settings.report is not None:
             folder = report_folder(Path(settings.report), overwrite=settings.overwrite)
             report = stack.enter_context(folder)
-            yield from warnings.new(plan.info.tags.flat_in("report"))
-        yield from warnings.new(dream.warnings)
+            yield from plan.info.tags.flat_in("report")
+        yield from dream.warnings
         meter = yield from analysed(vitals_meter(dream.material, _kind(dream)), CHOSEN, _MEASURED)
         method = dream.spec.build(dream.options)
         watch = _Watch(dream, meter)
         yield Progress("analysing", 100, 100, unit="%")
         make = partial(_pictures, dream, method, watch.smalls)
-        fields = yield from dream.continuation.write(make, warnings, began, watch.measure)
+        fields = yield from dream.continuation.write(make, began, watch.measure)
         result = DreamResult(
             **dream.facts,
             **fields,
@@ -159,6 +160,7 @@ def run(settings: DreamSettings) -> Job:
             alive=all(row.alive for row in meter.rows),
             backwards=None if (part := method.backwards) is None else round(part, 4),
             report=None if settings.report is None else str(settings.report),
+            warnings=reported,
         )
         if report is not None:
             turn, step = turn_of(plan.info) or UPRIGHT, dream.continuation.step

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.errors import DeviceError, InputError, OutputError
-from cloudconv.events import Event, Measured, Progress, Warned, Warnings
+from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.jobs.outcome import Outcome, size_of
 from cloudconv.jobs.output import check_encoding, expected_encoding, origin, output_path, time_base
 from cloudconv.media.carry.carry import Carry
@@ -201,7 +201,6 @@ class Continuation:
     def write(
         self,
         make: Callable[[Frame | None], Iterator[Frame]],
-        warnings: Warnings,
         began: float,
         measure: Callable[[], Iterable[Warned | Measured]] = tuple,
     ) -> Generator[Event, None, dict[str, Any]]:
@@ -214,7 +213,6 @@ class Continuation:
             make: a function that yields the new frames; their times are ignored. Its argument is
                 the output's first frame if that is a source frame, otherwise None. Another thread
                 makes the frames.
-            warnings: the warnings of the job.
             began: the value of ``time.monotonic()`` when the job started.
             measure: a function that this method calls after each new frame; it returns events.
         """
@@ -226,7 +224,7 @@ class Continuation:
             first = next(passing, None)
             zero = self.begins if first is None else origin(info, first.time)
             sink = stack.enter_context(self.sink(zero, first))
-            yield from warnings.new(sink.warnings)
+            yield from sink.warnings
             frames = stack.enter_context(prefetch(self._frames(first, passing, make(first)), 4))
             written = 0
             for frame in frames:
@@ -234,10 +232,9 @@ class Continuation:
                 sink.write(frame.at(frame.time - zero, lasts))
                 written += 1
                 if frame.time >= self.begins:
-                    for event in measure():
-                        yield from warnings.new([event]) if isinstance(event, Warned) else [event]
+                    yield from measure()
                 yield Progress("rendering", written, self.output_frames)
-        yield from warnings.new([*source.warnings, *sink.warnings])
+        yield from (*source.warnings, *sink.warnings)
         wall = time.monotonic() - began
         start = self.begins if first is None else first.time
         facts = self.outcome(written - self.new_frames, start)
@@ -247,7 +244,6 @@ class Continuation:
             "encoder": sink.encoder,
             "wall_seconds": wall,
             "frames_per_second": written / wall,
-            "warnings": warnings.reported,
         }
 
     def _frames(

@@ -185,7 +185,7 @@ class _BatchProgress:
         """Set the expected number of an input's output frames, None if unknown."""
         self._expected[number] = frames or 0
 
-    def change(self, number: int, about: str, event: Event) -> Event:
+    def change(self, number: int, about: str, event: Event) -> Event | None:
         """Return an event of an input as an event of the batch.
 
         A warning gets the input's name. The progress of rendering becomes that over all inputs.

@@ -12,7 +12,7 @@ from shutil import disk_usage
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from cloudconv.events import Warned, Warnings
+from cloudconv.events import Warned
 from cloudconv.jobs.interp.output import facts, planned
 from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
 from cloudconv.jobs.interp.results import InterpEstimate
@@ -88,7 +88,7 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
         memory_bytes=memory,
         disk_bytes=disk_bytes,
         seconds=seconds,
-        warnings=list(Warnings().new(warnings)),
+        warnings=list(dict.fromkeys(warnings)),
         refusals=list({str(error): error for error in refusals}.values()),
     )
 

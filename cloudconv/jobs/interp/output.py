@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cloudconv.errors import OutputError, WeightsError
-from cloudconv.events import Event, Warned, Warnings
+from cloudconv.events import Event, Warned
 from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
 from cloudconv.jobs.output import origin, time_base
 from cloudconv.media.carry.carry import Carry
@@ -209,7 +209,7 @@ def adapt_plan(plan: InterpPlan) -> AdaptPlan | None:
 
 
 def adapted_model(
-    plan: InterpPlan, folder: Path, warnings: Warnings
+    plan: InterpPlan, folder: Path
 ) -> Generator[Event, None, tuple[str, Adapted | None]]:
     """Adapt the model if the user requested it.
 
@@ -218,7 +218,7 @@ def adapted_model(
     adapting = adapt_plan(plan)
     if adapting is None:
         return plan.settings.chosen_model, None
-    return (yield from adapt(adapting, folder, warnings))
+    return (yield from adapt(adapting, folder))
 
 
 def resolve(

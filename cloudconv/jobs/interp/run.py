@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from cloudconv.errors import CloudconvError
-from cloudconv.events import Event, Finished, Job, Progress, TaskEvent, Warned, Warnings
+from cloudconv.events import Event, Finished, Job, Progress, TaskEvent, Warned, each_once
 from cloudconv.jobs.interp.estimate import estimate
 from cloudconv.jobs.interp.output import (
     PlannedVideo,
@@ -81,12 +81,17 @@ def run(settings: InterpSettings) -> Job:
         yield Finished((yield from interpolate(plan, workers)))
 
 
+@each_once
 def interpolate(
-    plan: InterpPlan, workers: Workers[SegmentTask], note: Callable[[Path], None] = lambda _: None
+    reported: list[Warned],
+    plan: InterpPlan,
+    workers: Workers[SegmentTask],
+    note: Callable[[Path], None] = lambda _: None,
 ) -> Generator[Event, None, InterpResult]:
     """Interpolate one video.
 
     Args:
+        reported: the warnings so far; see :func:`~cloudconv.events.each_once`.
         plan: the decisions before the first frame.
         workers: the workers; unused if the kind of ``plan.workers`` is ``inline``.
         note: a function that is called with the path of the complete output, just before the
@@ -96,24 +101,24 @@ def interpolate(
         CloudconvError: the run is not possible or fails.
         Interrupted: Ctrl-C; finished segments are kept.
     """
-    began, warnings = time.monotonic(), Warnings()
+    began = time.monotonic()
     clear_finished(plan.output)
     raise_first(plan.refusals)
     set_threads(plan.settings.threads)
     preview = _preview(plan)
-    yield from warnings.new(plan.warnings)
+    yield from plan.warnings
     with ExitStack() as stack:
         stack.enter_context(SegmentStore(plan.output).named())
-        yield from warnings.new(_early_warnings(plan))
+        yield from _early_warnings(plan)
         # Decode and plan in another thread.
         video = stack.enter_context(planned(plan))
         # Load the finished segments of an earlier run, and resolve the plan to render.
         work = stack.enter_context(work_files(plan, video.clock))
-        yield from warnings.new(work.warnings)
-        model, adapted = yield from adapted_model(plan, work.folder, warnings)
+        yield from work.warnings
+        model, adapted = yield from adapted_model(plan, work.folder)
         renderer = renderer_of(plan, model)
         render_plan = resolve(plan, video, work, model, renderer)
-        yield from warnings.new(renderer.warnings())
+        yield from renderer.warnings()
         # Render the missing segments.
         set_threads(render_plan.threads)
         if plan.workers.kind == "inline" or work.store is None:
@@ -123,15 +128,15 @@ def interpolate(
             empty_cache(plan.device)  # the workers need the memory of the model
             count = plan.workers.count
             rendering = _render_by_workers(video, render_plan, workers, work.store, count)
-        counts = yield from _followed(rendering, video, work.resumed, plan.expected, warnings)
+        counts = yield from _followed(rendering, video, work.resumed, plan.expected, reported)
         # Join the segments.
         sink = work.sink or Sink(render_plan.encoding, overwrite=plan.settings.overwrite)
         if work.store is not None:
             work.store.join(sink, note)
         elif (complete := sink.complete()) is not None:
             note(complete)
-        yield from warnings.new([*sink.warnings, *video.source.warnings])
-    yield from warnings.new(() if preview is None else preview.warnings)
+        yield from (*sink.warnings, *video.source.warnings)
+    yield from () if preview is None else preview.warnings
     seconds = time.monotonic() - began
     return InterpResult(
         **facts(plan, counts),
@@ -141,7 +146,7 @@ def interpolate(
         resumed=work.resumed > 0,
         adapted=adapted,
         encoder=render_plan.encoding.choice.encoder,
-        warnings=warnings.reported,
+        warnings=reported,
     )
 
 
@@ -168,7 +173,7 @@ def _followed(
     video: PlannedVideo,
     resumed: int,
     expected: int | None,
-    warnings: Warnings,
+    reported: list[Warned],
 ) -> Generator[Event, None, Counts]:
     """Yield the progress and the warnings of all segments; return the counts of frames."""
     counts, finished, started = Counts(), resumed, dict[int, int]()
@@ -176,10 +181,10 @@ def _followed(
         if isinstance(event, Counts):
             counts = event
         elif isinstance(event, Warned):
-            if event.code not in (warned.code for warned in warnings.reported):
-                yield from warnings.new([event])
+            if event.code not in (warned.code for warned in reported):
+                yield event
         elif isinstance(event.content, Warned):
-            yield from warnings.new([event.content])
+            yield event.content
         elif isinstance(event.content, Finished):
             finished += started.pop(event.task, 0)
         else:
