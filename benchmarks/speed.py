@@ -45,7 +45,7 @@ from cloudconv.jobs.interp import run as interp
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.source import Source
 from cloudconv.media.task import FrameTask
-from cloudconv.media.write.plan import plan_encoding
+from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry
 from cloudconv.models.base import FOUR

@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from cloudconv.events import watched
+from cloudconv.jobs import train
 from cloudconv.settings import TrainSettings
-from cloudconv.training import train
 from cloudconv.training.loop import Validation
 
 RECIPE = Path(__file__).resolve().parent.parent / "weights/recipes/skip-autoencoder.toml"

@@ -43,6 +43,7 @@ from cloudconv.settings import (
 from cloudconv.settings.values import File
 
 if TYPE_CHECKING:
+    from cloudconv.jobs.adapt import Adapted
     from cloudconv.jobs.compare.results import CompareEstimate, CompareResult
     from cloudconv.jobs.doctor import Diagnosis
     from cloudconv.jobs.dream.results import DreamEstimate, DreamResult
@@ -50,17 +51,16 @@ if TYPE_CHECKING:
     from cloudconv.jobs.interp.batch import Exists, InputOutcome
     from cloudconv.jobs.interp.results import InterpEstimate, InterpResult
     from cloudconv.jobs.self_test import Check
+    from cloudconv.jobs.train import TrainEstimate, TrainResult
     from cloudconv.models.base import Interpolator, Model, ModelSpec, OuterPictures, Predictor
-    from cloudconv.training.fine_tune import Adapted
     from cloudconv.training.loop import Validation
-    from cloudconv.training.train import TrainEstimate, TrainResult
 
     __version__: str
 
 _LATER = (
-    *("models.base", "jobs.interp.results", "training.fine_tune", "jobs.interp.batch"),
+    *("models.base", "jobs.interp.results", "jobs.adapt", "jobs.interp.batch"),
     *("jobs.extrapolate", "jobs.compare.results", "jobs.dream.results"),
-    *("training.loop", "training.train", "jobs.doctor", "jobs.self_test"),
+    *("training.loop", "jobs.train", "jobs.doctor", "jobs.self_test"),
 )
 """The modules of results, estimates and models, imported in this order until a name is found."""
 

@@ -88,7 +88,7 @@ PARTS = {
     ],
     "media.write": [
         *("encoder_options", "names", "hdr", "encode", "containers", "encoders", "target"),
-        *("packets", "plan", "sink", "join"),
+        *("packets", "encoding", "sink", "join"),
     ],
 }
 """The parts of packages, in order: each may import those before it."""

@@ -15,8 +15,8 @@ from cloudconv.events import Measured
 from cloudconv.settings import TrainSettings, fields_of
 
 if TYPE_CHECKING:
+    from cloudconv.jobs.train import TrainResult
     from cloudconv.training.loop import Losses, Validation
-    from cloudconv.training.train import TrainResult
 
 EXAMPLES = examples(
     "cloudconv train in.mp4 --init rife-4.6 --minutes 5 -o mine.safetensors",

@@ -17,7 +17,7 @@ _JOBS = {
     "ExtrapolateSettings": "jobs.extrapolate",
     "DreamSettings": "jobs.dream.run",
     "CompareSettings": "jobs.compare.run",
-    "TrainSettings": "training.train",
+    "TrainSettings": "jobs.train",
     "DoctorSettings": "jobs.doctor",
 }
 _turns = threading.Condition()

@@ -13,7 +13,7 @@ from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.read.source import Source
 from cloudconv.media.task import FrameTask, Sources
-from cloudconv.segments.plan import RenderPlan
+from cloudconv.segments.render import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 
 

@@ -7,18 +7,24 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+import torch
 
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Finished, Progress, TaskEvent, Warned
 from cloudconv.media.frame import Frame
+from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.task import FrameTask
-from cloudconv.media.write.encode import encoder_state
+from cloudconv.media.write.encode import EncodingPlan, encoder_state
 from cloudconv.media.write.sink import FrameEncoder
 from cloudconv.pipeline import one_thread, prefetch
-from cloudconv.render.device import set_threads
-from cloudconv.render.renderer import Renderer
-from cloudconv.segments.plan import RenderPlan
+from cloudconv.render.device import PRECISIONS, set_threads
+from cloudconv.render.memory import Sizes
+from cloudconv.render.renderer import Renderer, renderer_for
+from cloudconv.settings import InterpSettings
 
 Task = TypeVar("Task")
 
@@ -26,6 +32,51 @@ _SLOW = 0.5
 """The fraction of a segment's rendering time above which encoding counts as slow."""
 _LEAST_SECONDS = 2.0
 """The shortest rendering time, in seconds, that shows whether encoding is slow."""
+
+
+@dataclass(frozen=True, slots=True)
+class RenderPlan:
+    """Everything that is needed to render any segment of a job, in any process.
+
+    ``model`` is the name or file of the model, and ``threads`` the number of each worker's threads,
+    None for all. ``sizes`` are the same for all segments. ``offset`` is the time of the first
+    frame, in seconds. ``device`` is a type of device; each worker sees one device of that type.
+    ``precision`` is a key of :data:`~cloudconv.render.device.PRECISIONS`. ``encoding`` describes
+    the output. The segments' files are written to ``folder``. ``token`` identifies the folder's
+    content: a machine that finds another token at that path does not see the same folder.
+    """
+
+    settings: InterpSettings
+    model: str
+    threads: int | None
+    sizes: Sizes
+    info: MediaInfo
+    encoding: EncodingPlan
+    folder: Path
+    offset: Fraction
+    device: str
+    precision: str
+    nvdec: bool
+    token: str = ""
+
+    @property
+    def model_key(self) -> tuple[object, ...]:
+        """Return a key that is equal for plans that can use the same model."""
+        settings = self.settings
+        options = settings.given_scale, settings.fallback, settings.tile, settings.timesteps
+        return self.device, self.precision, self.model, *options
+
+    def renderer(self) -> Renderer:
+        """Load the model on its device, and return a renderer for frames of this plan."""
+        device, dtype = torch.device(self.device), PRECISIONS[self.precision]
+        streams = self.sizes.cpu_streams
+        renderer = renderer_for(self.model, self.settings, device, dtype, streams)
+        self.apply_to(renderer)
+        return renderer
+
+    def apply_to(self, renderer: Renderer) -> None:
+        """Set the sizes of a renderer."""
+        renderer.use_sizes(self.info.width, self.info.height, self.sizes)
 
 
 @dataclass(frozen=True, slots=True)

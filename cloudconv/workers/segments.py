@@ -18,9 +18,8 @@ from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import SegmentSink
 from cloudconv.models.checkpoints import is_file_name
 from cloudconv.pipeline import prefetch
-from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.reader import decode
-from cloudconv.segments.render import RendererCache, RenderJob, render_segments
+from cloudconv.segments.render import RendererCache, RenderJob, RenderPlan, render_segments
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import fresh_file, save, token_of
 from cloudconv.workers.events import Tasks, Work

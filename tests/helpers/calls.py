@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudconv.jobs import extrapolate as extrapolating
+from cloudconv.jobs import train as training
 from cloudconv.jobs.compare import run as comparing
 from cloudconv.jobs.dream import run as dreaming
 from cloudconv.jobs.interp import run as interpolating
@@ -16,7 +17,6 @@ from cloudconv.settings import (
     InterpSettings,
     TrainSettings,
 )
-from cloudconv.training import train as training
 from tests.helpers.jobs import Watch, finish, ignore
 
 LOSSLESS = {"encoder": "ffv1"}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.plan import plan_encoding
+from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.sink import Sink
 
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from cloudconv import metrics, weights
 from cloudconv.events import watched
+from cloudconv.jobs import train
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
 from cloudconv.models.rife import IFNet
 from cloudconv.settings import TrainSettings
-from cloudconv.training import train
 from tests.helpers.trainees import moving
 
 OURS = (CLOUD_BEST.name, CLOUD_FAST.name, CLOUD_TURBO.name)

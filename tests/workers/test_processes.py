@@ -30,8 +30,8 @@ from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.media.task import Sources
-from cloudconv.segments.plan import RenderPlan
 from cloudconv.segments.reader import decode
+from cloudconv.segments.render import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.settings import InterpSettings
 from cloudconv.timeline import FramePlan

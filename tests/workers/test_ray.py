@@ -19,11 +19,11 @@ from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.plan import decide, renderer_of
 from cloudconv.jobs.interp.results import InterpResult
 from cloudconv.media.read.probe import probe
+from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.packets import read_packets
-from cloudconv.media.write.plan import plan_encoding
 from cloudconv.models.tiny import Tiny
 from cloudconv.render.memory import Sizes
-from cloudconv.segments.plan import RenderPlan
+from cloudconv.segments.render import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import token_of
 from cloudconv.settings import EncodeSettings, InterpManySettings, InterpSettings

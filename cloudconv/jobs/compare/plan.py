@@ -11,20 +11,20 @@ import torch
 
 from cloudconv.errors import OutputError, SettingsError
 from cloudconv.events import Warned
+from cloudconv.jobs.adapt import Adapted, check
 from cloudconv.jobs.compare.results import MINTERPOLATE
+from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.target import collect_refusals
 from cloudconv.models import registry
 from cloudconv.models.base import ModelTask
 from cloudconv.models.baselines import BLEND, LAST, LINEAR
-from cloudconv.models.reads import check_outputs
 from cloudconv.render.device import precision_name
 from cloudconv.report.folder import check_folder
 from cloudconv.settings import CompareSettings, exact
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.settings.values import names
-from cloudconv.training.fine_tune import Adapted, check
 from cloudconv.workers.pool import WorkerConfig, choose_workers
 
 ADAPTED = "adapted"

@@ -28,7 +28,7 @@ from cloudconv.media.color import color_space, from_rgb
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.turn import UPRIGHT, turn_of
-from cloudconv.media.write.plan import plan_encoding
+from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.report.compare import render_report
 from cloudconv.report.data import Comparison, ReportData, Row

@@ -7,9 +7,9 @@ from typing import Any
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
+from cloudconv.jobs.adapt import Adapted
 from cloudconv.jobs.outcome import as_json
 from cloudconv.messages import OptionFormat, counted, keyword
-from cloudconv.training.fine_tune import Adapted
 
 MINTERPOLATE = "minterpolate"
 """The method that uses FFmpeg's filter of this name instead of a model."""

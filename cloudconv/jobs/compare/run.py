@@ -20,6 +20,7 @@ from typing import Any
 from cloudconv import metrics
 from cloudconv.errors import InputError
 from cloudconv.events import Event, Finished, Job, Progress, Warned, each_once
+from cloudconv.jobs.adapt import WEIGHTS, AdaptPlan, adapt
 from cloudconv.jobs.compare.methods import Scorer, renderer_of
 from cloudconv.jobs.compare.plan import ADAPTED, RESULT, TABLE, VIDEO, ComparePlan, decide
 from cloudconv.jobs.compare.report import report_writer
@@ -35,7 +36,6 @@ from cloudconv.render.device import choose_precision, set_threads
 from cloudconv.report.columns import frames_ahead
 from cloudconv.report.data import ReportData, Row
 from cloudconv.settings import CompareSettings
-from cloudconv.training.fine_tune import WEIGHTS, AdaptPlan, adapt
 
 _TRIED = 2  # samples that an estimate scores
 

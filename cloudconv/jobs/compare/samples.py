@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.errors import InputError
+from cloudconv.jobs.adapt import AdaptPlan
 from cloudconv.jobs.compare.plan import ComparePlan
 from cloudconv.jobs.compare.scores import FrameScores, StepScores
 from cloudconv.media.frame import Frame
@@ -27,7 +28,6 @@ from cloudconv.models import registry
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.frames import analyse, cadence_of
 from cloudconv.settings import exact
-from cloudconv.training.fine_tune import AdaptPlan
 
 CADENCE_FRAMES = 300
 """The number of first source frames that are searched for a cadence (regular repeats)."""

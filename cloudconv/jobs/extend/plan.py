@@ -18,18 +18,18 @@ from cloudconv.errors import DeviceError, InputError, OutputError
 from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.jobs.outcome import Outcome, size_of
 from cloudconv.jobs.output import check_encoding, expected_encoding, origin, output_path, time_base
+from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.plan import plan_encoding
+from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
 from cloudconv.models import registry
 from cloudconv.models.base import ModelSpec, check_finite
-from cloudconv.models.reads import check_outputs
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import auto_remarks, choose_device, choose_precision, use_device
 from cloudconv.render.memory import is_out_of_memory

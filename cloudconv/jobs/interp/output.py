@@ -14,6 +14,13 @@ from typing import Any
 
 from cloudconv.errors import OutputError, WeightsError
 from cloudconv.events import Event, Warned
+from cloudconv.jobs.adapt import (
+    Adapted,
+    AdaptPlan,
+    adapt,
+    adapted_digest,
+    check_folder,
+)
 from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
 from cloudconv.jobs.output import origin, time_base
 from cloudconv.media.carry.carry import Carry
@@ -21,7 +28,7 @@ from cloudconv.media.read.source import Source
 from cloudconv.media.task import FrameTask
 from cloudconv.media.write.encode import EncodingPlan
 from cloudconv.media.write.encoder_options import EncoderChoice
-from cloudconv.media.write.plan import plan_encoding
+from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.sink import Sink, check_copies
 from cloudconv.media.write.target import check_free, claim
 from cloudconv.models import registry
@@ -34,17 +41,10 @@ from cloudconv.render.device import precision_name
 from cloudconv.render.memory import Sizes, least_free_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
-from cloudconv.segments.plan import RenderPlan
+from cloudconv.segments.render import RenderPlan
 from cloudconv.segments.store import SegmentStore, token_of
 from cloudconv.settings import exact
 from cloudconv.timeline import Multiply
-from cloudconv.training.fine_tune import (
-    Adapted,
-    AdaptPlan,
-    adapt,
-    adapted_digest,
-    check_folder,
-)
 
 
 @dataclass(frozen=True, slots=True)

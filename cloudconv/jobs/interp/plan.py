@@ -11,8 +11,10 @@ import torch
 
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
+from cloudconv.jobs.adapt import check
 from cloudconv.jobs.interp.preview import check_preview
 from cloudconv.jobs.output import check_encoding, output_path, part_tag
+from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
@@ -21,7 +23,6 @@ from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
 from cloudconv.models import registry
 from cloudconv.models.base import ModelSpec
-from cloudconv.models.reads import check_outputs
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import set_threads
 from cloudconv.render.renderer import Renderer, renderer_for
@@ -35,7 +36,6 @@ from cloudconv.timeline import (
     output_rate,
     rate_name,
 )
-from cloudconv.training.fine_tune import check
 from cloudconv.workers.pool import WorkerConfig, choose_workers
 from cloudconv.workers.remote import check_single
 

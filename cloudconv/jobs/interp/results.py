@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cloudconv.jobs.adapt import Adapted
 from cloudconv.jobs.outcome import Done, Estimate, Outcome
-from cloudconv.training.fine_tune import Adapted
 
 
 @dataclass(frozen=True, kw_only=True)

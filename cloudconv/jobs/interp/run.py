@@ -45,8 +45,7 @@ from cloudconv.render.device import set_threads
 from cloudconv.render.memory import empty_cache
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, early_cadence
-from cloudconv.segments.plan import RenderPlan
-from cloudconv.segments.render import RenderJob, render_segments
+from cloudconv.segments.render import RenderJob, RenderPlan, render_segments
 from cloudconv.segments.segment import OpenSegment, split
 from cloudconv.segments.store import SegmentStore, clear_finished, fresh_file
 from cloudconv.settings import InterpSettings

@@ -29,6 +29,7 @@ from cloudconv.errors import (
     WeightsError,
 )
 from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned, each_once
+from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.input.fingerprint import has_changed
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.target import check_home, collect_refusals, raise_first, writing
@@ -36,7 +37,6 @@ from cloudconv.messages import Message, Setting
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
 from cloudconv.models.fingerprint import weights_fingerprint
-from cloudconv.models.reads import check_outputs
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import (
     auto_remarks,
@@ -350,7 +350,7 @@ class _Results:
         output, data = self.plan.output, _weights(self.trainer, self.plan.settings)
         self.written = [*self.written[-1:], hashlib.sha256(data).hexdigest()]
         self.save()
-        replaces = self.plan.settings.overwrite or _digest(output) in self.written
+        replaces = self.plan.settings.overwrite or digest(output) in self.written
         try:
             with writing(output):
                 files.write_whole(output, data, overwrite=replaces)
@@ -398,7 +398,7 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainingRecipe) -> N
         raise InputError("checkpoint-foreign", path=checkpoint)
     if os.path.lexists(output) and not settings.overwrite:
         own = load_checkpoint(checkpoint, torch.device("cpu"))["written"] if resumes else []
-        if _digest(output) not in own:
+        if digest(output) not in own:
             raise OutputError("output-exists", path=output)
     check_home(output)
     check_outputs(settings, [output, checkpoint], [])
@@ -563,7 +563,7 @@ def _restore(
     return list(state["written"])
 
 
-def _digest(path: Path) -> str | None:
+def digest(path: Path) -> str | None:
     """Return a hash of a file; None if there is no file that can be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()

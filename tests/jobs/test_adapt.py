@@ -27,11 +27,11 @@ from cloudconv.errors import (
     WeightsError,
 )
 from cloudconv.events import Event, Progress
+from cloudconv.jobs import adapt, train
 from cloudconv.jobs.interp.results import InterpResult
 from cloudconv.media.read.probe import probe
 from cloudconv.settings import InterpSettings, TrainSettings
-from cloudconv.training import fine_tune as adapt
-from cloudconv.training import loop, train
+from cloudconv.training import loop
 from tests.helpers import calls
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import stop_after

@@ -9,7 +9,6 @@ checkpoint, or uses the finished weights.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import shutil
@@ -27,6 +26,7 @@ from cloudconv import metrics
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.events import Event, Finished, Progress, Warned
 from cloudconv.files import create_part, put, put_under_free_name, write_whole
+from cloudconv.jobs import train
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
@@ -38,7 +38,6 @@ from cloudconv.models import registry
 from cloudconv.models.fingerprint import machine_fingerprint, weights_fingerprint
 from cloudconv.render.renderer import Renderer
 from cloudconv.settings import CompareSettings, InterpSettings, TrainSettings, exact
-from cloudconv.training import train
 from cloudconv.training.clips import Sampling, TrainingClip, Windows, held_back_spans
 from cloudconv.training.spans import HELD_LAST, Span
 from cloudconv.training.tasks import InterpolationGoal
@@ -207,8 +206,8 @@ def check(
     if file.resolve() == Path(registry.located(model)).resolve():
         raise SettingsError("save-over-model", model=model)
     check_home(file)
-    own = None if folder is None else _digest(folder / WEIGHTS)
-    if file.exists() and not settings.overwrite and (own is None or _digest(file) != own):
+    own = None if folder is None else train.digest(folder / WEIGHTS)
+    if file.exists() and not settings.overwrite and (own is None or train.digest(file) != own):
         raise OutputError("output-exists", path=file)
 
 
@@ -258,19 +257,19 @@ def adapt(plan: AdaptPlan, folder: Path) -> Generator[Event, None, tuple[str, Ad
     if state.get("identity") != identity:
         state = {"identity": identity}
         _write(folder, state)
-    if state.get("digest", "") != _digest(file):
+    if state.get("digest", "") != train.digest(file):
         state = {"identity": identity}
     if "seconds" not in state:
         stop = threading.Event()
         state["seconds"] = yield from _train(plan, file, stop)
-        state["digest"] = _digest(file)
+        state["digest"] = train.digest(file)
         _write(folder, state)
         if stop.is_set():  # set during the last step
             raise KeyboardInterrupt
     if "result" not in state:
         evaluated = yield from _evaluate(plan, file, state["seconds"])
         state["result"] = asdict(evaluated)
-        state["digest"] = _digest(file)
+        state["digest"] = train.digest(file)
         _write(folder, state)
     check_unchanged(plan.info)
     result = Adapted(**state["result"])
@@ -285,7 +284,7 @@ def adapt(plan: AdaptPlan, folder: Path) -> Generator[Event, None, tuple[str, Ad
 
 def adapted_digest(folder: Path, model: str) -> str | None:
     """Return the SHA-256 of ``model`` if it is the file of the adapted weights, else None."""
-    return None if Path(model) != folder / WEIGHTS else _digest(Path(model))
+    return None if Path(model) != folder / WEIGHTS else train.digest(Path(model))
 
 
 def _save(source: Path, settings: InterpSettings | CompareSettings) -> Iterator[Warned]:
@@ -296,7 +295,7 @@ def _save(source: Path, settings: InterpSettings | CompareSettings) -> Iterator[
     if not source.exists():
         yield Warned("nothing-learnt", {"path": str(target)})
         return
-    if _digest(target) == _digest(source):
+    if train.digest(target) == train.digest(source):
         return
     with writing(target):
         part = create_part(target)
@@ -383,12 +382,6 @@ def _psnr(renderer: Renderer, frames: Sequence[Frame]) -> float:
     (made,) = renderer.render([task])
     shown = (metrics.eight_bit(rgb_of(frame)) for frame in (made, true))
     return float(metrics.psnr(*shown))
-
-
-def _digest(file: Path) -> str | None:
-    with suppress(OSError):
-        return hashlib.sha256(file.read_bytes()).hexdigest()
-    return None
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -32,9 +32,9 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Event, Finished, Measured, Progress
 from cloudconv.files import Claim
+from cloudconv.jobs import train
 from cloudconv.models import registry
 from cloudconv.settings import TrainSettings
-from cloudconv.training import train
 from cloudconv.training.loop import Losses
 from cloudconv.training.recipe import resolve
 from tests.helpers.jobs import Watch, finish, ignore, on
