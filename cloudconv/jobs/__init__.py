@@ -67,8 +67,7 @@ def _one_after_another(job: Job) -> Job:
 def _turn() -> Iterator[None]:
     """Wait until no job of another thread runs, and keep such jobs from starting in the block.
 
-    PyTorch's number of threads and FFmpeg's log belong to the whole process. Jobs of several
-    threads at once have stalled under load.
+    PyTorch's number of threads and FFmpeg's log belong to the whole process.
     """
     thread = threading.get_ident()
     with _turns:

@@ -2,6 +2,8 @@
 
 import io
 import random
+import subprocess
+import sys
 import threading
 import time
 from fractions import Fraction
@@ -15,6 +17,7 @@ from cloudconv.errors import EncoderError
 from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.encode import open_strictly
 from cloudconv.media.write.encoders import EncodeSettings, choose
+from tests.helpers.factory import write_clip
 
 MKV = container_of(Path("a.mkv"))
 SIZE = 64, 48
@@ -88,3 +91,33 @@ def test_an_unknown_encoder_parameter_is_reported(caplog):
     with pytest.raises(EncoderError, match="no-such-thing"):
         open_encoder(settings)
     assert caplog.records == []
+
+
+STOPS_EARLY = """
+import sys, threading, time
+from itertools import islice
+from cloudconv.media.read.source import Source
+from tests.media.test_log import EncodeSettings, open_encoder
+
+ends = threading.Event()
+
+def keep_reading():
+    while not ends.is_set():
+        with Source(sys.argv[1], threads=3) as source:
+            list(islice(source.frames(), 6))
+
+readers = [threading.Thread(target=keep_reading) for _ in range(3)]
+for reader in readers:
+    reader.start()
+until = time.monotonic() + 5
+while time.monotonic() < until:
+    open_encoder(EncodeSettings(encoder="ffv1"))
+ends.set()
+"""
+
+
+@pytest.mark.full
+def test_decoders_that_stop_early_do_not_stall_while_an_encoder_opens(tmp_path):
+    """A thread that logs needs the interpreter, which PyAV keeps while it frees a decoder."""
+    clip = write_clip(tmp_path / "a.mp4", 48, codec="libx264", size=(320, 240))
+    subprocess.run([sys.executable, "-c", STOPS_EARLY, str(clip)], timeout=60, check=True)

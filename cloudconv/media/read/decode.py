@@ -181,8 +181,12 @@ class Decoder:
         for mode in modes:
             after = shown
             try:
-                with self._opened(mode, seek) as container:
+                with self._opened(mode, seek) as container, contextlib.ExitStack() as stack:
                     stream, decoder = self._decoder(container, mode)
+                    # PyAV frees a decoder, and waits for its threads, without releasing the
+                    # interpreter. While PyAV collects log lines, a thread that logs waits for the
+                    # interpreter, so the threads must be idle by then.
+                    stack.callback(decoder.flush_buffers)
                     packets, first = self._packets(container, stream, seek)
                     for packet in packets:
                         self._count(packet)
