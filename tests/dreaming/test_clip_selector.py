@@ -51,9 +51,6 @@ def test_two_placements_leave_no_side_empty_and_no_part_unknown(
 
 
 @pytest.mark.full
-@pytest.mark.xfail(
-    reason="one of six choices is alike to .83 since footage is never enlarged: fewer choices"
-)
 def test_new_footage_is_no_mirror_image_of_the_footage_that_it_replaces(
     source: Material, wind: torch.Tensor
 ) -> None:

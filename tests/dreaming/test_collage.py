@@ -16,7 +16,7 @@ from cloudconv.dreaming.methods.collage import Collage, CollageTiming
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.placement import Placement
-from cloudconv.dreaming.methods.transition import Front, Transition, front_of, order_of
+from cloudconv.dreaming.methods.transition import Transition, front_of, order_of
 from cloudconv.dreaming.pictures import blurred, filled, resized, weight_size
 from cloudconv.dreaming.vitals.lasting import Lasting
 from tests.helpers.dreams import clouds, frames, lost_land, material, tensor, trees, vitals_of
@@ -117,14 +117,7 @@ def test_short_clips_use_short_pieces(count: int) -> None:
     assert all(bool(p.isfinite().all()) for p in made)
     timing = CollageTiming.of(count)
     assert timing.life <= count
-    assert timing.forecast + timing.first <= count
-
-
-def test_slow_arrivals_need_long_material() -> None:
-    assert CollageTiming.of(132, 1.5) == CollageTiming.of(132)
-    slow = CollageTiming.of(250, 1.5)
-    assert slow.first > CollageTiming.of(250).first
-    assert slow.forecast + slow.first + slow.spacing <= 250
+    assert timing.forecast + timing.life <= count
 
 
 @pytest.mark.parametrize(("pix_fmt", "size"), [("gray", (51, 33)), ("yuv420p10le", (50, 34))])
@@ -229,17 +222,6 @@ def test_shifted_footage_is_known_where_the_clip_is(shift: float, mirrored: bool
     assert float(known.mean()) >= 0.99 - abs(shift)
     columns, filmed = known.nonzero()[:, 0], picture.flip(-1) if mirrored else picture
     assert torch.equal(placed[..., columns], filmed[..., columns - round(128 * shift)])
-
-
-def test_points_of_a_slow_sky_change_slowly() -> None:
-    front, still = Front(torch.zeros(8, 8), (0, 0)), torch.zeros(2, 8, 8)
-
-    def frames_of_change(slowness: float) -> int:
-        means = [float(front.weights(still, age, 72, slowness).mean()) for age in range(73)]
-        return sum(0 < mean < 1 for mean in means)
-
-    assert frames_of_change(1.0) in range(12, 15)
-    assert frames_of_change(2.0) in range(26, 29)
 
 
 @pytest.mark.full
@@ -398,9 +380,6 @@ def test_filling_uses_the_surrounding_values() -> None:
 
 
 @pytest.mark.full
-@pytest.mark.xfail(
-    reason="halves differ by 1.57 of the clip's most, in the first seconds, since land is segmented"
-)
 def test_new_footage_has_the_light_of_the_picture_that_it_enters() -> None:
     """The clip turns from red morning to blue noon; the dream starts blue and turns no faster."""
     shares = np.linspace(0.35, -0.35, 80)[:, None, None, None] * np.array([1, 0, -1])
@@ -409,8 +388,7 @@ def test_new_footage_has_the_light_of_the_picture_that_it_enters() -> None:
         for p, share in zip(clouds(80), shares, strict=True)
     ]
     source = material(pictures)
-    # Clouds change the measured warmth, too, by chance. Over 16 frames the seeds 0 to 4 reach 1.30
-    # to 1.37 of the clip's fastest change, and 1.63 to 1.94 if the light of footage is not adapted.
+    # Clouds change the measured warmth, too, by chance.
     made = list(Collage().dream(source, frames=90, seed=2))
 
     def warmth(picture: Tensor) -> Tensor:

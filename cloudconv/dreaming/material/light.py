@@ -17,7 +17,7 @@ _BRIGHT = 0.9  # quantile of the colours of a region that counts as light
 _POWERS = 2  # degree of the polynomial in time that the light of a region follows
 _DARK = 8.0  # least light of a region, in levels: a gain would make the noise of darkness bright
 _MOST = 1.6  # greatest factor by which a frame is made brighter or darker
-_FOLLOWS = 0.8  # greatest change of light, relative to the clip's fastest: new footage adds change
+_FOLLOWS = 0.7  # greatest change of light, relative to the clip's fastest: new footage adds change
 _MOST_MOVED = 0.18  # greatest logarithm of the gain for footage at another place
 _SLOPE_SIDE = 48  # longest side of the picture that the slope is fitted to
 # Clouds have a slope by chance, so only a part of the slope counts as light.

@@ -37,13 +37,11 @@ _LATER = 0.55, 0.75, 0.95  # moments after the transition that are compared, rel
 _EVERY = 6  # frames between two remembered pictures …
 _REMEMBERS = 200  # … and their greatest number
 _APART = 2.0  # cost of the median difference from the pictures that are replaced
-_SEEN = 40.0  # cost of a squared correlation of 1 with earlier pictures
+_SEEN = 40.0  # cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself
 _COVERED = 4.0  # cost of an area that still parts hide in the clip
 _LIGHT = 1.2  # cost of each level by which the light exceeds the clip's range …
 _LIGHT_LEAST = 5.0  # … and the least size of this range, in levels
 _REGIONS = 4  # regions of light along the longer side
-_TWICE = 15.0  # cost of a mirror image, or of the same clouds beside each other, that is 1 above …
-_BY_CHANCE = 0.6  # … this likeness, which unrelated pictures may have
 _CUT = 2.0  # cost of the difference along a cut, relative to `typical` in `choose`
 _WIDE, _TALL = 0.2, 2 / 3  # size of the parts that are compared with parts beside, of the picture
 _FAINT = 0.1  # added to the contrast of both parts, so that a part without detail does not count
@@ -76,7 +74,8 @@ class Arrangement:
 class ClipSelector:
     """A chooser of arrangements.
 
-    Arrangements are compared by thumbnails, (3, h, w), with still parts replaced by sky.
+    Arrangements are compared by thumbnails, (3, h, w), with still parts replaced by sky, and with
+    the light of the last frame.
     """
 
     def __init__(
@@ -91,11 +90,13 @@ class ClipSelector:
         self.size = max(_LEAST, round(height * factor)), max(_LEAST, round(width * factor))
         self._covered = resized(material.matte[None].cpu(), self.size)
         known = (1 - 1.5 * self._covered[0]).clamp(0, 1)
-        smalls = (torch.from_numpy(material.glance(k)) for k in range(len(material)))
-        shrunk = [resized(s.permute(2, 0, 1) / 255, self.size) for s in smalls]
-        if float(self._covered.max()) > 0.1:
-            shrunk = [filled(s, known) for s in shrunk]
-        self._thumbs = torch.stack(shrunk)
+        thumbs = []
+        for k in range(len(material)):
+            levels = torch.from_numpy(material.glance(k)).permute(2, 0, 1)
+            thumb = filled(resized(levels / 255, self.size), known)
+            gain = light.on(k)
+            thumbs.append(thumb if gain is None else thumb * resized(gain, self.size))
+        self._thumbs = torch.stack(thumbs)
         self._mean_luma = luma(self._thumbs).mean(0)
         self._moving = (1 - resized(torch.from_numpy(material.static)[None], self.size)[0]) > 0.5
         if int(self._moving.sum()) < 2:  # one pixel has no contrast
@@ -126,16 +127,6 @@ class ClipSelector:
             if float(apart[self._moving].mean()) < _ASTRAY * speed and len(kept) < 3:
                 kept.append(direction)
         return kept
-
-    @property
-    def slowness(self) -> float:
-        """The difference of frames half the clip apart, relative to that of neighbours."""
-        half = max(1, len(self._thumbs) // 2)
-        moving = self._thumbs.mean(1)[:, self._moving]
-        if len(moving) < 2:
-            return 0.0
-        near = (moving[1:] - moving[:-1]).abs().mean()
-        return float((moving[half:] - moving[:-half]).abs().mean() / near.clamp_min(1e-6))
 
     def remember(self, picture: Tensor) -> None:
         """Remember the next picture of the dream, (3, H, W); the first of every six counts.
@@ -212,9 +203,8 @@ class ClipSelector:
             thumbs, covered = self._composed(tried[part], looks)
             changing, shown = thumbs[:, : len(ages)], thumbs[:, len(ages) - 1 :]
             apart[part] = (changing - before).abs().mean(2)[..., self._moving].mean((1, 2))
-            doubled = self._doubled(before, changing) - _BY_CHANCE
-            cost[part] = self._picture_cost(shown)
-            cost[part] += _TWICE * doubled.clamp_min(0).sum(0)
+            doubled = self._doubled(before, changing).clamp_min(0)
+            cost[part] = self._picture_cost(shown) + _SEEN * doubled.square().sum(0)
             cost[part] += _COVERED * covered[:, self._moving].mean(1)
         typical = float(apart.median().clamp_min(1e-6))
         cost += _APART * apart / typical

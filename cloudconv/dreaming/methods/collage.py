@@ -32,12 +32,7 @@ from cloudconv.dreaming.methods.transition import Front, Transition, front_of
 from cloudconv.dreaming.pictures import blurred, bounds, resized, resized_flow, weight_size
 from cloudconv.metrics import luma
 
-_SPACING = 72  # frames between two starts of footage, at most, unless the sky is slow
-_SPARE = 0.12  # fraction of the material that footage leaves unused, to vary its start
-_FIRST_BLOWS_IN = 56  # frames in which the first footage covers the picture, unless the sky is slow
-_SLOW = 16.0  # slowness of the clip from which footage comes in more slowly …
-_SLOWEST = 1.5  # … by at most this factor: new footage is conspicuous in a slow sky
-_SOFTEST = 2.0  # … and whose points change more slowly, by at most this factor
+_SPACING = 48  # frames between two starts of footage, at most: longer footage leaves less choice
 _FORECAST = 6  # frames that show the forecast alone
 _ADAPTS = 0.04  # part of a difference of contrast from the clip that each frame corrects …
 _MOST_GAIN = 1.3  # … up to this factor
@@ -85,26 +80,20 @@ class CollageTiming:
     """The times at which footage starts and covers the picture, in frames.
 
     ``spacing``: from one start of footage to the next. New footage covers the picture in this time.
-    ``first``: the time in which the first footage covers the picture. ``forecast``: the time before
-    the first footage starts.
+    ``forecast``: the time before the first footage starts.
     """
 
     spacing: int
-    first: int
     forecast: int
 
     @classmethod
-    def of(cls, frames: int, slowness: float = 1.0) -> CollageTiming:
+    def of(cls, frames: int) -> CollageTiming:
         """Return the times for ``frames`` frames of material; less material gives shorter times.
 
-        ``slowness``, at least 1, makes footage come in more slowly where the material allows.
+        Footage is visible during two spacings. A third of the material is left to vary its start.
         """
-        life = frames - max(1, round(_SPARE * frames))
-        spacing = max(2, min(round(_SPACING * slowness), (life - 1) // 2))
-        # The first footage must not end before the next footage covers the picture.
-        longest = max(_FIRST_BLOWS_IN, life - spacing - _FORECAST)
-        first = max(2, min(round(_FIRST_BLOWS_IN * slowness), longest, round(0.8 * life)))
-        return cls(spacing, first, min(_FORECAST, first // 4))
+        spacing = max(2, min(_SPACING, frames // 3))
+        return cls(spacing, min(_FORECAST, spacing // 4))
 
     @property
     def life(self) -> int:
@@ -165,8 +154,7 @@ class _Composition:
         self._mean = resized_flow(self._wind.mean[None], self._size)[0]
         self._light = Light(material)
         self._chooser = ClipSelector(material, self._light, self._wind.mean, self._random)
-        self._slowness = float(np.clip(self._chooser.slowness / _SLOW, 1, _SOFTEST))
-        self.timing = CollageTiming.of(len(material), min(self._slowness, _SLOWEST))
+        self.timing = CollageTiming.of(len(material))
         self._still = material.matte
         self._box = bounds(self._still)
         self._clip_mean = _clip_mean(material, self._size)
@@ -182,7 +170,7 @@ class _Composition:
         self._carried = carried
         self._forecast = _Layer(self._lighted(carried.pictures()))
         self._layers = [self._forecast]
-        self._starts = self._number = self._next_start = 0
+        self._number = self._next_start = 0
 
     @property
     def due(self) -> bool:
@@ -191,15 +179,13 @@ class _Composition:
 
     def start_next(self) -> None:
         """Choose the next footage and start the transition to this footage."""
-        timing, first = self.timing, self._starts == 0
-        lasts = timing.first if first else timing.spacing
-        delay = timing.forecast if first else 0
-        life = min(delay + lasts + timing.spacing, len(self._material))
-        ages = [delay + round(lasts * part) for part in (0.3, 0.5, 0.7)]
+        lasts = self.timing.spacing
+        delay = self.timing.forecast if self._number == 0 else 0
+        life = min(delay + self.timing.life, len(self._material))
+        ages = [delay + lasts * quarter // 4 for quarter in (1, 2, 3)]
         beneath = [self._beneath(age) for age in ages]
         arrangement = self._chooser.choose(beneath, ages, life)
         self._add(arrangement, lasts, delay)
-        self._starts += 1
         self._next_start = self._number + delay + lasts
 
     def end(self, frames: int, loop_to: Tensor | None) -> None:
@@ -280,7 +266,7 @@ class _Composition:
 
     def _add(self, arrangement: Arrangement, lasts: int, delay: int = 0) -> None:
         front = self._front(lambda age: self._chooser.thumb(arrangement, delay + age), lasts, delay)
-        arrival = Transition(front, self._mean, lasts, delay, self._slowness)
+        arrival = Transition(front, self._mean, lasts, delay)
         footage = self._footage(arrangement.first)
         beside = None
         if arrangement.second is not None and arrangement.cut is not None:

@@ -26,8 +26,7 @@ from cloudconv.dreaming.methods.front import (
 from cloudconv.dreaming.pictures import blurred, resized, resized_flow
 from cloudconv.models.ops import warp
 
-_SOFT = 14  # frames in which one pixel changes from old to new, unless the sky is slow …
-_SOFTEST = 0.6  # … and their largest fraction of the whole transition
+_SOFT = 14  # frames in which one pixel changes from old to new, at most half of the transition
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
 _UNEVEN = 0.3  # standard deviation of this variation, relative to the way across the picture
 
@@ -37,30 +36,24 @@ class Transition:
 
     ``front``: the time of change of each point, see :func:`front_of`. The points move with the
     ``wind``, (2, h, w) backward flow per frame. ``lasts``: the number of frames until all pixels
-    have changed. ``delay``: the number of frames before the first change. ``slowness``: see
-    :meth:`Front.weights`. ``displacement``: (2, h, w), from each pixel back to the start of its
-    point.
+    have changed. ``delay``: the number of frames before the first change. ``displacement``: (2, h,
+    w), from each pixel back to the start of its point.
     """
 
-    def __init__(
-        self, front: Front, wind: Tensor, lasts: int, delay: int = 0, slowness: float = 1.0
-    ) -> None:
+    def __init__(self, front: Front, wind: Tensor, lasts: int, delay: int = 0) -> None:
         """Create a transition; :meth:`advance` returns the weight of its first frame."""
         self._front = front
         self._wind = wind
         self.displacement = torch.zeros_like(wind)
         self._lasts = lasts
         self._delay = delay
-        self._slowness = slowness
         self._age = 0
 
     def advance(self) -> Tensor:
         """Go to the next frame and return its weights: (h, w) float32, 0 (old) to 1 (new)."""
         self._age += 1
         self.displacement = self._wind + warp(self.displacement[None], self._wind[None])[0]
-        return self._front.weights(
-            self.displacement, self._age - self._delay, self._lasts, self._slowness
-        )
+        return self._front.weights(self.displacement, self._age - self._delay, self._lasts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +78,12 @@ class Front:
         wide = (size[0] + 2 * my, size[1] + 2 * mx)
         return Front(resized(self.order[None], wide)[0].to(like.device), (my, mx))
 
-    def weights(self, displacement: Tensor, age: int, lasts: int, slowness: float = 1.0) -> Tensor:
+    def weights(self, displacement: Tensor, age: int, lasts: int) -> Tensor:
         """Return the weight of the new footage after ``age`` of ``lasts`` frames: (h, w).
 
         ``displacement``, (2, h, w), leads from a pixel back to the start of its point.
-        ``slowness``: the factor by which the change of each pixel takes longer than usual.
         """
-        part = min(_SOFT * slowness / lasts, _SOFTEST)
+        part = min(_SOFT / lasts, 0.5)
         soft = part / (1 - part)
         progress = min(max(0.0, age / lasts), 1.0) * (1 + soft)
         shown = ((progress - self._at(displacement)) / soft).clamp(0, 1)
