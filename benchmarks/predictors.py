@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv import metrics, weights
+from cloudconv import checkpoints, metrics, weights
 from cloudconv.errors import CloudconvError
 from cloudconv.jobs.compare.scores import as_rgb
 from cloudconv.media.read.source import Source
@@ -113,7 +113,7 @@ def _load(spec: ModelSpec, folder: Path | None) -> Model:
     if spec.weights is not None:
         own = None if folder is None else folder / f"{spec.weights}.safetensors"
         if own is not None and own.exists():
-            state, _ = weights.read_file(own)
+            state, _ = checkpoints.read(own)
         else:
             state = weights.load_state(spec.weights)
         model.load_state_dict(state)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import safetensors
-import safetensors.torch
-from safetensors import SafetensorError
 from torch import Tensor
 
+from cloudconv import checkpoints
 from cloudconv.errors import WeightsError
 
 
@@ -97,13 +94,12 @@ def status(name: str) -> Literal["ok", "missing", "damaged"]:
         WeightsError: the manifest has no such entry.
     """
     wanted = entry(name)
-    try:
-        data = (weights_folder() / wanted.file).read_bytes()
-    except FileNotFoundError:
+    path = weights_folder() / wanted.file
+    if not path.exists():
         return "missing"
-    except OSError:
-        return "damaged"
-    return "ok" if hashlib.sha256(data).hexdigest() == wanted.sha256 else "damaged"
+    with suppress(WeightsError):
+        return "ok" if digest(path) == wanted.sha256 else "damaged"
+    return "damaged"
 
 
 def load_state(name: str) -> dict[str, Tensor]:
@@ -114,20 +110,9 @@ def load_state(name: str) -> dict[str, Tensor]:
     """
     wanted = entry(name)
     path = weights_folder() / wanted.file
-    data = _read(path)
-    if hashlib.sha256(data).hexdigest() != wanted.sha256:
+    if digest(path) != wanted.sha256:
         raise WeightsError("weights-changed", path=path)
-    return _tensors(data, path)
-
-
-def read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors and the metadata of any safetensors file.
-
-    Raises:
-        WeightsError: the file is not a readable safetensors file, or a tensor is not floating-point
-            or not finite.
-    """
-    return _tensors(_read(path), path), read_metadata(path)
+    return checkpoints.checked(checkpoints.read(path)[0], path)
 
 
 def digest(path: Path) -> str:
@@ -136,7 +121,7 @@ def digest(path: Path) -> str:
     Raises:
         WeightsError: the file cannot be read.
     """
-    with _reading(path), path.open("rb") as file:
+    with checkpoints.reading(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -168,49 +153,11 @@ def trained_file(path: Path, metadata: Mapping[str, str]) -> TrainedFile:
         raise WeightsError("metadata-damaged", path=path) from error
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of a safetensors file without reading its tensors.
-
-    Raises:
-        WeightsError: the file is not a readable safetensors file.
-    """
-    with _reading(path), safetensors.safe_open(path, framework="pt") as opened:
-        return dict(opened.metadata() or {})
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Convert errors in reading a file to WeightsError."""
-    # Opening a pipe without a writer would block for ever.
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise WeightsError("weights-not-a-file", path=path)
-    try:
-        yield
-    except SafetensorError as error:
-        raise WeightsError("weights-cut-off", path=path) from error
-    except FileNotFoundError as error:
-        raise WeightsError("weights-missing", path=path) from error
-    except OSError as error:
-        raise WeightsError("unreadable", path=path, why=error.strerror) from error
-
-
-def _read(path: Path) -> bytes:
-    with _reading(path):
-        return path.read_bytes()
-
-
-def _tensors(data: bytes, path: Path) -> dict[str, Tensor]:
-    with _reading(path):
-        tensors: dict[str, Tensor] = safetensors.torch.load(data)
-    for name, tensor in tensors.items():
-        if not tensor.is_floating_point() or not tensor.float().isfinite().all():
-            raise WeightsError("not-weights", path=path, name=name)
-    return tensors
-
-
 def _read_manifest(path: Path) -> dict[str, WeightsEntry]:
+    with checkpoints.reading(path):
+        data = path.read_bytes()
     try:
-        raw: dict[str, dict[str, Any]] = json.loads(_read(path))
+        raw: dict[str, dict[str, Any]] = json.loads(data)
         return {
             name: WeightsEntry(name=name, **{**fields, "origin": tuple(fields["origin"])})
             for name, fields in raw.items()

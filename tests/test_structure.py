@@ -18,7 +18,7 @@ from cloudconv.messages.texts import TEXTS
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
     *("host", "messages", "errors", "events", "files", "timeline", "settings", "pipeline"),
-    *("transfer", "media", "weights"),
+    *("transfer", "media", "checkpoints", "weights"),
     *("metrics", "models", "render"),
     *("schedule", "dreaming", "training", "segments", "workers", "report", "jobs", "api", "cli"),
     "__main__",

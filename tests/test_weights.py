@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from cloudconv import weights
+from cloudconv import checkpoints, weights
 from cloudconv.errors import WeightsError
 from cloudconv.models import registry
 
@@ -133,7 +133,7 @@ def test_parts_of_a_model_can_be_mixed_with_its_initial_weights(tmp_path: Path) 
     parent, child = (folder / f"{name}.safetensors" for name in ("rife-4.6", "cloud-best"))
     mix(parent, child, mixed, "block2.")
     registry.load(mixed)
-    found, started, ended = (weights.read_file(path)[0] for path in (mixed, parent, child))
+    found, started, ended = (checkpoints.read(path)[0] for path in (mixed, parent, child))
     assert found.keys() == ended.keys()
     for name, tensor in found.items():
         if name.startswith("block2.convblock."):

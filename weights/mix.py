@@ -17,15 +17,15 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from cloudconv import weights
+from cloudconv import checkpoints
 from cloudconv.models import registry
 from cloudconv.models.rife import IFNet
 
 
 def mix(first: Path, second: Path, output: Path, only: str = "") -> None:
     """Write the mean of two files that hold tensors of the same names and shapes."""
-    one, origin = weights.read_file(first)
-    other, metadata = weights.read_file(second)
+    one, origin = checkpoints.read(first)
+    other, metadata = checkpoints.read(second)
     if origin["model"] != metadata["model"]:
         model = registry.spec(metadata["model"]).build()
         assert isinstance(model, IFNet), "these are weights of different models"

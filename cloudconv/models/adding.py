@@ -9,11 +9,11 @@ from pathlib import Path
 
 import safetensors.torch
 
-from cloudconv import files, weights
+from cloudconv import checkpoints, files, weights
 from cloudconv.errors import OutputError, SettingsError, UnknownModelError
 from cloudconv.media.write.target import writing
 from cloudconv.messages import Setting, closest
-from cloudconv.models import checkpoints, registry, user_folder
+from cloudconv.models import registry, user_folder
 from cloudconv.models.base import ModelSpec
 
 TIMESTEPS = ("any", "middle")
@@ -102,7 +102,7 @@ def remove(name: str) -> Path:
 
 def is_intact(path: Path) -> bool:
     """Return whether the tensors of an added file are those that were added."""
-    recorded = weights.read_metadata(path).get("sha256")
+    recorded = checkpoints.read(path)[1].get("sha256")
     with path.open("rb") as file:
         start = int.from_bytes(file.read(_HEADER), "little")
         file.seek(_HEADER + start)

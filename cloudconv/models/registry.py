@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cloudconv import weights
+from cloudconv import checkpoints, weights
 from cloudconv.errors import ModelUsageError, UnknownModelError, WeightsError
 from cloudconv.messages import closest
-from cloudconv.models import checkpoints, published, user_folder
+from cloudconv.models import published, user_folder
 from cloudconv.models.base import Interpolator, Model, ModelSpec, ModelTask, Predictor
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
 from cloudconv.models.blocks import Fusible

@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from cloudconv.checkpoints import is_file_name
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.media.input.spool import local_file
 from cloudconv.models import registry
-from cloudconv.models.checkpoints import is_file_name
 from cloudconv.settings import TrainingRecipe, TrainSettings, fields_of
 from cloudconv.settings.values import names_folder
 from cloudconv.training.losses import parse_loss

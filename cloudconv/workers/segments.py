@@ -11,12 +11,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryDirectory
 
+from cloudconv.checkpoints import is_file_name
 from cloudconv.events import TaskEvent
 from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.task import FrameTask
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import SegmentSink
-from cloudconv.models.checkpoints import is_file_name
 from cloudconv.pipeline import prefetch
 from cloudconv.segments.reader import decode
 from cloudconv.segments.render import RendererCache, RenderJob, RenderPlan, render_segments

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from typer.testing import CliRunner
 
-from cloudconv import weights
+from cloudconv import checkpoints, weights
 from cloudconv.cli.app import app
 from cloudconv.errors import (
     CloudconvError,
@@ -124,7 +124,7 @@ def test_motion_is_forecast_better_than_by_holding(clip: str, tmp_path: Path) ->
     assert result.best.psnr["1"] - result.best.naive_psnr["1"] == pytest.approx(result.best.gain)
 
     loaded = registry.load_predictor(output)
-    metadata = weights.read_metadata(output)
+    metadata = checkpoints.read(output)[1]
     assert metadata["model"] == PREDICT.name
     assert metadata["task"] == "predict"
     assert int(metadata["steps"]) == result.best.step

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from cloudconv import weights
+from cloudconv import checkpoints, weights
 from cloudconv.cli.app import app
 from cloudconv.models.baselines import Blend, Linear
 from tests.helpers.factory import write_clip
@@ -51,7 +51,7 @@ def test_weights_with_invalid_values_or_types_are_refused(
 ) -> None:
     clip = write_clip(tmp_path / "clip.mkv", 30, size=SIZE)
     whole = weights.weights_folder() / "rife-4.6.safetensors"
-    state, about = weights.read_file(whole)
+    state, about = checkpoints.read(whole)
     name = sorted(state)[-1]
     mine, output = tmp_path / "mine.safetensors", tmp_path / "out"
     save_file({**state, name: harm(state[name])}, mine, {"model": "rife-4.6", **about})

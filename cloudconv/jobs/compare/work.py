@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
+from cloudconv.checkpoints import is_file_name
 from cloudconv.events import Finished, TaskEvent, Warned
 from cloudconv.jobs.compare.methods import Scorer
 from cloudconv.jobs.compare.plan import ComparePlan
@@ -23,7 +24,6 @@ from cloudconv.jobs.compare.samples import ClipFrame, Sample, SampleScores
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.decode import DecoderCache
 from cloudconv.models import registry
-from cloudconv.models.checkpoints import is_file_name
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.segments.reader import FramesByTime

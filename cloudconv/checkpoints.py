@@ -77,23 +77,19 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
         WeightsError: the file is missing, damaged, too large, of another kind, or contains more
             than weights.
     """
-    with _reading(path):
-        status = path.stat()
-        # Opening a pipe without a writer would block for ever.
-        if not stat.S_ISREG(status.st_mode):
-            raise WeightsError("weights-not-a-file", path=path)
-        if not status.st_size:
+    with reading(path) as size:
+        if not size:
             raise WeightsError("weights-empty", path=path)
         with path.open("rb") as file:
             start = file.read(64)
             if start.startswith(b"PK"):
                 _check_archive(path, file)
             elif _LEGACY_MAGIC in start:
-                if status.st_size > _MOST_LEGACY:
+                if size > _MOST_LEGACY:
                     raise WeightsError("weights-too-large", path=path, most=_MOST_LEGACY >> 30)
                 _check_pickles(path, file, _LEGACY_PICKLES)
                 return _loaded(path, mapped=False), {}
-            elif _is_safetensors(start, status.st_size):
+            elif _is_safetensors(start, size):
                 return _safetensors(path)
             else:
                 if start.startswith(b"\x80"):  # a plain pickle
@@ -191,12 +187,20 @@ def _check_types(path: Path, described: Any, count: int) -> None:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Convert the errors of all readers to WeightsError, and ignore their warnings."""
+def reading(path: Path) -> Iterator[int]:
+    """Yield the size of a file; convert the errors of all readers, and ignore their warnings.
+
+    Raises:
+        WeightsError: the path is not a file, or the block cannot read the file.
+    """
     try:
+        status = path.stat()
+        # Opening a pipe without a writer would block for ever.
+        if not stat.S_ISREG(status.st_mode):
+            raise WeightsError("weights-not-a-file", path=path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            yield status.st_size
     except WeightsError:
         raise
     except FileNotFoundError as error:

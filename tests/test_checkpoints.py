@@ -15,9 +15,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cloudconv.checkpoints import SUFFIXES
 from cloudconv.errors import CloudconvError, WeightsError
 from cloudconv.models import registry
-from cloudconv.models.checkpoints import SUFFIXES
 from tests.helpers.own_networks import LAYOUTS, save, small_file, small_state
 
 
