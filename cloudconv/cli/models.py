@@ -16,8 +16,9 @@ from cloudconv.cli.command import complete, examples, with_options
 from cloudconv.cli.console import Console, print_error, print_json
 from cloudconv.cli.streams import is_terminal, print_result
 from cloudconv.cli.text import field_rows, table
-from cloudconv.errors import CloudconvError, SettingsError
-from cloudconv.messages import Message, Setting, counted
+from cloudconv.errors import CloudconvError
+from cloudconv.messages import Message, counted
+from cloudconv.settings.models import ONE, ModelsSettings
 
 if TYPE_CHECKING:
     from cloudconv.models.base import ModelSpec, ModelTask
@@ -65,18 +66,6 @@ _TASKS: dict[ModelTask, str] = {
 }
 _USES = {"interpolate": ": interp", "predict": ": extrapolate, dream --mode rollout"}
 
-_ONE = """Describe this model in full: a name, a file that 'cloudconv train' wrote, or a published
-network's file."""
-_ADD = """Add the network of this file, under --name: a published network's file, or one that
-'cloudconv train' wrote."""
-_NAME = "Give this name to the network of --add."
-_TIMES = """With --add: whether the network makes frames at any time, or was trained for the middle
-only. Default: any."""
-_REMOVE = "Delete the network of this name that --add has stored."
-_REPLACE = "With --add, replace an added network of the same name."
-_VERIFY = "Fail if a weights file is missing or its SHA-256 is not the recorded one."
-
-
 _UNDECIDED = "yes; for weights of the middle of two frames only, give --timesteps middle"
 """The text about times for a network whose tensors do not show its times."""
 
@@ -120,80 +109,49 @@ class _Row:
         return shown
 
 
-@with_options(runs_job=False)
+@with_options(ModelsSettings, runs_job=False)
 def models(
     console: Console,
-    name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help=_ONE, autocompletion=complete("all"))
+    model: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help=ONE, autocompletion=complete("all"))
     ] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="List the small research models too.")
-    ] = False,
-    verify: Annotated[bool, typer.Option("--verify", help=_VERIFY)] = False,
-    add: Annotated[
-        str | None, typer.Option("--add", metavar="FILE", help=_ADD, show_default=False)
-    ] = None,
-    as_name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help=_NAME, show_default=False)
-    ] = None,
-    timesteps: Annotated[
-        str | None,
-        typer.Option("--timesteps", metavar="HOW", help=_TIMES, show_default=False),
-    ] = None,
-    remove: Annotated[
-        str | None,
-        typer.Option(
-            "--remove",
-            metavar="NAME",
-            help=_REMOVE,
-            show_default=False,
-            autocompletion=complete("added"),
-        ),
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", "-y", help=_REPLACE)] = False,
+    **given: Any,
 ) -> None:
     """List the models with their use, gain and time; add and remove networks of your own.
 
     --quiet prints nothing. --verify gives exit code 1 if a weights file is damaged.
     """
-    chosen = {"NAME": name, "--all": everything, "--add": add, "--remove": remove}
-    given = [option for option, value in chosen.items() if value]
-    if len(given) > 1:
-        raise SettingsError("one-of-models", options=given)
-    for option, value in {"name": as_name, "timesteps": timesteps, "overwrite": overwrite}.items():
-        if value and not add:
-            raise SettingsError("name-without-add", option=Setting(option))
-    if remove:
-        _remove(console, remove)
+    settings = ModelsSettings(model, **given)
+    if settings.remove:
+        _remove(console, settings.remove)
         return
     unreadable: list[CloudconvError] = []
-    if add:
-        rows = [_added(add, as_name, timesteps, overwrite=overwrite)]
-    else:
-        rows = _one(name) if name else _all(unreadable)
+    one = str(model or _added(settings))
+    rows = _one(one) if one else _all(unreadable)
     if console.json:
         print_json({"models": [row.as_json() for row in rows]})
     elif not console.quiet:
-        print_result("\n\n".join(map(_in_full, rows)) if name or add else _list(rows, everything))
+        print_result("\n\n".join(map(_in_full, rows)) if one else _list(rows, settings.all))
     bad = [row for row in rows if row.weights in ("missing", "damaged")]
     problems = [str(each) for each in unreadable]
-    for row in bad if verify else []:
+    for row in bad if settings.verify else []:
         code = "weights-bad" if row.file is None else "added-weights-bad"
         problems.append(Message(code, model=row.spec.name, state=row.weights).text())
     for problem in problems:
         print_error(problem)
-    if verify and problems:
+    if settings.verify and problems:
         raise typer.Exit(1)
 
 
-def _added(file: str, name: str | None, timesteps: str | None, *, overwrite: bool) -> _Row:
-    """Add a network and return its row."""
+def _added(settings: ModelsSettings) -> str:
+    """Add a network and return its name; empty if none is to be added."""
+    if settings.add is None:
+        return ""
     from cloudconv.models.adding import add
 
-    if not name:
-        raise SettingsError("add-needs-name")
-    add(file, name, timesteps=timesteps or "any", overwrite=overwrite)
-    return _one(name)[0]
+    name, how = str(settings.name), settings.timesteps
+    add(settings.add, name, timesteps=how, overwrite=settings.overwrite)
+    return name
 
 
 def _remove(console: Console, name: str) -> None:

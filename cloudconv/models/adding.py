@@ -12,12 +12,9 @@ import safetensors.torch
 from cloudconv import checkpoints, files, weights
 from cloudconv.errors import OutputError, SettingsError, UnknownModelError
 from cloudconv.media.write.target import writing
-from cloudconv.messages import Setting, closest
+from cloudconv.messages import closest
 from cloudconv.models import registry, user_folder
 from cloudconv.models.base import ModelSpec
-
-TIMESTEPS = ("any", "middle")
-"""The values of the option ``timesteps``."""
 
 _HEADER = 8  # bytes: the length of the JSON in front of a safetensors file's data
 
@@ -38,14 +35,6 @@ def add(
         WeightsError: the file cannot be read, or its network is unknown.
         OutputError: the name is in use, or the folder cannot be written.
     """
-    if timesteps not in TIMESTEPS:
-        raise SettingsError(
-            "not-accepted",
-            option=Setting("timesteps"),
-            accepted=list(TIMESTEPS),
-            value=timesteps,
-            near=closest(timesteps, TIMESTEPS),
-        )
     target = user_folder.file_for(name)
     if any(known.name == name for known in registry.specs()) or name in _METHODS:
         raise SettingsError("shipped-model-name", name=name)

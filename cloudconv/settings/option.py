@@ -69,7 +69,7 @@ class Option:
     repeats: bool = False
     pinned: bool = True
     hidden: bool = False
-    complete: Literal["", "interpolate", "predict", "methods", "encoders"] = ""
+    complete: Literal["", "interpolate", "predict", "methods", "encoders", "added"] = ""
     names: Literal["files", "clips", "words"] = "files"
 
 

@@ -99,7 +99,7 @@ def test_only_a_file_of_a_known_network_is_added(tmp_path: Path, folder: Path) -
     with pytest.raises(UnknownModelError, match=r"is not a file of weights.*\.pkl"):
         add("cloud-best", "mine")
     with pytest.raises(SettingsError, match="must be any or middle"):
-        add(tmp_path / "a.pth", "mine", timesteps="half")
+        cloudconv.add_model(tmp_path / "a.pth", "mine", timesteps="half")  # type: ignore[arg-type]
     assert not folder.exists()
 
 
