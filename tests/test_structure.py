@@ -313,9 +313,9 @@ def test_every_option_in_a_text_exists() -> None:
 def test_no_docstring_begins_with_a_question_word() -> None:
     """A docstring says what the code does or represents; ruff checks that its verb comes first."""
     folders = ("cloudconv", "tests", "benchmarks", "weights", "examples", "docs")
-    for file in (file for folder in folders for file in (ROOT.parent / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-                text = str(node.value.value)
-                found = re.match(r"\s*(What|That|As|How|Whether)\b", text)
-                assert found is None, f"{file}:{node.lineno}: {text.strip()[:60]}"
+    begins = re.compile(r'^\s*r?"""\s*(What|That|As|How|Whether)\b.*', re.MULTILINE)
+    files = [file for folder in folders for file in (ROOT.parent / folder).rglob("*.py")]
+    assert len(files) > len(FILES)
+    for file in files:
+        found = begins.search(file.read_text("utf-8"))
+        assert found is None, f"{file}: {found}"

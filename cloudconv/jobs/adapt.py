@@ -184,7 +184,7 @@ class AdaptPlan:
         return start / length, Fraction(1) if end is None else min(Fraction(1), end / length)
 
 
-def check(
+def check_adapting(
     settings: InterpSettings | CompareSettings, model: str, folder: Path | None = None
 ) -> None:
     """Check before any work that a model can be adapted, and that its weights can be saved.
@@ -211,7 +211,7 @@ def check(
         raise OutputError("output-exists", path=file)
 
 
-def check_folder(folder: Path, plan: AdaptPlan | None) -> None:
+def check_weights(folder: Path, plan: AdaptPlan | None) -> None:
     """Refuse a folder that holds weights of another video, model or setting.
 
     Weights that gained too little are deleted instead. ``plan`` is None for a job that does not use

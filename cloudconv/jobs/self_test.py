@@ -35,7 +35,7 @@ from cloudconv.render.device import (
     auto_remarks,
     choose_device,
     choose_precision,
-    probe,
+    fault_of,
 )
 from cloudconv.render.memory import WantedSizes, grid, process_memory
 from cloudconv.render.renderer import Renderer
@@ -155,7 +155,7 @@ def _tried(name: str, check: Callable[[], str]) -> Check:
 def _device(device: torch.device, device_name: str) -> str:
     for remark in auto_remarks(device_name):
         raise _FailedError(remark)
-    wrong = probe(device, torch.float32)
+    wrong = fault_of(device, torch.float32)
     if wrong is not None:
         raise _FailedError(wrong)
     if device.type == "cpu":

@@ -51,12 +51,11 @@ class Turn:
         planes = [self.samples(plane) for plane in frame.planes()]
         return replace(frame, picture=make_picture(planes, pix_fmt, *size))
 
-    def samples(self, samples: Tensor, rows: int = -2) -> Tensor:
-        """Return turned samples; ``rows`` is the axis of rows, and columns are the next axis."""
-        columns = rows + 1
+    def samples(self, samples: Tensor) -> Tensor:
+        """Return turned samples, (…, H, W)."""
         if self.swaps:
-            samples = samples.transpose(rows, columns)
-        axes = [rows] * self.reverses_rows + [columns] * self.reverses_columns
+            samples = samples.transpose(-2, -1)
+        axes = [-2] * self.reverses_rows + [-1] * self.reverses_columns
         return samples.flip(axes) if axes else samples
 
 

@@ -74,7 +74,7 @@ def use_device(device: torch.device) -> None:
         torch.accelerator.set_device_index(device.index)
 
 
-def probe(device: torch.device, dtype: torch.dtype) -> str | Message | None:
+def fault_of(device: torch.device, dtype: torch.dtype) -> str | Message | None:
     """Compare the operations of networks on a device in ``dtype`` with those on the CPU in float32.
 
     Returns:
@@ -110,7 +110,7 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
             return torch.float32
         if device.type == "cuda":
             fast = torch.cuda.get_device_capability(device) >= _FAST_FP16
-            sound = fast and probe(device, torch.float16) is None
+            sound = fast and fault_of(device, torch.float16) is None
             return torch.float16 if sound else torch.float32
         if device.type == "cpu" and has_fast_bf16():
             return torch.bfloat16
@@ -133,7 +133,7 @@ def precision_name(dtype: torch.dtype) -> str:
 def has_bf16(device: torch.device) -> bool:
     """Return whether the device itself computes in bfloat16."""
     if device.type != "cuda":
-        return device.type == "cpu" or probe(device, torch.bfloat16) is None
+        return device.type == "cpu" or fault_of(device, torch.bfloat16) is None
     # PyTorch answers for the current device. Convolutions in bfloat16 are never emulated.
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
@@ -181,7 +181,7 @@ def _auto() -> tuple[torch.device, Warned | None]:
     device = torch.accelerator.current_accelerator()
     assert device is not None
     use_device(device)
-    wrong = probe(device, torch.float32)
+    wrong = fault_of(device, torch.float32)
     if wrong is None:
         return device, None
     failed = {"device": device.type, "why": wrong}

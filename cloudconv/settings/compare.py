@@ -44,7 +44,7 @@ def _metrics(value: Files) -> tuple[str, ...]:
 class CompareSettings(
     groups.Overwrite,
     groups.Reading,
-    groups.TimeRange,
+    groups.InputPart,
     groups.Cuts,
     groups.SavedModel,
     groups.Rendering,

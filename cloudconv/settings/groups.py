@@ -100,7 +100,7 @@ _START = "Begin at this time: seconds, 1m30s or h:mm:ss."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class TimeRange(Settings):
+class InputPart(Settings):
     """The part of the input that is used, in seconds from its first frame."""
 
     start: Annotated[Rational | None, Option(_START, "T", parse=parse_time)] = None

@@ -54,7 +54,7 @@ def _check_factor(name: str, value: Rational | None, least: int, most: int) -> N
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Interpolation(
-    groups.TimeRange,
+    groups.InputPart,
     groups.Reading,
     groups.WorkerOptions,
     groups.Adapting,

@@ -28,7 +28,7 @@ from cloudconv.training.losses import Adversary, parse_loss
 from cloudconv.training.tasks import Goal, Prediction, padded
 from cloudconv.transfer import upload
 
-State = dict[str, Any]
+CheckpointState = dict[str, Any]
 
 _KIND = b"cloudconv checkpoint 3\n"  # the first bytes of a checkpoint file
 
@@ -232,7 +232,7 @@ class Trainer:
             gain=_mean([psnr[label] - naive[label] for label in psnr]),
         )
 
-    def state(self) -> State:
+    def state(self) -> CheckpointState:
         """Return the state from which :meth:`restore` continues exactly."""
         return {
             **{name: part.state_dict() for name, part in self._stateful().items()},
@@ -243,7 +243,7 @@ class Trainer:
             "history": [asdict(v) for v in self.history],
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: CheckpointState) -> None:
         """Continue from a result of :meth:`state`, which must come from the same settings."""
         for name, part in self._stateful().items():
             part.load_state_dict(state[name])
@@ -425,7 +425,7 @@ class Trainer:
         return Measured("losses", losses)
 
 
-def save_checkpoint(path: Path, state: State, *, of: Path) -> None:
+def save_checkpoint(path: Path, state: CheckpointState, *, of: Path) -> None:
     """Write a state and its checksum; an existing file is replaced as a whole.
 
     Args:
@@ -450,7 +450,7 @@ def is_checkpoint(path: Path) -> bool:
         return file.read(len(_KIND)) == _KIND
 
 
-def load_checkpoint(path: Path, device: torch.device) -> State:
+def load_checkpoint(path: Path, device: torch.device) -> CheckpointState:
     """Read a state, with its tensors on ``device``.
 
     Raises:
@@ -463,7 +463,9 @@ def load_checkpoint(path: Path, device: torch.device) -> State:
     header = len(_KIND) + hashlib.sha256().digest_size
     if data[:header] != _KIND + hashlib.sha256(data[header:]).digest():
         raise InputError("checkpoint-damaged", path=path)
-    state: State = torch.load(io.BytesIO(data[header:]), weights_only=True, map_location=device)
+    state: CheckpointState = torch.load(
+        io.BytesIO(data[header:]), weights_only=True, map_location=device
+    )
     return state
 
 

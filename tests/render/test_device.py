@@ -17,8 +17,8 @@ from cloudconv.render.device import (
     auto_remarks,
     choose_device,
     choose_precision,
+    fault_of,
     precision_name,
-    probe,
     set_threads,
 )
 
@@ -40,7 +40,7 @@ def test_the_cpu_can_be_chosen() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_this_cpu_passes_the_probe(dtype: torch.dtype) -> None:
-    assert probe(CPU, dtype) is None
+    assert fault_of(CPU, dtype) is None
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ def test_auto_precision_is_16_bit_only_where_hardware_and_model_allow(
 ) -> None:
     safe, unsafe = replace(RIFE, half_precision=True), replace(RIFE, half_precision=False)
     monkeypatch.setattr(device_module, "has_fast_bf16", lambda: True)
-    monkeypatch.setattr(device_module, "probe", lambda device, dtype: None)
+    monkeypatch.setattr(device_module, "fault_of", lambda device, dtype: None)
     capability = [(7, 5)]
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability[0])
     assert choose_precision("auto", CPU, safe) == torch.bfloat16
@@ -150,7 +150,7 @@ def test_auto_precision_is_16_bit_only_where_hardware_and_model_allow(
     assert choose_precision("auto", CUDA, unsafe) == torch.float32
     monkeypatch.setattr(device_module, "has_fast_bf16", lambda: False)
     assert choose_precision("auto", CPU, safe) == torch.float32
-    monkeypatch.setattr(device_module, "probe", lambda device, dtype: "wrong")
+    monkeypatch.setattr(device_module, "fault_of", lambda device, dtype: "wrong")
     assert choose_precision("auto", CUDA, safe) == torch.float32
 
 

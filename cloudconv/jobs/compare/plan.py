@@ -11,7 +11,7 @@ import torch
 
 from cloudconv.errors import OutputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.adapt import Adapted, check
+from cloudconv.jobs.adapt import Adapted, check_adapting
 from cloudconv.jobs.compare.results import MINTERPOLATE
 from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.input.info import MediaInfo
@@ -148,7 +148,7 @@ def decide(settings: CompareSettings) -> ComparePlan:
     with collect_refusals(refusals):
         check_outputs(settings, [*pages, settings.saved_model], [info.path])
     with collect_refusals(refusals):
-        check(settings, methods_of(settings)[0])
+        check_adapting(settings, methods_of(settings)[0])
     if report is not None:
         with collect_refusals(refusals):
             check_folder(report, PAGES, overwrite=settings.overwrite)

@@ -19,7 +19,7 @@ from cloudconv.jobs.adapt import (
     AdaptPlan,
     adapt,
     adapted_digest,
-    check_folder,
+    check_weights,
 )
 from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
 from cloudconv.jobs.output import origin, time_base
@@ -179,7 +179,7 @@ def work_files(plan: InterpPlan, clock: OutputClock) -> Iterator[WorkFiles]:
         # Copied streams that cannot be written raise their errors now instead of at the end.
         warnings = [*encoding.warnings, *check_copies(encoding)]
         store.open(_identity(plan, clock, encoding.choice), resume=settings.resume)
-        check_folder(store.path, adapt_plan(plan))
+        check_weights(store.path, adapt_plan(plan))
         yield WorkFiles(store.path, store, None, store.frames, [*warnings, *store.warnings])
 
 

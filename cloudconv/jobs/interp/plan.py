@@ -11,7 +11,7 @@ import torch
 
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.adapt import check
+from cloudconv.jobs.adapt import check_adapting
 from cloudconv.jobs.interp.preview import check_preview
 from cloudconv.jobs.output import check_encoding, output_path, part_tag
 from cloudconv.jobs.reads import check_outputs
@@ -220,7 +220,7 @@ def _refusals(
     with collect_refusals(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])
     with collect_refusals(refusals):
-        check(settings, settings.chosen_model, SegmentStore(output).path)
+        check_adapting(settings, settings.chosen_model, SegmentStore(output).path)
     with collect_refusals(refusals):
         written = [*written_by(output), settings.saved_model, settings.preview_file]
         check_outputs(settings, written, [info.path, *map(Path, inputs)])

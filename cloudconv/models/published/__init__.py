@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cloudconv.models.published.common import Settings
+from cloudconv.models.published.common import NetworkSettings
 from cloudconv.models.published.recognition import Recognised, normalised, recognise
 
 FAMILIES = ("RIFE", "IFRNet", "EMA-VFI", "FILM")
 """The families of networks that run, for people."""
 
-__all__ = ["FAMILIES", "Recognised", "Settings", "normalised", "recognise"]
+__all__ = ["FAMILIES", "NetworkSettings", "Recognised", "normalised", "recognise"]

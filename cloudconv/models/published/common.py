@@ -11,11 +11,11 @@ from torch import Tensor
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
 from cloudconv.models.ops import sample, sampling_grid
 
-State = Mapping[str, Tensor]
+StateDict = Mapping[str, Tensor]
 """Tensors by name. Recognition reads names and shapes only, so the tensors may be meta tensors."""
 
 
-class Settings(Protocol):
+class NetworkSettings(Protocol):
     """The properties of a network that its tensors decide: a frozen dataclass of plain values.
 
     An object of a family's class returns the network of a spec when it is called, so it can be the
@@ -41,7 +41,7 @@ class Settings(Protocol):
         """Return the spec of a model with these settings."""
 
 
-def own_file(name: str, settings: Settings, source: str, **properties: Any) -> ModelSpec:
+def own_file(name: str, settings: NetworkSettings, source: str, **properties: Any) -> ModelSpec:
     """Return the spec of a model that runs a user's own file.
 
     Args:
@@ -70,7 +70,7 @@ def own_file(name: str, settings: Settings, source: str, **properties: Any) -> M
     )
 
 
-def has(state: State, name: str, *shape: int | None) -> bool:
+def has(state: StateDict, name: str, *shape: int | None) -> bool:
     """Return whether a tensor of that name and shape exists; None stands for any length above 0."""
     if name not in state:
         return False

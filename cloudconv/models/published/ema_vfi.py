@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
 from cloudconv.models.ops import joined, resize, warp
-from cloudconv.models.published.common import State, has, mixed, own_file
+from cloudconv.models.published.common import StateDict, has, mixed, own_file
 from cloudconv.models.published.unet import Unet, layer, moved_features
 
 _FLOWS, _MASK = 4, 1
@@ -80,7 +80,7 @@ class EmaVfiSettings:
         )
 
 
-def detect(state: State) -> EmaVfiSettings | None:
+def detect(state: StateDict) -> EmaVfiSettings | None:
     """Return the settings that the tensors of EMA-VFI show; None for other networks."""
     first = "feature_bone.block1.conv.0.weight"
     if not has(state, first, None, COLOURS, 3, 3):

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
 from cloudconv.models.ops import enlarged, joined, warp
-from cloudconv.models.published.common import State, has, own_file
+from cloudconv.models.published.common import StateDict, has, own_file
 
 _LEVELS = 7  # sizes at which the flows are estimated
 _FUSED = 5  # sizes that the decoder reads
@@ -40,9 +40,9 @@ class FilmSettings:
     width: int
     flow_widths: tuple[int, ...]
 
-    def __call__(self, spec: ModelSpec) -> Film:
+    def __call__(self, spec: ModelSpec) -> FilmNetwork:
         """Return the network of a spec with untrained weights."""
-        return Film(spec, self)
+        return FilmNetwork(spec, self)
 
     @property
     def family(self) -> str:
@@ -76,7 +76,7 @@ class FilmSettings:
 _PUBLISHED = FilmSettings(64, (256, 128, 64, 32))
 
 
-def detect(state: State) -> FilmSettings | None:
+def detect(state: StateDict) -> FilmSettings | None:
     """Return the settings that the tensors of FILM show; None for other networks."""
     first = "extract.extract_sublevels.convs.0.0.0.weight"
     names = ["_predictor", *(f"_predictors.{k}" for k in range(_OWN))]
@@ -100,7 +100,7 @@ class _Conv(nn.Sequential):
         return F.leaky_relu_(made, _SLOPE) if self._is_active else made
 
 
-class Film(Interpolator):
+class FilmNetwork(Interpolator):
     """A FILM network; see :class:`FilmSettings` for ``settings``."""
 
     def __init__(self, spec: ModelSpec, settings: FilmSettings) -> None:

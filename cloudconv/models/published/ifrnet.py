@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
 from cloudconv.models.ops import joined, resize, warp
-from cloudconv.models.published.common import State, has, mixed, own_file
+from cloudconv.models.published.common import StateDict, has, mixed, own_file
 
 _LEVELS = 4
 _FLOWS, _MASK, _TIME = 4, 1, 1
@@ -72,7 +72,7 @@ class IfrnetSettings:
         )
 
 
-def detect(state: State) -> IfrnetSettings | None:
+def detect(state: StateDict) -> IfrnetSettings | None:
     """Return the settings that the tensors of an IFRNet show; None for other networks."""
     firsts = [f"encoder.pyramid{level + 1}.0.0.weight" for level in range(_LEVELS)]
     side = "decoder4.convblock.1.conv2.0.weight"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cloudconv.models.base import ModelSpec
 from cloudconv.models.published import ema_vfi, film, ifrnet, rife4, rife_paper
-from cloudconv.models.published.common import Settings, State
+from cloudconv.models.published.common import NetworkSettings, StateDict
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "model", "net", "flownet")
 _PREFIXES = ("module.", "flownet.", "model.", "net.")
@@ -27,7 +27,7 @@ _BLOCK = re.compile(r"^blocks\.(\d+)\.")
 _UNUSED_BY_4 = ("contextnet.", "unet.")
 """Parts in files of RIFE 4.x that only the paper's network, with three blocks, uses."""
 
-DETECTORS: tuple[Callable[[State], Settings | None], ...] = (
+DETECTORS: tuple[Callable[[StateDict], NetworkSettings | None], ...] = (
     rife4.detect,
     rife_paper.detect,
     ifrnet.detect,
@@ -58,7 +58,7 @@ class Recognised:
 
     family: str
     version: str
-    settings: Settings | None
+    settings: NetworkSettings | None
     reason: str = ""
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
@@ -100,7 +100,7 @@ def normalised(state: Mapping[str, object]) -> dict[str, Tensor]:
     }
 
 
-def recognise(state: State) -> Recognised | None:
+def recognise(state: StateDict) -> Recognised | None:
     """Return the network that tensors show, or None.
 
     ``state``: from :func:`normalised`. Only names and shapes are read.

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
 from cloudconv.models.blocks import Active, Block, Fusible
 from cloudconv.models.ops import pad_to_multiple, resize
-from cloudconv.models.published.common import State, has, mixed, own_file
+from cloudconv.models.published.common import StateDict, has, mixed, own_file
 from cloudconv.models.published.estimates import FLOWS, MASK, SLOPE, EarlyBlock, Estimates
 
 _TIME = 1  # channels
@@ -138,7 +138,7 @@ _LAYERS = {
 """Names of the convolutions of each kind of encoder."""
 
 
-def detect(state: State) -> Rife4Settings | None:
+def detect(state: StateDict) -> Rife4Settings | None:
     """Return the settings that the tensors of a RIFE 4.x network show; None for other networks."""
     found: list[int] = []
     while has(state, f"block{len(found)}.conv0.1.0.weight", None, None, 3, 3):
@@ -170,7 +170,7 @@ def detect(state: State) -> Rife4Settings | None:
     return Rife4Settings(widths, scales, "beta", outputs, handed, encoder, hidden, features, groups)
 
 
-def _encoder_of(state: State) -> tuple[Encoder, int, int]:
+def _encoder_of(state: StateDict) -> tuple[Encoder, int, int]:
     """Return the kind of the encoder, its hidden channels, and the channels of its result."""
     kinds: tuple[Encoder, ...] = ("pair", "list", "named")
     for kind in kinds:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
 from cloudconv.models.ops import joined, resize
-from cloudconv.models.published.common import State, has, mixed, own_file
+from cloudconv.models.published.common import StateDict, has, mixed, own_file
 from cloudconv.models.published.estimates import FLOWS, MASK, EarlyBlock, Estimates
 from cloudconv.models.published.unet import TwoLayers, Unet, moved_features
 
@@ -67,7 +67,7 @@ class RifePaperSettings:
         )
 
 
-def detect(state: State) -> RifePaperSettings | None:
+def detect(state: StateDict) -> RifePaperSettings | None:
     """Return the settings that the tensors of RIFE's paper show; None for other networks."""
     last = (f"block{k}.lastconv.weight" for k in range(len(_SCALES)))
     if not all(has(state, name, None, FLOWS + MASK, 4, 4) for name in last):

@@ -18,7 +18,7 @@ from cloudconv.models.base import ModelSpec, Predictor
 from cloudconv.models.research.layers import SLOPE, conv, zeroed
 
 _WIDTH = 48
-State = tuple[Tensor, Tensor]
+CellState = tuple[Tensor, Tensor]
 
 
 class ConvLSTM(Predictor):
@@ -45,7 +45,7 @@ class ConvLSTM(Predictor):
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         """Yield ``steps`` forecasts; the decoder reads each picture that it makes."""
         dtype = self.dtype
-        states: list[State | None] = [None, None]
+        states: list[CellState | None] = [None, None]
         for number in range(context.shape[1]):
             _through(self.encoder, self.look(_seen(context[:, number], dtype)), states)
         last = context[:, -1]
@@ -62,10 +62,10 @@ def _seen(picture: Tensor, dtype: torch.dtype) -> Tensor:
     return picture.clamp(0, 1).to(dtype)
 
 
-def _through(cells: nn.ModuleList, features: Tensor, states: list[State | None]) -> Tensor:
+def _through(cells: nn.ModuleList, features: Tensor, states: list[CellState | None]) -> Tensor:
     """Return the features after all cells, and update their ``states``."""
     for number, cell in enumerate(cells):
-        state: State = cell(features, states[number])
+        state: CellState = cell(features, states[number])
         states[number] = state
         features = state[0]
     return features
@@ -90,7 +90,7 @@ class _Cell(nn.Module):
         super().__init__()
         self.gates = conv(2 * width, 4 * width, 3)
 
-    def forward(self, images: Tensor, state: State | None) -> State:
+    def forward(self, images: Tensor, state: CellState | None) -> CellState:
         hidden, memory = (torch.zeros_like(images),) * 2 if state is None else state
         retain, write, show, new = self.gates(torch.cat((images, hidden), 1)).chunk(4, 1)
         # The added 1 opens the forget gate of an untrained cell, so that it retains its memory.
