@@ -224,10 +224,16 @@ class Settings:
     """
 
     def __new__(cls, *values: Any, **named: Any) -> Self:
-        """Record the names of the values that the caller gives; None counts as not given."""
+        """Record the names of the values that the caller gives; None counts as not given.
+
+        A copy by ``dataclasses.replace`` passes all values, so its default values do not count.
+        """
         self = super().__new__(cls)
         passed = dict(zip(cls.__match_args__, values, strict=False)) | named
-        self._set("_passed", tuple(k for k, value in passed.items() if value is not None))
+        usual = {each.name: each.default for each in fields_of(cls)}
+        unset = usual if passed.keys() >= usual.keys() else {}
+        names = (k for k, v in passed.items() if v is not None and (k, v) not in unset.items())
+        self._set("_passed", tuple(names))
         return self
 
     def __post_init__(self) -> None:

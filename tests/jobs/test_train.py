@@ -8,7 +8,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -486,6 +486,10 @@ def test_defaults_are_those_of_the_model(tmp_path: Path) -> None:
     assert suits
     assert {name: getattr(usual, name) for name in suits} == suits
     assert resolve(TrainSettings("c.mp4", init="voxelflow", loss="l1")).loss == "l1"
+    usually = TrainSettings("c.mp4", init="voxelflow", loss="charbonnier")
+    assert resolve(usually).loss == "charbonnier"
+    copied = resolve(replace(TrainSettings("c.mp4", init="voxelflow"), minutes=5.0))
+    assert {name: getattr(copied, name) for name in suits} == suits
     recipe = tmp_path / "r.toml"
     recipe.write_text('model = "voxelflow"\nclips = ["c.mp4"]\n')
     assert resolve(TrainSettings(recipe=recipe)).loss == "charbonnier"
