@@ -19,16 +19,7 @@ from cloudconv.errors import (
     SettingsError,
     WeightsError,
 )
-from cloudconv.events import (
-    Ended,
-    Event,
-    Finished,
-    Job,
-    Measured,
-    Progress,
-    Warned,
-    watched,
-)
+from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched
 from cloudconv.settings import (
     CompareSettings,
     DoctorSettings,
@@ -312,11 +303,7 @@ def list_models() -> list[ModelSpec]:
 
 
 def add_model(
-    file: File,
-    name: str,
-    *,
-    timesteps: Literal["any", "middle"] = "any",
-    overwrite: bool = False,
+    file: File, name: str, *, timesteps: Literal["any", "middle"] = "any", overwrite: bool = False
 ) -> ModelSpec:
     """Store the network of a file under a name, for this user; return the model's description.
 

@@ -112,11 +112,7 @@ class Timeline:
     """
 
     def __init__(
-        self,
-        request: Multiply | Resample,
-        *,
-        slowdown: Fraction | int = 1,
-        loop: bool = False,
+        self, request: Multiply | Resample, *, slowdown: Fraction | int = 1, loop: bool = False
     ) -> None:
         """Create a timeline without frames.
 

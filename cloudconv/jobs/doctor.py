@@ -171,8 +171,4 @@ def _auto(problems: list[str]) -> dict[str, Any]:
     except CloudconvError as error:
         problems.append(str(error))
         return chosen
-    return chosen | {
-        "device": str(device),
-        "precision": precision_name(dtype),
-        "sizes": sizes,
-    }
+    return chosen | {"device": str(device), "precision": precision_name(dtype), "sizes": sizes}

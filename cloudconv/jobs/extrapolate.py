@@ -175,11 +175,7 @@ def _resolve(plan: ExtrapolatePlan) -> _Forecast:
         cut = float(context.cut - timing.start)
         raise InputError("one-frame-after-cut", path=path, model=model, cut=cut)
     if len(context.frames) < spec.context:
-        short = {
-            "model": spec.name,
-            "needed": spec.context,
-            "found": len(context.frames),
-        }
+        short = {"model": spec.name, "needed": spec.context, "found": len(context.frames)}
         code = "context-short" if context.cut is None else "context-short-after-cut"
         warnings += (Warned(code, short),)
     last = context.last

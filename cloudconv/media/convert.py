@@ -123,8 +123,7 @@ class Palette:
         """
         graph = Graph()
         buffer: Any = graph.add(
-            "buffer",
-            f"video_size={width}x{height}:pix_fmt=bgra:time_base=1/100:pixel_aspect=1/1",
+            "buffer", f"video_size={width}x{height}:pix_fmt=bgra:time_base=1/100:pixel_aspect=1/1"
         )
         split = graph.add("split")
         generate = graph.add("palettegen", "stats_mode=single")

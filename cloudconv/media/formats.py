@@ -78,12 +78,7 @@ _UNUSABLE = re.compile(r".*f(16|32)|xyz|uyyvyy|gbrp1[02]msb|(x2|xv30|v30x|y21).*
 
 # FFmpeg's direct conversions to these formats leave out the last column or row of an odd size.
 # Conversions through the second format, another order of the same samples, are complete.
-_DETOURS = {
-    "p010le": "p010be",
-    "p016le": "p016be",
-    "yuyv422": "yvyu422",
-    "uyvy422": "yvyu422",
-}
+_DETOURS = {"p010le": "p010be", "p016le": "p016be", "yuyv422": "yvyu422", "uyvy422": "yvyu422"}
 _UNSCALED = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
 

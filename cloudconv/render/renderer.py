@@ -385,9 +385,7 @@ def renderer_for(
         network,
         device=device,
         wanted=WantedSizes(
-            settings.batch,
-            settings.tile if spec.overlap or not lenient else "auto",
-            cpu_streams,
+            settings.batch, settings.tile if spec.overlap or not lenient else "auto", cpu_streams
         ),
         scale=((spec.scale_option or not lenient) and settings.given_scale) or 1.0,
         fallback=spec.falls_back(settings.fallback),

@@ -76,13 +76,7 @@ COLUMNS: dict[str, Column] = {
             signed=True,
         ),
         Column(
-            "texture2",
-            "Texture 2",
-            "dB",
-            2,
-            True,
-            "Texture of details twice as large",
-            signed=True,
+            "texture2", "Texture 2", "dB", 2, True, "Texture of details twice as large", signed=True
         ),
         Column(
             "flicker",

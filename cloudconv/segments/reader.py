@@ -45,11 +45,7 @@ class FramesByTime:
         self._wanted = set(wanted)
         self._main = main
         self._source = partial(
-            Source,
-            info,
-            threads=threads,
-            nvdec=0 if nvdec else None,
-            cache=cache,
+            Source, info, threads=threads, nvdec=0 if nvdec else None, cache=cache
         )
         self._decoded: dict[Fraction, Frame] = {}
         self._frames = self._from(main)

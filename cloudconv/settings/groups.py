@@ -33,11 +33,7 @@ MOST_THREADS = 256
 DEFAULT_MODEL = "cloud-best"
 """The interpolator that is used by default."""
 
-QUALITIES = {
-    "best": "cloud-best",
-    "fast": "cloud-fast",
-    "turbo": "cloud-turbo",
-}
+QUALITIES = {"best": "cloud-best", "fast": "cloud-fast", "turbo": "cloud-turbo"}
 """The interpolator that each ``quality`` chooses."""
 
 INPUT = "Read a video, an animation, a folder or pattern of pictures, or - for stdin."

@@ -144,10 +144,7 @@ class Trainer:
         return min(1.0, self.seconds / (60 * self.settings.minutes))
 
     def train(
-        self,
-        batches: Iterator[Batch],
-        windows: list[Tensor],
-        stop: Callable[[], bool],
+        self, batches: Iterator[Batch], windows: list[Tensor], stop: Callable[[], bool]
     ) -> Generator[Event, None, None]:
         """Train until the end or until ``stop`` returns true; validate the last state.
 
@@ -195,10 +192,7 @@ class Trainer:
             return
 
     def validate(
-        self,
-        model: Model,
-        windows: list[Tensor],
-        stop: Callable[[], bool] = lambda: False,
+        self, model: Model, windows: list[Tensor], stop: Callable[[], bool] = lambda: False
     ) -> Generator[Progress, None, Validation]:
         """Score a model on ``windows``, (L, 3, H, W) uint8 each.
 

@@ -14,13 +14,7 @@ import torch
 from cloudconv.errors import DeviceError
 from cloudconv.events import Finished, TaskEvent, Warned
 from cloudconv.models.base import ModelSpec
-from cloudconv.render.device import (
-    PRECISIONS,
-    auto_remarks,
-    choose_device,
-    choose_precision,
-    cores,
-)
+from cloudconv.render.device import PRECISIONS, auto_remarks, choose_device, choose_precision, cores
 from cloudconv.workers.events import Task, Work
 from cloudconv.workers.processes import Processes
 from cloudconv.workers.ray import Cluster, count_gpus

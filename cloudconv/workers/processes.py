@@ -16,14 +16,7 @@ from typing import Any, Generic, Self
 
 from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.events import Finished, TaskEvent
-from cloudconv.workers.events import (
-    MAX_ATTEMPTS,
-    POLL,
-    TASKS_PER_WORKER,
-    Task,
-    Tasks,
-    Work,
-)
+from cloudconv.workers.events import MAX_ATTEMPTS, POLL, TASKS_PER_WORKER, Task, Tasks, Work
 
 
 class Processes(Generic[Task]):

@@ -72,11 +72,7 @@ class ExtendPlan(Generic[S]):
 
 
 def decide(
-    settings: S,
-    model: str,
-    tag: str,
-    refusals: list[OutputError],
-    reports: Sequence[Path] = (),
+    settings: S, model: str, tag: str, refusals: list[OutputError], reports: Sequence[Path] = ()
 ) -> ExtendPlan[S]:
     """Probe the input, and decide everything that does not need its frames.
 
@@ -291,9 +287,5 @@ def enough_memory(device: torch.device, info: MediaInfo) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise DeviceError(
-            "frame-fills-memory",
-            device=device,
-            width=info.width,
-            height=info.height,
-            free=None,
+            "frame-fills-memory", device=device, width=info.width, height=info.height, free=None
         ) from error

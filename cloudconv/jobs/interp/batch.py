@@ -212,9 +212,7 @@ class _BatchProgress:
         return Progress("rendering", done, total, resumed)
 
 
-def estimate_all(
-    every: Sequence[InterpSettings],
-) -> list[InterpEstimate | Exists | CloudconvError]:
+def estimate_all(every: Sequence[InterpSettings]) -> list[InterpEstimate | Exists | CloudconvError]:
     """Return the expected outcome for every input, or its error; write no output."""
     finished = _Finished()
     inputs = [each.input for each in every]

@@ -14,13 +14,7 @@ from typing import Any
 
 from cloudconv.errors import OutputError, WeightsError
 from cloudconv.events import Event, Warned
-from cloudconv.jobs.adapt import (
-    Adapted,
-    AdaptPlan,
-    adapt,
-    adapted_digest,
-    check_weights,
-)
+from cloudconv.jobs.adapt import Adapted, AdaptPlan, adapt, adapted_digest, check_weights
 from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
 from cloudconv.jobs.output import origin, time_base
 from cloudconv.media.carry.carry import Carry
@@ -32,10 +26,7 @@ from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.sink import Sink, check_copies
 from cloudconv.media.write.target import check_free, claim
 from cloudconv.models import registry
-from cloudconv.models.fingerprint import (
-    machine_fingerprint,
-    weights_fingerprint,
-)
+from cloudconv.models.fingerprint import machine_fingerprint, weights_fingerprint
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import precision_name
 from cloudconv.render.memory import Sizes, least_free_memory

@@ -29,13 +29,7 @@ from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.frames import Request
 from cloudconv.segments.store import SegmentStore
 from cloudconv.settings import InterpSettings, exact
-from cloudconv.timeline import (
-    Multiply,
-    Resample,
-    expected_frames,
-    output_rate,
-    rate_name,
-)
+from cloudconv.timeline import Multiply, Resample, expected_frames, output_rate, rate_name
 from cloudconv.workers.pool import WorkerConfig, choose_workers
 from cloudconv.workers.remote import check_single
 

@@ -485,10 +485,7 @@ def _probe_pictures(path: Path, pictures: images.Pictures, meter: FieldMeter | N
             rate_before_last=before_last,
             median_gap=None if rate is not None else sorted(durations)[len(durations) // 2],
         ),
-        warnings=(
-            *_linear_light_warnings(first),
-            *_picture_warnings(path, pictures),
-        ),
+        warnings=(*_linear_light_warnings(first), *_picture_warnings(path, pictures)),
     )
 
 

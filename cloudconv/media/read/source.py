@@ -212,8 +212,7 @@ class Source:
             kinds = ("interlaced", "progressive")
             before, now = kinds if self.info.interlaced else kinds[::-1]
             tally.changes.setdefault(
-                "fields",
-                Warned("fields-change", {"before": before, "after": now, "time": at}),
+                "fields", Warned("fields-change", {"before": before, "after": now, "time": at})
             )
 
 

@@ -105,11 +105,7 @@ _QSCALE = KnownEncoder(quality={"flags": "+qscale", "global_quality": "236"})
 
 _KNOWN: dict[str, KnownEncoder] = {
     "libx264": KnownEncoder(
-        crf=("crf", 63),
-        presets=_PRESETS,
-        parameters="x264-params",
-        whole_chroma=True,
-        smallest=2,
+        crf=("crf", 63), presets=_PRESETS, parameters="x264-params", whole_chroma=True, smallest=2
     ),
     "libx264rgb": KnownEncoder(crf=("crf", 63), presets=_PRESETS, parameters="x264-params"),
     "libx265": KnownEncoder(

@@ -66,12 +66,7 @@ def plan_encoding(
         rate=rate,
         tick=_clock(container, choice.encoder, rate, time_base),
         tags=output_tags(
-            choice.encoder,
-            info.working_pix_fmt,
-            choice.working,
-            info.tags,
-            info.width,
-            info.height,
+            choice.encoder, info.working_pix_fmt, choice.working, info.tags, info.width, info.height
         ),
         threads=settings.threads,
         carry=carry,
