@@ -14,20 +14,29 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Self
 
 from filelock import FileLock, Timeout
 
-from cloudconv.errors import OutputError, TakenError
+from cloudconv.errors import InputError, OutputError, TakenError
 
 _LONGEST = 255  # longest file name, in bytes
 _parts: set[Path] = set()  # the parts that this process has created
 FOLDERS_CAN_BE_OPENED = os.name != "nt"
 """True if the operating system can open a folder in order to sync its entries."""
+
+
+@contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Turn an error of the system in the block into an InputError that names ``path``."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError("unreadable", path=path, why=error.strerror) from error
 
 
 class Claim:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cloudconv import metrics
 from cloudconv.errors import DeviceError, InputError, ModelError, SettingsError
 from cloudconv.events import Event, Measured, Progress, Warned
-from cloudconv.files import write_whole
+from cloudconv.files import reading, write_whole
 from cloudconv.models.base import Model
 from cloudconv.models.ops import shrunk_like
 from cloudconv.render.memory import empty_cache, within_memory
@@ -450,10 +450,8 @@ def load_checkpoint(path: Path, device: torch.device) -> CheckpointState:
     Raises:
         InputError: the file cannot be read or does not match its checksum.
     """
-    try:
+    with reading(path):
         data = path.read_bytes()
-    except OSError as error:
-        raise InputError("unreadable", path=path, why=error.strerror) from error
     header = len(_KIND) + hashlib.sha256().digest_size
     if data[:header] != _KIND + hashlib.sha256(data[header:]).digest():
         raise InputError("checkpoint-damaged", path=path)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cloudconv.checkpoints import is_file_name
-from cloudconv.errors import InputError, SettingsError
+from cloudconv.errors import SettingsError
+from cloudconv.files import reading
 from cloudconv.media.input.spool import local_file
 from cloudconv.models import registry
 from cloudconv.settings import TrainingRecipe, TrainSettings, fields_of
@@ -67,9 +68,8 @@ def _stem(model: str) -> str:
 
 def _read_recipe(path: Path | str) -> dict[str, Any]:
     try:
-        return tomllib.loads(local_file(path).read_text("utf-8"))
-    except OSError as error:
-        raise InputError("unreadable", path=path, why=error.strerror) from error
+        with reading(path):
+            return tomllib.loads(local_file(path).read_text("utf-8"))
     except (ValueError, RecursionError) as error:
         raise SettingsError("recipe-not-toml", path=path, why=error) from error
 

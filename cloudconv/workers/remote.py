@@ -13,6 +13,7 @@ from itertools import chain
 from pathlib import Path
 
 from cloudconv.errors import InputError
+from cloudconv.files import reading
 from cloudconv.media.input.fingerprint import both_ends
 
 _CHUNK = 1 << 26  # bytes
@@ -39,10 +40,8 @@ class RemoteFile:
         """
         path = path.absolute()
         check_single(path)
-        try:
+        with reading(path):
             return cls(secrets.token_hex(8), path, path.stat().st_size, _ends(path))
-        except OSError as error:
-            raise InputError("unreadable", path=path, why=error.strerror) from error
 
     def find(self, chunks: Iterator[bytes]) -> Path | None:
         """Return the path of the file, or of a copy, on this machine.
@@ -73,12 +72,9 @@ class RemoteFile:
         Raises:
             InputError: the file cannot be read.
         """
-        try:
-            with self.path.open("rb") as file:
-                while chunk := file.read(_CHUNK):
-                    yield chunk
-        except OSError as error:
-            raise InputError("unreadable", path=self.path, why=error.strerror) from error
+        with reading(self.path), self.path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                yield chunk
 
 
 def check_single(path: Path) -> None:

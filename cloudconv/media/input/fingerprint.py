@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from cloudconv.errors import InputError, UnfitInputError
+from cloudconv.errors import UnfitInputError
+from cloudconv.files import reading
 from cloudconv.media.input import images
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.input.spool import is_copy
@@ -38,14 +39,12 @@ def input_fingerprint(path: Path, *, content: bool = True) -> str:
     lasting = not is_copy(path)
     files = list(images.files_of(path))
     for file in files:
-        try:
+        with reading(file):
             about = file.stat()
             known.update(f"{about.st_size} {about.st_mtime_ns if lasting else ''};".encode())
             if content:
                 for block in _blocks(file, about.st_size, max(BLOCKS // len(files), 2)):
                     known.update(block)
-        except OSError as error:
-            raise InputError("unreadable", path=file, why=error.strerror) from error
     return known.hexdigest()
 
 
@@ -61,10 +60,8 @@ def input_stamp(path: Path) -> str:
     """
     stamps = []
     for file in images.files_of(path) if _HAS_CHANGE_TIME else ():
-        try:
+        with reading(file):
             about = file.stat()
-        except OSError as error:
-            raise InputError("unreadable", path=file, why=error.strerror) from error
         times = about.st_mtime_ns, about.st_ctime_ns
         stamps.append(f"{about.st_dev} {about.st_ino} {about.st_size} {times};")
         if time.time_ns() - about.st_ctime_ns < FRESH:
