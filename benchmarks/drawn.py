@@ -35,7 +35,9 @@ class Sheet:
         self.width, self.height = size
         shape = (self.height * _FINER, self.width * _FINER, 3)
         if isinstance(ground, tuple):
-            self._canvas = np.full(shape, ground, np.uint8)
+            # The bytes of a colour, repeated, are several times as fast as ``np.full``.
+            pixels = bytearray(bytes(ground) * (shape[0] * shape[1]))
+            self._canvas = np.frombuffer(pixels, np.uint8).reshape(shape)
         else:
             self._canvas = ground.repeat(_FINER, 0).repeat(_FINER, 1)
 

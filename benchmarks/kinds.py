@@ -22,7 +22,7 @@ import statistics
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -164,20 +164,26 @@ def score(
         pictures = _filmed(clip.path, size, frames)
     elif clip.twos:
         # The repeats are left out, so the times of the new frames are halves of a drawing's time.
-        pictures = [clip.draw(2 * (k // 2), size) for k in range(2 * frames)]
+        pictures = _drawn(clip, size, frames)
         made = list(make(pictures, 2, duplicates="refill"))
-        places = range(2, 4 * frames - 4, 4)
+        places = range(2, 2 * frames - 4, 4)
         return _mean(
             [(made[k], clip.draw(k / 2, size), [made[k - 2], made[k + 2]]) for k in places]
         )
     else:
-        pictures = [clip.draw(k, size) for k in range(frames)]
+        pictures = _drawn(clip, size, frames)
         if near:
             one = list(islice(make(pictures[::2], _NEAR), 1, 2))
             return _mean([(one[0], clip.draw(2 / _NEAR, size), pictures[:3:2])])
     made = list(make(pictures[::2], 2))
     places = range(1, len(pictures) - 1, 2)
     return _mean([(made[k], pictures[k], [pictures[k - 1], pictures[k + 1]]) for k in places])
+
+
+@lru_cache(maxsize=1)
+def _drawn(clip: Kind, size: Size, frames: int) -> list[Picture]:
+    """Return the first frames of a clip; on twos each drawing is returned twice."""
+    return [clip.draw(2 * (k // 2) if clip.twos else k, size) for k in range(frames)]
 
 
 def _filmed(path: Path, size: Size, frames: int) -> list[Picture]:
@@ -246,7 +252,10 @@ def _without_sharpening() -> Iterator[None]:
 
 
 RULES: Mapping[str, Any] = {
-    "marks": partial(patch, "cloudconv.models.rife.marks", lambda *_: None),
+    "marks": partial(
+        patch, "cloudconv.models.stillness._marks", lambda x0, d, c: torch.zeros_like(c)
+    ),
+    "still": partial(patch, "cloudconv.models.stillness.Stillness.moved", lambda *_: None),
     "near": partial(patch, "cloudconv.models.rife._NEAR", torch.inf),
     "sharpening": _without_sharpening,
     "fallback": nullcontext,

@@ -21,9 +21,9 @@ from torch import Tensor
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec, OuterPictures
 from cloudconv.models.blocks import Block
 from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips
-from cloudconv.models.overlay import marks
 from cloudconv.models.refine import MOTION, Refinement
 from cloudconv.models.sharpening import restore_detail
+from cloudconv.models.stillness import stillness
 
 _WIDTHS = (192, 128, 96, 64)
 _MASK, _GATE = slice(4, 5), slice(5, 6)  # behind the two flows of two channels each
@@ -47,7 +47,8 @@ class IFNet(Interpolator):
             weight of the unmoved pictures' blend. An open gate (weight 1) keeps still things and
             noise in place, and avoids motion that cannot be estimated. The later blocks also read
             the gate so far and the difference of the unmoved pictures. The gate is always open
-            close to a source frame, and at :func:`marks` that stand still over a moving picture.
+            close to a source frame, and where the network moves still things, see
+            :mod:`cloudconv.models.stillness`.
         refines: correct the motion with the frames before and after the pair, if they are given.
     """
 
@@ -177,7 +178,8 @@ class IFNet(Interpolator):
             yield from (x.clamp(0, 1) for x in small)
             yield plane
             return
-        yield from (x.clamp_(0, 1) for x in _warped(small, motion))
+        for x, grid in zip(small, _grids(motion, *small[0].shape[2:]), strict=True):
+            yield sample(x, grid).clamp_(0, 1)
         yield plane
         yield motion[:, _MASK]
         yield motion[:, :4]
@@ -205,7 +207,12 @@ class IFNet(Interpolator):
         """
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + leftover, height, width))
-        kept = self._kept(x0, x1, timestep) if self._gated else None
+        still = kept = None
+        if self._gated:
+            # Close to a source frame use that frame, which is sharper than any mix of two frames.
+            kept = (1 - torch.minimum(timestep, 1 - timestep) * _NEAR).clamp_min(0)
+            still = stillness(x0[:, :COLOURS], x1[:, :COLOURS])
+            kept = kept if still is None else kept.maximum(still.marks)
         # These steps are limited by memory access on a CPU; strips make nothing faster on a GPU.
         # The strips of a change must be as high as those of the motion.
         in_strips = x0.device.type == "cpu" and not torch.is_grad_enabled()
@@ -218,7 +225,13 @@ class IFNet(Interpolator):
             if more is not None:
                 part = _changed(part, more[1][:, :, :count, :width], coarse / size)
             if part.shape[2]:
-                warped = _warped([x0, x1], part, size, top)
+                grids = _grids(part, height, width, size, top)
+                warped = [sample(x, grid) for x, grid in zip((x0, x1), grids, strict=True)]
+                if still is not None and kept is not None:
+                    unmoved = still.moved([grid.detach() for grid in grids], top)
+                    if unmoved is not None:
+                        own = kept.narrow(2, top, count)
+                        own.copy_(own.maximum(unmoved))
                 self._fill(result, kept, x0, x1, timestep, top, part[:, _MASK.start :], *warped)
         if kept is None:
             return Unsharpened(result, None, motion[:, :4], size)
@@ -228,14 +241,6 @@ class IFNet(Interpolator):
             motion, size = smaller + change[:, :MOTION], coarse
         flows = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
         return Unsharpened(result, 1 - kept, flows, size)
-
-    @staticmethod
-    def _kept(x0: Tensor, x1: Tensor, timestep: Tensor) -> Tensor:
-        """Return the least weight of the unmoved pictures, (B, 1, H, W) or (B, 1, 1, 1)."""
-        # Close to a source frame use that frame, which is sharper than any mix of two frames.
-        near = (1 - torch.minimum(timestep, 1 - timestep) * _NEAR).clamp_min(0)
-        found = marks(x0[:, :COLOURS], x1[:, :COLOURS])
-        return near if found is None else found.maximum(near)
 
     @staticmethod
     def _sharpened(made: Unsharpened, x0: Tensor, x1: Tensor) -> Tensor:
@@ -309,15 +314,12 @@ def _changed(motion: Tensor, change: Tensor, gain: float) -> Tensor:
     return total
 
 
-def _warped(
-    pictures: list[Tensor], motion: Tensor, gain: float = 1.0, top: int = 0
+def _grids(
+    motion: Tensor, height: int, width: int, gain: float = 1.0, top: int = 0
 ) -> list[Tensor]:
-    """Return x0 and x1 sampled by the flows times ``gain``, from row ``top`` on."""
-    size = pictures[0].shape[2:]
-    return [
-        sample(picture, sampling_grid(motion[:, k : k + 2], *size, gain=gain, top=top))
-        for k, picture in zip((0, 2), pictures, strict=True)
-    ]
+    """Return the sampling grids of x0 and x1 for the flows times ``gain``, from row ``top`` on."""
+    flows = motion[:, :2], motion[:, 2:4]
+    return [sampling_grid(flow, height, width, gain=gain, top=top) for flow in flows]
 
 
 RIFE_46 = ModelSpec(

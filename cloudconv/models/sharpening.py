@@ -5,6 +5,9 @@ mix of two pictures is soft too, because their noise and small misfits average o
 source frames the change of sharpness is visible as a pulse. The luma is therefore sharpened in each
 patch until its finest band (luma minus a blur of sigma 1) has the energy of the same place in the
 moved source picture with more detail.
+
+Detail of noise cannot be restored. Sharpening fades where less than half of the contrast around is
+common to both moved pictures, as in a picture that is only noise.
 """
 
 from __future__ import annotations
@@ -24,6 +27,8 @@ _PEAK = 2.25
 """Limit of the sharpened detail, relative to the mean (RMS) detail nearby. Stronger detail is an
 edge, and a sharpened edge would ring."""
 _LEAST_ENERGY = 1e-7
+_AROUND = 13  # cells, along each side, over which the two pictures are compared
+_LEAST_VARIANCE = 1e-6  # a thousandth of the range of luma: flat pictures are equal
 _STRIP = 128  # rows that fit into a CPU's caches
 _REACH = 2  # pixels on each side that the blur reads
 _COLOURS = 3
@@ -51,9 +56,9 @@ def restore_detail(
     for luma in _lumas(made):
         details.append(_inner(luma, 2, 2) - _inner(_blurred(luma, 2), 2, 1))
         with torch.no_grad():
-            energies.append(_energies(luma))
+            energies.append(_means(luma))
     with torch.no_grad():
-        missing = _missing(_smooth(energies), x0, x1, flows, size)
+        missing = _missing(_smooth(torch.cat(energies, 2)), x0, x1, flows, size)
     for (top, part), detail in zip(strips(missing, _CELL, step), details, strict=True):
         rows = slice(top, min(top + step, height))
         count = rows.stop - top
@@ -66,20 +71,36 @@ def restore_detail(
 def _missing(own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float) -> Tensor:
     """Return the gain of the details and the largest change of a pixel: (B, 2, h, w).
 
-    ``own`` are the smoothed energies of the new picture, see :func:`_energies`.
+    ``own`` are the smoothed energies of the new picture, see :func:`_means`.
     """
     moved = resize(flows, size / _CELL)[..., : own.shape[2], : own.shape[3]] * (size / _CELL)
-    wanted = torch.zeros_like(own[:, :1])
+    found = []
     for number, picture in enumerate((x0, x1)):
-        energy = _smooth([_energies(luma, only=1) for luma in _lumas(picture)])
-        flow = moved[:, 2 * number : 2 * number + 2]
-        wanted = torch.maximum(wanted, sample(energy, sampling_grid(flow, *own.shape[2:])))
+        means = torch.cat([_means(luma, of_source=True) for luma in _lumas(picture)], 2)
+        energy, level = torch.split(means, 1, 1)
+        grid = sampling_grid(moved[:, 2 * number : 2 * number + 2], *own.shape[2:])
+        found.append(sample(torch.cat((_smooth(energy), level), 1), grid))
+    (energy0, level0), (energy1, level1) = (torch.split(each, 1, 1) for each in found)
+    wanted = torch.maximum(energy0, energy1)
     band, product, details = torch.split(own, 1, 1)
     # With the gain ``more``, the energy of band + more * details equals ``wanted``.
     lack = (wanted - band).clamp_min(0)
     more = ((product.square() + details * lack).sqrt() - product) / (details + _LEAST_ENERGY)
     more.clamp_(0, _MOST)
+    more *= _common(level0, level1)
     return torch.cat((more, more * details.sqrt() * _PEAK), 1)
+
+
+def _common(first: Tensor, second: Tensor) -> Tensor:
+    """Return 1 where at least half of the contrast around is common to both, 0 up to a quarter."""
+    products = (first, second, first * first, second * second, first * second)
+    means = F.avg_pool2d(torch.cat(products, 1), _AROUND, 1, _AROUND // 2, count_include_pad=False)
+    mean0, mean1, square0, square1, product = torch.split(means, 1, 1)
+    variance0 = (square0 - mean0 * mean0).clamp_min(0) + _LEAST_VARIANCE
+    variance1 = (square1 - mean1 * mean1).clamp_min(0) + _LEAST_VARIANCE
+    shared = product - mean0 * mean1 + _LEAST_VARIANCE
+    correlation = shared / (variance0 * variance1).sqrt()
+    return (4 * correlation - 1).clamp(0, 1)
 
 
 def _lumas(picture: Tensor) -> Iterator[Tensor]:
@@ -104,19 +125,19 @@ def _rows(picture: Tensor) -> int:
     return _STRIP if picture.device.type == "cpu" else picture.shape[2]
 
 
-def _energies(luma: Tensor, only: int = 3) -> Tensor:
-    """Return the means of band², band x details and details² in each cell: (B, 3, h, w).
+def _means(luma: Tensor, *, of_source: bool = False) -> Tensor:
+    """Return means over each cell: (B, 3, h, w) of band², band x details and details².
 
     The band is luma minus a binomial blur of variance 1. The details are luma minus a binomial blur
-    of variance 1/2. ``only`` limits the number of means, which are computed in this order.
+    of variance 1/2. ``of_source``: return (B, 2, h, w) of band² and luma instead.
     """
     count = _LINES.stop - _LINES.start + 2 * _REACH
     lines = luma[:, :, _LINES.start :].unfold(2, count, _CELL)
     once = _blurred(lines, 4)
     middle = _inner(lines, 4, 2)
     band, details = middle - _blurred(once, 4), middle - _inner(once, 4, 1)
-    products = [band.square(), band * details, details.square()][:only]
-    means = torch.cat([product.mean(-1) for product in products], 1)
+    others = [middle] if of_source else [band * details, details.square()]
+    means = torch.cat([each.mean(-1) for each in (band.square(), *others)], 1)
     return F.avg_pool2d(means, (1, _CELL), ceil_mode=True, count_include_pad=False)
 
 
@@ -136,6 +157,5 @@ def _inner(luma: Tensor, rows: int, edge: int) -> Tensor:
     return luma
 
 
-def _smooth(energies: list[Tensor]) -> Tensor:
-    energy = torch.cat(energies, 2)
+def _smooth(energy: Tensor) -> Tensor:
     return F.avg_pool2d(F.pad(energy, (1, 1, 1, 1), mode="replicate"), 3, 1)

@@ -1,0 +1,80 @@
+"""Still things that a network must not move."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from cloudconv.models.ops import sampling_grid
+from cloudconv.models.stillness import Stillness, stillness
+
+
+def moving(size: tuple[int, int] = (96, 128)) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    first, second = (0.4 * torch.rand(1, 3, *size, generator=generator) for _ in range(2))
+    return first, second
+
+
+def with_stripes(picture: Tensor) -> Tensor:
+    """Return the picture with a mark of 10x12 pixels: white and black stripes, 3 pixels each."""
+    stripes = (torch.arange(12) // 3 % 2).float()
+    picture = picture.clone()
+    picture[..., 40:50, 60:72] = stripes
+    return picture
+
+
+def found_in(x0: Tensor, x1: Tensor) -> Stillness:
+    found = stillness(x0, x1)
+    assert found is not None
+    return found
+
+
+def grids(across: float, size: tuple[int, int] = (96, 128)) -> list[Tensor]:
+    """Return sampling grids of a motion by ``across`` pixels to each side."""
+    flow = torch.zeros(1, 2, *size)
+    flow[:, 0] = across
+    return [sampling_grid(side * flow, *size) for side in (1, -1)]
+
+
+def test_a_mark_is_found_to_the_pixel() -> None:
+    marks = found_in(*(with_stripes(picture) for picture in moving())).marks
+    assert (marks[..., 40:50, 60:72] == 1).all()
+    assert marks.sum() == 120
+
+
+def test_noise_of_a_codec_does_not_hide_a_mark() -> None:
+    x0, x1 = (with_stripes(picture) for picture in moving())
+    assert (found_in(x0, x1 + 0.9 / 255).marks[..., 40:50, 60:72] == 1).all()
+
+
+def test_still_things_in_a_still_picture_are_no_marks() -> None:
+    """Another thing may pass these places between the two pictures."""
+    x0, _ = moving()
+    x0 = with_stripes(x0)
+    x1 = x0.clone()
+    x1[..., 10:30, 10:40] = 0.9
+    assert not found_in(x0, x1).marks.any()
+
+
+def test_flat_areas_are_no_marks() -> None:
+    x0, x1 = moving()
+    for picture in (x0, x1):
+        picture[..., 40:60, 60:80] = 0.7
+    assert not found_in(x0, x1).marks[..., 44:56, 64:76].any()
+    assert stillness(*moving()) is None
+
+
+def test_still_things_are_not_moved_but_a_thing_may_pass_them() -> None:
+    """A square jumps from column 10 to column 50, and passes column 30 between the two."""
+    x0, _ = moving()
+    x1 = x0.clone()
+    x0[..., 40:50, 10:20] = 0.9
+    x1[..., 40:50, 50:60] = 0.9
+    found = found_in(x0, x1)
+    unmoved = found.moved(grids(20), 0)
+    assert unmoved is not None
+    assert not unmoved[..., 40:50, 30:40].any()
+    assert unmoved[..., 80:90, 30:100].min() > 0.99
+    strip = found.moved([grid[:, 80:90] for grid in grids(20)], 80)
+    assert strip is not None
+    assert torch.equal(strip, unmoved[..., 80:90, :])
