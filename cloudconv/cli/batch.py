@@ -67,7 +67,7 @@ def interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> No
 def _print_plans(console: Console, outcome_of: dict[str, Any]) -> None:
     for name, outcome in outcome_of.items():
         if hasattr(outcome, "refusals"):
-            outputs.print_remarks(console, outcome, name)
+            outputs.print_warnings(console, outcome, name)
     print_result(_table(outcome_of, new="new_frames", time="seconds", memory="memory_bytes"))
 
 

@@ -92,12 +92,12 @@ def _print_estimate(console: Console, estimate: Any, printed: Sequence[Warned]) 
     if console.json:
         print_json(shown)
         return
-    print_remarks(console, estimate, printed=printed)
+    print_warnings(console, estimate, printed=printed)
     del shown["warnings"], shown["refusals"]
     print_result(field_rows(shown))
 
 
-def print_remarks(
+def print_warnings(
     console: Console, estimate: Any, about: str | None = None, *, printed: Sequence[Warned] = ()
 ) -> None:
     """Print the warnings of an estimate, and each reason to refuse the run as a warning.

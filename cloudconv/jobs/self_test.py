@@ -32,7 +32,7 @@ from cloudconv.models.base import FOUR, Interpolator
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import (
     PRECISIONS,
-    auto_remarks,
+    auto_warnings,
     choose_device,
     choose_precision,
     fault_of,
@@ -153,8 +153,8 @@ def _tried(name: str, check: Callable[[], str]) -> Check:
 
 
 def _device(device: torch.device, device_name: str) -> str:
-    for remark in auto_remarks(device_name):
-        raise _FailedError(remark)
+    for warned in auto_warnings(device_name):
+        raise _FailedError(warned)
     wrong = fault_of(device, torch.float32)
     if wrong is not None:
         raise _FailedError(wrong)

@@ -39,7 +39,7 @@ from cloudconv.models.base import Model, ModelSpec
 from cloudconv.models.fingerprint import weights_fingerprint
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import (
-    auto_remarks,
+    auto_warnings,
     choose_device,
     choose_precision,
     has_bf16,
@@ -188,7 +188,7 @@ def decide(given: TrainSettings) -> TrainPlan:
         spec,
         device,
         _precision(settings, device, spec),
-        tuple(auto_remarks(settings.device)),
+        tuple(auto_warnings(settings.device)),
         tuple(refusals),
     )
 

@@ -30,7 +30,7 @@ def choose_device(name: str = "auto") -> torch.device:
     Args:
         name: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``. ``auto`` is the
             accelerator that PyTorch finds if it passes a small trial, else the CPU; see
-            :func:`auto_remarks`.
+            :func:`auto_warnings`.
 
     Raises:
         SettingsError: the name is unknown.
@@ -51,10 +51,10 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def auto_remarks(name: str) -> list[Warned]:
+def auto_warnings(name: str) -> list[Warned]:
     """Return a warning if ``name`` is ``auto`` and the accelerator failed its trial."""
-    remark = _auto()[1] if name == "auto" else None
-    return [] if remark is None else [remark]
+    warned = _auto()[1] if name == "auto" else None
+    return [] if warned is None else [warned]
 
 
 def use_device(device: torch.device) -> None:

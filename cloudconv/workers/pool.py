@@ -14,7 +14,8 @@ import torch
 from cloudconv.errors import DeviceError
 from cloudconv.events import Finished, TaskEvent, Warned
 from cloudconv.models.base import ModelSpec
-from cloudconv.render.device import PRECISIONS, auto_remarks, choose_device, choose_precision, cores
+from cloudconv.render import device as devices
+from cloudconv.render.device import PRECISIONS, choose_device, choose_precision, cores
 from cloudconv.workers.events import Task, Work
 from cloudconv.workers.processes import Processes
 from cloudconv.workers.ray import Cluster, count_gpus
@@ -110,7 +111,7 @@ def choose_workers(
             each_gpu=each_gpu,
             device=str(chosen),
         )
-        return config, chosen, auto_remarks(device)
+        return config, chosen, devices.auto_warnings(device)
     address, warnings = detail or None, list[Warned]()
     if device == "cuda" and not torch.cuda.is_available():
         # Without a cluster, Ray starts one on this machine, which has no GPU.

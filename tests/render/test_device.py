@@ -14,7 +14,7 @@ from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.models import registry
 from cloudconv.render import device as device_module
 from cloudconv.render.device import (
-    auto_remarks,
+    auto_warnings,
     choose_device,
     choose_precision,
     fault_of,
@@ -61,7 +61,7 @@ def test_auto_uses_an_accelerator_that_passes_the_probe(
     real = device_module._exercise
     monkeypatch.setattr(device_module, "_exercise", lambda _, dtype: real(CPU, dtype))
     assert choose_device() == CUDA
-    assert auto_remarks("auto") == []
+    assert auto_warnings("auto") == []
     assert set(simulated) == {CUDA}
 
 
@@ -81,10 +81,10 @@ def test_auto_says_why_an_accelerator_is_not_used(
 
     monkeypatch.setattr(device_module, "_exercise", broken)
     assert choose_device() == CPU
-    (said,) = map(str, auto_remarks("auto"))
+    (said,) = map(str, auto_warnings("auto"))
     assert said.startswith("The CPU is used, because cuda failed a trial: ")
     assert said.count("\n") == 0
-    assert auto_remarks("cpu") == []
+    assert auto_warnings("cpu") == []
 
 
 def test_float32_is_exact_and_repeatable_and_each_thread_sets_its_device(

@@ -140,7 +140,7 @@ def decide(settings: CompareSettings) -> ComparePlan:
         raise SettingsError("scale-for-none", models=models)
     for spec in specs if task == "interpolate" else []:
         registry.check_times(spec, Fraction(settings.drop or 2))
-    workers, device, remarks = choose_workers(settings.workers, settings.device, settings.threads)
+    workers, device, warned = choose_workers(settings.workers, settings.device, settings.threads)
     info = probe(settings.input, exact(settings.input_fps), deinterlace=settings.deinterlace)
     refusals: list[OutputError] = []
     report = None if settings.report is None else Path(settings.report)
@@ -152,7 +152,7 @@ def decide(settings: CompareSettings) -> ComparePlan:
     if report is not None:
         with collect_refusals(refusals):
             check_folder(report, PAGES, overwrite=settings.overwrite)
-    warnings = (*info.warnings, *remarks)
+    warnings = (*info.warnings, *warned)
     return ComparePlan(settings, info, workers, device, warnings, tuple(refusals))
 
 

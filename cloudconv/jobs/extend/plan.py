@@ -31,7 +31,7 @@ from cloudconv.media.write.target import check_output, check_rate, collect_refus
 from cloudconv.models import registry
 from cloudconv.models.base import ModelSpec, check_finite
 from cloudconv.pipeline import prefetch
-from cloudconv.render.device import auto_remarks, choose_device, choose_precision, use_device
+from cloudconv.render.device import auto_warnings, choose_device, choose_precision, use_device
 from cloudconv.render.memory import is_out_of_memory
 from cloudconv.settings.extend import ExtendSettings
 from cloudconv.settings.values import exact
@@ -104,7 +104,7 @@ def decide(
     at = exact(settings.at)
     if at is not None and at > length:
         raise InputError("at-after-end", path=info.path, seconds=float(length), at=float(at))
-    warnings = (*info.warnings, *auto_remarks(settings.device))
+    warnings = (*info.warnings, *auto_warnings(settings.device))
     return ExtendPlan(settings, info, output, spec, device, dtype, warnings, tuple(refusals))
 
 
@@ -185,12 +185,12 @@ class Continuation:
         """Return fields of an estimate; the job adds the others, such as device and memory."""
         info, settings = self.plan.info, self.plan.settings
         refusals = list(self.plan.refusals)
-        encoding, remarks = expected_encoding(self.plan.output, info, settings, refusals)
+        encoding, encoder_warnings = expected_encoding(self.plan.output, info, settings, refusals)
         start = self.begins if settings.only_new else info.timing.start
         return {
             **self.outcome(self.output_frames - self.new_frames, start),
             **encoding,
-            "warnings": [*warnings, *remarks],
+            "warnings": [*warnings, *encoder_warnings],
             "refusals": refusals,
         }
 

@@ -13,10 +13,10 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from cloudconv.events import Warned
-from cloudconv.jobs.interp.output import facts, planned
 from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
 from cloudconv.jobs.interp.results import InterpEstimate
 from cloudconv.jobs.interp.scale import scale_warnings
+from cloudconv.jobs.interp.start import facts, planned
 from cloudconv.jobs.output import expected_encoding
 from cloudconv.media.frame import Frame
 from cloudconv.media.input import images
@@ -56,7 +56,7 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     refusals = list(plan.refusals)
     set_threads(settings.threads)
     trials = scale_warnings(plan, dry_run=True)
-    encoding, remarks = expected_encoding(plan.output, info, settings, refusals)
+    encoding, encoder_warnings = expected_encoding(plan.output, info, settings, refusals)
     events = ScheduleEvents()
     with source_of(plan) as source:
         opened = time.perf_counter()
@@ -78,7 +78,7 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
         seconds += 60 * (settings.adapt or 0)
     disk_bytes = _disk_bytes(plan, counts)
     home = next(folder for folder in plan.output.absolute().parents if folder.is_dir())
-    warnings = [*plan.warnings, *trials, *renderer.warnings(), *source.warnings, *remarks]
+    warnings = [*plan.warnings, *trials, *renderer.warnings(), *source.warnings, *encoder_warnings]
     warnings += [warned for warned in cadence if isinstance(warned, Warned)]
     if disk_bytes > disk_usage(home).free:
         warnings.append(Warned("disk-space", {"megabytes": disk_bytes / 1e6, "folder": str(home)}))

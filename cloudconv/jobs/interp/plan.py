@@ -45,9 +45,8 @@ class InterpPlan:
     """The decisions that an interpolation makes before the first frame.
 
     ``request`` describes the output frames, and ``rate`` is the output's rate, None if variable.
-    ``spec`` describes the model, and ``device`` and ``dtype`` are the model's. ``remarks`` are
-    warnings about the device. ``refusals`` are the reasons for which a run refuses to write the
-    output.
+    ``spec`` describes the model, and ``device`` and ``dtype`` are the model's. ``refusals`` are the
+    reasons for which a run refuses to write the output.
     """
 
     settings: InterpSettings
@@ -59,7 +58,7 @@ class InterpPlan:
     device: torch.device
     dtype: torch.dtype
     workers: WorkerConfig
-    remarks: tuple[Warned, ...]
+    device_warnings: tuple[Warned, ...]
     refusals: tuple[OutputError, ...]
 
     @property
@@ -72,7 +71,7 @@ class InterpPlan:
     @property
     def warnings(self) -> list[Warned]:
         """Return the warnings about the input, the device and the output rate."""
-        return [*self.info.warnings, *self.remarks, *self._rate_warnings]
+        return [*self.info.warnings, *self.device_warnings, *self._rate_warnings]
 
     @property
     def _rate_warnings(self) -> list[Warned]:
@@ -134,7 +133,7 @@ def decide(
         CloudconvError: the input, the model or the device cannot be used.
     """
     spec = registry.spec(settings.chosen_model, "interpolate")
-    workers, device, remarks = choose_workers(settings.workers, settings.device, settings.threads)
+    workers, device, warned = choose_workers(settings.workers, settings.device, settings.threads)
     dtype = workers.precision(settings.precision, device, spec)
     info = probe(
         *(settings.input, exact(settings.input_fps)),
@@ -183,7 +182,7 @@ def decide(
         device,
         dtype,
         workers,
-        tuple(remarks),
+        tuple(warned),
         tuple(_refusals(settings, inputs, info, output, rate)),
     )
 

@@ -22,7 +22,11 @@ from pathlib import Path
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Finished, Job, Progress, TaskEvent, Warned, each_once
 from cloudconv.jobs.interp.estimate import estimate
-from cloudconv.jobs.interp.output import (
+from cloudconv.jobs.interp.plan import InterpPlan, decide, renderer_of, source_of
+from cloudconv.jobs.interp.preview import Preview
+from cloudconv.jobs.interp.results import InterpResult
+from cloudconv.jobs.interp.scale import scale_warnings
+from cloudconv.jobs.interp.start import (
     PlannedVideo,
     WorkFiles,
     adapted_model,
@@ -31,10 +35,6 @@ from cloudconv.jobs.interp.output import (
     resolve,
     work_files,
 )
-from cloudconv.jobs.interp.plan import InterpPlan, decide, renderer_of, source_of
-from cloudconv.jobs.interp.preview import Preview
-from cloudconv.jobs.interp.results import InterpResult
-from cloudconv.jobs.interp.scale import scale_warnings
 from cloudconv.jobs.outcome import size_of
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.packets import PacketSummary
