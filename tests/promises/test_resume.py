@@ -212,10 +212,10 @@ def test_work_on_an_input_whose_middle_has_changed_is_kept(
 def test_work_with_other_weights_is_kept(
     interrupted: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cloudconv.jobs.interp import output
+    from cloudconv.jobs.interp import start
 
     with monkeypatch.context() as patch:
-        patch.setattr(output, "weights_fingerprint", lambda _: "another hash")
+        patch.setattr(start, "weights_fingerprint", lambda _: "another hash")
         with pytest.raises(OutputError, match="differs in weights"):
             interp(clips / "a.mkv", interrupted / "b.mkv")
     assert interp(clips / "a.mkv", interrupted / "b.mkv").resumed
