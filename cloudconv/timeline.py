@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -103,6 +104,15 @@ class Resample:
     rate: Fraction
 
 
+@dataclass(slots=True)
+class _Times:
+    """``count`` output times, the first at ``time`` and each ``step`` after the one before."""
+
+    time: Fraction
+    step: Fraction
+    count: int
+
+
 class Timeline:
     """A converter from source times to output slots, both in order of time.
 
@@ -130,7 +140,7 @@ class Timeline:
         self._first_content = _ZERO
         self._contents: deque[Fraction] = deque()  # content times that later slots may need
         self._oldest = 0  # index of the first entry of _contents
-        self._waiting: deque[tuple[Fraction, Fraction]] = deque()  # undecided (time, duration)
+        self._waiting: deque[_Times] = deque()  # undecided times
 
     @property
     def oldest(self) -> int:
@@ -141,8 +151,11 @@ class Timeline:
         """
         return self._oldest
 
-    def push(self, time: Fraction, shows: Fraction | EllipsisType | None = ...) -> list[Slot]:
+    def push(self, time: Fraction, shows: Fraction | EllipsisType | None = ...) -> Iterator[Slot]:
         """Add the next source frame and return the slots that are now decided.
+
+        Take all of them before the next call: a gap of hours has millions of slots, and none is
+        stored.
 
         Args:
             time: the time at which the source shows the frame, on the source's clock.
@@ -163,28 +176,29 @@ class Timeline:
             raise ValueError("the first source frame cannot repeat another")
         return self._decided()
 
-    def finish(self, end: Fraction) -> list[Slot]:
+    def finish(self, end: Fraction) -> Iterator[Slot]:
         """Return all remaining slots, up to ``end`` on the source's clock.
 
         The slots after the last content frame hold that frame. When looping, they instead lead to
-        content frame 0, which is shown again at ``end``. Without any source frame the list is
-        empty.
+        content frame 0, which is shown again at ``end``. Without any source frame there
+        is no slot.
 
         Raises:
             ValueError: ``end`` is not after the last source frame.
         """
         if self._origin is None:
-            return []
+            return
         self._divide(self._on_output(end))
         if self._loop:
             again = self._latest + self._first_content
             if again > self._contents[-1]:
                 self._contents.append(again)
-        slots = self._decided()
+        yield from self._decided()
         last, shown = self._oldest + len(self._contents) - 1, self._contents[-1]
-        slots += [Slot(last, _ZERO, at, span, at != shown) for at, span in self._waiting]
-        self._waiting.clear()
-        return slots
+        while self._waiting:
+            time, duration = self._waiting[0].time, self._waiting[0].step
+            self._pop()
+            yield Slot(last, _ZERO, time, duration, time != shown)
 
     def _on_output(self, time: Fraction) -> Fraction:
         assert self._origin is not None
@@ -205,20 +219,18 @@ class Timeline:
             raise ValueError(f"source times must increase, got {time} after {self._latest}")
         if isinstance(self._request, Multiply):
             step = gap / self._request.factor
-            for part in range(self._request.factor):
-                self._waiting.append((self._latest + part * step, step))
+            self._waiting.append(_Times(self._latest, step, self._request.factor))
         else:
             rate = self._request.rate
             made = ceil(time * rate)
-            for number in range(self._made, made):
-                self._waiting.append((number / rate, 1 / rate))
+            if made > self._made:
+                self._waiting.append(_Times(self._made / rate, 1 / rate, made - self._made))
             self._made = made
         self._latest = time
 
-    def _decided(self) -> list[Slot]:
-        slots: list[Slot] = []
+    def _decided(self) -> Iterator[Slot]:
         while self._waiting:
-            time, duration = self._waiting[0]
+            time, duration = self._waiting[0].time, self._waiting[0].step
             self._drop_before(time)
             left = self._contents[0]
             if time <= left:  # before ``left`` only if content frame 0 was moved to a later time
@@ -226,11 +238,17 @@ class Timeline:
             elif len(self._contents) > 1:
                 timestep = (time - left) / (self._contents[1] - left)
             else:
-                return slots
-            slots.append(Slot(self._oldest, timestep, time, duration, time < left))
-            self._waiting.popleft()
+                return
+            self._pop()
+            yield Slot(self._oldest, timestep, time, duration, time < left)
         self._drop_before(self._next_time())
-        return slots
+
+    def _pop(self) -> None:
+        """Remove the first undecided time."""
+        times = self._waiting[0]
+        times.time, times.count = times.time + times.step, times.count - 1
+        if not times.count:
+            self._waiting.popleft()
 
     def _next_time(self) -> Fraction:
         if isinstance(self._request, Multiply):

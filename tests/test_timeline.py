@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import accumulate, pairwise
+from itertools import accumulate, islice, pairwise
 from math import ceil
 
 import pytest
@@ -56,7 +57,7 @@ def run(
     slots: list[Slot] = []
     for time, content in zip(times, times if shows is None else shows, strict=True):
         slots += timeline.push(time, content)
-    return slots + timeline.finish(end)
+    return [*slots, *timeline.finish(end)]
 
 
 def cfr(count: int, rate: Fraction, start: Fraction) -> tuple[list[Fraction], Fraction]:
@@ -199,9 +200,9 @@ def test_a_loop_leads_to_the_first_frame() -> None:
 
 def test_slots_are_returned_as_soon_as_they_are_certain() -> None:
     timeline = Timeline(Multiply(2))
-    assert timeline.push(F(0)) == []
+    assert not list(timeline.push(F(0)))
     assert [s.time for s in timeline.push(F(1))] == [F(0), F(1, 2)]
-    assert timeline.push(F(2), None) == [Slot(1, F(0), F(1), F(1, 2), False)]
+    assert list(timeline.push(F(2), None)) == [Slot(1, F(0), F(1), F(1, 2), False)]
     assert [s.timestep for s in timeline.push(F(3))] == [F(1, 4), F(1, 2), F(3, 4)]
     assert [s.held for s in timeline.finish(F(4))] == [False, True]
 
@@ -230,15 +231,27 @@ def test_memory_does_not_grow() -> None:
         timeline = Timeline(request)
         count = 0
         for k in range(2000):
-            count += len(timeline.push(F(1001 * k, 24000)))
+            count += len(list(timeline.push(F(1001 * k, 24000))))
             assert len(timeline._contents) <= 2
             assert len(timeline._waiting) <= 4
-        count += len(timeline.finish(F(1001 * 2000, 24000)))
+        count += len(list(timeline.finish(F(1001 * 2000, 24000))))
         assert count == expected_frames(request, 2000, F(1001 * 2000, 24000))
 
 
 def test_no_source_frames_give_no_slots() -> None:
-    assert Timeline(Multiply(2)).finish(F(1)) == []
+    assert not list(Timeline(Multiply(2)).finish(F(1)))
+
+
+def test_a_gap_of_a_year_takes_no_memory() -> None:
+    timeline = Timeline(Resample(F(60)))
+    timeline.push(F(0))
+    slots = timeline.push(F(31_536_000))
+    tracemalloc.start()
+    first = list(islice(slots, 1000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [slot.time for slot in first] == [F(k, 60) for k in range(1000)]
+    assert peak < 10**6
 
 
 def test_times_must_increase() -> None:

@@ -172,16 +172,17 @@ def schedule(
     opened: deque[Fraction] = deque()  # starts of scenes that no output frame has shown yet
     end = Fraction(0)
     for item in chain(analyse(frames, request.scene_cut, cadence, refill=refill), [None]):
+        made: Iterator[Slot]
         if item is not None:
             window.add(item)
             counts.source_frames += 1
             if item.cut:
                 counts.cuts.append(item.frame.time)
                 opened.append(item.frame.time)
-            slots += timeline.push(item.frame.time, item.shows)
+            made = timeline.push(item.frame.time, item.shows)
             end = item.frame.time + item.frame.duration
         elif counts.source_frames > 1:
-            slots += timeline.finish(end)
+            made = timeline.finish(end)
         else:
             code = "single-frame" if counts.source_frames else "no-frame"
             raise InputError(code, path=request.name)
@@ -190,8 +191,11 @@ def schedule(
             if description is not None:
                 events.put(Warned("cadence-kept", {"cadence": description}))
                 is_reported = True
-        while slots and (item is None or window.knows(slots[0])):
-            slot = slots.popleft()
+        pending, slots = chain(slots, made), deque()
+        for slot in pending:
+            if item is not None and not window.knows(slot):
+                slots.extend((slot, *pending))
+                break
             left, right = window.pair(slot)
             outer = window.outer(slot.left) if right is not None else (None, None)
             is_first = bool(opened) and opened[0] <= left.time

@@ -458,7 +458,7 @@ def _clip_with_gap(folder: Path, seconds: int) -> Path:
     return write_clip(folder / "a.mkv", 9, times=times, last_duration=F(1, 25))
 
 
-@pytest.mark.parametrize("words", [[], ["--dry-run"], ["--end", "3"]])
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
 def test_a_gap_of_many_frames_is_refused_before_the_work(tmp_path: Path, words: list[str]) -> None:
     clip = _clip_with_gap(tmp_path, 10**6)
     output = str(tmp_path / "b.mp4")
@@ -485,6 +485,16 @@ def test_a_part_without_the_gap_and_divided_gaps_are_not_refused(tmp_path: Path)
     clip = _clip_with_gap(tmp_path, 10**6)
     assert interp(clip, "b.mkv", fps=50, start=3).output_frames == 8
     assert interp(clip, "c.mkv", factor=2).output_frames == 18
+
+
+def test_a_part_that_ends_in_a_gap_shows_the_last_frame_until_its_end(tmp_path: Path) -> None:
+    clip = _clip_with_gap(tmp_path, 10**6)
+    result = interp(clip, "b.mkv", fps=30, end=3)
+    assert (result.output_frames, result.duration) == (90, 3)
+    doubled = interp(clip, "c.mkv", factor=2, end=3)
+    assert (doubled.output_frames, doubled.duration) == (10, 3)
+    planned = cloudconv.InterpSettings(clip, tmp_path / "d.mkv", fps=30, end=3, model="blend")
+    assert cloudconv.estimate(planned).output_frames == decide(planned).expected == 90
 
 
 def test_many_frames_are_planned_if_they_are_allowed_or_usual(tmp_path: Path) -> None:

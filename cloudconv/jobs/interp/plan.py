@@ -248,12 +248,11 @@ def _check_count(settings: InterpSettings, info: MediaInfo, request: Request) ->
     timing, rate = info.timing, request.rate
     if timing.open_ended or isinstance(rate, Multiply):
         return
-    # The output begins with the first frame after the start, and the last frame before the end is
-    # shown until the next one.
+    # The output begins with the first frame after the start.
     begins = timing.next_frame(timing.start + (exact(settings.start) or 0))
     ends = timing.end
     if settings.end is not None:
-        ends = min(ends, timing.next_frame(timing.start + exact(settings.end)))
+        ends = min(ends, timing.start + exact(settings.end))
     count = expected_frames(rate, timing.frames, ends - begins, request.slowdown)
     # A damaged AVI header states a constant rate of days for each frame.
     length = timing.frames / max(timing.usual_rate, Fraction(1))

@@ -110,14 +110,15 @@ class Source:
                 continue
             if waiting is not None:
                 tally.delivered += 1
-                yield waiting.at(waiting.time, time - waiting.time)
+                yield waiting.at(waiting.time, self._until(time) - waiting.time)
                 waiting = None
             if time not in self._wanted:
                 break
             waiting = Frame(picture, time, Fraction(0), info.tags)
         if waiting is not None:
             tally.delivered += 1
-            yield waiting.at(waiting.time, self._last_duration(waiting.time))
+            ends = waiting.time + self._last_duration(waiting.time)
+            yield waiting.at(waiting.time, self._until(ends) - waiting.time)
         self._sum_up(tally)
 
     def _pictures(self, tally: _Tally) -> Iterator[Timed]:
@@ -140,6 +141,15 @@ class Source:
                 known = seen
             if self.info.fields is not None or time >= self._wanted.start:
                 yield repack(picture, self.info.working_pix_fmt), time
+
+    def _until(self, time: Fraction) -> Fraction:
+        """Return the end of a frame that the source shows until ``time``.
+
+        At a variable rate, the part ends within a frame. At a constant rate, the part consists of
+        whole frames.
+        """
+        end = self._wanted.end
+        return time if end is None or self.info.timing.rate is not None else min(time, end)
 
     def _last_duration(self, time: Fraction) -> Fraction:
         timing = self.info.timing
