@@ -255,7 +255,7 @@ def _decode(clip: Path) -> None:
 
 def _render(renderer: Renderer, tasks: list[FrameTask]) -> list[Frame]:
     frames = list(renderer.render(tasks))
-    for warned in renderer.warnings():
+    for warned in renderer.new_warnings():
         print(warned, file=sys.stderr)
     return frames
 

@@ -270,7 +270,7 @@ def _step_back(device: torch.device) -> str:
     frames = _clip(4, *_SMALL)
     greedy = work(wanted=WantedSizes(batch=4))
     rendered = _rendered(greedy, frames)
-    warnings = greedy.warnings()
+    warnings = greedy.new_warnings()
     if len(warnings) != 1:
         raise _FailedError(f"{len(warnings)} smaller batches after a lack of memory instead of 1")
     return _near(_apart(rendered, _rendered(work(wanted=WantedSizes(batch=1)), frames)))

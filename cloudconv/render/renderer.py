@@ -151,7 +151,7 @@ class Renderer:
         self._size = width, height
         self._inference = replace(self._inference, sizes=sizes)
 
-    def warnings(self) -> list[Warned]:
+    def new_warnings(self) -> list[Warned]:
         """Return the new warnings about memory and precision."""
         return list(drained(self._warned))
 

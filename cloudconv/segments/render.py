@@ -114,7 +114,7 @@ def render_segment(
             sink.write(shown)
             encoding += time.monotonic() - started
             job.show(shown)
-            yield from renderer.warnings()
+            yield from renderer.new_warnings()
             yield Progress("rendering", count, None)
     seconds = time.monotonic() - began
     slow = seconds >= _LEAST_SECONDS and encoding > _SLOW * seconds

@@ -42,7 +42,7 @@ def new_frames(source: list[Frame], model: str, outer: int = 2, **options: Any) 
         for k in range(1, FACTOR)
     ]
     luma = [frame.planes()[0].float() for frame in work.render(tasks)]
-    assert not work.warnings()
+    assert not work.new_warnings()
     return luma
 
 

@@ -91,7 +91,7 @@ def test_source_frames_pass_unchanged_at_their_own_times() -> None:
     # The last interval has no right frame, so its frame is repeated.
     assert made[10].picture is made[11].picture is frames[3].picture
     assert len({id(frame.picture) for frame in made}) == 4 + 6
-    assert work.warnings() == []
+    assert work.new_warnings() == []
 
 
 def test_new_frames_have_times_between_and_the_format_of_the_source() -> None:
@@ -231,7 +231,7 @@ def test_out_of_memory_halves_the_batch_and_says_so() -> None:
     work = renderer(model, batch=8)
     made = pixels(work.render(multiplied(frames, 4)))
     assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 4))))
-    assert [str(text).split(": ")[1] for text in work.warnings()] == [
+    assert [str(text).split(": ")[1] for text in work.new_warnings()] == [
         "the batch is now 4.",
         "the batch is now 2.",
     ]
@@ -266,7 +266,7 @@ def test_a_failed_attempt_frees_its_memory_before_the_next(cpu_streams: int) -> 
     finally:
         gc.enable()
     assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 4))))
-    assert [str(text).split(": ")[1] for text in work.warnings()] == ["the batch is now 2."]
+    assert [str(text).split(": ")[1] for text in work.new_warnings()] == ["the batch is now 2."]
     assert not any(taken() is not None for taken in model.taken)
 
 
@@ -303,7 +303,7 @@ def test_streams_are_reduced_if_they_do_not_fit_into_memory() -> None:
     work = renderer(model, batch=4, cpu_streams=3)
     made = pixels(work.render(multiplied(frames, 4)))
     assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 4))))
-    assert [str(text).split(": ")[1] for text in work.warnings()] == ["the batch is now 2."]
+    assert [str(text).split(": ")[1] for text in work.new_warnings()] == ["the batch is now 2."]
     assert torch.get_num_threads() == threads
 
 
@@ -321,7 +321,7 @@ def test_out_of_memory_at_one_frame_falls_back_to_tiles() -> None:
     work = renderer(model, batch=2)
     made = pixels(work.render(multiplied(frames, 2)))
     assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 2))))
-    said = work.warnings()
+    said = work.new_warnings()
     assert len(said) == 3
     assert "batch is now 1" in str(said[0])
     assert "tiles of 240 pixels" in str(said[1])
@@ -332,7 +332,7 @@ def test_memory_too_small_for_the_smallest_tile_is_an_error() -> None:
     work = renderer(LimitedBlend(room=10), batch=2)
     with pytest.raises(DeviceError, match="or a smaller copy of the video"):
         list(work.render(multiplied(clip(3), 2)))
-    said = work.warnings()
+    said = work.new_warnings()
     assert len(said) == 2
 
 
@@ -347,7 +347,7 @@ def test_other_errors_are_not_treated_as_a_lack_of_memory() -> None:
     broken = replace(clip(1)[0], picture=picture(0, 48, 32))
     with pytest.raises((RuntimeError, ValueError)):
         list(work.render([task_of(clip(1)[0], broken, Fraction(1, 2), Fraction(0), Fraction(1))]))
-    assert work.warnings() == []
+    assert work.new_warnings() == []
 
 
 def test_little_free_memory_gives_tiles_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,7 +358,7 @@ def test_little_free_memory_gives_tiles_from_the_start(monkeypatch: pytest.Monke
     work = renderer(model)
     made = pixels(work.render(multiplied(frames, 3)))
     assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 3))))
-    said = work.warnings()
+    said = work.new_warnings()
     assert len(said) == 1
     assert "640x480" in str(said[0])
     assert "tiles of" in str(said[0])
@@ -369,7 +369,7 @@ def test_chosen_tiles_give_no_warning() -> None:
     model = LimitedBlend(room=10**9)
     work = renderer(model, tile=64)
     list(work.render(multiplied(clip(2, width=200, height=100), 2)))
-    assert work.warnings() == []
+    assert work.new_warnings() == []
     assert max(max(shape[2:]) for shape in model.sizes) <= 64
 
 

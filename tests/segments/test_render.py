@@ -28,7 +28,7 @@ def warnings_of(device: str, encoder: str, *, encoding: float, rendering: float)
             time.sleep(rendering)
             yield Frame(picture(number, 32, 32), number * SECOND, SECOND)
 
-    renderer: Any = SimpleNamespace(render=frames, warnings=list)
+    renderer: Any = SimpleNamespace(render=frames, new_warnings=list)
     sink: Any = SimpleNamespace(encoder=encoder, write=lambda _: time.sleep(encoding))
     plan: Any = SimpleNamespace(device=device, offset=Fraction(0))
     job: Any = SimpleNamespace(frames=(), plan=plan, show=lambda _: None)
@@ -100,7 +100,7 @@ def test_an_error_of_one_segment_closes_the_file_of_the_next() -> None:
         )
 
     frame = Frame(picture(0, 32, 32), 0 * SECOND, SECOND)
-    renderer: Any = SimpleNamespace(render=lambda *_: iter([frame]), warnings=list)
+    renderer: Any = SimpleNamespace(render=lambda *_: iter([frame]), new_warnings=list)
     with pytest.raises(OutputError):
         list(render.render_segments([job(0), job(1)], lambda _: renderer))
     assert abandoned == [1]

@@ -70,7 +70,7 @@ class _Interpolator:
 
     def __init__(self, model: str, plan: ComparePlan) -> None:
         self._renderer = renderer_of(model, plan)
-        self.warnings = self._renderer.warnings
+        self.new_warnings = self._renderer.new_warnings
 
     def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
         began = time.perf_counter()
@@ -211,10 +211,10 @@ class Scorer:
         rate = plan.info.timing.rate
         self._meters = {name: SequenceMeter(plan.metrics, rate, plan.folder) for name in models}
 
-    def warnings(self) -> list[Warned]:
+    def new_warnings(self) -> list[Warned]:
         """Return the new warnings of the renderers."""
         renderers = (each for each in self._methods.values() if isinstance(each, _Interpolator))
-        return [warned for each in renderers for warned in each.warnings()]
+        return [warned for each in renderers for warned in each.new_warnings()]
 
     def score(self, sample: Sample) -> SampleScores:
         """Make and score the frames of the next sample.

@@ -83,7 +83,7 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
                     reporter.add(images, None if images.number is None else rows[images.number])
             total = clip.frames_expected
             yield Progress("scoring", min(sample.read, total), total)
-        yield from (*source.warnings, *table.warnings())
+        yield from (*source.warnings, *table.warnings)
         check_unchanged(plan.info)
         result = table.result(reported, began)
         if reporter is not None:
@@ -120,7 +120,7 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
         source_frames=clip.frames_expected,
         scored_frames=frames,
         seconds=seconds / plan.workers.count + 60 * (settings.adapt or 0),
-        warnings=list(dict.fromkeys([*plan.warnings, *scorer.warnings()])),
+        warnings=list(dict.fromkeys([*plan.warnings, *scorer.new_warnings()])),
         refusals=list(plan.refusals),
     )
 
@@ -183,6 +183,7 @@ class _Table:
         self._rows += rows
         return rows
 
+    @property
     def warnings(self) -> Iterator[Warned]:
         """Yield a warning for horizons without a frame, and for each method that lacks frames."""
         horizon = self._plan.settings.horizon

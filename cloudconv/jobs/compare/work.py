@@ -55,7 +55,7 @@ def score_all(plan: ComparePlan, samples: Iterator[Sample]) -> Generator[Scored,
         with prefetch(samples, 2) as ahead:
             for sample in ahead:
                 scores = scorer.score(sample)
-                yield from scorer.warnings()
+                yield from scorer.new_warnings()
                 yield sample, scores
         return
     # FFmpeg's minterpolate reads the clip from end to end, so workers cannot divide the clip. This
@@ -133,7 +133,7 @@ class ScoreWork(Work[ScoreTask]):
                     set_threads(self._threads)
                     self._scorer = Scorer(task.models, replace(self._plan, info=task.info))
                 scores = self._scorer.score(sample)
-                for warned in self._scorer.warnings():
+                for warned in self._scorer.new_warnings():
                     yield TaskEvent(task, warned)
                 yield TaskEvent(task, (number, scores))
                 if number == len(task.samples) - 1:

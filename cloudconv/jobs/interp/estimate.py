@@ -78,8 +78,8 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
         seconds += 60 * (settings.adapt or 0)
     disk_bytes = _disk_bytes(plan, counts)
     home = next(folder for folder in plan.output.absolute().parents if folder.is_dir())
-    warnings = [*plan.warnings, *trials, *renderer.warnings(), *source.warnings, *encoder_warnings]
-    warnings += [warned for warned in cadence if isinstance(warned, Warned)]
+    warnings = [*plan.warnings, *trials, *renderer.new_warnings(), *source.warnings]
+    warnings += (*encoder_warnings, *(each for each in cadence if isinstance(each, Warned)))
     if disk_bytes > disk_usage(home).free:
         warnings.append(Warned("disk-space", {"megabytes": disk_bytes / 1e6, "folder": str(home)}))
     return InterpEstimate(

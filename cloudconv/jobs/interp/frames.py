@@ -124,7 +124,7 @@ def _made(
     for frame in renderer.render(schedule(frames(), request)):
         assert kind is not None
         finish_checks()
-        for warned in renderer.warnings():
+        for warned in renderer.new_warnings():
             warnings.warn(str(warned), stacklevel=3)
         assert isinstance(frame, _MemoryFrame)
         original = frame.picture.original

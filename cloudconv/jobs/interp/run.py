@@ -117,7 +117,7 @@ def interpolate(
         model, adapted = yield from adapted_model(plan, work.folder)
         renderer = renderer_of(plan, model)
         render_plan = resolve(plan, video, work, model, renderer)
-        yield from renderer.warnings()
+        yield from renderer.new_warnings()
         # Render the missing segments.
         set_threads(render_plan.threads)
         if plan.workers.kind == "inline" or work.store is None:
