@@ -29,7 +29,6 @@ METHODS: tuple[MethodSpec, ...] = (
         build=Flow,
         kind=DreamKind(repeats=True, pasted=True),
         options=("wind",),
-        note="The picture returns in a cycle.",
     ),
     MethodSpec(
         name="rollout",
