@@ -331,6 +331,14 @@ def test_a_truncated_file_gives_its_complete_frames(tmp_path: Path) -> None:
     check_times(frames)
 
 
+def test_a_stream_that_appears_late_does_not_end_the_video(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "late.flv", 300, codec="flv", rate=25, size=(16, 16))
+    audio = b"\x2f\xff\xfb\x90\x00"
+    tag = b"\x08" + len(audio).to_bytes(3, "big") + bytes(7) + audio + (16).to_bytes(4, "big")
+    clip.write_bytes(clip.read_bytes() + 3 * tag)
+    assert len(frames_of(clip)) == 300
+
+
 @settings(
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

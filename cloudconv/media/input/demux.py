@@ -154,6 +154,8 @@ def read_packets(
             return
         except av.error.FFmpegError:
             failures += 1
+        except IndexError:
+            return  # PyAV 18 may raise it after the last packet if the file has a late stream
 
 
 class Clock:
