@@ -13,7 +13,7 @@ from string import Formatter
 
 from cloudconv import errors, settings
 from cloudconv.messages import fields_of
-from cloudconv.messages.texts import TEXTS
+from cloudconv.messages.texts import CATALOGUE, TEXTS
 
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
@@ -291,6 +291,14 @@ def test_every_message_has_a_text_and_its_parameters() -> None:
             used.add(code)
     assert used == set(TEXTS), sorted(set(TEXTS) - used)
     assert len(used) > 300
+
+
+def test_the_catalogue_of_messages_loses_no_line_and_no_entry() -> None:
+    lines = [line for line in CATALOGUE.splitlines() if line and not line.startswith("# ")]
+    codes = [line.partition(": ")[0] for line in lines if not line.startswith("  ")]
+    assert codes == list(TEXTS)
+    words = " ".join(f"{code}: {text}" for code, text in TEXTS.items())
+    assert words == " ".join(line.strip() for line in lines)
 
 
 def test_a_text_has_one_form() -> None:
