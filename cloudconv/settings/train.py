@@ -15,7 +15,8 @@ from cloudconv.settings.values import File, Files
 
 CLIPS, LEARNING = "Clips", "Learning"
 
-_RATE = "Train at this learning rate."
+_RATE_HELP = "Train at this learning rate."
+_RATE_DEFAULT = "5e-4, or 1e-4 if --init sets all weights"
 
 _learn = partial(Option, group=LEARNING)
 _clip = partial(Option, group=CLIPS)
@@ -109,7 +110,7 @@ class TrainSettings(Overwrite, Machine):
     gap: Annotated[int, _learn(_GAP, "K", least=2, most=1000)] = 2
     noise: Annotated[float, _learn(_NOISE, "S", least=0)] = 0.0
     learning_rate: Annotated[
-        float | None, _learn(_RATE, "R", above=0, most=1, shown="5e-4, with --init 1e-4")
+        float | None, _learn(_RATE_HELP, "R", above=0, most=1, shown=_RATE_DEFAULT)
     ] = None
     seed: Annotated[int, _learn(_SEED, "N", least=0, most=2**63 - 1)] = 0
     crop: Annotated[int, _clip("Cut samples of N by N pixels.", "N", least=1)] = 128
@@ -156,5 +157,5 @@ class TrainingRecipe(TrainSettings):
     """Complete training settings: the caller's, and the recipe's or else the model's for the rest.
 
     ``model`` and ``output`` are named. None remains only where None is a choice, such as no limit
-    on the steps.
+    on the steps, and for ``learning_rate``, which depends on the weights that are found.
     """
