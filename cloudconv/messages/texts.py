@@ -386,12 +386,17 @@ segment-damaged: The finished segment {path} was damaged on the disk and is dele
   again.
 frame-too-long: The frame at {time:.3f} s lasts {lasts:.0f} s, and a frame in {container} lasts at
   most {most:.0f} s with these times: write an .mkv instead, or choose a part without the gap.
+gap-too-long: The frames around {time:.3f} s last {lasts:.0f} s, and {container} stores at most
+  {most:.0f} s there: write an .mkv instead, or choose a part without the gap.
 no-frames: There are no frames to write, so {path} was not made: choose another part.
 output-incomplete: {path} is incomplete: it holds {found} of {written} frames. Is the disk full?
 last-frame-misplaced: {path} is wrong: its last frame is at {found:.3f} s instead of {expected:.3f}
   s. Please report this.
 rate-beyond-files: A rate of {rate:g} frames a second is more than files can store: choose another;
   interp does so with {--fps}.
+rate-too-low: At {rate} frames a second each frame lasts {lasts:.0f} s, and a frame in {container}
+  lasts at most {most:.0f} s: write an .mkv instead, or choose a higher rate; interp does so with
+  {--fps}.
 rate-beyond-container: A {container} plays at most {most} frames a second, not {rate}: write an .mp4
   instead.
 frames-too-close: A {container} plays at most {most} frames a second, and some of these frames are

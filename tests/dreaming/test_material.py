@@ -101,6 +101,14 @@ def test_only_the_last_scene_is_material(tmp_path: Path) -> None:
     assert (len(early), early.cut) == (25, None)
 
 
+def test_frames_before_a_very_long_gap_are_no_material(tmp_path: Path) -> None:
+    times = [Fraction(k, 25) + 10**6 * (k >= 5) for k in range(15)]
+    clip = write_clip(tmp_path / "gap.mkv", 15, times=times, size=SIZE)
+    source = result_of(gather_material(probe(clip)))
+    assert source.cut == times[5]
+    assert len(source) == 10
+
+
 def test_a_still_is_material_of_one_frame() -> None:
     source = material(clouds(1, SIZE))
     assert len(source) == 1

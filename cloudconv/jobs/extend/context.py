@@ -60,6 +60,12 @@ class LastScene:
             self.cut = item.frame.time
         self.items.append(item)
 
+    def begin_after(self, time: Fraction) -> None:
+        """Drop all frames up to ``time``; the first frame that is kept becomes the cut."""
+        while self.items[0].frame.time <= time:
+            self.items.popleft()
+            self.cut = self.items[0].frame.time
+
     @property
     def gap(self) -> Fraction | None:
         """Return the usual time between two frames; None for a single frame."""

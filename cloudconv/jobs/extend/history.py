@@ -19,6 +19,7 @@ from cloudconv.settings.groups import SceneCut
 
 MOST_FRAMES = 300
 LEAST_FRAMES = 64
+_MOST_STEPS = 10 * MOST_FRAMES
 MEMORY_BYTES = 2**30
 """The limit in bytes for decoded frames; LEAST_FRAMES frames are kept even beyond the limit."""
 
@@ -34,6 +35,7 @@ def gather_material(
     """Return the last frames before ``at`` that belong to one scene.
 
     At most 300 frames are kept. Fewer frames are kept if 300 need more than 1 GiB, but at least 64.
+    Frames before a very long gap are left out, as if the gap were a cut.
     Only the end of the video is decoded, except in a sparse video that has no frames there.
 
     Args:
@@ -63,12 +65,16 @@ def gather_material(
     if not scene.items:  # a sparse video may have frames only before that part
         for item in analyse(frames_between(info, Fraction(0), at, threads), scene_cut):
             scene.push(item)
+    step = scene.gap if timing.rate is None else 1 / timing.rate
+    if step is not None:
+        # The material has a picture for each step: without a limit, a gap of days never ends.
+        scene.begin_after(scene.items[-1].frame.time - _MOST_STEPS * step)
     frames, times, cadence = _placed(list(scene.items))
     return Material(
         frames,
         device=device,
         times=times,
-        step=scene.gap if timing.rate is None else 1 / timing.rate,
+        step=step,
         last=scene.items[-1].frame,
         cut=scene.cut,
         cadence=cadence,

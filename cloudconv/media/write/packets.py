@@ -25,6 +25,7 @@ from av.packet import PacketSideData, packet_sidedata_type_from_literal
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
+from cloudconv.media.write.containers.base import Container
 from cloudconv.media.write.encode import EncodingPlan, extradata_hash, open_strictly
 from cloudconv.media.write.target import writing
 
@@ -56,20 +57,20 @@ class PacketSummary:
 class PacketWriter:
     """A writer of packets into a packet file instead of a container."""
 
-    def __init__(self, path: Path, muxer: str, plan: EncodingPlan) -> None:
+    def __init__(self, path: Path, container: Container, plan: EncodingPlan) -> None:
         """Open the encoder and the file.
 
         Args:
             path: the packet file, which must not exist.
-            muxer: FFmpeg's name of the final container's muxer.
+            container: the final container.
             plan: the settings of the encoding.
         """
         self.warnings: list[Warned] = []
         self._times: list[int] = []
         self._early = 0
-        self._ticks = plan.tick.denominator
+        self._container, self._tick = container, plan.tick
         # No packet is muxed: the muxer only sets the encoder up for the container.
-        self._out = av.open(io.BytesIO(), "w", format=muxer)
+        self._out = av.open(io.BytesIO(), "w", format=container.muxer)
         with ExitStack() as undo:
             undo.callback(self._out.close)
             self.encoder = plan.add_video(self._out)
@@ -82,7 +83,8 @@ class PacketWriter:
         """Write a packet with its side data and a checksum."""
         self._times.append(packet.pts)
         self._early += packet.dts < self._times[0]
-        record = _record(packet, self._ticks)
+        self._container.check_packet(packet, self._tick)
+        record = _record(packet, self._tick.denominator)
         self._file.write(_start(record) + record)
 
     def finish(self) -> None:

@@ -82,14 +82,14 @@ class FrameEncoder(ABC):
                 name = self._container.name
                 raise OutputError("frames-too-close", container=name, most=most)
             tick = self._last + 1
-        longest = self._container.most_ticks
-        if longest is not None and end - tick > longest:
+        longest = self._container.longest_frame(self.plan.tick)
+        if longest is not None and frame.duration > longest:
             raise EncoderError(
                 "frame-too-long",
                 container=self._container.name,
                 time=float(frame.time),
                 lasts=float(frame.duration),
-                most=float(longest * self.plan.tick),
+                most=float(longest),
             )
         picture = encoder_picture(
             frame,
@@ -258,7 +258,7 @@ class SegmentSink(FrameEncoder):
         """Open the encoder; ``plan`` is that of the output, and ``file`` the packet file."""
         self._file = file
         with writing(plan.target):
-            self._packets = PacketWriter(file, container_of(plan.target).muxer, plan)
+            self._packets = PacketWriter(file, container_of(plan.target), plan)
         super().__init__(plan, self._packets)
 
     def complete(self) -> PacketSummary:

@@ -16,11 +16,9 @@ from cloudconv.errors import EncoderError, OutputError, SettingsError
 from cloudconv.media.input import images
 from cloudconv.media.write.containers import container_of, is_sequence
 from cloudconv.media.write.names import is_stdout, pictures_of
+from cloudconv.timeline import rate_name
 
 _LARGEST = 2**31 - 1  # FFmpeg stores numerator and denominator of a rate in 32 bits
-# The lowest rate is one frame a day. MP4 counts at least 10,000 ticks a second, and stores fewer
-# than 2**31 ticks for each frame.
-_SLOWEST = Fraction(1, 86_400)
 
 
 @contextmanager
@@ -96,8 +94,17 @@ def check_rate(path: Path, rate: Fraction | None) -> None:
     clock = container.clock
     if rate is None:
         return
-    if (clock is None and rate < _SLOWEST) or max(rate.numerator, rate.denominator) >= _LARGEST:
+    if max(rate.numerator, rate.denominator) >= _LARGEST:
         raise OutputError("rate-beyond-files", rate=float(rate))
+    longest = container.longest_frame(clock or Fraction(1, rate.numerator))
+    if longest is not None and 1 / rate > longest:
+        raise OutputError(
+            "rate-too-low",
+            container=container.name,
+            rate=rate_name(rate),
+            lasts=float(1 / rate),
+            most=float(longest),
+        )
     if not container.plays(rate):
         most = container.fastest or (clock and 1 / clock)
         raise OutputError(

@@ -17,6 +17,9 @@ class _Apng(Container):
     def options(self, plan: EncodingPlan) -> dict[str, str]:
         return {"plays": "0"}  # repeat without end
 
+    def longest_frame(self, tick: Fraction) -> Fraction:
+        return Fraction(_LARGEST_FIELD)
+
     def hold_last(self, path: Path, end: Fraction, duration: Fraction) -> None:
         # A packet begins with a chunk fcTL (PNG, third edition), which contains the duration.
         if start := last_packet(path):

@@ -15,6 +15,7 @@ import av.error
 from av.codec.context import Flags
 from av.video.frame import VideoFrame
 
+from cloudconv.errors import EncoderError
 from cloudconv.events import Warned
 from cloudconv.media.carry.carry import needs_unlisted
 from cloudconv.media.carry.copier import Copier
@@ -88,6 +89,37 @@ class Container(Holder):
         if self.fastest is not None:
             return rate is not None and rate <= self.fastest
         return rate is None or self.clock is None or rate * self.clock <= 1
+
+    def longest_frame(self, tick: Fraction) -> Fraction | None:
+        """Return the longest time that a frame can last, in seconds; None for any.
+
+        ``tick`` is the encoder's tick in seconds.
+        """
+        return None if self.most_ticks is None else self.most_ticks * tick
+
+    def check_packet(self, packet: Any, tick: Fraction) -> None:
+        """Refuse a packet that the muxer would refuse, with the reason.
+
+        A muxer that sums gaps stores the time between decoding and showing a frame in as many bits
+        as a frame's duration. An encoder that reorders frames makes that time longer than a frame.
+
+        Args:
+            packet: a packet of the encoder, with its times in ticks.
+            tick: the encoder's tick in seconds.
+
+        Raises:
+            EncoderError: the times of the packet are too far from each other.
+        """
+        longest = self.longest_frame(tick)
+        span = max(packet.pts - packet.dts, packet.duration) * tick
+        if self.sums_gaps and longest is not None and span > longest:
+            raise EncoderError(
+                "gap-too-long",
+                container=self.name,
+                time=float(packet.pts * tick),
+                lasts=float(span),
+                most=float(longest),
+            )
 
     def needs_amending(self, encoder: str, *, aspect: Fraction | None, varies: bool) -> bool:
         """Return whether :meth:`amend` must correct the sample aspect ratio or a variable rate.
@@ -190,6 +222,7 @@ class FileWriter:
         for ready in [packet] if self._order is None else self._order.push(packet):
             if self._copier is not None:
                 self._copier.until(ready.dts * self._plan.tick)
+            self._container.check_packet(ready, self._plan.tick)
             self._out.mux(ready)
 
     def write_copies(self) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 from math import lcm
 
 from cloudconv.media.carry.carry import fresh_tags
 from cloudconv.media.write.containers.base import Container
 from cloudconv.media.write.encode import EncodingPlan
 
-_MOST_TICKS = 2**31 - 1
+_MOST_TICKS = 2**31 - 1  # of a movie in a second, and of a video between two frames
+_LEAST_SCALE = 10_000  # ticks of a video in a second
 _NAMED_TAGS = frozenset(
     (
         *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
@@ -34,6 +36,12 @@ class _Movie(Container):
         flags = "+faststart" + ("+use_metadata_tags" if free else "")
         return {"movie_timescale": str(scale), "movflags": flags}
 
+    def longest_frame(self, tick: Fraction) -> Fraction:
+        scale = tick.denominator
+        while scale < _LEAST_SCALE:  # as FFmpeg's muxer does
+            scale *= 2
+        return Fraction(_MOST_TICKS, scale)
+
 
 MP4 = _Movie(
     name="MP4",
@@ -50,7 +58,6 @@ MP4 = _Movie(
     hevc_tag="hvc1",
     needs_plain=True,
     sums_gaps=True,
-    most_ticks=_MOST_TICKS,
 )
 MOV = replace(
     MP4,
