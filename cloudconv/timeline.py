@@ -39,11 +39,11 @@ class FramePlan:
     """One output frame: the picture at ``timestep`` between two source frames.
 
     All times are in seconds. ``left`` and ``right`` are on the source's clock. ``time`` and
-    ``duration`` are on the output's clock, which begins at 0. If ``timestep`` is 0 or ``right`` is
-    None, the output frame is the unchanged source frame ``left``. ``opens_scene`` marks the first
-    output frame of a scene. ``before`` and ``after`` are the frames beside the pair, for models
-    that read four frames. They are None if they are not needed, or if the scene has no suitable
-    frame there.
+    ``duration`` are on the schedule's clock, which begins at 0; the output adds an offset. If
+    ``timestep`` is 0 or ``right`` is None, the output frame is the unchanged source frame ``left``.
+    ``opens_scene`` marks the first output frame of a scene. ``before`` and ``after`` are the frames
+    beside the pair, for models that read four frames. They are None if they are not needed, or if
+    the scene has no suitable frame there.
     """
 
     left: Fraction
@@ -69,12 +69,12 @@ class FramePlan:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One interval on the output's clock, before its picture is decided.
+    """One interval on the schedule's clock, before its picture is decided.
 
     ``left`` is the index of a content frame, in the order of pushing. ``timestep``, in [0, 1), is
     the position between ``left`` and ``left + 1``; 0 shows ``left`` itself. ``held`` means that
     ``left`` is shown at another time than its own, because there is no content frame on the other
-    side. ``time`` and ``duration`` are seconds on the output's clock.
+    side. ``time`` and ``duration`` are seconds on the schedule's clock.
     """
 
     left: int
@@ -96,7 +96,7 @@ class Multiply:
 
 @dataclass(frozen=True, slots=True)
 class Resample:
-    """Show frame ``k`` at exactly ``k / rate`` seconds on the output's clock.
+    """Show frame ``k`` at exactly ``k / rate`` seconds on the schedule's clock.
 
     The output lasts as long as the source on that clock, rounded up to a whole frame.
     """
@@ -154,8 +154,8 @@ class Timeline:
     def push(self, time: Fraction, shows: Fraction | EllipsisType | None = ...) -> Iterator[Slot]:
         """Add the next source frame and return the slots that are now decided.
 
-        Take all of them before the next call: a gap of hours has millions of slots, and none is
-        stored.
+        A gap of hours has millions of slots, and none is stored. Slots that are not taken come with
+        the next call.
 
         Args:
             time: the time at which the source shows the frame, on the source's clock.

@@ -208,6 +208,20 @@ def test_slots_are_returned_as_soon_as_they_are_certain() -> None:
 
 
 @settings(deadline=None, max_examples=60)
+@given(source=sources(), request=requests, taken=st.lists(st.integers(0, 3), max_size=20))
+def test_slots_that_are_not_taken_come_later(
+    source: tuple[list[Fraction], Fraction], request: Multiply | Resample, taken: list[int]
+) -> None:
+    times, end = source
+    whole, halting = Timeline(request), Timeline(request)
+    expected, found = [], []
+    for number, time in enumerate(times):
+        expected += whole.push(time)
+        found += islice(halting.push(time), taken[number] if number < len(taken) else None)
+    assert [*found, *halting.finish(end)] == [*expected, *whole.finish(end)]
+
+
+@settings(deadline=None, max_examples=60)
 @given(source=sources(), request=requests, slowdown=slowdowns)
 def test_released_frames_are_never_used_again(
     source: tuple[list[Fraction], Fraction], request: Multiply | Resample, slowdown: Fraction

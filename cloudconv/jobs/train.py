@@ -65,7 +65,7 @@ from cloudconv.training.loop import (
     load_checkpoint,
     save_checkpoint,
 )
-from cloudconv.training.recipe import fingerprint, resolve
+from cloudconv.training.recipe import completed, fingerprint
 from cloudconv.training.spans import WHOLE, parse_spans, split_path, without
 from cloudconv.training.tasks import Goal, goal_for
 
@@ -172,7 +172,7 @@ def decide(given: TrainSettings) -> TrainPlan:
     Raises:
         CloudconvError: a setting, the recipe or the device cannot be used.
     """
-    settings = resolve(given)
+    settings = completed(given)
     output = Path(str(settings.output))
     checkpoint = files.beside(output, ".checkpoint")
     spec = registry.spec(settings.model, settings.task)

@@ -152,7 +152,7 @@ ScheduleEvents = SimpleQueue[Warned | Counts]
 def schedule(
     frames: Iterable[Frame], request: Request, events: ScheduleEvents | None = None
 ) -> Iterator[FrameTask]:
-    """Plan every output frame, in order of time; the output's clock starts at 0.
+    """Plan every output frame, in order of time, on the schedule's clock, which starts at 0.
 
     Args:
         frames: the frames of the source.
@@ -168,7 +168,7 @@ def schedule(
     counts, cadence = Counts(), Cadence()
     is_reported = refill = request.duplicates == "refill"
     window = _Window(beside=request.context >= FOUR)
-    slots: deque[Slot] = deque()
+    held: list[Slot] = []  # at most one slot, whose source frames are not all known
     opened: deque[Fraction] = deque()  # starts of scenes that no output frame has shown yet
     end = Fraction(0)
     for item in chain(analyse(frames, request.scene_cut, cadence, refill=refill), [None]):
@@ -191,10 +191,10 @@ def schedule(
             if description is not None:
                 events.put(Warned("cadence-kept", {"cadence": description}))
                 is_reported = True
-        pending, slots = chain(slots, made), deque()
+        pending, held = chain(held, made), []
         for slot in pending:
             if item is not None and not window.knows(slot):
-                slots.extend((slot, *pending))
+                held.append(slot)  # the timeline keeps those after it
                 break
             left, right = window.pair(slot)
             outer = window.outer(slot.left) if right is not None else (None, None)
@@ -214,7 +214,7 @@ def schedule(
                 opens_scene=is_first,
                 outer=outer,
             )
-        window.forget(slots[0].left if slots else timeline.oldest)
+        window.forget(held[0].left if held else timeline.oldest)
     events.put(counts)
 
 

@@ -253,7 +253,8 @@ class SegmentStore:
         try:
             yield
         except KeyboardInterrupt as error:
-            if isinstance(error, Interrupted) or not self.path.exists():
+            has_work = any(file.name != _JOURNAL for file in self._own_files())
+            if isinstance(error, Interrupted) or not has_work:
                 raise
             raise Interrupted(Message("earlier-work-kept", folder=self.path)) from error
 

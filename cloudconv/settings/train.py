@@ -148,7 +148,7 @@ class TrainSettings(Overwrite, Machine):
             raise SettingsError("steps-and-minutes")
         if self.recipe is None and not self.clips:
             raise SettingsError("no-clips")
-        if self.recipe is None and not self.model and self.init is None:
+        if not (self.recipe or self.model or self.init):
             raise SettingsError("no-model")
 
 

@@ -21,7 +21,7 @@ _STEPS = 1000
 """The number of steps if neither steps nor minutes are given."""
 
 
-def resolve(settings: TrainSettings) -> TrainingRecipe:
+def completed(settings: TrainSettings) -> TrainingRecipe:
     """Return the complete settings of a training.
 
     The recipe is a TOML file whose keys are the settings' names. Without a recipe, the model's own
@@ -32,7 +32,8 @@ def resolve(settings: TrainSettings) -> TrainingRecipe:
     Raises:
         InputError: the recipe cannot be read.
         ModelError: there is no such model, or the weights file of ``init`` cannot be read.
-        SettingsError: the recipe is not TOML or has an unknown key, or a setting has a bad value.
+        SettingsError: the recipe is not TOML or has an unknown key, a setting has a bad value, or
+            no model is named.
     """
     known = {each.name for each in fields_of(TrainSettings)} - {"recipe"}
     given = {name: value for name, value in settings.passed.items() if value not in ((), "")}
@@ -45,10 +46,12 @@ def resolve(settings: TrainSettings) -> TrainingRecipe:
     merged |= given
     if "model" not in merged and "init" in merged:
         merged["model"] = registry.network_of(merged["init"])
+    if "model" not in merged:
+        raise SettingsError("no-model")
     if settings.recipe is None:
         merged = {**registry.spec(merged["model"], merged.get("task")).training, **merged}
     folder = merged.get("output", "")
-    if "model" in merged and (not folder or names_folder(folder)):
+    if not folder or names_folder(folder):
         merged["output"] = str(Path(folder, f"{_stem(merged['model'])}_trained.safetensors"))
     if not merged.keys() & {"steps", "minutes"}:
         merged["steps"] = _STEPS

@@ -497,6 +497,20 @@ def test_a_part_that_ends_in_a_gap_shows_the_last_frame_until_its_end(tmp_path: 
     assert cloudconv.estimate(planned).output_frames == decide(planned).expected == 90
 
 
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_a_part_that_ends_within_a_frame_lasts_as_long_as_the_result_says(
+    tmp_path: Path, suffix: str
+) -> None:
+    times = [F(k, 30) for k in (*range(20), *range(22, 40))]
+    clip = write_clip(tmp_path / "a.avi", len(times), times=times, rate=30, codec="mpeg4")
+    result = interp(clip, f"b.{suffix}", factor=8, end="1.02")
+    assert result.output_fps is None
+    assert result.duration == 1.02
+    made = read_times(Path(result.output))[-8:]
+    expected = [1 + F("0.02") * k / 8 for k in range(8)]
+    assert all(abs(one - other) <= F(1, 2000) for one, other in zip(made, expected, strict=True))
+
+
 def test_many_frames_are_planned_if_they_are_allowed_or_usual(tmp_path: Path) -> None:
     clip = _clip_with_gap(tmp_path, 4000)
     with pytest.raises(InputError, match="12,00"):

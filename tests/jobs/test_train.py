@@ -36,7 +36,7 @@ from cloudconv.jobs import train
 from cloudconv.models import registry
 from cloudconv.settings import TrainSettings
 from cloudconv.training.loop import Losses
-from cloudconv.training.recipe import resolve
+from cloudconv.training.recipe import completed
 from tests.helpers.jobs import Watch, finish, ignore, on
 from tests.helpers.system import largest_file
 from tests.helpers.trainees import (
@@ -464,35 +464,42 @@ def test_a_recipe_gives_the_settings(clip: str, tmp_path: Path) -> None:
     recipe.write_text(
         f'model = "{PREDICT.name}"\nclips = ["{clip}"]\nsteps = 7\ninterval = [1, 2]\n'
     )
-    read = resolve(TrainSettings(recipe=recipe, seed=3))
+    read = completed(TrainSettings(recipe=recipe, seed=3))
     assert (read.steps, read.seed, read.interval) == (7, 3, (1, 2))
     assert read.output == f"{PREDICT.name}_trained.safetensors"
-    assert resolve(TrainSettings(recipe=recipe, minutes=2.0)).steps is None
+    assert completed(TrainSettings(recipe=recipe, minutes=2.0)).steps is None
     recipe.write_text("stepps = 7\n")
     with pytest.raises(SettingsError, match="'stepps'"):
-        resolve(TrainSettings(recipe=recipe))
+        completed(TrainSettings(recipe=recipe))
     recipe.write_text("steps = \n")
     with pytest.raises(SettingsError, match="not TOML"):
-        resolve(TrainSettings(recipe=recipe))
+        completed(TrainSettings(recipe=recipe))
     with pytest.raises(InputError, match="cannot be read"):
-        resolve(TrainSettings(recipe=tmp_path / "none.toml"))
+        completed(TrainSettings(recipe=tmp_path / "none.toml"))
     with pytest.raises(SettingsError, match="name clips"):
         TrainSettings(model=PREDICT.name)
 
 
 def test_defaults_are_those_of_the_model(tmp_path: Path) -> None:
-    usual = resolve(TrainSettings("c.mp4", init="voxelflow", minutes=5.0))
+    usual = completed(TrainSettings("c.mp4", init="voxelflow", minutes=5.0))
     suits = registry.spec("voxelflow").training
     assert suits
     assert {name: getattr(usual, name) for name in suits} == suits
-    assert resolve(TrainSettings("c.mp4", init="voxelflow", loss="l1")).loss == "l1"
+    assert completed(TrainSettings("c.mp4", init="voxelflow", loss="l1")).loss == "l1"
     usually = TrainSettings("c.mp4", init="voxelflow", loss="charbonnier")
-    assert resolve(usually).loss == "charbonnier"
-    copied = resolve(replace(TrainSettings("c.mp4", init="voxelflow"), minutes=5.0))
+    assert completed(usually).loss == "charbonnier"
+    copied = completed(replace(TrainSettings("c.mp4", init="voxelflow"), minutes=5.0))
     assert {name: getattr(copied, name) for name in suits} == suits
+    cropped = TrainSettings("c.mp4", init="voxelflow", crop=TrainSettings.crop)
+    assert completed(cropped.changed(minutes=5.0)).crop == TrainSettings.crop != suits["crop"]
     recipe = tmp_path / "r.toml"
+    recipe.write_text('clips = ["c.mp4"]\n')
+    with pytest.raises(SettingsError, match="There is no model to train"):
+        completed(TrainSettings(recipe=recipe))
+    with pytest.raises(SettingsError, match="There is no model to train"):
+        TrainSettings("c.mp4", init="")
     recipe.write_text('model = "voxelflow"\nclips = ["c.mp4"]\n')
-    assert resolve(TrainSettings(recipe=recipe)).loss == "charbonnier"
+    assert completed(TrainSettings(recipe=recipe)).loss == "charbonnier"
 
 
 def test_shipped_recipes_are_valid() -> None:
@@ -500,7 +507,7 @@ def test_shipped_recipes_are_valid() -> None:
     recipes = list(folder.glob("*.toml"))
     assert recipes
     for recipe in recipes:
-        read = resolve(TrainSettings(recipe=recipe))
+        read = completed(TrainSettings(recipe=recipe))
         assert read.steps is not None, (
             f"{recipe.name} needs steps, which do not depend on the machine"
         )

@@ -79,6 +79,18 @@ def test_a_gif_has_a_whole_rate_if_that_fits(tmp_path: Path) -> None:
     assert probe(clip).timing.rate == 12
 
 
+@pytest.mark.parametrize("hundredths", [2, 3, 4, 5, 6, 7, 8, 10, 15])
+@pytest.mark.parametrize("count", [1, 2, 10, 45])
+def test_a_gif_with_even_delays_keeps_them(tmp_path: Path, hundredths: int, count: int) -> None:
+    shades = [Image.new("L", (16, 16), 5 * k) for k in range(count)]
+    clip = tmp_path / "a.gif"
+    shades[0].save(clip, save_all=True, append_images=shades[1:], duration=10 * hundredths)
+    timing = probe(clip).timing
+    if count > 1:  # the delay of a single picture is not stored
+        assert timing.rate == Fraction(100, hundredths)
+        assert timing.end - timing.start == Fraction(count * hundredths, 100)
+
+
 def test_pulldown_in_a_fine_clock_is_a_variable_rate() -> None:
     times = [1500 * n for k in range(20) for n in (5 * k, 5 * k + 2)]  # 2, 3, 2, 3 of 1/60 s
     assert constant_rate(times, Fraction(1, 90_000), [Fraction(24)]) is None

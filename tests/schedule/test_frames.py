@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from fractions import Fraction as F
+from itertools import islice
 
 import pytest
 
@@ -50,6 +52,26 @@ def test_a_larger_context_changes_no_times(rate: Multiply | Resample, loop: bool
     )
     assert with_two == with_four
     assert all(task.before is task.after is None for task in two)
+
+
+@pytest.mark.parametrize("context", [2, 4])
+def test_a_gap_of_an_hour_takes_no_memory(context: int) -> None:
+    clip = frames([F(0), F(1, 25), F(3600), F(3600) + F(1, 25)])
+    request = Request(
+        name="it",
+        rate=Resample(F(60)),
+        scene_cut="off",
+        duplicates="keep",
+        loop=False,
+        slowdown=F(1),
+        context=context,
+    )
+    tracemalloc.start()
+    count = sum(1 for _ in islice(schedule(clip, request), 2000))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 2000
+    assert peak < 3 * 10**6
 
 
 def test_a_pair_gets_its_outer_frames() -> None:

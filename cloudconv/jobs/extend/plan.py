@@ -150,7 +150,7 @@ class Continuation:
         audio = self.sound_repeats or not settings.only_new
         offset = Fraction(0) if first is None else first.time - zero
         gap = 1 / (timing.gap_rate or Fraction(1))
-        spans = (timing.time_base, timing.last_duration, gap, self.step)
+        spans = (timing.time_base, timing.last_duration, gap, self.step, self.begins - timing.start)
         encoding = plan_encoding(
             self.plan.output,
             info,

@@ -60,7 +60,9 @@ class OutputClock:
         factor = request.slowdown
         if isinstance(request.rate, Multiply):
             factor /= request.rate.factor
-        spans = [timing.time_base, timing.last_duration, 1 / (timing.gap_rate or Fraction(1))]
+        ends = exact(settings.end) or Fraction(1)  # at a variable rate this can be within a frame
+        gap = 1 / (timing.gap_rate or Fraction(1))
+        spans = [timing.time_base, timing.last_duration, gap, ends]
         tick = time_base(plan.rate, [span * factor for span in spans], first - zero)
         return cls(zero, first - zero, tick)
 

@@ -229,11 +229,8 @@ def _try_decode(decoder: Any, packet: Any) -> list[VideoFrame]:
 
 def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFrame) -> Timing:
     time_base, reader = Fraction(stream.time_base), reader_of(container.format.name)
-    hints = [
-        Fraction(rate)
-        for rate in (stream.guessed_rate, stream.average_rate, stream.base_rate)
-        if rate and not reader.guesses_rate
-    ]
+    rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
+    hints = [Fraction(rate) for rate in rates if rate]
     times = np.unique(np.frombuffer(scan.times, np.int64))
     # This reader knows only decode times, which differ if the codec reorders frames.
     reorders = reader.stamps_decoding and stream.codec_context.has_b_frames
@@ -257,7 +254,12 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
     if count == 1 and not scan.last_duration:
         constant = next((rate for rate in hints if 1 <= rate <= 1000), Fraction(25))
     else:
-        constant = constant_rate(times if count > 1 else [0, scan.last_duration], time_base, hints)
+        stamps = times if count > 1 else np.array([0, scan.last_duration])
+        if reader.guesses_rate:
+            # No rate is stated. Equal gaps were written exactly.
+            gaps = set(np.diff(stamps).tolist())
+            hints = [1 / (gap * time_base) for gap in gaps] if len(gaps) == 1 else []
+        constant = constant_rate(stamps, time_base, hints)
     last_duration = _last_duration(container, stream, scan, times) * time_base
     if constant is None:
         end = int(times[-1]) * time_base + last_duration
