@@ -85,9 +85,9 @@ class GuardedCommand(_PrintedHelp, TyperCommand):
             if verbose and not isinstance(error, KeyboardInterrupt):
                 for line in traceback.format_exc().splitlines():
                     print_message(line)
-            message, kind, code = _describe(error, verbose=verbose)
-            _print_failure(message, kind, code, json=bool(ctx.params.get("json")))
-            raise typer.Exit(code) from error
+            message, kind, exit_code = _describe(error, verbose=verbose)
+            _print_failure(message, kind, exit_code, json=bool(ctx.params.get("json")))
+            raise typer.Exit(exit_code) from error
 
 
 class Commands(_PrintedHelp, TyperGroup):
@@ -114,14 +114,14 @@ class Commands(_PrintedHelp, TyperGroup):
             return super().main(args, *given, **named)
         named["standalone_mode"] = False
         try:
-            code = super().main(args, *given, **named)
+            exit_code = super().main(args, *given, **named)
         except typer.Abort:  # an interrupt before or after the command itself
             print_message(_interrupted().text(flag))
-            code = INTERRUPTED
+            exit_code = INTERRUPTED
         except TyperException as error:
-            code = error.exit_code
-            _print_failure(_usage(error), SettingsError.kind, code, json="--json" in words)
-        sys.exit(code if isinstance(code, int) else 0)
+            exit_code = error.exit_code
+            _print_failure(_usage(error), SettingsError.kind, exit_code, json="--json" in words)
+        sys.exit(exit_code if isinstance(exit_code, int) else 0)
 
 
 def _usage(error: TyperException) -> str:
@@ -177,13 +177,13 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return known and any(sign in str(error) for sign in _MEMORY_SIGNS)
 
 
-def _print_failure(message: str, kind: str, code: int, *, json: bool) -> None:
+def _print_failure(message: str, kind: str, exit_code: int, *, json: bool) -> None:
     if kind == INTERRUPTED_KIND:
         print_message(message)  # an interrupt is no error
     else:
         print_error(message)
     if json:
-        print_json({"error": message, "kind": kind, "exit_code": code})
+        print_json({"error": message, "kind": kind, "exit_code": exit_code})
 
 
 app = typer.Typer(

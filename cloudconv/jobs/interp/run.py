@@ -180,6 +180,7 @@ def _followed(
         if isinstance(event, Counts):
             counts = event
         elif isinstance(event, Warned):
+            # The first frames of the schedule may have given the same warning with other numbers.
             if event.code not in (warned.code for warned in reported):
                 yield event
         elif isinstance(event.content, Warned):
@@ -205,7 +206,7 @@ def _with_schedule(
 
 def _render_here(
     video: PlannedVideo,
-    plan: RenderPlan,
+    render_plan: RenderPlan,
     renderer: Renderer,
     work: WorkFiles,
     preview: Preview | None,
@@ -220,15 +221,15 @@ def _render_here(
     def jobs() -> Iterator[RenderJob[int]]:
         store, output = work.store, work.sink
         if output is not None:
-            yield RenderJob(0, plan, video.tasks, lambda: output, lambda _: None, show)
+            yield RenderJob(0, render_plan, video.tasks, lambda: output, lambda _: None, show)
         if store is not None:
             for segment in _missing(video, store):
-                file = fresh_file(plan.folder)
-                sink = partial(SegmentSink, plan.encoding, file)
+                file = fresh_file(render_plan.folder)
+                sink = partial(SegmentSink, render_plan.encoding, file)
                 record = partial(_record, store, segment, file)
-                yield RenderJob(segment.number, plan, segment, sink, record, show)
+                yield RenderJob(segment.number, render_plan, segment, sink, record, show)
 
-    plan.apply_to(renderer)
+    render_plan.apply_to(renderer)
     return render_segments(jobs(), lambda _: renderer, is_next_known=video.is_next_known)
 
 
@@ -248,7 +249,7 @@ def _record(store: SegmentStore, segment: OpenSegment, file: Path, summary: Pack
 
 def _render_by_workers(
     video: PlannedVideo,
-    plan: RenderPlan,
+    render_plan: RenderPlan,
     workers: Workers[SegmentTask],
     store: SegmentStore,
     count: int,
@@ -257,7 +258,7 @@ def _render_by_workers(
     errors: list[CloudconvError] = []
 
     def tasks() -> Generator[SegmentTask | None, None, None]:
-        missing = ((plan, segment.skip()) for segment in _missing(video, store))
+        missing = ((render_plan, segment.skip()) for segment in _missing(video, store))
         with prefetch(missing, count + _PLANNED) as ahead:
             try:
                 for task in ahead.arriving():
@@ -274,7 +275,8 @@ def _render_by_workers(
                 errors.append(event.error)
                 continue
             if isinstance(content, Finished):
-                store.record(segment, content.result.file_in(plan.folder), content.result.summary)
+                made = content.result
+                store.record(segment, made.file_in(render_plan.folder), made.summary)
             yield TaskEvent(segment.number, content)
     if errors:
         raise errors[0]
