@@ -136,7 +136,8 @@ def each_once(
 ) -> Callable[Given, Generator[Event, None, Returned]]:
     """Return a job that yields each warning once, as a decorator.
 
-    The first argument of ``job`` is then the list of the warnings so far, for the job's result.
+    It turns ``run(reported, settings)`` into ``run(settings)``: callers do not give ``reported``,
+    the list of the warnings so far, which the job puts into its result.
     """
 
     @wraps(job)

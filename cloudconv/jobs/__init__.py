@@ -8,22 +8,24 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
+from cloudconv import settings as kinds
 from cloudconv.errors import SettingsError
 from cloudconv.events import Finished, Job
 
-_JOBS = {
-    "InterpSettings": "jobs.interp.run",
-    "InterpManySettings": "jobs.interp.batch",
-    "ExtrapolateSettings": "jobs.extrapolate",
-    "DreamSettings": "jobs.dream.run",
-    "CompareSettings": "jobs.compare.run",
-    "TrainSettings": "jobs.train",
-    "DoctorSettings": "jobs.doctor",
+_MODULES: dict[type, str] = {
+    kinds.InterpSettings: "cloudconv.jobs.interp.run",
+    kinds.InterpManySettings: "cloudconv.jobs.interp.batch",
+    kinds.ExtrapolateSettings: "cloudconv.jobs.extrapolate",
+    kinds.DreamSettings: "cloudconv.jobs.dream.run",
+    kinds.CompareSettings: "cloudconv.jobs.compare.run",
+    kinds.TrainSettings: "cloudconv.jobs.train",
+    kinds.DoctorSettings: "cloudconv.jobs.doctor",
 }
+"""The module of each command, which is imported when the command runs."""
 _turns = threading.Condition()
 _running: list[int] = []
 """The thread of each job that has started and not ended; all have the same thread."""
-_WITHOUT_ESTIMATE = ("InterpManySettings", "DoctorSettings")
+_WITHOUT_ESTIMATE = (kinds.InterpManySettings, kinds.DoctorSettings)
 
 
 def run(settings: Any) -> Job:
@@ -81,8 +83,8 @@ def _turn() -> Iterator[None]:
             _turns.notify_all()
 
 
-def _module(settings: Any, refused: Sequence[str] = ()) -> Any:
-    name = type(settings).__name__
-    if name not in _JOBS or name in refused:
-        raise SettingsError("not-settings", name=name, estimate=bool(refused))
-    return import_module(f"cloudconv.{_JOBS[name]}")
+def _module(settings: Any, refused: Sequence[type] = ()) -> Any:
+    kind = type(settings)
+    if kind not in _MODULES or kind in refused:
+        raise SettingsError("not-settings", name=kind.__name__, estimate=bool(refused))
+    return import_module(_MODULES[kind])

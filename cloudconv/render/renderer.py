@@ -173,9 +173,8 @@ class Renderer:
         use_device(self._device)
         # Without this call oneDNN uses every core in a new thread.
         torch.get_num_threads()
-        waiting: deque[FrameTask | Frame] = deque()
-        started: deque[_Batch] = deque()
-        new = 0
+        collected: deque[FrameTask | Frame] = deque()  # items of the next batch; the first is new
+        computed: deque[_Batch] = deque()  # batches in work, the oldest first
         source = iter(tasks)
         try:
             with closing(CpuStreams(self._inference.sizes.cpu_streams)) as cpu_streams:
@@ -184,29 +183,29 @@ class Renderer:
                     if not self._needs_model(task):
                         item = task.sources.left.at(task.plan.time, task.plan.duration)
                     del task
-                    new += isinstance(item, FrameTask)
-                    if new:
-                        waiting.append(item)
-                    elif started:
-                        started[-1].items.append(item)
-                    elif isinstance(item, Frame):
+                    if collected or isinstance(item, FrameTask):
+                        collected.append(item)
+                    elif computed:
+                        computed[-1].items.append(item)
+                    else:
                         yield item
                     del item
                     batch = self._inference.sizes.batch
                     most = _MAX_WAITING + batch
-                    if new >= batch or len(waiting) >= most:
-                        started.append(self._start(waiting, cpu_streams))
-                        waiting, new = deque(), 0
-                        if self._device.type in QUEUES and len(started) > 1:
-                            self._advance(started[-2], cpu_streams)
-                    while started and (
-                        len(started) > self._ahead(cpu_streams) or len(started[-1].items) > most
+                    new = sum(isinstance(item, FrameTask) for item in collected)
+                    if new >= batch or len(collected) >= most:
+                        computed.append(self._start(collected, cpu_streams))
+                        collected = deque()
+                        if self._device.type in QUEUES and len(computed) > 1:
+                            self._advance(computed[-2], cpu_streams)
+                    while computed and (
+                        len(computed) > self._ahead(cpu_streams) or len(computed[-1].items) > most
                     ):
-                        yield from self._finish(started.popleft(), cpu_streams)
-                if waiting:
-                    started.append(self._start(waiting, cpu_streams))
-                while started:
-                    yield from self._finish(started.popleft(), cpu_streams)
+                        yield from self._finish(computed.popleft(), cpu_streams)
+                if collected:
+                    computed.append(self._start(collected, cpu_streams))
+                while computed:
+                    yield from self._finish(computed.popleft(), cpu_streams)
         finally:
             self._pictures.clear()
             close_iterator(source)

@@ -8,11 +8,11 @@ enough to make its frames in any process. This module handles plans and exact ti
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain, count, islice
+from itertools import groupby
+from operator import itemgetter
 
 from cloudconv.media.task import FrameTask
 from cloudconv.timeline import FramePlan
@@ -62,33 +62,17 @@ class OpenSegment(Iterable[FrameTask]):
     ``plan`` is None until all frames are taken.
     """
 
-    def __init__(self, number: int, ahead: deque[FrameTask], rest: Iterator[FrameTask]) -> None:
-        """Start before the first frame.
-
-        Args:
-            number: the number of the segment, from 0.
-            ahead: contains the first frame of the segment, and after the iteration the first frame
-                of the next segment, if any.
-            rest: all later frames of the video.
-        """
+    def __init__(self, number: int, tasks: Iterator[FrameTask]) -> None:
+        """Start before the first frame; segments are numbered from 0."""
         self.number = number
         self.plan: SegmentPlan | None = None
-        self._ahead, self._rest = ahead, rest
+        self._tasks = tasks
 
     def __iter__(self) -> Iterator[FrameTask]:
         """Yield the frames, then set ``plan``."""
-        most = min(_FIRST << min(self.number, 8), MAX_SOURCE_FRAMES)
         frames: list[FramePlan] = []
-        sources = 0
-        for task in chain([self._ahead.popleft()], self._rest):
-            frame = task.plan
-            is_new_source = not frames or frame.left != frames[-1].left
-            is_full = sources + is_new_source > most or len(frames) >= MAX_FRAMES
-            if is_full or (frame.opens_scene and sources >= _LEAST_BEFORE_CUT):
-                self._ahead.append(task)
-                break
-            frames.append(frame)
-            sources += is_new_source
+        for task in self._tasks:
+            frames.append(task.plan)
             yield task
         self.plan = SegmentPlan(self.number, tuple(frames))
 
@@ -110,8 +94,19 @@ def split(tasks: Iterator[FrameTask]) -> Iterator[OpenSegment]:
     segment is very short. The first segments are shorter, so that a run soon has finished segments,
     and each worker soon receives a segment.
     """
-    ahead = deque(islice(tasks, 1))
-    for number in count():
-        if not ahead:
-            return
-        yield OpenSegment(number, ahead, tasks)
+    for number, numbered in groupby(_numbered(tasks), itemgetter(0)):
+        yield OpenSegment(number, (task for _, task in numbered))
+
+
+def _numbered(tasks: Iterator[FrameTask]) -> Iterator[tuple[int, FrameTask]]:
+    """Yield each frame with the number of its segment."""
+    number = frames = sources = 0
+    left: Fraction | None = None
+    for task in tasks:
+        is_new_source = task.plan.left != left
+        most = min(_FIRST << min(number, 8), MAX_SOURCE_FRAMES)
+        is_full = sources + is_new_source > most or frames >= MAX_FRAMES
+        if is_full or (task.plan.opens_scene and sources >= _LEAST_BEFORE_CUT):
+            number, frames, sources, is_new_source = number + 1, 0, 0, True
+        frames, sources, left = frames + 1, sources + is_new_source, task.plan.left
+        yield number, task

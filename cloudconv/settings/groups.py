@@ -1,5 +1,8 @@
 """Declare groups of options that several commands share.
 
+A field keeps the value that the caller gave. A property, such as ``chosen_model``, computes the
+value that several fields give together (``quality``, ``model`` and the default).
+
 These classes have no generated ``__eq__`` and ``__repr__``, because generating both takes import
 time. The settings class of each command, which inherits from the groups, has both.
 """

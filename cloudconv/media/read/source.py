@@ -33,9 +33,10 @@ class Source:
     (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is the
     decoder's number of threads; None lets the decoder choose. ``nvdec`` is the number of an NVIDIA
     GPU for decoding. If the GPU cannot decode the file, the CPU does, and a warning gives the
-    reason. ``by_gpu`` is true if the GPU decodes, and is known after the first frame. With a
-    ``cache`` the file remains open for the next source, until the cache is closed. If the probe's
-    result has ``fields``, two frames are made from each picture of the file.
+    reason. ``by_gpu`` is true if the GPU decodes, and is known after the first frame. ``warnings``
+    are complete after the last frame. With a ``cache`` the file remains open for the next source,
+    until the cache is closed. If the probe's result has ``fields``, two frames are made from each
+    picture of the file.
     """
 
     def __init__(

@@ -26,7 +26,8 @@ from cloudconv.media.write.target import Part, writing
 class FrameEncoder(ABC):
     """An encoder of frames at exact times, whose packets a writer stores.
 
-    ``plan`` describes the encoding. ``warnings`` are about the encoding and the copied streams.
+    ``plan`` describes the encoding. ``warnings`` are about the encoding and the copied streams;
+    they are complete after :meth:`complete`.
     """
 
     def __init__(self, plan: EncodingPlan, writer: Writer) -> None:
