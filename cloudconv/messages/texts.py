@@ -42,6 +42,8 @@ nvdec-fails: The CPU decodes, not NVDEC: NVDEC could not decode a packet.
 # Warnings about the output
 few-players: Few players show {pix_fmt} in {container}, so the pictures are converted to
   {used}{alpha:? without transparency}. To choose another format, give {other} or {--encoder}.
+kept-few-players: Few players show {pix_fmt} in {container}, which keeps the colours of the source
+  exactly. For a file that most players show, give {other}.
 encoder-few-players: Few players show {pix_fmt} from the encoder {first}, so the encoder {used} is
   used.
 encoder-not-of-source: The codec {codec} of the source cannot be written in {container} here: {used}

@@ -195,6 +195,24 @@ def test_deep_hevc_stays_hevc_without_a_warning(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("codec", "pix_fmt", "kept", "encoder"),
+    [("qtrle", "rgb24", "gbrp", "libx264rgb"), ("ffv1", "yuv444p", "yuv444p", "libx264")],
+)
+def test_colours_that_few_players_show_are_kept_with_a_warning(
+    tmp_path, codec, pix_fmt, kept, encoder
+):
+    given = ".mov" if codec == "qtrle" else ".mkv"
+    sink, _ = write_like(tmp_path, ".mp4", codec=codec, pix_fmt=pix_fmt, given=given)
+    assert sink.encoder == encoder
+    (warning,) = map(str, sink.warnings)
+    assert f"Few players show {kept} in MP4" in warning
+    assert "yuv420p" in warning
+    plain = EncodeSettings(pix_fmt="yuv420p")
+    sink, info = write_like(tmp_path, ".mov", plain, codec=codec, pix_fmt=pix_fmt, given=given)
+    assert (sink.encoder, info.pix_fmt, sink.warnings) == ("libx264", "yuv420p", [])
+
+
+@pytest.mark.parametrize(
     ("codec", "pix_fmt", "becomes"),
     [("qtrle", "argb", "yuv420p"), ("ffv1", "yuva444p", "yuv420p"),
      ("ffv1", "yuva422p10le", "yuv420p10le")],

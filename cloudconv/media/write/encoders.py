@@ -99,10 +99,30 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
         # This warning replaces the warnings of `choose`.
         first = [w for w in choice.warnings if w.code == "encoder-not-of-source"]
         return replace(choice, warnings=(*first, Warned("few-players", plain)))
+    if free and container.needs_plain and made not in (info.codec, *_EDITED):
+        choice = _with_players(container, choice)
     if curve is None or container.is_video or is_float(choice.pix_fmt):
         return choice
     flat = Warned("tones-not-mapped", {"curve": curve, "container": container.name})
     return replace(choice, warnings=(*choice.warnings, flat))
+
+
+def _with_players(container: Container, choice: EncoderChoice) -> EncoderChoice:
+    """Return the choice with a warning if few players show its pixel format."""
+    kept = layout(choice.working)
+    if kept.family != "rgb" and (kept.family == "gray" or kept.chroma_shift_x):
+        return choice
+    few = Warned(
+        "kept-few-players",
+        {
+            "pix_fmt": choice.working,
+            "container": container.name,
+            "other": Setting("pix_fmt", "yuv420p" + ("10le" if kept.depth > 8 else "")),
+        },
+    )
+    # The warning names the reason for which the encoder is another one.
+    others = (w for w in choice.warnings if w.code != "encoder-cannot-hold")
+    return replace(choice, warnings=(*others, few))
 
 
 def _with_codec(container: Container, info: MediaInfo, settings: EncodeSettings) -> EncodeSettings:
