@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import pairwise
+from math import ceil
 from operator import itemgetter
 from pathlib import Path
 
@@ -88,7 +89,7 @@ class TrainingClip:
     def parts(self) -> list[tuple[int, int]]:
         """Return the first frame number and the exclusive end of each usable part."""
         frames = self.info.timing.frames
-        return [(_up(a * frames), _up(b * frames)) for a, b in self.spans]
+        return [(ceil(a * frames), ceil(b * frames)) for a, b in self.spans]
 
 
 @dataclass(frozen=True, slots=True)
@@ -484,7 +485,3 @@ class _Starts:
                 return begin + number, end
             number -= count
         raise IndexError(number)
-
-
-def _up(value: Fraction) -> int:
-    return -(-value.numerator // value.denominator)

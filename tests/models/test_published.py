@@ -109,7 +109,7 @@ def test_a_blend_is_not_close_to_any_recorded_picture() -> None:
 
 @pytest.mark.parametrize("name", VERSIONS)
 def test_names_and_shapes_show_the_version(name: str) -> None:
-    assert shown(name).runs
+    assert shown(name).missing == shown(name).unknown == ()
     assert shown(name).version == VERSIONS[name]
 
 
@@ -149,7 +149,6 @@ def test_missing_and_unknown_tensors_are_named() -> None:
     state["extra.weight"] = torch.empty(3)
     found = recognise(state)
     assert found is not None
-    assert not found.runs
     assert found.missing == ("block3.lastconv.bias",)
     assert set(found.unknown) == {"block3.lastconv.weight", "extra.weight"}
 
@@ -257,7 +256,7 @@ def test_what_makes_the_middle_only_says_so() -> None:
     assert either.settings is not None
     assert either.settings.middle_is_optional
     assert either.spec("mine").arbitrary_timestep
-    assert not either.spec("mine", middle_only=True).arbitrary_timestep
+    assert not either.spec("mine").with_times("middle").arbitrary_timestep
 
 
 @pytest.mark.parametrize(
@@ -270,6 +269,6 @@ def test_what_makes_the_middle_only_says_so() -> None:
 def test_networks_that_are_not_run_are_named(names: tuple[str, ...], family: str) -> None:
     found = recognise(normalised({f"module.{name}": torch.empty(32, 3, 3, 3) for name in names}))
     assert found is not None
-    assert not found.runs
+    assert found.settings is None
     assert found.family == family
     assert found.reason

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -43,6 +44,9 @@ class EmaVfiSettings:
         motions: channels of the motion that each of these blocks estimates.
     """
 
+    family: ClassVar = "EMA-VFI"
+    middle_is_optional: ClassVar = True
+    """The weights "ours" make the middle only, "ours_t" any timestep."""
     width: int
     depths: tuple[int, int]
     motions: tuple[int, int]
@@ -52,19 +56,9 @@ class EmaVfiSettings:
         return EmaVfi(spec, self)
 
     @property
-    def family(self) -> str:
-        """Return the name of the family."""
-        return "EMA-VFI"
-
-    @property
     def version(self) -> str:
         """Return the published size with these settings."""
         return _PUBLISHED.get((self.width, self.depths), "of no published size")
-
-    @property
-    def middle_is_optional(self) -> bool:
-        """Return True: the weights "ours" make the middle only, "ours_t" any timestep."""
-        return True
 
     def spec(self, name: str) -> ModelSpec:
         """Return the spec of a model with these settings."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -37,6 +38,9 @@ class FilmSettings:
         flow_widths: channels of the estimators of the flow, coarse to fine.
     """
 
+    family: ClassVar = "FILM"
+    middle_is_optional: ClassVar = True
+    """Trained with triplets, the network knows other timesteps by scaling."""
     width: int
     flow_widths: tuple[int, ...]
 
@@ -45,19 +49,9 @@ class FilmSettings:
         return FilmNetwork(spec, self)
 
     @property
-    def family(self) -> str:
-        """Return the name of the family."""
-        return "FILM"
-
-    @property
     def version(self) -> str:
         """Return the published version with these settings."""
         return "of the paper" if self == _PUBLISHED else "of no published size"
-
-    @property
-    def middle_is_optional(self) -> bool:
-        """Return True: trained with triplets, the network knows other timesteps by scaling."""
-        return True
 
     def spec(self, name: str) -> ModelSpec:
         """Return the spec of a model with these settings."""

@@ -9,6 +9,7 @@ picture, and at last a mask and a correction of the colours.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,9 @@ class IfrnetSettings:
         kernel: side of the first convolution's kernel.
     """
 
+    family: ClassVar = "IFRNet"
+    middle_is_optional: ClassVar = True
+    """Weights for Vimeo make the middle only, those for GoPro any timestep."""
     widths: tuple[int, ...]
     side: int
     kernel: int
@@ -45,19 +49,9 @@ class IfrnetSettings:
         return Ifrnet(spec, self)
 
     @property
-    def family(self) -> str:
-        """Return the name of the family."""
-        return "IFRNet"
-
-    @property
     def version(self) -> str:
         """Return the published version with these settings."""
         return _NAMES.get(self.widths, "of no published size")
-
-    @property
-    def middle_is_optional(self) -> bool:
-        """Return True: weights for Vimeo make the middle only, those for GoPro any timestep."""
-        return True
 
     def spec(self, name: str) -> ModelSpec:
         """Return the spec of a model with these settings."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -63,20 +63,10 @@ class Recognised:
     missing: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
-    @property
-    def runs(self) -> bool:
-        """Return whether the network can be run with the tensors of the file."""
-        return not (self.settings is None or self.missing or self.unknown)
-
-    def spec(self, name: str, *, middle_only: bool = False) -> ModelSpec:
-        """Return the spec of a model with this network; only for a network that runs.
-
-        ``middle_only``: whether the network was trained for the middle between two frames only.
-        Only for networks whose settings have ``middle_is_optional``.
-        """
+    def spec(self, name: str) -> ModelSpec:
+        """Return the spec of a model with this network; only if ``settings`` is not None."""
         assert self.settings is not None
-        spec = self.settings.spec(name)
-        return replace(spec, arbitrary_timestep=False) if middle_only else spec
+        return self.settings.spec(name)
 
 
 def normalised(state: Mapping[str, object]) -> dict[str, Tensor]:

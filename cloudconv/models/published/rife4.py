@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -52,6 +52,9 @@ class Rife4Settings:
         groups: groups of the hidden convolutions.
     """
 
+    family: ClassVar = "RIFE"
+    middle_is_optional: ClassVar = False
+    """All versions make any timestep."""
     widths: tuple[int, ...]
     scales: tuple[int, ...]
     style: Style
@@ -67,19 +70,9 @@ class Rife4Settings:
         return Rife4(spec, self)
 
     @property
-    def family(self) -> str:
-        """Return the name of the family."""
-        return "RIFE"
-
-    @property
     def version(self) -> str:
         """Return the published versions with these settings."""
         return _VERSIONS.get(self, "of no published version")
-
-    @property
-    def middle_is_optional(self) -> bool:
-        """Return False: all versions make any timestep."""
-        return False
 
     @property
     def adds_mask(self) -> bool:

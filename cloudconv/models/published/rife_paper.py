@@ -8,6 +8,7 @@ backward flows and a mask. A further network corrects the mixed picture.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -31,6 +32,8 @@ class RifePaperSettings:
         reads_time: whether the network reads the timestep (RIFEm); RIFE makes the middle only.
     """
 
+    middle_is_optional: ClassVar = False
+    """The tensors show whether the network reads the timestep."""
     widths: tuple[int, ...]
     reads_time: bool
 
@@ -47,11 +50,6 @@ class RifePaperSettings:
     def version(self) -> str:
         """Return the published version with these settings."""
         return "of the paper"
-
-    @property
-    def middle_is_optional(self) -> bool:
-        """Return False: the tensors show whether the network reads the timestep."""
-        return False
 
     def spec(self, name: str) -> ModelSpec:
         """Return the spec of a model with these settings."""
