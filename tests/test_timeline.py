@@ -228,16 +228,18 @@ def test_released_frames_are_never_used_again(
 ) -> None:
     times, end = source
     timeline = Timeline(request, slowdown=slowdown)
-    forgotten = 0
+    forgotten = made = 0
     for number, time in enumerate(times):
         for slot in timeline.push(time):
+            made += 1
             assert forgotten <= slot.left
             assert slot.timestep == 0 or slot.left + 1 <= number
         assert forgotten <= timeline.oldest <= number
         forgotten = timeline.oldest
         assert number - forgotten <= 1
-    for slot in timeline.finish(end):
-        assert slot.left >= forgotten
+    rest = list(timeline.finish(end))
+    assert all(slot.left >= forgotten for slot in rest)
+    assert made + len(rest) == expected_frames(request, len(times), end - times[0], slowdown)
 
 
 def test_memory_does_not_grow() -> None:

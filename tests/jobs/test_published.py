@@ -258,10 +258,9 @@ def test_every_family_runs_with_every_option(tmp_path: Path, name: str) -> None:
         assert result.new_frames == 3 * (given.get("factor", 2) - 1)
         assert result.precision == given.get("precision", "fp32")
     whole = interp(tmp_path / "tiles.mkv", tmp_path / "whole.mkv", model=tmp_path / "a.pth")
-    tiled = zip(
-        read_planes(tmp_path / "tiles-out.mkv"), read_planes(Path(whole.output)), strict=True
-    )
-    for one, other in tiled:
+    tiled = read_planes(tmp_path / "tiles-out.mkv")
+    assert len(tiled) == whole.output_frames
+    for one, other in zip(tiled, read_planes(Path(whole.output)), strict=True):
         error = np.mean((one[0].astype(float) - other[0]) ** 2)
         assert error <= 255**2 / 10**4.5  # 45 dB
 
