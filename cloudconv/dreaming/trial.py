@@ -50,7 +50,9 @@ class Trial:
         if self.faults:
             return f"{self.mode} fails ({', '.join(self.faults[:2])})"
         if self.backwards is not None:
-            return f"{self.mode} shows real frames, {self.backwards:.0%} of them backwards"
+            # The result has the exact fraction; that of a trial would only differ from it.
+            order = "forwards and backwards" if self.backwards else "forwards"
+            return f"{self.mode} shows real frames {order}"
         shown = "the same pictures again" if self.replays else "new pictures like those of the clip"
         return f"{self.mode} shows {shown}"
 

@@ -163,8 +163,8 @@ loop-of-another-scene: The video begins with another scene, so the end cannot le
 forecast-did-not-hold: In a trial on the last {tried} {tried:frame|frames} of the clip, which are
   known, the forecast of {model} held for {held}. Later new frames probably show transparent or torn
   things.
-runs-backwards: Too few jumps between the frames of this clip go unseen, so about {share:.0%} of the
-  new frames play backwards, and a viewer will see the motion reverse.
+runs-backwards: Too few jumps between the frames of this clip go unseen, so many of the new
+  frames play backwards, and a viewer will see the motion reverse.
 dream-dies: From about frame {frame} on the dream no longer looks like the clip ({failed}):
   {advice}.
 

@@ -131,8 +131,9 @@ def chart_data(chart: Chart) -> dict[str, Any]:
 def _range(chart: Chart) -> tuple[float, float]:
     """Return the lowest and the highest score; perfect frames do not count.
 
-    The chart shows perfect frames at its upper edge.
+    The chart shows perfect frames at its upper edge. Equal scores get a range of 1.
     """
     known = [v for line in chart.lines for v in line.values if _known(v)]
-    inside = [v for v in known if v < PERFECT - 0.01] or known or [0.0, 1.0]
-    return min(inside), max(inside)
+    inside = [v for v in known if v < PERFECT - 0.01] or known or [0.0]
+    low, high = min(inside), max(inside)
+    return low, high if high > low else low + 1
