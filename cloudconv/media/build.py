@@ -19,7 +19,7 @@ ENCODERS = (
 )
 """The encoders that ``cloudconv doctor`` tests."""
 
-FILTERS = ("minterpolate", "xpsnr", "bwdif")
+FILTERS = ("minterpolate", "xpsnr", "bwdif", "idet")
 """The filters of FFmpeg that ``cloudconv doctor`` looks for."""
 
 

@@ -202,7 +202,8 @@ def _first(
     if first is None or meter is None:
         return first
     for picture in pictures:
-        if (picture.width, picture.height) == (first.width, first.height):
+        shape, wanted = ((each.width, each.height, each.format.name) for each in (picture, first))
+        if shape == wanted:
             with suppress(ValueError):  # later code gives a better message
                 meter.push(repack(picture, working_format(picture.format.name)))
     return first
