@@ -76,6 +76,8 @@ class GuardedCommand(_PrintedHelp, TyperCommand):
                 Path.cwd()
             except OSError as error:  # the directory was deleted; libraries do not load there
                 raise CloudconvError("no-working-folder", why=error.strerror) from error
+            if ctx.params.get("json") and "stdout" in streams.closed_streams:
+                raise SettingsError("json-and-closed")
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, TyperException):
             raise
@@ -182,7 +184,7 @@ def _print_failure(message: str, kind: str, exit_code: int, *, json: bool) -> No
         print_message(message)  # an interrupt is no error
     else:
         print_error(message)
-    if json:
+    if json and "stdout" not in streams.closed_streams:
         print_json({"error": message, "kind": kind, "exit_code": exit_code})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
@@ -66,13 +67,15 @@ class StdoutError(OSError):
 
 
 class _Stdout(io.TextIOWrapper):
-    """Standard output that raises :class:`StdoutError`.
+    """Standard output that raises :class:`StdoutError`, also if the stream was closed at the start.
 
     A closed pipe raises ``BrokenPipeError`` instead.
     """
 
     def write(self, text: str) -> int:
         """Write text; see :class:`io.TextIOWrapper`."""
+        if "stdout" in closed_streams:
+            raise StdoutError(errno.EBADF, "standard output is closed, so nothing is printed")
         with _converted_errors():
             return super().write(text)
 

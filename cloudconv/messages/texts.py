@@ -276,6 +276,8 @@ for-one-input: {option} is for a single input: leave {--out_dir} out.
 several-inputs: Several inputs need {--out_dir}, the folder for their outputs.
 output-twice: The output is given twice, as OUT and with {--output}: give one.
 json-and-video: With {--json} the result goes to stdout, so the video cannot: name an output file.
+json-and-closed: The standard output is closed, so {--json} has no place for its result: open it, or
+  leave {--json} out.
 stdout-closed: The standard output is closed: name an output file, or send the video into a pipe.
 stdout-is-terminal: The standard output is a terminal: name an output file, or send the video into a
   pipe.

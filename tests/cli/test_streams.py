@@ -59,6 +59,18 @@ def test_a_run_with_closed_streams_succeeds(tmp_path: Path) -> None:
     assert b"standard output is closed" in done.stderr
 
 
+def test_a_result_for_a_closed_standard_output_is_an_error(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 3)
+    done = shell(clip, str(tmp_path / "b.mkv"), "--json >&-")
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    assert b"standard output is closed" in done.stderr
+    assert not (tmp_path / "b.mkv").exists()
+    words = f"{shlex.join([sys.executable, '-m', 'cloudconv', 'models'])} >&-"
+    done = subprocess.run(["sh", "-c", words], capture_output=True, check=False)
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"standard output is closed" in done.stderr
+
+
 def test_a_pipe_as_weights_is_refused_at_once(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 3)
     os.mkfifo(tmp_path / "w.safetensors")
