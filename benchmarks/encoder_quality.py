@@ -96,7 +96,7 @@ def _encoded(clip: Path, frames: list[Frame], name: str, crf: int) -> tuple[floa
                 time = number / rate
                 score = meter.push(true.at(time, 1 / rate), test.at(time, 1 / rate))
                 assert score is not None
-                scores.append(score.weighted)
+                scores.append(score)
         return float(np.mean(scores)), made.stat().st_size
 
 

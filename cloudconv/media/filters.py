@@ -6,7 +6,7 @@ PyAV's FFmpeg runs the filters, frame by frame, in a filter graph.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil, lcm
 
@@ -99,19 +99,6 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
         yield first.at(first.time, 1 / rate)
 
 
-@dataclass(frozen=True, slots=True)
-class XpsnrScore:
-    """XPSNR of one frame in dB, one value for each of Y, U, V (gray: Y alone), at most 100."""
-
-    planes: tuple[float, ...]
-
-    @property
-    def weighted(self) -> float:
-        """Return (4 Y + U + V) / 6, the usual single value of XPSNR."""
-        luma, *chroma = self.planes
-        return (4 * luma + sum(chroma)) / (4 + len(chroma))
-
-
 class XpsnrMeter:
     """A measurement of XPSNR (Helmrich et al. 2020) frame by frame, by FFmpeg's ``xpsnr`` filter.
 
@@ -140,8 +127,10 @@ class XpsnrMeter:
         self._entries: list[FilterContext] = []
         self._sink: FilterContext
 
-    def push(self, truth: Frame, test: Frame) -> XpsnrScore | None:
+    def push(self, truth: Frame, test: Frame) -> float | None:
         """Return the score of the next frame; None for a frame of fewer than 2,025 pixels.
+
+        The score is (4 Y + U + V) / 6 in dB, the usual single value of XPSNR, each at most 100.
 
         Raises:
             ValueError: the two frames differ in time, size or pixel format, or the size or format
@@ -161,7 +150,8 @@ class XpsnrMeter:
         self._count += 1
         (picture,) = _pull(self._sink)
         scores = {key[-1]: float(str(value)) for key, value in picture.metadata.items()}
-        return XpsnrScore(tuple(min(scores[name], PERFECT) for name in "yuv" if name in scores))
+        luma, *chroma = (min(scores[name], PERFECT) for name in "yuv" if name in scores)
+        return (4 * luma + sum(chroma)) / (4 + len(chroma))
 
     def _open(self, like: Frame) -> None:
         self._graph = av.filter.Graph()

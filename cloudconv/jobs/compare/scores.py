@@ -115,7 +115,7 @@ class SequenceMeter:
         if self._xpsnr is not None:
             xpsnr = self._xpsnr.push(truth.frame, shown.frame)
             if xpsnr is not None and made:
-                scores.append(("xpsnr", xpsnr.weighted))
+                scores.append(("xpsnr", xpsnr))
         if self._vmaf is not None:
             self._vmaf.push(truth.frame, shown.frame)
             self._made_in_vmaf.append(made)

@@ -54,7 +54,6 @@ class Source:
         Raises:
             InputError: the input cannot be read, or contains no video.
         """
-        self.lost_frames = 0
         self.warnings: list[Warned] = []
         self.info = path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
         timing = self.info.timing
@@ -86,8 +85,8 @@ class Source:
 
         If ``timing.gap_rate`` is known, times are exactly ``timing.start + k / gap_rate``.
         Otherwise the times are the file's own. A frame lasts until the next one. A frame is left
-        out if its time is not after the time of the previous frame. ``lost_frames`` and
-        ``warnings``, which are about the decoding, are complete at the end.
+        out if its time is not after the time of the previous frame. ``warnings``, which are about
+        the decoding, are complete at the end.
 
         Raises:
             InputError: the wanted part contains no frame, or no frame can be decoded.
@@ -99,7 +98,6 @@ class Source:
         return frames
 
     def _decoded(self) -> Generator[Frame, None, None]:
-        self.lost_frames = 0
         self.warnings = []
         tally = _Tally()
         info, waiting = self.info, None
@@ -159,15 +157,12 @@ class Source:
         return timing.last_duration
 
     def _sum_up(self, tally: _Tally) -> None:
-        """Set ``lost_frames`` and ``warnings`` after the last frame.
+        """Set ``warnings`` after the last frame.
 
         Raises:
             InputError: there was no frame.
             UnfitInputError: there was no frame, because the input has changed.
         """
-        if self._decoder.errors:
-            frames_each = 1 if self.info.fields is None else 2
-            self.lost_frames = max(frames_each * self._decoder.promised - tally.delivered, 0)
         if not tally.delivered:
             check_unchanged(self.info)
             if not self._whole:
@@ -176,8 +171,10 @@ class Source:
                 raise InputError("part-without-frame", path=self.info.path, seconds=length)
             raise InputError("no-frame-decoded", path=self.info.path)
         self.warnings += [*self._decoder.warnings, *tally.changes.values()]
-        if self.lost_frames:
-            self.warnings.append(Warned("frames-lost", {"count": self.lost_frames}))
+        promised = self._decoder.promised * (1 if self.info.fields is None else 2)
+        if self._decoder.errors and promised > tally.delivered:
+            lost = {"count": promised - tally.delivered}
+            self.warnings.append(Warned("frames-lost", lost))
         if tally.corrupt:
             self.warnings.append(Warned("frames-damaged", {"count": tally.corrupt}))
         if tally.out_of_order:
