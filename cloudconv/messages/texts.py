@@ -577,6 +577,10 @@ factor-on-variable-rate: {path} has a variable frame rate, for which a factor of
 too-many-frames: {path} shows frames for very long: its {frames} frames last {seconds:.0f} s, which
   is {count} frames at {rate} fps, and only {usual} at their usual rate. Give a whole {--factor} to
   divide each gap, or {--many_frames=yes} to make all frames.
+too-many-frames-arrive: {path} shows a frame for very long: its first {frames} frames last
+  {seconds:.0f} s, which is {count} frames at {rate} fps, and only {usual} at their usual rate. Save
+  the input as a file first, which a whole {--factor} divides gap by gap, or give
+  {--many_frames=yes} to make all frames.
 single-frame: {path} has a single frame, and interpolation needs two or more: give a longer video or
   part.
 no-frame: {path} has no frame, and interpolation needs two or more: give a longer video or part.

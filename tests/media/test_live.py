@@ -98,3 +98,22 @@ def test_a_signal_is_answered_while_standard_input_is_waited_for(
         with suppress(BrokenPipeError):
             run.stdin.close()
     assert not (tmp_path / "o.mkv").exists()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("more", [[], ["--end", "9", "--many-frames"]])
+def test_a_gap_of_days_in_an_arriving_input_is_refused(tmp_path: Path, more: list[str]) -> None:
+    """The gap comes after the first frames, from which the rate was found."""
+    days = [F(k, 25) + 10**6 * (k >= 200) for k in range(210)]
+    clip = write_clip(tmp_path / "a.mkv", 210, times=days, size=(16, 16), codec="libx264")
+    done = subprocess.run(
+        [*COMMAND, *more], input=clip.read_bytes(), capture_output=True, timeout=90, check=False
+    )
+    if more:
+        assert done.returncode == 0, done.stderr
+        (tmp_path / "b.mkv").write_bytes(done.stdout)
+        assert read_times(tmp_path / "b.mkv") == [F(k, 50) for k in range(450)]
+        return
+    assert done.returncode == 1
+    assert b"its first 200 frames last 1000008 s" in done.stderr
+    assert b"--many-frames" in done.stderr

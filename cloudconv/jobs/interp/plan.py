@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +15,7 @@ from cloudconv.jobs.adapt import check_adapting
 from cloudconv.jobs.interp.preview import check_preview
 from cloudconv.jobs.output import check_encoding, output_path, part_tag
 from cloudconv.jobs.reads import check_outputs
+from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
@@ -245,24 +246,48 @@ def _check_count(settings: InterpSettings, info: MediaInfo, request: Request) ->
     Raises:
         InputError: a gap makes the number much larger than the source's frames do.
     """
-    timing, rate = info.timing, request.rate
-    if timing.open_ended or isinstance(rate, Multiply):
-        return
+    timing = info.timing
+    if timing.open_ended:
+        return  # ``frames_of`` checks the frames as they arrive
     # The output begins with the first frame after the start.
     begins = timing.next_frame(timing.start + (exact(settings.start) or 0))
     ends = timing.end
     if settings.end is not None:
         ends = min(ends, timing.start + exact(settings.end))
-    count = expected_frames(rate, timing.frames, ends - begins, request.slowdown)
+    _refuse_many(info, request, timing.frames, ends - begins)
+
+
+def frames_of(plan: InterpPlan, source: Source) -> Iterator[Frame]:
+    """Yield the source's frames.
+
+    Raises:
+        InputError: gaps of an input that still arrives make too many frames; see ``_check_count``.
+    """
+    frames = source.frames()
+    if plan.settings.many_frames or not plan.info.timing.open_ended:
+        yield from frames
+        return
+    begins = None
+    for number, frame in enumerate(frames, 1):
+        begins = frame.time if begins is None else begins
+        _refuse_many(plan.info, plan.request, number, frame.time + frame.duration - begins)
+        yield frame
+
+
+def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fraction) -> None:
+    rate = request.rate
+    if isinstance(rate, Multiply):
+        return
+    count = expected_frames(rate, frames, length, request.slowdown)
     # A damaged AVI header states a constant rate of days for each frame.
-    length = timing.frames / max(timing.usual_rate, Fraction(1))
-    usual = expected_frames(rate, timing.frames, length, request.slowdown)
+    own = frames / max(info.timing.usual_rate, Fraction(1))
+    usual = expected_frames(rate, frames, own, request.slowdown)
     if count > max(_MANY_FRAMES, _MANY_TIMES * usual):
         raise InputError(
-            "too-many-frames",
+            "too-many-frames-arrive" if info.timing.open_ended else "too-many-frames",
             path=info.path,
-            frames=timing.frames,
-            seconds=float(ends - begins),
+            frames=frames,
+            seconds=float(length),
             rate=rate_name(rate.rate),
             count=f"{count:,}",
             usual=f"{usual:,}",

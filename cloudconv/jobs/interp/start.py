@@ -15,7 +15,7 @@ from typing import Any
 from cloudconv.errors import OutputError, WeightsError
 from cloudconv.events import Event, Warned
 from cloudconv.jobs.adapt import Adapted, AdaptPlan, adapt, adapted_digest, check_weights
-from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
+from cloudconv.jobs.interp.plan import InterpPlan, frames_of, is_joinable, renderer_of, source_of
 from cloudconv.jobs.output import origin, time_base
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.read.source import Source
@@ -122,7 +122,7 @@ def planned(plan: InterpPlan) -> Iterator[PlannedVideo]:
     events = ScheduleEvents()
     with (
         source_of(plan) as source,
-        prefetch(schedule(source.frames(), plan.request, events), 8) as ahead,
+        prefetch(schedule(frames_of(plan, source), plan.request, events), 8) as ahead,
     ):
         head = next(ahead)
         clock, tasks = OutputClock.of(plan, head.plan.left), chain([head], ahead)

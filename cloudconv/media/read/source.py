@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Self
 from weakref import WeakSet
@@ -145,10 +146,14 @@ class Source:
         """Return the end of a frame that the source shows until ``time``.
 
         At a variable rate, the part ends within a frame. At a constant rate, the part consists of
-        whole frames.
+        whole frames. The rate of an arriving input is that of its first frames: a gap may follow.
         """
-        end = self._wanted.end
-        return time if end is None or self.info.timing.rate is not None else min(time, end)
+        end, timing = self._wanted.end, self.info.timing
+        if end is None or (timing.rate is not None and not timing.open_ended):
+            return time
+        if timing.rate is not None:
+            end = timing.start + ceil((end - timing.start) * timing.rate) / timing.rate
+        return min(time, end)
 
     def _last_duration(self, time: Fraction) -> Fraction:
         timing = self.info.timing
