@@ -252,10 +252,10 @@ def _without_sharpening() -> Iterator[None]:
 
 
 RULES: Mapping[str, Any] = {
-    "marks": partial(
-        patch, "cloudconv.models.stillness._marks", lambda x0, d, c: torch.zeros_like(c)
+    "marks": partial(patch, "cloudconv.models.stillness.Stillness.marks", lambda *_: None),
+    "still": partial(
+        patch, "cloudconv.models.stillness.Stillness.moved", lambda *_: torch.zeros(())
     ),
-    "still": partial(patch, "cloudconv.models.stillness.Stillness.moved", lambda *_: None),
     "near": partial(patch, "cloudconv.models.rife._NEAR", torch.inf),
     "sharpening": _without_sharpening,
     "fallback": nullcontext,

@@ -152,30 +152,34 @@ def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tens
         return
     step, phases = rows, round(factor)
     if factor == phases and phases % 2 == 0:
-        # Widen the images first, while they have few rows. Each row of the result is then a
-        # weighted mean of two rows.
-        step //= phases
-        images = F.interpolate(
-            images, scale_factor=(1, factor), mode="bilinear", align_corners=False
-        )
-        height = images.shape[2]
-        images = F.pad(images, (0, 0, 1, 1), mode="replicate")
-    else:
-        images, phases = resize(images, factor), 1
-        height = images.shape[2]
-    for top in range(0, height, step):
-        count = min(step, height - top)
-        if phases == 1:
-            yield top, images.narrow(2, top, count)
-            continue
-        strip = images.new_empty((*images.shape[:2], count, phases, images.shape[3]))
-        for phase in range(phases):
-            later = phase * 2 >= phases
-            upper = images.narrow(2, top + later, count)
-            lower = images.narrow(2, top + later + 1, count)
-            weight = (phase + 0.5) / phases + (-0.5 if later else 0.5)
-            lerp_into(strip[:, :, :, phase], upper, lower, weight)
-        yield top * phases, strip.flatten(2, 3)
+        # Widen the images first, while they have few rows.
+        step, height, width = rows // phases, *images.shape[2:]
+        images = _between_lines(F.pad(images, (1, 1, 1, 1), mode="replicate"), 3, phases, 0, width)
+        for top in range(0, height, step):
+            count = min(step, height - top)
+            yield top * phases, _between_lines(images, 2, phases, top, count)
+        return
+    images = resize(images, factor)
+    for top in range(0, images.shape[2], step):
+        yield top, images[:, :, top : top + step]
+
+
+def _between_lines(images: Tensor, axis: int, factor: int, first: int, count: int) -> Tensor:
+    """Return ``count`` lines along ``axis``, 2 or 3, enlarged by an even factor.
+
+    Each line of the result is a weighted mean of two lines. ``images`` has one more line at each
+    end, and ``first`` is the number of the first line to enlarge without these.
+    """
+    shape = list(images.shape)
+    shape[axis : axis + 1] = [count, factor]
+    result = images.new_empty(shape)
+    for phase in range(factor):
+        later = phase * 2 >= factor
+        upper = images.narrow(axis, first + later, count)
+        lower = images.narrow(axis, first + later + 1, count)
+        weight = (phase + 0.5) / factor + (-0.5 if later else 0.5)
+        lerp_into(result.select(axis + 1, phase), upper, lower, weight)
+    return result.flatten(axis, axis + 1)
 
 
 def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:

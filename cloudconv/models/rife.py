@@ -207,12 +207,14 @@ class IFNet(Interpolator):
         """
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + leftover, height, width))
-        still = kept = None
+        still = near = strength = None
         if self._gated:
             # Close to a source frame use that frame, which is sharper than any mix of two frames.
-            kept = (1 - torch.minimum(timestep, 1 - timestep) * _NEAR).clamp_min(0)
+            near = (1 - torch.minimum(timestep, 1 - timestep) * _NEAR).clamp_min(0)
+            strength = 1 - near
             still = stillness(x0[:, :COLOURS], x1[:, :COLOURS])
-            kept = kept if still is None else kept.maximum(still.marks)
+            if still is not None:
+                strength = x0.new_empty((batch, 1, height, width))
         # These steps are limited by memory access on a CPU; strips make nothing faster on a GPU.
         # The strips of a change must be as high as those of the motion.
         in_strips = x0.device.type == "cpu" and not torch.is_grad_enabled()
@@ -227,20 +229,19 @@ class IFNet(Interpolator):
             if part.shape[2]:
                 grids = _grids(part, height, width, size, top)
                 warped = [sample(x, grid) for x, grid in zip((x0, x1), grids, strict=True)]
-                if still is not None and kept is not None:
-                    unmoved = still.moved([grid.detach() for grid in grids], top)
-                    if unmoved is not None:
-                        own = kept.narrow(2, top, count)
-                        own.copy_(own.maximum(unmoved))
+                kept = near
+                if still is not None and near is not None and strength is not None:
+                    kept = still.kept([grid.detach() for grid in grids], top, near)
+                    strength[:, :, top : top + count] = 1 - kept
                 self._fill(result, kept, x0, x1, timestep, top, part[:, _MASK.start :], *warped)
-        if kept is None:
+        if strength is None:
             return Unsharpened(result, None, motion[:, :4], size)
         if change is not None:
             smaller = resize(motion, size / coarse)
             smaller[:, :4] *= size / coarse
             motion, size = smaller + change[:, :MOTION], coarse
         flows = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
-        return Unsharpened(result, 1 - kept, flows, size)
+        return Unsharpened(result, strength, flows, size)
 
     @staticmethod
     def _sharpened(made: Unsharpened, x0: Tensor, x1: Tensor) -> Tensor:
@@ -263,8 +264,9 @@ class IFNet(Interpolator):
     ) -> None:
         """Write the rows of ``result`` from ``top`` on.
 
-        ``kept``: the least weight of the unmoved pictures; None without a gate. ``logits``: of mask
-        and gate; with four frames, three channels follow that are added to the mix.
+        ``kept``: the least weight of the unmoved pictures in these rows; None without a gate.
+        ``logits``: of mask and gate; with four frames, three channels follow that are added to the
+        mix.
         """
         channels, rows = x0.shape[1], logits.shape[2]
         target = result[:, :, top : top + rows]
@@ -273,15 +275,14 @@ class IFNet(Interpolator):
         if kept is None:
             lerp_into(made, warped1, warped0, mask)
         else:
-            own = kept if kept.shape[2] == 1 else kept.narrow(2, top, rows)
-            gate = torch.sigmoid(logits[:, 1:2]).maximum(own)
+            gate = torch.sigmoid(logits[:, 1:2]).maximum(kept)
             blend = torch.lerp(x0.narrow(2, top, rows), x1.narrow(2, top, rows), timestep)
             mixed = torch.lerp(warped1, warped0, mask)
             if logits.shape[1] > _LOGITS:
                 mixed[:, :COLOURS] += logits[:, _LOGITS:]
             lerp_into(made, mixed, blend, gate)
         if result.shape[1] > channels:
-            left = (warped0 - warped1)[:, :COLOURS].abs()
+            left = (warped0 - warped1)[:, :COLOURS].abs_()
             target[:, channels:].copy_(left.mean(1, keepdim=True))
 
 

@@ -93,16 +93,30 @@ def _missing(own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float) ->
 
 def _common(first: Tensor, second: Tensor) -> Tensor:
     """Return 1 where at least half of the contrast around is common to both, 0 up to a quarter."""
-    means = torch.cat((first, second, first * first, second * second, first * second), 1)
-    for sides in ((_AROUND, 1), (1, _AROUND)):  # one axis after the other: an eighth of the time
-        middle = (sides[0] // 2, sides[1] // 2)
-        means = F.avg_pool2d(means, sides, 1, middle, count_include_pad=False)
+    means = _around(torch.cat((first, second, first * first, second * second, first * second), 1))
     mean0, mean1, square0, square1, product = torch.split(means, 1, 1)
     variance0 = (square0 - mean0 * mean0).clamp_min(0) + _LEAST_VARIANCE
     variance1 = (square1 - mean1 * mean1).clamp_min(0) + _LEAST_VARIANCE
     shared = product - mean0 * mean1 + _LEAST_VARIANCE
     correlation = shared / (variance0 * variance1).sqrt()
     return (4 * correlation - 1).clamp(0, 1)
+
+
+def _around(images: Tensor) -> Tensor:
+    """Return the means over boxes of 13 by 13 cells, of the cells within the picture."""
+    side = _AROUND // 2
+    if images.device.type != "cpu":
+        return F.avg_pool2d(images, _AROUND, 1, side, count_include_pad=False)
+    # Sums of two and of four lines take a thirtieth of the time on a CPU.
+    images = torch.cat((images, torch.ones_like(images[:, :1])), 1)
+    for axis in (2, 3):
+        size = images.shape[axis]
+        one = F.pad(images, (0, 0, side, side) if axis == 2 else (side, side))
+        two = one.narrow(axis, 0, size + 11) + one.narrow(axis, 1, size + 11)
+        four = two.narrow(axis, 0, size + 9) + two.narrow(axis, 2, size + 9)
+        parts = [four.narrow(axis, first, size) for first in (0, 4, 8)]
+        images = parts[0] + parts[1] + parts[2] + one.narrow(axis, 12, size)
+    return images[:, :-1] / images[:, -1:]
 
 
 def _lumas(picture: Tensor) -> Iterator[Tensor]:

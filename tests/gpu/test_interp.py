@@ -30,9 +30,9 @@ BATCH, WIDTH, HEIGHT = 4, 128, 96
 LAUNCHES = {
     # Kernels for each new frame in batches of four, conversions included: measured, with a margin
     # below 5 %. The second number is for frames that the fallback tries and blends.
-    "cloud-best": (195, 338),
-    "cloud-fast": (182, 312),
-    "cloud-turbo": (148, 278),
+    "cloud-best": (204, 362),
+    "cloud-fast": (191, 337),
+    "cloud-turbo": (158, 303),
     "rife-4.6": (117, 183),
 }
 
