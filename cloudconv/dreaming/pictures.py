@@ -23,6 +23,12 @@ _Bytes = NDArray[np.uint8]
 LONGEST_SIDE = 480
 """Longest side of the pictures that motion is measured on, in pixels."""
 
+COARSE_SIDE = 160
+"""Longest side of the pictures of trials, and of those in which faults are searched, in pixels."""
+
+THUMB_SIDE = 72
+"""Longest side of the pictures that are compared with many others, in pixels."""
+
 _SMALLER = 4  # least ratio of a picture's sides to those of its weights
 _LONGEST = 320  # longest side of the weights
 

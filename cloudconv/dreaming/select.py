@@ -13,7 +13,6 @@ from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.trial import FRAMES, Trial, small_material, tried
 from cloudconv.events import Warned, mapped
 
-_LEAST = 8  # frames; with fewer, no mode that plays frames is chosen
 _COLLAGE = 48  # least number of frames for a collage: with fewer, the same clouds soon return
 # Something moves if frames differ more than neighbours do, or neighbours more than by noise.
 _MORE, _NOISE = 1.5, 1.0  # relative to neighbours, and in levels of a thumbnail
@@ -45,7 +44,7 @@ def choose(material: Material, seed: int = 0) -> Generator[float, None, ModeChoi
     if not moves:
         why = "flow: nothing moves in the clip, and this mode adds a slow motion."
         return ModeChoice("flow", why)
-    if count < _LEAST:
+    if count < method("collage").least_frames:
         why = f"flow: {count} frames are too few for the modes that play the clip's frames."
         return ModeChoice("flow", why)
     few = f"{count} frames are too few for a collage; " if count < _COLLAGE else ""

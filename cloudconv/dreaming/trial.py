@@ -11,7 +11,7 @@ from torch import Tensor
 from cloudconv.dreaming.material.film import Film
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import MethodSpec, Options
-from cloudconv.dreaming.pictures import reduced, small_copy
+from cloudconv.dreaming.pictures import COARSE_SIDE, reduced, small_copy
 from cloudconv.dreaming.vitals.vitals import Values, outside, vitals_meter
 from cloudconv.dreaming.vitals.words import in_words
 from cloudconv.events import mapped
@@ -19,7 +19,6 @@ from cloudconv.events import mapped
 FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
 
-_LONGEST = 160  # longest side of the pictures of a trial, in pixels: a ninth of the time of 480
 _REPLAYS = frozenset(("repeat", "novelty", "backwards"))
 
 
@@ -100,11 +99,11 @@ class SmallFilm(Film):
 
     def __init__(self, film: Film) -> None:
         """Store the film."""
-        height, width = reduced(film.small(0), _LONGEST).shape[:2]
+        height, width = reduced(film.small(0), COARSE_SIDE).shape[:2]
         super().__init__(film.frames, torch.device("cpu"), (height, width))
         self._film = film
 
     def picture(self, number: int) -> Tensor:
         """Return a frame: (3, h, w) float32 RGB in [0, 1]."""
-        small = torch.from_numpy(reduced(self._film.small(number), _LONGEST))
+        small = torch.from_numpy(reduced(self._film.small(number), COARSE_SIDE))
         return small.permute(2, 0, 1).float() / 255

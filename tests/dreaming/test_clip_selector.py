@@ -9,9 +9,10 @@ import torch
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Wind
-from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector, repeats
+from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.placement import Placement
-from cloudconv.dreaming.methods.symmetry import detail, symmetry
+from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
+from cloudconv.dreaming.methods.thumbs import Arrangement, Thumbs
 from cloudconv.dreaming.pictures import resized
 from cloudconv.metrics import luma
 from cloudconv.models.ops import warp
@@ -28,19 +29,28 @@ def wind(source: Material) -> torch.Tensor:
     return Wind(source).mean
 
 
+@pytest.fixture(scope="module")
+def thumbs(source: Material, wind: torch.Tensor) -> Thumbs:
+    return Thumbs(source, Light(source), wind)
+
+
+def selector(source: Material, thumbs: Thumbs) -> ClipSelector:
+    return ClipSelector(source, thumbs, Past(thumbs), np.random.default_rng(0))
+
+
 def test_two_placements_leave_no_side_empty_and_no_part_unknown(
-    source: Material, wind: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    source: Material, wind: torch.Tensor, thumbs: Thumbs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.0)
-    chooser = ClipSelector(source, Light(source), wind, np.random.default_rng(0))
-    seen = [chooser.thumb(Arrangement(Placement(59)), 0)] * 2
+    chooser = selector(source, thumbs)
+    seen = [thumbs.frames[59]] * 2
     for one in (chooser.choose(seen, [10, 30], 40) for _ in range(3)):
         assert one.second is not None
         assert one.cut is not None
         assert one.first.mirrored == one.second.mirrored
         first, second = one.first.known(128), one.second.known(128)
         assert float((first + second).min()) >= 1
-        cut = one.cut.resized(chooser.size, wind)
+        cut = one.cut.resized(thumbs.size, wind)
         displacement = torch.zeros_like(wind)
         for age in range(one.life):
             weights = cut.weights(displacement, age, one.life)
@@ -52,20 +62,20 @@ def test_two_placements_leave_no_side_empty_and_no_part_unknown(
 
 @pytest.mark.full
 def test_new_footage_is_no_mirror_image_of_the_footage_that_it_replaces(
-    source: Material, wind: torch.Tensor
+    source: Material, thumbs: Thumbs
 ) -> None:
-    chooser = ClipSelector(source, Light(source), wind, np.random.default_rng(0))
-    moving = torch.ones(chooser.size)
-    moving[round(0.75 * chooser.size[0]) :] = 0
+    chooser = selector(source, thumbs)
+    moving = torch.ones(thumbs.size)
+    moving[round(0.75 * thumbs.size[0]) :] = 0
 
     def details(shown: Arrangement) -> torch.Tensor:
-        thumbs = torch.stack([chooser.thumb(shown, age) for age in (10, 16, 22)])
-        return detail(255 * luma(thumbs), moving)
+        pictures = torch.stack([thumbs.shown(shown, age) for age in (10, 16, 22)])
+        return detail(255 * luma(pictures), moving)
 
     before = Arrangement(Placement(20))
     mirrored = Arrangement(Placement(52, backwards=True, mirrored=True))
     assert float(symmetry(details(before), details(mirrored)).max()) > 0.9
-    seen = [chooser.thumb(before, age) for age in (10, 16, 22)]
+    seen = [thumbs.shown(before, age) for age in (10, 16, 22)]
     for _ in range(6):
         after = chooser.choose(seen, [10, 16, 22], 40)
         assert float(symmetry(details(before), details(after)).max()) < 0.8

@@ -346,6 +346,7 @@ def test_a_still_picture_becomes_a_flow(tmp_path: Path) -> None:
     Image.fromarray(clouds(1)[0]).save(tmp_path / "sky.png")
     result = dream(tmp_path / "sky.png", tmp_path / "b.mp4", frames=12, only_new=True)
     assert result.mode == "flow"
+    assert result.why.endswith("The picture returns in a cycle.")
     assert result.output_frames == 12
 
 

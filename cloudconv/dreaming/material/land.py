@@ -63,11 +63,7 @@ def land_of(pictures: Sequence[_Bytes], seen: Mask | None = None) -> Mask:
     kinds[moves] = cv2.GC_BGD
     if not (kinds == cv2.GC_PR_FGD).any():
         return land
-    cv2.setRNGSeed(0)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    median = np.median(pictures, 0).astype(np.uint8)
-    cv2.grabCut(median, kinds, None, *models, 5, cv2.GC_INIT_WITH_MASK)
-    for part in _parts(np.isin(kinds, (cv2.GC_FGD, cv2.GC_PR_FGD))):
+    for part in _parts(divided(np.median(pictures, 0).astype(np.uint8), kinds)):
         if _bounded(part, edges):
             land |= part
     # Small gaps, such as bright leaves, belong to the land.
@@ -77,17 +73,29 @@ def land_of(pictures: Sequence[_Bytes], seen: Mask | None = None) -> Mask:
     return land | gaps
 
 
+def divided(picture: _Bytes, kinds: Any) -> Mask:
+    """Return the foreground of a picture by GrabCut: (h, w) bool.
+
+    ``kinds``, (h, w), has OpenCV's class of each pixel, and is overwritten.
+    """
+    cv2.setRNGSeed(0)
+    models = np.zeros((1, 65)), np.zeros((1, 65))
+    cv2.grabCut(picture, kinds, None, *models, 5, cv2.GC_INIT_WITH_MASK)
+    found: Mask = np.isin(kinds, (cv2.GC_FGD, cv2.GC_PR_FGD))
+    return found
+
+
 def _lasting_edges(pictures: Sequence[_Bytes]) -> Mask:
     """Return a mask of the edges that are the same in all pictures: (h, w)."""
     mean: Any = 0
     energy: Any = 0
     for picture in pictures:
         smooth = cv2.GaussianBlur(grey(picture).astype(np.float32), (0, 0), 1)
-        slope = np.stack([cv2.Sobel(smooth, -1, *axes, scale=0.125) for axes in ((1, 0), (0, 1))])
+        slope = np.stack([cv2.Sobel(smooth, -1, *axes, scale=1 / 8) for axes in ((1, 0), (0, 1))])
         mean = mean + slope / len(pictures)
         energy = energy + np.square(slope).sum(0) / len(pictures)
     lasting = np.square(mean).sum(0)
-    same = cv2.GaussianBlur(lasting, (0, 0), 1.5) / (cv2.GaussianBlur(energy, (0, 0), 1.5) + 1e-3)
+    same = cv2.GaussianBlur(lasting, (0, 0), 2) / (cv2.GaussianBlur(energy, (0, 0), 2) + 1e-3)
     edges: Mask = (lasting > _EDGE**2) & (same > _SAME)
     return edges
 

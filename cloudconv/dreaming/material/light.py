@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import LOOKS, Material
+from cloudconv.dreaming.pictures import reduced
 
 _Fields = NDArray[np.float64]
 
@@ -20,8 +20,7 @@ _MOST = 1.6  # greatest factor by which a frame is made brighter or darker
 _FOLLOWS = 0.7  # greatest change of light, relative to the clip's fastest: new footage adds change
 _MOST_MOVED = 0.18  # greatest logarithm of the gain for footage at another place
 _SLOPE_SIDE = 48  # longest side of the picture that the slope is fitted to
-# Clouds have a slope by chance, so only a part of the slope counts as light.
-_CALM, _BELIEVED = 1.0, 0.8  # ridge term of the fit of the slope, and the part that counts
+_BELIEVED = 0.8  # part of the slope that counts as light: clouds have a slope by chance
 
 
 class Light:
@@ -71,7 +70,7 @@ class Light:
         part = min(1.0, 2 * abs(shift))
         light = (1 - part) * light + part * light[:, ::-1]
         apart = np.clip(self._now - light, -np.log(_MOST), np.log(_MOST))
-        if float(np.abs(apart).max()) < 0.004:
+        if float(np.abs(apart).max()) < 1 / 255:
             return None
         return torch.from_numpy(np.exp(apart).astype(np.float32)).permute(2, 0, 1).contiguous()
 
@@ -100,17 +99,16 @@ def _terms(rows: Tensor, columns: Tensor) -> Tensor:
 
 def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
     """Return the parabola, (5,), that fits the logarithm of light in a picture's moving part."""
-    longest = max(picture.shape[:2])
-    size = tuple(max(4, round(_SLOPE_SIDE * side / longest)) for side in picture.shape[1::-1])
-    small = cv2.resize(picture.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    moves = cv2.resize(static, size, interpolation=cv2.INTER_AREA) < 0.3
-    if moves.sum() < 4 * 6:
-        return torch.zeros(5)
-    rows, columns = ((np.arange(side) + 0.5) / side for side in small.shape[:2])
-    terms = _terms(torch.from_numpy(rows), torch.from_numpy(columns)).numpy()
-    used = np.concatenate([terms, np.ones_like(terms[:1])])[:, moves].T.astype(np.float64)
-    values = np.log(np.maximum(small[moves].mean(-1), _DARK)).astype(np.float64)
-    fit = np.linalg.solve(used.T @ used + _CALM * np.eye(6), used.T @ values)
+    small = reduced(picture.astype(np.float32), _SLOPE_SIDE)
+    moves = reduced(static, _SLOPE_SIDE) < 0.5
+    rows, columns = ((torch.arange(side) + 0.5) / side for side in moves.shape)
+    terms = _terms(rows, columns).double().numpy()[:, moves]
+    if terms.shape[1] <= len(terms):
+        return torch.zeros(len(terms))
+    used = np.concatenate([terms, np.ones_like(terms[:1])]).T
+    values = np.log(np.maximum(small[moves].mean(-1), _DARK))
+    # The ridge term of 1 makes the curves calm: clouds are no light.
+    fit = np.linalg.solve(used.T @ used + np.eye(used.shape[1]), used.T @ values)
     return torch.from_numpy((_BELIEVED * fit[:5]).astype(np.float32))
 
 

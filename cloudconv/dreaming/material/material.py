@@ -208,10 +208,10 @@ class Material:
     def hidden(self, first: int, last: int) -> tuple[float, float]:
         """Return how much of the left and right the frames from ``first`` to ``last`` do not show.
 
-        The fractions are in widths of the picture, and 0 unless the camera pans.
+        The fractions are in widths of the picture, and 0 unless the camera pans. A pan goes one
+        way, so the first or the last frame hides most.
         """
-        numbers = sorted((first, last))
-        sides = [self.film.hidden(self.source_of(k)[0]) for k in range(numbers[0], numbers[1] + 1)]
+        sides = [self.film.hidden(self.source_of(k)[0]) for k in (first, last)]
         return max(left for left, _ in sides), max(right for _, right in sides)
 
     @cached_property

@@ -30,9 +30,8 @@ _Floats = NDArray[np.float32]
 _LEAST_FRAMES = 16
 
 # Lengths are in pixels of a picture whose longest side is LONGEST_SIDE.
-_FINE, _FINEST = 3.0, 0.5  # sigmas of the blurs that separate fine, and finest, detail
+_FINE, _FINEST = 3.3, 0.8  # sigmas of the blurs that separate fine, and finest, detail
 _CLEAR, _SURE = 1.5, 6.0  # least mean of this detail in an overlay, in standard deviations
-_LEVELS, _SURE_LEVELS = 1.0, 2.0  # the same in levels
 _NOISE = 1.0  # least standard deviation of detail, in levels
 _JOINS = 5  # distance by which strokes are widened to join them, in pixels
 _RIM = 3  # width of the rim around detail that belongs to the overlay, in pixels
@@ -40,8 +39,7 @@ _LEAST = 20  # least number of pixels with finest detail in each part of an over
 _MOST = 0.06  # greatest fraction of the picture with fine detail: more is a landscape
 _LARGEST = 0.08  # greatest size of one part of an overlay, relative to the picture
 _CALM = 5.0  # least variation of a sky that shows how opaque an overlay is, in levels
-# The sky behind is computed up to the first opacity, and filled from around above the second.
-_UNMIXED, _COVERED = 0.7, 0.85
+_COVERED = 0.8  # opacity from which the sky behind is filled from around, ever more up to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class Overlay:
         """Return a picture (3, H, W) without the overlay."""
         part = picture[:, *self.box]
         sky = (part - self.added) / (1 - self.opacity.clamp_max(_COVERED))
-        hidden = ((self.opacity - _UNMIXED) / (_COVERED - _UNMIXED)).clamp(0, 1)
+        hidden = ((self.opacity - _COVERED) / (1 - _COVERED)).clamp_min(0)
         if bool((hidden * self.region > 0).any()):
             around = filled(part, 1 - (self.region > 0).float())
             sky = torch.lerp(sky, around, hidden)
@@ -102,7 +100,7 @@ def overlay_of(film: Film) -> Overlay | None:
         return None
     soft = resized(torch.from_numpy(region)[None], film.size)[0].to(film.device)
     rows, columns = bounds(soft)
-    margin = round(0.04 * max(film.size))
+    margin = round(2 * _JOINS / LONGEST_SIDE * max(film.size))
     box = (
         slice(max(rows.start - margin, 0), min(rows.stop + margin, film.size[0])),
         slice(max(columns.start - margin, 0), min(columns.stop + margin, film.size[1])),
@@ -141,9 +139,9 @@ def overlay_region(pictures: Sequence[_Bytes]) -> _Floats:
     """
     height, width = pictures[0].shape[:2]
     scale = max(height, width) / LONGEST_SIDE
-    candidates = _lasting(pictures, _FINE * scale, _CLEAR, _LEVELS)
+    candidates = _lasting(pictures, _FINE * scale, _CLEAR)
     # Edges of clouds that hardly move last as well, but they are not as sharp.
-    sure = _lasting(pictures, _FINEST * scale, _SURE, _SURE_LEVELS)
+    sure = _lasting(pictures, _FINEST * scale, _SURE)
     nothing = np.zeros((height, width), np.float32)
     if sure.sum() < _LEAST or candidates.mean() > _MOST:
         return nothing
@@ -161,15 +159,15 @@ def overlay_region(pictures: Sequence[_Bytes]) -> _Floats:
     return rim
 
 
-def _lasting(pictures: Sequence[_Bytes], sigma: float, sure: float, levels: float) -> Any:
+def _lasting(pictures: Sequence[_Bytes], sigma: float, sure: float) -> Any:
     """Return a mask of the pixels with detail that is the same in all frames: (h, w) bool.
 
-    Their mean detail exceeds ``sure`` standard deviations, and ``levels`` levels.
+    Their mean detail exceeds ``sure`` standard deviations.
     """
     lumas = [grey(one).astype(np.float32) for one in pictures]
-    detail = np.stack([one - cv2.GaussianBlur(one, (0, 0), sigma + 0.3) for one in lumas])
+    detail = np.stack([one - cv2.GaussianBlur(one, (0, 0), max(sigma, 0.5)) for one in lumas])
     mean = np.abs(detail.mean(0))
-    return (mean > sure * np.sqrt(detail.var(0) + _NOISE**2)) & (mean > levels)
+    return mean > sure * np.sqrt(detail.var(0) + _NOISE**2)
 
 
 def _disc(reach: int) -> Any:

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudconv.dreaming.pictures import COARSE_SIDE
+
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
 _Labels = NDArray[np.intp]
@@ -26,8 +28,7 @@ _APART = 0.02  # moving parts that are closer form one region; relative to the l
 _LEAST = 0.004  # area of the smallest region, relative to the picture
 _CAMERA = 0.6  # fraction of pixels that change when the camera moves
 
-_WIDE = 160  # longest side of the pictures that are compared
-_BLOCK = 10  # side of the blocks that are compared, in pixels of these pictures
+_BLOCK = 10  # side of the blocks that are compared, in pixels of pictures of ``COARSE_SIDE``
 _NOISE = 1.5  # least difference of two pictures of the same scene, in levels
 
 
@@ -90,7 +91,7 @@ def likeness_of(count: int, small: Callable[[int], _Bytes], labels: _Labels) -> 
     ``count`` and ``small``: see :func:`regions_of`.
     """
     height, width = labels.shape
-    factor = min(1.0, _WIDE / max(height, width))
+    factor = min(1.0, COARSE_SIDE / max(height, width))
     rows, columns = (max(1, round(side * factor / _BLOCK)) for side in (height, width))
     size = columns * _BLOCK, rows * _BLOCK
     pictures = [cv2.resize(small(k), size, interpolation=cv2.INTER_AREA) for k in range(count)]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.pictures import THUMB_SIDE, reduced
 
 Floats = NDArray[np.float32]
-
-_LONGEST = 64  # longest side of the thumbnails, in pixels
 
 
 def thumbnails(material: Material) -> Generator[float, None, Floats]:
@@ -30,11 +28,8 @@ def thumbnails(material: Material) -> Generator[float, None, Floats]:
 
 def thumbnail(small: NDArray[np.uint8]) -> Floats:
     """Return a picture (h, w, 3) as a row (d,) float32, scaled so that a distance is in levels."""
-    height, width = small.shape[:2]
-    factor = min(1.0, _LONGEST / max(height, width))
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    made = cv2.resize(small.astype(np.float32), size, interpolation=cv2.INTER_AREA).ravel()
-    row: Floats = made / np.float32(np.sqrt(made.size))
+    made = reduced(small.astype(np.float32), THUMB_SIDE).ravel()
+    row: Floats = (made / np.sqrt(made.size)).astype(np.float32)
     return row
 
 

@@ -7,12 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.pictures import blurred, resized
+from cloudconv.dreaming.material.land import divided
+from cloudconv.dreaming.pictures import analysis_size, resized, small_copy
 
-_SIDE = 320  # longest side of the picture that is divided
-_ROUNDS = 4  # iterations of GrabCut
 _SURE = 0.04  # height of the rows that are surely sky (top) and ground (bottom), relative
-_ALIKE = 1.0  # colour difference of these rows, in standard deviations, below which all is sky
 _LEAST = 0.03  # a smaller fraction of sky, or of ground, counts as an error of GrabCut
 
 
@@ -33,9 +31,7 @@ def sky_of(picture: Tensor) -> tuple[Tensor, float | None]:
     """
     size = (picture.shape[-2], picture.shape[-1])
     everything = torch.ones(size, device=picture.device)
-    factor = min(1.0, _SIDE / max(size))
-    small = resized(picture, (max(1, round(size[0] * factor)), max(1, round(size[1] * factor))))
-    levels = small.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).contiguous().cpu().numpy()
+    levels = small_copy(picture, analysis_size(*size))
     rows = max(1, round(_SURE * levels.shape[0]))
     if levels.shape[0] < 4 * rows or _rows_alike(levels, rows):
         return everything, None
@@ -43,8 +39,8 @@ def sky_of(picture: Tensor) -> tuple[Tensor, float | None]:
     if not _LEAST <= sky.mean() <= 1 - _LEAST:
         return everything, None
     foot = float(np.flatnonzero(sky.any(1))[-1] + 1) / len(sky)
-    soft = blurred(torch.from_numpy(sky.astype(np.float32))[None].to(picture.device), 0.7)
-    return resized(soft, size)[0], foot
+    mask = torch.from_numpy(sky.astype(np.float32))[None].to(picture.device)
+    return resized(mask, size)[0], foot
 
 
 def _rows_alike(levels: np.ndarray, rows: int) -> bool:
@@ -52,7 +48,7 @@ def _rows_alike(levels: np.ndarray, rows: int) -> bool:
         part.reshape(-1, 3).astype(np.float64) for part in (levels[:rows], levels[-rows:])
     )
     spread = np.sqrt((top.var(0) + bottom.var(0)).mean()) + 8
-    return bool(np.sqrt(np.square(top.mean(0) - bottom.mean(0)).mean()) < _ALIKE * spread)
+    return bool(np.sqrt(np.square(top.mean(0) - bottom.mean(0)).mean()) < spread)
 
 
 def _cut(levels: np.ndarray, rows: int) -> np.ndarray:
@@ -60,17 +56,7 @@ def _cut(levels: np.ndarray, rows: int) -> np.ndarray:
     to_top = np.square(levels - top).sum(-1) < np.square(levels - bottom).sum(-1)
     mask = np.where(to_top, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     mask[:rows], mask[-rows:] = cv2.GC_FGD, cv2.GC_BGD
-    cv2.setRNGSeed(0)
-    cv2.grabCut(
-        np.ascontiguousarray(levels[..., ::-1]),
-        mask,
-        None,
-        np.zeros((1, 65)),
-        np.zeros((1, 65)),
-        _ROUNDS,
-        cv2.GC_INIT_WITH_MASK,
-    )
-    sky = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD)).astype(np.uint8)
+    sky = divided(levels, mask).astype(np.uint8)
     _, labels = cv2.connectedComponents(sky)
     kept = np.unique(labels[0][sky[0] > 0])
     return np.isin(labels, kept[kept > 0])

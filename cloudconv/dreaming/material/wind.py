@@ -26,7 +26,7 @@ from cloudconv.dreaming.pictures import (
 from cloudconv.models.ops import warp
 
 EDGE = 0.02
-"""Distance outside the picture from which a point is unknown, of the longer side."""
+"""Reach of the fade to unknown parts outside the picture and behind land, of the longer side."""
 
 _RECENT = 4  # pairs that measure the motion of the last frame
 _RELAXES = 30.0  # time constant in frames: the present motion turns into the mean wind
@@ -34,7 +34,6 @@ _AGO = 16  # frames before the last that a forecast shows in turn, at most
 _NEAR = 0.01  # greatest mean displacement of such a frame from the last one, of the longer side
 _ENOUGH = 0.85  # change of the moved last frame, relative to the clip's, from which none is shown
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
-_FADES = 0.02  # reach of the fade from sky to its continuation, of the longer side
 _FILLS_BY = 16.0  # displacement from which only the filled picture is used, in pixels
 # Blurs, of the longer side, complete after the time constant.
 _COARSE = 80 / 480  # blur of the motion
@@ -227,7 +226,7 @@ class SkyBehind:
         fraction = (F.max_pool2d(still[None], 5, 1, 2) / _FILLED).clamp(0, 1)
         # The sky fades into its continuation, or the outline of the still parts would be visible.
         small = F.adaptive_max_pool2d(fraction, size)
-        reach = max(1, round(_FADES * max(size)))
+        reach = max(1, round(EDGE * max(size)))
         wide = blurred(F.max_pool2d(small, 2 * reach + 1, 1, reach), reach / 2)
         fraction = torch.maximum(fraction, resized(wide, still.shape))
         self._known = 1 - F.adaptive_max_pool2d(fraction, size)[0]

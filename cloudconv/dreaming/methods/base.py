@@ -83,7 +83,8 @@ class MethodSpec:
     ``build``: returns a method with the given options. ``least_frames``: the number of frames that
     the material needs. ``kind``: the properties of the mode's dreams; ``sky`` states here whether
     the mode is for skies only. ``options``: the names of the :class:`Options` that a user may give.
-    ``warning``: returns a warning if a material will cause a visible fault, else None.
+    ``warning``: returns a warning if a material will cause a visible fault, else None. ``note``:
+    a sentence for the user about every dream in the mode.
     """
 
     name: str
@@ -92,3 +93,4 @@ class MethodSpec:
     kind: DreamKind
     options: tuple[str, ...] = ()
     warning: Callable[[Material], Warned | None] = lambda _: None
+    note: str = ""

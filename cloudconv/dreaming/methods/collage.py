@@ -17,26 +17,26 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import LOOKS, Material
 from cloudconv.dreaming.material.overlay import ClearFilm, overlay_of
-from cloudconv.dreaming.material.wind import Carried, Recent, SkyBehind, Wind, led_up, outside
+from cloudconv.dreaming.material.wind import Carried, Recent, SkyBehind, Wind, led_up
 from cloudconv.dreaming.methods.base import DreamMethod
-from cloudconv.dreaming.methods.clip_selector import Arrangement, ClipSelector
+from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.footage import Footage, LayerPicture
+from cloudconv.dreaming.methods.layers import Layer, Stack
 from cloudconv.dreaming.methods.placement import Placement
+from cloudconv.dreaming.methods.thumbs import Arrangement, Thumbs
 from cloudconv.dreaming.methods.transition import Front, Transition, front_of
-from cloudconv.dreaming.pictures import blurred, bounds, resized, resized_flow, weight_size
+from cloudconv.dreaming.pictures import bounds, resized, resized_flow, weight_size
 from cloudconv.metrics import luma
 
 _SPACING = 48  # frames between two starts of footage, at most: longer footage leaves less choice
 _FORECAST = 6  # frames that show the forecast alone
 _ADAPTS = 0.04  # part of a difference of contrast from the clip that each frame corrects …
 _MOST_GAIN = 1.3  # … up to this factor
-_RIM = 0.01  # width of the rim around unseen parts that is hidden too, of the longer side
 
 
 class Collage(DreamMethod):
@@ -101,75 +101,28 @@ class CollageTiming:
         return 2 * self.spacing
 
 
-@dataclass(slots=True)
-class _Layer:
-    """A sequence of pictures over the layers below.
-
-    ``arrival``: the weights of the pictures; None for 1. ``footage``: the source of the pictures;
-    None for pictures made from a single frame. ``arrangement``: the placements of the footage.
-    ``beside``: the second footage of the arrangement, and the times at which points change to this
-    footage.
-    """
-
-    pictures: Iterator[LayerPicture]
-    arrival: Transition | None = None
-    footage: Footage | None = None
-    arrangement: Arrangement | None = None
-    beside: tuple[Footage, Front] | None = None
-
-    def advance(self, size: tuple[int, int]) -> tuple[LayerPicture, Tensor]:
-        """Return the next picture, and its weight (h, w) over the layers below."""
-        shot = next(self.pictures)
-        shown = torch.ones(size, device=shot.picture.device)
-        if self.arrival is not None:
-            shown = self.arrival.advance()
-        if self.footage is not None and self.beside is None:
-            shown = shown * self.footage.known
-        return shot, shown if shot.covers is None else shown * shot.covers
-
-    def second(self) -> tuple[LayerPicture, Tensor] | None:
-        """Return the picture of the second footage, and its weight (h, w) within the layer.
-
-        The result is None if the layer does not show a second footage now.
-        """
-        if self.beside is None or self.arrival is None or self.arrangement is None:
-            return None
-        footage, cut = self.beside
-        assert self.footage is not None
-        age = self.footage.age
-        weight = cut.weights(self.arrival.displacement, age, self.arrangement.life)
-        weight = weight.clamp(1 - self.footage.known, footage.known)
-        return (footage.at(age), weight) if bool((weight > 0).any()) else None
-
-
 class _Composition:
-    """The stack of layers from which the frames of one dream are made."""
+    """The frames of one dream, one after the other."""
 
     def __init__(self, material: Material, seed: int) -> None:
         """Measure the material, and make the layer of the forecast from the last frame."""
         self._material = material
         self._random = np.random.default_rng(seed)
-        self._wind = Wind(material)
+        wind = Wind(material)
         self._size = weight_size(*material.size)
-        self._mean = resized_flow(self._wind.mean[None], self._size)[0]
+        self._mean = resized_flow(wind.mean[None], self._size)[0]
         self._light = Light(material)
-        self._chooser = ClipSelector(material, self._light, self._wind.mean, self._random)
+        self._thumbs = Thumbs(material, self._light, wind.mean)
+        self._past = Past(self._thumbs)
+        self._chooser = ClipSelector(material, self._thumbs, self._past, self._random)
         self.timing = CollageTiming.of(len(material))
-        self._still = material.matte
-        self._box = bounds(self._still)
-        self._clip_mean = _clip_mean(material, self._size)
-        self._gain = 1.0
         self._behind = SkyBehind(material.matte, self._size)
-        self._pasted = material.picture(-1)
-        self._seen = material.picture(-1)
-        self._leads_to: Tensor | None = None
-        self._left = self._ending = 0
-        self._light_frame = len(material) - 1
-        recent = Recent(material, self._wind)
-        carried = Carried(self._seen, material.matte, self._wind, recent)
-        self._carried = carried
-        self._forecast = _Layer(self._lighted(carried.pictures()))
-        self._layers = [self._forecast]
+        self._contrast = _Contrast(_clip_mean(material, self._size))
+        self._land = _Land(material, self._light)
+        recent = Recent(material, wind)
+        carried = Carried(material.picture(-1), material.matte, wind, recent)
+        forecast = self._lighted(carried.pictures(), -1)
+        self._stack = Stack(carried, forecast, self._size)
         self._number = self._next_start = 0
 
     @property
@@ -184,8 +137,7 @@ class _Composition:
         life = min(delay + self.timing.life, len(self._material))
         ages = [delay + lasts * quarter // 4 for quarter in (1, 2, 3)]
         beneath = [self._beneath(age) for age in ages]
-        arrangement = self._chooser.choose(beneath, ages, life)
-        self._add(arrangement, lasts, delay)
+        self._add(self._chooser.choose(beneath, ages, life), lasts, delay)
         self._next_start = self._number + delay + lasts
 
     def end(self, frames: int, loop_to: Tensor | None) -> None:
@@ -195,91 +147,56 @@ class _Composition:
             hidden = self._material.hidden(start, last)
             self._add(Arrangement(Placement(start, hidden=hidden)), frames)
             return
-        self._leads_to, self._left, self._ending = loop_to, frames, frames
-        thumb = resized(loop_to.cpu(), self._chooser.size)
+        self._land.lead_to(loop_to, frames)
+        thumb = resized(loop_to.cpu(), self._thumbs.size)
         arrival = Transition(self._front(lambda age: thumb, frames, 0), self._mean, frames)
-        pictures = self._lighted(led_up(self._material, loop_to, frames, self._size))
-        self._layers.append(_Layer(pictures, arrival))
-        self._light_frame = 0
+        pictures = led_up(self._material, loop_to, frames, self._size)
+        self._stack.add(Layer(self._lighted(pictures, 0), arrival))
 
     def step(self) -> Tensor:
         """Return the next frame: (3, H, W)."""
         self._number += 1
-        self._light.follow(self._light_frame)
-        shots: list[LayerPicture] = []
-        weights: list[Tensor] = []
-        for number, layer in enumerate(list(self._layers)):
-            shot, shown = layer.advance(self._size)
-            if number == 1 and self._layers[0] is self._forecast:
-                shown = torch.maximum(shown, self._blown_in())
-            if number and bool((shown == 1).all()):
-                # This layer hides all layers below.
-                self._layers = self._layers[-(len(self._layers) - number) :]
-                shots, weights = [], []
-            if not shots:
-                shown = torch.ones_like(shown)
-            shots.append(shot)
-            weights = [weight * (1 - shown) for weight in weights] + [shown]
-            second = layer.second()
-            if second is not None:
-                shots.append(second[0])
-                weights[-1:] = [shown * (1 - second[1]), shown * second[1]]
-        footage = self._layers[-1].footage
-        if footage is not None:
-            self._light_frame = footage.frame
-        self._seen = blended(
+        footage = self._stack.top.footage
+        ends = 0 if self._land.leads else len(self._material) - 1
+        self._light.follow(ends if footage is None else footage.frame)
+        shots, weights = self._stack.advance()
+        seen = blended(
             [shot.picture for shot in shots],
             weights,
-            self._clip_mean,
+            self._contrast.mean,
             [shot.small for shot in shots],
-            list(self._contrasted(torch.stack([shot.relit for shot in shots]))),
+            list(self._contrast.applied(torch.stack([shot.relit for shot in shots]))),
         )
-        self._chooser.remember(self._seen)
-        self._adapt()
-        self._paste()
-        return self._seen
-
-    def _contrasted(self, pictures: Tensor) -> Tensor:
-        """Return small pictures (N, 3, h, w) with the contrast that is needed."""
-        return pictures + (self._gain - 1) * luma(pictures - self._clip_mean)[:, None]
-
-    def _adapt(self) -> None:
-        """Move the contrast a little towards the clip's; at the end of a loop, to no change."""
-        gain = self._gain * self._chooser.contrast**-_ADAPTS
-        self._gain = min(max(gain, 1 / _MOST_GAIN), _MOST_GAIN)
-        if self._leads_to is not None:
-            self._gain = 1 + (self._gain - 1) * self._left / (self._left + 1)
-
-    def _blown_in(self) -> Tensor:
-        """Return 1 where the forecast needs points outside the last frame, else 0: (h, w)."""
-        displacement = resized_flow(self._carried.sampled[None], self._size)[0]
-        beyond = outside(displacement).clamp_max(1)[None]
-        rim = max(1, round(_RIM * max(self._size)))
-        return blurred(functional.max_pool2d(beyond, 2 * rim + 1, 1, rim), rim / 2)[0]
+        self._past.remember(seen)
+        self._contrast.adapt(self._past.contrast)
+        if self._land.leads:
+            self._contrast.gain **= self._land.left
+        self._land.paste(seen)
+        return seen
 
     def _beneath(self, age: int) -> Tensor:
         """Return the thumbnail of the top layer ``age`` frames from now."""
-        layer = self._layers[-1]
+        layer = self._stack.top
         if layer.footage is not None and layer.arrangement is not None:
-            return self._chooser.thumb(layer.arrangement, layer.footage.age + age)
-        return self._chooser.thumb(Arrangement(Placement(len(self._material) - 1)), 0)
+            return self._thumbs.shown(layer.arrangement, layer.footage.age + age)
+        return self._thumbs.frames[-1]
 
     def _add(self, arrangement: Arrangement, lasts: int, delay: int = 0) -> None:
-        front = self._front(lambda age: self._chooser.thumb(arrangement, delay + age), lasts, delay)
+        front = self._front(lambda age: self._thumbs.shown(arrangement, delay + age), lasts, delay)
         arrival = Transition(front, self._mean, lasts, delay)
         footage = self._footage(arrangement.first)
         beside = None
         if arrangement.second is not None and arrangement.cut is not None:
-            cut = arrangement.cut.resized(self._chooser.size, self._mean)
+            cut = arrangement.cut.resized(self._thumbs.size, self._mean)
             beside = self._footage(arrangement.second), cut
-        self._layers.append(_Layer(iter(footage), arrival, footage, arrangement, beside))
+        self._stack.add(Layer(iter(footage), arrival, footage, arrangement, beside))
 
     def _footage(self, placement: Placement) -> Footage:
         return Footage(self._material, placement, self._light, self._behind, self._size)
 
     def _front(self, coming: Callable[[int], Tensor], lasts: int, delay: int) -> Front:
         """Return the times at which points change to incoming footage: see ``front_of``."""
-        known = self._layers[-1].footage is not None
+        known = self._stack.top.footage is not None
         return front_of(
             lambda age: self._beneath(delay + age),
             coming,
@@ -289,12 +206,10 @@ class _Composition:
             known=known,
         )
 
-    def _lighted(self, pictures: Iterator[tuple[Tensor, Tensor | None]]) -> Iterator[LayerPicture]:
-        """Yield layer pictures from pictures of a single frame and the known part of each.
-
-        The single frame is the clip's last, and at the end of a loop the first.
-        """
-        frame = -1 if self._leads_to is None else 0
+    def _lighted(
+        self, pictures: Iterator[tuple[Tensor, Tensor | None]], frame: int
+    ) -> Iterator[LayerPicture]:
+        """Yield layer pictures from pictures of one ``frame`` and the known part of each."""
         for picture, covers in pictures:
             small = relit = resized(picture, self._size)
             gain = self._light.on(frame)
@@ -302,21 +217,64 @@ class _Composition:
                 relit = small * resized(gain.to(small.device), self._size)
             yield LayerPicture(picture, small, relit, covers)
 
-    def _paste(self) -> None:
-        """Paste the still parts of the last real frame into the current frame.
 
-        At the end of a loop these parts fade to those of the output's first frame.
-        """
-        pasted, gain = self._pasted[:, *self._box], self._light.on(-1)
-        if self._leads_to is not None:
-            self._left -= 1
-            weight = self._left / self._ending
-            pasted = torch.lerp(self._leads_to[:, *self._box], pasted, weight)
+class _Contrast:
+    """A correction of the contrast towards the clip's.
+
+    ``mean``: (3, h, w), the mean picture of the clip. ``gain``: the factor of differences from it.
+    """
+
+    def __init__(self, mean: Tensor) -> None:
+        """Begin with the contrast of the footage."""
+        self.mean = mean
+        self.gain = 1.0
+
+    def applied(self, pictures: Tensor) -> Tensor:
+        """Return small pictures (N, 3, h, w) with the contrast that is needed."""
+        return pictures + (self.gain - 1) * luma(pictures - self.mean)[:, None]
+
+    def adapt(self, contrast: float) -> None:
+        """Correct a part of the difference of a ``contrast``, relative to the clip's."""
+        self.gain = min(max(self.gain * contrast**-_ADAPTS, 1 / _MOST_GAIN), _MOST_GAIN)
+
+
+class _Land:
+    """The still parts of the last real frame, in front of the sky.
+
+    At the end of a loop these parts fade to those of the output's first frame. ``leads``: whether
+    this end has begun. ``left``: the part of the end that is left, from 1 to 0.
+    """
+
+    def __init__(self, material: Material, light: Light) -> None:
+        """Store the last frame."""
+        self._light = light
+        self._picture = material.picture(-1)
+        self._matte = material.matte
+        self._box = bounds(self._matte)
+        self._target = self._picture
+        self._fade = 0.0
+        self.left = 1.0
+
+    @property
+    def leads(self) -> bool:
+        """Return whether the end of a loop has begun."""
+        return self._fade > 0
+
+    def lead_to(self, picture: Tensor, frames: int) -> None:
+        """Fade to the still parts of a picture within ``frames`` frames."""
+        self._target = picture
+        self._fade = 1 / frames
+
+    def paste(self, seen: Tensor) -> None:
+        """Paste the still parts into the next frame, (3, H, W), in place."""
+        self.left = max(self.left - self._fade, 0.0)
+        pasted, gain = self._picture[:, *self._box], self._light.on(-1)
+        if self.leads:
+            pasted = torch.lerp(self._target[:, *self._box], pasted, self.left)
         elif gain is not None:
-            gain = gain.to(pasted.device)
-            pasted = pasted * resized(gain, self._pasted.shape[-2:])[:, *self._box]
-        seen = self._seen[:, *self._box]
-        seen.lerp_(pasted, self._still[self._box])
+            size = self._matte.shape
+            pasted = pasted * resized(gain.to(pasted.device), size)[:, *self._box]
+        seen[:, *self._box].lerp_(pasted, self._matte[self._box])
 
 
 def _clip_mean(material: Material, size: tuple[int, int]) -> Tensor:

@@ -14,7 +14,6 @@ _LEVELS = 3  # levels of the pyramid; all coarser bands are blended together
 _AREA = 0.03  # sigma of the area in which contrast is measured, relative to the longer side
 _FAINT = (1 / 255) ** 2  # added to both squared contrasts of a ratio, so that noise is not enlarged
 _MOST_GAIN = 2.0  # greatest gain of contrast; two unrelated pictures in equal parts need 1.41
-_COUNTS = 0.1  # weight from which a picture fully bounds the brightness of the result
 
 
 def blended(
@@ -81,7 +80,8 @@ def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, mean_picture: 
     have, want = blurred(energy, _AREA * max(mixed.shape)) + _FAINT
     gain = (want / have).sqrt().clamp(1, _MOST_GAIN)
     # The result stays between the darkest and the brightest picture, so that no area is clipped.
-    reach = here + (each - here) * (weights[:, 0] / _COUNTS).clamp(0, 1)
+    # A picture that fades in extends this range gradually.
+    reach = here + (each - here) * weights[:, 0].sqrt()
     wanted = (light[-1] + gain * apart).clamp(reach.amin(0), reach.amax(0))
     result: Tensor = mixed + (wanted - here)
     return result

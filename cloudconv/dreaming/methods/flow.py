@@ -32,9 +32,7 @@ _SHORTEST, _LONGEST = 24, 160  # least and greatest number of frames in a period
 _CALM = 1 / 960  # default wind of a still picture, in widths per frame
 _SMOOTH = 0.04  # blur of the field, of the longer side: an uneven field distorts clouds
 _HORIZON = 0.3  # speed at the horizon, relative to the speed at the top of the sky
-_KEPT = 0.15  # fraction of the period, at either end, without any cross-fade
 _SOFT = 0.5  # one pixel's cross-fade, relative to the time from the first pixel's start to the last
-_LEAST = 1e-3  # least total weight that is divided by
 
 
 class Flow(DreamMethod):
@@ -187,7 +185,7 @@ class _Period:
         away = phase - half
         displacement = self.paths.back(away) if away >= 0 else self.paths.ahead(-away)
         order = warp(self.order[None, None], displacement[None])[0, 0]
-        progress = (phase / self.count - _KEPT) / (1 - 2 * _KEPT) * (1 + _SOFT)
+        progress = phase / self.count * (1 + _SOFT)
         weight = ((progress - order) / _SOFT).clamp(0, 1)
         return weight * weight * (3 - 2 * weight)
 
@@ -203,12 +201,12 @@ def _weights(weight: Tensor, back: Tensor, ahead: Tensor) -> tuple[Tensor, Tenso
     first = first + (1 - inside(ahead, edge)) * inside(back, edge) * weight
     second = second + (1 - inside(back, edge)) * inside(ahead, edge) * (1 - weight)
     total = first + second
-    weight = torch.where(total > _LEAST, first / total.clamp_min(_LEAST), 1 - weight)
+    weight = torch.where(total > 1e-3, first / total.clamp_min(1e-3), 1 - weight)
     return weight, 1 - weight
 
 
 def _period(field: Tensor) -> int:
     """Return the number of frames in a period; the fastest parts then move by ``_TRAVEL``."""
-    speed = field.norm(dim=0).flatten().quantile(0.95)
+    speed = field.norm(dim=0).max()
     far = _TRAVEL * max(field.shape[-2:])
     return int(min(max(far / max(float(speed), 1e-6), _SHORTEST), _LONGEST))

@@ -26,9 +26,7 @@ TIMES = 14
 
 # Costs are relative to the mean difference of old and new footage.
 _ROUNDS = 12  # iterations of belief propagation on each grid
-_LEAST_GRID = 8  # least height and width of a grid that is first searched at half its size
-_WANTED = 0.5  # cost of a change that is one time too early or too late …
-_ROOM = 0.2  # … beyond this tolerance, relative to the whole transition
+_WANTED = 7.0  # cost of a change that is the whole transition too early or too late, squared
 _NEVER = 1e4  # cost of a point that shows unknown footage
 _FLOOR = 0.15  # least cost of a border, which prevents frayed borders in flat sky
 
@@ -117,7 +115,7 @@ def best_times(
         )
         own = np.concatenate([np.zeros_like(own[:1]) + always, own, np.zeros_like(own[:1]) + never])
     else:
-        own = own + _WANTED * TIMES * np.maximum(np.abs(times[:, None, None] - wanted) - _ROOM, 0)
+        own = own + _WANTED * np.square(times[:, None, None] - wanted)
     best, _ = _propagated(own.astype(np.float32), border.astype(np.float32))
     smooth: Any = cv2.GaussianBlur(times[best.argmin(0)], (0, 0), 0.7)
     # Neither the search nor the blur may show a point where it is unknown: the border would be
@@ -142,7 +140,7 @@ def _propagated(own: Floats, border: Floats) -> tuple[Floats, list[Floats]]:
     """
     messages = [np.zeros_like(own) for _ in range(4)]
     height, width = own.shape[1:]
-    if min(height, width) >= _LEAST_GRID:
+    if min(height, width) > 2:
         # A border between two blocks is two pixels long.
         _, coarse = _propagated(_in_blocks(own), _in_blocks(border) / np.float32(2))
         for message, above in zip(messages, coarse, strict=True):
@@ -150,7 +148,7 @@ def _propagated(own: Floats, border: Floats) -> tuple[Floats, list[Floats]]:
     total: Floats = own + sum(messages)
     across, down = border[:, :, 1:] + border[:, :, :-1], border[:, 1:] + border[:, :-1]
     # The mean of two points at two times.
-    steps: list[Floats] = [(costs[1:] + costs[:-1]) * np.float32(0.25) for costs in (across, down)]
+    steps: list[Floats] = [(costs[1:] + costs[:-1]) * np.float32(1 / 4) for costs in (across, down)]
     near, far, every = slice(None, -1), slice(1, None), slice(None)
     sides: list[tuple[slice, ...]] = [
         (every, every, near),

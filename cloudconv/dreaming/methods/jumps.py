@@ -24,8 +24,7 @@ _NEAR = 30  # least length of a jump, at most a quarter of the clip: short jumps
 _LAGS = (-2, -1, 0, 1)  # frames around a jump that must match, so that the motion matches
 _EACH = 1.0  # added to the cost of each turn or jump, so that calm clips do not turn more often
 _BACKWARDS = 0.2  # cost of each frame that is played backwards, or twice at a turn
-_FUTURE = 0.995  # factor of all later costs, for each step
-_SWEEPS = 400  # iterations that compute the later costs
+_FUTURE = 0.995  # factor of all later costs, for each step: 200 steps count
 _CHANCE = 0.2  # temperature of the random choice between going on, turning and jumping
 _RUN = 12  # least number of frames between two turns or jumps, where the clip allows
 _FORCED = 1000.0  # least cost of a visible jump
@@ -60,7 +59,7 @@ class Graph:
         self._jump = np.stack([_jumps(unlike, sign) for sign in (-1, 1)])
         self._forced = _FORCED * (1 + np.minimum(unlike, 1e3).astype(np.float64))
         ahead = np.zeros((2, count))
-        for _ in range(_SWEEPS if count > 1 else 0):
+        for _ in range(round(2 / (1 - _FUTURE)) if count > 1 else 0):
             ahead = self._options(_FUTURE * ahead).min(0)
         self._costs = self._options(_FUTURE * ahead)
 

@@ -29,6 +29,7 @@ METHODS: tuple[MethodSpec, ...] = (
         build=Flow,
         kind=DreamKind(repeats=True, pasted=True),
         options=("wind",),
+        note="The picture returns in a cycle.",
     ),
     MethodSpec(
         name="rollout",

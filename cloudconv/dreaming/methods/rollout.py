@@ -20,7 +20,6 @@ _QUANTILES = 65
 _PULL = 0.5  # fraction of the difference from the source that a correction removes
 _MOST_GAIN = 1.5  # greatest gain of a band; the least gain is the inverse
 _FAINT = 0.5 / 255  # amplitude of a band below which it holds noise alone
-_FLAT = 1e-4  # least distance of two different levels
 _FADE = 24  # frames in which a loop fades into its beginning
 
 
@@ -85,7 +84,7 @@ class Keeper:
     def __call__(self, picture: Tensor) -> Tensor:
         """Return a picture, (3, H, W) RGB nominally in [0, 1], corrected towards the source."""
         # Infinite and extreme values cannot be corrected.
-        picture = self._turned(picture.nan_to_num(0, 1, 0).clamp(-0.5, 1.5))
+        picture = self._turned(picture.nan_to_num(0, 1, 0).clamp(-1, 2))
         bands, rest = _bands(picture)
         for band, wanted in zip(reversed(bands), reversed(self._amplitudes), strict=True):
             gain = (wanted / _amplitude(band).clamp_min(_FAINT)) ** _PULL
@@ -107,7 +106,7 @@ class Keeper:
             made, picture, _quantiles(picture), self._quantiles, strict=True
         ):
             rank = torch.searchsorted(found, values.contiguous()).clamp_(1, _QUANTILES - 1)
-            low, gap = found[rank - 1], (found[rank] - found[rank - 1]).clamp_min(_FLAT)
+            low, gap = found[rank - 1], (found[rank] - found[rank - 1]).clamp_min(1e-4)
             weight = ((values - low) / gap).clamp_(0, 1)
             channel.copy_(torch.lerp(wanted[rank - 1], wanted[rank], weight))
         return made

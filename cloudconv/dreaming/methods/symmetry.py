@@ -1,4 +1,4 @@
-"""Find a piece of sky beside its own mirror image.
+"""Find a piece of sky beside its own mirror image, or beside itself.
 
 Two parts are compared: one to the left of an upright axis, and one to the right, mirrored. The
 result is their correlation at the best axis. Only the detail of moving parts counts. The light over
@@ -7,6 +7,7 @@ the whole picture, and layers of clouds that lie level, are symmetric in real sk
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -48,3 +49,20 @@ def symmetry(left: Tensor, right: Tensor) -> Tensor:
     both, first, second = functional.avg_pool2d(sums / wide, (tall, 1), (step, 1))
     result: Tensor = (both / ((first * second).sqrt() + _FAINT)).amax((1, 2))
     return result
+
+
+def repeats(left: Tensor, right: Tensor) -> Tensor:
+    """Return how much a part of ``left`` resembles a part of ``right`` to the left of its place.
+
+    Both are the results of ``detail``, (n, h, w). The result is the greatest correlation, (n,).
+    """
+    height, width = left.shape[-2:]
+    part = max(1, round(_TALL * height)), max(1, round(_WIDE * width))
+    energy = [functional.avg_pool2d(one.square(), part, 1) for one in (left, right)]
+    found = [left.new_zeros(len(left))]
+    # A part that is nearer than half of its width is about the part itself.
+    for shift in range((part[1] + 1) // 2, width - part[1]):
+        both = functional.avg_pool2d(left[..., shift:] * right[..., :-shift], part, 1)
+        size = (energy[0][..., shift:] * energy[1][..., :-shift]).sqrt()
+        found.append((both / (size + _FAINT)).amax((1, 2)))
+    return torch.stack(found).amax(0)

@@ -30,7 +30,6 @@ from cloudconv.events import Warned, result_of
 _SWITCHES = 24  # frames within which each pixel switches at a forced jump
 _AREA = 0.02  # sigma of the area over which differences are summed, of the longer side
 _PLANNED = 4  # the end of a loop that is planned exactly, in lengths of the clip
-_LEAST_FRAMES = 8  # shorter clips only play back and forth, so they need no warning
 _TRIED = 400  # frames of a trial that measures how many run backwards …
 _SEEN = 0.1  # … and the fraction from which the user is warned
 _SAME = 2.0  # difference in levels below which a picture and a frame are the same
@@ -124,8 +123,6 @@ def _plan_of(material: Material) -> _TexturePlan:
 
 def backwards_of(material: Material) -> Warned | None:
     """Return a warning if many frames will visibly run backwards, else None."""
-    if len(material) < _LEAST_FRAMES:
-        return None
     plan = _plan_of(material)
     fraction = 0.0
     for graph, size in zip(plan.graphs, plan.sizes, strict=True):

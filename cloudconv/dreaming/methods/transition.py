@@ -164,8 +164,7 @@ def cut_between(
         near = functional.max_pool1d(1 - columns[None], 2 * reach + 1, 1, reach)
         wide = near.expand(grid).contiguous().numpy()
         missing.append(np.stack([carried(wide, position) for position in positions]) * within)
-    both = (1 - missing[0]) * (1 - missing[1])
-    apart = _apart(first, second, positions, life) * within * both
+    apart = _apart(first, second, positions, life) * within
     times = best_times(apart, None, missing[0], missing[1])
     return Front(torch.from_numpy(times), margins)
 

@@ -14,17 +14,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import grey, reduced
+from cloudconv.dreaming.pictures import COARSE_SIDE, grey, reduced
 from cloudconv.dreaming.vitals.usual import SLACK, quantile, some
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
 
-_LONGEST = 160  # longest side of the pictures that are searched
 _ACROSS, _ALONG = 17, 36  # size of a box across and along a border, in pixels
-_STEPS = 3, 6  # pixels from one box to the next, down and right
+_STEP = 4  # pixels from one box to the next
 _LEAST = 2.0  # least variation of a profile, in levels
-_TRACES = 25.0  # added to the variation of a box, so that faint boxes do not count, in levels²
 _LIMIT = 0.8  # least limit of the straightness of a border
 
 
@@ -33,7 +31,7 @@ class Borders:
 
     def __init__(self, pictures: Sequence[Small], moving: NDArray[np.bool_]) -> None:
         """Measure the clip's own straight borders."""
-        self._moving = reduced(moving.astype(np.float32), _LONGEST) > 0.99
+        self._moving = reduced(moving.astype(np.float32), COARSE_SIDE) > 1 - 1e-3
         own = [self._straightest(picture) for picture in some(pictures)]
         self._usual = max(_LIMIT, SLACK * quantile(own))
 
@@ -42,7 +40,7 @@ class Borders:
         return self._straightest(picture) / self._usual
 
     def _straightest(self, picture: Small) -> float:
-        luma = reduced(grey(picture), _LONGEST).astype(np.float32)
+        luma = reduced(grey(picture), COARSE_SIDE).astype(np.float32)
         luma = cv2.GaussianBlur(luma, (0, 0), 1.0)
         return max(_level(luma, self._moving), _level(luma.T, self._moving.T))
 
@@ -51,10 +49,9 @@ def _level(luma: Array, moving: NDArray[np.bool_]) -> float:
     """Return the largest fraction of the variation in a box that a profile across rows explains."""
     if luma.shape[0] < _ACROSS or luma.shape[1] < _ALONG:
         return 0.0
-    down, right = _STEPS
     shape = (_ACROSS, _ALONG)
-    boxes = np.lib.stride_tricks.sliding_window_view(luma, shape)[::down, ::right]
-    inside = np.lib.stride_tricks.sliding_window_view(moving, shape)[::down, ::right].all((2, 3))
+    boxes = np.lib.stride_tricks.sliding_window_view(luma, shape)[::_STEP, ::_STEP]
+    inside = np.lib.stride_tricks.sliding_window_view(moving, shape)[::_STEP, ::_STEP].all((2, 3))
     boxes = boxes[inside]
     if not len(boxes):
         return 0.0
@@ -68,5 +65,5 @@ def _level(luma: Array, moving: NDArray[np.bool_]) -> float:
         flat = flat - np.expand_dims(even, other)
     profile = flat.mean(2)
     explained = np.square(profile).mean(1)
-    varies = np.square(flat).mean((1, 2)) + _TRACES / shape[0]
+    varies = np.square(flat).mean((1, 2)) + 1
     return float(np.where(explained > _LEAST**2, explained / varies, 0).max())

@@ -25,13 +25,9 @@ _PATCHES = 192  # patches in each picture and band
 _SETS = 50  # different choices of patches, used in turn
 _DIRECTIONS = 32  # random projections of each patch
 _BANDS = 3  # bands of patches in space and time; patches in space use the finest band only
-# Side of a patch in space; side of a patch in space and time, and its number of frames.
-_SIDE, _SIDE_IN_TIME, _SPAN = 7, 5, 3
+_SIDE, _SPAN = 5, 3  # side of a patch, and the number of frames of a patch in space and time
 _NEIGHBOURHOOD = 5.0 / 480  # sigma of the area in which gradients are compared, of the longest side
-_FLAT = 0.01  # squared gradient below which an area has no edges
-_STEPS = 2048  # bins of the strength of a line, an eighth of a level each
 _CREASE = 0.999  # quantile of the strength of lines
-_TEXTURED = 1.0  # blurred gradient in levels a pixel from which an area counts as textured
 _MEDIAN = 0.6745  # median absolute deviation of a normal distribution, in standard deviations
 _LEAST = 0.005  # fraction of the picture below which still parts are not measured
 
@@ -82,8 +78,8 @@ class FeatureMeter:
         moving = static <= 0.5
         self.moving = moving if moving.mean() >= 2 * _LEAST else np.ones_like(moving)
         luma = _luma(last)
-        inside = cv2.erode((static > 0.9).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        textured = cv2.GaussianBlur(cv2.magnitude(*_gradients(luma)), (0, 0), 2) > _TEXTURED
+        inside = cv2.erode((static > 0.5).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        textured = cv2.GaussianBlur(cv2.magnitude(*_gradients(luma)), (0, 0), 2) > 1
         self._still = inside & textured
         self._reference = luma[self._still] if self._still.mean() >= _LEAST else None
         self._weights = self.moving.astype(np.uint8)
@@ -96,7 +92,7 @@ class FeatureMeter:
         self._centres = _centres(self.moving)
         random = np.random.default_rng(7)
         self._directions = _unit(random.standard_normal((_DIRECTIONS, _SIDE**2)))
-        shape = (_DIRECTIONS, _SIDE_IN_TIME**2, _SPAN)
+        shape = (_DIRECTIONS, _SIDE**2, _SPAN)
         in_time = random.standard_normal(shape)
         # Projections in time ignore a pixel's mean over time.
         in_time -= in_time.mean(2, keepdims=True)
@@ -144,7 +140,7 @@ class FeatureMeter:
         # Half the size is fine enough for sums over neighbourhoods.
         products = [cv2.pyrDown(v) for v in (x * x, y * y, x * y)]
         xx, yy, xy = (cv2.GaussianBlur(v, (0, 0), self._reach) for v in products)
-        weight = cv2.sqrt(xx + yy + _FLAT)
+        weight = cv2.sqrt(xx + yy + 1e-3)
         agreeing = cv2.magnitude(xx - yy, 2 * xy) / weight
         total = _masked_mean(weight, self._half)
         return _masked_mean(agreeing, self._half) / total if total else 0.0
@@ -157,19 +153,14 @@ class FeatureMeter:
         xy = cv2.Sobel(smooth, cv2.CV_32F, 1, 1)
         # The excess of the larger curvature over the smaller one: large for lines, not for spots.
         lines = cv2.min(np.abs(xx + yy), cv2.magnitude(xx - yy, 2 * xy))
-        counts = cv2.calcHist([lines], [0], self._weights, [_STEPS], [0, _STEPS / 8]).ravel()
-        below = np.cumsum(counts)
-        rank = _CREASE * below[-1]
-        k = int(np.searchsorted(below, rank))
-        inside = (rank - (below[k] - counts[k])) / max(counts[k], 1)
-        return float(k + inside) / 8
+        return float(np.quantile(lines[self.moving], _CREASE))
 
     def _in_space_and_time(self, centres: list[Centres]) -> Array | None:
         if len(self._bands) < _SPAN:
             return None
         made = []
         for band in range(_BANDS):
-            cut = [_cut_out(bands[band], centres[band], _SIDE_IN_TIME) for bands in self._bands]
+            cut = [_cut_out(bands[band], centres[band], _SIDE) for bands in self._bands]
             made.append(self._in_time @ np.stack(cut, 1).reshape(-1, cut[0].shape[1]))
         return np.stack(made)
 
@@ -186,8 +177,8 @@ def _luma(picture: Small) -> Array:
 
 def _gradients(luma: Array) -> tuple[Array, Array]:
     """Return the gradients along x and y, in levels a pixel."""
-    x = cv2.Sobel(luma, cv2.CV_32F, 1, 0, scale=0.125)
-    y = cv2.Sobel(luma, cv2.CV_32F, 0, 1, scale=0.125)
+    x = cv2.Sobel(luma, cv2.CV_32F, 1, 0, scale=1 / 8)
+    y = cv2.Sobel(luma, cv2.CV_32F, 0, 1, scale=1 / 8)
     return x, y
 
 
@@ -216,7 +207,7 @@ def _centres(moving: NDArray[np.bool_]) -> list[list[Centres]]:
     masks = []
     for _ in range(_BANDS):
         mask = cv2.resize(moving.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST)
-        inner = cv2.erode(mask, np.ones((_SIDE_IN_TIME, _SIDE_IN_TIME), np.uint8))
+        inner = cv2.erode(mask, np.ones((_SIDE, _SIDE), np.uint8))
         masks.append(np.nonzero(inner if inner.any() else np.ones(shape, np.uint8)))
         shape = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
     return [[drawn(*mask) for mask in masks] for _ in range(_SETS)]

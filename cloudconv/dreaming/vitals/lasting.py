@@ -15,13 +15,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import grey, reduced
+from cloudconv.dreaming.pictures import COARSE_SIDE, grey, reduced
 from cloudconv.dreaming.vitals.usual import UNSEEN_SLACK, quantile, some
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
 
-_LONGEST = 160  # longest side of the pictures that are compared, in pixels
 _FINE = 2.0  # sigma of the blur that separates fine detail, and of the area in which detail counts
 _SURE = 4.5  # least lasting detail, in median deviations over time: 3 take slow clouds for land
 _CLEAR = 2.0  # the same in levels: less is noise
@@ -69,7 +68,7 @@ class Lasting:
 
     def _fineness(self, picture: Small) -> float:
         """Return the finest detail of the parts that move, relative to their gradient."""
-        luma = reduced(grey(picture), _LONGEST).astype(np.float32)
+        luma = reduced(grey(picture), COARSE_SIDE).astype(np.float32)
         slope = cv2.magnitude(
             *(cv2.Sobel(luma, -1, *axes, scale=1 / 8) for axes in ((1, 0), (0, 1)))
         )
@@ -100,12 +99,12 @@ def _usual(measure: Callable[[Small], float], pictures: Sequence[Small]) -> floa
 
 def _brightest(picture: Small) -> Array:
     """Return the brightest channel, (h, w) in levels: deep blue sky is not dark, unlike land."""
-    levels: Array = reduced(picture, _LONGEST).max(2).astype(np.float32)
+    levels: Array = reduced(picture, COARSE_SIDE).max(2).astype(np.float32)
     return levels
 
 
 def _detail(picture: Small) -> Array:
-    luma = reduced(grey(picture), _LONGEST).astype(np.float32)
+    luma = reduced(grey(picture), COARSE_SIDE).astype(np.float32)
     return luma - _around(luma)
 
 

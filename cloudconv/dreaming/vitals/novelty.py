@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import grey, reduced
+from cloudconv.dreaming.pictures import THUMB_SIDE, grey, reduced
 
 Small = NDArray[np.uint8]
 
@@ -23,7 +23,6 @@ AWAY = 60
 HISTORY = 900
 """Number of the latest pictures that are stored."""
 
-_LONGEST = 80  # longest side of the pictures that are compared
 _LEAST = 20  # least number of compared pictures in a window; below that there is no value
 
 
@@ -35,7 +34,7 @@ class Novelty:
 
     def __init__(self, moving: NDArray[np.bool_], pictures: Sequence[Small] = ()) -> None:
         """Store the first pictures, (h, w, 3) uint8 each."""
-        inside = reduced(moving.astype(np.float32), _LONGEST) > 0.5
+        inside = reduced(moving.astype(np.float32), THUMB_SIDE) > 0.5
         self._moving = inside if inside.any() else np.ones_like(inside)
         self._rows = np.zeros((HISTORY, int(self._moving.sum())), np.float32)
         self._count = 0
@@ -44,7 +43,7 @@ class Novelty:
 
     def push(self, picture: Small) -> None:
         """Store the next picture, (h, w, 3) uint8."""
-        small = reduced(grey(picture).astype(np.float32), _LONGEST)
+        small = reduced(grey(picture).astype(np.float32), THUMB_SIDE)
         self._rows[self._count % HISTORY] = small[self._moving]
         self._count += 1
 

@@ -8,6 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudconv.dreaming.material.material import LOOKS
+
 SLACK = 1.15
 """The factor by which a limit exceeds the clip's own values."""
 
@@ -17,14 +19,12 @@ UNSEEN_SLACK = 1.5
 QUANTILE = 0.9
 """The quantile over pictures that counts: one in ten may be outside, as in real footage."""
 
-_LOOKS = 60  # frames of a clip that are compared with all of the clip, at most
-
 Item = TypeVar("Item")
 
 
 def some(items: Sequence[Item]) -> list[Item]:
-    """Return up to 60 items, evenly spread."""
-    chosen = np.linspace(0, len(items) - 1, min(len(items), _LOOKS)).round().astype(int)
+    """Return up to 40 items, evenly spread."""
+    chosen = np.linspace(0, len(items) - 1, min(len(items), LOOKS)).round().astype(int)
     return [items[k] for k in chosen]
 
 

@@ -24,7 +24,7 @@ from cloudconv.dreaming.vitals.border import Borders
 from cloudconv.dreaming.vitals.features import Array, FeatureMeter, Features
 from cloudconv.dreaming.vitals.lasting import Lasting
 from cloudconv.dreaming.vitals.novelty import HISTORY, Novelty
-from cloudconv.dreaming.vitals.usual import SLACK, UNSEEN_SLACK
+from cloudconv.dreaming.vitals.usual import QUANTILE, SLACK, UNSEEN_SLACK
 
 WINDOW = 100
 """Number of frames in a window."""
@@ -58,12 +58,12 @@ KEYS = tuple(_TABLE)
 """Names of the vitals, in the order of every table."""
 
 _RATIOS = KEYS[:6]  # vitals that are ratios of the dream to the clip
-# Quantile over the pictures of a window: one picture in ten may be outside, as in real footage.
+# One picture in ten of a window may be outside, as in real footage: the others are the value.
 _QUANTILES_OF = {
-    "repeat": 0.1,
-    "silhouette": 0.9,
-    "border": 0.9,
-    "detail": 0.9,
+    "repeat": 1 - QUANTILE,
+    "silhouette": QUANTILE,
+    "border": QUANTILE,
+    "detail": QUANTILE,
 }
 _LEAST_COLOUR = 2.0  # least mean difference of a coloured clip's channels, in levels
 _LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, in levels

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +149,12 @@ def _choice(settings: DreamSettings, material: Material) -> Generator[float, Non
     """
     spec = _requested(settings)
     if spec is None:
-        return (yield from choose(material, settings.seed))
-    by_options = f"the mode that uses {' and '.join(settings.given)}"
-    why = by_options if settings.mode == AUTO else "the requested mode"
-    return ModeChoice(spec.name, f"{spec.name}: {why}.", spec.warning(material))
+        choice = yield from choose(material, settings.seed)
+    else:
+        by_options = f"the mode that uses {' and '.join(settings.given)}"
+        why = by_options if settings.mode == AUTO else "the requested mode"
+        choice = ModeChoice(spec.name, f"{spec.name}: {why}.", spec.warning(material))
+    return replace(choice, why=f"{choice.why} {method(choice.mode).note}".rstrip())
 
 
 def _requested(settings: DreamSettings) -> MethodSpec | None:

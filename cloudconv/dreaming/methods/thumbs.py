@@ -1,0 +1,123 @@
+"""Show how arrangements of footage look, as thumbnails."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cloudconv.dreaming.material.light import Light
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.placement import Placement
+from cloudconv.dreaming.methods.transition import Front
+from cloudconv.dreaming.pictures import THUMB_SIDE, filled, reduced, resized, resized_flow
+from cloudconv.models.ops import warp
+
+
+@dataclass(frozen=True, slots=True)
+class Arrangement:
+    """The footage to show: one placement, or two with a cut between them.
+
+    Points of the sky drift with the wind from the first placement to the second. ``cut``: the time
+    at which each point changes to the second, as a fraction of ``life``. ``life``: the number of
+    frames for which the arrangement can be shown.
+    """
+
+    first: Placement
+    second: Placement | None = None
+    cut: Front | None = None
+    life: int = 1
+
+    def known(self, width: int) -> Tensor:
+        """Return the columns that one of the placements shows: (width,) bool."""
+        known = self.first.known(width)
+        if self.second is not None:
+            known = known + self.second.known(width)
+        return known > 0
+
+
+class Thumbs:
+    """The thumbnails of a clip's frames, with sky in place of still parts, and in one light.
+
+    ``size``: their height and width. ``frames``: (n, 3, h, w). ``moving``: (h, w) bool, the parts
+    that move. ``wind``: (2, h, w), the backward flow per frame.
+    """
+
+    def __init__(self, material: Material, light: Light, wind: Tensor) -> None:
+        """Make the thumbnails; ``wind``: (2, h, w) backward flow in pixels of the small picture."""
+        height, width = reduced(material.glance(0), THUMB_SIDE).shape[:2]
+        self.size = height, width
+        self.wind = resized_flow(wind.cpu()[None], self.size)[0]
+        self._light = light
+        self._covered = resized(material.matte[None].cpu(), self.size)[0]
+        self.moving = self._covered < 0.5
+        if int(self.moving.sum()) < 2:  # one pixel has no contrast
+            self.moving = torch.ones_like(self.moving)
+        known = (1 - 2 * self._covered).clamp_min(0)
+        thumbs = []
+        for k in range(len(material)):
+            levels = torch.from_numpy(material.glance(k)).permute(2, 0, 1)
+            thumb = filled(resized(levels / 255, self.size), known)
+            gain = light.on(k)
+            thumbs.append(thumb if gain is None else thumb * resized(gain, self.size))
+        self.frames = torch.stack(thumbs)
+        self._displacements = [torch.zeros_like(self.wind)]
+
+    def shown(self, shown: Arrangement, age: int) -> Tensor:
+        """Return the thumbnail of an arrangement at an age in frames, (3, h, w)."""
+        first = self.placed(shown.first, age)
+        if shown.second is None:
+            return first
+        assert shown.cut is not None
+        known, second_known = (p.known(self.size[1]) for p in (shown.first, shown.second))
+        weight = shown.cut.weights(self._displacement(age), age, shown.life)
+        weight = weight.clamp(1 - known, second_known)
+        return torch.lerp(first, self.placed(shown.second, age), weight)
+
+    def placed(self, placement: Placement, age: int) -> Tensor:
+        """Return the thumbnail of a placement at an age in frames, (3, h, w)."""
+        thumb = placement.placed(self.frames[placement.frame(age, len(self.frames))])
+        return thumb * self._light.moved(placement.source(self.size[1]), self.size[0])
+
+    def composed(self, tried: Sequence[Arrangement], ages: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the thumbnails of arrangements, with the border in the middle of the overlap.
+
+        Returns:
+            (arrangements, ages, 3, h, w), and the still fraction of the clip at the place that each
+            pixel shows, (arrangements, h, w).
+        """
+        (height, width), count = self.size, len(self.frames)
+        frames, sources = [], []
+        for one in tried:
+            both = one.first, one.second or one.first
+            side = _second_side(*(placement.known(width) for placement in both))
+            numbers = torch.tensor([[p.frame(age, count) for p in both] for age in ages])
+            frames.append(torch.where(side, numbers[:, 1:], numbers[:, :1]))
+            source, other = (placement.source(width) for placement in both)
+            sources.append(torch.where(side, other, source))
+        columns = (torch.stack(sources) * width).long().clamp(0, width - 1)
+        rows, columns = torch.arange(height)[None, :, None], columns[:, None]
+        # The indices are (arrangements, ages, h, w); each chooses a colour of (frames, h, w, 3).
+        chosen = torch.stack(frames)[:, :, None], rows[:, None], columns[:, None]
+        thumbs = self.frames.permute(0, 2, 3, 1)[chosen].permute(0, 1, 4, 2, 3)
+        gains = torch.stack([self._light.moved(source, height) for source in sources])
+        return thumbs * gains[:, None], self._covered[rows, columns]
+
+    def _displacement(self, age: int) -> Tensor:
+        """Return the displacement to each point's place ``age`` frames ago: (2, h, w)."""
+        while len(self._displacements) <= age:
+            wind = self.wind
+            self._displacements.append(wind + warp(self._displacements[-1][None], wind[None])[0])
+        return self._displacements[age]
+
+
+def _second_side(first: Tensor, second: Tensor) -> Tensor:
+    """Return the columns of the second placement, (w,) bool, from the known columns of both."""
+    columns = torch.arange(len(first))
+    middle, left, right = (
+        float((columns * part).sum() / part.sum().clamp_min(1))
+        for part in (first * second, first, second)
+    )
+    return columns > middle if right > left else columns < middle
