@@ -435,7 +435,8 @@ class Predictor(Model):
         """Return the next frame, (B, 3, H, W) float32.
 
         Args:
-            context: (B, T, 3, H, W), oldest first, any size. The model reads the last
+            context: (B, T, 3, H, W), oldest first, any size, without repeats of a frame. Copies of
+                the oldest frame may replace missing frames. The model reads the last
                 ``spec.context`` frames, and up to ``spec.past`` before them.
 
         Raises:

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from cloudconv.models.base import ModelSpec, Predictor
 from cloudconv.models.blocks import Block
-from cloudconv.models.context_cadence import Content, content, steps_of_content
 from cloudconv.models.flow import advected, mean_velocity
 from cloudconv.models.ops import sample, sampling_grid, warp
 from cloudconv.models.rife import is_ungated
@@ -35,7 +34,7 @@ REACH = 15
 """The largest horizon that the network reads. For later forecasts the network reads this value, and
 the estimated motion is extended to the true horizon."""
 
-_FRAMES = 5  # different frames of the context that are used
+_FRAMES = 5  # frames of the context that are used, the latest ones
 _OLDER = _FRAMES - 1
 _SCALES = (8, 4, 2)  # by which each block reduces the pictures
 _WIDTHS = (192, 128, 96)  # channels inside each block
@@ -61,33 +60,23 @@ _STILL = 0.05 / 255  # mean change of a pixel in such an area, below which the a
 class _Scene:
     """The data that a forecast starts from, the latest frame first.
 
-    A step of content is the motion from one different frame to the next, without repeats.
     ``frames``: (B, 5, 3, H, W). ``small``: these frames for each scale, clamped for the
-    convolutions, which were trained on [0, 1]. ``ages``: (B, 5), steps of content from each frame
-    to the latest. ``velocity``: (B, 2, H/2, W/2) by optical flow, in pixels of that size per step
-    of content. ``last``: (B, 3, H, W), the last frame shown. ``patterns``: for each item, the steps
-    of content from frame to frame of the context.
+    convolutions, which were trained on [0, 1]. ``ages``: (B, 5), steps from each frame to the
+    latest. ``velocity``: (B, 2, H/2, W/2) by optical flow, in pixels of that size per step.
     """
 
     frames: Tensor
     small: tuple[Tensor, ...]
     ages: Tensor
     velocity: Tensor
-    last: Tensor
-    patterns: tuple[tuple[int, ...], ...]
-
-    def ahead(self, horizon: list[int]) -> Tensor:
-        """Return the steps of content in the next ``horizon`` frames, (B,) on the CPU."""
-        pairs = zip(self.patterns, horizon, strict=True)
-        return torch.tensor([steps_of_content(pattern, frames) for pattern, frames in pairs])
 
 
 class _Moment(NamedTuple):
     """The time of a forecast, and the older frame that is paired with the latest one.
 
-    ``horizon``: (B, 1, 1, 1), steps of content from the latest frame to the forecast. ``partner``:
-    (B,), the number of the older frame. ``gap``: (B, 1, 1, 1), steps of content from the older
-    frame to the latest. ``displacement``: (B, 2, H/2, W/2), from the forecast to the latest frame,
+    ``horizon``: (B, 1, 1, 1), steps from the latest frame to the forecast. ``partner``: (B,), the
+    number of the older frame. ``gap``: (B, 1, 1, 1), steps from the older frame to the latest.
+    ``displacement``: (B, 2, H/2, W/2), from the forecast to the latest frame,
     by optical flow.
     """
 
@@ -100,14 +89,14 @@ class _Moment(NamedTuple):
 class VoxelFlow(Predictor):
     """A forecaster whose three blocks, coarse to fine, refine a velocity and weights of candidates.
 
-    Frames that regularly repeat the one before are removed, and the horizon h counts the remaining
-    frames. For horizon h the latest frame is paired with the frame k = min(h, 4) steps before. The
-    velocity is measured over these k steps, so that slow motion exceeds the noise. A point of the
-    forecast is sampled from the latest frame at a distance of h/k times the velocity, and from the
-    frame j steps before at (j + h)/k times the velocity. The result is a weighted mean of these
-    samples, of the latest frame moved by the mean optical flow, of the latest frame unmoved, and of
-    the unmoved mean of all frames, plus a smooth change of colour. The weights differ per pixel.
-    Where nothing moved, the latest frame stays.
+    The frames of the context must all be different, at even distances. Copies of the oldest frame
+    replace missing frames. For horizon h the latest frame is paired with the frame k = min(h, 4)
+    steps before. The velocity is measured over these k steps, so that slow motion exceeds the
+    noise. A point of the forecast is sampled from the latest frame at a distance of h/k times the
+    velocity, and from the frame j steps before at (j + h)/k times the velocity. The result is a
+    weighted mean of these samples, of the latest frame moved by the mean optical flow, of the
+    latest frame unmoved, and of the unmoved mean of all frames, plus a smooth change of colour. The
+    weights differ per pixel. Where nothing moved, the latest frame stays.
 
     With more frames than the context, trials forecast the last of these frames. The trials decide
     how much of the optical flow's forecast and of the last frame is mixed in. Footage that changes
@@ -133,7 +122,7 @@ class VoxelFlow(Predictor):
             Values may be outside [0, 1]. Differentiable.
         """
         scene = _scene(context)
-        ahead = scene.ahead([1] * len(context) if horizon is None else horizon.int().tolist())
+        ahead = torch.ones(len(context)) if horizon is None else horizon.cpu()
         velocity, displacement = scene.velocity, torch.zeros_like(scene.velocity)
         for step in range(int(ahead.max())):
             velocity, displacement = _advected_where(ahead > step, velocity, displacement)
@@ -177,25 +166,19 @@ class VoxelFlow(Predictor):
         Each is (B, 3, H, W).
         """
         scene = _scene(context)
+        latest = scene.frames[:, 0]
         velocity, displacement = scene.velocity, torch.zeros_like(scene.velocity)
-        before = torch.zeros(len(context), dtype=torch.int64)
-        made = flowed = scene.last
         for step in range(1, steps + 1):
-            ahead = scene.ahead([step] * len(context))
-            if bool((ahead > before).any()):
-                velocity, displacement = _advected_where(ahead > before, velocity, displacement)
-                made = self._picture(scene, ahead, displacement)
-                flowed = _sharp(scene.frames[:, 0], _resized(displacement, 2))
-            before = ahead
-            yield made, flowed, scene.last
+            velocity, displacement = advected(velocity, displacement)
+            made = self._picture(scene, torch.full((len(context),), step), displacement)
+            yield made, _sharp(latest, _resized(displacement, 2)), latest
 
     def _picture(self, scene: _Scene, ahead: Tensor, displacement: Tensor) -> Tensor:
-        """Return the frames ``ahead`` steps of content later.
+        """Return the frames ``ahead`` steps later; ``ahead`` is (B,) on the CPU.
 
         ``displacement``: (B, 2, H/2, W/2), by optical flow, to the latest frame.
         """
-        (steps,) = upload([ahead.float().view(-1, 1, 1, 1)], displacement.device)
-        horizon = steps.clamp(min=1)
+        (horizon,) = upload([ahead.float().view(-1, 1, 1, 1)], displacement.device)
         # Pair with the nearest frame that is old enough, or with the oldest.
         wanted = horizon.flatten(1).clamp(max=_OLDER)
         partner = (scene.ages < wanted).sum(1).clamp(max=_OLDER)
@@ -209,7 +192,7 @@ class VoxelFlow(Predictor):
             change = self.get_submodule(f"block{number}")(*inputs)
             motion = change if motion is None else motion + change
         assert motion is not None
-        return torch.where(steps > 0, _mixed(scene, _doubled(motion), moment), scene.last)
+        return _mixed(scene, _doubled(motion), moment)
 
 
 def _best_weights(made: Tensor, flowed: Tensor, last: Tensor, true: Tensor) -> Tensor:
@@ -269,28 +252,24 @@ def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _scene(context: Tensor) -> _Scene:
-    known = [content(frames, _FRAMES) for frames in context]
-    frames = torch.stack([item.frames for item in known])
-    velocity = torch.stack([_velocity(item) for item in known])
+    frames = context[:, -_FRAMES:].flip(1)
+    # Exact copies at the beginning replace missing frames, and have the age of the oldest frame.
+    copies = (context[:, 1:] == context[:, :-1]).flatten(2).all(2).cumprod(1).sum(1).tolist()
+    counts = [context.shape[1] - copied for copied in copies]  # different frames of each item
+    ages = torch.stack([torch.arange(_FRAMES).clamp(max=count - 1) for count in counts])
+    velocity = [_velocity(item[:count]) for item, count in zip(frames, counts, strict=True)]
     seen = frames.clamp(0, 1)
-    (ages,) = upload([torch.tensor([item.ages for item in known])], context.device)
     return _Scene(
         frames=frames,
         small=tuple(_shrunk(seen, scale) for scale in _SCALES),
-        ages=ages,
-        velocity=_resized(velocity, 0.5),
-        last=context[:, -1],
-        patterns=tuple(item.pattern for item in known),
+        ages=upload([ages], context.device)[0],
+        velocity=_resized(torch.stack(velocity), 0.5),
     )
 
 
-def _velocity(known: Content) -> Tensor:
-    """Return the mean optical flow, (2, H, W) backward, in pixels per step of content."""
-    oldest = known.ages[-1]
-    count = known.ages.index(oldest) + 1
-    if count == 1:
-        return torch.zeros_like(known.frames[0, :2])
-    return mean_velocity(known.frames[:count].flip(0)) * ((count - 1) / oldest)
+def _velocity(frames: Tensor) -> Tensor:
+    """Return the mean optical flow, (2, H, W) backward, of (N, 3, H, W), in pixels per step."""
+    return torch.zeros_like(frames[0, :2]) if len(frames) == 1 else mean_velocity(frames.flip(0))
 
 
 def _advected_where(moves: Tensor, velocity: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
