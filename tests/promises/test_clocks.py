@@ -64,6 +64,16 @@ def test_joined_recordings_give_one_continuous_video(
         assert 2 * len(given) - 3 <= len(kept) <= 2 * len(given)
 
 
+def test_a_wrong_duration_of_frames_leaves_the_seam_of_two_recordings_even(tmp_path: Path) -> None:
+    """The header states 24 fps with a tick of 1/25 s, so FFmpeg reads durations of 1/600 s."""
+    times = [F(k, 25) for k in range(20)]
+    one = write_clip(tmp_path / "one.ts", 20, times=times, codec="libx264", options={"bf": "0"})
+    clip = tmp_path / "in.ts"
+    clip.write_bytes(one.read_bytes() * 2)
+    interp(clip, tmp_path / "out.mkv")
+    assert read_times(tmp_path / "out.mkv") == [F(k, 50) for k in range(80)]
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("start", [F(7, 5), F(1, 5)])
 def test_a_part_of_joined_recordings_has_its_length(tmp_path: Path, start: F) -> None:

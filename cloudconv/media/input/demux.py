@@ -27,6 +27,8 @@ _BYTES_A_PIXEL = 100
 # step forward means the same in formats whose clock may restart.
 _STEP_BACK = Fraction(1, 2)
 _STEP_FORWARD = Fraction(3600)
+# The longest step, in seconds, that is taken for the duration of the last frame of a part.
+_LONGEST_STEP = Fraction(1)
 
 
 def open_container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
@@ -210,7 +212,7 @@ class VideoClock(Clock):
         super().__init__(container)
         self._tick = Fraction(stream.time_base)
         self._offsets = [0]  # the offset of each part, in ticks
-        self._decoded = 0
+        self._decoded: int | None = None  # the last decode time in the file
         self._end = 0
 
     @property
@@ -223,7 +225,10 @@ class VideoClock(Clock):
         if packet.dts is not None:
             begins = packet.dts if packet.pts is None else packet.pts
             self.take(packet.dts * self._tick)
-            lasts = packet.duration or max(packet.dts - self._decoded, 0)
+            # The stated duration is often that of a field, or of another rate in the header.
+            step = 0 if self._decoded is None else packet.dts - self._decoded
+            measured = 0 < step * self._tick <= _LONGEST_STEP
+            lasts = step if measured else packet.duration or max(step, 0)
             self._decoded = packet.dts
             if self.part == len(self._offsets):
                 self._offsets.append(self._end - begins)
