@@ -25,7 +25,7 @@ _FLAT, _DETAILED = 16 / 255, 48 / 255  # contrast within a square
 _CELL = 8  # pixels
 _WINDOW = 9  # cells around a mark
 _FEW, _MOST = 0.5, 0.65  # part of that window that moves
-_SIDE = 2  # pixels on each side of the centre of a square
+_SIDE = 1  # pixels on each side of the centre of a square; thin strokes have no larger squares
 _STRIP = 128  # rows that fit into a CPU's caches, a multiple of _CELL
 
 
@@ -33,7 +33,7 @@ class Stillness(NamedTuple):
     """Places that are equal in two pictures.
 
     ``first``: x0, (B, 3, H, W). ``centres``: (B, 1, H, W) in [0, 1], 1 at the centres of squares of
-    5 by 5 equal pixels. ``around``: (B, 1, h, w) in [0, 1], 1 at cells around which most of the
+    3 by 3 equal pixels. ``around``: (B, 1, h, w) in [0, 1], 1 at cells around which most of the
     picture moves.
     """
 
@@ -66,7 +66,7 @@ class Stillness(NamedTuple):
         return first.mul_(second)
 
     def marks(self, squares: Tensor, top: int) -> Tensor | None:
-        """Return 1 at squares of equal pixels that have detail, if most pixels nearby differ.
+        """Return 1 at squares of equal pixels with detail nearby, if most pixels around differ.
 
         Args:
             squares: (B, 1, rows, W), 1 at all pixels of squares of equal pixels.
@@ -84,11 +84,13 @@ class Stillness(NamedTuple):
         share = share[:, :, _CELL * within.start :][:, :, :count, :width]
         if _is_zero(share, squares):
             return None
-        rows, inside = _widened(top, count, 2 * _SIDE)
+        rows, inside = _widened(top, count, 3 * _SIDE)
         luma = self.first[:, :, rows].mean(1, keepdim=True)
         contrast = _largest_nearby(luma) + _largest_nearby(-luma)
         detailed = _ramp(contrast, _FLAT, _DETAILED).mul_(self.centres[:, :, rows])
-        return _largest_nearby(detailed)[:, :, inside] * share
+        # Strokes of three pixels have detail at their edges only.
+        near = _largest_nearby(_largest_nearby(detailed))[:, :, inside]
+        return near.minimum(squares) * share
 
 
 def stillness(x0: Tensor, x1: Tensor) -> Stillness | None:
@@ -139,12 +141,12 @@ def _ramp(values: Tensor, none: float, full: float) -> Tensor:
 
 
 def _largest_nearby(image: Tensor) -> Tensor:
-    """Return the largest value within two pixels of each pixel, along both axes."""
+    """Return the largest value in the square around each pixel."""
     if image.device.type != "cpu":
-        return F.max_pool2d(image, 5, stride=1, padding=2)
+        return F.max_pool2d(image, 2 * _SIDE + 1, stride=1, padding=_SIDE)
     import cv2  # imported here, because every command loads this module
 
     # This takes a fraction of the time of max_pool2d on a CPU.
-    box = np.ones((5, 5), np.uint8)
+    box = np.ones((2 * _SIDE + 1,) * 2, np.uint8)
     planes = [torch.from_numpy(cv2.dilate(plane.numpy(), box)) for plane in image[:, 0]]
     return torch.stack(planes)[:, None] if len(planes) > 1 else planes[0][None, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -15,9 +16,9 @@ def moving(size: tuple[int, int] = (96, 128)) -> tuple[Tensor, Tensor]:
     return first, second
 
 
-def with_stripes(picture: Tensor) -> Tensor:
-    """Return the picture with a mark of 10x12 pixels: white and black stripes, 3 pixels each."""
-    stripes = (torch.arange(12) // 3 % 2).float()
+def with_stripes(picture: Tensor, wide: int = 3) -> Tensor:
+    """Return the picture with a mark of 10x12 pixels: white and black stripes."""
+    stripes = (torch.arange(12) // wide % 2).float()
     picture = picture.clone()
     picture[..., 40:50, 60:72] = stripes
     return picture
@@ -31,14 +32,15 @@ def found_in(x0: Tensor, x1: Tensor) -> Stillness:
 
 def marks_in(x0: Tensor, x1: Tensor) -> Tensor:
     """Return the marks, which are the same in strips of rows."""
-    found, everywhere = found_in(x0, x1), torch.ones_like(x0[:, :1])
-    marks = found.marks(everywhere, 0)
-    upper, lower = found.marks(everywhere[:, :, :48], 0), found.marks(everywhere[:, :, 48:], 48)
+    found = found_in(x0, x1)
+    squares = torch.nn.functional.max_pool2d(found.centres, 3, stride=1, padding=1)
+    marks = found.marks(squares, 0)
+    upper, lower = found.marks(squares[:, :, :48], 0), found.marks(squares[:, :, 48:], 48)
     if marks is None:
         assert upper is None
         assert lower is None
-        return torch.zeros_like(everywhere)
-    none = torch.zeros_like(everywhere[:, :, :48])
+        return torch.zeros_like(squares)
+    none = torch.zeros_like(squares[:, :, :48])
     parts = [none if part is None else part for part in (upper, lower)]
     assert torch.allclose(torch.cat(parts, 2), marks, atol=1e-6)
     return marks
@@ -55,10 +57,19 @@ def grids(across: float, size: tuple[int, int] = (96, 128)) -> list[Tensor]:
     return [sampling_grid(side * flow, *size) for side in (1, -1)]
 
 
-def test_a_mark_is_found_to_the_pixel() -> None:
-    marks = marks_in(*(with_stripes(picture) for picture in moving()))
+@pytest.mark.parametrize("wide", [1, 2, 3])
+def test_a_mark_is_found_to_the_pixel(wide: int) -> None:
+    marks = marks_in(*(with_stripes(picture, wide) for picture in moving()))
     assert (marks[..., 40:50, 60:72] == 1).all()
     assert marks.sum() == 120
+
+
+def test_strokes_of_three_pixels_are_marks_on_a_moving_ground() -> None:
+    x0, x1 = moving()
+    for picture in (x0, x1):
+        picture[..., 40:43, 30:90] = 1
+        picture[..., 43:46, 30:90] = 0
+    assert (marks_in(x0, x1)[..., 40:46, 30:90] == 1).all()
 
 
 def test_noise_of_a_codec_does_not_hide_a_mark() -> None:
