@@ -648,6 +648,8 @@ no-gpu-in-cluster: {--device} names a GPU, but no machine of the cluster has one
   {--device=cpu}, or start Ray on a machine with a GPU.
 no-cluster: There is no Ray cluster at {address}: start one with 'ray start --head', which prints
   its address, or leave the address out.
+cluster-refuses: The Ray cluster cannot be joined ({why}): install the versions of Python and Ray
+  that the cluster has.
 no-ray: A cluster needs Ray, which is not installed: run pip install "cloudconv[cluster]".
 frames-lost-by-cluster: The cluster lost the same frames {tries} times ({why}): 'ray status' shows
   its machines.

@@ -208,15 +208,22 @@ def count_gpus(address: str | None) -> int | None:
 
 
 def _join(ray: Any, address: str | None) -> bool:
-    """Join the cluster at an address, or one on this machine; return False if there is none."""
+    """Join the cluster at an address, or one on this machine; return False if there is none here.
+
+    Raises:
+        DeviceError: there is no cluster at the address, or the cluster has other versions.
+    """
     if address is not None:
         _check_address(address)
     try:
         ray.init(address=address or "auto", **_QUIET)
-    except ConnectionError:
-        if address is not None:
-            raise
+    except ConnectionError as error:
+        if address is not None:  # another program answers there
+            raise DeviceError("no-cluster", address=address) from error
         return False
+    except RuntimeError as error:
+        why = str(error).strip().partition("\n")[0].rstrip(".:")
+        raise DeviceError("cluster-refuses", why=why) from error
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import socket
 from dataclasses import replace
 from fractions import Fraction as F
 from pathlib import Path
@@ -217,6 +218,28 @@ class RayStandIn:
 
     def nodes(self) -> list[dict[str, Any]]:
         return [{"Alive": True, "Resources": self.resources}]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionError("404"), "no Ray cluster at 127.0.0.1:"),
+        (
+            RuntimeError("Version mismatch: 2.9\nmore"),
+            r"joined \(Version mismatch: 2\.9\): install",
+        ),
+    ],
+)
+def test_a_program_that_is_no_usable_cluster_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def fail(_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(RayStandIn, "init", fail)
+    monkeypatch.setattr(ray_workers, "_ray", RayStandIn)
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(DeviceError, match=said):
+        choose_workers(f"ray:127.0.0.1:{other.getsockname()[1]}", "auto")
 
 
 @pytest.mark.parametrize(
