@@ -61,6 +61,23 @@ def test_two_placements_leave_no_side_empty_and_no_part_unknown(
 
 
 @pytest.mark.full
+def test_no_picture_of_the_clip_is_shown_whole_twice(
+    source: Material, thumbs: Thumbs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.9)
+    chooser, shown, singles = selector(source, thumbs), set[int](), 0
+    for _ in range(8):
+        one = chooser.choose([thumbs.frames[59]] * 2, [3, 6], 8)
+        if one.second is None:
+            singles += 1
+            frames = {one.first.frame(age, 60) for age in range(8)}
+            assert one.first.mirrored
+            assert not frames & shown
+            shown |= frames
+    assert singles > 1
+
+
+@pytest.mark.full
 def test_new_footage_is_no_mirror_image_of_the_footage_that_it_replaces(
     source: Material, thumbs: Thumbs
 ) -> None:

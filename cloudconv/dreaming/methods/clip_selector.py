@@ -87,6 +87,8 @@ class ClipSelector:
         self._past = past
         self._random = random
         self._directions = _kept_winds(thumbs)
+        # The frames that were shown as whole pictures, and whether mirrored.
+        self._whole = {(number, False) for number in range(len(thumbs.frames))}
 
     def choose(self, seen: Sequence[Tensor], ages: Sequence[int], life: int) -> Arrangement:
         """Return the next arrangement.
@@ -114,10 +116,11 @@ class ClipSelector:
         typical = float(apart.median().clamp_min(1e-6))
         cost += _APART * apart / typical
         for number, one in enumerate(tried):
-            if not bool(one.known(self._thumbs.size[1]).all()):
+            if not bool(one.known(self._thumbs.size[1]).all()) or self._whole & self._frames(one):
                 cost[number] = inf
             cost[number] += _APART * self._cut_cost(one, life) / typical
         best = tried[int(cost.argmin())]
+        self._whole |= self._frames(best)
         if best.second is None:
             return best
         first, second = best.first, best.second
@@ -129,6 +132,13 @@ class ClipSelector:
             life,
         )
         return replace(best, cut=cut)
+
+    def _frames(self, shown: Arrangement) -> set[tuple[int, bool]]:
+        """Return the frames that an arrangement shows as whole pictures, and whether mirrored."""
+        if shown.second is not None:
+            return set()
+        first, count = shown.first, len(self._thumbs.frames)
+        return {(first.frame(age, count), first.mirrored) for age in range(shown.life)}
 
     def _drawn(self, life: int) -> Arrangement:
         random = self._random
