@@ -74,6 +74,22 @@ def test_the_first_frames_are_a_forecast() -> None:
         assert known < 0.7 * change(last[..., near], truth[..., near])
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("seed", [0, 2])
+def test_no_strip_of_other_sky_appears_at_the_edge(seed: int) -> None:
+    pictures = clouds(61, (320, 240))
+    last, following = map(tensor, pictures[59:])
+    with torch.inference_mode():
+        made = list(Collage().dream(material(pictures[:60]), frames=3, seed=seed))
+
+    def at_the_edge(picture: Tensor) -> float:
+        """Return the change since the last frame at the left edge, relative to the middle."""
+        apart = (picture - last).abs().mean((0, 1))
+        return float(apart[:10].mean() / apart[32:288].mean())
+
+    assert max(at_the_edge(picture) for picture in made) < 1.2 * at_the_edge(following)
+
+
 @pytest.mark.slow
 def test_all_vitals_hold_for_six_hundred_frames() -> None:
     source = material(clouds(250, SIZE))
@@ -333,6 +349,14 @@ def test_blending_keeps_common_content_and_leaves_no_seam() -> None:
     mixed = blended([dark, light], [half, 1 - half])
     assert float((mixed[:, :, 1:] - mixed[:, :, :-1]).abs().max()) < 0.06
     assert float(mixed[:, :, 0].mean()) < float(mixed[:, :, -1].mean())
+
+
+def test_a_difference_in_light_fades_over_a_third_of_a_large_picture() -> None:
+    size = weight_size(480, 640)
+    half = torch.zeros(size)
+    half[:, : size[1] // 2] = 1
+    mixed = blended([torch.full((3, 480, 640), v) for v in (0.2, 0.8)], [half, 1 - half])
+    assert float((mixed[:, :, 1:] - mixed[:, :, :-1]).abs().max()) < 3 * 0.6 / 640
 
 
 def test_blending_unlike_pictures_keeps_their_contrast_within_their_range() -> None:

@@ -35,9 +35,7 @@ _NEAR = 0.01  # greatest mean displacement of such a frame from the last one, of
 _ENOUGH = 0.85  # change of the moved last frame, relative to the clip's, from which none is shown
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
 _FILLS_BY = 16.0  # displacement from which only the filled picture is used, in pixels
-# Blurs, of the longer side, complete after the time constant.
-_COARSE = 80 / 480  # blur of the motion
-_SETTLES = 5 / 480  # blur of the displacement at each step
+_COARSE = 80 / 480  # blur of the motion after the time constant, of the longer side
 
 
 class Wind:
@@ -113,7 +111,6 @@ class Carried:
         )
         velocity = blurred(velocity, (wide**2 - narrow**2) ** 0.5)
         self.displacement = velocity + warp(self.displacement[None], velocity[None])[0]
-        self.displacement = blurred(self.displacement, _SETTLES * longest * progress)
         self._velocity = velocity
 
     def pictures(self) -> Iterator[tuple[Tensor, None]]:

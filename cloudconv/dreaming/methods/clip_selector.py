@@ -30,9 +30,9 @@ _AT_ONCE = 20  # arrangements that are compared in one step, which bounds the me
 _SINGLE = 0.2  # fraction of arrangements with a single placement: pairs alone mix two lights
 _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
 _EVERY = 6  # frames between two remembered pictures
-_APART = 2.0  # cost of the median difference from the replaced pictures, and along a cut
-_SEEN = 40.0  # cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself
-_COVERED = 4.0  # cost of an area that still parts hide in the clip
+# Costs are relative to the median difference from the replaced pictures.
+_SEEN = 20.0  # cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself
+_COVERED = 2.0  # cost of an area that still parts hide in the clip
 
 
 class Past:
@@ -114,11 +114,11 @@ class ClipSelector:
             cost[part] = _SEEN * likenesses.square().sum(0)
             cost[part] += _COVERED * covered[:, self._thumbs.moving].mean(1)
         typical = float(apart.median().clamp_min(1e-6))
-        cost += _APART * apart / typical
+        cost += apart / typical
         for number, one in enumerate(tried):
             if not bool(one.known(self._thumbs.size[1]).all()) or self._whole & self._frames(one):
                 cost[number] = inf
-            cost[number] += _APART * self._cut_cost(one, life) / typical
+            cost[number] += self._cut_cost(one, life) / typical
         best = tried[int(cost.argmin())]
         self._whole |= self._frames(best)
         if best.second is None:

@@ -33,7 +33,6 @@ from cloudconv.dreaming.methods.transition import Front, Transition, front_of
 from cloudconv.dreaming.pictures import bounds, resized, resized_flow, weight_size
 from cloudconv.metrics import luma
 
-_SPACING = 48  # frames between two starts of footage, at most: longer footage leaves less choice
 _FORECAST = 6  # frames that show the forecast alone
 _ADAPTS = 0.04  # part of a difference of contrast from the clip that each frame corrects …
 _MOST_GAIN = 1.3  # … up to this factor
@@ -90,9 +89,9 @@ class CollageTiming:
     def of(cls, frames: int) -> CollageTiming:
         """Return the times for ``frames`` frames of material; less material gives shorter times.
 
-        Footage is visible during two spacings. A third of the material is left to vary its start.
+        Footage is visible during two spacings. Half of the material is left to vary its start.
         """
-        spacing = max(2, min(_SPACING, frames // 3))
+        spacing = max(2, frames // 4)
         return cls(spacing, min(_FORECAST, spacing // 4))
 
     @property

@@ -10,7 +10,6 @@ from torch import Tensor
 from cloudconv.dreaming.pictures import blurred, resized
 from cloudconv.metrics import luma
 
-_LEVELS = 3  # levels of the pyramid; all coarser bands are blended together
 _AREA = 0.03  # sigma of the area in which contrast is measured, relative to the longer side
 _FAINT = (1 / 255) ** 2  # added to both squared contrasts of a ratio, so that noise is not enlarged
 _MOST_GAIN = 2.0  # greatest gain of contrast; two unrelated pictures in equal parts need 1.41
@@ -87,17 +86,18 @@ def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, mean_picture: 
     return result
 
 
-def pyramid_mean(pictures: Tensor, weights: Tensor, levels: int = _LEVELS) -> Tensor:
+def pyramid_mean(pictures: Tensor, weights: Tensor) -> Tensor:
     """Blend pictures (N, 3, h, w) with weights (N, 1, h, w); return (3, h, w).
 
-    Each band is blended with the weights at its own resolution.
+    Each band is blended with the weights at its own resolution. The coarsest band has two or three
+    rows or columns, so a difference in light fades over a third of the picture or more.
     """
     height, width = pictures.shape[-2:]
-    if not levels or min(height, width) < 2:
+    if min(height, width) < 4:
         return (pictures * weights).sum(0)
     size = (-(-height // 2), -(-width // 2))
     coarse = resized(pictures.flatten(0, 1), size).reshape(-1, 3, *size)
     up = resized(coarse.flatten(0, 1), (height, width)).reshape(pictures.shape)
-    above = pyramid_mean(coarse, resized(weights[:, 0], size)[:, None], levels - 1)
+    above = pyramid_mean(coarse, resized(weights[:, 0], size)[:, None])
     result: Tensor = resized(above, (height, width)) + ((pictures - up) * weights).sum(0)
     return result

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from cloudconv.dreaming.material.wind import EDGE, Carried, outside
+from cloudconv.dreaming.material.wind import EDGE, Carried, inside
 from cloudconv.dreaming.methods.footage import Footage, LayerPicture
 from cloudconv.dreaming.methods.thumbs import Arrangement
 from cloudconv.dreaming.methods.transition import Front, Transition
-from cloudconv.dreaming.pictures import blurred, resized_flow
+from cloudconv.dreaming.pictures import resized_flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +100,6 @@ class Stack:
         return shots, weights
 
     def _blown_in(self) -> Tensor:
-        """Return 1 where the forecast needs points outside the last frame, else 0: (h, w)."""
+        """Return 1 where the forecast needs points from far outside the last frame: (h, w)."""
         displacement = resized_flow(self._carried.sampled[None], self._size)[0]
-        beyond = outside(displacement).clamp_max(1)[None]
-        rim = max(1, round(EDGE * max(self._size)))
-        return blurred(functional.max_pool2d(beyond, 2 * rim + 1, 1, rim), rim / 2)[0]
+        return 1 - inside(displacement, EDGE * max(self._size))

@@ -26,7 +26,6 @@ from cloudconv.dreaming.methods.front import (
 from cloudconv.dreaming.pictures import blurred, resized, resized_flow
 from cloudconv.models.ops import warp
 
-_SOFT = 14  # frames in which one pixel changes from old to new, at most half of the transition
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
 _UNEVEN = 0.3  # standard deviation of this variation, relative to the way across the picture
 
@@ -81,12 +80,11 @@ class Front:
     def weights(self, displacement: Tensor, age: int, lasts: int) -> Tensor:
         """Return the weight of the new footage after ``age`` of ``lasts`` frames: (h, w).
 
-        ``displacement``, (2, h, w), leads from a pixel back to the start of its point.
+        Each point changes within half of this time. ``displacement``, (2, h, w), leads from a pixel
+        back to the start of its point.
         """
-        part = min(_SOFT / lasts, 0.5)
-        soft = part / (1 - part)
-        progress = min(max(0.0, age / lasts), 1.0) * (1 + soft)
-        shown = ((progress - self._at(displacement)) / soft).clamp(0, 1)
+        progress = 2 * min(max(0.0, age / lasts), 1.0)
+        shown = (progress - self._at(displacement)).clamp(0, 1)
         return shown * shown * (3 - 2 * shown)
 
     def _at(self, displacement: Tensor) -> Tensor:
