@@ -416,6 +416,12 @@ def test_an_estimate_writes_nothing_and_is_correct(bouncing: Path, tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("loop", [False, True])
+def test_an_estimate_of_decades_ends(bouncing: Path, tmp_path: Path, loop: bool) -> None:
+    settings = DreamSettings(bouncing, tmp_path / "b.mkv", seconds=10**9, mode="flow", loop=loop)
+    assert job.estimate(job.decide(settings)).new_frames == 25 * 10**9
+
+
 def test_a_run_and_an_estimate_name_a_lack_of_memory(
     bouncing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from math import cos, pi
 
 import numpy as np
@@ -60,15 +59,15 @@ class Flow(DreamMethod):
         period = _period(field)
         rounds = max(1, round(turns / period)) if loop else -(-turns // period)
         # A loop is a whole number of periods, whose lengths differ by a frame at most.
-        ends = [turns * k // rounds if loop else period * k for k in range(1, rounds + 1)]
-        paths = _Paths(field, max(b - a for a, b in pairwise([0, *ends])))
+        paths = _Paths(field, -(-turns // rounds) if loop else period)
         here = there = _Sky(last, still)
         order = order_of(field, np.random.default_rng(seed), weight_size(*material.size))
         # The first period begins with a forecast from the motion of the last frames.
         measured = len(material) > 1 and self.options.wind is None
         carried = Carried(last, still, Wind(material)) if measured else None
         number = 0
-        for end in ends:
+        for k in range(1, rounds + 1):
+            end = turns * k // rounds if loop else period * k
             if loop_to is not None and end == turns:
                 there = _Sky(loop_to, still)
             turn = _Period(here, there, carried, paths, order, end - number)
