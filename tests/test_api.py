@@ -30,7 +30,7 @@ from cloudconv import api, metrics
 from cloudconv.cli.app import app
 from cloudconv.dreaming.methods.registry import METHODS
 from cloudconv.errors import InputError, ModelError, OutputError, PictureError, SettingsError
-from cloudconv.messages import flag
+from cloudconv.messages import Message, flag
 from cloudconv.models import registry
 from cloudconv.settings import (
     CompareSettings,
@@ -152,6 +152,11 @@ def test_a_message_names_the_value_of_an_option_with_a_colon() -> None:
     with pytest.raises(SettingsError, match="`device='cuda:all'` already means") as raised:
         InterpSettings("a.mp4", factor=2, device="cuda:all", workers="local:2")
     assert raised.value.text(flag).startswith("--device cuda:all already means")
+
+
+def test_a_message_has_a_million_seconds_without_an_exponent() -> None:
+    late = Message("at-after-end", path="a.mkv", seconds=1e6 + 1, at=12345678.0)
+    assert "lasts 1000001 s, so it has no frame at 12345678 s" in late.text()
 
 
 def test_importing_the_package_loads_no_large_library() -> None:

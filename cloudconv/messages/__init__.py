@@ -115,8 +115,9 @@ class _TemplateFormatter(Formatter):
             return format_spec.split("|")[bool(value != 1)]
         if hasattr(value, "text"):
             return str(value.text(self._option))
-        if isinstance(value, float) and not format_spec:
-            return f"{value:g}"
+        if isinstance(value, float) and format_spec in ("", "g"):
+            # Users do not write a million as 1e+06.
+            return f"{value:.0f}" if 1e6 <= abs(value) < 1e15 else f"{value:g}"
         return format(value, format_spec)
 
     def _joined(self, values: Sequence[Any], how: str) -> str:

@@ -575,12 +575,14 @@ adapted-weights-differ: The adapted weights in {folder} are not the weights that
 factor-on-variable-rate: {path} has a variable frame rate, for which a factor of {factor:g} gives no
   definite times: give a whole number, or a fixed rate with {--fps}.
 too-many-frames: {path} shows frames for very long: its {frames} frames last {seconds:.0f} s, which
-  is {count} frames at {rate} fps, and only {usual} at their usual rate. Give a whole {--factor} to
+  is {count} frames at {rate} fps, and only {usual} at {usual_rate}. Give a whole {--factor} to
   divide each gap, or {--many_frames=yes} to make all frames.
 too-many-frames-arrive: {path} shows a frame for very long: its first {frames} frames last
-  {seconds:.0f} s, which is {count} frames at {rate} fps, and only {usual} at their usual rate. Save
+  {seconds:.0f} s, which is {count} frames at {rate} fps, and only {usual} at {usual_rate}. Save
   the input as a file first, which a whole {--factor} divides gap by gap, or give
   {--many_frames=yes} to make all frames.
+usual-rate: their usual rate
+slowest-rate: one frame a minute
 single-frame: {path} has a single frame, and interpolation needs two or more: give a longer video or
   part.
 no-frame: {path} has no frame, and interpolation needs two or more: give a longer video or part.

@@ -476,9 +476,15 @@ def test_a_header_that_states_days_is_refused_with_the_number_of_frames(tmp_path
     data = bytearray(clip.read_bytes())
     struct.pack_into("<I", data, data.index(b"strh") + 28, 8_160_000)  # the scale of the rate
     clip.write_bytes(data)
-    with pytest.raises(InputError, match="88,128,000 frames at 30 fps, and only 270 at"):
+    with pytest.raises(InputError, match=r"88,128,000 frames at 30 fps, .* one frame a minute"):
         interp(clip, "b.mp4", fps=30)
     assert list(tmp_path.iterdir()) == [clip]
+
+
+def test_a_frame_every_half_minute_is_a_usual_rate(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 120, rate=F(1, 30), size=(16, 16))
+    plan = decide(cloudconv.InterpSettings(clip, tmp_path / "b.mkv", fps=30, model="blend"))
+    assert plan.expected == 108_000
 
 
 def test_a_part_without_the_gap_and_divided_gaps_are_not_refused(tmp_path: Path) -> None:

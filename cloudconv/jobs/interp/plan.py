@@ -22,6 +22,7 @@ from cloudconv.media.read.source import Source
 from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
+from cloudconv.messages import Message
 from cloudconv.models import registry
 from cloudconv.models.base import ModelSpec
 from cloudconv.render.cpu_streams import useful_cpu_streams
@@ -37,6 +38,8 @@ from cloudconv.workers.remote import check_single
 _MANY_FRAMES, _MANY_TIMES = 100_000, 10
 """A run needs ``many_frames`` to make more frames than the first number, if they are also more than
 the second number times those that the source's frames make at their usual rate."""
+_SLOWEST = Fraction(1, 60)
+"""The lowest usual rate: the header of a damaged AVI states a constant rate of days per frame."""
 _FEW_KEPT = 2
 """A rate gives a warning if it keeps fewer than one in this many source frames unchanged."""
 
@@ -279,9 +282,8 @@ def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fractio
     if isinstance(rate, Multiply):
         return
     count = expected_frames(rate, frames, length, request.slowdown)
-    # A damaged AVI header states a constant rate of days for each frame.
-    own = frames / max(info.timing.usual_rate, Fraction(1))
-    usual = expected_frames(rate, frames, own, request.slowdown)
+    own = info.timing.usual_rate
+    usual = expected_frames(rate, frames, frames / max(own, _SLOWEST), request.slowdown)
     if count > max(_MANY_FRAMES, _MANY_TIMES * usual):
         raise InputError(
             "too-many-frames-arrive" if info.timing.open_ended else "too-many-frames",
@@ -291,6 +293,7 @@ def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fractio
             rate=rate_name(rate.rate),
             count=f"{count:,}",
             usual=f"{usual:,}",
+            usual_rate=Message("usual-rate" if own >= _SLOWEST else "slowest-rate"),
         )
 
 
