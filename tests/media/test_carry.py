@@ -645,6 +645,19 @@ def test_a_warning_names_chapters_that_cannot_be_written_beside_audio(tmp_path):
     assert warning == "The chapters are left out: FFmpeg cannot write them beside this audio."
 
 
+@pytest.mark.parametrize("codec", ["aac", "ac3", "libmp3lame"])
+def test_sound_that_begins_just_before_the_video_keeps_its_times_in_matroska(tmp_path, codec):
+    """A transport stream has no edit list: its packets begin before the video."""
+    source = write_clip(tmp_path / "in.ts", 24, rate=24, codec="libx264", audio=[codec])
+    made = tmp_path / "out.mkv"
+    convert(source, made)
+    begins = min(first_times(source, "video"))
+    given = [time - begins for time in first_times(source, "audio")]
+    times = first_times(made, "audio")
+    assert given[0] < 0 == min(first_times(made, "video"))
+    assert all(abs(b - a) <= Fraction(1, 1000) for a, b in zip(given, times, strict=False))
+
+
 @pytest.mark.parametrize("codec", ["aac", "ac3", "libmp3lame", "libopus"])
 def test_priming_that_an_edit_list_hides_stays_hidden_in_matroska(tmp_path, codec):
     source = write_clip(tmp_path / "in.mp4", 24, rate=24, codec="libx264", audio=[codec])
