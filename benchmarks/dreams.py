@@ -2,6 +2,7 @@
 
     python benchmarks/dreams.py CLIP... --out FOLDER --frames 300 --width 320
     python benchmarks/dreams.py CLIP... --out FOLDER --check
+    python benchmarks/dreams.py CLIP... --out FOLDER --land
 
 Clips are reduced first. Each row has the mode and its reason, the share of unreal blocks on average
 and in the worst frame, the vitals that failed, and new frames a second without encoding. A block
@@ -11,6 +12,9 @@ place by more than .03 (root mean square). FOLDER/results.json gets all vitals o
 ``--check`` tests the vitals themselves, over all windows of the clips. The second half of a clip
 must be alive when compared with the first. Faults that no footage has must be dead: two frames
 mixed, a rectangle of another frame, a repeated edge column, a sudden change of light.
+
+``--land`` prints the fraction of the picture that counts as land, of clips at their full size. The
+sheet of a clip has the last frame, and the same frame with the land in red.
 """
 
 from __future__ import annotations
@@ -57,6 +61,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--check", action="store_true", help="test the vitals instead")
+    parser.add_argument("--land", action="store_true", help="show what counts as land instead")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -65,6 +70,10 @@ def main() -> None:
     if options.check:
         with torch.inference_mode():
             check(options)
+        return
+    if options.land:
+        for clip in options.clips:
+            show_land(clip, options.out)
         return
     for clip in options.clips:
         with torch.inference_mode():
@@ -116,6 +125,16 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
         "vitals": [{**row.as_json(), "failed": row.failed} for row in rows],
         "limits": meter.limits_as_json(),
     }
+
+
+def show_land(clip: Path, folder: Path) -> None:
+    """Print the fraction of a clip's picture that is land, and write the sheet."""
+    material = result_of(gather_material(probe(clip)))
+    matte, last = material.matte.cpu(), material.picture(-1).cpu()
+    tinted = last * (1 - matte) + matte * (last + last.new_tensor([2.0, 0, 0])[:, None, None]) / 3
+    name = f"{clip.parent.name}-{clip.stem}"
+    sheet([levels(last), levels(tinted)], rows=1).save(folder / f"{name}-land.png")
+    print(f"{name[:60]:60} {float(matte.mean()):6.1%}{' pan' * material.pans}", flush=True)
 
 
 def check(options: argparse.Namespace) -> None:
@@ -254,12 +273,12 @@ def levels(picture: torch.Tensor) -> np.ndarray:
     return (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-def sheet(pictures: list[np.ndarray], width: int = 400) -> Image.Image:
-    """Return the pictures in two rows, each ``width`` pixels wide."""
+def sheet(pictures: list[np.ndarray], width: int = 400, rows: int = 2) -> Image.Image:
+    """Return the pictures in rows, each ``width`` pixels wide."""
     shown = [Image.fromarray(picture) for picture in pictures]
     shown = [p.resize((width, round(p.height * width / p.width))) for p in shown]
-    across, high = -(-len(shown) // 2), shown[0].height
-    made = Image.new("RGB", (across * width, 2 * high))
+    across, high = -(-len(shown) // rows), shown[0].height
+    made = Image.new("RGB", (across * width, rows * high))
     for place, picture in enumerate(shown):
         made.paste(picture, (place % across * width, place // across * high))
     return made

@@ -14,7 +14,7 @@ from cloudconv.errors import InputError
 from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import MOST_FRAMES, gather_material
 from cloudconv.media.read.probe import probe
-from tests.helpers.dreams import clouds, frames, material, video
+from tests.helpers.dreams import clouds, dusk, frames, material, slow_clouds, video
 from tests.helpers.factory import write_clip
 
 SIZE = (96, 64)
@@ -87,6 +87,26 @@ def test_the_mask_of_still_parts_is_exact() -> None:
     assert source.static.shape == source.small_size
     assert still[118:].min() > 0.9
     assert still[:60].max() < 0.2
+
+
+@pytest.mark.parametrize("speed", [0.03, 0.05, 0.2])
+def test_slow_clouds_above_flat_blue_sky_are_no_land(speed: float) -> None:
+    assert material(slow_clouds(40, speed)).land.max() == 0
+
+
+@pytest.mark.parametrize("speed", [0.1, 0.5])
+def test_a_sunset_that_darkens_from_below_has_no_land(speed: float) -> None:
+    assert material(dusk(40, speed)).land.max() == 0
+
+
+def test_everything_is_land_where_only_noise_changes() -> None:
+    random = np.random.default_rng(1)
+    still = clouds(1, (192, 128))[0]
+    noisy = [
+        np.clip(still + random.normal(0, 2, still.shape), 0, 255).astype(np.uint8)
+        for _ in range(12)
+    ]
+    assert material(noisy).land.min() == 1
 
 
 def test_only_the_last_scene_is_material(tmp_path: Path) -> None:

@@ -82,6 +82,39 @@ def trees(count: int, size: tuple[int, int] = (240, 180)) -> list[Picture]:
     return made
 
 
+def slow_clouds(count: int, speed: float) -> list[Picture]:
+    """Return pictures of clouds that hardly move, above flat blue sky; no land; (h, w, 3) each."""
+    height, width = 120, 160
+    y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
+    blue = np.array([80, 130, 200]) + np.array([30, 30, 20]) * y[..., None]
+    made = []
+    for k in range(count):
+        both = [
+            _moved(_noise(seed, height, 1024, rough), k * speed * pace, width)
+            for seed, rough, pace in ((1, 1.7, 1), (2, 1.4, 1.3))
+        ]
+        cover = 1 / (1 + np.exp(-10 * (both[0] + 0.5 * both[1] - 0.2)))
+        cover = (cover * np.clip(8.2 - 12 * y, 0, 1))[..., None]
+        shown = blue * (1 - cover) + cover * np.array([240, 238, 235])
+        made.append(np.rint(shown).astype(np.uint8))
+    return made
+
+
+def dusk(count: int, speed: float) -> list[Picture]:
+    """Return pictures of a sunset that darkens from the lower rim; no land; (h, w, 3) each."""
+    height, width = 120, 160
+    y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
+    sky = np.array([150, 90, 110]) + np.array([100, 60, -60]) * y[..., None]
+    made = []
+    for k in range(count):
+        time = k / count
+        light = (1 - 0.5 * time * y) * (1 - y**4 * (0.2 + 0.7 * time))
+        cover = 0.5 / (1 + np.exp(-6 * _moved(_noise(1, height, 1024, 1.7), k * speed, width)))
+        shown = sky * (1 - cover[..., None]) + cover[..., None] * np.array([90, 50, 60])
+        made.append(np.rint(shown * light[..., None]).astype(np.uint8))
+    return made
+
+
 def lost_land(pictures: list[Picture], made: Iterable[Tensor]) -> float:
     """Return the fraction of the always dark source pixels that are bright in the worst frame."""
     dark = cv2.erode((np.max(pictures, (0, 3)) < 75).astype(np.uint8), np.ones((3, 3))) > 0

@@ -1,9 +1,10 @@
 """Find the land of a clip: the parts in front of the moving sky, such as hills, trees and roofs.
 
-Two signs are reliable. Edges of the land are at the same place in all frames, while the edges of
-clouds are not. And the sky behind the land changes. Parts that hardly change may be blue sky, too,
-but such a part is not bounded by edges that stay. The parts that are found in this way train the
-colour models of GrabCut, which divides the picture.
+Edges of the land are at the same place in all frames, while the edges of clouds are not. And the
+sky behind the land changes. Parts that hardly change may be blue sky, too, but such a part is not
+bounded by edges that stay. The parts that are found in this way train the colour models of GrabCut,
+which divides the picture. Slow clouds can pass as land so far. But land does not hang from the
+upper end of the picture above what changes, and has other colours than the rest of the picture.
 
 Source: Rother, Kolmogorov and Blake, GrabCut, SIGGRAPH 2004, in OpenCV's implementation.
 """
@@ -25,12 +26,9 @@ from cloudconv.metrics import luma
 _Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
-_STILL = 2.0, 0.25  # range of a still pixel over time: in levels, and relative to the .75 quantile
-_EDGE = 2.5  # least gradient of an edge, in levels per pixel
 _SAME = 0.8  # least fraction of an edge's squared gradient that is the same in all frames
 _BOUND = 0.7  # least fraction of the rim of land that lies along such edges
-_LEAST = 0.001  # smallest part of land, relative to the picture
-_GAP = 0.005  # smallest gap in the land through which sky is seen, relative to the picture
+_LEAST = 0.001  # smallest part of land, and smallest gap in it, relative to the picture
 _RIM = 0.01  # reach of twigs across the edge of the land, of the longer side
 _FAINT = 0.0004  # squared contrast between land and sky below which the edge stays soft
 
@@ -42,33 +40,32 @@ def land_of(pictures: Sequence[_Bytes], seen: Mask | None = None) -> Mask:
         pictures: frames from all over the clip, (h, w, 3) uint8 each, of about 480 pixels.
         seen: the columns, (w,), in which the pictures show changes; None for all.
     """
-    shown = np.stack([cv2.GaussianBlur(grey(one), (0, 0), 2) for one in pictures])
-    low, high = np.quantile(shown, (0.1, 0.9), axis=0)
-    varies = high - low
-    usual = float(np.quantile(varies, 0.75))
-    limit = max(_STILL[0], _STILL[1] * usual)
-    edges = _lasting_edges(pictures)
-    seeds = edges.copy()
-    for part in _parts((varies < limit) & ~_wider(edges, 1)):
-        if _bounded(part, edges):
-            seeds |= part
-    closed = cv2.morphologyEx(seeds.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8))
-    kinds = np.full(varies.shape, cv2.GC_PR_BGD, np.uint8)
-    for part in _parts((closed > 0) & (True if seen is None else seen)):
-        kinds[part] = cv2.GC_PR_FGD
-    moves = (varies >= max(2 * limit, usual)) & ~edges
+    varies = np.std([cv2.GaussianBlur(grey(one), (0, 0), 2) for one in pictures], 0)
+    usual = max(1.0, float(varies.mean()))  # noise changes a pixel by less than a level
     land = np.zeros(varies.shape, bool)
+    moves = varies > usual
     if not moves.any():
         return ~land
-    kinds[moves] = cv2.GC_BGD
-    if not (kinds == cv2.GC_PR_FGD).any():
-        return land
-    for part in _parts(divided(np.median(pictures, 0).astype(np.uint8), kinds)):
+    edges = _lasting_edges(pictures)
+    seeds = edges.copy()
+    for part in _parts((varies < usual / 2) & ~edges):
         if _bounded(part, edges):
+            seeds |= part
+    kinds = np.full(varies.shape, cv2.GC_PR_BGD, np.uint8)
+    for part in _parts(seeds & (True if seen is None else seen)):
+        kinds[part] = cv2.GC_PR_FGD
+    if kinds.min() == kinds.max():
+        alike: Mask = kinds == cv2.GC_PR_FGD
+        return alike
+    picture = np.median(pictures, 0).astype(np.uint8)
+    found = divided(picture, kinds)
+    for part in _parts(found):
+        hangs = part[0].any() and _height(part) < _height(moves)
+        if not hangs and _bounded(part, edges) and not _alike(part, ~found, picture):
             land |= part
     # Small gaps, such as bright leaves, belong to the land.
     gaps = ~land
-    for part in _parts(gaps, _GAP):
+    for part in _parts(gaps):
         gaps &= ~part
     return land | gaps
 
@@ -94,19 +91,21 @@ def _lasting_edges(pictures: Sequence[_Bytes]) -> Mask:
         slope = np.stack([cv2.Sobel(smooth, -1, *axes, scale=1 / 8) for axes in ((1, 0), (0, 1))])
         mean = mean + slope / len(pictures)
         energy = energy + np.square(slope).sum(0) / len(pictures)
-    lasting = np.square(mean).sum(0)
-    same = cv2.GaussianBlur(lasting, (0, 0), 2) / (cv2.GaussianBlur(energy, (0, 0), 2) + 1e-3)
-    edges: Mask = (lasting > _EDGE**2) & (same > _SAME)
+    lasting, energy = (
+        cv2.GaussianBlur(squares, (0, 0), 2) for squares in (np.square(mean).sum(0), energy)
+    )
+    # Noise has a gradient of up to a level per pixel, and is not the same in all frames.
+    edges: Mask = lasting > _SAME * (energy + 1)
     return edges
 
 
-def _parts(mask: Mask, least: float = _LEAST) -> Iterator[Mask]:
-    """Yield the connected parts of a mask of at least a size, relative to the picture."""
+def _parts(mask: Mask) -> Iterator[Mask]:
+    """Yield the connected parts of a mask, without the smallest ones."""
     parts, labels, stats, _ = cv2.connectedComponentsWithStats(
         mask.astype(np.uint8), connectivity=4
     )
     for number in range(1, parts):
-        if stats[number, cv2.CC_STAT_AREA] >= least * mask.size:
+        if stats[number, cv2.CC_STAT_AREA] >= _LEAST * mask.size:
             yield labels == number
 
 
@@ -114,6 +113,20 @@ def _bounded(part: Mask, edges: Mask) -> bool:
     """Return whether lasting edges bound a part wherever the picture does not end."""
     rim = _wider(part, 1) & ~part
     return bool(rim.any() and _wider(edges, 3)[rim].mean() > _BOUND)
+
+
+def _height(mask: Mask) -> float:
+    """Return the mean row of a mask."""
+    return float(np.nonzero(mask)[0].mean())
+
+
+def _alike(part: Mask, rest: Mask, picture: _Bytes) -> bool:
+    """Return whether most pixels of a part have colours that are more frequent in the rest."""
+    here, there = (
+        cv2.calcHist([picture], [0, 1, 2], mask.astype(np.uint8), [16] * 3, [0, 256] * 3)
+        for mask in (part, rest)
+    )
+    return bool(here[there > here].sum() > here.sum() / 2)
 
 
 def _wider(mask: Mask, reach: int) -> Mask:

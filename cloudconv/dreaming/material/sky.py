@@ -11,7 +11,6 @@ from cloudconv.dreaming.material.land import divided
 from cloudconv.dreaming.pictures import analysis_size, resized, small_copy
 
 _SURE = 0.04  # height of the rows that are surely sky (top) and ground (bottom), relative
-_LEAST = 0.03  # a smaller fraction of sky, or of ground, counts as an error of GrabCut
 
 
 def sky_of(picture: Tensor) -> tuple[Tensor, float | None]:
@@ -36,7 +35,7 @@ def sky_of(picture: Tensor) -> tuple[Tensor, float | None]:
     if levels.shape[0] < 4 * rows or _rows_alike(levels, rows):
         return everything, None
     sky = _cut(levels, rows)
-    if not _LEAST <= sky.mean() <= 1 - _LEAST:
+    if not sky.any() or sky.all():
         return everything, None
     foot = float(np.flatnonzero(sky.any(1))[-1] + 1) / len(sky)
     mask = torch.from_numpy(sky.astype(np.float32))[None].to(picture.device)
