@@ -223,10 +223,11 @@ DREAMS = {
     # For each new frame: bytes to the device, relative to a frame; small copies, waits in all, and
     # kernels, with a margin below 5 %. The CPU measures the small copies, and learns which pictures
     # the frame is made of. A rollout begins each forecast anew, with optical flow from the CPU.
+    # These frames of a collage show two pieces of footage.
     "rollout": (2.7, 1, 5, 332),
     "texture": (1, 1, 1, 53),
     "flow": (0, 1, 3, 304),
-    "collage": (1, 2, 9, 375),
+    "collage": (2, 2, 9, 460),
 }
 
 

@@ -50,7 +50,10 @@ class Footage:
         self._light = light
         self._behind = behind
         self._size = size
-        self._gain = None if placement.aligned else light.moved(placement.source(size[1]), size[0])
+        self._gain = None
+        if not placement.aligned:
+            gain = light.moved(placement.source(size[1]), size[0])
+            self._gain = gain.to(material.device)
         self.known = placement.known(size[1]).to(material.device)
 
     @property
@@ -73,7 +76,7 @@ class Footage:
             picture = placement.placed(self._behind.filled(picture))
         small = relit = resized(picture, self._size)
         if self._gain is not None:
-            relit = relit * self._gain.to(relit.device)
+            relit = relit * self._gain
         gain = self._light.on(frame, mirrored=placement.mirrored, shift=placement.shift)
         if gain is not None:
             relit = relit * resized(gain.to(relit.device), self._size)
