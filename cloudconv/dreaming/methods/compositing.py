@@ -30,7 +30,7 @@ def blended(
     weighted mean of the full-size pictures, plus the enlarged difference between the pyramid's
     result and the weighted mean of the small pictures. Mixing unrelated pictures lowers the
     contrast. If ``mean_picture`` is given, the differences from this picture are
-    enlarged to their size in the pictures.
+    enlarged to their size in the pictures, and so is detail finer than the small pictures.
 
     Sources: Burt and Adelson, A Multiresolution Spline With Application to Image Mosaics, ACM
     Transactions on Graphics 1983; Heitz and Neyret, High-Performance By-Example Noise using a
@@ -56,21 +56,25 @@ def blended(
         return pictures[0] + resized(lit[0] - smalls[0], size)
     small, shown = torch.stack(list(smalls)), torch.stack(list(lit))
     weight = torch.stack(list(weights))[:, None]
-    wanted = pyramid_mean(shown, weight)
+    wanted, gain = pyramid_mean(shown, weight), None
     if mean_picture is not None:
-        wanted = _contrasted(wanted, shown, weight, mean_picture)
-    result = resized(wanted - (small * weight).sum(0), size)
+        wanted, gain = _contrasted(wanted, shown, weight, mean_picture)
+    coarse = (small * weight).sum(0)
+    result = resized(wanted - coarse if gain is None else -coarse, size)
     are_seen = (weight > 0).flatten(1).any(1).tolist()
     for picture, own_weight, is_seen in zip(pictures, weight, are_seen, strict=True):
         if is_seen:
             result.addcmul_(picture, resized(own_weight, size))
-    return result
+    return result if gain is None else result.mul_(resized(gain, size)).add_(resized(wanted, size))
 
 
-def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, mean_picture: Tensor) -> Tensor:
+def _contrasted(
+    mixed: Tensor, pictures: Tensor, weights: Tensor, mean_picture: Tensor
+) -> tuple[Tensor, Tensor]:
     """Return the ``mixed`` picture, (3, h, w), with the mean luma contrast of ``pictures``.
 
-    Only luma changes: more contrast between colours would show as fringes.
+    Only luma changes: more contrast between colours would show as fringes. The second result is the
+    gain, (1, h, w), that finer detail needs.
     """
     light = luma(torch.cat([pictures, mixed[None], mean_picture[None]]))
     each, here = light[:-2], light[-2]
@@ -82,8 +86,7 @@ def _contrasted(mixed: Tensor, pictures: Tensor, weights: Tensor, mean_picture: 
     # A picture that fades in extends this range gradually.
     reach = here + (each - here) * weights[:, 0].sqrt()
     wanted = (light[-1] + gain * apart).clamp(reach.amin(0), reach.amax(0))
-    result: Tensor = mixed + (wanted - here)
-    return result
+    return mixed + (wanted - here), gain[None]
 
 
 def pyramid_mean(pictures: Tensor, weights: Tensor) -> Tensor:
