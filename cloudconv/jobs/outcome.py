@@ -12,7 +12,7 @@ from typing import Any
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media.write.names import bytes_of
+from cloudconv.media.write.target import bytes_of
 from cloudconv.messages import OptionFormat, keyword
 
 

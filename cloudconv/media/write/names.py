@@ -32,14 +32,3 @@ def pictures_of(path: Path) -> Iterator[Path]:
             digits = file.name.removeprefix(before).removesuffix(after)
             if digits.isdecimal() and numbered(path, int(digits)) == file.name:
                 yield file
-
-
-def bytes_of(path: Path) -> int | None:
-    """Return the size of an output, of all pictures together; None for standard output."""
-    if is_stdout(path):
-        return None
-    try:
-        files = list(pictures_of(path)) if has_number(path) else [path]
-        return sum(file.stat().st_size for file in files)
-    except OSError:
-        return None
