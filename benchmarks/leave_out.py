@@ -128,7 +128,9 @@ def main() -> None:
             folder = options.out / clip.parent.name / "clips"
             dreams = Dreams(small_clip(clip, options.width, folder), options.frames)
             for name in (name for name in names if name not in rows):
-                rows[name] = in_child(partial(dreams.measured, name))
+                rows[name] = in_child(
+                    partial(dreams.measured, name, strip_of(clip, name, options.out))
+                )
                 target.write_text(json.dumps(results))
         for name in names:
             row = rows[name]
@@ -138,7 +140,18 @@ def main() -> None:
                 flush=True,
             )
     for name in options.rules:
-        cv2.imwrite(str(options.out / f"{name}.png"), sheet(results, name)[..., ::-1])
+        strips = [
+            cv2.imread(str(strip_of(Path(clip), key, options.out)))
+            for clip, rows in results.items()
+            if name in rows
+            for key in (names[0], name)
+        ]
+        cv2.imwrite(str(options.out / f"{name}.png"), np.vstack(strips))
+
+
+def strip_of(clip: Path, name: str, out: Path) -> Path:
+    """Return the file with the pictures of a dream beside each other."""
+    return out / clip.parent.name / "strips" / f"{clip.stem}, {name}.png"
 
 
 def in_child(call: Callable[[], Any]) -> Any:
@@ -173,8 +186,8 @@ class Dreams:
         small: np.ndarray = cv2.resize(levels, (120, 68), interpolation=cv2.INTER_AREA)
         return small.astype(np.float32)
 
-    def measured(self, name: str) -> dict[str, Any]:
-        """Dream without a rule, and return the measurements."""
+    def measured(self, name: str, strip: Path) -> dict[str, Any]:
+        """Dream without a rule, write some pictures to ``strip``, and return the measurements."""
         seed = 0
         if name.startswith(ALL):
             seed = int(name.split()[-1])
@@ -189,11 +202,13 @@ class Dreams:
             self._meter.push(small)
             greys.append(reduced(grey(small), COARSE_SIDE))
             if number in chosen:
-                pictures.append(cv2.resize(levels(picture), (240, 136)).tolist())
+                pictures.append(cv2.resize(levels(picture), (240, 136)))
             if number % 10 == 9:
                 apart = np.square(self._known - self._look(small)).mean((1, 2, 3))
                 near.append(float(apart.min()) ** 0.5)
         took = time.process_time() - began
+        strip.parent.mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(strip), np.hstack(pictures)[..., ::-1])
         step = min(10, len(self._known) - 1)
         change = np.square(self._known[step:] - self._known[:-step]).mean((1, 2, 3)) ** 0.5
         excess: dict[str, float] = {}
@@ -210,7 +225,6 @@ class Dreams:
             "near": float(np.median(near) / max(float(change.mean()), 1e-6)),
             "sudden": sudden(greys) / max(self._sudden, 1e-6),
             "seconds": took,
-            "pictures": pictures,
         }
 
 
@@ -237,14 +251,6 @@ def patch(path: str, value: object) -> None:
         owner = getattr(owner, part)
     assert hasattr(owner, parts[-1]), path
     setattr(owner, parts[-1], value)
-
-
-def sheet(results: dict[str, Any], name: str) -> np.ndarray:
-    """Return the pictures of all clips with all rules, and below without one: (h, w, 3) uint8."""
-    first = f"{ALL}, seed 0"
-    clips = [clip for clip in results.values() if name in clip]
-    pictures = [clip[key]["pictures"] for clip in clips for key in (first, name)]
-    return np.vstack([np.hstack(list(np.array(row, np.uint8))) for row in pictures])
 
 
 if __name__ == "__main__":
