@@ -65,7 +65,7 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Generator[float, N
     kind, meter = replace(spec.kind, frames=FRAMES), None
     if not kind.as_filmed:  # real frames have no faults but their order
         meter = yield from mapped(vitals_meter(material, kind), lambda part: part / 2)
-        if kind.sky and meter.solid:
+        if kind.sky and (meter.solid or material.unsteady):
             return Trial(spec.name, ("solid things move before a moving camera",), False)
     method = spec.build(Options())
     for number, picture in enumerate(method.dream(material, frames=FRAMES, seed=seed), 1):

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from cloudconv.dreaming.methods.collage import Collage
+from cloudconv.dreaming.methods.registry import method
+from cloudconv.dreaming.trial import small_material, tried
 from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.read.probe import probe
@@ -27,19 +29,20 @@ def filmed() -> list[Picture]:
     return [film.small(k)[:200] for k in range(len(film))]
 
 
-def panned(speed: float) -> list[Picture]:
-    """Return a dark ridge before filmed clouds, seen by a camera that moves right."""
+def panned(speed: float, rise: float = 0.0) -> list[Picture]:
+    """Return a dark ridge before filmed clouds, seen by a camera that moves right and up."""
     width, height = SIZE
     wide = width + round(speed * len(filmed())) + 2
+    below = round(rise * len(filmed()))
     x = np.arange(wide)
     tops = 0.8 * height - 8 * np.sin(x / 23) - 5 * np.sin(x / 9 + 1)
-    covered = np.clip(np.arange(height)[:, None] - tops + 0.5, 0, 1)[..., None]
-    leaves = 8 + 25 * np.random.default_rng(3).random((height, wide, 1))
+    covered = np.clip(np.arange(height + below)[:, None] - tops + 0.5, 0, 1)[..., None]
+    leaves = 8 + 25 * np.random.default_rng(3).random((height + below, wide, 1))
     made = []
     for k, picture in enumerate(filmed()):
-        sky = cv2.resize(picture, (wide, height), interpolation=cv2.INTER_AREA)
+        sky = cv2.resize(picture, (wide, height + below), interpolation=cv2.INTER_AREA)
         shown = (sky * (1 - covered) + leaves * covered).astype(np.float32)
-        move = np.array([[1, 0, -speed * k], [0, 1, 0]])
+        move = np.array([[1, 0, -speed * k], [0, 1, rise * k - below]])
         view = cv2.warpAffine(shown, move, SIZE, borderMode=cv2.BORDER_REPLICATE)
         made.append(view.clip(0, 255).astype(np.uint8))
     return made
@@ -57,9 +60,20 @@ def test_a_slow_pan_over_land_is_removed(speed: float) -> None:
     assert torch.equal(source.steady.picture(-1), source.picture(-1))
 
 
+@pytest.mark.parametrize("speed", [0.0, 0.2])
+def test_a_camera_that_rises_over_land_leads_to_no_collage(speed: float) -> None:
+    source = material(panned(speed, rise=0.2))
+    assert source.unsteady
+    assert not source.pans
+    trial = result_of(tried(method("collage"), small_material(source), 0))
+    assert trial.faults == ("solid things move before a moving camera",)
+
+
 @pytest.mark.parametrize("count", [1, 30])
 def test_a_camera_that_stands_still_does_not_pan(count: int) -> None:
-    assert not material(clouds(count, (160, 128))).pans
+    source = material(clouds(count, (160, 128)))
+    assert not source.pans
+    assert not source.unsteady
 
 
 def test_a_sky_that_drifts_is_no_pan() -> None:
@@ -67,6 +81,7 @@ def test_a_sky_that_drifts_is_no_pan() -> None:
     wide = np.ascontiguousarray(clouds(1, (700, 96))[0][:60])
     drifting = [np.ascontiguousarray(wide[:, 2 * k : 2 * k + 200]) for k in range(60)]
     assert not material(drifting).pans
+    assert not material([np.ascontiguousarray(one.swapaxes(0, 1)) for one in drifting]).unsteady
 
 
 def check_ridge(pictures: list[Picture]) -> None:

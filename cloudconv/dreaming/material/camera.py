@@ -1,4 +1,4 @@
-"""Find a slow pan of the camera over land, and show the clip as from the last view."""
+"""Find a slow motion of the camera over land, and show a pan as from the last view."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _ACROSS = 0.9  # least part of the lower edge that land covers, for the land to 
 _ROUNDS = 2  # comparisons of all frames with their median
 
 
-def view_of(pictures: Sequence[_Bytes]) -> tuple[Mask, _Path | None]:
-    """Return the land as in the last picture, and the path of a slow pan.
+def view_of(pictures: Sequence[_Bytes]) -> tuple[Mask, _Path | None, bool]:
+    """Return the land as in the last picture, the path of a slow pan, and whether it is no pan.
 
     The lower quarter of the pictures shows the camera's motion if the quarter is land. Land is
     found only in pictures that are aligned correctly, so a drift of clouds is not mistaken for a
@@ -37,23 +37,22 @@ def view_of(pictures: Sequence[_Bytes]) -> tuple[Mask, _Path | None]:
         pictures: frames from all over the clip, (h, w, 3) uint8 each.
 
     Returns:
-        The land, (h, w) bool, and the shift (dx, dy) from each picture to the last view, (n, 2) in
-        pixels; None if the camera stands still, or moves in another way.
+        The land, (h, w) bool; the shift (dx, dy) from each picture to the last view, (n, 2) in
+        pixels, or None; and whether the camera moves too far or upwards, so that there is no path.
     """
     land = land_of(pictures)
     if len(pictures) < 2:
-        return land, None
+        return land, None, False
     path = _path(pictures)
-    travel = np.abs(path).max(0)
-    if travel[0] < _LEAST or travel[0] > _MOST * land.shape[1] or travel[1] > _LEAST:
-        return land, None
+    across, upwards = np.abs(path).max(0)
+    if max(across, upwards) < _LEAST:
+        return land, None, False
     steady = land_of(*_from_last_view(pictures, path))
-    return (steady, path) if _across(steady) else (land, None)
-
-
-def _across(land: Mask) -> bool:
-    """Return whether land covers the lower edge of the picture."""
-    return bool(land[-1].mean() > _ACROSS)
+    if steady[-1].mean() < _ACROSS:
+        return land, None, False
+    if across > _MOST * land.shape[1] or upwards > _LEAST:
+        return land, None, True
+    return steady, path, False
 
 
 def _path(pictures: Sequence[_Bytes]) -> _Path:
@@ -98,9 +97,11 @@ def _from_last_view(pictures: Sequence[_Bytes], path: _Path) -> tuple[list[_Byte
     shown = np.zeros(pictures[0].shape[1])
     for picture, shift in zip(pictures[-2::-1], path[-2::-1], strict=True):
         view = _shifted(picture, shift)
-        x = round(float(shift[0]))
+        x, y = (round(float(axis)) for axis in shift)
         beyond = slice(0, x) if x > 0 else slice(view.shape[1] + x, None)
+        above = slice(0, y) if y > 0 else slice(view.shape[0] + y, None)
         view[:, beyond] = made[-1][:, beyond]
+        view[above] = made[-1][above]
         shown += 1
         shown[beyond] -= 1
         made.append(view)

@@ -163,14 +163,19 @@ class Material:
         """True if the camera pans slowly over land; then ``steady`` differs from the material."""
         return self._view[1] is not None
 
+    @property
+    def unsteady(self) -> bool:
+        """True if the camera moves over land in another way, also in ``steady``."""
+        return self._view[2]
+
     @cached_property
     def steady(self) -> Material:
         """The material as if the camera had always had its last view."""
-        land, path = self._view
+        land, path, unsteady = self._view
         if path is None:
             return self
         made = self.with_film(SteadyFilm(self.film, path))
-        made._view = land, None
+        made._view = land, None, unsteady
         return made
 
     def with_film(self, film: Film) -> Material:
@@ -184,26 +189,27 @@ class Material:
 
     def with_small_film(self, film: Film) -> Material:
         """Return a material with the same grid and land, and smaller pictures, those of a film."""
-        land, path = self._view
+        land, path, unsteady = self._view
         factor = film.small_size[1] / self.small_size[1]
         made = self.with_film(film)
         made.device = film.device
         small = resized(land[None].to(film.device), film.small_size)[0]
-        made._view = (small > 0.5).float(), None if path is None else path * factor
+        path = None if path is None else path * factor
+        made._view = (small > 0.5).float(), path, unsteady
         return made
 
     @cached_property
-    def _view(self) -> tuple[Tensor, NDArray[np.float64] | None]:
-        """The land, and the shift from each real frame to the last view: see ``view_of``."""
+    def _view(self) -> tuple[Tensor, NDArray[np.float64] | None, bool]:
+        """The result of ``view_of``, with a shift for each real frame."""
         count = len(self.film)
         if count < 2:
-            return torch.zeros(self.small_size, device=self.device), None
+            return torch.zeros(self.small_size, device=self.device), None, False
         chosen = np.unique(np.linspace(0, count - 1, min(count, LOOKS)).round().astype(int))
-        land, path = view_of([self.film.small(int(k)) for k in chosen])
+        land, path, unsteady = view_of([self.film.small(int(k)) for k in chosen])
         if path is not None:
             axes = [np.interp(np.arange(count), chosen, axis) for axis in path.T]
             path = np.stack(axes, 1)
-        return torch.from_numpy(land.astype(np.float32)).to(self.device), path
+        return torch.from_numpy(land.astype(np.float32)).to(self.device), path, unsteady
 
     def hidden(self, first: int, last: int) -> tuple[float, float]:
         """Return how much of the left and right the frames from ``first`` to ``last`` do not show.
