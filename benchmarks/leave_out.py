@@ -73,7 +73,6 @@ RULES: dict[str, tuple[str, object]] = {
     ),
     "pictures shown whole": ("methods.clip_selector.ClipSelector._frames", lambda *_: set()),
     "cost of hidden places": ("methods.clip_selector._COVERED", 0.0),
-    "cost of cuts": ("methods.clip_selector.ClipSelector._cut_cost", lambda *_: 0.0),
     "single pieces": ("methods.clip_selector._SINGLE", 0.0),
     "pairs": ("methods.clip_selector._SINGLE", 1.0),
     "varied overlap": ("methods.clip_selector._OVERLAPS", (0.5, 0.5)),

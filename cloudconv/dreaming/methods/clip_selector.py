@@ -113,12 +113,10 @@ class ClipSelector:
             likenesses = torch.cat([doubled, likeness.clamp_min(0)[None]])
             cost[part] = _SEEN * likenesses.square().sum(0)
             cost[part] += _COVERED * covered[:, self._thumbs.moving].mean(1)
-        typical = float(apart.median().clamp_min(1e-6))
-        cost += apart / typical
+        cost += apart / apart.median().clamp_min(1e-6)
         for number, one in enumerate(tried):
             if not bool(one.known(self._thumbs.size[1]).all()) or self._whole & self._frames(one):
                 cost[number] = inf
-            cost[number] += self._cut_cost(one, life) / typical
         best = tried[int(cost.argmin())]
         self._whole |= self._frames(best)
         if best.second is None:
@@ -163,24 +161,6 @@ class ClipSelector:
         start = count - 1 - offset if backwards else offset
         end = Placement(start, backwards).frame(life, count)
         return Placement(start, backwards, mirrored, hidden=self._material.hidden(start, end))
-
-    def _cut_cost(self, shown: Arrangement, life: int) -> float:
-        """Return the visible difference of two placements; 0 for a single one.
-
-        The result is the least difference along a cut, plus the mean difference in the part of the
-        overlap that the wind crosses.
-        """
-        if shown.second is None:
-            return 0.0
-        width = self._thumbs.size[1]
-        both = (shown.first.known(width) * shown.second.known(width)) > 0
-        one, two = (
-            self._thumbs.placed(p, life // 2)[..., both] for p in (shown.first, shown.second)
-        )
-        # A cut is continuous, so the mean of five rows counts.
-        apart = functional.avg_pool2d((one - two).abs().mean(0, keepdim=True), (5, 1), 1)[0]
-        changing = float(self._thumbs.wind[0].abs().mean()) * life / max(int(both.sum()), 1)
-        return float(apart.amin(1).mean() + min(changing, 1.0) * apart.mean())
 
     def _doubled(self, before: Tensor, after: Tensor) -> Tensor:
         """Return how much new pictures mirror old ones, and how much they show clouds twice.
