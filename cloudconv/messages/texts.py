@@ -13,8 +13,8 @@ cut-off-length: The file is cut off: its header says {promised:.2f} s, but its v
   {end:.2f} s.
 clock-restarts: The time stamps of the file start again {count:once|{count} times}; the frames after
   that follow without a gap.
-interlaced: The video is interlaced; its pictures are used as they are, with the combs of two fields
-  each. {--deinterlace=yes} makes two whole frames of each picture.
+interlaced: The video is marked as interlaced, and its pictures are used as they are. If moving edges
+  look like combs, {--deinterlace=yes} makes two whole frames of each picture.
 not-interlaced: The first {pictures} pictures of the video are not interlaced: {--deinterlace=yes}
   changes nothing.
 several-videos: The file has several video streams; stream {used} is used.
@@ -48,7 +48,8 @@ encoder-few-players: Few players show {pix_fmt} from the encoder {first}, so the
   used.
 encoder-not-of-source: The codec {codec} of the source cannot be written in {container} here: {used}
   is used.
-encoder-cannot-hold: The encoder {first} cannot hold {pix_fmt}: {used} is used instead.
+encoder-cannot-hold: The encoder {first} cannot hold {pix_fmt}{what:? (*)}: {used} is used
+  instead.{other:? Few players show that; for a file that most players show, give *.}
 encoder-cannot-hold-size: The encoder {first} cannot hold {pix_fmt} at the size {width}x{height}:
   {used} is used instead.
 pix-fmt-changed: {who} cannot hold {pix_fmt} at {width}x{height}: the pictures are written as
@@ -65,6 +66,8 @@ streams-left-out: {container} cannot hold these parts of the source, which are l
 times-lost: Picture files keep no times; the uneven timing is lost.
 aspect-lost: {container} with {encoder} does not keep the sample aspect ratio {aspect}; players will
   show square samples.
+aspect-ignored: Most programs show {container} with square samples: the pictures look too {looks},
+  because the sample aspect ratio is {aspect}. An .mkv or .mp4 is shown right.
 chapters-refused: The chapters are left out: FFmpeg cannot write them beside this audio.
 time-code: The time code is left out: the frame rate varies.
 sound-damaged: {stream} is damaged: {packets} of its packets could not be decoded, and silence is in
@@ -568,7 +571,7 @@ one-frame-after-cut: {path} has a single frame after a cut at {cut} s, and {mode
   more: forecast from another time with {--at}, or give a longer video.
 no-frame-before: {path} has no frame before {seconds:g} s: choose a later time.
 not-a-folder: {folder} is not a folder, so nothing can be written there: name another folder.
-same-output-name: {names: and } would have the same output name in {folder}: rename one of them, or
+same-output-name: {names: and } could have the same output name in {folder}: rename one of them, or
   write them to separate folders.
 adapted-weights-differ: The adapted weights in {folder} are not the weights that made the finished
   frames: start again with {--resume=no}.

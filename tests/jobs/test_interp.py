@@ -56,6 +56,14 @@ def test_a_constant_rate_is_multiplied_exactly(tmp_path: Path, rate: F, factor: 
     assert duration_of(tmp_path / "b.mp4") == 9 / rate
 
 
+def test_the_size_of_a_video_whose_name_contains_a_number_field_is_reported(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mp4", 4, codec="libx264")
+    result = interp(clip, "b_%03d.mp4", factor=2)
+    assert result.output_bytes == (tmp_path / "b_%03d.mp4").stat().st_size > 0
+    pictures = interp(clip, "%03d.png", factor=2)
+    assert pictures.output_bytes == sum(p.stat().st_size for p in tmp_path.glob("*.png")) > 0
+
+
 def test_a_rate_below_that_of_the_source_is_counted(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", 24, rate=24, codec="libx264")
     result = interp(clip, "b.mp4", fps=10)

@@ -117,12 +117,24 @@ def _with_players(container: Container, choice: EncoderChoice) -> EncoderChoice:
         {
             "pix_fmt": choice.working,
             "container": container.name,
-            "other": Setting("pix_fmt", "yuv420p" + ("10le" if kept.depth > 8 else "")),
+            "other": _plain(kept),
         },
     )
     # The warning names the reason for which the encoder is another one.
     others = (w for w in choice.warnings if w.code != "encoder-cannot-hold")
     return replace(choice, warnings=(*others, few))
+
+
+def _plain(kept: PixelLayout) -> Setting:
+    """Return the option for the pixel format that most players show."""
+    return Setting("pix_fmt", "yuv420p" + ("10le" if kept.depth > 8 else ""))
+
+
+def _special(kept: PixelLayout) -> str:
+    """Return the contents of a pixel format that few encoders store, in words."""
+    special = {"RGB colours": kept.family == "rgb", "transparency": kept.alpha}
+    special[f"{kept.depth} bits"] = kept.depth > 8
+    return ", ".join(name for name, is_given in special.items() if is_given)
 
 
 def _with_codec(container: Container, info: MediaInfo, settings: EncodeSettings) -> EncodeSettings:
@@ -189,11 +201,13 @@ def choose(
     made = av.codec.Codec(name, "w").canonical_name
     if settings.encoder is None and container.is_video and name != first and made != codec:
         code = "encoder-few-players"
+        about = {"pix_fmt": wanted, "width": width, "height": height, "first": first, "used": name}
         if wanted not in _takes(first):
             code = "encoder-cannot-hold"
+            about["what"] = _special(layout(wanted))
+            about["other"] = _plain(layout(wanted)) if name == "ffv1" else None
         elif not _fits(first, wanted, width, height):
             code = "encoder-cannot-hold-size"
-        about = {"pix_fmt": wanted, "width": width, "height": height, "first": first, "used": name}
         warnings.append(Warned(code, about))
     if _is_change_reported(container, wanted, working):
         who = f"{name} in {container.name}" if container.is_video else container.name

@@ -127,8 +127,12 @@ def _losses(container: Container, plan: EncodingPlan) -> list[Warned]:
             warnings.append(Warned("times-lost"))
     is_wrong = container.needs_amending(plan.choice.encoder, aspect=info.aspect, varies=False)
     is_lost = is_stdout(plan.target) and is_wrong
-    if is_lost or (info.aspect is not None and not container.is_video):
+    if is_lost:
         encoder = plan.choice.encoder
         lost = {"container": container.name, "encoder": encoder, "aspect": info.aspect}
         warnings.append(Warned("aspect-lost", lost))
+    elif info.aspect is not None and not container.is_video:
+        looks = "narrow" if info.aspect > 1 else "wide"
+        about = {"container": container.name, "aspect": info.aspect, "looks": looks}
+        warnings.append(Warned("aspect-ignored", about))
     return warnings
