@@ -13,8 +13,8 @@ cut-off-length: The file is cut off: its header says {promised:.2f} s, but its v
   {end:.2f} s.
 clock-restarts: The time stamps of the file start again {count:once|{count} times}; the frames after
   that follow without a gap.
-interlaced: The video is marked as interlaced, and its pictures are used as they are. If moving edges
-  look like combs, {--deinterlace=yes} makes two whole frames of each picture.
+interlaced: The video is marked as interlaced, and its pictures are used as they are. If moving
+  edges look like combs, {--deinterlace=yes} makes two whole frames of each picture.
 not-interlaced: The first {pictures} pictures of the video are not interlaced: {--deinterlace=yes}
   changes nothing.
 several-videos: The file has several video streams; stream {used} is used.
@@ -126,6 +126,10 @@ subfolders-left-out: Folders inside {folder} are ignored: {names}. {--recursive=
 recursive-alone: {--recursive} is for folders of videos: give {--out_dir} too.
 frames-dropped: {rate} fps is less than the {own} fps of the source: about {dropped:.0%} of its
   frames are left out.
+long-gap: The picture at {begin:.1f} s lasts {seconds:.1f} s, and others mostly {usual:.2f} s:
+  unless a cut follows, new frames spread the change to the next picture over the whole time. To
+  keep still pictures of a screen recording still, repeat them first: ffmpeg -i IN -vf fps={rate}
+  OUT.
 few-frames-kept: At {rate} fps only one of {one_of} source frames is kept, and new frames replace
   the others{whole:?; * fps keeps all source frames}.
 cadence-kept: The video repeats frames: {cadence}. {--duplicates=refill} makes the motion even.
@@ -196,11 +200,11 @@ error-with-work: {error} {kept}{helps:?; the same command carries on}.
 # Errors
 no-video: {path} holds no video, only {found}: give a file with a video stream.
 no-stream: {path} holds no video, and no other stream: give a file with a video stream.
-damaged-mp4: {path} is a damaged or incomplete MP4 file (its index cannot be read): copy or record
-  it again, or repair it first.
+damaged-mp4: {path} is a damaged, incomplete or encrypted MP4 file (its index cannot be read): copy
+  or record it again, or repair it first.
 not-a-video: {path} is damaged, or is not a video: give a video that FFmpeg can read.
-data-damaged: No frame of {path} can be decoded: its {codec} data is damaged or incomplete
-  ({packets} packets tried). Give a complete file.
+data-damaged: No frame of {path} can be decoded: its {codec} data is damaged, incomplete or
+  encrypted ({packets} packets tried). Give a complete file that players show.
 vmaf-failed: {program} could not measure VMAF ({why}): leave vmaf out of {--metrics}.
 vmaf-failed-silently: {program} could not measure VMAF (it gave no reason): leave vmaf out of
   {--metrics}.

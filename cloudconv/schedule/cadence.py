@@ -26,7 +26,7 @@ _ENOUGH_CYCLES = 4  # least number of cycles of a cadence
 _CERTAIN_CYCLES = 12  # number of cycles after which a cadence is reported before the end
 _REGULAR = Fraction(3, 4)  # least fraction of cycles of one kind
 _GAPS = 600  # number of distances between frames that give the usual rate
-_RATE_TOLERANCE = Fraction(1, 5000)  # relative difference within which a rate is a standard one
+_RATE_TOLERANCE = Fraction(1, 2000)  # half the relative difference of 30 and 29.97 fps
 
 
 @dataclass(slots=True)

@@ -466,6 +466,23 @@ def _clip_with_gap(folder: Path, seconds: int) -> Path:
     return write_clip(folder / "a.mkv", 9, times=times, last_duration=F(1, 25))
 
 
+@pytest.mark.parametrize("goal", [{"fps": 50}, {"factor": 2}])
+def test_a_picture_that_lasts_unusually_long_is_named(tmp_path: Path, goal: Any) -> None:
+    def said(clip: Path, **part: Any) -> list[str]:
+        settings = cloudconv.InterpSettings(clip, tmp_path / "b.mkv", model="blend", **goal, **part)
+        return [str(w) for w in decide(settings).warnings if w.code == "long-gap"]
+
+    (warning,) = said(_clip_with_gap(tmp_path, 3))
+    assert warning.startswith("The picture at 0.2 s lasts 3.0 s, and others mostly 0.04 s:")
+    assert "fps=30 OUT" in warning
+    assert not said(tmp_path / "a.mkv", start=1)
+    assert not said(tmp_path / "a.mkv", end=2)
+    assert not said(_clip_with_gap(tmp_path, 0))
+    # A frame of a slide show lasts no longer than usual.
+    times = [F(0), F(3), F(8), F(12)]
+    assert not said(write_clip(tmp_path / "c.mkv", 4, times=times, last_duration=F(1)))
+
+
 @pytest.mark.parametrize("words", [[], ["--dry-run"]])
 def test_a_gap_of_many_frames_is_refused_before_the_work(tmp_path: Path, words: list[str]) -> None:
     clip = _clip_with_gap(tmp_path, 10**6)

@@ -42,6 +42,11 @@ _SLOWEST = Fraction(1, 60)
 """The lowest usual rate: the header of a damaged AVI states a constant rate of days per frame."""
 _FEW_KEPT = 2
 """A rate gives a warning if it keeps fewer than one in this many source frames unchanged."""
+_STILL_RATES = 30, 60
+"""The lowest and the highest rate that the warning of a long gap names for repeated pictures."""
+_LONG_GAP, _LONG_TIMES = Fraction(1), 8
+"""A gap between two frames gives a warning if it lasts at least so many seconds, and at least the
+second number times the median gap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,23 @@ class InterpPlan:
 
     @property
     def warnings(self) -> list[Warned]:
-        """Return the warnings about the input, the device and the output rate."""
-        return [*self.info.warnings, *self.device_warnings, *self._rate_warnings]
+        """Return the warnings about the input, the device, a long gap and the output rate."""
+        others = [*self._gap_warnings, *self._rate_warnings]
+        return [*self.info.warnings, *self.device_warnings, *others]
+
+    @property
+    def _gap_warnings(self) -> list[Warned]:
+        """Return a warning if new frames fill the time of a picture that lasts unusually long."""
+        timing, (start, end) = self.info.timing, self.window
+        if timing.median_gap is None or timing.longest_gap is None:
+            return []
+        begin, following = timing.longest_gap
+        lasts, usual = following - begin, timing.median_gap
+        if lasts < max(_LONG_GAP, _LONG_TIMES * usual) or following >= end or begin < start:
+            return []
+        rate = min(max(round(1 / usual), _STILL_RATES[0]), _STILL_RATES[1])
+        about = {"begin": float(begin - timing.start), "seconds": float(lasts)}
+        return [Warned("long-gap", {**about, "usual": float(usual), "rate": rate})]
 
     @property
     def _rate_warnings(self) -> list[Warned]:
