@@ -24,15 +24,22 @@ _PRIMING = Fraction(1, 20)
 """Audio that starts at most this many seconds before the first picture is encoder priming."""
 
 
-def output_path(given: Path | str | None, info: MediaInfo, tag: str, rate: Fraction | None) -> Path:
+def output_path(
+    given: Path | str | None,
+    info: MediaInfo,
+    tag: str,
+    rate: Fraction | None,
+    fastest: Fraction | None,
+) -> Path:
     """Return the output's name: the given one, or ``<stem>_<tag>`` beside the input.
 
     If a folder is given (an existing one, or a name that ends in a slash), the output has the
-    default name in that folder. A default name that is too long for a file is shortened.
+    default name in that folder. A default name that is too long for a file is shortened. ``rate``
+    and ``fastest``: see :func:`default_suffix`.
     """
     if given is not None and not names_folder(given):
         return Path(given)
-    name = f"{stem_of(info.path)}_{tag}{default_suffix(info, rate)}"
+    name = f"{stem_of(info.path)}_{tag}{default_suffix(info, rate, fastest)}"
     return fitting(_named_after(info.path).with_name(name) if given is None else Path(given) / name)
 
 

@@ -466,6 +466,20 @@ def _clip_with_gap(folder: Path, seconds: int) -> Path:
     return write_clip(folder / "a.mkv", 9, times=times, last_duration=F(1, 25))
 
 
+def test_an_animation_with_uneven_delays_stays_a_gif(tmp_path: Path) -> None:
+    times = [F(k, 100) for k in (0, 4, 14, 20, 60)]
+    clip = write_clip(
+        tmp_path / "a.gif", 5, times=times, last_duration=F(1, 5), codec="gif", pix_fmt="rgb8"
+    )
+    result = cloudconv.interpolate(clip, factor=2, model="blend", device="cpu")
+    assert result.output == str(tmp_path / "a_x2.gif")
+    assert read_times(tmp_path / "a_x2.gif") == [
+        F(k, 100) for k in (0, 2, 4, 9, 14, 17, 20, 40, 60, 70)
+    ]
+    settings = cloudconv.InterpSettings(clip, tmp_path / "b.gif", factor=4, model="blend")
+    assert [refusal.code for refusal in decide(settings).refusals] == ["frames-too-close"]
+
+
 @pytest.mark.parametrize("goal", [{"fps": 50}, {"factor": 2}])
 def test_a_picture_that_lasts_unusually_long_is_named(tmp_path: Path, goal: Any) -> None:
     def said(clip: Path, **part: Any) -> list[str]:

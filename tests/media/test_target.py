@@ -69,6 +69,12 @@ def test_the_default_suffix_follows_the_input(container, suffix, rate, expected)
     assert default_suffix(info, Fraction(rate)) == expected
 
 
+def test_a_gif_with_uneven_delays_stays_a_gif_if_players_show_its_shortest_frame():
+    info = info_of(container="gif", suffix=".gif")
+    shortest = {Fraction(50): ".gif", Fraction(51): ".mp4", None: ".mp4"}
+    assert {f: default_suffix(info, None, f) for f in shortest} == shortest
+
+
 @pytest.mark.parametrize("given", ["a/*/1.png", "a/b?/[12].png", "a/*", "a/%d.png"])
 def test_the_default_name_of_a_glob_has_no_wildcard(tmp_path, given):
     (tmp_path / "a").mkdir()

@@ -92,7 +92,8 @@ def decide(
     info = probe(settings.input, exact(settings.input_fps), deinterlace=settings.deinterlace)
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""
-    output = output_path(settings.output, info, tag, info.timing.gap_rate)
+    rates = info.timing.gap_rate, info.timing.fastest_rate
+    output = output_path(settings.output, info, tag, *rates)
     check_encoding(output, info, settings)
     with collect_refusals(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])

@@ -188,7 +188,8 @@ def decide(
         spec.with_times(settings.timesteps), _frames_for_each(request, timing.rate)
     )
     gap_rate = output_rate(request.rate, timing.gap_rate, request.slowdown)
-    output = output_path(settings.output, info, _tag(settings), gap_rate)
+    fastest = output_rate(request.rate, timing.fastest_rate, request.slowdown)
+    output = output_path(settings.output, info, _tag(settings), gap_rate, fastest)
     rate = output_rate(request.rate, timing.rate, request.slowdown)
     if workers.kind != "inline" and not is_joinable(output):
         raise SettingsError("not-joinable", path=output)
@@ -207,7 +208,7 @@ def decide(
         dtype,
         workers,
         tuple(warned),
-        tuple(_refusals(settings, inputs, info, output, rate)),
+        tuple(_refusals(settings, inputs, info, output, (rate, fastest))),
     )
 
 
@@ -225,9 +226,12 @@ def _refusals(
     inputs: Sequence[Path | str],
     info: MediaInfo,
     output: Path,
-    rate: Fraction | None,
+    rates: tuple[Fraction | None, Fraction | None],
 ) -> list[OutputError]:
     """Check every file that the run writes, and return the reasons to refuse the output.
+
+    ``rates`` are the constant rate of the output, and that of its shortest frame; None if there is
+    none, or if it is unknown.
 
     Raises:
         SettingsError: a name cannot be used.
@@ -244,7 +248,8 @@ def _refusals(
     with collect_refusals(refusals):
         check_preview(settings.preview_file, info.path, output, overwrite=settings.overwrite)
     with collect_refusals(refusals):
-        check_rate(output, rate)
+        is_whole = settings.start is None and settings.end is None
+        check_rate(output, rates[0], rates[1] if is_whole else None)
     return refusals
 
 

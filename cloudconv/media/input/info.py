@@ -31,6 +31,7 @@ class Timing:
         open_ended: whether the input still arrives; then ``frames`` and ``end`` have no meaning.
         median_gap: the median time between two frames; None at a constant rate, or if there is one
             frame.
+        shortest_gap: the shortest time between two frames; None as ``median_gap``.
         longest_gap: the times of the two frames between which the longest time passes; None as
             ``median_gap``.
         lag: the middle distance in seconds of the time stamps from ``start + k / gap_rate``. With a
@@ -48,6 +49,7 @@ class Timing:
     rate_before_last: Fraction | None = None
     open_ended: bool = False
     median_gap: Fraction | None = None
+    shortest_gap: Fraction | None = None
     longest_gap: tuple[Fraction, Fraction] | None = None
     lag: Fraction = Fraction(0)
 
@@ -55,6 +57,13 @@ class Timing:
     def usual_rate(self) -> Fraction:
         """Return the constant rate, or else that of the median gap between frames."""
         return self.rate or 1 / (self.median_gap or self.last_duration)
+
+    @property
+    def fastest_rate(self) -> Fraction | None:
+        """Return the constant rate, or else that of the shortest frame; None if unknown."""
+        if self.rate is not None or self.shortest_gap is None:
+            return self.rate
+        return 1 / min(self.shortest_gap, self.last_duration)
 
     def next_frame(self, time: Fraction) -> Fraction:
         """Return the end of the longest gap or of the last frame that contains ``time``.
@@ -92,6 +101,7 @@ class Timing:
             time_base=self.time_base / 2,
             rate_before_last=None if self.rate_before_last is None else 2 * self.rate_before_last,
             median_gap=None if self.median_gap is None else self.median_gap / 2,
+            shortest_gap=None,  # a field lasts shorter than its picture, but not always by half
         )
 
 

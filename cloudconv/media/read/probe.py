@@ -273,14 +273,14 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
 
 
 def _with_gaps(timing: Timing, times: NDArray[np.int64]) -> Timing:
-    """Return the timing with the median and the longest gap between the frames at ``times``."""
+    """Return the timing with the shortest, median and longest gap of the frames at ``times``."""
     gaps = np.diff(times)
     if not len(gaps):
         return timing
     base, longest = timing.time_base, int(gaps.argmax())
     begins, ends = int(times[longest]) * base, int(times[longest + 1]) * base
-    median = int(np.sort(gaps)[len(gaps) // 2]) * base
-    return replace(timing, median_gap=median, longest_gap=(begins, ends))
+    median, shortest = int(np.sort(gaps)[len(gaps) // 2]) * base, int(gaps.min()) * base
+    return replace(timing, median_gap=median, shortest_gap=shortest, longest_gap=(begins, ends))
 
 
 def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
@@ -487,6 +487,7 @@ def _probe_pictures(path: Path, pictures: images.Pictures, meter: FieldMeter | N
             length,
             rate_before_last=before_last,
             median_gap=None if rate is not None else sorted(durations)[len(durations) // 2],
+            shortest_gap=None if rate is not None else min(durations),
         ),
         warnings=(*_linear_light_warnings(first), *_picture_warnings(path, pictures)),
     )

@@ -85,14 +85,18 @@ def _check_sequence(path: Path, inputs: Sequence[Path]) -> None:
             raise OutputError("output-among-input", folder=folder)
 
 
-def check_rate(path: Path, rate: Fraction | None) -> None:
-    """Raise OutputError if the output cannot store a constant rate; accept a variable one (None).
+def check_rate(path: Path, rate: Fraction | None, fastest: Fraction | None = None) -> None:
+    """Raise OutputError if the output cannot store a rate, in frames per second.
 
-    ``rate`` is in frames per second.
+    A variable rate (None) is refused only if its shortest frame has a rate, ``fastest``, that is
+    too high for the container.
     """
     container = container_of(path)
     clock = container.clock
     if rate is None:
+        if fastest is not None and not container.plays(None, fastest):
+            most = container.fastest
+            raise OutputError("frames-too-close", container=container.name, most=most)
         return
     if max(rate.numerator, rate.denominator) >= _LARGEST:
         raise OutputError("rate-beyond-files", rate=float(rate))

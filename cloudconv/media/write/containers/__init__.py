@@ -50,10 +50,13 @@ def container_of(path: Path) -> Container:
     )
 
 
-def default_suffix(info: MediaInfo, rate: Fraction | None = None) -> str:
+def default_suffix(
+    info: MediaInfo, rate: Fraction | None = None, fastest: Fraction | None = None
+) -> str:
     """Return the suffix of a default output name.
 
-    ``rate`` is the constant rate of the output; None for a variable one. A video keeps the video
+    ``rate`` is the constant rate of the output; None for a variable one, whose shortest frame has
+    the rate ``fastest`` (None if unknown). A video keeps the video
     container that its name selects, else becomes Matroska; an MP4 or MOV without a suffix becomes
     MP4. An animation keeps its format under any name. Pictures become MP4. If the chosen container
     cannot play ``rate``, the output is MP4.
@@ -63,4 +66,4 @@ def default_suffix(info: MediaInfo, rate: Fraction | None = None) -> str:
         own = MP4
     elif not (own.is_video or info.reader.is_drawn):
         own = MKV
-    return (own if own.plays(rate) else MP4).suffixes[0]
+    return (own if own.plays(rate, fastest) else MP4).suffixes[0]

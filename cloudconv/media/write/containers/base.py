@@ -81,13 +81,15 @@ class Container(Holder):
     sums_gaps: bool = False
     most_ticks: int | None = None
 
-    def plays(self, rate: Fraction | None) -> bool:
+    def plays(self, rate: Fraction | None, fastest: Fraction | None = None) -> bool:
         """Return whether the container supports a constant rate, or a variable one (None).
 
-        With ``fastest``, the result for None is False, because some gaps may be too short.
+        ``fastest`` is the rate of the shortest frame at a variable rate, None if unknown. If the
+        container has a fastest rate, the result is then False: some frames may be too short.
         """
         if self.fastest is not None:
-            return rate is not None and rate <= self.fastest
+            most = rate or fastest
+            return most is not None and most <= self.fastest
         return rate is None or self.clock is None or rate * self.clock <= 1
 
     def longest_frame(self, tick: Fraction) -> Fraction | None:
