@@ -5,14 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from itertools import islice, pairwise
-from pathlib import Path
 from typing import Any
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media.write.target import bytes_of
 from cloudconv.messages import OptionFormat, keyword
 
 
@@ -66,13 +63,6 @@ class Done:
     bits_per_second: int | None
     wall_seconds: float
     frames_per_second: float
-
-
-def size_of(output: Path, duration: Fraction | float) -> dict[str, Any]:
-    """Return the fields ``output_bytes`` and ``bits_per_second`` of a finished output."""
-    size = bytes_of(output)
-    rate = None if size is None or duration <= 0 else round(8 * size / duration)
-    return {"output_bytes": size, "bits_per_second": rate}
 
 
 def as_json(outcome: Any, option: OptionFormat = keyword) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""Choose the name of a job's output, its encoder, the start of its clock, and a tick's length."""
+"""Choose the name of a job's output, its encoder and its clock, and measure the finished output."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
@@ -15,7 +16,8 @@ from cloudconv.media.input.images import folder_of
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.containers import container_of, default_suffix
 from cloudconv.media.write.encoders import choose_for
-from cloudconv.media.write.target import collect_refusals
+from cloudconv.media.write.names import is_stdout
+from cloudconv.media.write.target import collect_refusals, written_by
 from cloudconv.settings import EncodeSettings
 from cloudconv.settings.values import names_folder
 
@@ -105,3 +107,13 @@ def time_base(rate: Fraction | None, spans: Iterable[Fraction], offset: Fraction
     denominator = lcm(*(s.denominator for s in spans)) if rate is None else rate.numerator
     exact = lcm(denominator, offset.denominator)
     return Fraction(1, next((d for d in (exact, denominator) if d <= _MOST_TICKS), 1_000_000))
+
+
+def size_of(output: Path, duration: Fraction | float) -> dict[str, Any]:
+    """Return the fields ``output_bytes`` and ``bits_per_second`` of a finished output."""
+    size = None
+    if not is_stdout(output):
+        with suppress(OSError):  # the output may be moved at once
+            size = sum(file.stat().st_size for file in written_by(output))
+    rate = None if size is None or duration <= 0 else round(8 * size / duration)
+    return {"output_bytes": size, "bits_per_second": rate}

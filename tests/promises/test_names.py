@@ -86,13 +86,6 @@ def test_an_output_may_have_the_longest_name(
         (out / name).unlink()
 
 
-@pytest.mark.parametrize("name", ["%d.mp4", "%05d[1].mkv"])
-def test_a_video_may_have_the_name_of_a_pattern(clip: Path, tmp_path: Path, name: str) -> None:
-    output = tmp_path / name
-    result = cloudconv.interpolate(clip, output, factor=2, model="blend")
-    assert result.output_bytes == output.stat().st_size > 0
-
-
 def test_a_weights_file_may_have_the_longest_name(clip: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -22,7 +22,7 @@ from torch import Tensor
 from cloudconv import metrics
 from cloudconv.jobs.compare.plan import PAGE, RESULT, TABLE, VIDEO, ComparePlan
 from cloudconv.jobs.compare.samples import SampleImages
-from cloudconv.jobs.outcome import size_of
+from cloudconv.jobs.output import size_of
 from cloudconv.jobs.pictures import jpeg, shrunk
 from cloudconv.media.color import color_space, from_rgb
 from cloudconv.media.formats import layout

@@ -16,8 +16,15 @@ from torch import Tensor
 
 from cloudconv.errors import DeviceError, InputError, OutputError
 from cloudconv.events import Event, Measured, Progress, Warned
-from cloudconv.jobs.outcome import Outcome, size_of
-from cloudconv.jobs.output import check_encoding, expected_encoding, origin, output_path, time_base
+from cloudconv.jobs.outcome import Outcome
+from cloudconv.jobs.output import (
+    check_encoding,
+    expected_encoding,
+    origin,
+    output_path,
+    size_of,
+    time_base,
+)
 from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.color import description_of, from_rgb

@@ -35,7 +35,7 @@ from cloudconv.jobs.interp.start import (
     resolve,
     work_files,
 )
-from cloudconv.jobs.outcome import size_of
+from cloudconv.jobs.output import size_of
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import SegmentSink, Sink

@@ -201,13 +201,19 @@ def choose(
     made = av.codec.Codec(name, "w").canonical_name
     if settings.encoder is None and container.is_video and name != first and made != codec:
         code = "encoder-few-players"
-        about = {"pix_fmt": wanted, "width": width, "height": height, "first": first, "used": name}
         if wanted not in _takes(first):
             code = "encoder-cannot-hold"
-            about["what"] = _special(layout(wanted))
-            about["other"] = _plain(layout(wanted)) if name == "ffv1" else None
         elif not _fits(first, wanted, width, height):
             code = "encoder-cannot-hold-size"
+        about = {
+            "pix_fmt": wanted,
+            "width": width,
+            "height": height,
+            "first": first,
+            "used": name,
+            "what": _special(layout(wanted)),
+            "other": _plain(layout(wanted)) if name == "ffv1" else None,
+        }
         warnings.append(Warned(code, about))
     if _is_change_reported(container, wanted, working):
         who = f"{name} in {container.name}" if container.is_video else container.name

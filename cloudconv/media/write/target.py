@@ -150,16 +150,6 @@ def written_by(path: Path) -> list[Path]:
     return list(pictures_of(path)) if is_sequence(path) else [path]
 
 
-def bytes_of(path: Path) -> int | None:
-    """Return the size of an output, of all pictures together; None for standard output."""
-    if is_stdout(path):
-        return None
-    try:
-        return sum(file.stat().st_size for file in written_by(path))
-    except OSError:
-        return None
-
-
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn an error of the system or of FFmpeg into an OutputError that says what to do."""
