@@ -6,8 +6,9 @@ so that flashes, fades, flicker and darkness have little effect. Each block of o
 matched with the other picture at two places: around its own position, and around the position after
 the motion of the whole picture (phase correlation, Kuglin and Hines 1975). The remaining difference
 is divided by the remaining difference to the *mirrored* other picture, which is an unrelated
-picture of the same detail and light. This quotient, the *unlikeness*, is near 0 within a scene and
-near 1 across a cut, for any content.
+picture of the same detail and light. A symmetric picture is compared with the other picture upside
+down, too. This quotient, the *unlikeness*, is near 0 within a scene and near 1 across a cut, for
+any content.
 
 At a cut every frame shortly before differs from every frame shortly after. At a flash, by contrast,
 the frames before and after are alike. The difference across a cut also exceeds the differences
@@ -184,10 +185,12 @@ def _local_mean(values: Tensor) -> Tensor:
 
 def _unlikeness(a: _Thumbnail, b: _Thumbnail) -> float:
     """Return the part of ``b`` that ``a`` does not contain: 0 (none) to about 1 (another scene)."""
-    candidates = [a.structure, _moved(a.structure, *_shift(a, b)), a.structure.flip(1)]
-    best = _unmatched(candidates, b.structure)
-    rest, chance = torch.minimum(best[0], best[1]).mean(), best[2].mean()
-    return float(rest / (chance + 1e-6))
+    moved, mirrored = _moved(a.structure, *_shift(a, b)), a.structure.flip(1)
+    best = _unmatched([a.structure, moved, mirrored, a.structure.flip(0)], b.structure)
+    rest, chance, inverted = torch.minimum(best[0], best[1]).mean(), best[2].mean(), best[3].mean()
+    # The mirror image of a symmetric picture, such as a figure in the middle of a flat background,
+    # is no unrelated picture. In footage, the picture upside down differs about as much as it.
+    return float(rest / (torch.maximum(chance, inverted / 2) + 1e-6))
 
 
 def _unmatched(candidates: list[Tensor], target: Tensor) -> Tensor:

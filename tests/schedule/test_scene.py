@@ -135,6 +135,32 @@ def test_repeated_frames_neither_hide_nor_add_cuts() -> None:
     assert cuts(clip) == [24, 48, 72]
 
 
+def drawing(x: float, y: float, stride: float) -> Tensor:
+    """Return a figure with a round body and two legs on flat ground: (36, 64)."""
+    scale = 8  # samples per pixel in each direction
+    down, right = torch.meshgrid(
+        torch.arange(HEIGHT * scale) / scale, torch.arange(WIDTH * scale) / scale, indexing="ij"
+    )
+    picture = torch.where(down < 24, 0.78, 0.52)
+    distance = torch.hypot(right - x, down - y)
+    picture[distance < 6] = 0.35
+    picture[(distance - 6).abs() < 0.3] = 0.0
+    for side in (-1, 1):
+        leg = x + side * stride * (down - y - 6) / 6
+        picture[((right - leg).abs() < 0.3) & (down > y + 6) & (down < y + 12)] = 0.0
+    return torch.nn.functional.avg_pool2d(picture[None, None], scale)[0, 0]
+
+
+@pytest.mark.parametrize("hold", [4, 5, 6])
+def test_a_figure_in_the_middle_of_a_flat_drawing_is_not_a_cut(hold: int) -> None:
+    drawings = [drawing(8 + 4 * k, 18 + 4 * np.sin(k / 0.75), 3 * np.sin(2 * k)) for k in range(13)]
+    walk = torch.stack(drawings).repeat_interleave(hold, 0)
+    noise = scene(1, len(walk), speed=0, level=0) - scene(1, 1, speed=0, level=0)
+    assert cuts((walk + 0.2 * noise).clamp(0, 1)) == []
+    other = drawing(50, 8, 3).flip(0)[None].expand(12, -1, -1)
+    assert cuts(torch.cat([walk, other])) == [len(walk)]
+
+
 def test_the_threshold_ranges_from_a_cut_at_every_frame_to_none() -> None:
     clip = torch.cat([scene(1, 8), scene(2, 8)])
     assert cuts(clip, 0) == list(range(1, 16))
