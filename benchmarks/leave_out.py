@@ -78,7 +78,6 @@ RULES: dict[str, tuple[str, object]] = {
     "varied overlap": ("methods.clip_selector._OVERLAPS", (0.5, 0.5)),
     "directions of play": ("methods.clip_selector._kept_winds", lambda _: [(False, False)]),
     "uneven fronts": ("methods.transition._UNEVEN", 0.0),
-    "least cost of borders": ("methods.front._FLOOR", 0.0),
     "wanted order": ("methods.front._WANTED", 0.0),
     "light of the time": ("material.light.Light.on", lambda *_, **__: None),
     "light of the place": (
@@ -94,7 +93,6 @@ RULES: dict[str, tuple[str, object]] = {
     "least light": ("material.light._DARK", 1.0),
     "frames shown in turn": ("material.wind._AGO", 0),
     "turns in slow skies only": ("material.wind._ENOUGH", inf),
-    "turns near the last frame": ("material.wind._NEAR", inf),
     "wind of the last frames": ("methods.collage.Wind", MeanWind),
     "blur of the motion": ("material.wind._COARSE", 0.0),
     "filled picture by degrees": ("material.wind._FILLS_BY", 1e-6),

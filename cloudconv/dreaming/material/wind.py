@@ -31,7 +31,6 @@ EDGE = 0.02
 _RECENT = 4  # pairs that measure the motion of the last frame
 _RELAXES = 30.0  # time constant in frames: the present motion turns into the mean wind
 _AGO = 16  # frames before the last that a forecast shows in turn, at most
-_NEAR = 0.01  # greatest mean displacement of such a frame from the last one, of the longer side
 _ENOUGH = 0.85  # change of the moved last frame, relative to the clip's, from which none is shown
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
 _FILLS_BY = 16.0  # displacement from which only the filled picture is used, in pixels
@@ -144,13 +143,12 @@ class Recent:
     """
 
     def __init__(self, material: Material, wind: Wind) -> None:
-        """Follow the flow back while the mean displacement from the last frame is small.
+        """Follow the flow back from frame to frame.
 
         If the wind alone makes most of the motion, only the last frame is shown.
         """
         self._material = material
         self._displacements = [torch.zeros_like(wind.mean)]
-        near = _NEAR * max(wind.size)
         most = 0 if _moves(material, wind) > _ENOUGH else min(_AGO, len(material) - 1)
         while len(self._displacements) <= most:
             if any(material.hidden(-1 - len(self._displacements), -1)):
@@ -160,8 +158,6 @@ class Recent:
             displacement = (
                 self._displacements[-1] + warp(step[None], self._displacements[-1][None])[0]
             )
-            if float(displacement.norm(dim=0).mean()) > near:
-                break
             self._displacements.append(displacement)
 
     def at(self, age: int, displacement: Tensor) -> tuple[Tensor, Tensor]:

@@ -28,7 +28,6 @@ TIMES = 14
 _ROUNDS = 12  # iterations of belief propagation on each grid
 _WANTED = 7.0  # cost of a change that is the whole transition too early or too late, squared
 _NEVER = 1e4  # cost of a point that shows unknown footage
-_FLOOR = 0.15  # least cost of a border, which prevents frayed borders in flat sky
 
 
 def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
@@ -99,7 +98,7 @@ def best_times(
     """
     typical = max(float(apart[apart > 0].mean()) if (apart > 0).any() else 0.0, 1e-6)
     apart = apart / typical
-    border = apart + _FLOOR * (apart > 0)
+    border: Floats = apart
     own: Any = apart
     times = (np.arange(TIMES, dtype=np.float32) + 0.5) / TIMES
     for values, steps in ((unknown, 1), (new_unknown, -1)):
