@@ -75,6 +75,7 @@ class SegmentStore:
         self.pinned: dict[str, Any] | None = None
         self.warnings: list[Warned] = []
         self._identity: dict[str, Any] = {}
+        self._output = output
         self._claim = Claim(output)
         self._opened = False
 
@@ -146,10 +147,16 @@ class SegmentStore:
         with writing(self.path):
             write_whole(self.path / _WHOLE, sealed(_stat(made)))
 
-    def has_made(self, output: Path) -> bool:
-        """Return whether the output is the file that :meth:`note_complete` has saved."""
+    @property
+    def is_done(self) -> bool:
+        """Return whether the output is complete, and the folder has nothing for a later run."""
         identity = self.path / _WHOLE
-        return identity.is_file() and unsealed(identity.read_bytes()) == _stat(output)
+        with suppress(OSError):
+            if identity.is_file():
+                return unsealed(identity.read_bytes()) == _stat(self._output)
+            # A run was killed while it deleted the folder.
+            return (self.path / _MARK).is_file() and not self._own_files()
+        return False
 
     def release(self, *, keep: bool = True) -> Message | None:
         """Unlock the folder, and delete the folder unless a later run can use its content.
@@ -226,7 +233,7 @@ class SegmentStore:
             self.lock()
             yield
         except KeyboardInterrupt as error:
-            kept = self.release()
+            kept = self.release(keep=not self.is_done)
             if kept is None:
                 raise
             raise Interrupted(kept) from error
@@ -260,7 +267,8 @@ class SegmentStore:
 
     def remove(self) -> None:
         """Delete cloudconv's files, and the folder if it is then empty; release the claim."""
-        # The mark is deleted last, so that a later run recognises the folder if this run is killed.
+        # If this run is killed, a later run recognises the folder by the mark, and the complete
+        # output by the file before the mark.
         for file in [*self._own_files(), self.path / _MARK]:
             with suppress(OSError):
                 file.unlink()
@@ -274,7 +282,7 @@ class SegmentStore:
 
     def _own_files(self) -> list[Path]:
         """Return the files that cloudconv made, except the mark; other files may be the user's."""
-        names = (_PLAN, _JOURNAL, _WHOLE, _ADAPTED, f"*{_PACKETS}", ".cloudconv-*.part")
+        names = (_PLAN, _JOURNAL, _ADAPTED, f"*{_PACKETS}", ".cloudconv-*.part", _WHOLE)
         return [file for name in names for file in self.path.glob(name) if not file.is_symlink()]
 
     def _take_over(self, *, resume: bool) -> None:
@@ -332,14 +340,16 @@ class SegmentStore:
 def clear_finished(output: Path) -> None:
     """Delete what a killed run has left beside a complete output: work folder, unfinished files.
 
-    Nothing is deleted while another run makes the output.
+    Nothing is deleted while another run makes the output, or without an output.
     """
     store = SegmentStore(output)
     with suppress(OutputError, OSError):
-        if store.has_made(output):
+        if not os.path.lexists(output):
+            return
+        if store.is_done:
             store.lock()
             store.remove()
-        elif os.path.lexists(output) and leftovers(output):
+        elif leftovers(output):
             with Claim(output):
                 pass
 

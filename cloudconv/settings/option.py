@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, g
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import Message, Setting, closest
-from cloudconv.settings.values import check_name, names
+from cloudconv.settings.values import check_name, names, no_stream
 
 COMMON = ""
 """The group of the options that ``--help`` shows first."""
@@ -144,7 +144,7 @@ class Field:
             return value
         if self.number is None and not self.choices:
             if isinstance(value, str | os.PathLike):
-                return value
+                return no_stream(value) if self.takes_files else value
             raise SettingsError("not-text", option=self.as_parameter, value=f"{value!r:.60}")
         number = None if self.number is None else _number(self.number, value)
         least, above, most = self.option.least, self.option.above, self.option.most

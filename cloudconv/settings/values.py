@@ -124,6 +124,12 @@ def check_name(name: File) -> None:
             raise CloudconvError("name-too-long", name=name) from error
 
 
+def no_stream(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """Return the name, or the absolute path of a file that is called ``-``, such as ``./-``."""
+    # Path("./-") is "-", which means standard input or output.
+    return name if str(name) == "-" or str(Path(name)) != "-" else Path(name).absolute()
+
+
 def weights_file(value: File) -> File:
     """Return the name of a weights file, or of a folder for one.
 

@@ -51,6 +51,17 @@ def short_names(monkeypatch: pytest.MonkeyPatch) -> int:
     return limit
 
 
+def test_a_file_that_is_called_like_standard_input(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clip.parent)
+    clip.rename("-")
+    made = CliRunner().invoke(app, ["interp", "./-", "--factor", "2", "--model", "blend"])
+    assert made.exit_code == 0, made.stderr
+    assert len(read_times(Path("-_x2.mkv"))) == 12
+    assert CliRunner().invoke(app, ["interp", "-", "--out-dir", "."]).exit_code != 0
+
+
 @pytest.fixture(params=["this Python", "Python 3.14"])
 def pathlib_version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Path.exists and the like return False for errors, as from Python 3.14 on."""

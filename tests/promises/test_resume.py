@@ -9,15 +9,18 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import av
 import pytest
 
+import cloudconv
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Progress
 from cloudconv.jobs.interp.results import InterpResult
+from cloudconv.media.write.target import Part
 from cloudconv.segments.store import SegmentStore, sealed
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, write_clip
@@ -147,6 +150,51 @@ def test_an_interrupt_before_the_first_segment_leaves_nothing(clips: Path, tmp_p
         interp(clips / "a.mkv", tmp_path / "b.mkv", watch=stop_after(3))
     assert not isinstance(caught.value, Interrupted)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_when_the_output_is_complete_keeps_no_work(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = Part.commit
+
+    def then_interrupted(part: Part) -> None:
+        commit(part)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Part, "commit", then_interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        interp(clips / "a.mkv", tmp_path / "b.mkv")
+    assert not isinstance(caught.value, Interrupted)  # which says that the command carries on
+    assert os.listdir(tmp_path) == ["b.mkv"]
+    assert_same(tmp_path / "b.mkv", clips / "whole.mkv")
+
+
+@pytest.mark.parametrize("left", [9, 5, 2, 1])
+def test_a_kill_while_the_work_is_deleted_leaves_only_the_output(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    work = tmp_path / "a_x2.mkv.work"
+    unlink = Path.unlink
+
+    def killed(path: Path, missing_ok: bool = False) -> None:
+        if path.parent == work and len(os.listdir(work)) == left:
+            raise SystemExit
+        unlink(path, missing_ok=missing_ok)
+
+    def remove(store: SegmentStore) -> None:
+        monkeypatch.setattr(Path, "unlink", killed)
+        monkeypatch.setattr(SegmentStore, "remove", lambda _: None)  # by the handlers of errors
+        whole(store)
+
+    whole = SegmentStore.remove
+    monkeypatch.setattr(SegmentStore, "remove", remove)
+    with suppress(SystemExit):
+        cloudconv.interpolate_many([clips / "a.mkv"], out_dir=tmp_path, factor=2, model="tiny")
+    monkeypatch.undo()
+    assert (tmp_path / "a_x2.mkv").exists()
+    assert len(os.listdir(work)) == left
+    cloudconv.interpolate_many([clips / "a.mkv"], out_dir=tmp_path, factor=2, model="tiny")
+    assert sorted(os.listdir(tmp_path)) == [".cloudconv.jsonl", "a_x2.mkv"]
 
 
 @pytest.mark.full
