@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import secrets
+import signal
 import socket
+import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack
@@ -19,9 +21,6 @@ from cloudconv.workers.events import MAX_ATTEMPTS, POLL, TASKS_PER_WORKER, Task,
 from cloudconv.workers.remote import RemoteFile, forget
 
 _TIMEOUT = 10  # seconds, for a connection and for the deletion of copies
-
-_QUIET = {"log_to_driver": False, "logging_level": "error"}
-
 
 _Performed = tuple[list[int], list[Any]]
 """The numbers of the files that a machine lacks, and the content of each event.
@@ -59,7 +58,7 @@ class Cluster(Generic[Task]):
         with ExitStack() as undo:
             undo.push(self.__exit__)
             if self._joined and not _join(self._ray, address):
-                self._ray.init(include_dashboard=False, **_QUIET)
+                _init(self._ray, include_dashboard=False)
             self._check_room()
             undo.pop_all()
 
@@ -216,7 +215,7 @@ def _join(ray: Any, address: str | None) -> bool:
     if address is not None:
         _check_address(address)
     try:
-        ray.init(address=address or "auto", **_QUIET)
+        _init(ray, address=address or "auto")
     except ConnectionError as error:
         if address is not None:  # another program answers there
             raise DeviceError("no-cluster", address=address) from error
@@ -225,6 +224,16 @@ def _join(ray: Any, address: str | None) -> bool:
         why = str(error).strip().partition("\n")[0].rstrip(".:")
         raise DeviceError("cluster-refuses", why=why) from error
     return True
+
+
+def _init(ray: Any, **options: Any) -> None:
+    """Start or join a cluster; keep the handler of SIGTERM, which Ray replaces."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(log_to_driver=False, logging_level="error", **options)
+    finally:
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _check_address(address: str) -> None:

@@ -6,6 +6,9 @@ import importlib
 import os
 import re
 import socket
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from fractions import Fraction as F
 from pathlib import Path
@@ -321,6 +324,23 @@ def test_a_cluster_makes_the_same_frames_and_resumes(clip: Path, tmp_path: Path)
     assert interp(clip, tmp_path / "c.mkv").resumed
     assert_same_frames(tmp_path / "c.mkv", clip.with_name("whole.mkv"))
     assert sorted(os.listdir(tmp_path)) == ["b.mkv", "c.mkv"]
+
+
+@pytest.mark.slow
+def test_sigterm_keeps_finished_segments(clip: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    command = [sys.executable, "-m", "cloudconv", "interp", clip, "-o", tmp_path / "b.mkv"]
+    command += ["--factor", "40", "--model", "tiny", "--workers", "ray", "--threads", "1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stderr is not None
+        journal = tmp_path / "b.mkv.work" / "segments.jsonl"
+        while running.poll() is None and not (journal.exists() and journal.read_bytes()):
+            time.sleep(0.1)
+        running.terminate()
+        errors = running.stderr.read()
+    assert running.returncode == 130, errors
+    assert "carries on" in errors
+    assert os.listdir(tmp_path) == ["b.mkv.work"]
 
 
 @pytest.mark.slow
