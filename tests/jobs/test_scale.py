@@ -66,12 +66,15 @@ def test_a_scale_that_is_given_stays(
     assert warned(settings, dry_run=True) == []
 
 
-def test_a_dry_run_names_a_better_scale(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scale, "try_scales", lambda *_: 0.5)
-    settings = InterpSettings(input=clip, factor=2, model=registry.DEFAULT)
+@pytest.mark.parametrize("model", [registry.DEFAULT, "cloud-turbo"])
+def test_a_dry_run_names_a_better_scale(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    monkeypatch.setattr(scale, "try_scales", lambda _, tried, *__: 0.5 if tried == model else None)
+    settings = InterpSettings(input=clip, factor=2, model=model)
     assert warned(settings) == []
     (note,) = warned(settings, dry_run=True)
-    assert "0.5 dB better at scale 2" in note
+    assert f"{model} was 0.5 dB better at scale 2" in note
 
 
 def test_a_scale_is_tried_on_frames_of_standard_input(

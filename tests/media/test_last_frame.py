@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import cloudconv
+from cloudconv.media.input.images import shows_of
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from tests.helpers.factory import picture, read_times, write_clip
@@ -112,3 +113,29 @@ def test_a_truncated_file_is_not_read_as_a_pause(tmp_path: Path) -> None:
     info = probe(clip)
     assert info.timing.last_duration == F(1, 25)
     assert any("cut off" in text for text in map(str, info.warnings))
+
+
+@pytest.mark.parametrize("target", ["gif", "apng", "webp"])
+@pytest.mark.parametrize("source", ["gif", "apng", "webp"])
+@pytest.mark.parametrize("shows", [0, 1, 3])
+def test_an_animation_is_shown_as_often_as_its_source(
+    tmp_path: Path, source: str, target: str, shows: int
+) -> None:
+    pictures = [Image.new("RGB", (64, 48), (40 * k, 0, 90)) for k in range(4)]
+    # In a GIF, the number is that of repeats, and no number means no repeat.
+    loop = {"loop": shows - 1 if source == "gif" and shows else shows}
+    clip = tmp_path / f"in.{source}"
+    pictures[0].save(
+        clip,
+        format={"apng": "PNG"}.get(source),
+        save_all=True,
+        append_images=pictures[1:],
+        duration=100,
+        **({} if (source, shows) == ("gif", 1) else loop),
+    )
+    made = tmp_path / f"out.{target}"
+    cloudconv.interpolate(clip, made, factor=2, model="blend")
+    assert shows_of(made) == shows
+    with Image.open(made) as image:
+        expected = None if shows == 1 else max(shows - 1, 0)
+        assert image.info.get("loop") == (expected if target == "gif" else shows)

@@ -1,9 +1,9 @@
 """Try a finer scale of motion estimation on source frames.
 
 At scale 2 a network estimates small motion more exactly and large motion worse, and takes four
-times as long. The better scale depends on the clip. So the default model reconstructs source
-frames from their neighbours at scales 1 and 2, in the middle of the picture. If scale 2 is clearly
-better, a warning names that scale.
+times as long. The better scale depends on the clip. So the model reconstructs source frames from
+their neighbours at scales 1 and 2, in the middle of the picture. If scale 2 is clearly better, a
+warning names that scale.
 """
 
 from __future__ import annotations
@@ -91,10 +91,10 @@ def scale_warnings(plan: InterpPlan, *, dry_run: bool = False) -> list[Warned]:
     area = info.width * info.height / 1e6
     is_worth = dry_run or (new_frames or 0) * area >= _WORTH_A_TRIAL
     is_open = plan.settings.given_scale is None and not info.timing.open_ended
-    # The trials are of the default model, and say nothing about a network of another program.
+    # The least gain was measured on models of cloudconv, not on networks of other programs.
     if not (is_open and spec.scale_option and is_worth) or spec.published:
         return []
-    gain = try_scales(info, registry.DEFAULT, plan.device, plan.dtype)
+    gain = try_scales(info, plan.settings.chosen_model, plan.device, plan.dtype)
     if gain is None or gain < LEAST_GAIN:
         return []
-    return [Warned("finer-scale", {"model": registry.DEFAULT, "gain": gain})]
+    return [Warned("finer-scale", {"model": spec.name, "gain": gain})]

@@ -164,6 +164,21 @@ def _is_video(file: Path) -> bool:
         return True
 
 
+def shows_of(file: Path) -> int:
+    """Return how often programs show an animation; 0 without end, and for any other file."""
+    try:
+        with Image.open(file) as image:
+            if not getattr(image, "is_animated", False):
+                return 0
+            loop = image.info.get("loop")
+            if image.format != "GIF":
+                return int(loop or 0)
+            # A GIF has the number of repeats, and no number if there is none.
+            return 1 if loop is None else loop and int(loop) + 1
+    except _PILLOW_ERRORS:
+        return 0
+
+
 def folder_of(path: Path) -> Path | None:
     """Return the folder of a picture folder, pattern or glob; None for a single file."""
     if path.is_dir():

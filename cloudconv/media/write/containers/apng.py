@@ -7,6 +7,7 @@ import zlib
 from fractions import Fraction
 from pathlib import Path
 
+from cloudconv.media.input.images import shows_of
 from cloudconv.media.write.containers.base import Container, last_packet
 from cloudconv.media.write.encode import EncodingPlan
 
@@ -15,7 +16,7 @@ _LARGEST_FIELD = 2**16 - 1
 
 class _Apng(Container):
     def options(self, plan: EncodingPlan) -> dict[str, str]:
-        return {"plays": "0"}  # repeat without end
+        return {"plays": str(shows_of(plan.info.path))}  # 0 without end
 
     def longest_frame(self, tick: Fraction) -> Fraction:
         return Fraction(_LARGEST_FIELD)

@@ -10,13 +10,16 @@ from pathlib import Path
 from av.video.frame import VideoFrame
 
 from cloudconv.media.convert import Palette
+from cloudconv.media.input.images import shows_of
 from cloudconv.media.write.containers.base import Container, Writer, last_packet
 from cloudconv.media.write.encode import EncodingPlan
 
 
 class _Gif(Container):
     def options(self, plan: EncodingPlan) -> dict[str, str]:
-        return {"loop": "0"}  # repeat without end
+        shows = shows_of(plan.info.path)
+        # A GIF has the number of repeats, 0 without end. FFmpeg takes -1 for no repeat.
+        return {"loop": str(-1 if shows == 1 else max(shows - 1, 0))}
 
     def preparation(self, width: int, height: int) -> Callable[[VideoFrame], VideoFrame]:
         return Palette(width, height).reduce

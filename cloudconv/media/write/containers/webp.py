@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+from cloudconv.media.input.images import shows_of
 from cloudconv.media.webp import frame_durations
 from cloudconv.media.write.containers.base import Container
 from cloudconv.media.write.encode import EncodingPlan
@@ -12,8 +13,7 @@ from cloudconv.media.write.encode import EncodingPlan
 
 class _Webp(Container):
     def options(self, plan: EncodingPlan) -> dict[str, str]:
-        # The encoder's packet is the whole animation. 0 keeps the number of loops in the packet.
-        return {"loop": "0"}
+        return {"loop": str(shows_of(plan.info.path))}  # 0 without end
 
     def hold_last(self, path: Path, end: Fraction, duration: Fraction) -> None:
         # The encoder guesses the duration of the last frame, and joins equal frames to one.
