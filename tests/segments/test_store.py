@@ -194,9 +194,9 @@ def test_a_joined_output_is_recognised_until_it_is_replaced(output: Path) -> Non
     finish(work, 0)
     output.write_bytes(b"joined")
     work.note_complete(output)
-    assert work.has_made(output)
+    assert work.is_done
     output.write_bytes(b"another file of that name")
-    assert not work.has_made(output)
+    assert not work.is_done
 
 
 def test_the_work_folder_of_a_run_killed_at_its_end_is_removed(output: Path) -> None:
