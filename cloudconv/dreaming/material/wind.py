@@ -34,7 +34,6 @@ _AGO = 16  # frames before the last that a forecast shows in turn, at most
 _ENOUGH = 0.85  # change of the moved last frame, relative to the clip's, from which none is shown
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
 _FILLS_BY = 16.0  # displacement from which only the filled picture is used, in pixels
-_COARSE = 80 / 480  # blur of the motion after the time constant, of the longer side
 
 
 class Wind:
@@ -72,7 +71,7 @@ class Carried:
 
     Each picture is sampled only once. The first pictures are a forecast: they follow the flow of
     the last pairs of frames, whose velocities move along with the sky. Then velocities relax to the
-    mean wind and become smoother. ``still``, (H, W), stays in place. ``recent``: the frames that
+    mean wind. ``still``, (H, W), stays in place. ``recent``: the frames that
     are shown in turn; None for the picture alone. ``displacement``: (2, h, w), of the
     picture. ``sampled``: the displacement of the frame that was shown last.
     """
@@ -98,17 +97,10 @@ class Carried:
 
     def advance(self) -> None:
         """Move on by one step of the output."""
-        wind, velocity = self._wind, self._velocity
+        velocity = self._velocity
         self.age += 1
-        progress = min(1.0, self.age / _RELAXES)
-        longest = max(wind.size)
         velocity = warp(velocity[None], velocity[None])[0]
-        velocity = torch.lerp(velocity, wind.mean, 1 - exp(-1 / _RELAXES))
-        # Variances of successive blurs add up.
-        wide, narrow = (
-            _COARSE * longest * max(0.0, s) for s in (progress, progress - 1 / _RELAXES)
-        )
-        velocity = blurred(velocity, (wide**2 - narrow**2) ** 0.5)
+        velocity = torch.lerp(velocity, self._wind.mean, 1 - exp(-1 / _RELAXES))
         self.displacement = velocity + warp(self.displacement[None], velocity[None])[0]
         self._velocity = velocity
 

@@ -32,7 +32,6 @@ _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
 _EVERY = 6  # frames between two remembered pictures
 # Costs are relative to the median difference from the replaced pictures.
 _SEEN = 20.0  # cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself
-_COVERED = 2.0  # cost of an area that still parts hide in the clip
 
 
 class Past:
@@ -105,14 +104,13 @@ class ClipSelector:
         apart, cost = torch.zeros(_TRIED), torch.zeros(_TRIED)
         for start in range(0, _TRIED, _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
-            thumbs, covered = self._thumbs.composed(tried[part], looks)
+            thumbs = self._thumbs.composed(tried[part], looks)
             changing, shown = thumbs[:, : len(ages)], thumbs[:, len(ages) - 1 :]
             apart[part] = (changing - before).abs().mean(2)[..., self._thumbs.moving].mean((1, 2))
             doubled = self._doubled(before, changing).clamp_min(0)
             likeness = self._past.likeness(shown.flatten(0, 1)).reshape(shown.shape[:2]).mean(1)
             likenesses = torch.cat([doubled, likeness.clamp_min(0)[None]])
             cost[part] = _SEEN * likenesses.square().sum(0)
-            cost[part] += _COVERED * covered[:, self._thumbs.moving].mean(1)
         cost += apart / apart.median().clamp_min(1e-6)
         for number, one in enumerate(tried):
             if not bool(one.known(self._thumbs.size[1]).all()) or self._whole & self._frames(one):

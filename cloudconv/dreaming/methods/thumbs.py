@@ -51,11 +51,11 @@ class Thumbs:
         self.size = height, width
         self.wind = resized_flow(wind.cpu()[None], self.size)[0]
         self._light = light
-        self._covered = resized(material.matte[None].cpu(), self.size)[0]
-        self.moving = self._covered < 0.5
+        covered = resized(material.matte[None].cpu(), self.size)[0]
+        self.moving = covered < 0.5
         if int(self.moving.sum()) < 2:  # one pixel has no contrast
             self.moving = torch.ones_like(self.moving)
-        known = (1 - 2 * self._covered).clamp_min(0)
+        known = (1 - 2 * covered).clamp_min(0)
         thumbs = []
         for k in range(len(material)):
             levels = torch.from_numpy(material.glance(k)).permute(2, 0, 1)
@@ -81,12 +81,10 @@ class Thumbs:
         thumb = placement.placed(self.frames[placement.frame(age, len(self.frames))])
         return thumb * self._light.moved(placement.source(self.size[1]), self.size[0])
 
-    def composed(self, tried: Sequence[Arrangement], ages: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def composed(self, tried: Sequence[Arrangement], ages: Sequence[int]) -> Tensor:
         """Return the thumbnails of arrangements, with the border in the middle of the overlap.
 
-        Returns:
-            (arrangements, ages, 3, h, w), and the still fraction of the clip at the place that each
-            pixel shows, (arrangements, h, w).
+        The result is (arrangements, ages, 3, h, w).
         """
         (height, width), count = self.size, len(self.frames)
         frames, sources = [], []
@@ -103,7 +101,7 @@ class Thumbs:
         chosen = torch.stack(frames)[:, :, None], rows[:, None], columns[:, None]
         thumbs = self.frames.permute(0, 2, 3, 1)[chosen].permute(0, 1, 4, 2, 3)
         gains = torch.stack([self._light.moved(source, height) for source in sources])
-        return thumbs * gains[:, None], self._covered[rows, columns]
+        return thumbs * gains[:, None]
 
     def _displacement(self, age: int) -> Tensor:
         """Return the displacement to each point's place ``age`` frames ago: (2, h, w)."""
