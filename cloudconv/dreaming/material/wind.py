@@ -71,9 +71,9 @@ class Carried:
 
     Each picture is sampled only once. The first pictures are a forecast: they follow the flow of
     the last pairs of frames, whose velocities move along with the sky. Then velocities relax to the
-    mean wind. ``still``, (H, W), stays in place. ``recent``: the frames that
-    are shown in turn; None for the picture alone. ``displacement``: (2, h, w), of the
-    picture. ``sampled``: the displacement of the frame that was shown last.
+    mean wind. ``still``, (H, W), stays in place. ``recent``: the frames that are shown in turn;
+    None for the picture alone. ``displacement``: (2, h, w), of the picture. ``sampled``: the
+    displacement of the frame that was shown last.
     """
 
     def __init__(

@@ -98,7 +98,6 @@ def best_times(
     """
     typical = max(float(apart[apart > 0].mean()) if (apart > 0).any() else 0.0, 1e-6)
     apart = apart / typical
-    border: Floats = apart
     own: Any = apart
     times = (np.arange(TIMES, dtype=np.float32) + 0.5) / TIMES
     for values, steps in ((unknown, 1), (new_unknown, -1)):
@@ -107,7 +106,7 @@ def best_times(
             own = own + _NEVER * np.minimum(late, 1)
     if wanted is None:
         times = np.r_[np.float32(-1), times, np.float32(2)]
-        border = np.pad(border, ((1, 1), (0, 0), (0, 0)), mode="edge")
+        apart = np.pad(apart, ((1, 1), (0, 0), (0, 0)), mode="edge")
         never, always = (
             0.0 if values is None else _NEVER * np.minimum(values.sum(0), 1)
             for values in (unknown, new_unknown)
@@ -115,7 +114,7 @@ def best_times(
         own = np.concatenate([np.zeros_like(own[:1]) + always, own, np.zeros_like(own[:1]) + never])
     else:
         own = own + _WANTED * np.square(times[:, None, None] - wanted)
-    best, _ = _propagated(own.astype(np.float32), border.astype(np.float32))
+    best, _ = _propagated(own.astype(np.float32), apart.astype(np.float32))
     smooth: Any = cv2.GaussianBlur(times[best.argmin(0)], (0, 0), 0.7)
     # Neither the search nor the blur may show a point where it is unknown: the border would be
     # the straight edge of a piece.

@@ -56,10 +56,10 @@ def default_suffix(
     """Return the suffix of a default output name.
 
     ``rate`` is the constant rate of the output; None for a variable one, whose shortest frame has
-    the rate ``fastest`` (None if unknown). A video keeps the video
-    container that its name selects, else becomes Matroska; an MP4 or MOV without a suffix becomes
-    MP4. An animation keeps its format under any name. Pictures become MP4. If the chosen container
-    cannot play ``rate``, the output is MP4.
+    the rate ``fastest`` (None if unknown). A video keeps the video container that its name selects,
+    else becomes Matroska; an MP4 or MOV without a suffix becomes MP4. An animation keeps its format
+    under any name. Pictures become MP4. If the chosen container cannot play ``rate``, the output is
+    MP4.
     """
     own = CONTAINERS.get(f".{info.container}") or CONTAINERS.get(info.suffix, MKV)
     if info.reader.is_pictures or (not info.suffix and "mp4" in info.container.split(",")):
