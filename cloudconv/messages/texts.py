@@ -204,7 +204,7 @@ damaged-mp4: {path} is a damaged, incomplete or encrypted MP4 file (its index ca
   or record it again, or repair it first.
 not-a-video: {path} is damaged, or is not a video: give a video that FFmpeg can read.
 data-damaged: No frame of {path} can be decoded: its {codec} data is damaged, incomplete or
-  encrypted ({packets} packets tried). Give a complete file that players show.
+  encrypted ({packets} {packets:packet|packets} tried). Give a complete file that players show.
 vmaf-failed: {program} could not measure VMAF ({why}): leave vmaf out of {--metrics}.
 vmaf-failed-silently: {program} could not measure VMAF (it gave no reason): leave vmaf out of
   {--metrics}.
