@@ -64,6 +64,7 @@ RULES: dict[str, tuple[str, object]] = {
     "forecast": ("methods.collage._FORECAST", 0),
     "contrast of the clip": ("methods.collage._MOST_GAIN", 1.0),
     "contrast of a mix": ("methods.compositing._MOST_GAIN", 1.0),
+    "borders along clouds": ("methods.collage.along_clouds", lambda weights, *_: weights),
     "pyramid": ("methods.compositing.pyramid_mean", lambda p, w: (p * w).sum(0)),
     "cost of mirror images": ("methods.clip_selector.symmetry", zeros),
     "cost of clouds seen twice": ("methods.clip_selector.repeats", zeros),

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.overlay import overlay_of
 from cloudconv.dreaming.methods.collage import Collage, CollageTiming
-from cloudconv.dreaming.methods.compositing import blended
+from cloudconv.dreaming.methods.compositing import along_clouds, blended
 from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Transition, front_of, order_of
@@ -392,6 +392,26 @@ def test_blending_unlike_pictures_keeps_their_fine_detail() -> None:
 
     assert fine(blended(list(noise), weights)) < 0.75
     assert 0.9 < fine(blended(list(noise), weights, mean)) < 1.05
+
+
+def test_a_border_through_clouds_is_not_straight() -> None:
+    """Clouds stand beside clear sky, and the right part of the sky is unknown."""
+    size, middle = (120, 160), 80
+    noise = torch.randn((1, *size), generator=torch.Generator().manual_seed(0))
+    ragged = (blurred(noise, 4)[0] > 0).float()
+    sky = torch.tensor([0.3, 0.5, 0.8])[:, None, None].expand(3, *size)
+    cloudy = torch.lerp(sky, torch.full_like(sky, 0.9), ragged)
+    left = torch.zeros(size)
+    left[:, :middle] = 1
+    known = torch.ones(size)
+    known[:, middle + 8 :] = 0
+    shown, other = along_clouds([left, 1 - left], torch.stack([cloudy, sky]), [known, None])
+    assert torch.allclose(shown + other, torch.ones(size), atol=1e-5)
+    assert float(shown[:, : middle - 12].min()) > 0.95
+    assert float(shown[:, middle + 8 :].max()) < 1e-3
+    ends = (shown > 0.5).sum(1)
+    clouds_end = ends[ragged[:, middle] == 1].float().mean()
+    assert float(clouds_end - ends[ragged[:, middle] == 0].float().mean()) > 1.5
 
 
 def test_new_footage_arrives_from_the_side_of_the_wind() -> None:

@@ -24,7 +24,7 @@ from cloudconv.dreaming.material.overlay import ClearFilm, overlay_of
 from cloudconv.dreaming.material.wind import Carried, Recent, SkyBehind, Wind, led_up
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
-from cloudconv.dreaming.methods.compositing import blended
+from cloudconv.dreaming.methods.compositing import along_clouds, blended
 from cloudconv.dreaming.methods.footage import Footage, LayerPicture
 from cloudconv.dreaming.methods.layers import Layer, Stack
 from cloudconv.dreaming.methods.placement import Placement
@@ -159,12 +159,14 @@ class _Composition:
         ends = 0 if self._land.leads else len(self._material) - 1
         self._light.follow(ends if footage is None else footage.frame)
         shots, weights = self._stack.advance()
+        relit = torch.stack([shot.relit for shot in shots])
+        forecasts = 1 if self._stack.forecasts else 0
         seen = blended(
             [shot.picture for shot in shots],
-            weights,
+            along_clouds(weights, relit, [shot.covers for shot in shots], forecasts),
             self._contrast.mean,
             [shot.small for shot in shots],
-            list(self._contrast.applied(torch.stack([shot.relit for shot in shots]))),
+            list(self._contrast.applied(relit)),
         )
         self._past.remember(seen)
         self._contrast.adapt(self._past.contrast)

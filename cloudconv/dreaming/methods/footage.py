@@ -80,4 +80,4 @@ class Footage:
         gain = self._light.on(frame, mirrored=placement.mirrored, shift=placement.shift)
         if gain is not None:
             relit = relit * resized(gain.to(relit.device), self._size)
-        return LayerPicture(picture, small, relit, None)
+        return LayerPicture(picture, small, relit, self.known.expand(self._size))

@@ -37,9 +37,9 @@ class Layer:
         shown = torch.ones(size, device=shot.picture.device)
         if self.arrival is not None:
             shown = self.arrival.advance()
-        if self.footage is not None and self.beside is None:
-            shown = shown * self.footage.known
-        return shot, shown if shot.covers is None else shown * shot.covers
+        if self.beside is None and shot.covers is not None:
+            shown = shown * shot.covers
+        return shot, shown
 
     def second(self) -> tuple[LayerPicture, Tensor] | None:
         """Return the picture of the second footage, and its weight (h, w) within the layer.
@@ -73,6 +73,11 @@ class Stack:
         """The newest layer."""
         return self._layers[-1]
 
+    @property
+    def forecasts(self) -> bool:
+        """True if the forecast is visible, as the first picture."""
+        return self._layers[0] is self._forecast
+
     def add(self, layer: Layer) -> None:
         """Put a layer over the others."""
         self._layers.append(layer)
@@ -83,7 +88,7 @@ class Stack:
         weights: list[Tensor] = []
         for number, layer in enumerate(list(self._layers)):
             shot, shown = layer.advance(self._size)
-            if number == 1 and self._layers[0] is self._forecast:
+            if number == 1 and self.forecasts:
                 shown = torch.maximum(shown, self._blown_in())
             if number and bool((shown == 1).all()):
                 # This layer hides all layers below.
