@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
     *("host", "messages", "errors", "events", "files", "timeline", "settings", "pipeline"),
     *("transfer", "media", "checkpoints", "weights"),
-    *("metrics", "models", "render"),
+    *("metrics", "forecasting", "models", "render"),
     *("schedule", "dreaming", "training", "segments", "workers", "report", "jobs", "api", "cli"),
     "__main__",
 ]
@@ -81,6 +81,7 @@ def test_jobs_report_by_events_only() -> None:
 
 
 PARTS = {
+    "forecasting": ["camera", "regions", "plate", "splat", "scene", "choice"],
     "dreaming": ["pictures", "material", "vitals", "methods", "trial", "select"],
     "media": [
         *("linear", "formats", "frame", "color", "task", "convert", "log", "filters"),

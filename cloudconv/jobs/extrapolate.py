@@ -11,15 +11,18 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from cloudconv.errors import InputError
 from cloudconv.events import Finished, Job, Progress, Warned, each_once
+from cloudconv.forecasting.choice import HELD, fault
+from cloudconv.forecasting.scene import SIDE
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.context import WINDOW, Context, frames_between, gather
 from cloudconv.jobs.extend.plan import Continuation, ExtendOutcome, ExtendPlan
@@ -27,20 +30,20 @@ from cloudconv.jobs.outcome import Done, Estimate, seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.write.target import claim, raise_first
-from cloudconv.metrics import eight_bit, psnr
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
 from cloudconv.render.device import precision_name, set_threads
 from cloudconv.render.memory import process_memory
 from cloudconv.schedule.frames import analyse
 from cloudconv.settings import ExtrapolateSettings, exact
+from cloudconv.settings.extend import AUTO_PREDICTOR
+from cloudconv.transfer import upload
 
 _TRIED = 4  # frames that an estimate makes
 MOST_TRIED = 15
 """The largest number of known frames that a trial forecasts."""
-_NO_WORSE = 0.5  # dB; a smaller loss against the repeated last frame counts as equal
-HELD_DB = 25.0
-"""The least PSNR of a frame of the trial that holds."""
+CANDIDATES = ("layers", "flow", "voxelflow")
+"""The predictors that ``auto`` tries."""
 
 ExtrapolatePlan = ExtendPlan[ExtrapolateSettings]
 
@@ -66,8 +69,8 @@ class ExtrapolateResult(Done, ExtrapolateOutcome):
     """The result of a run.
 
     ``tried_ahead`` is the number of known last frames that the model forecast as a trial, without
-    repeats. ``held_ahead`` is the number of them before the first that did not hold: its PSNR is
-    below 25 dB, or below that of the repeated last frame. Both are 0 without enough frames.
+    repeats. ``held_ahead`` is the number of them before the first that looks wrong, see
+    :mod:`cloudconv.forecasting.choice`. Both are 0 without enough frames.
     """
 
     tried_ahead: int
@@ -88,7 +91,6 @@ class _Forecast:
         """Return the fields of an outcome that do not depend on the output."""
         plan = self.plan
         return {
-            "model": plan.settings.chosen_model,
             "device": str(plan.device),
             "precision": precision_name(plan.dtype),
             "context_frames": min(len(self.context.frames), plan.predictor.context),
@@ -102,7 +104,17 @@ def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
     Raises:
         CloudconvError: the input, the model or the device cannot be used.
     """
-    return extend.decide(settings, settings.chosen_model, "forecast", [])
+    names = _names(settings)
+    plan = extend.decide(settings, names[-1], "forecast", [])
+    specs = [registry.spec(name, "predict") for name in names]
+    context, past = (max(getattr(spec, kind) for spec in specs) for kind in ("context", "past"))
+    return replace(plan, predictor=replace(plan.predictor, context=context, past=past))
+
+
+def _names(settings: ExtrapolateSettings) -> Sequence[str]:
+    """Return the predictors to try; without frames for a trial the last one is used."""
+    chosen = settings.chosen_model
+    return CANDIDATES if chosen == AUTO_PREDICTOR else (chosen,)
 
 
 @each_once
@@ -126,13 +138,13 @@ def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
     forecast = _resolve(plan)
     yield from forecast.warnings
     with claim(plan.output, overwrite=settings.overwrite):
-        model = registry.load_predictor(settings.chosen_model, plan.device, plan.dtype)
-        held, tried = yield from _trial(forecast, model)
+        name, held, tried = yield from _trial(forecast)
         if held < tried:
-            end = {"held": held, "tried": tried, "model": settings.chosen_model}
+            end = {"first": held + 1, "held": held, "tried": tried, "model": name}
             yield Warned("forecast-did-not-hold", end)
+        model = registry.load_predictor(name, plan.device, plan.dtype)
         fields = yield from forecast.continuation.write(lambda _: _pictures(forecast, model), began)
-    fields |= {"tried_ahead": tried, "held_ahead": held, "warnings": reported}
+    fields |= {"model": name, "tried_ahead": tried, "held_ahead": held, "warnings": reported}
     yield Finished(ExtrapolateResult(**forecast.facts, **fields))
 
 
@@ -147,7 +159,8 @@ def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:
     set_threads(plan.settings.threads)
     forecast = _resolve(plan)
     began, new_frames = time.perf_counter(), forecast.continuation.new_frames
-    model = registry.load_predictor(plan.settings.chosen_model, plan.device, plan.dtype)
+    names = _names(plan.settings)
+    model = registry.load_predictor(names[-1], plan.device, plan.dtype)
     loaded = time.perf_counter() - began
     made = new_frames + len(_tried_frames(forecast))
     seconds = loaded + seconds_for(_pictures(forecast, model), _TRIED, made)
@@ -155,6 +168,7 @@ def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:
     return ExtrapolateEstimate(
         **forecast.facts,
         **forecast.continuation.estimate(forecast.warnings),
+        model=plan.settings.chosen_model,
         memory_bytes=process_memory() or plan.predictor.bytes_per_pixel * pixels,
         seconds=seconds,
     )
@@ -218,21 +232,23 @@ def _pictures(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
 def _forecast(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
     """Yield the frames that the model forecasts, without repeats."""
     plan, frames, count = forecast.plan, forecast.context.frames, forecast.continuation.new_frames
-    frames = (frames[0],) * (plan.predictor.context - len(frames)) + frames
-    for made in _made(forecast, model, frames, count):
+    shown = [rgb_of(frame, plan.device) for frame in frames]
+    for made in _made(forecast, model, shown, count):
         with torch.inference_mode():
             frame = extend.new_frame(made, frames[-1])
         yield frame
 
 
 def _made(
-    forecast: _Forecast, model: Predictor, frames: Sequence[Frame], count: int
+    forecast: _Forecast, model: Predictor, frames: Sequence[Tensor], count: int
 ) -> Generator[Tensor, None, None]:
     """Yield the pictures, (3, H, W) RGB, that the model forecasts from ``frames``."""
-    device = forecast.plan.device
+    device, spec = forecast.plan.device, model.spec
+    frames = frames[-(spec.context + spec.past) :]
     with extend.enough_memory(device, forecast.plan.info):
         with torch.inference_mode():
-            context = torch.stack([rgb_of(frame, device) for frame in frames])
+            missing = [frames[0]] * (spec.context - len(frames))
+            context = torch.stack(upload([*missing, *frames], device))
             made = model.forecast_checked(context[None], count)
         for _ in range(count):
             with torch.inference_mode():
@@ -248,24 +264,40 @@ def _tried_frames(forecast: _Forecast) -> list[Frame]:
     return known[max(spec.context, len(known) - wanted) :]
 
 
-def _trial(forecast: _Forecast, model: Predictor) -> Generator[Progress, None, tuple[int, int]]:
+def _trial(forecast: _Forecast) -> Generator[Progress, None, tuple[str, int, int]]:
     """Forecast known frames from earlier ones; see :class:`ExtrapolateResult`.
 
+    The trial uses small pictures, in which a viewer sees the same faults.
+
     Returns:
-        The number of frames that held, and the number of frames that were tried. The trial ends at
-        the first frame that does not hold.
+        The predictor whose forecasts look best, the number of its frames that held, and the number
+        of frames that were tried.
     """
-    context, spec, true = forecast.context, forecast.plan.predictor, _tried_frames(forecast)
+    context, plan, true = forecast.context, forecast.plan, _tried_frames(forecast)
+    names = _names(plan.settings)
     if not true:
-        return 0, 0
+        return names[-1], 0, 0
     known = [*context.earlier, *context.frames]
-    before = known[: len(known) - len(true)][-(spec.context + spec.past) :]
-    last = rgb_of(before[-1])  # on the CPU: scores use float64, which some GPUs lack
-    with closing(_made(forecast, model, before, len(true))) as pictures:
-        for held, made in enumerate(pictures):
-            yield Progress("checking", held, len(true))
-            shown = eight_bit(rgb_of(true[held]))
-            quality, hold = (float(psnr(eight_bit(each), shown)) for each in (made.cpu(), last))
-            if quality < HELD_DB or quality < hold - _NO_WORSE:
-                return held, len(true)
-    return len(true), len(true)
+    before = known[: len(known) - len(true)][-(plan.predictor.context + plan.predictor.past) :]
+    shown, filmed = ([_small(frame) for frame in frames] for frames in (before, true))
+    faults: dict[str, list[float]] = {}
+    for number, name in enumerate(names):
+        model, faults[name] = registry.load_predictor(name, plan.device, plan.dtype), []
+        with closing(_made(forecast, model, shown, len(true))) as pictures:
+            for made, wanted in zip(pictures, filmed, strict=True):
+                done = number * len(true) + len(faults[name])
+                yield Progress("checking", done, len(names) * len(true))
+                faults[name].append(fault(made.cpu(), wanted, shown[-1]))
+    best = min(names, key=lambda name: sum(faults[name]))
+    held = next((n for n, each in enumerate(faults[best]) if each > HELD), len(true))
+    return best, held, len(true)
+
+
+def _small(frame: Frame) -> Tensor:
+    """Return a frame as RGB on the CPU, (3, h, w), not larger than the trial needs."""
+    rgb = rgb_of(frame)
+    scale = SIDE / max(rgb.shape[1:])
+    if scale >= 1:
+        return rgb
+    size = [max(1, round(side * scale)) for side in rgb.shape[1:]]
+    return interpolate(rgb[None], size, mode="area")[0]

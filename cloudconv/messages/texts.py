@@ -167,9 +167,9 @@ last-scene: Only the last scene, from {start:g} s on, is used for the dream: {co
   {count:frame|frames}.
 loop-of-another-scene: The video begins with another scene, so the end cannot lead into it: leave
   the source out with {--only_new} for a loop of the dream alone.
-forecast-did-not-hold: In a trial on the last {tried} {tried:frame|frames} of the clip, which are
-  known, the forecast of {model} held for {held}. Later new frames probably show transparent or torn
-  things.
+forecast-did-not-hold: From new frame {first} on, things that move probably look torn, soft or out
+  of place: in a trial on the last {tried} {tried:frame|frames} of the clip, which are known, the
+  forecast of {model} held for {held}.
 runs-backwards: Too few jumps between the frames of this clip go unseen, so many of the new
   frames play backwards, and a viewer will see the motion reverse.
 dream-dies: From about frame {frame} on the dream no longer looks like the clip ({failed}):

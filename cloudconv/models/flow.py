@@ -28,7 +28,8 @@ class FlowPredictor(Predictor):
     """A forecast by the mean flow of the last four pairs; velocities move with the picture.
 
     Each step extends the displacement back to the last frame. So each forecast samples that frame
-    once, and later forecasts blur no more than the first.
+    once, and later forecasts blur no more than the first. The mirror image of the frame enters at
+    its edges.
     """
 
     def forward(self, context: Tensor) -> Tensor:
@@ -41,7 +42,7 @@ class FlowPredictor(Predictor):
         displacement = torch.zeros_like(velocity)
         for _ in range(steps):
             velocity, displacement = advected(velocity, displacement)
-            yield warp(last, displacement)
+            yield warp(last, displacement, mirrored=True)
 
 
 def advected(velocity: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
 from cloudconv.models.blocks import Fusible
 from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
 from cloudconv.models.flow import FLOW
+from cloudconv.models.layers import LAYERS
 from cloudconv.models.research.specs import SEEDS
 from cloudconv.models.rife import RIFE_46
 from cloudconv.models.tiny import TINY
@@ -35,6 +36,7 @@ MODELS: tuple[ModelSpec, ...] = (
     RIFE_46,
     BLEND,
     HOLD,
+    LAYERS,
     FLOW,
     VOXELFLOW,
     LAST,

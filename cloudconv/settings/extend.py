@@ -16,13 +16,19 @@ from cloudconv.timeline import parse_time
 DEFAULT_PREDICTOR = "voxelflow"
 """The predictor that is used by default."""
 
+AUTO_PREDICTOR = "auto"
+"""The choice of a predictor by a trial on the last known frames."""
+
 Mode = Literal["auto", "collage", "texture", "flow", "rollout"]
 """The modes of dreaming; ``auto`` chooses one for the material."""
 
 AUTO: Mode = "auto"
 
 _AT = "Continue from this time instead of the end: seconds, 1m30s or h:mm:ss."
-_PREDICTOR = "Use a predictor from 'cloudconv models', or a file that 'cloudconv train' wrote."
+_PREDICTOR = (
+    "Use a predictor from 'cloudconv models', or a file that 'cloudconv train' wrote; auto takes "
+    "the one that looks best in a trial."
+)
 _MODE = "Continue by collage, texture, flow or rollout; auto chooses by the clip."
 _WIND = "Move the picture by DX,DY pixels a frame, in the mode flow; for stills."
 _ROLLOUT = "Use a predictor from 'cloudconv models', for the mode rollout."
@@ -62,7 +68,7 @@ class ExtrapolateSettings(ExtendSettings):
     """
 
     model: Annotated[File, Option(_PREDICTOR, "NAME", complete="predict", names="words")] = (
-        DEFAULT_PREDICTOR
+        AUTO_PREDICTOR
     )
 
     @property

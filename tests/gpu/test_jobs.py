@@ -30,7 +30,7 @@ from tests.helpers.dreams import clouds, video
 from tests.helpers.factory import read_planes, write_clip
 from tests.helpers.trainees import moving
 
-ANALYSIS = ("metrics.py", "models/flow.py", "models/voxelflow.py")
+ANALYSIS = ("metrics.py", "models/flow.py", "models/layers.py", "models/voxelflow.py")
 """Modules that look at the frames before a forecast; there the CPU computes, too."""
 FORECASTERS = [spec.name for spec in registry.specs() if spec.task == "predict" and not spec.hidden]
 
@@ -63,7 +63,8 @@ def between_frames(monkeypatch: pytest.MonkeyPatch, module: str) -> list[Record]
 
 FORECAST_KERNELS = {
     # Kernels of each forecast after the first, in float32.
-    **{"flow": 22, "voxelflow": 249, "hold": 2, "linear": 3, "conv-channel": 3, "conv": 3},
+    **{"layers": 9, "flow": 22, "voxelflow": 249, "hold": 2, "linear": 3},
+    **{"conv-channel": 3, "conv": 3},
     **{"conv-modes": 16, "conv-deep": 14, "conv-recurrent": 20, "conv-pyramid": 31},
     **{"conv-pyramid-2": 10, "unet5": 52, "convlstm": 45, "multiscale-gan": 84},
     **{"skip-autoencoder": 32, "skip-autoencoder-plain": 32, "skip-autoencoder-none": 28},

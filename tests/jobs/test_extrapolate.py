@@ -289,12 +289,17 @@ def test_an_estimate_writes_nothing_and_is_correct(tmp_path: Path) -> None:
     assert finish(job.run(settings)).output == plan.output
 
 
-def test_the_default_model_is_voxelflow(tmp_path: Path) -> None:
+def test_by_default_a_trial_chooses_the_model(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 20)
     result = finish(job.run(ExtrapolateSettings(input=clip, frames=2, threads=1)))
-    assert result.model == "voxelflow"
-    assert result.context_frames == 6
-    assert result.output_frames == 22
+    assert result.model in job.CANDIDATES
+    assert (result.tried_ahead, result.context_frames, result.output_frames) == (2, 6, 22)
+
+
+def test_without_frames_for_a_trial_the_default_is_voxelflow(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 4)
+    result = finish(job.run(ExtrapolateSettings(input=clip, frames=2, threads=1)))
+    assert (result.model, result.tried_ahead, result.output_frames) == ("voxelflow", 0, 6)
 
 
 def test_progress_counts_every_frame(tmp_path: Path) -> None:

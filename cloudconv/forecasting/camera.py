@@ -1,0 +1,142 @@
+"""Measure the camera's motion over the last frames, and continue it.
+
+Sources: points by Shi and Tomasi 1994, followed by Lucas and Kanade's pyramids (Bouguet 2001);
+RANSAC, Fischler and Bolles 1981; all in OpenCV's versions. A motion is an affine map in pixels. The
+mean of several motions is that of their logarithms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Motion = NDArray[np.float64]
+"""A (3, 3) affine map from positions in one frame to positions in another, in pixels."""
+
+_POINTS, _NEAREST = 600, 80  # points to follow, and their least distance as a part of the width
+_RETURN = 0.7  # a followed point must come back this near, in pixels
+_LEAST_POINTS = 12
+_FIT = 1.0  # distance to the motion of the camera, in pixels
+_SPREAD = 0.3  # least part of the picture that points on the background span
+_MEASURED = 5  # steps whose mean continues
+_STILL = 0.12  # pixels per frame at the corner that moves most, below which the camera stands
+_TERMS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """The motion of the background.
+
+    ``back`` has for each number of steps the motion from the last frame to the frame that many
+    steps before; the first is no motion. ``velocity`` is the logarithm of the motion of one step
+    back. ``agreement`` is the part of the points that follow the camera.
+    """
+
+    back: tuple[Motion, ...]
+    velocity: Motion
+    agreement: float
+
+
+def camera_of(greys: Sequence[Bytes]) -> Camera:
+    """Return the camera's motion; ``greys`` are (h, w) uint8, the last frame first."""
+    size = greys[0].shape
+    steps = [_step(later, earlier) for later, earlier in pairwise(greys)]
+    back = [np.eye(3)]
+    for motion, _ in steps:
+        back.append(motion @ back[-1])
+    latest = steps[:_MEASURED]
+    velocity = np.mean([logarithm(motion, size) for motion, _ in latest], 0)
+    corners = positions([(0, 0), (size[1], 0), (0, size[0]), (size[1], size[0])])
+    if np.abs(moved(after(velocity, 1, size), corners) - corners).max() < _STILL:
+        velocity = np.zeros((3, 3))
+    return Camera(tuple(back), velocity, float(np.mean([part for _, part in latest])))
+
+
+def _step(later: Bytes, earlier: Bytes) -> tuple[Motion, float]:
+    """Return the motion of the background from ``later`` to ``earlier``, and its agreement."""
+    height, width = later.shape
+    points = cv2.goodFeaturesToTrack(later, _POINTS, 0.002, max(5, width // _NEAREST))
+    if points is None:
+        return np.eye(3), 0.0
+    found, ok = _followed(later, earlier, points)
+    start, found = points[ok, 0], found[ok, 0]
+    if len(start) < _LEAST_POINTS:
+        return np.eye(3), 0.0
+    affine, fits = cv2.estimateAffine2D(
+        start, found, ransacReprojThreshold=_FIT, maxIters=2000, confidence=0.999
+    )
+    if affine is None:
+        return np.eye(3), 0.0
+    inside = fits[:, 0] > 0
+    spread = cv2.contourArea(cv2.convexHull(start[inside])) / (height * width)
+    if spread < _SPREAD:  # these points are on a thing
+        return np.eye(3), float((np.linalg.norm(found - start, axis=1) < _FIT).mean())
+    return np.vstack([affine, [0, 0, 1]]), float(inside.mean())
+
+
+def _followed(later: Bytes, earlier: Bytes, points: Floats) -> tuple[Floats, NDArray[np.bool_]]:
+    window = {"winSize": (21, 21), "maxLevel": 4}
+    found, one, _ = cv2.calcOpticalFlowPyrLK(later, earlier, points, None, **window)
+    again, two, _ = cv2.calcOpticalFlowPyrLK(earlier, later, found, None, **window)
+    near = np.linalg.norm((points - again)[:, 0], axis=1) < _RETURN
+    return found, near & (one[:, 0] > 0) & (two[:, 0] > 0)
+
+
+def positions(points: Sequence[tuple[float, float]]) -> Floats:
+    """Return (n, 2) positions, x and y."""
+    return np.array(points, np.float32)
+
+
+def moved(motion: Motion, points: Floats) -> Floats:
+    """Return (…, 2) positions after a motion."""
+    return points @ motion[:2, :2].T.astype(np.float32) + motion[:2, 2].astype(np.float32)
+
+
+def logarithm(motion: Motion, size: Sequence[int]) -> Motion:
+    """Return the logarithm of a motion in a picture of ``size``, (h, w), by its series."""
+    unit = np.diag([2 / size[1], 2 / size[1], 1.0])  # the series converges for small numbers
+    rest = unit @ motion @ np.linalg.inv(unit) - np.eye(3)
+    total, power = np.zeros((3, 3)), np.eye(3)
+    for term in range(1, _TERMS):
+        power = power @ rest
+        total += power / term * (1 if term % 2 else -1)
+    return total
+
+
+def after(velocity: Motion, steps: float, size: Sequence[int]) -> Motion:
+    """Return the motion of ``steps`` times a velocity of :func:`logarithm`."""
+    unit = np.diag([2 / size[1], 2 / size[1], 1.0])
+    small, total, power = velocity * (steps / 256), np.eye(3), np.eye(3)
+    for term in range(1, 6):
+        power = power @ small / term
+        total = total + power
+    whole: Motion = np.linalg.inv(unit) @ np.linalg.matrix_power(total, 256) @ unit
+    return whole
+
+
+def sampled(picture: Bytes, motion: Motion, *, outside: int = cv2.BORDER_REPLICATE) -> Bytes:
+    """Return ``picture`` at the positions to which ``motion`` moves each pixel."""
+    size, how = (picture.shape[1], picture.shape[0]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    found: Bytes = cv2.warpAffine(picture, motion[:2], size, flags=how, borderMode=outside)
+    return found
+
+
+def sampled_at(picture: Floats, flow: Floats) -> Floats:
+    """Return ``picture``, (h, w), at the position of each pixel plus ``flow``, (h, w, 2)."""
+    at = grid_of(picture.shape) + flow
+    how = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
+    found: Floats = cv2.remap(picture, at[..., 0], at[..., 1], **how)
+    return found
+
+
+def grid_of(size: Sequence[int]) -> Floats:
+    """Return the position of each pixel of ``size``, (h, w): (h, w, 2)."""
+    columns, rows = np.arange(size[1]), np.arange(size[0])
+    return np.stack(np.meshgrid(columns, rows), -1).astype(np.float32)

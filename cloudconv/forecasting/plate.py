@@ -1,0 +1,74 @@
+"""Collect what is behind the things of the last frame from the frames before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from cloudconv.forecasting.camera import Bytes, Camera, Floats, sampled
+from cloudconv.forecasting.regions import Mask, Thing, in_past
+
+_RIM = 7  # pixels by which the outline of a thing is widened
+_PASSED = 9  # the same for outlines in earlier frames, which are less certain
+_NEAREST = 2  # steps before the last frame, from which a frame can show more
+_LIGHT, _LITTLE = 0.02, 1e-3  # sigma of the light, as a part of the longest side; a small weight
+_REACH = 5.0  # radius of the inpainting, in pixels
+
+
+def plate_of(pictures: Sequence[Bytes], camera: Camera, things: Sequence[Thing]) -> Bytes:
+    """Return the last frame without its things: (h, w, 3).
+
+    A pixel behind a thing is the median of the frames that show the background there. Where none
+    does, the surroundings are continued (Telea 2004, in OpenCV's version).
+
+    Args:
+        pictures: (h, w, 3) RGB, the last frame first.
+        camera: the motion of the background.
+        things: the things to remove.
+    """
+    plate = pictures[0].copy()
+    if not things:
+        return plate
+    behind = np.bitwise_or.reduce([thing.mask for thing in things])
+    hidden = _widened(behind, _RIM)
+    rows, columns = np.nonzero(hidden)
+    colours, seen = [], []
+    for steps in range(_NEAREST, len(pictures)):
+        there = np.bitwise_or.reduce([in_past(thing, camera, steps) for thing in things])
+        inside = sampled(np.ones_like(behind), camera.back[steps], outside=cv2.BORDER_CONSTANT)
+        colours.append(sampled(pictures[steps], camera.back[steps])[rows, columns])
+        seen.append((inside[rows, columns] > 0) & (_widened(there, _PASSED)[rows, columns] == 0))
+    known = np.zeros(len(rows), bool)
+    if colours:
+        valid = np.array(seen)
+        known |= valid.any(0)
+        values = np.where(valid[..., None], np.array(colours, np.float32), np.nan)
+        median = np.nanmedian(values[:, known], 0)
+        shown = plate.astype(np.float32)
+        shown[rows[known], columns[known]] = median
+        plate = _lit(shown, pictures[0], (hidden - behind) * (hidden > 0), hidden)
+    unseen = np.zeros_like(behind)
+    unseen[rows[~known], columns[~known]] = 1
+    if unseen.any():
+        plate = cv2.inpaint(plate, unseen, _REACH, cv2.INPAINT_TELEA).astype(np.uint8)
+    soft = cv2.GaussianBlur(hidden.astype(np.float32), (0, 0), 2)[..., None]
+    soft = np.where(behind[..., None] > 0, 1, soft)
+    mixed: Bytes = (plate * soft + pictures[0] * (1 - soft)).round().astype(np.uint8)
+    return mixed
+
+
+def _lit(plate: Floats, last: Bytes, rim: Mask, hidden: Mask) -> Bytes:
+    """Return the plate with the light of the last frame, which differs if the exposure changes."""
+    weights = rim.astype(np.float32)[..., None]
+    both = np.concatenate([(last - plate) * weights, weights], -1)
+    near = cv2.GaussianBlur(both, (0, 0), _LIGHT * max(last.shape))
+    lighter = near[..., :3] / (near[..., 3:] + _LITTLE)
+    lit: Bytes = (plate + lighter * hidden[..., None]).clip(0, 255).round().astype(np.uint8)
+    return lit
+
+
+def _widened(mask: Mask, side: int) -> Mask:
+    wide: Mask = cv2.dilate(mask, np.ones((side, side), np.uint8)).astype(np.uint8)
+    return wide

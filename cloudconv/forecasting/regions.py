@@ -1,0 +1,198 @@
+"""Find things that move steadily before the background, and their outlines.
+
+A region of the optical flow that differs from the camera's motion proposes a motion. Each pixel of
+the last frame then takes the motion, of a thing or of the camera, along which the pixel had the
+same colour in the frames before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.forecasting.camera import (
+    Bytes,
+    Camera,
+    Floats,
+    Motion,
+    after,
+    grid_of,
+    logarithm,
+    moved,
+    sampled,
+    sampled_at,
+)
+
+Mask = NDArray[np.uint8]
+
+FRAMES = 4
+"""The number of frames before the last in which motion is measured."""
+MOST_COVERED = 0.4
+"""The largest part of the picture that things cover; more is a view with depth, or water."""
+
+_MOST = 24  # regions
+_SMALLEST = 2e-4  # area of a region, as a part of the picture
+_SLOW = 0.35  # pixels per frame relative to the camera, below which nothing moves
+_DOUBT = 0.08  # doubt of the flow, as a part of the camera's motion
+_EDGE = 0.35  # change of the flow from pixel to pixel, at which one region ends
+_DIFFERENT = 3.0  # difference of colour that the camera's motion does not explain, of 255
+_GAIN = 1.5  # least mean gain of a thing's motion over the camera's, of 255
+_PRIOR = 2.5  # gain of a pixel inside the region of the flow
+_STAYS = 0.5  # gain of the background, where everything is alike
+_WIDE = 24  # pixels; narrower things are not turned or enlarged
+_SUDDEN = 0.5  # largest change of a velocity over the frames, as a part
+_MOST_ERROR = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """A thing: its outline in the last frame, (h, w), 0 or 1, and its velocity one step back."""
+
+    mask: Mask
+    velocity: Motion
+
+
+def things_of(pictures: Sequence[Bytes], camera: Camera, flows: Sequence[Floats]) -> list[Thing]:
+    """Return the things that move before the background.
+
+    Args:
+        pictures: (h, w, 3) RGB, the last frame first.
+        camera: the motion of the background.
+        flows: the optical flow from each picture to the one before, (h, w, 2), ``FRAMES`` or fewer.
+    """
+    size = pictures[0].shape[:2]
+    grid = grid_of(size)
+    paths = _paths(flows)
+    behind = _error(pictures, camera.back[1 : len(paths) + 1])
+    proposals = _proposals(paths, camera, grid, behind)
+    if not proposals:
+        return []
+    errors, doubtful = [_mean(behind, 2) - _STAYS], _different(behind)
+    for region, motions, _ in proposals:
+        error = _mean(_error(pictures, motions), 2) - _PRIOR * (region & doubtful)
+        rows, columns = np.nonzero(region)
+        reach = 13 + 0.15 * min(np.ptp(rows), np.ptp(columns))
+        errors.append(np.where(cv2.dilate(region, _disc(reach)) > 0, error, np.inf))
+    best = np.argmin(errors, 0)
+    things = []
+    free = np.ones(size, np.uint8)
+    for number, (_, motions, velocity) in enumerate(proposals, 1):
+        mask = _filled((best == number).astype(np.uint8)) & free
+        gain = behind - _error(pictures, motions)
+        if mask.sum() >= _SMALLEST * mask.size and gain[mask > 0].mean() >= _GAIN:
+            free &= 1 - mask
+            things.append(Thing(mask, velocity))
+    return things
+
+
+def _paths(flows: Sequence[Floats]) -> list[Floats]:
+    """Return the flow from the last frame to each earlier frame."""
+    paths, path = [], np.zeros_like(flows[0])
+    for flow in flows:
+        path = path + sampled_at(flow, path)
+        paths.append(path)
+    return paths
+
+
+def _proposals(
+    paths: Sequence[Floats], camera: Camera, grid: Floats, behind: Floats
+) -> list[tuple[Mask, list[Motion], Motion]]:
+    """Return regions, each with its motions to the earlier frames and its velocity."""
+    own = [
+        (path + grid - moved(camera.back[step], grid)) / step for step, path in enumerate(paths, 1)
+    ]
+    relative = np.median(own[-3:], 0).astype(np.float32)
+    smooth = [cv2.medianBlur(np.ascontiguousarray(relative[..., axis]), 5) for axis in (0, 1)]
+    speed = cv2.magnitude(*smooth)
+    slopes = [
+        cv2.Sobel(part, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) for part in smooth for dx in (0, 1)
+    ]
+    cameras = np.linalg.norm(moved(camera.back[1], grid) - grid, axis=-1)
+    moving = (speed > _SLOW + _DOUBT * cameras) & (_different(behind) > 0)
+    moving &= np.abs(slopes).sum(0) < _EDGE + 0.1 * speed
+    opened = cv2.morphologyEx(moving.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    found = []
+    for number in np.argsort(-stats[1:, cv2.CC_STAT_AREA])[:_MOST] + 1:
+        if stats[number, cv2.CC_STAT_AREA] < max(30, _SMALLEST * labels.size):
+            break
+        region = (labels == number).astype(np.uint8)
+        motions = _motions(region, paths, grid)
+        if motions is not None:
+            steps = len(motions)
+            found.append((region, motions, logarithm(motions[-1], labels.shape) / steps))
+    return found
+
+
+def _different(behind: Floats) -> Mask:
+    """Return where the camera's motion explains less than elsewhere, 0 or 1."""
+    least = max(_DIFFERENT, 2 * float(np.median(behind)))
+    return (_mean(behind, 3) > least).astype(np.uint8)
+
+
+def _motions(region: Mask, paths: Sequence[Floats], grid: Floats) -> list[Motion] | None:
+    """Return the motion of a region to each earlier frame; None if it is not steady."""
+    rows, columns = np.nonzero(region)
+    step = max(1, len(rows) // 2000)
+    rows, columns = rows[::step], columns[::step]
+    start, motions = grid[rows, columns], []
+    wide = min(np.ptp(rows), np.ptp(columns)) >= _WIDE
+    for path in paths:
+        end, affine = start + path[rows, columns], None
+        if wide:
+            affine, _ = cv2.estimateAffinePartial2D(start, end, ransacReprojThreshold=1.0)
+        if affine is None:
+            affine = np.column_stack([np.eye(2), np.median(end - start, 0)])
+        motions.append(np.vstack([affine, [0, 0, 1]]))
+    centre = start.mean(0)
+    speeds = [(moved(motion, centre) - centre) / n for n, motion in enumerate(motions, 1)]
+    change = np.linalg.norm(speeds[-1] - speeds[0])
+    return motions if change <= _SUDDEN * np.linalg.norm(speeds[-1]) + 0.6 else None
+
+
+def _error(pictures: Sequence[Bytes], motions: Sequence[Motion]) -> Floats:
+    """Return the difference of each pixel to the earlier frames along motions, without the worst.
+
+    A pixel may be hidden in one of the frames.
+    """
+    last = pictures[0]
+    errors = [
+        cv2.absdiff(last, sampled(picture, motion)).max(-1)
+        for picture, motion in zip(pictures[1:], motions, strict=False)
+    ]
+    best = np.sort(np.minimum(errors, _MOST_ERROR), 0)[: max(2, len(errors) - 1)]
+    mean: Floats = best.mean(0, dtype=np.float32)
+    return mean
+
+
+def _filled(mask: Mask) -> Mask:
+    """Return a mask without gaps, holes and specks."""
+    whole = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(9))
+    whole = cv2.morphologyEx(whole, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    outlines, _ = cv2.findContours(whole, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    large = [outline for outline in outlines if cv2.contourArea(outline) > 20]
+    filled: Mask = np.zeros_like(mask)
+    cv2.drawContours(filled, large, -1, 1, -1)
+    return filled
+
+
+def _disc(side: float) -> Mask:
+    odd = int(side) | 1
+    disc: Mask = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (odd, odd)).astype(np.uint8)
+    return disc
+
+
+def _mean(values: Floats, reach: int) -> Floats:
+    mean: Floats = cv2.blur(values, (2 * reach + 1, 2 * reach + 1)).astype(np.float32)
+    return mean
+
+
+def in_past(thing: Thing, camera: Camera, steps: int) -> Mask:
+    """Return where the thing was some steps before, in a picture aligned with the last frame."""
+    back = after(thing.velocity, steps, thing.mask.shape)
+    motion = np.linalg.inv(back) @ camera.back[steps]
+    return sampled(thing.mask, motion, outside=cv2.BORDER_CONSTANT)

@@ -1,0 +1,142 @@
+"""Layers keep things whole, show the background behind them, and follow the camera."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cloudconv.forecasting.choice import HELD, fault
+from cloudconv.metrics import texture, texture_energy
+from cloudconv.models import registry
+
+Picture = NDArray[np.float32]
+KNOWN, AHEAD = 20, 15
+HEIGHT, WIDTH = 180, 320
+
+
+def textured(seed: int, height: int, width: int) -> Picture:
+    """Return a picture with detail of several sizes, (h, w, 3) in [0, 1]."""
+    random = np.random.default_rng(seed)
+    total = np.zeros((height, width, 3), np.float32)
+    for sigma in (1, 3, 8):
+        noise = random.normal(size=(height, width, 3)).astype(np.float32)
+        smooth = cv2.GaussianBlur(noise, (0, 0), sigma)
+        total += smooth / smooth.std()
+    return (0.5 + 0.08 * total).clip(0, 1)
+
+
+def tensor(pictures: list[Picture]) -> Tensor:
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
+
+
+def square_under_a_pan(frames: int) -> tuple[Tensor, list[tuple[int, int]]]:
+    """Return frames of a pan by 2 pixels a frame, and the place of a square before it."""
+    ground = textured(0, HEIGHT + 20, WIDTH + 80)
+    square = 1 - textured(1, 48, 48) * [1, 0.3, 0.3]
+    shown, places = [], []
+    for n in range(frames):
+        picture = ground[10 : 10 + HEIGHT, 2 * n : 2 * n + WIDTH].copy()
+        top, left = 40 + n, 30 + 5 * n
+        picture[top : top + 48, left : left + 48] = square
+        shown.append(picture)
+        places.append((top, left))
+    return tensor(shown), places
+
+
+def zoom(frames: int) -> Tensor:
+    """Return frames that each show 1 % less of the picture."""
+    ground = textured(2, HEIGHT, WIDTH)
+    shown = []
+    for n in range(frames):
+        turn = cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), 0, 1.01**n)
+        shown.append(cv2.warpAffine(ground, turn, (WIDTH, HEIGHT), flags=cv2.INTER_CUBIC))
+    return tensor(shown).clamp(0, 1)
+
+
+def forecast(known: Tensor, model: str = "layers") -> Tensor:
+    return torch.cat(list(registry.load_predictor(model).forecast(known[None], AHEAD)))
+
+
+@pytest.fixture(scope="module")
+def square() -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+    """Return the true frames after the known ones, their forecast, and the square's places."""
+    frames, places = square_under_a_pan(KNOWN + AHEAD)
+    return frames[KNOWN:], forecast(frames[:KNOWN]), places[KNOWN:]
+
+
+def softer(made: Tensor, true: Tensor) -> float:
+    """Return how much finer the forecast's detail is than the true frame's, in dB."""
+    return float(texture(made, texture_energy(true))[0])
+
+
+@pytest.mark.parametrize("ahead", [1, 8, 15])
+def test_a_thing_before_a_pan_stays_whole_and_sharp(
+    square: tuple[Tensor, Tensor, list[tuple[int, int]]], ahead: int
+) -> None:
+    true, made, places = (each[ahead - 1] for each in square)
+    top, left = places
+    inside = (slice(None), slice(top + 4, top + 44), slice(left + 4, left + 44))
+    apart = (made[inside] - true[inside]).abs().mean()
+    assert apart < 0.2 * (made[inside] - made[inside].roll(8, -1)).abs().mean() + 0.02
+    assert softer(made[inside], true[inside]) > (-2 if ahead == 1 else -3)
+
+
+@pytest.mark.parametrize("ahead", [8, 15])
+def test_the_background_behind_a_thing_is_uncovered(
+    square: tuple[Tensor, Tensor, list[tuple[int, int]]], ahead: int
+) -> None:
+    true, made, (top, left) = square[0][ahead - 1], square[1][ahead - 1], square[2][ahead - 1]
+    # The square has left this area since the last known frame.
+    passed = min(5 * ahead, 48)
+    behind = (slice(None), slice(top + 4, top + 44), slice(left - passed, left - 10))
+    assert (made[behind] - true[behind]).abs().mean() < 0.03
+    assert softer(made[behind], true[behind]) > -3
+
+
+def test_a_pan_is_continued_beyond_the_edge_without_streaks(
+    square: tuple[Tensor, Tensor, list[tuple[int, int]]],
+) -> None:
+    true, made = square[0][AHEAD - 1], square[1][AHEAD - 1]
+    entered = 2 * AHEAD
+    assert softer(made[..., -entered:], true[..., -entered:]) > -2
+    # Streaks along the motion have no detail across.
+    steps = [each[..., -entered:].diff(dim=-1).abs().mean() for each in (made, true)]
+    assert steps[0] > 0.6 * steps[1]
+
+
+def test_a_zoom_continues_and_stays_sharp() -> None:
+    frames = zoom(KNOWN + AHEAD)
+    made, true = forecast(frames[:KNOWN]), frames[KNOWN:]
+    for ahead in (1, 8, 15):
+        one, other = made[ahead - 1], true[ahead - 1]
+        middle = (slice(None), slice(20, -20), slice(20, -20))
+        assert (one[middle] - other[middle]).abs().mean() < 0.02
+        assert softer(one[middle], other[middle]) > -2
+
+
+def test_a_still_scene_stays_as_it_is() -> None:
+    known = tensor([textured(3, HEIGHT, WIDTH)] * KNOWN)
+    assert (forecast(known)[-1] - known[-1]).abs().max() < 1e-4
+
+
+def test_a_blur_is_a_larger_fault_than_a_small_shift() -> None:
+    """PSNR says the opposite: the blur's is higher."""
+    last, true, shifted = (
+        tensor([textured(0, HEIGHT, WIDTH + 40)[:, at : at + WIDTH]])[0] for at in (0, 20, 18)
+    )
+    kernel = [cv2.GaussianBlur(each.numpy(), (0, 0), 2) for each in true]
+    blurred = torch.from_numpy(np.stack(kernel))
+    assert (blurred - true).square().mean() < (shifted - true).square().mean()
+    assert fault(shifted, true, last) < HELD < fault(blurred, true, last)
+    assert fault(true, true, last) < 0.02
+
+
+def test_a_transparent_thing_is_a_larger_fault_than_a_misplaced_one() -> None:
+    frames, _ = square_under_a_pan(12)
+    last, true, near = frames[0], frames[8], frames[9]
+    double = (frames[5] + frames[11]) / 2
+    assert fault(near, true, last) < fault(double, true, last)
