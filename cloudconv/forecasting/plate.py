@@ -12,6 +12,8 @@ from cloudconv.forecasting.regions import Mask, Thing, in_past
 
 _RIM = 7  # pixels by which the outline of a thing is widened
 _PASSED = 9  # the same for outlines in earlier frames, which are less certain
+_LATEST = 5  # frames of the median
+_FEWEST, _UNSURE = 3, 12.0  # frames that agree, and their usual difference, of 255
 _NEAREST = 2  # steps before the last frame, from which a frame can show more
 _LIGHT, _LITTLE = 0.02, 1e-3  # sigma of the light, as a part of the longest side; a small weight
 _REACH = 5.0  # radius of the inpainting, in pixels
@@ -20,8 +22,8 @@ _REACH = 5.0  # radius of the inpainting, in pixels
 def plate_of(pictures: Sequence[Bytes], camera: Camera, things: Sequence[Thing]) -> Bytes:
     """Return the last frame without its things: (h, w, 3).
 
-    A pixel behind a thing is the median of the frames that show the background there. Where none
-    does, the surroundings are continued (Telea 2004, in OpenCV's version).
+    A pixel behind a thing is the median of the latest frames that show the background there. Where
+    none does, the surroundings are continued (Telea 2004, in OpenCV's version).
 
     Args:
         pictures: (h, w, 3) RGB, the last frame first.
@@ -43,9 +45,12 @@ def plate_of(pictures: Sequence[Bytes], camera: Camera, things: Sequence[Thing])
     known = np.zeros(len(rows), bool)
     if colours:
         valid = np.array(seen)
-        known |= valid.any(0)
-        values = np.where(valid[..., None], np.array(colours, np.float32), np.nan)
-        median = np.nanmedian(values[:, known], 0)
+        valid &= valid.cumsum(0) <= _LATEST
+        shown_often = valid.sum(0) >= min(_FEWEST, len(seen))
+        values = np.where(valid[..., None], np.array(colours, np.float32), np.nan)[:, shown_often]
+        median = np.nanmedian(values, 0)
+        steady = np.nanmedian(np.abs(values - median).max(-1), 0) < _UNSURE
+        known[shown_often], median = steady, median[steady]
         shown = plate.astype(np.float32)
         shown[rows[known], columns[known]] = median
         plate = _lit(shown, pictures[0], (hidden - behind) * (hidden > 0), hidden)

@@ -44,16 +44,22 @@ _GAIN = 1.5  # least mean gain of a thing's motion over the camera's, of 255
 _PRIOR = 2.5  # gain of a pixel inside the region of the flow
 _STAYS = 0.5  # gain of the background, where everything is alike
 _WIDE = 24  # pixels; narrower things are not turned or enlarged
+_SEARCH = 6  # pixels around the expected place in an earlier frame
 _SUDDEN = 0.5  # largest change of a velocity over the frames, as a part
 _MOST_ERROR = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Thing:
-    """A thing: its outline in the last frame, (h, w), 0 or 1, and its velocity one step back."""
+    """A thing: its outline in the last frame, (h, w), 0 or 1, and its velocity one step back.
+
+    ``back`` has for each number of steps the motion to the frame that many steps before, as in
+    :class:`~cloudconv.forecasting.camera.Camera`.
+    """
 
     mask: Mask
     velocity: Motion
+    back: tuple[Motion, ...]
 
 
 def things_of(pictures: Sequence[Bytes], camera: Camera, flows: Sequence[Floats]) -> list[Thing]:
@@ -85,7 +91,7 @@ def things_of(pictures: Sequence[Bytes], camera: Camera, flows: Sequence[Floats]
         gain = behind - _error(pictures, motions)
         if mask.sum() >= _SMALLEST * mask.size and gain[mask > 0].mean() >= _GAIN:
             free &= 1 - mask
-            things.append(Thing(mask, velocity))
+            things.append(Thing(mask, velocity, _followed(mask, velocity, motions, pictures)))
     return things
 
 
@@ -191,8 +197,30 @@ def _mean(values: Floats, reach: int) -> Floats:
     return mean
 
 
+def _followed(
+    mask: Mask, velocity: Motion, motions: Sequence[Motion], pictures: Sequence[Bytes]
+) -> tuple[Motion, ...]:
+    """Return the motion of a thing to all earlier frames, by matching its picture."""
+    rows, columns = np.nonzero(mask)
+    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+    shape = mask[top:bottom, left:right]
+    wanted = pictures[0][top:bottom, left:right]
+    back, step = [np.eye(3), *motions], after(velocity, 1, mask.shape)
+    for picture in pictures[len(back) :]:
+        guess = step @ back[-1]
+        # The guess, in a window around the thing; the match there is its error.
+        start = np.array([[1, 0, left - _SEARCH], [0, 1, top - _SEARCH], [0, 0, 1]], float)
+        size = (int(right - left) + 2 * _SEARCH, int(bottom - top) + 2 * _SEARCH)
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        window = cv2.warpAffine(picture, (guess @ start)[:2], size, flags=how)
+        errors = cv2.matchTemplate(window, wanted, cv2.TM_SQDIFF, mask=shape)
+        row, column = np.unravel_index(np.argmin(errors), errors.shape)
+        found = [[1, 0, column - _SEARCH], [0, 1, row - _SEARCH], [0, 0, 1]]
+        back.append(guess @ np.array(found, float))
+    return tuple(back)
+
+
 def in_past(thing: Thing, camera: Camera, steps: int) -> Mask:
     """Return where the thing was some steps before, in a picture aligned with the last frame."""
-    back = after(thing.velocity, steps, thing.mask.shape)
-    motion = np.linalg.inv(back) @ camera.back[steps]
+    motion = np.linalg.inv(thing.back[steps]) @ camera.back[steps]
     return sampled(thing.mask, motion, outside=cv2.BORDER_CONSTANT)

@@ -58,11 +58,10 @@ def scene_of(
     if sum(int(thing.mask.sum()) for thing in things) > MOST_COVERED * greys[0].size:
         things = []
     large = np.diag([width / small[0].shape[1], height / small[0].shape[0], 1.0])
-    back = tuple(large @ motion @ np.linalg.inv(large) for motion in camera.back)
-    camera = replace(camera, back=back)
+    camera = replace(camera, back=_enlarged(camera.back, large))
     mattes = [_soft(thing, (width, height)) for thing in things]
     whole = [
-        Thing((matte > 0.5).astype(np.uint8), thing.velocity)
+        replace(thing, mask=(matte > 0.5).astype(np.uint8), back=_enlarged(thing.back, large))
         for thing, matte in zip(things, mattes, strict=True)
     ]
     plate = plate_of(pictures, camera, whole)
@@ -71,6 +70,11 @@ def scene_of(
         if matte.max() > 0:
             layers.append((cut_out(last, torch.from_numpy(matte)[None, None]), thing.velocity))
     return Scene(tuple(layers), (height, width))
+
+
+def _enlarged(motions: Sequence[Motion], large: Motion) -> tuple[Motion, ...]:
+    """Return the motions at the full size; ``large`` maps positions to that size."""
+    return tuple(large @ motion @ np.linalg.inv(large) for motion in motions)
 
 
 def _background(plate: Bytes, last: Tensor, things: Sequence[Thing]) -> Tensor:
