@@ -13,17 +13,17 @@ from cloudconv.metrics import luma
 HELD = 0.3
 """The largest fault of a frame that still looks right; chosen by eye."""
 
-_SHAPE, _DETAIL, _PLACE = 0.5, 0.3, 0.2  # parts of the fault
+_SHAPE, _DETAIL, _PLACE = 0.5, 0.3, 0.4  # parts of the fault
 _CHANGED = 6.0  # difference of luma at a place that moves, of 255
 _LEAST_AREA = 1e-3  # part of the picture; less motion counts as a part of this
 _NOISE = 4.0  # energy of the finest band that counts as none, in squares of luma
 _CONTRAST = 60.0  # variance of luma that counts as none
 _OCTAVES = 3.0  # difference of the finest band's energy that counts as a whole fault
-_AWAY = 0.05  # displacement that counts as a whole fault, in widths
+_AWAY = 0.1  # displacement that counts as a whole fault, in widths
 
 
 def fault(made: Tensor, true: Tensor, last: Tensor) -> float:
-    """Return how wrong a forecast looks: 0 is as filmed, 1 is all wrong where anything moves.
+    """Return how wrong a forecast looks: 0 is as filmed, above 1 is all wrong where anything moves.
 
     A whole thing that is a few pixels off is a small fault. A thing that is blurred, transparent,
     doubled or torn is a large one, although its PSNR may be higher. So the forecast is first
