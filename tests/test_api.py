@@ -42,7 +42,7 @@ from cloudconv.settings import (
     TrainSettings,
     fields_of,
 )
-from cloudconv.settings.compare import METRICS, SEQUENCE_METRICS
+from cloudconv.settings.compare import FAULT, METRICS, SEQUENCE_METRICS
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.settings.groups import QUALITIES
 from tests.helpers.factory import packets_of, picture, planes_of, read_times, write_clip
@@ -142,7 +142,8 @@ def test_an_impossible_value_is_one_error_in_python_and_on_the_command_line(
 def test_settings_list_all_models_metrics_and_modes() -> None:
     assert {registry.spec(name).task for name in QUALITIES.values()} == {"interpolate"}
     assert registry.spec(DEFAULT_PREDICTOR, "predict").weights
-    assert (*metrics.PER_FRAME, *metrics.TEXTURE, "flicker", *SEQUENCE_METRICS) == METRICS
+    known = (*metrics.PER_FRAME, *metrics.TEXTURE, FAULT, "flicker", *SEQUENCE_METRICS)
+    assert known == METRICS
     (mode,) = [each for each in fields_of(DreamSettings) if each.name == "mode"]
     assert mode.choices == ("auto", *(method.name for method in METHODS))
     assert all(name in mode.option.help for name in mode.choices)

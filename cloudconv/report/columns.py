@@ -78,6 +78,7 @@ COLUMNS: dict[str, Column] = {
         Column(
             "texture2", "Texture 2", "dB", 2, True, "Texture of details twice as large", signed=True
         ),
+        Column("fault", "Fault", "", 3, False, "how wrong the frame looks where it moves"),
         Column(
             "flicker",
             "Flicker",

@@ -15,11 +15,15 @@ SEQUENCE_METRICS = ("xpsnr", "vmaf")
 """Metrics that need every frame in order: filters of FFmpeg."""
 
 TEXTURE_METRICS = ("texture", "texture2")
+FAULT = "fault"
+"""The metric that ``extrapolate`` chooses by; computed by default for forecasts only."""
+
 METRICS = (
     *("psnr", "ssim", "ms_ssim", "l1", "l2", "gdl", "sharpness"),
-    *(*TEXTURE_METRICS, "flicker", *SEQUENCE_METRICS),
+    *(*TEXTURE_METRICS, FAULT, "flicker", *SEQUENCE_METRICS),
 )
-DEFAULT_METRICS = tuple(name for name in METRICS if name not in ("ms_ssim", *SEQUENCE_METRICS))
+_SLOW = ("ms_ssim", FAULT, *SEQUENCE_METRICS)
+DEFAULT_METRICS = tuple(name for name in METRICS if name not in _SLOW)
 
 _METRICS = f"Compute these scores: {', '.join(METRICS)}."
 _DROP = "Keep one frame of every N and make the others again."
@@ -78,7 +82,7 @@ class CompareSettings(
             *(_AGAINST, "NAME,…"),
             parse=values.names,
             names="words",
-            shown="blend; for forecasts hold,linear,flow",
+            shown="blend; for forecasts hold,linear,flow,layers",
             complete="methods",
         ),
     ] = None

@@ -81,7 +81,7 @@ def test_json_of_forecasts_has_a_horizon(clip: Path) -> None:
     assert {"linear", "hold"} <= set(data["methods"])
     for scores in data["methods"].values():
         assert set(scores) == {"1", "2"}
-        assert all(set(step) == SCORES for step in scores.values())
+        assert all(set(step) == {*SCORES, "fault"} for step in scores.values())
 
 
 def test_only_the_chosen_metrics_are_scored(clip: Path) -> None:

@@ -140,3 +140,12 @@ def test_a_transparent_thing_is_a_larger_fault_than_a_misplaced_one() -> None:
     last, true, near = frames[0], frames[8], frames[9]
     double = (frames[5] + frames[11]) / 2
     assert fault(near, true, last) < fault(double, true, last)
+
+
+@pytest.mark.parametrize("size", [(16, 20), (33, 64), (90, 2000)])
+def test_pictures_of_any_size_are_forecast(size: tuple[int, int]) -> None:
+    wide = textured(4, size[0], size[1] + 40)
+    frames = tensor([wide[:, 2 * n : 2 * n + size[1]] for n in range(8)])
+    made = forecast(frames)
+    assert made.shape == (AHEAD, 3, *size)
+    assert made.isfinite().all()

@@ -228,6 +228,7 @@ class Scorer:
         kept = ShownFrame(context[-1], sample.frames[last])
         neighbours = [kept.rgb, *([] if self._ahead else [as_rgb(sample.frames[-1])])]
         kept_texture = texture_between(self._wanted, neighbours)
+        before = kept.rgb, kept_texture
         result = self._measured(lambda meter: meter.follow(kept, kept))
         if self._ahead:  # each horizon adds a step; no report shows the kept frame
             result = SampleScores({name: [] for name in self._methods})
@@ -246,7 +247,7 @@ class Scorer:
                 if k != last + 1:
                     steps[0].sequence += meter.interrupt()
                 steps[-1].sequence += meter.follow(truth, shown)
-                steps[-1].frames.append(frame_scores(truth, shown, kept_texture, self._wanted))
+                steps[-1].frames.append(frame_scores(truth, shown, before, self._wanted))
                 steps[-1].seconds += made[name].seconds
                 steps[-1].made += made[name].count
             shown_frames = {name: each.shown for name, each in made.items()}

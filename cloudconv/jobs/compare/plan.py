@@ -23,6 +23,7 @@ from cloudconv.models.baselines import BLEND, LAST, LINEAR
 from cloudconv.render.device import precision_name
 from cloudconv.report.folder import check_folder
 from cloudconv.settings import CompareSettings, exact
+from cloudconv.settings.compare import DEFAULT_METRICS, FAULT
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.settings.values import names
 from cloudconv.workers.pool import WorkerConfig, choose_workers
@@ -35,7 +36,7 @@ PAGE, VIDEO, TABLE, RESULT = PAGES = (
 )  # fmt: skip
 """The files of a report."""
 
-_FORECASTS = (LAST.name, LINEAR.name, "flow")
+_FORECASTS = (LAST.name, LINEAR.name, "flow", "layers")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class ComparePlan:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Return the names of the metrics."""
-        return names(self.settings.metrics)
+        given = names(self.settings.metrics)
+        return (*given, FAULT) if self.forecasts and given == DEFAULT_METRICS else given
 
     @property
     def drop(self) -> int:

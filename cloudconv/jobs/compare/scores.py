@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cloudconv import metrics
+from cloudconv.forecasting.choice import fault
 from cloudconv.media.color import rgb_of
 from cloudconv.media.filters import XpsnrMeter
 from cloudconv.media.frame import Frame
@@ -19,6 +20,7 @@ from cloudconv.media.vmaf import VmafMeter
 from cloudconv.messages import counted
 from cloudconv.report.columns import frames_ahead
 from cloudconv.report.data import Row
+from cloudconv.settings.compare import FAULT
 
 TIME = "seconds_per_frame"
 """The name of the mean time for a frame among the scores of a method."""
@@ -142,11 +144,14 @@ class SequenceMeter:
 
 
 def frame_scores(
-    truth: ShownFrame, made: ShownFrame | None, kept_texture: Tensor | None, wanted: Sequence[str]
+    truth: ShownFrame,
+    made: ShownFrame | None,
+    kept: tuple[Tensor, Tensor | None],
+    wanted: Sequence[str],
 ) -> FrameScores:
     """Return the metrics of one made frame that are defined for its size.
 
-    See :func:`texture_between` for ``kept_texture``.
+    ``kept`` is the kept frame before it, as RGB, and the result of :func:`texture_between`.
     """
     if made is None:
         return None
@@ -156,6 +161,9 @@ def frame_scores(
         if name in metrics.PER_FRAME
         and not math.isnan(value := float(metrics.PER_FRAME[name](made.rgb, truth.rgb)))
     }
+    before, kept_texture = kept
+    if FAULT in wanted:
+        scores[FAULT] = fault(made.rgb.cpu(), truth.rgb.cpu(), before.cpu())
     if kept_texture is not None:
         scores |= texture_scores(made, kept_texture)
     return scores
