@@ -16,6 +16,7 @@ HELD = 0.3
 _SHAPE, _DETAIL, _PLACE = 0.5, 0.3, 0.4  # parts of the fault
 _CHANGED = 6.0  # difference of luma at a place that moves, of 255
 _LEAST_AREA = 1e-3  # part of the picture; less motion counts as a part of this
+_LEAST_SIDE = 32
 _NOISE = 4.0  # energy of the finest band that counts as none, in squares of luma
 _CONTRAST = 60.0  # variance of luma that counts as none
 _OCTAVES = 3.0  # difference of the finest band's energy that counts as a whole fault
@@ -53,7 +54,8 @@ def fault(made: Tensor, true: Tensor, last: Tensor) -> float:
 
 def _bytes(picture: Tensor) -> Bytes:
     grey: Bytes = luma(picture.float().clamp(0, 1)).mul(255).round().to(torch.uint8).numpy()
-    return grey
+    missing = [(0, max(_LEAST_SIDE - side, 0)) for side in grey.shape]  # for the optical flow
+    return np.pad(grey, missing, mode="edge")
 
 
 def _blurred(values: Floats, sigma: float) -> Floats:
