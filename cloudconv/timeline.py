@@ -21,6 +21,7 @@ from cloudconv.errors import SettingsError
 
 _ZERO = Fraction(0)
 _LONGEST_NUMBER = 60  # characters
+_TOO_LARGE = 10**12
 
 
 class Neighbour(NamedTuple):
@@ -283,13 +284,13 @@ def expected_frames(
     return ceil(duration * slowdown * request.rate)
 
 
-_NUMBER = re.compile(r"\d{1,12}(\.\d{0,12})?|\.\d{1,12}|\d{1,12}/\d{1,12}", re.ASCII)
+_NUMBER = re.compile(r"\d+(\.\d*)?|\.\d+|\d+/\d+", re.ASCII)
 _UNITS = re.compile(
-    r"(?=.)(?:(\d{1,6}(?:\.\d{1,12})?) ?h ?)?(?:(\d{1,8}(?:\.\d{1,12})?) ?m ?)?"
-    r"(?:(\d{1,12}(?:\.\d{1,12})?) ?s)?",
+    r"(?=.)(?:(\d{1,6}(?:\.\d{1,40})?) ?h ?)?(?:(\d{1,8}(?:\.\d{1,40})?) ?m ?)?"
+    r"(?:(\d{1,12}(?:\.\d{1,40})?) ?s)?",
     re.ASCII,
 )
-_CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2}(?:\.\d{1,12})?)", re.ASCII)
+_CLOCK = re.compile(r"(?:(\d{1,4}):)?(\d{1,2}):(\d{1,2}(?:\.\d{1,40})?)", re.ASCII)
 
 
 def parse_rate(value: Fraction | float | str) -> Fraction:
@@ -297,12 +298,12 @@ def parse_rate(value: Fraction | float | str) -> Fraction:
 
     An NTSC rate is a multiple of 12 or 15 frames per second times 1000/1001. A decimal number with
     at least two places that equals such a rate after rounding means the exact rate: 23.976 and
-    23.98 are 24000/1001.
+    23.98 are 24000/1001. A number with more than nine places means the simplest fraction near it.
 
     Raises:
         SettingsError: ``value`` is not a number above 0.
     """
-    rate = _number(value)
+    rate = _ratio(value)
     if rate is None or rate <= 0:
         raise SettingsError("not-a-rate", value=f"{value!s:.60}")
     _, point, places = str(value).strip().partition(".")
@@ -320,7 +321,7 @@ def parse_factor(value: Fraction | float | str) -> Fraction:
     Raises:
         SettingsError: ``value`` is not a number above 0.
     """
-    factor = _number(value)
+    factor = _ratio(value)
     if factor is None or factor <= 0:
         raise SettingsError("not-a-factor", value=f"{value!s:.60}")
     return factor
@@ -357,14 +358,43 @@ def rate_name(rate: Fraction) -> str:
     return f"{float(rate):.3f}".rstrip("0").rstrip(".") if rate >= Fraction(1, 1000) else str(rate)
 
 
+def _ratio(value: Fraction | float | str) -> Fraction | None:
+    """Return a number as :func:`_number` does, but a long decimal as files can store it."""
+    number = _number(value)
+    if number is None or isinstance(value, Fraction) or number.denominator <= 10**9:
+        return number
+    return _near(number)
+
+
 def _number(value: Fraction | float | str) -> Fraction | None:
     """Return the exact value of a whole number, a plain decimal or a quotient.
 
-    None means that the text has another form.
+    A float with at most nine decimal places is that decimal. Any other float, such as ``1 / 3`` and
+    ``0.1 + 0.2``, is the result of a computation: its value is the simplest fraction that differs
+    by at most 5e-11, so the time of a frame is exact again. None means that the value has another
+    form.
     """
     if isinstance(value, Fraction):
         return value
     text = str(value).strip()
+    if isinstance(value, float) and not re.fullmatch(r"\d+\.\d{1,9}", text):
+        if not 0 <= value < _TOO_LARGE:  # also if not a number
+            return None
+        return _near(Fraction(value))
     if len(text) > _LONGEST_NUMBER or not _NUMBER.fullmatch(text) or re.search(r"/0+$", text):
         return None
-    return Fraction(text.rstrip("."))
+    number = Fraction(text.rstrip("."))
+    return number if number < _TOO_LARGE else None
+
+
+def _near(number: Fraction) -> Fraction:
+    span = Fraction(1, 2 * 10**10) * min(1, number)
+    return _simplest(number - span, number + span)
+
+
+def _simplest(low: Fraction, high: Fraction) -> Fraction:
+    """Return the fraction from ``low`` (at least 0) to ``high`` with the smallest denominator."""
+    whole = ceil(low)
+    if whole <= high:
+        return Fraction(whole)
+    return whole - 1 + 1 / _simplest(1 / (high - whole + 1), 1 / (low - whole + 1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 from collections.abc import Sequence
 from fractions import Fraction
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudconv.errors import SettingsError
+from cloudconv.settings import ExtrapolateSettings, InterpSettings
 from cloudconv.timeline import (
     Multiply,
     Resample,
@@ -308,6 +310,10 @@ def test_the_output_rate_is_exact() -> None:
         (59.94, F(60000, 1001)),
         (50, F(50)),
         (F(1, 3), F(1, 3)),
+        (25 + 1 / 3, F(76, 3)),
+        (24000 / 1001, F(24000, 1001)),
+        (1 / 86400, F(1, 86400)),
+        ("25.3333333333333333", F(76, 3)),
     ],
 )
 def test_rates_are_parsed_exactly(text: Fraction | float | str, rate: Fraction) -> None:
@@ -316,9 +322,13 @@ def test_rates_are_parsed_exactly(text: Fraction | float | str, rate: Fraction) 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "fast", "-5", "0", "0/5", "5/0", "5/00", "1e3", "nan", "1/2/3", "٣", "9" * 5000]
+    "text",
+    [
+        *("", "fast", "-5", "0", "0/5", "5/0", "5/00", "1e3", "nan", "1/2/3", "٣", "9" * 5000),
+        *(math.nan, math.inf, -1 / 3, 1e300, 0.0),
+    ],
 )
-def test_text_that_is_no_rate_is_refused(text: str) -> None:
+def test_a_value_that_is_no_rate_is_refused(text: float | str) -> None:
     with pytest.raises(SettingsError, match="is not a frame rate: give"):
         parse_rate(text)
     with pytest.raises(SettingsError, match="is not a factor: give"):
@@ -352,6 +362,24 @@ def test_factors_are_parsed_exactly() -> None:
 )
 def test_times_are_parsed_exactly(text: float | str, seconds: Fraction) -> None:
     assert parse_time(text) == seconds
+
+
+@given(st.integers(0, 10**6), st.sampled_from([F(24), F(24000, 1001), F(120000, 1001), F(120)]))
+def test_the_computed_time_of_a_frame_is_its_exact_time(frame: int, rate: Fraction) -> None:
+    assert parse_time(frame / float(rate)) == frame / rate
+
+
+@given(st.floats(0, 1e5))
+def test_a_float_time_differs_from_its_value_by_less_than_a_nanosecond(seconds: float) -> None:
+    assert abs(parse_time(seconds) - F(seconds)) < F(1, 10**9)
+
+
+def test_computed_and_long_times_are_accepted() -> None:
+    assert parse_time(0.1 + 0.2) == F(3, 10)
+    assert parse_time("1.990752808988764") == F("1.990752808988764")
+    assert parse_time("1m1.990752808988764s") == parse_time("1:01.990752808988764")
+    assert ExtrapolateSettings("a.mp4", seconds=7 / 24).seconds == F(7, 24)
+    assert InterpSettings("a.mp4", factor=2, start=1 / 3).start == F(1, 3)
 
 
 @pytest.mark.parametrize(
