@@ -131,7 +131,7 @@ long-gap: The picture at {begin:.1f} s lasts {seconds:.1f} s, and others mostly 
   keep still pictures of a screen recording still, repeat them first: ffmpeg -i IN -vf fps={rate}
   OUT.
 few-frames-kept: At {rate} fps only one of {one_of} source frames is kept, and new frames replace
-  the others{whole:?; * fps keeps all source frames}.
+  the others{half:?; * fps keeps every second one}{whole:?; * fps keeps all source frames}.
 cadence-kept: The video repeats frames: {cadence}. {--duplicates=refill} makes the motion even.
 cadence: {repeats} of every {length} frames {repeats:repeats|repeat} the one before ({material} fps
   material in a {file} fps file)

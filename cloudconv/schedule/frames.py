@@ -61,7 +61,7 @@ class Counts:
     """The counts of a schedule.
 
     ``cuts`` are the times of each new scene's first frame, on the source's clock. ``duration`` is
-    the output's, in seconds.
+    the output's, in seconds. ``steps`` are the first two different durations of output frames.
     """
 
     source_frames: int = 0
@@ -70,6 +70,12 @@ class Counts:
     held_frames: int = 0
     cuts: list[Fraction] = field(default_factory=list)
     duration: Fraction = Fraction(0)
+    steps: set[Fraction] = field(default_factory=set)
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Return the rate if all output frames last equally long, otherwise None."""
+        return 1 / min(self.steps) if len(self.steps) == 1 else None
 
 
 def analyse(
@@ -205,6 +211,8 @@ def schedule(
             counts.new_frames += right is not None
             counts.held_frames += right is None and (slot.held or slot.timestep > 0)
             counts.duration = slot.time + slot.duration
+            if len(counts.steps) < 2:
+                counts.steps.add(slot.duration)
             yield task_of(
                 left,
                 right,

@@ -534,6 +534,12 @@ def test_a_rate_that_keeps_few_source_frames_is_a_warning(tmp_path: Path) -> Non
     drawn = run(clip, tmp_path / "o.gif", "--fps", 50, "--dry-run", *TINY).stderr
     assert "source frames is kept" in drawn
     assert "keeps all source frames" not in drawn  # a GIF plays at most 50 frames a second
+    film = write_clip(tmp_path / "film.mp4", 5, rate=F(24), codec="libx264")
+    said = run(film, "--fps", "59.94", "--dry-run", *TINY).stderr
+    assert "60 fps keeps every second one; 48 fps keeps all source frames" in said
+    film = write_clip(tmp_path / "ntsc_film.mp4", 5, rate=F(24000, 1001), codec="libx264")
+    said = run(film, "--fps", 60, "--dry-run", *TINY).stderr
+    assert "59.94 fps keeps every second one; 47.952 fps keeps all source frames" in said
     kept = run(clip, "--fps", "59.94", "--dry-run", *TINY)
     assert kept.stderr == ""
     assert "59.94 fps" in kept.stdout

@@ -542,6 +542,15 @@ def test_a_part_that_ends_in_a_gap_shows_the_last_frame_until_its_end(tmp_path: 
     assert cloudconv.estimate(planned).output_frames == decide(planned).expected == 90
 
 
+def test_a_part_with_even_times_of_a_clip_of_variable_rate_has_a_rate(tmp_path: Path) -> None:
+    times = [F(k, 25) for k in (0, 1, 2, 3, 5, 8)]
+    clip = write_clip(tmp_path / "a.mp4", 6, times=times, codec="libx264")
+    assert interp(clip, "b.mp4", factor=2, end=F(5, 25)).output_fps is None
+    result = interp(clip, "c.mp4", factor=2, end=F(3, 25))
+    assert (result.source_fps, result.output_fps) == (None, "50")
+    assert read_times(tmp_path / "c.mp4") == [F(k, 50) for k in range(6)]
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 def test_a_part_that_ends_within_a_frame_lasts_as_long_as_the_result_says(
     tmp_path: Path, suffix: str

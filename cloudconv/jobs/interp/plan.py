@@ -42,6 +42,7 @@ _SLOWEST = Fraction(1, 60)
 """The lowest usual rate: the header of a damaged AVI states a constant rate of days per frame."""
 _FEW_KEPT = 2
 """A rate gives a warning if it keeps fewer than one in this many source frames unchanged."""
+_NTSC = Fraction(1000, 1001)
 _STILL_RATES = 30, 60
 """The lowest and the highest rate that the warning of a long gap names for repeated pictures."""
 _LONG_GAP, _LONG_TIMES = Fraction(1), 8
@@ -115,10 +116,25 @@ class InterpPlan:
         factor = rate / own
         if factor.denominator <= _FEW_KEPT:
             return []
-        whole = own * max(2, round(factor))
-        playable = is_stdout(self.output) or container_of(self.output).plays(whole)
-        kept = {"rate": rate_name(rate), "whole": rate_name(whole) if playable else None}
-        return [Warned("few-frames-kept", {**kept, "one_of": factor.denominator})]
+        beside = (rate * each for each in (_NTSC, 1 / _NTSC))  # 59.94 for 60, and 60 for 59.94
+        near = next((each for each in beside if (each / own).denominator <= _FEW_KEPT), rate)
+        whole = own * max(2, round(near / own))
+        return [
+            Warned(
+                "few-frames-kept",
+                {
+                    "rate": rate_name(rate),
+                    "one_of": factor.denominator,
+                    "half": None if near in (rate, whole) else self._playable(near),
+                    "whole": self._playable(whole),
+                },
+            )
+        ]
+
+    def _playable(self, rate: Fraction) -> str | None:
+        """Return the name of a rate, or None if the output's container does not support it."""
+        plays = is_stdout(self.output) or container_of(self.output).plays(rate)
+        return rate_name(rate) if plays else None
 
     @property
     def expected(self) -> int | None:

@@ -261,6 +261,7 @@ def resolve(
 def facts(plan: InterpPlan, counts: Counts) -> dict[str, Any]:
     """Return the fields that an estimate and a result share, except for encoder and warnings."""
     source_rate, start = plan.info.timing.rate, plan.info.timing.start
+    rate = plan.rate or counts.rate  # a part of a variable rate can have even times
     duration = counts.output_frames / plan.rate if plan.rate else counts.duration
     return {
         "input": str(plan.settings.input),
@@ -274,6 +275,6 @@ def facts(plan: InterpPlan, counts: Counts) -> dict[str, Any]:
         "held_frames": counts.held_frames,
         "cuts": [float(cut - start) for cut in counts.cuts],
         "source_fps": None if source_rate is None else str(source_rate),
-        "output_fps": None if plan.rate is None else str(plan.rate),
+        "output_fps": None if rate is None else str(rate),
         "duration": float(duration),
     }
