@@ -388,7 +388,7 @@ def _number(value: Fraction | float | str) -> Fraction | None:
 
 
 def _near(number: Fraction) -> Fraction:
-    span = Fraction(1, 2 * 10**10) * min(1, number)
+    span = min(number, Fraction(1)) / (2 * 10**10)
     return _simplest(number - span, number + span)
 
 

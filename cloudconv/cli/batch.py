@@ -43,7 +43,7 @@ def interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> No
         return f"{done} of {len(every)} inputs"
 
     if console.dry_run:
-        for warned in batch.subfolders_ignored(settings):
+        for warned in batch.left_out(settings):
             console.warning(warned)
         outcomes = batch.estimate_all(every)
     else:

@@ -123,6 +123,7 @@ rate-kept: The source has {rate} fps already: its frames are only encoded again,
 subfolders-ignored: Folders inside {folder} are ignored: {names}.
 subfolders-left-out: Folders inside {folder} are ignored: {names}. {--recursive=yes} includes their
   videos.
+pictures-left-out: {folder} stands for its videos, and pictures in it are left out: {names:3}.
 recursive-alone: {--recursive} is for folders of videos: give {--out_dir} too.
 frames-dropped: {rate} fps is less than the {own} fps of the source: about {dropped:.0%} of its
   frames are left out.
@@ -335,8 +336,6 @@ playlist-too-long: The playlist {path} has more than {megabytes} MiB: split the 
 input-changed: {path} was changed while it was read, so the parts of the output do not belong
   together: run the command again.
 unreadable: {path} cannot be read ({why}): check its name and permissions.
-folder-with-both: The folder {path} holds videos and pictures, such as {video} and {picture}: give
-  the pictures alone as {pattern}, or put them into separate folders.
 pattern-of-both: The pattern {path} matches videos and pictures, such as {video} and {picture}: give
   the pictures alone as {pattern}, or put them into separate folders.
 folder-of-videos: The folder {path} holds videos: give one of them, or give all of them to interp
@@ -575,7 +574,7 @@ one-frame-after-cut: {path} has a single frame after a cut at {cut} s, and {mode
   more: forecast from another time with {--at}, or give a longer video.
 no-frame-before: {path} has no frame before {seconds:g} s: choose a later time.
 not-a-folder: {folder} is not a folder, so nothing can be written there: name another folder.
-same-output-name: {names: and } could have the same output name in {folder}: rename one of them, or
+same-output-name: {names: and } have the same output name in {folder}: rename one of them, or
   write them to separate folders.
 adapted-weights-differ: The adapted weights in {folder} are not the weights that made the finished
   frames: start again with {--resume=no}.

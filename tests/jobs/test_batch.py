@@ -142,6 +142,36 @@ def test_two_inputs_with_one_output_name_are_refused(clips: list[Path]) -> None:
     assert "same output name" in result.stderr
 
 
+def test_inputs_with_one_stem_are_accepted_if_their_outputs_differ(tmp_path: Path) -> None:
+    inputs = [write_clip(tmp_path / f"a{end}", 4, codec="libx264") for end in (".mp4", ".mov")]
+    (tmp_path / "a.avi").write_bytes(b"no video")
+    made = tmp_path / "made"
+    result = run(*inputs, tmp_path / "a.avi", "--factor", 2, "--out-dir", made, *TINY)
+    assert rows(result.stderr) == [["a.mp4", "done"], ["a.mov", "done"], ["a.avi", "failed"]]
+    assert sorted(os.listdir(made)) == [LEDGER, "a_x2.mov", "a_x2.mp4"]
+    assert [len(read_times(made / name)) for name in ("a_x2.mov", "a_x2.mp4")] == [8, 8]
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_a_folder_of_videos_and_photos_stands_for_its_videos(
+    clips: list[Path], recursive: bool
+) -> None:
+    home = clips[0].parent
+    clips[1].unlink()
+    names = [f"IMG_{number}.JPG" for number in range(5)]
+    (home / "made").mkdir()
+    for name in (*names, "made/thumbnail.jpg"):
+        Image.new("RGB", (32, 24)).save(home / name)
+    options = ["--recursive"] if recursive else []
+    for dry_run in ([], ["--dry-run"]):
+        result = run(home, "--factor", 2, "--out-dir", home / "made", *options, *dry_run, *TINY)
+        assert result.exit_code == 0, result.stderr
+        left = "IMG_0.JPG, IMG_1.JPG, IMG_2.JPG and 2 more"
+        (line,) = [line for line in result.stderr.splitlines() if "pictures" in line]
+        assert line.endswith(f"stands for its videos, and pictures in it are left out: {left}.")
+    assert sorted(os.listdir(home / "made")) == [LEDGER, "a_x2.mp4", "c_x2.mkv", "thumbnail.jpg"]
+
+
 @pytest.mark.parametrize("unknown", [("--model", "rif-4.6"), ("--device", "gpu")])
 def test_an_error_that_concerns_all_inputs_is_printed_once(
     clips: list[Path], unknown: tuple[str, str]

@@ -100,7 +100,11 @@ def test_names_that_differ_in_case_only_are_one_output(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(os.path, "normcase", str.lower)
-    many = cloudconv.InterpManySettings(["a/One.mp4", "b/one.mp4"], out_dir=tmp_path, factor=2)
+    inputs = [tmp_path / "a" / "One.mp4", tmp_path / "b" / "one.mp4"]
+    for each in inputs:
+        each.parent.mkdir()
+        write_clip(each, 3, codec="libx264")
+    many = cloudconv.InterpManySettings(inputs, out_dir=tmp_path, factor=2, model="blend")
     with pytest.raises(SettingsError, match=r"One\.mp4"):
         each_input(many)
 

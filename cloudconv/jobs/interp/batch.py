@@ -18,13 +18,20 @@ from cloudconv.jobs.interp.plan import decide
 from cloudconv.jobs.interp.results import InterpEstimate, InterpResult
 from cloudconv.jobs.interp.run import interpolate
 from cloudconv.jobs.output import stem_of
-from cloudconv.media.input.images import folders_within, subfolders_of, videos_in, videos_of
+from cloudconv.media.input.images import (
+    folders_within,
+    pictures_in,
+    subfolders_of,
+    videos_in,
+    videos_of,
+)
 from cloudconv.media.write.target import writing
 from cloudconv.messages import Message
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
 from cloudconv.segments.store import clear_finished
 from cloudconv.settings import InterpManySettings, InterpSettings
+from cloudconv.settings.values import File
 from cloudconv.workers.pool import WorkerConfig, choose_workers, start
 from cloudconv.workers.segments import SegmentWork
 
@@ -37,47 +44,70 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
     same subfolders of the output folder.
 
     Raises:
-        InputError: a folder or pattern matches both videos and pictures, or cannot be read.
+        InputError: a pattern matches both videos and pictures, or a folder cannot be read.
         SettingsError: two inputs would have the same output, or standard input is an input.
     """
-    namesakes: defaultdict[str, list[str]] = defaultdict(list)
+    alike: defaultdict[str, list[InterpSettings]] = defaultdict(list)
     inputs: list[tuple[str, Path]] = []  # each with its subfolder of the output folder
     for name in map(str, settings.inputs):
         inputs += _inside(Path(name), settings) or [(name, Path())]
-    for name, subfolder in inputs:
-        if name == "-":
-            raise SettingsError("stdin-without-name")
-        namesakes[os.path.normcase(str(subfolder / stem_of(Path(name))))].append(name)
-    for names in namesakes.values():
+    if ("-", Path()) in inputs:
+        raise SettingsError("stdin-without-name")
+    every = [settings.of(*each) for each in inputs]
+    for each, (name, subfolder) in zip(every, inputs, strict=True):
+        alike[os.path.normcase(str(subfolder / stem_of(Path(name))))].append(each)
+    for some in alike.values():
+        if len(some) > 1:
+            _check_names(some, settings.out_dir)
+    return every
+
+
+def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
+    """Raise SettingsError if two of the inputs have one output; one that fails has no output."""
+    inputs_of: defaultdict[str, list[str]] = defaultdict(list)
+    for each in some:
+        with suppress(CloudconvError):
+            inputs_of[os.path.normcase(str(decide(each).output))].append(str(each.input))
+    for names in inputs_of.values():
         if len(names) > 1:
-            raise SettingsError("same-output-name", names=names, folder=settings.out_dir)
-    return [settings.of(*each) for each in inputs]
+            raise SettingsError("same-output-name", names=names, folder=folder)
 
 
 def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
     """Return the videos of a folder or a pattern, each with its subfolder."""
     if not settings.recursive or not path.is_dir():
         return [(str(video), Path()) for video in videos_of(path)]
+    folders = _folders(path, settings)
+    return [(str(video), each.relative_to(path)) for each in folders for video in videos_in(each)]
+
+
+def _folders(path: Path, settings: InterpManySettings) -> list[Path]:
+    """Return a folder, and with ``recursive`` its subfolders, without the output folder."""
+    if not settings.recursive:
+        return [path]
     made = Path(settings.out_dir).resolve()
-    found = []
-    for folder in folders_within(path):
-        if path.resolve() == made or not folder.resolve().is_relative_to(made):
-            subfolder = folder.relative_to(path)
-            found += [(str(video), subfolder) for video in videos_in(folder)]
-    return found
+    inside = folders_within(path)
+    if path.resolve() == made:
+        return list(inside)
+    return [each for each in inside if not each.resolve().is_relative_to(made)]
 
 
-def subfolders_ignored(settings: InterpManySettings) -> list[Warned]:
-    """Return a warning for each input that is a folder of videos with subfolders."""
-    if settings.recursive:
-        return []
+def left_out(settings: InterpManySettings) -> list[Warned]:
+    """Return warnings about the subfolders and the pictures in folders of videos."""
     made = Path(settings.out_dir).resolve()
     warnings = []
     for folder in map(Path, settings.inputs):
-        inside = subfolders_of(folder) if folder.is_dir() else []
+        if not folder.is_dir() or not _inside(folder, settings):
+            continue  # for a folder of pictures, the probe warns
+        about = {"folder": str(folder)}
+        inside = [] if settings.recursive else subfolders_of(folder)
         names = [each.name for each in inside if each.resolve() != made]
-        if names and videos_of(folder):  # for a folder of pictures, the probe warns
-            warnings.append(Warned("subfolders-left-out", {"folder": str(folder), "names": names}))
+        if names:
+            warnings.append(Warned("subfolders-left-out", {**about, "names": names}))
+        pictures = [file for each in _folders(folder, settings) for file in pictures_in(each)]
+        if pictures:
+            names = [str(file.relative_to(folder)) for file in pictures]
+            warnings.append(Warned("pictures-left-out", {**about, "names": names}))
     return warnings
 
 
@@ -108,7 +138,7 @@ def run(settings: InterpManySettings) -> Job:
         Interrupted: Ctrl-C; finished outputs and segments are kept.
     """
     every = each_input(settings)
-    yield from subfolders_ignored(settings)
+    yield from left_out(settings)
     if every:
         yield from _interpolate_each(every, Path(settings.out_dir))
     else:

@@ -126,19 +126,19 @@ def videos_of(path: Path) -> list[Path]:
     """Return the videos of a folder or a pattern, sorted by name; empty for any other path.
 
     Raises:
-        InputError: the folder or pattern has both videos and pictures, or a folder is missing or
-            cannot be read.
+        InputError: a pattern matches both videos and pictures, or a folder is missing or cannot be
+            read.
     """
     try:
         files = _visible_in(path) if path.is_dir() else sorted(matching(path) or [])
     except PermissionError as error:
         raise InputError("no-permission", path=path) from error
     videos = [file for file in files if _is_video(file)]
-    pictures = [file for file in files if is_picture(file)]
+    pictures = [] if path.is_dir() else [file for file in files if is_picture(file)]
     if videos and pictures:
         some = min(pictures)
         raise InputError(
-            "folder-with-both" if path.is_dir() else "pattern-of-both",
+            "pattern-of-both",
             path=path,
             video=videos[0].name,
             picture=some.name,
