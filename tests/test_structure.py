@@ -81,7 +81,7 @@ def test_jobs_report_by_events_only() -> None:
 
 
 PARTS = {
-    "forecasting": ["camera", "regions", "plate", "splat", "scene", "choice"],
+    "forecasting": ["camera", "regions", "plate", "sampling", "splat", "scene", "choice"],
     "dreaming": ["pictures", "material", "vitals", "methods", "trial", "select"],
     "media": [
         *("linear", "formats", "frame", "color", "task", "convert", "log", "filters"),

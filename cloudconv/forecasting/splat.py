@@ -11,6 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.forecasting.camera import Motion, moved, positions
+from cloudconv.forecasting.sampling import sharp
 from cloudconv.transfer import upload
 
 
@@ -47,9 +48,9 @@ class Layer:
         grid = (x * sent[:, 0] + y * sent[:, 1] + sent[:, 2])[None]
         area = target[:, :, rows, columns]
         if self.matte is None:
-            area.copy_(F.grid_sample(self.picture, grid, "bilinear", "reflection", True))
+            area.copy_(sharp(self.picture, grid))
             return
-        colours = F.grid_sample(self.picture, grid, "bilinear", "border", True)
+        colours = sharp(self.picture, grid)
         matte = F.grid_sample(self.matte, grid, "bilinear", "zeros", True)
         area.lerp_(colours, matte)
 

@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate
 
 from cloudconv.errors import InputError
 from cloudconv.events import Finished, Job, Progress, Warned, each_once
-from cloudconv.forecasting.choice import HELD, fault
+from cloudconv.forecasting.choice import HELD, best_of, fault
 from cloudconv.forecasting.scene import SIDE
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.context import WINDOW, Context, frames_between, gather
@@ -288,7 +288,7 @@ def _trial(forecast: _Forecast) -> Generator[Progress, None, tuple[str, int, int
                 done = number * len(true) + len(faults[name])
                 yield Progress("checking", done, len(names) * len(true))
                 faults[name].append(fault(made.cpu(), wanted, shown[-1]))
-    best = min(names, key=lambda name: sum(faults[name]))
+    best = best_of(faults)
     held = next((n for n, each in enumerate(faults[best]) if each > HELD), len(true))
     return best, held, len(true)
 

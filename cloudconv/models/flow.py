@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cloudconv.forecasting.sampling import sharp
 from cloudconv.metrics import luma
 from cloudconv.models.base import ModelSpec, Predictor
-from cloudconv.models.ops import warp
+from cloudconv.models.ops import sampling_grid, warp
 from cloudconv.transfer import upload
 
 _PAIRS = 4
@@ -42,7 +43,7 @@ class FlowPredictor(Predictor):
         displacement = torch.zeros_like(velocity)
         for _ in range(steps):
             velocity, displacement = advected(velocity, displacement)
-            yield warp(last, displacement, mirrored=True)
+            yield sharp(last, sampling_grid(displacement, *last.shape[-2:]))
 
 
 def advected(velocity: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:

@@ -224,24 +224,22 @@ def lerp_into(target: Tensor, start: Tensor, end: Tensor, weight: Tensor | float
         torch.lerp(start, end, weight, out=target)
 
 
-def warp(images: Tensor, flow: Tensor, *, mirrored: bool = False) -> Tensor:
+def warp(images: Tensor, flow: Tensor) -> Tensor:
     """Sample each picture where the flow points: bilinear, with repeated edge pixels.
 
     Args:
         images: (B, C, H, W).
         flow: (B, 2, H, W) backward flow (dx, dy) in pixels: the result at (x, y) is the picture
             at (x + dx, y + dy).
-        mirrored: continue the pictures beyond their edges by their mirror images instead.
 
     Returns:
         (B, C, H, W) float32.
     """
-    return sample(images, sampling_grid(flow, *images.shape[-2:]), mirrored=mirrored)
+    return sample(images, sampling_grid(flow, *images.shape[-2:]))
 
 
-def sample(images: Tensor, grid: Tensor, *, mirrored: bool = False) -> Tensor:
+def sample(images: Tensor, grid: Tensor) -> Tensor:
     """Sample (B, C, H, W) at a grid of :func:`sampling_grid`: (B, C, h, w) float32."""
-    padding = "reflection" if mirrored else "border"
     return F.grid_sample(
-        images.float(), grid, mode="bilinear", padding_mode=padding, align_corners=True
+        images.float(), grid, mode="bilinear", padding_mode="border", align_corners=True
     )

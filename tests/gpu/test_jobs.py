@@ -63,7 +63,7 @@ def between_frames(monkeypatch: pytest.MonkeyPatch, module: str) -> list[Record]
 
 FORECAST_KERNELS = {
     # Kernels of each forecast after the first, in float32.
-    **{"layers": 9, "flow": 22, "voxelflow": 249, "hold": 2, "linear": 3},
+    **{"layers": 15, "flow": 28, "voxelflow": 249, "hold": 2, "linear": 3},
     **{"conv-channel": 3, "conv": 3},
     **{"conv-modes": 16, "conv-deep": 14, "conv-recurrent": 20, "conv-pyramid": 31},
     **{"conv-pyramid-2": 10, "unet5": 52, "convlstm": 45, "multiscale-gan": 84},
