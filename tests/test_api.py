@@ -160,6 +160,12 @@ def test_a_message_has_a_million_seconds_without_an_exponent() -> None:
     assert "lasts 1000001 s, so it has no frame at 12345678 s" in late.text()
 
 
+@pytest.mark.parametrize("empty", [(), [], "", None, False])
+def test_an_empty_part_of_a_message_is_left_out(empty: object) -> None:
+    kept = Message("work-kept", folder="a.work", frames=3, both=empty, weights=empty)
+    assert kept.text() == "a.work keeps 3 finished frames"
+
+
 def test_importing_the_package_loads_no_large_library() -> None:
     code = (
         "import cloudconv, sys; cloudconv.InterpSettings('a.mp4', factor=2); "

@@ -69,7 +69,7 @@ class GuardedCommand(_PrintedHelp, TyperCommand):
         verbose = bool(ctx.params.get("verbose")) and not ctx.params.get("quiet")
         if verbose:
             names = ("cloudconv", "torch", "av", "numpy")
-            versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+            versions = ", ".join(f"{name} {_version_of(name)}" for name in names)
             print_message(f"{versions}, Python {platform.python_version()}")
         try:
             try:
@@ -124,6 +124,13 @@ class Commands(_PrintedHelp, TyperGroup):
             exit_code = error.exit_code
             _print_failure(_usage(error), SettingsError.kind, exit_code, json="--json" in words)
         sys.exit(exit_code if isinstance(exit_code, int) else 0)
+
+
+def _version_of(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # for example in a bundle, or beside the source
+        return "of unknown version"
 
 
 def _usage(error: TyperException) -> str:

@@ -11,7 +11,7 @@ from cloudconv.cli import output as outputs
 from cloudconv.cli.batch import interp_all
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console
-from cloudconv.errors import SettingsError
+from cloudconv.errors import OutputError, SettingsError
 from cloudconv.messages import counted
 from cloudconv.settings import InterpManySettings, InterpSettings
 from cloudconv.settings.groups import INPUT
@@ -48,7 +48,12 @@ def interp(console: Console, inputs: Inputs, **given: Any) -> None:
     if out is not None and given.get("overwrite") and Path(out).is_file():
         opening = f"{out} is taken as the output and replaced; with --out-dir both are inputs"
     settings = InterpSettings(inputs[0], output, **given)
-    outputs.run_job(console, "interpolating", settings, _summary, opening=opening)
+    try:
+        outputs.run_job(console, "interpolating", settings, _summary, opening=opening)
+    except OutputError as error:
+        if error.code == "output-exists" and out is not None:
+            raise OutputError("second-name-exists", path=error.parameters["path"]) from error
+        raise
 
 
 def _summary(result: InterpResult) -> str:

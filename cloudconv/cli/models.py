@@ -294,7 +294,8 @@ def _in_full(row: _Row) -> str:
     if file and not file.steps:  # not trained here
         del shown["steps"]
     if file and file.gain is not None:
-        shown["gain"] = f"{file.gain:+.2f} dB over the naive picture, held-back part"
+        del shown["gain"]  # training has gained less if it started from trained weights
+        shown["held-back part"] = f"{file.gain:+.2f} dB of PSNR over the naive picture"
     return field_rows({**shown, "scores": "\n".join(_scores(shown["scores"]))}, 66)
 
 

@@ -130,6 +130,7 @@ def _print_line(task: Task) -> None:
 def _print_object(task: Task) -> None:
     at, rate, left = task.fields["at"], task.speed, _seconds_left(task)
     shown: dict[str, Any] = {"stage": task.description, "done": at.done, "total": at.total}
+    shown["unit"] = at.unit
     shown["rate"] = None if rate is None else round(rate, 3)
     shown["seconds_left"] = None if left is None else round(left, 1)
     print_message(json.dumps(shown))

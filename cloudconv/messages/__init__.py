@@ -107,7 +107,7 @@ class _TemplateFormatter(Formatter):
 
     def format_field(self, value: Any, format_spec: str) -> str:
         if format_spec.startswith("?"):
-            wanted = value is not None and value is not False and value != "" and value != []
+            wanted = value is not None and value is not False and value not in ("", [], ())
             return format_spec[1:].replace("*", self.format_field(value, "")) if wanted else ""
         if isinstance(value, list | tuple):
             return self._joined(value, format_spec)

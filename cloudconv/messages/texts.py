@@ -428,6 +428,8 @@ plan-damaged: The plan of the unfinished work in {folder} is not one of cloudcon
 lock-taken: {path} cannot be locked: {lock} is not a lock that cloudconv made. Delete it, or move it
   away.
 output-exists: The output {path} exists already: replace it with {--overwrite=yes}.
+second-name-exists: The output {path} exists already: replace it with {--overwrite=yes}. If it is an
+  input too, give {--out_dir}.
 
 # Errors of models
 not-finite: The model made a picture{seconds:? at * s} with values that are not finite, so nothing

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from fractions import Fraction as F
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -524,6 +525,29 @@ def test_a_folder_that_exists_gets_the_default_name(clip: Path, tmp_path: Path) 
     for named in (folder, f"{folder}/"):
         plan = json.loads(run(clip, named, "--factor", 2, "--dry-run", "--json", *TINY).stdout)
         assert plan["output"] == str(folder / "a_x2.mp4")
+
+
+def test_a_second_name_that_exists_may_be_an_input(clip: Path, tmp_path: Path) -> None:
+    other = write_clip(tmp_path / "b.mp4", 5, rate=24, codec="libx264")
+    before = other.read_bytes()
+    done = run(clip, other, "--factor", 2, *TINY)
+    assert done.exit_code == 1
+    reason = "replace it with --overwrite. If it is an input too, give --out-dir."
+    assert done.stderr == f"error: The output {other} exists already: {reason}\n"
+    assert "--out-dir" not in run(clip, "-o", other, "--factor", 2, *TINY).stderr
+    assert other.read_bytes() == before
+
+
+def test_verbose_works_for_a_package_without_metadata(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    done = run(clip, "--factor", 2, "--dry-run", "-v", *TINY)
+    assert done.exit_code == 0
+    assert "cloudconv of unknown version, torch of unknown version" in done.stderr
 
 
 def test_a_rate_that_keeps_few_source_frames_is_a_warning(tmp_path: Path) -> None:

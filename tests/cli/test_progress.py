@@ -107,7 +107,8 @@ def test_progress_json_prints_one_object_a_line(
         ("looking", 25, None),
         ("working", 3, 7),
     ]
-    assert set(rows[0]) == {"stage", "done", "total", "rate", "seconds_left"}
+    assert set(rows[0]) == {"stage", "done", "total", "unit", "rate", "seconds_left"}
+    assert {row["unit"] for row in rows} == {at(0, 1).unit}
     assert rows[1]["rate"] == 10.0
 
 

@@ -220,7 +220,8 @@ def test_a_report_has_pictures_and_vitals(bouncing: Path, tmp_path: Path) -> Non
     result = dream(bouncing, tmp_path / "b.mkv", frames=60, report=folder)
     page = (folder / "index.html").read_text("utf-8")
     assert "cloudconv dream" in page
-    assert "The new frames are like the clip in 1 of 1 windows" in page
+    assert "The new frames are like the clip in 1 of 1 windows of 60 frames" in page
+    assert "100 frames before" not in page
     assert page.count("<figure") >= 10
     assert "http" not in page.replace("http-equiv", "")
     assert page.count("data:image/jpeg") == page.count('width="96" height="64"') == 8
@@ -257,7 +258,7 @@ def test_the_report_shows_the_video_and_its_headline_names_the_failure(tmp_path:
     page = (folder / "index.html").read_text("utf-8")
     assert '<video class="film" src="../../my%20videos/b%20%231.mp4"' in page
     (headline,) = re.findall("<h1>(.*)</h1>", page)
-    assert headline.startswith("The new frames are like the clip in 0 of 1 windows of 100 frames: ")
+    assert headline.startswith("The new frames are like the clip in 0 of 1 windows of 30 frames: ")
     assert "the clip&#39;s contrast (std)" in headline
 
 

@@ -490,6 +490,19 @@ def test_the_scores_fit_a_desktop(browser: Browser, tmp_path: Path) -> None:
 
 
 @needs_chromium
+@pytest.mark.parametrize("width", [500, 700, 1000])
+def test_six_scores_fit_a_narrow_window(browser: Browser, tmp_path: Path, width: int) -> None:
+    for number, data in enumerate((example(), horizon_example())):
+        path = tmp_path / f"{number}.html"
+        path.write_text(render_report(data), "utf-8")
+        browser.open(path, width=width)
+        hidden_pixels = browser.run(
+            "[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)"
+        )
+        assert set(hidden_pixels) == {0}
+
+
+@needs_chromium
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 def test_the_page_fits_a_phone_and_follows_the_colour_scheme(

@@ -57,4 +57,5 @@ class DreamResult(Done, DreamOutcome):
         if self.backwards:
             return f"real frames of the clip, {max(self.backwards, 0.01):.0%} of them backwards"
         alive = sum(row["alive"] for row in self.vitals)
-        return f"like the clip in {alive} of {len(self.vitals)} windows of 100 frames"
+        windows = f"{len(self.vitals)} windows of {min(100, self.new_frames)} frames"
+        return f"like the clip in {alive} of {windows}"
