@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from cloudconv.forecasting.camera import Bytes, Camera, Floats, sampled
 from cloudconv.forecasting.regions import Mask, Thing, in_past
@@ -36,24 +37,22 @@ def plate_of(pictures: Sequence[Bytes], camera: Camera, things: Sequence[Thing])
     behind = np.bitwise_or.reduce([thing.mask for thing in things])
     hidden = _widened(behind, _RIM)
     rows, columns = np.nonzero(hidden)
-    colours, seen = [], []
+    colours = np.full((_LATEST, len(rows), 3), np.inf, np.float32)
+    count = np.zeros(len(rows), np.intp)
     for steps in range(_NEAREST, len(pictures)):
         there = np.bitwise_or.reduce([in_past(thing, camera, steps) for thing in things])
         inside = sampled(np.ones_like(behind), camera.back[steps], outside=cv2.BORDER_CONSTANT)
-        colours.append(sampled(pictures[steps], camera.back[steps])[rows, columns])
-        seen.append((inside[rows, columns] > 0) & (_widened(there, _PASSED)[rows, columns] == 0))
-    known = np.zeros(len(rows), bool)
-    if colours:
-        valid = np.array(seen)
-        valid &= valid.cumsum(0) <= _LATEST
-        shown_often = valid.sum(0) >= min(_FEWEST, len(seen))
-        values = np.where(valid[..., None], np.array(colours, np.float32), np.nan)[:, shown_often]
-        median = np.nanmedian(values, 0)
-        steady = np.nanmedian(np.abs(values - median).max(-1), 0) < _UNSURE
-        known[shown_often], median = steady, median[steady]
-        shown = plate.astype(np.float32)
-        shown[rows[known], columns[known]] = median
-        plate = _lit(shown, pictures[0], (hidden - behind) * (hidden > 0), hidden)
+        free = (inside > 0) & (_widened(there, _PASSED) == 0)
+        new = np.nonzero(free[rows, columns] & (count < _LATEST))[0]
+        shown = sampled(pictures[steps], camera.back[steps])
+        colours[count[new], new] = shown[rows[new], columns[new]]
+        count[new] += 1
+    median = _median(colours, count)
+    unlike = _median(np.abs(colours - median).max(-1), count)
+    known = (count >= min(_FEWEST, len(pictures) - _NEAREST)) & (unlike < _UNSURE)
+    bare = plate.astype(np.float32)
+    bare[rows[known], columns[known]] = median[known]
+    plate = _lit(bare, pictures[0], hidden - behind, hidden)
     unseen = np.zeros_like(behind)
     unseen[rows[~known], columns[~known]] = 1
     if unseen.any():
@@ -62,6 +61,14 @@ def plate_of(pictures: Sequence[Bytes], camera: Camera, things: Sequence[Thing])
     soft = np.where(behind[..., None] > 0, 1, soft)
     mixed: Bytes = (plate * soft + pictures[0] * (1 - soft)).round().astype(np.uint8)
     return mixed
+
+
+def _median(values: Floats, count: NDArray[np.intp]) -> Floats:
+    """Return the median along the first axis of so many values that are not infinite."""
+    ordered = np.sort(values, 0)
+    middle: Floats = ordered[np.maximum(count - 1, 0) // 2, np.arange(len(count))]
+    middle[count == 0] = 0
+    return middle
 
 
 def _lit(plate: Floats, last: Bytes, rim: Mask, hidden: Mask) -> Bytes:

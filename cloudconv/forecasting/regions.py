@@ -78,8 +78,9 @@ def things_of(pictures: Sequence[Bytes], camera: Camera, flows: Sequence[Floats]
     if not proposals:
         return []
     errors, doubtful = [_mean(behind, 2) - _STAYS], _different(behind)
-    for region, motions, _ in proposals:
-        error = _mean(_error(pictures, motions), 2) - _PRIOR * (region & doubtful)
+    own = [_error(pictures, motions) for _, motions, _ in proposals]
+    for (region, _, _), along in zip(proposals, own, strict=True):
+        error = _mean(along, 2) - _PRIOR * (region & doubtful)
         rows, columns = np.nonzero(region)
         reach = 13 + 0.15 * min(np.ptp(rows), np.ptp(columns))
         errors.append(np.where(cv2.dilate(region, _disc(reach)) > 0, error, np.inf))
@@ -88,7 +89,7 @@ def things_of(pictures: Sequence[Bytes], camera: Camera, flows: Sequence[Floats]
     free = np.ones(size, np.uint8)
     for number, (_, motions, velocity) in enumerate(proposals, 1):
         mask = _filled((best == number).astype(np.uint8)) & free
-        gain = behind - _error(pictures, motions)
+        gain = behind - own[number - 1]
         if mask.sum() >= _SMALLEST * mask.size and gain[mask > 0].mean() >= _GAIN:
             free &= 1 - mask
             things.append(Thing(mask, velocity, _followed(mask, velocity, motions, pictures)))
@@ -165,13 +166,14 @@ def _error(pictures: Sequence[Bytes], motions: Sequence[Motion]) -> Floats:
 
     A pixel may be hidden in one of the frames.
     """
-    last = pictures[0]
-    errors = [
-        cv2.absdiff(last, sampled(picture, motion)).max(-1)
-        for picture, motion in zip(pictures[1:], motions, strict=False)
-    ]
-    best = np.sort(np.minimum(errors, _MOST_ERROR), 0)[: max(2, len(errors) - 1)]
-    mean: Floats = best.mean(0, dtype=np.float32)
+    last, errors = pictures[0], []
+    for picture, motion in zip(pictures[1:], motions, strict=False):
+        red, green, blue = cv2.split(cv2.absdiff(last, sampled(picture, motion)))
+        largest = cv2.max(cv2.max(red, green), blue)
+        errors.append(cv2.min(largest, _MOST_ERROR).astype(np.float32))
+    worst = len(errors) > 2
+    total = np.sum(errors, 0) - (np.max(errors, 0) if worst else 0)
+    mean: Floats = (total / (len(errors) - worst)).astype(np.float32)
     return mean
 
 
