@@ -343,8 +343,8 @@ folder-of-videos: The folder {path} holds videos: give one of them, or give all 
 pattern-of-videos: The pattern {path} matches videos: give one of them, or give all of them to
   interp with {--out_dir}.
 no-picture-matches: No picture matches {path}: check the pattern and the folder.
-folder-without-pictures: The folder {path} holds no pictures: give a video file, or a folder of PNG,
-  JPEG, TIFF … files.
+folder-without-pictures: The folder {path} holds no pictures and no videos: give a video file, or a
+  folder of PNG, JPEG, TIFF … files.
 no-folder: There is no folder {folder}: check the name.
 is-an-address: {address} is an address, and only files on this machine are read: download it first.
 is-a-pipe: {path} is a named pipe: give a file, or send the video to standard input (named -).

@@ -408,6 +408,18 @@ def test_a_pattern_of_videos_with_one_output_is_an_error(clips: list[Path]) -> N
     assert not out.exists()
 
 
+def test_a_warning_names_the_subfolders_of_a_card_whose_videos_are_all_inside(
+    tmp_path: Path,
+) -> None:
+    card = tmp_path / "DCIM"
+    (card / "100MEDIA").mkdir(parents=True)
+    write_clip(card / "100MEDIA" / "a.mov", 3, codec="libx264")
+    done = run(card, "--factor", 2, "--out-dir", tmp_path / "made", *TINY)
+    assert done.exit_code == 1
+    assert f"Folders inside {card} are ignored: 100MEDIA. --recursive includes" in done.stderr
+    assert f"error: The folder {card} holds no pictures and no videos: " in done.stderr
+
+
 def test_a_warning_names_ignored_subfolders(clips: list[Path]) -> None:
     home = clips[0].parent
     clips[1].unlink()

@@ -492,6 +492,10 @@ def test_a_picture_that_lasts_unusually_long_is_named(tmp_path: Path, goal: Any)
     assert not said(tmp_path / "a.mkv", start=1)
     assert not said(tmp_path / "a.mkv", end=2)
     assert not said(_clip_with_gap(tmp_path, 0))
+    # At 60 frames a second in milliseconds most frames last 17 ms, which is 59 frames a second.
+    times = [F(k, 1000) for k in (0, 17, 33, 50, 67, 3000, 3017)]
+    screen = write_clip(tmp_path / "s.mkv", 7, times=times, time_base=F(1, 1000))
+    assert "fps=60 OUT" in said(screen)[0]
     # A frame of a slide show lasts no longer than usual.
     times = [F(0), F(3), F(8), F(12)]
     assert not said(write_clip(tmp_path / "c.mkv", 4, times=times, last_duration=F(1)))

@@ -93,11 +93,11 @@ def _folders(path: Path, settings: InterpManySettings) -> list[Path]:
 
 
 def left_out(settings: InterpManySettings) -> list[Warned]:
-    """Return warnings about the subfolders and the pictures in folders of videos."""
+    """Return warnings about the subfolders and the pictures in folders that are read for videos."""
     made = Path(settings.out_dir).resolve()
     warnings = []
     for folder in map(Path, settings.inputs):
-        if not folder.is_dir() or not _inside(folder, settings):
+        if not folder.is_dir() or (pictures_in(folder) and not _inside(folder, settings)):
             continue  # for a folder of pictures, the probe warns
         about = {"folder": str(folder)}
         inside = [] if settings.recursive else subfolders_of(folder)

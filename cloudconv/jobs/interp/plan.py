@@ -43,8 +43,8 @@ _SLOWEST = Fraction(1, 60)
 _FEW_KEPT = 2
 """A rate gives a warning if it keeps fewer than one in this many source frames unchanged."""
 _NTSC = Fraction(1000, 1001)
-_STILL_RATES = 30, 60
-"""The lowest and the highest rate that the warning of a long gap names for repeated pictures."""
+_STILL_RATES = 30, 50, 60
+"""The rates that the warning of a long gap names for repeated pictures."""
 _LONG_GAP, _LONG_TIMES = Fraction(1), 8
 """A gap between two frames gives a warning if it lasts at least so many seconds, and at least the
 second number times the median gap."""
@@ -94,7 +94,7 @@ class InterpPlan:
         lasts, usual = following - begin, timing.median_gap
         if lasts < max(_LONG_GAP, _LONG_TIMES * usual) or following >= end or begin < start:
             return []
-        rate = min(max(round(1 / usual), _STILL_RATES[0]), _STILL_RATES[1])
+        rate = min(_STILL_RATES, key=lambda each: abs(each - 1 / usual))
         about = {"begin": float(begin - timing.start), "seconds": float(lasts)}
         return [Warned("long-gap", {**about, "usual": float(usual), "rate": rate})]
 
