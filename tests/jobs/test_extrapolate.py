@@ -25,6 +25,7 @@ from cloudconv.jobs.extend.context import WINDOW, continued
 from cloudconv.jobs.extrapolate import ExtrapolateEstimate, ExtrapolateResult
 from cloudconv.media.read.source import Source
 from cloudconv.settings import ExtrapolateSettings
+from tests.forecasting.test_layers import square_under_a_pan
 from tests.helpers import calls
 from tests.helpers.factory import (
     packets_of,
@@ -294,6 +295,23 @@ def test_by_default_a_trial_chooses_the_model(tmp_path: Path) -> None:
     result = finish(job.run(ExtrapolateSettings(input=clip, frames=2, threads=1)))
     assert result.model in job.CANDIDATES
     assert (result.tried_ahead, result.context_frames, result.output_frames) == (2, 6, 22)
+
+
+@pytest.mark.full
+def test_a_thing_before_a_pan_is_forecast_whole_by_default(tmp_path: Path) -> None:
+    """The trial takes layers; the thing is as sharp and in its place eight frames on."""
+    frames, places = square_under_a_pan(38)
+    pictures = frames.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
+    shown = [av.VideoFrame.from_ndarray(np.ascontiguousarray(each), "rgb24") for each in pictures]
+    clip = write_clip(tmp_path / "a.mkv", [each.reformat(format="yuv444p") for each in shown[:30]])
+    result = finish(job.run(ExtrapolateSettings(input=clip, frames=8, threads=1, encoder="ffv1")))
+    assert (result.model, result.held_ahead, result.tried_ahead) == ("layers", 8, 8)
+    top, left = places[37]
+    inside = (slice(top + 4, top + 44), slice(left + 4, left + 44))
+    made = read_planes(result.output)[37][0][inside].astype(float)
+    true = planes_of(shown[37].reformat(format="yuv444p"))[0][inside].astype(float)
+    assert np.abs(made - true).mean() < 0.25 * np.abs(np.roll(true, 8, 1) - true).mean()
+    assert np.diff(made).std() > 0.8 * np.diff(true).std()
 
 
 def test_without_frames_for_a_trial_the_default_is_voxelflow(tmp_path: Path) -> None:
