@@ -101,9 +101,12 @@ def left_out(settings: InterpManySettings) -> list[Warned]:
             continue  # for a folder of pictures, the probe warns
         about = {"folder": str(folder)}
         inside = [] if settings.recursive else subfolders_of(folder)
-        names = [each.name for each in inside if each.resolve() != made]
-        if names:
+        inside = [each for each in inside if each.resolve() != made]
+        names = [each.name for each in inside]
+        if any(map(videos_in, inside)):
             warnings.append(Warned("subfolders-left-out", {**about, "names": names}))
+        elif names:
+            warnings.append(Warned("subfolders-ignored", {**about, "names": names}))
         pictures = [file for each in _folders(folder, settings) for file in pictures_in(each)]
         if pictures:
             names = [str(file.relative_to(folder)) for file in pictures]
