@@ -29,6 +29,9 @@ COLOURS = 3
 FOUR = 4
 """The context of an interpolator that also reads the frames before and after a pair."""
 
+Middles = dict[int, Tensor]
+"""Pictures that a midpoint-only model made of one pair, by their places in steps of 1/64."""
+
 _HALVINGS = 6  # a midpoint-only model halves the interval at most this many times
 
 
@@ -318,6 +321,7 @@ class Interpolator(Model):
         scale: float = 1.0,
         leftover: bool = False,
         numbers: Sequence[float] | None = None,
+        known: Sequence[Middles] | None = None,
     ) -> Tensor:
         """Return the pictures between two batches on the model's device.
 
@@ -333,6 +337,9 @@ class Interpolator(Model):
                 whose spec has ``fallback``.
             numbers: the timesteps as numbers. With these a midpoint-only model does not wait for
                 the device.
+            known: for each item the middles of its pair, which later calls can use. Items of one
+                pair have the same mapping. Of increasing times each middle is made once. A call
+                removes middles that no later time needs, so at most six are kept.
 
         Raises:
             ModelUsageError: the model does not accept the scale.
@@ -362,7 +369,9 @@ class Interpolator(Model):
         else:
             if numbers is None:
                 numbers = timestep.flatten().tolist()
-            result = self._by_halves(given[0], given[1], numbers, scale, leftover=leftover)
+            first, last = given[:2]
+            known = known or [{} for _ in numbers]
+            result = self._by_halves(first, last, numbers, scale, known, leftover=leftover)
         if self.spec.reads_bgr:
             result = reversed_colours(result)
         result = result[..., : x0.shape[2], : x0.shape[3]]
@@ -372,31 +381,55 @@ class Interpolator(Model):
         return result
 
     def _by_halves(
-        self, x0: Tensor, x1: Tensor, timesteps: Sequence[float], scale: float, *, leftover: bool
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timesteps: Sequence[float],
+        scale: float,
+        known: Sequence[Middles],
+        *,
+        leftover: bool,
     ) -> Tensor:
-        width = 2**_HALVINGS
-        # Steps from an item's left picture to the wanted one, rounded to what the halvings reach.
-        steps = [round(each * width) for each in timesteps]
-        left, right = list(x0), list(x1)
-        unexplained = [x0.new_zeros((1, *x0.shape[2:]))] * len(x0) if leftover else []
+        whole = 2**_HALVINGS
+        # Places from x0 (0) to x1, rounded to what the halvings reach.
+        places = [round(each * whole) for each in timesteps]
+        empty = [x0.new_zeros((1, *x0.shape[2:]))] if leftover else []
+        ends = [(x1 if place == whole else x0)[k] for k, place in enumerate(places)]
+        made = [torch.cat([end, *empty]) for end in ends]
+        # Other threads change the mappings meanwhile.
+        found = {id(each): dict(each) for each in known}
+        own = [found[id(each)] for each in known]
+        left, right, starts, width = list(x0), list(x1), [0] * len(places), whole
         options = {"leftover": True} if leftover else {}
-        for number, step in enumerate(steps):
-            if step == width:
-                left[number], steps[number] = right[number], 0
-        while open_items := [number for number, step in enumerate(steps) if step]:
-            width //= 2  # steps from the left picture to the middle of an item's interval
-            pairs = (torch.stack([side[k] for k in open_items]) for side in (left, right))
-            half = x0.new_full((len(open_items), 1, 1, 1), 0.5)
-            middles = self(*pairs, half, scale, **options)
-            for number, middle in zip(open_items, middles, strict=True):
-                if leftover:
-                    middle, unexplained[number] = middle[:-1], middle[-1:]
-                if steps[number] < width:
-                    right[number] = middle
+        while open_items := [
+            number for number, place in enumerate(places) if (place - starts[number]) % width
+        ]:
+            width //= 2
+            missing = {
+                (id(own[k]), starts[k] + width): k
+                for k in open_items
+                if starts[k] + width not in own[k]
+            }
+            if missing:
+                pairs = (torch.stack([side[k] for k in missing.values()]) for side in (left, right))
+                half = x0.new_full((len(missing), 1, 1, 1), 0.5)
+                middles = self(*pairs, half, scale, **options)
+                for ((_, middle), k), picture in zip(missing.items(), middles, strict=True):
+                    own[k][middle] = picture
+            for k in open_items:
+                middle = starts[k] + width
+                made[k] = own[k][middle]
+                colours = made[k][: x0.shape[1]]
+                if places[k] < middle:
+                    right[k] = colours
                 else:
-                    left[number], steps[number] = middle, steps[number] - width
-        made = torch.stack(left)
-        return torch.cat((made, torch.stack(unexplained)), 1) if leftover else made
+                    left[k], starts[k] = colours, middle
+        for place, each, now in zip(places, known, own, strict=True):
+            each.update(now)
+            # A middle is of use up to the end of its right half.
+            for passed in [middle for middle in now if middle + (middle & -middle) <= place]:
+                each.pop(passed, None)
+        return torch.stack(made)
 
 
 def reversed_colours(picture: Tensor) -> Tensor:

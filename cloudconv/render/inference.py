@@ -20,7 +20,7 @@ from cloudconv.media.color import from_channels, to_channels
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import FrameTask
 from cloudconv.models import fallback as blending
-from cloudconv.models.base import COLOURS, Interpolator
+from cloudconv.models.base import COLOURS, Interpolator, Middles
 from cloudconv.models.ops import resize
 from cloudconv.render.memory import Sizes, grid
 from cloudconv.render.tiling import tiled
@@ -32,11 +32,13 @@ class SourcePicture:
     """A source frame on the device; batches that run at the same time share it.
 
     ``trials``: the errors of the trials that reconstruct this frame; the key is the times of both
-    neighbours. ``_channels``: None until a batch needs the picture.
+    neighbours. ``middles``: see ``Interpolator.between``; the key is the time of the next frame.
+    ``_channels``: None until a batch needs the picture.
     """
 
     frame: Frame
     trials: dict[tuple[Fraction, Fraction], Tensor] = field(default_factory=dict)
+    middles: dict[Fraction, Middles] = field(default_factory=dict)
     _channels: Tensor | None = None
     _lock: Lock = field(default_factory=Lock)
 
@@ -105,9 +107,11 @@ class Inference:
         ]
         timesteps = torch.tensor([float(plan.timestep) for plan in plans])
         timestep, reach = upload([timesteps, torch.tensor(reaches)], self.device)
-        new = self._network(read, timestep, timesteps.tolist(), reach, leftover=self.fallback)[
-            :count
-        ]
+        pairs = [pictures[n][:2] for n in numbers]
+        middles = [x0.middles.setdefault(x1.frame.time, {}) for x0, x1 in pairs]
+        new = self._network(
+            read, timestep, timesteps.tolist(), reach, middles, leftover=self.fallback
+        )[:count]
         if self.fallback:
             uncertainty = blending.uncertainty(new, *(each[:count] for each in read[:2]))
             known = download([uncertainty])
@@ -137,12 +141,14 @@ class Inference:
         timestep: Tensor,
         numbers: list[float],
         reach: Tensor | None = None,
+        known: Sequence[Middles] | None = None,
         *,
         leftover: bool = False,
     ) -> Tensor:
         """Return the model's pictures, computed tile by tile if the sizes have a tile.
 
         ``numbers``: the timesteps once more, for models that must know them without a wait.
+        ``known``: see ``Interpolator.between``; unused with tiles.
         """
         run = partial(
             self.model.between,
@@ -154,7 +160,7 @@ class Inference:
         )
         tile = self.sizes.tile
         if tile is None:
-            return run(pictures)
+            return run(pictures, known=known)
         multiple, overlap = grid(self.model, self.scale)
         return tiled(run, pictures, tile=tile, overlap=overlap, multiple=multiple)
 

@@ -142,6 +142,39 @@ def test_batches_change_neither_order_nor_pictures(
     assert_alike(pixels(one), pixels(many), levels=1)
 
 
+class Midpoint(Blend):
+    """A blend that makes only the middle frame, and counts the middles."""
+
+    def __init__(self) -> None:
+        super().__init__(replace(BLEND, arbitrary_timestep=False))
+        self.made = 0
+
+    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+        self.made += len(x0)
+        return super().forward(x0, x1, timestep, scale)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7, 16])
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_a_midpoint_model_makes_each_middle_of_a_pair_once(batch: int, factor: int) -> None:
+    model = Midpoint()
+    made = list(renderer(model, batch=batch).render(multiplied(clip(4), factor)))
+    assert model.made == 3 * (factor - 1)
+    assert_alike(pixels(made), pixels(renderer("blend").render(multiplied(clip(4), factor))), 1)
+
+
+def test_a_midpoint_model_keeps_few_middles_of_a_pair() -> None:
+    middles: dict[int, Tensor] = {}
+    x0, x1 = torch.rand(2, 1, 3, 5, 7)
+    kept = []
+    for eighth in range(1, 8):
+        at = eighth / 8
+        made = Midpoint().between([x0, x1], at, numbers=[at], known=[middles])
+        assert torch.equal(made, Midpoint().between([x0, x1], at))
+        kept.append(len(middles))
+    assert kept == [3, 2, 3, 1, 3, 2, 3]
+
+
 @pytest.mark.parametrize("cpu_streams", [1, 3])
 @pytest.mark.parametrize("batch", [1, 4, 16])
 def test_each_source_frame_is_converted_once(
