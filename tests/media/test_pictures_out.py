@@ -106,7 +106,7 @@ def test_a_folder_for_pictures_is_created_with_its_parents(pictures: Path, tmp_p
 
 def test_a_folder_of_pictures_and_videos_is_an_error(pictures: Path, tmp_path: Path) -> None:
     write_clip(pictures / "a.mkv", 3)
-    with pytest.raises(InputError, match=r"such as a.mkv and 00000.png.*\*.png"):
+    with pytest.raises(InputError, match="holds videos: give one of them"):
         make(pictures)
     make(pictures / "*.png", tmp_path / "b.mkv")
 

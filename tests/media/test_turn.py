@@ -120,7 +120,7 @@ def test_a_dream_and_a_forecast_are_turned(tmp_path: Path) -> None:
     cloudconv.dream(source, tmp_path / "c.gif", frames=4, mode="collage", device="cpu")
     for name in ("b.gif", "c.gif"):
         with Image.open(tmp_path / name) as image:
-            image.seek(image.n_frames - 1)
+            image.seek(12)  # the first new picture
             assert image.size == (HEIGHT, WIDTH)
             assert red_corner(image) == "top right"
 
