@@ -5,6 +5,7 @@
     CloudconvError                 exit code 1
      ├─ SettingsError              a setting is invalid or contradicts another one (exit code 2)
      ├─ InputError                 the input is missing, unreadable, or contains no video
+     │   ├─ ReadError              the disk or the connection of the input fails
      │   ├─ UnfitInputError        the input changed; the work so far cannot be used
      │   └─ PictureError           pictures in memory have a wrong type or shape (also ValueError)
      ├─ OutputError                the output cannot be written: exists, no permission, disk full
@@ -50,6 +51,10 @@ class InputError(CloudconvError):
     """The input cannot be read as video."""
 
     kind = "input"
+
+
+class ReadError(InputError):
+    """The disk or the connection of the input fails, so that a part of the input is missing."""
 
 
 class UnfitInputError(InputError):

@@ -22,8 +22,9 @@ from typing import Self
 
 from filelock import FileLock, Timeout
 
-from cloudconv.errors import InputError, OutputError, TakenError
+from cloudconv.errors import InputError, OutputError, ReadError, TakenError
 
+_READ_ERRORS = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT)
 _LONGEST = 255  # longest file name, in bytes
 _parts: set[Path] = set()  # the parts that this process has created
 FOLDERS_CAN_BE_OPENED = os.name != "nt"
@@ -36,7 +37,15 @@ def reading(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        raise_read_error(path, error)
         raise InputError("unreadable", path=path, why=error.strerror) from error
+
+
+def raise_read_error(path: Path | str, error: Exception) -> None:
+    """Raise ReadError if ``error`` is that of a disk or a connection, not of damaged data."""
+    number = getattr(error, "errno", None)
+    if number in _READ_ERRORS:
+        raise ReadError("read-error", path=path, why=os.strerror(number)) from error
 
 
 class Claim:

@@ -335,6 +335,8 @@ playlist-part-missing: The playlist {path} names {name}, and there is no such fi
 playlist-too-long: The playlist {path} has more than {megabytes} MiB: split the list.
 input-changed: {path} was changed while it was read, so the parts of the output do not belong
   together: run the command again.
+read-error: {path} cannot be read to its end ({why}): check the disk or the connection, and run the
+  command again.
 unreadable: {path} cannot be read ({why}): check its name and permissions.
 pattern-of-both: The pattern {path} matches videos and pictures, such as {video} and {picture}: give
   the pictures alone as {pattern}, or put them into separate folders.

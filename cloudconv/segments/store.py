@@ -25,6 +25,7 @@ from cloudconv.errors import (
     EncoderError,
     Interrupted,
     OutputError,
+    ReadError,
     TakenError,
     UnfitInputError,
 )
@@ -244,7 +245,7 @@ class SegmentStore:
             if kept is None:
                 raise
             # A later run may succeed with more memory, room or rights. Other errors come again.
-            helps = isinstance(error, OutputError | DeviceError)
+            helps = isinstance(error, OutputError | DeviceError | ReadError)
             helps = helps and not isinstance(error, EncoderError)
             raise type(error)("error-with-work", error=error, kept=kept, helps=helps) from error
         finally:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from typer.testing import CliRunner
 
 from cloudconv import weights
 from cloudconv.cli.app import app
-from tests.helpers.factory import read_times, write_clip
+from tests.helpers.factory import assert_same_frames, read_times, write_clip
 
 SIZE = (64, 48)
 NAMES = [
@@ -156,6 +158,60 @@ def test_bad_weights_files_give_one_sentence(
     said = one_sentence(interp(clip, output, "--model", mine), 2 if other else 1)
     assert ("conv" if other else "mine.safetensors") in said
     assert not output.exists()
+
+
+# A read of the second half of a file named bad.mkv fails from the ``HEALTHY``-th such read on.
+_FAILING_DISK = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+ssize_t read(int file, void *to, size_t size) {
+  static int reads;
+  char link[64], name[4096] = "";
+  struct stat about;
+  snprintf(link, 64, "/proc/self/fd/%d", file);
+  if (readlink(link, name, 4095) > 0 && strstr(name, "bad.mkv") && !fstat(file, &about)) {
+    long half = about.st_size / 2, at = lseek(file, 0, SEEK_CUR);
+    if (at < half && at + (long)size > half) size = half - at;
+    if (at >= half && reads++ >= atoi(getenv("HEALTHY"))) { errno = EIO; return -1; }
+  }
+  return ((ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read"))(file, to, size);
+}
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="needs a compiler")
+def test_a_disk_that_fails_is_an_error_and_keeps_the_work(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "bad.mkv", 60, size=SIZE, noise=30, audio=["aac"])
+    output = tmp_path / "out.mkv"
+    (tmp_path / "disk.c").write_text(_FAILING_DISK)
+    library = tmp_path / "disk.so"
+    compiler = ["cc", "-shared", "-fPIC", "-o", library, tmp_path / "disk.c", "-ldl"]
+    subprocess.run(compiler, check=True)
+    command = (sys.executable, "-m", "cloudconv", "interp", clip, output, "--factor", "2")
+    command += ("--model", "blend", "--progress", "off")
+
+    def run(healthy: int) -> str:
+        env = os.environ | {"LD_PRELOAD": str(library), "HEALTHY": str(healthy)}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == int(healthy < 999)
+        return done.stderr
+
+    # The identity is read first, then the header and all packets, the frames, and the sound.
+    for healthy, keeps in ((0, False), (1, False), (16, True), (20, True)):
+        said = run(healthy)
+        assert said.count("\n") == 1
+        assert said.startswith(f"error: {clip} cannot be read to its end (Input/output error): ")
+        assert ("the same command carries on" in said) == keeps
+        assert not output.exists()
+    assert "resumed" in run(999)
+    assert interp(clip, tmp_path / "whole.mkv").exit_code == 0
+    assert_same_frames(output, tmp_path / "whole.mkv")
 
 
 @pytest.mark.full

@@ -15,6 +15,7 @@ from av.format import Flags
 from av.stream import Discard, Disposition
 
 from cloudconv.errors import InputError, SettingsError
+from cloudconv.files import raise_read_error
 from cloudconv.host import free_memory
 from cloudconv.media.input.spool import growth_reader
 
@@ -59,6 +60,7 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
             is_mp4 = file.read(12)[4:8] == b"ftyp"
         raise InputError("damaged-mp4" if is_mp4 else "not-a-video", path=path) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise_read_error(path, error)
         reason = getattr(error, "strerror", None) or error
         raise InputError("unreadable-video", path=path, why=reason) from error
 
@@ -141,6 +143,9 @@ def read_packets(
     """Yield the stream's packets that contain data; continue after up to 7 read errors in a row.
 
     The times are moved to ``clock``. Without a ``clock`` the times remain those of the file.
+
+    Raises:
+        ReadError: the disk or the connection of the file fails.
     """
     failures = 0
     while failures < 8:
@@ -154,7 +159,8 @@ def read_packets(
             return
         except av.error.EOFError:
             return
-        except av.error.FFmpegError:
+        except (av.error.FFmpegError, OSError) as error:
+            raise_read_error(container.name.removeprefix("file:"), error)
             failures += 1
         except IndexError:
             return  # PyAV 18 may raise it after the last packet if the file has a late stream

@@ -18,7 +18,8 @@ import numpy as np
 from av.video.frame import VideoFrame
 from PIL import Image
 
-from cloudconv.errors import InputError
+from cloudconv.errors import InputError, ReadError
+from cloudconv.files import raise_read_error
 from cloudconv.media.input.demux import (
     check_size,
     main_video,
@@ -276,6 +277,8 @@ def _decode_still(file: Path) -> VideoFrame | None:
                 for frame in decoder.decode(packet):
                     if isinstance(frame, VideoFrame):
                         return frame
+    except ReadError:
+        raise
     except (InputError, av.error.FFmpegError):
         return None
     return None
@@ -310,7 +313,8 @@ def _decode_webp(file: Path, count: int, *, alpha: bool) -> Iterator[VideoFrame 
             try:
                 image.seek(index)
                 samples = np.asarray(image.convert(mode))
-            except _PILLOW_ERRORS:
+            except _PILLOW_ERRORS as error:
+                raise_read_error(file, error)
                 yield None
             else:
                 yield VideoFrame.from_ndarray(samples, format=layout)

@@ -24,7 +24,7 @@ from av.stream import Disposition
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
-from cloudconv.errors import InputError
+from cloudconv.errors import InputError, ReadError
 from cloudconv.events import Warned
 from cloudconv.media import linear
 from cloudconv.media.fields import MEASURED_PICTURES, FieldMeter
@@ -87,8 +87,12 @@ def probe(
     stamp = fingerprint = ""
     # Both are taken first, the stamp before the content, so that every later change is noticed.
     if not is_growing(file):
-        with suppress(InputError):  # later code gives a better message
+        try:
             stamp, fingerprint = input_stamp(file), input_fingerprint(file)
+        except ReadError:
+            raise
+        except InputError:  # later code gives a better message
+            pass
     meter = FieldMeter() if deinterlace else None
     try:
         info = replace(_probe(file, picture_rate, meter), fingerprint=fingerprint, stamp=stamp)
