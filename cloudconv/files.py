@@ -20,6 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Self
 
+import platformdirs
 from filelock import FileLock, Timeout
 
 from cloudconv.errors import InputError, OutputError, ReadError, TakenError
@@ -29,6 +30,16 @@ _LONGEST = 255  # longest file name, in bytes
 _parts: set[Path] = set()  # the parts that this process has created
 FOLDERS_CAN_BE_OPENED = os.name != "nt"
 """True if the operating system can open a folder in order to sync its entries."""
+
+
+DATA = "CLOUDCONV_DATA"
+"""The environment variable that names another data folder."""
+
+
+def data_folder() -> Path:
+    """Return the folder of the user's networks, which may not exist."""
+    given = os.environ.get(DATA)
+    return Path(given) if given else platformdirs.user_data_path("cloudconv", appauthor=False)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -98,7 +97,7 @@ def status(name: str) -> Literal["ok", "missing", "damaged"]:
     if not path.exists():
         return "missing"
     with suppress(WeightsError):
-        return "ok" if digest(path) == wanted.sha256 else "damaged"
+        return "ok" if checkpoints.digest(path) == wanted.sha256 else "damaged"
     return "damaged"
 
 
@@ -110,19 +109,9 @@ def load_state(name: str) -> dict[str, Tensor]:
     """
     wanted = entry(name)
     path = weights_folder() / wanted.file
-    if digest(path) != wanted.sha256:
+    if checkpoints.digest(path) != wanted.sha256:
         raise WeightsError("weights-changed", path=path)
     return checkpoints.checked(checkpoints.read(path)[0], path)
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file.
-
-    Raises:
-        WeightsError: the file cannot be read.
-    """
-    with checkpoints.reading(path), path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def trained_file(path: Path, metadata: Mapping[str, str]) -> TrainedFile:
@@ -131,7 +120,7 @@ def trained_file(path: Path, metadata: Mapping[str, str]) -> TrainedFile:
     Raises:
         WeightsError: the file cannot be read, or its metadata are damaged.
     """
-    size, sha256 = path.stat().st_size, digest(path)
+    size, sha256 = path.stat().st_size, checkpoints.digest(path)
     try:
         recipe = json.loads(metadata.get("recipe", "{}"))
         recorded = json.loads(metadata.get("scores", "{}"))

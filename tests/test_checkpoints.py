@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import struct
+import sys
 import zipfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable
@@ -15,17 +16,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from cloudconv import checkpoints, files
 from cloudconv.checkpoints import SUFFIXES
 from cloudconv.errors import CloudconvError, WeightsError
+from cloudconv.foreign import unwrapped
 from cloudconv.models import registry
+from cloudconv.models.published import normalised
 from tests.helpers.own_networks import LAYOUTS, save, small_file, small_state
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_gives_the_same_network(tmp_path: Path, layout: str) -> None:
-    path = tmp_path / "flownet.pkl"
-    save(path, LAYOUTS[layout](small_state()))
-    loaded = registry.build_model(path, task="interpolate").state_dict()
+def test_every_layout_gives_the_same_network(layout: str) -> None:
+    loaded = normalised(unwrapped(LAYOUTS[layout](small_state())))
     assert loaded.keys() == small_state().keys()
     assert all(torch.equal(each, loaded[name]) for name, each in small_state().items())
 
@@ -59,41 +61,17 @@ class Code:
         return (os.mkdir, (str(self.target),))
 
 
-class Vast:
-    """An object whose pickle fills the memory."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (bytearray, (10**12,))
-
-
-def deflated(path: Path) -> None:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("archive/data.pkl", b"0" * 10**7)
-
-
 def archive(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as made:
         made.writestr("readme.txt", "hello")
 
 
-def script(path: Path) -> None:
+def pickled(path: Path, description: bytes, more: str = "byteorder") -> None:
+    """Write an archive with a handmade description."""
     with zipfile.ZipFile(path, "w") as made:
-        made.writestr("a/data.pkl", "")
-        made.writestr("a/constants.pkl", "")
-
-
-def vast_storage(path: Path) -> None:
-    """Write a file that describes a million times the numbers that the file has."""
-    save(path, {"a": torch.rand(4)}, legacy=True)
-    data = path.read_bytes()
-    at = data.index(b"K\x04", data.index(b"cpu"))
-    path.write_bytes(data[:at] + b"\x8a\x08" + struct.pack("<q", 4 * 10**6) + data[at + 2 :])
-
-
-def huge(path: Path) -> None:
-    """Write a file that seems to need more memory than most machines have."""
-    save(path, {"a": torch.rand(4)}, legacy=True)
-    os.truncate(path, 1 << 40)
+        made.writestr("a/data.pkl", b"\x80\x02" + description + b".")
+        made.writestr("a/version", "3\n")
+        made.writestr(f"a/{more}", "little")
 
 
 def huge_tensor(path: Path) -> None:
@@ -115,23 +93,32 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "text": (lambda path: path.write_text("hello"), "neither a PyTorch file nor"),
     "pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "neither a PyTorch file nor"),
     "foreign archive": (archive, "neither a PyTorch file nor"),
-    "compressed": (deflated, "is a compressed archive"),
-    "script": (script, "is a TorchScript program"),
+    "script": (lambda path: pickled(path, b"}", "constants.pkl"), "is a TorchScript program"),
     "list": (lambda path: torch.save([1, 2], path), "no tensors by name"),
     "nothing": (lambda path: torch.save({}, path), "no tensors by name"),
     "circle": (lambda path: torch.save(circle(), path), "no tensors by name"),
     "numbers as names": (lambda path: torch.save({1: torch.rand(2)}, path), "first tensors: 1 2"),
     "foreign": (lambda path: torch.save({"a": torch.rand(2, 3)}, path), "first tensors: a 2x3"),
     "module": (lambda path: torch.save({"a": torch.nn.ReLU()}, path), "modules.activation.ReLU"),
-    "bytes": (lambda path: torch.save({"a": Vast()}, path), "bytearray"),
     "expanded": (
         lambda path: torch.save({"a": torch.rand(1).expand(10**6, 10**6)}, path),
-        "a is larger than the file",
+        "takes more than 2 GiB or 20 s",
     ),
-    "sparse": (lambda path: torch.save({"a": torch.eye(2).to_sparse()}, path), "sparse_tensor"),
-    "huge": (huge, "larger than 2 GiB"),
-    "huge tensor": (huge_tensor, "first tensors: a 2097152x1024"),
-    "storage": (vast_storage, "cut off or damaged"),
+    "expanded twice": (
+        lambda path: torch.save({k: torch.rand(1).expand(1 << 28) for k in "abc"}, path),
+        "takes more than 2 GiB or 20 s",
+    ),
+    "many names": (
+        lambda path: torch.save({f"{k}": torch.ones(1) for k in range(10_001)}, path),
+        "larger than any known network",
+    ),
+    "sparse": (lambda path: torch.save({"a": torch.eye(2).to_sparse()}, path), "damaged"),
+    "nested": (lambda path: pickled(path, b"})" + b"\x85" * 400_000 + b"K\x01s"), "damaged"),
+    "bomb": (
+        lambda path: pickled(path, b"cbuiltins\nbytearray\n(\x8a\x05\0\0\0\0\x02tR"),
+        "takes more than 2 GiB or 20 s",
+    ),
+    "huge tensor": (huge_tensor, "larger than any known network"),
     "header": (lambda path: path.write_bytes(struct.pack("<q", 50) + b'{"a'), "neither a PyTorch"),
     "cut header": (lambda path: path.write_bytes(struct.pack("<q", 9) + b'{"a":"bcde'), "damaged"),
 }
@@ -158,14 +145,11 @@ def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
         registry.spec(tmp_path / "a.pth")
 
 
-@pytest.mark.parametrize("way", ["archive", "legacy", *range(2, 6)])
-def test_code_in_a_file_is_named_and_never_run(tmp_path: Path, way: str | int) -> None:
+@pytest.mark.parametrize("way", ["archive", "legacy"])
+def test_code_in_a_file_is_named_and_never_run(tmp_path: Path, way: str) -> None:
     path, target = tmp_path / "a.pkl", tmp_path / "made by code"
     content = {**small_state(), "a": Code(target)}
-    if isinstance(way, int):
-        path.write_bytes(pickle.dumps(content["a"], protocol=way))
-    else:
-        save(path, content, legacy=way == "legacy")
+    save(path, content, legacy=way == "legacy")
     with pytest.raises(WeightsError, match=r"\.mkdir.*runs no code"):
         registry.load(path)
     assert not target.exists()
@@ -176,14 +160,44 @@ def test_a_cut_off_or_changed_file_is_an_error(tmp_path: Path, suffix: str) -> N
     path = tmp_path / f"a{suffix}"
     save(path, {"a.weight": torch.rand(30), "b.weight": torch.rand(3)}, legacy=suffix == ".pkl")
     whole = path.read_bytes()
+    places = 60 if suffix == ".safetensors" else 1  # each place in the others costs a process
     seen: Counter[str] = Counter()
-    for at in range(0, len(whole), max(1, len(whole) // 60)):
+    for at in range(len(whole) // places // 2, len(whole), len(whole) // places):
         for data in (whole[:at], whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]):
             path.write_bytes(data)
             with pytest.raises(CloudconvError) as raised:
                 registry.load(path)
             seen[raised.value.code] += 1
-    assert seen["weights-cut-off"] > sum(seen.values()) / 4
+    assert seen["weights-cut-off"]
+
+
+def test_a_file_that_takes_too_long_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "_SECONDS", 0.01)
+    save(tmp_path / "a.pth", {"a": torch.rand(7)})
+    with pytest.raises(WeightsError, match="more than 2 GiB or 20 s"):
+        registry.spec(tmp_path / "a.pth")
+
+
+def test_the_data_folder_keeps_sixteen_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(files.DATA, str(tmp_path / "data"))
+    path, kept = tmp_path / "a.pth", tmp_path / "data" / "converted"
+    save(path, small_state())
+    kept.mkdir(parents=True)
+    for number in range(17):
+        (kept / f"{number}.safetensors").touch()
+        os.utime(kept / f"{number}.safetensors", (number, number))
+    first = registry.state_of(path, registry.spec(path))
+    assert len(os.listdir(kept)) == 16
+    assert not (kept / "1.safetensors").exists()
+    monkeypatch.setattr(sys, "executable", "nothing")  # a second conversion would fail
+    again = registry.state_of(path, registry.spec(path))
+    assert first is not None
+    assert again is not None
+    assert all(torch.equal(each, again[name]) for name, each in first.items())
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -191,22 +205,22 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path, value: float) ->
     state = small_state()
     name = sorted(state)[0]
     state[name] = torch.full_like(state[name], value)
-    save(tmp_path / "a.pth", state)
+    save(tmp_path / "a.safetensors", state)
     with pytest.raises(WeightsError, match=f"{name} holds values that are not finite"):
-        registry.load(tmp_path / "a.pth")
+        registry.load(tmp_path / "a.safetensors")
 
 
 def test_a_network_with_other_tensors_is_refused(tmp_path: Path) -> None:
     state = small_state()
     name = next(name for name in state if name.startswith("block2."))
-    save(tmp_path / "a.pth", {**state, name: torch.rand(5)})
+    save(tmp_path / "a.safetensors", {**state, name: torch.rand(5)})
     with pytest.raises(WeightsError, match=f"looks like RIFE.*{name}"):
-        registry.spec(tmp_path / "a.pth")
+        registry.spec(tmp_path / "a.safetensors")
 
 
 def test_a_changed_file_is_recognised_again(tmp_path: Path) -> None:
-    path = small_file(tmp_path / "a.pth")
+    path = small_file(tmp_path / "a.safetensors")
     assert registry.spec(path).published
-    torch.save({"a": torch.rand(2)}, path)
+    save(path, {"a": torch.rand(2)})
     with pytest.raises(WeightsError, match="holds no network"):
         registry.spec(path)

@@ -18,7 +18,7 @@ from cloudconv.messages.texts import CATALOGUE, TEXTS
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
     *("host", "messages", "errors", "events", "files", "timeline", "settings", "pipeline"),
-    *("transfer", "media", "checkpoints", "weights"),
+    *("transfer", "media", "foreign", "checkpoints", "weights"),
     *("metrics", "forecasting", "models", "render"),
     *("schedule", "dreaming", "training", "segments", "workers", "report", "jobs", "api", "cli"),
     "__main__",

@@ -520,14 +520,8 @@ weights-with-code: {path} contains more than weights ({name}), and cloudconv run
   give a file with the state_dict alone.
 weights-script: {path} is a TorchScript program, and cloudconv runs no code of a file: give a file
   with the state_dict alone.
-weights-compressed: {path} is a compressed archive, as PyTorch writes none: unpack it, and give the
-  weights inside.
-weights-description-too-large: {path} describes more than a network has: give a file with the
-  state_dict alone.
-weights-too-large: {path} is larger than {most} GiB, more than any known network: give a file with
-  the state_dict alone.
-weights-larger-than-file: {path} is damaged: {name} is larger than the file. Copy or download the
-  file again.
+weights-too-large: {path} is larger than any known network, or reading takes more than 2 GiB or
+  20 s: give a file with the state_dict alone.
 weights-without-names: {path} contains no tensors by name: give a file with the state_dict of a
   network.
 metadata-damaged: The metadata of {path} is damaged: make the file again.

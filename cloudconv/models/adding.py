@@ -9,7 +9,7 @@ from pathlib import Path
 
 import safetensors.torch
 
-from cloudconv import checkpoints, files, weights
+from cloudconv import checkpoints, files
 from cloudconv.errors import OutputError, SettingsError, UnknownModelError
 from cloudconv.media.write.target import writing
 from cloudconv.messages import closest
@@ -56,7 +56,7 @@ def add(
         kept["timesteps"] = timesteps
     kept |= {
         "source": kept.get("source", path.name),
-        "source_sha256": kept.get("source_sha256", weights.digest(path)),
+        "source_sha256": kept.get("source_sha256", checkpoints.digest(path)),
         "added_by": f"cloudconv {metadata.version('cloudconv')}",
         "sha256": "",
     }

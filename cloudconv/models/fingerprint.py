@@ -7,7 +7,7 @@ from importlib import metadata
 
 import torch
 
-from cloudconv import weights
+from cloudconv import checkpoints, weights
 from cloudconv.media import build
 from cloudconv.models import registry
 
@@ -35,6 +35,6 @@ def weights_fingerprint(model: str) -> str | None:
     """Return a hash of the model's weights; None for a method without weights."""
     path = registry.file_of(model)
     if path is not None:
-        return weights.digest(path)
+        return checkpoints.digest(path)
     name = registry.spec(model).weights
     return None if name is None else weights.entry(name).sha256

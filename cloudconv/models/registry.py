@@ -127,7 +127,8 @@ def describe(path: Path) -> WeightsFile:
 
 @lru_cache(maxsize=32)
 def _described(path: Path, _: tuple[int, ...]) -> WeightsFile:
-    content, metadata = checkpoints.read(path)
+    is_added = path.parent == user_folder.folder()
+    content, metadata = checkpoints.read(path, converts=not is_added)
     if (of := metadata.get("model")) and any(known.name == of for known in MODELS):
         task = metadata.get("task")
         same_name = [known for known in MODELS if known.name == of]
@@ -151,7 +152,7 @@ def _described(path: Path, _: tuple[int, ...]) -> WeightsFile:
     if unfit := [*recognised.missing, *recognised.unknown]:
         of, version = recognised.family, recognised.version
         raise WeightsError("network-differs", path=path, unfit=unfit, family=of, version=version)
-    name = path.stem if path.parent == user_folder.folder() else path.name
+    name = path.stem if is_added else path.name
     own = replace(recognised.spec(name), published=True, half_precision=True)
     own = own.with_times(metadata.get("timesteps", "any"))
     return WeightsFile(path, own, recognised, metadata)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
-import platformdirs
-
 from cloudconv.errors import SettingsError
-
-VARIABLE = "CLOUDCONV_DATA"
-"""The environment variable that names another data folder."""
+from cloudconv.files import data_folder
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,31}")
 _SUFFIX = ".safetensors"
@@ -19,9 +14,7 @@ _SUFFIX = ".safetensors"
 
 def folder() -> Path:
     """Return the folder of the added networks, which may not exist."""
-    given = os.environ.get(VARIABLE)
-    data = Path(given) if given else platformdirs.user_data_path("cloudconv", appauthor=False)
-    return data / "models"
+    return data_folder() / "models"
 
 
 def names() -> list[str]:

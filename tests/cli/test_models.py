@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cloudconv import weights
+from cloudconv import files, weights
 from cloudconv.cli.app import app
 from cloudconv.cli.command import complete
 from cloudconv.cli.models import _SCORE
-from cloudconv.models import registry, user_folder
+from cloudconv.models import registry
 from tests.helpers.own_networks import small_file
 
 KEYS = {
@@ -179,7 +179,7 @@ def test_every_list_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a published network's file; the test has a data folder of its own."""
-    monkeypatch.setenv(user_folder.VARIABLE, str(tmp_path / "data"))
+    monkeypatch.setenv(files.DATA, str(tmp_path / "data"))
     return small_file(tmp_path / "flownet.pkl")
 
 

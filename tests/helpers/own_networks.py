@@ -24,8 +24,10 @@ def small_state(settings: Rife4Settings = SMALL, gain: float = 0.5) -> dict[str,
 
 
 def small_file(path: Path, settings: Rife4Settings = SMALL) -> Path:
-    """Write the weights as PyTorch does, with the prefix that the authors' files have."""
-    save(path, {f"module.{name}": each for name, each in small_state(settings).items()})
+    """Write the weights with the prefix that the authors' files have."""
+    # As safetensors, whatever the name, because the conversion of others takes seconds.
+    state = {f"module.{name}": each for name, each in small_state(settings).items()}
+    safetensors.torch.save_file(state, path)
     return path
 
 

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 import cloudconv
+from cloudconv import files
 from cloudconv.errors import CloudconvError, ModelUsageError, OutputError, SettingsError
-from cloudconv.models import registry, user_folder
+from cloudconv.models import registry
 from cloudconv.models.adding import add
 from tests.helpers import calls
 from tests.helpers.factory import (
@@ -34,7 +35,7 @@ SIZE = (96, 64)
 @pytest.fixture(autouse=True)
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give the test a data folder of its own."""
-    monkeypatch.setenv(user_folder.VARIABLE, str(tmp_path / "data"))
+    monkeypatch.setenv(files.DATA, str(tmp_path / "data"))
 
 
 @pytest.fixture
@@ -226,7 +227,7 @@ def test_a_copy_on_another_machine_is_the_same_network(
     """Workers get the file, because the name is unknown on their machines."""
     add(file, "mine", timesteps="middle")
     located = registry.located("mine")
-    monkeypatch.setenv(user_folder.VARIABLE, str(tmp_path / "nothing"))
+    monkeypatch.setenv(files.DATA, str(tmp_path / "nothing"))
     with pytest.raises(CloudconvError, match='no model "mine"'):
         registry.spec("mine")
     moved = Path(located).rename(tmp_path / "moved.safetensors")

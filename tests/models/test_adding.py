@@ -10,6 +10,7 @@ import torch
 from safetensors import safe_open
 
 import cloudconv
+from cloudconv import files
 from cloudconv.errors import (
     CloudconvError,
     OutputError,
@@ -27,7 +28,7 @@ from tests.helpers.own_networks import save, small_file, small_state
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Give the test a data folder of its own."""
-    monkeypatch.setenv(user_folder.VARIABLE, str(tmp_path / "data"))
+    monkeypatch.setenv(files.DATA, str(tmp_path / "data"))
     return tmp_path / "data" / "models"
 
 
@@ -135,6 +136,6 @@ def test_a_damaged_file_hides_no_other_model(file: Path, folder: Path) -> None:
 
 
 def test_the_system_names_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(user_folder.VARIABLE)
+    monkeypatch.delenv(files.DATA)
     monkeypatch.setenv("XDG_DATA_HOME", "/somewhere/else")
     assert user_folder.folder().parts[-2:] == ("cloudconv", "models") or os.name == "nt"

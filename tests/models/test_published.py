@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from cloudconv.foreign import unwrapped
 from cloudconv.models.base import Interpolator
 from cloudconv.models.blocks import Fusible
 from cloudconv.models.published import Recognised, normalised, recognise
@@ -122,7 +123,7 @@ def test_every_layout_is_recognised(prefix: str, wrapper: str) -> None:
         for name, shape in shapes.items()
     }
     tensors |= {f"{prefix}{unused}.0.weight": torch.empty(1) for unused in ("teacher", "caltime")}
-    found = recognise(normalised({wrapper: tensors, "epoch": 3} if wrapper else tensors))
+    found = recognise(normalised(unwrapped({wrapper: tensors, "epoch": 3} if wrapper else tensors)))
     assert found == shown("rife_4_25")
 
 

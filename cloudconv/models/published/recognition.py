@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,6 @@ from cloudconv.models.base import ModelSpec
 from cloudconv.models.published import ema_vfi, film, ifrnet, rife4, rife_paper
 from cloudconv.models.published.common import NetworkSettings, StateDict
 
-_WRAPPERS = ("state_dict", "params_ema", "params", "model", "net", "flownet")
 _PREFIXES = ("module.", "flownet.", "model.", "net.")
 _TRAINING_ONLY = ("teacher.", "caltime.", "block_tea.")
 _FILM = ("extract.", "predict_flow.", "fuse.")
@@ -69,17 +68,12 @@ class Recognised:
         return self.settings.spec(name)
 
 
-def normalised(state: Mapping[str, object]) -> dict[str, Tensor]:
-    """Return the tensors of a checkpoint under the names of the network's own layout.
+def normalised(state: StateDict) -> dict[str, Tensor]:
+    """Return tensors under the names of the network's own layout.
 
-    ``state``: tensors by name, perhaps in a mapping under a key such as ``state_dict``. Prefixes of
-    wrappers go, and so do tensors that only training uses, and values that are not tensors.
+    Prefixes of wrappers go, and so do tensors that only training uses.
     """
-    for key in _WRAPPERS:
-        inner = state.get(key)
-        if isinstance(inner, Mapping):
-            return normalised(inner)
-    result = {_own_name(k): tensor for k, tensor in state.items() if isinstance(tensor, Tensor)}
+    result = {_own_name(name): tensor for name, tensor in state.items()}
     unused: tuple[str, ...] = _TRAINING_ONLY
     if any(name.startswith("block3.") for name in result):
         unused += _UNUSED_BY_4

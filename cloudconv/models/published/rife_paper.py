@@ -70,11 +70,11 @@ def detect(state: StateDict) -> RifePaperSettings | None:
     last = (f"block{k}.lastconv.weight" for k in range(len(_SCALES)))
     if not all(has(state, name, None, FLOWS + MASK, 4, 4) for name in last):
         return None
-    first = state.get("block0.conv0.0.0.weight")
-    if first is None or "contextnet.conv1.conv1.0.weight" not in state:
+    first = "block0.conv0.0.0.weight"
+    if not has(state, first, None, None, 3, 3) or "contextnet.conv1.conv1.0.weight" not in state:
         return None
     widths = tuple(state[f"block{k}.lastconv.weight"].shape[0] for k in range(len(_SCALES)))
-    return RifePaperSettings(widths, reads_time=first.shape[1] > 2 * COLOURS)
+    return RifePaperSettings(widths, reads_time=state[first].shape[1] > 2 * COLOURS)
 
 
 class RifePaper(Interpolator):

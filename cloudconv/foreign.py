@@ -1,0 +1,60 @@
+"""Convert a file of weights of another program to safetensors, in a process of its own.
+
+Run as ``python -P foreign.py SOURCE TARGET``. PyTorch's restricted unpickler runs no code, but a
+malicious file can fill the memory, never end, or crash the process. Therefore the process has
+limits, and :mod:`cloudconv.checkpoints` waits for it and reads only what it has written.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+MEMORY = 2 << 30
+"""The memory that the conversion may take beyond what the import of PyTorch takes, in bytes."""
+
+_WRAPPERS = ("state_dict", "params_ema", "params", "model", "net", "flownet")
+_DEEPEST = 4
+
+
+def main(source: str, target: str) -> None:
+    """Write the tensors of ``source`` to ``target``; an error ends the process."""
+    _limit_memory()
+    torch.set_num_threads(1)  # each thread would reserve memory
+    warnings.simplefilter("ignore")
+    with Path(source).open("rb") as file:  # PyTorch would take a path's ending for its format
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    tensors = {
+        name: each.detach().clone(memory_format=torch.contiguous_format)
+        for name, each in unwrapped(content).items()
+    }
+    save_file(tensors, target)
+
+
+def unwrapped(content: Any) -> dict[str, Tensor]:
+    """Return the tensors by name, also of mappings under names such as ``state_dict``."""
+    for _ in range(_DEEPEST):
+        inner = [content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)]
+        content = inner[0] if inner else content
+    return {str(name): each for name, each in content.items() if isinstance(each, Tensor)}
+
+
+def _limit_memory() -> None:
+    """Limit the memory on Linux; on other systems the waiting process watches it."""
+    if sys.platform == "linux":
+        import resource
+
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+        most = pages * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
