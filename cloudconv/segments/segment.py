@@ -38,7 +38,7 @@ class SegmentPlan:
     @property
     def digest(self) -> str:
         """Return a hash of the plan, which does not depend on the process."""
-        return hashlib.sha256(repr(self).encode()).hexdigest()
+        return hashlib.sha256(repr(self).encode()).hexdigest()[:32]
 
     @property
     def sources(self) -> list[Fraction]:

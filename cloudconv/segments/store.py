@@ -1,9 +1,9 @@
 """Store finished segments on the disk, so that a later run can resume.
 
-The work folder is beside the output. The folder has the plan of the run, a journal with a line for
-each finished segment, and the segments' files. The power may fail at any time, so a segment counts
-as finished only after a fixed order of steps: the segment's file is synced, then the folder, then
-the line in the journal. An incomplete line is ignored, and a file without a line is deleted.
+The work folder is beside the output. The folder has the plan of the run and a packet file for each
+finished segment. The power may fail at any time. A segment's file therefore gets a summary with a
+checksum at its end, is synced to the disk, and then gets its final name: the segment's number and
+the digest of its plan. Unfinished files have other names, and are deleted.
 """
 
 from __future__ import annotations
@@ -11,10 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import secrets
+import stat
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -38,9 +42,15 @@ from cloudconv.media.write.target import writing
 from cloudconv.messages import Message
 from cloudconv.segments.segment import SegmentPlan
 
-# Raise this number with each change to packet files, the journal, or the digests of plans.
-_VERSION = 2
-_MARK, _PLAN, _JOURNAL, _PACKETS = "cloudconv", "plan.json", "segments.jsonl", ".packets"
+# Raise this number with each change to packet files or to the digests of plans.
+_VERSION = 3
+_MARK, _PLAN = "cloudconv", "plan.json"
+_SEGMENT = re.compile(r"(\d{6})-([0-9a-f]{32})\.packets")
+_MADE = re.compile(rf"{_SEGMENT.pattern}|segments\.jsonl|[0-9a-f]{{16}}\.packets")
+"""The names of segments, and of the files of version 2."""
+_END = struct.Struct("<QqqQ32s16sI")
+"""The end of a segment's file: packets, first and last time, delay, hash of the decoder's
+configuration, digest of the plan, checksum."""
 _WHOLE = "whole.json"
 """The file that identifies the joined output."""
 _ADAPTED = "adapted.*"
@@ -51,9 +61,8 @@ _ADAPTED = "adapted.*"
 class FinishedSegment:
     """A segment whose file is complete and synced; ``digest`` is the digest of its plan."""
 
-    number: int
     digest: str
-    file: str
+    file: Path
     summary: PacketSummary
 
 
@@ -75,6 +84,7 @@ class SegmentStore:
         self.finished: dict[int, FinishedSegment] = {}
         self.pinned: dict[str, Any] | None = None
         self.warnings: list[Warned] = []
+        self._joined: dict[int, FinishedSegment] = {}
         self._identity: dict[str, Any] = {}
         self._output = output
         self._claim = Claim(output)
@@ -125,23 +135,24 @@ class SegmentStore:
         self.pinned = decided
 
     def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
-        """Add a segment, whose file is complete and synced, to the journal.
+        """Add the summary to the complete file of a segment, and give the file its final name.
 
         Raises:
-            OutputError: the file is incomplete, or the disk is full.
+            OutputError: the file is incomplete, or the folder cannot be written.
         """
         with writing(self.path):
             size = file.stat().st_size
             if size != summary.bytes:
                 raise OutputError("segment-incomplete", path=file, size=size, bytes=summary.bytes)
-            done = FinishedSegment(segment.number, segment.digest, file.name, summary)
+            with file.open("ab") as opened:
+                opened.write(end_of(summary, segment.digest))
+                opened.flush()
+                os.fsync(opened.fileno())
+            named = file.replace(self.path / f"{segment.number:06}-{segment.digest}.packets")
+            # An interrupt during the sync must not discard the segment.
+            done = self.finished[segment.number] = FinishedSegment(segment.digest, named, summary)
+            self._joined[segment.number] = done
             sync_folder(self.path)
-            with self._journal.open("ab") as journal:
-                journal.write(sealed(asdict(done)) + b"\n")
-                journal.flush()
-                # An interrupt during the sync must not discard the segment.
-                self.finished[done.number] = done
-                os.fsync(journal.fileno())
 
     def note_complete(self, made: Path) -> None:
         """Save the identity of the joined output ``made``, before the file gets its name."""
@@ -175,7 +186,7 @@ class SegmentStore:
         if not self._claim.is_acquired:
             return None
         # The user may have deleted some files.
-        existing = [each for each in self.finished.values() if (self.path / each.file).is_file()]
+        existing = [each for each in self.finished.values() if each.file.is_file()]
         frames = sum(each.summary.packets for each in existing)
         weights = any(self.path.glob("adapted.safetensors*"))
         if keep and (existing or weights):
@@ -193,13 +204,19 @@ class SegmentStore:
         return None
 
     def check(self, segment: SegmentPlan) -> None:
-        """Raise OutputError if the segment is finished but has another plan."""
+        """Accept the finished segment of that number for the output.
+
+        Raises:
+            OutputError: the finished segment has another plan.
+        """
         finished = self.finished.get(segment.number)
-        if finished is not None and finished.digest != segment.digest:
-            raise OutputError("other-plan", folder=self.path)
+        if finished is not None:
+            if finished.digest != segment.digest:
+                raise OutputError("other-plan", folder=self.path)
+            self._joined[segment.number] = finished
 
     def join(self, output: Sink, note: Callable[[Path], None]) -> None:
-        """Join all segments into the output and delete the folder.
+        """Join the segments of this run's plan into the output, and delete the folder.
 
         Args:
             output: the open output.
@@ -209,13 +226,13 @@ class SegmentStore:
         Raises:
             OutputError: the disk has too little room, or a segment is damaged.
         """
-        done = [self.finished[number] for number in sorted(self.finished)]
+        done = [self._joined[number] for number in sorted(self._joined)]
         size = sum(each.summary.bytes for each in done)
         with output:
             free = disk_usage(self.path).free
             if free < size:
                 raise OutputError("no-room-to-join", takes=_megabytes(size), free=_megabytes(free))
-            join(output, [(self.path / each.file, each.summary) for each in done])
+            join(output, [(each.file, each.summary) for each in done])
             complete = output.complete()
             assert complete is not None
             self.note_complete(complete)
@@ -261,8 +278,7 @@ class SegmentStore:
         try:
             yield
         except KeyboardInterrupt as error:
-            has_work = any(file.name != _JOURNAL for file in self._own_files())
-            if isinstance(error, Interrupted) or not has_work:
+            if isinstance(error, Interrupted) or not self._own_files():
                 raise
             raise Interrupted(Message("earlier-work-kept", folder=self.path)) from error
 
@@ -277,14 +293,14 @@ class SegmentStore:
             self.path.rmdir()
         self._claim.release()
 
-    @property
-    def _journal(self) -> Path:
-        return self.path / _JOURNAL
-
     def _own_files(self) -> list[Path]:
         """Return the files that cloudconv made, except the mark; other files may be the user's."""
-        names = (_PLAN, _JOURNAL, _ADAPTED, f"*{_PACKETS}", ".cloudconv-*.part", _WHOLE)
-        return [file for name in names for file in self.path.glob(name) if not file.is_symlink()]
+        files = [
+            file for name in (_PLAN, _ADAPTED, ".cloudconv-*.part") for file in self.path.glob(name)
+        ]
+        files += [file for file in self.path.glob("*") if _MADE.fullmatch(file.name)]
+        files += self.path.glob(_WHOLE)
+        return [file for file in files if stat.S_ISREG(file.lstat().st_mode)]
 
     def _take_over(self, *, resume: bool) -> None:
         plan = unsealed((self.path / _PLAN).read_bytes()) if (self.path / _PLAN).is_file() else {}
@@ -292,7 +308,7 @@ class SegmentStore:
             self.warnings.append(Warned("work-unreadable", {"folder": str(self.path)}))
         elif plan and resume:
             self.pinned = plan["decided"]
-            self._read_journal()
+            self._find_segments()
             changed = _changes(plan["identity"], self._identity)
             if changed and self.finished:
                 frames = self.frames
@@ -303,36 +319,22 @@ class SegmentStore:
             if changed:
                 self.pinned = None
         kept = {done.file for done in self.finished.values()}
-        kept |= {file.name for file in self.path.glob(_ADAPTED) if resume}
+        kept |= {file for file in self.path.glob(_ADAPTED) if resume}
         if self.pinned is not None:
-            kept.add(_PLAN)
+            kept.add(self.path / _PLAN)
         for file in self._own_files():
-            if file.name not in kept:
+            if file not in kept:
                 file.unlink()
-        lines = b"".join(sealed(asdict(done)) + b"\n" for done in self.finished.values())
-        write_whole(self._journal, lines)
 
-    def _read_journal(self) -> None:
-        if not self._journal.is_file():
-            return
-        lines = self._journal.read_bytes().splitlines()
+    def _find_segments(self) -> None:
         lost = 0
-        for line in lines:
-            data = unsealed(line)
-            if data is None:
-                continue  # a crash cut off this line, so the segment was never finished
-            try:
-                done = FinishedSegment(**{**data, "summary": PacketSummary(**data["summary"])})
-                file = self.path / Path(done.file).name
-                is_whole = file.is_file() and file.stat().st_size == done.summary.bytes
-                number = int(done.number)
-            except (OSError, ValueError, TypeError, KeyError):  # another program made the line
-                lost += 1
-                continue
-            if is_whole:
-                self.finished[number] = done
-            else:
-                lost += 1
+        for file in self._own_files():
+            if match := _SEGMENT.fullmatch(file.name):
+                summary = summary_in(file, match[2])
+                if summary is None:
+                    lost += 1
+                else:
+                    self.finished[int(match[1])] = FinishedSegment(match[2], file, summary)
         if lost:
             damaged = {"count": lost, "folder": str(self.path)}
             self.warnings.append(Warned("segments-damaged", damaged))
@@ -355,6 +357,28 @@ def clear_finished(output: Path) -> None:
                 pass
 
 
+def end_of(summary: PacketSummary, digest: str) -> bytes:
+    """Return the end of a segment's file."""
+    extradata, plan = bytes.fromhex(summary.extradata), bytes.fromhex(digest)
+    counts = summary.packets, summary.first, summary.last, summary.delay
+    end = _END.pack(*counts, extradata, plan, 0)[:-4]
+    return end + zlib.crc32(end).to_bytes(4, "little")
+
+
+def summary_in(file: Path, digest: str) -> PacketSummary | None:
+    """Return the summary in the file of a finished segment; None if the file is damaged."""
+    with file.open("rb") as opened:
+        size = max(opened.seek(0, os.SEEK_END) - _END.size, 0)
+        opened.seek(size)
+        end = opened.read()
+    if len(end) != _END.size:
+        return None
+    packets, first, last, delay, extradata, *_ = _END.unpack(end)
+    summary = PacketSummary(packets, size, first, last, delay, extradata.hex())
+    is_possible = delay <= packets <= size
+    return summary if is_possible and end_of(summary, digest) == end else None
+
+
 def token_of(folder: Path) -> str:
     """Return a hash of the plan file, which identifies the folder; empty without a plan."""
     try:
@@ -364,8 +388,8 @@ def token_of(folder: Path) -> str:
 
 
 def fresh_file(folder: Path) -> Path:
-    """Return a name for a segment's file that no other process uses."""
-    return folder / f"{secrets.token_hex(8)}{_PACKETS}"
+    """Return a name for the unfinished file of a segment that no other process uses."""
+    return folder / f".cloudconv-{secrets.token_hex(8)}.part"
 
 
 def save(file: Path, data: bytes) -> None:
@@ -387,7 +411,7 @@ def _is_ours(folder: Path) -> bool:
     if folder.is_symlink() or not folder.is_dir():
         return False
     names = os.listdir(folder)
-    linked = any((folder / name).is_symlink() for name in (_MARK, _PLAN, _JOURNAL))
+    linked = any((folder / name).is_symlink() for name in (_MARK, _PLAN))
     return not linked and (not names or _MARK in names)
 
 

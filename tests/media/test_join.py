@@ -148,27 +148,27 @@ def test_segments_of_other_encoder_settings_are_refused(tmp_path: Path) -> None:
 def test_a_packet_file_has_a_correct_summary(tmp_path: Path) -> None:
     path, summary = store(tmp_path)
     assert (summary.packets, summary.bytes) == (20, path.stat().st_size)
-    times = [packet.pts for packet in read_packets(path)]
+    times = [packet.pts for packet in read_packets(path, summary)]
     assert sorted(times) == list(range(0, 20 * 1001, 1001))
     assert (summary.first, summary.last) == (0, max(times))
-    assert next(read_packets(path)).is_keyframe
+    assert next(read_packets(path, summary)).is_keyframe
     assert summary.delay == 2
 
 
 @pytest.mark.parametrize("at", [0, 40, 60, -300, -1])
 def test_a_changed_byte_is_noticed(tmp_path: Path, at: int) -> None:
-    path, _ = store(tmp_path)
+    path, summary = store(tmp_path)
     data = bytearray(path.read_bytes())
     data[at] ^= 0x10
     path.write_bytes(data)
     with pytest.raises(OutputError, match="damaged"):
-        list(read_packets(path))
+        list(read_packets(path, summary))
     assert not path.exists()
 
 
 @pytest.mark.parametrize("left", [10, 60, 300])
 def test_a_truncated_packet_file_is_noticed(tmp_path: Path, left: int) -> None:
-    path, _ = store(tmp_path)
+    path, summary = store(tmp_path)
     os.truncate(path, left)
     with pytest.raises(OutputError, match="damaged"):
-        list(read_packets(path))
+        list(read_packets(path, summary))

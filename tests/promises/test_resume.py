@@ -6,9 +6,11 @@ import json
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Progress
 from cloudconv.jobs.interp.results import InterpResult
 from cloudconv.media.write.target import Part
-from cloudconv.segments.store import SegmentStore, sealed
+from cloudconv.segments.store import SegmentStore, end_of, sealed, summary_in
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, write_clip
 from tests.helpers.jobs import on, stop_after
@@ -64,32 +66,23 @@ def assert_same(found: Path, expected: Path) -> None:
         assert sum(p.size for p in one.demux(audio=0)) == sum(p.size for p in other.demux(audio=0))
 
 
-def journal(folder: Path) -> list[dict[str, Any]]:
-    lines = (folder / "b.mkv.work" / "segments.jsonl").read_bytes().splitlines()
-    return [json.loads(line) for line in lines]
+def segments(folder: Path) -> list[Path]:
+    """Return the files of the finished segments."""
+    return sorted((folder / "b.mkv.work").glob("*-*.packets"))
 
 
-def finished_in(work: Path) -> int:
-    """Return how many segments a work folder holds; another process may write to the folder."""
-    try:
-        return (work / "segments.jsonl").read_bytes().count(b"\n")
-    except FileNotFoundError:
-        return 0
-
-
-def killed_run(clip: Path, out: Path, segments: int, delay: float) -> int:
-    """Kill a run ``delay`` seconds after ``segments`` segments; return how many are finished."""
-    work = out.with_name(f"{out.name}.work")
+def killed_run(clip: Path, out: Path, count: int, delay: float) -> int:
+    """Kill a run ``delay`` seconds after ``count`` segments; return how many are finished."""
     command = [sys.executable, "-m", "cloudconv", "interp", clip, out, "--factor", "2"]
     command += ["--model", "tiny", "--encoder", "ffv1", "-q"]
     with subprocess.Popen(command) as running:
-        while not work.exists() or finished_in(work) < segments:
+        while len(segments(out.parent)) < count:
             if running.poll() is not None:
                 break
             time.sleep(0.001)
         time.sleep(delay)
         running.kill()
-    return finished_in(work)
+    return len(segments(out.parent))
 
 
 def kill_and_resume(clips: Path, folder: Path, kills: int) -> int:
@@ -126,7 +119,7 @@ def test_runs_killed_at_twenty_random_points_are_resumed(clips: Path, tmp_path: 
 
 
 def test_ctrl_c_keeps_finished_segments(interrupted: Path, clips: Path) -> None:
-    finished = journal(interrupted)
+    finished = segments(interrupted)
     assert len(finished) >= 3
     result = interp(clips / "a.mkv", interrupted / "b.mkv")
     assert (result.resumed, result.output_frames) == (True, 2 * FRAMES)
@@ -138,11 +131,11 @@ def test_ctrl_c_keeps_finished_segments(interrupted: Path, clips: Path) -> None:
 def test_finished_segments_are_not_made_again(
     interrupted: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = [interrupted / "b.mkv.work" / entry["file"] for entry in journal(interrupted)]
+    done = segments(interrupted)
     with pytest.raises(Interrupted):
         interp(clips / "a.mkv", interrupted / "b.mkv", watch=stop_after(230))
     assert all(path.exists() for path in done)
-    assert len(journal(interrupted)) > len(done)
+    assert len(segments(interrupted)) > len(done)
 
 
 def test_an_interrupt_before_the_first_segment_leaves_nothing(clips: Path, tmp_path: Path) -> None:
@@ -169,7 +162,7 @@ def test_an_interrupt_when_the_output_is_complete_keeps_no_work(
     assert_same(tmp_path / "b.mkv", clips / "whole.mkv")
 
 
-@pytest.mark.parametrize("left", [9, 5, 2, 1])
+@pytest.mark.parametrize("left", [8, 5, 2, 1])
 def test_a_kill_while_the_work_is_deleted_leaves_only_the_output(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
 ) -> None:
@@ -218,11 +211,11 @@ def test_a_resumed_run_reports_the_counts_of_a_whole_run(interrupted: Path, clip
 def test_work_with_other_settings_is_discarded_only_with_no_resume(
     interrupted: Path, clips: Path, changed: dict[str, Any], named: str
 ) -> None:
-    kept = journal(interrupted)
+    kept = segments(interrupted)
     with pytest.raises(OutputError, match=f"(?s)b.mkv.work .*{named}.* `resume=False`") as refused:
         interp(clips / "a.mkv", interrupted / "b.mkv", **changed)
     assert "carries on" not in str(refused.value)
-    assert journal(interrupted) == kept
+    assert segments(interrupted) == kept
     result = interp(clips / "a.mkv", interrupted / "b.mkv", resume=False, **changed)
     assert not result.resumed
     interp(clips / "a.mkv", interrupted / "c.mkv", **changed)
@@ -254,7 +247,7 @@ def test_work_on_an_input_whose_middle_has_changed_is_kept(
     os.utime(part, ns=(about.st_atime_ns, about.st_mtime_ns))
     with pytest.raises(OutputError, match="input"):
         interp(given, tmp_path / "b.mkv")
-    assert finished_in(tmp_path / "b.mkv.work") > 0
+    assert segments(tmp_path)
 
 
 def test_work_with_other_weights_is_kept(
@@ -300,7 +293,7 @@ def test_no_resume_discards_finished_segments(interrupted: Path, clips: Path) ->
 
 @pytest.mark.full
 def test_a_truncated_segment_is_made_again(interrupted: Path, clips: Path) -> None:
-    path = interrupted / "b.mkv.work" / journal(interrupted)[1]["file"]
+    path = segments(interrupted)[1]
     os.truncate(path, path.stat().st_size - 1)
     result = interp(clips / "a.mkv", interrupted / "b.mkv")
     assert result.resumed
@@ -312,7 +305,7 @@ def test_a_truncated_segment_is_made_again(interrupted: Path, clips: Path) -> No
 def test_a_flipped_bit_is_an_error_and_the_next_run_repairs_it(
     interrupted: Path, clips: Path
 ) -> None:
-    path = interrupted / "b.mkv.work" / journal(interrupted)[1]["file"]
+    path = segments(interrupted)[1]
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -323,27 +316,48 @@ def test_a_flipped_bit_is_an_error_and_the_next_run_repairs_it(
     assert_same(interrupted / "b.mkv", clips / "whole.mkv")
 
 
-@pytest.mark.full
-def test_a_truncated_line_of_the_journal_is_ignored(interrupted: Path, clips: Path) -> None:
-    path = interrupted / "b.mkv.work" / "segments.jsonl"
-    os.truncate(path, path.stat().st_size - 20)
-    assert interp(clips / "a.mkv", interrupted / "b.mkv").resumed
-    assert_same(interrupted / "b.mkv", clips / "whole.mkv")
-
-
-@pytest.mark.parametrize(
-    "line",
-    [b"[" * 100_000, b'{"a": ' * 100_000, sealed({}), sealed({"summary": [], "number": {}}),
-     sealed({"number": 0, "digest": "", "file": "a\0b", "summary": {}})],
-    ids=range(5),
-)  # fmt: skip
-def test_foreign_lines_of_the_journal_are_ignored(
-    interrupted: Path, clips: Path, line: bytes
+@pytest.mark.parametrize("number", ["-00007", "999999", "1" + "0" * 30, "00000x"])
+def test_a_segment_that_the_plan_does_not_have_is_not_joined(
+    interrupted: Path, clips: Path, number: str
 ) -> None:
-    with (interrupted / "b.mkv.work" / "segments.jsonl").open("ab") as file:
-        file.write(line + b"\n")
+    file = segments(interrupted)[0]
+    file.rename(file.with_name(f"{number}-{file.name.partition('-')[2]}"))
     assert interp(clips / "a.mkv", interrupted / "b.mkv").resumed
     assert_same(interrupted / "b.mkv", clips / "whole.mkv")
+
+
+@pytest.mark.parametrize("kind", ["zeros", "swapped", "folder", "pipe", "link", "record"])
+def test_any_damage_of_a_segment_is_one_sentence_and_then_repaired(
+    interrupted: Path, clips: Path, tmp_path: Path, kind: str
+) -> None:
+    file, other = segments(interrupted)[:2]
+    data = file.read_bytes()
+    precious = tmp_path / "precious"
+    precious.write_bytes(data)
+    if kind == "zeros":
+        file.write_bytes(bytes(len(data)))
+    elif kind == "swapped":
+        file.write_bytes(other.read_bytes())
+    elif kind == "record":
+        record = b"of another program"
+        start = struct.pack("<II", len(record), zlib.crc32(record, 1))
+        file.write_bytes(start + record + data[len(start + record) :])
+    else:
+        file.unlink()
+        if kind == "folder":
+            file.mkdir()
+        elif kind == "pipe":
+            os.mkfifo(file)
+        else:
+            file.symlink_to(precious)
+    with suppress(OutputError):
+        interp(clips / "a.mkv", interrupted / "b.mkv")
+    if kind == "folder":
+        file.rmdir()
+    if not (interrupted / "b.mkv").exists():
+        assert interp(clips / "a.mkv", interrupted / "b.mkv").resumed
+    assert_same(interrupted / "b.mkv", clips / "whole.mkv")
+    assert precious.read_bytes() == data
 
 
 @pytest.mark.parametrize(
@@ -363,23 +377,42 @@ def test_a_plan_of_another_shape_starts_the_run_again(
     assert "cannot be resumed" in " ".join(map(str, result.warnings))
 
 
-def test_a_plan_without_its_decisions_is_one_sentence(interrupted: Path, clips: Path) -> None:
+@pytest.mark.parametrize(
+    "decided",
+    [
+        {},
+        {"batch": 10**9},
+        {"batch": -1},
+        {"threads": "x"},
+        {"tile": 0},
+        {"cpu_streams": None},
+        {"batch": True},
+    ],
+    ids=str,
+)
+def test_a_plan_with_impossible_decisions_is_one_sentence(
+    interrupted: Path, clips: Path, decided: dict[str, Any]
+) -> None:
     path = interrupted / "b.mkv.work" / "plan.json"
     plan = json.loads(path.read_bytes())
     del plan["sum"]
-    path.write_bytes(sealed({**plan, "decided": {"adapted": plan["decided"]["adapted"]}}))
+    adapted = {"adapted": plan["decided"]["adapted"]}
+    decided = {**(plan["decided"] if decided else adapted), **decided}
+    path.write_bytes(sealed({**plan, "decided": decided}))
     with pytest.raises(OutputError, match="is not one of cloudconv"):
         interp(clips / "a.mkv", interrupted / "b.mkv")
 
 
 @pytest.mark.full
 def test_segments_of_another_plan_are_refused(interrupted: Path, clips: Path) -> None:
-    path = interrupted / "b.mkv.work" / "segments.jsonl"
-    entries = journal(interrupted)
-    for entry in entries:
-        del entry["sum"]
-    entries[1]["digest"] = entries[0]["digest"]
-    path.write_bytes(b"".join(sealed(entry) + b"\n" for entry in entries))
+    file = segments(interrupted)[1]
+    number, digest = file.stem.split("-")
+    summary = summary_in(file, digest)
+    assert summary is not None
+    other = digest[::-1]
+    packets = file.read_bytes()[: summary.bytes]
+    file.with_name(f"{number}-{other}.packets").write_bytes(packets + end_of(summary, other))
+    file.unlink()
     with pytest.raises(OutputError, match="`resume=False`"):
         interp(clips / "a.mkv", interrupted / "b.mkv")
     interp(clips / "a.mkv", interrupted / "b.mkv", resume=False)

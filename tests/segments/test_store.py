@@ -1,4 +1,4 @@
-"""The store accepts only segments whose file and journal entry are intact."""
+"""The store accepts only segments whose file and its end are intact."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cloudconv.timeline import FramePlan, Neighbour
 IDENTITY = {"input": "abc", "crf": 17}
 
 
-def segment(number: int, digest: str = "digest") -> Any:
+def segment(number: int, digest: str = "da" * 16) -> Any:
     """Return a stand-in with the fields of a segment that the store reads."""
     return SimpleNamespace(number=number, digest=digest)
 
@@ -31,11 +31,11 @@ def opened(output: Path, identity: dict[str, Any] = IDENTITY, *, resume: bool = 
     return found
 
 
-def finish(work: SegmentStore, number: int, data: bytes = b"packets", frames: int = 4) -> Path:
+def finish(work: SegmentStore, number: int, data: bytes = b"packets.", frames: int = 4) -> Path:
     file = store.fresh_file(work.path)
     store.save(file, data)
-    work.record(segment(number), file, PacketSummary(frames, len(data), 0, 3, 0, "none"))
-    return file
+    work.record(segment(number), file, PacketSummary(frames, len(data), 0, 3, 0, "ef" * 32))
+    return work.finished[number].file
 
 
 @pytest.fixture
@@ -100,47 +100,54 @@ def test_the_version_changes_with_the_digest_of_a_plan() -> None:
     beside = Neighbour(Fraction(3, 2), Fraction(1))
     times = Fraction(1, 2), Fraction(1), Fraction(1, 3), Fraction(7), Fraction(1, 24)
     digest = SegmentPlan(3, (FramePlan(*times, opens_scene=True, before=beside),)).digest
-    assert (store._VERSION, digest[:8]) == (2, "82f63eba")
+    assert (store._VERSION, digest[:8]) == (3, "82f63eba")
 
 
-@pytest.mark.parametrize("damage", ["shorter", "gone", "longer"])
-def test_a_segment_whose_file_has_changed_is_made_again(output: Path, damage: str) -> None:
+@pytest.mark.parametrize("damage", ["shorter", "longer", "other plan", *range(-84, 0, 4)])
+def test_a_segment_whose_end_has_changed_is_made_again(output: Path, damage: str | int) -> None:
     work = opened(output)
     work.pin({})
     finish(work, 0)
     file = finish(work, 1)
     work.release()
-    if damage == "gone":
-        file.unlink()
+    data = bytearray(file.read_bytes())
+    if damage == "longer":
+        data += b"more"
+    elif damage == "shorter":
+        data.pop()
+    elif damage == "other plan":
+        data[:] = work.finished[0].file.read_bytes().replace(b"\xda", b"\xdb")
     else:
-        file.write_bytes(b"packets and more" if damage == "longer" else b"pack")
+        data[int(damage)] ^= 1
+    file.write_bytes(data)
     again = opened(output)
     assert sorted(again.finished) == [0]
     assert [warned.code for warned in again.warnings] == ["segments-damaged"]
+    assert not file.exists()
 
 
-@pytest.mark.parametrize("cut", [1, 10, 40])
-def test_a_truncated_line_of_the_journal_is_ignored(output: Path, cut: int) -> None:
+def test_a_segment_whose_file_is_gone_is_made_again(output: Path) -> None:
     work = opened(output)
     work.pin({})
     finish(work, 0)
-    lost = finish(work, 1)
-    journal = work.path / "segments.jsonl"
+    finish(work, 1).unlink()
     work.release()
-    journal.write_bytes(journal.read_bytes()[:-cut])
+    assert sorted(opened(output).finished) == [0]
+
+
+def test_an_unfinished_file_is_deleted(output: Path) -> None:
+    work = opened(output)
+    work.pin({})
+    finish(work, 0)
+    lost = store.fresh_file(work.path)
+    store.save(lost, b"pack")
+    earlier = [work.path / name for name in ("segments.jsonl", f"{'0' * 16}.packets")]
+    for file in earlier:
+        file.touch()
+    work.release()
     again = opened(output)
-    assert sorted(again.finished) == ([0, 1] if cut == 1 else [0])
-    assert lost.exists() == (cut == 1)
-
-
-def test_a_changed_line_of_the_journal_is_ignored(output: Path) -> None:
-    work = opened(output)
-    work.pin({})
-    finish(work, 0)
-    journal = work.path / "segments.jsonl"
-    work.release()
-    journal.write_bytes(journal.read_bytes().replace(b'"packets": 4', b'"packets": 5'))
-    assert opened(output).finished == {}
+    assert (sorted(again.finished), again.warnings) == ([0], [])
+    assert not any(file.exists() for file in (lost, *earlier))
 
 
 def test_an_incomplete_file_is_never_recorded(output: Path) -> None:
@@ -148,7 +155,7 @@ def test_an_incomplete_file_is_never_recorded(output: Path) -> None:
     file = store.fresh_file(work.path)
     store.save(file, b"pack")
     with pytest.raises(OutputError, match="4 of 7 bytes"):
-        work.record(segment(0), file, PacketSummary(4, 7, 0, 3, 0, "none"))
+        work.record(segment(0), file, PacketSummary(4, 7, 0, 3, 0, "ef" * 32))
     assert work.finished == {}
 
 
@@ -156,9 +163,9 @@ def test_a_segment_of_another_plan_is_refused(output: Path) -> None:
     work = opened(output)
     finish(work, 0)
     work.check(segment(0))
-    work.check(segment(1, "any"))
+    work.check(segment(1, "00" * 16))
     with pytest.raises(OutputError, match="another plan"):
-        work.check(segment(0, "other"))
+        work.check(segment(0, "00" * 16))
 
 
 def test_a_foreign_folder_of_that_name_is_left_alone(output: Path) -> None:

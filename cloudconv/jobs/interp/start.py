@@ -235,13 +235,12 @@ def resolve(
         pinned = {**asdict(sizes), "threads": threads, "adapted": digest}
         if store is not None:
             store.pin(pinned)
+    elif not _is_decided(pinned):
+        raise OutputError("plan-damaged", folder=work.folder)
     elif pinned.get("adapted") != digest:
         raise WeightsError("adapted-weights-differ", folder=work.folder)
-    try:
-        sizes = Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)})
-        threads = pinned["threads"]
-    except KeyError as error:
-        raise OutputError("plan-damaged", folder=work.folder) from error
+    sizes = Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)})
+    threads = pinned["threads"]
     return RenderPlan(
         settings=settings,
         model=registry.located(model),
@@ -256,6 +255,15 @@ def resolve(
         nvdec=video.source.by_gpu,  # a GPU that decodes here also decodes for the workers
         token=token_of(work.folder),
     )
+
+
+def _is_decided(pinned: dict[str, Any]) -> bool:
+    """Return whether a run can have made these decisions; others could fill the memory."""
+    most = {"batch": 10**6, "tile": 10**6, "cpu_streams": 1 << 12, "threads": 1 << 12}
+    found = {name: pinned.get(name, 0) for name in most}
+    for name in ("tile", "threads"):
+        found[name] = 1 if found[name] is None else found[name]
+    return all(type(found[name]) is int and 1 <= found[name] <= most[name] for name in most)
 
 
 def facts(plan: InterpPlan, counts: Counts) -> dict[str, Any]:

@@ -38,8 +38,8 @@ def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
         for path, summary in segments:
             if summary.extradata != extradata_hash(writer.encoder):
                 raise OutputError("segment-encoded-otherwise", path=path)
-        for (path, _), ticks in zip(segments, late, strict=True):
-            for packet in read_packets(path):
+        for (path, summary), ticks in zip(segments, late, strict=True):
+            for packet in read_packets(path, summary):
                 packet.pts += ticks
                 packet.dts = heappushpop(unused, packet.pts)
                 writer.write(packet)

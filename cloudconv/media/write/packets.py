@@ -89,9 +89,16 @@ class PacketWriter:
 
     def finish(self) -> None:
         """Write everything to the disk and close the file."""
+        self.summary = PacketSummary(
+            packets=len(self._times),
+            bytes=self._file.tell(),
+            first=min(self._times),
+            last=max(self._times),
+            delay=max(self._early, _depth(self._times)),
+            extradata=extradata_hash(self.encoder),
+        )
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._bytes = self._file.tell()
         self._file.close()
         self._out.close()
 
@@ -102,32 +109,29 @@ class PacketWriter:
             self._file.close()
         self._out.close()
 
-    @property
-    def summary(self) -> PacketSummary:
-        """Return the summary of the finished file."""
-        return PacketSummary(
-            packets=len(self._times),
-            bytes=self._bytes,
-            first=min(self._times),
-            last=max(self._times),
-            delay=max(self._early, _depth(self._times)),
-            extradata=extradata_hash(self.encoder),
-        )
 
-
-def read_packets(path: Path) -> Iterator[Any]:
+def read_packets(path: Path, summary: PacketSummary) -> Iterator[Any]:
     """Yield the packets with times in ticks, without decode times.
 
-    Raises OutputError if the file cannot be read or is damaged. A damaged file is deleted.
+    Raises OutputError if the file cannot be read, is damaged, or differs from the summary. A
+    damaged file is deleted.
     """
+    times: list[int] = []
     with writing(path), path.open("rb") as file:
-        while start := file.read(_START.size):
+        while file.tell() < summary.bytes:
+            start = file.read(_START.size)
             record = file.read(int.from_bytes(start[:4], "little"))
-            if start != _start(record):
-                # The damaged file is useless. A resumed run makes it again.
-                path.unlink(missing_ok=True)
-                raise OutputError("segment-damaged", path=path)
-            yield _packet(record)
+            if start != _start(record) or (packet := _packet(record)) is None:
+                break
+            times.append(packet.pts)
+            yield packet
+        end = file.tell()
+    found = (end, len(times), min(times, default=0), max(times, default=0))
+    if found != (summary.bytes, summary.packets, summary.first, summary.last):
+        # The damaged file is useless. A resumed run makes it again.
+        with writing(path):
+            path.unlink(missing_ok=True)
+        raise OutputError("segment-damaged", path=path)
 
 
 def _start(record: bytes) -> bytes:
@@ -147,16 +151,20 @@ def _record(packet: Any, ticks: int) -> bytes:
 
 
 def _packet(record: bytes) -> Any:
-    time, duration, ticks, length, is_key = _HEAD.unpack_from(record)
-    at = _HEAD.size + length
-    packet = av.Packet(record[_HEAD.size : at])
-    while at < len(record):
-        kind, length = _SIDE.unpack_from(record, at)
-        at += _SIDE.size + length
-        side = PacketSideData(kind, length)  # type: ignore[call-arg]
-        side.update(record[at - length : at])
-        packet.set_sidedata(side, move=True)
-    packet.pts, packet.duration, packet.time_base = time, duration, Fraction(1, ticks)
+    """Return the packet of a record; None if another program made the record."""
+    try:
+        time, duration, ticks, length, is_key = _HEAD.unpack_from(record)
+        at = _HEAD.size + length
+        packet: Any = av.Packet(record[_HEAD.size : at])
+        while at < len(record):
+            kind, length = _SIDE.unpack_from(record, at)
+            at += _SIDE.size + length
+            side = PacketSideData(kind, length)  # type: ignore[call-arg]
+            side.update(record[at - length : at])
+            packet.set_sidedata(side, move=True)
+        packet.pts, packet.duration, packet.time_base = time, duration, Fraction(1, ticks)
+    except (struct.error, ValueError, ArithmeticError):
+        return None
     packet.is_keyframe = is_key
     return packet
 
