@@ -177,12 +177,13 @@ class Timeline:
             raise ValueError("the first source frame cannot repeat another")
         return self._decided()
 
-    def finish(self, end: Fraction) -> Iterator[Slot]:
+    def finish(self, end: Fraction, following: Fraction | None = None) -> Iterator[Slot]:
         """Return all remaining slots, up to ``end`` on the source's clock.
 
-        The slots after the last content frame hold that frame. When looping, they instead lead to
-        content frame 0, which is shown again at ``end``. Without any source frame there
-        is no slot.
+        The slots after the last content frame lead to the content of the frame that follows the
+        end, at the time ``following``. Without such a frame they hold the last content frame. When
+        looping, they instead lead to content frame 0, which is shown again at ``end``. Without any
+        source frame there is no slot.
 
         Raises:
             ValueError: ``end`` is not after the last source frame.
@@ -194,6 +195,8 @@ class Timeline:
             again = self._latest + self._first_content
             if again > self._contents[-1]:
                 self._contents.append(again)
+        elif following is not None and self._on_output(following) > self._contents[-1]:
+            self._contents.append(self._on_output(following))
         yield from self._decided()
         last, shown = self._oldest + len(self._contents) - 1, self._contents[-1]
         while self._waiting:

@@ -44,7 +44,9 @@ class AnalysedFrame:
 class Request:
     """The requested output of the source called ``name``; see ``InterpSettings``.
 
-    ``context`` is the number of source frames from which the model makes a new frame.
+    ``context`` is the number of source frames from which the model makes a new frame. A source
+    frame at ``end`` (on the source's clock) or later is not shown. The frame only serves as the
+    right neighbour of the last frame before.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Request:
     duplicates: Literal["keep", "refill"]
     loop: bool
     context: int = 2
+    end: Fraction | None = None
 
 
 @dataclass(slots=True)
@@ -177,8 +180,13 @@ def schedule(
     held: list[Slot] = []  # at most one slot, whose source frames are not all known
     opened: deque[Fraction] = deque()  # starts of scenes that no output frame has shown yet
     end = Fraction(0)
+    following: Fraction | None = None
     for item in chain(analyse(frames, request.scene_cut, cadence, refill=refill), [None]):
         made: Iterator[Slot]
+        if item is not None and request.end is not None and item.frame.time >= request.end:
+            window.add(item)
+            following = item.shows
+            continue
         if item is not None:
             window.add(item)
             counts.source_frames += 1
@@ -188,7 +196,7 @@ def schedule(
             made = timeline.push(item.frame.time, item.shows)
             end = item.frame.time + item.frame.duration
         elif counts.source_frames > 1:
-            made = timeline.finish(end)
+            made = timeline.finish(end, following)
         else:
             code = "single-frame" if counts.source_frames else "no-frame"
             raise InputError(code, path=request.name)

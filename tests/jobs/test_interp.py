@@ -191,6 +191,25 @@ def test_a_part_of_the_source_is_interpolated(tmp_path: Path) -> None:
     np.testing.assert_array_equal(before[24][0], after[28][0])
 
 
+@pytest.mark.parametrize("varies", [False, True])
+@pytest.mark.parametrize("options", [{}, {"workers": "local:2"}, {"duplicates": "refill"}])
+def test_the_frame_after_an_excerpt_is_its_right_neighbour(
+    tmp_path: Path, options: dict[str, Any], varies: bool
+) -> None:
+    times = [F(k, 20) + (F(1, 50) if varies and k % 3 else 0) for k in range(20)]
+    clip = write_clip(tmp_path / "a.mkv", 20, rate=20, times=times, step=4.0)
+    interp(clip, "whole.mkv", slowmo=4, **LOSSLESS)
+    frames = [planes[0] for planes in read_planes(tmp_path / "whole.mkv")]
+    for begin, stop in ((5, 9), (5, 10), (10, 20)):
+        span = {"start": times[begin], "end": [*times, F(1)][stop]}
+        result = interp(clip, f"{stop}.mkv", slowmo=4, **span, **LOSSLESS, **options)
+        count = stop - begin
+        assert (result.source_frames, result.output_frames) == (count, 4 * count)
+        made = [planes[0] for planes in read_planes(tmp_path / f"{stop}.mkv")]
+        np.testing.assert_array_equal(made, frames[4 * begin : 4 * stop])
+        assert result.held_frames == (3 if stop == 20 else 0)
+
+
 def test_a_loop_fills_the_last_interval_towards_the_first_frame(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4, rate=10, step=4.0)
     interp(clip, "held.mkv", factor=2, **LOSSLESS)

@@ -183,7 +183,7 @@ def decide(
     timing = info.timing
     if timing.frames == 1:
         raise InputError("single-frame", path=info.path)
-    start = exact(settings.start)
+    start, end = exact(settings.start), exact(settings.end)
     if start is not None and start >= timing.end - timing.start:
         raise InputError(
             "at-after-end",
@@ -199,6 +199,7 @@ def decide(
         duplicates=settings.duplicates,
         loop=settings.loop,
         context=spec.frames(fallback=spec.falls_back(settings.fallback)),
+        end=None if end is None or settings.loop else timing.start + end,
     )
     registry.check_times(
         spec.with_times(settings.timesteps), _frames_for_each(request, timing.rate)
@@ -379,6 +380,7 @@ def source_of(plan: InterpPlan) -> Source:
         end=exact(s.end),
         threads=s.threads,
         nvdec=(plan.device.index or 0) if s.hwaccel == "nvdec" else None,
+        following=plan.request.end is not None,
     )
 
 

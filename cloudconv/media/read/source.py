@@ -37,7 +37,8 @@ class Source:
     reason. ``by_gpu`` is true if the GPU decodes, and is known after the first frame. ``warnings``
     are complete after the last frame. With a ``cache`` the file remains open for the next source,
     until the cache is closed. If the probe's result has ``fields``, two frames are made from each
-    picture of the file.
+    picture of the file. With ``following``, the frames end with the one that follows ``end``, if
+    the source goes on.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Source:
         threads: int | None = None,
         nvdec: int | None = None,
         cache: DecoderCache | None = None,
+        following: bool = False,
     ) -> None:
         """Probe the input if necessary; see the class for the arguments.
 
@@ -59,6 +61,7 @@ class Source:
         self.info = path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
         timing = self.info.timing
         self._whole = start is None and end is None
+        self._following = following
         ends = [] if end is None else [timing.start + end]
         if timing.rate is not None and timing.has_timestamps:
             ends.append(timing.end)
@@ -113,6 +116,8 @@ class Source:
                 yield waiting.at(waiting.time, self._until(time) - waiting.time)
                 waiting = None
             if time not in self._wanted:
+                if self._following and time < info.timing.end:
+                    yield Frame(picture, time, info.timing.last_duration, info.tags)
                 break
             waiting = Frame(picture, time, Fraction(0), info.tags)
         if waiting is not None:
