@@ -182,7 +182,6 @@ def schedule(
     end = Fraction(0)
     following: Fraction | None = None
     for item in chain(analyse(frames, request.scene_cut, cadence, refill=refill), [None]):
-        made: Iterator[Slot]
         if item is not None and request.end is not None and item.frame.time >= request.end:
             window.add(item)
             following = item.shows
@@ -193,7 +192,7 @@ def schedule(
             if item.cut:
                 counts.cuts.append(item.frame.time)
                 opened.append(item.frame.time)
-            made = timeline.push(item.frame.time, item.shows)
+            made: Iterator[Slot] = timeline.push(item.frame.time, item.shows)
             end = item.frame.time + item.frame.duration
         elif counts.source_frames > 1:
             made = timeline.finish(end, following)
