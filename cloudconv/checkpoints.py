@@ -71,7 +71,12 @@ def read(path: Path, *, converts: bool = True) -> tuple[dict[str, Tensor], dict[
             return _loaded(path, path)
         if converts and (start.startswith(b"PK") or _LEGACY_MAGIC in start):
             return _converted(path), {}
-        raise WeightsError("weights-of-no-format" if size else "weights-empty", path=path)
+        if not size:
+            raise WeightsError(f"weights-empty: {path} is empty: copy or download the file again.")
+        raise WeightsError(
+            f"weights-of-no-format: {path} is neither a PyTorch file nor a safetensors file: give "
+            "a network's weights, such as flownet.pkl."
+        )
 
 
 def checked(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -82,7 +87,10 @@ def checked(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """
     for name, tensor in state.items():
         if tensor.dtype not in _KINDS or not tensor.float().isfinite().all():
-            raise WeightsError("not-weights", path=path, name=name)
+            raise WeightsError(
+                f"not-weights: {path} is damaged: {name} holds values that are not finite "
+                "floating-point numbers. Make the file again."
+            )
     return dict(state)
 
 
@@ -101,11 +109,17 @@ def _loaded(path: Path, source: Path) -> tuple[dict[str, Tensor], dict[str, str]
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
     if header > _MOST_HEADER or path.stat().st_size > _MOST_BYTES:
-        raise WeightsError("weights-too-large", path=source)
+        raise WeightsError(
+            f"weights-too-large: {source} is larger than any known network, or reading takes more "
+            "than 2 GiB or 20 s: give a file with the state_dict alone."
+        )
     with safetensors.safe_open(path, framework="pt") as opened:
         metadata = dict(opened.metadata() or {})
         if len(opened.keys()) > _MOST_TENSORS:
-            raise WeightsError("weights-too-large", path=source)
+            raise WeightsError(
+                f"weights-too-large: {source} is larger than any known network, or reading takes "
+                "more than 2 GiB or 20 s: give a file with the state_dict alone."
+            )
     return safetensors.torch.load_file(path), metadata
 
 
@@ -141,7 +155,11 @@ def _convert(source: Path, target: Path) -> None:
         try:
             while child.poll() is None:
                 if time.monotonic() > end or _resident(child) > foreign.MEMORY + _PYTORCH:
-                    raise WeightsError("weights-too-large", path=source)
+                    raise WeightsError(
+                        f"weights-too-large: {source} is larger than any known network, or "
+                        "reading takes more than 2 GiB or 20 s: give a file with the state_dict "
+                        "alone."
+                    )
                 time.sleep(0.02)
         finally:
             child.kill()
@@ -154,16 +172,34 @@ def _convert(source: Path, target: Path) -> None:
 def _refusal(path: Path, text: str) -> WeightsError:
     """Return the error for the text of an error of the child."""
     if found := re.search(r"GLOBAL (\S{1,100}) (?:was|whose)", text):
-        return WeightsError("weights-with-code", path=path, name=found[1])
+        return WeightsError(
+            f"weights-with-code: {path} contains more than weights ({found[1]}), and cloudconv "
+            "runs no code of a file: give a file with the state_dict alone."
+        )
     if "TorchScript archives" in text:
-        return WeightsError("weights-script", path=path)
+        return WeightsError(
+            f"weights-script: {path} is a TorchScript program, and cloudconv runs no code of a "
+            "file: give a file with the state_dict alone."
+        )
     if re.search(r"not in a subdirectory|hasRecord|file data\.pkl", text):
-        return WeightsError("weights-of-no-format", path=path)
+        return WeightsError(
+            f"weights-of-no-format: {path} is neither a PyTorch file nor a safetensors file: give "
+            "a network's weights, such as flownet.pkl."
+        )
     if re.search(r"has no attribute '(?:get|items)'", text):
-        return WeightsError("weights-without-names", path=path)
+        return WeightsError(
+            f"weights-without-names: {path} contains no tensors by name: give a file with the "
+            "state_dict of a network."
+        )
     if re.search(r"MemoryError|bad_alloc|allocate memory", text):
-        return WeightsError("weights-too-large", path=path)
-    return WeightsError("weights-cut-off", path=path)
+        return WeightsError(
+            f"weights-too-large: {path} is larger than any known network, or reading takes more "
+            "than 2 GiB or 20 s: give a file with the state_dict alone."
+        )
+    return WeightsError(
+        f"weights-cut-off: {path} is cut off or damaged: make the file again, or copy or download "
+        "it again."
+    )
 
 
 def _resident(child: subprocess.Popen[bytes]) -> int:
@@ -191,15 +227,25 @@ def reading(path: Path) -> Iterator[int]:
         status = path.stat()
         # Opening a pipe without a writer would block for ever.
         if not stat.S_ISREG(status.st_mode):
-            raise WeightsError("weights-not-a-file", path=path)
+            raise WeightsError(
+                f"weights-not-a-file: The weights {path} are not a file: name a file of weights."
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield status.st_size
     except WeightsError:
         raise
     except FileNotFoundError as error:
-        raise WeightsError("weights-missing", path=path) from error
+        raise WeightsError(
+            f"weights-missing: The weights file {path} is missing: check the path, or reinstall "
+            "cloudconv."
+        ) from error
     except OSError as error:
-        raise WeightsError("unreadable", path=path, why=error.strerror) from error
+        raise WeightsError(
+            f"unreadable: {path} cannot be read ({error.strerror}): check its name and permissions."
+        ) from error
     except (SafetensorError, RuntimeError, ValueError, KeyError, AttributeError) as error:
-        raise WeightsError("weights-cut-off", path=path) from error
+        raise WeightsError(
+            f"weights-cut-off: {path} is cut off or damaged: make the file again, or copy or "
+            "download it again."
+        ) from error

@@ -21,23 +21,32 @@
 
 :class:`Interrupted` (Ctrl-C) is separate, so that code that catches errors does not catch it.
 
-An error has a code and parameters; :mod:`cloudconv.messages` has the text of each code. A text has
-one or two sentences: the given value, the accepted values, the remedy. Code that calls a
-third-party library converts its exceptions to these classes, with ``raise … from``.
+An error has a code and a text (:mod:`cloudconv.messages`). A text has one or two sentences: the
+given value, the accepted values, the remedy. Code that calls a third-party library converts its
+exceptions to these classes, with ``raise … from``.
 """
 
-from cloudconv.messages import Message
+from cloudconv.messages import in_python
 
 
-class CloudconvError(Message, Exception):
+class CloudconvError(Exception):
     """Base class of all errors; the command line prints the text and exits with ``exit_code``.
 
     ``kind`` identifies the type of error for other programs; ``code`` identifies the message.
-    ``str()`` shows options as Python keywords; :meth:`text` formats them in another way.
+    ``text`` has options as on the command line; ``str()`` has them as Python keywords.
     """
 
     exit_code = 1
     kind = "other"
+
+    def __init__(self, message: str) -> None:
+        """Create the error from its code, a colon and its text."""
+        super().__init__(message)
+        self.code, _, self.text = message.partition(": ")
+
+    def __str__(self) -> str:
+        """Return the text with options as Python keywords."""
+        return in_python(self.text)
 
 
 class SettingsError(CloudconvError):
@@ -115,14 +124,13 @@ class DeviceError(CloudconvError):
     kind = "device"
 
 
-class Interrupted(Message, KeyboardInterrupt):
-    """Ctrl-C during work that the same command can resume."""
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during work that the same command can resume; ``kept`` names the saved work."""
 
-    def __init__(self, *kept: Message | str) -> None:
-        """Create the exception.
+    code = "interrupted"
 
-        Args:
-            kept: clauses that name the saved work and its location.
-        """
-        super().__init__("interrupted", kept=kept)
+    def __init__(self, *kept: str) -> None:
+        """Create the exception from clauses that name the saved work and its location."""
         self.kept = kept
+        self.text = f"interrupted; {' and '.join(kept)}; the same command carries on."
+        super().__init__(in_python(self.text))

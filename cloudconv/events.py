@@ -5,14 +5,14 @@ A step that takes time is a generator of events too. The step gives its result w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
 from cloudconv.errors import CloudconvError
-from cloudconv.messages import Message
+from cloudconv.messages import in_python
 
 Result = TypeVar("Result", covariant=True)
 Returned = TypeVar("Returned")
@@ -24,16 +24,28 @@ Stage = Literal["checking", "analysing", "adapting", "training", "scoring", "ren
 
 
 @dataclass(frozen=True, slots=True)
-class Warned(Message):
+class Warned:
     """A warning for the user.
 
-    ``code`` identifies the warning. ``parameters`` are the values for its text
-    (:mod:`cloudconv.messages`). ``about`` names the input if there are several inputs.
+    ``message`` has a code, a colon and a text. ``about`` names the input if there are several.
     """
 
-    code: str
-    parameters: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    message: str
     about: str | None = None
+
+    @property
+    def code(self) -> str:
+        """Return the code, which identifies the warning for programs."""
+        return self.message.partition(": ")[0]
+
+    @property
+    def text(self) -> str:
+        """Return the text with options as on the command line."""
+        return self.message.partition(": ")[2]
+
+    def __str__(self) -> str:
+        """Return the text with options as Python keywords."""
+        return in_python(self.text)
 
 
 @dataclass(frozen=True, slots=True)

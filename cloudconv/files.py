@@ -49,14 +49,19 @@ def reading(path: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         raise_read_error(path, error)
-        raise InputError("unreadable", path=path, why=error.strerror) from error
+        raise InputError(
+            f"unreadable: {path} cannot be read ({error.strerror}): check its name and permissions."
+        ) from error
 
 
 def raise_read_error(path: Path | str, error: Exception) -> None:
     """Raise ReadError if ``error`` is that of a disk or a connection, not of damaged data."""
     number = getattr(error, "errno", None)
     if number in _READ_ERRORS:
-        raise ReadError("read-error", path=path, why=os.strerror(number)) from error
+        raise ReadError(
+            f"read-error: {path} cannot be read to its end ({os.strerror(number)}): check the "
+            "disk or the connection, and run the command again."
+        ) from error
 
 
 class Claim:
@@ -97,14 +102,20 @@ class Claim:
             about = self._path.lstat()
             # The lock would truncate or delete what cloudconv did not make. A lock is empty.
             if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1 or about.st_size:
-                raise OutputError("lock-taken", path=self._target, lock=self._path)
+                raise OutputError(
+                    f"lock-taken: {self._target} cannot be locked: {self._path} is not a lock "
+                    "that cloudconv made. Delete it, or move it away."
+                )
         try:
             self._lock.acquire()
         except Timeout as error:
             # In a folder without write permission the lock fails as if another process had it.
             # Creating a file there raises the true error.
             remove(create_part(self._target))
-            raise OutputError("output-in-use", path=self._target) from error
+            raise OutputError(
+                f"output-in-use: Another cloudconv is writing {self._target}: wait for it, or "
+                "name another output."
+            ) from error
         except KeyboardInterrupt:
             # The lock file may exist already. Only the process with the lock may delete it.
             with suppress(Timeout, OSError):
@@ -256,7 +267,15 @@ def put_under_free_name(part: Path, target: Path, *, locked: bool = False) -> Ta
         with suppress(FileExistsError):
             put(part, other, overwrite=False)
             break
-    return TakenError("output-locked" if locked else "output-taken", path=target, other=other)
+    if locked:
+        return TakenError(
+            f"output-locked: {target} cannot be replaced and is left as it is (is it open in "
+            f"another program?); the new output is {other}."
+        )
+    return TakenError(
+        f"output-taken: Another program made {target} during the run: that file is left as it is, "
+        f"and the new output is {other}."
+    )
 
 
 def write_whole(path: Path, data: bytes, *, of: Path | None = None, overwrite: bool = True) -> None:
@@ -310,7 +329,11 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     for path in outputs:
         match = by_identity.get(_identity(path) or (0, 0))
         if match is not None:
-            raise OutputError("output-is-input", path=path, input=None if match == path else match)
+            other = "" if match == path else f" ({match})"
+            raise OutputError(
+                f"output-is-input: The output {path} is the input itself{other}: give it another "
+                "name or folder."
+            )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -308,7 +308,10 @@ def parse_rate(value: Fraction | float | str) -> Fraction:
     """
     rate = _ratio(value)
     if rate is None or rate <= 0:
-        raise SettingsError("not-a-rate", value=f"{value!s:.60}")
+        raise SettingsError(
+            f"not-a-rate: {f'{value!s:.60}'!r} is not a frame rate: give one such as 60, 59.94 or "
+            "60000/1001."
+        )
     _, point, places = str(value).strip().partition(".")
     if point and not isinstance(value, Fraction) and len(places) >= 2:
         whole = round(rate * 1001 / 1000)
@@ -326,7 +329,9 @@ def parse_factor(value: Fraction | float | str) -> Fraction:
     """
     factor = _ratio(value)
     if factor is None or factor <= 0:
-        raise SettingsError("not-a-factor", value=f"{value!s:.60}")
+        raise SettingsError(
+            f"not-a-factor: {f'{value!s:.60}'!r} is not a factor: give one such as 2, 4 or 2.5."
+        )
     return factor
 
 
@@ -347,7 +352,10 @@ def parse_time(value: Fraction | float | str) -> Fraction:
         if seconds < 60 and (minutes < 60 or not hours):
             time = hours * 3600 + minutes * 60 + seconds
     if time is None or time < 0:
-        raise SettingsError("not-a-time", value=f"{value!s:.60}")
+        raise SettingsError(
+            f"not-a-time: {f'{value!s:.60}'!r} is not a time: give seconds (12.5), units (1m30s) "
+            "or hours:minutes:seconds (1:02:03)."
+        )
     return time
 
 

@@ -80,7 +80,9 @@ def entry(name: str) -> WeightsEntry:
     """
     entries = manifest()
     if name not in entries:
-        raise WeightsError("not-in-manifest", name=name)
+        raise WeightsError(
+            f"not-in-manifest: The weights manifest has no entry {name}: reinstall cloudconv."
+        )
     return entries[name]
 
 
@@ -110,7 +112,10 @@ def load_state(name: str) -> dict[str, Tensor]:
     wanted = entry(name)
     path = weights_folder() / wanted.file
     if checkpoints.digest(path) != wanted.sha256:
-        raise WeightsError("weights-changed", path=path)
+        raise WeightsError(
+            f"weights-changed: The weights file {path} is damaged (its SHA-256 is not the "
+            "manifest's): reinstall cloudconv."
+        )
     return checkpoints.checked(checkpoints.read(path)[0], path)
 
 
@@ -139,7 +144,9 @@ def trained_file(path: Path, metadata: Mapping[str, str]) -> TrainedFile:
             scores=scores,
         )
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise WeightsError("metadata-damaged", path=path) from error
+        raise WeightsError(
+            f"metadata-damaged: The metadata of {path} is damaged: make the file again."
+        ) from error
 
 
 def _read_manifest(path: Path) -> dict[str, WeightsEntry]:
@@ -152,4 +159,6 @@ def _read_manifest(path: Path) -> dict[str, WeightsEntry]:
             for name, fields in raw.items()
         }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise WeightsError("manifest-damaged", path=path) from error
+        raise WeightsError(
+            f"manifest-damaged: The weights manifest {path} is damaged: reinstall cloudconv."
+        ) from error

@@ -22,7 +22,6 @@ from cloudconv.cli.command import INTERRUPTED, write_options
 from cloudconv.cli.console import print_error, print_json
 from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
-from cloudconv.messages import Message, flag
 
 INTERRUPTED_KIND = "interrupted"
 """The kind of an interrupt in the JSON of a failure."""
@@ -75,9 +74,15 @@ class GuardedCommand(_PrintedHelp, TyperCommand):
             try:
                 Path.cwd()
             except OSError as error:  # the directory was deleted; libraries do not load there
-                raise CloudconvError("no-working-folder", why=error.strerror) from error
+                raise CloudconvError(
+                    f"no-working-folder: The working directory cannot be used ({error.strerror}): "
+                    "change to an existing directory."
+                ) from error
             if ctx.params.get("json") and "stdout" in streams.closed_streams:
-                raise SettingsError("json-and-closed")
+                raise SettingsError(
+                    "json-and-closed: The standard output is closed, so --json has no place for "
+                    "its result: open it, or leave --json out."
+                )
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, TyperException):
             raise
@@ -118,7 +123,7 @@ class Commands(_PrintedHelp, TyperGroup):
         try:
             exit_code = super().main(args, *given, **named)
         except typer.Abort:  # an interrupt before or after the command itself
-            print_message(_interrupted().text(flag))
+            print_message(_interrupted())
             exit_code = INTERRUPTED
         except TyperException as error:
             exit_code = error.exit_code
@@ -142,7 +147,9 @@ def _usage(error: TyperException) -> str:
     best = max(equal.values(), default=0)
     # All long options have two characters in common.
     names = [name for name in sorted(equal) if equal[name] > 2 and equal[name] >= best - 1]
-    return Message("unknown-option", name=unknown, near=names or sorted(near)).text(flag)
+    shown = ", ".join(names or sorted(near))
+    meant = f" (did you mean {shown}?)" if shown else ""
+    return f"There is no option {unknown}{meant}: see --help."
 
 
 def _equal_letters(one: str, other: str) -> int:
@@ -153,29 +160,33 @@ def _equal_letters(one: str, other: str) -> int:
 def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
     """Return the message of an error, its kind, and the exit code."""
     if isinstance(error, CloudconvError):
-        return error.text(flag), error.kind, error.exit_code
+        return error.text, error.kind, error.exit_code
     if isinstance(error, KeyboardInterrupt):
         for path in files.unfinished():  # created during the interrupt
             files.remove(path)
-        message = error if isinstance(error, Interrupted) else _interrupted()
-        return message.text(flag), INTERRUPTED_KIND, INTERRUPTED
+        text = error.text if isinstance(error, Interrupted) else _interrupted()
+        return text, INTERRUPTED_KIND, INTERRUPTED
     if isinstance(error, streams.StdoutError):
         return str(error.strerror), OutputError.kind, 1
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        return Message("name-too-long", name=error.filename).text(), CloudconvError.kind, 1
+        text = f"The name {error.filename} is too long for a file: give a shorter one."
+        return text, CloudconvError.kind, 1
     if _is_out_of_memory(error):
-        why = str(error)
-        full = Message("out-of-host-memory", why=why) if why else Message("host-memory-full")
-        return full.text(), "memory", 1
+        text = (
+            f"there is not enough memory ({str(error) or 'none was left'}): close other programs, "
+            "or raise the limit on memory (ulimit -v)"
+        )
+        return text, "memory", 1
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return Message("bug" if verbose else "bug-without-details", what=what).text(flag), "bug", 1
+    details = "" if verbose else "; run again with --verbose for the details"
+    return f"unexpected, please report it as a bug ({what}){details}", "bug", 1
 
 
-def _interrupted() -> Message:
-    left = files.unfinished()
+def _interrupted() -> str:
+    left = [str(path) for path in files.unfinished()]
     if left:
-        return Message("interrupted-with-files", left=left)
-    return Message("interrupted-without-work")
+        return f"interrupted; {' and '.join(left)} could not be removed"
+    return "interrupted; this run has left no unfinished file"
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -14,7 +14,7 @@ from cloudconv.cli.text import format_value, table
 from cloudconv.errors import CloudconvError, SettingsError
 from cloudconv.events import Ended
 from cloudconv.jobs.outcome import as_json
-from cloudconv.messages import Setting, flag
+from cloudconv.messages import flag
 from cloudconv.settings import InterpManySettings
 
 
@@ -25,7 +25,9 @@ def interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> No
     """
     for name in ("output", "preview", "save_model"):
         if name in given:
-            raise SettingsError("for-one-input", option=Setting(name))
+            raise SettingsError(
+                f"for-one-input: {flag(name)} is for a single input: leave --out-dir out."
+            )
     settings = InterpManySettings(inputs, **given)
 
     from cloudconv.jobs.interp import batch
@@ -38,7 +40,7 @@ def interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> No
         interrupts.check()
         done += 1
         if isinstance(event.outcome, CloudconvError):
-            message = event.outcome.text(flag)
+            message = event.outcome.text
             print_error(message if event.input in message else f"{event.input}: {message}")
         return f"{done} of {len(every)} inputs"
 
@@ -93,5 +95,5 @@ def _state(outcome: Any) -> str:
 
 def _data(name: str, outcome: Any) -> dict[str, Any]:
     if isinstance(outcome, CloudconvError):
-        return {"input": name, "error": outcome.text(flag)}
-    return {**as_json(outcome, flag), "exists": not hasattr(outcome, "duration")}
+        return {"input": name, "error": outcome.text}
+    return {**as_json(outcome), "exists": not hasattr(outcome, "duration")}

@@ -11,7 +11,6 @@ from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, print_json
 from cloudconv.cli.streams import is_terminal, print_result
 from cloudconv.cli.text import clock, format_value, table
-from cloudconv.messages import flag
 from cloudconv.report.columns import COLUMNS, Column, frame_time, marked
 from cloudconv.settings import CompareSettings
 from cloudconv.settings.values import names
@@ -38,7 +37,7 @@ def compare(console: Console, source: outputs.InputArgument, **given: Any) -> No
     if result is None:
         return
     if console.json:
-        print_json(result.as_json(flag))
+        print_json(result.as_json())
     elif not console.quiet:
         _show(result, names(settings.metrics))
     if result.adapted is not None and result.adapted.kept:

@@ -10,7 +10,6 @@ from cloudconv.cli.progress import ProgressMode
 from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import SettingsError
 from cloudconv.events import Warned
-from cloudconv.messages import flag
 from cloudconv.settings import Option, Settings
 from cloudconv.settings.groups import of_run
 
@@ -40,7 +39,9 @@ class Console(Settings):
 
     def _check(self) -> None:
         if self.quiet and self.verbose:
-            raise SettingsError("quiet-and-verbose")
+            raise SettingsError(
+                "quiet-and-verbose: --quiet and --verbose contradict each other: give one of them."
+            )
 
     def info(self, text: str) -> None:
         """Print a line for people, unless the console is quiet."""
@@ -54,7 +55,7 @@ class Console(Settings):
 
     def warning(self, warned: Warned, about: str | None = None) -> None:
         """Print a warning in one line, after the name ``about`` unless the text has that name."""
-        text = warned.text(flag)
+        text = warned.text
         print_message(f"warning: {text if about is None or about in text else f'{about}: {text}'}")
 
 

@@ -39,9 +39,13 @@ def interp(console: Console, inputs: Inputs, **given: Any) -> None:
         interp_all(console, inputs, given)
         return
     if "recursive" in given:
-        raise SettingsError("recursive-alone")
+        raise SettingsError(
+            "recursive-alone: --recursive is for folders of videos: give --out-dir too."
+        )
     if len(inputs) > 2:
-        raise SettingsError("several-inputs")
+        raise SettingsError(
+            "several-inputs: Several inputs need --out-dir, the folder for their outputs."
+        )
     out = inputs[1] if len(inputs) == 2 else None
     output = outputs.chosen_output(console, out, given)
     opening = ""
@@ -52,7 +56,9 @@ def interp(console: Console, inputs: Inputs, **given: Any) -> None:
         outputs.run_job(console, "interpolating", settings, _summary, opening=opening)
     except OutputError as error:
         if error.code == "output-exists" and out is not None:
-            raise OutputError("second-name-exists", path=error.parameters["path"]) from error
+            raise OutputError(
+                f"second-name-exists: {error.text} If it is an input too, give --out-dir."
+            ) from error
         raise
 
 

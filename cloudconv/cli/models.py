@@ -17,7 +17,7 @@ from cloudconv.cli.console import Console, print_error, print_json
 from cloudconv.cli.streams import is_terminal, print_result
 from cloudconv.cli.text import field_rows, table
 from cloudconv.errors import CloudconvError
-from cloudconv.messages import Message, counted
+from cloudconv.messages import counted
 from cloudconv.settings.models import ONE, ModelsSettings
 
 if TYPE_CHECKING:
@@ -133,10 +133,11 @@ def models(
     elif not console.quiet:
         print_result("\n\n".join(map(_in_full, rows)) if one else _list(rows, settings.all))
     bad = [row for row in rows if row.weights in ("missing", "damaged")]
-    problems = [str(each) for each in unreadable]
+    problems = [each.text for each in unreadable]
+    reinstall = "reinstall cloudconv"
     for row in bad if settings.verify else []:
-        code = "weights-bad" if row.file is None else "added-weights-bad"
-        problems.append(Message(code, model=row.spec.name, state=row.weights).text())
+        again = "add the model again with 'cloudconv models --add'" if row.file else reinstall
+        problems.append(f"The weights of {row.spec.name} are {row.weights}: {again}.")
     for problem in problems:
         print_error(problem)
     if settings.verify and problems:

@@ -17,7 +17,7 @@ from cloudconv.cli.text import clock, field_rows, format_value, rate
 from cloudconv.errors import SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned
 from cloudconv.jobs.outcome import as_json
-from cloudconv.messages import counted, flag
+from cloudconv.messages import counted
 from cloudconv.settings import Settings
 from cloudconv.settings.groups import INPUT
 
@@ -35,15 +35,24 @@ def chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> s
         SettingsError: the output is named twice, or stdout cannot take the video.
     """
     if out is not None and "output" in given:
-        raise SettingsError("output-twice")
+        raise SettingsError(
+            "output-twice: The output is given twice, as OUT and with --output: give one."
+        )
     output: str | None = given.pop("output", out)
     if output != "-":
         return output
     if console.json:
-        raise SettingsError("json-and-video")
+        raise SettingsError(
+            "json-and-video: With --json the result goes to stdout, so the video cannot: name an "
+            "output file."
+        )
     closed = "stdout" in streams.closed_streams
     if closed or (not console.dry_run and sys.stdout.isatty()):
-        raise SettingsError("stdout-closed" if closed else "stdout-is-terminal")
+        raise SettingsError(
+            f"stdout-{'closed' if closed else 'is-terminal'}: The standard output is "
+            f"{'closed' if closed else 'a terminal'}: name an output file, or send the video into "
+            "a pipe."
+        )
     return output
 
 
@@ -83,12 +92,12 @@ def run_job(
     if summary is not None:
         console.info(summary(result))
         if console.json:
-            print_json(as_json(result, flag))
+            print_json(as_json(result))
     return result
 
 
 def _print_estimate(console: Console, estimate: Any, printed: Sequence[Warned]) -> None:
-    shown = as_json(estimate, flag)
+    shown = as_json(estimate)
     if console.json:
         print_json(shown)
         return
@@ -105,7 +114,7 @@ def print_warnings(
     The warnings in ``printed`` are left out.
     """
     warnings = [warned for warned in estimate.warnings if warned not in printed]
-    refused = (Warned("refused", {"error": error}) for error in estimate.refusals)
+    refused = (Warned(f"refused: A run would fail: {error.text}") for error in estimate.refusals)
     for warned in (*warnings, *refused):
         console.warning(warned, about)
 

@@ -86,5 +86,8 @@ def _turn() -> Iterator[None]:
 def _module(settings: Any, refused: Sequence[type] = ()) -> Any:
     kind = type(settings)
     if kind not in _MODULES or kind in refused:
-        raise SettingsError("not-settings", name=kind.__name__, estimate=bool(refused))
+        raise SettingsError(
+            f"not-settings: {kind.__name__} is not the settings class of a command"
+            f"{' with an estimate' if refused else ''}: give one such as InterpSettings."
+        )
     return import_module(_MODULES[kind])

@@ -33,7 +33,7 @@ from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.task import task_of
 from cloudconv.media.write.target import check_home, writing
-from cloudconv.messages import Message
+from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.fingerprint import machine_fingerprint, weights_fingerprint
 from cloudconv.render.renderer import Renderer
@@ -81,7 +81,10 @@ class Adapted:
 
     def __str__(self) -> str:
         """Return the result as a sentence."""
-        return str(Message("adapted", minutes=self.minutes, gain=self.gain, frames=self.frames))
+        return (
+            f"adapted to the video in {self.minutes:.1f} min: {self.gain:+.2f} dB on "
+            f"{counted(self.frames, 'held-back frame')}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,16 +202,24 @@ def check_adapting(
         OutputError: the weights cannot be saved.
     """
     if settings.adapt is not None and not registry.spec(model, "interpolate").parameters:
-        raise SettingsError("nothing-to-train", model=model)
+        raise SettingsError(
+            f"nothing-to-train: {model} has no weights, so there is nothing to train: choose a "
+            "network."
+        )
     file = settings.saved_model
     if file is None:
         return
     if file.resolve() == Path(registry.located(model)).resolve():
-        raise SettingsError("save-over-model", model=model)
+        raise SettingsError(
+            f"save-over-model: --save-model would replace {model}, which is adapted: name another "
+            "file."
+        )
     check_home(file)
     own = None if folder is None else train.digest(folder / WEIGHTS)
     if file.exists() and not settings.overwrite and (own is None or train.digest(file) != own):
-        raise OutputError("output-exists", path=file)
+        raise OutputError(
+            f"output-exists: The output {file} exists already: replace it with --overwrite."
+        )
 
 
 def check_weights(folder: Path, plan: AdaptPlan | None) -> None:
@@ -234,7 +245,11 @@ def check_weights(folder: Path, plan: AdaptPlan | None) -> None:
         names = identity.keys() | known.keys()
         changed = sorted(name for name in names if identity.get(name) != known.get(name))
     if changed:
-        raise OutputError("weights-of-other-settings", folder=folder, changed=changed)
+        raise OutputError(
+            f"weights-of-other-settings: {folder} holds weights that were adapted by a run that "
+            f"differs in {', '.join(changed)}: finish that work first, name another output, or "
+            "delete that work with --no-resume."
+        )
 
 
 def adapt(plan: AdaptPlan, folder: Path) -> Generator[Event, None, tuple[str, Adapted]]:
@@ -274,10 +289,13 @@ def adapt(plan: AdaptPlan, folder: Path) -> Generator[Event, None, tuple[str, Ad
     check_unchanged(plan.info)
     result = Adapted(**state["result"])
     if not result.frames:
-        yield Warned("not-adapted")
+        yield Warned("not-adapted: The model is not adapted to the video but used as it is.")
     elif not result.kept:
-        little = {"gain": result.gain, "frames": result.frames, "least": LEAST_GAIN}
-        yield Warned("adapting-gained-little", little)
+        yield Warned(
+            f"adapting-gained-little: Adapting to the video gained too little ({result.gain:+.2f} "
+            f"dB on {counted(result.frames, 'held-back frame')}, {LEAST_GAIN} dB are needed): the "
+            "model is used as it is."
+        )
     yield from _save(file, plan.settings)
     return str(file) if result.kept else plan.model, result
 
@@ -293,7 +311,7 @@ def _save(source: Path, settings: InterpSettings | CompareSettings) -> Iterator[
     if target is None:
         return
     if not source.exists():
-        yield Warned("nothing-learnt", {"path": str(target)})
+        yield Warned(f"nothing-learnt: {target} was not written: there are no adapted weights.")
         return
     if train.digest(target) == train.digest(source):
         return
@@ -303,7 +321,7 @@ def _save(source: Path, settings: InterpSettings | CompareSettings) -> Iterator[
         try:
             put(part, target, overwrite=settings.overwrite)
         except FileExistsError:
-            yield Warned("kept-aside", {"error": put_under_free_name(part, target)})
+            yield Warned(f"kept-aside: {put_under_free_name(part, target).text}")
 
 
 def _train(plan: AdaptPlan, file: Path, stop: threading.Event) -> Generator[Event, None, float]:
@@ -325,7 +343,7 @@ def _train(plan: AdaptPlan, file: Path, stop: threading.Event) -> Generator[Even
                 except KeyboardInterrupt:  # the current step still finishes
                     stop.set()
     except (InputError, ModelError) as error:
-        yield Warned("adapting-failed", {"error": error})
+        yield Warned(f"adapting-failed: Adapting to the video failed: {error.text}")
         return 0.0
     if interrupted:
         raise KeyboardInterrupt
@@ -345,7 +363,10 @@ def _evaluate(plan: AdaptPlan, file: Path, seconds: float) -> Generator[Event, N
                 gains.append(gain)
                 yield Progress("adapting", total, total, unit="s")
         except InputError as error:
-            yield Warned("adapting-not-judged", {"error": error})
+            yield Warned(
+                "adapting-not-judged: The gain of adapting to the video cannot be measured: "
+                f"{error.text}"
+            )
     if not gains:
         for left in file.parent.glob(f"{WEIGHTS}*"):
             left.unlink()

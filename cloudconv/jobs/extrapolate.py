@@ -30,6 +30,7 @@ from cloudconv.jobs.outcome import Done, Estimate, seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.write.target import claim, raise_first
+from cloudconv.messages import counted, short
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
 from cloudconv.render.device import precision_name, set_threads
@@ -140,8 +141,12 @@ def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
     with claim(plan.output, overwrite=settings.overwrite):
         name, held, tried = yield from _trial(forecast)
         if held < tried:
-            end = {"first": held + 1, "held": held, "tried": tried, "model": name}
-            yield Warned("forecast-did-not-hold", end)
+            yield Warned(
+                f"forecast-did-not-hold: From new frame {held + 1} on, things that move probably "
+                "look torn, soft or out of place: in a trial on the last "
+                f"{counted(tried, 'frame')} of the clip, which are known, the forecast of {name} "
+                f"held for {held}."
+            )
         model = registry.load_predictor(name, plan.device, plan.dtype)
         fields = yield from forecast.continuation.write(lambda _: _pictures(forecast, model), began)
     fields |= {"model": name, "tried_ahead": tried, "held_ahead": held, "warnings": reported}
@@ -185,13 +190,24 @@ def _resolve(plan: ExtrapolatePlan) -> _Forecast:
     if len(context.frames) < min(spec.context, 2):
         path, model = plan.info.path, plan.settings.chosen_model
         if context.cut is None:
-            raise InputError("one-frame-to-forecast", path=path, model=model)
+            raise InputError(
+                f"one-frame-to-forecast: {path} has a single frame to forecast from, and {model} "
+                "needs two or more: forecast from another time with --at, or give a longer video."
+            )
         cut = float(context.cut - timing.start)
-        raise InputError("one-frame-after-cut", path=path, model=model, cut=cut)
+        raise InputError(
+            f"one-frame-after-cut: {path} has a single frame after a cut at {cut:g} s, and {model} "
+            "needs two or more: forecast from another time with --at, or give a longer video."
+        )
     if len(context.frames) < spec.context:
-        short = {"model": spec.name, "needed": spec.context, "found": len(context.frames)}
-        code = "context-short" if context.cut is None else "context-short-after-cut"
-        warnings += (Warned(code, short),)
+        code, where = "context-short", "in the video"
+        if context.cut is not None:
+            code, where = "context-short-after-cut", "since a cut"
+        short_of = (
+            f"{code}: {spec.name} uses {spec.context} frames, and there are {len(context.frames)} "
+            f"{where}: the first one is repeated for those that are missing."
+        )
+        warnings += (Warned(short_of),)
     last = context.last
     step = 1 / timing.rate if timing.rate is not None else context.gap or timing.last_duration
     return _Forecast(plan, Continuation(plan, last.time + last.duration, step), context, warnings)
@@ -215,7 +231,10 @@ def _context(plan: ExtrapolatePlan) -> Context:
             break
         span *= 4
     if context is None:
-        raise InputError("no-frame-before", path=info.path, seconds=float(end))
+        raise InputError(
+            f"no-frame-before: {info.path} has no frame before {short(float(end))} s: choose a "
+            "later time."
+        )
     return context
 
 

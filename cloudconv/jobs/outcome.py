@@ -10,7 +10,6 @@ from typing import Any
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.messages import OptionFormat, keyword
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +64,10 @@ class Done:
     frames_per_second: float
 
 
-def as_json(outcome: Any, option: OptionFormat = keyword) -> dict[str, Any]:
-    """Return the JSON of a result or an estimate: its fields, with messages as sentences.
-
-    ``option`` formats the options in the sentences.
-    """
+def as_json(outcome: Any) -> dict[str, Any]:
+    """Return the JSON of a result or an estimate: its fields, with messages as sentences."""
     messages = {
-        name: [each.text(option) for each in getattr(outcome, name)]
+        name: [each.text for each in getattr(outcome, name)]
         for name in ("warnings", "refusals")
         if hasattr(outcome, name)
     }

@@ -26,7 +26,6 @@ from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.read.source import Source
 from cloudconv.media.task import FrameTask, task_of
-from cloudconv.messages import Message
 from cloudconv.models import registry
 from cloudconv.models.base import FOUR, Interpolator
 from cloudconv.render.cpu_streams import useful_cpu_streams
@@ -169,7 +168,7 @@ def _parity(device: torch.device, name: str, precision: str) -> str:
     try:
         dtype = choose_precision(precision, device, spec)
     except DeviceError as error:
-        raise _AbsentError(str(Message("precision-absent", precision=precision))) from error
+        raise _AbsentError(str(f"this device does not compute in {precision}")) from error
     result = _quarters(name, device, dtype)
     if not result.isfinite().all():
         raise _FailedError("its frames contain values that are not finite")

@@ -33,7 +33,7 @@ from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.input.fingerprint import has_changed
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.target import check_home, collect_refusals, raise_first, writing
-from cloudconv.messages import Message, Setting
+from cloudconv.messages import flag, shortened
 from cloudconv.models import registry
 from cloudconv.models.base import Model, ModelSpec
 from cloudconv.models.fingerprint import weights_fingerprint
@@ -257,7 +257,7 @@ def run(
         except KeyboardInterrupt as error:
             if not is_checkpoint(checkpoint):
                 raise
-            raise Interrupted(Message("checkpoint-kept", path=checkpoint)) from error
+            raise Interrupted(f"{checkpoint} keeps the training so far") from error
 
 
 def _run(
@@ -358,7 +358,11 @@ class _Results:
             if not isinstance(error.__cause__, FileExistsError):
                 raise
             checkpoint = self.plan.checkpoint
-            raise OutputError("weights-appeared", path=output, checkpoint=checkpoint) from error
+            raise OutputError(
+                f"weights-appeared: Another program made {output} during the training, and that "
+                f"file is left as it is. The training so far is kept in {checkpoint}: move the "
+                "file away and run the command again."
+            ) from error
 
 
 def _watched(
@@ -395,11 +399,16 @@ def _validation_windows(
 def _check_output(output: Path, checkpoint: Path, settings: TrainingRecipe) -> None:
     resumes = settings.resume and checkpoint.exists()
     if os.path.lexists(checkpoint) and not is_checkpoint(checkpoint):
-        raise InputError("checkpoint-foreign", path=checkpoint)
+        raise InputError(
+            f"checkpoint-foreign: The checkpoint {checkpoint} is damaged, of another version, or "
+            "another program's file: move it away, or name another output."
+        )
     if os.path.lexists(output) and not settings.overwrite:
         own = load_checkpoint(checkpoint, torch.device("cpu"))["written"] if resumes else []
         if digest(output) not in own:
-            raise OutputError("output-exists", path=output)
+            raise OutputError(
+                f"output-exists: The output {output} exists already: replace it with --overwrite."
+            )
     check_home(output)
     check_outputs(settings, [output, checkpoint], [])
 
@@ -426,7 +435,10 @@ def _initialise(model: Model, settings: TrainingRecipe) -> int:
         spec = registry.spec(settings.init)
     tensors = registry.state_of(settings.init, spec)
     if tensors is None:
-        raise ModelError("nothing-to-train", model=settings.init)
+        raise ModelError(
+            f"nothing-to-train: {settings.init} has no weights, so there is nothing to train: "
+            "choose a network."
+        )
     state = {name: tensor.float() for name, tensor in tensors.items()}
     if spec.name == model.spec.name:
         registry.fill(model, state, settings.init)
@@ -436,7 +448,8 @@ def _initialise(model: Model, settings: TrainingRecipe) -> int:
     fitting = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
     if not fitting:
         raise WeightsError(
-            "nothing-fits", init=settings.init, other=spec.name, model=model.spec.name
+            f"nothing-fits: No tensor of the weights {settings.init} ({spec.name}) has the name "
+            f"and shape of one of {model.spec.name}: start from other weights, or without --init."
         )
     model.load_state_dict(fitting, strict=False)
     return len(fitting)
@@ -447,14 +460,14 @@ def _check_frozen(model: Model, settings: TrainingRecipe) -> None:
     for beginning in values.files(settings.frozen):
         if not any(name.startswith(beginning) for name in names):
             raise SettingsError(
-                "unknown-tensor",
-                model=model.spec.name,
-                beginning=beginning,
-                first=names[0],
-                last=names[-1],
+                f"unknown-tensor: No tensor of {model.spec.name} begins with {beginning!r}, so "
+                f"none can be frozen: the tensors are {names[0]}, … {names[-1]}."
             )
     if settings.frozen and all(name.startswith(values.files(settings.frozen)) for name in names):
-        raise SettingsError("all-frozen")
+        raise SettingsError(
+            "all-frozen: Every tensor is frozen, which leaves nothing to train: freeze fewer "
+            "tensors."
+        )
 
 
 def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple[Windows, Windows]:
@@ -474,7 +487,10 @@ def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple
             most = max(clip.info.timing.frames for clips in whole for clip in clips)
             held_back = held_back_spans(most, needed) if own is None else without(own)
         if not held_back:
-            raise SettingsError("nothing-held-back")
+            raise SettingsError(
+                "nothing-held-back: The whole clips are used for training, which leaves nothing "
+                "to validate on: give --val, --val-part, or a smaller --train-part."
+            )
         groups, train_groups = [], []
         for text, clips in zip(values.files(settings.clips), whole, strict=True):
             _, part, _ = split_path(text)
@@ -518,7 +534,11 @@ def _changed(groups: list[list[TrainingClip]]) -> list[Warned]:
     for path, info in infos.items():
         with suppress(InputError):
             if has_changed(info):
-                warnings.append(Warned("clip-changed", {"path": str(path)}))
+                warnings.append(
+                    Warned(
+                        f"clip-changed: {path} was changed while it was trained on: train again."
+                    )
+                )
     return warnings
 
 
@@ -549,16 +569,17 @@ def _restore(
     if changed:
         name = changed[0]
         raise SettingsError(
-            "checkpoint-of-other-settings",
-            path=checkpoint,
-            option=Setting(name),
-            before=saved.get(name),
-            now=now[name],
+            f"checkpoint-of-other-settings: {checkpoint} belongs to a run with other settings "
+            f"({flag(name)} was {saved.get(name)}, now {now[name]}): give the same settings, or "
+            "start again with --no-resume."
         )
     before = state["footage"]
     names = sorted(n for n in before.keys() | footage.keys() if before.get(n) != footage.get(n))
     if names:
-        raise InputError("checkpoint-of-other-clips", path=checkpoint, names=names)
+        raise InputError(
+            f"checkpoint-of-other-clips: {checkpoint} belongs to a run with other content of "
+            f"{shortened(names, 3)}: give the same files, or start again with --no-resume."
+        )
     trainer.restore(state)
     return list(state["written"])
 

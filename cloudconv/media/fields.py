@@ -104,7 +104,10 @@ def frames_of_fields(
     try:
         filters = Chain(like, ("bwdif", step), ("format", like.format.name))
     except av.error.FFmpegError as error:
-        raise InputError("not-deinterlaced", width=like.width, height=like.height) from error
+        raise InputError(
+            f"not-deinterlaced: Pictures of {like.width}x{like.height} cannot be deinterlaced: "
+            "leave --deinterlace out."
+        ) from error
     unmarked, detector = Chain(like, ("setfield", "mode=prog")), Chain(like, _DETECTOR)
     # Damaged files repeat and omit time stamps. The filters need no time stamps. They return what
     # belongs to a picture when the next picture arrives.

@@ -63,10 +63,9 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
     _require("minterpolate")
     if min(first.width, first.height) < MINTERPOLATE_SIDE:
         raise ModelError(
-            "minterpolate-too-small",
-            width=first.width,
-            height=first.height,
-            least=MINTERPOLATE_SIDE,
+            f"minterpolate-too-small: minterpolate needs at least {MINTERPOLATE_SIDE} pixels a "
+            f"side, and these pictures are {first.width}x{first.height}: leave it out of "
+            "--against."
         )
     tick = _tick(first, rate)
     options = "mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
@@ -170,7 +169,10 @@ class XpsnrMeter:
 
 def _require(name: str) -> None:
     if not has_filter(name):
-        raise ModelError("no-filter", version=av.ffmpeg_version_info, name=name)
+        raise ModelError(
+            f"no-filter: This build of FFmpeg ({av.ffmpeg_version_info}) has no filter {name}: "
+            f"leave {name} out, or install PyAV's own wheel, which has the filter."
+        )
 
 
 def _check_like(first: Frame, frame: Frame) -> None:

@@ -33,8 +33,14 @@ class ColorTags:
 
         The warning says that 8-bit pictures of HDR video look flat. ``where`` names the pictures.
         """
-        named = {"curve": self.hdr, "where": where}
-        return [] if self.hdr is None else [Warned("flat-pictures", named)]
+        if self.hdr is None:
+            return []
+        return [
+            Warned(
+                f"flat-pictures: The source is HDR ({self.hdr}), which the {where} cannot show: "
+                "its pictures look flat and pale."
+            )
+        ]
 
 
 @dataclass(frozen=True, slots=True)

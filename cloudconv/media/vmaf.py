@@ -125,8 +125,14 @@ class VmafMeter:
         assert self._folder is not None
         errors = (Path(self._folder.name) / _ERRORS).read_text("utf-8", "replace").strip()
         if not errors:
-            return ModelError("vmaf-failed-silently", program=self._program)
-        return ModelError("vmaf-failed", program=self._program, why=errors.splitlines()[-1])
+            return ModelError(
+                f"vmaf-failed-silently: {self._program} could not measure VMAF (it gave no "
+                "reason): leave vmaf out of --metrics."
+            )
+        return ModelError(
+            f"vmaf-failed: {self._program} could not measure VMAF ({errors.splitlines()[-1]}): "
+            "leave vmaf out of --metrics."
+        )
 
 
 def _ffmpeg() -> str:
@@ -138,7 +144,9 @@ def _ffmpeg() -> str:
     try:
         return str(import_module("imageio_ffmpeg").get_ffmpeg_exe())
     except (ImportError, RuntimeError) as error:
-        raise ModelError("no-vmaf") from error
+        raise ModelError(
+            'no-vmaf: VMAF needs an FFmpeg with libvmaf: run pip install "cloudconv[vmaf]".'
+        ) from error
 
 
 def _stop(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:

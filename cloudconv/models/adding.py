@@ -12,7 +12,7 @@ import safetensors.torch
 from cloudconv import checkpoints, files
 from cloudconv.errors import OutputError, SettingsError, UnknownModelError
 from cloudconv.media.write.target import writing
-from cloudconv.messages import closest
+from cloudconv.messages import did_you_mean, listed
 from cloudconv.models import registry, user_folder
 from cloudconv.models.base import ModelSpec
 
@@ -37,10 +37,15 @@ def add(
     """
     target = user_folder.file_for(name)
     if any(known.name == name for known in registry.specs()) or name in _METHODS:
-        raise SettingsError("shipped-model-name", name=name)
+        raise SettingsError(
+            f"shipped-model-name: {name} is a model of cloudconv itself: choose another name."
+        )
     path = registry.file_of(file)
     if path is None:
-        raise UnknownModelError("add-needs-file", name=file, known=checkpoints.SUFFIXES)
+        raise UnknownModelError(
+            f"add-needs-file: {file} is not a file of weights: give a file whose name ends in "
+            f"{listed(checkpoints.SUFFIXES, 'or')}."
+        )
     # Load the network completely, so that a file which does not fit is refused.
     network = registry.build_model(path)
     described = registry.describe(path)
@@ -64,7 +69,9 @@ def add(
     data = _ordered(safetensors.torch.save(state, kept))
     with writing(target), files.Claim(target):
         if target.exists() and not overwrite:
-            raise OutputError("model-exists", name=name)
+            raise OutputError(
+                f"model-exists: There is a model {name} already: replace it with --overwrite."
+            )
         files.write_whole(target, data)
     return registry.spec(name)
 
@@ -78,12 +85,17 @@ def remove(name: str) -> Path:
         OutputError: the file cannot be deleted.
     """
     if any(known.name == name for known in registry.specs()):
-        raise SettingsError("shipped-model-stays", name=name)
+        raise SettingsError(
+            f"shipped-model-stays: {name} is a model of cloudconv itself: only added ones can be "
+            "removed."
+        )
     path = user_folder.find(name)
     if path is None:
         known = user_folder.names()
-        near = closest(name, known)
-        raise UnknownModelError("no-added-model", name=name, near=near, known=known)
+        there = f"; there are: {', '.join(known)}" if known else ""
+        raise UnknownModelError(
+            f"no-added-model: You have added no model {name!r}{did_you_mean(name, known)}{there}."
+        )
     with writing(path):
         path.unlink()
     return path

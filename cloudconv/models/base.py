@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from cloudconv.errors import ModelError, ModelUsageError, PictureError, SettingsError
+from cloudconv.messages import short
 from cloudconv.models import pictures
 from cloudconv.models.ops import pad_to_multiple
 from cloudconv.settings.values import SCALES
@@ -41,7 +42,11 @@ def check_finite(total: Tensor, time: Fraction | None = None) -> None:
     ``time``: the picture's time in seconds, for the message.
     """
     if not total.isfinite():
-        raise ModelError("not-finite", seconds=None if time is None else round(float(time), 3))
+        at = "" if time is None else f" at {round(float(time), 3):g} s"
+        raise ModelError(
+            f"not-finite: The model made a picture{at} with values that are not finite, so nothing "
+            "is written: try --precision=fp32, or other weights."
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,10 +181,15 @@ class Model(nn.Module):
         if scale == 1:
             return self.spec.multiple
         if not self.spec.scale_option:
-            raise ModelUsageError("no-scale-option", model=self.spec.name, scale=scale)
+            raise ModelUsageError(
+                f"no-scale-option: The model {self.spec.name} has no scale option, and scale "
+                f"{short(scale)} was given: leave --scale at 1, or choose another model."
+            )
         if scale not in SCALES:
             known = ", ".join(f"{s:g}" for s in SCALES)
-            raise ModelUsageError("unknown-scale", scale=scale, known=known)
+            raise ModelUsageError(
+                f"unknown-scale: The scale {scale:g} is not one of {known}: choose one of these."
+            )
         return self.spec.multiple * math.ceil(max(1.0, 1.0 / scale))
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -280,7 +290,9 @@ class Interpolator(Model):
         timesteps = timestep.flatten().tolist() if isinstance(timestep, Tensor) else [timestep]
         for each in timesteps:
             if not (isinstance(each, numbers.Real) and 0 <= float(each) <= 1):
-                raise SettingsError("bad-timestep", timestep=each)
+                raise SettingsError(
+                    f"bad-timestep: A timestep must be from 0 to 1, got {each!s:.60}."
+                )
         for picture in (x0, x1, *(outer or ())[:2]):
             if isinstance(picture, Tensor):
                 pictures.check_tensor(picture)
@@ -289,7 +301,10 @@ class Interpolator(Model):
         made: Any
         if not (self._is_plain(x0) and self._is_plain(x1)):
             if outer is not None:
-                raise PictureError("outer-pictures-shape")
+                raise PictureError(
+                    "outer-pictures-shape: The frames before and after a pair must have the "
+                    "shape of the pair, (B, 3, H, W)."
+                )
             between = partial(self.between, scale=scale)
             made = pictures.between(x0, x1, timestep, between, device)
             return made  # type: ignore[no-any-return]
@@ -349,9 +364,15 @@ class Interpolator(Model):
         if not isinstance(timestep, Tensor):
             timestep = torch.full(x0.shape[:1], float(timestep))
         if x0.shape != x1.shape or x0.ndim != 4:
-            raise PictureError("two-batches", first=tuple(x0.shape), second=tuple(x1.shape))
+            raise PictureError(
+                "two-batches: A model takes two batches (B, 3, H, W) of one shape, got "
+                f"{tuple(x0.shape)} and {tuple(x1.shape)}."
+            )
         if timestep.shape != x0.shape[:1]:
-            raise PictureError("timestep-for-each", count=len(x0), shape=tuple(timestep.shape))
+            raise PictureError(
+                f"timestep-for-each: A model takes one timestep for each of {len(x0)} pictures, "
+                f"got {tuple(timestep.shape)}."
+            )
         colours = x0.shape[1] if self.spec.carries_alpha else COLOURS
         multiple = 1 if self.spec.any_size else self.multiple(scale)
         given = [pad_to_multiple(each[:, :colours].float(), multiple) for each in pictures]
@@ -488,7 +509,10 @@ class Predictor(Model):
         """
         if not isinstance(context, Tensor) or not context.is_floating_point():
             got = context.dtype if isinstance(context, Tensor) else type(context).__name__
-            raise PictureError("bad-context", frames=self.spec.context, got=str(got))
+            raise PictureError(
+                "bad-context: A floating-point tensor (B, T, 3, H, W) with T of at least "
+                f"{self.spec.context} is needed, got {got}."
+            )
         pictures.check_tensor(context)
         check = pictures.SampleCheck(context)
         made = self.forecast_checked(context, steps)
@@ -526,7 +550,10 @@ class Predictor(Model):
         """Return the frames that the model reads, padded, and their unpadded height and width."""
         if context.ndim != 5 or context.shape[2] != 3 or context.shape[1] < self.spec.context:
             got = tuple(context.shape)
-            raise PictureError("bad-context", frames=self.spec.context, got=got)
+            raise PictureError(
+                "bad-context: A floating-point tensor (B, T, 3, H, W) with T of at least "
+                f"{self.spec.context} is needed, got {got}."
+            )
         latest = context[:, -(self.spec.context + self.spec.past) :].float()
         height, width = latest.shape[3:]
         padded = pad_to_multiple(latest.flatten(0, 1), self.spec.multiple)
@@ -548,11 +575,18 @@ class Reconstructor(Model):
             PictureError: the pictures are not a floating-point tensor of that shape.
         """
         if not isinstance(picture, Tensor) or not picture.is_floating_point():
-            raise PictureError("picture-type", type=getattr(picture, "dtype", type(picture)))
+            raise PictureError(
+                "picture-type: Pictures are NumPy arrays, PyTorch tensors or PIL images, got "
+                f"{getattr(picture, 'dtype', type(picture))}."
+            )
         pictures.check_tensor(picture)
         if picture.ndim != 4 or picture.shape[1] != 3:
             shape = tuple(picture.shape)
-            raise PictureError("picture-shape", shape=shape, dtype=picture.dtype)
+            raise PictureError(
+                "picture-shape: Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 "
+                f"channels, uint8, uint16 or floating point from 0 to 1, got {shape} "
+                f"{picture.dtype}."
+            )
         check = pictures.SampleCheck(picture)
         height, width = picture.shape[2:]
         made: Tensor = self(pad_to_multiple(picture.float(), self.spec.multiple))

@@ -50,11 +50,17 @@ class PictureKind:
         """
         if isinstance(picture, Image.Image):
             if picture.mode not in _MODES:
-                raise PictureError("image-mode", known=list(_MODES), mode=picture.mode)
+                raise PictureError(
+                    f"image-mode: PIL images may be {', '.join(list(_MODES))}, got "
+                    f"{picture.mode}: convert it with convert('RGB')."
+                )
             array = np.asarray(picture)
             return cls("pillow", array.shape, array.dtype, 2 if array.ndim == 3 else None)
         if not isinstance(picture, np.ndarray | Tensor):
-            raise PictureError("picture-type", type=type(picture).__name__)
+            raise PictureError(
+                "picture-type: Pictures are NumPy arrays, PyTorch tensors or PIL images, got "
+                f"{type(picture).__name__}."
+            )
         if isinstance(picture, Tensor):
             check_tensor(picture)
         shape, is_tensor = tuple(picture.shape), isinstance(picture, Tensor)
@@ -93,11 +99,8 @@ class PictureKind:
             shape = getattr(picture, "shape", getattr(picture, "size", ""))
             dtype = getattr(picture, "dtype", getattr(picture, "mode", ""))
             raise PictureError(
-                "picture-differs",
-                number=number,
-                shape=self.shape,
-                dtype=self.dtype,
-                found=f"{shape} {dtype}",
+                f"picture-differs: Picture {number} is not like the first: {self.shape} "
+                f"{self.dtype} is needed, got {shape} {dtype}."
             )
 
     def values(self, picture: Any) -> Tensor:
@@ -165,7 +168,11 @@ def check_tensor(tensor: Tensor) -> None:
     """
     is_dense = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized)
     if not is_dense or tensor.is_meta or not tensor.numel():
-        raise PictureError("tensor-without-samples")
+        raise PictureError(
+            "tensor-without-samples: A tensor must have at least one picture, with all samples "
+            "in memory: empty, sparse, nested and quantized tensors, and tensors on the device "
+            "meta, are not accepted."
+        )
 
 
 class SampleCheck:
@@ -193,10 +200,16 @@ class SampleCheck:
         """
         least, most = self._extremes.planes()[0].tolist()
         if not math.isfinite(least) or not math.isfinite(most):
-            raise PictureError("picture-not-finite")
+            raise PictureError(
+                "picture-not-finite: A picture has samples that are not finite (NaN or "
+                "infinity): replace these first."
+            )
         overshoot = self._overshoot
         if overshoot is not None and (least < -overshoot or most > 1 + overshoot):
-            raise PictureError("picture-range", least=least, most=most)
+            raise PictureError(
+                "picture-range: Floating-point pictures have samples from 0 to 1, got "
+                f"{least:.4g} to {most:.4g}: divide samples from 0 to 255 by 255, or clip them."
+            )
 
 
 def place_of(picture: Any) -> int:
@@ -217,13 +230,19 @@ def each_of(pictures: Any) -> Any:
     if isinstance(pictures, Tensor):
         check_tensor(pictures)
     elif not isinstance(pictures, Iterable):
-        raise PictureError("picture-type", type=type(pictures).__name__)
+        raise PictureError(
+            "picture-type: Pictures are NumPy arrays, PyTorch tensors or PIL images, got "
+            f"{type(pictures).__name__}."
+        )
     is_single = isinstance(pictures, Image.Image)
     if isinstance(pictures, np.ndarray | Tensor):
         has_channels = _channel_axis(pictures.shape) is not None
         is_single = pictures.ndim < 3 or (pictures.ndim == 3 and has_channels)
     if is_single:
-        raise PictureError("several-pictures")
+        raise PictureError(
+            "several-pictures: Several pictures are needed, and this is one: give a list, or one "
+            "array or tensor (B, H, W, C) or (B, C, H, W)."
+        )
     return pictures
 
 
@@ -255,7 +274,10 @@ def between(
     for number, picture in enumerate([*firsts, *lasts]):
         kind.check(picture, number)
     if len(firsts) != len(lasts):
-        raise PictureError("batch-lengths", first=len(firsts), second=len(lasts))
+        raise PictureError(
+            f"batch-lengths: The batches have {len(firsts)} and {len(lasts)} pictures: give "
+            "batches of one length."
+        )
     given = [torch.stack([kind.floats(each) for each in some]) for some in (firsts, lasts)]
     checks = [SampleCheck(each) for each in given] if kind.is_float else []
     a, b = (each.to(device) for each in given)
@@ -278,7 +300,10 @@ def _listed(pictures: Any, *, several: bool) -> list[Any]:
     if not several:
         return [pictures]
     if not isinstance(pictures, np.ndarray | Tensor) or pictures.ndim != 4 or not len(pictures):
-        raise PictureError("pictures-of-one-kind")
+        raise PictureError(
+            "pictures-of-one-kind: The pictures are of different kinds: give two pictures, or "
+            "two batches, of one kind."
+        )
     return list(pictures)
 
 
@@ -291,4 +316,7 @@ def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
 
 
 def _refuse(kind: PictureKind) -> None:
-    raise PictureError("picture-shape", shape=kind.shape, dtype=kind.dtype)
+    raise PictureError(
+        "picture-shape: Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, "
+        f"uint8, uint16 or floating point from 0 to 1, got {kind.shape} {kind.dtype}."
+    )

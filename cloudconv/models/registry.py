@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cloudconv import checkpoints, weights
 from cloudconv.errors import ModelUsageError, UnknownModelError, WeightsError
-from cloudconv.messages import closest
+from cloudconv.messages import did_you_mean, listed, shortened
 from cloudconv.models import published, user_folder
 from cloudconv.models.base import Interpolator, Model, ModelSpec, ModelTask, Predictor
 from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
@@ -136,22 +136,29 @@ def _described(path: Path, _: tuple[int, ...]) -> WeightsFile:
         return WeightsFile(path, known, None, metadata)
     state = published.normalised(content)
     if not state:
-        raise WeightsError("weights-without-names", path=path)
+        raise WeightsError(
+            f"weights-without-names: {path} contains no tensors by name: give a file with the "
+            "state_dict of a network."
+        )
     recognised = published.recognise(state)
     if recognised is None:
         first = [f"{name} {'x'.join(map(str, state[name].shape))}" for name in state]
-        raise WeightsError("network-unknown", path=path, first=first, known=published.FAMILIES)
+        raise WeightsError(
+            f"network-unknown: {path} holds no network that cloudconv knows (its first tensors: "
+            f"{shortened(first, 3)}): give a file that 'cloudconv train' wrote, or one of "
+            f"{listed(published.FAMILIES, 'or')}."
+        )
     if recognised.settings is None:
         raise WeightsError(
-            "network-not-run",
-            path=path,
-            family=recognised.family,
-            reason=recognised.reason,
-            known=published.FAMILIES,
+            f"network-not-run: {path} holds {recognised.family}, which cloudconv does not run "
+            f"({recognised.reason}): give a file of {listed(published.FAMILIES, 'or')}."
         )
     if unfit := [*recognised.missing, *recognised.unknown]:
         of, version = recognised.family, recognised.version
-        raise WeightsError("network-differs", path=path, unfit=unfit, family=of, version=version)
+        raise WeightsError(
+            f"network-differs: {path} looks like {of} {version}, and some of its tensors differ "
+            f"({shortened(unfit, 3)}): give the file of a version that the authors published."
+        )
     name = path.stem if is_added else path.name
     own = replace(recognised.spec(name), published=True, half_precision=True)
     own = own.with_times(metadata.get("timesteps", "any"))
@@ -183,13 +190,13 @@ def spec(name_or_path: str | Path, task: ModelTask | None = None) -> ModelSpec:
     name = str(name_or_path)
     if same_name:
         raise UnknownModelError(
-            "model-of-other-task",
-            name=same_name[0].name,
-            task=same_name[0].task,
-            needed=task,
-            known=names,
+            f"model-of-other-task: {same_name[0].name} is a model to {same_name[0].task}, and one "
+            f"to {task} is needed: choose one of {', '.join(names)}."
         )
-    raise UnknownModelError("unknown-model", name=name, near=closest(name, names), known=names)
+    raise UnknownModelError(
+        f'unknown-model: There is no model "{name}"{did_you_mean(name, names)}: choose one of '
+        f"{', '.join(names)}."
+    )
 
 
 def load(
@@ -272,7 +279,11 @@ def check_times(spec: ModelSpec, factor: Fraction | None) -> None:
         and each.arbitrary_timestep
         and (each.weights or each.published)
     ]
-    raise ModelUsageError("only-middle", model=spec.name, known=known)
+    raise ModelUsageError(
+        f"only-middle: The model {spec.name} makes only the middle of two frames, so the factor "
+        "must be a power of two: give 2, 4 or 8, or use a model for any time: "
+        f"{shortened(known, 3)}."
+    )
 
 
 def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -> None:
@@ -284,7 +295,10 @@ def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
-        raise WeightsError("weights-do-not-fit", weights=source, model=model.spec.name) from error
+        raise WeightsError(
+            f"weights-do-not-fit: The weights {source} do not fit the model {model.spec.name}: "
+            "they belong to another model or version. Use the ones that come with this cloudconv."
+        ) from error
 
 
 def state_of(name_or_path: str | Path, chosen: ModelSpec) -> dict[str, Tensor] | None:

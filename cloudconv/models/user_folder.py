@@ -33,7 +33,10 @@ def file_for(name: str) -> Path:
         SettingsError: the name has other characters than file names on every system allow.
     """
     if not _NAME.fullmatch(name) or name.endswith("."):
-        raise SettingsError("bad-model-name", name=name)
+        raise SettingsError(
+            f'bad-model-name: "{name}" cannot be the name of a model: use up to 32 lower-case '
+            "letters, digits, dots, dashes and underscores, and begin with a letter or digit."
+        )
     return folder() / f"{name}{_SUFFIX}"
 
 

@@ -14,7 +14,6 @@ from torch.nn import functional
 
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.messages import Message
 from cloudconv.models.base import ModelSpec
 from cloudconv.models.ops import warp
 
@@ -44,9 +43,14 @@ def choose_device(name: str = "auto") -> torch.device:
         try:
             torch.zeros(1, device=device)
         except RuntimeError as error:
-            raise DeviceError("device-fails", device=name, why=_line(error)) from error
+            raise DeviceError(
+                f"device-fails: {name} does not work with this PyTorch ({_line(error)}): use "
+                "--device=cpu."
+            ) from error
     else:
-        raise SettingsError("not-one-device", name=name)
+        raise SettingsError(
+            f'not-one-device: There is no device "{name}": choose auto, cpu, cuda, cuda:N or mps.'
+        )
     use_device(device)
     return device
 
@@ -74,11 +78,11 @@ def use_device(device: torch.device) -> None:
         torch.accelerator.set_device_index(device.index)
 
 
-def fault_of(device: torch.device, dtype: torch.dtype) -> str | Message | None:
+def fault_of(device: torch.device, dtype: torch.dtype) -> str | None:
     """Compare the operations of networks on a device in ``dtype`` with those on the CPU in float32.
 
     Returns:
-        The fault, as PyTorch's text or a message; None without a fault.
+        The fault in words; None without a fault.
     """
     try:
         result = _exercise(device, dtype).cpu()
@@ -87,7 +91,7 @@ def fault_of(device: torch.device, dtype: torch.dtype) -> str | Message | None:
     off = (result - _exercise(torch.device("cpu"), torch.float32)).abs().max()
     most = 1e-3 if dtype == torch.float32 else 0.1
     # A difference that is not a number counts as large.
-    return None if off <= most else Message("trial-differs", difference=float(off))
+    return None if off <= most else f"its results differ from those of the CPU by {float(off):.2g}"
 
 
 def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
@@ -117,11 +121,14 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
         # MPS has 16-bit types, but nobody has measured the picture there yet.
         return torch.float32
     if name not in PRECISIONS:
-        raise SettingsError("unknown-precision", name=name, known=list(PRECISIONS))
+        raise SettingsError(
+            f"unknown-precision: There is no precision called {name!r}: use auto, "
+            f"{', '.join(PRECISIONS)}."
+        )
     if name == "fp16" and device.type == "cpu":
-        raise DeviceError("fp16-on-cpu")
+        raise DeviceError("fp16-on-cpu: fp16 is for GPUs: on the CPU use --precision=bf16 or fp32.")
     if name == "bf16" and not has_bf16(device):
-        raise DeviceError("no-bf16")
+        raise DeviceError("no-bf16: This GPU has no bf16: use --precision=fp16 or fp32.")
     return PRECISIONS[name] if spec.half_precision else torch.float32
 
 
@@ -184,8 +191,9 @@ def _auto() -> tuple[torch.device, Warned | None]:
     wrong = fault_of(device, torch.float32)
     if wrong is None:
         return device, None
-    failed = {"device": device.type, "why": wrong}
-    return cpu, Warned("accelerator-failed", failed)
+    return cpu, Warned(
+        f"accelerator-failed: The CPU is used, because {device.type} failed a trial: {wrong}."
+    )
 
 
 def _exercise(device: torch.device, dtype: torch.dtype) -> Tensor:
@@ -215,13 +223,16 @@ def _check_there(device: torch.device) -> None:
     there = torch.get_device_module(device)
     if not there.is_available():
         raise DeviceError(
-            "no-device",
-            device=device,
-            kind="CUDA GPU" if device.type == "cuda" else f"{device.type} device",
+            f"no-device: {device} was given, but this machine has no working "
+            f"{('CUDA GPU' if device.type == 'cuda' else f'{device.type} device')}, or this "
+            "PyTorch was built without it: use --device=cpu, or install a build of PyTorch that "
+            "has it."
         )
     count = there.device_count()
     if device.index is not None and device.index >= count:
-        raise DeviceError("gpu-number", device=device, last=count - 1)
+        raise DeviceError(
+            f"gpu-number: {device} was given, but the GPUs here are numbered 0 to {count - 1}."
+        )
 
 
 def _line(error: Exception) -> str:

@@ -160,9 +160,12 @@ def plan_memory(
     multiple, overlap = grid(model, scale)
     smallest = smallest_tile(overlap, multiple)
     if batch != "auto" and batch < 1:
-        raise SettingsError("bad-batch", batch=batch)
+        raise SettingsError(f"bad-batch: A batch of {batch} was given: use auto, or 1 or more.")
     if not isinstance(tile, str) and tile < smallest:
-        raise SettingsError("tile-too-small", tile=tile, model=model.spec.name, least=smallest)
+        raise SettingsError(
+            f"tile-too-small: Tiles of {tile} pixels were given, and the model {model.spec.name} "
+            f"needs {smallest} or more: use such a size, or auto."
+        )
     if free_bytes is None:
         free_bytes = free_memory(device)
     usable = None if free_bytes is None else int(free_bytes * _usable(device)) // renderers

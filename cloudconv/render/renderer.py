@@ -132,18 +132,23 @@ class Renderer:
         plan = self.plan(width, height, renderers, free_bytes=free_bytes)
         sizes = plan.sizes
         self.use_sizes(width, height, sizes)
-        known = {
-            "width": width,
-            "height": height,
-            "free": gibibytes(plan.free_bytes or 0),
-            "device": str(self._device),
-        }
         if sizes.tile is not None and self._wanted.tile == "auto":
-            self._warned.put(Warned("tiles", {**known, "tile": sizes.tile}))
+            self._warned.put(
+                Warned(
+                    f"tiles: A whole {width}x{height} frame does not fit into the "
+                    f"{gibibytes(plan.free_bytes or 0)} of memory that {self._device} has free: "
+                    f"frames are computed in tiles of {sizes.tile} pixels."
+                )
+            )
         asked = self._wanted.batch
         if asked != "auto" and sizes.batch < asked:
-            batches = {"asked": asked, "batch": sizes.batch}
-            self._warned.put(Warned("batch-reduced", {**known, **batches}))
+            self._warned.put(
+                Warned(
+                    f"batch-reduced: A batch of {asked} frames of {width}x{height} does not fit "
+                    f"into the {gibibytes(plan.free_bytes or 0)} of memory that {self._device} "
+                    f"has free: the batch is {sizes.batch}."
+                )
+            )
         return sizes
 
     def use_sizes(self, width: int, height: int, sizes: Sizes) -> None:
@@ -306,7 +311,12 @@ class Renderer:
             self._inference = replace(self._inference, model=model)
             self._pictures.clear()
             empty_cache(self._device)
-            self._warned.put(Warned("precision-raised", {"device": str(self._device)}))
+            self._warned.put(
+                Warned(
+                    f"precision-raised: 16-bit values overflowed on {self._device}: float32 is "
+                    "used instead, which is slower."
+                )
+            )
         return used.model is self._inference.model
 
     def _step_back(self, failed: Inference, cpu_streams: CpuStreams) -> None:
@@ -337,19 +347,25 @@ class Renderer:
             sizes = replace(sizes, tile=tile)
         else:
             free = free_memory(self._device)
+            width, height = self._size
+            has = "" if free is None else f" with {gibibytes(free)} free"
             raise DeviceError(
-                "whole-frame-fills-memory" if side > smallest else "frame-fills-memory",
-                device=self._device,
-                width=self._size[0],
-                height=self._size[1],
-                free=None if free is None else gibibytes(free),
+                f"{'whole-' if side > smallest else ''}frame-fills-memory: {self._device} ran out "
+                f"of memory on a {width}x{height} frame{has}: "
+                f"{'allow tiles with --tile=auto, ' if side > smallest else ''}close other "
+                "programs, or use another --device or a smaller copy of the video."
             )
         self._inference = replace(failed, sizes=sizes)
         name = str(self._device)
         if tile is None:
-            less = Warned("out-of-memory", {"device": name, "batch": sizes.batch})
+            less = Warned(
+                f"out-of-memory: {name} ran out of memory: the batch is now {sizes.batch}."
+            )
         else:
-            less = Warned("out-of-memory-tiles", {"device": name, "tile": tile})
+            less = Warned(
+                f"out-of-memory-tiles: {name} ran out of memory: frames are now computed in tiles "
+                f"of {tile} pixels."
+            )
         self._warned.put(less)
 
 

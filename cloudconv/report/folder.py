@@ -28,7 +28,10 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None
     check_home(folder / names[0])
     taken = [name for name in names if os.path.lexists(folder / name)]
     if taken and not overwrite:
-        raise OutputError("output-exists", path=folder / taken[0])
+        raise OutputError(
+            f"output-exists: The output {folder / taken[0]} exists already: replace it with "
+            "--overwrite."
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from cloudconv.messages import Message
+from cloudconv.messages import plural
 
 Placed = tuple[Fraction, Fraction | None]
 """The time of a frame, and its new time after even spacing; None for a repeat."""
@@ -125,7 +125,7 @@ class Cadence:
         return Fraction(sum(d * n for (d, _), n in self._kinds.items()), frames or 1)
 
     @property
-    def description(self) -> Message | None:
+    def description(self) -> str | None:
         """Return the clip's regular cadence, or None if there is none.
 
         A cadence is regular under three conditions. The clip has at least four cycles. The cycles
@@ -146,12 +146,10 @@ class Cadence:
         for kinds, shown, repeated in regular:
             if sum(self._kinds[kind] for kind in kinds) >= _REGULAR * cycles:
                 rate, length = self._usual_rate(), shown + repeated
-                return Message(
-                    "cadence",
-                    repeats=repeated,
-                    length=length,
-                    material=_rounded(rate * shown / length),
-                    file=_rounded(rate),
+                return (
+                    f"{repeated} of every {length} frames {plural(repeated, 'repeats', 'repeat')} "
+                    f"the one before ({_rounded(rate * shown / length):g} fps material in a "
+                    f"{_rounded(rate):g} fps file)"
                 )
         return None
 

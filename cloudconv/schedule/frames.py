@@ -15,7 +15,6 @@ from cloudconv.events import Warned
 from cloudconv.media.color import thumbnail
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import Beside, FrameTask, task_of
-from cloudconv.messages import Message
 from cloudconv.models.base import FOUR
 from cloudconv.schedule.cadence import MAX_DISTINCT, Cadence
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
@@ -138,7 +137,7 @@ def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[Fraction 
     return cadence, shows
 
 
-def early_cadence(frames: Iterable[Frame]) -> Message | None:
+def early_cadence(frames: Iterable[Frame]) -> str | None:
     """Return the cadence of the first frames, or None if 200 frames are not enough to be certain.
 
     Without any repeat only about a dozen frames are read.
@@ -197,12 +196,20 @@ def schedule(
         elif counts.source_frames > 1:
             made = timeline.finish(end, following)
         else:
-            code = "single-frame" if counts.source_frames else "no-frame"
-            raise InputError(code, path=request.name)
+            one = "single" if counts.source_frames else "no"
+            raise InputError(
+                f"{one}-frame: {request.name} has {'a single' if one == 'single' else 'no'} frame, "
+                "and interpolation needs two or more: give a longer video or part."
+            )
         if not is_reported and (item is None or cadence.certain):
             description = cadence.description
             if description is not None:
-                events.put(Warned("cadence-kept", {"cadence": description}))
+                events.put(
+                    Warned(
+                        f"cadence-kept: The video repeats frames: {description}. "
+                        "--duplicates=refill makes the motion even."
+                    )
+                )
                 is_reported = True
         pending, held = chain(held, made), []
         for slot in pending:

@@ -100,7 +100,10 @@ class CutDetector:
             SettingsError: the threshold is outside 0 … 1.
         """
         if threshold is not None and not 0 <= threshold <= 1:
-            raise SettingsError("bad-threshold", threshold=threshold)
+            raise SettingsError(
+                f"bad-threshold: The scene-cut threshold {threshold:g} is out of range: give auto, "
+                "off, or a number from 0 (cut everywhere) to 1 (never)."
+            )
         self._threshold = _AUTO_THRESHOLD if threshold is None else threshold
         self._thumbnails: deque[_Thumbnail] = deque(maxlen=_BEFORE + _AFTER)
         self._changes: deque[float] = deque(

@@ -67,7 +67,12 @@ class FramesByTime:
                 if frame.time in self._wanted:
                     self._decoded[frame.time] = frame
             elif self._from_start:
-                raise UnfitInputError("frame-gone", path=self._info.path, time=float(time))
+                raise UnfitInputError(
+                    f"frame-gone: {self._info.path} has no frame at {float(time):.3f} s any more: "
+                    "the file has changed, or it is damaged and each reading gives other frames. "
+                    "Repair the file, or convert a copy of it, and start again; interp needs "
+                    "--no-resume then."
+                )
             else:
                 # Start at the beginning: some damaged files lose frames after a seek.
                 self._frames, self._from_start = self._from(None), True

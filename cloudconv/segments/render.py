@@ -120,7 +120,10 @@ def render_segment(
     slow = seconds >= _LEAST_SECONDS and encoding > _SLOW * seconds
     replaceable = job.plan.device == "cuda" and sink.encoder == "libx264"
     if slow and replaceable and encoder_state("h264_nvenc") == "works":
-        yield Warned("nvenc-is-there", {"encoder": sink.encoder})
+        yield Warned(
+            f"nvenc-is-there: Encoding with {sink.encoder} is the slowest stage, and the CPU does "
+            "it: --encoder=nvenc lets the GPU encode."
+        )
 
 
 def render_segments(

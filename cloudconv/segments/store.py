@@ -39,7 +39,7 @@ from cloudconv.media.write.join import join
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import writing
-from cloudconv.messages import Message
+from cloudconv.messages import plural
 from cloudconv.segments.segment import SegmentPlan
 
 # Raise this number with each change to packet files or to the digests of plans.
@@ -107,7 +107,10 @@ class SegmentStore:
             self._claim.acquire()
             if not _is_ours(self.path):
                 self._claim.release()
-                raise OutputError("folder-taken", folder=self.path)
+                raise OutputError(
+                    f"folder-taken: {self.path} is needed for unfinished work, and cloudconv has "
+                    "not made it: move it away, or name another output."
+                )
             self.path.mkdir(exist_ok=True)
             (self.path / _MARK).touch()
 
@@ -143,7 +146,10 @@ class SegmentStore:
         with writing(self.path):
             size = file.stat().st_size
             if size != summary.bytes:
-                raise OutputError("segment-incomplete", path=file, size=size, bytes=summary.bytes)
+                raise OutputError(
+                    f"segment-incomplete: {file} is incomplete: it has {size} of {summary.bytes} "
+                    "bytes. Is the disk full?"
+                )
             with file.open("ab") as opened:
                 opened.write(end_of(summary, segment.digest))
                 opened.flush()
@@ -170,7 +176,7 @@ class SegmentStore:
             return (self.path / _MARK).is_file() and not self._own_files()
         return False
 
-    def release(self, *, keep: bool = True) -> Message | None:
+    def release(self, *, keep: bool = True) -> str | None:
         """Unlock the folder, and delete the folder unless a later run can use its content.
 
         Finished segments and adapted weights remain, and so does the work of an earlier run if
@@ -191,13 +197,9 @@ class SegmentStore:
         weights = any(self.path.glob("adapted.safetensors*"))
         if keep and (existing or weights):
             self._claim.release()
-            return Message(
-                "work-kept",
-                frames=frames if existing else None,
-                both=bool(existing) and weights,
-                weights=weights,
-                folder=self.path,
-            )
+            parts = [f"{frames} finished frames"] if existing else []
+            parts += ["adapted weights"] if weights else []
+            return f"{self.path} keeps {' and '.join(parts)}"
         if self._opened or not (self.path / _PLAN).exists():
             self.remove()
         self._claim.release()
@@ -212,7 +214,10 @@ class SegmentStore:
         finished = self.finished.get(segment.number)
         if finished is not None:
             if finished.digest != segment.digest:
-                raise OutputError("other-plan", folder=self.path)
+                raise OutputError(
+                    f"other-plan: The finished work in {self.path} belongs to another plan of "
+                    "this video, with other frames or times: start again with --no-resume."
+                )
             self._joined[segment.number] = finished
 
     def join(self, output: Sink, note: Callable[[Path], None]) -> None:
@@ -231,7 +236,10 @@ class SegmentStore:
         with output:
             free = disk_usage(self.path).free
             if free < size:
-                raise OutputError("no-room-to-join", takes=_megabytes(size), free=_megabytes(free))
+                raise OutputError(
+                    f"no-room-to-join: Joining the finished frames needs {_megabytes(size)} more "
+                    f"on the disk, and {_megabytes(free)} are free: free some space."
+                )
             join(output, [(each.file, each.summary) for each in done])
             complete = output.complete()
             assert complete is not None
@@ -257,14 +265,18 @@ class SegmentStore:
             raise Interrupted(kept) from error
         except CloudconvError as error:
             if self._opened and not self.path.is_dir():
-                raise OutputError("work-folder-deleted", folder=self.path) from error
+                raise OutputError(
+                    f"work-folder-deleted: {self.path} was deleted while the output was being "
+                    "made: run the command again."
+                ) from error
             kept = self.release(keep=not isinstance(error, UnfitInputError | TakenError))
             if kept is None:
                 raise
             # A later run may succeed with more memory, room or rights. Other errors come again.
             helps = isinstance(error, OutputError | DeviceError | ReadError)
             helps = helps and not isinstance(error, EncoderError)
-            raise type(error)("error-with-work", error=error, kept=kept, helps=helps) from error
+            more = "; the same command carries on" if helps else ""
+            raise type(error)(f"error-with-work: {error.text} {kept}{more}.") from error
         finally:
             self.release()
 
@@ -280,7 +292,7 @@ class SegmentStore:
         except KeyboardInterrupt as error:
             if isinstance(error, Interrupted) or not self._own_files():
                 raise
-            raise Interrupted(Message("earlier-work-kept", folder=self.path)) from error
+            raise Interrupted(f"{self.path} keeps the work of an earlier run") from error
 
     def remove(self) -> None:
         """Delete cloudconv's files, and the folder if it is then empty; release the claim."""
@@ -305,7 +317,12 @@ class SegmentStore:
     def _take_over(self, *, resume: bool) -> None:
         plan = unsealed((self.path / _PLAN).read_bytes()) if (self.path / _PLAN).is_file() else {}
         if plan is None or (plan and not _is_plan(plan)):
-            self.warnings.append(Warned("work-unreadable", {"folder": str(self.path)}))
+            self.warnings.append(
+                Warned(
+                    f"work-unreadable: The unfinished work in {self.path} cannot be resumed; the "
+                    "run starts from the beginning."
+                )
+            )
         elif plan and resume:
             self.pinned = plan["decided"]
             self._find_segments()
@@ -314,7 +331,9 @@ class SegmentStore:
                 frames = self.frames
                 self.finished.clear()
                 raise OutputError(
-                    "work-of-other-settings", folder=self.path, frames=frames, changed=changed
+                    f"work-of-other-settings: {self.path} holds {frames} finished frames of a run "
+                    f"that differs in {changed}: finish that work first, name another "
+                    "output, or delete that work with --no-resume."
                 )
             if changed:
                 self.pinned = None
@@ -336,8 +355,12 @@ class SegmentStore:
                 else:
                     self.finished[int(match[1])] = FinishedSegment(match[2], file, summary)
         if lost:
-            damaged = {"count": lost, "folder": str(self.path)}
-            self.warnings.append(Warned("segments-damaged", damaged))
+            self.warnings.append(
+                Warned(
+                    f"segments-damaged: {lost} finished {plural(lost, 'segment', 'segments')} in "
+                    f"{self.path} {plural(lost, 'is', 'are')} damaged and made again."
+                )
+            )
 
 
 def clear_finished(output: Path) -> None:

@@ -40,7 +40,10 @@ def _metrics(value: Files) -> tuple[str, ...]:
     named = values.names(value)
     for name in named or ("",):
         if name not in METRICS:
-            raise SettingsError("unknown-metric", name=name, known=METRICS)
+            raise SettingsError(
+                f"unknown-metric: There is no metric called {name!r}: choose from "
+                f"{', '.join(METRICS)}."
+            )
     return named
 
 
@@ -103,22 +106,42 @@ class CompareSettings(
 
     def _check(self) -> None:
         if self.quality is not None and self.model:
-            raise SettingsError("quality-and-model")
+            raise SettingsError(
+                "quality-and-model: --quality chooses a model, and so does --model: give one of "
+                "them."
+            )
         if self.overwrite and self.report is None and self.save_model is None:
-            raise SettingsError("nothing-to-overwrite")
+            raise SettingsError(
+                "nothing-to-overwrite: --overwrite replaces the files of --report and "
+                "--save-model: give one of these, or leave --overwrite out."
+            )
         if self.horizon is not None:
             self._check_forecasts(self.horizon)
         elif self.every is not None:
-            raise SettingsError("every-without-horizon")
+            raise SettingsError(
+                "every-without-horizon: --every chooses where forecasts begin: give --horizon too."
+            )
 
     def _check_forecasts(self, horizon: int) -> None:
         if self.drop is not None:
-            raise SettingsError("drop-and-horizon")
+            raise SettingsError(
+                "drop-and-horizon: --drop scores interpolation and --horizon scores forecasts: "
+                "give one of them."
+            )
         given = self.given_scale, self.batch, self.tile, self.fallback, self.adapt
         if given != (None, "auto", "auto", None, None):
-            raise SettingsError("not-for-forecasts")
+            raise SettingsError(
+                "not-for-forecasts: --scale, --batch, --tile, --fallback and --adapt are for "
+                "interpolation: leave them out with --horizon."
+            )
         if self.frames is not None and self.frames < horizon:
-            raise SettingsError("frames-below-horizon", frames=self.frames, horizon=horizon)
+            raise SettingsError(
+                f"frames-below-horizon: --frames is {self.frames}, less than one forecast over a "
+                f"horizon of {horizon}: give more --frames, or a smaller --horizon."
+            )
         for name in values.names(self.metrics):
             if name in SEQUENCE_METRICS:
-                raise SettingsError("metric-not-for-forecasts", name=name)
+                raise SettingsError(
+                    f"metric-not-for-forecasts: {name} needs every frame in order, which "
+                    "forecasts do not give: leave it out."
+                )

@@ -27,4 +27,6 @@ class DoctorSettings(Settings):
 
     def _check(self) -> None:
         if self.device is not None and not self.check:
-            raise SettingsError("device-without-check")
+            raise SettingsError(
+                "device-without-check: --device names the device that --check tests: give both."
+            )

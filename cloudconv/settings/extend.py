@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from cloudconv.errors import SettingsError
-from cloudconv.messages import Setting
+from cloudconv.messages import flag, short
 from cloudconv.settings import values
 from cloudconv.settings.groups import Cuts, EncodeSettings, Output, Overwrite, Reading, of_frames
 from cloudconv.settings.option import Option
@@ -51,12 +51,16 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
 
     def _check(self) -> None:
         if (self.frames is None) == (self.seconds is None):
-            neither = self.frames is None
-            raise SettingsError("frames-or-seconds" if neither else "frames-and-seconds")
+            code, got = ("or", "neither") if self.frames is None else ("and", "both")
+            raise SettingsError(
+                f"frames-{code}-seconds: Give exactly one of --frames and --seconds; got {got}."
+            )
         for name in ("seconds", "at"):
             value = exact(getattr(self, name))
             if value is not None and value <= 0:
-                raise SettingsError("not-positive", option=Setting(name), value=float(value))
+                raise SettingsError(
+                    f"not-positive: {flag(name)} must be above 0, got {short(float(value))}."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cloudconv.errors import SettingsError
+from cloudconv.messages import short
 from cloudconv.settings import values
 from cloudconv.settings.option import Option, Settings
 from cloudconv.settings.values import File, Pairs, Rational, exact
@@ -67,7 +68,10 @@ class Output(Input):
     def _check(self) -> None:
         # Reading standard input may take long, so a missing name is an error before the reading.
         if str(self.input) == "-" and (self.output is None or values.names_folder(self.output)):
-            raise SettingsError("stdin-without-name")
+            raise SettingsError(
+                "stdin-without-name: stdin has no file name from which to name the output: name "
+                "the output, or an input file."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -108,7 +112,9 @@ class InputPart(Settings):
     def _check(self) -> None:
         start, end = exact(self.start), exact(self.end)
         if end is not None and end <= (start or 0):
-            raise SettingsError("end-before-start", end=float(end))
+            raise SettingsError(
+                f"end-before-start: --end ({short(float(end))} s) must come after --start."
+            )
 
 
 _CUT = "Find scene changes: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere)."
@@ -151,9 +157,15 @@ class WorkerOptions(Machine):
 
     def _check(self) -> None:
         if self.device == "cuda:all" and self.workers.startswith("local:"):
-            raise SettingsError("workers-with-all-gpus")
+            raise SettingsError(
+                "workers-with-all-gpus: --device=cuda:all already means one worker for each GPU: "
+                "leave --workers out."
+            )
         if self.device.startswith("cuda:") and self.workers.startswith("ray"):
-            raise SettingsError("device-of-cluster", device=self.device)
+            raise SettingsError(
+                "device-of-cluster: A cluster gives each worker its own GPU: give --device=cuda, "
+                f"not {self.device}."
+            )
 
 
 _QUALITY = """Choose the model: best is cloud-best, fast is cloud-fast (0.6 times the time of best),
@@ -188,7 +200,10 @@ class Rendering(Settings):
 
     def _check(self) -> None:
         if self.UHD and self.scale not in (None, 0.5):
-            raise SettingsError("uhd-and-scale", scale=self.scale)
+            raise SettingsError(
+                "uhd-and-scale: --UHD means a --scale of 0.5, which contradicts "
+                f"{short(self.scale)}: give one of them."
+            )
 
     @property
     def given_scale(self) -> float | None:
@@ -219,7 +234,10 @@ class InterpolatorModel(Rendering):
 
     def _check(self) -> None:
         if self.quality is not None and self.model is not None:
-            raise SettingsError("quality-and-model")
+            raise SettingsError(
+                "quality-and-model: --quality chooses a model, and so does --model: give one of "
+                "them."
+            )
 
     @property
     def chosen_model(self) -> str:
@@ -259,7 +277,10 @@ class SavedModel(Adapting, Input):
 
     def _check(self) -> None:
         if self.save_model is not None and self.adapt is None:
-            raise SettingsError("save-without-adapt")
+            raise SettingsError(
+                "save-without-adapt: --save-model saves the weights that --adapt makes: give "
+                "--adapt too."
+            )
 
 
 _USE = "Use this encoder of FFmpeg, or (source) one of the source's codec."

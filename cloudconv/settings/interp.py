@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cloudconv.errors import SettingsError
-from cloudconv.messages import Setting
+from cloudconv.messages import flag, short
 from cloudconv.settings import groups, values
 from cloudconv.settings.groups import MACHINE, of_frames, of_run
 from cloudconv.settings.option import Option
@@ -48,7 +48,8 @@ def _check_factor(name: str, value: Rational | None, least: int, most: int) -> N
     factor = exact(value)
     if factor is not None and not least < factor <= most:
         raise SettingsError(
-            "factor-out-of-range", option=Setting(name), least=least, most=most, value=float(factor)
+            f"factor-out-of-range: {flag(name)} must be above {least} and at most {most}, got "
+            f"{short(float(factor))}."
         )
 
 
@@ -82,18 +83,32 @@ class Interpolation(
     def _check(self) -> None:
         chosen = [name for name in ("factor", "fps", "slowmo") if getattr(self, name) is not None]
         if not chosen:
-            raise SettingsError("no-factor")
+            raise SettingsError(
+                "no-factor: Give exactly one of --factor, --fps and --slowmo, or --slowmo with "
+                "--fps; got none of them."
+            )
         if len(chosen) != 1 and chosen != ["fps", "slowmo"]:
-            raise SettingsError("factor-fps-or-slowmo", given=[Setting(name) for name in chosen])
+            raise SettingsError(
+                "factor-fps-or-slowmo: Give exactly one of --factor, --fps and --slowmo, or "
+                f"--slowmo with --fps; got {', '.join(map(flag, chosen))}."
+            )
         _check_factor("factor", self.factor, 1, MOST_FACTOR)
         _check_factor("slowmo", self.slowmo, 1, MOST_FACTOR)
         _check_factor("fps", self.fps, 0, MOST_FPS)
         if self.audio in ("drop", "stretch") and self.slowmo is None:
-            raise SettingsError("audio-without-slowmo", option=Setting("audio", self.audio))
+            raise SettingsError(
+                f"audio-without-slowmo: --audio={self.audio} is for slow motion: give --slowmo too."
+            )
         if self.audio == "copy" and self.slowmo is not None:
-            raise SettingsError("copy-with-slowmo")
+            raise SettingsError(
+                "copy-with-slowmo: In slow motion audio is dropped or stretched, never copied: "
+                "leave --audio=copy out."
+            )
         if self.hwaccel == "nvdec" and self.deinterlace:
-            raise SettingsError("deinterlace-with-nvdec")
+            raise SettingsError(
+                "deinterlace-with-nvdec: --deinterlace works on frames that the CPU decodes: "
+                "leave --hwaccel out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +131,10 @@ class InterpSettings(groups.Output, Interpolation, groups.SavedModel):
 
     def _check(self) -> None:
         if self.preview is not None and (self.workers != "local" or self.device == "cuda:all"):
-            raise SettingsError("preview-with-workers")
+            raise SettingsError(
+                "preview-with-workers: --preview shows only frames that this process makes: "
+                "leave --workers out."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

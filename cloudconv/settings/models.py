@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from cloudconv.errors import SettingsError
-from cloudconv.messages import Setting
+from cloudconv.messages import flag
 from cloudconv.settings.option import Option, Settings
 from cloudconv.settings.values import File
 
@@ -45,9 +45,16 @@ class ModelsSettings(Settings):
     def _check(self) -> None:
         chosen = {"NAME": self.model, "--all": self.all, "--add": self.add, "--remove": self.remove}
         if len(given := [option for option, value in chosen.items() if value]) > 1:
-            raise SettingsError("one-of-models", options=given)
+            raise SettingsError(
+                f"one-of-models: {' and '.join(given)} cannot be given together: give one of them."
+            )
         if self.add and not self.name:
-            raise SettingsError("add-needs-name")
+            raise SettingsError(
+                "add-needs-name: A model is added under a name: give one with --name."
+            )
         for name in ("name", "timesteps", "overwrite"):
             if self.passed.get(name) and not self.add:
-                raise SettingsError("name-without-add", option=Setting(name))
+                raise SettingsError(
+                    f"name-without-add: {flag(name)} is for a model that is added: give its file "
+                    "with --add."
+                )

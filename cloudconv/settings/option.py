@@ -19,7 +19,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from cloudconv.errors import SettingsError
-from cloudconv.messages import Message, Setting, closest
+from cloudconv.messages import did_you_mean, flag, listed
 from cloudconv.settings.values import check_name, names, no_stream
 
 COMMON = ""
@@ -106,20 +106,20 @@ class Field:
         return f"{text} Default: {shown}." if shown else text
 
     @property
-    def as_parameter(self) -> Setting | str:
-        """Return the field as a parameter of a message: an option, or the name if it is hidden."""
-        return self.name if self.option.hidden else Setting(self.name)
+    def as_parameter(self) -> str:
+        """Return the field as a part of a message: a flag, or the name if it is hidden."""
+        return self.name if self.option.hidden else flag(self.name)
 
-    def _accepted_numbers(self) -> list[Message]:
+    def _accepted_numbers(self) -> list[str]:
         least, above, most = self.option.least, self.option.above, self.option.most
-        number = Message("whole-number" if self.number is int else "number")
+        number = "a whole number" if self.number is int else "a number"
         if above is not None:
-            return [Message("number-above", number=number, above=above, most=most)]
+            return [f"{number} above {above}{f' and at most {most}' if most else ''}"]
         if self.number is None:
             return []
         if most is None:
-            return [Message("number-from", number=number, least=least)]
-        return [Message("number-within", number=number, least=least, most=most)]
+            return [f"{number} of {least} or more"]
+        return [f"{number} from {least} to {most}"]
 
     def read(self, value: Any) -> Any:
         """Return a given value, checked and converted to its exact form; None gives the default.
@@ -135,17 +135,22 @@ class Field:
             try:
                 return self.option.parse(value)
             except (SettingsError, ValueError, TypeError, OverflowError) as error:
-                raise SettingsError("bad-value", option=self.as_parameter, error=error) from error
+                why = error.text if isinstance(error, SettingsError) else error
+                raise SettingsError(f"bad-value: {self.as_parameter}: {why}") from error
         if self.is_switch:
             if not isinstance(value, bool):
-                raise SettingsError("not-a-switch", option=self.as_parameter, value=value)
+                raise SettingsError(
+                    f"not-a-switch: {self.as_parameter} must be True or False, got {value!r}."
+                )
             return value
         if isinstance(value, str) and value in self.choices:
             return value
         if self.number is None and not self.choices:
             if isinstance(value, str | os.PathLike):
                 return no_stream(value) if self.takes_files else value
-            raise SettingsError("not-text", option=self.as_parameter, value=f"{value!r:.60}")
+            raise SettingsError(
+                f"not-text: {self.as_parameter} must be text or a path, got {value!r:.60}."
+            )
         number = None if self.number is None else _number(self.number, value)
         least, above, most = self.option.least, self.option.above, self.option.most
         if (
@@ -156,11 +161,9 @@ class Field:
         ):
             return number
         raise SettingsError(
-            "not-accepted",
-            option=self.as_parameter,
-            accepted=[*self.choices, *self._accepted_numbers()],
-            value=f"{value!s:.60}",
-            near=closest(str(value), self.choices),
+            f"not-accepted: {self.as_parameter} must be "
+            f"{listed([*self.choices, *self._accepted_numbers()], 'or')}, got "
+            f"{value!s:.60}{did_you_mean(str(value), self.choices)}."
         )
 
     def _check_length(self, value: Any) -> None:
@@ -168,7 +171,10 @@ class Field:
         if isinstance(value, Rational):
             largest = max(abs(int(value.numerator)), int(value.denominator))
             if largest.bit_length() > _MOST_BITS:
-                raise SettingsError("number-too-long", option=self.as_parameter)
+                raise SettingsError(
+                    f"number-too-long: {self.as_parameter} has too many digits: give a shorter "
+                    "number."
+                )
 
     def _check_texts(self, value: Any) -> None:
         """Refuse texts that no operating system or library takes.
@@ -183,7 +189,10 @@ class Field:
                 if b"\0" in known:
                     raise ValueError
             except ValueError as error:
-                raise SettingsError("not-a-text", option=self.as_parameter, value=text) from error
+                raise SettingsError(
+                    f"not-a-text: {self.as_parameter} has a NUL or a character that cannot be "
+                    f"stored, got {text!r}: type it again."
+                ) from error
             named = [text] if self.option.names == "files" else []
             if self.option.names == "words":
                 named = [word for word in names(text) if word.endswith(".safetensors")]

@@ -145,11 +145,18 @@ class TrainSettings(Overwrite, Machine):
 
     def _check(self) -> None:
         if self.steps is not None and self.minutes is not None:
-            raise SettingsError("steps-and-minutes")
+            raise SettingsError(
+                "steps-and-minutes: --steps and --minutes both limit the training: give one of "
+                "them."
+            )
         if self.recipe is None and not self.clips:
-            raise SettingsError("no-clips")
+            raise SettingsError(
+                "no-clips: There is nothing to train on: name clips, or give a --recipe."
+            )
         if not (self.recipe or self.model or self.init):
-            raise SettingsError("no-model")
+            raise SettingsError(
+                "no-model: There is no model to train: give --model, --init or --recipe."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

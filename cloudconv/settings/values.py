@@ -67,7 +67,7 @@ def _pair(value: Any) -> tuple[str, str]:
         value.partition("=") if isinstance(value, str) else (value[0], "=", value[1])
     )
     if not key or not equals:
-        raise SettingsError("not-a-pair", value=value)
+        raise SettingsError(f"not-a-pair: {value!r} is not of the form key=value.")
     return str(key), str(text)
 
 
@@ -87,7 +87,10 @@ def wind(value: str | Sequence[float]) -> tuple[float, float]:
         if not max(abs(across), abs(down)) <= MOST_WIND or math.isnan(across + down):
             raise ValueError
     except (ValueError, TypeError) as error:
-        raise SettingsError("not-a-wind", most=MOST_WIND, value=value) from error
+        raise SettingsError(
+            f"not-a-wind: {value!r} is not of the form dx,dy: two numbers from -{MOST_WIND} to "
+            f"{MOST_WIND}, in pixels per frame."
+        ) from error
     return across, down
 
 
@@ -106,7 +109,10 @@ def interval(value: int | str | Sequence[int]) -> tuple[int, int]:
         if not 1 <= least <= most <= 1000:
             raise ValueError
     except (ValueError, TypeError) as error:
-        raise SettingsError("not-an-interval", value=value) from error
+        raise SettingsError(
+            f"not-an-interval: {value!r} is not a whole number from 1 to 1000, or a range of "
+            "these such as 1-3."
+        ) from error
     return least, most
 
 
@@ -121,7 +127,9 @@ def check_name(name: File) -> None:
         os.lstat(name)
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            raise CloudconvError("name-too-long", name=name) from error
+            raise CloudconvError(
+                f"name-too-long: The name {name} is too long for a file: give a shorter one."
+            ) from error
 
 
 def no_stream(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
@@ -136,7 +144,11 @@ def weights_file(value: File) -> File:
     Raises:
         SettingsError: the name has another ending than ``.safetensors``.
     """
-    return _ending(value, "not-safetensors", r"\.safetensors")
+    return _ending(
+        value,
+        r"\.safetensors",
+        f"not-safetensors: Weights are written as .safetensors: {value} needs that ending.",
+    )
 
 
 def names_folder(value: File) -> bool:
@@ -151,13 +163,13 @@ def jpeg_file(value: File) -> File:
     Raises:
         SettingsError: the name has another ending than ``.jpg`` or ``.jpeg``.
     """
-    return _ending(value, "not-jpeg", r"(?i:\.jpe?g)")
+    return _ending(value, r"(?i:\.jpe?g)", f"not-jpeg: {value} must have a name that ends in .jpg.")
 
 
-def _ending(value: File, error: str, ending: str) -> File:
+def _ending(value: File, ending: str, message: str) -> File:
     text = os.fspath(value)
     if not re.fullmatch(ending, Path(text).suffix) and not names_folder(text):
-        raise SettingsError(error, path=text)
+        raise SettingsError(message)
     return value
 
 
@@ -181,7 +193,10 @@ def scale(value: float | str) -> float:
     """
     number = float(value)
     if number not in SCALES:
-        raise SettingsError("unknown-scale", scale=value, known=[f"{each:g}" for each in SCALES])
+        raise SettingsError(
+            f"unknown-scale: The scale {value} is not one of "
+            f"{', '.join([f'{each:g}' for each in SCALES])}: choose one of these."
+        )
     return number
 
 
@@ -196,7 +211,10 @@ def workers(value: str) -> str:
     """
     match = re.fullmatch(r"local(?::(\d{1,6}))?|ray(?::(.+))?", str(value))
     if match is None or (match[1] and not 1 <= int(match[1]) <= MOST_WORKERS):
-        raise SettingsError("unknown-workers", value=value, most=MOST_WORKERS)
+        raise SettingsError(
+            f"unknown-workers: There are no workers called {value!r}: use local, local:N (1 to "
+            f"{MOST_WORKERS} processes on this machine), ray or ray:ADDRESS."
+        )
     return value
 
 
@@ -207,5 +225,8 @@ def device(value: str) -> str:
         SettingsError: the name has another form.
     """
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,4})?|cuda:all", value):
-        raise SettingsError("unknown-device", name=value)
+        raise SettingsError(
+            f'unknown-device: There is no device "{value}": choose auto, cpu, cuda, cuda:N, '
+            "cuda:all or mps."
+        )
     return value

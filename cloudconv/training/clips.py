@@ -35,7 +35,7 @@ from cloudconv.media.input.images import (
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.messages import Message
+from cloudconv.messages import shortened
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.settings.values import check_name
 from cloudconv.training.overlays import overlaid
@@ -165,7 +165,9 @@ def open_clips(
         SettingsError: there is no path, or a part is not valid.
     """
     if not paths:
-        raise SettingsError("no-clips")
+        raise SettingsError(
+            "no-clips: There is nothing to train on: name clips, or give a --recipe."
+        )
     groups = []
     for text in paths:
         name, part, side = split_path(text)
@@ -192,7 +194,7 @@ def check_clips(paths: Sequence[str]) -> None:
             continue
         check_name(path)
         if not path.exists() and matching(path) is None:
-            raise InputError("no-file", path=path)
+            raise InputError(f"no-file: There is no file {path}: check the name.")
 
 
 def held_back_spans(frames: int, needed: int) -> tuple[Span, ...]:
@@ -226,7 +228,10 @@ def _files(path: Path) -> list[Path]:
     try:
         open_pictures(path)
     except InputError as error:
-        raise InputError("folder-without-clips", path=path) from error
+        raise InputError(
+            f"folder-without-clips: The folder {path} holds no video and no pictures: give a "
+            "folder of clips, or files."
+        ) from error
     return [path]
 
 
@@ -248,9 +253,18 @@ class Windows:
         self.groups = [group for group in self.groups if group]
         unfit = [fault for clip in given if (fault := self._fault(clip)) is not None]
         if not self.groups:
-            raise InputError("no-usable-clip", unfit=unfit)
+            raise InputError(
+                f"no-usable-clip: No clip can be used: {shortened(unfit, 3)}. Give longer or "
+                "larger clips, or for train a smaller --crop or --interval, or fewer frames at "
+                "once."
+            )
         if unfit:
-            self.warnings.append(Warned("clips-left-out", {"unfit": unfit, "given": len(given)}))
+            self.warnings.append(
+                Warned(
+                    f"clips-left-out: Some of the {len(given)} clips are left out: "
+                    f"{shortened(unfit, 3)}."
+                )
+            )
 
     def draw(self, *key: int) -> Tensor:
         """Return the window that the seed and ``key`` determine, (length, 3, H, W) uint8.
@@ -264,7 +278,7 @@ class Windows:
         return max((self._draw(*key, n) for n in range(_LIVELIEST_OF)), key=_liveliness)
 
     def _draw(self, *key: int) -> Tensor:
-        reason: Message | None = None
+        reason: str | None = None
         for attempt in range(_TRIES):
             random = np.random.default_rng([self.sampling.seed, *key, attempt])
             group = self.groups[random.integers(len(self.groups))]
@@ -273,7 +287,11 @@ class Windows:
             if isinstance(window, Tensor):
                 return window
             reason = window
-        raise InputError("no-window", tries=_TRIES, frames=self.sampling.length, why=reason)
+        raise InputError(
+            f"no-window: In {_TRIES} tries no usable sequence of {self.sampling.length} frames "
+            f"was found; the last try: {reason}. Give other clips, or for train a smaller "
+            "--interval or --min-motion."
+        )
 
     def spread(self, count: int) -> Generator[Progress, None, list[Tensor]]:
         """Return up to ``count`` windows, spread evenly over all clips and their usable parts.
@@ -300,32 +318,35 @@ class Windows:
             clips if len(clips) <= count else [clips[k * len(clips) // count] for k in range(count)]
         )
         is_usable = False
-        reason: Message | None = None
+        reason: str | None = None
         for clip in chosen:
             starts = _Starts(clip, self.sampling.needed)
             indices = np.linspace(0, len(starts) - 1, min(each, len(starts))).round()
             for index in indices:
                 begin, end = starts[int(index)]
                 frames = self._read(clip, begin, end, self.sampling.interval[0])
-                if isinstance(frames, Message):
+                if isinstance(frames, str):
                     reason = frames
                 else:
                     is_usable = True
                     yield clip, frames
         if not is_usable:
-            raise InputError("nothing-to-validate", why=reason)
+            raise InputError(
+                "nothing-to-validate: No frames to validate on could be read; the last try: "
+                f"{reason}. Give other clips; train takes them with --val."
+            )
 
-    def _fault(self, clip: TrainingClip) -> Message | None:
+    def _fault(self, clip: TrainingClip) -> str | None:
         name, needed, crop = clip.info.path.name, self.sampling.needed, self.sampling.crop
         longest = max(end - begin for begin, end in clip.parts())
         if longest < needed:
-            return Message("clip-too-short", clip=name, frames=longest, needed=needed)
+            return f"{name} has at most {longest} frames in a row, and {needed} are needed"
         height, width = clip.shape
         if min(height, width) < crop:
-            return Message("clip-too-small", clip=name, width=width, height=height, crop=crop)
+            return f"{name} is {width}x{height}, smaller than the crop of {crop}"
         return None
 
-    def _read_somewhere(self, clip: TrainingClip, random: np.random.Generator) -> Tensor | Message:
+    def _read_somewhere(self, clip: TrainingClip, random: np.random.Generator) -> Tensor | str:
         low, high = self.sampling.interval
         longest = max(end - begin for begin, end in clip.parts())
         steps = max(1, self.sampling.length - 1)
@@ -333,16 +354,14 @@ class Windows:
         starts = _Starts(clip, steps * interval + 1 if self.sampling.length > 1 else 1)
         begin, end = starts[int(random.integers(len(starts)))]
         frames = self._read(clip, begin, end, interval)
-        if isinstance(frames, Message):
+        if isinstance(frames, str):
             return frames
         window = _pictures(clip, frames)
         if self.sampling.min_motion and _motion(window) < self.sampling.min_motion:
-            return Message("clip-without-motion", clip=clip.info.path.name)
+            return f"{clip.info.path.name} hardly moves in that sequence"
         return window
 
-    def _read(
-        self, clip: TrainingClip, begin: int, end: int, interval: int
-    ) -> list[Frame] | Message:
+    def _read(self, clip: TrainingClip, begin: int, end: int, interval: int) -> list[Frame] | str:
         """Return the window that begins at frame ``begin``, or a reason not to use it."""
         repeats = RepeatDetector()
         frames: list[Frame] = []
@@ -362,8 +381,10 @@ class Windows:
                 if len(frames) == self.sampling.length:
                     break
         if len(frames) < self.sampling.length:
-            return Message("clip-ends", clip=clip.info.path.name)
-        return Message("clip-has-cut", clip=clip.info.path.name) if _has_cut(thumbnails) else frames
+            return f"{clip.info.path.name} ends too soon, or repeats too many frames"
+        return (
+            f"{clip.info.path.name} has a cut in that sequence" if _has_cut(thumbnails) else frames
+        )
 
 
 def batches(

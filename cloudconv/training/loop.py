@@ -19,6 +19,7 @@ from cloudconv import metrics
 from cloudconv.errors import DeviceError, InputError, ModelError, SettingsError
 from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.files import reading, write_whole
+from cloudconv.messages import counted
 from cloudconv.models.base import Model
 from cloudconv.models.ops import shrunk_like
 from cloudconv.render.memory import empty_cache, within_memory
@@ -132,7 +133,11 @@ class Trainer:
         if self._loss.adversarial:
             build = self.model.spec.discriminators
             if build is None:
-                raise SettingsError("no-discriminators", model=self.model.spec.name)
+                raise SettingsError(
+                    f"no-discriminators: {self.model.spec.name} has no discriminators, so the "
+                    "adversarial loss cannot train it: leave that loss out, or choose "
+                    "multiscale-gan."
+                )
             self.adversary = Adversary(build().to(self.device), self.rate)
 
     @property
@@ -176,8 +181,11 @@ class Trainer:
                 self._advance(batch)
                 if self._parts > parts:
                     samples = -(-len(batch.frames) // self._parts)
-                    reduced = {"device": str(self.device), "samples": samples}
-                    yield Warned("training-in-parts", reduced)
+                    yield Warned(
+                        f"training-in-parts: {self.device} ran out of memory: each batch is now "
+                        f"computed in parts of at most {counted(samples, 'sample')}, which is "
+                        "slower."
+                    )
                 self.seconds = time.monotonic() - began
                 minutes = settings.minutes
                 left = None if minutes is None else max(60 * minutes - self.seconds, 0.0)
@@ -201,7 +209,10 @@ class Trainer:
             Stopped: ``stop`` returned true.
         """
         if not windows:
-            raise InputError("nothing-held-back")
+            raise InputError(
+                "nothing-held-back: The whole clips are used for training, which leaves nothing "
+                "to validate on: give --val, --val-part, or a smaller --train-part."
+            )
         model.eval()
         scores: dict[str, list[dict[str, float]]] = {}
         for number, window in enumerate(windows):
@@ -269,7 +280,11 @@ class Trainer:
         overflows = not math.isfinite(loss)
         self._overflows = self._overflows + 1 if overflows else 0
         if overflows and not (self._scaler.is_enabled() and self._overflows <= _MOST_OVERFLOWS):
-            raise ModelError("loss-not-finite", step=self.step)
+            raise ModelError(
+                f"loss-not-finite: The loss is not a number any more at step {self.step}: use "
+                "--precision=fp32, or for train a lower --learning-rate. The best weights so far "
+                "are kept."
+            )
         self._scaler.unscale_(self._optimiser)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_gradient)
         self._scaler.step(self._optimiser)
@@ -305,7 +320,10 @@ class Trainer:
             self._optimiser.zero_grad(set_to_none=True)
             empty_cache(self.device)
             if self._parts >= len(frames):
-                raise DeviceError("sample-fills-memory", device=self.device)
+                raise DeviceError(
+                    f"sample-fills-memory: {self.device} ran out of memory on a single sample: "
+                    "close other programs, or make the samples of train smaller with --crop."
+                )
             self._parts = min(2 * self._parts, len(frames))
         return done
 
@@ -454,7 +472,10 @@ def load_checkpoint(path: Path, device: torch.device) -> CheckpointState:
         data = path.read_bytes()
     header = len(_KIND) + hashlib.sha256().digest_size
     if data[:header] != _KIND + hashlib.sha256(data[header:]).digest():
-        raise InputError("checkpoint-damaged", path=path)
+        raise InputError(
+            f"checkpoint-damaged: The checkpoint {path} is damaged: delete it, or start again "
+            "with --no-resume."
+        )
     state: CheckpointState = torch.load(
         io.BytesIO(data[header:]), weights_only=True, map_location=device
     )

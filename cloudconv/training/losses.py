@@ -121,19 +121,28 @@ def parse_loss(text: str, *, relative: bool = False) -> Loss:
         name, colon, number = part.strip().partition(":")
         if name not in TERMS and name != ADVERSARIAL:
             known = ", ".join([*TERMS, ADVERSARIAL])
-            raise SettingsError("unknown-loss", name=name, known=known)
+            raise SettingsError(f"unknown-loss: There is no loss {name!r}: choose from {known}.")
         try:
             weight = float(number) if colon else 1.0
         except ValueError:
             weight = -1.0
         if not 0 < weight < float("inf"):
-            raise SettingsError("bad-loss-weight", number=number, name=name)
+            raise SettingsError(
+                f"bad-loss-weight: The weight {number!r} of the loss {name} is not a number above "
+                f"0: give one, such as {name}:0.5."
+            )
         if name in weights:
-            raise SettingsError("loss-twice", name=name, text=text)
+            raise SettingsError(
+                f"loss-twice: The loss {name} is given twice in {text!r}: name each loss once."
+            )
         weights[name] = weight
     adversarial = weights.pop(ADVERSARIAL, 0.0)
     if not weights:
-        raise SettingsError("adversarial-alone", name=ADVERSARIAL)
+        raise SettingsError(
+            f"adversarial-alone: The loss {ADVERSARIAL} alone judges only whether a picture looks "
+            "real, not whether it is the right one: add another loss, such as "
+            "l2:1,gdl:1,adversarial:0.05."
+        )
     return Loss(tuple(weights.items()), adversarial, relative)
 
 

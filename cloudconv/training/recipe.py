@@ -39,7 +39,10 @@ def completed(settings: TrainSettings) -> TrainingRecipe:
     given = {name: value for name, value in settings.passed.items() if value not in ((), "")}
     merged = {} if settings.recipe is None else _read_recipe(settings.recipe)
     if unknown := sorted(merged.keys() - known):
-        raise SettingsError("unknown-training-setting", recipe=settings.recipe, name=unknown[0])
+        raise SettingsError(
+            f"unknown-training-setting: The recipe {settings.recipe} has {unknown[0]!r}, which is "
+            "not a training setting: correct that name."
+        )
     # A given `steps` also replaces the recipe's `minutes`, and the reverse.
     if "minutes" in given or "steps" in given:
         merged = {name: value for name, value in merged.items() if name not in ("minutes", "steps")}
@@ -47,7 +50,9 @@ def completed(settings: TrainSettings) -> TrainingRecipe:
     if "model" not in merged and "init" in merged:
         merged["model"] = registry.network_of(merged["init"])
     if "model" not in merged:
-        raise SettingsError("no-model")
+        raise SettingsError(
+            "no-model: There is no model to train: give --model, --init or --recipe."
+        )
     if settings.recipe is None:
         merged = {**registry.spec(merged["model"], merged.get("task")).training, **merged}
     folder = merged.get("output", "")
@@ -61,7 +66,7 @@ def completed(settings: TrainSettings) -> TrainingRecipe:
     except SettingsError as error:
         if settings.recipe is None:
             raise
-        raise SettingsError("in-recipe", recipe=settings.recipe, error=error) from error
+        raise SettingsError(f"in-recipe: The recipe {settings.recipe}: {error.text}") from error
     return resolved
 
 
@@ -74,7 +79,9 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
         with reading(path):
             return tomllib.loads(local_file(path).read_text("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise SettingsError("recipe-not-toml", path=path, why=error) from error
+        raise SettingsError(
+            f"recipe-not-toml: The recipe {path} is not TOML ({error}): correct that line."
+        ) from error
 
 
 def fingerprint(settings: TrainingRecipe) -> str:

@@ -34,10 +34,16 @@ def parse_spans(text: str) -> tuple[Span, ...]:
             begin, end = part.split(":")
             spans.append((Fraction(begin or 0), Fraction(end or 1)))
     except (ValueError, ZeroDivisionError) as error:
-        raise SettingsError("not-a-part", text=text) from error
+        raise SettingsError(
+            f"not-a-part: {text!r} is no part of a clip: give fractions of its length from 0 to "
+            "1, such as 0:0.75, or several, such as 0:0.3,0.5:1."
+        ) from error
     edges = [edge for span in spans for edge in span]
     if edges != sorted(edges) or edges[0] < 0 or edges[-1] > 1 or any(a == b for a, b in spans):
-        raise SettingsError("not-a-part", text=text)
+        raise SettingsError(
+            f"not-a-part: {text!r} is no part of a clip: give fractions of its length from 0 to "
+            "1, such as 0:0.75, or several, such as 0:0.3,0.5:1."
+        )
     return tuple(spans)
 
 

@@ -110,7 +110,10 @@ class InterpolationGoal(Goal[Interpolator]):
             SettingsError: the model makes only the middle frame, and the gap is odd.
         """
         if not spec.arbitrary_timestep and gap % 2:
-            raise SettingsError("gap-without-middle", model=spec.name, gap=gap)
+            raise SettingsError(
+                f"gap-without-middle: {spec.name} makes only the frame in the middle of two, and "
+                f"a --gap of {gap} has no middle frame: give an even number."
+            )
         self.spec, self.gap = spec, gap
         self._four_frames = spec.context >= FOUR
 
@@ -274,7 +277,10 @@ def goal_for(spec: ModelSpec, *, rollout: int | None, gap: int) -> Goal[Any]:
         ModelError: the model has no weights.
     """
     if not spec.parameters:
-        raise ModelError("nothing-to-train", model=spec.name)
+        raise ModelError(
+            f"nothing-to-train: {spec.name} has no weights, so there is nothing to train: choose "
+            "a network."
+        )
     if spec.task == "interpolate":
         return InterpolationGoal(spec, gap)
     if spec.task == "reconstruct":

@@ -116,9 +116,18 @@ def choose_workers(
     if device == "cuda" and not torch.cuda.is_available():
         # Without a cluster, Ray starts one on this machine, which has no GPU.
         if not count_gpus(address):
-            raise DeviceError("no-gpu-in-cluster")
+            raise DeviceError(
+                "no-gpu-in-cluster: --device names a GPU, but no machine of the cluster has one: "
+                "use --device=cpu, or start Ray on a machine with a GPU."
+            )
         workers_device, chosen = torch.device("cuda"), choose_device("cpu")
-        warnings = [Warned("planned-without-gpu")]
+        warnings = [
+            Warned(
+                "planned-without-gpu: This machine has no GPU, so its own memory limits how many "
+                "frames are computed at once: give --batch for more of them on the GPUs of the "
+                "cluster."
+            )
+        ]
     elif device != "auto":
         workers_device = chosen = choose_device(device)
     else:
@@ -128,7 +137,14 @@ def choose_workers(
         workers_device = chosen = choose_device("auto" if gpus else "cpu")
         if chosen.type != "cuda":
             workers_device = chosen = choose_device("cpu")
-            warnings = [Warned("cluster-gpus-unused" if gpus else "cluster-without-gpu")]
+            warnings = [
+                Warned(
+                    "cluster-gpus-unused: The cluster's CPUs are used, not its GPUs: this machine "
+                    "plans the work and has no GPU."
+                    if gpus
+                    else "cluster-without-gpu: The cluster has no GPU: its CPUs are used."
+                )
+            ]
     cores = threads or (_GPU_CORES if workers_device.type == "cuda" else 1)
     config = WorkerConfig("ray", cores=cores, address=address, device=str(workers_device))
     return config, chosen, warnings

@@ -175,7 +175,10 @@ class _Worker(Generic[Task]):
             waiting.extend(attempts)
             return
         waiting.extend(attempts[1:])
-        error = error or DeviceError("workers-died", tries=MAX_ATTEMPTS, code=code)
+        error = error or DeviceError(
+            f"workers-died: Worker processes ended {MAX_ATTEMPTS} times on the same frames (exit "
+            f"code {code}), most likely for lack of memory: use fewer workers."
+        )
         yield TaskEvent(oldest.task, Finished(error))
 
     def _end(self) -> None:

@@ -161,8 +161,14 @@ class Cluster(Generic[Task]):
         if any(all(node.get(name, 0) >= need for name, need in needs.items()) for node in nodes):
             return
         if needs["GPU"] and not any(node.get("GPU", 0) for node in nodes):
-            raise DeviceError("no-gpu-in-cluster")
-        raise DeviceError("no-machine", cores=needs["CPU"], gpu=bool(needs["GPU"]))
+            raise DeviceError(
+                "no-gpu-in-cluster: --device names a GPU, but no machine of the cluster has one: "
+                "use --device=cpu, or start Ray on a machine with a GPU."
+            )
+        raise DeviceError(
+            f"no-machine: No machine of the cluster has {needs['CPU']} cores"
+            f"{' and a GPU' if needs['GPU'] else ''}: give fewer cores with --threads."
+        )
 
     def _room(self) -> int:
         """Return the number of tasks to submit at once, given the present size of the cluster."""
@@ -184,7 +190,10 @@ class Cluster(Generic[Task]):
             return [], [Finished(error.cause)]
         except errors.RayError as error:
             reason = str(error).splitlines()[0]
-            lost = DeviceError("frames-lost-by-cluster", tries=MAX_ATTEMPTS, why=reason)
+            lost = DeviceError(
+                f"frames-lost-by-cluster: The cluster lost the same frames {MAX_ATTEMPTS} times "
+                f"({reason}): 'ray status' shows its machines."
+            )
             return [], [Finished(lost)]
         return performed
 
@@ -218,11 +227,17 @@ def _join(ray: Any, address: str | None) -> bool:
         _init(ray, address=address or "auto")
     except ConnectionError as error:
         if address is not None:  # another program answers there
-            raise DeviceError("no-cluster", address=address) from error
+            raise DeviceError(
+                f"no-cluster: There is no Ray cluster at {address}: start one with 'ray start "
+                "--head', which prints its address, or leave the address out."
+            ) from error
         return False
     except RuntimeError as error:
         why = str(error).strip().partition("\n")[0].rstrip(".:")
-        raise DeviceError("cluster-refuses", why=why) from error
+        raise DeviceError(
+            f"cluster-refuses: The Ray cluster cannot be joined ({why}): install the versions of "
+            "Python and Ray that the cluster has."
+        ) from error
     return True
 
 
@@ -242,7 +257,10 @@ def _check_address(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), _TIMEOUT).close()
     except (OSError, ValueError) as error:
-        raise DeviceError("no-cluster", address=address) from error
+        raise DeviceError(
+            f"no-cluster: There is no Ray cluster at {address}: start one with 'ray start "
+            "--head', which prints its address, or leave the address out."
+        ) from error
 
 
 @dataclass(slots=True, eq=False)
@@ -291,4 +309,7 @@ def _ray() -> Any:
         importlib.import_module("ray.util.scheduling_strategies")
         return importlib.import_module("ray")
     except ImportError as error:
-        raise DeviceError("no-ray") from error
+        raise DeviceError(
+            "no-ray: A cluster needs Ray, which is not installed: run pip install "
+            '"cloudconv[cluster]".'
+        ) from error

@@ -80,7 +80,10 @@ class RemoteFile:
 def check_single(path: Path) -> None:
     """Raise InputError if the input is not a single file."""
     if not path.is_file():
-        raise InputError("not-a-single-file", path=path)
+        raise InputError(
+            f"not-a-single-file: {path} is not a single file, and a cluster can share only a "
+            "file: make a video of it first."
+        )
 
 
 def forget(token: str) -> None:

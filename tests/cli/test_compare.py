@@ -46,7 +46,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[job.CompareSettin
 
     def remember(settings: job.CompareSettings, *_: object) -> job.CompareResult:
         seen.append(settings)
-        raise InputError("no-file", path="enough")
+        raise InputError("no-file: There is no file enough.")
 
     monkeypatch.setattr(job, "run", remember)
     return seen

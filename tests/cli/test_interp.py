@@ -65,7 +65,10 @@ def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[InterpSettings]]:
 
     def remember(settings: InterpSettings) -> Job:
         seen.append(settings)
-        warnings = [Warned("hdr10", {"encoder": "first\nline"}), Warned("interlaced")]
+        warnings = [
+            Warned("hdr10: first\nline"),
+            Warned("interlaced: The video is marked. --deinterlace helps."),
+        ]
         yield from warnings
         yield Finished(InterpResult(
             input=str(settings.input), output="b.mp4", model=settings.model, device="cpu",
@@ -132,8 +135,8 @@ def test_quiet_leaves_only_warnings(clip: Path) -> None:
 
 def test_warnings_are_one_line_each(received: list[InterpSettings]) -> None:
     lines = run("a.mp4", "--factor", 2).stderr.splitlines()
-    assert lines[0].startswith("warning: first line cannot hold the HDR10")
-    assert lines[1].endswith("--deinterlace makes two whole frames of each picture.")
+    assert lines[0].startswith("warning: first line")
+    assert lines[1].endswith("--deinterlace helps.")
     assert "no new frames at 1 cut" in lines[2]
 
 
@@ -285,8 +288,16 @@ def test_an_impossible_request_is_one_sentence_and_exit_code_1(
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [
-        (DeviceError("no-bf16"), 1, "error: This GPU has no bf16: use --precision fp16"),
-        (SettingsError("no-model"), 2, "error: There is no model to train: give --model"),
+        (
+            DeviceError("no-bf16: No bf16: use --precision=fp16."),
+            1,
+            "error: No bf16: use --precision=fp16",
+        ),
+        (
+            SettingsError("no-model: There is no model: give --model."),
+            2,
+            "error: There is no model: give --model",
+        ),
         (KeyboardInterrupt(), 130, "interrupted"),
         (Interrupted("5 are kept"), 130, "interrupted; 5 are kept; the same"),
         (ZeroDivisionError("oh"), 1, "report it as a bug (ZeroDivisionError: oh)"),

@@ -45,7 +45,9 @@ class Tenfold(Work[Job]):
                     self.marker.touch()
                 kill_this_process()
             if task.number == self.fails:
-                raise InputError("no-permission", path="this")
+                raise InputError(
+                    "no-permission: this cannot be read: permission denied. Change its permissions."
+                )
             yield TaskEvent(task, os.getpid())
             yield TaskEvent(task, Finished(task.number * 10))
 

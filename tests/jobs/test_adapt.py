@@ -199,7 +199,7 @@ def test_a_video_without_a_measurement_is_made_with_the_stock_model(
     """A video with a cut at every frame, for example, cannot be measured."""
 
     def nothing(*_: Any) -> Any:
-        raise InputError("nothing-to-validate", why="has a cut there")
+        raise InputError("nothing-to-validate: has a cut there")
 
     own = tmp_path / "own.safetensors"
     with monkeypatch.context() as patched:

@@ -293,7 +293,7 @@ def test_a_video_that_cannot_be_recorded_does_not_stop_the_others(
 
     def fail(self: SegmentStore, segment: SegmentPlan, *rest: Any) -> None:
         if self.path.name.startswith("a_") and segment.number == 2:
-            raise OutputError("not-written", path="that", why="the disk is full")
+            raise OutputError("not-written: that could not be written (the disk is full).")
         record(self, segment, *rest)
 
     monkeypatch.setattr(SegmentStore, "record", fail)

@@ -125,7 +125,7 @@ def test_the_option_workers_reaches_the_job(clip: Path, monkeypatch: pytest.Monk
 
     def remember(settings: CompareSettings, *_: object) -> None:
         options.append(settings)
-        raise InputError("no-file", path="enough")
+        raise InputError("no-file: There is no file enough.")
 
     monkeypatch.setattr("cloudconv.jobs.compare.run.run", remember)
     run = CliRunner().invoke(app, ["compare", str(clip), "--workers", "local:3"])

@@ -78,7 +78,7 @@ def test_a_run_that_only_joins_counts_every_frame(
     clip = write_clip(tmp_path / "a.mp4", 9, rate=24, codec="libx264")
 
     def full(*_: Any) -> None:
-        raise OutputError("no-room-to-join", takes="2", free="1")
+        raise OutputError("no-room-to-join: Joining needs 2 more on the disk.")
 
     with monkeypatch.context() as patch:
         patch.setattr("cloudconv.segments.store.join", full)

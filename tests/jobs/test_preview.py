@@ -92,9 +92,8 @@ def test_a_file_of_another_program_is_not_replaced(tmp_path: Path, clock: list[f
     clock[0] += 2
     preview.show(frame())
     assert path.read_bytes() == b"mine"
-    assert [(warned.code, warned.parameters["path"]) for warned in preview.warnings] == [
-        ("preview-failed", str(path))
-    ]
+    assert [warned.code for warned in preview.warnings] == ["preview-failed"]
+    assert str(path) in preview.warnings[0].text
 
 
 def test_a_preview_whose_file_cannot_be_examined_gives_a_warning(

@@ -24,7 +24,7 @@ def test_impossible_outputs_are_refused(tmp_path):
         with pytest.raises(OutputError, match=words):
             check_output(Path(path), overwrite=overwrite, inputs=list(inputs))
 
-    refused(taken, "overwrite=True")
+    refused(taken, "`overwrite`")
     check_output(taken, overwrite=True, inputs=[])
     refused(taken, "the input itself", overwrite=True, inputs=[taken])
     refused(link, "the input itself", overwrite=True, inputs=[taken])

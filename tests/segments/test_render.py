@@ -76,7 +76,7 @@ def test_an_error_of_one_segment_closes_the_file_of_the_next() -> None:
     written, abandoned = threading.Event(), []
 
     def finish(_: Any) -> None:
-        raise OutputError("frame-gone", path="in.mp4", time=0.0)
+        raise OutputError("frame-gone: in.mp4 has no frame at 0.000 s any more.")
 
     def job(number: int) -> Any:
         def complete() -> None:

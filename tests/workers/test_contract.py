@@ -118,7 +118,7 @@ def test_a_map_ends_with_the_error_of_a_task(workers: WorkerConfig) -> None:
 def test_an_error_of_the_plan_ends_the_work(workers: WorkerConfig) -> None:
     def broken() -> Iterator[Job]:
         yield Job(0)
-        raise InputError("ends-before-frame", path="the clip")
+        raise InputError("ends-before-frame: the clip ends before its first frame.")
 
     with pytest.raises(InputError, match="the clip ends"):
         list(run(workers, Tenfold(), broken()))

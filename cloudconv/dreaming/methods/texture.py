@@ -128,7 +128,14 @@ def backwards_of(material: Material) -> Warned | None:
     for graph, size in zip(plan.graphs, plan.sizes, strict=True):
         walk = graph.walk(np.random.default_rng(0), Step(graph.count - 1, True))
         fraction += size * np.mean([not next(walk).forward for _ in range(_TRIED)])
-    return Warned("runs-backwards") if fraction > _SEEN else None
+    return (
+        Warned(
+            "runs-backwards: Too few jumps between the frames of this clip go unseen, so many of "
+            "the new frames play backwards, and a viewer will see the motion reverse."
+        )
+        if fraction > _SEEN
+        else None
+    )
 
 
 def _leads_to(material: Material, picture: Tensor | None, begins: int) -> tuple[int, bool]:

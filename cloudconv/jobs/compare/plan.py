@@ -139,7 +139,9 @@ def decide(settings: CompareSettings) -> ComparePlan:
     task: ModelTask = "interpolate" if settings.horizon is None else "predict"
     specs = [registry.spec(name, task) for name in models]
     if settings.given_scale not in (None, 1.0) and not any(spec.scale_option for spec in specs):
-        raise SettingsError("scale-for-none", models=models)
+        raise SettingsError(
+            f"scale-for-none: None of the models {', '.join(models)} has --scale: leave it at 1."
+        )
     for spec in specs if task == "interpolate" else []:
         registry.check_times(spec, Fraction(settings.drop or 2))
     workers, device, warned = choose_workers(settings.workers, settings.device, settings.threads)

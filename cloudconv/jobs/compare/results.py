@@ -9,7 +9,7 @@ from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.jobs.adapt import Adapted
 from cloudconv.jobs.outcome import as_json
-from cloudconv.messages import OptionFormat, counted, keyword
+from cloudconv.messages import counted
 
 MINTERPOLATE = "minterpolate"
 """The method that uses FFmpeg's filter of this name instead of a model."""
@@ -81,11 +81,8 @@ class CompareResult(CompareOutcome):
             return scored
         return f"{scored}; the texture of the dropped frames is {filmed:+.2f} dB"
 
-    def as_json(self, option: OptionFormat = keyword) -> dict[str, Any]:
-        """Return the command's JSON, with the keys of either ``drop`` or ``horizon``.
-
-        ``option`` formats the options in the warnings.
-        """
+    def as_json(self) -> dict[str, Any]:
+        """Return the command's JSON, with the keys of either ``drop`` or ``horizon``."""
         drop, ahead = ("drop", "loses_to_blend"), ("horizon", "loses_to_hold")
         other = ahead if self.horizon is None else drop
-        return {key: value for key, value in as_json(self, option).items() if key not in other}
+        return {key: value for key, value in as_json(self).items() if key not in other}

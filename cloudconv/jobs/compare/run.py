@@ -31,6 +31,7 @@ from cloudconv.jobs.compare.work import score_all
 from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.write.target import raise_first
+from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.render.device import choose_precision, set_threads
 from cloudconv.report.columns import frames_ahead
@@ -92,6 +93,14 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
     yield Finished(result)
 
 
+def _nothing_scored(path: Path, *, ahead: bool) -> InputError:
+    code, made = ("forecast", "forecast on") if ahead else ("frame", "frame of")
+    return InputError(
+        f"no-{code}-scored: No {made} {path} could be scored, because of its cuts: choose another "
+        "part, or give --scene-cut=off."
+    )
+
+
 def estimate(plan: ComparePlan) -> CompareEstimate:
     """Score two samples in this process, and return the expected outcome of a comparison.
 
@@ -108,8 +117,7 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
     with clip.source() as source:
         samples = (each for each in sampler.samples(clip.frames(source)) if each.scored)
         if (first := next(samples, None)) is None:
-            code = "no-forecast-scored" if plan.forecasts else "no-frame-scored"
-            raise InputError(code, path=plan.info.path)
+            raise _nothing_scored(plan.info.path, ahead=plan.forecasts)
         scorer = Scorer(
             {name: plan.model_of(name) for name in plan.methods if name != ADAPTED}, plan
         )
@@ -138,7 +146,9 @@ def _adapted(
 ) -> Generator[Event, None, ComparePlan]:
     """Adapt the first model, and return the comparison's plan with the adapted weights."""
     _, result = yield from adapt(adapting, folder)
-    yield Warned("held-back-only")
+    yield Warned(
+        "held-back-only: Only held-back frames are scored: the model was adapted to the others."
+    )
     file = folder / WEIGHTS
     return replace(plan, adapted=result, weights=str(file) if file.exists() else plan.judged)
 
@@ -188,10 +198,16 @@ class _Table:
         """Yield a warning for horizons without a frame, and for each method that lacks frames."""
         horizon = self._plan.settings.horizon
         if horizon is not None and 0 < self._reached < horizon:
-            yield Warned("horizon-not-reached", {"asked": horizon, "reached": self._reached})
+            yield Warned(
+                f"horizon-not-reached: No scene of the clip is long enough for {horizon} frames "
+                f"ahead: the scores end at {self._reached}."
+            )
         for name, scores in self._scores.items():
             if missing := sum(each.missing for each in scores):
-                yield Warned("frames-not-made", {"method": name, "count": missing})
+                yield Warned(
+                    f"frames-not-made: {name} could not make {counted(missing, 'frame')}: their "
+                    "scores are null."
+                )
 
     @property
     def _reached(self) -> int:
@@ -211,8 +227,7 @@ class _Table:
         plan, clip = self._plan, self._clip
         lost = sorted({row.index for row in losses(plan.judged, plan.naive, self._rows)})
         if not self._rows:
-            code = "no-forecast-scored" if self._ahead else "no-frame-scored"
-            raise InputError(code, path=clip.info.path)
+            raise _nothing_scored(clip.info.path, ahead=self._ahead)
         methods: dict[str, dict[str, Any]] = {}
         for name, scores in self._scores.items():
             means = [each.means() for each in scores[: self._reached or 1]]

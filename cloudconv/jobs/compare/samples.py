@@ -23,7 +23,7 @@ from cloudconv.jobs.compare.plan import ComparePlan
 from cloudconv.jobs.compare.scores import FrameScores, StepScores
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.source import Source
-from cloudconv.messages import Message
+from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.frames import analyse, cadence_of
@@ -146,7 +146,7 @@ class Sampler:
         if settings.horizon is None:
             self.context, self._inside, self._step = 1, plan.drop - 1, plan.drop
             self._most = self._least = plan.drop + 1
-            task = Message("task-drop", kept=plan.drop)
+            task = f"keeping one of every {plan.drop}"
         else:
             specs = [registry.spec(name, "predict") for name in plan.methods]
             self.context = max(spec.context for spec in specs)
@@ -155,18 +155,15 @@ class Sampler:
                 self.context = roomy
             self._inside, self._step = settings.horizon, plan.every
             self._most, self._least = self.context + settings.horizon, self.context + 1
-            task = Message("task-horizon", context=self.context)
+            task = f"a forecast from {self.context} of them"
         self._end = clip.info.timing.frames
         frames = clip.frames_expected
         self._total = (int(frames * clip.distinct) - self._least) // self._step + 1
         if self._total < 1:
+            part = " in that part" if (settings.start, settings.end) != (None, None) else ""
             raise InputError(
-                "too-few-to-score",
-                path=clip.info.path,
-                frames=frames,
-                part=settings.start is not None or settings.end is not None,
-                task=task,
-                least=self._least,
+                f"too-few-to-score: {clip.info.path} has {counted(frames, 'frame')}{part}; {task} "
+                f"needs at least {self._least}."
             )
 
     def only_held_back(self, plan: AdaptPlan) -> None:

@@ -21,7 +21,7 @@ from cloudconv.jobs.extend.analysis import analysed
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.jobs.extend.plan import Continuation, ExtendPlan, enough_memory
 from cloudconv.media.write.target import collect_refusals
-from cloudconv.messages import Setting
+from cloudconv.messages import counted, flag, short
 from cloudconv.render.device import precision_name
 from cloudconv.report.folder import check_folder
 from cloudconv.settings import DreamSettings, exact
@@ -118,18 +118,28 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
     count = len(material)
     start = None if material.cut is None else float(material.cut - info.timing.start)
     if start is not None:
-        warnings.append(Warned("last-scene", {"start": start, "count": count}))
+        warnings.append(
+            Warned(
+                f"last-scene: Only the last scene, from {short(start)} s on, is used for the "
+                f"dream: {counted(count, 'frame')}."
+            )
+        )
     if count < spec.least_frames:
+        code, where = "too-short-for-mode", "to continue from"
+        if start is not None:
+            code, where = "too-short-after-cut", "after its last cut"
         raise InputError(
-            "too-short-for-mode" if start is None else "too-short-after-cut",
-            path=info.path,
-            count=count,
-            mode=spec.name,
-            least=spec.least_frames,
-            instead=result_of(choose(material)).mode,
+            f"{code}: {info.path} has {counted(count, 'frame')} {where}, and the mode {spec.name} "
+            f"needs {spec.least_frames}: use the mode {result_of(choose(material)).mode}."
         )
     if settings.loop and not settings.only_new and start is not None:
-        warnings.append(Warned("loop-of-another-scene"))
+        warnings.append(
+            Warned(
+                "loop-of-another-scene: The video begins with another scene, so the end cannot "
+                "lead into it: leave the source out with --only-new for a loop of the dream "
+                "alone."
+            )
+        )
     begins = material.last.time + material.last.duration
     continuation = Continuation(plan, begins, material.step, sound_repeats=settings.audio == "loop")
     options = Options(
@@ -171,7 +181,8 @@ def _requested(settings: DreamSettings) -> MethodSpec | None:
             if name not in spec.options:
                 takers = [other.name for other in METHODS if name in other.options]
                 raise SettingsError(
-                    "option-of-other-mode", mode=spec.name, option=Setting(name), takers=takers
+                    f"option-of-other-mode: The mode {spec.name} does not use {flag(name)}: leave "
+                    f"{flag(name)} out, or choose the mode {' or '.join(takers)}."
                 )
         return spec
     if not settings.given:
@@ -179,4 +190,7 @@ def _requested(settings: DreamSettings) -> MethodSpec | None:
     for spec in METHODS:
         if set(settings.given) <= set(spec.options):
             return spec
-    raise SettingsError("no-such-mode", options=[Setting(name) for name in settings.given])
+    raise SettingsError(
+        "no-such-mode: No mode uses both "
+        f"{' and '.join(map(flag, settings.given))}: leave one of them out."
+    )

@@ -112,8 +112,13 @@ class _Watch:
         by_choice = settings.mode == AUTO and not settings.given
         instead = advice(dream.spec.name, len(dream.material), by_choice=by_choice)
         self.is_dying = True
-        died = {"frame": count, "failed": ", ".join(failed.values()), "advice": instead}
-        return [*events, Warned("dream-dies", died)]
+        return [
+            *events,
+            Warned(
+                f"dream-dies: From about frame {count} on the dream no longer looks like the clip "
+                f"({', '.join(failed.values())}): {instead}."
+            ),
+        ]
 
 
 @each_once

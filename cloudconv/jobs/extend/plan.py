@@ -35,6 +35,7 @@ from cloudconv.media.read.source import Source
 from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
+from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.models.base import ModelSpec, check_finite
 from cloudconv.pipeline import prefetch
@@ -111,7 +112,10 @@ def decide(
     length = info.timing.end - info.timing.start
     at = exact(settings.at)
     if at is not None and at > length:
-        raise InputError("at-after-end", path=info.path, seconds=float(length), at=float(at))
+        raise InputError(
+            f"at-after-end: {info.path} lasts {short(float(length))} s, so it has no frame at "
+            f"{short(float(at))} s: choose an earlier time."
+        )
     warnings = (*info.warnings, *auto_warnings(settings.device))
     return ExtendPlan(settings, info, output, spec, device, dtype, warnings, tuple(refusals))
 
@@ -295,5 +299,7 @@ def enough_memory(device: torch.device, info: MediaInfo) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise DeviceError(
-            "frame-fills-memory", device=device, width=info.width, height=info.height, free=None
+            f"frame-fills-memory: {device} ran out of memory on a {info.width}x{info.height} "
+            "frame: close other programs, or use another "
+            "--device or a smaller copy of the video."
         ) from error

@@ -26,7 +26,7 @@ from cloudconv.media.input.images import (
     videos_of,
 )
 from cloudconv.media.write.target import writing
-from cloudconv.messages import Message
+from cloudconv.messages import shortened
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
 from cloudconv.segments.store import clear_finished
@@ -52,7 +52,10 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
     for name in map(str, settings.inputs):
         inputs += _inside(Path(name), settings) or [(name, Path())]
     if ("-", Path()) in inputs:
-        raise SettingsError("stdin-without-name")
+        raise SettingsError(
+            "stdin-without-name: stdin has no file name from which to name the output: name the "
+            "output, or an input file."
+        )
     every = [settings.of(*each) for each in inputs]
     for each, (name, subfolder) in zip(every, inputs, strict=True):
         alike[os.path.normcase(str(subfolder / stem_of(Path(name))))].append(each)
@@ -70,7 +73,10 @@ def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
             inputs_of[os.path.normcase(str(decide(each).output))].append(str(each.input))
     for names in inputs_of.values():
         if len(names) > 1:
-            raise SettingsError("same-output-name", names=names, folder=folder)
+            raise SettingsError(
+                f"same-output-name: {' and '.join(names)} have the same output name in {folder}: "
+                "rename one of them, or write them to separate folders."
+            )
 
 
 def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
@@ -99,18 +105,31 @@ def left_out(settings: InterpManySettings) -> list[Warned]:
     for folder in map(Path, settings.inputs):
         if not folder.is_dir() or (pictures_in(folder) and not _inside(folder, settings)):
             continue  # for a folder of pictures, the probe warns
-        about = {"folder": str(folder)}
         inside = [] if settings.recursive else subfolders_of(folder)
         inside = [each for each in inside if each.resolve() != made]
         names = [each.name for each in inside]
         if any(map(videos_in, inside)):
-            warnings.append(Warned("subfolders-left-out", {**about, "names": names}))
+            warnings.append(
+                Warned(
+                    f"subfolders-left-out: Folders inside {folder} are ignored: "
+                    f"{', '.join(names)}. --recursive includes their videos."
+                )
+            )
         elif names:
-            warnings.append(Warned("subfolders-ignored", {**about, "names": names}))
+            warnings.append(
+                Warned(
+                    f"subfolders-ignored: Folders inside {folder} are ignored: {', '.join(names)}."
+                )
+            )
         pictures = [file for each in _folders(folder, settings) for file in pictures_in(each)]
         if pictures:
             names = [str(file.relative_to(folder)) for file in pictures]
-            warnings.append(Warned("pictures-left-out", {**about, "names": names}))
+            warnings.append(
+                Warned(
+                    f"pictures-left-out: {folder} stands for its videos, and pictures in it are "
+                    f"left out: {shortened(names, 3)}."
+                )
+            )
     return warnings
 
 
@@ -154,7 +173,10 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
     config, _, _ = choose_workers(first.workers, first.device, first.threads)
     set_threads(first.threads)
     if folder.exists() and not folder.is_dir():
-        raise OutputError("not-a-folder", folder=folder)
+        raise OutputError(
+            f"not-a-folder: {folder} is not a folder, so nothing can be written there: name "
+            "another folder."
+        )
     with writing(folder):
         for each in {str(each.output) for each in every}:
             Path(each).mkdir(parents=True, exist_ok=True)
@@ -194,7 +216,7 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
         kept = list(error.kept) if isinstance(error, Interrupted) else []
         count = sum(not isinstance(outcome, CloudconvError) for outcome in outcomes.values())
         if count:
-            kept.insert(0, Message("inputs-finished", count=count, inputs=len(every)))
+            kept.insert(0, f"{count} of {len(every)} inputs are finished")
         if not kept:
             raise
         raise Interrupted(*kept) from error

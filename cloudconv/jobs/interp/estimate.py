@@ -81,7 +81,12 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     warnings = [*plan.warnings, *trials, *renderer.new_warnings(), *source.warnings]
     warnings += (*encoder_warnings, *(each for each in cadence if isinstance(each, Warned)))
     if disk_bytes > disk_usage(home).free:
-        warnings.append(Warned("disk-space", {"megabytes": disk_bytes / 1e6, "folder": str(home)}))
+        warnings.append(
+            Warned(
+                f"disk-space: The run may need about {disk_bytes / 1000000.0:.0f} MB in {home}, "
+                "and less is free."
+            )
+        )
     return InterpEstimate(
         **facts(plan, counts),
         **encoding,

@@ -116,7 +116,10 @@ def _made(
             checks.extend([check] if check is not None else [])
             earlier = waiting.get(place_of(picture))
             if earlier is not None and not _is_same(earlier, frame.picture):
-                raise PictureError("picture-reused", number=number)
+                raise PictureError(
+                    f"picture-reused: Picture {number} is in the memory of an earlier picture, "
+                    "which has not been returned yet: give a copy of each picture."
+                )
             waiting[place_of(picture)] = frame.picture
             yield frame
         finish_checks()

@@ -22,7 +22,7 @@ from cloudconv.media.read.source import Source
 from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
-from cloudconv.messages import Message
+from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.models.base import ModelSpec
 from cloudconv.render.cpu_streams import useful_cpu_streams
@@ -95,8 +95,15 @@ class InterpPlan:
         if lasts < max(_LONG_GAP, _LONG_TIMES * usual) or following >= end or begin < start:
             return []
         rate = min(_STILL_RATES, key=lambda each: abs(each - 1 / usual))
-        about = {"begin": float(begin - timing.start), "seconds": float(lasts)}
-        return [Warned("long-gap", {**about, "usual": float(usual), "rate": rate})]
+        return [
+            Warned(
+                f"long-gap: The picture at {float(begin - timing.start):.1f} s lasts "
+                f"{float(lasts):.1f} s, and others mostly {float(usual):.2f} s: unless a cut "
+                "follows, new frames spread the change to the next picture over the whole time. "
+                "To keep still pictures of a screen recording still, repeat them first: ffmpeg "
+                f"-i IN -vf fps={rate} OUT."
+            )
+        ]
 
     @property
     def _rate_warnings(self) -> list[Warned]:
@@ -107,34 +114,41 @@ class InterpPlan:
             mean = own or (timing.frames / (timing.end - timing.start)).limit_denominator(1000)
             mean /= self.request.slowdown
             if rate < mean:
-                rates = {"rate": rate_name(rate), "own": rate_name(mean)}
-                return [Warned("frames-dropped", {**rates, "dropped": float(1 - rate / mean)})]
+                return [
+                    Warned(
+                        f"frames-dropped: {rate_name(rate)} fps is less than the {rate_name(mean)} "
+                        f"fps of the source: about {float(1 - rate / mean):.0%} of its frames are "
+                        "left out."
+                    )
+                ]
         if own is None or rate is None or self.settings.slowmo is not None:
             return []
         if rate == own and self.settings.duplicates == "keep":
-            return [Warned("rate-kept", {"rate": rate_name(own)})]
+            return [
+                Warned(
+                    f"rate-kept: The source has {rate_name(own)} fps already: its frames are only "
+                    "encoded again, and new ones only fill gaps."
+                )
+            ]
         factor = rate / own
         if factor.denominator <= _FEW_KEPT:
             return []
         beside = (rate * each for each in (_NTSC, 1 / _NTSC))  # 59.94 for 60, and 60 for 59.94
         near = next((each for each in beside if (each / own).denominator <= _FEW_KEPT), rate)
         whole = own * max(2, round(near / own))
+        half = "" if near in (rate, whole) else self._advice(near, "every second one")
+        all_kept = self._advice(whole, "all source frames")
         return [
             Warned(
-                "few-frames-kept",
-                {
-                    "rate": rate_name(rate),
-                    "one_of": factor.denominator,
-                    "half": None if near in (rate, whole) else self._playable(near),
-                    "whole": self._playable(whole),
-                },
+                f"few-frames-kept: At {rate_name(rate)} fps only one of {factor.denominator} "
+                f"source frames is kept, and new frames replace the others{half}{all_kept}."
             )
         ]
 
-    def _playable(self, rate: Fraction) -> str | None:
-        """Return the name of a rate, or None if the output's container does not support it."""
+    def _advice(self, rate: Fraction, kept: str) -> str:
+        """Return a clause about a rate; empty if the output's container does not support it."""
         plays = is_stdout(self.output) or container_of(self.output).plays(rate)
-        return rate_name(rate) if plays else None
+        return f"; {rate_name(rate)} fps keeps {kept}" if plays else ""
 
     @property
     def expected(self) -> int | None:
@@ -182,14 +196,15 @@ def decide(
     )
     timing = info.timing
     if timing.frames == 1:
-        raise InputError("single-frame", path=info.path)
+        raise InputError(
+            f"single-frame: {info.path} has a single frame, and interpolation needs two or more: "
+            "give a longer video or part."
+        )
     start, end = exact(settings.start), exact(settings.end)
     if start is not None and start >= timing.end - timing.start:
         raise InputError(
-            "at-after-end",
-            path=info.path,
-            seconds=float(timing.end - timing.start),
-            at=float(start),
+            f"at-after-end: {info.path} lasts {short(float(timing.end - timing.start))} s, so it "
+            f"has no frame at {short(float(start))} s: choose an earlier time."
         )
     request = Request(
         name=str(info.path),
@@ -209,7 +224,10 @@ def decide(
     output = output_path(settings.output, info, _tag(settings), gap_rate, fastest)
     rate = output_rate(request.rate, timing.rate, request.slowdown)
     if workers.kind != "inline" and not is_joinable(output):
-        raise SettingsError("not-joinable", path=output)
+        raise SettingsError(
+            f"not-joinable: {output} has a format that cannot be joined from segments: leave "
+            "--workers and --device=cuda:all out, or write an .mp4 or .mkv."
+        )
     if workers.kind == "ray":
         check_single(info.path)
     if not settings.many_frames:
@@ -282,7 +300,11 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
         return Multiply(int(factor))
     if info.timing.gap_rate is not None:
         return Resample(info.timing.gap_rate * exact(settings.factor or 1))
-    raise SettingsError("factor-on-variable-rate", path=info.path, factor=float(factor))
+    raise SettingsError(
+        f"factor-on-variable-rate: {info.path} has a variable frame rate, for which a factor of "
+        f"{short(float(factor))} gives no definite times: give a whole number, or a fixed rate "
+        "with --fps."
+    )
 
 
 def _check_count(settings: InterpSettings, info: MediaInfo, request: Request) -> None:
@@ -327,15 +349,20 @@ def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fractio
     own = info.timing.usual_rate
     usual = expected_frames(rate, frames, frames / max(own, _SLOWEST), request.slowdown)
     if count > max(_MANY_FRAMES, _MANY_TIMES * usual):
+        usual_rate = "their usual rate" if own >= _SLOWEST else "one frame a minute"
+        made = (
+            f"{frames} frames last {float(length):.0f} s, which is {count:,} frames at "
+            f"{rate_name(rate.rate)} fps, and only {usual:,} at {usual_rate}"
+        )
+        if info.timing.open_ended:
+            raise InputError(
+                f"too-many-frames-arrive: {info.path} shows a frame for very long: its first "
+                f"{made}. Save the input as a file first, which a whole --factor divides gap by "
+                "gap, or give --many-frames to make all frames."
+            )
         raise InputError(
-            "too-many-frames-arrive" if info.timing.open_ended else "too-many-frames",
-            path=info.path,
-            frames=frames,
-            seconds=float(length),
-            rate=rate_name(rate.rate),
-            count=f"{count:,}",
-            usual=f"{usual:,}",
-            usual_rate=Message("usual-rate" if own >= _SLOWEST else "slowest-rate"),
+            f"too-many-frames: {info.path} shows frames for very long: its {made}. Give a whole "
+            "--factor to divide each gap, or --many-frames to make all frames."
         )
 
 

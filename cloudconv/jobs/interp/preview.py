@@ -39,9 +39,14 @@ def check_preview(path: Path | None, source: Path, output: Path, *, overwrite: b
     # In a folder of pictures, a later run would read the preview as one of the pictures.
     folders = [images.folder_of(source), output.parent if is_sequence(output) else None]
     if path.parent.resolve() in [folder.resolve() for folder in folders if folder is not None]:
-        raise OutputError("preview-among-files", path=path)
+        raise OutputError(
+            f"preview-among-files: The preview {path} would be in a folder of pictures of the "
+            "input or output: choose another folder."
+        )
     if not _is_free(path, overwrite=overwrite):
-        raise OutputError("output-exists", path=path)
+        raise OutputError(
+            f"output-exists: The output {path} exists already: replace it with --overwrite."
+        )
     check_home(path)
 
 
@@ -77,8 +82,12 @@ class Preview:
             replaces = is_free and os.path.lexists(self._path)
             files.write_whole(self._path, shown.data, overwrite=replaces)
         except OSError as error:
-            failed = {"path": str(self._path), "why": error.strerror or str(error)}
-            self.warnings = self.warnings or [Warned("preview-failed", failed)]
+            self.warnings = self.warnings or [
+                Warned(
+                    f"preview-failed: The preview {self._path} could not be written: "
+                    f"{error.strerror or str(error)}."
+                )
+            ]
         self._due = time.monotonic() + _PERIOD
 
 

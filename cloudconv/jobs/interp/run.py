@@ -158,7 +158,10 @@ def _early_warnings(plan: InterpPlan) -> Iterator[Warned]:
         # 200 frames would take too much memory.
         cadence = early_cadence(source_of(plan).frames())
         if cadence is not None:
-            yield Warned("cadence-kept", {"cadence": cadence})
+            yield Warned(
+                f"cadence-kept: The video repeats frames: {cadence}. --duplicates=refill makes "
+                "the motion even."
+            )
     yield from scale_warnings(plan)
 
 

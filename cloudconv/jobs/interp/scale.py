@@ -97,4 +97,9 @@ def scale_warnings(plan: InterpPlan, *, dry_run: bool = False) -> list[Warned]:
     gain = try_scales(info, plan.settings.chosen_model, plan.device, plan.dtype)
     if gain is None or gain < LEAST_GAIN:
         return []
-    return [Warned("finer-scale", {"model": spec.name, "gain": gain})]
+    return [
+        Warned(
+            f"finer-scale: In a trial on source frames {spec.name} was {gain:.1f} dB better at "
+            "scale 2, which takes about four times as long: --scale=2 uses that scale."
+        )
+    ]

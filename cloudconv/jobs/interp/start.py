@@ -236,9 +236,15 @@ def resolve(
         if store is not None:
             store.pin(pinned)
     elif not _is_decided(pinned):
-        raise OutputError("plan-damaged", folder=work.folder)
+        raise OutputError(
+            f"plan-damaged: The plan of the unfinished work in {work.folder} is not one of "
+            "cloudconv: start again with --no-resume."
+        )
     elif pinned.get("adapted") != digest:
-        raise WeightsError("adapted-weights-differ", folder=work.folder)
+        raise WeightsError(
+            f"adapted-weights-differ: The adapted weights in {work.folder} are not the weights "
+            "that made the finished frames: start again with --no-resume."
+        )
     sizes = Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)})
     threads = pinned["threads"]
     return RenderPlan(

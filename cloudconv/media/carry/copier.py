@@ -22,6 +22,7 @@ from cloudconv.media.carry.subtitles import TEXT, SubtitleConverter
 from cloudconv.media.carry.timecode import timecode_at_rate
 from cloudconv.media.carry.tracks import COARSE, FINE, LONG_AGO, PRIMING, Track, Tracks, codec_name
 from cloudconv.media.input.demux import is_made_anew, open_container, read_packets
+from cloudconv.messages import plural
 
 
 class Copier:
@@ -85,7 +86,9 @@ class Copier:
             for key in [key for key in tags if key.lower() == "timecode"]:
                 given = tags.pop(key)
                 if rate is None or timing.rate is None:
-                    self.warnings.append(Warned("time-code"))
+                    self.warnings.append(
+                        Warned("time-code: The time code is left out: the frame rate varies.")
+                    )
                     continue
                 cut = self._carry.origin - timing.start
                 moved = timecode_at_rate(given, timing.rate, rate, cut)
@@ -122,13 +125,26 @@ class Copier:
             if track.slowed is not None and self._carry.start is None:
                 led = max(led, track.slowed.led)
             if track.slowed is not None and track.slowed.lost:
-                lost = {"stream": _label(track.source), "packets": track.slowed.lost}
-                self.warnings.append(Warned("sound-damaged", lost))
+                self.warnings.append(
+                    Warned(
+                        f"sound-damaged: {_label(track.source)} is damaged: {track.slowed.lost} "
+                        "of its packets could not be decoded, and silence is in their place."
+                    )
+                )
             if track.moved:
-                moved = {"stream": _label(track.source), "packets": track.moved}
-                self.warnings.append(Warned("clock-steps-back", moved))
+                self.warnings.append(
+                    Warned(
+                        f"clock-steps-back: The time stamps of {_label(track.source)} step back: "
+                        f"{track.moved} of its packets are moved to later times."
+                    )
+                )
         if led > PRIMING:
-            self.warnings.append(Warned("early-sound", {"seconds": float(led)}))
+            self.warnings.append(
+                Warned(
+                    f"early-sound: {float(led):.3f} s of audio from before the first video frame "
+                    "are left out."
+                )
+            )
         if self._input is not None:
             self._input.close()
 
@@ -143,10 +159,18 @@ class Copier:
             elif is_made_anew(stream):
                 continue
             elif not self._may_copy(stream):
-                self._drop("stream-not-continued", stream)
+                self._drop(
+                    "stream-not-continued",
+                    stream,
+                    "such streams do not continue with the new frames",
+                )
             elif not self._may_slow(stream):
-                is_audio = stream.type == "audio"
-                self._drop("sound-at-old-speed" if is_audio else "stream-at-old-speed", stream)
+                why = "it would play at the old speed"
+                if stream.type == "audio":
+                    why += "; --audio=stretch slows such a stream"
+                    self._drop("sound-at-old-speed", stream, why)
+                else:
+                    self._drop("stream-at-old-speed", stream, why)
             else:
                 timed.append(stream)
         for stream in timed:
@@ -209,16 +233,16 @@ class Copier:
             converter = SubtitleConverter(stream, target)
             self._tracks.by_index[stream.index] = Track(stream, target, converter)
             if codec in ("ass", "ssa"):
-                plain = {
-                    "container": self._holder.name,
-                    "codec": codec,
-                    "stream": _label(stream),
-                    "becomes": self._holder.subtitles,
-                }
-                self.warnings.append(Warned("subtitles-plain", plain))
+                self.warnings.append(
+                    Warned(
+                        f"subtitles-plain: {self._holder.name} cannot hold {codec} subtitles: "
+                        f"{_label(stream)} becomes {self._holder.subtitles} and loses its styles."
+                    )
+                )
         elif stream.type == "audio" and self._carry.copies_only:
             raise OutputError(
-                "sound-not-copied", container=self._holder.name, stream=_label(stream)
+                f"sound-not-copied: {self._holder.name} cannot hold {_label(stream)} as it is: "
+                "leave --audio=copy out, or write an .mkv."
             )
         elif stream.type == "audio" and self._carry.loop_until is None:
             self._add_encoded(stream, Fraction(1))
@@ -228,8 +252,12 @@ class Copier:
     def _warn_of_players(self, track: Track) -> None:
         codec = codec_name(track.target)
         if codec.startswith(self._holder.seldom_heard):
-            named = {"stream": _label(track.source), "codec": codec}
-            self.warnings.append(Warned("seldom-heard", named | {"container": self._holder.name}))
+            self.warnings.append(
+                Warned(
+                    f"seldom-heard: Few players read {codec} in {self._holder.name}: for "
+                    f"{_label(track.source)}, a .mov or .mkv is better."
+                )
+            )
 
     def _add_encoded(self, stream: Any, factor: Fraction) -> None:
         """Add audio that is encoded again.
@@ -238,7 +266,7 @@ class Copier:
         """
         chosen = choose_format(stream, self._holder.muxer)
         if chosen is None:
-            self._drop("stream-unreadable", stream)
+            self._drop("stream-unreadable", stream, "it cannot be decoded and encoded again")
             return
         target = add_audio(self._out, chosen)
         self._label(stream, target)
@@ -247,15 +275,24 @@ class Copier:
         before, after = stream.codec_context, target.codec_context
         codec = after.codec.canonical_name
         if codec != before.codec.canonical_name:
-            becomes = {"stream": _label(stream), "codec": codec}
             if factor != 1:
-                self.warnings.append(Warned("sound-slowed", becomes))
+                self.warnings.append(
+                    Warned(
+                        f"sound-slowed: {_label(stream)} becomes {codec}, because it is slowed "
+                        "down."
+                    )
+                )
             else:
-                held = {**becomes, "container": self._holder.name}
-                self.warnings.append(Warned("sound-encoded", held))
+                self.warnings.append(
+                    Warned(
+                        f"sound-encoded: {_label(stream)} becomes {codec}, as {self._holder.name} "
+                        "cannot hold it."
+                    )
+                )
         if after.layout.nb_channels != before.layout.nb_channels:
-            mixed = {"stream": _label(stream), "layout": chosen.layout}
-            self.warnings.append(Warned("sound-mixed-down", mixed))
+            self.warnings.append(
+                Warned(f"sound-mixed-down: {_label(stream)} is mixed down to {chosen.layout}.")
+            )
 
     def _copy_of(self, stream: Any) -> Any:
         target = add_copy(self._out, stream)
@@ -286,17 +323,23 @@ class Copier:
         return can_hold(self._holder.muxer, stream, unlisted=self._unlisted)
 
     def _refuse(self, stream: Any) -> None:
-        self._drop("stream-refused", stream, container=self._holder.name)
+        self._drop("stream-refused", stream, f"{self._holder.name} cannot hold it")
 
-    def _drop(self, code: str, stream: Any, **parameters: Any) -> None:
-        self.warnings.append(Warned(code, {"stream": _label(stream), **parameters}))
+    def _drop(self, code: str, stream: Any, why: str) -> None:
+        self.warnings.append(Warned(f"{code}: {_label(stream)} is left out: {why}."))
 
     def _add_chapters(self, source: InputContainer) -> None:
         kept: list[Any] = []
         carry, factor = self._carry, self._carry.slowdown or Fraction(1)
         if not carry.keeps_chapters:
             if count := len(source.chapters()):
-                self.warnings.append(Warned("chapters-not-continued", {"count": count}))
+                self.warnings.append(
+                    Warned(
+                        f"chapters-not-continued: {count} "
+                        f"{plural(count, 'chapter is', 'chapters are')} left out: chapters do not "
+                        "continue with the new frames."
+                    )
+                )
             return
         for chapter in source.chapters():
             base = Fraction(chapter["time_base"] or Fraction(1, 1000))
@@ -309,7 +352,12 @@ class Copier:
                 moved["end"] = round((end - carry.origin) * factor * 1_000_000)
                 kept.append(moved)
         if kept and self._unlisted:
-            self.warnings.append(Warned("chapters-refused"))
+            self.warnings.append(
+                Warned(
+                    "chapters-refused: The chapters are left out: FFmpeg cannot write them "
+                    "beside this audio."
+                )
+            )
         elif kept:
             self._out.set_chapters(kept)
 

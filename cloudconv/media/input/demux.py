@@ -39,30 +39,44 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
     """
     try:
         if path.stat().st_size == 0 and path.is_file():
-            raise InputError("empty-file", path=path)
+            raise InputError(f"empty-file: {path} is empty (0 bytes): give a complete video file.")
         # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option
         # prevents that a "%" in a picture's name is read as a sequence.
         return av.open(
-            growth_reader(path) or f"file:{path}",
+            growth_reader(path) or f"file:{path!s}",
             mode="r",
             metadata_errors="replace",
             container_options={"pattern_type": "none"},
             hwaccel=hardware,
         )
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError("no-file", path=path) from error
+        raise InputError(f"no-file: There is no file {path}: check the name.") from error
     except PermissionError as error:
-        raise InputError("no-permission", path=path) from error
+        raise InputError(
+            f"no-permission: {path} cannot be read: permission denied. Change its permissions."
+        ) from error
     except av.error.EOFError as error:
-        raise InputError("ends-before-frame", path=path) from error
+        raise InputError(
+            f"ends-before-frame: {path} ends before its first frame: give a complete file."
+        ) from error
     except av.error.InvalidDataError as error:
         with path.open("rb") as file:
             is_mp4 = file.read(12)[4:8] == b"ftyp"
-        raise InputError("damaged-mp4" if is_mp4 else "not-a-video", path=path) from error
+        if is_mp4:
+            raise InputError(
+                f"damaged-mp4: {path} is a damaged, incomplete or encrypted MP4 file (its index "
+                "cannot be read): copy or record it again, or repair it first."
+            ) from error
+        raise InputError(
+            f"not-a-video: {path} is damaged, or is not a video: give a video that FFmpeg can read."
+        ) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise_read_error(path, error)
         reason = getattr(error, "strerror", None) or error
-        raise InputError("unreadable-video", path=path, why=reason) from error
+        raise InputError(
+            f"unreadable-video: {path} cannot be read as a video ({reason}): give a video that "
+            "FFmpeg can read."
+        ) from error
 
 
 def main_video(container: InputContainer, path: Path) -> Any:
@@ -74,10 +88,19 @@ def main_video(container: InputContainer, path: Path) -> Any:
     if chosen is None:
         kinds = {"a cover picture" if s.type == "video" else s.type for s in container.streams}
         if not kinds:
-            raise InputError("no-stream", path=path)
-        raise InputError("no-video", path=path, found=sorted(kinds))
+            raise InputError(
+                f"no-stream: {path} holds no video, and no other stream: give a file with a video "
+                "stream."
+            )
+        raise InputError(
+            f"no-video: {path} holds no video, only {', '.join(sorted(kinds))}: give a file with "
+            "a video stream."
+        )
     if chosen.codec_context is None:
-        raise InputError("unknown-codec", path=path)
+        raise InputError(
+            f"unknown-codec: {path} holds video in a codec that this FFmpeg cannot decode: "
+            "convert it first."
+        )
     check_size(chosen.codec_context.width, chosen.codec_context.height, path)
     return chosen
 
@@ -91,11 +114,15 @@ def check_size(width: int, height: int, path: Path) -> None:
     """
     given = os.environ.get(_LIMIT, "")
     if given and not (given.isascii() and given.isdecimal() and int(given)):
-        raise SettingsError("bad-environment", name=_LIMIT, value=given)
+        raise SettingsError(
+            f"bad-environment: The environment variable {_LIMIT} must be a whole number above 0, "
+            f"got {given!r}."
+        )
     most = int(given) if given else _MAX_PIXELS
     if width * height > most:
         raise InputError(
-            "too-many-pixels", path=path, width=width, height=height, most=most, variable=_LIMIT
+            f"too-many-pixels: {path} is {width}x{height}, and pictures of more than {most} "
+            f"pixels are refused, because they may fill the memory: set {_LIMIT} to allow more."
         )
 
 
@@ -110,13 +137,10 @@ def check_memory(width: int, height: int, path: Path) -> None:
         return
     if pixels * _BYTES_A_PIXEL > free:
         raise InputError(
-            "too-large-for-memory",
-            path=path,
-            width=width,
-            height=height,
-            needed=pixels * _BYTES_A_PIXEL / 1e9,
-            free=free / 1e9,
-            variable=_LIMIT,
+            f"too-large-for-memory: {path} is {width}x{height}, which needs about "
+            f"{pixels * _BYTES_A_PIXEL / 1000000000.0:.1f} GB of memory, and "
+            f"{free / 1000000000.0:.1f} GB are free: close other programs, use a smaller copy, or "
+            f"set {_LIMIT} to try it anyway."
         )
 
 

@@ -108,4 +108,7 @@ def check_unchanged(info: MediaInfo) -> None:
         InputError: the input no longer exists, or cannot be read.
     """
     if has_changed(info):
-        raise UnfitInputError("input-changed", path=info.path)
+        raise UnfitInputError(
+            f"input-changed: {info.path} was changed while it was read, so the parts of the "
+            "output do not belong together: run the command again."
+        )

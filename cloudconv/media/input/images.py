@@ -105,7 +105,10 @@ def folders_within(folder: Path) -> Iterator[Path]:
     """
 
     def refuse(error: OSError) -> None:
-        raise InputError("no-permission", path=Path(error.filename)) from error
+        raise InputError(
+            f"no-permission: {Path(error.filename)} cannot be read: permission denied. Change its "
+            "permissions."
+        ) from error
 
     for name, inside, _ in os.walk(folder, onerror=refuse):
         inside[:] = sorted(each for each in inside if not each.startswith("."))
@@ -133,17 +136,17 @@ def videos_of(path: Path) -> list[Path]:
     try:
         files = _visible_in(path) if path.is_dir() else sorted(matching(path) or [])
     except PermissionError as error:
-        raise InputError("no-permission", path=path) from error
+        raise InputError(
+            f"no-permission: {path} cannot be read: permission denied. Change its permissions."
+        ) from error
     videos = [file for file in files if _is_video(file)]
     pictures = [] if path.is_dir() else [file for file in files if is_picture(file)]
     if videos and pictures:
         some = min(pictures)
         raise InputError(
-            "pattern-of-both",
-            path=path,
-            video=videos[0].name,
-            picture=some.name,
-            pattern=some.with_name(f"*{some.suffix}"),
+            f"pattern-of-both: The pattern {path} matches videos and pictures, such as "
+            f"{videos[0].name} and {some.name}: give the pictures alone as "
+            f"{some.with_name(f'*{some.suffix}')}, or put them into separate folders."
         )
     return videos
 
@@ -203,19 +206,27 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
     if path.is_file():
         return _animated_webp(path) if path.suffix.lower() == ".webp" else None
     if videos_of(path):
-        code = "folder-of-videos" if path.is_dir() else "pattern-of-videos"
-        raise InputError(code, path=path)
+        kind, holds = ("folder", "holds") if path.is_dir() else ("pattern", "matches")
+        raise InputError(
+            f"{kind}-of-videos: The {kind} {path} {holds} videos: give one of them, or give all "
+            "of them to interp with --out-dir."
+        )
     if path.is_dir():
         # There is no video, so a file with the suffix of a video is a GIF or APNG of one picture.
         files = pictures_in(path) or [f for f in _visible_in(path) if f.suffix.lower() in _VIDEOS]
         if not files:
-            raise InputError("folder-without-pictures", path=path)
+            raise InputError(
+                f"folder-without-pictures: The folder {path} holds no pictures and no videos: "
+                "give a video file, or a folder of PNG, JPEG, TIFF … files."
+            )
         return _sequence(files, rate)
     matches = matching(path)
     if matches is None:
         return None
     if not matches:
-        raise InputError("no-picture-matches", path=path)
+        raise InputError(
+            f"no-picture-matches: No picture matches {path}: check the pattern and the folder."
+        )
     return _sequence([file for file in matches if is_picture(file)] or matches, rate)
 
 
@@ -240,9 +251,11 @@ def matching(path: Path) -> list[Path] | None:
     try:
         return [f for f in path.parent.iterdir() if wanted.fullmatch(f.name) and f.is_file()]
     except PermissionError as error:
-        raise InputError("no-permission", path=path) from error
+        raise InputError(
+            f"no-permission: {path} cannot be read: permission denied. Change its permissions."
+        ) from error
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError("no-folder", folder=path.parent) from error
+        raise InputError(f"no-folder: There is no folder {path.parent}: check the name.") from error
 
 
 def files_of(*inputs: Path) -> Iterator[Path]:
@@ -296,7 +309,9 @@ def _animated_webp(file: Path) -> Pictures | None:
         # A frame without a duration is shown for a tenth of a second, as in browsers.
         durations = [(length or 100) * _MILLISECOND for _, length in frame_durations(data)]
     if not durations:
-        raise InputError("ends-before-frame", path=file)
+        raise InputError(
+            f"ends-before-frame: {file} ends before its first frame: give a complete file."
+        )
     decode = partial(_decode_webp, file, len(durations), alpha=bool(head[20] & 0x10))
     return Pictures("webp", (file,), durations, decode)
 

@@ -76,18 +76,35 @@ def check_playlist(path: Path) -> None:
     for here, playlist in _playlists(path):
         if re.search("[?#]", str(here.parent)):
             # FFmpeg takes these characters as the end of the path, and reads another folder.
-            raise InputError("playlist-folder", path=here, folder=here.parent)
+            raise InputError(
+                f"playlist-folder: The playlist {here} is in a folder with # or ? in its path, "
+                "where FFmpeg would read other files than those named: rename the folder "
+                f"{here.parent}."
+            )
         if playlist.unsafe is not None:
-            raise InputError("playlist-unsafe-name", path=here, name=playlist.unsafe)
+            raise InputError(
+                f"playlist-unsafe-name: The playlist {here} names {playlist.unsafe}, which FFmpeg "
+                "refuses: give a name relative to the folder of the playlist, of letters, "
+                "digits, _, - and . alone."
+            )
         if playlist.is_live:
-            raise InputError("playlist-is-live", path=here)
+            raise InputError(
+                f"playlist-is-live: The playlist {here} has no line #EXT-X-ENDLIST, so more files "
+                "may follow: when the recording is complete, add that line at the end."
+            )
         for name in (*playlist.needed, *playlist.others):
             modes = [status.st_mode for status in map(_status, _places(here, name)) if status]
             if any(not stat.S_ISREG(mode) and not stat.S_ISDIR(mode) for mode in modes):
-                raise InputError("playlist-names-pipe", path=here, name=name)
+                raise InputError(
+                    f"playlist-names-pipe: The playlist {here} names {name}, which is a pipe or a "
+                    "device: name files alone."
+                )
         for name in playlist.needed:
             if not any(map(_status, _places(here, name))) and "://" not in name:
-                raise InputError("playlist-part-missing", path=here, name=name)
+                raise InputError(
+                    f"playlist-part-missing: The playlist {here} names {name}, and there is no "
+                    "such file."
+                )
 
 
 def _playlists(path: Path) -> Iterator[tuple[Path, _Playlist]]:
@@ -123,7 +140,10 @@ def _read(path: Path) -> _Playlist | None:
     except OSError:  # the reader reports the error
         return None
     if len(text) > _LONGEST_LIST:
-        raise InputError("playlist-too-long", path=path, megabytes=_LONGEST_LIST >> 20)
+        raise InputError(
+            f"playlist-too-long: The playlist {path} has more than {_LONGEST_LIST >> 20} MiB: "
+            "split the list."
+        )
     lines = _LINE_END.split(text)
     return _concat(lines) if head == b"ffconcat" else _m3u8(lines)
 

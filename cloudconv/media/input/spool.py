@@ -37,7 +37,7 @@ class Copy(type(Path())):  # type: ignore[misc] # the class of this system's pat
     shown: str
     growth: Growth | None = None
 
-    def text(self, _: object) -> str:
+    def __format__(self, _: str) -> str:
         """Return the name for messages."""
         return getattr(self, "shown", str(self))
 
@@ -80,7 +80,10 @@ class Growth:
         ended = self._ended.wait(_PAUSE)
         if self._error is not None:
             folder, why = self.copy.parent.parent, self._error.strerror
-            raise InputError("copy-not-kept", folder=folder, why=why) from self._error
+            raise InputError(
+                f"copy-not-kept: The data from standard input cannot be stored in {folder} "
+                f"({why}): free some space there."
+            ) from self._error
         return ended
 
 
@@ -149,10 +152,16 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
     # Path has reduced the two slashes of an address to one.
     if (address := _ADDRESS.match(str(path))) is not None and not path.exists():
         rest = str(path)[address.end() :].replace("\\", "/")
-        raise InputError("is-an-address", address=f"{address[1]}://{rest}")
+        raise InputError(
+            f"is-an-address: {address[1]}://{rest} is an address, and only files on this machine "
+            "are read: download it first."
+        )
     with suppress(OSError):
         if path.is_fifo():
-            raise InputError("is-a-pipe", path=path)
+            raise InputError(
+                f"is-a-pipe: {path} is a named pipe: give a file, or send the video to standard "
+                "input (named -)."
+            )
     if (name := str(path)) != "-":
         return path
     if (known := _copies.get(name)) is not None:
@@ -169,9 +178,14 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
                 shutil.copyfileobj(sys.stdin.buffer, target, _CHUNK)
         empty = not copy.stat().st_size
     except OSError as error:
-        raise InputError("copy-not-kept", folder=folder.parent, why=error.strerror) from error
+        raise InputError(
+            f"copy-not-kept: The data from standard input cannot be stored in {folder.parent} "
+            f"({error.strerror}): free some space there."
+        ) from error
     if empty:
-        raise InputError("nothing-arrived")
+        raise InputError(
+            "nothing-arrived: Nothing came through standard input: send a video file into it."
+        )
     _copies[name] = copy
     return copy
 

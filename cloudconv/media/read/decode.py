@@ -118,7 +118,9 @@ class Decoder:
         pictures = images.open_pictures(info.path, timing.rate)
         if pictures is not None:
             if self._nvdec is not None:
-                self.warnings.append(Warned("nvdec-of-pictures"))
+                self.warnings.append(
+                    Warned("nvdec-of-pictures: The CPU decodes, not NVDEC: the input is pictures.")
+                )
             return self._from_pictures(pictures)
         can_seek = info.reader.seeks and timing.has_timestamps and not timing.shifts
         start = self._wanted.start
@@ -256,7 +258,12 @@ class Decoder:
     def _check_gpu(self, picture: VideoFrame) -> None:
         """Set ``by_gpu``; raise _NextModeError if pictures are not as probed, such as uncropped."""
         if not self.fits(picture):
-            raise _NextModeError(Warned("nvdec-other-frames"))
+            raise _NextModeError(
+                Warned(
+                    "nvdec-other-frames: The CPU decodes, not NVDEC: NVDEC's pictures have "
+                    "another size or format than the file says."
+                )
+            )
         self.by_gpu = True
 
     @contextlib.contextmanager
@@ -280,7 +287,12 @@ class Decoder:
         only(container, stream)
         decoder = open_decoder(stream)
         if mode == _NVDEC and not is_hardware(decoder):
-            raise _NextModeError(Warned("nvdec-not-built", {"codec": self._info.codec}))
+            raise _NextModeError(
+                Warned(
+                    "nvdec-not-built: The CPU decodes, not NVDEC: this FFmpeg has no NVDEC "
+                    f"decoder for {self._info.codec}."
+                )
+            )
         if not decoder.is_open:
             decoder.thread_type = "AUTO" if mode == "AUTO" else "SLICE"
             if self._threads is not None:
@@ -292,15 +304,29 @@ class Decoder:
             return open_container(self._info.path)
         codec, timing = self._info.codec, self._info.file_timing
         if not timing.has_timestamps:
-            raise _NextModeError(Warned("nvdec-without-times", {"known": _NVDEC_CODECS}))
+            raise _NextModeError(
+                Warned(
+                    "nvdec-without-times: The CPU decodes, not NVDEC: NVDEC is used for "
+                    f"{', '.join(_NVDEC_CODECS)} only, not for video without time stamps."
+                )
+            )
         if codec not in _NVDEC_CODECS:
-            refused = {"known": _NVDEC_CODECS, "codec": codec}
-            raise _NextModeError(Warned("nvdec-of-codec", refused))
+            raise _NextModeError(
+                Warned(
+                    "nvdec-of-codec: The CPU decodes, not NVDEC: NVDEC is used for "
+                    f"{', '.join(_NVDEC_CODECS)} only, not for {codec}."
+                )
+            )
         try:
             hardware = HWAccel("cuda", str(self._nvdec), allow_software_fallback=False)
             return open_container(self._info.path, hardware)
         except (InputError, RuntimeError) as error:
-            raise _NextModeError(Warned("nvdec-no-gpu")) from error
+            raise _NextModeError(
+                Warned(
+                    "nvdec-no-gpu: The CPU decodes, not NVDEC: there is no NVIDIA GPU that can "
+                    "decode."
+                )
+            ) from error
 
 
 class _NextModeError(Exception):
@@ -309,7 +335,9 @@ class _NextModeError(Exception):
     def __init__(self, warned: Warned | None = None) -> None:
         """Create the error; the default reason is that NVDEC cannot decode a packet."""
         super().__init__()
-        self.warned = warned or Warned("nvdec-fails")
+        self.warned = warned or Warned(
+            "nvdec-fails: The CPU decodes, not NVDEC: NVDEC could not decode a packet."
+        )
 
 
 def is_hardware(decoder: Any) -> bool:

@@ -49,6 +49,7 @@ from cloudconv.media.input.readers import reader_of
 from cloudconv.media.input.spool import is_growing, local_file, raise_interrupt
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.read.rates import constant_rate, middle_distance
+from cloudconv.messages import counted, plural, shortened
 
 # If the last frame lasts at least this many times as long as the others, the length is intended.
 _LONG_GAP = 2
@@ -101,7 +102,10 @@ def probe(
     check_memory(info.width, info.height, file)
     timing = info.timing
     if picture_rate is not None and not info.reader.is_pictures:
-        raise InputError("rate-of-video", path=path)
+        raise InputError(
+            f"rate-of-video: {path} has times of its own, and --input-fps is for pictures only: "
+            "leave it out."
+        )
     if picture_rate is not None and timing.frames == 1:
         length = 1 / picture_rate
         timing = replace(timing, rate=picture_rate, last_duration=length, end=timing.start + length)
@@ -114,7 +118,12 @@ def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
     warnings = tuple(warned for warned in info.warnings if warned.code != "interlaced")
     kind, timing = meter.kind, info.timing
     if kind is None:
-        warnings += (Warned("not-interlaced", {"pictures": meter.pictures}),)
+        warnings += (
+            Warned(
+                f"not-interlaced: The first {meter.pictures} pictures of the video are not "
+                "interlaced: --deinterlace changes nothing."
+            ),
+        )
         return replace(info, warnings=warnings)
     return replace(info, warnings=warnings, fields=kind, coded=timing, timing=timing.of_fields())
 
@@ -410,17 +419,32 @@ def _warnings(
 ) -> Iterator[Warned]:
     stated = None if scan.brief else _stated_seconds(stream)
     if _is_cut_off(container, stream, scan):
-        yield Warned("cut-off-index", {"listed": stream.frames, "found": scan.packets})
+        yield Warned(
+            f"cut-off-index: The file is cut off: its index lists {stream.frames} frames, and "
+            f"{scan.packets} exist."
+        )
     elif stated and _ends_before(stated, timing) and _lacks_its_end(container):
-        lengths = {"promised": float(stated), "end": float(timing.end)}
-        yield Warned("cut-off-length", lengths)
+        yield Warned(
+            f"cut-off-length: The file is cut off: its header says {float(stated):.2f} s, but its "
+            f"video ends at {float(timing.end):.2f} s."
+        )
     if timing.shifts:
-        yield Warned("clock-restarts", {"count": len(timing.shifts)})
+        again = plural(len(timing.shifts), "once", f"{len(timing.shifts)} times")
+        yield Warned(
+            f"clock-restarts: The time stamps of the file start again {again}; the frames after "
+            "that follow without a gap."
+        )
     if interlaced:
-        yield Warned("interlaced")
+        yield Warned(
+            "interlaced: The video is marked as interlaced, and its pictures are used as they "
+            "are. If moving edges look like combs, --deinterlace makes two whole frames of each "
+            "picture."
+        )
     others = [s for s in container.streams.video if s.index != stream.index]
     if any(not s.disposition & Disposition.attached_pic for s in others):
-        yield Warned("several-videos", {"used": stream.index})
+        yield Warned(
+            f"several-videos: The file has several video streams; stream {stream.index} is used."
+        )
 
 
 def _stated_seconds(stream: Any) -> Fraction | None:
@@ -451,9 +475,15 @@ def _lacks_its_end(container: InputContainer) -> bool:
 
 def _no_frame(path: Path, stream: Any, packets: int) -> InputError:
     if not packets:
-        return InputError("ends-before-frame", path=path)
+        return InputError(
+            f"ends-before-frame: {path} ends before its first frame: give a complete file."
+        )
     codec = stream.codec_context.codec.canonical_name
-    return InputError("data-damaged", path=path, codec=codec, packets=packets)
+    return InputError(
+        f"data-damaged: No frame of {path} can be decoded: its {codec} data is damaged, "
+        f"incomplete or encrypted ({counted(packets, 'packet')} tried). Give a complete file that "
+        "players show."
+    )
 
 
 def _probe_pictures(path: Path, pictures: images.Pictures, meter: FieldMeter | None) -> MediaInfo:
@@ -462,7 +492,10 @@ def _probe_pictures(path: Path, pictures: images.Pictures, meter: FieldMeter | N
     measured = [] if meter is None else islice(decoded, MEASURED_PICTURES - 1)
     first = _first([] if first is None else [first, *measured], None, meter)
     if first is None:
-        raise InputError("no-frame-decoded", path=path)
+        raise InputError(
+            f"no-frame-decoded: No frame of {path} can be decoded: the file is damaged. Give a "
+            "complete file."
+        )
     durations = pictures.durations
     gap_rate, length = pictures.rate, sum(durations, Fraction(0))
     rate = gap_rate if gap_rate is not None and durations[-1] * gap_rate < _LONG_GAP else None
@@ -500,19 +533,35 @@ def _probe_pictures(path: Path, pictures: images.Pictures, meter: FieldMeter | N
 def _picture_warnings(path: Path, pictures: images.Pictures) -> Iterator[Warned]:
     if missing := pictures.missing():
         gaps = [str(a) if a == b else f"{a}-{b}" for a, b in missing]
-        yield Warned("pictures-missing", {"gaps": gaps})
+        yield Warned(
+            f"pictures-missing: Numbers are missing among the pictures: {shortened(gaps, 6)}. The "
+            "picture after a gap directly follows the one before."
+        )
     if path.is_dir() and (folders := images.subfolders_of(path)):
         names = [folder.name for folder in folders]
-        yield Warned("subfolders-ignored", {"folder": str(path), "names": names})
+        yield Warned(f"subfolders-ignored: Folders inside {path} are ignored: {', '.join(names)}.")
 
 
 def _linear_light_warnings(first: VideoFrame) -> tuple[Warned, ...]:
     is_light = is_float(first.format.name) and int(first.color_trc) == linear.LINEAR
-    return (Warned("linear-light"),) if is_light else ()
+    return (
+        (
+            Warned(
+                "linear-light: Pictures of linear light are converted to sRGB with 16 bits; values "
+                "above 1 become 1."
+            ),
+        )
+        if is_light
+        else ()
+    )
 
 
 def _working_pix_fmt(path: Path, pix_fmt: str) -> str:
     try:
         return working_format(pix_fmt)
     except ValueError as error:
-        raise InputError("unusable-pixel-format", path=path, name=pix_fmt) from error
+        raise InputError(
+            f"unusable-pixel-format: The pixel format {pix_fmt}{f' of {path}' if path else ''} "
+            "has samples that do not fit whole numbers of at most 16 bits: convert to a format "
+            "such as yuv420p or yuv444p10le."
+        ) from error

@@ -21,6 +21,7 @@ from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo, Timing
 from cloudconv.media.read.decode import Decoder, DecoderCache, TimeRange
 from cloudconv.media.read.probe import probe
+from cloudconv.messages import counted, plural
 
 # The largest distance, in frames, of a time stamp from the constant rate of an arriving input.
 _DRIFT = Fraction(1, 4)
@@ -178,17 +179,37 @@ class Source:
             if not self._whole:
                 timing = self.info.timing
                 length = float(timing.end - timing.start)
-                raise InputError("part-without-frame", path=self.info.path, seconds=length)
-            raise InputError("no-frame-decoded", path=self.info.path)
+                raise InputError(
+                    f"part-without-frame: {self.info.path} lasts {length:.3f} s and has no frame "
+                    "in the part that was given: choose another part."
+                )
+            raise InputError(
+                f"no-frame-decoded: No frame of {self.info.path} can be decoded: the file is "
+                "damaged. Give a complete file."
+            )
         self.warnings += [*self._decoder.warnings, *tally.changes.values()]
         promised = self._decoder.promised * (1 if self.info.fields is None else 2)
         if self._decoder.errors and promised > tally.delivered:
-            lost = {"count": promised - tally.delivered}
-            self.warnings.append(Warned("frames-lost", lost))
+            self.warnings.append(
+                Warned(
+                    f"frames-lost: {counted(promised - tally.delivered, 'frame')} could not be "
+                    f"decoded and {plural(promised - tally.delivered, 'is', 'are')} missing."
+                )
+            )
         if tally.corrupt:
-            self.warnings.append(Warned("frames-damaged", {"count": tally.corrupt}))
+            self.warnings.append(
+                Warned(
+                    f"frames-damaged: {counted(tally.corrupt, 'frame')} decoded from damaged data "
+                    "may look wrong."
+                )
+            )
         if tally.out_of_order:
-            self.warnings.append(Warned("frames-out-of-order", {"count": tally.out_of_order}))
+            self.warnings.append(
+                Warned(
+                    f"frames-out-of-order: {counted(tally.out_of_order, 'frame')} with a repeated "
+                    f"or backward time stamp {plural(tally.out_of_order, 'was', 'were')} left out."
+                )
+            )
 
     def _inspect(self, picture: VideoFrame, time: Fraction, tally: _Tally) -> None:
         """Record the first change of aspect and of interlacing: the output stores one value each.
@@ -201,11 +222,9 @@ class Source:
             info, name = self.info, picture.format.name
             check_unchanged(info)  # raises its own error if another file has replaced the input
             raise UnfitInputError(
-                "picture-changes",
-                path=info.path,
-                before=f"{info.width}x{info.height} {info.pix_fmt}",
-                after=f"{picture.width}x{picture.height} {name}",
-                at=at,
+                f"picture-changes: {info.path} changes from {info.width}x{info.height} "
+                f"{info.pix_fmt} to {picture.width}x{picture.height} {name} at {at:.3f} s: cut it "
+                "there, or convert it to one size and pixel format first."
             )
         if time not in self._wanted:
             return
@@ -217,20 +236,21 @@ class Source:
             tally.changes.setdefault(
                 "aspect",
                 Warned(
-                    "aspect-changes",
-                    {
-                        "before": _ratio(known),
-                        "after": _ratio(aspect),
-                        "time": at,
-                        "used": _ratio(self.info.aspect or Fraction(1)),
-                    },
+                    f"aspect-changes: The sample aspect ratio changes from {_ratio(known)} to "
+                    f"{_ratio(aspect)} at {at:.3f} s; the output has "
+                    f"{_ratio(self.info.aspect or Fraction(1))} throughout."
                 ),
             )
         if self.info.fields is None and picture.interlaced_frame != self.info.interlaced:
             kinds = ("interlaced", "progressive")
             before, now = kinds if self.info.interlaced else kinds[::-1]
             tally.changes.setdefault(
-                "fields", Warned("fields-change", {"before": before, "after": now, "time": at})
+                "fields",
+                Warned(
+                    f"fields-change: The video changes from {before} to {now} at {at:.3f} s; its "
+                    "pictures are used as they are. --deinterlace makes two whole frames of each "
+                    "interlaced picture."
+                ),
             )
 
 
@@ -273,7 +293,11 @@ class _Grid:
                 nearest = self._index + 1
             time = timing.start + nearest / timing.gap_rate
             if timing.open_ended and abs(time - raw) * timing.gap_rate > _DRIFT:
-                raise UnfitInputError("rate-changes", at=float(raw - timing.start))
+                raise UnfitInputError(
+                    f"rate-changes: The frame rate changes at {float(raw - timing.start):.3f} s, "
+                    "and an input that is read while it arrives cannot be checked for that "
+                    "first: write the input to a file."
+                )
         if last is not None and time <= last:
             return None
         if timing.gap_rate is not None:

@@ -26,7 +26,6 @@ from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.log import LogLine, log_lines
 from cloudconv.media.turn import Turn
 from cloudconv.media.write.encoder_options import EncoderChoice, known_encoder
-from cloudconv.messages import Message
 
 FEW = 2
 """The largest number of pictures for which libx265 does not set decode times.
@@ -126,17 +125,18 @@ def open_strictly(choice: EncoderChoice, start: Any) -> None:
         lines = "; ".join(line for _, _, line in _tidy(log)) or str(error)
         options = ", ".join(f"{key}={value}" for key, value in choice.options.items())
         raise EncoderError(
-            "encoder-not-started",
-            encoder=choice.encoder,
-            pix_fmt=choice.pix_fmt,
-            options=options or Message("no-options"),
-            lines=lines,
+            f"encoder-not-started: {choice.encoder} did not start with {choice.pix_fmt} and "
+            f"{options or 'no options'} ({lines}): give other options, or "
+            "another --encoder."
         ) from error
     for _, name, line in _tidy(log):
         if name == choice.encoder and line.startswith(("Error parsing option", "Unknown option",
                                                        "Invalid value")):  # fmt: skip
             key = known_encoder(choice.encoder).parameters
-            raise EncoderError("encoder-refuses-option", encoder=choice.encoder, key=key, line=line)
+            raise EncoderError(
+                f"encoder-refuses-option: {choice.encoder} does not accept the value of {key} "
+                f"({line}): give another value."
+            )
 
 
 @contextmanager

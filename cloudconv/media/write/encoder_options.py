@@ -12,7 +12,7 @@ import numpy as np
 from cloudconv.errors import EncoderUsageError
 from cloudconv.events import Warned
 from cloudconv.media.formats import layout
-from cloudconv.messages import Setting, closest
+from cloudconv.messages import did_you_mean, short
 from cloudconv.settings.groups import EncodeSettings
 from cloudconv.settings.values import pairs
 
@@ -198,10 +198,12 @@ def _crf(name: str, crf: float) -> dict[str, str]:
     known = known_encoder(name)
     option, most = known.crf or ("crf", 63.0)
     if known.crf is None and "crf" not in supported_options(name):
-        raise EncoderUsageError("no-crf", encoder=name)
+        raise EncoderUsageError(
+            f"no-crf: {name} has no --crf: set its quality with --encoder-option, or use libx264."
+        )
     if not 0 <= crf <= most:
         raise EncoderUsageError(
-            "crf-out-of-range", option=Setting("crf", f"{crf:g}"), encoder=name, most=most
+            f"crf-out-of-range: --crf={crf:g} is out of range: {name} takes 0 to {short(most)}."
         )
     if known.looks_like is not None:
         crf = round(float(np.interp(crf, _SCALE, known.looks_like)))
@@ -212,10 +214,11 @@ def _preset(name: str, preset: str) -> str:
     known = known_encoder(name)
     if known.presets and preset not in known.presets:
         raise EncoderUsageError(
-            "unknown-preset", encoder=name, preset=preset, known=list(known.presets)
+            f"unknown-preset: {name} has no preset {preset!r}: choose one of "
+            f"{', '.join(known.presets)}."
         )
     if not known.presets and "preset" not in supported_options(name):
-        raise EncoderUsageError("no-presets", encoder=name)
+        raise EncoderUsageError(f"no-presets: {name} has no presets: leave --preset out.")
     return preset
 
 
@@ -232,5 +235,5 @@ def _check_options(name: str, given: Mapping[str, str]) -> None:
     # FFmpeg itself ignores an unknown option without an error.
     for key in given:
         if key not in supported_options(name):
-            near = closest(key, sorted(supported_options(name)))
-            raise EncoderUsageError("unknown-encoder-option", encoder=name, key=key, near=near)
+            near = did_you_mean(key, sorted(supported_options(name)))
+            raise EncoderUsageError(f"unknown-encoder-option: {name} has no option {key!r}{near}.")

@@ -23,7 +23,6 @@ from cloudconv.media.write.encoder_options import (
     known_encoder,
     options_for,
 )
-from cloudconv.messages import Setting
 from cloudconv.settings import EncodeSettings
 
 # SVT-AV1 reads this variable when SVT-AV1 starts. Without the variable, SVT-AV1 writes more than
@@ -84,26 +83,39 @@ def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) 
     )
     made = av.codec.Codec(choice.encoder, "w").canonical_name
     if requested.encoder == SOURCE and made != info.codec:
-        other = {"codec": info.codec, "container": container.name, "used": choice.encoder}
         choice = replace(
-            choice, warnings=(Warned("encoder-not-of-source", other), *choice.warnings)
+            choice,
+            warnings=(
+                Warned(
+                    f"encoder-not-of-source: The codec {info.codec} of the source cannot be "
+                    f"written in {container.name} here: {choice.encoder} is used."
+                ),
+                *choice.warnings,
+            ),
         )
     if becomes_plain and choice.working != info.working_pix_fmt:
-        plain = {
-            "pix_fmt": info.working_pix_fmt,
-            "container": container.name,
-            "used": choice.working,
-            "other": Setting("pix_fmt", f"yuv444p{depth}"),
-            "alpha": source.alpha,
-        }
         # This warning replaces the warnings of `choose`.
         first = [w for w in choice.warnings if w.code == "encoder-not-of-source"]
-        return replace(choice, warnings=(*first, Warned("few-players", plain)))
+        opaque = " without transparency" if source.alpha else ""
+        return replace(
+            choice,
+            warnings=(
+                *first,
+                Warned(
+                    f"few-players: Few players show {info.working_pix_fmt} in {container.name}, so "
+                    f"the pictures are converted to {choice.working}{opaque}. To choose "
+                    f"another format, give --pix-fmt=yuv444p{depth} or --encoder."
+                ),
+            ),
+        )
     if free and container.needs_plain and made not in (info.codec, *_EDITED):
         choice = _with_players(container, choice)
     if curve is None or container.is_video or is_float(choice.pix_fmt):
         return choice
-    flat = Warned("tones-not-mapped", {"curve": curve, "container": container.name})
+    flat = Warned(
+        f"tones-not-mapped: The source is HDR ({curve}), which {container.name} cannot show: the "
+        "pictures look flat and pale. An .mkv or .mp4 keeps HDR."
+    )
     return replace(choice, warnings=(*choice.warnings, flat))
 
 
@@ -113,21 +125,18 @@ def _with_players(container: Container, choice: EncoderChoice) -> EncoderChoice:
     if kept.family != "rgb" and (kept.family == "gray" or kept.chroma_shift_x):
         return choice
     few = Warned(
-        "kept-few-players",
-        {
-            "pix_fmt": choice.working,
-            "container": container.name,
-            "other": _plain(kept),
-        },
+        f"kept-few-players: Few players show {choice.working} in {container.name}, which keeps "
+        "the colours of the source exactly. For a file that most players show, give "
+        f"{_plain(kept)}."
     )
     # The warning names the reason for which the encoder is another one.
     others = (w for w in choice.warnings if w.code != "encoder-cannot-hold")
     return replace(choice, warnings=(*others, few))
 
 
-def _plain(kept: PixelLayout) -> Setting:
+def _plain(kept: PixelLayout) -> str:
     """Return the option for the pixel format that most players show."""
-    return Setting("pix_fmt", "yuv420p" + ("10le" if kept.depth > 8 else ""))
+    return "--pix-fmt=yuv420p" + ("10le" if kept.depth > 8 else "")
 
 
 def _special(kept: PixelLayout) -> str:
@@ -200,32 +209,34 @@ def choose(
     first = container.encoders[0]
     made = av.codec.Codec(name, "w").canonical_name
     if settings.encoder is None and container.is_video and name != first and made != codec:
-        code = "encoder-few-players"
+        text = (
+            f"encoder-few-players: Few players show {wanted} from the encoder {first}, so the "
+            f"encoder {name} is used."
+        )
         if wanted not in _takes(first):
-            code = "encoder-cannot-hold"
+            what = f" ({special})" if (special := _special(layout(wanted))) else ""
+            text = (
+                f"encoder-cannot-hold: The encoder {first} cannot hold {wanted}{what}: {name} is "
+                "used instead."
+            )
+            if name == "ffv1":
+                other = _plain(layout(wanted))
+                text += f" Few players show that; for a file that most players show, give {other}."
         elif not _fits(first, wanted, width, height):
-            code = "encoder-cannot-hold-size"
-        about = {
-            "pix_fmt": wanted,
-            "width": width,
-            "height": height,
-            "first": first,
-            "used": name,
-            "what": _special(layout(wanted)),
-            "other": _plain(layout(wanted)) if name == "ffv1" else None,
-        }
-        warnings.append(Warned(code, about))
+            text = (
+                f"encoder-cannot-hold-size: The encoder {first} cannot hold {wanted} at the size "
+                f"{width}x{height}: {name} is used instead."
+            )
+        warnings.append(Warned(text))
     if _is_change_reported(container, wanted, working):
         who = f"{name} in {container.name}" if container.is_video else container.name
-        changed = {
-            "who": who,
-            "pix_fmt": wanted,
-            "width": width,
-            "height": height,
-            "used": working,
-            "alpha": _alpha_lost(wanted, working),
-        }
-        warnings.append(Warned("pix-fmt-changed", changed))
+        opaque = " Their transparency is dropped." if _alpha_lost(wanted, working) else ""
+        warnings.append(
+            Warned(
+                f"pix-fmt-changed: {who} cannot hold {wanted} at {width}x{height}: the pictures "
+                f"are written as {working}.{opaque}"
+            )
+        )
     return EncoderChoice(
         encoder=name,
         pix_fmt=picked,
@@ -270,7 +281,10 @@ def _nvenc(container: Container, source: PixelLayout, *, hevc: bool) -> tuple[st
     usable = [n for n in _present(tuple(names)) if n in _supported_by(container.muxer)]
     usable = [name for name in usable if name not in container.refuses]
     if not usable:
-        raise EncoderUsageError("no-nvenc", container=container.name)
+        raise EncoderUsageError(
+            f"no-nvenc: No encoder of NVIDIA GPUs can be used here in {container.name}: use "
+            "another container (.mp4 and .mkv hold all), or another encoder."
+        )
     return tuple(usable)
 
 
@@ -278,7 +292,8 @@ def _fixed_encoder(container: Container, settings: EncodeSettings) -> tuple[str,
     name = container.encoders[0]
     if settings.encoder not in (None, name):
         raise EncoderUsageError(
-            "fixed-encoder", container=container.name, encoder=name, given=settings.encoder
+            f"fixed-encoder: {container.name} is always written by {name}, so "
+            f"{settings.encoder!r} cannot be used: leave --encoder out."
         )
     return (name,)
 
@@ -288,15 +303,17 @@ def _checked_name(name: str, container: Container) -> str:
         codec = av.codec.Codec(name, "w")
     except av.codec.codec.UnknownCodecError as error:
         known = ", ".join(_present(("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1")))
-        raise EncoderUsageError("unknown-encoder", name=name, known=known) from error
+        raise EncoderUsageError(
+            f'unknown-encoder: There is no encoder "{name}" here: choose one, such as {known}.'
+        ) from error
     if codec.type != "video":
-        raise EncoderUsageError("not-for-video", encoder=name, kind=codec.type)
+        raise EncoderUsageError(
+            f"not-for-video: {name!r} encodes {codec.type}, not video: choose an encoder of video."
+        )
     if codec.name in container.refuses or codec.name not in _supported_by(container.muxer):
         raise EncoderUsageError(
-            "encoder-not-in-container",
-            container=container.name,
-            encoder=name,
-            takes=_present(container.encoders),
+            f"encoder-not-in-container: {container.name} cannot hold what {name} writes: use "
+            f"{_present(container.encoders)}, or another container (.mkv holds most)."
         )
     return codec.name
 
@@ -323,11 +340,18 @@ def _working(pix_fmt: str) -> str:
     try:
         layout(pix_fmt)
     except ValueError as error:
-        raise EncoderUsageError("unknown-pix-fmt", name=pix_fmt) from error
+        raise EncoderUsageError(
+            f'unknown-pix-fmt: There is no pixel format "{pix_fmt}" that can be written: choose '
+            "one such as yuv420p or yuv444p10le."
+        ) from error
     try:
         return working_format(pix_fmt)
     except ValueError as error:
-        raise EncoderUsageError("unusable-pixel-format", path=None, name=pix_fmt) from error
+        raise EncoderUsageError(
+            f"unusable-pixel-format: The pixel format {pix_fmt}{f' of {None}' if None else ''} "
+            "has samples that do not fit whole numbers of at most 16 bits: convert to a format "
+            "such as yuv420p or yuv444p10le."
+        ) from error
 
 
 @cache
@@ -416,14 +440,12 @@ def _best(
     if options:
         return min(options)[2:]
     if exactly is None:
-        raise EncoderError("encoder-size", encoders=names, width=width, height=height)
+        raise EncoderError(
+            f"encoder-size: {' and '.join(names)} cannot encode pictures of {width}x{height}: "
+            "choose another encoder or output."
+        )
     taken = sorted({f for name in _present(names) for f in _formats(name)})
     raise EncoderError(
-        "encoder-cannot-write",
-        encoders=names,
-        container=container.name,
-        pix_fmt=exactly,
-        width=width,
-        height=height,
-        taken=taken,
+        f"encoder-cannot-write: {' and '.join(names)} in {container.name} cannot write {exactly} "
+        f"at {width}x{height}: choose one of {', '.join(taken)}."
     )

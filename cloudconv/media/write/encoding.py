@@ -79,7 +79,12 @@ def plan_encoding(
     )
     warnings += _losses(container, plan)
     if turn is None:
-        warnings.append(Warned("odd-rotation", {"container": container.name}))
+        warnings.append(
+            Warned(
+                f"odd-rotation: {container.name} cannot hold a rotation that is not a quarter "
+                "turn: the pictures stay as they are stored."
+            )
+        )
     return replace(plan, warnings=tuple(warnings))
 
 
@@ -99,13 +104,20 @@ def _clock(
 def _with_hdr(choice: EncoderChoice, info: MediaInfo, warnings: list[Warned]) -> EncoderChoice:
     """Return the choice with the source's HDR metadata; add warnings about lost metadata."""
     for name in info.dynamic_hdr:
-        warnings.append(Warned("dynamic-hdr", {"name": name}))
+        warnings.append(
+            Warned(f"dynamic-hdr: {name} metadata cannot be written to the output and is left out.")
+        )
     if not (info.mastering_display or info.content_light):
         return choice
     words = hdr_parameters(choice.encoder, info.mastering_display, info.content_light)
     key = known_encoder(choice.encoder).parameters
     if words is None or key is None:
-        warnings.append(Warned("hdr10", {"encoder": choice.encoder}))
+        warnings.append(
+            Warned(
+                f"hdr10: {choice.encoder} cannot hold the HDR10 metadata (mastering display, "
+                "light levels); libx265 can."
+            )
+        )
         return choice
     if not words:
         return choice
@@ -121,18 +133,33 @@ def _losses(container: Container, plan: EncodingPlan) -> list[Warned]:
         kinds = sorted({stream.kind for stream in info.streams})
         kinds += ["chapters"] * (info.chapters > 0)
         if plan.carry is not None and kinds:
-            left_out = {"container": container.name, "kinds": ", ".join(kinds)}
-            warnings.append(Warned("streams-left-out", left_out))
+            warnings.append(
+                Warned(
+                    f"streams-left-out: {container.name} cannot hold these parts of the source, "
+                    f"which are left out: {', '.join(kinds)}."
+                )
+            )
         if container.is_folder and plan.rate is None:
-            warnings.append(Warned("times-lost"))
+            warnings.append(
+                Warned("times-lost: Picture files keep no times; the uneven timing is lost.")
+            )
     is_wrong = container.needs_amending(plan.choice.encoder, aspect=info.aspect, varies=False)
     is_lost = is_stdout(plan.target) and is_wrong
     if is_lost:
         encoder = plan.choice.encoder
-        lost = {"container": container.name, "encoder": encoder, "aspect": info.aspect}
-        warnings.append(Warned("aspect-lost", lost))
+        warnings.append(
+            Warned(
+                f"aspect-lost: {container.name} with {encoder} does not keep the sample aspect "
+                f"ratio {info.aspect}; players will show square samples."
+            )
+        )
     elif info.aspect is not None and not container.is_video:
         looks = "narrow" if info.aspect > 1 else "wide"
-        about = {"container": container.name, "aspect": info.aspect, "looks": looks}
-        warnings.append(Warned("aspect-ignored", about))
+        warnings.append(
+            Warned(
+                f"aspect-ignored: Most programs show {container.name} with square samples: the "
+                f"pictures look too {looks}, because the sample aspect ratio is {info.aspect}. An "
+                ".mkv or .mp4 is shown right."
+            )
+        )
     return warnings

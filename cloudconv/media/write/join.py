@@ -37,7 +37,10 @@ def join(sink: Sink, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
     with sink.copying(sum(summary.packets for _, summary in segments), last) as writer:
         for path, summary in segments:
             if summary.extradata != extradata_hash(writer.encoder):
-                raise OutputError("segment-encoded-otherwise", path=path)
+                raise OutputError(
+                    f"segment-encoded-otherwise: The finished segment {path} was encoded with "
+                    "other parameters than this output: start again with --no-resume."
+                )
         for (path, summary), ticks in zip(segments, late, strict=True):
             for packet in read_packets(path, summary):
                 packet.pts += ticks

@@ -131,7 +131,10 @@ def read_packets(path: Path, summary: PacketSummary) -> Iterator[Any]:
         # The damaged file is useless. A resumed run makes it again.
         with writing(path):
             path.unlink(missing_ok=True)
-        raise OutputError("segment-damaged", path=path)
+        raise OutputError(
+            f"segment-damaged: The finished segment {path} was damaged on the disk and is "
+            "deleted: run the command again."
+        )
 
 
 def _start(record: bytes) -> bytes:

@@ -81,16 +81,18 @@ class FrameEncoder(ABC):
             # so coarse that both frames have the same tick.
             if (most := self._container.fastest) is not None:
                 name = self._container.name
-                raise OutputError("frames-too-close", container=name, most=most)
+                raise OutputError(
+                    f"frames-too-close: A {name} plays at most {most} frames a second, and some "
+                    "of these frames are closer: write an .mp4 instead."
+                )
             tick = self._last + 1
         longest = self._container.longest_frame(self.plan.tick)
         if longest is not None and frame.duration > longest:
             raise EncoderError(
-                "frame-too-long",
-                container=self._container.name,
-                time=float(frame.time),
-                lasts=float(frame.duration),
-                most=float(longest),
+                f"frame-too-long: The frame at {float(frame.time):.3f} s lasts "
+                f"{float(frame.duration):.0f} s, and a frame in {self._container.name} lasts at "
+                f"most {float(longest):.0f} s with these times: write an .mkv instead, or choose "
+                "a part without the gap."
             )
         picture = encoder_picture(
             frame,
@@ -115,7 +117,10 @@ class FrameEncoder(ABC):
             OutputError: there is no frame.
         """
         if not self._written:
-            raise OutputError("no-frames", path=self.plan.target)
+            raise OutputError(
+                f"no-frames: There are no frames to write, so {self.plan.target} was not made: "
+                "choose another part."
+            )
         if self._last is not None:
             for packet in self._writer.encoder.encode(None):
                 packet.duration = self._durations.pop(packet.pts)
@@ -241,14 +246,14 @@ class Sink(FrameEncoder):
         grain = max(self._container.clock or self.plan.tick, self.plan.tick)
         if found != self._written:
             raise OutputError(
-                "output-incomplete", path=self.plan.target, found=found, written=self._written
+                f"output-incomplete: {self.plan.target} is incomplete: it holds {found} of "
+                f"{self._written} frames. Is the disk full?"
             )
         if last is not None and abs(last - self._last_time) > grain:
             raise OutputError(
-                "last-frame-misplaced",
-                path=self.plan.target,
-                found=float(last),
-                expected=float(self._last_time),
+                f"last-frame-misplaced: {self.plan.target} is wrong: its last frame is at "
+                f"{float(last):.3f} s instead of {float(self._last_time):.3f} s. Please report "
+                "this."
             )
 
 

@@ -16,6 +16,7 @@ from cloudconv.errors import EncoderError, OutputError, SettingsError
 from cloudconv.media.input import images
 from cloudconv.media.write.containers import container_of, is_sequence
 from cloudconv.media.write.names import is_stdout, pictures_of
+from cloudconv.messages import short
 from cloudconv.timeline import rate_name
 
 _LARGEST = 2**31 - 1  # FFmpeg stores numerator and denominator of a rate in 32 bits
@@ -57,7 +58,9 @@ def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None
     if container.is_folder:
         _check_sequence(path, inputs)
     elif path.is_dir():
-        raise OutputError("output-is-folder", path=path)
+        raise OutputError(
+            f"output-is-folder: The output {path} is a folder: give the name of a file."
+        )
     files.check_apart(written_by(path), images.files_of(*inputs))
     check_free(path, overwrite=overwrite)
     check_home(path)
@@ -72,9 +75,15 @@ def check_home(path: Path) -> None:
     folder = path.absolute().parent
     folder = next(each for each in (folder, *folder.parents) if each.exists())
     if not folder.is_dir():
-        raise OutputError("not-a-folder", folder=folder)
+        raise OutputError(
+            f"not-a-folder: {folder} is not a folder, so nothing can be written there: name "
+            "another folder."
+        )
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError("not-writable", path=folder)
+        raise OutputError(
+            f"not-writable: {folder} is not writable: choose another folder, or change its "
+            "permissions."
+        )
 
 
 def _check_sequence(path: Path, inputs: Sequence[Path]) -> None:
@@ -82,7 +91,10 @@ def _check_sequence(path: Path, inputs: Sequence[Path]) -> None:
     for given in inputs:
         taken = images.folder_of(given) or (given.parent if images.is_picture(given) else None)
         if taken is not None and folder.exists() and taken.exists() and folder.samefile(taken):
-            raise OutputError("output-among-input", folder=folder)
+            raise OutputError(
+                f"output-among-input: The output folder {folder} holds the input pictures: use "
+                "another folder."
+            )
 
 
 def check_rate(path: Path, rate: Fraction | None, fastest: Fraction | None = None) -> None:
@@ -96,23 +108,29 @@ def check_rate(path: Path, rate: Fraction | None, fastest: Fraction | None = Non
     if rate is None:
         if fastest is not None and not container.plays(None, fastest):
             most = container.fastest
-            raise OutputError("frames-too-close", container=container.name, most=most)
+            raise OutputError(
+                f"frames-too-close: A {container.name} plays at most {most} frames a second, and "
+                "some of these frames are closer: write an .mp4 instead."
+            )
         return
     if max(rate.numerator, rate.denominator) >= _LARGEST:
-        raise OutputError("rate-beyond-files", rate=float(rate))
+        raise OutputError(
+            f"rate-beyond-files: A rate of {short(float(rate))} frames a second is more than "
+            "files can store: choose another; interp does so with --fps."
+        )
     longest = container.longest_frame(clock or Fraction(1, rate.numerator))
     if longest is not None and 1 / rate > longest:
         raise OutputError(
-            "rate-too-low",
-            container=container.name,
-            rate=rate_name(rate),
-            lasts=float(1 / rate),
-            most=float(longest),
+            f"rate-too-low: At {rate_name(rate)} frames a second each frame lasts "
+            f"{float(1 / rate):.0f} s, and a frame in {container.name} lasts at most "
+            f"{float(longest):.0f} s: write an .mkv instead, or choose a higher rate; interp does "
+            "so with --fps."
         )
     if not container.plays(rate):
         most = container.fastest or (clock and 1 / clock)
         raise OutputError(
-            "rate-beyond-container", container=container.name, most=most, rate=float(rate)
+            f"rate-beyond-container: A {container.name} plays at most {most} frames a second, not "
+            f"{float(rate):g}: write an .mp4 instead."
         )
 
 
@@ -122,9 +140,14 @@ def check_free(path: Path, *, overwrite: bool) -> None:
         return
     if is_sequence(path):
         if any(True for _ in pictures_of(path)):
-            raise OutputError("pictures-exist", path=path)
+            raise OutputError(
+                f"pictures-exist: Pictures named {path} exist already: replace them with "
+                "--overwrite."
+            )
     elif os.path.lexists(path):
-        raise OutputError("output-exists", path=path)
+        raise OutputError(
+            f"output-exists: The output {path} exists already: replace it with --overwrite."
+        )
 
 
 @contextmanager
@@ -158,27 +181,41 @@ def writing(path: Path) -> Iterator[None]:
     except (OSError, av.error.FFmpegError) as error:
         # A refusal by the file's format is permanent, so it is an EncoderError.
         kind = EncoderError if error.errno == errno.EINVAL else OutputError
-        name = "standard output" if is_stdout(path) else path
-        why = error.strerror or error
-        raise kind(_reason(path, error.errno), path=name, why=why) from error
+        raise kind(_reason(path, error)) from error
 
 
-def _reason(path: Path, number: int | None) -> str:
-    """Return the code of the message for the system's error ``number``."""
-    match number:
+def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
+    name = "standard output" if is_stdout(path) else path
+    match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
-            return "disk-full"
+            return (
+                f"disk-full: The disk is full, so {name} could not be finished: free some space, "
+                "or name an output on another disk."
+            )
         case errno.EFBIG:
-            return "file-too-large"
+            return (
+                f"file-too-large: {name} grew beyond the largest file allowed here: write it to "
+                "another disk."
+            )
         case errno.EACCES | errno.EPERM | errno.EROFS:
-            return "not-writable"
+            return (
+                f"not-writable: {name} is not writable: choose another folder, or change its "
+                "permissions."
+            )
         case errno.EEXIST:
-            return "appeared"
+            return (
+                f"appeared: Another program made {name} during the run, and that file is left as "
+                "it is: name another output."
+            )
         case errno.ENOENT | errno.ENOTDIR if not path.parent.is_dir():
-            return "folder-missing"
+            return f"folder-missing: The folder of {name} does not exist: make it first."
         case errno.EPIPE:
-            return "reader-ended"
-    return "not-written"
+            return (
+                "reader-ended: The program that reads standard output ended before the output was "
+                "complete."
+            )
+    why = error.strerror or error
+    return f"not-written: {name} could not be written ({why}): choose another folder."
 
 
 def claimed(path: Path) -> Path:

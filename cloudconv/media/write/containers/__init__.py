@@ -40,13 +40,19 @@ def container_of(path: Path) -> Container:
         return CONTAINERS[suffix]
     if suffix in PICTURES:
         pattern = path.with_name("frames") / f"%05d{suffix}"
-        raise OutputUsageError("one-picture", path=path, pattern=pattern)
+        raise OutputUsageError(
+            f"one-picture: {path} names one picture: for a sequence give {pattern}."
+        )
     if not suffix:
         pattern = path / "%05d.png"
-        raise OutputUsageError("no-ending", path=path, endings=list(CONTAINERS), pattern=pattern)
+        raise OutputUsageError(
+            f"no-ending: The output {path} has no ending, which names no format: use one of "
+            f"{' '.join(list(CONTAINERS))}, or {pattern} for pictures."
+        )
     pattern = Path("frames/%05d.png")
     raise OutputUsageError(
-        "no-format", path=path, suffix=suffix, endings=list(CONTAINERS), pattern=pattern
+        f"no-format: The output {path} has the ending {suffix}, which names no format: use one of "
+        f"{' '.join(list(CONTAINERS))}, or {pattern} for pictures."
     )
 
 

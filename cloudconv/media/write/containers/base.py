@@ -116,11 +116,9 @@ class Container(Holder):
         span = max(packet.pts - packet.dts, packet.duration) * tick
         if self.sums_gaps and longest is not None and span > longest:
             raise EncoderError(
-                "gap-too-long",
-                container=self.name,
-                time=float(packet.pts * tick),
-                lasts=float(span),
-                most=float(longest),
+                f"gap-too-long: The frames around {float(packet.pts * tick):.3f} s last "
+                f"{float(span):.0f} s, and {self.name} stores at most {float(longest):.0f} s "
+                "there: write an .mkv instead, or choose a part without the gap."
             )
 
     def needs_amending(self, encoder: str, *, aspect: Fraction | None, varies: bool) -> bool:

@@ -1,0 +1,83 @@
+"""Write the parts of warnings and errors.
+
+A message begins with its code, a colon and a space, and stands where it is raised or warned:
+``raise InputError(f"no-file: There is no file {path}: check the name.")``. Programs read the code,
+and people the text after the colon. An option stands in a text as the command line takes it:
+``--crf``, ``--audio=copy`` or ``--no-resume``; :func:`in_python` writes keywords instead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+# Control characters that :func:`plain` escapes: C0 without the newline, DEL, C1, the marks that
+# change the direction of text, and lone surrogates.
+_CONTROLS = re.compile(
+    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+# A command in quotes, which stays, or a flag with or without a value.
+_FLAG = re.compile(
+    r"'(?:cloudconv|ray) [^']*'|(?<![^\s(])--(no-)?([a-zA-Z][a-zA-Z-]*)(?:=([^\s,;)]*[^\s,;:.)]))?"
+)
+
+
+def flag(name: str) -> str:
+    """Return the flag of an option from its name: ``--scene-cut``."""
+    return f"--{name.replace('_', '-')}"
+
+
+def in_python(text: str) -> str:
+    """Return a text with each flag as Python's keyword: ``resume=False`` for ``--no-resume``."""
+    return _FLAG.sub(_keyword, text)
+
+
+def _keyword(found: re.Match[str]) -> str:
+    off, name, value = found.groups()
+    if name is None:
+        return found[0]
+    shown = "=False" if off else f"={value!r}" if value else ""
+    return f"`{name.replace('-', '_')}{shown}`"
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: ``1 frame``, ``2 frames``."""
+    return f"{number} {noun}{'s'[: number != 1]}"
+
+
+def plural(number: int, one: str, several: str) -> str:
+    """Return the word for the number: ``is`` or ``are``."""
+    return one if number == 1 else several
+
+
+def listed(items: Sequence[str], word: str) -> str:
+    """Return a list for people: ``a, b or c``."""
+    return f" {word} ".join(filter(None, (", ".join(items[:-1]), items[-1])))
+
+
+def shortened(items: Sequence[Any], most: int) -> str:
+    """Return the first ``most`` items and the number of the others: ``a, b and 3 more``."""
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(map(str, items[:most])) + more
+
+
+def short(number: float) -> str:
+    """Return a number without needless digits; users do not write a million as 1e+06."""
+    return f"{number:.0f}" if 1e6 <= abs(number) < 1e15 else f"{number:g}"
+
+
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """Return a question that names the most similar known name; empty if no name is similar."""
+    import difflib
+
+    near = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def plain(text: str) -> str:
+    """Return the text with control characters and undecodable bytes as escape sequences.
+
+    File names and titles may contain such characters, and a terminal would act on them.
+    """
+    return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
