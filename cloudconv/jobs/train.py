@@ -336,8 +336,9 @@ class _Results:
 
     def save(self) -> None:
         """Write a checkpoint."""
+        state = self.trainer.state()
         pinned = {"settings": fingerprint(self.plan.settings), "footage": self.footage}
-        state = {**pinned, "written": self.written, **self.trainer.state()}
+        state.about.update(pinned, written=self.written)
         with writing(self.plan.checkpoint):
             save_checkpoint(self.plan.checkpoint, state, of=self.plan.output)
 
@@ -404,7 +405,10 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainingRecipe) -> N
             "another program's file: move it away, or name another output."
         )
     if os.path.lexists(output) and not settings.overwrite:
-        own = load_checkpoint(checkpoint, torch.device("cpu"))["written"] if resumes else []
+        own: list[str] = []
+        if resumes:
+            with load_checkpoint(checkpoint, torch.device("cpu")) as state:
+                own = list(state.about["written"])
         if digest(output) not in own:
             raise OutputError(
                 f"output-exists: The output {output} exists already: replace it with --overwrite."
@@ -486,18 +490,23 @@ def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple
             needed = goal.length * interval[0]
             most = max(clip.info.timing.frames for clips in whole for clip in clips)
             held_back = held_back_spans(most, needed) if own is None else without(own)
-        if not held_back:
-            raise SettingsError(
-                "nothing-held-back: The whole clips are used for training, which leaves nothing "
-                "to validate on: give --val, --val-part, or a smaller --train-part."
-            )
         groups, train_groups = [], []
         for text, clips in zip(values.files(settings.clips), whole, strict=True):
             _, part, _ = split_path(text)
             used = own or without(held_back) if part is None else parse_spans(part)
             rest = held_back if part is None else without(used)
-            groups.append([replace(clip, spans=rest) for clip in clips])
-            train_groups.append([replace(clip, spans=used) for clip in clips])
+            groups.append([replace(clip, spans=rest) for clip in clips if rest])
+            train_groups.append([replace(clip, spans=used) for clip in clips if used])
+    if not any(groups):
+        raise SettingsError(
+            "nothing-held-back: The whole clips are used for training, which leaves nothing "
+            "to validate on: give --val, --val-part, or a smaller --train-part."
+        )
+    if not any(train_groups):
+        raise SettingsError(
+            "all-held-back: The whole clips are held back to validate on, which leaves nothing to "
+            "train on: give other clips, --train-part, or a smaller --val-part."
+        )
     read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
     check_outputs(settings, [plan.output, plan.checkpoint], read)
     names = [each.name for each in fields(Sampling) if each.name not in ("length", "picks")]
@@ -562,26 +571,26 @@ def _restore(
         InputError: the checkpoint is damaged, or a clip or the initial weights have changed.
         SettingsError: the settings differ from those of the checkpoint.
     """
-    state = load_checkpoint(checkpoint, trainer.device)
-    saved = json.loads(state["settings"])
-    now = json.loads(fingerprint(settings))
-    changed = sorted(name for name in now if saved.get(name) != now[name])
-    if changed:
-        name = changed[0]
-        raise SettingsError(
-            f"checkpoint-of-other-settings: {checkpoint} belongs to a run with other settings "
-            f"({flag(name)} was {saved.get(name)}, now {now[name]}): give the same settings, or "
-            "start again with --no-resume."
-        )
-    before = state["footage"]
-    names = sorted(n for n in before.keys() | footage.keys() if before.get(n) != footage.get(n))
-    if names:
-        raise InputError(
-            f"checkpoint-of-other-clips: {checkpoint} belongs to a run with other content of "
-            f"{shortened(names, 3)}: give the same files, or start again with --no-resume."
-        )
-    trainer.restore(state)
-    return list(state["written"])
+    with load_checkpoint(checkpoint, trainer.device) as state:
+        saved = json.loads(state.about["settings"])
+        now = json.loads(fingerprint(settings))
+        changed = sorted(name for name in now if saved.get(name) != now[name])
+        if changed:
+            name = changed[0]
+            raise SettingsError(
+                f"checkpoint-of-other-settings: {checkpoint} belongs to a run with other settings "
+                f"({flag(name)} was {saved.get(name)}, now {now[name]}): give the same settings, "
+                "or start again with --no-resume."
+            )
+        before = state.about["footage"]
+        names = sorted(n for n in before.keys() | footage.keys() if before.get(n) != footage.get(n))
+        if names:
+            raise InputError(
+                f"checkpoint-of-other-clips: {checkpoint} belongs to a run with other content of "
+                f"{shortened(names, 3)}: give the same files, or start again with --no-resume."
+            )
+        trainer.restore(state)
+        return list(state.about["written"])
 
 
 def digest(path: Path) -> str | None:

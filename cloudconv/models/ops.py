@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from cloudconv.errors import ModelError
+
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     """Return ``images`` with repeated right and lower edges, so that both sides are multiples.
@@ -238,8 +240,22 @@ def warp(images: Tensor, flow: Tensor) -> Tensor:
     return sample(images, sampling_grid(flow, *images.shape[-2:]))
 
 
+def check_motion(grid: Tensor) -> None:
+    """Raise ModelError if a grid for ``grid_sample`` is not finite, and gradients would follow.
+
+    On a CPU these gradients would be written to memory outside of the picture.
+    """
+    if grid.requires_grad and grid.device.type != "cuda" and not grid.isfinite().all():
+        raise ModelError(
+            "motion-not-finite: The motion that the model estimates is not a number any more: use "
+            "--precision=fp32, or for train a lower --learning-rate. The best weights so far are "
+            "kept."
+        )
+
+
 def sample(images: Tensor, grid: Tensor) -> Tensor:
     """Sample (B, C, H, W) at a grid of :func:`sampling_grid`: (B, C, h, w) float32."""
+    check_motion(grid)
     return F.grid_sample(
         images.float(), grid, mode="bilinear", padding_mode="border", align_corners=True
     )

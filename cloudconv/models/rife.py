@@ -109,6 +109,10 @@ class IFNet(Interpolator):
                 continue
             wanted = own[tensor_name]
             if wanted.shape != tensor.shape:
+                inputs, most = tensor.shape[1:2], wanted.shape[1:2]
+                others = [(*each.shape[:1], *each.shape[2:]) for each in (tensor, wanted)]
+                if others[0] != others[1] or not inputs or inputs > most:
+                    continue  # of another network
                 wide = tensor.new_zeros(wanted.shape)
                 wide[:, : tensor.shape[1]] = tensor
                 tensor = wide

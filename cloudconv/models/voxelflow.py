@@ -23,7 +23,7 @@ from torch import Tensor
 from cloudconv.models.base import ModelSpec, Predictor
 from cloudconv.models.blocks import Block
 from cloudconv.models.flow import advected, mean_velocity
-from cloudconv.models.ops import sample, sampling_grid, warp
+from cloudconv.models.ops import check_motion, sample, sampling_grid, warp
 from cloudconv.models.rife import is_ungated
 from cloudconv.transfer import upload
 
@@ -339,6 +339,7 @@ def _mixed(scene: _Scene, motion: Tensor, moment: _Moment) -> Tensor:
 def _sharp(picture: Tensor, flow: Tensor) -> Tensor:
     """Warp with cubic interpolation, which keeps more detail than ``warp``."""
     grid = sampling_grid(flow, *picture.shape[2:])
+    check_motion(grid)
     return F.grid_sample(
         picture.float(), grid, mode="bicubic", padding_mode="border", align_corners=True
     )

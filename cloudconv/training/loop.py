@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import io
+import json
 import math
 import time
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cloudconv import metrics
@@ -29,14 +32,22 @@ from cloudconv.training.losses import Adversary, parse_loss
 from cloudconv.training.tasks import Goal, Prediction, padded
 from cloudconv.transfer import upload
 
-CheckpointState = dict[str, Any]
-
-_KIND = b"cloudconv checkpoint 3\n"  # the first bytes of a checkpoint file
+_KIND = b"cloudconv checkpoint 4\n"  # the first bytes of a checkpoint file
+_TENSOR = "tensor of the checkpoint"  # the key that marks the name of a tensor
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
 
 _WARM_UP = 50  # steps over which the learning rate rises
 _LAST_RATE = 0.02  # the final learning rate, relative to the highest one
 _REPORT_EVERY = 20  # steps
 _MOST_OVERFLOWS = 50  # in a row; each overflow halves the loss scale of fp16
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The state of a training: facts for JSON, in which names stand for tensors; the tensors."""
+
+    about: dict[str, Any]
+    tensors: dict[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,25 +248,35 @@ class Trainer:
             gain=_mean([psnr[label] - naive[label] for label in psnr]),
         )
 
-    def state(self) -> CheckpointState:
+    def state(self) -> Checkpoint:
         """Return the state from which :meth:`restore` continues exactly."""
-        return {
-            **{name: part.state_dict() for name, part in self._stateful().items()},
+        tensors: dict[str, Tensor] = {}
+        parts = {name: part.state_dict() for name, part in self._stateful().items()}
+        about = {
+            "parts": _packed({**parts, "best": self.best_state}, "", tensors),
             "step": self.step,
             "seconds": self.seconds,
-            "best_state": self.best_state,
             "best": None if self.best is None else asdict(self.best),
             "history": [asdict(v) for v in self.history],
         }
+        return Checkpoint(about, tensors)
 
-    def restore(self, state: CheckpointState) -> None:
+    def restore(self, state: Checkpoint) -> None:
         """Continue from a result of :meth:`state`, which must come from the same settings."""
+        about, parts = state.about, _unpacked(state.about["parts"], state.tensors)
         for name, part in self._stateful().items():
-            part.load_state_dict(state[name])
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.best_state = state["best_state"]
-        self.best = None if state["best"] is None else Validation(**state["best"])
-        self.history = [Validation(**entry) for entry in state["history"]]
+            part.load_state_dict(parts[name])
+        self.step, self.seconds = int(about["step"]), float(about["seconds"])
+        self.best_state = parts["best"]
+        self.best = None if about["best"] is None else Validation(**about["best"])
+        self.history = [Validation(**entry) for entry in about["history"]]
+
+    def _not_finite(self) -> ModelError:
+        return ModelError(
+            f"loss-not-finite: The loss is not a number any more at step {self.step}: use "
+            "--precision=fp32, or for train a lower --learning-rate. The best weights so far "
+            "are kept."
+        )
 
     def _stateful(self) -> dict[str, Any]:
         """Return the parts with a ``state_dict``, by their names in a checkpoint."""
@@ -280,11 +301,7 @@ class Trainer:
         overflows = not math.isfinite(loss)
         self._overflows = self._overflows + 1 if overflows else 0
         if overflows and not (self._scaler.is_enabled() and self._overflows <= _MOST_OVERFLOWS):
-            raise ModelError(
-                f"loss-not-finite: The loss is not a number any more at step {self.step}: use "
-                "--precision=fp32, or for train a lower --learning-rate. The best weights so far "
-                "are kept."
-            )
+            raise self._not_finite()
         self._scaler.unscale_(self._optimiser)
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_gradient)
         self._scaler.step(self._optimiser)
@@ -342,6 +359,10 @@ class Trainer:
                 made = self.goal.make(self.model, part, part_indices, self.settings.noise)
             weight = len(part) / len(frames)
             total, plain, naive = self._total(made)
+            # Only with fp16 can a later step do better. On a GPU the check after the step suffices.
+            checks = self.device.type == "cpu" and not self._scaler.is_enabled()
+            if checks and not total.isfinite():
+                raise self._not_finite()
             self._scaler.scale(total * weight).backward()  # type: ignore[no-untyped-call]
             # One list: the CPU waits for the device only once, when all work is queued.
             values = torch.stack((plain, naive, total)).tolist()
@@ -413,6 +434,8 @@ class Trainer:
         """Validate, keep the weights if they are the best so far, and yield a report."""
         model = self._anchored()
         validation = yield from self.validate(model, windows, stop)
+        if not math.isfinite(validation.loss):
+            raise self._not_finite()
         self.history.append(validation)
         best = self.best is None or self.settings.last or validation.gain > self.best.gain
         if best:
@@ -437,7 +460,7 @@ class Trainer:
         return Measured("losses", losses)
 
 
-def save_checkpoint(path: Path, state: CheckpointState, *, of: Path) -> None:
+def save_checkpoint(path: Path, state: Checkpoint, *, of: Path) -> None:
     """Write a state and its checksum; an existing file is replaced as a whole.
 
     Args:
@@ -448,9 +471,11 @@ def save_checkpoint(path: Path, state: CheckpointState, *, of: Path) -> None:
     Raises:
         OSError: the file cannot be written; an existing file is unchanged.
     """
-    saved = io.BytesIO()
-    torch.save(state, saved)
-    data = saved.getvalue()
+    # safetensors refuses tensors with common memory.
+    tensors = {
+        name: each.detach().cpu().contiguous().clone() for name, each in state.tensors.items()
+    }
+    data = json.dumps(state.about).encode() + b"\n" + safetensors.torch.save(tensors)
     write_whole(path, _KIND + hashlib.sha256(data).digest() + data, of=of)
 
 
@@ -462,24 +487,55 @@ def is_checkpoint(path: Path) -> bool:
         return file.read(len(_KIND)) == _KIND
 
 
-def load_checkpoint(path: Path, device: torch.device) -> CheckpointState:
-    """Read a state, with its tensors on ``device``.
+@contextmanager
+def load_checkpoint(path: Path, device: torch.device) -> Iterator[Checkpoint]:
+    """Yield a state with its tensors on ``device``.
 
     Raises:
-        InputError: the file cannot be read or does not match its checksum.
+        InputError: the file cannot be read, does not match its checksum, or the block does not
+            find in the state what it needs.
     """
+    damaged = (
+        f"checkpoint-damaged: The checkpoint {path} is damaged: delete it, or start again with "
+        "--no-resume."
+    )
     with reading(path):
         data = path.read_bytes()
     header = len(_KIND) + hashlib.sha256().digest_size
     if data[:header] != _KIND + hashlib.sha256(data[header:]).digest():
-        raise InputError(
-            f"checkpoint-damaged: The checkpoint {path} is damaged: delete it, or start again "
-            "with --no-resume."
+        raise InputError(damaged)
+    about, _, tensors = data[header:].partition(b"\n")
+    try:
+        loaded = safetensors.torch.load(tensors)
+        yield Checkpoint(
+            json.loads(about), {name: each.to(device) for name, each in loaded.items()}
         )
-    state: CheckpointState = torch.load(
-        io.BytesIO(data[header:]), weights_only=True, map_location=device
-    )
-    return state
+    except (*_DAMAGE, SafetensorError) as error:
+        raise InputError(damaged) from error
+
+
+def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
+    """Return a value for JSON: each tensor moves to ``tensors``, and its name replaces it."""
+    if isinstance(value, Tensor):
+        tensors[name] = value
+        return {_TENSOR: name}
+    if isinstance(value, Mapping):
+        return {str(key): _packed(each, f"{name}/{key}", tensors) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_packed(each, f"{name}/{k}", tensors) for k, each in enumerate(value)]
+    return value
+
+
+def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Return the value that :func:`_packed` got; optimisers number their entries."""
+    if isinstance(value, dict):
+        if _TENSOR in value:
+            return tensors[value[_TENSOR]]
+        items = value.items()
+        return {int(k) if k.isdecimal() else k: _unpacked(each, tensors) for k, each in items}
+    if isinstance(value, list):
+        return [_unpacked(each, tensors) for each in value]
+    return value
 
 
 def _rate(step: int, done: float) -> float:

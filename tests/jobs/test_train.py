@@ -35,9 +35,11 @@ from cloudconv.files import Claim
 from cloudconv.jobs import train
 from cloudconv.models import registry
 from cloudconv.settings import TrainSettings
+from cloudconv.training import loop
 from cloudconv.training.loop import Losses
 from cloudconv.training.recipe import completed
 from tests.helpers.jobs import Watch, finish, ignore, on
+from tests.helpers.own_networks import save, small_state
 from tests.helpers.system import largest_file
 from tests.helpers.trainees import (
     ADVERSARIAL,
@@ -607,6 +609,56 @@ def test_a_flipped_bit_of_a_checkpoint_is_an_error(clip: str, tmp_path: Path) ->
     assert output.read_bytes() == made
     checkpoint.write_bytes(whole)
     assert trained(settings(clip, output)).resumed
+
+
+DAMAGED: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "text": {"written": 5, "settings": "{", "footage": {}},
+    "list": {"written": [], "settings": "[]", "footage": {}},
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_checkpoint_with_a_right_checksum_and_wrong_content_is_an_error(
+    clip: str, tmp_path: Path, kind: str
+) -> None:
+    output = tmp_path / "p.safetensors"
+    path = tmp_path / "p.safetensors.checkpoint"
+    loop.save_checkpoint(path, loop.Checkpoint(DAMAGED[kind], {}), of=output)
+    with pytest.raises(InputError, match="is damaged"):
+        trained(settings(clip, output))
+    assert not output.exists()
+
+
+PARTS: list[dict[str, Any]] = [{"val_part": "0:1"}, {"val": "the clip", "val_part": None}]
+
+
+@pytest.mark.parametrize("given", PARTS)
+def test_all_frames_cannot_be_held_back(clip: str, tmp_path: Path, given: dict[str, Any]) -> None:
+    given = given | ({"val": (clip,)} if "val" in given else {})
+    with pytest.raises(SettingsError, match="nothing to train on"):
+        trained(settings(clip, tmp_path / "p.safetensors", **given))
+
+
+def test_all_frames_of_the_only_clip_cannot_be_trained_on(clip: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="nothing to validate on"):
+        trained(settings(f"{clip}[0:1]", tmp_path / "p.safetensors", val_part=None))
+
+
+def test_weights_of_absurd_size_leave_no_file(clip: str, tmp_path: Path) -> None:
+    huge = {name: torch.full_like(each, 1e38) for name, each in small_state().items()}
+    save(tmp_path / "huge.safetensors", huge)
+    given = dict.fromkeys(("model", "init"), str(tmp_path / "huge.safetensors"))
+    (tmp_path / "made").mkdir()
+    with pytest.raises(ModelError, match="not a number any more"):
+        trained(settings(clip, tmp_path / "made" / "p.safetensors", **given))
+    assert not os.listdir(tmp_path / "made")
+
+
+def test_weights_of_another_network_start_what_fits(clip: str, tmp_path: Path) -> None:
+    given = {"model": "cloud-best", "init": "voxelflow", "steps": 1, "crop": 32, "batch": 1}
+    result = trained(settings(clip, tmp_path / "p.safetensors", **given))
+    assert 0 < result.initialised < len(registry.spec("cloud-best").build().state_dict())
 
 
 def test_foreign_files_are_not_overwritten(clip: str, tmp_path: Path) -> None:

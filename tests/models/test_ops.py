@@ -8,6 +8,7 @@ import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloudconv.errors import ModelError
 from cloudconv.models.ops import (
     enlarged,
     joined,
@@ -21,6 +22,14 @@ from cloudconv.models.ops import (
 )
 
 sides = st.integers(1, 40)
+
+
+def test_training_stops_at_a_motion_that_is_not_finite() -> None:
+    """Its gradients would be written outside of the picture."""
+    flow = torch.zeros(1, 2, 8, 8, requires_grad=True)
+    with pytest.raises(ModelError, match="lower `learning_rate`"):
+        warp(torch.rand(1, 3, 8, 8), flow * float("nan"))
+    warp(torch.rand(1, 3, 8, 8), flow).sum().backward()
 
 
 @settings(deadline=None, max_examples=40)
