@@ -109,17 +109,11 @@ def _loaded(path: Path, source: Path) -> tuple[dict[str, Tensor], dict[str, str]
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
     if header > _MOST_HEADER or path.stat().st_size > _MOST_BYTES:
-        raise WeightsError(
-            f"weights-too-large: {source} is larger than any known network, or reading takes more "
-            "than 2 GiB or 20 s: give a file with the state_dict alone."
-        )
+        raise _too_large(source)
     with safetensors.safe_open(path, framework="pt") as opened:
         metadata = dict(opened.metadata() or {})
         if len(opened.keys()) > _MOST_TENSORS:
-            raise WeightsError(
-                f"weights-too-large: {source} is larger than any known network, or reading takes "
-                "more than 2 GiB or 20 s: give a file with the state_dict alone."
-            )
+            raise _too_large(source)
     return safetensors.torch.load_file(path), metadata
 
 
@@ -155,11 +149,7 @@ def _convert(source: Path, target: Path) -> None:
         try:
             while child.poll() is None:
                 if time.monotonic() > end or _resident(child) > foreign.MEMORY + _PYTORCH:
-                    raise WeightsError(
-                        f"weights-too-large: {source} is larger than any known network, or "
-                        "reading takes more than 2 GiB or 20 s: give a file with the state_dict "
-                        "alone."
-                    )
+                    raise _too_large(source)
                 time.sleep(0.02)
         finally:
             child.kill()
@@ -167,6 +157,13 @@ def _convert(source: Path, target: Path) -> None:
         text = said.read().decode("utf-8", "replace")
     if child.returncode:
         raise _refusal(source, text)
+
+
+def _too_large(path: Path) -> WeightsError:
+    return WeightsError(
+        f"weights-too-large: {path} is larger than any known network, or reading takes more than "
+        "2 GiB or 20 s: give a file with the state_dict alone."
+    )
 
 
 def _refusal(path: Path, text: str) -> WeightsError:
@@ -192,10 +189,7 @@ def _refusal(path: Path, text: str) -> WeightsError:
             "state_dict of a network."
         )
     if re.search(r"MemoryError|bad_alloc|allocate memory", text):
-        return WeightsError(
-            f"weights-too-large: {path} is larger than any known network, or reading takes more "
-            "than 2 GiB or 20 s: give a file with the state_dict alone."
-        )
+        return _too_large(path)
     return WeightsError(
         f"weights-cut-off: {path} is cut off or damaged: make the file again, or copy or download "
         "it again."

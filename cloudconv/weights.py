@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -134,6 +135,8 @@ def trained_file(path: Path, metadata: Mapping[str, str]) -> TrainedFile:
             for name, value in recorded.items()
             for ahead, score in (value.items() if isinstance(value, dict) else [("", value)])
         }
+        if not all(map(math.isfinite, scores.values())):
+            raise ValueError
         return TrainedFile(
             file=str(path),
             sha256=sha256,

@@ -655,6 +655,18 @@ def test_a_network_gets_the_colours_without_the_opacity() -> None:
     assert np.array_equal(model.interpolate(a, b, 0.5)[..., :3], plain)
 
 
+def test_opacity_moves_with_the_colours_in_any_kind_of_picture() -> None:
+    model: Any = cloudconv.load_model("rife-4.6", device="cpu", precision="fp32")
+    grid = torch.zeros(4, 64, 64)
+    a, b = grid.clone(), grid.clone()
+    a[:, 24:40, 16:32], b[:, 24:40, 32:48] = 1, 1
+    made = model.interpolate(a, b, 0.5)
+    stored = model.interpolate(*((x * 255).byte().permute(1, 2, 0).numpy() for x in (a, b)), 0.5)
+    assert np.abs(stored / 255 - made.permute(1, 2, 0).numpy()).max() < 0.01
+    blended = (a[3] + b[3]) / 2
+    assert (made[3] - blended).abs().mean() > 0.02
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 @pytest.mark.parametrize("kind", ["tensor", "tensor first", "bytes first"])
 def test_tensors_on_a_gpu_stay_on_the_gpu(kind: str) -> None:

@@ -103,7 +103,10 @@ def built(settings: dict[str, Any]) -> IFNet:
 def first_trained(model: IFNet, trained: Iterable[str]) -> int:
     """Return the number of the first trained block; each step starts with that block."""
     blocks = sum(name.startswith("block") for name, _ in model.named_children())
-    return min((n for n in range(blocks) if f"block{n}." in trained), default=blocks)
+    first = min((n for n in range(blocks) if f"block{n}." in trained), default=blocks)
+    if not first:
+        raise SystemExit("block0. cannot be trained: a sample starts with the motion that it finds")
+    return first
 
 
 Prepared = dict[str, NDArray[Any]]

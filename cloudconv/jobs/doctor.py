@@ -20,6 +20,7 @@ from cloudconv.jobs.self_test import Check
 from cloudconv.media import build
 from cloudconv.models import registry
 from cloudconv.render.device import (
+    auto_warnings,
     choose_device,
     choose_precision,
     cores,
@@ -158,6 +159,7 @@ def _auto(problems: list[str]) -> dict[str, Any]:
     }
     try:
         device = choose_device()
+        problems += [str(warned) for warned in auto_warnings("auto")]
         dtype = choose_precision("auto", device, spec)
         model = registry.load(spec.name, device, dtype)
         sizes = {}

@@ -251,6 +251,10 @@ class Interpolator(Model):
         """
         raise NotImplementedError
 
+    def overall(self, pictures: Sequence[Tensor], scale: float) -> dict[str, Tensor]:
+        """Return options of ``forward`` that depend on whole pictures, (B, …) each, for tiles."""
+        return {}
+
     def interpolate(
         self,
         x0: Picture,
@@ -337,6 +341,7 @@ class Interpolator(Model):
         leftover: bool = False,
         numbers: Sequence[float] | None = None,
         known: Sequence[Middles] | None = None,
+        overall: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Return the pictures between two batches on the model's device.
 
@@ -355,6 +360,7 @@ class Interpolator(Model):
             known: for each item the middles of its pair, which later calls can use. Items of one
                 pair have the same mapping. Of increasing times each middle is made once. A call
                 removes middles that no later time needs, so at most six are kept.
+            overall: the result of :meth:`overall` for the pictures whose tiles these are.
 
         Raises:
             ModelUsageError: the model does not accept the scale.
@@ -381,7 +387,7 @@ class Interpolator(Model):
         timestep = timestep.to(x0.device, torch.float32).view(-1, 1, 1, 1)
         result: Tensor
         if self.spec.arbitrary_timestep:
-            options: dict[str, object] = {}
+            options: dict[str, object] = {**(overall or {})}
             if reach is not None and len(given) > 2:
                 options["outer"] = OuterPictures(given[2], given[3], reach)
             if leftover:
@@ -392,7 +398,9 @@ class Interpolator(Model):
                 numbers = timestep.flatten().tolist()
             first, last = given[:2]
             known = known or [{} for _ in numbers]
-            result = self._by_halves(first, last, numbers, scale, known, leftover=leftover)
+            result = self._by_halves(
+                first, last, numbers, scale, known, overall or {}, leftover=leftover
+            )
         if self.spec.reads_bgr:
             result = reversed_colours(result)
         result = result[..., : x0.shape[2], : x0.shape[3]]
@@ -408,6 +416,7 @@ class Interpolator(Model):
         timesteps: Sequence[float],
         scale: float,
         known: Sequence[Middles],
+        overall: Mapping[str, Tensor],
         *,
         leftover: bool,
     ) -> Tensor:
@@ -434,7 +443,9 @@ class Interpolator(Model):
             if missing:
                 pairs = (torch.stack([side[k] for k in missing.values()]) for side in (left, right))
                 half = x0.new_full((len(missing), 1, 1, 1), 0.5)
-                middles = self(*pairs, half, scale, **options)
+                items = list(missing.values())
+                own_options = {name: each[items] for name, each in overall.items()}
+                middles = self(*pairs, half, scale, **options, **own_options)
                 for ((_, middle), k), picture in zip(missing.items(), middles, strict=True):
                     own[k][middle] = picture
             for k in open_items:

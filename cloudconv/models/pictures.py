@@ -255,13 +255,13 @@ def between(
 ) -> Any:
     """Return the picture, or the batch, between two others of any kind, as the same kind.
 
-    Opacity is mixed linearly. Gray becomes RGB for ``interpolate``, and the result gray again.
+    Gray becomes RGB for ``interpolate``, and the result gray again.
 
     Args:
         x0: the first picture, or a batch of pictures.
         x1: the second picture, or a batch of the same length.
         timestep: passed to ``interpolate``.
-        interpolate: takes two batches (B, 3, H, W) float32 on ``device``, and the timestep.
+        interpolate: takes two batches (B, 3 or 4, H, W) float32 on ``device``, and the timestep.
         device: the device for ``interpolate``.
 
     Raises:
@@ -281,15 +281,13 @@ def between(
     given = [torch.stack([kind.floats(each) for each in some]) for some in (firsts, lasts)]
     checks = [SampleCheck(each) for each in given] if kind.is_float else []
     a, b = (each.to(device) for each in given)
-    colours = [each.expand(-1, 3, -1, -1) if kind.channels == 1 else each[:, :3] for each in (a, b)]
-    made = interpolate([each.contiguous() for each in colours], timestep)
+    if kind.channels == 1:
+        a, b = (each.expand(-1, 3, -1, -1).contiguous() for each in (a, b))
+    made = interpolate([a, b], timestep)
     for check in checks:
         check.finish()
     if kind.channels == 1:
         made = made.mean(1, keepdim=True)
-    if kind.channels == 4:
-        weight = torch.as_tensor(timestep, dtype=a.dtype, device=device).reshape(-1, 1, 1, 1)
-        made = torch.cat((made, a[:, 3:].lerp(b[:, 3:], weight.expand(len(a), -1, -1, -1))), 1)
     stored = [kind.from_floats(each) for each in made]
     if not several:
         return stored[0]

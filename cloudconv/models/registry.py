@@ -63,7 +63,7 @@ def added() -> list[ModelSpec]:
     found = []
     for name in user_folder.names():
         with suppress(WeightsError, UnknownModelError):
-            found.append(replace(spec(name), name=name))
+            found.append(replace(describe(user_folder.file_for(name)).spec, name=name))
     return found
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from cloudconv.checkpoints import is_file_name
 from cloudconv.errors import SettingsError
 from cloudconv.files import data_folder
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,31}")
+# Windows keeps some names, with any ending.
+_NAME = re.compile(r"(?!(aux|con|nul|prn|com\d|lpt\d)(\.|$))[a-z0-9][a-z0-9._+-]{0,31}")
 _SUFFIX = ".safetensors"
 
 
@@ -32,10 +34,11 @@ def file_for(name: str) -> Path:
     Raises:
         SettingsError: the name has other characters than file names on every system allow.
     """
-    if not _NAME.fullmatch(name) or name.endswith("."):
+    if not _NAME.fullmatch(name) or name.endswith(".") or is_file_name(name):
         raise SettingsError(
             f'bad-model-name: "{name}" cannot be the name of a model: use up to 32 lower-case '
-            "letters, digits, dots, dashes and underscores, and begin with a letter or digit."
+            "letters, digits, dots, dashes and underscores, begin with a letter or digit, and end "
+            "like no file of weights. Windows keeps aux, con, nul and prn."
         )
     return folder() / f"{name}{_SUFFIX}"
 

@@ -84,6 +84,8 @@ def fault_of(device: torch.device, dtype: torch.dtype) -> str | None:
     Returns:
         The fault in words; None without a fault.
     """
+    if fault := _mps_fault(device):
+        return fault
     try:
         result = _exercise(device, dtype).cpu()
     except (RuntimeError, ValueError) as error:
@@ -228,11 +230,21 @@ def _check_there(device: torch.device) -> None:
             "PyTorch was built without it: use --device=cpu, or install a build of PyTorch that "
             "has it."
         )
+    if fault := _mps_fault(device):
+        raise DeviceError(f"device-fails: {device} cannot be used ({fault}): use --device=cpu.")
     count = there.device_count()
     if device.index is not None and device.index >= count:
         raise DeviceError(
             f"gpu-number: {device} was given, but the GPUs here are numbered 0 to {count - 1}."
         )
+
+
+def _mps_fault(device: torch.device) -> str | None:
+    """Return the fault of an Apple GPU with a PyTorch that computes wrong frames there."""
+    if device.type != "mps" or torch.__version__ >= "2.13":
+        return None
+    version = torch.__version__
+    return f"PyTorch {version} computes wrong frames on Apple GPUs; 2.13 and later do not"
 
 
 def _line(error: Exception) -> str:

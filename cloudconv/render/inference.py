@@ -162,6 +162,7 @@ class Inference:
         if tile is None:
             return run(pictures, known=known)
         multiple, overlap = grid(self.model, self.scale)
+        run = partial(run, overall=self.model.overall(pictures[:2], self.scale))
         return tiled(run, pictures, tile=tile, overlap=overlap, multiple=multiple)
 
     def _blend(

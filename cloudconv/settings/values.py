@@ -38,9 +38,13 @@ def exact(value: Rational | None) -> Fraction | None:
 
 
 def names(value: Files) -> tuple[str, ...]:
-    """Split one or several texts at commas, and return each name once, in order."""
-    given = [value] if isinstance(value, str | os.PathLike) else value
-    parts = [part.strip() for each in given for part in os.fspath(each).split(",")]
+    """Split one or several texts at commas, and return each name once, in order.
+
+    The name of an existing file is not split.
+    """
+    parts: list[str] = []
+    for each in files(value):
+        parts += [each] if os.path.isfile(each) else [part.strip() for part in each.split(",")]
     return tuple(dict.fromkeys(part for part in parts if part))
 
 

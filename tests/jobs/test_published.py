@@ -214,6 +214,7 @@ def test_a_resumed_run_needs_the_same_content(file: Path, tmp_path: Path) -> Non
 def test_a_comparison_takes_names_and_files(file: Path, tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 7, size=SIZE)
     add(file, "mine")
+    file = file.rename(tmp_path / "my,net.pkl")
     result = cloudconv.compare(
         clip, model="mine", against=["tiny", str(file)], device="cpu", workers="local"
     )

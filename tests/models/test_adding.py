@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 
 import cloudconv
-from cloudconv import files
+from cloudconv import files, weights
 from cloudconv.errors import (
     CloudconvError,
     OutputError,
@@ -80,7 +80,10 @@ def test_a_name_is_replaced_only_on_request(file: Path, tmp_path: Path) -> None:
     assert weights_fingerprint("mine") != before
 
 
-@pytest.mark.parametrize("name", ["", "A", "a b", "../a", "a/b", ".a", "é", "a,b", "x" * 33, "a."])
+NAMES = ["", "A", "a b", "../a", "a/b", ".a", "é", "a,b", "x" * 33, "a.", "nul", "aux.1", "mine.pt"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_name_that_no_file_could_have_everywhere_is_refused(file: Path, name: str) -> None:
     with pytest.raises(SettingsError, match="cannot be the name of a model"):
         add(file, name)
@@ -133,6 +136,23 @@ def test_a_damaged_file_hides_no_other_model(file: Path, folder: Path) -> None:
         registry.load("bad")
     remove("bad")
     assert user_folder.names() == ["good"]
+
+
+def test_what_is_no_file_in_the_folder_hides_no_model(file: Path, folder: Path) -> None:
+    add(file, "good")
+    (folder / "a-folder.safetensors").mkdir()
+    (folder / "a-link.safetensors").symlink_to("nowhere")
+    assert [spec.name for spec in registry.added()] == ["good"]
+    for name in ("a-folder", "a-link"):
+        with pytest.raises(UnknownModelError, match=f'no model "{name}"'):
+            registry.spec(name)
+
+
+def test_a_score_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    path.touch()
+    with pytest.raises(WeightsError, match="metadata"):
+        weights.trained_file(path, {"scores": '{"gain": NaN}'})
 
 
 def test_the_system_names_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,7 +198,20 @@ def test_4_0_doubles_its_scales_where_the_motion_is_far() -> None:
         is_far = (expected - single).abs().max() > CLOSE
         assert is_far == (k == 0)
         assert (made[k] - expected).abs().max() < 10 * CLOSE  # flows of hundreds of pixels
-    assert own.interpolate(*(x[..., :32, :96] for x in far), 0.3).shape == (1, 3, 32, 96)
+    for scale in (0.25, 0.5, 1):
+        assert own.interpolate(*(x[..., :32, :96] for x in far), 0.3, scale=scale).isfinite().all()
+
+
+def test_ifrnet_subtracts_the_mean_of_whole_pictures_from_tiles() -> None:
+    own = kept("ifrnet_s")
+    x0, x1 = published.pair(96, 256)
+    x0, x1 = (x * torch.linspace(0, 1, 256) for x in (x0, x1))
+    whole = own.between([x0, x1], 0.5)
+    left = [x[..., :192] for x in (x0, x1)]
+    alone = own.between(left, 0.5)
+    tile = own.between(left, 0.5, overall=own.overall([x0, x1], 1.0))
+    off, usual = ((each[..., :32] - whole[..., :32]).abs().max() for each in (tile, alone))
+    assert off < usual / 4
 
 
 QUICK = ("rife_4_25", "rife_eccv_m", "ifrnet_s")

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.models import registry
@@ -41,6 +42,16 @@ def test_the_cpu_can_be_chosen() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_this_cpu_passes_the_probe(dtype: torch.dtype) -> None:
     assert fault_of(CPU, dtype) is None
+
+
+def test_an_apple_gpu_needs_a_pytorch_that_computes_the_same_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "__version__", TorchVersion("2.12.1"))
+    assert "2.13 and later do not" in str(fault_of(torch.device("mps"), torch.float32))
+    monkeypatch.setattr(torch.mps, "is_available", lambda: True, raising=False)
+    with pytest.raises(DeviceError, match=r"2\.12\.1 computes wrong frames"):
+        choose_device("mps")
 
 
 @pytest.fixture

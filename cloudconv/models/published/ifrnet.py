@@ -8,6 +8,7 @@ picture, and at last a mask and a correction of the colours.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
-from cloudconv.models.ops import joined, resize, warp
+from cloudconv.models.ops import joined, pad_to_multiple, resize, warp
 from cloudconv.models.published.common import StateDict, has, mixed, own_file
 
 _LEVELS = 4
@@ -73,7 +74,8 @@ def detect(state: StateDict) -> IfrnetSettings | None:
     if not all(has(state, name, None, None, None, None) for name in (*firsts, side)):
         return None
     widths = tuple(state[name].shape[0] for name in firsts)
-    return IfrnetSettings(widths, state[side].shape[0], state[firsts[0]].shape[2])
+    kernel = state[firsts[0]].shape[2]
+    return IfrnetSettings(widths, state[side].shape[0], kernel) if kernel % 2 else None
 
 
 def _layer(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
@@ -97,6 +99,11 @@ class Ifrnet(Interpolator):
             outputs = _FLOWS + (settings.widths[level - 1] if level else _MASK + COLOURS)
             self.add_module(f"decoder{level + 1}", _Decoder(inputs, hidden, outputs, settings.side))
 
+    def overall(self, pictures: Sequence[Tensor], scale: float) -> dict[str, Tensor]:
+        """See ``Interpolator.overall``."""
+        padded = [pad_to_multiple(x[:, :COLOURS], self.multiple(scale)) for x in pictures]
+        return {"mean": _mean(torch.stack(padded).float().clamp(0, 1))}
+
     def forward(
         self,
         x0: Tensor,
@@ -104,10 +111,15 @@ class Ifrnet(Interpolator):
         timestep: Tensor,
         scale: float = 1.0,
         leftover: bool = False,
+        mean: Tensor | None = None,
     ) -> Tensor:
-        """See ``Interpolator.forward``. Flows, masks and warps are float32 in any dtype."""
+        """See ``Interpolator.forward``. Flows, masks and warps are float32 in any dtype.
+
+        ``mean``: of all samples of both whole pictures, (B, 1, 1, 1); None if these are whole.
+        """
         pair = torch.stack([x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)])
-        seen = resize((pair - pair.mean((0, 2, 3, 4), keepdim=True)).flatten(0, 1), scale)
+        mean = _mean(pair) if mean is None else mean
+        seen = resize((pair - mean).flatten(0, 1), scale)
         features = self.encoder(seen)
         flows, others = features[-1][:0], features[-1][:0]
         for level in reversed(range(_LEVELS)):
@@ -123,6 +135,11 @@ class Ifrnet(Interpolator):
         mask, residual = others.float().split((_MASK, COLOURS), 1)
         parts = [resize(part, 1 / scale) for part in (flows / scale, mask.sigmoid(), residual)]
         return mixed(x0, x1, *parts, leftover=leftover)
+
+
+def _mean(pair: Tensor) -> Tensor:
+    """Return the mean of each item of (2, B, 3, H, W): (B, 1, 1, 1)."""
+    return pair.mean((0, 2, 3, 4), keepdim=True)[0]
 
 
 class _Encoder(nn.Module):

@@ -215,7 +215,8 @@ class Rife4(Interpolator):
             return total.whole()
         # Other devices than a CPU compute the doubled scales always, for a quarter of the time
         # more, because the CPU would have to wait for the decision.
-        wide0, wide1 = (pad_to_multiple(x, self.spec.multiple * 2) for x in (x0, x1))
+        multiple = self.spec.multiple * max(2, round(2 / scale))
+        wide0, wide1 = (pad_to_multiple(x, multiple) for x in (x0, x1))
         doubled = self._estimates(wide0, wide1, timestep, scale / 2)[0].whole()
         height, width = x0.shape[2:]
         return torch.where(far, doubled[..., :height, :width], total.whole())
