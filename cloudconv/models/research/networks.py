@@ -1,0 +1,540 @@
+"""Define the networks of the earlier research projects from which cloudconv developed.
+
+Convolutions (``Conv…``) forecast; for one convolution, training finds the linear filter of the last
+frames with the lowest mean error, which can continue a steady drift and nothing else. The pyramid
+is that of Burt and Adelson 1983: a small kernel on a coarse level covers the same distance as a
+very large one on the full picture. U-Nets (Ronneberger et al. 2015, arXiv 1505.04597) run on
+pictures far larger than those of their training; such forecasts look painted. The LSTM (Shi et al.
+2015, arXiv 1506.04214) gets its own pictures during training too. Autoencoders halve the picture
+and double the channels, and reverse this; skip connections carry the detail that the narrow middle
+loses, and noise in them makes the deep layers learn it. ``MultiscaleGan`` follows Mathieu et al.
+2015 (arXiv 1511.05440). Before training each predictor repeats the last frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Literal, TypeVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cloudconv.models.base import Interpolator, ModelSpec, Predictor, Reconstructor
+from cloudconv.models.ops import enlarged, laplacian_pyramid, shrunk_like
+
+Layer = TypeVar("Layer", bound=nn.Module)
+
+SLOPE = 0.2
+
+
+def conv(inputs: int, outputs: int, side: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
+    """Return a convolution that keeps the size, or divides it by ``stride``.
+
+    Edge pixels are repeated beyond the edges.
+    """
+    return nn.Conv2d(
+        inputs, outputs, side, stride, side // 2, groups=groups, padding_mode="replicate"
+    )
+
+
+def active(layer: nn.Module) -> nn.Sequential:
+    """Return ``layer`` followed by a leaky rectifier."""
+    return nn.Sequential(layer, nn.LeakyReLU(SLOPE))
+
+
+def zeroed(layer: Layer) -> Layer:
+    """Set all weights of ``layer`` to zero and return it.
+
+    A network that adds the layer's output to a frame then starts by copying the frame.
+    """
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    return layer
+
+
+def repeating(layer: nn.Conv2d, scatter: float = 0.0) -> nn.Conv2d:
+    """Set the weights of ``layer`` to repeat its last three input channels, and return it.
+
+    Args:
+        layer: a convolution whose outputs are a multiple of three, in the order red, green, blue.
+        scatter: standard deviation of noise on the weights. Without noise, kernels that start equal
+            would learn the same.
+    """
+    middle = layer.kernel_size[0] // 2
+    with torch.no_grad():
+        layer.weight.normal_(0, scatter)
+        for output in range(layer.out_channels):
+            # A layer with one group per colour has a single input channel per output.
+            source = layer.weight.shape[1] - 3 + output % 3 if layer.groups == 1 else 0
+            layer.weight[output, source, middle, middle] += 1
+        if layer.bias is not None:
+            layer.bias.zero_()
+    return layer
+
+
+def applied(network: nn.Module, images: Tensor) -> Tensor:
+    """Return the output of ``network`` for ``images``, computed in its dtype, as float32."""
+    dtype = next(network.parameters()).dtype
+    made: Tensor = network(images.to(dtype))
+    return made.float()
+
+
+_SIDE = 11
+
+
+class Conv(Predictor):
+    """One convolution of all channels of the last frames, or one for each channel of the last.
+
+    With a convolution for each channel, the channels of repeated forecasts drift apart into vivid
+    colours. Dreams can use this effect.
+
+    Args:
+        groups: 1, or 3 for a convolution of each channel of a single frame.
+    """
+
+    def __init__(self, spec: ModelSpec, groups: int = 1) -> None:
+        super().__init__(spec)
+        self.kernel = repeating(conv(3 * spec.context, 3, _SIDE, groups=groups))
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        return applied(self.kernel, context.flatten(1, 2))
+
+
+class ConvModes(Predictor):
+    """Several kernels, so that each can learn one direction of motion.
+
+    A small network weights the results of the kernels for each pixel.
+
+    Source of kernels that depend on the input: Jia et al., Dynamic Filter Networks, 2016 (arXiv
+    1605.09673).
+    """
+
+    modes = 8
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        inputs = 3 * self.spec.context
+        self.kernel = repeating(conv(inputs, 3 * self.modes, _SIDE), scatter=1e-3)
+        self.gate = nn.Sequential(
+            active(conv(inputs, 24, 5, stride=2)), active(conv(24, 24, 5)), conv(24, self.modes, 3)
+        )
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        stacked = context.flatten(1, 2)
+        each = applied(self.kernel, stacked).view(len(stacked), self.modes, 3, *stacked.shape[2:])
+        small = applied(self.gate, stacked.clamp(0, 1))
+        gate = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)
+        return (gate.softmax(1)[:, :, None] * each).sum(1)
+
+
+class ConvDeep(Predictor):
+    """Four convolutions with non-linearities; their result is added to the last frame."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.layers = nn.Sequential(
+            active(conv(3 * self.spec.context, 32, 7)),
+            active(conv(32, 32, 5)),
+            active(conv(32, 32, 5)),
+            zeroed(conv(32, 3, 5)),
+        )
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        return context[:, -1] + applied(self.layers, context.flatten(1, 2).clamp(0, 1))
+
+
+class ConvRecurrent(Predictor):
+    """One convolution of the last frame and of a state that summarises the frames before it."""
+
+    width = 16
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.remember = conv(self.width + 3, self.width, 7)
+        self.kernel = repeating(conv(self.width + 3, 3, _SIDE), scatter=1e-3)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        batch, count, _, height, width = context.shape
+        memory = context.new_zeros(batch, self.width, height, width)
+        for number in range(count - 1):
+            seen = torch.cat((memory, context[:, number].clamp(0, 1)), 1)
+            memory = torch.tanh(applied(self.remember, seen))
+        return applied(self.kernel, torch.cat((memory, context[:, -1]), 1))
+
+
+class ConvPyramid(Predictor):
+    """A 5 by 5 convolution per level, from the bands of the last frames to those of the next frame.
+
+    Args:
+        spec: its multiple, a power of two, sets the number of levels.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        levels = spec.multiple.bit_length()
+        self.levels = nn.ModuleList(repeating(conv(3 * spec.context, 3, 5)) for _ in range(levels))
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        bands, rest = laplacian_pyramid(context.flatten(1, 2), len(self.levels) - 1)
+        made = applied(self.levels[-1], rest)
+        for band, layer in zip(reversed(bands), reversed(self.levels[:-1]), strict=True):
+            made = enlarged(made, band.shape[2:]) + applied(layer, band)
+        return made
+
+
+class UNet(nn.Module):
+    """A U-Net: strided convolutions shrink, bilinear steps enlarge, skip connections join.
+
+    Args:
+        inputs: number of input channels; there are three output channels.
+        widths: channels of each level, finest first. The first level has the size of the picture,
+            and each further level has half the size.
+    """
+
+    def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
+        super().__init__()
+        self.entry = active(conv(inputs, widths[0], 3))
+        self.down = nn.ModuleList(
+            nn.Sequential(active(conv(a, b, 3, stride=2)), active(conv(b, b, 3)))
+            for a, b in pairwise(widths)
+        )
+        self.up = nn.ModuleList(active(conv(a + b, a, 3)) for a, b in pairwise(widths))
+        self.exit = zeroed(conv(widths[0], 3, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, 3, H, W).
+
+        H and W are multiples of 2 to the power of the number of levels after the first.
+        """
+        features = [self.entry(images)]
+        for layer in self.down:
+            features.append(layer(features[-1]))
+        made = features.pop()
+        for layer in reversed(self.up):
+            large = F.interpolate(made, scale_factor=2, mode="bilinear", align_corners=False)
+            made = layer(torch.cat((features.pop(), large), 1))
+        result: Tensor = self.exit(made)
+        return result
+
+
+class UNet5(Predictor):
+    """A U-Net of five stacked frames (fifteen channels); its result is added to the last frame."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.network = UNet(3 * self.spec.context, (24, 48, 96, 128, 128))
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Return the next frame; the arguments are those of ``Predictor.forward``."""
+        return context[:, -1] + applied(self.network, context.flatten(1, 2).clamp(0, 1))
+
+
+class UNetMiddle(Interpolator):
+    """A U-Net of two frames; its result is added to their mean."""
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.network = UNet(6, (16, 32, 48, 64, 96))
+
+    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+        """Return the middle frame (timestep 0.5); see ``Interpolator.forward``."""
+        return (x0 + x1) / 2 + applied(self.network, torch.cat((x0, x1), 1).clamp(0, 1))
+
+
+_WIDTH = 48
+CellState = tuple[Tensor, Tensor]
+
+
+class ConvLSTM(Predictor):
+    """An encoder and a decoder of two recurrent layers each, at a quarter of the frame's size.
+
+    ``look`` reduces a picture to that size. ``paint`` makes the change of the last picture, at full
+    size.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.look = nn.Sequential(_Normed(3, 32, stride=2), _Normed(32, _WIDTH, stride=2))
+        self.encoder = nn.ModuleList((_Cell(_WIDTH), _Cell(_WIDTH)))
+        self.decoder = nn.ModuleList((_Cell(_WIDTH), _Cell(_WIDTH)))
+        self.paint = nn.Sequential(
+            _Normed(_WIDTH + 3 * 16, _WIDTH), zeroed(conv(_WIDTH, 3 * 16, 3)), nn.PixelShuffle(4)
+        )
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        return next(self._steps(context, 1))
+
+    def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
+        """Yield ``steps`` forecasts; the decoder reads each picture that it makes."""
+        dtype = self.dtype
+        states: list[CellState | None] = [None, None]
+        for number in range(context.shape[1]):
+            _through(self.encoder, self.look(_seen(context[:, number], dtype)), states)
+        last = context[:, -1]
+        for _ in range(steps):
+            seen = _seen(last, dtype)
+            features = _through(self.decoder, self.look(seen), states)
+            change = self.paint(torch.cat((features, F.pixel_unshuffle(seen, 4)), 1))
+            last = last + change.float()
+            yield last
+
+
+def _seen(picture: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a picture in the range and the dtype of the network's input."""
+    return picture.clamp(0, 1).to(dtype)
+
+
+def _through(cells: nn.ModuleList, features: Tensor, states: list[CellState | None]) -> Tensor:
+    """Return the features after all cells, and update their ``states``."""
+    for number, cell in enumerate(cells):
+        state: CellState = cell(features, states[number])
+        states[number] = state
+        features = state[0]
+    return features
+
+
+class _Normed(nn.Module):
+    """A convolution, batch norm, and a leaky rectifier."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = conv(inputs, outputs, 3, stride=stride)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.leaky_relu(self.norm(self.conv(images)), SLOPE)
+
+
+class _Cell(nn.Module):
+    """One convolutional LSTM layer without peephole connections."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gates = conv(2 * width, 4 * width, 3)
+
+    def forward(self, images: Tensor, state: CellState | None) -> CellState:
+        hidden, memory = (torch.zeros_like(images),) * 2 if state is None else state
+        retain, write, show, new = self.gates(torch.cat((images, hidden), 1)).chunk(4, 1)
+        # The added 1 opens the forget gate of an untrained cell, so that it retains its memory.
+        memory = torch.sigmoid(retain + 1) * memory + torch.sigmoid(write) * torch.tanh(new)
+        return torch.sigmoid(show) * torch.tanh(memory), memory
+
+
+Skips = Literal["none", "plain", "noisy"]
+WIDTHS = (32, 64, 128, 256, 512)
+
+_NOISE = 0.5
+"""Standard deviation of the noise in noisy skip connections, relative to that of their signal."""
+
+
+class Ladder(nn.Module):
+    """A network that shrinks a picture by strided convolutions and enlarges it by deconvolutions.
+
+    Args:
+        inputs: number of input channels; there are three output channels.
+        widths: channels after each convolution, finest first.
+        skips: kind of skip connections: none, plain, or with noise during training.
+    """
+
+    def __init__(self, inputs: int, widths: tuple[int, ...], skips: Skips) -> None:
+        super().__init__()
+        self.skips = skips
+        self.encoder = nn.ModuleList()
+        for before, after in zip((inputs, *widths), widths, strict=False):
+            self.encoder.append(active(conv(before, after, 3, stride=2, groups=_groups(before))))
+        self.decoder = nn.ModuleList()
+        for number in reversed(range(len(widths))):
+            after = widths[number - 1] if number else 3
+            # Use wide kernels on the fine levels, where the seams of narrow ones would be visible.
+            side, padding = (4, 1) if number < 2 else (2, 0)
+            if number == len(widths) - 1:
+                before, groups = widths[number], _groups(after)
+            else:
+                before, groups = widths[number] * (1 if skips == "none" else 2), 1
+            up = nn.ConvTranspose2d(before, after, side, 2, padding, groups=groups if number else 1)
+            self.decoder.append(active(up) if number else up)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, 3, H, W).
+
+        H and W are multiples of 2 to the power of the number of widths.
+        """
+        features: list[Tensor] = []
+        made = images
+        for layer in self.encoder:
+            made = layer(made)
+            features.append(made)
+        features.pop()
+        for number, layer in enumerate(self.decoder):
+            if number and self.skips != "none":
+                made = torch.cat((made, self._carried(features.pop())), 1)
+            made = layer(made)
+        return made
+
+    def _carried(self, features: Tensor) -> Tensor:
+        if self.skips == "plain" or not self.training:
+            return features
+        spread = features.detach().std(dim=(2, 3), keepdim=True)
+        return features + _NOISE * spread * torch.randn_like(features)
+
+
+def _groups(width: int) -> int:
+    """Return the number of groups: convolutions of 256 channels or more are grouped."""
+    return 4 if width >= 256 else 1
+
+
+class Autoencoder(Reconstructor):
+    """An autoencoder with one convolution and one deconvolution for each of ``widths``.
+
+    Args:
+        widths: see :class:`Ladder`.
+        skips: see :class:`Ladder`.
+    """
+
+    def __init__(self, spec: ModelSpec, widths: tuple[int, ...], skips: Skips) -> None:
+        super().__init__(spec)
+        self.ladder = Ladder(3, widths, skips)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """See ``Reconstructor.forward``."""
+        return 0.5 + applied(self.ladder, picture.clamp(0, 1) - 0.5)
+
+
+class DenseAutoencoder(Reconstructor):
+    """Two dense layers on a picture scaled to 32 by 32 pixels, for comparison with the others."""
+
+    side = 32
+    middle = 64
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.encoder = active(nn.Linear(3 * self.side**2, self.middle))
+        self.decoder = nn.Linear(self.middle, 3 * self.side**2)
+
+    def forward(self, picture: Tensor) -> Tensor:
+        """See ``Reconstructor.forward``."""
+        small = F.adaptive_avg_pool2d(picture.clamp(0, 1) - 0.5, self.side)
+        made = applied(nn.Sequential(self.encoder, self.decoder), small.flatten(1)).view_as(small)
+        return 0.5 + F.interpolate(made, picture.shape[2:], mode="bilinear", align_corners=False)
+
+
+class SkipAutoencoder(Predictor):
+    """A predictor that adds to the last frame a change computed from four stacked frames.
+
+    The network shrinks the frames to 512 channels and enlarges the result.
+
+    The encoder's tensors have the same names as those of :class:`Autoencoder`, so that a predictor
+    can start from the weights of an autoencoder.
+
+    Args:
+        skips: see :class:`Ladder`.
+    """
+
+    def __init__(self, spec: ModelSpec, skips: Skips) -> None:
+        super().__init__(spec)
+        self.ladder = Ladder(3 * spec.context, WIDTHS, skips)
+        zeroed(self.ladder.decoder[-1])
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        return context[:, -1] + applied(self.ladder, context.flatten(1, 2).clamp(0, 1) - 0.5)
+
+    def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See ``Model.start_from``; only the encoder's weights are used, for the last frame."""
+        result = {key: tensor for key, tensor in state.items() if ".encoder." in key}
+        first = "ladder.encoder.0.0.weight"
+        if first in result and result[first].shape[1] == 3:
+            narrow = result[first]
+            wide = narrow.new_zeros(len(narrow), 3 * self.spec.context, *narrow.shape[2:])
+            wide[:, -3:] = narrow
+            result[first] = wide
+        return result
+
+
+_PARTS = (16, 4, 2, 1)
+_CONTEXT = 4
+
+
+class MultiscaleGan(Predictor):
+    """Four generators, coarse to fine.
+
+    The guess of the first generator is the last frame. The guess of each other generator is the
+    last frame plus the enlarged change that the generator before has forecast.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        inputs = 3 * (_CONTEXT + 1)
+        self.generators = nn.ModuleList(
+            nn.Sequential(
+                active(conv(inputs, 32, 5)),
+                active(conv(32, 64, 3)),
+                active(conv(64, 64, 3)),
+                active(conv(64, 32, 3)),
+                zeroed(conv(32, 3, 5)),
+            )
+            for _ in _PARTS
+        )
+
+    def forward(self, context: Tensor) -> Tensor:
+        """See ``Predictor.forward``."""
+        return self.stages(context)[-1]
+
+    def stages(self, context: Tensor) -> list[Tensor]:
+        """Return the forecast at 1/16, 1/4, 1/2 and all of the size, each (B, 3, h, w)."""
+        stacked = context.flatten(1, 2)
+        made: list[Tensor] = []
+        for part, generator in zip(_PARTS, self.generators, strict=True):
+            seen = _small(stacked, part)
+            last = seen[:, -3:]
+            # Enlarge only the change of the coarser forecast: the enlarged forecast itself would
+            # lack the detail of the last frame.
+            guess = last
+            if made:
+                change = made[-1] - shrunk_like(last, made[-1])
+                guess = last + enlarged(change, last.shape[2:])
+            inputs = torch.cat((seen, guess), 1).clamp(0, 1)
+            made.append(guess + applied(generator, inputs))
+        return made
+
+
+class Discriminators(nn.Module):
+    """Four discriminators, one for each size, that read a picture and its context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.critics = nn.ModuleList(
+            nn.Sequential(
+                active(conv(3 * (_CONTEXT + 1), 32, 3)),
+                active(conv(32, 64, 3, stride=2)),
+                active(conv(64, 64, 3, stride=2)),
+                nn.AdaptiveAvgPool2d(2),
+                nn.Flatten(),
+                nn.Linear(64 * 4, 1),
+            )
+            for _ in _PARTS
+        )
+
+    def forward(self, context: Tensor, picture: Tensor) -> list[Tensor]:
+        """Return the logits, (B, 1), for each size; values above 0 mean a true picture.
+
+        Args:
+            context: (B, T, 3, H, W) frames in [0, 1].
+            picture: (B, 3, H, W), the true or forecast next frame.
+        """
+        both = torch.cat((context[:, -_CONTEXT:].flatten(1, 2), picture), 1)
+        return [
+            critic(_small(both, part)) for part, critic in zip(_PARTS, self.critics, strict=True)
+        ]
+
+
+def _small(images: Tensor, part: int) -> Tensor:
+    return images if part == 1 else F.avg_pool2d(images, part)
