@@ -163,7 +163,6 @@ class Model(nn.Module):
     """A network with its spec, for any task."""
 
     def __init__(self, spec: ModelSpec) -> None:
-        """Create the model."""
         super().__init__()
         self.spec = spec
 

@@ -16,7 +16,6 @@ class Tiny(Interpolator):
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        """Create the network with its fixed weights."""
         super().__init__(spec)
         self.first = nn.Conv2d(7, 8, 3, stride=2, padding=1)
         self.last = nn.Conv2d(8, 12, 3, padding=1)

@@ -104,7 +104,6 @@ class VoxelFlow(Predictor):
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        """Create the network."""
         super().__init__(spec)
         self.block0 = Block(_FIRST, _WIDTHS[0], _OUTPUTS)
         self.block1 = Block(_LATER, _WIDTHS[1], _OUTPUTS)

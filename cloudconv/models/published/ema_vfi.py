@@ -169,7 +169,6 @@ class _Head(nn.Module):
     """Three convolutions that estimate flows and a mask."""
 
     def __init__(self, inputs: int, width: int) -> None:
-        """Create the layers."""
         super().__init__()
         self.conv = nn.Sequential(
             layer(inputs, width), layer(width, width), layer(width, _FLOWS + _MASK)
@@ -244,7 +243,6 @@ class _Convolutions(nn.Module):
     """Two convolutions with PReLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        """Create the layers."""
         super().__init__()
         self.conv = nn.Sequential(*layer(inputs, outputs), *layer(outputs, outputs))
 
@@ -273,7 +271,6 @@ class _CrossScale(nn.Module):
     """Convolutions with several dilations, which bring features of all sizes to an eighth."""
 
     def __init__(self, width: int, outputs: int) -> None:
-        """Create the layers."""
         super().__init__()
         self.layers = nn.ModuleList(
             nn.Conv2d(width << (_LEVELS - 1 - k), width, 3, 2 ** (k + 1), 1 + j, 1 + j)
@@ -388,7 +385,6 @@ class _Attention(nn.Module):
     """Attention of windows to the same windows of the other picture."""
 
     def __init__(self, width: int, motion: int) -> None:
-        """Create the layers."""
         super().__init__()
         self._heads = width // _HEAD
         self.q, self.kv = nn.Linear(width, width), nn.Linear(width, 2 * width)
@@ -442,7 +438,6 @@ class _Depthwise(nn.Module):
     """A convolution of each channel alone."""
 
     def __init__(self, width: int) -> None:
-        """Create the layer."""
         super().__init__()
         self.dwconv = nn.Conv2d(width, width, 3, 1, 1, groups=width)
 

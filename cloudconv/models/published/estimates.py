@@ -149,7 +149,6 @@ class EarlyBlock(Fusible):
     """
 
     def __init__(self, inputs: int, width: int, *, has_prelu: bool) -> None:
-        """Create the layers; see the class for the arguments."""
         super().__init__()
         self._has_prelu = has_prelu
 

@@ -98,7 +98,6 @@ class FilmNetwork(Interpolator):
     """A FILM network; see :class:`FilmSettings` for ``settings``."""
 
     def __init__(self, spec: ModelSpec, settings: FilmSettings) -> None:
-        """Create the network."""
         super().__init__(spec)
         self.extract = _Extract(settings.width)
         self.predict_flow = _Flows(settings)
@@ -170,7 +169,6 @@ class _Flows(nn.Module):
     """Flows between two pictures, coarse to fine."""
 
     def __init__(self, settings: FilmSettings) -> None:
-        """Create the layers."""
         super().__init__()
         widths = [settings.width * ((1 << (k + 1)) - 1) for k in range(_DEPTH)]
         coarse, *own = (
@@ -220,7 +218,6 @@ class _Fuse(nn.Module):
     """The decoder."""
 
     def __init__(self, width: int) -> None:
-        """Create the layers."""
         super().__init__()
         read = [
             2 * (width * ((1 << min(k + 1, _DEPTH)) - 1) + COLOURS + _FLOW) for k in range(_FUSED)

@@ -146,7 +146,6 @@ class _Encoder(nn.Module):
     """Features of a picture at four sizes."""
 
     def __init__(self, settings: IfrnetSettings) -> None:
-        """Create the layers."""
         super().__init__()
         inputs = COLOURS
         for level, width in enumerate(settings.widths):
@@ -185,7 +184,6 @@ class _Residual(nn.Module):
     """A residual block, whose last ``side`` channels pass through further layers."""
 
     def __init__(self, width: int, side: int) -> None:
-        """Create the layers."""
         super().__init__()
         self._side = side
         self.conv1, self.conv3 = _layer(width, width), _layer(width, width)

@@ -262,7 +262,6 @@ class _Features(Fusible):
     """The encoder, which computes features of a picture at full size."""
 
     def __init__(self, settings: Rife4Settings) -> None:
-        """Create the layers."""
         super().__init__()
         self._names = _LAYERS[settings.encoder]
         self._is_pair = settings.encoder == "pair"

@@ -125,7 +125,6 @@ class _Context(nn.Module):
     """Features of a picture at four sizes, moved by a flow."""
 
     def __init__(self) -> None:
-        """Create the layers."""
         super().__init__()
         for level in range(_LEVELS):
             inputs = _WIDTH << (level - 1) if level else COLOURS

@@ -45,7 +45,6 @@ class Unet(nn.Module):
     """
 
     def __init__(self, inputs: int, width: int) -> None:
-        """Create the layers; see the class for the arguments."""
         super().__init__()
         for level in range(_LEVELS):
             wide = width << (level + 1)
