@@ -208,7 +208,7 @@ def _mean(scored: list[tuple[Picture, Picture, list[Picture]]]) -> Score:
         found, wanted = _tensor(made), _tensor(true)
         psnr.append(min(_MOST, float(metrics.psnr(found, wanted))))
         around = metrics.texture_energy(torch.stack([_tensor(each) for each in neighbours]))
-        texture.append(float(metrics.texture(found, around.log().mean(0).exp())[0]))
+        texture.append(float(metrics.texture(found, around.log().mean(0).exp())))
     known = [each for each in texture if each == each]
     return Score(statistics.fmean(psnr), statistics.fmean(known) if known else 0.0)
 

@@ -27,7 +27,7 @@ from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.models.flow import measured_flow
 
-_METRICS = ("psnr", "ssim", "sharpness", "texture", "texture2")
+_METRICS = ("psnr", "ssim", "sharpness", "texture")
 _FLOW_PAIRS = 8
 _FLOW_SIDE = 320
 
@@ -134,7 +134,7 @@ def _of(name: str, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return {clip: score for clip, score in scores.items() if score is not None}
 
     psnr, ssim, seconds = means("psnr"), means("ssim"), means("seconds_per_frame")
-    texture, texture2 = means("texture"), means("texture2")
+    texture = means("texture")
     worst = min(psnr, key=psnr.__getitem__, default=None)
     lost = total = 0
     for result in results.values():
@@ -154,7 +154,6 @@ def _of(name: str, results: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "texture": _mean(texture),
         "texture_off": _mean({clip: abs(score) for clip, score in texture.items()}),
         "texture_worst": max(texture.values(), key=abs, default=None),
-        "texture2": _mean(texture2),
         "loses_to_blend": lost / total if total else None,
         "seconds_per_frame": _mean(seconds),
     }
@@ -175,7 +174,6 @@ def _table(methods: dict[str, dict[str, Any]]) -> str:
         "VMAF",
         "|texture|",
         "its worst",
-        "texture2",
         "loses",
         "s/frame",
         "worst clip",
@@ -191,7 +189,6 @@ def _table(methods: dict[str, dict[str, Any]]) -> str:
             _text(row["vmaf"], ".2f"),
             _text(row["texture_off"], ".2f"),
             _text(row["texture_worst"], "+.2f"),
-            _text(row["texture2"], "+.2f"),
             "-" if name == "blend" else _text(row["loses_to_blend"], ".1%"),
             _text(row["seconds_per_frame"], ".3f"),
             row["worst_clip"] or "-",

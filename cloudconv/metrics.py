@@ -3,7 +3,7 @@
 Pictures are RGB, (3, H, W) or (B, 3, H, W), floating point in [0, 1], made from 8-bit frames (see
 :func:`eight_bit`). Scores are float64, one per picture: shape () for (3, H, W), (B,) for
 (B, 3, H, W). A score that is not defined for a size is NaN, never an error. SSIM needs a side of
-at least 11 pixels, MS-SSIM of 176, GDL and sharpness of 2.
+at least 11 pixels, GDL and sharpness of 2.
 
 SSIM uses only windows that are inside the picture, as Wang's code does. scikit-image with
 ``gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1`` agrees to 1e-5.
@@ -16,15 +16,12 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as functional
 from torch import Tensor
 
 PERFECT = 100.0
 """The highest score in dB. Identical pictures get this score instead of infinity."""
 
 SSIM_WINDOW = 11
-MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-MS_SSIM_SIDE = SSIM_WINDOW * 2 ** (len(MS_SSIM_WEIGHTS) - 1)
 
 _MARGIN = SSIM_WINDOW // 2
 _C1, _C2 = 0.01**2, 0.03**2
@@ -59,11 +56,6 @@ def _luma_weights(device: torch.device, dtype: torch.dtype) -> Tensor:
 def psnr(test: Tensor, truth: Tensor) -> Tensor:
     """Return the peak signal-to-noise ratio in dB: 10·log10(1 / MSE), at most 100."""
     return _decibel(l2(test, truth))
-
-
-def l1(test: Tensor, truth: Tensor) -> Tensor:
-    """Return the mean absolute error over all channels and pixels, in [0, 1]."""
-    return (test - truth).abs().mean(dim=(-3, -2, -1), dtype=torch.float64)
 
 
 def l2(test: Tensor, truth: Tensor) -> Tensor:
@@ -107,24 +99,12 @@ def ssim(test: Tensor, truth: Tensor) -> Tensor:
     sigma 1.5. K1 is 0.01, K2 is 0.03, and variances are those of the population. The score is NaN
     below 11 pixels per side, where no window fits.
     """
-    return _each(test, truth, lambda x, y: _ssim(x, y)[0])
-
-
-def ms_ssim(test: Tensor, truth: Tensor) -> Tensor:
-    """Return the multi-scale SSIM of Wang et al. 2003 on luma, at most 1.
-
-    The windows are those of :func:`ssim`. There are five scales with the paper's weights; each
-    scale is the 2x2 mean of the one before. A negative term counts as 0. The score is NaN below 176
-    pixels per side, where no window fits the smallest scale.
-    """
-    return _each(test, truth, _ms_ssim)
+    return _each(test, truth, _ssim)
 
 
 PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "psnr": psnr,
     "ssim": ssim,
-    "ms_ssim": ms_ssim,
-    "l1": l1,
     "l2": l2,
     "gdl": gdl,
     "sharpness": sharpness,
@@ -132,18 +112,11 @@ PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 """The metrics of a single frame, by their names on the command line."""
 
 
-TEXTURE = ("texture", "texture2")
-"""Scores that compare a made frame with its source neighbours instead of the true frame; see
-:func:`texture`.
-"""
-
-
 def texture(test: Tensor, reference: Tensor) -> Tensor:
-    """Return the fine texture of a frame relative to its neighbours, in dB: (…, 3, H, W) → (…, 2).
+    """Return the fine texture of a frame relative to its neighbours, in dB: (…, 3, H, W) → (…).
 
-    Each score is 10·log10 of the frame's energy over the neighbours' energy, first of the finest
-    band, then of the band one octave below. 0 means the neighbours' energy. A negative score
-    means a softer frame. The scores are within ±100.
+    The score is 10·log10 of the frame's energy over the neighbours' energy, within ±100. 0 means
+    the neighbours' energy. A negative score means a softer frame.
 
     Args:
         test: the frame.
@@ -154,16 +127,12 @@ def texture(test: Tensor, reference: Tensor) -> Tensor:
 
 
 def texture_energy(rgb: Tensor) -> Tensor:
-    """Return the mean squares of the two finest bands of luma: (…, 3, H, W) → (…, 2).
+    """Return the mean square of the finest band of luma: (…, 3, H, W) → (…).
 
-    The first band is luma less its Gaussian blur of sigma 1. The second band is that blur less the
-    Gaussian blur of sigma 2. Edge pixels are repeated beyond the edges.
+    The band is luma less its Gaussian blur of sigma 1. Edge pixels are repeated beyond the edges.
     """
     sharp = luma(rgb)
-    fine = _blurred(sharp, 1.0, 4)
-    coarse = _blurred(sharp, 2.0, 8)
-    bands = (sharp - fine, fine - coarse)
-    return torch.stack([b.square().mean((-2, -1), dtype=torch.float64) for b in bands], -1)
+    return (sharp - _blurred(sharp, 1.0, 4)).square().mean((-2, -1), dtype=torch.float64)
 
 
 def _blurred(image: Tensor, sigma: float, reach: int) -> Tensor:
@@ -240,28 +209,14 @@ def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return 1 - shifts / (means + _C1), 1 - (error - shifts) / (squares - means + _C2)
 
 
-def _ssim(x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Return the SSIM of two lumas, (H, W), and the mean of its second term.
-
-    Both are NaN if no window fits.
-    """
+def _ssim(x: Tensor, y: Tensor) -> float:
+    """Return the SSIM of two lumas, (H, W); NaN if no window fits."""
     height, width = (side - 2 * _MARGIN for side in x.shape)
     if min(height, width) < 1:
-        return math.nan, math.nan
-    ssim = structure = 0.0
+        return math.nan
+    ssim = 0.0
     for row in range(0, height, _STRIP):
         strip = slice(row, row + _STRIP + 2 * _MARGIN)
         luminance, contrast = ssim_terms(x[strip], y[strip])
         ssim += float((luminance * contrast).sum(dtype=torch.float64))
-        structure += float(contrast.sum(dtype=torch.float64))
-    return ssim / (height * width), structure / (height * width)
-
-
-def _ms_ssim(x: Tensor, y: Tensor) -> float:
-    if min(x.shape) < MS_SSIM_SIDE:
-        return math.nan
-    product = 1.0
-    for weight in MS_SSIM_WEIGHTS[:-1]:
-        product *= max(_ssim(x, y)[1], 0.0) ** weight
-        x, y = (functional.avg_pool2d(side[None], 2)[0] for side in (x, y))
-    return float(product * max(_ssim(x, y)[0], 0.0) ** MS_SSIM_WEIGHTS[-1])
+    return ssim / (height * width)

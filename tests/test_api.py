@@ -45,7 +45,6 @@ from cloudconv.settings import (
 )
 from cloudconv.settings.compare import FAULT, METRICS, SEQUENCE_METRICS
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
-from cloudconv.settings.groups import QUALITIES
 from tests.helpers.factory import packets_of, picture, planes_of, read_times, write_clip
 
 TALK = {
@@ -96,11 +95,11 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
 
 def test_keywords_are_read_as_options_of_the_command() -> None:
     settings = InterpSettings(
-        "a.mp4", fps="59.94", slowmo=4, start="1:02", quality="fast", UHD=True, crf=12,
+        "a.mp4", fps="59.94", slowmo=4, start="1:02", scale=0.5, crf=12,
         encoder="ffv1", encoder_option=["level=3", ("g", 1)], threads=2, input_fps=None,
     )  # fmt: skip
     assert (settings.fps, settings.slowmo, settings.start) == (F(60000, 1001), F(4), F(62))
-    assert (settings.chosen_model, settings.given_scale) == ("cloud-fast", 0.5)
+    assert (settings.chosen_model, settings.scale) == ("cloud-best", 0.5)
     assert (settings.encoder, settings.crf, settings.threads) == ("ffv1", 12, 2)
     assert settings.encoder_option == (("level", "3"), ("g", "1"))
     compared = CompareSettings("a", model="blend", against="hold,blend")
@@ -112,9 +111,7 @@ def test_keywords_are_read_as_options_of_the_command() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"quality": "good"}, "`quality` must be best, fast or turbo, got good"),
-        ({"quality": "best", "model": "blend"}, "`quality` chooses a model"),
-        ({"scale": 2, "UHD": True}, "`UHD` means a `scale` of 0.5"),
+        ({"scale": 3}, "scale 3 is not one of"),
         ({"duplicates": "no"}, "`duplicates` must be keep or refill, got no"),
         ({"scene_cut": 2}, "`scene_cut` must be auto, off or a number from 0 to 1, got 2"),
         ({"crf": float("nan")}, "`crf` must be a number of 0 or more"),
@@ -124,8 +121,6 @@ def test_keywords_are_read_as_options_of_the_command() -> None:
         ({"encoder_option": "crf"}, "not of the form key=value"),
         ({"device": "gpu"}, 'no device "gpu"'),
         ({"workers": "local:0"}, "no workers called"),
-        ({"save_model": "a.pt", "adapt": 1}, "needs that ending"),
-        ({"preview": "now.png"}, "ends in .jpg"),
     ],
 )
 def test_an_impossible_value_is_one_error_in_python_and_on_the_command_line(
@@ -141,9 +136,8 @@ def test_an_impossible_value_is_one_error_in_python_and_on_the_command_line(
 
 
 def test_settings_list_all_models_metrics_and_modes() -> None:
-    assert {registry.spec(name).task for name in QUALITIES.values()} == {"interpolate"}
     assert registry.spec(DEFAULT_PREDICTOR, "predict").weights
-    known = (*metrics.PER_FRAME, *metrics.TEXTURE, FAULT, "flicker", *SEQUENCE_METRICS)
+    known = (*metrics.PER_FRAME, "texture", FAULT, "flicker", *SEQUENCE_METRICS)
     assert known == METRICS
     (mode,) = [each for each in fields_of(DreamSettings) if each.name == "mode"]
     assert mode.choices == ("auto", *(method.name for method in METHODS))
@@ -259,7 +253,7 @@ def test_input_fps_sets_the_rate_of_pictures(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4)
     cloudconv.interpolate(clip, folder / "%06d.png", factor=2, **QUICK)
     out = tmp_path / "b.mp4"
-    words = ["--factor", "2", "--model", "tiny", "--json", "--framerate", "29.97"]
+    words = ["--factor", "2", "--model", "tiny", "--json", "--input-fps", "29.97"]
     done = CliRunner().invoke(app, ["interp", str(folder), str(out), *words])
     assert json.loads(done.stdout)["source_fps"] == "30000/1001"
     assert read_times(out) == [F(k * 1001, 60000) for k in range(16)]
@@ -325,23 +319,18 @@ def test_an_impossible_context_of_a_predictor_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (1, None)])
-def test_a_warning_names_reports_and_previews_of_hdr(
-    tmp_path: Path, transfer: int, curve: str | None
-) -> None:
+def test_a_warning_names_reports_of_hdr(tmp_path: Path, transfer: int, curve: str | None) -> None:
     clip = write_clip(
         tmp_path / "in.mkv", 6, pix_fmt="yuv420p10le", colour=(9, transfer, 9, 1), size=(64, 48)
-    )
-    video = cloudconv.interpolate(
-        clip, tmp_path / "o.mkv", factor=2, model="blend", preview=tmp_path / "p.jpg"
     )
     scores = cloudconv.compare(clip, model="blend", against="hold", report=tmp_path / "c")
     dreamt = cloudconv.dream(
         clip, tmp_path / "d.mkv", frames=3, mode="texture", report=tmp_path / "d"
     )
-    for result, where in ((video, "preview"), (scores, "report"), (dreamt, "report")):
+    for result in (scores, dreamt):
         said = [text for text in map(str, result.warnings) if "look flat and pale" in text]
         assert bool(said) == (curve is not None)
-        assert curve is None or (f"({curve})" in said[0] and where in said[0])
+        assert curve is None or (f"({curve})" in said[0] and "report" in said[0])
 
 
 def pictures(count: int, scene: int = 0) -> list[np.ndarray[Any, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -77,8 +76,7 @@ def test_a_perfect_frame_has_the_best_scores(seed: int) -> None:
     assert float(metrics.psnr(truth, truth)) == 100
     assert float(metrics.sharpness(truth, truth)) == 100
     assert float(metrics.ssim(truth, truth)) == pytest.approx(1, abs=1e-5)
-    assert float(metrics.ms_ssim(truth, truth)) == pytest.approx(1, abs=1e-5)
-    for name in ("l1", "l2", "gdl"):
+    for name in ("l2", "gdl"):
         assert float(metrics.PER_FRAME[name](truth, truth)) == 0
 
 
@@ -102,40 +100,6 @@ def test_pictures_of_a_batch_are_scored_independently() -> None:
             assert float(one) == pytest.approx(float(alone), rel=1e-6), name
 
 
-def test_ms_ssim_agrees_with_torchmetrics_except_at_the_border() -> None:
-    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
-
-    test, truth = pair(300, 420, noise=0.15)
-    x, y = (metrics.luma(rgb.double())[None, None] for rgb in (test, truth))
-    theirs = multiscale_structural_similarity_index_measure(x, y, data_range=1.0)
-    assert float(metrics.ms_ssim(test, truth)) == pytest.approx(float(theirs), abs=1e-3)
-    assert float(theirs) < 0.97
-
-
-def test_ms_ssim_agrees_with_a_computation_in_scipy() -> None:
-    from scipy.ndimage import gaussian_filter
-
-    test, truth = pair(176, 200, seed=3, noise=0.2)
-    x, y = (metrics.luma(rgb.double()).numpy() for rgb in (test, truth))
-
-    def blur(z: np.ndarray) -> np.ndarray:
-        return gaussian_filter(z, 1.5, truncate=3.5)[5:-5, 5:-5]
-
-    product = 1.0
-    for weight in metrics.MS_SSIM_WEIGHTS[:-1]:
-        across = blur(x * y) - blur(x) * blur(y)
-        spread = blur(x * x) - blur(x) ** 2 + blur(y * y) - blur(y) ** 2
-        product *= np.mean((2 * across + 9e-4) / (spread + 9e-4)) ** weight
-        x, y = (
-            z[: z.shape[0] // 2 * 2, : z.shape[1] // 2 * 2]
-            .reshape(z.shape[0] // 2, 2, z.shape[1] // 2, 2)
-            .mean((1, 3))
-            for z in (x, y)
-        )
-    product *= structural_similarity(x, y, **WANG) ** metrics.MS_SSIM_WEIGHTS[-1]
-    assert float(metrics.ms_ssim(test, truth)) == pytest.approx(product, abs=1e-5)
-
-
 def test_gdl_and_sharpness_agree_with_values_computed_by_hand() -> None:
     # A row of edges against a flat picture: |steps| of 0.2 and 0.1 across, and 0 down.
     truth = torch.tensor([[0.1, 0.3, 0.2], [0.1, 0.3, 0.2]]).expand(3, 2, 3)
@@ -144,7 +108,6 @@ def test_gdl_and_sharpness_agree_with_values_computed_by_hand() -> None:
     assert float(metrics.sharpness(flat, truth)) == pytest.approx(
         10 * math.log10(1 / 0.15), abs=1e-5
     )
-    assert float(metrics.l1(flat, truth)) == pytest.approx(0.3, abs=1e-6)
 
 
 def test_gdl_depends_on_blur_and_not_on_brightness() -> None:
@@ -160,10 +123,9 @@ def test_gdl_depends_on_blur_and_not_on_brightness() -> None:
 def test_undefined_scores_of_small_pictures_are_nan(size: tuple[int, int]) -> None:
     test, truth = pair(*size)
     side = min(size)
-    for name, needed in {"psnr": 1, "l1": 1, "l2": 1, "gdl": 2, "sharpness": 2, "ssim": 11}.items():
+    for name, needed in {"psnr": 1, "l2": 1, "gdl": 2, "sharpness": 2, "ssim": 11}.items():
         score = float(metrics.PER_FRAME[name](test, truth))
         assert math.isnan(score) == (side < needed), name
-    assert math.isnan(float(metrics.ms_ssim(test, truth)))
 
 
 def test_eight_bit_rounds_and_clamps() -> None:
@@ -201,11 +163,11 @@ def test_texture_is_zero_for_filmed_frames_and_negative_for_soft_ones() -> None:
     torch.manual_seed(1)
     noise = 0.5 + 0.1 * torch.randn(3, 64, 80)
     around = metrics.texture_energy(noise)
-    assert metrics.texture(noise, around).tolist() == pytest.approx([0, 0])
+    assert metrics.texture(noise, around).item() == pytest.approx(0)
     half = metrics.texture(0.5 + (noise - 0.5) / 2, around)
-    assert half.tolist() == pytest.approx([-20 * math.log10(2)] * 2, abs=1e-3)
+    assert half.item() == pytest.approx(-20 * math.log10(2), abs=1e-3)
     mean = metrics.texture((noise + 0.5 + 0.1 * torch.randn(3, 64, 80)) / 2, around)
-    assert float(mean[0]) == pytest.approx(-3, abs=0.3)
+    assert float(mean) == pytest.approx(-3, abs=0.3)
     flat = torch.full((3, 16, 16), 0.3)
-    assert metrics.texture(flat, metrics.texture_energy(flat)).tolist() == [0, 0]
-    assert metrics.texture(torch.stack([noise, noise]), around).shape == (2, 2)
+    assert metrics.texture(flat, metrics.texture_energy(flat)).item() == 0
+    assert metrics.texture(torch.stack([noise, noise]), around).shape == (2,)

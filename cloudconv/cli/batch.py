@@ -14,7 +14,6 @@ from cloudconv.cli.text import format_value, table
 from cloudconv.errors import CloudconvError, SettingsError
 from cloudconv.events import Ended
 from cloudconv.jobs.outcome import as_json
-from cloudconv.messages import flag
 from cloudconv.settings import InterpManySettings
 
 
@@ -23,11 +22,8 @@ def interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> No
 
     Exit with 1 if an input failed, but not in a dry run.
     """
-    for name in ("output", "preview", "save_model"):
-        if name in given:
-            raise SettingsError(
-                f"for-one-input: {flag(name)} is for a single input: leave --out-dir out."
-            )
+    if "output" in given:
+        raise SettingsError("for-one-input: --output is for a single input: leave --out-dir out.")
     settings = InterpManySettings(inputs, **given)
 
     from cloudconv.jobs.interp import batch

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, suppress
@@ -25,14 +24,14 @@ import torch
 from cloudconv import metrics
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.events import Event, Finished, Progress, Warned
-from cloudconv.files import create_part, put, put_under_free_name, write_whole
+from cloudconv.files import write_whole
 from cloudconv.jobs import train
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.task import task_of
-from cloudconv.media.write.target import check_home, writing
+from cloudconv.media.write.target import writing
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.fingerprint import machine_fingerprint, weights_fingerprint
@@ -187,38 +186,12 @@ class AdaptPlan:
         return start / length, Fraction(1) if end is None else min(Fraction(1), end / length)
 
 
-def check_adapting(
-    settings: InterpSettings | CompareSettings, model: str, folder: Path | None = None
-) -> None:
-    """Check before any work that a model can be adapted, and that its weights can be saved.
-
-    Args:
-        settings: the settings of the job, also of a job without ``adapt``.
-        model: a name, or a file of weights.
-        folder: the working folder, which may hold the same weights from an earlier run.
-
-    Raises:
-        SettingsError: the model has no weights, or the adapted weights would replace its own file.
-        OutputError: the weights cannot be saved.
-    """
+def check_adapting(settings: InterpSettings | CompareSettings, model: str) -> None:
+    """Raise SettingsError if ``model`` is to be adapted and has no weights."""
     if settings.adapt is not None and not registry.spec(model, "interpolate").parameters:
         raise SettingsError(
             f"nothing-to-train: {model} has no weights, so there is nothing to train: choose a "
             "network."
-        )
-    file = settings.saved_model
-    if file is None:
-        return
-    if file.resolve() == Path(registry.located(model)).resolve():
-        raise SettingsError(
-            f"save-over-model: --save-model would replace {model}, which is adapted: name another "
-            "file."
-        )
-    check_home(file)
-    own = None if folder is None else train.digest(folder / WEIGHTS)
-    if file.exists() and not settings.overwrite and (own is None or train.digest(file) != own):
-        raise OutputError(
-            f"output-exists: The output {file} exists already: replace it with --overwrite."
         )
 
 
@@ -254,8 +227,6 @@ def check_weights(folder: Path, plan: AdaptPlan | None) -> None:
 
 def adapt(plan: AdaptPlan, folder: Path) -> Generator[Event, None, tuple[str, Adapted]]:
     """Adapt the model of the plan; continue or reuse the work of an earlier run in ``folder``.
-
-    The weights are also saved in the file that the settings name, if any.
 
     Returns:
         The file of the adapted weights, or the stock model if the gain is too small; and the
@@ -296,32 +267,12 @@ def adapt(plan: AdaptPlan, folder: Path) -> Generator[Event, None, tuple[str, Ad
             f"dB on {counted(result.frames, 'held-back frame')}, {LEAST_GAIN} dB are needed): the "
             "model is used as it is."
         )
-    yield from _save(file, plan.settings)
     return str(file) if result.kept else plan.model, result
 
 
 def adapted_digest(folder: Path, model: str) -> str | None:
     """Return the SHA-256 of ``model`` if it is the file of the adapted weights, else None."""
     return None if Path(model) != folder / WEIGHTS else train.digest(Path(model))
-
-
-def _save(source: Path, settings: InterpSettings | CompareSettings) -> Iterator[Warned]:
-    """Copy the adapted weights to the file that the settings name, if any; yield warnings."""
-    target = settings.saved_model
-    if target is None:
-        return
-    if not source.exists():
-        yield Warned(f"nothing-learnt: {target} was not written: there are no adapted weights.")
-        return
-    if train.digest(target) == train.digest(source):
-        return
-    with writing(target):
-        part = create_part(target)
-        shutil.copyfile(source, part)
-        try:
-            put(part, target, overwrite=settings.overwrite)
-        except FileExistsError:
-            yield Warned(f"kept-aside: {put_under_free_name(part, target).text}")
 
 
 def _train(plan: AdaptPlan, file: Path, stop: threading.Event) -> Generator[Event, None, float]:

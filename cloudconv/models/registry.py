@@ -27,7 +27,6 @@ from cloudconv.models.rife import RIFE_46
 from cloudconv.models.tiny import TINY
 from cloudconv.models.voxelflow import VOXELFLOW
 from cloudconv.settings.groups import DEFAULT_MODEL as DEFAULT
-from cloudconv.settings.groups import QUALITIES
 
 MODELS: tuple[ModelSpec, ...] = (
     CLOUD_BEST,
@@ -45,7 +44,7 @@ MODELS: tuple[ModelSpec, ...] = (
     TINY,
 )
 
-__all__ = ["DEFAULT", "MODELS", "QUALITIES"]
+__all__ = ["DEFAULT", "MODELS"]
 
 
 def is_research(spec: ModelSpec) -> bool:

@@ -389,10 +389,7 @@ def renderer_for(
     """
 
     def load(dtype: torch.dtype = torch.float32) -> Interpolator:
-        network = registry.load(model, device, dtype)
-        if not isinstance(settings, CompareSettings):
-            network.spec = network.spec.with_times(settings.timesteps)
-        return network
+        return registry.load(model, device, dtype)
 
     network = load(dtype)
     spec = network.spec
@@ -402,7 +399,7 @@ def renderer_for(
         wanted=WantedSizes(
             settings.batch, settings.tile if spec.overlap or not lenient else "auto", cpu_streams
         ),
-        scale=((spec.scale_option or not lenient) and settings.given_scale) or 1.0,
+        scale=((spec.scale_option or not lenient) and settings.scale) or 1.0,
         fallback=spec.falls_back(settings.fallback),
         exact=load if settings.precision == "auto" else None,
     )

@@ -59,10 +59,8 @@ COLUMNS: dict[str, Column] = {
             True,
             "similarity of structure of luma (Wang 2004): Gaussian window of 11 pixels, sigma 1.5",
         ),
-        Column("ms_ssim", "MS-SSIM", "", 4, True, "SSIM over five scales (Wang 2003)"),
         Column("xpsnr", "XPSNR", "dB", 2, True, "PSNR weighted by how visible the errors are"),
         Column("vmaf", "VMAF", "", 2, True, "Netflix's estimate of visible quality, 0 to 100"),
-        Column("l1", "L1", "", 5, False, "mean absolute error of channels in 0 to 1"),
         Column("l2", "L2", "", 6, False, "mean squared error of channels in 0 to 1"),
         Column("gdl", "GDL", "", 5, False, "difference of the edges (Mathieu 2015, alpha 1)"),
         Column("sharpness", "Sharpness", "dB", 2, True, "similarity of the edges (Mathieu 2015)"),
@@ -74,9 +72,6 @@ COLUMNS: dict[str, Column] = {
             True,
             "amount of the finest detail relative to the kept neighbours; below 0 is softer",
             signed=True,
-        ),
-        Column(
-            "texture2", "Texture 2", "dB", 2, True, "Texture of details twice as large", signed=True
         ),
         Column("fault", "Fault", "", 3, False, "how wrong the frame looks where it moves"),
         Column(

@@ -15,7 +15,6 @@ import torch
 
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Finished, Progress, TaskEvent, Warned
-from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.task import FrameTask
 from cloudconv.media.write.encode import EncodingPlan, encoder_state
@@ -63,7 +62,7 @@ class RenderPlan:
     def model_key(self) -> tuple[object, ...]:
         """Return a key that is equal for plans that can use the same model."""
         settings = self.settings
-        options = settings.given_scale, settings.fallback, settings.tile, settings.timesteps
+        options = settings.scale, settings.fallback, settings.tile
         return self.device, self.precision, self.model, *options
 
     def renderer(self) -> Renderer:
@@ -85,7 +84,7 @@ class RenderJob(Generic[Task]):
 
     ``task`` identifies the segment for the caller. ``frames`` are the planned frames with their
     source frames. ``open`` opens the sink. ``finish`` is a function of what ``sink.complete``
-    returned; it returns the result of the task. ``show`` shows each frame in a preview.
+    returned; it returns the result of the task.
     """
 
     task: Task
@@ -93,7 +92,6 @@ class RenderJob(Generic[Task]):
     frames: Iterable[FrameTask]
     open: Callable[[], FrameEncoder]
     finish: Callable[[Any], Any]
-    show: Callable[[Frame], object] = lambda _: None
 
 
 def render_segment(
@@ -113,7 +111,6 @@ def render_segment(
             started = time.monotonic()
             sink.write(shown)
             encoding += time.monotonic() - started
-            job.show(shown)
             yield from renderer.new_warnings()
             yield Progress("rendering", count, None)
     seconds = time.monotonic() - began

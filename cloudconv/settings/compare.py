@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
 from cloudconv.errors import SettingsError
 from cloudconv.settings import groups, values
-from cloudconv.settings.groups import of_frames
 from cloudconv.settings.option import Option
 from cloudconv.settings.values import File, Files
 
 SEQUENCE_METRICS = ("xpsnr", "vmaf")
 """Metrics that need every frame in order: filters of FFmpeg."""
 
-TEXTURE_METRICS = ("texture", "texture2")
 FAULT = "fault"
 """The metric that ``extrapolate`` chooses by; computed by default for forecasts only."""
 
 METRICS = (
-    *("psnr", "ssim", "ms_ssim", "l1", "l2", "gdl", "sharpness"),
-    *(*TEXTURE_METRICS, FAULT, "flicker", *SEQUENCE_METRICS),
+    *("psnr", "ssim", "l2", "gdl", "sharpness", "texture", FAULT, "flicker", *SEQUENCE_METRICS),
 )
-_SLOW = ("ms_ssim", FAULT, *SEQUENCE_METRICS)
+_SLOW = (FAULT, *SEQUENCE_METRICS)
 DEFAULT_METRICS = tuple(name for name in METRICS if name not in _SLOW)
 
 _METRICS = f"Compute these scores: {', '.join(METRICS)}."
@@ -33,7 +30,6 @@ may be repeated."""
 _AGAINST = """Compare with these: names from 'cloudconv models', your own files, minterpolate; the
 last line of the result compares with the first one."""
 _REPORT = "Write a page with charts and pictures, a side-by-side video, and the scores."
-_EVERY = "Begin a forecast at every K-th frame; for --horizon."
 
 
 def _metrics(value: Files) -> tuple[str, ...]:
@@ -53,9 +49,10 @@ class CompareSettings(
     groups.Reading,
     groups.InputPart,
     groups.Cuts,
-    groups.SavedModel,
+    groups.Adapting,
+    groups.Input,
     groups.Rendering,
-    groups.WorkerOptions,
+    groups.Machine,
 ):
     """The options of :func:`cloudconv.compare`. The verdict is about the first model.
 
@@ -97,30 +94,22 @@ class CompareSettings(
         int | None, Option("Score at most N frames, spread evenly.", "N", least=1)
     ] = None
     report: Annotated[File | None, Option(_REPORT, "DIR")] = None
-    every: Annotated[int | None, of_frames(_EVERY, "K", least=1, shown="6")] = None
+    batch: ClassVar[Literal["auto"]] = "auto"
+    tile: ClassVar[Literal["auto"]] = "auto"
 
     @property
     def models(self) -> tuple[str, ...]:
         """Return the names and files of the given models."""
-        return values.names(self.given_quality or self.model)
+        return values.names(self.model)
 
     def _check(self) -> None:
-        if self.quality is not None and self.model:
+        if self.overwrite and self.report is None:
             raise SettingsError(
-                "quality-and-model: --quality chooses a model, and so does --model: give one of "
-                "them."
-            )
-        if self.overwrite and self.report is None and self.save_model is None:
-            raise SettingsError(
-                "nothing-to-overwrite: --overwrite replaces the files of --report and "
-                "--save-model: give one of these, or leave --overwrite out."
+                "nothing-to-overwrite: --overwrite replaces the files of --report: give --report "
+                "too, or leave --overwrite out."
             )
         if self.horizon is not None:
             self._check_forecasts(self.horizon)
-        elif self.every is not None:
-            raise SettingsError(
-                "every-without-horizon: --every chooses where forecasts begin: give --horizon too."
-            )
 
     def _check_forecasts(self, horizon: int) -> None:
         if self.drop is not None:
@@ -128,11 +117,10 @@ class CompareSettings(
                 "drop-and-horizon: --drop scores interpolation and --horizon scores forecasts: "
                 "give one of them."
             )
-        given = self.given_scale, self.batch, self.tile, self.fallback, self.adapt
-        if given != (None, "auto", "auto", None, None):
+        if (self.scale, self.fallback, self.adapt) != (None, None, None):
             raise SettingsError(
-                "not-for-forecasts: --scale, --batch, --tile, --fallback and --adapt are for "
-                "interpolation: leave them out with --horizon."
+                "not-for-forecasts: --scale, --fallback and --adapt are for interpolation: leave "
+                "them out with --horizon."
             )
         if self.frames is not None and self.frames < horizon:
             raise SettingsError(

@@ -1,7 +1,7 @@
 """Declare groups of options that several commands share.
 
 A field keeps the value that the caller gave. A property, such as ``chosen_model``, computes the
-value that several fields give together (``quality``, ``model`` and the default).
+value that a field gives together with its default.
 
 These classes have no generated ``__eq__`` and ``__repr__``, because generating both takes import
 time. The settings class of each command, which inherits from the groups, has both.
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cloudconv.errors import SettingsError
@@ -36,9 +35,6 @@ MOST_THREADS = 256
 
 DEFAULT_MODEL = "cloud-best"
 """The interpolator that is used by default."""
-
-QUALITIES = {"best": "cloud-best", "fast": "cloud-fast", "turbo": "cloud-turbo"}
-"""The interpolator that each ``quality`` chooses."""
 
 INPUT = "Read a video, an animation, a folder or pattern of pictures, or - for stdin."
 
@@ -94,7 +90,7 @@ class Reading(Settings):
 
     input_fps: Annotated[
         Rational | None,
-        of_frames(_INPUT_FPS, "RATE", also=("--framerate",), parse=parse_rate, shown="25"),
+        of_frames(_INPUT_FPS, "RATE", parse=parse_rate, shown="25"),
     ] = None
     deinterlace: Annotated[bool, of_frames(DEINTERLACE)] = False
 
@@ -168,8 +164,6 @@ class WorkerOptions(Machine):
             )
 
 
-_QUALITY = """Choose the model: best is cloud-best, fast is cloud-fast (0.6 times the time of best),
-turbo is cloud-turbo (0.5 times)."""
 _SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
 _FALLBACK = """Blend the source frames where motion does not explain their difference, or (off) show
 the model's picture everywhere."""
@@ -179,17 +173,22 @@ the model's picture everywhere."""
 class Rendering(Settings):
     """The options of an interpolator."""
 
-    quality: Annotated[
-        Literal["best", "fast", "turbo"] | None, Option(_QUALITY, "LEVEL", pinned=False)
-    ] = None
     scale: Annotated[float | None, of_model(_SCALE, "S", parse=values.scale, shown="1")] = None
-    UHD: Annotated[bool, of_model("Use --scale 0.5, for 4K and large motion.", pinned=False)] = (
-        False
-    )
     fallback: Annotated[
         Literal["blend", "off"] | None,
         of_model(_FALLBACK, "HOW", shown="blend; off for a published network"),
     ] = None
+
+
+_MODEL = """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 times), another
+model from 'cloudconv models', a file that 'cloudconv train' wrote, or a published network's file,
+such as flownet.pkl."""
+
+
+@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
+class InterpolatorModel(Rendering):
+    """The interpolator and its options."""
+
     batch: Annotated[
         int | Literal["auto"], _machine("Compute N new frames at once.", "N", least=1)
     ] = "auto"
@@ -197,62 +196,24 @@ class Rendering(Settings):
         int | Literal["auto", "off"],
         _machine("Work in tiles of N pixels, to save memory; or off.", "N", least=1),
     ] = "auto"
-
-    def _check(self) -> None:
-        if self.UHD and self.scale not in (None, 0.5):
-            raise SettingsError(
-                "uhd-and-scale: --UHD means a --scale of 0.5, which contradicts "
-                f"{short(self.scale)}: give one of them."
-            )
-
-    @property
-    def given_scale(self) -> float | None:
-        """Return the scale that ``scale`` or ``UHD`` gives; None if neither was given."""
-        return 0.5 if self.UHD else self.scale
-
-    @property
-    def given_quality(self) -> str | None:
-        """Return the model that ``quality`` gives; None if ``quality`` was not given."""
-        return None if self.quality is None else QUALITIES[self.quality]
-
-
-_MODEL = """Use a model from 'cloudconv models', a file that 'cloudconv train' wrote, or a published
-network's file, such as flownet.pkl."""
-_TIMESTEPS = """Let the model make frames at any time, or in the middle only; other times then take
-several steps."""
-
-
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class InterpolatorModel(Rendering):
-    """The interpolator and its options."""
-
     model: Annotated[
         File | None,
         Option(_MODEL, "NAME", shown=DEFAULT_MODEL, complete="interpolate", names="words"),
     ] = None
-    timesteps: Annotated[Literal["any", "middle"], of_model(_TIMESTEPS, "HOW")] = "any"
-
-    def _check(self) -> None:
-        if self.quality is not None and self.model is not None:
-            raise SettingsError(
-                "quality-and-model: --quality chooses a model, and so does --model: give one of "
-                "them."
-            )
 
     @property
     def chosen_model(self) -> str:
         """Return the name or file of the model that is used."""
-        return str(self.given_quality or self.model or DEFAULT_MODEL)
+        return str(self.model or DEFAULT_MODEL)
 
     def pinned(self) -> dict[str, str]:
         """Return the values that determine the result, with the model and scale that are used."""
-        chosen = {"model": self.chosen_model, "scale": str(self.given_scale or 1.0)}
+        chosen = {"model": self.chosen_model, "scale": str(self.scale or 1.0)}
         return {**super().pinned(), **chosen}
 
 
 _ADAPT = """Fine-tune the model on this video first, for so many minutes. The result is used if
 its PSNR is at least 0.05 dB higher on frames that are held back from the training."""
-_SAVE = "Save the weights of --adapt in this file; --model takes the file."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -260,27 +221,6 @@ class Adapting(Settings):
     """The option to fine-tune the model on the input."""
 
     adapt: Annotated[float | None, of_model(_ADAPT, "MINUTES", above=0, most=10_000)] = None
-
-
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class SavedModel(Adapting, Input):
-    """The file for the fine-tuned weights."""
-
-    save_model: Annotated[
-        File | None, of_model(_SAVE, "FILE", parse=values.weights_file, pinned=False)
-    ] = None
-
-    @property
-    def saved_model(self) -> Path | None:
-        """Return the file for the fine-tuned weights; in a folder, the input gives the name."""
-        return values.in_folder(self.save_model, f"{Path(self.input).stem}_adapted.safetensors")
-
-    def _check(self) -> None:
-        if self.save_model is not None and self.adapt is None:
-            raise SettingsError(
-                "save-without-adapt: --save-model saves the weights that --adapt makes: give "
-                "--adapt too."
-            )
 
 
 _USE = "Use this encoder of FFmpeg, or (source) one of the source's codec."

@@ -26,7 +26,6 @@ _HWACCEL = """Decode h264, hevc and vp9 on an NVIDIA GPU (nvdec); the CPU decode
 cannot."""
 _DUPLICATES = "Keep repeated source frames, or put new ones in their place (refill)."
 _RESUME = "Resume the work of an interrupted run, or delete that work and start again."
-_PREVIEW = "Write a small JPEG of the newest frame every second."
 _OUT_DIR = """Take any number of inputs and write their outputs to this folder. Outputs that an
 earlier run finished with the same settings are skipped."""
 _MANY_FRAMES = """Fill long gaps of the source, also with over 100,000 frames and ten times the
@@ -65,9 +64,7 @@ class Interpolation(
 ):
     """The options that one video and many share."""
 
-    factor: Annotated[
-        Rational | None, Option(_FACTOR, "N", also=("--multi",), parse=parse_factor)
-    ] = None
+    factor: Annotated[Rational | None, Option(_FACTOR, "N", parse=parse_factor)] = None
     fps: Annotated[Rational | None, Option(_FPS, "RATE", parse=parse_rate)] = None
     slowmo: Annotated[Rational | None, Option(_SLOWMO, "N", parse=parse_factor)] = None
     many_frames: Annotated[bool, of_frames(_MANY_FRAMES, pinned=False)] = False
@@ -112,7 +109,7 @@ class Interpolation(
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpSettings(groups.Output, Interpolation, groups.SavedModel):
+class InterpSettings(groups.Output, Interpolation):
     """The options of :func:`cloudconv.interpolate`.
 
     Give exactly one of ``factor``, ``fps`` and ``slowmo``, or ``slowmo`` with ``fps``. Times are
@@ -121,20 +118,6 @@ class InterpSettings(groups.Output, Interpolation, groups.SavedModel):
     Raises:
         SettingsError: a value is out of range, or two values contradict each other.
     """
-
-    preview: Annotated[File | None, of_run(_PREVIEW, "FILE", parse=values.jpeg_file)] = None
-
-    @property
-    def preview_file(self) -> Path | None:
-        """Return the file for the newest frame; in a folder, the input gives the name."""
-        return values.in_folder(self.preview, f"{Path(self.input).stem}_preview.jpg")
-
-    def _check(self) -> None:
-        if self.preview is not None and (self.workers != "local" or self.device == "cuda:all"):
-            raise SettingsError(
-                "preview-with-workers: --preview shows only frames that this process makes: "
-                "leave --workers out."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -148,40 +148,17 @@ def weights_file(value: File) -> File:
     Raises:
         SettingsError: the name has another ending than ``.safetensors``.
     """
-    return _ending(
-        value,
-        r"\.safetensors",
-        f"not-safetensors: Weights are written as .safetensors: {value} needs that ending.",
-    )
+    if Path(value).suffix != ".safetensors" and not names_folder(value):
+        raise SettingsError(
+            f"not-safetensors: Weights are written as .safetensors: {value} needs that ending."
+        )
+    return value
 
 
 def names_folder(value: File) -> bool:
     """Return whether an output is a folder: its name ends in a slash, or the folder exists."""
     text = os.fspath(value)
     return text.endswith(("/", os.sep)) or Path(text).is_dir()
-
-
-def jpeg_file(value: File) -> File:
-    """Return the name of a JPEG picture, or of a folder for one.
-
-    Raises:
-        SettingsError: the name has another ending than ``.jpg`` or ``.jpeg``.
-    """
-    return _ending(value, r"(?i:\.jpe?g)", f"not-jpeg: {value} must have a name that ends in .jpg.")
-
-
-def _ending(value: File, ending: str, message: str) -> File:
-    text = os.fspath(value)
-    if not re.fullmatch(ending, Path(text).suffix) and not names_folder(text):
-        raise SettingsError(message)
-    return value
-
-
-def in_folder(value: File | None, name: str) -> Path | None:
-    """Return the path of an output: the given one, or ``name`` in the given folder."""
-    if value is None:
-        return None
-    return Path(value) / name if names_folder(value) else Path(value)
 
 
 SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)

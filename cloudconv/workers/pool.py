@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Generator, Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 
 from cloudconv.errors import DeviceError
-from cloudconv.events import Finished, TaskEvent, Warned
+from cloudconv.events import Warned
 from cloudconv.models.base import ModelSpec
 from cloudconv.render import device as devices
 from cloudconv.render.device import PRECISIONS, choose_device, choose_precision, cores
@@ -164,36 +161,6 @@ def start(config: WorkerConfig, work: Work[Task]) -> Workers[Task]:
         return Processes(work, environments(config))
     gpus = int(config.device_type in _VISIBLE)
     return Cluster(work, config.address, cores=config.cores, gpus=gpus)
-
-
-def ordered_map(
-    config: WorkerConfig, work: Work[Task], tasks: Iterator[Task | None]
-) -> Generator[TaskEvent[Task], None, None]:
-    """Do tasks, and yield their events in the order of the tasks.
-
-    Raises:
-        CloudconvError: ``tasks`` raised it, a task cannot be done, or there is no such cluster.
-    """
-    waiting: dict[int, deque[TaskEvent[Task]]] = {}
-    order: deque[Task] = deque()
-
-    def registered() -> Iterator[Task | None]:
-        for task in tasks:
-            if task is not None:
-                order.append(task)
-                waiting[id(task)] = deque()
-            yield task
-
-    with start(config, work) as workers, closing(workers.map(registered())) as events:
-        for event in events:
-            if event.error is not None:
-                raise event.error
-            waiting[id(event.task)].append(event)
-            while order and (first := waiting[id(order[0])]):
-                next_event = first.popleft()
-                yield next_event
-                if isinstance(next_event.content, Finished):
-                    del waiting[id(order.popleft())]
 
 
 _VISIBLE = {

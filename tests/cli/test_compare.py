@@ -20,11 +20,10 @@ from cloudconv.jobs.compare import results as compare_results
 from cloudconv.jobs.compare import run as job
 from cloudconv.jobs.compare.plan import ComparePlan
 from cloudconv.report.columns import COLUMNS
-from cloudconv.workers.pool import WorkerConfig
 from tests.helpers.factory import picture, write_clip
 
 SCORES = {
-    *("psnr", "ssim", "l1", "l2", "gdl", "sharpness", "texture", "texture2", "flicker"),
+    *("psnr", "ssim", "l2", "gdl", "sharpness", "texture", "flicker"),
     "seconds_per_frame",
 }
 QUICK = ("--device", "cpu", "--precision", "fp32", "--threads", "1")
@@ -73,7 +72,7 @@ def test_json_has_the_documented_keys(clip: Path) -> None:
 
 
 def test_json_of_forecasts_has_a_horizon(clip: Path) -> None:
-    result = run(clip, "--json", "--horizon", 2, "--every", 3, "--model", "linear", *QUICK)
+    result = run(clip, "--json", "--horizon", 2, "--model", "linear", *QUICK)
     assert result.exit_code == 0, result.stderr
     data = json.loads(result.stdout)
     assert "drop" not in data
@@ -85,11 +84,10 @@ def test_json_of_forecasts_has_a_horizon(clip: Path) -> None:
 
 
 def test_only_the_chosen_metrics_are_scored(clip: Path) -> None:
-    result = run(clip, "--json", "--model", "blend", "--metrics", "l1, ms_ssim", *QUICK)
+    result = run(clip, "--json", "--model", "blend", "--metrics", "l2, ssim", *QUICK)
     assert result.exit_code == 0, result.stderr
     scores = json.loads(result.stdout)["methods"]["blend"]
-    assert set(scores) == {"l1", "ms_ssim", "seconds_per_frame"}
-    assert scores["ms_ssim"] is None, "must be null: JSON has no NaN"
+    assert set(scores) == {"l2", "ssim", "seconds_per_frame"}
 
 
 def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path: Path) -> None:
@@ -136,8 +134,7 @@ def test_every_option_reaches_the_job(received: list[job.CompareSettings]) -> No
     run(
         "in.mkv", "--drop", 4, "--model", "rife-4.6", "--model", "tiny", "--against", "hold,blend",
         "--metrics", "psnr,xpsnr", "--scene-cut", "0.5", "--report", "r", "--frames", 7, "-y",
-        "--device", "cpu", "--precision", "fp32", "--threads", 2, "--scale", "0.5", "--batch", 3,
-        "--tile", 256,
+        "--device", "cpu", "--precision", "fp32", "--threads", 2, "--scale", "0.5",
     )  # fmt: skip
     assert received == [
         job.CompareSettings(
@@ -154,8 +151,6 @@ def test_every_option_reaches_the_job(received: list[job.CompareSettings]) -> No
             precision="fp32",
             threads=2,
             scale=0.5,
-            batch=3,
-            tile=256,
         )
     ]
 
@@ -164,12 +159,12 @@ def test_the_defaults_of_the_command_are_those_of_the_api(
     received: list[job.CompareSettings],
 ) -> None:
     run("in.mp4")
-    run("in.mp4", "--horizon", 5, "--every", 2)
+    run("in.mp4", "--horizon", 5)
     assert received[0] == job.CompareSettings(input="in.mp4")
     none: Any = None
-    drop, horizon = (ComparePlan(each, none, WorkerConfig(), none) for each in received)
+    drop, horizon = (ComparePlan(each, none, none) for each in received)
     assert (drop.drop, drop.methods, drop.baseline) == (2, ("cloud-best", "blend"), "blend")
-    assert received[1] == job.CompareSettings(input="in.mp4", horizon=5, every=2)
+    assert received[1] == job.CompareSettings(input="in.mp4", horizon=5)
     assert {"hold", "linear"} <= set(horizon.methods)
     assert horizon.baseline == "hold"
 
@@ -188,10 +183,8 @@ def test_each_shell_completes_options_and_values() -> None:
         ["--drop", "1"],
         ["--drop", "two"],
         ["--drop", "2", "--horizon", "2"],
-        ["--every", "2"],
         ["--horizon", "0"],
         ["--horizon", "4", "--frames", "3"],
-        ["--horizon", "4", "--tile", "256"],
         ["--horizon", "4", "--fallback", "off"],
         ["--horizon", "4", "--metrics", "xpsnr"],
         ["--frames", "0"],
@@ -237,7 +230,7 @@ def test_a_missing_input_is_named() -> None:
 def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    keys = ("psnr", "ssim", "l1", "l2", "gdl", "sharpness", "flicker")
+    keys = ("psnr", "ssim", "l2", "gdl", "sharpness", "flicker")
     scores: dict[str, float | None] = {key: 12.3456 for key in keys}
     methods = {name: {**scores, "seconds_per_frame": 0.1234} for name in ("cloud-best", "blend")}
     columns = {key: (COLUMNS[key], COLUMNS[key].label) for key in keys}
@@ -250,13 +243,3 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(
         assert max(map(len, plain.splitlines())) <= int(width)
         assert all(text in said for text in shown)
         assert ("Flicker" in said) == (width == "200")
-
-
-def test_quality_and_uhd_choose_the_model_as_in_interp(
-    clip: Path, received: list[job.CompareSettings]
-) -> None:
-    run(clip, "--quality", "fast", "--UHD")
-    (settings,) = received
-    assert (settings.models, settings.given_scale) == (("cloud-fast",), 0.5)
-    both = run(clip, "--quality", "fast", "--model", "rife-4.6")
-    assert (both.exit_code, "give one" in both.stderr) == (2, True)

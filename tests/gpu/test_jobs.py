@@ -16,9 +16,7 @@ from torch import Tensor
 
 import cloudconv
 from cloudconv.events import Progress
-from cloudconv.jobs.interp.scale import try_scales
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.probe import probe
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device, choose_precision
 from cloudconv.settings import TrainSettings
@@ -286,17 +284,6 @@ def test_compare_is_as_on_the_cpu(gpu: Gpu, clip: Path, kind: str) -> None:
     assert record.events <= 1.5 * made
     assert up <= 1.1 * size * sent * made
     assert down <= 1.1 * size * made
-
-
-def test_scales_are_tried_as_on_the_cpu(gpu: Gpu, clip: Path) -> None:
-    info, dtype = probe(clip), torch.float32
-    with gpu() as record:
-        here = try_scales(info, "cloud-turbo", torch.device("cuda"), dtype)
-    there = try_scales(info, "cloud-turbo", torch.device("cpu"), dtype)
-    assert here is not None
-    assert there is not None
-    assert here == pytest.approx(there, abs=0.02)
-    assert record is None or not record.faults
 
 
 def test_adapt_runs_on_the_gpu(gpu: Gpu, clip: Path, tmp_path: Path) -> None:

@@ -145,11 +145,3 @@ def test_both_reports_show_upright_pictures(tmp_path: Path) -> None:
     assert red_corner(pictures_of(dreamt / "index.html")[0]) == "top right"
     side_by_side = probe(compared / "side_by_side.mp4")
     assert side_by_side.height > WIDTH, "panels must be upright, below a label"
-
-
-def test_a_preview_is_upright(tmp_path: Path) -> None:
-    source = clip(tmp_path / "a.mp4", display_matrix(*QUARTER))
-    make(source, tmp_path / "b.mp4", preview=tmp_path / "now.jpg")
-    with Image.open(tmp_path / "now.jpg") as image:
-        assert image.size == (HEIGHT, WIDTH)
-        assert red_corner(image) == "top right"

@@ -117,12 +117,7 @@ def test_no_output_is_a_file_that_any_option_reads(
     if link is shutil.copyfile:  # a copy is another file: use the same path
         other, video_too, recipe_too = own, video, recipe
     before = contents(tmp_path)
-    adapting = {"adapt": 0.02, "overwrite": True}
-    out = tmp_path / "o.mkv"
     for attempt in (
-        lambda: calls.compare(clip, against=str(other), save_model=own, **adapting),
-        lambda: calls.compare(video, against="blend", save_model=video_too, **adapting),
-        lambda: calls.interpolate(video, out, factor=2, save_model=video_too, **adapting),
         lambda: trained(clip, recipe_too, recipe=recipe),
         lambda: trained(clip, own, val=[video], init=str(other)),
         lambda: trained(clip, video_too, val=[video]),
@@ -255,36 +250,6 @@ def test_an_output_that_appears_during_a_run_is_kept(
         assert len(read_times(out / other)) >= 8
 
 
-def test_a_preview_never_replaces_an_input(tmp_path: Path) -> None:
-    folder = pictures(tmp_path / "fr")
-    before = contents(folder)
-    for name in ("fr/002.jpg", "fr/new.jpg"):
-        with pytest.raises(OutputError, match=r"preview|input"):
-            calls.interpolate(
-                folder, tmp_path / "o.mkv", preview=tmp_path / name, overwrite=True, **BLEND
-            )
-    assert contents(folder) == before
-    assert os.listdir(tmp_path) == ["fr"]
-
-
-def test_a_preview_beneath_a_file_is_refused(clip: Path, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="is not a folder"):
-        calls.interpolate(clip, tmp_path / "o.mkv", preview=clip / "now.jpg", **BLEND)
-
-
-def test_a_preview_replaces_another_file_only_with_overwrite(clip: Path, tmp_path: Path) -> None:
-    shown = tmp_path / "now.jpg"
-    Image.new("RGB", (8, 8)).save(shown)
-    before = shown.read_bytes()
-    with pytest.raises(OutputError, match=r"now\.jpg exists already: replace it"):
-        calls.interpolate(clip, tmp_path / "o.mkv", preview=shown, **BLEND)
-    assert shown.read_bytes() == before
-    calls.interpolate(clip, tmp_path / "o.mkv", preview=shown, overwrite=True, **BLEND)
-    assert shown.read_bytes() != before
-    # A run may replace the preview of an earlier run.
-    calls.interpolate(clip, tmp_path / "p.mkv", preview=shown, **BLEND)
-
-
 @pytest.mark.parametrize(
     "text", ["[]", "{}", "null", '{"version": 1}', '{"version": 1, "identity": 3, "decided": []}']
 )
@@ -329,7 +294,7 @@ def test_one_run_at_a_time_writes_a_report_and_removes_files_of_a_killed_run(
     (files.create_part(folder, folder=True, within=folder) / "side_by_side.mp4").touch()
     (folder / "notes.txt").write_text("mine")
     compared(clip, folder, overwrite=True)
-    names = ["frames.csv", "index.html", "notes.txt", "result.json", "side_by_side.mp4"]
+    names = ["index.html", "notes.txt", "result.json", "side_by_side.mp4"]
     assert sorted(os.listdir(folder)) == names
 
 
@@ -347,7 +312,7 @@ def test_a_report_that_appears_during_a_run_is_kept(
     with pytest.raises(TakenError, match="look-1"):
         compared(clip, tmp_path / "look")
     assert contents(tmp_path / "look") == {"index.html": b"precious"}
-    assert len(os.listdir(tmp_path / "look-1")) == 4
+    assert len(os.listdir(tmp_path / "look-1")) == 3
 
 
 KILLED = """
@@ -394,18 +359,14 @@ def test_an_estimate_refuses_what_a_run_refuses(clip: Path, name: str, factor: i
         finish(interp.run(settings))
 
 
-def test_an_estimate_lists_refusals_of_the_encoder_and_of_the_preview(
-    clip: Path, tmp_path: Path
-) -> None:
-    preview, output = tmp_path / "now.jpg", clip.with_name("o.mp4")
-    preview.touch()
+def test_an_estimate_lists_refusals_of_the_encoder(clip: Path, tmp_path: Path) -> None:
+    output = clip.with_name("o.mp4")
     output.touch()
     wrong: dict[str, Any] = {"encoder": "libx264", "pix_fmt": "yuva420p"}
-    settings = InterpSettings(clip, output, preview=preview, model="blend", factor=2, **wrong)
+    settings = InterpSettings(clip, output, model="blend", factor=2, **wrong)
     planned = cloudconv.estimate(settings)
     assert [str(error).partition(":")[0] for error in planned.refusals] == [
         f"The output {output} exists already",
-        f"The output {preview} exists already",
         "libx264 in MP4 cannot write yuva420p at 96x64",
     ]
     assert (planned.encoder, planned.pix_fmt, planned.seconds) == (None, None, None)

@@ -134,7 +134,6 @@ def test_a_default_name_that_is_too_long_is_shortened(tmp_path: Path) -> None:
         ["interp", "a.mkv", "LONG.mkv", "--factor", "2", "--model", "blend"],
         ["interp", "a.mkv", "LONG/%03d.png", "--factor", "2", "--model", "blend"],
         ["interp", "a.mkv", "o.mkv", "--factor", "2", "--model", "LONG.safetensors"],
-        ["interp", "a.mkv", "o.mkv", "--factor", "2", "--model", "blend", "--preview", "LONG.jpg"],
         ["train", "a.mkv", "--model", "tiny", "-o", "LONG.safetensors"],
         ["dream", "a.mkv", "o.mkv", "--frames", "2", "--report", "LONG"],
     ],

@@ -273,13 +273,11 @@ def test_progress_counts_resumed_frames_separately(interrupted: Path, clips: Pat
 
 
 @pytest.mark.full
-def test_overwrite_and_preview_do_not_prevent_a_resume(interrupted: Path, clips: Path) -> None:
+def test_overwrite_does_not_prevent_a_resume(interrupted: Path, clips: Path) -> None:
     (interrupted / "b.mkv").write_bytes(b"an old result")
     with pytest.raises(OutputError, match="exists"):
         interp(clips / "a.mkv", interrupted / "b.mkv")
-    result = interp(
-        clips / "a.mkv", interrupted / "b.mkv", overwrite=True, preview=interrupted / "now.jpg"
-    )
+    result = interp(clips / "a.mkv", interrupted / "b.mkv", overwrite=True)
     assert result.resumed
     assert_same(interrupted / "b.mkv", clips / "whole.mkv")
 

@@ -111,7 +111,7 @@ def example() -> ReportData:
         return {
             "psnr": mean,
             "ssim": 1 - 10 ** (-mean / 24),
-            "l1": 10 ** (-mean / 20) * 0.7,
+            "l2": 10 ** (-mean / 20) * 0.7,
             "gdl": 10 ** (-mean / 20) * 1.1,
             "sharpness": mean - 14,
             "flicker": 10 ** (-mean / 16),
@@ -124,7 +124,7 @@ def example() -> ReportData:
         summary="One frame of every 2 kept, the others made again. 94 frames scored, 2 cuts apart.",
         model="rife-4.6",
         baseline="blend",
-        metrics=("psnr", "ssim", "l1", "gdl", "sharpness", "flicker"),
+        metrics=("psnr", "ssim", "l2", "gdl", "sharpness", "flicker"),
         methods={
             name: method(name, seconds)
             for name, seconds in zip(NAMES, (0.213, 0.004, 0.182, 0.0001), strict=True)
@@ -140,7 +140,7 @@ def example() -> ReportData:
             ("Machine", "cpu, float32, 1 thread"),
             ("Version", "cloudconv 0.1.0"),
         ),
-        files=("side_by_side.mp4", "frames.csv", "result.json"),
+        files=("side_by_side.mp4", "result.json"),
     )
 
 
@@ -261,13 +261,13 @@ def bold(page: str) -> list[str]:
 
 def test_the_best_score_is_bold_if_lower_or_higher_is_better() -> None:
     methods: dict[str, dict[str, float | None]] = {
-        "good": {"psnr": 40.0, "l1": 0.001, "seconds_per_frame": 0.1},
-        "bad": {"psnr": 30.0, "l1": 0.01, "seconds_per_frame": 0.1},
-        "none": {"psnr": None, "l1": math.nan, "seconds_per_frame": None},
+        "good": {"psnr": 40.0, "l2": 0.001, "seconds_per_frame": 0.1},
+        "bad": {"psnr": 30.0, "l2": 0.01, "seconds_per_frame": 0.1},
+        "none": {"psnr": None, "l2": math.nan, "seconds_per_frame": None},
     }
     bare = replace(example(), rows=(), worst=())
-    data = replace(bare, methods=methods, metrics=("psnr", "l1"), model="good")
-    assert bold(render_report(data)) == ["40.00", "0.00100"]
+    data = replace(bare, methods=methods, metrics=("psnr", "l2"), model="good")
+    assert bold(render_report(data)) == ["40.00", "0.001000"]
 
 
 def test_equal_best_scores_are_all_bold_unless_all_scores_are_equal() -> None:
@@ -465,7 +465,7 @@ def test_charts_show_values_for_the_pointer_and_the_arrow_keys(
 def test_the_scores_fit_a_desktop(browser: Browser, tmp_path: Path) -> None:
     """All metrics fit beside each other, with long names of methods."""
     data = example()
-    small = ("ssim", "ms_ssim", "l1", "l2", "gdl", "flicker")
+    small = ("ssim", "l2", "gdl", "flicker")
     scores = {key: 0.01234567 if key in small else -34.567 for key in COLUMNS}
     names = ("skip-autoencoder-picture", "minterpolate", "blend")
     path = tmp_path / "index.html"

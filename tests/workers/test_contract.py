@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from cloudconv.errors import CloudconvError, DeviceError, InputError
 from cloudconv.events import Finished, TaskEvent
 from cloudconv.workers.events import Work
-from cloudconv.workers.pool import WorkerConfig, ordered_map, start
+from cloudconv.workers.pool import WorkerConfig, start
 from tests.helpers.workers import Job, Pair, Tenfold, Waits, numbered
 
 LOCAL, RAY = WorkerConfig("local", 2), WorkerConfig("ray")
@@ -99,19 +98,6 @@ def test_workers_wait_for_tasks_that_are_planned_later(workers: WorkerConfig) ->
         if isinstance(event.content, Finished):
             done.add(event.task.number)
     assert done == {0, 1, 2}
-
-
-@everywhere
-def test_events_of_a_map_are_in_order(workers: WorkerConfig) -> None:
-    with closing(ordered_map(workers, Tenfold(), numbered(12))) as events:
-        seen = [(event.task.number, type(event.content)) for event in events]
-    assert seen == [(number, kind) for number in range(12) for kind in (int, Finished)]
-
-
-@everywhere
-def test_a_map_ends_with_the_error_of_a_task(workers: WorkerConfig) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
-        list(ordered_map(workers, Tenfold(fails=3), numbered(50)))
 
 
 @everywhere

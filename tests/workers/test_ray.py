@@ -346,7 +346,7 @@ def test_sigterm_keeps_finished_segments(clip: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("ray")
-def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) -> None:
+def test_a_cluster_renders_many_videos(clip: Path, tmp_path: Path) -> None:
     short = write_clip(tmp_path / "b.mkv", 6, size=(64, 48))
     broken = tmp_path / "c.mkv"
     broken.write_bytes(b"no video")
@@ -357,12 +357,6 @@ def test_a_cluster_renders_many_videos_and_compares(clip: Path, tmp_path: Path) 
     interp(clip, tmp_path / "alone.mp4")
     assert_same_frames(tmp_path / "made" / "a_x2.mp4", tmp_path / "alone.mp4")
     assert len(read_times(tmp_path / "made" / "b_x2.mkv")) == 12
-
-    scored: dict[str, Any] = {"model": ("tiny",), "frames": 12, "device": "cpu", "threads": 1}
-    shared = calls.compare(clip, workers="ray", **scored)
-    alone = calls.compare(clip, **scored)
-    assert shared.per_frame == alone.per_frame
-    assert shared.verdict == alone.verdict
 
 
 @pytest.mark.slow

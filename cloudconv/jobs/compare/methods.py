@@ -209,7 +209,7 @@ class Scorer:
         self._wanted = plan.metrics
         self._methods = {name: _method(model, plan) for name, model in models.items()}
         rate = plan.info.timing.rate
-        self._meters = {name: SequenceMeter(plan.metrics, rate, plan.folder) for name in models}
+        self._meters = {name: SequenceMeter(plan.metrics, rate) for name in models}
 
     def new_warnings(self) -> list[Warned]:
         """Return the new warnings of the renderers."""

@@ -20,20 +20,17 @@ from cloudconv.media.write.target import collect_refusals
 from cloudconv.models import registry
 from cloudconv.models.base import ModelTask
 from cloudconv.models.baselines import BLEND, LAST, LINEAR
-from cloudconv.render.device import precision_name
+from cloudconv.render.device import auto_warnings, choose_device, choose_precision, precision_name
 from cloudconv.report.folder import check_folder
 from cloudconv.settings import CompareSettings, exact
 from cloudconv.settings.compare import DEFAULT_METRICS, FAULT
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.settings.values import names
-from cloudconv.workers.pool import WorkerConfig, choose_workers
 
 ADAPTED = "adapted"
 """The name of the method that is the first model, adapted to the clip."""
 
-PAGE, VIDEO, TABLE, RESULT = PAGES = (
-    "index.html", "side_by_side.mp4", "frames.csv", "result.json"
-)  # fmt: skip
+PAGE, VIDEO, RESULT = PAGES = ("index.html", "side_by_side.mp4", "result.json")
 """The files of a report."""
 
 _FORECASTS = (LAST.name, LINEAR.name, "flow", "layers")
@@ -45,19 +42,16 @@ class ComparePlan:
 
     ``adapted`` is the result of adapting the first model to the clip. ``weights`` is the file of
     the adapted weights, or the first model if there is no such file. Both are None before the
-    adapting. ``refusals`` are the reasons for which a run refuses to write. ``folder`` is the
-    folder of the workers' temporary files, which the job deletes; None without workers.
+    adapting. ``refusals`` are the reasons for which a run refuses to write.
     """
 
     settings: CompareSettings
     info: MediaInfo
-    workers: WorkerConfig
     device: torch.device
     warnings: tuple[Warned, ...] = ()
     refusals: tuple[OutputError, ...] = ()
     adapted: Adapted | None = None
     weights: str | None = None
-    folder: Path | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -69,11 +63,6 @@ class ComparePlan:
     def drop(self) -> int:
         """Return N: one of every N frames is kept."""
         return self.settings.drop or 2
-
-    @property
-    def every(self) -> int:
-        """Return the number of frames between the starts of two forecasts."""
-        return self.settings.every or 6
 
     @property
     def forecasts(self) -> bool:
@@ -115,12 +104,12 @@ class ComparePlan:
         """Return the fields that an estimate and a result share, except counts and warnings."""
         models = (name for name in self.methods if name != MINTERPOLATE)
         spec = registry.spec(next(models, BLEND.name), self.task)
-        dtype = self.workers.precision(self.settings.precision, self.device, spec)
+        dtype = choose_precision(self.settings.precision, self.device, spec)
         return {
             "input": str(self.settings.input),
             "drop": None if self.forecasts else self.drop,
             "horizon": self.settings.horizon,
-            "device": self.settings.device if self.workers.each_gpu else self.workers.device,
+            "device": str(self.device),
             "precision": precision_name(dtype),
         }
 
@@ -138,26 +127,26 @@ def decide(settings: CompareSettings) -> ComparePlan:
     models = [name for name in methods_of(settings) if name not in (MINTERPOLATE, ADAPTED)]
     task: ModelTask = "interpolate" if settings.horizon is None else "predict"
     specs = [registry.spec(name, task) for name in models]
-    if settings.given_scale not in (None, 1.0) and not any(spec.scale_option for spec in specs):
+    if settings.scale not in (None, 1.0) and not any(spec.scale_option for spec in specs):
         raise SettingsError(
             f"scale-for-none: None of the models {', '.join(models)} has --scale: leave it at 1."
         )
     for spec in specs if task == "interpolate" else []:
         registry.check_times(spec, Fraction(settings.drop or 2))
-    workers, device, warned = choose_workers(settings.workers, settings.device, settings.threads)
+    device = choose_device(settings.device)
     info = probe(settings.input, exact(settings.input_fps), deinterlace=settings.deinterlace)
     refusals: list[OutputError] = []
     report = None if settings.report is None else Path(settings.report)
     pages = [] if report is None else [report / name for name in PAGES]
     with collect_refusals(refusals):
-        check_outputs(settings, [*pages, settings.saved_model], [info.path])
+        check_outputs(settings, pages, [info.path])
     with collect_refusals(refusals):
         check_adapting(settings, methods_of(settings)[0])
     if report is not None:
         with collect_refusals(refusals):
             check_folder(report, PAGES, overwrite=settings.overwrite)
-    warnings = (*info.warnings, *warned)
-    return ComparePlan(settings, info, workers, device, warnings, tuple(refusals))
+    warnings = (*info.warnings, *auto_warnings(settings.device))
+    return ComparePlan(settings, info, device, warnings, tuple(refusals))
 
 
 def methods_of(settings: CompareSettings) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,7 +18,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from cloudconv import metrics
-from cloudconv.jobs.compare.plan import PAGE, RESULT, TABLE, VIDEO, ComparePlan
+from cloudconv.jobs.compare.plan import PAGE, RESULT, VIDEO, ComparePlan
 from cloudconv.jobs.compare.samples import SampleImages
 from cloudconv.jobs.output import size_of
 from cloudconv.jobs.pictures import jpeg, shrunk
@@ -145,7 +143,6 @@ class ReportWriter:
         """
         report = replace(data, worst=tuple(item for _, item in self._worst))
         texts = {
-            TABLE: _table(result["per_frame"]),
             RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
             PAGE: render_report(report),
         }
@@ -161,19 +158,6 @@ def report_writer(folder: Path, plan: ComparePlan) -> Iterator[ReportWriter]:
     """
     with report_folder(folder, overwrite=plan.settings.overwrite) as report, ExitStack() as videos:
         yield ReportWriter(report, plan, videos)
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Return a table with a line per scored frame, and columns for each method's scores."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    plain = [key for key, value in rows[0].items() if not isinstance(value, dict)]
-    methods = [key for key in rows[0] if key not in plain]
-    writer.writerow([*plain, *(f"{name} {score}" for name in methods for score in rows[0][name])])
-    for row in rows:
-        scores = (score for name in methods for score in row[name].values())
-        writer.writerow([*(row[key] for key in plain), *scores])
-    return text.getvalue()
 
 
 def _label(name: str, width: int) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -17,22 +17,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cloudconv import metrics
 from cloudconv.errors import InputError
 from cloudconv.events import Event, Finished, Job, Progress, Warned, each_once
 from cloudconv.jobs.adapt import WEIGHTS, AdaptPlan, adapt
 from cloudconv.jobs.compare.methods import Scorer, renderer_of
-from cloudconv.jobs.compare.plan import ADAPTED, RESULT, TABLE, VIDEO, ComparePlan, decide
+from cloudconv.jobs.compare.plan import ADAPTED, RESULT, VIDEO, ComparePlan, decide
 from cloudconv.jobs.compare.report import report_writer
 from cloudconv.jobs.compare.results import CompareEstimate, CompareResult
 from cloudconv.jobs.compare.samples import ComparedClip, Sample, Sampler, SampleScores
 from cloudconv.jobs.compare.scores import CURVES, TIME, Scores, losses, verdict
-from cloudconv.jobs.compare.work import score_all
 from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.write.target import raise_first
 from cloudconv.messages import counted
 from cloudconv.models import registry
+from cloudconv.pipeline import prefetch
 from cloudconv.render.device import choose_precision, set_threads
 from cloudconv.report.columns import frames_ahead
 from cloudconv.report.data import ReportData, Row
@@ -73,11 +72,11 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
         table = _Table(plan, clip)
         source = stack.enter_context(clip.source())
         samples = sampler.samples(clip.frames(source))
-        for each in stack.enter_context(closing(score_all(plan, samples))):
-            if isinstance(each, Warned):
-                yield each
-                continue
-            sample, scores = each
+        models = {name: registry.located(plan.model_of(name)) for name in plan.methods}
+        scorer = Scorer(models, plan)
+        for sample in stack.enter_context(prefetch(samples, 2)):
+            scores = scorer.score(sample)
+            yield from scorer.new_warnings()
             rows = table.add(sample, scores)
             if reporter is not None:
                 for images in scores.images:
@@ -127,7 +126,7 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
         methods=list(plan.methods),
         source_frames=clip.frames_expected,
         scored_frames=frames,
-        seconds=seconds / plan.workers.count + 60 * (settings.adapt or 0),
+        seconds=seconds + 60 * (settings.adapt or 0),
         warnings=list(dict.fromkeys([*plan.warnings, *scorer.new_warnings()])),
         refusals=list(plan.refusals),
     )
@@ -164,7 +163,7 @@ class _Table:
         steps = range(plan.settings.horizon or 1)
         wanted = (*plan.metrics, TIME)
         self._scores = {name: [Scores(wanted) for _ in steps] for name in plan.methods}
-        self._filmed = Scores([name for name in metrics.TEXTURE if name in plan.metrics])
+        self._filmed = Scores(["texture"] if "texture" in plan.metrics else [])
         self._curves = [name for name in CURVES if name in (*CURVES[:2], *plan.metrics)]
         self._skipped = 0
 
@@ -268,5 +267,5 @@ class _Table:
                 ("clip", f"{info.width}x{info.height}, {info.timing.frames} frames at {rate} fps"),
                 *(("note", str(warned)) for warned in result.warnings),
             ),
-            files=(VIDEO, TABLE, RESULT),
+            files=(VIDEO, RESULT),
         )

@@ -1,8 +1,7 @@
 """Divide a clip into samples: neighbouring frames, some of which are made again and scored.
 
 The scores of a sample depend only on the sample's frames. Metrics that need frames in order also
-depend on the samples before. The scores are added up in the order of the clip, so the number of
-processes does not change the result.
+depend on the samples before.
 """
 
 from __future__ import annotations
@@ -29,6 +28,9 @@ from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.frames import analyse, cadence_of
 from cloudconv.settings import exact
 
+EVERY = 6
+"""The number of frames between the starts of two forecasts."""
+
 CADENCE_FRAMES = 300
 """The number of first source frames that are searched for a cadence (regular repeats)."""
 
@@ -42,7 +44,7 @@ class ClipFrame:
     ``number`` counts all source frames from the beginning of the compared part. ``time`` is on the
     source's clock. ``shows`` is the same as ``time``, or an evenly spaced time in a clip with
     regular repeats. ``cut``: whether the frame starts a scene. ``frame`` is the decoded frame, at
-    the time ``shows``; None in a sample that is sent to another process.
+    the time ``shows``.
     """
 
     number: int
@@ -153,7 +155,7 @@ class Sampler:
             roomy = max(spec.context + spec.past for spec in specs)
             if clip.frames_expected * clip.distinct >= roomy + settings.horizon:
                 self.context = roomy
-            self._inside, self._step = settings.horizon, plan.every
+            self._inside, self._step = settings.horizon, EVERY
             self._most, self._least = self.context + settings.horizon, self.context + 1
             task = f"a forecast from {self.context} of them"
         self._end = clip.info.timing.frames
@@ -279,9 +281,3 @@ class SampleScores:
     methods: dict[str, list[StepScores]]
     filmed: list[FrameScores] = field(default_factory=list)
     images: list[SampleImages] = field(default_factory=list)
-
-    def merge(self, other: SampleScores) -> None:
-        """Add the scores of other methods in the same sample."""
-        self.methods.update(other.methods)
-        for one, two in zip(self.images, other.images, strict=True):
-            one.made.update(two.made)

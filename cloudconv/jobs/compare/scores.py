@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -35,11 +34,8 @@ def as_rgb(frame: Frame) -> Tensor:
 
 
 def texture_between(wanted: Sequence[str], kept: Sequence[Tensor]) -> Tensor | None:
-    """Return the geometric mean of the kept frames' texture energy.
-
-    Return None if ``wanted`` has no metric of texture.
-    """
-    if not any(name in wanted for name in metrics.TEXTURE):
+    """Return the geometric mean of the kept frames' texture energy, if that is wanted."""
+    if "texture" not in wanted:
         return None
     return torch.stack([metrics.texture_energy(rgb) for rgb in kept]).log().mean(0).exp()
 
@@ -82,19 +78,16 @@ class SequenceMeter:
     :class:`Scores` adds up the scores that the methods of this class return.
     """
 
-    def __init__(
-        self, wanted: Sequence[str], rate: Fraction | None, folder: Path | None = None
-    ) -> None:
+    def __init__(self, wanted: Sequence[str], rate: Fraction | None) -> None:
         """Start without frames.
 
         Args:
             wanted: names of metrics.
             rate: the frame rate, for metrics that need frames in order; None counts as 25.
-            folder: the folder for temporary files; None for the system's.
         """
         self._rate = rate or Fraction(25)
         self._xpsnr = XpsnrMeter(self._rate) if "xpsnr" in wanted else None
-        self._vmaf = VmafMeter(self._rate, folder) if "vmaf" in wanted else None
+        self._vmaf = VmafMeter(self._rate) if "vmaf" in wanted else None
         self._made_in_vmaf: list[bool] = []
         self._brighter: float | None = None
 
@@ -170,9 +163,8 @@ def frame_scores(
 
 
 def texture_scores(shown: ShownFrame, kept_texture: Tensor) -> dict[str, float]:
-    """Return a frame's metrics of texture, in dB relative to the texture of the kept frames."""
-    texture = metrics.texture(shown.rgb, kept_texture)
-    return dict(zip(metrics.TEXTURE, map(float, texture), strict=True))
+    """Return a frame's texture, in dB relative to the texture of the kept frames."""
+    return {"texture": float(metrics.texture(shown.rgb, kept_texture))}
 
 
 class Scores:

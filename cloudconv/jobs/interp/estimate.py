@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 from cloudconv.events import Warned
 from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
 from cloudconv.jobs.interp.results import InterpEstimate
-from cloudconv.jobs.interp.scale import scale_warnings
 from cloudconv.jobs.interp.start import facts, planned
 from cloudconv.jobs.output import expected_encoding
 from cloudconv.media.frame import Frame
@@ -55,7 +54,6 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     info, workers, settings = plan.info, plan.workers, plan.settings
     refusals = list(plan.refusals)
     set_threads(settings.threads)
-    trials = scale_warnings(plan, dry_run=True)
     encoding, encoder_warnings = expected_encoding(plan.output, info, settings, refusals)
     events = ScheduleEvents()
     with source_of(plan) as source:
@@ -78,7 +76,7 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
         seconds += 60 * (settings.adapt or 0)
     disk_bytes = _disk_bytes(plan, counts)
     home = next(folder for folder in plan.output.absolute().parents if folder.is_dir())
-    warnings = [*plan.warnings, *trials, *renderer.new_warnings(), *source.warnings]
+    warnings = [*plan.warnings, *renderer.new_warnings(), *source.warnings]
     warnings += (*encoder_warnings, *(each for each in cadence if isinstance(each, Warned)))
     if disk_bytes > disk_usage(home).free:
         warnings.append(

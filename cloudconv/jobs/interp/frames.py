@@ -79,7 +79,7 @@ def interpolated(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
     on_gpu = isinstance(pictures, Tensor) and pictures.is_cuda and settings.device == "auto"
     device = choose_device(str(pictures.device) if on_gpu else settings.device)
     spec = registry.spec(settings.chosen_model, "interpolate")
-    registry.check_times(spec.with_times(settings.timesteps), exact(settings.factor))
+    registry.check_times(spec, exact(settings.factor))
     dtype = choose_precision(settings.precision, device, spec)
     streams = useful_cpu_streams(device, set_threads(settings.threads))
     renderer = renderer_for(settings.chosen_model, settings, device, dtype, streams)

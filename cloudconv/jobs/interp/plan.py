@@ -12,7 +12,6 @@ import torch
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.adapt import check_adapting
-from cloudconv.jobs.interp.preview import check_preview
 from cloudconv.jobs.output import check_encoding, output_path, part_tag
 from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.frame import Frame
@@ -29,7 +28,6 @@ from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import set_threads
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.frames import Request
-from cloudconv.segments.store import SegmentStore
 from cloudconv.settings import InterpSettings, exact
 from cloudconv.timeline import Multiply, Resample, expected_frames, output_rate, rate_name
 from cloudconv.workers.pool import WorkerConfig, choose_workers
@@ -216,9 +214,7 @@ def decide(
         context=spec.frames(fallback=spec.falls_back(settings.fallback)),
         end=None if end is None or settings.loop else timing.start + end,
     )
-    registry.check_times(
-        spec.with_times(settings.timesteps), _frames_for_each(request, timing.rate)
-    )
+    registry.check_times(spec, _frames_for_each(request, timing.rate))
     gap_rate = output_rate(request.rate, timing.gap_rate, request.slowdown)
     fastest = output_rate(request.rate, timing.fastest_rate, request.slowdown)
     output = output_path(settings.output, info, _tag(settings), gap_rate, fastest)
@@ -276,12 +272,9 @@ def _refusals(
     with collect_refusals(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])
     with collect_refusals(refusals):
-        check_adapting(settings, settings.chosen_model, SegmentStore(output).path)
+        check_adapting(settings, settings.chosen_model)
     with collect_refusals(refusals):
-        written = [*written_by(output), settings.saved_model, settings.preview_file]
-        check_outputs(settings, written, [info.path, *map(Path, inputs)])
-    with collect_refusals(refusals):
-        check_preview(settings.preview_file, info.path, output, overwrite=settings.overwrite)
+        check_outputs(settings, written_by(output), [info.path, *map(Path, inputs)])
     with collect_refusals(refusals):
         is_whole = settings.start is None and settings.end is None
         check_rate(output, rates[0], rates[1] if is_whole else None)

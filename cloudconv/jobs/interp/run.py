@@ -23,9 +23,7 @@ from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Finished, Job, Progress, TaskEvent, Warned, each_once
 from cloudconv.jobs.interp.estimate import estimate
 from cloudconv.jobs.interp.plan import InterpPlan, decide, renderer_of, source_of
-from cloudconv.jobs.interp.preview import Preview
 from cloudconv.jobs.interp.results import InterpResult
-from cloudconv.jobs.interp.scale import scale_warnings
 from cloudconv.jobs.interp.start import (
     PlannedVideo,
     WorkFiles,
@@ -36,7 +34,6 @@ from cloudconv.jobs.interp.start import (
     work_files,
 )
 from cloudconv.jobs.output import size_of
-from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import SegmentSink, Sink
 from cloudconv.media.write.target import raise_first
@@ -104,7 +101,6 @@ def interpolate(
     clear_finished(plan.output)
     raise_first(plan.refusals)
     set_threads(plan.settings.threads)
-    preview = _preview(plan)
     yield from plan.warnings
     with ExitStack() as stack:
         stack.enter_context(SegmentStore(plan.output).named())
@@ -121,7 +117,7 @@ def interpolate(
         # Render the missing segments.
         set_threads(render_plan.threads)
         if plan.workers.kind == "inline" or work.store is None:
-            rendering = _render_here(video, render_plan, renderer, work, preview)
+            rendering = _render_here(video, render_plan, renderer, work)
         else:
             del renderer
             empty_cache(plan.device)  # the workers need the memory of the model
@@ -135,7 +131,6 @@ def interpolate(
         elif (complete := sink.complete()) is not None:
             note(complete)
         yield from (*sink.warnings, *video.source.warnings)
-    yield from () if preview is None else preview.warnings
     seconds = time.monotonic() - began
     return InterpResult(
         **facts(plan, counts),
@@ -151,8 +146,6 @@ def interpolate(
 
 def _early_warnings(plan: InterpPlan) -> Iterator[Warned]:
     """Yield the warnings that need frames of the source, before the first new frame."""
-    if plan.settings.preview is not None:
-        yield from plan.info.tags.flat_in("preview")
     if plan.settings.duplicates == "keep" and not plan.info.timing.open_ended:
         # These frames are decoded again later: 14 without repeats, up to 200 with repeats. To keep
         # 200 frames would take too much memory.
@@ -162,12 +155,6 @@ def _early_warnings(plan: InterpPlan) -> Iterator[Warned]:
                 f"cadence-kept: The video repeats frames: {cadence}. --duplicates=refill makes "
                 "the motion even."
             )
-    yield from scale_warnings(plan)
-
-
-def _preview(plan: InterpPlan) -> Preview | None:
-    file, turn = plan.settings.preview_file, turn_of(plan.info) or UPRIGHT
-    return None if file is None else Preview(file, overwrite=plan.settings.overwrite, turn=turn)
 
 
 def _followed(
@@ -212,25 +199,23 @@ def _render_here(
     render_plan: RenderPlan,
     renderer: Renderer,
     work: WorkFiles,
-    preview: Preview | None,
 ) -> SegmentEvents:
     """Render in this process, from the frames that ``video`` decodes.
 
     Missing segments are written to the store. Without a store, all frames are written to the output
     itself, as one segment.
     """
-    show = (lambda _: None) if preview is None else preview.show
 
     def jobs() -> Iterator[RenderJob[int]]:
         store, output = work.store, work.sink
         if output is not None:
-            yield RenderJob(0, render_plan, video.tasks, lambda: output, lambda _: None, show)
+            yield RenderJob(0, render_plan, video.tasks, lambda: output, lambda _: None)
         if store is not None:
             for segment in _missing(video, store):
                 file = fresh_file(render_plan.folder)
                 sink = partial(SegmentSink, render_plan.encoding, file)
                 record = partial(_record, store, segment, file)
-                yield RenderJob(segment.number, render_plan, segment, sink, record, show)
+                yield RenderJob(segment.number, render_plan, segment, sink, record)
 
     render_plan.apply_to(renderer)
     return render_segments(jobs(), lambda _: renderer, is_next_known=video.is_next_known)
