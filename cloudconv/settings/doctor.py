@@ -9,8 +9,8 @@ from cloudconv.errors import SettingsError
 from cloudconv.settings import values
 from cloudconv.settings.option import Option, Settings
 
-_CHECK = """Test the device on a synthetic clip, for up to a minute: frames at every precision,
-batch and tile, a lack of memory, workers, speed."""
+_CHECK = """Compare frames that the device makes with those of the CPU, at every precision, and
+measure its speed; takes up to a minute."""
 _DEVICE = "Test this device with --check: auto, cpu, cuda, cuda:N or mps."
 
 

@@ -34,9 +34,8 @@ def test_this_cpu_passes() -> None:
     checks = {check["name"]: (check["status"], check["detail"]) for check in report["checks"]}
     assert "failed" not in {status for status, _ in checks.values()}
     assert report["auto"]["model"] == registry.DEFAULT
-    for name in ("device", "lack of memory"):
-        assert checks[name][0] == "ok"
-    assert checks["nvdec"][0] == "absent"
+    assert checks["video"] == ("ok", "24 frames, equal") or "dB" in checks["video"][1]
+    assert "frames/s at 640x360" in checks["speed"][1]
     shipped = [s.name for s in registry.specs() if s.task == "interpolate" and s.weights]
     assert {f"{name} {precision}" for name in shipped for precision in ("fp32", "bf16", "fp16")} < {
         *checks
@@ -82,19 +81,6 @@ def test_wrong_frames_are_found(monkeypatch: pytest.MonkeyPatch, fault: str, sai
     assert good == Check("a", "ok", "equal")
     assert bad.status == "failed"
     assert said in bad.detail
-
-
-def test_an_unrecognised_lack_of_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloudconv.render.memory.is_out_of_memory", lambda *_: False)
-    found = self_test._tried("a", partial(self_test._step_back, CPU))
-    assert found.status == "failed"
-
-
-def test_growing_memory_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    used = iter([2**30, 2**30 + 2**27])
-    monkeypatch.setattr(self_test, "_memory_used", lambda _: next(used))
-    found = self_test._tried("a", partial(self_test._memory, CPU))
-    assert found == Check("a", "failed", "128 MiB more after 200 frames")
 
 
 def test_a_failed_check_is_printed_and_gives_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
