@@ -152,7 +152,7 @@ def leftovers(target: Path) -> list[Path]:
 
     No process uses them if the caller has the :class:`Claim` of ``target``.
     """
-    folders = {_folder_of(target), target.resolve()}
+    folders = {_folder_of(target), Path(os.path.realpath(target))}
     name = f"{part_prefix(target)}-*.part"
     return [part for folder in folders if folder.is_dir() for part in folder.glob(name)]
 
@@ -346,7 +346,7 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _folder_of(target: Path) -> Path:
     """Return the folder of the target with all links resolved."""
-    return target.parent.resolve()
+    return Path(os.path.realpath(target.parent))  # unlike ``resolve``, accepts a link to itself
 
 
 def beside(target: Path, suffix: str) -> Path:

@@ -82,10 +82,22 @@ PARTS = {
     "dreaming": ["pictures", "material", "vitals", "methods", "trial", "select"],
     "media": [
         *("linear", "formats", "frame", "color", "task", "convert", "log", "filters"),
-        *("fields", "matroska", "webp", "input", "turn", "vmaf", "carry", "read", "write", "build"),
+        *(
+            "fields",
+            "matroska",
+            "names",
+            "webp",
+            "input",
+            "turn",
+            "vmaf",
+            "carry",
+            "read",
+            "write",
+            "build",
+        ),
     ],
     "media.write": [
-        *("encoder_options", "names", "hdr", "encode", "containers", "encoders", "target"),
+        *("encoder_options", "hdr", "encode", "containers", "encoders", "target"),
         *("packets", "encoding", "sink", "join"),
     ],
 }

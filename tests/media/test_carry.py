@@ -1,6 +1,7 @@
 """Audio, subtitles, chapters and attachments are copied bit for bit and in time, or named."""
 
 import io
+import struct
 import subprocess
 import sys
 from fractions import Fraction
@@ -537,6 +538,25 @@ def test_a_time_code_is_converted_to_the_new_rate(tmp_path):
     with av.open(str(target)) as clip:
         assert clip.streams.video[0].metadata["timecode"] == "01:00:00:24"
     assert not sink.warnings
+
+
+def test_a_time_code_at_a_rate_below_one_is_left_out_with_a_warning(tmp_path):
+    source = tmp_path / "in.mkv"
+    write_clip(source, 4, rate=Fraction(1, 10), metadata={"timecode": "01:00:00:00"})
+    sink = convert(source, tmp_path / "out.mkv")
+    assert [warned.code for warned in sink.warnings] == ["time-code"]
+
+
+def test_the_clock_of_an_mp4_lets_hours_fit_in_32_bits(tmp_path):
+    source = write_clip(
+        tmp_path / "in.mp4", 6, rate=Fraction(30000, 1001), codec="libx264", audio=["aac"]
+    )
+    convert(source, tmp_path / "out.mp4")
+    data = (tmp_path / "out.mp4").read_bytes()
+    header = data[data.index(b"mvhd") :][4:20]
+    (scale,) = struct.unpack(">I", header[12:16])
+    assert scale % 30000 == 0
+    assert scale <= 600_000
 
 
 @pytest.mark.parametrize(

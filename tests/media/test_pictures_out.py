@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 import cloudconv
-from cloudconv.errors import InputError
+from cloudconv.errors import InputError, OutputError
+from cloudconv.media.read.probe import probe
 from cloudconv.media.write.encode import EncodingPlan
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_times, write_clip
@@ -74,6 +75,28 @@ def test_a_late_encoder_gets_every_picture_at_its_own_time(
     assert encoder.times == list(range(8))
     files = [(tmp_path / "out" / f"{k}.jpg").read_bytes() for k in range(1, 9)]
     assert files == [bytes([k]) for k in range(1, 9)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "first"),
+    [("%5d.png", "00001.png"), ("%%_%d.png", "%_1.png"), ("5%%%03d.png", "5%001.png")],
+)
+def test_a_pattern_means_the_same_for_input_and_output(
+    pictures: Path, tmp_path: Path, pattern: str, first: str
+) -> None:
+    make(pictures, tmp_path / "out" / pattern)
+    made = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert made[0] == first
+    assert probe(tmp_path / "out" / pattern).timing.frames == len(made) == 8
+    with pytest.raises(OutputError, match="exist"):
+        make(pictures, tmp_path / "out" / pattern)
+
+
+def test_a_pattern_of_a_million_digits_is_none(pictures: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="one picture"):
+        make(pictures, tmp_path / "%099999999d.png")
+    with pytest.raises(InputError, match="no file"):
+        probe(tmp_path / "%099999999d.png")
 
 
 @pytest.mark.parametrize("suffix", ["webp", "bmp", "tif", "png"])

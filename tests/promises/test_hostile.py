@@ -115,6 +115,25 @@ def test_absurd_files_give_one_sentence(tmp_path: Path, data: bytes) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["odd.y4m"]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such devices")
+@pytest.mark.parametrize("name", ["/dev/zero", "/dev/null", "/dev/ptmx", "/proc/kmsg"])
+def test_a_device_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    if not os.path.exists(name):
+        pytest.skip("the system has no such device")
+    assert name in one_sentence(interp(name, tmp_path / "out.mkv"))
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows needs rights for links")
+def test_an_output_that_is_a_link_to_itself_is_one_sentence(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 4, size=SIZE)
+    (link := tmp_path / "o.mkv").symlink_to(link)
+    (folder := tmp_path / "loop").symlink_to(folder)
+    assert "exists already" in one_sentence(interp(clip, link))
+    assert "is not a folder" in one_sentence(interp(clip, folder / "o.mkv"))
+    assert interp(clip, link, "--overwrite").exit_code == 0
+    assert len(read_times(link)) == 8
+
+
 @pytest.mark.parametrize(
     "rate", ["0:0", "0:1", "25:0", "2147483647:1", "1:2147483647", "5:8388608"]
 )
@@ -194,7 +213,7 @@ def test_a_disk_that_fails_is_an_error_and_keeps_the_work(tmp_path: Path) -> Non
     compiler = ["cc", "-shared", "-fPIC", "-o", library, tmp_path / "disk.c", "-ldl"]
     subprocess.run(compiler, check=True)
     command = (sys.executable, "-m", "cloudconv", "interp", clip, output, "--factor", "2")
-    command += ("--model", "blend", "--progress", "off")
+    command += ("--model", "blend", "--encoder", "ffv1", "--progress", "off")
 
     def run(healthy: int) -> str:
         env = os.environ | {"LD_PRELOAD": str(library), "HEALTHY": str(healthy)}
@@ -210,7 +229,7 @@ def test_a_disk_that_fails_is_an_error_and_keeps_the_work(tmp_path: Path) -> Non
         assert ("the same command carries on" in said) == keeps
         assert not output.exists()
     assert "resumed" in run(999)
-    assert interp(clip, tmp_path / "whole.mkv").exit_code == 0
+    assert interp(clip, tmp_path / "whole.mkv", "--encoder", "ffv1").exit_code == 0
     assert_same_frames(output, tmp_path / "whole.mkv")
 
 

@@ -85,9 +85,10 @@ class Copier:
         for tags in (stream.metadata, self._out.metadata):
             for key in [key for key in tags if key.lower() == "timecode"]:
                 given = tags.pop(key)
-                if rate is None or timing.rate is None:
+                if rate is None or timing.rate is None or min(rate, timing.rate) < 1:
+                    why = "varies" if rate is None or timing.rate is None else "is below 1"
                     self.warnings.append(
-                        Warned("time-code: The time code is left out: the frame rate varies.")
+                        Warned(f"time-code: The time code is left out: the frame rate {why}.")
                     )
                     continue
                 cut = self._carry.origin - timing.start

@@ -38,8 +38,7 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
     ``hardware`` is a hardware decoder for the video; with None the CPU decodes.
     """
     try:
-        if path.stat().st_size == 0 and path.is_file():
-            raise InputError(f"empty-file: {path} is empty (0 bytes): give a complete video file.")
+        path.stat()  # FFmpeg gives no reason if a picture is missing
         # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option
         # prevents that a "%" in a picture's name is read as a sequence.
         return av.open(

@@ -73,8 +73,9 @@ def _blocks(file: Path, size: int, most: int) -> Iterator[bytes]:
     """Yield a file's content, or ``most`` blocks of it: the first, the last, and others between."""
     with file.open("rb", buffering=0) as opened:
         if size <= most * BLOCK:
-            while block := opened.read(BLOCK):
-                yield block
+            # Some files of the system, of size 0, have no end.
+            for _ in range(0, size, BLOCK):
+                yield opened.read(BLOCK)
             return
         for number in range(most):
             opened.seek((size - BLOCK) * number // (most - 1))

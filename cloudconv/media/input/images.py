@@ -28,6 +28,7 @@ from cloudconv.media.input.demux import (
     read_packets,
 )
 from cloudconv.media.input.playlists import parts_of
+from cloudconv.media.names import numbered
 from cloudconv.media.webp import frame_durations
 
 SEQUENCE_RATE = Fraction(25)
@@ -40,7 +41,6 @@ _VIDEOS = frozenset(
         *(".dv", ".f4v", ".3g2", ".m2v", ".mpv", ".divx", ".rm", ".rmvb", ".ivf", ".264", ".265"),
     )
 )
-_PATTERN = re.compile(r"((?:[^%]|%%)*)%0?(\d*)d((?:[^%]|%%)*)")
 _SUFFIXES = frozenset(
     (
         *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".exr"),
@@ -189,7 +189,7 @@ def folder_of(path: Path) -> Path | None:
         return path
     if path.is_file():
         return None
-    if _PATTERN.fullmatch(path.name):
+    if numbered(path) is not None:
         return path.parent
     above = (folder for folder in path.parents if not glob.has_magic(str(folder)))
     return next(above, None) if glob.has_magic(str(path)) else None
@@ -238,16 +238,12 @@ def matching(path: Path) -> list[Path] | None:
     """
     if path.exists():
         return None
-    pattern = _PATTERN.fullmatch(path.name)
+    pattern = numbered(path)
     if pattern is None:
         if not glob.has_magic(str(path)):
             return None
         return [Path(name) for name in glob.glob(str(path)) if Path(name).is_file()]
-    before, width, after = pattern.groups()
-    digits = rf"\d{{{int(width)},}}" if width else r"\d+"
-    wanted = re.compile(
-        re.escape(before.replace("%%", "%")) + digits + re.escape(after.replace("%%", "%"))
-    )
+    wanted = pattern.matching()
     try:
         return [f for f in path.parent.iterdir() if wanted.fullmatch(f.name) and f.is_file()]
     except PermissionError as error:

@@ -10,6 +10,7 @@ import io
 import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
 import threading
@@ -145,8 +146,8 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
 
     The copy is made once and exists as long as the returned path. With ``live``, Matroska from
     standard input is returned at once. The copy then grows, and `growth_reader` returns its reader.
-    Raises InputError for a network address or a named pipe, if no data arrives, or if the copy
-    cannot be written.
+    Raises InputError for a network address, a named pipe, a device or an empty file, if no data
+    arrives, or if the copy cannot be written.
     """
     path = Path(path)
     # Path has reduced the two slashes of an address to one.
@@ -157,11 +158,21 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
             "are read: download it first."
         )
     with suppress(OSError):
-        if path.is_fifo():
+        about = path.stat()
+        mode = about.st_mode
+        if stat.S_ISFIFO(mode):
             raise InputError(
                 f"is-a-pipe: {path} is a named pipe: give a file, or send the video to standard "
                 "input (named -)."
             )
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise InputError(
+                f"is-a-device: {path} is a device or a socket: give a file, or send the video to "
+                "standard input (named -)."
+            )
+        # Some files of the system have no size, and wait for data without end.
+        if stat.S_ISREG(mode) and not about.st_size and str(path) != "-":
+            raise InputError(f"empty-file: {path} is empty (0 bytes): give a complete video file.")
     if (name := str(path)) != "-":
         return path
     if (known := _copies.get(name)) is not None:

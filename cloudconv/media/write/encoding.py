@@ -11,6 +11,7 @@ from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry
 from cloudconv.media.convert import output_tags
 from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.names import is_stdout
 from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.containers.base import Container
@@ -18,7 +19,6 @@ from cloudconv.media.write.encode import EncodingPlan
 from cloudconv.media.write.encoder_options import DEFAULTS, EncoderChoice, known_encoder
 from cloudconv.media.write.encoders import choose_for
 from cloudconv.media.write.hdr import hdr_parameters
-from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.target import check_rate
 from cloudconv.settings import EncodeSettings
 

@@ -15,10 +15,10 @@ from cloudconv.events import Warned
 from cloudconv.media.convert import encoder_picture
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
+from cloudconv.media.names import is_stdout
 from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.containers.base import FileWriter, Writer
 from cloudconv.media.write.encode import FEW, EncodingPlan
-from cloudconv.media.write.names import is_stdout
 from cloudconv.media.write.packets import PacketSummary, PacketWriter
 from cloudconv.media.write.target import Part, writing
 

@@ -14,8 +14,8 @@ import av.error
 from cloudconv import files
 from cloudconv.errors import EncoderError, OutputError, SettingsError
 from cloudconv.media.input import images
+from cloudconv.media.names import is_stdout, pictures_of
 from cloudconv.media.write.containers import container_of, is_sequence
-from cloudconv.media.write.names import is_stdout, pictures_of
 from cloudconv.messages import short
 from cloudconv.timeline import rate_name
 
@@ -73,7 +73,7 @@ def check_home(path: Path) -> None:
         OutputError: the folder is a file, or is not writable.
     """
     folder = path.absolute().parent
-    folder = next(each for each in (folder, *folder.parents) if each.exists())
+    folder = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
     if not folder.is_dir():
         raise OutputError(
             f"not-a-folder: {folder} is not a folder, so nothing can be written there: name "
@@ -115,8 +115,8 @@ def check_rate(path: Path, rate: Fraction | None, fastest: Fraction | None = Non
         return
     if max(rate.numerator, rate.denominator) >= _LARGEST:
         raise OutputError(
-            f"rate-beyond-files: A rate of {short(float(rate))} frames a second is more than "
-            "files can store: choose another; interp does so with --fps."
+            f"rate-beyond-files: Files cannot store a rate of {short(float(rate))} frames a "
+            "second: choose another; interp does so with --fps."
         )
     longest = container.longest_frame(clock or Fraction(1, rate.numerator))
     if longest is not None and 1 / rate > longest:
@@ -220,7 +220,7 @@ def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
 
 def claimed(path: Path) -> Path:
     """Return the path that :func:`claim` locks: the file, or the folder of the pictures."""
-    return path.parent.resolve() if is_sequence(path) else path
+    return Path(os.path.realpath(path.parent)) if is_sequence(path) else path
 
 
 class Part:

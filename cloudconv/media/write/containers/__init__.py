@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cloudconv.errors import OutputUsageError
 from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.names import is_stdout, numbered
 from cloudconv.media.write.containers import pictures
 from cloudconv.media.write.containers.apng import APNG
 from cloudconv.media.write.containers.base import Container
@@ -14,7 +15,6 @@ from cloudconv.media.write.containers.gif import GIF
 from cloudconv.media.write.containers.matroska import MKV, WEBM
 from cloudconv.media.write.containers.mp4 import MOV, MP4
 from cloudconv.media.write.containers.webp import WEBP
-from cloudconv.media.write.names import has_number, is_stdout
 
 CONTAINERS = {s: each for each in (MP4, MOV, MKV, WEBM, GIF, APNG, WEBP) for s in each.suffixes}
 PICTURES = {suffix: kind for kind in pictures.PICTURES for suffix in kind.suffixes}
@@ -22,7 +22,7 @@ PICTURES = {suffix: kind for kind in pictures.PICTURES for suffix in kind.suffix
 
 def is_sequence(path: Path) -> bool:
     """Return whether the name is a pattern of numbered pictures such as ``out/%05d.png``."""
-    return path.suffix.lower() in PICTURES and has_number(path)
+    return path.suffix.lower() in PICTURES and numbered(path) is not None
 
 
 def container_of(path: Path) -> Container:

@@ -23,8 +23,8 @@ from cloudconv.media.carry.holder import Holder
 from cloudconv.media.carry.muxer import open_muxer
 from cloudconv.media.formats import layout
 from cloudconv.media.matroska import ROOM
+from cloudconv.media.names import is_stdout
 from cloudconv.media.write.encode import EncodingPlan, open_strictly
-from cloudconv.media.write.names import is_stdout
 
 
 class Writer(Protocol):

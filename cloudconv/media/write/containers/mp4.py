@@ -11,6 +11,7 @@ from cloudconv.media.write.containers.base import Container
 from cloudconv.media.write.encode import EncodingPlan
 
 _MOST_TICKS = 2**31 - 1  # of a movie in a second, and of a video between two frames
+_MOST_SCALE = 600_000  # of a movie in a second: 32 bits then suffice for two hours
 _LEAST_SCALE = 10_000  # ticks of a video in a second
 _NAMED_TAGS = frozenset(
     (
@@ -29,7 +30,7 @@ class _Movie(Container):
         scale = plan.tick.denominator
         for factor in (48000, 44100):
             finer = lcm(scale, factor)
-            scale = finer if finer <= _MOST_TICKS else scale
+            scale = finer if finer <= _MOST_SCALE else scale
         kept = {} if plan.carry is None else fresh_tags(plan.carry.info.metadata, self)
         # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no name.
         free = any(key.lower() not in _NAMED_TAGS for key in kept)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from cloudconv.events import Warned
+from cloudconv.media.names import numbered
 from cloudconv.media.write.containers.base import Container, Writer
 from cloudconv.media.write.encode import EncodingPlan
-from cloudconv.media.write.names import numbered
 
 
 class _Pictures(Container):
@@ -32,14 +32,16 @@ class PictureWriter:
             context: the open encoder.
         """
         self.warnings: list[Warned] = []
-        self._folder, self._pattern = folder, pattern
+        names = numbered(pattern)
+        assert names is not None
+        self._folder, self._names = folder, names
         self.encoder = context
         self._count = 0
 
     def write(self, packet: Any) -> None:
         """Write the next file; the times are ignored."""
         self._count += 1
-        (self._folder / numbered(self._pattern, self._count)).write_bytes(bytes(packet))
+        (self._folder / self._names.name(self._count)).write_bytes(bytes(packet))
 
     def finish(self) -> None:
         """Do nothing: every file is complete."""
