@@ -7,7 +7,7 @@
 Drawn kinds are generated (``drawn.py``). Filmed kinds are files with a row for each clip: the kind,
 a tab, and the path of the clip below ``--root``; or folders, each of which is a kind. Of a clip the
 centre is taken. Every second frame is kept, and the others are made again as ``interp`` makes them.
-Animation on twos is made with ``--duplicates refill``, and scored against the true drawings. A PSNR
+Animation on twos is made with ``--refill``, and scored against the true drawings. A PSNR
 counts up to 60 dB. Texture: see ``docs/compare.md``.
 
 A rule's table has the gain in dB for each kind, the mean over its clips and the worst clip. The
@@ -165,7 +165,7 @@ def score(
     elif clip.twos:
         # The repeats are left out, so the times of the new frames are halves of a drawing's time.
         pictures = _drawn(clip, size, frames)
-        made = list(make(pictures, 2, duplicates="refill"))
+        made = list(make(pictures, 2, refill=True))
         places = range(2, 2 * frames - 4, 4)
         return _mean(
             [(made[k], clip.draw(k / 2, size), [made[k - 2], made[k + 2]]) for k in places]

@@ -74,8 +74,7 @@ def options_of(command: str) -> set[str]:
 def test_the_options_of_a_command_are_the_fields_of_its_settings(command: str) -> None:
     fields = [each for kind in SETTINGS[command] for each in fields_of(kind)]
     shown = [each for each in fields if not each.option.hidden]
-    aliases = {"multi", "framerate"} & options_of(command)
-    assert options_of(command) == {each.name for each in shown} | aliases
+    assert options_of(command) - {"help_all"} == {each.name for each in shown}
     for each in shown:
         assert each.flags[0].partition("/")[0] == flag(each.name), each.name
         assert " ".join(each.option.help.split()).endswith("."), each.name
@@ -112,7 +111,7 @@ def test_keywords_are_read_as_options_of_the_command() -> None:
     ("wrong", "said"),
     [
         ({"scale": 3}, "scale 3 is not one of"),
-        ({"duplicates": "no"}, "`duplicates` must be keep or refill, got no"),
+        ({"audio": "no"}, "`audio` must be drop, stretch or copy, got no"),
         ({"scene_cut": 2}, "`scene_cut` must be auto, off or a number from 0 to 1, got 2"),
         ({"crf": float("nan")}, "`crf` must be a number of 0 or more"),
         ({"batch": 1.5}, "`batch` must be auto or a whole number"),
@@ -191,7 +190,7 @@ def test_all_lists_names_that_exist() -> None:
 
 SNIPPETS = {
     'cloudconv.interpolate("a.mp4", factr=2)': "call-arg",
-    'cloudconv.interpolate("a.mp4", factor=2, duplicates="no")': "arg-type",
+    'cloudconv.interpolate("a.mp4", factor=2, audio="no")': "arg-type",
     'cloudconv.interpolate("a.mp4", factor=2, dry_run=True)': "call-arg",
     'cloudconv.interpolate(["a.mp4"], factor=2)': "arg-type",
     "cloudconv.interpolate_frames([1, 2], 2, crf=3)": "call-arg",

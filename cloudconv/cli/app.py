@@ -18,7 +18,7 @@ from typer.exceptions import TyperException
 
 from cloudconv import __version__, files
 from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, streams, train
-from cloudconv.cli.command import INTERRUPTED, write_options
+from cloudconv.cli.command import ALL, INTERRUPTED, write_options
 from cloudconv.cli.console import print_error, print_json
 from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
@@ -61,7 +61,7 @@ class GuardedCommand(_PrintedHelp, TyperCommand):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options under their headings, the common options first."""
-        write_options(self.get_params(ctx), formatter)
+        write_options(self.get_params(ctx), formatter, everything=ALL in ctx.meta)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; print an error as one message and exit with its code."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from cloudconv.cli.console import Console
+from cloudconv.cli.streams import print_result
 from cloudconv.settings import Field, Settings, fields_of
 from cloudconv.settings.groups import ENCODING, FRAMES, MACHINE, MODEL, RUN
 from cloudconv.settings.train import CLIPS, LEARNING
@@ -23,6 +24,30 @@ HEADINGS = ("Arguments", OPTIONS, CLIPS, LEARNING, FRAMES, MODEL, ENCODING, MACH
 
 _LEFT = 26
 """The largest number of columns that ``--help`` gives to an option before its text."""
+
+
+ALL = "cloudconv.all"
+"""The key in the context of a command whose help shows rare options too."""
+
+
+def _show_all(ctx: typer.Context, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        ctx.meta[ALL] = True
+        print_result(ctx.get_help())
+        raise typer.Exit
+
+
+_HelpAll = Annotated[
+    bool,
+    typer.Option(
+        "--help-all",
+        help="Show the rare options too, and exit.",
+        callback=_show_all,
+        is_eager=True,
+        show_default=False,
+        rich_help_panel=RUN,
+    ),
+]
 
 
 def with_options(
@@ -57,10 +82,16 @@ def with_options(
         ]
 
         @wraps(function)
-        def command(**given: Any) -> None:
+        def command(help_all: bool = False, **given: Any) -> None:
             given = {k: v for k, v in given.items() if k not in options or v not in (None, [])}
             function(Console(**{k: given.pop(k) for k in console_names & given.keys()}), **given)
 
+        if any(each.option.rare for each in options.values()):
+            derived.append(
+                inspect.Parameter(
+                    "help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_HelpAll
+                )
+            )
         parameters = [*declared, *derived]
         command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         command.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -80,6 +111,7 @@ def _annotation(field: Field) -> Any:
             help=field.text,
             autocompletion=_completion(field),
             show_default=False,
+            hidden=option.rare,
             rich_help_panel=option.group or OPTIONS,
         ),
     ]
@@ -127,12 +159,17 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def write_options(parameters: Sequence[Any], formatter: Any) -> None:
-    """Write the options of a command to its help, under their headings."""
+def write_options(parameters: Sequence[Any], formatter: Any, *, everything: bool) -> None:
+    """Write the options of a command to its help, under their headings.
+
+    ``everything``: whether rare options are written too.
+    """
     rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
     for each in parameters:
         if each.param_type_name == "argument":
             rows["Arguments"].append((each.metavar, each.help))
+            continue
+        if each.hidden and not everything:
             continue
         names = [*sorted(each.opts, key=lambda name: name.startswith("--")), *each.secondary_opts]
         value = "" if each.is_flag or not each.metavar else f" {each.metavar}"

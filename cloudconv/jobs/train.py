@@ -500,12 +500,12 @@ def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple
     if not any(groups):
         raise SettingsError(
             "nothing-held-back: The whole clips are used for training, which leaves nothing "
-            "to validate on: give --val, --val-part, or a smaller --train-part."
+            "to validate on: give --val or --val-part, or train on clip.mp4[0:0.75]."
         )
     if not any(train_groups):
         raise SettingsError(
             "all-held-back: The whole clips are held back to validate on, which leaves nothing to "
-            "train on: give other clips, --train-part, or a smaller --val-part."
+            "train on: give other clips, or a smaller --val-part."
         )
     read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
     check_outputs(settings, [plan.output, plan.checkpoint], read)

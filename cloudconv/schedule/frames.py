@@ -207,7 +207,7 @@ def schedule(
                 events.put(
                     Warned(
                         f"cadence-kept: The video repeats frames: {description}. "
-                        "--duplicates=refill makes the motion even."
+                        "--refill makes the motion even."
                     )
                 )
                 is_reported = True

@@ -176,7 +176,7 @@ class Rendering(Settings):
     scale: Annotated[float | None, of_model(_SCALE, "S", parse=values.scale, shown="1")] = None
     fallback: Annotated[
         Literal["blend", "off"] | None,
-        of_model(_FALLBACK, "HOW", shown="blend; off for a published network"),
+        of_model(_FALLBACK, "HOW", shown="blend; off for a published network", rare=True),
     ] = None
 
 
@@ -190,11 +190,11 @@ class InterpolatorModel(Rendering):
     """The interpolator and its options."""
 
     batch: Annotated[
-        int | Literal["auto"], _machine("Compute N new frames at once.", "N", least=1)
+        int | Literal["auto"], _machine("Compute N new frames at once.", "N", least=1, rare=True)
     ] = "auto"
     tile: Annotated[
         int | Literal["auto", "off"],
-        _machine("Work in tiles of N pixels, to save memory; or off.", "N", least=1),
+        _machine("Work in tiles of N pixels, to save memory; or off.", "N", least=1, rare=True),
     ] = "auto"
     model: Annotated[
         File | None,

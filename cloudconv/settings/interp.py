@@ -22,9 +22,8 @@ _FPS = "Make this frame rate: 60, 60000/1001 or 59.94."
 _SLOWMO = "Play N times longer at the same frame rate, or at --fps; for sound see --audio."
 _AUDIO = """In slow motion, drop the sound or stretch the sound at its own pitch. At normal speed,
 copy is an error if the sound would have to be encoded again."""
-_HWACCEL = """Decode h264, hevc and vp9 on an NVIDIA GPU (nvdec); the CPU decodes what the GPU
-cannot."""
-_DUPLICATES = "Keep repeated source frames, or put new ones in their place (refill)."
+_NVDEC = "Decode h264, hevc and vp9 on an NVIDIA GPU; the CPU decodes what the GPU cannot."
+_REFILL = "Put new frames in the place of repeated source frames, such as animation on twos."
 _RESUME = "Resume the work of an interrupted run, or delete that work and start again."
 _OUT_DIR = """Take any number of inputs and write their outputs to this folder. Outputs that an
 earlier run finished with the same settings are skipped."""
@@ -37,7 +36,7 @@ _RECURSIVE = "Read the videos of all subfolders too, and keep the subfolders in 
 class _Scheduling(groups.InterpolatorModel, groups.Cuts, groups.Machine):
     """The choice of new frames, for files and for pictures in memory."""
 
-    duplicates: Annotated[Literal["keep", "refill"], of_frames(_DUPLICATES, "HOW")] = "keep"
+    refill: Annotated[bool, of_frames(_REFILL)] = False
     loop: Annotated[
         bool, of_frames("Make new frames between the last and the first frame too.")
     ] = False
@@ -67,14 +66,12 @@ class Interpolation(
     factor: Annotated[Rational | None, Option(_FACTOR, "N", parse=parse_factor)] = None
     fps: Annotated[Rational | None, Option(_FPS, "RATE", parse=parse_rate)] = None
     slowmo: Annotated[Rational | None, Option(_SLOWMO, "N", parse=parse_factor)] = None
-    many_frames: Annotated[bool, of_frames(_MANY_FRAMES, pinned=False)] = False
+    many_frames: Annotated[bool, of_frames(_MANY_FRAMES, pinned=False, rare=True)] = False
     audio: Annotated[
         Literal["drop", "stretch", "copy"] | None,
         of_frames(_AUDIO, "HOW", shown="drop in slow motion, else kept"),
     ] = None
-    hwaccel: Annotated[
-        Literal["none", "nvdec"], Option(_HWACCEL, "NAME", MACHINE, pinned=False)
-    ] = "none"
+    nvdec: Annotated[bool, Option(_NVDEC, group=MACHINE, pinned=False)] = False
     resume: Annotated[bool, of_run(_RESUME, off="--no-resume")] = True
 
     def _check(self) -> None:
@@ -101,10 +98,10 @@ class Interpolation(
                 "copy-with-slowmo: In slow motion audio is dropped or stretched, never copied: "
                 "leave --audio=copy out."
             )
-        if self.hwaccel == "nvdec" and self.deinterlace:
+        if self.nvdec and self.deinterlace:
             raise SettingsError(
                 "deinterlace-with-nvdec: --deinterlace works on frames that the CPU decodes: "
-                "leave --hwaccel out."
+                "leave --nvdec out."
             )
 
 

@@ -51,6 +51,7 @@ class Option:
             with another value.
         hidden: whether the option has no flag, because it is given by position, or in Python and
             recipes only.
+        rare: whether only ``--help-all`` shows the option.
         complete: the kind of names that the shell completes.
         names: the meaning of the texts in a field of files: ``files``, ``clips`` with their parts
             and sizes, or ``words``, of which only those with the ending of weights name files.
@@ -69,6 +70,7 @@ class Option:
     repeats: bool = False
     pinned: bool = True
     hidden: bool = False
+    rare: bool = False
     complete: Literal["", "interpolate", "predict", "methods", "encoders", "added"] = ""
     names: Literal["files", "clips", "words"] = "files"
 

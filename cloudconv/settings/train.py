@@ -23,10 +23,11 @@ _clip = partial(Option, group=CLIPS)
 _rare = partial(Option, hidden=True)  # in Python and recipes, not on the command line
 _period = partial(_rare, least=1, pinned=False)
 
-_CLIPS = "Train on videos, folders of videos, or pictures; clip.mp4[0:0.75] is the first 75 %."
+_CLIPS = """Train on videos, folders of videos, or pictures; clip.mp4[0:0.75]@480 is the first 75 %,
+shrunk to 480 pixels on the longest side."""
 _OUTPUT = "<model>_trained.safetensors"
 _INIT = "Start from these weights: a model's name, or a file."
-_RECIPE = "Read settings from a TOML file; options override them."
+_RECIPE = "Read settings, also rare ones, from a TOML file; options override them."
 _LOSS = """Minimise l1, l2, charbonnier, ssim, gdl, laplacian, psnr, adversarial, or a sum: l1+gdl,
 l2:1,gdl:0.5."""
 _VAL = "Validate on these clips, which are never trained on; may be repeated."
@@ -101,14 +102,14 @@ class TrainSettings(Overwrite, Machine):
         Literal["interpolate", "predict", "reconstruct"] | None,
         _learn(_TASK, "TASK", shown="the model's own"),
     ] = None
-    relative: Annotated[bool, _learn(_RELATIVE, off="--absolute")] = False
+    relative: Annotated[bool, _rare(_RELATIVE)] = False
     batch: Annotated[int, _learn("Use N samples for each step.", "N", least=1)] = 8
     rollout: Annotated[
         int | None,
         _learn("Train predictors K frames ahead.", "K", least=1, most=1000, shown=_ROLLOUT),
     ] = None
-    gap: Annotated[int, _learn(_GAP, "K", least=2, most=1000)] = 2
-    noise: Annotated[float, _learn(_NOISE, "S", least=0)] = 0.0
+    gap: Annotated[int, _rare(_GAP, least=2, most=1000)] = 2
+    noise: Annotated[float, _rare(_NOISE, least=0)] = 0.0
     learning_rate: Annotated[
         float | None, _learn(_RATE_HELP, "R", above=0, most=1, shown=_RATE_DEFAULT)
     ] = None
@@ -117,9 +118,9 @@ class TrainSettings(Overwrite, Machine):
     interval: Annotated[
         int | str | Sequence[int], _clip(_INTERVAL, "K", parse=values.interval, shown="1")
     ] = (1, 1)
-    size: Annotated[int | None, _clip(_SIZE, "N", least=1)] = None
-    min_motion: Annotated[float, _clip(_STILL, "N", least=0)] = 0.0
-    train_part: Annotated[str | None, _clip(_PART, "A:B")] = None
+    size: Annotated[int | None, _rare(_SIZE, least=1)] = None
+    min_motion: Annotated[float, _rare(_STILL, least=0)] = 0.0
+    train_part: Annotated[str | None, _rare(_PART)] = None
     val_part: Annotated[
         str | None, _clip("Validate on this part of each clip.", "A:B", shown="three parts of each")
     ] = None

@@ -290,7 +290,7 @@ class Windows:
         raise InputError(
             f"no-window: In {_TRIES} tries no usable sequence of {self.sampling.length} frames "
             f"was found; the last try: {reason}. Give other clips, or for train a smaller "
-            "--interval or --min-motion."
+            "--interval."
         )
 
     def spread(self, count: int) -> Generator[Progress, None, list[Tensor]]:

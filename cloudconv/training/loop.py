@@ -222,7 +222,7 @@ class Trainer:
         if not windows:
             raise InputError(
                 "nothing-held-back: The whole clips are used for training, which leaves nothing "
-                "to validate on: give --val, --val-part, or a smaller --train-part."
+                "to validate on: give --val or --val-part, or train on clip.mp4[0:0.75]."
             )
         model.eval()
         scores: dict[str, list[dict[str, float]]] = {}

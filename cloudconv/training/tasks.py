@@ -112,7 +112,7 @@ class InterpolationGoal(Goal[Interpolator]):
         if not spec.arbitrary_timestep and gap % 2:
             raise SettingsError(
                 f"gap-without-middle: {spec.name} makes only the frame in the middle of two, and "
-                f"a --gap of {gap} has no middle frame: give an even number."
+                f"a gap of {gap} has no middle frame: give an even number."
             )
         self.spec, self.gap = spec, gap
         self._four_frames = spec.context >= FOUR

@@ -19,6 +19,7 @@ from typing import Any
 
 import av
 import pytest
+import typer
 from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
@@ -143,7 +144,7 @@ def test_warnings_are_one_line_each(received: list[InterpSettings]) -> None:
 def test_every_option_reaches_the_job(received: list[InterpSettings]) -> None:
     result = run(
         "in.mkv", "-o", "out.mkv", "--fps", "59.94", "--model", "blend", "--scale", "2",
-        "--scene-cut", "0.25", "--duplicates", "refill", "--batch", "3", "--tile", "256", "--loop",
+        "--scene-cut", "0.25", "--refill", "--batch", "3", "--tile", "256", "--loop",
         "--start", "1:02.5", "--end", "70", "-y", "--device", "cpu", "--precision", "fp32",
         "--threads", "2", "--encoder", "ffv1", "--crf", "12.5", "--preset", "slow",
         "--pix-fmt", "yuv444p", "--encoder-option", "level=3", "--encoder-option", "x=a=b",
@@ -157,7 +158,7 @@ def test_every_option_reaches_the_job(received: list[InterpSettings]) -> None:
         model="blend",
         scale=2.0,
         scene_cut=0.25,
-        duplicates="refill",
+        refill=True,
         batch=3,
         tile=256,
         loop=True,
@@ -192,8 +193,8 @@ def test_the_defaults_of_the_command_are_those_of_the_api(received: list[InterpS
         (["--slowmo", "2", "--audio", "stretch"], "audio", "stretch"),
         (["--slowmo", "2", "--audio", "drop"], "audio", "drop"),
         (["--factor", "2", "--deinterlace"], "deinterlace", True),
-        (["--factor", "2"], "hwaccel", "none"),
-        (["--factor", "2", "--hwaccel", "nvdec"], "hwaccel", "nvdec"),
+        (["--factor", "2"], "nvdec", False),
+        (["--factor", "2", "--nvdec"], "nvdec", True),
         (["--factor", "2"], "resume", True),
         (["--factor", "2", "--no-resume"], "resume", False),
         (["--factor", "2", "--workers", "local:3"], "workers", "local:3"),
@@ -220,7 +221,7 @@ def test_each_option_sets_its_field(
         ["--factor", "2", "--start", "2", "--end", "1"],
         ["--factor", "2", "--scene-cut", "nan"],
         ["--factor", "2", "--scene-cut", "2"],
-        ["--factor", "2", "--duplicates", "drop"],
+        ["--factor", "2", "--audio", "loud"],
         ["--factor", "2", "--batch", "0"],
         ["--factor", "2", "--tile", "-1"],
         ["--factor", "2", "--threads", "0"],
@@ -247,6 +248,16 @@ def test_wrong_usage_exits_with_2_and_no_traceback(clip: Path, arguments: list[s
     assert len(result.stderr.splitlines()) == 1
     assert "Traceback" not in result.stderr
     assert sorted(p.name for p in clip.parent.iterdir()) == ["a.mp4"]
+
+
+@pytest.mark.parametrize("name", typer.main.get_command(app).commands)  # type: ignore[attr-defined]
+def test_the_help_of_a_command_fits_two_screens(name: str) -> None:
+    usual = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).stdout
+    assert len(usual.splitlines()) <= 100
+    if name in ("interp", "compare"):
+        every = CliRunner().invoke(app, [name, "--help-all"], env={"COLUMNS": "80"}).stdout
+        assert "--fallback" in every
+        assert "--fallback" not in usual
 
 
 def test_an_existing_output_is_replaced_only_with_y(clip: Path) -> None:
@@ -322,7 +333,7 @@ def test_each_class_of_error_has_its_exit_code(
         (["b.png", "--factor", "2"], "for a sequence give frames/%05d.png"),
         (["b", "--factor", "2"], "b/%05d.png"),
         (["--factor", "2", "--start", "3", "--end", "2"], "must come after --start"),
-        (["--factor", "2", "--hwaccel", "nvdec", "--deinterlace"], "leave --hwaccel out"),
+        (["--factor", "2", "--nvdec", "--deinterlace"], "leave --nvdec out"),
     ],
 )
 def test_an_error_about_settings_names_the_options(
@@ -511,7 +522,7 @@ def test_a_printed_duration_has_the_value_of_the_original(seconds: float) -> Non
         (("--factor", 2), "a_x2.mp4"),
         (("--factor", 2, "--start", "0.1"), "a_x2_0.1-end.mp4"),
         (("--factor", 2, "--end", "0.1"), "a_x2_0-0.1.mp4"),
-        (("--factor", 2, "--duplicates", "refill"), "a_x2_refill.mp4"),
+        (("--factor", 2, "--refill"), "a_x2_refill.mp4"),
         (("--fps", "59.94"), "a_59.94fps.mp4"),
     ],
 )

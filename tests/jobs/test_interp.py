@@ -192,7 +192,7 @@ def test_a_part_of_the_source_is_interpolated(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("varies", [False, True])
-@pytest.mark.parametrize("options", [{}, {"workers": "local:2"}, {"duplicates": "refill"}])
+@pytest.mark.parametrize("options", [{}, {"workers": "local:2"}, {"refill": True}])
 def test_the_frame_after_an_excerpt_is_its_right_neighbour(
     tmp_path: Path, options: dict[str, Any], varies: bool
 ) -> None:
@@ -257,7 +257,7 @@ def test_refilled_duplicates_move_evenly(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", shots, rate=24)
     kept = interp(clip, "kept.mkv", factor=2, **LOSSLESS)
     assert any("12 fps material" in warning for warning in map(str, kept.warnings))
-    interp(clip, "even.mkv", factor=2, **LOSSLESS, duplicates="refill")
+    interp(clip, "even.mkv", factor=2, **LOSSLESS, refill=True)
     after = [p[0].astype(float) for p in read_planes(tmp_path / "even.mkv")]
     assert len(after) == 48
     steps = [np.abs(b - a).mean() for a, b in itertools.pairwise(after[:45])]
@@ -465,15 +465,13 @@ def test_frames_of_generated_clips_differ() -> None:
 
 def test_nvdec_cannot_be_combined_with_deinterlace(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4)
-    with pytest.raises(SettingsError, match="leave `hwaccel` out"):
-        interp(clip, "b.mkv", factor=2, hwaccel="nvdec", deinterlace=True)
-    with pytest.raises(SettingsError, match="none or nvdec"):
-        interp(clip, "b.mkv", factor=2, hwaccel="vaapi")
+    with pytest.raises(SettingsError, match="leave `nvdec` out"):
+        interp(clip, "b.mkv", factor=2, nvdec=True, deinterlace=True)
 
 
 def test_the_cpu_decodes_other_codecs_than_those_of_nvdec_with_a_warning(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", 4)  # ffv1
-    result = interp(clip, "b.mkv", factor=2, hwaccel="nvdec", **LOSSLESS)
+    result = interp(clip, "b.mkv", factor=2, nvdec=True, **LOSSLESS)
     assert result.output_frames == 8
     assert [text for text in map(str, result.warnings) if "NVDEC" in text] == [
         "The CPU decodes, not NVDEC: NVDEC is used for h264, hevc, vp9 only, not for ffv1."

@@ -395,7 +395,7 @@ def test_impossible_inputs_are_one_clear_sentence(clip: str, tmp_path: Path) -> 
     [
         ({"steps": 0}, "`steps` must be a whole number from 1"),
         ({"steps": 5, "minutes": 1}, "give one of them"),
-        ({"noise": -1}, "`noise` must be a number of 0 or more"),
+        ({"noise": -1}, "noise must be a number of 0 or more"),
         ({"interval": (3, 1)}, "interval"),
         ({"ema": 1}, "ema"),
         ({"output": "weights.pt"}, "safetensors"),

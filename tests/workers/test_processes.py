@@ -71,7 +71,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "loop": True,
                 "start": "0.5",
                 "end": 4,
-                "duplicates": "refill",
+                "refill": True,
             },
             marks=pytest.mark.full,
         ),

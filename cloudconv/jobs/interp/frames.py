@@ -88,7 +88,7 @@ def interpolated(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
         rate=Resample(exact(settings.factor)),
         slowdown=Fraction(1),
         scene_cut=settings.scene_cut,
-        duplicates=settings.duplicates,
+        duplicates="refill" if settings.refill else "keep",
         loop=settings.loop,
         context=spec.frames(fallback=spec.falls_back(settings.fallback)),
     )

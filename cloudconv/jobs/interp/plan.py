@@ -121,7 +121,7 @@ class InterpPlan:
                 ]
         if own is None or rate is None or self.settings.slowmo is not None:
             return []
-        if rate == own and self.settings.duplicates == "keep":
+        if rate == own and not self.settings.refill:
             return [
                 Warned(
                     f"rate-kept: The source has {rate_name(own)} fps already: its frames are only "
@@ -209,7 +209,7 @@ def decide(
         rate=_rate(settings, info),
         slowdown=exact(settings.slowmo or 1),
         scene_cut=settings.scene_cut,
-        duplicates=settings.duplicates,
+        duplicates="refill" if settings.refill else "keep",
         loop=settings.loop,
         context=spec.frames(fallback=spec.falls_back(settings.fallback)),
         end=None if end is None or settings.loop else timing.start + end,
@@ -368,7 +368,7 @@ def _frames_for_each(request: Request, own: Fraction | None) -> Fraction | None:
 
 def _tag(settings: InterpSettings) -> str:
     parts = "_loop" if settings.loop else ""
-    parts += "_refill" if settings.duplicates == "refill" else ""
+    parts += "_refill" if settings.refill else ""
     return _speed_tag(settings) + parts + part_tag(exact(settings.start), exact(settings.end))
 
 
@@ -399,7 +399,7 @@ def source_of(plan: InterpPlan) -> Source:
         start=exact(s.start),
         end=exact(s.end),
         threads=s.threads,
-        nvdec=(plan.device.index or 0) if s.hwaccel == "nvdec" else None,
+        nvdec=(plan.device.index or 0) if s.nvdec else None,
         following=plan.request.end is not None,
     )
 

@@ -146,13 +146,13 @@ def interpolate(
 
 def _early_warnings(plan: InterpPlan) -> Iterator[Warned]:
     """Yield the warnings that need frames of the source, before the first new frame."""
-    if plan.settings.duplicates == "keep" and not plan.info.timing.open_ended:
+    if not plan.settings.refill and not plan.info.timing.open_ended:
         # These frames are decoded again later: 14 without repeats, up to 200 with repeats. To keep
         # 200 frames would take too much memory.
         cadence = early_cadence(source_of(plan).frames())
         if cadence is not None:
             yield Warned(
-                f"cadence-kept: The video repeats frames: {cadence}. --duplicates=refill makes "
+                f"cadence-kept: The video repeats frames: {cadence}. --refill makes "
                 "the motion even."
             )
 
