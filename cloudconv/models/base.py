@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, NamedTuple, TypeGuard, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from cloudconv.models.ops import pad_to_multiple
 from cloudconv.settings.values import SCALES
 
 Picture = TypeVar("Picture")
+T = TypeVar("T")
 
 ModelTask = Literal["interpolate", "predict", "reconstruct"]
 
@@ -30,10 +31,24 @@ COLOURS = 3
 FOUR = 4
 """The context of an interpolator that also reads the frames before and after a pair."""
 
-Middles = dict[int, Tensor]
-"""Pictures that a midpoint-only model made of one pair, by their places in steps of 1/64."""
+Memo = dict[Any, Any]
+"""Results that belong to one pair of pictures, for all times between the two.
+
+A midpoint-only model keeps the pictures that it made, by their places in steps of 1/64. A model
+that ``remembers`` keeps what :func:`once` gets.
+"""
 
 _HALVINGS = 6  # a midpoint-only model halves the interval at most this many times
+
+
+def once(memo: Memo | None, key: object, make: Callable[[], T]) -> T:
+    """Return the result for a key of ``memo``; call ``make`` if there is none yet."""
+    if memo is None:
+        return make()
+    found: tuple[T] | None = memo.get(key)
+    if found is None:  # another thread may do the same meanwhile, with an equal result
+        found = memo[key] = (make(),)
+    return found[0]
 
 
 def check_finite(total: Tensor, time: Fraction | None = None) -> None:
@@ -221,6 +236,9 @@ class Interpolator(Model):
     (one whose spec lacks ``arbitrary_timestep``) repeatedly.
     """
 
+    remembers: ClassVar = False
+    """Whether ``forward`` takes ``memo``, a :data:`Memo` for a single pair."""
+
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """Run the network of the model family.
 
@@ -339,7 +357,7 @@ class Interpolator(Model):
         scale: float = 1.0,
         leftover: bool = False,
         numbers: Sequence[float] | None = None,
-        known: Sequence[Middles] | None = None,
+        known: Sequence[Memo] | None = None,
         overall: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """Return the pictures between two batches on the model's device.
@@ -356,7 +374,7 @@ class Interpolator(Model):
                 whose spec has ``fallback``.
             numbers: the timesteps as numbers. With these a midpoint-only model does not wait for
                 the device.
-            known: for each item the middles of its pair, which later calls can use. Items of one
+            known: for each item the results for its pair, which later calls can use. Items of one
                 pair have the same mapping. Of increasing times each middle is made once. A call
                 removes middles that no later time needs, so at most six are kept.
             overall: the result of :meth:`overall` for the pictures whose tiles these are.
@@ -391,6 +409,8 @@ class Interpolator(Model):
                 options["outer"] = OuterPictures(given[2], given[3], reach)
             if leftover:
                 options["leftover"] = True
+            if self.remembers and known and len(known) == 1:
+                options["memo"] = known[0]
             result = self(given[0], given[1], timestep, scale, **options)
         else:
             if numbers is None:
@@ -414,7 +434,7 @@ class Interpolator(Model):
         x1: Tensor,
         timesteps: Sequence[float],
         scale: float,
-        known: Sequence[Middles],
+        known: Sequence[Memo],
         overall: Mapping[str, Tensor],
         *,
         leftover: bool,

@@ -24,7 +24,7 @@ CLOUD_BEST = replace(
     network=partial(IFNet, gated=True, refines=True),
     origin="cloudconv, started from RIFE 4.6 (Huang et al., ECCV 2022, arXiv 2011.06294)",
     domain="any live footage; quiet and noisy pictures too",
-    bytes_per_pixel=370,
+    bytes_per_pixel=390,
     sharpens=True,
 )
 

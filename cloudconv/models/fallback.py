@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS
+from cloudconv.models.base import COLOURS, Memo, once
 from cloudconv.models.ops import enlarged
 from cloudconv.models.sharpening import restore_detail
 
@@ -35,17 +35,19 @@ _LEAST_ENERGY = 1e-9
 _STRIP = 32  # rows that a CPU processes at a time
 
 
-def uncertainty(result: Tensor, x0: Tensor, x1: Tensor) -> Tensor:
+def uncertainty(result: Tensor, x0: Tensor, x1: Tensor, memo: Memo | None = None) -> Tensor:
     """Return the uncertainty of each pair's motion, (B,) in [0, 1], computed from the leftover.
 
     Args:
         result: (B, C + 1, H, W) from ``Interpolator.between``: pictures, then the leftover.
         x0: (B, C, H, W), the first pictures of the pairs; the first three channels are colours.
         x1: (B, C, H, W), the second pictures.
+        memo: keeps the difference of a single pair.
     """
     # Squares give a few cars with the right motion more weight than the noise near the cars.
     leftover = result[:, -1].square().mean((1, 2))
-    total = _difference(x0[:, :COLOURS], x1[:, :COLOURS]).clamp_min(_LEAST_ENERGY)
+    total = once(memo, "difference", lambda: _difference(x0[:, :COLOURS], x1[:, :COLOURS]))
+    total = total.clamp_min(_LEAST_ENERGY)
     least, most = _UNCERTAIN
     return ((leftover / total - least) / (most - least)).clamp(0, 1)
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS, Interpolator, ModelSpec, OuterPictures
+from cloudconv.models.base import COLOURS, Interpolator, Memo, ModelSpec, OuterPictures, once
 from cloudconv.models.blocks import Block
 from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips
 from cloudconv.models.refine import MOTION, Refinement
@@ -52,6 +52,8 @@ class IFNet(Interpolator):
         refines: correct the motion with the frames before and after the pair, if they are given.
     """
 
+    remembers = True
+
     def __init__(
         self,
         spec: ModelSpec,
@@ -76,15 +78,17 @@ class IFNet(Interpolator):
         scale: float = 1.0,
         outer: OuterPictures | None = None,
         leftover: bool = False,
+        memo: Memo | None = None,
     ) -> Tensor:
         """See ``Interpolator.forward``. Grids, flow, mask and warps are float32 in any dtype."""
-        *_, (motion, size) = self._motions(x0, x1, timestep, scale)
-        if self.refine is None or outer is None:
-            made = self._mixed(x0, x1, timestep, motion, size, leftover=leftover)
-        else:
-            change, coarse = self._change(x0, x1, timestep, motion, size, scale, outer)
-            made = self._mixed(x0, x1, timestep, motion, size, change, coarse, leftover=leftover)
-        return self._sharpened(made, x0, x1)
+        *_, (motion, size) = self._motions(x0, x1, timestep, scale, memo=memo)
+        change, coarse = None, 1.0
+        if self.refine is not None and outer is not None:
+            change, coarse = self._change(x0, x1, timestep, motion, size, scale, outer, memo)
+        made = self._mixed(
+            x0, x1, timestep, motion, size, change, coarse, leftover=leftover, memo=memo
+        )
+        return self._sharpened(made, x0, x1, memo)
 
     def stages(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, outer: OuterPictures | None = None
@@ -133,6 +137,7 @@ class IFNet(Interpolator):
         scale: float,
         motion: Tensor | None = None,
         first: int = 0,
+        memo: Memo | None = None,
     ) -> Iterator[tuple[Tensor, float]]:
         """Yield the motion after each block, at the block's scale, and the factor of that scale.
 
@@ -142,7 +147,13 @@ class IFNet(Interpolator):
         multiple = self.multiple(scale)
         for number, size in list(enumerate(self._sizes))[first:]:
             factor = size / scale
-            small = [resize(x[:, :COLOURS], 1 / factor, multiple) for x in (x0, x1)]
+            small = once(
+                memo if factor > 1 else None,  # at full size, a copy would cost more memory
+                factor,
+                lambda factor=factor: [  # type: ignore[misc]
+                    resize(x[:, :COLOURS], 1 / factor, multiple) for x in (x0, x1)
+                ],
+            )
             if motion is not None:
                 motion = resize(motion, 2)
                 motion[:, :4] *= 2
@@ -159,16 +170,21 @@ class IFNet(Interpolator):
         size: float,
         scale: float,
         outer: OuterPictures,
+        memo: Memo | None = None,
     ) -> tuple[Tensor, float]:
         """Return the correction of a motion by the outer frames, and the factor of its scale."""
         assert self.refine is not None
         coarse = _REFINED / scale
         small = resize(motion, size / coarse)
         small[:, :4] *= size / coarse
-        pictures = [
-            resize(x[:, :COLOURS], 1 / coarse, self.multiple(scale)).clamp(0, 1)
-            for x in (x0, x1, outer.before, outer.after)
-        ]
+        pictures = once(
+            memo,
+            "four",
+            lambda: [
+                resize(x[:, :COLOURS], 1 / coarse, self.multiple(scale)).clamp(0, 1)
+                for x in (x0, x1, outer.before, outer.after)
+            ],
+        )
         change: Tensor = self.refine(pictures, small, timestep, outer.reach)
         return change, coarse
 
@@ -202,6 +218,7 @@ class IFNet(Interpolator):
         coarse: float = 1.0,
         *,
         leftover: bool = False,
+        memo: Memo | None = None,
     ) -> Unsharpened:
         """Return the picture that a motion gives.
 
@@ -216,7 +233,7 @@ class IFNet(Interpolator):
             # Close to a source frame use that frame, which is sharper than any mix of two frames.
             near = (1 - torch.minimum(timestep, 1 - timestep) * _NEAR).clamp_min(0)
             strength = 1 - near
-            still = stillness(x0[:, :COLOURS], x1[:, :COLOURS])
+            still = once(memo, "still", lambda: stillness(x0[:, :COLOURS], x1[:, :COLOURS]))
             if still is not None:
                 strength = x0.new_empty((batch, 1, height, width))
         # These steps are limited by memory access on a CPU; strips make nothing faster on a GPU.
@@ -248,10 +265,10 @@ class IFNet(Interpolator):
         return Unsharpened(result, strength, flows, size)
 
     @staticmethod
-    def _sharpened(made: Unsharpened, x0: Tensor, x1: Tensor) -> Tensor:
+    def _sharpened(made: Unsharpened, x0: Tensor, x1: Tensor, memo: Memo | None = None) -> Tensor:
         """Return the picture, sharpened to the detail of x0 and x1 if the network has a gate."""
         if made.strength is not None:
-            restore_detail(made.picture, x0, x1, made.flows, made.size, made.strength)
+            restore_detail(made.picture, x0, x1, made.flows, made.size, made.strength, memo)
         return made.picture
 
     def _fill(

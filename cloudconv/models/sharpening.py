@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from cloudconv.models.base import Memo, once
 from cloudconv.models.ops import resize, sample, sampling_grid, strips
 
 _CELL = 8  # pixels; energies are means over three by three cells
@@ -36,7 +37,13 @@ _LUMA = (0.299, 0.587, 0.114)
 
 
 def restore_detail(
-    made: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float, strength: Tensor
+    made: Tensor,
+    x0: Tensor,
+    x1: Tensor,
+    flows: Tensor,
+    size: float,
+    strength: Tensor,
+    memo: Memo | None = None,
 ) -> None:
     """Sharpen the luma of new pictures, in place.
 
@@ -49,6 +56,7 @@ def restore_detail(
         size: the factor by which the grid of the flows is smaller than the pictures.
         strength: (B, 1, H, W) or (B, 1, 1, 1), the part of the missing detail to restore, at least
             0; 1 restores all of the detail.
+        memo: keeps the energies of both source pictures.
     """
     height, width = made.shape[2:]
     step = _rows(made)
@@ -58,7 +66,7 @@ def restore_detail(
         with torch.no_grad():
             energies.append(_means(luma))
     with torch.no_grad():
-        missing = _missing(_smooth(torch.cat(energies, 2)), x0, x1, flows, size)
+        missing = _missing(_smooth(torch.cat(energies, 2)), x0, x1, flows, size, memo)
     for (top, part), detail in zip(strips(missing, _CELL, step), details, strict=True):
         rows = slice(top, min(top + step, height))
         count = rows.stop - top
@@ -68,18 +76,19 @@ def restore_detail(
         made[:, :_COLOURS, rows] += change * own
 
 
-def _missing(own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float) -> Tensor:
+def _missing(
+    own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float, memo: Memo | None
+) -> Tensor:
     """Return the gain of the details and the largest change of a pixel: (B, 2, h, w).
 
     ``own`` are the smoothed energies of the new picture, see :func:`_means`.
     """
     moved = resize(flows, size / _CELL)[..., : own.shape[2], : own.shape[3]] * (size / _CELL)
-    found = []
-    for number, picture in enumerate((x0, x1)):
-        means = torch.cat([_means(luma, of_source=True) for luma in _lumas(picture)], 2)
-        energy, level = torch.split(means, 1, 1)
-        grid = sampling_grid(moved[:, 2 * number : 2 * number + 2], *own.shape[2:])
-        found.append(sample(torch.cat((_smooth(energy), level), 1), grid))
+    sources = once(memo, "energies", lambda: [_of_source(picture) for picture in (x0, x1)])
+    found = [
+        sample(source, sampling_grid(flow, *own.shape[2:]))
+        for source, flow in zip(sources, torch.split(moved, 2, 1), strict=True)
+    ]
     (energy0, level0), (energy1, level1) = (torch.split(each, 1, 1) for each in found)
     wanted = torch.maximum(energy0, energy1)
     band, product, details = torch.split(own, 1, 1)
@@ -89,6 +98,13 @@ def _missing(own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float) ->
     more.clamp_(0, _MOST)
     more *= _common(level0, level1)
     return torch.cat((more, more * details.sqrt() * _PEAK), 1)
+
+
+def _of_source(picture: Tensor) -> Tensor:
+    """Return the smoothed energy of the band, and the level: (B, 2, h, w)."""
+    means = torch.cat([_means(luma, of_source=True) for luma in _lumas(picture)], 2)
+    energy, level = torch.split(means, 1, 1)
+    return torch.cat((_smooth(energy), level), 1)
 
 
 def _common(first: Tensor, second: Tensor) -> Tensor:

@@ -20,11 +20,14 @@ from cloudconv.media.color import from_channels, to_channels
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import FrameTask
 from cloudconv.models import fallback as blending
-from cloudconv.models.base import COLOURS, Interpolator, Middles
+from cloudconv.models.base import COLOURS, Interpolator, Memo
 from cloudconv.models.ops import resize
 from cloudconv.render.memory import Sizes, grid
 from cloudconv.render.tiling import tiled
 from cloudconv.transfer import QUEUES, Arriving, download, upload
+
+_PAIRS = 2
+"""Pairs whose results are kept: CPU streams work on neighbouring frames at the same time."""
 
 
 @dataclass(eq=False, slots=True)
@@ -32,13 +35,13 @@ class SourcePicture:
     """A source frame on the device; batches that run at the same time share it.
 
     ``trials``: the errors of the trials that reconstruct this frame; the key is the times of both
-    neighbours. ``middles``: see ``Interpolator.between``; the key is the time of the next frame.
+    neighbours. ``memos``: see ``Interpolator.between``; the key is the time of the next frame.
     ``_channels``: None until a batch needs the picture.
     """
 
     frame: Frame
     trials: dict[tuple[Fraction, Fraction], Tensor] = field(default_factory=dict)
-    middles: dict[Fraction, Middles] = field(default_factory=dict)
+    memos: dict[Fraction, Memo] = field(default_factory=dict)
     _channels: Tensor | None = None
     _lock: Lock = field(default_factory=Lock)
 
@@ -78,7 +81,7 @@ class Inference:
 
     ``fallback``: blend where a trial on source frames shows that motion fails. ``fills``: repeat
     the last frame of a batch up to a power of two, at most a whole batch, because a caching
-    allocator keeps memory for each size.
+    allocator keeps memory for each size. ``recent``: the memos of the latest pairs.
     """
 
     model: Interpolator
@@ -87,6 +90,7 @@ class Inference:
     fallback: bool = False
     sizes: Sizes = field(default_factory=Sizes)
     fills: bool = False
+    recent: list[Memo] = field(default_factory=list)
 
     @torch.inference_mode()
     def make(self, tasks: list[FrameTask], pictures: list[list[SourcePicture]]) -> Steps:
@@ -108,12 +112,13 @@ class Inference:
         timesteps = torch.tensor([float(plan.timestep) for plan in plans])
         timestep, reach = upload([timesteps, torch.tensor(reaches)], self.device)
         pairs = [pictures[n][:2] for n in numbers]
-        middles = [x0.middles.setdefault(x1.frame.time, {}) for x0, x1 in pairs]
+        memos = [self._memo(*pair) for pair in pairs]
         new = self._network(
-            read, timestep, timesteps.tolist(), reach, middles, leftover=self.fallback
+            read, timestep, timesteps.tolist(), reach, memos, leftover=self.fallback
         )[:count]
         if self.fallback:
-            uncertainty = blending.uncertainty(new, *(each[:count] for each in read[:2]))
+            memo = memos[0] if self.model.remembers and len(memos) == 1 else None
+            uncertainty = blending.uncertainty(new, read[0][:count], read[1][:count], memo)
             known = download([uncertainty])
             new, timestep = new[:, :-1], timestep[:count]
             del read
@@ -141,7 +146,7 @@ class Inference:
         timestep: Tensor,
         numbers: list[float],
         reach: Tensor | None = None,
-        known: Sequence[Middles] | None = None,
+        known: Sequence[Memo] | None = None,
         *,
         leftover: bool = False,
     ) -> Tensor:
@@ -226,6 +231,15 @@ class Inference:
             errors = blending.errors(made, first, filmed, last, timestep)
             for trial, error in zip(some, torch.split(errors, 1), strict=True):
                 trial.target.trials[trial.key] = error
+
+    def _memo(self, x0: SourcePicture, x1: SourcePicture) -> Memo:
+        memo = x0.memos.setdefault(x1.frame.time, {})
+        if self.model.remembers and not any(memo is each for each in self.recent):
+            self.recent.append(memo)
+            for passed in self.recent[:-_PAIRS]:
+                passed.clear()
+            del self.recent[:-_PAIRS]
+        return memo
 
     def _stack(self, pictures: Sequence[SourcePicture]) -> Tensor:
         """Return the pictures' channels, (B, 3 or 4, H, W)."""

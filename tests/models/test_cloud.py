@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from cloudconv import metrics, weights
 from cloudconv.events import watched
 from cloudconv.jobs import train
 from cloudconv.models import registry
-from cloudconv.models.base import Interpolator
+from cloudconv.models.base import Interpolator, Memo
 from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
 from cloudconv.models.rife import IFNet
 from cloudconv.settings import TrainSettings
@@ -53,6 +54,17 @@ def with_letters(picture: Tensor) -> tuple[Tensor, Tensor]:
 
 def psnr(a: Tensor, b: Tensor) -> float:
     return float(-10 * (a - b).square().mean().log10())
+
+
+@pytest.mark.parametrize("name", [*OURS, "rife-4.6"])
+def test_what_is_kept_of_a_pair_changes_no_bit(name: str) -> None:
+    pictures = list(torch.rand(model(name).spec.context, 1, 3, 70, 90))
+    memo: Memo = {}
+    for timestep in (0.25, 0.5, 0.75):
+        given: dict[str, Any] = {"reach": torch.ones(1, 2), "leftover": True}
+        kept = model(name).between(pictures, timestep, known=[memo], **given)
+        assert torch.equal(kept, model(name).between(pictures, timestep, **given))
+        assert memo
 
 
 @each_of_ours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -212,6 +213,15 @@ def test_ifrnet_subtracts_the_mean_of_whole_pictures_from_tiles() -> None:
     tile = own.between(left, 0.5, overall=own.overall([x0, x1], 1.0))
     off, usual = ((each[..., :32] - whole[..., :32]).abs().max() for each in (tile, alone))
     assert off < usual / 4
+
+
+def test_features_of_a_pair_are_kept_for_all_its_times() -> None:
+    own = kept("rife_4_25")
+    pair, memo = list(published.pair(64, 96)), dict[Any, Any]()
+    for timestep in (0.25, 0.75):
+        made = own.between(pair, timestep, known=[memo])
+        assert torch.equal(made, own.between(pair, timestep))
+        assert memo
 
 
 QUICK = ("rife_4_25", "rife_eccv_m", "ifrnet_s")

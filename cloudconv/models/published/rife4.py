@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
+from cloudconv.models.base import COLOURS, Interpolator, Memo, ModelSpec, once
 from cloudconv.models.blocks import Active, Block, Fusible
 from cloudconv.models.ops import pad_to_multiple, resize
 from cloudconv.models.published.common import StateDict, has, mixed, own_file
@@ -203,14 +203,17 @@ class Rife4(Interpolator):
         timestep: Tensor,
         scale: float = 1.0,
         leftover: bool = False,
+        memo: Memo | None = None,
     ) -> Tensor:
         """See ``Interpolator.forward``. Flows, masks and warps are float32 in any dtype."""
-        motion = self._motion(x0, x1, timestep, scale)
+        motion = self._motion(x0, x1, timestep, scale, memo)
         return mixed(x0, x1, motion[:, :FLOWS], motion[:, FLOWS:].sigmoid(), leftover=leftover)
 
-    def _motion(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float) -> Tensor:
+    def _motion(
+        self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float, memo: Memo | None
+    ) -> Tensor:
         """Return two flows in pixels, and the logit of the mask: (B, 5, H, W)."""
-        total, far = self._estimates(x0, x1, timestep, scale)
+        total, far = self._estimates(x0, x1, timestep, scale, memo)
         if far is None or (x0.device.type == "cpu" and not far.any()):
             return total.whole()
         # Other devices than a CPU compute the doubled scales always, for a quarter of the time
@@ -222,7 +225,7 @@ class Rife4(Interpolator):
         return torch.where(far, doubled[..., :height, :width], total.whole())
 
     def _estimates(
-        self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float
+        self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float, memo: Memo | None = None
     ) -> tuple[Estimates, Tensor | None]:
         """Return the sum of the estimates of all blocks.
 
@@ -230,8 +233,9 @@ class Rife4(Interpolator):
         that the network starts again with all scales doubled; otherwise None.
         """
         seen = [x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)]
-        if self.encode is not None:
-            features = self.encode(torch.cat(seen)).chunk(2)
+        encode = self.encode
+        if encode is not None:
+            features = once(memo, "features", lambda: encode(torch.cat(seen)).chunk(2))
             seen = [torch.cat(each, 1) for each in zip(seen, features, strict=True)]
         total = Estimates(x0.shape[2:], adds_mask=self._settings.adds_mask)
         far = None
