@@ -181,8 +181,9 @@ class Rife4(Interpolator):
         settings: see :class:`Rife4Settings`.
     """
 
+    remembers = True
+
     def __init__(self, spec: ModelSpec, settings: Rife4Settings) -> None:
-        """Create the network; see the class for the arguments."""
         super().__init__(spec)
         self._settings = settings
         estimate = FLOWS + MASK + settings.handed
