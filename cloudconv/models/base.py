@@ -237,7 +237,7 @@ class Interpolator(Model):
     """
 
     remembers: ClassVar = False
-    """Whether ``forward`` takes ``memo``, a :data:`Memo` for a single pair."""
+    """True if ``forward`` takes ``memo``, a :data:`Memo` for a single pair."""
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """Run the network of the model family.
