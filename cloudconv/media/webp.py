@@ -18,6 +18,8 @@ def frame_durations(file: BinaryIO) -> Iterator[tuple[int, int]]:
     position = 12
     while len(chunk := _at(file, position, 8)) == 8:
         kind, size = struct.unpack("<4sI", chunk)
+        if not any(kind):  # a hole in the file, or another file
+            return
         # The duration follows the chunk's head and the frame's x, y, width and height, three bytes
         # each.
         offset = position + 20

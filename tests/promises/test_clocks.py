@@ -85,19 +85,6 @@ def test_a_part_of_joined_recordings_has_its_length(tmp_path: Path, start: F) ->
     assert abs(times_of(tmp_path / "out.mp4", "audio")[-1] - (2 - start)) < F(1, 20)
 
 
-def test_a_playlist_with_a_discontinuity_is_one_video(tmp_path: Path) -> None:
-    for name in "ab":
-        recording(tmp_path / f"{name}.ts", "libx264", "aac")
-    clip = tmp_path / "list.m3u8"
-    clip.write_text(
-        "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:1.0,\na.ts\n"
-        "#EXT-X-DISCONTINUITY\n#EXTINF:1.0,\nb.ts\n#EXT-X-ENDLIST\n"
-    )
-    interp(clip, tmp_path / "out.mp4")
-    assert read_times(tmp_path / "out.mp4") == [F(k, 50) for k in range(4 * FRAMES)]
-    assert abs(times_of(tmp_path / "out.mp4", "audio")[-1] - 2) < F(1, 20)
-
-
 @pytest.mark.parametrize("target", ["mkv", "mp4"])
 def test_audio_whose_times_go_back_is_kept_with_one_warning(tmp_path: Path, target: str) -> None:
     clip = recording(tmp_path / "in.flv", "flv1", "libmp3lame")

@@ -17,8 +17,17 @@ from av.stream import Discard, Disposition
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
 from cloudconv.host import free_memory
+from cloudconv.media.input.png import is_png
 from cloudconv.media.input.spool import growth_reader
 
+# Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked first.
+_LEFT_OUT = frozenset(
+    (
+        *("hls", "concat", "dash", "webm_dash_manifest", "imf", "mlv", "vobsub"),
+        *("sdp", "rtp", "rtsp", "sap", "png_pipe", "apng"),
+    )
+)
+_FORMATS = ",".join(sorted(av.formats_available - _LEFT_OUT))
 _LIMIT = "CLOUDCONV_MAX_PIXELS"
 _MAX_PIXELS = 8192 * 8192
 _LARGE = 1 << 24  # pixels; smaller pictures are never refused
@@ -39,15 +48,12 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
     """
     try:
         path.stat()  # FFmpeg gives no reason if a picture is missing
-        # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option
-        # prevents that a "%" in a picture's name is read as a sequence.
-        return av.open(
-            growth_reader(path) or f"file:{path!s}",
-            mode="r",
-            metadata_errors="replace",
-            container_options={"pattern_type": "none"},
-            hwaccel=hardware,
-        )
+        try:
+            return _open(path, hardware, _FORMATS)
+        except av.error.ArgumentError:
+            if not is_png(path):
+                raise
+            return _open(path, hardware, "png_pipe,apng")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"no-file: There is no file {path}: check the name.") from error
     except PermissionError as error:
@@ -69,6 +75,12 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
         raise InputError(
             f"not-a-video: {path} is damaged, or is not a video: give a video that FFmpeg can read."
         ) from error
+    except av.error.ArgumentError as error:
+        raise InputError(
+            f"names-files: {path} is a playlist or another list of files, or a format that FFmpeg "
+            f"cannot read: join the files first, for example with "
+            f"'ffmpeg -i {path} -c copy joined.mkv'."
+        ) from error
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise_read_error(path, error)
         reason = getattr(error, "strerror", None) or error
@@ -76,6 +88,18 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
             f"unreadable-video: {path} cannot be read as a video ({reason}): give a video that "
             "FFmpeg can read."
         ) from error
+
+
+def _open(path: Path, hardware: HWAccel | None, formats: str) -> InputContainer:
+    # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option prevents
+    # that a "%" in a picture's name is read as a sequence.
+    return av.open(
+        growth_reader(path) or f"file:{path}",
+        mode="r",
+        metadata_errors="replace",
+        container_options={"pattern_type": "none", "format_whitelist": formats},
+        hwaccel=hardware,
+    )
 
 
 def main_video(container: InputContainer, path: Path) -> Any:

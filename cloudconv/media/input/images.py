@@ -27,7 +27,6 @@ from cloudconv.media.input.demux import (
     open_decoder,
     read_packets,
 )
-from cloudconv.media.input.playlists import parts_of
 from cloudconv.media.names import numbered
 from cloudconv.media.webp import frame_durations
 
@@ -255,13 +254,13 @@ def matching(path: Path) -> list[Path] | None:
 
 
 def files_of(*inputs: Path) -> Iterator[Path]:
-    """Yield all files that these inputs consist of, including the parts of a playlist.
+    """Yield all files that these inputs consist of.
 
     Raises InputError as :func:`open_pictures` does.
     """
     for path in inputs:
         if path.is_file():
-            yield from (path, *parts_of(path))
+            yield path
             continue
         pictures = None if str(path) == "-" else open_pictures(path)
         yield from (path,) if pictures is None else pictures.files

@@ -44,7 +44,6 @@ from cloudconv.media.input.demux import (
 )
 from cloudconv.media.input.fingerprint import input_fingerprint, input_stamp
 from cloudconv.media.input.info import MediaInfo, StreamInfo, Timing
-from cloudconv.media.input.playlists import check_playlist
 from cloudconv.media.input.readers import reader_of
 from cloudconv.media.input.spool import is_growing, local_file, raise_interrupt
 from cloudconv.media.matroska import segment_end
@@ -132,7 +131,6 @@ def _probe(path: Path, picture_rate: Fraction | None, meter: FieldMeter | None) 
     pictures = images.open_pictures(path, picture_rate)
     if pictures is not None:
         return _probe_pictures(path, pictures, meter)
-    check_playlist(path)
     with open_container(path) as container:
         stream = main_video(container, path)
         only(container, stream)
@@ -332,7 +330,7 @@ def _describe(
         )
     pix_fmt = first.format.name
     context = stream.codec_context
-    side_data = _side_data(first)
+    side_data = _side_data(first, context.codec.canonical_name)
     ratio = _aspect(stream, scan)
     dynamic = tuple(dict.fromkeys(_DYNAMIC_HDR[n] for n in side_data if n in _DYNAMIC_HDR))
     interlaced = bool(first.interlaced_frame)
@@ -368,18 +366,18 @@ def _describe(
     )
 
 
-def _side_data(frame: VideoFrame) -> dict[str, bytes]:
-    try:
-        entries: Any = frame.side_data
-        return {entry.type.name: bytes(entry) for entry in entries}
-    except ValueError:
-        # An unknown kind of side data hides all other kinds from PyAV. The rotation is still
-        # readable.
-        turn = {0: None, 90: (0, -1, 1, 0), -90: (0, 1, -1, 0)}.get(frame.rotation, (-1, 0, 0, -1))
-        if turn is None:
-            return {}
-        a, b, c, d = (value << 16 for value in turn)
-        return {"DISPLAYMATRIX": struct.pack("<9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)}
+def _side_data(frame: VideoFrame, codec: str) -> dict[str, bytes]:
+    with suppress(ValueError):
+        # PyAV frees the name of a PNG's colour profile twice, which ends the process.
+        if codec not in ("png", "apng"):
+            entries: Any = frame.side_data
+            return {entry.type.name: bytes(entry) for entry in entries}
+    # An unknown kind of side data hides all other kinds from PyAV. The rotation is still readable.
+    turn = {0: None, 90: (0, -1, 1, 0), -90: (0, 1, -1, 0)}.get(frame.rotation, (-1, 0, 0, -1))
+    if turn is None:
+        return {}
+    a, b, c, d = (value << 16 for value in turn)
+    return {"DISPLAYMATRIX": struct.pack("<9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)}
 
 
 def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:

@@ -1,0 +1,123 @@
+"""Files that name other files are refused, and the memory for one picture is limited."""
+
+from __future__ import annotations
+
+import struct
+import time
+import zlib
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageCms
+
+from cloudconv.errors import InputError, SettingsError
+from cloudconv.media.input import demux
+from cloudconv.media.read.probe import probe
+from tests.helpers.factory import write_clip
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.mkv\n#EXT-X-ENDLIST\n"),
+        ("list.m3u8", "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nlist.m3u8\n"),
+        ("list.mkv", "ffconcat version 1.0\nfile a.mkv\n"),
+        ("list.png", "ffconcat version 1.0\nfile a.mkv\n"),
+        ("list.sdp", "v=0\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"),
+    ],
+)
+def test_a_list_of_files_is_refused(tmp_path: Path, name: str, text: str) -> None:
+    write_clip(tmp_path / "a.mkv", 2)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match="join the files first"):
+        probe(tmp_path / name)
+
+
+def test_a_picture_that_lists_files_is_not_decoded(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mkv", 2)
+    (tmp_path / "001.png").write_text("ffconcat version 1.0\nfile a.mkv\n")
+    with pytest.raises(InputError, match=r"[Nn]o frame"):
+        probe(tmp_path / "%03d.png")
+
+
+def test_many_pngs_with_a_colour_profile_are_read(tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.new("RGB", (16, 16)).save(tmp_path / "a.png", icc_profile=profile)
+    for _ in range(200):  # a second free ended the process after some dozens
+        assert probe(tmp_path / "a.png").width == 16
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    check = zlib.crc32(kind + data)
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.apng", "a.mkv", "a.jpg"])
+def test_a_png_whose_texts_would_fill_the_memory_is_refused(tmp_path: Path, name: str) -> None:
+    def png(*chunks: bytes) -> bytes:
+        head = _chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 2, 0, 0, 0))
+        rows = _chunk(b"IDAT", zlib.compress(bytes(16 * (1 + 48))))
+        return b"\x89PNG\r\n\x1a\n" + b"".join([head, *chunks, rows, _chunk(b"IEND", b"")])
+
+    file = tmp_path / name
+    small, large = (zlib.compress(bytes(size), 9) for size in (1 << 20, 80 << 20))
+    file.write_bytes(png(_chunk(b"iCCP", b"a\0\0" + small), _chunk(b"zTXt", b"b\0\0" + small)))
+    assert probe(file).width == 16
+    for bomb in ([b"iCCP" + large], [b"zTXt" + large], [b"zTXt" + small] * 70):
+        file.write_bytes(png(*(_chunk(each[:4], b"a\0\0" + each[4:]) for each in bomb)))
+        with pytest.raises(InputError, match="colour profile or texts"):
+            probe(file)
+
+
+def test_a_webp_with_a_hole_is_read_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "a.webp"
+    head = b"RIFF" + struct.pack("<I", (4 << 30) - 9) + b"WEBPVP8X" + struct.pack("<I", 10)
+    with file.open("wb") as opened:
+        opened.write(head + b"\x02\0\0\0" + b"\x0f\0\0\x0f\0\0")
+        opened.truncate(4 << 30)
+    began = time.monotonic()
+    with pytest.raises(InputError):
+        probe(file)
+    assert time.monotonic() - began < 30
+
+
+def test_a_small_file_with_huge_pictures_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bomb = tmp_path / "bomb.gif"
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    head = b"GIF89a" + struct.pack("<HHBBB", 12000, 12000, 0x80, 0, 0) + bytes(6)
+    bomb.write_bytes(head + frame * 2 + b";")
+    with pytest.raises(InputError, match=r"12000x12000.*CLOUDCONV_MAX_PIXELS"):
+        probe(bomb)
+    clip = write_clip(tmp_path / "clip.mkv", 2, size=(64, 48))
+    monkeypatch.setenv("CLOUDCONV_MAX_PIXELS", str(64 * 48 - 1))
+    with pytest.raises(InputError, match="64x48"):
+        probe(clip)
+    monkeypatch.setenv("CLOUDCONV_MAX_PIXELS", str(64 * 48))
+    assert probe(clip).width == 64
+    for wrong in ("abc", "-5", "0", "1e6", "²"):
+        monkeypatch.setenv("CLOUDCONV_MAX_PIXELS", wrong)
+        with pytest.raises(SettingsError, match=rf"CLOUDCONV_MAX_PIXELS must be .* '{wrong}'"):
+            probe(clip)
+
+
+def test_large_pictures_are_refused_if_memory_is_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bomb, clip = tmp_path / "bomb.gif", write_clip(tmp_path / "clip.mkv", 2, size=(64, 48))
+    frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
+    head = b"GIF89a" + struct.pack("<HHBBB", 4200, 4200, 0x80, 0, 0) + bytes(6)
+    bomb.write_bytes(head + frame * 2 + b";")
+    monkeypatch.setattr(demux, "free_memory", lambda: 10**9)
+    with pytest.raises(InputError, match=r"4200x4200, which needs about 1\.8 GB .* 1\.0 GB are"):
+        probe(bomb)
+    monkeypatch.setattr(demux, "free_memory", lambda: 10)
+    assert probe(clip).width == 64
+    monkeypatch.setattr(demux, "free_memory", lambda: 2 * 10**9)
+    assert probe(bomb).width == 4200
+    webp = tmp_path / "bomb.webp"
+    large = (12000 - 1).to_bytes(3, "little") * 2
+    webp.write_bytes(b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0" + large + bytes(40))
+    with pytest.raises(InputError, match="12000x12000"):
+        probe(webp)
