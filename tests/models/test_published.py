@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from torch import Tensor
 from cloudconv.foreign import unwrapped
 from cloudconv.models.base import Interpolator
 from cloudconv.models.blocks import Fusible
-from cloudconv.models.published import Recognised, normalised, recognise
+from cloudconv.models.published import Recognised, normalised, recognise, recognition
 from cloudconv.models.published.rife4 import Rife4Settings
 from tests.helpers import plain, published
 
@@ -222,6 +224,48 @@ def test_features_of_a_pair_are_kept_for_all_its_times() -> None:
         made = own.between(pair, timestep, known=[memo])
         assert torch.equal(made, own.between(pair, timestep))
         assert memo
+
+
+TOY = """
+from dataclasses import dataclass
+from typing import ClassVar
+from torch import nn
+from cloudconv.models.base import Interpolator
+from cloudconv.models.published.common import NetworkSettings, has
+
+@dataclass(frozen=True, slots=True)
+class ToySettings(NetworkSettings):
+    family: ClassVar = "Toy"
+    source: ClassVar = "a test"
+    width: int
+    version = property(lambda self: f"{self.width} wide")
+    properties = property(lambda self: {"multiple": 2, "bytes_per_pixel": 50})
+
+class Toy(Interpolator):
+    def __init__(self, spec, settings):
+        super().__init__(spec)
+        self.toy = nn.Conv2d(6, settings.width, 3)
+
+ToySettings.network = Toy
+
+def detect(state):
+    if has(state, "toy.weight", None, 6, 3, 3):
+        return ToySettings(len(state["toy.weight"]))
+"""
+
+
+def test_a_family_in_the_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "toy.py").write_text(TOY)
+    folders = importlib.import_module("cloudconv.models.published").__path__
+    monkeypatch.setattr("cloudconv.models.published.__path__", [*folders, str(tmp_path)])
+    recognition.families.cache_clear()
+    try:
+        found = recognise({"toy.weight": torch.empty(3, 6, 3, 3), "toy.bias": torch.empty(3)})
+    finally:
+        recognition.families.cache_clear()
+    assert found is not None
+    assert (found.family, found.version, found.missing, found.unknown) == ("Toy", "3 wide", (), ())
+    assert found.spec("mine").multiple == 2
 
 
 QUICK = ("rife_4_25", "rife_eccv_m", "ifrnet_s")

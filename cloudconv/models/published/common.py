@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,59 +16,58 @@ StateDict = Mapping[str, Tensor]
 """Tensors by name. Recognition reads names and shapes only, so the tensors may be meta tensors."""
 
 
-class NetworkSettings(Protocol):
-    """The properties of a network that its tensors decide: a frozen dataclass of plain values.
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """The properties of a network that its tensors decide; a call returns the network of a spec.
 
-    An object of a family's class returns the network of a spec when it is called, so it can be the
-    ``network`` of a :class:`ModelSpec`.
+    A family of networks is one module with a subclass, its network, and a function ``detect`` that
+    returns the settings which tensors show, or None.
+
+    Attributes:
+        family: the name of the family.
+        source: authors and publication.
+        middle_is_optional: whether training for the middle only, or for any timestep, is
+            undecidable.
+        network: the class of the network.
     """
+
+    family: ClassVar[str]
+    source: ClassVar[str]
+    middle_is_optional: ClassVar[bool] = False
+    network: ClassVar[Callable[[ModelSpec, Any], Interpolator]]
 
     def __call__(self, spec: ModelSpec) -> Interpolator:
         """Return the network with untrained weights."""
-
-    @property
-    def family(self) -> str:
-        """Return the name of the family."""
+        return type(self).network(spec, self)
 
     @property
     def version(self) -> str:
         """Return the published versions with these settings, for people."""
+        raise NotImplementedError
 
     @property
-    def middle_is_optional(self) -> bool:
-        """Return whether training for the middle only, or for any timestep, is undecidable."""
+    def properties(self) -> dict[str, Any]:
+        """Return the properties of the spec that differ from those of most networks."""
+        raise NotImplementedError
 
     def spec(self, name: str) -> ModelSpec:
-        """Return the spec of a model with these settings."""
-
-
-def own_file(name: str, settings: NetworkSettings, source: str, **properties: Any) -> ModelSpec:
-    """Return the spec of a model that runs a user's own file.
-
-    Args:
-        name: the name of the model.
-        settings: the settings of the network.
-        source: authors and publication.
-        properties: properties of the spec that differ from the usual ones of a published network.
-    """
-    usual: dict[str, Any] = {
-        "arbitrary_timestep": True,
-        "licence": "see the source of the file",
-        "origin": f"{settings.family} {settings.version} ({source}); a user's own file",
-        "domain": "filmed and drawn footage",
-        "purpose": "a published network from your own file",
-        "fallback": True,
-        "fallback_by_default": False,
-        "carries_alpha": True,
-    }
-    return ModelSpec(
-        name=name,
-        task="interpolate",
-        context=2,
-        network=settings,
-        entry=None,
-        **(usual | properties),
-    )
+        """Return the spec of a model that runs a user's own file."""
+        usual: dict[str, Any] = {
+            "arbitrary_timestep": True,
+            "scale_option": True,
+            "overlap": 128,
+            "licence": "see the source of the file",
+            "origin": f"{self.family} {self.version} ({self.source}); a user's own file",
+            "domain": "filmed and drawn footage",
+            "purpose": "a published network from your own file",
+            "fallback": True,
+            "fallback_by_default": False,
+            "carries_alpha": True,
+        }
+        properties = usual | self.properties
+        return ModelSpec(
+            name=name, task="interpolate", context=2, network=self, entry=None, **properties
+        )
 
 
 def has(state: StateDict, name: str, *shape: int | None) -> bool:

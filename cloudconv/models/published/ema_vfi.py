@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
 from cloudconv.models.ops import joined, resize, warp
-from cloudconv.models.published.common import StateDict, has, mixed, own_file
+from cloudconv.models.published.common import NetworkSettings, StateDict, has, mixed
 from cloudconv.models.published.unet import Unet, layer, moved_features
 
 _FLOWS, _MASK = 4, 1
@@ -35,7 +35,7 @@ _PUBLISHED = {(16, (2, 2)): "small", (32, (4, 4)): "full"}
 
 
 @dataclass(frozen=True, slots=True)
-class EmaVfiSettings:
+class EmaVfiSettings(NetworkSettings):
     """The settings of an EMA-VFI network.
 
     Attributes:
@@ -45,33 +45,23 @@ class EmaVfiSettings:
     """
 
     family: ClassVar = "EMA-VFI"
+    source: ClassVar = "Zhang et al., CVPR 2023"
     middle_is_optional: ClassVar = True
     """The weights "ours" make the middle only, "ours_t" any timestep."""
     width: int
     depths: tuple[int, int]
     motions: tuple[int, int]
 
-    def __call__(self, spec: ModelSpec) -> EmaVfi:
-        """Return the network of a spec with untrained weights."""
-        return EmaVfi(spec, self)
-
     @property
     def version(self) -> str:
         """Return the published size with these settings."""
         return _PUBLISHED.get((self.width, self.depths), "of no published size")
 
-    def spec(self, name: str) -> ModelSpec:
-        """Return the spec of a model with these settings."""
-        return own_file(
-            name,
-            self,
-            "Zhang et al., CVPR 2023",
-            multiple=32,
-            scale_option=True,
-            bytes_per_pixel=200 + 90 * self.width,
-            overlap=128,
-            reads_bgr=True,
-        )
+    @property
+    def properties(self) -> dict[str, Any]:
+        """See ``NetworkSettings.properties``."""
+        memory = 200 + 90 * self.width
+        return {"multiple": 32, "bytes_per_pixel": memory, "reads_bgr": True}
 
 
 def detect(state: StateDict) -> EmaVfiSettings | None:
@@ -445,3 +435,6 @@ class _Depthwise(nn.Module):
         """Map (B, h, w, width) to the same shape."""
         made: Tensor = self.dwconv(x.permute(0, 3, 1, 2))
         return made.permute(0, 2, 3, 1)
+
+
+EmaVfiSettings.network = EmaVfi

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
 from cloudconv.models.ops import enlarged, joined, warp
-from cloudconv.models.published.common import StateDict, has, own_file
+from cloudconv.models.published.common import NetworkSettings, StateDict, has
 
 _LEVELS = 7  # sizes at which the flows are estimated
 _FUSED = 5  # sizes that the decoder reads
@@ -30,7 +30,7 @@ _SLOPE = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class FilmSettings:
+class FilmSettings(NetworkSettings):
     """The settings of a FILM network.
 
     Attributes:
@@ -39,32 +39,27 @@ class FilmSettings:
     """
 
     family: ClassVar = "FILM"
+    source: ClassVar = "Reda et al., ECCV 2022"
     middle_is_optional: ClassVar = True
     """Trained with triplets, the network knows other timesteps by scaling."""
     width: int
     flow_widths: tuple[int, ...]
-
-    def __call__(self, spec: ModelSpec) -> FilmNetwork:
-        """Return the network of a spec with untrained weights."""
-        return FilmNetwork(spec, self)
 
     @property
     def version(self) -> str:
         """Return the published version with these settings."""
         return "of the paper" if self == _PUBLISHED else "of no published size"
 
-    def spec(self, name: str) -> ModelSpec:
-        """Return the spec of a model with these settings."""
-        return own_file(
-            name,
-            self,
-            "Reda et al., ECCV 2022",
-            multiple=1 << (_LEVELS - 1),
-            bytes_per_pixel=4000,
-            gpu_bytes_per_pixel=4700,
-            overlap=128,
-            carries_alpha=False,
-        )
+    @property
+    def properties(self) -> dict[str, Any]:
+        """See ``NetworkSettings.properties``."""
+        return {
+            "multiple": 1 << (_LEVELS - 1),
+            "scale_option": False,
+            "bytes_per_pixel": 4000,
+            "gpu_bytes_per_pixel": 4700,
+            "carries_alpha": False,
+        }
 
 
 _PUBLISHED = FilmSettings(64, (256, 128, 64, 32))
@@ -249,3 +244,6 @@ class _Fuse(nn.Module):
             x = layers[2](layers[1](joined([*parts, x], dtype)))
         made: Tensor = self.output_conv(x)
         return made.float().contiguous()
+
+
+FilmSettings.network = FilmNetwork

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, warp
-from cloudconv.models.published.common import StateDict, has, mixed, own_file
+from cloudconv.models.published.common import NetworkSettings, StateDict, has, mixed
 
 _LEVELS = 4
 _FLOWS, _MASK, _TIME = 4, 1, 1
@@ -29,7 +29,7 @@ _NAMES: dict[tuple[int, ...], str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class IfrnetSettings:
+class IfrnetSettings(NetworkSettings):
     """The settings of an IFRNet.
 
     Attributes:
@@ -39,32 +39,22 @@ class IfrnetSettings:
     """
 
     family: ClassVar = "IFRNet"
+    source: ClassVar = "Kong et al., CVPR 2022"
     middle_is_optional: ClassVar = True
     """Weights for Vimeo make the middle only, those for GoPro any timestep."""
     widths: tuple[int, ...]
     side: int
     kernel: int
 
-    def __call__(self, spec: ModelSpec) -> Ifrnet:
-        """Return the network of a spec with untrained weights."""
-        return Ifrnet(spec, self)
-
     @property
     def version(self) -> str:
         """Return the published version with these settings."""
         return _NAMES.get(self.widths, "of no published size")
 
-    def spec(self, name: str) -> ModelSpec:
-        """Return the spec of a model with these settings."""
-        return own_file(
-            name,
-            self,
-            "Kong et al., CVPR 2022",
-            multiple=16,
-            scale_option=True,
-            bytes_per_pixel=300 + 20 * self.widths[0],
-            overlap=128,
-        )
+    @property
+    def properties(self) -> dict[str, Any]:
+        """See ``NetworkSettings.properties``."""
+        return {"multiple": 16, "bytes_per_pixel": 300 + 20 * self.widths[0]}
 
 
 def detect(state: StateDict) -> IfrnetSettings | None:
@@ -205,3 +195,6 @@ class _Residual(nn.Module):
         side = x[:, -self._side :]
         side.copy_(layers(side))
         return x
+
+
+IfrnetSettings.network = Ifrnet

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import sys
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cloudconv.models.base import ModelSpec
-from cloudconv.models.published import ema_vfi, film, ifrnet, rife4, rife_paper
 from cloudconv.models.published.common import NetworkSettings, StateDict
 
 _PREFIXES = ("module.", "flownet.", "model.", "net.")
@@ -25,15 +28,6 @@ _CACHED = (".attn_mask", ".HW")
 _BLOCK = re.compile(r"^blocks\.(\d+)\.")
 _UNUSED_BY_4 = ("contextnet.", "unet.")
 """Parts in files of RIFE 4.x that only the paper's network, with three blocks, uses."""
-
-DETECTORS: tuple[Callable[[StateDict], NetworkSettings | None], ...] = (
-    rife4.detect,
-    rife_paper.detect,
-    ifrnet.detect,
-    ema_vfi.detect,
-    film.detect,
-)
-"""The detection function of each family that runs."""
 
 _NOT_RUN = (
     ("SGM-VFI", ("feature_bone.", "gmflow."), "its authors give no licence"),
@@ -92,8 +86,8 @@ def recognise(state: StateDict) -> Recognised | None:
     for family, beginnings, reason in _NOT_RUN:
         if all(any(name.startswith(each) for name in state) for each in beginnings):
             return Recognised(family, "", None, reason)
-    for detect in DETECTORS:
-        settings = detect(state)
+    for module in families():
+        settings = module.detect(state)
         if settings is None:
             continue
         with torch.device("meta"):
@@ -106,6 +100,15 @@ def recognise(state: StateDict) -> Recognised | None:
         )
         return Recognised(settings.family, settings.version, settings, "", missing, unknown)
     return None
+
+
+@cache
+def families() -> tuple[Any, ...]:
+    """Return the modules of this folder that define a family of networks."""
+    here = __name__.rpartition(".")[0]
+    found = iter_modules(sys.modules[here].__path__)
+    modules = [import_module(f"{here}.{each.name}") for each in found]
+    return tuple(each for each in modules if hasattr(each, "detect"))
 
 
 def _own_name(name: str) -> str:

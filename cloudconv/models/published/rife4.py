@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cloudconv.models.base import COLOURS, Interpolator, Memo, ModelSpec, once
 from cloudconv.models.blocks import Active, Block, Fusible
 from cloudconv.models.ops import pad_to_multiple, resize
-from cloudconv.models.published.common import StateDict, has, mixed, own_file
+from cloudconv.models.published.common import NetworkSettings, StateDict, has, mixed
 from cloudconv.models.published.estimates import FLOWS, MASK, SLOPE, EarlyBlock, Estimates
 
 _TIME = 1  # channels
@@ -34,7 +34,7 @@ Encoder = Literal["none", "pair", "list", "named"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rife4Settings:
+class Rife4Settings(NetworkSettings):
     """The settings of a RIFE 4.x network.
 
     Attributes:
@@ -53,8 +53,7 @@ class Rife4Settings:
     """
 
     family: ClassVar = "RIFE"
-    middle_is_optional: ClassVar = False
-    """All versions make any timestep."""
+    source: ClassVar = "Huang et al., ECCV 2022"
     widths: tuple[int, ...]
     scales: tuple[int, ...]
     style: Style
@@ -64,10 +63,6 @@ class Rife4Settings:
     hidden: int = 0
     features: int = 0
     groups: int = 1
-
-    def __call__(self, spec: ModelSpec) -> Rife4:
-        """Return the network of a spec with untrained weights."""
-        return Rife4(spec, self)
 
     @property
     def version(self) -> str:
@@ -84,18 +79,13 @@ class Rife4Settings:
         """Return the number of input channels of all blocks but the first."""
         return 2 * (COLOURS + self.features) + _TIME + FLOWS + MASK + self.handed
 
-    def spec(self, name: str) -> ModelSpec:
-        """Return the spec of a model with these settings."""
+    @property
+    def properties(self) -> dict[str, Any]:
+        """See ``NetworkSettings.properties``."""
         multiple = 4 * self.scales[0]
-        return own_file(
-            name,
-            self,
-            "Huang et al., ECCV 2022",
-            multiple=multiple,
-            scale_option=True,
-            bytes_per_pixel=_BYTES * self.inputs,
-            overlap=min(_WIDEST_OVERLAP, 4 * multiple),
-        )
+        overlap = min(_WIDEST_OVERLAP, 4 * multiple)
+        memory = _BYTES * self.inputs
+        return {"multiple": multiple, "bytes_per_pixel": memory, "overlap": overlap}
 
 
 _BASE, _LITE, _FIVE = (192, 128, 96, 64), (128, 96, 64, 48), (192, 128, 96, 64, 32)
@@ -295,3 +285,6 @@ class _Features(Fusible):
         if not self._is_pair:
             for name in self._names[:-1]:
                 self.add_module(name, Active(self.get_submodule(name)))
+
+
+Rife4Settings.network = Rife4

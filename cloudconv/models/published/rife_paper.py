@@ -8,13 +8,13 @@ backward flows and a mask. A further network corrects the mixed picture.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
 from cloudconv.models.ops import joined, resize
-from cloudconv.models.published.common import StateDict, has, mixed, own_file
+from cloudconv.models.published.common import NetworkSettings, StateDict, has, mixed
 from cloudconv.models.published.estimates import FLOWS, MASK, EarlyBlock, Estimates
 from cloudconv.models.published.unet import TwoLayers, Unet, moved_features
 
@@ -24,7 +24,7 @@ _LEVELS = 4
 
 
 @dataclass(frozen=True, slots=True)
-class RifePaperSettings:
+class RifePaperSettings(NetworkSettings):
     """The settings of a network of RIFE's paper.
 
     Attributes:
@@ -32,17 +32,12 @@ class RifePaperSettings:
         reads_time: whether the network reads the timestep (RIFEm); RIFE makes the middle only.
     """
 
-    middle_is_optional: ClassVar = False
-    """The tensors show whether the network reads the timestep."""
+    source: ClassVar = "Huang et al., ECCV 2022"
     widths: tuple[int, ...]
     reads_time: bool
 
-    def __call__(self, spec: ModelSpec) -> RifePaper:
-        """Return the network of a spec with untrained weights."""
-        return RifePaper(spec, self)
-
     @property
-    def family(self) -> str:
+    def family(self) -> str:  # type: ignore[override]
         """Return the name of the family."""
         return "RIFEm" if self.reads_time else "RIFE"
 
@@ -51,18 +46,11 @@ class RifePaperSettings:
         """Return the published version with these settings."""
         return "of the paper"
 
-    def spec(self, name: str) -> ModelSpec:
-        """Return the spec of a model with these settings."""
-        return own_file(
-            name,
-            self,
-            "Huang et al., ECCV 2022",
-            arbitrary_timestep=self.reads_time,
-            multiple=32,
-            scale_option=True,
-            bytes_per_pixel=850,
-            overlap=128,
-        )
+    @property
+    def properties(self) -> dict[str, Any]:
+        """See ``NetworkSettings.properties``."""
+        any_time = self.reads_time
+        return {"multiple": 32, "bytes_per_pixel": 850, "arbitrary_timestep": any_time}
 
 
 def detect(state: StateDict) -> RifePaperSettings | None:
@@ -136,3 +124,6 @@ class _Context(nn.Module):
         for level in range(_LEVELS):
             features.append(self.get_submodule(f"conv{level + 1}")(features[-1]))
         return moved_features(features[1:], resize(flow, 0.5) * 0.5)
+
+
+RifePaperSettings.network = RifePaper
