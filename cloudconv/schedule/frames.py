@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -45,7 +46,8 @@ class Request:
 
     ``context`` is the number of source frames from which the model makes a new frame. A source
     frame at ``end`` (on the source's clock) or later is not shown. The frame only serves as the
-    right neighbour of the last frame before.
+    right neighbour of the last frame before. ``tick`` is that of the source's clock in seconds, if
+    the source has a variable rate.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Request:
     loop: bool
     context: int = 2
     end: Fraction | None = None
+    tick: Fraction | None = None
 
 
 @dataclass(slots=True)
@@ -64,6 +67,7 @@ class Counts:
 
     ``cuts`` are the times of each new scene's first frame, on the source's clock. ``duration`` is
     the output's, in seconds. ``steps`` are the first two different durations of output frames.
+    ``ticks`` are the times of the source frames, at a variable rate.
     """
 
     source_frames: int = 0
@@ -73,6 +77,15 @@ class Counts:
     cuts: list[Fraction] = field(default_factory=list)
     duration: Fraction = Fraction(0)
     steps: set[Fraction] = field(default_factory=set)
+    ticks: array[int] = field(default_factory=lambda: array("q"))
+
+    def add(self, item: AnalysedFrame, tick: Fraction | None) -> None:
+        """Count a source frame."""
+        self.source_frames += 1
+        if item.cut:
+            self.cuts.append(item.frame.time)
+        if tick is not None:
+            self.ticks.append(int(item.frame.time / tick))
 
     @property
     def rate(self) -> Fraction | None:
@@ -187,9 +200,8 @@ def schedule(
             continue
         if item is not None:
             window.add(item)
-            counts.source_frames += 1
+            counts.add(item, request.tick)
             if item.cut:
-                counts.cuts.append(item.frame.time)
                 opened.append(item.frame.time)
             made: Iterator[Slot] = timeline.push(item.frame.time, item.shows)
             end = item.frame.time + item.frame.duration

@@ -572,6 +572,15 @@ def test_a_part_with_even_times_of_a_clip_of_variable_rate_has_a_rate(tmp_path: 
     assert read_times(tmp_path / "c.mp4") == [F(k, 50) for k in range(6)]
 
 
+def test_a_part_whose_even_times_a_coarse_clock_rounds_has_a_rate(tmp_path: Path) -> None:
+    times = [F(round(1000 * F(k, 30)), 1000) for k in (*range(30), 40, 45, 60)]
+    clip = write_clip(tmp_path / "a.mkv", len(times), times=times, rate=30)
+    assert interp(clip, "b.mkv", factor=2, end=2).output_fps is None
+    for end in (F(1, 2), F(1, 3)):
+        assert interp(clip, f"{end.denominator}.mkv", factor=2, end=end).output_fps == "60"
+    assert interp(clip, "d.mkv", slowmo=4, start=F(1, 4), end=F(3, 4)).output_fps == "30"
+
+
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
 def test_a_part_that_ends_within_a_frame_lasts_as_long_as_the_result_says(
     tmp_path: Path, suffix: str

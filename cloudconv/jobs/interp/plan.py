@@ -213,6 +213,7 @@ def decide(
         loop=settings.loop,
         context=spec.frames(fallback=spec.falls_back(settings.fallback)),
         end=None if end is None or settings.loop else timing.start + end,
+        tick=timing.time_base if timing.rate is None else None,
     )
     registry.check_times(spec, _frames_for_each(request, timing.rate))
     gap_rate = output_rate(request.rate, timing.gap_rate, request.slowdown)

@@ -18,6 +18,7 @@ from cloudconv.jobs.adapt import Adapted, AdaptPlan, adapt, adapted_digest, chec
 from cloudconv.jobs.interp.plan import InterpPlan, frames_of, is_joinable, renderer_of, source_of
 from cloudconv.jobs.output import origin, time_base
 from cloudconv.media.carry.carry import Carry
+from cloudconv.media.read.rates import constant_rate
 from cloudconv.media.read.source import Source
 from cloudconv.media.task import FrameTask
 from cloudconv.media.write.encode import EncodingPlan
@@ -35,7 +36,7 @@ from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
 from cloudconv.segments.render import RenderPlan
 from cloudconv.segments.store import SegmentStore, token_of
 from cloudconv.settings import exact
-from cloudconv.timeline import Multiply
+from cloudconv.timeline import Multiply, output_rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,10 +273,21 @@ def _is_decided(pinned: dict[str, Any]) -> bool:
     return all(type(found[name]) is int and 1 <= found[name] <= most[name] for name in most)
 
 
+def _rate_of_part(plan: InterpPlan, counts: Counts) -> Fraction | None:
+    """Return the output's rate if the times of the source's part are even but for the clock."""
+    if len(counts.ticks) < 2 or plan.request.end is None:
+        return None
+    tick, length = plan.info.timing.time_base, counts.duration / plan.request.slowdown
+    rate = constant_rate(counts.ticks, tick)
+    if rate is None or length > len(counts.ticks) / rate + tick:  # the last frame lasts longer
+        return None
+    return output_rate(plan.request.rate, rate, plan.request.slowdown)
+
+
 def facts(plan: InterpPlan, counts: Counts) -> dict[str, Any]:
     """Return the fields that an estimate and a result share, except for encoder and warnings."""
     source_rate, start = plan.info.timing.rate, plan.info.timing.start
-    rate = plan.rate or counts.rate  # a part of a variable rate can have even times
+    rate = plan.rate or counts.rate or _rate_of_part(plan, counts)
     duration = counts.output_frames / plan.rate if plan.rate else counts.duration
     return {
         "input": str(plan.settings.input),
