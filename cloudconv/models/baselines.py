@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 
 from torch import Tensor
 
@@ -41,51 +41,39 @@ class Linear(Predictor):
         return 2 * context[:, -1] - context[:, -2]
 
 
-BLEND = ModelSpec(
+_row = partial(ModelSpec, entry=None, origin="cloudconv")
+_between = partial(_row, task="interpolate", context=2, arbitrary_timestep=True, carries_alpha=True)
+
+BLEND = _between(
     name="blend",
-    task="interpolate",
-    context=2,
-    arbitrary_timestep=True,
     network=Blend,
-    entry=None,
-    origin="cloudconv",
     domain="any footage; moving things look double",
     purpose="a baseline: moving things look double",
     time=0.1,
     bytes_per_pixel=48,
-    carries_alpha=True,
 )
-
-HOLD = ModelSpec(
+HOLD = _between(
     name="hold",
-    task="interpolate",
-    context=2,
-    arbitrary_timestep=True,
     network=Hold,
-    entry=None,
-    origin="cloudconv",
     domain="any footage; motion stays as jerky as before",
     purpose="repeats the earlier frame",
-    time=None,
     bytes_per_pixel=36,
-    carries_alpha=True,
 )
-
-LAST = replace(
-    HOLD,
+LAST = _row(
+    name="hold",
     task="predict",
     context=1,
     network=Last,
     domain="any footage; the picture stands still",
     purpose="a baseline: the picture stands still",
+    bytes_per_pixel=36,
 )
-
-LINEAR = replace(
-    LAST,
+LINEAR = _row(
     name="linear",
+    task="predict",
     context=2,
     network=Linear,
-    bytes_per_pixel=60,
     domain="slow fades; moving things break up within a few frames",
     purpose="slow fades",
+    bytes_per_pixel=60,
 )

@@ -44,7 +44,6 @@ class Block(Fusible):
         depth: int = 8,
         groups: int = 1,
     ) -> None:
-        """Create the layers; see the class for the arguments."""
         super().__init__()
         self._outputs = outputs
         self.conv0 = nn.Sequential(

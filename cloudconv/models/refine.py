@@ -34,7 +34,6 @@ class Refinement(nn.Module):
     """
 
     def __init__(self) -> None:
-        """Create the block."""
         super().__init__()
         self.block = Block(_INPUTS, _WIDTH, MOTION + 2, depth=_DEPTH)
         for parameter in self.block.lastconv.parameters():

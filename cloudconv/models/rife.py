@@ -62,7 +62,6 @@ class IFNet(Interpolator):
         gated: bool = False,
         refines: bool = False,
     ) -> None:
-        """Create the network; see the class for the arguments."""
         super().__init__(spec)
         self._sizes, self._gated = sizes, gated
         for number, width in enumerate(_WIDTHS[: len(sizes)]):

@@ -254,7 +254,6 @@ class Renderer:
 
     @staticmethod
     def _advance(batch: _Batch, cpu_streams: CpuStreams) -> None:
-        """Start the remaining steps of a batch."""
         steps = batch.work.result()
         if isinstance(steps, Generator):
             dtype = batch.inference.model.dtype

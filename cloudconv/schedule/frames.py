@@ -276,7 +276,6 @@ class _Window:
         self._alike = (-1, False)  # the last pair that was compared, and the result
 
     def add(self, item: AnalysedFrame) -> None:
-        """Add the next source frame."""
         self._first = self._first or item.frame
         if item.shows is not None:
             self._items[self._count] = item

@@ -89,7 +89,6 @@ class EmaVfi(Interpolator):
     """An EMA-VFI network; see :class:`EmaVfiSettings` for ``settings``."""
 
     def __init__(self, spec: ModelSpec, settings: EmaVfiSettings) -> None:
-        """Create the network."""
         super().__init__(spec)
         width = settings.width
         self.feature_bone = _Features(settings)
@@ -174,7 +173,6 @@ class _Features(nn.Module):
     """Appearance and motion of two pictures at five sizes."""
 
     def __init__(self, settings: EmaVfiSettings) -> None:
-        """Create the layers."""
         super().__init__()
         width = settings.width
         for level in range(_LEVELS):
@@ -225,7 +223,6 @@ class _Features(nn.Module):
 
 
 def _norm(width: int) -> nn.LayerNorm:
-    """Return the normalisation of the last axis."""
     return nn.LayerNorm(width, eps=1e-6)
 
 
@@ -237,7 +234,6 @@ class _Convolutions(nn.Module):
         self.conv = nn.Sequential(*layer(inputs, outputs), *layer(outputs, outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, inputs, H, W) to (B, outputs, H, W)."""
         made: Tensor = self.conv(x)
         return made
 
@@ -246,7 +242,6 @@ class _Patches(nn.Module):
     """A convolution that halves the size, and a normalisation."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        """Create the layers."""
         super().__init__()
         self.proj = nn.Conv2d(inputs, outputs, 3, 2, 1)
         self.norm = _norm(outputs)
@@ -288,7 +283,6 @@ class _Attending(nn.Module):
     """
 
     def __init__(self, width: int, motion: int, shift: int) -> None:
-        """Create the layers; see the class for the arguments."""
         super().__init__()
         self._shift = shift
         self.norm1, self.norm2 = _norm(width), _norm(width)
@@ -412,14 +406,12 @@ class _Mlp(nn.Module):
     """Two linear layers for each pixel, with a convolution of each channel between them."""
 
     def __init__(self, width: int) -> None:
-        """Create the layers."""
         super().__init__()
         hidden = _EXPANSION * width
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
         self.dwconv = _Depthwise(hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, h, w, width) to the same shape."""
         made: Tensor = self.fc2(F.gelu(self.dwconv(self.fc1(x))))
         return made
 
@@ -432,7 +424,6 @@ class _Depthwise(nn.Module):
         self.dwconv = nn.Conv2d(width, width, 3, 1, 1, groups=width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, h, w, width) to the same shape."""
         made: Tensor = self.dwconv(x.permute(0, 3, 1, 2))
         return made.permute(0, 2, 3, 1)
 

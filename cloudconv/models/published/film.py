@@ -79,7 +79,6 @@ class _Conv(nn.Sequential):
     """A convolution that keeps the size, and perhaps a leaky rectifier."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, *, is_active: bool = True) -> None:
-        """Create the layer."""
         super().__init__(nn.Conv2d(inputs, outputs, kernel, padding=(kernel - 1) // 2))
         self._is_even, self._is_active = kernel % 2 == 0, is_active
 
@@ -133,7 +132,6 @@ class _Extract(nn.Module):
     """Features of a picture at all sizes, which have the same meaning at most sizes."""
 
     def __init__(self, width: int) -> None:
-        """Create the layers."""
         super().__init__()
         levels = []
         inputs = COLOURS
@@ -193,7 +191,6 @@ class _Estimator(nn.Module):
     """Convolutions that estimate a flow, or its correction."""
 
     def __init__(self, inputs: int, width: int) -> None:
-        """Create the layers."""
         super().__init__()
         self._convs = nn.Sequential(
             _Conv(inputs, width, 3),

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, warp
 from cloudconv.models.published.common import NetworkSettings, StateDict, has, mixed
+from cloudconv.models.published.unet import layer
 
 _LEVELS = 4
 _FLOWS, _MASK, _TIME = 4, 1, 1
@@ -68,17 +69,10 @@ def detect(state: StateDict) -> IfrnetSettings | None:
     return IfrnetSettings(widths, state[side].shape[0], kernel) if kernel % 2 else None
 
 
-def _layer(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
-    """Return a convolution and a PReLU."""
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
-    return nn.Sequential(conv, nn.PReLU(outputs))
-
-
 class Ifrnet(Interpolator):
     """An IFRNet; see :class:`IfrnetSettings` for ``settings``."""
 
     def __init__(self, spec: ModelSpec, settings: IfrnetSettings) -> None:
-        """Create the network."""
         super().__init__(spec)
         self.encoder = _Encoder(settings)
         coarser = [*settings.widths[1:], 0]
@@ -140,7 +134,7 @@ class _Encoder(nn.Module):
         inputs = COLOURS
         for level, width in enumerate(settings.widths):
             kernel = 3 if level else settings.kernel
-            pyramid = nn.Sequential(_layer(inputs, width, kernel, 2), _layer(width, width))
+            pyramid = nn.Sequential(layer(inputs, width, 2, kernel), layer(width, width))
             self.add_module(f"pyramid{level + 1}", pyramid)
             inputs = width
 
@@ -156,10 +150,9 @@ class _Decoder(nn.Module):
     """A decoder, which doubles the size."""
 
     def __init__(self, inputs: int, hidden: int, outputs: int, side: int) -> None:
-        """Create the layers."""
         super().__init__()
         self.convblock = nn.Sequential(
-            _layer(inputs, hidden),
+            layer(inputs, hidden),
             _Residual(hidden, side),
             nn.ConvTranspose2d(hidden, outputs, 4, 2, 1),
         )
@@ -176,13 +169,12 @@ class _Residual(nn.Module):
     def __init__(self, width: int, side: int) -> None:
         super().__init__()
         self._side = side
-        self.conv1, self.conv3 = _layer(width, width), _layer(width, width)
-        self.conv2, self.conv4 = _layer(side, side), _layer(side, side)
+        self.conv1, self.conv3 = layer(width, width), layer(width, width)
+        self.conv2, self.conv4 = layer(side, side), layer(side, side)
         self.conv5 = nn.Conv2d(width, width, 3, 1, 1)
         self.prelu = nn.PReLU(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, width, h, w) to the same shape."""
         made = self._with_side(self.conv1(x), self.conv2)
         made = self._with_side(self.conv3(made), self.conv4)
         result: Tensor = self.prelu(self.conv5(made).add_(x))

@@ -281,7 +281,6 @@ class _Features(Fusible):
         return hidden.float().contiguous()
 
     def fuse(self) -> None:
-        """See ``Fusible.fuse``."""
         if not self._is_pair:
             for name in self._names[:-1]:
                 self.add_module(name, Active(self.get_submodule(name)))

@@ -69,7 +69,6 @@ class RifePaper(Interpolator):
     """A network of RIFE's paper; see :class:`RifePaperSettings` for ``settings``."""
 
     def __init__(self, spec: ModelSpec, settings: RifePaperSettings) -> None:
-        """Create the network."""
         super().__init__(spec)
         self._reads_time = settings.reads_time
         for number, width in enumerate(settings.widths):

@@ -17,16 +17,16 @@ from cloudconv.models.ops import joined, resize, warp
 _LEVELS = 4
 
 
-def layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+def layer(inputs: int, outputs: int, stride: int = 1, kernel: int = 3) -> nn.Sequential:
     """Return a convolution and a PReLU."""
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1), nn.PReLU(outputs))
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+    return nn.Sequential(conv, nn.PReLU(outputs))
 
 
 class TwoLayers(nn.Module):
     """Two convolutions with PReLU, of which the first halves the size."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        """Create the layers."""
         super().__init__()
         self.conv1, self.conv2 = layer(inputs, outputs, 2), layer(outputs, outputs)
 

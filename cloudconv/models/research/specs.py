@@ -32,7 +32,6 @@ def _row(
     half_precision: bool = True,
     **more: Any,
 ) -> ModelSpec:
-    """Return a spec; see :class:`ModelSpec` for all arguments."""
     return ModelSpec(
         name=name,
         task=task,
