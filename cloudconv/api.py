@@ -31,7 +31,7 @@ from cloudconv.settings import (
     Settings,
     TrainSettings,
 )
-from cloudconv.settings.models import ModelsSettings
+from cloudconv.settings.models import AddSettings
 from cloudconv.settings.values import File
 
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ def add_model(
     """
     from cloudconv.models import adding
 
-    ModelsSettings(add=file, name=name, timesteps=timesteps)  # checks the values
+    AddSettings(file, name, timesteps=timesteps)  # checks the values
     return adding.add(file, name, timesteps=timesteps, overwrite=overwrite)
 
 

@@ -160,7 +160,7 @@ def test_a_message_has_a_million_seconds_without_an_exponent() -> None:
         ("give --no-resume.", "give `resume=False`."),
         ("--device=cuda:all, or", "`device='cuda:all'`, or"),
         ("leave --crf=80.5 out (--input-fps).", "leave `crf='80.5'` out (`input_fps`)."),
-        ("see 'cloudconv models --add'", "see 'cloudconv models --add'"),
+        ("see 'ray start --head'", "see 'ray start --head'"),
         ("a-- b --, clip--final.mp4", "a-- b --, clip--final.mp4"),
     ],
 )

@@ -51,17 +51,19 @@ class _PrintedHelp:
         return option
 
 
-class GuardedCommand(_PrintedHelp, TyperCommand):
-    """A command that turns every error into one message and an exit code."""
+class _Guarded(_PrintedHelp):
+    """A mixin for commands that turns every error into one message and an exit code."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the parts of the usage line after the command's name."""
-        arguments = (each for each in self.get_params(ctx) if each.param_type_name == "argument")
+        parameters = self.get_params(ctx)  # type: ignore[attr-defined]
+        arguments = (each for each in parameters if each.param_type_name == "argument")
         return [*(each.metavar or "" for each in arguments), "[OPTIONS]"]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options under their headings, the common options first."""
-        write_options(self.get_params(ctx), formatter, everything=ALL in ctx.meta)
+        parameters = self.get_params(ctx)  # type: ignore[attr-defined]
+        write_options(parameters, formatter, everything=ALL in ctx.meta)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; print an error as one message and exit with its code."""
@@ -83,7 +85,7 @@ class GuardedCommand(_PrintedHelp, TyperCommand):
                     "json-and-closed: The standard output is closed, so --json has no place for "
                     "its result: open it, or leave --json out."
                 )
-            return super().invoke(ctx)
+            return super().invoke(ctx)  # type: ignore[misc]
         except (typer.Exit, typer.Abort, TyperException):
             raise
         except BrokenPipeError as error:
@@ -95,6 +97,34 @@ class GuardedCommand(_PrintedHelp, TyperCommand):
             message, kind, exit_code = _describe(error, verbose=verbose)
             _print_failure(message, kind, exit_code, json=bool(ctx.params.get("json")))
             raise typer.Exit(exit_code) from error
+
+
+class GuardedCommand(_Guarded, TyperCommand):
+    """A command without commands of its own."""
+
+
+class GuardedGroup(_Guarded, TyperGroup):
+    """A command that has commands of its own, and also does something without them."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options and the commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the first word names."""
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            known = ", ".join(self.list_commands(ctx))
+            raise SettingsError(
+                f"unknown-command: There is no command '{ctx.command_path} {args[0]}': choose one "
+                f"of {known}, such as '{ctx.command_path} {self.list_commands(ctx)[0]} {args[0]}'."
+            )
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command, or the one that is named after it."""
+        ctx.params["json"] = ctx.params.get("json") or "--json" in ctx.args
+        return super().invoke(ctx)
 
 
 class Commands(_PrintedHelp, TyperGroup):
@@ -239,6 +269,11 @@ def common(
     """Raise the frame rate of a video, forecast its next frames, or continue the video."""
 
 
-for _module in (interp, compare, extrapolate, dream, train, models, doctor):
+for _module in (interp, compare, extrapolate, dream, train, doctor):
     _name = _module.__name__.rpartition(".")[2]
     app.command(_name, cls=GuardedCommand, epilog=_module.EXAMPLES)(getattr(_module, _name))
+_group = typer.Typer(cls=GuardedGroup, invoke_without_command=True, epilog=models.EXAMPLES)
+_group.callback()(models.models)
+for _command, _examples in models.COMMANDS.items():
+    _group.command(cls=GuardedCommand, epilog=_examples)(_command)
+app.add_typer(_group, name="models")

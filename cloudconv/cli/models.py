@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -18,7 +18,7 @@ from cloudconv.cli.streams import is_terminal, print_result
 from cloudconv.cli.text import field_rows, table
 from cloudconv.errors import CloudconvError
 from cloudconv.messages import counted
-from cloudconv.settings.models import ONE, ModelsSettings
+from cloudconv.settings.models import AddSettings, ModelsSettings
 
 if TYPE_CHECKING:
     from cloudconv.models.base import ModelSpec, ModelTask
@@ -27,11 +27,22 @@ if TYPE_CHECKING:
 
 EXAMPLES = examples(
     "cloudconv models",
-    "cloudconv models cloud-best",
-    "cloudconv models --verify && echo undamaged",
-    "cloudconv models --add flownet.pkl --name rife-4.26",
+    "cloudconv models show cloud-best",
+    "cloudconv models add flownet.pkl rife-4.26",
 )
 
+_ONE = """Describe this model: a name, a file that 'cloudconv train' wrote, or a published network's
+file."""
+_FILE = "Add the network of a published network's file, or of one that 'cloudconv train' wrote."
+_Name = Annotated[str, typer.Argument(metavar="NAME", help=_ONE, autocompletion=complete("all"))]
+_File = Annotated[str, typer.Argument(metavar="FILE", help=_FILE)]
+_NewName = Annotated[str, typer.Argument(metavar="NAME", help="Give the network this name.")]
+_AddedName = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="Delete the network of this name.", autocompletion=complete("added")
+    ),
+]
 
 _WIDTH = 80
 """The width of the list of models in columns."""
@@ -110,59 +121,87 @@ class _Row:
 
 
 @with_options(ModelsSettings, runs_job=False)
-def models(
-    console: Console,
-    model: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help=ONE, autocompletion=complete("all"))
-    ] = None,
-    **given: Any,
-) -> None:
-    """List the models with their use, gain and time; add and remove networks of your own.
-
-    --quiet prints nothing. --verify gives exit code 1 if a weights file is damaged.
-    """
-    settings = ModelsSettings(model, **given)
-    if settings.remove:
-        _remove(console, settings.remove)
+def models(console: Console, ctx: typer.Context, **given: Any) -> None:
+    """List the models with their use, gain and time; or show, add, remove or verify models."""
+    if ctx.invoked_subcommand is not None:
         return
     unreadable: list[CloudconvError] = []
-    one = str(model or _added(settings))
-    rows = _one(one) if one else _all(unreadable)
-    if console.json:
-        print_json({"models": [row.as_json() for row in rows]})
-    elif not console.quiet:
-        print_result("\n\n".join(map(_in_full, rows)) if one else _list(rows, settings.all))
-    bad = [row for row in rows if row.weights in ("missing", "damaged")]
-    problems = [each.text for each in unreadable]
-    reinstall = "reinstall cloudconv"
-    for row in bad if settings.verify else []:
-        again = "add the model again with 'cloudconv models --add'" if row.file else reinstall
-        problems.append(f"The weights of {row.spec.name} are {row.weights}: {again}.")
-    for problem in problems:
-        print_error(problem)
-    if settings.verify and problems:
-        raise typer.Exit(1)
+    rows = _all(unreadable)
+    everything = ModelsSettings(**given).all
+    _print(console, rows, lambda: _list(rows, everything))
+    for error in unreadable:
+        print_error(error.text)
 
 
-def _added(settings: ModelsSettings) -> str:
-    """Add a network and return its name; empty if none is to be added."""
-    if settings.add is None:
-        return ""
-    from cloudconv.models.adding import add
-
-    name, how = str(settings.name), settings.timesteps
-    add(settings.add, name, timesteps=how, overwrite=settings.overwrite)
-    return name
+@with_options(runs_job=False)
+def show(console: Console, name: _Name) -> None:
+    """Describe one model in full."""
+    rows = _one(name)
+    _print(console, rows, lambda: "\n\n".join(map(_in_full, rows)))
 
 
-def _remove(console: Console, name: str) -> None:
-    from cloudconv.models.adding import remove
+@with_options(AddSettings, runs_job=False)
+def add(console: Console, file: _File, name: _NewName, **given: Any) -> None:
+    """Store the network of FILE under NAME; every --model then takes the name."""
+    settings = AddSettings(file, name, **given)
+    from cloudconv.models import adding
 
-    path = remove(name)
+    adding.add(file, name, timesteps=settings.timesteps, overwrite=settings.overwrite)
+    show(name=name, json=console.json, quiet=console.quiet)
+
+
+@with_options(runs_job=False)
+def remove(console: Console, name: _AddedName) -> None:
+    """Delete a network that was added."""
+    from cloudconv.models import adding
+
+    path = adding.remove(name)
     if console.json:
         print_json({"removed": name, "file": str(path)})
     elif not console.quiet:
         print_result(f"removed {name}: {path}")
+
+
+@with_options(runs_job=False)
+def verify(console: Console) -> None:
+    """Check that every weights file is there and unchanged; exit with 1 if one is not."""
+    unreadable: list[CloudconvError] = []
+    rows = _all(unreadable)
+    whole = sum(row.weights == "ok" for row in rows)
+    _print(console, rows, lambda: f"{counted(whole, 'weights file')} unchanged")
+    problems = [each.text for each in unreadable]
+    for row in rows:
+        if row.weights in ("missing", "damaged"):
+            again = (
+                "add the model again with 'cloudconv models add'"
+                if row.file
+                else "reinstall cloudconv"
+            )
+            problems.append(f"The weights of {row.spec.name} are {row.weights}: {again}.")
+    for problem in problems:
+        print_error(problem)
+    if problems:
+        raise typer.Exit(1)
+
+
+COMMANDS = {
+    show: examples(
+        "cloudconv models show cloud-best",
+        "cloudconv models show mine.safetensors",
+        "cloudconv models show flownet.pkl",
+    ),
+    add: examples("cloudconv models add flownet.pkl rife-4.26"),
+    remove: examples("cloudconv models remove rife-4.26"),
+    verify: examples("cloudconv models verify && echo unchanged"),
+}
+"""The commands of ``models``, with their examples."""
+
+
+def _print(console: Console, rows: list[_Row], text: Callable[[], str]) -> None:
+    if console.json:
+        print_json({"models": [row.as_json() for row in rows]})
+    elif not console.quiet:
+        print_result(text())
 
 
 def _one(name: str) -> list[_Row]:

@@ -491,7 +491,7 @@ def test_help_shows_examples_and_loads_neither_torch_nor_av() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "cloudconv interp clouds.mp4 --factor 4" in done.stdout
-    assert "cloudconv models --verify" in done.stdout
+    assert "cloudconv models show cloud-best" in done.stdout
 
 
 def test_the_version_is_printed_and_an_unknown_command_exits_with_2() -> None:
