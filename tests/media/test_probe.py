@@ -18,6 +18,7 @@ from cloudconv.errors import InputError
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.rates import constant_rate
+from cloudconv.media.read.source import Source
 from tests.helpers.factory import picture, write_clip
 
 NTSC = Fraction(24000, 1001)
@@ -407,3 +408,24 @@ def test_pictures_without_one_numbering_have_no_gaps(tmp_path, names):
     for name in names:
         Image.new("RGB", (16, 16)).save(tmp_path / f"{name}.png")
     assert not probe(tmp_path).warnings
+
+
+@pytest.mark.parametrize("varies", [True, False])
+def test_one_packet_without_a_time_keeps_the_rate(tmp_path: Path, varies: bool) -> None:
+    numbers = (0, 1, 2, 3, 5, 8, 9, 10, 12, 15, 16, 17, 20, 21) if varies else range(14)
+    times = [Fraction(k, 25) for k in numbers]
+    clip = tmp_path / "a.ts"
+    write_clip(clip, len(times), times=times, rate=25, codec="libx264", options={"bf": "2"})
+    data, at = bytearray(clip.read_bytes()), 0
+    for _ in range(8):  # the eighth packet loses both of its time stamps, which are optional
+        at = data.index(b"\0\0\1\xe0", at) + 1
+    length = 5 if data[at + 6] & 0xC0 == 0x80 else 10
+    data[at + 6] &= 0x3F
+    data[at + 8 : at + 8 + length] = b"\xff" * length
+    clip.write_bytes(data)
+    timing = probe(clip).timing
+    assert (timing.rate, timing.frames) == (None if varies else 25, 14)
+    with Source(clip) as source:
+        shown = [frame.time - timing.start for frame in source.frames()]
+    assert len(shown) == len(times)
+    assert sum(a != b for a, b in zip(shown, times, strict=True)) <= varies

@@ -94,7 +94,7 @@ def _open(path: Path, hardware: HWAccel | None, formats: str) -> InputContainer:
     # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option prevents
     # that a "%" in a picture's name is read as a sequence.
     return av.open(
-        growth_reader(path) or f"file:{path}",
+        growth_reader(path) or f"file:{os.fspath(path)}",
         mode="r",
         metadata_errors="replace",
         container_options={"pattern_type": "none", "format_whitelist": formats},

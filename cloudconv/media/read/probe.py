@@ -53,6 +53,9 @@ from cloudconv.messages import counted, plural, shortened
 # If the last frame lasts at least this many times as long as the others, the length is intended.
 _LONG_GAP = 2
 
+# Packets for each one without a time, from which on the others give the times of the frames.
+_FEW_UNSTAMPED = 10
+
 _FRAMES_FOR_RATE = 48  # frames to read before the rate of an arriving input is computed
 _FAR_FUTURE = 10**9  # seconds; the assumed length of an input that is still arriving
 
@@ -253,7 +256,9 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
         # Frames that are stored out of order leave gaps among the last times read.
         times = times[: -_FRAMES_FOR_RATE // 2]
     all_equal = len(times) == 1 and scan.shown > 1
-    if scan.unstamped or all_equal or not len(times):
+    if scan.unstamped * _FEW_UNSTAMPED <= scan.shown and len(times) > 1:
+        times = _completed(times, scan.unstamped)
+    elif scan.unstamped or all_equal or not len(times):
         # Elementary streams and some program streams have a frame order and a rate, but no times.
         duration = scan.durations.pop() if len(scan.durations) == 1 else 0
         rate = 1 / (duration * time_base) if duration else next(iter(hints), Fraction(25))
@@ -281,6 +286,13 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
         return Timing(start, count, None, last_duration, time_base, end, rate_before_last=constant)
     end, lag = start + count / constant, middle_distance(times, time_base, constant)
     return Timing(start, count, constant, 1 / constant, time_base, end, not reorders, lag=lag)
+
+
+def _completed(times: NDArray[np.int64], missing: int) -> NDArray[np.int64]:
+    """Return the times with a further one in the middle of each of the ``missing`` longest gaps."""
+    gaps = np.diff(times)
+    longest = np.argsort(gaps)[len(gaps) - min(missing, len(gaps)) :]
+    return np.union1d(times, times[longest] + gaps[longest] // 2)
 
 
 def _with_gaps(timing: Timing, times: NDArray[np.int64]) -> Timing:
