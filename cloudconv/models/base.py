@@ -94,20 +94,13 @@ class ModelSpec:
         hidden: whether lists for people omit the model.
         fallback: whether a blend may replace a new frame where the estimated motion is wrong, see
             :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``.
-        fallback_by_default: whether the fallback is used unless the user chooses otherwise.
         published: whether this is a published network from a user's file. Such a network runs in
             float32 unless the user chooses otherwise, and at no time that it cannot reach exactly.
         carries_alpha: whether further channels (opacity) move with the colours.
-        reads_bgr: whether ``forward`` takes and returns blue, green, red, as the network was
-            trained; ``between`` exchanges red and blue.
-        any_size: whether ``forward`` takes pictures of any size; otherwise their sides are padded
-            to the multiple first.
         sharpens: whether new frames are sharpened until their detail equals that of x0 and x1.
-        stages: whether ``stages`` returns early results, which the training scores too.
         takes_horizon: whether a predictor's ``forward`` takes the number of frames ahead.
         past: number of frames before the context that a predictor also reads, to test its
             forecasts.
-        discriminators: builds new discriminators for the adversarial loss; None without that loss.
         purpose: the use of the model, in a few words.
         time: duration of an interpolation or a forecast, relative to the default model of the task
             (medians of paired runs on a CPU); None if not measured.
@@ -131,16 +124,11 @@ class ModelSpec:
     gpu_bytes_per_pixel: int = 0
     hidden: bool = False
     fallback: bool = False
-    fallback_by_default: bool = True
     published: bool = False
     carries_alpha: bool = False
-    reads_bgr: bool = False
-    any_size: bool = False
     sharpens: bool = False
-    stages: bool = False
     takes_horizon: bool = False
     past: int = 0
-    discriminators: Callable[[], nn.Module] | None = field(default=None, compare=False)
     purpose: str = ""
     time: float | None = None
     training: Mapping[str, object] = field(default_factory=dict, compare=False)
@@ -162,7 +150,7 @@ class ModelSpec:
 
     def falls_back(self, asked: str | None) -> bool:
         """Return whether the fallback is used, if ``asked`` is the option: blend, off, or None."""
-        wanted = asked == "blend" if asked else self.fallback_by_default
+        wanted = asked == "blend" if asked else not self.published
         return wanted and self.fallback
 
     def with_times(self, timesteps: str) -> ModelSpec:
@@ -175,7 +163,15 @@ class ModelSpec:
 
 
 class Model(nn.Module):
-    """A network with its spec, for any task."""
+    """A network with its spec, for any task.
+
+    Attributes:
+        staged: whether ``stages`` returns early results, which the training scores too.
+        discriminators: their class, for the adversarial loss; None without that loss.
+    """
+
+    staged: ClassVar = False
+    discriminators: ClassVar[type[nn.Module] | None] = None
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -234,10 +230,18 @@ class Interpolator(Model):
 
     A model family defines ``forward`` only. This class pads, crops, and calls a midpoint-only model
     (one whose spec lacks ``arbitrary_timestep``) repeatedly.
+
+    Attributes:
+        remembers: whether ``forward`` takes ``memo``, a :data:`Memo` for a single pair.
+        any_size: whether ``forward`` takes pictures of any size; otherwise their sides are padded
+            to the multiple first.
+        reads_bgr: whether ``forward`` takes and returns blue, green, red, as the network was
+            trained; ``between`` exchanges red and blue.
     """
 
     remembers: ClassVar = False
-    """True if ``forward`` takes ``memo``, a :data:`Memo` for a single pair."""
+    any_size: ClassVar = False
+    reads_bgr: ClassVar = False
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """Run the network of the model family.
@@ -246,7 +250,7 @@ class Interpolator(Model):
         network whose spec has ``fallback`` also takes ``leftover``, see :meth:`between`.
 
         Args:
-            x0: (B, 3, H, W) float32; without the spec's ``any_size`` H and W are multiples of
+            x0: (B, 3, H, W) float32; without ``any_size`` H and W are multiples of
                 :meth:`multiple`. Nominally in [0, 1]; other values are legal, and a network clamps
                 the input of its convolutions. With ``carries_alpha`` there may be more than 3
                 channels.
@@ -264,7 +268,7 @@ class Interpolator(Model):
     ) -> list[Tensor]:
         """Return early results of the network, then its final result, for training.
 
-        Only models whose spec has ``stages`` define this method.
+        Only models that are ``staged`` define this method.
         """
         raise NotImplementedError
 
@@ -397,9 +401,9 @@ class Interpolator(Model):
                 f"got {tuple(timestep.shape)}."
             )
         colours = x0.shape[1] if self.spec.carries_alpha else COLOURS
-        multiple = 1 if self.spec.any_size else self.multiple(scale)
+        multiple = 1 if self.any_size else self.multiple(scale)
         given = [pad_to_multiple(each[:, :colours].float(), multiple) for each in pictures]
-        if self.spec.reads_bgr:
+        if self.reads_bgr:
             given = [reversed_colours(each) for each in given]
         timestep = timestep.to(x0.device, torch.float32).view(-1, 1, 1, 1)
         result: Tensor
@@ -420,7 +424,7 @@ class Interpolator(Model):
             result = self._by_halves(
                 first, last, numbers, scale, known, overall or {}, leftover=leftover
             )
-        if self.spec.reads_bgr:
+        if self.reads_bgr:
             result = reversed_colours(result)
         result = result[..., : x0.shape[2], : x0.shape[3]]
         if x0.shape[1] > colours:
@@ -484,7 +488,7 @@ class Interpolator(Model):
 
 
 def reversed_colours(picture: Tensor) -> Tensor:
-    """Return (B, 3 or more, H, W) with red and blue exchanged; see the spec's ``reads_bgr``."""
+    """Return (B, 3 or more, H, W) with red and blue exchanged; see ``Interpolator.reads_bgr``."""
     return torch.cat((picture[:, :COLOURS].flip(1), picture[:, COLOURS:]), 1)
 
 
@@ -510,7 +514,7 @@ class Predictor(Model):
     def stages(self, context: Tensor) -> list[Tensor]:
         """Return the forecast at smaller sizes, (B, 3, h, w) each, and last at full size.
 
-        Only models whose spec has ``stages`` define this method.
+        Only models that are ``staged`` define this method.
         """
         raise NotImplementedError
 

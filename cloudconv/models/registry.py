@@ -159,8 +159,7 @@ def _described(path: Path, _: tuple[int, ...]) -> WeightsFile:
             f"({shortened(unfit, 3)}): give the file of a version that the authors published."
         )
     name = path.stem if is_added else path.name
-    own = replace(recognised.spec(name), published=True, half_precision=True)
-    own = own.with_times(metadata.get("timesteps", "any"))
+    own = recognised.spec(name).with_times(metadata.get("timesteps", "any"))
     return WeightsFile(path, own, recognised, metadata)
 
 

@@ -52,7 +52,7 @@ class IFNet(Interpolator):
         refines: correct the motion with the frames before and after the pair, if they are given.
     """
 
-    remembers = True
+    remembers = any_size = staged = True
 
     def __init__(
         self,
@@ -360,6 +360,4 @@ RIFE_46 = ModelSpec(
     half_precision=True,
     fallback=True,
     carries_alpha=True,
-    any_size=True,
-    stages=True,
 )

@@ -142,7 +142,7 @@ class Trainer:
         half = self.precision == torch.float16
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         if self._loss.adversarial:
-            build = self.model.spec.discriminators
+            build = self.model.discriminators
             if build is None:
                 raise SettingsError(
                     f"no-discriminators: {self.model.spec.name} has no discriminators, so the "

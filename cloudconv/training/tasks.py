@@ -159,13 +159,13 @@ class InterpolationGoal(Goal[Interpolator]):
             reach = indices.diff(dim=1)[:, ::3] / span[:, None]
             outer = OuterPictures(_noisy(frames[:, 0], noise), _noisy(frames[:, 4], noise), reach)
         inputs = _noisy(x0, noise), _noisy(x1, noise), timestep
-        if self.spec.reads_bgr:
+        if model.reads_bgr:
             inputs = reversed_colours(inputs[0]), reversed_colours(inputs[1]), timestep
-        if self.spec.stages and model.training:
+        if model.staged and model.training:
             *earlier, made = model.stages(*inputs, outer)
         else:
             earlier, made = [], model(*inputs) if outer is None else model(*inputs, 1.0, outer)
-        if self.spec.reads_bgr:
+        if model.reads_bgr:
             made = reversed_colours(made)
         naive = x0 + (x1 - x0) * timestep
         return [Prediction(made, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
@@ -209,7 +209,7 @@ class RolloutGoal(Forecast):
         seen = _noisy(context, noise)
         result = []
         for truth in truths:
-            levels = model.stages(seen) if model.spec.stages else [model(seen)]
+            levels = model.stages(seen) if model.staged else [model(seen)]
             made = levels[-1]
             result.append(Prediction(made, truth, last, seen, tuple(levels[:-1])))
             seen = torch.cat((seen[:, 1:], made[:, None]), 1)

@@ -41,13 +41,8 @@ AUTOENCODER = replace(
     context=1,
     network=lambda spec: Autoencoder(spec),
 )
-ADVERSARIAL = replace(
-    PREDICT,
-    name="small-duel",
-    network=lambda spec: Next(spec),
-    discriminators=lambda: Discriminator(),
-)
-COARSE = replace(PREDICT, name="small-pyramid", network=lambda spec: Coarse(spec), stages=True)
+ADVERSARIAL = replace(PREDICT, name="small-duel", network=lambda spec: Duellist(spec))
+COARSE = replace(PREDICT, name="small-pyramid", network=lambda spec: Coarse(spec))
 
 
 def register_models(monkeypatch: pytest.MonkeyPatch, *specs: ModelSpec) -> None:
@@ -89,6 +84,8 @@ class Ahead(Predictor):
 class Coarse(Next):
     """A predictor that also returns a picture of half the size, as models of several scales do."""
 
+    staged = True
+
     def stages(self, context: Tensor) -> list[Tensor]:
         made: Tensor = self(context)
         return [nn.functional.avg_pool2d(made, 2), made]
@@ -104,6 +101,12 @@ class Discriminator(nn.Module):
     def forward(self, context: Tensor, picture: Tensor) -> list[Tensor]:
         seen = torch.cat((context.flatten(1, 2), picture), 1)
         return [self.look(seen)]
+
+
+class Duellist(Next):
+    """A predictor that can be trained with discriminators."""
+
+    discriminators = Discriminator
 
 
 class Middle(Interpolator):

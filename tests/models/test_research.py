@@ -322,8 +322,8 @@ def test_multiscale_returns_its_stages_and_has_discriminators() -> None:
     steps = gan.stages(frames)
     assert [tuple(made.shape[2:]) for made in steps] == [(4, 6), (16, 24), (32, 48), (64, 96)]
     assert torch.equal(steps[-1], gan(frames))
-    assert gan.spec.discriminators is not None
-    critics = gan.spec.discriminators()
+    assert gan.discriminators is not None
+    critics = gan.discriminators()
     logits = critics(frames, steps[-1].requires_grad_())
     assert [tuple(x.shape) for x in logits] == [(1, 1)] * 4
     assert not set(critics.state_dict()) & set(gan.state_dict())

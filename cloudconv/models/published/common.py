@@ -61,7 +61,8 @@ class NetworkSettings:
             "domain": "filmed and drawn footage",
             "purpose": "a published network from your own file",
             "fallback": True,
-            "fallback_by_default": False,
+            "published": True,
+            "half_precision": True,
             "carries_alpha": True,
         }
         properties = usual | self.properties

@@ -61,7 +61,7 @@ class EmaVfiSettings(NetworkSettings):
     def properties(self) -> dict[str, Any]:
         """See ``NetworkSettings.properties``."""
         memory = 200 + 90 * self.width
-        return {"multiple": 32, "bytes_per_pixel": memory, "reads_bgr": True}
+        return {"multiple": 32, "bytes_per_pixel": memory}
 
 
 def detect(state: StateDict) -> EmaVfiSettings | None:
@@ -87,6 +87,8 @@ def detect(state: StateDict) -> EmaVfiSettings | None:
 
 class EmaVfi(Interpolator):
     """An EMA-VFI network; see :class:`EmaVfiSettings` for ``settings``."""
+
+    reads_bgr = True
 
     def __init__(self, spec: ModelSpec, settings: EmaVfiSettings) -> None:
         super().__init__(spec)

@@ -470,6 +470,8 @@ class MultiscaleGan(Predictor):
     last frame plus the enlarged change that the generator before has forecast.
     """
 
+    staged = True
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         inputs = 3 * (_CONTEXT + 1)
@@ -538,3 +540,6 @@ class Discriminators(nn.Module):
 
 def _small(images: Tensor, part: int) -> Tensor:
     return images if part == 1 else F.avg_pool2d(images, part)
+
+
+MultiscaleGan.discriminators = Discriminators

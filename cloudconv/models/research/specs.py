@@ -73,7 +73,7 @@ SEEDS: tuple[ModelSpec, ...] = (
     _row("skip-autoencoder-none", 4, 32, 310, 64, partial(_skip, skips="none"),
          f"{_SMALL}; no skip connections"),
     _row("multiscale-gan", 4, 16, 1200, 96, nets.MultiscaleGan, "small motion; keeps detail",
-         origin=_GAN, stages=True, discriminators=nets.Discriminators),
+         origin=_GAN),
     _middle("unet-middle", 2, 16, 950, 64, nets.UNetMiddle,
             f"{_SMALL}; trained with the Charbonnier loss",
             purpose="a small U-Net (Charbonnier loss)"),
