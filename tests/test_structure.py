@@ -45,7 +45,7 @@ def _imports(file: Path) -> Iterator[str]:
 
 
 FILES = {_module(file): file for file in ROOT.rglob("*.py")}
-assert {"cloudconv.api", "cloudconv.media.write.containers.gif"} <= FILES.keys()
+assert {"cloudconv.api", "cloudconv.media.write.writers"} <= FILES.keys()
 
 
 @cache
@@ -81,24 +81,13 @@ PARTS = {
     "forecasting": ["camera", "regions", "plate", "sampling", "splat", "scene", "choice"],
     "dreaming": ["pictures", "material", "vitals", "methods", "trial", "select"],
     "media": [
-        *("linear", "formats", "frame", "color", "task", "convert", "log", "filters"),
-        *(
-            "fields",
-            "matroska",
-            "names",
-            "webp",
-            "input",
-            "turn",
-            "vmaf",
-            "carry",
-            "read",
-            "write",
-            "build",
-        ),
+        *("linear", "formats", "frame", "color", "task", "convert", "log", "filters", "fields"),
+        *("matroska", "names", "webp", "input", "turn", "vmaf", "containers", "carry", "read"),
+        *("write", "build"),
     ],
     "media.write": [
-        *("encoder_options", "hdr", "encode", "containers", "encoders", "target"),
-        *("packets", "encoding", "sink", "join"),
+        *("encoder_options", "hdr", "encode", "encoders", "target", "writers", "packets"),
+        *("encoding", "sink", "join"),
     ],
 }
 """The parts of packages, in order: each may import those before it."""
@@ -155,8 +144,10 @@ def test_modules_have_no_circular_imports() -> None:
 
 
 def test_no_code_compares_the_name_of_a_muxer() -> None:
-    """Special cases of a container are in its file in ``media/write/containers``."""
+    """Special cases of a muxer are in ``media/write/writers``."""
     for name, file in FILES.items():
+        if name == "cloudconv.media.write.writers":
+            continue
         compared = re.search(r"\bmuxer (==|!=|in|not in) ", file.read_text("utf-8"))
         assert compared is None, f"{name}: {compared}"
 

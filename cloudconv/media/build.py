@@ -6,8 +6,8 @@ from pathlib import Path
 
 import av
 
+from cloudconv.media.containers import container_of
 from cloudconv.media.filters import has_filter
-from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.encode import EncoderState, encoder_state
 from cloudconv.media.write.encoder_options import DEFAULTS
 from cloudconv.media.write.encoders import choose

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from cloudconv.errors import EncoderError
+from cloudconv.media.containers import CONTAINERS, PICTURES, container_of
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.containers import CONTAINERS, PICTURES, container_of
 from cloudconv.media.write.encode import unchanged_priority
 from cloudconv.media.write.encoder_options import EncodeSettings
 from cloudconv.media.write.encoders import choose, choose_for

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from cloudconv.errors import EncoderError
-from cloudconv.media.write.containers import container_of
+from cloudconv.media.containers import container_of
 from cloudconv.media.write.encode import open_strictly
 from cloudconv.media.write.encoders import EncodeSettings, choose
 from tests.helpers.factory import write_clip

@@ -8,7 +8,7 @@ import av
 import pytest
 
 from cloudconv.errors import EncoderUsageError
-from cloudconv.media.write.containers import container_of
+from cloudconv.media.containers import container_of
 from cloudconv.media.write.encoders import choose
 from cloudconv.settings import EncodeSettings
 

@@ -17,11 +17,11 @@ from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, sou
 from cloudconv.jobs.interp.results import InterpEstimate
 from cloudconv.jobs.interp.start import facts, planned
 from cloudconv.jobs.output import expected_encoding
+from cloudconv.media.containers import is_sequence
 from cloudconv.media.frame import Frame
 from cloudconv.media.input import images
 from cloudconv.media.names import is_stdout
 from cloudconv.media.task import FrameTask
-from cloudconv.media.write.containers import is_sequence
 from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import collect_refusals

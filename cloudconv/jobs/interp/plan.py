@@ -14,12 +14,12 @@ from cloudconv.events import Warned
 from cloudconv.jobs.adapt import check_adapting
 from cloudconv.jobs.output import check_encoding, output_path, part_tag
 from cloudconv.jobs.reads import check_outputs
+from cloudconv.media.containers import container_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.names import is_stdout
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.media.write.containers import container_of
 from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
 from cloudconv.messages import short
 from cloudconv.models import registry

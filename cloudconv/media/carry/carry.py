@@ -9,8 +9,8 @@ from av.container import InputContainer
 from av.stream import Disposition
 
 from cloudconv.errors import InputError
-from cloudconv.media.carry.holder import Holder
 from cloudconv.media.carry.muxer import can_hold
+from cloudconv.media.containers import Container
 from cloudconv.media.input.demux import open_container
 from cloudconv.media.input.info import MediaInfo
 
@@ -81,9 +81,9 @@ class Carry:
         return self.loop_until is not None and self.origin >= self.span[1]
 
 
-def fresh_tags(tags: dict[str, str], holder: Holder) -> dict[str, str]:
+def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
     """Return the tags that are still true for a file that was encoded again."""
-    dropped = _STALE if holder.keeps_handlers else _STALE | _MP4_ONLY
+    dropped = _STALE if container.keeps_handlers else _STALE | _MP4_ONLY
     return {
         key: value
         for key, value in tags.items()
@@ -91,17 +91,18 @@ def fresh_tags(tags: dict[str, str], holder: Holder) -> dict[str, str]:
     }
 
 
-def needs_unlisted(carry: Carry, holder: Holder) -> bool:
+def needs_unlisted(carry: Carry, container: Container) -> bool:
     """Return whether the source contains streams that the muxer can write but does not list.
 
     Such streams are called unlisted; see `open_muxer`. A cover becomes an attachment, not a stream.
     """
-    source = open_again(carry) if carry.copies_timed and holder.takes_unlisted else None
+    source = open_again(carry) if carry.copies_timed and container.takes_unlisted else None
     if source is None:
         return False
     with source:
         return any(
-            not can_hold(holder.muxer, stream) and can_hold(holder.muxer, stream, unlisted=True)
+            not can_hold(container.muxer, stream)
+            and can_hold(container.muxer, stream, unlisted=True)
             for stream in source.streams
             if stream.type in ("audio", "video") and stream.index != carry.info.video_index
             if not stream.disposition & Disposition.attached_pic

@@ -15,12 +15,12 @@ from av.stream import Disposition
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry, fresh_tags, open_again
-from cloudconv.media.carry.holder import Holder
 from cloudconv.media.carry.muxer import add_copy, can_hold
 from cloudconv.media.carry.slow_audio import Stretcher, add_audio, choose_format, name_channels
 from cloudconv.media.carry.subtitles import TEXT, SubtitleConverter
 from cloudconv.media.carry.timecode import timecode_at_rate
 from cloudconv.media.carry.tracks import COARSE, FINE, LONG_AGO, PRIMING, Track, Tracks, codec_name
+from cloudconv.media.containers import Container
 from cloudconv.media.input.demux import is_made_anew, open_container, read_packets
 from cloudconv.messages import plural
 
@@ -37,7 +37,7 @@ class Copier:
         self,
         carry: Carry,
         out: OutputContainer,
-        holder: Holder,
+        container: Container,
         *,
         seekable: bool = True,
         unlisted: bool = False,
@@ -47,7 +47,7 @@ class Copier:
         Args:
             carry: the parts to carry over.
             out: the output container, before its header is written.
-            holder: the abilities of the output container.
+            container: the abilities of the output container.
             seekable: whether the output can be written at any position.
             unlisted: whether ``out`` was opened with ``unlisted``; see `open_muxer`.
 
@@ -59,9 +59,11 @@ class Copier:
         self._unlisted = unlisted
         self.warnings: list[Warned] = []
         self._carry = carry
-        self._holder = holder
+        self._kind = container
         self._out = out
-        self._tracks = Tracks(carry, out, holder, states_delay=holder.states_delay and seekable)
+        self._tracks = Tracks(
+            carry, out, container, states_delay=container.states_delay and seekable
+        )
         self._covers: list[tuple[Fraction, Any]] = []
         self._input = open_again(carry)
         self._queue: Iterator[tuple[Fraction, Any]] = iter(())
@@ -78,7 +80,7 @@ class Copier:
         if self._input is None:
             return
         source: Any = self._input.streams[self._carry.info.video_index]
-        tags = fresh_tags(source.metadata, self._holder)
+        tags = fresh_tags(source.metadata, self._kind)
         stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
         stream.disposition = source.disposition
         timing = self._carry.info.timing
@@ -150,7 +152,7 @@ class Copier:
             self._input.close()
 
     def _add_streams(self, source: InputContainer) -> None:
-        self._out.metadata.update(fresh_tags(source.metadata, self._holder))
+        self._out.metadata.update(fresh_tags(source.metadata, self._kind))
         timed = []
         for stream in source.streams:
             if stream.index == self._carry.info.video_index:
@@ -204,13 +206,13 @@ class Copier:
 
     def _add_still(self, stream: Any) -> None:
         """Add cover art or an attachment, which has no time and no packets to interleave."""
-        if stream.type == "attachment" and self._holder.attachments:
+        if stream.type == "attachment" and self._kind.attachments:
             self._out.add_stream_from_template(stream)
-        elif stream.type == "attachment" or not (self._holder.attachments or self._accepts(stream)):
+        elif stream.type == "attachment" or not (self._kind.attachments or self._accepts(stream)):
             self._refuse(stream)
         elif (packet := _first_packet(self._carry, stream.index)) is None:
             return
-        elif self._holder.attachments:
+        elif self._kind.attachments:
             is_png = stream.codec_context.name == "png"
             name = stream.metadata.get("filename", "cover.png" if is_png else "cover.jpg")
             mime = stream.metadata.get("mimetype", "image/png" if is_png else "image/jpeg")
@@ -228,21 +230,21 @@ class Copier:
             self._add_encoded(stream, self._carry.slowdown)
         elif self._accepts(stream):
             self._tracks.by_index[stream.index] = Track(stream, self._copy_of(stream))
-        elif stream.type == "subtitle" and codec in TEXT and self._holder.subtitles:
-            target = self._out.add_stream(self._holder.subtitles)
+        elif stream.type == "subtitle" and codec in TEXT and self._kind.subtitles:
+            target = self._out.add_stream(self._kind.subtitles)
             self._label(stream, target)
             converter = SubtitleConverter(stream, target)
             self._tracks.by_index[stream.index] = Track(stream, target, converter)
             if codec in ("ass", "ssa"):
                 self.warnings.append(
                     Warned(
-                        f"subtitles-plain: {self._holder.name} cannot hold {codec} subtitles: "
-                        f"{_label(stream)} becomes {self._holder.subtitles} and loses its styles."
+                        f"subtitles-plain: {self._kind.name} cannot hold {codec} subtitles: "
+                        f"{_label(stream)} becomes {self._kind.subtitles} and loses its styles."
                     )
                 )
         elif stream.type == "audio" and self._carry.copies_only:
             raise OutputError(
-                f"sound-not-copied: {self._holder.name} cannot hold {_label(stream)} as it is: "
+                f"sound-not-copied: {self._kind.name} cannot hold {_label(stream)} as it is: "
                 "leave --audio=copy out, or write an .mkv."
             )
         elif stream.type == "audio" and self._carry.loop_until is None:
@@ -252,10 +254,10 @@ class Copier:
 
     def _warn_of_players(self, track: Track) -> None:
         codec = codec_name(track.target)
-        if codec.startswith(self._holder.seldom_heard):
+        if codec.startswith(self._kind.seldom_heard):
             self.warnings.append(
                 Warned(
-                    f"seldom-heard: Few players read {codec} in {self._holder.name}: for "
+                    f"seldom-heard: Few players read {codec} in {self._kind.name}: for "
                     f"{_label(track.source)}, a .mov or .mkv is better."
                 )
             )
@@ -265,7 +267,7 @@ class Copier:
 
         The audio is slowed, or the container cannot store its codec (``factor`` 1).
         """
-        chosen = choose_format(stream, self._holder.muxer)
+        chosen = choose_format(stream, self._kind.muxer)
         if chosen is None:
             self._drop("stream-unreadable", stream, "it cannot be decoded and encoded again")
             return
@@ -286,7 +288,7 @@ class Copier:
             else:
                 self.warnings.append(
                     Warned(
-                        f"sound-encoded: {_label(stream)} becomes {codec}, as {self._holder.name} "
+                        f"sound-encoded: {_label(stream)} becomes {codec}, as {self._kind.name} "
                         "cannot hold it."
                     )
                 )
@@ -317,14 +319,14 @@ class Copier:
         return target
 
     def _label(self, stream: Any, target: Any) -> None:
-        target.metadata.update(fresh_tags(stream.metadata, self._holder))
+        target.metadata.update(fresh_tags(stream.metadata, self._kind))
         target.disposition = stream.disposition
 
     def _accepts(self, stream: Any) -> bool:
-        return can_hold(self._holder.muxer, stream, unlisted=self._unlisted)
+        return can_hold(self._kind.muxer, stream, unlisted=self._unlisted)
 
     def _refuse(self, stream: Any) -> None:
-        self._drop("stream-refused", stream, f"{self._holder.name} cannot hold it")
+        self._drop("stream-refused", stream, f"{self._kind.name} cannot hold it")
 
     def _drop(self, code: str, stream: Any, why: str) -> None:
         self.warnings.append(Warned(f"{code}: {_label(stream)} is left out: {why}."))

@@ -12,10 +12,10 @@ from av.container import InputContainer, OutputContainer
 from av.format import Flags
 
 from cloudconv.media.carry.carry import Carry
-from cloudconv.media.carry.holder import Holder
 from cloudconv.media.carry.slow_audio import Stretcher
 from cloudconv.media.carry.subtitles import SubtitleConverter
-from cloudconv.media.input.demux import Clock, open_container, read_packets
+from cloudconv.media.containers import Container
+from cloudconv.media.input.demux import Clock, only, open_container, read_packets
 
 # The seconds of audio before the kept part that are copied too, because a decoder needs this
 # audio to start. An edit list, as in MP4, hides this audio from players.
@@ -70,19 +70,19 @@ class Tracks:
     """
 
     def __init__(
-        self, carry: Carry, out: OutputContainer, holder: Holder, *, states_delay: bool
+        self, carry: Carry, out: OutputContainer, container: Container, *, states_delay: bool
     ) -> None:
         """Create an empty selection.
 
         Args:
             carry: the parts to carry over.
             out: the output container.
-            holder: the abilities of the output container.
+            container: the abilities of the output container.
             states_delay: whether the output can state the delay of an audio track.
         """
         self.by_index: dict[int, Track] = {}
         self.led = Fraction(0)
-        self._carry, self._out, self._holder = carry, out, holder
+        self._carry, self._out, self._container = carry, out, container
         self._states_delay = states_delay
         self._shifts = (Fraction(0), *carry.info.timing.shifts)
 
@@ -110,6 +110,7 @@ class Tracks:
         """Yield the packets of the tracks, with their times on the clock of the whole video."""
         for track in tracks.values():
             track.clock, track.part, track.shift, track.joins = Clock(source), 0, Fraction(0), False
+        only(source, tracks)
         for packet in read_packets(source, [source.streams[index] for index in tracks]):
             track = tracks[packet.stream.index]
             stamp = packet.dts if packet.dts is not None else packet.pts
@@ -275,14 +276,14 @@ class Tracks:
 
     def _leads(self, begin: Fraction, end: Fraction, first: Fraction) -> bool:
         """Return whether audio before the first frame is kept for the start of a decoder."""
-        if self._holder.has_edit_list:
+        if self._container.has_edit_list:
             return end > first - _PREROLL
         # No edit list hides this audio. After a cut, the audio would be heard.
         return self._carry.start is None and begin >= first - PRIMING
 
     def _earliest(self, track: Track) -> Fraction:
         """Return the earliest packet time for which the muxer does not move the whole file."""
-        if self._holder.has_edit_list or track.source.type != "audio":
+        if self._container.has_edit_list or track.source.type != "audio":
             return Fraction(-1) if track.source.type == "audio" else LONG_AGO
         # A muxer without edit lists adds the codec's delay to all times. A packet may thus precede
         # 0 by the delay. A still earlier packet would move the whole file.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -177,10 +177,10 @@ def is_chapters(stream: Any) -> bool:
     return stream.type == "data" and "subtitle" in stream.metadata.get("handler_name", "").lower()
 
 
-def only(container: InputContainer, stream: Any) -> None:
+def only(container: InputContainer, indices: Container[int]) -> None:
     """Make the demuxer skip the data of every other stream."""
     for other in container.streams:
-        if other.index != stream.index:
+        if other.index not in indices:
             other.discard = Discard.all
 
 

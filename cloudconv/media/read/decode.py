@@ -284,7 +284,7 @@ class Decoder:
 
     def _decoder(self, container: InputContainer, mode: str) -> tuple[Any, Any]:
         stream = main_video(container, self._info.path)
-        only(container, stream)
+        only(container, (stream.index,))
         decoder = open_decoder(stream)
         if mode == _NVDEC and not is_hardware(decoder):
             raise _NextModeError(

@@ -136,7 +136,7 @@ def _probe(path: Path, picture_rate: Fraction | None, meter: FieldMeter | None) 
         return _probe_pictures(path, pictures, meter)
     with open_container(path) as container:
         stream = main_video(container, path)
-        only(container, stream)
+        only(container, (stream.index,))
         scan, first = _scan(container, stream, meter, briefly=is_growing(path))
         if first is None:
             raise _no_frame(path, stream, scan.packets)

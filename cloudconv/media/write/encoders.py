@@ -13,10 +13,9 @@ import av.error
 
 from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.events import Warned
+from cloudconv.media.containers import CONTAINERS, Container
 from cloudconv.media.formats import PixelLayout, is_exact, is_float, layout, working_format
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.containers import CONTAINERS
-from cloudconv.media.write.containers.base import Container
 from cloudconv.media.write.encoder_options import (
     DEFAULTS,
     EncoderChoice,

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from cloudconv.events import Warned
 from cloudconv.media.carry.carry import Carry
+from cloudconv.media.containers import Container, container_of
 from cloudconv.media.convert import output_tags
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.names import is_stdout
 from cloudconv.media.turn import UPRIGHT, turn_of
-from cloudconv.media.write.containers import container_of
-from cloudconv.media.write.containers.base import Container
 from cloudconv.media.write.encode import EncodingPlan
 from cloudconv.media.write.encoder_options import DEFAULTS, EncoderChoice, known_encoder
 from cloudconv.media.write.encoders import choose_for

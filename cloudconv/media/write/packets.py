@@ -25,7 +25,7 @@ from av.packet import PacketSideData, packet_sidedata_type_from_literal
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media.write.containers.base import Container
+from cloudconv.media.containers import Container
 from cloudconv.media.write.encode import EncodingPlan, extradata_hash, open_strictly
 from cloudconv.media.write.target import writing
 

@@ -12,15 +12,15 @@ from typing import Any, Self
 
 from cloudconv.errors import EncoderError, OutputError
 from cloudconv.events import Warned
-from cloudconv.media.convert import encoder_picture
+from cloudconv.media.containers import container_of
+from cloudconv.media.convert import Palette, encoder_picture
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.names import is_stdout
-from cloudconv.media.write.containers import container_of
-from cloudconv.media.write.containers.base import FileWriter, Writer
 from cloudconv.media.write.encode import FEW, EncodingPlan
 from cloudconv.media.write.packets import PacketSummary, PacketWriter
 from cloudconv.media.write.target import Part, writing
+from cloudconv.media.write.writers import FileWriter, Writer, hold_last, open_writer, read_back
 
 
 class FrameEncoder(ABC):
@@ -35,7 +35,8 @@ class FrameEncoder(ABC):
         self.plan = plan
         self._writer = writer
         self._container = container_of(plan.target)
-        self._prepare = self._container.preparation(plan.info.width, plan.info.height)
+        size = plan.info.width, plan.info.height
+        self._palette = Palette(*size) if self._container.has_palette else None
         self._written = 0
         self._ended = False
         self._last: int | None = None
@@ -100,7 +101,7 @@ class FrameEncoder(ABC):
             working=self.plan.choice.working,
             tags=self.plan.tags,
         )
-        picture = self._prepare(picture)
+        picture = picture if self._palette is None else self._palette.reduce(picture)
         picture.pts, picture.time_base = tick, self.plan.tick
         self._durations[tick] = self._lasts = max(end - tick, 1)
         with writing(self.plan.target):
@@ -179,7 +180,7 @@ class Sink(FrameEncoder):
             with ExitStack() as undo:
                 undo.callback(self._discard)
                 target = path if self._part is None else self._part.path
-                super().__init__(plan, container.open_writer(target, plan))
+                super().__init__(plan, open_writer(target, container, plan))
                 undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -217,7 +218,7 @@ class Sink(FrameEncoder):
                 self._flush()
                 if self._part is not None:
                     end = ((self._last or 0) + self._lasts) * self.plan.tick
-                    self._container.hold_last(self._part.path, end, self._lasts * self.plan.tick)
+                    hold_last(self._part.path, self._container, end, self._lasts * self.plan.tick)
                     self._verify(self._part)
                 check_unchanged(self.plan.info)
             self._ended = True
@@ -242,7 +243,7 @@ class Sink(FrameEncoder):
 
     def _verify(self, part: Part) -> None:
         """Read the file back, because some muxers report success on a full disk."""
-        found, last = self._container.read_back(part.path, self._written)
+        found, last = read_back(part.path, self._container, self._written)
         grain = max(self._container.clock or self.plan.tick, self.plan.tick)
         if found != self._written:
             raise OutputError(

@@ -13,9 +13,9 @@ import av.error
 
 from cloudconv import files
 from cloudconv.errors import EncoderError, OutputError, SettingsError
+from cloudconv.media.containers import container_of, is_sequence
 from cloudconv.media.input import images
 from cloudconv.media.names import is_stdout, pictures_of
-from cloudconv.media.write.containers import container_of, is_sequence
 from cloudconv.messages import short
 from cloudconv.timeline import rate_name
 

@@ -1,0 +1,270 @@
+"""Describe all output formats, and find the format of an output's name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from cloudconv.errors import EncoderError, OutputUsageError
+from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.names import is_stdout, numbered
+
+# Encoders whose bitstreams contain the sample aspect ratio.
+_STATE_ASPECT = ("libx264", "libx265")
+_MILLISECOND = Fraction(1, 1000)
+_MOST_TICKS = 2**31 - 1  # of a video between two frames of MP4
+_LEAST_SCALE = 10_000  # ticks of a video of MP4 in a second
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """A kind of output: a file format, or a folder of pictures.
+
+    Attributes:
+        name: the name in messages.
+        muxer: FFmpeg's name of the muxer; empty if no muxer is needed.
+        attachments: whether fonts and covers are attached as files.
+        subtitles: the codec for text subtitles whose own codec is refused; None if there is none.
+        seldom_heard: prefixes of audio codecs that few players support in this container.
+        has_edit_list: whether an edit list can hide the samples before the first audible one, which
+            a decoder needs.
+        states_delay: whether the finished file can state that delay for each audio track instead.
+        keeps_handlers: whether the tags ``handler_name`` and ``vendor_id``, which every track of
+            MP4 and MOV has, are copied.
+        takes_unlisted: whether the muxer writes more codecs than it lists.
+        suffixes: the file name suffixes of the container.
+        encoders: the encoders of its video, in the order of preference; exactly one if ``is_video``
+            is False.
+        is_video: whether the container stores other streams, rotation and sample aspect ratio. Only
+            such outputs are joined from segments.
+        is_folder: whether the output is a folder of pictures without times.
+        clock: the tick in seconds that all times are rounded to; None for any tick.
+        fastest: the fastest rate that players show, in frames per second; None for any.
+        refuses: encoders whose codecs FFmpeg's muxer lists but cannot write.
+        refuses_alpha: encoders whose transparency the container cannot store.
+        hevc_tag: the tag that players need for HEVC.
+        needs_plain: whether few players show RGB, 4:4:4 or transparency in the container.
+        keeps_alpha: whether transparency is kept although ``needs_plain`` is set.
+        has_palette: whether pictures are reduced to few colours.
+        sums_gaps: whether a track's length is the sum of the gaps between decode times.
+        is_amended: whether the finished file is corrected; see :meth:`needs_amending`.
+        most_ticks: the longest duration of a frame, in ticks; None for any.
+    """
+
+    name: str
+    muxer: str = ""
+    attachments: bool = False
+    subtitles: str | None = None
+    seldom_heard: tuple[str, ...] = ()
+    has_edit_list: bool = False
+    states_delay: bool = False
+    keeps_handlers: bool = False
+    takes_unlisted: bool = False
+    suffixes: tuple[str, ...] = ()
+    encoders: tuple[str, ...] = ()
+    is_video: bool = False
+    is_folder: bool = False
+    clock: Fraction | None = None
+    fastest: Fraction | None = None
+    refuses: tuple[str, ...] = ()
+    refuses_alpha: tuple[str, ...] = ()
+    hevc_tag: str | None = None
+    needs_plain: bool = False
+    keeps_alpha: bool = False
+    has_palette: bool = False
+    sums_gaps: bool = False
+    most_ticks: int | None = None
+    is_amended: bool = False
+
+    def plays(self, rate: Fraction | None, fastest: Fraction | None = None) -> bool:
+        """Return whether the container supports a constant rate, or a variable one (None).
+
+        ``fastest`` is the rate of the shortest frame at a variable rate, None if unknown. If the
+        container has a fastest rate, the result is then False: some frames may be too short.
+        """
+        if self.fastest is not None:
+            most = rate or fastest
+            return most is not None and most <= self.fastest
+        return rate is None or self.clock is None or rate * self.clock <= 1
+
+    def longest_frame(self, tick: Fraction) -> Fraction | None:
+        """Return the longest time that a frame can last, in seconds; None for any.
+
+        ``tick`` is the encoder's tick in seconds.
+        """
+        if not self.sums_gaps:
+            return None if self.most_ticks is None else self.most_ticks * tick
+        scale = tick.denominator
+        while scale < _LEAST_SCALE:  # as FFmpeg's muxer of MP4 does
+            scale *= 2
+        return Fraction(_MOST_TICKS, scale)
+
+    def check_packet(self, packet: Any, tick: Fraction) -> None:
+        """Refuse a packet that the muxer would refuse, with the reason.
+
+        A muxer that sums gaps stores the time between decoding and showing a frame in as many bits
+        as a frame's duration. An encoder that reorders frames makes that time longer than a frame.
+
+        Args:
+            packet: a packet of the encoder, with its times in ticks.
+            tick: the encoder's tick in seconds.
+
+        Raises:
+            EncoderError: the times of the packet are too far from each other.
+        """
+        longest = self.longest_frame(tick)
+        span = max(packet.pts - packet.dts, packet.duration) * tick
+        if self.sums_gaps and longest is not None and span > longest:
+            raise EncoderError(
+                f"gap-too-long: The frames around {float(packet.pts * tick):.3f} s last "
+                f"{float(span):.0f} s, and {self.name} stores at most {float(longest):.0f} s "
+                "there: write an .mkv instead, or choose a part without the gap."
+            )
+
+    def needs_amending(self, encoder: str, *, aspect: Fraction | None, varies: bool) -> bool:
+        """Return whether the muxer writes a wrong sample aspect ratio or a constant rate."""
+        return self.is_amended and (varies or (aspect is not None and encoder not in _STATE_ASPECT))
+
+
+MP4 = Container(
+    name="MP4",
+    muxer="mp4",
+    suffixes=(".mp4", ".m4v"),
+    encoders=("libx264", "libx264rgb", "libx265", "libvpx-vp9", "libsvtav1"),
+    is_video=True,
+    subtitles="mov_text",
+    seldom_heard=("pcm_",),
+    has_edit_list=True,
+    keeps_handlers=True,
+    # Only Matroska and WebM can store alpha beside the packets.
+    refuses_alpha=("libvpx-vp9",),
+    hevc_tag="hvc1",
+    needs_plain=True,
+    sums_gaps=True,
+)
+MOV = replace(
+    MP4,
+    name="MOV",
+    muxer="mov",
+    suffixes=(".mov",),
+    encoders=("libx264", "libx264rgb", "libx265", "prores_ks"),
+    seldom_heard=(),
+    # The muxer lists these two encoders but refuses to write their header.
+    refuses=("libvpx-vp9", "libsvtav1"),
+    keeps_alpha=True,
+)
+MKV = Container(
+    name="Matroska",
+    muxer="matroska",
+    suffixes=(".mkv",),
+    encoders=("libx264", "libx265", "libvpx-vp9", "libsvtav1", "ffv1"),
+    is_video=True,
+    is_amended=True,
+    clock=_MILLISECOND,
+    states_delay=True,
+    attachments=True,
+    subtitles="subrip",
+    takes_unlisted=True,
+)
+WEBM = Container(
+    name="WebM",
+    muxer="webm",
+    suffixes=(".webm",),
+    encoders=("libvpx-vp9", "libsvtav1"),
+    is_video=True,
+    is_amended=True,
+    clock=_MILLISECOND,
+    states_delay=True,
+    subtitles="webvtt",
+)
+GIF = Container(
+    name="GIF",
+    muxer="gif",
+    suffixes=(".gif",),
+    encoders=("gif",),
+    clock=Fraction(1, 100),
+    # Players show frames of less than two hundredths of a second for longer.
+    fastest=Fraction(50),
+    has_palette=True,
+    most_ticks=2**16 - 1,
+)
+APNG = Container(name="APNG", muxer="apng", suffixes=(".apng",), encoders=("apng",))
+WEBP = Container(
+    name="WebP",
+    muxer="webp",
+    suffixes=(".webp",),
+    encoders=("libwebp_anim",),
+    clock=Fraction(1, 1000),
+    most_ticks=2**24 - 1,
+)
+_PICTURES = tuple(
+    Container(name=f"{name} pictures", suffixes=suffixes, encoders=(encoder,), is_folder=True)
+    for name, encoder, suffixes in (
+        ("PNG", "png", (".png",)),
+        ("BMP", "bmp", (".bmp",)),
+        ("WebP", "libwebp", (".webp",)),
+        ("TIFF", "tiff", (".tif", ".tiff")),
+        ("EXR", "exr", (".exr",)),
+        ("JPEG", "mjpeg", (".jpg", ".jpeg")),
+    )
+)
+
+CONTAINERS = {s: each for each in (MP4, MOV, MKV, WEBM, GIF, APNG, WEBP) for s in each.suffixes}
+PICTURES = {suffix: kind for kind in _PICTURES for suffix in kind.suffixes}
+
+
+def is_sequence(path: Path) -> bool:
+    """Return whether the name is a pattern of numbered pictures such as ``out/%05d.png``."""
+    return path.suffix.lower() in PICTURES and numbered(path) is not None
+
+
+def container_of(path: Path) -> Container:
+    """Return the container of an output's name; standard output is Matroska.
+
+    Raises:
+        OutputUsageError: the name selects no format.
+    """
+    if is_stdout(path):
+        return MKV
+    suffix = path.suffix.lower()
+    if is_sequence(path):
+        return PICTURES[suffix]
+    if suffix in CONTAINERS:
+        return CONTAINERS[suffix]
+    if suffix in PICTURES:
+        pattern = path.with_name("frames") / f"%05d{suffix}"
+        raise OutputUsageError(
+            f"one-picture: {path} names one picture: for a sequence give {pattern}."
+        )
+    if not suffix:
+        pattern = path / "%05d.png"
+        raise OutputUsageError(
+            f"no-ending: The output {path} has no ending, which names no format: use one of "
+            f"{' '.join(list(CONTAINERS))}, or {pattern} for pictures."
+        )
+    pattern = Path("frames/%05d.png")
+    raise OutputUsageError(
+        f"no-format: The output {path} has the ending {suffix}, which names no format: use one of "
+        f"{' '.join(list(CONTAINERS))}, or {pattern} for pictures."
+    )
+
+
+def default_suffix(
+    info: MediaInfo, rate: Fraction | None = None, fastest: Fraction | None = None
+) -> str:
+    """Return the suffix of a default output name.
+
+    ``rate`` is the constant rate of the output; None for a variable one, whose shortest frame has
+    the rate ``fastest`` (None if unknown). A video keeps the video container that its name selects,
+    else becomes Matroska; an MP4 or MOV without a suffix becomes MP4. An animation keeps its format
+    under any name. Pictures become MP4. If the chosen container cannot play ``rate``, the output is
+    MP4.
+    """
+    own = CONTAINERS.get(f".{info.container}") or CONTAINERS.get(info.suffix, MKV)
+    if info.reader.is_pictures or (not info.suffix and "mp4" in info.container.split(",")):
+        own = MP4
+    elif not (own.is_video or info.reader.is_drawn):
+        own = MKV
+    return (own if own.plays(rate, fastest) else MP4).suffixes[0]
