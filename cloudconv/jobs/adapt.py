@@ -37,8 +37,8 @@ from cloudconv.models import registry
 from cloudconv.models.fingerprint import machine_fingerprint, weights_fingerprint
 from cloudconv.render.renderer import Renderer
 from cloudconv.settings import CompareSettings, InterpSettings, TrainSettings, exact
+from cloudconv.settings.spans import HELD_LAST, Span
 from cloudconv.training.clips import Sampling, TrainingClip, Windows, held_back_spans
-from cloudconv.training.spans import HELD_LAST, Span
 from cloudconv.training.tasks import InterpolationGoal
 
 WEIGHTS = "adapted.safetensors"

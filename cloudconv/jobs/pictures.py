@@ -1,4 +1,4 @@
-"""Shrink pictures, and store them as JPEG for reports and previews."""
+"""Shrink pictures, and store them as JPEG for reports."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ def shrunk(rgb: Tensor, width: int) -> Tensor:
     return functional.interpolate(rgb[None], (height, width), mode="area")[0]
 
 
-def jpeg(rgb: Tensor, width: int, quality: int, comment: bytes = b"") -> ReportPicture:
+def jpeg(rgb: Tensor, width: int, quality: int) -> ReportPicture:
     """Return RGB, (3, H, W) in [0, 1], as a JPEG that is at most ``width`` pixels wide."""
     shown = shrunk(rgb, width)
     samples = shown.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
     data = io.BytesIO()
-    Image.fromarray(samples.cpu().numpy()).save(data, "JPEG", quality=quality, comment=comment)
+    Image.fromarray(samples.cpu().numpy()).save(data, "JPEG", quality=quality)
     return ReportPicture(data.getvalue(), shown.shape[2], shown.shape[1])

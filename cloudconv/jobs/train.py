@@ -47,6 +47,7 @@ from cloudconv.render.device import (
     set_threads,
 )
 from cloudconv.settings import TrainingRecipe, TrainSettings, values
+from cloudconv.settings.spans import WHOLE, parse_spans, split_path, without
 from cloudconv.training.clips import (
     Sampling,
     TrainingClip,
@@ -66,7 +67,6 @@ from cloudconv.training.loop import (
     save_checkpoint,
 )
 from cloudconv.training.recipe import completed, fingerprint
-from cloudconv.training.spans import WHOLE, parse_spans, split_path, without
 from cloudconv.training.tasks import Goal, goal_for
 
 _RATE = 5e-4  # learning rate if some or all weights start as random numbers

@@ -11,6 +11,7 @@ from cloudconv.errors import SettingsError
 from cloudconv.settings import values
 from cloudconv.settings.groups import DEINTERLACE, Machine, Overwrite
 from cloudconv.settings.option import Option
+from cloudconv.settings.spans import parse_spans
 from cloudconv.settings.values import File, Files
 
 CLIPS, LEARNING = "Clips", "Learning"
@@ -43,6 +44,7 @@ _NOISE = "Add noise of this standard deviation to the input, where white is 1."
 _SEED = "Draw the samples with this seed; the same seed repeats a training."
 _SIZE = "Shrink clips to N pixels on the longest side."
 _PART = "Train on this part of each clip; 0 is the start, 1 the end."
+_VAL_PART = "Validate on this part of each clip."
 _LIVELY = "For this fraction of the samples, draw four windows and use the one with most motion."
 _OVERLAYS = "Put marks that stand still, such as text, on this fraction of the samples."
 _FROZEN = "Leave the tensors unchanged whose names begin with this text, such as block0."
@@ -86,7 +88,9 @@ class TrainSettings(Overwrite, Machine):
     minutes: Annotated[
         float | None, Option("Train for M minutes.", "M", above=0, most=1e6, pinned=False)
     ] = None
-    loss: Annotated[str, Option(_LOSS, "SUM")] = "charbonnier"
+    loss: Annotated[str, Option(_LOSS, "SUM", parse=values.checked(values.loss_terms))] = (
+        "charbonnier"
+    )
     val: Annotated[
         Files,
         Option(
@@ -120,9 +124,10 @@ class TrainSettings(Overwrite, Machine):
     ] = (1, 1)
     size: Annotated[int | None, _rare(_SIZE, least=1)] = None
     min_motion: Annotated[float, _rare(_STILL, least=0)] = 0.0
-    train_part: Annotated[str | None, _rare(_PART)] = None
+    train_part: Annotated[str | None, _rare(_PART, parse=values.checked(parse_spans))] = None
     val_part: Annotated[
-        str | None, _clip("Validate on this part of each clip.", "A:B", shown="three parts of each")
+        str | None,
+        _clip(_VAL_PART, "A:B", parse=values.checked(parse_spans), shown="three parts of each"),
     ] = None
     deinterlace: Annotated[bool, _clip(DEINTERLACE)] = False
     crops: Annotated[

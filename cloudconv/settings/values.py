@@ -6,7 +6,7 @@ import errno
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -118,6 +118,60 @@ def interval(value: int | str | Sequence[int]) -> tuple[int, int]:
             "these such as 1-3."
         ) from error
     return least, most
+
+
+ADVERSARIAL = "adversarial"
+"""The term of a loss that discriminators compute."""
+
+LOSSES = ("l1", "l2", "charbonnier", "ssim", "gdl", "laplacian", "psnr", ADVERSARIAL)
+"""The terms of a loss."""
+
+
+def loss_terms(text: str) -> dict[str, float]:
+    """Return the weight of each term of a loss: ``charbonnier+gdl`` or ``l2:1,gdl:0.5``.
+
+    Raises:
+        SettingsError: a term is unknown, a weight is bad, or ``adversarial`` is the only term.
+    """
+    weights: dict[str, float] = {}
+    for part in text.replace("+", ",").split(","):
+        name, colon, number = part.strip().partition(":")
+        if name not in LOSSES:
+            known = ", ".join(LOSSES)
+            raise SettingsError(f"unknown-loss: There is no loss {name!r}: choose from {known}.")
+        try:
+            weight = float(number) if colon else 1.0
+        except ValueError:
+            weight = -1.0
+        if not 0 < weight < float("inf"):
+            raise SettingsError(
+                f"bad-loss-weight: The weight {number!r} of the loss {name} is not a number above "
+                f"0: give one, such as {name}:0.5."
+            )
+        if name in weights:
+            raise SettingsError(
+                f"loss-twice: The loss {name} is given twice in {text!r}: name each loss once."
+            )
+        weights[name] = weight
+    if [*weights] == [ADVERSARIAL]:
+        raise SettingsError(
+            f"adversarial-alone: The loss {ADVERSARIAL} alone judges only whether a picture looks "
+            "real, not whether it is the right one: add another loss, such as "
+            "l2:1,gdl:1,adversarial:0.05."
+        )
+    return weights
+
+
+def checked(parse: Callable[[str], object]) -> Callable[[Any], str]:
+    """Return a function that returns a text which ``parse`` accepts, unchanged."""
+
+    def read(value: Any) -> str:
+        if not isinstance(value, str):
+            raise TypeError(f"text is needed, got {value!r:.60}")
+        parse(value)
+        return value
+
+    return read
 
 
 def check_name(name: File) -> None:

@@ -37,9 +37,9 @@ from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.messages import shortened
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
+from cloudconv.settings.spans import HELD_BACK, HELD_LAST, WHOLE, Span, parse_spans, split_path
 from cloudconv.settings.values import check_name
 from cloudconv.training.overlays import overlaid
-from cloudconv.training.spans import HELD_BACK, HELD_LAST, WHOLE, Span, parse_spans, split_path
 
 Picks = Callable[[np.random.Generator], list[int]]
 

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.errors import SettingsError
 from cloudconv.metrics import SSIM_WINDOW, ssim_terms
 from cloudconv.models.ops import laplacian_pyramid
+from cloudconv.settings.values import ADVERSARIAL, loss_terms
 
 _CHARBONNIER = 1e-3  # error at which the loss changes from squared to absolute
 _PSNR_SCALE = 1e6  # factor of the squared error; errors below 1/factor (60 dB) count little
@@ -19,8 +19,6 @@ _LEVELS = 4  # number of levels of the Laplacian pyramid
 _FLOOR = 2 / 255
 """Added to the naive picture's error, by which a relative loss divides. Without this number, items
 with little motion would dominate. The square of this number is added to squared errors."""
-
-ADVERSARIAL = "adversarial"
 
 
 def l1(made: Tensor, truth: Tensor) -> Tensor:
@@ -111,38 +109,9 @@ class Loss:
 
 
 def parse_loss(text: str, *, relative: bool = False) -> Loss:
-    """Parse a loss such as ``charbonnier+gdl``, or with weights ``l2:1,gdl:0.5``.
-
-    Raises:
-        SettingsError: a term is unknown, a weight is bad, or ``adversarial`` is the only term.
-    """
-    weights: dict[str, float] = {}
-    for part in text.replace("+", ",").split(","):
-        name, colon, number = part.strip().partition(":")
-        if name not in TERMS and name != ADVERSARIAL:
-            known = ", ".join([*TERMS, ADVERSARIAL])
-            raise SettingsError(f"unknown-loss: There is no loss {name!r}: choose from {known}.")
-        try:
-            weight = float(number) if colon else 1.0
-        except ValueError:
-            weight = -1.0
-        if not 0 < weight < float("inf"):
-            raise SettingsError(
-                f"bad-loss-weight: The weight {number!r} of the loss {name} is not a number above "
-                f"0: give one, such as {name}:0.5."
-            )
-        if name in weights:
-            raise SettingsError(
-                f"loss-twice: The loss {name} is given twice in {text!r}: name each loss once."
-            )
-        weights[name] = weight
+    """Parse a loss; see :func:`~cloudconv.settings.values.loss_terms`."""
+    weights = loss_terms(text)
     adversarial = weights.pop(ADVERSARIAL, 0.0)
-    if not weights:
-        raise SettingsError(
-            f"adversarial-alone: The loss {ADVERSARIAL} alone judges only whether a picture looks "
-            "real, not whether it is the right one: add another loss, such as "
-            "l2:1,gdl:1,adversarial:0.05."
-        )
     return Loss(tuple(weights.items()), adversarial, relative)
 
 

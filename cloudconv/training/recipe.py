@@ -15,7 +15,6 @@ from cloudconv.media.input.spool import local_file
 from cloudconv.models import registry
 from cloudconv.settings import TrainingRecipe, TrainSettings, fields_of
 from cloudconv.settings.values import names_folder
-from cloudconv.training.losses import parse_loss
 
 _STEPS = 1000
 """The number of steps if neither steps nor minutes are given."""
@@ -62,7 +61,6 @@ def completed(settings: TrainSettings) -> TrainingRecipe:
         merged["steps"] = _STEPS
     try:
         resolved = TrainingRecipe(**merged)
-        parse_loss(resolved.loss)
     except SettingsError as error:
         if settings.recipe is None:
             raise

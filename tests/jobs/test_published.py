@@ -240,7 +240,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "scale": {"scale": 0.5},
     "tiles": {"tile": 512, "size": (576, 64)},
     "bf16": {"precision": "bf16"},
-    "quarters": {"factor": 4, "timesteps": "middle"},
+    "quarters": {"factor": 4},
 }
 
 

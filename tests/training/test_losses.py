@@ -10,6 +10,8 @@ from torch import nn
 
 from cloudconv import metrics
 from cloudconv.errors import SettingsError
+from cloudconv.settings import TrainSettings
+from cloudconv.settings.values import ADVERSARIAL, LOSSES
 from cloudconv.training.losses import TERMS, Adversary, Loss, parse_loss
 
 every_term = pytest.mark.parametrize("name", sorted(TERMS))
@@ -101,6 +103,12 @@ def test_relative_losses_weigh_items_of_little_and_much_motion_equally() -> None
 def test_impossible_losses_are_refused(text: str, said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         parse_loss(text)
+    with pytest.raises(SettingsError, match=said):
+        TrainSettings("a.mp4", model="tiny", loss=text)
+
+
+def test_the_settings_know_all_losses() -> None:
+    assert {*TERMS, ADVERSARIAL} == {*LOSSES}
 
 
 def test_a_discriminator_learns_to_distinguish_pictures() -> None:

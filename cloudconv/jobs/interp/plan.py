@@ -160,12 +160,6 @@ class InterpPlan:
         )
 
     @property
-    def expected_new(self) -> int | None:
-        """Return the approximate number of new frames; None for a stream of unknown length."""
-        expected = self.expected
-        return None if expected is None else max(expected - self._source_frames, 1)
-
-    @property
     def _source_frames(self) -> int:
         timing, (start, end) = self.info.timing, self.window
         return round(timing.frames * (end - start) / (timing.end - timing.start))
