@@ -29,11 +29,7 @@ the last words stay."""
 
 
 def chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> str | None:
-    """Return the output, from the option or from ``out``; remove the option from ``given``.
-
-    Raises:
-        SettingsError: the output is named twice, or stdout cannot take the video.
-    """
+    """Return the output, from the option or from ``out``; remove the option from ``given``."""
     if out is not None and "output" in given:
         raise SettingsError(
             "output-twice: The output is given twice, as OUT and with --output: give one."

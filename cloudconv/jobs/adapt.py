@@ -200,9 +200,6 @@ def check_weights(folder: Path, plan: AdaptPlan | None) -> None:
 
     Weights that gained too little are deleted instead. ``plan`` is None for a job that does not use
     adapted weights.
-
-    Raises:
-        OutputError: the folder holds such weights, and they gained enough or have no score yet.
     """
     if not any(folder.glob(f"{WEIGHTS}*")):
         return

@@ -343,11 +343,7 @@ class _Results:
             save_checkpoint(self.plan.checkpoint, state, of=self.plan.output)
 
     def write(self) -> None:
-        """Write a checkpoint, and then the best weights.
-
-        Raises:
-            OutputError: another program has made a file at the output's name, or the disk is full.
-        """
+        """Write a checkpoint, and then the best weights."""
         output, data = self.plan.output, _weights(self.trainer, self.plan.settings)
         self.written = [*self.written[-1:], hashlib.sha256(data).hexdigest()]
         self.save()
@@ -566,10 +562,6 @@ def _restore(
 
     Returns:
         The hashes of the outputs that the training has written.
-
-    Raises:
-        InputError: the checkpoint is damaged, or a clip or the initial weights have changed.
-        SettingsError: the settings differ from those of the checkpoint.
     """
     with load_checkpoint(checkpoint, trainer.device) as state:
         saved = json.loads(state.about["settings"])

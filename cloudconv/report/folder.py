@@ -20,10 +20,6 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None
         folder: the folder of the report.
         names: the names of all files that a report may have.
         overwrite: whether an existing report may be replaced.
-
-    Raises:
-        OutputError: ``folder`` is a file or is not writable, or contains a report that must not be
-            replaced.
     """
     check_home(folder / names[0])
     taken = [name for name in names if os.path.lexists(folder / name)]

@@ -124,11 +124,7 @@ class Field:
         return [f"{number} from {least} to {most}"]
 
     def read(self, value: Any) -> Any:
-        """Return a given value, checked and converted to its exact form; None gives the default.
-
-        Raises:
-            SettingsError: the field does not accept the value.
-        """
+        """Return a given value, checked and converted to its exact form; None gives the default."""
         if value is None and not self.is_required:
             return self.default
         self._check_length(value)

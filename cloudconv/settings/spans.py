@@ -23,11 +23,7 @@ HELD_LAST: tuple[Span, ...] = ((Fraction(82, 100), Fraction(1)),)
 
 
 def parse_spans(text: str) -> tuple[Span, ...]:
-    """Parse one part, ``0:0.75``, or several, ``0:0.3,0.5:1``.
-
-    Raises:
-        SettingsError: the text has another form, or the numbers do not rise or leave 0 to 1.
-    """
+    """Parse one part, ``0:0.75``, or several, ``0:0.3,0.5:1``."""
     spans = []
     try:
         for part in text.split(","):

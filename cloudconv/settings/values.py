@@ -80,11 +80,7 @@ MOST_WIND = 1000
 
 
 def wind(value: str | Sequence[float]) -> tuple[float, float]:
-    """Return ``dx,dy`` as two numbers, in pixels per frame.
-
-    Raises:
-        SettingsError: the value is not two numbers, or exceeds :data:`MOST_WIND`.
-    """
+    """Return ``dx,dy`` as two numbers, in pixels per frame."""
     parts = value.split(",") if isinstance(value, str) else list(value)
     try:
         across, down = (float(part) for part in parts)
@@ -99,11 +95,7 @@ def wind(value: str | Sequence[float]) -> tuple[float, float]:
 
 
 def interval(value: int | str | Sequence[int]) -> tuple[int, int]:
-    """Return the smallest and the largest step: (2, 2) for ``2``, (1, 3) for ``1-3``.
-
-    Raises:
-        SettingsError: the value is not an interval, or not within 1 to 1000.
-    """
+    """Return the smallest and the largest step: (2, 2) for ``2``, (1, 3) for ``1-3``."""
     parts: Sequence[int | str] = (value, value) if isinstance(value, int) else value
     if isinstance(value, str):
         low, dash, high = value.partition("-")
@@ -128,11 +120,7 @@ LOSSES = ("l1", "l2", "charbonnier", "ssim", "gdl", "laplacian", "psnr", ADVERSA
 
 
 def loss_terms(text: str) -> dict[str, float]:
-    """Return the weight of each term of a loss: ``charbonnier+gdl`` or ``l2:1,gdl:0.5``.
-
-    Raises:
-        SettingsError: a term is unknown, a weight is bad, or ``adversarial`` is the only term.
-    """
+    """Return the weight of each term of a loss: ``charbonnier+gdl`` or ``l2:1,gdl:0.5``."""
     weights: dict[str, float] = {}
     for part in text.replace("+", ",").split(","):
         name, colon, number = part.strip().partition(":")
@@ -175,11 +163,7 @@ def checked(parse: Callable[[str], object]) -> Callable[[Any], str]:
 
 
 def check_name(name: File) -> None:
-    """Refuse the name of a file or folder that the file system does not take.
-
-    Raises:
-        CloudconvError: the name, or that of a folder in the path, is too long.
-    """
+    """Refuse the name of a file or folder that the file system does not take."""
     # On Python 3.14 Path.exists and the like are False for such names, and raise no error.
     try:
         os.lstat(name)
@@ -197,11 +181,7 @@ def no_stream(name: str | os.PathLike[str]) -> str | os.PathLike[str]:
 
 
 def weights_file(value: File) -> File:
-    """Return the name of a weights file, or of a folder for one.
-
-    Raises:
-        SettingsError: the name has another ending than ``.safetensors``.
-    """
+    """Return the name of a weights file, or of a folder for one."""
     if Path(value).suffix != ".safetensors" and not names_folder(value):
         raise SettingsError(
             f"not-safetensors: Weights are written as .safetensors: {value} needs that ending."
@@ -239,11 +219,7 @@ MOST_WORKERS = 256
 
 
 def workers(value: str) -> str:
-    """Check and return ``local``, ``local:N``, ``ray`` or ``ray:ADDRESS``.
-
-    Raises:
-        SettingsError: the value has another form, or N is not in 1 to :data:`MOST_WORKERS`.
-    """
+    """Check and return ``local``, ``local:N``, ``ray`` or ``ray:ADDRESS``."""
     match = re.fullmatch(r"local(?::(\d{1,6}))?|ray(?::(.+))?", str(value))
     if match is None or (match[1] and not 1 <= int(match[1]) <= MOST_WORKERS):
         raise SettingsError(
@@ -254,11 +230,7 @@ def workers(value: str) -> str:
 
 
 def device(value: str) -> str:
-    """Check the form of a device's name and return the name; the device may be absent.
-
-    Raises:
-        SettingsError: the name has another form.
-    """
+    """Check the form of a device's name and return the name; the device may be absent."""
     if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,4})?|cuda:all", value):
         raise SettingsError(
             f'unknown-device: There is no device "{value}": choose auto, cpu, cuda, cuda:N, '

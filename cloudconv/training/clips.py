@@ -181,11 +181,7 @@ def open_clips(
 
 
 def check_clips(paths: Sequence[str]) -> None:
-    """Check that all named files exist.
-
-    Raises:
-        InputError: a file does not exist.
-    """
+    """Check that all named files exist."""
     for text in paths:
         name = split_path(text)[0]
         check_name(name)
@@ -306,11 +302,7 @@ class Windows:
         return windows
 
     def spread_frames(self, count: int) -> Iterator[tuple[TrainingClip, list[Frame]]]:
-        """Yield the windows of :meth:`spread` as decoded frames.
-
-        Raises:
-            InputError: no window can be used.
-        """
+        """Yield the windows of :meth:`spread` as decoded frames."""
         clips = [clip for group in self.groups for clip in group]
         each = max(1, count // len(clips))
         # More clips than windows: take clips at even distances in the list.

@@ -120,11 +120,7 @@ class Trainer:
     _latest: tuple[float | None, float | None] = field(init=False, default=(None, None))
 
     def __post_init__(self) -> None:
-        """Freeze the chosen parameters, move the model to the device and make the optimiser.
-
-        Raises:
-            SettingsError: the loss is adversarial, and the model has no discriminators.
-        """
+        """Freeze the chosen parameters, move the model to the device and make the optimiser."""
         settings = self.settings
         self._loss = parse_loss(settings.loss, relative=settings.relative)
         self.model.requires_grad_(True).train()
@@ -328,11 +324,7 @@ class Trainer:
     def _gradients_within_memory(
         self, frames: Tensor, indices: Tensor
     ) -> tuple[list[Prediction], float]:
-        """Compute the gradients of a batch, in as few parts as memory allows.
-
-        Raises:
-            DeviceError: the memory is too small for a single sample.
-        """
+        """Compute the gradients of a batch, in as few parts as memory allows."""
         while (done := within_memory(self._gradients, self.precision, frames, indices)) is None:
             self._optimiser.zero_grad(set_to_none=True)
             empty_cache(self.device)
@@ -489,12 +481,7 @@ def is_checkpoint(path: Path) -> bool:
 
 @contextmanager
 def load_checkpoint(path: Path, device: torch.device) -> Iterator[Checkpoint]:
-    """Yield a state with its tensors on ``device``.
-
-    Raises:
-        InputError: the file cannot be read, does not match its checksum, or the block does not
-            find in the state what it needs.
-    """
+    """Yield a state with its tensors on ``device``."""
     damaged = (
         f"checkpoint-damaged: The checkpoint {path} is damaged: delete it, or start again with "
         "--no-resume."

@@ -104,11 +104,7 @@ class InterpolationGoal(Goal[Interpolator]):
     naive = "blend"
 
     def __init__(self, spec: ModelSpec, gap: int) -> None:
-        """Create the goal.
-
-        Raises:
-            SettingsError: the model makes only the middle frame, and the gap is odd.
-        """
+        """Create the goal."""
         if not spec.arbitrary_timestep and gap % 2:
             raise SettingsError(
                 f"gap-without-middle: {spec.name} makes only the frame in the middle of two, and "

@@ -138,11 +138,7 @@ class Sampler:
     """
 
     def __init__(self, plan: ComparePlan, clip: ComparedClip) -> None:
-        """Choose the length and the number of the samples.
-
-        Raises:
-            InputError: the clip is too short.
-        """
+        """Choose the length and the number of the samples."""
         self._settings = settings = plan.settings
         self._accepts: Callable[[tuple[Fraction, ...]], bool] = lambda times: True
         if settings.horizon is None:

@@ -221,9 +221,6 @@ def resolve(
     """Return the plan to render, with the decisions that an earlier run pinned in the store.
 
     Without an earlier run, decide the batch, tiles and threads, and pin them in the store.
-
-    Raises:
-        WeightsError: finished frames were made with other adapted weights.
     """
     info, settings, workers, store = plan.info, plan.settings, plan.workers, work.store
     pinned = None if store is None else store.pinned
