@@ -16,7 +16,6 @@ from av.stream import Discard, Disposition
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
-from cloudconv.host import free_memory
 from cloudconv.media.input.png import is_png
 from cloudconv.media.input.spool import growth_reader
 
@@ -30,9 +29,6 @@ _LEFT_OUT = frozenset(
 _FORMATS = ",".join(sorted(av.formats_available - _LEFT_OUT))
 _LIMIT = "CLOUDCONV_MAX_PIXELS"
 _MAX_PIXELS = 8192 * 8192
-_LARGE = 1 << 24  # pixels; smaller pictures are never refused
-_BYTES_A_PIXEL = 100
-"""The estimated peak memory of a run per pixel; 109 was measured for GIF to H.264."""
 # Steps in decode time, in seconds. A larger step back means that the clock was set anew. A larger
 # step forward means the same in formats whose clock may restart.
 _STEP_BACK = Fraction(1, 2)
@@ -146,24 +142,6 @@ def check_size(width: int, height: int, path: Path) -> None:
         raise InputError(
             f"too-many-pixels: {path} is {width}x{height}, and pictures of more than {most} "
             f"pixels are refused, because they may fill the memory: set {_LIMIT} to allow more."
-        )
-
-
-def check_memory(width: int, height: int, path: Path) -> None:
-    """Refuse very large pictures if too little memory is free for a run.
-
-    Raises:
-        InputError: there is too little memory, and CLOUDCONV_MAX_PIXELS is not set.
-    """
-    pixels, free = width * height, free_memory()
-    if pixels < _LARGE or free is None or os.environ.get(_LIMIT):
-        return
-    if pixels * _BYTES_A_PIXEL > free:
-        raise InputError(
-            f"too-large-for-memory: {path} is {width}x{height}, which needs about "
-            f"{pixels * _BYTES_A_PIXEL / 1000000000.0:.1f} GB of memory, and "
-            f"{free / 1000000000.0:.1f} GB are free: close other programs, use a smaller copy, or "
-            f"set {_LIMIT} to try it anyway."
         )
 
 

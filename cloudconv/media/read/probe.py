@@ -33,7 +33,6 @@ from cloudconv.media.frame import ColorTags
 from cloudconv.media.input import images
 from cloudconv.media.input.demux import (
     VideoClock,
-    check_memory,
     is_chapters,
     is_shown,
     main_video,
@@ -43,8 +42,7 @@ from cloudconv.media.input.demux import (
     read_packets,
 )
 from cloudconv.media.input.fingerprint import input_fingerprint, input_stamp
-from cloudconv.media.input.info import MediaInfo, StreamInfo, Timing
-from cloudconv.media.input.readers import reader_of
+from cloudconv.media.input.info import MediaInfo, StreamInfo, Timing, reader_of
 from cloudconv.media.input.spool import is_growing, local_file, raise_interrupt
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.read.rates import constant_rate, middle_distance
@@ -101,7 +99,6 @@ def probe(
         info = replace(_probe(file, picture_rate, meter), fingerprint=fingerprint, stamp=stamp)
     finally:
         raise_interrupt(file)
-    check_memory(info.width, info.height, file)
     timing = info.timing
     if picture_rate is not None and not info.reader.is_pictures:
         raise InputError(
