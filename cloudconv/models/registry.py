@@ -145,12 +145,12 @@ def _described(path: Path, _: tuple[int, ...]) -> WeightsFile:
         raise WeightsError(
             f"network-unknown: {path} holds no network that cloudconv knows (its first tensors: "
             f"{shortened(first, 3)}): give a file that 'cloudconv train' wrote, or one of "
-            f"{listed(published.FAMILIES, 'or')}."
+            f"{listed(published.family_names(), 'or')}."
         )
     if recognised.settings is None:
         raise WeightsError(
             f"network-not-run: {path} holds {recognised.family}, which cloudconv does not run "
-            f"({recognised.reason}): give a file of {listed(published.FAMILIES, 'or')}."
+            f"({recognised.reason}): give a file of {listed(published.family_names(), 'or')}."
         )
     if unfit := [*recognised.missing, *recognised.unknown]:
         of, version = recognised.family, recognised.version

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from cloudconv.models.published.common import NetworkSettings
-from cloudconv.models.published.recognition import Recognised, normalised, recognise
+from cloudconv.models.published.recognition import (
+    Recognised,
+    family_names,
+    normalised,
+    recognise,
+)
 
-FAMILIES = ("RIFE", "IFRNet", "EMA-VFI", "FILM")
-"""The families of networks that run, for people."""
-
-__all__ = ["FAMILIES", "NetworkSettings", "Recognised", "normalised", "recognise"]
+__all__ = ["NetworkSettings", "Recognised", "family_names", "normalised", "recognise"]

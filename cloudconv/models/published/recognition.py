@@ -111,6 +111,13 @@ def families() -> tuple[Any, ...]:
     return tuple(each for each in modules if hasattr(each, "detect"))
 
 
+def family_names() -> list[str]:
+    """Return the families of networks that run, for people."""
+    own = {each.__name__ for each in families()}
+    found = [each for each in NetworkSettings.__subclasses__() if each.__module__ in own]
+    return sorted({each.family for each in found if isinstance(each.family, str)})
+
+
 def _own_name(name: str) -> str:
     """Return the name of a tensor without prefixes of wrappers, and with blocks as ``block0``."""
     while prefix := next((p for p in _PREFIXES if name.startswith(p)), ""):
