@@ -32,18 +32,10 @@ class VmafMeter:
         ModelError: there is no FFmpeg program.
     """
 
-    def __init__(self, rate: Fraction, folder: Path | None = None) -> None:
-        """Prepare the measurement.
-
-        Args:
-            rate: frames per second.
-            folder: a folder for temporary files; the system's if None, or if the folder is missing.
-
-        Raises:
-            ModelError: there is no FFmpeg program.
-        """
+    def __init__(self, rate: Fraction) -> None:
+        """Prepare the measurement; ``rate`` is in frames per second."""
         self._program = _ffmpeg()
-        self._rate, self._home = rate, folder
+        self._rate = rate
         self._luma: Luma | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -98,8 +90,7 @@ class VmafMeter:
             f"split[a][b];[a]crop={width}:{height}:0:0[test];[b]crop={width}:{height}:0:{height}"
             f"[truth];[test][truth]libvmaf=log_fmt=json:log_path={_LOG}"
         )
-        home = self._home if self._home is not None and self._home.is_dir() else None
-        self._folder = tempfile.TemporaryDirectory(prefix="cloudconv-", dir=home)
+        self._folder = tempfile.TemporaryDirectory(prefix="cloudconv-")
         with (Path(self._folder.name) / _ERRORS).open("wb") as errors:
             self._process = subprocess.Popen(
                 [

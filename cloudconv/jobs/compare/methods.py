@@ -79,9 +79,7 @@ class _Interpolator:
         # As in ``interp``, no model makes a frame between two equal frames.
         is_still = left.same_picture(right)
         before, after = (
-            None
-            if other is None or other.frame is None
-            else beside(other.frame, abs(other.shows - near.time), span)
+            None if other is None else beside(other.frame, abs(other.shows - near.time), span)
             for other, near in ((sample.before, left), (sample.after, right))
         )
         tasks = [
@@ -146,7 +144,7 @@ class _Minterpolate:
             for _ in islice(frames, drop - 1):
                 pass
             self._seconds -= time.perf_counter() - began
-            if item is None or item.frame is None:
+            if item is None:
                 return
             # A kept frame passes the filter in almost no time, so this frame does not count.
             self._made -= 1

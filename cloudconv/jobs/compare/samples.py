@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, islice, pairwise
 from typing import TypeVar
@@ -50,8 +50,8 @@ class ClipFrame:
     number: int
     time: Fraction
     shows: Fraction
-    cut: bool = False
-    frame: Frame | None = None
+    cut: bool
+    frame: Frame
 
 
 class ComparedClip:
@@ -117,17 +117,7 @@ class Sample:
     @property
     def frames(self) -> list[Frame]:
         """Return the decoded frames of ``items``."""
-        return [item.frame for item in self.items if item.frame is not None]
-
-    @property
-    def named(self) -> list[ClipFrame]:
-        """Return ``before``, ``items`` and ``after`` in order, without None."""
-        return [each for each in (self.before, *self.items, self.after) if each is not None]
-
-    def changed(self, change: Callable[[ClipFrame], ClipFrame]) -> Sample:
-        """Return the sample with ``change`` applied to all frames."""
-        before, after = (each and change(each) for each in (self.before, self.after))
-        return replace(self, items=tuple(map(change, self.items)), before=before, after=after)
+        return [item.frame for item in self.items]
 
 
 class Sampler:
