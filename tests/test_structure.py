@@ -87,7 +87,7 @@ PARTS = {
     ],
     "media.write": [
         *("encoder_options", "hdr", "encode", "encoders", "target", "writers", "packets"),
-        *("encoding", "sink", "join"),
+        *("encoding", "sink"),
     ],
 }
 """The parts of packages, in order: each may import those before it."""

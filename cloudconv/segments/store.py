@@ -35,9 +35,8 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Warned
 from cloudconv.files import Claim, beside, leftovers, part_prefix, sync_folder, write_whole
-from cloudconv.media.write.join import join
 from cloudconv.media.write.packets import PacketSummary
-from cloudconv.media.write.sink import Sink
+from cloudconv.media.write.sink import Sink, join
 from cloudconv.media.write.target import writing
 from cloudconv.messages import plural
 from cloudconv.segments.segment import SegmentPlan

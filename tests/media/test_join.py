@@ -14,9 +14,8 @@ from cloudconv.errors import OutputError
 from cloudconv.media.frame import Frame
 from cloudconv.media.write.encode import EncodingPlan
 from cloudconv.media.write.encoding import plan_encoding
-from cloudconv.media.write.join import join
 from cloudconv.media.write.packets import PacketSummary, read_packets
-from cloudconv.media.write.sink import SegmentSink, Sink
+from cloudconv.media.write.sink import SegmentSink, Sink, join
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_planes
 from tests.helpers.factory import read_times as times_of
