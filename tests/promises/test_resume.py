@@ -66,9 +66,9 @@ def assert_same(found: Path, expected: Path) -> None:
         assert sum(p.size for p in one.demux(audio=0)) == sum(p.size for p in other.demux(audio=0))
 
 
-def segments(folder: Path) -> list[Path]:
-    """Return the files of the finished segments."""
-    return sorted((folder / "b.mkv.work").glob("*-*.packets"))
+def segments(folder: Path, output: str = "b.mkv") -> list[Path]:
+    """Return the files of the finished segments of an output."""
+    return sorted((folder / f"{output}.work").glob("*-*.packets"))
 
 
 def killed_run(clip: Path, out: Path, count: int, delay: float) -> int:
@@ -76,13 +76,13 @@ def killed_run(clip: Path, out: Path, count: int, delay: float) -> int:
     command = [sys.executable, "-m", "cloudconv", "interp", clip, out, "--factor", "2"]
     command += ["--model", "tiny", "--encoder", "ffv1", "-q"]
     with subprocess.Popen(command) as running:
-        while len(segments(out.parent)) < count:
+        while len(segments(out.parent, out.name)) < count:
             if running.poll() is not None:
                 break
             time.sleep(0.001)
         time.sleep(delay)
         running.kill()
-    return len(segments(out.parent))
+    return len(segments(out.parent, out.name))
 
 
 def kill_and_resume(clips: Path, folder: Path, kills: int) -> int:
