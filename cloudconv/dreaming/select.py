@@ -11,7 +11,7 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.similarity import distances, thumbnails
 from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.trial import FRAMES, Trial, small_material, tried
-from cloudconv.events import Warned, mapped
+from cloudconv.events import mapped
 
 _COLLAGE = 48  # least number of frames for a collage: with fewer, the same clouds soon return
 # Something moves if frames differ more than neighbours do, or neighbours more than by noise.
@@ -20,19 +20,17 @@ _MORE, _NOISE = 1.5, 1.0  # relative to neighbours, and in levels of a thumbnail
 
 @dataclass(frozen=True, slots=True)
 class ModeChoice:
-    """A mode's name, the reason in a sentence, and a warning about visible faults, if any."""
+    """A mode's name, and the reason in a sentence."""
 
     mode: str
     why: str
-    warning: Warned | None = None
 
 
 def choose(material: Material, seed: int = 0) -> Generator[float, None, ModeChoice]:
     """Choose the mode for a material, with the reason.
 
     Where several modes are possible, each makes a small dream, whose vitals are compared. New
-    pictures are better than a replay, a replay forwards is better than one backwards, and
-    pictures with faults are worst.
+    pictures are better than a replay, and pictures with faults are worst.
 
     Yields:
         The fraction of the trials that is done, from 0 to 1.
@@ -55,7 +53,7 @@ def choose(material: Material, seed: int = 0) -> Generator[float, None, ModeChoi
     best = min(reversed(trials), key=lambda trial: trial.rank)
     results = "; ".join(map(str, trials))
     why = f"{best.mode}: {few}in a trial of {FRAMES} small frames, {results}."
-    return ModeChoice(best.mode, why, method(best.mode).warning(material))
+    return ModeChoice(best.mode, why)
 
 
 def _trials(
@@ -98,5 +96,5 @@ def advice(died: str, count: int, *, by_choice: bool) -> str:
     if not by_choice:
         return "try the mode auto, which compares modes on this clip"
     if died != "texture" and count > 1:
-        return "try the mode texture, which shows real frames only"
+        return "try the mode texture, which plays the clip's own frames"
     return "no other mode is known to hold on this clip"

@@ -19,39 +19,39 @@ from cloudconv.events import mapped
 FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
 
-_REPLAYS = frozenset(("repeat", "novelty", "backwards"))
+_REPLAY = 1.5  # a replay weighs as much as changes that are so much more sudden
+_REPLAYS = frozenset(("repeat", "novelty"))
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
     """The result of a trial of the mode ``mode``.
 
-    ``faults``: the failed vitals in words, without those of a replay. ``replays``: pictures of the
-    clip, or of the dream itself, come again. ``backwards``: the fraction of frames that run
-    backwards, None in a mode that never shows real frames as filmed.
+    ``faults``: the failed vitals in words, without those of a replay and ``sudden``. ``replays``:
+    pictures of the clip, or of the dream itself, come again. ``sudden``: the vital, if it fails.
     """
 
     mode: str
     faults: tuple[str, ...]
     replays: bool
-    backwards: float | None = None
+    sudden: float | None = None
 
     @property
-    def rank(self) -> tuple[bool, bool, float]:
+    def rank(self) -> tuple[bool, float, bool]:
         """The order of trials; the least is the best.
 
-        Faults are worse than a replay, and a replay backwards is worse than one forwards.
+        Torn pictures are worse than a sudden change, and a sudden change is worse than a replay.
         """
-        return bool(self.faults), self.replays, self.backwards or 0.0
+        sudden = (self.sudden or 0.0) * (_REPLAY if self.replays else 1.0)
+        return bool(self.faults), sudden, self.replays
 
     def __str__(self) -> str:
         """Return a clause about the result."""
-        if self.faults:
-            return f"{self.mode} fails ({', '.join(self.faults[:2])})"
-        if self.backwards is not None:
-            # The result has the exact fraction; that of a trial would only differ from it.
-            order = "forwards and backwards" if self.backwards else "forwards"
-            return f"{self.mode} shows real frames {order}"
+        faults = [*self.faults[:2]]
+        if self.sudden is not None:
+            faults.append(in_words("sudden", self.sudden))
+        if faults:
+            return f"{self.mode} fails ({', '.join(faults)})"
         shown = "the same pictures again" if self.replays else "new pictures like those of the clip"
         return f"{self.mode} shows {shown}"
 
@@ -62,27 +62,26 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Generator[float, N
     Yields:
         The fraction that is done, from 0 to 1.
     """
-    kind, meter = replace(spec.kind, frames=FRAMES), None
-    if not kind.as_filmed:  # real frames have no faults but their order
-        meter = yield from mapped(vitals_meter(material, kind), lambda part: part / 2)
-        if kind.sky and (meter.solid or material.unsteady):
-            return Trial(spec.name, ("solid things move before a moving camera",), False)
+    kind = replace(spec.kind, frames=FRAMES)
+    meter = yield from mapped(vitals_meter(material, kind), lambda part: part / 2)
+    if kind.sky and (meter.solid or material.unsteady):
+        return Trial(spec.name, ("solid things move before a moving camera",), False)
     method = spec.build(Options())
     for number, picture in enumerate(method.dream(material, frames=FRAMES, seed=seed), 1):
-        if meter is not None:
-            meter.push(small_copy(picture, material.small_size))
+        meter.push(small_copy(picture, material.small_size))
         yield (1 + number / FRAMES) / 2
     failed: Values = {}
-    if meter is not None:
-        for row in meter.rows:
-            failed |= {key: row.values[key] for key in outside(row.values, meter.early)}
-    # Pictures that are moved melt, which shows in their edges. Footage does not melt.
-    ignored = _REPLAYS | ({"anisotropy"} if kind.sky else set())
+    for row in meter.rows:
+        failed |= {key: row.values[key] for key in outside(row.values, meter.early)}
+    # Pictures that are moved melt, which shows in their edges. Footage does not melt, and frames
+    # as filmed have no fault but sudden changes.
+    ignored = _REPLAYS | {"sudden"} | ({"anisotropy"} if kind.sky else set())
+    faults = () if kind.as_filmed else [key for key in failed if key not in ignored]
     return Trial(
         spec.name,
-        tuple(in_words(key, value) for key, value in failed.items() if key not in ignored),
+        tuple(in_words(key, failed[key]) for key in faults),
         kind.repeats or not _REPLAYS.isdisjoint(failed),
-        method.backwards,
+        failed.get("sudden"),
     )
 
 

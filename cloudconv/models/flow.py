@@ -85,7 +85,9 @@ def measured_flow(
     import cv2  # imported here, because every command loads this module
 
     height, width = later.shape
-    missing = ((0, max(_LEAST_SIDE - height, 0)), (0, max(_LEAST_SIDE - width, 0)))
+    # OpenCV crashes where a picture of the finest level is smaller than a patch.
+    least = 2 * _LEAST_SIDE if quick else _LEAST_SIDE
+    missing = ((0, max(least - height, 0)), (0, max(least - width, 0)))
     later, earlier = (np.pad(picture, missing, mode="edge") for picture in (later, earlier))
     preset = cv2.DISOPTICAL_FLOW_PRESET_FAST if quick else cv2.DISOPTICAL_FLOW_PRESET_MEDIUM
     method = cv2.DISOpticalFlow_create(preset)

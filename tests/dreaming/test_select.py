@@ -32,11 +32,7 @@ def crossing(count: int) -> list[Picture]:
 def test_clouds_are_for_a_collage() -> None:
     chosen = chosen_mode(material(clouds(80)))
     assert chosen.mode == "collage"
-    assert chosen.why == (
-        f"collage: in a trial of {FRAMES} small frames, collage shows new pictures like those of "
-        "the clip."
-    )
-    assert chosen.warning is None
+    assert chosen.why.startswith(f"collage: in a trial of {FRAMES} small frames, collage ")
 
 
 @pytest.mark.full
@@ -51,7 +47,7 @@ def test_solid_objects_are_never_cut_apart(count: int) -> None:
     chosen = chosen_mode(material(crossing(count)))
     assert chosen.mode == "texture"
     assert "fails (" in chosen.why
-    assert "real frames forwards and backwards" in chosen.why
+    assert "texture" in chosen.why
 
 
 def solid(width: int) -> Picture:
@@ -61,13 +57,11 @@ def solid(width: int) -> Picture:
 
 
 @pytest.mark.full
-def test_a_pan_over_solid_objects_plays_back_and_forth() -> None:
+def test_a_pan_over_solid_objects_is_a_texture() -> None:
     wide = solid(400)
     chosen = chosen_mode(material([np.ascontiguousarray(wide[:, k : k + 200]) for k in range(60)]))
     assert chosen.mode == "texture"
     assert "solid things move before a moving camera" in chosen.why
-    assert chosen.warning is not None
-    assert "see the motion reverse" in str(chosen.warning)
 
 
 @pytest.mark.full
@@ -89,7 +83,6 @@ def test_short_clips_give_no_collage() -> None:
         (clouds(1), "a single picture"),
         (clouds(1) * 30, "nothing moves"),
         (clouds(7), "7 frames are too few"),
-        (clouds(20), "20 frames are too few for a collage"),
     ],
 )
 def test_stills_and_very_short_clips_give_a_flow(pictures: list[Picture], why: str) -> None:
@@ -98,17 +91,18 @@ def test_stills_and_very_short_clips_give_a_flow(pictures: list[Picture], why: s
     assert why in chosen.why
 
 
-def test_the_best_trial_has_no_faults_then_new_pictures_then_the_clips_own_direction() -> None:
+def test_the_best_trial_is_whole_then_calm_then_new() -> None:
     order = [
         Trial("collage", (), False),
-        Trial("texture", (), True, 0.0),
-        Trial("texture", (), True, 0.2),
-        Trial("texture", (), True, 0.5),
+        Trial("texture", (), True),
+        Trial("collage", (), False, 1.6),
+        Trial("texture", (), True, 1.5),
+        Trial("collage", (), False, 3.0),
         Trial("collage", ("it is torn",), False),
     ]
     assert sorted(reversed(order), key=lambda trial: trial.rank) == order
-    assert str(order[3]) == "texture shows real frames forwards and backwards"
-    assert str(order[4]) == "collage fails (it is torn)"
+    assert str(order[3]) == "texture fails (it changes 150% as suddenly as the clip)"
+    assert str(order[5]) == "collage fails (it is torn)"
 
 
 def test_a_trial_uses_the_pictures_of_its_source() -> None:
@@ -170,7 +164,7 @@ def test_a_vibration_gives_a_texture() -> None:
 def test_the_example_of_the_readme_becomes_a_collage() -> None:
     example = Path(__file__).parents[2] / "examples" / "clouds.mp4"
     chosen = chosen_mode(result_of(gather_material(probe(example))))
-    assert (chosen.mode, chosen.warning) == ("collage", None)
+    assert chosen.mode == "collage"
 
 
 def crowd(count: int) -> list[Picture]:
@@ -190,8 +184,7 @@ def crowd(count: int) -> list[Picture]:
 
 
 @pytest.mark.full
-def test_a_crowd_gives_a_texture_with_a_warning_about_reversed_motion() -> None:
+def test_a_crowd_gives_a_texture() -> None:
     chosen = chosen_mode(material(crowd(70)))
     assert chosen.mode == "texture"
-    assert chosen.warning is not None
-    assert "see the motion reverse" in str(chosen.warning)
+    assert "texture shows the same pictures again" in chosen.why

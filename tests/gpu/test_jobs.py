@@ -224,7 +224,7 @@ DREAMS = {
     # the frame is made of. A rollout begins each forecast anew, with optical flow from the CPU.
     # These frames of a collage show two pieces of footage.
     "rollout": (2.7, 1, 5, 332),
-    "texture": (1, 1, 1, 53),
+    "texture": (4, 1, 3, 76),
     "flow": (0, 1, 3, 304),
     "collage": (2, 2, 9, 480),
 }

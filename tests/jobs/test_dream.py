@@ -83,10 +83,8 @@ def test_vitals_are_complete_before_the_output_has_its_name(
     complete: list[bool] = []
     push = VitalsMeter.push
 
-    def observe(
-        meter: VitalsMeter, small: NDArray[np.uint8], backwards: float | None = None
-    ) -> None:
-        push(meter, small, backwards)
+    def observe(meter: VitalsMeter, small: NDArray[np.uint8]) -> None:
+        push(meter, small)
         complete.append((tmp_path / "b.mkv").exists())
 
     monkeypatch.setattr(VitalsMeter, "push", observe)
@@ -112,7 +110,7 @@ def test_the_same_seed_gives_the_same_frames(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(40, (64, 48))])
     made = {}
     for name, seed in (("b", 3), ("c", 3), ("d", 5)):
-        dream(clip, tmp_path / f"{name}.mkv", mode="texture", frames=50, seed=seed, only_new=True)
+        dream(clip, tmp_path / f"{name}.mkv", mode="collage", frames=50, seed=seed, only_new=True)
         made[name] = [p[0] for p in read_planes(tmp_path / f"{name}.mkv")]
     assert all(np.array_equal(a, b) for a, b in zip(made["b"], made["c"], strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(made["b"], made["d"], strict=True))
@@ -127,7 +125,8 @@ def test_a_loop_ends_where_it_starts(bouncing: Path, tmp_path: Path, suffix: str
     if suffix == ".webp":
         with Image.open(out) as clip:
             assert clip.info["loop"] == 0
-            assert clip.n_frames == 48  # type: ignore[attr-defined]
+            # The encoder joins equal frames where the ball rests.
+            assert 44 <= clip.n_frames <= 48  # type: ignore[attr-defined]
         return
     pictures = [p.astype(float) for p in shown(out)]
     closing = np.abs(pictures[-1] - pictures[0]).mean()
@@ -170,20 +169,19 @@ def test_a_rollout_that_fails_is_reported_once_and_early(tmp_path: Path) -> None
 
 
 @pytest.mark.full
-def test_frames_that_run_backwards_are_never_called_like_the_clip(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(20, speed=3)], rate=25)
+def test_a_texture_with_a_sudden_change_is_never_called_like_the_clip(tmp_path: Path) -> None:
+    """Clouds that hardly move grow lighter, and never darker."""
+    pictures = [np.uint8(p // 2 + 2 * k) for k, p in enumerate(clouds(48, speed=0.2))]
+    clip = write_clip(tmp_path / "a.mkv", [video(p) for p in pictures], rate=25)
     result = dream(clip, tmp_path / "b.mkv", frames=60, mode="texture", report=tmp_path / "r")
-    assert result.backwards is not None
-    assert result.backwards > 0.3
-    assert result.verdict == f"real frames of the clip, {result.backwards:.0%} of them backwards"
+    sudden = result.vitals[0]["sudden"]
+    assert sudden > 1.4
     assert not result.alive
-    assert result.vitals[0]["backwards"] == pytest.approx(result.backwards, abs=0.001)
+    assert result.verdict == "like the clip in 0 of 1 windows of 60 frames"
     (warning,) = map(str, result.warnings)
-    assert "play backwards" in warning
-    assert "%" not in warning  # an estimate would differ from the result
+    assert f"it changes {sudden:.0%} as suddenly as the clip" in warning
     page = (tmp_path / "r" / "index.html").read_text("utf-8")
-    assert f"The new frames are {result.verdict}" in page
-    assert "like the clip" not in page
+    assert f"{sudden:.0%} as suddenly as the clip (sudden)" in page
 
 
 @pytest.mark.full

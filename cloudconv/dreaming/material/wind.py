@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from math import exp
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material, spread
@@ -29,11 +30,12 @@ EDGE = 0.02
 """Reach of the fade to unknown parts outside the picture and behind land, of the longer side."""
 
 _RECENT = 4  # pairs that measure the motion of the last frame
-_RELAXES = 30.0  # time constant in frames: the present motion turns into the mean wind
+_SMOOTH = 0.15  # sigma of the blur of the motion of a moved picture, of the longer side, at least …
+_FOLD = 0.5  # … so that displacements change by this much from pixel to pixel at most
 _AGO = 16  # frames before the last that a forecast shows in turn, at most
 _ENOUGH = 0.85  # change of the moved last frame, relative to the clip's, from which none is shown
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
-_FILLS_BY = 16.0  # displacement from which only the filled picture is used, in pixels
+_FILLS_BY = 4.0  # displacement from which only the filled picture is used, in pixels
 
 
 class Wind:
@@ -66,14 +68,26 @@ class Wind:
         return filled(field, self.moving)
 
 
-class Carried:
-    """A real frame that is moved by a displacement which grows along the wind.
+def unfolded(flow: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
+    """Return a flow (h, w, 2) so smooth that a picture which moves for ``frames`` does not fold."""
+    longest = max(flow.shape[:2])
+    sigma = _SMOOTH * longest
+    while sigma < 2 * longest:
+        smooth = np.asarray(cv2.GaussianBlur(flow, (0, 0), sigma), np.float32)
+        steps = max(float(np.abs(np.diff(smooth, axis=axis)).max(initial=0)) for axis in (0, 1))
+        if frames * steps <= _FOLD:
+            return smooth
+        sigma *= 1.5
+    return np.full_like(flow, flow.mean((0, 1)))
 
-    Each picture is sampled only once. The first pictures are a forecast: they follow the flow of
-    the last pairs of frames, whose velocities move along with the sky. Then velocities relax to the
-    mean wind. ``still``, (H, W), stays in place. ``recent``: the frames that are shown in turn;
-    None for the picture alone. ``displacement``: (2, h, w), of the picture. ``sampled``: the
-    displacement of the frame that was shown last.
+
+class Carried:
+    """A real frame that moves steadily by the smooth flow of the last pairs of frames.
+
+    Each picture is sampled only once, and does not fold for ``lasts`` frames. ``still``, (H, W),
+    stays in place. ``recent``: the frames that are shown in turn; None for the picture alone.
+    ``displacement``: (2, h, w), of the picture. ``sampled``: the displacement of the frame that was
+    shown last.
     """
 
     def __init__(
@@ -81,9 +95,10 @@ class Carried:
         picture: Tensor,
         still: Tensor,
         wind: Wind,
+        lasts: int,
         recent: Recent | None = None,
     ) -> None:
-        """Start without a displacement, and with the wind of the last pairs."""
+        """Start without a displacement."""
         self._wind = wind
         self._recent = recent
         self._picture = picture
@@ -91,18 +106,15 @@ class Carried:
         self._box = bounds(still)
         self._behind = SkyBehind(still, wind.size)
         self._filled = self._behind.filled(picture)
-        self._velocity = wind.recent.clone()
+        flow = unfolded(wind.recent.permute(1, 2, 0).cpu().numpy(), lasts)
+        self._velocity = torch.from_numpy(flow).permute(2, 0, 1).to(wind.device)
         self.displacement = self.sampled = torch.zeros_like(self._velocity)
         self.age = 0
 
     def advance(self) -> None:
         """Move on by one step of the output."""
-        velocity = self._velocity
         self.age += 1
-        velocity = warp(velocity[None], velocity[None])[0]
-        velocity = torch.lerp(velocity, self._wind.mean, 1 - exp(-1 / _RELAXES))
-        self.displacement = velocity + warp(self.displacement[None], velocity[None])[0]
-        self._velocity = velocity
+        self.displacement = self.age * self._velocity
 
     def pictures(self) -> Iterator[tuple[Tensor, None]]:
         """Yield the frames, without an end; None means that the whole picture is known."""
@@ -187,7 +199,7 @@ def led_up(
     """
     wind = Wind(material, reverse=True)
     wind.recent = wind.mean
-    carried = Carried(picture, material.matte, wind)
+    carried = Carried(picture, material.matte, wind, frames)
     displacements = []
     for _ in range(frames):
         carried.advance()

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.vitals.vitals import DreamKind
-from cloudconv.events import Warned
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +37,6 @@ class DreamMethod(ABC):
     def __init__(self, options: Options = _DEFAULTS) -> None:
         """Store the options; a method ignores those that its spec does not name."""
         self.options = options
-
-    @property
-    def backwards(self) -> float | None:
-        """The fraction, from 0 to 1, of the frames so far whose motion runs backwards.
-
-        None for a mode without such frames.
-        """
-        return None
 
     @abstractmethod
     def dream(
@@ -83,8 +74,7 @@ class MethodSpec:
     ``build``: returns a method with the given options. ``least_frames``: the number of frames that
     the material needs. ``kind``: the properties of the mode's dreams; ``sky`` states here whether
     the mode is for skies only. ``options``: the names of the :class:`Options` that a user may give.
-    ``warning``: returns a warning if a material will cause a visible fault, else None. ``note``:
-    a sentence for the user about every dream in the mode.
+    ``note``: a sentence for the user about every dream in the mode.
     """
 
     name: str
@@ -92,5 +82,4 @@ class MethodSpec:
     build: Callable[[Options], DreamMethod]
     kind: DreamKind
     options: tuple[str, ...] = ()
-    warning: Callable[[Material], Warned | None] = lambda _: None
     note: str = ""

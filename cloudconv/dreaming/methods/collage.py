@@ -34,6 +34,7 @@ from cloudconv.dreaming.pictures import bounds, resized, resized_flow, weight_si
 from cloudconv.metrics import luma
 
 _FORECAST = 6  # frames that show the forecast alone
+_SPACING = 0.45  # time from footage to footage, in lengths of the clip
 _ADAPTS = 0.04  # part of a difference of contrast from the clip that each frame corrects …
 _MOST_GAIN = 1.3  # … up to this factor
 
@@ -89,9 +90,9 @@ class CollageTiming:
     def of(cls, frames: int) -> CollageTiming:
         """Return the times for ``frames`` frames of material; less material gives shorter times.
 
-        Footage is visible during two spacings. Half of the material is left to vary its start.
+        Footage is visible during two spacings. The rest of the material is left to vary its start.
         """
-        spacing = max(2, frames // 4)
+        spacing = max(2, int(frames * _SPACING))
         return cls(spacing, min(_FORECAST, spacing // 4))
 
     @property
@@ -119,7 +120,8 @@ class _Composition:
         self._contrast = _Contrast(_clip_mean(material, self._size))
         self._land = _Land(material, self._light)
         recent = Recent(material, wind)
-        carried = Carried(material.picture(-1), material.matte, wind, recent)
+        lasts = self.timing.spacing + self.timing.forecast
+        carried = Carried(material.picture(-1), material.matte, wind, lasts, recent)
         forecast = self._lighted(carried.pictures(), -1)
         self._stack = Stack(carried, forecast, self._size)
         self._number = self._next_start = 0

@@ -64,7 +64,7 @@ class Flow(DreamMethod):
         order = order_of(field, np.random.default_rng(seed), weight_size(*material.size))
         # The first period begins with a forecast from the motion of the last frames.
         measured = len(material) > 1 and self.options.wind is None
-        carried = Carried(last, still, Wind(material)) if measured else None
+        carried = Carried(last, still, Wind(material), period) if measured else None
         number = 0
         for k in range(1, rounds + 1):
             end = turns * k // rounds if loop else period * k

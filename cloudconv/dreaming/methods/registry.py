@@ -6,7 +6,7 @@ from cloudconv.dreaming.methods.base import MethodSpec
 from cloudconv.dreaming.methods.collage import Collage
 from cloudconv.dreaming.methods.flow import Flow
 from cloudconv.dreaming.methods.rollout import Rollout
-from cloudconv.dreaming.methods.texture import Texture, backwards_of
+from cloudconv.dreaming.methods.texture import Texture
 from cloudconv.dreaming.vitals.vitals import DreamKind
 
 METHODS: tuple[MethodSpec, ...] = (
@@ -21,7 +21,6 @@ METHODS: tuple[MethodSpec, ...] = (
         least_frames=2,
         build=Texture,
         kind=DreamKind(repeats=True, as_filmed=True),
-        warning=backwards_of,
     ),
     MethodSpec(
         name="flow",

@@ -1,56 +1,56 @@
-"""Mode ``texture``: show the clip's own frames as filmed, forwards and backwards.
+"""Mode ``texture``: play the clip forwards for ever; each place jumps back at its own time.
 
-Source: Schödl, Szeliski, Salesin and Essa, Video Textures, SIGGRAPH 2000; independent regions:
-Liao, Joshi and Hoppe, Automated Video Looping with Progressive Dynamism, SIGGRAPH 2013. The
-method reverses where little moves, and jumps only where the jump is invisible everywhere. If no
-such path closes a loop, the method makes a forced jump: each pixel switches to the later frames at
-the time when the two differ least around the pixel (Kwatra et al., Graphcut Textures, SIGGRAPH
-2003, with costs summed over areas instead of a cut). No frames are cross-faded.
+The dream is a row of pieces: first the last real frame, which moves on; then the clip again and
+again, one period later each time. Each place of the picture changes from a piece to the next at the
+time when the two differ least around the place, so the picture never changes everywhere at once.
+
+Sources: Kwatra, Schödl, Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH 2003; Liao, Joshi and
+Hoppe, Automated Video Looping with Progressive Dynamism, SIGGRAPH 2013. Costs are summed over areas
+in place of a cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from typing import Protocol
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.regions import likeness_of, regions_of
-from cloudconv.dreaming.material.similarity import distances, thumbnail, thumbnails
+from cloudconv.dreaming.material.wind import outside, unfolded
 from cloudconv.dreaming.methods.base import DreamMethod
-from cloudconv.dreaming.methods.jumps import GIVEN, Graph, Step, relative_motion
-from cloudconv.dreaming.pictures import blurred, bounds, resized, small_copy
-from cloudconv.events import Warned, result_of
+from cloudconv.dreaming.pictures import (
+    COARSE_SIDE,
+    bounds,
+    moved,
+    reduced,
+    resized,
+    resized_flow,
+    small_copy,
+)
 
-_SWITCHES = 24  # frames within which each pixel switches at a forced jump
-_AREA = 0.02  # sigma of the area over which differences are summed, of the longer side
-_PLANNED = 4  # the end of a loop that is planned exactly, in lengths of the clip
-_TRIED = 400  # frames of a trial that measures how many run backwards …
-_SEEN = 0.1  # … and the fraction from which the user is warned
-_SAME = 2.0  # difference in levels below which a picture and a frame are the same
+Floats = NDArray[np.float32]
 
-_Numbers = NDArray[np.intp]
+_AREA = 13  # side of the squares over which differences are summed, in pixels of COARSE_SIDE
+_PERIODS = 60  # number of periods that are tried, at most
+_SHORTEST = 1 / 3  # shortest period, as a fraction of the clip …
+_LONGER = 0.3  # … and exponent of the preference for longer periods
+_FADE = 0.2  # duration of the change of one place, in seconds
+_LEAD = 1.5  # duration of the first piece, in seconds, at most …
+_PART = 0.4  # … and as a fraction of the clip
+_RECENT = 4  # number of last frames that give the motion of the first piece
+_OUTSIDE = 255.0  # difference of points from outside the picture, in levels
+_AT_ONCE = 0.2  # weight of the difference if all places change at once: a thing stays whole
+_VARIES = 0.05  # part of the cost of a period that depends on the seed
 
 
 class Texture(DreamMethod):
-    """A method that plays real frames as filmed, in each region of the picture separately."""
-
-    _frames = 0
-    _backwards = 0.0
-
-    @property
-    def backwards(self) -> float | None:
-        """The fraction of the frames so far that run backwards; None before the first frame."""
-        return self._backwards / self._frames if self._frames else None
-
-    def _count(self, steps: list[Step], sizes: NDArray[np.float64]) -> None:
-        self._frames += 1
-        self._backwards += float(sum(sizes[[not step.forward for step in steps]]))
+    """A method that plays the clip's frames forwards, each place in its own order."""
 
     def dream(
         self,
@@ -61,186 +61,263 @@ class Texture(DreamMethod):
         loop: bool = False,
         loop_to: Tensor | None = None,
     ) -> Iterator[Tensor]:
-        """Yield real frames; see the base class."""
+        """Yield the pictures; see the base class."""
+        looks = _Looks(material)
         count = len(material)
-        plan = _plan_of(material)
-        labels, graphs = plan.labels, plan.graphs
-        random = np.random.default_rng(seed)
-        start = Step(count - 1, True)
+        period = _period_of(looks.frames, np.random.default_rng(seed))
+        lead = min(round(_LEAD / float(material.step)), round(count * _PART), frames // 3)
+        pieces: list[_Piece] = []
         if loop and loop_to is None:
-            # The dream follows no frame, so any frame may be its first.
-            start = Step(int(random.integers(count)), bool(random.integers(2)))
-            self._count([start] * len(graphs), plan.sizes)
-            yield _shown(material, np.full_like(labels, start.frame))
-            frames -= 1
-        ends = min(frames, _PLANNED * count) if loop else 0
-        steps = [start] * len(graphs)
-        walks = [graph.walk(random, start) for graph in graphs]
-        for _ in range(frames - ends):
-            steps = [next(walk) for walk in walks]
-            self._count(steps, plan.sizes)
-            yield _shown(material, _numbers(steps, labels))
-        if ends:
-            leads_to = _leads_to(material, loop_to, start.frame)
-            paths = [
-                graph.path(step, ends, *leads_to) for graph, step in zip(graphs, steps, strict=True)
-            ]
-            for number in range(ends):
-                self._count([path[number] for path in paths], plan.sizes)
-            yield from _planned(material, labels, paths, loop_to)
+            # The dream follows no frame, so the dream begins inside the clip.
+            home = count // 2
+            pieces.append(_Piece(_Footage(looks, home - 1), None))
+        else:
+            pieces += _first_pieces(looks, period, lead)
+            home = 0 if loop_to is None else looks.nearest(loop_to, min(2 * lead, count - 1))
+        turn = frames - 2 * lead if loop else frames
+        for time in range(1, frames + 1):
+            if time <= turn:
+                _extend(pieces, period, time + looks.fade)
+            elif time == turn + 1:
+                _extend(pieces, period, frames)
+                back = _Footage(looks, home - 1 - frames)
+                pieces.append(_Piece(back, time + _earliest(_apart(pieces, back, time, lead))))
+                if loop_to is not None and not looks.alike(loop_to, home):
+                    end = _Moved(looks, loop_to, lead, frames + 1)
+                    costs = np.maximum(_apart(pieces, end, time + lead, lead), looks.usual)
+                    pieces.append(_Piece(end, frames + 1 - _earliest(costs[::-1])))
+            yield _shown(pieces, time, looks)
+            while len(pieces) > 1 and pieces[1].share(time, looks.fade).min() == 1:
+                pieces.pop(0)
+
+
+class _Pictures(Protocol):
+    """The pictures of a piece; times are in frames after the last real frame."""
+
+    def picture(self, time: int) -> Tensor:
+        """Return the picture at a time, (3, H, W)."""
+
+    def small(self, time: int) -> Floats:
+        """Return the picture at a time for comparison, (h, w, 3) in levels."""
 
 
 @dataclass(frozen=True, slots=True)
-class _TexturePlan:
-    """The regions of a material.
+class _Piece:
+    """Pictures, and the time at which each place changes to them: (h, w); None for always."""
 
-    ``labels``: (h, w), the number of each pixel's region. ``graphs`` and ``sizes``: the graph of
-    each region, and its fraction of the picture, 0 if nothing moves there.
+    pictures: _Pictures
+    enters: Floats | None
+
+    def share(self, time: int, fade: int) -> Floats:
+        """Return the weight of this piece over those before at a time: (h, w) from 0 to 1."""
+        if self.enters is None:
+            return np.ones((1, 1), np.float32)
+        share: Floats = np.clip((time - self.enters) / fade + 0.5, 0, 1).astype(np.float32)
+        return share
+
+
+class _Looks:
+    """The small pictures of a clip, for comparison.
+
+    ``frames``: (n, h, w, 3) float32 in levels. ``fade``: the frames in which a place changes.
+    ``usual``: (h, w), the mean square of the differences of neighbours.
     """
 
-    labels: _Numbers
-    graphs: list[Graph]
-    sizes: NDArray[np.float64]
+    def __init__(self, material: Material) -> None:
+        """Make the pictures of all frames."""
+        self.material = material
+        self.frames = np.stack([self.of(material.glance(k)) for k in range(len(material))])
+        apart = np.square(np.diff(self.frames, axis=0)).mean(3)
+        moves = apart.mean(0) if len(apart) else np.zeros(self.frames.shape[1:3], np.float32)
+        self.usual: Floats = cv2.blur(moves, (_AREA, _AREA)) + 1
+        self.fade = max(2, round(_FADE / float(material.step)))
+
+    def nearest(self, picture: Tensor, first: int) -> int:
+        """Return the frame, from ``first`` on, that is most like a picture (3, H, W)."""
+        one = self.of(small_copy(picture, self.material.small_size))
+        return first + int(np.square(self.frames[first:] - one).mean((1, 2, 3)).argmin())
+
+    def alike(self, picture: Tensor, number: int) -> bool:
+        """Return whether a picture differs from a frame no more than neighbours do."""
+        one = self.of(small_copy(picture, self.material.small_size))
+        return bool(np.square(self.frames[number] - one).mean() <= self.usual.mean())
+
+    def of(self, small: NDArray[np.uint8]) -> Floats:
+        """Return a picture (h, w, 3) for comparison."""
+        picture: Floats = reduced(cv2.GaussianBlur(small, (0, 0), 1), COARSE_SIDE)
+        return picture.astype(np.float32)
 
 
-# The warning needs the plan before the dream starts, and the method needs the same plan.
-_PLANS: WeakKeyDictionary[Material, _TexturePlan] = WeakKeyDictionary()
+class _Footage:
+    """The frames of the clip; the frame at time t is ``start + t``."""
+
+    def __init__(self, looks: _Looks, start: int) -> None:
+        """Store the start."""
+        self._looks = looks
+        self.start = start
+
+    def later(self, frames: int) -> _Footage:
+        """Return the footage that shows at each time the frame that is so many frames later."""
+        return _Footage(self._looks, self.start + frames)
+
+    def _number(self, time: int) -> int:
+        return min(max(self.start + time, 0), len(self._looks.frames) - 1)
+
+    def picture(self, time: int) -> Tensor:
+        """Return the frame as filmed."""
+        material = self._looks.material
+        return material.film.picture(material.source_of(self._number(time))[0])
+
+    def small(self, time: int) -> Floats:
+        """Return the frame for comparison."""
+        small: Floats = self._looks.frames[self._number(time)]
+        return small
 
 
-def _plan_of(material: Material) -> _TexturePlan:
-    plan = _PLANS.get(material)
-    if plan is None:
-        count = len(material)
-        labels = regions_of(count, material.glance)
-        found = likeness_of(count, material.glance, labels)
-        graphs = [Graph(one.unlike, relative_motion(one.changes)) for one in found]
-        sizes = np.bincount(labels.ravel(), minlength=len(graphs)) / labels.size
-        # A region in which nothing moves has no direction.
-        sizes[[graph.rests for graph in graphs]] = 0
-        plan = _PLANS[material] = _TexturePlan(labels, graphs, sizes)
-    return plan
+class _Moved:
+    """A picture that moves by the clip's smooth motion, and is unmoved at one time."""
+
+    def __init__(self, looks: _Looks, picture: Tensor, lead: int, unmoved: int = 0) -> None:
+        """Store the picture, the frames that show it, and the time at which it is ``unmoved``."""
+        self._picture, self._unmoved = picture, unmoved
+        material = looks.material
+        self._small = looks.of(small_copy(picture, material.small_size))
+        flow = _smooth_flow(material, lead, first=unmoved > 0)
+        self._flow = torch.from_numpy(flow).permute(2, 0, 1)[None]
+        self._flow_of_pictures = self._flow.to(picture.device)
+
+    def picture(self, time: int) -> Tensor:
+        """Return the moved picture."""
+        flow = self._flow_of_pictures * (time - self._unmoved)
+        return moved(self._picture, resized_flow(flow, self._picture.shape[-2:])[0])
+
+    def small(self, time: int) -> Floats:
+        """Return the moved picture for comparison; points from outside the picture are far off."""
+        height, width = self._small.shape[:2]
+        small = torch.from_numpy(self._small).permute(2, 0, 1)
+        displacement = resized_flow(self._flow * (time - self._unmoved), (height, width))[0]
+        picture = moved(small, displacement)
+        picture += _OUTSIDE * (outside(displacement) > 1)
+        return picture.permute(1, 2, 0).numpy()
 
 
-def backwards_of(material: Material) -> Warned | None:
-    """Return a warning if many frames will visibly run backwards, else None."""
-    plan = _plan_of(material)
-    fraction = 0.0
-    for graph, size in zip(plan.graphs, plan.sizes, strict=True):
-        walk = graph.walk(np.random.default_rng(0), Step(graph.count - 1, True))
-        fraction += size * np.mean([not next(walk).forward for _ in range(_TRIED)])
-    return (
-        Warned(
-            "runs-backwards: Too few jumps between the frames of this clip go unseen, so many of "
-            "the new frames play backwards, and a viewer will see the motion reverse."
+def _smooth_flow(material: Material, lead: int, *, first: bool) -> Floats:
+    """Return the motion at the begin or end of a clip: (h, w, 2) backward flow per frame.
+
+    The motion is so smooth that a picture that moves for ``lead`` frames does not fold.
+    """
+    count = len(material)
+    numbers = range(1, 1 + _RECENT) if first else range(count - _RECENT, count)
+    flows = [material.flow(k) for k in numbers if 0 < k < count]
+    if not flows:
+        return np.zeros((*material.small_size, 2), np.float32)
+    return unfolded(np.mean(flows, 0), lead)
+
+
+@dataclass(frozen=True, slots=True)
+class _Period:
+    """The jumps of all places: place x jumps from frame ``starts[x] + length`` to ``starts[x]``."""
+
+    length: int
+    starts: Floats
+
+    @property
+    def first(self) -> int:
+        """Return the frame at which the first place jumps."""
+        return int(self.starts.min()) + self.length
+
+
+def _costs(pairs: list[tuple[Floats, Floats]]) -> Floats:
+    """Return the differences of pairs of small pictures, summed over areas: (pairs, h, w)."""
+    apart = np.stack([np.square(one - other).mean(2) for one, other in pairs])
+    if len(apart) > 1:
+        # Two consecutive frames tell a motion from its reverse.
+        apart[:-1] = (apart[:-1] + apart[1:]) / 2
+    # A filter of running sums may leave negative zeros.
+    return np.stack([np.maximum(cv2.blur(one, (_AREA, _AREA)), 0) for one in apart])
+
+
+def _earliest(costs: Floats) -> Floats:
+    """Return the number of the least cost at each place, (h, w), smooth over places."""
+    smooth: Floats = cv2.GaussianBlur(costs.argmin(0).astype(np.float32), (0, 0), 2)
+    return smooth
+
+
+def _period_of(frames: Floats, random: np.random.Generator) -> _Period:
+    """Return the period with the least visible jumps."""
+    count = len(frames)
+    best, found = np.inf, _Period(max(count, 1), np.zeros(frames.shape[1:3], np.float32))
+    shortest, longest = max(1, round(count * _SHORTEST)), count - 1 - min(5, count // 3)
+    for length in range(shortest, longest + 1, max(1, count // _PERIODS)):
+        apart = _costs(list(zip(frames[:-length], frames[length:], strict=True)))
+        if len(apart) > 1:
+            apart = apart[:-1]
+        apart = np.sqrt(apart)
+        apart += _AT_ONCE * apart.mean((1, 2), keepdims=True)
+        cost = float(apart.min(0).mean()) / length**_LONGER
+        cost *= 1 + _VARIES * random.random()
+        if cost < best:
+            best, found = cost, _Period(length, _earliest(apart) + np.float32(0.5))
+    return found
+
+
+def _extend(pieces: list[_Piece], period: _Period, until: int) -> None:
+    """Append the footage to which places change up to a time."""
+    newest = pieces[-1].pictures
+    while isinstance(newest, _Footage) and newest.start + until >= period.first:
+        enters = period.starts + period.length - newest.start
+        if pieces[-1].enters is not None:
+            enters = np.maximum(enters, pieces[-1].enters)
+        newest = newest.later(-period.length)
+        pieces.append(_Piece(newest, enters))
+
+
+def _first_pieces(looks: _Looks, period: _Period, lead: int) -> list[_Piece]:
+    """Return the last frame, which moves on, and the footage that follows."""
+    last = _Piece(_Moved(looks, looks.material.picture(-1), max(lead, 1)), None)
+    shown = [last.pictures.small(time) for time in range(1, lead + 1)]
+    best, found = np.inf, _Piece(_Footage(looks, 0), None)
+    for start in range(period.length) if lead else ():
+        pieces = [_Piece(_Footage(looks, start), None)]
+        _extend(pieces, period, lead)
+        costs = _costs([(one, _seen(pieces, time)) for time, one in enumerate(shown, 1)])
+        cost = float((np.sqrt(costs.min(0)) + _AT_ONCE * np.sqrt(costs[0])).mean())
+        if cost < best:
+            # Among unseen changes the first is the best: the picture becomes less like the clip.
+            unseen = np.maximum(costs, looks.usual)
+            best, found = cost, _Piece(pieces[0].pictures, 1 + _earliest(unseen))
+    return [last, found]
+
+
+def _apart(pieces: list[_Piece], pictures: _Pictures, begin: int, count: int) -> Floats:
+    """Return the differences of pictures from those of pieces at ``count`` times."""
+    times = range(begin, begin + max(count, 1))
+    return _costs([(_seen(pieces, at), pictures.small(at)) for at in times])
+
+
+def _seen(pieces: list[_Piece], time: int) -> Floats:
+    """Return the small picture of a time."""
+    seen = pieces[0].pictures.small(time)
+    for piece in pieces[1:]:
+        seen = np.where(piece.share(time, 1)[..., None] > 0.5, piece.pictures.small(time), seen)
+    return seen
+
+
+def _shown(pieces: list[_Piece], time: int, looks: _Looks) -> Tensor:
+    """Return the picture of a time, (3, H, W)."""
+    shares = [piece.share(time, looks.fade) for piece in pieces]
+    first = max(number for number, share in enumerate(shares) if share.min() == 1)
+    shown = pieces[first].pictures.picture(time)
+    for piece, share in zip(pieces[first + 1 :], shares[first + 1 :], strict=True):
+        small = torch.from_numpy(share)
+        box = tuple(
+            slice(max(side.start - 1, 0) * full // part, -(-(side.stop + 1) * full // part))
+            for side, full, part in zip(
+                bounds(small), looks.material.size, share.shape, strict=True
+            )
         )
-        if fraction > _SEEN
-        else None
-    )
-
-
-def _leads_to(material: Material, picture: Tensor | None, begins: int) -> tuple[int, bool]:
-    """Return the frame nearest to a loop's target, and whether the two are the same picture."""
-    if picture is None:
-        return begins, True
-    row = thumbnail(small_copy(picture, material.small_size))
-    away = distances(result_of(thumbnails(material)), row[None])[:, 0]
-    return int(away.argmin()), bool(away.min() < _SAME)
-
-
-def _numbers(steps: list[Step], labels: _Numbers) -> _Numbers:
-    """Return the number of the frame at each pixel, (h, w), from one step for each region."""
-    return np.array([step.frame for step in steps])[labels]
-
-
-def _shown(material: Material, numbers: _Numbers, given: Tensor | None = None) -> Tensor:
-    """Return a picture (3, H, W) joined from the frames ``numbers``, (h, w), one at each pixel."""
-    parts, sizes = np.unique(numbers, return_counts=True)
-    parts = parts[np.argsort(-sizes)]
-
-    def whole(number: int) -> Tensor:
-        if number == GIVEN and given is not None:
-            return given
-        return material.film.picture(material.source_of(number)[0])
-
-    picture = whole(int(parts[0]))
-    if len(parts) == 1:
-        return picture
-    picture = picture.clone()
-    for number in parts[1:]:
-        small = torch.from_numpy((numbers == number).astype(np.float32))
-        # The edge is as soft as one pixel of the small picture, and lies between two regions.
-        fraction = resized(small[None], material.size)[0].to(picture.device)
-        box = bounds(fraction)
-        picture[:, *box].lerp_(whole(int(number))[:, *box], fraction[box])
-    return picture
-
-
-def _planned(
-    material: Material, labels: _Numbers, paths: list[list[Step]], given: Tensor | None
-) -> Iterator[Tensor]:
-    """Yield the pictures along paths, one for each region, without each path's last step.
-
-    At a forced step every pixel switches at its own time.
-    """
-    total = len(paths[0]) - 1
-    switches = [
-        (region, _Switch(material, path, at, given))
-        for region, path in enumerate(paths)
-        for at, step in enumerate(path)
-        if step.forced
-    ]
-    for number in range(total):
-        shown = _numbers([path[number] for path in paths], labels)
-        for region, switch in switches:
-            if switch.begins <= number < switch.ends:
-                shown = np.where(labels == region, switch.numbers(number), shown)
-        yield _shown(material, shown, given)
-
-
-class _Switch:
-    """A switch from the frames of a path before step ``at`` to later frames, pixel by pixel."""
-
-    def __init__(self, material: Material, path: list[Step], at: int, given: Tensor | None) -> None:
-        """Find for each pixel the time at which old and new frames differ least."""
-        reach = min(_SWITCHES // 2, len(path) // 2)
-        last = len(path) - 1
-        # At the end of a loop all frames of the switch come before the step.
-        self.begins = max(0, at - (2 * reach if at == last else reach))
-        self.ends = min(last, at + reach)
-        count = len(material)
-        before, after = path[max(at - 1, 0)], path[at]
-        times = range(self.begins, self.ends)
-        self._old = [
-            _beside(before, t - at + 1, count) if t >= at else path[t].frame for t in times
-        ]
-        self._new = [path[t].frame if t >= at else _beside(after, t - at, count) for t in times]
-        size = material.small_size
-        area = _AREA * max(size)
-        costs = []
-        for old, new in zip(self._old, self._new, strict=True):
-            pair = [_small(material, number, given) for number in (old, new)]
-            costs.append(blurred((pair[0] - pair[1]).abs().mean(0, keepdim=True), area)[0])
-        turns = torch.stack(costs).argmin(0) if costs else torch.zeros(size)
-        self._turns: _Numbers = turns.numpy().astype(np.intp)
-
-    def numbers(self, step: int) -> _Numbers:
-        """Return the number of the frame at each pixel: (h, w)."""
-        index = step - self.begins
-        return np.where(self._turns <= index, self._new[index], self._old[index])
-
-
-def _small(material: Material, number: int, given: Tensor | None) -> Tensor:
-    """Return a frame, or the given picture, in levels: (3, h, w)."""
-    if number == GIVEN and given is not None:
-        levels = small_copy(given, material.small_size)
-    else:
-        levels = material.glance(number)
-    return torch.from_numpy(levels).permute(2, 0, 1).float()
-
-
-def _beside(step: Step, away: int, count: int) -> int:
-    """Return the frame ``away`` steps from a step, if play turned only at the clip's ends."""
-    if step.frame == GIVEN or count == 1:
-        return step.frame
-    index = (step.frame + (away if step.forward else -away)) % (2 * count - 2)
-    return min(index, 2 * count - 2 - index)
+        if share.max() > 0:
+            weight = resized(small[None].to(shown.device), looks.material.size)[0][box]
+            shown = shown.clone()
+            shown[:, *box].lerp_(piece.pictures.picture(time)[:, *box], weight)
+    return shown

@@ -24,6 +24,7 @@ from cloudconv.dreaming.vitals.border import Borders
 from cloudconv.dreaming.vitals.features import Array, FeatureMeter, Features
 from cloudconv.dreaming.vitals.lasting import Lasting
 from cloudconv.dreaming.vitals.novelty import HISTORY, Novelty
+from cloudconv.dreaming.vitals.sudden import Sudden
 from cloudconv.dreaming.vitals.usual import QUANTILE, SLACK, UNSEEN_SLACK
 
 WINDOW = 100
@@ -52,7 +53,7 @@ _TABLE: dict[str, tuple[float, float]] = {
     "silhouette": (0.0, inf),
     "border": (0.0, 1.0),
     "detail": (0.0, 1.4),
-    "backwards": (0.0, 0.0),
+    "sudden": (0.0, 1.4),
 }
 KEYS = tuple(_TABLE)
 """Names of the vitals, in the order of every table."""
@@ -64,6 +65,7 @@ _QUANTILES_OF = {
     "silhouette": QUANTILE,
     "border": QUANTILE,
     "detail": QUANTILE,
+    "sudden": 1.0,
 }
 _LEAST_COLOUR = 2.0  # least mean difference of a coloured clip's channels, in levels
 _LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, in levels
@@ -86,9 +88,9 @@ class Vitals:
     ``values`` has a value for each of ``KEYS``. The first six are ratios to the clip.
     ``mean_shift`` and ``repeat`` are levels of 0 to 255, ``silhouette`` and ``detail`` are
     percentages of the picture, and ``static_psnr`` is in decibels. ``novelty`` is the correlation
-    with earlier pictures, so a low value means new pictures. ``backwards`` is a fraction of the
-    frames. A value is None if the vital has no meaning, such as the saturation of a clip without
-    colour. ``failed`` names the vitals that are outside their limits.
+    with earlier pictures, so a low value means new pictures. ``sudden`` is a ratio to the largest
+    change of the clip. A value is None if the vital has no meaning, such as the saturation of a
+    clip without colour. ``failed`` names the vitals that are outside their limits.
     """
 
     start: int
@@ -115,7 +117,7 @@ class DreamKind:
     still parts are copied from the last real frame. ``frames``: the number of frames; a dream of
     less than ``WINDOW`` frames is one window, compared with equally short windows of the clip.
     ``follows``: the dream is shown directly after the material, so the first change from the
-    material to the dream counts. ``as_filmed``: the dream shows source frames unchanged, with the
+    material to the dream counts. ``as_filmed``: the dream shows parts of source frames, with the
     source's own repeats. ``sky``: only sky moves, so straight borders are faults.
     A high ``novelty`` is then also a fault, unless ``repeats`` is set.
     """
@@ -183,13 +185,15 @@ class VitalsMeter:
         self._past = _Past([one.thumbnail for one in features])
         for picture in pictures[-2:] if kind.follows else ():
             self._features.measure(picture)
+        sky = moving & (material.land.cpu().numpy() < 0.5) if kind.sky else np.ones_like(moving)
+        self._sudden = Sudden(pictures, material.step, sky, follows=kind.follows)
         self._shown: deque[tuple[Features, Values]] = deque(maxlen=WINDOW)
         self._seen = 0
         self.rows: list[Vitals] = []
         given: Limits = {"silhouette": (0.0, self._lasting.limit)}
         self._borders: Borders | None = None
         if kind.sky:
-            self._borders = Borders(pictures, moving & (material.land.cpu().numpy() < 0.5))
+            self._borders = Borders(pictures, sky)
         if kind.repeats:
             given["repeat"] = (0.0, inf)
         elif kind.sky:
@@ -201,19 +205,15 @@ class VitalsMeter:
         early = self._source.limits(min(self._window, _FEW), pasted=kind.pasted)
         self.early = _wider(early) | given
 
-    def push(self, small: NDArray[np.uint8], backwards: float | None = None) -> None:
-        """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``.
-
-        ``backwards``: the fraction of the picture that runs backwards; None in a mode that never
-        runs backwards.
-        """
+    def push(self, small: NDArray[np.uint8]) -> None:
+        """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``."""
         features = self._features.measure(small)
         self._novelty.push(small)
         measured: Values = {
             "repeat": self._past.nearest(features.thumbnail),
             "silhouette": self._lasting.silhouette(small),
             "detail": self._lasting.detail(small),
-            "backwards": backwards,
+            "sudden": self._sudden.push(small),
         }
         if self._borders is not None and self._seen % _SEARCHED == 0:
             measured["border"] = self._borders.measure(small)
@@ -240,8 +240,6 @@ class VitalsMeter:
         for key, part in _QUANTILES_OF.items():
             values[key] = _quantile([measured.get(key) for _, measured in self._shown], part)
         values["novelty"] = self._novelty.over(count)
-        reverse = _known(measured["backwards"] for _, measured in self._shown)
-        values["backwards"] = float(np.mean(reverse)) if reverse else None
         if not self._source.moves:
             values["repeat"] = values["novelty"] = None
         limits = self.limits if count >= self._window else self.early

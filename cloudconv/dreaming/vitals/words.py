@@ -22,7 +22,7 @@ _FAULTS = {
     "silhouette": "land is lost or floats in the sky",
     "border": "a straight border can be seen",
     "detail": "parts that never change in the clip are torn",
-    "backwards": "{:.0%} of its frames run backwards",
+    "sudden": "it changes {:.0%} as suddenly as the clip",
 }
 
 

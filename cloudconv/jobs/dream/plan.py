@@ -114,7 +114,7 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
         material = yield from analysed(gathering, 0.0, _READ)
         choice = yield from analysed(_choice(settings, material), _READ, CHOSEN)
     spec = method(choice.mode)
-    warnings = [*plan.warnings, *([choice.warning] if choice.warning else [])]
+    warnings = [*plan.warnings]
     count = len(material)
     start = None if material.cut is None else float(material.cut - info.timing.start)
     if start is not None:
@@ -163,7 +163,7 @@ def _choice(settings: DreamSettings, material: Material) -> Generator[float, Non
     else:
         by_options = f"the mode that uses {' and '.join(settings.given)}"
         why = by_options if settings.mode == AUTO else "the requested mode"
-        choice = ModeChoice(spec.name, f"{spec.name}: {why}.", spec.warning(material))
+        choice = ModeChoice(spec.name, f"{spec.name}: {why}.")
     return replace(choice, why=f"{choice.why} {method(choice.mode).note}".rstrip())
 
 

@@ -38,24 +38,17 @@ class DreamResult(Done, DreamOutcome):
 
     ``vitals`` has a row for every 100 frames. ``limits`` are the lowest and highest healthy value
     of each vital, None for no limit. ``alive`` states whether all rows are within the limits.
-    ``backwards`` is the fraction of new frames that run backwards, None in a mode that never runs
-    backwards. ``report`` is the folder of the report, None without a report.
+    ``report`` is the folder of the report, None without a report.
     """
 
     vitals: list[dict[str, Any]]
     limits: dict[str, tuple[float | None, float | None]]
     alive: bool
-    backwards: float | None
     report: str | None
 
     @property
     def verdict(self) -> str:
-        """Return a clause about the new frames, for a headline.
-
-        Frames that run backwards are never called like the clip.
-        """
-        if self.backwards:
-            return f"real frames of the clip, {max(self.backwards, 0.01):.0%} of them backwards"
+        """Return a clause about the new frames, for a headline."""
         alive = sum(row["alive"] for row in self.vitals)
         windows = f"{len(self.vitals)} windows of {min(100, self.new_frames)} frames"
         return f"like the clip in {alive} of {windows}"

@@ -49,7 +49,6 @@ _MEASURED = 0.8  # fraction of the analysis that is done when the clip's vitals 
 _SAMPLES = 8  # frames that a report shows
 
 _Small = NDArray[np.uint8]  # (h, w, 3), of the size for analysis
-_Shown = tuple[_Small, float | None]
 
 __all__ = ["decide", "estimate", "run"]
 
@@ -58,9 +57,8 @@ __all__ = ["decide", "estimate", "run"]
 class _Watch:
     """The measurements of a dream's new frames.
 
-    The thread that makes the frames puts a small picture of each frame into ``smalls``, with the
-    fraction of the frame that runs backwards. The job's thread measures the pictures with
-    :meth:`measure`, while the other thread makes the next frames.
+    The thread that makes the frames puts a small picture of each frame into ``smalls``. The job's
+    thread measures the pictures with :meth:`measure`, while the other thread makes the next frames.
 
     ``history`` are the vitals for the report's curves. ``samples`` are the small pictures that the
     report shows, by frame number, spread evenly. ``count`` is the number of measured frames.
@@ -70,7 +68,7 @@ class _Watch:
 
     dream: Dream
     meter: VitalsMeter
-    smalls: SimpleQueue[_Shown] = field(default_factory=SimpleQueue)
+    smalls: SimpleQueue[_Small] = field(default_factory=SimpleQueue)
     history: list[Vitals] = field(default_factory=list)
     samples: dict[int, _Small] = field(default_factory=dict)
     count: int = 0
@@ -84,11 +82,11 @@ class _Watch:
         The vitals are checked every few frames. At most one warning says that they are outside
         their limits.
         """
-        small, backwards = self.smalls.get_nowait()
+        small = self.smalls.get_nowait()
         dream, new_frames = self.dream, self.dream.continuation.new_frames
         if self.count in {round(k * (new_frames - 1) / (_SAMPLES - 1)) for k in range(_SAMPLES)}:
             self.samples[self.count] = small
-        self.meter.push(small, backwards)
+        self.meter.push(small)
         self.count = count = self.count + 1
         look = count >= _FIRST_LOOK and count % _OFTEN == 0
         show = count == new_frames or count % max(1, round(1 / dream.continuation.step)) == 0
@@ -101,8 +99,7 @@ class _Watch:
             self.history.append(vitals)
         if self.is_dying:
             return events
-        # A warning before the work has named the frames that run backwards.
-        failed = {key: text for key, text in failures(vitals).items() if key != "backwards"}
+        failed = failures(vitals)
         # One check of few frames may fail by chance. Two in a row, or one of a whole window, count.
         self.bad_looks = self.bad_looks + look if failed else 0
         complete = count == new_frames or count % WINDOW == 0
@@ -163,7 +160,6 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
             vitals=[row.as_json() for row in meter.rows],
             limits=meter.limits_as_json(),
             alive=all(row.alive for row in meter.rows),
-            backwards=None if (part := method.backwards) is None else round(part, 4),
             report=None if settings.report is None else str(settings.report),
             warnings=reported,
         )
@@ -206,7 +202,7 @@ def _kind(dream: Dream) -> DreamKind:
 
 
 def _pictures(
-    dream: Dream, method: DreamMethod, smalls: SimpleQueue[_Shown], first: Frame | None
+    dream: Dream, method: DreamMethod, smalls: SimpleQueue[_Small], first: Frame | None
 ) -> Iterator[Frame]:
     """Yield the new frames, and put a small picture of each frame into ``smalls`` before."""
     material, count = dream.material, dream.continuation.new_frames
@@ -216,15 +212,10 @@ def _pictures(
         pictures = method.dream(
             material, frames=count, seed=seed, loop=dream.loops, loop_to=loop_to
         )
-        before = 0.0
-        for number in range(1, count + 1):
+        for _ in range(count):
             with torch.inference_mode():
                 rgb = next(pictures)
                 frame = new_frame(rgb, material.last)
                 small = small_copy(rgb, material.small_size)
-            part = method.backwards
-            now = None if part is None else part * number
-            # The difference of two sums is not exact.
-            smalls.put((small, None if now is None else round(now - before, 6)))
-            before = now or 0.0
+            smalls.put(small)
             yield frame
