@@ -30,7 +30,7 @@ EDGE = 0.02
 """Reach of the fade to unknown parts outside the picture and behind land, of the longer side."""
 
 _RECENT = 4  # pairs that measure the motion of the last frame
-_SMOOTH = 0.15  # sigma of the blur of the motion of a moved picture, of the longer side, at least …
+_SMOOTH = 0.06  # sigma of the blur of the motion of a moved picture, of the longer side, at least …
 _FOLD = 0.5  # … so that displacements change by this much from pixel to pixel at most
 _AGO = 16  # frames before the last that a forecast shows in turn, at most
 _ENOUGH = 0.85  # change of the moved last frame, relative to the clip's, from which none is shown

@@ -65,7 +65,8 @@ class Texture(DreamMethod):
         looks = _Looks(material)
         count = len(material)
         period = _period_of(looks.frames, np.random.default_rng(seed))
-        lead = min(round(_LEAD / float(material.step)), round(count * _PART), frames // 3)
+        lead = min(round(_LEAD / float(material.step)), round(count * _PART))
+        lead = min(lead, frames // 3) if loop else lead
         pieces: list[_Piece] = []
         if loop and loop_to is None:
             # The dream follows no frame, so the dream begins inside the clip.
@@ -284,6 +285,7 @@ def _first_pieces(looks: _Looks, period: _Period, lead: int) -> list[_Piece]:
         cost = float((np.sqrt(costs.min(0)) + _AT_ONCE * np.sqrt(costs[0])).mean())
         if cost < best:
             # Among unseen changes the first is the best: the picture becomes less like the clip.
+            costs[0] = np.minimum(costs[0], _costs([(looks.frames[-1], _seen(pieces, 1))])[0])
             unseen = np.maximum(costs, looks.usual)
             best, found = cost, _Piece(pieces[0].pictures, 1 + _earliest(unseen))
     return [last, found]
