@@ -242,12 +242,12 @@ def container_of(path: Path) -> Container:
         pattern = path / "%05d.png"
         raise OutputUsageError(
             f"no-ending: The output {path} has no ending, which names no format: use one of "
-            f"{' '.join(list(CONTAINERS))}, or {pattern} for pictures."
+            f"{' '.join(CONTAINERS)}, or {pattern} for pictures."
         )
     pattern = Path("frames/%05d.png")
     raise OutputUsageError(
         f"no-format: The output {path} has the ending {suffix}, which names no format: use one of "
-        f"{' '.join(list(CONTAINERS))}, or {pattern} for pictures."
+        f"{' '.join(CONTAINERS)}, or {pattern} for pictures."
     )
 
 

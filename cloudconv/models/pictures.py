@@ -51,7 +51,7 @@ class PictureKind:
         if isinstance(picture, Image.Image):
             if picture.mode not in _MODES:
                 raise PictureError(
-                    f"image-mode: PIL images may be {', '.join(list(_MODES))}, got "
+                    f"image-mode: PIL images may be {', '.join(_MODES)}, got "
                     f"{picture.mode}: convert it with convert('RGB')."
                 )
             array = np.asarray(picture)

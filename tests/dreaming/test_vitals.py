@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import pairwise
 
 import cv2
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.vitals.sudden import Sudden
 from cloudconv.dreaming.vitals.vitals import KEYS, Vitals
 from tests.helpers.dreams import Picture, ball, clouds, material, meter_of, tensor, vitals_of
 
@@ -349,6 +351,14 @@ def test_a_sky_that_becomes_another_at_once_is_dead(
         row = vitals_row(source, pictures)
         assert row.values["sudden"] is not None
         assert ("sudden" in row.failed) is dies, row.values
+
+
+def test_a_clip_whose_moving_parts_are_tiny_has_changes(footage: list[Picture]) -> None:
+    nowhere = np.zeros(footage[0].shape[:2], bool)
+    sudden = Sudden(footage[:40], Fraction(1, 25), nowhere, follows=True)
+    found = [sudden.push(picture) for picture in footage[40:60]]
+    assert all(0 < value < 2 for value in found if value is not None)
+    assert any(value is not None for value in found)
 
 
 @pytest.mark.full

@@ -51,11 +51,8 @@ class Wind:
         self.device = material.device
         self.moving = 1 - material.land
         count = len(material)
-        ends = range(max(1, count - _RECENT), count)
-        if reverse:
-            ends = range(1, min(count, _RECENT + 1))
         self.mean = self._flow(material, spread(count) if count > 1 else [], reverse)
-        self.recent = self._flow(material, list(ends), reverse)
+        self.recent = self._flow(material, end_pairs(count, first=reverse), reverse)
 
     def _flow(self, material: Material, pairs: list[int], reverse: bool) -> Tensor:
         if not pairs:
@@ -66,6 +63,11 @@ class Wind:
             # The forward flow is approximated from the backward flow.
             field = -warp(field[None], -field[None])[0]
         return filled(field, self.moving)
+
+
+def end_pairs(count: int, *, first: bool) -> list[int]:
+    """Return the later frames of the pairs that give the motion at an end of the clip."""
+    return list(range(1, count)[:_RECENT] if first else range(1, count)[-_RECENT:])
 
 
 def unfolded(flow: NDArray[np.float32], frames: int) -> NDArray[np.float32]:

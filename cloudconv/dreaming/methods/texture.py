@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import outside, unfolded
+from cloudconv.dreaming.material.wind import end_pairs, outside, unfolded
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.pictures import (
     COARSE_SIDE,
@@ -43,7 +43,6 @@ _LONGER = 0.3  # … and exponent of the preference for longer periods
 _FADE = 0.2  # duration of the change of one place, in seconds
 _LEAD = 1.5  # duration of the first piece, in seconds, at most …
 _PART = 0.4  # … and as a fraction of the clip
-_RECENT = 4  # number of last frames that give the motion of the first piece
 _OUTSIDE = 255.0  # difference of points from outside the picture, in levels
 _AT_ONCE = 0.2  # weight of the difference if all places change at once: a thing stays whole
 _VARIES = 0.05  # part of the cost of a period that depends on the seed
@@ -96,7 +95,7 @@ class _Pictures(Protocol):
     """The pictures of a piece; times are in frames after the last real frame."""
 
     def picture(self, time: int) -> Tensor:
-        """Return the picture at a time, (3, H, W)."""
+        """Return the picture at a time, (3, H, W), which the caller may change."""
 
     def small(self, time: int) -> Floats:
         """Return the picture at a time for comparison, (h, w, 3) in levels."""
@@ -135,13 +134,17 @@ class _Looks:
 
     def nearest(self, picture: Tensor, first: int) -> int:
         """Return the frame, from ``first`` on, that is most like a picture (3, H, W)."""
-        one = self.of(small_copy(picture, self.material.small_size))
+        one = self.reduced(picture)
         return first + int(np.square(self.frames[first:] - one).mean((1, 2, 3)).argmin())
 
     def alike(self, picture: Tensor, number: int) -> bool:
         """Return whether a picture differs from a frame no more than neighbours do."""
-        one = self.of(small_copy(picture, self.material.small_size))
+        one = self.reduced(picture)
         return bool(np.square(self.frames[number] - one).mean() <= self.usual.mean())
+
+    def reduced(self, picture: Tensor) -> Floats:
+        """Return a picture (3, H, W) for comparison: (h, w, 3)."""
+        return self.of(small_copy(picture, self.material.small_size))
 
     def of(self, small: NDArray[np.uint8]) -> Floats:
         """Return a picture (h, w, 3) for comparison."""
@@ -182,7 +185,7 @@ class _Moved:
         """Store the picture, the frames that show it, and the time at which it is ``unmoved``."""
         self._picture, self._unmoved = picture, unmoved
         material = looks.material
-        self._small = looks.of(small_copy(picture, material.small_size))
+        self._small = looks.reduced(picture)
         flow = _smooth_flow(material, lead, first=unmoved > 0)
         self._flow = torch.from_numpy(flow).permute(2, 0, 1)[None]
         self._flow_of_pictures = self._flow.to(picture.device)
@@ -207,9 +210,7 @@ def _smooth_flow(material: Material, lead: int, *, first: bool) -> Floats:
 
     The motion is so smooth that a picture that moves for ``lead`` frames does not fold.
     """
-    count = len(material)
-    numbers = range(1, 1 + _RECENT) if first else range(count - _RECENT, count)
-    flows = [material.flow(k) for k in numbers if 0 < k < count]
+    flows = [material.flow(k) for k in end_pairs(len(material), first=first)]
     if not flows:
         return np.zeros((*material.small_size, 2), np.float32)
     return unfolded(np.mean(flows, 0), lead)
@@ -311,6 +312,8 @@ def _shown(pieces: list[_Piece], time: int, looks: _Looks) -> Tensor:
     first = max(number for number, share in enumerate(shares) if share.min() == 1)
     shown = pieces[first].pictures.picture(time)
     for piece, share in zip(pieces[first + 1 :], shares[first + 1 :], strict=True):
+        if share.max() == 0:
+            continue
         small = torch.from_numpy(share)
         box = tuple(
             slice(max(side.start - 1, 0) * full // part, -(-(side.stop + 1) * full // part))
@@ -318,8 +321,6 @@ def _shown(pieces: list[_Piece], time: int, looks: _Looks) -> Tensor:
                 bounds(small), looks.material.size, share.shape, strict=True
             )
         )
-        if share.max() > 0:
-            weight = resized(small[None].to(shown.device), looks.material.size)[0][box]
-            shown = shown.clone()
-            shown[:, *box].lerp_(piece.pictures.picture(time)[:, *box], weight)
+        weight = resized(small[None].to(shown.device), looks.material.size)[0][box]
+        shown[:, *box].lerp_(piece.pictures.picture(time)[:, *box], weight)
     return shown

@@ -347,9 +347,8 @@ def _working(pix_fmt: str) -> str:
         return working_format(pix_fmt)
     except ValueError as error:
         raise EncoderUsageError(
-            f"unusable-pixel-format: The pixel format {pix_fmt}{f' of {None}' if None else ''} "
-            "has samples that do not fit whole numbers of at most 16 bits: convert to a format "
-            "such as yuv420p or yuv444p10le."
+            f"unusable-pixel-format: The pixel format {pix_fmt} has samples that do not fit whole "
+            "numbers of at most 16 bits: convert to a format such as yuv420p or yuv444p10le."
         ) from error
 
 
