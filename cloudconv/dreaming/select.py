@@ -93,7 +93,7 @@ def advice(died: str, count: int, *, by_choice: bool) -> str:
 
     ``count`` is the number of frames of the material. ``by_choice``: :func:`choose` chose the mode.
     """
-    if not by_choice:
+    if not by_choice and count > 1:
         return "try the mode auto, which compares modes on this clip"
     if died != "texture" and count > 1:
         return "try the mode texture, which plays the clip's own frames"

@@ -35,7 +35,7 @@ from cloudconv.media.input.images import (
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.messages import shortened
+from cloudconv.messages import counted, shortened
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.settings.spans import HELD_BACK, HELD_LAST, WHOLE, Span, parse_spans, split_path
 from cloudconv.settings.values import check_name
@@ -218,7 +218,8 @@ def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return videos_of(path) or [path]
     clips = videos_in(path)
-    clips += [folder for folder in subfolders_of(path) if pictures_in(folder)]
+    inside = subfolders_of(path)
+    clips += [each for each in inside if pictures_in(each) and not videos_in(each)]
     if clips:
         return clips
     try:
@@ -332,7 +333,10 @@ class Windows:
         name, needed, crop = clip.info.path.name, self.sampling.needed, self.sampling.crop
         longest = max(end - begin for begin, end in clip.parts())
         if longest < needed:
-            return f"{name} has at most {longest} frames in a row, and {needed} are needed"
+            parts = ",".join(f"{float(begin):g}:{float(end):g}" for begin, end in clip.spans)
+            used = "" if parts == "0:1" else f" in its part {parts}"
+            most = counted(longest, "frame")
+            return f"{name} has at most {most} in a row{used}, and {needed} are needed"
         height, width = clip.shape
         if min(height, width) < crop:
             return f"{name} is {width}x{height}, smaller than the crop of {crop}"

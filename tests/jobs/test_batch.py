@@ -417,7 +417,8 @@ def test_a_warning_names_the_subfolders_of_a_card_whose_videos_are_all_inside(
     done = run(card, "--factor", 2, "--out-dir", tmp_path / "made", *TINY)
     assert done.exit_code == 1
     assert f"Folders inside {card} are ignored: 100MEDIA. --recursive includes" in done.stderr
-    assert f"error: The folder {card} holds no pictures and no videos: " in done.stderr
+    assert f"error: The folder {card} itself holds no pictures and no videos: " in done.stderr
+    assert "for its subfolders interp with --out-dir and --recursive." in done.stderr
     (card / "100MEDIA" / "a.mov").unlink()
     write_clip(card / "b.mov", 3, codec="libx264")
     Image.new("RGB", (32, 24)).save(card / "100MEDIA" / "a.jpg")

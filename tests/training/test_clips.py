@@ -167,6 +167,10 @@ def test_clips_may_be_folders_of_clips_or_of_pictures(tmp_path: Path) -> None:
     pictures.mkdir()
     for k in range(6):
         Image.new("RGB", (32, 24), (100 + 3 * k,) * 3).save(pictures / f"{k:03}.png")
+    camera = tmp_path / "camera"  # its pictures are photos beside the videos, and no sequence
+    camera.mkdir()
+    write_numbered_clip(camera / "c.mkv", 6)
+    Image.new("RGB", (32, 24)).save(camera / "photo.jpg")
     found = open_clips([str(tmp_path), str(pictures)])
     assert [[clip.info.path.name for clip in group] for group in found] == [
         ["a.mkv", "b.mkv", "sequence"],
@@ -209,6 +213,8 @@ def test_unusable_clips_are_named(tmp_path: Path) -> None:
     short = str(write_numbered_clip(tmp_path / "short.mkv", 4))
     with pytest.raises(InputError, match=r"has at most 4 frames in a row, and 9 are needed"):
         Windows(open_clips([short]), sampling(5, interval=(2, 2)))
+    with pytest.raises(InputError, match=r"at most 1 frame in a row in its part 0.75:1, and 2 are"):
+        Windows(open_clips([short + "[0.75:1]"]), sampling(2))
     with pytest.raises(InputError, match="smaller than the crop of 64"):
         Windows(open_clips([short]), sampling(2, crop=64))
     long = str(write_numbered_clip(tmp_path / "long.mkv", 12))

@@ -215,8 +215,9 @@ def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
         files = pictures_in(path) or [f for f in _visible_in(path) if f.suffix.lower() in _VIDEOS]
         if not files:
             raise InputError(
-                f"folder-without-pictures: The folder {path} holds no pictures and no videos: "
-                "give a video file, or a folder of PNG, JPEG, TIFF … files."
+                f"folder-without-pictures: The folder {path} itself holds no pictures and no "
+                "videos: give a video file, a folder of PNG, JPEG, TIFF … files, or for its "
+                "subfolders interp with --out-dir and --recursive."
             )
         return _sequence(files, rate)
     matches = matching(path)
