@@ -31,8 +31,9 @@ from cloudconv import checkpoints, metrics, weights
 from cloudconv.errors import CloudconvError
 from cloudconv.jobs.compare.scores import as_rgb
 from cloudconv.media.read.source import Source
-from cloudconv.models import registry
-from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor
+from cloudconv.models import catalogue
+from cloudconv.models.base import Interpolator, Model, Predictor
+from cloudconv.models.catalogue import ModelSpec
 
 METRICS = ("psnr", "sharpness", "l2", "gdl")
 COLUMNS = ("psnr", "sharpness", "l2", "gdl", "total loss", "gradient")
@@ -100,16 +101,16 @@ def _arguments() -> argparse.Namespace:
 
 
 def _wanted(names: list[str] | None) -> Iterator[ModelSpec]:
-    known = {(s.name, s.task): s for s in registry.specs()}
+    known = {(s.name, s.task): s for s in catalogue.MODELS}
     for (name, task), spec in known.items():
         compared = task == "predict" or name in ("blend", "rife-4.6") or "middle" in name
         wanted = compared if names is None else name in names
-        if wanted and task != "reconstruct" and not spec.hidden:
+        if wanted and task != "reconstruct":
             yield spec
 
 
 def _load(spec: ModelSpec, folder: Path | None) -> Model:
-    model = spec.build()
+    model: Model = spec.build()
     if spec.weights is not None:
         own = None if folder is None else folder / f"{spec.weights}.safetensors"
         if own is not None and own.exists():

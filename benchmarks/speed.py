@@ -48,7 +48,7 @@ from cloudconv.media.task import FrameTask
 from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry
-from cloudconv.models.base import FOUR
+from cloudconv.models.catalogue import FOUR
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import (
     choose_device,

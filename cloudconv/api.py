@@ -44,13 +44,14 @@ if TYPE_CHECKING:
     from cloudconv.jobs.interp.results import InterpEstimate, InterpResult
     from cloudconv.jobs.self_test import Check
     from cloudconv.jobs.train import TrainEstimate, TrainResult
-    from cloudconv.models.base import Interpolator, Model, ModelSpec, OuterPictures, Predictor
+    from cloudconv.models.base import Interpolator, Model, OuterPictures, Predictor
+    from cloudconv.models.catalogue import ModelSpec
     from cloudconv.training.loop import Validation
 
     __version__: str
 
 _LATER = (
-    *("models.base", "jobs.interp.results", "jobs.adapt", "jobs.interp.batch"),
+    *("models.catalogue", "models.base", "jobs.interp.results", "jobs.adapt", "jobs.interp.batch"),
     *("jobs.extrapolate", "jobs.compare.results", "jobs.dream.results"),
     *("training.loop", "jobs.train", "jobs.doctor", "jobs.self_test"),
 )
@@ -296,10 +297,10 @@ interpolate_frames = _frames_call(FramesSettings)
 
 
 def list_models() -> list[ModelSpec]:
-    """Return the description of every model, also of added ones, except those with ``hidden``."""
+    """Return the description of every model, also of added ones, the default model first."""
     from cloudconv.models import registry
 
-    return [spec for spec in (*registry.specs(), *registry.added()) if not spec.hidden]
+    return registry.shown()
 
 
 def add_model(
@@ -320,10 +321,10 @@ def add_model(
         SettingsError: the name cannot be used.
         OutputError: the name is in use, or the user's data folder cannot be written.
     """
-    from cloudconv.models import adding
+    from cloudconv.models import added
 
     AddSettings(file, name, timesteps=timesteps)  # checks the values
-    return adding.add(file, name, timesteps=timesteps, overwrite=overwrite)
+    return added.add(file, name, timesteps=timesteps, overwrite=overwrite)
 
 
 def remove_model(name: str) -> None:
@@ -334,9 +335,9 @@ def remove_model(name: str) -> None:
         SettingsError: the model ships with cloudconv.
         OutputError: its file cannot be deleted.
     """
-    from cloudconv.models import adding
+    from cloudconv.models import added
 
-    adding.remove(name)
+    added.remove(name)
 
 
 def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> Model:

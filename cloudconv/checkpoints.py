@@ -21,14 +21,16 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import safetensors.torch
-import torch
+import safetensors
 from safetensors import SafetensorError
-from torch import Tensor
 
-from cloudconv import files, foreign
+from cloudconv import files
 from cloudconv.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SUFFIXES = (".safetensors", ".pkl", ".pth", ".pt", ".ckpt", ".bin")
 """The endings of the names of files with weights."""
@@ -38,8 +40,6 @@ _MOST_HEADER = 4 << 20
 _MOST_TENSORS = 10_000
 _MOST_BYTES = 2 << 30
 """The largest file that is read; networks have at most 0.3 GB."""
-
-_KINDS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 _LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
 """The number that begins a PyTorch file without an archive, without its pickle opcodes."""
@@ -85,8 +85,11 @@ def checked(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     Raises:
         WeightsError: a tensor is not floating-point, or has values that are not finite.
     """
+    import torch
+
+    kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
     for name, tensor in state.items():
-        if tensor.dtype not in _KINDS or not tensor.float().isfinite().all():
+        if tensor.dtype not in kinds or not tensor.float().isfinite().all():
             raise WeightsError(
                 f"not-weights: {path} is damaged: {name} holds values that are not finite "
                 "floating-point numbers. Make the file again."
@@ -106,6 +109,8 @@ def digest(path: Path) -> str:
 
 def _loaded(path: Path, source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the content of a safetensors file; messages name ``source``."""
+    from safetensors.torch import load_file
+
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
     if header > _MOST_HEADER or path.stat().st_size > _MOST_BYTES:
@@ -114,7 +119,7 @@ def _loaded(path: Path, source: Path) -> tuple[dict[str, Tensor], dict[str, str]
         metadata = dict(opened.metadata() or {})
         if len(opened.keys()) > _MOST_TENSORS:
             raise _too_large(source)
-    return safetensors.torch.load_file(path), metadata
+    return load_file(path), metadata
 
 
 def _converted(source: Path) -> dict[str, Tensor]:
@@ -138,6 +143,8 @@ def _converted(source: Path) -> dict[str, Tensor]:
 
 
 def _convert(source: Path, target: Path) -> None:
+    from cloudconv import foreign
+
     command = [sys.executable, "-P", foreign.__file__, str(source), str(target)]
     end = time.monotonic() + _SECONDS
     with (

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from cloudconv.models import registry
-from cloudconv.models.base import ModelSpec
+from cloudconv.models.catalogue import ModelSpec
 
 HERE = Path(__file__).resolve().parent
 DATA = (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from cloudconv.models.cloud import CLOUD_FAST
+from cloudconv.models import registry
 
 
 def main() -> None:
@@ -22,10 +22,11 @@ def main() -> None:
     parser.add_argument("best", type=Path)
     parser.add_argument("fast", type=Path)
     given = parser.parse_args()
-    wanted = CLOUD_FAST.build().state_dict()
+    fast = registry.spec("cloud-fast")
+    wanted = fast.build().state_dict()
     state = {name: tensor for name, tensor in load_file(given.best).items() if name in wanted}
     assert len(state) == len(wanted), "these are not the weights of cloud-best"
-    save_file(state, given.fast, {"model": CLOUD_FAST.name, "task": CLOUD_FAST.task})
+    save_file(state, given.fast, {"model": fast.name, "task": fast.task})
 
 
 if __name__ == "__main__":

@@ -145,12 +145,11 @@ def _names(kind: str) -> list[str]:
         from cloudconv.media.write.encoders import names_of_encoders
 
         return names_of_encoders()
-    from cloudconv.models import registry, user_folder
+    from cloudconv.models import registry
 
     if kind == "added":
-        return user_folder.names()
-    shown = [spec for spec in (*registry.specs(), *registry.added()) if not spec.hidden]
-    names = [spec.name for spec in shown if kind in (spec.task, "all", "methods")]
+        return registry.added_names()
+    names = [spec.name for spec in registry.shown() if kind in (spec.task, "all", "methods")]
     return [*dict.fromkeys(names), *(["minterpolate"] if kind == "methods" else [])]
 
 

@@ -21,7 +21,7 @@ from cloudconv.messages import counted
 from cloudconv.settings.models import AddSettings, ModelsSettings
 
 if TYPE_CHECKING:
-    from cloudconv.models.base import ModelSpec, ModelTask
+    from cloudconv.models.catalogue import ModelSpec, ModelTask
     from cloudconv.models.published import Recognised
     from cloudconv.weights import TrainedFile, WeightsEntry
 
@@ -110,7 +110,7 @@ class _Row:
         shown |= {name: getattr(self.file, name) for name in _OF_TRAINING if self.file}
         if self.network is not None:
             shown |= {name: getattr(self.network, name) for name in _OF_NETWORK}
-            shown["scale_option"] = self.spec.scale_option
+            shown["scale_option"] = self.spec.cls.scale_option
             shown["half_precision"] = self.spec.half_precision
             settings = self.network.settings
             is_open = settings is not None and settings.middle_is_optional
@@ -144,18 +144,18 @@ def show(console: Console, name: _Name) -> None:
 def add(console: Console, file: _File, name: _NewName, **given: Any) -> None:
     """Store the network of FILE under NAME; every --model then takes the name."""
     settings = AddSettings(file, name, **given)
-    from cloudconv.models import adding
+    from cloudconv.models import added
 
-    adding.add(file, name, timesteps=settings.timesteps, overwrite=settings.overwrite)
+    added.add(file, name, timesteps=settings.timesteps, overwrite=settings.overwrite)
     show(name=name, json=console.json, quiet=console.quiet)
 
 
 @with_options(runs_job=False)
 def remove(console: Console, name: _AddedName) -> None:
     """Delete a network that was added."""
-    from cloudconv.models import adding
+    from cloudconv.models import added
 
-    path = adding.remove(name)
+    path = added.remove(name)
     if console.json:
         print_json({"removed": name, "file": str(path)})
     elif not console.quiet:
@@ -217,12 +217,12 @@ def _one(name: str) -> list[_Row]:
 
 def _all(unreadable: list[CloudconvError]) -> list[_Row]:
     """Return the rows of all models; append the errors of added ones that cannot be read."""
-    from cloudconv.models import registry, user_folder
+    from cloudconv.models import catalogue, registry
 
-    rows = [_row(spec) for spec in registry.specs() if not spec.hidden]
-    for name in user_folder.names():
+    rows = [_row(spec) for spec in catalogue.MODELS]
+    for name in registry.added_names():
         try:
-            rows.append(_row_of_file(user_folder.file_for(name)))
+            rows.append(_row_of_file(registry.added_file(name)))
         except CloudconvError as error:
             unreadable.append(error)
     return rows
@@ -231,12 +231,12 @@ def _all(unreadable: list[CloudconvError]) -> list[_Row]:
 def _row_of_file(path: Path) -> _Row:
     """Return the row of a file, after a check of its tensors."""
     from cloudconv import weights
-    from cloudconv.models import adding, registry, user_folder
+    from cloudconv.models import added, registry
 
     described = registry.describe(path)
     spec, state = described.spec, "ok"
-    if path.parent == user_folder.folder():
-        state = "ok" if adding.is_intact(path) else "damaged"
+    if path.parent == registry.added_folder():
+        state = "ok" if added.is_intact(path) else "damaged"
         spec = replace(spec, name=path.stem)
     else:
         registry.state_of(path, spec)  # raises an error for damaged tensors

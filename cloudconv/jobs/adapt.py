@@ -34,7 +34,8 @@ from cloudconv.media.task import task_of
 from cloudconv.media.write.target import writing
 from cloudconv.messages import counted
 from cloudconv.models import registry
-from cloudconv.models.fingerprint import machine_fingerprint, weights_fingerprint
+from cloudconv.models.registry import weights_fingerprint
+from cloudconv.render.device import machine_fingerprint
 from cloudconv.render.renderer import Renderer
 from cloudconv.settings import CompareSettings, InterpSettings, TrainSettings, exact
 from cloudconv.settings.spans import HELD_LAST, Span

@@ -35,8 +35,9 @@ from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.write.target import check_home, collect_refusals, raise_first, writing
 from cloudconv.messages import flag, shortened
 from cloudconv.models import registry
-from cloudconv.models.base import Model, ModelSpec
-from cloudconv.models.fingerprint import weights_fingerprint
+from cloudconv.models.base import Model
+from cloudconv.models.catalogue import ModelSpec
+from cloudconv.models.registry import weights_fingerprint
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import (
     auto_warnings,

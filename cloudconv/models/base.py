@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from itertools import islice
-from typing import Any, ClassVar, Literal, NamedTuple, TypeGuard, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeGuard, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,19 +16,15 @@ from torch import Tensor, nn
 from cloudconv.errors import ModelError, ModelUsageError, PictureError, SettingsError
 from cloudconv.messages import short
 from cloudconv.models import pictures
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import pad_to_multiple
 from cloudconv.settings.values import SCALES
 
 Picture = TypeVar("Picture")
 T = TypeVar("T")
 
-ModelTask = Literal["interpolate", "predict", "reconstruct"]
-
 COLOURS = 3
 """The number of colour channels. Networks read only these; opacity may move with the colours."""
-
-FOUR = 4
-"""The context of an interpolator that also reads the frames before and after a pair."""
 
 Memo = dict[Any, Any]
 """Results that belong to one pair of pictures, for all times between the two.
@@ -64,112 +59,25 @@ def check_finite(total: Tensor, time: Fraction | None = None) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSpec:
-    """The properties of a model. Code tests these properties, never the name of a model.
-
-    Attributes:
-        name: the name on the command line.
-        task: interpolate, predict or reconstruct.
-        context: number of source frames that the model reads.
-        arbitrary_timestep: whether an interpolator takes any timestep, not only 0.5.
-        multiple: picture sides are padded to a multiple of this number (at scale 1).
-        network: returns the network of a spec, with untrained weights.
-        entry: the manifest entry of the weights, if it is not the model's name; None for a method
-            without weights.
-        licence: of the weights.
-        origin: source of the method and its weights.
-        domain: footage that suits the model, and the limits.
-        scale_option: whether motion can be estimated at another resolution.
-        bytes_per_pixel: peak working memory for each padded pixel of one batch item at float32 and
-            scale 1, inputs and output included (measured on a CPU).
-        overlap: width of the overlap of neighbouring tiles that hides the seam, in pixels at scale
-            1.
-        half_precision: whether the model may run in 16 bits; others always run in float32. In
-            measurements the score differs from float32's by at most 0.05 dB, and the PSNR between
-            both pictures is at least 60 dB.
-        gpu_bytes_per_pixel: the minimum of this memory on devices other than a CPU, in any
-            precision. A CPU processes strips, and other devices process whole pictures (measured on
-            a simulated GPU, without cuDNN's own memory).
-        hidden: whether lists for people omit the model.
-        fallback: whether a blend may replace a new frame where the estimated motion is wrong, see
-            :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``.
-        published: whether this is a published network from a user's file. Such a network runs in
-            float32 unless the user chooses otherwise, and at no time that it cannot reach exactly.
-        carries_alpha: whether further channels (opacity) move with the colours.
-        sharpens: whether new frames are sharpened until their detail equals that of x0 and x1.
-        takes_horizon: whether a predictor's ``forward`` takes the number of frames ahead.
-        past: number of frames before the context that a predictor also reads, to test its
-            forecasts.
-        purpose: the use of the model, in a few words.
-        time: duration of an interpolation or a forecast, relative to the default model of the task
-            (medians of paired runs on a CPU); None if not measured.
-        training: training settings that differ from the usual ones (measured).
-    """
-
-    name: str
-    task: ModelTask
-    context: int
-    network: Callable[[ModelSpec], Model]
-    origin: str
-    domain: str
-    bytes_per_pixel: int
-    arbitrary_timestep: bool = False
-    multiple: int = 1
-    entry: str | None = ""
-    licence: str = "MIT"
-    scale_option: bool = False
-    overlap: int = 0
-    half_precision: bool = False
-    gpu_bytes_per_pixel: int = 0
-    hidden: bool = False
-    fallback: bool = False
-    published: bool = False
-    carries_alpha: bool = False
-    sharpens: bool = False
-    takes_horizon: bool = False
-    past: int = 0
-    purpose: str = ""
-    time: float | None = None
-    training: Mapping[str, object] = field(default_factory=dict, compare=False)
-
-    @property
-    def weights(self) -> str | None:
-        """Return the manifest entry of the weights; None for a method without weights."""
-        return self.name if self.entry == "" else self.entry
-
-    @property
-    def parameters(self) -> int:
-        """Return the number of weights."""
-        with torch.random.fork_rng([]):
-            return sum(parameter.numel() for parameter in self.build().parameters())
-
-    def build(self) -> Model:
-        """Return the network with untrained weights."""
-        return self.network(self)
-
-    def falls_back(self, asked: str | None) -> bool:
-        """Return whether the fallback is used, if ``asked`` is the option: blend, off, or None."""
-        wanted = asked == "blend" if asked else not self.published
-        return wanted and self.fallback
-
-    def with_times(self, timesteps: str) -> ModelSpec:
-        """Return the spec for the option ``timesteps``; with ``middle`` it takes 0.5 only."""
-        return replace(self, arbitrary_timestep=self.arbitrary_timestep and timesteps == "any")
-
-    def frames(self, *, fallback: bool) -> int:
-        """Return the number of source frames that a new frame needs; the fallback may need more."""
-        return FOUR if fallback and self.fallback else self.context
-
-
 class Model(nn.Module):
     """A network with its spec, for any task.
 
     Attributes:
+        scale_option: whether motion can be estimated at another resolution.
+        fallback: whether a blend may replace a new frame where the estimated motion is wrong, see
+            :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``.
+        carries_alpha: whether further channels (opacity) move with the colours.
+        takes_horizon: whether a predictor's ``forward`` takes the number of frames ahead.
+        training_settings: training settings that differ from the usual ones (measured).
         staged: whether ``stages`` returns early results, which the training scores too.
         discriminators: their class, for the adversarial loss; None without that loss.
     """
 
+    scale_option: ClassVar = False
+    fallback: ClassVar = False
+    carries_alpha: ClassVar = False
+    takes_horizon: ClassVar = False
+    training_settings: ClassVar[tuple[tuple[str, object], ...]] = ()
     staged: ClassVar = False
     discriminators: ClassVar[type[nn.Module] | None] = None
 
@@ -190,7 +98,7 @@ class Model(nn.Module):
         """
         if scale == 1:
             return self.spec.multiple
-        if not self.spec.scale_option:
+        if not self.scale_option:
             raise ModelUsageError(
                 f"no-scale-option: The model {self.spec.name} has no scale option, and scale "
                 f"{short(scale)} was given: leave --scale at 1, or choose another model."
@@ -232,6 +140,7 @@ class Interpolator(Model):
     (one whose spec lacks ``arbitrary_timestep``) repeatedly.
 
     Attributes:
+        sharpens: whether new frames are sharpened until their detail equals that of x0 and x1.
         remembers: whether ``forward`` takes ``memo``, a :data:`Memo` for a single pair.
         any_size: whether ``forward`` takes pictures of any size; otherwise their sides are padded
             to the multiple first.
@@ -239,6 +148,7 @@ class Interpolator(Model):
             trained; ``between`` exchanges red and blue.
     """
 
+    sharpens = False
     remembers: ClassVar = False
     any_size: ClassVar = False
     reads_bgr: ClassVar = False
@@ -247,7 +157,7 @@ class Interpolator(Model):
         """Run the network of the model family.
 
         A network with a context of four also takes ``outer``, :class:`OuterPictures` or None. A
-        network whose spec has ``fallback`` also takes ``leftover``, see :meth:`between`.
+        network with ``fallback`` also takes ``leftover``, see :meth:`between`.
 
         Args:
             x0: (B, 3, H, W) float32; without ``any_size`` H and W are multiples of
@@ -256,7 +166,7 @@ class Interpolator(Model):
                 channels.
             x1: of the same shape.
             timestep: (B, 1, 1, 1) float32 in (0, 1); midpoint-only models get 0.5.
-            scale: 1, or one of ``SCALES`` if the spec has the option.
+            scale: 1, or one of ``SCALES`` with ``scale_option``.
 
         Returns:
             Pictures of the shape of ``x0``, float32, not clamped.
@@ -348,7 +258,7 @@ class Interpolator(Model):
         """Return whether the picture is a float tensor, (3, H, W) or (B, 3, H, W)."""
         if not isinstance(picture, Tensor) or picture.ndim not in (3, 4):
             return False
-        most = COLOURS + self.spec.carries_alpha
+        most = COLOURS + self.carries_alpha
         return picture.is_floating_point() and COLOURS <= picture.shape[-3] <= most
 
     @torch.no_grad()
@@ -368,14 +278,14 @@ class Interpolator(Model):
 
         Args:
             pictures: x0 and x1, (B, 3 or more, H, W) each; with ``reach`` also the frames before
-                and after the pair. A fourth channel (opacity) is mixed linearly if the model's
-                spec lacks ``carries_alpha``.
+                and after the pair. A fourth channel (opacity) is mixed linearly if the model
+                lacks ``carries_alpha``.
             timestep: (B,) in [0, 1], or one number for all.
             reach: see :class:`OuterPictures`; ignored without four pictures.
             scale: see :meth:`interpolate`.
             leftover: whether to return one more channel: the mean difference of the colours at
                 each pixel between both pictures after their motion to the timestep. Only for models
-                whose spec has ``fallback``.
+                with ``fallback``.
             numbers: the timesteps as numbers. With these a midpoint-only model does not wait for
                 the device.
             known: for each item the results for its pair, which later calls can use. Items of one
@@ -400,7 +310,7 @@ class Interpolator(Model):
                 f"timestep-for-each: A model takes one timestep for each of {len(x0)} pictures, "
                 f"got {tuple(timestep.shape)}."
             )
-        colours = x0.shape[1] if self.spec.carries_alpha else COLOURS
+        colours = x0.shape[1] if self.carries_alpha else COLOURS
         multiple = 1 if self.any_size else self.multiple(scale)
         given = [pad_to_multiple(each[:, :colours].float(), multiple) for each in pictures]
         if self.reads_bgr:

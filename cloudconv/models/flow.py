@@ -17,11 +17,10 @@ from torch import Tensor
 
 from cloudconv.forecasting.sampling import sharp
 from cloudconv.metrics import luma
-from cloudconv.models.base import ModelSpec, Predictor
+from cloudconv.models.base import Predictor
 from cloudconv.models.ops import sampling_grid, warp
 from cloudconv.transfer import upload
 
-_PAIRS = 4
 _LEAST_SIDE = 16
 
 
@@ -93,18 +92,3 @@ def measured_flow(
     method = cv2.DISOpticalFlow_create(preset)
     flow: NDArray[np.float32] = method.calc(later, earlier, None)
     return flow[:height, :width]
-
-
-FLOW = ModelSpec(
-    name="flow",
-    task="predict",
-    context=_PAIRS + 1,
-    network=FlowPredictor,
-    entry=None,
-    origin="Kroeger et al., ECCV 2016 (arXiv 1603.03590), by way of OpenCV",
-    domain="steady motion; breaks up where the camera shakes or things collide",
-    purpose="steady motion",
-    time=0.3,
-    bytes_per_pixel=210,
-    overlap=64,
-)

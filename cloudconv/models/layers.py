@@ -14,13 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.models.base import ModelSpec, Predictor
+from cloudconv.models.base import Predictor
 from cloudconv.models.flow import measured_flow
 
 if TYPE_CHECKING:
     from cloudconv.forecasting.scene import Scene
-
-_CONTEXT, _PAST = 5, 15
 
 
 class LayersPredictor(Predictor):
@@ -43,19 +41,3 @@ def _scene(frames: Tensor) -> Scene:
     shown = frames.detach().clamp(0, 1).mul(255).round().byte().permute(0, 2, 3, 1).cpu()
     latest_first = [np.ascontiguousarray(picture) for picture in shown.flip(0).numpy()]
     return scene_of(latest_first, frames[-1:].float(), measured_flow)
-
-
-LAYERS = ModelSpec(
-    name="layers",
-    task="predict",
-    context=_CONTEXT,
-    network=LayersPredictor,
-    entry=None,
-    origin="Wang and Adelson, IEEE Transactions on Image Processing 1994, with OpenCV's methods",
-    domain="pans, and things that keep their shape; wrong for water, fire and views with depth",
-    purpose="pans, and things that pass",
-    time=0.1,
-    bytes_per_pixel=720,
-    overlap=64,
-    past=_PAST,
-)

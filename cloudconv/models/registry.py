@@ -1,68 +1,96 @@
-"""List all models. A new model needs a file, a line here and a manifest entry."""
+"""Find models by name or file, and load them. PyTorch is imported only when tensors are read."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from cloudconv import checkpoints, weights
-from cloudconv.errors import ModelUsageError, UnknownModelError, WeightsError
+from cloudconv.errors import ModelUsageError, SettingsError, UnknownModelError, WeightsError
+from cloudconv.files import data_folder
 from cloudconv.messages import did_you_mean, listed, shortened
-from cloudconv.models import published, user_folder
-from cloudconv.models.base import Interpolator, Model, ModelSpec, ModelTask, Predictor
-from cloudconv.models.baselines import BLEND, HOLD, LAST, LINEAR
-from cloudconv.models.blocks import Fusible
-from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
-from cloudconv.models.flow import FLOW
-from cloudconv.models.layers import LAYERS
-from cloudconv.models.research.specs import SEEDS
-from cloudconv.models.rife import RIFE_46
-from cloudconv.models.tiny import TINY
-from cloudconv.models.voxelflow import VOXELFLOW
+from cloudconv.models import catalogue
+from cloudconv.models.catalogue import RESEARCH, TINY, ModelSpec, ModelTask
 from cloudconv.settings.groups import DEFAULT_MODEL as DEFAULT
 
-MODELS: tuple[ModelSpec, ...] = (
-    CLOUD_BEST,
-    CLOUD_FAST,
-    CLOUD_TURBO,
-    RIFE_46,
-    BLEND,
-    HOLD,
-    LAYERS,
-    FLOW,
-    VOXELFLOW,
-    LAST,
-    LINEAR,
-    *SEEDS,
-    TINY,
-)
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from cloudconv.models.base import Interpolator, Model, Predictor
+    from cloudconv.models.published import Recognised
 
 __all__ = ["DEFAULT", "MODELS"]
+
+MODELS = (*catalogue.MODELS, TINY)
+
+# Windows keeps some names, with any ending.
+_NAME = re.compile(r"(?!(aux|con|nul|prn|com\d|lpt\d)(\.|$))[a-z0-9][a-z0-9._+-]{0,31}")
+_SUFFIX = ".safetensors"
 
 
 def is_research(spec: ModelSpec) -> bool:
     """Return whether the model is one of the small models of the earlier research projects."""
-    return spec in SEEDS
+    return spec in RESEARCH
 
 
 def specs() -> list[ModelSpec]:
-    """Return all models that ship, also hidden ones, the default model first."""
+    """Return all models that ship, also the one for tests, the default model first."""
     return list(MODELS)
+
+
+def shown() -> list[ModelSpec]:
+    """Return all models for lists: those that ship, then those that the user has added."""
+    return [*(each for each in MODELS if each is not TINY), *added()]
+
+
+def added_folder() -> Path:
+    """Return the folder of the added networks, which may not exist."""
+    return data_folder() / "models"
+
+
+def added_names() -> list[str]:
+    """Return the names of the added networks in alphabetical order."""
+    try:
+        found = [each.stem for each in added_folder().iterdir() if each.suffix == _SUFFIX]
+    except OSError:
+        return []
+    return sorted(name for name in found if _NAME.fullmatch(name))
+
+
+def added_file(name: str) -> Path:
+    """Return the file that a network of that name has in the folder.
+
+    Raises:
+        SettingsError: the name has other characters than file names on every system allow.
+    """
+    if not _NAME.fullmatch(name) or name.endswith(".") or checkpoints.is_file_name(name):
+        raise SettingsError(
+            f'bad-model-name: "{name}" cannot be the name of a model: use up to 32 lower-case '
+            "letters, digits, dots, dashes and underscores, begin with a letter or digit, and end "
+            "like no file of weights. Windows keeps aux, con, nul and prn."
+        )
+    return added_folder() / f"{name}{_SUFFIX}"
+
+
+def find_added(name: str) -> Path | None:
+    """Return the file of an added network, or None."""
+    path = added_folder() / f"{name}{_SUFFIX}"
+    return path if _NAME.fullmatch(name) and path.is_file() else None
 
 
 def added() -> list[ModelSpec]:
     """Return the networks that the user has added, without unreadable ones."""
     found = []
-    for name in user_folder.names():
+    for name in added_names():
         with suppress(WeightsError, UnknownModelError):
-            found.append(replace(describe(user_folder.file_for(name)).spec, name=name))
+            found.append(replace(describe(added_file(name)).spec, name=name))
     return found
 
 
@@ -76,7 +104,7 @@ class WeightsFile:
 
     path: Path
     spec: ModelSpec
-    recognised: published.Recognised | None
+    recognised: Recognised | None
     metadata: Mapping[str, str]
 
 
@@ -89,7 +117,7 @@ def file_of(name_or_path: str | Path) -> Path | None:
         return Path(name_or_path)
     if any(known.name == str(name_or_path) for known in MODELS):
         return None
-    return user_folder.find(str(name_or_path))
+    return find_added(str(name_or_path))
 
 
 def located(name_or_path: str | Path) -> str:
@@ -126,7 +154,9 @@ def describe(path: Path) -> WeightsFile:
 
 @lru_cache(maxsize=32)
 def _described(path: Path, _: tuple[int, ...]) -> WeightsFile:
-    is_added = path.parent == user_folder.folder()
+    from cloudconv.models import published
+
+    is_added = path.parent == added_folder()
     content, metadata = checkpoints.read(path, converts=not is_added)
     if (of := metadata.get("model")) and any(known.name == of for known in MODELS):
         task = metadata.get("task")
@@ -183,8 +213,7 @@ def spec(name_or_path: str | Path, task: ModelTask | None = None) -> ModelSpec:
     for known in same_name:
         if task in (None, known.task):
             return known
-    shown = [k for k in (*MODELS, *added()) if not k.hidden and task in (None, k.task)]
-    names = list(dict.fromkeys(known.name for known in shown))
+    names = list(dict.fromkeys(k.name for k in shown() if task in (None, k.task)))
     name = str(name_or_path)
     if same_name:
         raise UnknownModelError(
@@ -200,29 +229,25 @@ def spec(name_or_path: str | Path, task: ModelTask | None = None) -> ModelSpec:
 def load(
     name_or_path: str | Path,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
 ) -> Interpolator:
     """Load an interpolator; see :func:`load_model`."""
-    model = load_model(name_or_path, device, dtype, task="interpolate")
-    assert isinstance(model, Interpolator)
-    return model
+    return load_model(name_or_path, device, dtype, task="interpolate")  # type: ignore[return-value]
 
 
 def load_predictor(
     name_or_path: str | Path,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
 ) -> Predictor:
     """Load a predictor; see :func:`load_model`."""
-    model = load_model(name_or_path, device, dtype, task="predict")
-    assert isinstance(model, Predictor)
-    return model
+    return load_model(name_or_path, device, dtype, task="predict")  # type: ignore[return-value]
 
 
 def load_model(
     name_or_path: str | Path,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     *,
     task: ModelTask | None = None,
 ) -> Model:
@@ -231,26 +256,31 @@ def load_model(
     Args:
         name_or_path: see :func:`spec`.
         device: the device of the model.
-        dtype: the type of the model's convolutions; grids and sums stay float32.
+        dtype: the type of the model's convolutions; None for float32. Grids and sums stay
+            float32.
         task: the task that the model is for.
 
     Raises:
         UnknownModelError: no such model for that task.
         WeightsError: the weights are missing, damaged, or of another model.
     """
+    import torch
+
+    from cloudconv.models.blocks import Fusible
+
     model = build_model(name_or_path, task=task)
     model.requires_grad_(False).eval()
     for part in [part for part in model.modules() if isinstance(part, Fusible)]:
         part.fuse()
     # CPUs with wide vectors and tensor cores of GPUs run convolutions faster with channels last.
-    return model.to(device=device, dtype=dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.to(device=device, dtype=dtype or torch.float32, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 
 def build_model(name_or_path: str | Path, *, task: ModelTask | None = None) -> Model:
     """Load a model on the CPU, in the form that can be trained; see :func:`load_model`."""
     chosen = spec(name_or_path, task)
     state = state_of(name_or_path, chosen)
-    model = chosen.build()
+    model: Model = chosen.build()
     if state is not None:
         fill(model, state, file_of(name_or_path) or chosen.weights)
     return model
@@ -272,7 +302,7 @@ def check_times(spec: ModelSpec, factor: Fraction | None) -> None:
         return
     known = [
         each.name
-        for each in (*MODELS, *added())
+        for each in shown()
         if each.task == "interpolate"
         and each.arbitrary_timestep
         and (each.weights or each.published)
@@ -312,6 +342,17 @@ def state_of(name_or_path: str | Path, chosen: ModelSpec) -> dict[str, Tensor] |
     path = file_of(name_or_path)
     if path is None:
         return None if chosen.weights is None else weights.load_state(chosen.weights)
+    from cloudconv.models.published import normalised
+
     content, _ = checkpoints.read(path)
     is_published = describe(path).recognised is not None
-    return checkpoints.checked(published.normalised(content) if is_published else content, path)
+    return checkpoints.checked(normalised(content) if is_published else content, path)
+
+
+def weights_fingerprint(model: str) -> str | None:
+    """Return a hash of the model's weights; None for a method without weights."""
+    path = file_of(model)
+    if path is not None:
+        return checkpoints.digest(path)
+    name = spec(model).weights
+    return None if name is None else weights.entry(name).sha256

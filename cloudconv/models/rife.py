@@ -18,8 +18,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS, Interpolator, Memo, ModelSpec, OuterPictures, once
+from cloudconv.models.base import COLOURS, Interpolator, Memo, OuterPictures, once
 from cloudconv.models.blocks import Block
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips
 from cloudconv.models.refine import MOTION, Refinement
 from cloudconv.models.sharpening import restore_detail
@@ -53,6 +54,7 @@ class IFNet(Interpolator):
     """
 
     remembers = any_size = staged = True
+    scale_option = fallback = carries_alpha = True
 
     def __init__(
         self,
@@ -64,6 +66,7 @@ class IFNet(Interpolator):
     ) -> None:
         super().__init__(spec)
         self._sizes, self._gated = sizes, gated
+        self.sharpens = gated
         for number, width in enumerate(_WIDTHS[: len(sizes)]):
             inputs = 7 if number == 0 else 14 if gated else _UNGATED
             self.add_module(f"block{number}", Block(inputs, width, 6 if gated else 5, made=6))
@@ -341,23 +344,3 @@ def _grids(
     """Return the sampling grids of x0 and x1 for the flows times ``gain``, from row ``top`` on."""
     flows = motion[:, :2], motion[:, 2:4]
     return [sampling_grid(flow, height, width, gain=gain, top=top) for flow in flows]
-
-
-RIFE_46 = ModelSpec(
-    name="rife-4.6",
-    task="interpolate",
-    context=2,
-    arbitrary_timestep=True,
-    multiple=32,
-    network=IFNet,
-    origin="Huang et al., ECCV 2022 (arXiv 2011.06294), version 4.6",
-    domain="any live footage; strong on camera and object motion",
-    purpose="the original of the cloud models",
-    time=0.9,
-    scale_option=True,
-    bytes_per_pixel=335,
-    overlap=128,
-    half_precision=True,
-    fallback=True,
-    carries_alpha=True,
-)

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import FOUR, Interpolator, ModelSpec, OuterPictures
+from cloudconv.models.base import Interpolator, OuterPictures
+from cloudconv.models.catalogue import ModelSpec
 
 
 class Tiny(Interpolator):
@@ -39,20 +40,3 @@ class Tiny(Interpolator):
         if outer is not None:
             texture = texture + (x0 - outer.before + x1 - outer.after) / 4
         return x0 + (x1 - x0) * timestep + texture * arc
-
-
-TINY = ModelSpec(
-    name="tiny",
-    task="interpolate",
-    context=FOUR,
-    arbitrary_timestep=True,
-    multiple=4,
-    network=Tiny,
-    entry=None,
-    origin="cloudconv; random weights, for tests only",
-    domain="tests only",
-    bytes_per_pixel=160,
-    overlap=8,
-    half_precision=True,
-    hidden=True,
-)

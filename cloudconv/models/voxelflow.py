@@ -20,15 +20,14 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import ModelSpec, Predictor
+from cloudconv.models.base import Predictor
 from cloudconv.models.blocks import Block
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.flow import advected, mean_velocity
 from cloudconv.models.ops import check_motion, sample, sampling_grid, warp
 from cloudconv.models.rife import is_ungated
 from cloudconv.transfer import upload
 
-CONTEXT = 6
-PAST = 5
 """The largest number of trials; each forecasts a known frame from the frames before."""
 REACH = 15
 """The largest horizon that the network reads. For later forecasts the network reads this value, and
@@ -103,6 +102,9 @@ class VoxelFlow(Predictor):
     irregularly, or stops and starts, is forecast better without continued motion.
     """
 
+    takes_horizon = True
+    training_settings = (("loss", "psnr"), ("crop", 192), ("batch", 5), ("rollout", 8))
+
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
         self.block0 = Block(_FIRST, _WIDTHS[0], _OUTPUTS)
@@ -134,7 +136,7 @@ class VoxelFlow(Predictor):
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         """Yield forecasts from real frames only, mixed with the weights that trials give."""
         weights = self._trial_weights(context)
-        candidates = self._candidates(context[:, -CONTEXT:], steps)
+        candidates = self._candidates(context[:, -self.spec.context :], steps)
         for number, (made, flowed, last) in enumerate(candidates):
             if not weights:
                 yield made
@@ -149,11 +151,11 @@ class VoxelFlow(Predictor):
         horizon with such a frame. The best weights of a trial are only partly right for later
         frames, so half of them is used.
         """
-        count = min(context.shape[1] - CONTEXT, PAST)
+        count = min(context.shape[1] - self.spec.context, self.spec.past)
         if count < 1:
             return []
         known, true = context[:, : context.shape[1] - count], context[:, -count:]
-        candidates = self._candidates(known[:, -CONTEXT:], count)
+        candidates = self._candidates(known[:, -self.spec.context :], count)
         return [
             _best_weights(*parts, true[:, number]) * _TRUSTED
             for number, parts in enumerate(candidates)
@@ -367,22 +369,3 @@ def _resized(flow: Tensor, factor: float) -> Tensor:
     if factor == 1:
         return flow
     return factor * F.interpolate(flow, scale_factor=factor, mode="bilinear", antialias=factor < 1)
-
-
-VOXELFLOW = ModelSpec(
-    name="voxelflow",
-    task="predict",
-    context=CONTEXT,
-    multiple=32,
-    network=VoxelFlow,
-    origin="cloudconv, started from RIFE 4.6 (Huang et al., ECCV 2022, arXiv 2011.06294)",
-    domain="live footage; clouds, water, traffic, people",
-    purpose="live footage; soft after a few frames",
-    time=1,
-    bytes_per_pixel=710,
-    overlap=128,
-    half_precision=True,
-    training={"loss": "psnr", "crop": 192, "batch": 5, "rollout": 8},
-    takes_horizon=True,
-    past=PAST,
-)

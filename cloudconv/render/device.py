@@ -1,4 +1,4 @@
-"""Choose the processor that runs the networks, and the precision."""
+"""Choose the processor that runs the networks, and the precision; identify the machine."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import platform
 import re
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -14,7 +15,8 @@ from torch.nn import functional
 
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.models.base import ModelSpec
+from cloudconv.media import build
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import warp
 
 _FAST_FP16 = (7, 0)
@@ -94,6 +96,25 @@ def fault_of(device: torch.device, dtype: torch.dtype) -> str | None:
     most = 1e-3 if dtype == torch.float32 else 0.1
     # A difference that is not a number counts as large.
     return None if off <= most else f"its results differ from those of the CPU by {float(off):.2g}"
+
+
+def machine_fingerprint(device: torch.device, *, each_gpu: bool = False) -> dict[str, str]:
+    """Return the kind of device, and the versions of all libraries that can change a pixel.
+
+    Args:
+        device: the device that computes.
+        each_gpu: whether all GPUs of this machine compute; then the result names all their kinds.
+    """
+    kind = device.type
+    if kind == "cuda":
+        gpus = range(torch.cuda.device_count()) if each_gpu else [device]
+        kind = " and ".join(sorted({torch.cuda.get_device_name(gpu) for gpu in gpus}))
+    return {
+        "device": f"{kind}, {platform.machine()}",
+        "version of cloudconv": metadata.version("cloudconv"),
+        "version of PyTorch": torch.__version__,
+        "version of PyAV": f"{metadata.version('av')}, FFmpeg {build.version()}",
+    }
 
 
 def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:

@@ -201,7 +201,7 @@ class Inference:
                 x1,
                 timestep[part],
                 blending.blend_weight(errors) * uncertainty[part].view(-1, 1, 1, 1),
-                sharpen=self.model.spec.sharpens,
+                sharpen=self.model.sharpens,
             )
 
     def _try(self, trials: list[_Trial]) -> None:

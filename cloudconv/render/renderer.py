@@ -91,7 +91,7 @@ class Renderer:
             model,
             device,
             scale=scale,
-            fallback=fallback and model.spec.fallback,
+            fallback=fallback and model.fallback,
             fills=device.type != "cpu",
         )
         self._device = device
@@ -398,7 +398,7 @@ def renderer_for(
         wanted=WantedSizes(
             settings.batch, settings.tile if spec.overlap or not lenient else "auto", cpu_streams
         ),
-        scale=((spec.scale_option or not lenient) and settings.scale) or 1.0,
+        scale=((network.scale_option or not lenient) and settings.scale) or 1.0,
         fallback=spec.falls_back(settings.fallback),
         exact=load if settings.precision == "auto" else None,
     )

@@ -16,7 +16,7 @@ from cloudconv.events import Warned
 from cloudconv.media.color import thumbnail
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import Beside, FrameTask, task_of
-from cloudconv.models.base import FOUR
+from cloudconv.models.catalogue import FOUR
 from cloudconv.schedule.cadence import MAX_DISTINCT, Cadence
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.settings.groups import SceneCut

@@ -53,7 +53,8 @@ def completed(settings: TrainSettings) -> TrainingRecipe:
             "no-model: There is no model to train: give --model, --init or --recipe."
         )
     if settings.recipe is None:
-        merged = {**registry.spec(merged["model"], merged.get("task")).training, **merged}
+        suited = registry.spec(merged["model"], merged.get("task")).cls.training_settings
+        merged = {**dict(suited), **merged}
     folder = merged.get("output", "")
     if not folder or names_folder(folder):
         merged["output"] = str(Path(folder, f"{_stem(merged['model'])}_trained.safetensors"))

@@ -16,15 +16,14 @@ from torch import Tensor
 
 from cloudconv.errors import ModelError, SettingsError
 from cloudconv.models.base import (
-    FOUR,
     Interpolator,
     Model,
-    ModelSpec,
     OuterPictures,
     Predictor,
     Reconstructor,
     reversed_colours,
 )
+from cloudconv.models.catalogue import FOUR, ModelSpec
 from cloudconv.models.ops import pad_to_multiple
 
 _NEAR = 2.0
@@ -283,7 +282,7 @@ def goal_for(spec: ModelSpec, *, rollout: int | None, gap: int) -> Goal[Any]:
         return Reconstruction()
     return (
         Direct(spec, rollout or _LAST_HORIZON)
-        if spec.takes_horizon
+        if spec.cls.takes_horizon
         else RolloutGoal(spec, rollout or 1)
     )
 

@@ -10,7 +10,7 @@ import torch
 
 from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
-from cloudconv.models.base import ModelSpec
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render import device as devices
 from cloudconv.render.device import PRECISIONS, choose_device, choose_precision, cores
 from cloudconv.workers.events import Task, Work

@@ -19,14 +19,14 @@ from cloudconv import files, weights
 from cloudconv.cli.app import app
 from cloudconv.cli.command import complete
 from cloudconv.cli.models import _SCORE
-from cloudconv.models import registry
+from cloudconv.models import catalogue, registry
 from tests.helpers.own_networks import small_file
 
 KEYS = {
     "name", "task", "context", "arbitrary_timestep", "parameters", "size_bytes", "sha256",
     "licence", "domain", "weights", "scores",
 }  # fmt: skip
-SHOWN = [spec for spec in registry.specs() if not spec.hidden]
+SHOWN = catalogue.MODELS
 
 
 def run(*arguments: str) -> Any:

@@ -13,9 +13,25 @@ from av.video.frame import VideoFrame
 from torch import Tensor, nn
 
 from cloudconv.models import registry
-from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Reconstructor
-from cloudconv.models.tiny import TINY
+from cloudconv.models.base import Interpolator, Model, Predictor, Reconstructor
+from cloudconv.models.catalogue import TINY, ModelSpec, Network
 from tests.helpers.factory import write_clip
+
+
+class _Here(Network):
+    """A class of this module."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def cls(self) -> type[Model]:
+        found: type[Model] = globals()[self._name]
+        return found
+
+    def __call__(self, spec: ModelSpec) -> Model:
+        return self.cls(spec)
+
 
 PREDICT = replace(
     TINY,
@@ -23,26 +39,26 @@ PREDICT = replace(
     task="predict",
     context=2,
     multiple=4,
-    network=lambda spec: Next(spec),
+    network=_Here("Next"),
 )
-AHEAD = replace(PREDICT, name="small-horizon", network=lambda spec: Ahead(spec), takes_horizon=True)
+AHEAD = replace(PREDICT, name="small-horizon", network=_Here("Ahead"))
 MIDDLE = replace(
     TINY,
     name="small-middle",
     task="interpolate",
     context=2,
     arbitrary_timestep=False,
-    network=lambda spec: Middle(spec),
+    network=_Here("Middle"),
 )
 AUTOENCODER = replace(
     TINY,
     name="small-autoencoder",
     task="reconstruct",
     context=1,
-    network=lambda spec: Autoencoder(spec),
+    network=_Here("Autoencoder"),
 )
-ADVERSARIAL = replace(PREDICT, name="small-duel", network=lambda spec: Duellist(spec))
-COARSE = replace(PREDICT, name="small-pyramid", network=lambda spec: Coarse(spec))
+ADVERSARIAL = replace(PREDICT, name="small-duel", network=_Here("Duellist"))
+COARSE = replace(PREDICT, name="small-pyramid", network=_Here("Coarse"))
 
 
 def register_models(monkeypatch: pytest.MonkeyPatch, *specs: ModelSpec) -> None:
@@ -67,6 +83,8 @@ class Next(Predictor):
 
 class Ahead(Predictor):
     """A predictor that takes the horizon and predicts that frame in one step."""
+
+    takes_horizon = True
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)

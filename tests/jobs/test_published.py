@@ -15,7 +15,7 @@ import cloudconv
 from cloudconv import files
 from cloudconv.errors import CloudconvError, ModelUsageError, OutputError
 from cloudconv.models import registry
-from cloudconv.models.adding import add
+from cloudconv.models.added import add
 from tests.helpers import calls
 from tests.helpers.factory import (
     picture,
@@ -127,7 +127,7 @@ def test_16_bits_are_used_only_on_request(
         asked = settings(clip, tmp_path, model=file, precision="bf16")
         assert cloudconv.estimate(asked).precision == "bf16"
     assert spec.falls_back(None) is False
-    assert spec.falls_back("blend") is spec.fallback
+    assert spec.falls_back("blend") is spec.cls.fallback
 
 
 def settings(clip: Path, folder: Path, **options: Any) -> cloudconv.InterpSettings:

@@ -17,7 +17,7 @@ from cloudconv.jobs import self_test
 from cloudconv.jobs.self_test import Check
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
-from cloudconv.models.baselines import BLEND, Blend
+from cloudconv.models.baselines import Blend
 
 CPU = torch.device("cpu")
 
@@ -46,7 +46,7 @@ class Broken(Blend):
     """A blend with a fault that a device may have."""
 
     def __init__(self, fault: str) -> None:
-        super().__init__(BLEND)
+        super().__init__(registry.spec("blend"))
         self.fault = fault
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:

@@ -484,7 +484,7 @@ def test_a_recipe_gives_the_settings(clip: str, tmp_path: Path) -> None:
 
 def test_defaults_are_those_of_the_model(tmp_path: Path) -> None:
     usual = completed(TrainSettings("c.mp4", init="voxelflow", minutes=5.0))
-    suits = registry.spec("voxelflow").training
+    suits = dict(registry.spec("voxelflow").cls.training_settings)
     assert suits
     assert {name: getattr(usual, name) for name in suits} == suits
     assert completed(TrainSettings("c.mp4", init="voxelflow", loss="l1")).loss == "l1"

@@ -18,10 +18,10 @@ from cloudconv.errors import (
     UnknownModelError,
     WeightsError,
 )
-from cloudconv.models import registry, user_folder
-from cloudconv.models.adding import add, is_intact, remove
-from cloudconv.models.fingerprint import weights_fingerprint
-from cloudconv.models.tiny import TINY
+from cloudconv.models import registry
+from cloudconv.models.added import add, is_intact, remove
+from cloudconv.models.catalogue import TINY
+from cloudconv.models.registry import weights_fingerprint
 from tests.helpers.own_networks import save, small_file, small_state
 
 
@@ -135,7 +135,7 @@ def test_a_damaged_file_hides_no_other_model(file: Path, folder: Path) -> None:
     with pytest.raises(CloudconvError, match=r"bad\.safetensors is neither"):
         registry.load("bad")
     remove("bad")
-    assert user_folder.names() == ["good"]
+    assert registry.added_names() == ["good"]
 
 
 def test_what_is_no_file_in_the_folder_hides_no_model(file: Path, folder: Path) -> None:
@@ -158,4 +158,4 @@ def test_a_score_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
 def test_the_system_names_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(files.DATA)
     monkeypatch.setenv("XDG_DATA_HOME", "/somewhere/else")
-    assert user_folder.folder().parts[-2:] == ("cloudconv", "models") or os.name == "nt"
+    assert registry.added_folder().parts[-2:] == ("cloudconv", "models") or os.name == "nt"

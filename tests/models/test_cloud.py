@@ -17,12 +17,11 @@ from cloudconv.events import watched
 from cloudconv.jobs import train
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator, Memo
-from cloudconv.models.cloud import CLOUD_BEST, CLOUD_FAST, CLOUD_TURBO
 from cloudconv.models.rife import IFNet
 from cloudconv.settings import TrainSettings
 from tests.helpers.trainees import moving
 
-OURS = (CLOUD_BEST.name, CLOUD_FAST.name, CLOUD_TURBO.name)
+OURS = ("cloud-best", "cloud-fast", "cloud-turbo")
 each_of_ours = pytest.mark.parametrize("name", OURS)
 
 
@@ -164,7 +163,7 @@ def test_training_starts_with_the_result_of_rife(name: str) -> None:
     started = registry.spec(name).build()
     assert isinstance(started, IFNet)
     started.load_state_dict(started.start_from(rife), strict=True)
-    sizes = (16, 8, 4) if name == CLOUD_TURBO.name else (8, 4, 2, 1)[: len(list(blocks(started)))]
+    sizes = (16, 8, 4) if name == OURS[2] else (8, 4, 2, 1)[: len(list(blocks(started)))]
     plain = IFNet(registry.spec("rife-4.6"), sizes)
     plain.load_state_dict({k: v for k, v in rife.items() if k in plain.state_dict()}, strict=True)
     x0, x1 = pan(0), pan(8)

@@ -17,7 +17,7 @@ from cloudconv import weights
 from cloudconv.errors import ModelError, SettingsError, WeightsError
 from cloudconv.models import registry
 from cloudconv.models.base import SCALES, Interpolator
-from cloudconv.models.tiny import TINY
+from cloudconv.models.catalogue import TINY
 
 NAMES = [spec.name for spec in registry.specs() if spec.task == "interpolate"]
 every_model = pytest.mark.parametrize("name", NAMES)
@@ -136,7 +136,7 @@ def test_every_supported_scale_gives_a_similar_picture(name: str) -> None:
     x0, x1 = pair(37, 53)
     timestep = torch.tensor([0.5])
     for scale in SCALES:
-        if scale == 1 or registry.spec(name, "interpolate").scale_option:
+        if scale == 1 or registry.spec(name, "interpolate").cls.scale_option:
             result = model(name).interpolate(x0, x1, timestep, scale=scale)
             assert result.shape == x0.shape
             assert (result - (x0 + x1) / 2).abs().mean() < 0.1

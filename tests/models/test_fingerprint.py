@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from cloudconv.models.fingerprint import machine_fingerprint
+from cloudconv.render.device import machine_fingerprint
 
 
 def test_the_fingerprint_names_all_gpus_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:

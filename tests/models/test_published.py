@@ -246,7 +246,7 @@ class Toy(Interpolator):
         super().__init__(spec)
         self.toy = nn.Conv2d(6, settings.width, 3)
 
-ToySettings.network = Toy
+ToySettings.cls = Toy
 
 def detect(state):
     if has(state, "toy.weight", None, 6, 3, 3):
@@ -279,7 +279,7 @@ def test_items_opacity_and_leftover_are_independent(name: str) -> None:
     timesteps = torch.tensor((0.2, 0.9))
     made = own.interpolate(x0, x1, timesteps)
     more = own.between(
-        [torch.cat((x, alpha), 1) for x in (x0, x1)], timesteps, leftover=own.spec.fallback
+        [torch.cat((x, alpha), 1) for x in (x0, x1)], timesteps, leftover=own.fallback
     )
     assert more.shape[1] == 5
     assert torch.allclose(made, more[:, :3], atol=1e-5)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from cloudconv import weights
 from cloudconv.models import registry
-from cloudconv.models.base import Interpolator, Model, ModelSpec, Predictor, Reconstructor
-from cloudconv.models.voxelflow import VOXELFLOW, VoxelFlow, from_rife
+from cloudconv.models.base import Interpolator, Model, Predictor, Reconstructor
+from cloudconv.models.catalogue import ModelSpec
+from cloudconv.models.voxelflow import VoxelFlow, from_rife
 
 SPECS = {(spec.name, spec.task): spec for spec in registry.specs() if spec.task != "interpolate"}
 PREDICTORS = [key for key in SPECS if key[1] == "predict"]
@@ -225,7 +226,7 @@ def test_flow_keeps_stills() -> None:
 
 @cache
 def converted() -> VoxelFlow:
-    made = VOXELFLOW.build().eval()
+    made = registry.spec("voxelflow").build().eval()
     assert isinstance(made, VoxelFlow)
     made.load_state_dict(from_rife(weights.load_state("rife-4.6")), strict=True)
     return made.requires_grad_(False)
@@ -301,7 +302,8 @@ def test_voxelflow_does_not_clamp_values_out_of_range() -> None:
 
 def test_a_model_can_start_from_weights_of_another() -> None:
     state = weights.load_state("rife-4.6")
-    assert VOXELFLOW.build().start_from(state).keys() == VOXELFLOW.build().state_dict().keys()
+    voxelflow = registry.spec("voxelflow").build()
+    assert voxelflow.start_from(state).keys() == voxelflow.state_dict().keys()
     autoencoder = SPECS["autoencoder", "reconstruct"].build()
     predictor = untrained("skip-autoencoder")
     taken = predictor.start_from(autoencoder.state_dict())

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.models import registry
-from cloudconv.models.voxelflow import CONTEXT
+
+CONTEXT = registry.spec("voxelflow").context
 
 
 def texture(step: int) -> Tensor:

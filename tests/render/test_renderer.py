@@ -21,11 +21,13 @@ from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.task import FrameTask, task_of
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
-from cloudconv.models.baselines import BLEND, Blend
+from cloudconv.models.baselines import Blend
 from cloudconv.render import inference, memory
 from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
 from tests.helpers.factory import picture, planes_of
+
+BLEND = registry.spec("blend")
 
 CPU = torch.device("cpu")
 LIMITED = ColorTags(1, 1, 1, 1)

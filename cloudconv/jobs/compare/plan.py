@@ -18,8 +18,7 @@ from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.target import collect_refusals
 from cloudconv.models import registry
-from cloudconv.models.base import ModelTask
-from cloudconv.models.baselines import BLEND, LAST, LINEAR
+from cloudconv.models.catalogue import ModelTask
 from cloudconv.render.device import auto_warnings, choose_device, choose_precision, precision_name
 from cloudconv.report.folder import check_folder
 from cloudconv.settings import CompareSettings, exact
@@ -33,7 +32,8 @@ ADAPTED = "adapted"
 PAGE, VIDEO, RESULT = PAGES = ("index.html", "side_by_side.mp4", "result.json")
 """The files of a report."""
 
-_FORECASTS = (LAST.name, LINEAR.name, "flow", "layers")
+HOLD, BLEND = "hold", "blend"
+_FORECASTS = (HOLD, "linear", "flow", "layers")
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class ComparePlan:
     @property
     def naive(self) -> str:
         """Return the method that every model should beat: ``blend``, for forecasts ``hold``."""
-        return LAST.name if self.forecasts else BLEND.name
+        return HOLD if self.forecasts else BLEND
 
     @property
     def baseline(self) -> str:
@@ -103,7 +103,7 @@ class ComparePlan:
     def facts(self) -> dict[str, Any]:
         """Return the fields that an estimate and a result share, except counts and warnings."""
         models = (name for name in self.methods if name != MINTERPOLATE)
-        spec = registry.spec(next(models, BLEND.name), self.task)
+        spec = registry.spec(next(models, BLEND), self.task)
         dtype = choose_precision(self.settings.precision, self.device, spec)
         return {
             "input": str(self.settings.input),
@@ -127,7 +127,7 @@ def decide(settings: CompareSettings) -> ComparePlan:
     models = [name for name in methods_of(settings) if name not in (MINTERPOLATE, ADAPTED)]
     task: ModelTask = "interpolate" if settings.horizon is None else "predict"
     specs = [registry.spec(name, task) for name in models]
-    if settings.scale not in (None, 1.0) and not any(spec.scale_option for spec in specs):
+    if settings.scale not in (None, 1.0) and not any(spec.cls.scale_option for spec in specs):
         raise SettingsError(
             f"scale-for-none: None of the models {', '.join(models)} has --scale: leave it at 1."
         )
@@ -154,7 +154,7 @@ def methods_of(settings: CompareSettings) -> tuple[str, ...]:
     against = names(settings.against or ())
     if settings.horizon is not None:
         models = settings.models or (DEFAULT_PREDICTOR,)
-        return tuple(dict.fromkeys((*models, *(against or _FORECASTS), LAST.name)))
+        return tuple(dict.fromkeys((*models, *(against or _FORECASTS), HOLD)))
     models = settings.models or (registry.DEFAULT,)
     adapted = () if settings.adapt is None else (ADAPTED,)
-    return tuple(dict.fromkeys((*models, *adapted, *against, BLEND.name)))
+    return tuple(dict.fromkeys((*models, *adapted, *against, BLEND)))

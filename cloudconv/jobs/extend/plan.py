@@ -37,7 +37,8 @@ from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
 from cloudconv.messages import short
 from cloudconv.models import registry
-from cloudconv.models.base import ModelSpec, check_finite
+from cloudconv.models.base import check_finite
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import auto_warnings, choose_device, choose_precision, use_device
 from cloudconv.render.memory import is_out_of_memory

@@ -23,7 +23,7 @@ from cloudconv.media.read.source import Source
 from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
 from cloudconv.messages import short
 from cloudconv.models import registry
-from cloudconv.models.base import ModelSpec
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import set_threads
 from cloudconv.render.renderer import Renderer, renderer_for

@@ -27,9 +27,9 @@ from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.sink import Sink, check_copies
 from cloudconv.media.write.target import check_free, claim
 from cloudconv.models import registry
-from cloudconv.models.fingerprint import machine_fingerprint, weights_fingerprint
+from cloudconv.models.registry import weights_fingerprint
 from cloudconv.pipeline import prefetch
-from cloudconv.render.device import precision_name
+from cloudconv.render.device import machine_fingerprint, precision_name
 from cloudconv.render.memory import Sizes, least_free_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
+from cloudconv.models.base import COLOURS, Interpolator
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import sample, sampling_grid
 
 StateDict = Mapping[str, Tensor]
 """Tensors by name. Recognition reads names and shapes only, so the tensors may be meta tensors."""
+
+
+class Published(Interpolator):
+    """A published network, with the abilities that most families have."""
+
+    scale_option = fallback = carries_alpha = True
+
+    def __init__(self, spec: ModelSpec, settings: Any) -> None:
+        super().__init__(spec)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +38,17 @@ class NetworkSettings:
         source: authors and publication.
         middle_is_optional: whether training for the middle only, or for any timestep, is
             undecidable.
-        network: the class of the network.
+        cls: the class of the network.
     """
 
     family: ClassVar[str]
     source: ClassVar[str]
     middle_is_optional: ClassVar[bool] = False
-    network: ClassVar[Callable[[ModelSpec, Any], Interpolator]]
+    cls: ClassVar[type[Published]]
 
     def __call__(self, spec: ModelSpec) -> Interpolator:
         """Return the network with untrained weights."""
-        return type(self).network(spec, self)
+        return self.cls(spec, self)
 
     @property
     def version(self) -> str:
@@ -54,16 +64,11 @@ class NetworkSettings:
         """Return the spec of a model that runs a user's own file."""
         usual: dict[str, Any] = {
             "arbitrary_timestep": True,
-            "scale_option": True,
             "overlap": 128,
-            "licence": "see the source of the file",
             "origin": f"{self.family} {self.version} ({self.source}); a user's own file",
             "domain": "filmed and drawn footage",
             "purpose": "a published network from your own file",
-            "fallback": True,
-            "published": True,
             "half_precision": True,
-            "carries_alpha": True,
         }
         properties = usual | self.properties
         return ModelSpec(

@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
+from cloudconv.models.base import COLOURS
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, warp
-from cloudconv.models.published.common import NetworkSettings, StateDict, has, mixed
+from cloudconv.models.published.common import NetworkSettings, Published, StateDict, has, mixed
 from cloudconv.models.published.unet import Unet, layer, moved_features
 
 _FLOWS, _MASK = 4, 1
@@ -85,13 +86,13 @@ def detect(state: StateDict) -> EmaVfiSettings | None:
     return EmaVfiSettings(width, (depths[0], depths[1]), (motions[0], motions[1]))
 
 
-class EmaVfi(Interpolator):
+class EmaVfi(Published):
     """An EMA-VFI network; see :class:`EmaVfiSettings` for ``settings``."""
 
     reads_bgr = True
 
     def __init__(self, spec: ModelSpec, settings: EmaVfiSettings) -> None:
-        super().__init__(spec)
+        super().__init__(spec, settings)
         width = settings.width
         self.feature_bone = _Features(settings)
         heads = []
@@ -430,4 +431,4 @@ class _Depthwise(nn.Module):
         return made.permute(0, 2, 3, 1)
 
 
-EmaVfiSettings.network = EmaVfi
+EmaVfiSettings.cls = EmaVfi

@@ -17,9 +17,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
+from cloudconv.models.base import COLOURS
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, joined, warp
-from cloudconv.models.published.common import NetworkSettings, StateDict, has
+from cloudconv.models.published.common import NetworkSettings, Published, StateDict, has
 
 _LEVELS = 7  # sizes at which the flows are estimated
 _FUSED = 5  # sizes that the decoder reads
@@ -55,10 +56,8 @@ class FilmSettings(NetworkSettings):
         """See ``NetworkSettings.properties``."""
         return {
             "multiple": 1 << (_LEVELS - 1),
-            "scale_option": False,
             "bytes_per_pixel": 4000,
             "gpu_bytes_per_pixel": 4700,
-            "carries_alpha": False,
         }
 
 
@@ -88,11 +87,13 @@ class _Conv(nn.Sequential):
         return F.leaky_relu_(made, _SLOPE) if self._is_active else made
 
 
-class FilmNetwork(Interpolator):
+class FilmNetwork(Published):
     """A FILM network; see :class:`FilmSettings` for ``settings``."""
 
+    scale_option = carries_alpha = False
+
     def __init__(self, spec: ModelSpec, settings: FilmSettings) -> None:
-        super().__init__(spec)
+        super().__init__(spec, settings)
         self.extract = _Extract(settings.width)
         self.predict_flow = _Flows(settings)
         self.fuse = _Fuse(settings.width)
@@ -243,4 +244,4 @@ class _Fuse(nn.Module):
         return made.float().contiguous()
 
 
-FilmSettings.network = FilmNetwork
+FilmSettings.cls = FilmNetwork

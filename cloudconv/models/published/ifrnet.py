@@ -15,9 +15,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
+from cloudconv.models.base import COLOURS
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, warp
-from cloudconv.models.published.common import NetworkSettings, StateDict, has, mixed
+from cloudconv.models.published.common import NetworkSettings, Published, StateDict, has, mixed
 from cloudconv.models.published.unet import layer
 
 _LEVELS = 4
@@ -69,11 +70,11 @@ def detect(state: StateDict) -> IfrnetSettings | None:
     return IfrnetSettings(widths, state[side].shape[0], kernel) if kernel % 2 else None
 
 
-class Ifrnet(Interpolator):
+class Ifrnet(Published):
     """An IFRNet; see :class:`IfrnetSettings` for ``settings``."""
 
     def __init__(self, spec: ModelSpec, settings: IfrnetSettings) -> None:
-        super().__init__(spec)
+        super().__init__(spec, settings)
         self.encoder = _Encoder(settings)
         coarser = [*settings.widths[1:], 0]
         for level, width in enumerate(settings.widths):
@@ -189,4 +190,4 @@ class _Residual(nn.Module):
         return x
 
 
-IfrnetSettings.network = Ifrnet
+IfrnetSettings.cls = Ifrnet

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloudconv.models.base import ModelSpec
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.published.common import NetworkSettings, StateDict
 
 _PREFIXES = ("module.", "flownet.", "model.", "net.")

@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator, Memo, ModelSpec, once
+from cloudconv.models.base import COLOURS, Memo, once
 from cloudconv.models.blocks import Active, Block, Fusible
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import pad_to_multiple, resize
-from cloudconv.models.published.common import NetworkSettings, StateDict, has, mixed
+from cloudconv.models.published.common import NetworkSettings, Published, StateDict, has, mixed
 from cloudconv.models.published.estimates import FLOWS, MASK, SLOPE, EarlyBlock, Estimates
 
 _TIME = 1  # channels
@@ -163,7 +164,7 @@ def _encoder_of(state: StateDict) -> tuple[Encoder, int, int]:
     return "none", 0, 0
 
 
-class Rife4(Interpolator):
+class Rife4(Published):
     """A RIFE 4.x network.
 
     Args:
@@ -174,7 +175,7 @@ class Rife4(Interpolator):
     remembers = True
 
     def __init__(self, spec: ModelSpec, settings: Rife4Settings) -> None:
-        super().__init__(spec)
+        super().__init__(spec, settings)
         self._settings = settings
         estimate = FLOWS + MASK + settings.handed
         for number, width in enumerate(settings.widths):
@@ -286,4 +287,4 @@ class _Features(Fusible):
                 self.add_module(name, Active(self.get_submodule(name)))
 
 
-Rife4Settings.network = Rife4
+Rife4Settings.cls = Rife4

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator, ModelSpec
+from cloudconv.models.base import COLOURS
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize
-from cloudconv.models.published.common import NetworkSettings, StateDict, has, mixed
+from cloudconv.models.published.common import NetworkSettings, Published, StateDict, has, mixed
 from cloudconv.models.published.estimates import FLOWS, MASK, EarlyBlock, Estimates
 from cloudconv.models.published.unet import TwoLayers, Unet, moved_features
 
@@ -65,11 +66,11 @@ def detect(state: StateDict) -> RifePaperSettings | None:
     return RifePaperSettings(widths, reads_time=state[first].shape[1] > 2 * COLOURS)
 
 
-class RifePaper(Interpolator):
+class RifePaper(Published):
     """A network of RIFE's paper; see :class:`RifePaperSettings` for ``settings``."""
 
     def __init__(self, spec: ModelSpec, settings: RifePaperSettings) -> None:
-        super().__init__(spec)
+        super().__init__(spec, settings)
         self._reads_time = settings.reads_time
         for number, width in enumerate(settings.widths):
             inputs = 2 * COLOURS + settings.reads_time
@@ -125,4 +126,4 @@ class _Context(nn.Module):
         return moved_features(features[1:], resize(flow, 0.5) * 0.5)
 
 
-RifePaperSettings.network = RifePaper
+RifePaperSettings.cls = RifePaper

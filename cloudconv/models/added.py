@@ -13,8 +13,8 @@ from cloudconv import checkpoints, files
 from cloudconv.errors import OutputError, SettingsError, UnknownModelError
 from cloudconv.media.write.target import writing
 from cloudconv.messages import did_you_mean, listed
-from cloudconv.models import registry, user_folder
-from cloudconv.models.base import ModelSpec
+from cloudconv.models import registry
+from cloudconv.models.catalogue import ModelSpec
 
 _HEADER = 8  # bytes: the length of the JSON in front of a safetensors file's data
 
@@ -35,7 +35,7 @@ def add(
         WeightsError: the file cannot be read, or its network is unknown.
         OutputError: the name is in use, or the folder cannot be written.
     """
-    target = user_folder.file_for(name)
+    target = registry.added_file(name)
     if any(known.name == name for known in registry.specs()) or name in _METHODS:
         raise SettingsError(
             f"shipped-model-name: {name} is a model of cloudconv itself: choose another name."
@@ -89,9 +89,9 @@ def remove(name: str) -> Path:
             f"shipped-model-stays: {name} is a model of cloudconv itself: only added ones can be "
             "removed."
         )
-    path = user_folder.find(name)
+    path = registry.find_added(name)
     if path is None:
-        known = user_folder.names()
+        known = registry.added_names()
         there = f"; there are: {', '.join(known)}" if known else ""
         raise UnknownModelError(
             f"no-added-model: You have added no model {name!r}{did_you_mean(name, known)}{there}."

@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import Interpolator, ModelSpec, Predictor, Reconstructor
+from cloudconv.models.base import Interpolator, Predictor, Reconstructor
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, laplacian_pyramid, shrunk_like
 
 Layer = TypeVar("Layer", bound=nn.Module)

@@ -1,0 +1,383 @@
+"""List all models: a row for each. This module does not import PyTorch, so that lists are fast.
+
+A new model is a class and a row in ``MODELS``, and weights with an entry in the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
+from typing import Any, Literal, Protocol
+
+ModelTask = Literal["interpolate", "predict", "reconstruct"]
+
+FOUR = 4
+"""The context of an interpolator that also reads the frames before and after a pair."""
+
+
+class Builder(Protocol):
+    """A function that returns the network of a spec, with untrained weights."""
+
+    @property
+    def cls(self) -> type[Any]:
+        """Return the class of the network."""
+
+    def __call__(self, spec: ModelSpec) -> Any:
+        """Return the network."""
+
+
+class Network:
+    """A class, as in ``rife:IFNet``, with its arguments; the module is imported when needed."""
+
+    def __init__(self, path: str, **arguments: Any) -> None:
+        self._path, self._arguments = path, arguments
+
+    @property
+    def cls(self) -> type[Any]:
+        """See ``Builder.cls``."""
+        module, _, name = self._path.partition(":")
+        found: type[Any] = getattr(import_module(f"cloudconv.models.{module}"), name)
+        return found
+
+    def __call__(self, spec: ModelSpec) -> Any:
+        """See ``Builder``."""
+        return self.cls(spec, **self._arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """The properties of a model. Code tests these properties, never the name of a model.
+
+    The class of the network has further properties, see :class:`cloudconv.models.base.Model`.
+
+    Attributes:
+        name: the name on the command line.
+        task: interpolate, predict or reconstruct.
+        context: number of source frames that the model reads.
+        past: number of frames before the context that a predictor also reads, to test its
+            forecasts.
+        network: returns the network of a spec, with untrained weights.
+        origin: source of the method and its weights.
+        domain: footage that suits the model, and the limits.
+        purpose: the use of the model, in a few words.
+        arbitrary_timestep: whether an interpolator takes any timestep, not only 0.5.
+        multiple: picture sides are padded to a multiple of this number (at scale 1).
+        entry: the manifest entry of the weights, if it is not the model's name; None for a method
+            without weights.
+        bytes_per_pixel: peak working memory for each padded pixel of one batch item at float32 and
+            scale 1, inputs and output included (measured on a CPU).
+        gpu_bytes_per_pixel: the minimum of this memory on devices other than a CPU, in any
+            precision. A CPU processes strips, and other devices process whole pictures (measured on
+            a simulated GPU, without cuDNN's own memory).
+        overlap: width of the overlap of neighbouring tiles that hides the seam, in pixels at scale
+            1.
+        half_precision: whether the model may run in 16 bits; others always run in float32. In
+            measurements the score differs from float32's by at most 0.05 dB, and the PSNR between
+            both pictures is at least 60 dB.
+        time: duration of an interpolation or a forecast, relative to the default model of the task
+            (medians of paired runs on a CPU); None if not measured.
+    """
+
+    name: str
+    task: ModelTask
+    context: int
+    network: Builder
+    origin: str
+    domain: str
+    bytes_per_pixel: int
+    past: int = 0
+    purpose: str = ""
+    arbitrary_timestep: bool = False
+    multiple: int = 1
+    entry: str | None = ""
+    gpu_bytes_per_pixel: int = 0
+    overlap: int = 0
+    half_precision: bool = False
+    time: float | None = None
+
+    @property
+    def cls(self) -> type[Any]:
+        """Return the class of the network."""
+        return self.network.cls
+
+    @property
+    def published(self) -> bool:
+        """Return whether this is a published network from a user's file.
+
+        Such a network runs in float32 unless the user chooses otherwise, and at no time that it
+        cannot reach exactly.
+        """
+        return not isinstance(self.network, Network)
+
+    @property
+    def licence(self) -> str:
+        """Return the licence of the weights."""
+        return "see the source of the file" if self.published else "MIT"
+
+    @property
+    def weights(self) -> str | None:
+        """Return the manifest entry of the weights; None for a method without weights."""
+        return self.name if self.entry == "" else self.entry
+
+    @property
+    def parameters(self) -> int:
+        """Return the number of weights."""
+        from torch.random import fork_rng
+
+        with fork_rng([]):
+            return sum(parameter.numel() for parameter in self.build().parameters())
+
+    def build(self) -> Any:
+        """Return the network with untrained weights."""
+        return self.network(self)
+
+    def falls_back(self, asked: str | None) -> bool:
+        """Return whether the fallback is used, if ``asked`` is the option: blend, off, or None."""
+        wanted = asked == "blend" if asked else not self.published
+        return wanted and self.cls.fallback
+
+    def with_times(self, timesteps: str) -> ModelSpec:
+        """Return the spec for the option ``timesteps``; with ``middle`` it takes 0.5 only."""
+        return replace(self, arbitrary_timestep=self.arbitrary_timestep and timesteps == "any")
+
+    def frames(self, *, fallback: bool) -> int:
+        """Return the number of source frames that a new frame needs; the fallback may need more."""
+        return FOUR if fallback and self.cls.fallback else self.context
+
+
+_RIFE = "Huang et al., ECCV 2022 (arXiv 2011.06294)"
+_between = partial(
+    ModelSpec, task="interpolate", context=2, origin="cloudconv", arbitrary_timestep=True
+)
+_next = partial(ModelSpec, task="predict", origin="cloudconv")
+
+_RIFE_46 = _between(
+    name="rife-4.6",
+    network=Network("rife:IFNet"),
+    origin=f"{_RIFE}, version 4.6",
+    domain="any live footage; strong on camera and object motion",
+    purpose="the original of the cloud models",
+    time=0.9,
+    multiple=32,
+    bytes_per_pixel=335,
+    overlap=128,
+    half_precision=True,
+)
+_CLOUD_BEST = replace(
+    _RIFE_46,
+    name="cloud-best",
+    context=FOUR,
+    network=Network("rife:IFNet", gated=True, refines=True),
+    origin=f"cloudconv, started from RIFE 4.6 ({_RIFE.replace(' (', ', ')}",
+    domain="any live footage; quiet and noisy pictures too",
+    purpose="any footage; the default",
+    time=1,
+    bytes_per_pixel=390,
+)
+_CLOUD_FAST = replace(
+    _CLOUD_BEST,
+    name="cloud-fast",
+    network=Network("rife:IFNet", sizes=(8, 4, 2), gated=True, refines=True),
+    purpose="long videos",
+    time=0.6,
+    bytes_per_pixel=170,
+    gpu_bytes_per_pixel=270,
+)
+_CLOUD_TURBO = replace(
+    _CLOUD_BEST,
+    name="cloud-turbo",
+    context=2,
+    network=Network("rife:IFNet", sizes=(16, 8, 4), gated=True),
+    purpose="slow machines, a first look",
+    time=0.5,
+    multiple=64,
+    bytes_per_pixel=160,
+)
+_BLEND = _between(
+    name="blend",
+    network=Network("baselines:Blend"),
+    entry=None,
+    domain="any footage; moving things look double",
+    purpose="a baseline: moving things look double",
+    time=0.1,
+    bytes_per_pixel=48,
+)
+_HOLD = _between(
+    name="hold",
+    network=Network("baselines:Hold"),
+    entry=None,
+    domain="any footage; motion stays as jerky as before",
+    purpose="repeats the earlier frame",
+    bytes_per_pixel=36,
+)
+_LAYERS = _next(
+    name="layers",
+    context=5,
+    past=15,
+    network=Network("layers:LayersPredictor"),
+    entry=None,
+    origin="Wang and Adelson, IEEE Transactions on Image Processing 1994, with OpenCV's methods",
+    domain="pans, and things that keep their shape; wrong for water, fire and views with depth",
+    purpose="pans, and things that pass",
+    time=0.1,
+    bytes_per_pixel=720,
+    overlap=64,
+)
+_FLOW = _next(
+    name="flow",
+    context=5,
+    network=Network("flow:FlowPredictor"),
+    entry=None,
+    origin="Kroeger et al., ECCV 2016 (arXiv 1603.03590), by way of OpenCV",
+    domain="steady motion; breaks up where the camera shakes or things collide",
+    purpose="steady motion",
+    time=0.3,
+    bytes_per_pixel=210,
+    overlap=64,
+)
+_VOXELFLOW = _next(
+    name="voxelflow",
+    context=6,
+    past=5,
+    network=Network("voxelflow:VoxelFlow"),
+    origin=_CLOUD_BEST.origin,
+    domain="live footage; clouds, water, traffic, people",
+    purpose="live footage; soft after a few frames",
+    time=1,
+    multiple=32,
+    bytes_per_pixel=710,
+    overlap=128,
+    half_precision=True,
+)
+_LAST = _next(
+    name="hold",
+    context=1,
+    network=Network("baselines:Last"),
+    entry=None,
+    domain="any footage; the picture stands still",
+    purpose="a baseline: the picture stands still",
+    bytes_per_pixel=36,
+)
+_LINEAR = _next(
+    name="linear",
+    context=2,
+    network=Network("baselines:Linear"),
+    entry=None,
+    domain="slow fades; moving things break up within a few frames",
+    purpose="slow fades",
+    bytes_per_pixel=60,
+)
+TINY = _between(
+    name="tiny",
+    context=FOUR,
+    network=Network("tiny:Tiny"),
+    entry=None,
+    origin="cloudconv; random weights, for tests only",
+    domain="tests only",
+    multiple=4,
+    bytes_per_pixel=160,
+    overlap=8,
+    half_precision=True,
+)
+"""A fast network for tests. Lists for people omit this model."""
+
+_UNET = "cloudconv; after earlier projects and Ronneberger et al. 2015 (arXiv 1505.04597)"
+_LSTM = "cloudconv; after earlier research projects and Shi et al. 2015 (arXiv 1506.04214)"
+_GAN = "cloudconv; after Mathieu et al. 2015 (arXiv 1511.05440)"
+_SMALL = "clouds, water and small motion"
+_ANY = "reconstructs any picture"
+_NOISY = "trained with noise in the skip connections"
+_STEADY = "slow, steady motion such as clouds; blurs after about ten frames"
+
+
+def _row(
+    name: str,
+    context: int,
+    multiple: int,
+    bytes_per_pixel: int,
+    overlap: int,
+    network: str,
+    domain: str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    task: ModelTask = "predict",
+    origin: str = "cloudconv; after earlier research projects",
+    half_precision: bool = True,
+    **more: Any,
+) -> ModelSpec:
+    return ModelSpec(
+        name=name,
+        task=task,
+        context=context,
+        multiple=multiple,
+        bytes_per_pixel=bytes_per_pixel,
+        overlap=overlap,
+        network=Network(f"research:{network}", **(options or {})),
+        domain=domain,
+        origin=origin,
+        half_precision=half_precision,
+        **more,
+    )
+
+
+_linear = partial(_row, half_precision=False)
+_middle = partial(_row, task="interpolate", origin=_UNET)
+_same = partial(_row, task="reconstruct")
+_AUTO, _SKIP, _FIVE = "Autoencoder", "SkipAutoencoder", (32, 64, 128, 256, 512)
+
+# fmt: off
+RESEARCH: tuple[ModelSpec, ...] = (
+    _linear("conv-channel", 1, 1, 155, 8, "Conv",
+            "dreams in vivid, chaotic colours", options={"groups": 3}),
+    _linear("conv", 2, 1, 125, 8, "Conv", _STEADY),
+    _linear("conv-modes", 4, 2, 320, 16, "ConvModes", "steady motion in several directions"),
+    _row("conv-deep", 4, 1, 610, 16, "ConvDeep", "small motion; blurs after about ten frames"),
+    _linear("conv-recurrent", 4, 1, 540, 16, "ConvRecurrent", "slow, steady motion"),
+    _linear("conv-pyramid", 2, 16, 175, 64, "ConvPyramid", _STEADY),
+    _linear("conv-pyramid-2", 2, 2, 175, 16, "ConvPyramid",
+            "very slow motion; blurs after about ten frames"),
+    _row("unet5", 5, 16, 1480, 64, "UNet5", f"{_SMALL}; long forecasts look painted",
+         origin=_UNET),
+    _row("convlstm", 4, 4, 325, 64, "ConvLSTM", _SMALL, origin=_LSTM),
+    _row("skip-autoencoder", 4, 32, 310, 64, _SKIP, f"{_SMALL}; {_NOISY}",
+         options={"skips": "noisy"}),
+    _row("skip-autoencoder-plain", 4, 32, 310, 64, _SKIP,
+         f"{_SMALL}; plain skip connections", options={"skips": "plain"}),
+    _row("skip-autoencoder-none", 4, 32, 310, 64, _SKIP,
+         f"{_SMALL}; no skip connections", options={"skips": "none"}),
+    _row("multiscale-gan", 4, 16, 1200, 96, "MultiscaleGan", "small motion; keeps detail",
+         origin=_GAN),
+    _middle("unet-middle", 2, 16, 950, 64, "UNetMiddle",
+            f"{_SMALL}; trained with the Charbonnier loss",
+            purpose="a small U-Net (Charbonnier loss)"),
+    _middle("unet-middle-mse", 2, 16, 950, 64, "UNetMiddle",
+            f"{_SMALL}; trained with the mean squared error",
+            purpose="a small U-Net (squared error)"),
+    _middle("unet-middle-ssim", 2, 16, 950, 64, "UNetMiddle",
+            f"{_SMALL}; trained with structural similarity", purpose="a small U-Net (SSIM loss)"),
+    _same("autoencoder", 1, 16, 245, 64, _AUTO, f"{_ANY}; fine detail gets lost",
+          options={"widths": _FIVE[:4], "skips": "none"}),
+    _same("autoencoder-dense", 1, 1, 40, 64, "DenseAutoencoder",
+          f"{_ANY} at 32x32 pixels; a reference for the others",
+          purpose="a reference at 32x32 pixels"),
+    _same("autoencoder-shallow", 1, 2, 80, 8, _AUTO, f"{_ANY} almost exactly",
+          options={"widths": (16,), "skips": "none"}),
+    _same("autoencoder-skips", 1, 16, 245, 64, _AUTO,
+          f"{_ANY}; skip connections carry most of the detail",
+          options={"widths": _FIVE[:4], "skips": "plain"}),
+    _same("autoencoder-noisy", 1, 16, 245, 64, _AUTO, f"{_ANY}; {_NOISY}",
+          options={"widths": _FIVE[:4], "skips": "noisy"}),
+    _same("skip-autoencoder", 1, 32, 245, 64, _AUTO, f"{_ANY}; {_NOISY}",
+          options={"widths": _FIVE, "skips": "noisy"}, entry="skip-autoencoder-picture"),
+)
+"""The specs of the research models: name, context, multiple, bytes per pixel, overlap, network and
+domain."""
+
+MODELS: tuple[ModelSpec, ...] = (
+    *(_CLOUD_BEST, _CLOUD_FAST, _CLOUD_TURBO, _RIFE_46, _BLEND, _HOLD),
+    *(_LAYERS, _FLOW, _VOXELFLOW, _LAST, _LINEAR),
+    *RESEARCH,
+)
+"""All models that lists show, the default model first."""

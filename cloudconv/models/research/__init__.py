@@ -1,1 +1,0 @@
-"""Models of the earlier research projects from which cloudconv developed."""
