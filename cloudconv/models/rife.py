@@ -6,7 +6,7 @@ ones (``weights/make_rife46.py`` records the published network's results for the
 computed between the blocks: pictures are reduced once for each block and warped at the block's
 scale, and flow and mask stay at that scale. Only the last flow and mask are enlarged to the
 picture's size. This halves the time and changes the score by some hundredths of a decibel.
-cloudconv's own models (:mod:`cloudconv.models.cloud`) are the same network with a gate.
+cloudconv's own models (see :mod:`cloudconv.models.catalogue`) are the same network with a gate.
 """
 
 from __future__ import annotations
