@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from cloudconv.dreaming.material.light import Light
-from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Wind
+from cloudconv.dreaming.material.material import Material, spread
+from cloudconv.dreaming.material.wind import Drifting, mean_flow
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
@@ -26,12 +26,12 @@ def source() -> Material:
 
 @pytest.fixture(scope="module")
 def wind(source: Material) -> torch.Tensor:
-    return Wind(source).mean
+    return mean_flow(source, spread(len(source)))
 
 
 @pytest.fixture(scope="module")
 def thumbs(source: Material, wind: torch.Tensor) -> Thumbs:
-    return Thumbs(source, Light(source), wind)
+    return Thumbs(source, Light(source), wind, Drifting(source, 20), 20)
 
 
 def selector(source: Material, thumbs: Thumbs) -> ClipSelector:
@@ -70,7 +70,7 @@ def test_no_picture_of_the_clip_is_shown_whole_twice(
         one = chooser.choose([thumbs.frames[59]] * 2, [3, 6], 8)
         if one.second is None:
             singles += 1
-            frames = {one.first.frame(age, 60) for age in range(8)}
+            frames = {one.first.frame(age) for age in range(8)}
             assert one.first.mirrored
             assert not frames & shown
             shown |= frames

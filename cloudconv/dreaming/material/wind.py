@@ -5,8 +5,9 @@ Flow fields are backward, (2, h, w) float32, in pixels of the small picture.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.material.material import Material, spread
+from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import (
     blurred,
     bounds,
@@ -23,8 +24,8 @@ from cloudconv.dreaming.pictures import (
     moved,
     resized,
     resized_flow,
+    weight_size,
 )
-from cloudconv.models.ops import warp
 
 EDGE = 0.02
 """Reach of the fade to unknown parts outside the picture and behind land, of the longer side."""
@@ -32,37 +33,20 @@ EDGE = 0.02
 _RECENT = 4  # pairs that measure the motion of the last frame
 _SMOOTH = 0.06  # sigma of the blur of the motion of a moved picture, of the longer side, at least …
 _FOLD = 0.5  # … so that displacements change by this much from pixel to pixel at most
-_AGO = 16  # frames before the last that a forecast shows in turn, at most
-_ENOUGH = 0.85  # change of the moved last frame, relative to the clip's, from which none is shown
+_TURNS = 16  # frames that a picture of a slow sky shows in turn, at most
+_ENOUGH = 0.85  # change of the moved frame, relative to the clip's, from which none is shown
 _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is filled
 _FILLS_BY = 4.0  # displacement from which only the filled picture is used, in pixels
 
 
-class Wind:
-    """The mean flow of the material, ``mean``, and the flow of its last pairs, ``recent``.
+def mean_flow(material: Material, pairs: list[int]) -> Tensor:
+    """Return the mean flow of pairs, continued behind still parts: (2, h, w), 0 without a pair.
 
-    Both are continued behind still parts. ``reverse`` gives the motion of the material played
-    backwards, from its first frame.
+    ``pairs``: the later frames of the pairs. The flow is backward, in small pixels per frame.
     """
-
-    def __init__(self, material: Material, *, reverse: bool = False) -> None:
-        """Measure both flows."""
-        self.size = material.small_size
-        self.device = material.device
-        self.moving = 1 - material.land
-        count = len(material)
-        self.mean = self._flow(material, spread(count) if count > 1 else [], reverse)
-        self.recent = self._flow(material, end_pairs(count, first=reverse), reverse)
-
-    def _flow(self, material: Material, pairs: list[int], reverse: bool) -> Tensor:
-        if not pairs:
-            return torch.zeros(2, *self.size, device=self.device)
-        flow = np.mean([material.flow(k) for k in pairs], 0)
-        field = torch.from_numpy(flow).permute(2, 0, 1).to(self.device)
-        if reverse:
-            # The forward flow is approximated from the backward flow.
-            field = -warp(field[None], -field[None])[0]
-        return filled(field, self.moving)
+    flows = [material.flow(k) for k in pairs]
+    flow = np.mean(flows, 0) if flows else np.zeros((*material.small_size, 2), np.float32)
+    return filled(torch.from_numpy(flow).permute(2, 0, 1).to(material.device), 1 - material.land)
 
 
 def end_pairs(count: int, *, first: bool) -> list[int]:
@@ -83,134 +67,136 @@ def unfolded(flow: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
     return np.full_like(flow, flow.mean((0, 1)))
 
 
-class Carried:
-    """A real frame that moves steadily by the smooth flow of the last pairs of frames.
+class Moving(Protocol):
+    """Pictures at times in frames, of which a part is known."""
 
-    Each picture is sampled only once, and does not fold for ``lasts`` frames. ``still``, (H, W),
-    stays in place. ``recent``: the frames that are shown in turn; None for the picture alone.
-    ``displacement``: (2, h, w), of the picture. ``sampled``: the displacement of the frame that was
-    shown last.
+    def picture(self, k: int) -> Tensor:
+        """Return the picture at a time: (3, H, W)."""
+
+    def sky(self, k: int) -> Tensor:
+        """Return the picture with sky in place of its still parts: (3, H, W)."""
+
+    def covers(self, k: int, size: tuple[int, int]) -> Tensor | None:
+        """Return the known part of a picture, (h, w) of ``size``; None for all."""
+
+
+class Drift:
+    """A real frame that moves steadily before and after its time.
+
+    The motion is so smooth that the picture does not fold. ``frames``: a function that returns the
+    frame, (3, H, W), that lies so many frames further inside the clip. ``still``: the still parts,
+    (H, W), behind which the sky is continued. ``flow``: (2, h, w) backward flow per frame, on the
+    picture's device. ``lasts``: the greatest number of frames that the picture moves. ``turns``:
+    the number of frames that are shown in turn, so that clouds of a slow sky change their form.
     """
 
     def __init__(
         self,
-        picture: Tensor,
+        frames: Callable[[int], Tensor],
         still: Tensor,
-        wind: Wind,
+        flow: Tensor,
         lasts: int,
-        recent: Recent | None = None,
+        turns: int = 0,
     ) -> None:
-        """Start without a displacement."""
-        self._wind = wind
-        self._recent = recent
-        self._picture = picture
-        self._still = still
-        self._box = bounds(still)
-        self._behind = SkyBehind(still, wind.size)
-        self._filled = self._behind.filled(picture)
-        flow = unfolded(wind.recent.permute(1, 2, 0).cpu().numpy(), lasts)
-        self._velocity = torch.from_numpy(flow).permute(2, 0, 1).to(wind.device)
-        self.displacement = self.sampled = torch.zeros_like(self._velocity)
-        self.age = 0
+        """Smooth the flow."""
+        size = (flow.shape[-2], flow.shape[-1])
+        smooth = unfolded(flow.permute(1, 2, 0).cpu().numpy(), lasts)
+        self._flow = torch.from_numpy(smooth).permute(2, 0, 1).to(flow.device)
+        self._frames, self._turns = frames, turns
+        self._behind = SkyBehind(still, size)
+        self._sky = self._behind.filled(frames(0))
+        self._size = (self._sky.shape[-2], self._sky.shape[-1])
+        moving = resized(1 - still[None], size)[0]
+        self._fastest = float((torch.hypot(*self._flow) * moving).max())
 
-    def advance(self) -> None:
-        """Move on by one step of the output."""
-        self.age += 1
-        self.displacement = self.age * self._velocity
+    def _source(self, k: int) -> tuple[Tensor, Tensor, int]:
+        """Return the frame to move, the same without still parts, and the frames to move by."""
+        ago = self._turns - abs(self._turns - abs(k) % max(2 * self._turns, 1))
+        picture = self._frames(ago)
+        sky = self._behind.filled(picture) if ago else self._sky
+        return picture, sky, k + (ago if k > 0 else -ago)
 
-    def pictures(self) -> Iterator[tuple[Tensor, None]]:
-        """Yield the frames, without an end; None means that the whole picture is known."""
-        while True:
-            self.advance()
-            yield self.picture(), None
+    def displacement(self, k: int, size: tuple[int, int]) -> Tensor:
+        """Return the displacement ``k`` frames after the picture's time: (2, h, w) of ``size``."""
+        return resized_flow(k * self._flow[None], size)[0]
 
-    def picture(self) -> Tensor:
-        """Return the moved picture (3, H, W), with the still parts in their place."""
-        picture, filled_picture, displacement = self._picture, self._filled, self.displacement
-        if self._recent is not None:
-            picture, displacement = self._recent.at(self.age, self.displacement)
-            filled_picture = self._behind.filled(picture)
-        fade = float((torch.hypot(*self.displacement) * self._wind.moving).max() / _FILLS_BY)
-        source = filled_picture if fade >= 1 else torch.lerp(picture, filled_picture, fade)
-        self.sampled = displacement
-        size = self._picture.shape[-2:]
-        sky = moved(source, resized_flow(displacement[None], (size[0], size[1]))[0])
-        # Only the box around the still parts is blended, because the pictures are large.
-        sky[:, *self._box].lerp_(self._picture[:, *self._box], self._still[self._box])
-        return sky
+    def picture(self, k: int) -> Tensor:
+        """Return the picture ``k`` frames after its time, or before if ``k`` is negative."""
+        picture, sky, by = self._source(k)
+        fade = min(abs(by) * self._fastest / _FILLS_BY, 1)
+        source = sky if fade == 1 else torch.lerp(picture, sky, fade)
+        return moved(source, self.displacement(by, self._size))
+
+    def sky(self, k: int) -> Tensor:
+        """Return the picture with sky in place of its still parts: (3, H, W)."""
+        _, sky, by = self._source(k)
+        return moved(sky, self.displacement(by, self._size))
+
+    def covers(self, k: int, size: tuple[int, int]) -> Tensor:
+        """Return the known part of a picture: (h, w) of ``size``, 0 for points from outside."""
+        return inside(self.displacement(k, size), EDGE * max(size))
 
 
-class Recent:
-    """The last frames of a slow sky, each aligned to the last one.
+class Drifting:
+    """The frames of a material, and the first and last frame that drift before and after them.
 
-    A single picture that moves lacks the grain of real clouds, and its clouds do not grow. So a
-    forecast shows these frames in turn, at the places to which the wind carries the last one. The
-    change from frame to frame is the clip's own.
+    ``count``: the number of real frames, from 0 on. ``lasts``: the greatest number of frames that a
+    real frame moves.
     """
 
-    def __init__(self, material: Material, wind: Wind) -> None:
-        """Follow the flow back from frame to frame.
-
-        If the wind alone makes most of the motion, only the last frame is shown.
-        """
+    def __init__(self, material: Material, lasts: int) -> None:
+        """Measure the motion at both ends."""
+        self.count = len(material)
         self._material = material
-        self._displacements = [torch.zeros_like(wind.mean)]
-        most = 0 if _moves(material, wind) > _ENOUGH else min(_AGO, len(material) - 1)
-        while len(self._displacements) <= most:
-            if any(material.hidden(-1 - len(self._displacements), -1)):
-                break
-            flow = material.flow(len(material) - len(self._displacements))
-            step = filled(torch.from_numpy(flow).permute(2, 0, 1).to(wind.device), wind.moving)
-            displacement = (
-                self._displacements[-1] + warp(step[None], self._displacements[-1][None])[0]
-            )
-            self._displacements.append(displacement)
+        self._behind = SkyBehind(material.matte, weight_size(*material.size))
+        flows = [mean_flow(material, end_pairs(self.count, first=one)) for one in (True, False)]
+        slow = _moves(material, flows[1]) < _ENOUGH and not any(material.hidden(0, -1))
+        turns = min(_TURNS, self.count - 1) if slow else 0
+        frames = material.picture, lambda ago: material.picture(-1 - ago)
+        self._ends = [
+            Drift(one, material.matte, flow, lasts, turns)
+            for one, flow in zip(frames, flows, strict=True)
+        ]
 
-    def at(self, age: int, displacement: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the picture (3, H, W) to show at an age in frames, and its displacement.
+    def picture(self, k: int) -> Tensor:
+        """Return the real frame ``k``, or the moved picture: (3, H, W)."""
+        drift = self._drift(k)
+        return self._material.picture(k) if drift is None else drift[0].picture(drift[1])
 
-        ``displacement``, (2, h, w), is the displacement of the last frame at that age.
-        """
-        last = len(self._displacements) - 1
-        ago = last - abs(last - age % (2 * last)) if last else 0
-        picture = self._material.picture(-1 - ago)
-        return picture, displacement + warp(self._displacements[ago][None], displacement[None])[0]
+    def sky(self, k: int) -> Tensor:
+        """Return the picture with sky in place of its still parts: (3, H, W)."""
+        drift = self._drift(k)
+        if drift is None:
+            return self._behind.filled(self._material.picture(k))
+        return drift[0].sky(drift[1])
+
+    def covers(self, k: int, size: tuple[int, int]) -> Tensor | None:
+        """Return the known part of a picture, (h, w) of ``size``; None for all."""
+        drift = self._drift(k)
+        return None if drift is None else drift[0].covers(drift[1], size)
+
+    def displacement(self, k: int, size: tuple[int, int]) -> Tensor:
+        """Return the displacement, (2, h, w) of ``size``, of a picture from its real frame."""
+        drift = self._drift(k)
+        return torch.zeros(2, *size) if drift is None else drift[0].displacement(drift[1], size)
+
+    def _drift(self, k: int) -> tuple[Drift, int] | None:
+        first, last = self._ends
+        if k < 0:
+            return first, k
+        return (last, k - self.count + 1) if k >= self.count else None
 
 
-def _moves(material: Material, wind: Wind) -> float:
-    """Return the change of the last frame that the wind moves, relative to the clip's change."""
-    count = min(_AGO, len(material) - 1)
+def _moves(material: Material, flow: Tensor) -> float:
+    """Return the change of the last frame that a flow moves, relative to the clip's change."""
+    count, moving = min(_TURNS, len(material) - 1), 1 - material.land
     shown = [
-        torch.from_numpy(material.glance(-1 - k)).permute(2, 0, 1).float().to(wind.device)
+        torch.from_numpy(material.glance(-1 - k)).permute(2, 0, 1).float().to(flow.device)
         for k in range(count + 1)
     ]
-    filmed = sum(((a - b).abs() * wind.moving).mean() for a, b in pairwise(shown))
-    moved_on = ((moved(shown[0], wind.recent) - shown[0]).abs() * wind.moving).mean()
+    filmed = sum(((a - b).abs() * moving).mean() for a, b in pairwise(shown))
+    moved_on = ((moved(shown[0], flow) - shown[0]).abs() * moving).mean()
     return float(count * moved_on / torch.as_tensor(filmed).clamp_min(1e-6))
-
-
-def led_up(
-    material: Material, picture: Tensor, frames: int, size: tuple[int, int]
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield made-up frames that lead to a picture; the last lies one frame before the picture.
-
-    The picture is carried back against the mean wind.
-
-    Yields:
-        (3, H, W), and its known part, (h, w) of ``size``: 1 where no point is from outside.
-    """
-    wind = Wind(material, reverse=True)
-    wind.recent = wind.mean
-    carried = Carried(picture, material.matte, wind, frames)
-    displacements = []
-    for _ in range(frames):
-        carried.advance()
-        # Half precision saves memory, because dozens of fields are stored.
-        displacements.append(carried.displacement.half())
-    for displacement in reversed(displacements):
-        carried.displacement = displacement.float()
-        small = resized_flow(carried.displacement[None], size)[0]
-        yield carried.picture(), inside(small, EDGE * max(size))
 
 
 class SkyBehind:

@@ -20,7 +20,7 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
 from cloudconv.dreaming.methods.thumbs import Arrangement, Thumbs
-from cloudconv.dreaming.methods.transition import cut_between
+from cloudconv.dreaming.methods.transition import along_wind, cut_between
 from cloudconv.dreaming.pictures import resized
 from cloudconv.dreaming.vitals.novelty import HISTORY
 from cloudconv.metrics import luma
@@ -31,6 +31,8 @@ _SINGLE = 0.2  # fraction of arrangements with a single placement: pairs alone m
 _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
 _EVERY = 6  # frames between two remembered pictures
 # Costs are relative to the median difference from the replaced pictures.
+_UNKNOWN = 100.0  # cost of an arrangement that is unknown everywhere
+_MOMENTS = 6  # number of moments at which the known parts are compared
 _SEEN = 20.0  # cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself
 
 
@@ -86,6 +88,7 @@ class ClipSelector:
         self._past = past
         self._random = random
         self._directions = _kept_winds(thumbs)
+        self._order = along_wind(thumbs.wind, thumbs.size)
         # The frames that were shown as whole pictures, and whether mirrored.
         self._whole = {(number, False) for number in range(len(thumbs.frames))}
 
@@ -113,8 +116,9 @@ class ClipSelector:
             cost[part] = _SEEN * likenesses.square().sum(0)
         cost += apart / apart.median().clamp_min(1e-6)
         for number, one in enumerate(tried):
-            if not bool(one.known(self._thumbs.size[1]).all()) or self._whole & self._frames(one):
+            if self._whole & self._frames(one):
                 cost[number] = inf
+            cost[number] += _UNKNOWN * self._unknown(one)
         best = tried[int(cost.argmin())]
         self._whole |= self._frames(best)
         if best.second is None:
@@ -123,18 +127,35 @@ class ClipSelector:
         cut = cut_between(
             lambda age: self._thumbs.placed(first, age),
             lambda age: self._thumbs.placed(second, age),
-            (first.known(self._thumbs.size[1]), second.known(self._thumbs.size[1])),
+            (
+                lambda age: self._thumbs.covers(first, age),
+                lambda age: self._thumbs.covers(second, age),
+            ),
             self._thumbs.wind,
             life,
         )
         return replace(best, cut=cut)
 
+    def _unknown(self, shown: Arrangement) -> float:
+        """Return the greatest part of the picture that an arrangement should know and does not.
+
+        The arrangement arrives with the wind in half of its life, and the next arrangement then
+        does the same.
+        """
+        found = []
+        for moment in range(_MOMENTS):
+            part = 2 * (moment + 0.5) / _MOMENTS
+            arrived = self._order < part if part < 1 else self._order > part - 1
+            known = self._thumbs.known(shown, round(part * shown.life / 2))
+            found.append(float(((1 - known) * arrived).mean()))
+        return max(found)
+
     def _frames(self, shown: Arrangement) -> set[tuple[int, bool]]:
         """Return the frames that an arrangement shows as whole pictures, and whether mirrored."""
         if shown.second is not None:
             return set()
-        first, count = shown.first, len(self._thumbs.frames)
-        return {(first.frame(age, count), first.mirrored) for age in range(shown.life)}
+        first = shown.first
+        return {(first.frame(age), first.mirrored) for age in range(shown.life)}
 
     def _drawn(self, life: int) -> Arrangement:
         random = self._random
@@ -155,10 +176,14 @@ class ClipSelector:
     def _played(self, life: int, backwards: bool, mirrored: bool) -> Placement:
         """Return a random placement that plays in one direction."""
         random, count = self._random, len(self._material)
-        offset = int(random.integers(max(count - life, 0) + 1))
+        # Real frames are shown from the end of the footage's arrival to the begin of the next's.
+        least = 0 if count >= life else -min(life // 2, life - count)
+        most = count - life if count >= life else min(0, count - life // 2)
+        offset = int(random.integers(least, most + 1))
         start = count - 1 - offset if backwards else offset
-        end = Placement(start, backwards).frame(life, count)
-        return Placement(start, backwards, mirrored, hidden=self._material.hidden(start, end))
+        ends = (Placement(start, backwards).frame(age) for age in (0, life - 1))
+        hidden = self._material.hidden(*(min(max(end, 0), count - 1) for end in ends))
+        return Placement(start, backwards, mirrored, hidden=hidden)
 
     def _doubled(self, before: Tensor, after: Tensor) -> Tensor:
         """Return how much new pictures mirror old ones, and how much they show clouds twice.

@@ -12,29 +12,30 @@ et al., Video Textures, SIGGRAPH 2000 (which part of a clip may follow which).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.light import Light
-from cloudconv.dreaming.material.material import LOOKS, Material
+from cloudconv.dreaming.material.material import LOOKS, Material, spread
 from cloudconv.dreaming.material.overlay import ClearFilm, overlay_of
-from cloudconv.dreaming.material.wind import Carried, Recent, SkyBehind, Wind, led_up
+from cloudconv.dreaming.material.wind import Drift, Drifting, end_pairs, mean_flow
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.compositing import along_clouds, blended
-from cloudconv.dreaming.methods.footage import Footage, LayerPicture
+from cloudconv.dreaming.methods.footage import Footage
 from cloudconv.dreaming.methods.layers import Layer, Stack
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.thumbs import Arrangement, Thumbs
 from cloudconv.dreaming.methods.transition import Front, Transition, front_of
-from cloudconv.dreaming.pictures import bounds, resized, resized_flow, weight_size
+from cloudconv.dreaming.pictures import bounds, moved, resized, resized_flow, weight_size
 from cloudconv.metrics import luma
 
 _FORECAST = 6  # frames that show the forecast alone
-_SPACING = 0.45  # time from footage to footage, in lengths of the clip
+_SPACING = 0.45  # least time from footage to footage, in lengths of the clip
+_CROSSES = 0.9  # greatest such time, in times in which the wind crosses the picture …
+_SLOWEST = 8.0  # … and in seconds
 _ADAPTS = 0.04  # part of a difference of contrast from the clip that each frame corrects …
 _MOST_GAIN = 1.3  # … up to this factor
 
@@ -65,7 +66,7 @@ class Collage(DreamMethod):
         composition = _Composition(material, seed)
         # A loop leads to the source's first frame (``loop_to``). If the output begins with the
         # dream, a loop leads to the last real frame instead.
-        ending = min(composition.timing.spacing, frames // 2, len(material)) if loop else 0
+        ending = min(composition.spacing, frames // 2) if loop else 0
         for number in range(frames):
             left = frames - number
             if left == ending:
@@ -75,32 +76,6 @@ class Collage(DreamMethod):
             yield composition.step()
 
 
-@dataclass(frozen=True, slots=True)
-class CollageTiming:
-    """The times at which footage starts and covers the picture, in frames.
-
-    ``spacing``: from one start of footage to the next. New footage covers the picture in this time.
-    ``forecast``: the time before the first footage starts.
-    """
-
-    spacing: int
-    forecast: int
-
-    @classmethod
-    def of(cls, frames: int) -> CollageTiming:
-        """Return the times for ``frames`` frames of material; less material gives shorter times.
-
-        Footage is visible during two spacings. The rest of the material is left to vary its start.
-        """
-        spacing = max(2, int(frames * _SPACING))
-        return cls(spacing, min(_FORECAST, spacing // 4))
-
-    @property
-    def life(self) -> int:
-        """The number of frames in which footage is visible."""
-        return 2 * self.spacing
-
-
 class _Composition:
     """The frames of one dream, one after the other."""
 
@@ -108,58 +83,59 @@ class _Composition:
         """Measure the material, and make the layer of the forecast from the last frame."""
         self._material = material
         self._random = np.random.default_rng(seed)
-        wind = Wind(material)
+        wind = mean_flow(material, spread(len(material)))
         self._size = weight_size(*material.size)
-        self._mean = resized_flow(wind.mean[None], self._size)[0]
+        self._mean = resized_flow(wind[None], self._size)[0]
         self._light = Light(material)
-        self._thumbs = Thumbs(material, self._light, wind.mean)
+        self.spacing = _spacing(material, wind)
+        self._delay = min(_FORECAST, self.spacing // 4)
+        self._drifting = Drifting(material, self.spacing)
+        self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing)
         self._past = Past(self._thumbs)
         self._chooser = ClipSelector(material, self._thumbs, self._past, self._random)
-        self.timing = CollageTiming.of(len(material))
-        self._behind = SkyBehind(material.matte, self._size)
         self._contrast = _Contrast(_clip_mean(material, self._size))
         self._land = _Land(material, self._light)
-        recent = Recent(material, wind)
-        lasts = self.timing.spacing + self.timing.forecast
-        carried = Carried(material.picture(-1), material.matte, wind, lasts, recent)
-        forecast = self._lighted(carried.pictures(), -1)
-        self._stack = Stack(carried, forecast, self._size)
-        self._number = self._next_start = 0
+        forecast = Arrangement(Placement(len(material)))
+        self._stack = Stack(Layer(self._footage(forecast.first), arrangement=forecast))
+        self._number = 0
 
     @property
     def due(self) -> bool:
         """True if the next footage starts now."""
-        return self._number == self._next_start
+        after = self._number - self._delay
+        return self._number == 0 or (after > 0 and after % self.spacing == 0)
 
     def start_next(self) -> None:
         """Choose the next footage and start the transition to this footage."""
-        lasts = self.timing.spacing
-        delay = self.timing.forecast if self._number == 0 else 0
-        life = min(delay + self.timing.life, len(self._material))
-        ages = [delay + lasts * quarter // 4 for quarter in (1, 2, 3)]
+        ages = [self.spacing * quarter // 4 for quarter in (1, 2, 3)]
         beneath = [self._beneath(age) for age in ages]
-        self._add(self._chooser.choose(beneath, ages, life), lasts, delay)
-        self._next_start = self._number + delay + lasts
+        delay = self._delay if self._number == 0 else 0
+        self._add(self._chooser.choose(beneath, ages, 2 * self.spacing), self.spacing, delay)
 
     def end(self, frames: int, loop_to: Tensor | None) -> None:
         """Start the last transition of a loop, to pictures that lead to the output's first."""
         if loop_to is None:
             start, last = len(self._material) - frames, len(self._material) - 1
-            hidden = self._material.hidden(start, last)
+            hidden = self._material.hidden(max(start, 0), last)
             self._add(Arrangement(Placement(start, hidden=hidden)), frames)
             return
         self._land.lead_to(loop_to, frames)
-        thumb = resized(loop_to.cpu(), self._thumbs.size)
-        arrival = Transition(self._front(lambda age: thumb, frames, 0), self._mean, frames)
-        pictures = led_up(self._material, loop_to, frames, self._size)
-        self._stack.add(Layer(self._lighted(pictures, 0), arrival))
+        flow = mean_flow(self._material, end_pairs(len(self._material), first=True))
+        drift = Drift(lambda _: loop_to, self._material.matte, flow, frames)
+        thumb, size = resized(loop_to.cpu(), self._thumbs.size), self._thumbs.size
+        front = self._front(
+            lambda age: moved(thumb, drift.displacement(age - frames, size).cpu()),
+            lambda age: drift.covers(age - frames, size).cpu(),
+            frames,
+        )
+        footage = Footage(drift, Placement(-frames), self._light, self._size, self._material.device)
+        self._stack.add(Layer(footage, Transition(front, self._mean, frames)))
 
     def step(self) -> Tensor:
         """Return the next frame: (3, H, W)."""
         self._number += 1
-        footage = self._stack.top.footage
-        ends = 0 if self._land.leads else len(self._material) - 1
-        self._light.follow(ends if footage is None else footage.frame)
+        top = self._stack.top
+        self._light.follow(top.footage.placement.frame(top.age))
         shots, weights = self._stack.advance()
         relit = torch.stack([shot.relit for shot in shots])
         forecasts = 1 if self._stack.forecasts else 0
@@ -180,45 +156,49 @@ class _Composition:
     def _beneath(self, age: int) -> Tensor:
         """Return the thumbnail of the top layer ``age`` frames from now."""
         layer = self._stack.top
-        if layer.footage is not None and layer.arrangement is not None:
-            return self._thumbs.shown(layer.arrangement, layer.footage.age + age)
-        return self._thumbs.frames[-1]
+        assert layer.arrangement is not None
+        return self._thumbs.shown(layer.arrangement, layer.age + age)
+
+    def _known_beneath(self, age: int) -> Tensor:
+        """Return the known part of the top layer ``age`` frames from now."""
+        layer = self._stack.top
+        assert layer.arrangement is not None
+        return self._thumbs.known(layer.arrangement, layer.age + age)
 
     def _add(self, arrangement: Arrangement, lasts: int, delay: int = 0) -> None:
-        front = self._front(lambda age: self._thumbs.shown(arrangement, delay + age), lasts, delay)
-        arrival = Transition(front, self._mean, lasts, delay)
-        footage = self._footage(arrangement.first)
+        front = self._front(
+            lambda age: self._thumbs.shown(arrangement, age),
+            lambda age: self._thumbs.known(arrangement, age),
+            lasts,
+        )
         beside = None
         if arrangement.second is not None and arrangement.cut is not None:
             cut = arrangement.cut.resized(self._thumbs.size, self._mean)
             beside = self._footage(arrangement.second), cut
-        self._stack.add(Layer(iter(footage), arrival, footage, arrangement, beside))
+        arrival = Transition(front, self._mean, lasts, delay)
+        self._stack.add(Layer(self._footage(arrangement.first), arrival, arrangement, beside))
 
-    def _footage(self, placement: Placement) -> Footage:
-        return Footage(self._material, placement, self._light, self._behind, self._size)
-
-    def _front(self, coming: Callable[[int], Tensor], lasts: int, delay: int) -> Front:
+    def _front(
+        self, coming: Callable[[int], Tensor], known: Callable[[int], Tensor], lasts: int
+    ) -> Front:
         """Return the times at which points change to incoming footage: see ``front_of``."""
-        known = self._stack.top.footage is not None
         return front_of(
-            lambda age: self._beneath(delay + age),
-            coming,
-            self._mean,
-            lasts,
-            self._random,
-            known=known,
+            self._beneath, coming, self._mean, lasts, self._random, (self._known_beneath, known)
         )
 
-    def _lighted(
-        self, pictures: Iterator[tuple[Tensor, Tensor | None]], frame: int
-    ) -> Iterator[LayerPicture]:
-        """Yield layer pictures from pictures of one ``frame`` and the known part of each."""
-        for picture, covers in pictures:
-            small = relit = resized(picture, self._size)
-            gain = self._light.on(frame)
-            if gain is not None:
-                relit = small * resized(gain.to(small.device), self._size)
-            yield LayerPicture(picture, small, relit, covers)
+    def _footage(self, placement: Placement) -> Footage:
+        return Footage(self._drifting, placement, self._light, self._size, self._material.device)
+
+
+def _spacing(material: Material, wind: Tensor) -> int:
+    """Return the time from footage to footage, in frames; new footage arrives in this time."""
+    shortest = max(2, int(len(material) * _SPACING))
+    moving = material.land < 0.5
+    x, y = (abs(float(axis[moving].mean())) if bool(moving.any()) else 0.0 for axis in wind)
+    height, width = material.small_size
+    crosses = (x * width + y * height) / max(x * x + y * y, 1e-9)
+    longest = min(_CROSSES * crosses, _SLOWEST / float(material.step))
+    return max(shortest, int(longest))
 
 
 class _Contrast:
@@ -251,6 +231,7 @@ class _Land:
     def __init__(self, material: Material, light: Light) -> None:
         """Store the last frame."""
         self._light = light
+        self._last = len(material) - 1
         self._picture = material.picture(-1)
         self._matte = material.matte
         self._box = bounds(self._matte)
@@ -271,7 +252,7 @@ class _Land:
     def paste(self, seen: Tensor) -> None:
         """Paste the still parts into the next frame, (3, H, W), in place."""
         self.left = max(self.left - self._fade, 0.0)
-        pasted, gain = self._picture[:, *self._box], self._light.on(-1)
+        pasted, gain = self._picture[:, *self._box], self._light.on(self._last)
         if self.leads:
             pasted = torch.lerp(self._target[:, *self._box], pasted, self.left)
         elif gain is not None:

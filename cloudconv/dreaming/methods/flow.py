@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.material.material import Material, spread
 from cloudconv.dreaming.material.sky import sky_of
-from cloudconv.dreaming.material.wind import EDGE, Carried, SkyBehind, Wind, inside
+from cloudconv.dreaming.material.wind import EDGE, Drift, SkyBehind, end_pairs, inside, mean_flow
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import order_of
@@ -64,7 +64,8 @@ class Flow(DreamMethod):
         order = order_of(field, np.random.default_rng(seed), weight_size(*material.size))
         # The first period begins with a forecast from the motion of the last frames.
         measured = len(material) > 1 and self.options.wind is None
-        carried = Carried(last, still, Wind(material), period) if measured else None
+        flow = mean_flow(material, end_pairs(len(material), first=False))
+        carried = Drift(lambda _: last, still, flow, period) if measured else None
         number = 0
         for k in range(1, rounds + 1):
             end = turns * k // rounds if loop else period * k
@@ -80,7 +81,7 @@ class Flow(DreamMethod):
         size = weight_size(*material.size)
         if len(material) > 1 and self.options.wind is None:
             still = material.matte
-            field = resized_flow(Wind(material).mean[None], size)[0]
+            field = resized_flow(mean_flow(material, spread(len(material)))[None], size)[0]
             return still, blurred(field, _SMOOTH * max(size))
         height, width = material.size
         if len(material) > 1:
@@ -153,7 +154,7 @@ class _Period:
 
     here: _Sky
     there: _Sky
-    carried: Carried | None
+    carried: Drift | None
     paths: _Paths
     order: Tensor
     count: int
@@ -166,9 +167,8 @@ class _Period:
         if self.carried is None:
             earlier = self.here.at(back)
         else:
-            self.carried.advance()
-            earlier = self.carried.picture()
-            back = resized_flow(self.carried.displacement[None], back.shape[-2:])[0]
+            earlier = self.carried.picture(phase)
+            back = self.carried.displacement(phase, (back.shape[-2], back.shape[-1]))
         weights = _weights(self._second_weight(phase), back, ahead)
         sky = blended([earlier, self.there.at(ahead)], weights)
         mean = 0.5 - 0.5 * cos(pi * phase / self.count)

@@ -17,6 +17,7 @@ class Placement:
     """The footage to show, and its place in the picture.
 
     ``start``: the first frame; the others follow one by one, with falling numbers if ``backwards``.
+    Numbers below 0 and from the clip's length on are of times before and after the clip.
     ``mirrored``: left and right are exchanged. ``shift``: the distance to the right, in widths of
     the picture. ``hidden``: how much of the frames' left and right is unknown, in widths.
     """
@@ -32,10 +33,9 @@ class Placement:
         """True if each point is shown at its place in the clip."""
         return not (self.mirrored or self.shift)
 
-    def frame(self, age: int, count: int) -> int:
-        """Return the number of the frame shown ``age`` frames after the first, of ``count``."""
-        wanted = self.start - age if self.backwards else self.start + age
-        return min(max(wanted, 0), count - 1)
+    def frame(self, age: int) -> int:
+        """Return the number of the frame shown ``age`` frames after the first."""
+        return self.start - age if self.backwards else self.start + age
 
     def placed(self, picture: Tensor) -> Tensor:
         """Return a picture (C, H, W) in its place; edges are continued where nothing is known."""
@@ -55,6 +55,16 @@ class Placement:
         _, begin, end = self._span(width)
         columns = torch.arange(width)
         return ((columns >= begin) & (columns < end)).float()
+
+    def covers(self, known: Tensor, picture: Tensor | None, height: int) -> Tensor:
+        """Return the known part of a placed picture, (height, w), from that of the picture.
+
+        ``known``: (w,), the result of ``known``. ``picture``: (height, w), 1 where the picture is
+        known; None for all.
+        """
+        if picture is None:
+            return known.expand(height, len(known))
+        return known * self.placed(picture[None])[0]
 
     def flow(self, flow: Tensor) -> Tensor:
         """Return a backward flow (2, h, w) as the placement shows the flow."""

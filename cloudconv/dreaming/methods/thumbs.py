@@ -10,9 +10,10 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.material.wind import Drifting
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front
-from cloudconv.dreaming.pictures import THUMB_SIDE, filled, reduced, resized, resized_flow
+from cloudconv.dreaming.pictures import THUMB_SIDE, filled, moved, reduced, resized, resized_flow
 from cloudconv.models.ops import warp
 
 
@@ -45,8 +46,13 @@ class Thumbs:
     that move. ``wind``: (2, h, w), the backward flow per frame.
     """
 
-    def __init__(self, material: Material, light: Light, wind: Tensor) -> None:
-        """Make the thumbnails; ``wind``: (2, h, w) backward flow in pixels of the small picture."""
+    def __init__(
+        self, material: Material, light: Light, wind: Tensor, drifting: Drifting, before: int
+    ) -> None:
+        """Make the thumbnails of the clip, and of ``before`` frames before and after the clip.
+
+        ``wind``: (2, h, w) backward flow in pixels of the small picture.
+        """
         height, width = reduced(material.glance(0), THUMB_SIDE).shape[:2]
         self.size = height, width
         self.wind = resized_flow(wind.cpu()[None], self.size)[0]
@@ -64,6 +70,15 @@ class Thumbs:
             thumbs.append(thumb if gain is None else thumb * resized(gain, self.size))
         self.frames = torch.stack(thumbs)
         self._displacements = [torch.zeros_like(self.wind)]
+        self._drifting = drifting
+        self._before = before
+        last = len(thumbs) - 1
+        drifts = [*range(-before, 0), *range(last + 1, last + 1 + before)]
+        made = [
+            moved(self.frames[0 if k < 0 else -1], drifting.displacement(k, self.size).cpu())
+            for k in drifts
+        ]
+        self._all = torch.stack([*made[:before], *self.frames, *made[before:]])
 
     def shown(self, shown: Arrangement, age: int) -> Tensor:
         """Return the thumbnail of an arrangement at an age in frames, (3, h, w)."""
@@ -71,27 +86,38 @@ class Thumbs:
         if shown.second is None:
             return first
         assert shown.cut is not None
-        known, second_known = (p.known(self.size[1]) for p in (shown.first, shown.second))
+        known, second_known = (self.covers(one, age) for one in (shown.first, shown.second))
         weight = shown.cut.weights(self._displacement(age), age, shown.life)
         weight = weight.clamp(1 - known, second_known)
         return torch.lerp(first, self.placed(shown.second, age), weight)
 
     def placed(self, placement: Placement, age: int) -> Tensor:
         """Return the thumbnail of a placement at an age in frames, (3, h, w)."""
-        thumb = placement.placed(self.frames[placement.frame(age, len(self.frames))])
+        thumb = placement.placed(self._all[self._number(placement.frame(age))])
         return thumb * self._light.moved(placement.source(self.size[1]), self.size[0])
+
+    def covers(self, placement: Placement, age: int) -> Tensor:
+        """Return the known part of a placement at an age: (h, w), from 0 to 1."""
+        known = self._drifting.covers(placement.frame(age), self.size)
+        columns = placement.known(self.size[1])
+        return placement.covers(columns, None if known is None else known.cpu(), self.size[0])
+
+    def known(self, shown: Arrangement, age: int) -> Tensor:
+        """Return the known part of an arrangement at an age: (h, w), from 0 to 1."""
+        known = self.covers(shown.first, age)
+        return known if shown.second is None else known.maximum(self.covers(shown.second, age))
 
     def composed(self, tried: Sequence[Arrangement], ages: Sequence[int]) -> Tensor:
         """Return the thumbnails of arrangements, with the border in the middle of the overlap.
 
         The result is (arrangements, ages, 3, h, w).
         """
-        (height, width), count = self.size, len(self.frames)
+        height, width = self.size
         frames, sources = [], []
         for one in tried:
             both = one.first, one.second or one.first
             side = _second_side(*(placement.known(width) for placement in both))
-            numbers = torch.tensor([[p.frame(age, count) for p in both] for age in ages])
+            numbers = torch.tensor([[self._number(p.frame(age)) for p in both] for age in ages])
             frames.append(torch.where(side, numbers[:, 1:], numbers[:, :1]))
             source, other = (placement.source(width) for placement in both)
             sources.append(torch.where(side, other, source))
@@ -99,9 +125,12 @@ class Thumbs:
         rows, columns = torch.arange(height)[None, :, None], columns[:, None]
         # The indices are (arrangements, ages, h, w); each chooses a colour of (frames, h, w, 3).
         chosen = torch.stack(frames)[:, :, None], rows[:, None], columns[:, None]
-        thumbs = self.frames.permute(0, 2, 3, 1)[chosen].permute(0, 1, 4, 2, 3)
+        thumbs = self._all.permute(0, 2, 3, 1)[chosen].permute(0, 1, 4, 2, 3)
         gains = torch.stack([self._light.moved(source, height) for source in sources])
         return thumbs * gains[:, None]
+
+    def _number(self, frame: int) -> int:
+        return min(max(frame + self._before, 0), len(self._all) - 1)
 
     def _displacement(self, age: int) -> Tensor:
         """Return the displacement to each point's place ``age`` frames ago: (2, h, w)."""

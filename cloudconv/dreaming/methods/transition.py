@@ -106,8 +106,7 @@ def front_of(
     wind: Tensor,
     lasts: int,
     random: np.random.Generator,
-    *,
-    known: bool = True,
+    known: tuple[Callable[[int], Tensor], Callable[[int], Tensor]],
 ) -> Front:
     """Return the times at which the points change from old to new footage.
 
@@ -118,26 +117,26 @@ def front_of(
         wind: (2, h, w) backward flow per frame.
         lasts: the number of frames in which all points change.
         random: chooses the variation of the times.
-        known: whether the old footage also shows the points that the wind brings into the picture.
-            If not, these points change before they enter the picture.
+        known: the same functions for the known parts of the old and the new footage, (gh, gw). A
+            point never shows footage that is unknown there.
     """
     grid = (old(0).shape[-2], old(0).shape[-1])
     flow = resized_flow(wind[None], grid)[0].cpu()
     positions, margins = drifts(flow.numpy(), lasts)
     within = inside(positions, grid)
-    unknown = within * (1 - within[0]) if not known else None
-    frozen = None if known else positions[0]
-    apart = _apart(old, coming, positions, lasts, frozen) * within
+    missing = [_missing(one, positions, lasts) * within for one in known]
+    apart = _apart(old, coming, positions, lasts) * within
     wanted = order_of(flow, random, grid)
     wide = np.pad(wanted.numpy(), [(margin, margin) for margin in margins], mode="edge")
-    times = best_times(apart, wide.astype(np.float32), unknown)
+    # No point changes before the transition begins, because the stack hides unknown parts.
+    times = best_times(apart, wide.astype(np.float32), *missing).clip(0)
     return Front(torch.from_numpy(times), margins).resized(grid, wind)
 
 
 def cut_between(
     first: Callable[[int], Tensor],
     second: Callable[[int], Tensor],
-    known: tuple[Tensor, Tensor],
+    known: tuple[Callable[[int], Tensor], Callable[[int], Tensor]],
     wind: Tensor,
     life: int,
 ) -> Front:
@@ -148,7 +147,7 @@ def cut_between(
     Args:
         first: a function of an age in frames that returns the footage upwind, (3, h, w) float32.
         second: the same for the footage downwind.
-        known: the columns of each that are known, (w,), 1 or 0.
+        known: the same functions for the known parts, (h, w).
         wind: (2, h, w) backward flow per frame, in pixels of these pictures.
         life: the number of frames in which both are visible.
     """
@@ -157,14 +156,27 @@ def cut_between(
     within = inside(positions, grid)
     # Points move between two of the moments that are compared.
     reach = 2 + ceil(2 * float(wind.abs().max()) * life / TIMES)
-    missing = []
-    for columns in known:
-        near = functional.max_pool1d(1 - columns[None], 2 * reach + 1, 1, reach)
-        wide = near.expand(grid).contiguous().numpy()
-        missing.append(np.stack([carried(wide, position) for position in positions]) * within)
+    missing = [_missing(one, positions, life, reach) * within for one in known]
     apart = _apart(first, second, positions, life) * within
     times = best_times(apart, None, missing[0], missing[1])
     return Front(torch.from_numpy(times), margins)
+
+
+def _missing(
+    known: Callable[[int], Tensor], positions: Floats, lasts: int, reach: int = 0
+) -> Floats:
+    """Return 1 at moving points within ``reach`` pixels of unknown parts, else 0: (TIMES, h, w)."""
+    found = []
+    for number, position in enumerate(positions):
+        unknown = (known(_age(number, lasts)) < 0.5).float()[None]
+        near = functional.max_pool2d(unknown, 2 * reach + 1, 1, reach)[0].numpy()
+        found.append(carried(near, position))
+    return np.stack(found).round()
+
+
+def _age(number: int, lasts: int) -> int:
+    """Return the age in frames at the middle of one of the times of change."""
+    return round((number + 0.5) * lasts / TIMES)
 
 
 def _apart(
@@ -172,18 +184,15 @@ def _apart(
     new: Callable[[int], Tensor],
     positions: Floats,
     lasts: int,
-    frozen: Floats | None = None,
 ) -> Floats:
     """Return the visible difference of two sequences of pictures at moving points: (TIMES, h, w).
 
     A difference is less visible along edges, such as the rims of clouds: see Kwatra et al.
-
-    ``frozen``: the positions in the old pictures, if ``old`` returns them without their motion.
     """
     found = []
     for number, position in enumerate(positions):
-        age = round((number + 0.5) * lasts / TIMES)
-        one = carried(_with_edges(old(age)), position if frozen is None else frozen)
+        age = _age(number, lasts)
+        one = carried(_with_edges(old(age)), position)
         two = carried(_with_edges(new(age)), position)
         differs = np.abs(one[..., :-1] - two[..., :-1]).sum(-1)
         found.append(differs / (1 + one[..., -1] + two[..., -1]) + 1e-4)
@@ -208,11 +217,20 @@ def order_of(wind: Tensor, random: np.random.Generator, size: tuple[int, int]) -
         random: chooses the variation.
         size: (h, w) of the result.
     """
-    x, y = (-float(axis.mean()) for axis in wind)
-    speed = max(float(np.hypot(x, y)), 1e-6)
-    rows, columns = torch.linspace(0, 1, size[0])[:, None], torch.linspace(0, 1, size[1])[None]
     noise = torch.from_numpy(random.standard_normal((1, *size)).astype(np.float32))
     smooth = blurred(noise, _GRAIN * max(size))[0]
-    order = (x * columns + y * rows) / speed + _UNEVEN * smooth / smooth.std().clamp_min(1e-6)
-    ranks = order.flatten().argsort().argsort().float()
-    return (ranks / max(len(ranks) - 1, 1)).reshape(size).to(wind.device)
+    smooth = _UNEVEN * smooth / smooth.std().clamp_min(1e-6)
+    return _ranks(along_wind(wind, size) + smooth.to(wind.device))
+
+
+def along_wind(wind: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return the order in which a wind (2, h, w) reaches pixels: (h, w) of ``size``, 0 to 1."""
+    x, y = (-float(axis.mean()) for axis in wind)
+    rows, columns = torch.linspace(0, 1, size[0])[:, None], torch.linspace(0, 1, size[1])[None]
+    speed = max(float(np.hypot(x, y)), 1e-6)
+    return _ranks((x * columns + y * rows) / speed).to(wind.device)
+
+
+def _ranks(order: Tensor) -> Tensor:
+    ranks = order.flatten().argsort(stable=True).argsort().float()
+    return (ranks / max(len(ranks) - 1, 1)).reshape(order.shape)
