@@ -68,10 +68,7 @@ def test_the_first_frames_are_a_forecast() -> None:
     for k in (0, 2, 4):
         truth, last = tensor(footage(80)[70 + k]), tensor(footage(80)[69])
         # Other footage enters at the left, so the true content there cannot be known.
-        away = slice(24, None)
-        assert change(made[k][..., away], truth[..., away]) < 0.5 * change(
-            last[..., away], truth[..., away]
-        )
+        assert change(made[k], truth) < 0.5 * change(last, truth)
         near = slice(12, 24)
         known = change(made[k][..., near], truth[..., near])
         assert known < 0.7 * change(last[..., near], truth[..., near])
@@ -101,8 +98,8 @@ def test_all_vitals_hold_for_six_hundred_frames() -> None:
     rows = vitals_of(source, made, pasted=True)
     assert len(rows) == 6
     # The clouds of this sky only drift, so every change of footage is sudden beside them. One
-    # window in twelve is 14 levels brighter than the clip, and one repeats pictures.
-    assert {key for row in rows for key in row.failed} <= {"sudden", "mean_shift", "repeat"}
+    # window in twelve is 14 levels brighter than the clip.
+    assert {key for row in rows for key in row.failed} <= {"sudden", "mean_shift"}
 
 
 def test_land_stays_still_while_the_sky_moves(usual: list[Tensor]) -> None:
@@ -412,7 +409,9 @@ def test_a_border_through_clouds_is_not_straight() -> None:
     left[:, :middle] = 1
     known = torch.ones(size)
     known[:, middle + 8 :] = 0
-    shown, other = along_clouds([left, 1 - left], torch.stack([cloudy, sky]), [known, None])
+    shown, other = along_clouds(
+        [left, 1 - left], torch.stack([cloudy, sky]), [known, torch.ones(size)]
+    )
     assert torch.allclose(shown + other, torch.ones(size), atol=1e-5)
     assert float(shown[:, : middle - 12].min()) > 0.95
     assert float(shown[:, middle + 8 :].max()) < 1e-3
@@ -464,9 +463,9 @@ def test_new_footage_has_the_light_of_the_picture_that_it_enters() -> None:
     ever = torch.stack([warmth(tensor(p)) for p in pictures])
     fastest = (ever[16:] - ever[:-16]).abs().amax()
     assert float((turns[16:] - turns[:-16]).abs().amax()) < 1.5 * float(fastest)
-    # Both halves show about the light of one time of day; a gain of light has a limit.
+    # Both halves always show the light of one time of day.
     apart = (turns[:, 0] - turns[:, 1]).abs().amax()
-    assert float(apart) < 3 * float((ever[:, 0] - ever[:, 1]).abs().amax())
+    assert float(apart) < 1.5 * float((ever[:, 0] - ever[:, 1]).abs().amax())
 
 
 def test_a_gust_at_the_end_smears_no_edge() -> None:

@@ -54,7 +54,7 @@ class Light:
 
     def follow(self, frame: int) -> None:
         """Move the current light towards a frame's, more slowly than the clip's fastest change."""
-        apart = self._of(frame) - self._now
+        apart = self._log[frame] - self._now
         most = float(np.abs(apart).mean())
         if most > 0:
             self._now += apart * min(1.0, _FOLLOWS * self._fastest / most)
@@ -64,7 +64,7 @@ class Light:
 
         ``mirrored``, ``shift``: the placement of the frame; the shift is in widths.
         """
-        light = self._of(frame)
+        light = self._log[frame]
         light = light[:, ::-1] if mirrored else light
         # A shift by half the width brings each side to the other.
         part = min(1.0, 2 * abs(shift))
@@ -73,11 +73,6 @@ class Light:
         if float(np.abs(apart).max()) < 1 / 255:
             return None
         return torch.from_numpy(np.exp(apart).astype(np.float32)).permute(2, 0, 1).contiguous()
-
-    def _of(self, frame: int) -> _Fields:
-        """Return the light of a frame; before and after the clip that of the nearest frame."""
-        light: _Fields = self._log[min(max(frame, 0), len(self._log) - 1)]
-        return light
 
     def moved(self, columns: Tensor, height: int) -> Tensor:
         """Return the gains that adapt columns to the light of another place of the picture.

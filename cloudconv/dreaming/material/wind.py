@@ -44,9 +44,14 @@ def mean_flow(material: Material, pairs: list[int]) -> Tensor:
 
     ``pairs``: the later frames of the pairs. The flow is backward, in small pixels per frame.
     """
+    flow = torch.from_numpy(mean_of_pairs(material, pairs)).permute(2, 0, 1)
+    return filled(flow.to(material.device), 1 - material.land)
+
+
+def mean_of_pairs(material: Material, pairs: list[int]) -> NDArray[np.float32]:
+    """Return the mean flow of pairs as measured: (h, w, 2), 0 without a pair."""
     flows = [material.flow(k) for k in pairs]
-    flow = np.mean(flows, 0) if flows else np.zeros((*material.small_size, 2), np.float32)
-    return filled(torch.from_numpy(flow).permute(2, 0, 1).to(material.device), 1 - material.land)
+    return np.mean(flows, 0) if flows else np.zeros((*material.small_size, 2), np.float32)
 
 
 def end_pairs(count: int, *, first: bool) -> list[int]:
@@ -70,6 +75,9 @@ def unfolded(flow: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
 class Moving(Protocol):
     """Pictures at times in frames, of which a part is known."""
 
+    def frame(self, k: int) -> int:
+        """Return the number of the real frame that a picture shows."""
+
     def picture(self, k: int) -> Tensor:
         """Return the picture at a time: (3, H, W)."""
 
@@ -84,37 +92,32 @@ class Drift:
     """A real frame that moves steadily before and after its time.
 
     The motion is so smooth that the picture does not fold. ``frames``: a function that returns the
-    frame, (3, H, W), that lies so many frames further inside the clip. ``still``: the still parts,
-    (H, W), behind which the sky is continued. ``flow``: (2, h, w) backward flow per frame, on the
-    picture's device. ``lasts``: the greatest number of frames that the picture moves. ``turns``:
-    the number of frames that are shown in turn, so that clouds of a slow sky change their form.
+    frame, (3, H, W), that lies so many frames further inside the clip. ``behind``: the sky behind
+    the still parts. ``flow``: (2, h, w) backward flow per frame, on the picture's device.
+    ``lasts``: the greatest number of frames that the picture moves. ``turns``: the number of frames
+    that are shown in turn, so that clouds of a slow sky change their form.
     """
 
     def __init__(
         self,
         frames: Callable[[int], Tensor],
-        still: Tensor,
+        behind: SkyBehind,
         flow: Tensor,
         lasts: int,
         turns: int = 0,
     ) -> None:
         """Smooth the flow."""
-        size = (flow.shape[-2], flow.shape[-1])
         smooth = unfolded(flow.permute(1, 2, 0).cpu().numpy(), lasts)
         self._flow = torch.from_numpy(smooth).permute(2, 0, 1).to(flow.device)
-        self._frames, self._turns = frames, turns
-        self._behind = SkyBehind(still, size)
-        self._sky = self._behind.filled(frames(0))
+        self._frames, self._behind, self._turns = frames, behind, turns
+        self._picture = frames(0)
+        self._sky = behind.filled(self._picture)
         self._size = (self._sky.shape[-2], self._sky.shape[-1])
-        moving = resized(1 - still[None], size)[0]
-        self._fastest = float((torch.hypot(*self._flow) * moving).max())
+        self._fastest = float(torch.hypot(*self._flow).max())
 
-    def _source(self, k: int) -> tuple[Tensor, Tensor, int]:
-        """Return the frame to move, the same without still parts, and the frames to move by."""
-        ago = self._turns - abs(self._turns - abs(k) % max(2 * self._turns, 1))
-        picture = self._frames(ago)
-        sky = self._behind.filled(picture) if ago else self._sky
-        return picture, sky, k + (ago if k > 0 else -ago)
+    def frame(self, k: int) -> int:
+        """Return how far inside the clip the frame lies that is shown at a time, in frames."""
+        return self._turns - abs(self._turns - abs(k) % max(2 * self._turns, 1))
 
     def displacement(self, k: int, size: tuple[int, int]) -> Tensor:
         """Return the displacement ``k`` frames after the picture's time: (2, h, w) of ``size``."""
@@ -122,15 +125,27 @@ class Drift:
 
     def picture(self, k: int) -> Tensor:
         """Return the picture ``k`` frames after its time, or before if ``k`` is negative."""
-        picture, sky, by = self._source(k)
-        fade = min(abs(by) * self._fastest / _FILLS_BY, 1)
-        source = sky if fade == 1 else torch.lerp(picture, sky, fade)
-        return moved(source, self.displacement(by, self._size))
+        ago = self.frame(k)
+        fade = min((abs(k) + ago) * self._fastest / _FILLS_BY, 1)
+        if fade == 1:
+            return self.sky(k)
+        picture, sky = self._shown(ago)
+        return self._moved(torch.lerp(picture, sky, fade), k)
 
     def sky(self, k: int) -> Tensor:
         """Return the picture with sky in place of its still parts: (3, H, W)."""
-        _, sky, by = self._source(k)
-        return moved(sky, self.displacement(by, self._size))
+        return self._moved(self._shown(self.frame(k))[1], k)
+
+    def _shown(self, ago: int) -> tuple[Tensor, Tensor]:
+        """Return a frame to move, and the same without still parts."""
+        if not ago:
+            return self._picture, self._sky
+        picture = self._frames(ago)
+        return picture, self._behind.filled(picture)
+
+    def _moved(self, picture: Tensor, k: int) -> Tensor:
+        by = k + self.frame(k) * (1 if k > 0 else -1)
+        return moved(picture, self.displacement(by, self._size))
 
     def covers(self, k: int, size: tuple[int, int]) -> Tensor:
         """Return the known part of a picture: (h, w) of ``size``, 0 for points from outside."""
@@ -140,23 +155,31 @@ class Drift:
 class Drifting:
     """The frames of a material, and the first and last frame that drift before and after them.
 
-    ``count``: the number of real frames, from 0 on. ``lasts``: the greatest number of frames that a
-    real frame moves.
+    ``count``: the number of real frames, from 0 on. ``behind``: the sky behind still parts.
+    ``lasts``: the greatest number of frames that a real frame moves.
     """
 
     def __init__(self, material: Material, lasts: int) -> None:
         """Measure the motion at both ends."""
         self.count = len(material)
         self._material = material
-        self._behind = SkyBehind(material.matte, weight_size(*material.size))
+        self.behind = SkyBehind(material.matte, weight_size(*material.size))
         flows = [mean_flow(material, end_pairs(self.count, first=one)) for one in (True, False)]
         slow = _moves(material, flows[1]) < _ENOUGH and not any(material.hidden(0, -1))
         turns = min(_TURNS, self.count - 1) if slow else 0
         frames = material.picture, lambda ago: material.picture(-1 - ago)
         self._ends = [
-            Drift(one, material.matte, flow, lasts, turns)
+            Drift(one, self.behind, flow, lasts, turns)
             for one, flow in zip(frames, flows, strict=True)
         ]
+
+    def frame(self, k: int) -> int:
+        """Return the number of the real frame that a picture shows."""
+        drift = self._drift(k)
+        if drift is None:
+            return k
+        number = drift[0].frame(drift[1])
+        return number if k < 0 else self.count - 1 - number
 
     def picture(self, k: int) -> Tensor:
         """Return the real frame ``k``, or the moved picture: (3, H, W)."""
@@ -167,7 +190,7 @@ class Drifting:
         """Return the picture with sky in place of its still parts: (3, H, W)."""
         drift = self._drift(k)
         if drift is None:
-            return self._behind.filled(self._material.picture(k))
+            return self.behind.filled(self._material.picture(k))
         return drift[0].sky(drift[1])
 
     def covers(self, k: int, size: tuple[int, int]) -> Tensor | None:
@@ -188,14 +211,22 @@ class Drifting:
 
 
 def _moves(material: Material, flow: Tensor) -> float:
-    """Return the change of the last frame that a flow moves, relative to the clip's change."""
+    """Return the change of the last frame that a flow moves, relative to the clip's change.
+
+    A change of the whole picture is light and does not count.
+    """
     count, moving = min(_TURNS, len(material) - 1), 1 - material.land
     shown = [
         torch.from_numpy(material.glance(-1 - k)).permute(2, 0, 1).float().to(flow.device)
         for k in range(count + 1)
     ]
-    filmed = sum(((a - b).abs() * moving).mean() for a, b in pairwise(shown))
-    moved_on = ((moved(shown[0], flow) - shown[0]).abs() * moving).mean()
+
+    def change(one: Tensor, two: Tensor) -> Tensor:
+        apart = one - two
+        return ((apart - apart.mean((1, 2), keepdim=True)).abs() * moving).mean()
+
+    filmed = sum(change(a, b) for a, b in pairwise(shown))
+    moved_on = change(moved(shown[0], flow), shown[0])
     return float(count * moved_on / torch.as_tensor(filmed).clamp_min(1e-6))
 
 

@@ -111,7 +111,7 @@ class ClipSelector:
             changing, shown = thumbs[:, : len(ages)], thumbs[:, len(ages) - 1 :]
             apart[part] = (changing - before).abs().mean(2)[..., self._thumbs.moving].mean((1, 2))
             doubled = self._doubled(before, changing).clamp_min(0)
-            likeness = self._past.likeness(shown.flatten(0, 1)).reshape(shown.shape[:2]).mean(1)
+            likeness = self._past.likeness(shown.flatten(0, 1)).reshape(shown.shape[:2]).amax(1)
             likenesses = torch.cat([doubled, likeness.clamp_min(0)[None]])
             cost[part] = _SEEN * likenesses.square().sum(0)
         cost += apart / apart.median().clamp_min(1e-6)

@@ -121,7 +121,7 @@ class _Composition:
             return
         self._land.lead_to(loop_to, frames)
         flow = mean_flow(self._material, end_pairs(len(self._material), first=True))
-        drift = Drift(lambda _: loop_to, self._material.matte, flow, frames)
+        drift = Drift(lambda _: loop_to, self._drifting.behind, flow, frames)
         thumb, size = resized(loop_to.cpu(), self._thumbs.size), self._thumbs.size
         front = self._front(
             lambda age: moved(thumb, drift.displacement(age - frames, size).cpu()),
@@ -135,7 +135,7 @@ class _Composition:
         """Return the next frame: (3, H, W)."""
         self._number += 1
         top = self._stack.top
-        self._light.follow(top.footage.placement.frame(top.age))
+        self._light.follow(top.footage.frame(top.age))
         shots, weights = self._stack.advance()
         relit = torch.stack([shot.relit for shot in shots])
         forecasts = 1 if self._stack.forecasts else 0
@@ -231,7 +231,6 @@ class _Land:
     def __init__(self, material: Material, light: Light) -> None:
         """Store the last frame."""
         self._light = light
-        self._last = len(material) - 1
         self._picture = material.picture(-1)
         self._matte = material.matte
         self._box = bounds(self._matte)
@@ -252,7 +251,7 @@ class _Land:
     def paste(self, seen: Tensor) -> None:
         """Paste the still parts into the next frame, (3, H, W), in place."""
         self.left = max(self.left - self._fade, 0.0)
-        pasted, gain = self._picture[:, *self._box], self._light.on(self._last)
+        pasted, gain = self._picture[:, *self._box], self._light.on(-1)
         if self.leads:
             pasted = torch.lerp(self._target[:, *self._box], pasted, self.left)
         elif gain is not None:

@@ -74,7 +74,7 @@ def blended(
 def along_clouds(
     weights: Sequence[Tensor],
     smalls: Tensor,
-    covers: Sequence[Tensor | None],
+    covers: Sequence[Tensor],
     fixed: int = 0,
 ) -> list[Tensor]:
     """Return weights whose borders follow the outlines of bright clouds.
@@ -89,8 +89,7 @@ def along_clouds(
     Args:
         weights: (h, w) float32 each; their sum is 1 everywhere.
         smalls: (N, 3, h, w) float32, the pictures in one light.
-        covers: (h, w) float32 each, 1 where a picture is known and 0 elsewhere; None if all is
-            known.
+        covers: (h, w) float32 each, 1 where a picture is known and 0 elsewhere.
         fixed: the number of first pictures that keep their weights, such as a forecast.
 
     Returns:
@@ -101,7 +100,7 @@ def along_clouds(
     weight, bright = torch.stack(list(weights)), luma(smalls)
     brighter = (bright - (bright * weight).sum(0))[fixed:]
     weight = weight[fixed:]
-    known = torch.stack([torch.ones_like(weight[0]) if k is None else k for k in covers[fixed:]])
+    known = torch.stack(list(covers[fixed:]))
     wide, near = blurred(torch.cat([weight, known]), _SEAM * max(weight.shape[1:])).chunk(2)
     # The share falls to 0 at unknown parts, whose border is the straight edge of a piece. Where no
     # picture is known, the weights themselves count.

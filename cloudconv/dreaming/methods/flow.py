@@ -60,17 +60,18 @@ class Flow(DreamMethod):
         rounds = max(1, round(turns / period)) if loop else -(-turns // period)
         # A loop is a whole number of periods, whose lengths differ by a frame at most.
         paths = _Paths(field, -(-turns // rounds) if loop else period)
-        here = there = _Sky(last, still)
+        behind = SkyBehind(still, weight_size(*material.size))
+        here = there = _Sky(last, still, behind)
         order = order_of(field, np.random.default_rng(seed), weight_size(*material.size))
         # The first period begins with a forecast from the motion of the last frames.
         measured = len(material) > 1 and self.options.wind is None
         flow = mean_flow(material, end_pairs(len(material), first=False))
-        carried = Drift(lambda _: last, still, flow, period) if measured else None
+        carried = Drift(lambda _: last, behind, flow, period) if measured else None
         number = 0
         for k in range(1, rounds + 1):
             end = turns * k // rounds if loop else period * k
             if loop_to is not None and end == turns:
-                there = _Sky(loop_to, still)
+                there = _Sky(loop_to, still, behind)
             turn = _Period(here, there, carried, paths, order, end - number)
             for phase in range(1, min(end, frames) - number + 1):
                 yield turn.at(phase)
@@ -131,12 +132,11 @@ class _Paths:
 class _Sky:
     """A picture whose sky is continued behind still parts."""
 
-    def __init__(self, picture: Tensor, still: Tensor) -> None:
-        """Fill the still parts, (H, W), of a picture (3, H, W) with sky."""
+    def __init__(self, picture: Tensor, still: Tensor, behind: SkyBehind) -> None:
+        """Fill the still parts, (H, W), of a picture (3, H, W) with the sky behind."""
         self.picture = picture
         self.still = still
-        size = weight_size(picture.shape[-2], picture.shape[-1])
-        self._sky = SkyBehind(still, size).filled(picture)
+        self._sky = behind.filled(picture)
 
     def at(self, displacement: Tensor) -> Tensor:
         """Return the sky moved by a displacement (2, h, w): (3, H, W)."""

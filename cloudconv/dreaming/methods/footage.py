@@ -48,6 +48,10 @@ class Footage:
             self._gain = light.moved(placement.source(size[1]), size[0]).to(device)
         self._known = placement.known(size[1]).to(device)
 
+    def frame(self, age: int) -> int:
+        """Return the number of the real frame that is shown at an age in frames."""
+        return self._moving.frame(self.placement.frame(age))
+
     def at(self, age: int) -> LayerPicture:
         """Return the picture at an age in frames."""
         placement, moving = self.placement, self._moving
@@ -57,7 +61,7 @@ class Footage:
         small = relit = resized(picture, self._size)
         if self._gain is not None:
             relit = relit * self._gain
-        gain = self._light.on(frame, mirrored=placement.mirrored, shift=placement.shift)
+        gain = self._light.on(self.frame(age), mirrored=placement.mirrored, shift=placement.shift)
         if gain is not None:
             relit = relit * resized(gain.to(relit.device), self._size)
         known = moving.covers(frame, self._size)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import end_pairs, outside, unfolded
+from cloudconv.dreaming.material.wind import end_pairs, mean_of_pairs, outside, unfolded
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.pictures import (
     COARSE_SIDE,
@@ -210,10 +210,7 @@ def _smooth_flow(material: Material, lead: int, *, first: bool) -> Floats:
 
     The motion is so smooth that a picture that moves for ``lead`` frames does not fold.
     """
-    flows = [material.flow(k) for k in end_pairs(len(material), first=first)]
-    if not flows:
-        return np.zeros((*material.small_size, 2), np.float32)
-    return unfolded(np.mean(flows, 0), lead)
+    return unfolded(mean_of_pairs(material, end_pairs(len(material), first=first)), lead)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,15 +70,18 @@ class Thumbs:
             thumbs.append(thumb if gain is None else thumb * resized(gain, self.size))
         self.frames = torch.stack(thumbs)
         self._displacements = [torch.zeros_like(self.wind)]
-        self._drifting = drifting
         self._before = before
-        last = len(thumbs) - 1
-        drifts = [*range(-before, 0), *range(last + 1, last + 1 + before)]
-        made = [
-            moved(self.frames[0 if k < 0 else -1], drifting.displacement(k, self.size).cpu())
-            for k in drifts
-        ]
-        self._all = torch.stack([*made[:before], *self.frames, *made[before:]])
+        numbers = range(-before, len(thumbs) + before)
+        self._all = torch.stack([self._at(drifting, k) for k in numbers])
+        covers = [drifting.covers(k, self.size) for k in numbers]
+        self._covers = [None if known is None else known.cpu() for known in covers]
+
+    def _at(self, drifting: Drifting, k: int) -> Tensor:
+        """Return the thumbnail of a frame, or of the first or last frame that drifts."""
+        if 0 <= k < len(self.frames):
+            return self.frames[k]
+        displacement = drifting.displacement(k, self.size).cpu()
+        return moved(self.frames[0 if k < 0 else -1], displacement)
 
     def shown(self, shown: Arrangement, age: int) -> Tensor:
         """Return the thumbnail of an arrangement at an age in frames, (3, h, w)."""
@@ -98,9 +101,8 @@ class Thumbs:
 
     def covers(self, placement: Placement, age: int) -> Tensor:
         """Return the known part of a placement at an age: (h, w), from 0 to 1."""
-        known = self._drifting.covers(placement.frame(age), self.size)
-        columns = placement.known(self.size[1])
-        return placement.covers(columns, None if known is None else known.cpu(), self.size[0])
+        known = self._covers[self._number(placement.frame(age))]
+        return placement.covers(placement.known(self.size[1]), known, self.size[0])
 
     def known(self, shown: Arrangement, age: int) -> Tensor:
         """Return the known part of an arrangement at an age: (h, w), from 0 to 1."""
