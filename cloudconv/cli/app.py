@@ -1,15 +1,13 @@
-"""List the commands, and turn every error into a message and an exit code."""
+"""Run the command that the words name, and turn every error into a message and an exit code."""
 
 from __future__ import annotations
 
 import errno
-import platform
+import re
 import sys
 import traceback
-from importlib import metadata
 from itertools import takewhile
 from operator import eq
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,20 +15,18 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from cloudconv import __version__, files
-from cloudconv.cli import compare, doctor, dream, extrapolate, interp, models, streams, train
+from cloudconv.cli import commands, models, streams
 from cloudconv.cli.command import ALL, INTERRUPTED, write_options
 from cloudconv.cli.console import print_error, print_json
-from cloudconv.cli.streams import print_message, print_result
+from cloudconv.cli.streams import StdoutError, print_message, print_result
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
-
-INTERRUPTED_KIND = "interrupted"
-"""The kind of an interrupt in the JSON of a failure."""
 
 _MEMORY_SIGNS = (
     *("failed to map segment", "annot allocate memory", "can't allocate memory"),
     *("can't start new thread", "out of memory", "not enough memory", "std::bad_alloc"),
     "could not create a primitive",  # oneDNN
 )
+_ABOUT = "Raise the frame rate of a video, forecast its next frames, or continue the video."
 
 
 def _show_help(ctx: Any, _: Any, wanted: bool) -> None:
@@ -51,8 +47,8 @@ class _PrintedHelp:
         return option
 
 
-class _Guarded(_PrintedHelp):
-    """A mixin for commands that turns every error into one message and an exit code."""
+class _Documented(_PrintedHelp):
+    """A mixin for commands with headings in their help."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the parts of the usage line after the command's name."""
@@ -65,45 +61,12 @@ class _Guarded(_PrintedHelp):
         parameters = self.get_params(ctx)  # type: ignore[attr-defined]
         write_options(parameters, formatter, everything=ALL in ctx.meta)
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; print an error as one message and exit with its code."""
-        verbose = bool(ctx.params.get("verbose")) and not ctx.params.get("quiet")
-        if verbose:
-            names = ("cloudconv", "torch", "av", "numpy")
-            versions = ", ".join(f"{name} {_version_of(name)}" for name in names)
-            print_message(f"{versions}, Python {platform.python_version()}")
-        try:
-            try:
-                Path.cwd()
-            except OSError as error:  # the directory was deleted; libraries do not load there
-                raise CloudconvError(
-                    f"no-working-folder: The working directory cannot be used ({error.strerror}): "
-                    "change to an existing directory."
-                ) from error
-            if ctx.params.get("json") and "stdout" in streams.closed_streams:
-                raise SettingsError(
-                    "json-and-closed: The standard output is closed, so --json has no place for "
-                    "its result: open it, or leave --json out."
-                )
-            return super().invoke(ctx)  # type: ignore[misc]
-        except (typer.Exit, typer.Abort, TyperException):
-            raise
-        except BrokenPipeError as error:
-            raise typer.Exit(1) from error  # the reader has ended, as in `… | head`
-        except (Exception, KeyboardInterrupt) as error:
-            if verbose and not isinstance(error, KeyboardInterrupt):
-                for line in traceback.format_exc().splitlines():
-                    print_message(line)
-            message, kind, exit_code = _describe(error, verbose=verbose)
-            _print_failure(message, kind, exit_code, json=bool(ctx.params.get("json")))
-            raise typer.Exit(exit_code) from error
 
-
-class GuardedCommand(_Guarded, TyperCommand):
+class _Command(_Documented, TyperCommand):
     """A command without commands of its own."""
 
 
-class GuardedGroup(_Guarded, TyperGroup):
+class _Group(_Documented, TyperGroup):
     """A command that has commands of its own, and also does something without them."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
@@ -114,94 +77,88 @@ class GuardedGroup(_Guarded, TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that the first word names."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            known = ", ".join(self.list_commands(ctx))
+            known = self.list_commands(ctx)
             raise SettingsError(
                 f"unknown-command: There is no command '{ctx.command_path} {args[0]}': choose one "
-                f"of {known}, such as '{ctx.command_path} {self.list_commands(ctx)[0]} {args[0]}'."
+                f"of {', '.join(known)}, such as '{ctx.command_path} {known[0]} {args[0]}'."
             )
         return super().resolve_command(ctx, args)
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command, or the one that is named after it."""
-        ctx.params["json"] = ctx.params.get("json") or "--json" in ctx.args
-        return super().invoke(ctx)
-
 
 class Commands(_PrintedHelp, TyperGroup):
-    """The group of all commands; wrong usage looks like every other error."""
+    """The group of all commands; every error gives one message and an exit code."""
+
+    _words: tuple[str, ...] = ()
 
     def main(self, args: Any = None, *given: Any, **named: Any) -> Any:
         """Run the command that ``args`` name; see :meth:`typer.core.TyperGroup.main`."""
-        words = list(sys.argv[1:] if args is None else args)
+        self._words = tuple(sys.argv[1:] if args is None else args)
         # The jobs expand patterns, so that a pattern means the same on every system.
         named.setdefault("windows_expand_args", False)
         try:
             try:
-                return self._main(words, args, *given, **named)
+                # Without arguments Typer prints the help. Outside standalone mode a caller handles
+                # errors.
+                if not self._words or not named.get("standalone_mode", True):
+                    return super().main(args, *given, **named)
+                code = super().main(args, *given, **named | {"standalone_mode": False})
+            except (typer.Abort, TyperException) as error:  # before a command was found
+                code = self._fail(error)
             finally:
                 sys.stdout.flush()
-        except (BrokenPipeError, streams.StdoutError) as error:
-            if isinstance(error, streams.StdoutError):
+        except (BrokenPipeError, StdoutError) as error:
+            if isinstance(error, StdoutError):
                 print_error(str(error.strerror))
             sys.exit(1)
+        sys.exit(code if isinstance(code, int) else 0)
 
-    def _main(self, words: list[str], args: Any, *given: Any, **named: Any) -> Any:
-        # Without arguments Typer prints the help. Outside standalone mode a caller handles errors.
-        if not words or not named.get("standalone_mode", True):
-            return super().main(args, *given, **named)
-        named["standalone_mode"] = False
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; print an error as one message and exit with its code."""
         try:
-            exit_code = super().main(args, *given, **named)
-        except typer.Abort:  # an interrupt before or after the command itself
-            print_message(_interrupted())
-            exit_code = INTERRUPTED
-        except TyperException as error:
-            exit_code = error.exit_code
-            _print_failure(_usage(error), SettingsError.kind, exit_code, json="--json" in words)
-        sys.exit(exit_code if isinstance(exit_code, int) else 0)
+            return super().invoke(ctx)
+        except typer.Exit:
+            raise
+        except BrokenPipeError as error:
+            raise typer.Exit(1) from error  # the reader has ended, as in `… | head`
+        except (Exception, KeyboardInterrupt) as error:
+            raise typer.Exit(self._fail(error)) from error
 
-
-def _version_of(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # for example in a bundle, or beside the source
-        return "of unknown version"
-
-
-def _usage(error: TyperException) -> str:
-    """Return the message of wrong usage; suggest the options that begin as an unknown one does."""
-    unknown, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
-    if unknown is None or near is None:
-        return error.format_message()
-    equal = {name: _equal_letters(name, unknown) for name in near}
-    best = max(equal.values(), default=0)
-    # All long options have two characters in common.
-    names = [name for name in sorted(equal) if equal[name] > 2 and equal[name] >= best - 1]
-    shown = ", ".join(names or sorted(near))
-    meant = f" (did you mean {shown}?)" if shown else ""
-    return f"There is no option {unknown}{meant}: see --help."
-
-
-def _equal_letters(one: str, other: str) -> int:
-    """Return the number of equal letters at the start of two texts."""
-    return sum(1 for _ in takewhile(bool, map(eq, one, other)))
+    def _fail(self, error: BaseException) -> int:
+        """Print an error; return the exit code."""
+        short = "".join(word for word in self._words if re.fullmatch("-[a-z]+", word))
+        verbose = ("--verbose" in self._words or "v" in short) and "q" not in short
+        text, kind, code = _describe(error, verbose=verbose)
+        if kind == "interrupted":
+            print_message(text)  # an interrupt is no error
+        else:
+            if verbose and not isinstance(error, TyperException):
+                for line in "".join(traceback.format_exception(error)).splitlines():
+                    print_message(line)
+            print_error(text)
+        if "--json" in self._words and "stdout" not in streams.closed_streams:
+            print_json({"error": text, "kind": kind, "exit_code": code})
+        return code
 
 
 def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
     """Return the message of an error, its kind, and the exit code."""
     if isinstance(error, CloudconvError):
         return error.text, error.kind, error.exit_code
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, TyperException):
+        return _usage(error), SettingsError.kind, error.exit_code
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
         for path in files.unfinished():  # created during the interrupt
             files.remove(path)
         text = error.text if isinstance(error, Interrupted) else _interrupted()
-        return text, INTERRUPTED_KIND, INTERRUPTED
-    if isinstance(error, streams.StdoutError):
+        return text, "interrupted", INTERRUPTED
+    if isinstance(error, StdoutError):
         return str(error.strerror), OutputError.kind, 1
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         text = f"The name {error.filename} is too long for a file: give a shorter one."
         return text, CloudconvError.kind, 1
-    if _is_out_of_memory(error):
+    known = isinstance(error, OSError | ImportError | RuntimeError)
+    signs = known and any(sign in str(error) for sign in _MEMORY_SIGNS)
+    if signs or isinstance(error, MemoryError):  # in Python, a library, or while a library loads
         text = (
             f"there is not enough memory ({str(error) or 'none was left'}): close other programs, "
             "or raise the limit on memory (ulimit -v)"
@@ -212,6 +169,20 @@ def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
     return f"unexpected, please report it as a bug ({what}){details}", "bug", 1
 
 
+def _usage(error: TyperException) -> str:
+    """Return the message of wrong usage; suggest the options that begin as an unknown one does."""
+    unknown, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
+    if unknown is None or near is None:
+        return error.format_message()
+    equal = {name: sum(takewhile(bool, map(eq, name, unknown))) for name in near}
+    best = max(equal.values(), default=0)
+    # All long options have two characters in common.
+    names = [name for name in sorted(equal) if equal[name] > 2 and equal[name] >= best - 1]
+    shown = ", ".join(names or sorted(near))
+    meant = f" (did you mean {shown}?)" if shown else ""
+    return f"There is no option {unknown}{meant}: see --help."
+
+
 def _interrupted() -> str:
     left = [str(path) for path in files.unfinished()]
     if left:
@@ -219,27 +190,10 @@ def _interrupted() -> str:
     return "interrupted; this run has left no unfinished file"
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an allocation failed, in Python, a library, or while a library loads."""
-    if isinstance(error, MemoryError):
-        return True
-    known = isinstance(error, OSError | ImportError | RuntimeError)
-    return known and any(sign in str(error) for sign in _MEMORY_SIGNS)
-
-
-def _print_failure(message: str, kind: str, exit_code: int, *, json: bool) -> None:
-    if kind == INTERRUPTED_KIND:
-        print_message(message)  # an interrupt is no error
-    else:
-        print_error(message)
-    if json and "stdout" not in streams.closed_streams:
-        print_json({"error": message, "kind": kind, "exit_code": exit_code})
-
-
 app = typer.Typer(
     name="cloudconv",
     cls=Commands,
-    help="Raise the frame rate of a video, forecast its next frames, or continue the video.",
+    help=_ABOUT,
     no_args_is_help=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -253,27 +207,24 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def common(
-    version: Annotated[
-        bool,
-        typer.Option(
-            "--version",
-            help="Print the version and stop.",
-            callback=_version,
-            is_eager=True,
-            show_default=False,
-        ),
-    ] = False,
-) -> None:
-    """Raise the frame rate of a video, forecast its next frames, or continue the video."""
+_Version = typer.Option(
+    "--version",
+    help="Print the version and stop.",
+    callback=_version,
+    is_eager=True,
+    show_default=False,
+)
 
 
-for _module in (interp, compare, extrapolate, dream, train, doctor):
-    _name = _module.__name__.rpartition(".")[2]
-    app.command(_name, cls=GuardedCommand, epilog=_module.EXAMPLES)(getattr(_module, _name))
-_group = typer.Typer(cls=GuardedGroup, invoke_without_command=True, epilog=models.EXAMPLES)
+@app.callback(help=_ABOUT)
+def common(version: Annotated[bool, _Version] = False) -> None:
+    """Accept the options before the command."""
+
+
+for _command, _examples in commands.COMMANDS.items():
+    app.command(cls=_Command, epilog=_examples)(_command)
+_group = typer.Typer(cls=_Group, invoke_without_command=True, epilog=models.EXAMPLES)
 _group.callback()(models.models)
 for _command, _examples in models.COMMANDS.items():
-    _group.command(cls=GuardedCommand, epilog=_examples)(_command)
+    _group.command(cls=_Command, epilog=_examples)(_command)
 app.add_typer(_group, name="models")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+import platform
 from collections.abc import Callable, Sequence
 from functools import wraps
+from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from cloudconv.cli.console import Console
-from cloudconv.cli.streams import print_result
-from cloudconv.settings import Field, Settings, fields_of
+from cloudconv.cli.streams import closed_streams, print_message, print_result
+from cloudconv.errors import CloudconvError, SettingsError
+from cloudconv.settings import Option, Settings, fields_of
 from cloudconv.settings.groups import ENCODING, FRAMES, MACHINE, MODEL, RUN
 from cloudconv.settings.train import CLIPS, LEARNING
 
@@ -64,7 +68,7 @@ def with_options(
     """
     left_out = () if runs_job else ("dry_run", "progress")
     fields = [each for kind in (*kinds, Console) for each in fields_of(kind)]
-    options = {f.name: f for f in fields if not f.option.hidden and f.name not in left_out}
+    options = {f.name: f for f in fields if not f.hidden and f.name not in left_out}
     console_names = {each.name for each in fields_of(Console)}
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
@@ -84,9 +88,11 @@ def with_options(
         @wraps(function)
         def command(help_all: bool = False, **given: Any) -> None:
             given = {k: v for k, v in given.items() if k not in options or v not in (None, [])}
-            function(Console(**{k: given.pop(k) for k in console_names & given.keys()}), **given)
+            console = Console(**{k: given.pop(k) for k in console_names & given.keys()})
+            _check_surroundings(console)
+            function(console, **given)
 
-        if any(each.option.rare for each in options.values()):
+        if any(each.rare for each in options.values()):
             derived.append(
                 inspect.Parameter(
                     "help_all", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_HelpAll
@@ -100,16 +106,42 @@ def with_options(
     return decorate
 
 
-def _annotation(field: Field) -> Any:
-    option = field.option
-    kind = bool if field.is_switch else list[str] if option.repeats else str
+def _check_surroundings(console: Console) -> None:
+    if console.verbose:
+        names = ("cloudconv", "torch", "av", "numpy")
+        versions = ", ".join(f"{name} {_version_of(name)}" for name in names)
+        print_message(f"{versions}, Python {platform.python_version()}")
+    try:
+        Path.cwd()
+    except OSError as error:  # the directory was deleted; libraries do not load there
+        raise CloudconvError(
+            f"no-working-folder: The working directory cannot be used ({error.strerror}): "
+            "change to an existing directory."
+        ) from error
+    if console.json and "stdout" in closed_streams:
+        raise SettingsError(
+            "json-and-closed: The standard output is closed, so --json has no place for "
+            "its result: open it, or leave --json out."
+        )
+
+
+def _version_of(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # for example in a bundle, or beside the source
+        return "of unknown version"
+
+
+def _annotation(option: Option) -> Any:
+    kind = bool if option.is_switch else list[str] if option.repeats else str
+    completes = option.complete or option.choices
     return Annotated[
         kind | None,
         typer.Option(
-            *field.flags,
-            metavar=None if field.is_switch else option.metavar,
-            help=field.text,
-            autocompletion=_completion(field),
+            *option.flags,
+            metavar=None if option.is_switch else option.metavar,
+            help=option.text,
+            autocompletion=complete(option.complete, option.choices) if completes else None,
             show_default=False,
             hidden=option.rare,
             rich_help_panel=option.group or OPTIONS,
@@ -117,19 +149,11 @@ def _annotation(field: Field) -> Any:
     ]
 
 
-def _completion(field: Field) -> Callable[[str], list[str]] | None:
-    if not field.option.complete and not field.choices:
-        return None
-    return complete(field.option.complete, field.choices)
-
-
 def complete(kind: str, choices: Sequence[str] = ()) -> Callable[[str], list[str]]:
     """Return a function that completes one of ``choices``, or else a name of some kind.
 
-    Args:
-        kind: the task of the models, ``all``, ``added``, ``methods`` of ``compare``, or
-            ``encoders``.
-        choices: the words to complete instead.
+    ``kind`` is the task of the models, ``all``, ``added``, ``methods`` of ``compare``, or
+    ``encoders``.
     """
 
     def completed(incomplete: str) -> list[str]:

@@ -90,10 +90,7 @@ published network."""
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A model with the state of its shipped weights, or of the weights in a ``file``.
-
-    ``network`` describes the published network of the file.
-    """
+    """A model with the state of its shipped weights, or of the weights in a ``file``."""
 
     spec: ModelSpec
     weights: str

@@ -29,44 +29,25 @@ _WINDOW = 60.0  # seconds over which the speed is measured
 
 
 class Reporter:
-    """A receiver of progress that calls ``show`` at most once in each period.
+    """A receiver of progress that calls ``show`` at most once in each ``period`` of seconds.
 
-    Each stage of a run is a task of ``bar``, which measures the speed. The fields of the task are
-    ``at``, the latest :class:`Progress`, and ``note``, a few words.
-
-    Args:
-        bar: a bar of the library rich, which may be disabled.
-        label: the name of the first stage.
-        show: a function that shows a stage.
-        period: the least time in seconds between two calls of ``show``.
-        first: the time in seconds until the first call.
-        last: whether the end of each stage is shown too.
+    Each stage of a run is a task of ``bar``, a bar of the library rich, which measures the speed
+    also if it is disabled. The fields of the task are ``at``, the latest :class:`Progress`, and
+    ``note``, a few words. ``first`` is the time in seconds until the first call.
     """
 
     def __init__(
-        self,
-        bar: Bar,
-        label: str,
-        show: Callable[[Task], object],
-        period: float = 0.0,
-        *,
-        first: float = 0.0,
-        last: bool = False,
+        self, bar: Bar, label: str, show: Callable[[Task], object], period: float, first: float
     ) -> None:
-        """Start the first stage, without progress."""
-        self._bar = bar
+        """Start the first stage, which is called ``label``, without progress."""
+        self._bar, self._show, self._period = bar, show, period
         self._task = self._started(label, Progress("rendering", 0, None))
-        self._show, self._period, self._last = show, period, last
-        self._due = time.monotonic() + first
-        self._is_pending = False
+        self._due, self._is_pending = time.monotonic() + first, False
 
     def __call__(self, at: Progress, note: str = "", *, stage: str | None = None) -> None:
-        """Show the progress of a stage.
+        """Show the progress of a stage, with a few words beside it; a new name starts a new stage.
 
-        Args:
-            at: the progress. Items of an earlier run do not count for the speed.
-            note: a few words to show beside the progress.
-            stage: the name of the stage; a new name starts a new stage.
+        Items of an earlier run do not count for the speed.
 
         Raises:
             KeyboardInterrupt: the user has interrupted the run. A callback may have discarded the
@@ -80,14 +61,16 @@ class Reporter:
             self._task = self._started(name, at)
         self._task.total = at.total  # Bar.update() would forget the speed with each new total
         self._bar.update(self._task.id, completed=at.done, at=at, note=note)
-        self._is_pending = True
-        if time.monotonic() >= self._due:
-            self._show_now()
+        self._is_pending = time.monotonic() < self._due
+        if not self._is_pending:
+            self._due = time.monotonic() + self._period
+            self._show(self._task)
 
     def finish(self) -> None:
-        """End the current stage; show its end if ``last`` is set."""
-        if self._is_pending and self._last:
-            self._show_now()
+        """End the current stage, whose end is one of the JSON objects."""
+        if self._is_pending and self._show is _print_object:
+            self._is_pending = False
+            self._show(self._task)
 
     def _started(self, name: str, at: Progress) -> Task:
         """Return a new task, whose speed is measured from now on, in place of the earlier one."""
@@ -95,10 +78,6 @@ class Reporter:
             self._bar.remove_task(earlier)
         self._bar.add_task(name, total=at.total, completed=at.done, at=at, note="", speed="")
         return self._bar.tasks[0]
-
-    def _show_now(self) -> None:
-        self._due, self._is_pending = time.monotonic() + self._period, False
-        self._show(self._task)
 
 
 def _seconds_left(task: Task) -> float | None:
@@ -140,11 +119,8 @@ def _print_object(task: Task) -> None:
 def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Reporter]:
     """Return a context with a reporter that shows progress on stderr.
 
-    Args:
-        label: the name of the first stage.
-        mode: ``auto`` is a bar on a terminal, otherwise a line every ten seconds. ``json`` is a
-            JSON object every second. ``off`` shows nothing.
-        quiet: whether the mode ``auto`` shows nothing too.
+    The mode ``auto``, which ``quiet`` turns off, is a bar on a terminal, otherwise a line every ten
+    seconds. ``json`` is a JSON object every second. ``label`` is the name of the first stage.
     """
     # rich is imported here, because --help should start fast.
     from rich.console import Console as RichConsole
@@ -166,14 +142,15 @@ def reporting(label: str, mode: ProgressMode, *, quiet: bool) -> Iterator[Report
         transient=True,
         disable=mode != "auto" or quiet or not sys.stderr.isatty(),
     )
+    show: Callable[[Task], object] = _write_speed
+    period, first = _BAR_EVERY, 0.0
     if mode == "json":
-        reporter = Reporter(bar, label, _print_object, JSON_EVERY, last=True)
+        show, period = _print_object, JSON_EVERY
     elif mode == "off" or quiet:
-        reporter = Reporter(bar, label, lambda _: None)
+        show = id  # shows nothing
     elif bar.disable:
-        reporter = Reporter(bar, label, _print_line, LINE_EVERY, first=LINE_EVERY)
-    else:
-        reporter = Reporter(bar, label, _write_speed, _BAR_EVERY)
+        show, period, first = _print_line, LINE_EVERY, LINE_EVERY
+    reporter = Reporter(bar, label, show, period, first)
     with bar:
         yield reporter
     reporter.finish()

@@ -13,10 +13,10 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from cloudconv.cli import compare as command
+from cloudconv.cli import commands as command
 from cloudconv.cli.app import app
 from cloudconv.errors import InputError
-from cloudconv.jobs.compare import results as compare_results
+from cloudconv.jobs.compare import plan as compare_results
 from cloudconv.jobs.compare import run as job
 from cloudconv.jobs.compare.plan import ComparePlan
 from cloudconv.report.columns import COLUMNS
@@ -177,56 +177,6 @@ def test_each_shell_completes_options_and_values() -> None:
     assert "tiny" not in [each.value for each in complete(None, model, "")]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--drop", "1"],
-        ["--drop", "two"],
-        ["--drop", "2", "--horizon", "2"],
-        ["--horizon", "0"],
-        ["--horizon", "4", "--frames", "3"],
-        ["--horizon", "4", "--fallback", "off"],
-        ["--horizon", "4", "--metrics", "xpsnr"],
-        ["--frames", "0"],
-        ["--metrics", "beauty"],
-        ["--metrics", ""],
-        ["--scene-cut", "2"],
-        ["-y"],
-        ["-q", "-v"],
-        ["--output", "x.mp4"],
-    ],
-)
-def test_wrong_usage_exits_with_2_and_no_traceback(clip: Path, arguments: list[str]) -> None:
-    result = run(clip, *arguments)
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr
-    assert "Traceback" not in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "named"),
-    [
-        (["--model", "rief-4.6"], 2, "rife-4.6"),
-        (["--model", "linear"], 2, "interpolate"),
-        (["--model", "blend", "--horizon", "2"], 2, "predict"),
-        (["--drop", "9"], 1, "at least 10"),
-    ],
-)
-def test_an_impossible_request_is_one_sentence(
-    clip: Path, arguments: list[str], code: int, named: str
-) -> None:
-    result = run(clip, *arguments, *QUICK)
-    assert (result.exit_code, result.stdout) == (code, "")
-    assert named in result.stderr
-    assert len(result.stderr.splitlines()) == 1
-
-
-def test_a_missing_input_is_named() -> None:
-    result = run("nowhere.mp4", *QUICK)
-    assert result.exit_code == 1
-    assert "nowhere.mp4" in result.stderr
-
-
 def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,7 +187,7 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     for width, shown in (("60", ["12.35", "12.3456", "123.4 ms"]), ("200", ["12.35", "12.345600"])):
         monkeypatch.setenv("COLUMNS", width)
-        command._print_table(columns, methods)
+        command.print_table(columns, methods)
         said = capsys.readouterr().out
         plain = re.sub(r"\x1b\[[0-9;]*m", "", said)
         assert max(map(len, plain.splitlines())) <= int(width)

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from cloudconv.cli import interrupts
-from cloudconv.cli.console import Console
-from cloudconv.cli.output import run_with_progress
+from cloudconv.cli.console import Console, run_with_progress
 from cloudconv.cli.progress import reporting
 from cloudconv.events import Finished, Job, Progress
 

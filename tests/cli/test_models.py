@@ -258,12 +258,6 @@ def test_wrong_usage_is_one_sentence(file: Path, words: list[str], code: int, sa
     assert said in line
 
 
-def test_train_names_a_missing_file_before_a_missing_model() -> None:
-    done = CliRunner().invoke(app, ["train", "nofile.mp4"], prog_name="cloudconv")
-    assert done.exit_code == 1
-    assert done.stderr == "error: There is no file nofile.mp4: check the name.\n"
-
-
 def test_a_table_in_a_pipe_is_not_shortened() -> None:
     done = CliRunner().invoke(app, ["models"], prog_name="cloudconv")
     assert "…" not in done.stdout

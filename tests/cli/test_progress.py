@@ -213,41 +213,6 @@ def test_a_lost_interrupt_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
         report(at(1, 2))
 
 
-@pytest.mark.parametrize(
-    ("words", "kind", "code"),
-    [
-        (["interp", "missing.mp4", "--factor", "2"], "input", 1),
-        (["interp", "a.mp4", "--factor", "0.5"], "usage", 2),
-        (["interp", "a.mp4", "--factor", "nonsense"], "usage", 2),
-        (["interp", "a.mp4", "--factor", "2", "--fps", "60"], "usage", 2),
-        (["interp", "a.mp4", "--factor", "2", "--model", "rif-4.6"], "usage", 2),
-        (["interp", "a.mp4", "--factor", "2", "--device", "gpu"], "usage", 2),
-        (["interp", "a.mp4", "--factor", "2", "--crf", "99"], "usage", 2),
-        (["interp", "a.mp4", "--factor", "2", "--encoder", "x277"], "usage", 2),
-        (["interp", "a.mp4", "--nonsense"], "usage", 2),
-        (["compare", "a.mp4", "--metrics", "beauty"], "usage", 2),
-        (["dream", "a.mp4", "--frames", "9", "--mode", "nightmare"], "usage", 2),
-        (["dream", "a.mp4"], "usage", 2),
-        (["extrapolate", "a.mp4", "--frames", "2", "--model", "blend"], "usage", 2),
-        (["models", "nonsense"], "usage", 2),
-        (["train", "a.mp4"], "usage", 2),
-        (["nonsense"], "usage", 2),
-    ],
-)
-def test_every_error_is_one_line_and_with_json_one_object(
-    clip: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], kind: str, code: int
-) -> None:
-    monkeypatch.chdir(clip.parent)
-    plain = run(*words)
-    assert (plain.exit_code, plain.stdout) == (code, "")
-    (line,) = plain.stderr.splitlines()
-    as_json = run(*words, "--json")
-    assert (as_json.exit_code, as_json.stderr) == (code, plain.stderr)
-    shown = json.loads(as_json.stdout)
-    assert shown == {"error": line.removeprefix("error: "), "kind": kind, "exit_code": code}
-    assert [file.name for file in clip.parent.iterdir()] == ["a.mp4"]
-
-
 def test_progress_of_a_run_as_json(clip: Path) -> None:
     result = run("interp", clip, "--factor", 2, *TINY, "--progress", "json", "--json")
     assert result.exit_code == 0, result.stderr

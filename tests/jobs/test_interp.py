@@ -331,20 +331,6 @@ def test_two_runs_make_the_same_frames(tmp_path: Path) -> None:
         np.testing.assert_array_equal(a[0], b[0])
 
 
-def test_default_names_contain_the_factor_or_rate(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "a.mp4", 4, rate=25, codec="libx264")
-    for request, name in [
-        ({"factor": 2}, "a_x2.mp4"),
-        ({"factor": "2.5"}, "a_x2.5.mp4"),
-        ({"fps": "59.94"}, "a_59.94fps.mp4"),
-        ({"fps": 60}, "a_60fps.mp4"),
-        ({"slowmo": 4}, "a_slow4.mp4"),
-    ]:
-        result = calls.interpolate(clip, model="blend", **request)  # type: ignore[arg-type]
-        assert Path(result.output) == tmp_path / name
-        assert (tmp_path / name).exists()
-
-
 def test_an_existing_output_is_kept_unless_overwrite_is_set(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "a.mp4", 4, rate=25, codec="libx264")
     target = tmp_path / "b.mp4"
@@ -439,34 +425,9 @@ def test_corrupt_packets_are_counted_and_the_rest_is_kept(tmp_path: Path) -> Non
     assert any("3" in warning and "frame" in warning for warning in map(str, result.warnings))
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {},
-        {"factor": 2, "fps": 30},
-        {"factor": 1},
-        {"factor": -2},
-        {"fps": 0},
-        {"slowmo": 0.5},
-        {"factor": 2, "start": 2, "end": 1},
-        {"factor": 2, "scale": 9},
-        {"factor": 2, "scene_cut": 2.0},
-    ],
-)
-def test_impossible_settings_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError):
-        interp(tmp_path / "a.mp4", "b.mp4", **wrong)
-
-
 def test_frames_of_generated_clips_differ() -> None:
     """Other tests would prove nothing if all frames of the generated clips were alike."""
     assert not np.array_equal(planes_of(picture(0))[0], planes_of(picture(1))[0])
-
-
-def test_nvdec_cannot_be_combined_with_deinterlace(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "a.mkv", 4)
-    with pytest.raises(SettingsError, match="leave `nvdec` out"):
-        interp(clip, "b.mkv", factor=2, nvdec=True, deinterlace=True)
 
 
 def test_the_cpu_decodes_other_codecs_than_those_of_nvdec_with_a_warning(tmp_path: Path) -> None:

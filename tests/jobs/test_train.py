@@ -393,12 +393,9 @@ def test_impossible_inputs_are_one_clear_sentence(clip: str, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"steps": 0}, "`steps` must be a whole number from 1"),
-        ({"steps": 5, "minutes": 1}, "give one of them"),
         ({"noise": -1}, "noise must be a number of 0 or more"),
         ({"interval": (3, 1)}, "interval"),
         ({"ema": 1}, "ema"),
-        ({"output": "weights.pt"}, "safetensors"),
     ],
 )
 def test_impossible_settings_are_refused(changes: dict[str, Any], said: str) -> None:
@@ -536,13 +533,6 @@ def test_the_command_train(clip: str, tmp_path: Path) -> None:
     assert f"{output} is not a folder" in runner.invoke(app, beneath).stderr
     assert result["best"]["psnr"]["1"] > 10
     assert "naive" not in done.stderr  # only --verbose shows each validation
-    for wrong in (["--model", "x"], [clip], [clip, "--model", "x", "--interval", "two"]):
-        assert runner.invoke(app, ["train", *wrong]).exit_code == 2
-    refused = runner.invoke(
-        app, ["train", clip, "--model", "nonsense", "-o", str(tmp_path / "q.safetensors")]
-    )
-    assert refused.exit_code == 2
-    assert "There is no model" in refused.stderr
 
 
 def test_still_clips_are_refused(tmp_path: Path) -> None:
@@ -624,7 +614,7 @@ def test_a_checkpoint_with_a_right_checksum_and_wrong_content_is_an_error(
 ) -> None:
     output = tmp_path / "p.safetensors"
     path = tmp_path / "p.safetensors.checkpoint"
-    loop.save_checkpoint(path, loop.Checkpoint(DAMAGED[kind], {}), of=output)
+    loop.save_checkpoint(path, DAMAGED[kind], of=output)
     with pytest.raises(InputError, match="is damaged"):
         trained(settings(clip, output))
     assert not output.exists()

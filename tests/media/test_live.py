@@ -69,7 +69,7 @@ def test_a_signal_is_answered_while_standard_input_is_waited_for(
     """The writer of standard input neither writes more nor closes."""
     data = write_clip(tmp_path / "a.mkv", 60, rate=25, codec="libx264").read_bytes()
     script = (
-        "import sys, cloudconv.cli.interp, cloudconv.jobs.interp.run\n"
+        "import sys, cloudconv.cli.app, cloudconv.jobs.interp.run\n"
         "print('loaded', file=sys.stderr, flush=True)\n"
         "from cloudconv.__main__ import main\n"
         "sys.argv[0] = 'cloudconv'\n"

@@ -14,7 +14,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from cloudconv.cli import output
+from cloudconv.cli import console
 from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Job, Progress, mapped
@@ -158,14 +158,14 @@ def test_standard_output_ends_in_an_error_if_the_input_changes(
     clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change = change_at_first_frame(lambda: os.utime(clip, (1, 1)))
-    run_with_progress = output.run_with_progress
+    run_with_progress = console.run_with_progress
 
     def watched(console: Any, label: str, job: Job, **more: Any) -> Any:
         return run_with_progress(
             console, label, mapped(job, lambda at: (change(at), at)[1]), **more
         )
 
-    monkeypatch.setattr(output, "run_with_progress", watched)
+    monkeypatch.setattr(console, "run_with_progress", watched)
     found = CliRunner().invoke(
         app, ["interp", str(clip), "-o", "-", "--factor", "2", "--model", "blend"]
     )

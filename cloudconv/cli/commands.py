@@ -1,0 +1,452 @@
+"""Define the commands but for ``cloudconv models``: their settings, and the words for results."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cloudconv.cli import interrupts, streams
+from cloudconv.cli.command import INTERRUPTED, examples, with_options
+from cloudconv.cli.console import (
+    Console,
+    print_error,
+    print_json,
+    run_job,
+    run_with_progress,
+)
+from cloudconv.cli.streams import is_terminal, print_result
+from cloudconv.cli.text import clock, field_rows, format_value, rate, table
+from cloudconv.errors import CloudconvError, OutputError, SettingsError
+from cloudconv.events import Ended, Event, Measured, watched
+from cloudconv.jobs.outcome import as_json
+from cloudconv.messages import counted
+from cloudconv.report.columns import COLUMNS, Column, frame_time, marked
+from cloudconv.settings import (
+    CompareSettings,
+    DoctorSettings,
+    DreamSettings,
+    ExtrapolateSettings,
+    InterpManySettings,
+    InterpSettings,
+    TrainSettings,
+    fields_of,
+)
+from cloudconv.settings.groups import INPUT
+from cloudconv.settings.values import names
+
+if TYPE_CHECKING:
+    from cloudconv.dreaming.vitals.vitals import Vitals
+    from cloudconv.jobs.compare.plan import CompareResult
+    from cloudconv.jobs.dream.results import DreamResult
+    from cloudconv.jobs.extrapolate import ExtrapolateResult
+    from cloudconv.jobs.interp.plan import InterpResult
+    from cloudconv.jobs.train import TrainResult
+    from cloudconv.training.loop import Losses, Validation
+
+_In = Annotated[str, typer.Argument(metavar="IN", help=INPUT)]
+_Out = Annotated[str | None, typer.Argument(metavar="[OUT]", help="Same as --output.")]
+_INPUTS = f"{INPUT} With --out-dir all of them are inputs."
+_Inputs = Annotated[list[str], typer.Argument(metavar="IN [OUT]", help=_INPUTS)]
+_CLIPS = next(each for each in fields_of(TrainSettings) if each.name == "clips")
+_Clips = Annotated[list[str] | None, typer.Argument(metavar=_CLIPS.metavar, help=_CLIPS.help)]
+
+_FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
+"""The columns that a narrow terminal shows: scores, or numbers of frames ahead in forecasts."""
+
+
+def _chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> str | None:
+    """Return the output, from the option or from ``out``; remove the option from ``given``."""
+    if out is not None and "output" in given:
+        raise SettingsError(
+            "output-twice: The output is given twice, as OUT and with --output: give one."
+        )
+    output: str | None = given.pop("output", out)
+    if output != "-":
+        return output
+    if console.json:
+        raise SettingsError(
+            "json-and-video: With --json the result goes to stdout, so the video cannot: name an "
+            "output file."
+        )
+    closed = "stdout" in streams.closed_streams
+    if closed or (not console.dry_run and sys.stdout.isatty()):
+        raise SettingsError(
+            f"stdout-{'closed' if closed else 'is-terminal'}: The standard output is "
+            f"{'closed' if closed else 'a terminal'}: name an output file, or send the video into "
+            "a pipe."
+        )
+    return output
+
+
+def _video(result: Any, more: str = "") -> str:
+    """Return the line that describes a finished video; ``more`` follows the duration."""
+    by = (getattr(result, "model", None), result.device, result.precision)
+    size = [
+        format_value(name, getattr(result, name)) for name in ("output_bytes", "bits_per_second")
+    ]
+    written = ", ".join(filter(None, (result.encoder, *size)))
+    frames = counted(result.output_frames, "frame")
+    since = f", from {clock(result.at)} on" if hasattr(result, "at") else ""
+    if since and not result.source_frames:
+        frames = f"{counted(result.new_frames, 'new frame')} that continue the source{since}"
+    else:
+        frames += f" ({result.new_frames} new{since})"
+    return (
+        f"{result.output}: {frames} at {rate(result.output_fps)}, "
+        f"{clock(result.duration)}{more}; {written}; took {clock(result.wall_seconds)}, "
+        f"{result.frames_per_second:.2f} frames/s ({', '.join(filter(None, by))})"
+    )
+
+
+@with_options(InterpSettings, InterpManySettings)
+def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
+    """Raise the frame rate of IN.
+
+    Give one of --factor, --fps and --slowmo, or --slowmo together with --fps.
+    """
+    if "out_dir" in given:
+        _interp_all(console, inputs, given)
+        return
+    if "recursive" in given:
+        raise SettingsError(
+            "recursive-alone: --recursive is for folders of videos: give --out-dir too."
+        )
+    if len(inputs) > 2:
+        raise SettingsError(
+            "several-inputs: Several inputs need --out-dir, the folder for their outputs."
+        )
+    out = inputs[1] if len(inputs) == 2 else None
+    output = _chosen_output(console, out, given)
+    opening = ""
+    if out is not None and given.get("overwrite") and Path(out).is_file():
+        opening = f"{out} is taken as the output and replaced; with --out-dir both are inputs"
+    settings = InterpSettings(inputs[0], output, **given)
+
+    def summary(result: InterpResult) -> str:
+        cuts = f", no new frames at {counted(len(result.cuts), 'cut')}" if result.cuts else ""
+        resumed = "; resumed" if result.resumed else ""
+        adapted = f"; {result.adapted}" if result.adapted and result.adapted.kept else ""
+        return _video(result, cuts + resumed) + adapted
+
+    try:
+        run_job(console, "interpolating", settings, summary, opening=opening)
+    except OutputError as error:
+        if error.code == "output-exists" and out is not None:
+            raise OutputError(
+                f"second-name-exists: {error.text} If it is an input too, give --out-dir."
+            ) from error
+        raise
+
+
+def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> None:
+    """Interpolate or estimate every input and print each outcome.
+
+    Exit with 1 if an input failed, but not in a dry run.
+    """
+    if "output" in given:
+        raise SettingsError("for-one-input: --output is for a single input: leave --out-dir out.")
+    settings = InterpManySettings(inputs, **given)
+
+    from cloudconv.jobs.interp import batch
+
+    every = batch.each_input(settings)
+    done = 0
+
+    def ended(event: Ended) -> str:
+        nonlocal done
+        interrupts.check()
+        done += 1
+        if isinstance(event.outcome, CloudconvError):
+            message = event.outcome.text
+            print_error(message if event.input in message else f"{event.input}: {message}")
+        return f"{done} of {len(every)} inputs"
+
+    if console.dry_run:
+        for warned in batch.left_out(settings):
+            console.warning(warned)
+        outcomes = batch.estimate_all(every)
+    else:
+        outcomes = run_with_progress(console, "interpolating", batch.run(settings), ended)
+    outcome_of = dict(zip((str(each.input) for each in every), outcomes, strict=True))
+    _print_outcomes(console, outcome_of)
+    if not console.dry_run and any(isinstance(each, CloudconvError) for each in outcomes):
+        raise typer.Exit(1)
+
+
+def _print_outcomes(console: Console, outcome_of: dict[str, Any]) -> None:
+    if not console.dry_run:
+        written = {"size": "output_bytes", "bit rate": "bits_per_second"}
+        shown = _outcomes(outcome_of, encoder="encoder", **written, time="wall_seconds")
+        for line in shown.splitlines():
+            console.info(line)
+    elif not console.json:
+        for name, outcome in outcome_of.items():
+            if hasattr(outcome, "refusals"):
+                console.refusals(outcome, name)
+        columns = {"new": "new_frames", "time": "seconds", "memory": "memory_bytes"}
+        print_result(_outcomes(outcome_of, **columns))
+    if console.json:
+        kind = "plans" if console.dry_run else "results"
+        failed = sum(isinstance(outcome, CloudconvError) for outcome in outcome_of.values())
+        print_json({kind: [_outcome(*each) for each in outcome_of.items()], "failed": failed})
+
+
+def _outcomes(outcome_of: dict[str, Any], **columns: str) -> str:
+    """Return a row for each input; ``columns`` maps headers to the names of result fields."""
+    columns = {"frames": "output_frames", **columns}
+    rows = []
+    for name, outcome in outcome_of.items():
+        data = _outcome(name, outcome)
+        cells = [format_value(field, data.get(field)) for field in columns.values()]
+        last = data["error"].partition("\n")[0] if "error" in data else data["output"]
+        state = "planned" if "refusals" in data else "exists" if data.get("exists") else "failed"
+        if "resumed" in data:
+            state = "resumed" if data["resumed"] else "done"
+        rows.append([name, state, *cells, last])
+    return table(["input", "result", *columns, "output"], rows)
+
+
+def _outcome(name: str, outcome: Any) -> dict[str, Any]:
+    if isinstance(outcome, CloudconvError):
+        return {"input": name, "error": outcome.text}
+    return {**as_json(outcome), "exists": not hasattr(outcome, "duration")}
+
+
+@with_options(CompareSettings)
+def compare(console: Console, source: _In, **given: Any) -> None:
+    """Score models on frames dropped from IN."""
+    settings = CompareSettings(source, **given)
+    result: CompareResult | None = run_job(console, "comparing", settings)
+    if result is None:
+        return
+    if console.json:
+        print_json(result.as_json())
+    elif not console.quiet:
+        _print_scores(result, names(settings.metrics))
+    if result.adapted is not None and result.adapted.kept:
+        console.info(str(result.adapted))
+    console.info(f"{result.summary}; took {clock(result.wall_seconds)}")
+    if settings.report is not None:
+        video = format_value("", result.report_video)
+        console.info(f"the report is in {settings.report}; its video: {video}")
+
+
+def _print_scores(result: CompareResult, wanted: Sequence[str]) -> None:
+    def head(key: str) -> str:
+        return f"{COLUMNS[key].label} {COLUMNS[key].unit}".strip()
+
+    if result.horizon is None:
+        print_table({key: (COLUMNS[key], head(key)) for key in wanted}, result.methods)
+    else:
+        # Forecasts have a table for each of the most important scores.
+        for key in [key for key in ("psnr", "ssim", "texture") if key in wanted] or wanted[:1]:
+            rows = {
+                name: {step: scores[key] for step, scores in by_step.items()}
+                for name, by_step in result.methods.items()
+            }
+            print_result(f"{head(key)}, by frames ahead")
+            steps = next(iter(rows.values()))
+            print_table({step: (COLUMNS[key], step) for step in steps}, rows)
+    print_result(result.verdict)
+
+
+def print_table(
+    columns: Mapping[str, tuple[Column, str]], methods: Mapping[str, Mapping[str, float | None]]
+) -> None:
+    """Print one row per method; a star marks the best score of each column.
+
+    ``columns`` are the format and the heading of each column, by the key of its score.
+    """
+    cells = marked({key: column for key, (column, _) in columns.items()}, methods)
+    timed = any("seconds_per_frame" in scores for scores in methods.values())
+    rows = []
+    for name, scores in methods.items():
+        row = [name, *(text + "*" * best for text, best in cells[name])]
+        rows.append([*row, frame_time(scores["seconds_per_frame"])] if timed else row)
+    heads = [head for _, head in columns.values()]
+    shown = table(["method", *heads, *(["time a frame"] if timed else [])], rows)
+    first = {key: columns[key] for key in columns if key in _FIRST}
+    width = shutil.get_terminal_size().columns
+    wide = max(map(len, shown.splitlines())) > width and is_terminal()
+    if wide and 0 < len(first) < len(columns):
+        print_table(first, methods)
+        shown = f"({len(columns) - len(first)} more: use a wider terminal, --json or --report)"
+    print_result(shown)
+
+
+@with_options(ExtrapolateSettings)
+def extrapolate(console: Console, source: _In, out: _Out = None, **given: Any) -> None:
+    """Forecast the frames after the last frame of IN. Give one of --frames and --seconds."""
+
+    def summary(result: ExtrapolateResult) -> str:
+        more = f"; repeats as in the source: {result.cadence}" if result.cadence else ""
+        if result.tried_ahead:
+            known = counted(result.tried_ahead, "known frame")
+            more += f"; in a trial the forecast held for {result.held_ahead} of {known}"
+        return _video(result, more)
+
+    settings = ExtrapolateSettings(source, _chosen_output(console, out, given), **given)
+    run_job(console, "forecasting", settings, summary)
+
+
+@with_options(DreamSettings)
+def dream(console: Console, source: _In, out: _Out = None, **given: Any) -> None:
+    """Continue IN with new frames for any length of time.
+
+    Give one of --frames and --seconds.
+    """
+
+    def words(measured: Measured) -> str:
+        from cloudconv.dreaming.vitals.words import failures, in_words
+
+        vitals: Vitals = measured.values
+        if not vitals.alive:
+            return f"unlike the clip: {', '.join(failures(vitals).values())}"
+        motion = vitals.values["motion"]
+        return "like the clip" if motion is None else f"like the clip: {in_words('motion', motion)}"
+
+    def summary(result: DreamResult) -> str:
+        return _video(result, f"; {result.why.removesuffix('.')}; {result.verdict}")
+
+    settings = DreamSettings(source, _chosen_output(console, out, given), **given)
+    run_job(console, "dreaming", settings, summary, words)
+
+
+@with_options(TrainSettings)
+def train(console: Console, clips: _Clips = None, **given: Any) -> None:
+    """Train a model on CLIPS.
+
+    With --init, fine-tune a shipped model on your own footage.
+    """
+    try:
+        settings = TrainSettings(clips or (), **given)
+    except SettingsError as error:
+        if error.code == "no-model":
+            from cloudconv.training.clips import check_clips
+
+            check_clips(clips or ())  # a wrong name is the more useful message
+        raise
+
+    def note(measured: Measured) -> str | None:
+        if measured.name == "stopping":
+            console.info(
+                "stopping after this step, the best weights so far are kept; Ctrl-C again stops "
+                "at once"
+            )
+            return None
+        losses: Losses = measured.values
+        if losses.validation is None:
+            return None
+        console.detail(_losses(losses, losses.validation))
+        return _decibels(losses.validation)
+
+    result: TrainResult | None = run_job(console, "training", settings, _trained, note)
+    if result is not None and result.interrupted:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _losses(losses: Losses, validation: Validation) -> str:
+    trained = ""
+    if losses.loss is not None and losses.naive_loss is not None:
+        trained = f"train {losses.loss:.4f} (naive {losses.naive_loss:.4f}), "
+    return (
+        f"step {losses.step} ({losses.done:.0%}, {clock(losses.seconds)}): {trained}"
+        f"validation {validation.loss:.4f} (naive {validation.naive_loss:.4f}), "
+        f"{_decibels(validation)}{', best' if losses.best else ''}"
+    )
+
+
+def _decibels(after: Validation, before: Validation | None = None) -> str:
+    """Return the PSNR on held-back frames, for each number of frames ahead if there are several."""
+    return "; ".join(
+        (f"{before.psnr[label]:.2f} → " if before else "")
+        + f"{psnr:.2f} dB"
+        + (f" {label} ahead" if len(after.psnr) > 1 else "")
+        for label, psnr in after.psnr.items()
+    )
+
+
+def _trained(result: TrainResult) -> str:
+    state = ""
+    if result.interrupted:
+        state = f"interrupted after {result.steps} steps; the same command carries on; so far "
+    elif result.resumed and result.steps == result.steps_before:
+        state = f"all {result.steps} steps were made before; "
+    elif not result.improved:
+        state = "training gained nothing, so these are the initial weights; "
+    return f"{result.output}: {state}{_decibels(result.best, result.initial)} on held-back frames"
+
+
+@with_options(DoctorSettings, runs_job=False)
+def doctor(console: Console, **given: Any) -> None:
+    """Describe this machine, for bug reports.
+
+    Print versions, encoders, devices, weights, memory, and what --device auto and --precision auto
+    would choose. Leave no file behind. The exit code is 1 if a problem is found.
+    """
+    settings = DoctorSettings(**given)
+    from cloudconv.jobs.doctor import run
+
+    def show(event: Event) -> None:
+        if isinstance(event, Measured):
+            console.detail(f"{event.values.name}: {event.values.status}")
+
+    diagnosis = watched(run(settings), show)
+    shown = asdict(diagnosis)
+    if console.json:
+        print_json(shown)
+    elif not console.quiet:
+        states = shown.pop("encoders")
+        for label, state in {"encoders": "works", "encoders without hardware": "fails"}.items():
+            shown[label] = [name for name in states if states[name] == state]
+        del shown["problems"], shown["checks"]
+        print_result(field_rows(shown))
+        if diagnosis.checks:
+            rows = [[each.name, each.status, each.detail] for each in diagnosis.checks]
+            print_result(table(["check", "", ""], rows))
+    failed = [f"{each.name}: {each.detail}" for each in diagnosis.checks if each.status == "failed"]
+    for problem in (*diagnosis.problems, *failed):
+        print_error(problem)
+    if diagnosis.problems or failed:
+        raise typer.Exit(1)
+
+
+COMMANDS = {
+    interp: examples(
+        "cloudconv interp clouds.mp4 --factor 4",
+        "cloudconv interp video.mov slow.mov --slowmo 8 --start 1:02 --end 1:05",
+        "cloudconv interp one.mp4 two.mkv clips/*.mov --fps 60 --out-dir smooth",
+    ),
+    compare: examples(
+        "cloudconv compare clouds.mp4",
+        "cloudconv compare video.mkv --against blend,hold --report video_report",
+        "cloudconv compare radar.mp4 --horizon 8 --against hold,linear --json",
+    ),
+    extrapolate: examples(
+        "cloudconv extrapolate clouds.mp4 --frames 30",
+        "cloudconv extrapolate clouds.mp4 more.mp4 --seconds 2 --only-new",
+        "cloudconv extrapolate video.mkv --at 1:02.5 --seconds 1 --model flow",
+    ),
+    dream: examples(
+        "cloudconv dream clouds.mp4 --seconds 20",
+        "cloudconv dream waves.mov endless.gif --frames 90 --loop --only-new",
+        "cloudconv dream sky.jpg sky.mp4 --seconds 10 --wind 1.5,0",
+    ),
+    train: examples(
+        "cloudconv train in.mp4 --init rife-4.6 --minutes 5 -o mine.safetensors",
+        "cloudconv train clips/ --model unet5 --loss charbonnier+gdl --steps 5000",
+        "cloudconv interp in.mp4 --factor 4 --model mine.safetensors",
+    ),
+    doctor: examples(
+        "cloudconv doctor",
+        "cloudconv doctor --check --device cuda",
+        "cloudconv doctor --check --json > report.json",
+    ),
+}
+"""The commands, with their examples."""

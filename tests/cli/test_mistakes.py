@@ -1,0 +1,143 @@
+"""Wrong command lines: each is one sentence, an exit code, and with ``--json`` one object."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cloudconv.cli.app import app
+from tests.helpers.factory import write_clip
+
+INTERP = "interp a.mp4 --factor 2 "
+COMPARE = "compare a.mp4 --model blend "
+USAGE: dict[str, str] = {
+    "nonsense": "No such command",
+    "interp a.mp4": "exactly one of --factor",
+    "interp a.mp4 --factor 0.5": "above 1",
+    "interp a.mp4 --factor 1": "above 1",
+    "interp a.mp4 --slowmo 0.5": "above 1",
+    "interp a.mp4 --factor four": "'four' is not a factor",
+    "interp a.mp4 --factor 1/0": "1/0",
+    "interp a.mp4 --fps 0": "fps",
+    "interp a.mp4 --fps nan": "nan",
+    "interp a.mp4 --fps 60 --audio drop": "is for slow motion",
+    "interp a.mp4 --slowmo 2 --audio keep": "must be drop, stretch or copy",
+    "interp a.mp4 --nonsense": "There is no option --nonsense",
+    "interp a.mp4 --facter 2": "(did you mean --factor?): see --help.",
+    "interp a.mp4 --fpss 2": "(did you mean --fps?): see --help.",
+    "interp a.mp4 --deinterlac": "(did you mean --deinterlace?): see --help.",
+    "interp a.mp4 b.mp4 c.mp4 --factor 2": "need --out-dir",
+    f"{INTERP} --fps 60": "got --factor, --fps",
+    f"{INTERP} --model rif-4.6": "did you mean rife-4.6",
+    f"{INTERP} --device gpu": 'no device "gpu"',
+    f"{INTERP} --crf 99": "99",
+    f"{INTERP} --encoder x277": "x277",
+    f"{INTERP} --pix-fmt vaapi": "vaapi",
+    f"{INTERP} --pix-fmt cuda": "cuda",
+    f"{INTERP} --start x": "'x'",
+    f"{INTERP} --start 3 --end 2": "must come after --start",
+    f"{INTERP} --scene-cut nan": "a number from 0 to 1",
+    f"{INTERP} --scene-cut 2": "a number from 0 to 1, got 2",
+    f"{INTERP} --audio loud": "must be drop, stretch or copy",
+    f"{INTERP} --audio stretch": "is for slow motion",
+    f"{INTERP} --batch 0": "--batch must be auto or",
+    f"{INTERP} --tile -1": "--tile must be auto, off or",
+    f"{INTERP} --threads 0": "from 1 to 256",
+    f"{INTERP} --threads 5000": "from 1 to 256",
+    f"{INTERP} --threads 99999999999999999999999": "--threads",
+    f"{INTERP} --precision int8": "must be auto, fp32, bf16 or fp16",
+    f"{INTERP} --scale 9": "--scale: The scale 9 is not one of 0.25",
+    f"{INTERP} --encoder-option crf": "not of the form key=value",
+    f"{INTERP} --nvdec --deinterlace": "leave --nvdec out",
+    f"{INTERP} -q -v": "contradict each other",
+    f"{INTERP} o.mkv -o other.mkv": "given twice",
+    f"{INTERP} --output": "requires an argument",
+    f"{INTERP} --workers nobody": "no workers called",
+    f"{INTERP} --out-dir x -o y.mp4": "for a single input",
+    f"{INTERP} --out-dir x -": "no file name",
+    f"{INTERP} b.xyz": "xyz",
+    f"{INTERP} b.png": "for a sequence give frames/%05d.png",
+    f"{INTERP} b": "b/%05d.png",
+    f"{COMPARE} --metrics beauty": "no metric called 'beauty'",
+    f"{COMPARE} --metrics ''": "no metric called ''",
+    f"{COMPARE} --drop 1": "--drop must be a whole number from 2 to 64",
+    f"{COMPARE} --drop two": "--drop must be",
+    f"{COMPARE} --drop 2 --horizon 2": "give one of them",
+    f"{COMPARE} --horizon 0": "--horizon must be",
+    f"{COMPARE} --horizon 4 --frames 3": "less than one forecast",
+    f"{COMPARE} --horizon 4 --fallback off": "leave them out with --horizon",
+    f"{COMPARE} --horizon 3 --scale 0.5": "leave them out with --horizon",
+    f"{COMPARE} --horizon 4 --metrics xpsnr": "every frame in order",
+    f"{COMPARE} --horizon 2": "predict",
+    f"{COMPARE} --frames 0": "--frames must be",
+    f"{COMPARE} -y": "give --report too",
+    f"{COMPARE} --output x.mp4": "There is no option --output",
+    "compare a.mp4 --model rief-4.6": "rife-4.6",
+    "compare a.mp4 --model linear": "interpolate",
+    "dream a.mp4": "exactly one of --frames and --seconds",
+    "dream a.mp4 --frames 9 --mode nightmare": "must be auto, collage",
+    "dream a.mp4 --frames 5 --mode flow --wind nan,nan": "wind",
+    "dream a.mp4 --frames 5 --seed 99999999999999999999999": "--seed",
+    "extrapolate a.mp4 --frames 2 --model blend": "predict",
+    "extrapolate a.mp4 --model hold --frames 99999999999999999999": "--frames",
+    "models nonsense": "There is no command 'cloudconv models nonsense'",
+    "train a.mp4": "There is no model to train",
+    "train --model tiny": "name clips",
+    "train a.mp4 --model nonsense": "There is no model",
+    "train a.mp4 --model tiny --steps 0": "--steps must be a whole number from 1",
+    "train a.mp4 --model tiny --steps 5 --minutes 1": "give one of them",
+    "train a.mp4 --model tiny --interval 3-1": "'3-1' is not a whole number from 1 to 1000",
+    "train a.mp4 --model tiny -o weights.pt": "safetensors",
+    "train a.mp4 --model tiny --steps 2 --seed 99999999999999999999999": "--seed",
+}
+"""Command lines with exit code 2, and a part of their messages."""
+
+INPUT: dict[str, str] = {
+    "interp missing.mp4 --factor 2": "missing.mp4",
+    "compare nowhere.mp4": "nowhere.mp4",
+    "compare a.mp4 --model blend --drop 9": "at least 10",
+    "train missing.mp4": "missing.mp4",
+}
+"""Command lines with exit code 1."""
+
+CASES = [(words, said, "usage", 2) for words, said in USAGE.items()]
+CASES += [(words, said, "input", 1) for words, said in INPUT.items()]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("home")
+    write_clip(home / "a.mp4", 5, rate=24, codec="libx264")
+    return home
+
+
+@pytest.mark.parametrize(("words", "said", "kind", "code"), CASES)
+def test_a_mistake_is_one_sentence_and_with_json_one_object(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, words: str, said: str, kind: str, code: int
+) -> None:
+    monkeypatch.chdir(folder)
+    plain, as_json = (
+        CliRunner().invoke(app, words + more, prog_name="cloudconv") for more in ("", " --json")
+    )
+    assert (plain.exit_code, plain.stdout) == (code, "")
+    (line,) = plain.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert said in line
+    assert not any(word in line for word in ("`", "Traceback", "bug"))
+    if not words.endswith("--output"):  # takes the next word as its value
+        assert (as_json.exit_code, as_json.stderr) == (code, plain.stderr)
+        shown = {"error": line.removeprefix("error: "), "kind": kind, "exit_code": code}
+        assert json.loads(as_json.stdout) == shown
+    assert [file.name for file in folder.iterdir()] == ["a.mp4"]
+
+
+def test_a_video_and_json_cannot_share_standard_output(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    done = CliRunner().invoke(app, f"{INTERP} -o - --json")
+    assert done.exit_code == 2
+    assert "the video cannot: name an output file" in json.loads(done.stdout)["error"]
