@@ -36,12 +36,12 @@ from cloudconv.settings.values import File
 
 if TYPE_CHECKING:
     from cloudconv.jobs.adapt import Adapted
-    from cloudconv.jobs.compare.results import CompareEstimate, CompareResult
+    from cloudconv.jobs.compare.plan import CompareEstimate, CompareResult
     from cloudconv.jobs.doctor import Diagnosis
     from cloudconv.jobs.dream.results import DreamEstimate, DreamResult
     from cloudconv.jobs.extrapolate import ExtrapolateEstimate, ExtrapolateResult
     from cloudconv.jobs.interp.batch import Exists, InputOutcome
-    from cloudconv.jobs.interp.results import InterpEstimate, InterpResult
+    from cloudconv.jobs.interp.plan import InterpEstimate, InterpResult
     from cloudconv.jobs.self_test import Check
     from cloudconv.jobs.train import TrainEstimate, TrainResult
     from cloudconv.models.base import Interpolator, Model, OuterPictures, Predictor
@@ -51,8 +51,8 @@ if TYPE_CHECKING:
     __version__: str
 
 _LATER = (
-    *("models.catalogue", "models.base", "jobs.interp.results", "jobs.adapt", "jobs.interp.batch"),
-    *("jobs.extrapolate", "jobs.compare.results", "jobs.dream.results"),
+    *("models.catalogue", "models.base", "jobs.interp.plan", "jobs.adapt", "jobs.interp.batch"),
+    *("jobs.extrapolate", "jobs.compare.plan", "jobs.dream.results"),
     *("training.loop", "jobs.train", "jobs.doctor", "jobs.self_test"),
 )
 """The modules of results, estimates and models, imported in this order until a name is found."""
@@ -118,7 +118,6 @@ def interpolate(settings: InterpSettings) -> InterpResult:
     Raises:
         CloudconvError: the work failed; the output does not exist, or is unchanged.
         Interrupted: Ctrl-C; the same call resumes from the finished segments.
-        TypeError: there is no such keyword.
     """
     result: InterpResult = _result(settings)
     return result
@@ -151,7 +150,6 @@ def extrapolate(settings: ExtrapolateSettings) -> ExtrapolateResult:
 
     Raises:
         CloudconvError: the work failed; the output does not exist, or is unchanged.
-        TypeError: there is no such keyword.
     """
     result: ExtrapolateResult = _result(settings)
     return result
@@ -167,7 +165,6 @@ def dream(settings: DreamSettings) -> DreamResult:
 
     Raises:
         CloudconvError: the work failed; the output does not exist, or is unchanged.
-        TypeError: there is no such keyword.
     """
     result: DreamResult = _result(settings)
     return result
@@ -183,7 +180,6 @@ def compare(settings: CompareSettings) -> CompareResult:
 
     Raises:
         CloudconvError: the work failed; the report does not exist, or is unchanged.
-        TypeError: there is no such keyword.
     """
     result: CompareResult = _result(settings)
     return result
@@ -200,7 +196,6 @@ def train(settings: TrainSettings) -> TrainResult:
     Raises:
         CloudconvError: the training cannot be done; raised before any work if possible.
         Interrupted: a second Ctrl-C; the same call resumes from the checkpoint.
-        TypeError: there is no such keyword.
     """
     result: TrainResult = _result(settings)
     return result
@@ -283,7 +278,6 @@ def _frames_call(
         Raises:
             CloudconvError: at once if the options are invalid; later if pictures differ in kind or
                 size, are not finite or outside 0 to 1, or if there are fewer than two.
-            TypeError: there is no such keyword.
         """
         wanted = settings(*args, **kwargs)
         from cloudconv.jobs.interp.frames import interpolated

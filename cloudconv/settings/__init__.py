@@ -7,11 +7,11 @@ from cloudconv.settings.doctor import DoctorSettings
 from cloudconv.settings.extend import DreamSettings, ExtrapolateSettings
 from cloudconv.settings.groups import EncodeSettings
 from cloudconv.settings.interp import FramesSettings, InterpManySettings, InterpSettings
-from cloudconv.settings.option import Field, Option, Settings, fields_of
+from cloudconv.settings.option import Option, Settings, fields_of
 from cloudconv.settings.train import TrainingRecipe, TrainSettings
 from cloudconv.settings.values import exact
 
 __all__ = ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]
 __all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSettings"]
-__all__ += ["EncodeSettings", "Field", "Option", "Settings", "TrainingRecipe", "exact"]
+__all__ += ["EncodeSettings", "Option", "Settings", "TrainingRecipe", "exact"]
 __all__ += ["fields_of"]

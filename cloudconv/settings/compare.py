@@ -58,9 +58,6 @@ class CompareSettings(
 
     With ``drop`` one frame of every N is kept, and interpolators make the others again. With
     ``horizon`` predictors forecast that many frames, once for every ``every``-th frame.
-
-    Raises:
-        SettingsError: a value is out of range, or two values contradict each other.
     """
 
     drop: Annotated[int | None, Option(_DROP, "N", least=2, most=64, shown="2")] = None

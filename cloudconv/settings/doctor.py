@@ -16,11 +16,7 @@ _DEVICE = "Test this device with --check: auto, cpu, cuda, cuda:N or mps."
 
 @dataclass(frozen=True, kw_only=True)
 class DoctorSettings(Settings):
-    """The options of :func:`cloudconv.doctor`.
-
-    Raises:
-        SettingsError: the device's name is unknown, or there is a device without ``check``.
-    """
+    """The options of :func:`cloudconv.doctor`."""
 
     check: Annotated[bool, Option(_CHECK)] = False
     device: Annotated[str | None, Option(_DEVICE, "NAME", parse=values.device, shown="auto")] = None

@@ -111,19 +111,12 @@ class InterpSettings(groups.Output, Interpolation):
 
     Give exactly one of ``factor``, ``fps`` and ``slowmo``, or ``slowmo`` with ``fps``. Times are
     seconds from the first frame; ``end`` is exclusive.
-
-    Raises:
-        SettingsError: a value is out of range, or two values contradict each other.
     """
 
 
 @dataclass(frozen=True, kw_only=True)
 class InterpManySettings(Interpolation):
-    """The options of :func:`cloudconv.interpolate_many`: all outputs go to ``out_dir``.
-
-    Raises:
-        SettingsError: a value is out of range, or two values contradict each other.
-    """
+    """The options of :func:`cloudconv.interpolate_many`: all outputs go to ``out_dir``."""
 
     inputs: Annotated[
         Sequence[File], Option("Read videos, and folders of them.", parse=values.files, hidden=True)
@@ -139,11 +132,7 @@ class InterpManySettings(Interpolation):
 
 @dataclass(frozen=True, kw_only=True)
 class FramesSettings(_Scheduling):
-    """The options of :func:`cloudconv.interpolate_frames`: ``factor`` times as many pictures.
-
-    Raises:
-        SettingsError: a value is out of range, or two values contradict each other.
-    """
+    """The options of :func:`cloudconv.interpolate_frames`: ``factor`` times as many pictures."""
 
     factor: Annotated[Rational, Option("Make N times the pictures.", "N", parse=parse_factor)] = (
         field(default=2, kw_only=False)

@@ -20,11 +20,7 @@ class ModelsSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class AddSettings(Settings):
-    """The options of the command ``models add``, and of :func:`cloudconv.add_model`.
-
-    Raises:
-        SettingsError: a value is not accepted.
-    """
+    """The options of the command ``models add``, and of :func:`cloudconv.add_model`."""
 
     file: Annotated[File, Option("Add the network of this file.", "FILE", hidden=True)] = field(
         kw_only=False

@@ -13,6 +13,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import cache
+from itertools import chain
 from numbers import Rational
 from pathlib import Path
 from types import UnionType
@@ -33,7 +34,7 @@ MOST = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """The declaration of one option.
+    """The declaration of one option, and from ``name`` on the facts from its field.
 
     Attributes:
         help: a verb phrase for ``--help`` and the docs.
@@ -55,6 +56,9 @@ class Option:
         complete: the kind of names that the shell completes.
         names: the meaning of the texts in a field of files: ``files``, ``clips`` with their parts
             and sizes, or ``words``, of which only those with the ending of weights name files.
+        choices: the accepted words.
+        number: int or float if the field takes numbers.
+        takes_files: whether texts of the field may name files.
     """
 
     help: str
@@ -73,47 +77,36 @@ class Option:
     rare: bool = False
     complete: Literal["", "interpolate", "predict", "methods", "encoders", "added"] = ""
     names: Literal["files", "clips", "words"] = "files"
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field of a settings class, with its option and the facts from its type.
-
-    ``choices`` are the accepted words. ``number`` is int or float if the field takes numbers.
-    ``takes_files``: whether texts of the field may name files.
-    """
-
-    name: str
-    option: Option
-    default: Any
-    choices: tuple[str, ...]
-    number: type[int] | type[float] | None
-    is_switch: bool
-    is_required: bool
-    takes_files: bool
+    name: str = ""
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    number: type[int] | type[float] | None = None
+    is_switch: bool = False
+    is_required: bool = False
+    takes_files: bool = False
 
     @property
     def flags(self) -> tuple[str, ...]:
         """Return the flags on the command line; messages use the first flag."""
         name = f"--{self.name.replace('_', '-')}"
-        return (f"{name}/{self.option.off}" if self.option.off else name, *self.option.also)
+        return (f"{name}/{self.off}" if self.off else name, *self.also)
 
     @property
     def text(self) -> str:
         """Return the help text, with the default."""
-        default, shown = self.default, self.option.shown
+        default, shown = self.default, self.shown
         if not shown and not self.is_switch and default is not None and default != ():
             shown = f"{default:g}" if isinstance(default, float) else str(default)
-        text = " ".join(self.option.help.split())
+        text = " ".join(self.help.split())
         return f"{text} Default: {shown}." if shown else text
 
     @property
     def as_parameter(self) -> str:
         """Return the field as a part of a message: a flag, or the name if it is hidden."""
-        return self.name if self.option.hidden else flag(self.name)
+        return self.name if self.hidden else flag(self.name)
 
     def _accepted_numbers(self) -> list[str]:
-        least, above, most = self.option.least, self.option.above, self.option.most
+        least, above, most = self.least, self.above, self.most
         number = "a whole number" if self.number is int else "a number"
         if above is not None:
             return [f"{number} above {above}{f' and at most {most}' if most else ''}"]
@@ -129,9 +122,9 @@ class Field:
             return self.default
         self._check_length(value)
         self._check_texts(value)
-        if self.option.parse is not None:
+        if self.parse is not None:
             try:
-                return self.option.parse(value)
+                return self.parse(value)
             except (SettingsError, ValueError, TypeError, OverflowError) as error:
                 why = error.text if isinstance(error, SettingsError) else error
                 raise SettingsError(f"bad-value: {self.as_parameter}: {why}") from error
@@ -150,7 +143,7 @@ class Field:
                 f"not-text: {self.as_parameter} must be text or a path, got {value!r:.60}."
             )
         number = None if self.number is None else _number(self.number, value)
-        least, above, most = self.option.least, self.option.above, self.option.most
+        least, above, most = self.least, self.above, self.most
         if (
             number is not None
             and (least is None or number >= least)
@@ -175,12 +168,7 @@ class Field:
                 )
 
     def _check_texts(self, value: Any) -> None:
-        """Refuse texts that no operating system or library takes.
-
-        Raises:
-            SettingsError: a text has a NUL or a lone surrogate.
-            CloudconvError: a text names a file, and the name is too long.
-        """
+        """Refuse texts that no operating system or library takes, and names that are too long."""
         for text in _texts(value):
             try:
                 known = os.fsencode(text) if self.takes_files else text.encode()
@@ -191,8 +179,8 @@ class Field:
                     f"not-a-text: {self.as_parameter} has a NUL or a character that cannot be "
                     f"stored, got {text!r}: type it again."
                 ) from error
-            named = [text] if self.option.names == "files" else []
-            if self.option.names == "words":
+            named = [text] if self.names == "files" else []
+            if self.names == "words":
                 named = [word for word in names(text) if word.endswith(".safetensors")]
             for name in named if self.takes_files else ():
                 check_name(name)
@@ -227,6 +215,7 @@ def _number(kind: type[int] | type[float], value: Any) -> float | None:
 class Settings:
     """Base class of all settings, which reads and checks every value as its field declares.
 
+    A value out of range, or values that contradict each other, raise SettingsError.
     Settings with the same meaning are equal: ``fps="59.94"`` is ``fps="60000/1001"``.
     """
 
@@ -252,19 +241,13 @@ class Settings:
                 vars(part)["_check"](self)
 
     def _check(self) -> None:
-        """Raise SettingsError if two values of this class contradict each other.
-
-        Each base class checks its own values first.
-        """
+        """Raise SettingsError if two values contradict each other; base classes check first."""
 
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)
 
     def changed(self, **values: Any) -> Self:
-        """Return a copy with other values.
-
-        Values that the caller gave stay given, unlike in a copy by ``dataclasses.replace``.
-        """
+        """Return a copy with other values, in which values that the caller gave stay given."""
         return type(self)(**{**self.passed, **values})
 
     @property
@@ -274,39 +257,37 @@ class Settings:
 
     def pinned(self) -> dict[str, str]:
         """Return the values that determine the result, by name, as text."""
-        named = [each.name for each in fields_of(type(self)) if each.option.pinned]
+        named = [each.name for each in fields_of(type(self)) if each.pinned]
         return {name: str(getattr(self, name)) for name in named}
 
 
-def _read_fields(kind: Any) -> tuple[Field, ...]:
+def _read_fields(kind: Any) -> tuple[Option, ...]:
     hints = get_type_hints(kind, include_extras=True)
     defaults = {each.name: each for each in fields(kind)}
     names = dict.fromkeys(name for part in kind.__mro__ for name in inspect.get_annotations(part))
     return tuple(
-        _field(name, hints[name], defaults[name])
+        _option(name, hints[name], defaults[name])
         for name in names
         if name in defaults and get_origin(hints[name]) is Annotated
     )
 
 
-fields_of: Callable[[Any], tuple[Field, ...]] = cache(_read_fields)
+fields_of: Callable[[Any], tuple[Option, ...]] = cache(_read_fields)
 """A function that returns the fields of a settings class: its own, then the inherited fields."""
 
 
-def _field(name: str, hint: Any, declared: Any) -> Field:
+def _option(name: str, hint: Any, declared: Any) -> Option:
+    option: Option
     base, option = get_args(hint)
-    kinds = _kinds(base)
-    words = tuple(word for kind in kinds if get_origin(kind) is Literal for word in get_args(kind))
-    numbers: list[type[int] | type[float]] = [kind for kind in kinds if kind in (int, float)]
-    default = None if declared.default is MISSING else declared.default
-    number = None if not numbers else float if float in numbers else int
-    if number is int and option.most is None:
-        option = replace(option, most=MOST)
-    return Field(
+    kinds = get_args(base) if get_origin(base) in (Union, UnionType) else (base,)
+    words = (get_args(kind) for kind in kinds if get_origin(kind) is Literal)
+    number = float if float in kinds else int if int in kinds else None
+    return replace(
+        option,
         name=name,
-        option=option,
-        default=default,
-        choices=words,
+        default=None if declared.default is MISSING else declared.default,
+        most=MOST if number is int and option.most is None else option.most,
+        choices=tuple(chain.from_iterable(words)),
         number=number,
         is_switch=bool in kinds,
         is_required=declared.default is declared.default_factory is MISSING,
@@ -316,7 +297,3 @@ def _field(name: str, hint: Any, declared: Any) -> Field:
 
 def _takes_files(kind: Any) -> bool:
     return kind is Path or any(map(_takes_files, get_args(kind)))
-
-
-def _kinds(base: Any) -> tuple[Any, ...]:
-    return get_args(base) if get_origin(base) in (Union, UnionType) else (base,)

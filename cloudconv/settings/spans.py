@@ -24,23 +24,18 @@ HELD_LAST: tuple[Span, ...] = ((Fraction(82, 100), Fraction(1)),)
 
 def parse_spans(text: str) -> tuple[Span, ...]:
     """Parse one part, ``0:0.75``, or several, ``0:0.3,0.5:1``."""
-    spans = []
     try:
-        for part in text.split(","):
-            begin, end = part.split(":")
-            spans.append((Fraction(begin or 0), Fraction(end or 1)))
+        parts = (part.split(":") for part in text.split(","))
+        spans = tuple((Fraction(begin or 0), Fraction(end or 1)) for begin, end in parts)
+        edges = [edge for span in spans for edge in span]
+        if edges != sorted(edges) or edges[0] < 0 or edges[-1] > 1 or any(a == b for a, b in spans):
+            raise ValueError
     except (ValueError, ZeroDivisionError) as error:
         raise SettingsError(
             f"not-a-part: {text!r} is no part of a clip: give fractions of its length from 0 to "
             "1, such as 0:0.75, or several, such as 0:0.3,0.5:1."
         ) from error
-    edges = [edge for span in spans for edge in span]
-    if edges != sorted(edges) or edges[0] < 0 or edges[-1] > 1 or any(a == b for a, b in spans):
-        raise SettingsError(
-            f"not-a-part: {text!r} is no part of a clip: give fractions of its length from 0 to "
-            "1, such as 0:0.75, or several, such as 0:0.3,0.5:1."
-        )
-    return tuple(spans)
+    return spans
 
 
 def without(spans: Sequence[Span]) -> tuple[Span, ...]:

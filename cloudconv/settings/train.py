@@ -61,9 +61,6 @@ class TrainSettings(Overwrite, Machine):
     Give ``clips``, and ``model`` or ``init``; or give a ``recipe``. Each entry of ``clips`` gives
     equally many samples. ``clip.mp4[0:0.75]@480`` is the first three quarters of a clip, with the
     frames shrunk to 480 pixels on the longest side.
-
-    Raises:
-        SettingsError: a value is out of range, or two values contradict each other.
     """
 
     clips: Annotated[

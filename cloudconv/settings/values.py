@@ -55,11 +55,7 @@ def files(value: Files) -> tuple[str, ...]:
 
 
 def pairs(value: Pairs) -> tuple[tuple[str, str], ...]:
-    """Return ``key=value`` options as pairs of text.
-
-    Raises:
-        SettingsError: a text has no key or no ``=``.
-    """
+    """Return ``key=value`` options as pairs of text."""
     if isinstance(value, Mapping):
         return tuple((str(key), str(each)) for key, each in value.items())
     given: Iterable[Any] = [value] if isinstance(value, str) else value
@@ -200,12 +196,7 @@ SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def scale(value: float | str) -> float:
-    """Return one of :data:`SCALES`.
-
-    Raises:
-        SettingsError: the number is not one of these.
-        ValueError: the value is not a number.
-    """
+    """Return one of :data:`SCALES`."""
     number = float(value)
     if number not in SCALES:
         raise SettingsError(

@@ -27,12 +27,6 @@ def completed(settings: TrainSettings) -> TrainingRecipe:
     training settings are used. A setting that these do not name has the option's default. The
     default model is the model that ``init`` names. If the output is a folder or not given, the file
     is named after the model.
-
-    Raises:
-        InputError: the recipe cannot be read.
-        ModelError: there is no such model, or the weights file of ``init`` cannot be read.
-        SettingsError: the recipe is not TOML or has an unknown key, a setting has a bad value, or
-            no model is named.
     """
     known = {each.name for each in fields_of(TrainSettings)} - {"recipe"}
     given = {name: value for name, value in settings.passed.items() if value not in ((), "")}
@@ -85,6 +79,6 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
 
 def fingerprint(settings: TrainingRecipe) -> str:
     """Return, as JSON, the settings that must be the same in a checkpoint and a later run."""
-    pinned = [each.name for each in fields_of(TrainSettings) if each.option.pinned]
+    pinned = [each.name for each in fields_of(TrainSettings) if each.pinned]
     kept = {name: value for name, value in asdict(settings).items() if name in pinned}
     return json.dumps(kept, sort_keys=True, default=str)
