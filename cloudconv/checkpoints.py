@@ -59,10 +59,6 @@ def read(path: Path, *, converts: bool = True) -> tuple[dict[str, Tensor], dict[
 
     Tensors are on the CPU, and usually still on the disk. Use :func:`checked` before their values
     are read. ``converts``: whether a file that PyTorch wrote is accepted.
-
-    Raises:
-        WeightsError: the file is missing, damaged, too large, of another kind, or contains more
-            than weights.
     """
     with reading(path) as size:
         with path.open("rb") as file:
@@ -80,11 +76,7 @@ def read(path: Path, *, converts: bool = True) -> tuple[dict[str, Tensor], dict[
 
 
 def checked(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Return tensors whose values can be read.
-
-    Raises:
-        WeightsError: a tensor is not floating-point, or has values that are not finite.
-    """
+    """Return the tensors, after a check that all values are finite floating-point numbers."""
     import torch
 
     kinds = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
@@ -98,11 +90,7 @@ def checked(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file.
-
-    Raises:
-        WeightsError: the file cannot be read.
-    """
+    """Return the SHA-256 of a file."""
     with reading(path), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -219,11 +207,7 @@ def _resident(child: subprocess.Popen[bytes]) -> int:
 
 @contextmanager
 def reading(path: Path) -> Iterator[int]:
-    """Yield the size of a file; convert the errors of readers, and ignore their warnings.
-
-    Raises:
-        WeightsError: the path is not a file, or the block cannot read the file.
-    """
+    """Yield the size of a file; convert the errors of readers, and ignore their warnings."""
     try:
         status = path.stat()
         # Opening a pipe without a writer would block for ever.

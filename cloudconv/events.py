@@ -121,12 +121,9 @@ Job = Generator[Event, None, None]
 
 
 def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:
-    """Run a job to its end and return its result.
+    """Run a job to its end and return its result; call ``show`` with each event.
 
-    Args:
-        job: the running job.
-        show: a function that is called with each event. Ctrl-C during this call is raised inside
-            the job, which then reports the saved work.
+    Ctrl-C during this call is raised inside the job, which then reports the saved work.
     """
     result: Any = None
     with closing(job):

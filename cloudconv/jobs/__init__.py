@@ -32,9 +32,6 @@ def run(settings: Any) -> Job:
     """Return the job of a command; the work starts when the job is iterated.
 
     The work also waits until the jobs of other threads have ended.
-
-    Raises:
-        SettingsError: these are not the settings of a command.
     """
     job: Job = _module(settings).run(settings)
     return _one_after_another(job)
@@ -48,10 +45,6 @@ def estimate(settings: Any) -> Job:
     Yields:
         The warnings that are known before the trial of a few frames, and at the end the outcome,
         which contains these warnings too.
-
-    Raises:
-        SettingsError: these are not the settings of such a command.
-        CloudconvError: the input cannot be read, or a model or a device is missing.
     """
     module = _module(settings, _WITHOUT_ESTIMATE)
     with _turn():

@@ -75,15 +75,11 @@ class Diagnosis:
 def run(settings: DoctorSettings) -> Job:
     """Diagnose the installation, and with ``check`` test the device.
 
-    Only temporary files are written. A default model or device that does not work is listed in
-    ``problems``.
+    A default model or device that does not work is listed in ``problems``.
 
     Yields:
         A measurement named ``check`` for each finished test, and at the end the
         :class:`Diagnosis`.
-
-    Raises:
-        CloudconvError: the device to test is unknown, is not in this machine or does not work.
     """
     diagnosis = _diagnose()
     checks: list[Check] = []

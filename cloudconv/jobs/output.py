@@ -64,11 +64,7 @@ def _named_after(input: Path) -> Path:
 
 
 def check_encoding(output: Path, info: MediaInfo, settings: EncodeSettings) -> None:
-    """Check the settings of the encoder, before anything is said about an existing output.
-
-    Raises:
-        SettingsError: a value is unknown or out of range, or the container refuses the encoder.
-    """
+    """Check the settings of the encoder, before anything is said about an existing output."""
     with collect_refusals([]):  # other reasons are given later
         choose_for(container_of(output), info, settings)
 

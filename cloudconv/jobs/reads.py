@@ -21,13 +21,8 @@ def check_outputs(
 ) -> None:
     """Refuse an output that is a file which the command reads, whichever options name the two.
 
-    Args:
-        settings: the settings of any command.
-        outputs: all files that the command may write; None means no file.
-        videos: the videos and pictures that the command reads, as probed.
-
-    Raises:
-        OutputError: one of the outputs is read.
+    ``outputs`` are all files that the command may write; None means no file. ``videos`` are the
+    videos and pictures that the command reads, as probed.
     """
     written = [Path(path) for path in outputs if path is not None]
     files.check_apart(written, _files_read(settings, videos))

@@ -25,13 +25,7 @@ from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
-from cloudconv.render.device import (
-    PRECISIONS,
-    auto_warnings,
-    choose_device,
-    choose_precision,
-    fault_of,
-)
+from cloudconv.render import device as devices
 from cloudconv.settings import InterpSettings
 
 SECONDS = 45
@@ -68,19 +62,12 @@ class _AbsentError(Exception):
 def check_device(device: str = "auto") -> Iterator[Check]:
     """Compare frames that a device makes with those of the CPU, and measure its speed.
 
-    Args:
-        device: the name of a device; see :func:`~cloudconv.render.device.choose_device`.
-
     Yields:
         Each finished check.
-
-    Raises:
-        SettingsError: there is no device of that name.
-        DeviceError: the device is not in this machine, or does not work with this PyTorch.
     """
     began = time.monotonic()
     try:
-        for name, check in _checks(choose_device(device), device):
+        for name, check in _checks(devices.choose_device(device), device):
             if time.monotonic() - began > SECONDS:
                 yield Check(name, "absent", "not tried: the time was used up")
             else:
@@ -95,7 +82,7 @@ def _checks(device: torch.device, device_name: str) -> Iterator[tuple[str, Calla
     yield "speed", partial(_speed, device)
     yield "video", partial(_video, device)
     for spec in registry.specs():
-        for precision in PRECISIONS if spec.task == "interpolate" and spec.weights else ():
+        for precision in devices.PRECISIONS if spec.task == "interpolate" and spec.weights else ():
             yield f"{spec.name} {precision}", partial(_parity, device, spec.name, precision)
 
 
@@ -115,9 +102,9 @@ def _tried(name: str, check: Callable[[], str]) -> Check:
 
 
 def _device(device: torch.device, device_name: str) -> str:
-    for warned in auto_warnings(device_name):
+    for warned in devices.auto_warnings(device_name):
         raise _FailedError(warned)
-    wrong = fault_of(device, torch.float32)
+    wrong = devices.fault_of(device, torch.float32)
     if wrong is not None:
         raise _FailedError(wrong)
     if device.type == "cpu":
@@ -129,7 +116,7 @@ def _device(device: torch.device, device_name: str) -> str:
 def _parity(device: torch.device, name: str, precision: str) -> str:
     spec = registry.spec(name, "interpolate")
     try:
-        dtype = choose_precision(precision, device, spec)
+        dtype = devices.choose_precision(precision, device, spec)
     except DeviceError as error:
         raise _AbsentError(f"this device does not compute in {precision}") from error
     result = _quarters(name, device, dtype)
@@ -171,7 +158,7 @@ def _speed(device: torch.device) -> str:
 
 
 def _rate(device: torch.device) -> float:
-    dtype = choose_precision("auto", device, registry.spec(registry.DEFAULT))
+    dtype = devices.choose_precision("auto", device, registry.spec(registry.DEFAULT))
     made = partial(_quarters, registry.DEFAULT, device, dtype, _SPEED)
     made()
     began, count = time.perf_counter(), 0

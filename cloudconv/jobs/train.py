@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
@@ -39,34 +39,11 @@ from cloudconv.models.base import Model
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.registry import weights_fingerprint
 from cloudconv.pipeline import prefetch
-from cloudconv.render.device import (
-    auto_warnings,
-    choose_device,
-    choose_precision,
-    has_bf16,
-    precision_name,
-    set_threads,
-)
+from cloudconv.render import device as devices
 from cloudconv.settings import TrainingRecipe, TrainSettings, values
 from cloudconv.settings.spans import WHOLE, parse_spans, split_path, without
-from cloudconv.training.clips import (
-    Sampling,
-    TrainingClip,
-    Windows,
-    batches,
-    centre,
-    check_clips,
-    excluding,
-    held_back_spans,
-    open_clips,
-)
-from cloudconv.training.loop import (
-    Trainer,
-    Validation,
-    is_checkpoint,
-    load_checkpoint,
-    save_checkpoint,
-)
+from cloudconv.training import clips, loop
+from cloudconv.training.clips import Sampling, Windows
 from cloudconv.training.recipe import completed, fingerprint
 from cloudconv.training.tasks import Goal, goal_for
 
@@ -110,10 +87,10 @@ class TrainResult(TrainOutcome):
     interrupted: bool
     improved: bool
     initialised: int
-    initial: Validation
-    best: Validation
-    seen: Validation | None
-    history: list[Validation]
+    initial: loop.Validation
+    best: loop.Validation
+    seen: loop.Validation | None
+    history: list[loop.Validation]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +112,7 @@ class TrainEstimate(TrainOutcome):
 
 @dataclass(frozen=True, slots=True)
 class TrainPlan:
-    """The decisions before the model is built.
-
-    ``refusals``: reasons to refuse the output.
-    """
+    """The decisions before the model is built; ``refusals`` are reasons to refuse the output."""
 
     settings: TrainingRecipe
     output: Path
@@ -162,23 +136,19 @@ class TrainPlan:
             "model": self.spec.name,
             "task": self.spec.task,
             "device": str(self.device),
-            "precision": precision_name(self.precision),
+            "precision": devices.precision_name(self.precision),
             "parameters": self.spec.parameters,
         }
 
 
 def decide(given: TrainSettings) -> TrainPlan:
-    """Return the decisions that need neither the model nor the clips.
-
-    Raises:
-        CloudconvError: a setting, the recipe or the device cannot be used.
-    """
+    """Return the decisions that need neither the model nor the clips."""
     settings = completed(given)
     output = Path(str(settings.output))
     checkpoint = files.beside(output, ".checkpoint")
     spec = registry.spec(settings.model, settings.task)
-    device = choose_device(settings.device)
-    check_clips((*values.files(settings.clips), *values.files(settings.val)))
+    device = devices.choose_device(settings.device)
+    clips.check_clips((*values.files(settings.clips), *values.files(settings.val)))
     refusals: list[OutputError] = []
     with collect_refusals(refusals):
         _check_output(output, checkpoint, settings)
@@ -189,17 +159,13 @@ def decide(given: TrainSettings) -> TrainPlan:
         spec,
         device,
         _precision(settings, device, spec),
-        tuple(auto_warnings(settings.device)),
+        tuple(devices.auto_warnings(settings.device)),
         tuple(refusals),
     )
 
 
 def estimate(plan: TrainPlan) -> TrainEstimate:
-    """Return the expected size and duration of a training: probe the clips; write nothing.
-
-    Raises:
-        CloudconvError: a clip cannot be read, or the clips are too short.
-    """
+    """Return the expected size and duration of a training: probe the clips; write nothing."""
     settings = plan.settings
     goal = goal_for(plan.spec, rollout=settings.rollout, gap=settings.gap)
     train, held_back = _windows(plan, goal, None)
@@ -211,7 +177,7 @@ def estimate(plan: TrainPlan) -> TrainEstimate:
         minutes=settings.minutes,
         seconds=None if settings.minutes is None else 60 * settings.minutes,
         resumed=plan.resumes,
-        warnings=[*train.warnings, *plan.warnings, *_field_warnings(train, held_back)],
+        warnings=[*train.warnings, *plan.warnings, *_field_warnings(_infos(train, held_back))],
         refusals=list(plan.refusals),
     )
 
@@ -256,7 +222,7 @@ def run(
         try:
             yield Finished((yield from _run(reported, plan, known, stop or threading.Event())))
         except KeyboardInterrupt as error:
-            if not is_checkpoint(checkpoint):
+            if not loop.is_checkpoint(checkpoint):
                 raise
             raise Interrupted(f"{checkpoint} keeps the training so far") from error
 
@@ -267,7 +233,7 @@ def _run(
     began = time.monotonic()
     settings, checkpoint = plan.settings, plan.checkpoint
     resumed = plan.resumes
-    set_threads(settings.threads)
+    devices.set_threads(settings.threads)
     torch.manual_seed(settings.seed)
     model = plan.spec.build()
     goal = goal_for(plan.spec, rollout=settings.rollout, gap=settings.gap)
@@ -275,11 +241,12 @@ def _run(
     _check_frozen(model, settings)
     train, held_back = _windows(plan, goal, known)
     yield from (*train.warnings, *plan.warnings)
-    yield from _field_warnings(train, held_back, known=known)
+    infos = _infos(train, held_back)
+    yield from _field_warnings(infos, known)
     complete = initialised == len(model.state_dict())
     rate = settings.learning_rate or (_FINE_RATE if complete else _RATE)
-    trainer = Trainer(model, goal, settings, plan.device, plan.precision, rate)
-    footage = _footage(settings, [*train.groups, *held_back.groups])
+    trainer = loop.Trainer(model, goal, settings, plan.device, plan.precision, rate)
+    footage = _footage(settings, infos)
     written = _restore(trainer, checkpoint, settings, footage) if resumed else []
     results = _Results(plan, trainer, footage, written)
     steps_before = trainer.step
@@ -288,7 +255,7 @@ def _run(
         stack.push(
             lambda kind, *_: results.save() if kind is GeneratorExit and trainer.best else None
         )
-        batch = stack.enter_context(prefetch(batches(train, trainer.step, stop.is_set), 2))
+        batch = stack.enter_context(prefetch(clips.batches(train, trainer.step, stop.is_set), 2))
         events = stack.enter_context(closing(trainer.train(batch, windows, stop.is_set)))
         yield from _watched(events, results, settings.checkpoint_every, stop)
         best = trainer.best
@@ -302,7 +269,7 @@ def _run(
         windows = yield from _validation_windows(train, settings)
         seen = replace((yield from trainer.validate(trainer.shown, windows)), step=best.step)
         checkpoint.unlink(missing_ok=True)
-    yield from _changed([*train.groups, *held_back.groups])
+    yield from _changed(infos)
     return TrainResult(
         **plan.facts,
         naive=goal.naive,
@@ -331,17 +298,16 @@ class _Results:
     """
 
     plan: TrainPlan
-    trainer: Trainer
+    trainer: loop.Trainer
     footage: dict[str, str | None]
     written: list[str]
 
     def save(self) -> None:
         """Write a checkpoint."""
-        state = self.trainer.state()
         pinned = {"settings": fingerprint(self.plan.settings), "footage": self.footage}
-        state.about.update(pinned, written=self.written)
+        state = {**self.trainer.state(), **pinned, "written": self.written}
         with writing(self.plan.checkpoint):
-            save_checkpoint(self.plan.checkpoint, state, of=self.plan.output)
+            loop.save_checkpoint(self.plan.checkpoint, state, of=self.plan.output)
 
     def write(self) -> None:
         """Write a checkpoint, and then the best weights."""
@@ -366,14 +332,7 @@ class _Results:
 def _watched(
     events: Iterator[Event], results: _Results, every: int, stop: threading.Event
 ) -> Iterator[Event]:
-    """Yield the events of a training; write checkpoints and the best weights in between.
-
-    Args:
-        events: the events of the training loop.
-        results: writes the checkpoints and the weights.
-        every: the number of steps from one checkpoint to the next.
-        stop: an event that is set on Ctrl-C.
-    """
+    """Yield the events of a training; write checkpoints and the best weights in between."""
     stopping = False
     for event in events:
         if isinstance(event, Measured) and event.values.best:
@@ -391,12 +350,12 @@ def _validation_windows(
 ) -> Generator[Event, None, list[Tensor]]:
     """Return the cropped centre of each window to validate on."""
     spread = yield from windows.spread(settings.val_windows)
-    return [centre(window, settings.val_crop) for window in spread]
+    return [clips.centre(window, settings.val_crop) for window in spread]
 
 
 def _check_output(output: Path, checkpoint: Path, settings: TrainingRecipe) -> None:
     resumes = settings.resume and checkpoint.exists()
-    if os.path.lexists(checkpoint) and not is_checkpoint(checkpoint):
+    if os.path.lexists(checkpoint) and not loop.is_checkpoint(checkpoint):
         raise InputError(
             f"checkpoint-foreign: The checkpoint {checkpoint} is damaged, of another version, or "
             "another program's file: move it away, or name another output."
@@ -404,8 +363,8 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainingRecipe) -> N
     if os.path.lexists(output) and not settings.overwrite:
         own: list[str] = []
         if resumes:
-            with load_checkpoint(checkpoint, torch.device("cpu")) as state:
-                own = list(state.about["written"])
+            with loop.load_checkpoint(checkpoint, torch.device("cpu")) as state:
+                own = list(state["written"])
         if digest(output) not in own:
             raise OutputError(
                 f"output-exists: The output {output} exists already: replace it with --overwrite."
@@ -416,10 +375,10 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainingRecipe) -> N
 
 def _precision(settings: TrainingRecipe, device: torch.device, spec: ModelSpec) -> torch.dtype:
     if settings.precision != "auto":
-        return choose_precision(settings.precision, device, spec)
+        return devices.choose_precision(settings.precision, device, spec)
     if device.type != "cuda" or not spec.half_precision:
         return torch.float32
-    return torch.bfloat16 if has_bf16(device) else torch.float16
+    return torch.bfloat16 if devices.has_bf16(device) else torch.float16
 
 
 def _initialise(model: Model, settings: TrainingRecipe) -> int:
@@ -477,23 +436,25 @@ def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple
     own = None if settings.train_part is None else parse_spans(settings.train_part)
     held_back = None if settings.val_part is None else parse_spans(settings.val_part)
     interval = values.interval(settings.interval)
-    opened = partial(open_clips, size=settings.size, deinterlace=settings.deinterlace, known=known)
+    opened = partial(
+        clips.open_clips, size=settings.size, deinterlace=settings.deinterlace, known=known
+    )
     if settings.val:
         groups = opened(values.files(settings.val), held_back or WHOLE)
-        train_groups = excluding(opened(values.files(settings.clips), own or WHOLE), groups)
+        train_groups = clips.excluding(opened(values.files(settings.clips), own or WHOLE), groups)
     else:
         whole = opened(values.files(settings.clips), WHOLE)
         if held_back is None:
             needed = goal.length * interval[0]
-            most = max(clip.info.timing.frames for clips in whole for clip in clips)
-            held_back = held_back_spans(most, needed) if own is None else without(own)
+            most = max(clip.info.timing.frames for group in whole for clip in group)
+            held_back = clips.held_back_spans(most, needed) if own is None else without(own)
         groups, train_groups = [], []
-        for text, clips in zip(values.files(settings.clips), whole, strict=True):
+        for text, group in zip(values.files(settings.clips), whole, strict=True):
             _, part, _ = split_path(text)
             used = own or without(held_back) if part is None else parse_spans(part)
             rest = held_back if part is None else without(used)
-            groups.append([replace(clip, spans=rest) for clip in clips if rest])
-            train_groups.append([replace(clip, spans=used) for clip in clips if used])
+            groups.append([replace(clip, spans=rest) for clip in group if rest])
+            train_groups.append([replace(clip, spans=used) for clip in group if used])
     if not any(groups):
         raise SettingsError(
             "nothing-held-back: The whole clips are used for training, which leaves nothing "
@@ -510,7 +471,9 @@ def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple
     given = {name: getattr(settings, name) for name in names} | {"interval": interval}
     sampling = Sampling(goal.length, goal.picks, **given)
     # Validation uses the smallest interval, and accepts small clips and windows without motion.
-    validation = replace(sampling, crop=1, interval=(interval[0],) * 2, min_motion=0.0)
+    length = 1 + max(max(picks) for picks, _ in goal.validation())
+    least = (interval[0], interval[0])
+    validation = replace(sampling, length=length, crop=1, interval=least, min_motion=0.0)
     try:
         return Windows(train_groups, sampling), Windows(groups, validation)
     except InputError:
@@ -519,12 +482,18 @@ def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple
         return _windows(plan, goal, known)
 
 
-def _field_warnings(*parts: Windows, known: MediaInfo | None = None) -> list[Warned]:
+def _infos(*parts: Windows) -> dict[Path, MediaInfo]:
+    """Return the facts of all clips, by path."""
+    return {clip.info.path: clip.info for part in parts for group in part.groups for clip in group}
+
+
+def _field_warnings(
+    infos: Mapping[Path, MediaInfo], known: MediaInfo | None = None
+) -> list[Warned]:
     """Return the warnings about interlaced clips, and about clips that are not interlaced.
 
     The caller has reported those about ``known``.
     """
-    infos = {clip.info.path: clip.info for part in parts for g in part.groups for clip in g}
     return [
         replace(warned, about=path.name)
         for path, info in infos.items()
@@ -533,39 +502,33 @@ def _field_warnings(*parts: Windows, known: MediaInfo | None = None) -> list[War
     ]
 
 
-def _changed(groups: list[list[TrainingClip]]) -> list[Warned]:
-    """Return a warning for each clip that has changed since the training began."""
-    infos = {clip.info.path: clip.info for group in groups for clip in group}
-    warnings = []
+def _changed(infos: Mapping[Path, MediaInfo]) -> Iterator[Warned]:
+    """Yield a warning for each clip that has changed since the training began."""
     for path, info in infos.items():
         with suppress(InputError):
             if has_changed(info):
-                warnings.append(
-                    Warned(
-                        f"clip-changed: {path} was changed while it was trained on: train again."
-                    )
+                yield Warned(
+                    f"clip-changed: {path} was changed while it was trained on: train again."
                 )
-    return warnings
 
 
-def _footage(settings: TrainingRecipe, groups: list[list[TrainingClip]]) -> dict[str, str | None]:
+def _footage(settings: TrainingRecipe, infos: Mapping[Path, MediaInfo]) -> dict[str, str | None]:
     """Return a hash of the content of each clip, and of the initial weights."""
-    known = {str(clip.info.path): clip.info.fingerprint for group in groups for clip in group}
-    if settings.init is None:
-        return {**known}
-    return {**known, str(settings.init): weights_fingerprint(str(settings.init))}
+    known: dict[str, str | None] = {str(path): info.fingerprint for path, info in infos.items()}
+    if settings.init is not None:
+        known[str(settings.init)] = weights_fingerprint(str(settings.init))
+    return known
 
 
 def _restore(
-    trainer: Trainer, checkpoint: Path, settings: TrainingRecipe, footage: dict[str, str | None]
+    trainer: loop.Trainer,
+    checkpoint: Path,
+    settings: TrainingRecipe,
+    footage: dict[str, str | None],
 ) -> list[str]:
-    """Continue a training from its checkpoint.
-
-    Returns:
-        The hashes of the outputs that the training has written.
-    """
-    with load_checkpoint(checkpoint, trainer.device) as state:
-        saved = json.loads(state.about["settings"])
+    """Continue a training; return the hashes of the outputs that the training has written."""
+    with loop.load_checkpoint(checkpoint, trainer.device) as state:
+        saved = json.loads(state["settings"])
         now = json.loads(fingerprint(settings))
         changed = sorted(name for name in now if saved.get(name) != now[name])
         if changed:
@@ -575,7 +538,7 @@ def _restore(
                 f"({flag(name)} was {saved.get(name)}, now {now[name]}): give the same settings, "
                 "or start again with --no-resume."
             )
-        before = state.about["footage"]
+        before = state["footage"]
         names = sorted(n for n in before.keys() | footage.keys() if before.get(n) != footage.get(n))
         if names:
             raise InputError(
@@ -583,7 +546,7 @@ def _restore(
                 f"{shortened(names, 3)}: give the same files, or start again with --no-resume."
             )
         trainer.restore(state)
-        return list(state.about["written"])
+        return list(state["written"])
 
 
 def digest(path: Path) -> str | None:
@@ -594,7 +557,7 @@ def digest(path: Path) -> str | None:
         return None
 
 
-def _weights(trainer: Trainer, settings: TrainingRecipe) -> bytes:
+def _weights(trainer: loop.Trainer, settings: TrainingRecipe) -> bytes:
     """Return the best weights so far as float16 safetensors, with model, scores and settings."""
     best = trainer.best
     assert best is not None
@@ -625,8 +588,7 @@ def _weights(trainer: Trainer, settings: TrainingRecipe) -> bytes:
 def _interruptible(stop: threading.Event) -> Iterator[None]:
     """Set ``stop`` on Ctrl-C, Ctrl-Break, SIGTERM or SIGHUP during a block.
 
-    A second signal interrupts at once. A second SIGHUP is ignored, because a closing terminal often
-    sends two.
+    A second signal interrupts at once, but for SIGHUP: a closing terminal often sends two.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

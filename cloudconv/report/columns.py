@@ -35,10 +35,7 @@ class Column:
         return "-" if score is None or not isfinite(score) else f"{score:.{self.digits}f}"
 
     def best(self, scores: Iterable[float | None]) -> str | None:
-        """Return the best of the formatted scores; None if there is none, or if all are the same.
-
-        The formatted texts are compared, so that methods with the same text are all marked.
-        """
+        """Return the best of the formatted scores; None if there is none, or if all are equal."""
         numbers = [score for score in scores if score is not None and isfinite(score)]
         if len({self.text(score) for score in numbers}) < 2:
             return None
@@ -86,16 +83,14 @@ COLUMNS: dict[str, Column] = {
 }
 """All scores of ``compare``, in the order of its tables."""
 
+CURVES = ("psnr", "ssim", "texture")
+"""The scores of each frame; the first two are always computed."""
+
 
 def marked(
     columns: Mapping[Key, Column], methods: Mapping[str, Mapping[Key, float | None]]
 ) -> dict[str, list[tuple[str, bool]]]:
-    """Return the scores of each method as text, and whether each is the best of its column.
-
-    Args:
-        columns: the format of each column of a table, by a key.
-        methods: the scores of each method, by the keys of the columns.
-    """
+    """Return the scores of each method as text, and whether each is the best of its column."""
     best = {
         key: column.best(scores.get(key) for scores in methods.values())
         for key, column in columns.items()

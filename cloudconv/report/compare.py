@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import ceil, inf
+from typing import Any
 
 from cloudconv.report.charts import Chart, Line, draw, round_numbers
-from cloudconv.report.columns import COLUMNS, Column, frame_time, frames_ahead, marked
-from cloudconv.report.data import Comparison, ReportData, ReportPicture, Row
+from cloudconv.report.columns import COLUMNS, CURVES, Column, frame_time, frames_ahead, marked
+from cloudconv.report.data import Comparison, ReportData, Row
 from cloudconv.report.page import render
 
 POINTS = 1500
 """The largest number of frames that a chart draws; a screen has fewer columns."""
 
 _COLORS = 8
-_CURVES = ("psnr", "ssim", "texture")
-
-
-@dataclass(frozen=True, slots=True)
-class _Card:
-    """One frame on the page; ``views`` are its pictures as (key, name, picture)."""
-
-    key: str
-    title: str
-    verdict: str
-    views: tuple[tuple[str, str, ReportPicture], ...]
 
 
 def render_report(data: ReportData) -> str:
@@ -37,7 +26,7 @@ def render_report(data: ReportData) -> str:
     return render(
         "compare.html",
         charts,
-        {card.key: card.verdict for card in worst},
+        {card["key"]: card["verdict"] for card in worst},
         command="compare",
         data=data,
         columns=columns,
@@ -66,9 +55,7 @@ def _missing(data: ReportData) -> dict[str, int]:
 
 def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
     if data.horizons:
-        return [
-            _horizon_chart(data, COLUMNS[key], colors) for key in _CURVES if key in data.metrics
-        ]
+        return [_horizon_chart(data, COLUMNS[key], colors) for key in CURVES if key in data.metrics]
     if not data.rows:
         return []
     rows = _drawn(data)
@@ -88,7 +75,7 @@ def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
             ],
             marks=[float(cut) for cut in data.cuts],
         )
-        for key in _CURVES
+        for key in CURVES
         if key in rows[0].scores[data.model]
     ]
 
@@ -128,18 +115,19 @@ def _horizon_chart(data: ReportData, column: Column, colors: Mapping[str, int]) 
     )
 
 
-def _card(data: ReportData, key: str, item: Comparison) -> _Card:
+def _card(data: ReportData, key: str, item: Comparison) -> dict[str, Any]:
+    """Return one frame for the page; ``views`` are its pictures as (key, name, picture)."""
     row = item.row
     ahead = f", {frames_ahead(row.horizon)}" if row.horizon else ""
     psnr = (f"{name} {row.scores[name]['psnr']:.2f} dB" for name in (data.model, data.baseline))
-    return _Card(
-        key,
-        f"Frame {row.index} at {float(row.time):.3f} s{ahead}",
-        f"{', '.join(psnr)} ({row.gain(data.model, data.baseline):+.2f})",
-        (
+    return {
+        "key": key,
+        "title": f"Frame {row.index} at {float(row.time):.3f} s{ahead}",
+        "verdict": f"{', '.join(psnr)} ({row.gain(data.model, data.baseline):+.2f})",
+        "views": (
             ("truth", "truth", item.truth),
             ("model", data.model, item.model),
             ("baseline", data.baseline, item.baseline),
             ("error", f"error of {data.model}", item.error),
         ),
-    )
+    }

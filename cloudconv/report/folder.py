@@ -14,13 +14,7 @@ from cloudconv.media.write.target import check_home, writing
 
 
 def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
-    """Check before any work that a report can be written to the folder.
-
-    Args:
-        folder: the folder of the report.
-        names: the names of all files that a report may have.
-        overwrite: whether an existing report may be replaced.
-    """
+    """Check before any work that a report of files called ``names`` can be written."""
     check_home(folder / names[0])
     taken = [name for name in names if os.path.lexists(folder / name)]
     if taken and not overwrite:
@@ -44,12 +38,8 @@ class ReportFolder:
     def put(self, texts: dict[str, str]) -> None:
         """Write the texts by file name, and move all files of ``path`` into the report's folder.
 
-        The file of the last text is moved last.
-
-        Raises:
-            TakenError: a file of the same name appeared meanwhile, and must not be replaced. The
-                report is then in another folder, which the error names.
-            OutputError: the report cannot be written.
+        The file of the last text is moved last. If a file of the same name appeared meanwhile, and
+        must not be replaced, the report is moved to another folder, which the TakenError names.
         """
         with writing(self.folder):
             for name, text in texts.items():
@@ -67,13 +57,6 @@ def report_folder(folder: Path, *, overwrite: bool) -> Iterator[ReportFolder]:
     """Claim the report's folder, and create an unfinished report.
 
     Files that :meth:`ReportFolder.put` has not moved are deleted at the end.
-
-    Args:
-        folder: the folder of the finished report.
-        overwrite: whether an existing report may be replaced.
-
-    Raises:
-        OutputError: another process writes the report, or the folder cannot be written.
     """
     home = folder.resolve()
     with ExitStack() as stack:

@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -190,15 +191,9 @@ class SegmentStore:
         """
         if not self._claim.is_acquired:
             return None
-        # The user may have deleted some files.
-        existing = [each for each in self.finished.values() if each.file.is_file()]
-        frames = sum(each.summary.packets for each in existing)
-        weights = any(self.path.glob("adapted.safetensors*"))
-        if keep and (existing or weights):
+        if keep and (work := self._work()):
             self._claim.release()
-            parts = [f"{frames} finished frames"] if existing else []
-            parts += ["adapted weights"] if weights else []
-            return f"{self.path} keeps {' and '.join(parts)}"
+            return f"{self.path} keeps {work}"
         if self._opened or not (self.path / _PLAN).exists():
             self.remove()
         self._claim.release()
@@ -326,23 +321,30 @@ class SegmentStore:
             self.pinned = plan["decided"]
             self._find_segments()
             changed = _changes(plan["identity"], self._identity)
-            if changed and self.finished:
-                frames = self.frames
+            if changed and (work := self._work()):
                 self.finished.clear()
                 raise OutputError(
-                    f"work-of-other-settings: {self.path} holds {frames} finished frames of a run "
-                    f"that differs in {changed}: finish that work first, name another "
-                    "output, or delete that work with --no-resume."
+                    f"work-of-other-settings: {self.path} holds {work} of a run that differs in "
+                    f"{changed}: finish that work first, name another output, or delete that work "
+                    "with --no-resume."
                 )
             if changed:
                 self.pinned = None
         kept = {done.file for done in self.finished.values()}
-        kept |= {file for file in self.path.glob(_ADAPTED) if resume}
         if self.pinned is not None:
-            kept.add(self.path / _PLAN)
+            kept |= {self.path / _PLAN, *self.path.glob(_ADAPTED)}
         for file in self._own_files():
             if file not in kept:
                 file.unlink()
+
+    def _work(self) -> str:
+        """Return the finished segments and the adapted weights in words; empty without both."""
+        # The user may have deleted some files.
+        existing = [each for each in self.finished.values() if each.file.is_file()]
+        frames = sum(each.summary.packets for each in existing)
+        weights = any(self.path.glob("adapted.safetensors*"))
+        parts = ([f"{frames} finished frames"] * bool(existing), ["adapted weights"] * weights)
+        return " and ".join(chain(*parts))
 
     def _find_segments(self) -> None:
         lost = 0

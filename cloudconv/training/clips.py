@@ -24,14 +24,7 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Progress, Warned
 from cloudconv.media.color import rgb_of, thumbnail
 from cloudconv.media.frame import Frame
-from cloudconv.media.input.images import (
-    matching,
-    open_pictures,
-    pictures_in,
-    subfolders_of,
-    videos_in,
-    videos_of,
-)
+from cloudconv.media.input import images
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
@@ -129,11 +122,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch of samples.
-
-    ``frames``: (B, L, 3, crop, crop) uint8 RGB. ``indices``: (B, L), the numbers of the frames
-    within their window.
-    """
+    """Samples, (B, L, 3, crop, crop) uint8 RGB, and their numbers within the windows, (B, L)."""
 
     frames: Tensor
     indices: Tensor
@@ -156,13 +145,6 @@ def open_clips(
         size: the longest side where a path names none.
         deinterlace: make two frames of each interlaced picture.
         known: the facts of one of the paths, if the caller has probed that path already.
-
-    Returns:
-        A list of clips for each path.
-
-    Raises:
-        InputError: a path does not exist or holds no video.
-        SettingsError: there is no path, or a part is not valid.
     """
     if not paths:
         raise SettingsError(
@@ -189,7 +171,7 @@ def check_clips(paths: Sequence[str]) -> None:
         if ":/" in text or text == "-":  # later code gives a better message about addresses
             continue
         check_name(path)
-        if not path.exists() and matching(path) is None:
+        if not path.exists() and images.matching(path) is None:
             raise InputError(f"no-file: There is no file {path}: check the name.")
 
 
@@ -216,14 +198,14 @@ def excluding(
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
-        return videos_of(path) or [path]
-    clips = videos_in(path)
-    inside = subfolders_of(path)
-    clips += [each for each in inside if pictures_in(each) and not videos_in(each)]
+        return images.videos_of(path) or [path]
+    clips = images.videos_in(path)
+    inside = images.subfolders_of(path)
+    clips += [each for each in inside if images.pictures_in(each) and not images.videos_in(each)]
     if clips:
         return clips
     try:
-        open_pictures(path)
+        images.open_pictures(path)
     except InputError as error:
         raise InputError(
             f"folder-without-clips: The folder {path} holds no video and no pictures: give a "
@@ -266,8 +248,7 @@ class Windows:
     def draw(self, *key: int) -> Tensor:
         """Return the window that the seed and ``key`` determine, (length, 3, H, W) uint8.
 
-        Raises:
-            InputError: many windows were tried, and all have cuts, repeats or too little motion.
+        Raises InputError if all of many windows have cuts, repeats or too little motion.
         """
         random = np.random.default_rng([self.sampling.seed, *key, _TRIES + 1])
         if random.random() >= self.sampling.lively:
@@ -291,11 +272,7 @@ class Windows:
         )
 
     def spread(self, count: int) -> Generator[Progress, None, list[Tensor]]:
-        """Return up to ``count`` windows, spread evenly over all clips and their usable parts.
-
-        Raises:
-            InputError: no window can be used.
-        """
+        """Return up to ``count`` windows, spread evenly over all clips and their usable parts."""
         windows: list[Tensor] = []
         for clip, frames in self.spread_frames(count):
             windows.append(_pictures(clip, frames))
@@ -388,8 +365,7 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield batches from number ``position`` on, without end until ``stop`` returns true.
 
-    Each round decodes one window for each sample of a batch, and cuts ``crops`` batches from
-    these windows.
+    Each round decodes a window for each sample of a batch, and cuts ``crops`` batches from them.
     """
     sampling = windows.sampling
     done, skip = divmod(position, sampling.crops)
@@ -474,7 +450,6 @@ def _has_cut(thumbnails: list[Tensor]) -> bool:
 
 
 def _pictures(clip: TrainingClip, frames: list[Frame]) -> Tensor:
-    """Return frames as a window, (length, 3, H, W) uint8 RGB."""
     return torch.stack([_picture(frame, clip.shape) for frame in frames])
 
 

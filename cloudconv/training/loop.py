@@ -32,7 +32,7 @@ from cloudconv.training.losses import Adversary, parse_loss
 from cloudconv.training.tasks import Goal, Prediction, padded
 from cloudconv.transfer import upload
 
-_KIND = b"cloudconv checkpoint 4\n"  # the first bytes of a checkpoint file
+_KIND = b"cloudconv checkpoint 5\n"  # the first bytes of a checkpoint file
 _TENSOR = "tensor of the checkpoint"  # the key that marks the name of a tensor
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
 
@@ -43,22 +43,15 @@ _MOST_OVERFLOWS = 50  # in a row; each overflow halves the loss scale of fp16
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """The state of a training: facts for JSON, in which names stand for tensors; the tensors."""
-
-    about: dict[str, Any]
-    tensors: dict[str, Tensor]
-
-
-@dataclass(frozen=True, slots=True)
 class Validation:
-    """Scores on held-back windows; the keys of dictionaries are the numbers of frames ahead.
+    """Scores on ``windows`` held-back windows; the keys of dictionaries are the frames ahead.
 
     ``gain``: mean PSNR minus the naive baseline's mean PSNR, in dB. ``sharpness``: mean gradient of
     the made pictures, divided by the mean gradient of the true pictures.
     """
 
     step: int
+    windows: int
     loss: float
     naive_loss: float
     psnr: dict[str, float]
@@ -75,9 +68,8 @@ class Stopped(Exception):  # noqa: N818 - not an error
 class Losses:
     """A report of the mean losses since the last report.
 
-    Without a new step, ``loss`` and ``naive_loss`` repeat the last report; before the first step
-    they are None. ``validation``: scores on the held-back windows, if they were measured now.
-    ``best``: whether these scores are the best so far.
+    Without a new step, both losses repeat the last report; before the first step they are None.
+    ``validation``: scores that were measured now. ``best``: whether they are the best so far.
     """
 
     step: int
@@ -96,10 +88,7 @@ class Trainer:
     ``shown`` is the moving average of the model. Validation and the result use ``shown``, mixed
     with the initial weights; ``settings.anchor`` is the fraction of the initial weights. Such a mix
     generalises better than fine-tuned weights alone (Wortsman et al. 2022, arXiv 2109.01903).
-
-    Attributes:
-        settings: the resolved settings; ``steps`` or ``minutes`` is not None.
-        rate: the highest learning rate.
+    ``rate`` is the highest learning rate.
     """
 
     model: Model
@@ -167,11 +156,6 @@ class Trainer:
 
         Yields:
             The progress after each step and each validated window, losses and warnings.
-
-        Raises:
-            DeviceError: the memory is too small for a single sample.
-            InputError: there is no held-back window.
-            ModelError: the loss is no longer a number.
         """
         began, resumed = time.monotonic() - self.seconds, self.step
         settings = self.settings
@@ -211,15 +195,8 @@ class Trainer:
     ) -> Generator[Progress, None, Validation]:
         """Score a model on ``windows``, (L, 3, H, W) uint8 each.
 
-        Raises:
-            InputError: there is no window.
-            Stopped: ``stop`` returned true.
+        Raises :class:`Stopped` if ``stop`` returned true.
         """
-        if not windows:
-            raise InputError(
-                "nothing-held-back: The whole clips are used for training, which leaves nothing "
-                "to validate on: give --val or --val-part, or train on clip.mp4[0:0.75]."
-            )
         model.eval()
         scores: dict[str, list[dict[str, float]]] = {}
         for number, window in enumerate(windows):
@@ -236,6 +213,7 @@ class Trainer:
         psnr, naive = means("psnr"), means("naive_psnr")
         return Validation(
             step=self.step,
+            windows=len(windows),
             loss=_mean(means("loss").values()),
             naive_loss=_mean(means("naive_loss").values()),
             psnr=psnr,
@@ -244,28 +222,26 @@ class Trainer:
             gain=_mean([psnr[label] - naive[label] for label in psnr]),
         )
 
-    def state(self) -> Checkpoint:
-        """Return the state from which :meth:`restore` continues exactly."""
-        tensors: dict[str, Tensor] = {}
+    def state(self) -> dict[str, Any]:
+        """Return the state from which :meth:`restore` continues exactly; ``parts`` have tensors."""
         parts = {name: part.state_dict() for name, part in self._stateful().items()}
-        about = {
-            "parts": _packed({**parts, "best": self.best_state}, "", tensors),
+        return {
+            "parts": {**parts, "best": self.best_state},
             "step": self.step,
             "seconds": self.seconds,
             "best": None if self.best is None else asdict(self.best),
             "history": [asdict(v) for v in self.history],
         }
-        return Checkpoint(about, tensors)
 
-    def restore(self, state: Checkpoint) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a result of :meth:`state`, which must come from the same settings."""
-        about, parts = state.about, _unpacked(state.about["parts"], state.tensors)
+        parts = state["parts"]
         for name, part in self._stateful().items():
             part.load_state_dict(parts[name])
-        self.step, self.seconds = int(about["step"]), float(about["seconds"])
+        self.step, self.seconds = int(state["step"]), float(state["seconds"])
         self.best_state = parts["best"]
-        self.best = None if about["best"] is None else Validation(**about["best"])
-        self.history = [Validation(**entry) for entry in about["history"]]
+        self.best = None if state["best"] is None else Validation(**state["best"])
+        self.history = [Validation(**entry) for entry in state["history"]]
 
     def _not_finite(self) -> ModelError:
         return ModelError(
@@ -395,8 +371,7 @@ class Trainer:
     def _scores(self, model: Model, window: Tensor) -> Iterator[tuple[str, dict[str, float]]]:
         """Yield the label and the scores of each picture that a validation window gives.
 
-        The label is the number of frames ahead, ``1`` if interpolated. The names of the scores are
-        those of :class:`Validation`.
+        The label is the number of frames ahead, ``1`` if interpolated.
         """
         height, width = window.shape[2:]
         for picks, labels in self.goal.validation():
@@ -452,22 +427,13 @@ class Trainer:
         return Measured("losses", losses)
 
 
-def save_checkpoint(path: Path, state: Checkpoint, *, of: Path) -> None:
-    """Write a state and its checksum; an existing file is replaced as a whole.
-
-    Args:
-        path: the file to write.
-        state: the state that :func:`load_checkpoint` returns later.
-        of: the output that the checkpoint belongs to.
-
-    Raises:
-        OSError: the file cannot be written; an existing file is unchanged.
-    """
+def save_checkpoint(path: Path, state: Mapping[str, Any], *, of: Path) -> None:
+    """Write a state and its checksum as a whole; ``of`` is the output that the file belongs to."""
+    tensors: dict[str, Tensor] = {}
+    about = {**state, "parts": _packed(state.get("parts"), "", tensors)}
     # safetensors refuses tensors with common memory.
-    tensors = {
-        name: each.detach().cpu().contiguous().clone() for name, each in state.tensors.items()
-    }
-    data = json.dumps(state.about).encode() + b"\n" + safetensors.torch.save(tensors)
+    tensors = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
+    data = json.dumps(about).encode() + b"\n" + safetensors.torch.save(tensors)
     write_whole(path, _KIND + hashlib.sha256(data).digest() + data, of=of)
 
 
@@ -480,7 +446,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 @contextmanager
-def load_checkpoint(path: Path, device: torch.device) -> Iterator[Checkpoint]:
+def load_checkpoint(path: Path, device: torch.device) -> Iterator[dict[str, Any]]:
     """Yield a state with its tensors on ``device``."""
     damaged = (
         f"checkpoint-damaged: The checkpoint {path} is damaged: delete it, or start again with "
@@ -494,9 +460,9 @@ def load_checkpoint(path: Path, device: torch.device) -> Iterator[Checkpoint]:
     about, _, tensors = data[header:].partition(b"\n")
     try:
         loaded = safetensors.torch.load(tensors)
-        yield Checkpoint(
-            json.loads(about), {name: each.to(device) for name, each in loaded.items()}
-        )
+        state = json.loads(about)
+        on_device = {name: each.to(device) for name, each in loaded.items()}
+        yield {**state, "parts": _unpacked(state["parts"], on_device)}
     except (*_DAMAGE, SafetensorError) as error:
         raise InputError(damaged) from error
 

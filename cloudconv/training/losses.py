@@ -119,12 +119,9 @@ class Adversary:
     """Discriminators, which learn during training to distinguish made pictures from true ones.
 
     Goodfellow et al. 2014 (arXiv 1406.2661), in the conditional form of Mathieu et al. 2015
-    (arXiv 1511.05440): the discriminators also see the model's input.
-
-    Args:
-        network: called with (B, T, 3, H, W) contexts and (B, 3, H, W) pictures; returns a list of
-            logits, one tensor for each scale, above 0 for pictures that look true.
-        learning_rate: the learning rate of the Adam optimiser.
+    (arXiv 1511.05440): the discriminators also see the model's input. ``network`` is called with
+    (B, T, 3, H, W) contexts and (B, 3, H, W) pictures, and returns a list of logits, one tensor for
+    each scale, above 0 for pictures that look true.
     """
 
     def __init__(self, network: nn.Module, learning_rate: float) -> None:

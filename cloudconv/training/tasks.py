@@ -72,16 +72,13 @@ class Goal(ABC, Generic[M]):
 
     @abstractmethod
     def make(self, model: M, frames: Tensor, indices: Tensor, noise: float) -> list[Prediction]:
-        """Make the pictures of a batch of samples, with gradients.
+        """Return the pictures that the model makes of a batch of samples, with gradients.
 
         Args:
             model: the model that makes the pictures.
             frames: (B, L, 3, H, W) float32 in [0, 1].
             indices: (B, L), the numbers of the frames within the window.
             noise: standard deviation of the noise that is added to the input frames.
-
-        Returns:
-            An entry for each picture that the model makes of a sample.
         """
 
     @abstractmethod
@@ -103,7 +100,7 @@ class InterpolationGoal(Goal[Interpolator]):
     naive = "blend"
 
     def __init__(self, spec: ModelSpec, gap: int) -> None:
-        """Create the goal."""
+        """Create the goal; raise SettingsError for a gap without a middle frame."""
         if not spec.arbitrary_timestep and gap % 2:
             raise SettingsError(
                 f"gap-without-middle: {spec.name} makes only the frame in the middle of two, and "
@@ -123,10 +120,7 @@ class InterpolationGoal(Goal[Interpolator]):
         return had_outer_frames
 
     def picks(self, random: np.random.Generator) -> list[int]:
-        """Return the indices of a pair and of a frame inside the pair.
-
-        A model that sees four frames also gets an outer frame on each side.
-        """
+        """Return the indices of a pair and of a frame inside; with four frames, of all five."""
         if self.spec.arbitrary_timestep:
             gap = 2 + int((self.gap - 1) * random.random() ** _NEAR)
             middle = int(random.integers(1, gap))
@@ -195,10 +189,7 @@ class RolloutGoal(Forecast):
     def make(
         self, model: Predictor, frames: Tensor, indices: Tensor, noise: float
     ) -> list[Prediction]:
-        """Predict frame after frame.
-
-        Each predicted frame joins the context, and the oldest frame of the context is dropped.
-        """
+        """Predict frame after frame; each predicted one joins the context."""
         context, truths = frames[:, : self.context], frames[:, self.context :].unbind(1)
         last = context[:, -1]
         seen = _noisy(context, noise)
@@ -266,10 +257,6 @@ def goal_for(spec: ModelSpec, *, rollout: int | None, gap: int) -> Goal[Any]:
 
     ``rollout`` is the number of predicted frames, or the farthest horizon; None for the default.
     ``gap`` is the greatest distance in frames of a pair.
-
-    Raises:
-        SettingsError: the model makes only the middle frame, and ``gap`` is odd.
-        ModelError: the model has no weights.
     """
     if not spec.parameters:
         raise ModelError(

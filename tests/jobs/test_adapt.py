@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -21,7 +22,6 @@ from typer.testing import CliRunner
 
 from cloudconv.cli.app import app
 from cloudconv.errors import (
-    InputError,
     Interrupted,
     OutputError,
     SettingsError,
@@ -30,9 +30,9 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Event, Progress
 from cloudconv.jobs import adapt, train
-from cloudconv.jobs.interp.results import InterpResult
+from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.media.read.probe import probe
-from cloudconv.settings import InterpSettings, TrainSettings
+from cloudconv.settings import InterpSettings
 from cloudconv.training import loop
 from tests.helpers import calls
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
@@ -43,7 +43,7 @@ STEPS: dict[str, Any] = {
     "loss": "l2",
     "learning_rate": 3e-3,
     "batch": 8,
-    "val_windows": 4,
+    "val_windows": 8,
     "crops": 40,
 }
 
@@ -166,8 +166,8 @@ def test_short_videos_are_adapted_to_with_shorter_windows(
     short = moving(tmp_path / "a.mkv", frames)
     settings = InterpSettings(short, factor=2, adapt=0.02)
     info, cpu = probe(short), torch.device("cpu")
-    plan = adapt.AdaptPlan(settings, info, model, cpu, torch.float32, pytest.fail)
-    training = TrainSettings(**plan.training, output=str(tmp_path / "own.safetensors"))
+    plan = adapt.adapt_plan(settings, info, model, cpu, torch.float32)
+    training = plan.training.changed(output=str(tmp_path / "own.safetensors"))
     assert train.estimate(train.decide(training)).window_frames == window
 
 
@@ -207,27 +207,17 @@ def test_ctrl_c_after_the_last_step_is_not_lost(
 
 
 @pytest.mark.full
-def test_a_video_without_a_measurement_is_made_with_the_stock_model(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A video with a cut at every frame, for example, cannot be measured."""
-
-    def nothing(*_: Any) -> Any:
-        raise InputError("nothing-to-validate: has a cut there")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(adapt, "_gains", nothing)
-        result = interp(clip, tmp_path / "b.mkv")
-        assert result.output_frames == 120
-        assert result.adapted is not None
-        assert (result.adapted.frames, result.adapted.kept) == (0, False)
-        events = "cannot be measured", "used as it is"
-        assert all(any(part in str(text) for text in result.warnings) for part in events)
-        assert os.listdir(tmp_path) == ["b.mkv"]
-        with pytest.raises(KeyboardInterrupt):
-            interp(clip, tmp_path / "c.mkv", watch=stop_after(1))
-    assert interp(clip, tmp_path / "c.mkv", adapt=0.02).adapted is not None
-    assert sorted(os.listdir(tmp_path)) == ["b.mkv", "c.mkv"]
+def test_a_video_with_a_cut_at_every_frame_is_made_with_the_stock_model(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    noise = [random.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(40)]
+    pictures = [av.VideoFrame.from_ndarray(each, "rgb24") for each in noise]
+    cuts = write_clip(tmp_path / "a.mkv", [each.reformat(format="yuv420p") for each in pictures])
+    result = interp(cuts, tmp_path / "b.mkv")
+    assert result.output_frames == 80
+    assert result.adapted == adapt.Adapted(gain=0.0, minutes=0.0, frames=0, kept=False)
+    said = "Adapting to the video failed", "used as it is"
+    assert all(any(part in str(text) for text in result.warnings) for part in said)
+    assert sorted(os.listdir(tmp_path)) == ["a.mkv", "b.mkv"]
 
 
 @pytest.mark.full
@@ -261,10 +251,11 @@ def test_ctrl_c_while_adapting_loses_nothing(clip: Path, tmp_path: Path) -> None
     with pytest.raises(Interrupted, match=r"keeps adapted weights; .* carries on"):
         interp(clip, tmp_path / "b.mkv", watch=stop_after(2, "adapting"))
     assert os.listdir(tmp_path) == ["b.mkv.work"]
-    with pytest.raises(OutputError, match=r"adapted by a run that differs in adapt"):
-        interp(clip, tmp_path / "b.mkv", adapt=None)
-    with pytest.raises(OutputError, match=r"adapted by a run that differs in minutes"):
-        interp(clip, tmp_path / "b.mkv", adapt=1)
+    for minutes in (None, 1):
+        with pytest.raises(
+            OutputError, match="holds adapted weights of a run that differs in adapt"
+        ):
+            interp(clip, tmp_path / "b.mkv", adapt=minutes)
     events: list[Event] = []
     result = interp(clip, tmp_path / "b.mkv", watch=events.append)
     seconds = [e.done for e in events if isinstance(e, Progress) and e.stage == "adapting"]
@@ -348,22 +339,18 @@ def test_the_command_prints_the_gain(tmp_path: Path) -> None:
 
 
 def test_only_a_part_of_the_video_is_held_back(clip: Path) -> None:
-    from cloudconv.media.read.probe import probe
-
-    def plan(**part: Any) -> adapt.AdaptPlan:
+    def held_back(**part: Any) -> tuple[Any, ...]:
         settings = InterpSettings(clip, factor=2, adapt=1, threads=1, **part)
-        return adapt.AdaptPlan(
-            settings, info, MIDDLE.name, torch.device("cpu"), torch.float32,
-            lambda _: pytest.fail("the plan must not load anything"),
-        )  # fmt: skip
+        cpu = torch.device("cpu")
+        return adapt.adapt_plan(settings, info, MIDDLE.name, cpu, torch.float32).held_back
 
     info = probe(clip)
-    part = plan(start=info.timing.end / 4, end=info.timing.end / 2)
-    for each, first, last in ((plan(), 0, 1), (part, 0.25, 0.5)):
-        share = sum(float(b - a) for a, b in each.held_back)
+    part = held_back(start=info.timing.end / 4, end=info.timing.end / 2)
+    for each, first, last in ((held_back(), 0, 1), (part, 0.25, 0.5)):
+        share = sum(float(b - a) for a, b in each)
         assert share == pytest.approx(0.18 * (last - first))
-        assert each.held_back[0][0] >= first
-        assert each.held_back[-1][1] <= last
+        assert each[0][0] >= first
+        assert each[-1][1] <= last
 
 
 def test_a_still_clip_gives_no_gain_and_the_stock_model(tmp_path: Path) -> None:

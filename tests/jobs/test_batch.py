@@ -23,7 +23,7 @@ from cloudconv.cli.app import app
 from cloudconv.errors import Interrupted, OutputError, UnfitInputError
 from cloudconv.events import Ended, Event, Progress
 from cloudconv.jobs.interp import batch
-from cloudconv.jobs.interp.results import InterpResult
+from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import SegmentStore
 from cloudconv.settings import InterpManySettings

@@ -22,11 +22,11 @@ from hypothesis import strategies as st
 
 from cloudconv import metrics
 from cloudconv.errors import CloudconvError, InputError, ModelError, OutputError, SettingsError
-from cloudconv.jobs.compare.plan import methods_of
-from cloudconv.jobs.compare.results import MINTERPOLATE
+from cloudconv.jobs.compare.clip import evenly, windows
+from cloudconv.jobs.compare.methods import ShownFrame
+from cloudconv.jobs.compare.plan import MINTERPOLATE, methods_of
 from cloudconv.jobs.compare.run import CompareResult, CompareSettings, decide, estimate
-from cloudconv.jobs.compare.samples import evenly, windows
-from cloudconv.jobs.compare.scores import SequenceMeter, ShownFrame, verdict
+from cloudconv.jobs.compare.score import SequenceMeter, verdict
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.read.probe import probe
@@ -317,25 +317,6 @@ def test_an_ffmpeg_that_ends_before_the_last_data_is_an_error(
         meter.finish()
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"drop": 1},
-        {"horizon": 0},
-        {"drop": 2, "horizon": 2},
-        {"frames": 0},
-        {"metrics": ("pnsr",)},
-        {"metrics": ()},
-        {"horizon": 3, "frames": 2},
-        {"horizon": 3, "metrics": ("xpsnr",)},
-        {"horizon": 3, "scale": 0.5},
-    ],
-)
-def test_impossible_settings_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(SettingsError):
-        CompareSettings(input="in.mp4", **options)
-
-
 def test_a_scale_that_no_method_supports_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="None of the models blend"):
         compare(write_clip(tmp_path / "a.mkv", 9), model=("blend",), scale=0.5)
@@ -402,7 +383,7 @@ def test_a_linear_trend_is_forecast_by_linear(tmp_path: Path) -> None:
 def test_forecasts_end_at_a_cut_and_none_starts_with_one_in_its_context(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloudconv.jobs.compare.samples.EVERY", 1)
+    monkeypatch.setattr("cloudconv.jobs.compare.clip.EVERY", 1)
     shown = [picture(k, scene=int(k >= 11) * 3, step=1) for k in range(22)]
     clip = write_clip(tmp_path / "a.mkv", shown)
     result = compare(clip, horizon=3, model=("linear",), against=("hold",), scene_cut="auto")

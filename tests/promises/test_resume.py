@@ -21,7 +21,7 @@ import pytest
 import cloudconv
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Progress
-from cloudconv.jobs.interp.results import InterpResult
+from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.media.write.target import Part
 from cloudconv.segments.store import SegmentStore, end_of, sealed, summary_in
 from tests.helpers import calls

@@ -20,8 +20,7 @@ import torch
 from cloudconv.errors import DeviceError, InputError, Interrupted
 from cloudconv.events import Progress
 from cloudconv.jobs.interp import batch
-from cloudconv.jobs.interp.plan import decide, renderer_of
-from cloudconv.jobs.interp.results import InterpResult
+from cloudconv.jobs.interp.plan import InterpResult, decide
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.packets import read_packets
@@ -287,7 +286,7 @@ def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(
     )
     assert plan.dtype == torch.float32
     assert "planned-without-gpu" in [warned.code for warned in plan.warnings]
-    assert renderer_of(plan).plan(64, 64).sizes.cpu_streams == 1
+    assert plan.renderer(plan.settings.chosen_model).plan(64, 64).sizes.cpu_streams == 1
     monkeypatch.setattr(ray_workers, "_ray", lambda: RayStandIn(CPU=8))
     with pytest.raises(DeviceError, match="no machine of the cluster has one"):
         decide(InterpSettings(clip, factor=2, device="cuda", workers="ray"))

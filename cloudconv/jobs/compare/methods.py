@@ -1,51 +1,52 @@
-"""Make frames by each compared method, and score them against the source frames."""
+"""Make frames by each compared method: models of the registry, and FFmpeg's ``minterpolate``."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import islice, pairwise
-from typing import Protocol
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.events import Warned
-from cloudconv.jobs.compare.plan import ComparePlan
-from cloudconv.jobs.compare.results import MINTERPOLATE
-from cloudconv.jobs.compare.samples import ComparedClip, Sample, SampleImages, SampleScores
-from cloudconv.jobs.compare.scores import (
-    SequenceMeter,
-    SequenceScores,
-    ShownFrame,
-    StepScores,
-    as_rgb,
-    frame_scores,
-    texture_between,
-    texture_scores,
-)
+from cloudconv.jobs.compare.clip import ComparedClip, Sample
+from cloudconv.jobs.compare.plan import MINTERPOLATE, ComparePlan
+from cloudconv.media.color import rgb_of
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
 from cloudconv.media.task import task_of
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device, choose_precision
-from cloudconv.render.renderer import Renderer, renderer_for
+from cloudconv.render.renderer import renderer_for
 from cloudconv.schedule.frames import beside
 from cloudconv.transfer import download, upload
 
 
+def as_rgb(frame: Frame) -> Tensor:
+    """Return a frame for scoring: (3, H, W) float32 RGB, rounded to 8 bits, in [0, 1]."""
+    return metrics.eight_bit(rgb_of(frame))
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFrame:
+    """A frame that is shown: a kept source frame, or a frame that a method made.
+
+    ``rgb`` has the form of :func:`as_rgb`. ``frame`` is None for a forecast, which is RGB only.
+    """
+
+    rgb: Tensor
+    frame: Frame | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class MethodOutput:
-    """A frame that a method made, and the cost of making frames.
+    """A frame that a method made, or None, and the ``seconds`` in which it made ``count`` frames.
 
-    ``shown`` is None if the method made no frame. The method made ``count`` frames in ``seconds``;
-    a filter also makes frames that are not scored.
+    A filter also makes frames that are not scored.
     """
 
     shown: ShownFrame | None
@@ -53,7 +54,7 @@ class MethodOutput:
     count: int = 1
 
 
-class ScoredMethod(Protocol):
+class Method:
     """A method that makes the scored frames of samples."""
 
     def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
@@ -63,14 +64,24 @@ class ScoredMethod(Protocol):
             sample: the sample with its frames.
             context: the kept frames before the first scored frame, (T, 3, H, W) RGB in [0, 1].
         """
+        raise NotImplementedError
+
+    def new_warnings(self) -> list[Warned]:
+        """Return the warnings since the last call."""
+        return []
 
 
-class _Interpolator:
+class _Interpolator(Method):
     """A registered interpolator in the same renderer as ``interp`` uses."""
 
     def __init__(self, model: str, plan: ComparePlan) -> None:
-        self._renderer = renderer_of(model, plan)
-        self.new_warnings = self._renderer.new_warnings
+        spec, device = registry.spec(model, "interpolate"), choose_device(str(plan.device))
+        dtype = choose_precision(plan.settings.precision, device, spec)
+        # Options that the model does not support are left out.
+        self._renderer = renderer_for(model, plan.settings, device, dtype, lenient=True)
+
+    def new_warnings(self) -> list[Warned]:
+        return self._renderer.new_warnings()
 
     def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
         began = time.perf_counter()
@@ -99,7 +110,7 @@ class _Interpolator:
             yield MethodOutput(ShownFrame(as_rgb(frame), frame), seconds)
 
 
-class _Predictor:
+class _Predictor(Method):
     """A registered predictor. The predictor sees RGB rounded to 8 bits, like all scored frames."""
 
     def __init__(self, model: str, plan: ComparePlan) -> None:
@@ -117,7 +128,7 @@ class _Predictor:
             yield MethodOutput(ShownFrame(metrics.eight_bit(rgb)), time.perf_counter() - began)
 
 
-class _Minterpolate:
+class _Minterpolate(Method):
     """FFmpeg's ``minterpolate`` filter over all kept frames of the clip, which is read once more.
 
     The filter makes frames at a constant rate only. In a clip with a variable rate or with regular
@@ -177,104 +188,8 @@ def _usual_rate(clip: ComparedClip) -> Fraction:
     return 1 / gaps.most_common(1)[0][0]
 
 
-def renderer_of(model: str, plan: ComparePlan) -> Renderer:
-    """Load an interpolator; leave out the options that the model does not support."""
-    settings, spec = plan.settings, registry.spec(model, "interpolate")
-    device = choose_device(str(plan.device))
-    dtype = choose_precision(settings.precision, device, spec)
-    return renderer_for(model, settings, device, dtype, lenient=True)
-
-
-def _method(model: str, plan: ComparePlan) -> ScoredMethod:
+def method(model: str, plan: ComparePlan) -> Method:
+    """Load the model of a method: a name, a file, or ``minterpolate``."""
     if plan.forecasts:
         return _Predictor(model, plan)
     return _Minterpolate(plan) if model == MINTERPOLATE else _Interpolator(model, plan)
-
-
-class Scorer:
-    """A set of methods, and the metrics of the frames that they make."""
-
-    def __init__(self, models: Mapping[str, str], plan: ComparePlan) -> None:
-        """Load the models.
-
-        Args:
-            models: the model of each method, by the method's name: the model's name or file, or
-                ``minterpolate``.
-            plan: the plan of the comparison.
-        """
-        self._ahead = plan.forecasts
-        self._with_images = plan.settings.report is not None
-        self._wanted = plan.metrics
-        self._methods = {name: _method(model, plan) for name, model in models.items()}
-        rate = plan.info.timing.rate
-        self._meters = {name: SequenceMeter(plan.metrics, rate) for name in models}
-
-    def new_warnings(self) -> list[Warned]:
-        """Return the new warnings of the renderers."""
-        renderers = (each for each in self._methods.values() if isinstance(each, _Interpolator))
-        return [warned for each in renderers for warned in each.new_warnings()]
-
-    def score(self, sample: Sample) -> SampleScores:
-        """Make and score the frames of the next sample.
-
-        A sample without frames to score interrupts the metrics that need frames in order.
-        """
-        if not sample.scored:
-            return self._measured(SequenceMeter.interrupt)
-        last = sample.scored[0] - 1 if self._ahead else 0
-        context = torch.stack([as_rgb(frame) for frame in sample.frames[: last + 1]])
-        kept = ShownFrame(context[-1], sample.frames[last])
-        neighbours = [kept.rgb, *([] if self._ahead else [as_rgb(sample.frames[-1])])]
-        kept_texture = texture_between(self._wanted, neighbours)
-        before = kept.rgb, kept_texture
-        result = self._measured(lambda meter: meter.follow(kept, kept))
-        if self._ahead:  # each horizon adds a step; no report shows the kept frame
-            result = SampleScores({name: [] for name in self._methods})
-        else:
-            self._show(result, sample.frames[0], kept, dict.fromkeys(self._methods, kept), None)
-        frames = {name: method.make(sample, context) for name, method in self._methods.items()}
-        for number, k in enumerate(sample.scored):
-            truth = ShownFrame(as_rgb(sample.frames[k]), sample.frames[k])
-            if kept_texture is not None and not self._ahead:
-                result.filmed.append(texture_scores(truth, kept_texture))
-            made = {name: next(each) for name, each in frames.items()}
-            for name, meter in self._meters.items():
-                steps, shown = result.methods[name], made[name].shown
-                if self._ahead:
-                    steps.append(StepScores())
-                if k != last + 1:
-                    steps[0].sequence += meter.interrupt()
-                steps[-1].sequence += meter.follow(truth, shown)
-                steps[-1].frames.append(frame_scores(truth, shown, before, self._wanted))
-                steps[-1].seconds += made[name].seconds
-                steps[-1].made += made[name].count
-            shown_frames = {name: each.shown for name, each in made.items()}
-            self._show(result, sample.frames[k], truth, shown_frames, number)
-            last = k
-        if not self._ahead:
-            complete = last == len(sample.items) - 2
-            for name, meter in self._meters.items():
-                more = meter.flicker() if complete else meter.interrupt()
-                result.methods[name][0].sequence += more
-        return result
-
-    def _measured(self, step: Callable[[SequenceMeter], SequenceScores]) -> SampleScores:
-        return SampleScores(
-            {name: [StepScores(sequence=step(m))] for name, m in self._meters.items()}
-        )
-
-    def _show(
-        self,
-        result: SampleScores,
-        true: Frame,
-        truth: ShownFrame,
-        shown: Mapping[str, ShownFrame | None],
-        number: int | None,
-    ) -> None:
-        if self._with_images:
-            made = {name: None if each is None else _bytes(each) for name, each in shown.items()}
-            result.images.append(SampleImages(true.duration, _bytes(truth), made, number))
-
-
-def _bytes(shown: ShownFrame) -> NDArray[np.uint8]:
-    return shown.rgb.mul(255).round_().byte().cpu().numpy()

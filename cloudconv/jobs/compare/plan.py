@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ import torch
 from cloudconv.errors import OutputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.adapt import Adapted, check_adapting
-from cloudconv.jobs.compare.results import MINTERPOLATE
+from cloudconv.jobs.outcome import as_json
 from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.probe import probe
 from cloudconv.media.write.target import collect_refusals
+from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelTask
 from cloudconv.render.device import auto_warnings, choose_device, choose_precision, precision_name
@@ -25,6 +26,9 @@ from cloudconv.settings import CompareSettings, exact
 from cloudconv.settings.compare import DEFAULT_METRICS, FAULT
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from cloudconv.settings.values import names
+
+MINTERPOLATE = "minterpolate"
+"""The method that uses FFmpeg's filter of this name instead of a model."""
 
 ADAPTED = "adapted"
 """The name of the method that is the first model, adapted to the clip."""
@@ -36,22 +40,88 @@ HOLD, BLEND = "hold", "blend"
 _FORECASTS = (HOLD, "linear", "flow", "layers")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareOutcome:
+    """The facts that an estimate and a result share."""
+
+    input: str
+    drop: int | None
+    horizon: int | None
+    device: str
+    precision: str
+    scored_frames: int
+    warnings: list[Warned]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareEstimate(CompareOutcome):
+    """The expected outcome and cost of a comparison.
+
+    ``methods`` are in the order of the scores. ``source_frames`` and ``scored_frames`` are
+    approximate. ``seconds`` is the time for scoring and adapting. ``refusals`` are the reasons for
+    which the run would refuse to write.
+    """
+
+    methods: list[str]
+    source_frames: int
+    seconds: float
+    refusals: list[OutputError]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompareResult(CompareOutcome):
+    """The result of a comparison.
+
+    ``methods`` maps each name to its mean scores, or for forecasts to the scores of each horizon.
+    ``loses_to_blend`` (with ``horizon``: ``loses_to_hold``) are the numbers of the frames on which
+    the first model's PSNR is below that method's. ``skipped_frames`` counts frames left out because
+    of a cut, and repeats of the frame before. ``adapted`` is None without adapting. ``filmed`` has
+    the mean of each texture metric for the dropped source frames. Texture is the amount of fine
+    detail relative to the two kept frames beside the frame, in dB; 0 is equal. Even source frames
+    differ from 0 where, for example, the light changes. ``filmed`` is empty for forecasts.
+    ``report_video`` has the encoder, the size and the mean bit rate of the report's video.
+    """
+
+    skipped_frames: int
+    cuts: list[float]
+    adapted: Adapted | None = None
+    report_video: dict[str, Any] | None = None
+    methods: dict[str, dict[str, Any]]
+    filmed: dict[str, float | None]
+    per_frame: list[dict[str, Any]]
+    baseline: str
+    loses_to_blend: list[int] = field(default_factory=list)
+    loses_to_hold: list[int] = field(default_factory=list)
+    verdict: str
+    wall_seconds: float
+
+    @property
+    def summary(self) -> str:
+        """Return the numbers of frames, the device, and the texture of the dropped frames."""
+        left = f", {self.skipped_frames} left out (cuts, repeats)" if self.skipped_frames else ""
+        filmed = self.filmed.get("texture")
+        where = f"{self.device}, {self.precision}"
+        scored = f"{counted(self.scored_frames, 'frame')} scored{left} ({where})"
+        if filmed is None:
+            return scored
+        return f"{scored}; the texture of the dropped frames is {filmed:+.2f} dB"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the command's JSON, with the keys of either ``drop`` or ``horizon``."""
+        drop, ahead = ("drop", "loses_to_blend"), ("horizon", "loses_to_hold")
+        other = ahead if self.horizon is None else drop
+        return {key: value for key, value in as_json(self).items() if key not in other}
+
+
 @dataclass(frozen=True)
 class ComparePlan:
-    """Everything that is decided before the first frame.
-
-    ``adapted`` is the result of adapting the first model to the clip. ``weights`` is the file of
-    the adapted weights, or the first model if there is no such file. Both are None before the
-    adapting. ``refusals`` are the reasons for which a run refuses to write.
-    """
+    """The decisions before the first frame; ``refusals`` are reasons to refuse to write."""
 
     settings: CompareSettings
     info: MediaInfo
     device: torch.device
     warnings: tuple[Warned, ...] = ()
     refusals: tuple[OutputError, ...] = ()
-    adapted: Adapted | None = None
-    weights: str | None = None
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -93,8 +163,8 @@ class ComparePlan:
     def baseline(self) -> str:
         """Return the method with which the verdict compares the first model.
 
-        The baseline is the first other method of ``against``, otherwise :attr:`naive`, otherwise
-        the next method. The first model is the baseline if there is no other method.
+        That is the first other method of ``against``, otherwise :attr:`naive`, otherwise the next
+        method; without any other method, the first model itself.
         """
         others = (*names(self.settings.against or ()), self.naive, *self.methods)
         return next((name for name in others if name != self.judged), self.judged)
@@ -113,17 +183,9 @@ class ComparePlan:
             "precision": precision_name(dtype),
         }
 
-    def model_of(self, method: str) -> str:
-        """Return the name or the file of the model that a method uses."""
-        return self.weights if method == ADAPTED and self.weights is not None else method
-
 
 def decide(settings: CompareSettings) -> ComparePlan:
-    """Probe the input, and decide everything that does not need its frames.
-
-    Raises:
-        CloudconvError: the input, a model or the device cannot be used.
-    """
+    """Probe the input, and decide everything that does not need its frames."""
     models = [name for name in methods_of(settings) if name not in (MINTERPOLATE, ADAPTED)]
     task: ModelTask = "interpolate" if settings.horizon is None else "predict"
     specs = [registry.spec(name, task) for name in models]

@@ -13,13 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.jobs.compare.plan import PAGE, RESULT, VIDEO, ComparePlan
-from cloudconv.jobs.compare.samples import SampleImages
+from cloudconv.jobs.compare.score import ScoredFrame
 from cloudconv.jobs.output import size_of
 from cloudconv.jobs.pictures import jpeg, shrunk
 from cloudconv.media.color import color_space, from_rgb
@@ -29,7 +28,7 @@ from cloudconv.media.turn import UPRIGHT, turn_of
 from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.report.compare import render_report
-from cloudconv.report.data import Comparison, ReportData, Row
+from cloudconv.report.data import Comparison, ReportData
 from cloudconv.report.folder import ReportFolder, report_folder
 
 SHOWN = 10
@@ -58,21 +57,17 @@ class ReportWriter:
     _clock: Fraction = Fraction(0)
     _labels: Tensor | None = None
 
-    def add(self, shown: SampleImages, row: Row | None) -> None:
-        """Add a frame to the video, and to the page if the frame is one of the worst.
-
-        ``row`` has the frame's scores. It is None for a kept frame: a source frame that no method
-        makes again, because the methods make new frames from it.
-        """
-        truth = self._floats(shown.truth)
-        images = {name: shown.made[name] for name in self._plan.methods}
-        made = {name: None if rgb is None else self._floats(rgb) for name, rgb in images.items()}
-        self._show(shown.duration, truth, made)
-        judged, other = self._plan.judged, self._plan.baseline
-        model, baseline = made[judged], made[other]
+    def add(self, scored: ScoredFrame) -> None:
+        """Add a frame to the video, and to the page if the frame is one of the worst."""
+        turn, row = turn_of(self._plan.info) or UPRIGHT, scored.row
+        truth = turn.samples(scored.truth)
+        images = {name: scored.made[name] for name in self._plan.methods}
+        made = {name: None if rgb is None else turn.samples(rgb) for name, rgb in images.items()}
+        self._show(scored.duration, truth, made)
+        model, baseline = made[self._plan.judged], made[self._plan.baseline]
         if row is None or model is None or baseline is None:
             return
-        psnr = row.scores[judged]["psnr"]
+        psnr = row.scores[self._plan.judged]["psnr"]
         assert psnr is not None
         # Only pictures of the worst frames are encoded.
         if len(self._worst) == SHOWN and psnr >= self._worst[-1][0]:
@@ -81,10 +76,6 @@ class ReportWriter:
         self._worst.append((psnr, Comparison(row, *map(_jpeg, (truth, model, baseline, error)))))
         self._worst.sort(key=lambda entry: entry[0])
         del self._worst[SHOWN:]
-
-    def _floats(self, rgb: NDArray[np.uint8]) -> Tensor:
-        turn = turn_of(self._plan.info) or UPRIGHT
-        return turn.samples(torch.from_numpy(rgb)).float().div_(255)
 
     def _show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor | None]) -> None:
         """Add a frame to the video: the truth beside each method, black for a missing frame.
@@ -136,11 +127,7 @@ class ReportWriter:
         return {"encoder": self._video.plan.choice.encoder, **written}
 
     def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
-        """Write all other files; ``data`` are the contents of the page except its pictures.
-
-        Raises:
-            OutputError: a file cannot be written.
-        """
+        """Write all other files; ``data`` are the contents of the page except its pictures."""
         report = replace(data, worst=tuple(item for _, item in self._worst))
         texts = {
             RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
@@ -151,11 +138,7 @@ class ReportWriter:
 
 @contextmanager
 def report_writer(folder: Path, plan: ComparePlan) -> Iterator[ReportWriter]:
-    """Open a report; a report that is not finished is deleted at the end.
-
-    Raises:
-        OutputError: the folder cannot be written.
-    """
+    """Open a report; a report that is not finished is deleted at the end."""
     with report_folder(folder, overwrite=plan.settings.overwrite) as report, ExitStack() as videos:
         yield ReportWriter(report, plan, videos)
 

@@ -8,24 +8,29 @@ filmed frame of the same time.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
-from functools import partial
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from cloudconv.errors import InputError
-from cloudconv.events import Event, Finished, Job, Progress, Warned, each_once
-from cloudconv.jobs.adapt import WEIGHTS, AdaptPlan, adapt
-from cloudconv.jobs.compare.methods import Scorer, renderer_of
-from cloudconv.jobs.compare.plan import ADAPTED, RESULT, VIDEO, ComparePlan, decide
+from cloudconv.events import Finished, Job, Progress, Warned, each_once
+from cloudconv.jobs.adapt import adapt, adapt_plan
+from cloudconv.jobs.compare.clip import ComparedClip, Sampler
+from cloudconv.jobs.compare.plan import (
+    ADAPTED,
+    RESULT,
+    VIDEO,
+    CompareEstimate,
+    ComparePlan,
+    CompareResult,
+    decide,
+)
 from cloudconv.jobs.compare.report import report_writer
-from cloudconv.jobs.compare.results import CompareEstimate, CompareResult
-from cloudconv.jobs.compare.samples import ComparedClip, Sample, Sampler, SampleScores
-from cloudconv.jobs.compare.scores import CURVES, TIME, Scores, losses, verdict
+from cloudconv.jobs.compare.score import Scorer, losses, verdict
 from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.input.fingerprint import check_unchanged
 from cloudconv.media.write.target import raise_first
@@ -48,9 +53,6 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
 
     Yields:
         Warnings, progress in source frames, and at the end a :class:`CompareResult`.
-
-    Raises:
-        CloudconvError: the job failed. No report is written, and an earlier report is unchanged.
     """
     set_threads(settings.threads)
     plan = decide(settings)
@@ -60,53 +62,135 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
     with ExitStack() as stack:
         clip = ComparedClip(plan)
         sampler = Sampler(plan, clip)
-        reporter = None
+        models, adapted = {name: name for name in plan.methods}, None
+        writer = None
         if settings.report is not None:
-            reporter = stack.enter_context(report_writer(Path(settings.report), plan))
+            writer = stack.enter_context(report_writer(Path(settings.report), plan))
             yield from plan.info.tags.flat_in("report")
         if settings.adapt is not None:
             folder = stack.enter_context(TemporaryDirectory(prefix="cloudconv-"))
-            adapting = _adapt_plan(plan)
-            plan = yield from _adapted(plan, adapting, Path(folder))
+            spec = registry.spec(plan.judged, "interpolate")
+            dtype = choose_precision(settings.precision, plan.device, spec)
+            adapting = adapt_plan(settings, plan.info, plan.judged, plan.device, dtype)
+            models[ADAPTED], adapted = yield from adapt(adapting, Path(folder))
+            yield Warned(
+                "held-back-only: Only held-back frames are scored: the model was adapted to the "
+                "others."
+            )
             sampler.only_held_back(adapting)
-        table = _Table(plan, clip)
         source = stack.enter_context(clip.source())
         samples = sampler.samples(clip.frames(source))
-        models = {name: registry.located(plan.model_of(name)) for name in plan.methods}
-        scorer = Scorer(models, plan)
+        scorer = Scorer({name: registry.located(model) for name, model in models.items()}, plan)
+        rows: list[Row] = []
+        skipped = 0
         for sample in stack.enter_context(prefetch(samples, 2)):
-            scores = scorer.score(sample)
+            skipped += sample.skipped
+            for scored in scorer.score(sample):
+                rows += [] if scored.row is None else [scored.row]
+                if writer is not None:
+                    writer.add(scored)
             yield from scorer.new_warnings()
-            rows = table.add(sample, scores)
-            if reporter is not None:
-                for images in scores.images:
-                    reporter.add(images, None if images.number is None else rows[images.number])
             total = clip.frames_expected
             yield Progress("scoring", min(sample.read, total), total)
-        yield from (*source.warnings, *table.warnings)
+        yield from (*source.warnings, *_warnings(plan, scorer, rows))
         check_unchanged(plan.info)
-        result = table.result(reported, began)
-        if reporter is not None:
-            result = replace(result, report_video=reporter.close_video())
-            reporter.finish(table.report(result), result.as_json())
+        if not rows:
+            raise _nothing_scored(plan)
+        start = plan.info.timing.start
+        lost = sorted({row.index for row in losses(plan.judged, plan.naive, rows)})
+        result = CompareResult(
+            **plan.facts | {f"loses_to_{plan.naive}": lost},
+            scored_frames=len(rows),
+            skipped_frames=skipped + clip.left_out,
+            cuts=[float(cut - start) for cut in clip.cuts],
+            adapted=adapted,
+            methods=_means(plan, scorer, rows),
+            filmed={} if plan.forecasts else scorer.filmed.means(),
+            per_frame=[row.as_json() for row in rows],
+            baseline=plan.baseline,
+            verdict=verdict(plan.judged, plan.baseline, rows),
+            wall_seconds=time.monotonic() - began,
+            report_video=None if writer is None else writer.close_video(),
+            warnings=reported,
+        )
+        if writer is not None:
+            cuts = tuple(cut - start for cut in clip.cuts)
+            writer.finish(_report(plan, result, rows, cuts), result.as_json())
     yield Finished(result)
 
 
-def _nothing_scored(path: Path, *, ahead: bool) -> InputError:
-    code, made = ("forecast", "forecast on") if ahead else ("frame", "frame of")
+def _warnings(plan: ComparePlan, scorer: Scorer, rows: Sequence[Row]) -> Iterator[Warned]:
+    """Yield a warning for horizons without a frame, and for each method that lacks frames."""
+    horizon, reached = plan.settings.horizon, _reached(rows)
+    if horizon is not None and 0 < reached < horizon:
+        yield Warned(
+            f"horizon-not-reached: No scene of the clip is long enough for {horizon} frames "
+            f"ahead: the scores end at {reached}."
+        )
+    for name, scores in scorer.scores.items():
+        if missing := sum(each.missing for each in scores):
+            yield Warned(
+                f"frames-not-made: {name} could not make {counted(missing, 'frame')}: their "
+                "scores are null."
+            )
+
+
+def _reached(rows: Sequence[Row]) -> int:
+    """Return the farthest horizon with a scored frame; 0 without forecasts."""
+    return max((row.horizon or 0 for row in rows), default=0)
+
+
+def _means(plan: ComparePlan, scorer: Scorer, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
+    """Return the mean scores of each method; those of forecasts by the number of frames ahead."""
+    means = {
+        name: [each.means() for each in scores[: _reached(rows) or 1]]
+        for name, scores in scorer.scores.items()
+    }
+    if not plan.forecasts:
+        return {name: only for name, (only,) in means.items()}
+    return {
+        name: {str(step): each for step, each in enumerate(steps, 1)}
+        for name, steps in means.items()
+    }
+
+
+def _report(
+    plan: ComparePlan, result: CompareResult, rows: Sequence[Row], cuts: tuple[Fraction, ...]
+) -> ReportData:
+    """Return the contents of the report except its pictures."""
+    info, horizon = plan.info, plan.settings.horizon
+    rate = "variable" if info.timing.rate is None else f"{float(info.timing.rate):g}"
+    task = f"one frame of every {plan.drop} kept" if horizon is None else frames_ahead(horizon)
+    return ReportData(
+        source=info.path.name,
+        verdict=result.verdict,
+        summary=f"{task}, {result.summary}",
+        model=plan.judged,
+        baseline=plan.baseline,
+        metrics=plan.metrics,
+        methods=result.methods,
+        rows=tuple(rows),
+        cuts=cuts,
+        facts=(
+            ("clip", f"{info.width}x{info.height}, {info.timing.frames} frames at {rate} fps"),
+            *(("note", str(warned)) for warned in result.warnings),
+        ),
+        files=(VIDEO, RESULT),
+    )
+
+
+def _nothing_scored(plan: ComparePlan) -> InputError:
+    code, made = ("forecast", "forecast on") if plan.forecasts else ("frame", "frame of")
     return InputError(
-        f"no-{code}-scored: No {made} {path} could be scored, because of its cuts: choose another "
-        "part, or give --scene-cut=off."
+        f"no-{code}-scored: No {made} {plan.info.path} could be scored, because of its cuts: "
+        "choose another part, or give --scene-cut=off."
     )
 
 
 def estimate(plan: ComparePlan) -> CompareEstimate:
-    """Score two samples in this process, and return the expected outcome of a comparison.
+    """Score two samples, and return the expected outcome of a comparison; write no file.
 
-    No file is written. The expected time includes the time for adapting.
-
-    Raises:
-        CloudconvError: the input cannot be read, a method cannot be used, or nothing can be scored.
+    The expected time includes the time for adapting.
     """
     settings = plan.settings
     set_threads(settings.threads)
@@ -116,11 +200,10 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
     with clip.source() as source:
         samples = (each for each in sampler.samples(clip.frames(source)) if each.scored)
         if (first := next(samples, None)) is None:
-            raise _nothing_scored(plan.info.path, ahead=plan.forecasts)
-        scorer = Scorer(
-            {name: plan.model_of(name) for name in plan.methods if name != ADAPTED}, plan
-        )
-        seconds = seconds_for(map(scorer.score, chain([first], samples)), _TRIED, count)
+            raise _nothing_scored(plan)
+        scorer = Scorer({name: name for name in plan.methods if name != ADAPTED}, plan)
+        scored = (list(scorer.score(each)) for each in chain([first], samples))
+        seconds = seconds_for(scored, _TRIED, count)
     return CompareEstimate(
         **plan.facts,
         methods=list(plan.methods),
@@ -130,142 +213,3 @@ def estimate(plan: ComparePlan) -> CompareEstimate:
         warnings=list(dict.fromkeys([*plan.warnings, *scorer.new_warnings()])),
         refusals=list(plan.refusals),
     )
-
-
-def _adapt_plan(plan: ComparePlan) -> AdaptPlan:
-    """Return the plan for adapting the first model to the clip."""
-    settings, spec = plan.settings, registry.spec(plan.judged, "interpolate")
-    dtype = choose_precision(settings.precision, plan.device, spec)
-    renderer = partial(renderer_of, plan=plan)
-    return AdaptPlan(settings, plan.info, plan.judged, plan.device, dtype, renderer)
-
-
-def _adapted(
-    plan: ComparePlan, adapting: AdaptPlan, folder: Path
-) -> Generator[Event, None, ComparePlan]:
-    """Adapt the first model, and return the comparison's plan with the adapted weights."""
-    _, result = yield from adapt(adapting, folder)
-    yield Warned(
-        "held-back-only: Only held-back frames are scored: the model was adapted to the others."
-    )
-    file = folder / WEIGHTS
-    return replace(plan, adapted=result, weights=str(file) if file.exists() else plan.judged)
-
-
-class _Table:
-    """The scored frames in the order of the clip, and the scores of all methods."""
-
-    def __init__(self, plan: ComparePlan, clip: ComparedClip) -> None:
-        """Start an empty table."""
-        self._plan, self._clip = plan, clip
-        self._ahead = plan.forecasts
-        self._rows: list[Row] = []
-        steps = range(plan.settings.horizon or 1)
-        wanted = (*plan.metrics, TIME)
-        self._scores = {name: [Scores(wanted) for _ in steps] for name in plan.methods}
-        self._filmed = Scores(["texture"] if "texture" in plan.metrics else [])
-        self._curves = [name for name in CURVES if name in (*CURVES[:2], *plan.metrics)]
-        self._skipped = 0
-
-    def add(self, sample: Sample, result: SampleScores) -> list[Row]:
-        """Add the scores of the next sample; return the rows of its scored frames."""
-        self._skipped += sample.skipped
-        for filmed in result.filmed:
-            self._filmed.add_frame(filmed)
-        frames = {}
-        for name, steps in result.methods.items():
-            frames[name] = [frame for step in steps for frame in step.frames]
-            for scores, step in zip(self._scores[name], steps, strict=False):
-                scores.add(step)
-        rows = [
-            Row(
-                sample.items[k].number,
-                sample.items[k].time - self._clip.info.timing.start,
-                number + 1 if self._ahead else None,
-                {
-                    name: {key: (frames[name][number] or {}).get(key) for key in self._curves}
-                    for name in self._scores
-                },
-            )
-            for number, k in enumerate(sample.scored)
-        ]
-        self._rows += rows
-        return rows
-
-    @property
-    def warnings(self) -> Iterator[Warned]:
-        """Yield a warning for horizons without a frame, and for each method that lacks frames."""
-        horizon = self._plan.settings.horizon
-        if horizon is not None and 0 < self._reached < horizon:
-            yield Warned(
-                f"horizon-not-reached: No scene of the clip is long enough for {horizon} frames "
-                f"ahead: the scores end at {self._reached}."
-            )
-        for name, scores in self._scores.items():
-            if missing := sum(each.missing for each in scores):
-                yield Warned(
-                    f"frames-not-made: {name} could not make {counted(missing, 'frame')}: their "
-                    "scores are null."
-                )
-
-    @property
-    def _reached(self) -> int:
-        """Return the farthest horizon with a scored frame."""
-        return max((row.horizon or 0 for row in self._rows), default=0)
-
-    def result(self, warnings: list[Warned], began: float) -> CompareResult:
-        """Return the result.
-
-        Args:
-            warnings: the warnings of the job.
-            began: the time in seconds, of ``time.monotonic``, at which the job started.
-
-        Raises:
-            InputError: no frame was scored.
-        """
-        plan, clip = self._plan, self._clip
-        lost = sorted({row.index for row in losses(plan.judged, plan.naive, self._rows)})
-        if not self._rows:
-            raise _nothing_scored(clip.info.path, ahead=self._ahead)
-        methods: dict[str, dict[str, Any]] = {}
-        for name, scores in self._scores.items():
-            means = [each.means() for each in scores[: self._reached or 1]]
-            by_step = {str(step): each for step, each in enumerate(means, 1)}
-            methods[name] = by_step if self._ahead else means[0]
-        return CompareResult(
-            **plan.facts | {f"loses_to_{plan.naive}": lost},
-            scored_frames=len(self._rows),
-            skipped_frames=self._skipped + clip.left_out,
-            cuts=[float(cut - clip.info.timing.start) for cut in clip.cuts],
-            adapted=plan.adapted,
-            methods=methods,
-            filmed={} if self._ahead else self._filmed.means(),
-            per_frame=[row.as_json() for row in self._rows],
-            baseline=plan.baseline,
-            verdict=verdict(plan.judged, plan.baseline, self._rows),
-            wall_seconds=time.monotonic() - began,
-            warnings=warnings,
-        )
-
-    def report(self, result: CompareResult) -> ReportData:
-        """Return the contents of the report except its pictures."""
-        info, plan = self._clip.info, self._plan
-        rate = "variable" if info.timing.rate is None else f"{float(info.timing.rate):g}"
-        horizon = plan.settings.horizon
-        task = f"one frame of every {plan.drop} kept" if horizon is None else frames_ahead(horizon)
-        return ReportData(
-            source=info.path.name,
-            verdict=result.verdict,
-            summary=f"{task}, {result.summary}",
-            model=plan.judged,
-            baseline=plan.baseline,
-            metrics=plan.metrics,
-            methods=result.methods,
-            rows=tuple(self._rows),
-            cuts=tuple(cut - info.timing.start for cut in self._clip.cuts),
-            facts=(
-                ("clip", f"{info.width}x{info.height}, {info.timing.frames} frames at {rate} fps"),
-                *(("note", str(warned)) for warned in result.warnings),
-            ),
-            files=(VIDEO, RESULT),
-        )

@@ -4,27 +4,20 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
 from cloudconv.jobs.interp.estimate import estimate
 from cloudconv.jobs.interp.finished import FinishedIndex
-from cloudconv.jobs.interp.plan import decide
-from cloudconv.jobs.interp.results import InterpEstimate, InterpResult
+from cloudconv.jobs.interp.plan import InterpEstimate, InterpResult, decide
 from cloudconv.jobs.interp.run import interpolate
 from cloudconv.jobs.output import stem_of
-from cloudconv.media.input.images import (
-    folders_within,
-    pictures_in,
-    subfolders_of,
-    videos_in,
-    videos_of,
-)
+from cloudconv.media.input import images
 from cloudconv.media.write.target import writing
 from cloudconv.messages import shortened
 from cloudconv.models import registry
@@ -41,11 +34,8 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
 
     An input that is a folder or pattern of videos becomes all of these videos. With ``recursive`` a
     folder becomes the videos in it and in all its visible subfolders, and their outputs go to the
-    same subfolders of the output folder.
-
-    Raises:
-        InputError: a pattern matches both videos and pictures, or a folder cannot be read.
-        SettingsError: two inputs would have the same output, or standard input is an input.
+    same subfolders of the output folder. Standard input, and two inputs with the same output, are
+    errors.
     """
     alike: defaultdict[str, list[InterpSettings]] = defaultdict(list)
     inputs: list[tuple[str, Path]] = []  # each with its subfolder of the output folder
@@ -82,9 +72,11 @@ def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
 def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
     """Return the videos of a folder or a pattern, each with its subfolder."""
     if not settings.recursive or not path.is_dir():
-        return [(str(video), Path()) for video in videos_of(path)]
+        return [(str(video), Path()) for video in images.videos_of(path)]
     folders = _folders(path, settings)
-    return [(str(video), each.relative_to(path)) for each in folders for video in videos_in(each)]
+    return [
+        (str(video), each.relative_to(path)) for each in folders for video in images.videos_in(each)
+    ]
 
 
 def _folders(path: Path, settings: InterpManySettings) -> list[Path]:
@@ -92,7 +84,7 @@ def _folders(path: Path, settings: InterpManySettings) -> list[Path]:
     if not settings.recursive:
         return [path]
     made = Path(settings.out_dir).resolve()
-    inside = folders_within(path)
+    inside = images.folders_within(path)
     if path.resolve() == made:
         return list(inside)
     return [each for each in inside if not each.resolve().is_relative_to(made)]
@@ -103,12 +95,12 @@ def left_out(settings: InterpManySettings) -> list[Warned]:
     made = Path(settings.out_dir).resolve()
     warnings = []
     for folder in map(Path, settings.inputs):
-        if not folder.is_dir() or (pictures_in(folder) and not _inside(folder, settings)):
+        if not folder.is_dir() or (images.pictures_in(folder) and not _inside(folder, settings)):
             continue  # for a folder of pictures, the probe warns
-        inside = [] if settings.recursive else subfolders_of(folder)
+        inside = [] if settings.recursive else images.subfolders_of(folder)
         inside = [each for each in inside if each.resolve() != made]
         names = [each.name for each in inside]
-        if any(map(videos_in, inside)):
+        if any(map(images.videos_in, inside)):
             warnings.append(
                 Warned(
                     f"subfolders-left-out: Folders inside {folder} are ignored: "
@@ -121,7 +113,9 @@ def left_out(settings: InterpManySettings) -> list[Warned]:
                     f"subfolders-ignored: Folders inside {folder} are ignored: {', '.join(names)}."
                 )
             )
-        pictures = [file for each in _folders(folder, settings) for file in pictures_in(each)]
+        pictures = [
+            file for each in _folders(folder, settings) for file in images.pictures_in(each)
+        ]
         if pictures:
             names = [str(file.relative_to(folder)) for file in pictures]
             warnings.append(
@@ -153,11 +147,6 @@ def run(settings: InterpManySettings) -> Job:
     Yields:
         Warnings about each input; the progress over all inputs; an ``Ended`` for each input with
         its outcome (a result, :class:`Exists` or an error); and at the end the list of outcomes.
-
-    Raises:
-        CloudconvError: no input can be interpolated, because a model or a device is missing, the
-            folder cannot be created, or :func:`each_input` refuses an input.
-        Interrupted: Ctrl-C; finished outputs and segments are kept.
     """
     every = each_input(settings)
     yield from left_out(settings)
@@ -180,7 +169,7 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
     with writing(folder):
         for each in {str(each.output) for each in every}:
             Path(each).mkdir(parents=True, exist_ok=True)
-    finished = _Finished()
+    finished = cache(FinishedIndex)
     outcomes: dict[int, InputOutcome] = {}
     batch = _BatchProgress(every)
     try:
@@ -201,7 +190,9 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
                     plan = decide(settings, inputs)
                     # The index is written before the output gets its name. If the process is killed
                     # between the two, the next run makes the output again.
-                    note = partial(finished[str(settings.output)].note, settings, plan.output.name)
+                    note = partial(
+                        finished(Path(str(settings.output))).note, settings, plan.output.name
+                    )
                     batch.expect(number, plan.expected)
                     change = partial(batch.change, number, str(settings.input))
                     result = yield from mapped(interpolate(plan, workers, note), change)
@@ -224,11 +215,7 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
 
 
 class _BatchProgress:
-    """The progress over all inputs.
-
-    The expected frames of inputs that are not probed yet are estimated from the sizes of their
-    files.
-    """
+    """The progress over all inputs; sizes of files stand for frames that are not probed yet."""
 
     def __init__(self, every: Sequence[InterpSettings]) -> None:
         """Create the progress of a batch without finished frames."""
@@ -241,10 +228,7 @@ class _BatchProgress:
         self._expected[number] = frames or 0
 
     def change(self, number: int, about: str, event: Event) -> Event | None:
-        """Return an event of an input as an event of the batch.
-
-        A warning gets the input's name. The progress of rendering becomes that over all inputs.
-        """
+        """Return an event of an input as an event of the batch; ``about`` names the input."""
         if isinstance(event, Warned):
             return replace(event, about=about)
         if not isinstance(event, Progress) or event.stage != "rendering":
@@ -269,7 +253,7 @@ class _BatchProgress:
 
 def estimate_all(every: Sequence[InterpSettings]) -> list[InterpEstimate | Exists | CloudconvError]:
     """Return the expected outcome for every input, or its error; write no output."""
-    finished = _Finished()
+    finished = cache(FinishedIndex)
     inputs = [each.input for each in every]
     plans: list[InterpEstimate | Exists | CloudconvError] = []
     for settings in every:
@@ -281,17 +265,9 @@ def estimate_all(every: Sequence[InterpSettings]) -> list[InterpEstimate | Exist
     return plans
 
 
-class _Finished(dict[str, FinishedIndex]):
-    """The finished outputs of each output folder, read when they are first needed."""
-
-    def __missing__(self, folder: str) -> FinishedIndex:
-        index = self[folder] = FinishedIndex(Path(folder))
-        return index
-
-
-def _existing(settings: InterpSettings, finished: _Finished) -> Exists | None:
+def _existing(settings: InterpSettings, finished: Callable[[Path], FinishedIndex]) -> Exists | None:
     """Return the finished output of an earlier run with these settings; None with ``overwrite``."""
-    output = None if settings.overwrite else finished[str(settings.output)].find(settings)
+    output = None if settings.overwrite else finished(Path(str(settings.output))).find(settings)
     return None if output is None else Exists(str(settings.input), str(output))
 
 

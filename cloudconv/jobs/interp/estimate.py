@@ -5,17 +5,14 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from shutil import disk_usage
 from statistics import median
 from tempfile import TemporaryDirectory
 
 from cloudconv.events import Warned
-from cloudconv.jobs.interp.plan import InterpPlan, is_joinable, renderer_of, source_of
-from cloudconv.jobs.interp.results import InterpEstimate
-from cloudconv.jobs.interp.start import facts, planned
+from cloudconv.jobs.interp.plan import InterpEstimate, InterpPlan, is_joinable
 from cloudconv.jobs.output import expected_encoding
 from cloudconv.media.containers import is_sequence
 from cloudconv.media.frame import Frame
@@ -46,9 +43,6 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
 
     Only temporary files are written. For an output that cannot be written, ``refusals`` has the
     reasons.
-
-    Raises:
-        CloudconvError: the input cannot be read, or the model cannot be used.
     """
     began = time.perf_counter()
     info, workers, settings = plan.info, plan.workers, plan.settings
@@ -56,14 +50,14 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
     set_threads(settings.threads)
     encoding, encoder_warnings = expected_encoding(plan.output, info, settings, refusals)
     events = ScheduleEvents()
-    with source_of(plan) as source:
+    with plan.source() as source:
         opened = time.perf_counter()
         for _ in schedule(source.frames(), plan.request, events):
             pass
         reading = time.perf_counter() - opened
     *cadence, counts = drained(events)
     assert isinstance(counts, Counts)
-    renderer = renderer_of(plan)
+    renderer = plan.renderer(settings.chosen_model)
     at_once = 1 if workers.each_gpu else workers.count
     sizes = renderer.choose_sizes(info.width, info.height, at_once)
     ready = time.perf_counter() - began - reading
@@ -86,7 +80,7 @@ def estimate(plan: InterpPlan) -> InterpEstimate:
             )
         )
     return InterpEstimate(
-        **facts(plan, counts),
+        **plan.facts(counts),
         **encoding,
         memory_bytes=memory,
         disk_bytes=disk_bytes,
@@ -115,9 +109,6 @@ def measure(
         at_once: the number of new frames that the renderer makes at once.
         total: the counts of the complete output.
         reading: the time in seconds to decode and analyse the source.
-
-    Raises:
-        CloudconvError: the run would raise the same error.
     """
     began = time.perf_counter()
     new: list[bool] = []
@@ -134,19 +125,21 @@ def measure(
     rounds: list[float] = []
     last: deque[Frame] = deque(maxlen=4)
     count = written = 0
-    with planned(plan) as video, ExitStack() as stack:
-        folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
+    with plan.source() as source, TemporaryDirectory(prefix="cloudconv-") as folder:
+        tasks = schedule(source.frames(), plan.request)
+        head = next(tasks)
+        first = head.plan.left
         output = plan_encoding(
-            _inside(folder, plan.output),
+            _inside(Path(folder), plan.output),
             plan.info,
             rate=plan.rate,
-            time_base=video.clock.time_base,
+            time_base=plan.tick(first),
             settings=plan.settings,
         )
-        rendered = renderer.render(some(video.tasks))
+        rendered = renderer.render(some(chain([head], tasks)))
         with Sink(output) as sink, prefetch(rendered, 4) as frames:
             for frame in frames:
-                last.append(frame.at(frame.time + video.clock.offset, frame.duration))
+                last.append(frame.at(frame.time + plan.offset(first), frame.duration))
                 sink.write(last[-1])
                 count += new[written]
                 if new[written] and count % at_once == 0:

@@ -33,10 +33,7 @@ _FULL = ColorTags(range=2)  # only gray needs the tag: untagged RGB counts as fu
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class _Samples:
-    """The planes of a picture, (H, W) each, on any device.
-
-    ``original`` is the picture that the caller gave; None for a new picture.
-    """
+    """The planes of a picture, (H, W) each, on any device; ``original`` is the caller's picture."""
 
     planes: tuple[Tensor, ...]
     original: Any = None

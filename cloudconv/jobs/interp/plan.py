@@ -6,28 +6,35 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.adapt import check_adapting
-from cloudconv.jobs.output import check_encoding, output_path, part_tag
+from cloudconv.jobs.adapt import Adapted, AdaptPlan, adapt_plan, check_adapting
+from cloudconv.jobs.outcome import Done, Estimate, Outcome
+from cloudconv.jobs.output import check_encoding, origin, output_path, part_tag, time_base
 from cloudconv.jobs.reads import check_outputs
+from cloudconv.media.carry.carry import Carry
 from cloudconv.media.containers import container_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.names import is_stdout
 from cloudconv.media.read.probe import probe
+from cloudconv.media.read.rates import constant_rate
 from cloudconv.media.read.source import Source
+from cloudconv.media.write.encode import EncodingPlan
+from cloudconv.media.write.encoding import plan_encoding
+from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
 from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render.cpu_streams import useful_cpu_streams
-from cloudconv.render.device import set_threads
+from cloudconv.render.device import precision_name, set_threads
 from cloudconv.render.renderer import Renderer, renderer_for
-from cloudconv.schedule.frames import Request
+from cloudconv.schedule.frames import Counts, Request
 from cloudconv.settings import InterpSettings, exact
 from cloudconv.timeline import Multiply, Resample, expected_frames, output_rate, rate_name
 from cloudconv.workers.pool import WorkerConfig, choose_workers
@@ -46,6 +53,42 @@ _STILL_RATES = 30, 50, 60
 _LONG_GAP, _LONG_TIMES = Fraction(1), 8
 """A gap between two frames gives a warning if it lasts at least so many seconds, and at least the
 second number times the median gap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpOutcome(Outcome):
+    """The facts that an estimate and a result share.
+
+    ``held_frames`` is the number of frames that are repeated, because no new frame is possible, as
+    at a cut or after the last frame. ``cuts`` are the times of each new scene's first frame, in
+    seconds from the input's first frame.
+    """
+
+    model: str
+    held_frames: int
+    cuts: list[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpEstimate(Estimate, InterpOutcome):
+    """The expected outcome and cost of a run.
+
+    ``memory_bytes`` is the peak of this process in the host's memory, times the number of local
+    workers; 0 if the system does not report the peak. ``memory_bytes`` and ``seconds`` are None if
+    the run would end before its first frame. ``disk_bytes`` is the approximate space on the disk,
+    estimated from the input's size. If segments are joined, ``disk_bytes`` is twice the output's
+    size. ``seconds`` includes the time for adapting the model first.
+    """
+
+    disk_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class InterpResult(Done, InterpOutcome):
+    """The result of a run; ``frames_per_second`` excludes the frames of an earlier run."""
+
+    resumed: bool
+    adapted: Adapted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,19 +207,130 @@ class InterpPlan:
         timing, (start, end) = self.info.timing, self.window
         return round(timing.frames * (end - start) / (timing.end - timing.start))
 
+    @property
+    def adapting(self) -> AdaptPlan | None:
+        """Return the plan to adapt the model to the video; None if the user did not request it."""
+        settings = self.settings
+        if settings.adapt is None:
+            return None
+        return adapt_plan(settings, self.info, settings.chosen_model, self.device, self.dtype)
+
+    def source(self) -> Source:
+        """Return a source that decodes the requested part of the input."""
+        s = self.settings
+        return Source(
+            self.info,
+            start=exact(s.start),
+            end=exact(s.end),
+            threads=s.threads,
+            nvdec=(self.device.index or 0) if s.nvdec else None,
+            following=self.request.end is not None,
+        )
+
+    def frames(self, source: Source) -> Iterator[Frame]:
+        """Yield the source's frames; raise InputError if gaps of a live one make too many."""
+        checks = self.info.timing.open_ended and not self.settings.many_frames
+        begins = None
+        for number, frame in enumerate(source.frames(), 1):
+            begins = frame.time if begins is None else begins
+            if checks:
+                length = frame.time + frame.duration - begins
+                _refuse_many(self.info, self.request, number, length)
+            yield frame
+
+    def renderer(self, model: str) -> Renderer:
+        """Return a renderer with a model; its batch is not chosen yet."""
+        threads = self.workers.threads(self.settings.threads) or set_threads(None)
+        streams = useful_cpu_streams(torch.device(self.workers.device), threads)
+        return renderer_for(model, self.settings, self.device, self.dtype, streams)
+
+    def offset(self, first: Fraction) -> Fraction:
+        """Return the output time of the source frame at ``first``, the first one."""
+        # These outputs begin with the first frame, even if the source's sound begins earlier.
+        starts_with_frame = self.settings.start is not None or self.settings.slowmo is not None
+        return Fraction(0) if starts_with_frame else first - origin(self.info, first)
+
+    def tick(self, first: Fraction) -> Fraction:
+        """Return the length of a tick of the output's clock; see :meth:`offset`."""
+        timing, factor = self.info.timing, self.request.slowdown
+        if isinstance(self.request.rate, Multiply):
+            factor /= self.request.rate.factor
+        gap = 1 / (timing.gap_rate or Fraction(1))
+        # At a variable rate the end can be within a frame.
+        ends = exact(self.settings.end) or Fraction(1)
+        spans = [timing.time_base, timing.last_duration, gap, ends]
+        return time_base(self.rate, [span * factor for span in spans], self.offset(first))
+
+    def encoding(self, first: Fraction, threads: int | None) -> EncodingPlan:
+        """Plan the encoding, with the streams and tags that are copied from the source.
+
+        ``first`` is the time of the first source frame, and ``threads`` the number of the encoder's
+        threads, None for all.
+        """
+        settings = self.settings
+        whole = settings.start is None and settings.end is None
+        start, end = (None, None) if whole else self.window
+        return plan_encoding(
+            self.output,
+            self.info,
+            rate=self.rate,
+            time_base=self.tick(first),
+            settings=settings.encoding(threads),
+            carry=Carry(
+                self.info,
+                first - self.offset(first),
+                start,
+                end,
+                audio=settings.slowmo is None or settings.audio == "stretch",
+                slowdown=exact(settings.slowmo),
+                copies_only=settings.audio == "copy",
+            ),
+        )
+
+    def sink(self, encoding: EncodingPlan) -> Sink:
+        """Open the output."""
+        return Sink(encoding, overwrite=self.settings.overwrite)
+
+    def facts(self, counts: Counts) -> dict[str, Any]:
+        """Return the fields that an estimate and a result share, except encoder and warnings."""
+        timing, workers = self.info.timing, self.workers
+        rate = self.rate or counts.rate or self._rate_of_part(counts)
+        duration = counts.output_frames / self.rate if self.rate else counts.duration
+        return {
+            "input": str(self.settings.input),
+            "output": str(self.output),
+            "model": self.settings.chosen_model,
+            "device": "cuda:all" if workers.each_gpu else workers.device,
+            "precision": precision_name(self.dtype),
+            "source_frames": counts.source_frames,
+            "output_frames": counts.output_frames,
+            "new_frames": counts.new_frames,
+            "held_frames": counts.held_frames,
+            "cuts": [float(cut - timing.start) for cut in counts.cuts],
+            "source_fps": None if timing.rate is None else str(timing.rate),
+            "output_fps": None if rate is None else str(rate),
+            "duration": float(duration),
+        }
+
+    def _rate_of_part(self, counts: Counts) -> Fraction | None:
+        """Return the rate if the times of the source's part are even but for the clock."""
+        request = self.request
+        if len(counts.ticks) < 2 or request.end is None:
+            return None
+        tick, length = self.info.timing.time_base, counts.duration / request.slowdown
+        rate = constant_rate(counts.ticks, tick)
+        if rate is None or length > len(counts.ticks) / rate + tick:  # the last frame lasts longer
+            return None
+        return output_rate(request.rate, rate, request.slowdown)
+
 
 def decide(
     settings: InterpSettings, inputs: Sequence[Path | str] = (), *, live: bool = False
 ) -> InterpPlan:
     """Probe the input, and return the plan of its interpolation.
 
-    Args:
-        settings: the settings of the command.
-        inputs: other files that the command reads, so the output must not replace them.
-        live: whether standard input may be read as it arrives, by the one job that uses the plan.
-
-    Raises:
-        CloudconvError: the input, the model or the device cannot be used.
+    The output must replace none of ``inputs``. ``live``: whether standard input may be read as it
+    arrives, by the one job that uses the plan.
     """
     spec = registry.spec(settings.chosen_model, "interpolate")
     workers, device, warned = choose_workers(settings.workers, settings.device, settings.threads)
@@ -239,10 +393,7 @@ def decide(
 
 
 def _is_live(settings: InterpSettings) -> bool:
-    """Return whether frames are written as they arrive: from standard input to standard output.
-
-    Resuming, which other outputs allow, and adapting need the complete input first.
-    """
+    """Return whether frames are written as they arrive; resuming and adapting need all first."""
     to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
     return str(settings.input) == "-" and to_stdout and settings.adapt is None
 
@@ -258,9 +409,6 @@ def _refusals(
 
     ``rates`` are the constant rate of the output, and that of its shortest frame; None if there is
     none, or if it is unknown.
-
-    Raises:
-        SettingsError: a name cannot be used.
     """
     check_encoding(output, info, settings)
     refusals: list[OutputError] = []
@@ -296,11 +444,7 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
 
 
 def _check_count(settings: InterpSettings, info: MediaInfo, request: Request) -> None:
-    """Compute the number of output frames that gaps of the source cause.
-
-    Raises:
-        InputError: a gap makes the number much larger than the source's frames do.
-    """
+    """Raise InputError if gaps of the source cause many more output frames than its frames do."""
     timing = info.timing
     if timing.open_ended:
         return  # ``frames_of`` checks the frames as they arrive
@@ -310,23 +454,6 @@ def _check_count(settings: InterpSettings, info: MediaInfo, request: Request) ->
     if settings.end is not None:
         ends = min(ends, timing.start + exact(settings.end))
     _refuse_many(info, request, timing.frames, ends - begins)
-
-
-def frames_of(plan: InterpPlan, source: Source) -> Iterator[Frame]:
-    """Yield the source's frames.
-
-    Raises:
-        InputError: gaps of an input that still arrives make too many frames; see ``_check_count``.
-    """
-    frames = source.frames()
-    if plan.settings.many_frames or not plan.info.timing.open_ended:
-        yield from frames
-        return
-    begins = None
-    for number, frame in enumerate(frames, 1):
-        begins = frame.time if begins is None else begins
-        _refuse_many(plan.info, plan.request, number, frame.time + frame.duration - begins)
-        yield frame
 
 
 def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fraction) -> None:
@@ -384,24 +511,3 @@ def _speed_tag(settings: InterpSettings) -> str:
 def is_joinable(output: Path) -> bool:
     """Return whether the output can be joined from segments."""
     return not is_stdout(output) and container_of(output).is_video
-
-
-def source_of(plan: InterpPlan) -> Source:
-    """Return a source that decodes the requested part of the input."""
-    s = plan.settings
-    return Source(
-        plan.info,
-        start=exact(s.start),
-        end=exact(s.end),
-        threads=s.threads,
-        nvdec=(plan.device.index or 0) if s.nvdec else None,
-        following=plan.request.end is not None,
-    )
-
-
-def renderer_of(plan: InterpPlan, model: str | None = None) -> Renderer:
-    """Return a renderer with the plan's model, or another one; its batch is not chosen yet."""
-    settings, name = plan.settings, model or plan.settings.chosen_model
-    threads = plan.workers.threads(settings.threads) or set_threads(None)
-    streams = useful_cpu_streams(torch.device(plan.workers.device), threads)
-    return renderer_for(name, settings, plan.device, plan.dtype, streams)

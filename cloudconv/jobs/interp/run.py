@@ -15,42 +15,43 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, fields, replace
+from fractions import Fraction
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from cloudconv.errors import CloudconvError
+from cloudconv.errors import CloudconvError, OutputError, WeightsError
 from cloudconv.events import Event, Finished, Job, Progress, TaskEvent, Warned, each_once
+from cloudconv.jobs.adapt import adapt, adapted_digest
 from cloudconv.jobs.interp.estimate import estimate
-from cloudconv.jobs.interp.plan import InterpPlan, decide, renderer_of, source_of
-from cloudconv.jobs.interp.results import InterpResult
-from cloudconv.jobs.interp.start import (
-    PlannedVideo,
-    WorkFiles,
-    adapted_model,
-    facts,
-    planned,
-    resolve,
-    work_files,
-)
+from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
 from cloudconv.jobs.output import size_of
+from cloudconv.media.task import FrameTask
 from cloudconv.media.write.packets import PacketSummary
-from cloudconv.media.write.sink import SegmentSink, Sink
-from cloudconv.media.write.target import raise_first
+from cloudconv.media.write.sink import SegmentSink, Sink, check_copies
+from cloudconv.media.write.target import check_free, claim, raise_first
+from cloudconv.models import registry
+from cloudconv.models.registry import weights_fingerprint
 from cloudconv.pipeline import drained, prefetch
-from cloudconv.render.device import set_threads
-from cloudconv.render.memory import empty_cache
+from cloudconv.render.device import machine_fingerprint, precision_name, set_threads
+from cloudconv.render.memory import Sizes, empty_cache, least_free_memory
 from cloudconv.render.renderer import Renderer
-from cloudconv.schedule.frames import Counts, ScheduleEvents, early_cadence
+from cloudconv.schedule.frames import Counts, ScheduleEvents, early_cadence, schedule
 from cloudconv.segments.render import RenderJob, RenderPlan, render_segments
 from cloudconv.segments.segment import OpenSegment, split
-from cloudconv.segments.store import SegmentStore, clear_finished, fresh_file
+from cloudconv.segments.store import SegmentStore, clear_finished, fresh_file, token_of
 from cloudconv.settings import InterpSettings
 from cloudconv.workers.pool import Workers, start
 from cloudconv.workers.segments import SegmentTask, SegmentWork
 
 _PLANNED = 8
 """The number of segments that are planned ahead, in addition to one per worker."""
+_MOST = {"batch": 10**6, "tile": 10**6, "cpu_streams": 1 << 12, "threads": 1 << 12}
+"""The largest decisions of an earlier run that are accepted; others could fill the memory."""
 
 SegmentEvents = Generator[TaskEvent[int], None, None]
 """The events of segments, by the segments' numbers."""
@@ -59,18 +60,12 @@ __all__ = ["decide", "estimate", "interpolate", "run"]
 
 
 def run(settings: InterpSettings) -> Job:
-    """Interpolate ``settings.input`` into a new file.
+    """Interpolate ``settings.input`` into a new file, which appears only when it is complete.
 
-    The output appears only when it is complete. Closing the iterator cancels the run, which keeps
-    the finished segments.
+    Closing the iterator cancels the run, which keeps the finished segments, as Ctrl-C does.
 
     Yields:
         Warnings, progress, and at the end an :class:`InterpResult`.
-
-    Raises:
-        CloudconvError: the run is not possible or fails. No output is written, and a file that
-            existed before is unchanged.
-        Interrupted: Ctrl-C; finished segments are kept.
     """
     plan = decide(settings, live=True)
     with start(plan.workers, SegmentWork()) as workers:
@@ -92,10 +87,6 @@ def interpolate(
         workers: the workers; unused if the kind of ``plan.workers`` is ``inline``.
         note: a function that is called with the path of the complete output, just before the
             output gets its name.
-
-    Raises:
-        CloudconvError: the run is not possible or fails.
-        Interrupted: Ctrl-C; finished segments are kept.
     """
     began = time.monotonic()
     clear_finished(plan.output)
@@ -106,38 +97,58 @@ def interpolate(
         stack.enter_context(SegmentStore(plan.output).named())
         yield from _early_warnings(plan)
         # Decode and plan in another thread.
-        video = stack.enter_context(planned(plan))
-        # Load the finished segments of an earlier run, and resolve the plan to render.
-        work = stack.enter_context(work_files(plan, video.clock))
+        events = ScheduleEvents()
+        source = stack.enter_context(plan.source())
+        ahead = stack.enter_context(
+            prefetch(schedule(plan.frames(source), plan.request, events), 8)
+        )
+        head = next(ahead)
+        first, tasks = head.plan.left, chain([head], ahead)
+        del head  # so that the first pictures do not stay in memory after they are rendered
+        # Load the finished segments of an earlier run, or open the output.
+        work = stack.enter_context(_claimed(plan, first))
         yield from work.warnings
-        model, adapted = yield from adapted_model(plan, work.folder)
-        renderer = renderer_of(plan, model)
-        render_plan = resolve(plan, video, work, model, renderer)
+        store = work if isinstance(work, SegmentStore) else None
+        resumed = 0 if store is None else store.frames
+        folder = (
+            Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
+            if store is None
+            else store.path
+        )
+        model, adapted = plan.settings.chosen_model, None
+        if plan.adapting is not None:
+            model, adapted = yield from adapt(plan.adapting, folder)
+        renderer = plan.renderer(model)
+        render_plan = _resolved(plan, store, folder, first, model, renderer)
+        # A GPU that decodes here also decodes for the workers.
+        render_plan = replace(render_plan, nvdec=source.by_gpu)
         yield from renderer.new_warnings()
         # Render the missing segments.
         set_threads(render_plan.threads)
-        if plan.workers.kind == "inline" or work.store is None:
-            rendering = _render_here(video, render_plan, renderer, work)
+        if store is None or plan.workers.kind == "inline":
+            render_plan.apply_to(renderer)
+            jobs = _jobs(render_plan, tasks, work)
+            rendering = render_segments(jobs, lambda _: renderer, is_next_known=lambda: ahead.ready)
         else:
             del renderer
             empty_cache(plan.device)  # the workers need the memory of the model
             count = plan.workers.count
-            rendering = _render_by_workers(video, render_plan, workers, work.store, count)
-        counts = yield from _followed(rendering, video, work.resumed, plan.expected, reported)
+            rendering = _render_by_workers(render_plan, tasks, store, workers, count)
+        counts = yield from _followed(rendering, events, resumed, plan.expected, reported)
         # Join the segments.
-        sink = work.sink or Sink(render_plan.encoding, overwrite=plan.settings.overwrite)
-        if work.store is not None:
-            work.store.join(sink, note)
+        sink = work if isinstance(work, Sink) else plan.sink(render_plan.encoding)
+        if store is not None:
+            store.join(sink, note)
         elif (complete := sink.complete()) is not None:
             note(complete)
-        yield from (*sink.warnings, *video.source.warnings)
+        yield from (*sink.warnings, *source.warnings)
     seconds = time.monotonic() - began
     return InterpResult(
-        **facts(plan, counts),
+        **plan.facts(counts),
         **size_of(plan.output, counts.duration),
         wall_seconds=seconds,
-        frames_per_second=(counts.output_frames - work.resumed) / seconds,
-        resumed=work.resumed > 0,
+        frames_per_second=(counts.output_frames - resumed) / seconds,
+        resumed=resumed > 0,
         adapted=adapted,
         encoder=render_plan.encoding.choice.encoder,
         warnings=reported,
@@ -149,7 +160,7 @@ def _early_warnings(plan: InterpPlan) -> Iterator[Warned]:
     if not plan.settings.refill and not plan.info.timing.open_ended:
         # These frames are decoded again later: 14 without repeats, up to 200 with repeats. To keep
         # 200 frames would take too much memory.
-        cadence = early_cadence(source_of(plan).frames())
+        cadence = early_cadence(plan.source().frames())
         if cadence is not None:
             yield Warned(
                 f"cadence-kept: The video repeats frames: {cadence}. --refill makes "
@@ -157,73 +168,148 @@ def _early_warnings(plan: InterpPlan) -> Iterator[Warned]:
             )
 
 
+@contextmanager
+def _claimed(plan: InterpPlan, first: Fraction) -> Iterator[SegmentStore | Sink]:
+    """Claim the output; yield the open store of its segments, or else the output itself."""
+    settings, output = plan.settings, plan.output
+    if not is_joinable(output):
+        with (
+            claim(output, overwrite=settings.overwrite),
+            plan.sink(plan.encoding(first, settings.threads)) as sink,
+        ):
+            yield sink
+        return
+    store = SegmentStore(output)
+    with store.locked():
+        # Another run may have finished the output since the first check.
+        check_free(output, overwrite=settings.overwrite)
+        encoding = plan.encoding(first, settings.threads)
+        # Copied streams that cannot be written raise their errors now instead of at the end.
+        store.warnings += [*encoding.warnings, *check_copies(encoding)]
+        machine = machine_fingerprint(plan.device, each_gpu=plan.workers.each_gpu)
+        if plan.workers.device_type != plan.device.type:
+            machine["device"] = f"{plan.workers.device_type} of a cluster"
+        choice = encoding.choice
+        identity = {
+            "input": plan.info.fingerprint,
+            **settings.pinned(),
+            **machine,
+            "weights": weights_fingerprint(settings.chosen_model),
+            "precision": precision_name(plan.dtype),
+            "encoder": f"{choice.encoder}, {dict(choice.options)}",
+            "pix_fmt": choice.working,
+            "times": f"{encoding.tick} {plan.offset(first)}",
+        }
+        store.open(identity, resume=settings.resume)
+        if store.pinned is None:
+            store.pin({})  # so that the identity of adapted weights is known
+        yield store
+
+
+def _resolved(
+    plan: InterpPlan,
+    store: SegmentStore | None,
+    folder: Path,
+    first: Fraction,
+    model: str,
+    renderer: Renderer,
+) -> RenderPlan:
+    """Return the plan to render, with the decisions that an earlier run pinned in the store.
+
+    Without an earlier run, decide the batch, tiles and threads, and pin them in the store.
+    """
+    info, settings, workers = plan.info, plan.settings, plan.workers
+    pinned = {} if store is None else store.pinned
+    digest = adapted_digest(folder, model)
+    if not pinned:
+        at_once = 1 if workers.each_gpu else workers.count
+        free = least_free_memory(plan.device) if workers.each_gpu else None
+        sizes = renderer.choose_sizes(info.width, info.height, at_once, free_bytes=free)
+        threads = workers.threads(settings.threads)
+        pinned = {**asdict(sizes), "threads": threads, "adapted": digest}
+        if store is not None:
+            store.pin(pinned)
+    elif not _is_decided(pinned):
+        raise OutputError(
+            f"plan-damaged: The plan of the unfinished work in {folder} is not one of "
+            "cloudconv: start again with --no-resume."
+        )
+    elif pinned.get("adapted") != digest:
+        raise WeightsError(
+            f"adapted-weights-differ: The adapted weights in {folder} are not the weights "
+            "that made the finished frames: start again with --no-resume."
+        )
+    return RenderPlan(
+        settings=settings,
+        model=registry.located(model),
+        threads=pinned["threads"],
+        sizes=Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)}),
+        info=info,
+        encoding=plan.encoding(first, pinned["threads"]),
+        folder=folder.absolute(),
+        offset=plan.offset(first),
+        device=workers.device_type,
+        precision=precision_name(plan.dtype),
+        nvdec=False,
+        token=token_of(folder),
+    )
+
+
+def _is_decided(pinned: dict[str, Any]) -> bool:
+    """Return whether a run can have made these decisions."""
+    found = {name: pinned.get(name, 0) for name in _MOST}
+    for name in ("tile", "threads"):
+        found[name] = 1 if found[name] is None else found[name]
+    return all(type(found[name]) is int and 1 <= found[name] <= _MOST[name] for name in _MOST)
+
+
 def _followed(
     rendering: SegmentEvents,
-    video: PlannedVideo,
+    planning: ScheduleEvents,
     resumed: int,
     expected: int | None,
     reported: list[Warned],
 ) -> Generator[Event, None, Counts]:
     """Yield the progress and the warnings of all segments; return the counts of frames."""
     counts, finished, started = Counts(), resumed, dict[int, int]()
-    for event in _with_schedule(rendering, video.events):
-        if isinstance(event, Counts):
-            counts = event
-        elif isinstance(event, Warned):
-            # The first frames of the schedule may have given the same warning with other numbers.
-            if event.code not in (warned.code for warned in reported):
-                yield event
-        elif isinstance(event.content, Warned):
-            yield event.content
-        elif isinstance(event.content, Finished):
-            finished += started.pop(event.task, 0)
-        else:
-            started[event.task] = max(event.content.done, started.get(event.task, 0))
-            yield Progress("rendering", finished + sum(started.values()), expected, resumed)
+    with closing(rendering):
+        for event in chain(rendering, [None]):  # also if no segment was missing
+            for planned in drained(planning):
+                if isinstance(planned, Counts):
+                    counts = planned
+                # The first frames of the schedule may have given the same warning with other
+                # numbers.
+                elif planned.code not in (warned.code for warned in reported):
+                    yield planned
+            if event is None:
+                break
+            if isinstance(event.content, Warned):
+                yield event.content
+            elif isinstance(event.content, Finished):
+                finished += started.pop(event.task, 0)
+            else:
+                started[event.task] = max(event.content.done, started.get(event.task, 0))
+                yield Progress("rendering", finished + sum(started.values()), expected, resumed)
     return counts
 
 
-def _with_schedule(
-    rendering: SegmentEvents, events: ScheduleEvents
-) -> Iterator[TaskEvent[int] | Warned | Counts]:
-    """Yield the events of the segments and of the thread that plans."""
-    with closing(rendering):
-        for event in rendering:
-            yield event
-            yield from drained(events)
-    yield from drained(events)  # also if no segment was missing
+def _jobs(
+    render_plan: RenderPlan, tasks: Iterator[FrameTask], work: SegmentStore | Sink
+) -> Iterator[RenderJob[int]]:
+    """Yield the missing segments for this process, or one job that writes the output itself."""
+    if isinstance(work, Sink):
+        yield RenderJob(0, render_plan, tasks, lambda: work, lambda _: None)
+        return
+    for segment in _missing(tasks, work):
+        file = fresh_file(render_plan.folder)
+        sink = partial(SegmentSink, render_plan.encoding, file)
+        record = partial(_record, work, segment, file)
+        yield RenderJob(segment.number, render_plan, segment, sink, record)
 
 
-def _render_here(
-    video: PlannedVideo,
-    render_plan: RenderPlan,
-    renderer: Renderer,
-    work: WorkFiles,
-) -> SegmentEvents:
-    """Render in this process, from the frames that ``video`` decodes.
-
-    Missing segments are written to the store. Without a store, all frames are written to the output
-    itself, as one segment.
-    """
-
-    def jobs() -> Iterator[RenderJob[int]]:
-        store, output = work.store, work.sink
-        if output is not None:
-            yield RenderJob(0, render_plan, video.tasks, lambda: output, lambda _: None)
-        if store is not None:
-            for segment in _missing(video, store):
-                file = fresh_file(render_plan.folder)
-                sink = partial(SegmentSink, render_plan.encoding, file)
-                record = partial(_record, store, segment, file)
-                yield RenderJob(segment.number, render_plan, segment, sink, record)
-
-    render_plan.apply_to(renderer)
-    return render_segments(jobs(), lambda _: renderer, is_next_known=video.is_next_known)
-
-
-def _missing(video: PlannedVideo, store: SegmentStore) -> Iterator[OpenSegment]:
+def _missing(tasks: Iterator[FrameTask], store: SegmentStore) -> Iterator[OpenSegment]:
     """Yield the segments that the store lacks; check the plans of the others."""
-    for segment in split(video.tasks):
+    for segment in split(tasks):
         if segment.number in store.finished:
             store.check(segment.skip())
         else:
@@ -236,17 +322,17 @@ def _record(store: SegmentStore, segment: OpenSegment, file: Path, summary: Pack
 
 
 def _render_by_workers(
-    video: PlannedVideo,
     render_plan: RenderPlan,
-    workers: Workers[SegmentTask],
+    frames: Iterator[FrameTask],
     store: SegmentStore,
+    workers: Workers[SegmentTask],
     count: int,
 ) -> SegmentEvents:
     """Render the missing segments in workers, which decode the source frames again."""
     errors: list[CloudconvError] = []
 
     def tasks() -> Generator[SegmentTask | None, None, None]:
-        missing = ((render_plan, segment.skip()) for segment in _missing(video, store))
+        missing = ((render_plan, segment.skip()) for segment in _missing(frames, store))
         with prefetch(missing, count + _PLANNED) as ahead:
             try:
                 for task in ahead.arriving():

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain, islice, pairwise
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cloudconv.errors import InputError
 from cloudconv.jobs.adapt import AdaptPlan
 from cloudconv.jobs.compare.plan import ComparePlan
-from cloudconv.jobs.compare.scores import FrameScores, StepScores
 from cloudconv.media.frame import Frame
 from cloudconv.media.read.source import Source
 from cloudconv.messages import counted
@@ -218,10 +214,7 @@ def _kept(items: Sequence[ClipFrame] | None, index: int) -> ClipFrame | None:
 
 
 def windows(items: Iterable[Item], most: int, step: int, least: int) -> Iterator[tuple[Item, ...]]:
-    """Yield windows that start at every ``step``-th item.
-
-    A window has ``most`` items. Windows at the end of ``items`` may have as few as ``least``.
-    """
+    """Yield windows of ``most`` items, or at the end ``least``, at every ``step``-th item."""
     ring: deque[Item] = deque(maxlen=most)
     read = 0
     for item in items:
@@ -239,31 +232,3 @@ def evenly(total: int, wanted: int | None) -> Callable[[int], bool]:
     if wanted is None or wanted >= total:
         return lambda number: True
     return {(2 * k + 1) * total // (2 * wanted) for k in range(wanted)}.__contains__
-
-
-@dataclass(frozen=True, slots=True)
-class SampleImages:
-    """The pictures of one frame for a report: 8-bit RGB, (3, H, W).
-
-    ``made`` has the picture of each method, None if a method made none. ``number`` is the
-    position among the scored frames of the sample; None for a kept frame.
-    """
-
-    duration: Fraction
-    truth: NDArray[np.uint8]
-    made: dict[str, NDArray[np.uint8] | None]
-    number: int | None
-
-
-@dataclass(frozen=True, slots=True)
-class SampleScores:
-    """The scores of one sample.
-
-    ``methods`` has a list for each method: an entry for each horizon, or one without forecasts.
-    ``filmed`` has the texture of each true frame between two kept frames, if requested. ``images``
-    are empty without a report.
-    """
-
-    methods: dict[str, list[StepScores]]
-    filmed: list[FrameScores] = field(default_factory=list)
-    images: list[SampleImages] = field(default_factory=list)

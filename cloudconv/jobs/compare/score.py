@@ -1,0 +1,271 @@
+"""Make frames by each method, score them against the true frames, and state the verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from cloudconv import metrics
+from cloudconv.events import Warned
+from cloudconv.forecasting.choice import fault
+from cloudconv.jobs.compare.clip import ClipFrame, Sample
+from cloudconv.jobs.compare.methods import ShownFrame, as_rgb, method
+from cloudconv.jobs.compare.plan import ComparePlan
+from cloudconv.media.filters import XpsnrMeter
+from cloudconv.media.vmaf import VmafMeter
+from cloudconv.messages import counted
+from cloudconv.report.columns import CURVES, frames_ahead
+from cloudconv.report.data import Row
+from cloudconv.settings.compare import FAULT
+
+TIME = "seconds_per_frame"
+"""The name of the mean time for a frame among the scores of a method."""
+
+Values = Iterable[tuple[str, float]]
+"""Values of metrics by name, for one frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredFrame:
+    """A true frame beside the frames of all methods, None where a method made none.
+
+    ``row`` has the scores. It is None for a kept frame: a source frame that no method makes again,
+    because the methods make new frames from it.
+    """
+
+    duration: Fraction
+    truth: Tensor
+    made: Mapping[str, Tensor | None]
+    row: Row | None
+
+
+class SequenceMeter:
+    """The state of metrics that need the frames of one method in order."""
+
+    def __init__(self, wanted: Sequence[str], rate: Fraction | None) -> None:
+        """Start without frames; a ``rate`` of None counts as 25."""
+        self._rate = rate or Fraction(25)
+        self._xpsnr = XpsnrMeter(self._rate) if "xpsnr" in wanted else None
+        self._vmaf = VmafMeter(self._rate) if "vmaf" in wanted else None
+        self._made_in_vmaf: list[bool] = []
+        self._brighter: float | None = None
+
+    def follow(self, truth: ShownFrame, shown: ShownFrame | None) -> list[tuple[str, float]]:
+        """Add the next frame of the output and return new scores.
+
+        ``shown`` is the same object as ``truth`` for a kept frame; None if the method made no
+        frame.
+        """
+        if shown is None:
+            return self.interrupt()
+        made = shown is not truth
+        scores = []
+        if made:
+            scores = self.flicker(metrics.brightness(shown.rgb, truth.rgb))
+        else:
+            self._brighter = 0.0
+        if truth.frame is None or shown.frame is None:
+            return scores
+        if self._xpsnr is not None:
+            xpsnr = self._xpsnr.push(truth.frame, shown.frame)
+            if xpsnr is not None and made:
+                scores.append(("xpsnr", xpsnr))
+        if self._vmaf is not None:
+            self._vmaf.push(truth.frame, shown.frame)
+            self._made_in_vmaf.append(made)
+        return scores
+
+    def flicker(self, brighter: float = 0.0) -> list[tuple[str, float]]:
+        """Return the error of the change of brightness since the last frame, if there is one.
+
+        ``brighter`` is the brightness of the next frame less that of the true frame.
+        """
+        before, self._brighter = self._brighter, brighter
+        return [] if before is None else [("flicker", abs(brighter - before))]
+
+    def interrupt(self) -> list[tuple[str, float]]:
+        """End the sequence of frames and return its remaining scores."""
+        self._brighter = None
+        if self._xpsnr is not None:
+            self._xpsnr = XpsnrMeter(self._rate)
+        if self._vmaf is None:
+            return []
+        pairs = list(zip(self._made_in_vmaf, self._vmaf.finish(), strict=True))
+        self._made_in_vmaf.clear()
+        return [("vmaf", score) for made, score in pairs if made]
+
+
+class Scores:
+    """The sums of the scores in ``wanted``; ``missing`` frames were not made."""
+
+    def __init__(self, wanted: Sequence[str]) -> None:
+        """Start without scores."""
+        self._sums = {name: (0.0, 0) for name in wanted}
+        self.missing = 0
+
+    def add(self, values: Values | None, frames: int = 1) -> None:
+        """Add sums over ``frames`` frames; None counts as a missing frame."""
+        self.missing += values is None
+        for name, value in values or ():
+            if name in self._sums:
+                total, count = self._sums[name]
+                self._sums[name] = total + value, count + frames
+
+    def means(self) -> dict[str, float | None]:
+        """Return the mean of each metric over the made frames; None without frames."""
+        sums = self._sums.items()
+        return {name: total / count if count > 0 else None for name, (total, count) in sums}
+
+
+class Scorer:
+    """A set of methods, and the sums of the scores of the frames that they make.
+
+    ``scores`` has a list for each method: an entry for each horizon, or one without forecasts.
+    ``filmed`` has the texture of the true frames between two kept frames, if requested.
+    """
+
+    def __init__(self, models: Mapping[str, str], plan: ComparePlan) -> None:
+        """Load the models; ``models`` has the name or the file of the model of each method."""
+        self._plan = plan
+        self._methods = {name: method(model, plan) for name, model in models.items()}
+        self._meters = {name: SequenceMeter(plan.metrics, plan.info.timing.rate) for name in models}
+        steps = range(plan.settings.horizon or 1)
+        self.scores = {name: [Scores((*plan.metrics, TIME)) for _ in steps] for name in models}
+        self.filmed = Scores(["texture"] if "texture" in plan.metrics else [])
+
+    def new_warnings(self) -> list[Warned]:
+        """Return the new warnings of the methods."""
+        return [warned for each in self._methods.values() for warned in each.new_warnings()]
+
+    def score(self, sample: Sample) -> Iterator[ScoredFrame]:
+        """Make and score the frames of the next sample; yield them and the first kept frame.
+
+        A sample without frames to score interrupts the metrics that need frames in order.
+        """
+        if not sample.scored:
+            for name, meter in self._meters.items():
+                self.scores[name][0].add(meter.interrupt())
+            return
+        ahead, frames = self._plan.forecasts, sample.frames
+        last = sample.scored[0] - 1 if ahead else 0
+        context = torch.stack([as_rgb(frame) for frame in frames[: last + 1]])
+        kept = ShownFrame(context[-1], frames[last])
+        neighbours = [kept.rgb, *([] if ahead else [as_rgb(frames[-1])])]
+        texture = _texture_between(self._plan.metrics, neighbours)
+        for name, meter in self._meters.items():
+            self.scores[name][0].add(meter.follow(kept, kept))
+        if not ahead:  # no report shows the frame before a forecast
+            yield ScoredFrame(
+                frames[0].duration, kept.rgb, dict.fromkeys(self._methods, kept.rgb), None
+            )
+        making = {name: each.make(sample, context) for name, each in self._methods.items()}
+        for number, k in enumerate(sample.scored):
+            truth = ShownFrame(as_rgb(frames[k]), frames[k])
+            if texture is not None and not ahead:
+                self.filmed.add(_texture(truth.rgb, texture).items())
+            shown, curves = {}, {}
+            for name, meter in self._meters.items():
+                made = next(making[name])
+                scores = self.scores[name][number if ahead else 0]
+                if k != last + 1:
+                    self.scores[name][0].add(meter.interrupt())
+                scores.add(meter.follow(truth, made.shown))
+                values = self._values(truth, made.shown, kept.rgb, texture)
+                scores.add(None if values is None else values.items())
+                scores.add([(TIME, made.seconds)], made.count)
+                shown[name] = None if made.shown is None else made.shown.rgb
+                curves[name] = values or {}
+            row = self._row(sample.items[k], number + 1 if ahead else None, curves)
+            yield ScoredFrame(frames[k].duration, truth.rgb, shown, row)
+            last = k
+        if not ahead:
+            complete = last == len(sample.items) - 2
+            for name, meter in self._meters.items():
+                self.scores[name][0].add(meter.flicker() if complete else meter.interrupt())
+
+    def _row(
+        self, item: ClipFrame, horizon: int | None, values: Mapping[str, Mapping[str, float]]
+    ) -> Row:
+        curves = [name for name in CURVES if name in (*CURVES[:2], *self._plan.metrics)]
+        scores = {name: {key: values[name].get(key) for key in curves} for name in values}
+        return Row(item.number, item.time - self._plan.info.timing.start, horizon, scores)
+
+    def _values(
+        self, truth: ShownFrame, made: ShownFrame | None, before: Tensor, texture: Tensor | None
+    ) -> dict[str, float] | None:
+        """Return the metrics of one made frame that are defined for its size.
+
+        ``before`` is the kept frame before it, and ``texture`` that of :func:`_texture_between`.
+        """
+        if made is None:
+            return None
+        wanted = self._plan.metrics
+        scores = {
+            name: value
+            for name in dict.fromkeys((*CURVES[:2], *wanted))
+            if name in metrics.PER_FRAME
+            and not math.isnan(value := float(metrics.PER_FRAME[name](made.rgb, truth.rgb)))
+        }
+        if FAULT in wanted:
+            scores[FAULT] = fault(made.rgb.cpu(), truth.rgb.cpu(), before.cpu())
+        return scores if texture is None else scores | _texture(made.rgb, texture)
+
+
+def _texture_between(wanted: Sequence[str], kept: Sequence[Tensor]) -> Tensor | None:
+    """Return the geometric mean of the kept frames' texture energy, if that is wanted."""
+    if "texture" not in wanted:
+        return None
+    return torch.stack([metrics.texture_energy(rgb) for rgb in kept]).log().mean(0).exp()
+
+
+def _texture(rgb: Tensor, kept: Tensor) -> dict[str, float]:
+    """Return a frame's texture, in dB relative to the texture of the kept frames."""
+    return {"texture": float(metrics.texture(rgb, kept))}
+
+
+def losses(model: str, baseline: str, rows: Sequence[Row]) -> list[Row]:
+    """Return the frames on which the model's PSNR is below the baseline's, the worst first."""
+    lost = [row for row in rows if (row.gain(model, baseline) or 0) < 0]
+    return sorted(lost, key=lambda row: row.gain(model, baseline) or 0)
+
+
+def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
+    """Return the mean gain in PSNR, and the frames on which the model loses, in one sentence.
+
+    For forecasts the sentence names the nearest and the farthest horizon.
+    """
+    if model == baseline:
+        return f"{model} was compared only with itself"
+    gains: dict[int, list[float]] = {}
+    for row in rows:
+        if (gain := row.gain(model, baseline)) is not None:
+            gains.setdefault(row.horizon or 0, []).append(gain)
+    if not gains:
+        scored = any(row.scores[model]["psnr"] is not None for row in rows)
+        return f"{baseline if scored else model} made no frame that could be scored"
+    steps = sorted(gains)
+    means = [sum(gains[step]) / len(gains[step]) for step in steps]
+    where = f"{frames_ahead(steps[0])} " if steps[0] else ""
+    far = f", {steps[-1]} ahead {_better(means[-1], '')}" if len(steps) > 1 else ""
+    near = [row for row in rows if (row.horizon or 0) == steps[0]]
+    lost = losses(model, baseline, near)
+    frames = counted(len(near), "forecast" if steps[0] else "frame")
+    worst = f"{len(lost)} of {frames}, most at {float(lost[0].time):.1f} s" if lost else ""
+    return (
+        f"{where}{model} is {_better(means[0], baseline)}{far}; {where}it is worse on "
+        f"{worst or f'none of {frames}'}"
+    )
+
+
+def _better(gain: float, baseline: str) -> str:
+    """Return a gain in PSNR, in dB, as words; an empty ``baseline`` is not named."""
+    called = {"blend": "blending", "hold": "holding the last frame"}.get(baseline, baseline)
+    if abs(gain) < 0.05:
+        return f"as good as {called}" if called else "as good"
+    words = f"{abs(gain):.1f} dB {'better' if gain > 0 else 'worse'}"
+    return f"{words} than {called}" if called else words
