@@ -59,12 +59,9 @@ def with_options(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options of settings classes.
 
-    The command's first parameter is the :class:`Console`. The fields of the classes become options.
-    The command gets the given options as ``**given``, unparsed, for the settings class to read.
-
-    Args:
-        kinds: the settings classes of the command.
-        runs_job: whether the command has ``--dry-run`` and ``--progress``.
+    The command's first parameter is the :class:`Console`. The command gets the given options as
+    ``**given``, unparsed, for the settings class to read. ``runs_job``: whether the command has
+    ``--dry-run`` and ``--progress``.
     """
     left_out = () if runs_job else ("dry_run", "progress")
     fields = [each for kind in (*kinds, Console) for each in fields_of(kind)]

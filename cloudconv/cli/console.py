@@ -90,17 +90,9 @@ def run_job(
 ) -> Any:
     """Run the job of a command and return its result; with ``--dry-run`` print an estimate.
 
-    Args:
-        console: the output for people.
-        label: the word for the job's main stage.
-        settings: the settings of the command.
-        summary: a function that describes the result in one line; with ``--json`` the JSON
-            follows. None prints neither.
-        note: see :data:`Note`.
-        opening: a line to print when the job has checked its settings and its files.
-
-    Returns:
-        The result, or None after an estimate.
+    ``label`` is the word for the job's main stage. ``summary`` describes the result in one line,
+    which the JSON follows; without it neither is printed. ``opening`` is printed when the job has
+    checked its settings and its files. The result is None after an estimate.
     """
     if console.dry_run:
         early: list[Warned] = []

@@ -49,7 +49,7 @@ _SETTINGS: dict[str, Any] = {
     "anchor": 0.5,
     "last": True,  # so that the last validation decides, and not the best of several
     "val_windows": 24,
-    "val_crop": 512,
+    "val_crop": 1024,
     "validate_every": 1_000_000,
     "checkpoint_every": 50,
 }

@@ -157,13 +157,13 @@ class Trainer:
         Yields:
             The progress after each step and each validated window, losses and warnings.
         """
-        began, resumed = time.monotonic() - self.seconds, self.step
-        settings = self.settings
+        resumed, settings = self.step, self.settings
         try:
             # A validation is repeated if the earlier run was stopped during that validation.
             missed = self.step % settings.validate_every == 0
             if not self.history or (missed and self.history[-1].step != self.step):
                 yield from self._score(windows, stop)
+            began = time.monotonic() - self.seconds
             while self.done < 1 and not stop():
                 batch = next(batches, None)
                 if batch is None:

@@ -18,7 +18,6 @@ from cloudconv.cli.app import app
 from cloudconv.errors import InputError
 from cloudconv.jobs.compare import plan as compare_results
 from cloudconv.jobs.compare import run as job
-from cloudconv.jobs.compare.plan import ComparePlan
 from cloudconv.report.columns import COLUMNS
 from tests.helpers.factory import picture, write_clip
 
@@ -156,13 +155,12 @@ def test_every_option_reaches_the_job(received: list[job.CompareSettings]) -> No
 
 
 def test_the_defaults_of_the_command_are_those_of_the_api(
-    received: list[job.CompareSettings],
+    received: list[job.CompareSettings], clip: Path
 ) -> None:
     run("in.mp4")
     run("in.mp4", "--horizon", 5)
     assert received[0] == job.CompareSettings(input="in.mp4")
-    none: Any = None
-    drop, horizon = (ComparePlan(each, none, none) for each in received)
+    drop, horizon = (job.decide(each.changed(input=str(clip))) for each in received)
     assert (drop.drop, drop.methods, drop.baseline) == (2, ("cloud-best", "blend"), "blend")
     assert received[1] == job.CompareSettings(input="in.mp4", horizon=5)
     assert {"hold", "linear"} <= set(horizon.methods)

@@ -19,7 +19,6 @@ from cloudconv.media.read.probe import probe
 from cloudconv.media.write.target import collect_refusals
 from cloudconv.messages import counted
 from cloudconv.models import registry
-from cloudconv.models.catalogue import ModelTask
 from cloudconv.render.device import auto_warnings, choose_device, choose_precision, precision_name
 from cloudconv.report.folder import check_folder
 from cloudconv.settings import CompareSettings, exact
@@ -115,24 +114,24 @@ class CompareResult(CompareOutcome):
 
 @dataclass(frozen=True)
 class ComparePlan:
-    """The decisions before the first frame; ``refusals`` are reasons to refuse to write."""
+    """The decisions before the first frame; ``refusals`` are reasons to refuse to write.
+
+    ``methods`` are the names of all methods, the first model first, which the verdict is about.
+    Every model should beat the method ``naive``. ``baseline`` is the method with which the verdict
+    compares the first model: the first other method of ``against``, otherwise ``naive``, otherwise
+    the next method, otherwise the first model itself. One of every ``drop`` frames is kept.
+    """
 
     settings: CompareSettings
     info: MediaInfo
     device: torch.device
-    warnings: tuple[Warned, ...] = ()
-    refusals: tuple[OutputError, ...] = ()
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Return the names of the metrics."""
-        given = names(self.settings.metrics)
-        return (*given, FAULT) if self.forecasts and given == DEFAULT_METRICS else given
-
-    @property
-    def drop(self) -> int:
-        """Return N: one of every N frames is kept."""
-        return self.settings.drop or 2
+    methods: tuple[str, ...]
+    metrics: tuple[str, ...]
+    naive: str
+    baseline: str
+    drop: int
+    warnings: tuple[Warned, ...]
+    refusals: tuple[OutputError, ...]
 
     @property
     def forecasts(self) -> bool:
@@ -140,40 +139,15 @@ class ComparePlan:
         return self.settings.horizon is not None
 
     @property
-    def task(self) -> ModelTask:
-        """Return the task of the models."""
-        return "predict" if self.forecasts else "interpolate"
-
-    @property
-    def methods(self) -> tuple[str, ...]:
-        """Return the names of all methods, the first model first."""
-        return methods_of(self.settings)
-
-    @property
     def judged(self) -> str:
-        """Return the name of the first model, which the verdict is about."""
+        """Return the name of the first model."""
         return self.methods[0]
-
-    @property
-    def naive(self) -> str:
-        """Return the method that every model should beat: ``blend``, for forecasts ``hold``."""
-        return HOLD if self.forecasts else BLEND
-
-    @property
-    def baseline(self) -> str:
-        """Return the method with which the verdict compares the first model.
-
-        That is the first other method of ``against``, otherwise :attr:`naive`, otherwise the next
-        method; without any other method, the first model itself.
-        """
-        others = (*names(self.settings.against or ()), self.naive, *self.methods)
-        return next((name for name in others if name != self.judged), self.judged)
 
     @property
     def facts(self) -> dict[str, Any]:
         """Return the fields that an estimate and a result share, except counts and warnings."""
         models = (name for name in self.methods if name != MINTERPOLATE)
-        spec = registry.spec(next(models, BLEND), self.task)
+        spec = registry.spec(next(models, BLEND), "predict" if self.forecasts else "interpolate")
         dtype = choose_precision(self.settings.precision, self.device, spec)
         return {
             "input": str(self.settings.input),
@@ -186,15 +160,16 @@ class ComparePlan:
 
 def decide(settings: CompareSettings) -> ComparePlan:
     """Probe the input, and decide everything that does not need its frames."""
-    models = [name for name in methods_of(settings) if name not in (MINTERPOLATE, ADAPTED)]
-    task: ModelTask = "interpolate" if settings.horizon is None else "predict"
-    specs = [registry.spec(name, task) for name in models]
+    forecasts, methods = settings.horizon is not None, methods_of(settings)
+    models = [name for name in methods if name not in (MINTERPOLATE, ADAPTED)]
+    specs = [registry.spec(name, "predict" if forecasts else "interpolate") for name in models]
     if settings.scale not in (None, 1.0) and not any(spec.cls.scale_option for spec in specs):
         raise SettingsError(
             f"scale-for-none: None of the models {', '.join(models)} has --scale: leave it at 1."
         )
-    for spec in specs if task == "interpolate" else []:
-        registry.check_times(spec, Fraction(settings.drop or 2))
+    drop = settings.drop or 2
+    for spec in () if forecasts else specs:
+        registry.check_times(spec, Fraction(drop))
     device = choose_device(settings.device)
     info = probe(settings.input, exact(settings.input_fps), deinterlace=settings.deinterlace)
     refusals: list[OutputError] = []
@@ -203,12 +178,24 @@ def decide(settings: CompareSettings) -> ComparePlan:
     with collect_refusals(refusals):
         check_outputs(settings, pages, [info.path])
     with collect_refusals(refusals):
-        check_adapting(settings, methods_of(settings)[0])
+        check_adapting(settings, methods[0])
     if report is not None:
         with collect_refusals(refusals):
             check_folder(report, PAGES, overwrite=settings.overwrite)
-    warnings = (*info.warnings, *auto_warnings(settings.device))
-    return ComparePlan(settings, info, device, warnings, tuple(refusals))
+    metrics, naive = names(settings.metrics), HOLD if forecasts else BLEND
+    others = (*names(settings.against or ()), naive, *methods)
+    return ComparePlan(
+        settings,
+        info,
+        device,
+        methods,
+        (*metrics, FAULT) if forecasts and metrics == DEFAULT_METRICS else metrics,
+        naive,
+        next((name for name in others if name != methods[0]), methods[0]),
+        drop,
+        (*info.warnings, *auto_warnings(settings.device)),
+        tuple(refusals),
+    )
 
 
 def methods_of(settings: CompareSettings) -> tuple[str, ...]:

@@ -101,14 +101,9 @@ def measure(
 ) -> float:
     """Return the expected number of seconds to make the output, by one worker.
 
-    The first frames of the output are decoded, made and encoded in a temporary folder.
-
-    Args:
-        plan: the plan of the run.
-        renderer: the renderer, with its batch and tiles chosen.
-        at_once: the number of new frames that the renderer makes at once.
-        total: the counts of the complete output.
-        reading: the time in seconds to decode and analyse the source.
+    The first frames of the output are decoded, made and encoded in a temporary folder. ``at_once``
+    is the number of new frames that the renderer makes at once, ``total`` has the counts of the
+    complete output, and ``reading`` is the time in seconds to decode and analyse the source.
     """
     began = time.perf_counter()
     new: list[bool] = []
