@@ -29,18 +29,6 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def megabytes(size: float) -> str:
-    """Return a size for people: 10.6 MB."""
-    if size < 1e5:
-        return f"{size / 1e3:.1f} kB"
-    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.1f} GB"
-
-
-def bit_rate(bits: float) -> str:
-    """Return a bit rate for people: 850 kbit/s."""
-    return f"{bits / 1e6:.1f} Mbit/s" if bits >= 1e6 else f"{bits / 1e3:.0f} kbit/s"
-
-
 def rate(rational: str | None) -> str:
     """Return a frame rate for people: 119.88 fps for 120000/1001."""
     return "a variable rate" if rational is None else f"{rate_name(Fraction(rational))} fps"
@@ -89,9 +77,10 @@ def format_value(name: str, value: Any) -> str:
     if value is None:
         return ""
     if name.endswith("_bytes"):
-        return megabytes(value)
+        scale, unit = (1e3, "kB") if value < 1e5 else (1e6, "MB") if value < 1e9 else (1e9, "GB")
+        return f"{value / scale:.1f} {unit}"
     if name == "bits_per_second":
-        return bit_rate(value)
+        return f"{value / 1e6:.1f} Mbit/s" if value >= 1e6 else f"{value / 1e3:.0f} kbit/s"
     if name in ("at", "duration") or name.endswith("seconds"):
         return clock(value)
     if isinstance(value, bool):

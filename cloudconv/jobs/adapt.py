@@ -174,9 +174,8 @@ def adapt(plan: AdaptPlan, folder: Path) -> Generator[Event, None, tuple[str, Ad
     else:
         stop = threading.Event()
         result = yield from _train(plan, file, stop)
-        if not result.kept:
-            file.unlink(missing_ok=True)
-        state = {"digest": train.digest(file), "result": asdict(result)}
+        digest = train.digest(file) if result.kept else None  # other weights are not used again
+        state = {"digest": digest, "result": asdict(result)}
         with writing(folder):
             write_whole(folder / _STATE, json.dumps(state).encode())
         if stop.is_set():  # after the last step

@@ -32,7 +32,10 @@ def render_report(data: ReportData) -> str:
         columns=columns,
         colors=colors,
         frame_time=frame_time,
-        missing=_missing(data),
+        missing={
+            name: sum(row.scores[name]["psnr"] is None for row in data.rows)
+            for name in data.methods
+        },
         rows=marked({column.key: column for column in columns}, data.methods),
         horizon_tables=[(column, _by_horizon(data, column)) for column in columns],
         drawings=[draw(chart) for chart in charts],
@@ -44,13 +47,6 @@ def _colors(data: ReportData) -> dict[str, int]:
     """Return the colour number of each method: 0 for the model, 1 for the baseline."""
     names = [data.model, data.baseline, *data.methods]
     return {name: k % _COLORS for k, name in enumerate(dict.fromkeys(names))}
-
-
-def _missing(data: ReportData) -> dict[str, int]:
-    """Return the number of frames that each method could not make."""
-    return {
-        name: sum(row.scores[name]["psnr"] is None for row in data.rows) for name in data.methods
-    }
 
 
 def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:

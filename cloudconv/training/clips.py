@@ -253,7 +253,8 @@ class Windows:
         random = np.random.default_rng([self.sampling.seed, *key, _TRIES + 1])
         if random.random() >= self.sampling.lively:
             return self._draw(*key)
-        return max((self._draw(*key, n) for n in range(_LIVELIEST_OF)), key=_liveliness)
+        windows = (self._draw(*key, n) for n in range(_LIVELIEST_OF))
+        return max(windows, key=lambda w: _motion(F.avg_pool2d(w.float(), _SHRUNK, ceil_mode=True)))
 
     def _draw(self, *key: int) -> Tensor:
         reason: str | None = None
@@ -430,10 +431,6 @@ def _motion(frames: Tensor) -> float:
     # Differences of uint8 would wrap around.
     values = frames.to(torch.int16)
     return float((values[1:] - values[:-1]).abs().mean(dtype=torch.float32))
-
-
-def _liveliness(window: Tensor) -> float:
-    return _motion(F.avg_pool2d(window.float(), _SHRUNK, ceil_mode=True))
 
 
 def _has_cut(thumbnails: list[Tensor]) -> bool:

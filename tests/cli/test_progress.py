@@ -42,6 +42,14 @@ def clip(tmp_path: Path) -> Path:
     return write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
 
 
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the time, which tests set, in a list."""
+    time = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: time[0])
+    return time
+
+
 def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     screen = Terminal()
@@ -54,10 +62,8 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_without_a_terminal_there_is_a_line_every_ten_seconds(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     with reporting("working", "auto", quiet=False) as report:
         for second in range(26):
             now[0] = float(second)
@@ -90,10 +96,8 @@ def test_quiet_and_progress_off_print_no_progress(
 
 
 def test_progress_json_prints_one_object_a_line(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     with reporting("looking", "json", quiet=True) as report:
         for tenth in range(26):
             now[0] = tenth / 10
@@ -113,11 +117,9 @@ def test_progress_json_prints_one_object_a_line(
 
 
 def test_resumed_frames_do_not_count_for_the_rate(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """After a resume 900 of 1000 frames are complete; the time left is that of the other 90."""
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     with reporting("working", "json", quiet=False) as report:
         for second in range(11):
             now[0] = float(second)
@@ -127,10 +129,8 @@ def test_resumed_frames_do_not_count_for_the_rate(
 
 
 def test_the_rate_is_that_of_the_last_minute(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     with reporting("working", "json", quiet=False) as report:
         report(at(0, None))
         for second in range(1, 301):
@@ -142,10 +142,8 @@ def test_the_rate_is_that_of_the_last_minute(
 
 
 def test_one_millisecond_gives_no_rate(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(progress, "JSON_EVERY", 0.0)
     with reporting("working", "json", quiet=False) as report:
         report(at(0, None))
@@ -156,11 +154,9 @@ def test_one_millisecond_gives_no_rate(
 
 
 def test_a_resumed_input_of_a_batch_does_not_count_for_the_rate(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The second input begins with 500 frames of an earlier run."""
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     with reporting("working", "json", quiet=False) as report:
         for second in range(21):
             now[0] = float(second)
@@ -171,10 +167,8 @@ def test_a_resumed_input_of_a_batch_does_not_count_for_the_rate(
 
 
 def test_a_better_estimate_of_the_total_keeps_the_rate(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     with reporting("working", "json", quiet=False) as report:
         for second in range(11):
             now[0] = float(second)
@@ -221,12 +215,8 @@ def test_progress_of_a_run_as_json(clip: Path) -> None:
     assert (rows[-1]["stage"], rows[-1]["done"], rows[-1]["total"]) == ("interpolating", 10, 10)
 
 
-def test_seconds_have_no_rate(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_seconds_have_no_rate(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     """Adapting is counted in seconds, so a rate such as ``0.9 s/s`` would mean nothing."""
-    now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     with reporting("adapting", "auto", quiet=False) as report:
         for second in range(11):
             now[0] = float(second)

@@ -18,7 +18,7 @@ from typing import Any
 
 from cloudconv.errors import InputError
 from cloudconv.events import Finished, Job, Progress, Warned, each_once
-from cloudconv.jobs.adapt import adapt, adapt_plan
+from cloudconv.jobs.adapt import WEIGHTS, adapt, adapt_plan
 from cloudconv.jobs.compare.clip import ComparedClip, Sampler
 from cloudconv.jobs.compare.plan import (
     ADAPTED,
@@ -72,7 +72,9 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
             spec = registry.spec(plan.judged, "interpolate")
             dtype = choose_precision(settings.precision, plan.device, spec)
             adapting = adapt_plan(settings, plan.info, plan.judged, plan.device, dtype)
-            models[ADAPTED], adapted = yield from adapt(adapting, Path(folder))
+            _, adapted = yield from adapt(adapting, Path(folder))
+            file = Path(folder, WEIGHTS)  # also if interp would not use these weights
+            models[ADAPTED] = str(file) if file.exists() else plan.judged
             yield Warned(
                 "held-back-only: Only held-back frames are scored: the model was adapted to the "
                 "others."

@@ -8,6 +8,7 @@ import json
 import os
 import stat
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from cloudconv.errors import CloudconvError
@@ -31,7 +32,7 @@ class FinishedIndex:
         """Read the file if it exists."""
         self._folder = folder
         self._finished: dict[str, tuple[str, str]] = {}
-        self._weights: dict[str, str | None] = {}
+        self._weights_of = cache(weights_fingerprint)
         with suppress(OSError), open(folder / _NAME, "rb", opener=_own) as file:
             for line in file:
                 with suppress(ValueError, TypeError, RecursionError):  # a crash cut the line off
@@ -65,11 +66,6 @@ class FinishedIndex:
             **{name: value for name, value in settings.pinned().items() if name not in _IGNORED},
         }
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-    def _weights_of(self, model: str) -> str | None:
-        if model not in self._weights:
-            self._weights[model] = weights_fingerprint(model)
-        return self._weights[model]
 
 
 def _own(path: str, flags: int) -> int:

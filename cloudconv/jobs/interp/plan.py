@@ -198,14 +198,8 @@ class InterpPlan:
         if timing.open_ended and self.settings.end is None:
             return None
         start, end = self.window
-        return expected_frames(
-            self.request.rate, self._source_frames, end - start, self.request.slowdown
-        )
-
-    @property
-    def _source_frames(self) -> int:
-        timing, (start, end) = self.info.timing, self.window
-        return round(timing.frames * (end - start) / (timing.end - timing.start))
+        frames = round(timing.frames * (end - start) / (timing.end - timing.start))
+        return expected_frames(self.request.rate, frames, end - start, self.request.slowdown)
 
     @property
     def adapting(self) -> AdaptPlan | None:
@@ -489,23 +483,17 @@ def _frames_for_each(request: Request, own: Fraction | None) -> Fraction | None:
 
 
 def _tag(settings: InterpSettings) -> str:
-    parts = "_loop" if settings.loop else ""
-    parts += "_refill" if settings.refill else ""
-    return _speed_tag(settings) + parts + part_tag(exact(settings.start), exact(settings.end))
-
-
-def _speed_tag(settings: InterpSettings) -> str:
+    tags, fps = [], exact(settings.fps)
     if settings.factor is not None:
-        return f"x{float(settings.factor):g}"
-    tags = []
+        tags.append(f"x{float(settings.factor):g}")
     if settings.slowmo is not None:
         tags.append(f"slow{float(settings.slowmo):g}")
-    fps = exact(settings.fps)
     if fps is not None:
         # NTSC rates have rounded names, such as 59.94.
         ntsc = fps.denominator == 1001
         tags.append(f"{float(fps):.2f}fps" if ntsc else f"{float(fps):g}fps")
-    return "_".join(tags)
+    tags += ["loop"] * settings.loop + ["refill"] * settings.refill
+    return "_".join(tags) + part_tag(exact(settings.start), exact(settings.end))
 
 
 def is_joinable(output: Path) -> bool:

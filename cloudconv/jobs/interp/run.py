@@ -26,7 +26,7 @@ from typing import Any
 
 from cloudconv.errors import CloudconvError, OutputError, WeightsError
 from cloudconv.events import Event, Finished, Job, Progress, TaskEvent, Warned, each_once
-from cloudconv.jobs.adapt import adapt, adapted_digest
+from cloudconv.jobs.adapt import WEIGHTS, adapt, adapted_digest
 from cloudconv.jobs.interp.estimate import estimate
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
 from cloudconv.jobs.output import size_of
@@ -118,6 +118,8 @@ def interpolate(
         model, adapted = plan.settings.chosen_model, None
         if plan.adapting is not None:
             model, adapted = yield from adapt(plan.adapting, folder)
+            if not adapted.kept:
+                (folder / WEIGHTS).unlink(missing_ok=True)
         renderer = plan.renderer(model)
         render_plan = _resolved(plan, store, folder, first, model, renderer)
         # A GPU that decodes here also decodes for the workers.
