@@ -42,9 +42,8 @@ from torch import Tensor
 from cloudconv import weights
 from cloudconv.events import watched
 from cloudconv.jobs.interp import run as interp
-from cloudconv.media.frame import Frame
+from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.read.source import Source
-from cloudconv.media.task import FrameTask
 from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.models import registry

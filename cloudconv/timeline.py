@@ -10,62 +10,69 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
 from types import EllipsisType
-from typing import NamedTuple
+from typing import Generic, TypeVar
 
 from cloudconv.errors import SettingsError
+
+Source = TypeVar("Source")
+Other = TypeVar("Other")
 
 _ZERO = Fraction(0)
 _LONGEST_NUMBER = 60  # characters
 _TOO_LARGE = 10**12
 
 
-class Neighbour(NamedTuple):
-    """A source frame before or after a pair of source frames.
-
-    ``time`` is on the source's clock. ``reach`` is the distance from the pair, as a multiple of the
-    time between the two frames of the pair.
-    """
-
-    time: Fraction
-    reach: Fraction
+Beside = tuple[Source, Fraction]
+"""A source frame before or after a pair of source frames, and its distance from the pair as a
+multiple of the time between the two frames of the pair."""
 
 
 @dataclass(frozen=True, slots=True)
-class FramePlan:
-    """One output frame: the picture at ``timestep`` between two source frames.
+class Task(Generic[Source]):
+    """An output frame to make: the picture at ``t``, from 0 to 1, between two source frames.
 
-    All times are in seconds. ``left`` and ``right`` are on the source's clock. ``time`` and
-    ``duration`` are on the schedule's clock, which begins at 0; the output adds an offset. If
-    ``timestep`` is 0 or ``right`` is None, the output frame is the unchanged source frame ``left``.
-    ``opens_scene`` marks the first output frame of a scene. ``before`` and ``after`` are the frames
-    beside the pair, for models that read four frames. They are None if they are not needed, or if
-    the scene has no suitable frame there.
+    A source frame is a decoded ``Frame``, or only its time on the source's clock: a task of times
+    can be sent to other processes. ``time`` and ``duration`` are in seconds on the schedule's
+    clock, which begins at 0; the output adds an offset. If ``right`` is None, the output frame is
+    the unchanged source frame ``left``. ``opens_scene`` marks the first output frame of a scene.
+    ``before`` and ``after`` are the frames beside the pair, for models that read four frames. They
+    are None if they are not needed, or if the scene has no suitable frame there.
     """
 
-    left: Fraction
-    right: Fraction | None
-    timestep: Fraction
+    left: Source
+    right: Source | None
+    t: Fraction
     time: Fraction
     duration: Fraction
     opens_scene: bool = False
-    before: Neighbour | None = None
-    after: Neighbour | None = None
+    before: Beside[Source] | None = None
+    after: Beside[Source] | None = None
 
     @property
     def is_new(self) -> bool:
         """Return whether a model makes the frame."""
-        return self.right is not None and self.timestep != 0
+        return self.right is not None and self.t != 0
 
     @property
-    def sources(self) -> list[Fraction]:
-        """Return the times of all source frames that the plan names."""
-        beside = (each and each.time for each in (self.before, self.after))
-        return [time for time in (self.left, self.right, *beside) if time is not None]
+    def sources(self) -> list[Source]:
+        """Return all source frames of the task."""
+        beside = (each and each[0] for each in (self.before, self.after))
+        return [each for each in (self.left, self.right, *beside) if each is not None]
+
+    def of(self, other: Callable[[Source], Other]) -> Task[Other]:
+        """Return the task with other source frames, such as the decoded frames of times."""
+        left, right = other(self.left), None if self.right is None else other(self.right)
+        before, after = (
+            None if each is None else (other(each[0]), each[1])
+            for each in (self.before, self.after)
+        )
+        given = (self.t, self.time, self.duration, self.opens_scene)
+        return Task(left, right, *given, before, after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from cloudconv.events import Warned
+from cloudconv.timeline import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,10 @@ class Frame:
         if (self.pix_fmt, self.width, self.height) != (other.pix_fmt, other.width, other.height):
             return False
         return all(torch.equal(a, b) for a, b in zip(self.planes(), other.planes(), strict=True))
+
+
+FrameTask = Task[Frame]
+"""An output frame to make; the source frames stay in memory as long as the task."""
 
 
 def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int) -> av.VideoFrame:

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.media.color import from_channels, to_channels
-from cloudconv.media.frame import Frame
-from cloudconv.media.task import FrameTask
+from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, Interpolator, Memo
 from cloudconv.models.ops import resize
@@ -102,14 +101,14 @@ class Inference:
         count = len(tasks)
         whole = min(self.sizes.batch, 1 << (count - 1).bit_length())
         numbers = [*range(count), *[count - 1] * (whole - count if self.fills else 0)]
-        plans = [tasks[n].plan for n in numbers]
+        wanted = [tasks[n] for n in numbers]
         columns = list(zip(*(pictures[n] for n in numbers), strict=True))
         read = [self._stack(column) for column in columns[: self.model.spec.context]]
         reaches = [
-            [0.0 if outer is None else float(outer.reach) for outer in (plan.before, plan.after)]
-            for plan in plans
+            [0.0 if outer is None else float(outer[1]) for outer in (task.before, task.after)]
+            for task in wanted
         ]
-        timesteps = torch.tensor([float(plan.timestep) for plan in plans])
+        timesteps = torch.tensor([float(task.t) for task in wanted])
         timestep, reach = upload([timesteps, torch.tensor(reaches)], self.device)
         pairs = [pictures[n][:2] for n in numbers]
         memos = [self._memo(*pair) for pair in pairs]
@@ -131,7 +130,7 @@ class Inference:
                     for task, each, is_uncertain in zip(tasks, pictures, uncertain, strict=True)
                 ]
                 self._blend(new, timestep, uncertainty, pictures, trials)
-        like = tasks[0].sources.left
+        like = tasks[0].left
         planes = [plane for each in new for plane in from_channels(each, like)]
         # A sum is finite only if all values are. The CPU checks the sums when they arrive, so the
         # device does not wait for the check.
@@ -265,11 +264,10 @@ def _joined(pictures: list[Tensor]) -> Tensor:
 def _trials(task: FrameTask, pictures: list[SourcePicture]) -> list[_Trial]:
     """Return the trials that reconstruct the two frames of the pair from their neighbours."""
     left, right, before, after = pictures
-    plan = task.plan
     trials = []
-    if plan.before is not None:
-        reach = plan.before.reach
+    if task.before is not None:
+        reach = task.before[1]
         trials.append(_Trial(before, left, right, reach / (1 + reach)))
-    if plan.after is not None:
-        trials.append(_Trial(left, right, after, 1 / (1 + plan.after.reach)))
+    if task.after is not None:
+        trials.append(_Trial(left, right, after, 1 / (1 + task.after[1])))
     return trials

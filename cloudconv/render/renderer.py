@@ -13,8 +13,7 @@ import torch
 
 from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
-from cloudconv.media.frame import Frame
-from cloudconv.media.task import FrameTask
+from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator, check_finite
 from cloudconv.pipeline import close_iterator, drained
@@ -35,6 +34,7 @@ from cloudconv.render.memory import (
 )
 from cloudconv.render.tiling import round_up, smallest_tile
 from cloudconv.settings import CompareSettings, FramesSettings, InterpSettings
+from cloudconv.timeline import Task
 from cloudconv.transfer import QUEUES, Arriving
 
 _MAX_WAITING = 16
@@ -186,9 +186,9 @@ class Renderer:
                 for task in source:
                     item: FrameTask | Frame = task
                     if not self._needs_model(task):
-                        item = task.sources.left.at(task.plan.time, task.plan.duration)
+                        item = task.left.at(task.time, task.duration)
                     del task
-                    if collected or isinstance(item, FrameTask):
+                    if collected or isinstance(item, Task):
                         collected.append(item)
                     elif computed:
                         computed[-1].items.append(item)
@@ -197,7 +197,7 @@ class Renderer:
                     del item
                     batch = self._inference.sizes.batch
                     most = _MAX_WAITING + batch
-                    new = sum(isinstance(item, FrameTask) for item in collected)
+                    new = sum(isinstance(item, Task) for item in collected)
                     if new >= batch or len(collected) >= most:
                         computed.append(self._start(collected, cpu_streams))
                         collected = deque()
@@ -217,12 +217,10 @@ class Renderer:
 
     def _needs_model(self, task: FrameTask) -> bool:
         """Return whether a model makes the frame; plan the memory if the size is new."""
-        left = task.sources.left
-        if task.sources.right is None or task.plan.timestep == 0:
-            return False
-        if self._size != (left.width, left.height):
-            self.choose_sizes(left.width, left.height)
-        return True
+        size = task.left.width, task.left.height
+        if task.is_new and self._size != size:
+            self.choose_sizes(*size)
+        return task.is_new
 
     def _ahead(self, cpu_streams: CpuStreams) -> int:
         """Return the number of batches that are computed in advance, while a batch is yielded."""
@@ -234,13 +232,14 @@ class Renderer:
 
     def _start(self, items: deque[FrameTask | Frame], cpu_streams: CpuStreams) -> _Batch:
         """Start the computation of the tasks among the items; at least one is a task."""
-        tasks = [item for item in items if isinstance(item, FrameTask)]
+        tasks = [item for item in items if isinstance(item, Task)]
         pictures = []
-        for _, (left, right, *beside) in tasks:
-            assert right is not None
+        for task in tasks:
+            assert task.right is not None
+            pair = task.left, task.right
             # A frame of the pair replaces a missing frame beside it.
-            outer = zip(beside, (left, right), strict=True)
-            frames = [left, right, *(own if other is None else other for other, own in outer)]
+            outer = zip((task.before, task.after), pair, strict=True)
+            frames = [*pair, *(own if other is None else other[0] for other, own in outer)]
             # An id stays unique while its entry keeps the decoded picture in memory.
             needed = [(id(frame.picture), frame) for frame in frames[: self._context]]
             pictures.append([self._pictures.setdefault(k, SourcePicture(f)) for k, f in needed])
@@ -281,10 +280,10 @@ class Renderer:
         number = 0
         while items:
             item = items.popleft()
-            if isinstance(item, FrameTask):
-                check_finite(totals[number], item.plan.time)
+            if isinstance(item, Task):
+                check_finite(totals[number], item.time)
                 own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
-                item = item.sources.left.like(own, item.plan.time, item.plan.duration)
+                item = item.left.like(own, item.time, item.duration)
                 number += 1
             yield item
             del item
@@ -292,7 +291,7 @@ class Renderer:
     def _repeat(self, items: deque[FrameTask | Frame], cpu_streams: CpuStreams) -> Iterator[Frame]:
         """Yield the frames of items, computed in batches of the present size."""
         while items:
-            new = [number for number, item in enumerate(items) if isinstance(item, FrameTask)]
+            new = [number for number, item in enumerate(items) if isinstance(item, Task)]
             end = [*new, len(items)][min(self._inference.sizes.batch, len(new))]
             part = deque(items.popleft() for _ in range(end))
             yield from self._finish(self._start(part, cpu_streams), cpu_streams)

@@ -14,13 +14,12 @@ from typing import Literal
 from cloudconv.errors import InputError
 from cloudconv.events import Warned
 from cloudconv.media.color import thumbnail
-from cloudconv.media.frame import Frame
-from cloudconv.media.task import Beside, FrameTask, task_of
+from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models.catalogue import FOUR
 from cloudconv.schedule.cadence import MAX_DISTINCT, Cadence
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.settings.groups import SceneCut
-from cloudconv.timeline import Multiply, Resample, Slot, Timeline
+from cloudconv.timeline import Beside, Multiply, Resample, Slot, Task, Timeline
 
 _MOST_UNEVEN = 2
 _EARLY_FRAMES = 200
@@ -229,7 +228,6 @@ def schedule(
                 held.append(slot)  # the timeline keeps those after it
                 break
             left, right = window.pair(slot)
-            outer = window.outer(slot.left) if right is not None else (None, None)
             is_first = bool(opened) and opened[0] <= left.time
             while opened and opened[0] <= left.time:
                 opened.popleft()
@@ -239,20 +237,14 @@ def schedule(
             counts.duration = slot.time + slot.duration
             if len(counts.steps) < 2:
                 counts.steps.add(slot.duration)
-            yield task_of(
-                left,
-                right,
-                slot.timestep if right is not None else Fraction(0),
-                slot.time,
-                slot.duration,
-                opens_scene=is_first,
-                outer=outer,
-            )
+            t = Fraction(0) if right is None else slot.timestep
+            outer = (None, None) if right is None else window.outer(slot.left)
+            yield Task(left, right, t, slot.time, slot.duration, is_first, *outer)
         window.forget(held[0].left if held else timeline.oldest)
     events.put(counts)
 
 
-def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside | None:
+def beside(frame: Frame, distance: Fraction, gap: Fraction) -> Beside[Frame] | None:
     """Return a frame beside a pair with its distance, as a multiple of the pair's ``gap``.
 
     Return None if the distance is less than half or more than twice the gap, because the networks
@@ -303,7 +295,7 @@ class _Window:
             self._alike = slot.left, left.same_picture(right)
         return left, None if self._alike[1] else right
 
-    def outer(self, index: int) -> tuple[Beside | None, Beside | None]:
+    def outer(self, index: int) -> tuple[Beside[Frame] | None, Beside[Frame] | None]:
         """Return the frames before and after the pair that begins at ``index``.
 
         None stands for a missing frame, a frame of another scene, a repeat (which shows no motion),

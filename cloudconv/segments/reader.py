@@ -8,11 +8,10 @@ from fractions import Fraction
 from functools import partial
 
 from cloudconv.errors import UnfitInputError
-from cloudconv.media.frame import Frame
+from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.input.info import MediaInfo
 from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.read.source import Source
-from cloudconv.media.task import FrameTask, Sources
 from cloudconv.segments.render import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 
@@ -114,9 +113,7 @@ def decode(plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache) -> Itera
     lefts = segment.start, segment.frames[0].left
     with closing(reader) as frames:
         for frame in segment.frames:
-            outer = (each and frames.get(each.time) for each in (frame.before, frame.after))
-            right = None if frame.right is None else frames.get(frame.right)
-            yield FrameTask(frame, Sources(frames.get(frame.left), right, *outer))
+            yield frame.of(frames.get)
             # The left frame of the previous pair may still be an outer frame of this pair.
             lefts = lefts if frame.left == lefts[1] else (lefts[1], frame.left)
             frames.forget(lefts[0])

@@ -15,8 +15,8 @@ import torch
 
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Finished, Progress, TaskEvent, Warned
+from cloudconv.media.frame import FrameTask
 from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.task import FrameTask
 from cloudconv.media.write.encode import EncodingPlan, encoder_state
 from cloudconv.media.write.sink import FrameEncoder
 from cloudconv.pipeline import one_thread, prefetch

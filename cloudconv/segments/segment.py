@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
-from cloudconv.media.task import FrameTask
-from cloudconv.timeline import FramePlan
+from cloudconv.media.frame import FrameTask
+from cloudconv.timeline import Task
 
 MAX_SOURCE_FRAMES = 64
 """The largest number of source frames that start a pair in a segment."""
@@ -33,7 +33,7 @@ class SegmentPlan:
     """Consecutive output frames; segments are numbered from 0."""
 
     number: int
-    frames: tuple[FramePlan, ...]
+    frames: tuple[Task[Fraction], ...]
 
     @property
     def digest(self) -> str:
@@ -52,7 +52,7 @@ class SegmentPlan:
         ``right`` does not count. In the last pair of a loop, ``right`` is the first frame of the
         video, which can be earlier than the segment.
         """
-        before = [frame.before.time for frame in self.frames if frame.before is not None]
+        before = [frame.before[0] for frame in self.frames if frame.before is not None]
         return min([self.frames[0].left, *before])
 
 
@@ -70,9 +70,9 @@ class OpenSegment(Iterable[FrameTask]):
 
     def __iter__(self) -> Iterator[FrameTask]:
         """Yield the frames, then set ``plan``."""
-        frames: list[FramePlan] = []
+        frames: list[Task[Fraction]] = []
         for task in self._tasks:
-            frames.append(task.plan)
+            frames.append(task.of(attrgetter("time")))
             yield task
         self.plan = SegmentPlan(self.number, tuple(frames))
 
@@ -103,10 +103,10 @@ def _numbered(tasks: Iterator[FrameTask]) -> Iterator[tuple[int, FrameTask]]:
     number = frames = sources = 0
     left: Fraction | None = None
     for task in tasks:
-        is_new_source = task.plan.left != left
+        is_new_source = task.left.time != left
         most = min(_FIRST << min(number, 8), MAX_SOURCE_FRAMES)
         is_full = sources + is_new_source > most or frames >= MAX_FRAMES
-        if is_full or (task.plan.opens_scene and sources >= _LEAST_BEFORE_CUT):
+        if is_full or (task.opens_scene and sources >= _LEAST_BEFORE_CUT):
             number, frames, sources, is_new_source = number + 1, 0, 0, True
-        frames, sources, left = frames + 1, sources + is_new_source, task.plan.left
+        frames, sources, left = frames + 1, sources + is_new_source, task.left.time
         yield number, task

@@ -43,7 +43,7 @@ from cloudconv.messages import plural
 from cloudconv.segments.segment import SegmentPlan
 
 # Raise this number with each change to packet files or to the digests of plans.
-_VERSION = 3
+_VERSION = 4
 _MARK, _PLAN = "cloudconv", "plan.json"
 _SEGMENT = re.compile(r"(\d{6})-([0-9a-f]{32})\.packets")
 _MADE = re.compile(rf"{_SEGMENT.pattern}|segments\.jsonl|[0-9a-f]{{16}}\.packets")

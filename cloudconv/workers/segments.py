@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 
 from cloudconv.checkpoints import is_file_name
 from cloudconv.events import TaskEvent
+from cloudconv.media.frame import FrameTask
 from cloudconv.media.read.decode import DecoderCache
-from cloudconv.media.task import FrameTask
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import SegmentSink
 from cloudconv.pipeline import prefetch

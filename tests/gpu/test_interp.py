@@ -14,10 +14,10 @@ import torch
 
 import cloudconv
 from cloudconv.media.frame import Frame
-from cloudconv.media.task import task_of
 from cloudconv.models import registry
 from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
+from cloudconv.timeline import Task
 from tests.gpu.conftest import Gpu
 from tests.gpu.simulation import Record, in_loop
 from tests.helpers.factory import picture, read_planes, write_clip
@@ -210,12 +210,13 @@ def test_the_plan_covers_the_memory_that_is_used(gpu: Gpu, model: str) -> None:
         weights = record.peak
         work = Renderer(network, device=device, wanted=WantedSizes(2), fallback=True)
         tasks = [
-            task_of(
+            Task(
                 *frames[k : k + 2],
                 one / 2,
                 frames[k].time,
                 one / 2,
-                outer=((frames[k - 1], one), (frames[k + 2], one)),
+                before=(frames[k - 1], one),
+                after=(frames[k + 2], one),
             )
             for k in range(1, 5)
         ]

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from cloudconv.media.frame import Frame
-from cloudconv.media.task import task_of
 from cloudconv.models import registry
 from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
+from cloudconv.timeline import Task
 from tests.gpu.conftest import Gpu
 from tests.gpu.test_interp import BATCH, NEAREST, check, decibels, interp
 from tests.helpers.factory import picture, write_clip
@@ -81,6 +81,6 @@ def test_the_plan_covers_the_memory_that_is_used(gpu: Gpu, file: Any, name: str)
         network = registry.load(file(name), "cuda")
         weights = record.peak
         work = Renderer(network, device=torch.device("cuda"), wanted=WantedSizes(2))
-        tasks = [task_of(a, b, half, a.time, half) for a, b in pairwise(frames)]
+        tasks = [Task(a, b, half, a.time, half) for a, b in pairwise(frames)]
         assert len(list(work.render(tasks))) == 4
         assert record.peak - weights <= work.plan(*size).memory_bytes

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cloudconv.media.frame import Frame
-from cloudconv.media.task import task_of
 from cloudconv.models import fallback, registry
 from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
+from cloudconv.timeline import Task
 from tests.helpers.factory import picture
 
 MODELS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
@@ -38,7 +38,7 @@ def new_frames(source: list[Frame], model: str, outer: int = 2, **options: Any) 
     around = [(frame, Fraction(1)) for frame in (before, after)]
     first, last = [*around[:outer], None, None][:2]
     tasks = [
-        task_of(left, right, Fraction(k, FACTOR), *times, outer=(first, last))
+        Task(left, right, Fraction(k, FACTOR), *times, before=first, after=last)
         for k in range(1, FACTOR)
     ]
     luma = [frame.planes()[0].float() for frame in work.render(tasks)]

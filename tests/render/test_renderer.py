@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from cloudconv.errors import DeviceError, ModelError, SettingsError
-from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.task import FrameTask, task_of
+from cloudconv.media.frame import ColorTags, Frame, FrameTask
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.baselines import Blend
 from cloudconv.render import inference, memory
 from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
+from cloudconv.timeline import Task
 from tests.helpers.factory import picture, planes_of
 
 BLEND = registry.spec("blend")
@@ -46,7 +46,7 @@ def multiplied(frames: list[Frame], factor: int) -> Iterator[FrameTask]:
     for k, frame in enumerate(frames):
         right = frames[k + 1] if k + 1 < len(frames) else None
         for part in range(factor):
-            yield task_of(frame, right, Fraction(part, factor), (k * factor + part) * step, step)
+            yield Task(frame, right, Fraction(part, factor), (k * factor + part) * step, step)
 
 
 def renderer(model: str | Interpolator = "tiny", **options: Any) -> Renderer:
@@ -135,12 +135,12 @@ def test_batches_change_neither_order_nor_pictures(
 ) -> None:
     frames = clip(4, width=24, height=16)
     tasks = [
-        task_of(frames[a], None if b == 3 else frames[b], Fraction(t, 5), Fraction(k), Fraction(1))
+        Task(frames[a], None if b == 3 else frames[b], Fraction(t, 5), Fraction(k), Fraction(1))
         for k, (a, b, t) in enumerate(wanted)
     ]
     one = list(renderer(batch=1).render(tasks))
     many = list(renderer(batch=batch, cpu_streams=cpu_streams).render(iter(tasks)))
-    assert [f.time for f in many] == [task.plan.time for task in tasks]
+    assert [f.time for f in many] == [task.time for task in tasks]
     assert_alike(pixels(one), pixels(many), levels=1)
 
 
@@ -212,8 +212,8 @@ def test_frames_are_freed_during_the_work(batch: int) -> None:
         left = watched(0)
         for index in range(1, 40):
             right = watched(index)
-            yield task_of(left, None, Fraction(0), Fraction(index), Fraction(1))
-            yield task_of(left, right, Fraction(1, 2), Fraction(index), Fraction(1))
+            yield Task(left, None, Fraction(0), Fraction(index), Fraction(1))
+            yield Task(left, right, Fraction(1, 2), Fraction(index), Fraction(1))
             left = right
 
     work = renderer(batch=batch)
@@ -228,8 +228,8 @@ def test_source_frames_do_not_wait_for_a_full_batch() -> None:
 
     def tasks() -> Iterator[FrameTask]:
         nonlocal taken
-        source = task_of(frames[0], None, Fraction(0), Fraction(0), Fraction(1))
-        new = task_of(frames[0], frames[1], Fraction(1, 2), Fraction(0), Fraction(1))
+        source = Task(frames[0], None, Fraction(0), Fraction(0), Fraction(1))
+        new = Task(frames[0], frames[1], Fraction(1, 2), Fraction(0), Fraction(1))
         for number in range(200):
             taken += 1
             yield new if number == 3 else source
@@ -381,7 +381,7 @@ def test_other_errors_are_not_treated_as_a_lack_of_memory() -> None:
     work = renderer()
     broken = replace(clip(1)[0], picture=picture(0, 48, 32))
     with pytest.raises((RuntimeError, ValueError)):
-        list(work.render([task_of(clip(1)[0], broken, Fraction(1, 2), Fraction(0), Fraction(1))]))
+        list(work.render([Task(clip(1)[0], broken, Fraction(1, 2), Fraction(0), Fraction(1))]))
     assert work.new_warnings() == []
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import tracemalloc
 from fractions import Fraction as F
 from itertools import islice
+from operator import attrgetter
 
 import pytest
 
 from cloudconv.media.frame import Frame
 from cloudconv.schedule.frames import Request, schedule
-from cloudconv.timeline import FramePlan, Multiply, Neighbour, Resample
+from cloudconv.timeline import Beside, Multiply, Resample, Task
 from tests.helpers.factory import picture
 
 
@@ -19,7 +20,7 @@ def frames(times: list[F], pictures: list[int] | None = None) -> list[Frame]:
     return [Frame(picture(k), time, F(1, 25)) for k, time in zip(shown, times, strict=True)]
 
 
-def tasks(given: list[Frame], *, context: int = 4, **options: object) -> list[FramePlan]:
+def tasks(given: list[Frame], *, context: int = 4, **options: object) -> list[Task[F]]:
     defaults = {
         "rate": Multiply(2),
         "scene_cut": "off",
@@ -28,15 +29,15 @@ def tasks(given: list[Frame], *, context: int = 4, **options: object) -> list[Fr
         "slowdown": F(1),
     }
     request = Request(name="it", context=context, **(defaults | options))  # type: ignore[arg-type]
-    return [task.plan for task in schedule(given, request)]
+    return [task.of(attrgetter("time")) for task in schedule(given, request)]
 
 
-def new(given: list[FramePlan]) -> list[FramePlan]:
-    return [task for task in given if task.right is not None and task.timestep]
+def new(given: list[Task[F]]) -> list[Task[F]]:
+    return [task for task in given if task.is_new]
 
 
-def time_of(outer: Neighbour | None) -> F | None:
-    return None if outer is None else outer.time
+def time_of(outer: Beside[F] | None) -> F | None:
+    return None if outer is None else outer[0]
 
 
 EVEN = [F(k, 25) for k in range(12)]
@@ -48,7 +49,7 @@ def test_a_larger_context_changes_no_times(rate: Multiply | Resample, loop: bool
     clip = frames(EVEN)
     two, four = (tasks(clip, context=n, rate=rate, loop=loop) for n in (2, 4))
     with_two, with_four = (
-        [(t.left, t.right, t.timestep, t.time, t.duration) for t in each] for each in (two, four)
+        [(t.left, t.right, t.t, t.time, t.duration) for t in each] for each in (two, four)
     )
     assert with_two == with_four
     assert all(task.before is task.after is None for task in two)
@@ -83,7 +84,7 @@ def test_a_pair_gets_its_outer_frames() -> None:
         wanted = task.left - gap, task.right + gap
         assert time_of(task.before) == (wanted[0] if wanted[0] >= 0 else None)
         assert time_of(task.after) == (wanted[1] if wanted[1] <= EVEN[-1] else None)
-        assert all(outer is None or outer.reach == 1 for outer in (task.before, task.after))
+        assert all(outer is None or outer[1] == 1 for outer in (task.before, task.after))
 
 
 def test_an_outer_frame_across_a_cut_is_left_out() -> None:
@@ -113,7 +114,7 @@ def test_outer_frames_have_their_distance_and_far_ones_are_left_out() -> None:
     pair = by_left[F(8, 100)]
     assert pair.before is not None
     assert pair.after is not None
-    assert (pair.before.reach, pair.after.reach) == (F(2, 3), F(2, 3))
+    assert (pair.before[1], pair.after[1]) == (F(2, 3), F(2, 3))
     assert by_left[F(14, 100)].after is None  # that gap is five times the gap of the pair
     assert by_left[F(18, 100)].before is None
     assert by_left[F(18, 100)].after is None  # that gap is a fifth of the gap of the pair

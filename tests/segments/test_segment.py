@@ -6,22 +6,23 @@ import itertools
 import pickle
 from dataclasses import replace
 from fractions import Fraction as F
+from operator import attrgetter
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.media.task import FrameTask
 from cloudconv.segments.segment import (
     MAX_FRAMES,
     MAX_SOURCE_FRAMES,
     SegmentPlan,
     split,
 )
-from cloudconv.timeline import FramePlan
+from cloudconv.timeline import Task
 
-Plan = list[tuple[FramePlan, bool]]
+Plan = list[tuple[Task[F], bool]]
 
 
 @st.composite
@@ -36,7 +37,7 @@ def plans(draw: st.DrawFn) -> Plan:
     for left, (count, cut) in enumerate(sources):
         for part in range(count):
             right = None if part == 0 else (left + 1) * base
-            frame = FramePlan(
+            frame = Task(
                 left * base, right, F(part, count), (left + F(part, count)) * base, base / count
             )
             plan.append((frame, cut and part == 0 and left > 0))
@@ -45,11 +46,13 @@ def plans(draw: st.DrawFn) -> Plan:
 
 def segments_of(plan: Plan) -> list[SegmentPlan]:
     made = []
-    sources: Any = None
-    tasks = [FrameTask(replace(frame, opens_scene=cut), sources) for frame, cut in plan]
+    tasks: list[Any] = [
+        replace(frame, opens_scene=cut).of(lambda time: SimpleNamespace(time=time))
+        for frame, cut in plan
+    ]
     for segment in split(iter(tasks)):
         assert segment.plan is None
-        frames = [task.plan for task in segment]
+        frames = [task.of(attrgetter("time")) for task in segment]
         assert segment.plan is not None
         assert frames == list(segment.plan.frames)
         made.append(segment.plan)
@@ -104,13 +107,13 @@ def test_different_plans_have_different_digests(plan: Plan, data: st.DataObject)
     frames = list(segment.frames)
     index = data.draw(st.integers(0, len(frames) - 1))
     old = frames[index]
-    frames[index] = FramePlan(old.left, old.right, old.timestep, old.time + 1, old.duration)
+    frames[index] = Task(old.left, old.right, old.t, old.time + 1, old.duration)
     assert SegmentPlan(segment.number, tuple(frames)).digest != segment.digest
     assert SegmentPlan(segment.number + 1, segment.frames).digest != segment.digest
 
 
 def test_the_first_segments_are_short() -> None:
-    frames = [FramePlan(F(k), None, F(0), F(k), F(1)) for k in range(300)]
+    frames = [Task(F(k), None, F(0), F(k), F(1)) for k in range(300)]
     lengths = [len(segment.frames) for segment in segments_of([(frame, False) for frame in frames])]
     assert lengths == [8, 16, 32, 64, 64, 64, 52]
 

@@ -14,7 +14,7 @@ from cloudconv.media.write.packets import PacketSummary
 from cloudconv.segments import store
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import SegmentStore
-from cloudconv.timeline import FramePlan, Neighbour
+from cloudconv.timeline import Task
 
 IDENTITY = {"input": "abc", "crf": 17}
 
@@ -97,10 +97,10 @@ def test_work_of_another_version_starts_again(
 
 
 def test_the_version_changes_with_the_digest_of_a_plan() -> None:
-    beside = Neighbour(Fraction(3, 2), Fraction(1))
+    beside = Fraction(3, 2), Fraction(1)
     times = Fraction(1, 2), Fraction(1), Fraction(1, 3), Fraction(7), Fraction(1, 24)
-    digest = SegmentPlan(3, (FramePlan(*times, opens_scene=True, before=beside),)).digest
-    assert (store._VERSION, digest[:8]) == (3, "82f63eba")
+    digest = SegmentPlan(3, (Task(*times, opens_scene=True, before=beside),)).digest
+    assert (store._VERSION, digest[:8]) == (4, "0a3a7e0e")
 
 
 @pytest.mark.parametrize("damage", ["shorter", "longer", "other plan", *range(-84, 0, 4)])

@@ -25,16 +25,16 @@ from cloudconv.errors import (
     UnfitInputError,
 )
 from cloudconv.events import TaskEvent
+from cloudconv.media.frame import FrameTask
 from cloudconv.media.read import decode as decode_module
 from cloudconv.media.read.decode import DecoderCache
 from cloudconv.media.read.probe import probe
 from cloudconv.media.read.source import Source
-from cloudconv.media.task import Sources
 from cloudconv.segments.reader import decode
 from cloudconv.segments.render import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.settings import InterpSettings
-from cloudconv.timeline import FramePlan
+from cloudconv.timeline import Task
 from cloudconv.workers import pool
 from cloudconv.workers.events import Tasks
 from cloudconv.workers.pool import WorkerConfig, choose_workers, cores, environments
@@ -232,13 +232,13 @@ def plan_of(info: Any, *, nvdec: bool = False) -> RenderPlan:
 
 def segment_of(lefts: list[F], rights: list[F | None]) -> SegmentPlan:
     pairs = zip(lefts, rights, strict=True)
-    return SegmentPlan(0, tuple(FramePlan(a, b, F(1, 2), a, F(1, 48)) for a, b in pairs))
+    return SegmentPlan(0, tuple(Task(a, b, F(1, 2), a, F(1, 48)) for a, b in pairs))
 
 
 def sources_of(
     plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache | None = None
-) -> list[Sources]:
-    return [task.sources for task in decode(plan, segment, cache or DecoderCache())]
+) -> list[FrameTask]:
+    return list(decode(plan, segment, cache or DecoderCache()))
 
 
 def test_workers_decode_as_the_planner_does(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from cloudconv.segments.render import RenderPlan
 from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import token_of
 from cloudconv.settings import EncodeSettings, InterpManySettings, InterpSettings
-from cloudconv.timeline import FramePlan
+from cloudconv.timeline import Task
 from cloudconv.workers import pool
 from cloudconv.workers import ray as ray_workers
 from cloudconv.workers.events import Tasks
@@ -94,7 +94,7 @@ def task(tmp_path: Path) -> SegmentTask:
     made = []
     for k in range(6):
         left, right = F(k // 2, 25), None if k % 2 == 0 else F(k // 2 + 1, 25)
-        made.append(FramePlan(left, right, F(k % 2, 2), F(k, 50), F(1, 50)))
+        made.append(Task(left, right, F(k % 2, 2), F(k, 50), F(1, 50)))
     return plan, SegmentPlan(3, tuple(made))
 
 

@@ -18,11 +18,11 @@ from cloudconv.jobs.compare.plan import MINTERPOLATE, ComparePlan
 from cloudconv.media.color import rgb_of
 from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
-from cloudconv.media.task import task_of
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device, choose_precision
 from cloudconv.render.renderer import renderer_for
 from cloudconv.schedule.frames import beside
+from cloudconv.timeline import Task
 from cloudconv.transfer import download, upload
 
 
@@ -94,13 +94,14 @@ class _Interpolator(Method):
             for other, near in ((sample.before, left), (sample.after, right))
         )
         tasks = [
-            task_of(
+            Task(
                 left,
                 None if is_still else right,
                 (true.time - left.time) / span,
                 true.time,
                 true.duration,
-                outer=(before, after),
+                before=before,
+                after=after,
             )
             for true in (sample.frames[k] for k in sample.scored)
         ]

@@ -15,10 +15,9 @@ from cloudconv.events import Warned
 from cloudconv.jobs.interp.plan import InterpEstimate, InterpPlan, is_joinable
 from cloudconv.jobs.output import expected_encoding
 from cloudconv.media.containers import is_sequence
-from cloudconv.media.frame import Frame
+from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.input import images
 from cloudconv.media.names import is_stdout
-from cloudconv.media.task import FrameTask
 from cloudconv.media.write.encoding import plan_encoding
 from cloudconv.media.write.sink import Sink
 from cloudconv.media.write.target import collect_refusals
@@ -110,7 +109,7 @@ def measure(
 
     def some(tasks: Iterator[FrameTask]) -> Iterator[FrameTask]:
         for task in tasks:
-            new.append(task.plan.is_new)
+            new.append(task.is_new)
             yield task
             count = sum(new)
             is_slow = time.perf_counter() - began > _TRIAL_SECONDS
@@ -123,7 +122,7 @@ def measure(
     with plan.source() as source, TemporaryDirectory(prefix="cloudconv-") as folder:
         tasks = schedule(source.frames(), plan.request)
         head = next(tasks)
-        first = head.plan.left
+        first = head.left.time
         output = plan_encoding(
             _inside(Path(folder), plan.output),
             plan.info,

@@ -30,7 +30,7 @@ from cloudconv.jobs.adapt import WEIGHTS, adapt, adapted_digest
 from cloudconv.jobs.interp.estimate import estimate
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
 from cloudconv.jobs.output import size_of
-from cloudconv.media.task import FrameTask
+from cloudconv.media.frame import FrameTask
 from cloudconv.media.write.packets import PacketSummary
 from cloudconv.media.write.sink import SegmentSink, Sink, check_copies
 from cloudconv.media.write.target import check_free, claim, raise_first
@@ -103,7 +103,7 @@ def interpolate(
             prefetch(schedule(plan.frames(source), plan.request, events), 8)
         )
         head = next(ahead)
-        first, tasks = head.plan.left, chain([head], ahead)
+        first, tasks = head.left.time, chain([head], ahead)
         del head  # so that the first pictures do not stay in memory after they are rendered
         # Load the finished segments of an earlier run, or open the output.
         work = stack.enter_context(_claimed(plan, first))
