@@ -1,10 +1,11 @@
-"""Rules for every registered interpolator, also hidden ones, and code that all share."""
+"""Rules for every model of the catalogue, also hidden ones, and code that all share."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,150 +18,201 @@ from cloudconv import weights
 from cloudconv.errors import ModelError, SettingsError, WeightsError
 from cloudconv.models import registry
 from cloudconv.models.base import SCALES, Interpolator
-from cloudconv.models.catalogue import TINY
+from cloudconv.models.catalogue import TINY, ModelSpec
 
-NAMES = [spec.name for spec in registry.specs() if spec.task == "interpolate"]
-every_model = pytest.mark.parametrize("name", NAMES)
+SPECS = registry.specs()
+INTERPOLATORS = [spec for spec in SPECS if spec.task == "interpolate"]
+PREDICTORS = [spec for spec in SPECS if spec.task == "predict"]
+NETWORKS = [spec for spec in SPECS if spec.parameters]
+SLOW = [spec for spec in INTERPOLATORS if spec.parameters and spec is not TINY]
+
+
+def each_of(specs: list[ModelSpec], *, full: bool = False) -> pytest.MarkDecorator:
+    """Return the parameter ``spec`` for each of the specs; with ``full``, slow ones are marked."""
+    names = [f"{spec.name}-{spec.task}" for spec in specs]
+    marks = [[pytest.mark.full] if full and spec in SLOW else [] for spec in specs]
+    each = [pytest.param(s, id=i, marks=m) for s, i, m in zip(specs, names, marks, strict=True)]
+    return pytest.mark.parametrize("spec", each)
 
 
 @cache
-def model(name: str) -> Interpolator:
-    return registry.load(name)
+def model(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> Any:
+    """Return an interpolator as it ships; others with random weights, which all have an effect."""
+    if spec.task == "interpolate":
+        return registry.load(spec.name, dtype=dtype)
+    torch.manual_seed(1)
+    built = spec.build().eval()
+    with torch.no_grad():
+        for parameter in built.parameters():
+            parameter += 0.01 * torch.randn_like(parameter)
+    return built.requires_grad_(False).to(dtype)
 
 
-def pair(height: int = 40, width: int = 56, batch: int = 1) -> tuple[Tensor, Tensor]:
-    """Return a smooth texture and the same two pixels further right, in [0.1, 0.9]."""
+def waves(number: float, height: int = 40, width: int = 56) -> Tensor:
+    """Return a smooth texture, (3, H, W) in [0.1, 0.9], after ``number`` steps of two pixels."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-
-    def at(shift: float) -> Tensor:
-        waves = [torch.sin((x - shift) / (4 + k) + y / (6 - k) + k) for k in range(3)]
-        one = 0.5 + 0.4 * torch.stack(waves)
-        return torch.stack([one.roll(k, 1) for k in range(batch)])
-
-    return at(0), at(2)
+    lines = [torch.sin((x - 2 * number) / (4 + k) + y / (6 - k) + k) for k in range(3)]
+    return 0.5 + 0.4 * torch.stack(lines)
 
 
-@every_model
-def test_the_spec_is_correct(name: str) -> None:
-    spec = registry.spec(name, "interpolate")
-    assert spec.bytes_per_pixel >= 3 * 4 * 3, "two pictures in and one out are the minimum"
+def pair(height: int = 40, width: int = 56, batch: int = 1) -> list[Tensor]:
+    """Return two pictures of moving waves, with other colours for each item of the batch."""
+    pictures = [waves(number, height, width) for number in (0, 1)]
+    return [torch.stack([one.roll(k, 0) for k in range(batch)]) for one in pictures]
+
+
+def made_of(spec: ModelSpec, pictures: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Return what a model makes of (B, context, 3, H, W): different times for the items."""
+    chosen = model(spec, dtype)
+    if spec.task == "predict":
+        return chosen.predict(pictures)
+    if spec.task == "reconstruct":
+        return chosen.reconstruct(pictures[:, 0])
+    return chosen.interpolate(pictures[:, 0], pictures[:, 1], pictures[:, 0, 0, 0, 0] / 2 + 0.2)
+
+
+@each_of(SPECS)
+def test_the_spec_is_correct(spec: ModelSpec) -> None:
+    assert spec.bytes_per_pixel >= 3 * 4 * (3 if spec.task == "interpolate" else 1)
     assert spec.multiple >= 1
     assert spec.overlap >= 0
     assert spec.licence
     assert spec.origin
+    assert model(spec).spec is spec
+    if spec is not TINY:
+        assert (spec.weights is None) == (spec.parameters == 0)
     if spec.weights is not None:
         assert weights.entry(spec.weights).parameters == spec.parameters
         assert weights.entry(spec.weights).licence == spec.licence
 
 
-@pytest.mark.full
-@every_model
-@settings(deadline=None, max_examples=5)
+@each_of(SPECS, full=True)
+@settings(deadline=None, max_examples=3)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), batch=st.integers(1, 3))
-def test_any_size_and_batch_is_accepted(name: str, height: int, width: int, batch: int) -> None:
-    x0, x1 = torch.rand(2, batch, 3, height, width)
-    result = model(name).interpolate(x0, x1, torch.linspace(0.2, 0.7, batch))
-    assert result.shape == x0.shape
-    assert result.dtype == torch.float32
-    assert result.isfinite().all()
+def test_any_size_and_batch_is_accepted(
+    spec: ModelSpec, height: int, width: int, batch: int
+) -> None:
+    made = made_of(spec, torch.rand(batch, max(spec.context, 2), 3, height, width))
+    assert made.shape == (batch, 3, height, width)
+    assert made.dtype == torch.float32
+    assert made.isfinite().all()
+
+
+@each_of(SPECS, full=True)
+def test_items_are_independent_results_repeatable_and_inputs_unchanged(spec: ModelSpec) -> None:
+    pictures = torch.rand(2, max(spec.context, 2), 3, 37, 45)
+    kept = pictures.clone()
+    made = made_of(spec, pictures)
+    for number in range(2):
+        alone = made_of(spec, pictures[number : number + 1])
+        assert torch.allclose(made[number], alone[0], atol=2e-4)
+    again = made_of(spec, pictures)
+    assert torch.equal(made, again)
+    made.zero_()
+    assert torch.equal(pictures, kept), "the result shares memory with an input"
+
+
+@each_of(NETWORKS, full=True)
+def test_bfloat16_weights_give_similar_float32_pictures(spec: ModelSpec) -> None:
+    frames = torch.stack([waves(k) for k in range(max(spec.context, 2))])[None]
+    exact, rounded = (made_of(spec, frames, dtype) for dtype in (torch.float32, torch.bfloat16))
+    assert rounded.dtype == torch.float32
+    assert (rounded - exact).square().mean() < (1e-4 if spec.task == "interpolate" else 1e-3)
 
 
 @pytest.mark.full
-@every_model
-def test_items_of_a_batch_are_independent(name: str) -> None:
-    x0, x1 = pair(batch=3)
-    timesteps = torch.tensor([0.25, 0.5, 0.9])
-    together = model(name).interpolate(x0, x1, timesteps)
-    for k in range(3):
-        one = slice(k, k + 1)
-        alone = model(name).interpolate(x0[one], x1[one], timesteps[one])
-        assert torch.allclose(together[one], alone, atol=2e-4)
+@each_of([spec for spec in NETWORKS if spec.task != "interpolate"])
+def test_every_parameter_has_a_gradient(spec: ModelSpec) -> None:
+    learner = spec.build().train()
+    learner.load_state_dict(model(spec).state_dict())
+    pictures = torch.rand(2, spec.context, 3, 64, 64)
+    made = learner(pictures if spec.task == "predict" else pictures[:, 0])
+    (made - 0.3).square().mean().backward()
+    parameters = dict(learner.named_parameters())
+    assert sum(each.numel() for each in parameters.values()) == spec.parameters
+    for name, parameter in parameters.items():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
 
 
-@every_model
-def test_near_both_ends_the_result_is_near_the_source_frames(name: str) -> None:
+@each_of(NETWORKS)
+def test_weights_without_a_tensor_are_refused(spec: ModelSpec) -> None:
+    fresh = spec.build()
+    state = fresh.state_dict()
+    registry.fill(fresh, state, spec.name)
+    del state[next(iter(state))]
+    with pytest.raises(WeightsError, match=spec.name):
+        registry.fill(fresh, state, "w.safetensors")
+
+
+def test_the_weights_fit_into_the_package() -> None:
+    def size(spec: ModelSpec) -> int:
+        return 2 * sum(tensor.numel() for tensor in spec.build().state_dict().values())
+
+    sizes = {spec.name: size(spec) for spec in NETWORKS if spec.task != "interpolate"}
+    assert sizes.pop("voxelflow") <= 12e6
+    assert sum(sizes.values()) <= 25e6
+
+
+@each_of(INTERPOLATORS)
+def test_near_both_ends_and_between_equal_pictures_the_result_is_near_the_source(
+    spec: ModelSpec,
+) -> None:
     x0, x1 = pair()
-    early = model(name).interpolate(x0, x1, torch.tensor([1e-3]))
+    early = model(spec).interpolate(x0, x1, torch.tensor([1e-3]))
     assert (early - x0).abs().mean() < 0.01
-    if name != "hold":
-        late = model(name).interpolate(x0, x1, torch.tensor([1 - 1e-3]))
+    if spec.name != "hold":
+        late = model(spec).interpolate(x0, x1, torch.tensor([1 - 1e-3]))
         assert (late - x1).abs().mean() < 0.01
-
-
-@every_model
-def test_two_equal_pictures_give_that_picture(name: str) -> None:
-    x0, _ = pair()
-    between = model(name).interpolate(x0, x0.clone(), torch.tensor([0.5]))
+    between = model(spec).interpolate(x0, x0.clone(), torch.tensor([0.5]))
     assert (between - x0).abs().mean() < 0.02
 
 
-@every_model
-def test_the_result_is_reproducible_and_inputs_are_unchanged(name: str) -> None:
-    x0, x1 = pair(32, 64)
-    timestep = torch.tensor([0.3])
-    before = x0.clone(), x1.clone(), timestep.clone()
-    first = model(name).interpolate(x0, x1, timestep)
-    first_copy = first.clone()
-    second = model(name).interpolate(x0, x1, timestep)
-    assert torch.equal(first, second)
-    assert torch.equal(first, first_copy)
-    for tensor, kept in zip((x0, x1, timestep), before, strict=True):
-        assert torch.equal(tensor, kept)
-    first.zero_()
-    assert torch.equal(x0, before[0]), "the result shares memory with an input"
-
-
-@pytest.mark.full
-@every_model
-def test_bfloat16_weights_give_similar_float32_pictures(name: str) -> None:
-    x0, x1 = pair()
-    timestep = torch.tensor([0.5])
-    exact = model(name).interpolate(x0, x1, timestep)
-    rounded = registry.load(name, dtype=torch.bfloat16).interpolate(x0, x1, timestep)
-    assert rounded.dtype == torch.float32
-    assert (rounded - exact).square().mean() < 1e-4
-
-
-@every_model
-def test_half_precision_and_strided_pictures_are_accepted(name: str) -> None:
+@each_of(INTERPOLATORS)
+def test_half_precision_and_strided_pictures_are_accepted(spec: ModelSpec) -> None:
     x0, x1 = pair()
     timestep = torch.tensor([0.5], dtype=torch.float64)
-    exact = model(name).interpolate(x0.half().float(), x1.half().float(), timestep)
+    exact = model(spec).interpolate(x0.half().float(), x1.half().float(), timestep)
     last = [x.half().contiguous(memory_format=torch.channels_last) for x in (x0, x1)]
-    assert torch.allclose(model(name).interpolate(*last, timestep), exact, atol=1e-5)
+    assert torch.allclose(model(spec).interpolate(*last, timestep), exact, atol=1e-5)
 
 
 @pytest.mark.full
-@every_model
-def test_every_supported_scale_gives_a_similar_picture(name: str) -> None:
+@each_of(INTERPOLATORS)
+def test_every_supported_scale_gives_a_similar_picture(spec: ModelSpec) -> None:
     x0, x1 = pair(37, 53)
-    timestep = torch.tensor([0.5])
     for scale in SCALES:
-        if scale == 1 or registry.spec(name, "interpolate").cls.scale_option:
-            result = model(name).interpolate(x0, x1, timestep, scale=scale)
+        if scale == 1 or spec.cls.scale_option:
+            result = model(spec).interpolate(x0, x1, 0.5, scale=scale)
             assert result.shape == x0.shape
             assert (result - (x0 + x1) / 2).abs().mean() < 0.1
         else:
             with pytest.raises(ModelError, match="no scale option"):
-                model(name).interpolate(x0, x1, timestep, scale=scale)
+                model(spec).interpolate(x0, x1, 0.5, scale=scale)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if registry.spec(name).parameters])
-def test_weights_without_a_tensor_are_refused(name: str) -> None:
-    fresh = registry.spec(name, "interpolate").build()
-    state = fresh.state_dict()
-    registry.fill(fresh, state, name)
-    del state[next(iter(state))]
-    with pytest.raises(WeightsError, match=fresh.spec.name):
-        registry.fill(fresh, state, "w.safetensors")
+@each_of(PREDICTORS)
+def test_predictors_check_their_context_and_predict_their_first_forecast(spec: ModelSpec) -> None:
+    chosen, need = model(spec), spec.context
+    with pytest.raises(ValueError, match=r"T of at least|at least one picture"):
+        chosen.predict(torch.rand(1, need - 1, 3, 16, 16))
+    with pytest.raises(ValueError, match="is needed"):
+        chosen.predict(torch.rand(1, need, 1, 16, 16))
+    more = torch.rand(1, need + spec.past + 2, 3, 33, 40)
+    assert torch.allclose(chosen.predict(more), chosen.predict(more[:, 2:]), atol=1e-6)
+    frames = torch.stack([waves(k) for k in range(need)])[None]
+    forecast = list(chosen.forecast(frames, 3))
+    assert len(forecast) == 3
+    assert torch.allclose(chosen.predict(frames), forecast[0], atol=1e-6)
 
 
 def test_inputs_of_different_shapes_are_refused() -> None:
     x0, x1 = pair()
     with pytest.raises(ValueError, match="one shape"):
-        model("blend").interpolate(x0, x1[..., 1:], torch.tensor([0.5]))
+        registry.load("blend").interpolate(x0, x1[..., 1:], torch.tensor([0.5]))
     with pytest.raises(ValueError, match="one timestep"):
-        model("blend").interpolate(x0, x1, torch.tensor([0.5, 0.5]))
+        registry.load("blend").interpolate(x0, x1, torch.tensor([0.5, 0.5]))
 
 
 @pytest.mark.parametrize("timestep", [-0.5, 1.5, float("nan")])
@@ -169,20 +221,22 @@ def test_timesteps_outside_the_interval_are_refused(name: str, timestep: float) 
     x0, x1 = pair(batch=2)
     for given_as in (timestep, torch.tensor([0.5, timestep])):
         with pytest.raises(SettingsError, match="A timestep must be from 0 to 1, got"):
-            model(name).interpolate(x0, x1, given_as)
+            registry.load(name).interpolate(x0, x1, given_as)
 
 
 def test_blend_and_hold_are_exact() -> None:
     x0, x1 = torch.rand(2, 2, 3, 5, 7) * 3 - 1
     timesteps = torch.tensor([0.25, 1.0])
     expected = torch.stack([0.75 * x0[0] + 0.25 * x1[0], x1[1]])
-    assert torch.allclose(model("blend").interpolate(x0, x1, timesteps), expected, atol=1e-6)
-    assert torch.equal(model("hold").interpolate(x0, x1, timesteps), x0)
+    assert torch.allclose(
+        registry.load("blend").interpolate(x0, x1, timesteps), expected, atol=1e-6
+    )
+    assert torch.equal(registry.load("hold").interpolate(x0, x1, timesteps), x0)
 
 
 def test_names_are_unique_and_include_the_default() -> None:
-    assert len(set(NAMES)) == len(NAMES)
-    assert registry.DEFAULT == "cloud-best" == registry.specs()[0].name
+    assert len({(spec.name, spec.task) for spec in SPECS}) == len(SPECS)
+    assert registry.DEFAULT == "cloud-best" == SPECS[0].name
 
 
 def test_an_unknown_model_is_an_error_that_lists_the_models() -> None:
