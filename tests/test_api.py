@@ -309,14 +309,6 @@ def test_none_as_input_is_one_clear_sentence() -> None:
             settings(None)  # type: ignore[arg-type]
 
 
-def test_an_impossible_context_of_a_predictor_is_an_error() -> None:
-    flow = cloudconv.load_model("flow")
-    assert isinstance(flow, cloudconv.Predictor)
-    for context in ([torch.rand(3, 32, 32)] * 6, torch.rand(1, 1, 3, 32, 32), None):
-        with pytest.raises(PictureError, match="is needed"):
-            flow.predict(context)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (1, None)])
 def test_a_warning_names_reports_of_hdr(tmp_path: Path, transfer: int, curve: str | None) -> None:
     clip = write_clip(
@@ -526,6 +518,9 @@ def test_a_predictor_refuses_an_unusable_context(change: str) -> None:
     }
     with pytest.raises(PictureError):
         model.predict(changed[change])
+    for wrong in ([context[0, 0]] * 6, context[:, :1], None):
+        with pytest.raises(PictureError, match="is needed"):
+            model.predict(wrong)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\0.safetensors", "\ud800", "n" * 300 + ".safetensors"])

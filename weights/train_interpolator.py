@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from cloudconv import metrics
 from cloudconv.models import registry
 from cloudconv.models.base import OuterPictures
-from cloudconv.models.rife import IFNet, Unsharpened
+from cloudconv.models.rife import IFNet, Pair, Unsharpened
 from cloudconv.training.losses import Loss, parse_loss
 
 PART = 15 * 2**20  # largest size of a checkpoint's file, in bytes
@@ -176,7 +176,7 @@ def _prepared(
     for column in (2, 3):
         timestep = (places[:, column] / places[:, 1]).float().view(-1, 1, 1, 1).to(device)
         with torch.autocast(device.type, torch.bfloat16):
-            found = islice(model._motions(x0, x1, timestep, 1.0), first)
+            found = islice(model._motions(Pair(x0, x1, timestep), 1.0), first)
             *_, (motion, _) = found
         motions.append(motion)
     return pictures, torch.stack(motions, 1).half().cpu().numpy(), places.numpy()
@@ -356,15 +356,15 @@ class Run:
         with torch.autocast(
             self._device.type, precision, enabled=precision != torch.float32, cache_enabled=True
         ):
-            pair = batch.x0, batch.x1, batch.timestep
+            pair = Pair(batch.x0, batch.x1, batch.timestep)
             found = (batch.motion, self._size)
-            for later in model._motions(*pair, 1.0, batch.motion, self._first):
+            for later in model._motions(pair, 1.0, batch.motion, self._first):
                 found = later
             if batch.outer is None or model.refine is None:
-                return model._mixed(*pair, *found)
+                return model._mixed(pair, *found)
             with torch.set_grad_enabled(self._trains_refinement and torch.is_grad_enabled()):
-                change, coarse = model._change(*pair, *found, 1.0, batch.outer)
-            return model._mixed(*pair, *found, change, coarse)
+                change, coarse = model._change(pair, *found, 1.0, batch.outer)
+            return model._mixed(pair, *found, change, coarse)
 
     def report(self) -> dict[str, float]:
         """Return the mean PSNR of the training crops since the last report."""
@@ -394,7 +394,8 @@ class Run:
         with self.averaged():
             for number, kind in enumerate(samples.kinds):
                 batch = samples.whole(number, self._device)
-                made = self.model._sharpened(self._made(batch), batch.x0, batch.x1)
+                pair = Pair(batch.x0, batch.x1, batch.timestep)
+                made = self.model._sharpened(self._made(batch), pair)
                 made = metrics.eight_bit(made)
                 name = KINDS[kind]
                 if kind == pack.MADE_UP:

@@ -109,8 +109,7 @@ class _Row:
             shown |= {name: getattr(self.network, name) for name in _OF_NETWORK}
             shown["scale_option"] = self.spec.cls.scale_option
             shown["half_precision"] = self.spec.half_precision
-            settings = self.network.settings
-            is_open = settings is not None and settings.middle_is_optional
+            is_open = self.network.middle_is_optional
             shown["timesteps"] = (
                 ("undecided" if is_open else "any") if self.spec.arbitrary_timestep else "middle"
             )
@@ -287,7 +286,7 @@ def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:
         spec, gain = row.spec, gains[row.spec.name]
         cells = {
             "name": spec.name,
-            "for": spec.purpose or spec.domain.partition(";")[0],
+            "for": spec.domain.partition(";")[0],
             "gain": "-" if gain is None else f"{gain:+.1f} dB",
             "time": "-" if spec.time is None else f"{spec.time:g}",
             "licence": spec.licence,

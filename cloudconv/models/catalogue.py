@@ -60,8 +60,7 @@ class ModelSpec:
             forecasts.
         network: returns the network of a spec, with untrained weights.
         origin: source of the method and its weights.
-        domain: footage that suits the model, and the limits.
-        purpose: the use of the model, in a few words.
+        domain: the use of the model in a few words; then footage that suits it, and the limits.
         arbitrary_timestep: whether an interpolator takes any timestep, not only 0.5.
         multiple: picture sides are padded to a multiple of this number (at scale 1).
         entry: the manifest entry of the weights, if it is not the model's name; None for a method
@@ -88,7 +87,6 @@ class ModelSpec:
     domain: str
     bytes_per_pixel: int
     past: int = 0
-    purpose: str = ""
     arbitrary_timestep: bool = False
     multiple: int = 1
     entry: str | None = ""
@@ -124,9 +122,9 @@ class ModelSpec:
     @property
     def parameters(self) -> int:
         """Return the number of weights."""
-        from torch.random import fork_rng
+        from torch import device
 
-        with fork_rng([]):
+        with device("meta"):
             return sum(parameter.numel() for parameter in self.build().parameters())
 
     def build(self) -> Any:
@@ -157,8 +155,7 @@ _RIFE_46 = _between(
     name="rife-4.6",
     network=Network("rife:IFNet"),
     origin=f"{_RIFE}, version 4.6",
-    domain="any live footage; strong on camera and object motion",
-    purpose="the original of the cloud models",
+    domain="the original of the cloud models; live footage, strong on camera and object motion",
     time=0.9,
     multiple=32,
     bytes_per_pixel=335,
@@ -171,8 +168,7 @@ _CLOUD_BEST = replace(
     context=FOUR,
     network=Network("rife:IFNet", gated=True, refines=True),
     origin=f"cloudconv, started from RIFE 4.6 ({_RIFE.replace(' (', ', ')}",
-    domain="any live footage; quiet and noisy pictures too",
-    purpose="any footage; the default",
+    domain="any footage, the default; quiet and noisy pictures too",
     time=1,
     bytes_per_pixel=390,
 )
@@ -180,7 +176,7 @@ _CLOUD_FAST = replace(
     _CLOUD_BEST,
     name="cloud-fast",
     network=Network("rife:IFNet", sizes=(8, 4, 2), gated=True, refines=True),
-    purpose="long videos",
+    domain="long videos; any live footage, quiet and noisy pictures too",
     time=0.6,
     bytes_per_pixel=170,
     gpu_bytes_per_pixel=270,
@@ -190,7 +186,7 @@ _CLOUD_TURBO = replace(
     name="cloud-turbo",
     context=2,
     network=Network("rife:IFNet", sizes=(16, 8, 4), gated=True),
-    purpose="slow machines, a first look",
+    domain="slow machines, a first look; any live footage",
     time=0.5,
     multiple=64,
     bytes_per_pixel=160,
@@ -199,8 +195,7 @@ _BLEND = _between(
     name="blend",
     network=Network("baselines:Blend"),
     entry=None,
-    domain="any footage; moving things look double",
-    purpose="a baseline: moving things look double",
+    domain="a baseline: moving things look double",
     time=0.1,
     bytes_per_pixel=48,
 )
@@ -208,8 +203,7 @@ _HOLD = _between(
     name="hold",
     network=Network("baselines:Hold"),
     entry=None,
-    domain="any footage; motion stays as jerky as before",
-    purpose="repeats the earlier frame",
+    domain="repeats the earlier frame; motion stays as jerky as before",
     bytes_per_pixel=36,
 )
 _LAYERS = _next(
@@ -219,8 +213,7 @@ _LAYERS = _next(
     network=Network("layers:LayersPredictor"),
     entry=None,
     origin="Wang and Adelson, IEEE Transactions on Image Processing 1994, with OpenCV's methods",
-    domain="pans, and things that keep their shape; wrong for water, fire and views with depth",
-    purpose="pans, and things that pass",
+    domain="pans, and things that pass; wrong for water, fire and views with depth",
     time=0.1,
     bytes_per_pixel=720,
     overlap=64,
@@ -232,7 +225,6 @@ _FLOW = _next(
     entry=None,
     origin="Kroeger et al., ECCV 2016 (arXiv 1603.03590), by way of OpenCV",
     domain="steady motion; breaks up where the camera shakes or things collide",
-    purpose="steady motion",
     time=0.3,
     bytes_per_pixel=210,
     overlap=64,
@@ -243,8 +235,7 @@ _VOXELFLOW = _next(
     past=5,
     network=Network("voxelflow:VoxelFlow"),
     origin=_CLOUD_BEST.origin,
-    domain="live footage; clouds, water, traffic, people",
-    purpose="live footage; soft after a few frames",
+    domain="live footage, soft after a few frames; clouds, water, traffic, people",
     time=1,
     multiple=32,
     bytes_per_pixel=710,
@@ -256,8 +247,7 @@ _LAST = _next(
     context=1,
     network=Network("baselines:Last"),
     entry=None,
-    domain="any footage; the picture stands still",
-    purpose="a baseline: the picture stands still",
+    domain="a baseline: the picture stands still",
     bytes_per_pixel=36,
 )
 _LINEAR = _next(
@@ -266,7 +256,6 @@ _LINEAR = _next(
     network=Network("baselines:Linear"),
     entry=None,
     domain="slow fades; moving things break up within a few frames",
-    purpose="slow fades",
     bytes_per_pixel=60,
 )
 TINY = _between(
@@ -350,18 +339,15 @@ RESEARCH: tuple[ModelSpec, ...] = (
     _row("multiscale-gan", 4, 16, 1200, 96, "MultiscaleGan", "small motion; keeps detail",
          origin=_GAN),
     _middle("unet-middle", 2, 16, 950, 64, "UNetMiddle",
-            f"{_SMALL}; trained with the Charbonnier loss",
-            purpose="a small U-Net (Charbonnier loss)"),
+            f"a small U-Net (Charbonnier loss); {_SMALL}"),
     _middle("unet-middle-mse", 2, 16, 950, 64, "UNetMiddle",
-            f"{_SMALL}; trained with the mean squared error",
-            purpose="a small U-Net (squared error)"),
+            f"a small U-Net (squared error); {_SMALL}"),
     _middle("unet-middle-ssim", 2, 16, 950, 64, "UNetMiddle",
-            f"{_SMALL}; trained with structural similarity", purpose="a small U-Net (SSIM loss)"),
+            f"a small U-Net (SSIM loss); {_SMALL}"),
     _same("autoencoder", 1, 16, 245, 64, _AUTO, f"{_ANY}; fine detail gets lost",
           options={"widths": _FIVE[:4], "skips": "none"}),
     _same("autoencoder-dense", 1, 1, 40, 64, "DenseAutoencoder",
-          f"{_ANY} at 32x32 pixels; a reference for the others",
-          purpose="a reference at 32x32 pixels"),
+          "a reference at 32x32 pixels; reconstructs any picture"),
     _same("autoencoder-shallow", 1, 2, 80, 8, _AUTO, f"{_ANY} almost exactly",
           options={"widths": (16,), "skips": "none"}),
     _same("autoencoder-skips", 1, 16, 245, 64, _AUTO,

@@ -38,11 +38,8 @@ _STRIP = 32  # rows that a CPU processes at a time
 def uncertainty(result: Tensor, x0: Tensor, x1: Tensor, memo: Memo | None = None) -> Tensor:
     """Return the uncertainty of each pair's motion, (B,) in [0, 1], computed from the leftover.
 
-    Args:
-        result: (B, C + 1, H, W) from ``Interpolator.between``: pictures, then the leftover.
-        x0: (B, C, H, W), the first pictures of the pairs; the first three channels are colours.
-        x1: (B, C, H, W), the second pictures.
-        memo: keeps the difference of a single pair.
+    ``result``: (B, C + 1, H, W) from ``Interpolator.between``: pictures, then the leftover.
+    ``memo`` keeps the difference of a single pair.
     """
     # Squares give a few cars with the right motion more weight than the noise near the cars.
     leftover = result[:, -1].square().mean((1, 2))
@@ -55,15 +52,8 @@ def uncertainty(result: Tensor, x0: Tensor, x1: Tensor, memo: Memo | None = None
 def errors(made: Tensor, before: Tensor, filmed: Tensor, after: Tensor, timestep: Tensor) -> Tensor:
     """Return the mean squared errors of model and blend in a trial, and their mean product.
 
-    Args:
-        made: (B, 3, h, w), the model's pictures between ``before`` and ``after``.
-        before: (B, 3, h, w), the filmed pictures before, at ``SHRINK`` times their size.
-        filmed: (B, 3, h, w), the filmed pictures that are reconstructed.
-        after: (B, 3, h, w), the filmed pictures after.
-        timestep: (B,) in (0, 1).
-
-    Returns:
-        (B, 3, rows, columns): one value per cell for the model, the blend and the product.
+    The pictures are (B, 3, h, w), at ``SHRINK`` times their size; ``made`` is the model's picture
+    in the place of ``filmed``. The result, (B, 3, rows, columns), has one value per cell.
     """
     moved, blended = made - filmed, torch.lerp(before, after, timestep.view(-1, 1, 1, 1)) - filmed
     products = (moved.square(), blended.square(), moved * blended)
@@ -85,16 +75,11 @@ def blend_weight(shown: Tensor) -> Tensor:
 def mix_in_blend(
     made: Tensor, x0: Tensor, x1: Tensor, timestep: Tensor, weight: Tensor, *, sharpen: bool
 ) -> None:
-    """Mix the blend of two pictures into the model's pictures, in place.
+    """Mix the blend of two pictures into the model's pictures, (B, C, H, W), in place.
 
-    Args:
-        made: (B, C, H, W), the model's pictures.
-        x0: (B, C, H, W), the first pictures of the pairs.
-        x1: (B, C, H, W), the second pictures.
-        timestep: (B,) in (0, 1).
-        weight: the weight of the blend, from :func:`blend_weight`.
-        sharpen: restore the detail of x0 and x1 where blend and model are mixed. A pure blend stays
-            soft, because the mean of two noisy pictures is closer to the truth than either.
+    ``weight``: from :func:`blend_weight`. ``sharpen``: restore the detail of x0 and x1 where blend
+    and model are mixed. A pure blend stays soft, because the mean of two noisy pictures is closer
+    to the truth than either.
     """
     height, width = made.shape[2:]
     cell = round(_CELL / SHRINK)

@@ -71,15 +71,8 @@ def measured_flow(
 ) -> NDArray[np.float32]:
     """Return the backward flow: the position of each pixel of ``later`` in ``earlier``.
 
-    Source: dense inverse search, Kroeger et al., ECCV 2016 (arXiv 1603.03590), by OpenCV.
-
-    Args:
-        later: (h, w) uint8.
-        earlier: (h, w) uint8.
-        quick: estimate at half the usual resolution, which takes a sixth of the time.
-
-    Returns:
-        (h, w, 2) float32, (dx, dy) in pixels.
+    The pictures are (h, w); the flow is (h, w, 2): dx and dy in pixels. ``quick``: estimate at half
+    the usual resolution, which takes a sixth of the time.
     """
     import cv2  # imported here, because every command loads this module
 

@@ -12,15 +12,9 @@ from cloudconv.errors import ModelError
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """Return ``images`` with repeated right and lower edges, so that both sides are multiples.
+    """Return (B, C, H, W) with repeated right and lower edges, so that both sides are multiples.
 
-    Args:
-        images: (B, C, H, W), H and W at least 1.
-        multiple: at least 1.
-
-    Returns:
-        (B, C, H', W') with H' and W' the next multiples; ``images`` itself if both sides are
-        multiples already.
+    Return ``images`` itself if both sides are multiples already.
     """
     height, width = images.shape[-2:]
     below, right = -height % multiple, -width % multiple
@@ -44,16 +38,9 @@ def shrunk_like(picture: Tensor, other: Tensor) -> Tensor:
 def laplacian_pyramid(images: Tensor, levels: int, least: int = 2) -> tuple[list[Tensor], Tensor]:
     """Return the bands of ``images``, the finest first, and the rest.
 
-    Source: Burt and Adelson, The Laplacian Pyramid as a Compact Image Code, 1983; with means over
-    areas instead of their filter.
-
-    Args:
-        images: (B, C, H, W).
-        levels: number of bands; fewer if a side of the rest gets shorter than ``least``.
-        least: the shortest side of the rest to divide, in pixels.
-
-    Returns:
-        Bands, each half as large as the one before, rounded up; and the rest.
+    Each band is half as large as the one before, rounded up. There are fewer bands than ``levels``
+    if a side of the rest, in pixels, gets shorter than ``least``. Source: Burt and Adelson, The
+    Laplacian Pyramid as a Compact Image Code, 1983; with means over areas instead of their filter.
     """
     bands: list[Tensor] = []
     while len(bands) < levels and min(images.shape[2:]) >= least:
@@ -69,16 +56,9 @@ def sampling_grid(
 ) -> Tensor:
     """Return the grid for ``torch.nn.functional.grid_sample`` from a flow on a picture.
 
-    Args:
-        flow: (B, 2, rows, width) backward flow (dx, dy) in pixels.
-        height: of the picture to sample, in pixels.
-        width: of the picture to sample, in pixels.
-        gain: factor for the flow.
-        top: row of the picture at which the flow begins.
-
-    Returns:
-        (B, rows, width, 2), corners aligned; always float32, because positions in float16 are too
-        coarse for sides of more than about 2,000 pixels.
+    ``flow``: (B, 2, rows, width), backward (dx, dy) in pixels, to multiply by ``gain``; the rows
+    begin at row ``top`` of the picture. The grid, (B, rows, width, 2) with aligned corners, is
+    always float32: positions in float16 are too coarse for sides of more than about 2,000 pixels.
     """
     flow = flow.float()
     x = torch.linspace(-1, 1, width, device=flow.device)
@@ -95,12 +75,8 @@ def resize(images: Tensor, factor: float, multiple: int = 1) -> Tensor:
     """Return pictures at ``factor`` times the size, bilinear, corners not aligned.
 
     There is no antialiasing. At half, a quarter … of the size, each pixel of the result covers a
-    cell of pixels, and is the mean of the four pixels in the middle of the cell.
-
-    Args:
-        images: (B, C, H, W) floating point.
-        factor: the new size divided by the old size.
-        multiple: both sides are padded to a multiple of this first, see :func:`pad_to_multiple`.
+    cell of pixels, and is the mean of the four pixels in the middle of the cell. Both sides are
+    padded to a multiple of ``multiple`` first, see :func:`pad_to_multiple`.
     """
     cell = round(1 / factor)
     sides = [side + -side % multiple for side in images.shape[2:]]
@@ -139,15 +115,9 @@ def _middles(images: Tensor, axis: int, cell: int, count: int) -> Tensor:
 def strips(images: Tensor, factor: float, rows: int) -> Iterator[tuple[int, Tensor]]:
     """Yield the result of ``resize`` in strips of rows, which fit into a CPU's caches.
 
-    Args:
-        images: (B, C, H, W) floating point.
-        factor: the new size divided by the old size.
-        rows: rows of the result per strip; if ``factor`` is an even number, a multiple of that
-            number. The last strip may have fewer rows.
-
-    Yields:
-        The first row of each strip, and the strip, (B, C, rows, W · factor), which may be a view.
-        On other devices than a CPU there is one strip with all rows.
+    Each strip comes after the number of its first row, and may be a view. If ``factor`` is an even
+    number, ``rows`` must be a multiple of that number. The last strip may have fewer rows. On other
+    devices than a CPU there is one strip with all rows.
     """
     if images.device.type != "cpu":
         yield 0, resize(images, factor)
@@ -227,15 +197,10 @@ def lerp_into(target: Tensor, start: Tensor, end: Tensor, weight: Tensor | float
 
 
 def warp(images: Tensor, flow: Tensor) -> Tensor:
-    """Sample each picture where the flow points: bilinear, with repeated edge pixels.
+    """Sample each picture where the flow points: bilinear, with repeated edge pixels; in float32.
 
-    Args:
-        images: (B, C, H, W).
-        flow: (B, 2, H, W) backward flow (dx, dy) in pixels: the result at (x, y) is the picture
-            at (x + dx, y + dy).
-
-    Returns:
-        (B, C, H, W) float32.
+    ``flow``: (B, 2, H, W), backward (dx, dy): the result at (x, y) is the picture at
+    (x + dx, y + dy).
     """
     return sample(images, sampling_grid(flow, *images.shape[-2:]))
 

@@ -255,14 +255,8 @@ def between(
 ) -> Any:
     """Return the picture, or the batch, between two others of any kind, as the same kind.
 
-    Gray becomes RGB for ``interpolate``, and the result gray again.
-
-    Args:
-        x0: the first picture, or a batch of pictures.
-        x1: the second picture, or a batch of the same length.
-        timestep: passed to ``interpolate``.
-        interpolate: takes two batches (B, 3 or 4, H, W) float32 on ``device``, and the timestep.
-        device: the device for ``interpolate``.
+    Gray becomes RGB for ``interpolate``, and the result gray again. ``interpolate`` takes two
+    batches, (B, 3 or 4, H, W) float32 on ``device``, and the timestep.
 
     Raises:
         PictureError: the pictures are of an unknown kind, their kinds or numbers differ, or a

@@ -42,18 +42,11 @@ class Refinement(nn.Module):
     def forward(
         self, pictures: list[Tensor], motion: Tensor, timestep: Tensor, reach: Tensor
     ) -> Tensor:
-        """Return the correction of a motion.
+        """Return the correction of a motion: (B, 9, h, w), for its six channels and three colours.
 
-        Args:
-            pictures: x0, x1, the frame before and the frame after the pair, (B, 3, h, w) float32 in
-                [0, 1].
-            motion: (B, 6, h, w): flows to x0 and x1 in pixels, logits of mask and gate.
-            timestep: (B, 1, 1, 1) in (0, 1).
-            reach: (B, 2), see :class:`~cloudconv.models.base.OuterPictures`.
-
-        Returns:
-            (B, 9, h, w): changes of the six channels of the motion, then of the three colours of
-            the mix of the moved pictures.
+        The colours are those of the mix of the moved pictures. ``pictures``: x0, x1, the frame
+        before and the frame after the pair, in [0, 1]. ``motion``: flows to x0 and x1 in pixels,
+        logits of mask and gate. ``reach``: see :class:`~cloudconv.models.base.OuterPictures`.
         """
         x0, x1, before, after = pictures
         back, ahead = torch.split(reach.view(-1, 2, 1, 1), 1, 1)

@@ -177,7 +177,7 @@ def _described(path: Path, _: tuple[int, ...]) -> WeightsFile:
             f"{shortened(first, 3)}): give a file that 'cloudconv train' wrote, or one of "
             f"{listed(published.family_names(), 'or')}."
         )
-    if recognised.settings is None:
+    if recognised.cls is None:
         raise WeightsError(
             f"network-not-run: {path} holds {recognised.family}, which cloudconv does not run "
             f"({recognised.reason}): give a file of {listed(published.family_names(), 'or')}."
@@ -289,12 +289,7 @@ def build_model(name_or_path: str | Path, *, task: ModelTask | None = None) -> M
 def check_times(spec: ModelSpec, factor: Fraction | None) -> None:
     """Refuse times that a published network for the middle of two frames cannot reach.
 
-    Args:
-        spec: the model.
-        factor: the number of frames for each source frame; None for times without a pattern.
-
-    Raises:
-        ModelUsageError: the times between two frames are not halves, quarters or eighths, ….
+    ``factor``: the number of frames for each source frame; None for times without a pattern.
     """
     if spec.arbitrary_timestep or not spec.published:
         return
@@ -331,10 +326,6 @@ def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -
 
 def state_of(name_or_path: str | Path, chosen: ModelSpec) -> dict[str, Tensor] | None:
     """Return the weights by tensor name; None for a method without weights.
-
-    Args:
-        name_or_path: see :func:`load_model`.
-        chosen: the spec of that model.
 
     Raises:
         WeightsError: the weights are missing or damaged.

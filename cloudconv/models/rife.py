@@ -83,14 +83,13 @@ class IFNet(Interpolator):
         memo: Memo | None = None,
     ) -> Tensor:
         """See ``Interpolator.forward``. Grids, flow, mask and warps are float32 in any dtype."""
-        *_, (motion, size) = self._motions(x0, x1, timestep, scale, memo=memo)
+        pair = Pair(x0, x1, timestep, memo)
+        *_, (motion, size) = self._motions(pair, scale)
         change, coarse = None, 1.0
         if self.refine is not None and outer is not None:
-            change, coarse = self._change(x0, x1, timestep, motion, size, scale, outer, memo)
-        made = self._mixed(
-            x0, x1, timestep, motion, size, change, coarse, leftover=leftover, memo=memo
-        )
-        return self._sharpened(made, x0, x1, memo)
+            change, coarse = self._change(pair, motion, size, scale, outer)
+        made = self._mixed(pair, motion, size, change, coarse, leftover=leftover)
+        return self._sharpened(made, pair)
 
     def stages(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, outer: OuterPictures | None = None
@@ -100,9 +99,10 @@ class IFNet(Interpolator):
         A network of fewer blocks has no early result. The training scores both results, so the
         first three of four blocks alone form a smaller network.
         """
-        early = list(self._motions(x0, x1, timestep, 1.0))[_EXITS:-1]
-        made = [self._mixed(x0, x1, timestep, *each) for each in early]
-        return [self._sharpened(m, x0, x1) for m in made] + [self(x0, x1, timestep, outer=outer)]
+        pair = Pair(x0, x1, timestep)
+        early = list(self._motions(pair, 1.0))[_EXITS:-1]
+        made = [self._sharpened(self._mixed(pair, *each), pair) for each in early]
+        return [*made, self(x0, x1, timestep, outer=outer)]
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See ``Model.start_from``; new inputs have weight zero, a new gate is closed."""
@@ -132,14 +132,7 @@ class IFNet(Interpolator):
         return result
 
     def _motions(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
-        scale: float,
-        motion: Tensor | None = None,
-        first: int = 0,
-        memo: Memo | None = None,
+        self, pair: Pair, scale: float, motion: Tensor | None = None, first: int = 0
     ) -> Iterator[tuple[Tensor, float]]:
         """Yield the motion after each block, at the block's scale, and the factor of that scale.
 
@@ -150,29 +143,22 @@ class IFNet(Interpolator):
         for number, size in list(enumerate(self._sizes))[first:]:
             factor = size / scale
             small = once(
-                memo if factor > 1 else None,  # at full size, a copy would cost more memory
+                pair.memo if factor > 1 else None,  # at full size, a copy would cost more memory
                 factor,
                 lambda factor=factor: [  # type: ignore[misc]
-                    resize(x[:, :COLOURS], 1 / factor, multiple) for x in (x0, x1)
+                    resize(x[:, :COLOURS], 1 / factor, multiple) for x in (pair.x0, pair.x1)
                 ],
             )
             if motion is not None:
                 motion = resize(motion, 2)
                 motion[:, :4] *= 2
-            change = self.get_submodule(f"block{number}")(*self._inputs(small, motion, timestep))
+            inputs = self._inputs(small, motion, pair.timestep)
+            change = self.get_submodule(f"block{number}")(*inputs)
             motion = change if motion is None else change.add_(motion)
             yield motion, factor
 
     def _change(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
-        motion: Tensor,
-        size: float,
-        scale: float,
-        outer: OuterPictures,
-        memo: Memo | None = None,
+        self, pair: Pair, motion: Tensor, size: float, scale: float, outer: OuterPictures
     ) -> tuple[Tensor, float]:
         """Return the correction of a motion by the outer frames, and the factor of its scale."""
         assert self.refine is not None
@@ -180,14 +166,14 @@ class IFNet(Interpolator):
         small = resize(motion, size / coarse)
         small[:, :4] *= size / coarse
         pictures = once(
-            memo,
+            pair.memo,
             "four",
             lambda: [
                 resize(x[:, :COLOURS], 1 / coarse, self.multiple(scale)).clamp(0, 1)
-                for x in (x0, x1, outer.before, outer.after)
+                for x in (pair.x0, pair.x1, outer.before, outer.after)
             ],
         )
-        change: Tensor = self.refine(pictures, small, timestep, outer.reach)
+        change: Tensor = self.refine(pictures, small, pair.timestep, outer.reach)
         return change, coarse
 
     def _inputs(
@@ -211,16 +197,13 @@ class IFNet(Interpolator):
 
     def _mixed(
         self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
+        pair: Pair,
         motion: Tensor,
         size: float,
         change: Tensor | None = None,
         coarse: float = 1.0,
         *,
         leftover: bool = False,
-        memo: Memo | None = None,
     ) -> Unsharpened:
         """Return the picture that a motion gives.
 
@@ -228,6 +211,7 @@ class IFNet(Interpolator):
         correction of the motion, and ``coarse`` the factor by which this correction is smaller than
         the picture. ``leftover``: add one more channel, see ``Interpolator.between``.
         """
+        x0, x1, timestep, memo = pair
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + leftover, height, width))
         still = near = strength = None
@@ -256,7 +240,7 @@ class IFNet(Interpolator):
                 if still is not None and near is not None and strength is not None:
                     kept = still.kept([grid.detach() for grid in grids], top, near)
                     strength[:, :, top : top + count] = 1 - kept
-                self._fill(result, kept, x0, x1, timestep, top, part[:, _MASK.start :], *warped)
+                self._fill(result, kept, pair, top, part[:, _MASK.start :], *warped)
         if strength is None:
             return Unsharpened(result, None, motion[:, :4], size)
         if change is not None:
@@ -267,19 +251,18 @@ class IFNet(Interpolator):
         return Unsharpened(result, strength, flows, size)
 
     @staticmethod
-    def _sharpened(made: Unsharpened, x0: Tensor, x1: Tensor, memo: Memo | None = None) -> Tensor:
+    def _sharpened(made: Unsharpened, pair: Pair) -> Tensor:
         """Return the picture, sharpened to the detail of x0 and x1 if the network has a gate."""
-        if made.strength is not None:
-            restore_detail(made.picture, x0, x1, made.flows, made.size, made.strength, memo)
-        return made.picture
+        picture, strength, flows, size = made
+        if strength is not None:
+            restore_detail(picture, pair.x0, pair.x1, flows, size, strength, pair.memo)
+        return picture
 
     def _fill(
         self,
         result: Tensor,
         kept: Tensor | None,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
+        pair: Pair,
         top: int,
         logits: Tensor,
         warped0: Tensor,
@@ -291,7 +274,7 @@ class IFNet(Interpolator):
         ``logits``: of mask and gate; with four frames, three channels follow that are added to the
         mix.
         """
-        channels, rows = x0.shape[1], logits.shape[2]
+        channels, rows = pair.x0.shape[1], logits.shape[2]
         target = result[:, :, top : top + rows]
         made = target[:, :channels]
         mask = torch.sigmoid(logits[:, :1])
@@ -299,7 +282,8 @@ class IFNet(Interpolator):
             lerp_into(made, warped1, warped0, mask)
         else:
             gate = torch.sigmoid(logits[:, 1:2]).maximum(kept)
-            blend = torch.lerp(x0.narrow(2, top, rows), x1.narrow(2, top, rows), timestep)
+            x0, x1 = (x.narrow(2, top, rows) for x in (pair.x0, pair.x1))
+            blend = torch.lerp(x0, x1, pair.timestep)
             mixed = torch.lerp(warped1, warped0, mask)
             if logits.shape[1] > _LOGITS:
                 mixed[:, :COLOURS] += logits[:, _LOGITS:]
@@ -307,6 +291,15 @@ class IFNet(Interpolator):
         if result.shape[1] > channels:
             left = (warped0 - warped1)[:, :COLOURS].abs_()
             target[:, channels:].copy_(left.mean(1, keepdim=True))
+
+
+class Pair(NamedTuple):
+    """Two pictures, the timestep between them, and what is kept for other timesteps."""
+
+    x0: Tensor
+    x1: Tensor
+    timestep: Tensor
+    memo: Memo | None = None
 
 
 class Unsharpened(NamedTuple):

@@ -48,14 +48,12 @@ def restore_detail(
     """Sharpen the luma of new pictures, in place.
 
     Args:
-        made: the new pictures, (B, 3 or more, H, W), colours first.
-        x0: the first source pictures, of the same shape.
-        x1: the second source pictures, of the same shape.
-        flows: (B, 4, h, w), flows to both source pictures, in pixels of the flows' own grid; 0
-            where nothing moved.
+        made: (B, 3 or more, H, W), colours first.
+        x0: the first source pictures.
+        x1: the second source pictures.
+        flows: (B, 4, h, w), to both source pictures, in pixels of this grid.
         size: the factor by which the grid of the flows is smaller than the pictures.
-        strength: (B, 1, H, W) or (B, 1, 1, 1), the part of the missing detail to restore, at least
-            0; 1 restores all of the detail.
+        strength: (B, 1, H, W) or (B, 1, 1, 1), the part of the missing detail to restore.
         memo: keeps the energies of both source pictures.
     """
     height, width = made.shape[2:]

@@ -42,15 +42,10 @@ class Stillness(NamedTuple):
     around: Tensor
 
     def kept(self, grids: list[Tensor], top: int, least: Tensor) -> Tensor:
-        """Return the weight of the unmoved pictures for the rows of two sampling grids.
+        """Return the weight of the unmoved pictures, (B, 1, rows, W), for rows of sampling grids.
 
-        Args:
-            grids: (B, rows, W, 2), the places in x0 and in x1 from which the pixels are moved.
-            top: the first row of the grids, a multiple of 8.
-            least: (B, 1, 1, 1), the least weight.
-
-        Returns:
-            (B, 1, rows, W) in [0, 1], or ``least`` if no place is still.
+        ``grids`` lead to x0 and to x1, and begin at row ``top``, a multiple of 8. ``least``, (B, 1,
+        1, 1), is the least weight, and the result if no place is still.
         """
         count = grids[0].shape[1]
         rows, inside = _widened(top, count, _SIDE)
@@ -68,12 +63,8 @@ class Stillness(NamedTuple):
     def marks(self, squares: Tensor, top: int) -> Tensor | None:
         """Return 1 at squares of equal pixels with detail nearby, if most pixels around differ.
 
-        Args:
-            squares: (B, 1, rows, W), 1 at all pixels of squares of equal pixels.
-            top: the first row of ``squares``, a multiple of 8.
-
-        Returns:
-            (B, 1, rows, W) in [0, 1], or None for 0 at all pixels.
+        ``squares``: (B, 1, rows, W), 1 at all pixels of such squares, from row ``top`` on, a
+        multiple of 8. The result is None for 0 at all pixels.
         """
         count, width = squares.shape[2:]
         cells, within = _widened(top // _CELL, -(-count // _CELL), 1)
@@ -94,12 +85,7 @@ class Stillness(NamedTuple):
 
 
 def stillness(x0: Tensor, x1: Tensor) -> Stillness | None:
-    """Return the places that are equal in two pictures; None if no place is equal.
-
-    Args:
-        x0: (B, 3, H, W), nominally in [0, 1].
-        x1: (B, 3, H, W), nominally in [0, 1].
-    """
+    """Return the places that are equal in two pictures, (B, 3, H, W); None if no place is equal."""
     found = [_compared(x0, x1, top) for top in range(0, x0.shape[2], _rows(x0))]
     centres, cells = (
         torch.cat(parts, 2) if len(parts) > 1 else parts[0] for parts in zip(*found, strict=True)

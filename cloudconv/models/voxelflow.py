@@ -112,16 +112,7 @@ class VoxelFlow(Predictor):
         self.block2 = Block(_LATER, _WIDTHS[2], _OUTPUTS)
 
     def forward(self, context: Tensor, horizon: Tensor | None = None) -> Tensor:
-        """See ``Predictor.forward``; ``horizon`` selects a later frame than the next one.
-
-        Args:
-            context: (B, 6, 3, H, W) float32, H and W multiples of 32.
-            horizon: (B,) frames ahead, at least 1 for each item; None for the next frame.
-
-        Returns:
-            (B, 3, H, W) float32, weighted means of samples of the context plus a change of colour.
-            Values may be outside [0, 1]. Differentiable.
-        """
+        """See ``Predictor.forward``; ``horizon``, (B,), selects later frames than the next one."""
         scene = _scene(context)
         ahead = torch.ones(len(context)) if horizon is None else horizon.cpu()
         velocity, displacement = scene.velocity, torch.zeros_like(scene.velocity)
@@ -216,12 +207,7 @@ def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     start with weight zero. New gates start nearly closed, because a gate that starts open learns to
     keep everything in place. The gate of the optical flow starts with the weight of RIFE's own
     motion. Untrained, the result is about as good as the optical flow baseline.
-
-    Args:
-        state: the tensors of ``rife-4.6``, any floating dtype; the last block is not used.
-
-    Returns:
-        A complete float32 state of ``VoxelFlow``.
+    RIFE's last block is not used.
     """
     result: dict[str, Tensor] = {}
     for number in range(len(_SCALES)):

@@ -139,18 +139,8 @@ def plan_memory(
 
     The batch is halved, and the number of CPU streams reduced, until the batches fit. The side of
     tiles is rounded up to the model's grid. The smallest tile is used even if the estimate says
-    that it does not fit.
-
-    Args:
-        model: the model that makes the frames.
-        width: width of the frames in pixels.
-        height: height of the frames in pixels.
-        device: the device of the model.
-        wanted: the sizes that the user wants.
-        scale: scale of the motion estimation, for models with this option; 1 for other models.
-        free_bytes: free memory; None for the number that the device reports.
-        renderers: number of renderers that use the device at the same time, each with an equal
-            part of the memory.
+    that it does not fit. ``free_bytes``: None for the number that the device reports.
+    ``renderers``: renderers that use the device at the same time, each with an equal part.
 
     Raises:
         ModelError: the model does not take that scale.

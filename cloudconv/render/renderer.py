@@ -106,14 +106,7 @@ class Renderer:
     def plan(
         self, width: int, height: int, renderers: int = 1, *, free_bytes: int | None = None
     ) -> MemoryPlan:
-        """Return the sizes and the memory for frames of that size.
-
-        Args:
-            width: width of the frames in pixels.
-            height: height of the frames in pixels.
-            renderers: number of renderers that will use the device at the same time.
-            free_bytes: free memory of the device; None for the memory that is free now.
-        """
+        """Return the sizes and the memory for frames of that size; see :func:`plan_memory`."""
         return plan_memory(
             self._inference.model,
             width,
@@ -259,10 +252,9 @@ class Renderer:
             batch.work = cpu_streams.call(within_memory, advance, dtype, steps)
 
     def _finish(self, batch: _Batch, cpu_streams: CpuStreams) -> Iterator[Frame]:
-        """Yield the frames of a batch; after a failure, compute them again first.
+        """Yield and release the frames of a batch; after a failure, compute them again first.
 
-        The batch releases each frame when the frame is yielded. A failure is a lack of memory, or a
-        picture in 16 bits with values that are not finite.
+        A failure is a lack of memory, or a picture in 16 bits with values that are not finite.
         """
         self._advance(batch, cpu_streams)
         items, used, done = batch.items, batch.inference, batch.work.result()
@@ -297,10 +289,9 @@ class Renderer:
             yield from self._finish(self._start(part, cpu_streams), cpu_streams)
 
     def _is_exact(self, totals: torch.Tensor, used: Inference) -> bool:
-        """Return False if pictures must be computed again, in float32.
+        """Return False if pictures must be computed again, from now on in float32.
 
-        This is the case for values that are not finite in 16 bits, if ``exact`` can load the model
-        in float32. From then on the renderer uses the float32 model.
+        This is the case for values that are not finite in 16 bits, if ``exact`` loads the model.
         """
         if bool(totals.isfinite().all()):
             return True
@@ -321,9 +312,6 @@ class Renderer:
         """Use less memory: one CPU stream, then smaller batches, then tiles, then smaller tiles.
 
         No size changes if another batch has already reduced the sizes of ``failed``.
-
-        Raises:
-            DeviceError: the smallest tile does not fit, or a whole frame if ``tile`` is ``off``.
         """
         self._pictures.clear()
         empty_cache(self._device)
@@ -379,11 +367,6 @@ def renderer_for(
     """Load a model and return a renderer with the options of the settings.
 
     With ``lenient``, options that the model does not support are left out.
-
-    Raises:
-        ModelError: there is no such model, its weights cannot be used, or the model does not take
-            the scale.
-        SettingsError: the batch or the tile is too small.
     """
 
     def load(dtype: torch.dtype = torch.float32) -> Interpolator:

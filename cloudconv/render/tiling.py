@@ -82,21 +82,8 @@ def tiled(
 ) -> Tensor:
     """Call ``run`` on tiles of pictures and join the results with a cross-fade.
 
+    ``run`` takes a list of (B, 3 or 4, h, w), any h and w up to ``tile``, and returns (B, C, h, w).
     The memory for the result is one picture, whatever the number of tiles.
-
-    Args:
-        run: takes a list of (B, 3 or 4, h, w), any h and w up to ``tile``, and returns
-            (B, C, h, w).
-        pictures: (B, 3 or 4, H, W) each.
-        tile: side in pixels, a multiple of ``multiple``.
-        overlap: see :func:`spans`.
-        multiple: see :func:`spans`.
-
-    Returns:
-        (B, C, H, W).
-
-    Raises:
-        ValueError: see :func:`spans`.
     """
     height, width = pictures[0].shape[-2:]
     rows = spans(height, tile, overlap, multiple)

@@ -101,11 +101,8 @@ def analyse(
 ) -> Iterator[AnalysedFrame]:
     """Find cuts and repeats; yield the frames as soon as the detectors have decided.
 
-    Args:
-        frames: the frames of the source.
-        scene_cut: the threshold of the detector of cuts.
-        cadence: receives every frame.
-        refill: give the frames the even times of ``cadence``, and mark repeats to leave out.
+    ``cadence`` receives every frame. ``refill``: give the frames its even times, and mark repeats
+    to leave out.
     """
     threshold = None if isinstance(scene_cut, str) else scene_cut
     detector = None if scene_cut == "off" else CutDetector(threshold)
@@ -174,11 +171,8 @@ def schedule(
 ) -> Iterator[FrameTask]:
     """Plan every output frame, in order of time, on the schedule's clock, which starts at 0.
 
-    Args:
-        frames: the frames of the source.
-        request: the requested output.
-        events: receives a warning as soon as regular repeats are found that the output keeps, and
-            the counts at the end.
+    ``events`` receives a warning as soon as regular repeats are found that the output keeps, and
+    the counts at the end.
 
     Raises:
         InputError: there are fewer than two frames.

@@ -51,73 +51,25 @@ _START = ("models/registry.py", "render/device.py", "jobs/", "training/")
 _POISON = 0x5A
 _FREE = 2**33  # bytes of a device without a limit
 
-_VIEWS = frozenset(
-    {
-        "detach",
-        "alias",
-        "view",
-        "_unsafe_view",
-        "_reshape_alias",
-        "expand",
-        "slice",
-        "select",
-        "permute",
-        "t",
-        "transpose",
-        "unsqueeze",
-        "squeeze",
-        "as_strided",
-        "split",
-        "split_with_sizes",
-        "unbind",
-        "unfold",
-        "diagonal",
-        "lift_fresh",
-        "view_as_real",
-        "is_same_size",
-        "set_",
-        "resize_",
-        "record_stream",
-        "empty",
-        "empty_like",
-        "new_empty",
-        "empty_strided",
-        "new_empty_strided",
-    }
-)
+_VIEWS = frozenset({
+    "detach", "alias", "view", "_unsafe_view", "_reshape_alias", "expand", "slice", "select",
+    "permute", "t", "transpose", "unsqueeze", "squeeze", "as_strided", "split",
+    "split_with_sizes", "unbind", "unfold", "diagonal", "lift_fresh", "view_as_real",
+    "is_same_size", "set_", "resize_", "record_stream", "empty", "empty_like", "new_empty",
+    "empty_strided", "new_empty_strided",
+})  # fmt: skip
 """Operations that launch no kernel."""
 
-_WAITING = frozenset(
-    {
-        "nonzero",
-        "equal",
-        "masked_select",
-        "_unique2",
-        "unique_dim",
-        "unique_consecutive",
-        "repeat_interleave",
-        "is_nonzero",
-        "bincount",
-    }
-)
+_WAITING = frozenset({
+    "nonzero", "equal", "masked_select", "_unique2", "unique_dim", "unique_consecutive",
+    "repeat_interleave", "is_nonzero", "bincount",
+})  # fmt: skip
 """Operations whose result the CPU must know before it can continue."""
 
-_UNORDERED = frozenset(
-    {
-        "scatter_add",
-        "scatter_add_",
-        "index_add",
-        "index_add_",
-        "bincount",
-        "histc",
-        "kthvalue",
-        "median",
-        "cumsum",
-        "put_",
-        "index_put",
-        "index_put_",
-    }
-)
+_UNORDERED = frozenset({
+    "scatter_add", "scatter_add_", "index_add", "index_add_", "bincount", "histc", "kthvalue",
+    "median", "cumsum", "put_", "index_put", "index_put_",
+})  # fmt: skip
 """Operations whose result depends on the order in which a GPU's threads write."""
 
 _MOVES_WIDE = frozenset(["copy_", "_to_copy", "clone", "cat", "stack", "fill_", "zero_", "zeros"])

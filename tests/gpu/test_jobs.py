@@ -59,16 +59,6 @@ def between_frames(monkeypatch: pytest.MonkeyPatch, module: str) -> list[Record]
     return seen
 
 
-FORECAST_KERNELS = {
-    # Kernels of each forecast after the first, in float32.
-    **{"layers": 15, "flow": 28, "voxelflow": 249, "hold": 2, "linear": 3},
-    **{"conv-channel": 3, "conv": 3},
-    **{"conv-modes": 16, "conv-deep": 14, "conv-recurrent": 20, "conv-pyramid": 31},
-    **{"conv-pyramid-2": 10, "unet5": 52, "convlstm": 45, "multiscale-gan": 84},
-    **{"skip-autoencoder": 32, "skip-autoencoder-plain": 32, "skip-autoencoder-none": 28},
-}
-
-
 @pytest.mark.parametrize("precision", NEAREST)
 @pytest.mark.parametrize("name", FORECASTERS)
 def test_predictors_forecast_as_on_the_cpu(gpu: Gpu, name: str, precision: str) -> None:
@@ -95,8 +85,6 @@ def test_predictors_forecast_as_on_the_cpu(gpu: Gpu, name: str, precision: str) 
         used = after - before
         assert not used.waits
         assert not used.unordered
-        if dtype == torch.float32:
-            assert used.kernels == FORECAST_KERNELS[name]
 
 
 @pytest.mark.parametrize("kind", ["numpy", "cpu", "cuda"])
@@ -219,14 +207,14 @@ def test_extrapolate_is_as_on_the_cpu(
 
 
 DREAMS = {
-    # For each new frame: bytes to the device, relative to a frame; small copies, waits in all, and
-    # kernels, with a margin below 5 %. The CPU measures the small copies, and learns which pictures
-    # the frame is made of. A rollout begins each forecast anew, with optical flow from the CPU.
-    # These frames of a collage show two pieces of footage.
-    "rollout": (2.7, 1, 5, 332),
-    "texture": (5, 1, 3, 80),
-    "flow": (0, 1, 3, 304),
-    "collage": (2, 2, 9, 420),
+    # For each new frame: bytes to the device, relative to a frame; small copies, and waits in all.
+    # The CPU measures the small copies, and learns which pictures the frame is made of. A rollout
+    # begins each forecast anew, with optical flow from the CPU. These frames of a collage show two
+    # pieces of footage.
+    "rollout": (2.7, 1, 5),
+    "texture": (5, 1, 3),
+    "flow": (0, 1, 3),
+    "collage": (2, 2, 9),
 }
 
 
@@ -244,11 +232,10 @@ def test_dream_is_as_on_the_cpu(
         return
     assert not record.faults
     used, size = seen[-1] - seen[0], sum(plane.nbytes for plane in read_planes(sky)[0])
-    sent, copies, waits, kernels = DREAMS[mode]
+    sent, copies, waits = DREAMS[mode]
     up, down = (in_loop(each, *ANALYSIS).total() for each in (used.up, used.down))
     assert used.waits.total() <= 5 * waits
     assert used.events == 5
-    assert 0.8 * kernels < used.kernels / 5 <= kernels
     assert up <= 1.1 * size * 5 * sent
     # In so small a clip a small copy is as large as a frame.
     assert down <= 1.1 * size * 5 * (1 + copies)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from cloudconv.media.frame import Frame
 from cloudconv.models import registry
@@ -17,7 +17,7 @@ from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
 from cloudconv.timeline import Task
 from tests.gpu.conftest import Gpu
-from tests.gpu.test_interp import BATCH, NEAREST, check, decibels, interp
+from tests.gpu.test_interp import BATCH, NEAREST, OURS, check, decibels, interp
 from tests.helpers.factory import picture, write_clip
 from tests.helpers.published import recorded
 
@@ -30,9 +30,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     folder = tmp_path_factory.mktemp("files")
 
     def made(name: str) -> Path:
-        path = folder / f"{name}.pth"
+        path = folder / f"{name}.safetensors"
         if not path.exists():
-            torch.save(recorded(name).state(), path)
+            save_file(recorded(name).state(), path)
         return path
 
     return made
@@ -71,16 +71,22 @@ def test_tiles_fallback_and_quarters_follow_the_rules(
     check(record, clip, tmp_path / "a.mkv", batch=1 if "tile" in options else BATCH)
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "film"])
+@pytest.mark.parametrize("name", [*OURS, *NETWORKS, "film"])
 def test_the_plan_covers_the_memory_that_is_used(gpu: Gpu, file: Any, name: str) -> None:
-    size, half = (256, 192), Fraction(1, 2)
-    frames = [Frame(picture(k, *size, step=3.0), Fraction(k), Fraction(1)) for k in range(5)]
+    size, one, own = (256, 192), Fraction(1), name in OURS
+    motion = {"noise": 6.0} if own else {"step": 3.0}
+    frames = [Frame(picture(k, *size, **motion), Fraction(k), one) for k in range(7)]
     with gpu(limit=2**40) as record:
         if record is None:
             pytest.skip("a real GPU uses additional memory of its own")
-        network = registry.load(file(name), "cuda")
+        device = torch.device("cuda")
+        network = registry.load(name if own else file(name), device, torch.float16 if own else None)
         weights = record.peak
-        work = Renderer(network, device=torch.device("cuda"), wanted=WantedSizes(2))
-        tasks = [Task(a, b, half, a.time, half) for a, b in pairwise(frames)]
+        work = Renderer(network, device=device, wanted=WantedSizes(2), fallback=own)
+        tasks = []
+        for k in range(1, 5):
+            times = one / 2, frames[k].time, one / 2
+            beside = {"before": (frames[k - 1], one), "after": (frames[k + 2], one)}
+            tasks.append(Task(*frames[k : k + 2], *times, **(beside if own else {})))
         assert len(list(work.render(tasks))) == 4
         assert record.peak - weights <= work.plan(*size).memory_bytes

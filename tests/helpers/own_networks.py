@@ -19,7 +19,8 @@ SMALL = Rife4Settings((16, 16, 16, 16), (8, 4, 2, 1), "beta", 24)
 
 def small_state(settings: Rife4Settings = SMALL, gain: float = 0.5) -> dict[str, Tensor]:
     """Return computed weights by tensor name."""
-    network = settings(settings.spec("small"))
+    found = settings.found()
+    network = found(found.spec("small"))
     return weights({name: each.shape for name, each in network.state_dict().items()}, gain)
 
 

@@ -23,8 +23,8 @@ from cloudconv.models.catalogue import TINY, ModelSpec
 SPECS = registry.specs()
 INTERPOLATORS = [spec for spec in SPECS if spec.task == "interpolate"]
 PREDICTORS = [spec for spec in SPECS if spec.task == "predict"]
-NETWORKS = [spec for spec in SPECS if spec.parameters]
-SLOW = [spec for spec in INTERPOLATORS if spec.parameters and spec is not TINY]
+NETWORKS = [spec for spec in SPECS if spec.weights or spec is TINY]
+SLOW = [spec for spec in INTERPOLATORS if spec.weights]
 
 
 def each_of(specs: list[ModelSpec], *, full: bool = False) -> pytest.MarkDecorator:

@@ -1,4 +1,4 @@
-"""What each predictor and research model does, trained or not."""
+"""Predictors and research models: what each of them does, trained or not."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.errors import ModelError, SettingsError
 from cloudconv.models import registry
 from cloudconv.render import memory
 from cloudconv.render.memory import WantedSizes, is_out_of_memory, plan_memory
@@ -68,20 +67,6 @@ def test_small_frames_are_batched_and_large_ones_are_not() -> None:
     model = registry.load("tiny")
     assert plan_memory(model, 96, 64, device=CPU).sizes.batch > 1
     assert plan_memory(model, 1920, 1080, device=CPU).sizes.batch == 1
-
-
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [({"batch": 0}, "batch of 0"), ({"tile": 8}, "Tiles of 8 pixels"), ({"tile": -1}, "Tiles of")],
-)
-def test_settings_out_of_range_are_refused(option: dict[str, int], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        plan_memory(registry.load("tiny"), 96, 64, device=CPU, wanted=WantedSizes(**option))
-
-
-def test_a_scale_that_the_model_does_not_support_is_refused() -> None:
-    with pytest.raises(ModelError, match="scale"):
-        plan_memory(registry.load("tiny"), 96, 64, device=CPU, scale=0.5)
 
 
 @pytest.mark.parametrize(

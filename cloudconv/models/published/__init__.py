@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from cloudconv.models.published.common import NetworkSettings
-from cloudconv.models.published.recognition import (
-    Recognised,
-    family_names,
-    normalised,
-    recognise,
-)
+from cloudconv.models.published.common import Recognised
+from cloudconv.models.published.recognition import family_names, normalised, recognise
 
-__all__ = ["NetworkSettings", "Recognised", "family_names", "normalised", "recognise"]
+__all__ = ["Recognised", "family_names", "normalised", "recognise"]

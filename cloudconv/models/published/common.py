@@ -1,10 +1,10 @@
-"""Define the settings that all families of published networks have."""
+"""Define the row that all families of published networks have."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,43 +22,43 @@ class Published(Interpolator):
 
     scale_option = fallback = carries_alpha = True
 
-    def __init__(self, spec: ModelSpec, settings: Any) -> None:
-        super().__init__(spec)
-
 
 @dataclass(frozen=True, slots=True)
-class NetworkSettings:
-    """The properties of a network that its tensors decide; a call returns the network of a spec.
+class Recognised:
+    """A network that the tensors of a file show; a call returns the network of a spec.
 
-    A family of networks is one module with a subclass, its network, and a function ``detect`` that
-    returns the settings which tensors show, or None.
+    A family is a module of this folder: its name, ``FAMILY``; its network; and ``detect``, which
+    returns this row for tensors that show the network, or None.
 
     Attributes:
         family: the name of the family.
+        version: the published versions with these tensors, which may differ in weights only.
         source: authors and publication.
+        cls: the class of the network; None for a network that is known but not run.
+        arguments: the arguments of the class beside the spec.
+        properties: the properties of the spec that differ from those of most networks.
         middle_is_optional: whether training for the middle only, or for any timestep, is
             undecidable.
-        cls: the class of the network.
+        reason: the reason why the network is not run.
+        missing: names of tensors that the network has and the file lacks.
+        unknown: names of tensors of the file that the network lacks, or has in another shape.
     """
 
-    family: ClassVar[str]
-    source: ClassVar[str]
-    middle_is_optional: ClassVar[bool] = False
-    cls: ClassVar[type[Published]]
+    family: str
+    version: str = ""
+    source: str = ""
+    cls: Any = None
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    properties: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    middle_is_optional: bool = False
+    reason: str = ""
+    missing: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     def __call__(self, spec: ModelSpec) -> Interpolator:
         """Return the network with untrained weights."""
-        return self.cls(spec, self)
-
-    @property
-    def version(self) -> str:
-        """Return the published versions with these settings, for people."""
-        raise NotImplementedError
-
-    @property
-    def properties(self) -> dict[str, Any]:
-        """Return the properties of the spec that differ from those of most networks."""
-        raise NotImplementedError
+        made: Interpolator = self.cls(spec, **self.arguments)
+        return made
 
     def spec(self, name: str) -> ModelSpec:
         """Return the spec of a model that runs a user's own file."""
@@ -66,11 +66,10 @@ class NetworkSettings:
             "arbitrary_timestep": True,
             "overlap": 128,
             "origin": f"{self.family} {self.version} ({self.source}); a user's own file",
-            "domain": "filmed and drawn footage",
-            "purpose": "a published network from your own file",
+            "domain": "a published network from your own file; filmed and drawn footage",
             "half_precision": True,
         }
-        properties = usual | self.properties
+        properties = {**usual, **self.properties}
         return ModelSpec(
             name=name, task="interpolate", context=2, network=self, entry=None, **properties
         )
@@ -97,17 +96,10 @@ def mixed(
 ) -> Tensor:
     """Return the mix of two pictures that flows move.
 
-    Args:
-        x0: (B, 3 or more, H, W).
-        x1: (B, 3 or more, H, W).
-        flows: (B, 4, H, W), backward flows to x0 and to x1 in pixels.
-        mask: (B, 1, H, W), the weight of x0, in [0, 1].
-        residual: (B, 3, H, W), added to the colours. The published networks then clamp to [0, 1];
-            here the part of a source colour that is outside this range stays.
-        leftover: whether to add a channel, see ``Interpolator.between``.
-
-    Returns:
-        (B, 3 or more, H, W); opacity moves with the colours.
+    ``flows``: (B, 4, H, W), backward to x0 and to x1, in pixels. ``mask``: the weight of x0.
+    ``residual`` is added to the colours. The published networks then clamp to [0, 1]; here the part
+    of a source colour that is outside this range stays. Opacity moves with the colours.
+    ``leftover``: add a channel, see ``Interpolator.between``.
     """
     warped0, warped1 = (
         sample(x, sampling_grid(flow, *x.shape[2:]))

@@ -10,8 +10,6 @@ further network corrects the mixed picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, warp
-from cloudconv.models.published.common import NetworkSettings, Published, StateDict, has, mixed
+from cloudconv.models.published.common import Published, Recognised, StateDict, has, mixed
 from cloudconv.models.published.unet import Unet, layer, moved_features
 
 _FLOWS, _MASK = 4, 1
@@ -32,41 +30,14 @@ _HEAD = 32  # channels
 _COORDINATES = 2
 _EXPANSION = 4
 _FAR = -100.0  # the logit of a pair that must not attend to each other
-_PUBLISHED = {(16, (2, 2)): "small", (32, (4, 4)): "full"}
+_PUBLISHED: dict[tuple[int, tuple[int, ...]], str] = {(16, (2, 2)): "small", (32, (4, 4)): "full"}
 
 
-@dataclass(frozen=True, slots=True)
-class EmaVfiSettings(NetworkSettings):
-    """The settings of an EMA-VFI network.
-
-    Attributes:
-        width: channels of the features at full size.
-        depths: number of attention blocks at an eighth, and at a sixteenth of the size.
-        motions: channels of the motion that each of these blocks estimates.
-    """
-
-    family: ClassVar = "EMA-VFI"
-    source: ClassVar = "Zhang et al., CVPR 2023"
-    middle_is_optional: ClassVar = True
-    """The weights "ours" make the middle only, "ours_t" any timestep."""
-    width: int
-    depths: tuple[int, int]
-    motions: tuple[int, int]
-
-    @property
-    def version(self) -> str:
-        """Return the published size with these settings."""
-        return _PUBLISHED.get((self.width, self.depths), "of no published size")
-
-    @property
-    def properties(self) -> dict[str, Any]:
-        """See ``NetworkSettings.properties``."""
-        memory = 200 + 90 * self.width
-        return {"multiple": 32, "bytes_per_pixel": memory}
+FAMILY = "EMA-VFI"
 
 
-def detect(state: StateDict) -> EmaVfiSettings | None:
-    """Return the settings that the tensors of EMA-VFI show; None for other networks."""
+def detect(state: StateDict) -> Recognised | None:
+    """Return the EMA-VFI network that tensors show; None for other networks."""
     first = "feature_bone.block1.conv.0.weight"
     if not has(state, first, None, COLOURS, 3, 3):
         return None
@@ -83,21 +54,37 @@ def detect(state: StateDict) -> EmaVfiSettings | None:
     width = state[first].shape[0]
     if width % 4 or any(m % (width << (_LEVELS + k) >> 5) for k, m in enumerate(motions)):
         return None
-    return EmaVfiSettings(width, (depths[0], depths[1]), (motions[0], motions[1]))
+    return Recognised(
+        FAMILY,
+        _PUBLISHED.get((width, tuple(depths)), "of no published size"),
+        "Zhang et al., CVPR 2023",
+        EmaVfi,
+        {"width": width, "depths": tuple(depths), "motions": tuple(motions)},
+        {"multiple": 32, "bytes_per_pixel": 200 + 90 * width},
+        middle_is_optional=True,  # the weights "ours" make the middle only, "ours_t" any timestep
+    )
 
 
 class EmaVfi(Published):
-    """An EMA-VFI network; see :class:`EmaVfiSettings` for ``settings``."""
+    """An EMA-VFI network.
+
+    Args:
+        spec: the spec of the model.
+        width: channels of the features at full size.
+        depths: number of attention blocks at an eighth, and at a sixteenth of the size.
+        motions: channels of the motion that each of these blocks estimates.
+    """
 
     reads_bgr = True
 
-    def __init__(self, spec: ModelSpec, settings: EmaVfiSettings) -> None:
-        super().__init__(spec, settings)
-        width = settings.width
-        self.feature_bone = _Features(settings)
+    def __init__(
+        self, spec: ModelSpec, width: int, depths: Sequence[int], motions: Sequence[int]
+    ) -> None:
+        super().__init__(spec)
+        self.feature_bone = _Features(width, depths, motions)
         heads = []
         for number, level in enumerate((1, 0)):
-            channels = settings.motions[level] * settings.depths[level]
+            channels = motions[level] * depths[level]
             channels += width << (_LEVELS + level)
             inputs = 2 * channels // _SHUFFLE**2 + 2 * COLOURS
             inputs += (2 * COLOURS + _MASK + _FLOWS) if number else 0
@@ -175,9 +162,8 @@ class _Head(nn.Module):
 class _Features(nn.Module):
     """Appearance and motion of two pictures at five sizes."""
 
-    def __init__(self, settings: EmaVfiSettings) -> None:
+    def __init__(self, width: int, depths: Sequence[int], motions: Sequence[int]) -> None:
         super().__init__()
-        width = settings.width
         for level in range(_LEVELS):
             wide = width << level
             if level:
@@ -186,10 +172,10 @@ class _Features(nn.Module):
         for level in (_LEVELS, _LEVELS + 1):
             wide, number = width << level, level - _LEVELS
             embed = _Patches(wide // 2, wide) if number else _CrossScale(width, wide)
-            motion = settings.motions[number]
+            motion = motions[number]
             blocks = [
                 _Attending(wide, motion, shift=_WINDOW // 2 * (k % 2))
-                for k in range(settings.depths[number])
+                for k in range(depths[number])
             ]
             self.add_module(f"patch_embed{level + 1}", embed)
             self.add_module(f"block{level + 1}", nn.ModuleList(blocks))
@@ -429,6 +415,3 @@ class _Depthwise(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         made: Tensor = self.dwconv(x.permute(0, 3, 1, 2))
         return made.permute(0, 2, 3, 1)
-
-
-EmaVfiSettings.cls = EmaVfi

@@ -10,8 +10,6 @@ flows move.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,7 +18,7 @@ from torch import Tensor, nn
 from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, joined, warp
-from cloudconv.models.published.common import NetworkSettings, Published, StateDict, has
+from cloudconv.models.published.common import Published, Recognised, StateDict, has
 
 _LEVELS = 7  # sizes at which the flows are estimated
 _FUSED = 5  # sizes that the decoder reads
@@ -30,48 +28,28 @@ _FLOW = 2  # channels
 _SLOPE = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class FilmSettings(NetworkSettings):
-    """The settings of a FILM network.
-
-    Attributes:
-        width: channels of the features at the finest size.
-        flow_widths: channels of the estimators of the flow, coarse to fine.
-    """
-
-    family: ClassVar = "FILM"
-    source: ClassVar = "Reda et al., ECCV 2022"
-    middle_is_optional: ClassVar = True
-    """Trained with triplets, the network knows other timesteps by scaling."""
-    width: int
-    flow_widths: tuple[int, ...]
-
-    @property
-    def version(self) -> str:
-        """Return the published version with these settings."""
-        return "of the paper" if self == _PUBLISHED else "of no published size"
-
-    @property
-    def properties(self) -> dict[str, Any]:
-        """See ``NetworkSettings.properties``."""
-        return {
-            "multiple": 1 << (_LEVELS - 1),
-            "bytes_per_pixel": 4000,
-            "gpu_bytes_per_pixel": 4700,
-        }
+_PUBLISHED = {"width": 64, "flow_widths": (256, 128, 64, 32)}
+FAMILY = "FILM"
 
 
-_PUBLISHED = FilmSettings(64, (256, 128, 64, 32))
-
-
-def detect(state: StateDict) -> FilmSettings | None:
-    """Return the settings that the tensors of FILM show; None for other networks."""
+def detect(state: StateDict) -> Recognised | None:
+    """Return the FILM network that tensors show; None for other networks."""
     first = "extract.extract_sublevels.convs.0.0.0.weight"
     names = ["_predictor", *(f"_predictors.{k}" for k in range(_OWN))]
     flows = [f"predict_flow.{name}._convs.0.0.weight" for name in names]
     if not all(has(state, name, None, None, 3, 3) for name in (first, *flows)):
         return None
-    return FilmSettings(state[first].shape[0], tuple(state[name].shape[0] for name in flows))
+    widths = tuple(state[name].shape[0] for name in flows)
+    arguments = {"width": state[first].shape[0], "flow_widths": widths}
+    return Recognised(
+        FAMILY,
+        "of the paper" if arguments == _PUBLISHED else "of no published size",
+        "Reda et al., ECCV 2022",
+        FilmNetwork,
+        arguments,
+        {"multiple": 1 << (_LEVELS - 1), "bytes_per_pixel": 4000, "gpu_bytes_per_pixel": 4700},
+        middle_is_optional=True,  # trained with triplets, it knows other timesteps by scaling
+    )
 
 
 class _Conv(nn.Sequential):
@@ -88,15 +66,21 @@ class _Conv(nn.Sequential):
 
 
 class FilmNetwork(Published):
-    """A FILM network; see :class:`FilmSettings` for ``settings``."""
+    """A FILM network.
+
+    Args:
+        spec: the spec of the model.
+        width: channels of the features at the finest size.
+        flow_widths: channels of the estimators of the flow, coarse to fine.
+    """
 
     scale_option = carries_alpha = False
 
-    def __init__(self, spec: ModelSpec, settings: FilmSettings) -> None:
-        super().__init__(spec, settings)
-        self.extract = _Extract(settings.width)
-        self.predict_flow = _Flows(settings)
-        self.fuse = _Fuse(settings.width)
+    def __init__(self, spec: ModelSpec, width: int, flow_widths: tuple[int, ...]) -> None:
+        super().__init__(spec)
+        self.extract = _Extract(width)
+        self.predict_flow = _Flows(width, flow_widths)
+        self.fuse = _Fuse(width)
 
     def forward(
         self,
@@ -162,12 +146,12 @@ class _Extract(nn.Module):
 class _Flows(nn.Module):
     """Flows between two pictures, coarse to fine."""
 
-    def __init__(self, settings: FilmSettings) -> None:
+    def __init__(self, width: int, flow_widths: tuple[int, ...]) -> None:
         super().__init__()
-        widths = [settings.width * ((1 << (k + 1)) - 1) for k in range(_DEPTH)]
+        widths = [width * ((1 << (k + 1)) - 1) for k in range(_DEPTH)]
         coarse, *own = (
             _Estimator(2 * features, flow)
-            for features, flow in zip(reversed(widths), settings.flow_widths, strict=True)
+            for features, flow in zip(reversed(widths), flow_widths, strict=True)
         )
         self._predictor, self._predictors = coarse, nn.ModuleList(own)
 
@@ -242,6 +226,3 @@ class _Fuse(nn.Module):
             x = layers[2](layers[1](joined([*parts, x], dtype)))
         made: Tensor = self.output_conv(x)
         return made.float().contiguous()
-
-
-FilmSettings.cls = FilmNetwork

@@ -9,8 +9,6 @@ picture, and at last a mask and a correction of the colours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +16,7 @@ from torch import Tensor, nn
 from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, warp
-from cloudconv.models.published.common import NetworkSettings, Published, StateDict, has, mixed
+from cloudconv.models.published.common import Published, Recognised, StateDict, has, mixed
 from cloudconv.models.published.unet import layer
 
 _LEVELS = 4
@@ -30,59 +28,50 @@ _NAMES: dict[tuple[int, ...], str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class IfrnetSettings(NetworkSettings):
-    """The settings of an IFRNet.
-
-    Attributes:
-        widths: channels of the features at half, a quarter … of the picture's size.
-        side: channels that the side branch of a residual block changes.
-        kernel: side of the first convolution's kernel.
-    """
-
-    family: ClassVar = "IFRNet"
-    source: ClassVar = "Kong et al., CVPR 2022"
-    middle_is_optional: ClassVar = True
-    """Weights for Vimeo make the middle only, those for GoPro any timestep."""
-    widths: tuple[int, ...]
-    side: int
-    kernel: int
-
-    @property
-    def version(self) -> str:
-        """Return the published version with these settings."""
-        return _NAMES.get(self.widths, "of no published size")
-
-    @property
-    def properties(self) -> dict[str, Any]:
-        """See ``NetworkSettings.properties``."""
-        return {"multiple": 16, "bytes_per_pixel": 300 + 20 * self.widths[0]}
+FAMILY = "IFRNet"
 
 
-def detect(state: StateDict) -> IfrnetSettings | None:
-    """Return the settings that the tensors of an IFRNet show; None for other networks."""
+def detect(state: StateDict) -> Recognised | None:
+    """Return the IFRNet that tensors show; None for other networks."""
     firsts = [f"encoder.pyramid{level + 1}.0.0.weight" for level in range(_LEVELS)]
     side = "decoder4.convblock.1.conv2.0.weight"
     if not all(has(state, name, None, None, None, None) for name in (*firsts, side)):
         return None
     widths = tuple(state[name].shape[0] for name in firsts)
     kernel = state[firsts[0]].shape[2]
-    return IfrnetSettings(widths, state[side].shape[0], kernel) if kernel % 2 else None
+    if kernel % 2 == 0:
+        return None
+    return Recognised(
+        FAMILY,
+        _NAMES.get(widths, "of no published size"),
+        "Kong et al., CVPR 2022",
+        Ifrnet,
+        {"widths": widths, "side": state[side].shape[0], "kernel": kernel},
+        {"multiple": 16, "bytes_per_pixel": 300 + 20 * widths[0]},
+        middle_is_optional=True,  # weights for Vimeo make the middle only, those for GoPro any time
+    )
 
 
 class Ifrnet(Published):
-    """An IFRNet; see :class:`IfrnetSettings` for ``settings``."""
+    """An IFRNet.
 
-    def __init__(self, spec: ModelSpec, settings: IfrnetSettings) -> None:
-        super().__init__(spec, settings)
-        self.encoder = _Encoder(settings)
-        coarser = [*settings.widths[1:], 0]
-        for level, width in enumerate(settings.widths):
+    Args:
+        spec: the spec of the model.
+        widths: channels of the features at half, a quarter … of the picture's size.
+        side: channels that the side branch of a residual block changes.
+        kernel: side of the first convolution's kernel.
+    """
+
+    def __init__(self, spec: ModelSpec, widths: tuple[int, ...], side: int, kernel: int) -> None:
+        super().__init__(spec)
+        self.encoder = _Encoder(widths, kernel)
+        coarser = [*widths[1:], 0]
+        for level, width in enumerate(widths):
             # Both pictures' features, and the new picture's from the coarser decoder.
             hidden = 3 * width if coarser[level] else 2 * width
             inputs = hidden + (_FLOWS if coarser[level] else _TIME)
-            outputs = _FLOWS + (settings.widths[level - 1] if level else _MASK + COLOURS)
-            self.add_module(f"decoder{level + 1}", _Decoder(inputs, hidden, outputs, settings.side))
+            outputs = _FLOWS + (widths[level - 1] if level else _MASK + COLOURS)
+            self.add_module(f"decoder{level + 1}", _Decoder(inputs, hidden, outputs, side))
 
     def overall(self, pictures: Sequence[Tensor], scale: float) -> dict[str, Tensor]:
         """See ``Interpolator.overall``."""
@@ -130,12 +119,12 @@ def _mean(pair: Tensor) -> Tensor:
 class _Encoder(nn.Module):
     """Features of a picture at four sizes."""
 
-    def __init__(self, settings: IfrnetSettings) -> None:
+    def __init__(self, widths: tuple[int, ...], kernel: int) -> None:
         super().__init__()
         inputs = COLOURS
-        for level, width in enumerate(settings.widths):
-            kernel = 3 if level else settings.kernel
-            pyramid = nn.Sequential(layer(inputs, width, 2, kernel), layer(width, width))
+        for level, width in enumerate(widths):
+            side = 3 if level else kernel
+            pyramid = nn.Sequential(layer(inputs, width, 2, side), layer(width, width))
             self.add_module(f"pyramid{level + 1}", pyramid)
             inputs = width
 
@@ -188,6 +177,3 @@ class _Residual(nn.Module):
         side = x[:, -self._side :]
         side.copy_(layers(side))
         return x
-
-
-IfrnetSettings.cls = Ifrnet

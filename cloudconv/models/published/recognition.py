@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.published.common import NetworkSettings, StateDict
+from cloudconv.models.published.common import Recognised, StateDict
 
 _PREFIXES = ("module.", "flownet.", "model.", "net.")
 _TRAINING_ONLY = ("teacher.", "caltime.", "block_tea.")
@@ -34,32 +33,6 @@ _NOT_RUN = (
     ("VFIMamba", ("feature_bone.block0.conv.0.",), "it needs a special kernel for GPUs"),
 )
 """Networks that are known but not run: name, beginnings of names of tensors, and the reason."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recognised:
-    """A network that the tensors of a file show.
-
-    Attributes:
-        family: the name of the family.
-        version: the published versions with these tensors, which may differ in weights only.
-        settings: the settings of the network; None for a network that is known but not run.
-        reason: the reason why the network is not run; empty otherwise.
-        missing: names of tensors that the network has and the file lacks.
-        unknown: names of tensors of the file that the network lacks, or has in another shape.
-    """
-
-    family: str
-    version: str
-    settings: NetworkSettings | None
-    reason: str = ""
-    missing: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-
-    def spec(self, name: str) -> ModelSpec:
-        """Return the spec of a model with this network; only if ``settings`` is not None."""
-        assert self.settings is not None
-        return self.settings.spec(name)
 
 
 def normalised(state: StateDict) -> dict[str, Tensor]:
@@ -85,20 +58,20 @@ def recognise(state: StateDict) -> Recognised | None:
     """
     for family, beginnings, reason in _NOT_RUN:
         if all(any(name.startswith(each) for name in state) for each in beginnings):
-            return Recognised(family, "", None, reason)
+            return Recognised(family, reason=reason)
     for module in families():
-        settings = module.detect(state)
-        if settings is None:
+        found: Recognised | None = module.detect(state)
+        if found is None:
             continue
         with torch.device("meta"):
-            wanted = settings(settings.spec("")).state_dict()
+            wanted = found(found.spec("")).state_dict()
         missing = tuple(name for name in wanted if name not in state)
         unknown = tuple(
             name
             for name, tensor in state.items()
             if name not in wanted or wanted[name].shape != tensor.shape
         )
-        return Recognised(settings.family, settings.version, settings, "", missing, unknown)
+        return replace(found, missing=missing, unknown=unknown)
     return None
 
 
@@ -113,9 +86,7 @@ def families() -> tuple[Any, ...]:
 
 def family_names() -> list[str]:
     """Return the families of networks that run, for people."""
-    own = {each.__name__ for each in families()}
-    found = [each for each in NetworkSettings.__subclasses__() if each.__module__ in own]
-    return sorted({each.family for each in found if isinstance(each.family, str)})
+    return sorted({each.FAMILY for each in families()})
 
 
 def _own_name(name: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -20,7 +20,7 @@ from cloudconv.models.base import COLOURS, Memo, once
 from cloudconv.models.blocks import Active, Block, Fusible
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import pad_to_multiple, resize
-from cloudconv.models.published.common import NetworkSettings, Published, StateDict, has, mixed
+from cloudconv.models.published.common import Published, Recognised, StateDict, has, mixed
 from cloudconv.models.published.estimates import FLOWS, MASK, SLOPE, EarlyBlock, Estimates
 
 _TIME = 1  # channels
@@ -35,7 +35,7 @@ Encoder = Literal["none", "pair", "list", "named"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rife4Settings(NetworkSettings):
+class Rife4Settings:
     """The settings of a RIFE 4.x network.
 
     Attributes:
@@ -53,8 +53,6 @@ class Rife4Settings(NetworkSettings):
         groups: groups of the hidden convolutions.
     """
 
-    family: ClassVar = "RIFE"
-    source: ClassVar = "Huang et al., ECCV 2022"
     widths: tuple[int, ...]
     scales: tuple[int, ...]
     style: Style
@@ -66,11 +64,6 @@ class Rife4Settings(NetworkSettings):
     groups: int = 1
 
     @property
-    def version(self) -> str:
-        """Return the published versions with these settings."""
-        return _VERSIONS.get(self, "of no published version")
-
-    @property
     def adds_mask(self) -> bool:
         """Return whether blocks add to the mask, as up to 4.6; later they replace the mask."""
         return self.encoder == "none"
@@ -80,13 +73,21 @@ class Rife4Settings(NetworkSettings):
         """Return the number of input channels of all blocks but the first."""
         return 2 * (COLOURS + self.features) + _TIME + FLOWS + MASK + self.handed
 
-    @property
-    def properties(self) -> dict[str, Any]:
-        """See ``NetworkSettings.properties``."""
+    def found(self) -> Recognised:
+        """Return the row of a network with these settings."""
         multiple = 4 * self.scales[0]
-        overlap = min(_WIDEST_OVERLAP, 4 * multiple)
-        memory = _BYTES * self.inputs
-        return {"multiple": multiple, "bytes_per_pixel": memory, "overlap": overlap}
+        return Recognised(
+            FAMILY,
+            _VERSIONS.get(self, "of no published version"),
+            "Huang et al., ECCV 2022",
+            Rife4,
+            {"settings": self},
+            {
+                "multiple": multiple,
+                "bytes_per_pixel": _BYTES * self.inputs,
+                "overlap": min(_WIDEST_OVERLAP, 4 * multiple),
+            },
+        )
 
 
 _BASE, _LITE, _FIVE = (192, 128, 96, 64), (128, 96, 64, 48), (192, 128, 96, 64, 32)
@@ -122,8 +123,16 @@ _LAYERS = {
 """Names of the convolutions of each kind of encoder."""
 
 
-def detect(state: StateDict) -> Rife4Settings | None:
-    """Return the settings that the tensors of a RIFE 4.x network show; None for other networks."""
+FAMILY = "RIFE"
+
+
+def detect(state: StateDict) -> Recognised | None:
+    """Return the RIFE 4.x network that tensors show; None for other networks."""
+    settings = _settings_of(state)
+    return None if settings is None else settings.found()
+
+
+def _settings_of(state: StateDict) -> Rife4Settings | None:
     found: list[int] = []
     while has(state, f"block{len(found)}.conv0.1.0.weight", None, None, 3, 3):
         found.append(state[f"block{len(found)}.conv0.1.0.weight"].shape[0])
@@ -175,7 +184,7 @@ class Rife4(Published):
     remembers = True
 
     def __init__(self, spec: ModelSpec, settings: Rife4Settings) -> None:
-        super().__init__(spec, settings)
+        super().__init__(spec)
         self._settings = settings
         estimate = FLOWS + MASK + settings.handed
         for number, width in enumerate(settings.widths):
@@ -285,6 +294,3 @@ class _Features(Fusible):
         if not self._is_pair:
             for name in self._names[:-1]:
                 self.add_module(name, Active(self.get_submodule(name)))
-
-
-Rife4Settings.cls = Rife4

@@ -7,15 +7,12 @@ backward flows and a mask. A further network corrects the mixed picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
-
 from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize
-from cloudconv.models.published.common import NetworkSettings, Published, StateDict, has, mixed
+from cloudconv.models.published.common import Published, Recognised, StateDict, has, mixed
 from cloudconv.models.published.estimates import FLOWS, MASK, EarlyBlock, Estimates
 from cloudconv.models.published.unet import TwoLayers, Unet, moved_features
 
@@ -24,38 +21,11 @@ _WIDTH = 16
 _LEVELS = 4
 
 
-@dataclass(frozen=True, slots=True)
-class RifePaperSettings(NetworkSettings):
-    """The settings of a network of RIFE's paper.
-
-    Attributes:
-        widths: for each block, the channels of its hidden layers.
-        reads_time: whether the network reads the timestep (RIFEm); RIFE makes the middle only.
-    """
-
-    source: ClassVar = "Huang et al., ECCV 2022"
-    widths: tuple[int, ...]
-    reads_time: bool
-
-    @property
-    def family(self) -> str:  # type: ignore[override]
-        """Return the name of the family."""
-        return "RIFEm" if self.reads_time else "RIFE"
-
-    @property
-    def version(self) -> str:
-        """Return the published version with these settings."""
-        return "of the paper"
-
-    @property
-    def properties(self) -> dict[str, Any]:
-        """See ``NetworkSettings.properties``."""
-        any_time = self.reads_time
-        return {"multiple": 32, "bytes_per_pixel": 850, "arbitrary_timestep": any_time}
+FAMILY = "RIFE"
 
 
-def detect(state: StateDict) -> RifePaperSettings | None:
-    """Return the settings that the tensors of RIFE's paper show; None for other networks."""
+def detect(state: StateDict) -> Recognised | None:
+    """Return the network of RIFE's paper that tensors show; None for others."""
     last = (f"block{k}.lastconv.weight" for k in range(len(_SCALES)))
     if not all(has(state, name, None, FLOWS + MASK, 4, 4) for name in last):
         return None
@@ -63,17 +33,31 @@ def detect(state: StateDict) -> RifePaperSettings | None:
     if not has(state, first, None, None, 3, 3) or "contextnet.conv1.conv1.0.weight" not in state:
         return None
     widths = tuple(state[f"block{k}.lastconv.weight"].shape[0] for k in range(len(_SCALES)))
-    return RifePaperSettings(widths, reads_time=state[first].shape[1] > 2 * COLOURS)
+    reads_time = state[first].shape[1] > 2 * COLOURS
+    return Recognised(
+        "RIFEm" if reads_time else FAMILY,
+        "of the paper",
+        "Huang et al., ECCV 2022",
+        RifePaper,
+        {"widths": widths, "reads_time": reads_time},
+        {"multiple": 32, "bytes_per_pixel": 850, "arbitrary_timestep": reads_time},
+    )
 
 
 class RifePaper(Published):
-    """A network of RIFE's paper; see :class:`RifePaperSettings` for ``settings``."""
+    """A network of RIFE's paper.
 
-    def __init__(self, spec: ModelSpec, settings: RifePaperSettings) -> None:
-        super().__init__(spec, settings)
-        self._reads_time = settings.reads_time
-        for number, width in enumerate(settings.widths):
-            inputs = 2 * COLOURS + settings.reads_time
+    Args:
+        spec: the spec of the model.
+        widths: for each block, the channels of its hidden layers.
+        reads_time: whether the network reads the timestep (RIFEm); RIFE makes the middle only.
+    """
+
+    def __init__(self, spec: ModelSpec, widths: tuple[int, ...], *, reads_time: bool) -> None:
+        super().__init__(spec)
+        self._reads_time = reads_time
+        for number, width in enumerate(widths):
+            inputs = 2 * COLOURS + reads_time
             if number:
                 inputs += 2 * COLOURS + MASK + FLOWS
             self.add_module(f"block{number}", EarlyBlock(inputs, width, has_prelu=True))
@@ -124,6 +108,3 @@ class _Context(nn.Module):
         for level in range(_LEVELS):
             features.append(self.get_submodule(f"conv{level + 1}")(features[-1]))
         return moved_features(features[1:], resize(flow, 0.5) * 0.5)
-
-
-RifePaperSettings.cls = RifePaper
