@@ -33,6 +33,7 @@ from cloudconv.dreaming.methods.registry import METHODS
 from cloudconv.errors import InputError, ModelError, OutputError, PictureError, SettingsError
 from cloudconv.messages import flag
 from cloudconv.models import registry
+from cloudconv.models.pictures import PictureKind
 from cloudconv.settings import (
     CompareSettings,
     DoctorSettings,
@@ -597,6 +598,13 @@ def test_new_pictures_of_every_type_have_that_type(kind: str) -> None:
     check_middle(made[1], given)
     model: Any = cloudconv.load_model("blend", device="cpu")
     check_middle(model.interpolate(*given, 0.5), given)
+
+
+def test_white_is_one_in_integers_of_any_size() -> None:
+    for white in (np.full((2, 2), 255, np.uint8), np.full((2, 2), 65535, np.uint16)):
+        kind = PictureKind.of(white)
+        assert kind.floats(white).unique().tolist() == [1.0]
+        assert np.array_equal(kind.from_floats(torch.ones(1, 2, 2)), white)
 
 
 @pytest.mark.parametrize("kind", ["gray with an axis", "rgba", "tensor", "tensor first", "deep"])

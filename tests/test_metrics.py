@@ -128,6 +128,11 @@ def test_undefined_scores_of_small_pictures_are_nan(size: tuple[int, int]) -> No
         assert math.isnan(score) == (side < needed), name
 
 
+def test_brightness_is_the_difference_of_the_mean_luma() -> None:
+    truth = torch.full((3, 4, 4), 0.5)
+    assert metrics.brightness(truth - 0.1, truth) == pytest.approx(-0.1)
+
+
 def test_eight_bit_rounds_and_clamps() -> None:
     rgb = torch.tensor([-0.2, 0.4999 / 255, 0.5001 / 255, 254.6 / 255, 1.3]).expand(3, 1, 5)
     levels = metrics.eight_bit(rgb) * 255

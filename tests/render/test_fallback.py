@@ -126,6 +126,12 @@ def test_the_weight_is_that_of_least_squares(moved: float, blended: float, seed:
     assert float((fallback.blend_weight(shown) - expected).abs().mean()) < 0.05
 
 
+def test_opposite_errors_of_model_and_blend_are_mixed_by_halves() -> None:
+    filmed, half = torch.full((1, 3, 96, 96), 0.5), torch.tensor([0.5])
+    shown = fallback.errors(filmed + 0.1, filmed - 0.1, filmed, filmed - 0.1, half)
+    assert torch.allclose(fallback.blend_weight(shown), torch.tensor((0.5 - 0.2) / 0.8), atol=1e-4)
+
+
 @pytest.mark.parametrize("contrast", [1.0, 0.0], ids=["texture", "noise"])
 def test_a_mixed_frame_is_as_sharp_as_its_neighbours_except_noise(contrast: float) -> None:
     """The detail of a common texture is restored. Detail of noise cannot be restored."""

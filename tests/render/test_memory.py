@@ -63,6 +63,14 @@ def test_cloud_fast_needs_less_memory_on_a_cpu_than_on_other_devices() -> None:
     assert plans[1].sizes.tile is not None
 
 
+def test_a_network_in_16_bits_needs_less_memory() -> None:
+    plans = [
+        plan_memory(registry.load("tiny", dtype=dtype), 1920, 1080, device=CPU)
+        for dtype in (torch.float32, torch.bfloat16)
+    ]
+    assert plans[1].memory_bytes < plans[0].memory_bytes
+
+
 def test_small_frames_are_batched_and_large_ones_are_not() -> None:
     model = registry.load("tiny")
     assert plan_memory(model, 96, 64, device=CPU).sizes.batch > 1

@@ -40,6 +40,7 @@ def test_film_in_a_30_fps_file_gets_even_times() -> None:
 def test_pictures_shown_two_or_three_times_keep_their_times() -> None:
     assert content_times("drdrdr")[0] == [0, None, 2, None, 4, None]
     assert content_times("drrdrr")[0] == [0, None, None, 3, None, None]
+    assert content_times("drdrrr")[0] == [0, None, 2, None, None, None]  # 1 and 3 are no cadence
 
 
 def test_film_in_a_60_fps_file_gets_even_times() -> None:
