@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import cloudconv.report
-from cloudconv.report.charts import round_numbers
+from cloudconv.report.charts import Chart, Line, draw, round_numbers
 from cloudconv.report.columns import COLUMNS
 from cloudconv.report.compare import render_report
 from cloudconv.report.data import Comparison, ReportData, ReportPicture, Row
@@ -308,6 +308,12 @@ def test_axis_steps_are_round_numbers_that_cover_the_range(low: float, high: flo
     assert found[0] <= low + 1e-9
     assert found[-1] >= high - 1e-9
     assert 2 <= len(found) <= 8
+
+
+def test_perfect_frames_do_not_stretch_the_axis_of_a_chart() -> None:
+    line = Line("rife-4.6", [30.0, 34.0, 100.0], 0)
+    levels = draw(Chart("psnr", "PSNR", "dB", 2, [0, 1, 2], ["", "", ""], [], [line])).levels
+    assert [float(text) for _, text in levels] == [30, 31, 32, 33, 34]
 
 
 def test_the_package_imports_no_video_network_or_terminal_library() -> None:

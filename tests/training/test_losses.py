@@ -67,6 +67,14 @@ def test_losses_are_the_metrics_of_the_same_name(name: str) -> None:
     assert torch.allclose(TERMS[name](made, truth).double(), measured, atol=1e-6)
 
 
+def test_coarse_errors_weigh_more_in_a_laplacian_pyramid() -> None:
+    truth, _ = pictures(side=64)
+    fine = 0.1 * (torch.arange(64) % 2 * 2 - 1)
+    even, checked = (TERMS["laplacian"](truth + each, truth) for each in (0.1, fine))
+    assert torch.allclose(even, torch.full_like(even, 0.05))
+    assert torch.allclose(checked, even / 8, rtol=0.02)
+
+
 def test_losses_are_added_with_their_weights() -> None:
     truth, made = pictures()
     naive = truth.roll(1, 3)
