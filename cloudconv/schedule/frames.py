@@ -151,12 +151,9 @@ def early_cadence(frames: Iterable[Frame]) -> str | None:
 
     Without any repeat only about a dozen frames are read.
     """
-    cadence, repetition = Cadence(), RepeatDetector()
-    since = 0
-    for number, frame in enumerate(frames):
-        repeats = repetition.push(frame)
-        cadence.push(frame.time, repeats)
-        since = 0 if repeats else since + 1
+    cadence, since = Cadence(), 0
+    for number, item in enumerate(analyse(frames, "off", cadence)):
+        since = 0 if item.repeats else since + 1
         if cadence.certain or since > MAX_DISTINCT or number == _EARLY_FRAMES:
             break
     return cadence.description if cadence.certain else None
