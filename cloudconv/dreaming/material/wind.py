@@ -93,9 +93,10 @@ class Drift:
 
     The motion is so smooth that the picture does not fold. ``frames``: a function that returns the
     frame, (3, H, W), that lies so many frames further inside the clip. ``behind``: the sky behind
-    the still parts. ``flow``: (2, h, w) backward flow per frame, on the picture's device.
-    ``lasts``: the greatest number of frames that the picture moves. ``turns``: the number of frames
-    that are shown in turn, so that clouds of a slow sky change their form.
+    the still parts. ``flow``: (2, h, w) backward flow per frame, on the picture's device; the
+    attribute is the smooth flow. ``lasts``: the greatest number of frames that the picture moves.
+    ``turns``: the number of frames that are shown in turn, so that clouds of a slow sky change
+    their form.
     """
 
     def __init__(
@@ -104,24 +105,24 @@ class Drift:
         behind: SkyBehind,
         flow: Tensor,
         lasts: int,
-        turns: int = 0,
     ) -> None:
         """Smooth the flow."""
         smooth = unfolded(flow.permute(1, 2, 0).cpu().numpy(), lasts)
-        self._flow = torch.from_numpy(smooth).permute(2, 0, 1).to(flow.device)
-        self._frames, self._behind, self._turns = frames, behind, turns
+        self.flow = torch.from_numpy(smooth).permute(2, 0, 1).to(flow.device)
+        self.turns = 0
+        self._frames, self._behind = frames, behind
         self._picture = frames(0)
         self._sky = behind.filled(self._picture)
         self._size = (self._sky.shape[-2], self._sky.shape[-1])
-        self._fastest = float(torch.hypot(*self._flow).max())
+        self._fastest = float(torch.hypot(*self.flow).max())
 
     def frame(self, k: int) -> int:
         """Return how far inside the clip the frame lies that is shown at a time, in frames."""
-        return self._turns - abs(self._turns - abs(k) % max(2 * self._turns, 1))
+        return self.turns - abs(self.turns - abs(k) % max(2 * self.turns, 1))
 
     def displacement(self, k: int, size: tuple[int, int]) -> Tensor:
         """Return the displacement ``k`` frames after the picture's time: (2, h, w) of ``size``."""
-        return resized_flow(k * self._flow[None], size)[0]
+        return resized_flow(k * self.flow[None], size)[0]
 
     def picture(self, k: int) -> Tensor:
         """Return the picture ``k`` frames after its time, or before if ``k`` is negative."""
@@ -165,13 +166,13 @@ class Drifting:
         self._material = material
         self.behind = SkyBehind(material.matte, weight_size(*material.size))
         flows = [mean_flow(material, end_pairs(self.count, first=one)) for one in (True, False)]
-        slow = _moves(material, flows[1]) < _ENOUGH and not any(material.hidden(0, -1))
-        turns = min(_TURNS, self.count - 1) if slow else 0
         frames = material.picture, lambda ago: material.picture(-1 - ago)
         self._ends = [
-            Drift(one, self.behind, flow, lasts, turns)
-            for one, flow in zip(frames, flows, strict=True)
+            Drift(one, self.behind, flow, lasts) for one, flow in zip(frames, flows, strict=True)
         ]
+        if _moves(material, self._ends[1].flow) < _ENOUGH and not any(material.hidden(0, -1)):
+            for end in self._ends:
+                end.turns = min(_TURNS, self.count - 1)
 
     def frame(self, k: int) -> int:
         """Return the number of the real frame that a picture shows."""

@@ -30,9 +30,10 @@ _AT_ONCE = 20  # arrangements that are compared in one step, which bounds the me
 _SINGLE = 0.2  # fraction of arrangements with a single placement: pairs alone mix two lights
 _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
 _EVERY = 6  # frames between two remembered pictures
-# Costs are relative to the median difference from the replaced pictures.
 _UNKNOWN = 100.0  # cost of an arrangement that is unknown everywhere
 _MOMENTS = 6  # number of moments at which the known parts are compared
+_UNLIKE = 10.0  # cost of the median difference from the old sky …
+_BORDER = 0.25  # … within this distance of the border between the two, in times of its crossing
 _SEEN = 20.0  # cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself
 
 
@@ -104,17 +105,21 @@ class ClipSelector:
         tried = [self._drawn(life) for _ in range(_TRIED)]
         looks = [*ages, *(life * quarter // 4 for quarter in (2, 3, 4))]
         before = torch.stack(list(seen))
+        # New sky meets old sky along a border that crosses the picture with the wind.
+        parts = torch.tensor([2 * age / life for age in ages])[:, None, None]
+        zones = (1 - (self._order - parts).abs() / _BORDER).clamp_min(0)
         apart, cost = torch.zeros(_TRIED), torch.zeros(_TRIED)
         for start in range(0, _TRIED, _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             thumbs = self._thumbs.composed(tried[part], looks)
             changing, shown = thumbs[:, : len(ages)], thumbs[:, len(ages) - 1 :]
-            apart[part] = (changing - before).abs().mean(2)[..., self._thumbs.moving].mean((1, 2))
+            differs = (changing - before).abs().mean(2) * zones
+            apart[part] = differs[..., self._thumbs.moving].sum((1, 2))
             doubled = self._doubled(before, changing).clamp_min(0)
             likeness = self._past.likeness(shown.flatten(0, 1)).reshape(shown.shape[:2]).amax(1)
             likenesses = torch.cat([doubled, likeness.clamp_min(0)[None]])
             cost[part] = _SEEN * likenesses.square().sum(0)
-        cost += apart / apart.median().clamp_min(1e-6)
+        cost += _UNLIKE * apart / apart.median().clamp_min(1e-6)
         for number, one in enumerate(tried):
             if self._whole & self._frames(one):
                 cost[number] = inf

@@ -32,10 +32,8 @@ from cloudconv.dreaming.methods.transition import Front, Transition, front_of
 from cloudconv.dreaming.pictures import bounds, moved, resized, resized_flow, weight_size
 from cloudconv.metrics import luma
 
-_FORECAST = 6  # frames that show the forecast alone
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
-_CROSSES = 0.9  # greatest such time, in times in which the wind crosses the picture …
-_SLOWEST = 8.0  # … and in seconds
+_SLOWEST = 10.0  # greatest such time, in seconds
 _ADAPTS = 0.04  # part of a difference of contrast from the clip that each frame corrects …
 _MOST_GAIN = 1.3  # … up to this factor
 
@@ -88,7 +86,6 @@ class _Composition:
         self._mean = resized_flow(wind[None], self._size)[0]
         self._light = Light(material)
         self.spacing = _spacing(material, wind)
-        self._delay = min(_FORECAST, self.spacing // 4)
         self._drifting = Drifting(material, self.spacing)
         self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing)
         self._past = Past(self._thumbs)
@@ -102,15 +99,13 @@ class _Composition:
     @property
     def due(self) -> bool:
         """True if the next footage starts now."""
-        after = self._number - self._delay
-        return self._number == 0 or (after > 0 and after % self.spacing == 0)
+        return self._number % self.spacing == 0
 
     def start_next(self) -> None:
         """Choose the next footage and start the transition to this footage."""
         ages = [self.spacing * quarter // 4 for quarter in (1, 2, 3)]
         beneath = [self._beneath(age) for age in ages]
-        delay = self._delay if self._number == 0 else 0
-        self._add(self._chooser.choose(beneath, ages, 2 * self.spacing), self.spacing, delay)
+        self._add(self._chooser.choose(beneath, ages, 2 * self.spacing), self.spacing)
 
     def end(self, frames: int, loop_to: Tensor | None) -> None:
         """Start the last transition of a loop, to pictures that lead to the output's first."""
@@ -165,7 +160,7 @@ class _Composition:
         assert layer.arrangement is not None
         return self._thumbs.known(layer.arrangement, layer.age + age)
 
-    def _add(self, arrangement: Arrangement, lasts: int, delay: int = 0) -> None:
+    def _add(self, arrangement: Arrangement, lasts: int) -> None:
         front = self._front(
             lambda age: self._thumbs.shown(arrangement, age),
             lambda age: self._thumbs.known(arrangement, age),
@@ -175,7 +170,7 @@ class _Composition:
         if arrangement.second is not None and arrangement.cut is not None:
             cut = arrangement.cut.resized(self._thumbs.size, self._mean)
             beside = self._footage(arrangement.second), cut
-        arrival = Transition(front, self._mean, lasts, delay)
+        arrival = Transition(front, self._mean, lasts)
         self._stack.add(Layer(self._footage(arrangement.first), arrival, arrangement, beside))
 
     def _front(
@@ -191,13 +186,16 @@ class _Composition:
 
 
 def _spacing(material: Material, wind: Tensor) -> int:
-    """Return the time from footage to footage, in frames; new footage arrives in this time."""
+    """Return the time from footage to footage, in frames; new footage arrives in this time.
+
+    The wind crosses the picture in this time, so that old sky leaves as new sky enters.
+    """
     shortest = max(2, int(len(material) * _SPACING))
     moving = material.land < 0.5
     x, y = (abs(float(axis[moving].mean())) if bool(moving.any()) else 0.0 for axis in wind)
     height, width = material.small_size
     crosses = (x * width + y * height) / max(x * x + y * y, 1e-9)
-    longest = min(_CROSSES * crosses, _SLOWEST / float(material.step))
+    longest = min(crosses, _SLOWEST / float(material.step))
     return max(shortest, int(longest))
 
 

@@ -35,24 +35,22 @@ class Transition:
 
     ``front``: the time of change of each point, see :func:`front_of`. The points move with the
     ``wind``, (2, h, w) backward flow per frame. ``lasts``: the number of frames until all pixels
-    have changed. ``delay``: the number of frames before the first change. ``displacement``: (2, h,
-    w), from each pixel back to the start of its point.
+    have changed. ``displacement``: (2, h, w), from each pixel back to the start of its point.
     """
 
-    def __init__(self, front: Front, wind: Tensor, lasts: int, delay: int = 0) -> None:
+    def __init__(self, front: Front, wind: Tensor, lasts: int) -> None:
         """Create a transition; :meth:`advance` returns the weight of its first frame."""
         self._front = front
         self._wind = wind
         self.displacement = torch.zeros_like(wind)
         self._lasts = lasts
-        self._delay = delay
         self._age = 0
 
     def advance(self) -> Tensor:
         """Go to the next frame and return its weights: (h, w) float32, 0 (old) to 1 (new)."""
         self._age += 1
         self.displacement = self._wind + warp(self.displacement[None], self._wind[None])[0]
-        return self._front.weights(self.displacement, self._age - self._delay, self._lasts)
+        return self._front.weights(self.displacement, self._age, self._lasts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,9 +125,15 @@ def front_of(
     missing = [_missing(one, positions, lasts) * within for one in known]
     apart = _apart(old, coming, positions, lasts) * within
     wanted = order_of(flow, random, grid)
-    wide = np.pad(wanted.numpy(), [(margin, margin) for margin in margins], mode="edge")
-    # No point changes before the transition begins, because the stack hides unknown parts.
+    around = [(margin, margin) for margin in margins]
+    wide = np.pad(wanted.numpy(), around, mode="edge")
+    # No visible point changes before the transition begins, because the stack hides unknown parts.
     times = best_times(apart, wide.astype(np.float32), *missing).clip(0)
+    # A point that enters with the wind has changed by then, so that new sky does not fade in there.
+    # The nearest points have no time for that.
+    enters = within.argmax(0) / np.float32(TIMES)
+    entering = (np.pad(np.ones(grid), around) == 0) & (times < enters)
+    times[entering] = np.minimum(times, np.maximum(2 * enters - 1, -enters))[entering]
     return Front(torch.from_numpy(times), margins).resized(grid, wind)
 
 
