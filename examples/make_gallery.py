@@ -29,7 +29,6 @@ SHEETS: dict[str, dict[str, Any]] = {
     "texture": {"mode": "texture"},
     "flow": {"mode": "flow"},
     "rollout": {"model": "conv"},
-    "rollout_texture_keep": {"model": "conv", "texture_keep": True},
 }
 
 

@@ -32,7 +32,6 @@ _PREDICTOR = (
 _MODE = "Continue by collage, texture, flow or rollout; auto chooses by the clip."
 _WIND = "Move the picture by DX,DY pixels a frame, in the mode flow; for stills."
 _ROLLOUT = "Use a predictor from 'cloudconv models', for the mode rollout."
-_KEEP = "Keep the source's detail and colours, in the mode rollout."
 _AUDIO = "End the sound where the source ends, or begin it again (loop)."
 _REPORT = "Write a page with the video, its frames, and charts of the measurements."
 
@@ -106,14 +105,13 @@ class DreamSettings(ExtendSettings):
     model: Annotated[
         File | None, of_frames(_ROLLOUT, "NAME", complete="predict", names="words")
     ] = None
-    texture_keep: Annotated[bool, of_frames(_KEEP)] = False
     audio: Annotated[Literal["end", "loop"], of_frames(_AUDIO, "HOW")] = "end"
     report: Annotated[File | None, Option(_REPORT, "DIR")] = None
 
     @property
     def given(self) -> tuple[str, ...]:
         """Return the names of the given options that belong to one mode."""
-        known = {"wind": self.wind, "model": self.model, "texture_keep": self.texture_keep}
+        known = {"wind": self.wind, "model": self.model}
         return tuple(name for name, value in known.items() if value)
 
     @property

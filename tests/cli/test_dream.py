@@ -112,7 +112,7 @@ def test_a_warning_is_printed_once(tmp_path: Path) -> None:
         (("--frames", 3, "--mode", "colage"), "did you mean collage"),
         (("--frames", 3, "--wind", "north"), "is not of the form dx,dy"),
         (("--frames", 3, "--seed", -1), "seed"),
-        (("--frames", 3, "--mode", "texture", "--texture-keep"), "choose the mode rollout"),
+        (("--frames", 3, "--mode", "texture", "--model", "conv"), "choose the mode rollout"),
         (("--frames", 3, "--json", "-o", "-"), "so the video cannot: name an output file"),
     ],
 )

@@ -1,18 +1,13 @@
-"""Rollouts, in which a predictor gets its own frames as input.
-
-With ``texture_keep`` a ``Keeper`` corrects the detail and the colours of each frame.
-"""
+"""Rollouts, in which a predictor gets its own frames as input."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import pytest
 import torch
 
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import METHODS, method
-from cloudconv.dreaming.methods.rollout import Keeper, Rollout
+from cloudconv.dreaming.methods.rollout import Rollout
 from cloudconv.errors import ModelError
 from cloudconv.models import registry
 from tests.helpers.dreams import Picture, clouds, material, tensor, vitals_of
@@ -35,12 +30,10 @@ def test_each_frame_is_predicted_from_the_frames_before(footage: list[Picture]) 
         before, last = last, picture
 
 
-@pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("loop", [False, True])
-def test_a_rollout_has_the_requested_length(keep: bool, loop: bool) -> None:
+def test_a_rollout_has_the_requested_length(loop: bool) -> None:
     source = material(clouds(3, (50, 35)))
-    options = Options(model="flow", texture_keep=keep)
-    made = list(Rollout(options).dream(source, frames=4, seed=0, loop=loop))
+    made = list(Rollout(Options(model="flow")).dream(source, frames=4, seed=0, loop=loop))
     assert [tuple(picture.shape) for picture in made] == [(3, 35, 50)] * 4
 
 
@@ -51,40 +44,6 @@ def test_a_rollout_that_collapses_is_not_alive(footage: list[Picture]) -> None:
     (row,) = vitals_of(source, made)
     assert not row.alive
     assert len(row.failed) >= 3
-
-
-@pytest.mark.full
-def test_texture_keep_keeps_detail_and_colours(footage: list[Picture]) -> None:
-    source = material(footage)
-
-    def sharpness_and_colours(keep: bool) -> tuple[float, float]:
-        options = Options(model="conv", texture_keep=keep)
-        made = list(Rollout(options).dream(source, frames=40, seed=0))
-        values: dict[str, Any] = vitals_of(source, made[20:])[0].values
-        return abs(values["sharpness"] - 1), abs(values["mean_shift"])
-
-    plain, kept = sharpness_and_colours(False), sharpness_and_colours(True)
-    assert kept[0] < plain[0]
-    assert kept[1] < min(plain[1], 10)
-
-
-def test_the_keeper_does_not_change_source_frames(footage: list[Picture]) -> None:
-    keeper = Keeper(material(footage[-8:]))
-    picture = tensor(footage[-1])
-    assert float((keeper(picture) - picture).abs().mean()) < 0.01
-
-
-def test_the_keeper_corrects_grey_blurred_and_extreme_pictures(footage: list[Picture]) -> None:
-    keeper = Keeper(material(footage[-8:]))
-    picture = tensor(footage[-1])
-    worse = 0.5 * torch.nn.functional.avg_pool2d(picture[None], 5, 1, 2)[0] + 0.2
-    shown = worse
-    for _ in range(8):
-        shown = keeper(shown)
-    assert abs(float(shown.mean() - picture.mean())) < 0.02
-    assert abs(float(shown.std() / picture.std()) - 1) < 0.1
-    for wild in (float("nan"), float("inf"), -7.0):
-        assert torch.isfinite(keeper(torch.full_like(picture, wild))).all()
 
 
 def test_a_loop_fades_into_its_first_frame(footage: list[Picture]) -> None:
@@ -104,4 +63,4 @@ def test_a_rollout_needs_a_predictor(footage: list[Picture]) -> None:
 def test_methods_have_unique_names_and_their_options() -> None:
     assert len({spec.name for spec in METHODS}) == len(METHODS)
     assert method("texture").kind.repeats
-    assert method("rollout").options == ("model", "texture_keep")
+    assert method("rollout").options == ("model",)

@@ -448,7 +448,7 @@ def test_options_belong_to_modes(bouncing: Path, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="did you mean collage"):
         dream(bouncing, tmp_path / "b.mkv", frames=2, mode="colage")
     with pytest.raises(SettingsError, match="leave one of them out"):
-        dream(bouncing, tmp_path / "b.mkv", wind=(1.0, 0.0), texture_keep=True)
+        dream(bouncing, tmp_path / "b.mkv", wind=(1.0, 0.0), model="conv")
 
 
 @pytest.mark.parametrize(

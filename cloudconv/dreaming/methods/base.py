@@ -18,13 +18,11 @@ class Options:
     """The options of all modes; a mode uses those that its :class:`MethodSpec` names.
 
     ``wind``: the motion of the sky, (dx, dy) in full-size pixels per frame. ``model``: the name or
-    weights file of a predictor. ``texture_keep``: correct each new frame to the detail and colours
-    of the source. ``dtype``: the precision of networks.
+    weights file of a predictor. ``dtype``: the precision of networks.
     """
 
     wind: tuple[float, float] | None = None
     model: str | None = None
-    texture_keep: bool = False
     dtype: torch.dtype = torch.float32
 
 

@@ -35,7 +35,7 @@ METHODS: tuple[MethodSpec, ...] = (
         least_frames=1,
         build=Rollout,
         kind=DreamKind(),
-        options=("model", "texture_keep"),
+        options=("model",),
     ),
 )
 

@@ -19,7 +19,7 @@ _FAULTS = {
     "patch_time": "its motion is unlike the clip's",
     "repeat": "it repeats itself",
     "novelty": "the same clouds come again",
-    "silhouette": "land is lost or floats in the sky",
+    "silhouette": "dark parts became bright, or bright parts dark",
     "border": "a straight border can be seen",
     "detail": "parts that never change in the clip are torn",
     "sudden": "it changes {:.0%} as suddenly as the clip",

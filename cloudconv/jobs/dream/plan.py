@@ -145,7 +145,6 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
     options = Options(
         wind=settings.direction,
         model=settings.predictor,
-        texture_keep=settings.texture_keep,
         dtype=plan.dtype if "model" in spec.options else torch.float32,
     )
     return Dream(plan, continuation, material, spec, choice.why, options, tuple(warnings))
