@@ -63,6 +63,16 @@ def test_the_ground_of_a_still_stays_and_its_sky_moves() -> None:
     assert max(change(p[:, 118:], last[:, 118:]) for p in made) < 0.01
 
 
+def test_the_sky_of_a_still_does_not_come_back_before_it_has_crossed() -> None:
+    """The wind takes 96 frames to cross; a dissolve brought the sky back after 24 frames."""
+    last = tensor(clouds(1, SIZE)[0])
+    made = dreamt(60, wind=(2.0, 0.0))
+    away = [change(p[:, :80], last[:, :80]) for p in made]
+    assert min(away[10:]) > 0.8 * away[10]
+    # A cloud is where the wind has carried it.
+    assert change(made[29][:, :40, 100:160], last[:, :40, 40:100]) < away[29] / 2
+
+
 def test_a_picture_without_ground_moves_everywhere() -> None:
     sky, foot = sky_of(tensor(clouds(1, SIZE)[0][:60]))
     assert (float(sky.min()), foot) == (1, None)

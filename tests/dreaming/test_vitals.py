@@ -230,7 +230,7 @@ def test_a_still_source_has_no_limits_of_motion(footage: list[Picture]) -> None:
     source = material(footage[:1])
     (row,) = vitals_of(source, [tensor(p) for p in footage[1:31]])
     silent = [key for key, value in row.values.items() if value is None]
-    new = ["novelty", "border", "sudden"]
+    new = ["novelty", "silhouette", "border", "detail", "sudden"]
     assert silent == ["motion", "static_psnr", "patch_time", "repeat", *new]
     assert row.as_json()["motion"] is None
 

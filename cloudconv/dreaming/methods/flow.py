@@ -26,11 +26,13 @@ from cloudconv.dreaming.methods.transition import order_of
 from cloudconv.dreaming.pictures import blurred, moved, resized_flow, weight_size
 from cloudconv.models.ops import warp
 
-_TRAVEL = 0.1  # distance that the fastest parts move in a period, of the longer side
-_SHORTEST, _LONGEST = 24, 160  # least and greatest number of frames in a period
+# Distance that the fastest parts move in a period, of the longer side. A measured motion is uneven
+# and distorts clouds; with an even wind the sky enters again before it has left.
+_TRAVEL, _TRAVEL_EVEN = 0.1, 0.8
+_SHORTEST, _LONGEST = 24, 320  # least and greatest number of frames in a period
 _CALM = 1 / 960  # default wind of a still picture, in widths per frame
 _SMOOTH = 0.04  # blur of the field, of the longer side: an uneven field distorts clouds
-_HORIZON = 0.3  # speed at the horizon, relative to the speed at the top of the sky
+_HORIZON = 0.6  # speed at the horizon, relative to the speed at the top of the sky
 _SOFT = 0.5  # one pixel's cross-fade, relative to the time from the first pixel's start to the last
 
 
@@ -56,7 +58,8 @@ class Flow(DreamMethod):
         still, field = self._field(material, last)
         # In a loop with the source, the source's first frame follows the dream's last.
         turns = frames + (loop_to is not None)
-        period = _period(field)
+        measured = len(material) > 1 and self.options.wind is None
+        period = _period(field, _TRAVEL if measured else _TRAVEL_EVEN)
         rounds = max(1, round(turns / period)) if loop else -(-turns // period)
         # A loop is a whole number of periods, whose lengths differ by a frame at most.
         paths = _Paths(field, -(-turns // rounds) if loop else period)
@@ -64,7 +67,6 @@ class Flow(DreamMethod):
         here = there = _Sky(last, still, behind)
         order = order_of(field, np.random.default_rng(seed), weight_size(*material.size))
         # The first period begins with a forecast from the motion of the last frames.
-        measured = len(material) > 1 and self.options.wind is None
         flow = mean_flow(material, end_pairs(len(material), first=False))
         carried = Drift(lambda _: last, behind, flow, period) if measured else None
         number = 0
@@ -204,8 +206,8 @@ def _weights(weight: Tensor, back: Tensor, ahead: Tensor) -> tuple[Tensor, Tenso
     return weight, 1 - weight
 
 
-def _period(field: Tensor) -> int:
-    """Return the number of frames in a period; the fastest parts then move by ``_TRAVEL``."""
+def _period(field: Tensor, travel: float) -> int:
+    """Return the number of frames in which the fastest parts move by ``travel``."""
     speed = field.norm(dim=0).max()
-    far = _TRAVEL * max(field.shape[-2:])
+    far = travel * max(field.shape[-2:])
     return int(min(max(far / max(float(speed), 1e-6), _SHORTEST), _LONGEST))

@@ -241,7 +241,8 @@ class VitalsMeter:
             values[key] = _quantile([measured.get(key) for _, measured in self._shown], part)
         values["novelty"] = self._novelty.over(count)
         if not self._source.moves:
-            values["repeat"] = values["novelty"] = None
+            # A still shows neither what returns nor what lasts.
+            values |= dict.fromkeys(("repeat", "novelty", "silhouette", "detail"))
         limits = self.limits if count >= self._window else self.early
         return Vitals(self._seen - count, self._seen, values, outside(values, limits))
 
