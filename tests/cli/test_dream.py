@@ -137,7 +137,7 @@ def test_an_impossible_request_is_one_sentence(bouncing: Path, tmp_path: Path) -
 def test_help_has_examples() -> None:
     code, out, _ = run("--help")
     assert code == 0
-    for word in ("--texture-keep", "--loop", "cloudconv dream clouds.mp4 --seconds 20"):
+    for word in ("--model", "--loop", "cloudconv dream clouds.mp4 --seconds 20"):
         assert word in out
 
 

@@ -64,7 +64,7 @@ def test_two_placements_leave_no_side_empty_and_no_part_unknown(
 def test_no_picture_of_the_clip_is_shown_whole_twice(
     source: Material, thumbs: Thumbs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.9)
+    monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.97)
     chooser, shown, singles = selector(source, thumbs), set[int](), 0
     for _ in range(8):
         one = chooser.choose([thumbs.frames[59]] * 2, [3, 6], 8)
