@@ -21,6 +21,7 @@ from cloudconv.cli.console import print_error, print_json
 from cloudconv.cli.streams import StdoutError, print_message, print_result
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 
+_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN)
 _MEMORY_SIGNS = (
     *("failed to map segment", "annot allocate memory", "can't allocate memory"),
     *("can't start new thread", "out of memory", "not enough memory", "std::bad_alloc"),
@@ -164,6 +165,12 @@ def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
             "or raise the limit on memory (ulimit -v)"
         )
         return text, "memory", 1
+    if isinstance(error, OSError) and error.errno in _LIMITS:
+        text = f"the system gives no more ({error.strerror}): free some or raise the limit (ulimit)"
+        return text, CloudconvError.kind, 1
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename} cannot be used ({error.strerror}): check its name and permissions"
+        return text, CloudconvError.kind, 1
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     details = "" if verbose else "; run again with --verbose for the details"
     return f"unexpected, please report it as a bug ({what}){details}", "bug", 1

@@ -122,7 +122,8 @@ class SegmentStore:
             resume: whether finished segments are used; otherwise they are deleted.
 
         Raises:
-            OutputError: the folder has finished segments of another identity. They are not deleted.
+            OutputError: the folder has finished segments of another identity, or the work of
+                another version. They are not deleted.
         """
         self._identity = json.loads(json.dumps(identity))
         with writing(self.path):
@@ -310,6 +311,14 @@ class SegmentStore:
 
     def _take_over(self, *, resume: bool) -> None:
         plan = unsealed((self.path / _PLAN).read_bytes()) if (self.path / _PLAN).is_file() else {}
+        version = (plan or {}).get("version", _VERSION)
+        other = isinstance(version, int) and version != _VERSION
+        if other and resume and any(self.path.glob("*.packets")):
+            raise OutputError(
+                f"work-of-other-version: {self.path} holds the work of another version of "
+                "cloudconv: finish it with that version, name another output, or delete that work "
+                "with --no-resume."
+            )
         if plan is None or (plan and not _is_plan(plan)):
             self.warnings.append(
                 Warned(

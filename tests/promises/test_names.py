@@ -179,3 +179,34 @@ def test_the_limit_of_the_file_system_counts(tmp_path: Path, short_names: int) -
     assert len(os.fsencode(longer.name)) <= short_names
     assert longer.suffix == ".mkv"
     assert len(os.fsencode(files.beside(target, ".work").name)) <= short_names
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 14), reason="Path.exists asks the system itself")
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOTCONN, errno.EMFILE, errno.EDQUOT])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["interp", "shut/a.mkv", "o.mkv", "--factor", "2"],
+        ["interp", "a.mkv", "shut/o.mkv", "--factor", "2"],
+        ["interp", "a.mkv", "--out-dir", "shut", "--factor", "2"],
+        ["extrapolate", "a.mkv", "shut/o.mkv", "--frames", "2"],
+        ["train", "a.mkv", "--model", "tiny", "-o", "shut/o.safetensors"],
+    ],
+)
+def test_a_folder_that_the_system_refuses_gives_one_sentence(
+    clip: Path, words: list[str], number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(clip.parent)
+    found = Path.stat
+
+    def refused(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if "shut" in path.parts:
+            raise OSError(number, os.strerror(number), str(path))
+        return found(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", refused)
+    done = CliRunner().invoke(app, words, prog_name="cloudconv")
+    assert done.exit_code == 1
+    assert os.strerror(number) in done.stderr
+    assert "bug" not in done.stderr
+    assert os.listdir() == ["a.mkv"]

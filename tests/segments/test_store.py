@@ -82,18 +82,18 @@ def test_a_store_of_another_identity_is_refused_and_kept(output: Path) -> None:
     assert not file.exists()
 
 
-def test_work_of_another_version_starts_again(
-    output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_work_of_another_version_is_kept(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as earlier:
         earlier.setattr(store, "_VERSION", 1)
         work = opened(output)
         work.pin({})
-        finish(work, 0)
+        file = finish(work, 0)
         work.release()
-    again = opened(output)
-    assert again.finished == {}
-    assert [warned.code for warned in again.warnings] == ["work-unreadable"]
+    with pytest.raises(OutputError, match="another version"):
+        opened(output)
+    assert file.exists()
+    assert opened(output, resume=False).finished == {}
+    assert not file.exists()
 
 
 def test_the_version_changes_with_the_digest_of_a_plan() -> None:
