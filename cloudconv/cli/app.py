@@ -158,11 +158,12 @@ def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
         text = f"The name {error.filename} is too long for a file: give a shorter one."
         return text, CloudconvError.kind, 1
     known = isinstance(error, OSError | ImportError | RuntimeError)
-    signs = known and any(sign in str(error) for sign in _MEMORY_SIGNS)
-    if signs or isinstance(error, MemoryError):  # in Python, a library, or while a library loads
+    lines = str(error).splitlines() or ["none was left"]
+    signs = [line.strip() for line in lines if any(sign in line for sign in _MEMORY_SIGNS)]
+    if (known and signs) or isinstance(error, MemoryError):  # also while a library loads
         text = (
-            f"there is not enough memory ({str(error) or 'none was left'}): close other programs, "
-            "or raise the limit on memory (ulimit -v)"
+            f"there is not enough memory ({[*signs, *lines][0]}): close other programs, or raise "
+            "the limit on memory (ulimit -v)"
         )
         return text, "memory", 1
     if isinstance(error, OSError) and error.errno in _LIMITS:

@@ -104,7 +104,7 @@ class TrainSettings(Overwrite, Machine):
         _learn(_TASK, "TASK", shown="the model's own"),
     ] = None
     relative: Annotated[bool, _rare(_RELATIVE)] = False
-    batch: Annotated[int, _learn("Use N samples for each step.", "N", least=1)] = 8
+    batch: Annotated[int, _learn("Use N samples for each step.", "N", least=1, most=4096)] = 8
     rollout: Annotated[
         int | None,
         _learn("Train predictors K frames ahead.", "K", least=1, most=1000, shown=_ROLLOUT),

@@ -468,6 +468,18 @@ def test_recursive_reads_subfolders_and_keeps_them(tmp_path: Path) -> None:
     assert [state for _, state in rows(run(*words).stderr)] == ["exists"] * 3
 
 
+@pytest.mark.parametrize("more", [(), ("--recursive",)], ids=["folder", "recursive"])
+def test_outputs_beside_their_inputs_are_no_inputs_of_the_next_run(
+    clips: list[Path], more: tuple[str, ...]
+) -> None:
+    home = clips[0].parent
+    clips[1].unlink()
+    words = (home, "--factor", 2, "--out-dir", home, *more, *TINY)
+    assert rows(run(*words).stderr) == [["a.mp4", "done"], ["c.mkv", "done"]]
+    assert rows(run(*words).stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
+    assert rows(run(home / "a_x2.mp4", *words[1:]).stderr) == [["a_x2.mp4", "done"]]
+
+
 def test_recursive_needs_an_output_folder(tmp_path: Path) -> None:
     done = run(tmp_path, "--factor", 2, "--recursive")
     assert (done.exit_code, done.stderr) == (

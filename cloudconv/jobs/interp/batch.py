@@ -70,12 +70,21 @@ def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
 
 
 def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
-    """Return the videos of a folder or a pattern, each with its subfolder."""
-    if not settings.recursive or not path.is_dir():
-        return [(str(video), Path()) for video in images.videos_of(path)]
-    folders = _folders(path, settings)
+    """Return the videos of a folder or a pattern, each with its subfolder.
+
+    Outputs of earlier runs are left out where the outputs are written beside their inputs.
+    """
+    if settings.recursive and path.is_dir():
+        folders = _folders(path, settings)
+        found = [(v, each.relative_to(path)) for each in folders for v in images.videos_in(each)]
+    else:
+        found = [(video, Path()) for video in images.videos_of(path)]
+    finished = cache(FinishedIndex)
     return [
-        (str(video), each.relative_to(path)) for each in folders for video in images.videos_in(each)
+        (str(video), subfolder)
+        for video, subfolder in found
+        if (Path(settings.out_dir) / subfolder).resolve() != video.parent.resolve()
+        or not finished(video.parent).has_made(video)
     ]
 
 

@@ -48,6 +48,13 @@ class FinishedIndex:
                 return output
         return None
 
+    def has_made(self, file: Path) -> bool:
+        """Return whether a run has made this file of the folder, with any settings."""
+        with suppress(CloudconvError, OSError):
+            made = _identity(file)
+            return any((file.name, made) == line for line in self._finished.values())
+        return False
+
     def note(self, settings: InterpSettings, name: str, made: Path) -> None:
         """Add a line for the complete output ``made``, a file that is renamed to ``name`` next."""
         # The output is complete even without the line, so errors are ignored.
