@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from fractions import Fraction
@@ -429,3 +430,19 @@ def test_one_packet_without_a_time_keeps_the_rate(tmp_path: Path, varies: bool) 
         shown = [frame.time - timing.start for frame in source.frames()]
     assert len(shown) == len(times)
     assert sum(a != b for a, b in zip(shown, times, strict=True)) <= varies
+
+
+def test_a_decoder_whose_threads_cannot_start_is_no_damaged_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refused:
+        def __init__(self, stream: av.VideoStream) -> None:
+            self.codec = stream.codec_context.codec
+            self.sample_aspect_ratio = None
+
+        def decode(self, packet: object) -> None:
+            raise av.error.BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr("cloudconv.media.read.probe.open_decoder", Refused)
+    with pytest.raises(BlockingIOError):
+        probe(write_clip(tmp_path / "a.mkv", 3))

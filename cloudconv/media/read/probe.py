@@ -234,6 +234,8 @@ def _aspect(stream: Any, scan: _Scan) -> Fraction | None:
 def _try_decode(decoder: Any, packet: Any) -> list[VideoFrame]:
     try:
         frames: list[VideoFrame] = decoder.decode(packet)
+    except av.error.BlockingIOError:  # the system starts no more threads
+        raise
     except av.error.FFmpegError:
         return []
     return [frame for frame in frames if frame.width and frame.height]
