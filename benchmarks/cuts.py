@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cloudconv.errors import CloudconvError
 from cloudconv.media.color import thumbnail
-from cloudconv.media.read.source import Source
+from cloudconv.media.source import Source
 from cloudconv.schedule.scene import CutDetector
 
 HEIGHT, WIDTH = CutDetector.THUMBNAIL

@@ -41,7 +41,7 @@ from cloudconv.dreaming.select import choose
 from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, vitals_meter
 from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import gather_material
-from cloudconv.media.read.probe import probe
+from cloudconv.media.probe import probe
 
 BLOCK, WIDE = 20, 320
 UNREAL = 0.03

@@ -4,7 +4,7 @@
 
 Each clip is encoded with every encoder over a range of its crf and scored by XPSNR (Helmrich et al.
 2020), which weights errors by their visibility. For each crf of libx264, the output has the crf of
-each other encoder with the same score, the table in ``cloudconv/media/write/encoder_options.py``.
+each other encoder with the same score, the table in ``cloudconv/media/encoders.py``.
 The pictures are reduced to half the size first: at full size the codec of the source would score
 better than the others.
 """
@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cloudconv.media.filters import XpsnrMeter
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.source import Source
-from cloudconv.media.write.encoding import plan_encoding
-from cloudconv.media.write.sink import Sink
+from cloudconv.media.meters import XpsnrMeter
+from cloudconv.media.plan import plan_encoding
+from cloudconv.media.probe import probe
+from cloudconv.media.sink import Sink
+from cloudconv.media.source import Source
 from cloudconv.settings.groups import EncodeSettings
 
 REFERENCE = "libx264"

@@ -23,8 +23,8 @@ from torch import Tensor
 from cloudconv.forecasting.choice import best_of, fault
 from cloudconv.jobs.extrapolate import CANDIDATES
 from cloudconv.media.color import rgb_of
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.source import Source
+from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
 from cloudconv.metrics import eight_bit, luma, psnr
 from cloudconv.models import registry
 

@@ -35,7 +35,7 @@ from torch import Tensor
 import cloudconv
 from cloudconv import metrics
 from cloudconv.media.color import rgb_of
-from cloudconv.media.read.source import Source
+from cloudconv.media.source import Source
 from cloudconv.models.base import Interpolator
 from cloudconv.models.rife import IFNet
 

@@ -23,8 +23,8 @@ from typing import Any
 
 import cloudconv
 from cloudconv.media.color import thumbnail
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.source import Source
+from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
 from cloudconv.models.flow import measured_flow
 
 _METRICS = ("psnr", "ssim", "sharpness", "texture")

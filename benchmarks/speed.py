@@ -43,9 +43,9 @@ from cloudconv import weights
 from cloudconv.events import watched
 from cloudconv.jobs.interp import run as interp
 from cloudconv.media.frame import Frame, FrameTask
-from cloudconv.media.read.source import Source
-from cloudconv.media.write.encoding import plan_encoding
-from cloudconv.media.write.sink import Sink
+from cloudconv.media.plan import plan_encoding
+from cloudconv.media.sink import Sink
+from cloudconv.media.source import Source
 from cloudconv.models import registry
 from cloudconv.models.catalogue import FOUR
 from cloudconv.render.cpu_streams import useful_cpu_streams

@@ -163,7 +163,7 @@ def test_a_run_calls_every_function_of_the_path_of_a_frame(tmp_path: Path) -> No
         if event == "call":
             called.add((frame.f_code.co_filename, frame.f_code.co_name))
 
-    clip = write_clip(tmp_path / "a.mkv", 4)
+    clip = write_clip(tmp_path / "a.mkv", 4, audio=["flac"])
     threading.setprofile(note)
     sys.setprofile(note)
     try:

@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cloudconv.media.color import rgb_of, thumbnail
-from cloudconv.media.read.source import Source
+from cloudconv.media.source import Source
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.training import clips
 

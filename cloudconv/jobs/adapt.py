@@ -24,9 +24,9 @@ from cloudconv.errors import InputError, ModelError, SettingsError
 from cloudconv.events import Event, Finished, Progress, Warned
 from cloudconv.files import write_whole
 from cloudconv.jobs import train
-from cloudconv.media.input.fingerprint import check_unchanged
-from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.target import writing
+from cloudconv.media.identity import check_unchanged
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.output import writing
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.settings import CompareSettings, InterpSettings, TrainSettings, exact

@@ -17,7 +17,10 @@ from cloudconv.errors import CloudconvError
 from cloudconv.events import Finished, Job, Measured
 from cloudconv.jobs import self_test
 from cloudconv.jobs.self_test import Check
-from cloudconv.media import build
+from cloudconv.media.containers import CONTAINERS
+from cloudconv.media.encoders import DEFAULTS, choose
+from cloudconv.media.filters import has_filter, libraries
+from cloudconv.media.plan import encoder_state
 from cloudconv.models import registry
 from cloudconv.render.device import (
     auto_warnings,
@@ -38,6 +41,12 @@ _PACKAGES = (
     *("torch", "av", "numpy", "opencv-python-headless", "safetensors"),
     *("typer", "rich", "Pillow"),
 )
+_ENCODERS = (
+    *("libx264", "libx264rgb", "libx265", "libsvtav1", "libvpx-vp9", "ffv1", "prores_ks"),
+    *("h264_nvenc", "hevc_nvenc", "av1_nvenc", "h264_qsv", "hevc_qsv", "h264_vaapi"),
+    *("h264_videotoolbox", "hevc_videotoolbox"),
+)
+_FILTERS = ("minterpolate", "xpsnr", "bwdif", "idet")
 _EXTRAS = {"ray": "ray", "vmaf": "imageio_ffmpeg"}
 _STATES = ("ok", "missing", "damaged")
 
@@ -99,8 +108,9 @@ def _version(package: str) -> str:
 
 def _diagnose() -> Diagnosis:
     problems: list[str] = []
-    encoders = build.encoders()
-    filters = build.filters()
+    # A hardware encoder may be built in and still fail without its hardware.
+    encoders = {name: encoder_state(name) for name in _ENCODERS}
+    filters = {name: has_filter(name) for name in _FILTERS}
     shipped = (spec.weights for spec in registry.specs() if spec.weights is not None)
     states: dict[str, str] = {name: weights.status(name) for name in shipped}
     problems += [
@@ -121,7 +131,7 @@ def _diagnose() -> Diagnosis:
         disk_free_bytes=shutil.disk_usage(Path.cwd()).free,
         packages={name: _version(name) for name in _PACKAGES},
         extras={name: find_spec(module) is not None for name, module in _EXTRAS.items()},
-        ffmpeg=build.libraries(),
+        ffmpeg=libraries(),
         encoders=dict(encoders),
         filters=filters,
         devices=_devices(),
@@ -151,7 +161,10 @@ def _auto(problems: list[str]) -> dict[str, Any]:
     chosen: dict[str, Any] = {
         "model": spec.name,
         "threads": torch.get_num_threads(),
-        "encoders": build.default_encoders(),
+        "encoders": {
+            suffix: choose(CONTAINERS[suffix], "yuv420p", 1920, 1080, DEFAULTS).encoder
+            for suffix in (".mp4", ".mkv", ".mov", ".webm")
+        },
     }
     try:
         device = choose_device()

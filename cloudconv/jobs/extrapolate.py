@@ -29,7 +29,7 @@ from cloudconv.jobs.extend.plan import Continuation, ExtendOutcome, ExtendPlan
 from cloudconv.jobs.outcome import Done, Estimate, seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
-from cloudconv.media.write.target import claim, raise_first
+from cloudconv.media.output import claim, raise_first
 from cloudconv.messages import counted, short
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor

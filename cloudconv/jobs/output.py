@@ -13,11 +13,11 @@ from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.files import fitting
 from cloudconv.media.containers import container_of, default_suffix
-from cloudconv.media.input.images import folder_of
-from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.names import is_stdout
-from cloudconv.media.write.encoders import choose_for
-from cloudconv.media.write.target import collect_refusals, written_by
+from cloudconv.media.encoders import choose_for
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.input import is_stdout
+from cloudconv.media.output import collect_refusals, written_by
+from cloudconv.media.pictures import folder_of
 from cloudconv.settings import EncodeSettings
 from cloudconv.settings.values import names_folder
 

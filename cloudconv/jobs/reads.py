@@ -9,7 +9,7 @@ from typing import Any
 
 from cloudconv import files, weights
 from cloudconv.errors import InputError, ModelError
-from cloudconv.media.input import images
+from cloudconv.media import pictures as images
 from cloudconv.models import registry
 
 MODELS = ("model", "models", "chosen_model", "against", "init")

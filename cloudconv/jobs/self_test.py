@@ -21,8 +21,8 @@ from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.events import watched
 from cloudconv.jobs.interp import run as interp
 from cloudconv.media.color import rgb_of
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.source import Source
+from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.render import device as devices

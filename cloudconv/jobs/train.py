@@ -30,9 +30,9 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned, each_once
 from cloudconv.jobs.reads import check_outputs
-from cloudconv.media.input.fingerprint import has_changed
-from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.target import check_home, collect_refusals, raise_first, writing
+from cloudconv.media.identity import has_changed
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.output import check_home, collect_refusals, raise_first, writing
 from cloudconv.messages import flag, shortened
 from cloudconv.models import registry
 from cloudconv.models.base import Model

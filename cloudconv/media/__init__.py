@@ -1,13 +1,9 @@
 """Read, convert and write video, pictures and sound; the only package that imports av.
 
-The package has four floors. A module imports modules of its own floor or of a lower one:
+The way of a frame: ``input`` finds the file, ``demux`` reads packets, ``probe`` describes the file
+as a ``MediaInfo`` (``info``), ``decode`` and ``source`` make a ``Frame`` (``frame``), ``sink``
+encodes frames by an ``EncodingPlan`` (``plan``), ``packets`` stores the packets of a segment, and
+``muxer`` writes packets into the output, between those that ``copier`` carries over.
 
-- files: ``read/`` (from a file to frames), ``write/`` (from frames to a file), ``carry/`` (streams
-  that are copied), ``vmaf``, and ``build`` (facts about this FFmpeg)
-- input: ``input/`` (find, open and identify files), ``turn``
-- FFmpeg: ``convert``, ``filters``, ``fields``, ``log``, ``matroska``, ``webp``
-- pictures in memory: ``frame``, ``task``, ``formats``, ``color``, ``linear``
-
-The lower floors are no folders, because other packages use most of their modules directly; a folder
-would only lengthen the names. ``PARTS`` in ``tests/test_structure.py`` states the exact order.
+``PARTS`` in ``tests/test_structure.py`` states which module may import which.
 """

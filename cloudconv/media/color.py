@@ -3,11 +3,10 @@
 Both conversions are linear, and RGB is neither clamped nor rounded. Pixels that a network does not
 change therefore return to exactly the same codes, whatever their colour.
 
-A chroma sample describes a *cell*, the group of pixels that the sample covers. Enlarging makes
-chroma a linear function within each cell. The mean of this function is the sample (as in
+A chroma sample describes a *cell*, the group of pixels that the sample covers, at the centre of the
+cell. Enlarging makes chroma a linear function within each cell, whose mean is the sample (as in
 finite-volume methods; for halved chroma this is bilinear interpolation with the mean restored).
-Reducing takes the mean of each cell, which is the sample again. Chroma is therefore smooth in RGB
-and exact on the way back. Both directions assume that the sample is at the centre of the cell.
+Reducing takes the mean of each cell, which is the sample again.
 
 Matrices and code ranges: ITU-T H.273, section 8.3 (MatrixCoefficients).
 """
@@ -62,11 +61,10 @@ class ColorSpace:
 
 
 def color_space(tags: ColorTags, layout: PixelLayout, width: int, height: int) -> ColorSpace:
-    """Return the colour space of a picture from its tags.
+    """Return the colour space of a picture from its tags; guess missing tags as players do.
 
-    Missing tags are guessed as players do. An unspecified matrix is BT.709 from 1280 pixels of
-    width or above 576 lines, else BT.601. Unspecified YUV is limited range, unspecified RGB and
-    gray full range.
+    An unspecified matrix is BT.709 from 1280 pixels of width or above 576 lines, else BT.601.
+    Unspecified YUV is limited range, unspecified RGB and gray full range.
     """
     full_range = tags.range == 2 or (tags.range != 1 and layout.family != "yuv")
     if layout.family == "rgb":
@@ -82,17 +80,10 @@ def description_of(frame: Frame) -> tuple[PixelLayout, ColorSpace]:
 
 
 def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> Tensor:
-    """Convert planes to RGB.
+    """Convert planes to RGB: (3, H, W) float32 on their device, nominally in [0, 1], not clamped.
 
-    Args:
-        planes: (H, W) each, in FFmpeg's plane order: integer codes, or float32 for gray and RGB
-            pictures that a Python caller gives. The sizes of chroma planes are rounded up. An alpha
-            plane at the end is ignored.
-        layout: the layout of the planes.
-        space: the colour space of the planes.
-
-    Returns:
-        (3, H, W) float32 on the planes' device, nominally in [0, 1], not clamped.
+    The planes are (H, W) each, in FFmpeg's plane order: integer codes, or float32 for gray and RGB
+    pictures that a Python caller gives. An alpha plane at the end is ignored.
     """
     (luma_scale, luma_zero), _ = _code_range(layout, space)
     if layout.family == "gray":
@@ -130,16 +121,10 @@ def to_rgb(planes: Sequence[Tensor], layout: PixelLayout, space: ColorSpace) -> 
 def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tensor, ...]:
     """Convert RGB to colour planes; restore the planes exactly from unchanged results of `to_rgb`.
 
-    At the end, values are clamped to the bit depth and, except for floats, rounded without bias.
-
-    Args:
-        rgb: (3, H, W) floating point, nominally in [0, 1]; the tensor is not changed.
-        layout: the layout of the planes.
-        space: the colour space of the planes.
-
-    Returns:
-        (H, W) each, in FFmpeg's plane order, chroma planes rounded up, without alpha; on the device
-        of ``rgb``. The type is uint8, uint16 above 8 bits, float32 for a floating-point layout.
+    ``rgb`` is (3, H, W), nominally in [0, 1]; it is not changed. At the end, values are clamped to
+    the bit depth and, except for floats, rounded without bias. The planes are (H, W) each, in
+    FFmpeg's plane order without alpha, uint8, uint16 above 8 bits, or float32 for a floating-point
+    layout.
     """
     rgb = rgb.to(torch.float32)
     if layout.family == "rgb":
@@ -165,36 +150,24 @@ def from_rgb(rgb: Tensor, layout: PixelLayout, space: ColorSpace) -> tuple[Tenso
 
 
 def alpha_to_float(plane: Tensor, layout: PixelLayout) -> Tensor:
-    """Convert an alpha plane, (H, W), to opacity, (1, H, W) float32 in [0, 1].
-
-    Alpha always uses the full code range.
-    """
+    """Convert an alpha plane, (H, W) of full range, to opacity, (1, H, W) float32 in [0, 1]."""
     return plane.to(torch.float32).div_(_white(layout))[None]
 
 
 def alpha_from_float(alpha: Tensor, layout: PixelLayout) -> Tensor:
-    """Convert (1, H, W) opacity to an alpha plane, (H, W), of the type that `from_rgb` returns.
-
-    This is the exact inverse of `alpha_to_float`.
-    """
+    """Convert (1, H, W) opacity to an alpha plane: the exact inverse of `alpha_to_float`."""
     return _to_codes(alpha[0].to(torch.float32) * _white(layout), 0.0, layout)
 
 
 def to_channels(planes: Sequence[Tensor], frame: Frame) -> Tensor:
-    """Convert the planes of a frame to RGB and opacity, if any: (3 or 4, H, W) float32.
-
-    ``planes`` are those of ``frame``, on any device.
-    """
+    """Convert the planes of a frame, on any device, to RGB and opacity: (3 or 4, H, W) float32."""
     form, space = description_of(frame)
     rgb = to_rgb(planes, form, space)
     return torch.cat((rgb, alpha_to_float(planes[-1], form))) if form.alpha else rgb
 
 
 def from_channels(channels: Tensor, frame: Frame) -> list[Tensor]:
-    """Convert (3 or 4, H, W) to planes of the pixel format of ``frame``.
-
-    This is the inverse of :func:`to_channels`.
-    """
+    """Convert (3 or 4, H, W) to planes of the frame's pixel format: inverts `to_channels`."""
     form, space = description_of(frame)
     alpha = [alpha_from_float(channels[3:], form)] if form.alpha else []
     return [*from_rgb(channels[:3], form, space), *alpha]
@@ -279,10 +252,7 @@ def _mixed(
 
 
 def _to_codes(values: Tensor, zero: float, layout: PixelLayout) -> Tensor:
-    """Return ``values`` plus ``zero`` as clamped codes, rounded with ties to even.
-
-    Codes of a floating-point format are not rounded. ``values`` is changed in place.
-    """
+    """Return ``values``, which change in place, plus ``zero`` as clamped codes."""
     if is_float(layout.name):
         return values.add_(zero).clamp_(0, 1)
     # In the average of two frames, half of all pixels are ties: exactly between two levels. The
@@ -299,11 +269,9 @@ def _every(x: Tensor, dim: int, phase: int, factor: int) -> Tensor:
 
 
 def _spread(x: Tensor, dim: int, factor: int, size: int) -> Tensor:
-    """Enlarge ``x`` along ``dim`` to ``size`` pixels.
+    """Enlarge ``x`` along ``dim`` to ``size`` pixels: each sample becomes ``factor`` pixels.
 
-    Each sample becomes a cell of ``factor`` pixels, whose mean is the sample. If ``size`` leaves
-    fewer pixels to the last cell, these are constant. :func:`_summed` repeats the last pixel of
-    such a cell, and the mean remains the sample.
+    If ``size`` leaves fewer pixels to the last cell, these are constant.
     """
     if factor == 1:
         return x

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from cloudconv.errors import EncoderError, OutputUsageError
-from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.names import is_stdout, numbered
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.input import is_stdout, numbered
 
 # Encoders whose bitstreams contain the sample aspect ratio.
 _STATE_ASPECT = ("libx264", "libx265")
@@ -20,69 +20,39 @@ _LEAST_SCALE = 10_000  # ticks of a video of MP4 in a second
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """A kind of output: a file format, or a folder of pictures.
+    """A kind of output: a file format, or a folder of pictures."""
 
-    Attributes:
-        name: the name in messages.
-        muxer: FFmpeg's name of the muxer; empty if no muxer is needed.
-        attachments: whether fonts and covers are attached as files.
-        subtitles: the codec for text subtitles whose own codec is refused; None if there is none.
-        seldom_heard: prefixes of audio codecs that few players support in this container.
-        has_edit_list: whether an edit list can hide the samples before the first audible one, which
-            a decoder needs.
-        states_delay: whether the finished file can state that delay for each audio track instead.
-        keeps_handlers: whether the tags ``handler_name`` and ``vendor_id``, which every track of
-            MP4 and MOV has, are copied.
-        takes_unlisted: whether the muxer writes more codecs than it lists.
-        suffixes: the file name suffixes of the container.
-        encoders: the encoders of its video, in the order of preference; exactly one if ``is_video``
-            is False.
-        is_video: whether the container stores other streams, rotation and sample aspect ratio. Only
-            such outputs are joined from segments.
-        is_folder: whether the output is a folder of pictures without times.
-        clock: the tick in seconds that all times are rounded to; None for any tick.
-        fastest: the fastest rate that players show, in frames per second; None for any.
-        refuses: encoders whose codecs FFmpeg's muxer lists but cannot write.
-        refuses_alpha: encoders whose transparency the container cannot store.
-        hevc_tag: the tag that players need for HEVC.
-        needs_plain: whether few players show RGB, 4:4:4 or transparency in the container.
-        keeps_alpha: whether transparency is kept although ``needs_plain`` is set.
-        has_palette: whether pictures are reduced to few colours.
-        sums_gaps: whether a track's length is the sum of the gaps between decode times.
-        is_amended: whether the finished file is corrected; see :meth:`needs_amending`.
-        most_ticks: the longest duration of a frame, in ticks; None for any.
-    """
-
-    name: str
-    muxer: str = ""
-    attachments: bool = False
-    subtitles: str | None = None
-    seldom_heard: tuple[str, ...] = ()
-    has_edit_list: bool = False
-    states_delay: bool = False
-    keeps_handlers: bool = False
-    takes_unlisted: bool = False
+    name: str  # in messages
+    muxer: str = ""  # FFmpeg's name; empty if no muxer is needed
     suffixes: tuple[str, ...] = ()
+    # The encoders of its video, in the order of preference; exactly one if it is no video.
     encoders: tuple[str, ...] = ()
+    # Whether it stores other streams, rotation and aspect. Only such outputs have segments.
     is_video: bool = False
-    is_folder: bool = False
-    clock: Fraction | None = None
-    fastest: Fraction | None = None
-    refuses: tuple[str, ...] = ()
-    refuses_alpha: tuple[str, ...] = ()
-    hevc_tag: str | None = None
-    needs_plain: bool = False
-    keeps_alpha: bool = False
-    has_palette: bool = False
-    sums_gaps: bool = False
-    most_ticks: int | None = None
-    is_amended: bool = False
+    is_folder: bool = False  # of pictures without times
+    clock: Fraction | None = None  # the tick in seconds that all times are rounded to; None for any
+    fastest: Fraction | None = None  # the fastest rate that players show, in frames per second
+    most_ticks: int | None = None  # of the longest frame; None for any
+    sums_gaps: bool = False  # a track's length is the sum of the gaps between decode times
+    refuses: tuple[str, ...] = ()  # encoders whose codecs the muxer lists but cannot write
+    refuses_alpha: tuple[str, ...] = ()  # encoders whose transparency it cannot store
+    needs_plain: bool = False  # few players show RGB, 4:4:4 or transparency in it
+    keeps_alpha: bool = False  # transparency is kept although ``needs_plain`` is set
+    has_palette: bool = False  # pictures are reduced to few colours
+    hevc_tag: str | None = None  # the tag that players need for HEVC
+    attachments: bool = False  # fonts and covers are attached as files
+    subtitles: str | None = None  # the codec for text subtitles whose own codec is refused
+    seldom_heard: tuple[str, ...] = ()  # prefixes of audio codecs that few players support in it
+    has_edit_list: bool = False  # it can hide the samples that a decoder needs before the first one
+    states_delay: bool = False  # the finished file can state that delay for each audio track
+    keeps_handlers: bool = False  # every track has the tags ``handler_name`` and ``vendor_id``
+    is_amended: bool = False  # the finished file is corrected; see :meth:`needs_amending`
 
     def plays(self, rate: Fraction | None, fastest: Fraction | None = None) -> bool:
         """Return whether the container supports a constant rate, or a variable one (None).
 
-        ``fastest`` is the rate of the shortest frame at a variable rate, None if unknown. If the
-        container has a fastest rate, the result is then False: some frames may be too short.
+        ``fastest`` is the rate of the shortest frame at a variable rate. If it is unknown and the
+        container has a fastest rate, the result is False: some frames may be too short.
         """
         if self.fastest is not None:
             most = rate or fastest
@@ -90,10 +60,7 @@ class Container:
         return rate is None or self.clock is None or rate * self.clock <= 1
 
     def longest_frame(self, tick: Fraction) -> Fraction | None:
-        """Return the longest time that a frame can last, in seconds; None for any.
-
-        ``tick`` is the encoder's tick in seconds.
-        """
+        """Return the longest time that a frame can last at that encoder's tick; None for any."""
         if not self.sums_gaps:
             return None if self.most_ticks is None else self.most_ticks * tick
         scale = tick.denominator
@@ -102,17 +69,10 @@ class Container:
         return Fraction(_MOST_TICKS, scale)
 
     def check_packet(self, packet: Any, tick: Fraction) -> None:
-        """Refuse a packet that the muxer would refuse, with the reason.
+        """Raise EncoderError for a packet, with times in ticks, that the muxer would refuse.
 
         A muxer that sums gaps stores the time between decoding and showing a frame in as many bits
         as a frame's duration. An encoder that reorders frames makes that time longer than a frame.
-
-        Args:
-            packet: a packet of the encoder, with its times in ticks.
-            tick: the encoder's tick in seconds.
-
-        Raises:
-            EncoderError: the times of the packet are too far from each other.
         """
         longest = self.longest_frame(tick)
         span = max(packet.pts - packet.dts, packet.duration) * tick
@@ -166,7 +126,6 @@ MKV = Container(
     states_delay=True,
     attachments=True,
     subtitles="subrip",
-    takes_unlisted=True,
 )
 WEBM = Container(
     name="WebM",
@@ -238,15 +197,10 @@ def container_of(path: Path) -> Container:
         raise OutputUsageError(
             f"one-picture: {path} names one picture: for a sequence give {pattern}."
         )
-    if not suffix:
-        pattern = path / "%05d.png"
-        raise OutputUsageError(
-            f"no-ending: The output {path} has no ending, which names no format: use one of "
-            f"{' '.join(CONTAINERS)}, or {pattern} for pictures."
-        )
-    pattern = Path("frames/%05d.png")
+    ending = f"the ending {suffix}" if suffix else "no ending"
+    pattern = (Path("frames") if suffix else path) / "%05d.png"
     raise OutputUsageError(
-        f"no-format: The output {path} has the ending {suffix}, which names no format: use one of "
+        f"no-format: The output {path} has {ending}, which names no format: use one of "
         f"{' '.join(CONTAINERS)}, or {pattern} for pictures."
     )
 
@@ -254,13 +208,11 @@ def container_of(path: Path) -> Container:
 def default_suffix(
     info: MediaInfo, rate: Fraction | None = None, fastest: Fraction | None = None
 ) -> str:
-    """Return the suffix of a default output name.
+    """Return the suffix of a default output name; for the rates see :meth:`Container.plays`.
 
-    ``rate`` is the constant rate of the output; None for a variable one, whose shortest frame has
-    the rate ``fastest`` (None if unknown). A video keeps the video container that its name selects,
-    else becomes Matroska; an MP4 or MOV without a suffix becomes MP4. An animation keeps its format
-    under any name. Pictures become MP4. If the chosen container cannot play ``rate``, the output is
-    MP4.
+    A video keeps the video container that its name selects, else becomes Matroska; an MP4 or MOV
+    without a suffix becomes MP4. An animation keeps its format under any name. Pictures become MP4.
+    If the chosen container cannot play the rate, the output is MP4.
     """
     own = CONTAINERS.get(f".{info.container}") or CONTAINERS.get(info.suffix, MKV)
     if info.reader.is_pictures or (not info.suffix and "mp4" in info.container.split(",")):

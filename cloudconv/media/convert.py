@@ -1,14 +1,14 @@
-"""Convert a frame to a new picture for an encoder.
+"""Convert a frame to a new picture for an encoder; turn pictures; reduce their colours.
 
-An encoder never receives a frame's own picture, for three reasons. Encoding writes times and frame
-types into the picture, a repeated frame is encoded many times, and other threads may read the
-planes at the same time.
+An encoder never receives a frame's own picture: encoding writes times and frame types into the
+picture, a repeated frame is encoded many times, and other threads may read the planes meanwhile.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -28,6 +28,7 @@ from cloudconv.media.color import (
 )
 from cloudconv.media.formats import PixelLayout, is_float, layout, repack
 from cloudconv.media.frame import ColorTags, Frame, make_picture
+from cloudconv.media.info import MediaInfo
 from cloudconv.media.linear import LINEAR
 
 # Encoders whose format defines the (matrix, range) of every picture: JFIF is full-range BT.601, and
@@ -40,8 +41,7 @@ def output_tags(
 ) -> ColorTags:
     """Return the colour tags of the output when ``source`` pictures are written as ``target``.
 
-    ``source`` and ``target`` are working pixel formats. Tags of the source that remain true are
-    kept.
+    Both are working pixel formats. Tags of the source that remain true are kept.
     """
     was, becomes = layout(source), layout(target)
     if encoder == "exr":
@@ -115,12 +115,7 @@ class Palette:
     """
 
     def __init__(self, width: int, height: int) -> None:
-        """Set up the filters.
-
-        Args:
-            width: the width of the pictures in pixels.
-            height: the height of the pictures in pixels.
-        """
+        """Set up the filters for pictures of this size."""
         graph = Graph()
         buffer: Any = graph.add(
             "buffer", f"video_size={width}x{height}:pix_fmt=bgra:time_base=1/100:pixel_aspect=1/1"
@@ -145,3 +140,70 @@ class Palette:
         self._buffer.push(picture)
         made: av.VideoFrame = self._sink.pull()
         return made
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A rotation by quarter turns, mirrored or not.
+
+    A turn first swaps rows and columns, then reverses the order of rows, of columns or of both.
+    Each step is optional.
+    """
+
+    swaps: bool
+    reverses_rows: bool
+    reverses_columns: bool
+
+    def info(self, info: MediaInfo) -> MediaInfo:
+        """Return the description of the turned pictures."""
+        if not self.swaps:
+            return info
+        pix_fmt = _even(info.working_pix_fmt)
+        return replace(
+            info,
+            width=info.height,
+            height=info.width,
+            pix_fmt=pix_fmt if pix_fmt != info.working_pix_fmt else info.pix_fmt,
+            working_pix_fmt=pix_fmt,
+            aspect=None if info.aspect is None else 1 / info.aspect,
+        )
+
+    def frame(self, frame: Frame) -> Frame:
+        """Return the frame with its picture turned; the frame itself if there is no turn."""
+        if self == UPRIGHT:
+            return frame
+        pix_fmt = _even(frame.pix_fmt) if self.swaps else frame.pix_fmt
+        if pix_fmt != frame.pix_fmt:
+            even = encoder_picture(frame, pix_fmt=pix_fmt, working=pix_fmt, tags=frame.tags)
+            frame = replace(frame, picture=even)
+        size = (frame.height, frame.width) if self.swaps else (frame.width, frame.height)
+        planes = [self.samples(plane) for plane in frame.planes()]
+        return replace(frame, picture=make_picture(planes, pix_fmt, *size))
+
+    def samples(self, samples: Tensor) -> Tensor:
+        """Return turned samples, (…, H, W)."""
+        if self.swaps:
+            samples = samples.transpose(-2, -1)
+        axes = [-2] * self.reverses_rows + [-1] * self.reverses_columns
+        return samples.flip(axes) if axes else samples
+
+
+UPRIGHT = Turn(False, False, False)
+
+
+def turn_of(info: MediaInfo) -> Turn | None:
+    """Return the turn of the source's rotation flag; None for an angle that is no quarter turn."""
+    if info.display_matrix is None:
+        return UPRIGHT
+    a, b, _, c, d, *_ = struct.unpack("<9i", info.display_matrix)
+    if a and d and not (b or c):
+        return Turn(False, d < 0, a < 0)
+    return Turn(True, b < 0, c < 0) if b and c and not (a or d) else None
+
+
+def _even(pix_fmt: str) -> str:
+    """Return a format with equal chroma subsampling in both directions, such as 4:4:4 for 4:2:2."""
+    shape = layout(pix_fmt)
+    if shape.chroma_shift_x == shape.chroma_shift_y:
+        return pix_fmt
+    return next(pix_fmt.replace(s, "444") for s in ("411", "422", "440") if s in pix_fmt)

@@ -1,34 +1,31 @@
-"""Run FFmpeg filters: interpolate by motion vectors, measure XPSNR, extract luma.
+"""Run FFmpeg's filters, and with them make two frames of each interlaced picture.
 
-PyAV's FFmpeg runs the filters, frame by frame, in a filter graph.
+An interlaced picture has two fields, which were filmed one after the other: the even lines and the
+odd lines. A progressive picture in an interlaced stream was filmed at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, lcm
+from itertools import chain
+from typing import Literal
 
 import av
 import av.error
 import av.filter
-import numpy as np
-from av.filter.context import FilterContext
 
-from cloudconv.errors import ModelError
-from cloudconv.media.frame import Frame
+from cloudconv.errors import InputError
 
-MINTERPOLATE_SIDE = 32
-"""The smallest side for minterpolate, which needs two of its 16-pixel blocks along each side."""
+FFMPEG = str(av.ffmpeg_version_info)
+"""FFmpeg's own version name, such as ``8.1``."""
 
-XPSNR_PIXELS = 2025
-"""The smallest number of pixels for xpsnr (45x45). With fewer pixels the filter would divide by a
-block size of zero and end the whole process, so the filter is not called.
-"""
 
-PERFECT = 100.0  # dB; replaces an infinite XPSNR
-_TICK_LIMIT = 2**31  # FFmpeg's limit of a time base's denominator
+def libraries() -> dict[str, str]:
+    """Return the versions of FFmpeg's libraries, such as ``{"libavcodec": "62.11.100"}``."""
+    return {name: ".".join(map(str, version)) for name, version in av.library_versions.items()}
 
 
 def has_filter(name: str) -> bool:
@@ -36,282 +33,173 @@ def has_filter(name: str) -> bool:
     return name in av.filter.filters_available
 
 
-def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
-    """Yield frames at ``rate``, made by FFmpeg's motion-compensated interpolation.
-
-    The options are those that FFmpeg users usually choose: ``mi_mode=mci``, ``mc_mode=aobmc``,
-    ``me_mode=bidir``, ``vsbmc=1``, with the filter's own scene detection. Output frame k has
-    exactly the time ``first.time + k / rate``. The output ends at the last input frame, which is
-    included if its time is on this grid. The filter alone would end at the second-last input frame,
-    so the filter receives the last one twice. An input frame on the grid keeps its own samples.
-    Above 8 bits and in RGB the frame keeps its samples only approximately, because the filter works
-    on 8-bit YUV. A single input frame keeps its picture and time, and lasts ``1 / rate``.
-
-    Args:
-        frames: frames in order of time, all of one size and pixel format. Only the last one is
-            stored.
-        rate: output frames per second.
-
-    Raises:
-        ModelError: this FFmpeg lacks the filter, or a side is under 32 pixels.
-        ValueError: the frames change size or format, or a time does not increase.
-    """
-    source = iter(frames)
-    first = next(source, None)
-    if first is None:
-        return
-    _require("minterpolate")
-    if min(first.width, first.height) < MINTERPOLATE_SIDE:
-        raise ModelError(
-            f"minterpolate-too-small: minterpolate needs at least {MINTERPOLATE_SIDE} pixels a "
-            f"side, and these pictures are {first.width}x{first.height}: leave it out of "
-            "--against."
-        )
-    tick = _tick(first, rate)
-    options = "mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
-    filters = Chain(
-        first.picture,
-        *_to_eight_bit(first),
-        ("minterpolate", f"fps={rate.numerator}/{rate.denominator}:{options}"),
-        ("format", first.pix_fmt),
-        tick=tick,
-        rate=1 / first.duration,
-    )
-
-    def send(frame: Frame, time: Fraction) -> Iterator[Frame]:
-        for picture in filters.push(frame.picture, round((time - first.time) / tick)):
-            when = first.time + Fraction(picture.pts or 0) / rate
-            yield replace(first, picture=picture, time=when, duration=1 / rate)
-
-    yield from send(first, first.time)
-    last, gap = first, Fraction(0)
-    for frame in source:
-        _check_like(first, frame)
-        gap = frame.time - last.time
-        if gap <= 0:
-            raise ValueError(f"frame at {frame.time} s does not follow the one at {last.time} s")
-        yield from send(frame, frame.time)
-        last = frame
-    if gap:
-        yield from send(last, last.time + gap)
-    else:
-        yield first.at(first.time, 1 / rate)
-
-
-class XpsnrMeter:
-    """A measurement of XPSNR (Helmrich et al. 2020) frame by frame, by FFmpeg's ``xpsnr`` filter.
-
-    The filter weights errors by the activity of the true picture in space *and in time*. It
-    therefore needs every frame of the output in order, including source frames. Above 32 frames
-    per second the weights use the last two frames.
-
-    RGB is scored as YUV 4:4:4 of BT.709. Pictures above 8 bits are converted to 8 bits first,
-    because the filter of FFmpeg 8.1 ignores the padding of their rows and returns wrong values (-36
-    dB at a width of 90 pixels, 22 dB at 96; fraunhoferhhi/xpsnr issue 5).
-    """
-
-    def __init__(self, rate: Fraction) -> None:
-        """Prepare a measurement.
-
-        Args:
-            rate: frames per second.
-
-        Raises:
-            ModelError: this FFmpeg lacks the filter.
-        """
-        _require("xpsnr")
-        self._rate = rate
-        self._first: Frame | None = None
-        self._count = 0
-        self._entries: list[FilterContext] = []
-        self._sink: FilterContext
-
-    def push(self, truth: Frame, test: Frame) -> float | None:
-        """Return the score of the next frame; None for a frame of fewer than 2,025 pixels.
-
-        The score is (4 Y + U + V) / 6 in dB, the usual single value of XPSNR, each at most 100.
-
-        Raises:
-            ValueError: the two frames differ in time, size or pixel format, or the size or format
-                changes.
-        """
-        if truth.time != test.time:
-            raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
-        self._first = self._first or truth
-        _check_like(self._first, truth)
-        _check_like(self._first, test)
-        if truth.width * truth.height < XPSNR_PIXELS:
-            return None
-        if not self._entries:
-            self._open(truth)
-        for entry, frame in zip(self._entries, (truth, test), strict=True):
-            _push(entry, frame.picture, self._count, 1 / self._rate)
-        self._count += 1
-        (picture,) = _pull(self._sink)
-        scores = {key[-1]: float(str(value)) for key, value in picture.metadata.items()}
-        luma, *chroma = (min(scores[name], PERFECT) for name in "yuv" if name in scores)
-        return (4 * luma + sum(chroma)) / (4 + len(chroma))
-
-    def _open(self, like: Frame) -> None:
-        self._graph = av.filter.Graph()
-        meter = self._graph.add("xpsnr")
-        for pad in range(2):
-            nodes = _nodes(
-                self._graph, like.picture, _to_eight_bit(like), 1 / self._rate, 1 / like.duration
-            )
-            self._graph.link_nodes(*nodes)
-            nodes[-1].link_to(meter, 0, pad)
-            self._entries.append(nodes[0])
-        self._sink = self._graph.add("buffersink")
-        meter.link_to(self._sink)
-        self._graph.configure()
-
-
-def _require(name: str) -> None:
-    if not has_filter(name):
-        raise ModelError(
-            f"no-filter: This build of FFmpeg ({av.ffmpeg_version_info}) has no filter {name}: "
-            f"leave {name} out, or install PyAV's own wheel, which has the filter."
-        )
-
-
-def _check_like(first: Frame, frame: Frame) -> None:
-    shape, other = _shape(first.picture), _shape(frame.picture)
-    if shape != other:
-        raise ValueError(f"one filter graph takes pictures of one kind; got {shape} and {other}")
-
-
-def _shape(picture: av.VideoFrame) -> tuple[int, int, str]:
-    return picture.width, picture.height, picture.format.name
-
-
-def _tick(first: Frame, rate: Fraction) -> Fraction:
-    """Return a time base on which the output grid and usually all input times are whole numbers.
-
-    Other input times are rounded to the time base. At a microsecond or finer this changes no pixel,
-    because the filter blends in steps of 1/1024 of a gap.
-    """
-    steps = lcm(rate.numerator, first.duration.denominator, first.time.denominator)
-    steps *= ceil(1_000_000 / steps)
-    return Fraction(1, steps if steps < _TICK_LIMIT else 1_000_000_000)
-
-
 class Chain:
-    """A chain of filters for pictures of one size and pixel format."""
+    """A chain of filters for pictures of one size and pixel format, or two chains that join."""
 
     def __init__(
         self,
         like: av.VideoFrame,
         *steps: tuple[str, str],
+        joined: str | None = None,
         tick: Fraction = Fraction(1, 25),
         rate: Fraction = Fraction(25),
     ) -> None:
-        """Set up the filters.
+        """Set up the filters, each with its name and settings, for pictures like ``like``.
 
-        Args:
-            like: a picture with the size, pixel format and colours of all pictures.
-            steps: the name and the settings of each filter.
-            tick: the time base of all pictures, in seconds.
-            rate: the pictures per second.
-
-        Raises:
-            FFmpegError: a filter refuses such pictures.
+        With ``joined``, a filter of two inputs, each input gets its pictures through all steps.
+        ``tick`` is the time base of all pictures in seconds, ``rate`` the pictures per second.
+        Raises FFmpegError if a filter refuses such pictures.
         """
         self._tick = tick
         # The graph must exist as long as its filters.
-        self._graph = av.filter.Graph()
-        nodes = [*_nodes(self._graph, like, steps, tick, rate), self._graph.add("buffersink")]
-        self._graph.link_nodes(*nodes).configure()
-        self._entry, self._sink = nodes[0], nodes[-1]
+        self._graph = graph = av.filter.Graph()
+        self._sink = end = graph.add("buffersink")
+        if joined is not None:
+            end = graph.add(joined)
+            end.link_to(self._sink)
+        self._entries = []
+        for pad in range(1 if joined is None else 2):
+            entry = graph.add(
+                "buffer",
+                f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:"
+                f"time_base={tick}:pixel_aspect=1/1:frame_rate={rate}:"
+                f"colorspace={int(like.colorspace)}:range={int(like.color_range)}",
+            )
+            nodes = [entry, *(graph.add(*step) for step in steps)]
+            graph.link_nodes(*nodes)
+            nodes[-1].link_to(end, 0, pad)
+            self._entries.append(entry)
+        graph.configure()
 
-    def push(self, picture: av.VideoFrame, pts: int | None) -> Iterator[av.VideoFrame]:
-        """Add a picture with its time in ticks or None, and yield the pictures that are ready."""
-        _push(self._entry, picture, pts, self._tick)
-        return _pull(self._sink)
+    def push(self, *pictures: av.VideoFrame, pts: int | None = None) -> Iterator[av.VideoFrame]:
+        """Add a picture to each input, with its time in ticks; yield the pictures that are ready.
+
+        Later changes of the pictures' times have no effect.
+        """
+        for entry, picture in zip(self._entries, pictures, strict=True):
+            picture.pts, picture.time_base = pts, self._tick
+            entry.push(picture)
+        return self._ready()
 
     def finish(self) -> Iterator[av.VideoFrame]:
         """Yield the last pictures."""
-        self._entry.push(None)
-        return _pull(self._sink)
+        for entry in self._entries:
+            entry.push(None)
+        return self._ready()
+
+    def _ready(self) -> Iterator[av.VideoFrame]:
+        while True:
+            try:
+                picture = self._sink.pull()
+            except (BlockingIOError, av.error.EOFError):
+                return
+            assert isinstance(picture, av.VideoFrame)
+            yield picture
 
 
-def _nodes(
-    graph: av.filter.Graph,
-    like: av.VideoFrame,
-    steps: Iterable[tuple[str, str]],
-    tick: Fraction,
-    rate: Fraction,
-) -> list[FilterContext]:
-    """Return the input node, for pictures like ``like``, and the filters, without links."""
-    entry = graph.add(
-        "buffer",
-        f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:"
-        f"time_base={tick}:pixel_aspect=1/1:frame_rate={rate}:"
-        f"colorspace={int(like.colorspace)}:range={int(like.color_range)}",
-    )
-    return [entry, *(graph.add(*step) for step in steps)]
+Order = Literal["tff", "bff", "auto"]
+"""The earlier field: ``tff`` the even lines, ``bff`` the odd lines, ``auto`` as pictures state."""
+
+MEASURED_PICTURES = 25
+"""The number of first pictures that show whether and how a video is interlaced."""
+
+# The filter compares the fields of a picture with those of the pictures beside it. With its own
+# threshold of 1.5 for progressive pictures it leaves 40 % of them undetermined.
+_DETECTOR = "idet", "intl_thres=1.1:prog_thres=1.1"
+
+Timed = tuple[av.VideoFrame, Fraction]
+SecondTime = Callable[[Fraction, Fraction | None], Fraction]
 
 
-class Luma:
-    """A converter of frames to 8-bit luma by FFmpeg.
+@dataclass(frozen=True, slots=True)
+class FieldKind:
+    """The fields of an interlaced video."""
 
-    Samples above 8 bits are rounded. RGB becomes full-range luma of BT.709.
-    """
+    order: Order = "auto"
+    # Whether each picture states if it is interlaced. Otherwise all count as interlaced.
+    marked: bool = True
 
-    def __init__(self, like: Frame) -> None:
-        """Set up the filters.
 
-        Args:
-            like: a frame with the size and pixel format of all frames.
+class FieldMeter:
+    """A measurement of the first pictures of a video: whether and how they are interlaced."""
+
+    def __init__(self) -> None:
+        """Start without pictures."""
+        self.pictures = 0
+        self._marked = False
+        self._detector: Chain | None = None
+        self._found: Counter[str] = Counter()
+
+    def push(self, picture: av.VideoFrame) -> None:
+        """Add the next picture; all have one size and pixel format."""
+        self.pictures += 1
+        self._marked |= bool(picture.interlaced_frame)
+        self._detector = self._detector or Chain(picture, _DETECTOR)
+        self._found.update(map(_found, self._detector.push(picture, pts=picture.pts)))
+
+    @property
+    def is_measuring(self) -> bool:
+        """Return whether more pictures are needed."""
+        return self.pictures < MEASURED_PICTURES
+
+    @property
+    def kind(self) -> FieldKind | None:
+        """Return the kind of the fields; None if most pictures are progressive.
+
+        Pictures that state to be interlaced are interlaced. So are pictures in which nothing moves.
         """
-        self._like = like
-        self._filters = Chain(like.picture, *_to_eight_bit(like))
-        self._count = 0
-
-    def of(self, frame: Frame) -> bytes:
-        """Return the luma, row by row, as height times width bytes.
-
-        Raises:
-            ValueError: the frame has another size or pixel format than the first one.
-        """
-        _check_like(self._like, frame)
-        (picture,) = self._filters.push(frame.picture, self._count)
-        self._count += 1
-        plane = picture.planes[0]
-        rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
-        return rows[: picture.height, : picture.width].tobytes()
+        order: Order = "auto"
+        top, bottom = self._found["tff"], self._found["bff"]
+        if self._found["progressive"] > top + bottom:
+            return FieldKind(order) if self._marked else None
+        if max(top, bottom) > 2 * min(top, bottom):
+            order = "tff" if top > bottom else "bff"
+        return FieldKind(order, self._marked)
 
 
-def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:
-    """Return the filters, as (name, settings), that convert frames to 8-bit gray or YUV.
+def frames_of_fields(
+    pictures: Iterable[Timed], kind: FieldKind, second: SecondTime
+) -> Iterator[Timed]:
+    """Yield two whole frames for each picture, one for each field, by ``bwdif``.
 
-    Chroma subsampling and alpha remain. Frames of 8-bit gray or YUV need no filter.
+    A frame has the lines of its field. The other lines are computed from the fields before and
+    after. A progressive picture is yielded twice. The pictures have one size and planar pixel
+    format. ``second`` returns the time of a picture's second frame, from the time of the picture
+    and that of the next one (None after the last one).
+
+    Raises:
+        InputError: a plane of the pictures is smaller than 3x4 samples.
     """
-    layout = like.picture.format
-    if layout.is_rgb:
-        # Without a given matrix the filter would choose one by the size of the picture.
-        alpha = "a" if len(layout.components) == 4 else ""
-        return (
-            ("scale", "out_color_matrix=bt709:out_range=full:sws_dither=none"),
-            ("format", f"yuv{alpha}444p"),
-        )
-    if layout.components[0].bits == 8:
-        return ()
-    narrow = like.pix_fmt.removesuffix("le").rstrip("0123456789")
-    return ("scale", "sws_dither=none"), ("format", narrow)
-
-
-def _push(entry: FilterContext, picture: av.VideoFrame, pts: int | None, tick: Fraction) -> None:
-    # The filter copies the time at once, so a later change of the picture's time has no effect.
-    picture.pts, picture.time_base = pts, tick
-    entry.push(picture)
-
-
-def _pull(sink: FilterContext) -> Iterator[av.VideoFrame]:
-    while True:
-        try:
-            picture = sink.pull()
-        except (BlockingIOError, av.error.EOFError):
+    source = iter(pictures)
+    first = next(source, None)
+    if first is None:
+        return
+    like, step = first[0], f"mode=send_field:parity={kind.order}:deint=all"
+    try:
+        filters = Chain(like, ("bwdif", step), ("format", like.format.name))
+    except av.error.FFmpegError as error:
+        raise InputError(
+            f"not-deinterlaced: Pictures of {like.width}x{like.height} cannot be deinterlaced: "
+            "leave --deinterlace out."
+        ) from error
+    unmarked, detector = Chain(like, ("setfield", "mode=prog")), Chain(like, _DETECTOR)
+    # Damaged files repeat and omit time stamps. The filters need no time stamps. They return what
+    # belongs to a picture when the next picture arrives.
+    made, found = [*filters.push(like)], [*detector.push(like)]
+    picture, time = first
+    for timed in chain(source, [None]):
+        made += filters.finish() if timed is None else filters.push(timed[0])
+        found += detector.finish() if timed is None else detector.push(timed[0])
+        is_whole = _found(found.pop()) == "progressive"
+        if is_whole or (kind.marked and not picture.interlaced_frame):
+            made = [*unmarked.push(picture)] * 2
+        times = time, second(time, None if timed is None else timed[1])
+        yield from zip(made, times, strict=True)
+        if timed is None:
             return
-        assert isinstance(picture, av.VideoFrame)
-        yield picture
+        made, (picture, time) = [], timed
+
+
+def _found(picture: av.VideoFrame) -> str:
+    """Return the kind that the detector found: progressive, tff, bff or undetermined."""
+    return str(picture.metadata["lavfi.idet.single.current_frame"])

@@ -2,9 +2,8 @@
 
 Inside cloudconv every picture is planar, little-endian and integer (a *working format*), so that a
 plane is a plain (H, W) array. Decoders also return packed, semi-planar, big-endian and palette
-formats, and some encoders need such formats. `repack` converts in both directions without a change
-of any sample: FFmpeg's scaler moves the samples, and scales nothing. The floats of EXR pictures are
-the exception: they become the nearest 16-bit codes.
+formats, and some encoders need such formats. `repack` converts without a change of any sample. The
+floats of EXR pictures are the exception: they become the nearest 16-bit codes.
 """
 
 from __future__ import annotations
@@ -112,8 +111,7 @@ def working_format(pix_fmt: str) -> str:
     """Return the planar, little-endian integer format with the same samples (floats: rounded).
 
     Gray with alpha becomes RGB with alpha, because no planar format stores gray and alpha. Raises
-    ValueError if there is no such format, for example for integers of more than 16 bits, packed
-    floats and raw sensor data.
+    ValueError if there is no such format, as for more than 16 bits, packed floats and sensor data.
     """
     stored = _EXPANDED.get(pix_fmt, _FLOATS.get(pix_fmt, pix_fmt))
     try:
@@ -180,10 +178,10 @@ def is_exact(pix_fmt: str) -> bool:
 
 def _unscaled(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     """Return the picture in another pixel format, without a change of size, range or matrix."""
+    # Matrix and range are equal on both sides. With the picture's own matrix and range, the scaler
+    # would convert the range of some formats, and refuse unusual matrices.
     made = picture.reformat(
         format=to_pix_fmt,
-        # Matrix and range are equal on both sides. With the picture's own matrix and range, the
-        # scaler would convert the range of some formats, and refuse unusual matrices.
         src_colorspace=Colorspace.ITU709,
         dst_colorspace=Colorspace.ITU709,
         src_color_range=ColorRange.JPEG,
@@ -205,10 +203,7 @@ def _upright(picture: VideoFrame) -> VideoFrame:
 
 
 def _through_light(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
-    """Convert floats to 16-bit codes, or codes to floats.
-
-    Linear floats become sRGB codes, and all codes become linear floats.
-    """
+    """Convert linear or other floats to sRGB or other 16-bit codes, or codes to linear floats."""
     name, transfer = picture.format.name, int(picture.color_trc)
     dtype, into = _dtype(name), _dtype(to_pix_fmt)
     planes = [_rows(picture, k, dtype)[:, : picture.width] for k in range(len(picture.planes))]

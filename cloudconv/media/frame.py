@@ -30,10 +30,7 @@ class ColorTags:
         return {16: "PQ", 18: "HLG"}.get(self.transfer)
 
     def flat_in(self, where: str) -> list[Warned]:
-        """Return a list with a warning for HDR video, else an empty list.
-
-        The warning says that 8-bit pictures of HDR video look flat. ``where`` names the pictures.
-        """
+        """Return a warning for HDR video, which 8-bit pictures, named by ``where``, show flat."""
         if self.hdr is None:
             return []
         return [
@@ -85,13 +82,7 @@ class Frame:
         return replace(self, time=time, duration=duration)
 
     def like(self, planes: Sequence[Tensor], time: Fraction, duration: Fraction) -> Frame:
-        """Return a frame with copies of other planes, but the same pixel format, size and tags.
-
-        Args:
-            planes: all planes of the pixel format, in FFmpeg's plane order.
-            time: the time of the frame in seconds.
-            duration: the duration of the frame in seconds.
-        """
+        """Return a frame with copies of other planes, but the same pixel format, size and tags."""
         picture = make_picture(planes, self.pix_fmt, self.width, self.height)
         return Frame(picture, time, duration, self.tags)
 
@@ -107,16 +98,9 @@ FrameTask = Task[Frame]
 
 
 def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int) -> av.VideoFrame:
-    """Create a picture with copies of the planes, which may be on any device.
+    """Create a picture with copies of all planes, which may be on any device.
 
-    Args:
-        planes: all planes of ``pix_fmt`` in its plane order, uint8 or uint16.
-        pix_fmt: the pixel format of the picture.
-        width: the width in pixels.
-        height: the height in pixels.
-
-    Raises:
-        ValueError: the planes do not fit the pixel format or the size.
+    Raises ValueError if the planes do not fit the pixel format or the size.
     """
     # FFmpeg allocates the memory, because its codecs may read beyond the end of a row.
     picture = av.VideoFrame(width, height, pix_fmt)

@@ -39,11 +39,10 @@ def amend(
 ) -> None:
     """Correct the tracks of a finished file without checksums, in place. The first is a video.
 
-    The title of the first track must end with :data:`ROOM`, which is removed. ``size`` is the
-    picture's (width, height). ``aspect`` is the sample aspect ratio to store, or None to keep the
-    present one. ``delays`` are the delays in seconds to state for the audio tracks, in their order;
-    0 for no change. ``varies`` removes the stated constant rate. Padding follows the shorter
-    tracks, so nothing after the tracks moves.
+    The title of the first track must end with :data:`ROOM`, which is removed. ``size`` is (width,
+    height). ``aspect`` is the sample aspect ratio to store, None to keep the present one.
+    ``delays`` are to be stated for the audio tracks, in seconds; 0 for no change. ``varies``
+    removes the stated constant rate. Padding follows the tracks, so nothing after them moves.
     """
     with path.open("rb+") as file:
         data = file.read(_HEAD)

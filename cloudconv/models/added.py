@@ -11,7 +11,7 @@ import safetensors.torch
 
 from cloudconv import checkpoints, files
 from cloudconv.errors import OutputError, SettingsError, UnknownModelError
-from cloudconv.media.write.target import writing
+from cloudconv.media.output import writing
 from cloudconv.messages import did_you_mean, listed
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelSpec

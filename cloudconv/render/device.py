@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.media import build
+from cloudconv.media.filters import FFMPEG
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import warp
 
@@ -113,7 +113,7 @@ def machine_fingerprint(device: torch.device, *, each_gpu: bool = False) -> dict
         "device": f"{kind}, {platform.machine()}",
         "version of cloudconv": metadata.version("cloudconv"),
         "version of PyTorch": torch.__version__,
-        "version of PyAV": f"{metadata.version('av')}, FFmpeg {build.version()}",
+        "version of PyAV": f"{metadata.version('av')}, FFmpeg {FFMPEG}",
     }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cloudconv import files
 from cloudconv.errors import OutputError
-from cloudconv.media.write.target import check_home, writing
+from cloudconv.media.output import check_home, writing
 
 
 def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:

@@ -1,31 +1,33 @@
-"""Render planned frames into files; every kind of worker uses this module."""
+"""Render planned frames into files, in this process or in a worker."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-from cloudconv.errors import CloudconvError
+from cloudconv.errors import CloudconvError, UnfitInputError
 from cloudconv.events import Finished, Progress, TaskEvent, Warned
-from cloudconv.media.frame import FrameTask
-from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.encode import EncodingPlan, encoder_state
-from cloudconv.media.write.sink import FrameEncoder
+from cloudconv.media.frame import Frame, FrameTask
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.plan import EncodingPlan, encoder_state
+from cloudconv.media.sink import FrameEncoder
+from cloudconv.media.source import Source
 from cloudconv.pipeline import one_thread, prefetch
-from cloudconv.render.device import PRECISIONS, set_threads
+from cloudconv.render.device import PRECISIONS
 from cloudconv.render.memory import Sizes
 from cloudconv.render.renderer import Renderer, renderer_for
+from cloudconv.segments.plan import SegmentPlan
 from cloudconv.settings import InterpSettings
 
-Task = TypeVar("Task")
+Frames = TypeVar("Frames", bound=Iterable[FrameTask])
 
 _SLOW = 0.5
 """The fraction of a segment's rendering time above which encoding counts as slow."""
@@ -65,6 +67,11 @@ class RenderPlan:
         options = settings.scale, settings.fallback, settings.tile
         return self.device, self.precision, self.model, *options
 
+    def source(self) -> Source:
+        """Return a source that stays open between two segments, in a process with one GPU."""
+        nvdec = 0 if self.nvdec else None
+        return Source(self.info, threads=self.threads, nvdec=nvdec, stays_open=True)
+
     def renderer(self) -> Renderer:
         """Load the model on its device, and return a renderer for frames of this plan."""
         device, dtype = torch.device(self.device), PRECISIONS[self.precision]
@@ -78,36 +85,58 @@ class RenderPlan:
         renderer.use_sizes(self.info.width, self.info.height, self.sizes)
 
 
-@dataclass(frozen=True, slots=True)
-class RenderJob(Generic[Task]):
-    """A segment to render.
-
-    ``task`` identifies the segment for the caller. ``frames`` are the planned frames with their
-    source frames. ``open`` opens the sink. ``finish`` is a function of what ``sink.complete``
-    returned; it returns the result of the task.
-    """
-
-    task: Task
-    plan: RenderPlan
-    frames: Iterable[FrameTask]
-    open: Callable[[], FrameEncoder]
-    finish: Callable[[Any], Any]
-
-
-def render_segment(
-    job: RenderJob[Any], renderer: Renderer, sink: FrameEncoder
-) -> Generator[Progress | Warned, None, None]:
-    """Render and encode the frames of a segment; the caller completes the sink.
-
-    The inference runs in another thread.
+def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
+    """Decode the source frames of a segment, and yield each planned frame with its source frames.
 
     Raises:
-        CloudconvError: an error of decoding, inference or encoding.
+        UnfitInputError: the source has changed and has no frame at a planned time.
     """
+    info, wanted, main = source.info, set(segment.sources), segment.start
+    origin = info.timing.start
+    decoded: dict[Fraction, Frame] = {}
+    frames, is_whole = source.frames(start=main - origin), False
+
+    def get(time: Fraction) -> Frame:
+        nonlocal frames, is_whole
+        while time not in decoded:
+            frame = next(frames, None)
+            if frame is not None and frame.time <= time:
+                if frame.time in wanted:
+                    decoded[frame.time] = frame
+            elif is_whole:
+                raise UnfitInputError(
+                    f"frame-gone: {info.path} has no frame at {float(time):.3f} s any more: the "
+                    "file has changed, or it is damaged and each reading gives other frames. "
+                    "Repair the file, or convert a copy of it, and start again; interp needs "
+                    "--no-resume then."
+                )
+            else:
+                # Start at the beginning: some damaged files lose frames after a seek.
+                frames, is_whole = source.frames(), True
+        return decoded[time]
+
+    # The last frames of a loop also need the source's first frame, which is before this start.
+    for early in sorted(each for each in wanted if each < main):
+        first = next(source.frames(start=early - origin), None)
+        if first is not None and first.time == early:
+            decoded[early] = first
+    lefts = main, segment.frames[0].left
+    for plan in segment.frames:
+        yield plan.of(get)
+        # The left frame of the previous pair may still be an outer frame of this pair.
+        lefts = lefts if plan.left == lefts[1] else (lefts[1], plan.left)
+        for old in [each for each in decoded if main <= each < lefts[0]]:
+            del decoded[old]
+
+
+def _render_segment(
+    plan: RenderPlan, tasks: Iterable[FrameTask], renderer: Renderer, sink: FrameEncoder
+) -> Generator[Progress | Warned, None, None]:
+    """Render and encode the frames of a segment; the inference runs in another thread."""
     began, encoding = time.monotonic(), 0.0
-    with prefetch(renderer.render(job.frames), 4) as frames:
+    with prefetch(renderer.render(tasks), 4) as frames:
         for count, frame in enumerate(frames, 1):
-            shown = frame.at(frame.time + job.plan.offset, frame.duration)
+            shown = frame.at(frame.time + plan.offset, frame.duration)
             started = time.monotonic()
             sink.write(shown)
             encoding += time.monotonic() - started
@@ -115,7 +144,7 @@ def render_segment(
             yield Progress("rendering", count, None)
     seconds = time.monotonic() - began
     slow = seconds >= _LEAST_SECONDS and encoding > _SLOW * seconds
-    replaceable = job.plan.device == "cuda" and sink.encoder == "libx264"
+    replaceable = plan.device == "cuda" and sink.encoder == "libx264"
     if slow and replaceable and encoder_state("h264_nvenc") == "works":
         yield Warned(
             f"nvenc-is-there: Encoding with {sink.encoder} is the slowest stage, and the CPU does "
@@ -124,51 +153,57 @@ def render_segment(
 
 
 def render_segments(
-    jobs: Iterable[RenderJob[Task]],
-    renderer_of: Callable[[RenderPlan], Renderer],
+    plan: RenderPlan,
+    segments: Iterable[tuple[int, Frames, FrameEncoder]],
+    renderer: Renderer,
+    finish: Callable[[Frames, Any, Any], Any],
     *,
     is_next_known: Callable[[], bool] = lambda: True,
-) -> Generator[TaskEvent[Task], None, None]:
+) -> Generator[TaskEvent[int], None, None]:
     """Render segments in order, while another thread completes the previous segment's file.
 
-    Yields the events of each segment; ``Finished`` has the result of ``job.finish``, which is
-    called when the file is complete and synced. Closing this generator also finishes a segment that
-    another thread completes.
+    Closing this generator also finishes a segment that another thread completes.
 
     Args:
-        jobs: the segments; the next segment is requested when the previous one is rendered.
-        renderer_of: a function that returns the renderer of a plan.
-        is_next_known: a function that returns whether the next job is available without waiting.
-            If not, a segment is completed and finished before the wait.
+        plan: the plan of the job.
+        segments: number, frames and open sink of each segment. The next one is requested when the
+            previous one is rendered.
+        renderer: the renderer of the plan.
+        finish: a function that is called with the frames, the sink and what its ``complete``
+            returned, when the file is complete and synced.
+        is_next_known: a function that returns whether the next segment is available without
+            waiting. If not, a segment is completed and finished before the wait.
+
+    Yields:
+        The events of each segment by its number; ``Finished`` has the result of ``finish``.
 
     Raises:
         CloudconvError: an error of decoding, inference or encoding. Segments that are complete by
             then are finished, and the file of the incomplete one is deleted.
     """
-    flushing: tuple[RenderJob[Task], Future[Any]] | None = None
+    flushing: tuple[int, Frames, FrameEncoder, Future[Any]] | None = None
 
-    def flushed() -> TaskEvent[Task]:
+    def flushed() -> TaskEvent[int]:
         nonlocal flushing
         assert flushing is not None
-        job, flush = flushing
+        number, frames, sink, flush = flushing
         completed = flush.result()
         flushing = None
-        return TaskEvent(job.task, Finished(job.finish(completed)))
+        return TaskEvent(number, Finished(finish(frames, sink, completed)))
 
     with one_thread("cloudconv-finish") as worker:
         try:
-            for job in jobs:
-                sink = job.open()
+            for number, frames, sink in segments:
                 with ExitStack() as undo:
                     undo.callback(sink.abandon)
-                    for event in render_segment(job, renderer_of(job.plan), sink):
-                        yield TaskEvent(job.task, event)
-                        if flushing is not None and flushing[1].done():
+                    for event in _render_segment(plan, frames, renderer, sink):
+                        yield TaskEvent(number, event)
+                        if flushing is not None and flushing[-1].done():
                             yield flushed()
                     if flushing is not None:
                         yield flushed()
                     undo.pop_all()
-                flushing = job, worker.submit(sink.complete)
+                flushing = number, frames, sink, worker.submit(sink.complete)
                 if not is_next_known():
                     yield flushed()
             if flushing is not None:
@@ -178,27 +213,5 @@ def render_segments(
                 yield flushed()
             raise
         finally:
-            if flushing is not None and flushing[1].exception() is None:
+            if flushing is not None and flushing[-1].exception() is None:
                 flushed()
-
-
-class RendererCache:
-    """A cache of one renderer, whose model stays loaded while plans use the same model."""
-
-    def __init__(self) -> None:
-        """Create an empty cache."""
-        self._renderer: Renderer | None = None
-        self._plan: RenderPlan | None = None
-
-    def __call__(self, plan: RenderPlan) -> Renderer:
-        """Return the renderer of a plan, with the plan's frame size, batch and tiles."""
-        before, self._plan = self._plan, plan
-        # An equal plan keeps the batch size, which a lack of memory may have reduced.
-        if self._renderer is None or before != plan:
-            set_threads(plan.threads)
-            if self._renderer is None or before is None or before.model_key != plan.model_key:
-                self._renderer = None  # frees the memory for the next one
-                self._renderer = plan.renderer()
-            else:
-                plan.apply_to(self._renderer)
-        return self._renderer

@@ -14,11 +14,9 @@ import os
 import re
 import secrets
 import stat
-import struct
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
 from shutil import disk_usage
@@ -36,25 +34,23 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Warned
 from cloudconv.files import Claim, beside, leftovers, part_prefix, sync_folder, write_whole
-from cloudconv.media.write.packets import PacketSummary
-from cloudconv.media.write.sink import Sink, join
-from cloudconv.media.write.target import writing
+from cloudconv.media.output import writing
+from cloudconv.media.packets import PacketSummary
+from cloudconv.media.sink import Sink
 from cloudconv.messages import plural
-from cloudconv.segments.segment import SegmentPlan
+from cloudconv.segments.plan import SegmentPlan
 
 # Raise this number with each change to packet files or to the digests of plans.
-_VERSION = 4
+_VERSION = 5
 _MARK, _PLAN = "cloudconv", "plan.json"
 _SEGMENT = re.compile(r"(\d{6})-([0-9a-f]{32})\.packets")
-_MADE = re.compile(rf"{_SEGMENT.pattern}|segments\.jsonl|[0-9a-f]{{16}}\.packets")
-"""The names of segments, and of the files of version 2."""
-_END = struct.Struct("<QqqQ32s16sI")
-"""The end of a segment's file: packets, first and last time, delay, hash of the decoder's
-configuration, digest of the plan, checksum."""
+_LONGEST_END = 1024  # bytes; at least those of a segment's end
 _WHOLE = "whole.json"
 """The file that identifies the joined output."""
 _ADAPTED = "adapted.*"
 """The files of weights that were adapted to the input."""
+# The last two names are of an earlier version.
+_OWN = (_PLAN, _ADAPTED, ".cloudconv-*.part", "segments.jsonl", f"{'[0-9a-f]' * 16}.packets")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +92,7 @@ class SegmentStore:
         return sum(done.summary.packets for done in self.finished.values())
 
     def lock(self) -> None:
-        """Claim the output and create the folder if it is missing.
-
-        Raises:
-            OutputError: another process makes the output, or the folder cannot be written.
-        """
+        """Claim the output and create the folder; raise OutputError if that is not possible."""
         if self._claim.is_acquired:
             return
         with writing(self.path):
@@ -117,13 +109,9 @@ class SegmentStore:
     def open(self, identity: dict[str, Any], *, resume: bool) -> None:
         """Read the finished segments in the locked folder, and delete cloudconv's other files.
 
-        Args:
-            identity: everything that can change a pixel of the output, as JSON data.
-            resume: whether finished segments are used; otherwise they are deleted.
-
-        Raises:
-            OutputError: the folder has finished segments of another identity, or the work of
-                another version. They are not deleted.
+        ``identity`` is everything that can change a pixel of the output, as JSON data. Without
+        ``resume`` the finished segments are deleted, too. Raises OutputError if the folder has
+        finished segments of another identity or version, which are not deleted.
         """
         self._identity = json.loads(json.dumps(identity))
         with writing(self.path):
@@ -139,11 +127,7 @@ class SegmentStore:
         self.pinned = decided
 
     def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
-        """Add the summary to the complete file of a segment, and give the file its final name.
-
-        Raises:
-            OutputError: the file is incomplete, or the folder cannot be written.
-        """
+        """Add the summary to the complete file of a segment, and give the file its final name."""
         with writing(self.path):
             size = file.stat().st_size
             if size != summary.bytes:
@@ -180,15 +164,9 @@ class SegmentStore:
     def release(self, *, keep: bool = True) -> str | None:
         """Unlock the folder, and delete the folder unless a later run can use its content.
 
-        Finished segments and adapted weights remain, and so does the work of an earlier run if
-        :meth:`open` was not called. Further calls do nothing.
-
-        Args:
-            keep: whether finished segments and adapted weights may be of use later; otherwise they
-                are deleted.
-
-        Returns:
-            A message about the finished segments and the adapted weights; None if neither remains.
+        Finished segments and adapted weights remain unless ``keep`` is off, and so does the work of
+        an earlier run if :meth:`open` was not called. Further calls do nothing. Returns a message
+        about what remains, or None.
         """
         if not self._claim.is_acquired:
             return None
@@ -201,11 +179,7 @@ class SegmentStore:
         return None
 
     def check(self, segment: SegmentPlan) -> None:
-        """Accept the finished segment of that number for the output.
-
-        Raises:
-            OutputError: the finished segment has another plan.
-        """
+        """Accept the finished segment of that number, or raise OutputError if its plan differs."""
         finished = self.finished.get(segment.number)
         if finished is not None:
             if finished.digest != segment.digest:
@@ -216,15 +190,10 @@ class SegmentStore:
             self._joined[segment.number] = finished
 
     def join(self, output: Sink, note: Callable[[Path], None]) -> None:
-        """Join the segments of this run's plan into the output, and delete the folder.
+        """Join the segments of this run's plan into the open output, and delete the folder.
 
-        Args:
-            output: the open output.
-            note: a function that is called with the path of the complete output, just before the
-                output gets its name.
-
-        Raises:
-            OutputError: the disk has too little room, or a segment is damaged.
+        ``note`` is called with the path of the complete output, just before the output gets its
+        name. Raises OutputError if the disk has too little room, or a segment is damaged.
         """
         done = [self._joined[number] for number in sorted(self._joined)]
         size = sum(each.summary.bytes for each in done)
@@ -235,7 +204,7 @@ class SegmentStore:
                     f"no-room-to-join: Joining the finished frames needs {_megabytes(size)} more "
                     f"on the disk, and {_megabytes(free)} are free: free some space."
                 )
-            join(output, [(each.file, each.summary) for each in done])
+            output.join([(each.file, each.summary) for each in done])
             complete = output.complete()
             assert complete is not None
             self.note_complete(complete)
@@ -246,9 +215,7 @@ class SegmentStore:
     def locked(self) -> Iterator[None]:
         """Lock the folder during a block; errors then name the finished work that remains.
 
-        Raises:
-            Interrupted: Ctrl-C in the block, and segments or weights remain.
-            OutputError: see :meth:`lock`; or the folder was deleted during the block.
+        Ctrl-C becomes Interrupted if segments or weights remain.
         """
         try:
             self.lock()
@@ -277,11 +244,7 @@ class SegmentStore:
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Name the folder in an interrupt of the block if the folder has work of an earlier run.
-
-        Raises:
-            Interrupted: Ctrl-C in the block, and work remains.
-        """
+        """Turn Ctrl-C in the block into Interrupted if the folder has work of an earlier run."""
         try:
             yield
         except KeyboardInterrupt as error:
@@ -302,15 +265,14 @@ class SegmentStore:
 
     def _own_files(self) -> list[Path]:
         """Return the files that cloudconv made, except the mark; other files may be the user's."""
-        files = [
-            file for name in (_PLAN, _ADAPTED, ".cloudconv-*.part") for file in self.path.glob(name)
-        ]
-        files += [file for file in self.path.glob("*") if _MADE.fullmatch(file.name)]
-        files += self.path.glob(_WHOLE)
-        return [file for file in files if stat.S_ISREG(file.lstat().st_mode)]
+        made = [file for name in _OWN for file in self.path.glob(name)]
+        made += [file for file in self.path.glob("*.packets") if _SEGMENT.fullmatch(file.name)]
+        made += self.path.glob(_WHOLE)  # deleted last
+        return [file for file in made if stat.S_ISREG(file.lstat().st_mode)]
 
     def _take_over(self, *, resume: bool) -> None:
-        plan = unsealed((self.path / _PLAN).read_bytes()) if (self.path / _PLAN).is_file() else {}
+        file = self.path / _PLAN
+        plan = unsealed(file.read_bytes()) if file.is_file() else {}
         version = (plan or {}).get("version", _VERSION)
         other = isinstance(version, int) and version != _VERSION
         if other and resume and any(self.path.glob("*.packets")):
@@ -320,24 +282,23 @@ class SegmentStore:
                 "with --no-resume."
             )
         if plan is None or (plan and not _is_plan(plan)):
-            self.warnings.append(
-                Warned(
-                    f"work-unreadable: The unfinished work in {self.path} cannot be resumed; the "
-                    "run starts from the beginning."
-                )
-            )
+            text = "cannot be resumed; the run starts from the beginning."
+            message = f"work-unreadable: The unfinished work in {self.path} {text}"
+            self.warnings.append(Warned(message))
         elif plan and resume:
             self.pinned = plan["decided"]
             self._find_segments()
-            changed = _changes(plan["identity"], self._identity)
-            if changed and (work := self._work()):
+            old, new = plan["identity"], self._identity
+            names = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+            if names and (work := self._work()):
+                changed = ", ".join(name.replace("_", " ") for name in names)
                 self.finished.clear()
                 raise OutputError(
                     f"work-of-other-settings: {self.path} holds {work} of a run that differs in "
                     f"{changed}: finish that work first, name another output, or delete that work "
                     "with --no-resume."
                 )
-            if changed:
+            if names:
                 self.pinned = None
         kept = {done.file for done in self.finished.values()}
         if self.pinned is not None:
@@ -365,12 +326,10 @@ class SegmentStore:
                 else:
                     self.finished[int(match[1])] = FinishedSegment(match[2], file, summary)
         if lost:
-            self.warnings.append(
-                Warned(
-                    f"segments-damaged: {lost} finished {plural(lost, 'segment', 'segments')} in "
-                    f"{self.path} {plural(lost, 'is', 'are')} damaged and made again."
-                )
-            )
+            text = "damaged and made again."
+            segments, are = plural(lost, "segment", "segments"), plural(lost, "is", "are")
+            message = f"segments-damaged: {lost} finished {segments} in {self.path} {are} {text}"
+            self.warnings.append(Warned(message))
 
 
 def clear_finished(output: Path) -> None:
@@ -391,25 +350,20 @@ def clear_finished(output: Path) -> None:
 
 
 def end_of(summary: PacketSummary, digest: str) -> bytes:
-    """Return the end of a segment's file."""
-    extradata, plan = bytes.fromhex(summary.extradata), bytes.fromhex(digest)
-    counts = summary.packets, summary.first, summary.last, summary.delay
-    end = _END.pack(*counts, extradata, plan, 0)[:-4]
-    return end + zlib.crc32(end).to_bytes(4, "little")
+    """Return the end of a segment's file: a line feed and the sealed summary."""
+    return b"\n" + sealed({**asdict(summary), "digest": digest})
 
 
 def summary_in(file: Path, digest: str) -> PacketSummary | None:
     """Return the summary in the file of a finished segment; None if the file is damaged."""
     with file.open("rb") as opened:
-        size = max(opened.seek(0, os.SEEK_END) - _END.size, 0)
-        opened.seek(size)
-        end = opened.read()
-    if len(end) != _END.size:
+        size = opened.seek(0, os.SEEK_END)
+        opened.seek(max(size - _LONGEST_END, 0))
+        line = opened.read().rpartition(b"\n")[2]
+    end = unsealed(line) or {}
+    if end.pop("digest", None) != digest or end["bytes"] != size - len(line) - 1:
         return None
-    packets, first, last, delay, extradata, *_ = _END.unpack(end)
-    summary = PacketSummary(packets, size, first, last, delay, extradata.hex())
-    is_possible = delay <= packets <= size
-    return summary if is_possible and end_of(summary, digest) == end else None
+    return PacketSummary(**end)
 
 
 def token_of(folder: Path) -> str:
@@ -426,11 +380,7 @@ def fresh_file(folder: Path) -> Path:
 
 
 def save(file: Path, data: bytes) -> None:
-    """Write the data of a segment that another machine made to a new file, and sync the file.
-
-    Raises:
-        OutputError: the disk is full, or the folder is missing.
-    """
+    """Write the data of a segment that another machine made to a new file, and sync the file."""
     with writing(file.parent), file.open("xb") as opened:
         opened.write(data)
         opened.flush()
@@ -476,12 +426,6 @@ def _stat(file: Path) -> dict[str, Any]:
 
 def _sum(data: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> str:
-    """Return the names of the entries that differ."""
-    names = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return ", ".join(name.replace("_", " ") for name in names)
 
 
 def _megabytes(size: int) -> str:

@@ -22,12 +22,12 @@ from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Progress, Warned
+from cloudconv.media import pictures as images
 from cloudconv.media.color import rgb_of, thumbnail
 from cloudconv.media.frame import Frame
-from cloudconv.media.input import images
-from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.source import Source
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
 from cloudconv.messages import counted, shortened
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.settings.spans import HELD_BACK, HELD_LAST, WHOLE, Span, parse_spans, split_path

@@ -11,7 +11,7 @@ from typing import Any
 from cloudconv.checkpoints import is_file_name
 from cloudconv.errors import SettingsError
 from cloudconv.files import reading
-from cloudconv.media.input.spool import local_file
+from cloudconv.media.input import local_file
 from cloudconv.models import registry
 from cloudconv.settings import TrainingRecipe, TrainSettings, fields_of
 from cloudconv.settings.values import names_folder

@@ -8,43 +8,36 @@ from typing import Literal
 
 import torch
 
-from cloudconv.errors import DeviceError
 from cloudconv.events import Warned
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render import device as devices
 from cloudconv.render.device import PRECISIONS, choose_device, choose_precision, cores
-from cloudconv.workers.events import Task, Work
-from cloudconv.workers.processes import Processes
-from cloudconv.workers.ray import Cluster, count_gpus
+from cloudconv.workers.processes import Job, Processes, Work
+from cloudconv.workers.ray import Cluster
 
 _GPU_CORES = 4
-"""The number of cores for a task with a GPU, to decode and encode. Other tasks need one core."""
+"""The number of cores for a job with a GPU, to decode and encode. Other jobs need one core."""
+_VISIBLE = {
+    "cuda": "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES",
+    "xpu": "ZE_AFFINITY_MASK",
+}
+"""The environment variable that limits the devices that a process sees."""
 
-
-Workers = Processes[Task] | Cluster[Task]
-"""Processes or a cluster that do tasks; a context manager that ends them."""
+Workers = Processes[Job] | Cluster[Job]
+"""Processes or a cluster that do jobs; a context manager that ends them."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerConfig:
-    """A kind of workers, and their number.
+    """A kind of workers, and their number."""
 
-    Attributes:
-        kind: ``inline`` is this process, ``local`` are processes of this machine, and ``ray`` is a
-            cluster.
-        count: the number of processes on this machine.
-        cores: the number of cores for a task of a cluster.
-        address: the address of the cluster; None to find or start a cluster.
-        each_gpu: whether each GPU of this machine has one process.
-        device: the name of the workers' device, as in this process if this process has the device.
-    """
-
+    # ``inline`` is this process, ``local`` are processes of this machine, ``ray`` is a cluster.
     kind: Literal["inline", "local", "ray"] = "inline"
-    count: int = 1
-    cores: int = 1
-    address: str | None = None
-    each_gpu: bool = False
-    device: str = "cpu"
+    count: int = 1  # the number of processes on this machine
+    cores: int = 1  # for a job of a cluster
+    address: str | None = None  # of the cluster; None to find or start one
+    each_gpu: bool = False  # whether each GPU of this machine has one process
+    device: str = "cpu"  # the workers' device, as in this process if this process has the device
 
     @property
     def device_type(self) -> str:
@@ -52,19 +45,11 @@ class WorkerConfig:
         return torch.device(self.device).type
 
     def precision(self, name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
-        """Return the type in which the workers run a model.
+        """Return the type in which the workers run a model; ``name`` is that in the settings.
 
         If this process does not have the workers' device, the abilities of the device are unknown,
-        and ``auto`` is float32.
-
-        Args:
-            name: the precision in the settings.
-            device: the device of this process, from :func:`choose_workers`.
-            spec: the description of the model.
-
-        Raises:
-            SettingsError: there is no such precision.
-            DeviceError: the device of this process cannot compute at that precision.
+        and ``auto`` is float32. Raises DeviceError if ``device``, that of this process, cannot
+        compute at that precision.
         """
         if self.device_type == device.type:
             return choose_precision(name, device, spec)
@@ -82,13 +67,8 @@ def choose_workers(
 ) -> tuple[WorkerConfig, torch.device, list[Warned]]:
     """Choose the workers and their device.
 
-    With ``cuda`` on a cluster, only the cluster needs GPUs. Without a GPU this process uses the
-    CPU.
-
-    Args:
-        workers: the workers in the settings.
-        device: the device in the settings; ``cuda:all`` means one worker for each GPU.
-        threads: the threads in the settings; on a cluster the number of cores for each task.
+    The arguments are those of the settings: ``cuda:all`` means one worker for each GPU, and
+    ``threads`` on a cluster the number of cores for each job.
 
     Returns:
         The workers; the device in this process; warnings.
@@ -109,65 +89,23 @@ def choose_workers(
             device=str(chosen),
         )
         return config, chosen, devices.auto_warnings(device)
-    address, warnings = detail or None, list[Warned]()
-    if device == "cuda" and not torch.cuda.is_available():
-        # Without a cluster, Ray starts one on this machine, which has no GPU.
-        if not count_gpus(address):
-            raise DeviceError(
-                "no-gpu-in-cluster: --device names a GPU, but no machine of the cluster has one: "
-                "use --device=cpu, or start Ray on a machine with a GPU."
-            )
-        workers_device, chosen = torch.device("cuda"), choose_device("cpu")
-        warnings = [
-            Warned(
-                "planned-without-gpu: This machine has no GPU, so its own memory limits how many "
-                "frames are computed at once: give --batch for more of them on the GPUs of the "
-                "cluster."
-            )
-        ]
-    elif device != "auto":
-        workers_device = chosen = choose_device(device)
-    else:
-        gpus = count_gpus(address)
-        if gpus is None:
-            gpus = torch.cuda.device_count()
-        workers_device = chosen = choose_device("auto" if gpus else "cpu")
-        if chosen.type != "cuda":
-            workers_device = chosen = choose_device("cpu")
-            warnings = [
-                Warned(
-                    "cluster-gpus-unused: The cluster's CPUs are used, not its GPUs: this machine "
-                    "plans the work and has no GPU."
-                    if gpus
-                    else "cluster-without-gpu: The cluster has no GPU: its CPUs are used."
-                )
-            ]
-    cores = threads or (_GPU_CORES if workers_device.type == "cuda" else 1)
-    config = WorkerConfig("ray", cores=cores, address=address, device=str(workers_device))
-    return config, chosen, warnings
+    # Each machine of the cluster has the device; without it here, this process uses the CPU.
+    chosen = choose_device("cpu" if device == "cuda" and not torch.cuda.is_available() else device)
+    kind = "cuda" if device == "cuda" else chosen.type
+    cores = threads or (_GPU_CORES if kind == "cuda" else 1)
+    config = WorkerConfig("ray", cores=cores, address=detail or None, device=kind)
+    return config, chosen, devices.auto_warnings(device)
 
 
-def start(config: WorkerConfig, work: Work[Task]) -> Workers[Task]:
-    """Return the workers; processes start with the first tasks.
+def start(config: WorkerConfig, work: Work[Job]) -> Workers[Job]:
+    """Return the workers; processes start with the first jobs, of which ``inline`` takes none.
 
-    Args:
-        config: the workers, from :func:`choose_workers`. With ``inline`` there must be no tasks.
-        work: the work; see :class:`~cloudconv.workers.events.Work`.
-
-    Raises:
-        DeviceError: there is no such cluster.
+    Raises DeviceError if there is no such cluster.
     """
     if config.kind != "ray":
         return Processes(work, environments(config))
     gpus = int(config.device_type in _VISIBLE)
     return Cluster(work, config.address, cores=config.cores, gpus=gpus)
-
-
-_VISIBLE = {
-    "cuda": "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES",
-    "xpu": "ZE_AFFINITY_MASK",
-}
-"""The environment variable that limits the devices that a process sees."""
 
 
 def environments(config: WorkerConfig) -> list[dict[str, str]]:

@@ -1,4 +1,4 @@
-"""Distribute tasks to processes of this machine."""
+"""Distribute jobs to processes of this machine. The module loads neither PyTorch nor FFmpeg."""
 
 from __future__ import annotations
 
@@ -9,34 +9,54 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from enum import Enum
 from multiprocessing.connection import Connection, wait
-from typing import Any, Generic, Self
+from pathlib import Path
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.events import Finished, TaskEvent
-from cloudconv.workers.events import MAX_ATTEMPTS, POLL, TASKS_PER_WORKER, Task, Tasks, Work
+
+POLL = 0.05
+"""Seconds until the next request for jobs, if the next job is not known yet."""
+MAX_ATTEMPTS = 3
+"""The number of attempts at a job whose worker dies each time."""
+
+Job = TypeVar("Job")
+Given = TypeVar("Given", contravariant=True)
 
 
-class Processes(Generic[Task]):
-    """Processes that do tasks; a context manager that ends them.
+class End(Enum):
+    """The end of an iterator."""
+
+    END = 0
+
+
+class Work(Protocol[Given]):
+    """A function that workers apply to each job; picklable. Each process has its own copy."""
+
+    def __call__(self, job: Given) -> Iterator[Any]:
+        """Do the job and yield its events, at last ``Finished``; a CloudconvError ends the job."""
+
+    def files(self, job: Given) -> tuple[Path, ...]:
+        """Return the files that the job reads; a cluster copies them to machines without them."""
+
+    def moved(self, job: Given, files: Mapping[Path, Path]) -> Any:
+        """Return the job for a machine that has the files at other paths."""
+
+
+class Processes(Generic[Job]):
+    """Processes that do jobs; a context manager that ends them.
 
     The processes start at the first call of :meth:`map`; later calls use the same processes. A
-    process that dies is replaced, and its tasks are done again. All processes end with this
-    process.
+    process that dies is replaced, and its jobs are done again. All processes end with this process.
     """
 
-    def __init__(self, work: Work[Task], environments: Sequence[Mapping[str, str]]) -> None:
-        """Start no process yet.
-
-        Args:
-            work: the work of each process.
-            environments: additional environment variables of each process.
-        """
-        self._work = work
-        self._environments = environments
-        self._workers: list[_Worker[Task]] = []
+    def __init__(self, work: Work[Job], environments: Sequence[Mapping[str, str]]) -> None:
+        """Start no process yet; each process gets one of the environments in addition."""
+        self._work, self._environments = work, environments
+        self._workers: list[_Worker[Job]] = []
 
     def __enter__(self) -> Self:
         """Return this object."""
@@ -45,75 +65,62 @@ class Processes(Generic[Task]):
     def __exit__(self, *_: object) -> None:
         """End all processes."""
         while self._workers:
-            self._workers.pop().stop()
+            self._workers.pop().end()
 
-    def map(self, tasks: Iterator[Task | None]) -> Generator[TaskEvent[Task], None, None]:
-        """Do tasks in any order and yield their events.
+    def map(self, jobs: Iterator[Job | None]) -> Generator[TaskEvent[Job], None, None]:
+        """Do jobs in any order and yield their events.
 
         Closing the generator ends the processes at once. The method may be called again when the
         generator has ended.
 
         Args:
-            tasks: the tasks. A few are taken before a process is free for them. None means that
-                the next task is not known yet; ``map`` then yields events before the next request.
+            jobs: the jobs. None means that the next job is not known yet; ``map`` then yields
+                events before the next request.
 
         Yields:
-            The events of all tasks; ``Finished`` ends each task. If a task is done again, its
-            events come again.
+            The events of all jobs; ``Finished`` ends each job. If a job is done again, its events
+            come again.
 
         Raises:
-            CloudconvError: ``tasks`` raised this error.
+            CloudconvError: ``jobs`` raised this error.
             RuntimeError: a process ended with an unexpected exception.
         """
-        while len(self._workers) < len(self._environments):
-            self._workers.append(_Worker(self._work, self._environments[len(self._workers)]))
-        workers = self._workers
-        waiting: deque[_Attempt[Task]] = deque()
+        for environment in self._environments[len(self._workers) :]:
+            self._workers.append(_Worker(self._work, environment))
+        again: deque[_Attempt[Job]] = deque()
         with ExitStack() as undo:
             undo.callback(self.__exit__)
             while True:
-                more = _give(workers, waiting, tasks)
-                if not more and not any(worker.busy for worker in workers):
+                may_follow = False
+                for worker in (each for each in self._workers if each.attempt is None):
+                    if again:
+                        worker.give(again.popleft())
+                        continue
+                    job = next(jobs, End.END)
+                    if job is End.END or job is None:
+                        may_follow = job is None
+                        break
+                    worker.give(_Attempt(job))
+                busy = {each.connection: each for each in self._workers if each.attempt}
+                if not (busy or may_follow):
                     break
-                ready = wait([worker.connection for worker in workers], POLL if more else None)
-                for worker in workers:
-                    if worker.connection in ready:
-                        yield from worker.receive(waiting)
+                for connection in wait(list(busy), POLL if may_follow else None):
+                    yield from busy[connection].received(again)  # type: ignore[index]
             undo.pop_all()
 
 
-@dataclass(slots=True)
-class _Attempt(Generic[Task]):
-    """A task, and the number of processes that died while they did the task."""
+class _Attempt(Generic[Job]):
+    """A job, and the number of processes that died while they did the job."""
 
-    task: Task
-    deaths: int = 0
-
-
-def _give(
-    workers: list[_Worker[Task]], waiting: deque[_Attempt[Task]], tasks: Iterator[Task | None]
-) -> bool:
-    """Give tasks to workers that have too few; return whether the next task is not known yet."""
-    # The worker with the fewest tasks gets the next one, so that none waits if tasks come slowly.
-    while len((idlest := min(workers, key=lambda each: len(each.busy))).busy) < TASKS_PER_WORKER:
-        if not waiting:
-            for task in tasks:
-                if task is None:
-                    return True
-                waiting.append(_Attempt(task))
-                break
-            else:
-                return False
-        idlest.give(waiting.popleft())
-    return False
+    def __init__(self, job: Job) -> None:
+        self.job, self.deaths = job, 0
 
 
-class _Worker(Generic[Task]):
-    """A process with its tasks, oldest first."""
+class _Worker(Generic[Job]):
+    """A process, and the job that it is doing."""
 
-    def __init__(self, work: Work[Task], environment: Mapping[str, str]) -> None:
-        """Start the process."""
-        self.busy: deque[_Attempt[Task]] = deque()
+    def __init__(self, work: Work[Job], environment: Mapping[str, str]) -> None:
+        self.attempt: _Attempt[Job] | None = None
         # The process unpickles the work after it has set the environment: the work imports
         # PyTorch, which reads the visible GPUs only once.
         self._given = dict(environment), pickle.dumps(work)
@@ -127,74 +134,51 @@ class _Worker(Generic[Task]):
         self._process.start()
         theirs.close()
 
-    def give(self, attempt: _Attempt[Task]) -> None:
-        """Send a task to the process."""
-        self.busy.append(attempt)
-        try:
-            self.connection.send(attempt.task)
-        except OSError:
-            return  # the process is dead, and receive() replaces it
+    def give(self, attempt: _Attempt[Job]) -> None:
+        self.attempt = attempt
+        with suppress(OSError):  # the process is dead, and `received` replaces it
+            self.connection.send(attempt.job)
 
-    def receive(self, waiting: deque[_Attempt[Task]]) -> Iterator[TaskEvent[Task]]:
-        """Yield the event of the next message.
+    def received(self, again: deque[_Attempt[Job]]) -> Iterator[TaskEvent[Job]]:
+        """Yield the next event; if the process has died, replace it and add its job to ``again``.
 
-        If the process has died or reports an error, replace the process, and add the tasks that can
-        still be done to ``waiting``.
+        The job is given up if too many processes died of it.
         """
+        attempt = self.attempt
+        assert attempt is not None
         try:
-            message = self.connection.recv()
+            content = self.connection.recv()
         except (EOFError, OSError):
-            message = None
-        if message is None or isinstance(message, CloudconvError):
-            yield from self._lost(message, waiting)
-            return
-        index, content = message
-        task = self.busy[index].task
+            self.end()
+            code = self._process.exitcode
+            if code == 1:  # Python's exit code after an exception that is not a CloudconvError
+                raise RuntimeError("a worker process failed; its error message is above") from None
+            self._start()
+            attempt.deaths += 1
+            if attempt.deaths < MAX_ATTEMPTS:
+                self.attempt = None
+                again.append(attempt)
+                return
+            content = Finished(
+                DeviceError(
+                    f"workers-died: Worker processes ended {MAX_ATTEMPTS} times on the same frames "
+                    f"(exit code {code}), most likely for lack of memory: use fewer workers."
+                )
+            )
         if isinstance(content, Finished):
-            del self.busy[index]
-        yield TaskEvent(task, content)
+            self.attempt = None
+        yield TaskEvent(attempt.job, content)
 
-    def _lost(
-        self, error: CloudconvError | None, waiting: deque[_Attempt[Task]]
-    ) -> Iterator[TaskEvent[Task]]:
-        """Replace a dead or failed process; end its oldest task if that is given up."""
-        attempts = list(self.busy)
-        self._end()
-        code = self._process.exitcode
-        self.busy.clear()
-        self._start()
-        if error is None and code == 1:
-            # The exit code of Python is 1 after an exception that is not a CloudconvError.
-            raise RuntimeError("a worker process failed; its error message is above")
-        if not attempts:
-            return
-        # The process was doing the oldest task.
-        oldest = attempts[0]
-        oldest.deaths += 1
-        if error is None and oldest.deaths < MAX_ATTEMPTS:
-            waiting.extend(attempts)
-            return
-        waiting.extend(attempts[1:])
-        error = error or DeviceError(
-            f"workers-died: Worker processes ended {MAX_ATTEMPTS} times on the same frames (exit "
-            f"code {code}), most likely for lack of memory: use fewer workers."
-        )
-        yield TaskEvent(oldest.task, Finished(error))
-
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the process at once."""
         self.connection.close()
-        self._process.join(1)
+        self._process.join(0.1)  # so that a process that ended by itself keeps its exit code
         self._process.kill()
         self._process.join()
 
-    def stop(self) -> None:
-        """End the process at once."""
-        self._process.terminate()
-        self._end()
-
 
 def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -> None:
-    """Do the tasks that arrive on a connection; the main function of a worker process."""
+    """Do the jobs that arrive on a connection; the main function of a worker process."""
     os.environ.update(environment)
     # Waiting threads of OpenMP must leave the cores to other processes. The command line also sets
     # this variable, but a script that imports cloudconv does not.
@@ -205,25 +189,26 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
     for name in ("SIGINT", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    tasks: Tasks[Any] = Tasks()
-    started: list[Any] = []  # in the order of the main process, so that an index names a task
-
-    def listen() -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
         try:
-            while True:
-                task = connection.recv()
-                started.append(task)
-                tasks.put(task)
+            job = connection.recv()
         except (EOFError, OSError):
-            # The main process has closed the connection, so the result is not needed.
-            os._exit(0)
+            return
+        for event in outcome_of(work, job):
+            connection.send(event)
 
-    threading.Thread(target=listen, daemon=True).start()
+
+def outcome_of(work: Work[Job], job: Job) -> Iterator[Any]:
+    """Do a job and yield its events; a CloudconvError becomes the result of the job."""
     try:
-        for event in work(tasks):
-            index = next(k for k, task in enumerate(started) if task is event.task)
-            connection.send((index, event.content))
-            if isinstance(event.content, Finished):
-                del started[index]
+        yield from work(job)
     except CloudconvError as error:
-        connection.send(error)
+        yield Finished(error)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(0)

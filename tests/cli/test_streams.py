@@ -178,7 +178,7 @@ def test_files_that_could_not_be_removed_are_named(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cloudconv.media.write.sink.Sink.write", interrupted)
+    monkeypatch.setattr("cloudconv.media.sink.Sink.write", interrupted)
     done = run("interp", clip, tmp_path / "b.gif", *TINY)
     (part,) = tmp_path.glob("*.part")
     assert done.stderr.startswith("interrupted; ")

@@ -15,7 +15,7 @@ from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.trial import small_material, tried
 from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import gather_material
-from cloudconv.media.read.probe import probe
+from cloudconv.media.probe import probe
 from tests.helpers.dreams import Picture, clouds, lost_land, material
 
 CLIP = Path(__file__).parents[2] / "examples" / "clouds.mp4"

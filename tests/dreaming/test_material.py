@@ -13,7 +13,7 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.errors import InputError
 from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import MOST_FRAMES, gather_material
-from cloudconv.media.read.probe import probe
+from cloudconv.media.probe import probe
 from tests.helpers.dreams import clouds, dusk, frames, material, slow_clouds, video
 from tests.helpers.factory import write_clip
 

@@ -12,7 +12,7 @@ from cloudconv.dreaming.select import advice, choose
 from cloudconv.dreaming.trial import FRAMES, Trial, small_material
 from cloudconv.events import mapped, result_of
 from cloudconv.jobs.extend.history import gather_material
-from cloudconv.media.read.probe import probe
+from cloudconv.media.probe import probe
 from tests.helpers.dreams import Picture, ball, chosen_mode, clouds, material
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.write.encoding import plan_encoding
-from cloudconv.media.write.sink import Sink
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.plan import plan_encoding
+from cloudconv.media.sink import Sink
 
 
 def open_sink(

@@ -5,28 +5,34 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cloudconv.errors import InputError
-from cloudconv.events import Finished, TaskEvent
-from cloudconv.workers.events import Tasks, Work
+from cloudconv.events import Finished
 from tests.helpers.system import kill_this_process
 
 
 @dataclass(frozen=True)
 class Job:
-    """A task that equals no other task, even one with the same number."""
+    """A job that equals no other job, even one with the same number."""
 
     number: int
 
 
-Events = Generator[TaskEvent[Job], None, None]
+class Plain:
+    """Work without files."""
+
+    def files(self, job: Job) -> tuple[Path, ...]:
+        return ()
+
+    def moved(self, job: Job, files: Mapping[Path, Path]) -> Job:
+        return job
 
 
-class Tenfold(Work[Job]):
+class Tenfold(Plain):
     """Work that multiplies by ten and reports its process.
 
     The work fails at the number ``fails``. Its process dies at the number ``deadly``: each time, or
@@ -38,36 +44,20 @@ class Tenfold(Work[Job]):
         self.deadly = deadly
         self.marker = marker
 
-    def __call__(self, tasks: Tasks[Job]) -> Events:
-        for task in tasks:
-            if task.number == self.deadly and not (self.marker and self.marker.exists()):
-                if self.marker is not None:
-                    self.marker.touch()
-                kill_this_process()
-            if task.number == self.fails:
-                raise InputError(
-                    "no-permission: this cannot be read: permission denied. Change its permissions."
-                )
-            yield TaskEvent(task, os.getpid())
-            yield TaskEvent(task, Finished(task.number * 10))
+    def __call__(self, job: Job) -> Iterator[Any]:
+        if job.number == self.deadly and not (self.marker and self.marker.exists()):
+            if self.marker is not None:
+                self.marker.touch()
+            kill_this_process()
+        if job.number == self.fails:
+            raise InputError(
+                "no-permission: this cannot be read: permission denied. Change its permissions."
+            )
+        yield os.getpid()
+        yield Finished(job.number * 10)
 
 
-class Pair(Work[Job]):
-    """Work that takes two tasks before it ends the first, as rendering does."""
-
-    def __call__(self, tasks: Tasks[Job]) -> Events:
-        previous: Job | None = None
-        for task in tasks:
-            yield TaskEvent(task, "taken")
-            if previous is not None:
-                yield TaskEvent(previous, Finished(previous.number * 10))
-            previous = task
-            if task.number % 2:
-                yield TaskEvent(task, Finished(task.number * 10))
-                previous = None
-
-
-class ReportsEnvironment(Work[Job]):
+class ReportsEnvironment(Plain):
     """Work that reports the environment of its process when the process unpickles the work.
 
     The report has the visible GPUs, the wait policy, and whether PyTorch was imported by then.
@@ -80,33 +70,30 @@ class ReportsEnvironment(Work[Job]):
         names = ("CUDA_VISIBLE_DEVICES", "OMP_WAIT_POLICY")
         self.seen = *map(os.environ.get, names), "torch" in sys.modules
 
-    def __call__(self, tasks: Tasks[Job]) -> Events:
-        for task in tasks:
-            yield TaskEvent(task, self.seen)
-            yield TaskEvent(task, Finished(None))
+    def __call__(self, job: Job) -> Iterator[Any]:
+        yield self.seen
+        yield Finished(None)
 
 
-class Waits(Work[Job]):
-    """Work that never ends a task."""
+class Waits(Plain):
+    """Work that never ends a job."""
 
-    def __call__(self, tasks: Tasks[Job]) -> Events:
-        for task in tasks:
-            yield TaskEvent(task, os.getpid())
-            threading.Event().wait(60)
+    def __call__(self, job: Job) -> Iterator[Any]:
+        yield os.getpid()
+        threading.Event().wait(60)
 
 
-class Reads(Work[Job]):
+class Reads(Plain):
     """Work that returns the text of a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def files(self, task: Job) -> tuple[Path, ...]:
+    def files(self, job: Job) -> tuple[Path, ...]:
         return (self.path,)
 
-    def __call__(self, tasks: Tasks[Job]) -> Events:
-        for task in tasks:
-            yield TaskEvent(task, Finished(self.path.read_text()))
+    def __call__(self, job: Job) -> Iterator[Any]:
+        yield Finished(self.path.read_text())
 
 
 def numbered(count: int) -> Iterator[Job]:

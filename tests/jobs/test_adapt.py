@@ -31,7 +31,7 @@ from cloudconv.errors import (
 from cloudconv.events import Event, Progress
 from cloudconv.jobs import adapt, train
 from cloudconv.jobs.interp.plan import InterpResult
-from cloudconv.media.read.probe import probe
+from cloudconv.media.probe import probe
 from cloudconv.settings import InterpSettings
 from cloudconv.training import loop
 from tests.helpers import calls

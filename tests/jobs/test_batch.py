@@ -24,7 +24,7 @@ from cloudconv.errors import Interrupted, OutputError, UnfitInputError
 from cloudconv.events import Ended, Event, Progress
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.plan import InterpResult
-from cloudconv.segments.segment import SegmentPlan
+from cloudconv.segments.plan import SegmentPlan
 from cloudconv.segments.store import SegmentStore
 from cloudconv.settings import InterpManySettings
 from tests.helpers import calls

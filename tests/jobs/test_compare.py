@@ -29,9 +29,9 @@ from cloudconv.jobs.compare.run import CompareResult, CompareSettings, decide, e
 from cloudconv.jobs.compare.score import SequenceMeter, verdict
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.source import Source
-from cloudconv.media.vmaf import VmafMeter
+from cloudconv.media.meters import VmafMeter
+from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
 from cloudconv.report.data import Row
 from cloudconv.settings import fields_of
 from tests.helpers import calls

@@ -30,7 +30,7 @@ from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.jobs.dream import run as job
 from cloudconv.jobs.dream.report import write_report
 from cloudconv.jobs.dream.results import DreamResult
-from cloudconv.media.turn import UPRIGHT
+from cloudconv.media.convert import UPRIGHT
 from cloudconv.report.folder import report_folder
 from cloudconv.settings import DreamSettings
 from tests.helpers import calls

@@ -23,7 +23,7 @@ from cloudconv.events import Progress
 from cloudconv.jobs import extrapolate as job
 from cloudconv.jobs.extend.context import WINDOW, continued
 from cloudconv.jobs.extrapolate import ExtrapolateEstimate, ExtrapolateResult
-from cloudconv.media.read.source import Source
+from cloudconv.media.source import Source
 from cloudconv.settings import ExtrapolateSettings
 from tests.forecasting.test_layers import square_under_a_pan
 from tests.helpers import calls

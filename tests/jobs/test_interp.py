@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import struct
 from fractions import Fraction as F
@@ -72,6 +73,21 @@ def test_a_rate_below_that_of_the_source_is_counted(tmp_path: Path) -> None:
     assert cloudconv.estimate(settings).output_frames == 10
 
 
+def test_a_run_opens_its_input_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One reader decodes while another copies the sound; all later readers use the same files."""
+    clip = write_clip(tmp_path / "a.mkv", 9, rate=24, codec="libx264", audio=["flac"])
+    opened: list[Any] = []
+
+    class Noted(io.FileIO):
+        def __init__(self, *given: Any) -> None:
+            opened.append(given[0])
+            super().__init__(*given)
+
+    monkeypatch.setattr("io.FileIO", Noted)
+    interp(clip, "b.mp4", factor=2)
+    assert opened == [clip] * 2
+
+
 def test_a_run_that_only_joins_counts_every_frame(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,7 +97,7 @@ def test_a_run_that_only_joins_counts_every_frame(
         raise OutputError("no-room-to-join: Joining needs 2 more on the disk.")
 
     with monkeypatch.context() as patch:
-        patch.setattr("cloudconv.segments.store.join", full)
+        patch.setattr("cloudconv.media.sink.Sink.join", full)
         with pytest.raises(OutputError):
             interp(clip, "b.mp4", factor=2)
     result = interp(clip, "b.mp4", factor=2)

@@ -12,8 +12,8 @@ from av.video.frame import VideoFrame
 
 from cloudconv.errors import InputError
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.source import Source
+from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
 from cloudconv.schedule.frames import analyse
 from tests.helpers.factory import FIELD_STEP, FIELDS, interlaced, picture, planes_of, write_clip
 

@@ -9,12 +9,10 @@ import pytest
 
 from cloudconv.errors import EncoderError
 from cloudconv.media.containers import CONTAINERS, PICTURES, container_of
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.source import Source
-from cloudconv.media.write.encode import unchanged_priority
-from cloudconv.media.write.encoder_options import EncodeSettings
-from cloudconv.media.write.encoders import choose, choose_for
-from cloudconv.media.write.hdr import hdr_parameters
+from cloudconv.media.encoders import EncodeSettings, choose, choose_for, hdr_parameters
+from cloudconv.media.plan import unchanged_priority
+from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
 from tests.helpers.factory import planes_of, read_planes, write_clip
 from tests.helpers.sinks import open_sink
 
@@ -90,8 +88,6 @@ def write_like(path, suffix, settings=None, **source):
         ("dnxhd", {"profile": "dnxhr_hq"}, "yuv422p", ".mov"),
         ("dnxhd", {"profile": "dnxhr_hqx"}, "yuv422p10le", ".mov"),
         ("dnxhd", {"profile": "dnxhr_444"}, "yuv444p10le", ".mov"),
-        ("cfhd", {}, "yuv422p10le", ".mov"),
-        ("v210", {}, "yuv422p10le", ".mov"),
     ],
 )
 def test_editing_codecs_are_kept(tmp_path, codec, options, pix_fmt, suffix):
@@ -141,6 +137,7 @@ def test_the_sources_codec_is_kept_on_request(codec, pix_fmt, suffix, encoder, g
         ("mpeg2video", "yuv420p", (256, 144), ".mkv", "libx264"),
         ("libx264", "yuv420p", (256, 144), ".webm", "libvpx-vp9"),
         ("ffv1", "yuv420p", (97, 65), ".webm", "libvpx-vp9"),
+        ("cfhd", "yuv422p10le", (256, 144), ".mov", "libx265"),  # rare
         ("prores_ks", "yuv422p10le", (256, 144), ".mp4", "libx265"),
         ("mjpeg", "yuvj420p", (256, 144), ".gif", "gif"),
     ],
@@ -148,7 +145,7 @@ def test_the_sources_codec_is_kept_on_request(codec, pix_fmt, suffix, encoder, g
 def test_a_source_codec_that_cannot_be_kept_is_named(
     codec, pix_fmt, size, suffix, encoder, tmp_path
 ):
-    given = ".mov" if codec == "prores_ks" else ".mkv"
+    given = ".mov" if codec in ("prores_ks", "cfhd") else ".mkv"
     clip = write_clip(tmp_path / f"in{given}", 1, rate=25, size=size, codec=codec, pix_fmt=pix_fmt)
     container, info = container_of(tmp_path / f"out{suffix}"), probe(clip)
     choice = choose_for(container, info, EncodeSettings(encoder="source"))

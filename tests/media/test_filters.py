@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudconv.errors import ModelError
-from cloudconv.media.filters import XpsnrMeter, has_filter, minterpolate
 from cloudconv.media.frame import Frame
+from cloudconv.media.meters import XpsnrMeter, has_filter, minterpolate
 from tests.helpers.factory import picture, planes_of
 
 NTSC = Fraction(24000, 1001)
@@ -152,7 +152,7 @@ def test_a_change_of_size_or_a_repeated_time_is_an_error() -> None:
 
 
 def test_a_missing_filter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cloudconv.media.filters.has_filter", lambda name: False)
+    monkeypatch.setattr("cloudconv.media.meters.has_filter", lambda name: False)
     with pytest.raises(ModelError, match="no filter minterpolate"):
         list(minterpolate(frames(2), Fraction(48)))
     with pytest.raises(ModelError, match="no filter xpsnr"):

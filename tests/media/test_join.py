@@ -12,10 +12,9 @@ import pytest
 
 from cloudconv.errors import OutputError
 from cloudconv.media.frame import Frame
-from cloudconv.media.write.encode import EncodingPlan
-from cloudconv.media.write.encoding import plan_encoding
-from cloudconv.media.write.packets import PacketSummary, read_packets
-from cloudconv.media.write.sink import SegmentSink, Sink, join
+from cloudconv.media.packets import PacketSummary, read_packets
+from cloudconv.media.plan import EncodingPlan, plan_encoding
+from cloudconv.media.sink import SegmentSink, Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_planes
 from tests.helpers.factory import read_times as times_of
@@ -67,7 +66,7 @@ def write_whole_and_joined(
         stored.append((path, segment.complete()))
     assert not (folder / f"joined{suffix}").exists()
     with Sink(plan("joined")) as output:
-        join(output, stored)
+        output.join(stored)
     return [folder / f"whole{suffix}", folder / f"joined{suffix}"]
 
 
@@ -140,7 +139,7 @@ def test_segments_of_other_encoder_settings_are_refused(tmp_path: Path) -> None:
             settings=EncodeSettings(encoder="libx264"),
         ) as sink,
     ):
-        join(sink, [stored])
+        sink.join([stored])
     assert os.listdir(tmp_path) == ["0.packets"]
 
 

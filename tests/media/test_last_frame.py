@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 import cloudconv
-from cloudconv.media.input.images import shows_of
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.source import Source
+from cloudconv.media.pictures import shows_of
+from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
 from tests.helpers.factory import picture, read_times, write_clip
 
 

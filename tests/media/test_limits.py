@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.media.read.probe import probe
+from cloudconv.media.probe import probe
 from tests.helpers.factory import write_clip
 
 

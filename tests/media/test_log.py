@@ -15,8 +15,8 @@ import pytest
 
 from cloudconv.errors import EncoderError
 from cloudconv.media.containers import container_of
-from cloudconv.media.write.encode import open_strictly
-from cloudconv.media.write.encoders import EncodeSettings, choose
+from cloudconv.media.encoders import EncodeSettings, choose
+from cloudconv.media.plan import open_strictly
 from tests.helpers.factory import write_clip
 
 MKV = container_of(Path("a.mkv"))
@@ -96,7 +96,7 @@ def test_an_unknown_encoder_parameter_is_reported(caplog):
 STOPS_EARLY = """
 import sys, threading, time
 from itertools import islice
-from cloudconv.media.read.source import Source
+from cloudconv.media.source import Source
 from tests.media.test_log import EncodeSettings, open_encoder
 
 ends = threading.Event()

@@ -9,7 +9,7 @@ import pytest
 
 from cloudconv.errors import EncoderUsageError
 from cloudconv.media.containers import container_of
-from cloudconv.media.write.encoders import choose
+from cloudconv.media.encoders import choose
 from cloudconv.settings import EncodeSettings
 
 pytestmark = pytest.mark.skipif(

@@ -13,8 +13,7 @@ from PIL import Image
 
 import cloudconv
 from cloudconv.errors import InputError, OutputError
-from cloudconv.media.read.probe import probe
-from cloudconv.media.write.encode import EncodingPlan
+from cloudconv.media.probe import probe
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_times, write_clip
 from tests.media.test_sink import frames_of, write
@@ -68,7 +67,7 @@ def test_a_late_encoder_gets_every_picture_at_its_own_time(
 ) -> None:
     # FFmpeg's JPEG encoder refuses two pictures of one time, so sequences failed at random.
     encoder = LateEncoder()
-    monkeypatch.setattr(EncodingPlan, "open_encoder", lambda _: encoder)
+    monkeypatch.setattr("cloudconv.media.muxer.open_encoder", lambda _: encoder)
     frames = frames_of([F(k, 25) for k in range(8)], F(1, 25))
     settings = {"rate": F(25), "time_base": F(1, 25), "encode": EncodeSettings()}
     write(tmp_path / "out" / "%d.jpg", frames, **settings)

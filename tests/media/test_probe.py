@@ -17,9 +17,9 @@ from PIL import Image
 
 from cloudconv.errors import InputError
 from cloudconv.media.frame import ColorTags
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.rates import constant_rate
-from cloudconv.media.read.source import Source
+from cloudconv.media.probe import probe
+from cloudconv.media.rates import constant_rate
+from cloudconv.media.source import Source
 from tests.helpers.factory import picture, write_clip
 
 NTSC = Fraction(24000, 1001)
@@ -443,6 +443,6 @@ def test_a_decoder_whose_threads_cannot_start_is_no_damaged_file(
         def decode(self, packet: object) -> None:
             raise av.error.BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    monkeypatch.setattr("cloudconv.media.read.probe.open_decoder", Refused)
+    monkeypatch.setattr("cloudconv.media.probe.open_decoder", Refused)
     with pytest.raises(BlockingIOError):
         probe(write_clip(tmp_path / "a.mkv", 3))

@@ -21,10 +21,10 @@ from PIL import Image
 from cloudconv.errors import EncoderError, OutputError
 from cloudconv.media.formats import repack, working_format
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.input.info import MediaInfo, Timing
-from cloudconv.media.read.probe import probe
-from cloudconv.media.write.sink import Sink
-from cloudconv.media.write.writers import FileWriter
+from cloudconv.media.info import MediaInfo, Timing
+from cloudconv.media.muxer import FileWriter
+from cloudconv.media.probe import probe
+from cloudconv.media.sink import Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import picture, planes_of, read_planes, read_times, write_clip
 from tests.helpers.sinks import open_sink

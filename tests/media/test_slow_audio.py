@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import cloudconv
-from cloudconv.media.carry.carry import Carry
-from cloudconv.media.carry.time_stretch import TimeStretch
+from cloudconv.media.carry import Carry
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.probe import probe
-from cloudconv.media.write.sink import Sink
+from cloudconv.media.probe import probe
+from cloudconv.media.sink import Sink
+from cloudconv.media.stretch import TimeStretch
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import picture, read_times, write_clip
 from tests.helpers.sinks import open_sink

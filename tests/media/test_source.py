@@ -20,11 +20,11 @@ from PIL import Image
 
 from cloudconv.errors import CloudconvError, InputError
 from cloudconv.events import Warned
+from cloudconv.media import decode as decode_module
 from cloudconv.media.formats import repack
 from cloudconv.media.frame import Frame
-from cloudconv.media.read import decode as decode_module
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.source import Source
+from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
 from tests.helpers.factory import picture, planes_of, read_planes, write_clip
 
 NTSC = Fraction(24000, 1001)

@@ -8,7 +8,7 @@ import pytest
 from cloudconv.errors import OutputError
 from cloudconv.jobs.output import stem_of
 from cloudconv.media.containers import default_suffix
-from cloudconv.media.write.target import check_output
+from cloudconv.media.output import check_output
 from tests.media.test_sink import info_of
 
 

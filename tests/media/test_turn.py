@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import cloudconv
-from cloudconv.media.read.probe import probe
+from cloudconv.media.probe import probe
 from tests.helpers.factory import write_clip
 
 WIDTH, HEIGHT = 48, 32

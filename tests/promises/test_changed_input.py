@@ -18,8 +18,8 @@ from cloudconv.cli import console
 from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Job, Progress, mapped
-from cloudconv.media.input import fingerprint
-from cloudconv.media.input.fingerprint import input_fingerprint
+from cloudconv.media import identity as fingerprint
+from cloudconv.media.identity import input_fingerprint
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
 from tests.helpers.jobs import Watch

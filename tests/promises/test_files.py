@@ -21,8 +21,8 @@ from cloudconv import files, weights
 from cloudconv.errors import OutputError, TakenError
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp import run as interp
-from cloudconv.media.carry.copier import Copier
-from cloudconv.media.write.target import Part
+from cloudconv.media.copier import Copier
+from cloudconv.media.output import Part
 from cloudconv.report.folder import ReportFolder
 from cloudconv.segments import store
 from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSettings
@@ -309,7 +309,7 @@ def test_a_report_that_appears_during_a_run_is_kept(
 KILLED = """
 import os, sys
 from cloudconv import interpolate_many
-from cloudconv.media.write.target import Part
+from cloudconv.media.output import Part
 commit = Part.commit
 def killed(part):
     commit(part)

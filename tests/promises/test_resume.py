@@ -22,7 +22,7 @@ import cloudconv
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Progress
 from cloudconv.jobs.interp.plan import InterpResult
-from cloudconv.media.write.target import Part
+from cloudconv.media.output import Part
 from cloudconv.segments.store import SegmentStore, end_of, sealed, summary_in
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, write_clip

@@ -17,7 +17,7 @@ from cloudconv import files
 from cloudconv.cli import interrupts
 from cloudconv.errors import InputError, SettingsError, TakenError
 from cloudconv.jobs.interp.batch import each_input
-from cloudconv.media.input import spool
+from cloudconv.media import input as spool
 from tests.helpers.factory import read_times, write_clip
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cloudconv.errors import SettingsError
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.source import Source
+from cloudconv.media.source import Source
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from tests.helpers.factory import picture, write_clip
 

@@ -29,10 +29,15 @@ def warnings_of(device: str, encoder: str, *, encoding: float, rendering: float)
             yield Frame(picture(number, 32, 32), number * SECOND, SECOND)
 
     renderer: Any = SimpleNamespace(render=frames, new_warnings=list)
-    sink: Any = SimpleNamespace(encoder=encoder, write=lambda _: time.sleep(encoding))
+    sink: Any = SimpleNamespace(
+        encoder=encoder,
+        write=lambda _: time.sleep(encoding),
+        complete=lambda: None,
+        abandon=lambda: None,
+    )
     plan: Any = SimpleNamespace(device=device, offset=Fraction(0))
-    job: Any = SimpleNamespace(frames=(), plan=plan, show=lambda _: None)
-    return [e for e in render.render_segment(job, renderer, sink) if isinstance(e, Warned)]
+    events = render.render_segments(plan, [(0, (), sink)], renderer, lambda *_: None)
+    return [each.content for each in events if isinstance(each.content, Warned)]
 
 
 @pytest.mark.parametrize(
@@ -75,10 +80,10 @@ def test_without_a_gpu_nvenc_does_not_open() -> None:
 def test_an_error_of_one_segment_closes_the_file_of_the_next() -> None:
     written, abandoned = threading.Event(), []
 
-    def finish(_: Any) -> None:
+    def finish(*_: Any) -> None:
         raise OutputError("frame-gone: in.mp4 has no frame at 0.000 s any more.")
 
-    def job(number: int) -> Any:
+    def segment(number: int) -> Any:
         def complete() -> None:
             written.wait(10)
             time.sleep(0.2)  # the next segment is rendered to its end in this time
@@ -89,18 +94,11 @@ def test_an_error_of_one_segment_closes_the_file_of_the_next() -> None:
             complete=complete,
             abandon=lambda: abandoned.append(number),
         )
-        plan = SimpleNamespace(device="cpu", offset=Fraction(0))
-        return SimpleNamespace(
-            task=number,
-            plan=plan,
-            frames=(),
-            open=lambda: sink,
-            finish=finish,
-            show=lambda _: None,
-        )
+        return number, (), sink
 
+    plan: Any = SimpleNamespace(device="cpu", offset=Fraction(0))
     frame = Frame(picture(0, 32, 32), 0 * SECOND, SECOND)
     renderer: Any = SimpleNamespace(render=lambda *_: iter([frame]), new_warnings=list)
     with pytest.raises(OutputError):
-        list(render.render_segments([job(0), job(1)], lambda _: renderer))
+        list(render.render_segments(plan, [segment(0), segment(1)], renderer, finish))
     assert abandoned == [1]

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.segments.segment import (
+from cloudconv.segments.plan import (
     MAX_FRAMES,
     MAX_SOURCE_FRAMES,
     SegmentPlan,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import result_of
-from cloudconv.media.read.source import Source
+from cloudconv.media.source import Source
 from cloudconv.settings.spans import parse_spans, without
 from cloudconv.training.clips import Sampling, Windows, batches, excluding, open_clips
 from tests.helpers.factory import picture, write_clip

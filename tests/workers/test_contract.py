@@ -12,9 +12,9 @@ import pytest
 
 from cloudconv.errors import CloudconvError, DeviceError, InputError
 from cloudconv.events import Finished, TaskEvent
-from cloudconv.workers.events import Work
 from cloudconv.workers.pool import WorkerConfig, start
-from tests.helpers.workers import Job, Pair, Tenfold, Waits, numbered
+from cloudconv.workers.processes import Work
+from tests.helpers.workers import Job, Tenfold, Waits, numbered
 
 LOCAL, RAY = WorkerConfig("local", 2), WorkerConfig("ray")
 
@@ -127,11 +127,6 @@ def test_closing_the_iterator_ends_the_work(workers: WorkerConfig) -> None:
     assert time.monotonic() - began < 50
     assert len(taken) < 20
     assert list(events) == []
-
-
-def test_work_may_take_the_next_task_before_it_ends_the_last() -> None:
-    done = results(list(run(WorkerConfig("local"), Pair(), numbered(6))))
-    assert done == {k: k * 10 for k in range(6)}
 
 
 @everywhere

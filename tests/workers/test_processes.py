@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import fields, replace
 from fractions import Fraction as F
 from pathlib import Path
@@ -25,21 +24,18 @@ from cloudconv.errors import (
     UnfitInputError,
 )
 from cloudconv.events import TaskEvent
+from cloudconv.media import decode as decode_module
 from cloudconv.media.frame import FrameTask
-from cloudconv.media.read import decode as decode_module
-from cloudconv.media.read.decode import DecoderCache
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.source import Source
-from cloudconv.segments.reader import decode
-from cloudconv.segments.render import RenderPlan
-from cloudconv.segments.segment import SegmentPlan
+from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
+from cloudconv.segments.plan import SegmentPlan
+from cloudconv.segments.render import RenderPlan, decode
+from cloudconv.segments.work import SegmentJob, SegmentWork
 from cloudconv.settings import InterpSettings
 from cloudconv.timeline import Task
 from cloudconv.workers import pool
-from cloudconv.workers.events import Tasks
 from cloudconv.workers.pool import WorkerConfig, choose_workers, cores, environments
 from cloudconv.workers.processes import Processes
-from cloudconv.workers.segments import SegmentTask, SegmentWork
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_planes, write_clip
 from tests.helpers.jobs import stop_after
@@ -164,7 +160,6 @@ def test_the_option_workers_is_parsed(
     workers: str, device: str, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(pool, "count_gpus", lambda address: 1)
     assert choose_workers(workers, device)[0] == config
 
 
@@ -235,10 +230,9 @@ def segment_of(lefts: list[F], rights: list[F | None]) -> SegmentPlan:
     return SegmentPlan(0, tuple(Task(a, b, F(1, 2), a, F(1, 48)) for a, b in pairs))
 
 
-def sources_of(
-    plan: RenderPlan, segment: SegmentPlan, cache: DecoderCache | None = None
-) -> list[FrameTask]:
-    return list(decode(plan, segment, cache or DecoderCache()))
+def sources_of(source: RenderPlan | Source, segment: SegmentPlan) -> list[FrameTask]:
+    opened = source if isinstance(source, Source) else source.source()
+    return list(decode(segment, opened))
 
 
 def test_workers_decode_as_the_planner_does(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +242,7 @@ def test_workers_decode_as_the_planner_does(clip: Path, monkeypatch: pytest.Monk
         requests.append(nvdec)
         return Source(*given, **options)
 
-    monkeypatch.setattr("cloudconv.segments.reader.Source", noted)
+    monkeypatch.setattr("cloudconv.segments.render.Source", noted)
     info = probe(clip)
     for nvdec in (False, True):
         plan = plan_of(info, nvdec=nvdec)
@@ -264,10 +258,10 @@ def test_a_segment_at_any_position_decodes_its_frames(tmp_path: Path, suffix: st
     plan = plan_of(info)
     times = [info.timing.start + F(k, 25) for k in range(40)]
     planes = read_planes(path)
-    cache = DecoderCache()
+    source = plan.source()
     for first in (0, 1, 11, 13, 38, 20):
         segment = segment_of([times[first], times[first]], [times[first + 1], times[0]])
-        one, other = sources_of(plan, segment, cache)
+        one, other = sources_of(source, segment)
         for frame, number in ((one.left, first), (one.right, first + 1), (other.right, 0)):
             for a, b in zip(frame.planes(), planes[number], strict=True):
                 np.testing.assert_array_equal(a.numpy(), b)
@@ -279,10 +273,10 @@ def test_a_segment_at_any_position_is_deinterlaced_alike(tmp_path: Path) -> None
     info = probe(path, deinterlace=True)
     plan, whole = plan_of(info), list(Source(info).frames())
     assert len(whole) == 80
-    cache = DecoderCache()
+    source = plan.source()
     for first in (20, 31, 60):
         segment = segment_of([F(first, 50)], [F(first + 1, 50)])
-        (one,) = sources_of(plan, segment, cache)
+        (one,) = sources_of(source, segment)
         assert one.left.same_picture(whole[first])
         assert one.right.same_picture(whole[first + 1])
 
@@ -309,27 +303,27 @@ def is_open(file: InputContainer) -> bool:
 
 
 class OneWorker:
-    """A worker in this process that gets all tasks at once."""
+    """A worker in this process that does one job after the other."""
 
     def __init__(self, opened: list[InputContainer]) -> None:
         self.opened = opened
         self.segments = 0
+        self.work = SegmentWork()
 
     def __enter__(self) -> OneWorker:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.work.close()
         assert not any(map(is_open, self.opened)), "a worker leaves a file open"
 
-    def map(self, given: Iterator[SegmentTask | None]) -> Iterator[TaskEvent[SegmentTask]]:
-        tasks: Tasks[SegmentTask] = Tasks()
-        for task in given:
-            if task is not None:
-                tasks.put(task)
-                self.segments += 1
-        tasks.close()
+    def map(self, given: Iterator[SegmentJob | None]) -> Iterator[TaskEvent[SegmentJob]]:
+        jobs = [job for job in given if job is not None]
+        self.segments = len(jobs)
         del self.opened[:]  # opened by the plan
-        yield from SegmentWork()(tasks)
+        for job in jobs:
+            for event in self.work(job):
+                yield TaskEvent(job, event)
 
 
 @pytest.mark.parametrize("stop", [False, True])
@@ -361,14 +355,14 @@ def test_a_worker_notices_another_file_in_the_place_of_the_input(
     path, other = tmp_path / "a.mp4", write_clip(tmp_path / "b.mp4", 9, rate=F(24000, 1001))
     path.write_bytes(clip.read_bytes())
     plan = plan_of(probe(path))
-    with closing(DecoderCache()) as cache:
-        assert len(sources_of(plan, segment_of([F(1001, 24000)], [None]), cache)) == 1
+    with plan.source() as source:
+        assert len(sources_of(source, segment_of([F(1001, 24000)], [None]))) == 1
         if renamed:
             other.replace(path)
         else:
             path.write_bytes(other.read_bytes())
         with pytest.raises(UnfitInputError, match="was changed while it was read"):
-            sources_of(plan, segment_of([F(30 * 1001, 24000)], [None]), cache)
+            sources_of(source, segment_of([F(30 * 1001, 24000)], [None]))
     assert not any(map(is_open, opened))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,23 +22,20 @@ from cloudconv.errors import DeviceError, InputError, Interrupted
 from cloudconv.events import Progress
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.plan import InterpResult, decide
-from cloudconv.media.read.probe import probe
-from cloudconv.media.write.encoding import plan_encoding
-from cloudconv.media.write.packets import read_packets
+from cloudconv.media.packets import read_packets
+from cloudconv.media.plan import plan_encoding
+from cloudconv.media.probe import probe
 from cloudconv.models.tiny import Tiny
 from cloudconv.render.memory import Sizes
+from cloudconv.segments.plan import SegmentPlan
 from cloudconv.segments.render import RenderPlan
-from cloudconv.segments.segment import SegmentPlan
 from cloudconv.segments.store import token_of
+from cloudconv.segments.work import SegmentJob, SegmentResult, SegmentWork
 from cloudconv.settings import EncodeSettings, InterpManySettings, InterpSettings
 from cloudconv.timeline import Task
-from cloudconv.workers import pool
 from cloudconv.workers import ray as ray_workers
-from cloudconv.workers.events import Tasks
-from cloudconv.workers.pool import WorkerConfig, choose_workers, start
+from cloudconv.workers.pool import WorkerConfig, start
 from cloudconv.workers.ray import Cluster
-from cloudconv.workers.remote import RemoteFile, forget
-from cloudconv.workers.segments import SegmentResult, SegmentTask, SegmentWork
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_times, write_clip
 from tests.helpers.jobs import finish, stop_after
@@ -64,7 +62,7 @@ def test_without_ray_one_sentence_says_what_to_install(
 
 
 @pytest.fixture
-def task(tmp_path: Path) -> SegmentTask:
+def job(tmp_path: Path) -> SegmentJob:
     clip = write_clip(tmp_path / "a.mkv", 10, rate=25)
     folder = tmp_path / "b.mkv.work"
     folder.mkdir()
@@ -98,81 +96,89 @@ def task(tmp_path: Path) -> SegmentTask:
     return plan, SegmentPlan(3, tuple(made))
 
 
-def rendered(task: SegmentTask) -> SegmentResult:
+def rendered(job: SegmentJob) -> SegmentResult:
     """Render one segment as a worker does, with a report for each frame; return the result."""
-    tasks: Tasks[SegmentTask] = Tasks()
-    tasks.put(task)
-    tasks.close()
-    *reports, done = SegmentWork()(tasks)
-    notes = [report.content.done for report in reports if isinstance(report.content, Progress)]
-    assert notes == [*range(1, 7)]
-    assert done.task is task
-    result: SegmentResult = done.content.result
+    *reports, done = SegmentWork()(job)
+    assert [each.done for each in reports if isinstance(each, Progress)] == [*range(1, 7)]
+    result: SegmentResult = done.result
     return result
 
 
 def test_a_worker_makes_no_tiles_if_the_settings_forbid_tiles(
-    task: SegmentTask, monkeypatch: pytest.MonkeyPatch
+    job: SegmentJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(Tiny, "forward", fail)
-    plan, segment = task
+    plan, segment = job
     plan = replace(plan, settings=replace(plan.settings, tile="off"))
     with pytest.raises(DeviceError, match="tile='auto'"):
         rendered((plan, segment))
 
 
-def test_a_machine_that_shares_the_store_writes_into_it(task: SegmentTask) -> None:
-    result = rendered(task)
+def test_a_machine_that_shares_the_store_writes_into_it(job: SegmentJob) -> None:
+    result = rendered(job)
     assert result.data == b""
     assert result.summary.packets == 6
-    file = result.file_in(task[0].folder)
-    assert file == task[0].folder / result.name
+    file = result.file_in(job[0].folder)
+    assert file == job[0].folder / result.name
     assert sorted(packet.pts for packet in read_packets(file, result.summary)) == list(range(6))
 
 
-def test_a_machine_without_the_store_sends_the_packets(task: SegmentTask) -> None:
-    near = rendered(task)
-    (task[0].folder / "plan.json").write_text("the plan of another job")
-    held = set(os.listdir(task[0].folder))
-    far = rendered(task)
+def test_a_machine_without_the_store_sends_the_packets(job: SegmentJob) -> None:
+    near = rendered(job)
+    (job[0].folder / "plan.json").write_text("the plan of another job")
+    held = set(os.listdir(job[0].folder))
+    far = rendered(job)
     assert (far.name, far.summary) == ("", near.summary)
-    assert set(os.listdir(task[0].folder)) == held
-    data = near.file_in(task[0].folder).read_bytes()
+    assert set(os.listdir(job[0].folder)) == held
+    data = near.file_in(job[0].folder).read_bytes()
     assert far.data == data
-    assert far.file_in(task[0].folder).read_bytes() == data
+    assert far.file_in(job[0].folder).read_bytes() == data
 
 
-def test_a_machine_without_a_file_gets_a_copy(tmp_path: Path) -> None:
-    path = tmp_path / "a.mkv"
-    path.write_bytes(b"what is in it")
-    file = RemoteFile.of(path)
-    assert file.find(iter([])) == path
-    chunks = list(file.chunks())
-    path.write_bytes(b"something else")
-    assert file.find(iter([])) is None
-    copy = file.find(iter(chunks))
+def test_a_machine_without_a_file_gets_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, store = tmp_path / "a.txt", list[bytes]()
+    path.write_text("what is in it")
+
+    class TwoMachines(RayStandIn):
+        def nodes(self) -> list[dict[str, Any]]:
+            return super().nodes() * 2
+
+        def put(self, chunk: bytes) -> int:
+            store.append(chunk)
+            return len(store) - 1
+
+        def get(self, number: int) -> bytes:
+            return store[number]
+
+    ray = TwoMachines(CPU=2)
+    monkeypatch.setattr(ray_workers, "_ray", lambda: ray)
+    cluster: Any = Cluster(Reads(path), None, cores=1, gpus=0)
+    shared = cluster.share(path)
+    assert shared.here() == path
+    path.write_text("something else")
+    copy = shared.here()
     try:
-        assert copy is not None
-        assert (copy.name, copy.read_bytes()) == ("a.mkv", b"what is in it")
-        assert file.find(iter([])) == copy
+        assert (copy.name, copy.read_text()) == ("a.txt", "what is in it")
+        assert shared.here() == copy
     finally:
-        forget(file.token)
-    assert not copy.exists()
+        shutil.rmtree(shared.home)
 
 
-def test_a_task_uses_the_files_of_its_machine(task: SegmentTask, tmp_path: Path) -> None:
+def test_a_job_uses_the_files_of_its_machine(job: SegmentJob, tmp_path: Path) -> None:
     weights = Path("w.safetensors")
-    task = replace(task[0], model=str(weights)), task[1]
+    job = replace(job[0], model=str(weights)), job[1]
     work = SegmentWork()
-    assert work.files(task) == (tmp_path / "a.mkv", weights)
+    assert work.files(job) == (tmp_path / "a.mkv", weights)
     plan, segment = work.moved(
-        task, {tmp_path / "a.mkv": Path("/there/a.mkv"), weights: Path("/there/w")}
+        job, {tmp_path / "a.mkv": Path("/there/a.mkv"), weights: Path("/there/w")}
     )
     assert (plan.info.path, plan.model) == (Path("/there/a.mkv"), "/there/w")
-    assert segment == task[1]
+    assert segment == job[1]
 
 
 def test_pictures_as_input_are_refused(tmp_path: Path) -> None:
@@ -240,37 +246,10 @@ def test_a_program_that_is_no_usable_cluster_is_an_error(
 
     monkeypatch.setattr(RayStandIn, "init", fail)
     monkeypatch.setattr(ray_workers, "_ray", RayStandIn)
-    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(DeviceError, match=said):
-        choose_workers(f"ray:127.0.0.1:{other.getsockname()[1]}", "auto")
-
-
-@pytest.mark.parametrize(
-    ("resources", "here", "device", "cores", "said"),
-    [
-        ({"CPU": 8, "GPU": 1}, "cuda", "cuda", 4, []),
-        ({"CPU": 8}, "cuda", "cpu", 1, ["The cluster has no GPU: its CPUs are used."]),
-        ({"CPU": 8}, "cpu", "cpu", 1, ["The cluster has no GPU: its CPUs are used."]),
-        ({"CPU": 8, "GPU": 1}, "cpu", "cpu", 1, ["this machine plans the work and has no GPU."]),
-    ],
-)
-def test_auto_uses_what_the_cluster_has(
-    monkeypatch: pytest.MonkeyPatch,
-    resources: dict[str, float],
-    here: str,
-    device: str,
-    cores: int,
-    said: list[str],
-) -> None:
-    cluster = RayStandIn(**resources)
-    monkeypatch.setattr(ray_workers, "_ray", lambda: cluster)
-    monkeypatch.setattr(
-        pool, "choose_device", lambda name: torch.device(here if name == "auto" else name)
-    )
-    config, chosen, notes = choose_workers("ray", "auto")
-    assert (chosen, config.cores) == (torch.device(device), cores)
-    assert len(notes) == len(said)
-    assert all(str(warned).endswith(end) for warned, end in zip(notes, said, strict=True))
-    assert not cluster.joined
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(DeviceError, match=said):
+            Cluster(Reads(Path("a.txt")), address, cores=1, gpus=0)
 
 
 def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(
@@ -285,11 +264,7 @@ def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(
         3,
     )
     assert plan.dtype == torch.float32
-    assert "planned-without-gpu" in [warned.code for warned in plan.warnings]
     assert plan.renderer(plan.settings.chosen_model).plan(64, 64).sizes.cpu_streams == 1
-    monkeypatch.setattr(ray_workers, "_ray", lambda: RayStandIn(CPU=8))
-    with pytest.raises(DeviceError, match="no machine of the cluster has one"):
-        decide(InterpSettings(clip, factor=2, device="cuda", workers="ray"))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from cloudconv.errors import InputError
 from cloudconv.jobs.adapt import AdaptPlan
 from cloudconv.jobs.compare.plan import ComparePlan
 from cloudconv.media.frame import Frame
-from cloudconv.media.read.source import Source
+from cloudconv.media.source import Source
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.schedule.cadence import Cadence

@@ -16,8 +16,8 @@ from cloudconv.events import Warned
 from cloudconv.jobs.compare.clip import ComparedClip, Sample
 from cloudconv.jobs.compare.plan import MINTERPOLATE, ComparePlan
 from cloudconv.media.color import rgb_of
-from cloudconv.media.filters import minterpolate
 from cloudconv.media.frame import Frame
+from cloudconv.media.meters import minterpolate
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device, choose_precision
 from cloudconv.render.renderer import renderer_for

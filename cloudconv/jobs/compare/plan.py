@@ -14,9 +14,9 @@ from cloudconv.events import Warned
 from cloudconv.jobs.adapt import Adapted, check_adapting
 from cloudconv.jobs.outcome import as_json
 from cloudconv.jobs.reads import check_outputs
-from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.read.probe import probe
-from cloudconv.media.write.target import collect_refusals
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.output import collect_refusals
+from cloudconv.media.probe import probe
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.render.device import auto_warnings, choose_device, choose_precision, precision_name

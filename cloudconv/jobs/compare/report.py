@@ -22,11 +22,11 @@ from cloudconv.jobs.compare.score import ScoredFrame
 from cloudconv.jobs.output import size_of
 from cloudconv.jobs.pictures import jpeg, shrunk
 from cloudconv.media.color import color_space, from_rgb
+from cloudconv.media.convert import UPRIGHT, turn_of
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
-from cloudconv.media.turn import UPRIGHT, turn_of
-from cloudconv.media.write.encoding import plan_encoding
-from cloudconv.media.write.sink import Sink
+from cloudconv.media.plan import plan_encoding
+from cloudconv.media.sink import Sink
 from cloudconv.report.compare import render_report
 from cloudconv.report.data import Comparison, ReportData
 from cloudconv.report.folder import ReportFolder, report_folder

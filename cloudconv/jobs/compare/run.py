@@ -32,8 +32,8 @@ from cloudconv.jobs.compare.plan import (
 from cloudconv.jobs.compare.report import report_writer
 from cloudconv.jobs.compare.score import Scorer, losses, verdict
 from cloudconv.jobs.outcome import seconds_for
-from cloudconv.media.input.fingerprint import check_unchanged
-from cloudconv.media.write.target import raise_first
+from cloudconv.media.identity import check_unchanged
+from cloudconv.media.output import raise_first
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.pipeline import prefetch

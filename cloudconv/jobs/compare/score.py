@@ -16,8 +16,7 @@ from cloudconv.forecasting.choice import fault
 from cloudconv.jobs.compare.clip import ClipFrame, Sample
 from cloudconv.jobs.compare.methods import ShownFrame, as_rgb, method
 from cloudconv.jobs.compare.plan import ComparePlan
-from cloudconv.media.filters import XpsnrMeter
-from cloudconv.media.vmaf import VmafMeter
+from cloudconv.media.meters import VmafMeter, XpsnrMeter
 from cloudconv.messages import counted
 from cloudconv.report.columns import CURVES, frames_ahead
 from cloudconv.report.data import Row

@@ -20,7 +20,7 @@ from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.analysis import analysed
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.jobs.extend.plan import Continuation, ExtendPlan, enough_memory
-from cloudconv.media.write.target import collect_refusals
+from cloudconv.media.output import collect_refusals
 from cloudconv.messages import counted, flag, short
 from cloudconv.render.device import precision_name
 from cloudconv.report.folder import check_folder

@@ -23,7 +23,7 @@ from cloudconv.dreaming.vitals.words import failures
 from cloudconv.jobs.dream.results import DreamResult
 from cloudconv.jobs.outcome import as_json
 from cloudconv.jobs.pictures import jpeg
-from cloudconv.media.turn import Turn
+from cloudconv.media.convert import Turn
 from cloudconv.report.charts import Chart, Line, draw, round_numbers
 from cloudconv.report.data import ReportPicture
 from cloudconv.report.folder import ReportFolder

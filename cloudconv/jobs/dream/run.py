@@ -32,9 +32,9 @@ from cloudconv.jobs.extend.analysis import analysed
 from cloudconv.jobs.extend.plan import enough_memory, new_frame
 from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.color import rgb_of
+from cloudconv.media.convert import UPRIGHT, turn_of
 from cloudconv.media.frame import Frame
-from cloudconv.media.turn import UPRIGHT, turn_of
-from cloudconv.media.write.target import claim, raise_first
+from cloudconv.media.output import claim, raise_first
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import process_memory
 from cloudconv.report.folder import report_folder

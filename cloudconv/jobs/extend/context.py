@@ -10,8 +10,8 @@ from itertools import pairwise, repeat
 
 from cloudconv.errors import InputError
 from cloudconv.media.frame import Frame
-from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.read.source import Source
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.source import Source
 from cloudconv.schedule.cadence import MAX_REPEATS
 from cloudconv.schedule.frames import AnalysedFrame, cadence_of
 

@@ -12,7 +12,7 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.jobs.extend.context import LastScene, frames_between
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
-from cloudconv.media.input.info import MediaInfo
+from cloudconv.media.info import MediaInfo
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.frames import AnalysedFrame, analyse, cadence_of
 from cloudconv.settings.groups import SceneCut

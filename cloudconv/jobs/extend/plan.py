@@ -26,15 +26,15 @@ from cloudconv.jobs.output import (
     time_base,
 )
 from cloudconv.jobs.reads import check_outputs
-from cloudconv.media.carry.carry import Carry
+from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.frame import Frame
-from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.source import Source
-from cloudconv.media.write.encoding import plan_encoding
-from cloudconv.media.write.sink import Sink
-from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.output import check_output, check_rate, collect_refusals, written_by
+from cloudconv.media.plan import plan_encoding
+from cloudconv.media.probe import probe
+from cloudconv.media.sink import Sink
+from cloudconv.media.source import Source
 from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.models.base import check_finite

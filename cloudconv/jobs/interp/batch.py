@@ -17,16 +17,16 @@ from cloudconv.jobs.interp.finished import FinishedIndex
 from cloudconv.jobs.interp.plan import InterpEstimate, InterpResult, decide
 from cloudconv.jobs.interp.run import interpolate
 from cloudconv.jobs.output import stem_of
-from cloudconv.media.input import images
-from cloudconv.media.write.target import writing
+from cloudconv.media import pictures as images
+from cloudconv.media.output import writing
 from cloudconv.messages import shortened
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
 from cloudconv.segments.store import clear_finished
+from cloudconv.segments.work import SegmentWork
 from cloudconv.settings import InterpManySettings, InterpSettings
 from cloudconv.settings.values import File
 from cloudconv.workers.pool import WorkerConfig, choose_workers, start
-from cloudconv.workers.segments import SegmentWork
 
 
 def each_input(settings: InterpManySettings) -> list[InterpSettings]:

@@ -14,13 +14,13 @@ from tempfile import TemporaryDirectory
 from cloudconv.events import Warned
 from cloudconv.jobs.interp.plan import InterpEstimate, InterpPlan, is_joinable
 from cloudconv.jobs.output import expected_encoding
+from cloudconv.media import pictures as images
 from cloudconv.media.containers import is_sequence
 from cloudconv.media.frame import Frame, FrameTask
-from cloudconv.media.input import images
-from cloudconv.media.names import is_stdout
-from cloudconv.media.write.encoding import plan_encoding
-from cloudconv.media.write.sink import Sink
-from cloudconv.media.write.target import collect_refusals
+from cloudconv.media.input import is_stdout
+from cloudconv.media.output import collect_refusals
+from cloudconv.media.plan import plan_encoding
+from cloudconv.media.sink import Sink
 from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import process_memory

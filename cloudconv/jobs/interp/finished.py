@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from cloudconv.errors import CloudconvError
-from cloudconv.media.input.fingerprint import input_fingerprint
+from cloudconv.media.identity import input_fingerprint
 from cloudconv.models.registry import weights_fingerprint
 from cloudconv.settings import InterpSettings
 

@@ -16,18 +16,17 @@ from cloudconv.jobs.adapt import Adapted, AdaptPlan, adapt_plan, check_adapting
 from cloudconv.jobs.outcome import Done, Estimate, Outcome
 from cloudconv.jobs.output import check_encoding, origin, output_path, part_tag, time_base
 from cloudconv.jobs.reads import check_outputs
-from cloudconv.media.carry.carry import Carry
+from cloudconv.media.carry import Carry
 from cloudconv.media.containers import container_of
 from cloudconv.media.frame import Frame
-from cloudconv.media.input.info import MediaInfo
-from cloudconv.media.names import is_stdout
-from cloudconv.media.read.probe import probe
-from cloudconv.media.read.rates import constant_rate
-from cloudconv.media.read.source import Source
-from cloudconv.media.write.encode import EncodingPlan
-from cloudconv.media.write.encoding import plan_encoding
-from cloudconv.media.write.sink import Sink
-from cloudconv.media.write.target import check_output, check_rate, collect_refusals, written_by
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.input import is_stdout
+from cloudconv.media.output import check_output, check_rate, collect_refusals, written_by
+from cloudconv.media.plan import EncodingPlan, plan_encoding
+from cloudconv.media.probe import probe
+from cloudconv.media.rates import constant_rate
+from cloudconv.media.sink import Sink
+from cloudconv.media.source import Source
 from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelSpec
@@ -38,7 +37,7 @@ from cloudconv.schedule.frames import Counts, Request
 from cloudconv.settings import InterpSettings, exact
 from cloudconv.timeline import Multiply, Resample, expected_frames, output_rate, rate_name
 from cloudconv.workers.pool import WorkerConfig, choose_workers
-from cloudconv.workers.remote import check_single
+from cloudconv.workers.ray import check_single
 
 _MANY_FRAMES, _MANY_TIMES = 100_000, 10
 """A run needs ``many_frames`` to make more frames than the first number, if they are also more than

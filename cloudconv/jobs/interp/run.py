@@ -1,9 +1,9 @@
 """Raise a video's frame rate, from file to file.
 
-Frames pass through four stages: :class:`~cloudconv.media.read.source.Source` decodes,
+Frames pass through four stages: :class:`~cloudconv.media.source.Source` decodes,
 :func:`~cloudconv.schedule.frames.schedule` plans each output frame,
 :class:`~cloudconv.render.renderer.Renderer` makes the new frames, and
-:class:`~cloudconv.media.write.sink.Sink` encodes. Decoding and planning share a thread. Inference
+:class:`~cloudconv.media.sink.Sink` encodes. Decoding and planning share a thread. Inference
 and encoding have a thread each. Bounded queues connect the threads.
 
 A video is made as segments, which remain after a crash and are joined at the end. An output that
@@ -14,7 +14,7 @@ output itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, fields, replace
 from fractions import Fraction
@@ -31,9 +31,10 @@ from cloudconv.jobs.interp.estimate import estimate
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
 from cloudconv.jobs.output import size_of
 from cloudconv.media.frame import FrameTask
-from cloudconv.media.write.packets import PacketSummary
-from cloudconv.media.write.sink import SegmentSink, Sink, check_copies
-from cloudconv.media.write.target import check_free, claim, raise_first
+from cloudconv.media.input import kept_open
+from cloudconv.media.output import check_free, claim, raise_first
+from cloudconv.media.packets import PacketSummary
+from cloudconv.media.sink import FrameEncoder, SegmentSink, Sink, check_copies
 from cloudconv.models import registry
 from cloudconv.models.registry import weights_fingerprint
 from cloudconv.pipeline import drained, prefetch
@@ -41,12 +42,12 @@ from cloudconv.render.device import machine_fingerprint, precision_name, set_thr
 from cloudconv.render.memory import Sizes, empty_cache, least_free_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, early_cadence, schedule
-from cloudconv.segments.render import RenderJob, RenderPlan, render_segments
-from cloudconv.segments.segment import OpenSegment, split
+from cloudconv.segments.plan import OpenSegment, split
+from cloudconv.segments.render import RenderPlan, render_segments
 from cloudconv.segments.store import SegmentStore, clear_finished, fresh_file, token_of
+from cloudconv.segments.work import SegmentJob, SegmentWork
 from cloudconv.settings import InterpSettings
 from cloudconv.workers.pool import Workers, start
-from cloudconv.workers.segments import SegmentTask, SegmentWork
 
 _PLANNED = 8
 """The number of segments that are planned ahead, in addition to one per worker."""
@@ -67,16 +68,17 @@ def run(settings: InterpSettings) -> Job:
     Yields:
         Warnings, progress, and at the end an :class:`InterpResult`.
     """
-    plan = decide(settings, live=True)
-    with start(plan.workers, SegmentWork()) as workers:
-        yield Finished((yield from interpolate(plan, workers)))
+    with kept_open(str(settings.input)):
+        plan = decide(settings, live=True)
+        with start(plan.workers, SegmentWork()) as workers:
+            yield Finished((yield from interpolate(plan, workers)))
 
 
 @each_once
 def interpolate(
     reported: list[Warned],
     plan: InterpPlan,
-    workers: Workers[SegmentTask],
+    workers: Workers[SegmentJob],
     note: Callable[[Path], None] = lambda _: None,
 ) -> Generator[Event, None, InterpResult]:
     """Interpolate one video.
@@ -129,8 +131,13 @@ def interpolate(
         set_threads(render_plan.threads)
         if store is None or plan.workers.kind == "inline":
             render_plan.apply_to(renderer)
-            jobs = _jobs(render_plan, tasks, work)
-            rendering = render_segments(jobs, lambda _: renderer, is_next_known=lambda: ahead.ready)
+            rendering = render_segments(
+                render_plan,
+                _jobs(render_plan, tasks, work),
+                renderer,
+                partial(_record, store),
+                is_next_known=lambda: ahead.ready,
+            )
         else:
             del renderer
             empty_cache(plan.device)  # the workers need the memory of the model
@@ -297,16 +304,14 @@ def _followed(
 
 def _jobs(
     render_plan: RenderPlan, tasks: Iterator[FrameTask], work: SegmentStore | Sink
-) -> Iterator[RenderJob[int]]:
-    """Yield the missing segments for this process, or one job that writes the output itself."""
+) -> Iterator[tuple[int, Iterable[FrameTask], FrameEncoder]]:
+    """Yield the missing segments for this process, or the output itself as the only segment."""
     if isinstance(work, Sink):
-        yield RenderJob(0, render_plan, tasks, lambda: work, lambda _: None)
+        yield 0, tasks, work
         return
     for segment in _missing(tasks, work):
         file = fresh_file(render_plan.folder)
-        sink = partial(SegmentSink, render_plan.encoding, file)
-        record = partial(_record, work, segment, file)
-        yield RenderJob(segment.number, render_plan, segment, sink, record)
+        yield segment.number, segment, SegmentSink(render_plan.encoding, file)
 
 
 def _missing(tasks: Iterator[FrameTask], store: SegmentStore) -> Iterator[OpenSegment]:
@@ -318,33 +323,33 @@ def _missing(tasks: Iterator[FrameTask], store: SegmentStore) -> Iterator[OpenSe
             yield segment
 
 
-def _record(store: SegmentStore, segment: OpenSegment, file: Path, summary: PacketSummary) -> None:
-    assert segment.plan is not None
-    store.record(segment.plan, file, summary)
+def _record(store: SegmentStore | None, segment: Any, sink: Any, summary: PacketSummary) -> None:
+    if store is not None:
+        store.record(segment.plan, sink.file, summary)
 
 
 def _render_by_workers(
     render_plan: RenderPlan,
     frames: Iterator[FrameTask],
     store: SegmentStore,
-    workers: Workers[SegmentTask],
+    workers: Workers[SegmentJob],
     count: int,
 ) -> SegmentEvents:
     """Render the missing segments in workers, which decode the source frames again."""
     errors: list[CloudconvError] = []
 
-    def tasks() -> Generator[SegmentTask | None, None, None]:
+    def jobs() -> Generator[SegmentJob | None, None, None]:
         missing = ((render_plan, segment.skip()) for segment in _missing(frames, store))
         with prefetch(missing, count + _PLANNED) as ahead:
             try:
-                for task in ahead.arriving():
+                for job in ahead.arriving():
                     if errors:
                         return
-                    yield task
-            except CloudconvError as error:  # raised when the workers have finished their tasks
+                    yield job
+            except CloudconvError as error:  # raised when the workers have finished their jobs
                 errors.append(error)
 
-    with closing(tasks()) as given, closing(workers.map(given)) as events:
+    with closing(jobs()) as given, closing(workers.map(given)) as events:
         for event in events:
             segment, content = event.task[1], event.content
             if event.error is not None:

@@ -1,0 +1,212 @@
+"""Slow audio down with the picture, without a change of pitch: decode, stretch and encode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+import av
+import av.error
+import numpy as np
+from av.container import OutputContainer
+
+from cloudconv.media.carry import Carry, accepts
+from cloudconv.media.stretch import Samples, TimeStretch
+
+# Encoders for audio whose own codec has no encoder, or none that the container accepts.
+_OTHERWISE = ("aac", "libopus")
+# The beginnings of the names of encoders without a bit rate.
+_LOSSLESS = ("alac", "flac", "pcm_", "tta", "wavpack")
+# FFmpeg's default layout for a number of unnamed channels.
+_USUAL = {1: "mono", 2: "stereo", 3: "2.1", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
+_BITS_PER_CHANNEL = 96_000  # per second
+
+# The seconds before the kept part that are also decoded, because a decoder needs earlier packets.
+_PREROLL = Fraction(1)
+# The largest rounding error of time stamps, in seconds. A larger gap is filled with silence; a
+# larger overlap is cut.
+_TOLERANCE = Fraction(1, 50)
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """The settings of an audio encoder: FFmpeg's names, and the rate in samples per second."""
+
+    encoder: str
+    rate: int
+    sample_format: str
+    layout: str
+
+
+def choose_format(source: Any, muxer: str) -> AudioFormat | None:
+    """Return the first audio format that the container of ``muxer`` accepts for a stream.
+
+    The formats are tried in this order: the codec of the stream, AAC, Opus; first with all
+    channels, then with fewer. None means that there is no decoder, or no such format.
+    """
+    context = source.codec_context
+    if context is None or not context.sample_rate or not context.layout.nb_channels:
+        return None
+    encoders = dict.fromkeys((context.codec.canonical_name, *_OTHERWISE))
+    usual = _USUAL.get(context.layout.nb_channels, "5.1")
+    layouts = [usual if _is_unnamed(context.layout) else context.layout.name, usual, "stereo"]
+    for layout in dict.fromkeys(layouts):
+        for name in encoders:
+            candidate = _format(name, context, layout)
+            if candidate is not None and accepts(muxer, partial(add_audio, chosen=candidate)):
+                return candidate
+    return None
+
+
+def name_channels(context: Any) -> None:
+    """Give unnamed channels of a codec context FFmpeg's default layout."""
+    usual = _USUAL.get(context.layout.nb_channels)
+    if _is_unnamed(context.layout) and usual is not None:
+        context.layout = usual
+
+
+def _is_unnamed(layout: Any) -> bool:
+    return str(layout.name).endswith(" channels")
+
+
+def add_audio(out: OutputContainer, chosen: AudioFormat) -> Any:
+    """Add an audio stream in the ``chosen`` format to a container without a header; return it."""
+    stream: Any = out.add_stream(chosen.encoder, rate=chosen.rate)
+    context = stream.codec_context
+    context.layout, context.format = chosen.layout, chosen.sample_format
+    context.time_base = Fraction(1, chosen.rate)
+    if not chosen.encoder.startswith(_LOSSLESS):
+        context.bit_rate = _BITS_PER_CHANNEL * context.layout.nb_channels
+    return stream
+
+
+def _format(encoder: str, context: Any, layout: str) -> AudioFormat | None:
+    try:
+        codec = av.Codec(encoder, "w")
+    except av.codec.codec.UnknownCodecError:
+        return None
+    rates: list[int] = sorted(codec.audio_rates or [context.sample_rate])
+    rate = next((r for r in rates if r >= context.sample_rate), rates[-1])
+    formats: list[str] = [f.name for f in codec.audio_formats or [context.format]]
+    given = context.format.name.removesuffix("p")
+    liked = [f for wanted in (given, "flt") for f in formats if f.removesuffix("p") == wanted]
+    return AudioFormat(encoder, rate, [*liked, *formats][0], layout)
+
+
+class Stretcher:
+    """A converter of the packets of one audio stream to slowed packets of ``target``.
+
+    Audio at the source time ``carry.origin + t`` moves to ``factor * t``. Audio before
+    ``carry.begin`` and from ``carry.end`` on is cut off. The output has exactly ``factor`` times
+    the length of the kept part, to the sample. Gaps in the source's times become silence, so that
+    sound and picture stay in sync. Memory does not grow with the length of the audio.
+
+    ``lost`` counts packets that could not be decoded. ``led`` is the length in seconds of the audio
+    before ``carry.begin``.
+    """
+
+    def __init__(self, source: Any, target: Any, factor: Fraction, carry: Carry) -> None:
+        """Convert a stream of the source; ``target`` is that of the output, with its encoder."""
+        self.lost = 0
+        self.led = Fraction(0)
+        self._source = source
+        self._target = target
+        self._factor = factor
+        self._origin, self._begin = carry.origin, carry.begin
+        context = target.codec_context
+        self._rate: int = context.sample_rate
+        self._layout: str = context.layout.name
+        self._channels: int = context.layout.nb_channels
+        # Positions in samples from the origin, before the stretch: the bounds of the kept part
+        # (``_least``, ``_end``), the first kept sample and the next sample. ``_made`` is the number
+        # of stretched samples that are encoded.
+        self._least = round((carry.begin - carry.origin) * self._rate)
+        self._end = None if carry.end is None else round((carry.end - carry.origin) * self._rate)
+        self._resampler: Any = None
+        self._kind: tuple[str, str, int] | None = None
+        self._first: int | None = None
+        self._next = 0
+        self._made = 0
+        self._stretch = TimeStretch(self._rate, self._channels, factor)
+
+    def feed(self, packet: Any) -> Iterator[Any]:
+        """Decode a packet of the source, and yield slowed packets for the muxer."""
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is not None:
+            begin = stamp * packet.time_base
+            if begin + (packet.duration or 0) * packet.time_base < self._begin - _PREROLL:
+                self.led = max(self.led, self._begin - begin)
+                return
+        yield from self._decoded(packet)
+
+    def finish(self) -> Iterator[Any]:
+        """Yield the last packets, after the last call of :meth:`feed`."""
+        yield from self._decoded(None)
+        if self._resampler is not None:
+            yield from self._take(self._resampler.resample(None))
+        if self._first is None:
+            return
+        for samples in self._stretch.finish():
+            yield from self._encoded(samples)
+        yield from self._target.encode(None)
+
+    def _decoded(self, packet: Any) -> Iterator[Any]:
+        try:
+            frames = self._source.decode(packet)
+        except av.error.FFmpegError:
+            self.lost += 1
+            return
+        for frame in frames:
+            kind = (frame.format.name, frame.layout.name, frame.sample_rate)
+            if kind != self._kind:
+                if self._resampler is not None:
+                    yield from self._take(self._resampler.resample(None))
+                self._kind = kind
+                self._resampler = av.AudioResampler("flt", self._layout, self._rate)
+            if frame.pts is not None:
+                # The resampler needs times in samples; the container's ticks may be coarser.
+                frame.pts = round(frame.pts * frame.time_base * frame.sample_rate)
+            frame.time_base = Fraction(1, frame.sample_rate)
+            yield from self._take(self._resampler.resample(frame))
+
+    def _take(self, frames: list[Any]) -> Iterator[Any]:
+        """Cut decoded samples, fill gaps with silence, and yield the slowed packets."""
+        for frame in frames:
+            samples = frame.to_ndarray().reshape(-1, self._channels)
+            at = self._next
+            if frame.pts is not None:
+                at = round((frame.pts * frame.time_base - self._origin) * self._rate)
+            if self._first is None:
+                self.led = max(self.led, Fraction(self._least - at, self._rate))
+                if at + len(samples) <= self._least or (self._end is not None and at >= self._end):
+                    continue
+                self._first = self._next = max(at, self._least)
+            elif abs(at - self._next) <= _TOLERANCE * self._rate:
+                at = self._next
+            while at > self._next and (self._end is None or self._next < self._end):
+                gap = min(at, self._next + self._rate, self._end or at) - self._next
+                yield from self._stretched(np.zeros((gap, self._channels), np.float32))
+            kept = samples[max(self._next - at, 0) :]
+            if self._end is not None:
+                kept = kept[: max(self._end - self._next, 0)]
+            if len(kept):
+                yield from self._stretched(kept)
+
+    def _stretched(self, samples: Samples) -> Iterator[Any]:
+        self._next += len(samples)
+        for made in self._stretch.push(samples):
+            yield from self._encoded(made)
+
+    def _encoded(self, samples: Samples) -> Iterator[Any]:
+        if not len(samples):
+            return
+        assert self._first is not None
+        data = np.ascontiguousarray(samples, np.float32).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(data, format="flt", layout=self._layout)
+        frame.sample_rate, frame.time_base = self._rate, Fraction(1, self._rate)
+        frame.pts = round(self._first * self._factor) + self._made
+        self._made += len(samples)
+        yield from self._target.encode(frame)

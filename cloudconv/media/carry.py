@@ -1,0 +1,121 @@
+"""Decide which streams besides the video, and which tags, the output takes from the source."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import av
+import av.error
+from av.container import InputContainer, OutputContainer
+
+from cloudconv.errors import InputError
+from cloudconv.media.containers import Container
+from cloudconv.media.demux import open_container
+from cloudconv.media.info import MediaInfo
+
+# Tags that describe the old file, not its content.
+_STALE = frozenset(
+    ("encoder", "duration", "bps", "major_brand", "minor_version", "compatible_brands")
+)
+_STALE_PREFIXES = ("number_of_", "_statistics_")
+# Tags that every track of MP4 and MOV has, also if nobody has chosen them.
+_MP4_ONLY = frozenset(("handler_name", "vendor_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Carry:
+    """A description of everything to carry over from the source file ``info``.
+
+    Timed streams are audio, subtitles, chapters and data. All times are on the source's clock.
+    """
+
+    info: MediaInfo
+    # The time that becomes 0 in the output. If ``loop_until`` is set and ``origin`` is the end of
+    # the span, the output begins with the repeated audio.
+    origin: Fraction
+    start: Fraction | None = None  # of the span to keep; None for no bound
+    end: Fraction | None = None  # the same
+    # Whether timed streams are carried over. Tags, covers and attachments always are. With
+    # ``slowdown``, only audio depends on ``audio``.
+    audio: bool = True
+    # The factor by which the output is slower. Chapters and text subtitles are slowed too, and with
+    # ``audio`` the audio, which is encoded again. No other timed stream is carried over then.
+    slowdown: Fraction | None = None
+    loop_until: Fraction | None = None  # the audio repeats up to here, from the end of the span on
+    # Whether audio that the container cannot store is an error. Otherwise such audio is encoded
+    # again, or left out with ``loop_until``.
+    copies_only: bool = False
+
+    @property
+    def copies_timed(self) -> bool:
+        """Return whether timed streams are copied unchanged."""
+        return self.audio and self.slowdown is None and not self.only_repeats
+
+    @property
+    def begin(self) -> Fraction:
+        """Return the start of the part to keep, on the source's clock."""
+        return self.origin if self.start is None else max(self.start, self.origin)
+
+    @property
+    def span(self) -> tuple[Fraction, Fraction]:
+        """Return the part that ``loop_until`` repeats, on the source's clock."""
+        timing = self.info.timing
+        return min(self.origin, timing.start), timing.end if self.end is None else self.end
+
+    @property
+    def only_repeats(self) -> bool:
+        """Return whether all audio of the output is repeated audio."""
+        return self.loop_until is not None and self.origin >= self.span[1]
+
+
+def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
+    """Return the tags that are still true for a file that was encoded again."""
+    dropped = _STALE if container.keeps_handlers else _STALE | _MP4_ONLY
+    return {
+        key: value
+        for key, value in tags.items()
+        if key.lower().split("-")[0] not in dropped and not key.lower().startswith(_STALE_PREFIXES)
+    }
+
+
+def open_again(carry: Carry) -> InputContainer | None:
+    """Open the source again; return None if the source is not a container file.
+
+    Several pictures, as in a folder or a pattern, and animated WebP have no container file.
+    """
+    info = carry.info
+    if not info.path.is_file():
+        return None
+    try:
+        return open_container(info.path)
+    except InputError:
+        # PyAV cannot open animated WebP; another library reads this format.
+        if info.streams:
+            raise
+        return None
+
+
+def accepts(muxer: str, add: Callable[[OutputContainer], Any]) -> bool:
+    """Return whether the muxer accepts the stream that ``add`` adds.
+
+    Some muxers refuse a stream only when the header is written, so a header is written and
+    discarded. If the stream has an encoder, the encoder must open, too.
+    """
+    try:
+        with av.open(f"file:{os.devnull}", "w", format=muxer) as trial:
+            add(trial)
+            trial.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def add_copy(out: OutputContainer, stream: Any) -> Any:
+    """Add a stream for copied packets of ``stream`` to a muxer before its header is written."""
+    # Without ``opaque``, PyAV requires an encoder for the video's codec, which a copy does not use.
+    opaque = {"opaque": True} if stream.type == "video" else {}
+    return out.add_stream_from_template(stream, **opaque)

@@ -1,1 +1,0 @@
-"""Carry over all streams and tags of a file except its video."""

@@ -1,0 +1,342 @@
+"""Copy all streams of the source file except its video, without encoding them again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain
+from typing import Any
+
+from av.bitstream import BitStreamFilterContext
+from av.container import InputContainer, OutputContainer
+from av.stream import Disposition
+
+from cloudconv.errors import OutputError
+from cloudconv.events import Warned
+from cloudconv.media.audio import Stretcher, add_audio, choose_format, name_channels
+from cloudconv.media.carry import Carry, accepts, add_copy, fresh_tags, open_again
+from cloudconv.media.containers import Container
+from cloudconv.media.demux import is_made_anew, open_container, read_packets
+from cloudconv.media.tracks import (
+    LONG_AGO,
+    PRIMING,
+    TEXT,
+    SubtitleConverter,
+    Track,
+    Tracks,
+    codec_name,
+)
+from cloudconv.messages import plural
+
+_TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)([:;.])(\d+)")
+_DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
+
+
+class Copier:
+    """A copier of the source's other streams into an output container.
+
+    The copier opens the source a second time. The constructor adds the streams, so create the
+    copier before the header is written. ``until`` then copies the packets up to a time, so that the
+    streams are interleaved as players need.
+    """
+
+    def __init__(
+        self, carry: Carry, out: OutputContainer, container: Container, *, seekable: bool
+    ) -> None:
+        """Open the source and add its streams to ``out``, whose header is not written yet.
+
+        ``seekable`` is whether the output can be written at any position. Raises OutputError if
+        ``carry.copies_only`` is set and the container cannot store an audio stream.
+        """
+        self.warnings: list[Warned] = []
+        self._seekable, self._carry, self._kind, self._out = seekable, carry, container, out
+        states_delay = container.states_delay and seekable
+        self._tracks = Tracks(carry, out, container, states_delay=states_delay)
+        self._covers: list[tuple[Fraction, Any]] = []
+        self._input = open_again(carry)
+        self._queue: Iterator[tuple[Fraction, Any]] = iter(())
+        self._pending: tuple[Fraction, Any] | None = None
+        if self._input is not None:
+            self._add_streams(self._input)
+
+    def describe_video(self, stream: Any, rate: Fraction | None) -> None:
+        """Copy the source video's tags and disposition to the output's video.
+
+        A time code is converted to ``rate``, the output's frame rate. If the rate of the source or
+        of the output is variable, the time code is left out.
+        """
+        if self._input is None:
+            return
+        source: Any = self._input.streams[self._carry.info.video_index]
+        tags = fresh_tags(source.metadata, self._kind)
+        stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
+        stream.disposition = source.disposition
+        timing = self._carry.info.timing
+        for tags in (stream.metadata, self._out.metadata):
+            for key in [key for key in tags if key.lower() == "timecode"]:
+                given = tags.pop(key)
+                if rate is None or timing.rate is None or min(rate, timing.rate) < 1:
+                    why = "varies" if rate is None or timing.rate is None else "is below 1"
+                    text = f"The time code is left out: the frame rate {why}."
+                    self.warnings.append(Warned(f"time-code: {text}"))
+                    continue
+                cut = self._carry.origin - timing.start
+                moved = timecode_at_rate(given, timing.rate, rate, cut)
+                if moved is not None:
+                    tags["timecode"] = moved
+
+    @property
+    def encodes(self) -> bool:
+        """Return whether a stream is encoded again, such as slowed audio."""
+        return any(track.slowed is not None for track in self._tracks.by_index.values())
+
+    @property
+    def delays(self) -> list[Fraction]:
+        """Return the delay in seconds that the file must state, for each audio track in order."""
+        tracks = sorted(self._tracks.by_index.values(), key=lambda track: track.target.index)
+        return [track.delay for track in tracks if track.target.type == "audio"]
+
+    def until(self, time: Fraction | None) -> None:
+        """Write every packet at or before ``time`` on the output's clock; all with None."""
+        while True:
+            self._pending = self._pending or next(self._queue, None)
+            if self._pending is None or (time is not None and self._pending[0] > time):
+                return
+            self._out.mux(self._pending[1])
+            self._pending = None
+
+    def close(self) -> None:
+        """Close the source; add warnings about damaged, moved and left-out audio and packets."""
+        led = self._tracks.led
+        for track in self._tracks.by_index.values():
+            if track.slowed is not None and self._carry.start is None:
+                led = max(led, track.slowed.led)
+            if track.slowed is not None and track.slowed.lost:
+                self._warn(
+                    f"sound-damaged: {_label(track.source)} is damaged: {track.slowed.lost} of its "
+                    "packets could not be decoded, and silence is in their place."
+                )
+            if track.moved:
+                self._warn(
+                    f"clock-steps-back: The time stamps of {_label(track.source)} step back: "
+                    f"{track.moved} of its packets are moved to later times."
+                )
+        if led > PRIMING:
+            self._warn(
+                f"early-sound: {float(led):.3f} s of audio from before the first video frame are "
+                "left out."
+            )
+        if self._input is not None:
+            self._input.close()
+
+    def _warn(self, message: str) -> None:
+        self.warnings.append(Warned(message))
+
+    def _drop(self, code: str, stream: Any, why: str) -> None:
+        self._warn(f"{code}: {_label(stream)} is left out: {why}.")
+
+    def _refuse(self, stream: Any) -> None:
+        self._drop("stream-refused", stream, f"{self._kind.name} cannot hold it")
+
+    def _add_streams(self, source: InputContainer) -> None:
+        carry, timed = self._carry, []
+        self._out.metadata.update(fresh_tags(source.metadata, self._kind))
+        for stream in source.streams:
+            is_sound = stream.type == "audio"
+            is_text = stream.type == "subtitle" and codec_name(stream) in TEXT
+            if stream.index == carry.info.video_index:
+                continue
+            if stream.type == "attachment" or stream.disposition & Disposition.attached_pic:
+                self._add_still(stream)
+            elif is_made_anew(stream):
+                continue
+            elif carry.slowdown is not None and not (carry.audio if is_sound else is_text):
+                why = "it would play at the old speed"
+                advice = "; --audio=stretch slows such a stream" if is_sound else ""
+                kind = "sound" if is_sound else "stream"
+                self._drop(f"{kind}-at-old-speed", stream, f"{why}{advice}")
+            elif carry.slowdown is None and not (
+                # An output that only repeats the audio of the source takes no other stream.
+                carry.audio and (is_sound or not carry.only_repeats)
+            ):
+                why = "such streams do not continue with the new frames"
+                self._drop("stream-not-continued", stream, why)
+            else:
+                timed.append(stream)
+        for stream in timed:
+            self._add_timed(stream)
+            track = self._tracks.by_index.get(stream.index)
+            if track is not None and stream.type == "audio":
+                codec = codec_name(track.target)
+                if codec.startswith(self._kind.seldom_heard):
+                    self._warn(
+                        f"seldom-heard: Few players read {codec} in {self._kind.name}: for "
+                        f"{_label(stream)}, a .mov or .mkv is better."
+                    )
+        packets = self._tracks.packets(source) if self._tracks.by_index else ()
+        self._queue = chain(self._covers, packets)
+        self._add_chapters(source)
+
+    def _add_still(self, stream: Any) -> None:
+        """Add cover art or an attachment, which has no time and no packets to interleave."""
+        attaches = self._kind.attachments
+        if stream.type == "attachment" and attaches:
+            self._out.add_stream_from_template(stream)
+        elif stream.type == "attachment" or not (attaches or self._accepts(stream)):
+            self._refuse(stream)
+        elif (packet := self._first_packet(stream)) is None:
+            return
+        elif attaches:
+            is_png = stream.codec_context.name == "png"
+            name = stream.metadata.get("filename", "cover.png" if is_png else "cover.jpg")
+            mime = stream.metadata.get("mimetype", "image/png" if is_png else "image/jpeg")
+            self._out.add_attachment(name, mime, bytes(packet))
+        else:
+            packet.stream = self._copy_of(stream)
+            # MP4 with chapters has covers with a second flag, and the muxer writes those as videos.
+            packet.stream.disposition = Disposition.attached_pic
+            packet.pts = packet.dts = 0
+            self._covers.append((LONG_AGO, packet))
+
+    def _add_timed(self, stream: Any) -> None:
+        codec, carry, kind = codec_name(stream), self._carry, self._kind
+        if stream.type == "audio" and carry.slowdown is not None:
+            self._add_encoded(stream, carry.slowdown)
+        elif self._accepts(stream):
+            self._tracks.by_index[stream.index] = Track(stream, self._copy_of(stream))
+        elif stream.type == "subtitle" and codec in TEXT and kind.subtitles:
+            target = self._out.add_stream(kind.subtitles)
+            self._describe(stream, target)
+            converter = SubtitleConverter(stream, target)
+            self._tracks.by_index[stream.index] = Track(stream, target, converter)
+            if codec in ("ass", "ssa"):
+                self._warn(
+                    f"subtitles-plain: {kind.name} cannot hold {codec} subtitles: "
+                    f"{_label(stream)} becomes {kind.subtitles} and loses its styles."
+                )
+        elif stream.type == "audio" and carry.copies_only:
+            raise OutputError(
+                f"sound-not-copied: {kind.name} cannot hold {_label(stream)} as it is: leave "
+                "--audio=copy out, or write an .mkv."
+            )
+        elif stream.type == "audio" and carry.loop_until is None:
+            self._add_encoded(stream, Fraction(1))
+        else:
+            self._refuse(stream)
+
+    def _add_encoded(self, stream: Any, factor: Fraction) -> None:
+        """Add slowed audio, or audio whose codec the container cannot store (``factor`` 1)."""
+        chosen = choose_format(stream, self._kind.muxer)
+        if chosen is None:
+            self._drop("stream-unreadable", stream, "it cannot be decoded and encoded again")
+            return
+        target = add_audio(self._out, chosen)
+        self._describe(stream, target)
+        slowed = Stretcher(stream, target, factor, self._carry)
+        self._tracks.by_index[stream.index] = Track(stream, target, slowed=slowed)
+        before, after = stream.codec_context, target.codec_context
+        codec = after.codec.canonical_name
+        if codec != before.codec.canonical_name:
+            what = f"{_label(stream)} becomes {codec}"
+            self._warn(
+                f"sound-slowed: {what}, because it is slowed down."
+                if factor != 1
+                else f"sound-encoded: {what}, as {self._kind.name} cannot hold it."
+            )
+        if after.layout.nb_channels != before.layout.nb_channels:
+            self._warn(f"sound-mixed-down: {_label(stream)} is mixed down to {chosen.layout}.")
+
+    def _copy_of(self, stream: Any) -> Any:
+        target = add_copy(self._out, stream)
+        if stream.type == "audio":
+            # Unlike Matroska, MP4 cannot store PCM with unnamed channels.
+            name_channels(target.codec_context)
+        is_aac = codec_name(stream) == "aac" and not stream.codec_context.extradata
+        if is_aac and not self._seekable:
+            # On a pipe the header must contain the decoder's configuration. In a file the muxer
+            # adds the configuration at the end.
+            target.codec_context.extradata = _aac_config(stream, self._first_packet(stream))
+        self._describe(stream, target)
+        return target
+
+    def _describe(self, stream: Any, target: Any) -> None:
+        target.metadata.update(fresh_tags(stream.metadata, self._kind))
+        target.disposition = stream.disposition
+
+    def _accepts(self, stream: Any) -> bool:
+        return accepts(self._kind.muxer, lambda out: add_copy(out, stream))
+
+    def _first_packet(self, stream: Any) -> Any:
+        with open_container(self._carry.info.path) as source:
+            return next(read_packets(source, source.streams[stream.index]), None)
+
+    def _add_chapters(self, source: InputContainer) -> None:
+        kept: list[Any] = []
+        carry, factor = self._carry, self._carry.slowdown or Fraction(1)
+        if not carry.copies_timed and carry.slowdown is None:
+            if count := len(source.chapters()):
+                are = plural(count, "chapter is", "chapters are")
+                self._warn(
+                    f"chapters-not-continued: {count} {are} left out: chapters do not continue "
+                    "with the new frames."
+                )
+            return
+        for chapter in source.chapters():
+            base = Fraction(chapter["time_base"] or Fraction(1, 1000))
+            start, end = chapter["start"] * base, chapter["end"] * base
+            start = max(start, carry.start or start, carry.origin)
+            end = end if carry.end is None else min(end, carry.end)
+            if start < end:
+                moved = dict(chapter, time_base=Fraction(1, 1_000_000))
+                moved["start"] = round((start - carry.origin) * factor * 1_000_000)
+                moved["end"] = round((end - carry.origin) * factor * 1_000_000)
+                kept.append(moved)
+        if kept:
+            self._out.set_chapters(kept)
+
+
+def _aac_config(stream: Any, packet: Any) -> bytes | None:
+    """Return the configuration of AAC from the header of a packet of a transport stream."""
+    for made in BitStreamFilterContext("aac_adtstoasc", stream).filter(packet):
+        for side in made.iter_sidedata():
+            if side.data_type == "new_extradata":
+                return bytes(side)
+    return None
+
+
+def _label(stream: Any) -> str:
+    title = stream.metadata.get("filename") or stream.metadata.get("title")
+    details = [codec_name(stream), stream.metadata.get("language"), title]
+    known = ", ".join(str(detail) for detail in details if detail and detail != "und")
+    return f"{stream.type.capitalize()} stream {stream.index}" + (f" ({known})" if known else "")
+
+
+def timecode_at_rate(timecode: str, source: Fraction, rate: Fraction, cut: Fraction) -> str | None:
+    """Return the time code ``cut`` seconds after ``timecode``, from rate ``source`` to ``rate``.
+
+    The result is None if the text is no time code. Drop-frame codes exist at two rates only; at
+    other rates the result counts every frame. Method: SMPTE ST 12-1.
+    """
+    parts = _TIMECODE.fullmatch(timecode.strip())
+    if parts is None:
+        return None
+    hours, minutes, seconds, frames = (int(parts[k]) for k in (1, 2, 3, 5))
+    minutes += hours * 60
+    number = (minutes * 60 + seconds) * round(source) + frames
+    drops, nominal = parts[4] != ":", round(rate)
+    if drops:
+        number -= _dropped(minutes, round(source))
+    number = made = int((number / source + cut) * rate)
+    drops = drops and rate in _DROP_RATES
+    for _ in range(4 if drops else 0):  # skipped numbers may reach the next minute
+        made = number + _dropped(made // (nominal * 60), nominal)
+    seconds, frames = divmod(made, nominal)
+    hours, seconds = divmod(seconds, 3600)
+    minutes, seconds = divmod(seconds, 60)
+    return f"{hours % 24:02d}:{minutes:02d}:{seconds:02d}{':;'[drops]}{frames:02d}"
+
+
+def _dropped(minutes: int, nominal: int) -> int:
+    """Return the count of frame numbers that drop-frame codes skip in the first ``minutes``."""
+    return (minutes - minutes // 10) * nominal // 15

@@ -1,0 +1,315 @@
+"""Read a media file's packets: open it, choose the video stream, continue after damage."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Container, Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.codec.hwaccel import HWAccel
+from av.container import InputContainer
+from av.format import Flags
+from av.stream import Discard, Disposition
+
+from cloudconv.errors import InputError, SettingsError
+from cloudconv.files import raise_read_error
+from cloudconv.media.input import SharedFile, growth_reader, shared_file
+
+# Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked first.
+_LEFT_OUT = frozenset(
+    (
+        *("hls", "concat", "dash", "webm_dash_manifest", "imf", "mlv", "vobsub"),
+        *("sdp", "rtp", "rtsp", "sap", "png_pipe", "apng"),
+    )
+)
+_FORMATS = ",".join(sorted(av.formats_available - _LEFT_OUT))
+# Bytes to read at once: from a file that is kept open, and by default.
+_BUFFER, _DEFAULT_BUFFER = 1 << 18, 1 << 15
+_LIMIT = "CLOUDCONV_MAX_PIXELS"
+_MAX_PIXELS = 8192 * 8192
+# Steps in decode time, in seconds. A larger step back means that the clock was set anew. A larger
+# step forward means the same in formats whose clock may restart.
+_STEP_BACK = Fraction(1, 2)
+_STEP_FORWARD = Fraction(3600)
+# The longest step, in seconds, that is taken for the duration of the last frame of a part.
+_LONGEST_STEP = Fraction(1)
+
+
+def open_container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
+    """Open a media file for reading; raise InputError with the reason if that fails.
+
+    ``hardware`` is a hardware decoder for the video; with None the CPU decodes.
+    """
+    try:
+        path.stat()  # FFmpeg gives no reason if a picture is missing
+        try:
+            return _open(path, hardware, _FORMATS)
+        except av.error.ArgumentError:
+            if not is_png(path):
+                raise
+            return _open(path, hardware, "png_pipe,apng")
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        raise InputError(_reason(path, error)) from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Return the message for an error of opening; raise ReadError for one of the disk."""
+    match error:
+        case FileNotFoundError() | NotADirectoryError():
+            return f"no-file: There is no file {path}: check the name."
+        case PermissionError():
+            return (
+                f"no-permission: {path} cannot be read: permission denied. Change its permissions."
+            )
+        case av.error.EOFError():
+            return f"ends-before-frame: {path} ends before its first frame: give a complete file."
+        case av.error.InvalidDataError():
+            with path.open("rb") as file:
+                is_mp4 = file.read(12)[4:8] == b"ftyp"
+            if is_mp4:
+                return (
+                    f"damaged-mp4: {path} is a damaged, incomplete or encrypted MP4 file (its "
+                    "index cannot be read): copy or record it again, or repair it first."
+                )
+            why = "is damaged, or is not a video"
+            return f"not-a-video: {path} {why}: give a video that FFmpeg can read."
+        case av.error.ArgumentError():
+            return (
+                f"names-files: {path} is a playlist or another list of files, or a format that "
+                "FFmpeg cannot read: join the files first, for example with "
+                f"'ffmpeg -i {path} -c copy joined.mkv'."
+            )
+    raise_read_error(path, error)
+    why = f"cannot be read as a video ({getattr(error, 'strerror', None) or error})"
+    return f"unreadable-video: {path} {why}: give a video that FFmpeg can read."
+
+
+def _open(path: Path, hardware: HWAccel | None, formats: str) -> InputContainer:
+    # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option prevents
+    # that a "%" in a picture's name is read as a sequence.
+    shared = growth_reader(path) or shared_file(path)
+    return av.open(
+        shared or f"file:{os.fspath(path)}",
+        mode="r",
+        metadata_errors="replace",
+        container_options={"pattern_type": "none", "format_whitelist": formats},
+        hwaccel=hardware,
+        buffer_size=_BUFFER if isinstance(shared, SharedFile) else _DEFAULT_BUFFER,
+    )
+
+
+def main_video(container: InputContainer, path: Path) -> Any:
+    """Return the best video stream that is not cover art; raise InputError if there is none."""
+    hidden = Disposition.attached_pic | Disposition.timed_thumbnails
+    videos = [s for s in container.streams.video if not s.disposition & hidden]
+    best = container.streams.best("video")
+    chosen = best if best in videos else next(iter(videos), None)
+    if chosen is None:
+        kinds = {"a cover picture" if s.type == "video" else s.type for s in container.streams}
+        what = f"only {', '.join(sorted(kinds))}" if kinds else "and no other stream"
+        text = f"{path} holds no video, {what}: give a file with a video stream."
+        raise InputError(f"no-video: {text}")
+    if chosen.codec_context is None:
+        text = f"{path} holds video in a codec that this FFmpeg cannot decode: convert it first."
+        raise InputError(f"unknown-codec: {text}")
+    check_size(chosen.codec_context.width, chosen.codec_context.height, path)
+    return chosen
+
+
+def check_size(width: int, height: int, path: Path) -> None:
+    """Refuse pictures that may fill the memory: a tiny file may need gigabytes per frame.
+
+    The limit is in CLOUDCONV_MAX_PIXELS, by default 8192². Raises InputError, or SettingsError if
+    the limit is no whole number above 0.
+    """
+    given = os.environ.get(_LIMIT, "")
+    if given and not (given.isascii() and given.isdecimal() and int(given)):
+        raise SettingsError(
+            f"bad-environment: The environment variable {_LIMIT} must be a whole number above 0, "
+            f"got {given!r}."
+        )
+    most = int(given) if given else _MAX_PIXELS
+    if width * height > most:
+        raise InputError(
+            f"too-many-pixels: {path} is {width}x{height}, and pictures of more than {most} "
+            f"pixels are refused, because they may fill the memory: set {_LIMIT} to allow more."
+        )
+
+
+def is_made_anew(stream: Any) -> bool:
+    """Return whether a muxer creates the stream itself: MP4's tracks of chapters and time codes."""
+    return stream.type == "data" and bool(stream.metadata.get("timecode") or is_chapters(stream))
+
+
+def is_chapters(stream: Any) -> bool:
+    """Return whether the stream is the track of chapter titles in MP4."""
+    return stream.type == "data" and "subtitle" in stream.metadata.get("handler_name", "").lower()
+
+
+def only(container: InputContainer, indices: Container[int]) -> None:
+    """Make the demuxer skip the data of every other stream."""
+    for other in container.streams:
+        if other.index not in indices:
+            other.discard = Discard.all
+
+
+def read_packets(
+    container: InputContainer, stream: Any, clock: VideoClock | None = None
+) -> Iterator[Any]:
+    """Yield the stream's packets that contain data; continue after up to 7 read errors in a row.
+
+    The times are moved to ``clock``, if there is one. Raises ReadError if the disk or the
+    connection of the file fails.
+    """
+    failures = 0
+    while failures < 8:
+        try:
+            for packet in container.demux(stream):
+                failures = 0
+                if packet.size:
+                    if clock is not None:
+                        clock.move(packet)
+                    yield packet
+            return
+        except av.error.EOFError:
+            return
+        except (av.error.FFmpegError, OSError) as error:
+            raise_read_error(container.name.removeprefix("file:"), error)
+            failures += 1
+        except IndexError:
+            return  # PyAV 18 may raise it after the last packet if the file has a late stream
+
+
+class Clock:
+    """A counter of how often a stream's clock was set anew, from decode times in file order.
+
+    A recording that was joined from parts has a clock per part. A part begins where the time steps
+    back by more than half a second. In formats whose clock may restart, a part also begins where
+    the time steps forward by more than an hour. A single time out of order is damage, not a part.
+    """
+
+    def __init__(self, container: InputContainer) -> None:
+        """Start before the first packet of an open file."""
+        self.part = 0
+        self._jumps = bool(Flags(container.format.flags) & Flags.ts_discont)
+        self._last: Fraction | None = None
+        self._before: Fraction | None = None
+        self._is_fresh = False
+
+    def take(self, time: Fraction) -> None:
+        """Add the next time in seconds, and set ``part`` to the number of that part, from 0."""
+        last, before = self._last, self._before
+        if self._is_fresh and before is not None and not self._is_apart(before, time):
+            self.part -= 1
+            self._is_fresh = False
+        else:
+            self._is_fresh = self._is_apart(last, time) and (
+                before is None or self._is_apart(before, time)
+            )
+            self.part += self._is_fresh
+        self._before, self._last = last, time
+
+    def _is_apart(self, before: Fraction | None, time: Fraction) -> bool:
+        if before is None:
+            return False
+        return time < before - _STEP_BACK or (self._jumps and time > before + _STEP_FORWARD)
+
+
+class VideoClock(Clock):
+    """A clock of a video stream, on which each part begins where the previous part ends."""
+
+    def __init__(self, container: InputContainer, stream: Any) -> None:
+        """Start before the first packet of the video stream of an open file."""
+        super().__init__(container)
+        self._tick = Fraction(stream.time_base)
+        self._offsets = [0]  # the offset of each part, in ticks
+        self._decoded: int | None = None  # the last decode time in the file
+        self._end = 0
+
+    @property
+    def shifts(self) -> tuple[Fraction, ...]:
+        """Return the added offset for each restart of the clock, in seconds."""
+        return tuple(offset * self._tick for offset in self._offsets[1:])
+
+    def move(self, packet: Any) -> None:
+        """Add the offset of the packet's part to the packet's times."""
+        if packet.dts is not None:
+            begins = packet.dts if packet.pts is None else packet.pts
+            self.take(packet.dts * self._tick)
+            # The stated duration is often that of a field, or of another rate in the header.
+            step = 0 if self._decoded is None else packet.dts - self._decoded
+            measured = 0 < step * self._tick <= _LONGEST_STEP
+            lasts = step if measured else packet.duration or max(step, 0)
+            self._decoded = packet.dts
+            if self.part == len(self._offsets):
+                self._offsets.append(self._end - begins)
+            del self._offsets[self.part + 1 :]
+            packet.dts += self._offsets[-1]
+            self._end = max(self._end, begins + self._offsets[-1] + lasts)
+        if packet.pts is not None:
+            packet.pts += self._offsets[-1]
+
+
+def open_decoder(stream: Any) -> Any:
+    """Return a codec context that decodes the stream with its alpha channel."""
+    codec = stream.codec_context.codec.canonical_name
+    if codec in ("vp8", "vp9") and stream.metadata.get("alpha_mode") == "1":
+        # The default decoders drop the alpha channel, which is stored in side data.
+        name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}[codec]
+        return av.CodecContext.create(name, "r")
+    return stream.codec_context
+
+
+def is_shown(packet: Any, codec: str) -> bool:
+    """Return whether the packet's frame is shown: neither the edit list nor the codec hides it."""
+    if packet.is_discard:
+        return False
+    if codec == "vp8":
+        return bool(memoryview(packet)[0] & 0x10)
+    if codec == "vp9" and packet.size < 1 << 30:
+        return _vp9_is_shown(memoryview(packet))
+    return True
+
+
+def _vp9_is_shown(data: memoryview) -> bool:
+    if data[-1] & 0xE0 == 0xC0:
+        return True  # a superframe: hidden frames and a shown one in the same packet
+    bits = f"{data[0]:08b}"
+    position = 4 + (bits[2:4] == "11")
+    shows_existing = bits[position] == "1"
+    return shows_existing or bits[position + 2] == "1"
+
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MOST = 1 << 26  # unpacked bytes of all these chunks
+
+
+def is_png(path: Path) -> bool:
+    """Return whether a file is a PNG or APNG; raise InputError for one that fills the memory.
+
+    FFmpeg unpacks texts and the colour profile without a limit. Here their limit is 64 MiB.
+    """
+    room = _MOST
+    with path.open("rb") as file:
+        if file.read(8) != _SIGNATURE:
+            return False
+        while len(head := file.read(8)) == 8:
+            size = int.from_bytes(head[:4], "big")
+            begin = file.tell()
+            if head[4:] in (b"iCCP", b"zTXt"):
+                # The compressed data follows a name, a zero and the number of the method.
+                packed = file.read(min(size, _MOST)).partition(b"\0")[2][1:]
+                with suppress(zlib.error):
+                    room -= len(zlib.decompressobj().decompress(packed, room))
+            if room <= 0:
+                raise InputError(
+                    f"large-png: {path} has a colour profile or texts of more than "
+                    f"{_MOST >> 20} MiB: remove them from the picture."
+                )
+            file.seek(begin + size + 4)
+    return True

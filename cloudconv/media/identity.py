@@ -1,0 +1,103 @@
+"""Detect by size, date and content of the files whether an input has changed since a probe."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from cloudconv.errors import UnfitInputError
+from cloudconv.files import reading
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.input import give_back, is_copy
+from cloudconv.media.pictures import files_of
+
+BLOCK = 1 << 20  # bytes
+BLOCKS = 4096
+"""The number of blocks of an input to read at most; a larger input is read in parts."""
+FRESH = 2 * 10**9
+"""The age of a change, in nanoseconds, above which a later change has another time."""
+_HAS_CHANGE_TIME = os.name != "nt"  # on Windows st_ctime is the time of creation
+
+
+def input_fingerprint(path: Path, *, content: bool = True) -> str:
+    """Return a hash of the size, date and, if wanted, content of each file of an input.
+
+    Of inputs above 4 GiB, blocks of 1 MiB at even distances are hashed, at least two of each file.
+    The date of a temporary copy of standard input has no meaning and is left out.
+
+    Raises:
+        InputError: the input does not exist, or cannot be read.
+    """
+    known = hashlib.sha256()
+    lasting = not is_copy(path)
+    files = list(files_of(path))
+    for file in files:
+        with reading(file):
+            about = file.stat()
+            known.update(f"{about.st_size} {about.st_mtime_ns if lasting else ''};".encode())
+            if content:
+                for block in _blocks(file, about.st_size, max(BLOCKS // len(files), 2)):
+                    known.update(block)
+    return known.hexdigest()
+
+
+def input_stamp(path: Path) -> str:
+    """Return a text that differs if any file of an input was written, renamed or replaced.
+
+    The text also differs after changes of other kinds, such as a new link to a file. The text is
+    empty on systems that do not record the time of such changes, and if a file was changed so
+    recently that another change could have the same time.
+    """
+    stamps = []
+    for file in files_of(path) if _HAS_CHANGE_TIME else ():
+        with reading(file):
+            about = file.stat()
+        times = about.st_mtime_ns, about.st_ctime_ns
+        stamps.append(f"{about.st_dev} {about.st_ino} {about.st_size} {times};")
+        if time.time_ns() - about.st_ctime_ns < FRESH:
+            return ""
+    return hashlib.sha256("".join(stamps).encode()).hexdigest() if stamps else ""
+
+
+def _blocks(file: Path, size: int, most: int) -> Iterator[bytes]:
+    """Yield a file's content, or ``most`` blocks of it: the first, the last, and others between."""
+    opened = io.FileIO(file)  # by its name, because another file may have it now
+    try:
+        if size <= most * BLOCK:
+            # Some files of the system, of size 0, have no end.
+            for _ in range(0, size, BLOCK):
+                yield opened.read(BLOCK)
+            return
+        for number in range(most):
+            opened.seek((size - BLOCK) * number // (most - 1))
+            yield opened.read(BLOCK)
+    finally:
+        give_back(file, opened)
+
+
+def both_ends(file: Path) -> bytes:
+    """Return the first and the last MiB of a file, which differ between most files."""
+    return b"".join(_blocks(file, file.stat().st_size, 2))
+
+
+def has_changed(info: MediaInfo) -> bool:
+    """Return whether an input has changed since it was probed."""
+    # Only this process writes to a copy of standard input. The copy grows, but does not change.
+    if not info.fingerprint or is_copy(info.path):
+        return False
+    if info.stamp and input_stamp(info.path) == info.stamp:
+        return False
+    return input_fingerprint(info.path) != info.fingerprint
+
+
+def check_unchanged(info: MediaInfo) -> None:
+    """Raise UnfitInputError if an input has changed since it was probed."""
+    if has_changed(info):
+        raise UnfitInputError(
+            f"input-changed: {info.path} was changed while it was read, so the parts of the "
+            "output do not belong together: run the command again."
+        )

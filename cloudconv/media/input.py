@@ -1,0 +1,306 @@
+"""Copy standard input to a file, because a video is read more than once.
+
+A copy exists as long as an object refers to its path, such as the description of the input in the
+plan of a job. Nothing has to delete a copy.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import stat
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+from weakref import WeakValueDictionary, finalize
+
+from cloudconv.errors import InputError
+from cloudconv.pipeline import is_closing
+
+_CHUNK = 1 << 20  # bytes
+_PAUSE = 0.02  # seconds
+# The start of an address such as https://. A single letter is a drive instead. On Windows a path
+# has backslashes.
+_ADDRESS = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):[/\\]+")
+_MATROSKA = b"\x1a\x45\xdf\xa3"
+
+
+class Copy(type(Path())):  # type: ignore[misc] # the class of this system's paths
+    """The path of a temporary copy, which messages show as standard input.
+
+    ``growth`` is set if a thread writes the copy.
+    """
+
+    shown: str
+    growth: Growth | None = None
+
+    def __format__(self, _: str) -> str:
+        """Return the name for messages."""
+        return getattr(self, "shown", str(self))
+
+
+_copies: WeakValueDictionary[str, Copy] = WeakValueDictionary()  # "-" to its copy
+
+
+class Growth:
+    """A growing copy of standard input, which a thread writes while others read it."""
+
+    def __init__(self, copy: Path, head: bytes) -> None:
+        """Write the bytes that were read already, and start the thread that writes the others."""
+        self.copy = copy
+        self.interrupt: KeyboardInterrupt | None = None
+        self._ended = threading.Event()
+        self._error: OSError | None = None
+        copy.write_bytes(head)
+        threading.Thread(target=self._fill, name="cloudconv-stdin", daemon=True).start()
+
+    def _fill(self) -> None:
+        try:
+            with self.copy.open("ab", buffering=0) as target:
+                # os.read takes no lock. sys.stdin.read would hold a lock when the process ends.
+                while data := os.read(sys.stdin.fileno(), _CHUNK):
+                    target.write(data)
+        except OSError as error:
+            self._error = error
+        self._ended.set()
+
+    def has_ended(self) -> bool:
+        """Wait 0.02 s at most for the end, and return whether the copy is complete."""
+        ended = self._ended.wait(_PAUSE)
+        if self._error is not None:
+            folder, why = self.copy.parent.parent, self._error.strerror
+            raise InputError(
+                f"copy-not-kept: The data from standard input cannot be stored in {folder} "
+                f"({why}): free some space there."
+            ) from self._error
+        return ended
+
+
+class GrowthReader:
+    """A file object for FFmpeg on a growing copy, without seeking."""
+
+    def __init__(self, growth: Growth) -> None:
+        """Open the copy."""
+        self._growth = growth
+        self._file = growth.copy.open("rb", buffering=0)
+
+    def read(self, size: int) -> bytes:
+        """Return 1 to ``size`` bytes, after a wait if necessary.
+
+        Returns no bytes at the end, after an interrupt, and while the caller's pipeline is closed.
+        """
+        try:
+            while not (data := self._file.read(size)):
+                if self._growth.has_ended():
+                    return self._file.read(size)
+                if self._growth.interrupt or is_closing():
+                    return b""
+        except KeyboardInterrupt as error:
+            # FFmpeg, which calls this function, would lose the interrupt and go on waiting.
+            self._growth.interrupt = error
+            return b""
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+_SUFFIXES = frozenset(
+    (
+        *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".exr"),
+        *(".tga", ".dpx", ".jp2", ".ppm"),
+    )
+)
+
+
+def is_picture(file: Path) -> bool:
+    """Return whether the name has the suffix of a picture file."""
+    return file.suffix.lower() in _SUFFIXES
+
+
+_idle: dict[Path, list[io.FileIO]] = {}
+"""The open files that no reader uses, of inputs that are kept open."""
+
+
+@contextmanager
+def kept_open(path: Path | str) -> Iterator[None]:
+    """Keep the files of an input open within the block, so that later readers use them again."""
+    path = Path(path)
+    if path in _idle:  # another job reads the same input
+        yield
+        return
+    _idle[path] = []
+    try:
+        yield
+    finally:
+        for file in _idle.pop(path):
+            file.close()
+
+
+class SharedFile:
+    """A file object on an input that is kept open; the open file is free again after the object."""
+
+    def __init__(self, path: Path) -> None:
+        """Take an open file, or open the input."""
+        try:
+            file = _idle[path].pop()
+        except (KeyError, IndexError):  # all are in use, perhaps in other threads
+            file = io.FileIO(path)
+        file.seek(0)
+        self.name = f"file:{os.fspath(path)}"
+        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        finalize(self, give_back, path, file)
+
+
+def shared_file(path: Path) -> SharedFile | None:
+    """Return a file object if the input is kept open; FFmpeg reads pictures by their name."""
+    return SharedFile(path) if path in _idle and not is_picture(path) else None
+
+
+def give_back(path: Path, file: io.FileIO) -> None:
+    """Keep a file that is no longer in use for the next reader, or close it."""
+    if path in _idle:
+        _idle[path].append(file)
+    else:
+        file.close()
+
+
+def is_copy(path: Path) -> bool:
+    """Return whether the path is that of a temporary copy of standard input."""
+    return isinstance(path, Copy)
+
+
+def is_growing(path: Path) -> bool:
+    """Return whether the path is a copy of standard input that may be incomplete."""
+    return isinstance(path, Copy) and path.growth is not None
+
+
+def growth_reader(path: Path) -> GrowthReader | None:
+    """Return a reader of the path if it is a growing copy; else None."""
+    growth = path.growth if isinstance(path, Copy) else None
+    return None if growth is None else GrowthReader(growth)
+
+
+def raise_interrupt(path: Path) -> None:
+    """Raise the interrupt that has ended the wait for a growing copy, if there is one."""
+    growth = path.growth if isinstance(path, Copy) else None
+    if growth is not None and growth.interrupt is not None:
+        raise growth.interrupt
+
+
+def local_file(path: Path | str, *, live: bool = False) -> Path:
+    """Return the path, or a temporary copy of ``-``, standard input.
+
+    The copy is made once and exists as long as the returned path. With ``live``, Matroska from
+    standard input is returned at once. The copy then grows, and `growth_reader` returns its reader.
+    Raises InputError for what is no readable file, and if the copy cannot be written.
+    """
+    path = Path(path)
+    # Path has reduced the two slashes of an address to one.
+    if (address := _ADDRESS.match(str(path))) is not None and not path.exists():
+        rest = str(path)[address.end() :].replace("\\", "/")
+        raise InputError(
+            f"is-an-address: {address[1]}://{rest} is an address, and only files on this machine "
+            "are read: download it first."
+        )
+    with suppress(OSError):
+        about = path.stat()
+        mode = about.st_mode
+        if stat.S_ISFIFO(mode):
+            raise InputError(
+                f"is-a-pipe: {path} is a named pipe: give a file, or send the video to standard "
+                "input (named -)."
+            )
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise InputError(
+                f"is-a-device: {path} is a device or a socket: give a file, or send the video to "
+                "standard input (named -)."
+            )
+        # Some files of the system have no size, and wait for data without end.
+        if stat.S_ISREG(mode) and not about.st_size and str(path) != "-":
+            raise InputError(f"empty-file: {path} is empty (0 bytes): give a complete video file.")
+    if (name := str(path)) != "-":
+        return path
+    if (known := _copies.get(name)) is not None:
+        return known
+    folder = Path(tempfile.mkdtemp(prefix="cloudconv-"))
+    copy = Copy(folder / "standard-input")
+    copy.shown = "standard input"
+    finalize(copy, shutil.rmtree, folder, ignore_errors=True)
+    try:
+        if live and (head := _matroska_head()) is not None:
+            copy.growth = Growth(Path(os.fspath(copy)), head)
+        else:
+            with copy.open("wb") as target:
+                shutil.copyfileobj(sys.stdin.buffer, target, _CHUNK)
+        empty = not copy.stat().st_size
+    except OSError as error:
+        raise InputError(
+            f"copy-not-kept: The data from standard input cannot be stored in {folder.parent} "
+            f"({error.strerror}): free some space there."
+        ) from error
+    if empty:
+        raise InputError(
+            "nothing-arrived: Nothing came through standard input: send a video file into it."
+        )
+    _copies[name] = copy
+    return copy
+
+
+def _matroska_head() -> bytes | None:
+    """Return the first bytes of standard input if they are Matroska's; else read nothing."""
+    given = sys.stdin.buffer
+    if not isinstance(given, io.BufferedReader) or not given.peek(4).startswith(_MATROSKA):
+        return None
+    return given.read1()
+
+
+_NUMBER = re.compile(r"((?:[^%]|%%)*)%0?(\d{0,2})d((?:[^%]|%%)*)")
+
+
+class Numbered(NamedTuple):
+    """The parts of a pattern such as ``%05d.png``: the number has ``width`` digits or more."""
+
+    before: str
+    width: int
+    after: str
+
+    def name(self, number: int) -> str:
+        """Return the file name of picture ``number``."""
+        return f"{self.before}{number:0{self.width or 1}d}{self.after}"
+
+    def matching(self) -> re.Pattern[str]:
+        """Return an expression for the file names of all pictures."""
+        return re.compile(
+            rf"{re.escape(self.before)}(\d{{{self.width or 1},}}){re.escape(self.after)}"
+        )
+
+
+def is_stdout(path: Path) -> bool:
+    """Return whether the output is ``-``, standard output."""
+    return str(path) == "-"
+
+
+def numbered(path: Path) -> Numbered | None:
+    """Return the pattern of a name with exactly one number field; ``%%`` stands for a ``%``."""
+    if (match := _NUMBER.fullmatch(path.name)) is None:
+        return None
+    before, width, after = match.groups()
+    return Numbered(before.replace("%%", "%"), int(width or 0), after.replace("%%", "%"))
+
+
+def pictures_of(path: Path) -> Iterator[Path]:
+    """Yield the existing files that match an output's pattern, unsorted."""
+    pattern = numbered(path)
+    if pattern is not None and path.parent.is_dir():
+        for file in path.parent.iterdir():
+            match = pattern.matching().fullmatch(file.name)
+            if match and pattern.name(int(match[1])) == file.name:
+                yield file

@@ -1,1 +1,0 @@
-"""Find the files of an input, open them, and describe their content."""

@@ -1,0 +1,319 @@
+"""Run the filters of FFmpeg that ``compare`` needs: minterpolate, XPSNR and VMAF."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from fractions import Fraction
+from importlib import import_module
+from math import ceil, lcm
+from pathlib import Path
+from typing import IO
+from weakref import finalize
+
+import numpy as np
+
+from cloudconv.errors import ModelError
+from cloudconv.media.filters import FFMPEG, Chain, has_filter
+from cloudconv.media.frame import Frame
+
+MINTERPOLATE_SIDE = 32
+"""The smallest side for minterpolate, which needs two of its 16-pixel blocks along each side."""
+XPSNR_PIXELS = 2025
+"""The smallest number of pixels for xpsnr (45x45). With fewer pixels the filter would divide by a
+block size of zero and end the whole process, so the filter is not called.
+"""
+PERFECT = 100.0  # dB; replaces an infinite XPSNR
+_TICK_LIMIT = 2**31  # FFmpeg's limit of a time base's denominator
+_LOG, _ERRORS = "vmaf.json", "errors.txt"
+
+
+class VmafMeter:
+    """A measurement of VMAF, Netflix's estimate of perceived quality (Li et al. 2016).
+
+    PyAV's FFmpeg lacks ``libvmaf``. The wheel of imageio-ffmpeg contains a program with it. Its
+    default model needs every frame of the output in order, because it uses luma and motion.
+
+    Raises:
+        ModelError: there is no FFmpeg program.
+    """
+
+    def __init__(self, rate: Fraction) -> None:
+        """Prepare the measurement; ``rate`` is in frames per second."""
+        self._program = _ffmpeg()
+        self._rate = rate
+        self._luma: Luma | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def push(self, truth: Frame, test: Frame) -> None:
+        """Add the next frame; raise ModelError if the program fails.
+
+        Raises ValueError if the frames differ in time, size or pixel format.
+        """
+        if truth.time != test.time:
+            raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
+        if self._luma is None:
+            self._luma = Luma(truth)
+            self._start(truth.width, truth.height)
+        both = self._luma.of(test) + self._luma.of(truth)
+        try:
+            pipe = self._pipe()
+            pipe.write(both)
+            # The program needs chroma planes. Its model ignores them.
+            pipe.write(b"\x80" * (2 * len(both)))
+        except OSError as error:
+            raise self._failure() from error
+
+    def finish(self) -> list[float]:
+        """Return the score of every frame, 0 to 100, which the program writes when it ends."""
+        if self._process is None:
+            return []
+        assert self._folder is not None
+        try:
+            self._pipe().close()  # writes the last data
+        except OSError as error:
+            raise self._failure() from error
+        log = Path(self._folder.name) / _LOG
+        if self._process.wait() or not log.exists():
+            raise self._failure()
+        frames = json.loads(log.read_text("utf-8"))["frames"]
+        self._folder.cleanup()
+        self._luma = self._process = self._folder = None
+        return [float(frame["metrics"]["vmaf"]) for frame in frames]
+
+    def _start(self, width: int, height: int) -> None:
+        # Both pictures use one pipe, one above the other. The filter's first input is the picture
+        # to be scored.
+        graph = (
+            f"split[a][b];[a]crop={width}:{height}:0:0[test];[b]crop={width}:{height}:0:{height}"
+            f"[truth];[test][truth]libvmaf=log_fmt=json:log_path={_LOG}"
+        )
+        self._folder = tempfile.TemporaryDirectory(prefix="cloudconv-")
+        with (Path(self._folder.name) / _ERRORS).open("wb") as errors:
+            self._process = subprocess.Popen(
+                [
+                    *(self._program, "-v", "error", "-nostdin", "-f", "rawvideo"),
+                    *("-pix_fmt", "yuv444p", "-s", f"{width}x{2 * height}"),
+                    *("-r", str(self._rate), "-i", "pipe:0"),
+                    *("-filter_complex", graph, "-f", "null", "-"),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                cwd=self._folder.name,
+            )
+        # An interrupted run must not leave the program running.
+        finalize(self, _stop, self._process, self._folder)
+
+    def _pipe(self) -> IO[bytes]:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    def _failure(self) -> ModelError:
+        assert self._folder is not None
+        errors = (Path(self._folder.name) / _ERRORS).read_text("utf-8", "replace").strip()
+        if not errors:
+            return ModelError(
+                f"vmaf-failed-silently: {self._program} could not measure VMAF (it gave no "
+                "reason): leave vmaf out of --metrics."
+            )
+        return ModelError(
+            f"vmaf-failed: {self._program} could not measure VMAF ({errors.splitlines()[-1]}): "
+            "leave vmaf out of --metrics."
+        )
+
+
+def _ffmpeg() -> str:
+    """Return the path of the FFmpeg program."""
+    try:
+        return str(import_module("imageio_ffmpeg").get_ffmpeg_exe())
+    except (ImportError, RuntimeError) as error:
+        raise ModelError(
+            'no-vmaf: VMAF needs an FFmpeg with libvmaf: run pip install "cloudconv[vmaf]".'
+        ) from error
+
+
+def _stop(process: subprocess.Popen[bytes], folder: tempfile.TemporaryDirectory[str]) -> None:
+    process.kill()
+    if process.stdin is not None:
+        # Unwritten data is not needed any more.
+        with suppress(OSError):
+            process.stdin.close()
+    process.wait()
+    folder.cleanup()
+
+
+def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
+    """Yield frames at ``rate``, made by FFmpeg's motion-compensated interpolation.
+
+    The options are those that FFmpeg users usually choose, with the filter's own scene detection.
+    Output frame k has exactly the time ``first.time + k / rate``. The output ends at the last input
+    frame, which is included if its time is on this grid. The filter alone would end at the
+    second-last input frame, so the filter receives the last one twice. An input frame on the grid
+    keeps its own samples, above 8 bits and in RGB approximately, because the filter works on 8-bit
+    YUV. A single input frame keeps its picture and time, and lasts ``1 / rate``. Only the last of
+    ``frames``, all of one size and pixel format, is stored.
+
+    Raises:
+        ModelError: this FFmpeg lacks the filter, or a side is under 32 pixels.
+        ValueError: the frames change size or format, or a time does not increase.
+    """
+    source = iter(frames)
+    first = next(source, None)
+    if first is None:
+        return
+    _require("minterpolate")
+    if min(first.width, first.height) < MINTERPOLATE_SIDE:
+        raise ModelError(
+            f"minterpolate-too-small: minterpolate needs at least {MINTERPOLATE_SIDE} pixels a "
+            f"side, and these pictures are {first.width}x{first.height}: leave it out of "
+            "--against."
+        )
+    tick = _tick(first, rate)
+    options = "mi_mode=mci:mc_mode=aobmc:me_mode=bidir:vsbmc=1"
+    filters = Chain(
+        first.picture,
+        *_to_eight_bit(first),
+        ("minterpolate", f"fps={rate.numerator}/{rate.denominator}:{options}"),
+        ("format", first.pix_fmt),
+        tick=tick,
+        rate=1 / first.duration,
+    )
+
+    def send(frame: Frame, time: Fraction) -> Iterator[Frame]:
+        for picture in filters.push(frame.picture, pts=round((time - first.time) / tick)):
+            when = first.time + Fraction(picture.pts or 0) / rate
+            yield replace(first, picture=picture, time=when, duration=1 / rate)
+
+    yield from send(first, first.time)
+    last, gap = first, Fraction(0)
+    for frame in source:
+        _check_like(first, frame)
+        gap = frame.time - last.time
+        if gap <= 0:
+            raise ValueError(f"frame at {frame.time} s does not follow the one at {last.time} s")
+        yield from send(frame, frame.time)
+        last = frame
+    if gap:
+        yield from send(last, last.time + gap)
+    else:
+        yield first.at(first.time, 1 / rate)
+
+
+class XpsnrMeter:
+    """A measurement of XPSNR (Helmrich et al. 2020) frame by frame, by FFmpeg's ``xpsnr`` filter.
+
+    The filter weights errors by the activity of the true picture in space *and in time*. It
+    therefore needs every frame of the output in order, including source frames. Above 32 frames
+    per second the weights use the last two frames.
+
+    RGB is scored as YUV 4:4:4 of BT.709. Pictures above 8 bits are converted to 8 bits first,
+    because the filter of FFmpeg 8.1 ignores the padding of their rows and returns wrong values (-36
+    dB at a width of 90 pixels, 22 dB at 96; fraunhoferhhi/xpsnr issue 5).
+    """
+
+    def __init__(self, rate: Fraction) -> None:
+        """Prepare a measurement at that rate; raise ModelError if this FFmpeg lacks the filter."""
+        _require("xpsnr")
+        self._rate = rate
+        self._first: Frame | None = None
+        self._count = 0
+        self._filters: Chain | None = None
+
+    def push(self, truth: Frame, test: Frame) -> float | None:
+        """Return the score of the next frame; None for a frame of fewer than 2,025 pixels.
+
+        The score is (4 Y + U + V) / 6 in dB, the usual single value of XPSNR, each at most 100.
+        Raises ValueError if the frames differ in time, size or pixel format.
+        """
+        if truth.time != test.time:
+            raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
+        self._first = self._first or truth
+        _check_like(self._first, truth)
+        _check_like(self._first, test)
+        if truth.width * truth.height < XPSNR_PIXELS:
+            return None
+        self._filters = self._filters or Chain(
+            truth.picture,
+            *_to_eight_bit(truth),
+            joined="xpsnr",
+            tick=1 / self._rate,
+            rate=1 / truth.duration,
+        )
+        (picture,) = self._filters.push(truth.picture, test.picture, pts=self._count)
+        self._count += 1
+        scores = {key[-1]: float(str(value)) for key, value in picture.metadata.items()}
+        luma, *chroma = (min(scores[name], PERFECT) for name in "yuv" if name in scores)
+        return (4 * luma + sum(chroma)) / (4 + len(chroma))
+
+
+def _require(name: str) -> None:
+    if not has_filter(name):
+        raise ModelError(
+            f"no-filter: This build of FFmpeg ({FFMPEG}) has no filter {name}: "
+            f"leave {name} out, or install PyAV's own wheel, which has the filter."
+        )
+
+
+def _check_like(first: Frame, frame: Frame) -> None:
+    shape, other = ((each.width, each.height, each.pix_fmt) for each in (first, frame))
+    if shape != other:
+        raise ValueError(f"one filter graph takes pictures of one kind; got {shape} and {other}")
+
+
+def _tick(first: Frame, rate: Fraction) -> Fraction:
+    """Return a time base on which the output grid and usually all input times are whole numbers.
+
+    Other input times are rounded to the time base. At a microsecond or finer this changes no pixel,
+    because the filter blends in steps of 1/1024 of a gap.
+    """
+    steps = lcm(rate.numerator, first.duration.denominator, first.time.denominator)
+    steps *= ceil(1_000_000 / steps)
+    return Fraction(1, steps if steps < _TICK_LIMIT else 1_000_000_000)
+
+
+class Luma:
+    """A converter of frames to 8-bit luma by FFmpeg.
+
+    Samples above 8 bits are rounded. RGB becomes full-range luma of BT.709.
+    """
+
+    def __init__(self, like: Frame) -> None:
+        """Set up the filters for frames like this one."""
+        self._like = like
+        self._filters = Chain(like.picture, *_to_eight_bit(like))
+        self._count = 0
+
+    def of(self, frame: Frame) -> bytes:
+        """Return the luma, row by row; raise ValueError for another size or pixel format."""
+        _check_like(self._like, frame)
+        (picture,) = self._filters.push(frame.picture, pts=self._count)
+        self._count += 1
+        plane = picture.planes[0]
+        rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
+        return rows[: picture.height, : picture.width].tobytes()
+
+
+def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:
+    """Return the filters, as (name, settings), that convert frames to 8-bit gray or YUV.
+
+    Chroma subsampling and alpha remain. Frames of 8-bit gray or YUV need no filter.
+    """
+    layout = like.picture.format
+    if layout.is_rgb:
+        # Without a given matrix the filter would choose one by the size of the picture.
+        alpha = "a" if len(layout.components) == 4 else ""
+        return (
+            ("scale", "out_color_matrix=bt709:out_range=full:sws_dither=none"),
+            ("format", f"yuv{alpha}444p"),
+        )
+    if layout.components[0].bits == 8:
+        return ()
+    narrow = like.pix_fmt.removesuffix("le").rstrip("0123456789")
+    return ("scale", "sws_dither=none"), ("format", narrow)

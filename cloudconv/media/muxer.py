@@ -1,0 +1,294 @@
+"""Write packets into the files of an output, and correct what FFmpeg's muxers write wrongly."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from array import array
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from fractions import Fraction
+from math import lcm
+from pathlib import Path
+from typing import Any, Protocol
+
+import av
+import av.error
+
+from cloudconv.events import Warned
+from cloudconv.media import matroska
+from cloudconv.media.carry import fresh_tags
+from cloudconv.media.containers import Container
+from cloudconv.media.copier import Copier
+from cloudconv.media.formats import layout
+from cloudconv.media.input import is_stdout, numbered
+from cloudconv.media.pictures import frame_durations, shows_of
+from cloudconv.media.plan import EncodingPlan, open_encoder, open_strictly
+
+_MOST_SCALE = 600_000  # of a movie in a second: 32 bits then suffice for two hours
+_LARGEST_FIELD = 2**16 - 1  # of a duration in APNG
+_NAMED_TAGS = frozenset(
+    (
+        *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
+        *("copyright", "grouping", "lyrics", "description", "synopsis", "show", "episode_id"),
+        *("network", "keywords", "episode_sort", "season_number", "media_type", "hd_video"),
+        *("gapless_playback", "compilation", "track", "disc", "creation_time", "language"),
+    )
+)
+
+
+class Writer(Protocol):
+    """An open output into which packets of ``encoder`` are written."""
+
+    warnings: list[Warned]
+    encoder: Any
+
+    def write(self, packet: Any) -> None:
+        """Write a packet of the encoder, with its times in ticks."""
+
+    def finish(self) -> None:
+        """Complete the output and close everything that was opened."""
+
+    def abandon(self) -> None:
+        """Close everything without completing the output, whatever was written before."""
+
+
+def open_writer(path: Path, container: Container, plan: EncodingPlan) -> Writer:
+    """Return a writer into ``path``, the temporary file or folder of the plan's target."""
+    if container.is_folder:
+        return PictureWriter(path, plan)
+    if container.has_palette:
+        plan = replace(plan, choice=replace(plan.choice, pix_fmt="pal8"))
+    return FileWriter(path, container, plan)
+
+
+def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
+    """Return the muxer's options."""
+    shows = 0 if container.is_video else shows_of(plan.info.path)  # 0 without end
+    match container.muxer:
+        case "mp4" | "mov":
+            return _movie_options(container, plan)
+        case "matroska" | "webm" if plan.amends:
+            return {"write_crc32": "0"}  # checksums would be wrong after the corrections
+        case "gif":
+            # A GIF has the number of repeats, 0 without end. FFmpeg takes -1 for no repeat.
+            return {"loop": str(-1 if shows == 1 else max(shows - 1, 0))}
+        case "apng":
+            return {"plays": str(shows)}
+        case "webp":
+            return {"loop": str(shows)}
+    return {}
+
+
+def _movie_options(container: Container, plan: EncodingPlan) -> dict[str, str]:
+    # Edit lists and durations count in movie ticks. A movie tick must divide a video tick, and
+    # must be fine enough for the audio.
+    scale = plan.tick.denominator
+    for factor in (48000, 44100):
+        finer = lcm(scale, factor)
+        scale = finer if finer <= _MOST_SCALE else scale
+    kept = {} if plan.carry is None else fresh_tags(plan.carry.info.metadata, container)
+    # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no name.
+    free = any(key.lower() not in _NAMED_TAGS for key in kept)
+    flags = "+faststart" + ("+use_metadata_tags" if free else "")
+    return {"movie_timescale": str(scale), "movflags": flags}
+
+
+def hold_last(path: Path, container: Container, end: Fraction, duration: Fraction) -> None:
+    """Write the last frame's duration into a finished file whose muxer guesses this duration.
+
+    ``end`` is the end of the last frame and ``duration`` its duration, in seconds; 0 if packets
+    were copied. The options ``final_delay`` of the muxers must be known before the first frame.
+    """
+    if container.muxer == "webp":
+        with path.open("rb+") as file:
+            # The encoder guesses the duration of the last frame, and joins equal frames to one.
+            durations = list(frame_durations(file))
+            if durations:
+                before = sum(milliseconds for _, milliseconds in durations[:-1])
+                file.seek(durations[-1][0])
+                file.write(max(round(end * 1000) - before, 1).to_bytes(3, "little"))
+    elif container.muxer in ("gif", "apng") and duration:
+        with av.open(f"file:{path}") as made:
+            start = max((packet.pos or 0 for packet in made.demux() if packet.size), default=0)
+        with path.open("rb+") as file:
+            if start and container.muxer == "gif":
+                # A packet begins with a graphic control extension (GIF89a), which has the duration.
+                file.seek(start + 4)
+                file.write(round(duration * 100).to_bytes(2, "little"))
+            elif start:
+                # A packet begins with a chunk fcTL (PNG, third edition), which has the duration.
+                file.seek(start + 8)
+                control = bytearray(file.read(26))
+                most = max(min(_LARGEST_FIELD, int(_LARGEST_FIELD / duration)), 1)
+                delay = duration.limit_denominator(most)
+                fields = min(delay.numerator, _LARGEST_FIELD), delay.denominator
+                control[20:24] = struct.pack(">HH", *fields)
+                file.seek(start + 8)
+                file.write(control + struct.pack(">I", zlib.crc32(b"fcTL" + control)))
+
+
+def read_back(path: Path, container: Container, written: int) -> tuple[int, Fraction | None]:
+    """Read a finished output of ``written`` frames back.
+
+    Return the number of frames found, and the last one's time in seconds; None for the time if the
+    container or its reader does not state the time exactly.
+    """
+    if container.is_folder:
+        return sum(1 for file in path.iterdir() if file.stat().st_size), None
+    if container.muxer == "webp":  # FFmpeg cannot read animated WebP
+        return written if path.stat().st_size else 0, None
+    with av.open(f"file:{path}") as made:
+        stream = made.streams.video[0]
+        tick = Fraction(stream.time_base or 0)
+        times = array("q")
+        times.extend(p.pts for p in made.demux(stream) if p.size and p.pts is not None)
+    # An APNG stores durations exactly. Readers round each one, and add up the rounded ones.
+    return len(times), max(times) * tick if times and container.muxer != "apng" else None
+
+
+class FileWriter:
+    """A writer of one file, which also contains the other streams of the source."""
+
+    def __init__(self, path: Path, container: Container, plan: EncodingPlan) -> None:
+        """Open the muxer of the container and the encoder, and add the other streams.
+
+        ``path`` is the temporary file, or standard output.
+        """
+        self.warnings: list[Warned] = []
+        self._path, self._container, self._plan = path, container, plan
+        self._order = _DecodeTimes() if container.sums_gaps and plan.rate is None else None
+        self._copier: Copier | None = None
+        choice, on_pipe = plan.choice, is_stdout(path)
+        url, options = "pipe:1" if on_pipe else f"file:{path}", _options(container, plan)
+        self._out = av.open(url, "w", format=container.muxer, container_options=options)
+        with ExitStack() as undo:
+            undo.callback(self.abandon)
+            stream = self.encoder = plan.add_video(self._out)
+            if plan.carry is not None and container.is_video:
+                self._copier = Copier(plan.carry, self._out, container, seekable=not on_pipe)
+                self.warnings = self._copier.warnings
+                self._copier.describe_video(stream, plan.rate)
+            if plan.amends:
+                stream.metadata["title"] = stream.metadata.get("title", "") + matroska.ROOM
+            if choice.encoder.startswith("libvpx") and layout(choice.working).alpha:
+                # Readers look for alpha beside the packets only if this tag is set.
+                stream.metadata["alpha_mode"] = "1"
+            if plan.info.display_matrix is not None and container.is_video:
+                stream.set_display_matrix(struct.unpack("<9i", plan.info.display_matrix))
+            open_strictly(choice, self._out.start_encoding)
+            undo.pop_all()
+
+    def write(self, packet: Any) -> None:
+        """Write a packet, and before it all earlier packets of the other streams."""
+        packet.stream = self.encoder
+        for ready in [packet] if self._order is None else self._order.push(packet):
+            self._mux(ready)
+
+    def _mux(self, packet: Any) -> None:
+        if self._copier is not None:
+            self._copier.until(packet.dts * self._plan.tick)
+        self._container.check_packet(packet, self._plan.tick)
+        self._out.mux(packet)
+
+    def write_copies(self) -> None:
+        """Write all copied streams and close the file; do nothing if a stream is encoded again."""
+        # Encoding audio again takes long, and no container refuses the result.
+        if self._copier is not None and not self._copier.encodes:
+            self._copier.until(None)
+            self._out.close()
+
+    def finish(self) -> None:
+        """Write the remaining packets and close the file."""
+        for packet in [] if self._order is None else self._order.finish():
+            self._mux(packet)
+        delays: list[Fraction] = []
+        if self._copier is not None:
+            self._copier.until(None)
+            self._copier.close()
+            delays = self._copier.delays
+        self._out.close()
+        if self._plan.amends:
+            info, varies = self._plan.info, self._plan.rate is None
+            size = info.width, info.height
+            matroska.amend(self._path, size, info.aspect, delays, varies=varies)
+
+    def abandon(self) -> None:
+        """Close everything in any state."""
+        if self._copier is not None:
+            self._copier.close()
+        # The caller deletes the file, and reports the error that ended the writing.
+        with suppress(av.error.FFmpegError, OSError, ValueError):
+            self._out.close()
+
+
+class _DecodeTimes:
+    """A queue of packets that gives an MP4 track of a variable rate the right length.
+
+    MP4 stores a packet's duration as the gap to the next decode time. The track's length is the sum
+    of all gaps. Encoders that reorder frames set the first decode times before 0, by the durations
+    of the first frames. The last packet of such an encoder need not be the last one shown. With a
+    variable rate, the sum of the gaps is therefore wrong by seconds. The queue places the packets
+    before the first shown frame one tick apart, and gives the last packet the remaining duration.
+    All times are in ticks. No presentation time changes.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Any] = []
+        self._first: int | None = None
+        self._end = 0
+        self._early = 0
+
+    def push(self, packet: Any) -> list[Any]:
+        """Add a packet, and return packets to write; the newest packet stays in the queue."""
+        self._first = packet.pts if self._first is None else self._first
+        self._end = max(self._end, packet.pts + packet.duration)
+        self._waiting.append(packet)
+        if packet.dts < self._first:
+            return []
+        self._number_early()
+        ready, self._waiting = self._waiting[:-1], self._waiting[-1:]
+        return ready
+
+    def finish(self) -> list[Any]:
+        if self._first is not None:
+            self._number_early()
+            last = self._waiting[-1]
+            last.duration = self._end - self._early - last.dts
+            # No packet may seem to be shown beyond the end of the track.
+            late = max(last.pts + last.duration - self._end, 0)
+            last.dts += late
+            last.duration -= late
+        return self._waiting
+
+    def _number_early(self) -> None:
+        """Place the decode times before the first shown frame one tick apart."""
+        if self._early or self._first is None:
+            return
+        early = [packet for packet in self._waiting if packet.dts < self._first]
+        self._early = len(early)
+        for number, packet in enumerate(early):
+            packet.dts = self._first + number - self._early
+
+
+class PictureWriter:
+    """A writer of one file per frame, numbered from 1, without times."""
+
+    def __init__(self, folder: Path, plan: EncodingPlan) -> None:
+        """Open the encoder; the name of the plan's target has the number field."""
+        self.warnings: list[Warned] = []
+        names = numbered(plan.target)
+        assert names is not None
+        self._folder, self._names, self._count = folder, names, 0
+        self.encoder = open_encoder(plan)
+
+    def write(self, packet: Any) -> None:
+        """Write the next file; the times are ignored."""
+        self._count += 1
+        (self._folder / self._names.name(self._count)).write_bytes(bytes(packet))
+
+    def finish(self) -> None:
+        """Do nothing: every file is complete."""
+
+    def abandon(self) -> None:
+        """Do nothing: no file is open."""

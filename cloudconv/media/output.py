@@ -1,0 +1,277 @@
+"""Check the output's path, and create a file that appears only when it is complete."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import av.error
+
+from cloudconv import files
+from cloudconv.errors import EncoderError, OutputError, SettingsError
+from cloudconv.media.containers import Container, container_of, is_sequence
+from cloudconv.media.input import is_picture, is_stdout, pictures_of
+from cloudconv.media.pictures import files_of, folder_of
+from cloudconv.messages import short
+from cloudconv.timeline import rate_name
+
+_LARGEST = 2**31 - 1  # FFmpeg stores numerator and denominator of a rate in 32 bits
+
+
+@contextmanager
+def collect_refusals(refusals: list[OutputError]) -> Iterator[None]:
+    """Append the OutputError that ends the block to the list.
+
+    A SettingsError, such as an output's name without a known format, is re-raised.
+    """
+    try:
+        yield
+    except OutputError as error:
+        if isinstance(error, SettingsError):
+            raise
+        refusals.append(error)
+
+
+def raise_first(refusals: Iterable[OutputError]) -> None:
+    """Raise the first reason to refuse the output, if there is any."""
+    for error in refusals:
+        raise error
+
+
+def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:
+    """Raise OutputError for an output that could not be written, before any work is done.
+
+    A missing folder is no error, because :func:`claim` creates the folder.
+    """
+    container = container_of(path)
+    if is_stdout(path):
+        return
+    if container.is_folder:
+        _check_sequence(path, inputs)
+    elif path.is_dir():
+        raise OutputError(
+            f"output-is-folder: The output {path} is a folder: give the name of a file."
+        )
+    files.check_apart(written_by(path), files_of(*inputs))
+    check_free(path, overwrite=overwrite)
+    check_home(path)
+
+
+def check_home(path: Path) -> None:
+    """Raise OutputError if the folder of a file is not writable, or cannot be made."""
+    folder = path.absolute().parent
+    folder = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not folder.is_dir():
+        raise OutputError(
+            f"not-a-folder: {folder} is not a folder, so nothing can be written there: name "
+            "another folder."
+        )
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(
+            f"not-writable: {folder} is not writable: choose another folder, or change its "
+            "permissions."
+        )
+
+
+def _check_sequence(path: Path, inputs: Sequence[Path]) -> None:
+    folder = path.parent
+    for given in inputs:
+        taken = folder_of(given) or (given.parent if is_picture(given) else None)
+        if taken is not None and folder.exists() and taken.exists() and folder.samefile(taken):
+            raise OutputError(
+                f"output-among-input: The output folder {folder} holds the input pictures: use "
+                "another folder."
+            )
+
+
+def check_rate(path: Path, rate: Fraction | None, fastest: Fraction | None = None) -> None:
+    """Raise OutputError if the output cannot store a rate, in frames per second.
+
+    A variable rate (None) is refused only if its shortest frame has a rate, ``fastest``, that is
+    too high for the container.
+    """
+    container = container_of(path)
+    clock = container.clock
+    if rate is None:
+        if fastest is not None and not container.plays(None, fastest):
+            raise too_close(container)
+        return
+    if max(rate.numerator, rate.denominator) >= _LARGEST:
+        raise OutputError(
+            f"rate-beyond-files: Files cannot store a rate of {short(float(rate))} frames a "
+            "second: choose another; interp does so with --fps."
+        )
+    longest = container.longest_frame(clock or Fraction(1, rate.numerator))
+    if longest is not None and 1 / rate > longest:
+        raise OutputError(
+            f"rate-too-low: At {rate_name(rate)} frames a second each frame lasts "
+            f"{float(1 / rate):.0f} s, and a frame in {container.name} lasts at most "
+            f"{float(longest):.0f} s: write an .mkv instead, or choose a higher rate; interp does "
+            "so with --fps."
+        )
+    if not container.plays(rate):
+        most = container.fastest or (clock and 1 / clock)
+        raise OutputError(
+            f"rate-beyond-container: A {container.name} plays at most {most} frames a second, not "
+            f"{float(rate):g}: write an .mp4 instead."
+        )
+
+
+def too_close(container: Container) -> OutputError:
+    """Return the error for frames that are too close for a container to show."""
+    return OutputError(
+        f"frames-too-close: A {container.name} plays at most {container.fastest} frames a second, "
+        "and some of these frames are closer: write an .mp4 instead."
+    )
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise OutputError if the output exists and must not be replaced."""
+    if overwrite:
+        return
+    if is_sequence(path):
+        if any(True for _ in pictures_of(path)):
+            raise OutputError(
+                f"pictures-exist: Pictures named {path} exist already: replace them with "
+                "--overwrite."
+            )
+    elif os.path.lexists(path):
+        raise OutputError(
+            f"output-exists: The output {path} exists already: replace it with --overwrite."
+        )
+
+
+@contextmanager
+def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
+    """Keep other runs from writing the same output until the end of the block.
+
+    Raise OutputError if another run is writing it, if it exists without ``overwrite``, or if its
+    folder cannot be created or written to.
+    """
+    if is_stdout(path):
+        yield
+        return
+    with ExitStack() as stack:
+        with writing(path):
+            stack.enter_context(files.Claim(claimed(path)))
+        check_free(path, overwrite=overwrite)
+        yield
+
+
+def written_by(path: Path) -> list[Path]:
+    """Return the files that this output replaces: the file, even if missing, or the pictures."""
+    return list(pictures_of(path)) if is_sequence(path) else [path]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn an error of the system or of FFmpeg into an OutputError that says what to do."""
+    try:
+        yield
+    except (OSError, av.error.FFmpegError) as error:
+        # A refusal by the file's format is permanent, so it is an EncoderError.
+        kind = EncoderError if error.errno == errno.EINVAL else OutputError
+        raise kind(_reason(path, error)) from error
+
+
+def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
+    name = "standard output" if is_stdout(path) else path
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return (
+                f"disk-full: The disk is full, so {name} could not be finished: free some space, "
+                "or name an output on another disk."
+            )
+        case errno.EFBIG:
+            return (
+                f"file-too-large: {name} grew beyond the largest file allowed here: write it to "
+                "another disk."
+            )
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return (
+                f"not-writable: {name} is not writable: choose another folder, or change its "
+                "permissions."
+            )
+        case errno.EEXIST:
+            return (
+                f"appeared: Another program made {name} during the run, and that file is left as "
+                "it is: name another output."
+            )
+        case errno.ENOENT | errno.ENOTDIR if not path.parent.is_dir():
+            return f"folder-missing: The folder of {name} does not exist: make it first."
+        case errno.EPIPE:
+            return (
+                "reader-ended: The program that reads standard output ended before the output was "
+                "complete."
+            )
+    why = error.strerror or error
+    return f"not-written: {name} could not be written ({why}): choose another folder."
+
+
+def claimed(path: Path) -> Path:
+    """Return the path that :func:`claim` locks: the file, or the folder of the pictures."""
+    return Path(os.path.realpath(path.parent)) if is_sequence(path) else path
+
+
+class Part:
+    """A file, or a folder of pictures, that gets its final name only when it is complete.
+
+    ``path`` is the temporary path beside the target, so that the last step is a rename.
+    """
+
+    def __init__(self, target: Path, *, folder: bool, overwrite: bool) -> None:
+        """Create the temporary file, or the folder of pictures; raise OSError if that fails."""
+        self.target = target
+        self.folder = folder
+        self._overwrite = overwrite
+        home = claimed(target)
+        # The part lies inside an existing folder, because the folder's parent may not be writable.
+        within = home if folder and home.exists() else None
+        # Create the part now, so that an unwritable folder is an error before any work.
+        self.path = files.create_part(home, folder=folder, within=within)
+
+    def commit(self) -> None:
+        """Write the output to the disk and rename the part to the final name.
+
+        Raises:
+            TakenError: something else has the final name and cannot be replaced, so the complete
+                output has another name.
+            OSError: the output cannot be synced to the disk or renamed.
+        """
+        written = sorted(self.path.iterdir()) if self.folder else [self.path]
+        for file in written:
+            with file.open("rb+") as opened:
+                os.fsync(opened.fileno())
+        home = claimed(self.target)
+        try:
+            if self.folder:
+                self._put(written)
+            else:
+                files.put(self.path, home, overwrite=self._overwrite)
+        except FileExistsError as error:
+            raise files.put_under_free_name(self.path, home) from error
+        except PermissionError as error:
+            # Windows cannot replace a file that another program has open.
+            if not os.path.lexists(home) or self.folder:
+                raise
+            raise files.put_under_free_name(self.path, home, locked=True) from error
+        files.sync_folder(home.parent)
+
+    def _put(self, written: list[Path]) -> None:
+        """Move the pictures to their folder, and delete old pictures of the same pattern there."""
+        home = self.target.parent
+        old = list(pictures_of(self.target))
+        if old and not self._overwrite:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(old[0]))
+        files.put_all(self.path, home, overwrite=self._overwrite)
+        for file in set(old) - {home / each.name for each in written}:
+            file.unlink()
+
+    def discard(self) -> None:
+        """Delete the part; the target is unchanged."""
+        # Some systems refuse to delete an open file, so the caller closes the file and tries again.
+        files.remove(self.path)

@@ -1,0 +1,166 @@
+"""Store the encoded pictures of a segment in a packet file until all segments can be joined.
+
+No container is suitable. Matroska rounds times to the millisecond. MP4 hides frames in edit lists
+and cannot store the alpha of VP9. Neither can prove later that every byte is unchanged. A packet
+file is one record per packet in decoding order: its size and a checksum, a head, the payload, and
+the side data.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+from av.packet import PacketSideData, packet_sidedata_type_from_literal
+
+from cloudconv.errors import OutputError
+from cloudconv.events import Warned
+from cloudconv.media.containers import Container
+from cloudconv.media.output import writing
+from cloudconv.media.plan import EncodingPlan, extradata_hash, open_strictly
+
+_START = struct.Struct("<II")  # bytes that follow, their checksum
+_HEAD = struct.Struct("<qqII?")  # time, duration, ticks per second, payload bytes, key frame
+_SIDE = struct.Struct("<HI")  # FFmpeg's number of the type, bytes
+# Side data that only the encoder needs.
+_IDLE = ("quality_stats",)
+
+
+@dataclass(frozen=True, slots=True)
+class PacketSummary:
+    """The summary of a complete packet file."""
+
+    packets: int
+    bytes: int  # the size of the file
+    first: int  # the time of the first picture, in ticks
+    last: int
+    delay: int  # the packets that a decoder must read before the first picture can be shown
+    extradata: str  # a hash of the decoder's configuration
+
+
+class PacketWriter:
+    """A writer of packets into a packet file instead of a container."""
+
+    def __init__(self, path: Path, container: Container, plan: EncodingPlan) -> None:
+        """Open the encoder for the final container, and the file, which must not exist."""
+        self.warnings: list[Warned] = []
+        self._times: list[int] = []
+        self._early = 0
+        self._container, self._tick = container, plan.tick
+        # No packet is muxed: the muxer only sets the encoder up for the container.
+        self._out = av.open(io.BytesIO(), "w", format=container.muxer)
+        with ExitStack() as undo:
+            undo.callback(self._out.close)
+            self.encoder = plan.add_video(self._out)
+            open_strictly(plan.choice, self._out.start_encoding)
+            self._file = path.open("xb")
+            undo.callback(self._file.close)
+            undo.pop_all()
+
+    def write(self, packet: Any) -> None:
+        """Write a packet with its side data and a checksum."""
+        self._times.append(packet.pts)
+        self._early += packet.dts < self._times[0]
+        self._container.check_packet(packet, self._tick)
+        record = _record(packet, self._tick.denominator)
+        self._file.write(_start(record) + record)
+
+    def finish(self) -> None:
+        """Write everything to the disk and close the file."""
+        self.summary = PacketSummary(
+            packets=len(self._times),
+            bytes=self._file.tell(),
+            first=min(self._times),
+            last=max(self._times),
+            delay=max(self._early, _depth(self._times)),
+            extradata=extradata_hash(self.encoder),
+        )
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._out.close()
+
+    def abandon(self) -> None:
+        """Close the file and the encoder in any state."""
+        # Closing fails if the rest of the data does not fit on the disk. The data is not needed.
+        with suppress(OSError):
+            self._file.close()
+        self._out.close()
+
+
+def read_packets(path: Path, summary: PacketSummary) -> Iterator[Any]:
+    """Yield the packets with times in ticks, without decode times.
+
+    Raises OutputError if the file cannot be read, is damaged, or differs from the summary. A
+    damaged file is deleted.
+    """
+    times: list[int] = []
+    with writing(path), path.open("rb") as file:
+        while file.tell() < summary.bytes:
+            start = file.read(_START.size)
+            record = file.read(int.from_bytes(start[:4], "little"))
+            if start != _start(record) or (packet := _packet(record)) is None:
+                break
+            times.append(packet.pts)
+            yield packet
+        end = file.tell()
+    found = (end, len(times), min(times, default=0), max(times, default=0))
+    if found != (summary.bytes, summary.packets, summary.first, summary.last):
+        # The damaged file is useless. A resumed run makes it again.
+        with writing(path):
+            path.unlink(missing_ok=True)
+        raise OutputError(
+            f"segment-damaged: The finished segment {path} was damaged on the disk and is "
+            "deleted: run the command again."
+        )
+
+
+def _start(record: bytes) -> bytes:
+    # A checksum that begins with 1 differs from 0 for a file of zeros.
+    return _START.pack(len(record), zlib.crc32(record, 1))
+
+
+def _record(packet: Any, ticks: int) -> bytes:
+    payload = bytes(packet)
+    head = _HEAD.pack(packet.pts, packet.duration, ticks, len(payload), packet.is_keyframe)
+    parts = [head, payload]
+    for side in packet.iter_sidedata():
+        if side.data_type not in _IDLE:
+            kind = packet_sidedata_type_from_literal(side.data_type)
+            parts += [_SIDE.pack(kind, side.data_size), bytes(side)]
+    return b"".join(parts)
+
+
+def _packet(record: bytes) -> Any:
+    """Return the packet of a record; None if another program made the record."""
+    try:
+        time, duration, ticks, length, is_key = _HEAD.unpack_from(record)
+        at = _HEAD.size + length
+        packet: Any = av.Packet(record[_HEAD.size : at])
+        while at < len(record):
+            kind, length = _SIDE.unpack_from(record, at)
+            at += _SIDE.size + length
+            side = PacketSideData(kind, length)  # type: ignore[call-arg]
+            side.update(record[at - length : at])
+            packet.set_sidedata(side, move=True)
+        packet.pts, packet.duration, packet.time_base = time, duration, Fraction(1, ticks)
+    except (struct.error, ValueError, ArithmeticError):
+        return None
+    packet.is_keyframe = is_key
+    return packet
+
+
+def _depth(times: Sequence[int]) -> int:
+    """Return the largest number of places by which a packet lies behind its presentation order."""
+    shown = sorted(times)
+    return max((k - bisect_left(shown, time) for k, time in enumerate(times)), default=0)

@@ -1,0 +1,332 @@
+"""Read inputs that are no video file: folders of pictures, picture patterns, animated WebP."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import BinaryIO
+
+import av
+import numpy as np
+from av.video.frame import VideoFrame
+from PIL import Image
+
+from cloudconv.errors import InputError, ReadError
+from cloudconv.files import raise_read_error
+from cloudconv.media.demux import (
+    check_size,
+    main_video,
+    open_container,
+    open_decoder,
+    read_packets,
+)
+from cloudconv.media.input import is_picture, numbered
+
+SEQUENCE_RATE = Fraction(25)
+_MILLISECOND = Fraction(1, 1000)
+_PILLOW_ERRORS = (OSError, EOFError, ValueError, SyntaxError, Image.DecompressionBombError)
+_VIDEOS = frozenset(
+    (
+        *(".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m2ts", ".mts", ".mpg", ".mpeg"),
+        *(".wmv", ".asf", ".flv", ".ogv", ".3gp", ".y4m", ".nut", ".gif", ".apng", ".vob", ".mxf"),
+        *(".dv", ".f4v", ".3g2", ".m2v", ".mpv", ".divx", ".rm", ".rmvb", ".ivf", ".264", ".265"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Pictures with durations in seconds; the first picture has the time 0.
+
+    ``decode`` yields the pictures in order, and None for a picture that cannot be decoded.
+    """
+
+    container: str
+    files: tuple[Path, ...]
+    durations: Sequence[Fraction]
+    decode: Callable[[], Iterator[VideoFrame | None]]
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Return the constant rate; None if the durations of all pictures but the last differ."""
+        return 1 / self.durations[0] if len(set(self.durations[:-1])) <= 1 else None
+
+    def timed(self) -> Iterator[tuple[VideoFrame | None, Fraction]]:
+        """Yield each picture, None if it cannot be decoded, with its time."""
+        return zip(self.decode(), accumulate(self.durations, initial=Fraction(0)), strict=False)
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Return the first and last missing number of each gap in the files' numbering.
+
+        Files count as numbered if their names differ in one number only, and at least half of the
+        steps from one number to the next equal the smallest step.
+        """
+        names = [re.split(r"(\d+)", file.stem) for file in self.files]
+        differing = [parts for parts in zip(*names, strict=False) if len(set(parts)) > 1]
+        if len(differing) != 1 or not differing[0][0].isdecimal():
+            return []
+        steps = list(pairwise(map(int, differing[0])))
+        least = min(after - before for before, after in steps)
+        gaps = [(a + least, b - least) for a, b in steps if b - a > least]
+        return gaps if least > 0 and 2 * len(gaps) <= len(steps) else []
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """Return the folder's videos and animations, sorted by name, without hidden files."""
+    return [file for file in _visible_in(folder) if _is_video(file)]
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """Return the folder's pictures, sorted by name, without hidden files."""
+    return [file for file in _visible_in(folder) if is_picture(file)]
+
+
+def _visible_in(folder: Path) -> list[Path]:
+    # macOS writes a hidden file such as "._a.png" beside each file on some disks.
+    return [f for f in sorted(folder.iterdir()) if not f.name.startswith(".") and f.is_file()]
+
+
+def folders_within(folder: Path) -> Iterator[Path]:
+    """Yield a folder and all visible folders inside, sorted by name; links are not followed."""
+
+    def refuse(error: OSError) -> None:
+        raise _unreadable(Path(error.filename)) from error
+
+    for name, inside, _ in os.walk(folder, onerror=refuse):
+        inside[:] = sorted(each for each in inside if not each.startswith("."))
+        yield Path(name)
+
+
+def subfolders_of(folder: Path) -> list[Path]:
+    """Return the visible folders inside that contain videos or pictures, sorted by name."""
+    folders = []
+    for inside in sorted(folder.iterdir()):
+        if inside.is_dir() and not inside.name.startswith("."):
+            with suppress(OSError):  # leave out a folder that cannot be read
+                if any(is_picture(file) or _is_video(file) for file in inside.iterdir()):
+                    folders.append(inside)
+    return folders
+
+
+def videos_of(path: Path) -> list[Path]:
+    """Return the videos of a folder or a pattern, sorted by name; empty for any other path.
+
+    Raises InputError for a pattern that matches both videos and pictures.
+    """
+    try:
+        files = _visible_in(path) if path.is_dir() else sorted(matching(path) or [])
+    except PermissionError as error:
+        raise _unreadable(path) from error
+    videos = [file for file in files if _is_video(file)]
+    pictures = [] if path.is_dir() else [file for file in files if is_picture(file)]
+    if videos and pictures:
+        some = min(pictures)
+        raise InputError(
+            f"pattern-of-both: The pattern {path} matches videos and pictures, such as "
+            f"{videos[0].name} and {some.name}: give the pictures alone as "
+            f"{some.with_name(f'*{some.suffix}')}, or put them into separate folders."
+        )
+    return videos
+
+
+def _unreadable(path: Path) -> InputError:
+    return InputError(
+        f"no-permission: {path} cannot be read: permission denied. Change its permissions."
+    )
+
+
+def _is_video(file: Path) -> bool:
+    """Return whether the file's name has a video suffix; a GIF or APNG must be animated, too."""
+    suffix = file.suffix.lower()
+    if suffix not in (".gif", ".apng"):
+        return suffix in _VIDEOS
+    try:
+        with Image.open(file) as image:
+            return bool(getattr(image, "is_animated", False))
+    except _PILLOW_ERRORS:
+        return True
+
+
+def shows_of(file: Path) -> int:
+    """Return how often programs show an animation; 0 without end, and for any other file."""
+    try:
+        with Image.open(file) as image:
+            if not getattr(image, "is_animated", False):
+                return 0
+            loop = image.info.get("loop")
+            if image.format != "GIF":
+                return int(loop or 0)
+            # A GIF has the number of repeats, and no number if there is none.
+            return 1 if loop is None else loop and int(loop) + 1
+    except _PILLOW_ERRORS:
+        return 0
+
+
+def folder_of(path: Path) -> Path | None:
+    """Return the folder of a picture folder, pattern or glob; None for a single file."""
+    if path.is_dir():
+        return path
+    if path.is_file():
+        return None
+    if numbered(path) is not None:
+        return path.parent
+    above = (folder for folder in path.parents if not glob.has_magic(str(folder)))
+    return next(above, None) if glob.has_magic(str(path)) else None
+
+
+def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
+    """Return the pictures of a folder, a ``%05d`` pattern, a glob or an animated WebP.
+
+    ``rate`` is for pictures without times, by default :data:`SEQUENCE_RATE`. Returns None for any
+    other path. Raises InputError if there is no picture, or something else to read.
+    """
+    if path.is_file():
+        return _animated_webp(path) if path.suffix.lower() == ".webp" else None
+    if videos_of(path):
+        kind, holds = ("folder", "holds") if path.is_dir() else ("pattern", "matches")
+        raise InputError(
+            f"{kind}-of-videos: The {kind} {path} {holds} videos: give one of them, or give all "
+            "of them to interp with --out-dir."
+        )
+    if path.is_dir():
+        # There is no video, so a file with the suffix of a video is a GIF or APNG of one picture.
+        files = pictures_in(path) or [f for f in _visible_in(path) if f.suffix.lower() in _VIDEOS]
+        if not files:
+            raise InputError(
+                f"folder-without-pictures: The folder {path} itself holds no pictures and no "
+                "videos: give a video file, a folder of PNG, JPEG, TIFF … files, or for its "
+                "subfolders interp with --out-dir and --recursive."
+            )
+        return _sequence(files, rate)
+    matches = matching(path)
+    if matches is None:
+        return None
+    if not matches:
+        raise InputError(
+            f"no-picture-matches: No picture matches {path}: check the pattern and the folder."
+        )
+    return _sequence([file for file in matches if is_picture(file)] or matches, rate)
+
+
+def matching(path: Path) -> list[Path] | None:
+    """Return the files that a ``%05d`` pattern or a glob matches; None for any other path."""
+    if path.exists():
+        return None
+    pattern = numbered(path)
+    if pattern is None:
+        if not glob.has_magic(str(path)):
+            return None
+        return [Path(name) for name in glob.glob(str(path)) if Path(name).is_file()]
+    wanted = pattern.matching()
+    try:
+        return [f for f in path.parent.iterdir() if wanted.fullmatch(f.name) and f.is_file()]
+    except PermissionError as error:
+        raise _unreadable(path) from error
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"no-folder: There is no folder {path.parent}: check the name.") from error
+
+
+def files_of(*inputs: Path) -> Iterator[Path]:
+    """Yield all files that these inputs consist of; raise InputError as :func:`open_pictures`."""
+    for path in inputs:
+        if path.is_file():
+            yield path
+            continue
+        pictures = None if str(path) == "-" else open_pictures(path)
+        yield from (path,) if pictures is None else pictures.files
+
+
+def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
+    def natural(file: Path) -> list[tuple[int, str]]:
+        parts = re.findall(r"\d+|\D+", file.name)
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+    files.sort(key=natural)
+    durations = [1 / (rate or SEQUENCE_RATE)] * len(files)
+    return Pictures("image2", tuple(files), durations, partial(map, _decode_still, files))
+
+
+def _decode_still(file: Path) -> VideoFrame | None:
+    try:
+        with open_container(file) as container:
+            stream = main_video(container, file)
+            decoder = open_decoder(stream)
+            for packet in (*read_packets(container, stream), None):
+                for frame in decoder.decode(packet):
+                    if isinstance(frame, VideoFrame):
+                        return frame
+    except ReadError:
+        raise
+    except (InputError, av.error.FFmpegError):
+        return None
+    return None
+
+
+def _animated_webp(file: Path) -> Pictures | None:
+    """Return the pictures of an animated WebP with their durations; None for any other file."""
+    with file.open("rb") as data:
+        head = data.read(30)
+        is_extended = len(head) == 30 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
+        if not is_extended or not head[20] & 0x02:
+            return None
+        width, height = (int.from_bytes(head[k : k + 3], "little") + 1 for k in (24, 27))
+        check_size(width, height, file)
+        # A frame without a duration is shown for a tenth of a second, as in browsers.
+        durations = [(length or 100) * _MILLISECOND for _, length in frame_durations(data)]
+    if not durations:
+        raise InputError(
+            f"ends-before-frame: {file} ends before its first frame: give a complete file."
+        )
+    decode = partial(_decode_webp, file, len(durations), alpha=bool(head[20] & 0x10))
+    return Pictures("webp", (file,), durations, decode)
+
+
+def _decode_webp(file: Path, count: int, *, alpha: bool) -> Iterator[VideoFrame | None]:
+    mode, layout = ("RGBA", "rgba") if alpha else ("RGB", "rgb24")
+    try:
+        image = Image.open(file)
+    except _PILLOW_ERRORS:
+        yield from [None] * count
+        return
+    with image:
+        for index in range(count):
+            try:
+                image.seek(index)
+                samples = np.asarray(image.convert(mode))
+            except _PILLOW_ERRORS as error:
+                raise_read_error(file, error)
+                yield None
+            else:
+                yield VideoFrame.from_ndarray(samples, format=layout)
+
+
+def frame_durations(file: BinaryIO) -> Iterator[tuple[int, int]]:
+    """Yield the offset in an animated WebP of each frame's duration, and the milliseconds.
+
+    A duration has three bytes, the lowest one first. Format: RFC 9649.
+    """
+    position = 12
+    while len(chunk := _at(file, position, 8)) == 8:
+        kind, size = struct.unpack("<4sI", chunk)
+        if not any(kind):  # a hole in the file, or another file
+            return
+        # The duration follows the chunk's head and the frame's x, y, width and height, three bytes
+        # each.
+        offset = position + 20
+        if kind == b"ANMF" and len(duration := _at(file, offset, 3)) == 3:
+            yield offset, int.from_bytes(duration, "little")
+        position += 8 + size + size % 2
+
+
+def _at(file: BinaryIO, position: int, count: int) -> bytes:
+    file.seek(position)
+    return file.read(count)

@@ -1,0 +1,340 @@
+"""Plan the encoding of an output: encoder, clock, and warnings about contents that get lost."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cache
+from math import lcm
+from pathlib import Path
+from typing import Any, Literal
+
+import av
+import av.codec.codec
+import av.error
+import av.logging
+from av.container import OutputContainer
+from av.logging import Capture
+
+from cloudconv.errors import EncoderError
+from cloudconv.events import Warned
+from cloudconv.media.carry import Carry
+from cloudconv.media.containers import Container, container_of
+from cloudconv.media.convert import UPRIGHT, Turn, output_tags, turn_of
+from cloudconv.media.encoders import (
+    DEFAULTS,
+    EncoderChoice,
+    choose_for,
+    hdr_parameters,
+    known_encoder,
+)
+from cloudconv.media.frame import ColorTags
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.input import is_stdout
+from cloudconv.media.output import check_rate
+from cloudconv.settings import EncodeSettings
+
+# Ticks per second of the finest clocks. MP4 stores the gap between two frames in 32 bits; with a
+# finer clock, a gap of a few seconds overflows them.
+_FINEST = 100_000_000
+_VPX = 10_000_000  # the same for libvpx, which rounds all times to a clock of its own
+_STAND_IN_RATE = Fraction(30)  # frames per second, for encoders of a variable rate
+_SIDE = 256  # side in pixels of the picture that tests whether an encoder works
+_READING = threading.Lock()
+# Both levels of the log are below the level of every line: PyAV's and FFmpeg's.
+_NOTHING, _SILENT = -1, -8
+
+EncoderState = Literal["works", "missing", "fails"]
+LogLine = tuple[int, str, str]
+"""The level, component and text of a line."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncodingPlan:
+    """The settings of the encoding, and the other contents of the output."""
+
+    target: Path  # the final name of the output
+    info: MediaInfo  # of the source, with the width and height of the turned pictures
+    turn: Turn  # the rotation of the pictures before they are encoded
+    choice: EncoderChoice
+    rate: Fraction | None  # the constant rate; None for a variable one
+    tick: Fraction  # of the encoder's clock, in seconds
+    tags: ColorTags  # of the output
+    threads: int | None  # of the encoder; None for its default
+    carry: Carry | None  # the contents to carry over from the source
+    amends: bool  # whether the finished file is corrected afterwards
+    # About the choice, and about contents that the output cannot store.
+    warnings: tuple[Warned, ...] = ()
+
+    @property
+    def ticks_per_frame(self) -> int:
+        """Return the number of ticks from one frame to the next; 1 at a variable rate."""
+        return 1 if self.rate is None else round(1 / (self.rate * self.tick))
+
+    def set_up(self, context: Any) -> None:
+        """Set up an encoder's context, which is opened later."""
+        context.width, context.height = self.info.width, self.info.height
+        context.pix_fmt = self.choice.pix_fmt
+        context.time_base = self.tick
+        tags = self.tags
+        context.color_primaries, context.color_trc = tags.primaries, tags.transfer
+        context.colorspace, context.color_range = tags.matrix, tags.range
+        context.sample_aspect_ratio = self.info.aspect or Fraction(1)
+        if self.choice.codec_tag is not None:
+            context.codec_tag = self.choice.codec_tag
+        # By default, PyAV allows slice threads only, with which libx264 compresses worse.
+        context.thread_type = "AUTO"
+        context.thread_count = self.threads or 0
+
+    def add_video(self, out: OutputContainer) -> Any:
+        """Return a video stream with an encoder, added to ``out``; the encoder is opened later."""
+        # Encoders adapt the quality to the rate, so a variable rate needs a plausible substitute.
+        # libvpx refuses a rate with less than one tick per frame.
+        rate = self.rate or min(_STAND_IN_RATE, 1 / self.tick)
+        options = dict(self.choice.options)
+        stream: Any = out.add_stream(self.choice.encoder, rate=rate, options=options)
+        self.set_up(stream.codec_context)
+        return stream
+
+
+def plan_encoding(
+    path: Path,
+    info: MediaInfo,
+    *,
+    rate: Fraction | None,
+    time_base: Fraction,
+    settings: EncodeSettings = DEFAULTS,
+    carry: Carry | None = None,
+) -> EncodingPlan:
+    """Choose the encoder and the clock of an output.
+
+    Args:
+        path: the final name of the output.
+        info: the description of the source.
+        rate: the exact constant rate of the output; None for a variable one.
+        time_base: a time in seconds. All times of the frames are multiples of this time.
+        settings: the settings of the encoding.
+        carry: the contents to carry over from the source file; None for none.
+
+    Raises:
+        EncoderError: the encoder is missing, or the container refuses it.
+        OutputError: the output cannot store the rate.
+    """
+    container = container_of(path)
+    check_rate(path, rate)
+    turn = UPRIGHT if container.is_video else turn_of(info)
+    info = (turn or UPRIGHT).info(info)
+    choice = choose_for(container, info, settings)
+    options, lost = _with_hdr(choice, info)
+    # Data on standard output cannot be corrected afterwards.
+    is_file, varies = not is_stdout(path), rate is None
+    is_wrong = container.needs_amending(choice.encoder, aspect=info.aspect, varies=varies)
+    warnings = [*choice.warnings, *lost, *_losses(container, info, carry, varies=varies)]
+    if not is_file and container.needs_amending(choice.encoder, aspect=info.aspect, varies=False):
+        warnings.append(
+            Warned(
+                f"aspect-lost: {container.name} with {choice.encoder} does not keep the sample "
+                f"aspect ratio {info.aspect}; players will show square samples."
+            )
+        )
+    if turn is None:
+        warnings.append(
+            Warned(
+                f"odd-rotation: {container.name} cannot hold a rotation that is not a quarter "
+                "turn: the pictures stay as they are stored."
+            )
+        )
+    return EncodingPlan(
+        target=path,
+        info=info,
+        turn=turn or UPRIGHT,
+        choice=replace(choice, options=options),
+        rate=rate,
+        tick=_clock(container, choice.encoder, rate, time_base),
+        tags=output_tags(
+            choice.encoder, info.working_pix_fmt, choice.working, info.tags, info.width, info.height
+        ),
+        threads=settings.threads,
+        carry=carry,
+        amends=is_file and (is_wrong or (container.states_delay and carry is not None)),
+        warnings=tuple(warnings),
+    )
+
+
+def _clock(
+    container: Container, encoder: str, rate: Fraction | None, time_base: Fraction
+) -> Fraction:
+    """Return the encoder's tick in seconds; all times are whole ticks if the clock allows that."""
+    if container.clock is not None and not container.is_video:
+        return container.clock
+    exact = time_base.denominator if rate is None else lcm(rate.numerator, time_base.denominator)
+    finest = _VPX if encoder.startswith("libvpx") else _FINEST
+    if exact > finest and rate is not None:
+        exact = rate.numerator
+    return Fraction(1, min(exact, finest))
+
+
+def _with_hdr(choice: EncoderChoice, info: MediaInfo) -> tuple[dict[str, str], list[Warned]]:
+    """Return the encoder's options with the source's HDR metadata; and warnings about lost ones."""
+    lost = [
+        Warned(f"dynamic-hdr: {name} metadata cannot be written to the output and is left out.")
+        for name in info.dynamic_hdr
+    ]
+    if not (info.mastering_display or info.content_light):
+        return choice.options, lost
+    words = hdr_parameters(choice.encoder, info.mastering_display, info.content_light)
+    key = known_encoder(choice.encoder).parameters
+    if words is None or key is None:
+        text = (
+            f"hdr10: {choice.encoder} cannot hold the HDR10 metadata (mastering display, light "
+            "levels); libx265 can."
+        )
+        return choice.options, [*lost, Warned(text)]
+    # The user's parameters come last and take precedence.
+    both = ":".join(filter(None, (words, choice.options.get(key))))
+    return {**choice.options, **({key: both} if words else {})}, lost
+
+
+def _losses(
+    container: Container, info: MediaInfo, carry: Carry | None, *, varies: bool
+) -> Iterator[Warned]:
+    """Yield warnings about contents that an output other than video cannot store."""
+    if container.is_video:
+        return
+    kinds = sorted({stream.kind for stream in info.streams}) + ["chapters"] * (info.chapters > 0)
+    if carry is not None and kinds:
+        yield Warned(
+            f"streams-left-out: {container.name} cannot hold these parts of the source, which are "
+            f"left out: {', '.join(kinds)}."
+        )
+    if container.is_folder and varies:
+        yield Warned("times-lost: Picture files keep no times; the uneven timing is lost.")
+    if info.aspect is not None:
+        looks = "narrow" if info.aspect > 1 else "wide"
+        yield Warned(
+            f"aspect-ignored: Most programs show {container.name} with square samples: the "
+            f"pictures look too {looks}, because the sample aspect ratio is {info.aspect}. An "
+            ".mkv or .mp4 is shown right."
+        )
+
+
+def open_encoder(plan: EncodingPlan) -> Any:
+    """Return a separate open encoder; raise EncoderError if it does not start."""
+    context: Any = av.CodecContext.create(plan.choice.encoder, "w")
+    context.options = dict(plan.choice.options)
+    plan.set_up(context)
+    open_strictly(plan.choice, context.open)
+    return context
+
+
+def open_strictly(choice: EncoderChoice, start: Any) -> None:
+    """Call ``start``, which opens the encoder, and raise an error for a refused parameter.
+
+    The encoder libraries behind FFmpeg only log unknown parameters.
+
+    Raises:
+        EncoderError: a parameter was refused, or the encoder or the container does not start.
+    """
+    log: list[LogLine] = []
+    try:
+        with log_lines() as log, unchanged_priority():
+            start()
+    except (av.error.ArgumentError, av.error.ExternalError, av.error.InvalidDataError,
+            av.error.PermissionError, av.error.PatchWelcomeError, av.error.UnknownError,
+            NotImplementedError, ValueError) as error:  # fmt: skip
+        lines = "; ".join(_tidy(line) for _, _, line in log if line.strip()) or str(error)
+        options = ", ".join(f"{key}={value}" for key, value in choice.options.items())
+        raise EncoderError(
+            f"encoder-not-started: {choice.encoder} did not start with {choice.pix_fmt} and "
+            f"{options or 'no options'} ({lines}): give other options, or another --encoder."
+        ) from error
+    for _, name, line in log:
+        if name == choice.encoder and _tidy(line).startswith(
+            ("Error parsing option", "Unknown option", "Invalid value")
+        ):
+            key = known_encoder(choice.encoder).parameters
+            raise EncoderError(
+                f"encoder-refuses-option: {choice.encoder} does not accept the value of {key} "
+                f"({_tidy(line)}): give another value."
+            )
+
+
+def _tidy(line: str) -> str:
+    return line.strip().rstrip(".")
+
+
+@contextmanager
+def log_lines() -> Iterator[list[LogLine]]:
+    """Collect the lines that FFmpeg logs in this thread within the block; drop all other lines.
+
+    The level of PyAV's log belongs to the whole process, and decoder threads log at any time. PyAV
+    compares a line with the level when the line's thread gets the interpreter. This may be after
+    the block. PyAV cannot compare with the level None, so the level never becomes None again. After
+    the block FFmpeg's own callback silences the log, because that callback needs no interpreter.
+    """
+    with _READING, Capture(local=False), Capture(local=True) as lines:
+        before = av.logging.get_level()
+        av.logging.set_level(av.logging.WARNING)
+        try:
+            yield lines
+        finally:
+            av.logging.set_level(_NOTHING if before is None else before)
+            if before in (None, _NOTHING):
+                av.logging.set_libav_level(_SILENT)
+                av.logging.restore_default_callback()
+
+
+@contextmanager
+def unchanged_priority() -> Iterator[None]:
+    """Undo a change of the process's scheduling at the end of the context.
+
+    If root starts SVT-AV1 on Linux, SVT-AV1 gives the calling thread and its own threads the
+    highest real-time priority. Other processes then hardly run until the encoding ends.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            for thread in map(int, os.listdir("/proc/self/task")):
+                with suppress(ProcessLookupError):  # the thread has ended
+                    os.sched_setscheduler(thread, policy, parameters)
+
+
+@cache
+def encoder_state(name: str) -> EncoderState:
+    """Encode a test picture, and return the state of the encoder on this machine.
+
+    "missing": FFmpeg was built without the encoder. "fails": the encoder makes no packet.
+    """
+    if name not in av.codec.codecs_available:
+        return "missing"
+    formats = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
+    picture = av.VideoFrame(_SIDE, _SIDE, "yuv420p")
+    picture = picture.reformat(format="yuv420p" if "yuv420p" in formats else formats[0])
+    picture.pts, picture.time_base = 0, Fraction(1, 25)
+    context: Any = av.CodecContext.create(name, "w")
+    context.width = context.height = _SIDE
+    context.pix_fmt, context.time_base = picture.format.name, Fraction(1, 25)
+    context.options = dict(known_encoder(name).options)
+    try:
+        with unchanged_priority():
+            context.open()
+        packets = [*context.encode(picture), *context.encode(None)]
+    except av.error.FFmpegError:
+        return "fails"
+    return "works" if any(packet.size for packet in packets) else "fails"
+
+
+def extradata_hash(stream: Any) -> str:
+    """Return a hash of an open encoder's data that a decoder needs before the first packet."""
+    return hashlib.sha256(stream.codec_context.extradata or b"").hexdigest()

@@ -1,0 +1,532 @@
+"""Describe a file: its video stream, its exact timing, and its other streams and tags.
+
+The timing comes from the time stamps of all packets, because a header may be wrong. The file is
+read once from end to end, and only its first frame is decoded.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from array import array
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.frame import VideoFrame
+from numpy.typing import NDArray
+
+from cloudconv.errors import InputError, ReadError
+from cloudconv.events import Warned
+from cloudconv.media import linear
+from cloudconv.media.demux import (
+    VideoClock,
+    is_chapters,
+    is_shown,
+    main_video,
+    only,
+    open_container,
+    open_decoder,
+    read_packets,
+)
+from cloudconv.media.filters import MEASURED_PICTURES, FieldMeter
+from cloudconv.media.formats import is_float, repack, working_format
+from cloudconv.media.frame import ColorTags
+from cloudconv.media.identity import input_fingerprint, input_stamp
+from cloudconv.media.info import MediaInfo, StreamInfo, Timing, reader_of
+from cloudconv.media.input import is_growing, local_file, raise_interrupt, shared_file
+from cloudconv.media.matroska import segment_end
+from cloudconv.media.pictures import Pictures, open_pictures, subfolders_of
+from cloudconv.media.rates import constant_rate, middle_distance
+from cloudconv.messages import counted, plural, shortened
+
+# If the last frame lasts at least this many times as long as the others, the length is intended.
+_LONG_GAP = 2
+
+# Packets for each one without a time, from which on the others give the times of the frames.
+_FEW_UNSTAMPED = 10
+
+_FRAMES_FOR_RATE = 48  # frames to read before the rate of an arriving input is computed
+_FAR_FUTURE = 10**9  # seconds; the assumed length of an input that is still arriving
+
+_DYNAMIC_HDR = {
+    "DYNAMIC_HDR_PLUS": "HDR10+",
+    "DOVI_RPU_BUFFER": "Dolby Vision",
+    "DOVI_METADATA": "Dolby Vision",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid",
+}
+
+
+def probe(
+    path: Path | str,
+    picture_rate: Fraction | None = None,
+    *,
+    live: bool = False,
+    deinterlace: bool = False,
+) -> MediaInfo:
+    """Probe a video file, animation, still, folder of pictures, ``%05d`` pattern or glob.
+
+    ``-`` is standard input. Its temporary copy exists as long as the description. With ``live``,
+    the description of Matroska comes from its first seconds, and the rest is read while the input
+    arrives. ``picture_rate`` is in frames per second, for pictures without times. With
+    ``deinterlace``, the description is of two frames for each interlaced picture, one for each
+    field; the first pictures show the order of the fields.
+
+    Raises:
+        InputError: the input has no decodable video, or has times of its own and a
+            ``picture_rate`` is given.
+    """
+    file = local_file(path, live=live)
+    stamp = fingerprint = ""
+    # Both are taken first, the stamp before the content, so that every later change is noticed.
+    if not is_growing(file):
+        try:
+            stamp, fingerprint = input_stamp(file), input_fingerprint(file)
+        except ReadError:
+            raise
+        except InputError:  # later code gives a better message
+            pass
+    meter = FieldMeter() if deinterlace else None
+    try:
+        info = replace(_probe(file, picture_rate, meter), fingerprint=fingerprint, stamp=stamp)
+    finally:
+        raise_interrupt(file)
+    timing = info.timing
+    if picture_rate is not None and not info.reader.is_pictures:
+        raise InputError(
+            f"rate-of-video: {path} has times of its own, and --input-fps is for pictures only: "
+            "leave it out."
+        )
+    if picture_rate is not None and timing.frames == 1:
+        length = 1 / picture_rate
+        timing = replace(timing, rate=picture_rate, last_duration=length, end=timing.start + length)
+        info = replace(info, timing=timing)
+    return info if meter is None else _with_fields(info, meter)
+
+
+def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
+    """Return the description of two frames for each picture, unless all are progressive."""
+    warnings = tuple(warned for warned in info.warnings if warned.code != "interlaced")
+    kind, timing = meter.kind, info.timing
+    if kind is None:
+        warnings += (
+            Warned(
+                f"not-interlaced: The first {meter.pictures} pictures of the video are not "
+                "interlaced: --deinterlace changes nothing."
+            ),
+        )
+        return replace(info, warnings=warnings)
+    return replace(info, warnings=warnings, fields=kind, coded=timing, timing=timing.of_fields())
+
+
+def _probe(path: Path, picture_rate: Fraction | None, meter: FieldMeter | None) -> MediaInfo:
+    pictures = open_pictures(path, picture_rate)
+    if pictures is not None:
+        return _probe_pictures(path, pictures, meter)
+    with open_container(path) as container:
+        stream = main_video(container, path)
+        only(container, (stream.index,))
+        scan, first = _scan(container, stream, meter, briefly=is_growing(path))
+        if first is None:
+            raise _no_frame(path, stream, scan.packets)
+        return _describe(path, container, stream, scan, first)
+
+
+@dataclass(slots=True)
+class _Scan:
+    """The results of reading the packets, in decode order; times in ticks."""
+
+    times: array[int]
+    decoder: Any
+    expected_aspect: Fraction | None  # of the decoder before the first frame
+    packets: int = 0
+    shown: int = 0  # packets with a visible frame
+    unstamped: int = 0  # those of them without a time
+    last_time: int | None = None
+    last_duration: int = 0
+    durations: set[int] = field(default_factory=set)  # up to two different ones
+    shifts: tuple[Fraction, ...] = ()  # the jumps of the file's clock
+    brief: bool = False  # only the first seconds were read
+
+
+def _scan(
+    container: InputContainer, stream: Any, meter: FieldMeter | None, *, briefly: bool
+) -> tuple[_Scan, VideoFrame | None]:
+    """Read every packet, or those of the first seconds; decode the first frames."""
+    decoder = open_decoder(stream)
+    scan = _Scan(array("q"), decoder, decoder.sample_aspect_ratio)
+    codec = decoder.codec.canonical_name
+    first: VideoFrame | None = None
+    clock = VideoClock(container, stream)
+    for packet in read_packets(container, stream, clock):
+        scan.packets += 1
+        if first is None or (meter is not None and meter.is_measuring):
+            first = _first(_try_decode(decoder, packet), first, meter)
+        if not is_shown(packet, codec):
+            continue
+        duration = packet.duration or 0
+        if len(scan.durations) < 2:
+            scan.durations.add(duration)
+        scan.shown += 1
+        if packet.pts is None:
+            scan.unstamped += 1
+            continue
+        scan.times.append(packet.pts)
+        if scan.last_time is None or packet.pts > scan.last_time:
+            scan.last_time, scan.last_duration = packet.pts, duration
+        if briefly and first is not None and len(scan.times) >= _FRAMES_FOR_RATE:
+            scan.brief = True
+            break
+    if first is None or (meter is not None and meter.is_measuring):
+        first = _first(_try_decode(decoder, None), first, meter)
+    scan.shifts = clock.shifts
+    return scan, first
+
+
+def _first(
+    pictures: list[VideoFrame], first: VideoFrame | None, meter: FieldMeter | None
+) -> VideoFrame | None:
+    """Return the first picture, and let the meter measure the pictures that are like it."""
+    if first is None:
+        first = next(iter(pictures), None)
+    if first is None or meter is None:
+        return first
+    for picture in pictures:
+        shape, wanted = ((each.width, each.height, each.format.name) for each in (picture, first))
+        if shape == wanted:
+            with suppress(ValueError):  # later code gives a better message
+                meter.push(repack(picture, working_format(picture.format.name)))
+    return first
+
+
+def _try_decode(decoder: Any, packet: Any) -> list[VideoFrame]:
+    try:
+        frames: list[VideoFrame] = decoder.decode(packet)
+    except av.error.BlockingIOError:  # the system starts no more threads
+        raise
+    except av.error.FFmpegError:
+        return []
+    return [frame for frame in frames if frame.width and frame.height]
+
+
+def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFrame) -> Timing:
+    time_base, reader = Fraction(stream.time_base), reader_of(container.format.name)
+    rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
+    hints = [Fraction(rate) for rate in rates if rate]
+    times = np.unique(np.frombuffer(scan.times, np.int64))
+    # This reader knows only decode times, which differ if the codec reorders frames.
+    reorders = reader.stamps_decoding and stream.codec_context.has_b_frames
+    if first.pts is not None and not reorders:
+        # The recording starts mid-stream: frames before the first key frame cannot be decoded.
+        times = times[times >= first.pts]
+    if scan.brief:
+        # Frames that are stored out of order leave gaps among the last times read.
+        times = times[: -_FRAMES_FOR_RATE // 2]
+    all_equal = len(times) == 1 and scan.shown > 1
+    if scan.unstamped * _FEW_UNSTAMPED <= scan.shown and len(times) > 1:
+        # A further time is in the middle of each of the longest gaps.
+        gaps = np.diff(times)
+        longest = np.argsort(gaps)[len(gaps) - min(scan.unstamped, len(gaps)) :]
+        times = np.union1d(times, times[longest] + gaps[longest] // 2)
+    elif scan.unstamped or all_equal or not len(times):
+        # Elementary streams and some program streams have a frame order and a rate, but no times.
+        duration = scan.durations.pop() if len(scan.durations) == 1 else 0
+        rate = 1 / (duration * time_base) if duration else next(iter(hints), Fraction(25))
+        start = (int(times[0]) if len(times) else first.pts or 0) * time_base
+        end = start + scan.shown / rate
+        return Timing(start, scan.shown, rate, 1 / rate, time_base, end, False)
+    start, count = int(times[0]) * time_base, len(times)
+    constant: Fraction | None
+    if count == 1 and not scan.last_duration:
+        constant = next((rate for rate in hints if 1 <= rate <= 1000), Fraction(25))
+    else:
+        stamps = times if count > 1 else np.array([0, scan.last_duration])
+        if reader.guesses_rate:
+            # No rate is stated. Equal gaps were written exactly.
+            steps = set(np.diff(stamps).tolist())
+            hints = [1 / (step * time_base) for step in steps] if len(steps) == 1 else []
+        constant = constant_rate(stamps, time_base, hints)
+    lasts = _last_duration(container, stream, scan, times) * time_base
+    if constant is None:
+        end = int(times[-1]) * time_base + lasts
+        return Timing(start, count, None, lasts, time_base, end, not reorders)
+    if count > 1 and lasts >= _LONG_GAP / constant and not reorders:
+        end = start + (count - 1) / constant + lasts
+        return Timing(start, count, None, lasts, time_base, end, rate_before_last=constant)
+    end, lag = start + count / constant, middle_distance(times, time_base, constant)
+    return Timing(start, count, constant, 1 / constant, time_base, end, not reorders, lag=lag)
+
+
+def _with_gaps(timing: Timing, times: NDArray[np.int64]) -> Timing:
+    """Return the timing with the shortest, median and longest gap of the frames at ``times``."""
+    gaps, base = np.diff(times), timing.time_base
+    if not len(gaps):
+        return timing
+    at = int(gaps.argmax())
+    return replace(
+        timing,
+        median_gap=int(np.sort(gaps)[len(gaps) // 2]) * base,
+        shortest_gap=int(gaps.min()) * base,
+        longest_gap=(int(times[at]) * base, int(times[at + 1]) * base),
+    )
+
+
+def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
+    return reader_of(container.format.name).has_index and stream.frames > scan.packets
+
+
+def _last_duration(
+    container: InputContainer, stream: Any, scan: _Scan, times: NDArray[np.int64]
+) -> int:
+    """Return the duration of the last frame in ticks; 0 for a single frame without a duration."""
+    has_index = reader_of(container.format.name).has_index
+    if has_index and stream.duration and stream.start_time is not None:
+        # The last packet in decode order is not the last one shown, so its duration may belong to
+        # another frame. The length of the track gives the right duration.
+        left = stream.start_time + stream.duration - int(times[-1])
+        if left > 0 and not _is_cut_off(container, stream, scan):
+            return int(left)
+    stated = _stated_seconds(stream)
+    if stated and not scan.brief and not _lacks_its_end(container):
+        # Matroska rarely states a frame's duration, so the length of the track gives the duration.
+        left = int(stated / stream.time_base) - int(times[-1])
+        if left > _LONG_GAP * (scan.last_duration or 1):
+            return left
+    return scan.last_duration or int(np.diff(times[-2:]).sum())
+
+
+def _describe(
+    path: Path, container: InputContainer, stream: Any, scan: _Scan, first: VideoFrame
+) -> MediaInfo:
+    timing = replace(_timing(container, stream, scan, first), shifts=scan.shifts)
+    if timing.rate is None:
+        timing = _with_gaps(timing, np.unique(np.frombuffer(scan.times, np.int64)))
+    if scan.brief:
+        timing = replace(
+            timing, end=timing.start + _FAR_FUTURE, rate_before_last=None, open_ended=True
+        )
+    pix_fmt = first.format.name
+    context = stream.codec_context
+    side_data = _side_data(first, context.codec.canonical_name)
+    ratio, of_frame = stream.sample_aspect_ratio, scan.decoder.sample_aspect_ratio
+    if ratio == scan.expected_aspect:
+        # The container's ratio may be a copy of the decoder's, so the first frame has priority.
+        ratio = of_frame or ratio
+    dynamic = tuple(dict.fromkeys(_DYNAMIC_HDR[n] for n in side_data if n in _DYNAMIC_HDR))
+    interlaced = bool(first.interlaced_frame)
+    return MediaInfo(
+        path=path,
+        container=container.format.name,
+        suffix=path.suffix.lower(),
+        codec=context.codec.canonical_name,
+        video_index=stream.index,
+        width=first.width,
+        height=first.height,
+        pix_fmt=pix_fmt,
+        working_pix_fmt=_working_pix_fmt(path, pix_fmt),
+        tags=_tags(first, context),
+        aspect=Fraction(ratio) if ratio and ratio != 1 else None,
+        display_matrix=side_data.get("DISPLAYMATRIX"),
+        mastering_display=side_data.get("MASTERING_DISPLAY_METADATA"),
+        content_light=side_data.get("CONTENT_LIGHT_LEVEL"),
+        dynamic_hdr=dynamic,
+        interlaced=interlaced,
+        timing=timing,
+        streams=tuple(
+            _stream_info(s)
+            for s in container.streams
+            if s.index != stream.index and not is_chapters(s)
+        ),
+        metadata=dict(container.metadata),
+        warnings=(
+            *_warnings(container, stream, scan, timing, interlaced),
+            *_linear_light_warnings(first),
+        ),
+        chapters=len(container.chapters()),
+    )
+
+
+def _side_data(frame: VideoFrame, codec: str) -> dict[str, bytes]:
+    with suppress(ValueError):
+        # PyAV frees the name of a PNG's colour profile twice, which ends the process.
+        if codec not in ("png", "apng"):
+            entries: Any = frame.side_data
+            return {entry.type.name: bytes(entry) for entry in entries}
+    # An unknown kind of side data hides all other kinds from PyAV. The rotation is still readable.
+    turn = {0: None, 90: (0, -1, 1, 0), -90: (0, 1, -1, 0)}.get(frame.rotation, (-1, 0, 0, -1))
+    if turn is None:
+        return {}
+    a, b, c, d = (value << 16 for value in turn)
+    return {"DISPLAYMATRIX": struct.pack("<9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)}
+
+
+def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
+    """Return the frame's colour tags, or the container's if the frame has none."""
+    full = frame.format.name.startswith(("yuvj", "mono"))
+    primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
+    matrix, extent = int(frame.colorspace), 2 if full else int(frame.color_range)
+    if is_float(frame.format.name) and transfer == linear.LINEAR:
+        transfer = linear.SRGB
+    elif context is not None:
+        # The value 2 means unspecified; for the range, 0 does.
+        primaries = primaries if primaries != 2 else int(context.color_primaries)
+        transfer = transfer if transfer != 2 else int(context.color_trc)
+        matrix = matrix if matrix != 2 else int(context.colorspace)
+        extent = extent or int(context.color_range)
+    return ColorTags(primaries, transfer, matrix, extent)
+
+
+def _stream_info(stream: Any) -> StreamInfo:
+    context = stream.codec_context
+    start = stream.start_time
+    return StreamInfo(
+        kind=stream.type,
+        codec=context.codec.canonical_name if context is not None else "unknown",
+        start=start * stream.time_base if start is not None and stream.time_base else None,
+    )
+
+
+def _warnings(
+    container: InputContainer, stream: Any, scan: _Scan, timing: Timing, interlaced: bool
+) -> Iterator[Warned]:
+    stated = None if scan.brief else _stated_seconds(stream)
+    shortfall = 3 * timing.last_duration + Fraction(1, 10)
+    if _is_cut_off(container, stream, scan):
+        yield Warned(
+            f"cut-off-index: The file is cut off: its index lists {stream.frames} frames, and "
+            f"{scan.packets} exist."
+        )
+    elif stated and timing.end < stated - shortfall and _lacks_its_end(container):
+        yield Warned(
+            f"cut-off-length: The file is cut off: its header says {float(stated):.2f} s, but its "
+            f"video ends at {float(timing.end):.2f} s."
+        )
+    if timing.shifts:
+        again = plural(len(timing.shifts), "once", f"{len(timing.shifts)} times")
+        yield Warned(
+            f"clock-restarts: The time stamps of the file start again {again}; the frames after "
+            "that follow without a gap."
+        )
+    if interlaced:
+        yield Warned(
+            "interlaced: The video is marked as interlaced, and its pictures are used as they "
+            "are. If moving edges look like combs, --deinterlace makes two whole frames of each "
+            "picture."
+        )
+    others = [s for s in container.streams.video if s.index != stream.index]
+    if any(not s.disposition & Disposition.attached_pic for s in others):
+        yield Warned(
+            f"several-videos: The file has several video streams; stream {stream.index} is used."
+        )
+
+
+def _stated_seconds(stream: Any) -> Fraction | None:
+    """Return the track's length in Matroska, which is stored as hours:minutes:seconds."""
+    parts = stream.metadata.get("DURATION", "").strip("\0 ").split(":")
+    if len(parts) != 3:
+        return None
+    try:
+        hours, minutes, seconds = (Fraction(part) for part in parts)
+    except ValueError:
+        return None
+    return hours * 3600 + minutes * 60 + seconds
+
+
+def _lacks_its_end(container: InputContainer) -> bool:
+    """Return whether a Matroska file is shorter than its header states."""
+    path = Path(container.name.removeprefix("file:"))
+    if not path.is_file():
+        return False  # an input that was read while it arrived is complete
+    shared = shared_file(path)
+    with path.open("rb") if shared is None else nullcontext(shared) as file:
+        end = segment_end(file.read(1 << 12))
+    return end is not None and path.stat().st_size < end
+
+
+def _no_frame(path: Path, stream: Any, packets: int) -> InputError:
+    if not packets:
+        return InputError(
+            f"ends-before-frame: {path} ends before its first frame: give a complete file."
+        )
+    codec = stream.codec_context.codec.canonical_name
+    return InputError(
+        f"data-damaged: No frame of {path} can be decoded: its {codec} data is damaged, "
+        f"incomplete or encrypted ({counted(packets, 'packet')} tried). Give a complete file that "
+        "players show."
+    )
+
+
+def _probe_pictures(path: Path, pictures: Pictures, meter: FieldMeter | None) -> MediaInfo:
+    decoded = (picture for picture in pictures.decode() if picture is not None)
+    first = next(decoded, None)
+    measured = [] if meter is None else islice(decoded, MEASURED_PICTURES - 1)
+    first = _first([] if first is None else [first, *measured], None, meter)
+    if first is None:
+        raise InputError(
+            f"no-frame-decoded: No frame of {path} can be decoded: the file is damaged. Give a "
+            "complete file."
+        )
+    durations, gap_rate = pictures.durations, pictures.rate
+    is_even = gap_rate is not None and durations[-1] * gap_rate < _LONG_GAP
+    rate = gap_rate if is_even else None
+    suffix = pictures.files[0].suffix.lower()
+    return MediaInfo(
+        path=path,
+        container=pictures.container,
+        suffix=suffix,
+        codec=suffix[1:],
+        width=first.width,
+        height=first.height,
+        pix_fmt=first.format.name,
+        working_pix_fmt=_working_pix_fmt(path, first.format.name),
+        tags=_tags(first),
+        timing=Timing(
+            Fraction(0),
+            len(durations),
+            rate,
+            durations[-1] if rate is None else 1 / rate,
+            Fraction(1, math.lcm(*(d.denominator for d in durations))),
+            sum(durations, Fraction(0)) if rate is None else len(durations) / rate,
+            rate_before_last=None if is_even else gap_rate,
+            median_gap=None if is_even else sorted(durations)[len(durations) // 2],
+            shortest_gap=None if is_even else min(durations),
+        ),
+        warnings=(*_linear_light_warnings(first), *_picture_warnings(path, pictures)),
+    )
+
+
+def _picture_warnings(path: Path, pictures: Pictures) -> Iterator[Warned]:
+    if missing := pictures.missing():
+        gaps = shortened([str(a) if a == b else f"{a}-{b}" for a, b in missing], 6)
+        yield Warned(
+            f"pictures-missing: Numbers are missing among the pictures: {gaps}. The picture after "
+            "a gap directly follows the one before."
+        )
+    if path.is_dir() and (folders := subfolders_of(path)):
+        names = [folder.name for folder in folders]
+        yield Warned(f"subfolders-ignored: Folders inside {path} are ignored: {', '.join(names)}.")
+
+
+def _linear_light_warnings(first: VideoFrame) -> list[Warned]:
+    text = "Pictures of linear light are converted to sRGB with 16 bits; values above 1 become 1."
+    is_light = is_float(first.format.name) and int(first.color_trc) == linear.LINEAR
+    return [Warned(f"linear-light: {text}")] if is_light else []
+
+
+def _working_pix_fmt(path: Path, pix_fmt: str) -> str:
+    try:
+        return working_format(pix_fmt)
+    except ValueError as error:
+        raise InputError(
+            f"unusable-pixel-format: The pixel format {pix_fmt} of {path} has samples that do not "
+            "fit whole numbers of at most 16 bits: convert to a format "
+            "such as yuv420p or yuv444p10le."
+        ) from error

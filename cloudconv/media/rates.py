@@ -1,0 +1,118 @@
+"""Find the exact constant rate of time stamps that were rounded to a clock's ticks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Lengths of a clock's tick, in seconds.
+_FINE = Fraction(1, 10_000)  # the longest tick for which equal gaps show the rate exactly
+_VERY_FINE = Fraction(1, 200_000)  # with this tick or a shorter one, 33333 µs may mean 1/30 s
+_COARSE = Fraction(1, 600)  # the longest tick of an earlier clock, see `constant_rate`
+_JITTER = Fraction(1, 10_000)  # greatest error of a stamp of a common rate, in seconds
+# Rates of television and film, in frames per second: n·1000/1001.
+_BROADCAST = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 60, 48, 120, 240, 15, 12, 90, 72, 96))
+
+
+def constant_rate(
+    times: Sequence[int] | NDArray[np.int64], time_base: Fraction, hints: Sequence[Fraction] = ()
+) -> Fraction | None:
+    """Return the constant rate of two or more time stamps in frames per second; None if variable.
+
+    ``times`` are ticks of ``time_base`` seconds. A rate fits if there is an ``offset`` for which
+    every frame k is at ``offset + k / rate`` or at most one tick later. In a file copied from
+    Matroska or QuickTime, all stamps may be multiples of the earlier clock's tick, which counts
+    then. With equal gaps and a tick from ``_VERY_FINE`` (excluded) to ``_FINE``, the rate follows
+    exactly from the gaps. Otherwise the first rate that fits is returned: one of the header's rates
+    (``hints``), a whole number, n·1000/1001, the fraction with the smallest denominator, then one
+    of the first three kinds that fits to within 0.1 ms, which cameras write, then that of equal
+    gaps. Stamps that do not increase give None, and uneven stamps if a frame of the likeliest rate
+    lasts one or two ticks.
+    """
+    ticks = np.asarray(times, np.int64)
+    ticks = ticks - ticks[0]
+    gaps = np.diff(ticks)
+    least, most = int(gaps.min()), int(gaps.max())
+    if least <= 0:
+        return None
+    if least == most and _VERY_FINE < time_base <= _FINE:
+        return 1 / (least * time_base)
+    common = int(np.gcd.reduce(gaps))
+    tick = Fraction(common if least != most and common * time_base <= _COARSE else 1)
+    span, count = int(ticks[-1]), len(ticks) - 1
+    for slack in (tick, _JITTER / time_base):
+        if slack < tick or most - least > 2 * slack or span <= slack:
+            continue
+        low, high = (count / ((span + s) * time_base) for s in (slack, -slack))
+        for rate in _candidates(low, high, hints):
+            step = 1 / (rate * time_base)
+            if step.denominator == 1 and step <= 2 * slack:
+                # Stamps of whole ticks need no rounding: an uneven gap lacks a frame, as in AVI.
+                return rate if least == most else None
+            if _fits(ticks, step, slack):
+                return rate
+        rate = _simplest(low, high)
+        if slack == tick and _fits(ticks, 1 / (rate * time_base), tick):
+            return rate
+    return 1 / (least * time_base) if least == most else None
+
+
+def _unrounded(rate: Fraction) -> Fraction:
+    """Return the broadcast rate that ``rate`` rounds: 30000/1001 for 29.97; else ``rate``."""
+    for exact in _BROADCAST:
+        if abs(rate / exact - 1) < Fraction(1, 100_000):
+            return exact
+    return rate
+
+
+def _candidates(low: Fraction, high: Fraction, hints: Sequence[Fraction]) -> Iterator[Fraction]:
+    """Yield the common rates in [low, high], the most likely first."""
+    for hint in hints:
+        for rate in (_unrounded(hint), hint):
+            if low <= rate <= high:
+                yield rate
+    for whole in range(max(1, math.ceil(low)), min(math.floor(high), math.ceil(low) + 3) + 1):
+        yield Fraction(whole)
+    for rate in _BROADCAST:
+        if low <= rate <= high:
+            yield rate
+
+
+def _simplest(low: Fraction, high: Fraction) -> Fraction:
+    """Return the fraction with the smallest denominator in [low, high] (Stern-Brocot)."""
+    whole = math.floor(low)
+    if whole == low:
+        return Fraction(whole)
+    if whole + 1 <= high:
+        return Fraction(whole + 1)
+    return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
+
+
+def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:
+    """Return whether some offset is at most ``slack`` before every stamp less ``k * step``."""
+    earliest, latest = _distances(ticks, step)
+    return latest - earliest <= slack
+
+
+def middle_distance(
+    times: Sequence[int] | NDArray[np.int64], time_base: Fraction, rate: Fraction
+) -> Fraction:
+    """Return the middle distance in seconds of the stamps from ``times[0] + k / rate``."""
+    ticks = np.asarray(times, np.int64)
+    return sum(_distances(ticks - ticks[0], 1 / (rate * time_base))) * time_base / 2
+
+
+def _distances(ticks: NDArray[np.int64], step: Fraction) -> tuple[Fraction, Fraction]:
+    """Return the least and the greatest distance of the stamps from ``k * step``, in ticks."""
+    count, span = len(ticks), int(ticks[-1])
+    fits = max(span * step.denominator, count * step.numerator) < 2**62
+    kind: Any = np.int64 if fits else object  # Python's integers have no limit, but are slow
+    stamps, numbers = ticks.astype(kind), np.arange(count).astype(kind)
+    distances = stamps * step.denominator - numbers * step.numerator
+    least, most = int(distances.min()), int(distances.max())
+    return Fraction(least, step.denominator), Fraction(most, step.denominator)

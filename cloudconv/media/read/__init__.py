@@ -1,1 +1,0 @@
-"""Probe, demux and decode files and pictures."""

@@ -1,0 +1,318 @@
+"""Encode frames at exact times into an output, which appears only when the output is complete."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from fractions import Fraction
+from heapq import heappushpop
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cloudconv.errors import EncoderError, OutputError
+from cloudconv.events import Warned
+from cloudconv.media.containers import container_of
+from cloudconv.media.convert import Palette, encoder_picture
+from cloudconv.media.frame import Frame
+from cloudconv.media.identity import check_unchanged
+from cloudconv.media.input import is_stdout
+from cloudconv.media.muxer import FileWriter, Writer, hold_last, open_writer, read_back
+from cloudconv.media.output import Part, too_close, writing
+from cloudconv.media.packets import PacketSummary, PacketWriter, read_packets
+from cloudconv.media.plan import EncodingPlan, extradata_hash
+
+FEW = 2
+"""The largest number of pictures for which libx265 sets arbitrary decode times."""
+
+
+class FrameEncoder(ABC):
+    """An encoder of frames at exact times, whose packets a writer stores.
+
+    ``warnings`` are about the encoding and the copied streams; they are complete after
+    :meth:`complete`.
+    """
+
+    def __init__(self, plan: EncodingPlan, writer: Writer) -> None:
+        """Start without frames; ``writer`` has the open encoder."""
+        self.plan = plan
+        self._writer = writer
+        self._container = container_of(plan.target)
+        size = plan.info.width, plan.info.height
+        self._palette = Palette(*size) if self._container.has_palette else None
+        self._written = 0
+        self._ended = False
+        self._last: int | None = None
+        self._last_time = Fraction(0)
+        self._durations: dict[int, int] = {}  # of the pictures in the encoder, by time in ticks
+        self._lasts = 0
+        fastest = self._container.fastest
+        self._least_gap = 1 if fastest is None else round(1 / (fastest * plan.tick))
+
+    @property
+    def encoder(self) -> str:
+        """Return the name of the encoder."""
+        return self.plan.choice.encoder
+
+    @property
+    def warnings(self) -> list[Warned]:
+        """Return the warnings so far."""
+        return [*self.plan.warnings, *self._writer.warnings]
+
+    def write(self, frame: Frame) -> None:
+        """Encode a frame without changing the frame's picture.
+
+        ``frame.time`` is on the output's clock, at least 0, and later than the time of the frame
+        before.
+
+        Raises:
+            ValueError: the time is negative or not later, or the size of the frame differs.
+            OutputError: players cannot show frames so close to each other, or the frame cannot be
+                written.
+            EncoderError: the frame lasts longer than the container can store.
+        """
+        plan, info, container = self.plan, self.plan.info, self._container
+        tick = round(frame.time / plan.tick)
+        end = round((frame.time + frame.duration) / plan.tick)
+        if tick < 0 or (self._last is not None and frame.time <= self._last_time):
+            raise ValueError(f"Output times must be 0 or more and increase, got {frame.time} s.")
+        frame = plan.turn.frame(frame)
+        if (frame.width, frame.height) != (info.width, info.height):
+            raise ValueError(
+                f"A frame of {frame.width}x{frame.height} has another size than others."
+            )
+        if self._last is not None and tick - self._last < self._least_gap:
+            # The frame is too close to the frame before: players need a larger gap, or the clock is
+            # so coarse that both frames have the same tick.
+            if container.fastest is not None:
+                raise too_close(container)
+            tick = self._last + 1
+        longest = container.longest_frame(plan.tick)
+        if longest is not None and frame.duration > longest:
+            raise EncoderError(
+                f"frame-too-long: The frame at {float(frame.time):.3f} s lasts "
+                f"{float(frame.duration):.0f} s, and a frame in {container.name} lasts at most "
+                f"{float(longest):.0f} s with these times: write an .mkv instead, or choose a part "
+                "without the gap."
+            )
+        choice = plan.choice
+        picture = encoder_picture(
+            frame, pix_fmt=choice.pix_fmt, working=choice.working, tags=plan.tags
+        )
+        picture = picture if self._palette is None else self._palette.reduce(picture)
+        picture.pts, picture.time_base = tick, plan.tick
+        self._durations[tick] = self._lasts = max(end - tick, 1)
+        with writing(plan.target):
+            self._store(self._writer.encoder.encode(picture))
+        self._last, self._last_time = tick, frame.time
+        self._written += 1
+
+    def _store(self, packets: list[Any], *, restamp: bool = False) -> None:
+        for packet in packets:
+            packet.duration = self._durations.pop(packet.pts)
+            if restamp:
+                packet.dts = packet.pts
+            self._writer.write(packet)
+
+    def _flush(self) -> None:
+        """Write the pictures that are still in the encoder, and complete the writer."""
+        if not self._written:
+            raise OutputError(
+                f"no-frames: There are no frames to write, so {self.plan.target} was not made: "
+                "choose another part."
+            )
+        if self._last is not None:
+            self._store(self._writer.encoder.encode(None), restamp=self._written <= FEW)
+        self._writer.finish()
+
+    @abstractmethod
+    def complete(self) -> Any:
+        """Complete the files except for the output's name."""
+
+    @contextmanager
+    def _abandoned_on_error(self) -> Iterator[None]:
+        with ExitStack() as undo:
+            undo.callback(self.abandon)
+            with writing(self.plan.target):
+                yield
+            undo.pop_all()
+
+    def abandon(self) -> None:
+        """Delete the unfinished output; do nothing if the output is complete."""
+        # When the MP4 muxer is closed, it opens its file again and rewrites everything to move the
+        # index to the start. The muxer does not rewrite a file that was deleted before.
+        self._discard()
+        if not self._ended:
+            self._ended = True
+            self._writer.abandon()
+            self._discard()
+
+    @abstractmethod
+    def _discard(self) -> None:
+        """Delete the files of this object."""
+
+
+class Sink(FrameEncoder):
+    """An encoder of frames into ``path``, which appears when the block ends without an error.
+
+    ``path`` is the target of the plan. Until then everything is written to a temporary file or
+    folder beside ``path``. Standard output is written directly. Without ``overwrite`` no existing
+    file is replaced: if the name is taken at the end, the output gets another name, and TakenError
+    is raised.
+
+    Raises EncoderError and OutputError. Most of these errors are raised before the first frame; the
+    error for a full disk is raised later. Raises UnfitInputError at the end if the source has
+    changed since the source was probed.
+    """
+
+    def __init__(self, plan: EncodingPlan, *, overwrite: bool = False) -> None:
+        """Open the encoder; see the class for the arguments."""
+        path, container = plan.target, container_of(plan.target)
+        self._part: Part | None = None
+        with writing(path):
+            if not is_stdout(path):
+                self._part = Part(path, folder=container.is_folder, overwrite=overwrite)
+            with ExitStack() as undo:
+                undo.callback(self._discard)
+                target = path if self._part is None else self._part.path
+                super().__init__(plan, open_writer(target, container, plan))
+                undo.pop_all()
+
+    def __enter__(self) -> Self:
+        """Return this object."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Finish the output, or delete the unfinished output on an error."""
+        if kind is not None:
+            self.abandon()
+        else:
+            self.finish()
+
+    def finish(self) -> None:
+        """Finish the output and rename it, as at the end of the ``with`` block."""
+        with self._abandoned_on_error():
+            self.complete()
+            if self._part is not None:
+                self._part.commit()
+
+    def complete(self) -> Path | None:
+        """Complete the output except for its name; further calls do nothing.
+
+        Returns:
+            The temporary path of the output, which :meth:`finish` renames. None for standard
+            output.
+        """
+        if not self._ended:
+            with self._abandoned_on_error():
+                self._flush()
+                if self._part is not None:
+                    end = ((self._last or 0) + self._lasts) * self.plan.tick
+                    hold_last(self._part.path, self._container, end, self._lasts * self.plan.tick)
+                    self._verify(self._part)
+                check_unchanged(self.plan.info)
+            self._ended = True
+        return None if self._part is None else self._part.path
+
+    def join(self, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
+        """Write the packets of all segments, which follow each other in time; complete the output.
+
+        Every segment begins with a key frame and does not refer to other segments. The decode times
+        of all packets are new. Each encoder counted decode times from the start of its own segment,
+        but the first packets of a segment must be decoded before the last picture of the segment
+        before is shown. One delay is used throughout: packet ``k`` is decoded when picture
+        ``k - delay`` is shown.
+
+        Raises:
+            OutputError: a segment is damaged, or was encoded with other settings.
+        """
+        delay = max(summary.delay for _, summary in segments)
+        first, step = segments[0][1].first, self.plan.ticks_per_frame
+        # A heap of the times that are not yet used as decode times; ``delay`` times remain in it.
+        unused = [first - k * step for k in range(delay, 0, -1)]
+        # On a clock too coarse for the frames, two segments can use the same tick. ``late`` has the
+        # number of ticks by which each segment is moved.
+        late, last = [], first - 1
+        for path, summary in segments:
+            if summary.extradata != extradata_hash(self._writer.encoder):
+                raise OutputError(
+                    f"segment-encoded-otherwise: The finished segment {path} was encoded with "
+                    "other parameters than this output: start again with --no-resume."
+                )
+            late.append(max(last + 1 - summary.first, 0))
+            last = summary.last + late[-1]
+        with writing(self.plan.target):
+            for (path, summary), ticks in zip(segments, late, strict=True):
+                for packet in read_packets(path, summary):
+                    packet.pts += ticks
+                    packet.dts = heappushpop(unused, packet.pts)
+                    self._writer.write(packet)
+        self._written = sum(summary.packets for _, summary in segments)
+        self._last_time = last * self.plan.tick
+
+    def _discard(self) -> None:
+        if self._part is not None:
+            self._part.discard()
+
+    def _verify(self, part: Part) -> None:
+        """Read the file back, because some muxers report success on a full disk."""
+        found, last = read_back(part.path, self._container, self._written)
+        grain = max(self._container.clock or self.plan.tick, self.plan.tick)
+        if found != self._written:
+            raise OutputError(
+                f"output-incomplete: {self.plan.target} is incomplete: it holds {found} of "
+                f"{self._written} frames. Is the disk full?"
+            )
+        if last is not None and abs(last - self._last_time) > grain:
+            raise OutputError(
+                f"last-frame-misplaced: {self.plan.target} is wrong: its last frame is at "
+                f"{float(last):.3f} s instead of {float(self._last_time):.3f} s. Please report "
+                "this."
+            )
+
+
+class SegmentSink(FrameEncoder):
+    """An encoder of a segment's frames into a packet file, which :meth:`Sink.join` reads later."""
+
+    def __init__(self, plan: EncodingPlan, file: Path) -> None:
+        """Open the encoder; ``plan`` is that of the output, and ``file`` the packet file."""
+        self.file = file
+        with writing(plan.target):
+            self._packets = PacketWriter(file, container_of(plan.target), plan)
+        super().__init__(plan, self._packets)
+
+    def complete(self) -> PacketSummary:
+        """Complete the packet file, sync it, and return its summary."""
+        with self._abandoned_on_error():
+            self._flush()
+        self._ended = True
+        return self._packets.summary
+
+    def _discard(self) -> None:
+        with suppress(OSError):
+            self.file.unlink()
+
+
+def check_copies(plan: EncodingPlan) -> list[Warned]:
+    """Write all streams that are copied into a temporary file, and delete it; return warnings.
+
+    Raises:
+        OutputError: the container refuses a packet, or there is no room.
+    """
+    container = container_of(plan.target)
+    with writing(plan.target):
+        part = Part(plan.target, folder=False, overwrite=False)
+        with ExitStack() as stack:
+            stack.callback(part.discard)
+            writer = FileWriter(part.path, container, plan)
+            stack.callback(writer.abandon)
+            # When the MP4 muxer is closed, it does not rewrite a file that was deleted before.
+            stack.callback(part.discard)
+            writer.write_copies()
+    return writer.warnings

@@ -1,0 +1,311 @@
+"""Select the packets of the streams that are carried over, and set their times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import Any
+
+import av
+from av.container import InputContainer, OutputContainer
+from av.format import Flags
+
+from cloudconv.media.audio import Stretcher
+from cloudconv.media.carry import Carry
+from cloudconv.media.containers import Container
+from cloudconv.media.demux import Clock, only, open_container, read_packets
+
+# The seconds of audio before the kept part that are copied too, because a decoder needs this
+# audio to start. An edit list, as in MP4, hides this audio from players.
+_PREROLL = Fraction(1, 10)
+PRIMING = Fraction(1, 20)
+"""The same for a container without an edit list, in which players play this audio."""
+# The longest usable tick in seconds, and the upper limit of the tick that replaces a longer one. A
+# tick of AVI can be a whole audio packet; a cut between two ticks needs finer ones.
+_COARSE, _FINE = Fraction(1, 500), Fraction(1, 90_000)
+# Prefix of codecs whose decoders leave out the priming themselves; a stated delay replaces that.
+_SKIPPING = "wma"
+LONG_AGO = Fraction(-(10**9))
+"""A time in seconds before that of every packet."""
+
+
+@dataclass(slots=True)
+class Track:
+    """A stream that is carried over: copied, converted or slowed."""
+
+    source: Any  # the stream of the source
+    target: Any  # the stream of the output
+    convert: SubtitleConverter | None = None
+    slowed: Stretcher | None = None
+    started: bool = False  # whether a packet was written
+    ends: Fraction | None = None  # the end of the last packet in seconds, on the output's clock
+    clock: Clock | None = None  # for these four see `Tracks._shift`
+    part: int = 0
+    shift: Fraction = Fraction(0)
+    reached: Fraction = Fraction(0)
+    joins: bool = False  # whether the next packet is the first one after a join
+    decoded: int | None = None  # the decode time of the last packet in ticks
+    moved: int = 0  # the number of packets that `Tracks._in_order` has moved
+    # The number of seconds by which the first packet precedes 0. The file states this delay, and
+    # readers subtract it from all times.
+    delay: Fraction = Fraction(0)
+
+
+class Tracks:
+    """The streams that are carried over; ``by_index`` maps their index in the source to them.
+
+    ``led`` is the length in seconds of the audio that was left out before the first video frame.
+    """
+
+    def __init__(
+        self, carry: Carry, out: OutputContainer, container: Container, *, states_delay: bool
+    ) -> None:
+        """Start without streams; ``states_delay`` is whether the output can state audio delays."""
+        self.by_index: dict[int, Track] = {}
+        self.led = Fraction(0)
+        self._carry, self._out, self._container = carry, out, container
+        self._states_delay = states_delay
+        self._shifts = (Fraction(0), *carry.info.timing.shifts)
+
+    def packets(self, source: InputContainer) -> Iterator[tuple[Fraction, Any]]:
+        """Yield every packet to write with its decode time, both on the output's clock."""
+        for track, packet in self._read(source, self.by_index):
+            if track.slowed is not None:
+                for made in track.slowed.feed(packet):
+                    yield made.dts * made.time_base, made
+            else:
+                placed = None if self._carry.only_repeats else self._placed(packet, track)
+                if placed is not None:
+                    yield self._in_order(placed, track)
+        for track in self.by_index.values():
+            if track.slowed is not None:
+                for made in track.slowed.finish():
+                    yield made.dts * made.time_base, made
+        audio = {k: t for k, t in self.by_index.items() if t.source.type == "audio"}
+        if self._carry.loop_until is not None and audio:
+            yield from self._repeats(audio, self._carry.loop_until)
+
+    def _read(
+        self, source: InputContainer, tracks: dict[int, Track]
+    ) -> Iterator[tuple[Track, Any]]:
+        """Yield the packets of the tracks, with their times on the clock of the whole video."""
+        for track in tracks.values():
+            track.clock, track.part, track.shift, track.joins = Clock(source), 0, Fraction(0), False
+        only(source, tracks)
+        for packet in read_packets(source, [source.streams[index] for index in tracks]):
+            track = tracks[packet.stream.index]
+            stamp = packet.dts if packet.dts is not None else packet.pts
+            if stamp is not None:
+                self._shift(packet, stamp * packet.time_base, track, tracks)
+            if track.slowed is None and packet.time_base > _COARSE:
+                _refine(packet)
+            yield track, packet
+
+    def _shift(self, packet: Any, time: Fraction, track: Track, tracks: dict[int, Track]) -> None:
+        """Move a packet of a recording that was joined from parts to the clock of the whole video.
+
+        ``time`` is the packet's own time in seconds. The track gets the number of the packet's
+        part, the seconds added to the packet's times, and the packet's end on that clock.
+        """
+        assert track.clock is not None
+        track.clock.take(time)
+        part = track.clock.part
+        if track.source.type == "subtitle":
+            # Subtitles are so far apart that their own times may not show the next part's start.
+            others = (t.clock.part for t in tracks.values() if t.clock is not None)
+            part = min(max(others), len(self._shifts) - 1)
+        if part != track.part:
+            # A part that the video does not have directly follows the part before.
+            alone = part >= len(self._shifts)
+            track.shift = track.reached - time if alone else self._shifts[part]
+            track.part, track.joins = part, True
+        base = packet.time_base
+        track.reached = time + track.shift + (packet.duration or 0) * base
+        later = round(track.shift / base)
+        packet.pts = None if packet.pts is None else packet.pts + later
+        packet.dts = None if packet.dts is None else packet.dts + later
+
+    def _in_order(self, placed: tuple[Fraction, Any], track: Track) -> tuple[Fraction, Any]:
+        """Return a packet and its time, moved later if the decode time steps back.
+
+        No muxer accepts a decode time before that of the last packet, and some refuse an equal one.
+        """
+        _, packet = placed
+        is_text = track.source.type == "subtitle"
+        if packet.dts is None and track.source.type == "video":
+            return placed
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        base, tick = packet.time_base, track.target.time_base
+        if track.decoded is not None:
+            alike = is_text or Flags(self._out.format.flags) & Flags.ts_nonstrict
+            least = track.decoded + (0 if alike else ceil(tick / base))
+            if stamp < least:
+                track.moved += stamp < track.decoded
+                stamp = least
+                packet.dts, packet.pts = stamp, max(packet.pts, stamp)
+        track.decoded = stamp
+        later = round(round(track.delay / tick) * tick / base)
+        if later:
+            packet.pts, packet.dts = packet.pts + later, stamp + later
+        return (stamp + later) * base, packet
+
+    def _repeats(self, tracks: dict[int, Track], until: Fraction) -> Iterator[tuple[Fraction, Any]]:
+        """Yield the packets of the repeated audio, up to ``until`` on the source's clock."""
+        carry = self._carry
+        begin, end = carry.span
+        shift = end - begin
+        while end > begin and begin + shift < until:
+            with open_container(carry.info.path) as source:
+                for track, packet in self._read(source, tracks):
+                    stamp = packet.pts if packet.pts is not None else packet.dts
+                    if stamp is None or not begin <= stamp * packet.time_base < end:
+                        continue
+                    time = stamp * packet.time_base + shift
+                    if time < until:
+                        for placed in self._next_to(track, packet, time):
+                            yield self._in_order(placed, track)
+            shift += end - begin
+
+    def _next_to(self, track: Track, packet: Any, time: Fraction) -> Iterator[tuple[Fraction, Any]]:
+        """Yield the packet, moved to ``time`` on the source's clock.
+
+        A packet that would leave a gap shorter than itself, or overlap the last packet, directly
+        follows the last packet. A packet that would overlap by more than half is not yielded.
+        """
+        base = packet.time_base
+        lasts = (packet.duration or 0) * base
+        begins = time - self._carry.origin
+        if track.ends is not None:
+            if track.ends - begins > lasts / 2:
+                return
+            if begins - track.ends < lasts:
+                begins = track.ends
+        ticks = round(begins / base)
+        packet.pts = packet.dts = ticks
+        packet.stream = track.target
+        track.ends = begins + lasts
+        yield ticks * base, packet
+
+    def _placed(self, packet: Any, track: Track) -> tuple[Fraction, Any] | None:
+        """Return the packet moved to the output's clock; None if it is outside the span."""
+        stamp = packet.pts if packet.pts is not None else packet.dts
+        if stamp is None:
+            return None
+        base = packet.time_base
+        begin = stamp * base
+        end = begin + (packet.duration or 0) * base
+        kept = self._kept(packet, track, begin, end)
+        if kept is None:
+            return None
+        begin, end = kept
+        track.started = True
+        factor = self._carry.slowdown or Fraction(1)
+        lasts = (end - begin) * factor
+        moved, earliest = (begin - self._carry.origin) * factor, self._earliest(track)
+        is_plain = not earliest and not codec_name(track.source).startswith(_SKIPPING)
+        if self._states_delay and track.ends is None and is_plain:
+            track.delay = max(-moved, Fraction(0))
+        moved = max(moved, earliest - track.delay)
+        track.ends = moved + lasts
+        if track.convert is not None:
+            made = track.convert.convert(packet, moved, lasts)
+            return None if made is None else (moved, made)
+        shift = stamp - round(moved / base)
+        packet.pts = stamp - shift
+        if packet.dts is not None:
+            packet.dts = min(packet.dts - shift, packet.pts)
+        if track.source.type == "subtitle":
+            packet.duration = round(lasts / base)
+        packet.stream = track.target
+        decoded = packet.dts if packet.dts is not None else packet.pts
+        return decoded * base, packet
+
+    def _kept(
+        self, packet: Any, track: Track, begin: Fraction, end: Fraction
+    ) -> tuple[Fraction, Fraction] | None:
+        """Return start and end of the packet's used part, on the source's clock; None if unused."""
+        carry, first = self._carry, self._carry.begin
+        limit = carry.end if carry.loop_until is None else carry.span[1]
+        if limit is not None and begin >= limit:
+            return None
+        if track.source.type == "subtitle":
+            if end <= first and begin < first:
+                return None
+            shown = max(begin, first)
+            return shown, max(end if carry.end is None else min(end, carry.end), shown)
+        if track.source.type != "audio":
+            waits = not track.started and (begin < first or not packet.is_keyframe)
+            return None if waits else (begin, end)
+        if begin < first and not self._leads(begin, end, first):
+            if carry.start is None:
+                self.led = max(self.led, first - begin)
+            return None
+        if track.joins and track.ends is not None:
+            # Each part of a joined recording begins with samples for the start of the decoder, or
+            # ends with surplus samples.
+            if track.ends - (begin - carry.origin) > (end - begin) / 2:
+                return None
+            track.joins = False
+        return begin, end
+
+    def _leads(self, begin: Fraction, end: Fraction, first: Fraction) -> bool:
+        """Return whether audio before the first frame is kept for the start of a decoder."""
+        if self._container.has_edit_list:
+            return end > first - _PREROLL
+        # No edit list hides this audio. After a cut, the audio would be heard.
+        return self._carry.start is None and begin >= first - PRIMING
+
+    def _earliest(self, track: Track) -> Fraction:
+        """Return the earliest packet time for which the muxer does not move the whole file."""
+        if self._container.has_edit_list or track.source.type != "audio":
+            return Fraction(-1) if track.source.type == "audio" else LONG_AGO
+        # A muxer without edit lists adds the codec's delay to all times. A packet may thus precede
+        # 0 by the delay. A still earlier packet would move the whole file.
+        states_delay = self._carry.info.reader.states_delay or codec_name(track.source) == "opus"
+        context = track.source.codec_context
+        return -Fraction(int(context.delay), context.sample_rate) if states_delay else Fraction(0)
+
+
+def _refine(packet: Any) -> None:
+    """Give the packet a finer time base without changing its times."""
+    parts = ceil(packet.time_base / _FINE)
+    times = (packet.pts, packet.dts, packet.duration)
+    pts, dts, duration = (None if time is None else time * parts for time in times)
+    packet.time_base /= parts
+    packet.pts, packet.dts, packet.duration = pts, dts, duration
+
+
+def codec_name(stream: Any) -> str:
+    """Return FFmpeg's short name of the codec."""
+    context = stream.codec_context
+    return str(context.name if context is not None else getattr(stream, "name", None) or "unknown")
+
+
+TEXT = frozenset(("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"))
+"""Codecs of text subtitles, which can be converted to one another."""
+
+
+class SubtitleConverter:
+    """A converter of the text packets of one stream to the codec of another."""
+
+    def __init__(self, source: Any, target: Any) -> None:
+        """Open the decoder of a stream of the source and the encoder of one of the output."""
+        self._source = source
+        self._target = target
+        source.codec_context.open(strict=False)
+        # Encoders of text subtitles read their styles from this header.
+        target.codec_context.subtitle_header = source.codec_context.subtitle_header
+
+    def convert(self, packet: Any, start: Fraction, duration: Fraction) -> av.Packet[Any] | None:
+        """Return the packet in the target's codec, shown from ``start``; None if it is empty."""
+        decoded = self._source.codec_context.decode2(packet)
+        if decoded is None or not len(decoded):
+            return None
+        made: Any = self._target.codec_context.encode_subtitle(decoded)
+        made.time_base = Fraction(1, 1000)
+        made.pts = made.dts = round(start * 1000)
+        made.duration = round(duration * 1000)
+        made.stream = self._target
+        return made  # type: ignore[no-any-return]
