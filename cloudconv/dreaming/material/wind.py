@@ -31,6 +31,7 @@ EDGE = 0.02
 """Reach of the fade to unknown parts outside the picture and behind land, of the longer side."""
 
 _RECENT = 4  # pairs that measure the motion of the last frame
+_CAUTION = 0.25  # part of its way by which a moved point counts as nearer to the edge
 _SMOOTH = 0.06  # sigma of the blur of the motion of a moved picture, of the longer side, at least …
 _FOLD = 0.5  # … so that displacements change by this much from pixel to pixel at most
 _TURNS = 16  # frames that a picture of a slow sky shows in turn, at most
@@ -268,19 +269,24 @@ def inside(displacement: Tensor, edge: float) -> Tensor:
 
     Args:
         displacement: (2, h, w) displacement in pixels.
-        edge: distance outside the picture, in pixels, from which on the result is 0.
+        edge: distance from the edge of the picture, in pixels, in which the result falls to 0.
 
     Returns:
-        (h, w) float32, 1 inside, 0 from ``edge`` pixels outside on.
+        (h, w) float32, 1 inside and where nothing moves, 0 outside, where the edge is continued as
+        streaks.
     """
-    return (1 - outside(displacement) / edge).clamp(0, 1)
+    return (1 - outside(displacement, edge) / edge).clamp(0, 1)
 
 
-def outside(displacement: Tensor) -> Tensor:
-    """Return how far outside the picture a displacement (2, h, w) leads: (h, w), in pixels."""
+def outside(displacement: Tensor, margin: float = 0) -> Tensor:
+    """Return how far outside the picture a displacement (2, h, w) leads: (h, w), in pixels.
+
+    Points that have moved count as nearer to the edge, by at most ``margin`` pixels.
+    """
     height, width = displacement.shape[-2:]
+    mx, my = (_CAUTION * displacement.abs()).clamp_max(margin)
     x = displacement[0] + torch.arange(width, device=displacement.device)
     y = displacement[1] + torch.arange(height, device=displacement.device)[:, None]
-    beyond_x = (-x).clamp_min(0) + (x - (width - 1)).clamp_min(0)
-    beyond_y = (-y).clamp_min(0) + (y - (height - 1)).clamp_min(0)
+    beyond_x = (mx - x).clamp_min(0) + (x + mx - (width - 1)).clamp_min(0)
+    beyond_y = (my - y).clamp_min(0) + (y + my - (height - 1)).clamp_min(0)
     return torch.maximum(beyond_x, beyond_y)
