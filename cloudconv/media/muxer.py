@@ -67,7 +67,17 @@ def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
     shows = 0 if container.is_video else shows_of(plan.info.path)  # 0 without end
     match container.muxer:
         case "mp4" | "mov":
-            return _movie_options(container, plan)
+            # Edit lists and durations count in movie ticks. A movie tick must divide a video tick,
+            # and must be fine enough for the audio.
+            scale = plan.tick.denominator
+            for factor in (48000, 44100):
+                finer = lcm(scale, factor)
+                scale = finer if finer <= _MOST_SCALE else scale
+            kept = {} if plan.carry is None else fresh_tags(plan.carry.info.metadata, container)
+            # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no name.
+            free = any(key.lower() not in _NAMED_TAGS for key in kept)
+            flags = "+faststart" + ("+use_metadata_tags" if free else "")
+            return {"movie_timescale": str(scale), "movflags": flags}
         case "matroska" | "webm" if plan.amends:
             return {"write_crc32": "0"}  # checksums would be wrong after the corrections
         case "gif":
@@ -78,20 +88,6 @@ def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
         case "webp":
             return {"loop": str(shows)}
     return {}
-
-
-def _movie_options(container: Container, plan: EncodingPlan) -> dict[str, str]:
-    # Edit lists and durations count in movie ticks. A movie tick must divide a video tick, and
-    # must be fine enough for the audio.
-    scale = plan.tick.denominator
-    for factor in (48000, 44100):
-        finer = lcm(scale, factor)
-        scale = finer if finer <= _MOST_SCALE else scale
-    kept = {} if plan.carry is None else fresh_tags(plan.carry.info.metadata, container)
-    # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no name.
-    free = any(key.lower() not in _NAMED_TAGS for key in kept)
-    flags = "+faststart" + ("+use_metadata_tags" if free else "")
-    return {"movie_timescale": str(scale), "movflags": flags}
 
 
 def hold_last(path: Path, container: Container, end: Fraction, duration: Fraction) -> None:

@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from heapq import heappushpop
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from cloudconv.errors import EncoderError, OutputError
@@ -183,12 +182,7 @@ class Sink(FrameEncoder):
         """Return this object."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
         """Finish the output, or delete the unfinished output on an error."""
         if kind is not None:
             self.abandon()

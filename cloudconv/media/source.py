@@ -244,7 +244,6 @@ class _Grid:
     """
 
     def __init__(self, timing: Timing) -> None:
-        """Start before the first frame."""
         self._timing = timing
         self._last_raw: Fraction | None = None
         self._last: Fraction | None = None

@@ -18,6 +18,7 @@ from cloudconv.jobs.interp.plan import InterpEstimate, InterpResult, decide
 from cloudconv.jobs.interp.run import interpolate
 from cloudconv.jobs.output import stem_of
 from cloudconv.media import pictures as images
+from cloudconv.media.input import kept_open
 from cloudconv.media.output import writing
 from cloudconv.messages import shortened
 from cloudconv.models import registry
@@ -196,17 +197,18 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
                 if number in outcomes:
                     continue
                 try:
-                    plan = decide(settings, inputs)
-                    # The index is written before the output gets its name. If the process is killed
-                    # between the two, the next run makes the output again.
-                    note = partial(
-                        finished(Path(str(settings.output))).note, settings, plan.output.name
-                    )
-                    batch.expect(number, plan.expected)
-                    change = partial(batch.change, number, str(settings.input))
-                    result = yield from mapped(interpolate(plan, workers, note), change)
-                    batch.expect(number, result.output_frames)
-                    outcomes[number] = result
+                    with kept_open(str(settings.input)):
+                        plan = decide(settings, inputs)
+                        # The index is written before the output gets its name. If the process is
+                        # killed between the two, the next run makes the output again.
+                        note = partial(
+                            finished(Path(str(settings.output))).note, settings, plan.output.name
+                        )
+                        batch.expect(number, plan.expected)
+                        change = partial(batch.change, number, str(settings.input))
+                        result = yield from mapped(interpolate(plan, workers, note), change)
+                        batch.expect(number, result.output_frames)
+                        outcomes[number] = result
                 except CloudconvError as error:
                     batch.leave_out(number)
                     outcomes[number] = error
