@@ -19,21 +19,25 @@ from cloudconv.transfer import upload
 class Layer:
     """A part of a picture, (1, 3, h, w), with a matte, (1, 1, h, w), at ``top`` and ``left``.
 
-    The background has no matte.
+    The background has no matte. ``rest`` is a motion of the layer's parts in a step, such as that
+    of legs: (1, 2, h, w), backward, in pixels; ``reach`` is the largest one.
     """
 
     picture: Tensor
     matte: Tensor | None
     top: int
     left: int
+    rest: Tensor
+    reach: float = 0
 
-    def onto(self, target: Tensor, motion: Motion) -> None:
+    def onto(self, target: Tensor, motion: Motion, bent: int) -> None:
         """Draw the layer; ``motion`` maps positions of ``target``, (1, 3, H, W), to the layer's.
 
-        Beyond the edges of the background its mirror image follows.
+        Its parts move for ``bent`` steps. Beyond the edges of the background its mirror image
+        follows.
         """
         height, width = self.picture.shape[2:]
-        rows, columns = self._reached(motion, target.shape[2:])
+        rows, columns = self._reached(motion, target.shape[2:], bent * self.reach)
         if rows.start >= rows.stop or columns.start >= columns.stop:
             return
         # grid_sample takes positions from -1 to 1 between the centres of the outer pixels.
@@ -41,11 +45,13 @@ class Layer:
         part = scale @ motion[:2, :2]
         start = motion[:2] @ np.array([columns.start, rows.start, 1.0])
         origin = scale @ (start - (self.left, self.top)) - 1
-        numbers = torch.from_numpy(np.column_stack([part, origin]).astype(np.float32))
-        (sent,) = upload([numbers], target.device)
+        numbers = np.column_stack([part, origin, bent * scale.diagonal()]).astype(np.float32)
+        (sent,) = upload([torch.from_numpy(numbers)], target.device)
         x = torch.arange(columns.stop - columns.start, device=target.device)[None, :, None]
         y = torch.arange(rows.stop - rows.start, device=target.device)[:, None, None]
         grid = (x * sent[:, 0] + y * sent[:, 1] + sent[:, 2])[None]
+        rest = F.grid_sample(self.rest, grid, "bilinear", "border", True)
+        grid = grid + rest.permute(0, 2, 3, 1) * sent[:, 3]
         area = target[:, :, rows, columns]
         if self.matte is None:
             area.copy_(sharp(self.picture, grid))
@@ -54,12 +60,13 @@ class Layer:
         matte = F.grid_sample(self.matte, grid, "bilinear", "zeros", True)
         area.lerp_(colours, matte)
 
-    def _reached(self, motion: Motion, size: Sequence[int]) -> tuple[slice, slice]:
+    def _reached(self, motion: Motion, size: Sequence[int], reach: float) -> tuple[slice, slice]:
         """Return the rows and columns of the target that the layer may reach."""
         if self.matte is None:
             return slice(0, size[0]), slice(0, size[1])
         height, width = self.picture.shape[2:]
-        x, y = (self.left, self.left + width), (self.top, self.top + height)
+        x = (self.left - reach, self.left + width + reach)
+        y = (self.top - reach, self.top + height + reach)
         corners = moved(
             np.asarray(np.linalg.inv(motion), float), positions([(a, b) for a in x for b in y])
         )
@@ -69,9 +76,14 @@ class Layer:
         return slice(int(top), int(bottom)), slice(int(left), int(right))
 
 
-def cut_out(picture: Tensor, mask: Tensor) -> Layer:
-    """Return the layer of a mask, (1, 1, H, W) in [0, 1] on the CPU, of (1, 3, H, W)."""
+def cut_out(picture: Tensor, mask: Tensor, rest: Tensor) -> Layer:
+    """Return the layer of a mask, (1, 1, H, W) in [0, 1] on the CPU, of (1, 3, H, W).
+
+    ``rest`` is the motion of its parts, (1, 2, H, W) on the CPU.
+    """
     rows, columns = (torch.nonzero(mask[0, 0].amax(axis)).flatten().tolist() for axis in (1, 0))
     area = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    (matte,) = upload([mask[:, :, area[0], area[1]].contiguous()], picture.device)
-    return Layer(picture[:, :, area[0], area[1]].contiguous(), matte, rows[0], columns[0])
+    parts = [each[:, :, area[0], area[1]].contiguous() for each in (mask, rest)]
+    matte, sent = upload(parts, picture.device)
+    shown = picture[:, :, area[0], area[1]].contiguous()
+    return Layer(shown, matte, rows[0], columns[0], sent, float(parts[1].abs().max()))

@@ -118,6 +118,25 @@ def test_a_zoom_continues_and_stays_sharp() -> None:
         assert softer(one[middle], other[middle]) > -2
 
 
+def test_a_part_that_moves_within_a_thing_goes_on_for_two_frames() -> None:
+    frames, places = square_under_a_pan(KNOWN + 2)
+    part = textured(5, 24, 60)
+    for n, (top, left) in enumerate(places):
+        frames[n, :, top + 12 : top + 36, left + 8 : left + 40] = torch.from_numpy(
+            part[:, 28 - n : 60 - n]
+        ).permute(2, 0, 1)
+    made, last = forecast(frames[:KNOWN]), frames[KNOWN - 1]
+    for ahead in (1, 2):
+        apart = []
+        for picture, number in ((made[ahead - 1], KNOWN - 1 + ahead), (last, KNOWN - 1)):
+            top, left = places[number]
+            inside = picture[:, top + 16 : top + 32, left + 14 : left + 34]
+            top, left = places[KNOWN - 1 + ahead]
+            true = frames[KNOWN - 1 + ahead, :, top + 16 : top + 32, left + 14 : left + 34]
+            apart.append(float((inside - true).abs().mean()))
+        assert apart[0] < 0.85 * apart[1]
+
+
 def test_a_still_scene_stays_as_it_is() -> None:
     known = tensor([textured(3, HEIGHT, WIDTH)] * KNOWN)
     assert (forecast(known)[-1] - known[-1]).abs().max() < 1e-4
