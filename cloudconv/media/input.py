@@ -155,8 +155,25 @@ class SharedFile:
             file = io.FileIO(path)
         file.seek(0)
         self.name = f"file:{os.fspath(path)}"
-        self.read, self.seek, self.tell = file.read, file.seek, file.tell
+        self.seek, self.tell = file.seek, file.tell
+        self._read, self._failed = file.read, False
         finalize(self, give_back, path, file)
+
+    def read(self, size: int) -> bytes:
+        """Return at most ``size`` bytes; no bytes after an error.
+
+        FFmpeg reads again after an error, and PyAV would print a second one.
+
+        Raises:
+            OSError: the file cannot be read; PyAV raises the error when FFmpeg returns.
+        """
+        if self._failed:
+            return b""
+        try:
+            return self._read(size) or b""
+        except OSError:
+            self._failed = True
+            raise
 
 
 def shared_file(path: Path) -> SharedFile | None:

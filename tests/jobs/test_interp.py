@@ -73,8 +73,10 @@ def test_a_rate_below_that_of_the_source_is_counted(tmp_path: Path) -> None:
     assert cloudconv.estimate(settings).output_frames == 10
 
 
-def test_a_run_opens_its_input_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One reader decodes while another copies the sound; all later readers use the same files."""
+def test_a_run_opens_its_input_at_most_three_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers that follow each other use the same open files, and readers in two threads do not."""
     clip = write_clip(tmp_path / "a.mkv", 9, rate=24, codec="libx264", audio=["flac"])
     opened: list[Any] = []
 
@@ -85,7 +87,8 @@ def test_a_run_opens_its_input_twice(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr("io.FileIO", Noted)
     interp(clip, "b.mp4", factor=2)
-    assert opened == [clip] * 2
+    assert {*opened} == {clip}
+    assert len(opened) <= 3
 
 
 def test_a_run_that_only_joins_counts_every_frame(
