@@ -53,7 +53,7 @@ def print_message(line: str) -> None:
 
     A terminal gets text wrapped between words, and JSON on one line.
     """
-    shown = plain(" ".join(line.split("\n")))
+    shown = plain(line).replace("\n", "\\n")
     with suppress(OSError):
         if sys.stderr.isatty() and not shown.startswith("{"):
             width = shutil.get_terminal_size().columns

@@ -79,6 +79,8 @@ def format_value(name: str, value: Any) -> str:
     if name.endswith("_bytes"):
         scale, unit = (1e3, "kB") if value < 1e5 else (1e6, "MB") if value < 1e9 else (1e9, "GB")
         return f"{value / scale:.1f} {unit}"
+    if name in ("input", "output"):
+        return str(value).replace("\n", "\\n")
     if name == "bits_per_second":
         return f"{value / 1e6:.1f} Mbit/s" if value >= 1e6 else f"{value / 1e3:.0f} kbit/s"
     if name in ("at", "duration") or name.endswith("seconds"):

@@ -214,15 +214,15 @@ def spec(name_or_path: str | Path, task: ModelTask | None = None) -> ModelSpec:
         if task in (None, known.task):
             return known
     names = list(dict.fromkeys(k.name for k in shown() if task in (None, k.task)))
+    remedy = f"choose one of {shortened(names, 9)} (cloudconv models lists them)."
     name = str(name_or_path)
     if same_name:
         raise UnknownModelError(
             f"model-of-other-task: {same_name[0].name} is a model to {same_name[0].task}, and one "
-            f"to {task} is needed: choose one of {', '.join(names)}."
+            f"to {task} is needed: {remedy}"
         )
     raise UnknownModelError(
-        f'unknown-model: There is no model "{name}"{did_you_mean(name, names)}: choose one of '
-        f"{', '.join(names)}."
+        f'unknown-model: There is no model "{name}"{did_you_mean(name, names)}: {remedy}'
     )
 
 

@@ -136,7 +136,7 @@ def test_quiet_leaves_only_warnings(clip: Path) -> None:
 
 def test_warnings_are_one_line_each(received: list[InterpSettings]) -> None:
     lines = run("a.mp4", "--factor", 2).stderr.splitlines()
-    assert lines[0].startswith("warning: first line")
+    assert lines[0].startswith(r"warning: first\nline")
     assert lines[1].endswith("--deinterlace helps.")
     assert "no new frames at 1 cut" in lines[2]
 

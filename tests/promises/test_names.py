@@ -149,6 +149,20 @@ def test_a_name_that_is_too_long_is_refused_at_once(
     assert os.listdir(tmp_path) == ["a.mkv"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no newline in a name")
+@pytest.mark.parametrize("words", [["interp", "gone"], ["interp", "a"], ["models", "show", "gone"]])
+def test_a_newline_in_a_name_is_shown_escaped(
+    clip: Path, tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clip.rename("a\nb.mkv")
+    *words, name = words
+    options = ["--fps", "2", "--dry-run"] if words == ["interp"] else []
+    done = CliRunner().invoke(app, [*words, f"{name}\nb.mkv", *options], prog_name="cloudconv")
+    assert rf"{name}\nb.mkv" in done.stderr + done.stdout
+    assert done.stderr.count("\n") <= 1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems allow only text as a name")
 @pytest.mark.parametrize("name", ["a\udcff\udcfe", "b\x1b[31m\x07"])
 def test_a_name_that_is_no_valid_text_works_in_a_report(
