@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from cloudconv.errors import EncoderError
+from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.media.containers import CONTAINERS, PICTURES, container_of
 from cloudconv.media.encoders import EncodeSettings, choose, choose_for, hdr_parameters
 from cloudconv.media.plan import unchanged_priority
@@ -224,31 +224,13 @@ def test_transparency_is_dropped_with_a_warning_for_mp4(tmp_path, codec, pix_fmt
 
 
 @pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (18, "HLG"), (1, None)])
-@pytest.mark.parametrize("name", ["b.gif", "b.webp", "b.apng", "%d.png", "%d.jpg", "%d.tif"])
+@pytest.mark.parametrize("name", ["b.gif", "b.apng", "%d.png", "b.mp4", "b.mkv", "%d.exr"])
 def test_hdr_converted_to_pictures_gives_a_warning(tmp_path, transfer, curve, name):
     clip = write_clip(tmp_path / "in.mkv", 1, pix_fmt="yuv420p10le", colour=(9, transfer, 9, 1))
     choice = choose_for(container_of(tmp_path / name), probe(clip), EncodeSettings())
     said = [text for text in map(str, choice.warnings) if "The source is HDR" in text]
-    assert bool(said) == (curve is not None)
-    assert curve is None or f"({curve})" in said[0]
-
-
-@pytest.mark.parametrize("name", ["b.mp4", "b.mkv", "%d.exr"])
-def test_hdr_that_stays_hdr_gives_no_warning(tmp_path, name):
-    clip = write_clip(tmp_path / "in.mkv", 1, pix_fmt="yuv420p10le", colour=(9, 16, 9, 1))
-    choice = choose_for(container_of(tmp_path / name), probe(clip), EncodeSettings())
-    assert not any("The source is HDR" in text for text in map(str, choice.warnings))
-
-
-def test_dropped_transparency_gives_a_warning():
-    choice = choose(MP4, "yuva420p", 96, 64)
-    assert choice.encoder == "libx264"
-    assert "transparency is dropped" in " ".join(map(str, choice.warnings))
-
-
-def test_hevc_is_tagged_for_apple_players():
-    assert choose(MP4, "yuv420p", 96, 64, EncodeSettings(encoder="libx265")).codec_tag == "hvc1"
-    assert choose(MKV, "yuv420p", 96, 64, EncodeSettings(encoder="libx265")).codec_tag is None
+    keeps = curve is None or name in ("b.mp4", "b.mkv", "%d.exr")
+    assert [f"({curve})" in text for text in said] == ([] if keeps else [True])
 
 
 @pytest.mark.parametrize("name", ["libx264", "libx265", "libsvtav1", "libvpx-vp9"])
@@ -289,27 +271,31 @@ def test_ffv1_refuses_pictures_that_are_too_small_for_slices(size):
         choose(MKV, "gbrp", *size, EncodeSettings(encoder="ffv1"))
 
 
-def test_an_encoders_own_crf_can_be_given_as_an_option():
-    settings = EncodeSettings(encoder="libsvtav1", encoder_option=(("crf", "31"),))
-    assert choose(MKV, "yuv420p", 96, 64, settings).options["crf"] == "31"
+@pytest.mark.parametrize(
+    ("settings", "options"),
+    [
+        ({"crf": 23.5, "preset": "fast"}, {"crf": "23.5", "preset": "fast"}),
+        ({"encoder": "libsvtav1", "encoder_option": (("crf", "31"),)}, {"crf": "31"}),
+        ({"encoder_option": (("qp", "0"),)}, {"qp": "0", "crf": None}),
+        (
+            {"encoder": "libx265", "encoder_option": (("x265-params", "aq-mode=1"),), "threads": 2},
+            {"x265-params": "log-level=none:aq-mode=1:pools=2"},
+        ),
+    ],
+)
+def test_given_options_reach_the_encoder_and_replace_its_defaults(settings, options):
+    made = choose(MKV, "yuv420p", 96, 64, EncodeSettings(**settings)).options
+    assert {name: made.get(name) for name in options} == options
 
 
-def test_own_quality_options_replace_the_default():
-    settings = EncodeSettings(encoder_option=(("qp", "0"),))
-    assert "crf" not in choose(MP4, "yuv420p", 96, 64, settings).options
-
-
-def test_encoder_parameters_are_joined():
-    settings = EncodeSettings(
-        encoder="libx265", encoder_option=(("x265-params", "aq-mode=1"),), threads=2
-    )
-    given = choose(MP4, "yuv420p", 96, 64, settings).options["x265-params"]
-    assert given == "log-level=none:aq-mode=1:pools=2"
-
-
-def test_crf_reaches_the_encoder():
-    options = choose(MP4, "yuv420p", 96, 64, EncodeSettings(crf=23.5, preset="fast")).options
-    assert (options["crf"], options["preset"]) == ("23.5", "fast")
+@pytest.mark.parametrize(
+    ("size", "given", "made", "warns"),
+    [((96, 64), {"pix_fmt": "yuv420p"}, "yuv420p", False),
+     ((97, 65), {"encoder": "libx264"}, "yuv444p", True)],
+)  # fmt: skip
+def test_a_chosen_encoder_or_pixel_format_is_kept(size, given, made, warns):
+    choice = choose(MP4, "yuv420p", *size, EncodeSettings(**given))
+    assert (choice.encoder, choice.pix_fmt, bool(choice.warnings)) == ("libx264", made, warns)
 
 
 @pytest.mark.parametrize(
@@ -337,17 +323,6 @@ def test_an_impossible_choice_is_one_clear_sentence(container, settings, words):
     assert "\n" not in str(caught.value)
 
 
-def test_a_chosen_pixel_format_gives_no_warning():
-    choice = choose(MP4, "yuv420p10le", 96, 64, EncodeSettings(pix_fmt="yuv420p"))
-    assert (choice.encoder, choice.pix_fmt, choice.warnings) == ("libx264", "yuv420p", ())
-
-
-def test_an_odd_size_with_a_chosen_encoder_keeps_that_encoder():
-    choice = choose(MP4, "yuv420p", 97, 65, EncodeSettings(encoder="libx264"))
-    assert (choice.encoder, choice.pix_fmt) == ("libx264", "yuv444p")
-    assert choice.warnings
-
-
 def test_every_listed_encoder_is_in_the_build():
     for container in (*CONTAINERS.values(), *PICTURES.values()):
         assert container.encoders
@@ -373,3 +348,39 @@ def test_hdr_parameters_have_each_encoders_units():
     assert "G(0.265,0.69)B(0.15,0.06)" in svt
     assert "L(1000,0.0001)" in svt
     assert hdr_parameters("ffv1", display, light) is None
+
+
+nvenc = pytest.mark.skipif(
+    not {"h264_nvenc", "hevc_nvenc", "av1_nvenc"} <= av.codec.codecs_available,
+    reason="this FFmpeg is built without NVENC",
+)
+
+
+@nvenc
+@pytest.mark.parametrize(
+    ("container", "pix_fmt", "hevc", "encoder", "crf", "quality"),
+    [
+        (MP4, "yuv420p", False, "h264_nvenc", 0, "1"),  # 0 would leave the choice to the encoder
+        (MP4, "yuv420p", False, "h264_nvenc", 51, "51"),
+        (MKV, "yuv444p", False, "h264_nvenc", 21, "21"),
+        (MP4, "yuv420p10le", False, "hevc_nvenc", 21, "21"),
+        (MKV, "yuv420p10le", False, "hevc_nvenc", 21, "21"),
+        (MKV, "yuv420p", True, "hevc_nvenc", 21, "21"),
+        (WEBM, "yuv420p", False, "av1_nvenc", 0, "1"),
+        (WEBM, "yuv420p", False, "av1_nvenc", 21, "29"),
+        (WEBM, "yuv420p", False, "av1_nvenc", 51, "63"),
+    ],
+)
+def test_nvenc_follows_container_and_depth(container, pix_fmt, hevc, encoder, crf, quality):
+    settings = EncodeSettings(encoder="nvenc", crf=crf)
+    chosen = choose(container, pix_fmt, 640, 360, settings, hevc=hevc)
+    assert (chosen.encoder, chosen.working) == (encoder, pix_fmt)
+    assert (chosen.options["rc"], chosen.options["cq"]) == ("vbr", quality)
+    assert chosen.codec_tag == ("hvc1" if (encoder, container) == ("hevc_nvenc", MP4) else None)
+
+
+@nvenc
+def test_nvenc_without_a_codec_for_the_container_is_an_error(monkeypatch):
+    monkeypatch.setattr("av.codec.codecs_available", frozenset())
+    with pytest.raises(EncoderUsageError, match="another container"):
+        choose(MP4, "yuv420p", 640, 360, EncodeSettings(encoder="nvenc"))

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cloudconv.errors import InputError
-from cloudconv.media.frame import ColorTags
 from cloudconv.media.probe import probe
 from cloudconv.media.rates import constant_rate
 from cloudconv.media.source import Source
@@ -67,12 +66,6 @@ def test_one_shifted_frame_makes_the_rate_variable(data: st.DataObject) -> None:
     by = data.draw(st.integers(3, 8))
     times[moved] += by if clock != CLOCKS[2] else by * 50 + 7
     assert constant_rate(times, clock, [Fraction(rate)]) is None
-
-
-def test_dropped_frames_make_the_rate_variable() -> None:
-    times = rounded_times(Fraction(30), Fraction(1, 1000), 60)
-    del times[20:23]
-    assert constant_rate(times, Fraction(1, 1000), [Fraction(30)]) is None
 
 
 def test_a_gif_has_a_whole_rate_if_that_fits(tmp_path: Path) -> None:
@@ -142,62 +135,11 @@ def test_variable_gaps_and_the_last_duration_are_exact(tmp_path: Path) -> None:
         assert timing.end - timing.last_duration - times[-1] <= tick
 
 
-@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
-def test_a_late_start_is_kept(tmp_path: Path, suffix: str) -> None:
-    times = [10 + Fraction(k, 25) for k in range(8)]
-    path = write_clip(
-        tmp_path / f"s.{suffix}", 8, rate=25, times=times, codec="libx264", options={"bf": "2"}
-    )
-    timing = probe(path).timing
-    assert (timing.start, timing.end, timing.rate) == (10, 10 + Fraction(8, 25), 25)
-
-
-def test_frames_hidden_by_an_edit_list_are_not_counted(tmp_path: Path) -> None:
-    times = [Fraction(k - 4, 24) for k in range(16)]
-    path = write_clip(tmp_path / "e.mp4", 16, times=times, codec="mpeg4", options={"g": "30"})
-    timing = probe(path).timing
-    assert (timing.frames, timing.start, timing.rate) == (12, 0, 24)
-
-
 def test_a_wrong_rate_in_the_header_is_ignored(tmp_path: Path) -> None:
     times = [Fraction(k, 12) for k in range(10)]
     path = write_clip(tmp_path / "lie.mkv", 10, rate=60, times=times)
     timing = probe(path).timing
     assert (timing.rate, timing.frames) == (12, 10)
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_clips_of_one_and_two_frames_have_a_rate(tmp_path: Path, count: int) -> None:
-    timing = probe(write_clip(tmp_path / "a.mp4", count, rate=NTSC, codec="libx264")).timing
-    assert (timing.frames, timing.rate, timing.end) == (count, NTSC, count / NTSC)
-
-
-def test_elementary_streams_are_counted(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "raw.h264", 9, rate=25, codec="libx264")
-    timing = probe(path).timing
-    assert (timing.frames, timing.rate, timing.has_timestamps) == (9, 25, False)
-
-
-def test_tags_aspect_rotation_and_the_other_streams(tmp_path: Path) -> None:
-    matrix = struct.pack("<9i", 0, 65536, 0, -65536, 0, 0, 0, 0, 1 << 30)
-    info = probe(
-        write_clip(
-            tmp_path / "all.mp4",
-            6,
-            codec="libx264",
-            colour=(9, 16, 9, 1),
-            aspect=Fraction(8, 9),
-            matrix=matrix,
-            audio=["aac", "aac"],
-            metadata={"title": "Clouds"},
-        )
-    )
-    assert info.tags == ColorTags(9, 16, 9, 1)
-    assert info.aspect == Fraction(8, 9)
-    assert info.display_matrix == matrix
-    assert [(s.kind, s.codec) for s in info.streams] == [("audio", "aac")] * 2
-    assert info.metadata["title"] == "Clouds"
-    assert info.video_index == 0
 
 
 def test_full_range_jpeg_formats_become_a_range_tag(tmp_path: Path) -> None:
@@ -350,27 +292,6 @@ def test_a_file_without_read_permission_is_an_error(tmp_path: Path) -> None:
     path.chmod(0)
     with pytest.raises(InputError, match="permission"):
         probe(path)
-
-
-def test_a_cover_picture_is_not_a_video(tmp_path: Path) -> None:
-    path = write_clip(tmp_path / "a.mp4", 6, codec="libx264", audio=["aac"])
-    covered = tmp_path / "covered.mp4"
-    with av.open(str(path)) as clip, av.open(str(covered), "w") as out:
-        cover = out.add_stream("mjpeg")
-        cover.width, cover.height, cover.pix_fmt = 640, 480, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
-        video = out.add_stream_from_template(clip.streams.video[0], opaque=True)
-        frame = picture(0, 640, 480, "yuvj420p")
-        frame.pts = 0
-        out.mux(cover.encode(frame))
-        out.mux(cover.encode(None))
-        for packet in clip.demux(video=0):
-            if packet.size:
-                packet.stream = video
-                out.mux(packet)
-    info = probe(covered)
-    assert (info.codec, info.width, info.timing.frames) == ("h264", 96, 6)
-    assert info.warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -159,17 +159,6 @@ def test_stretched_audio_has_the_length_of_the_video_and_its_pitch(
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
-def test_stretched_audio_stays_in_step(tmp_path: Path, suffix: str) -> None:
-    at = [F(1, 2), F(1), F(17, 10), F(5, 2)]
-    clip = video(tmp_path / f"a{suffix}", [("aac", F(0), noise(F(3), at))], frames=30)
-    slow(clip, f"b{suffix}", 3)
-    begin, samples, _ = decode_audio(tmp_path / f"b{suffix}")
-    found = [float(begin) + onset for onset in onsets(samples)]
-    assert found == pytest.approx([float(3 * time) for time in at], abs=0.02)
-
-
-@pytest.mark.full
 @pytest.mark.parametrize(
     ("factor", "codec", "suffix"),
     [(2, "aac", ".mp4"), (4, "flac", ".mkv"), (8, "aac", ".mp4"), (16, "flac", ".mkv")],
@@ -233,18 +222,6 @@ def test_a_part_keeps_its_own_audio(tmp_path: Path) -> None:
     assert result.warnings == []
 
 
-def test_audio_before_the_video_is_cut_with_a_warning(tmp_path: Path) -> None:
-    clip = video(
-        tmp_path / "a.mkv", [("flac", F(0), noise(F(3), [F(1, 2), F(3, 2)]))],
-        frames=20, begin=F(1),
-    )  # fmt: skip
-    result = slow(clip, "b.mkv", 2)
-    begin, samples, _ = decode_audio(tmp_path / "b.mkv")
-    assert (begin, len(samples)) == (0, 4 * RATE)
-    assert onsets(samples) == pytest.approx([1.0], abs=0.02)
-    assert any("1.000 s of audio" in warning for warning in map(str, result.warnings))
-
-
 def test_a_gap_in_the_audio_stays_a_gap(tmp_path: Path) -> None:
     """Packets are missing in the middle, and the audio after them must not move forward."""
     whole = video(
@@ -297,30 +274,6 @@ def test_the_source_codec_is_kept_if_the_container_can_hold_it(
     assert pitch(samples, rate) == pytest.approx(440, abs=4)
     changed = encoded in ("aac", "adpcm_ms")
     assert any(f"becomes {codec}" in warning for warning in map(str, result.warnings)) == changed
-
-
-@pytest.mark.full
-def test_audio_and_video_are_interleaved(tmp_path: Path) -> None:
-    clip = write_clip(
-        tmp_path / "a.mp4", 20, rate=10, codec="libx264", size=(32, 32), audio=["aac", "aac"]
-    )
-    slow(clip, "b.mkv", 4)
-    latest: dict[int, F] = {}
-    with av.open(str(tmp_path / "b.mkv")) as out:
-        for packet in out.demux():
-            if packet.size and packet.pts is not None:
-                latest[packet.stream.index] = packet.pts * F(packet.time_base)
-                if len(latest) == 3:
-                    assert max(latest.values()) - min(latest.values()) < F(3, 2)
-    assert len(latest) == 3
-
-
-def test_without_stretch_audio_is_dropped_with_a_warning(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "a.mp4", 6, rate=25, codec="libx264", size=(32, 32), audio=["aac"])
-    result = cloudconv.interpolate(clip, tmp_path / "b.mp4", model="blend", slowmo=F(2))
-    with av.open(str(tmp_path / "b.mp4")) as out:
-        assert not out.streams.audio
-    assert any("old speed" in warning for warning in map(str, result.warnings))
 
 
 @given(

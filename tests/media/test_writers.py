@@ -3,7 +3,6 @@
 from fractions import Fraction
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -62,21 +61,6 @@ def test_gif_with_close_variable_times_is_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_webp_keeps_every_duration(tmp_path):
-    path = tmp_path / "clip.webp"
-    times = [Fraction(0), Fraction(1, 10), Fraction(3, 10)]
-    write(
-        path, frames_of(times, Fraction(7, 10)), time_base=Fraction(1, 10), encode=EncodeSettings()
-    )
-    with Image.open(path) as image:
-        durations = []
-        for index in range(image.n_frames):
-            image.seek(index)
-            image.load()
-            durations.append(image.info["duration"])
-    assert durations == [100, 200, 700]
-
-
 def test_apng_is_exact_and_lossless_for_rgb(tmp_path):
     path = tmp_path / "clip.apng"
     rate = Fraction(24000, 1001)
@@ -107,16 +91,6 @@ def test_each_picture_format_stores_its_colours(tmp_path, suffix):
     shown.colorspace, shown.color_range = 1, 1
     wanted = shown.to_ndarray(format="rgb24").astype(float)
     assert abs(wanted - made).mean() < 2
-
-
-def test_png_of_16_bits_is_exact(tmp_path):
-    pattern = tmp_path / "%d.png"
-    frames = list(frames_of([Fraction(0)], Fraction(1), (33, 21), "gbrp16le"))
-    write(pattern, frames, info_of((33, 21), "gbrp16le"), encode=EncodeSettings())
-    with av.open(str(tmp_path / "1.png")) as clip:
-        made = next(clip.decode(video=0)).reformat(format="gbrp16le")
-    for a, b in zip(planes_of(frames[0].picture), planes_of(made), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def test_a_pattern_without_a_folder_writes_to_the_current_folder(tmp_path, monkeypatch):
