@@ -5,19 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from cloudconv.cli import commands as command
 from cloudconv.cli.app import app
-from cloudconv.errors import InputError
-from cloudconv.jobs.compare import plan as compare_results
-from cloudconv.jobs.compare import run as job
 from cloudconv.report.columns import COLUMNS
 from tests.helpers.factory import picture, write_clip
 
@@ -35,19 +30,6 @@ def run(*arguments: object) -> Any:
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     return write_clip(tmp_path / "a.mp4", 9, rate=24, codec="libx264", step=1)
-
-
-@pytest.fixture
-def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[job.CompareSettings]]:
-    """Return the settings that reach the job; the job itself is replaced and does nothing."""
-    seen: list[job.CompareSettings] = []
-
-    def remember(settings: job.CompareSettings, *_: object) -> job.CompareResult:
-        seen.append(settings)
-        raise InputError("no-file: There is no file enough.")
-
-    monkeypatch.setattr(job, "run", remember)
-    return seen
 
 
 @pytest.mark.full
@@ -82,13 +64,6 @@ def test_json_of_forecasts_has_a_horizon(clip: Path) -> None:
         assert all(set(step) == {*SCORES, "fault"} for step in scores.values())
 
 
-def test_only_the_chosen_metrics_are_scored(clip: Path) -> None:
-    result = run(clip, "--json", "--model", "blend", "--metrics", "l2, ssim", *QUICK)
-    assert result.exit_code == 0, result.stderr
-    scores = json.loads(result.stdout)["methods"]["blend"]
-    assert set(scores) == {"l2", "ssim", "seconds_per_frame"}
-
-
 def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path: Path) -> None:
     # Frames in pairs, too few for a cadence to be found: repeating the left frame is perfect.
     clip = write_clip(tmp_path / "a.mkv", [picture(k // 2, step=9) for k in range(6)])
@@ -109,70 +84,6 @@ def test_the_table_of_forecasts_has_a_column_for_each_horizon(clip: Path) -> Non
     assert lines[0] == "PSNR dB, by frames ahead"
     assert lines[1].split() == ["method", "1", "2", "3"]
     assert "1 frame ahead" in lines[-1]
-
-
-def test_quiet_prints_nothing(clip: Path) -> None:
-    result = run(clip, "-q", "--model", "blend", *QUICK)
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
-
-
-def test_an_existing_report_is_an_error(clip: Path) -> None:
-    folder = clip.with_name("report")
-    options = ("--model", "hold", "--report", folder, *QUICK)
-    result = run(clip, *options)
-    assert result.exit_code == 0, result.stderr
-    assert str(folder) in result.stderr
-    assert (folder / "index.html").exists()
-    refused = run(clip, *options)
-    assert (refused.exit_code, refused.stdout) == (1, "")
-    assert "--overwrite" in refused.stderr
-    assert run(clip, *options, "-y").exit_code == 0
-
-
-def test_every_option_reaches_the_job(received: list[job.CompareSettings]) -> None:
-    run(
-        "in.mkv", "--drop", 4, "--model", "rife-4.6", "--model", "tiny", "--against", "hold,blend",
-        "--metrics", "psnr,xpsnr", "--scene-cut", "0.5", "--report", "r", "--frames", 7, "-y",
-        "--device", "cpu", "--precision", "fp32", "--threads", 2, "--scale", "0.5",
-    )  # fmt: skip
-    assert received == [
-        job.CompareSettings(
-            input="in.mkv",
-            drop=4,
-            model=("rife-4.6", "tiny"),
-            against=("hold", "blend"),
-            metrics=("psnr", "xpsnr"),
-            scene_cut=0.5,
-            report="r",
-            frames=7,
-            overwrite=True,
-            device="cpu",
-            precision="fp32",
-            threads=2,
-            scale=0.5,
-        )
-    ]
-
-
-def test_the_defaults_of_the_command_are_those_of_the_api(
-    received: list[job.CompareSettings], clip: Path
-) -> None:
-    run("in.mp4")
-    run("in.mp4", "--horizon", 5)
-    assert received[0] == job.CompareSettings(input="in.mp4")
-    drop, horizon = (job.decide(each.changed(input=str(clip))) for each in received)
-    assert (drop.drop, drop.methods, drop.baseline) == (2, ("cloud-best", "blend"), "blend")
-    assert received[1] == job.CompareSettings(input="in.mp4", horizon=5)
-    assert {"hold", "linear"} <= set(horizon.methods)
-    assert horizon.baseline == "hold"
-
-
-def test_each_shell_completes_options_and_values() -> None:
-    commands: Any = typer.main.get_command(app)
-    (model,) = [each for each in commands.commands["compare"].params if each.name == "model"]
-    complete = model._custom_shell_complete
-    assert [each.value for each in complete(None, model, "min")] == [compare_results.MINTERPOLATE]
-    assert "tiny" not in [each.value for each in complete(None, model, "")]
 
 
 def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(

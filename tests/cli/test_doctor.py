@@ -59,11 +59,6 @@ def test_another_build_of_a_package_is_no_error(monkeypatch: pytest.MonkeyPatch)
     assert json.loads(result.stdout)["packages"]["opencv-python-headless"] == "missing"
 
 
-def test_quiet_prints_nothing_if_there_is_no_problem() -> None:
-    result = run("--quiet")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
-
-
 def test_damaged_weights_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(weights.weights_folder(), tmp_path / "weights")
     monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path / "weights")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -31,7 +30,6 @@ from cloudconv.errors import DeviceError, Interrupted, SettingsError
 from cloudconv.events import Finished, Job, Warned
 from cloudconv.jobs.interp import run as job
 from cloudconv.jobs.interp.plan import InterpResult
-from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.settings import InterpSettings
 from tests.helpers.factory import read_times, write_clip
@@ -47,11 +45,6 @@ TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads"
 
 def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["interp", *map(str, arguments)], prog_name="cloudconv")
-
-
-def process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "cloudconv", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, timeout=120, check=False, **options)
 
 
 @pytest.fixture
@@ -197,36 +190,6 @@ def test_the_help_of_a_command_fits_two_screens(name: str) -> None:
         assert "--fallback" not in usual
 
 
-def test_an_existing_output_is_replaced_only_with_y(clip: Path) -> None:
-    out = clip.with_name("b.mp4")
-    out.write_bytes(b"precious")
-    refused = run(clip, out, "--factor", 2, *TINY)
-    assert (refused.exit_code, refused.stdout) == (1, "")
-    assert str(out) in refused.stderr
-    assert out.read_bytes() == b"precious"
-    assert run(clip, out, "--factor", 2, "-y", *TINY).exit_code == 0
-    assert len(read_times(out)) == 10
-
-
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["missing.mp4", "--factor", "2"], "missing.mp4"),
-        (["a.mp4", "a.mp4/b.mp4", "--factor", "2", *TINY], "a.mp4"),
-    ],
-)
-def test_an_impossible_request_is_one_sentence_and_exit_code_1(
-    clip: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], named: str
-) -> None:
-    monkeypatch.chdir(clip.parent)
-    result = run(*arguments)
-    assert (result.exit_code, result.stdout) == (1, "")
-    (line,) = result.stderr.splitlines()
-    assert line.startswith("error: ")
-    assert named in line
-    assert os.listdir() == ["a.mp4"]
-
-
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [
@@ -356,18 +319,6 @@ def test_brackets_in_a_name_are_printed_unchanged(clip: Path) -> None:
     assert "[bold]a[nothing] 100%_x2.mp4" in result.stderr
 
 
-@pytest.mark.full
-def test_stdin_is_interpolated_to_stdout(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "a.mkv", 4, rate=25)
-    done = process("interp", "-", "-o", "-", "--factor", 2, *TINY, input=clip.read_bytes())
-    assert done.returncode == 0, done.stderr
-    with av.open(io.BytesIO(done.stdout)) as opened:
-        assert "matroska" in opened.format.name
-        assert [f.time for f in opened.decode(video=0)] == [k / 50 for k in range(8)]
-    assert b"8 frames (3 new)" in done.stderr
-    assert os.listdir(tmp_path) == ["a.mkv"]
-
-
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)]
@@ -414,12 +365,13 @@ def test_the_version_is_printed_and_an_unknown_command_exits_with_2() -> None:
     assert CliRunner().invoke(app, ["nonsense"]).exit_code == 2
 
 
-def test_the_model_is_completed_from_the_registry() -> None:
+def test_the_shell_completes_models_and_encoders() -> None:
     environment = {"_CLOUDCONV_COMPLETE": "complete_bash", "COMP_CWORD": "4"}
     environment["COMP_WORDS"] = "cloudconv interp a.mp4 --model ble"
     result = CliRunner().invoke(app, [], prog_name="cloudconv", env=environment)
     assert result.stdout.split() == ["blend"]
-    assert registry.spec("blend").name == "blend"
+    assert {"source", "nvenc", "libx264", "ffv1"} <= set(complete("encoders")(""))
+    assert complete("encoders")("libx265") == ["libx265"]
 
 
 @given(st.floats(0, 1e6))
@@ -566,8 +518,3 @@ def test_an_output_is_named_as_replaced_only_if_it_will_be(clip: Path) -> None:
     done = run(clip, other, "--factor", 2, "-y", "--model", "nothing")
     assert "is taken as the output" not in done.stderr
     assert other.read_bytes() == b"mine"
-
-
-def test_the_shell_completes_encoders() -> None:
-    assert {"source", "nvenc", "libx264", "ffv1"} <= set(complete("encoders")(""))
-    assert complete("encoders")("libx265") == ["libx265"]

@@ -165,8 +165,3 @@ def test_an_interrupt_of_an_import_leaves_no_traceback(name: str, start: str) ->
     code = IMPORTING.format(name=name, start=start)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
-
-
-def test_a_check_without_an_interrupt_does_nothing() -> None:
-    interrupts.install()
-    interrupts.check()

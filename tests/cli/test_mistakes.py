@@ -78,7 +78,19 @@ USAGE: dict[str, str] = {
     "compare a.mp4 --model rief-4.6": "rife-4.6",
     "compare a.mp4 --model linear": "interpolate",
     "dream a.mp4": "exactly one of --frames and --seconds",
+    "dream a.mp4 --frames 3 --seconds 1": "exactly one of --frames and --seconds",
     "dream a.mp4 --frames 9 --mode nightmare": "must be auto, collage",
+    "dream a.mp4 --frames 3 --mode colage": "did you mean collage",
+    "dream a.mp4 --frames 3 --wind north": "is not of the form dx,dy",
+    "dream a.mp4 --frames 3 --seed -1": "--seed must be a whole number from 0",
+    "dream a.mp4 --frames 3 --mode texture --model conv": "choose the mode rollout",
+    "dream a.mp4 --frames 3 --audio twice": "must be end or loop",
+    "extrapolate a.mp4": "exactly one of --frames and --seconds",
+    "extrapolate a.mp4 --frames 1 --seconds 1": "exactly one of --frames and --seconds",
+    "extrapolate a.mp4 --frames 0": "from 1 to",
+    "extrapolate a.mp4 --seconds 0": "above 0",
+    "extrapolate a.mp4 --frames 1 --at 0": "above 0",
+    "extrapolate a.mp4 --frames 1 --scene-cut 2": "from 0 to 1",
     "dream a.mp4 --frames 5 --mode flow --wind nan,nan": "wind",
     "dream a.mp4 --frames 5 --seed 99999999999999999999999": "--seed",
     "extrapolate a.mp4 --frames 2 --model blend": "predict",
@@ -100,6 +112,8 @@ INPUT: dict[str, str] = {
     "compare nowhere.mp4": "nowhere.mp4",
     "compare a.mp4 --model blend --drop 9": "at least 10",
     "train missing.mp4": "missing.mp4",
+    "interp a.mp4 a.mp4/b.mp4 --factor 2": "a.mp4",
+    "dream a.mp4 --frames 3 --at 9": "so it has no frame at 9 s: choose an earlier time",
 }
 """Command lines with exit code 1."""
 

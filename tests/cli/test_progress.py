@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cloudconv.cli import interrupts, progress, streams
+from cloudconv.cli import progress, streams
 from cloudconv.cli.app import app
 from cloudconv.cli.progress import reporting
 from cloudconv.events import Progress
@@ -116,16 +116,28 @@ def test_progress_json_prints_one_object_a_line(
     assert rows[1]["rate"] == 10.0
 
 
-def test_resumed_frames_do_not_count_for_the_rate(
-    now: list[float], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("shown", "done", "left"),
+    [
+        # After a resume 900 of 1000 frames are complete; the time left is that of the other 90.
+        (lambda second: (900 + second, 1000, 900), 910, 90.0),
+        # The second input of a batch begins with 500 frames of an earlier run.
+        (lambda second: (second + 500 * (second > 5), 1000, 500 * (second > 5)), 510, 490.0),
+        # The estimate of the total gets better.
+        (lambda second: (second, 110 - second, 0), 10, 90.0),
+    ],
+    ids=["resumed", "batch", "estimate"],
+)
+def test_the_rate_is_that_of_the_frames_made_now(
+    now: list[float], capsys: pytest.CaptureFixture[str], shown: Any, done: int, left: float
 ) -> None:
-    """After a resume 900 of 1000 frames are complete; the time left is that of the other 90."""
     with reporting("working", "json", quiet=False) as report:
         for second in range(11):
             now[0] = float(second)
-            report(at(900 + second, 1000, resumed=900))
+            made, total, resumed = shown(second)
+            report(at(made, total, resumed=resumed))
     last = json.loads(capsys.readouterr().err.splitlines()[-1])
-    assert (last["done"], last["rate"], last["seconds_left"]) == (910, 1.0, 90.0)
+    assert (last["done"], last["rate"], last["seconds_left"]) == (done, 1.0, left)
 
 
 def test_the_rate_is_that_of_the_last_minute(
@@ -153,30 +165,6 @@ def test_one_millisecond_gives_no_rate(
     assert rates == [None, None], "one unit in a millisecond would be 1000 a second"
 
 
-def test_a_resumed_input_of_a_batch_does_not_count_for_the_rate(
-    now: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The second input begins with 500 frames of an earlier run."""
-    with reporting("working", "json", quiet=False) as report:
-        for second in range(21):
-            now[0] = float(second)
-            resumed = 500 if second > 10 else 0
-            report(at(second + resumed, 1000 + resumed, resumed=resumed))
-    last = json.loads(capsys.readouterr().err.splitlines()[-1])
-    assert (last["done"], last["rate"], last["seconds_left"]) == (520, 1.0, 980.0)
-
-
-def test_a_better_estimate_of_the_total_keeps_the_rate(
-    now: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with reporting("working", "json", quiet=False) as report:
-        for second in range(11):
-            now[0] = float(second)
-            report(at(second, 110 - second))
-    last = json.loads(capsys.readouterr().err.splitlines()[-1])
-    assert (last["total"], last["rate"], last["seconds_left"]) == (100, 1.0, 90.0)
-
-
 @pytest.mark.full
 def test_an_interrupt_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
     (tmp_path / "slow.py").write_text(
@@ -196,15 +184,6 @@ def test_an_interrupt_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
         check=False,
     )
     assert (done.stdout.split(), done.stderr) == (["whole", "interrupted"], "")
-
-
-def test_a_lost_interrupt_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    def found() -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(interrupts, "check", found)
-    with reporting("working", "auto", quiet=True) as report, pytest.raises(KeyboardInterrupt):
-        report(at(1, 2))
 
 
 def test_progress_of_a_run_as_json(clip: Path) -> None:
