@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -141,17 +140,6 @@ def test_a_large_input_is_compared_at_many_places(
         os.utime(file, (1, 1))
         found.add(input_fingerprint(file))
     assert len(found) == 50
-
-
-def test_a_picture_that_changes_gives_an_error(tmp_path: Path, clip: Path) -> None:
-    calls.interpolate(clip, tmp_path / "in/%03d.png", **BLEND)
-    first, *_, last = sorted((tmp_path / "in").iterdir())
-    with pytest.raises(CloudconvError, match=r"in was changed while it was read"):
-        calls.interpolate(
-            tmp_path / "in", tmp_path / "o.gif",
-            watch=change_at_first_frame(lambda: shutil.copyfile(first, last) and None), **BLEND,
-        )  # fmt: skip
-    assert not (tmp_path / "o.gif").exists()
 
 
 def test_standard_output_ends_in_an_error_if_the_input_changes(
