@@ -20,7 +20,6 @@ from cloudconv.render.device import (
     choose_precision,
     fault_of,
     machine_fingerprint,
-    precision_name,
     set_threads,
 )
 
@@ -34,15 +33,6 @@ def test_auto_finds_a_device_that_works() -> None:
     assert torch.ones(2, device=found).sum() == 2
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         assert found == CPU
-
-
-def test_the_cpu_can_be_chosen() -> None:
-    assert choose_device("cpu") == CPU
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_this_cpu_passes_the_probe(dtype: torch.dtype) -> None:
-    assert fault_of(CPU, dtype) is None
 
 
 def test_an_apple_gpu_needs_a_pytorch_that_computes_the_same_there(
@@ -170,32 +160,12 @@ def test_a_chosen_precision_is_used_or_refused() -> None:
     assert choose_precision("fp32", CUDA, RIFE) == torch.float32
     assert choose_precision("bf16", CPU, RIFE) == torch.bfloat16
     assert choose_precision("fp16", CUDA, RIFE) == torch.float16
+    unsafe = replace(RIFE, half_precision=False)
+    assert choose_precision("fp16", CUDA, unsafe) == torch.float32
     with pytest.raises(DeviceError, match=r"precision=.bf16.` or fp32"):
         choose_precision("fp16", CPU, RIFE)
     with pytest.raises(SettingsError, match="auto, fp32, bf16, fp16"):
         choose_precision("fp8", CPU, RIFE)
-
-
-@pytest.mark.parametrize(("name", "device"), [("fp16", CUDA), ("bf16", CPU)])
-def test_a_model_that_needs_float32_runs_in_float32(name: str, device: torch.device) -> None:
-    unsafe = replace(RIFE, half_precision=False)
-    assert choose_precision(name, device, unsafe) == torch.float32
-
-
-def test_precisions_have_names() -> None:
-    for name in ("fp32", "bf16"):
-        assert precision_name(choose_precision(name, CPU, RIFE)) == name
-
-
-def test_emulated_bf16_counts_as_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_module, "_cpu_flags", lambda: {"avx2", "avx512f", "avx512_vnni"})
-    assert not device_module.has_fast_bf16()
-
-
-def test_the_cpu_is_recognised_without_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = device_module.has_fast_bf16()
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    assert device_module.has_fast_bf16() == known or not device_module._cpu_flags()
 
 
 def test_the_number_of_threads_applies_in_other_threads() -> None:

@@ -22,10 +22,15 @@ MODELS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
 FACTOR = 3
 
 
-def frames(*, noise: float, step: float, width: int = 160, height: int = 128) -> list[Frame]:
+def frames(
+    *, noise: float, step: float, width: int = 160, height: int = 128, reach: int = 1
+) -> list[Frame]:
     """Return four frames: noise over a still picture, or a picture that moves as a whole."""
-    pictures = [picture(k, width, height, step=step, noise=noise) for k in range(4)]
-    return [Frame(p, Fraction(k, 24), Fraction(1, 24)) for k, p in enumerate(pictures)]
+    places = 0, reach, reach + 1, 2 * reach + 1
+    pictures = [picture(k, width, height, step=step, noise=noise) for k in places]
+    return [
+        Frame(p, Fraction(k, 24), Fraction(1, 24)) for k, p in zip(places, pictures, strict=True)
+    ]
 
 
 def new_frames(source: list[Frame], model: str, outer: int = 2, **options: Any) -> list[Tensor]:
@@ -35,7 +40,8 @@ def new_frames(source: list[Frame], model: str, outer: int = 2, **options: Any) 
     sizes = {k: options.pop(k) for k in ("batch", "tile", "cpu_streams") if k in options}
     network, wanted = registry.load(model), WantedSizes(**sizes)
     work = Renderer(network, device=torch.device("cpu"), wanted=wanted, **options)
-    around = [(frame, Fraction(1)) for frame in (before, after)]
+    reach = (left.time - before.time) / (right.time - left.time)
+    around = [(frame, reach) for frame in (before, after)]
     first, last = [*around[:outer], None, None][:2]
     tasks = [
         Task(left, right, Fraction(k, FACTOR), *times, before=first, after=last)
@@ -63,12 +69,19 @@ def test_the_fallback_blends_where_motion_fails_on_filmed_frames(model: str) -> 
     assert difference(blended, blends(source)) < difference(plain, blends(source)) / 2
 
 
+def assert_not_blended(source: list[Frame], model: str) -> None:
+    combined, plain = (new_frames(source, model, fallback=on) for on in (True, False))
+    assert difference(combined, plain) == 0
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("model", MODELS)
 def test_correct_motion_is_not_blended(model: str) -> None:
-    source = frames(noise=0.0, step=3.0)
-    combined, plain = (new_frames(source, model, fallback=on) for on in (True, False))
-    assert difference(combined, plain) == 0
+    assert_not_blended(frames(noise=0.0, step=3.0), model)
+
+
+def test_correct_motion_beside_longer_gaps_is_not_blended() -> None:
+    assert_not_blended(frames(noise=6.0, step=5.0, reach=3), "cloud-turbo")
 
 
 @pytest.mark.parametrize("outer", [0, 1])
@@ -78,19 +91,6 @@ def test_a_pair_with_fewer_outer_frames_is_rendered(outer: int) -> None:
     assert (difference(combined, plain) > 0) == (
         outer > 0
     )  # without an outer frame there is nothing to try
-
-
-def test_each_filmed_frame_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = []
-    errors = fallback.errors
-
-    def counted(*given: Any) -> Tensor:
-        tried.append(given)
-        return errors(*given)
-
-    monkeypatch.setattr(fallback, "errors", counted)
-    new_frames(frames(noise=6.0, step=0.0), "cloud-fast", fallback=True)
-    assert len(tried) == 2
 
 
 @pytest.mark.parametrize("size", [(97, 65), (33, 130)])

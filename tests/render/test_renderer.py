@@ -96,17 +96,6 @@ def test_source_frames_pass_unchanged_at_their_own_times() -> None:
     assert work.new_warnings() == []
 
 
-def test_new_frames_have_times_between_and_the_format_of_the_source() -> None:
-    frames = clip(2)
-    work = renderer("blend")
-    made = list(work.render(multiplied(frames, 4)))
-    assert {(f.pix_fmt, f.width, f.height, f.tags) for f in made} == {("yuv420p", 96, 64, LIMITED)}
-    left, right = (planes_of(f.picture)[0].astype(float) for f in frames)
-    for part in (1, 2, 3):
-        expected = left + (right - left) * part / 4
-        assert np.abs(planes_of(made[part].picture)[0] - expected).max() <= 1
-
-
 @pytest.mark.parametrize(
     "pix_fmt",
     ["yuv420p", "yuv422p10le", "yuv444p12le", "gray", "gray16le", "gbrp", "gbrap", "yuva420p"],
