@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.errors import InputError
 from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import MOST_FRAMES, gather_material
 from cloudconv.media.probe import probe
@@ -129,25 +128,12 @@ def test_frames_before_a_very_long_gap_are_no_material(tmp_path: Path) -> None:
     assert len(source) == 10
 
 
-def test_a_still_is_material_of_one_frame() -> None:
-    source = material(clouds(1, SIZE))
-    assert len(source) == 1
-    assert float(source.matte.max()) == 0
-    assert source.static.max() == 0
-
-
 def test_only_the_end_of_a_long_clip_is_kept(tmp_path: Path) -> None:
     pictures = [video(p) for p in clouds(MOST_FRAMES + 40, (32, 32))]
     clip = write_clip(tmp_path / "c.mkv", pictures, rate=25)
     source = result_of(gather_material(probe(clip)))
     assert len(source) == MOST_FRAMES
     assert source.last.time == Fraction(MOST_FRAMES + 39, 25)
-
-
-def test_a_time_before_every_frame_is_an_error(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "c.mkv", 4)
-    with pytest.raises(InputError, match="no frame"):
-        result_of(gather_material(probe(clip), at=Fraction(0)))
 
 
 def test_gray_and_ten_bit_pictures_become_three_channels() -> None:

@@ -64,13 +64,6 @@ def test_a_pan_over_solid_objects_is_a_texture() -> None:
     assert "solid things move before a moving camera" in chosen.why
 
 
-@pytest.mark.full
-def test_a_drifting_sky_is_not_a_pan() -> None:
-    wide = np.ascontiguousarray(clouds(1, (700, 96))[0][:60])
-    source = material([np.ascontiguousarray(wide[:, 2 * k : 2 * k + 200]) for k in range(60)])
-    assert chosen_mode(source).mode == "collage"
-
-
 def test_short_clips_give_no_collage() -> None:
     chosen = chosen_mode(material(clouds(40)))
     assert chosen.mode != "collage"
