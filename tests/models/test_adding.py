@@ -153,9 +153,3 @@ def test_a_score_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
     path.touch()
     with pytest.raises(WeightsError, match="metadata"):
         weights.trained_file(path, {"scores": '{"gain": NaN}'})
-
-
-def test_the_system_names_the_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(files.DATA)
-    monkeypatch.setenv("XDG_DATA_HOME", "/somewhere/else")
-    assert registry.added_folder().parts[-2:] == ("cloudconv", "models") or os.name == "nt"

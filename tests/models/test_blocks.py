@@ -52,16 +52,6 @@ def test_a_fused_block_is_more_exact_in_bfloat16() -> None:
 
 
 @torch.no_grad()
-def test_a_fused_block_can_change_its_type_after_a_run() -> None:
-    fused = block()
-    fused.fuse()
-    exact = fused(*inputs())
-    coarse = fused.to(torch.bfloat16)(*inputs())
-    assert not torch.equal(coarse, exact)
-    assert torch.allclose(fused.to(torch.float32)(*inputs()), coarse, atol=0.05)
-
-
-@torch.no_grad()
 @pytest.mark.parametrize("width", [2, 4])
 def test_a_narrow_picture_is_correct_in_bfloat16(width: int) -> None:
     """Some convolutions of such a picture have a result of one column."""

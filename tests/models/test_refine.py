@@ -93,18 +93,3 @@ def test_missing_outer_frames_cost_little() -> None:
         scores.append(psnr(best().interpolate(x0, x1, HALF, outer=outer), truth))
     assert min(scores) > max(scores) - 1
     assert min(scores) > psnr((x0 + x1) / 2, truth) + 6
-
-
-def test_batches_tiles_and_odd_sizes_have_the_same_refinement() -> None:
-    frames = [pan(4 * k)[..., :97, :131] for k in range(4)]
-    outer = OuterPictures(frames[0], frames[3], torch.ones(1, 2))
-    alone = best().interpolate(frames[1], frames[2], HALF, outer=outer)
-    assert alone.shape == frames[0].shape
-    double = [x.expand(2, -1, -1, -1) for x in frames]
-    both = best().interpolate(
-        double[1],
-        double[2],
-        HALF.expand(2),
-        outer=OuterPictures(double[0], double[3], torch.ones(2, 2)),
-    )
-    assert torch.allclose(both, alone.expand(2, -1, -1, -1), atol=1e-4)
