@@ -116,7 +116,3 @@ def test_the_first_segments_are_short() -> None:
     frames = [Task(F(k), None, F(0), F(k), F(1)) for k in range(300)]
     lengths = [len(segment.frames) for segment in segments_of([(frame, False) for frame in frames])]
     assert lengths == [8, 16, 32, 64, 64, 64, 52]
-
-
-def test_an_empty_plan_has_no_segments() -> None:
-    assert list(split(iter([]))) == []

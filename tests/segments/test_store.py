@@ -43,11 +43,6 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "out.mkv"
 
 
-def test_a_constructor_creates_no_file(output: Path) -> None:
-    SegmentStore(output)
-    assert not list(output.parent.iterdir())
-
-
 def test_finished_segments_and_pinned_settings_are_resumed(output: Path) -> None:
     work = opened(output)
     assert work.pinned is None
@@ -61,25 +56,6 @@ def test_finished_segments_and_pinned_settings_are_resumed(output: Path) -> None
     assert again.frames == 11
     again.remove()
     assert not list(output.parent.iterdir())
-
-
-def test_a_store_without_finished_segments_is_removed(output: Path) -> None:
-    work = opened(output)
-    work.pin({"batch": 4})
-    assert work.release() is None
-    assert not list(output.parent.iterdir())
-
-
-def test_a_store_of_another_identity_is_refused_and_kept(output: Path) -> None:
-    work = opened(output)
-    work.pin({})
-    file = finish(work, 0)
-    work.release()
-    with pytest.raises(OutputError, match="crf"):
-        opened(output, {**IDENTITY, "crf": 20})
-    assert file.exists()
-    assert opened(output, {**IDENTITY, "crf": 20}, resume=False).finished == {}
-    assert not file.exists()
 
 
 def test_work_of_another_version_is_kept(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,15 +135,6 @@ def test_an_incomplete_file_is_never_recorded(output: Path) -> None:
     assert work.finished == {}
 
 
-def test_a_segment_of_another_plan_is_refused(output: Path) -> None:
-    work = opened(output)
-    finish(work, 0)
-    work.check(segment(0))
-    work.check(segment(1, "00" * 16))
-    with pytest.raises(OutputError, match="another plan"):
-        work.check(segment(0, "00" * 16))
-
-
 def test_a_foreign_folder_of_that_name_is_left_alone(output: Path) -> None:
     theirs = output.with_name("out.mkv.work")
     theirs.mkdir()
@@ -185,14 +152,6 @@ def test_foreign_files_in_the_work_folder_are_kept(output: Path) -> None:
     (work.path / "notes.txt").write_text("mine")
     work.remove()
     assert (work.path / "notes.txt").read_text() == "mine"
-
-
-def test_one_process_at_a_time_has_the_lock(output: Path) -> None:
-    work = opened(output)
-    with pytest.raises(OutputError, match="Another cloudconv"):
-        SegmentStore(output).lock()
-    work.release()
-    SegmentStore(output).lock()
 
 
 def test_a_joined_output_is_recognised_until_it_is_replaced(output: Path) -> None:
