@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import fields, replace
 from fractions import Fraction as F
 from pathlib import Path
@@ -16,21 +15,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from av.container import InputContainer
 
 from cloudconv.errors import (
     Interrupted,
     SettingsError,
     UnfitInputError,
 )
-from cloudconv.events import TaskEvent
-from cloudconv.media import decode as decode_module
 from cloudconv.media.frame import FrameTask
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.segments.plan import SegmentPlan
 from cloudconv.segments.render import RenderPlan, decode
-from cloudconv.segments.work import SegmentJob, SegmentWork
 from cloudconv.settings import InterpSettings
 from cloudconv.timeline import Task
 from cloudconv.workers import pool
@@ -281,76 +276,9 @@ def test_a_segment_at_any_position_is_deinterlaced_alike(tmp_path: Path) -> None
         assert one.right.same_picture(whole[first + 1])
 
 
-@pytest.fixture
-def opened(monkeypatch: pytest.MonkeyPatch) -> list[InputContainer]:
-    """Return the files that are opened for decoding, including those that are closed later."""
-    files: list[InputContainer] = []
-    real = decode_module.open_container
-
-    def noted(*given: Any) -> InputContainer:
-        files.append(real(*given))
-        return files[-1]
-
-    monkeypatch.setattr(decode_module, "open_container", noted)
-    return files
-
-
-def is_open(file: InputContainer) -> bool:
-    try:
-        return file.size >= 0
-    except AssertionError:  # PyAV raises this if the file is closed
-        return False
-
-
-class OneWorker:
-    """A worker in this process that does one job after the other."""
-
-    def __init__(self, opened: list[InputContainer]) -> None:
-        self.opened = opened
-        self.segments = 0
-        self.work = SegmentWork()
-
-    def __enter__(self) -> OneWorker:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.work.close()
-        assert not any(map(is_open, self.opened)), "a worker leaves a file open"
-
-    def map(self, given: Iterator[SegmentJob | None]) -> Iterator[TaskEvent[SegmentJob]]:
-        jobs = [job for job in given if job is not None]
-        self.segments = len(jobs)
-        del self.opened[:]  # opened by the plan
-        for job in jobs:
-            for event in self.work(job):
-                yield TaskEvent(job, event)
-
-
-@pytest.mark.parametrize("stop", [False, True])
-def test_a_worker_opens_the_input_once(
-    clip: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    opened: list[InputContainer],
-    stop: bool,
-) -> None:
-    worker = OneWorker(opened)
-    monkeypatch.setattr("cloudconv.jobs.interp.run.start", lambda *_: worker)
-    made, expected = tmp_path / "a.mkv", tmp_path / "b.mkv"
-    if stop:
-        with pytest.raises(Interrupted):
-            interp(clip, made, model="blend", workers="local:1", watch=stop_after(100))
-    else:
-        interp(clip, made, model="blend", workers="local:1")
-        assert worker.segments >= 5
-        assert len(opened) == 1
-        interp(clip, expected, model="blend")
-        assert_same_frames(made, expected)
-
-
 @pytest.mark.parametrize("renamed", [False, True])
 def test_a_worker_notices_another_file_in_the_place_of_the_input(
-    clip: Path, tmp_path: Path, opened: list[InputContainer], renamed: bool
+    clip: Path, tmp_path: Path, renamed: bool
 ) -> None:
     path, other = tmp_path / "a.mp4", write_clip(tmp_path / "b.mp4", 9, rate=F(24000, 1001))
     path.write_bytes(clip.read_bytes())
@@ -363,7 +291,6 @@ def test_a_worker_notices_another_file_in_the_place_of_the_input(
             path.write_bytes(other.read_bytes())
         with pytest.raises(UnfitInputError, match="was changed while it was read"):
             sources_of(source, segment_of([F(30 * 1001, 24000)], [None]))
-    assert not any(map(is_open, opened))
 
 
 @pytest.mark.parametrize(
