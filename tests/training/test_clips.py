@@ -68,17 +68,12 @@ def test_hidden_folders_are_no_clips(tmp_path: Path) -> None:
     assert [clip.info.path.name for clip in group] == ["a.mkv", "b"]
 
 
-def test_repeated_frames_are_skipped(tmp_path: Path) -> None:
+def test_repeated_frames_are_skipped_or_kept(tmp_path: Path) -> None:
     shown = [k - k // 5 for k in range(40)]  # every fifth frame repeats the one before
     clip = write_numbered_clip(tmp_path / "a.mkv", 40, shown)
     drawn = Windows(open_clips([str(clip)]), sampling(6))
     for k in range(8):
         assert np.diff(frame_numbers(drawn.draw(k))).tolist() == [1] * 5
-
-
-def test_repeated_frames_can_be_kept(tmp_path: Path) -> None:
-    shown = [k - k // 5 for k in range(40)]
-    clip = write_numbered_clip(tmp_path / "a.mkv", 40, shown)
     drawn = Windows(open_clips([str(clip)]), sampling(6, repeats=True))
     assert all(0 in np.diff(frame_numbers(drawn.draw(k))) for k in range(8))
 
