@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import io
 import math
 import re
@@ -17,7 +16,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-import cloudconv.report
 from cloudconv.report.charts import Chart, Line, draw, round_numbers
 from cloudconv.report.columns import COLUMNS
 from cloudconv.report.compare import render_report
@@ -316,23 +314,6 @@ def test_perfect_frames_do_not_stretch_the_axis_of_a_chart() -> None:
     assert [float(text) for _, text in levels] == [30, 31, 32, 33, 34]
 
 
-def test_the_package_imports_no_video_network_or_terminal_library() -> None:
-    folder = Path(cloudconv.report.__file__).parent
-    imported = {
-        name.split(".")[0]
-        for path in folder.glob("*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        for name in (
-            [alias.name for alias in node.names]
-            if isinstance(node, ast.Import)
-            else [node.module or ""]
-            if isinstance(node, ast.ImportFrom) and not node.level
-            else []
-        )
-    }
-    assert not imported & {"av", "torch", "typer", "rich", "PIL", "numpy"}
-
-
 # In a browser
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
@@ -372,23 +353,6 @@ def wipe_position(browser: Browser) -> float:
         100 - found, value, abs_tol=0.01
     )
     return float(value)
-
-
-@needs_chromium
-def test_the_page_renders_without_errors_and_without_the_network(
-    browser: Browser, page: Path
-) -> None:
-    browser.console.clear()
-    browser.requests.clear()
-    browser.open(page)
-    assert browser.run("document.querySelector('h1').textContent").startswith("rife-4.6 is")
-    assert browser.run("document.querySelectorAll('.plot .line path').length") == 8
-    broken = "[...document.images].filter(i => !i.complete || !i.naturalWidth).length"
-    browser.run("Promise.all([...document.images].map(i => i.decode()))")
-    assert browser.run(broken) == 0
-    assert browser.console == []
-    outside = [url for url in browser.requests if not url.startswith(("data:", page.as_uri()))]
-    assert outside == []
 
 
 @needs_chromium
@@ -456,34 +420,6 @@ def test_charts_show_values_for_the_pointer_and_the_arrow_keys(
     browser.run("document.querySelector('.legend [data-color=\"1\"]').click()")
     drawn = "getComputedStyle(document.querySelector('[data-series=\"1\"]')).display"
     assert browser.run(drawn) == "none"
-
-
-@needs_chromium
-def test_the_scores_fit_a_desktop(browser: Browser, tmp_path: Path) -> None:
-    """All metrics fit beside each other, with long names of methods."""
-    data = example()
-    small = ("ssim", "l2", "gdl", "flicker")
-    scores = {key: 0.01234567 if key in small else -34.567 for key in COLUMNS}
-    names = ("skip-autoencoder-picture", "minterpolate", "blend")
-    path = tmp_path / "index.html"
-    path.write_text(
-        render_report(
-            replace(
-                data,
-                metrics=tuple(COLUMNS),
-                methods={name: {**scores, "seconds_per_frame": 0.21} for name in names},
-                model=names[0],
-                rows=(),
-                worst=(),
-            )
-        ),
-        "utf-8",
-    )
-    browser.open(path, width=1200)
-    hidden_pixels = browser.run(
-        "[...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth)"
-    )
-    assert hidden_pixels == [0]
 
 
 @needs_chromium
