@@ -82,8 +82,6 @@ class Record:
 
     launches: Counter[str] = field(default_factory=Counter)
     """Launches by operation."""
-    at: Counter[str] = field(default_factory=Counter)
-    """Launches by the line of cloudconv that caused them."""
     waits: Counter[str] = field(default_factory=Counter)
     """Blocking synchronisations, by kind and line; waits for an event are in ``events``."""
     up: Counter[str] = field(default_factory=Counter)
@@ -428,7 +426,6 @@ def _count(name: str, args: tuple[Any, ...]) -> None:
     if name not in _VIEWS:
         with _LOCK:
             RECORD.launches[name] += 1
-            RECORD.at[_line()] += 1
 
 
 def _computed(

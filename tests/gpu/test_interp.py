@@ -139,19 +139,6 @@ def test_the_device_is_idle_only_at_the_end(gpu: Gpu, clips: Any, tmp_path: Path
     assert record.idle <= 3
 
 
-def test_launches_do_not_depend_on_the_size(gpu: Gpu, clips: Any, tmp_path: Path) -> None:
-    counts = []
-    for number, size in enumerate([(WIDTH, HEIGHT), (192, 544)]):
-        with gpu() as record:
-            clip = clips(size=size)
-            given = {"device": "cuda", "model": "cloud-best", "end": 0.2}
-            interp(clip, tmp_path / f"{number}.mkv", **given)
-        if record is None:
-            pytest.skip("a real GPU gives no record")
-        counts.append(in_loop(record.at).total())
-    assert counts[0] == counts[1]
-
-
 def test_a_lack_of_memory_reduces_the_batch(
     gpu: Gpu, clips: Any, expected: Any, tmp_path: Path
 ) -> None:
