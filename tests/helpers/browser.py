@@ -181,8 +181,3 @@ class Browser:
                 code=name,
                 windowsVirtualKeyCode=codes[name],
             )
-
-    def screenshot(self, path: Path, *, whole: bool = True) -> None:
-        """Write a PNG of the whole page, or of the visible part."""
-        answer = self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(answer["data"]))

@@ -173,16 +173,17 @@ def write_clip(
         send(None)
         seconds = audio_seconds if audio_seconds is not None else sum(gaps, Fraction(0))
         for number, track in enumerate(tracks):
-            _sine(out, track, 440 * (number + 1), int(seconds * 48000))
+            sine(out, track, 440 * (number + 1), int(seconds * 48000))
     return Path(path)
 
 
-def _sine(out: Any, track: Any, hertz: float, samples: int) -> None:
+def sine(out: Any, track: Any, hertz: float, samples: int, first: int = 0) -> None:
+    """Encode a sine into a track; its first sample has the number ``first``."""
     wave = (0.2 * np.sin(2 * np.pi * hertz * np.arange(samples) / 48000)).astype(np.float32)
     for start in range(0, samples, 1024):
         part = wave[start : start + 1024]
         frame = av.AudioFrame.from_ndarray(part[None, :], format="fltp", layout="mono")
-        frame.sample_rate, frame.pts, frame.time_base = 48000, start, Fraction(1, 48000)
+        frame.sample_rate, frame.pts, frame.time_base = 48000, first + start, Fraction(1, 48000)
         out.mux(track.encode(frame))
     out.mux(track.encode(None))
 
