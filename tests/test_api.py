@@ -27,7 +27,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import cloudconv
-from cloudconv import api, metrics
+from cloudconv import metrics
 from cloudconv.cli.app import app
 from cloudconv.dreaming.methods.registry import METHODS
 from cloudconv.errors import InputError, ModelError, OutputError, PictureError, SettingsError
@@ -80,10 +80,6 @@ def test_the_options_of_a_command_are_the_fields_of_its_settings(command: str) -
         assert each.flags[0].partition("/")[0] == flag(each.name), each.name
         assert " ".join(each.help.split()).endswith("."), each.name
         assert each.is_switch or 1 <= len(each.metavar) <= 10, each.name
-
-
-def test_the_public_names_are_listed_for_completion() -> None:
-    assert set(api.__all__) <= set(dir(cloudconv))
 
 
 def test_an_unknown_keyword_is_a_type_error() -> None:
@@ -227,16 +223,6 @@ def test_mypy_finds_wrong_calls(tmp_path: Path) -> None:
         errors = [line for line in own if ": error: " in line]
         assert any(expected in line for line in own), f"{snippet}: {own}"
         assert bool(errors) == ("reveal_type" not in snippet), f"{snippet}: {errors}"
-
-
-def test_interpolate_takes_keywords(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "a.mkv", 6)
-    planned = cloudconv.estimate(InterpSettings(clip, factor=2, encoder="ffv1", **QUICK))
-    assert (planned.output_frames, planned.encoder) == (12, "ffv1")
-    assert [p.name for p in tmp_path.iterdir()] == ["a.mkv"]
-    result = cloudconv.interpolate(clip, factor=2, encoder="ffv1", **QUICK)
-    with av.open(result.output) as made:
-        assert made.streams.video[0].codec_context.name == "ffv1"
 
 
 def test_slow_motion_can_have_a_chosen_rate(tmp_path: Path) -> None:
@@ -628,18 +614,6 @@ def test_a_network_gets_the_colours_without_the_opacity() -> None:
     assert np.array_equal(model.interpolate(a, b, 0.5)[..., :3], plain)
 
 
-def test_opacity_moves_with_the_colours_in_any_kind_of_picture() -> None:
-    model: Any = cloudconv.load_model("rife-4.6", device="cpu", precision="fp32")
-    grid = torch.zeros(4, 64, 64)
-    a, b = grid.clone(), grid.clone()
-    a[:, 24:40, 16:32], b[:, 24:40, 32:48] = 1, 1
-    made = model.interpolate(a, b, 0.5)
-    stored = model.interpolate(*((x * 255).byte().permute(1, 2, 0).numpy() for x in (a, b)), 0.5)
-    assert np.abs(stored / 255 - made.permute(1, 2, 0).numpy()).max() < 0.01
-    blended = (a[3] + b[3]) / 2
-    assert (made[3] - blended).abs().mean() > 0.02
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 @pytest.mark.parametrize("kind", ["tensor", "tensor first", "bytes first"])
 def test_tensors_on_a_gpu_stay_on_the_gpu(kind: str) -> None:
@@ -662,16 +636,6 @@ def test_a_loaded_model_accepts_a_float_and_single_pictures() -> None:
     for wrong in ((a, None), (a, b[:, :5]), ("a", "b"), (a.numpy(), b), (a.int(), b.int())):
         with pytest.raises(PictureError):
             model.interpolate(*wrong, 0.5)
-
-
-def test_train_is_a_function_of_the_package(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "a.mkv", 24, size=(64, 64))
-    out = tmp_path / "mine.safetensors"
-    options = {"model": "tiny", "steps": 2, "crop": 32, "batch": 1, "interval": 1, "device": "cpu"}
-    result = cloudconv.train(clip, out, val_windows=1, **options)
-    assert (result.output, result.steps) == (str(out), 2)
-    made = cloudconv.interpolate(clip, tmp_path / "b.mkv", factor=2, model=out, encoder="ffv1")
-    assert len(read_times(made.output)) == 48
 
 
 def test_pictures_become_yuv420p_in_mp4(tmp_path: Path) -> None:

@@ -64,18 +64,6 @@ def test_the_examples_in_python_run(
         exec(compile(example, document.name, "exec"), known)
 
 
-def test_the_commands_of_the_readme_are_valid() -> None:
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if "cloudconv " in line]
-    assert len(lines) == 6
-    commands = get_command(app)
-    for line in lines:
-        name, *words = shlex.split(line.partition("cloudconv ")[2], comments=True)
-        command = commands.commands[name]  # type: ignore[attr-defined]
-        command.make_context(name, list(words))
-        assert (ROOT / words[0]).is_file()
-
-
 def test_every_command_in_the_docs_is_valid() -> None:
     commands = get_command(app)
     count = 0
@@ -133,15 +121,6 @@ def test_stated_times_agree_with_the_table() -> None:
         assert registry.spec(name).time == round(share, 1)
         if name.startswith("cloud"):
             assert re.search(rf"{name} \({share:.1f}", options)
-
-
-def test_a_page_of_the_guide_has_at_most_900_words() -> None:
-    pages = list((ROOT / "docs").glob("*.md"))
-    assert pages
-    for page in pages:
-        lines = page.read_text("utf-8").splitlines()
-        words = " ".join(line for line in lines if not line.startswith("|")).split()
-        assert len(words) <= 900, f"{page.name} has {len(words)} words beside its tables"
 
 
 def test_every_test_of_a_guarantee_exists() -> None:

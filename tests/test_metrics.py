@@ -80,13 +80,6 @@ def test_a_perfect_frame_has_the_best_scores(seed: int) -> None:
         assert float(metrics.PER_FRAME[name](truth, truth)) == 0
 
 
-def test_no_frame_scores_more_than_a_perfect_one() -> None:
-    truth = torch.zeros(3, 500, 500)
-    test = truth.clone()
-    test[0, 0, 0] = 1e-4
-    assert float(metrics.psnr(test, truth)) == 100
-
-
 def test_pictures_of_a_batch_are_scored_independently() -> None:
     pairs = [pair(180, 185, seed) for seed in range(2)]
     tests, truths = (torch.stack(pictures) for pictures in zip(*pairs, strict=True))
@@ -108,15 +101,6 @@ def test_gdl_and_sharpness_agree_with_values_computed_by_hand() -> None:
     assert float(metrics.sharpness(flat, truth)) == pytest.approx(
         10 * math.log10(1 / 0.15), abs=1e-5
     )
-
-
-def test_gdl_depends_on_blur_and_not_on_brightness() -> None:
-    _, truth = pair(noise=0)
-    brighter = truth + 0.02
-    blurred = torch.nn.functional.avg_pool2d(truth[None], 5, 1, 2, count_include_pad=False)[0]
-    assert float(metrics.gdl(brighter, truth)) < 1e-6
-    assert float(metrics.gdl(blurred, truth)) > 1e-3
-    assert float(metrics.sharpness(blurred, truth)) < float(metrics.sharpness(brighter, truth))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 2), (10, 300), (11, 11), (175, 300)])
@@ -149,18 +133,6 @@ def test_the_error_map_is_bright_where_errors_are() -> None:
     assert 0 <= float(shown.min()) <= float(shown.max()) <= 1
     brightness = metrics.luma(shown)
     assert float(brightness[0, 0]) < float(brightness[5, 5]) < float(brightness[2, 3])
-
-
-@pytest.mark.full
-def test_texture_is_the_energy_of_the_finest_band() -> None:
-    """The pictures are waves of one length, for which the energy of the band is known."""
-    pi, width = math.pi, 2400
-    across = torch.arange(width, dtype=torch.float32)
-    for length in (3, 5, 10):
-        wave = 0.5 + 0.2 * torch.sin(2 * pi * across / length).expand(3, 24, width)
-        wanted = 0.02 * (1 - math.exp(-((2 * pi / length) ** 2) / 2)) ** 2
-        # Pixels at the edges differ, but there are few of them.
-        assert float(metrics.texture_energy(wave)) == pytest.approx(wanted, rel=0.05)
 
 
 def test_texture_is_zero_for_filmed_frames_and_negative_for_soft_ones() -> None:

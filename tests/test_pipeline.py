@@ -78,20 +78,6 @@ def test_stopping_early_closes_the_source_in_its_own_thread(taken: int) -> None:
     assert source.made <= taken + 3
 
 
-def test_a_consumer_that_fails_leaves_nothing_running() -> None:
-    source = Source()
-
-    def write_until_interrupted() -> None:
-        with prefetch(source, 2) as items:
-            for item in items:
-                if item == 5:
-                    raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_until_interrupted()
-    assert source.closed_in is not None
-
-
 def test_ctrl_c_while_waiting_leaves_nothing_running() -> None:
     source = Source()
 
@@ -223,19 +209,6 @@ def test_work_ahead_is_bounded() -> None:
             if item == 50:
                 break
         assert item == 50
-
-
-def test_the_source_works_while_the_consumer_does() -> None:
-    started = threading.Event()
-
-    def items() -> Iterator[int]:
-        yield 0
-        started.set()
-        yield 1
-
-    with prefetch(items(), 1) as ahead:
-        next(ahead)
-        assert started.wait(timeout=10)
 
 
 def test_an_item_is_freed_when_its_consumer_drops_it() -> None:

@@ -23,7 +23,7 @@ ORDER = [
 """Each package or module may import only those before it in this list."""
 ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"workers"}}
 """Each library with the packages that may import it."""
-ERRORS = {name for name in dir(errors) if name.endswith("Error")} | {"Interrupted"}
+MAKERS = {name for name in dir(errors) if name.endswith("Error")} - {"StdoutError"} | {"Warned"}
 COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 """Options that only the command line has."""
 
@@ -67,16 +67,6 @@ def test_packages_import_only_those_before_them() -> None:
             assert ORDER.index(_package(target)) <= ORDER.index(_package(name)), f"{name}: {target}"
 
 
-def test_jobs_report_by_events_only() -> None:
-    """No parameter or attribute is a callback named ``on_…``."""
-    for name, file in FILES.items():
-        if name.split(".")[1:2] not in (["jobs"], ["training"], ["segments"], ["workers"]):
-            continue
-        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            for field in ("arg", "attr"):
-                assert not str(getattr(node, field, "")).startswith("on_"), f"{name}: {field}"
-
-
 PARTS = {
     "forecasting": ["camera", "regions", "plate", "sampling", "splat", "scene", "choice"],
     "dreaming": ["pictures", "material", "vitals", "methods", "trial", "select"],
@@ -110,15 +100,6 @@ def test_parts_of_a_package_import_only_those_before_them() -> None:
             assert parts.index(other) < parts.index(part), f"{package}.{part}: {other}"
 
 
-def test_parts_of_a_package_have_no_circular_imports() -> None:
-    packages = {file.parent.relative_to(ROOT) for file in FILES.values()} - {Path()}
-    for package in sorted(".".join(path.parts) for path in packages):
-        graph: dict[str, set[str]] = {}
-        for part, other in _within(package):
-            graph.setdefault(part, set()).add(other)
-        TopologicalSorter(graph).prepare()  # raises a CycleError that names a circle
-
-
 def test_modules_have_no_circular_imports() -> None:
     """Imports inside functions and imports for types count, too."""
     graph: dict[str, set[str]] = {}
@@ -126,15 +107,6 @@ def test_modules_have_no_circular_imports() -> None:
         modules = {t if t in FILES else t.rpartition(".")[0] for t in imported} & FILES.keys()
         graph[name] = modules - {"cloudconv"} if name != "cloudconv" else set()
     TopologicalSorter(graph).prepare()  # raises a CycleError that names a circle
-
-
-def test_no_code_compares_the_name_of_a_muxer() -> None:
-    """Special cases of a muxer are in ``media/muxer``."""
-    for name, file in FILES.items():
-        if name == "cloudconv.media.muxer":
-            continue
-        compared = re.search(r"\bmuxer (==|!=|in|not in) ", file.read_text("utf-8"))
-        assert compared is None, f"{name}: {compared}"
 
 
 def test_only_the_listed_packages_import_a_library() -> None:
@@ -179,40 +151,21 @@ def test_only_the_tests_of_a_module_use_its_private_names() -> None:
 
 
 def _messages() -> Iterator[tuple[str, str]]:
-    """Yield (module, literal text) of every message that the code raises or warns of.
-
-    The text has ``{}`` in the place of each value.
-    """
+    """Yield (module, code of the text) of every message that the code raises or warns of."""
     for name, file in FILES.items():
         for call in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if not isinstance(call, ast.Call) or not call.args:
-                continue
-            maker = getattr(call.func, "attr", getattr(call.func, "id", ""))
-            if maker in ERRORS - {"Interrupted", "StdoutError"} | {"Warned"}:
-                either = call.args[0]
-                for text in (
-                    [either.body, either.orelse] if isinstance(either, ast.IfExp) else [either]
-                ):
-                    if isinstance(text, ast.Constant):
-                        yield name, text.value
-                    elif isinstance(text, ast.JoinedStr):
-                        parts = text.values
-                        yield (
-                            name,
-                            "".join(
-                                getattr(part, "value", "{}")
-                                if isinstance(part, ast.Constant)
-                                else "{}"
-                                for part in parts
-                            ),
-                        )
+            if isinstance(call, ast.Call) and call.args:
+                maker = getattr(call.func, "attr", getattr(call.func, "id", ""))
+                text = ast.unparse(call.args[0])
+                if maker in MAKERS and text.startswith(("'", '"', "f'", 'f"')):
+                    yield name, text
 
 
 def test_every_message_begins_with_its_code() -> None:
     found = [*_messages()]
     assert len(found) > 300
     for name, text in found:
-        assert re.match(r"([a-z0-9-]|\{\})+: [^ ]", text), f"{name}: {text}"
+        assert re.match(r"f?['\"]+([a-z0-9-]|\{[^}]*\})+: [^ ]", text), f"{name}: {text}"
         assert "`" not in text, f"{name}: {text}"
 
 
@@ -223,14 +176,3 @@ def test_every_option_in_a_message_exists() -> None:
     for name, text in _messages():
         for option in re.findall(r"--(?:no-)?([a-zA-Z-]+)", text.replace("ray start --head", "")):
             assert option.replace("-", "_") in names, f"{name}: {text}"
-
-
-def test_no_docstring_begins_with_a_question_word() -> None:
-    """A docstring says what the code does or represents; ruff checks that its verb comes first."""
-    folders = ("cloudconv", "tests", "benchmarks", "weights", "examples", "docs")
-    begins = re.compile(r'^\s*r?"""\s*(What|That|As|How|Whether)\b.*', re.MULTILINE)
-    files = [file for folder in folders for file in (ROOT.parent / folder).rglob("*.py")]
-    assert len(files) > len(FILES)
-    for file in files:
-        found = begins.search(file.read_text("utf-8"))
-        assert found is None, f"{file}: {found}"

@@ -88,24 +88,6 @@ def check(slots: list[Slot], contents: Sequence[Fraction], *, loop_to: Fraction 
             assert knots[slot.left] == slot.time
 
 
-@settings(deadline=None, max_examples=50)
-@given(count=st.integers(1, 30), rate=rates, factor=st.integers(1, 9), start=starts)
-def test_a_whole_factor_multiplies_a_constant_rate(
-    count: int, rate: Fraction, factor: int, start: Fraction
-) -> None:
-    times, end = cfr(count, rate, start)
-    slots = run(Multiply(factor), times, end)
-    assert len(slots) == count * factor == expected_frames(Multiply(factor), count, end - start)
-    assert [s.time for s in slots] == [k / (rate * factor) for k in range(count * factor)]
-    assert {s.duration for s in slots} == {1 / (rate * factor)}
-    shown = [s for s in slots if s.timestep == 0 and not s.held]
-    assert [s.left for s in shown] == list(range(count))
-    assert [s.time + start for s in shown] == times
-    assert [s.held for s in slots] == [False] * (count * factor - factor + 1) + [True] * (
-        factor - 1
-    )
-
-
 @settings(deadline=None, max_examples=80)
 @given(source=sources(), request=requests, slowdown=slowdowns, loop=st.booleans())
 def test_every_slot_shows_the_content_of_its_time(
@@ -244,22 +226,6 @@ def test_released_frames_are_never_used_again(
     assert made + len(rest) == expected_frames(request, len(times), end - times[0], slowdown)
 
 
-def test_memory_does_not_grow() -> None:
-    for request in (Multiply(4), Resample(F(60000, 1001)), Resample(F(1))):
-        timeline = Timeline(request)
-        count = 0
-        for k in range(2000):
-            count += len(list(timeline.push(F(1001 * k, 24000))))
-            assert len(timeline._contents) <= 2
-            assert len(timeline._waiting) <= 4
-        count += len(list(timeline.finish(F(1001 * 2000, 24000))))
-        assert count == expected_frames(request, 2000, F(1001 * 2000, 24000))
-
-
-def test_no_source_frames_give_no_slots() -> None:
-    assert not list(Timeline(Multiply(2)).finish(F(1)))
-
-
 def test_a_gap_of_a_year_takes_no_memory() -> None:
     timeline = Timeline(Resample(F(60)))
     timeline.push(F(0))
@@ -318,7 +284,7 @@ def test_the_output_rate_is_exact() -> None:
 )
 def test_rates_are_parsed_exactly(text: Fraction | float | str, rate: Fraction) -> None:
     assert parse_rate(text) == rate
-    assert parse_rate(str(rate)) == rate
+    assert parse_rate(str(rate)) == parse_factor(str(rate)) == rate
 
 
 @pytest.mark.parametrize(
@@ -333,11 +299,6 @@ def test_a_value_that_is_no_rate_is_refused(text: float | str) -> None:
         parse_rate(text)
     with pytest.raises(SettingsError, match="is not a factor: give"):
         parse_factor(text)
-
-
-def test_factors_are_parsed_exactly() -> None:
-    assert parse_factor("4") == 4
-    assert parse_factor(2.5) == parse_factor("5/2") == F(5, 2)
 
 
 @pytest.mark.parametrize(
