@@ -20,14 +20,13 @@ from typer.testing import CliRunner
 
 from cloudconv.cli import interrupts
 from cloudconv.cli.app import app
-from cloudconv.errors import Interrupted, OutputError, UnfitInputError
+from cloudconv.errors import Interrupted, OutputError
 from cloudconv.events import Ended, Event, Progress
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.segments.plan import SegmentPlan
 from cloudconv.segments.store import SegmentStore
 from cloudconv.settings import InterpManySettings
-from tests.helpers import calls
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import finish
 
@@ -276,15 +275,6 @@ def changing_clip(path: Path) -> Path:
     return path
 
 
-def test_a_video_that_changes_in_size_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
-    changing = changing_clip(tmp_path / "changing.h264")
-    with pytest.raises(UnfitInputError) as raised:
-        calls.interpolate(changing, tmp_path / "made.mkv", factor=2, model="tiny")
-    assert "cut it there" in str(raised.value)
-    assert "carries on" not in str(raised.value)
-    assert sorted(os.listdir(tmp_path)) == ["changing.h264", "one.h264", "other.h264"]
-
-
 @pytest.mark.slow
 def test_a_video_that_cannot_be_recorded_does_not_stop_the_others(
     videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -326,21 +316,6 @@ def test_ctrl_c_stops_a_batch_and_the_same_command_resumes(
     assert len(outcomes) == 4
     assert_as_alone(tmp_path, videos)
     assert sorted(os.listdir(tmp_path)) == [LEDGER, *sorted(read_names(videos))]
-
-
-@pytest.mark.slow
-def test_an_error_leaves_no_lock(
-    videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(SegmentStore, "record", fail)
-    with pytest.raises(ZeroDivisionError):
-        make(videos, tmp_path, workers="local:2")
-    monkeypatch.undo()
-    outcomes, _ = make(videos, tmp_path)
-    assert all(isinstance(each, InterpResult) for each in outcomes.values())
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")

@@ -19,7 +19,6 @@ from typer.testing import CliRunner
 
 from cloudconv.cli.app import app
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
-from cloudconv.events import Progress
 from cloudconv.jobs import extrapolate as job
 from cloudconv.jobs.extend.context import WINDOW, continued
 from cloudconv.jobs.extrapolate import ExtrapolateEstimate, ExtrapolateResult
@@ -35,7 +34,7 @@ from tests.helpers.factory import (
     read_times,
     write_clip,
 )
-from tests.helpers.jobs import finish, on
+from tests.helpers.jobs import finish
 
 Planes = list[np.ndarray[Any, Any]]
 
@@ -251,8 +250,7 @@ def test_a_single_frame_after_a_cut_is_not_enough(tmp_path: Path) -> None:
     assert forecast(clip, "c.mkv", at=F(21, 24), model="hold").new_frames == 4
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("suffix", [".mp4", pytest.param(".mkv", marks=pytest.mark.full)])
 def test_audio_ends_with_the_source(tmp_path: Path, suffix: str) -> None:
     clip = write_clip(
         tmp_path / f"a{suffix}", 24, codec="libx264", audio=["aac"], metadata={"title": "Sky"}
@@ -318,31 +316,6 @@ def test_without_frames_for_a_trial_the_default_is_voxelflow(tmp_path: Path) -> 
     clip = write_clip(tmp_path / "a.mkv", 4)
     result = finish(job.run(ExtrapolateSettings(input=clip, frames=2, threads=1)))
     assert (result.model, result.tried_ahead, result.output_frames) == ("voxelflow", 0, 6)
-
-
-def test_progress_counts_every_frame(tmp_path: Path) -> None:
-    clip = write_clip(tmp_path / "a.mkv", 5)
-    reported: list[Progress] = []
-    wanted = ExtrapolateSettings(input=clip, output=tmp_path / "b.mkv", frames=3, model="linear")
-    finish(job.run(wanted), on("rendering", reported.append))
-    assert [p.done for p in reported] == list(range(1, 9))
-    assert reported[-1].total == 8
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"frames": None}, "got neither"),
-        ({"seconds": F(1)}, "got both"),
-        ({"frames": 0}, "from 1 to"),
-        ({"frames": None, "seconds": F(0)}, "above 0"),
-        ({"at": F(0)}, "above 0"),
-        ({"scene_cut": 2.0}, "from 0 to 1"),
-    ],
-)
-def test_impossible_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        ExtrapolateSettings(**{"input": "a.mp4", "frames": 4, **wrong})
 
 
 def test_impossible_requests_are_refused_before_any_work(tmp_path: Path) -> None:

@@ -108,15 +108,6 @@ def test_tiles_leave_no_seam(file: Path, tmp_path: Path) -> None:
     assert_near(Path(whole.output), Path(tiled.output))
 
 
-def test_opacity_scale_and_fallback_work(file: Path, tmp_path: Path) -> None:
-    shown = [picture(k, *SIZE, "yuva420p", step=3.0) for k in range(4)]
-    clip = write_clip(tmp_path / "alpha.mkv", shown, pix_fmt="yuva420p")
-    for number, options in enumerate(({}, {"scale": 0.5}, {"fallback": "blend"})):
-        output = tmp_path / f"{number}.mkv"
-        assert interp(clip, output, model=file, **options).new_frames == 3
-        assert len(list(read_planes(output))[1]) == 4
-
-
 def test_16_bits_are_used_only_on_request(
     clip: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

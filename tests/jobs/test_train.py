@@ -353,6 +353,7 @@ def test_spans_are_held_back_by_default(clip: str, tmp_path: Path) -> None:
 def test_impossible_inputs_are_one_clear_sentence(clip: str, tmp_path: Path) -> None:
     output = tmp_path / "p.safetensors"
     short = str(moving(tmp_path / "short.mkv", 3))
+    still = str(moving(tmp_path / "still.mkv", 30, step=0))
     other = tmp_path / "other.safetensors"
     save_file({"alien": torch.zeros(2)}, other, {"model": MIDDLE.name})
     wide = tmp_path / "wide.safetensors"
@@ -374,6 +375,13 @@ def test_impossible_inputs_are_one_clear_sentence(clip: str, tmp_path: Path) -> 
         ({"loss": "l1+adversarial"}, SettingsError, "no discriminators"),
         ({"train_part": "0:1", "val_part": None}, SettingsError, "nothing to validate on"),
         ({"output": str(other / "p.safetensors")}, OutputError, "is not a folder"),
+        ({"val_part": "0:1"}, SettingsError, "nothing to train on"),
+        ({"val": (clip,), "val_part": None}, SettingsError, "nothing to train on"),
+        ({"clips": (f"{clip}[0:1]",), "val_part": None}, SettingsError, "nothing to validate on"),
+        ({"clips": (still,), "min_motion": 1.0}, InputError, "usable window|could be read"),
+        ({"noise": -1}, SettingsError, "noise must be a number of 0 or more"),
+        ({"interval": (3, 1)}, SettingsError, "interval"),
+        ({"ema": 1}, SettingsError, "ema"),
         ({"loss": "nonsense"}, SettingsError, "There is no loss"),
     ]
     if not torch.cuda.is_available():
@@ -388,19 +396,6 @@ def test_impossible_inputs_are_one_clear_sentence(clip: str, tmp_path: Path) -> 
     assert registry.load_model(output).spec is PREDICT, "the best weights so far must be kept"
     with pytest.raises(OutputError, match="exists"):
         trained(settings(clip, output, resume=False))
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"noise": -1}, "noise must be a number of 0 or more"),
-        ({"interval": (3, 1)}, "interval"),
-        ({"ema": 1}, "ema"),
-    ],
-)
-def test_impossible_settings_are_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(SettingsError, match=said):
-        settings("clip.mkv", Path("p.safetensors"), **changes)
 
 
 def refuse_batches(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
@@ -535,12 +530,6 @@ def test_the_command_train(clip: str, tmp_path: Path) -> None:
     assert "naive" not in done.stderr  # only --verbose shows each validation
 
 
-def test_still_clips_are_refused(tmp_path: Path) -> None:
-    still = str(moving(tmp_path / "still.mkv", 30, step=0))
-    with pytest.raises(InputError, match=r"usable window|could be read"):
-        trained(settings(still, tmp_path / "p.safetensors", min_motion=1.0))
-
-
 def raise_at_first_report(error: type[BaseException]) -> Watch:
     """Return a watcher that ends a run at its first report, before any step."""
 
@@ -618,21 +607,6 @@ def test_a_checkpoint_with_a_right_checksum_and_wrong_content_is_an_error(
     with pytest.raises(InputError, match="is damaged"):
         trained(settings(clip, output))
     assert not output.exists()
-
-
-PARTS: list[dict[str, Any]] = [{"val_part": "0:1"}, {"val": "the clip", "val_part": None}]
-
-
-@pytest.mark.parametrize("given", PARTS)
-def test_all_frames_cannot_be_held_back(clip: str, tmp_path: Path, given: dict[str, Any]) -> None:
-    given = given | ({"val": (clip,)} if "val" in given else {})
-    with pytest.raises(SettingsError, match="nothing to train on"):
-        trained(settings(clip, tmp_path / "p.safetensors", **given))
-
-
-def test_all_frames_of_the_only_clip_cannot_be_trained_on(clip: str, tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="nothing to validate on"):
-        trained(settings(f"{clip}[0:1]", tmp_path / "p.safetensors", val_part=None))
 
 
 def test_weights_of_absurd_size_leave_no_file(clip: str, tmp_path: Path) -> None:
