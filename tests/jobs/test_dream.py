@@ -20,6 +20,7 @@ from PIL import Image
 from cloudconv.dreaming.methods.texture import Texture
 from cloudconv.dreaming.vitals.vitals import KEYS, Vitals, VitalsMeter
 from cloudconv.errors import (
+    CloudconvError,
     DeviceError,
     InputError,
     OutputError,
@@ -308,6 +309,30 @@ def test_a_clip_too_short_for_a_mode_is_an_error(bouncing: Path, tmp_path: Path)
     assert not (tmp_path / "b.mkv").exists()
 
 
+def test_hdr_tags_are_kept(tmp_path: Path) -> None:
+    clip = write_clip(tmp_path / "a.mkv", 10, pix_fmt="yuv420p10le", colour=(9, 16, 9, 1))
+    dream(clip, tmp_path / "b.mkv", mode="texture")
+    with av.open(str(tmp_path / "b.mkv")) as made:
+        frame = next(made.decode(video=0))
+        assert (frame.color_primaries, frame.color_trc, frame.colorspace) == (9, 16, 9)
+
+
+def test_uneven_times_continue_with_the_usual_gap(tmp_path: Path) -> None:
+    times = [F(k, 1000) for k in (0, 40, 81, 121, 161, 250, 290, 331, 371, 411, 450)]
+    clip = write_clip(
+        tmp_path / "a.mp4",
+        11,
+        times=times,
+        last_duration=F(40, 1000),
+        codec="libx264",
+        options={"bf": "0"},
+    )
+    result = dream(clip, tmp_path / "b.mp4", mode="texture", seconds=F(1, 5))
+    assert (result.source_fps, result.output_fps) == (None, None)
+    assert read_times(tmp_path / "b.mp4")[:11] == times
+    assert result.new_frames == 5
+
+
 def test_black_frames_continue_black(tmp_path: Path) -> None:
     black = [video(np.zeros((48, 64, 3), np.uint8)) for _ in range(30)]
     clip = write_clip(tmp_path / "a.mkv", black, rate=25)
@@ -329,6 +354,14 @@ def test_a_jpeg_that_keeps_its_pixel_format_gives_no_warning(tmp_path: Path) -> 
     Image.new("RGB", (64, 48), (200, 90, 40)).save(tmp_path / "a.jpg", subsampling="4:2:0")
     result = calls.dream(tmp_path / "a.jpg", tmp_path / "o.mp4", frames=2, mode="flow")
     assert not [each for each in result.warnings if each.code == "few-players"]
+
+
+def test_audio_ends_with_the_source(tmp_path: Path) -> None:
+    clip = write_clip(
+        tmp_path / "a.mp4", [video(p) for p in ball(50)], rate=25, codec="libx264", audio=["aac"]
+    )
+    dream(clip, tmp_path / "b.mp4", frames=50, mode="texture")
+    assert packets_of(tmp_path / "b.mp4") == packets_of(clip)
 
 
 @pytest.mark.full
@@ -416,3 +449,26 @@ def test_options_belong_to_modes(bouncing: Path, tmp_path: Path) -> None:
         dream(bouncing, tmp_path / "b.mkv", frames=2, mode="colage")
     with pytest.raises(SettingsError, match="leave one of them out"):
         dream(bouncing, tmp_path / "b.mkv", wind=(1.0, 0.0), model="conv")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"frames": None}, "got neither"),
+        ({"seconds": F(1)}, "got both"),
+        ({"seed": -1}, "from 0 to"),
+        ({"audio": "twice"}, "end or loop"),
+    ],
+)
+def test_impossible_settings_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        DreamSettings(**{"input": "a.mp4", "frames": 4, **wrong})
+
+
+@pytest.mark.full
+def test_dream_is_a_function_of_the_package(bouncing: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b.mkv"
+    result = calls.dream(bouncing, out, seconds="0.2", mode="texture", only_new=True)
+    assert result.new_frames == 5
+    with pytest.raises(CloudconvError):
+        calls.dream(bouncing, out, seconds=1)
