@@ -18,7 +18,7 @@ from cloudconv.events import Finished, Job, Measured
 from cloudconv.jobs import self_test
 from cloudconv.jobs.self_test import Check
 from cloudconv.media.containers import CONTAINERS
-from cloudconv.media.encoders import DEFAULTS, choose
+from cloudconv.media.encoders import present
 from cloudconv.media.filters import has_filter, libraries
 from cloudconv.media.plan import encoder_state
 from cloudconv.models import registry
@@ -162,7 +162,7 @@ def _auto(problems: list[str]) -> dict[str, Any]:
         "model": spec.name,
         "threads": torch.get_num_threads(),
         "encoders": {
-            suffix: choose(CONTAINERS[suffix], "yuv420p", 1920, 1080, DEFAULTS).encoder
+            suffix: present(CONTAINERS[suffix].encoders)[0]
             for suffix in (".mp4", ".mkv", ".mov", ".webm")
         },
     }

@@ -13,7 +13,7 @@ from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.files import fitting
 from cloudconv.media.containers import container_of, default_suffix
-from cloudconv.media.encoders import choose_for
+from cloudconv.media.encoders import choose
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import is_stdout
 from cloudconv.media.output import collect_refusals, written_by
@@ -66,7 +66,7 @@ def _named_after(input: Path) -> Path:
 def check_encoding(output: Path, info: MediaInfo, settings: EncodeSettings) -> None:
     """Check the settings of the encoder, before anything is said about an existing output."""
     with collect_refusals([]):  # other reasons are given later
-        choose_for(container_of(output), info, settings)
+        choose(container_of(output), info, settings)
 
 
 def expected_encoding(
@@ -77,7 +77,7 @@ def expected_encoding(
     If no encoder can be used, add the reason to ``refusals``.
     """
     with collect_refusals(refusals):
-        choice = choose_for(container_of(output), info, settings)
+        choice = choose(container_of(output), info, settings)
         return {"encoder": choice.encoder, "pix_fmt": choice.pix_fmt}, choice.warnings
     return {"encoder": None, "pix_fmt": None}, ()
 

@@ -44,8 +44,8 @@ class AudioFormat:
 def choose_format(source: Any, muxer: str) -> AudioFormat | None:
     """Return the first audio format that the container of ``muxer`` accepts for a stream.
 
-    The formats are tried in this order: the codec of the stream, AAC, Opus; first with all
-    channels, then with fewer. None means that there is no decoder, or no such format.
+    The codec of the stream is tried first, then AAC and Opus, and then the same with fewer
+    channels. None means that there is no decoder, or no such format.
     """
     context = source.codec_context
     if context is None or not context.sample_rate or not context.layout.nb_channels:
@@ -109,7 +109,6 @@ class Stretcher:
     """
 
     def __init__(self, source: Any, target: Any, factor: Fraction, carry: Carry) -> None:
-        """Convert a stream of the source; ``target`` is that of the output, with its encoder."""
         self.lost = 0
         self.led = Fraction(0)
         self._source = source
@@ -147,11 +146,9 @@ class Stretcher:
         yield from self._decoded(None)
         if self._resampler is not None:
             yield from self._take(self._resampler.resample(None))
-        if self._first is None:
-            return
-        for samples in self._stretch.finish():
-            yield from self._encoded(samples)
-        yield from self._target.encode(None)
+        if self._first is not None:
+            yield from self._encoded(self._stretch.finish())
+            yield from self._target.encode(None)
 
     def _decoded(self, packet: Any) -> Iterator[Any]:
         try:
@@ -173,7 +170,6 @@ class Stretcher:
             yield from self._take(self._resampler.resample(frame))
 
     def _take(self, frames: list[Any]) -> Iterator[Any]:
-        """Cut decoded samples, fill gaps with silence, and yield the slowed packets."""
         for frame in frames:
             samples = frame.to_ndarray().reshape(-1, self._channels)
             at = self._next
@@ -192,21 +188,20 @@ class Stretcher:
             kept = samples[max(self._next - at, 0) :]
             if self._end is not None:
                 kept = kept[: max(self._end - self._next, 0)]
-            if len(kept):
-                yield from self._stretched(kept)
+            yield from self._stretched(kept)
 
     def _stretched(self, samples: Samples) -> Iterator[Any]:
         self._next += len(samples)
-        for made in self._stretch.push(samples):
-            yield from self._encoded(made)
+        if len(samples):
+            yield from self._encoded(self._stretch.push(samples))
 
-    def _encoded(self, samples: Samples) -> Iterator[Any]:
-        if not len(samples):
-            return
+    def _encoded(self, parts: Iterator[Samples]) -> Iterator[Any]:
         assert self._first is not None
-        data = np.ascontiguousarray(samples, np.float32).reshape(1, -1)
-        frame = av.AudioFrame.from_ndarray(data, format="flt", layout=self._layout)
-        frame.sample_rate, frame.time_base = self._rate, Fraction(1, self._rate)
-        frame.pts = round(self._first * self._factor) + self._made
-        self._made += len(samples)
-        yield from self._target.encode(frame)
+        for samples in parts:
+            if len(samples):
+                data = np.ascontiguousarray(samples, np.float32).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(data, format="flt", layout=self._layout)
+                frame.sample_rate, frame.time_base = self._rate, Fraction(1, self._rate)
+                frame.pts = round(self._first * self._factor) + self._made
+                self._made += len(samples)
+                yield from self._target.encode(frame)

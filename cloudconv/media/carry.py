@@ -12,7 +12,6 @@ import av
 import av.error
 from av.container import InputContainer, OutputContainer
 
-from cloudconv.errors import InputError
 from cloudconv.media.containers import Container
 from cloudconv.media.demux import open_container
 from cloudconv.media.info import MediaInfo
@@ -82,21 +81,10 @@ def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
     }
 
 
-def open_again(carry: Carry) -> InputContainer | None:
-    """Open the source again; return None if the source is not a container file.
-
-    Several pictures, as in a folder or a pattern, and animated WebP have no container file.
-    """
-    info = carry.info
-    if not info.path.is_file():
-        return None
-    try:
-        return open_container(info.path)
-    except InputError:
-        # PyAV cannot open animated WebP; another library reads this format.
-        if info.streams:
-            raise
-        return None
+def open_again(info: MediaInfo) -> InputContainer | None:
+    """Open the source again; return None for several pictures and for animated WebP."""
+    is_container = info.path.is_file() and info.container != "webp"
+    return open_container(info.path) if is_container else None
 
 
 def accepts(muxer: str, add: Callable[[OutputContainer], Any]) -> bool:

@@ -191,9 +191,8 @@ def thumbnail(frame: Frame, height: int, width: int) -> Tensor:
 
     if form.family == "rgb":
         red, blue = _LUMA["bt709"]
-        luma = (
-            (1 - red - blue) * small(planes[0]) + blue * small(planes[1]) + red * small(planes[2])
-        )
+        green = (1 - red - blue) * small(planes[0])
+        luma = green + blue * small(planes[1]) + red * small(planes[2])
     else:
         luma = small(planes[0])
     return luma.sub_(zero).div_(scale).clamp_(0, 1)
@@ -233,10 +232,7 @@ def _to_code_rows(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[
 
 @cache
 def _from_codes(layout: PixelLayout, space: ColorSpace) -> tuple[_Rows, tuple[float, ...]]:
-    """Return the matrix from codes to RGB, (rows, offsets): ``rgb = rows @ codes + offsets``.
-
-    Luma has the same weight in each channel.
-    """
+    """Return the matrix from codes to RGB, (rows, offsets): ``rgb = rows @ codes + offsets``."""
     rows, zeros = _to_code_rows(layout, space)
     inverse = torch.linalg.inv(torch.tensor(rows, dtype=torch.float64))
     offsets = -inverse @ torch.tensor(zeros, dtype=torch.float64)

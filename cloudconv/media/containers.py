@@ -51,8 +51,8 @@ class Container:
     def plays(self, rate: Fraction | None, fastest: Fraction | None = None) -> bool:
         """Return whether the container supports a constant rate, or a variable one (None).
 
-        ``fastest`` is the rate of the shortest frame at a variable rate. If it is unknown and the
-        container has a fastest rate, the result is False: some frames may be too short.
+        ``fastest`` is the rate of the shortest frame at a variable rate, None if unknown: some
+        frames may then be too short.
         """
         if self.fastest is not None:
             most = rate or fastest
@@ -71,8 +71,8 @@ class Container:
     def check_packet(self, packet: Any, tick: Fraction) -> None:
         """Raise EncoderError for a packet, with times in ticks, that the muxer would refuse.
 
-        A muxer that sums gaps stores the time between decoding and showing a frame in as many bits
-        as a frame's duration. An encoder that reorders frames makes that time longer than a frame.
+        A muxer that sums gaps also stores the time between decoding and showing a frame, which is
+        longer than a frame if the encoder reorders frames.
         """
         longest = self.longest_frame(tick)
         span = max(packet.pts - packet.dts, packet.duration) * tick
@@ -83,7 +83,7 @@ class Container:
                 "there: write an .mkv instead, or choose a part without the gap."
             )
 
-    def needs_amending(self, encoder: str, *, aspect: Fraction | None, varies: bool) -> bool:
+    def needs_amending(self, encoder: str, aspect: Fraction | None, *, varies: bool) -> bool:
         """Return whether the muxer writes a wrong sample aspect ratio or a constant rate."""
         return self.is_amended and (varies or (aspect is not None and encoder not in _STATE_ASPECT))
 
@@ -182,12 +182,9 @@ def is_sequence(path: Path) -> bool:
 def container_of(path: Path) -> Container:
     """Return the container of an output's name; standard output is Matroska.
 
-    Raises:
-        OutputUsageError: the name selects no format.
+    Raises OutputUsageError if the name selects no format.
     """
-    if is_stdout(path):
-        return MKV
-    suffix = path.suffix.lower()
+    suffix = ".mkv" if is_stdout(path) else path.suffix.lower()
     if is_sequence(path):
         return PICTURES[suffix]
     if suffix in CONTAINERS:
@@ -210,9 +207,9 @@ def default_suffix(
 ) -> str:
     """Return the suffix of a default output name; for the rates see :meth:`Container.plays`.
 
-    A video keeps the video container that its name selects, else becomes Matroska; an MP4 or MOV
-    without a suffix becomes MP4. An animation keeps its format under any name. Pictures become MP4.
-    If the chosen container cannot play the rate, the output is MP4.
+    A video keeps the video container that its name selects, else becomes Matroska. An animation
+    keeps its format under any name. Pictures, an MP4 or MOV without a suffix, and sources whose
+    container cannot play the rate become MP4.
     """
     own = CONTAINERS.get(f".{info.container}") or CONTAINERS.get(info.suffix, MKV)
     if info.reader.is_pictures or (not info.suffix and "mp4" in info.container.split(",")):

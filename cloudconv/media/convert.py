@@ -36,14 +36,9 @@ from cloudconv.media.linear import LINEAR
 _OWN_COLOURS = {"mjpeg": (5, 2), "libwebp": (6, 1), "libwebp_anim": (6, 1)}
 
 
-def output_tags(
-    encoder: str, source: str, target: str, tags: ColorTags, width: int, height: int
-) -> ColorTags:
-    """Return the colour tags of the output when ``source`` pictures are written as ``target``.
-
-    Both are working pixel formats. Tags of the source that remain true are kept.
-    """
-    was, becomes = layout(source), layout(target)
+def output_tags(info: MediaInfo, encoder: str, working: str) -> ColorTags:
+    """Return the colour tags of the output in a working format; those that remain true are kept."""
+    was, becomes, tags = layout(info.working_pix_fmt), layout(working), info.tags
     if encoder == "exr":
         return ColorTags(tags.primaries, tags.transfer, 0 if becomes.family == "rgb" else 2, 2)
     if encoder in _OWN_COLOURS and becomes.family != "rgb":
@@ -57,9 +52,9 @@ def output_tags(
     if becomes.family == "rgb":
         return ColorTags(tags.primaries, tags.transfer, 0, 2)
     if was.family == "gray":
-        extent = 2 if color_space(tags, was, width, height).full_range else 1
+        extent = 2 if color_space(tags, was, info.width, info.height).full_range else 1
         return ColorTags(tags.primaries, tags.transfer, tags.matrix, extent)
-    matrix = 9 if tags.primaries == 9 else 1 if width >= 1280 or height > 576 else 6
+    matrix = 9 if tags.primaries == 9 else 1 if info.width >= 1280 or info.height > 576 else 6
     return ColorTags(tags.primaries, tags.transfer, matrix, 1)
 
 
@@ -73,11 +68,10 @@ def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags
     planes = frame.planes()
     was, before = description_of(frame)
     becomes = layout(working)
-    width, height = frame.width, frame.height
-    after = color_space(tags, becomes, width, height)
+    after = color_space(tags, becomes, frame.width, frame.height)
     if frame.pix_fmt != working or before != after:
         planes = _converted(planes, was, becomes, before, after)
-    picture = make_picture(planes, working, width, height)
+    picture = make_picture(planes, working, frame.width, frame.height)
     picture.color_trc = tags.transfer
     picture = repack(picture, pix_fmt)
     # ProRes and PNG write the tags of the picture, not those of the encoder's context.
@@ -95,17 +89,13 @@ def _converted(
     after: ColorSpace,
 ) -> tuple[Tensor, ...]:
     colours = tuple(planes[:-1] if was.alpha else planes)
-    if _colours_of(was) != _colours_of(becomes) or before != after:
+    other = replace(was, name=becomes.name, alpha=becomes.alpha) != becomes  # the colour planes
+    if other or before != after:
         colours = from_rgb(to_rgb(planes, was, before), becomes, after)
     if not becomes.alpha:
         return colours
     opacity = alpha_to_float(planes[-1], was) if was.alpha else torch.ones((1, *planes[0].shape))
     return (*colours, alpha_from_float(opacity, becomes))
-
-
-def _colours_of(kind: PixelLayout) -> PixelLayout:
-    """Return the layout without name and alpha, to compare the colour planes alone."""
-    return replace(kind, name="", alpha=False)
 
 
 class Palette:
@@ -115,7 +105,6 @@ class Palette:
     """
 
     def __init__(self, width: int, height: int) -> None:
-        """Set up the filters for pictures of this size."""
         graph = Graph()
         buffer: Any = graph.add(
             "buffer", f"video_size={width}x{height}:pix_fmt=bgra:time_base=1/100:pixel_aspect=1/1"
@@ -144,11 +133,7 @@ class Palette:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """A rotation by quarter turns, mirrored or not.
-
-    A turn first swaps rows and columns, then reverses the order of rows, of columns or of both.
-    Each step is optional.
-    """
+    """A rotation: swapped rows and columns, then reversed rows, columns or both."""
 
     swaps: bool
     reverses_rows: bool

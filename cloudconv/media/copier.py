@@ -36,25 +36,22 @@ _DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
 class Copier:
     """A copier of the source's other streams into an output container.
 
-    The copier opens the source a second time. The constructor adds the streams, so create the
-    copier before the header is written. ``until`` then copies the packets up to a time, so that the
-    streams are interleaved as players need.
+    The copier opens the source a second time. The constructor adds the streams to ``out``, whose
+    header is not written yet. ``until`` then copies the packets up to a time, so that the streams
+    are interleaved as players need. ``seekable`` is whether the output can be written at any
+    position. Raises OutputError if ``carry.copies_only`` is set and the container cannot store an
+    audio stream.
     """
 
     def __init__(
         self, carry: Carry, out: OutputContainer, container: Container, *, seekable: bool
     ) -> None:
-        """Open the source and add its streams to ``out``, whose header is not written yet.
-
-        ``seekable`` is whether the output can be written at any position. Raises OutputError if
-        ``carry.copies_only`` is set and the container cannot store an audio stream.
-        """
         self.warnings: list[Warned] = []
         self._seekable, self._carry, self._kind, self._out = seekable, carry, container, out
         states_delay = container.states_delay and seekable
         self._tracks = Tracks(carry, out, container, states_delay=states_delay)
         self._covers: list[tuple[Fraction, Any]] = []
-        self._input = open_again(carry)
+        self._input = open_again(carry.info)
         self._queue: Iterator[tuple[Fraction, Any]] = iter(())
         self._pending: tuple[Fraction, Any] | None = None
         if self._input is not None:
@@ -78,8 +75,7 @@ class Copier:
                 given = tags.pop(key)
                 if rate is None or timing.rate is None or min(rate, timing.rate) < 1:
                     why = "varies" if rate is None or timing.rate is None else "is below 1"
-                    text = f"The time code is left out: the frame rate {why}."
-                    self.warnings.append(Warned(f"time-code: {text}"))
+                    self._warn(f"time-code: The time code is left out: the frame rate {why}.")
                     continue
                 cut = self._carry.origin - timing.start
                 moved = timecode_at_rate(given, timing.rate, rate, cut)
@@ -133,11 +129,10 @@ class Copier:
     def _warn(self, message: str) -> None:
         self.warnings.append(Warned(message))
 
-    def _drop(self, code: str, stream: Any, why: str) -> None:
-        self._warn(f"{code}: {_label(stream)} is left out: {why}.")
-
-    def _refuse(self, stream: Any) -> None:
-        self._drop("stream-refused", stream, f"{self._kind.name} cannot hold it")
+    def _drop(self, code: str, stream: Any, why: str = "") -> None:
+        self._warn(
+            f"{code}: {_label(stream)} is left out: {why or f'{self._kind.name} cannot hold it'}."
+        )
 
     def _add_streams(self, source: InputContainer) -> None:
         carry, timed = self._carry, []
@@ -152,10 +147,8 @@ class Copier:
             elif is_made_anew(stream):
                 continue
             elif carry.slowdown is not None and not (carry.audio if is_sound else is_text):
-                why = "it would play at the old speed"
                 advice = "; --audio=stretch slows such a stream" if is_sound else ""
-                kind = "sound" if is_sound else "stream"
-                self._drop(f"{kind}-at-old-speed", stream, f"{why}{advice}")
+                self._drop("old-speed", stream, f"it would play at the old speed{advice}")
             elif carry.slowdown is None and not (
                 # An output that only repeats the audio of the source takes no other stream.
                 carry.audio and (is_sound or not carry.only_repeats)
@@ -167,13 +160,12 @@ class Copier:
         for stream in timed:
             self._add_timed(stream)
             track = self._tracks.by_index.get(stream.index)
-            if track is not None and stream.type == "audio":
-                codec = codec_name(track.target)
-                if codec.startswith(self._kind.seldom_heard):
-                    self._warn(
-                        f"seldom-heard: Few players read {codec} in {self._kind.name}: for "
-                        f"{_label(stream)}, a .mov or .mkv is better."
-                    )
+            codec = "" if track is None else codec_name(track.target)
+            if stream.type == "audio" and codec.startswith(self._kind.seldom_heard):
+                self._warn(
+                    f"seldom-heard: Few players read {codec} in {self._kind.name}: for "
+                    f"{_label(stream)}, a .mov or .mkv is better."
+                )
         packets = self._tracks.packets(source) if self._tracks.by_index else ()
         self._queue = chain(self._covers, packets)
         self._add_chapters(source)
@@ -184,7 +176,7 @@ class Copier:
         if stream.type == "attachment" and attaches:
             self._out.add_stream_from_template(stream)
         elif stream.type == "attachment" or not (attaches or self._accepts(stream)):
-            self._refuse(stream)
+            self._drop("stream-refused", stream)
         elif (packet := self._first_packet(stream)) is None:
             return
         elif attaches:
@@ -223,7 +215,7 @@ class Copier:
         elif stream.type == "audio" and carry.loop_until is None:
             self._add_encoded(stream, Fraction(1))
         else:
-            self._refuse(stream)
+            self._drop("stream-refused", stream)
 
     def _add_encoded(self, stream: Any, factor: Fraction) -> None:
         """Add slowed audio, or audio whose codec the container cannot store (``factor`` 1)."""
@@ -238,12 +230,9 @@ class Copier:
         before, after = stream.codec_context, target.codec_context
         codec = after.codec.canonical_name
         if codec != before.codec.canonical_name:
-            what = f"{_label(stream)} becomes {codec}"
-            self._warn(
-                f"sound-slowed: {what}, because it is slowed down."
-                if factor != 1
-                else f"sound-encoded: {what}, as {self._kind.name} cannot hold it."
-            )
+            slower, refused = "because it is slowed down", f"as {self._kind.name} cannot hold it"
+            why = refused if factor == 1 else slower
+            self._warn(f"sound-encoded: {_label(stream)} becomes {codec}, {why}.")
         if after.layout.nb_channels != before.layout.nb_channels:
             self._warn(f"sound-mixed-down: {_label(stream)} is mixed down to {chosen.layout}.")
 
@@ -274,13 +263,12 @@ class Copier:
     def _add_chapters(self, source: InputContainer) -> None:
         kept: list[Any] = []
         carry, factor = self._carry, self._carry.slowdown or Fraction(1)
-        if not carry.copies_timed and carry.slowdown is None:
-            if count := len(source.chapters()):
-                are = plural(count, "chapter is", "chapters are")
-                self._warn(
-                    f"chapters-not-continued: {count} {are} left out: chapters do not continue "
-                    "with the new frames."
-                )
+        if not carry.copies_timed and carry.slowdown is None and (count := len(source.chapters())):
+            are = plural(count, "chapter is", "chapters are")
+            self._warn(
+                f"chapters-not-continued: {count} {are} left out: chapters do not continue with "
+                "the new frames."
+            )
             return
         for chapter in source.chapters():
             base = Fraction(chapter["time_base"] or Fraction(1, 1000))
@@ -298,11 +286,9 @@ class Copier:
 
 def _aac_config(stream: Any, packet: Any) -> bytes | None:
     """Return the configuration of AAC from the header of a packet of a transport stream."""
-    for made in BitStreamFilterContext("aac_adtstoasc", stream).filter(packet):
-        for side in made.iter_sidedata():
-            if side.data_type == "new_extradata":
-                return bytes(side)
-    return None
+    made = BitStreamFilterContext("aac_adtstoasc", stream).filter(packet)
+    sides = chain.from_iterable(each.iter_sidedata() for each in made)
+    return next((bytes(side) for side in sides if side.data_type == "new_extradata"), None)
 
 
 def _label(stream: Any) -> str:

@@ -50,7 +50,6 @@ class TimeRange:
     end: Fraction | None
 
     def __contains__(self, time: Fraction) -> bool:
-        """Return whether a frame at this time is wanted."""
         return self.start <= time and (self.end is None or time < self.end)
 
 
@@ -65,7 +64,6 @@ class Decoder:
     def __init__(
         self, info: MediaInfo, *, threads: int | None, nvdec: int | None, stays_open: bool
     ) -> None:
-        """Store the arguments and open nothing yet; ``Source`` explains them."""
         self.promised = self.errors = 0
         self.aspect: Fraction | None = None
         self.by_gpu = False
@@ -84,12 +82,11 @@ class Decoder:
         info, timing, start = self._info, self._info.file_timing, wanted.start
         if (pictures := open_pictures(info.path, timing.rate)) is not None:
             if self._nvdec is not None:
-                self.warnings.append(_not_nvdec("the input is pictures"))
+                self._without_nvdec("the input is pictures")
             for picture, time in pictures.timed():
                 self.promised += time in wanted
-                if picture is None:
-                    self.errors += 1
-                else:
+                self.errors += picture is None
+                if picture is not None:
                     yield picture, time
             return
         if info.fields is not None:
@@ -121,6 +118,9 @@ class Decoder:
         if self._open is not None:
             self._open[1].close()
             self._open = None
+
+    def _without_nvdec(self, why: str) -> None:
+        self.warnings.append(Warned(f"not-nvdec: The CPU decodes, not NVDEC: {why}."))
 
     def _decode(self, seek: Fraction | None) -> Decoded:
         """Yield pictures from the beginning, or from a key frame before ``seek``.
@@ -161,15 +161,15 @@ class Decoder:
                 self.promised = 0
                 if mode == _NVDEC:
                     self._nvdec, self.by_gpu = None, False  # also for later seeks
-                    self.warnings.append(_not_nvdec(str(error)))
+                    self._without_nvdec(str(error))
 
     def _packets(
         self, container: InputContainer, stream: Any, seek: Fraction | None
     ) -> tuple[Iterator[Any], Fraction | None]:
         """Return the packets, and the time of the first picture to show or None for all.
 
-        The packets begin at the start of the file, or at a key frame before ``seek``. After a seek
-        the time is that of the key frame: earlier pictures refer to frames that were not read.
+        After a seek the time is that of the key frame: earlier pictures refer to frames that were
+        not read.
         """
         self._newest = None
         packets: Iterator[Any] = read_packets(container, stream, VideoClock(container, stream))
@@ -253,10 +253,6 @@ class Decoder:
 
 class _NextModeError(Exception):
     """The error that leads to the next mode of decoding; its text is the reason for NVDEC."""
-
-
-def _not_nvdec(why: str) -> Warned:
-    return Warned(f"not-nvdec: The CPU decodes, not NVDEC: {why}.")
 
 
 def is_hardware(decoder: Any) -> bool:

@@ -41,10 +41,7 @@ _LONGEST_STEP = Fraction(1)
 
 
 def open_container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
-    """Open a media file for reading; raise InputError with the reason if that fails.
-
-    ``hardware`` is a hardware decoder for the video; with None the CPU decodes.
-    """
+    """Open a media file for reading; raise InputError with the reason if that fails."""
     try:
         path.stat()  # FFmpeg gives no reason if a picture is missing
         try:
@@ -63,9 +60,8 @@ def _reason(path: Path, error: Exception) -> str:
         case FileNotFoundError() | NotADirectoryError():
             return f"no-file: There is no file {path}: check the name."
         case PermissionError():
-            return (
-                f"no-permission: {path} cannot be read: permission denied. Change its permissions."
-            )
+            why = "cannot be read: permission denied. Change its permissions."
+            return f"no-permission: {path} {why}"
         case av.error.EOFError():
             return f"ends-before-frame: {path} ends before its first frame: give a complete file."
         case av.error.InvalidDataError():
@@ -163,8 +159,7 @@ def read_packets(
 ) -> Iterator[Any]:
     """Yield the stream's packets that contain data; continue after up to 7 read errors in a row.
 
-    The times are moved to ``clock``, if there is one. Raises ReadError if the disk or the
-    connection of the file fails.
+    The times are moved to ``clock``, if there is one. Raises ReadError if the disk fails.
     """
     failures = 0
     while failures < 8:
@@ -194,7 +189,6 @@ class Clock:
     """
 
     def __init__(self, container: InputContainer) -> None:
-        """Start before the first packet of an open file."""
         self.part = 0
         self._jumps = bool(Flags(container.format.flags) & Flags.ts_discont)
         self._last: Fraction | None = None
@@ -224,7 +218,6 @@ class VideoClock(Clock):
     """A clock of a video stream, on which each part begins where the previous part ends."""
 
     def __init__(self, container: InputContainer, stream: Any) -> None:
-        """Start before the first packet of the video stream of an open file."""
         super().__init__(container)
         self._tick = Fraction(stream.time_base)
         self._offsets = [0]  # the offset of each part, in ticks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
@@ -69,6 +69,8 @@ class KnownEncoder:
     """The known facts about an encoder beyond those that its library reports."""
 
     keeps: str | None = None  # the codec that a source in this codec keeps on request
+    # The names of its parameters for the mastering display and for the light levels of HDR10.
+    hdr: tuple[str, str] | None = None
     # The options that every quality needs beside ``crf``; without ``crf``, those of the default.
     quality: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)  # the default options
@@ -110,10 +112,11 @@ _X264 = KnownEncoder("h264", crf=("crf", 63), presets=_PRESETS, parameters="x264
 _X265_PARAMS = "x265-params"
 
 _KNOWN: dict[str, KnownEncoder] = {
-    "libx264": replace(_X264, whole_chroma=True, smallest=2),
+    "libx264": replace(_X264, hdr=("mastering-display", "cll"), whole_chroma=True, smallest=2),
     "libx264rgb": _X264,
     "libx265": KnownEncoder(
         "hevc",
+        hdr=("master-display", "max-cll"),
         options={_X265_PARAMS: "log-level=none"},
         crf=("crf", 51),
         presets=_PRESETS,
@@ -125,6 +128,7 @@ _KNOWN: dict[str, KnownEncoder] = {
     ),
     "libsvtav1": KnownEncoder(
         "av1",
+        hdr=("mastering-display", "content-light"),
         options={"preset": "6"},
         crf=("crf", 51),
         looks_like=_SVT_AV1,
@@ -170,71 +174,112 @@ def names_of_encoders() -> list[str]:
     """Return the names of encoders that a user may choose and this FFmpeg has."""
     named = {name for each in CONTAINERS.values() if each.is_video for name in each.encoders}
     named |= {name for name, known in _KNOWN.items() if known.keeps}
-    return [SOURCE, NVENC, *_present(sorted(named))]
+    return [SOURCE, NVENC, *present(sorted(named))]
 
 
-def choose_for(container: Container, info: MediaInfo, settings: EncodeSettings) -> EncoderChoice:
-    """Return the choice for a source; see :func:`choose`.
+def choose(container: Container, info: MediaInfo, settings: EncodeSettings) -> EncoderChoice:
+    """Choose the encoder and the pixel format that lose nothing, or least, of a source.
 
-    Video in an editing codec keeps its codec if the container and the size allow the codec, unless
-    any encoder setting but ``threads`` is given. In MP4 and MOV, a single picture becomes 4:2:0,
-    and so do pictures and animations that are not YUV, because few players show RGB in these
+    More than 8 bits, or HDR, select HEVC before H.264, because more players support such video in
+    HEVC. Video in an editing codec keeps its codec if the container and the size allow the codec,
+    unless any encoder setting but ``threads`` is given. In MP4 and MOV, a single picture becomes
+    4:2:0, and so do pictures and animations that are not YUV, because few players show RGB in these
     containers. A transparent source becomes 4:2:0 in MP4, for which no encoder keeps transparency,
     and stays transparent in MOV. None of these rules applies if an encoder or a pixel format is
-    requested.
+    requested. Each substitution adds a warning to the choice.
+
+    Raises EncoderError if an encoder, option, preset or pixel format is unknown, the container
+    refuses the encoder, or no encoder fits the size.
     """
-    requested, settings = settings, replace(settings, encoder=_named(container, info, settings))
-    source, curve = layout(info.working_pix_fmt), info.tags.hdr
-    free = settings.encoder is None and settings.pix_fmt is None and container.needs_plain
+    source, exactly = layout(info.working_pix_fmt), settings.pix_fmt
+    given = _named(container, info, settings)
+    free = given is None and exactly is None and container.needs_plain
     is_still = info.reader.is_pictures and info.timing.frames == 1
     drawn = source.alpha or is_still or (info.reader.is_drawn and source.family != "yuv")
     becomes_plain = free and drawn and not (source.alpha and container.keeps_alpha)
-    depth = "10le" if source.depth > 8 else ""
-    choice = choose(
-        container,
-        f"yuv420p{depth}" if becomes_plain else info.working_pix_fmt,
-        info.width,
-        info.height,
-        settings,
-        hevc=curve is not None and not becomes_plain,
-        codec=info.codec,
-    )
-    said, stored = list(choice.warnings), layout(choice.working)
-    made = av.codec.Codec(choice.encoder, "w").canonical_name
-    plain = stored.family == "gray" or (stored.family == "yuv" and stored.chroma_shift_x > 0)
-    if becomes_plain and choice.working != info.working_pix_fmt:
-        # This warning replaces the warnings of `choose`.
-        opaque = " without transparency" if source.alpha else ""
-        said = [
-            Warned(
-                f"few-players: Few players show {info.working_pix_fmt} in {container.name}, so the "
-                f"pictures are converted to {choice.working}{opaque}. To choose another format, "
-                f"give --pix-fmt=yuv444p{depth} or --encoder."
-            )
-        ]
-    elif free and not plain and made not in (info.codec, *_EDITED):
-        # This warning names the reason for which the encoder is another one.
-        said = [warned for warned in said if warned.code != "other-encoder"]
-        said.append(
-            Warned(
-                f"kept-few-players: Few players show {choice.working} in {container.name}, which "
-                "keeps the colours of the source exactly. For a file that most players show, give "
-                f"{_plain(stored)}."
-            )
-        )
-    if requested.encoder == SOURCE and made != info.codec:
-        text = (
+    wanted = _plain(source) if becomes_plain else info.working_pix_fmt
+    wanted = wanted if exactly is None else _working(exactly)
+    hevc = info.tags.hdr is not None and not becomes_plain
+    names = _candidates(container, layout(wanted), given, hevc=hevc)
+    name, picked = _best(container, names, wanted, (info.width, info.height), exactly)
+    picked = exactly if exactly in _formats(name) else picked
+    working, tag = _working(picked), container.hevc_tag if _codec(name) == "hevc" else None
+    options = options_for(name, working, settings)
+    hdr = hdr_parameters(name, info.mastering_display, info.content_light)
+    if hdr and (key := known_encoder(name).parameters):
+        # The user's parameters come last and take precedence.
+        options[key] = ":".join(filter(None, (hdr, options.get(key))))
+    choice = EncoderChoice(name, picked, working, options, tag, ())
+    warnings = _warnings(container, info, settings, wanted, choice, is_free=given is None)
+    return replace(choice, warnings=tuple(warnings))
+
+
+def _warnings(
+    container: Container,
+    info: MediaInfo,
+    settings: EncodeSettings,
+    wanted: str,
+    choice: EncoderChoice,
+    *,
+    is_free: bool,
+) -> Iterator[Warned]:
+    """Yield warnings about another encoder or pixel format than the source or players need."""
+    name, first, codec = choice.encoder, container.encoders[0], _codec(choice.encoder)
+    source, kept, stored = (layout(f) for f in (info.working_pix_fmt, wanted, choice.working))
+    size = f"{info.width}x{info.height}"
+    if settings.encoder == SOURCE and codec != info.codec:
+        yield Warned(
             f"encoder-not-of-source: The codec {info.codec} of the source cannot be written in "
-            f"{container.name} here: {choice.encoder} is used."
+            f"{container.name} here: {name} is used."
         )
-        said.insert(0, Warned(text))
-    if curve is not None and not container.is_video and not is_float(choice.pix_fmt):
-        text = (
-            f"tones-not-mapped: The source is HDR ({curve}), which {container.name} cannot show: "
-            "the pictures look flat and pale. An .mkv or .mp4 keeps HDR."
+    if settings.pix_fmt is None and wanted != info.working_pix_fmt:
+        opaque = " without transparency" if source.alpha else ""
+        yield Warned(
+            f"few-players: Few players show {info.working_pix_fmt} in {container.name}, so the "
+            f"pictures are converted to {choice.working}{opaque}. To choose another format, give "
+            f"--pix-fmt={wanted.replace('420', '444')} or --encoder."
         )
-        said.append(Warned(text))
-    return replace(choice, warnings=tuple(said))
+        return
+    is_plain = stored.family == "gray" or (stored.family == "yuv" and stored.chroma_shift_x > 0)
+    is_shown = is_plain or settings.pix_fmt is not None or codec in (info.codec, *_EDITED)
+    if is_free and container.needs_plain and not is_shown:
+        yield Warned(
+            f"kept-few-players: Few players show {choice.working} in {container.name}, which "
+            "keeps the colours of the source exactly. For a file that most players show, give "
+            f"--pix-fmt={_plain(stored)}."
+        )
+    elif is_free and container.is_video and name != first and codec != info.codec:
+        few = "Few players show that; for a file that most players show, give"
+        tail = f" {few} --pix-fmt={_plain(kept)}." if name == "ffv1" else ""
+        yield Warned(
+            f"other-encoder: The encoder {first} does not suit {wanted} at {size}: {name} is used "
+            f"instead.{tail}"
+        )
+    loses_alpha = kept.alpha and not stored.alpha
+    # Outputs other than video report only fewer bits and lost transparency. A GIF always has few
+    # colours, so fewer bits need no warning there.
+    coarser = stored.depth < kept.depth and not container.has_palette
+    if choice.working != wanted and (container.is_video or coarser or loses_alpha):
+        who = f"{name} in {container.name}" if container.is_video else container.name
+        opaque = " Their transparency is dropped." if loses_alpha else ""
+        yield Warned(
+            f"pix-fmt-changed: {who} cannot hold {wanted} at {size}: the pictures are written as "
+            f"{choice.working}.{opaque}"
+        )
+    if info.tags.hdr is not None and not container.is_video and not is_float(choice.pix_fmt):
+        yield Warned(
+            f"tones-not-mapped: The source is HDR ({info.tags.hdr}), which {container.name} cannot "
+            "show: the pictures look flat and pale. An .mkv or .mp4 keeps HDR."
+        )
+
+
+def _plain(kept: PixelLayout) -> str:
+    """Return the pixel format that most players show."""
+    return "yuv420p" + ("10le" if kept.depth > 8 else "")
+
+
+def _codec(encoder: str) -> str:
+    return av.codec.Codec(encoder, "w").canonical_name
 
 
 def _named(container: Container, info: MediaInfo, settings: EncodeSettings) -> str | None:
@@ -248,78 +293,13 @@ def _named(container: Container, info: MediaInfo, settings: EncodeSettings) -> s
     if settings.encoder != SOURCE and not keeps_edited:
         return settings.encoder
     wanted = info.working_pix_fmt if settings.pix_fmt is None else _working(settings.pix_fmt)
-    for name in _present(name for name, known in _KNOWN.items() if known.keeps == info.codec):
+    for name in present(name for name, known in _KNOWN.items() if known.keeps == info.codec):
         if container.is_video and _can_be_in(container, name):
             # Codecs for editing have few pixel formats, so the nearest one is used.
             formats = [f for f in _takes(name) if f == wanted or info.codec in _EDITED]
-            if any(_fits(name, pix_fmt, info.width, info.height) for pix_fmt in formats):
+            if any(_fits(name, pix_fmt, (info.width, info.height)) for pix_fmt in formats):
                 return name
     return None
-
-
-def choose(
-    container: Container,
-    pix_fmt: str,
-    width: int,
-    height: int,
-    settings: EncodeSettings = DEFAULTS,
-    *,
-    hevc: bool = False,
-    codec: str | None = None,
-) -> EncoderChoice:
-    """Choose the encoder and the pixel format that lose nothing, or least, of ``pix_fmt``.
-
-    ``pix_fmt`` is a working format. More than 8 bits, or ``hevc``, select HEVC before H.264,
-    because more players support such video in HEVC. Each substitution adds a warning to the choice.
-    An encoder of ``codec``, the codec of the source, is no substitution.
-
-    Raises:
-        EncoderError: an encoder, option, preset or pixel format is unknown, the container refuses
-            the encoder, or no encoder fits the size.
-    """
-    wanted = pix_fmt if settings.pix_fmt is None else _working(settings.pix_fmt)
-    names = _candidates(container, layout(wanted), settings.encoder, hevc=hevc)
-    name, picked = _best(container, names, wanted, width, height, exactly=settings.pix_fmt)
-    if settings.pix_fmt is not None and settings.pix_fmt in _formats(name):
-        picked = settings.pix_fmt
-    working = _working(picked)
-    said: list[Warned] = []
-    first, kept = container.encoders[0], layout(wanted)
-    made = av.codec.Codec(name, "w").canonical_name
-    if settings.encoder is None and container.is_video and name != first and made != codec:
-        what, tail = f"The encoder {first} cannot hold {wanted}", ""
-        if wanted not in _takes(first):
-            special = {"RGB colours": kept.family == "rgb", "transparency": kept.alpha}
-            special[f"{kept.depth} bits"] = kept.depth > 8
-            words = ", ".join(word for word, is_given in special.items() if is_given)
-            what += f" ({words})" if words else ""
-            if name == "ffv1":
-                few = "Few players show that; for a file that most players show, give"
-                tail = f" {few} {_plain(kept)}."
-        elif not _fits(first, wanted, width, height):
-            what += f" at the size {width}x{height}"
-        else:
-            what = f"Few players show {wanted} from the encoder {first}"
-        said.append(Warned(f"other-encoder: {what}: {name} is used instead.{tail}"))
-    loses_alpha = kept.alpha and not layout(working).alpha
-    # Outputs other than video report only fewer bits and lost transparency. A GIF always has few
-    # colours, so fewer bits need no warning there.
-    coarser = layout(working).depth < kept.depth and not container.has_palette
-    if working != wanted and (container.is_video or coarser or loses_alpha):
-        who = f"{name} in {container.name}" if container.is_video else container.name
-        opaque = " Their transparency is dropped." if loses_alpha else ""
-        what = f"{who} cannot hold {wanted} at {width}x{height}"
-        said.append(
-            Warned(f"pix-fmt-changed: {what}: the pictures are written as {working}.{opaque}")
-        )
-    tag = container.hevc_tag if made == "hevc" else None
-    options = options_for(name, working, settings)
-    return EncoderChoice(name, picked, working, options, tag, tuple(said))
-
-
-def _plain(kept: PixelLayout) -> str:
-    """Return the option for the pixel format that most players show."""
-    return "--pix-fmt=yuv420p" + ("10le" if kept.depth > 8 else "")
 
 
 def _candidates(
@@ -336,7 +316,7 @@ def _candidates(
     elif given == NVENC:
         # The GPUs encode H.264 with 8 bits only, so HEVC comes first for more bits, and for HDR.
         names = ["h264_nvenc", "hevc_nvenc", "av1_nvenc"]
-        names = [each for each in _present(names) if _can_be_in(container, each)]
+        names = [each for each in present(names) if _can_be_in(container, each)]
         names.sort(key=lambda each: deep and each == "h264_nvenc")
         if not names:
             raise EncoderUsageError(
@@ -357,7 +337,7 @@ def _checked_name(name: str, container: Container) -> str:
     try:
         codec = av.codec.Codec(name, "w")
     except av.codec.codec.UnknownCodecError as error:
-        known = ", ".join(_present(("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1")))
+        known = ", ".join(present(("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1")))
         raise EncoderUsageError(
             f'unknown-encoder: There is no encoder "{name}" here: choose one, such as {known}.'
         ) from error
@@ -368,12 +348,13 @@ def _checked_name(name: str, container: Container) -> str:
     if not _can_be_in(container, codec.name):
         raise EncoderUsageError(
             f"encoder-not-in-container: {container.name} cannot hold what {name} writes: use "
-            f"{_present(container.encoders)}, or another container (.mkv holds most)."
+            f"{present(container.encoders)}, or another container (.mkv holds most)."
         )
     return codec.name
 
 
-def _present(names: Iterable[str]) -> list[str]:
+def present(names: Iterable[str]) -> list[str]:
+    """Return the encoders that this FFmpeg has."""
     return [name for name in names if name in av.codec.codecs_available]
 
 
@@ -398,18 +379,12 @@ def _working(pix_fmt: str) -> str:
     try:
         return working_format(pix_fmt)
     except ValueError as error:
-        raise EncoderUsageError(
-            f"unusable-pixel-format: The pixel format {pix_fmt} has samples that do not fit whole "
-            "numbers of at most 16 bits: convert to a format such as yuv420p or yuv444p10le."
-        ) from error
+        raise EncoderUsageError(f"unusable-pixel-format: {error}") from error
 
 
 @cache
 def _formats(name: str) -> tuple[str, ...]:
-    """Return the encoder's pixel formats that store their working format exactly.
-
-    For EXR, return the floating-point formats.
-    """
+    """Return the encoder's pixel formats that store their working format exactly; EXR's floats."""
     if name == "gif":
         # The encoder needs pictures with a palette, which the sink makes from bgra.
         return ("bgra",)
@@ -430,10 +405,9 @@ def _takes(name: str) -> dict[str, str]:
     return stored
 
 
-def _fits(name: str, pix_fmt: str, width: int, height: int) -> bool:
-    """Return whether the encoder accepts pictures of this format and size."""
-    known, shape = known_encoder(name), layout(pix_fmt)
-    if min(width, height) < known.smallest or width in known.corrupts:
+def _fits(name: str, pix_fmt: str, size: tuple[int, int]) -> bool:
+    known, shape, (width, height) = known_encoder(name), layout(pix_fmt), size
+    if min(size) < known.smallest or width in known.corrupts:
         return False
     odd = width % (1 << shape.chroma_shift_x) or height % (1 << shape.chroma_shift_y)
     return not (known.whole_chroma and odd)
@@ -446,16 +420,14 @@ def _cost(wanted: PixelLayout, stored: PixelLayout) -> tuple[int, ...]:
     Stored but unused transparency, bits and chroma samples follow.
     """
     lost = surplus = 0
-    if wanted.family != "gray" and stored.family != "rgb":
-        shifts = (
-            stored.chroma_shift_x - wanted.chroma_shift_x,
-            stored.chroma_shift_y - wanted.chroma_shift_y,
-        )
-        lost = sum(max(shift, 0) for shift in shifts) + (4 if stored.family == "gray" else 0)
-        surplus = sum(max(-shift, 0) for shift in shifts)
-    elif wanted.family == "gray" and stored.family == "yuv":
-        surplus = 4 - stored.chroma_shift_x - stored.chroma_shift_y
     is_gray = wanted.family == "gray" and stored.family == "yuv"
+    if is_gray:
+        surplus = 4 - stored.chroma_shift_x - stored.chroma_shift_y
+    elif wanted.family != "gray" and stored.family != "rgb":
+        across = stored.chroma_shift_x - wanted.chroma_shift_x
+        down = stored.chroma_shift_y - wanted.chroma_shift_y
+        lost = max(across, 0) + max(down, 0) + (4 if stored.family == "gray" else 0)
+        surplus = max(-across, 0) + max(-down, 0)
     family = 0 if wanted.family == stored.family else 1 if is_gray else 2
     deeper = stored.depth - wanted.depth
     losses = wanted.alpha and not stored.alpha, max(-deeper, 0), lost, family
@@ -463,13 +435,7 @@ def _cost(wanted: PixelLayout, stored: PixelLayout) -> tuple[int, ...]:
 
 
 def _best(
-    container: Container,
-    names: list[str],
-    wanted: str,
-    width: int,
-    height: int,
-    *,
-    exactly: str | None,
+    container: Container, names: list[str], wanted: str, size: tuple[int, int], exactly: str | None
 ) -> tuple[str, str]:
     """Return the cheapest pair of encoder and pixel format; earlier encoders win ties.
 
@@ -477,24 +443,24 @@ def _best(
     """
     options = [
         (_cost(layout(wanted), layout(working)), order, name, pix_fmt)
-        for order, name in enumerate(_present(names))
+        for order, name in enumerate(present(names))
         for working, pix_fmt in _takes(name).items()
         if exactly is None or (working == wanted and is_float(pix_fmt) == is_float(exactly))
-        if _fits(name, working, width, height)
+        if _fits(name, working, size)
         if not (name in container.refuses_alpha and layout(working).alpha)
     ]
     if options:
         return min(options)[2:]
-    who, size = " and ".join(names), f"{width}x{height}"
+    who, shape = " and ".join(names), f"{size[0]}x{size[1]}"
     if exactly is None:
         raise EncoderError(
-            f"encoder-size: {who} cannot encode pictures of {size}: choose another encoder or "
+            f"encoder-size: {who} cannot encode pictures of {shape}: choose another encoder or "
             "output."
         )
-    taken = ", ".join(sorted({f for name in _present(names) for f in _formats(name)}))
+    taken = ", ".join(sorted({f for name in present(names) for f in _formats(name)}))
     raise EncoderError(
-        f"encoder-cannot-write: {who} in {container.name} cannot write {exactly} at {size}: choose "
-        f"one of {taken}."
+        f"encoder-cannot-write: {who} in {container.name} cannot write {exactly} at {shape}: "
+        f"choose one of {taken}."
     )
 
 
@@ -503,12 +469,10 @@ def options_for(name: str, working: str, settings: EncodeSettings) -> dict[str, 
 
     Raises EncoderUsageError for a setting that the encoder does not accept.
     """
-    known = known_encoder(name)
-    given = dict(pairs(settings.encoder_option))
-    for key in given:  # FFmpeg itself ignores an unknown option without an error
-        if key not in _supported_options(name):
-            near = did_you_mean(key, sorted(_supported_options(name)))
-            raise EncoderUsageError(f"unknown-encoder-option: {name} has no option {key!r}{near}.")
+    known, given = known_encoder(name), dict(pairs(settings.encoder_option))
+    for key in given.keys() - _supported_options(name):  # FFmpeg itself ignores an unknown option
+        near = did_you_mean(key, sorted(_supported_options(name)))
+        raise EncoderUsageError(f"unknown-encoder-option: {name} has no option {key!r}{near}.")
     options = dict(known.options)
     if name == "prores_ks":
         options["profile"] = "4" if working.startswith("yuv444") or layout(working).alpha else "3"
@@ -568,14 +532,6 @@ def _supported_options(name: str) -> frozenset[str]:
     return frozenset(general | {o.name for o in known.private})
 
 
-# The names of the parameters for the mastering display and for the light levels.
-_HDR_NAMES = {
-    "libx264": ("mastering-display", "cll"),
-    "libx265": ("master-display", "max-cll"),
-    "libsvtav1": ("mastering-display", "content-light"),
-}
-
-
 def hdr_parameters(encoder: str, display: bytes | None, light: bytes | None) -> str | None:
     """Return HDR10 metadata as ``key=value:…`` for the encoder; None if it cannot store them.
 
@@ -583,33 +539,30 @@ def hdr_parameters(encoder: str, display: bytes | None, light: bytes | None) -> 
     ``display`` is FFmpeg's AVMasteringDisplayMetadata (88 bytes), ``light`` its
     AVContentLightMetadata (at least 8 bytes). The string is empty if neither is given.
     """
-    if encoder not in _HDR_NAMES:
+    if (names := known_encoder(encoder).hdr) is None:
         return None
-    name_of_display, name_of_light = _HDR_NAMES[encoder]
     parts: list[str] = []
-    # Ten fractions (red, green, blue, white point, least and most luminance), and two flags, which
-    # are 0 if there are no primaries or no luminance.
+    # Ten fractions (x and y of red, green, blue and the white point, least and most luminance), and
+    # two flags, which are 0 if there are no primaries or no luminance.
     numbers = struct.unpack_from("<22i", display) if display else (0,) * 22
     if numbers[20] and numbers[21]:
         # Decimal numbers, or multiples of the units of HEVC: 0.00002 for chromaticities, 0.0001
         # cd/m² for luminances.
+        units = [Fraction(50_000)] * 8 + [Fraction(10_000)] * 2
         values = [
             Fraction(top, bottom) if bottom else Fraction(0)
             for top, bottom in zip(numbers[0:20:2], numbers[1:20:2], strict=True)
         ]
-        red_x, red_y, green_x, green_y, blue_x, blue_y, white_x, white_y, least, most = (
-            f"{float(value):g}"
-            if encoder == "libsvtav1"
-            else str(round(value * (50000 if number < 8 else 10000)))
-            for number, value in enumerate(values)
+        rx, ry, gx, gy, bx, by, wx, wy, least, most = (
+            f"{float(value):g}" if encoder == "libsvtav1" else str(round(value * unit))
+            for value, unit in zip(values, units, strict=True)
         )
         parts.append(
-            f"{name_of_display}=G({green_x},{green_y})B({blue_x},{blue_y})R({red_x},{red_y})"
-            f"WP({white_x},{white_y})L({most},{least})"
+            f"{names[0]}=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({most},{least})"
         )
     if light:
         brightest, mean = struct.unpack_from("<2I", light)
-        parts.append(f"{name_of_light}={brightest},{mean}")
+        parts.append(f"{names[1]}={brightest},{mean}")
     if parts and encoder == "libx265":
         parts += ["hdr10=1", "repeat-headers=1"]
     return ":".join(parts)

@@ -34,7 +34,12 @@ def has_filter(name: str) -> bool:
 
 
 class Chain:
-    """A chain of filters for pictures of one size and pixel format, or two chains that join."""
+    """A chain of filters, each with its name and settings, for pictures like ``like``.
+
+    With ``joined``, a filter of two inputs, each input gets its pictures through all steps.
+    ``tick`` is the time base of all pictures in seconds, ``rate`` the pictures per second. Raises
+    FFmpegError if a filter refuses such pictures.
+    """
 
     def __init__(
         self,
@@ -44,12 +49,6 @@ class Chain:
         tick: Fraction = Fraction(1, 25),
         rate: Fraction = Fraction(25),
     ) -> None:
-        """Set up the filters, each with its name and settings, for pictures like ``like``.
-
-        With ``joined``, a filter of two inputs, each input gets its pictures through all steps.
-        ``tick`` is the time base of all pictures in seconds, ``rate`` the pictures per second.
-        Raises FFmpegError if a filter refuses such pictures.
-        """
         self._tick = tick
         # The graph must exist as long as its filters.
         self._graph = graph = av.filter.Graph()
@@ -124,7 +123,6 @@ class FieldMeter:
     """A measurement of the first pictures of a video: whether and how they are interlaced."""
 
     def __init__(self) -> None:
-        """Start without pictures."""
         self.pictures = 0
         self._marked = False
         self._detector: Chain | None = None
@@ -165,10 +163,8 @@ def frames_of_fields(
     A frame has the lines of its field. The other lines are computed from the fields before and
     after. A progressive picture is yielded twice. The pictures have one size and planar pixel
     format. ``second`` returns the time of a picture's second frame, from the time of the picture
-    and that of the next one (None after the last one).
-
-    Raises:
-        InputError: a plane of the pictures is smaller than 3x4 samples.
+    and that of the next one (None after the last one). Raises InputError if a plane is smaller than
+    3x4 samples.
     """
     source = iter(pictures)
     first = next(source, None)
@@ -201,5 +197,4 @@ def frames_of_fields(
 
 
 def _found(picture: av.VideoFrame) -> str:
-    """Return the kind that the detector found: progressive, tff, bff or undetermined."""
     return str(picture.metadata["lavfi.idet.single.current_frame"])

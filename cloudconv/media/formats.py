@@ -71,8 +71,7 @@ _FLOATS = {
     for end in ("le", "be")
 }
 
-# Formats that FFmpeg's scaler does not convert, or not exactly: other floats and colour models, and
-# byte orders that no codec uses.
+# Formats that FFmpeg's scaler does not convert exactly: other floats, colour models, byte orders.
 _UNUSABLE = re.compile(r".*f(16|32)|xyz|uyyvyy|gbrp1[02]msb|(x2|xv30|v30x|y21).*be")
 
 # FFmpeg's direct conversions to these formats leave out the last column or row of an odd size.
@@ -88,17 +87,14 @@ def layout(pix_fmt: str) -> PixelLayout:
     Raises ValueError for a name that FFmpeg does not know, and for formats in GPU memory.
     """
     side = 64
-    try:
-        components = VideoFormat(pix_fmt, side, side).components
-        rgb = VideoFormat(pix_fmt).is_rgb
-    except ValueError as error:
-        raise ValueError(f"Unknown pixel format {pix_fmt!r}.") from error
-    if not components:  # vaapi, cuda: references to GPU memory, not samples
+    known = VideoFormat(pix_fmt, side, side)
+    if not known.components:  # vaapi, cuda: references to GPU memory, not samples
         raise ValueError(f"Pixel format {pix_fmt!r} holds no samples.")
-    alpha = any(c.is_alpha for c in components) or pix_fmt == "pal8"
-    colours = [c for c in components if not c.is_alpha]
+    is_rgb, alpha = known.is_rgb or pix_fmt == "pal8", pix_fmt == "pal8"
+    alpha = alpha or any(c.is_alpha for c in known.components)
+    colours = [c for c in known.components if not c.is_alpha]
     # PyAV's is_chroma is true for subsampled components only, so the components are counted.
-    family: Family = "rgb" if rgb or pix_fmt == "pal8" else "yuv" if len(colours) > 1 else "gray"
+    family: Family = "rgb" if is_rgb else "yuv" if len(colours) > 1 else "gray"
     shift_x = shift_y = 0
     if family == "yuv":
         shift_x = (side // colours[1].width).bit_length() - 1
@@ -218,10 +214,8 @@ def _through_light(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
 
 
 def _dtype(pix_fmt: str) -> str:
-    order = ">" if pix_fmt.endswith("be") else "<"
-    if not is_float(pix_fmt):
-        return f"{order}u2"
-    return f"{order}f{2 if 'f16' in pix_fmt else 4}"
+    kind = "u2" if not is_float(pix_fmt) else "f2" if "f16" in pix_fmt else "f4"
+    return f"{'>' if pix_fmt.endswith('be') else '<'}{kind}"
 
 
 def _rows(picture: VideoFrame, plane: int, dtype: str) -> NDArray[Any]:

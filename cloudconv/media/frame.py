@@ -31,14 +31,11 @@ class ColorTags:
 
     def flat_in(self, where: str) -> list[Warned]:
         """Return a warning for HDR video, which 8-bit pictures, named by ``where``, show flat."""
-        if self.hdr is None:
-            return []
-        return [
-            Warned(
-                f"flat-pictures: The source is HDR ({self.hdr}), which the {where} cannot show: "
-                "its pictures look flat and pale."
-            )
-        ]
+        text = (
+            f"flat-pictures: The source is HDR ({self.hdr}), which the {where} cannot show: its "
+            "pictures look flat and pale."
+        )
+        return [] if self.hdr is None else [Warned(text)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +95,7 @@ FrameTask = Task[Frame]
 
 
 def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int) -> av.VideoFrame:
-    """Create a picture with copies of all planes, which may be on any device.
-
-    Raises ValueError if the planes do not fit the pixel format or the size.
-    """
+    """Create a picture with copies of all planes; raise ValueError if the planes do not fit."""
     # FFmpeg allocates the memory, because its codecs may read beyond the end of a row.
     picture = av.VideoFrame(width, height, pix_fmt)
     for target, plane in zip(picture.planes, planes, strict=True):

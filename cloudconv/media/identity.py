@@ -16,10 +16,8 @@ from cloudconv.media.input import give_back, is_copy
 from cloudconv.media.pictures import files_of
 
 BLOCK = 1 << 20  # bytes
-BLOCKS = 4096
-"""The number of blocks of an input to read at most; a larger input is read in parts."""
-FRESH = 2 * 10**9
-"""The age of a change, in nanoseconds, above which a later change has another time."""
+BLOCKS = 4096  # of an input to read at most; a larger input is read in parts
+FRESH = 2 * 10**9  # nanoseconds; a change after that time has another time
 _HAS_CHANGE_TIME = os.name != "nt"  # on Windows st_ctime is the time of creation
 
 
@@ -27,10 +25,8 @@ def input_fingerprint(path: Path, *, content: bool = True) -> str:
     """Return a hash of the size, date and, if wanted, content of each file of an input.
 
     Of inputs above 4 GiB, blocks of 1 MiB at even distances are hashed, at least two of each file.
-    The date of a temporary copy of standard input has no meaning and is left out.
-
-    Raises:
-        InputError: the input does not exist, or cannot be read.
+    The date of a temporary copy of standard input has no meaning and is left out. Raises InputError
+    if the input does not exist, or cannot be read.
     """
     known = hashlib.sha256()
     lasting = not is_copy(path)
@@ -87,9 +83,8 @@ def both_ends(file: Path) -> bytes:
 def has_changed(info: MediaInfo) -> bool:
     """Return whether an input has changed since it was probed."""
     # Only this process writes to a copy of standard input. The copy grows, but does not change.
-    if not info.fingerprint or is_copy(info.path):
-        return False
-    if info.stamp and input_stamp(info.path) == info.stamp:
+    is_ours = not info.fingerprint or is_copy(info.path)
+    if is_ours or (info.stamp and input_stamp(info.path) == info.stamp):
         return False
     return input_fingerprint(info.path) != info.fingerprint
 

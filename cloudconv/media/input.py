@@ -41,18 +41,23 @@ class Copy(type(Path())):  # type: ignore[misc] # the class of this system's pat
     growth: Growth | None = None
 
     def __format__(self, _: str) -> str:
-        """Return the name for messages."""
         return getattr(self, "shown", str(self))
 
 
 _copies: WeakValueDictionary[str, Copy] = WeakValueDictionary()  # "-" to its copy
 
 
+def _not_stored(copy: Path, error: OSError) -> InputError:
+    return InputError(
+        f"copy-not-kept: The data from standard input cannot be stored in {copy.parent.parent} "
+        f"({error.strerror}): free some space there."
+    )
+
+
 class Growth:
     """A growing copy of standard input, which a thread writes while others read it."""
 
     def __init__(self, copy: Path, head: bytes) -> None:
-        """Write the bytes that were read already, and start the thread that writes the others."""
         self.copy = copy
         self.interrupt: KeyboardInterrupt | None = None
         self._ended = threading.Event()
@@ -74,11 +79,7 @@ class Growth:
         """Wait 0.02 s at most for the end, and return whether the copy is complete."""
         ended = self._ended.wait(_PAUSE)
         if self._error is not None:
-            folder, why = self.copy.parent.parent, self._error.strerror
-            raise InputError(
-                f"copy-not-kept: The data from standard input cannot be stored in {folder} "
-                f"({why}): free some space there."
-            ) from self._error
+            raise _not_stored(self.copy, self._error) from self._error
         return ended
 
 
@@ -86,9 +87,9 @@ class GrowthReader:
     """A file object for FFmpeg on a growing copy, without seeking."""
 
     def __init__(self, growth: Growth) -> None:
-        """Open the copy."""
         self._growth = growth
         self._file = growth.copy.open("rb", buffering=0)
+        self.close = self._file.close
 
     def read(self, size: int) -> bytes:
         """Return 1 to ``size`` bytes, after a wait if necessary.
@@ -106,10 +107,6 @@ class GrowthReader:
             self._growth.interrupt = error
             return b""
         return data
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
 
 
 _SUFFIXES = frozenset(
@@ -148,7 +145,6 @@ class SharedFile:
     """A file object on an input that is kept open; the open file is free again after the object."""
 
     def __init__(self, path: Path) -> None:
-        """Take an open file, or open the input."""
         try:
             file = _idle[path].pop()
         except (KeyError, IndexError):  # all are in use, perhaps in other threads
@@ -160,12 +156,9 @@ class SharedFile:
         finalize(self, give_back, path, file)
 
     def read(self, size: int) -> bytes:
-        """Return at most ``size`` bytes; no bytes after an error.
+        """Return at most ``size`` bytes; no bytes after an error, which PyAV raises later.
 
         FFmpeg reads again after an error, and PyAV would print a second one.
-
-        Raises:
-            OSError: the file cannot be read; PyAV raises the error when FFmpeg returns.
         """
         if self._failed:
             return b""
@@ -183,9 +176,9 @@ def shared_file(path: Path) -> SharedFile | None:
 
 def give_back(path: Path, file: io.FileIO) -> None:
     """Keep a file that is no longer in use for the next reader, or close it."""
-    if path in _idle:
+    try:
         _idle[path].append(file)
-    else:
+    except KeyError:  # perhaps another thread has just ended the block
         file.close()
 
 
@@ -201,15 +194,13 @@ def is_growing(path: Path) -> bool:
 
 def growth_reader(path: Path) -> GrowthReader | None:
     """Return a reader of the path if it is a growing copy; else None."""
-    growth = path.growth if isinstance(path, Copy) else None
-    return None if growth is None else GrowthReader(growth)
+    return GrowthReader(path.growth) if isinstance(path, Copy) and path.growth else None
 
 
 def raise_interrupt(path: Path) -> None:
     """Raise the interrupt that has ended the wait for a growing copy, if there is one."""
-    growth = path.growth if isinstance(path, Copy) else None
-    if growth is not None and growth.interrupt is not None:
-        raise growth.interrupt
+    if isinstance(path, Copy) and path.growth and path.growth.interrupt:
+        raise path.growth.interrupt
 
 
 def local_file(path: Path | str, *, live: bool = False) -> Path:
@@ -220,30 +211,8 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
     Raises InputError for what is no readable file, and if the copy cannot be written.
     """
     path = Path(path)
-    # Path has reduced the two slashes of an address to one.
-    if (address := _ADDRESS.match(str(path))) is not None and not path.exists():
-        rest = str(path)[address.end() :].replace("\\", "/")
-        raise InputError(
-            f"is-an-address: {address[1]}://{rest} is an address, and only files on this machine "
-            "are read: download it first."
-        )
-    with suppress(OSError):
-        about = path.stat()
-        mode = about.st_mode
-        if stat.S_ISFIFO(mode):
-            raise InputError(
-                f"is-a-pipe: {path} is a named pipe: give a file, or send the video to standard "
-                "input (named -)."
-            )
-        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-            raise InputError(
-                f"is-a-device: {path} is a device or a socket: give a file, or send the video to "
-                "standard input (named -)."
-            )
-        # Some files of the system have no size, and wait for data without end.
-        if stat.S_ISREG(mode) and not about.st_size and str(path) != "-":
-            raise InputError(f"empty-file: {path} is empty (0 bytes): give a complete video file.")
     if (name := str(path)) != "-":
+        _check_kind(path)
         return path
     if (known := _copies.get(name)) is not None:
         return known
@@ -259,10 +228,7 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
                 shutil.copyfileobj(sys.stdin.buffer, target, _CHUNK)
         empty = not copy.stat().st_size
     except OSError as error:
-        raise InputError(
-            f"copy-not-kept: The data from standard input cannot be stored in {folder.parent} "
-            f"({error.strerror}): free some space there."
-        ) from error
+        raise _not_stored(copy, error) from error
     if empty:
         raise InputError(
             "nothing-arrived: Nothing came through standard input: send a video file into it."
@@ -271,8 +237,28 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
     return copy
 
 
+def _check_kind(path: Path) -> None:
+    # Path has reduced the two slashes of an address to one.
+    if (address := _ADDRESS.match(str(path))) is not None and not path.exists():
+        rest = str(path)[address.end() :].replace("\\", "/")
+        raise InputError(
+            f"is-an-address: {address[1]}://{rest} is an address, and only files on this machine "
+            "are read: download it first."
+        )
+    with suppress(OSError):
+        about = path.stat()
+        if not (stat.S_ISREG(about.st_mode) or stat.S_ISDIR(about.st_mode)):
+            kind = "a named pipe" if stat.S_ISFIFO(about.st_mode) else "a device or a socket"
+            raise InputError(
+                f"not-a-file: {path} is {kind}: give a file, or send the video to standard input "
+                "(named -)."
+            )
+        # Some files of the system have no size, and wait for data without end.
+        if stat.S_ISREG(about.st_mode) and not about.st_size:
+            raise InputError(f"empty-file: {path} is empty (0 bytes): give a complete video file.")
+
+
 def _matroska_head() -> bytes | None:
-    """Return the first bytes of standard input if they are Matroska's; else read nothing."""
     given = sys.stdin.buffer
     if not isinstance(given, io.BufferedReader) or not given.peek(4).startswith(_MATROSKA):
         return None

@@ -36,27 +36,23 @@ class VmafMeter:
     """A measurement of VMAF, Netflix's estimate of perceived quality (Li et al. 2016).
 
     PyAV's FFmpeg lacks ``libvmaf``. The wheel of imageio-ffmpeg contains a program with it. Its
-    default model needs every frame of the output in order, because it uses luma and motion.
-
-    Raises:
-        ModelError: there is no FFmpeg program.
+    default model needs every frame of the output in order, because it uses luma and motion. Raises
+    ModelError if there is no FFmpeg program.
     """
 
     def __init__(self, rate: Fraction) -> None:
-        """Prepare the measurement; ``rate`` is in frames per second."""
         self._program = _ffmpeg()
         self._rate = rate
         self._luma: Luma | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = Path()
 
     def push(self, truth: Frame, test: Frame) -> None:
         """Add the next frame; raise ModelError if the program fails.
 
         Raises ValueError if the frames differ in time, size or pixel format.
         """
-        if truth.time != test.time:
-            raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
+        _check_pair(truth, test)
         if self._luma is None:
             self._luma = Luma(truth)
             self._start(truth.width, truth.height)
@@ -73,17 +69,15 @@ class VmafMeter:
         """Return the score of every frame, 0 to 100, which the program writes when it ends."""
         if self._process is None:
             return []
-        assert self._folder is not None
         try:
             self._pipe().close()  # writes the last data
         except OSError as error:
             raise self._failure() from error
-        log = Path(self._folder.name) / _LOG
+        log = self._folder / _LOG
         if self._process.wait() or not log.exists():
             raise self._failure()
         frames = json.loads(log.read_text("utf-8"))["frames"]
-        self._folder.cleanup()
-        self._luma = self._process = self._folder = None
+        self._luma = self._process = None
         return [float(frame["metrics"]["vmaf"]) for frame in frames]
 
     def _start(self, width: int, height: int) -> None:
@@ -93,8 +87,9 @@ class VmafMeter:
             f"split[a][b];[a]crop={width}:{height}:0:0[test];[b]crop={width}:{height}:0:{height}"
             f"[truth];[test][truth]libvmaf=log_fmt=json:log_path={_LOG}"
         )
-        self._folder = tempfile.TemporaryDirectory(prefix="cloudconv-")
-        with (Path(self._folder.name) / _ERRORS).open("wb") as errors:
+        folder = tempfile.TemporaryDirectory(prefix="cloudconv-")
+        self._folder = Path(folder.name)
+        with (self._folder / _ERRORS).open("wb") as errors:
             self._process = subprocess.Popen(
                 [
                     *(self._program, "-v", "error", "-nostdin", "-f", "rawvideo"),
@@ -105,10 +100,10 @@ class VmafMeter:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
-                cwd=self._folder.name,
+                cwd=self._folder,
             )
         # An interrupted run must not leave the program running.
-        finalize(self, _stop, self._process, self._folder)
+        finalize(self, _stop, self._process, folder)
 
     def _pipe(self) -> IO[bytes]:
         assert self._process is not None
@@ -116,21 +111,14 @@ class VmafMeter:
         return self._process.stdin
 
     def _failure(self) -> ModelError:
-        assert self._folder is not None
-        errors = (Path(self._folder.name) / _ERRORS).read_text("utf-8", "replace").strip()
-        if not errors:
-            return ModelError(
-                f"vmaf-failed-silently: {self._program} could not measure VMAF (it gave no "
-                "reason): leave vmaf out of --metrics."
-            )
+        errors = (self._folder / _ERRORS).read_text("utf-8", "replace").splitlines()
         return ModelError(
-            f"vmaf-failed: {self._program} could not measure VMAF ({errors.splitlines()[-1]}): "
-            "leave vmaf out of --metrics."
+            f"vmaf-failed: {self._program} could not measure VMAF "
+            f"({errors[-1] if errors else 'it gave no reason'}): leave vmaf out of --metrics."
         )
 
 
 def _ffmpeg() -> str:
-    """Return the path of the FFmpeg program."""
     try:
         return str(import_module("imageio_ffmpeg").get_ffmpeg_exe())
     except (ImportError, RuntimeError) as error:
@@ -158,11 +146,8 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
     second-last input frame, so the filter receives the last one twice. An input frame on the grid
     keeps its own samples, above 8 bits and in RGB approximately, because the filter works on 8-bit
     YUV. A single input frame keeps its picture and time, and lasts ``1 / rate``. Only the last of
-    ``frames``, all of one size and pixel format, is stored.
-
-    Raises:
-        ModelError: this FFmpeg lacks the filter, or a side is under 32 pixels.
-        ValueError: the frames change size or format, or a time does not increase.
+    ``frames``, all of one size and pixel format, is stored. Raises ModelError if this FFmpeg lacks
+    the filter, or a side is under 32 pixels.
     """
     source = iter(frames)
     first = next(source, None)
@@ -219,7 +204,6 @@ class XpsnrMeter:
     """
 
     def __init__(self, rate: Fraction) -> None:
-        """Prepare a measurement at that rate; raise ModelError if this FFmpeg lacks the filter."""
         _require("xpsnr")
         self._rate = rate
         self._first: Frame | None = None
@@ -232,11 +216,9 @@ class XpsnrMeter:
         The score is (4 Y + U + V) / 6 in dB, the usual single value of XPSNR, each at most 100.
         Raises ValueError if the frames differ in time, size or pixel format.
         """
-        if truth.time != test.time:
-            raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
+        _check_pair(truth, test)
         self._first = self._first or truth
         _check_like(self._first, truth)
-        _check_like(self._first, test)
         if truth.width * truth.height < XPSNR_PIXELS:
             return None
         self._filters = self._filters or Chain(
@@ -261,6 +243,12 @@ def _require(name: str) -> None:
         )
 
 
+def _check_pair(truth: Frame, test: Frame) -> None:
+    if truth.time != test.time:
+        raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
+    _check_like(truth, test)
+
+
 def _check_like(first: Frame, frame: Frame) -> None:
     shape, other = ((each.width, each.height, each.pix_fmt) for each in (first, frame))
     if shape != other:
@@ -270,8 +258,7 @@ def _check_like(first: Frame, frame: Frame) -> None:
 def _tick(first: Frame, rate: Fraction) -> Fraction:
     """Return a time base on which the output grid and usually all input times are whole numbers.
 
-    Other input times are rounded to the time base. At a microsecond or finer this changes no pixel,
-    because the filter blends in steps of 1/1024 of a gap.
+    Rounding of the others to a microsecond changes no pixel: the filter blends in 1/1024 of a gap.
     """
     steps = lcm(rate.numerator, first.duration.denominator, first.time.denominator)
     steps *= ceil(1_000_000 / steps)
@@ -279,13 +266,9 @@ def _tick(first: Frame, rate: Fraction) -> Fraction:
 
 
 class Luma:
-    """A converter of frames to 8-bit luma by FFmpeg.
-
-    Samples above 8 bits are rounded. RGB becomes full-range luma of BT.709.
-    """
+    """A converter of frames to 8-bit luma by FFmpeg; RGB becomes full-range luma of BT.709."""
 
     def __init__(self, like: Frame) -> None:
-        """Set up the filters for frames like this one."""
         self._like = like
         self._filters = Chain(like.picture, *_to_eight_bit(like))
         self._count = 0
@@ -301,10 +284,7 @@ class Luma:
 
 
 def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:
-    """Return the filters, as (name, settings), that convert frames to 8-bit gray or YUV.
-
-    Chroma subsampling and alpha remain. Frames of 8-bit gray or YUV need no filter.
-    """
+    """Return the filters that convert frames to 8-bit gray or YUV; subsampling and alpha remain."""
     layout = like.picture.format
     if layout.is_rgb:
         # Without a given matrix the filter would choose one by the size of the picture.

@@ -63,7 +63,6 @@ def open_writer(path: Path, container: Container, plan: EncodingPlan) -> Writer:
 
 
 def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
-    """Return the muxer's options."""
     shows = 0 if container.is_video else shows_of(plan.info.path)  # 0 without end
     match container.muxer:
         case "mp4" | "mov":
@@ -125,10 +124,9 @@ def hold_last(path: Path, container: Container, end: Fraction, duration: Fractio
 
 
 def read_back(path: Path, container: Container, written: int) -> tuple[int, Fraction | None]:
-    """Read a finished output of ``written`` frames back.
+    """Return the number of frames in a finished output of ``written`` frames, and the last time.
 
-    Return the number of frames found, and the last one's time in seconds; None for the time if the
-    container or its reader does not state the time exactly.
+    The time is in seconds, None if the container or its reader does not state the time exactly.
     """
     if container.is_folder:
         return sum(1 for file in path.iterdir() if file.stat().st_size), None

@@ -47,15 +47,20 @@ def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None
 
     A missing folder is no error, because :func:`claim` creates the folder.
     """
-    container = container_of(path)
+    container, folder = container_of(path), path.parent
     if is_stdout(path):
         return
-    if container.is_folder:
-        _check_sequence(path, inputs)
-    elif path.is_dir():
+    if path.is_dir() and not container.is_folder:
         raise OutputError(
             f"output-is-folder: The output {path} is a folder: give the name of a file."
         )
+    for given in inputs if container.is_folder and folder.exists() else ():
+        taken = folder_of(given) or (given.parent if is_picture(given) else None)
+        if taken is not None and taken.exists() and folder.samefile(taken):
+            raise OutputError(
+                f"output-among-input: The output folder {folder} holds the input pictures: use "
+                "another folder."
+            )
     files.check_apart(written_by(path), files_of(*inputs))
     check_free(path, overwrite=overwrite)
     check_home(path)
@@ -77,22 +82,11 @@ def check_home(path: Path) -> None:
         )
 
 
-def _check_sequence(path: Path, inputs: Sequence[Path]) -> None:
-    folder = path.parent
-    for given in inputs:
-        taken = folder_of(given) or (given.parent if is_picture(given) else None)
-        if taken is not None and folder.exists() and taken.exists() and folder.samefile(taken):
-            raise OutputError(
-                f"output-among-input: The output folder {folder} holds the input pictures: use "
-                "another folder."
-            )
-
-
 def check_rate(path: Path, rate: Fraction | None, fastest: Fraction | None = None) -> None:
     """Raise OutputError if the output cannot store a rate, in frames per second.
 
-    A variable rate (None) is refused only if its shortest frame has a rate, ``fastest``, that is
-    too high for the container.
+    A variable rate (None) is refused only if the rate of its shortest frame, ``fastest``, is too
+    high for the container.
     """
     container = container_of(path)
     clock = container.clock
@@ -131,15 +125,7 @@ def too_close(container: Container) -> OutputError:
 
 def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError if the output exists and must not be replaced."""
-    if overwrite:
-        return
-    if is_sequence(path):
-        if any(True for _ in pictures_of(path)):
-            raise OutputError(
-                f"pictures-exist: Pictures named {path} exist already: replace them with "
-                "--overwrite."
-            )
-    elif os.path.lexists(path):
+    if not overwrite and any(map(os.path.lexists, written_by(path))):
         raise OutputError(
             f"output-exists: The output {path} exists already: replace it with --overwrite."
         )
@@ -149,8 +135,7 @@ def check_free(path: Path, *, overwrite: bool) -> None:
 def claim(path: Path, *, overwrite: bool) -> Iterator[None]:
     """Keep other runs from writing the same output until the end of the block.
 
-    Raise OutputError if another run is writing it, if it exists without ``overwrite``, or if its
-    folder cannot be created or written to.
+    Raise OutputError if another run is writing it, or if it exists without ``overwrite``.
     """
     if is_stdout(path):
         yield
@@ -237,10 +222,8 @@ class Part:
     def commit(self) -> None:
         """Write the output to the disk and rename the part to the final name.
 
-        Raises:
-            TakenError: something else has the final name and cannot be replaced, so the complete
-                output has another name.
-            OSError: the output cannot be synced to the disk or renamed.
+        Raises TakenError if something else has the final name and cannot be replaced, so that the
+        complete output has another name, and OSError if the output cannot be synced or renamed.
         """
         written = sorted(self.path.iterdir()) if self.folder else [self.path]
         for file in written:

@@ -53,18 +53,17 @@ class PacketWriter:
 
     def __init__(self, path: Path, container: Container, plan: EncodingPlan) -> None:
         """Open the encoder for the final container, and the file, which must not exist."""
+        # No packet is muxed: the muxer only sets the encoder up for the container.
+        self._out = av.open(io.BytesIO(), "w", format=container.muxer)
         self.warnings: list[Warned] = []
         self._times: list[int] = []
         self._early = 0
         self._container, self._tick = container, plan.tick
-        # No packet is muxed: the muxer only sets the encoder up for the container.
-        self._out = av.open(io.BytesIO(), "w", format=container.muxer)
         with ExitStack() as undo:
             undo.callback(self._out.close)
             self.encoder = plan.add_video(self._out)
             open_strictly(plan.choice, self._out.start_encoding)
             self._file = path.open("xb")
-            undo.callback(self._file.close)
             undo.pop_all()
 
     def write(self, packet: Any) -> None:
@@ -101,8 +100,7 @@ class PacketWriter:
 def read_packets(path: Path, summary: PacketSummary) -> Iterator[Any]:
     """Yield the packets with times in ticks, without decode times.
 
-    Raises OutputError if the file cannot be read, is damaged, or differs from the summary. A
-    damaged file is deleted.
+    A damaged file, or one that differs from the summary, is deleted, and OutputError is raised.
     """
     times: list[int] = []
     with writing(path), path.open("rb") as file:
@@ -116,7 +114,6 @@ def read_packets(path: Path, summary: PacketSummary) -> Iterator[Any]:
         end = file.tell()
     found = (end, len(times), min(times, default=0), max(times, default=0))
     if found != (summary.bytes, summary.packets, summary.first, summary.last):
-        # The damaged file is useless. A resumed run makes it again.
         with writing(path):
             path.unlink(missing_ok=True)
         raise OutputError(

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import accumulate, pairwise
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,10 +45,7 @@ _VIDEOS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Pictures with durations in seconds; the first picture has the time 0.
-
-    ``decode`` yields the pictures in order, and None for a picture that cannot be decoded.
-    """
+    """Pictures with durations in seconds; ``decode`` yields None for one that cannot be decoded."""
 
     container: str
     files: tuple[Path, ...]
@@ -61,7 +58,7 @@ class Pictures:
         return 1 / self.durations[0] if len(set(self.durations[:-1])) <= 1 else None
 
     def timed(self) -> Iterator[tuple[VideoFrame | None, Fraction]]:
-        """Yield each picture, None if it cannot be decoded, with its time."""
+        """Yield each picture with its time; the first one has the time 0."""
         return zip(self.decode(), accumulate(self.durations, initial=Fraction(0)), strict=False)
 
     def missing(self) -> list[tuple[int, int]]:
@@ -260,19 +257,15 @@ def _decode_still(file: Path) -> VideoFrame | None:
         with open_container(file) as container:
             stream = main_video(container, file)
             decoder = open_decoder(stream)
-            for packet in (*read_packets(container, stream), None):
-                for frame in decoder.decode(packet):
-                    if isinstance(frame, VideoFrame):
-                        return frame
+            packets = chain(read_packets(container, stream), [None])
+            return next(chain.from_iterable(map(decoder.decode, packets)), None)
     except ReadError:
         raise
     except (InputError, av.error.FFmpegError):
         return None
-    return None
 
 
 def _animated_webp(file: Path) -> Pictures | None:
-    """Return the pictures of an animated WebP with their durations; None for any other file."""
     with file.open("rb") as data:
         head = data.read(30)
         is_extended = len(head) == 30 and head[:4] == b"RIFF" and head[8:16] == b"WEBPVP8X"
@@ -315,18 +308,11 @@ def frame_durations(file: BinaryIO) -> Iterator[tuple[int, int]]:
     A duration has three bytes, the lowest one first. Format: RFC 9649.
     """
     position = 12
-    while len(chunk := _at(file, position, 8)) == 8:
-        kind, size = struct.unpack("<4sI", chunk)
+    # The duration follows the chunk's head and the frame's place and size, twelve bytes.
+    while file.seek(position) and len(head := file.read(23)) >= 8:
+        kind, size = struct.unpack_from("<4sI", head)
         if not any(kind):  # a hole in the file, or another file
             return
-        # The duration follows the chunk's head and the frame's x, y, width and height, three bytes
-        # each.
-        offset = position + 20
-        if kind == b"ANMF" and len(duration := _at(file, offset, 3)) == 3:
-            yield offset, int.from_bytes(duration, "little")
+        if kind == b"ANMF" and len(head) == 23:
+            yield position + 20, int.from_bytes(head[20:], "little")
         position += 8 + size + size % 2
-
-
-def _at(file: BinaryIO, position: int, count: int) -> bytes:
-    file.seek(position)
-    return file.read(count)

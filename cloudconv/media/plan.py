@@ -30,8 +30,7 @@ from cloudconv.media.convert import UPRIGHT, Turn, output_tags, turn_of
 from cloudconv.media.encoders import (
     DEFAULTS,
     EncoderChoice,
-    choose_for,
-    hdr_parameters,
+    choose,
     known_encoder,
 )
 from cloudconv.media.frame import ColorTags
@@ -112,65 +111,40 @@ def plan_encoding(
     settings: EncodeSettings = DEFAULTS,
     carry: Carry | None = None,
 ) -> EncodingPlan:
-    """Choose the encoder and the clock of an output.
+    """Choose the encoder and the clock of an output with the final name ``path``.
 
-    Args:
-        path: the final name of the output.
-        info: the description of the source.
-        rate: the exact constant rate of the output; None for a variable one.
-        time_base: a time in seconds. All times of the frames are multiples of this time.
-        settings: the settings of the encoding.
-        carry: the contents to carry over from the source file; None for none.
-
-    Raises:
-        EncoderError: the encoder is missing, or the container refuses it.
-        OutputError: the output cannot store the rate.
+    ``rate`` is the exact constant rate; None for a variable one. All times of the frames are
+    multiples of ``time_base``, in seconds. ``carry`` is what the source file adds; None for
+    nothing. Raises EncoderError if the encoder is missing, or the container refuses it, and
+    OutputError if the output cannot store the rate.
     """
     container = container_of(path)
     check_rate(path, rate)
     turn = UPRIGHT if container.is_video else turn_of(info)
     info = (turn or UPRIGHT).info(info)
-    choice = choose_for(container, info, settings)
-    options, lost = _with_hdr(choice, info)
+    choice = choose(container, info, settings)
     # Data on standard output cannot be corrected afterwards.
-    is_file, varies = not is_stdout(path), rate is None
-    is_wrong = container.needs_amending(choice.encoder, aspect=info.aspect, varies=varies)
-    warnings = [*choice.warnings, *lost, *_losses(container, info, carry, varies=varies)]
-    if not is_file and container.needs_amending(choice.encoder, aspect=info.aspect, varies=False):
-        warnings.append(
-            Warned(
-                f"aspect-lost: {container.name} with {choice.encoder} does not keep the sample "
-                f"aspect ratio {info.aspect}; players will show square samples."
-            )
-        )
-    if turn is None:
-        warnings.append(
-            Warned(
-                f"odd-rotation: {container.name} cannot hold a rotation that is not a quarter "
-                "turn: the pictures stay as they are stored."
-            )
-        )
-    return EncodingPlan(
+    is_file = not is_stdout(path)
+    is_wrong = container.needs_amending(choice.encoder, info.aspect, varies=rate is None)
+    plan = EncodingPlan(
         target=path,
         info=info,
         turn=turn or UPRIGHT,
-        choice=replace(choice, options=options),
+        choice=choice,
         rate=rate,
         tick=_clock(container, choice.encoder, rate, time_base),
-        tags=output_tags(
-            choice.encoder, info.working_pix_fmt, choice.working, info.tags, info.width, info.height
-        ),
+        tags=output_tags(info, choice.encoder, choice.working),
         threads=settings.threads,
         carry=carry,
         amends=is_file and (is_wrong or (container.states_delay and carry is not None)),
-        warnings=tuple(warnings),
     )
+    return replace(plan, warnings=(*choice.warnings, *_losses(plan)))
 
 
 def _clock(
     container: Container, encoder: str, rate: Fraction | None, time_base: Fraction
 ) -> Fraction:
-    """Return the encoder's tick in seconds; all times are whole ticks if the clock allows that."""
+    """Return the encoder's tick; all times are whole ticks if the clock allows that."""
     if container.clock is not None and not container.is_video:
         return container.clock
     exact = time_base.denominator if rate is None else lcm(rate.numerator, time_base.denominator)
@@ -180,40 +154,37 @@ def _clock(
     return Fraction(1, min(exact, finest))
 
 
-def _with_hdr(choice: EncoderChoice, info: MediaInfo) -> tuple[dict[str, str], list[Warned]]:
-    """Return the encoder's options with the source's HDR metadata; and warnings about lost ones."""
-    lost = [
-        Warned(f"dynamic-hdr: {name} metadata cannot be written to the output and is left out.")
-        for name in info.dynamic_hdr
-    ]
-    if not (info.mastering_display or info.content_light):
-        return choice.options, lost
-    words = hdr_parameters(choice.encoder, info.mastering_display, info.content_light)
-    key = known_encoder(choice.encoder).parameters
-    if words is None or key is None:
-        text = (
-            f"hdr10: {choice.encoder} cannot hold the HDR10 metadata (mastering display, light "
-            "levels); libx265 can."
+def _losses(plan: EncodingPlan) -> Iterator[Warned]:
+    """Yield warnings about contents that the output cannot store."""
+    info, container, encoder = plan.info, container_of(plan.target), plan.choice.encoder
+    for name in info.dynamic_hdr:
+        yield Warned(
+            f"dynamic-hdr: {name} metadata cannot be written to the output and is left out."
         )
-        return choice.options, [*lost, Warned(text)]
-    # The user's parameters come last and take precedence.
-    both = ":".join(filter(None, (words, choice.options.get(key))))
-    return {**choice.options, **({key: both} if words else {})}, lost
-
-
-def _losses(
-    container: Container, info: MediaInfo, carry: Carry | None, *, varies: bool
-) -> Iterator[Warned]:
-    """Yield warnings about contents that an output other than video cannot store."""
+    if (info.mastering_display or info.content_light) and known_encoder(encoder).hdr is None:
+        yield Warned(
+            f"hdr10: {encoder} cannot hold the HDR10 metadata (mastering display, light levels); "
+            "libx265 can."
+        )
+    if is_stdout(plan.target) and container.needs_amending(encoder, info.aspect, varies=False):
+        yield Warned(
+            f"aspect-lost: {container.name} with {encoder} does not keep the sample aspect ratio "
+            f"{info.aspect}; players will show square samples."
+        )
     if container.is_video:
         return
+    if turn_of(info) is None:
+        yield Warned(
+            f"odd-rotation: {container.name} cannot hold a rotation that is not a quarter turn: "
+            "the pictures stay as they are stored."
+        )
     kinds = sorted({stream.kind for stream in info.streams}) + ["chapters"] * (info.chapters > 0)
-    if carry is not None and kinds:
+    if plan.carry is not None and kinds:
         yield Warned(
             f"streams-left-out: {container.name} cannot hold these parts of the source, which are "
             f"left out: {', '.join(kinds)}."
         )
-    if container.is_folder and varies:
+    if container.is_folder and plan.rate is None:
         yield Warned("times-lost: Picture files keep no times; the uneven timing is lost.")
     if info.aspect is not None:
         looks = "narrow" if info.aspect > 1 else "wide"
@@ -234,12 +205,9 @@ def open_encoder(plan: EncodingPlan) -> Any:
 
 
 def open_strictly(choice: EncoderChoice, start: Any) -> None:
-    """Call ``start``, which opens the encoder, and raise an error for a refused parameter.
+    """Call ``start``, which opens the encoder; raise EncoderError if it does not start.
 
-    The encoder libraries behind FFmpeg only log unknown parameters.
-
-    Raises:
-        EncoderError: a parameter was refused, or the encoder or the container does not start.
+    The same error is raised for a refused parameter, which the encoder libraries only log.
     """
     log: list[LogLine] = []
     try:
@@ -273,10 +241,9 @@ def _tidy(line: str) -> str:
 def log_lines() -> Iterator[list[LogLine]]:
     """Collect the lines that FFmpeg logs in this thread within the block; drop all other lines.
 
-    The level of PyAV's log belongs to the whole process, and decoder threads log at any time. PyAV
-    compares a line with the level when the line's thread gets the interpreter. This may be after
-    the block. PyAV cannot compare with the level None, so the level never becomes None again. After
-    the block FFmpeg's own callback silences the log, because that callback needs no interpreter.
+    PyAV compares a line with the level of its log when the line's thread gets the interpreter,
+    perhaps after the block. PyAV cannot compare with the level None, so the level never becomes
+    None again. After the block FFmpeg's own callback silences the log, without the interpreter.
     """
     with _READING, Capture(local=False), Capture(local=True) as lines:
         before = av.logging.get_level()
@@ -294,8 +261,8 @@ def log_lines() -> Iterator[list[LogLine]]:
 def unchanged_priority() -> Iterator[None]:
     """Undo a change of the process's scheduling at the end of the context.
 
-    If root starts SVT-AV1 on Linux, SVT-AV1 gives the calling thread and its own threads the
-    highest real-time priority. Other processes then hardly run until the encoding ends.
+    If root starts SVT-AV1 on Linux, SVT-AV1 gives its threads the highest real-time priority. Other
+    processes then hardly run until the encoding ends.
     """
     if sys.platform != "linux":
         yield

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,8 @@ def probe(
     the description of Matroska comes from its first seconds, and the rest is read while the input
     arrives. ``picture_rate`` is in frames per second, for pictures without times. With
     ``deinterlace``, the description is of two frames for each interlaced picture, one for each
-    field; the first pictures show the order of the fields.
-
-    Raises:
-        InputError: the input has no decodable video, or has times of its own and a
-            ``picture_rate`` is given.
+    field; the first pictures show the order of the fields. Raises InputError if the input has no
+    decodable video, or has times of its own and a ``picture_rate`` is given.
     """
     file = local_file(path, live=live)
     stamp = fingerprint = ""
@@ -90,15 +87,15 @@ def probe(
     if not is_growing(file):
         try:
             stamp, fingerprint = input_stamp(file), input_fingerprint(file)
-        except ReadError:
-            raise
-        except InputError:  # later code gives a better message
-            pass
+        except InputError as error:
+            if isinstance(error, ReadError):
+                raise  # later code gives a better message for others
     meter = FieldMeter() if deinterlace else None
     try:
-        info = replace(_probe(file, picture_rate, meter), fingerprint=fingerprint, stamp=stamp)
+        info = _probe(file, picture_rate, meter)
     finally:
         raise_interrupt(file)
+    info = replace(info, fingerprint=fingerprint, stamp=stamp)
     timing = info.timing
     if picture_rate is not None and not info.reader.is_pictures:
         raise InputError(
@@ -116,15 +113,14 @@ def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
     """Return the description of two frames for each picture, unless all are progressive."""
     warnings = tuple(warned for warned in info.warnings if warned.code != "interlaced")
     kind, timing = meter.kind, info.timing
-    if kind is None:
-        warnings += (
-            Warned(
-                f"not-interlaced: The first {meter.pictures} pictures of the video are not "
-                "interlaced: --deinterlace changes nothing."
-            ),
-        )
-        return replace(info, warnings=warnings)
-    return replace(info, warnings=warnings, fields=kind, coded=timing, timing=timing.of_fields())
+    if kind is not None:
+        fields = timing.of_fields()
+        return replace(info, warnings=warnings, fields=kind, coded=timing, timing=fields)
+    text = (
+        f"not-interlaced: The first {meter.pictures} pictures of the video are not interlaced: "
+        "--deinterlace changes nothing."
+    )
+    return replace(info, warnings=(*warnings, Warned(text)))
 
 
 def _probe(path: Path, picture_rate: Fraction | None, meter: FieldMeter | None) -> MediaInfo:
@@ -166,11 +162,11 @@ def _scan(
     codec = decoder.codec.canonical_name
     first: VideoFrame | None = None
     clock = VideoClock(container, stream)
-    for packet in read_packets(container, stream, clock):
-        scan.packets += 1
+    for packet in chain(read_packets(container, stream, clock), [None]):
         if first is None or (meter is not None and meter.is_measuring):
             first = _first(_try_decode(decoder, packet), first, meter)
-        if not is_shown(packet, codec):
+        scan.packets += packet is not None
+        if packet is None or not is_shown(packet, codec):
             continue
         duration = packet.duration or 0
         if len(scan.durations) < 2:
@@ -185,8 +181,6 @@ def _scan(
         if briefly and first is not None and len(scan.times) >= _FRAMES_FOR_RATE:
             scan.brief = True
             break
-    if first is None or (meter is not None and meter.is_measuring):
-        first = _first(_try_decode(decoder, None), first, meter)
     scan.shifts = clock.shifts
     return scan, first
 
@@ -201,8 +195,9 @@ def _first(
         return first
     for picture in pictures:
         shape, wanted = ((each.width, each.height, each.format.name) for each in (picture, first))
-        if shape == wanted:
-            with suppress(ValueError):  # later code gives a better message
+        # Later code gives a better message for a format that cannot be used.
+        with suppress(ValueError):
+            if shape == wanted:
                 meter.push(repack(picture, working_format(picture.format.name)))
     return first
 
@@ -266,7 +261,6 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
 
 
 def _with_gaps(timing: Timing, times: NDArray[np.int64]) -> Timing:
-    """Return the timing with the shortest, median and longest gap of the frames at ``times``."""
     gaps, base = np.diff(times), timing.time_base
     if not len(gaps):
         return timing
@@ -313,44 +307,64 @@ def _describe(
         timing = replace(
             timing, end=timing.start + _FAR_FUTURE, rate_before_last=None, open_ended=True
         )
-    pix_fmt = first.format.name
     context = stream.codec_context
     side_data = _side_data(first, context.codec.canonical_name)
     ratio, of_frame = stream.sample_aspect_ratio, scan.decoder.sample_aspect_ratio
     if ratio == scan.expected_aspect:
         # The container's ratio may be a copy of the decoder's, so the first frame has priority.
         ratio = of_frame or ratio
-    dynamic = tuple(dict.fromkeys(_DYNAMIC_HDR[n] for n in side_data if n in _DYNAMIC_HDR))
-    interlaced = bool(first.interlaced_frame)
-    return MediaInfo(
-        path=path,
-        container=container.format.name,
+    others = (s for s in container.streams if s.index != stream.index and not is_chapters(s))
+    info = _described(path, container.format.name, timing, first, context)
+    return replace(
+        info,
         suffix=path.suffix.lower(),
         codec=context.codec.canonical_name,
         video_index=stream.index,
-        width=first.width,
-        height=first.height,
-        pix_fmt=pix_fmt,
-        working_pix_fmt=_working_pix_fmt(path, pix_fmt),
-        tags=_tags(first, context),
         aspect=Fraction(ratio) if ratio and ratio != 1 else None,
         display_matrix=side_data.get("DISPLAYMATRIX"),
         mastering_display=side_data.get("MASTERING_DISPLAY_METADATA"),
         content_light=side_data.get("CONTENT_LIGHT_LEVEL"),
-        dynamic_hdr=dynamic,
-        interlaced=interlaced,
-        timing=timing,
-        streams=tuple(
-            _stream_info(s)
-            for s in container.streams
-            if s.index != stream.index and not is_chapters(s)
-        ),
+        dynamic_hdr=tuple(dict.fromkeys(_DYNAMIC_HDR[n] for n in side_data if n in _DYNAMIC_HDR)),
+        interlaced=bool(first.interlaced_frame),
+        streams=tuple(map(_stream_info, others)),
         metadata=dict(container.metadata),
         warnings=(
-            *_warnings(container, stream, scan, timing, interlaced),
-            *_linear_light_warnings(first),
+            *_warnings(container, stream, scan, timing, bool(first.interlaced_frame)),
+            *info.warnings,
         ),
         chapters=len(container.chapters()),
+    )
+
+
+def _described(
+    path: Path, container: str, timing: Timing, first: VideoFrame, context: Any = None
+) -> MediaInfo:
+    """Return what the first picture shows; ``context`` is that of a file's decoder."""
+    name, said = first.format.name, []
+    if is_float(name) and int(first.color_trc) == linear.LINEAR:
+        text = (
+            "Pictures of linear light are converted to sRGB with 16 bits; values above 1 become 1."
+        )
+        said = [Warned(f"linear-light: {text}")]
+    try:
+        working = working_format(name)
+    except ValueError as error:
+        raise InputError(
+            f"unusable-pixel-format: The pixel format {name} of {path} has samples that do not fit "
+            "whole numbers of at most 16 bits: convert to a format such as yuv420p or yuv444p10le."
+        ) from error
+    return MediaInfo(
+        path=path,
+        container=container,
+        suffix="",
+        codec="",
+        width=first.width,
+        height=first.height,
+        pix_fmt=name,
+        working_pix_fmt=working,
+        tags=_tags(first, context),
+        timing=timing,
+        warnings=tuple(said),
     )
 
 
@@ -452,15 +466,12 @@ def _lacks_its_end(container: InputContainer) -> bool:
 
 
 def _no_frame(path: Path, stream: Any, packets: int) -> InputError:
-    if not packets:
-        return InputError(
-            f"ends-before-frame: {path} ends before its first frame: give a complete file."
-        )
-    codec = stream.codec_context.codec.canonical_name
+    codec, tried = stream.codec_context.codec.canonical_name, counted(packets, "packet")
     return InputError(
         f"data-damaged: No frame of {path} can be decoded: its {codec} data is damaged, "
-        f"incomplete or encrypted ({counted(packets, 'packet')} tried). Give a complete file that "
-        "players show."
+        f"incomplete or encrypted ({tried} tried). Give a complete file that players show."
+        if packets
+        else f"ends-before-frame: {path} ends before its first frame: give a complete file."
     )
 
 
@@ -478,29 +489,20 @@ def _probe_pictures(path: Path, pictures: Pictures, meter: FieldMeter | None) ->
     is_even = gap_rate is not None and durations[-1] * gap_rate < _LONG_GAP
     rate = gap_rate if is_even else None
     suffix = pictures.files[0].suffix.lower()
-    return MediaInfo(
-        path=path,
-        container=pictures.container,
-        suffix=suffix,
-        codec=suffix[1:],
-        width=first.width,
-        height=first.height,
-        pix_fmt=first.format.name,
-        working_pix_fmt=_working_pix_fmt(path, first.format.name),
-        tags=_tags(first),
-        timing=Timing(
-            Fraction(0),
-            len(durations),
-            rate,
-            durations[-1] if rate is None else 1 / rate,
-            Fraction(1, math.lcm(*(d.denominator for d in durations))),
-            sum(durations, Fraction(0)) if rate is None else len(durations) / rate,
-            rate_before_last=None if is_even else gap_rate,
-            median_gap=None if is_even else sorted(durations)[len(durations) // 2],
-            shortest_gap=None if is_even else min(durations),
-        ),
-        warnings=(*_linear_light_warnings(first), *_picture_warnings(path, pictures)),
+    timing = Timing(
+        Fraction(0),
+        len(durations),
+        rate,
+        durations[-1] if rate is None else 1 / rate,
+        Fraction(1, math.lcm(*(d.denominator for d in durations))),
+        sum(durations, Fraction(0)) if rate is None else len(durations) / rate,
+        rate_before_last=None if is_even else gap_rate,
+        median_gap=None if is_even else sorted(durations)[len(durations) // 2],
+        shortest_gap=None if is_even else min(durations),
     )
+    info = _described(path, pictures.container, timing, first)
+    warnings = (*info.warnings, *_picture_warnings(path, pictures))
+    return replace(info, suffix=suffix, codec=suffix[1:], warnings=warnings)
 
 
 def _picture_warnings(path: Path, pictures: Pictures) -> Iterator[Warned]:
@@ -513,20 +515,3 @@ def _picture_warnings(path: Path, pictures: Pictures) -> Iterator[Warned]:
     if path.is_dir() and (folders := subfolders_of(path)):
         names = [folder.name for folder in folders]
         yield Warned(f"subfolders-ignored: Folders inside {path} are ignored: {', '.join(names)}.")
-
-
-def _linear_light_warnings(first: VideoFrame) -> list[Warned]:
-    text = "Pictures of linear light are converted to sRGB with 16 bits; values above 1 become 1."
-    is_light = is_float(first.format.name) and int(first.color_trc) == linear.LINEAR
-    return [Warned(f"linear-light: {text}")] if is_light else []
-
-
-def _working_pix_fmt(path: Path, pix_fmt: str) -> str:
-    try:
-        return working_format(pix_fmt)
-    except ValueError as error:
-        raise InputError(
-            f"unusable-pixel-format: The pixel format {pix_fmt} of {path} has samples that do not "
-            "fit whole numbers of at most 16 bits: convert to a format "
-            "such as yuv420p or yuv444p10le."
-        ) from error

@@ -34,7 +34,6 @@ class FrameEncoder(ABC):
     """
 
     def __init__(self, plan: EncodingPlan, writer: Writer) -> None:
-        """Start without frames; ``writer`` has the open encoder."""
         self.plan = plan
         self._writer = writer
         self._container = container_of(plan.target)
@@ -63,13 +62,8 @@ class FrameEncoder(ABC):
         """Encode a frame without changing the frame's picture.
 
         ``frame.time`` is on the output's clock, at least 0, and later than the time of the frame
-        before.
-
-        Raises:
-            ValueError: the time is negative or not later, or the size of the frame differs.
-            OutputError: players cannot show frames so close to each other, or the frame cannot be
-                written.
-            EncoderError: the frame lasts longer than the container can store.
+        before. Raises ValueError for another time or size, and OutputError if players cannot show
+        frames so close to each other, or the container cannot store so long a frame.
         """
         plan, info, container = self.plan, self.plan.info, self._container
         tick = round(frame.time / plan.tick)
@@ -131,10 +125,9 @@ class FrameEncoder(ABC):
 
     @contextmanager
     def _abandoned_on_error(self) -> Iterator[None]:
-        with ExitStack() as undo:
+        with ExitStack() as undo, writing(self.plan.target):
             undo.callback(self.abandon)
-            with writing(self.plan.target):
-                yield
+            yield
             undo.pop_all()
 
     def abandon(self) -> None:
@@ -158,15 +151,11 @@ class Sink(FrameEncoder):
     ``path`` is the target of the plan. Until then everything is written to a temporary file or
     folder beside ``path``. Standard output is written directly. Without ``overwrite`` no existing
     file is replaced: if the name is taken at the end, the output gets another name, and TakenError
-    is raised.
-
-    Raises EncoderError and OutputError. Most of these errors are raised before the first frame; the
-    error for a full disk is raised later. Raises UnfitInputError at the end if the source has
-    changed since the source was probed.
+    is raised. Most errors are raised before the first frame, but that for a full disk is raised
+    later, and UnfitInputError at the end if the source has changed since the source was probed.
     """
 
     def __init__(self, plan: EncodingPlan, *, overwrite: bool = False) -> None:
-        """Open the encoder; see the class for the arguments."""
         path, container = plan.target, container_of(plan.target)
         self._part: Part | None = None
         with writing(path):
@@ -179,11 +168,9 @@ class Sink(FrameEncoder):
                 undo.pop_all()
 
     def __enter__(self) -> Self:
-        """Return this object."""
         return self
 
     def __exit__(self, kind: object, *_: object) -> None:
-        """Finish the output, or delete the unfinished output on an error."""
         if kind is not None:
             self.abandon()
         else:
@@ -199,9 +186,7 @@ class Sink(FrameEncoder):
     def complete(self) -> Path | None:
         """Complete the output except for its name; further calls do nothing.
 
-        Returns:
-            The temporary path of the output, which :meth:`finish` renames. None for standard
-            output.
+        Return the temporary path, which :meth:`finish` renames; None for standard output.
         """
         if not self._ended:
             with self._abandoned_on_error():
@@ -221,10 +206,8 @@ class Sink(FrameEncoder):
         of all packets are new. Each encoder counted decode times from the start of its own segment,
         but the first packets of a segment must be decoded before the last picture of the segment
         before is shown. One delay is used throughout: packet ``k`` is decoded when picture
-        ``k - delay`` is shown.
-
-        Raises:
-            OutputError: a segment is damaged, or was encoded with other settings.
+        ``k - delay`` is shown. Raises OutputError if a segment is damaged, or was encoded with
+        other settings.
         """
         delay = max(summary.delay for _, summary in segments)
         first, step = segments[0][1].first, self.plan.ticks_per_frame
@@ -275,7 +258,6 @@ class SegmentSink(FrameEncoder):
     """An encoder of a segment's frames into a packet file, which :meth:`Sink.join` reads later."""
 
     def __init__(self, plan: EncodingPlan, file: Path) -> None:
-        """Open the encoder; ``plan`` is that of the output, and ``file`` the packet file."""
         self.file = file
         with writing(plan.target):
             self._packets = PacketWriter(file, container_of(plan.target), plan)
@@ -296,8 +278,7 @@ class SegmentSink(FrameEncoder):
 def check_copies(plan: EncodingPlan) -> list[Warned]:
     """Write all streams that are copied into a temporary file, and delete it; return warnings.
 
-    Raises:
-        OutputError: the container refuses a packet, or there is no room.
+    Raises OutputError if the container refuses a packet, or there is no room.
     """
     container = container_of(plan.target)
     with writing(plan.target):

@@ -52,7 +52,6 @@ class Source:
         following: bool = False,
         stays_open: bool = False,
     ) -> None:
-        """Probe the input if necessary; raise InputError if it contains no readable video."""
         self.warnings: list[Warned] = []
         self.info = path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
         self._whole = start is None and end is None
@@ -67,11 +66,9 @@ class Source:
         self._decoder = Decoder(self.info, threads=threads, nvdec=nvdec, stays_open=stays_open)
 
     def __enter__(self) -> Self:
-        """Return this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the file and end all iterators over its frames."""
         for frames in self._open:
             frames.close()
         self._decoder.close()
@@ -87,11 +84,8 @@ class Source:
         ``start`` replaces that of the source. If ``timing.gap_rate`` is known, times are exactly
         ``timing.start + k / gap_rate``. Otherwise the times are the file's own. A frame lasts until
         the next one. A frame is left out if its time is not after the time of the previous frame.
-
-        Raises:
-            InputError: the wanted part contains no frame, or no frame can be decoded.
-            UnfitInputError: the size or the pixel format changes, the rate of an arriving input
-                changes, or the file has changed since the probe.
+        Raises InputError if there is no frame, and UnfitInputError if the size, the pixel format,
+        the rate of an arriving input or the file has changed.
         """
         frames = self._decoded(self._start if start is None else start)
         self._open.add(frames)
@@ -180,18 +174,15 @@ class Source:
             )
         self.warnings += [*self._decoder.warnings, *tally.changes.values()]
         lost = self._decoder.promised * (1 if info.fields is None else 2) - tally.delivered
-        if self._decoder.errors and lost > 0:
-            verb = plural(lost, "is", "are")
-            text = f"{counted(lost, 'frame')} could not be decoded and {verb} missing."
-            self.warnings.append(Warned(f"frames-lost: {text}"))
-        if tally.corrupt:
-            text = f"{counted(tally.corrupt, 'frame')} decoded from damaged data may look wrong."
-            self.warnings.append(Warned(f"frames-damaged: {text}"))
-        if tally.out_of_order:
-            was = plural(tally.out_of_order, "was", "were")
-            text = f"with a repeated or backward time stamp {was} left out."
-            frames = counted(tally.out_of_order, "frame")
-            self.warnings.append(Warned(f"frames-out-of-order: {frames} {text}"))
+        told = [
+            ("lost", lost * bool(self._decoder.errors), "could not be decoded and {are} missing"),
+            ("damaged", tally.corrupt, "decoded from damaged data may look wrong"),
+            ("out-of-order", tally.out_of_order, "with a repeated or backward time {are} left out"),
+        ]
+        for code, number, what in told:
+            if number > 0:
+                text = what.format(are=plural(number, "is", "are"))
+                self.warnings.append(Warned(f"frames-{code}: {counted(number, 'frame')} {text}."))
 
     def _inspect(self, picture: VideoFrame, time: Fraction, tally: _Tally) -> None:
         """Record the first change of aspect and of interlacing: the output stores one value each.
@@ -214,24 +205,18 @@ class Source:
         # The aspect changes at key frames only. At other pictures the decoder may already return
         # the next aspect, because the decoder has read later packets.
         if aspect != known and picture.key_frame:
-            tally.changes.setdefault(
-                "aspect",
-                Warned(
-                    f"aspect-changes: The sample aspect ratio changes from {_ratio(known)} to "
-                    f"{_ratio(aspect)} at {at:.3f} s; the output has "
-                    f"{_ratio(self.info.aspect or Fraction(1))} throughout."
-                ),
+            tally.note(
+                f"aspect-changes: The sample aspect ratio changes from {_ratio(known)} to "
+                f"{_ratio(aspect)} at {at:.3f} s; the output has "
+                f"{_ratio(self.info.aspect or Fraction(1))} throughout."
             )
         if self.info.fields is None and picture.interlaced_frame != self.info.interlaced:
             kinds = ("interlaced", "progressive")
             before, now = kinds if self.info.interlaced else kinds[::-1]
-            tally.changes.setdefault(
-                "fields",
-                Warned(
-                    f"fields-change: The video changes from {before} to {now} at {at:.3f} s; its "
-                    "pictures are used as they are. --deinterlace makes two whole frames of each "
-                    "interlaced picture."
-                ),
+            tally.note(
+                f"fields-change: The video changes from {before} to {now} at {at:.3f} s; its "
+                "pictures are used as they are. --deinterlace makes two whole frames of each "
+                "interlaced picture."
             )
 
 
@@ -287,16 +272,17 @@ class _Grid:
 
 @dataclass(slots=True)
 class _Tally:
-    """The counts of frames during decoding, and the first change of each property.
-
-    ``first_aspect`` is the aspect ratio of the first frame.
-    """
+    """The counts of frames during decoding, and the first change of each property by its code."""
 
     delivered: int = 0
     corrupt: int = 0
     out_of_order: int = 0
-    first_aspect: Fraction | None = None
+    first_aspect: Fraction | None = None  # of the first frame
     changes: dict[str, Warned] = field(default_factory=dict)
+
+    def note(self, text: str) -> None:
+        warned = Warned(text)
+        self.changes.setdefault(warned.code, warned)
 
 
 def _ratio(value: Fraction) -> str:

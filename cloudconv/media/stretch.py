@@ -34,16 +34,14 @@ class TimeStretch:
 
     Method: waveform similarity overlap-add (Verhelst and Roelands 1993). Windows are taken from the
     source at a slower pace. Each window is shifted to the position that best continues the window
-    before. A window is as long in the output as in the source. An attack would therefore be heard
-    several times, once in each window that contains the attack. The windows around an attack
-    therefore keep the source's own pace. The attack is heard once, at ``factor`` times its time.
-    The sound between attacks is slowed more.
+    before. An attack would be heard several times, once in each window that contains the attack.
+    The windows around an attack therefore keep the source's own pace. The attack is heard once, at
+    ``factor`` times its time, and the sound between attacks is slowed more.
 
-    Samples are float32 ``(n, channels)``, within about [-1, 1].
+    ``rate`` is in samples per second. Samples are float32 ``(n, channels)``, about in [-1, 1].
     """
 
     def __init__(self, rate: int, channels: int, factor: Fraction) -> None:
-        """Start without samples; ``rate`` is in samples per second, ``factor`` is at least 1."""
         self._factor = factor
         window = 1 << (max(rate // _WINDOWS_PER_SECOND, 256) - 1).bit_length()
         self._half = window // 2
@@ -150,10 +148,7 @@ class TimeStretch:
         return low + int(np.argmax(alike / np.sqrt(energy + 1e-9)))
 
     def _find_attacks(self) -> None:
-        """Find blocks that are much louder than the blocks before.
-
-        Of two blocks that are close to each other, only the louder block is kept.
-        """
+        """Find blocks that are much louder than the blocks before; of two near ones, the louder."""
         block, ahead = self._block, 4
         count = (self._at + len(self._source) - self._seen) // block - ahead
         if count <= 0:

@@ -57,12 +57,12 @@ class Tracks:
     """The streams that are carried over; ``by_index`` maps their index in the source to them.
 
     ``led`` is the length in seconds of the audio that was left out before the first video frame.
+    ``states_delay`` is whether the output can state audio delays.
     """
 
     def __init__(
         self, carry: Carry, out: OutputContainer, container: Container, *, states_delay: bool
     ) -> None:
-        """Start without streams; ``states_delay`` is whether the output can state audio delays."""
         self.by_index: dict[int, Track] = {}
         self.led = Fraction(0)
         self._carry, self._out, self._container = carry, out, container
@@ -73,16 +73,14 @@ class Tracks:
         """Yield every packet to write with its decode time, both on the output's clock."""
         for track, packet in self._read(source, self.by_index):
             if track.slowed is not None:
-                for made in track.slowed.feed(packet):
-                    yield made.dts * made.time_base, made
-            else:
-                placed = None if self._carry.only_repeats else self._placed(packet, track)
-                if placed is not None:
-                    yield self._in_order(placed, track)
+                yield from map(_timed, track.slowed.feed(packet))
+            elif not self._carry.only_repeats:
+                made = self._placed(packet, track)
+                if made is not None:
+                    yield self._in_order(made, track)
         for track in self.by_index.values():
             if track.slowed is not None:
-                for made in track.slowed.finish():
-                    yield made.dts * made.time_base, made
+                yield from map(_timed, track.slowed.finish())
         audio = {k: t for k, t in self.by_index.items() if t.source.type == "audio"}
         if self._carry.loop_until is not None and audio:
             yield from self._repeats(audio, self._carry.loop_until)
@@ -127,17 +125,16 @@ class Tracks:
         packet.pts = None if packet.pts is None else packet.pts + later
         packet.dts = None if packet.dts is None else packet.dts + later
 
-    def _in_order(self, placed: tuple[Fraction, Any], track: Track) -> tuple[Fraction, Any]:
-        """Return a packet and its time, moved later if the decode time steps back.
+    def _in_order(self, packet: Any, track: Track) -> tuple[Fraction, Any]:
+        """Return the decode time and the packet, moved later if the decode time steps back.
 
         No muxer accepts a decode time before that of the last packet, and some refuse an equal one.
         """
-        _, packet = placed
         is_text = track.source.type == "subtitle"
-        if packet.dts is None and track.source.type == "video":
-            return placed
         stamp = packet.dts if packet.dts is not None else packet.pts
         base, tick = packet.time_base, track.target.time_base
+        if packet.dts is None and track.source.type == "video":
+            return stamp * base, packet
         if track.decoded is not None:
             alike = is_text or Flags(self._out.format.flags) & Flags.ts_nonstrict
             least = track.decoded + (0 if alike else ceil(tick / base))
@@ -153,50 +150,39 @@ class Tracks:
 
     def _repeats(self, tracks: dict[int, Track], until: Fraction) -> Iterator[tuple[Fraction, Any]]:
         """Yield the packets of the repeated audio, up to ``until`` on the source's clock."""
-        carry = self._carry
-        begin, end = carry.span
+        begin, end = self._carry.span
         shift = end - begin
         while end > begin and begin + shift < until:
-            with open_container(carry.info.path) as source:
+            with open_container(self._carry.info.path) as source:
                 for track, packet in self._read(source, tracks):
                     stamp = packet.pts if packet.pts is not None else packet.dts
-                    if stamp is None or not begin <= stamp * packet.time_base < end:
-                        continue
-                    time = stamp * packet.time_base + shift
-                    if time < until:
-                        for placed in self._next_to(track, packet, time):
-                            yield self._in_order(placed, track)
+                    time = end if stamp is None else stamp * packet.time_base
+                    is_used = begin <= time < end and time + shift < until
+                    if is_used and self._moves_to(track, packet, time + shift):
+                        yield self._in_order(packet, track)
             shift += end - begin
 
-    def _next_to(self, track: Track, packet: Any, time: Fraction) -> Iterator[tuple[Fraction, Any]]:
-        """Yield the packet, moved to ``time`` on the source's clock.
+    def _moves_to(self, track: Track, packet: Any, time: Fraction) -> bool:
+        """Move the packet to ``time`` on the source's clock; return whether it is used.
 
         A packet that would leave a gap shorter than itself, or overlap the last packet, directly
-        follows the last packet. A packet that would overlap by more than half is not yielded.
+        follows the last packet. A packet that would overlap by more than half is not used.
         """
-        base = packet.time_base
-        lasts = (packet.duration or 0) * base
+        lasts = (packet.duration or 0) * packet.time_base
         begins = time - self._carry.origin
-        if track.ends is not None:
-            if track.ends - begins > lasts / 2:
-                return
-            if begins - track.ends < lasts:
-                begins = track.ends
-        ticks = round(begins / base)
-        packet.pts = packet.dts = ticks
+        if track.ends is not None and track.ends - begins > lasts / 2:
+            return False
+        if track.ends is not None and begins - track.ends < lasts:
+            begins = track.ends
+        packet.pts = packet.dts = round(begins / packet.time_base)
         packet.stream = track.target
         track.ends = begins + lasts
-        yield ticks * base, packet
+        return True
 
-    def _placed(self, packet: Any, track: Track) -> tuple[Fraction, Any] | None:
+    def _placed(self, packet: Any, track: Track) -> Any:
         """Return the packet moved to the output's clock; None if it is outside the span."""
-        stamp = packet.pts if packet.pts is not None else packet.dts
-        if stamp is None:
-            return None
-        base = packet.time_base
-        begin = stamp * base
-        end = begin + (packet.duration or 0) * base
-        kept = self._kept(packet, track, begin, end)
+        stamp, base = packet.pts if packet.pts is not None else packet.dts, packet.time_base
+        kept = None if stamp is None else self._kept(packet, track, stamp * base)
         if kept is None:
             return None
         begin, end = kept
@@ -210,8 +196,7 @@ class Tracks:
         moved = max(moved, earliest - track.delay)
         track.ends = moved + lasts
         if track.convert is not None:
-            made = track.convert.convert(packet, moved, lasts)
-            return None if made is None else (moved, made)
+            return track.convert.convert(packet, moved, lasts)
         shift = stamp - round(moved / base)
         packet.pts = stamp - shift
         if packet.dts is not None:
@@ -219,14 +204,12 @@ class Tracks:
         if track.source.type == "subtitle":
             packet.duration = round(lasts / base)
         packet.stream = track.target
-        decoded = packet.dts if packet.dts is not None else packet.pts
-        return decoded * base, packet
+        return packet
 
-    def _kept(
-        self, packet: Any, track: Track, begin: Fraction, end: Fraction
-    ) -> tuple[Fraction, Fraction] | None:
+    def _kept(self, packet: Any, track: Track, begin: Fraction) -> tuple[Fraction, Fraction] | None:
         """Return start and end of the packet's used part, on the source's clock; None if unused."""
         carry, first = self._carry, self._carry.begin
+        end = begin + (packet.duration or 0) * packet.time_base
         limit = carry.end if carry.loop_until is None else carry.span[1]
         if limit is not None and begin >= limit:
             return None
@@ -238,7 +221,12 @@ class Tracks:
         if track.source.type != "audio":
             waits = not track.started and (begin < first or not packet.is_keyframe)
             return None if waits else (begin, end)
-        if begin < first and not self._leads(begin, end, first):
+        if self._container.has_edit_list:
+            leads = end > first - _PREROLL  # is kept for the start of a decoder
+        else:
+            # No edit list hides this audio. After a cut, the audio would be heard.
+            leads = carry.start is None and begin >= first - PRIMING
+        if begin < first and not leads:
             if carry.start is None:
                 self.led = max(self.led, first - begin)
             return None
@@ -250,13 +238,6 @@ class Tracks:
             track.joins = False
         return begin, end
 
-    def _leads(self, begin: Fraction, end: Fraction, first: Fraction) -> bool:
-        """Return whether audio before the first frame is kept for the start of a decoder."""
-        if self._container.has_edit_list:
-            return end > first - _PREROLL
-        # No edit list hides this audio. After a cut, the audio would be heard.
-        return self._carry.start is None and begin >= first - PRIMING
-
     def _earliest(self, track: Track) -> Fraction:
         """Return the earliest packet time for which the muxer does not move the whole file."""
         if self._container.has_edit_list or track.source.type != "audio":
@@ -266,6 +247,10 @@ class Tracks:
         states_delay = self._carry.info.reader.states_delay or codec_name(track.source) == "opus"
         context = track.source.codec_context
         return -Fraction(int(context.delay), context.sample_rate) if states_delay else Fraction(0)
+
+
+def _timed(packet: Any) -> tuple[Fraction, Any]:
+    return packet.dts * packet.time_base, packet
 
 
 def _refine(packet: Any) -> None:
@@ -291,9 +276,7 @@ class SubtitleConverter:
     """A converter of the text packets of one stream to the codec of another."""
 
     def __init__(self, source: Any, target: Any) -> None:
-        """Open the decoder of a stream of the source and the encoder of one of the output."""
-        self._source = source
-        self._target = target
+        self._source, self._target = source, target
         source.codec_context.open(strict=False)
         # Encoders of text subtitles read their styles from this header.
         target.codec_context.subtitle_header = source.codec_context.subtitle_header
@@ -301,7 +284,7 @@ class SubtitleConverter:
     def convert(self, packet: Any, start: Fraction, duration: Fraction) -> av.Packet[Any] | None:
         """Return the packet in the target's codec, shown from ``start``; None if it is empty."""
         decoded = self._source.codec_context.decode2(packet)
-        if decoded is None or not len(decoded):
+        if not decoded:
             return None
         made: Any = self._target.codec_context.encode_subtitle(decoded)
         made.time_base = Fraction(1, 1000)

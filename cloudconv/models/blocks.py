@@ -95,7 +95,6 @@ class Active(nn.Module):
     """A convolution and a leaky rectifier, in one step if PyTorch has such a step."""
 
     def __init__(self, conv: nn.Module) -> None:
-        """Create the layer from a convolution."""
         super().__init__()
         assert isinstance(conv, nn.Conv2d)
         self.conv = conv

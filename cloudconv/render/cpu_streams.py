@@ -31,7 +31,6 @@ class CpuStreams:
     """
 
     def __init__(self, count: int) -> None:
-        """Start ``count`` threads; no thread if ``count`` is 1."""
         self.count = count
         self._pool: ThreadPoolExecutor | None = None
         if count == 1:

@@ -86,7 +86,6 @@ class Renderer:
         fallback: bool = False,
         exact: Callable[[], Interpolator] | None = None,
     ) -> None:
-        """Create a renderer; see the class for the arguments."""
         self._inference = Inference(
             model,
             device,

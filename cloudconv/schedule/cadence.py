@@ -66,7 +66,6 @@ class Cadence:
     lookahead = MAX_DISTINCT + 2 * MAX_REPEATS + 1
 
     def __init__(self) -> None:
-        """Create a detector without frames."""
         self._cycle = _Cycle()
         self._partner: _Cycle | None = None  # a complete one-frame cycle that may join the next
         self._loose = False  # frames keep their own times until a new cycle begins

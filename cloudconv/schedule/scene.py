@@ -242,7 +242,6 @@ class RepeatDetector:
     """
 
     def __init__(self) -> None:
-        """Create a detector without frames."""
         self._blocks: Tensor | None = None
         self._differences: deque[float] = deque(maxlen=_REPEAT_MEMORY)
 

@@ -57,19 +57,17 @@ class SegmentPlan:
 
 
 class OpenSegment(Iterable[FrameTask]):
-    """A segment whose frames are still being planned.
+    """A segment whose frames are still being planned; numbered from 0.
 
     ``plan`` is None until all frames are taken.
     """
 
     def __init__(self, number: int, tasks: Iterator[FrameTask]) -> None:
-        """Start before the first frame; segments are numbered from 0."""
         self.number = number
         self.plan: SegmentPlan | None = None
         self._tasks = tasks
 
     def __iter__(self) -> Iterator[FrameTask]:
-        """Yield the frames, then set ``plan``."""
         frames: list[Task[Fraction]] = []
         for task in self._tasks:
             frames.append(task.of(attrgetter("time")))
@@ -99,7 +97,6 @@ def split(tasks: Iterator[FrameTask]) -> Iterator[OpenSegment]:
 
 
 def _numbered(tasks: Iterator[FrameTask]) -> Iterator[tuple[int, FrameTask]]:
-    """Yield each frame with the number of its segment."""
     number = frames = sources = 0
     left: Fraction | None = None
     for task in tasks:

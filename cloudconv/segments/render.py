@@ -41,10 +41,9 @@ class RenderPlan:
 
     ``model`` is the name or file of the model, and ``threads`` the number of each worker's threads,
     None for all. ``sizes`` are the same for all segments. ``offset`` is the time of the first
-    frame, in seconds. ``device`` is a type of device; each worker sees one device of that type.
-    ``precision`` is a key of :data:`~cloudconv.render.device.PRECISIONS`. ``encoding`` describes
-    the output. The segments' files are written to ``folder``. ``token`` identifies the folder's
-    content: a machine that finds another token at that path does not see the same folder.
+    frame, in seconds. Each worker sees one device of the type ``device``. The segments' files are
+    written to ``folder``. ``token`` identifies the folder's content: a machine that finds another
+    token at that path does not see the same folder.
     """
 
     settings: InterpSettings
@@ -73,12 +72,9 @@ class RenderPlan:
         return Source(self.info, threads=self.threads, nvdec=nvdec, stays_open=True)
 
     def renderer(self) -> Renderer:
-        """Load the model on its device, and return a renderer for frames of this plan."""
+        """Load the model on its device, and return a renderer, whose sizes are not set yet."""
         device, dtype = torch.device(self.device), PRECISIONS[self.precision]
-        streams = self.sizes.cpu_streams
-        renderer = renderer_for(self.model, self.settings, device, dtype, streams)
-        self.apply_to(renderer)
-        return renderer
+        return renderer_for(self.model, self.settings, device, dtype, self.sizes.cpu_streams)
 
     def apply_to(self, renderer: Renderer) -> None:
         """Set the sizes of a renderer."""
@@ -88,8 +84,7 @@ class RenderPlan:
 def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
     """Decode the source frames of a segment, and yield each planned frame with its source frames.
 
-    Raises:
-        UnfitInputError: the source has changed and has no frame at a planned time.
+    Raises UnfitInputError if the source has changed and has no frame at a planned time.
     """
     info, wanted, main = source.info, set(segment.sources), segment.start
     origin = info.timing.start
@@ -162,6 +157,7 @@ def render_segments(
 ) -> Generator[TaskEvent[int], None, None]:
     """Render segments in order, while another thread completes the previous segment's file.
 
+    Yield the events of each segment by its number; ``Finished`` has the result of ``finish``.
     Closing this generator also finishes a segment that another thread completes.
 
     Args:
@@ -174,12 +170,8 @@ def render_segments(
         is_next_known: a function that returns whether the next segment is available without
             waiting. If not, a segment is completed and finished before the wait.
 
-    Yields:
-        The events of each segment by its number; ``Finished`` has the result of ``finish``.
-
-    Raises:
-        CloudconvError: an error of decoding, inference or encoding. Segments that are complete by
-            then are finished, and the file of the incomplete one is deleted.
+    At an error, segments that are complete by then are finished, and the file of the incomplete one
+    is deleted.
     """
     flushing: tuple[int, Frames, FrameEncoder, Future[Any]] | None = None
 

@@ -73,7 +73,6 @@ class SegmentStore:
     """
 
     def __init__(self, output: Path) -> None:
-        """Choose the folder of an output; change no file."""
         self.path = beside(output, ".work")
         if not _is_ours(self.path):
             self.path = output.with_name(f"{part_prefix(output)}.work")
@@ -122,9 +121,12 @@ class SegmentStore:
         """Save the decisions of this run for later runs."""
         unique = secrets.token_hex(8)  # so that `token_of` differs between all folders
         plan = {"version": _VERSION, "of": unique, "identity": self._identity, "decided": decided}
-        with writing(self.path):
-            write_whole(self.path / _PLAN, sealed(plan))
+        self._save(_PLAN, plan)
         self.pinned = decided
+
+    def _save(self, name: str, data: dict[str, Any]) -> None:
+        with writing(self.path):
+            write_whole(self.path / name, sealed(data))
 
     def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
         """Add the summary to the complete file of a segment, and give the file its final name."""
@@ -147,8 +149,7 @@ class SegmentStore:
 
     def note_complete(self, made: Path) -> None:
         """Save the identity of the joined output ``made``, before the file gets its name."""
-        with writing(self.path):
-            write_whole(self.path / _WHOLE, sealed(_stat(made)))
+        self._save(_WHOLE, _stat(made))
 
     @property
     def is_done(self) -> bool:
@@ -201,8 +202,8 @@ class SegmentStore:
             free = disk_usage(self.path).free
             if free < size:
                 raise OutputError(
-                    f"no-room-to-join: Joining the finished frames needs {_megabytes(size)} more "
-                    f"on the disk, and {_megabytes(free)} are free: free some space."
+                    f"no-room-to-join: Joining the finished frames needs {size / 1e6:.1f} MB more "
+                    f"on the disk, and {free / 1e6:.1f} MB are free: free some space."
                 )
             output.join([(each.file, each.summary) for each in done])
             complete = output.complete()
@@ -282,9 +283,10 @@ class SegmentStore:
                 "with --no-resume."
             )
         if plan is None or (plan and not _is_plan(plan)):
-            text = "cannot be resumed; the run starts from the beginning."
-            message = f"work-unreadable: The unfinished work in {self.path} {text}"
-            self.warnings.append(Warned(message))
+            self._warn(
+                f"work-unreadable: The unfinished work in {self.path} cannot be resumed; the run "
+                "starts from the beginning."
+            )
         elif plan and resume:
             self.pinned = plan["decided"]
             self._find_segments()
@@ -326,10 +328,14 @@ class SegmentStore:
                 else:
                     self.finished[int(match[1])] = FinishedSegment(match[2], file, summary)
         if lost:
-            text = "damaged and made again."
             segments, are = plural(lost, "segment", "segments"), plural(lost, "is", "are")
-            message = f"segments-damaged: {lost} finished {segments} in {self.path} {are} {text}"
-            self.warnings.append(Warned(message))
+            self._warn(
+                f"segments-damaged: {lost} finished {segments} in {self.path} {are} damaged and "
+                "made again."
+            )
+
+    def _warn(self, text: str) -> None:
+        self.warnings.append(Warned(text))
 
 
 def clear_finished(output: Path) -> None:
@@ -379,14 +385,6 @@ def fresh_file(folder: Path) -> Path:
     return folder / f".cloudconv-{secrets.token_hex(8)}.part"
 
 
-def save(file: Path, data: bytes) -> None:
-    """Write the data of a segment that another machine made to a new file, and sync the file."""
-    with writing(file.parent), file.open("xb") as opened:
-        opened.write(data)
-        opened.flush()
-        os.fsync(opened.fileno())
-
-
 def _is_ours(folder: Path) -> bool:
     """Return whether cloudconv may use the folder: its own folder, or a missing or empty one."""
     if not os.path.lexists(folder):
@@ -426,7 +424,3 @@ def _stat(file: Path) -> dict[str, Any]:
 
 def _sum(data: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cloudconv.checkpoints import is_file_name
+from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import SegmentSink
 from cloudconv.media.source import Source
@@ -18,7 +19,7 @@ from cloudconv.render.device import set_threads
 from cloudconv.render.renderer import Renderer
 from cloudconv.segments.plan import SegmentPlan
 from cloudconv.segments.render import RenderPlan, decode, render_segments
-from cloudconv.segments.store import fresh_file, save, token_of
+from cloudconv.segments.store import fresh_file, token_of
 
 SegmentJob = tuple[RenderPlan, SegmentPlan]
 """A segment, and everything that is needed to render it."""
@@ -35,13 +36,13 @@ class SegmentResult:
     def file_in(self, folder: Path) -> Path:
         """Return the segment's file in the work folder; write the file if ``data`` has the packets.
 
-        Raises:
-            OutputError: the file cannot be written.
+        Raises OutputError if the file cannot be written.
         """
         if self.name:
             return folder / self.name
         file = fresh_file(folder)
-        save(file, self.data)
+        with writing(folder):
+            file.write_bytes(self.data)
         return file
 
 
@@ -49,7 +50,6 @@ class SegmentWork:
     """The work of rendering segments; the model and the source remain open between two jobs."""
 
     def __init__(self) -> None:
-        """Start without a model."""
         self._plan: RenderPlan | None = None
         self._renderer: Renderer | None = None
         self._source: Source | None = None

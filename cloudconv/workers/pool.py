@@ -65,16 +65,11 @@ class WorkerConfig:
 def choose_workers(
     workers: str, device: str, threads: int | None = None
 ) -> tuple[WorkerConfig, torch.device, list[Warned]]:
-    """Choose the workers and their device.
+    """Return the workers, the device in this process, and warnings.
 
     The arguments are those of the settings: ``cuda:all`` means one worker for each GPU, and
-    ``threads`` on a cluster the number of cores for each job.
-
-    Returns:
-        The workers; the device in this process; warnings.
-
-    Raises:
-        CloudconvError: there is no such device, or no such cluster.
+    ``threads`` on a cluster the number of cores for each job. Raises CloudconvError if there is no
+    such device.
     """
     kind, _, detail = workers.partition(":")
     if kind != "ray":

@@ -10,7 +10,6 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from enum import Enum
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -25,12 +24,6 @@ MAX_ATTEMPTS = 3
 
 Job = TypeVar("Job")
 Given = TypeVar("Given", contravariant=True)
-
-
-class End(Enum):
-    """The end of an iterator."""
-
-    END = 0
 
 
 class Work(Protocol[Given]):
@@ -49,41 +42,30 @@ class Work(Protocol[Given]):
 class Processes(Generic[Job]):
     """Processes that do jobs; a context manager that ends them.
 
-    The processes start at the first call of :meth:`map`; later calls use the same processes. A
-    process that dies is replaced, and its jobs are done again. All processes end with this process.
+    Each process gets one of the environments in addition. The processes start at the first call of
+    :meth:`map`; later calls use the same processes. A process that dies is replaced, and its jobs
+    are done again. All processes end with this process.
     """
 
     def __init__(self, work: Work[Job], environments: Sequence[Mapping[str, str]]) -> None:
-        """Start no process yet; each process gets one of the environments in addition."""
         self._work, self._environments = work, environments
         self._workers: list[_Worker[Job]] = []
 
     def __enter__(self) -> Self:
-        """Return this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End all processes."""
         while self._workers:
             self._workers.pop().end()
 
     def map(self, jobs: Iterator[Job | None]) -> Generator[TaskEvent[Job], None, None]:
-        """Do jobs in any order and yield their events.
+        """Do jobs in any order and yield their events; ``Finished`` ends each job.
 
-        Closing the generator ends the processes at once. The method may be called again when the
-        generator has ended.
-
-        Args:
-            jobs: the jobs. None means that the next job is not known yet; ``map`` then yields
-                events before the next request.
-
-        Yields:
-            The events of all jobs; ``Finished`` ends each job. If a job is done again, its events
-            come again.
-
-        Raises:
-            CloudconvError: ``jobs`` raised this error.
-            RuntimeError: a process ended with an unexpected exception.
+        If a job is done again, its events come again. None among the jobs means that the next job
+        is not known yet; ``map`` then yields events before the next request. Closing the generator
+        ends the processes at once. The method may be called again when the generator has ended.
+        Errors of ``jobs`` are raised, and RuntimeError if a process ends with an unexpected
+        exception.
         """
         for environment in self._environments[len(self._workers) :]:
             self._workers.append(_Worker(self._work, environment))
@@ -96,11 +78,13 @@ class Processes(Generic[Job]):
                     if again:
                         worker.give(again.popleft())
                         continue
-                    job = next(jobs, End.END)
-                    if job is End.END or job is None:
-                        may_follow = job is None
+                    try:
+                        job = next(jobs)
+                    except StopIteration:
                         break
-                    worker.give(_Attempt(job))
+                    if may_follow := job is None:
+                        break
+                    worker.give((job, 0))
                 busy = {each.connection: each for each in self._workers if each.attempt}
                 if not (busy or may_follow):
                     break
@@ -109,11 +93,8 @@ class Processes(Generic[Job]):
             undo.pop_all()
 
 
-class _Attempt(Generic[Job]):
-    """A job, and the number of processes that died while they did the job."""
-
-    def __init__(self, job: Job) -> None:
-        self.job, self.deaths = job, 0
+_Attempt = tuple[Job, int]
+"""A job, and the number of processes that died while they did the job."""
 
 
 class _Worker(Generic[Job]):
@@ -137,15 +118,15 @@ class _Worker(Generic[Job]):
     def give(self, attempt: _Attempt[Job]) -> None:
         self.attempt = attempt
         with suppress(OSError):  # the process is dead, and `received` replaces it
-            self.connection.send(attempt.job)
+            self.connection.send(attempt[0])
 
     def received(self, again: deque[_Attempt[Job]]) -> Iterator[TaskEvent[Job]]:
         """Yield the next event; if the process has died, replace it and add its job to ``again``.
 
         The job is given up if too many processes died of it.
         """
-        attempt = self.attempt
-        assert attempt is not None
+        assert self.attempt is not None
+        job, deaths = self.attempt
         try:
             content = self.connection.recv()
         except (EOFError, OSError):
@@ -154,10 +135,9 @@ class _Worker(Generic[Job]):
             if code == 1:  # Python's exit code after an exception that is not a CloudconvError
                 raise RuntimeError("a worker process failed; its error message is above") from None
             self._start()
-            attempt.deaths += 1
-            if attempt.deaths < MAX_ATTEMPTS:
+            if deaths + 1 < MAX_ATTEMPTS:
                 self.attempt = None
-                again.append(attempt)
+                again.append((job, deaths + 1))
                 return
             content = Finished(
                 DeviceError(
@@ -167,10 +147,9 @@ class _Worker(Generic[Job]):
             )
         if isinstance(content, Finished):
             self.attempt = None
-        yield TaskEvent(attempt.job, content)
+        yield TaskEvent(job, content)
 
     def end(self) -> None:
-        """End the process at once."""
         self.connection.close()
         self._process.join(0.1)  # so that a process that ended by itself keeps its exit code
         self._process.kill()

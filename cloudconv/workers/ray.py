@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, Self
 
@@ -24,21 +25,21 @@ from cloudconv.errors import CloudconvError, DeviceError, InputError
 from cloudconv.events import Finished, TaskEvent
 from cloudconv.files import reading
 from cloudconv.media.identity import both_ends
-from cloudconv.workers.processes import MAX_ATTEMPTS, POLL, End, Job, Work, outcome_of
+from cloudconv.workers.processes import MAX_ATTEMPTS, POLL, Job, Work, outcome_of
 
 _TIMEOUT = 10  # seconds, for a connection and for the deletion of copies
 _CHUNK = 1 << 26  # bytes
 
 
 class Cluster(Generic[Job]):
-    """A connection to a Ray cluster; a context manager that cancels its jobs."""
+    """A connection to a Ray cluster; a context manager that cancels its jobs.
+
+    The address is None for a cluster on this machine, or a new one. A job needs so many ``cores``
+    and ``gpus``. Raises DeviceError if Ray is not installed, if there is no cluster at that
+    address, or if no machine has enough cores or GPUs.
+    """
 
     def __init__(self, work: Work[Job], address: str | None, *, cores: int, gpus: int) -> None:
-        """Join the cluster at an address (None: one on this machine, or a new one).
-
-        A job needs so many ``cores`` and ``gpus``. Raises DeviceError if Ray is not installed, if
-        there is no cluster at that address, or if no machine has enough cores or GPUs.
-        """
         self._ray, self._work = _ray(), work
         self._needs = {"CPU": cores, "GPU": gpus}
         self._running: dict[Any, tuple[Job, list[_Shared]]] = {}  # by the reference to the result
@@ -46,17 +47,15 @@ class Cluster(Generic[Job]):
         self._joined = not self._ray.is_initialized()
         with ExitStack() as undo:
             undo.push(self.__exit__)
-            if self._joined and not _join(self._ray, address):
-                _init(self._ray, include_dashboard=False)
+            if self._joined:
+                _join(self._ray, address)
             self._check_room()
             undo.pop_all()
 
     def __enter__(self) -> Self:
-        """Return this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Cancel all jobs, delete copied files, and leave the cluster."""
         for reference in self._running:
             self._ray.cancel(reference, force=True)
         for shared in self._shared.values():
@@ -77,9 +76,11 @@ class Cluster(Generic[Job]):
         while may_follow or self._running:
             may_follow = False
             while len(self._running) < self._room():
-                job = next(jobs, End.END)
-                if job is End.END or job is None:
-                    may_follow = job is None
+                try:
+                    job = next(jobs)
+                except StopIteration:
+                    break
+                if may_follow := job is None:
                     break
                 try:
                     shared = [self.share(path) for path in self._work.files(job)]
@@ -114,18 +115,15 @@ class Cluster(Generic[Job]):
         if shared.chunks:
             at = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
             delete = self._ray.remote(num_cpus=0, max_retries=0)(shutil.rmtree)
-            strategies = [at(node["NodeID"], soft=False) for node in self._nodes()]
-            running = [
-                delete.options(scheduling_strategy=each).remote(shared.home, ignore_errors=True)
-                for each in strategies
-            ]
+            places = [at(node["NodeID"], soft=False) for node in self._nodes()]
+            deleting = [delete.options(scheduling_strategy=each) for each in places]
+            running = [each.remote(shared.home, ignore_errors=True) for each in deleting]
             self._ray.wait(running, num_returns=len(running), timeout=_TIMEOUT)
 
     def _nodes(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
     def _check_room(self) -> None:
-        """Raise DeviceError if no machine has enough cores and GPUs for a job."""
         nodes = [node["Resources"] for node in self._nodes()]
         if any(all(node.get(k, 0) >= need for k, need in self._needs.items()) for node in nodes):
             return
@@ -158,13 +156,23 @@ class Cluster(Generic[Job]):
             return [Finished(lost)]
 
 
-def _join(ray: Any, address: str | None) -> bool:
-    """Join the cluster at an address, or one on this machine; return whether there is one."""
+def _join(ray: Any, address: str | None) -> None:
+    """Join the cluster at an address; without one a cluster on this machine, or a new one.
+
+    The handler of SIGTERM, which Ray replaces, is kept.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    quiet = partial(ray.init, log_to_driver=False, logging_level="error")
     try:
         if address is not None:  # Ray itself would retry for minutes if nothing answers
             host, _, port = address.rpartition("://")[2].rpartition(":")
             socket.create_connection((host, int(port)), _TIMEOUT).close()
-        _init(ray, address=address or "auto")
+        try:
+            quiet(address=address or "auto")
+        except ConnectionError:
+            if address is not None:
+                raise
+            quiet(include_dashboard=False)
     except RuntimeError as error:
         why = str(error).strip().partition("\n")[0].rstrip(".:")
         raise DeviceError(
@@ -172,20 +180,10 @@ def _join(ray: Any, address: str | None) -> bool:
             "Python and Ray that the cluster has."
         ) from error
     except (OSError, ValueError) as error:
-        if address is None and isinstance(error, ConnectionError):
-            return False
         raise DeviceError(
             f"no-cluster: There is no Ray cluster at {address}: start one with 'ray start "
             "--head', which prints its address, or leave the address out."
         ) from error
-    return True
-
-
-def _init(ray: Any, **options: Any) -> None:
-    """Start or join a cluster; keep the handler of SIGTERM, which Ray replaces."""
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        ray.init(log_to_driver=False, logging_level="error", **options)
     finally:
         if handler is not None and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, handler)

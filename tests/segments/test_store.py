@@ -33,7 +33,7 @@ def opened(output: Path, identity: dict[str, Any] = IDENTITY, *, resume: bool = 
 
 def finish(work: SegmentStore, number: int, data: bytes = b"packets.", frames: int = 4) -> Path:
     file = store.fresh_file(work.path)
-    store.save(file, data)
+    file.write_bytes(data)
     work.record(segment(number), file, PacketSummary(frames, len(data), 0, 3, 0, "ef" * 32))
     return work.finished[number].file
 
@@ -116,7 +116,7 @@ def test_an_unfinished_file_is_deleted(output: Path) -> None:
     work.pin({})
     finish(work, 0)
     lost = store.fresh_file(work.path)
-    store.save(lost, b"pack")
+    lost.write_bytes(b"pack")
     earlier = [work.path / name for name in ("segments.jsonl", f"{'0' * 16}.packets")]
     for file in earlier:
         file.touch()
@@ -129,7 +129,7 @@ def test_an_unfinished_file_is_deleted(output: Path) -> None:
 def test_an_incomplete_file_is_never_recorded(output: Path) -> None:
     work = opened(output)
     file = store.fresh_file(work.path)
-    store.save(file, b"pack")
+    file.write_bytes(b"pack")
     with pytest.raises(OutputError, match="4 of 7 bytes"):
         work.record(segment(0), file, PacketSummary(4, 7, 0, 3, 0, "ef" * 32))
     assert work.finished == {}

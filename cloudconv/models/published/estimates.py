@@ -35,14 +35,12 @@ class Estimates:
     """
 
     def __init__(self, size: torch.Size, *, adds_mask: bool) -> None:
-        """Create an empty sum; see the class for the arguments."""
         self._size = size
         self._summed = FLOWS + MASK * adds_mask
         self._made: list[tuple[Tensor, float]] = []  # with the factor of its scale
         self._whole: Tensor | None = None
 
     def __len__(self) -> int:
-        """Return the number of estimates."""
         return len(self._made)
 
     def add(self, estimate: Tensor, factor: float) -> None:
