@@ -67,9 +67,8 @@ class SegmentStore:
 
     The folder is ``<output>.work``, or a hidden one if another program made that folder. A mark in
     the folder shows that cloudconv made it. ``finished`` are the segments by number. ``pinned`` are
-    the decisions of the first run, such as the batch size, which later runs use too; None
-    before :meth:`pin`, unless :meth:`open` has read them. ``warnings`` are about earlier work that
-    cannot be used.
+    the decisions of the first run, such as the batch size, which later runs use too; None before
+    :meth:`pin`, unless :meth:`open` has read them.
     """
 
     def __init__(self, output: Path) -> None:
@@ -345,12 +344,10 @@ def clear_finished(output: Path) -> None:
     """
     store = SegmentStore(output)
     with suppress(OutputError, OSError):
-        if not os.path.lexists(output):
-            return
-        if store.is_done:
+        if os.path.lexists(output) and store.is_done:
             store.lock()
             store.remove()
-        elif leftovers(output):
+        elif os.path.lexists(output) and leftovers(output):
             with Claim(output):
                 pass
 
@@ -407,9 +404,8 @@ def unsealed(line: bytes) -> dict[str, Any] | None:
         data = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(data, dict) or data.pop("sum", None) != _sum(data):
-        return None
-    return data
+    is_whole = isinstance(data, dict) and data.pop("sum", None) == _sum(data)
+    return data if is_whole else None
 
 
 def _is_plan(data: dict[str, Any]) -> bool:

@@ -76,7 +76,6 @@ class SegmentWork:
                 yield event.content
 
     def _opened(self, plan: RenderPlan) -> tuple[Source, Renderer]:
-        """Return the source and the renderer of a plan; the model stays loaded if possible."""
         before, self._plan = self._plan, plan
         # An equal plan keeps the batch size, which a lack of memory may have reduced.
         if self._source is None or self._renderer is None or before != plan:

@@ -33,7 +33,7 @@ def test_impossible_outputs_are_refused(tmp_path):
     refused(tmp_path / "frames", r"no ending.*frames/%05d\.png")
     refused(tmp_path / "a.avi", r"ending \.avi")
     refused(tmp_path / "a.png", r"%05d\.png")
-    refused(tmp_path / "frames" / "%03d.png", "exist already")
+    refused(tmp_path / "frames" / "%03d.png", "exists already")
     refused(tmp_path / "frames" / "x%03d.png", "input pictures", inputs=[tmp_path / "frames"])
     (tmp_path / "frames" / "001.ppm").touch()
     for given in ("%03d.png", "001.png", "%03d.ppm", "001.ppm", "*"):
