@@ -179,10 +179,16 @@ def write_clip(
 
 def sine(out: Any, track: Any, hertz: float, samples: int, first: int = 0) -> None:
     """Encode a sine into a track; its first sample has the number ``first``."""
-    wave = (0.2 * np.sin(2 * np.pi * hertz * np.arange(samples) / 48000)).astype(np.float32)
-    for start in range(0, samples, 1024):
-        part = wave[start : start + 1024]
-        frame = av.AudioFrame.from_ndarray(part[None, :], format="fltp", layout="mono")
+    wave = 0.2 * np.sin(2 * np.pi * hertz * np.arange(samples) / 48000)
+    wave += np.random.default_rng(0).normal(0, 0.001, samples)  # so that no two packets are equal
+    sound(out, track, wave.astype(np.float32), first)
+
+
+def sound(out: Any, track: Any, wave: NDArray[np.float32], first: int = 0) -> None:
+    """Encode samples in mono at 48 kHz into a track."""
+    for start in range(0, len(wave), 1024):
+        part = wave[None, start : start + 1024]
+        frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = 48000, first + start, Fraction(1, 48000)
         out.mux(track.encode(frame))
     out.mux(track.encode(None))

@@ -1,12 +1,7 @@
 """Audio that is stretched with the video: length, pitch, position and every track."""
 
-from __future__ import annotations
-
-from collections.abc import Collection
 from fractions import Fraction as F
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -15,25 +10,23 @@ from av import VideoFrame
 from av.stream import Disposition
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 import cloudconv
 from cloudconv.media.carry import Carry
 from cloudconv.media.frame import Frame
 from cloudconv.media.probe import probe
-from cloudconv.media.sink import Sink
 from cloudconv.media.stretch import TimeStretch
 from cloudconv.settings import EncodeSettings
-from tests.helpers.factory import picture, read_times, write_clip
+from tests.helpers.factory import picture, read_times, sound, write_clip
 from tests.helpers.sinks import open_sink
 
 RATE = 48000
 
 
-def decode_audio(path: Path, track: int = 0) -> tuple[F, NDArray[np.float32], int]:
+def decode_audio(path, track=0):
     """Return the start of a track, its samples in mono, and their rate."""
-    parts: list[NDArray[np.float32]] = []
-    begin: F | None = None
+    parts = []
+    begin = None
     rate = 0
     with av.open(str(path)) as clip:
         stream = clip.streams.audio[track]
@@ -47,14 +40,14 @@ def decode_audio(path: Path, track: int = 0) -> tuple[F, NDArray[np.float32], in
     return begin, np.concatenate(parts), rate
 
 
-def pitch(samples: NDArray[np.float32], rate: int = RATE) -> float:
+def pitch(samples, rate=RATE):
     """Return the strongest frequency in hertz."""
     part = samples[len(samples) // 4 : len(samples) * 3 // 4]
     power = np.abs(np.fft.rfft(part * np.hanning(len(part))))
     return float(power.argmax() * rate / len(part))
 
 
-def onsets(samples: NDArray[np.float32], rate: int = RATE) -> list[float]:
+def onsets(samples, rate=RATE):
     """Return the seconds at which the audio starts after silence."""
     step = rate // 200
     count = len(samples) // step
@@ -62,7 +55,7 @@ def onsets(samples: NDArray[np.float32], rate: int = RATE) -> list[float]:
     return [i * step / rate for i in range(count) if loud[i] and not loud[max(i - 10, 0) : i].any()]
 
 
-def noise(seconds: F, bursts: list[F], length: F = F(1, 5)) -> NDArray[np.float32]:
+def noise(seconds, bursts, length=F(1, 5)):
     """Return near silence with bursts of noise at these times."""
     wave = np.random.default_rng(1).normal(0, 0.3, int(seconds * RATE)).astype(np.float32)
     level = np.full(len(wave), 1e-3, np.float32)
@@ -71,27 +64,16 @@ def noise(seconds: F, bursts: list[F], length: F = F(1, 5)) -> NDArray[np.float3
     return wave * level
 
 
-def video(
-    path: Path,
-    tracks: list[tuple[str, F, NDArray[np.float32]]],
-    *,
-    frames: int,
-    rate: int = 10,
-    begin: F = F(0),
-    white: Collection[int] = (),
-) -> Path:
+def video(path, tracks, *, frames, rate=10, begin=F(0), white=()):
     """Write a clip with audio tracks, each given as (codec, start, mono samples)."""
     with av.open(str(path), "w") as out:
-        video: Any = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
+        video = out.add_stream("libx264", rate=rate, options={"preset": "ultrafast"})
         video.width = video.height = 32
-        sound: list[Any] = []
-        for number, (codec, _, _) in enumerate(tracks):
-            stream: Any = out.add_stream(codec, rate=RATE)
+        streams = [out.add_stream(codec, rate=RATE) for codec, *_ in tracks]
+        for number, stream in enumerate(streams):
             stream.layout = "mono"
             stream.metadata.update({"language": ("deu", "fra")[number], "title": f"Ton {number}"})
-            sound.append(stream)
-        if len(sound) > 1:
-            sound[1].disposition = Disposition.comment
+            stream.disposition = Disposition.comment if number else Disposition.default
         for index in range(frames):
             frame = picture(index, 32, 32)
             if index in white:
@@ -99,24 +81,12 @@ def video(
             frame.pts, frame.time_base = index + int(begin * rate), F(1, rate)
             out.mux(video.encode(frame))
         out.mux(video.encode(None))
-        for stream, (_, start, samples) in zip(sound, tracks, strict=True):
-            packed = stream.codec_context.format.name
-            for at in range(0, len(samples), 960):
-                part = samples[None, at : at + 960]
-                depth: Any = np.int32 if packed.startswith("s32") else np.int16
-                top = np.iinfo(depth).max // 2
-                data = part if packed.startswith("flt") else (part * top).astype(depth)
-                block = av.AudioFrame.from_ndarray(data, format=packed, layout="mono")
-                block.sample_rate, block.time_base = RATE, F(1, RATE)
-                block.pts = at + int(start * RATE)
-                out.mux(stream.encode(block))
-            out.mux(stream.encode(None))
+        for stream, (_, start, samples) in zip(streams, tracks, strict=True):
+            sound(out, stream, samples, int(start * RATE))
     return path
 
 
-def slow(
-    clip: Path, out: str, factor: F | int | str, *, start: F | None = None, end: F | None = None
-) -> Sink:
+def slow(clip, out, factor, *, start=None, end=None):
     """Write generated pictures and the audio of ``clip``, both ``factor`` times as long."""
     info, factor = probe(clip), F(factor)
     rate, timing = info.timing.rate, info.timing
@@ -138,9 +108,7 @@ def slow(
 @pytest.mark.full
 @pytest.mark.parametrize("factor", ["5/4", "2", "2.5", "8"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_stretched_audio_has_the_length_of_the_video_and_its_pitch(
-    tmp_path: Path, factor: str, suffix: str
-) -> None:
+def test_stretched_audio_has_the_length_of_the_video_and_its_pitch(tmp_path, factor, suffix):
     clip = write_clip(
         tmp_path / f"a{suffix}", 11, rate=10, codec="libx264", size=(32, 32), audio=["aac"]
     )
@@ -163,9 +131,7 @@ def test_stretched_audio_has_the_length_of_the_video_and_its_pitch(
     ("factor", "codec", "suffix"),
     [(2, "aac", ".mp4"), (4, "flac", ".mkv"), (8, "aac", ".mp4"), (16, "flac", ".mkv")],
 )
-def test_a_click_is_heard_when_the_flash_is_seen(
-    tmp_path: Path, factor: int, codec: str, suffix: str
-) -> None:
+def test_a_click_is_heard_when_the_flash_is_seen(tmp_path, factor, codec, suffix):
     flashes, rate = [4, 9, 15, 22, 27], 20
     wave = np.random.default_rng(5).normal(0, 1e-3, 32 * RATE // rate).astype(np.float32)
     for number in flashes:
@@ -190,7 +156,7 @@ def test_a_click_is_heard_when_the_flash_is_seen(
     assert max(map(abs, delays)) < 0.02
 
 
-def test_every_track_keeps_its_codec_start_and_name(tmp_path: Path) -> None:
+def test_every_track_keeps_its_codec_start_and_name(tmp_path):
     tones = [np.sin(np.arange(3 * RATE) * 2 * np.pi * f / RATE).astype(np.float32) * 0.3
              for f in (330, 700)]  # fmt: skip
     clip = video(tmp_path / "a.mkv", [("flac", F(0), tones[0]), ("libopus", F(1, 2), tones[1])],
@@ -210,7 +176,7 @@ def test_every_track_keeps_its_codec_start_and_name(tmp_path: Path) -> None:
         assert pitch(samples) == pytest.approx(hertz, abs=2)
 
 
-def test_a_part_keeps_its_own_audio(tmp_path: Path) -> None:
+def test_a_part_keeps_its_own_audio(tmp_path):
     at = [F(1, 5), F(6, 5), F(2), F(13, 5)]
     clip = video(tmp_path / "a.mkv", [("flac", F(0), noise(F(3), at, F(1, 10)))], frames=30)
     result = slow(clip, "b.mkv", 4, start=F(1), end=F(12, 5))
@@ -222,7 +188,7 @@ def test_a_part_keeps_its_own_audio(tmp_path: Path) -> None:
     assert result.warnings == []
 
 
-def test_a_gap_in_the_audio_stays_a_gap(tmp_path: Path) -> None:
+def test_a_gap_in_the_audio_stays_a_gap(tmp_path):
     """Packets are missing in the middle, and the audio after them must not move forward."""
     whole = video(
         tmp_path / "whole.mkv", [("flac", F(0), noise(F(3), [F(1, 2), F(5, 2)]))], frames=30
@@ -256,9 +222,7 @@ def test_a_gap_in_the_audio_stays_a_gap(tmp_path: Path) -> None:
         ("ac3", ".mp4", "ac3"),
     ],
 )
-def test_the_source_codec_is_kept_if_the_container_can_hold_it(
-    tmp_path: Path, encoded: str, suffix: str, codec: str
-) -> None:
+def test_the_source_codec_is_kept_if_the_container_can_hold_it(tmp_path, encoded, suffix, codec):
     source = "a.avi" if encoded == "adpcm_ms" else "a.mkv"
     tone = np.sin(np.arange(RATE) * 2 * np.pi * 440 / RATE).astype(np.float32) * 0.3
     clip = video(tmp_path / source, [(encoded, F(0), tone)], frames=10)
@@ -281,9 +245,7 @@ def test_the_source_codec_is_kept_if_the_container_can_hold_it(
     blocks=st.lists(st.integers(0, 3000), max_size=6),
     channels=st.integers(1, 3),
 )
-def test_the_length_is_exact_for_any_factor_and_block_sizes(
-    factor: F, blocks: list[int], channels: int
-) -> None:
+def test_the_length_is_exact_for_any_factor_and_block_sizes(factor, blocks, channels):
     random = np.random.default_rng(2)
     stretch, made = TimeStretch(8000, channels, factor), 0
     for count in blocks:
@@ -294,7 +256,7 @@ def test_the_length_is_exact_for_any_factor_and_block_sizes(
 
 
 @pytest.mark.parametrize("factor", [2, 8])
-def test_a_stretched_chord_has_little_noise(factor: int) -> None:
+def test_a_stretched_chord_has_little_noise(factor):
     """Power at other frequencies is 30 dB below that of the chord."""
     tones = (220.0, 277.2, 329.6, 440.3)
     times = np.arange(3 * RATE) / RATE
@@ -308,7 +270,7 @@ def test_a_stretched_chord_has_little_noise(factor: int) -> None:
     assert power[~own].sum() < power.sum() / 1000
 
 
-def test_damaged_audio_is_counted_and_the_rest_keeps_its_times(tmp_path: Path) -> None:
+def test_damaged_audio_is_counted_and_the_rest_keeps_its_times(tmp_path):
     clip = video(tmp_path / "a.mkv", [("flac", F(0), noise(F(3), [F(1, 2), F(5, 2)]))], frames=30)
     with av.open(str(clip)) as opened:
         packets = [(p.pos, p.size) for p in opened.demux(audio=0) if p.size]
