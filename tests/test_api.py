@@ -1,7 +1,5 @@
 """The Python functions: keywords, types, pictures in memory, models."""
 
-from __future__ import annotations
-
 import faulthandler
 import json
 import pickle
@@ -10,13 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction as F
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -52,8 +48,8 @@ TALK = {
     *("help", "json", "quiet", "verbose", "progress", "dry_run", "out_dir", "recursive", "all"),
     "verify",
 }
-QUICK: dict[str, Any] = {"device": "cpu", "model": "tiny", "threads": 1}
-SETTINGS: dict[str, tuple[Any, ...]] = {
+QUICK = {"device": "cpu", "model": "tiny", "threads": 1}
+SETTINGS = {
     "interp": (InterpSettings,),
     "extrapolate": (ExtrapolateSettings,),
     "dream": (DreamSettings,),
@@ -63,16 +59,16 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
 }
 
 
-def options_of(command: str) -> set[str]:
+def options_of(command):
     """Return the long names of a command's options, as keywords."""
-    commands: Any = typer.main.get_command(app)
+    commands = typer.main.get_command(app)
     given = [name for option in commands.commands[command].params for name in option.opts]
     long = {name.removeprefix("--").replace("-", "_") for name in given if name[:2] == "--"}
     return long - TALK
 
 
 @pytest.mark.parametrize("command", SETTINGS)
-def test_the_options_of_a_command_are_the_fields_of_its_settings(command: str) -> None:
+def test_the_options_of_a_command_are_the_fields_of_its_settings(command):
     fields = [each for kind in SETTINGS[command] for each in fields_of(kind)]
     shown = [each for each in fields if not each.hidden]
     assert options_of(command) - {"help_all"} == {each.name for each in shown}
@@ -82,14 +78,14 @@ def test_the_options_of_a_command_are_the_fields_of_its_settings(command: str) -
         assert each.is_switch or 1 <= len(each.metavar) <= 10, each.name
 
 
-def test_an_unknown_keyword_is_a_type_error() -> None:
+def test_an_unknown_keyword_is_a_type_error():
     with pytest.raises(TypeError, match="unexpected keyword argument 'crff'"):
-        cloudconv.interpolate("a.mp4", factor=2, crff=3)  # type: ignore[call-arg]
+        cloudconv.interpolate("a.mp4", factor=2, crff=3)
     with pytest.raises(TypeError, match="unexpected keyword argument 'quality'"):
-        cloudconv.dream("a.mp4", frames=2, quality="best")  # type: ignore[call-arg]
+        cloudconv.dream("a.mp4", frames=2, quality="best")
 
 
-def test_keywords_are_read_as_options_of_the_command() -> None:
+def test_keywords_are_read_as_options_of_the_command():
     settings = InterpSettings(
         "a.mp4", fps="59.94", slowmo=4, start="1:02", scale=0.5, crf=12,
         encoder="ffv1", encoder_option=["level=3", ("g", 1)], threads=2, input_fps=None,
@@ -119,9 +115,7 @@ def test_keywords_are_read_as_options_of_the_command() -> None:
         ({"workers": "local:0"}, "no workers called"),
     ],
 )
-def test_an_impossible_value_is_one_error_in_python_and_on_the_command_line(
-    wrong: dict[str, Any], said: str
-) -> None:
+def test_an_impossible_value_is_one_error_in_python_and_on_the_command_line(wrong, said):
     with pytest.raises(SettingsError, match=re.escape(said)):
         InterpSettings("a.mp4", factor=2, **wrong)
     if all(isinstance(value, str) for value in wrong.values()) and "loop" not in wrong:
@@ -131,7 +125,7 @@ def test_an_impossible_value_is_one_error_in_python_and_on_the_command_line(
         assert re.sub(r"`(\w+)`", lambda found: flag(found[1]), said) in run.stderr
 
 
-def test_settings_list_all_models_metrics_and_modes() -> None:
+def test_settings_list_all_models_metrics_and_modes():
     assert registry.spec(DEFAULT_PREDICTOR, "predict").weights
     known = (*metrics.PER_FRAME, "texture", FAULT, "flicker", *SEQUENCE_METRICS)
     assert known == METRICS
@@ -140,13 +134,13 @@ def test_settings_list_all_models_metrics_and_modes() -> None:
     assert all(name in mode.help for name in mode.choices)
 
 
-def test_a_message_names_the_value_of_an_option_with_a_colon() -> None:
+def test_a_message_names_the_value_of_an_option_with_a_colon():
     with pytest.raises(SettingsError, match="`device='cuda:all'` already means") as raised:
         InterpSettings("a.mp4", factor=2, device="cuda:all", workers="local:2")
     assert raised.value.text.startswith("--device=cuda:all already means")
 
 
-def test_a_message_has_a_million_seconds_without_an_exponent() -> None:
+def test_a_message_has_a_million_seconds_without_an_exponent():
     with pytest.raises(SettingsError, match="got 2000000"):
         InterpSettings("a.mp4", factor=2_000_000)
 
@@ -161,13 +155,13 @@ def test_a_message_has_a_million_seconds_without_an_exponent() -> None:
         ("a-- b --, clip--final.mp4", "a-- b --, clip--final.mp4"),
     ],
 )
-def test_a_flag_in_a_message_becomes_a_keyword(text: str, python: str) -> None:
+def test_a_flag_in_a_message_becomes_a_keyword(text, python):
     error = SettingsError(f"a-code: {text}")
     assert (error.code, error.text, str(error)) == ("a-code", text, python)
     assert str(pickle.loads(pickle.dumps(error))) == python
 
 
-def test_importing_the_package_loads_no_large_library() -> None:
+def test_importing_the_package_loads_no_large_library():
     code = (
         "import cloudconv, sys; cloudconv.InterpSettings('a.mp4', factor=2); "
         "print([name for name in ('torch', 'av', 'cv2', 'typer', 'numpy') if name in sys.modules])"
@@ -176,13 +170,13 @@ def test_importing_the_package_loads_no_large_library() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-def test_all_lists_names_that_exist() -> None:
+def test_all_lists_names_that_exist():
     for name in cloudconv.__all__:
         assert getattr(cloudconv, name) is not None, name
     for kind in (cloudconv.InterpResult, cloudconv.TrainResult, cloudconv.Model):
         assert isinstance(kind, type)
     with pytest.raises(AttributeError, match="nothing"):
-        _ = cloudconv.nothing  # type: ignore[attr-defined]
+        _ = cloudconv.nothing
 
 
 SNIPPETS = {
@@ -209,7 +203,7 @@ reveal_type(next(cloudconv.interpolate_frames(pictures, 2, model="blend")))""": 
 
 
 @pytest.mark.full
-def test_mypy_finds_wrong_calls(tmp_path: Path) -> None:
+def test_mypy_finds_wrong_calls(tmp_path):
     checker = pytest.importorskip("mypy.api", reason="mypy is not installed")
     files = []
     for number, snippet in enumerate(SNIPPETS):
@@ -225,7 +219,7 @@ def test_mypy_finds_wrong_calls(tmp_path: Path) -> None:
         assert bool(errors) == ("reveal_type" not in snippet), f"{snippet}: {errors}"
 
 
-def test_slow_motion_can_have_a_chosen_rate(tmp_path: Path) -> None:
+def test_slow_motion_can_have_a_chosen_rate(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 6, rate=24)
     result = cloudconv.interpolate(clip, slowmo=4, fps=60, **QUICK)
     assert Path(result.output).name == "a_slow4_60fps.mkv"
@@ -234,7 +228,7 @@ def test_slow_motion_can_have_a_chosen_rate(tmp_path: Path) -> None:
     assert (made.output_fps, made.duration, made.output_frames) == ("60", 1.0, 60)
 
 
-def test_input_fps_sets_the_rate_of_pictures(tmp_path: Path) -> None:
+def test_input_fps_sets_the_rate_of_pictures(tmp_path):
     folder = tmp_path / "pics"
     clip = write_clip(tmp_path / "a.mkv", 4)
     cloudconv.interpolate(clip, folder / "%06d.png", factor=2, **QUICK)
@@ -257,7 +251,7 @@ def test_input_fps_sets_the_rate_of_pictures(tmp_path: Path) -> None:
         cloudconv.interpolate(clip, factor=2, input_fps=30)
 
 
-def test_inputs_may_be_a_list_or_a_folder_of_videos(tmp_path: Path) -> None:
+def test_inputs_may_be_a_list_or_a_folder_of_videos(tmp_path):
     folder = tmp_path / "clips"
     folder.mkdir()
     for name in ("a.mkv", "b.mkv"):
@@ -271,10 +265,10 @@ def test_inputs_may_be_a_list_or_a_folder_of_videos(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds videos"):
         cloudconv.interpolate(folder, factor=2, **QUICK)
     with pytest.raises(TypeError, match="out_dir"):
-        cloudconv.interpolate_many([folder], factor=2, **QUICK)  # type: ignore[call-arg]
+        cloudconv.interpolate_many([folder], factor=2, **QUICK)
 
 
-def test_the_events_of_many_inputs_name_ignored_subfolders(tmp_path: Path) -> None:
+def test_the_events_of_many_inputs_name_ignored_subfolders(tmp_path):
     folder = tmp_path / "clips"
     (folder / "older").mkdir(parents=True)
     for name in ("a.mkv", "older/b.mkv"):
@@ -290,14 +284,14 @@ def test_the_events_of_many_inputs_name_ignored_subfolders(tmp_path: Path) -> No
     assert empty == []
 
 
-def test_none_as_input_is_one_clear_sentence() -> None:
+def test_none_as_input_is_one_clear_sentence():
     for settings in (cloudconv.InterpSettings, cloudconv.DreamSettings, cloudconv.CompareSettings):
         with pytest.raises(SettingsError, match="input must be text or a path, got None"):
-            settings(None)  # type: ignore[arg-type]
+            settings(None)
 
 
 @pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (1, None)])
-def test_a_warning_names_reports_of_hdr(tmp_path: Path, transfer: int, curve: str | None) -> None:
+def test_a_warning_names_reports_of_hdr(tmp_path, transfer, curve):
     clip = write_clip(
         tmp_path / "in.mkv", 6, pix_fmt="yuv420p10le", colour=(9, transfer, 9, 1), size=(64, 48)
     )
@@ -311,7 +305,7 @@ def test_a_warning_names_reports_of_hdr(tmp_path: Path, transfer: int, curve: st
         assert curve is None or (f"({curve})" in said[0] and "report" in said[0])
 
 
-def pictures(count: int, scene: int = 0) -> list[np.ndarray[Any, Any]]:
+def pictures(count, scene=0):
     """Return a texture of the scene that moves to the right, (48, 64, 3) uint8."""
     return [
         np.repeat(picture(number, 64, 48, "gray", scene=scene).to_ndarray()[..., None], 3, 2)
@@ -319,11 +313,11 @@ def pictures(count: int, scene: int = 0) -> list[np.ndarray[Any, Any]]:
     ]
 
 
-def test_pictures_in_memory_are_interpolated_while_they_arrive() -> None:
+def test_pictures_in_memory_are_interpolated_while_they_arrive():
     given = pictures(40)
     taken = 0
 
-    def source() -> Iterator[np.ndarray[Any, Any]]:
+    def source():
         nonlocal taken
         for item in given:
             taken += 1
@@ -341,7 +335,7 @@ def test_pictures_in_memory_are_interpolated_while_they_arrive() -> None:
     assert all(rest[k] is given[-1] for k in range(156, 160))
 
 
-def test_frames_in_memory_are_repeated_at_cuts_and_repeats() -> None:
+def test_frames_in_memory_are_repeated_at_cuts_and_repeats():
     given = [*pictures(8), *pictures(8, scene=1)]
     given[4] = given[3]
     made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
@@ -374,15 +368,15 @@ def test_frames_in_memory_are_repeated_at_cuts_and_repeats() -> None:
         (None, "NumPy arrays, PyTorch tensors or PIL images"),
     ],
 )
-def test_unusable_pictures_are_one_clear_sentence(given: Any, words: str) -> None:
+def test_unusable_pictures_are_one_clear_sentence(given, words):
     with pytest.raises(InputError, match=words):
         list(cloudconv.interpolate_frames(given, 2, model="hold", device="cpu"))
 
 
-def test_calls_of_several_threads_run_one_after_another(tmp_path: Path) -> None:
+def test_calls_of_several_threads_run_one_after_another(tmp_path):
     """A job that is not at its end keeps only the jobs of other threads waiting."""
     clip = write_clip(tmp_path / "a.mkv", 6)
-    rest: Any = {"factor": 2, "model": "blend", "device": "cpu"}
+    rest = {"factor": 2, "model": "blend", "device": "cpu"}
     before = threading.active_count()
     job = cloudconv.run(InterpSettings(clip, tmp_path / "first.mkv", **rest))
     next(job)
@@ -400,12 +394,12 @@ def test_calls_of_several_threads_run_one_after_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_six_threads_that_call_at_once_do_not_stall(tmp_path: Path) -> None:
+def test_six_threads_that_call_at_once_do_not_stall(tmp_path):
     """If the calls stall, the test ends with the traceback of every thread."""
     clip = write_clip(tmp_path / "a.mkv", 6, codec="libx264", audio=["aac"])
-    rest: Any = {"factor": 2, "model": "cloud-turbo", "device": "cpu"}
+    rest = {"factor": 2, "model": "cloud-turbo", "device": "cpu"}
 
-    def call(number: int) -> None:
+    def call(number):
         output = tmp_path / f"{number}.mkv"
         for _ in range(4):
             assert len(list(cloudconv.interpolate_frames(pictures(4), **rest))) == 8
@@ -426,7 +420,7 @@ HUGE = "9" * 400
 @pytest.mark.parametrize("value", [HUGE, int(HUGE), F(int(HUGE)), F(1, int(HUGE)), f"-{HUGE}"])
 @pytest.mark.parametrize("kind", [InterpSettings, ExtrapolateSettings, DreamSettings,
                                   CompareSettings, TrainSettings, FramesSettings])  # fmt: skip
-def test_numbers_of_hundreds_of_digits_are_one_clear_sentence(kind: Any, value: Any) -> None:
+def test_numbers_of_hundreds_of_digits_are_one_clear_sentence(kind, value):
     read = [f for f in fields_of(kind) if f.number is not None or f.parse is not None]
     assert read
     for each in read:
@@ -435,20 +429,20 @@ def test_numbers_of_hundreds_of_digits_are_one_clear_sentence(kind: Any, value: 
             assert each.number is None, each.name
 
 
-def test_a_learning_rate_beyond_floats_is_refused() -> None:
+def test_a_learning_rate_beyond_floats_is_refused():
     for rate in ("1e308", 1e308, "inf", 10**5000):
         with pytest.raises(SettingsError, match=r"learning_rate"):
             TrainSettings("a", learning_rate=rate)
 
 
-def test_pictures_that_exceed_the_range_slightly_are_accepted() -> None:
+def test_pictures_that_exceed_the_range_slightly_are_accepted():
     """A resize with ringing makes such pictures."""
     given = [p / 255 * 1.4 - 0.2 for p in pictures(4)]
     made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
     assert all(made[2 * k] is item for k, item in enumerate(given))
 
 
-def reused(buffers: list[Any]) -> Iterator[Any]:
+def reused(buffers):
     for number, shown in enumerate(pictures(12)):
         buffer = buffers[number % len(buffers)]
         buffer[:] = shown if isinstance(buffer, np.ndarray) else torch.from_numpy(shown)
@@ -457,14 +451,14 @@ def reused(buffers: list[Any]) -> Iterator[Any]:
 
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("kind", [np.zeros, torch.zeros])
-def test_a_buffer_that_is_reused_is_an_error(kind: Any, count: int) -> None:
+def test_a_buffer_that_is_reused_is_an_error(kind, count):
     dtype = np.uint8 if kind is np.zeros else torch.uint8
     given = reused([kind((48, 64, 3), dtype=dtype) for _ in range(count)])
     with pytest.raises(PictureError, match=r"in the memory of an earlier picture.*copy"):
         list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
 
 
-def test_one_picture_may_be_given_several_times() -> None:
+def test_one_picture_may_be_given_several_times():
     (one,) = pictures(1)
     assert len(list(cloudconv.interpolate_frames([one] * 5, 2, model="blend", device="cpu"))) == 10
 
@@ -483,8 +477,8 @@ def test_one_picture_may_be_given_several_times() -> None:
         np.zeros((32, 32, 3), np.longdouble),
     ],
 )
-def test_a_loaded_model_refuses_unusable_pictures(picture: Any) -> None:
-    model: Any = cloudconv.load_model("rife-4.6", device="cpu")
+def test_a_loaded_model_refuses_unusable_pictures(picture):
+    model = cloudconv.load_model("rife-4.6", device="cpu")
     with pytest.raises(PictureError):
         model.interpolate(picture, picture, 0.5)
     for wrong in (float("nan"), "a", None, -0.1):
@@ -493,8 +487,8 @@ def test_a_loaded_model_refuses_unusable_pictures(picture: Any) -> None:
 
 
 @pytest.mark.parametrize("change", ["nan", "meta", "sparse", "empty", "uint8"])
-def test_a_predictor_refuses_an_unusable_context(change: str) -> None:
-    model: Any = cloudconv.load_model("linear", device="cpu")
+def test_a_predictor_refuses_an_unusable_context(change):
+    model = cloudconv.load_model("linear", device="cpu")
     context = torch.zeros(1, model.spec.context, 3, 16, 16)
     changed = {
         "nan": context / 0,
@@ -511,10 +505,10 @@ def test_a_predictor_refuses_an_unusable_context(change: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\0.safetensors", "\ud800", "n" * 300 + ".safetensors"])
-def test_impossible_names_are_one_clear_sentence(tmp_path: Path, name: str) -> None:
+def test_impossible_names_are_one_clear_sentence(tmp_path, name):
     clip = str(write_clip(tmp_path / "a.mkv", 3))
     rest = {"factor": 2, "model": "blend"}
-    given: list[Callable[[], Any]] = [
+    given = [
         lambda: cloudconv.load_model(name),
         lambda: cloudconv.interpolate(f"{name}.mkv", **rest),
         lambda: cloudconv.interpolate(clip, tmp_path / f"{name}.mkv", **rest),
@@ -529,7 +523,7 @@ def test_impossible_names_are_one_clear_sentence(tmp_path: Path, name: str) -> N
     assert [file.name for file in tmp_path.iterdir()] == ["a.mkv"]
 
 
-def test_impossible_settings_are_refused_before_the_first_picture() -> None:
+def test_impossible_settings_are_refused_before_the_first_picture():
     for wrong, kind in (({"factor": 1}, SettingsError), ({"model": "flow"}, ModelError)):
         with pytest.raises(kind):
             cloudconv.interpolate_frames(pictures(2), **{"factor": 2, **wrong})
@@ -537,12 +531,12 @@ def test_impossible_settings_are_refused_before_the_first_picture() -> None:
         cloudconv.interpolate_frames(pictures(2), crf=3)
 
 
-def stored(kind: str) -> list[Any]:
+def stored(kind):
     """Return two pictures of a moving texture in one of the common types."""
     eight = pictures(2)
     opaque = [np.dstack([p, 255 - p[..., :1]]) for p in eight]
     floats = [torch.from_numpy(p).float() / 255 for p in eight]
-    made: dict[str, Callable[[], list[Any]]] = {
+    made = {
         "gray": lambda: [p[..., 0] for p in eight],
         "gray with an axis": lambda: [p[..., :1] for p in eight],
         "rgba": lambda: opaque,
@@ -566,7 +560,7 @@ KINDS = [
 ]
 
 
-def check_middle(made: Any, given: list[Any]) -> None:
+def check_middle(made, given):
     """Check that a picture is the mean of two and has their type."""
     assert isinstance(made, type(given[0]))
     array, first, last = (np.asarray(each) for each in (made, *given))
@@ -577,16 +571,16 @@ def check_middle(made: Any, given: list[Any]) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_new_pictures_of_every_type_have_that_type(kind: str) -> None:
+def test_new_pictures_of_every_type_have_that_type(kind):
     given = stored(kind)
     made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
     assert made[0] is given[0]
     check_middle(made[1], given)
-    model: Any = cloudconv.load_model("blend", device="cpu")
+    model = cloudconv.load_model("blend", device="cpu")
     check_middle(model.interpolate(*given, 0.5), given)
 
 
-def test_white_is_one_in_integers_of_any_size() -> None:
+def test_white_is_one_in_integers_of_any_size():
     for white in (np.full((2, 2), 255, np.uint8), np.full((2, 2), 65535, np.uint16)):
         kind = PictureKind.of(white)
         assert kind.floats(white).unique().tolist() == [1.0]
@@ -594,21 +588,21 @@ def test_white_is_one_in_integers_of_any_size() -> None:
 
 
 @pytest.mark.parametrize("kind", ["gray with an axis", "rgba", "tensor", "tensor first", "deep"])
-def test_pictures_may_be_one_array(kind: str) -> None:
+def test_pictures_may_be_one_array(kind):
     """ComfyUI gives pictures as one tensor: (B, H, W, C) or (B, C, H, W)."""
     given = stored(kind)
-    stack: Any = torch.stack if isinstance(given[0], torch.Tensor) else np.stack
+    stack = torch.stack if isinstance(given[0], torch.Tensor) else np.stack
     made = list(cloudconv.interpolate_frames(stack(given), 2, model="blend", device="cpu"))
     assert len(made) == 4
     check_middle(made[1], given)
-    model: Any = cloudconv.load_model("blend", device="cpu")
+    model = cloudconv.load_model("blend", device="cpu")
     both = model.interpolate(stack(given), stack(given[::-1]), 0.5)
     assert both.shape == (2, *given[0].shape)
     check_middle(both[0], given)
 
 
-def test_a_network_gets_the_colours_without_the_opacity() -> None:
-    model: Any = cloudconv.load_model("tiny", device="cpu", precision="fp32")
+def test_a_network_gets_the_colours_without_the_opacity():
+    model = cloudconv.load_model("tiny", device="cpu", precision="fp32")
     a, b = stored("rgba")
     plain = model.interpolate(a[..., :3], b[..., :3], 0.5)
     assert np.array_equal(model.interpolate(a, b, 0.5)[..., :3], plain)
@@ -616,17 +610,17 @@ def test_a_network_gets_the_colours_without_the_opacity() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU")
 @pytest.mark.parametrize("kind", ["tensor", "tensor first", "bytes first"])
-def test_tensors_on_a_gpu_stay_on_the_gpu(kind: str) -> None:
+def test_tensors_on_a_gpu_stay_on_the_gpu(kind):
     given = [each.cuda() for each in stored(kind)]
     made = [*cloudconv.interpolate_frames(torch.stack(given), 2, model="blend")]
-    model: Any = cloudconv.load_model("blend", device="cuda")
+    model = cloudconv.load_model("blend", device="cuda")
     for each in (made[1], model.interpolate(*given, 0.5)):
         assert each.device == given[0].device
         check_middle(each.cpu(), [picture.cpu() for picture in given])
 
 
-def test_a_loaded_model_accepts_a_float_and_single_pictures() -> None:
-    model: Any = cloudconv.load_model("blend", device="cpu")
+def test_a_loaded_model_accepts_a_float_and_single_pictures():
+    model = cloudconv.load_model("blend", device="cpu")
     a, b = torch.rand(2, 3, 20, 30)
     assert torch.equal(model.interpolate(a, b, 0.25), model.interpolate(a[None], b[None], 0.25)[0])
     between = model.interpolate(a[None], b[None], torch.tensor([0.25]))
@@ -638,12 +632,12 @@ def test_a_loaded_model_accepts_a_float_and_single_pictures() -> None:
             model.interpolate(*wrong, 0.5)
 
 
-def test_pictures_become_yuv420p_in_mp4(tmp_path: Path) -> None:
+def test_pictures_become_yuv420p_in_mp4(tmp_path):
     folder = tmp_path / "pics"
     clip = write_clip(tmp_path / "a.mkv", 4)
     cloudconv.interpolate(clip, folder / "%06d.png", factor=2, **QUICK)
 
-    def made(source: Path | str, name: str, **options: Any) -> tuple[str, str | None, list[str]]:
+    def made(source, name, **options):
         result = cloudconv.interpolate(source, tmp_path / name, factor=2, **options, **QUICK)
         with av.open(result.output) as video:
             context = video.streams.video[0].codec_context
@@ -661,7 +655,7 @@ def test_pictures_become_yuv420p_in_mp4(tmp_path: Path) -> None:
     assert made(hdr, "g.mkv")[:2] == ("hevc", "yuv420p")
 
 
-def test_audio_that_the_container_refuses_is_encoded_again(tmp_path: Path) -> None:
+def test_audio_that_the_container_refuses_is_encoded_again(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 24, audio=["aac"])
     options = {"factor": 2, "preset": None, "end": F(1, 2), **QUICK}
     result = cloudconv.interpolate(clip, tmp_path / "b.webm", **options)
@@ -685,6 +679,6 @@ def test_audio_that_the_container_refuses_is_encoded_again(tmp_path: Path) -> No
     "settings",
     [cloudconv.DoctorSettings(), cloudconv.InterpManySettings(["a.mp4"], out_dir="b", factor=2)],
 )
-def test_settings_without_a_plan_have_no_estimate(settings: Any) -> None:
+def test_settings_without_a_plan_have_no_estimate(settings):
     with pytest.raises(SettingsError, match="of a command with an estimate"):
         cloudconv.estimate(settings)

@@ -1,16 +1,12 @@
 """Files of weights are read in every layout, run nothing, and give one sentence if they are bad."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import struct
 import sys
 import zipfile
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -26,7 +22,7 @@ from tests.helpers.own_networks import LAYOUTS, save, small_file, small_state
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_gives_the_same_network(layout: str) -> None:
+def test_every_layout_gives_the_same_network(layout):
     loaded = normalised(unwrapped(LAYOUTS[layout](small_state())))
     assert loaded.keys() == small_state().keys()
     assert all(torch.equal(each, loaded[name]) for name, each in small_state().items())
@@ -34,7 +30,7 @@ def test_every_layout_gives_the_same_network(layout: str) -> None:
 
 @pytest.mark.parametrize("suffix", [*SUFFIXES, ".PTH"])
 @pytest.mark.parametrize("legacy", [False, True])
-def test_the_content_decides_how_a_file_is_read(tmp_path: Path, suffix: str, legacy: bool) -> None:
+def test_the_content_decides_how_a_file_is_read(tmp_path, suffix, legacy):
     written, path = tmp_path / "a.pth", tmp_path / f"b{suffix}"
     save(written, small_state(), legacy=legacy)
     written.rename(path)
@@ -43,7 +39,7 @@ def test_the_content_decides_how_a_file_is_read(tmp_path: Path, suffix: str, leg
     assert registry.spec(path, "interpolate").parameters == registry.spec(path).parameters
 
 
-def test_16_bit_and_shared_tensors_are_accepted(tmp_path: Path) -> None:
+def test_16_bit_and_shared_tensors_are_accepted(tmp_path):
     state = {name: each.half() for name, each in small_state().items()}
     names = sorted(name for name in state if name.endswith("convblock.0.beta"))
     state[names[1]] = state[names[0]]
@@ -54,19 +50,19 @@ def test_16_bit_and_shared_tensors_are_accepted(tmp_path: Path) -> None:
 class Code:
     """An object whose pickle creates a folder."""
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target):
         self.target = target
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self):
         return (os.mkdir, (str(self.target),))
 
 
-def archive(path: Path) -> None:
+def archive(path):
     with zipfile.ZipFile(path, "w") as made:
         made.writestr("readme.txt", "hello")
 
 
-def pickled(path: Path, description: bytes, more: str = "byteorder") -> None:
+def pickled(path, description, more="byteorder"):
     """Write an archive with a handmade description."""
     with zipfile.ZipFile(path, "w") as made:
         made.writestr("a/data.pkl", b"\x80\x02" + description + b".")
@@ -74,19 +70,19 @@ def pickled(path: Path, description: bytes, more: str = "byteorder") -> None:
         made.writestr(f"a/{more}", "little")
 
 
-def huge_tensor(path: Path) -> None:
+def huge_tensor(path):
     header = b'{"a":{"dtype":"F32","shape":[2097152,1024],"data_offsets":[0,8589934592]}}'
     path.write_bytes(struct.pack("<q", len(header)) + header)
     os.truncate(path, 8 + len(header) + (1 << 33))
 
 
-def circle() -> dict[str, Any]:
-    made: dict[str, Any] = {}
+def circle():
+    made = {}
     made["model"] = made
     return made
 
 
-BAD: dict[str, tuple[Callable[[Path], object], str]] = {
+BAD = {
     "missing": (lambda path: None, "is missing"),
     "empty": (Path.touch, "is empty"),
     "folder": (Path.mkdir, "are not a file"),
@@ -125,7 +121,7 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", BAD)
-def test_a_bad_file_is_an_error_of_one_sentence(tmp_path: Path, kind: str) -> None:
+def test_a_bad_file_is_an_error_of_one_sentence(tmp_path, kind):
     make, said = BAD[kind]
     path = tmp_path / "a.pth"
     make(path)
@@ -139,14 +135,14 @@ def test_a_bad_file_is_an_error_of_one_sentence(tmp_path: Path, kind: str) -> No
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
-def test_a_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
+def test_a_pipe_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "a.pth")
     with pytest.raises(WeightsError, match="are not a file"):
         registry.spec(tmp_path / "a.pth")
 
 
 @pytest.mark.parametrize("way", ["archive", "legacy"])
-def test_code_in_a_file_is_named_and_never_run(tmp_path: Path, way: str) -> None:
+def test_code_in_a_file_is_named_and_never_run(tmp_path, way):
     path, target = tmp_path / "a.pkl", tmp_path / "made by code"
     content = {**small_state(), "a": Code(target)}
     save(path, content, legacy=way == "legacy")
@@ -156,12 +152,12 @@ def test_code_in_a_file_is_named_and_never_run(tmp_path: Path, way: str) -> None
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pkl", ".safetensors"])
-def test_a_cut_off_or_changed_file_is_an_error(tmp_path: Path, suffix: str) -> None:
+def test_a_cut_off_or_changed_file_is_an_error(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     save(path, {"a.weight": torch.rand(30), "b.weight": torch.rand(3)}, legacy=suffix == ".pkl")
     whole = path.read_bytes()
     places = 60 if suffix == ".safetensors" else 1  # each place in the others costs a process
-    seen: Counter[str] = Counter()
+    seen = Counter()
     for at in range(len(whole) // places // 2, len(whole), len(whole) // places):
         for data in (whole[:at], whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :]):
             path.write_bytes(data)
@@ -171,18 +167,14 @@ def test_a_cut_off_or_changed_file_is_an_error(tmp_path: Path, suffix: str) -> N
     assert seen["weights-cut-off"]
 
 
-def test_a_file_that_takes_too_long_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_takes_too_long_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoints, "_SECONDS", 0.01)
     save(tmp_path / "a.pth", {"a": torch.rand(7)})
     with pytest.raises(WeightsError, match="more than 2 GiB or 20 s"):
         registry.spec(tmp_path / "a.pth")
 
 
-def test_the_data_folder_keeps_sixteen_results(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_data_folder_keeps_sixteen_results(tmp_path, monkeypatch):
     monkeypatch.setenv(files.DATA, str(tmp_path / "data"))
     path, kept = tmp_path / "a.pth", tmp_path / "data" / "converted"
     save(path, small_state())
@@ -195,12 +187,10 @@ def test_the_data_folder_keeps_sixteen_results(
     assert not (kept / "1.safetensors").exists()
     monkeypatch.setattr(sys, "executable", "nothing")  # a second conversion would fail
     again = registry.state_of(path, registry.spec(path))
-    assert first is not None
-    assert again is not None
     assert all(torch.equal(each, again[name]) for name, each in first.items())
 
 
-def test_a_network_with_other_tensors_is_refused(tmp_path: Path) -> None:
+def test_a_network_with_other_tensors_is_refused(tmp_path):
     state = small_state()
     name = next(name for name in state if name.startswith("block2."))
     save(tmp_path / "a.safetensors", {**state, name: torch.rand(5)})
@@ -208,7 +198,7 @@ def test_a_network_with_other_tensors_is_refused(tmp_path: Path) -> None:
         registry.spec(tmp_path / "a.safetensors")
 
 
-def test_a_changed_file_is_recognised_again(tmp_path: Path) -> None:
+def test_a_changed_file_is_recognised_again(tmp_path):
     path = small_file(tmp_path / "a.safetensors")
     assert registry.spec(path).published
     save(path, {"a": torch.rand(2)})

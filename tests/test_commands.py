@@ -4,12 +4,9 @@
 change of the weights or of the JSON. Review the difference before a commit.
 """
 
-from __future__ import annotations
-
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
@@ -44,7 +41,7 @@ CHANGES = {
 NEAR = 4  # levels of 255 by which pictures may differ on another machine
 
 
-def run(name: str, folder: Path) -> dict[str, Any]:
+def run(name, folder):
     """Run a command on a generated clip; return its JSON and its pictures, reduced."""
     count, cut = (48, 48) if name == "train" else (16, 8)
     clip = [picture(k, 96, 64, step=3.0, scene=k // cut) for k in range(count)]
@@ -52,7 +49,7 @@ def run(name: str, folder: Path) -> dict[str, Any]:
     result = CliRunner().invoke(app, [*COMMANDS[name], "--json"], catch_exceptions=False)
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)
-    found: dict[str, Any] = {"json": sorted(data) if name == "doctor" else kept(data)}
+    found = {"json": sorted(data) if name == "doctor" else kept(data)}
     if name == "models":
         found = {"json": sorted(data["models"][0]), "first": data["models"][0]["name"]}
     if (folder / "out.mkv").exists():
@@ -63,13 +60,13 @@ def run(name: str, folder: Path) -> dict[str, Any]:
     return found
 
 
-def small(frame: av.VideoFrame) -> list[int]:
+def small(frame):
     """Return the luma of a frame, reduced to (3, 4) pixels, in one list."""
     luma = cv2.resize(frame.to_ndarray()[: frame.height], (4, 3), interpolation=cv2.INTER_AREA)
     return [int(level) for level in luma.ravel()]
 
 
-def kept(value: Any) -> Any:
+def kept(value):
     """Return the JSON without values that differ between machines."""
     if isinstance(value, dict):
         # The text of a warning may change, but not the number of warnings.
@@ -80,7 +77,7 @@ def kept(value: Any) -> Any:
     return value
 
 
-def assert_near(found: Any, golden: Any, where: str) -> None:
+def assert_near(found, golden, where):
     """Compare two values of the same structure; numbers may differ as they do between machines."""
     if isinstance(golden, dict):
         assert sorted(found) == sorted(golden), where
@@ -99,15 +96,13 @@ def assert_near(found: Any, golden: Any, where: str) -> None:
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_makes_its_golden_output(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_command_makes_its_golden_output(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     golden = json.loads(GOLDEN.read_text("utf-8"))[name]
     assert_near(run(name, tmp_path), golden, name)
 
 
-def main() -> None:
+def main():
     """Write the golden outputs."""
     made = {}
     for name in COMMANDS:

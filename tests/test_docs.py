@@ -1,7 +1,5 @@
 """Options, commands, tests, files and numbers that the documents name are correct."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import shlex
@@ -9,7 +7,6 @@ import sys
 import threading
 from pathlib import Path
 from statistics import median
-from types import FrameType, ModuleType
 
 import pytest
 from typer.main import get_command
@@ -24,23 +21,21 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = {"interp", "extrapolate", "dream", "compare", "train", "models", "doctor"}
 
 
-def examples(document: Path) -> list[str]:
+def examples(document):
     return re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def make_options() -> ModuleType:
+def make_options():
     path = ROOT / "docs" / "make_options.py"
     spec = importlib.util.spec_from_file_location("make_options", path)
-    assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_tables_of_options_agree_with_the_help(make_options: ModuleType) -> None:
-    found: set[str] = set()
+def test_the_tables_of_options_agree_with_the_help(make_options):
+    found = set()
     for document in DOCUMENTS:
         text = document.read_text("utf-8")
         found |= {command for _, command, _ in make_options.PLACE.findall(text)}
@@ -52,19 +47,17 @@ def test_the_tables_of_options_agree_with_the_help(make_options: ModuleType) -> 
 @pytest.mark.parametrize(
     "document", [d for d in DOCUMENTS if examples(d)], ids=lambda path: path.name
 )
-def test_the_examples_in_python_run(
-    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_examples_in_python_run(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("in.mp4", "clouds.mp4", "clips/one.mp4", "examples/clouds.mp4"):
         Path(name).parent.mkdir(exist_ok=True)
         write_clip(name, 20, codec="libx264", size=(64, 48))
-    known: dict[str, object] = {}
+    known = {}
     for example in examples(document):
         exec(compile(example, document.name, "exec"), known)
 
 
-def test_every_command_in_the_docs_is_valid() -> None:
+def test_every_command_in_the_docs_is_valid():
     commands = get_command(app)
     count = 0
     for document in DOCUMENTS:
@@ -73,13 +66,13 @@ def test_every_command_in_the_docs_is_valid() -> None:
                 name, *words = shlex.split(
                     line.partition(" | ")[0].partition(" > ")[0], comments=True
                 )
-                command = commands.commands[name]  # type: ignore[attr-defined]
+                command = commands.commands[name]
                 command.make_context(name, list(words), resilient_parsing=False)
                 count += 1
     assert count > 30
 
 
-def test_every_command_of_a_measurement_is_valid() -> None:
+def test_every_command_of_a_measurement_is_valid():
     """The command, the script and each option exist, for commands in sentences and in tables."""
     commands = get_command(app)
     texts = [page.read_text("utf-8") for page in [*DOCUMENTS, *(ROOT / "docs").glob("*/*.md")]]
@@ -91,7 +84,7 @@ def test_every_command_of_a_measurement_is_valid() -> None:
         if words[:1] == ["cloudconv"]:
             words = words[1:]
         if len(words) > 1 and words[0] in COMMANDS:
-            command = commands.commands[words[0]]  # type: ignore[attr-defined]
+            command = commands.commands[words[0]]
             given = [] if words[0] in ("models", "doctor") or words[1][0] != "-" else ["IN"]
             command.make_context(words[0], given + words[1:])
         elif len(words) > 0 and re.fullmatch(r"(benchmarks|weights|examples)/\w+\.py", words[0]):
@@ -105,7 +98,7 @@ def test_every_command_of_a_measurement_is_valid() -> None:
     assert count > 20
 
 
-def test_stated_times_agree_with_the_table() -> None:
+def test_stated_times_agree_with_the_table():
     """A model's time is the median over all sizes in the table of whole commands."""
     text = (ROOT / "docs" / "measurements" / "interpolation.md").read_text("utf-8")
     names, *rows = re.findall(r"^\| (?:size, factor|\d+\W\d+ \W\d) \|.*$", text, re.MULTILINE)
@@ -123,7 +116,7 @@ def test_stated_times_agree_with_the_table() -> None:
             assert re.search(rf"{name} \({share:.1f}", options)
 
 
-def test_every_test_of_a_guarantee_exists() -> None:
+def test_every_test_of_a_guarantee_exists():
     text = (ROOT / "docs" / "guarantees.md").read_text("utf-8")
     named = re.findall(r"`((?:\w+/)*test_\w+\.py)(?:::(\w+))?`", text)
     assert len(named) > 20
@@ -132,13 +125,13 @@ def test_every_test_of_a_guarantee_exists() -> None:
         assert f"def {test}(" in source or not test, f"{file} has no {test}"
 
 
-def test_a_run_calls_every_function_of_the_path_of_a_frame(tmp_path: Path) -> None:
+def test_a_run_calls_every_function_of_the_path_of_a_frame(tmp_path):
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     steps = re.findall(r"^\| `(\w+/[\w/]+\.py)` \| `(\w+)` \|", text, re.MULTILINE)
     assert len(steps) > 9
     called = set()
 
-    def note(frame: FrameType, event: str, _: object) -> None:
+    def note(frame, event, _):
         if event == "call":
             called.add((frame.f_code.co_filename, frame.f_code.co_name))
 
@@ -153,7 +146,7 @@ def test_a_run_calls_every_function_of_the_path_of_a_frame(tmp_path: Path) -> No
     assert {(str(ROOT / "cloudconv" / file), name) for file, name in steps} <= called
 
 
-def test_every_file_that_contributing_names_exists() -> None:
+def test_every_file_that_contributing_names_exists():
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     named = set(re.findall(r"`((?:\w+/)*[\w.]+\.(?:py|md|json))`", text))
     assert len(named) > 30
@@ -161,7 +154,7 @@ def test_every_file_that_contributing_names_exists() -> None:
         assert (ROOT / file).exists() or (ROOT / "cloudconv" / file).exists(), file
 
 
-def test_every_linked_document_exists() -> None:
+def test_every_linked_document_exists():
     documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     links = [
         (document, target)

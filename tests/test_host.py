@@ -1,17 +1,9 @@
 """Facts about the machine's memory."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
-import pytest
-
 from cloudconv import host
 
 
-def test_free_memory_is_within_the_limit_of_the_container(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_free_memory_is_within_the_limit_of_the_container(monkeypatch, tmp_path):
     files = [tmp_path / name for name in ("memory.max", "memory.current", "memory.stat")]
     for file, text in zip(
         files, ["3000000", "1000000", "anon 5\ninactive_file 500000"], strict=True

@@ -1,7 +1,5 @@
 """The metrics agree with scikit-image, torchmetrics, and values computed by hand."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -13,7 +11,6 @@ from skimage.metrics import (
     peak_signal_noise_ratio,
     structural_similarity,
 )
-from torch import Tensor
 
 from cloudconv import metrics
 
@@ -25,9 +22,7 @@ WANG = {
 }
 
 
-def pair(
-    height: int = 50, width: int = 70, seed: int = 0, noise: float = 0.05
-) -> tuple[Tensor, Tensor]:
+def pair(height=50, width=70, seed=0, noise=0.05):
     """Return a smooth 8-bit picture and a noisy copy, both RGB in [0, 1]."""
     random = torch.Generator().manual_seed(seed)
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
@@ -37,7 +32,7 @@ def pair(
     return metrics.eight_bit(test), metrics.eight_bit(truth)
 
 
-def reference_ssim(test: Tensor, truth: Tensor) -> float:
+def reference_ssim(test, truth):
     x, y = (metrics.luma(rgb.double()).numpy() for rgb in (test, truth))
     return float(structural_similarity(x, y, **WANG))
 
@@ -49,7 +44,7 @@ def reference_ssim(test: Tensor, truth: Tensor) -> float:
     seed=st.integers(0, 999),
     noise=st.sampled_from([0.002, 0.03, 0.3]),
 )
-def test_metrics_agree_with_scikit_image(height: int, width: int, seed: int, noise: float) -> None:
+def test_metrics_agree_with_scikit_image(height, width, seed, noise):
     test, truth = pair(height, width, seed, noise)
     a, b = (rgb.double().numpy() for rgb in (test, truth))
     error = mean_squared_error(b, a)
@@ -61,7 +56,7 @@ def test_metrics_agree_with_scikit_image(height: int, width: int, seed: int, noi
 
 
 @pytest.mark.parametrize("level", [5, 128, 210, 240, 250, 255])
-def test_ssim_is_precise_for_flat_pictures_of_any_brightness(level: int) -> None:
+def test_ssim_is_precise_for_flat_pictures_of_any_brightness(level):
     truth = torch.full((3, 60, 80), level / 255)
     test = truth.clone()
     test[:, ::7, ::5] -= 1 / 255
@@ -71,7 +66,7 @@ def test_ssim_is_precise_for_flat_pictures_of_any_brightness(level: int) -> None
 
 @settings(deadline=None, max_examples=3)
 @given(seed=st.integers(0, 999))
-def test_a_perfect_frame_has_the_best_scores(seed: int) -> None:
+def test_a_perfect_frame_has_the_best_scores(seed):
     _, truth = pair(180, 190, seed)
     assert float(metrics.psnr(truth, truth)) == 100
     assert float(metrics.sharpness(truth, truth)) == 100
@@ -80,7 +75,7 @@ def test_a_perfect_frame_has_the_best_scores(seed: int) -> None:
         assert float(metrics.PER_FRAME[name](truth, truth)) == 0
 
 
-def test_pictures_of_a_batch_are_scored_independently() -> None:
+def test_pictures_of_a_batch_are_scored_independently():
     pairs = [pair(180, 185, seed) for seed in range(2)]
     tests, truths = (torch.stack(pictures) for pictures in zip(*pairs, strict=True))
     for name, metric in metrics.PER_FRAME.items():
@@ -93,7 +88,7 @@ def test_pictures_of_a_batch_are_scored_independently() -> None:
             assert float(one) == pytest.approx(float(alone), rel=1e-6), name
 
 
-def test_gdl_and_sharpness_agree_with_values_computed_by_hand() -> None:
+def test_gdl_and_sharpness_agree_with_values_computed_by_hand():
     # A row of edges against a flat picture: |steps| of 0.2 and 0.1 across, and 0 down.
     truth = torch.tensor([[0.1, 0.3, 0.2], [0.1, 0.3, 0.2]]).expand(3, 2, 3)
     flat = torch.full((3, 2, 3), 0.5)
@@ -104,7 +99,7 @@ def test_gdl_and_sharpness_agree_with_values_computed_by_hand() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (2, 2), (10, 300), (11, 11), (175, 300)])
-def test_undefined_scores_of_small_pictures_are_nan(size: tuple[int, int]) -> None:
+def test_undefined_scores_of_small_pictures_are_nan(size):
     test, truth = pair(*size)
     side = min(size)
     for name, needed in {"psnr": 1, "l2": 1, "gdl": 2, "sharpness": 2, "ssim": 11}.items():
@@ -112,18 +107,18 @@ def test_undefined_scores_of_small_pictures_are_nan(size: tuple[int, int]) -> No
         assert math.isnan(score) == (side < needed), name
 
 
-def test_brightness_is_the_difference_of_the_mean_luma() -> None:
+def test_brightness_is_the_difference_of_the_mean_luma():
     truth = torch.full((3, 4, 4), 0.5)
     assert metrics.brightness(truth - 0.1, truth) == pytest.approx(-0.1)
 
 
-def test_eight_bit_rounds_and_clamps() -> None:
+def test_eight_bit_rounds_and_clamps():
     rgb = torch.tensor([-0.2, 0.4999 / 255, 0.5001 / 255, 254.6 / 255, 1.3]).expand(3, 1, 5)
     levels = metrics.eight_bit(rgb) * 255
     assert levels[0, 0].tolist() == [0, 0, 1, 255, 255]
 
 
-def test_the_error_map_is_bright_where_errors_are() -> None:
+def test_the_error_map_is_bright_where_errors_are():
     truth = torch.full((3, 8, 8), 0.5)
     test = truth.clone()
     test[:, 2, 3] = 1.0
@@ -135,7 +130,7 @@ def test_the_error_map_is_bright_where_errors_are() -> None:
     assert float(brightness[0, 0]) < float(brightness[5, 5]) < float(brightness[2, 3])
 
 
-def test_texture_is_zero_for_filmed_frames_and_negative_for_soft_ones() -> None:
+def test_texture_is_zero_for_filmed_frames_and_negative_for_soft_ones():
     torch.manual_seed(1)
     noise = 0.5 + 0.1 * torch.randn(3, 64, 80)
     around = metrics.texture_energy(noise)

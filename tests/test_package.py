@@ -1,7 +1,5 @@
 """The wheel, the sdist, the README, the sample clip and the pinned versions."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import re
@@ -12,7 +10,6 @@ import tomllib
 import zipfile
 from fractions import Fraction as F
 from pathlib import Path
-from types import ModuleType
 
 import av
 import numpy as np
@@ -30,7 +27,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
 @pytest.fixture(scope="module")
-def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def dist(tmp_path_factory):
     """Build the sdist, and the wheel from the sdist; return their folder."""
     pytest.importorskip("build")
     pytest.importorskip("hatchling")
@@ -43,14 +40,14 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wheel(dist: Path) -> zipfile.ZipFile:
+def wheel(dist):
     (path,) = dist.glob("*.whl")
     with zipfile.ZipFile(path) as opened:
         return opened
 
 
 @pytest.mark.full
-def test_the_sdist_has_all_files_for_contributors(dist: Path) -> None:
+def test_the_sdist_has_all_files_for_contributors(dist):
     (path,) = dist.glob("*.tar.gz")
     with tarfile.open(path) as opened:
         names = {name.partition("/")[2] for name in opened.getnames()}
@@ -60,7 +57,7 @@ def test_the_sdist_has_all_files_for_contributors(dist: Path) -> None:
 
 
 @pytest.mark.full
-def test_the_wheel_works_outside_the_checkout(dist: Path, tmp_path: Path) -> None:
+def test_the_wheel_works_outside_the_checkout(dist, tmp_path):
     pytest.importorskip("pip")
     (path,) = dist.glob("*.whl")
     site, clip = tmp_path / "site", write_clip(tmp_path / "a.mkv", 4)
@@ -85,7 +82,7 @@ def test_the_wheel_works_outside_the_checkout(dist: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.full
-def test_the_wheel_has_all_files_to_run_and_no_others(wheel: zipfile.ZipFile) -> None:
+def test_the_wheel_has_all_files_to_run_and_no_others(wheel):
     names = set(wheel.namelist())
     assert {"cloudconv/py.typed", "cloudconv/_weights/manifest.json"} <= names
     for entry in weights.manifest().values():
@@ -99,7 +96,7 @@ def test_the_wheel_has_all_files_to_run_and_no_others(wheel: zipfile.ZipFile) ->
         assert not (name.startswith("cloudconv/_weights") and name.endswith(".py"))
 
 
-def test_the_readme_starts_with_the_two_commands() -> None:
+def test_the_readme_starts_with_the_two_commands():
     install, test = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)[:2]
     assert "-c constraints.txt" in install
     assert "cloudconv interp examples/clouds.mp4 --factor 4" in install
@@ -111,7 +108,7 @@ def test_the_readme_starts_with_the_two_commands() -> None:
     assert "-c constraints.txt" in ci
 
 
-def test_the_workflow_runs_the_commands_of_ci_on_every_supported_version() -> None:
+def test_the_workflow_runs_the_commands_of_ci_on_every_supported_version():
     workflow = (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     ci = (ROOT / ".ci" / "run").read_text()
     commands = [
@@ -133,7 +130,7 @@ def test_the_workflow_runs_the_commands_of_ci_on_every_supported_version() -> No
         assert system in classifiers
 
 
-def test_the_table_of_models_in_the_readme_agrees_with_the_command_models() -> None:
+def test_the_table_of_models_in_the_readme_agrees_with_the_command_models():
     table = README.split("## Models")[1].split("\n## ")[0]
     shown = re.findall(
         r"^\| `([^`]+)` \|.*\| ([+\d.]+ dB) \| [^|]+ \| ([\d.]+) \|$", table, re.MULTILINE
@@ -144,7 +141,7 @@ def test_the_table_of_models_in_the_readme_agrees_with_the_command_models() -> N
     assert [row for row in rows if row[0] in dict.fromkeys(name for name, *_ in shown)] == shown
 
 
-def test_every_requirement_has_a_lower_bound_and_a_pinned_version() -> None:
+def test_every_requirement_has_a_lower_bound_and_a_pinned_version():
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pins = dict(line.split("==") for line in lines if line and not line.startswith("#"))
     assert pins["torch"] == "2.13.0"
@@ -156,21 +153,19 @@ def test_every_requirement_has_a_lower_bound_and_a_pinned_version() -> None:
         assert requirement.specifier.contains(pins[requirement.name]), requirement
 
 
-def test_the_changelog_has_the_version() -> None:
+def test_the_changelog_has_the_version():
     assert f"## {PROJECT['version']}" in (ROOT / "CHANGELOG.md").read_text()
 
 
 @pytest.fixture(scope="module")
-def make_clouds() -> ModuleType:
+def make_clouds():
     spec = importlib.util.spec_from_file_location("make_clouds", ROOT / "examples/make_clouds.py")
-    assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_script_makes_the_sample_clip(make_clouds: ModuleType) -> None:
+def test_the_script_makes_the_sample_clip(make_clouds):
     path = ROOT / "examples" / "clouds.mp4"
     assert path.stat().st_size < 400_000
     with av.open(str(path)) as clip:

@@ -1,12 +1,9 @@
 """Every picture in the docs was made by the command beside it with the shipped weights."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from PIL import Image
@@ -15,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
 
 
-def load(name: str) -> ModuleType:
+def load(name):
     spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -26,11 +23,11 @@ def load(name: str) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def record() -> ModuleType:
+def record():
     return load("record")
 
 
-def linked() -> set[str]:
+def linked():
     """Return all pictures below ``examples/`` that a document shows."""
     documents = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
     shown = [
@@ -41,11 +38,11 @@ def linked() -> set[str]:
     return {path.relative_to(EXAMPLES).as_posix() for path in shown if EXAMPLES in path.parents}
 
 
-def test_every_picture_has_a_record(record: ModuleType) -> None:
+def test_every_picture_has_a_record(record):
     assert linked() == set(record.read())
 
 
-def test_pictures_and_weights_agree_with_the_records(record: ModuleType) -> None:
+def test_pictures_and_weights_agree_with_the_records(record):
     recorded = record.read()
     assert "showcase.webp" in recorded
     for name, known in recorded.items():
@@ -53,14 +50,14 @@ def test_pictures_and_weights_agree_with_the_records(record: ModuleType) -> None
         assert known == now, f"{name} is out of date: make it again with its script in examples/"
 
 
-def test_recorded_commands_agree_with_the_scripts(record: ModuleType) -> None:
+def test_recorded_commands_agree_with_the_scripts(record):
     showcase, gallery = load("make_showcase"), load("make_gallery")
     commands = {name: known["commands"] for name, known in record.read().items()}
     assert commands.pop("showcase.webp") == [row.command for row in showcase.ROWS]
     assert commands == {f"gallery/{name}.jpg": [gallery.command(name)] for name in gallery.SHEETS}
 
 
-def test_the_readme_shows_the_commands_beside_its_picture(record: ModuleType) -> None:
+def test_the_readme_shows_the_commands_beside_its_picture(record):
     readme = (ROOT / "README.md").read_text("utf-8")
     commands = record.read()["showcase.webp"]["commands"]
     assert commands
@@ -68,12 +65,12 @@ def test_the_readme_shows_the_commands_beside_its_picture(record: ModuleType) ->
         assert f"`{command.partition(' --start')[0]}`" in readme
 
 
-def test_the_moving_picture_is_small_and_its_frames_are_long_enough_for_browsers() -> None:
+def test_the_moving_picture_is_small_and_its_frames_are_long_enough_for_browsers():
     path = EXAMPLES / "showcase.webp"
     assert path.stat().st_size <= 1_500_000
     durations = []
     with Image.open(path) as picture:
-        for number in range(picture.n_frames):  # type: ignore[attr-defined]
+        for number in range(picture.n_frames):
             picture.seek(number)
             picture.load()
             durations.append(picture.info["duration"])

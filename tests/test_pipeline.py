@@ -1,13 +1,10 @@
 """Stages in threads keep order and errors, work a bounded number ahead, and leave no thread."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time
 import traceback
 import weakref
-from collections.abc import Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -23,13 +20,13 @@ class Item:
 class Source:
     """An iterator over 0, 1, 2 … that records the threads in which it runs and is closed."""
 
-    def __init__(self, length: int = 1000) -> None:
+    def __init__(self, length=1000):
         self.made = 0
         self.length = length
-        self.threads: set[int] = set()
-        self.closed_in: int | None = None
+        self.threads = set()
+        self.closed_in = None
 
-    def __iter__(self) -> Iterator[int]:
+    def __iter__(self):
         try:
             while self.made < self.length:
                 self.threads.add(threading.get_ident())
@@ -40,7 +37,7 @@ class Source:
 
 
 @pytest.fixture(autouse=True)
-def _no_thread_is_left() -> Iterator[None]:
+def _no_thread_is_left():
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
@@ -48,12 +45,12 @@ def _no_thread_is_left() -> Iterator[None]:
 
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers() | st.none(), max_size=20), st.integers(1, 5))
-def test_all_items_arrive_in_order(items: list[int | None], depth: int) -> None:
+def test_all_items_arrive_in_order(items, depth):
     assert list(prefetch(items, depth)) == items
 
 
-def test_an_error_is_raised_in_order_with_its_own_traceback() -> None:
-    def decode_badly() -> Iterator[int]:
+def test_an_error_is_raised_in_order_with_its_own_traceback():
+    def decode_badly():
         yield 1
         raise OSError("broken file")
 
@@ -68,7 +65,7 @@ def test_an_error_is_raised_in_order_with_its_own_traceback() -> None:
 
 
 @pytest.mark.parametrize("taken", [0, 1, 7])
-def test_stopping_early_closes_the_source_in_its_own_thread(taken: int) -> None:
+def test_stopping_early_closes_the_source_in_its_own_thread(taken):
     source = Source()
     with prefetch(source, 3) as items:
         assert [next(items) for _ in range(taken)] == list(range(taken))
@@ -78,15 +75,15 @@ def test_stopping_early_closes_the_source_in_its_own_thread(taken: int) -> None:
     assert source.made <= taken + 3
 
 
-def test_ctrl_c_while_waiting_leaves_nothing_running() -> None:
+def test_ctrl_c_while_waiting_leaves_nothing_running():
     source = Source()
 
-    def slowly() -> Iterator[int]:
+    def slowly():
         for item in source:
             time.sleep(0.02)
             yield item
 
-    def consume() -> None:
+    def consume():
         with prefetch(slowly(), 2) as items:
             for _ in items:
                 pass
@@ -105,13 +102,13 @@ def test_ctrl_c_while_waiting_leaves_nothing_running() -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
-def test_a_second_ctrl_c_leaves_nothing_running() -> None:
+def test_a_second_ctrl_c_leaves_nothing_running():
     source = Source()
     waiting = threading.Event()
     main = threading.main_thread().ident
     assert main is not None
 
-    def pressing() -> Iterator[int]:
+    def pressing():
         for item in source:
             if item:
                 waiting.wait(5)
@@ -120,7 +117,7 @@ def test_a_second_ctrl_c_leaves_nothing_running() -> None:
                 time.sleep(0.05)
             yield item
 
-    def stop_twice() -> None:
+    def stop_twice():
         with prefetch(pressing(), 1) as items:
             next(items)
             waiting.set()
@@ -135,19 +132,17 @@ def test_a_second_ctrl_c_leaves_nothing_running() -> None:
     assert source.closed_in is not None
 
 
-def test_ctrl_c_during_the_start_of_the_thread_leaves_nothing_running(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_ctrl_c_during_the_start_of_the_thread_leaves_nothing_running(monkeypatch):
     """The interrupt comes after the thread has started and before the pool has a record of it."""
     start = threading.Thread.start
     source = Source()
 
-    def slowly() -> Iterator[int]:
+    def slowly():
         for item in source:
             time.sleep(0.1)
             yield item
 
-    def interrupted(thread: threading.Thread) -> None:
+    def interrupted(thread):
         monkeypatch.setattr(threading.Thread, "start", start)
         start(thread)
         raise KeyboardInterrupt
@@ -161,18 +156,18 @@ def test_ctrl_c_during_the_start_of_the_thread_leaves_nothing_running(
     assert source.made == 0
 
 
-def test_a_stage_can_be_closed_while_another_thread_takes_an_item() -> None:
+def test_a_stage_can_be_closed_while_another_thread_takes_an_item():
     """After an interrupt, the next stage may still be waiting for an item."""
     going_on = threading.Event()
 
-    def slowly() -> Iterator[int]:
+    def slowly():
         yield 0
         going_on.wait(5)
         yield 1
 
     first = prefetch(slowly(), 1)
     assert next(first) == 0
-    taken: list[int] = []
+    taken = []
     taker = threading.Thread(target=lambda: taken.append(next(first)))
     taker.start()
     threading.Timer(0.1, going_on.set).start()
@@ -181,7 +176,7 @@ def test_a_stage_can_be_closed_while_another_thread_takes_an_item() -> None:
     assert taken == [1]
 
 
-def test_a_stage_that_is_deleted_leaves_nothing_running() -> None:
+def test_a_stage_that_is_deleted_leaves_nothing_running():
     source = Source()
     items = prefetch(source, 2)
     next(items)
@@ -189,10 +184,10 @@ def test_a_stage_that_is_deleted_leaves_nothing_running() -> None:
     assert source.closed_in is not None
 
 
-def test_stages_can_be_chained_and_all_stop() -> None:
+def test_stages_can_be_chained_and_all_stop():
     source = Source()
 
-    def doubled(items: Iterator[int]) -> Iterator[int]:
+    def doubled(items):
         for item in items:
             yield 2 * item
 
@@ -201,7 +196,7 @@ def test_stages_can_be_chained_and_all_stop() -> None:
     assert source.closed_in is not None
 
 
-def test_work_ahead_is_bounded() -> None:
+def test_work_ahead_is_bounded():
     source = Source()
     with prefetch(source, 3) as items:
         for item in items:
@@ -211,10 +206,10 @@ def test_work_ahead_is_bounded() -> None:
         assert item == 50
 
 
-def test_an_item_is_freed_when_its_consumer_drops_it() -> None:
-    watched: list[weakref.ref[Item]] = []
+def test_an_item_is_freed_when_its_consumer_drops_it():
+    watched = []
 
-    def items() -> Iterator[Item]:
+    def items():
         for _ in range(20):
             item = Item()
             watched.append(weakref.ref(item))
@@ -228,10 +223,10 @@ def test_an_item_is_freed_when_its_consumer_drops_it() -> None:
     assert len(watched) == 20
 
 
-def test_ready_items_are_returned_without_waiting() -> None:
+def test_ready_items_are_returned_without_waiting():
     go = threading.Event()
 
-    def slow() -> Iterator[int]:
+    def slow():
         yield 1
         go.wait(20)
         yield 2

@@ -1,10 +1,7 @@
 """The order in which packages import each other, and rules for the whole package."""
 
-from __future__ import annotations
-
 import ast
 import re
-from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
 from importlib.util import resolve_name
@@ -28,12 +25,12 @@ COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 """Options that only the command line has."""
 
 
-def _module(file: Path) -> str:
+def _module(file):
     parts = file.relative_to(ROOT.parent).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def _imports(file: Path) -> Iterator[str]:
+def _imports(file):
     package = ".".join(file.relative_to(ROOT.parent).parent.parts)
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
         if isinstance(node, ast.Import):
@@ -49,15 +46,15 @@ assert {"cloudconv.api", "cloudconv.media.muxer"} <= FILES.keys()
 
 
 @cache
-def _all_imports() -> dict[str, list[str]]:
+def _all_imports():
     return {name: list(_imports(file)) for name, file in FILES.items()}
 
 
-def _package(module: str) -> str:
+def _package(module):
     return module.split(".")[1]
 
 
-def test_packages_import_only_those_before_them() -> None:
+def test_packages_import_only_those_before_them():
     for name, imported in _all_imports().items():
         if name == "cloudconv":
             continue
@@ -81,7 +78,7 @@ PARTS = {
 """The parts of packages, in order: each may import those before it."""
 
 
-def _within(package: str) -> Iterator[tuple[str, str]]:
+def _within(package):
     """Yield (part, imported part) for all imports within a package."""
     start = f"cloudconv.{package}."
     for name, imported in _all_imports().items():
@@ -92,7 +89,7 @@ def _within(package: str) -> Iterator[tuple[str, str]]:
                     yield part, other
 
 
-def test_parts_of_a_package_import_only_those_before_them() -> None:
+def test_parts_of_a_package_import_only_those_before_them():
     for package, parts in PARTS.items():
         imported = list(_within(package))
         assert imported
@@ -100,29 +97,29 @@ def test_parts_of_a_package_import_only_those_before_them() -> None:
             assert parts.index(other) < parts.index(part), f"{package}.{part}: {other}"
 
 
-def test_modules_have_no_circular_imports() -> None:
+def test_modules_have_no_circular_imports():
     """Imports inside functions and imports for types count, too."""
-    graph: dict[str, set[str]] = {}
+    graph = {}
     for name, imported in _all_imports().items():
         modules = {t if t in FILES else t.rpartition(".")[0] for t in imported} & FILES.keys()
         graph[name] = modules - {"cloudconv"} if name != "cloudconv" else set()
     TopologicalSorter(graph).prepare()  # raises a CycleError that names a circle
 
 
-def test_only_the_listed_packages_import_a_library() -> None:
+def test_only_the_listed_packages_import_a_library():
     for name, imported in _all_imports().items():
         for library, packages in ONLY.items():
             used = any(target.split(".")[0] == library for target in imported)
             assert not used or _package(name) in packages, f"{name} imports {library}"
 
 
-def _is_private(name: str) -> bool:
+def _is_private(name):
     return name.startswith("_") and not name.startswith("__")
 
 
-def _private(file: Path) -> Iterator[tuple[str, str]]:
+def _private(file):
     """Yield (module, name) of each private name of the package that a test file uses."""
-    modules: dict[str, str] = {}
+    modules = {}
     tree = ast.parse(file.read_text("utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cloudconv"):
@@ -142,7 +139,7 @@ def _private(file: Path) -> Iterator[tuple[str, str]]:
                 yield modules.get(target, target), name
 
 
-def test_only_the_tests_of_a_module_use_its_private_names() -> None:
+def test_only_the_tests_of_a_module_use_its_private_names():
     files = Path(__file__).parent.rglob("*.py")
     used = [(file, *each) for file in files for each in _private(file)]
     assert used
@@ -150,7 +147,7 @@ def test_only_the_tests_of_a_module_use_its_private_names() -> None:
         assert file.stem == f"test_{module.rpartition('.')[2]}", f"{file}: {module}.{name}"
 
 
-def _messages() -> Iterator[tuple[str, str]]:
+def _messages():
     """Yield (module, code of the text) of every message that the code raises or warns of."""
     for name, file in FILES.items():
         for call in ast.walk(ast.parse(file.read_text("utf-8"))):
@@ -161,7 +158,7 @@ def _messages() -> Iterator[tuple[str, str]]:
                     yield name, text
 
 
-def test_every_message_begins_with_its_code() -> None:
+def test_every_message_begins_with_its_code():
     found = [*_messages()]
     assert len(found) > 300
     for name, text in found:
@@ -169,7 +166,7 @@ def test_every_message_begins_with_its_code() -> None:
         assert "`" not in text, f"{name}: {text}"
 
 
-def test_every_option_in_a_message_exists() -> None:
+def test_every_option_in_a_message_exists():
     kinds = [getattr(settings, name) for name in settings.__all__ if name.endswith("Settings")]
     kinds = [kind for kind in kinds if issubclass(kind, settings.Settings)]
     names = {each.name for kind in kinds for each in settings.fields_of(kind)} | COMMAND_LINE_ONLY

@@ -1,10 +1,7 @@
 """Times of output frames, their source pairs and timesteps."""
 
-from __future__ import annotations
-
 import math
 import tracemalloc
-from collections.abc import Sequence
 from fractions import Fraction
 from itertools import accumulate, islice, pairwise
 from math import ceil
@@ -37,7 +34,7 @@ requests = st.one_of(st.builds(Multiply, st.integers(1, 8)), st.builds(Resample,
 
 
 @st.composite
-def sources(draw: st.DrawFn) -> tuple[list[Fraction], Fraction]:
+def sources(draw):
     """Draw increasing source times with uneven gaps, and the end of the last frame."""
     gaps = draw(st.lists(st.integers(1, 5000), min_size=1, max_size=12))
     tick = draw(st.sampled_from([F(1, 1000), F(1, 90000), F(1001, 240000)]))
@@ -46,27 +43,19 @@ def sources(draw: st.DrawFn) -> tuple[list[Fraction], Fraction]:
     return times, end
 
 
-def run(
-    request: Multiply | Resample,
-    times: Sequence[Fraction],
-    end: Fraction,
-    *,
-    slowdown: Fraction | int = 1,
-    loop: bool = False,
-    shows: Sequence[Fraction | None] | None = None,
-) -> list[Slot]:
+def run(request, times, end, *, slowdown=1, loop=False, shows=None):
     timeline = Timeline(request, slowdown=slowdown, loop=loop)
-    slots: list[Slot] = []
+    slots = []
     for time, content in zip(times, times if shows is None else shows, strict=True):
         slots += timeline.push(time, content)
     return [*slots, *timeline.finish(end)]
 
 
-def cfr(count: int, rate: Fraction, start: Fraction) -> tuple[list[Fraction], Fraction]:
+def cfr(count, rate, start):
     return [start + k / rate for k in range(count)], start + count / rate
 
 
-def check(slots: list[Slot], contents: Sequence[Fraction], *, loop_to: Fraction | None) -> None:
+def check(slots, contents, *, loop_to):
     """Check that every slot shows the content of its time; all times are on the output clock."""
     knots = [*contents] if loop_to is None else [*contents, loop_to]
     for before, slot in pairwise(slots):
@@ -90,12 +79,7 @@ def check(slots: list[Slot], contents: Sequence[Fraction], *, loop_to: Fraction 
 
 @settings(deadline=None, max_examples=80)
 @given(source=sources(), request=requests, slowdown=slowdowns, loop=st.booleans())
-def test_every_slot_shows_the_content_of_its_time(
-    source: tuple[list[Fraction], Fraction],
-    request: Multiply | Resample,
-    slowdown: Fraction,
-    loop: bool,
-) -> None:
+def test_every_slot_shows_the_content_of_its_time(source, request, slowdown, loop):
     times, end = source
     slots = run(request, times, end, slowdown=slowdown, loop=loop)
     on_output = [slowdown * (t - times[0]) for t in times]
@@ -117,7 +101,7 @@ def test_every_slot_shows_the_content_of_its_time(
 
 @settings(deadline=None, max_examples=40)
 @given(source=sources(), factor=st.integers(2, 6))
-def test_uneven_gaps_are_divided_each(source: tuple[list[Fraction], Fraction], factor: int) -> None:
+def test_uneven_gaps_are_divided_each(source, factor):
     times, end = source
     slots = run(Multiply(factor), times, end)
     for number, (a, b) in enumerate(pairwise([*times, end])):
@@ -131,12 +115,7 @@ def test_uneven_gaps_are_divided_each(source: tuple[list[Fraction], Fraction], f
 @pytest.mark.full
 @settings(deadline=None, max_examples=80)
 @given(source=sources(), request=requests, loop=st.booleans(), data=st.data())
-def test_refilled_repeats_keep_the_grid_of_the_source(
-    source: tuple[list[Fraction], Fraction],
-    request: Multiply | Resample,
-    loop: bool,
-    data: st.DataObject,
-) -> None:
+def test_refilled_repeats_keep_the_grid_of_the_source(source, request, loop, data):
     """Slots keep the times of the source, and their content has its own times."""
     times, end = source
     repeats = [False, *(data.draw(st.booleans()) for _ in times[1:])]
@@ -152,7 +131,7 @@ def test_refilled_repeats_keep_the_grid_of_the_source(
     assert [(s.time, s.duration) for s in slots] == [(s.time, s.duration) for s in plain]
 
 
-def test_video_in_a_file_of_a_higher_rate_moves_evenly() -> None:
+def test_video_in_a_file_of_a_higher_rate_moves_evenly():
     """Every fifth frame repeats, so the 24 contents of a second are 1/24 s apart."""
     times, end = cfr(31, F(30), F(0))
     shows = [None if k % 5 == 4 else F(k - k // 5, 24) for k in range(31)]
@@ -162,7 +141,7 @@ def test_video_in_a_file_of_a_higher_rate_moves_evenly() -> None:
     assert {b - a for a, b in pairwise(places)} == {F(24, 60)}
 
 
-def test_content_may_be_later_than_its_source_frame() -> None:
+def test_content_may_be_later_than_its_source_frame():
     """Before the time of the first content, the first frame is repeated."""
     slots = run(Multiply(2), [F(0), F(1)], F(2), shows=[F(3, 4), F(5, 4)])
     assert [(s.left, s.timestep, s.held) for s in slots] == [
@@ -173,7 +152,7 @@ def test_content_may_be_later_than_its_source_frame() -> None:
     ]
 
 
-def test_a_loop_leads_to_the_first_frame() -> None:
+def test_a_loop_leads_to_the_first_frame():
     times, end = cfr(3, F(25), F(5))
     slots = run(Multiply(4), times, end, loop=True)
     assert [(s.left, s.timestep) for s in slots[-4:]] == [(2, F(i, 4)) for i in range(4)]
@@ -182,7 +161,7 @@ def test_a_loop_leads_to_the_first_frame() -> None:
     assert [(s.left, s.timestep) for s in alone] == [(0, F(i, 4)) for i in range(4)]
 
 
-def test_slots_are_returned_as_soon_as_they_are_certain() -> None:
+def test_slots_are_returned_as_soon_as_they_are_certain():
     timeline = Timeline(Multiply(2))
     assert not list(timeline.push(F(0)))
     assert [s.time for s in timeline.push(F(1))] == [F(0), F(1, 2)]
@@ -193,9 +172,7 @@ def test_slots_are_returned_as_soon_as_they_are_certain() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(source=sources(), request=requests, taken=st.lists(st.integers(0, 3), max_size=20))
-def test_slots_that_are_not_taken_come_later(
-    source: tuple[list[Fraction], Fraction], request: Multiply | Resample, taken: list[int]
-) -> None:
+def test_slots_that_are_not_taken_come_later(source, request, taken):
     times, end = source
     whole, halting = Timeline(request), Timeline(request)
     expected, found = [], []
@@ -207,9 +184,7 @@ def test_slots_that_are_not_taken_come_later(
 
 @settings(deadline=None, max_examples=60)
 @given(source=sources(), request=requests, slowdown=slowdowns)
-def test_released_frames_are_never_used_again(
-    source: tuple[list[Fraction], Fraction], request: Multiply | Resample, slowdown: Fraction
-) -> None:
+def test_released_frames_are_never_used_again(source, request, slowdown):
     times, end = source
     timeline = Timeline(request, slowdown=slowdown)
     forgotten = made = 0
@@ -226,7 +201,7 @@ def test_released_frames_are_never_used_again(
     assert made + len(rest) == expected_frames(request, len(times), end - times[0], slowdown)
 
 
-def test_a_gap_of_a_year_takes_no_memory() -> None:
+def test_a_gap_of_a_year_takes_no_memory():
     timeline = Timeline(Resample(F(60)))
     timeline.push(F(0))
     slots = timeline.push(F(31_536_000))
@@ -238,7 +213,7 @@ def test_a_gap_of_a_year_takes_no_memory() -> None:
     assert peak < 10**6
 
 
-def test_times_must_increase() -> None:
+def test_times_must_increase():
     timeline = Timeline(Multiply(2))
     timeline.push(F(1))
     with pytest.raises(ValueError, match="source times must increase"):
@@ -249,7 +224,7 @@ def test_times_must_increase() -> None:
         Timeline(Multiply(2)).push(F(0), None)
 
 
-def test_the_output_rate_is_exact() -> None:
+def test_the_output_rate_is_exact():
     assert output_rate(Multiply(4), F(24000, 1001)) == F(96000, 1001)
     assert output_rate(Multiply(4), F(25), F(4)) == 25
     assert output_rate(Multiply(4), None) is None
@@ -282,7 +257,7 @@ def test_the_output_rate_is_exact() -> None:
         ("25.3333333333333333", F(76, 3)),
     ],
 )
-def test_rates_are_parsed_exactly(text: Fraction | float | str, rate: Fraction) -> None:
+def test_rates_are_parsed_exactly(text, rate):
     assert parse_rate(text) == rate
     assert parse_rate(str(rate)) == parse_factor(str(rate)) == rate
 
@@ -294,7 +269,7 @@ def test_rates_are_parsed_exactly(text: Fraction | float | str, rate: Fraction) 
         *(math.nan, math.inf, -1 / 3, 1e300, 0.0),
     ],
 )
-def test_a_value_that_is_no_rate_is_refused(text: float | str) -> None:
+def test_a_value_that_is_no_rate_is_refused(text):
     with pytest.raises(SettingsError, match="is not a frame rate: give"):
         parse_rate(text)
     with pytest.raises(SettingsError, match="is not a factor: give"):
@@ -321,21 +296,21 @@ def test_a_value_that_is_no_rate_is_refused(text: float | str) -> None:
         ("1.5 s", F(3, 2)),
     ],
 )
-def test_times_are_parsed_exactly(text: float | str, seconds: Fraction) -> None:
+def test_times_are_parsed_exactly(text, seconds):
     assert parse_time(text) == seconds
 
 
 @given(st.integers(0, 10**6), st.sampled_from([F(24), F(24000, 1001), F(120000, 1001), F(120)]))
-def test_the_computed_time_of_a_frame_is_its_exact_time(frame: int, rate: Fraction) -> None:
+def test_the_computed_time_of_a_frame_is_its_exact_time(frame, rate):
     assert parse_time(frame / float(rate)) == frame / rate
 
 
 @given(st.floats(0, 1e5))
-def test_a_float_time_differs_from_its_value_by_less_than_a_nanosecond(seconds: float) -> None:
+def test_a_float_time_differs_from_its_value_by_less_than_a_nanosecond(seconds):
     assert abs(parse_time(seconds) - F(seconds)) < F(1, 10**9)
 
 
-def test_computed_and_long_times_are_accepted() -> None:
+def test_computed_and_long_times_are_accepted():
     assert parse_time(0.1 + 0.2) == F(3, 10)
     assert parse_time("1.990752808988764") == F("1.990752808988764")
     assert parse_time("1m1.990752808988764s") == parse_time("1:01.990752808988764")
@@ -347,12 +322,12 @@ def test_computed_and_long_times_are_accepted() -> None:
     "text",
     ["", "-1", "1:60", "1:60:00", "1:2:3:4", "1:", "soon", "1 2", -0.5, "s", "30s1m", "1m30", "1d"],
 )
-def test_text_that_is_no_time_is_refused(text: float | str) -> None:
+def test_text_that_is_no_time_is_refused(text):
     with pytest.raises(SettingsError, match="is not a time: give"):
         parse_time(text)
 
 
-def test_a_very_low_rate_is_shown_as_a_fraction() -> None:
+def test_a_very_low_rate_is_shown_as_a_fraction():
     assert [rate_name(Fraction(*each)) for each in ((1, 86400), (1, 1000), (24000, 1001))] == [
         *("1/86400", "0.001", "23.976"),
     ]

@@ -1,42 +1,37 @@
 """Copies between host and device: none on the CPU, and waits that leave the core to others."""
 
-from __future__ import annotations
-
-from typing import Any
-
-import pytest
 import torch
 
 from cloudconv.transfer import Arriving, _event, download, pack, unpack, upload
 
 
-def test_upload_to_the_cpu_copies_nothing() -> None:
+def test_upload_to_the_cpu_copies_nothing():
     plane = torch.arange(6).reshape(2, 3)
     assert upload([plane], "cpu")[0] is plane
     assert torch.equal(download([plane]).planes()[0], plane)
 
 
-def test_planes_are_read_after_the_transfer_ends() -> None:
+def test_planes_are_read_after_the_transfer_ends():
     plane = torch.zeros(2)
 
     class Slow:
-        def record(self) -> None:
+        def record(self):
             raise AssertionError
 
-        def synchronize(self) -> None:
+        def synchronize(self):
             plane.fill_(1)
 
     assert Arriving([plane], Slow()).planes()[0].sum() == 2
 
 
-def test_waiting_for_a_transfer_uses_no_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    given_events: list[dict[str, Any]] = []
+def test_waiting_for_a_transfer_uses_no_core(monkeypatch):
+    given_events = []
     monkeypatch.setattr(torch.cuda, "Event", lambda **given: given_events.append(given))
     _event(torch.device("cuda"))
     assert given_events == [{"blocking": True}]
 
 
-def test_packed_planes_of_any_type_and_stride_are_unchanged() -> None:
+def test_packed_planes_of_any_type_and_stride_are_unchanged():
     generator = torch.Generator().manual_seed(0)
     wide = torch.randint(0, 256, (5, 16), dtype=torch.uint8, generator=generator)
     planes = [wide[:, :7], torch.rand(3, generator=generator), wide[:3, :4].to(torch.uint16)]

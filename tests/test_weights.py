@@ -1,7 +1,5 @@
 """The shipped weights are complete and described, and damaged or wrong weights are refused."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import runpy
@@ -17,7 +15,7 @@ from cloudconv.models import registry
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch):
     """Return a copy of the weights folder that a test may damage."""
     copy = tmp_path / "weights"
     shutil.copytree(weights.weights_folder(), copy)
@@ -25,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
-def test_every_weights_file_is_complete() -> None:
+def test_every_weights_file_is_complete():
     entries = weights.manifest()
     assert entries.keys() == {spec.weights for spec in registry.specs() if spec.weights}
     for name, entry in entries.items():
@@ -41,7 +39,7 @@ def test_every_weights_file_is_complete() -> None:
         assert {str(t.dtype).removeprefix("torch.") for t in state.values()} == {entry.dtype}
 
 
-def test_every_entry_names_its_origin() -> None:
+def test_every_entry_names_its_origin():
     entries = weights.manifest().values()
     assert entries
     for entry in entries:
@@ -55,7 +53,7 @@ def test_every_entry_names_its_origin() -> None:
         assert "Copyright" in text
 
 
-def test_one_changed_byte_is_noticed(folder: Path) -> None:
+def test_one_changed_byte_is_noticed(folder):
     path = folder / "rife-4.6.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -65,7 +63,7 @@ def test_one_changed_byte_is_noticed(folder: Path) -> None:
         registry.load("rife-4.6")
 
 
-def test_a_missing_file_is_named_with_a_remedy(folder: Path) -> None:
+def test_a_missing_file_is_named_with_a_remedy(folder):
     (folder / "rife-4.6.safetensors").unlink()
     assert weights.status("rife-4.6") == "missing"
     with pytest.raises(WeightsError, match=r"rife-4\.6\.safetensors is missing: .*reinstall"):
@@ -74,13 +72,13 @@ def test_a_missing_file_is_named_with_a_remedy(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"rife-4.6": {"file": "x"}}', '{"rife-4.6": 3}'])
-def test_a_damaged_manifest_is_an_error(folder: Path, text: str) -> None:
+def test_a_damaged_manifest_is_an_error(folder, text):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(WeightsError, match="manifest"):
         registry.load("rife-4.6")
 
 
-def test_a_missing_manifest_and_an_unknown_entry_are_errors(folder: Path) -> None:
+def test_a_missing_manifest_and_an_unknown_entry_are_errors(folder):
     with pytest.raises(WeightsError, match="no entry other"):
         weights.load_state("other")
     (folder / "manifest.json").unlink()
@@ -88,7 +86,7 @@ def test_a_missing_manifest_and_an_unknown_entry_are_errors(folder: Path) -> Non
         weights.status("rife-4.6")
 
 
-def test_weights_of_another_model_are_refused(folder: Path) -> None:
+def test_weights_of_another_model_are_refused(folder):
     from safetensors.torch import save_file
 
     path = folder / "rife-4.6.safetensors"
@@ -100,7 +98,7 @@ def test_weights_of_another_model_are_refused(folder: Path) -> None:
         registry.load("rife-4.6")
 
 
-def test_parts_of_a_model_can_be_mixed_with_its_initial_weights(tmp_path: Path) -> None:
+def test_parts_of_a_model_can_be_mixed_with_its_initial_weights(tmp_path):
     script = Path(__file__).parents[1] / "weights" / "mix.py"
     mix = runpy.run_path(str(script))["mix"]
     folder, mixed = weights.weights_folder(), tmp_path / "mixed.safetensors"

@@ -1,12 +1,8 @@
 """``cloudconv compare``: options, exit code, stdout and stderr."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -23,17 +19,17 @@ SCORES = {
 QUICK = ("--device", "cpu", "--precision", "fp32", "--threads", "1")
 
 
-def run(*arguments: object) -> Any:
+def run(*arguments):
     return CliRunner().invoke(app, ["compare", *map(str, arguments)], prog_name="cloudconv")
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> Path:
+def clip(tmp_path):
     return write_clip(tmp_path / "a.mp4", 9, rate=24, codec="libx264", step=1)
 
 
 @pytest.mark.full
-def test_json_has_the_documented_keys(clip: Path) -> None:
+def test_json_has_the_documented_keys(clip):
     result = run(clip, "--json", "--model", "tiny", "--against", "hold,minterpolate", *QUICK)
     assert result.exit_code == 0, result.stderr
     data = json.loads(result.stdout)
@@ -52,7 +48,7 @@ def test_json_has_the_documented_keys(clip: Path) -> None:
     assert data["loses_to_blend"] == lost
 
 
-def test_json_of_forecasts_has_a_horizon(clip: Path) -> None:
+def test_json_of_forecasts_has_a_horizon(clip):
     result = run(clip, "--json", "--horizon", 2, "--model", "linear", *QUICK)
     assert result.exit_code == 0, result.stderr
     data = json.loads(result.stdout)
@@ -64,7 +60,7 @@ def test_json_of_forecasts_has_a_horizon(clip: Path) -> None:
         assert all(set(step) == {*SCORES, "fault"} for step in scores.values())
 
 
-def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path: Path) -> None:
+def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path):
     # Frames in pairs, too few for a cadence to be found: repeating the left frame is perfect.
     clip = write_clip(tmp_path / "a.mkv", [picture(k // 2, step=9) for k in range(6)])
     result = run(clip, "--model", "hold", "--scene-cut", "off", *QUICK)
@@ -77,7 +73,7 @@ def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path: Path) -> N
     assert "2 frames scored" in result.stderr
 
 
-def test_the_table_of_forecasts_has_a_column_for_each_horizon(clip: Path) -> None:
+def test_the_table_of_forecasts_has_a_column_for_each_horizon(clip):
     result = run(clip, "--horizon", 3, "--model", "linear", *QUICK)
     assert result.exit_code == 0, result.stderr
     lines = result.stdout.splitlines()
@@ -86,11 +82,9 @@ def test_the_table_of_forecasts_has_a_column_for_each_horizon(clip: Path) -> Non
     assert "1 frame ahead" in lines[-1]
 
 
-def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(monkeypatch, capsys):
     keys = ("psnr", "ssim", "l2", "gdl", "sharpness", "flicker")
-    scores: dict[str, float | None] = {key: 12.3456 for key in keys}
+    scores = {key: 12.3456 for key in keys}
     methods = {name: {**scores, "seconds_per_frame": 0.1234} for name in ("cloud-best", "blend")}
     columns = {key: (COLUMNS[key], COLUMNS[key].label) for key in keys}
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

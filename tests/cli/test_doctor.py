@@ -1,14 +1,9 @@
 """``cloudconv doctor``: facts for bug reports, and checks of the weights."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from importlib import metadata
-from pathlib import Path
-from typing import Any
 
-import pytest
 from typer.testing import CliRunner
 
 from cloudconv import __version__, weights
@@ -17,11 +12,11 @@ from cloudconv.jobs.doctor import SIZES
 from cloudconv.models import registry
 
 
-def run(*arguments: str) -> Any:
+def run(*arguments):
     return CliRunner().invoke(app, ["doctor", *arguments], prog_name="cloudconv")
 
 
-def test_json_has_all_facts_and_no_problems() -> None:
+def test_json_has_all_facts_and_no_problems():
     result = run("--json")
     assert (result.exit_code, result.stderr) == (0, "")
     data = json.loads(result.stdout)
@@ -36,7 +31,7 @@ def test_json_has_all_facts_and_no_problems() -> None:
     assert set(data["auto"]["sizes"]) == set(SIZES)
 
 
-def test_text_names_the_default_model_and_the_libraries() -> None:
+def test_text_names_the_default_model_and_the_libraries():
     result = run()
     assert (result.exit_code, result.stderr) == (0, "")
     lines = {line[:27].strip(): line[27:].strip() for line in result.stdout.splitlines()}
@@ -45,10 +40,10 @@ def test_text_names_the_default_model_and_the_libraries() -> None:
     assert "libx264" in lines["encoders"]
 
 
-def test_another_build_of_a_package_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_build_of_a_package_is_no_error(monkeypatch):
     version = metadata.version
 
-    def other_build(package: str) -> str:
+    def other_build(package):
         if package == "opencv-python-headless":
             raise metadata.PackageNotFoundError(package)
         return version(package)
@@ -59,7 +54,7 @@ def test_another_build_of_a_package_is_no_error(monkeypatch: pytest.MonkeyPatch)
     assert json.loads(result.stdout)["packages"]["opencv-python-headless"] == "missing"
 
 
-def test_damaged_weights_are_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_weights_are_a_problem(tmp_path, monkeypatch):
     shutil.copytree(weights.weights_folder(), tmp_path / "weights")
     monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path / "weights")
     file = tmp_path / "weights" / "conv.safetensors"

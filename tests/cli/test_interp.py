@@ -1,7 +1,5 @@
 """``cloudconv interp``: options, exit code, stdout and stderr."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -9,12 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from fractions import Fraction as F
 from functools import partial
 from importlib import metadata
-from pathlib import Path
-from typing import Any
 
 import av
 import pytest
@@ -27,7 +22,7 @@ from cloudconv.cli.app import app
 from cloudconv.cli.command import complete
 from cloudconv.cli.text import clock
 from cloudconv.errors import DeviceError, Interrupted, SettingsError
-from cloudconv.events import Finished, Job, Warned
+from cloudconv.events import Finished, Warned
 from cloudconv.jobs.interp import run as job
 from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.models.base import Interpolator
@@ -43,21 +38,21 @@ KEYS = {
 TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
 
 
-def run(*arguments: object) -> Any:
+def run(*arguments):
     return CliRunner().invoke(app, ["interp", *map(str, arguments)], prog_name="cloudconv")
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> Path:
+def clip(tmp_path):
     return write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
 
 
 @pytest.fixture
-def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[InterpSettings]]:
+def received(monkeypatch):
     """Return the settings that reach the job; the job itself is replaced and does nothing."""
-    seen: list[InterpSettings] = []
+    seen = []
 
-    def remember(settings: InterpSettings) -> Job:
+    def remember(settings):
         seen.append(settings)
         warnings = [
             Warned("hdr10: first\nline"),
@@ -77,7 +72,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[InterpSettings]]:
     return seen
 
 
-def test_json_is_one_object_with_exactly_the_documented_keys(clip: Path) -> None:
+def test_json_is_one_object_with_exactly_the_documented_keys(clip):
     out = clip.with_name("b.mp4")
     result = run(clip, out, "--factor", 3, "--json", *TINY)
     assert result.exit_code == 0, result.stderr
@@ -91,7 +86,7 @@ def test_json_is_one_object_with_exactly_the_documented_keys(clip: Path) -> None
     assert read_times(out) == [F(k, 72) for k in range(15)]
 
 
-def test_without_json_stdout_stays_empty_and_stderr_ends_with_a_summary(clip: Path) -> None:
+def test_without_json_stdout_stays_empty_and_stderr_ends_with_a_summary(clip):
     result = run(clip, "--factor", 2, *TINY)
     assert (result.exit_code, result.stdout) == (0, "")
     (summary,) = result.stderr.splitlines()[-1:]
@@ -101,7 +96,7 @@ def test_without_json_stdout_stays_empty_and_stderr_ends_with_a_summary(clip: Pa
     assert clip.with_name("a_x2.mp4").exists()
 
 
-def test_an_output_by_position_that_is_replaced_is_named_first(clip: Path) -> None:
+def test_an_output_by_position_that_is_replaced_is_named_first(clip):
     other = clip.with_name("b.mp4")
     other.write_bytes(clip.read_bytes())
     said = run(clip, other, "--factor", 2, "-y", *TINY).stderr
@@ -113,7 +108,7 @@ def test_an_output_by_position_that_is_replaced_is_named_first(clip: Path) -> No
 
 @pytest.mark.parametrize("more", [["-o", "o.mkv"], ["--out-dir", "out"]])
 @pytest.mark.parametrize("address", ["https://example.org/a.mp4", "rtsp://[::1]:1/x", "file:///a"])
-def test_a_network_address_is_refused(address: str, more: list[str], tmp_path: Path) -> None:
+def test_a_network_address_is_refused(address, more, tmp_path):
     more = [more[0], str(tmp_path / more[1])]
     done = run(address, "--factor", 2, *more, *TINY)
     assert done.exit_code == 1
@@ -121,20 +116,20 @@ def test_a_network_address_is_refused(address: str, more: list[str], tmp_path: P
     assert f"{name} is an address, and only files on this machine are read" in done.stderr
 
 
-def test_quiet_leaves_only_warnings(clip: Path) -> None:
+def test_quiet_leaves_only_warnings(clip):
     result = run(clip, "--factor", 2, "-q", *TINY)
     assert (result.exit_code, result.stdout) == (0, "")
     assert all(line.startswith("warning: ") for line in result.stderr.splitlines())
 
 
-def test_warnings_are_one_line_each(received: list[InterpSettings]) -> None:
+def test_warnings_are_one_line_each(received):
     lines = run("a.mp4", "--factor", 2).stderr.splitlines()
     assert lines[0].startswith(r"warning: first\nline")
     assert lines[1].endswith("--deinterlace helps.")
     assert "no new frames at 1 cut" in lines[2]
 
 
-def test_every_option_reaches_the_job(received: list[InterpSettings]) -> None:
+def test_every_option_reaches_the_job(received):
     result = run(
         "in.mkv", "-o", "out.mkv", "--fps", "59.94", "--model", "blend", "--scale", "2",
         "--scene-cut", "0.25", "--refill", "--batch", "3", "--tile", "256", "--loop",
@@ -173,15 +168,15 @@ def test_every_option_reaches_the_job(received: list[InterpSettings]) -> None:
     )
 
 
-def test_the_defaults_of_the_command_are_those_of_the_api(received: list[InterpSettings]) -> None:
+def test_the_defaults_of_the_command_are_those_of_the_api(received):
     assert run("in.mp4", "--factor", "4").exit_code == 0
     assert run("in.mp4", "out.mkv", "--slowmo", "8", "--audio", "stretch").exit_code == 0
     slow = InterpSettings(input="in.mp4", output="out.mkv", slowmo=F(8), audio="stretch")
     assert received == [InterpSettings(input="in.mp4", factor=F(4)), slow]
 
 
-@pytest.mark.parametrize("name", typer.main.get_command(app).commands)  # type: ignore[attr-defined]
-def test_the_help_of_a_command_fits_two_screens(name: str) -> None:
+@pytest.mark.parametrize("name", typer.main.get_command(app).commands)
+def test_the_help_of_a_command_fits_two_screens(name):
     usual = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).stdout
     assert len(usual.splitlines()) <= 100
     if name in ("interp", "compare"):
@@ -208,10 +203,8 @@ def test_the_help_of_a_command_fits_two_screens(name: str) -> None:
         (ZeroDivisionError("oh"), 1, "report it as a bug (ZeroDivisionError: oh)"),
     ],
 )
-def test_each_class_of_error_has_its_exit_code(
-    monkeypatch: pytest.MonkeyPatch, raised: BaseException, code: int, said: str
-) -> None:
-    def fail(*_: object, **__: object) -> None:
+def test_each_class_of_error_has_its_exit_code(monkeypatch, raised, code, said):
+    def fail(*_, **__):
         raise raised
 
     monkeypatch.setattr(job, "run", fail)
@@ -224,7 +217,7 @@ def test_each_class_of_error_has_its_exit_code(
         assert "Traceback" in run("a.mp4", "--factor", 2, "-v").stderr
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(clip: Path) -> None:
+def test_a_dry_run_prints_the_plan_and_writes_nothing(clip):
     result = run(clip, "--factor", 4, "--dry-run", *TINY)
     assert result.exit_code == 0, result.stderr
     shown = dict(re.split(r"  +", line, maxsplit=1) for line in result.stdout.splitlines())
@@ -235,7 +228,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(clip: Path) -> None:
     assert os.listdir(clip.parent) == ["a.mp4"]
 
 
-def test_a_dry_run_lists_refusals_and_exits_with_0(clip: Path) -> None:
+def test_a_dry_run_lists_refusals_and_exits_with_0(clip):
     taken = clip.with_name("b.mp4")
     taken.write_bytes(b"precious")
     gif = clip.with_name("c.gif")
@@ -258,7 +251,7 @@ def test_a_dry_run_lists_refusals_and_exits_with_0(clip: Path) -> None:
 
 
 @pytest.mark.parametrize("dry", [(), ("--dry-run",)])
-def test_errors_of_a_batch_name_command_line_options(tmp_path: Path, dry: tuple[str, ...]) -> None:
+def test_errors_of_a_batch_name_command_line_options(tmp_path, dry):
     times = [F(k, 24) for k in (0, 1, 3, 4, 7)]
     video = write_clip(tmp_path / "a.mkv", len(times), times=times)
     words = (video, "--factor", 1.5, "--out-dir", tmp_path / "out", *dry, *TINY)
@@ -267,7 +260,7 @@ def test_errors_of_a_batch_name_command_line_options(tmp_path: Path, dry: tuple[
     assert "`" not in done.stdout + done.stderr + run(*words).stdout
 
 
-def test_a_dry_run_of_many_inputs_plans_each(clip: Path) -> None:
+def test_a_dry_run_of_many_inputs_plans_each(clip):
     other = clip.with_name("b.mp4")
     other.write_bytes(b"no video")
     folder = clip.parent / "new" / "made"
@@ -283,13 +276,11 @@ def test_a_dry_run_of_many_inputs_plans_each(clip: Path) -> None:
     assert sorted(os.listdir(clip.parent)) == ["a.mp4", "b.mp4"]
 
 
-def test_a_dry_run_measures_frames_of_the_real_size_and_the_whole_process(
-    clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_dry_run_measures_frames_of_the_real_size_and_the_whole_process(clip, monkeypatch):
     sizes = []
     between = Interpolator.between
 
-    def seen(model: Interpolator, pictures: Any, *given: Any, **named: Any) -> Any:
+    def seen(model, pictures, *given, **named):
         sizes.append(tuple(pictures[0].shape[-2:]))
         return between(model, pictures, *given, **named)
 
@@ -302,9 +293,7 @@ def test_a_dry_run_measures_frames_of_the_real_size_and_the_whole_process(
     assert 0 < plan["seconds"] < 600
 
 
-def test_a_name_that_begins_with_a_dash_works_after_two_dashes(
-    clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_that_begins_with_a_dash_works_after_two_dashes(clip, monkeypatch):
     monkeypatch.chdir(clip.parent)
     clip.rename("-a.mp4")
     result = run("--factor", 2, *TINY, "--", "-a.mp4", "-b.mp4")
@@ -312,7 +301,7 @@ def test_a_name_that_begins_with_a_dash_works_after_two_dashes(
     assert sorted(os.listdir()) == ["-a.mp4", "-b.mp4"]
 
 
-def test_brackets_in_a_name_are_printed_unchanged(clip: Path) -> None:
+def test_brackets_in_a_name_are_printed_unchanged(clip):
     odd = clip.rename(clip.with_name("[bold]a[nothing] 100%.mp4"))
     result = run(odd, "--factor", 2, *TINY)
     assert result.exit_code == 0, result.stderr
@@ -323,7 +312,7 @@ def test_brackets_in_a_name_are_printed_unchanged(clip: Path) -> None:
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.full)]
 )
-def test_an_interrupted_run_leaves_no_half_file(clip: Path, number: signal.Signals) -> None:
+def test_an_interrupted_run_leaves_no_half_file(clip, number):
     command = [sys.executable, "-m", "cloudconv", "interp", str(clip), "--factor", "1000", *TINY]
     pipe = subprocess.PIPE
     # The process that starts these tests may have disabled Ctrl-C for all its children.
@@ -347,7 +336,7 @@ def test_an_interrupted_run_leaves_no_half_file(clip: Path, number: signal.Signa
         assert sorted(os.listdir(clip.parent)) == ["a.mp4", "a_x1000.mp4.work"]
 
 
-def test_help_shows_examples_and_loads_neither_torch_nor_av() -> None:
+def test_help_shows_examples_and_loads_neither_torch_nor_av():
     code = (
         "import sys\n"
         "from cloudconv.cli.app import app\n"
@@ -360,12 +349,12 @@ def test_help_shows_examples_and_loads_neither_torch_nor_av() -> None:
     assert "cloudconv models show cloud-best" in done.stdout
 
 
-def test_the_version_is_printed_and_an_unknown_command_exits_with_2() -> None:
+def test_the_version_is_printed_and_an_unknown_command_exits_with_2():
     assert CliRunner().invoke(app, ["--version"]).stdout.startswith("cloudconv 0.")
     assert CliRunner().invoke(app, ["nonsense"]).exit_code == 2
 
 
-def test_the_shell_completes_models_and_encoders() -> None:
+def test_the_shell_completes_models_and_encoders():
     environment = {"_CLOUDCONV_COMPLETE": "complete_bash", "COMP_CWORD": "4"}
     environment["COMP_WORDS"] = "cloudconv interp a.mp4 --model ble"
     result = CliRunner().invoke(app, [], prog_name="cloudconv", env=environment)
@@ -375,7 +364,7 @@ def test_the_shell_completes_models_and_encoders() -> None:
 
 
 @given(st.floats(0, 1e6))
-def test_a_printed_duration_has_the_value_of_the_original(seconds: float) -> None:
+def test_a_printed_duration_has_the_value_of_the_original(seconds):
     shown = clock(seconds)
     parts = [float(part) for part in shown.removesuffix(" s").split(":")]
     total = sum(part * 60**k for k, part in enumerate(reversed(parts)))
@@ -396,14 +385,12 @@ def test_a_printed_duration_has_the_value_of_the_original(seconds: float) -> Non
         (("--slowmo", 4), "a_slow4.mp4"),
     ],
 )
-def test_default_names_contain_the_options(
-    clip: Path, options: tuple[object, ...], name: str
-) -> None:
+def test_default_names_contain_the_options(clip, options, name):
     plan = json.loads(run(clip, *options, "--dry-run", "--json", *TINY).stdout)
     assert plan["output"] == str(clip.with_name(name))
 
 
-def test_a_folder_that_exists_gets_the_default_name(clip: Path, tmp_path: Path) -> None:
+def test_a_folder_that_exists_gets_the_default_name(clip, tmp_path):
     folder = tmp_path / "made"
     folder.mkdir()
     (folder / "notes.txt").touch()
@@ -412,7 +399,7 @@ def test_a_folder_that_exists_gets_the_default_name(clip: Path, tmp_path: Path) 
         assert plan["output"] == str(folder / "a_x2.mp4")
 
 
-def test_a_second_name_that_exists_may_be_an_input(clip: Path, tmp_path: Path) -> None:
+def test_a_second_name_that_exists_may_be_an_input(clip, tmp_path):
     other = write_clip(tmp_path / "b.mp4", 5, rate=24, codec="libx264")
     before = other.read_bytes()
     done = run(clip, other, "--factor", 2, *TINY)
@@ -423,10 +410,8 @@ def test_a_second_name_that_exists_may_be_an_input(clip: Path, tmp_path: Path) -
     assert other.read_bytes() == before
 
 
-def test_verbose_works_for_a_package_without_metadata(
-    clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def version(name: str) -> str:
+def test_verbose_works_for_a_package_without_metadata(clip, monkeypatch):
+    def version(name):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", version)
@@ -435,7 +420,7 @@ def test_verbose_works_for_a_package_without_metadata(
     assert "cloudconv of unknown version, torch of unknown version" in done.stderr
 
 
-def test_a_rate_that_keeps_few_source_frames_is_a_warning(tmp_path: Path) -> None:
+def test_a_rate_that_keeps_few_source_frames_is_a_warning(tmp_path):
     clip = write_clip(tmp_path / "ntsc.mp4", 5, rate=F(30000, 1001), codec="libx264")
     said = run(clip, "--fps", 60, "--dry-run", *TINY).stderr
     assert "only one of 500 source frames is kept" in said
@@ -467,12 +452,10 @@ MAPPING = "libtorch_cpu.so: failed to map segment from shared object"
         (ImportError, f"IMPORTANT: {'read this! ' * 99}\n{MAPPING}\n"),  # the text of NumPy
     ],
 )
-def test_a_lack_of_memory_is_not_reported_as_a_bug(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], text: str
-) -> None:
+def test_a_lack_of_memory_is_not_reported_as_a_bug(tmp_path, monkeypatch, kind, text):
     """A limit such as ``ulimit -v`` can fail anywhere, also while a library is loaded."""
 
-    def short(*_: object, **__: object) -> None:
+    def short(*_, **__):
         raise kind(text)
 
     monkeypatch.setattr("cloudconv.jobs.interp.run.estimate", short)
@@ -484,7 +467,7 @@ def test_a_lack_of_memory_is_not_reported_as_a_bug(
     assert len(result.stderr) < 500
 
 
-def test_a_rate_below_the_sources_names_the_frames_that_are_left_out(clip: Path) -> None:
+def test_a_rate_below_the_sources_names_the_frames_that_are_left_out(clip):
     said = run(clip, clip.with_name("b.mp4"), "--fps", 6, *TINY).stderr
     assert "6 fps is less than the 24 fps of the source: about 75% of its frames" in said
     slow = ("--slowmo", 4, "--fps", 6, *TINY)
@@ -501,9 +484,7 @@ def test_a_rate_below_the_sources_names_the_frames_that_are_left_out(clip: Path)
         ("--encoder-option", "foo=1"),
     ],
 )
-def test_a_wrong_value_is_named_before_an_existing_output(
-    clip: Path, wrong: tuple[object, ...]
-) -> None:
+def test_a_wrong_value_is_named_before_an_existing_output(clip, wrong):
     out = clip.with_name("b.mp4")
     out.write_bytes(b"mine")
     done = run(clip, out, "--factor", 2, *wrong, *TINY)
@@ -512,7 +493,7 @@ def test_a_wrong_value_is_named_before_an_existing_output(
     assert "exists already" not in done.stderr
 
 
-def test_an_output_is_named_as_replaced_only_if_it_will_be(clip: Path) -> None:
+def test_an_output_is_named_as_replaced_only_if_it_will_be(clip):
     other = clip.with_name("b.mp4")
     other.write_bytes(b"mine")
     done = run(clip, other, "--factor", 2, "-y", "--model", "nothing")

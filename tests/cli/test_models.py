@@ -1,7 +1,5 @@
 """``cloudconv models``: the registry as a table and as JSON, and the check of the weights."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -9,8 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -29,19 +25,19 @@ KEYS = {
 SHOWN = catalogue.MODELS
 
 
-def run(*arguments: str) -> Any:
+def run(*arguments):
     return CliRunner().invoke(app, ["models", *arguments], prog_name="cloudconv")
 
 
 @pytest.fixture
-def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def copied(tmp_path, monkeypatch):
     """Return a copy of the weights folder that a test may damage."""
     shutil.copytree(weights.weights_folder(), tmp_path / "weights")
     monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path / "weights")
     return tmp_path / "weights"
 
 
-def test_the_table_is_short_and_describes_each_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_is_short_and_describes_each_model(monkeypatch):
     monkeypatch.setattr("cloudconv.cli.models.is_terminal", lambda: True)
     result = run()
     assert (result.exit_code, result.stderr) == (0, "")
@@ -58,13 +54,13 @@ def test_the_table_is_short_and_describes_each_model(monkeypatch: pytest.MonkeyP
     assert re.search(r"\+\d\.\d dB", best)
 
 
-def test_the_option_all_also_lists_the_research_models() -> None:
+def test_the_option_all_also_lists_the_research_models():
     named = [line.split()[0] for line in run("--all").stdout.splitlines() if line]
     for spec in SHOWN:
         assert named.count(spec.name) == sum(other.name == spec.name for other in SHOWN)
 
 
-def test_a_trained_file_shows_its_own_scores(tmp_path: Path) -> None:
+def test_a_trained_file_shows_its_own_scores(tmp_path):
     import torch
     from safetensors.torch import save_file
 
@@ -85,7 +81,7 @@ def test_a_trained_file_shows_its_own_scores(tmp_path: Path) -> None:
     assert run("show", str(path)).exit_code == 1
 
 
-def test_json_has_exactly_the_documented_keys() -> None:
+def test_json_has_exactly_the_documented_keys():
     data = json.loads(run("--json").stdout)
     assert list(data) == ["models"]
     assert [row["name"] for row in data["models"]] == [spec.name for spec in SHOWN]
@@ -99,7 +95,7 @@ def test_json_has_exactly_the_documented_keys() -> None:
     assert rows["blend"]["sha256"] is None
 
 
-def test_scores_are_in_plain_words() -> None:
+def test_scores_are_in_plain_words():
     for spec in SHOWN:
         shown = run("show", spec.name).stdout
         assert "psnr" not in shown
@@ -111,7 +107,7 @@ def test_scores_are_in_plain_words() -> None:
     assert all(_SCORE.fullmatch(key) for key in keys)
 
 
-def test_an_unknown_name_is_one_sentence_with_the_nearest_name() -> None:
+def test_an_unknown_name_is_one_sentence_with_the_nearest_name():
     result = run("show", "rife4.6")
     assert (result.exit_code, result.stdout) == (2, "")
     (line,) = result.stderr.splitlines()
@@ -119,7 +115,7 @@ def test_an_unknown_name_is_one_sentence_with_the_nearest_name() -> None:
 
 
 @pytest.mark.parametrize("harm", ["damaged", "missing"])
-def test_verify_fails_on_damaged_weights(copied: Path, harm: str) -> None:
+def test_verify_fails_on_damaged_weights(copied, harm):
     path = copied / weights.entry("rife-4.6").file
     if harm == "missing":
         path.unlink()
@@ -139,22 +135,20 @@ def test_verify_fails_on_damaged_weights(copied: Path, harm: str) -> None:
 
 @pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="a closed pipe is another error on Windows")
-def test_a_closed_pipe_prints_no_error() -> None:
+def test_a_closed_pipe_prints_no_error():
     running = subprocess.Popen(
         [sys.executable, "-m", "cloudconv", "models"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert running.stdout is not None
-    assert running.stderr is not None
     running.stdout.close()
     said = running.stderr.read()
     running.stderr.close()
     assert (running.wait(timeout=60), said) == (1, "")
 
 
-def test_every_list_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_list_fits_80_columns(monkeypatch):
     monkeypatch.setattr("cloudconv.cli.models.is_terminal", lambda: True)
     listed = run("--all")
     assert listed.exit_code == 0
@@ -164,13 +158,13 @@ def test_every_list_fits_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def file(tmp_path, monkeypatch):
     """Return a published network's file; the test has a data folder of its own."""
     monkeypatch.setenv(files.DATA, str(tmp_path / "data"))
     return small_file(tmp_path / "flownet.pkl")
 
 
-def test_a_published_network_is_described(file: Path) -> None:
+def test_a_published_network_is_described(file):
     (row,) = json.loads(run("show", str(file), "--json").stdout)["models"]
     assert row["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert (row["family"], row["task"]) == ("RIFE", "interpolate")
@@ -182,9 +176,7 @@ def test_a_published_network_is_described(file: Path) -> None:
     assert max(map(len, shown.stdout.splitlines())) <= 80
 
 
-def test_an_added_network_is_in_the_table_and_completed(
-    file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_added_network_is_in_the_table_and_completed(file, monkeypatch):
     monkeypatch.setattr("cloudconv.cli.models.is_terminal", lambda: True)
     added = run("add", str(file), "rife-4.26")
     assert (added.exit_code, added.stderr) == (0, "")
@@ -208,7 +200,7 @@ def test_an_added_network_is_in_the_table_and_completed(
     assert "rife-4.26" not in run().stdout
 
 
-def test_verify_checks_added_networks_too(file: Path, tmp_path: Path) -> None:
+def test_verify_checks_added_networks_too(file, tmp_path):
     run("add", str(file), "mine")
     assert run("verify").exit_code == 0
     path = tmp_path / "data" / "models" / "mine.safetensors"
@@ -237,13 +229,13 @@ def test_verify_checks_added_networks_too(file: Path, tmp_path: Path) -> None:
         (["remove", "mine"], 2, "no model 'mine'"),
     ],
 )
-def test_wrong_usage_is_one_sentence(file: Path, words: list[str], code: int, said: str) -> None:
+def test_wrong_usage_is_one_sentence(file, words, code, said):
     result = run(*words)
     assert (result.exit_code, result.stdout) == (code, "")
     (line,) = result.stderr.splitlines()
     assert said in line
 
 
-def test_a_table_in_a_pipe_is_not_shortened() -> None:
+def test_a_table_in_a_pipe_is_not_shortened():
     done = CliRunner().invoke(app, ["models"], prog_name="cloudconv")
     assert "…" not in done.stdout

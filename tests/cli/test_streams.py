@@ -1,7 +1,5 @@
 """Output on terminals, and runs whose standard streams are closed, full or never written to."""
 
-from __future__ import annotations
-
 import json
 import os
 import shlex
@@ -10,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -23,18 +20,18 @@ TINY = ("--factor", "2", "--model", "tiny", "--device", "cpu", "--threads", "1")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell and signals")
 
 
-def run(*arguments: object) -> Any:
+def run(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments)], prog_name="cloudconv")
 
 
-def shell(clip: Path, out: str, closed: str) -> subprocess.CompletedProcess[bytes]:
+def shell(clip, out, closed):
     words = [sys.executable, "-m", "cloudconv", "interp", str(clip), out, *TINY]
     command = f"{shlex.join(words)} {closed}"
     return subprocess.run(["sh", "-c", command], capture_output=True, timeout=120, check=False)
 
 
 @pytest.mark.parametrize("name", ["a\x1b[31mb\x07", "a\x9b31mb", "a\u202eb", "a\rb\x08"])
-def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path, name: str) -> None:
+def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path, name):
     clip = write_clip(tmp_path / f"{name}.mkv", 3)
     done = run("interp", clip, tmp_path / f"{name}_2.mkv", *TINY)
     refused = run("interp", clip, tmp_path / f"{name}_2.mkv", *TINY)
@@ -49,7 +46,7 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path, n
 
 
 @pytest.mark.full
-def test_a_run_with_closed_streams_succeeds(tmp_path: Path) -> None:
+def test_a_run_with_closed_streams_succeeds(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 3)
     done = shell(clip, str(tmp_path / "b.mkv"), "<&- >&- 2>&-")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
@@ -59,7 +56,7 @@ def test_a_run_with_closed_streams_succeeds(tmp_path: Path) -> None:
     assert b"standard output is closed" in done.stderr
 
 
-def test_a_result_for_a_closed_standard_output_is_an_error(tmp_path: Path) -> None:
+def test_a_result_for_a_closed_standard_output_is_an_error(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 3)
     done = shell(clip, str(tmp_path / "b.mkv"), "--json >&-")
     assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
@@ -71,7 +68,7 @@ def test_a_result_for_a_closed_standard_output_is_an_error(tmp_path: Path) -> No
     assert b"standard output is closed" in done.stderr
 
 
-def test_a_pipe_as_weights_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_pipe_as_weights_is_refused_at_once(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 3)
     os.mkfifo(tmp_path / "w.safetensors")
     done = run("interp", clip, "--factor", "2", "--model", tmp_path / "w.safetensors")
@@ -80,7 +77,7 @@ def test_a_pipe_as_weights_is_refused_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["interp", "train", "compare"])
-def test_a_named_pipe_is_refused_at_once(tmp_path: Path, command: str) -> None:
+def test_a_named_pipe_is_refused_at_once(tmp_path, command):
     pipe, out = tmp_path / "pipe.toml", tmp_path / "o.mkv"
     os.mkfifo(pipe)
     more = {"interp": [pipe, out, *TINY], "train": ["--recipe", pipe], "compare": [pipe]}
@@ -89,7 +86,7 @@ def test_a_named_pipe_is_refused_at_once(tmp_path: Path, command: str) -> None:
     assert f"{pipe} is a named pipe" in done.stderr
 
 
-def test_pipes_beside_pictures_are_ignored(tmp_path: Path) -> None:
+def test_pipes_beside_pictures_are_ignored(tmp_path):
     run("interp", write_clip(tmp_path / "a.mkv", 3), f"{tmp_path}/p/%03d.png", *TINY)
     os.mkfifo(tmp_path / "p" / "000006.png")
     done = run("interp", tmp_path / "p" / "%03d.png", tmp_path / "b.mkv", *TINY)
@@ -108,7 +105,7 @@ def test_pipes_beside_pictures_are_ignored(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_full_standard_output_is_one_sentence(words: str) -> None:
+def test_a_full_standard_output_is_one_sentence(words):
     with open("/dev/full", "wb") as full:
         command = [sys.executable, "-m", "cloudconv", *words.split()]
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
@@ -120,7 +117,7 @@ def test_a_full_standard_output_is_one_sentence(words: str) -> None:
     assert len(first) == ("nothing" in words)
 
 
-def test_a_deleted_working_directory_is_named(tmp_path: Path) -> None:
+def test_a_deleted_working_directory_is_named(tmp_path):
     (tmp_path / "gone").mkdir()
     words = shlex.join([sys.executable, "-m", "cloudconv", "models", "--json"])
     done = subprocess.run(
@@ -135,7 +132,7 @@ def test_a_deleted_working_directory_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_the_end_of_the_terminal_keeps_finished_segments(tmp_path: Path) -> None:
+def test_the_end_of_the_terminal_keeps_finished_segments(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 120)
     words = [sys.executable, "-m", "cloudconv", "interp", clip, *TINY, "--encoder", "ffv1"]
     words[words.index("2")] = "40"
@@ -153,13 +150,11 @@ def test_the_end_of_the_terminal_keeps_finished_segments(tmp_path: Path) -> None
     assert sorted(os.listdir(tmp_path)) == ["a.mkv", "a_x40.mkv.work"]
 
 
-def test_a_file_created_during_an_interrupt_is_removed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_created_during_an_interrupt_is_removed(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mkv", 3)
     create_part = files.create_part
 
-    def interrupted(*given: Any, **named: Any) -> None:
+    def interrupted(*given, **named):
         create_part(*given, **named)
         raise KeyboardInterrupt
 
@@ -169,13 +164,11 @@ def test_a_file_created_during_an_interrupt_is_removed(
     assert os.listdir(tmp_path) == ["a.mkv"]
 
 
-def test_files_that_could_not_be_removed_are_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_could_not_be_removed_are_named(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mkv", 3)
     monkeypatch.setattr(files, "remove", lambda path: None)
 
-    def interrupted(*_: Any, **__: Any) -> None:
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cloudconv.media.sink.Sink.write", interrupted)

@@ -1,7 +1,5 @@
 """A camera that pans slowly over a ridge, in front of filmed clouds."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from cloudconv.dreaming.trial import small_material, tried
 from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.probe import probe
-from tests.helpers.dreams import Picture, clouds, lost_land, material
+from tests.helpers.dreams import clouds, lost_land, material
 
 CLIP = Path(__file__).parents[2] / "examples" / "clouds.mp4"
 SUNSET = Path(__file__).resolve().parents[3] / "shared" / "clips" / "hard" / "sunset-ridge.mp4"
@@ -24,12 +22,12 @@ SIZE = 240, 150
 
 
 @cache
-def filmed() -> list[Picture]:
+def filmed():
     film = result_of(gather_material(probe(CLIP))).film
     return [film.small(k)[:200] for k in range(len(film))]
 
 
-def panned(speed: float, rise: float = 0.0) -> list[Picture]:
+def panned(speed, rise=0.0):
     """Return a dark ridge before filmed clouds, seen by a camera that moves right and up."""
     width, height = SIZE
     wide = width + round(speed * len(filmed())) + 2
@@ -49,7 +47,7 @@ def panned(speed: float, rise: float = 0.0) -> list[Picture]:
 
 
 @pytest.mark.parametrize("speed", [0.1, 0.5])
-def test_a_slow_pan_over_land_is_removed(speed: float) -> None:
+def test_a_slow_pan_over_land_is_removed(speed):
     source = material(panned(speed))
     assert source.pans
     last = len(source) - 1
@@ -61,7 +59,7 @@ def test_a_slow_pan_over_land_is_removed(speed: float) -> None:
 
 
 @pytest.mark.parametrize("speed", [0.0, 0.2])
-def test_a_camera_that_rises_over_land_leads_to_no_collage(speed: float) -> None:
+def test_a_camera_that_rises_over_land_leads_to_no_collage(speed):
     source = material(panned(speed, rise=0.2))
     assert source.unsteady
     assert not source.pans
@@ -70,13 +68,13 @@ def test_a_camera_that_rises_over_land_leads_to_no_collage(speed: float) -> None
 
 
 @pytest.mark.parametrize("count", [1, 30])
-def test_a_camera_that_stands_still_does_not_pan(count: int) -> None:
+def test_a_camera_that_stands_still_does_not_pan(count):
     source = material(clouds(count, (160, 128)))
     assert not source.pans
     assert not source.unsteady
 
 
-def test_a_sky_that_drifts_is_no_pan() -> None:
+def test_a_sky_that_drifts_is_no_pan():
     assert not material(filmed()[:48]).pans
     wide = np.ascontiguousarray(clouds(1, (700, 96))[0][:60])
     drifting = [np.ascontiguousarray(wide[:, 2 * k : 2 * k + 200]) for k in range(60)]
@@ -84,7 +82,7 @@ def test_a_sky_that_drifts_is_no_pan() -> None:
     assert not material([np.ascontiguousarray(one.swapaxes(0, 1)) for one in drifting]).unsteady
 
 
-def check_ridge(pictures: list[Picture]) -> None:
+def check_ridge(pictures):
     """Assert that a collage keeps the land and casts no shadow in the sky."""
     source = material(pictures)
     assert source.pans
@@ -99,12 +97,12 @@ def check_ridge(pictures: list[Picture]) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("speed", [0.1, 0.2, 0.5])
-def test_a_ridge_stays_whole_after_a_pan_and_casts_no_shadow_in_the_sky(speed: float) -> None:
+def test_a_ridge_stays_whole_after_a_pan_and_casts_no_shadow_in_the_sky(speed):
     check_ridge(panned(speed))
 
 
 @pytest.mark.full
 @pytest.mark.skipif(not SUNSET.exists(), reason="the clip is not in the repository")
-def test_a_filmed_ridge_stays_whole_after_a_pan() -> None:
+def test_a_filmed_ridge_stays_whole_after_a_pan():
     film = result_of(gather_material(probe(SUNSET))).film
     check_ridge([film.small(k) for k in range(len(film))])

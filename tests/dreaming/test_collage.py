@@ -1,7 +1,5 @@
 """Collages: moving sky for any length, still land in place, the same frames for a seed."""
 
-from __future__ import annotations
-
 from functools import cache
 from itertools import pairwise
 
@@ -9,7 +7,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from cloudconv.dreaming.material.overlay import overlay_of
 from cloudconv.dreaming.methods.collage import Collage
@@ -25,28 +22,28 @@ SIZE = (128, 96)
 
 
 @cache
-def footage(count: int = 60) -> list[np.ndarray]:
+def footage(count=60):
     return clouds(count, SIZE, speed=1.0)
 
 
-def dreamt(count: int = 40, frames: int = 60, **options: object) -> list[Tensor]:
+def dreamt(count=40, frames=60, **options):
     source = material(footage(frames))
-    wanted: dict[str, object] = {"frames": count, "seed": 1} | options
+    wanted = {"frames": count, "seed": 1} | options
     with torch.inference_mode():
-        return list(Collage().dream(source, **wanted))  # type: ignore[arg-type]
+        return list(Collage().dream(source, **wanted))
 
 
-def change(a: Tensor, b: Tensor) -> float:
+def change(a, b):
     return float((a - b).abs().mean())
 
 
 @pytest.fixture(scope="module")
-def usual() -> list[Tensor]:
+def usual():
     """Return a dream of 50 frames."""
     return dreamt(50)
 
 
-def test_a_collage_starts_without_a_jump_and_has_the_requested_length(usual: list[Tensor]) -> None:
+def test_a_collage_starts_without_a_jump_and_has_the_requested_length(usual):
     made = usual
     assert len(made) == 50
     assert made[0].shape == (3, 96, 128)
@@ -55,7 +52,7 @@ def test_a_collage_starts_without_a_jump_and_has_the_requested_length(usual: lis
     assert max(change(a, b) for a, b in pairwise(made)) < 2.5 * before
 
 
-def test_the_first_frames_are_a_forecast() -> None:
+def test_the_first_frames_are_a_forecast():
     with torch.inference_mode():
         made = list(Collage().dream(material(footage(80)[:70]), frames=5, seed=1))
     for k in (0, 2, 4):
@@ -69,13 +66,13 @@ def test_the_first_frames_are_a_forecast() -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("seed", [0, 2])
-def test_no_strip_of_other_sky_appears_at_the_edge(seed: int) -> None:
+def test_no_strip_of_other_sky_appears_at_the_edge(seed):
     pictures = clouds(61, (320, 240))
     last, following = map(tensor, pictures[59:])
     with torch.inference_mode():
         made = list(Collage().dream(material(pictures[:60]), frames=3, seed=seed))
 
-    def at_the_edge(picture: Tensor) -> float:
+    def at_the_edge(picture):
         """Return the change since the last frame at the left edge, relative to the middle."""
         apart = (picture - last).abs().mean((0, 1))
         return float(apart[:10].mean() / apart[32:288].mean())
@@ -84,7 +81,7 @@ def test_no_strip_of_other_sky_appears_at_the_edge(seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_all_vitals_hold_for_six_hundred_frames() -> None:
+def test_all_vitals_hold_for_six_hundred_frames():
     source = material(clouds(250, SIZE))
     with torch.inference_mode():
         made = list(Collage().dream(source, frames=600, seed=1))
@@ -95,7 +92,7 @@ def test_all_vitals_hold_for_six_hundred_frames() -> None:
     assert {key for row in rows for key in row.failed} <= {"sudden", "mean_shift"}
 
 
-def test_land_stays_still_while_the_sky_moves(usual: list[Tensor]) -> None:
+def test_land_stays_still_while_the_sky_moves(usual):
     made = usual
     hills = slice(90, None)
     last = tensor(footage()[-1])
@@ -104,7 +101,7 @@ def test_land_stays_still_while_the_sky_moves(usual: list[Tensor]) -> None:
     assert change(made[-1][:, :60], last[:, :60]) > 0.02
 
 
-def test_a_loop_of_new_frames_ends_where_it_starts() -> None:
+def test_a_loop_of_new_frames_ends_where_it_starts():
     made = dreamt(40, loop=True)
     steps = [change(a, b) for a, b in pairwise(made)]
     assert change(made[-1], made[0]) < 2 * float(np.median(steps))
@@ -112,7 +109,7 @@ def test_a_loop_of_new_frames_ends_where_it_starts() -> None:
 
 
 @pytest.mark.full
-def test_a_loop_after_the_source_leads_to_its_first_frame() -> None:
+def test_a_loop_after_the_source_leads_to_its_first_frame():
     first = tensor(footage()[0])
     made = dreamt(40, loop=True, loop_to=first)
     steps = [change(a, b) for a, b in pairwise(made)]
@@ -122,7 +119,7 @@ def test_a_loop_after_the_source_leads_to_its_first_frame() -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("count", [8, 9])
-def test_short_clips_use_short_pieces(count: int) -> None:
+def test_short_clips_use_short_pieces(count):
     made = dreamt(12, frames=count)
     assert len(made) == 12
     assert all(bool(p.isfinite().all()) for p in made)
@@ -130,13 +127,13 @@ def test_short_clips_use_short_pieces(count: int) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("size", [(2, 2), (6, 4), (400, 8), (8, 400)])
-def test_tiny_and_narrow_pictures_are_accepted(size: tuple[int, int]) -> None:
+def test_tiny_and_narrow_pictures_are_accepted(size):
     with torch.inference_mode():
         made = list(Collage().dream(material(clouds(30, size)), frames=40, seed=0))
     assert made[-1].shape == (3, size[1], size[0])
 
 
-def test_a_single_changing_pixel_is_accepted() -> None:
+def test_a_single_changing_pixel_is_accepted():
     pictures = [clouds(1, (16, 12))[0].copy() for _ in range(30)]
     for number, picture in enumerate(pictures):
         picture[3, 4] = 255 * (number % 2)
@@ -145,14 +142,14 @@ def test_a_single_changing_pixel_is_accepted() -> None:
     assert all(bool(picture.isfinite().all()) for picture in made)
 
 
-def test_a_still_picture_stays_still() -> None:
+def test_a_still_picture_stays_still():
     source = material([footage()[0]] * 30)
     with torch.inference_mode():
         made = list(Collage().dream(source, frames=20, seed=0))
     assert change(made[-1], tensor(footage()[0])) < 0.01
 
 
-def test_the_border_of_new_footage_follows_equal_parts() -> None:
+def test_the_border_of_new_footage_follows_equal_parts():
     """The pictures differ except in a vertical bar, so the border between them stays in the bar."""
     apart = np.full((TIMES, 24, 40), 1.0, np.float32)
     apart[:, :, 18:23] = 0.001
@@ -164,7 +161,7 @@ def test_the_border_of_new_footage_follows_equal_parts() -> None:
     assert times[:, :10].mean() < times[:, 30:].mean()
 
 
-def test_a_cut_between_two_placements_lies_where_they_are_alike() -> None:
+def test_a_cut_between_two_placements_lies_where_they_are_alike():
     apart = np.full((TIMES, 24, 40), 1.0, np.float32)
     apart[:, :, 18:23] = 0.001
     first_unknown, second_unknown = np.zeros_like(apart), np.zeros_like(apart)
@@ -174,7 +171,7 @@ def test_a_cut_between_two_placements_lies_where_they_are_alike() -> None:
     assert float(times[:, 24:].max()) < 0
 
 
-def test_unknown_parts_of_the_old_footage_are_replaced_in_time() -> None:
+def test_unknown_parts_of_the_old_footage_are_replaced_in_time():
     apart = np.ones((TIMES, 24, 40), np.float32)
     unknown = np.zeros_like(apart)
     unknown[5:, :, :4] = 1
@@ -183,12 +180,12 @@ def test_unknown_parts_of_the_old_footage_are_replaced_in_time() -> None:
     assert float(times[:, 20:].min()) > 0.6
 
 
-def test_a_transition_starts_at_zero_and_ends_complete() -> None:
+def test_a_transition_starts_at_zero_and_ends_complete():
     size = weight_size(96, 128)
     wind = torch.zeros(2, *size)
     wind[0] = -0.5
 
-    def shown(number: int) -> Tensor:
+    def shown(number):
         return resized(tensor(footage()[number]), (54, 72))
 
     front = front_of(
@@ -207,7 +204,7 @@ def test_a_transition_starts_at_zero_and_ends_complete() -> None:
     assert all(x <= y + 1e-3 for x, y in pairwise(means))
 
 
-def test_mirrored_footage_that_runs_backwards_keeps_its_wind() -> None:
+def test_mirrored_footage_that_runs_backwards_keeps_its_wind():
     flow = torch.zeros(2, 20, 40)
     flow[0], flow[1] = -1.5, 0.5
     turned = Placement(30, backwards=True, mirrored=True).flow(flow)
@@ -217,7 +214,7 @@ def test_mirrored_footage_that_runs_backwards_keeps_its_wind() -> None:
 
 @pytest.mark.parametrize("shift", [-0.5, -0.2, 0.0, 0.1, 0.5])
 @pytest.mark.parametrize("mirrored", [False, True])
-def test_shifted_footage_is_known_where_the_clip_is(shift: float, mirrored: bool) -> None:
+def test_shifted_footage_is_known_where_the_clip_is(shift, mirrored):
     placement = Placement(0, mirrored=mirrored, shift=shift)
     picture = tensor(footage()[0])
     placed, known = placement.placed(picture), placement.known(128)
@@ -228,7 +225,7 @@ def test_shifted_footage_is_known_where_the_clip_is(shift: float, mirrored: bool
 
 
 @pytest.mark.full
-def test_a_slow_sky_keeps_its_motion_and_grain_from_the_first_frame() -> None:
+def test_a_slow_sky_keeps_its_motion_and_grain_from_the_first_frame():
     """Motion without grain would have only a third of the clip's change per frame."""
     random = np.random.default_rng(0)
     pictures = [
@@ -243,7 +240,7 @@ def test_a_slow_sky_keeps_its_motion_and_grain_from_the_first_frame() -> None:
     assert 0.8 < float(np.mean(steps)) / float(np.mean(filmed)) < 1.25
 
 
-def likeness(pictures: list[Tensor], away: int) -> float:
+def likeness(pictures, away):
     """Return the median of each picture's greatest correlation with one ``away`` frames off."""
     rows = torch.stack([p[:, :60].mean(0).flatten() for p in pictures])
     rows = rows - rows.mean(0)
@@ -256,7 +253,7 @@ def likeness(pictures: list[Tensor], away: int) -> float:
 
 
 @pytest.mark.full
-def test_a_short_sky_shows_new_sky() -> None:
+def test_a_short_sky_shows_new_sky():
     """The dream of a clip of 2.5 seconds repeats no picture, unlike a replayed clip."""
     made = dreamt(150, frames=60)
     assert likeness(made, 60) < 0.5
@@ -265,7 +262,7 @@ def test_a_short_sky_shows_new_sky() -> None:
     assert likeness(replayed[:150], 60) > 0.9
 
 
-def ridge(count: int) -> list[np.ndarray]:
+def ridge(count):
     """Return clouds over a hill; in places the clouds are as dark and as flat as the hill."""
     wide = np.tile(np.linspace(0, 8 * np.pi, 128 + 4 * count), (96, 1))
     down = np.arange(96)[:, None] / 9
@@ -281,7 +278,7 @@ def ridge(count: int) -> list[np.ndarray]:
 
 
 @pytest.mark.full
-def test_a_silhouette_in_front_of_a_dark_sky_never_moves() -> None:
+def test_a_silhouette_in_front_of_a_dark_sky_never_moves():
     pictures = ridge(50)
     source = material(pictures)
     with torch.inference_mode():
@@ -295,7 +292,7 @@ def test_a_silhouette_in_front_of_a_dark_sky_never_moves() -> None:
 
 
 @pytest.mark.full
-def test_trees_that_stir_under_changing_light_stay() -> None:
+def test_trees_that_stir_under_changing_light_stay():
     pictures = trees(90)
     with torch.inference_mode():
         made = list(Collage().dream(material(pictures), frames=90, seed=0))
@@ -303,7 +300,7 @@ def test_trees_that_stir_under_changing_light_stay() -> None:
 
 
 @pytest.mark.full
-def test_a_watermark_stays_and_does_not_travel() -> None:
+def test_a_watermark_stays_and_does_not_travel():
     """The watermark has three dark bars with an opacity of 60 %."""
     pictures = [p.copy() for p in clouds(60)]
     for picture in pictures:
@@ -314,7 +311,7 @@ def test_a_watermark_stays_and_does_not_travel() -> None:
     with torch.inference_mode():
         made = list(Collage().dream(source, frames=60, seed=0))
 
-    def bars(picture: Tensor, left: int) -> float:
+    def bars(picture, left):
         """Return by how much the places of the bars are darker than the sky between them."""
         part = picture[:, 22:28, left : left + 18].mean((0, 1)).reshape(3, 2, 3).mean(2)
         return float((1 - part[:, 0] / part[:, 1]).mean())
@@ -326,7 +323,7 @@ def test_a_watermark_stays_and_does_not_travel() -> None:
     assert max(elsewhere) < max(*ever, 0.3 * there)
 
 
-def test_blending_keeps_common_content_and_leaves_no_seam() -> None:
+def test_blending_keeps_common_content_and_leaves_no_seam():
     picture = tensor(footage()[0])
     size = weight_size(96, 128)
     half = torch.zeros(size)
@@ -338,7 +335,7 @@ def test_blending_keeps_common_content_and_leaves_no_seam() -> None:
     assert float(mixed[:, :, 0].mean()) < float(mixed[:, :, -1].mean())
 
 
-def test_a_difference_in_light_fades_over_a_third_of_a_large_picture() -> None:
+def test_a_difference_in_light_fades_over_a_third_of_a_large_picture():
     size = weight_size(480, 640)
     half = torch.zeros(size)
     half[:, : size[1] // 2] = 1
@@ -346,11 +343,11 @@ def test_a_difference_in_light_fades_over_a_third_of_a_large_picture() -> None:
     assert float((mixed[:, :, 1:] - mixed[:, :, :-1]).abs().max()) < 3 * 0.6 / 640
 
 
-def test_blending_unlike_pictures_keeps_their_contrast_within_their_range() -> None:
+def test_blending_unlike_pictures_keeps_their_contrast_within_their_range():
     random = np.random.default_rng(0)
     size = weight_size(96, 128)
 
-    def blotches() -> Tensor:
+    def blotches():
         coarse = torch.from_numpy(random.random((1, 1, 12, 16)).astype(np.float32))
         large = torch.nn.functional.interpolate(coarse, (96, 128), mode="bicubic")[0]
         return large.expand(3, -1, -1).contiguous()
@@ -369,19 +366,19 @@ def test_blending_unlike_pictures_keeps_their_contrast_within_their_range() -> N
     assert torch.allclose(blended([pictures[0]] * 2, weights, mean), pictures[0], atol=1e-4)
 
 
-def test_blending_unlike_pictures_keeps_their_fine_detail() -> None:
+def test_blending_unlike_pictures_keeps_their_fine_detail():
     size = weight_size(96, 128)
     noise = torch.rand((2, 3, 96, 128), generator=torch.Generator().manual_seed(0))
     weights, mean = [torch.full(size, 0.5)] * 2, torch.full((3, *size), 0.5)
 
-    def fine(picture: Tensor) -> float:
+    def fine(picture):
         return float((picture[:, :, 1:] - picture[:, :, :-1]).std() / noise.diff().std())
 
     assert fine(blended(list(noise), weights)) < 0.75
     assert 0.9 < fine(blended(list(noise), weights, mean)) < 1.05
 
 
-def test_a_border_through_clouds_is_not_straight() -> None:
+def test_a_border_through_clouds_is_not_straight():
     """Clouds stand beside clear sky, and the right part of the sky is unknown."""
     size, middle = (120, 160), 80
     noise = torch.randn((1, *size), generator=torch.Generator().manual_seed(0))
@@ -403,7 +400,7 @@ def test_a_border_through_clouds_is_not_straight() -> None:
     assert float(clouds_end - ends[ragged[:, middle] == 0].float().mean()) > 1.5
 
 
-def test_new_footage_arrives_from_the_side_of_the_wind() -> None:
+def test_new_footage_arrives_from_the_side_of_the_wind():
     size = weight_size(96, 128)
     wind = torch.zeros(2, *size)
     wind[0] = -1.5
@@ -414,7 +411,7 @@ def test_new_footage_arrives_from_the_side_of_the_wind() -> None:
     assert quarters == pytest.approx([1, 0.75, 0.5, 0.25], abs=0.01)
 
 
-def test_filling_uses_the_surrounding_values() -> None:
+def test_filling_uses_the_surrounding_values():
     values = torch.zeros(3, 20, 31)
     values[:, :, :10] = 0.5
     known = torch.zeros(20, 31)
@@ -425,7 +422,7 @@ def test_filling_uses_the_surrounding_values() -> None:
 
 
 @pytest.mark.full
-def test_new_footage_has_the_light_of_the_picture_that_it_enters() -> None:
+def test_new_footage_has_the_light_of_the_picture_that_it_enters():
     """The clip turns from red morning to blue noon; the dream starts blue and turns no faster."""
     shares = np.linspace(0.35, -0.35, 80)[:, None, None, None] * np.array([1, 0, -1])
     pictures = [
@@ -436,7 +433,7 @@ def test_new_footage_has_the_light_of_the_picture_that_it_enters() -> None:
     # Clouds change the measured warmth, too, by chance.
     made = list(Collage().dream(source, frames=90, seed=2))
 
-    def warmth(picture: Tensor) -> Tensor:
+    def warmth(picture):
         """Return the logarithm of red over blue in the sky, for the left and the right half."""
         sky = picture[:, :60]
         halves = torch.stack([sky[..., :64].mean((1, 2)), sky[..., 64:].mean((1, 2))])
@@ -451,13 +448,13 @@ def test_new_footage_has_the_light_of_the_picture_that_it_enters() -> None:
     assert float(apart) < 1.5 * float((ever[:, 0] - ever[:, 1]).abs().amax())
 
 
-def test_a_gust_at_the_end_smears_no_edge() -> None:
+def test_a_gust_at_the_end_smears_no_edge():
     """The last frames move faster than the mean wind; the space that they leave is not smeared."""
     calm = clouds(120)
     gusty = [*calm[:60], *calm[60::4]]
     made = list(Collage().dream(material(gusty), frames=16, seed=0))
 
-    def towards(picture: Tensor) -> float:
+    def towards(picture):
         """Return the change towards the left edge relative to the change along the edge."""
         edge = picture[:, :60, :4]
         return float(edge.diff(dim=2).abs().mean() / edge.diff(dim=1).abs().mean())
@@ -467,13 +464,13 @@ def test_a_gust_at_the_end_smears_no_edge() -> None:
 
 
 @cache
-def open_sky(count: int = 60) -> list[np.ndarray]:
+def open_sky(count=60):
     """Return clouds as soft and pale as filmed ones, without land."""
     wide = [cv2.GaussianBlur(p[:120], (0, 0), 2.0) for p in clouds(count, (192, 180), speed=2.0)]
     return [np.uint8(150 + 0.4 * (p.astype(np.float32) - 150)) for p in wide]
 
 
-def lettered(opacity: float, colour: int) -> list[np.ndarray]:
+def lettered(opacity, colour):
     """Return the sky behind letters that stand still, mixed with it by ``opacity``."""
     letters = np.zeros((120, 192), np.uint8)
     cv2.putText(letters, "LOGO", (110, 40), cv2.FONT_HERSHEY_SIMPLEX, 0.8, 255, 2, cv2.LINE_AA)
@@ -482,11 +479,10 @@ def lettered(opacity: float, colour: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(("opacity", "colour"), [(0.9, 255), (0.4, 0), (1.0, 20)])
-def test_letters_are_separated_from_the_sky_behind(opacity: float, colour: int) -> None:
+def test_letters_are_separated_from_the_sky_behind(opacity, colour):
     pictures = lettered(opacity, colour)
     source = material(pictures)
     overlay = overlay_of(source.film)
-    assert overlay is not None
     for number in (0, 30, 59):
         here = (slice(None), *overlay.box)
         plain, shown = tensor(open_sky()[number])[here], tensor(pictures[number])[here]
@@ -495,21 +491,20 @@ def test_letters_are_separated_from_the_sky_behind(opacity: float, colour: int) 
         assert change(overlay.put_on(cleared)[here], shown) < 0.2 * change(shown, plain)
 
 
-def test_a_sky_without_letters_has_no_overlay() -> None:
+def test_a_sky_without_letters_has_no_overlay():
     assert overlay_of(material(open_sky()).film) is None
 
 
 @pytest.mark.full
-def test_letters_stay_and_do_not_travel() -> None:
+def test_letters_stay_and_do_not_travel():
     source = material(lettered(0.4, 0))
     overlay = overlay_of(source.film)
-    assert overlay is not None
     made = list(Collage().dream(source, frames=70, seed=0))
     rows, columns = overlay.box
     wanted = overlay.region * (overlay.added.mean(0) - overlay.opacity[0])
     wanted = wanted - wanted.mean()
 
-    def letters(picture: Tensor) -> tuple[float, float]:
+    def letters(picture):
         """Return how much of the letters' shape a picture has in place, and elsewhere at most."""
         grey = picture.mean(0, keepdim=True)
         fine = (grey - blurred(grey, 3.0))[None]

@@ -1,15 +1,11 @@
 """The clip that the project exists for: clouds over a tree line, at half its size to save time."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from cloudconv.jobs.dream import run as job
 from cloudconv.settings import DreamSettings
@@ -20,7 +16,7 @@ CLIP = Path(__file__).resolve().parents[3] / "shared" / "clips" / "clouds.mp4"
 SIZE = 240, 180
 
 
-def halved(path: Path, out: Path) -> Path:
+def halved(path, out):
     with av.open(str(path)) as clip, av.open(str(out), "w") as made:
         stream = made.add_stream("libx264", clip.streams.video[0].average_rate)
         stream.width, stream.height, stream.pix_fmt = 480, 360, "yuv420p"
@@ -32,8 +28,8 @@ def halved(path: Path, out: Path) -> Path:
     return out
 
 
-def shown(path: Path) -> list[NDArray[np.uint8]]:
-    made: list[Any] = []
+def shown(path):
+    made = []
     with av.open(str(path)) as clip:
         for frame in clip.decode(video=0):
             picture = frame.to_ndarray(format="rgb24")
@@ -43,7 +39,7 @@ def shown(path: Path) -> list[NDArray[np.uint8]]:
 
 @pytest.mark.full
 @pytest.mark.skipif(not CLIP.exists(), reason="the clip is not in the repository")
-def test_the_sky_goes_on_over_all_trees(tmp_path: Path) -> None:
+def test_the_sky_goes_on_over_all_trees(tmp_path):
     clip, out = halved(CLIP, tmp_path / "clip.mp4"), tmp_path / "dream.mp4"
     result = finish(job.run(DreamSettings(clip, out, frames=200, only_new=True)))
     assert result.mode == "collage"

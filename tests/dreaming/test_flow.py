@@ -1,13 +1,10 @@
 """The mode flow: motion fields from a clip, from a still, and in a loop."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.methods.base import Options
@@ -19,40 +16,37 @@ from tests.helpers.dreams import clouds, material, tensor
 SIZE = (192, 128)
 
 
-def change(a: Tensor, b: Tensor) -> float:
+def change(a, b):
     return float((a - b).abs().mean())
 
 
-def dreamt(
-    count: int, pictures: int = 1, wind: tuple[float, float] | None = None, **options: object
-) -> list[Tensor]:
+def dreamt(count, pictures=1, wind=None, **options):
     source = material(clouds(pictures, SIZE, speed=2.0))
-    wanted: dict[str, object] = {"frames": count, "seed": 0} | options
+    wanted = {"frames": count, "seed": 0} | options
     with torch.inference_mode():
-        return list(Flow(Options(wind=wind)).dream(source, **wanted))  # type: ignore[arg-type]
+        return list(Flow(Options(wind=wind)).dream(source, **wanted))
 
 
-def sky_flow(later: Tensor, earlier: Tensor) -> np.ndarray:
+def sky_flow(later, earlier):
     size = (SIZE[1], SIZE[0])
     flow = measured_flow(grey(small_copy(later, size)), grey(small_copy(earlier, size)))
-    median: np.ndarray = np.median(flow[10:50, 40:-40], (0, 1))
-    return median
+    return np.median(flow[10:50, 40:-40], (0, 1))
 
 
 @pytest.mark.parametrize("wind", [(2.0, 0.0), (-1.5, 0.5)])
-def test_a_still_moves_in_the_direction_of_the_wind(wind: tuple[float, float]) -> None:
+def test_a_still_moves_in_the_direction_of_the_wind(wind):
     made = dreamt(4, wind=wind)
     flow = sky_flow(made[2], made[1])
     assert -flow[0] == pytest.approx(wind[0], abs=0.6)
     assert -flow[1] == pytest.approx(wind[1], abs=0.4)
 
 
-def test_a_still_without_a_given_wind_gets_a_calm_one() -> None:
+def test_a_still_without_a_given_wind_gets_a_calm_one():
     made = dreamt(12)
     assert 0 < change(made[0], tensor(clouds(1, SIZE)[0])) < 0.02
 
 
-def test_the_ground_of_a_still_stays_and_its_sky_moves() -> None:
+def test_the_ground_of_a_still_stays_and_its_sky_moves():
     last = tensor(clouds(1, SIZE)[0])
     sky, foot = sky_of(last)
     assert sky[:80].mean() > 0.95
@@ -63,7 +57,7 @@ def test_the_ground_of_a_still_stays_and_its_sky_moves() -> None:
     assert max(change(p[:, 118:], last[:, 118:]) for p in made) < 0.01
 
 
-def test_the_sky_of_a_still_does_not_come_back_before_it_has_crossed() -> None:
+def test_the_sky_of_a_still_does_not_come_back_before_it_has_crossed():
     """The wind takes 96 frames to cross; a dissolve brought the sky back after 24 frames."""
     last = tensor(clouds(1, SIZE)[0])
     made = dreamt(60, wind=(2.0, 0.0))
@@ -73,12 +67,12 @@ def test_the_sky_of_a_still_does_not_come_back_before_it_has_crossed() -> None:
     assert change(made[29][:, :40, 100:160], last[:, :40, 40:100]) < away[29] / 2
 
 
-def test_a_picture_without_ground_moves_everywhere() -> None:
+def test_a_picture_without_ground_moves_everywhere():
     sky, foot = sky_of(tensor(clouds(1, SIZE)[0][:60]))
     assert (float(sky.min()), foot) == (1, None)
 
 
-def test_a_clip_keeps_its_motion() -> None:
+def test_a_clip_keeps_its_motion():
     pictures = clouds(24, SIZE, speed=2.0)
     source = material(pictures[:20])
     with torch.inference_mode():
@@ -88,7 +82,7 @@ def test_a_clip_keeps_its_motion() -> None:
         assert change(made[k], truth) < 0.7 * change(last, truth)
 
 
-def test_a_flow_has_the_requested_length_and_no_jump() -> None:
+def test_a_flow_has_the_requested_length_and_no_jump():
     made = dreamt(130, pictures=20)
     steps = [change(a, b) for a, b in pairwise(made)]
     assert len(made) == 130
@@ -97,14 +91,14 @@ def test_a_flow_has_the_requested_length_and_no_jump() -> None:
 
 
 @pytest.mark.parametrize("count", [3, 41, 97])
-def test_a_loop_is_seamless(count: int) -> None:
+def test_a_loop_is_seamless(count):
     made = dreamt(count, wind=(2.0, 0.0), loop=True)
     steps = [change(a, b) for a, b in pairwise(made)]
     assert len(made) == count
     assert change(made[-1], made[0]) <= 1.5 * max(steps)
 
 
-def test_a_loop_after_a_source_leads_to_its_first_frame() -> None:
+def test_a_loop_after_a_source_leads_to_its_first_frame():
     first = tensor(clouds(1, SIZE)[0]).flip(2)
     made = dreamt(60, wind=(2.0, 0.0), loop=True, loop_to=first)
     steps = [change(a, b) for a, b in pairwise(made)]

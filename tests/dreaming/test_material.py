@@ -1,9 +1,6 @@
 """The material of a dream: even motion, the mask of still parts, only the last scene."""
 
-from __future__ import annotations
-
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +16,11 @@ from tests.helpers.factory import write_clip
 SIZE = (96, 64)
 
 
-def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
+def psnr(a, b):
     return float(-10 * torch.log10((a - b).square().mean() + 1e-10))
 
 
-def test_frames_of_an_even_clip_are_unchanged() -> None:
+def test_frames_of_an_even_clip_are_unchanged():
     source = material(clouds(6, SIZE))
     assert len(source) == 6
     assert source.size == (64, 96)
@@ -38,13 +35,13 @@ def test_frames_of_an_even_clip_are_unchanged() -> None:
         source.flow(0)
 
 
-def test_flow_points_to_the_earlier_position() -> None:
+def test_flow_points_to_the_earlier_position():
     sky = np.median(material(clouds(12, (192, 128), speed=2.0)).flow(-1)[:80], (0, 1))
     assert sky[0] == pytest.approx(-2.3, abs=0.5)
     assert sky[1] == pytest.approx(0, abs=0.2)
 
 
-def test_retimed_frames_are_interpolated_and_not_blended() -> None:
+def test_retimed_frames_are_interpolated_and_not_blended():
     pictures = clouds(25, (192, 128), speed=3.0)
     wanted = Material(frames(pictures), step=Fraction(1, 25))
     halved = frames(pictures)[::2]
@@ -62,7 +59,7 @@ def test_retimed_frames_are_interpolated_and_not_blended() -> None:
     assert max(changes) < 1.5 * min(changes)
 
 
-def test_repeated_frames_are_removed_and_the_others_spread_evenly(tmp_path: Path) -> None:
+def test_repeated_frames_are_removed_and_the_others_spread_evenly(tmp_path):
     pictures = clouds(48, SIZE, speed=2.0)
     shown = [picture for k, picture in enumerate(pictures) for _ in range(1 + (k % 4 == 3))]
     clip = write_clip(tmp_path / "c.mkv", [video(p) for p in shown], rate=30)
@@ -76,7 +73,7 @@ def test_repeated_frames_are_removed_and_the_others_spread_evenly(tmp_path: Path
     assert source.source_of(-1) == (47, 0)
 
 
-def test_the_mask_of_still_parts_is_exact() -> None:
+def test_the_mask_of_still_parts_is_exact():
     pictures = clouds(60, (192, 128), speed=2.0)
     source = material(pictures)
     still = source.matte
@@ -89,16 +86,16 @@ def test_the_mask_of_still_parts_is_exact() -> None:
 
 
 @pytest.mark.parametrize("speed", [0.03, 0.05, 0.2])
-def test_slow_clouds_above_flat_blue_sky_are_no_land(speed: float) -> None:
+def test_slow_clouds_above_flat_blue_sky_are_no_land(speed):
     assert material(slow_clouds(40, speed)).land.max() == 0
 
 
 @pytest.mark.parametrize("speed", [0.1, 0.5])
-def test_a_sunset_that_darkens_from_below_has_no_land(speed: float) -> None:
+def test_a_sunset_that_darkens_from_below_has_no_land(speed):
     assert material(dusk(40, speed)).land.max() == 0
 
 
-def test_everything_is_land_where_only_noise_changes() -> None:
+def test_everything_is_land_where_only_noise_changes():
     random = np.random.default_rng(1)
     still = clouds(1, (192, 128))[0]
     noisy = [
@@ -108,7 +105,7 @@ def test_everything_is_land_where_only_noise_changes() -> None:
     assert material(noisy).land.min() == 1
 
 
-def test_only_the_last_scene_is_material(tmp_path: Path) -> None:
+def test_only_the_last_scene_is_material(tmp_path):
     first, second = clouds(30, SIZE), [255 - p[::-1] for p in clouds(40, SIZE)]
     pictures = [video(np.ascontiguousarray(p)) for p in first + second]
     clip = write_clip(tmp_path / "c.mkv", pictures, rate=25)
@@ -120,7 +117,7 @@ def test_only_the_last_scene_is_material(tmp_path: Path) -> None:
     assert (len(early), early.cut) == (25, None)
 
 
-def test_frames_before_a_very_long_gap_are_no_material(tmp_path: Path) -> None:
+def test_frames_before_a_very_long_gap_are_no_material(tmp_path):
     times = [Fraction(k, 25) + 10**6 * (k >= 5) for k in range(15)]
     clip = write_clip(tmp_path / "gap.mkv", 15, times=times, size=SIZE)
     source = result_of(gather_material(probe(clip)))
@@ -128,7 +125,7 @@ def test_frames_before_a_very_long_gap_are_no_material(tmp_path: Path) -> None:
     assert len(source) == 10
 
 
-def test_only_the_end_of_a_long_clip_is_kept(tmp_path: Path) -> None:
+def test_only_the_end_of_a_long_clip_is_kept(tmp_path):
     pictures = [video(p) for p in clouds(MOST_FRAMES + 40, (32, 32))]
     clip = write_clip(tmp_path / "c.mkv", pictures, rate=25)
     source = result_of(gather_material(probe(clip)))
@@ -136,7 +133,7 @@ def test_only_the_end_of_a_long_clip_is_kept(tmp_path: Path) -> None:
     assert source.last.time == Fraction(MOST_FRAMES + 39, 25)
 
 
-def test_gray_and_ten_bit_pictures_become_three_channels() -> None:
+def test_gray_and_ten_bit_pictures_become_three_channels():
     for pix_fmt in ("gray", "yuv420p10le", "yuva420p"):
         source = Material(frames(clouds(3, (33, 21)), pix_fmt=pix_fmt))
         assert source.picture(1).shape == (3, 21, 33)

@@ -1,7 +1,5 @@
 """Rollouts, in which a predictor gets its own frames as input."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 
@@ -9,15 +7,15 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.rollout import Rollout
 from cloudconv.errors import ModelError
 from cloudconv.models import registry
-from tests.helpers.dreams import Picture, clouds, material, tensor, vitals_of
+from tests.helpers.dreams import clouds, material, tensor, vitals_of
 
 
 @pytest.fixture(scope="module")
-def footage() -> list[Picture]:
+def footage():
     return clouds(80)
 
 
-def test_each_frame_is_predicted_from_the_frames_before(footage: list[Picture]) -> None:
+def test_each_frame_is_predicted_from_the_frames_before(footage):
     source = material(footage)
     made = list(Rollout(Options(model="linear")).dream(source, frames=3, seed=0))
     assert len(made) == 3
@@ -30,14 +28,14 @@ def test_each_frame_is_predicted_from_the_frames_before(footage: list[Picture]) 
 
 
 @pytest.mark.parametrize("loop", [False, True])
-def test_a_rollout_has_the_requested_length(loop: bool) -> None:
+def test_a_rollout_has_the_requested_length(loop):
     source = material(clouds(3, (50, 35)))
     made = list(Rollout(Options(model="flow")).dream(source, frames=4, seed=0, loop=loop))
     assert [tuple(picture.shape) for picture in made] == [(3, 35, 50)] * 4
 
 
 @pytest.mark.full
-def test_a_rollout_that_collapses_is_not_alive(footage: list[Picture]) -> None:
+def test_a_rollout_that_collapses_is_not_alive(footage):
     source = material(footage)
     made = list(Rollout(Options(model="conv")).dream(source, frames=60, seed=0))
     (row,) = vitals_of(source, made)
@@ -45,7 +43,7 @@ def test_a_rollout_that_collapses_is_not_alive(footage: list[Picture]) -> None:
     assert len(row.failed) >= 3
 
 
-def test_a_loop_fades_into_its_first_frame(footage: list[Picture]) -> None:
+def test_a_loop_fades_into_its_first_frame(footage):
     source = material(footage)
     first = tensor(footage[0])
     rollout = Rollout(Options(model="hold"))
@@ -56,6 +54,6 @@ def test_a_loop_fades_into_its_first_frame(footage: list[Picture]) -> None:
     assert differences == pytest.approx([share * differences[0] for share in shares], abs=1e-5)
 
 
-def test_a_rollout_needs_a_predictor(footage: list[Picture]) -> None:
+def test_a_rollout_needs_a_predictor(footage):
     with pytest.raises(ModelError, match="predict"):
         next(Rollout(Options(model="blend")).dream(material(footage), frames=1, seed=0))

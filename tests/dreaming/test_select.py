@@ -1,7 +1,5 @@
 """The mode that ``auto`` chooses for a material."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import cv2
@@ -13,10 +11,10 @@ from cloudconv.dreaming.trial import FRAMES, Trial, small_material
 from cloudconv.events import mapped, result_of
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.probe import probe
-from tests.helpers.dreams import Picture, ball, chosen_mode, clouds, material
+from tests.helpers.dreams import ball, chosen_mode, clouds, material
 
 
-def crossing(count: int) -> list[Picture]:
+def crossing(count):
     """Return pictures of a solid object that crosses the picture once."""
     ground = clouds(1)[0] // 2
     made = []
@@ -29,7 +27,7 @@ def crossing(count: int) -> list[Picture]:
     return made
 
 
-def test_clouds_are_for_a_collage() -> None:
+def test_clouds_are_for_a_collage():
     chosen = chosen_mode(material(clouds(80)))
     assert chosen.mode == "collage"
     assert chosen.why.startswith(f"collage: in a trial of {FRAMES} small frames, collage ")
@@ -37,34 +35,34 @@ def test_clouds_are_for_a_collage() -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("count", [20, 60])
-def test_a_bouncing_ball_is_for_a_texture(count: int) -> None:
+def test_a_bouncing_ball_is_for_a_texture(count):
     assert chosen_mode(material(ball(count))).mode == "texture"
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("count", [24, 50])
-def test_solid_objects_are_never_cut_apart(count: int) -> None:
+def test_solid_objects_are_never_cut_apart(count):
     chosen = chosen_mode(material(crossing(count)))
     assert chosen.mode == "texture"
     assert "fails (" in chosen.why
     assert "texture" in chosen.why
 
 
-def solid(width: int) -> Picture:
+def solid(width):
     """Return a wall of many small stones."""
     random = np.random.default_rng(4)
     return random.integers(0, 255, (96, width, 3), np.uint8)
 
 
 @pytest.mark.full
-def test_a_pan_over_solid_objects_is_a_texture() -> None:
+def test_a_pan_over_solid_objects_is_a_texture():
     wide = solid(400)
     chosen = chosen_mode(material([np.ascontiguousarray(wide[:, k : k + 200]) for k in range(60)]))
     assert chosen.mode == "texture"
     assert "solid things move before a moving camera" in chosen.why
 
 
-def test_short_clips_give_no_collage() -> None:
+def test_short_clips_give_no_collage():
     chosen = chosen_mode(material(clouds(40)))
     assert chosen.mode != "collage"
     assert "40 frames are too few for a collage" in chosen.why
@@ -78,13 +76,13 @@ def test_short_clips_give_no_collage() -> None:
         (clouds(7), "7 frames are too few"),
     ],
 )
-def test_stills_and_very_short_clips_give_a_flow(pictures: list[Picture], why: str) -> None:
+def test_stills_and_very_short_clips_give_a_flow(pictures, why):
     chosen = chosen_mode(material(pictures))
     assert chosen.mode == "flow"
     assert why in chosen.why
 
 
-def test_the_best_trial_is_whole_then_calm_then_new() -> None:
+def test_the_best_trial_is_whole_then_calm_then_new():
     order = [
         Trial("collage", (), False),
         Trial("texture", (), True),
@@ -98,7 +96,7 @@ def test_the_best_trial_is_whole_then_calm_then_new() -> None:
     assert str(order[5]) == "collage fails (it is torn)"
 
 
-def test_a_trial_uses_the_pictures_of_its_source() -> None:
+def test_a_trial_uses_the_pictures_of_its_source():
     pictures = clouds(12, (320, 240))
     small = small_material(material(pictures))
     assert (len(small), small.size) == (12, (120, 160))
@@ -108,7 +106,7 @@ def test_a_trial_uses_the_pictures_of_its_source() -> None:
     assert small.matte.shape == small.size
 
 
-def test_a_choice_depends_on_nothing_but_clip_and_seed() -> None:
+def test_a_choice_depends_on_nothing_but_clip_and_seed():
     """The parts of the trials are also reported in order."""
     pictures, parts = clouds(60), list[float]()
     first = result_of(choose(material(pictures), 3))
@@ -120,19 +118,19 @@ def test_a_choice_depends_on_nothing_but_clip_and_seed() -> None:
 
 
 @pytest.mark.parametrize("died", ["collage", "texture", "flow"])
-def test_the_advice_is_no_mode_that_failed(died: str) -> None:
+def test_the_advice_is_no_mode_that_failed(died):
     assert f"the mode {died}" not in advice(died, 60, by_choice=True)
     assert "try the mode auto" in advice(died, 60, by_choice=False)
 
 
-def test_the_advice_is_texture_if_the_choice_of_auto_failed() -> None:
+def test_the_advice_is_texture_if_the_choice_of_auto_failed():
     assert "try the mode texture" in advice("collage", 60, by_choice=True)
     assert "no other mode" in advice("texture", 60, by_choice=True)
     for by_choice in (True, False):
         assert "no other mode" in advice("flow", 1, by_choice=by_choice)
 
 
-def test_noise_on_a_still_counts_as_no_motion() -> None:
+def test_noise_on_a_still_counts_as_no_motion():
     random = np.random.default_rng(0)
     still = clouds(1)[0].astype(int)
     noisy = [
@@ -142,7 +140,7 @@ def test_noise_on_a_still_counts_as_no_motion() -> None:
 
 
 @pytest.mark.full
-def test_a_vibration_gives_a_texture() -> None:
+def test_a_vibration_gives_a_texture():
     """The motion is too small to be followed, but a vibrating string is not a still."""
     still = clouds(1)[0].astype(int)
     waves = [round(3 * np.sin(k / 3)) for k in range(60)]
@@ -155,13 +153,13 @@ def test_a_vibration_gives_a_texture() -> None:
 
 
 @pytest.mark.full
-def test_the_example_of_the_readme_becomes_a_collage() -> None:
+def test_the_example_of_the_readme_becomes_a_collage():
     example = Path(__file__).parents[2] / "examples" / "clouds.mp4"
     chosen = chosen_mode(result_of(gather_material(probe(example))))
     assert chosen.mode == "collage"
 
 
-def crowd(count: int) -> list[Picture]:
+def crowd(count):
     """Return soft spots before a wall, each at its own changing speed, like runners."""
     random, wall = np.random.default_rng(1), solid(128)
     places, speeds = random.random((60, 2)) * (160, 96), random.uniform(0.6, 3.0, 60)
@@ -178,7 +176,7 @@ def crowd(count: int) -> list[Picture]:
 
 
 @pytest.mark.full
-def test_a_crowd_gives_a_texture() -> None:
+def test_a_crowd_gives_a_texture():
     chosen = chosen_mode(material(crowd(70)))
     assert chosen.mode == "texture"
     assert "texture shows the same pictures again" in chosen.why

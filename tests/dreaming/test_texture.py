@@ -1,29 +1,26 @@
 """Video textures: the clip again and again, forwards, with unseen jumps and closed loops."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from cloudconv.dreaming.methods.texture import Texture, _smooth_flow
-from tests.helpers.dreams import Picture, ball, ball_is_whole, clouds, material, tensor, vitals_of
+from tests.helpers.dreams import ball, ball_is_whole, clouds, material, tensor, vitals_of
 
 
-def dream(count: int, frames: int, seed: int = 0, **options: object) -> list[Tensor]:
-    made = Texture().dream(material(ball(count)), frames=frames, seed=seed, **options)  # type: ignore[arg-type]
+def dream(count, frames, seed=0, **options):
+    made = Texture().dream(material(ball(count)), frames=frames, seed=seed, **options)
     return [picture.clone() for picture in made]
 
 
-def changes(pictures: list[Tensor]) -> list[float]:
+def changes(pictures):
     return [float((b - a).abs().mean()) for a, b in pairwise(pictures)]
 
 
-def test_a_bouncing_ball_keeps_bouncing_and_stays_whole() -> None:
+def test_a_bouncing_ball_keeps_bouncing_and_stays_whole():
     source = ball(60)
     made = dream(60, 150)
     assert len(made) == 150
@@ -34,10 +31,10 @@ def test_a_bouncing_ball_keeps_bouncing_and_stays_whole() -> None:
     assert all(row.alive for row in rows), [row.failed for row in rows]
 
 
-def test_frames_depend_on_the_seed() -> None:
+def test_frames_depend_on_the_seed():
     source = material(clouds(60, (64, 48)))
 
-    def made(seed: int) -> list[Tensor]:
+    def made(seed):
         return list(Texture().dream(source, frames=90, seed=seed))
 
     one, again, other = made(0), made(0), made(5)
@@ -46,7 +43,7 @@ def test_frames_depend_on_the_seed() -> None:
 
 
 @pytest.mark.parametrize("frames", [48, 408])
-def test_a_loop_leads_into_its_own_first_frame(frames: int) -> None:
+def test_a_loop_leads_into_its_own_first_frame(frames):
     made = dream(60, frames, loop=True)
     assert len(made) == frames
     usual = max(changes([tensor(p) for p in ball(60)]))
@@ -55,7 +52,7 @@ def test_a_loop_leads_into_its_own_first_frame(frames: int) -> None:
 
 
 @pytest.mark.parametrize("frames", [36, 84])
-def test_a_loop_leads_into_the_source(frames: int) -> None:
+def test_a_loop_leads_into_the_source(frames):
     source = [tensor(p) for p in ball(60)]
     made = dream(60, frames, loop=True, loop_to=source[0])
     usual = max(changes(source))
@@ -64,13 +61,13 @@ def test_a_loop_leads_into_the_source(frames: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8, 9])
 @pytest.mark.parametrize("loop", [False, True])
-def test_short_clips_give_the_requested_length(count: int, loop: bool) -> None:
+def test_short_clips_give_the_requested_length(count, loop):
     assert len(dream(count, 20, loop=loop)) == 20
     assert len(dream(count, 1, loop=loop)) == 1
 
 
 @pytest.mark.full
-def test_clouds_move_without_jumps() -> None:
+def test_clouds_move_without_jumps():
     source = material(clouds(80))
     made = list(Texture().dream(source, frames=120, seed=1))
     rows = vitals_of(source, made, repeats=True)
@@ -79,7 +76,7 @@ def test_clouds_move_without_jumps() -> None:
         assert not {"jump", "sharpness", "crease"} & set(row.failed), row.values
 
 
-def scrolling(count: int) -> list[Picture]:
+def scrolling(count):
     """Return stripes of many colours that move two columns to the right in each frame."""
     random = np.random.default_rng(2)
     wide = cv2.GaussianBlur(random.integers(0, 255, (64, 288, 3), np.uint8), (0, 0), 3)[:, 96:192]
@@ -89,7 +86,7 @@ def scrolling(count: int) -> list[Picture]:
     return [np.roll(wide, 2 * k, 1) for k in range(count)]
 
 
-def test_motion_that_repeats_goes_on_forwards_without_an_end() -> None:
+def test_motion_that_repeats_goes_on_forwards_without_an_end():
     made = list(Texture().dream(material(scrolling(80)), frames=200, seed=0))
     wanted = scrolling(280)[80:]
     apart = [float((a - tensor(b)).abs().mean()) for a, b in zip(made, wanted, strict=True)]
@@ -98,7 +95,7 @@ def test_motion_that_repeats_goes_on_forwards_without_an_end() -> None:
     assert min(turned) > 0.01
 
 
-def test_every_place_shows_a_frame_of_the_clip() -> None:
+def test_every_place_shows_a_frame_of_the_clip():
     """Only the last frame is moved, in the first second."""
     source = clouds(40, (64, 48))
     made = list(Texture().dream(material(source), frames=120, seed=3))[25:]
@@ -108,13 +105,13 @@ def test_every_place_shows_a_frame_of_the_clip() -> None:
         assert float((nearest < 0.02).float().mean()) > 0.8
 
 
-def two_balls(count: int) -> list[Picture]:
+def two_balls(count):
     """Return two balls, far apart, whose motions repeat after different times."""
     left, right = ball(count, period=24), ball(count + 31, period=37)[31:]
     return [np.hstack([a, b]) for a, b in zip(left, right, strict=True)]
 
 
-def test_places_jump_at_their_own_times() -> None:
+def test_places_jump_at_their_own_times():
     source = two_balls(100)
     made = list(Texture().dream(material(source), frames=150, seed=0))
     usual = changes([tensor(p) for p in source])
@@ -122,7 +119,7 @@ def test_places_jump_at_their_own_times() -> None:
     assert all(ball_is_whole(picture[..., :96]) for picture in made[25:])
 
 
-def test_the_first_piece_never_folds() -> None:
+def test_the_first_piece_never_folds():
     """Two halves of the picture move towards each other, four pixels in each frame."""
     random = np.random.default_rng(3)
     ground = cv2.GaussianBlur(random.integers(0, 255, (96, 400, 3), np.uint8), (0, 0), 2)

@@ -1,24 +1,19 @@
 """Layers keep things whole, show the background behind them, and follow the camera."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from cloudconv.forecasting.choice import HELD, best_of, fault
 from cloudconv.metrics import texture, texture_energy
 from cloudconv.models import registry
 
-Picture = NDArray[np.float32]
 KNOWN, AHEAD = 20, 15
 HEIGHT, WIDTH = 180, 320
 
 
-def textured(seed: int, height: int, width: int) -> Picture:
+def textured(seed, height, width):
     """Return a picture with detail of several sizes, (h, w, 3) in [0, 1]."""
     random = np.random.default_rng(seed)
     total = np.zeros((height, width, 3), np.float32)
@@ -29,11 +24,11 @@ def textured(seed: int, height: int, width: int) -> Picture:
     return (0.5 + 0.08 * total).clip(0, 1)
 
 
-def tensor(pictures: list[Picture]) -> Tensor:
+def tensor(pictures):
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
-def square_under_a_pan(frames: int) -> tuple[Tensor, list[tuple[int, int]]]:
+def square_under_a_pan(frames):
     """Return frames of a pan by 2 pixels a frame, and the place of a square before it."""
     ground = textured(0, HEIGHT + 20, WIDTH + 80)
     square = 1 - textured(1, 48, 48) * [1, 0.3, 0.3]
@@ -47,7 +42,7 @@ def square_under_a_pan(frames: int) -> tuple[Tensor, list[tuple[int, int]]]:
     return tensor(shown), places
 
 
-def zoom(frames: int) -> Tensor:
+def zoom(frames):
     """Return frames that each show 1 % less of the picture."""
     ground = textured(2, HEIGHT, WIDTH)
     shown = []
@@ -57,26 +52,24 @@ def zoom(frames: int) -> Tensor:
     return tensor(shown).clamp(0, 1)
 
 
-def forecast(known: Tensor, model: str = "layers") -> Tensor:
+def forecast(known, model="layers"):
     return torch.cat(list(registry.load_predictor(model).forecast(known[None], AHEAD)))
 
 
 @pytest.fixture(scope="module")
-def square() -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
+def square():
     """Return the true frames after the known ones, their forecast, and the square's places."""
     frames, places = square_under_a_pan(KNOWN + AHEAD)
     return frames[KNOWN:], forecast(frames[:KNOWN]), places[KNOWN:]
 
 
-def softer(made: Tensor, true: Tensor) -> float:
+def softer(made, true):
     """Return how much finer the forecast's detail is than the true frame's, in dB."""
     return float(texture(made, texture_energy(true)))
 
 
 @pytest.mark.parametrize("ahead", [1, 8, 15])
-def test_a_thing_before_a_pan_stays_whole_and_sharp(
-    square: tuple[Tensor, Tensor, list[tuple[int, int]]], ahead: int
-) -> None:
+def test_a_thing_before_a_pan_stays_whole_and_sharp(square, ahead):
     true, made, places = (each[ahead - 1] for each in square)
     top, left = places
     inside = (slice(None), slice(top + 4, top + 44), slice(left + 4, left + 44))
@@ -86,9 +79,7 @@ def test_a_thing_before_a_pan_stays_whole_and_sharp(
 
 
 @pytest.mark.parametrize("ahead", [8, 15])
-def test_the_background_behind_a_thing_is_uncovered(
-    square: tuple[Tensor, Tensor, list[tuple[int, int]]], ahead: int
-) -> None:
+def test_the_background_behind_a_thing_is_uncovered(square, ahead):
     true, made, (top, left) = square[0][ahead - 1], square[1][ahead - 1], square[2][ahead - 1]
     # The square has left this area since the last known frame.
     passed = min(5 * ahead, 48)
@@ -97,9 +88,7 @@ def test_the_background_behind_a_thing_is_uncovered(
     assert softer(made[behind], true[behind]) > -3
 
 
-def test_a_pan_is_continued_beyond_the_edge_without_streaks(
-    square: tuple[Tensor, Tensor, list[tuple[int, int]]],
-) -> None:
+def test_a_pan_is_continued_beyond_the_edge_without_streaks(square):
     true, made = square[0][AHEAD - 1], square[1][AHEAD - 1]
     entered = 2 * AHEAD
     assert softer(made[..., -entered:], true[..., -entered:]) > -2
@@ -108,7 +97,7 @@ def test_a_pan_is_continued_beyond_the_edge_without_streaks(
     assert steps[0] > 0.6 * steps[1]
 
 
-def test_a_zoom_continues_and_stays_sharp() -> None:
+def test_a_zoom_continues_and_stays_sharp():
     frames = zoom(KNOWN + AHEAD)
     made, true = forecast(frames[:KNOWN]), frames[KNOWN:]
     for ahead in (1, 8, 15):
@@ -118,7 +107,7 @@ def test_a_zoom_continues_and_stays_sharp() -> None:
         assert softer(one[middle], other[middle]) > -2
 
 
-def test_a_part_that_moves_within_a_thing_goes_on_for_two_frames() -> None:
+def test_a_part_that_moves_within_a_thing_goes_on_for_two_frames():
     frames, places = square_under_a_pan(KNOWN + 2)
     part = textured(5, 24, 60)
     for n, (top, left) in enumerate(places):
@@ -137,12 +126,12 @@ def test_a_part_that_moves_within_a_thing_goes_on_for_two_frames() -> None:
         assert apart[0] < 0.85 * apart[1]
 
 
-def test_a_still_scene_stays_as_it_is() -> None:
+def test_a_still_scene_stays_as_it_is():
     known = tensor([textured(3, HEIGHT, WIDTH)] * KNOWN)
     assert (forecast(known)[-1] - known[-1]).abs().max() < 1e-4
 
 
-def test_a_blur_is_a_larger_fault_than_a_small_shift() -> None:
+def test_a_blur_is_a_larger_fault_than_a_small_shift():
     """PSNR says the opposite: the blur's is higher."""
     last, true, shifted = (
         tensor([textured(0, HEIGHT, WIDTH + 40)[:, at : at + WIDTH]])[0] for at in (0, 20, 18)
@@ -154,7 +143,7 @@ def test_a_blur_is_a_larger_fault_than_a_small_shift() -> None:
     assert fault(true, true, last) < 0.02
 
 
-def test_a_transparent_thing_is_a_larger_fault_than_a_misplaced_one() -> None:
+def test_a_transparent_thing_is_a_larger_fault_than_a_misplaced_one():
     frames, _ = square_under_a_pan(12)
     last, true, near = frames[0], frames[8], frames[9]
     double = (frames[5] + frames[11]) / 2
@@ -162,7 +151,7 @@ def test_a_transparent_thing_is_a_larger_fault_than_a_misplaced_one() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 90), (33, 64), (90, 2000)])
-def test_pictures_of_any_size_are_forecast(size: tuple[int, int]) -> None:
+def test_pictures_of_any_size_are_forecast(size):
     wide = textured(4, size[0], size[1] + 40)
     frames = tensor([wide[:, 2 * n : 2 * n + size[1]] for n in range(8)])
     made = forecast(frames)
@@ -171,6 +160,6 @@ def test_pictures_of_any_size_are_forecast(size: tuple[int, int]) -> None:
     assert fault(made[0], frames[-1], frames[-2]) >= 0
 
 
-def test_of_about_equal_forecasts_the_first_is_taken() -> None:
+def test_of_about_equal_forecasts_the_first_is_taken():
     assert best_of({"a": [0.21, 0.2], "b": [0.2, 0.2]}) == "a"
     assert best_of({"a": [0.3, 0.2], "b": [0.2, 0.2]}) == "b"

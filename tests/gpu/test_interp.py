@@ -1,18 +1,13 @@
 """``interp`` on a GPU makes the frames of the CPU, within the rules of CUDA, without idle waits."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import cloudconv
-from tests.gpu.conftest import Gpu
-from tests.gpu.simulation import Record, in_loop
+from tests.gpu.simulation import in_loop
 from tests.helpers.factory import picture, read_planes, write_clip
 
 OURS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
@@ -22,11 +17,11 @@ BATCH, WIDTH, HEIGHT = 4, 128, 96
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def clips(tmp_path_factory):
     """Return a function that writes nine frames of moving texture, or of still noisy texture."""
     folder = tmp_path_factory.mktemp("clips")
 
-    def clip(pix_fmt: str = "yuv420p", noise: float = 0.0, size: tuple[int, int] = ()) -> Path:  # type: ignore[assignment]
+    def clip(pix_fmt="yuv420p", noise=0.0, size=()):
         width, height = size or (WIDTH, HEIGHT)
         made = folder / f"{pix_fmt}-{noise}-{width}x{height}.mkv"
         if not made.exists():
@@ -39,12 +34,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def expected(tmp_path_factory):
     """Return a function that interpolates on the CPU in float32, once for each set of options."""
     folder = tmp_path_factory.mktemp("expected")
-    made: dict[str, Path] = {}
+    made = {}
 
-    def render(clip: Path, **options: Any) -> Path:
+    def render(clip, **options):
         key = f"{clip} {sorted(options.items())}"
         if key not in made:
             made[key] = folder / f"{len(made)}.mkv"
@@ -54,12 +49,12 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return render
 
 
-def interp(clip: Path, output: Path, **options: Any) -> Any:
+def interp(clip, output, **options):
     given = {"factor": 2, "device": "cpu", "precision": "fp32", "encoder": "ffv1", "batch": BATCH}
     return cloudconv.interpolate(clip, output, **{**given, "threads": 1, **options})
 
 
-def decibels(one: Path, other: Path) -> float:
+def decibels(one, other):
     """Return the PSNR between two files with the same number of frames."""
     pairs = list(zip(read_planes(one), read_planes(other), strict=True))
     planes = [(a, b) for first, second in pairs for a, b in zip(first, second, strict=True)]
@@ -69,9 +64,7 @@ def decibels(one: Path, other: Path) -> float:
     return math.inf if error == 0 else 10 * math.log10(top**2 / error)
 
 
-def check(
-    record: Record | None, clip: Path, made: Path, batch: int = BATCH, again: int = 0
-) -> None:
+def check(record, clip, made, batch=BATCH, again=0):
     """Check the rules of a GPU, and that the CPU never waits; ``again``: frames decoded twice."""
     if record is None:
         return
@@ -88,9 +81,7 @@ def check(
 
 @pytest.mark.parametrize("precision", NEAREST)
 @pytest.mark.parametrize("model", OURS)
-def test_the_gpu_makes_the_frames_of_the_cpu(
-    gpu: Gpu, clips: Any, expected: Any, tmp_path: Path, model: str, precision: str
-) -> None:
+def test_the_gpu_makes_the_frames_of_the_cpu(gpu, clips, expected, tmp_path, model, precision):
     clip = clips()
     with gpu() as record:
         interp(clip, tmp_path / "a.mkv", device="cuda", precision=precision, model=model)
@@ -98,7 +89,7 @@ def test_the_gpu_makes_the_frames_of_the_cpu(
     check(record, clip, tmp_path / "a.mkv")
 
 
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS = {
     "10 bit": {"pix_fmt": "yuv420p10le"},
     "alpha": {"pix_fmt": "yuva420p"},
     "4:4:4": {"pix_fmt": "yuv444p"},
@@ -115,9 +106,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("way", OPTIONS)
-def test_the_gpu_makes_the_frames_of_the_cpu_with_every_option(
-    gpu: Gpu, clips: Any, expected: Any, tmp_path: Path, way: str
-) -> None:
+def test_the_gpu_makes_the_frames_of_the_cpu_with_every_option(gpu, clips, expected, tmp_path, way):
     options = {"model": "cloud-fast", **OPTIONS[way]}
     drawn = {key: options.pop(key) for key in ("pix_fmt", "noise", "size") if key in options}
     clip = clips(**drawn)
@@ -128,7 +117,7 @@ def test_the_gpu_makes_the_frames_of_the_cpu_with_every_option(
     check(record, clip, tmp_path / "a.mkv", batch, 2 if "loop" in options else 0)
 
 
-def test_the_device_is_idle_only_at_the_end(gpu: Gpu, clips: Any, tmp_path: Path) -> None:
+def test_the_device_is_idle_only_at_the_end(gpu, clips, tmp_path):
     """While the CPU waits for a batch, the device works on another one."""
     with gpu() as record:
         options = {"model": "cloud-turbo", "factor": 5, "batch": 2}
@@ -139,9 +128,7 @@ def test_the_device_is_idle_only_at_the_end(gpu: Gpu, clips: Any, tmp_path: Path
     assert record.idle <= 3
 
 
-def test_a_lack_of_memory_reduces_the_batch(
-    gpu: Gpu, clips: Any, expected: Any, tmp_path: Path
-) -> None:
+def test_a_lack_of_memory_reduces_the_batch(gpu, clips, expected, tmp_path):
     clip = clips()
     with gpu(limit=48 * 2**20) as record:
         if record is None:
@@ -154,14 +141,14 @@ def test_a_lack_of_memory_reduces_the_batch(
 
 
 def test_sixteen_bits_that_give_nan_are_replaced_by_float32(
-    gpu: Gpu, clips: Any, expected: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    gpu, clips, expected, tmp_path, monkeypatch
+):
     """GPUs of one generation give NaN in fp16, and the user did not choose 16 bits."""
     from cloudconv.models.blocks import Block
 
     forward = Block.forward
 
-    def broken(block: Block, *inputs: Any) -> Any:
+    def broken(block, *inputs):
         made = forward(block, *inputs)
         is_half = next(block.parameters()).element_size() == 2
         return made * float("nan") if is_half else made
@@ -170,7 +157,7 @@ def test_sixteen_bits_that_give_nan_are_replaced_by_float32(
     reference = expected(clip, model="cloud-turbo")
     with gpu():
         monkeypatch.setattr(Block, "forward", broken)
-        given: dict[str, Any] = {"device": "cuda", "model": "cloud-turbo"}
+        given = {"device": "cuda", "model": "cloud-turbo"}
         output = tmp_path / "a.mkv"
         made = interp(clip, output, precision="auto", **given)
         assert decibels(output, reference) >= NEAREST["fp32"]
@@ -180,14 +167,7 @@ def test_sixteen_bits_that_give_nan_are_replaced_by_float32(
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:all"])
-def test_workers_make_the_same_frames(
-    gpu: Gpu,
-    clips: Any,
-    expected: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    device: str,
-) -> None:
+def test_workers_make_the_same_frames(gpu, clips, expected, tmp_path, monkeypatch, device):
     here = Path(__file__).parent
     root = str(here.parents[1])
     clip = clips()

@@ -1,11 +1,6 @@
 """Published networks on a GPU make the frames of the CPU, within the rules of CUDA."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from fractions import Fraction
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,7 +11,6 @@ from cloudconv.models import registry
 from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
 from cloudconv.timeline import Task
-from tests.gpu.conftest import Gpu
 from tests.gpu.test_interp import BATCH, NEAREST, OURS, check, decibels, interp
 from tests.helpers.factory import picture, write_clip
 from tests.helpers.published import recorded
@@ -25,11 +19,11 @@ NETWORKS = ["rife_4_0", "rife_4_25", "rife_eccv", "ifrnet_s", "ema_vfi_small"]
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def file(tmp_path_factory):
     """Return a function that writes the file of a network with computed weights."""
     folder = tmp_path_factory.mktemp("files")
 
-    def made(name: str) -> Path:
+    def made(name):
         path = folder / f"{name}.safetensors"
         if not path.exists():
             save_file(recorded(name).state(), path)
@@ -39,16 +33,14 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clips") / "a.mkv"
     return write_clip(path, 5, size=(128, 96), step=3.0)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_gpu_makes_the_frames_of_the_cpu(
-    gpu: Gpu, file: Any, clip: Path, tmp_path: Path, name: str, precision: str
-) -> None:
+def test_the_gpu_makes_the_frames_of_the_cpu(gpu, file, clip, tmp_path, name, precision):
     interp(clip, tmp_path / "expected.mkv", model=file(name))
     with gpu() as record:
         options = {"device": "cuda", "precision": precision, "model": file(name)}
@@ -58,9 +50,7 @@ def test_the_gpu_makes_the_frames_of_the_cpu(
 
 
 @pytest.mark.parametrize("options", [{"tile": 256}, {"fallback": "blend"}, {"factor": 4}])
-def test_tiles_fallback_and_quarters_follow_the_rules(
-    gpu: Gpu, file: Any, tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_tiles_fallback_and_quarters_follow_the_rules(gpu, file, tmp_path, options):
     size = (320, 96) if "tile" in options else (128, 96)
     clip = write_clip(tmp_path / "clip.mkv", 5, size=size, noise=6.0)
     given = {"model": file("rife_4_0"), **options}
@@ -72,7 +62,7 @@ def test_tiles_fallback_and_quarters_follow_the_rules(
 
 
 @pytest.mark.parametrize("name", [*OURS, *NETWORKS, "film"])
-def test_the_plan_covers_the_memory_that_is_used(gpu: Gpu, file: Any, name: str) -> None:
+def test_the_plan_covers_the_memory_that_is_used(gpu, file, name):
     size, one, own = (256, 192), Fraction(1), name in OURS
     motion = {"noise": 6.0} if own else {"step": 3.0}
     frames = [Frame(picture(k, *size, **motion), Fraction(k), one) for k in range(7)]

@@ -1,24 +1,16 @@
 """The script that trains the shipped interpolators follows the rules of CUDA."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from types import ModuleType
-
 import torch
 from safetensors.torch import load_file
 
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device
-from tests.gpu.conftest import Gpu
 from tests.training import test_train_interpolator as script
 
 packs, scripts = script.packs, script.scripts
 
 
-def test_the_script_trains_on_the_gpu(
-    gpu: Gpu, scripts: tuple[ModuleType, ModuleType], packs: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_the_script_trains_on_the_gpu(gpu, scripts, packs, tmp_path):
     rates = {"block3.": 1e-4, "refine.": 1e-4}
     settings = {**script.TRAINING, "learning_rates": rates, "steps": 2}
     with gpu() as record:

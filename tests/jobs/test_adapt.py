@@ -1,7 +1,5 @@
 """A model that is adapted to the video: used only if it gains, and resumed without loss."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -9,9 +7,7 @@ import shutil
 import signal
 from functools import partial
 from itertools import count
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import av
 import numpy as np
@@ -28,9 +24,8 @@ from cloudconv.errors import (
     UnfitInputError,
     WeightsError,
 )
-from cloudconv.events import Event, Progress
+from cloudconv.events import Progress
 from cloudconv.jobs import adapt, train
-from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.media.probe import probe
 from cloudconv.settings import InterpSettings
 from cloudconv.training import loop
@@ -39,7 +34,7 @@ from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import stop_after
 from tests.helpers.trainees import MIDDLE, moving, register_models
 
-STEPS: dict[str, Any] = {
+STEPS = {
     "loss": "l2",
     "learning_rate": 3e-3,
     "batch": 8,
@@ -49,7 +44,7 @@ STEPS: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_model(monkeypatch):
     register_models(monkeypatch, MIDDLE)
     torch.set_num_threads(1)
     monkeypatch.setattr(adapt, "_SETTINGS", adapt._SETTINGS | STEPS)
@@ -59,42 +54,41 @@ def small_model(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip(tmp_path_factory):
     return moving(tmp_path_factory.mktemp("clips") / "a.mkv", 60)
 
 
-def interp(clip: Path, out: Path, **settings: Any) -> InterpResult:
+def interp(clip, out, **settings):
     given = {"factor": 2, "model": MIDDLE.name, "device": "cpu", "threads": 1, "adapt": 0.05}
     return calls.interpolate(clip, out, **(given | calls.lossless(out) | settings))
 
 
-def keep_weights(file: Path, event: Event) -> None:
+def keep_weights(file, event):
     """Copy the weights that a job beside ``file`` has adapted, when its first frame is made."""
     if isinstance(event, Progress) and event.stage == "rendering" and not file.exists():
         (weights,) = file.parent.glob("*.work/adapted.safetensors")
         shutil.copyfile(weights, file)
 
 
-def planes(path: Path) -> list[Any]:
+def planes(path):
     return [plane for frame in read_planes(path) for plane in frame]
 
 
-def same(a: Path, b: Path) -> bool:
+def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(planes(a), planes(b), strict=True))
 
 
 @pytest.mark.full
-def test_an_adapted_model_gains_and_makes_the_video(clip: Path, tmp_path: Path) -> None:
-    events: list[Event] = []
+def test_an_adapted_model_gains_and_makes_the_video(clip, tmp_path):
+    events = []
     file = tmp_path / "own.safetensors"
 
-    def watch(event: Event) -> None:
+    def watch(event):
         events.append(event)
         keep_weights(file, event)
 
     result = interp(clip, tmp_path / "b.mkv", watch=watch)
     adapted = result.adapted
-    assert adapted is not None
     assert adapted.kept
     assert adapted.gain > 1
     assert adapted.frames >= 5
@@ -114,12 +108,9 @@ def test_an_adapted_model_gains_and_makes_the_video(clip: Path, tmp_path: Path) 
 
 
 @pytest.mark.full
-def test_without_a_gain_the_stock_model_is_used(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_gain_the_stock_model_is_used(clip, tmp_path, monkeypatch):
     monkeypatch.setattr(adapt, "LEAST_GAIN", 1000.0)
     result = interp(clip, tmp_path / "b.mkv", adapt=0.02)
-    assert result.adapted is not None
     assert not result.adapted.kept
     (said,) = map(str, result.warnings)
     assert "gained too little" in said
@@ -129,17 +120,15 @@ def test_without_a_gain_the_stock_model_is_used(
 
 
 @pytest.mark.full
-def test_the_adapted_weights_are_the_mean_of_stock_and_trained_weights(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def weights(anchor: float) -> torch.Tensor:
+def test_the_adapted_weights_are_the_mean_of_stock_and_trained_weights(clip, tmp_path, monkeypatch):
+    def weights(anchor):
         """Return the weights after a training that mixes in ``anchor`` of the stock weights."""
         file = tmp_path / f"{anchor}.safetensors"
         monkeypatch.setattr(adapt, "_SETTINGS", adapt._SETTINGS | {"anchor": anchor})
         interp(clip, tmp_path / f"{anchor}.mkv", adapt=0.02, watch=partial(keep_weights, file))
         return flat(load_file(file))
 
-    def flat(state: dict[str, torch.Tensor]) -> torch.Tensor:
+    def flat(state):
         return torch.cat([state[name].float().flatten() for name in sorted(state)])
 
     stock = flat(MIDDLE.build().state_dict())
@@ -148,7 +137,7 @@ def test_the_adapted_weights_are_the_mean_of_stock_and_trained_weights(
     assert torch.allclose(used, (stock + trained) / 2, atol=2e-4)
 
 
-def cuts(count: int) -> list[av.VideoFrame]:
+def cuts(count):
     random = np.random.default_rng(0)
     noise = [random.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(count)]
     return [av.VideoFrame.from_ndarray(each, "rgb24").reformat(format="yuv420p") for each in noise]
@@ -162,9 +151,7 @@ def cuts(count: int) -> list[av.VideoFrame]:
         ("still", ""),
     ],
 )
-def test_a_video_that_teaches_nothing_is_made_with_the_stock_model(
-    tmp_path: Path, kind: str, said: str
-) -> None:
+def test_a_video_that_teaches_nothing_is_made_with_the_stock_model(tmp_path, kind, said):
     shown = {"short": [picture(k) for k in range(5)], "cuts": cuts(40), "still": [picture(0)] * 40}
     clip = write_clip(tmp_path / "a.mkv", shown[kind])
     result = interp(clip, tmp_path / "b.mkv")
@@ -178,9 +165,7 @@ def test_a_video_that_teaches_nothing_is_made_with_the_stock_model(
 @pytest.mark.parametrize(
     ("frames", "model", "window"), [(20, "cloud-turbo", 3), (50, "cloud-best", 7)]
 )
-def test_short_videos_are_adapted_to_with_shorter_windows(
-    tmp_path: Path, frames: int, model: str, window: int
-) -> None:
+def test_short_videos_are_adapted_to_with_shorter_windows(tmp_path, frames, model, window):
     """A window of ``cloud-best`` has the frames beside the pair where there is room for them."""
     short = moving(tmp_path / "a.mkv", frames)
     settings = InterpSettings(short, factor=2, adapt=0.02)
@@ -191,25 +176,23 @@ def test_short_videos_are_adapted_to_with_shorter_windows(
 
 
 @pytest.mark.full
-def test_ctrl_c_after_the_last_step_is_not_lost(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_after_the_last_step_is_not_lost(clip, tmp_path, monkeypatch):
     """The interrupt comes while the weights are written, or while the result is validated."""
     written = train.files.write_whole
 
-    def late(path: Path, *given: Any, **named: Any) -> None:
+    def late(path, *given, **named):
         written(path, *given, **named)
         if path.suffix == ".safetensors" and list(steps):
             signal.raise_signal(signal.SIGTERM)
 
-    steps: list[int] = []
+    steps = []
     validate = loop.Trainer.validate
 
-    def validated(trainer: Any, *given: Any, **named: Any) -> Any:
+    def validated(trainer, *given, **named):
         steps.extend([trainer.step] * (trainer.step > 0))
         return validate(trainer, *given, **named)
 
-    def press(_: Event) -> None:
+    def press(_):
         if len(steps) > 1:
             raise KeyboardInterrupt
 
@@ -226,9 +209,7 @@ def test_ctrl_c_after_the_last_step_is_not_lost(
 
 
 @pytest.mark.full
-def test_weights_that_gain_too_little_do_not_prevent_other_settings(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_weights_that_gain_too_little_do_not_prevent_other_settings(clip, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(adapt, "LEAST_GAIN", 1000.0)
         with pytest.raises(KeyboardInterrupt):
@@ -239,11 +220,11 @@ def test_weights_that_gain_too_little_do_not_prevent_other_settings(
 
 
 @pytest.mark.full
-def test_no_weights_of_a_video_that_changes_are_kept(clip: Path, tmp_path: Path) -> None:
+def test_no_weights_of_a_video_that_changes_are_kept(clip, tmp_path):
     own = tmp_path / "a.mkv"
     own.write_bytes(clip.read_bytes())
 
-    def touch(_: Event) -> None:
+    def touch(_):
         os.utime(own, (1, 1))
 
     with pytest.raises(UnfitInputError, match="changed while it was read"):
@@ -252,7 +233,7 @@ def test_no_weights_of_a_video_that_changes_are_kept(clip: Path, tmp_path: Path)
 
 
 @pytest.mark.full
-def test_ctrl_c_while_adapting_loses_nothing(clip: Path, tmp_path: Path) -> None:
+def test_ctrl_c_while_adapting_loses_nothing(clip, tmp_path):
     with pytest.raises(Interrupted, match=r"keeps adapted weights; .* carries on"):
         interp(clip, tmp_path / "b.mkv", watch=stop_after(2, "adapting"))
     assert os.listdir(tmp_path) == ["b.mkv.work"]
@@ -261,22 +242,21 @@ def test_ctrl_c_while_adapting_loses_nothing(clip: Path, tmp_path: Path) -> None
             OutputError, match="holds adapted weights of a run that differs in adapt"
         ):
             interp(clip, tmp_path / "b.mkv", adapt=minutes)
-    events: list[Event] = []
+    events = []
     result = interp(clip, tmp_path / "b.mkv", watch=events.append)
     seconds = [e.done for e in events if isinstance(e, Progress) and e.stage == "adapting"]
     assert next(second for second in seconds if second) > 1
-    assert result.adapted is not None
     assert result.adapted.kept
     assert os.listdir(tmp_path) == ["b.mkv"]
 
 
 @pytest.mark.full
-def test_a_resumed_run_uses_exactly_the_same_weights(clip: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_uses_exactly_the_same_weights(clip, tmp_path):
     file = tmp_path / "own.safetensors"
     with pytest.raises(Interrupted, match=r"keeps \d+ finished frames and adapted weights"):
         interp(clip, tmp_path / "b.mkv", watch=stop_after(31))
     shutil.copyfile(tmp_path / "b.mkv.work" / "adapted.safetensors", file)
-    events: list[Event] = []
+    events = []
     result = interp(clip, tmp_path / "b.mkv", watch=events.append)
     assert result.resumed
     assert not any(isinstance(e, Progress) and e.stage == "adapting" for e in events)
@@ -293,16 +273,15 @@ def test_a_resumed_run_uses_exactly_the_same_weights(clip: Path, tmp_path: Path)
 
 
 @pytest.mark.full
-def test_an_output_that_cannot_be_joined_is_adapted_too(clip: Path, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_joined_is_adapted_too(clip, tmp_path):
     result = interp(clip, tmp_path / "b.gif", end="1.5")
-    assert result.adapted is not None
     assert result.adapted.frames > 0
     assert os.listdir(tmp_path) == ["b.gif"]
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("workers", ["local:2", "local"])
-def test_workers_and_many_videos_get_the_adapted_weights(tmp_path: Path, workers: str) -> None:
+def test_workers_and_many_videos_get_the_adapted_weights(tmp_path, workers):
     # Other processes know only models that the registry has by default.
     for name in "ab":
         moving(tmp_path / f"{name}.mkv", 40, seed=ord(name))
@@ -318,7 +297,7 @@ def test_workers_and_many_videos_get_the_adapted_weights(tmp_path: Path, workers
 
 
 @pytest.mark.full
-def test_the_command_prints_the_gain(tmp_path: Path) -> None:
+def test_the_command_prints_the_gain(tmp_path):
     clip = moving(tmp_path / "a.mkv", 60)
     command = ["interp", str(clip), "--factor", "2", "--model", "tiny", "--adapt", "0.05"]
     command += ["--threads", "1"]
@@ -337,8 +316,8 @@ def test_the_command_prints_the_gain(tmp_path: Path) -> None:
         assert failed.exit_code == 2, failed.stderr
 
 
-def test_only_a_part_of_the_video_is_held_back(clip: Path) -> None:
-    def held_back(**part: Any) -> tuple[Any, ...]:
+def test_only_a_part_of_the_video_is_held_back(clip):
+    def held_back(**part):
         settings = InterpSettings(clip, factor=2, adapt=1, threads=1, **part)
         cpu = torch.device("cpu")
         return adapt.adapt_plan(settings, info, MIDDLE.name, cpu, torch.float32).held_back
@@ -353,7 +332,7 @@ def test_only_a_part_of_the_video_is_held_back(clip: Path) -> None:
 
 
 @pytest.mark.full
-def test_compare_scores_the_adapted_model_on_held_back_frames(tmp_path: Path) -> None:
+def test_compare_scores_the_adapted_model_on_held_back_frames(tmp_path):
     clip = moving(tmp_path / "a.mkv", 260)
     result = calls.compare(
         clip, model=("tiny",), against=("hold",), adapt=0.05, frames=6,
@@ -361,7 +340,6 @@ def test_compare_scores_the_adapted_model_on_held_back_frames(tmp_path: Path) ->
     )  # fmt: skip
     assert list(result.methods) == ["tiny", "adapted", "hold", "blend"]
     gain = result.methods["adapted"]["psnr"] - result.methods["tiny"]["psnr"]
-    assert result.adapted is not None
     assert gain == pytest.approx(result.adapted.gain, abs=0.5)
     assert gain > 0.05
     held = [0.30, 0.36, 0.64, 0.70, 0.94, 1.0]
@@ -373,7 +351,7 @@ def test_compare_scores_the_adapted_model_on_held_back_frames(tmp_path: Path) ->
     assert set(result.as_json()["adapted"]) == {"gain", "minutes", "frames", "kept"}
 
 
-def test_forecasts_and_blends_cannot_be_adapted(clip: Path, tmp_path: Path) -> None:
+def test_forecasts_and_blends_cannot_be_adapted(clip, tmp_path):
     with pytest.raises(SettingsError, match="for interpolation"):
         calls.compare(clip, horizon=2, adapt=1)
     with pytest.raises(SettingsError):

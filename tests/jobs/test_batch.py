@@ -1,7 +1,5 @@
 """Many inputs in one command: the result of each, and what a second run skips."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -11,7 +9,6 @@ import time
 from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +18,9 @@ from typer.testing import CliRunner
 from cloudconv.cli import interrupts
 from cloudconv.cli.app import app
 from cloudconv.errors import Interrupted, OutputError
-from cloudconv.events import Ended, Event, Progress
+from cloudconv.events import Ended, Progress
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.plan import InterpResult
-from cloudconv.segments.plan import SegmentPlan
 from cloudconv.segments.store import SegmentStore
 from cloudconv.settings import InterpManySettings
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
@@ -35,11 +31,11 @@ LOSSLESS = {"encoder": "ffv1"}
 LEDGER = ".cloudconv.jsonl"
 
 
-def run(*arguments: object) -> Any:
+def run(*arguments):
     return CliRunner().invoke(app, ["interp", *map(str, arguments)], prog_name="cloudconv")
 
 
-def rows(said: str) -> list[list[str]]:
+def rows(said):
     """Return input and result of each line of the table."""
     lines = said.splitlines()
     (head,) = [k for k, line in enumerate(lines) if line.split()[:2] == ["input", "result"]]
@@ -47,7 +43,7 @@ def rows(said: str) -> list[list[str]]:
 
 
 @pytest.fixture
-def clips(tmp_path: Path) -> list[Path]:
+def clips(tmp_path):
     """Return two good clips and a broken one between them."""
     first = write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
     broken = tmp_path / "b.mp4"
@@ -55,7 +51,7 @@ def clips(tmp_path: Path) -> list[Path]:
     return [first, broken, write_clip(tmp_path / "c.mkv", 7, rate=25)]
 
 
-def test_a_broken_input_does_not_stop_the_others(clips: list[Path]) -> None:
+def test_a_broken_input_does_not_stop_the_others(clips):
     folder = clips[0].parent / "made"
     words = (*clips, "--factor", 2, "--out-dir", folder, *TINY)
     result = run(*words)
@@ -71,14 +67,14 @@ def test_a_broken_input_does_not_stop_the_others(clips: list[Path]) -> None:
     assert rows(again.stderr) == [["a.mp4", "exists"], ["b.mp4", "failed"], ["c.mkv", "exists"]]
 
 
-def test_an_existing_file_as_output_folder_is_an_error(clips: list[Path]) -> None:
+def test_an_existing_file_as_output_folder_is_an_error(clips):
     result = run(clips[0], "--factor", 2, "--out-dir", clips[1], *TINY)
     assert result.exit_code == 1
     reason = "is not a folder, so nothing can be written there: name another folder."
     assert result.stderr == f"error: {clips[1]} {reason}\n"
 
 
-def test_a_second_run_skips_finished_outputs(clips: list[Path]) -> None:
+def test_a_second_run_skips_finished_outputs(clips):
     folder = clips[0].parent / "made"
     words = (clips[0], clips[2], "--factor", 2, "--out-dir", folder, "--json", "-q", *TINY)
     first = run(*words)
@@ -101,7 +97,7 @@ def test_a_second_run_skips_finished_outputs(clips: list[Path]) -> None:
     assert [each["exists"] for each in anew["results"]] == [False, False]
 
 
-def test_only_outputs_of_the_same_settings_and_input_count_as_finished(clips: list[Path]) -> None:
+def test_only_outputs_of_the_same_settings_and_input_count_as_finished(clips):
     folder = clips[0].parent / "made"
     words = (clips[0], clips[2], "--out-dir", folder, *TINY)
     assert run(*words, "--factor", 2).exit_code == 0
@@ -122,7 +118,7 @@ def test_only_outputs_of_the_same_settings_and_input_count_as_finished(clips: li
     assert rows(run(*words, "--factor", 2).stderr)[0] == ["a.mp4", "done"]
 
 
-def test_a_damaged_list_of_finished_outputs_is_ignored(clips: list[Path]) -> None:
+def test_a_damaged_list_of_finished_outputs_is_ignored(clips):
     folder = clips[0].parent / "made"
     words = (clips[0], clips[2], "--factor", 2, "--out-dir", folder, *TINY)
     assert run(*words).exit_code == 0
@@ -135,13 +131,13 @@ def test_a_damaged_list_of_finished_outputs_is_ignored(clips: list[Path]) -> Non
     assert rows(run(*words).stderr) == [["a.mp4", "failed"], ["c.mkv", "exists"]]
 
 
-def test_two_inputs_with_one_output_name_are_refused(clips: list[Path]) -> None:
+def test_two_inputs_with_one_output_name_are_refused(clips):
     result = run(clips[0], clips[0], "--factor", 2, "--out-dir", clips[0].parent / "made", *TINY)
     assert result.exit_code == 2
     assert "same output name" in result.stderr
 
 
-def test_inputs_with_one_stem_are_accepted_if_their_outputs_differ(tmp_path: Path) -> None:
+def test_inputs_with_one_stem_are_accepted_if_their_outputs_differ(tmp_path):
     inputs = [write_clip(tmp_path / f"a{end}", 4, codec="libx264") for end in (".mp4", ".mov")]
     (tmp_path / "a.avi").write_bytes(b"no video")
     made = tmp_path / "made"
@@ -152,9 +148,7 @@ def test_inputs_with_one_stem_are_accepted_if_their_outputs_differ(tmp_path: Pat
 
 
 @pytest.mark.parametrize("recursive", [False, True])
-def test_a_folder_of_videos_and_photos_stands_for_its_videos(
-    clips: list[Path], recursive: bool
-) -> None:
+def test_a_folder_of_videos_and_photos_stands_for_its_videos(clips, recursive):
     home = clips[0].parent
     clips[1].unlink()
     names = [f"IMG_{number}.JPG" for number in range(5)]
@@ -172,9 +166,7 @@ def test_a_folder_of_videos_and_photos_stands_for_its_videos(
 
 
 @pytest.mark.parametrize("unknown", [("--model", "rif-4.6"), ("--device", "gpu")])
-def test_an_error_that_concerns_all_inputs_is_printed_once(
-    clips: list[Path], unknown: tuple[str, str]
-) -> None:
+def test_an_error_that_concerns_all_inputs_is_printed_once(clips, unknown):
     folder = clips[0].parent / "made"
     result = run(*clips, "--factor", 2, "--out-dir", folder, *TINY, *unknown)
     assert result.exit_code in (1, 2)
@@ -183,7 +175,7 @@ def test_an_error_that_concerns_all_inputs_is_printed_once(
 
 
 @pytest.fixture(scope="module")
-def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def videos(tmp_path_factory):
     """Return clips of different sizes, rates and lengths; write their results into ``alone``."""
     folder = tmp_path_factory.mktemp("videos")
     made = [
@@ -197,15 +189,9 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return made
 
 
-def make(
-    clips: list[Path],
-    folder: Path,
-    *,
-    stop_at: int | None = None,
-    **settings: Any,
-) -> tuple[dict[int, batch.InputOutcome], list[Progress]]:
+def make(clips, folder, *, stop_at=None, **settings):
     """Run a batch; return each input's outcome, in the order of their ends, and the progress."""
-    words: dict[str, Any] = {
+    words = {
         "factor": 2,
         "model": "tiny",
         **LOSSLESS,
@@ -213,10 +199,10 @@ def make(
         "device": "cpu",
         **settings,
     }
-    outcomes: dict[int, batch.InputOutcome] = {}
-    seen: list[Progress] = []
+    outcomes = {}
+    seen = []
 
-    def watch(event: Event) -> None:
+    def watch(event):
         if isinstance(event, Ended):
             outcomes[event.number] = event.outcome
         elif isinstance(event, Progress):
@@ -228,7 +214,7 @@ def make(
     return outcomes, seen
 
 
-def assert_as_alone(folder: Path, videos: list[Path]) -> None:
+def assert_as_alone(folder, videos):
     for name in sorted(os.listdir(videos[0].parent / "alone")):
         if name == LEDGER:
             continue
@@ -240,10 +226,8 @@ def assert_as_alone(folder: Path, videos: list[Path]) -> None:
 
 
 @pytest.mark.full
-def test_one_set_of_workers_makes_all_good_videos_of_a_batch(
-    videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[object] = []
+def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, monkeypatch):
+    started = []
     start = SpawnProcess.start
     monkeypatch.setattr(SpawnProcess, "start", lambda self: (started.append(self), start(self)))
     broken = tmp_path / "broken.mkv"
@@ -263,11 +247,11 @@ def test_one_set_of_workers_makes_all_good_videos_of_a_batch(
     assert len(outcomes) == 6
 
 
-def read_names(videos: list[Path]) -> list[str]:
+def read_names(videos):
     return [name for name in os.listdir(videos[0].parent / "alone") if name != LEDGER]
 
 
-def changing_clip(path: Path) -> Path:
+def changing_clip(path):
     """Write a clip whose pictures change in size after 40 frames, as in a recorded broadcast."""
     one = write_clip(path.with_name("one.h264"), 40, codec="libx264")
     other = write_clip(path.with_name("other.h264"), 8, size=(64, 48), codec="libx264")
@@ -276,12 +260,10 @@ def changing_clip(path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_a_video_that_cannot_be_recorded_does_not_stop_the_others(
-    videos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_video_that_cannot_be_recorded_does_not_stop_the_others(videos, tmp_path, monkeypatch):
     record = SegmentStore.record
 
-    def fail(self: SegmentStore, segment: SegmentPlan, *rest: Any) -> None:
+    def fail(self, segment, *rest):
         if self.path.name.startswith("a_") and segment.number == 2:
             raise OutputError("not-written: that could not be written (the disk is full).")
         record(self, segment, *rest)
@@ -293,15 +275,13 @@ def test_a_video_that_cannot_be_recorded_does_not_stop_the_others(
     monkeypatch.undo()
     outcomes, _ = make(videos, tmp_path, workers="local:2")
     assert [type(outcomes[k]) for k in range(4)] == [InterpResult, *[batch.Exists] * 3]
-    assert outcomes[0].resumed  # type: ignore[union-attr]
+    assert outcomes[0].resumed
     assert_as_alone(tmp_path, videos)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize(("workers", "then"), [("local:2", "local"), ("local", "local:2")])
-def test_ctrl_c_stops_a_batch_and_the_same_command_resumes(
-    videos: list[Path], tmp_path: Path, workers: str, then: str
-) -> None:
+def test_ctrl_c_stops_a_batch_and_the_same_command_resumes(videos, tmp_path, workers, then):
     turned = [videos[1], videos[0], videos[2], videos[3]]
     with pytest.raises(Interrupted, match=r"of 4 inputs are finished.*the same command carries on"):
         make(turned, tmp_path, stop_at=100, workers=workers)
@@ -326,9 +306,7 @@ def test_ctrl_c_stops_a_batch_and_the_same_command_resumes(
         pytest.param("local:2", marks=pytest.mark.slow),
     ],
 )
-def test_ctrl_c_ends_a_batch_with_one_sentence(
-    videos: list[Path], tmp_path: Path, workers: str
-) -> None:
+def test_ctrl_c_ends_a_batch_with_one_sentence(videos, tmp_path, workers):
     folder = tmp_path / "made"
     command = [sys.executable, "-m", "cloudconv", "interp", *map(str, videos), "--factor", "900"]
     command += ["--out-dir", str(folder), "--workers", workers, *TINY]
@@ -349,7 +327,7 @@ def test_ctrl_c_ends_a_batch_with_one_sentence(
     assert len(said.splitlines()) == 1
 
 
-def test_a_quoted_pattern_of_videos_is_a_batch(clips: list[Path]) -> None:
+def test_a_quoted_pattern_of_videos_is_a_batch(clips):
     """The command expands the pattern itself, because on Windows no shell does."""
     home = clips[0].parent
     clips[1].unlink()
@@ -365,7 +343,7 @@ def test_a_quoted_pattern_of_videos_is_a_batch(clips: list[Path]) -> None:
     assert sorted(os.listdir(home / "numbered")) == [LEDGER, "a1_x2.mkv"]
 
 
-def test_a_pattern_of_videos_with_one_output_is_an_error(clips: list[Path]) -> None:
+def test_a_pattern_of_videos_with_one_output_is_an_error(clips):
     home = clips[0].parent
     out = home / "o.mp4"
     for command in ("interp", "extrapolate", "dream", "compare"):
@@ -383,9 +361,7 @@ def test_a_pattern_of_videos_with_one_output_is_an_error(clips: list[Path]) -> N
     assert not out.exists()
 
 
-def test_a_warning_names_the_subfolders_of_a_card_whose_videos_are_all_inside(
-    tmp_path: Path,
-) -> None:
+def test_a_warning_names_the_subfolders_of_a_card_whose_videos_are_all_inside(tmp_path):
     card = tmp_path / "DCIM"
     (card / "100MEDIA").mkdir(parents=True)
     write_clip(card / "100MEDIA" / "a.mov", 3, codec="libx264")
@@ -401,7 +377,7 @@ def test_a_warning_names_the_subfolders_of_a_card_whose_videos_are_all_inside(
     assert f"warning: Folders inside {card} are ignored: 100MEDIA.\n" in done.stderr
 
 
-def test_a_warning_names_ignored_subfolders(clips: list[Path]) -> None:
+def test_a_warning_names_ignored_subfolders(clips):
     home = clips[0].parent
     clips[1].unlink()
     for name in ("more", "empty", ".hidden", "made"):
@@ -421,7 +397,7 @@ def test_a_warning_names_ignored_subfolders(clips: list[Path]) -> None:
     assert f"warning: Folders inside {home / 'p'} are ignored: q.\n" in done.stderr
 
 
-def test_recursive_reads_subfolders_and_keeps_them(tmp_path: Path) -> None:
+def test_recursive_reads_subfolders_and_keeps_them(tmp_path):
     home = tmp_path / "home"
     for name in ("a.mkv", "x/a.mkv", "x/y/b.mkv", ".hidden/c.mkv", "made/d.mkv"):
         (home / name).parent.mkdir(parents=True, exist_ok=True)
@@ -444,9 +420,7 @@ def test_recursive_reads_subfolders_and_keeps_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("more", [(), ("--recursive",)], ids=["folder", "recursive"])
-def test_outputs_beside_their_inputs_are_no_inputs_of_the_next_run(
-    clips: list[Path], more: tuple[str, ...]
-) -> None:
+def test_outputs_beside_their_inputs_are_no_inputs_of_the_next_run(clips, more):
     home = clips[0].parent
     clips[1].unlink()
     words = (home, "--factor", 2, "--out-dir", home, *more, *TINY)
@@ -455,7 +429,7 @@ def test_outputs_beside_their_inputs_are_no_inputs_of_the_next_run(
     assert rows(run(home / "a_x2.mp4", *words[1:]).stderr) == [["a_x2.mp4", "done"]]
 
 
-def test_recursive_needs_an_output_folder(tmp_path: Path) -> None:
+def test_recursive_needs_an_output_folder(tmp_path):
     done = run(tmp_path, "--factor", 2, "--recursive")
     assert (done.exit_code, done.stderr) == (
         2, "error: --recursive is for folders of videos: give --out-dir too.\n"
@@ -463,7 +437,7 @@ def test_recursive_needs_an_output_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("given", ["radar/*.gif", "radar"])
-def test_gifs_of_one_picture_are_a_sequence(tmp_path: Path, given: str) -> None:
+def test_gifs_of_one_picture_are_a_sequence(tmp_path, given):
     (tmp_path / "radar").mkdir()
     for number in range(3):
         Image.new("RGB", (32, 24), (80 * number,) * 3).save(tmp_path / f"radar/{number}.gif")
@@ -472,11 +446,9 @@ def test_gifs_of_one_picture_are_a_sequence(tmp_path: Path, given: str) -> None:
     assert len(read_times(tmp_path / "o.mkv")) == 6
 
 
-def test_a_lost_ctrl_c_is_noticed_between_two_inputs(
-    clips: list[Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_ctrl_c_is_noticed_between_two_inputs(clips, monkeypatch):
     # Broken inputs have no frames, so no check between frames notices the interrupt.
-    def found() -> None:
+    def found():
         raise KeyboardInterrupt
 
     monkeypatch.setattr(interrupts, "check", found)
@@ -486,7 +458,7 @@ def test_a_lost_ctrl_c_is_noticed_between_two_inputs(
     assert os.listdir(clips[0].parent / "made") == []
 
 
-def test_the_total_is_estimated_from_file_sizes(videos: list[Path], tmp_path: Path) -> None:
+def test_the_total_is_estimated_from_file_sizes(videos, tmp_path):
     _, seen = make(videos, tmp_path)
     guesses = [progress.total for progress in seen]
     assert None not in guesses

@@ -1,14 +1,11 @@
 """Forecasts from file to file: context, cadence, times, audio and pixels."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import re
 import sys
 from fractions import Fraction as F
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -21,7 +18,7 @@ from cloudconv.cli.app import app
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.jobs import extrapolate as job
 from cloudconv.jobs.extend.context import WINDOW, continued
-from cloudconv.jobs.extrapolate import ExtrapolateEstimate, ExtrapolateResult
+from cloudconv.jobs.extrapolate import ExtrapolateEstimate
 from cloudconv.media.source import Source
 from cloudconv.settings import ExtrapolateSettings
 from tests.forecasting.test_layers import square_under_a_pan
@@ -36,10 +33,8 @@ from tests.helpers.factory import (
 )
 from tests.helpers.jobs import finish
 
-Planes = list[np.ndarray[Any, Any]]
 
-
-def forecast(path: Path, out: str, **given: Any) -> ExtrapolateResult:
+def forecast(path, out, **given):
     given.setdefault("model", "linear")
     given = calls.lossless(out) | given
     if "seconds" not in given:
@@ -47,16 +42,16 @@ def forecast(path: Path, out: str, **given: Any) -> ExtrapolateResult:
     return finish(job.run(ExtrapolateSettings(path, path.with_name(out), **given)))
 
 
-def same(a: Planes, b: Planes) -> bool:
+def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
 
 
-def distance(a: Planes, b: Planes) -> float:
+def distance(a, b):
     """Return the mean luma difference, without the borders where new content enters."""
     return float(np.abs(a[0][8:-8, 24:-8].astype(int) - b[0][8:-8, 24:-8].astype(int)).mean())
 
 
-def shots(*lengths: int) -> list[list[av.VideoFrame]]:
+def shots(*lengths):
     """Return scenes without common content: patches of many sizes that move to the right."""
     scenes = []
     for number, length in enumerate(lengths):
@@ -71,9 +66,7 @@ def shots(*lengths: int) -> list[list[av.VideoFrame]]:
 
 
 @pytest.mark.parametrize("rate", [F(24000, 1001), F(25), F(60)])
-def test_source_frames_are_unchanged_and_new_ones_follow_at_the_same_rate(
-    tmp_path: Path, rate: F
-) -> None:
+def test_source_frames_are_unchanged_and_new_ones_follow_at_the_same_rate(tmp_path, rate):
     clip = write_clip(tmp_path / "a.mp4", 12, rate=rate, codec="libx264", options={"bf": "2"})
     result = forecast(clip, "b.mp4", frames=5)
     assert (result.source_frames, result.new_frames, result.output_frames) == (12, 5, 17)
@@ -84,7 +77,7 @@ def test_source_frames_are_unchanged_and_new_ones_follow_at_the_same_rate(
     assert not same(after[12], after[11])
 
 
-def test_a_moving_pattern_keeps_moving(tmp_path: Path) -> None:
+def test_a_moving_pattern_keeps_moving(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 10)
     forecast(clip, "b.mkv", model="flow", frames=6)
     made = read_planes(tmp_path / "b.mkv")
@@ -93,7 +86,7 @@ def test_a_moving_pattern_keeps_moving(tmp_path: Path) -> None:
         assert distance(made[9 + ahead], truth) < 0.4 * distance(last, truth)
 
 
-def test_a_trial_says_how_far_a_forecast_held(tmp_path: Path) -> None:
+def test_a_trial_says_how_far_a_forecast_held(tmp_path):
     """Motion that goes on is forecast to the end; motion that turns around is not."""
     steady = write_clip(tmp_path / "a.mkv", 24, rate=24)
     result = forecast(steady, "c.mkv", frames=4, model="flow")
@@ -110,9 +103,7 @@ def test_a_trial_says_how_far_a_forecast_held(tmp_path: Path) -> None:
     assert f"held for {result.held_ahead}." in str(warned)
 
 
-def test_a_trial_leaves_the_forecast_as_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_trial_leaves_the_forecast_as_it_is(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mkv", 40, rate=24)
     forecast(clip, "b.mkv", frames=3, model="flow")
     monkeypatch.setattr(job, "MOST_TRIED", 0)
@@ -121,7 +112,7 @@ def test_a_trial_leaves_the_forecast_as_it_is(
     assert all(same(a, b) for a, b in zip(made, alone, strict=True))
 
 
-def test_only_new_frames_can_be_written(tmp_path: Path) -> None:
+def test_only_new_frames_can_be_written(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 30, audio=["flac"])
     whole = forecast(clip, "b.mkv", model="flow")
     result = forecast(clip, "c.mkv", model="flow", only_new=True)
@@ -134,7 +125,7 @@ def test_only_new_frames_can_be_written(tmp_path: Path) -> None:
     assert packets_of(tmp_path / "c.mkv") == {} or not any(packets_of(tmp_path / "c.mkv"))
 
 
-def test_new_frames_alone_have_a_constant_rate(tmp_path: Path) -> None:
+def test_new_frames_alone_have_a_constant_rate(tmp_path):
     """The last frame of the source is longer than the others."""
     clip = write_clip(tmp_path / "a.mkv", 12, rate=24, last_duration=F(1, 4))
     result = forecast(clip, "c.mkv", model="hold", only_new=True)
@@ -145,7 +136,7 @@ def test_new_frames_alone_have_a_constant_rate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [F(20, 24), F(20, 24) - F(1, 100)])
-def test_a_forecast_can_start_at_any_time(tmp_path: Path, at: F) -> None:
+def test_a_forecast_can_start_at_any_time(tmp_path, at):
     clip = write_clip(tmp_path / "a.mkv", 40)
     shorter = write_clip(tmp_path / "s.mkv", 20)
     result = forecast(clip, "b.mkv", at=at)
@@ -156,14 +147,14 @@ def test_a_forecast_can_start_at_any_time(tmp_path: Path, at: F) -> None:
     assert all(same(a, b) for a, b in zip(made, expected, strict=True))
 
 
-def test_the_context_is_read_by_a_seek(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_context_is_read_by_a_seek(tmp_path, monkeypatch):
     clip = write_clip(
         tmp_path / "a.mp4", 300, size=(32, 32), codec="libx264", options={"g": "10", "bf": "0"}
     )
     read = []
     frames = Source.frames
 
-    def counted(source: Source) -> Any:
+    def counted(source):
         for frame in frames(source):
             read.append(frame.time)
             yield frame
@@ -177,7 +168,7 @@ def test_the_context_is_read_by_a_seek(tmp_path: Path, monkeypatch: pytest.Monke
     assert min(read) >= F(199 - WINDOW, 24)
 
 
-def test_uneven_times_continue_with_the_usual_gap(tmp_path: Path) -> None:
+def test_uneven_times_continue_with_the_usual_gap(tmp_path):
     times = [F(k, 1000) for k in (0, 40, 81, 121, 250, 290, 331, 371)]
     clip = write_clip(
         tmp_path / "a.mp4",
@@ -198,7 +189,7 @@ def test_uneven_times_continue_with_the_usual_gap(tmp_path: Path) -> None:
     assert gaps <= {F(40, 1000), F(41, 1000)}
 
 
-def test_seconds_are_rounded_up_to_frames(tmp_path: Path) -> None:
+def test_seconds_are_rounded_up_to_frames(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 6, rate=25)
     assert forecast(clip, "b.mkv", seconds=F(1, 2)).new_frames == 13
     assert forecast(clip, "c.mkv", seconds=F(13, 25)).new_frames == 13
@@ -206,7 +197,7 @@ def test_seconds_are_rounded_up_to_frames(tmp_path: Path) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("phase", range(5))
-def test_a_cadence_continues(tmp_path: Path, phase: int) -> None:
+def test_a_cadence_continues(tmp_path, phase):
     contents = [(4 * k) // 5 for k in range(35 + phase)]
     shown = [picture(content) for content in contents]
     clip = write_clip(tmp_path / "a.mkv", shown, rate=30)
@@ -221,7 +212,7 @@ def test_a_cadence_continues(tmp_path: Path, phase: int) -> None:
     assert distance(made[-1], truth) < 0.4 * distance(last, truth)
 
 
-def test_a_picture_that_came_to_rest_stays_at_rest(tmp_path: Path) -> None:
+def test_a_picture_that_came_to_rest_stays_at_rest(tmp_path):
     shown = [picture(min(k, 12)) for k in range(24)]
     clip = write_clip(tmp_path / "a.mkv", shown)
     forecast(clip, "b.mkv")
@@ -229,7 +220,7 @@ def test_a_picture_that_came_to_rest_stays_at_rest(tmp_path: Path) -> None:
     assert all(same(planes, made[23]) for planes in made[24:])
 
 
-def test_a_forecast_uses_no_frame_before_a_cut(tmp_path: Path) -> None:
+def test_a_forecast_uses_no_frame_before_a_cut(tmp_path):
     first, second = shots(20, 4)
     both = write_clip(tmp_path / "a.mkv", [*first, *second])
     alone = write_clip(tmp_path / "s.mkv", second)
@@ -241,7 +232,7 @@ def test_a_forecast_uses_no_frame_before_a_cut(tmp_path: Path) -> None:
     assert all(same(a, b) for a, b in zip(made, expected, strict=True))
 
 
-def test_a_single_frame_after_a_cut_is_not_enough(tmp_path: Path) -> None:
+def test_a_single_frame_after_a_cut_is_not_enough(tmp_path):
     first, second = shots(20, 8)
     clip = write_clip(tmp_path / "a.mkv", [*first, *second])
     with pytest.raises(InputError, match=r"a single frame after a cut at 0\.83"):
@@ -251,7 +242,7 @@ def test_a_single_frame_after_a_cut_is_not_enough(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".mp4", pytest.param(".mkv", marks=pytest.mark.full)])
-def test_audio_ends_with_the_source(tmp_path: Path, suffix: str) -> None:
+def test_audio_ends_with_the_source(tmp_path, suffix):
     clip = write_clip(
         tmp_path / f"a{suffix}", 24, codec="libx264", audio=["aac"], metadata={"title": "Sky"}
     )
@@ -265,7 +256,7 @@ def test_audio_ends_with_the_source(tmp_path: Path, suffix: str) -> None:
         assert made.metadata["title"] == "Sky"
 
 
-def test_standard_input_is_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_forecast(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mkv", 8)
     piped = io.TextIOWrapper(io.BytesIO(clip.read_bytes()))
     monkeypatch.setattr(sys, "stdin", piped)
@@ -277,7 +268,7 @@ def test_standard_input_is_forecast(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert result.output_frames == 10
 
 
-def test_an_estimate_writes_nothing_and_is_correct(tmp_path: Path) -> None:
+def test_an_estimate_writes_nothing_and_is_correct(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 20, codec="libx264")
     settings = ExtrapolateSettings(input=clip, seconds=F(1, 4), model="linear")
     plan = job.estimate(job.decide(settings))
@@ -288,7 +279,7 @@ def test_an_estimate_writes_nothing_and_is_correct(tmp_path: Path) -> None:
     assert finish(job.run(settings)).output == plan.output
 
 
-def test_by_default_a_trial_chooses_the_model(tmp_path: Path) -> None:
+def test_by_default_a_trial_chooses_the_model(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 20)
     result = finish(job.run(ExtrapolateSettings(input=clip, frames=2, threads=1)))
     assert result.model in job.CANDIDATES
@@ -296,7 +287,7 @@ def test_by_default_a_trial_chooses_the_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_a_thing_before_a_pan_is_forecast_whole_by_default(tmp_path: Path) -> None:
+def test_a_thing_before_a_pan_is_forecast_whole_by_default(tmp_path):
     """The trial takes layers; the thing is as sharp and in its place eight frames on."""
     frames, places = square_under_a_pan(38)
     pictures = frames.mul(255).round().byte().permute(0, 2, 3, 1).numpy()
@@ -312,13 +303,13 @@ def test_a_thing_before_a_pan_is_forecast_whole_by_default(tmp_path: Path) -> No
     assert np.diff(made).std() > 0.8 * np.diff(true).std()
 
 
-def test_without_frames_for_a_trial_the_default_is_voxelflow(tmp_path: Path) -> None:
+def test_without_frames_for_a_trial_the_default_is_voxelflow(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 4)
     result = finish(job.run(ExtrapolateSettings(input=clip, frames=2, threads=1)))
     assert (result.model, result.tried_ahead, result.output_frames) == ("voxelflow", 0, 6)
 
 
-def test_impossible_requests_are_refused_before_any_work(tmp_path: Path) -> None:
+def test_impossible_requests_are_refused_before_any_work(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 6)
     with pytest.raises(InputError, match=r"lasts 0\.25 s"):
         forecast(clip, "b.mkv", at=F(3))
@@ -339,9 +330,7 @@ def test_impossible_requests_are_refused_before_any_work(tmp_path: Path) -> None
 @given(
     distinct=st.integers(1, 8), repeats=st.integers(1, 4), cycles=st.integers(3, 6), data=st.data()
 )
-def test_a_regular_rhythm_continues_from_any_phase(
-    distinct: int, repeats: int, cycles: int, data: st.DataObject
-) -> None:
+def test_a_regular_rhythm_continues_from_any_phase(distinct, repeats, cycles, data):
     cycle = [False] * distinct + [True] * repeats
     begin = data.draw(st.integers(0, len(cycle) - 1))
     length = data.draw(st.integers(cycles * len(cycle), (cycles + 1) * len(cycle)))
@@ -350,21 +339,21 @@ def test_a_regular_rhythm_continues_from_any_phase(
     assert list(itertools.islice(continued(rhythm[:length]), 20)) == rhythm[length:]
 
 
-def test_an_alternating_rhythm_continues() -> None:
+def test_an_alternating_rhythm_continues():
     pulldown = [False, True, False, True, True] * 12
     for length in range(30, 40):
         made = list(itertools.islice(continued(pulldown[:length]), 15))
         assert made == pulldown[length : length + 15]
 
 
-def test_one_irregular_repeat_does_not_end_the_rhythm() -> None:
+def test_one_irregular_repeat_does_not_end_the_rhythm():
     cycle = [False, False, False, False, True]
     slipped = [*cycle * 6, False, *cycle, False, False]
     made = list(itertools.islice(continued(slipped), 12))
     assert made == [False, False, True, *cycle, *cycle[:4]]
 
 
-def test_the_command_extrapolate(tmp_path: Path) -> None:
+def test_the_command_extrapolate(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 8)
     out = str(tmp_path / "b.mkv")
     result = CliRunner().invoke(

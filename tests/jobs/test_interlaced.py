@@ -1,10 +1,6 @@
 """Every command takes both fields of an interlaced picture as source frames."""
 
-from __future__ import annotations
-
 from fractions import Fraction as F
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -33,17 +29,17 @@ from tests.helpers.factory import (
 )
 
 COUNT = 10
-SMALL: dict[str, Any] = {"device": "cpu", "precision": "fp32", "threads": 1}
+SMALL = {"device": "cpu", "precision": "fp32", "threads": 1}
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clips") / "fields.mkv"
     pictures = [interlaced(k) for k in range(COUNT)]
     return write_clip(path, pictures, rate=25, codec="libx264", options=FIELDS, audio=["aac"])
 
 
-def test_a_factor_refers_to_both_fields(clip: Path, tmp_path: Path) -> None:
+def test_a_factor_refers_to_both_fields(clip, tmp_path):
     out = tmp_path / "b.mp4"
     result = calls.interpolate(clip, out, factor=2, model="blend", deinterlace=True, **SMALL)
     assert (result.source_fps, result.output_fps) == ("50", "100")
@@ -56,13 +52,13 @@ def test_a_factor_refers_to_both_fields(clip: Path, tmp_path: Path) -> None:
         assert np.abs(shown[2 * field][0].astype(float) - truth).mean() < 1.5
 
 
-def read_planes_of(field: int) -> Any:
+def read_planes_of(field):
     luma = picture(field, 96, 64, step=FIELD_STEP).planes[0]
     return np.frombuffer(luma, np.uint8).reshape(64, -1)[:, :96].astype(float)
 
 
 @pytest.mark.parametrize(("fps", "frames"), [(50, 20), (60, 24)])
-def test_a_rate_refers_to_both_fields(clip: Path, tmp_path: Path, fps: int, frames: int) -> None:
+def test_a_rate_refers_to_both_fields(clip, tmp_path, fps, frames):
     given = {"fps": fps, "model": "blend", "deinterlace": True, **SMALL}
     result = calls.interpolate(clip, tmp_path / "b.mp4", **given)
     assert result.output_frames == frames
@@ -71,7 +67,7 @@ def test_a_rate_refers_to_both_fields(clip: Path, tmp_path: Path, fps: int, fram
     assert (plan.source_fps, plan.output_frames) == ("50", frames)
 
 
-def test_a_forecast_follows_the_second_field(clip: Path, tmp_path: Path) -> None:
+def test_a_forecast_follows_the_second_field(clip, tmp_path):
     out = tmp_path / "b.mp4"
     result = calls.extrapolate(clip, out, frames=3, model="linear", deinterlace=True, **SMALL)
     assert (result.source_frames, result.output_fps) == (2 * COUNT, "50")
@@ -79,14 +75,14 @@ def test_a_forecast_follows_the_second_field(clip: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.full
-def test_a_dream_follows_the_second_field(clip: Path, tmp_path: Path) -> None:
+def test_a_dream_follows_the_second_field(clip, tmp_path):
     out = tmp_path / "b.mp4"
     result = calls.dream(clip, out, frames=3, mode="flow", deinterlace=True, **SMALL)
     assert (result.source_frames, result.output_fps) == (2 * COUNT, "50")
     assert read_times(out) == [F(k, 50) for k in range(2 * COUNT + 3)]
 
 
-def test_fields_are_compared(clip: Path) -> None:
+def test_fields_are_compared(clip):
     result = calls.compare(clip, model=("blend",), drop=2, deinterlace=True, **SMALL)
     assert result.scored_frames == COUNT - 1
     assert [row["pts_seconds"] for row in result.per_frame][:2] == [0.02, 0.06]
@@ -94,7 +90,7 @@ def test_fields_are_compared(clip: Path) -> None:
 
 
 @pytest.mark.full
-def test_fields_are_trained_on(clip: Path, tmp_path: Path) -> None:
+def test_fields_are_trained_on(clip, tmp_path):
     """A clip of 10 pictures has windows of 13 frames only if both fields count."""
     given = {"model": "tiny", "steps": 1, "crop": 32, "batch": 1, "val_windows": 1, "gap": 12}
     given |= {"train_part": "0:1", "val_part": "0:1", "val_crop": 32, **SMALL}
@@ -104,7 +100,7 @@ def test_fields_are_trained_on(clip: Path, tmp_path: Path) -> None:
     assert result.steps == 1
 
 
-def settings_of(command: str, clip: Path, folder: Path) -> Any:
+def settings_of(command, clip, folder):
     match command:
         case "interp":
             return InterpSettings(clip, folder / "b.mp4", factor=2, model="blend", **SMALL)
@@ -121,7 +117,7 @@ def settings_of(command: str, clip: Path, folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("command", ["interp", "extrapolate", "dream", "compare", "train"])
-def test_the_warning_comes_before_the_work(command: str, clip: Path, tmp_path: Path) -> None:
+def test_the_warning_comes_before_the_work(command, clip, tmp_path):
     job = jobs.run(settings_of(command, clip, tmp_path))
     for event in job:
         assert not isinstance(event, Progress) or event.done == 0
@@ -132,8 +128,8 @@ def test_the_warning_comes_before_the_work(command: str, clip: Path, tmp_path: P
     job.close()
 
 
-def test_a_dry_run_warns_before_its_trial(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stop(plan: Any) -> None:
+def test_a_dry_run_warns_before_its_trial(clip, monkeypatch):
+    def stop(plan):
         raise RuntimeError("the trial starts")
 
     monkeypatch.setattr("cloudconv.jobs.interp.run.estimate", stop)

@@ -1,13 +1,10 @@
 """Interpolation from file to file: frame counts, exact times, unchanged pixels, copied streams."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import struct
 from fractions import Fraction as F
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -17,7 +14,7 @@ from typer.testing import CliRunner
 import cloudconv
 from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
-from cloudconv.events import Event, Warned
+from cloudconv.events import Warned
 from cloudconv.jobs.interp.plan import decide
 from tests.helpers import calls
 from tests.helpers.factory import (
@@ -28,16 +25,16 @@ from tests.helpers.factory import (
     write_clip,
 )
 
-LOSSLESS: dict[str, Any] = calls.LOSSLESS
+LOSSLESS = calls.LOSSLESS
 EXACT = calls.EXACT
 
 
-def interp(path: Path, out: str, **settings: Any) -> Any:
+def interp(path, out, **settings):
     settings.setdefault("model", "blend")
     return calls.interpolate(path, path.with_name(out), **settings)
 
 
-def duration_of(path: Path) -> F:
+def duration_of(path):
     with av.open(str(path)) as clip:
         stream = clip.streams.video[0]
         assert stream.duration is not None
@@ -47,7 +44,7 @@ def duration_of(path: Path) -> F:
 
 @pytest.mark.parametrize("rate", [F(24000, 1001), F(25), F(30000, 1001), F(60)])
 @pytest.mark.parametrize("factor", [2, 5])
-def test_a_constant_rate_is_multiplied_exactly(tmp_path: Path, rate: F, factor: int) -> None:
+def test_a_constant_rate_is_multiplied_exactly(tmp_path, rate, factor):
     clip = write_clip(tmp_path / "a.mp4", 9, rate=rate, codec="libx264")
     result = interp(clip, "b.mp4", factor=factor)
     assert result.output_frames == 9 * factor
@@ -56,7 +53,7 @@ def test_a_constant_rate_is_multiplied_exactly(tmp_path: Path, rate: F, factor: 
     assert duration_of(tmp_path / "b.mp4") == 9 / rate
 
 
-def test_the_size_of_a_video_whose_name_contains_a_number_field_is_reported(tmp_path: Path) -> None:
+def test_the_size_of_a_video_whose_name_contains_a_number_field_is_reported(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 4, codec="libx264")
     result = interp(clip, "b_%03d.mp4", factor=2)
     assert result.output_bytes == (tmp_path / "b_%03d.mp4").stat().st_size > 0
@@ -64,7 +61,7 @@ def test_the_size_of_a_video_whose_name_contains_a_number_field_is_reported(tmp_
     assert pictures.output_bytes == sum(p.stat().st_size for p in tmp_path.glob("*.png")) > 0
 
 
-def test_a_rate_below_that_of_the_source_is_counted(tmp_path: Path) -> None:
+def test_a_rate_below_that_of_the_source_is_counted(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 24, rate=24, codec="libx264")
     result = interp(clip, "b.mp4", fps=10)
     assert (result.source_frames, result.output_frames, result.duration) == (24, 10, 1)
@@ -72,15 +69,13 @@ def test_a_rate_below_that_of_the_source_is_counted(tmp_path: Path) -> None:
     assert cloudconv.estimate(settings).output_frames == 10
 
 
-def test_a_run_opens_its_input_at_most_three_times(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_opens_its_input_at_most_three_times(tmp_path, monkeypatch):
     """Readers that follow each other use the same open files, and readers in two threads do not."""
     clip = write_clip(tmp_path / "a.mkv", 9, rate=24, codec="libx264", audio=["flac"])
-    opened: list[Any] = []
+    opened = []
 
     class Noted(io.FileIO):
-        def __init__(self, *given: Any) -> None:
+        def __init__(self, *given):
             opened.append(given[0])
             super().__init__(*given)
 
@@ -90,12 +85,10 @@ def test_a_run_opens_its_input_at_most_three_times(
     assert len(opened) <= 3
 
 
-def test_a_run_that_only_joins_counts_every_frame(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_that_only_joins_counts_every_frame(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mp4", 9, rate=24, codec="libx264")
 
-    def full(*_: Any) -> None:
+    def full(*_):
         raise OutputError("no-room-to-join: Joining needs 2 more on the disk.")
 
     with monkeypatch.context() as patch:
@@ -115,8 +108,8 @@ def test_a_run_that_only_joins_counts_every_frame(
     ],
 )
 def test_source_frames_are_bit_identical_at_their_own_time(
-    tmp_path: Path, suffix: str, codec: str, options: dict[str, str], encode: dict[str, Any]
-) -> None:
+    tmp_path, suffix, codec, options, encode
+):
     clip = write_clip(tmp_path / f"a{suffix}", 10, rate=25, codec=codec, options=options)
     interp(clip, f"b{suffix}", factor=3, **encode, model="tiny")
     before, after = read_planes(clip), read_planes(tmp_path / f"b{suffix}")
@@ -126,7 +119,7 @@ def test_source_frames_are_bit_identical_at_their_own_time(
             np.testing.assert_array_equal(a, b)
 
 
-def test_real_gaps_of_a_variable_rate_are_divided(tmp_path: Path) -> None:
+def test_real_gaps_of_a_variable_rate_are_divided(tmp_path):
     times = [F(k, 1000) for k in (0, 40, 100, 133, 301, 317)]
     clip = write_clip(
         tmp_path / "a.mp4", 6, times=times, last_duration=F(50, 1000), codec="libx264"
@@ -152,7 +145,7 @@ def test_real_gaps_of_a_variable_rate_are_divided(tmp_path: Path) -> None:
         (F(60), F(24000, 1001)),
     ],
 )
-def test_a_rate_is_resampled_exactly(tmp_path: Path, rate: F, fps: F) -> None:
+def test_a_rate_is_resampled_exactly(tmp_path, rate, fps):
     clip = write_clip(tmp_path / "a.mp4", 13, rate=rate, codec="libx264")
     interp(clip, "b.mp4", fps=fps)
     length = 13 / rate
@@ -161,7 +154,7 @@ def test_a_rate_is_resampled_exactly(tmp_path: Path, rate: F, fps: F) -> None:
     assert 0 <= len(times) / fps - length < 1 / fps
 
 
-def test_a_fractional_factor_keeps_source_frames_whose_times_match(tmp_path: Path) -> None:
+def test_a_fractional_factor_keeps_source_frames_whose_times_match(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 9, rate=20)
     assert interp(clip, "b.mkv", factor="2.5", **LOSSLESS).output_frames == 23
     before, after = read_planes(clip), read_planes(tmp_path / "b.mkv")
@@ -169,7 +162,7 @@ def test_a_fractional_factor_keeps_source_frames_whose_times_match(tmp_path: Pat
         np.testing.assert_array_equal(before[k][0], after[k * 5 // 2][0])
 
 
-def test_a_fractional_factor_needs_a_constant_rate(tmp_path: Path) -> None:
+def test_a_fractional_factor_needs_a_constant_rate(tmp_path):
     clip = write_clip(
         tmp_path / "a.mp4", 4, times=[F(k, 100) for k in (0, 3, 9, 11)], codec="libx264"
     )
@@ -177,7 +170,7 @@ def test_a_fractional_factor_needs_a_constant_rate(tmp_path: Path) -> None:
         interp(clip, "b.mp4", factor=2.5)
 
 
-def test_slow_motion_keeps_the_rate_and_drops_the_audio(tmp_path: Path) -> None:
+def test_slow_motion_keeps_the_rate_and_drops_the_audio(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 8, rate=25, codec="libx264", audio=["aac"])
     result = interp(clip, "b.mp4", slowmo=3)
     assert read_times(tmp_path / "b.mp4") == [F(k, 25) for k in range(24)]
@@ -185,7 +178,7 @@ def test_slow_motion_keeps_the_rate_and_drops_the_audio(tmp_path: Path) -> None:
     assert any("audio" in warning for warning in map(str, result.warnings))
 
 
-def test_a_part_of_the_source_is_interpolated(tmp_path: Path) -> None:
+def test_a_part_of_the_source_is_interpolated(tmp_path):
     clip = write_clip(
         tmp_path / "a.mkv", 40, rate=20, codec="libx264", options={"crf": "0", "g": "10"}
     )
@@ -200,9 +193,7 @@ def test_a_part_of_the_source_is_interpolated(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("varies", [False, True])
 @pytest.mark.parametrize("options", [{}, {"workers": "local:2"}, {"refill": True}])
-def test_the_frame_after_an_excerpt_is_its_right_neighbour(
-    tmp_path: Path, options: dict[str, Any], varies: bool
-) -> None:
+def test_the_frame_after_an_excerpt_is_its_right_neighbour(tmp_path, options, varies):
     times = [F(k, 20) + (F(1, 50) if varies and k % 3 else 0) for k in range(20)]
     clip = write_clip(tmp_path / "a.mkv", 20, rate=20, times=times, step=4.0)
     interp(clip, "whole.mkv", slowmo=4, **LOSSLESS)
@@ -217,7 +208,7 @@ def test_the_frame_after_an_excerpt_is_its_right_neighbour(
         assert result.held_frames == (3 if stop == 20 else 0)
 
 
-def test_a_loop_fills_the_last_interval_towards_the_first_frame(tmp_path: Path) -> None:
+def test_a_loop_fills_the_last_interval_towards_the_first_frame(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 4, rate=10, step=4.0)
     interp(clip, "held.mkv", factor=2, **LOSSLESS)
     interp(clip, "loop.mkv", factor=2, **LOSSLESS, loop=True)
@@ -229,7 +220,7 @@ def test_a_loop_fills_the_last_interval_towards_the_first_frame(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("start", [F(0), F(7, 5), F(5)])
-def test_a_late_start_and_b_frames_lose_nothing(tmp_path: Path, start: F) -> None:
+def test_a_late_start_and_b_frames_lose_nothing(tmp_path, start):
     times = [start + F(k, 25) for k in range(12)]
     clip = write_clip(
         tmp_path / "a.mp4", 12, times=times, rate=25, codec="libx264", options={"bf": "3"}
@@ -238,7 +229,7 @@ def test_a_late_start_and_b_frames_lose_nothing(tmp_path: Path, start: F) -> Non
     assert read_times(tmp_path / "b.mp4") == [F(k, 50) for k in range(24)]
 
 
-def test_no_frame_mixes_two_scenes_across_a_cut(tmp_path: Path) -> None:
+def test_no_frame_mixes_two_scenes_across_a_cut(tmp_path):
     shots = [picture(i, 128, 96, scene=s, noise=1.0) for s in (0, 1) for i in range(12)]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=24)
     result = interp(clip, "b.mkv", factor=4, **LOSSLESS)
@@ -251,14 +242,14 @@ def test_no_frame_mixes_two_scenes_across_a_cut(tmp_path: Path) -> None:
     assert not np.array_equal(read_planes(tmp_path / "c.mkv")[46][0], after[44][0])
 
 
-def test_identical_neighbours_cost_no_inference(tmp_path: Path) -> None:
+def test_identical_neighbours_cost_no_inference(tmp_path):
     still = [picture(0) for _ in range(10)]
     clip = write_clip(tmp_path / "a.mkv", still, rate=24)
     result = interp(clip, "b.mkv", factor=4, model="rife-4.6", **LOSSLESS)
     assert (result.new_frames, result.output_frames) == (0, 40)
 
 
-def test_refilled_duplicates_move_evenly(tmp_path: Path) -> None:
+def test_refilled_duplicates_move_evenly(tmp_path):
     """The clip shows every picture twice; refill replaces each repeat by the picture between."""
     shots = [picture(i // 2, 128, 96, step=6.0) for i in range(24)]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=24)
@@ -272,12 +263,12 @@ def test_refilled_duplicates_move_evenly(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("output", ["b.mkv", pytest.param("b.gif", marks=pytest.mark.full)])
-def test_a_cadence_is_named_once_before_the_first_frame(tmp_path: Path, output: str) -> None:
+def test_a_cadence_is_named_once_before_the_first_frame(tmp_path, output):
     shots = [picture(k - k // 5 - 1 if k % 5 == 4 else k - k // 5, step=6.0) for k in range(120)]
     clip = write_clip(tmp_path / "a.mkv", shots, rate=30)
-    events: list[str] = []
+    events = []
 
-    def watch(event: Event) -> None:
+    def watch(event):
         events.append(str(event) if isinstance(event, Warned) else "progress")
 
     interp(clip, output, fps=F(40), watch=watch)
@@ -290,9 +281,7 @@ def test_a_cadence_is_named_once_before_the_first_frame(tmp_path: Path, output: 
 
 @pytest.mark.full
 @pytest.mark.parametrize("tags", [(1, 1, 1, 1), (5, 6, 5, 1), (2, 2, 2, 0), (1, 1, 1, 2)])
-def test_new_frames_are_as_bright_as_real_ones(
-    tmp_path: Path, tags: tuple[int, int, int, int]
-) -> None:
+def test_new_frames_are_as_bright_as_real_ones(tmp_path, tags):
     shots = [
         picture(0, 160, 96, noise=6.0) if i == 0 else picture(0, 160, 96, noise=6.0 + i / 1e3)
         for i in range(6)
@@ -305,7 +294,7 @@ def test_new_frames_are_as_bright_as_real_ones(
     assert np.abs(real - new).max() <= 0.15
 
 
-def test_everything_else_in_the_file_is_copied(tmp_path: Path) -> None:
+def test_everything_else_in_the_file_is_copied(tmp_path):
     clip = write_clip(
         tmp_path / "a.mkv",
         24,
@@ -327,7 +316,7 @@ def test_everything_else_in_the_file_is_copied(tmp_path: Path) -> None:
         assert context.sample_aspect_ratio == F(8, 9)
 
 
-def test_an_existing_output_is_kept_unless_overwrite_is_set(tmp_path: Path) -> None:
+def test_an_existing_output_is_kept_unless_overwrite_is_set(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 4, rate=25, codec="libx264")
     target = tmp_path / "b.mp4"
     target.write_bytes(b"precious")
@@ -342,7 +331,7 @@ def test_an_existing_output_is_kept_unless_overwrite_is_set(tmp_path: Path) -> N
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "b.mp4"]
 
 
-def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
+def test_the_input_is_never_overwritten(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 4, codec="libx264")
     before = clip.read_bytes()
     with pytest.raises(OutputError):
@@ -350,7 +339,7 @@ def test_the_input_is_never_overwritten(tmp_path: Path) -> None:
     assert clip.read_bytes() == before
 
 
-def test_corrupt_packets_are_counted_and_the_rest_is_kept(tmp_path: Path) -> None:
+def test_corrupt_packets_are_counted_and_the_rest_is_kept(tmp_path):
     clip = write_clip(
         tmp_path / "a.mp4", 60, codec="libx264", options={"g": "10", "bf": "0"}, noise=2.0
     )
@@ -369,12 +358,12 @@ def test_corrupt_packets_are_counted_and_the_rest_is_kept(tmp_path: Path) -> Non
     assert any("3" in warning and "frame" in warning for warning in map(str, result.warnings))
 
 
-def _clip_with_gap(folder: Path, seconds: int) -> Path:
+def _clip_with_gap(folder, seconds):
     times = [F(k, 25) + (seconds if k > 4 else 0) for k in range(9)]
     return write_clip(folder / "a.mkv", 9, times=times, last_duration=F(1, 25))
 
 
-def test_an_animation_with_uneven_delays_stays_a_gif(tmp_path: Path) -> None:
+def test_an_animation_with_uneven_delays_stays_a_gif(tmp_path):
     times = [F(k, 100) for k in (0, 4, 14, 20, 60)]
     clip = write_clip(
         tmp_path / "a.gif", 5, times=times, last_duration=F(1, 5), codec="gif", pix_fmt="rgb8"
@@ -389,8 +378,8 @@ def test_an_animation_with_uneven_delays_stays_a_gif(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("goal", [{"fps": 50}, {"factor": 2}])
-def test_a_picture_that_lasts_unusually_long_is_named(tmp_path: Path, goal: Any) -> None:
-    def said(clip: Path, **part: Any) -> list[str]:
+def test_a_picture_that_lasts_unusually_long_is_named(tmp_path, goal):
+    def said(clip, **part):
         settings = cloudconv.InterpSettings(clip, tmp_path / "b.mkv", model="blend", **goal, **part)
         return [str(w) for w in decide(settings).warnings if w.code == "long-gap"]
 
@@ -410,7 +399,7 @@ def test_a_picture_that_lasts_unusually_long_is_named(tmp_path: Path, goal: Any)
 
 
 @pytest.mark.parametrize("words", [[], ["--dry-run"]])
-def test_a_gap_of_many_frames_is_refused_before_the_work(tmp_path: Path, words: list[str]) -> None:
+def test_a_gap_of_many_frames_is_refused_before_the_work(tmp_path, words):
     clip = _clip_with_gap(tmp_path, 10**6)
     output = str(tmp_path / "b.mp4")
     result = CliRunner().invoke(app, ["interp", str(clip), output, "--fps", "30", *words])
@@ -422,7 +411,7 @@ def test_a_gap_of_many_frames_is_refused_before_the_work(tmp_path: Path, words: 
     assert list(tmp_path.iterdir()) == [clip]
 
 
-def test_a_header_that_states_days_is_refused_with_the_number_of_frames(tmp_path: Path) -> None:
+def test_a_header_that_states_days_is_refused_with_the_number_of_frames(tmp_path):
     clip = write_clip(tmp_path / "a.avi", 9, rate=25, codec="mpeg4")
     data = bytearray(clip.read_bytes())
     struct.pack_into("<I", data, data.index(b"strh") + 28, 8_160_000)  # the scale of the rate
@@ -432,19 +421,19 @@ def test_a_header_that_states_days_is_refused_with_the_number_of_frames(tmp_path
     assert list(tmp_path.iterdir()) == [clip]
 
 
-def test_a_frame_every_half_minute_is_a_usual_rate(tmp_path: Path) -> None:
+def test_a_frame_every_half_minute_is_a_usual_rate(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 120, rate=F(1, 30), size=(16, 16))
     plan = decide(cloudconv.InterpSettings(clip, tmp_path / "b.mkv", fps=30, model="blend"))
     assert plan.expected == 108_000
 
 
-def test_a_part_without_the_gap_and_divided_gaps_are_not_refused(tmp_path: Path) -> None:
+def test_a_part_without_the_gap_and_divided_gaps_are_not_refused(tmp_path):
     clip = _clip_with_gap(tmp_path, 10**6)
     assert interp(clip, "b.mkv", fps=50, start=3).output_frames == 8
     assert interp(clip, "c.mkv", factor=2).output_frames == 18
 
 
-def test_a_part_that_ends_in_a_gap_shows_the_last_frame_until_its_end(tmp_path: Path) -> None:
+def test_a_part_that_ends_in_a_gap_shows_the_last_frame_until_its_end(tmp_path):
     clip = _clip_with_gap(tmp_path, 10**6)
     result = interp(clip, "b.mkv", fps=30, end=3)
     assert (result.output_frames, result.duration) == (90, 3)
@@ -454,7 +443,7 @@ def test_a_part_that_ends_in_a_gap_shows_the_last_frame_until_its_end(tmp_path: 
     assert cloudconv.estimate(planned).output_frames == decide(planned).expected == 90
 
 
-def test_a_part_with_even_times_of_a_clip_of_variable_rate_has_a_rate(tmp_path: Path) -> None:
+def test_a_part_with_even_times_of_a_clip_of_variable_rate_has_a_rate(tmp_path):
     times = [F(k, 25) for k in (0, 1, 2, 3, 5, 8)]
     clip = write_clip(tmp_path / "a.mp4", 6, times=times, codec="libx264")
     assert interp(clip, "b.mp4", factor=2, end=F(5, 25)).output_fps is None
@@ -463,7 +452,7 @@ def test_a_part_with_even_times_of_a_clip_of_variable_rate_has_a_rate(tmp_path: 
     assert read_times(tmp_path / "c.mp4") == [F(k, 50) for k in range(6)]
 
 
-def test_a_part_whose_even_times_a_coarse_clock_rounds_has_a_rate(tmp_path: Path) -> None:
+def test_a_part_whose_even_times_a_coarse_clock_rounds_has_a_rate(tmp_path):
     times = [F(round(1000 * F(k, 30)), 1000) for k in (*range(30), 40, 45, 60)]
     clip = write_clip(tmp_path / "a.mkv", len(times), times=times, rate=30)
     assert interp(clip, "b.mkv", factor=2, end=2).output_fps is None
@@ -473,9 +462,7 @@ def test_a_part_whose_even_times_a_coarse_clock_rounds_has_a_rate(tmp_path: Path
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])
-def test_a_part_that_ends_within_a_frame_lasts_as_long_as_the_result_says(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_a_part_that_ends_within_a_frame_lasts_as_long_as_the_result_says(tmp_path, suffix):
     times = [F(k, 30) for k in (*range(20), *range(22, 40))]
     clip = write_clip(tmp_path / "a.avi", len(times), times=times, rate=30, codec="mpeg4")
     result = interp(clip, f"b.{suffix}", factor=8, end="1.02")
@@ -486,7 +473,7 @@ def test_a_part_that_ends_within_a_frame_lasts_as_long_as_the_result_says(
     assert all(abs(one - other) <= F(1, 2000) for one, other in zip(made, expected, strict=True))
 
 
-def test_many_frames_are_planned_if_they_are_allowed_or_usual(tmp_path: Path) -> None:
+def test_many_frames_are_planned_if_they_are_allowed_or_usual(tmp_path):
     clip = _clip_with_gap(tmp_path, 4000)
     with pytest.raises(InputError, match="12,00"):
         decide(cloudconv.InterpSettings(clip, tmp_path / "b.mkv", fps=30, slowmo=100))

@@ -1,11 +1,8 @@
 """Published networks from the user's files run as the shipped models do."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -32,35 +29,35 @@ SIZE = (96, 64)
 
 
 @pytest.fixture(autouse=True)
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def data(tmp_path, monkeypatch):
     """Give the test a data folder of its own."""
     monkeypatch.setenv(files.DATA, str(tmp_path / "data"))
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(tmp_path):
     return small_file(tmp_path / "flownet.pkl")
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> Path:
+def clip(tmp_path):
     shown = [picture(k, *SIZE, step=3.0, scene=k // 5) for k in range(10)]
     return write_clip(tmp_path / "a.mkv", shown)
 
 
-def interp(clip: Path, output: Path, **options: Any) -> Any:
+def interp(clip, output, **options):
     given = {"factor": 2, "encoder": "ffv1", "threads": 1, "device": "cpu"}
     return cloudconv.interpolate(clip, output, **{**given, **options})
 
 
-def assert_near(found: Path, expected: Path) -> None:
+def assert_near(found, expected):
     """Assert that two clips differ by at most one level, which rounding may change."""
     for one, other in zip(read_planes(found), read_planes(expected), strict=True):
         for a, b in zip(one, other, strict=True):
             assert np.abs(a.astype(int) - b).max() <= 1
 
 
-def test_the_new_pictures_are_those_of_the_network(file: Path) -> None:
+def test_the_new_pictures_are_those_of_the_network(file):
     pictures = torch.rand(3, 3, 64, 96)
     made = [*cloudconv.interpolate_frames(pictures, 4, model=file, device="cpu", scene_cut="off")]
     network = registry.load(file)
@@ -71,7 +68,7 @@ def test_the_new_pictures_are_those_of_the_network(file: Path) -> None:
         assert (new - wanted.clamp(0, 1)).abs().max() <= 1e-5
 
 
-def test_a_video_keeps_its_frames_and_its_cuts(clip: Path, file: Path, tmp_path: Path) -> None:
+def test_a_video_keeps_its_frames_and_its_cuts(clip, file, tmp_path):
     result = interp(clip, tmp_path / "b.mkv", model=file, factor=4)
     assert (result.model, result.precision) == (str(file), "fp32")
     assert (result.output_frames, len(result.cuts)) == (40, 1)
@@ -83,7 +80,7 @@ def test_a_video_keeps_its_frames_and_its_cuts(clip: Path, file: Path, tmp_path:
         assert all(map(np.array_equal, repeated, source[4]))
 
 
-WAYS: dict[str, dict[str, Any]] = {
+WAYS = {
     "batch": {"batch": 3},
     "tiles": {"tile": 256},
     "workers": {"workers": "local:2"},
@@ -91,16 +88,14 @@ WAYS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("way", ["batch", pytest.param("workers", marks=pytest.mark.full)])
-def test_batches_and_workers_make_the_same_frames(
-    clip: Path, file: Path, tmp_path: Path, way: str
-) -> None:
+def test_batches_and_workers_make_the_same_frames(clip, file, tmp_path, way):
     add(file, "mine")
     interp(clip, tmp_path / "b.mkv", model="mine", batch=1)
     interp(clip, tmp_path / "c.mkv", model="mine", **WAYS[way])
     assert_near(tmp_path / "b.mkv", tmp_path / "c.mkv")
 
 
-def test_tiles_leave_no_seam(file: Path, tmp_path: Path) -> None:
+def test_tiles_leave_no_seam(file, tmp_path):
     clip = write_clip(tmp_path / "wide.mkv", 3, size=(448, 64), step=3.0)
     whole, tiled = (
         interp(clip, tmp_path / f"{tile}.mkv", model=file, tile=tile) for tile in ("off", 256)
@@ -108,9 +103,7 @@ def test_tiles_leave_no_seam(file: Path, tmp_path: Path) -> None:
     assert_near(Path(whole.output), Path(tiled.output))
 
 
-def test_16_bits_are_used_only_on_request(
-    clip: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_16_bits_are_used_only_on_request(clip, file, tmp_path, monkeypatch):
     monkeypatch.setattr("cloudconv.render.device.has_fast_bf16", lambda: True)
     spec = registry.spec(file)
     assert cloudconv.estimate(settings(clip, tmp_path, model=file)).precision == "fp32"
@@ -121,14 +114,12 @@ def test_16_bits_are_used_only_on_request(
     assert spec.falls_back("blend") is spec.cls.fallback
 
 
-def settings(clip: Path, folder: Path, **options: Any) -> cloudconv.InterpSettings:
+def settings(clip, folder, **options):
     given = {"factor": 2, "encoder": "ffv1", "threads": 1, "device": "cpu", **options}
     return cloudconv.InterpSettings(clip, folder / "out.mkv", **given)
 
 
-def test_a_network_for_the_middle_halves_the_interval(
-    clip: Path, file: Path, tmp_path: Path
-) -> None:
+def test_a_network_for_the_middle_halves_the_interval(clip, file, tmp_path):
     add(file, "any")
     add(file, "middle", timesteps="middle")
     interp(clip, tmp_path / "a2.mkv", model="any")
@@ -138,7 +129,7 @@ def test_a_network_for_the_middle_halves_the_interval(
     assert all(all(map(np.array_equal, *pair)) for pair in zip(middles, usual, strict=True))
 
 
-REFUSED: list[dict[str, Any]] = [
+REFUSED = [
     {"factor": 3},
     {"factor": 6},
     {"factor": None, "fps": 60},
@@ -148,9 +139,7 @@ REFUSED: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("options", REFUSED)
-def test_other_factors_of_such_a_network_are_refused(
-    clip: Path, file: Path, tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_other_factors_of_such_a_network_are_refused(clip, file, tmp_path, options):
     add(file, "middle", timesteps="middle")
     with pytest.raises(ModelUsageError, match=r"only the middle.*cloud-best"):
         interp(clip, tmp_path / "b.mkv", model="middle", **options)
@@ -160,17 +149,13 @@ def test_other_factors_of_such_a_network_are_refused(
 @pytest.mark.parametrize(
     "options", [{"factor": 8}, {"factor": None, "fps": 48}, {"factor": None, "slowmo": 2}]
 )
-def test_halves_of_the_interval_are_accepted(
-    clip: Path, file: Path, tmp_path: Path, options: dict[str, Any]
-) -> None:
+def test_halves_of_the_interval_are_accepted(clip, file, tmp_path, options):
     add(file, "middle", timesteps="middle")
     given = {"model": "middle", "factor": 2, **options}
     assert cloudconv.estimate(settings(clip, tmp_path, **given)).new_frames > 0
 
 
-def test_a_variable_rate_and_pictures_in_memory_follow_the_same_rule(
-    file: Path, tmp_path: Path
-) -> None:
+def test_a_variable_rate_and_pictures_in_memory_follow_the_same_rule(file, tmp_path):
     times = [Fraction(k, 24) for k in (0, 1, 3, 4, 7, 8)]
     clip = write_clip(tmp_path / "vfr.mkv", 6, times=times, rate=24)
     add(file, "middle", timesteps="middle")
@@ -185,7 +170,7 @@ def test_a_variable_rate_and_pictures_in_memory_follow_the_same_rule(
         cloudconv.compare(clip, model="middle", drop=3)
 
 
-def test_a_resumed_run_needs_the_same_content(file: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_needs_the_same_content(file, tmp_path):
     clip = write_clip(tmp_path / "a.mkv", [picture(k, 64, 64, scene=k // 30) for k in range(90)])
     add(file, "mine")
     given = {"factor": 2, "model": "mine", "encoder": "ffv1", "device": "cpu"}
@@ -200,7 +185,7 @@ def test_a_resumed_run_needs_the_same_content(file: Path, tmp_path: Path) -> Non
     assert calls.interpolate(clip, tmp_path / "b.mkv", **given).resumed
 
 
-def test_a_comparison_takes_names_and_files(file: Path, tmp_path: Path) -> None:
+def test_a_comparison_takes_names_and_files(file, tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 7, size=SIZE)
     add(file, "mine")
     file = file.rename(tmp_path / "my,net.pkl")
@@ -209,9 +194,7 @@ def test_a_comparison_takes_names_and_files(file: Path, tmp_path: Path) -> None:
     assert result.methods["mine"]["psnr"] == result.methods[str(file)]["psnr"]
 
 
-def test_a_copy_on_another_machine_is_the_same_network(
-    clip: Path, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_on_another_machine_is_the_same_network(clip, file, tmp_path, monkeypatch):
     """Workers get the file, because the name is unknown on their machines."""
     add(file, "mine", timesteps="middle")
     located = registry.located("mine")
@@ -224,7 +207,7 @@ def test_a_copy_on_another_machine_is_the_same_network(
 
 
 FAMILIES = ["rife_4_0", "rife_4_25", "rife_eccv", "rife_eccv_m", "ifrnet_s", "ema_vfi_small"]
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS = {
     "usual": {},
     "alpha": {"pix_fmt": "yuva420p"},
     "fallback": {"fallback": "blend", "noise": 6.0},
@@ -237,7 +220,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_runs_with_every_option(tmp_path: Path, name: str) -> None:
+def test_every_family_runs_with_every_option(tmp_path, name):
     torch.save(recorded(name).state(), tmp_path / "a.pth")
     for way, options in OPTIONS.items():
         given = dict(options)
@@ -255,7 +238,7 @@ def test_every_family_runs_with_every_option(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.full
-def test_film_runs_with_opacity(tmp_path: Path) -> None:
+def test_film_runs_with_opacity(tmp_path):
     torch.save(recorded("film").state(), tmp_path / "a.pth")
     clip = write_clip(tmp_path / "a.mkv", 2, size=SIZE, pix_fmt="yuva420p")
     assert interp(clip, tmp_path / "b.mkv", model=tmp_path / "a.pth").new_frames == 1
@@ -263,11 +246,11 @@ def test_film_runs_with_opacity(tmp_path: Path) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family_can_be_trained(tmp_path: Path, name: str) -> None:
+def test_every_family_can_be_trained(tmp_path, name):
     torch.save(recorded(name).state(), tmp_path / "a.pth")
     clip = moving(tmp_path / "a.mkv", 40, size=SIZE)
     output = tmp_path / "trained.safetensors"
-    given: dict[str, Any] = {"steps": 1, "crop": 64, "batch": 1, "device": "cpu"}
+    given = {"steps": 1, "crop": 64, "batch": 1, "device": "cpu"}
     cloudconv.train(clip, output, init=tmp_path / "a.pth", **given)
     trained, before = (registry.describe(each) for each in (output, tmp_path / "a.pth"))
     assert trained.recognised == before.recognised
@@ -275,10 +258,10 @@ def test_every_family_can_be_trained(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.full
-def test_a_published_network_can_be_trained_and_adapted(file: Path, tmp_path: Path) -> None:
+def test_a_published_network_can_be_trained_and_adapted(file, tmp_path):
     clip = moving(tmp_path / "a.mkv", 40, size=SIZE)
     add(file, "mine")
-    options: dict[str, Any] = {"crop": 32, "batch": 2, "device": "cpu"}
+    options = {"crop": 32, "batch": 2, "device": "cpu"}
     for init in (file, "mine"):
         output = tmp_path / "trained.safetensors"
         cloudconv.train(clip, output, init=init, steps=3, overwrite=True, **options)

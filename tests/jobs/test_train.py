@@ -1,27 +1,21 @@
 """``train``: scores, options, resume, interrupts and errors."""
 
-from __future__ import annotations
-
 import json
 import os
 import re
 import signal
 import threading
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 from typer.testing import CliRunner
 
 from cloudconv import checkpoints, weights
 from cloudconv.cli.app import app
 from cloudconv.errors import (
-    CloudconvError,
     DeviceError,
     InputError,
     Interrupted,
@@ -30,15 +24,14 @@ from cloudconv.errors import (
     SettingsError,
     WeightsError,
 )
-from cloudconv.events import Event, Finished, Measured, Progress
+from cloudconv.events import Finished, Measured, Progress
 from cloudconv.files import Claim
 from cloudconv.jobs import train
 from cloudconv.models import registry
 from cloudconv.settings import TrainSettings
 from cloudconv.training import loop
-from cloudconv.training.loop import Losses
 from cloudconv.training.recipe import completed
-from tests.helpers.jobs import Watch, finish, ignore, on
+from tests.helpers.jobs import finish, ignore, on
 from tests.helpers.own_networks import save, small_state
 from tests.helpers.system import largest_file
 from tests.helpers.trainees import (
@@ -55,18 +48,18 @@ from tests.helpers.trainees import (
 
 
 @pytest.fixture(autouse=True)
-def small_models(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_models(monkeypatch):
     register_models(monkeypatch, PREDICT, AHEAD, MIDDLE, AUTOENCODER, ADVERSARIAL, COARSE)
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+def clip(tmp_path_factory):
     return str(moving(tmp_path_factory.mktemp("clips") / "moving.mkv", 60))
 
 
-def settings(clip: str, weights_file: Path, **changes: Any) -> TrainSettings:
-    given: dict[str, Any] = {
+def settings(clip, weights_file, **changes):
+    given = {
         "clips": (clip,),
         "model": PREDICT.name,
         "output": str(weights_file),
@@ -86,22 +79,21 @@ def settings(clip: str, weights_file: Path, **changes: Any) -> TrainSettings:
     return TrainSettings(**(given | changes))
 
 
-def trained(wanted: TrainSettings, watch: Watch = ignore) -> train.TrainResult:
-    result: train.TrainResult = finish(train.run(wanted), watch)
-    return result
+def trained(wanted, watch=ignore):
+    return finish(train.run(wanted), watch)
 
 
-def at_losses(do: Callable[[Losses], object]) -> Watch:
+def at_losses(do):
     """Return a watcher that calls ``do`` with the reported losses."""
 
-    def watch(event: Event) -> None:
+    def watch(event):
         if isinstance(event, Measured) and event.name == "losses":
             do(event.values)
 
     return watch
 
 
-def test_an_estimate_trains_nothing_and_is_correct(clip: str, tmp_path: Path) -> None:
+def test_an_estimate_trains_nothing_and_is_correct(clip, tmp_path):
     output = tmp_path / "p.safetensors"
     wanted = settings(clip, output, steps=2, minutes=None)
     expected = train.estimate(train.decide(wanted))
@@ -115,7 +107,7 @@ def test_an_estimate_trains_nothing_and_is_correct(clip: str, tmp_path: Path) ->
 
 
 @pytest.mark.full
-def test_motion_is_forecast_better_than_by_holding(clip: str, tmp_path: Path) -> None:
+def test_motion_is_forecast_better_than_by_holding(clip, tmp_path):
     output = tmp_path / "p.safetensors"
     result = trained(settings(clip, output, steps=250))
     assert result.naive == "hold"
@@ -138,7 +130,7 @@ def test_motion_is_forecast_better_than_by_holding(clip: str, tmp_path: Path) ->
 
 
 @pytest.mark.full
-def test_every_task_and_loss_trains(clip: str, tmp_path: Path) -> None:
+def test_every_task_and_loss_trains(clip, tmp_path):
     for number, changes in enumerate(
         (
             {"model": MIDDLE.name, "gap": 4, "loss": "ssim+l1"},
@@ -155,7 +147,7 @@ def test_every_task_and_loss_trains(clip: str, tmp_path: Path) -> None:
         assert registry.load_model(output).spec.name == changes["model"]
 
 
-def test_scores_are_given_for_each_number_of_frames_ahead(clip: str, tmp_path: Path) -> None:
+def test_scores_are_given_for_each_number_of_frames_ahead(clip, tmp_path):
     fed_back = trained(settings(clip, tmp_path / "a.safetensors", rollout=3, steps=1))
     direct = settings(clip, tmp_path / "b.safetensors", model=AHEAD.name, rollout=6, steps=1)
     assert list(fed_back.best.psnr) == ["1", "2", "3"]
@@ -165,18 +157,18 @@ def test_scores_are_given_for_each_number_of_frames_ahead(clip: str, tmp_path: P
 @pytest.mark.parametrize(
     "model", [PREDICT.name, pytest.param(ADVERSARIAL.name, marks=pytest.mark.full)]
 )
-def test_a_stopped_run_continues_exactly(clip: str, tmp_path: Path, model: str) -> None:
+def test_a_stopped_run_continues_exactly(clip, tmp_path, model):
     loss = "l1+adversarial:0.1" if model == ADVERSARIAL.name else "l1"
     changes = {"model": model, "loss": loss, "noise": 0.05, "steps": 40}
     changes |= {"reversal": True, "augment": True, "crops": 3}
     whole_file, parted_file = tmp_path / "whole.safetensors", tmp_path / "parted.safetensors"
-    whole: dict[int, float] = {}
+    whole = {}
     note = at_losses(lambda p: whole.update({p.step: p.loss}))
     trained(settings(clip, whole_file, **changes), note)
 
-    parted: dict[int, float] = {}
+    parted = {}
 
-    def stop_at(progress: Losses) -> None:
+    def stop_at(progress):
         parted[progress.step] = progress.loss
         if progress.step == 10:
             signal.raise_signal(signal.SIGINT)
@@ -197,10 +189,10 @@ def test_a_stopped_run_continues_exactly(clip: str, tmp_path: Path, model: str) 
     assert not (tmp_path / "parted.safetensors.checkpoint").exists()
 
 
-def test_a_checkpoint_of_other_settings_is_refused(clip: str, tmp_path: Path) -> None:
+def test_a_checkpoint_of_other_settings_is_refused(clip, tmp_path):
     output = tmp_path / "p.safetensors"
 
-    def stop(progress: Losses) -> None:
+    def stop(progress):
         if progress.step == 10:
             signal.raise_signal(signal.SIGINT)
 
@@ -215,13 +207,13 @@ def test_a_checkpoint_of_other_settings_is_refused(clip: str, tmp_path: Path) ->
 
 
 @pytest.mark.full
-def test_ctrl_c_ends_a_training_at_once(clip: str, tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_training_at_once(clip, tmp_path):
     """After Ctrl-C, the step in progress ends, and no validation or other step follows."""
     output = tmp_path / "p.safetensors"
-    after: list[Event] = []
+    after = []
     pressed = False
 
-    def press(event: Event) -> None:
+    def press(event):
         nonlocal pressed
         if pressed:
             after.append(event)
@@ -238,9 +230,7 @@ def test_ctrl_c_ends_a_training_at_once(clip: str, tmp_path: Path) -> None:
     assert Path(f"{output}.checkpoint").exists()
 
 
-def test_ctrl_break_on_windows_stops_a_training_like_ctrl_c(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_ctrl_break_on_windows_stops_a_training_like_ctrl_c(monkeypatch):
     ctrl_break = getattr(signal, "SIGUSR1", signal.SIGTERM)
     monkeypatch.setattr(signal, "SIGBREAK", ctrl_break, raising=False)
     stop = threading.Event()
@@ -249,13 +239,13 @@ def test_ctrl_break_on_windows_stops_a_training_like_ctrl_c(
     assert stop.is_set()
 
 
-def test_ctrl_c_during_validation_is_resumed(clip: str, tmp_path: Path) -> None:
+def test_ctrl_c_during_validation_is_resumed(clip, tmp_path):
     """A resumed run repeats the validation and gives the result of an uninterrupted run."""
 
-    def press_at(step: int) -> Watch:
+    def press_at(step):
         last = [0]
 
-        def press(event: Event) -> None:
+        def press(event):
             if not isinstance(event, Progress):
                 return
             last[0] = event.done if event.stage == "training" else last[0]
@@ -269,7 +259,7 @@ def test_ctrl_c_during_validation_is_resumed(clip: str, tmp_path: Path) -> None:
         trained(settings(clip, first), press_at(0))
     assert not first.exists()
     assert trained(settings(clip, first), press_at(10)).steps == 10
-    reported: list[Progress] = []
+    reported = []
     resumed = trained(settings(clip, first), on("training", reported.append))
     assert {event.resumed for event in reported} == {10}, (
         "resumed steps must not count for the speed"
@@ -281,10 +271,10 @@ def test_ctrl_c_during_validation_is_resumed(clip: str, tmp_path: Path) -> None:
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_run_without_steps_left_says_so(clip: str, tmp_path: Path) -> None:
+def test_a_run_without_steps_left_says_so(clip, tmp_path):
     output = tmp_path / "p.safetensors"
 
-    def press(event: Event) -> None:
+    def press(event):
         if isinstance(event, Progress) and (event.stage, event.done) == ("training", 13):
             signal.raise_signal(signal.SIGINT)
 
@@ -300,8 +290,8 @@ def test_a_run_without_steps_left_says_so(clip: str, tmp_path: Path) -> None:
     assert "0.0000" not in said.stderr
 
 
-def test_weights_depend_on_the_seed(clip: str, tmp_path: Path) -> None:
-    def weights_of(seed: int, name: str) -> dict[str, torch.Tensor]:
+def test_weights_depend_on_the_seed(clip, tmp_path):
+    def weights_of(seed, name):
         trained(settings(clip, tmp_path / name, seed=seed, steps=5))
         return load_file(tmp_path / name)
 
@@ -311,7 +301,7 @@ def test_weights_depend_on_the_seed(clip: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_fine_tuning_never_ends_with_a_lower_score(clip: str, tmp_path: Path) -> None:
+def test_fine_tuning_never_ends_with_a_lower_score(clip, tmp_path):
     first, tuned = tmp_path / "first.safetensors", tmp_path / "tuned.safetensors"
     before = trained(settings(clip, first, steps=200))
     # The learning rate is too high, so nothing is gained and the initial weights are returned.
@@ -333,14 +323,14 @@ def test_fine_tuning_never_ends_with_a_lower_score(clip: str, tmp_path: Path) ->
     assert not any(torch.equal(a[name], c[name]) for name in a)
 
 
-def test_a_predictor_can_start_from_parts_of_another_model(clip: str, tmp_path: Path) -> None:
+def test_a_predictor_can_start_from_parts_of_another_model(clip, tmp_path):
     encoder = tmp_path / "encoder.safetensors"
     trained(settings(clip, encoder, model=AUTOENCODER.name))
     result = trained(settings(clip, tmp_path / "p.safetensors", init=str(encoder), steps=1))
     assert result.initialised == 2, "both decoders have a weight and a bias of one shape"
 
 
-def test_spans_are_held_back_by_default(clip: str, tmp_path: Path) -> None:
+def test_spans_are_held_back_by_default(clip, tmp_path):
     given = settings(clip, tmp_path / "p.safetensors", val_part=None, steps=1)
     assert trained(given).best.naive_psnr["1"] > 10
     part = settings(f"{clip}[0:0.5]", tmp_path / "q.safetensors", val_part=None, steps=1)
@@ -350,7 +340,7 @@ def test_spans_are_held_back_by_default(clip: str, tmp_path: Path) -> None:
     assert trained(ahead).best.naive_psnr["5"] > 10
 
 
-def test_impossible_inputs_are_one_clear_sentence(clip: str, tmp_path: Path) -> None:
+def test_impossible_inputs_are_one_clear_sentence(clip, tmp_path):
     output = tmp_path / "p.safetensors"
     short = str(moving(tmp_path / "short.mkv", 3))
     still = str(moving(tmp_path / "still.mkv", 30, step=0))
@@ -361,7 +351,7 @@ def test_impossible_inputs_are_one_clear_sentence(clip: str, tmp_path: Path) -> 
     state["encode.weight"] = torch.zeros(12, 9, 5, 5)
     save_file(state, wide, {"model": PREDICT.name})
     (tmp_path / "empty").mkdir()
-    cases: list[tuple[dict[str, Any], type[CloudconvError], str]] = [
+    cases = [
         ({"clips": (short,)}, InputError, "frames in a row"),
         ({"clips": (str(tmp_path / "empty"),)}, InputError, "no video and no pictures"),
         ({"crop": 64}, InputError, "smaller than the crop"),
@@ -398,11 +388,11 @@ def test_impossible_inputs_are_one_clear_sentence(clip: str, tmp_path: Path) -> 
         trained(settings(clip, output, resume=False))
 
 
-def refuse_batches(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+def refuse_batches(monkeypatch, most):
     """Let the small network run out of memory, in training, on more than ``most`` samples."""
     forward = Next.forward
 
-    def short(model: Next, context: Tensor) -> Tensor:
+    def short(model, context):
         if torch.is_grad_enabled() and len(context) > most:
             raise torch.OutOfMemoryError("CUDA out of memory (made up)")
         return forward(model, context)
@@ -410,9 +400,7 @@ def refuse_batches(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr(Next, "forward", short)
 
 
-def test_a_lack_of_memory_splits_the_batch(
-    clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lack_of_memory_splits_the_batch(clip, tmp_path, monkeypatch):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     finish(train.run(settings(clip, whole, batch=5, steps=6)))
     refuse_batches(monkeypatch, 2)
@@ -424,21 +412,17 @@ def test_a_lack_of_memory_splits_the_batch(
         assert torch.allclose(found[name], tensor, rtol=1e-3, atol=1e-5)
 
 
-def test_too_little_memory_for_one_sample_is_an_error(
-    clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_little_memory_for_one_sample_is_an_error(clip, tmp_path, monkeypatch):
     refuse_batches(monkeypatch, 0)
     with pytest.raises(DeviceError, match=r"single sample.*`crop`"):
         finish(train.run(settings(clip, tmp_path / "a.safetensors")))
 
 
-def test_a_step_that_overflows_in_fp16_is_skipped(
-    clip: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_that_overflows_in_fp16_is_skipped(clip, tmp_path, monkeypatch):
     """The CPU stands in for a GPU, because both use the same gradient scaler."""
     forward, calls = Next.forward, []
 
-    def overflowing(model: Next, context: Tensor) -> Tensor:
+    def overflowing(model, context):
         made = forward(model, context)
         calls.extend([1] * torch.is_grad_enabled())
         return made * float("inf") if len(calls) in (2, 3) and torch.is_grad_enabled() else made
@@ -453,7 +437,7 @@ def test_a_step_that_overflows_in_fp16_is_skipped(
     assert result.history[-1].loss != result.history[0].loss
 
 
-def test_a_recipe_gives_the_settings(clip: str, tmp_path: Path) -> None:
+def test_a_recipe_gives_the_settings(clip, tmp_path):
     recipe = tmp_path / "r.toml"
     recipe.write_text(
         f'model = "{PREDICT.name}"\nclips = ["{clip}"]\nsteps = 7\ninterval = [1, 2]\n'
@@ -474,7 +458,7 @@ def test_a_recipe_gives_the_settings(clip: str, tmp_path: Path) -> None:
         TrainSettings(model=PREDICT.name)
 
 
-def test_defaults_are_those_of_the_model(tmp_path: Path) -> None:
+def test_defaults_are_those_of_the_model(tmp_path):
     usual = completed(TrainSettings("c.mp4", init="voxelflow", minutes=5.0))
     suits = dict(registry.spec("voxelflow").cls.training_settings)
     assert suits
@@ -496,7 +480,7 @@ def test_defaults_are_those_of_the_model(tmp_path: Path) -> None:
     assert completed(TrainSettings(recipe=recipe)).loss == "charbonnier"
 
 
-def test_shipped_recipes_are_valid() -> None:
+def test_shipped_recipes_are_valid():
     folder = weights.weights_folder() / "recipes"
     recipes = list(folder.glob("*.toml"))
     assert recipes
@@ -508,7 +492,7 @@ def test_shipped_recipes_are_valid() -> None:
         assert registry.spec(read.model, read.task).name == read.model
 
 
-def test_the_command_train(clip: str, tmp_path: Path) -> None:
+def test_the_command_train(clip, tmp_path):
     output = tmp_path / "p.safetensors"
     words = f"{clip} --model {PREDICT.name} --steps 10 --crop 32 --batch 2 --interval 1-2 --json"
     runner = CliRunner()
@@ -530,22 +514,20 @@ def test_the_command_train(clip: str, tmp_path: Path) -> None:
     assert "naive" not in done.stderr  # only --verbose shows each validation
 
 
-def raise_at_first_report(error: type[BaseException]) -> Watch:
+def raise_at_first_report(error):
     """Return a watcher that ends a run at its first report, before any step."""
 
-    def report(_: Losses) -> None:
+    def report(_):
         raise error
 
     return at_losses(report)
 
 
 @pytest.mark.parametrize("number", [n for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)])
-def test_sigterm_and_sighup_keep_the_trained_weights(
-    clip: str, tmp_path: Path, number: str
-) -> None:
+def test_sigterm_and_sighup_keep_the_trained_weights(clip, tmp_path, number):
     output = tmp_path / "p.safetensors"
 
-    def stop(progress: Losses) -> None:
+    def stop(progress):
         if progress.step == 10:
             signal.raise_signal(getattr(signal, number))
 
@@ -556,7 +538,7 @@ def test_sigterm_and_sighup_keep_the_trained_weights(
     assert os.listdir(tmp_path) == ["p.safetensors"]
 
 
-def test_a_run_that_was_killed_at_its_start_is_resumed(clip: str, tmp_path: Path) -> None:
+def test_a_run_that_was_killed_at_its_start_is_resumed(clip, tmp_path):
     output = tmp_path / "p.safetensors"
     with pytest.raises(ZeroDivisionError):
         trained(settings(clip, output), raise_at_first_report(ZeroDivisionError))
@@ -564,13 +546,13 @@ def test_a_run_that_was_killed_at_its_start_is_resumed(clip: str, tmp_path: Path
     assert trained(settings(clip, output)).resumed
 
 
-def test_a_second_ctrl_c_names_the_checkpoint(clip: str, tmp_path: Path) -> None:
+def test_a_second_ctrl_c_names_the_checkpoint(clip, tmp_path):
     output = tmp_path / "p.safetensors"
     with pytest.raises(Interrupted, match=r"p\.safetensors\.checkpoint keeps .*; the same"):
         trained(settings(clip, output), raise_at_first_report(KeyboardInterrupt))
 
 
-def test_a_flipped_bit_of_a_checkpoint_is_an_error(clip: str, tmp_path: Path) -> None:
+def test_a_flipped_bit_of_a_checkpoint_is_an_error(clip, tmp_path):
     output = tmp_path / "p.safetensors"
     checkpoint = tmp_path / "p.safetensors.checkpoint"
     with pytest.raises(ZeroDivisionError):
@@ -590,7 +572,7 @@ def test_a_flipped_bit_of_a_checkpoint_is_an_error(clip: str, tmp_path: Path) ->
     assert trained(settings(clip, output)).resumed
 
 
-DAMAGED: dict[str, dict[str, Any]] = {
+DAMAGED = {
     "nothing": {},
     "text": {"written": 5, "settings": "{", "footage": {}},
     "list": {"written": [], "settings": "[]", "footage": {}},
@@ -598,9 +580,7 @@ DAMAGED: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_a_checkpoint_with_a_right_checksum_and_wrong_content_is_an_error(
-    clip: str, tmp_path: Path, kind: str
-) -> None:
+def test_a_checkpoint_with_a_right_checksum_and_wrong_content_is_an_error(clip, tmp_path, kind):
     output = tmp_path / "p.safetensors"
     path = tmp_path / "p.safetensors.checkpoint"
     loop.save_checkpoint(path, DAMAGED[kind], of=output)
@@ -609,7 +589,7 @@ def test_a_checkpoint_with_a_right_checksum_and_wrong_content_is_an_error(
     assert not output.exists()
 
 
-def test_weights_of_absurd_size_leave_no_file(clip: str, tmp_path: Path) -> None:
+def test_weights_of_absurd_size_leave_no_file(clip, tmp_path):
     huge = {name: torch.full_like(each, 1e38) for name, each in small_state().items()}
     save(tmp_path / "huge.safetensors", huge)
     given = dict.fromkeys(("model", "init"), str(tmp_path / "huge.safetensors"))
@@ -619,13 +599,13 @@ def test_weights_of_absurd_size_leave_no_file(clip: str, tmp_path: Path) -> None
     assert not os.listdir(tmp_path / "made")
 
 
-def test_weights_of_another_network_start_what_fits(clip: str, tmp_path: Path) -> None:
+def test_weights_of_another_network_start_what_fits(clip, tmp_path):
     given = {"model": "cloud-best", "init": "voxelflow", "steps": 1, "crop": 32, "batch": 1}
     result = trained(settings(clip, tmp_path / "p.safetensors", **given))
     assert 0 < result.initialised < len(registry.spec("cloud-best").build().state_dict())
 
 
-def test_foreign_files_are_not_overwritten(clip: str, tmp_path: Path) -> None:
+def test_foreign_files_are_not_overwritten(clip, tmp_path):
     output = tmp_path / "p.safetensors"
     foreign = tmp_path / "p.safetensors.checkpoint"
     foreign.write_text("precious")
@@ -644,15 +624,13 @@ def test_foreign_files_are_not_overwritten(clip: str, tmp_path: Path) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("when", ["at the start", "after the first write", "between two runs"])
-def test_a_file_that_appears_under_the_outputs_name_is_kept(
-    clip: str, tmp_path: Path, when: str
-) -> None:
+def test_a_file_that_appears_under_the_outputs_name_is_kept(clip, tmp_path, when):
     """The training is kept, and continues exactly after the file has been moved away."""
     output = tmp_path / "p.safetensors"
     wanted = settings(clip, output, last=True)
     whole = trained(settings(clip, tmp_path / "whole.safetensors", last=True))
 
-    def replace_output(event: Event | None = None) -> None:
+    def replace_output(event=None):
         stage, done = (event.stage, event.done) if isinstance(event, Progress) else ("", 0)
         late = when == "after the first write"
         if event is None or (stage == "training" and done == 5 if late else stage == "analysing"):
@@ -676,10 +654,10 @@ def test_a_file_that_appears_under_the_outputs_name_is_kept(
 
 
 @pytest.mark.parametrize("what", ["a.mkv", "start.safetensors"])
-def test_a_training_is_not_resumed_on_other_content(tmp_path: Path, what: str) -> None:
+def test_a_training_is_not_resumed_on_other_content(tmp_path, what):
     clip, start = moving(tmp_path / "a.mkv", 60), tmp_path / "start.safetensors"
     trained(settings(str(clip), start, steps=1))
-    changes: dict[str, Any] = {"init": str(start)}
+    changes = {"init": str(start)}
     output = tmp_path / "p.safetensors"
     with pytest.raises(ZeroDivisionError):
         trained(settings(str(clip), output, **changes), raise_at_first_report(ZeroDivisionError))
@@ -693,14 +671,14 @@ def test_a_training_is_not_resumed_on_other_content(tmp_path: Path, what: str) -
     assert not trained(settings(str(clip), output, **changes)).resumed
 
 
-def test_two_runs_never_write_one_weights_file(clip: str, tmp_path: Path) -> None:
+def test_two_runs_never_write_one_weights_file(clip, tmp_path):
     output = tmp_path / "p.safetensors"
     with Claim(output), pytest.raises(OutputError, match="Another cloudconv is writing"):
         trained(settings(clip, output))
     assert os.listdir(tmp_path) == []
 
 
-def test_a_full_disk_gives_one_sentence(clip: str, tmp_path: Path) -> None:
+def test_a_full_disk_gives_one_sentence(clip, tmp_path):
     with largest_file(2_000), pytest.raises(OutputError, match="largest file allowed here"):
         trained(settings(clip, tmp_path / "p.safetensors"))
     assert os.listdir(tmp_path) == []

@@ -15,7 +15,6 @@ from cloudconv.media.carry import Carry, add_copy
 from cloudconv.media.copier import timecode_at_rate
 from cloudconv.media.frame import Frame
 from cloudconv.media.probe import probe
-from cloudconv.media.sink import Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import packets_of, picture, read_times, sine, write_clip
 from tests.helpers.sinks import open_sink
@@ -24,9 +23,7 @@ RATE = Fraction(24)
 SRT = [(Fraction(1, 2), Fraction(1), "Clouds & rain"), (Fraction(2), Fraction(1, 2), "Sun")]
 
 
-def video(
-    path: Path, *, offset=Fraction(0), seconds=3, audio="aac", subtitles="srt", **extra
-) -> Path:
+def video(path, *, offset=Fraction(0), seconds=3, audio="aac", subtitles="srt", **extra):
     """Write a clip with two audio tracks, subtitles, chapters and, in Matroska, an attachment."""
     count = int(seconds * RATE)
     with av.open(str(path), "w") as out:
@@ -85,9 +82,7 @@ def _text(out, stream, start, duration, text):
     out.mux(packet)
 
 
-def convert(
-    source: Path, target: Path, *, start=None, end=None, audio=True, factor=2, slow=None
-) -> Sink:
+def convert(source, target, *, start=None, end=None, audio=True, factor=2, slow=None):
     """Write new pictures at ``factor`` times the clip's rate and copy everything else.
 
     With ``slow``, the video is that many times slower.
@@ -120,7 +115,7 @@ def convert(
     return sink
 
 
-def subtitles_of(path: Path) -> list[tuple[Fraction, Fraction, str]]:
+def subtitles_of(path):
     """Return start, duration and plain text of each subtitle."""
     found = []
     with av.open(str(path)) as clip:
@@ -135,7 +130,7 @@ def subtitles_of(path: Path) -> list[tuple[Fraction, Fraction, str]]:
     return found
 
 
-def first_times(path: Path, kind: str) -> list[Fraction]:
+def first_times(path, kind):
     with av.open(str(path)) as clip:
         stream = next(s for s in clip.streams if s.type == kind)
         return [p.pts * p.time_base for p in clip.demux(stream) if p.size]
@@ -354,7 +349,7 @@ def test_outdated_tags_are_dropped_and_other_tags_are_kept(tmp_path):
         assert "Lavf" not in tags.get("comment", "")
 
 
-def cover() -> bytes:
+def cover():
     context = av.CodecContext.create("png", "w")
     context.width, context.height, context.pix_fmt = 8, 8, "rgb24"
     context.time_base = Fraction(1, 1)
@@ -413,7 +408,7 @@ def test_audio_is_interleaved_with_the_video(tmp_path):
     source = video(tmp_path / "in.mp4", seconds=8, subtitles=None)
     target = tmp_path / "out.mkv"
     convert(source, target)
-    latest: dict[str, Fraction] = {}
+    latest = {}
     with av.open(str(target)) as clip:
         for packet in clip.demux():
             if packet.size and packet.pts is not None:
@@ -494,12 +489,12 @@ def test_time_codes_are_converted_to_a_new_rate(given, source, rate, offset, exp
     assert made == expected
 
 
-def decoded_sound(path: Path) -> list[bytes]:
+def decoded_sound(path):
     with av.open(str(path)) as clip:
         return [bytes(plane) for frame in clip.decode(audio=0) for plane in frame.planes]
 
 
-def old_recording(path: Path, codec: str) -> Path:
+def old_recording(path, codec):
     return write_clip(path, 24, codec="mpeg4", size=(32, 32), audio=[codec])
 
 

@@ -1,22 +1,16 @@
 """Conversion of planes to RGB and back."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from fractions import Fraction
 
-import av
 import numpy as np
 import pytest
 import torch
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from cloudconv.media.color import (
     ColorSpace,
-    Matrix,
     alpha_from_float,
     alpha_to_float,
     color_space,
@@ -24,11 +18,11 @@ from cloudconv.media.color import (
     thumbnail,
     to_rgb,
 )
-from cloudconv.media.formats import PixelLayout, layout
+from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
 from tests.helpers.factory import picture, planes_of
 
-MATRICES: tuple[Matrix, ...] = ("bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco")
+MATRICES = ("bt601", "bt709", "bt2020", "fcc", "smpte240m", "ycgco")
 FORMATS = [
     *("yuv410p", "yuv411p", "yuv420p", "yuv422p", "yuv440p", "yuv444p", "yuva420p"),
     *("yuv420p9le", "yuv420p10le", "yuv422p12le", "yuv444p14le", "yuv420p16le", "yuv444p16le"),
@@ -37,11 +31,11 @@ FORMATS = [
 ]
 
 
-def space_of(kind: PixelLayout, matrix: Matrix, full_range: bool) -> ColorSpace:
+def space_of(kind, matrix, full_range):
     return ColorSpace("rgb" if kind.family == "rgb" else matrix, full_range)
 
 
-def noise(kind: PixelLayout, width: int, height: int, seed: int = 0) -> list[Tensor]:
+def noise(kind, width, height, seed=0):
     """Return random colour planes over all codes of the bit depth."""
     generator = torch.Generator().manual_seed(seed)
     small = (
@@ -55,7 +49,7 @@ def noise(kind: PixelLayout, width: int, height: int, seed: int = 0) -> list[Ten
     return [torch.randint(0, 1 << kind.depth, s, generator=generator).to(dtype) for s in shapes]
 
 
-def flat(kind: PixelLayout, codes: Sequence[int], width: int = 8, height: int = 8) -> list[Tensor]:
+def flat(kind, codes, width=8, height=8):
     planes = noise(kind, width, height)
     return [torch.full_like(p, code) for p, code in zip(planes, codes, strict=True)]
 
@@ -70,9 +64,7 @@ def flat(kind: PixelLayout, codes: Sequence[int], width: int = 8, height: int = 
     height=st.integers(1, 41),
     seed=st.integers(0, 1000),
 )
-def test_conversion_to_rgb_and_back_is_exact(
-    pix_fmt: str, matrix: Matrix, full_range: bool, width: int, height: int, seed: int
-) -> None:
+def test_conversion_to_rgb_and_back_is_exact(pix_fmt, matrix, full_range, width, height, seed):
     """The input is white noise over all codes, mostly outside the RGB gamut, also in odd sizes."""
     kind = layout(pix_fmt)
     space = space_of(kind, matrix, full_range)
@@ -115,13 +107,7 @@ RED, GREEN, BLUE = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)
         ("gbrp10le", "rgb", False, BLUE, (64, 940, 64)),
     ],
 )
-def test_known_colours_have_their_codes(
-    pix_fmt: str,
-    matrix: Matrix,
-    full_range: bool,
-    rgb: tuple[float, float, float],
-    codes: tuple[int, ...],
-) -> None:
+def test_known_colours_have_their_codes(pix_fmt, matrix, full_range, rgb, codes):
     kind = layout(pix_fmt)
     space = ColorSpace(matrix, full_range)
     colour = torch.tensor(rgb)[:, None, None].expand(3, 6, 10)
@@ -141,9 +127,7 @@ def test_known_colours_have_their_codes(
     ],
 )
 @pytest.mark.parametrize("full_range", [False, True])
-def test_conversion_agrees_with_ffmpeg(
-    matrix: Matrix, number: Colorspace, full_range: bool
-) -> None:
+def test_conversion_agrees_with_ffmpeg(matrix, number, full_range):
     source = picture(3, 64, 48, "yuv444p")
     frame = Frame(source, Fraction(0), Fraction(1))
     reference = VideoReformatter().reformat(
@@ -161,7 +145,7 @@ def test_conversion_agrees_with_ffmpeg(
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv411p", "yuv410p", "yuv440p"])
-def test_chroma_is_interpolated_smoothly(pix_fmt: str) -> None:
+def test_chroma_is_interpolated_smoothly(pix_fmt):
     """A ramp stays a ramp, without steps of the size of a chroma sample."""
     kind = layout(pix_fmt)
     space = ColorSpace("bt709", False)
@@ -180,7 +164,7 @@ def test_chroma_is_interpolated_smoothly(pix_fmt: str) -> None:
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "yuv444p", "gray", "gbrp"])
 @pytest.mark.parametrize("full_range", [False, True])
 @pytest.mark.parametrize("weight", [0.5, 0.25, 0.8])
-def test_mixing_frames_keeps_the_mean(pix_fmt: str, full_range: bool, weight: float) -> None:
+def test_mixing_frames_keeps_the_mean(pix_fmt, full_range, weight):
     """Half of all mixed pixels are exactly between two codes, so the rounding must have no bias."""
     kind = layout(pix_fmt)
     space = space_of(kind, "bt709", full_range)
@@ -195,7 +179,7 @@ def test_mixing_frames_keeps_the_mean(pix_fmt: str, full_range: bool, weight: fl
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "gbrp", "gray16le"])
-def test_colours_beyond_the_codes_are_clamped(pix_fmt: str) -> None:
+def test_colours_beyond_the_codes_are_clamped(pix_fmt):
     kind = layout(pix_fmt)
     space = space_of(kind, "bt709", False)
     top = (1 << kind.depth) - 1
@@ -203,7 +187,7 @@ def test_colours_beyond_the_codes_are_clamped(pix_fmt: str) -> None:
     assert int(from_rgb(torch.full((3, 4, 4), -9.0), kind, space)[0].to(torch.int32).max()) == 0
 
 
-def test_half_precision_pictures_are_converted() -> None:
+def test_half_precision_pictures_are_converted():
     kind = layout("yuv420p")
     planes = from_rgb(torch.ones(3, 5, 7, dtype=torch.bfloat16), kind, ColorSpace("bt709", False))
     assert [tuple(p.shape) for p in planes] == [(5, 7), (3, 4), (3, 4)]
@@ -233,14 +217,12 @@ def test_half_precision_pictures_are_converted() -> None:
         (ColorTags(range=1), "gray", (64, 48), ColorSpace("bt601", False)),
     ],
 )
-def test_the_colour_space_follows_tags_and_size(
-    tags: ColorTags, pix_fmt: str, size: tuple[int, int], expected: ColorSpace
-) -> None:
+def test_the_colour_space_follows_tags_and_size(tags, pix_fmt, size, expected):
     assert color_space(tags, layout(pix_fmt), *size) == expected
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuva420p", "yuva444p10le", "gbrap", "gbrap16le"])
-def test_alpha_survives_the_conversion_exactly(pix_fmt: str) -> None:
+def test_alpha_survives_the_conversion_exactly(pix_fmt):
     kind = layout(pix_fmt)
     plane = noise(kind, 31, 17)[0]
     opacity = alpha_to_float(plane, kind)
@@ -252,7 +234,7 @@ def test_alpha_survives_the_conversion_exactly(pix_fmt: str) -> None:
     )
 
 
-def test_planes_of_a_wrong_shape_are_refused() -> None:
+def test_planes_of_a_wrong_shape_are_refused():
     planes = noise(layout("yuv420p"), 32, 32)
     with pytest.raises(ValueError, match="got"):
         make_picture(planes, "yuv422p", 32, 32)
@@ -260,13 +242,13 @@ def test_planes_of_a_wrong_shape_are_refused() -> None:
         make_picture(planes, "yuv420p10le", 32, 32)
 
 
-def shown(source: av.VideoFrame, tags: ColorTags | None = None) -> Frame:
+def shown(source, tags=None):
     return Frame(source, Fraction(0), Fraction(1), tags or ColorTags())
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "gbrp", "gray16le", "yuva420p"])
 @pytest.mark.parametrize("size", [(96, 64), (101, 51), (7, 5)])
-def test_thumbnails_average_luma(pix_fmt: str, size: tuple[int, int]) -> None:
+def test_thumbnails_average_luma(pix_fmt, size):
     frame = shown(picture(2, *size, pix_fmt))
     small = thumbnail(frame, 8, 12)
     assert small.shape == (8, 12)
@@ -278,7 +260,7 @@ def test_thumbnails_average_luma(pix_fmt: str, size: tuple[int, int]) -> None:
     assert thumbnail(frame, 1, 1).item() == pytest.approx(luma.mean().item(), abs=0.02)
 
 
-def test_thumbnails_reach_black_and_white() -> None:
+def test_thumbnails_reach_black_and_white():
     kind = layout("yuv420p")
     for code, tags, expected in (
         (16, ColorTags(), 0.0),

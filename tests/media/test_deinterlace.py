@@ -1,14 +1,9 @@
 """``deinterlace`` makes two whole frames of each interlaced picture, at their own times."""
 
-from __future__ import annotations
-
 from fractions import Fraction
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from av.video.frame import VideoFrame
 
 from cloudconv.errors import InputError
 from cloudconv.media.frame import Frame
@@ -20,34 +15,34 @@ from tests.helpers.factory import FIELD_STEP, FIELDS, interlaced, picture, plane
 COUNT = 12
 
 
-def comb_strength(frame: Frame) -> float:
+def comb_strength(frame):
     """Return the mean difference between each line and the mean of its neighbours."""
     luma = planes_of(frame.picture)[0].astype(float)
     return float(np.abs(luma[1:-1] - (luma[:-2] + luma[2:]) / 2).mean())
 
 
-def frames_of(path: Path, *, deinterlace: bool = False) -> list[Frame]:
+def frames_of(path, *, deinterlace=False):
     with Source(probe(path, deinterlace=deinterlace)) as source:
         return list(source.frames())
 
 
-def luma(frame: Frame | VideoFrame) -> np.ndarray[Any, Any]:
+def luma(frame):
     return planes_of(frame.picture if isinstance(frame, Frame) else frame)[0].astype(float)
 
 
-def assert_filmed(made: list[Frame], first: int = 4) -> None:
+def assert_filmed(made, first=4):
     """Assert that frame j shows the clip's motion at field j."""
     for j, frame in enumerate(made[first:-2], first):
         assert np.abs(luma(frame) - luma(picture(j, 96, 64, step=FIELD_STEP))).mean() < 1
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> Path:
+def clip(tmp_path):
     pictures = [interlaced(index) for index in range(COUNT)]
     return write_clip(tmp_path / "fields.mkv", pictures, rate=25, codec="libx264", options=FIELDS)
 
 
-def test_a_warning_names_interlacing_and_deinterlace_removes_it(clip: Path) -> None:
+def test_a_warning_names_interlacing_and_deinterlace_removes_it(clip):
     info = probe(clip)
     assert info.interlaced
     assert "interlaced" in [w.code for w in info.warnings]
@@ -64,7 +59,7 @@ def test_a_warning_names_interlacing_and_deinterlace_removes_it(clip: Path) -> N
 
 
 @pytest.mark.parametrize("first", [8, 9])
-def test_a_part_has_the_same_frames_as_the_whole(clip: Path, first: int) -> None:
+def test_a_part_has_the_same_frames_as_the_whole(clip, first):
     whole = frames_of(clip, deinterlace=True)
     info = probe(clip, deinterlace=True)
     with Source(info, start=Fraction(first, 50), end=Fraction(first + 5, 50)) as source:
@@ -75,7 +70,7 @@ def test_a_part_has_the_same_frames_as_the_whole(clip: Path, first: int) -> None
 
 
 @pytest.mark.parametrize("order", ["tff", "bff"])
-def test_unmarked_fields_are_shown_in_the_order_of_their_motion(tmp_path: Path, order: str) -> None:
+def test_unmarked_fields_are_shown_in_the_order_of_their_motion(tmp_path, order):
     pictures = [interlaced(index, order) for index in range(COUNT)]
     clip = write_clip(tmp_path / "unmarked.mkv", pictures, rate=25)
     assert not probe(clip).interlaced
@@ -84,7 +79,7 @@ def test_unmarked_fields_are_shown_in_the_order_of_their_motion(tmp_path: Path, 
     assert_filmed(made)  # in the wrong order, every second frame would go back
 
 
-def test_progressive_pictures_in_an_interlaced_stream_repeat(tmp_path: Path) -> None:
+def test_progressive_pictures_in_an_interlaced_stream_repeat(tmp_path):
     """Pictures that were filmed at once give pairs of the same frame, which count as repeats."""
     mixed = [interlaced(k) for k in range(COUNT)]
     mixed += [picture(2 * k, 96, 64, step=FIELD_STEP) for k in range(COUNT, 2 * COUNT)]
@@ -99,7 +94,7 @@ def test_progressive_pictures_in_an_interlaced_stream_repeat(tmp_path: Path) -> 
     assert repeats == [False] * 2 * COUNT + [False, True] * COUNT
 
 
-def test_pictures_that_are_marked_as_progressive_repeat(tmp_path: Path) -> None:
+def test_pictures_that_are_marked_as_progressive_repeat(tmp_path):
     path, data = tmp_path / "both.h264", b""
     for options in (FIELDS, {"crf": "8"}):
         start = COUNT if data else 0
@@ -118,7 +113,7 @@ def test_pictures_that_are_marked_as_progressive_repeat(tmp_path: Path) -> None:
         assert made[2 * number + 1].same_picture(kept[number])
 
 
-def test_a_progressive_video_is_not_deinterlaced(tmp_path: Path) -> None:
+def test_a_progressive_video_is_not_deinterlaced(tmp_path):
     clip = write_clip(tmp_path / "whole.mkv", COUNT, rate=25)
     info = probe(clip, deinterlace=True)
     assert [w.code for w in info.warnings] == ["not-interlaced"]
@@ -127,7 +122,7 @@ def test_a_progressive_video_is_not_deinterlaced(tmp_path: Path) -> None:
         assert one.same_picture(other)
 
 
-def test_fields_at_a_variable_rate_have_their_own_times(tmp_path: Path) -> None:
+def test_fields_at_a_variable_rate_have_their_own_times(tmp_path):
     """A field comes half a usual picture later, also before a gap, and never after its picture."""
     ticks = [0, 40, 80, 120, 160, 1160, 1200, 1240, 1250, 1290]
     pictures = [interlaced(k) for k in range(len(ticks))]
@@ -147,7 +142,7 @@ def test_fields_at_a_variable_rate_have_their_own_times(tmp_path: Path) -> None:
     assert made[-1].time + made[-1].duration == Fraction(1330, 1000)
 
 
-def test_pictures_too_small_for_deinterlacing_are_an_error(tmp_path: Path) -> None:
+def test_pictures_too_small_for_deinterlacing_are_an_error(tmp_path):
     pictures = [picture(0, 2, 2)] * 4
     clip = write_clip(tmp_path / "tiny.mkv", pictures)
     with pytest.raises(InputError, match="2x2 cannot be deinterlaced"):

@@ -1,13 +1,10 @@
 """FFmpeg's minterpolate, with exact times, and XPSNR, with a score only where one is defined."""
 
-from __future__ import annotations
-
 import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
-from av.video.frame import VideoFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,28 +17,28 @@ NTSC = Fraction(24000, 1001)
 
 
 def frames(
-    count: int,
-    rate: Fraction = Fraction(24),
-    start: Fraction = Fraction(0),
-    size: tuple[int, int] = (96, 64),
-    pix_fmt: str = "yuv420p",
-    every: int = 1,
-    **options: float,
-) -> list[Frame]:
+    count,
+    rate=Fraction(24),
+    start=Fraction(0),
+    size=(96, 64),
+    pix_fmt="yuv420p",
+    every=1,
+    **options,
+):
     return [
-        Frame(picture(i, *size, pix_fmt, **options), start + i / rate, 1 / rate)  # type: ignore[arg-type]
+        Frame(picture(i, *size, pix_fmt, **options), start + i / rate, 1 / rate)
         for i in range(0, count, every)
     ]
 
 
-def psnr(a: VideoFrame, b: VideoFrame) -> float:
+def psnr(a, b):
     depth = a.format.components[0].bits
     difference = planes_of(a)[0].astype(float) - planes_of(b)[0].astype(float)
     error = float(np.mean((difference / (2**depth - 1)) ** 2))
     return 100.0 if error == 0 else 10 * math.log10(1 / error)
 
 
-def xpsnr(truth: list[Frame], test: list[Frame], rate: Fraction) -> list[float | None]:
+def xpsnr(truth, test, rate):
     meter = XpsnrMeter(rate)
     return [meter.push(true, made) for true, made in zip(truth, test, strict=True)]
 
@@ -53,9 +50,7 @@ def xpsnr(truth: list[Frame], test: list[Frame], rate: Fraction) -> list[float |
     start=st.sampled_from([Fraction(0), Fraction(1001, 24000), Fraction(10, 3)]),
     count=st.integers(2, 5),
 )
-def test_new_frames_have_exact_times_and_reach_the_last_input(
-    rate: Fraction, factor: int, start: Fraction, count: int
-) -> None:
+def test_new_frames_have_exact_times_and_reach_the_last_input(rate, factor, start, count):
     kept = frames(count, rate / factor, start, size=(64, 48))
     made = list(minterpolate(kept, rate))
     assert [f.time for f in made] == [start + k / rate for k in range((count - 1) * factor + 1)]
@@ -64,7 +59,7 @@ def test_new_frames_have_exact_times_and_reach_the_last_input(
         assert one.same_picture(same)
 
 
-def test_uneven_input_times_are_kept() -> None:
+def test_uneven_input_times_are_kept():
     times = [Fraction(0), Fraction(1, 24), Fraction(4, 24), Fraction(5, 24)]
     kept = [Frame(picture(int(t * 24)), t, Fraction(1, 24)) for t in times]
     made = {f.time: f for f in minterpolate(kept, Fraction(24))}
@@ -88,7 +83,7 @@ def test_uneven_input_times_are_kept() -> None:
         "gbrp12le",
     ],
 )
-def test_pictures_keep_their_pixel_format_and_levels(pix_fmt: str) -> None:
+def test_pictures_keep_their_pixel_format_and_levels(pix_fmt):
     still = [Frame(picture(0, pix_fmt=pix_fmt), Fraction(k, 12), Fraction(1, 12)) for k in range(3)]
     made = list(minterpolate(still, Fraction(24)))
     assert len(made) == 5
@@ -99,7 +94,7 @@ def test_pictures_keep_their_pixel_format_and_levels(pix_fmt: str) -> None:
             assert np.abs(a.astype(int) - b.astype(int)).max() <= 3 * step
 
 
-def test_one_frame_gives_one_and_none_gives_none() -> None:
+def test_one_frame_gives_one_and_none_gives_none():
     (one,) = frames(1)
     (same,) = minterpolate([one], Fraction(48))
     assert same.same_picture(one)
@@ -107,10 +102,10 @@ def test_one_frame_gives_one_and_none_gives_none() -> None:
     assert list(minterpolate([], Fraction(48))) == []
 
 
-def test_minterpolate_reads_few_frames_ahead() -> None:
+def test_minterpolate_reads_few_frames_ahead():
     taken = 0
 
-    def source():  # type: ignore[no-untyped-def]
+    def source():
         nonlocal taken
         for frame in frames(30):
             taken += 1
@@ -122,19 +117,19 @@ def test_minterpolate_reads_few_frames_ahead() -> None:
     assert taken <= 6
 
 
-def test_pictures_too_small_for_minterpolate_are_an_error() -> None:
+def test_pictures_too_small_for_minterpolate_are_an_error():
     with pytest.raises(ModelError, match="at least 32 pixels"):
         next(minterpolate(frames(3, size=(64, 30)), Fraction(48)))
 
 
-def test_a_change_of_size_or_a_repeated_time_is_an_error() -> None:
+def test_a_change_of_size_or_a_repeated_time_is_an_error():
     with pytest.raises(ValueError, match="one kind"):
         list(minterpolate([*frames(2), *frames(4, size=(64, 64))[2:]], Fraction(48)))
     with pytest.raises(ValueError, match="does not follow"):
         list(minterpolate([*frames(2), frames(2)[1]], Fraction(48)))
 
 
-def test_a_missing_filter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_filter_is_named(monkeypatch):
     monkeypatch.setattr("cloudconv.media.meters.has_filter", lambda name: False)
     with pytest.raises(ModelError, match="no filter minterpolate"):
         list(minterpolate(frames(2), Fraction(48)))
@@ -146,9 +141,7 @@ def test_a_missing_filter_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     "pix_fmt", ["yuv420p", "yuv420p10le", "yuv422p12le", "gray", "gray16le", "gbrp", "yuva444p"]
 )
 @pytest.mark.parametrize("size", [(90, 64), (96, 64), (45, 45), (99, 121)])
-def test_a_perfect_frame_scores_100_and_a_noisy_one_less(
-    pix_fmt: str, size: tuple[int, int]
-) -> None:
+def test_a_perfect_frame_scores_100_and_a_noisy_one_less(pix_fmt, size):
     truth = frames(3, size=size, pix_fmt=pix_fmt)
     perfect = list(xpsnr(truth, frames(3, size=size, pix_fmt=pix_fmt), Fraction(24)))
     assert perfect == [100.0] * 3
@@ -156,7 +149,7 @@ def test_a_perfect_frame_scores_100_and_a_noisy_one_less(
     assert all(score is not None and 15 < score < 65 for score in noisy)
 
 
-def test_the_weighted_score_counts_luma_four_times() -> None:
+def test_the_weighted_score_counts_luma_four_times():
     """The noise is in luma alone, so both chroma planes have the score 100."""
     kinds = ("gray", "yuv420p")
     luma, score = (
@@ -168,11 +161,11 @@ def test_the_weighted_score_counts_luma_four_times() -> None:
     assert score == pytest.approx((4 * luma + 200) / 6)
 
 
-def test_pictures_too_small_for_xpsnr_have_no_score() -> None:
+def test_pictures_too_small_for_xpsnr_have_no_score():
     tiny = frames(2, size=(44, 46))
     assert list(xpsnr(tiny, tiny, Fraction(24))) == [None, None]
 
 
-def test_frames_of_different_times_are_never_compared() -> None:
+def test_frames_of_different_times_are_never_compared():
     with pytest.raises(ValueError, match="cannot be compared"):
         XpsnrMeter(Fraction(24)).push(*frames(2))

@@ -1,9 +1,6 @@
 """Repacking moves samples between pixel formats and changes none of them."""
 
-from __future__ import annotations
-
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -20,7 +17,7 @@ from tests.helpers.factory import planes_of
 TWO_WAY = [name for name in sorted(names) if formats.is_exact(name)]
 
 
-def noise(width: int, height: int, pix_fmt: str, seed: int = 0) -> VideoFrame:
+def noise(width, height, pix_fmt, seed=0):
     """Return a frame of random legal samples in a working format."""
     frame = VideoFrame(width, height, pix_fmt)
     random = np.random.default_rng(seed)
@@ -32,13 +29,13 @@ def noise(width: int, height: int, pix_fmt: str, seed: int = 0) -> VideoFrame:
     return frame
 
 
-def same(a: VideoFrame, b: VideoFrame) -> bool:
+def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(planes_of(a), planes_of(b), strict=True))
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.sampled_from(TWO_WAY), st.integers(1, 20), st.integers(1, 12), st.integers(0, 9))
-def test_repacking_there_and_back_is_exact(name: str, width: int, height: int, seed: int) -> None:
+def test_repacking_there_and_back_is_exact(name, width, height, seed):
     if name.startswith("yuvj"):
         width, height = 4 * width, 4 * height  # FFmpeg refuses odd sizes of yuvj formats
     source = noise(width, height, working_format(name), seed)
@@ -57,25 +54,25 @@ def test_repacking_there_and_back_is_exact(name: str, width: int, height: int, s
         *("nv12", "nv21", "yuyv422", "uyvy422", "p010le", "p010be", "nv24"),
     ],
 )
-def test_packed_samples_agree_with_ffmpeg(name: str) -> None:
+def test_packed_samples_agree_with_ffmpeg(name):
     planar = noise(16, 8, working_format(name))
     ours, theirs = repack(planar, name), planar.reformat(format=name, threads=1)
     back = working_format(name) if layout(name).family == "yuv" else "gbrap16le"
     assert same(*(frame.reformat(format=back, threads=1) for frame in (ours, theirs)))
 
 
-def test_a_picture_that_has_the_format_is_returned_unchanged() -> None:
+def test_a_picture_that_has_the_format_is_returned_unchanged():
     frame = noise(16, 8, "yuv420p")
     assert repack(frame, "yuv420p") is frame
 
 
-def test_jpeg_range_becomes_a_tag() -> None:
+def test_jpeg_range_becomes_a_tag():
     frame = VideoFrame(16, 8, "yuvj420p")
     frame.color_range = 0
     assert repack(frame, "yuv420p").color_range == 2
 
 
-def test_a_palette_keeps_colours_and_opacity(tmp_path: Path) -> None:
+def test_a_palette_keeps_colours_and_opacity(tmp_path):
     from PIL import Image
 
     image = Image.new("P", (3, 1))
@@ -91,14 +88,14 @@ def test_a_palette_keeps_colours_and_opacity(tmp_path: Path) -> None:
     assert alpha == [255, 128, 0]
 
 
-def test_gray_with_alpha_becomes_rgb_with_alpha() -> None:
+def test_gray_with_alpha_becomes_rgb_with_alpha():
     frame = VideoFrame(4, 1, "ya8")
     np.frombuffer(frame.planes[0], np.uint8)[:8] = [1, 255, 2, 0, 3, 9, 4, 8]
     planes = [plane[0].tolist() for plane in planes_of(repack(frame, "gbrap"))]
     assert planes == [[1, 2, 3, 4]] * 3 + [[255, 0, 9, 8]]
 
 
-def test_one_bit_pictures_become_black_and_white() -> None:
+def test_one_bit_pictures_become_black_and_white():
     frame = VideoFrame(8, 1, "monob")
     np.frombuffer(frame.planes[0], np.uint8)[:] = 0b1010_0000
     made = repack(frame, "gray")
@@ -106,7 +103,7 @@ def test_one_bit_pictures_become_black_and_white() -> None:
     assert made.color_range == 2
 
 
-def test_bottom_up_rows_are_reversed(tmp_path: Path) -> None:
+def test_bottom_up_rows_are_reversed(tmp_path):
     frame = VideoFrame(4, 3, "bgr24")
     rows = np.frombuffer(frame.planes[0], np.uint8).reshape(3, -1)
     rows[:] = np.array([[10], [20], [30]])
@@ -128,7 +125,7 @@ def test_bottom_up_rows_are_reversed(tmp_path: Path) -> None:
     assert [row[0] for row in planes_of(repack(shown, "gbrp"))[0]] == [30, 20, 10]
 
 
-def test_working_formats_lose_nothing_of_the_stored_formats() -> None:
+def test_working_formats_lose_nothing_of_the_stored_formats():
     assert len(TWO_WAY) > 150
     for name in TWO_WAY:
         stored, working = layout(name), layout(working_format(name))
@@ -140,12 +137,12 @@ def test_working_formats_lose_nothing_of_the_stored_formats() -> None:
 @pytest.mark.parametrize(
     "name", ["grayf", "bayer_rggb8", "cuda", "xyz12le", "rgbf16le", "gray32le", "nonsense"]
 )
-def test_an_unsupported_format_is_named(name: str) -> None:
+def test_an_unsupported_format_is_named(name):
     with pytest.raises(ValueError, match=name):
         working_format(name)
 
 
 @pytest.mark.parametrize("target", ["yuv422p", "gray", "gbrp", "nonsense"])
-def test_repacking_never_converts(target: str) -> None:
+def test_repacking_never_converts(target):
     with pytest.raises(ValueError, match="without changing samples"):
         repack(noise(16, 8, "yuv420p"), target)

@@ -1,19 +1,15 @@
 """Joined segments have the same times and frames as a video that was encoded in one piece."""
 
-from __future__ import annotations
-
 import os
 from fractions import Fraction as F
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
 from cloudconv.errors import OutputError
-from cloudconv.media.frame import Frame
-from cloudconv.media.packets import PacketSummary, read_packets
-from cloudconv.media.plan import EncodingPlan, plan_encoding
+from cloudconv.media.packets import read_packets
+from cloudconv.media.plan import plan_encoding
 from cloudconv.media.sink import SegmentSink, Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_planes
@@ -25,31 +21,28 @@ RATE = F(60000, 1001)
 EVEN = [k / RATE for k in range(40)]
 UNEVEN = [F(k * k + 10 * k, 1000) for k in range(40)]
 BORDERS = ((0, 17), (17, 18), (18, 40))
-Stored = list[tuple[Path, PacketSummary]]
 
 
-def with_durations(frames: list[Frame], last: F) -> list[Frame]:
+def with_durations(frames, last):
     ends = [frame.time for frame in frames[1:]] + [frames[-1].time + last]
     return [frame.at(frame.time, end - frame.time) for frame, end in zip(frames, ends, strict=True)]
 
 
-def stamps(path: Path) -> tuple[object, object, list[tuple[object, object]]]:
+def stamps(path):
     with av.open(str(path)) as clip:
         stream = clip.streams.video[0]
         packets = [(p.pts, p.dts) for p in clip.demux(stream) if p.size]
         return stream.duration, stream.start_time, packets
 
 
-def write_whole_and_joined(
-    folder: Path, suffix: str, encoder: str, pix_fmt: str, rate: F | None
-) -> list[Path]:
+def write_whole_and_joined(folder, suffix, encoder, pix_fmt, rate):
     """Write the same frames in one piece and joined from three segments; one has a single frame."""
     info = info_of(working_pix_fmt=pix_fmt)
     times, last = (EVEN, 1 / RATE) if rate else (UNEVEN, F(1, 20))
     frames = with_durations(list(frames_of(times, last, pix_fmt=pix_fmt)), last)
     settings = EncodeSettings(encoder=encoder, threads=1)
 
-    def plan(name: str) -> EncodingPlan:
+    def plan(name):
         tick = F(1, 1000) if rate is None else 1 / rate
         path = folder / f"{name}{suffix}"
         return plan_encoding(path, info, rate=rate, time_base=tick, settings=settings)
@@ -57,7 +50,7 @@ def write_whole_and_joined(
     with Sink(plan("whole")) as whole:
         for frame in frames:
             whole.write(frame)
-    stored: Stored = []
+    stored = []
     for number, (first, end) in enumerate(BORDERS):
         path = folder / f"{number}.packets"
         segment = SegmentSink(plan("joined"), path)
@@ -82,9 +75,7 @@ def write_whole_and_joined(
         (".mov", "prores_ks", "yuv422p10le"),
     ],
 )
-def test_joined_segments_have_the_times_of_one_piece(
-    tmp_path: Path, suffix: str, encoder: str, pix_fmt: str, rate: F | None
-) -> None:
+def test_joined_segments_have_the_times_of_one_piece(tmp_path, suffix, encoder, pix_fmt, rate):
     whole, joined = write_whole_and_joined(tmp_path, suffix, encoder, pix_fmt, rate)
     length, start, packets = stamps(whole)
     assert stamps(joined)[:2] == (length, start)
@@ -97,7 +88,7 @@ def test_joined_segments_have_the_times_of_one_piece(
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuva420p", "gray10le"])
-def test_joined_lossless_frames_are_those_of_one_piece(tmp_path: Path, pix_fmt: str) -> None:
+def test_joined_lossless_frames_are_those_of_one_piece(tmp_path, pix_fmt):
     whole, joined = write_whole_and_joined(tmp_path, ".mkv", "ffv1", pix_fmt, None)
     planes = read_planes(joined)
     assert len(planes) == len(UNEVEN)
@@ -106,7 +97,7 @@ def test_joined_lossless_frames_are_those_of_one_piece(tmp_path: Path, pix_fmt: 
             np.testing.assert_array_equal(one, other)
 
 
-def test_alpha_in_packet_side_data_is_kept(tmp_path: Path) -> None:
+def test_alpha_in_packet_side_data_is_kept(tmp_path):
     _, joined = write_whole_and_joined(tmp_path, ".webm", "libvpx-vp9", "yuva420p", RATE)
     with av.open(str(joined)) as clip:
         packets = [p for p in clip.demux(video=0) if p.size]
@@ -116,9 +107,9 @@ def test_alpha_in_packet_side_data_is_kept(tmp_path: Path) -> None:
     assert all(packet.has_sidedata("matroska_block_additional") for packet in packets)
 
 
-def store(folder: Path, **settings: object) -> tuple[Path, PacketSummary]:
+def store(folder, **settings):
     path = folder / "0.packets"
-    encode = EncodeSettings(encoder="libx264", **settings)  # type: ignore[arg-type]
+    encode = EncodeSettings(encoder="libx264", **settings)
     tick = 1 / RATE
     plan = plan_encoding(folder / "a.mp4", info_of(), rate=RATE, time_base=tick, settings=encode)
     sink = SegmentSink(plan, path)
@@ -127,7 +118,7 @@ def store(folder: Path, **settings: object) -> tuple[Path, PacketSummary]:
     return path, sink.complete()
 
 
-def test_segments_of_other_encoder_settings_are_refused(tmp_path: Path) -> None:
+def test_segments_of_other_encoder_settings_are_refused(tmp_path):
     stored = store(tmp_path, crf=30, preset="ultrafast")
     with (
         pytest.raises(OutputError, match="`resume=False`"),
@@ -143,7 +134,7 @@ def test_segments_of_other_encoder_settings_are_refused(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["0.packets"]
 
 
-def test_a_packet_file_has_a_correct_summary(tmp_path: Path) -> None:
+def test_a_packet_file_has_a_correct_summary(tmp_path):
     path, summary = store(tmp_path)
     assert (summary.packets, summary.bytes) == (20, path.stat().st_size)
     times = [packet.pts for packet in read_packets(path, summary)]
@@ -154,7 +145,7 @@ def test_a_packet_file_has_a_correct_summary(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 40, 60, -300, -1, "10", "60", "300"])
-def test_a_changed_byte_or_a_lost_end_is_noticed(tmp_path: Path, at: int | str) -> None:
+def test_a_changed_byte_or_a_lost_end_is_noticed(tmp_path, at):
     path, summary = store(tmp_path)
     data = bytearray(path.read_bytes())
     if isinstance(at, str):

@@ -1,11 +1,8 @@
 """Files that name other files are refused, and the memory for one picture is limited."""
 
-from __future__ import annotations
-
 import struct
 import time
 import zlib
-from pathlib import Path
 
 import pytest
 from PIL import Image, ImageCms
@@ -25,35 +22,35 @@ from tests.helpers.factory import write_clip
         ("list.sdp", "v=0\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n"),
     ],
 )
-def test_a_list_of_files_is_refused(tmp_path: Path, name: str, text: str) -> None:
+def test_a_list_of_files_is_refused(tmp_path, name, text):
     write_clip(tmp_path / "a.mkv", 2)
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match="join the files first"):
         probe(tmp_path / name)
 
 
-def test_a_picture_that_lists_files_is_not_decoded(tmp_path: Path) -> None:
+def test_a_picture_that_lists_files_is_not_decoded(tmp_path):
     write_clip(tmp_path / "a.mkv", 2)
     (tmp_path / "001.png").write_text("ffconcat version 1.0\nfile a.mkv\n")
     with pytest.raises(InputError, match=r"[Nn]o frame"):
         probe(tmp_path / "%03d.png")
 
 
-def test_many_pngs_with_a_colour_profile_are_read(tmp_path: Path) -> None:
+def test_many_pngs_with_a_colour_profile_are_read(tmp_path):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png", icc_profile=profile)
     for _ in range(200):  # a second free ended the process after some dozens
         assert probe(tmp_path / "a.png").width == 16
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
+def _chunk(kind, data):
     check = zlib.crc32(kind + data)
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.apng", "a.mkv", "a.jpg"])
-def test_a_png_whose_texts_would_fill_the_memory_is_refused(tmp_path: Path, name: str) -> None:
-    def png(*chunks: bytes) -> bytes:
+def test_a_png_whose_texts_would_fill_the_memory_is_refused(tmp_path, name):
+    def png(*chunks):
         head = _chunk(b"IHDR", struct.pack(">IIBBBBB", 16, 16, 8, 2, 0, 0, 0))
         rows = _chunk(b"IDAT", zlib.compress(bytes(16 * (1 + 48))))
         return b"\x89PNG\r\n\x1a\n" + b"".join([head, *chunks, rows, _chunk(b"IEND", b"")])
@@ -68,7 +65,7 @@ def test_a_png_whose_texts_would_fill_the_memory_is_refused(tmp_path: Path, name
             probe(file)
 
 
-def test_a_webp_with_a_hole_is_read_at_once(tmp_path: Path) -> None:
+def test_a_webp_with_a_hole_is_read_at_once(tmp_path):
     file = tmp_path / "a.webp"
     head = b"RIFF" + struct.pack("<I", (256 << 20) - 9) + b"WEBPVP8X" + struct.pack("<I", 10)
     with file.open("wb") as opened:
@@ -80,9 +77,7 @@ def test_a_webp_with_a_hole_is_read_at_once(tmp_path: Path) -> None:
     assert time.monotonic() - began < 30
 
 
-def test_a_small_file_with_huge_pictures_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_file_with_huge_pictures_is_refused(tmp_path, monkeypatch):
     bomb = tmp_path / "bomb.gif"
     frame = b"," + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\x02\x02\x44\x01\x00"
     head = b"GIF89a" + struct.pack("<HHBBB", 12000, 12000, 0x80, 0, 0) + bytes(6)
@@ -101,7 +96,7 @@ def test_a_small_file_with_huge_pictures_is_refused(
             probe(clip)
 
 
-def test_a_webp_with_huge_pictures_is_refused(tmp_path: Path) -> None:
+def test_a_webp_with_huge_pictures_is_refused(tmp_path):
     webp = tmp_path / "bomb.webp"
     large = (12000 - 1).to_bytes(3, "little") * 2
     webp.write_bytes(b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0" + large + bytes(40))

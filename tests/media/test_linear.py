@@ -1,9 +1,5 @@
 """Scene-linear light in EXR files from code values, and back."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import av
 import numpy as np
 import pytest
@@ -17,11 +13,11 @@ from cloudconv.media.probe import probe
 WIDTH, HEIGHT = 48, 32
 
 
-def make(source: Path, output: Path, **settings: object) -> cloudconv.Result:
+def make(source, output, **settings):
     return cloudconv.interpolate(source, output, factor=2, model="blend", device="cpu", **settings)
 
 
-def planes(file: Path, dtype: str) -> list[np.ndarray]:
+def planes(file, dtype):
     with av.open(str(file)) as container:
         picture = next(container.decode(video=0))
     return [
@@ -30,7 +26,7 @@ def planes(file: Path, dtype: str) -> list[np.ndarray]:
     ]
 
 
-def write_png(file: Path, codes: np.ndarray) -> None:
+def write_png(file, codes):
     """Write a 16-bit PNG of (H, W, channels) codes."""
     form = "rgba64be" if codes.shape[2] == 4 else "rgb48be"
     context = av.CodecContext.create("png", "w")
@@ -44,7 +40,7 @@ def write_png(file: Path, codes: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("channels", [3, 4])
-def test_sixteen_bits_to_exr_and_back_are_exact(tmp_path: Path, channels: int) -> None:
+def test_sixteen_bits_to_exr_and_back_are_exact(tmp_path, channels):
     codes = np.random.default_rng(0).integers(1, 65536, (3, HEIGHT, WIDTH, channels))
     (tmp_path / "in").mkdir()
     for number, picture in enumerate(codes):
@@ -59,7 +55,7 @@ def test_sixteen_bits_to_exr_and_back_are_exact(tmp_path: Path, channels: int) -
             np.testing.assert_array_equal(a, b)
 
 
-def test_exr_holds_linear_light(tmp_path: Path) -> None:
+def test_exr_holds_linear_light(tmp_path):
     (tmp_path / "in").mkdir()
     for number in range(2):
         Image.new("RGB", (WIDTH, HEIGHT), (188, 255, 0)).save(tmp_path / "in" / f"{number}.png")
@@ -75,7 +71,7 @@ def test_exr_holds_linear_light(tmp_path: Path) -> None:
         make(tmp_path / "in", tmp_path / "out.mkv", encoder="ffv1", pix_fmt="gbrpf32le")
 
 
-def test_light_out_of_range_is_clipped() -> None:
+def test_light_out_of_range_is_clipped():
     odd = [np.array([[np.nan, np.inf, -np.inf, -1, 2, 0.5]], np.float32)]
     assert codes_of(odd, 8)[0].tolist() == [[0, 65535, 0, 0, 65535, 48192]]
 
@@ -85,6 +81,6 @@ def test_light_out_of_range_is_clipped() -> None:
     # PQ at 1000 nits and HLG at diffuse white (BT.2100), then a pure power, linear and BT.709.
     [(16, 0.7518, 10.0), (18, 0.75, 0.265), (4, 0.5, 0.2176), (8, 0.5, 0.5), (1, 0.5, 0.2140)],
 )
-def test_each_transfer_function_gives_its_light(transfer: int, signal: float, light: float) -> None:
+def test_each_transfer_function_gives_its_light(transfer, signal, light):
     made = light_of([np.array([[round(signal * 65535)]], np.uint16)], transfer)[0]
     assert made.item() == pytest.approx(light, rel=2e-3)

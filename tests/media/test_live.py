@@ -1,7 +1,5 @@
 """Standard input is processed while it arrives."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys
@@ -9,7 +7,6 @@ import threading
 import time
 from contextlib import suppress
 from fractions import Fraction as F
-from pathlib import Path
 
 import pytest
 
@@ -22,7 +19,7 @@ COMMAND = (
 
 
 @pytest.mark.parametrize("frames", [pytest.param(240, marks=pytest.mark.full), 20])
-def test_matroska_is_interpolated_before_its_end_arrives(tmp_path: Path, frames: int) -> None:
+def test_matroska_is_interpolated_before_its_end_arrives(tmp_path, frames):
     clip = write_clip(
         tmp_path / "a.mkv", frames, rate=25, codec="libx264", audio=["aac"], noise=3, size=(64, 48)
     )
@@ -34,10 +31,9 @@ def test_matroska_is_interpolated_before_its_end_arrives(tmp_path: Path, frames:
         COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as run:
         assert run.stdin is not None
-        assert run.stdout is not None
         out = run.stdout
 
-        def read() -> None:
+        def read():
             while part := out.read1(1 << 16):
                 made.extend(part)
                 if len(made) > 4000:
@@ -63,9 +59,7 @@ def test_matroska_is_interpolated_before_its_end_arrives(tmp_path: Path, frames:
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal ends a process of Windows at once")
 @pytest.mark.parametrize("output", ["-", "o.mkv"])
 @pytest.mark.parametrize("part", [0, 100, 5000])
-def test_a_signal_is_answered_while_standard_input_is_waited_for(
-    tmp_path: Path, output: str, part: int
-) -> None:
+def test_a_signal_is_answered_while_standard_input_is_waited_for(tmp_path, output, part):
     """The writer of standard input neither writes more nor closes."""
     data = write_clip(tmp_path / "a.mkv", 60, rate=25, codec="libx264").read_bytes()
     script = (
@@ -83,8 +77,6 @@ def test_a_signal_is_answered_while_standard_input_is_waited_for(
         stderr=subprocess.PIPE,
         cwd=tmp_path,
     ) as run:
-        assert run.stdin is not None
-        assert run.stderr is not None
         assert run.stderr.readline() == b"loaded\n"
         run.stdin.write(data[:part])
         run.stdin.flush()
@@ -102,7 +94,7 @@ def test_a_signal_is_answered_while_standard_input_is_waited_for(
 
 @pytest.mark.full
 @pytest.mark.parametrize("more", [[], ["--end", "9", "--many-frames"]])
-def test_a_gap_of_days_in_an_arriving_input_is_refused(tmp_path: Path, more: list[str]) -> None:
+def test_a_gap_of_days_in_an_arriving_input_is_refused(tmp_path, more):
     """The gap comes after the first frames, from which the rate was found."""
     days = [F(k, 25) + 10**6 * (k >= 200) for k in range(210)]
     clip = write_clip(tmp_path / "a.mkv", 210, times=days, size=(16, 16), codec="libx264")

@@ -1,7 +1,5 @@
 """Picture files and animations as outputs, and default names for inputs of pictures."""
 
-from __future__ import annotations
-
 import io
 from fractions import Fraction as F
 from pathlib import Path
@@ -18,13 +16,13 @@ from tests.helpers.factory import read_times, write_clip
 from tests.media.test_sink import frames_of, write
 
 
-def make(source: Path | str, output: Path | str | None = None, **settings: object) -> Path:
+def make(source, output=None, **settings):
     result = cloudconv.interpolate(source, output, factor=2, model="tiny", device="cpu", **settings)
     return Path(result.output)
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
+def pictures(tmp_path):
     folder = tmp_path / "shots.v2"
     folder.mkdir()
     for number in range(4):
@@ -35,11 +33,11 @@ def pictures(tmp_path: Path) -> Path:
 class LateEncoder:
     """An encoder that returns each file three pictures late, as one with threads may."""
 
-    def __init__(self) -> None:
-        self.times: list[int | None] = []
-        self._waiting: list[av.Packet] = []
+    def __init__(self):
+        self.times = []
+        self._waiting = []
 
-    def encode(self, picture: av.VideoFrame | None) -> list[av.Packet]:
+    def encode(self, picture):
         if picture is None:
             return self._waiting
         self.times.append(picture.pts)
@@ -49,9 +47,7 @@ class LateEncoder:
         return [self._waiting.pop(0)] if len(self._waiting) > 3 else []
 
 
-def test_a_late_encoder_gets_every_picture_at_its_own_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_late_encoder_gets_every_picture_at_its_own_time(tmp_path, monkeypatch):
     # FFmpeg's JPEG encoder refuses two pictures of one time, so sequences failed at random.
     encoder = LateEncoder()
     monkeypatch.setattr("cloudconv.media.muxer.open_encoder", lambda _: encoder)
@@ -67,9 +63,7 @@ def test_a_late_encoder_gets_every_picture_at_its_own_time(
     ("pattern", "first"),
     [("%5d.png", "00001.png"), ("%%_%d.png", "%_1.png"), ("5%%%03d.png", "5%001.png")],
 )
-def test_a_pattern_means_the_same_for_input_and_output(
-    pictures: Path, tmp_path: Path, pattern: str, first: str
-) -> None:
+def test_a_pattern_means_the_same_for_input_and_output(pictures, tmp_path, pattern, first):
     make(pictures, tmp_path / "out" / pattern)
     made = sorted(file.name for file in (tmp_path / "out").iterdir())
     assert made[0] == first
@@ -78,7 +72,7 @@ def test_a_pattern_means_the_same_for_input_and_output(
         make(pictures, tmp_path / "out" / pattern)
 
 
-def test_a_pattern_of_a_million_digits_is_none(pictures: Path, tmp_path: Path) -> None:
+def test_a_pattern_of_a_million_digits_is_none(pictures, tmp_path):
     with pytest.raises(OutputError, match="one picture"):
         make(pictures, tmp_path / "%099999999d.png")
     with pytest.raises(InputError, match="no file"):
@@ -86,9 +80,7 @@ def test_a_pattern_of_a_million_digits_is_none(pictures: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("suffix", ["webp", "bmp", "tif", "png"])
-def test_a_pattern_gives_one_picture_for_each_frame(
-    pictures: Path, tmp_path: Path, suffix: str
-) -> None:
+def test_a_pattern_gives_one_picture_for_each_frame(pictures, tmp_path, suffix):
     make(pictures, tmp_path / "out" / f"%03d.{suffix}")
     made = sorted((tmp_path / "out").iterdir())
     assert [path.name for path in made] == [f"{k:03d}.{suffix}" for k in range(1, 9)]
@@ -99,16 +91,14 @@ def test_a_pattern_gives_one_picture_for_each_frame(
             assert abs(red - 60 * number) <= (3 if suffix == "webp" else 0)
 
 
-def test_a_name_that_ends_in_a_slash_is_a_folder_for_the_default_name(
-    pictures: Path, tmp_path: Path
-) -> None:
+def test_a_name_that_ends_in_a_slash_is_a_folder_for_the_default_name(pictures, tmp_path):
     for out in (f"{tmp_path}/new/", tmp_path / "new"):
         made = make(pictures, out, overwrite=True)
         assert made == tmp_path / "new" / f"{pictures.name}_x2.mp4"
         assert made.is_file()
 
 
-def test_a_folder_of_pictures_and_videos_is_an_error(pictures: Path, tmp_path: Path) -> None:
+def test_a_folder_of_pictures_and_videos_is_an_error(pictures, tmp_path):
     write_clip(pictures / "a.mkv", 3)
     with pytest.raises(InputError, match="holds videos: give one of them"):
         make(pictures)
@@ -119,14 +109,12 @@ def test_a_folder_of_pictures_and_videos_is_an_error(pictures: Path, tmp_path: P
     ("here", "given"),
     [(1, "shots.v2"), (1, "shots.v2/%05d.png"), (1, "shots.v2/*.png"), (0, "."), (0, "%05d.png")],
 )
-def test_pictures_give_the_output_the_name_of_their_folder(
-    pictures: Path, monkeypatch: pytest.MonkeyPatch, here: int, given: str
-) -> None:
+def test_pictures_give_the_output_the_name_of_their_folder(pictures, monkeypatch, here, given):
     monkeypatch.chdir([pictures, pictures.parent][here])
     assert make(given).resolve() == pictures.parent.resolve() / "shots.v2_x2.mp4"
 
 
-def test_an_apng_at_59_94_has_exact_durations(tmp_path: Path) -> None:
+def test_an_apng_at_59_94_has_exact_durations(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 60, rate=F(30000, 1001), size=(32, 32))
     made = make(clip, tmp_path / "a.apng")
     assert len(read_times(made)) == 120

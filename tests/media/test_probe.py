@@ -1,12 +1,9 @@
 """A probe reports what the frames show, even if the header claims something else."""
 
-from __future__ import annotations
-
 import errno
 import os
 import struct
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -27,15 +24,13 @@ RATES += [Fraction(n * 1000, 1001) for n in (24, 30, 60, 120)] + [Fraction(25, 2
 CLOCKS = [Fraction(1, d) for d in (1000, 600, 90_000, 15_360, 30_000, 1_000_000, 1_000_000_000)]
 
 
-def rounded_times(rate: Fraction, clock: Fraction, count: int, start: int = 0) -> list[int]:
+def rounded_times(rate, clock, count, start=0):
     return [start + round(k / rate / clock) for k in range(count)]
 
 
 @settings(deadline=None, max_examples=200)
 @given(st.sampled_from(RATES), st.sampled_from(CLOCKS), st.integers(2, 400), st.integers(0, 10**7))
-def test_a_constant_rate_is_found_with_any_clock(
-    rate: Fraction, clock: Fraction, count: int, start: int
-) -> None:
+def test_a_constant_rate_is_found_with_any_clock(rate, clock, count, start):
     times = rounded_times(rate, clock, count, start)
     found = constant_rate(times, clock, [rate])
     if clock in (Fraction(1, 90_000), Fraction(1, 15_360), Fraction(1, 30_000)) and count < 20:
@@ -48,9 +43,7 @@ def test_a_constant_rate_is_found_with_any_clock(
 
 @settings(deadline=None, max_examples=100)
 @given(st.sampled_from(RATES), st.sampled_from(CLOCKS), st.integers(400, 3000))
-def test_the_rate_of_a_long_video_is_found_without_its_header(
-    rate: Fraction, clock: Fraction, count: int
-) -> None:
+def test_the_rate_of_a_long_video_is_found_without_its_header(rate, clock, count):
     assume(rate <= 60 or clock != Fraction(1, 600))
     lies = [Fraction(1000), Fraction(90_000), Fraction(29)]
     assert constant_rate(rounded_times(rate, clock, count), clock, lies) == rate
@@ -58,7 +51,7 @@ def test_the_rate_of_a_long_video_is_found_without_its_header(
 
 @settings(deadline=None, max_examples=200)
 @given(st.data())
-def test_one_shifted_frame_makes_the_rate_variable(data: st.DataObject) -> None:
+def test_one_shifted_frame_makes_the_rate_variable(data):
     rate = data.draw(st.sampled_from([24, 30, 50]))
     clock = data.draw(st.sampled_from(CLOCKS[:3]))
     times = rounded_times(Fraction(rate), clock, data.draw(st.integers(4, 60)))
@@ -68,7 +61,7 @@ def test_one_shifted_frame_makes_the_rate_variable(data: st.DataObject) -> None:
     assert constant_rate(times, clock, [Fraction(rate)]) is None
 
 
-def test_a_gif_has_a_whole_rate_if_that_fits(tmp_path: Path) -> None:
+def test_a_gif_has_a_whole_rate_if_that_fits(tmp_path):
     """FFmpeg guesses 12000/1001, which fits the same hundredths of a second."""
     clip = write_clip(tmp_path / "a.gif", 12, rate=12, codec="gif", pix_fmt="rgb8")
     assert probe(clip).timing.rate == 12
@@ -76,7 +69,7 @@ def test_a_gif_has_a_whole_rate_if_that_fits(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("hundredths", [2, 3, 4, 5, 6, 7, 8, 10, 15])
 @pytest.mark.parametrize("count", [1, 2, 10, 45])
-def test_a_gif_with_even_delays_keeps_them(tmp_path: Path, hundredths: int, count: int) -> None:
+def test_a_gif_with_even_delays_keeps_them(tmp_path, hundredths, count):
     shades = [Image.new("L", (16, 16), 5 * k) for k in range(count)]
     clip = tmp_path / "a.gif"
     shades[0].save(clip, save_all=True, append_images=shades[1:], duration=10 * hundredths)
@@ -86,19 +79,19 @@ def test_a_gif_with_even_delays_keeps_them(tmp_path: Path, hundredths: int, coun
         assert timing.end - timing.start == Fraction(count * hundredths, 100)
 
 
-def test_pulldown_in_a_fine_clock_is_a_variable_rate() -> None:
+def test_pulldown_in_a_fine_clock_is_a_variable_rate():
     times = [1500 * n for k in range(20) for n in (5 * k, 5 * k + 2)]  # 2, 3, 2, 3 of 1/60 s
     assert constant_rate(times, Fraction(1, 90_000), [Fraction(24)]) is None
 
 
-def test_small_jitter_is_a_constant_rate() -> None:
+def test_small_jitter_is_a_constant_rate():
     random = np.random.default_rng(1)
     times = [3003 * k + int(random.integers(-3, 4)) for k in range(90)]
     assert constant_rate(times, Fraction(1, 90_000), [Fraction(30)]) == Fraction(30000, 1001)
 
 
 @pytest.mark.parametrize("clock", [1000, 600])
-def test_a_rate_in_milliseconds_is_found_with_a_finer_clock(clock: int) -> None:
+def test_a_rate_in_milliseconds_is_found_with_a_finer_clock(clock):
     step = 90_000 // clock
     times = [t * step for t in rounded_times(NTSC, Fraction(1, clock), 200)]
     assert constant_rate(times, Fraction(1, 90_000), [NTSC]) == NTSC
@@ -106,7 +99,7 @@ def test_a_rate_in_milliseconds_is_found_with_a_finer_clock(clock: int) -> None:
 
 @pytest.mark.parametrize("suffix", ["mp4", "mov", "mkv"])
 @pytest.mark.parametrize("rate", [NTSC, Fraction(25), Fraction(60000, 1001)])
-def test_constant_rates_are_exact(tmp_path: Path, suffix: str, rate: Fraction) -> None:
+def test_constant_rates_are_exact(tmp_path, suffix, rate):
     info = probe(write_clip(tmp_path / f"a.{suffix}", 15, rate=rate, codec="libx264"))
     timing = info.timing
     assert (timing.rate, timing.frames, timing.start) == (rate, 15, 0)
@@ -116,7 +109,7 @@ def test_constant_rates_are_exact(tmp_path: Path, suffix: str, rate: Fraction) -
     assert (info.width, info.height, info.interlaced) == (96, 64, False)
 
 
-def test_variable_gaps_and_the_last_duration_are_exact(tmp_path: Path) -> None:
+def test_variable_gaps_and_the_last_duration_are_exact(tmp_path):
     times = [Fraction(k, 24) + Fraction(k % 3, 96) for k in range(12)]
     for suffix in ("mp4", "mkv"):
         path = write_clip(
@@ -135,20 +128,20 @@ def test_variable_gaps_and_the_last_duration_are_exact(tmp_path: Path) -> None:
         assert timing.end - timing.last_duration - times[-1] <= tick
 
 
-def test_a_wrong_rate_in_the_header_is_ignored(tmp_path: Path) -> None:
+def test_a_wrong_rate_in_the_header_is_ignored(tmp_path):
     times = [Fraction(k, 12) for k in range(10)]
     path = write_clip(tmp_path / "lie.mkv", 10, rate=60, times=times)
     timing = probe(path).timing
     assert (timing.rate, timing.frames) == (12, 10)
 
 
-def test_full_range_jpeg_formats_become_a_range_tag(tmp_path: Path) -> None:
+def test_full_range_jpeg_formats_become_a_range_tag(tmp_path):
     frames = [picture(k, pix_fmt="yuvj420p") for k in range(2)]
     info = probe(write_clip(tmp_path / "a.mov", frames, codec="mjpeg"))
     assert (info.pix_fmt, info.working_pix_fmt, info.tags.range) == ("yuvj420p", "yuv420p", 2)
 
 
-def test_hdr_metadata_is_read(tmp_path: Path) -> None:
+def test_hdr_metadata_is_read(tmp_path):
     params = (
         "log-level=none:hdr10=1:repeat-headers=1:max-cll=1000,400:"
         "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
@@ -169,7 +162,7 @@ def test_hdr_metadata_is_read(tmp_path: Path) -> None:
     assert struct.unpack("<2I", info.content_light) == (1000, 400)
 
 
-def test_a_folder_a_pattern_and_a_glob_give_the_same_pictures(tmp_path: Path) -> None:
+def test_a_folder_a_pattern_and_a_glob_give_the_same_pictures(tmp_path):
     for number in (1, 2, 10):
         Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / f"{number}.png")
     for name in ("notes.txt", "._1.png", ".hidden.mp4"):
@@ -180,13 +173,13 @@ def test_a_folder_a_pattern_and_a_glob_give_the_same_pictures(tmp_path: Path) ->
         assert (info.width, info.height, info.working_pix_fmt) == (8, 6, "gbrp")
 
 
-def test_a_picture_file_is_one_frame(tmp_path: Path) -> None:
+def test_a_picture_file_is_one_frame(tmp_path):
     path = tmp_path / "100%d.png"  # a name that looks like a pattern
     Image.new("RGB", (8, 6)).save(path)
     assert probe(path).timing.frames == 1
 
 
-def test_a_container_without_durations_may_have_one_frame(tmp_path: Path) -> None:
+def test_a_container_without_durations_may_have_one_frame(tmp_path):
     path = write_clip(tmp_path / "a.flv", 1, codec="flv1")
     timing = probe(path).timing
     assert (timing.frames, timing.rate) == (1, 24)
@@ -194,9 +187,7 @@ def test_a_container_without_durations_may_have_one_frame(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(("durations", "rate"), [([40] * 5, 25), ([40, 80, 120, 40, 40], None)])
-def test_an_animated_webp_has_its_durations(
-    tmp_path: Path, durations: list[int], rate: int | None
-) -> None:
+def test_an_animated_webp_has_its_durations(tmp_path, durations, rate):
     path = tmp_path / "a.webp"
     images = [Image.new("RGB", (16, 8), (50 * k, 0, 0)) for k in range(5)]
     images[0].save(path, save_all=True, append_images=images[1:], duration=durations, lossless=True)
@@ -205,7 +196,7 @@ def test_an_animated_webp_has_its_durations(
     assert info.timing.end == Fraction(sum(durations), 1000)
 
 
-def test_an_animated_webp_that_ends_in_its_header_cannot_be_read(tmp_path: Path) -> None:
+def test_an_animated_webp_that_ends_in_its_header_cannot_be_read(tmp_path):
     path = tmp_path / "a.webp"
     images = [Image.new("RGB", (16, 8), (50 * k, 0, 0)) for k in range(3)]
     images[0].save(path, save_all=True, append_images=images[1:])
@@ -216,7 +207,7 @@ def test_an_animated_webp_that_ends_in_its_header_cannot_be_read(tmp_path: Path)
             probe(path)
 
 
-def test_a_truncated_file_gives_a_warning(tmp_path: Path) -> None:
+def test_a_truncated_file_gives_a_warning(tmp_path):
     whole = write_clip(
         tmp_path / "a.mp4", 40, codec="libx264", options={"crf": "5"}, noise=9.0
     ).read_bytes()
@@ -239,7 +230,7 @@ def test_a_truncated_file_gives_a_warning(tmp_path: Path) -> None:
     assert any("cut off" in warning for warning in map(str, info.warnings))
 
 
-def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
+def bad_inputs(folder):
     """Return inputs that are no video, each with a word that the message must contain."""
     rng = np.random.default_rng(0)
     (folder / "empty.mp4").touch()
@@ -273,7 +264,7 @@ def bad_inputs(folder: Path) -> dict[str, tuple[Path, str]]:
     }
 
 
-def test_every_bad_input_gets_one_clear_sentence(tmp_path: Path) -> None:
+def test_every_bad_input_gets_one_clear_sentence(tmp_path):
     for name, (path, word) in bad_inputs(tmp_path).items():
         with pytest.raises(InputError) as caught:
             probe(path)
@@ -287,7 +278,7 @@ def test_every_bad_input_gets_one_clear_sentence(tmp_path: Path) -> None:
     not hasattr(os, "geteuid") or os.geteuid() == 0,
     reason="root and Windows can read every file",
 )
-def test_a_file_without_read_permission_is_an_error(tmp_path: Path) -> None:
+def test_a_file_without_read_permission_is_an_error(tmp_path):
     path = write_clip(tmp_path / "a.mp4", 2, codec="libx264")
     path.chmod(0)
     with pytest.raises(InputError, match="permission"):
@@ -333,7 +324,7 @@ def test_pictures_without_one_numbering_have_no_gaps(tmp_path, names):
 
 
 @pytest.mark.parametrize("varies", [True, False])
-def test_one_packet_without_a_time_keeps_the_rate(tmp_path: Path, varies: bool) -> None:
+def test_one_packet_without_a_time_keeps_the_rate(tmp_path, varies):
     numbers = (0, 1, 2, 3, 5, 8, 9, 10, 12, 15, 16, 17, 20, 21) if varies else range(14)
     times = [Fraction(k, 25) for k in numbers]
     clip = tmp_path / "a.ts"
@@ -353,15 +344,13 @@ def test_one_packet_without_a_time_keeps_the_rate(tmp_path: Path, varies: bool) 
     assert sum(a != b for a, b in zip(shown, times, strict=True)) <= varies
 
 
-def test_a_decoder_whose_threads_cannot_start_is_no_damaged_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decoder_whose_threads_cannot_start_is_no_damaged_file(tmp_path, monkeypatch):
     class Refused:
-        def __init__(self, stream: av.VideoStream) -> None:
+        def __init__(self, stream):
             self.codec = stream.codec_context.codec
             self.sample_aspect_ratio = None
 
-        def decode(self, packet: object) -> None:
+        def decode(self, packet):
             raise av.error.BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     monkeypatch.setattr("cloudconv.media.probe.open_decoder", Refused)

@@ -21,7 +21,6 @@ from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.info import MediaInfo, Timing
 from cloudconv.media.muxer import FileWriter
 from cloudconv.media.probe import probe
-from cloudconv.media.sink import Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import picture, planes_of, read_planes, read_times, write_clip
 from tests.helpers.sinks import open_sink
@@ -33,7 +32,7 @@ UNTAGGED = ColorTags()
 LIMITED_709 = ColorTags(1, 1, 1, 1)
 
 
-def info_of(size=(96, 64), pix_fmt="yuv420p", **changes) -> MediaInfo:
+def info_of(size=(96, 64), pix_fmt="yuv420p", **changes):
     timing = Timing(
         start=Fraction(0),
         frames=1,
@@ -64,7 +63,7 @@ def frames_of(times, last, size=(96, 64), pix_fmt="yuv420p", tags=UNTAGGED, **op
         yield Frame(picture(index, *size, pix_fmt, **options), time, end - time, tags)
 
 
-def write(path, frames, info=None, *, rate=None, time_base=Fraction(1, 24), encode=FAST) -> Sink:
+def write(path, frames, info=None, *, rate=None, time_base=Fraction(1, 24), encode=FAST):
     info = info or info_of()
     with open_sink(
         path, info, rate=rate, time_base=time_base, settings=encode, overwrite=True
@@ -305,7 +304,7 @@ def test_writing_a_picture_many_times_does_not_change_it(tmp_path):
     shown.pts, shown.time_base, shown.pict_type = 77, Fraction(1, 13), 1
     before = planes_of(shown)
     stop = threading.Event()
-    seen: list[bool] = []
+    seen = []
 
     def watch():
         while not stop.wait(0.001):

@@ -1,14 +1,11 @@
 """Every frame is decoded once, in order, at its exact time, from intact and damaged files."""
 
-from __future__ import annotations
-
 import io
 import sys
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import av
 import numpy as np
@@ -21,7 +18,6 @@ from PIL import Image
 from cloudconv.errors import CloudconvError, InputError
 from cloudconv.events import Warned
 from cloudconv.media import decode as decode_module
-from cloudconv.media.frame import Frame
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from tests.helpers.factory import picture, planes_of, read_planes, write_clip
@@ -33,12 +29,12 @@ X264 = {"bf": "3", "g": "12", "sc_threshold": "0"}
 CLOSED = "log-level=none:keyint=12:min-keyint=12:bframes=3"
 
 
-def frames_of(path: Path | str, **options: object) -> list[Frame]:
-    with Source(path, **options) as source:  # type: ignore[arg-type]
+def frames_of(path, **options):
+    with Source(path, **options) as source:
         return list(source.frames())
 
 
-def check_times(frames: list[Frame]) -> None:
+def check_times(frames):
     for a, b in pairwise(frames):
         assert a.time < b.time
         assert a.duration == b.time - a.time
@@ -61,9 +57,7 @@ def check_times(frames: list[Frame]) -> None:
         ("mpg", "mpeg2video", {"bf": "2"}),
     ],
 )
-def test_every_frame_is_decoded_once_at_its_exact_time(
-    tmp_path: Path, suffix: str, codec: str, options: dict[str, str]
-) -> None:
+def test_every_frame_is_decoded_once_at_its_exact_time(tmp_path, suffix, codec, options):
     rate = Fraction(24)
     path = write_clip(tmp_path / f"a.{suffix}", 30, rate=rate, codec=codec, options=options)
     with Source(path) as source:
@@ -85,9 +79,7 @@ def test_every_frame_is_decoded_once_at_its_exact_time(
         ([0, 2, 3, 4, 5, 7, 8, 9, 10, 12, 13, 14], 24),  # 24 fps, rounded to ticks of 1/30 s
     ],
 )
-def test_no_frame_is_lost_if_a_tick_is_about_as_long_as_a_frame(
-    tmp_path: Path, ticks: list[int], rate: int | None
-) -> None:
+def test_no_frame_is_lost_if_a_tick_is_about_as_long_as_a_frame(tmp_path, ticks, rate):
     times = [Fraction(tick, 30) for tick in ticks]
     clip = write_clip(tmp_path / "a.avi", len(ticks), rate=30, times=times, codec="ffv1")
     timing = probe(clip).timing
@@ -98,7 +90,7 @@ def test_no_frame_is_lost_if_a_tick_is_about_as_long_as_a_frame(
     assert found == (times if rate is None else [Fraction(k, rate) for k in range(len(ticks))])
 
 
-def test_frames_hidden_by_an_edit_list_are_left_out(tmp_path: Path) -> None:
+def test_frames_hidden_by_an_edit_list_are_left_out(tmp_path):
     times = [Fraction(k - 4, 24) for k in range(16)]
     path = write_clip(tmp_path / "e.mp4", 16, times=times, codec="mpeg4", options={"g": "30"})
     timing = probe(path).timing
@@ -127,9 +119,7 @@ def test_frames_hidden_by_an_edit_list_are_left_out(tmp_path: Path) -> None:
         ("h264", "libx264", X264, 0),
     ],
 )
-def test_a_part_has_the_same_frames_as_the_whole(
-    tmp_path: Path, suffix: str, codec: str, options: dict[str, str], start: int
-) -> None:
+def test_a_part_has_the_same_frames_as_the_whole(tmp_path, suffix, codec, options, start):
     times = [start + Fraction(k, 24) for k in range(72)]
     path = write_clip(
         tmp_path / f"a.{suffix}", 72, times=times, codec=codec, options=options, noise=3.0
@@ -144,22 +134,22 @@ def test_a_part_has_the_same_frames_as_the_whole(
         assert all(a.same_picture(b) for a, b in zip(part, whole[first:last], strict=True))
 
 
-def test_an_empty_part_is_an_error(tmp_path: Path) -> None:
+def test_an_empty_part_is_an_error(tmp_path):
     path = write_clip(tmp_path / "a.mp4", 12, codec="libx264")
     with pytest.raises(InputError, match="no frame in the part"):
         frames_of(path, start=Fraction(9))
 
 
-def test_frames_are_decoded_lazily_and_decoding_can_restart(tmp_path: Path) -> None:
+def test_frames_are_decoded_lazily_and_decoding_can_restart(tmp_path):
     path = write_clip(tmp_path / "a.mp4", 30, codec="libx264")
     with Source(path, threads=1) as source:
         frames = source.frames()
         assert next(frames).time == 0
-        frames.close()  # type: ignore[attr-defined]
+        frames.close()
         assert len(list(source.frames())) == 30
 
 
-def damaged(path: Path, packets: set[int]) -> Path:
+def damaged(path, packets):
     """Copy the clip with the data of some packets overwritten."""
     bad = path.with_name("damaged" + path.suffix)
     with av.open(str(path)) as clip, av.open(str(bad), "w") as out:
@@ -177,9 +167,7 @@ def damaged(path: Path, packets: set[int]) -> Path:
 
 @pytest.mark.parametrize("broken", [False, True])
 @pytest.mark.parametrize("start", [None, Fraction(1)])
-def test_decoding_on_a_gpu_changes_no_frame(
-    tmp_path: Path, broken: bool, start: Fraction | None
-) -> None:
+def test_decoding_on_a_gpu_changes_no_frame(tmp_path, broken, start):
     """The machine has a GPU, has none, or the GPU fails in the middle of a file."""
     path = write_clip(tmp_path / "a.mkv", 40, codec="libx264", options=X264)
     path = damaged(path, {30}) if broken else path
@@ -203,12 +191,12 @@ def test_decoding_on_a_gpu_changes_no_frame(
     assert found[0] == found[1]
 
 
-def pretend_nvdec(monkeypatch: pytest.MonkeyPatch, gives: Path) -> list[Any]:
+def pretend_nvdec(monkeypatch, gives):
     """Simulate a GPU that decodes the file ``gives``; return the list of its requests."""
-    requests: list[Any] = []
+    requests = []
     real = decode_module.open_container
 
-    def opened(path: Path, hardware: object = None) -> Any:
+    def opened(path, hardware=None):
         return real(path if hardware is None else gives)
 
     monkeypatch.setattr(
@@ -226,8 +214,8 @@ def pretend_nvdec(monkeypatch: pytest.MonkeyPatch, gives: Path) -> list[Any]:
     [({}, True), ({"size": (96, 80)}, False), ({"pix_fmt": "yuv444p"}, False)],
 )
 def test_nvdec_is_used_only_if_its_first_picture_matches_the_probe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: dict[str, Any], taken: bool
-) -> None:
+    tmp_path, monkeypatch, other, taken
+):
     path = write_clip(tmp_path / "a.mkv", 12, codec="libx264")
     with Source(path) as source:
         expected = [planes_of(f.picture) for f in source.frames()]
@@ -251,9 +239,7 @@ def test_nvdec_is_used_only_if_its_first_picture_matches_the_probe(
     [("a.mkv", "mpeg4", "NVDEC is used for h264, hevc, vp9 only, not for mpeg4"),
      ("0.png", "png", "the input is pictures")],
 )  # fmt: skip
-def test_nvdec_is_not_used_for_other_codecs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, codec: str, reason: str
-) -> None:
+def test_nvdec_is_not_used_for_other_codecs(tmp_path, monkeypatch, name, codec, reason):
     pix_fmt = "rgb24" if codec == "png" else "yuv420p"
     path = write_clip(tmp_path / name, [picture(0, pix_fmt=pix_fmt)], codec=codec)
     requests = pretend_nvdec(monkeypatch, path)
@@ -264,7 +250,7 @@ def test_nvdec_is_not_used_for_other_codecs(
     assert requests == []
 
 
-def test_a_truncated_file_gives_its_complete_frames(tmp_path: Path) -> None:
+def test_a_truncated_file_gives_its_complete_frames(tmp_path):
     path = write_clip(tmp_path / "a.mkv", 40, codec="libx264", options={"crf": "5"}, noise=9.0)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
@@ -277,7 +263,7 @@ def test_a_truncated_file_gives_its_complete_frames(tmp_path: Path) -> None:
     check_times(frames)
 
 
-def test_a_stream_that_appears_late_does_not_end_the_video(tmp_path: Path) -> None:
+def test_a_stream_that_appears_late_does_not_end_the_video(tmp_path):
     clip = write_clip(tmp_path / "late.flv", 300, codec="flv", rate=25, size=(16, 16))
     audio = b"\x2f\xff\xfb\x90\x00"
     tag = b"\x08" + len(audio).to_bytes(3, "big") + bytes(7) + audio + (16).to_bytes(4, "big")
@@ -289,7 +275,7 @@ def test_a_stream_that_appears_late_does_not_end_the_video(tmp_path: Path) -> No
     deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_random_damage_gives_frames_or_a_known_error(tmp_path: Path, data: st.DataObject) -> None:
+def test_random_damage_gives_frames_or_a_known_error(tmp_path, data):
     suffix = data.draw(st.sampled_from(["mp4", "mkv", "ts", "avi"]))
     path = tmp_path / f"whole.{suffix}"
     if not path.exists():
@@ -307,7 +293,7 @@ def test_random_damage_gives_frames_or_a_known_error(tmp_path: Path, data: st.Da
     check_times(frames)
 
 
-def test_frames_with_repeated_time_stamps_are_left_out(tmp_path: Path) -> None:
+def test_frames_with_repeated_time_stamps_are_left_out(tmp_path):
     path = tmp_path / "r.mkv"
     with av.open(str(path), "w") as out:
         stream = out.add_stream("ffv1", rate=25)
@@ -323,7 +309,7 @@ def test_frames_with_repeated_time_stamps_are_left_out(tmp_path: Path) -> None:
         assert any("1 frame with a repeated" in w for w in map(str, source.warnings))
 
 
-def test_a_change_of_aspect_is_named_with_its_time(tmp_path: Path) -> None:
+def test_a_change_of_aspect_is_named_with_its_time(tmp_path):
     path = tmp_path / "both.h264"
     for aspect in (Fraction(4, 3), Fraction(16, 11)):
         part = write_clip(tmp_path / "a.h264", 5, rate=25, codec="libx264", aspect=aspect)
@@ -339,9 +325,7 @@ def test_a_change_of_aspect_is_named_with_its_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("order", [("interlaced", "progressive"), ("progressive", "interlaced")])
-def test_interlacing_that_changes_is_named_with_its_time(
-    tmp_path: Path, order: tuple[str, str]
-) -> None:
+def test_interlacing_that_changes_is_named_with_its_time(tmp_path, order):
     path, data = tmp_path / "both.h264", b""
     for kind in order:
         fields = {"flags": "+ilme+ildct", "x264-params": "bff=1"} if kind == "interlaced" else {}
@@ -357,7 +341,7 @@ def test_interlacing_that_changes_is_named_with_its_time(
         assert not any("changes" in w for w in map(str, source.warnings))
 
 
-def test_a_change_of_size_is_named_with_its_time(tmp_path: Path) -> None:
+def test_a_change_of_size_is_named_with_its_time(tmp_path):
     parts = [
         write_clip(tmp_path / f"{w}.h264", 5, rate=25, codec="libx264", size=(w, 64)).read_bytes()
         for w in (96, 128)
@@ -368,7 +352,7 @@ def test_a_change_of_size_is_named_with_its_time(tmp_path: Path) -> None:
         frames_of(path)
 
 
-def test_vp9_keeps_its_alpha_channel(tmp_path: Path) -> None:
+def test_vp9_keeps_its_alpha_channel(tmp_path):
     path = write_clip(
         tmp_path / "a.webm",
         4,
@@ -382,7 +366,7 @@ def test_vp9_keeps_its_alpha_channel(tmp_path: Path) -> None:
     assert abs(frames[3].planes()[3].numpy() - wanted).mean() < 8
 
 
-def test_a_folder_of_pictures_is_a_video(tmp_path: Path) -> None:
+def test_a_folder_of_pictures_is_a_video(tmp_path):
     for number in (0, 1, 2, 10, 11):
         Image.new("RGB", (8, 6), (number, 0, 7)).save(tmp_path / f"f{number}.png")
     (tmp_path / "f5.png").write_bytes(b"this is no picture")
@@ -397,7 +381,7 @@ def test_a_folder_of_pictures_is_a_video(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gif", "png", "webp"])
-def test_animations_keep_times_and_pictures(tmp_path: Path, kind: str) -> None:
+def test_animations_keep_times_and_pictures(tmp_path, kind):
     path = tmp_path / f"a.{kind}"
     images = [Image.new("RGB", (16, 8), (60 * k, 10, 20)) for k in range(4)]
     more = {"lossless": True} if kind == "webp" else {}
@@ -410,9 +394,7 @@ def test_animations_keep_times_and_pictures(tmp_path: Path, kind: str) -> None:
     assert [int(f.planes()[2][0, 0]) for f in frames] == [0, 60, 120, 180]
 
 
-def test_the_copy_of_standard_input_is_deleted_after_use(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_copy_of_standard_input_is_deleted_after_use(tmp_path, monkeypatch):
     data = write_clip(tmp_path / "a.mp4", 7, codec="libx264").read_bytes()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
     with Source(probe("-")) as source:
@@ -425,9 +407,7 @@ def test_the_copy_of_standard_input_is_deleted_after_use(
 
 
 @pytest.mark.parametrize(("share", "words"), [(0, "Nothing came"), (2, "^standard input is")])
-def test_a_message_names_standard_input_and_not_its_copy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: int, words: str
-) -> None:
+def test_a_message_names_standard_input_and_not_its_copy(tmp_path, monkeypatch, share, words):
     data = write_clip(tmp_path / "a.mp4", 7).read_bytes()
     data = data[: len(data) // share] if share else b""
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
@@ -436,7 +416,7 @@ def test_a_message_names_standard_input_and_not_its_copy(
     assert "cloudconv-" not in str(caught.value)
 
 
-def test_a_replaced_input_is_reported_as_changed(tmp_path: Path) -> None:
+def test_a_replaced_input_is_reported_as_changed(tmp_path):
     path = write_clip(tmp_path / "a.mkv", 5)
     source = Source(path)
     write_clip(path, 5, size=(64, 48))
@@ -444,16 +424,14 @@ def test_a_replaced_input_is_reported_as_changed(tmp_path: Path) -> None:
         list(source.frames())
 
 
-def test_nothing_is_printed_for_broken_files(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_nothing_is_printed_for_broken_files(tmp_path, capfd):
     path = write_clip(tmp_path / "a.mp4", 20, codec="libx264", options={"bf": "0"})
     frames_of(damaged(path, {4, 5, 6}))
     captured = capfd.readouterr()
     assert (captured.out, captured.err) == ("", "")
 
 
-def test_later_decoding_does_not_change_earlier_pictures(tmp_path: Path) -> None:
+def test_later_decoding_does_not_change_earlier_pictures(tmp_path):
     path = write_clip(tmp_path / "a.mp4", 24, codec="libx264", options=X264)
     kept = [(f, [p.clone() for p in f.planes()]) for f in Source(path).frames()]
     assert len(kept) == 24
@@ -462,7 +440,7 @@ def test_later_decoding_does_not_change_earlier_pictures(tmp_path: Path) -> None
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="the shared clips are missing")
-def test_damaged_sample_files_decode_or_give_an_error() -> None:
+def test_damaged_sample_files_decode_or_give_an_error():
     wanted = {
         "generated/editlist_copycut.mp4": 45,
         "generated/truncated.mkv": 174,

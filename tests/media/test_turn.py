@@ -1,13 +1,9 @@
 """Outputs without a rotation flag show pictures turned as a player shows the source."""
 
-from __future__ import annotations
-
 import base64
 import io
 import re
 import struct
-from fractions import Fraction as F
-from pathlib import Path
 
 import av
 import numpy as np
@@ -32,15 +28,13 @@ TURNS = {
 QUARTER = (0, 1, -1, 0)
 
 
-def display_matrix(a: float, b: float, c: float, d: float) -> bytes:
+def display_matrix(a, b, c, d):
     unit = 1 << 16
     parts = [round(value * unit) for value in (a, b, c, d)]
     return struct.pack("<9i", parts[0], parts[1], 0, parts[2], parts[3], 0, 0, 0, 1 << 30)
 
 
-def clip(
-    path: Path, matrix: bytes, pix_fmt: str = "yuv420p", aspect: F | None = None, frames: int = 6
-) -> Path:
+def clip(path, matrix, pix_fmt="yuv420p", aspect=None, frames=6):
     """Write a dark clip with a red top left quarter that brightens a little with each frame."""
     shown = []
     for k in range(frames):
@@ -50,7 +44,7 @@ def clip(
     return write_clip(path, shown, matrix=matrix, aspect=aspect, pix_fmt=pix_fmt)
 
 
-def red_corner(image: Image.Image) -> str:
+def red_corner(image):
     rgb = np.asarray(image.convert("RGB")).astype(int)
     redness = rgb[..., 0] - rgb[..., 1]
     height, width = redness.shape
@@ -67,12 +61,12 @@ def red_corner(image: Image.Image) -> str:
     return best
 
 
-def make(source: Path, output: Path, **settings: object) -> cloudconv.InterpResult:
+def make(source, output, **settings):
     return cloudconv.interpolate(source, output, factor=2, model="blend", device="cpu", **settings)
 
 
 @pytest.mark.parametrize("turn", TURNS)
-def test_pictures_are_turned_for_every_rotation_flag(tmp_path: Path, turn: tuple[int, ...]) -> None:
+def test_pictures_are_turned_for_every_rotation_flag(tmp_path, turn):
     result = make(clip(tmp_path / "a.mp4", display_matrix(*turn)), tmp_path / "out" / "%03d.png")
     assert not any("turn" in text or "rotat" in text for text in map(str, result.warnings))
     for name in ("001.png", "002.png"):
@@ -82,7 +76,7 @@ def test_pictures_are_turned_for_every_rotation_flag(tmp_path: Path, turn: tuple
 
 
 @pytest.mark.parametrize("name", ["b.gif", "b.webp", "b.apng"])
-def test_animations_are_turned(tmp_path: Path, name: str) -> None:
+def test_animations_are_turned(tmp_path, name):
     make(clip(tmp_path / "a.mp4", display_matrix(*QUARTER)), tmp_path / name)
     with Image.open(tmp_path / name) as image:
         assert image.size == (HEIGHT, WIDTH)
@@ -90,7 +84,7 @@ def test_animations_are_turned(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv422p", "yuv411p", "yuv440p", "yuv422p10le"])
-def test_chroma_with_subsampling_in_one_direction_is_turned(tmp_path: Path, pix_fmt: str) -> None:
+def test_chroma_with_subsampling_in_one_direction_is_turned(tmp_path, pix_fmt):
     source = clip(tmp_path / "a.mkv", display_matrix(*QUARTER), pix_fmt)
     make(source, tmp_path / "out" / "%03d.jpg")
     with Image.open(tmp_path / "out" / "001.jpg") as image:
@@ -98,7 +92,7 @@ def test_chroma_with_subsampling_in_one_direction_is_turned(tmp_path: Path, pix_
         assert red_corner(image) == "top right"
 
 
-def test_a_video_keeps_the_flag_and_its_pictures(tmp_path: Path) -> None:
+def test_a_video_keeps_the_flag_and_its_pictures(tmp_path):
     source = clip(tmp_path / "a.mp4", display_matrix(*QUARTER))
     make(source, tmp_path / "b.mp4")
     info = probe(tmp_path / "b.mp4")
@@ -106,7 +100,7 @@ def test_a_video_keeps_the_flag_and_its_pictures(tmp_path: Path) -> None:
     assert (info.width, info.height) == (WIDTH, HEIGHT)
 
 
-def test_an_angle_that_is_no_quarter_turn_gives_a_warning(tmp_path: Path) -> None:
+def test_an_angle_that_is_no_quarter_turn_gives_a_warning(tmp_path):
     source = clip(tmp_path / "a.mp4", display_matrix(0.7, 0.7, -0.7, 0.7))
     result = make(source, tmp_path / "b.gif")
     assert any("not a quarter turn" in text for text in map(str, result.warnings))
@@ -114,7 +108,7 @@ def test_an_angle_that_is_no_quarter_turn_gives_a_warning(tmp_path: Path) -> Non
         assert red_corner(image) == "top left"
 
 
-def test_a_dream_and_a_forecast_are_turned(tmp_path: Path) -> None:
+def test_a_dream_and_a_forecast_are_turned(tmp_path):
     source = clip(tmp_path / "a.mp4", display_matrix(*QUARTER), frames=12)
     cloudconv.extrapolate(source, tmp_path / "b.gif", frames=2, model="hold", device="cpu")
     cloudconv.dream(source, tmp_path / "c.gif", frames=4, mode="collage", device="cpu")
@@ -125,12 +119,12 @@ def test_a_dream_and_a_forecast_are_turned(tmp_path: Path) -> None:
             assert red_corner(image) == "top right"
 
 
-def pictures_of(page: Path) -> list[Image.Image]:
+def pictures_of(page):
     found = re.findall(r"data:image/jpeg;base64,([A-Za-z0-9+/=]+)", page.read_text("utf-8"))
     return [Image.open(io.BytesIO(base64.b64decode(data))) for data in found]
 
 
-def test_both_reports_show_upright_pictures(tmp_path: Path) -> None:
+def test_both_reports_show_upright_pictures(tmp_path):
     source = clip(tmp_path / "a.mp4", display_matrix(*QUARTER), frames=12)
     compared, dreamt = tmp_path / "compared", tmp_path / "dreamt"
     cloudconv.compare(source, model=("hold",), report=compared, metrics=("psnr",), device="cpu")

@@ -1,9 +1,6 @@
 """Networks that the user adds: names, files, and what knows them afterwards."""
 
-from __future__ import annotations
-
 import os
-from pathlib import Path
 
 import pytest
 import torch
@@ -26,18 +23,18 @@ from tests.helpers.own_networks import save, small_file, small_state
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path, monkeypatch):
     """Give the test a data folder of its own."""
     monkeypatch.setenv(files.DATA, str(tmp_path / "data"))
     return tmp_path / "data" / "models"
 
 
 @pytest.fixture
-def file(tmp_path: Path) -> Path:
+def file(tmp_path):
     return small_file(tmp_path / "flownet.pkl")
 
 
-def test_an_added_network_is_known_by_its_name(file: Path, folder: Path) -> None:
+def test_an_added_network_is_known_by_its_name(file, folder):
     spec = cloudconv.add_model(file, "rife-4.26")
     assert (spec.name, spec.task, spec.published) == ("rife-4.26", "interpolate", True)
     assert "rife-4.26" in [known.name for known in cloudconv.list_models()]
@@ -52,7 +49,7 @@ def test_an_added_network_is_known_by_its_name(file: Path, folder: Path) -> None
     assert "rife-4.26" not in [known.name for known in cloudconv.list_models()]
 
 
-def test_the_stored_file_records_its_source(file: Path, folder: Path) -> None:
+def test_the_stored_file_records_its_source(file, folder):
     add(file, "mine", timesteps="middle")
     with safe_open(folder / "mine.safetensors", "pt") as opened:
         metadata = opened.metadata()
@@ -68,7 +65,7 @@ def test_the_stored_file_records_its_source(file: Path, folder: Path) -> None:
     assert not is_intact(folder / "mine.safetensors")
 
 
-def test_a_name_is_replaced_only_on_request(file: Path, tmp_path: Path) -> None:
+def test_a_name_is_replaced_only_on_request(file, tmp_path):
     add(file, "mine")
     before = weights_fingerprint("mine")
     other = tmp_path / "other.pth"
@@ -84,30 +81,30 @@ NAMES = ["", "A", "a b", "../a", "a/b", ".a", "é", "a,b", "x" * 33, "a.", "nul"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_no_file_could_have_everywhere_is_refused(file: Path, name: str) -> None:
+def test_a_name_that_no_file_could_have_everywhere_is_refused(file, name):
     with pytest.raises(SettingsError, match="cannot be the name of a model"):
         add(file, name)
 
 
 @pytest.mark.parametrize("name", ["rife-4.6", "cloud-best", "blend", "tiny", "minterpolate"])
-def test_the_name_of_a_shipped_model_is_refused(file: Path, folder: Path, name: str) -> None:
+def test_the_name_of_a_shipped_model_is_refused(file, folder, name):
     with pytest.raises(SettingsError, match="is a model of cloudconv itself"):
         add(file, name, overwrite=True)
     assert not folder.exists()
 
 
-def test_only_a_file_of_a_known_network_is_added(tmp_path: Path, folder: Path) -> None:
+def test_only_a_file_of_a_known_network_is_added(tmp_path, folder):
     torch.save({"a": torch.rand(2)}, tmp_path / "a.pth")
     with pytest.raises(WeightsError, match="holds no network"):
         add(tmp_path / "a.pth", "mine")
     with pytest.raises(UnknownModelError, match=r"is not a file of weights.*\.pkl"):
         add("cloud-best", "mine")
     with pytest.raises(SettingsError, match="must be any or middle"):
-        cloudconv.add_model(tmp_path / "a.pth", "mine", timesteps="half")  # type: ignore[arg-type]
+        cloudconv.add_model(tmp_path / "a.pth", "mine", timesteps="half")
     assert not folder.exists()
 
 
-def test_only_added_models_can_be_removed(file: Path) -> None:
+def test_only_added_models_can_be_removed(file):
     with pytest.raises(SettingsError, match="only added ones"):
         remove("cloud-best")
     add(file, "mine")
@@ -117,7 +114,7 @@ def test_only_added_models_can_be_removed(file: Path) -> None:
         remove("../data/models/mine")
 
 
-def test_a_trained_file_can_be_added_too(tmp_path: Path) -> None:
+def test_a_trained_file_can_be_added_too(tmp_path):
     from safetensors.torch import save_file
 
     path = tmp_path / "trained.safetensors"
@@ -127,7 +124,7 @@ def test_a_trained_file_can_be_added_too(tmp_path: Path) -> None:
     assert isinstance(registry.load("mine"), type(TINY.build()))
 
 
-def test_a_damaged_file_hides_no_other_model(file: Path, folder: Path) -> None:
+def test_a_damaged_file_hides_no_other_model(file, folder):
     add(file, "good")
     (folder / "bad.safetensors").write_bytes(b"nothing")
     (folder / "Readme.txt").write_text("hello")
@@ -138,7 +135,7 @@ def test_a_damaged_file_hides_no_other_model(file: Path, folder: Path) -> None:
     assert registry.added_names() == ["good"]
 
 
-def test_what_is_no_file_in_the_folder_hides_no_model(file: Path, folder: Path) -> None:
+def test_what_is_no_file_in_the_folder_hides_no_model(file, folder):
     add(file, "good")
     (folder / "a-folder.safetensors").mkdir()
     (folder / "a-link.safetensors").symlink_to("nowhere")
@@ -148,7 +145,7 @@ def test_what_is_no_file_in_the_folder_hides_no_model(file: Path, folder: Path) 
             registry.spec(name)
 
 
-def test_a_score_that_is_not_finite_is_an_error(tmp_path: Path) -> None:
+def test_a_score_that_is_not_finite_is_an_error(tmp_path):
     path = tmp_path / "a.safetensors"
     path.touch()
     with pytest.raises(WeightsError, match="metadata"):

@@ -1,19 +1,16 @@
 """A block that is fused for inference gives the same result as the block for training."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest
 import torch
-from torch import Tensor
 
 from cloudconv import weights
 from cloudconv.models import registry
 from cloudconv.models.blocks import Block
 
 
-def block() -> Block:
+def block():
     torch.manual_seed(0)
     made = Block(8, 32, 5, made=6)
     for name, tensor in made.named_parameters():
@@ -22,13 +19,13 @@ def block() -> Block:
     return made.requires_grad_(False)
 
 
-def inputs() -> list[Tensor]:
+def inputs():
     torch.manual_seed(1)
     return [torch.rand(2, channels, 24, 40) for channels in (3, 3, 1, 1)]
 
 
 @pytest.mark.parametrize("grad", [True, False])
-def test_a_fused_block_gives_the_same_result(grad: bool) -> None:
+def test_a_fused_block_gives_the_same_result(grad):
     plain, fused = block(), block()
     fused.fuse()
     with torch.set_grad_enabled(grad):
@@ -38,7 +35,7 @@ def test_a_fused_block_gives_the_same_result(grad: bool) -> None:
 
 
 @torch.no_grad()
-def test_a_fused_block_is_more_exact_in_bfloat16() -> None:
+def test_a_fused_block_is_more_exact_in_bfloat16():
     trained = registry.spec("rife-4.6").build()
     trained.load_state_dict(weights.load_state("rife-4.6"))
     last = trained.get_submodule("block3")
@@ -53,7 +50,7 @@ def test_a_fused_block_is_more_exact_in_bfloat16() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("width", [2, 4])
-def test_a_narrow_picture_is_correct_in_bfloat16(width: int) -> None:
+def test_a_narrow_picture_is_correct_in_bfloat16(width):
     """Some convolutions of such a picture have a result of one column."""
     fused = block()
     fused.fuse()

@@ -1,22 +1,16 @@
 """The interpolators of this project: still letters, noise, texture, and their first weights."""
 
-from __future__ import annotations
-
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
 
 from cloudconv import metrics, weights
 from cloudconv.events import watched
 from cloudconv.jobs import train
 from cloudconv.models import registry
-from cloudconv.models.base import Interpolator, Memo
 from cloudconv.models.rife import IFNet
 from cloudconv.settings import TrainSettings
 from tests.helpers.trainees import moving
@@ -26,11 +20,11 @@ each_of_ours = pytest.mark.parametrize("name", OURS)
 
 
 @cache
-def model(name: str) -> Interpolator:
+def model(name):
     return registry.load(name)
 
 
-def pan(shift: float) -> Tensor:
+def pan(shift):
     """Return a soft random texture, (1, 3, 192, 256), moved to the left by ``shift`` pixels."""
     torch.manual_seed(4)
     texture = F.interpolate(torch.rand(1, 3, 30, 50), (240, 400), mode="bicubic").clamp(0, 1)
@@ -40,7 +34,7 @@ def pan(shift: float) -> Tensor:
     return torch.lerp(left, right, begin - low)
 
 
-def with_letters(picture: Tensor) -> tuple[Tensor, Tensor]:
+def with_letters(picture):
     """Return the picture with white letters, and a mask of the letters and their outlines."""
     torch.manual_seed(1)
     cells = torch.rand(1, 1, 3, 30) < 0.5
@@ -51,23 +45,23 @@ def with_letters(picture: Tensor) -> tuple[Tensor, Tensor]:
     return (picture * (1 - outline)).where(letters == 0, torch.ones(())), outline > 0
 
 
-def psnr(a: Tensor, b: Tensor) -> float:
+def psnr(a, b):
     return float(-10 * (a - b).square().mean().log10())
 
 
 @pytest.mark.parametrize("name", [*OURS, "rife-4.6"])
-def test_what_is_kept_of_a_pair_changes_no_bit(name: str) -> None:
+def test_what_is_kept_of_a_pair_changes_no_bit(name):
     pictures = list(torch.rand(model(name).spec.context, 1, 3, 70, 90))
-    memo: Memo = {}
+    memo = {}
     for timestep in (0.25, 0.5, 0.75):
-        given: dict[str, Any] = {"reach": torch.ones(1, 2), "leftover": True}
+        given = {"reach": torch.ones(1, 2), "leftover": True}
         kept = model(name).between(pictures, timestep, known=[memo], **given)
         assert torch.equal(kept, model(name).between(pictures, timestep, **given))
         assert memo
 
 
 @each_of_ours
-def test_letters_that_stand_still_over_a_pan_stay_unchanged(name: str) -> None:
+def test_letters_that_stand_still_over_a_pan_stay_unchanged(name):
     frames = [with_letters(pan(shift))[0] for shift in (0, 4, 8)]
     _, where = with_letters(frames[0])
     made = model(name).interpolate(frames[0], frames[2], torch.tensor([0.5]))
@@ -80,7 +74,7 @@ def test_letters_that_stand_still_over_a_pan_stay_unchanged(name: str) -> None:
 
 
 @each_of_ours
-def test_a_small_thing_that_crosses_a_flat_ground_does_not_vanish(name: str) -> None:
+def test_a_small_thing_that_crosses_a_flat_ground_does_not_vanish(name):
     """The ground is equal in both frames, also where the thing is in between."""
     frames = []
     for shift in (0, 10, 20):
@@ -93,7 +87,7 @@ def test_a_small_thing_that_crosses_a_flat_ground_does_not_vanish(name: str) -> 
 
 
 @each_of_ours
-def test_motion_at_several_timesteps_is_correct(name: str) -> None:
+def test_motion_at_several_timesteps_is_correct(name):
     x0, x1 = pan(0), pan(8)
     for eighths in (1, 2, 6, 7):
         timestep = torch.tensor([eighths / 8])
@@ -103,7 +97,7 @@ def test_motion_at_several_timesteps_is_correct(name: str) -> None:
 
 
 @each_of_ours
-def test_noise_over_a_still_picture_has_its_filmed_strength(name: str) -> None:
+def test_noise_over_a_still_picture_has_its_filmed_strength(name):
     """A mean of both frames would have less noise, so the noise would pulse between frames."""
     torch.manual_seed(2)
     still = pan(0)
@@ -118,9 +112,7 @@ def test_noise_over_a_still_picture_has_its_filmed_strength(name: str) -> None:
 
 
 @each_of_ours
-def test_frames_at_every_timestep_have_the_texture_of_their_neighbours(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_frames_at_every_timestep_have_the_texture_of_their_neighbours(name, monkeypatch):
     torch.manual_seed(5)
     fine = F.interpolate(torch.rand(1, 1, 75, 110), (220, 320), mode="bicubic")
     fine = 0.3 + 0.4 * fine.clamp(0, 1).expand(-1, 3, -1, -1)
@@ -128,7 +120,7 @@ def test_frames_at_every_timestep_have_the_texture_of_their_neighbours(
     around = metrics.texture_energy(torch.cat([x0, x1])).log().mean(0).exp()
     moments = torch.tensor([1, 2, 3, 4]) / 8
 
-    def finest_texture() -> list[float]:
+    def finest_texture():
         pairs = (x.expand(4, -1, -1, -1) for x in (x0, x1))
         made = model(name).interpolate(*pairs, moments)
         return [float(score) for score in metrics.texture(made, around)]
@@ -142,7 +134,7 @@ def test_frames_at_every_timestep_have_the_texture_of_their_neighbours(
 
 
 @each_of_ours
-def test_edges_on_a_flat_background_do_not_ring(name: str) -> None:
+def test_edges_on_a_flat_background_do_not_ring(name):
     frames = []
     for shift in (0, 5):
         frame = torch.full((1, 3, 192, 256), 0.4)
@@ -157,7 +149,7 @@ def test_edges_on_a_flat_background_do_not_ring(name: str) -> None:
 
 
 @each_of_ours
-def test_training_starts_with_the_result_of_rife(name: str) -> None:
+def test_training_starts_with_the_result_of_rife(name):
     """The gate starts nearly shut: the result differs from RIFE's by at most 5 % of the motion."""
     rife = {key: value.float() for key, value in weights.load_state("rife-4.6").items()}
     started = registry.spec(name).build()
@@ -173,11 +165,11 @@ def test_training_starts_with_the_result_of_rife(name: str) -> None:
     assert (started.interpolate(x0, x1, half) - expected).abs().mean() < 0.05 * gap
 
 
-def blocks(network: IFNet) -> list[str]:
+def blocks(network):
     return [name for name, _ in network.named_children() if name.startswith("block")]
 
 
-def test_the_last_stage_is_the_result_and_the_one_before_equals_the_shorter_model() -> None:
+def test_the_last_stage_is_the_result_and_the_one_before_equals_the_shorter_model():
     best, fast = (registry.spec(name).build() for name in OURS[:2])
     assert isinstance(best, IFNet)
     assert isinstance(fast, IFNet)
@@ -195,7 +187,7 @@ def test_the_last_stage_is_the_result_and_the_one_before_equals_the_shorter_mode
 @pytest.mark.parametrize(
     ("name", "init"), [("cloud-turbo", "cloud-turbo"), ("cloud-best", "rife-4.6")]
 )
-def test_the_models_can_be_trained_further(name: str, init: str, tmp_path: Path) -> None:
+def test_the_models_can_be_trained_further(name, init, tmp_path):
     clip = moving(tmp_path / "moving.mkv", 24, size=(160, 128))
     job = train.run(
         TrainSettings(

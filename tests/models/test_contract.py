@@ -1,24 +1,19 @@
 """Rules for every model of the catalogue, also hidden ones, and code that all share."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
-from torch import Tensor
 
 from cloudconv import weights
 from cloudconv.errors import ModelError, SettingsError, WeightsError
 from cloudconv.models import registry
 from cloudconv.models.base import SCALES, Interpolator
-from cloudconv.models.catalogue import TINY, ModelSpec
+from cloudconv.models.catalogue import TINY
 
 SPECS = registry.specs()
 INTERPOLATORS = [spec for spec in SPECS if spec.task == "interpolate"]
@@ -27,7 +22,7 @@ NETWORKS = [spec for spec in SPECS if spec.weights or spec is TINY]
 SLOW = [spec for spec in INTERPOLATORS if spec.weights]
 
 
-def each_of(specs: list[ModelSpec], *, full: bool = False) -> pytest.MarkDecorator:
+def each_of(specs, *, full=False):
     """Return the parameter ``spec`` for each of the specs; with ``full``, slow ones are marked."""
     names = [f"{spec.name}-{spec.task}" for spec in specs]
     marks = [[pytest.mark.full] if full and spec in SLOW else [] for spec in specs]
@@ -36,7 +31,7 @@ def each_of(specs: list[ModelSpec], *, full: bool = False) -> pytest.MarkDecorat
 
 
 @cache
-def model(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> Any:
+def model(spec, dtype=torch.float32):
     """Return an interpolator as it ships; others with random weights, which all have an effect."""
     if spec.task == "interpolate":
         return registry.load(spec.name, dtype=dtype)
@@ -48,20 +43,20 @@ def model(spec: ModelSpec, dtype: torch.dtype = torch.float32) -> Any:
     return built.requires_grad_(False).to(dtype)
 
 
-def waves(number: float, height: int = 40, width: int = 56) -> Tensor:
+def waves(number, height=40, width=56):
     """Return a smooth texture, (3, H, W) in [0.1, 0.9], after ``number`` steps of two pixels."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     lines = [torch.sin((x - 2 * number) / (4 + k) + y / (6 - k) + k) for k in range(3)]
     return 0.5 + 0.4 * torch.stack(lines)
 
 
-def pair(height: int = 40, width: int = 56, batch: int = 1) -> list[Tensor]:
+def pair(height=40, width=56, batch=1):
     """Return two pictures of moving waves, with other colours for each item of the batch."""
     pictures = [waves(number, height, width) for number in (0, 1)]
     return [torch.stack([one.roll(k, 0) for k in range(batch)]) for one in pictures]
 
 
-def made_of(spec: ModelSpec, pictures: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+def made_of(spec, pictures, dtype=torch.float32):
     """Return what a model makes of (B, context, 3, H, W): different times for the items."""
     chosen = model(spec, dtype)
     if spec.task == "predict":
@@ -72,7 +67,7 @@ def made_of(spec: ModelSpec, pictures: Tensor, dtype: torch.dtype = torch.float3
 
 
 @each_of(SPECS)
-def test_the_spec_is_correct(spec: ModelSpec) -> None:
+def test_the_spec_is_correct(spec):
     assert spec.bytes_per_pixel >= 3 * 4 * (3 if spec.task == "interpolate" else 1)
     assert spec.multiple >= 1
     assert spec.overlap >= 0
@@ -89,9 +84,7 @@ def test_the_spec_is_correct(spec: ModelSpec) -> None:
 @each_of(SPECS, full=True)
 @settings(deadline=None, max_examples=3)
 @given(height=st.integers(1, 70), width=st.integers(1, 70), batch=st.integers(1, 3))
-def test_any_size_and_batch_is_accepted(
-    spec: ModelSpec, height: int, width: int, batch: int
-) -> None:
+def test_any_size_and_batch_is_accepted(spec, height, width, batch):
     made = made_of(spec, torch.rand(batch, max(spec.context, 2), 3, height, width))
     assert made.shape == (batch, 3, height, width)
     assert made.dtype == torch.float32
@@ -99,7 +92,7 @@ def test_any_size_and_batch_is_accepted(
 
 
 @each_of(SPECS, full=True)
-def test_items_are_independent_results_repeatable_and_inputs_unchanged(spec: ModelSpec) -> None:
+def test_items_are_independent_results_repeatable_and_inputs_unchanged(spec):
     pictures = torch.rand(2, max(spec.context, 2), 3, 37, 45)
     kept = pictures.clone()
     made = made_of(spec, pictures)
@@ -113,7 +106,7 @@ def test_items_are_independent_results_repeatable_and_inputs_unchanged(spec: Mod
 
 
 @each_of(NETWORKS, full=True)
-def test_bfloat16_weights_give_similar_float32_pictures(spec: ModelSpec) -> None:
+def test_bfloat16_weights_give_similar_float32_pictures(spec):
     frames = torch.stack([waves(k) for k in range(max(spec.context, 2))])[None]
     exact, rounded = (made_of(spec, frames, dtype) for dtype in (torch.float32, torch.bfloat16))
     assert rounded.dtype == torch.float32
@@ -122,7 +115,7 @@ def test_bfloat16_weights_give_similar_float32_pictures(spec: ModelSpec) -> None
 
 @pytest.mark.full
 @each_of([spec for spec in NETWORKS if spec.task != "interpolate"])
-def test_every_parameter_has_a_gradient(spec: ModelSpec) -> None:
+def test_every_parameter_has_a_gradient(spec):
     learner = spec.build().train()
     learner.load_state_dict(model(spec).state_dict())
     pictures = torch.rand(2, spec.context, 3, 64, 64)
@@ -137,7 +130,7 @@ def test_every_parameter_has_a_gradient(spec: ModelSpec) -> None:
 
 
 @each_of(NETWORKS)
-def test_weights_without_a_tensor_are_refused(spec: ModelSpec) -> None:
+def test_weights_without_a_tensor_are_refused(spec):
     fresh = spec.build()
     state = fresh.state_dict()
     registry.fill(fresh, state, spec.name)
@@ -147,9 +140,7 @@ def test_weights_without_a_tensor_are_refused(spec: ModelSpec) -> None:
 
 
 @each_of(INTERPOLATORS)
-def test_near_both_ends_and_between_equal_pictures_the_result_is_near_the_source(
-    spec: ModelSpec,
-) -> None:
+def test_near_both_ends_and_between_equal_pictures_the_result_is_near_the_source(spec):
     x0, x1 = pair()
     early = model(spec).interpolate(x0, x1, torch.tensor([1e-3]))
     assert (early - x0).abs().mean() < 0.01
@@ -161,7 +152,7 @@ def test_near_both_ends_and_between_equal_pictures_the_result_is_near_the_source
 
 
 @each_of(INTERPOLATORS)
-def test_half_precision_and_strided_pictures_are_accepted(spec: ModelSpec) -> None:
+def test_half_precision_and_strided_pictures_are_accepted(spec):
     x0, x1 = pair()
     timestep = torch.tensor([0.5], dtype=torch.float64)
     exact = model(spec).interpolate(x0.half().float(), x1.half().float(), timestep)
@@ -171,7 +162,7 @@ def test_half_precision_and_strided_pictures_are_accepted(spec: ModelSpec) -> No
 
 @pytest.mark.full
 @each_of(INTERPOLATORS)
-def test_every_supported_scale_gives_a_similar_picture(spec: ModelSpec) -> None:
+def test_every_supported_scale_gives_a_similar_picture(spec):
     x0, x1 = pair(37, 53)
     for scale in SCALES:
         if scale == 1 or spec.cls.scale_option:
@@ -184,7 +175,7 @@ def test_every_supported_scale_gives_a_similar_picture(spec: ModelSpec) -> None:
 
 
 @each_of(PREDICTORS)
-def test_predictors_check_their_context_and_predict_their_first_forecast(spec: ModelSpec) -> None:
+def test_predictors_check_their_context_and_predict_their_first_forecast(spec):
     chosen, need = model(spec), spec.context
     with pytest.raises(ValueError, match=r"T of at least|at least one picture"):
         chosen.predict(torch.rand(1, need - 1, 3, 16, 16))
@@ -198,7 +189,7 @@ def test_predictors_check_their_context_and_predict_their_first_forecast(spec: M
     assert torch.allclose(chosen.predict(frames), forecast[0], atol=1e-6)
 
 
-def test_inputs_of_different_shapes_are_refused() -> None:
+def test_inputs_of_different_shapes_are_refused():
     x0, x1 = pair()
     with pytest.raises(ValueError, match="one shape"):
         registry.load("blend").interpolate(x0, x1[..., 1:], torch.tensor([0.5]))
@@ -208,14 +199,14 @@ def test_inputs_of_different_shapes_are_refused() -> None:
 
 @pytest.mark.parametrize("timestep", [-0.5, 1.5, float("nan")])
 @pytest.mark.parametrize("name", ["unet-middle", "blend"])
-def test_timesteps_outside_the_interval_are_refused(name: str, timestep: float) -> None:
+def test_timesteps_outside_the_interval_are_refused(name, timestep):
     x0, x1 = pair(batch=2)
     for given_as in (timestep, torch.tensor([0.5, timestep])):
         with pytest.raises(SettingsError, match="A timestep must be from 0 to 1, got"):
             registry.load(name).interpolate(x0, x1, given_as)
 
 
-def test_blend_and_hold_are_exact() -> None:
+def test_blend_and_hold_are_exact():
     x0, x1 = torch.rand(2, 2, 3, 5, 7) * 3 - 1
     timesteps = torch.tensor([0.25, 1.0])
     expected = torch.stack([0.75 * x0[0] + 0.25 * x1[0], x1[1]])
@@ -225,7 +216,7 @@ def test_blend_and_hold_are_exact() -> None:
     assert torch.equal(registry.load("hold").interpolate(x0, x1, timesteps), x0)
 
 
-def test_an_unknown_model_is_an_error_that_lists_the_models() -> None:
+def test_an_unknown_model_is_an_error_that_lists_the_models():
     with pytest.raises(ModelError, match=r"did you mean rife-4\.6\?.*blend, hold") as caught:
         registry.load("rife-4.7")
     assert "tiny" not in str(caught.value)
@@ -234,11 +225,11 @@ def test_an_unknown_model_is_an_error_that_lists_the_models() -> None:
 class Midpoint(Interpolator):
     """A model that makes only the middle frame and counts its calls."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__(replace(TINY, name="midpoint", arbitrary_timestep=False))
         self.items = 0
 
-    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+    def forward(self, x0, x1, timestep, scale=1.0):
         assert (timestep == 0.5).all()
         self.items += len(x0)
         return (x0 + x1) / 2
@@ -246,7 +237,7 @@ class Midpoint(Interpolator):
 
 @settings(deadline=None, max_examples=30)
 @given(eighths=st.lists(st.integers(0, 8), min_size=1, max_size=5))
-def test_a_midpoint_model_makes_every_eighth_by_recursion(eighths: list[int]) -> None:
+def test_a_midpoint_model_makes_every_eighth_by_recursion(eighths):
     x0, x1 = torch.rand(2, len(eighths), 3, 5, 6)
     timesteps = torch.tensor(eighths) / 8
     midpoint = Midpoint()
@@ -256,9 +247,9 @@ def test_a_midpoint_model_makes_every_eighth_by_recursion(eighths: list[int]) ->
     assert midpoint.items == sum(halvings.get(k, 3) for k in eighths)
 
 
-def test_halving_keeps_the_unexplained_difference_of_the_last_step() -> None:
+def test_halving_keeps_the_unexplained_difference_of_the_last_step():
     class WithLeftover(Midpoint):
-        def forward(self, x0: Tensor, x1: Tensor, *_: object, leftover: bool = False) -> Tensor:
+        def forward(self, x0, x1, *_, leftover=False):
             made = (x0 + x1) / 2
             return torch.cat((made, (x1 - x0).abs()[:, :1]), 1) if leftover else made
 
@@ -270,7 +261,7 @@ def test_halving_keeps_the_unexplained_difference_of_the_last_step() -> None:
     assert made.mean((2, 3)).tolist() == [[0.5, 0.5, 0.5, 1.0], [0.75, 0.75, 0.75, 0.5]]
 
 
-def test_a_weights_file_names_its_model(tmp_path: Path) -> None:
+def test_a_weights_file_names_its_model(tmp_path):
     state = {name: tensor + 0.01 for name, tensor in TINY.build().state_dict().items()}
     path = tmp_path / "mine.safetensors"
     save_file(state, path, metadata={"model": "tiny"})

@@ -1,11 +1,8 @@
 """Drawn kinds of clips: cloud-best against rife-4.6, the network that it started from."""
 
-from __future__ import annotations
-
 import sys
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -19,7 +16,7 @@ MARKS = 0.9
 
 
 @pytest.fixture(scope="module")
-def kinds() -> ModuleType:
+def kinds():
     sys.path.insert(0, str(BENCHMARKS))
     try:
         import kinds
@@ -29,9 +26,7 @@ def kinds() -> ModuleType:
 
 
 @pytest.mark.full
-def test_no_drawn_kind_is_far_behind_rife(
-    kinds: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_drawn_kind_is_far_behind_rife(kinds, monkeypatch):
     monkeypatch.setattr(registry, "load", cache(registry.load))  # half of a second for each clip
     gains = {}
     for clip in kinds.KINDS:

@@ -1,7 +1,5 @@
 """Padding, warping, resizing and pyramids."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -24,7 +22,7 @@ from cloudconv.models.ops import (
 sides = st.integers(1, 40)
 
 
-def test_training_stops_at_a_motion_that_is_not_finite() -> None:
+def test_training_stops_at_a_motion_that_is_not_finite():
     """Its gradients would be written outside of the picture."""
     flow = torch.zeros(1, 2, 8, 8, requires_grad=True)
     with pytest.raises(ModelError, match="lower `learning_rate`"):
@@ -34,9 +32,7 @@ def test_training_stops_at_a_motion_that_is_not_finite() -> None:
 
 @settings(deadline=None, max_examples=40)
 @given(height=sides, width=sides, multiple=st.integers(1, 70))
-def test_padding_repeats_the_edges_and_keeps_the_picture(
-    height: int, width: int, multiple: int
-) -> None:
+def test_padding_repeats_the_edges_and_keeps_the_picture(height, width, multiple):
     image = torch.rand(2, 3, height, width)
     padded = pad_to_multiple(image, multiple)
     assert padded.shape[2] % multiple == padded.shape[3] % multiple == 0
@@ -48,9 +44,7 @@ def test_padding_repeats_the_edges_and_keeps_the_picture(
 
 @settings(deadline=None, max_examples=40)
 @given(height=sides, width=sides, dx=st.integers(-9, 9), dy=st.integers(-9, 9))
-def test_a_constant_flow_shifts_the_picture_and_repeats_the_edges(
-    height: int, width: int, dx: int, dy: int
-) -> None:
+def test_a_constant_flow_shifts_the_picture_and_repeats_the_edges(height, width, dx, dy):
     image = torch.rand(1, 3, height, width)
     flow = torch.tensor([dx, dy], dtype=torch.float32).view(1, 2, 1, 1)
     flow = flow.expand(-1, -1, height, width)
@@ -60,7 +54,7 @@ def test_a_constant_flow_shifts_the_picture_and_repeats_the_edges(
     assert torch.allclose(warp(image, flow), expected, atol=1e-4)
 
 
-def test_grids_stay_float32_for_half_precision_flows() -> None:
+def test_grids_stay_float32_for_half_precision_flows():
     """At 4,096 pixels a float16 grid would be wrong by whole pixels."""
     flow = torch.zeros(1, 2, 1, 4096, dtype=torch.float16)
     assert sampling_grid(flow, 1, 4096).dtype == torch.float32
@@ -69,7 +63,7 @@ def test_grids_stay_float32_for_half_precision_flows() -> None:
 
 
 @pytest.mark.parametrize("factor", [0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0])
-def test_resizing_is_bilinear(factor: float) -> None:
+def test_resizing_is_bilinear(factor):
     images = torch.rand(2, 3, 32, 64)
     expected = F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
     assert torch.allclose(resize(images, factor), expected, atol=1e-6)
@@ -82,9 +76,7 @@ def test_resizing_is_bilinear(factor: float) -> None:
     factor=st.sampled_from([0.5, 1, 2, 3, 4, 8]),
     rows=st.integers(1, 6).map(lambda count: 24 * count),
 )
-def test_joined_strips_are_the_resized_picture(
-    height: int, width: int, factor: float, rows: int
-) -> None:
+def test_joined_strips_are_the_resized_picture(height, width, factor, rows):
     image = torch.rand(2, 3, 2 * height, 2 * width)
     found = list(strips(image, factor, rows))
     assert [top for top, _ in found] == list(range(0, round(2 * height * factor), rows))
@@ -92,7 +84,7 @@ def test_joined_strips_are_the_resized_picture(
     assert torch.allclose(torch.cat([strip for _, strip in found], 2), whole, atol=1e-5)
 
 
-def test_strips_can_be_differentiated() -> None:
+def test_strips_can_be_differentiated():
     image = torch.rand(1, 2, 6, 5, requires_grad=True)
     total = torch.cat([strip for _, strip in strips(image, 4, 8)], 2).sum()
     (gradient,) = torch.autograd.grad(total, image)
@@ -107,7 +99,7 @@ def test_strips_can_be_differentiated() -> None:
     cell=st.sampled_from([1, 2, 4, 8, 16]),
     times=st.integers(1, 5),
 )
-def test_shrinking_repeats_the_edges(height: int, width: int, cell: int, times: int) -> None:
+def test_shrinking_repeats_the_edges(height, width, cell, times):
     image = torch.rand(2, 3, height, width)
     padded = pad_to_multiple(image, cell * times)
     assert torch.equal(resize(image, 1 / cell, cell * times), resize(padded, 1 / cell))
@@ -115,7 +107,7 @@ def test_shrinking_repeats_the_edges(height: int, width: int, cell: int, times: 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_shuffled_and_joined_agree_with_pytorch(dtype: torch.dtype, channels_last: bool) -> None:
+def test_shuffled_and_joined_agree_with_pytorch(dtype, channels_last):
     form = torch.channels_last if channels_last else torch.contiguous_format
     features = torch.rand(2, 24, 5, 7).to(dtype).contiguous(memory_format=form)
     parts = [torch.rand(2, n, 5, 7) for n in (3, 1, 4)]
@@ -132,7 +124,7 @@ def test_shuffled_and_joined_agree_with_pytorch(dtype: torch.dtype, channels_las
 @pytest.mark.parametrize(
     ("size", "bands"), [((64, 48), 4), ((37, 21), 4), ((5, 3), 2), ((1, 9), 0)]
 )
-def test_a_laplacian_pyramid_adds_up_to_the_picture(size: tuple[int, int], bands: int) -> None:
+def test_a_laplacian_pyramid_adds_up_to_the_picture(size, bands):
     picture = torch.rand(2, 3, *size, generator=torch.Generator().manual_seed(0))
     found, rest = laplacian_pyramid(picture, 4)
     assert len(found) == bands

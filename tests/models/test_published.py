@@ -1,20 +1,16 @@
 """Published networks give the pictures of their authors' code, and are recognised by content."""
 
-from __future__ import annotations
-
 import importlib
 import re
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from cloudconv.models.base import Interpolator
 from cloudconv.models.blocks import Fusible
-from cloudconv.models.published import Recognised, normalised, recognise, recognition
+from cloudconv.models.published import normalised, recognise, recognition
 from tests.helpers import plain, published
 
 CLOSE = 1e-4
@@ -62,7 +58,7 @@ NETWORKS = [
 
 
 @cache
-def shown(name: str) -> Recognised:
+def shown(name):
     """Return what recognition says about the tensors of a network, without their values."""
     shapes = published.recorded(name).shapes
     made = recognise(normalised({k: torch.empty(s, device="meta") for k, s in shapes.items()}))
@@ -70,7 +66,7 @@ def shown(name: str) -> Recognised:
     return made
 
 
-def model(name: str, state: dict[str, Tensor] | None = None, *, fused: bool = True) -> Interpolator:
+def model(name, state=None, *, fused=True):
     """Return a network with computed weights, or with those of ``state``."""
     made = shown(name).spec("mine").build()
     assert isinstance(made, Interpolator)
@@ -78,17 +74,17 @@ def model(name: str, state: dict[str, Tensor] | None = None, *, fused: bool = Tr
     made.requires_grad_(False).eval()
     for part in [part for part in made.modules() if fused and isinstance(part, Fusible)]:
         part.fuse()
-    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return made.to(memory_format=torch.channels_last)
 
 
 @cache
-def kept(name: str) -> Interpolator:
+def kept(name):
     """Return a network that several tests use."""
     return model(name)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_picture_is_that_of_the_authors_network(name: str) -> None:
+def test_the_picture_is_that_of_the_authors_network(name):
     recorded = published.recorded(name)
     timestep = torch.full((1, 1, 1, 1), recorded.timestep)
     made = model(name)(*published.pair(*recorded.size), timestep)
@@ -96,12 +92,12 @@ def test_the_picture_is_that_of_the_authors_network(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", VERSIONS)
-def test_names_and_shapes_show_the_version(name: str) -> None:
+def test_names_and_shapes_show_the_version(name):
     assert shown(name).missing == shown(name).unknown == ()
     assert shown(name).version == VERSIONS[name]
 
 
-def test_both_layouts_of_film_are_recognised() -> None:
+def test_both_layouts_of_film_are_recognised():
     shapes = published.recorded("film").shapes
     older = {
         re.sub(r"\.0\.(weight|bias)$", r".conv.\1", name): torch.empty(shape, device="meta")
@@ -111,25 +107,24 @@ def test_both_layouts_of_film_are_recognised() -> None:
     assert recognise(normalised(older)) == shown("film")
 
 
-def test_parts_of_4_2_that_run_no_more_are_ignored() -> None:
+def test_parts_of_4_2_that_run_no_more_are_ignored():
     state = published.recorded("rife_4_2").state()
     more = {"contextnet.conv1.conv1.0.weight": torch.empty(1), "unet.conv.bias": torch.empty(1)}
     assert recognise(normalised(state | more)) == shown("rife_4_2")
 
 
-def test_missing_and_unknown_tensors_are_named() -> None:
+def test_missing_and_unknown_tensors_are_named():
     state = normalised(published.recorded("rife_4_2").state())
     del state["block3.lastconv.bias"]
     state["block3.lastconv.weight"] = torch.empty(64, 6, 4, 4)
     state["extra.weight"] = torch.empty(3)
     found = recognise(state)
-    assert found is not None
     assert found.missing == ("block3.lastconv.bias",)
     assert set(found.unknown) == {"block3.lastconv.weight", "extra.weight"}
 
 
 @pytest.mark.parametrize("name", ["", "a.weight", "block0.conv0.1.0.weight", "encode.cnn3.weight"])
-def test_other_tensors_are_not_recognised(name: str) -> None:
+def test_other_tensors_are_not_recognised(name):
     assert recognise(normalised({name: torch.empty(8, 8, 3, 3)})) is None
 
 
@@ -143,9 +138,7 @@ PLAIN = [
 
 
 @pytest.mark.parametrize(("name", "scale"), PLAIN)
-def test_other_sizes_timesteps_and_scales_agree_with_the_plain_order(
-    name: str, scale: float
-) -> None:
+def test_other_sizes_timesteps_and_scales_agree_with_the_plain_order(name, scale):
     """The network reads less than the authors' code, and computes the same."""
     own = model(name, fused=False)
     multiple = own.multiple(scale)
@@ -155,7 +148,7 @@ def test_other_sizes_timesteps_and_scales_agree_with_the_plain_order(
     assert (own.interpolate(*pair, 0.7, scale=scale) - expected).abs().max() < CLOSE
 
 
-def test_4_0_doubles_its_scales_where_the_motion_is_far() -> None:
+def test_4_0_doubles_its_scales_where_the_motion_is_far():
     """The decision is made for each item of a batch, also at sizes that fit the usual scales."""
     state = normalised(published.recorded("rife_4_0").state())
     state = {k: v * 3 if "lastconv" in k else v for k, v in state.items()}
@@ -174,7 +167,7 @@ def test_4_0_doubles_its_scales_where_the_motion_is_far() -> None:
         assert own.interpolate(*(x[..., :32, :96] for x in far), 0.3, scale=scale).isfinite().all()
 
 
-def test_ifrnet_subtracts_the_mean_of_whole_pictures_from_tiles() -> None:
+def test_ifrnet_subtracts_the_mean_of_whole_pictures_from_tiles():
     own = kept("ifrnet_s")
     x0, x1 = published.pair(96, 256)
     x0, x1 = (x * torch.linspace(0, 1, 256) for x in (x0, x1))
@@ -186,7 +179,7 @@ def test_ifrnet_subtracts_the_mean_of_whole_pictures_from_tiles() -> None:
     assert off < usual / 4
 
 
-def test_features_of_a_pair_are_kept_for_all_its_times() -> None:
+def test_features_of_a_pair_are_kept_for_all_its_times():
     own = kept("rife_4_25")
     pair, memo = list(published.pair(64, 96)), dict[Any, Any]()
     for timestep in (0.25, 0.75):
@@ -214,7 +207,7 @@ def detect(state):
 """
 
 
-def test_a_family_in_the_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_family_in_the_folder_is_found(tmp_path, monkeypatch):
     (tmp_path / "toy.py").write_text(TOY)
     folders = importlib.import_module("cloudconv.models.published").__path__
     monkeypatch.setattr("cloudconv.models.published.__path__", [*folders, str(tmp_path)])
@@ -223,7 +216,6 @@ def test_a_family_in_the_folder_is_found(tmp_path: Path, monkeypatch: pytest.Mon
         found = recognise({"toy.weight": torch.empty(3, 6, 3, 3), "toy.bias": torch.empty(3)})
     finally:
         recognition.families.cache_clear()
-    assert found is not None
     assert (found.family, found.version, found.missing, found.unknown) == ("Toy", "3 wide", (), ())
     assert found.spec("mine").multiple == 2
 
@@ -232,7 +224,7 @@ QUICK = ("rife_4_25", "rife_eccv_m", "ifrnet_s")
 
 
 @pytest.mark.parametrize("name", [*QUICK, pytest.param("ema_vfi_small", marks=pytest.mark.full)])
-def test_items_opacity_and_leftover_are_independent(name: str) -> None:
+def test_items_opacity_and_leftover_are_independent(name):
     own = kept(name)
     x0, x1 = (torch.cat((x, x.flip(3))) for x in published.pair(64, 64))
     alpha = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -251,7 +243,7 @@ def test_items_opacity_and_leftover_are_independent(name: str) -> None:
 
 
 @pytest.mark.full
-def test_ema_vfi_gets_blue_first_as_in_training() -> None:
+def test_ema_vfi_gets_blue_first_as_in_training():
     own = kept("ema_vfi_small")
     x0, x1 = published.pair(64, 96)
     made = own.interpolate(x0, x1, 0.5)
@@ -259,7 +251,7 @@ def test_ema_vfi_gets_blue_first_as_in_training() -> None:
     assert torch.equal(made, raw.flip(1))
 
 
-def test_what_makes_the_middle_only_says_so() -> None:
+def test_what_makes_the_middle_only_says_so():
     assert not shown("rife_eccv").spec("mine").arbitrary_timestep
     assert shown("rife_eccv_m").spec("mine").arbitrary_timestep
     either = shown("ifrnet")
@@ -275,9 +267,8 @@ def test_what_makes_the_middle_only_says_so() -> None:
         (("feature_bone.block0.conv.0.weight",), "VFIMamba"),
     ],
 )
-def test_networks_that_are_not_run_are_named(names: tuple[str, ...], family: str) -> None:
+def test_networks_that_are_not_run_are_named(names, family):
     found = recognise(normalised({f"module.{name}": torch.empty(32, 3, 3, 3) for name in names}))
-    assert found is not None
     assert found.cls is None
     assert found.family == family
     assert found.reason

@@ -1,17 +1,14 @@
 """Outer frames (before and after a pair) improve frames of uneven motion."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
 
 from cloudconv import weights
 from cloudconv.models import registry
-from cloudconv.models.base import Interpolator, OuterPictures
+from cloudconv.models.base import OuterPictures
 from cloudconv.models.rife import IFNet
 
 HALF = torch.tensor([0.5])
@@ -19,11 +16,11 @@ NAME = registry.DEFAULT
 
 
 @cache
-def best() -> Interpolator:
+def best():
     return registry.load(NAME)
 
 
-def pan(shift: float) -> Tensor:
+def pan(shift):
     """Return a random texture of two scales, (1, 3, 160, 224), moved by ``shift`` pixels."""
     torch.manual_seed(7)
     coarse, fine = (torch.rand(1, 3, 200 // n, 320 // n) for n in (16, 5))
@@ -34,12 +31,12 @@ def pan(shift: float) -> Tensor:
     return torch.lerp(left, right, begin - low).clamp(0, 1)
 
 
-def psnr(a: Tensor, b: Tensor) -> float:
+def psnr(a, b):
     inner = (..., slice(16, -16), slice(40, -40))
     return float(-10 * (a[inner] - b[inner]).square().mean().log10())
 
 
-def test_an_untrained_refinement_changes_nothing() -> None:
+def test_an_untrained_refinement_changes_nothing():
     torch.manual_seed(0)
     network = registry.spec(NAME).build()
     assert isinstance(network, IFNet)
@@ -51,7 +48,7 @@ def test_an_untrained_refinement_changes_nothing() -> None:
     assert (refined - even).abs().max() < 1 / 255
 
 
-def test_gradients_are_finite_without_motion_and_without_outer_frames() -> None:
+def test_gradients_are_finite_without_motion_and_without_outer_frames():
     network = registry.spec(NAME).build()
     network.load_state_dict({k: v.float() for k, v in weights.load_state(NAME).items()})
     flat = pan(0)[..., :64, :64].clone()
@@ -68,8 +65,8 @@ def test_gradients_are_finite_without_motion_and_without_outer_frames() -> None:
 
 
 @pytest.mark.parametrize("sign", [1, -1])
-def test_accelerated_motion_is_better_with_four_frames(sign: int) -> None:
-    def at(moment: float) -> Tensor:
+def test_accelerated_motion_is_better_with_four_frames(sign):
+    def at(moment):
         return pan(sign * (3 * moment + 1.5 * moment * moment))
 
     before, x0, x1, after = (at(k) for k in (0, 1, 2, 3))
@@ -79,7 +76,7 @@ def test_accelerated_motion_is_better_with_four_frames(sign: int) -> None:
     assert psnr(best().interpolate(x0, x1, HALF, outer=outer), truth) > even + 0.3
 
 
-def test_missing_outer_frames_cost_little() -> None:
+def test_missing_outer_frames_cost_little():
     before, x0, x1, after = (pan(k) for k in (0, 4, 8, 12))
     truth = pan(6)
     whole = OuterPictures(before, after, torch.ones(1, 2))

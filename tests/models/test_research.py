@@ -1,36 +1,32 @@
 """Predictors and research models: what each of them does, trained or not."""
 
-from __future__ import annotations
-
 from functools import cache
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
 
 from cloudconv import metrics, weights
 from cloudconv.models import registry
-from cloudconv.models.base import Model, Predictor
+from cloudconv.models.base import Predictor
 from cloudconv.models.voxelflow import VoxelFlow, from_rife
 
 
-def untrained(name: str) -> Predictor:
+def untrained(name):
     built = registry.spec(name, "predict").build().eval()
     assert isinstance(built, Predictor)
     return built
 
 
-def reconstructor(name: str) -> Model:
-    made: Model = registry.spec(name, "reconstruct").build()
-    return made
+def reconstructor(name):
+    return registry.spec(name, "reconstruct").build()
 
 
-def moving(count: int, height: int = 64, width: int = 96, step: float = 2.0) -> Tensor:
+def moving(count, height=64, width=96, step=2.0):
     """Return (1, count, 3, H, W): a texture that moves ``step`` pixels to the right each frame."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
 
-    def at(number: int) -> Tensor:
+    def at(number):
         u = x - number * step
         waves = [torch.sin(u / (3 + k) + y / (5 + k) + k) * torch.cos(y / 4 - k) for k in range(3)]
         return 0.5 + 0.4 * torch.stack(waves)
@@ -38,7 +34,7 @@ def moving(count: int, height: int = 64, width: int = 96, step: float = 2.0) -> 
     return torch.stack([at(number) for number in range(count)])[None]
 
 
-def error(made: Tensor, truth: Tensor) -> float:
+def error(made, truth):
     """Return the mean squared error without the borders where new content enters."""
     return float((made - truth)[..., 8:-8, 24:-8].square().mean())
 
@@ -51,7 +47,7 @@ def error(made: Tensor, truth: Tensor) -> float:
         *("skip-autoencoder", "skip-autoencoder-plain", "skip-autoencoder-none"),
     ],
 )
-def test_untrained_predictors_return_nearly_the_last_frame(name: str) -> None:
+def test_untrained_predictors_return_nearly_the_last_frame(name):
     frames = moving(5)
     made = untrained(name).predict(frames)
     assert (made - frames[:, -1]).abs().max() < 0.1
@@ -59,7 +55,7 @@ def test_untrained_predictors_return_nearly_the_last_frame(name: str) -> None:
 
 
 @pytest.mark.parametrize("step", [0.7, 2.0])
-def test_flow_continues_motion(step: float) -> None:
+def test_flow_continues_motion(step):
     frames = moving(11, step=step)
     made = list(untrained("flow").forecast(frames[:, :5], 6))
     for ahead in (1, 3, 6):
@@ -68,14 +64,14 @@ def test_flow_continues_motion(step: float) -> None:
 
 
 @cache
-def converted() -> VoxelFlow:
+def converted():
     made = registry.spec("voxelflow").build().eval()
     assert isinstance(made, VoxelFlow)
     made.load_state_dict(from_rife(weights.load_state("rife-4.6")), strict=True)
     return made.requires_grad_(False)
 
 
-def test_voxelflow_forecasts_with_the_weights_of_rife() -> None:
+def test_voxelflow_forecasts_with_the_weights_of_rife():
     frames = moving(14, 128, 160, step=1.5)
     made = list(converted().forecast(frames[:, :6], 8))
     for ahead in (1, 2, 5, 8):
@@ -83,12 +79,12 @@ def test_voxelflow_forecasts_with_the_weights_of_rife() -> None:
         assert error(made[ahead - 1], truth) < 0.3 * error(last, truth)
 
 
-def test_voxelflow_keeps_stills() -> None:
+def test_voxelflow_keeps_stills():
     still = moving(1).expand(-1, 6, -1, -1, -1)
     assert (list(converted().forecast(still, 12))[-1] - still[:, 0]).abs().max() == 0
 
 
-def test_voxelflow_reduces_motion_that_did_not_continue_before() -> None:
+def test_voxelflow_reduces_motion_that_did_not_continue_before():
     places = [0, 4, 1, 5, 2, 4, 0, 5, 1, 4, 2, 5, 0, 4, 1, 5]  # a camera that shakes
     frames = moving(7, 128, 160, step=1.0)[:, places]
     plain, tried = (list(converted().forecast(frames[:, first:11], 5)) for first in (5, 0))
@@ -98,13 +94,13 @@ def test_voxelflow_reduces_motion_that_did_not_continue_before() -> None:
     assert after < 0.7 * before
 
 
-def test_a_first_frame_given_twice_is_no_rhythm() -> None:
+def test_a_first_frame_given_twice_is_no_rhythm():
     frames = moving(7, 128, 160, step=1.5)
     made = converted().predict(frames[:, [1, 1, 2, 3, 4, 5]])
     assert error(made, frames[:, 6]) < 0.3 * error(frames[:, 5], frames[:, 6])
 
 
-def test_still_parts_beside_motion_stay_exactly() -> None:
+def test_still_parts_beside_motion_stay_exactly():
     frames = moving(6, 96, 160)
     frames[..., 64:, :] = frames[:, :1, :, 64:, :]
     made = list(converted().forecast(frames, 9))[-1]
@@ -112,7 +108,7 @@ def test_still_parts_beside_motion_stay_exactly() -> None:
     assert not torch.equal(made[..., :48, :], frames[:, 5, :, :48, :])
 
 
-def test_each_item_has_its_own_horizon() -> None:
+def test_each_item_has_its_own_horizon():
     frames = torch.cat([moving(6, step=step) for step in (1.0, 2.0, 3.0)])
     together = converted()(frames, torch.tensor([1.0, 4.0, 9.0]))
     for number, steps in enumerate((1, 4, 9)):
@@ -120,7 +116,7 @@ def test_each_item_has_its_own_horizon() -> None:
         assert torch.allclose(together[number], alone[0], atol=1e-3)
 
 
-def test_a_model_can_start_from_weights_of_another() -> None:
+def test_a_model_can_start_from_weights_of_another():
     state = weights.load_state("rife-4.6")
     voxelflow = registry.spec("voxelflow").build()
     assert voxelflow.start_from(state).keys() == voxelflow.state_dict().keys()
@@ -131,13 +127,13 @@ def test_a_model_can_start_from_weights_of_another() -> None:
     assert len(taken) == 8
     assert all(own[name].shape == tensor.shape for name, tensor in taken.items())
     frames = moving(4)
-    seen = autoencoder.ladder.encoder[0](frames[:, -1])  # type: ignore[index, operator, union-attr]
+    seen = autoencoder.ladder.encoder[0](frames[:, -1])
     predictor.load_state_dict(taken, strict=False)
-    again = predictor.ladder.encoder[0](frames.flatten(1, 2))  # type: ignore[index, operator, union-attr]
+    again = predictor.ladder.encoder[0](frames.flatten(1, 2))
     assert torch.allclose(seen, again, atol=1e-5)
 
 
-def test_multiscale_returns_its_stages_and_has_discriminators() -> None:
+def test_multiscale_returns_its_stages_and_has_discriminators():
     gan = untrained("multiscale-gan").requires_grad_(False)
     frames = moving(4)
     steps = gan.stages(frames)
@@ -150,7 +146,7 @@ def test_multiscale_returns_its_stages_and_has_discriminators() -> None:
     assert not set(critics.state_dict()) & set(gan.state_dict())
 
 
-def test_noise_in_the_skips_is_for_training_only() -> None:
+def test_noise_in_the_skips_is_for_training_only():
     noisy = reconstructor("autoencoder-noisy")
     picture = moving(1)[:, 0]
     assert torch.equal(noisy.eval()(picture), noisy(picture))
@@ -164,7 +160,7 @@ def test_noise_in_the_skips_is_for_training_only() -> None:
     ("name", "rate"),
     [("conv", 2e-3), ("conv-modes", 2e-3), ("conv-pyramid", 2e-3), ("unet5", 3e-4)],
 )
-def test_a_moving_pattern_is_learned(name: str, rate: float) -> None:
+def test_a_moving_pattern_is_learned(name, rate):
     torch.manual_seed(0)
     learner = untrained(name).train()
     optimiser = torch.optim.Adam(learner.parameters(), rate)
@@ -181,7 +177,7 @@ def test_a_moving_pattern_is_learned(name: str, rate: float) -> None:
     assert error(made, truth) < 0.5 * error(last, truth)
 
 
-def inner_psnr(made: Tensor, truth: Tensor) -> float:
+def inner_psnr(made, truth):
     """Return the PSNR without the edges, where new texture enters the picture."""
     return float(metrics.psnr(*(each[..., 8:-8, 16:-16] for each in (made, truth))))
 
@@ -189,19 +185,19 @@ def inner_psnr(made: Tensor, truth: Tensor) -> float:
 CONTEXT = registry.spec("voxelflow").context
 
 
-def texture(step: int) -> Tensor:
+def texture(step):
     """Return a smooth texture that moves right by three pixels a step, (3, 64, 96)."""
     y, x = torch.meshgrid(torch.arange(64.0), torch.arange(96.0) - 3 * step, indexing="ij")
     wave = torch.sin(x / 7) * torch.cos(y / 9) + 0.6 * torch.sin((x + y) / 11)
     return (0.5 + 0.2 * wave).expand(3, -1, -1)
 
 
-def forecasts(context: list[Tensor], count: int) -> list[Tensor]:
+def forecasts(context, count):
     model = registry.load_predictor("voxelflow")
     return [made[0] for made in model.forecast(torch.stack(context)[None], count)]
 
 
-def test_two_frames_are_continued_like_six() -> None:
+def test_two_frames_are_continued_like_six():
     known = [texture(k) for k in range(CONTEXT)]
     padded = [known[-2]] * (CONTEXT - 1) + [known[-1]]
     for context in (known, padded):
@@ -212,7 +208,7 @@ def test_two_frames_are_continued_like_six() -> None:
             assert inner_psnr(picture, truth) > inner_psnr(known[-1], truth) + 10
 
 
-def test_each_item_of_a_batch_has_its_own_number_of_frames() -> None:
+def test_each_item_of_a_batch_has_its_own_number_of_frames():
     known = [texture(k) for k in range(CONTEXT)]
     contexts = [known, [known[-2]] * (CONTEXT - 1) + [known[-1]], [known[-1]] * CONTEXT]
     model = registry.load_predictor("voxelflow")

@@ -1,19 +1,14 @@
 """RIFE's frames are close to recorded results of the published network."""
 
-from __future__ import annotations
-
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from cloudconv.models import registry
 from cloudconv.models import rife as network
-from cloudconv.models.base import Interpolator
 from cloudconv.models.blocks import Block
 from cloudconv.models.rife import IFNet
 
@@ -22,17 +17,17 @@ CASES = range(5)
 
 
 @cache
-def rife(dtype: torch.dtype = torch.float32) -> Interpolator:
+def rife(dtype=torch.float32):
     return registry.load("rife-4.6", dtype=dtype)
 
 
 @cache
-def golden() -> dict[str, Any]:
+def golden():
     with np.load(GOLDEN) as arrays:
         return dict(arrays)
 
 
-def case(number: int) -> tuple[Tensor, Tensor, Tensor, float, Tensor]:
+def case(number):
     """Return x0, x1, timesteps, scale and the recorded outputs, one for each timestep."""
     recorded = golden()
     timesteps = torch.from_numpy(recorded[f"{number}_timesteps"])
@@ -43,12 +38,12 @@ def case(number: int) -> tuple[Tensor, Tensor, Tensor, float, Tensor]:
     return x0, x1, timesteps, float(recorded[f"{number}_scale"]), expected
 
 
-def psnr(a: Tensor, b: Tensor) -> float:
+def psnr(a, b):
     return float(-10 * torch.log10((a - b).square().mean()))
 
 
 @pytest.mark.parametrize("number", CASES)
-def test_frames_agree_with_the_original_network(number: int) -> None:
+def test_frames_agree_with_the_original_network(number):
     """Warping at the scale of each block changes the result far less than the error of the model.
 
     On real clips the score differs by some hundredths of a decibel. A tensor that is wrong or in
@@ -62,7 +57,7 @@ def test_frames_agree_with_the_original_network(number: int) -> None:
         assert psnr(item, reference) >= least
 
 
-def test_values_out_of_range_are_not_clamped() -> None:
+def test_values_out_of_range_are_not_clamped():
     """The convolutions get clamped pictures, but the warps use the original values."""
     x0, x1, timesteps, _, _ = case(0)
     wide0, wide1 = (x * 1.6 - 0.3 for x in (x0, x1))
@@ -77,11 +72,11 @@ def test_values_out_of_range_are_not_clamped() -> None:
 
 
 @pytest.mark.parametrize("leftover", [False, True])
-def test_opacity_moves_with_the_colours(leftover: bool) -> None:
+def test_opacity_moves_with_the_colours(leftover):
     """A disc with its own texture and opacity crosses the picture."""
     y, x = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing="ij")
 
-    def frame(centre: float) -> Tensor:
+    def frame(centre):
         inside = torch.sigmoid(20 - ((x - centre) ** 2 + (y - 48) ** 2).sqrt())
         texture = 0.5 + 0.4 * torch.sin((x - centre) / 3) * torch.cos(y / 4)
         ground = 0.5 + 0.1 * torch.sin(x / 9 + y / 7)
@@ -99,7 +94,7 @@ def test_opacity_moves_with_the_colours(leftover: bool) -> None:
     assert torch.equal(alone[:, :3], made[:, :3])
 
 
-def test_strips_and_a_fused_block_do_not_change_a_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_strips_and_a_fused_block_do_not_change_a_picture(monkeypatch):
     pictures = torch.rand(2, 1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
     model = registry.build_model("cloud-best").eval()
     assert isinstance(model, IFNet)

@@ -1,22 +1,19 @@
 """Still things that a network must not move."""
 
-from __future__ import annotations
-
 import pytest
 import torch
-from torch import Tensor
 
 from cloudconv.models.ops import sampling_grid
-from cloudconv.models.stillness import Stillness, stillness
+from cloudconv.models.stillness import stillness
 
 
-def moving(size: tuple[int, int] = (96, 128)) -> tuple[Tensor, Tensor]:
+def moving(size=(96, 128)):
     generator = torch.Generator().manual_seed(0)
     first, second = (0.4 * torch.rand(1, 3, *size, generator=generator) for _ in range(2))
     return first, second
 
 
-def with_stripes(picture: Tensor, wide: int = 3) -> Tensor:
+def with_stripes(picture, wide=3):
     """Return the picture with a mark of 10x12 pixels: white and black stripes."""
     stripes = (torch.arange(12) // wide % 2).float()
     picture = picture.clone()
@@ -24,13 +21,13 @@ def with_stripes(picture: Tensor, wide: int = 3) -> Tensor:
     return picture
 
 
-def found_in(x0: Tensor, x1: Tensor) -> Stillness:
+def found_in(x0, x1):
     found = stillness(x0, x1)
     assert found is not None
     return found
 
 
-def marks_in(x0: Tensor, x1: Tensor) -> Tensor:
+def marks_in(x0, x1):
     """Return the marks, which are the same in strips of rows."""
     found = found_in(x0, x1)
     squares = torch.nn.functional.max_pool2d(found.centres, 3, stride=1, padding=1)
@@ -46,11 +43,11 @@ def marks_in(x0: Tensor, x1: Tensor) -> Tensor:
     return marks
 
 
-def kept_in(found: Stillness, grids: list[Tensor], top: int = 0) -> Tensor:
+def kept_in(found, grids, top=0):
     return found.kept(grids, top, torch.zeros(1, 1, 1, 1))
 
 
-def grids(across: float, size: tuple[int, int] = (96, 128)) -> list[Tensor]:
+def grids(across, size=(96, 128)):
     """Return sampling grids of a motion by ``across`` pixels to each side."""
     flow = torch.zeros(1, 2, *size)
     flow[:, 0] = across
@@ -58,13 +55,13 @@ def grids(across: float, size: tuple[int, int] = (96, 128)) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("wide", [1, 2, 3])
-def test_a_mark_is_found_to_the_pixel(wide: int) -> None:
+def test_a_mark_is_found_to_the_pixel(wide):
     marks = marks_in(*(with_stripes(picture, wide) for picture in moving()))
     assert (marks[..., 40:50, 60:72] == 1).all()
     assert marks.sum() == 120
 
 
-def test_strokes_of_three_pixels_are_marks_on_a_moving_ground() -> None:
+def test_strokes_of_three_pixels_are_marks_on_a_moving_ground():
     x0, x1 = moving()
     for picture in (x0, x1):
         picture[..., 40:43, 30:90] = 1
@@ -72,12 +69,12 @@ def test_strokes_of_three_pixels_are_marks_on_a_moving_ground() -> None:
     assert (marks_in(x0, x1)[..., 40:46, 30:90] == 1).all()
 
 
-def test_noise_of_a_codec_does_not_hide_a_mark() -> None:
+def test_noise_of_a_codec_does_not_hide_a_mark():
     x0, x1 = (with_stripes(picture) for picture in moving())
     assert (marks_in(x0, x1 + 0.9 / 255)[..., 40:50, 60:72] == 1).all()
 
 
-def test_still_things_in_a_still_picture_are_no_marks() -> None:
+def test_still_things_in_a_still_picture_are_no_marks():
     """Another thing may pass these places between the two pictures."""
     x0, _ = moving()
     x0 = with_stripes(x0)
@@ -86,7 +83,7 @@ def test_still_things_in_a_still_picture_are_no_marks() -> None:
     assert not marks_in(x0, x1).any()
 
 
-def test_flat_areas_are_no_marks() -> None:
+def test_flat_areas_are_no_marks():
     x0, x1 = moving()
     for picture in (x0, x1):
         picture[..., 40:60, 60:80] = 0.7
@@ -94,7 +91,7 @@ def test_flat_areas_are_no_marks() -> None:
     assert stillness(*moving()) is None
 
 
-def test_still_things_are_not_moved_but_a_thing_may_pass_them() -> None:
+def test_still_things_are_not_moved_but_a_thing_may_pass_them():
     """A square jumps from column 10 to column 50, and passes column 30 between the two."""
     x0, _ = moving()
     x1 = x0.clone()
@@ -108,7 +105,7 @@ def test_still_things_are_not_moved_but_a_thing_may_pass_them() -> None:
     assert torch.equal(strip, unmoved[..., 80:90, :])
 
 
-def test_pictures_of_a_batch_are_separate() -> None:
+def test_pictures_of_a_batch_are_separate():
     still, _ = moving()
     x0, x1 = moving()
     both = found_in(torch.cat((x0, still)), torch.cat((x1, still)))

@@ -1,13 +1,8 @@
 """Every command notices an input that changes during a run, for every kind of output."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -16,16 +11,15 @@ from typer.testing import CliRunner
 from cloudconv.cli import console
 from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError
-from cloudconv.events import Event, Job, Progress, mapped
+from cloudconv.events import Progress, mapped
 from cloudconv.media import identity as fingerprint
 from cloudconv.media.identity import input_fingerprint
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
-from tests.helpers.jobs import Watch
 from tests.helpers.trainees import MIDDLE, moving, register_models
 
 BLEND = {"factor": 2, "model": "blend"}
-MAKERS: dict[str, Callable[..., Any]] = {
+MAKERS = {
     "video": lambda clip, out, watch: calls.interpolate(clip, out / "o.mkv", watch=watch, **BLEND),
     "gif": lambda clip, out, watch: calls.interpolate(clip, out / "o.gif", watch=watch, **BLEND),
     "pictures": lambda clip, out, watch: calls.interpolate(
@@ -44,15 +38,15 @@ MAKERS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> Path:
+def clip(tmp_path):
     return write_clip(tmp_path / "a.mkv", 9, rate=24, codec="libx264")
 
 
-def change_at_first_frame(change: Callable[[], None]) -> Watch:
+def change_at_first_frame(change):
     """Return a watcher that changes the input when the first frame is rendered."""
-    done: list[bool] = []
+    done = []
 
-    def watch(event: Event) -> None:
+    def watch(event):
         stages = ("rendering", "scoring", "training")
         if not done and isinstance(event, Progress) and event.stage in stages:
             change()
@@ -62,9 +56,7 @@ def change_at_first_frame(change: Callable[[], None]) -> Watch:
 
 
 @pytest.mark.parametrize("what", MAKERS)
-def test_an_input_that_changes_gives_an_error_and_no_output(
-    clip: Path, tmp_path: Path, what: str
-) -> None:
+def test_an_input_that_changes_gives_an_error_and_no_output(clip, tmp_path, what):
     other = write_clip(tmp_path / "other.mkv", 4, rate=24, codec="libx264", scene=1)
     out = tmp_path / "out"
     out.mkdir()
@@ -74,7 +66,7 @@ def test_an_input_that_changes_gives_an_error_and_no_output(
     assert os.listdir(out) == []
 
 
-def change_middle(file: Path) -> None:
+def change_middle(file):
     """Change a byte in the middle of a file, and keep its size and date."""
     about, data = file.stat(), bytearray(file.read_bytes())
     data[len(data) // 2] ^= 255
@@ -83,7 +75,7 @@ def change_middle(file: Path) -> None:
 
 
 @pytest.fixture(params=["old", "fresh"])
-def age(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def age(request, monkeypatch):
     """Let files count as old, so that the time of their last change is reliable, or as fresh."""
     monkeypatch.setattr(fingerprint, "FRESH", 0 if request.param == "old" else 1 << 62)
     return str(request.param)
@@ -91,9 +83,7 @@ def age(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.usefixtures("age")
 @pytest.mark.parametrize("kind", ["video", "pictures"])
-def test_a_change_that_keeps_size_and_date_is_noticed(
-    clip: Path, tmp_path: Path, kind: str
-) -> None:
+def test_a_change_that_keeps_size_and_date_is_noticed(clip, tmp_path, kind):
     given = part = clip
     if kind == "video":
         write_clip(clip, 9, size=(640, 480), noise=20)
@@ -111,8 +101,8 @@ def test_a_change_that_keeps_size_and_date_is_noticed(
 
 
 @pytest.mark.usefixtures("age")
-def test_a_change_that_keeps_the_content_is_no_error(clip: Path, tmp_path: Path) -> None:
-    def change() -> None:
+def test_a_change_that_keeps_the_content_is_no_error(clip, tmp_path):
+    def change():
         clip.chmod(0o600)
         (tmp_path / "linked.mkv").hardlink_to(clip)
         clip.rename(tmp_path / "moved.mkv")
@@ -124,9 +114,7 @@ def test_a_change_that_keeps_the_content_is_no_error(clip: Path, tmp_path: Path)
     assert len(read_times(tmp_path / "o.mkv")) == 18
 
 
-def test_a_large_input_is_compared_at_many_places(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_input_is_compared_at_many_places(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "BLOCK", 100)
     monkeypatch.setattr(fingerprint, "BLOCKS", 50)
     file = tmp_path / "a.bin"
@@ -142,13 +130,11 @@ def test_a_large_input_is_compared_at_many_places(
     assert len(found) == 50
 
 
-def test_standard_output_ends_in_an_error_if_the_input_changes(
-    clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_standard_output_ends_in_an_error_if_the_input_changes(clip, monkeypatch):
     change = change_at_first_frame(lambda: os.utime(clip, (1, 1)))
     run_with_progress = console.run_with_progress
 
-    def watched(console: Any, label: str, job: Job, **more: Any) -> Any:
+    def watched(console, label, job, **more):
         return run_with_progress(
             console, label, mapped(job, lambda at: (change(at), at)[1]), **more
         )
@@ -162,13 +148,13 @@ def test_standard_output_ends_in_an_error_if_the_input_changes(
 
 
 @pytest.fixture
-def trainee(monkeypatch: pytest.MonkeyPatch) -> str:
+def trainee(monkeypatch):
     register_models(monkeypatch, MIDDLE)
     torch.set_num_threads(1)
     return MIDDLE.name
 
 
-def test_train_warns_which_clip_was_changed(tmp_path: Path, trainee: str) -> None:
+def test_train_warns_which_clip_was_changed(tmp_path, trainee):
     clip = moving(tmp_path / "a.mkv", 40)
     result = calls.train(
         [clip], output=tmp_path / "mine.safetensors", model=trainee, steps=4, crop=32, batch=2,
@@ -178,7 +164,7 @@ def test_train_warns_which_clip_was_changed(tmp_path: Path, trainee: str) -> Non
 
 
 @pytest.mark.full
-def test_workers_read_a_copy_of_a_pipe_to_its_end(clip: Path, tmp_path: Path) -> None:
+def test_workers_read_a_copy_of_a_pipe_to_its_end(clip, tmp_path):
     command = ["interp", "-", "-o", str(tmp_path / "o.mkv"), "--factor", "2", "--model", "blend"]
     run = subprocess.run(
         [sys.executable, "-m", "cloudconv", *command, "--workers", "local:2"],

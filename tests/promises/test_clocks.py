@@ -1,11 +1,7 @@
 """Joined recordings and time stamps that go back: all packets are kept and audio stays in step."""
 
-from __future__ import annotations
-
 from fractions import Fraction as F
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import av
 import pytest
@@ -16,20 +12,20 @@ from tests.helpers.factory import packets_of, read_times, write_clip
 FRAMES = 25
 
 
-def recording(path: Path, video: str, audio: str | None, **options: Any) -> Path:
+def recording(path, video, audio, **options):
     """Write one second of video, with audio if a codec is given."""
     tracks = [audio] if audio else []
     return write_clip(path, FRAMES, rate=25, codec=video, audio=tracks, **options)
 
 
-def interp(source: Path, out: Path, **settings: Any) -> Any:
+def interp(source, out, **settings):
     return cloudconv.interpolate(source, out, model="blend", factor=2, **settings)
 
 
-def times_of(path: Path, kind: str) -> list[F]:
+def times_of(path, kind):
     with av.open(str(path)) as clip:
         stream = next(s for s in clip.streams if s.type == kind)
-        return [p.pts * p.time_base for p in clip.demux(stream) if p.size]  # type: ignore
+        return [p.pts * p.time_base for p in clip.demux(stream) if p.size]
 
 
 @pytest.mark.full
@@ -43,9 +39,7 @@ def times_of(path: Path, kind: str) -> list[F]:
         ("mkv", "libx264", "aac"),
     ],
 )
-def test_joined_recordings_give_one_continuous_video(
-    tmp_path: Path, suffix: str, video: str, audio: str | None, target: str
-) -> None:
+def test_joined_recordings_give_one_continuous_video(tmp_path, suffix, video, audio, target):
     one = recording(tmp_path / f"one.{suffix}", video, audio, options={"bf": "2"})
     clip, out = tmp_path / f"in.{suffix}", tmp_path / f"out.{target}"
     clip.write_bytes(one.read_bytes() * 2)
@@ -64,7 +58,7 @@ def test_joined_recordings_give_one_continuous_video(
         assert 2 * len(given) - 3 <= len(kept) <= 2 * len(given)
 
 
-def test_a_wrong_duration_of_frames_leaves_the_seam_of_two_recordings_even(tmp_path: Path) -> None:
+def test_a_wrong_duration_of_frames_leaves_the_seam_of_two_recordings_even(tmp_path):
     """The header states 24 fps with a tick of 1/25 s, so FFmpeg reads durations of 1/600 s."""
     times = [F(k, 25) for k in range(20)]
     one = write_clip(tmp_path / "one.ts", 20, times=times, codec="libx264", options={"bf": "0"})
@@ -76,7 +70,7 @@ def test_a_wrong_duration_of_frames_leaves_the_seam_of_two_recordings_even(tmp_p
 
 @pytest.mark.full
 @pytest.mark.parametrize("start", [F(7, 5), F(1, 5)])
-def test_a_part_of_joined_recordings_has_its_length(tmp_path: Path, start: F) -> None:
+def test_a_part_of_joined_recordings_has_its_length(tmp_path, start):
     one = recording(tmp_path / "one.ts", "libx264", "aac", options={"bf": "2"})
     clip = tmp_path / "in.ts"
     clip.write_bytes(one.read_bytes() * 2)
@@ -99,7 +93,7 @@ def test_audio_whose_times_go_back_is_kept_with_one_warning(tmp_path, target, mo
     assert moved_packets(times, clip) == {*moves}
 
 
-def moved_packets(times: list[F], source: Path) -> set[int]:
+def moved_packets(times, source):
     """Return the numbers of the packets whose times moved relative to the others."""
     given = times_of(source, "audio")
     shift = times[5] - given[5]
@@ -108,7 +102,7 @@ def moved_packets(times: list[F], source: Path) -> set[int]:
     }
 
 
-def shift_audio_times(path: Path, moves: dict[int, int]) -> None:
+def shift_audio_times(path, moves):
     """Add milliseconds to the times of audio packets of an FLV file; keys are packet numbers."""
     data = bytearray(path.read_bytes())
     at, count = 13, 0
@@ -122,7 +116,7 @@ def shift_audio_times(path: Path, moves: dict[int, int]) -> None:
     path.write_bytes(data)
 
 
-def test_audio_whose_clock_starts_again_stays_continuous(tmp_path: Path) -> None:
+def test_audio_whose_clock_starts_again_stays_continuous(tmp_path):
     clip = recording(tmp_path / "in.flv", "flv1", "libmp3lame")
     shift_audio_times(clip, dict.fromkeys(range(32, 60), -700))
     interp(clip, tmp_path / "out.mp4")

@@ -1,7 +1,5 @@
 """A run changes no foreign file, overwrites no input, and one run at a time writes an output."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -9,7 +7,6 @@ import subprocess
 import sys
 from fractions import Fraction as F
 from pathlib import Path
-from typing import Any
 
 import av.error
 import pytest
@@ -33,18 +30,18 @@ BLEND = {"factor": 2, "model": "blend"}
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> Path:
+def clip(tmp_path):
     return write_clip(tmp_path / "a.mp4", 6, rate=24, codec="libx264")
 
 
-def pictures(folder: Path, count: int = 4) -> Path:
+def pictures(folder, count=4):
     folder.mkdir()
     for number in range(count):
         Image.new("RGB", (32, 24), (40 * number,) * 3).save(folder / f"{number:03d}.jpg")
     return folder
 
 
-def contents(folder: Path) -> dict[str, bytes]:
+def contents(folder):
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*.*")
             if p.is_file()}  # fmt: skip
 
@@ -52,9 +49,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
 @pytest.mark.parametrize("kind", ["pipe", "link", "second name", "folder"])
 @pytest.mark.parametrize("place", ["index", "lock"])
-def test_what_is_in_the_place_of_a_file_of_cloudconv_is_kept(
-    clip: Path, tmp_path: Path, place: str, kind: str
-) -> None:
+def test_what_is_in_the_place_of_a_file_of_cloudconv_is_kept(clip, tmp_path, place, kind):
     """A batch does without its index; without its lock an output is refused."""
     out, precious = tmp_path / "out", tmp_path / "precious"
     out.mkdir()
@@ -77,7 +72,7 @@ def test_what_is_in_the_place_of_a_file_of_cloudconv_is_kept(
 
 
 @pytest.mark.parametrize("link", [None, os.link, os.symlink])
-def test_no_output_is_an_input_of_the_batch(clip: Path, tmp_path: Path, link: Any) -> None:
+def test_no_output_is_an_input_of_the_batch(clip, tmp_path, link):
     other = write_clip(tmp_path / ("a_x2.mp4" if link is None else "b.mp4"), 3, codec="libx264")
     if link is not None:
         link(other, tmp_path / "a_x2.mp4")
@@ -90,14 +85,12 @@ def test_no_output_is_an_input_of_the_batch(clip: Path, tmp_path: Path, link: An
     assert outcomes[1].output_frames == 6
 
 
-def trained(clip: Path, output: Path, **options: Any) -> Any:
+def trained(clip, output, **options):
     return cloudconv.train([clip], output=output, model="tiny", steps=1, overwrite=True, **options)
 
 
 @pytest.mark.parametrize("link", [shutil.copyfile, os.link, os.symlink])
-def test_no_output_is_a_file_that_any_option_reads(
-    clip: Path, tmp_path: Path, link: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_output_is_a_file_that_any_option_reads(clip, tmp_path, link, monkeypatch):
     """The files are weights, a recipe, a validation clip, the video itself and links to them."""
     shipped = tmp_path / "shipped"
     shipped.mkdir()
@@ -140,7 +133,7 @@ MAKERS = {
 
 @pytest.mark.full
 @pytest.mark.parametrize("what", MAKERS)
-def test_one_run_at_a_time_writes_an_output(clip: Path, tmp_path: Path, what: str) -> None:
+def test_one_run_at_a_time_writes_an_output(clip, tmp_path, what):
     out = tmp_path / "out"
     out.mkdir()
     target = {"gif": "o.gif", "pictures": "o"}.get(what, "o.mkv")
@@ -154,9 +147,7 @@ def test_one_run_at_a_time_writes_an_output(clip: Path, tmp_path: Path, what: st
 
 @pytest.mark.full
 @pytest.mark.parametrize("what", MAKERS)
-def test_foreign_files_are_neither_changed_nor_deleted(
-    clip: Path, tmp_path: Path, what: str
-) -> None:
+def test_foreign_files_are_neither_changed_nor_deleted(clip, tmp_path, what):
     out, precious = tmp_path / "out", tmp_path / "precious.txt"
     precious.write_text("precious")
     for name in ("o.part", "o/%03d.png.part"):
@@ -172,7 +163,7 @@ def test_foreign_files_are_neither_changed_nor_deleted(
     assert precious.read_text() == "precious"
 
 
-def test_links_in_a_work_folder_are_not_followed(clip: Path, tmp_path: Path) -> None:
+def test_links_in_a_work_folder_are_not_followed(clip, tmp_path):
     precious = tmp_path / "precious.txt"
     precious.write_text("precious")
     work = tmp_path / "o.mkv.work"
@@ -185,7 +176,7 @@ def test_links_in_a_work_folder_are_not_followed(clip: Path, tmp_path: Path) -> 
     assert read_times(tmp_path / "o.mkv")
 
 
-def test_the_next_run_removes_the_files_of_a_killed_run(clip: Path, tmp_path: Path) -> None:
+def test_the_next_run_removes_the_files_of_a_killed_run(clip, tmp_path):
     target = tmp_path / "o.gif"
     files.create_part(target)
     (files.create_part(target, folder=True) / "a").touch()
@@ -197,15 +188,13 @@ def test_the_next_run_removes_the_files_of_a_killed_run(clip: Path, tmp_path: Pa
 
 @pytest.mark.full
 @pytest.mark.parametrize("what", ["video", "gif", "pictures", "dream"])
-def test_an_output_that_appears_during_a_run_is_kept(
-    clip: Path, tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_output_that_appears_during_a_run_is_kept(clip, tmp_path, what, monkeypatch):
     out = tmp_path / "out"
     out.mkdir()
     name = {"gif": "o.gif", "pictures": "o"}.get(what, "o.mkv")
     commit = Part.commit
 
-    def late(part: Part) -> None:
+    def late(part):
         if what == "pictures":
             (out / "o").mkdir()
             (out / "o" / "001.png").write_text("precious")
@@ -227,11 +216,11 @@ def test_an_output_that_appears_during_a_run_is_kept(
         assert len(read_times(out / other)) >= 8
 
 
-def compared(clip: Path, folder: Path, **given: Any) -> Any:
+def compared(clip, folder, **given):
     return calls.compare(clip, model=("blend",), against=("hold",), report=folder, **given)
 
 
-def test_a_report_never_replaces_its_input(tmp_path: Path) -> None:
+def test_a_report_never_replaces_its_input(tmp_path):
     folder = tmp_path / "look"
     folder.mkdir()
     clip = write_clip(folder / "side_by_side.mp4", 9, codec="libx264")
@@ -247,9 +236,7 @@ def test_a_report_never_replaces_its_input(tmp_path: Path) -> None:
 
 
 @pytest.mark.full
-def test_one_run_at_a_time_writes_a_report_and_removes_files_of_a_killed_run(
-    clip: Path, tmp_path: Path
-) -> None:
+def test_one_run_at_a_time_writes_a_report_and_removes_files_of_a_killed_run(clip, tmp_path):
     folder = tmp_path / "look"
     with files.Claim(folder), pytest.raises(OutputError, match="Another cloudconv is writing"):
         compared(clip, folder)
@@ -264,12 +251,10 @@ def test_one_run_at_a_time_writes_a_report_and_removes_files_of_a_killed_run(
     assert sorted(os.listdir(folder)) == names
 
 
-def test_a_report_that_appears_during_a_run_is_kept(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_report_that_appears_during_a_run_is_kept(clip, tmp_path, monkeypatch):
     put = ReportFolder.put
 
-    def late(report: ReportFolder, texts: dict[str, str]) -> None:
+    def late(report, texts):
         (tmp_path / "look").mkdir()
         (tmp_path / "look" / "index.html").write_text("precious")
         put(report, texts)
@@ -296,9 +281,7 @@ interpolate_many([sys.argv[1]], out_dir=sys.argv[2], model="blend", fps=48)
 
 @pytest.mark.full
 @pytest.mark.parametrize("what", ["video", "gif"])
-def test_a_kill_right_after_the_output_is_complete_leaves_only_the_output(
-    clip: Path, tmp_path: Path, what: str
-) -> None:
+def test_a_kill_right_after_the_output_is_complete_leaves_only_the_output(clip, tmp_path, what):
     if what == "gif":
         calls.interpolate(clip, tmp_path / "a.gif", model="blend", fps=36)
         clip = tmp_path / "a.gif"
@@ -318,17 +301,17 @@ def test_a_kill_right_after_the_output_is_complete_leaves_only_the_output(
 
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "factor"), [("o.mkv", 60), ("o.gif", 3), ("o.webm", 60)])
-def test_an_estimate_refuses_what_a_run_refuses(clip: Path, name: str, factor: int) -> None:
+def test_an_estimate_refuses_what_a_run_refuses(clip, name, factor):
     settings = InterpSettings(input=clip, output=clip.with_name(name), factor=F(factor))
     assert any(".mp4 instead" in str(error) for error in cloudconv.estimate(settings).refusals)
     with pytest.raises(OutputError, match=r"\.mp4 instead"):
         finish(interp.run(settings))
 
 
-def test_an_estimate_lists_refusals_of_the_encoder(clip: Path, tmp_path: Path) -> None:
+def test_an_estimate_lists_refusals_of_the_encoder(clip, tmp_path):
     output = clip.with_name("o.mp4")
     output.touch()
-    wrong: dict[str, Any] = {"encoder": "libx264", "pix_fmt": "yuva420p"}
+    wrong = {"encoder": "libx264", "pix_fmt": "yuva420p"}
     settings = InterpSettings(clip, output, model="blend", factor=2, **wrong)
     planned = cloudconv.estimate(settings)
     assert [str(error).partition(":")[0] for error in planned.refusals] == [
@@ -342,9 +325,7 @@ def test_an_estimate_lists_refusals_of_the_encoder(clip: Path, tmp_path: Path) -
     assert expected.encoder is None
 
 
-def test_disk_space_is_checked_before_the_join(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_disk_space_is_checked_before_the_join(clip, tmp_path, monkeypatch):
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     with monkeypatch.context() as patched:
         patched.setattr(store, "disk_usage", lambda _: full)
@@ -355,9 +336,7 @@ def test_disk_space_is_checked_before_the_join(
 
 
 @pytest.mark.full
-def test_an_estimate_states_the_disk_space(
-    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_estimate_states_the_disk_space(clip, tmp_path, monkeypatch):
     size = clip.stat().st_size
     for name, times in (("o.mkv", 2), ("o.gif", 1)):
         settings = InterpSettings(input=clip, output=tmp_path / name, factor=F(2), model="blend")
@@ -373,14 +352,14 @@ def test_an_estimate_states_the_disk_space(
 @pytest.mark.full
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".webm"])
 def test_a_track_that_cannot_be_muxed_is_refused_before_the_first_frame(
-    tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    tmp_path, suffix, monkeypatch
+):
     video, audio = ("libvpx-vp9", "libopus") if suffix == ".webm" else ("libx264", "aac")
     clip = write_clip(tmp_path / f"a{suffix}", 40, rate=24, codec=video, audio=[audio])
     until = Copier.until
     seen = []
 
-    def broken(copier: Copier, time: F | None) -> None:
+    def broken(copier, time):
         until(copier, time)
         if time is None:
             raise av.error.InvalidDataError(1, "no place for it")
@@ -399,14 +378,12 @@ def test_a_track_that_cannot_be_muxed_is_refused_before_the_first_frame(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows locks files by another call")
-def test_an_interrupt_while_the_lock_is_acquired_leaves_no_lock_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_while_the_lock_is_acquired_leaves_no_lock_file(tmp_path, monkeypatch):
     import fcntl
 
     calls = []
 
-    def flock(descriptor: int, operation: int, real: Any = fcntl.flock) -> None:
+    def flock(descriptor, operation, real=fcntl.flock):
         calls.append(operation)
         if len(calls) == 1:
             raise KeyboardInterrupt

@@ -1,11 +1,5 @@
 """Non-finite weights and pictures give an error and never a black frame with exit code 0."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -19,11 +13,11 @@ from tests.helpers.factory import write_clip
 SIZE = (64, 48)
 
 
-def interp(clip: Path, output: Path, *options: str | Path) -> Any:
+def interp(clip, output, *options):
     return CliRunner().invoke(app, ["interp", *map(str, (clip, output, *options)), "--factor=2"])
 
 
-def error_line(result: Any) -> str:
+def error_line(result):
     assert result.exit_code == 1
     (line,) = [x for x in result.stderr.splitlines() if not x.startswith("warning: ")]
     assert line.startswith("error: ")
@@ -31,8 +25,8 @@ def error_line(result: Any) -> str:
     return str(line)
 
 
-def changed_tensors() -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]]:
-    def one_value(value: float) -> Callable[[torch.Tensor], torch.Tensor]:
+def changed_tensors():
+    def one_value(value):
         return lambda tensor: tensor.clone().index_fill_(0, torch.tensor([0]), value)
 
     return [
@@ -46,9 +40,7 @@ def changed_tensors() -> list[tuple[str, Callable[[torch.Tensor], torch.Tensor]]
 @pytest.mark.full
 @pytest.mark.parametrize(("said", "harm"), changed_tensors())
 @pytest.mark.parametrize("command", ["interp", "train"])
-def test_weights_with_invalid_values_or_types_are_refused(
-    tmp_path: Path, said: str, harm: Callable[[torch.Tensor], torch.Tensor], command: str
-) -> None:
+def test_weights_with_invalid_values_or_types_are_refused(tmp_path, said, harm, command):
     clip = write_clip(tmp_path / "clip.mkv", 30, size=SIZE)
     whole = weights.weights_folder() / "rife-4.6.safetensors"
     state, about = checkpoints.read(whole)
@@ -66,7 +58,7 @@ def test_weights_with_invalid_values_or_types_are_refused(
     assert not list(tmp_path.glob("out.*"))
 
 
-def test_a_non_finite_picture_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_non_finite_picture_is_an_error(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "clip.mkv", 6, size=SIZE)
     output = tmp_path / "out.mkv"
     monkeypatch.setattr(Blend, "forward", lambda self, x0, x1, *_, **__: (x0 + x1) / 0 - x0 / 0)
@@ -74,7 +66,7 @@ def test_a_non_finite_picture_is_an_error(tmp_path: Path, monkeypatch: pytest.Mo
     assert not output.exists()
 
 
-def test_a_non_finite_forecast_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_non_finite_forecast_is_an_error(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "clip.mkv", 6, size=SIZE)
     monkeypatch.setattr(Linear, "forward", lambda self, context: context[:, -1] / 0)
     words = ["extrapolate", clip, tmp_path / "out.mkv", "--model", "linear", "--frames", "3"]

@@ -4,15 +4,11 @@ The seeds are generated clips of many kinds; the damage is random with a fixed s
 cases run by default, more than a thousand with ``-m slow``.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import av.error
@@ -21,7 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.helpers.factory import picture, write_clip
-from tests.helpers.fuzzing import GIBIBYTE, Commands, Ended, damaged
+from tests.helpers.fuzzing import GIBIBYTE, Commands, damaged
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the test forks and limits memory")
 
@@ -32,7 +28,7 @@ SIZE = (64, 48)
 
 
 @pytest.fixture(scope="module")
-def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def seeds(tmp_path_factory):
     """Return small undamaged clips, one of each common kind."""
     folder = tmp_path_factory.mktemp("seeds")
     bframes = {"bf": "2", "g": "6", "preset": "ultrafast"}
@@ -68,12 +64,12 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def commands(tmp_path: Path) -> Iterator[Commands]:
+def commands(tmp_path):
     with Commands(tmp_path, seconds=SECONDS) as running:
         yield running
 
 
-def fault_of(ended: Ended, output: Path) -> str | None:
+def fault_of(ended, output):
     """Return the fault that a user would report, or None if there is none."""
     if ended.code is None:
         return f"it took more than {SECONDS} s"
@@ -97,10 +93,8 @@ def fault_of(ended: Ended, output: Path) -> str | None:
     return None if found == reported else f"success with {reported} frames, but {found} are there"
 
 
-def run_cases(
-    commands: Commands, seeds: list[Path], folder: Path, cases: Sequence[int]
-) -> Counter[str]:
-    ends: Counter[str] = Counter()
+def run_cases(commands, seeds, folder, cases):
+    ends = Counter()
     wrong = []
     for case in cases:
         random = np.random.default_rng(case)
@@ -127,9 +121,7 @@ def run_cases(
 
 
 @pytest.mark.full
-def test_damaged_files_give_one_sentence_or_a_complete_video(
-    commands: Commands, seeds: list[Path], tmp_path: Path
-) -> None:
+def test_damaged_files_give_one_sentence_or_a_complete_video(commands, seeds, tmp_path):
     ends = run_cases(commands, seeds, tmp_path, [*range(FEW), *FORMER_CRASHES])
     # Damage that makes every run fail, or none, would test nothing.
     assert ends["made"] > FEW // 8
@@ -137,5 +129,5 @@ def test_damaged_files_give_one_sentence_or_a_complete_video(
 
 
 @pytest.mark.slow
-def test_many_damaged_files(commands: Commands, seeds: list[Path], tmp_path: Path) -> None:
+def test_many_damaged_files(commands, seeds, tmp_path):
     run_cases(commands, seeds, tmp_path, range(FEW, FEW + MANY))

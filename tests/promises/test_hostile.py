@@ -1,17 +1,13 @@
 """Inputs, names and weights that are malicious or odd, through the whole command."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -40,14 +36,14 @@ NAMES = [
 ]
 
 
-def interp(*arguments: str | Path) -> Any:
+def interp(*arguments):
     options = ["--factor", "2", "--model", "blend", "--json"]
     return CliRunner().invoke(
         app, ["interp", *options, *map(str, arguments)], prog_name="cloudconv"
     )
 
 
-def one_sentence(result: Any, exit_code: int = 1) -> str:
+def one_sentence(result, exit_code=1):
     """Return the error line; check that stderr and the JSON on stdout give the same error."""
     assert result.exit_code == exit_code
     lines = [x for x in result.stderr.splitlines() if not x.startswith("warning: ")]
@@ -62,9 +58,7 @@ def one_sentence(result: Any, exit_code: int = 1) -> str:
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
-def test_any_file_name_works_for_input_and_output(
-    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_file_name_works_for_input_and_output(tmp_path, name, monkeypatch):
     given = write_clip(tmp_path / "whole.mkv", 4, size=SIZE).rename(tmp_path / name)
     (tmp_path / "out").mkdir()
     output = tmp_path / "out" / name
@@ -80,7 +74,7 @@ def test_any_file_name_works_for_input_and_output(
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([name, made, "out"])
 
 
-def y4m(width: int, height: int, rate: str, *, frames: int = 3, bytes_each: int = 96) -> bytes:
+def y4m(width, height, rate, *, frames=3, bytes_each=96):
     head = f"YUV4MPEG2 W{width} H{height} F{rate} Ip A1:1 C420\n".encode()
     return head + (b"FRAME\n" + bytes(bytes_each)) * frames
 
@@ -101,7 +95,7 @@ def y4m(width: int, height: int, rate: str, *, frames: int = 3, bytes_each: int 
         struct.pack(">I4sQ", 1, b"ftyp", 2**63),
     ],
 )
-def test_absurd_files_give_one_sentence(tmp_path: Path, data: bytes) -> None:
+def test_absurd_files_give_one_sentence(tmp_path, data):
     clip = tmp_path / "odd.y4m"
     clip.write_bytes(data)
     assert "odd.y4m" in one_sentence(interp(clip, tmp_path / "out.mkv"))
@@ -110,14 +104,14 @@ def test_absurd_files_give_one_sentence(tmp_path: Path, data: bytes) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such devices")
 @pytest.mark.parametrize("name", ["/dev/zero", "/dev/null", "/dev/ptmx", "/proc/kmsg"])
-def test_a_device_is_refused_at_once(tmp_path: Path, name: str) -> None:
+def test_a_device_is_refused_at_once(tmp_path, name):
     if not os.path.exists(name):
         pytest.skip("the system has no such device")
     assert name in one_sentence(interp(name, tmp_path / "out.mkv"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows needs rights for links")
-def test_an_output_that_is_a_link_to_itself_is_one_sentence(tmp_path: Path) -> None:
+def test_an_output_that_is_a_link_to_itself_is_one_sentence(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 4, size=SIZE)
     (link := tmp_path / "o.mkv").symlink_to(link)
     (folder := tmp_path / "loop").symlink_to(folder)
@@ -130,7 +124,7 @@ def test_an_output_that_is_a_link_to_itself_is_one_sentence(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "rate", ["0:0", "0:1", "25:0", "2147483647:1", "1:2147483647", "5:8388608"]
 )
-def test_absurd_rates_give_a_video_or_one_sentence(tmp_path: Path, rate: str) -> None:
+def test_absurd_rates_give_a_video_or_one_sentence(tmp_path, rate):
     clip = tmp_path / "odd.y4m"
     clip.write_bytes(y4m(8, 8, rate))
     output = tmp_path / "out.mp4"
@@ -144,7 +138,7 @@ def test_absurd_rates_give_a_video_or_one_sentence(tmp_path: Path, rate: str) ->
         assert [p.name for p in tmp_path.iterdir()] == ["odd.y4m"]
 
 
-def damaged_weights() -> list[tuple[str, Callable[[bytes], bytes]]]:
+def damaged_weights():
     return [
         ("truncated", lambda data: data[: len(data) // 2]),
         ("empty", lambda data: b""),
@@ -159,9 +153,7 @@ def damaged_weights() -> list[tuple[str, Callable[[bytes], bytes]]]:
 
 
 @pytest.mark.parametrize(("what", "harm"), damaged_weights())
-def test_bad_weights_files_give_one_sentence(
-    tmp_path: Path, what: str, harm: Callable[[bytes], bytes]
-) -> None:
+def test_bad_weights_files_give_one_sentence(tmp_path, what, harm):
     clip = write_clip(tmp_path / "clip.mkv", 4, size=SIZE)
     mine = tmp_path / "mine.safetensors"
     mine.write_bytes(harm((weights.weights_folder() / "rife-4.6.safetensors").read_bytes()))
@@ -198,7 +190,7 @@ ssize_t read(int file, void *to, size_t size) {
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("cc"), reason="needs a compiler")
-def test_a_disk_that_fails_is_an_error_and_keeps_the_work(tmp_path: Path) -> None:
+def test_a_disk_that_fails_is_an_error_and_keeps_the_work(tmp_path):
     clip = write_clip(tmp_path / "bad.mkv", 60, size=SIZE, noise=30, audio=["aac"])
     output = tmp_path / "out.mkv"
     (tmp_path / "disk.c").write_text(_FAILING_DISK)
@@ -208,7 +200,7 @@ def test_a_disk_that_fails_is_an_error_and_keeps_the_work(tmp_path: Path) -> Non
     command = (sys.executable, "-m", "cloudconv", "interp", clip, output, "--factor", "2")
     command += ("--model", "blend", "--encoder", "ffv1", "--progress", "off")
 
-    def run(healthy: int) -> str:
+    def run(healthy):
         env = os.environ | {"LD_PRELOAD": str(library), "HEALTHY": str(healthy)}
         done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         assert done.returncode == int(healthy < 999)
@@ -227,7 +219,7 @@ def test_a_disk_that_fails_is_an_error_and_keeps_the_work(tmp_path: Path) -> Non
 
 
 @pytest.mark.full
-def test_a_full_disk_gives_one_sentence_and_no_output(tmp_path: Path) -> None:
+def test_a_full_disk_gives_one_sentence_and_no_output(tmp_path):
     resource = pytest.importorskip("resource")
     clip = write_clip(tmp_path / "clip.mkv", 12, size=(320, 240), noise=20.0)
     limit = 200_000  # the video would have more than a million bytes
@@ -249,9 +241,7 @@ def test_a_full_disk_gives_one_sentence_and_no_output(tmp_path: Path) -> None:
     ("target", "named"),
     [("/proc/out.mkv", "/proc/out.mkv"), ("/dev/full/out.mkv", "/dev/full is not a folder")],
 )
-def test_a_folder_that_cannot_be_written_to_is_refused(
-    tmp_path: Path, target: str, named: str
-) -> None:
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path, target, named):
     if not Path("/proc/self").exists():
         pytest.skip("this system has no /proc")
     clip = write_clip(tmp_path / "clip.mkv", 4, size=SIZE)
@@ -261,7 +251,7 @@ def test_a_folder_that_cannot_be_written_to_is_refused(
     assert "make it first" not in said
 
 
-def test_a_clip_of_absurd_length_keeps_its_times(tmp_path: Path) -> None:
+def test_a_clip_of_absurd_length_keeps_its_times(tmp_path):
     """Two frames that are a year apart neither stall the command nor fill memory."""
     year = Fraction(365 * 24 * 3600)
     clip = write_clip(tmp_path / "year.mkv", 2, times=[Fraction(0), year], size=SIZE)
@@ -280,9 +270,7 @@ def test_a_clip_of_absurd_length_keeps_its_times(tmp_path: Path) -> None:
         ([0, 10**7], "At 1/500000 frames a second each frame lasts 500000 s"),
     ],
 )
-def test_a_gap_too_long_for_mp4_is_refused_before_the_join(
-    tmp_path: Path, times: list[int], said: str
-) -> None:
+def test_a_gap_too_long_for_mp4_is_refused_before_the_join(tmp_path, times, said):
     clip = write_clip(
         tmp_path / "gap.mkv", len(times), times=[Fraction(t, 10) for t in times], size=SIZE
     )

@@ -1,14 +1,11 @@
 """File names that are nearly too long, too long, or not valid text."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -16,7 +13,7 @@ from typer.testing import CliRunner
 import cloudconv
 from cloudconv import files
 from cloudconv.cli.app import app
-from cloudconv.events import Event, Measured, Progress
+from cloudconv.events import Measured, Progress
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
 
@@ -25,11 +22,11 @@ LONGEST = 255
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> Path:
+def clip(tmp_path):
     return write_clip(tmp_path / "a.mkv", 6, rate=24, codec="libx264")
 
 
-def long_name(suffix: str, length: int = LONGEST, letter: str = "n") -> str:
+def long_name(suffix, length=LONGEST, letter="n"):
     """Return a name of ``length`` bytes."""
     room = length - len(suffix)
     wide = letter * (room // len(letter.encode()))
@@ -37,12 +34,12 @@ def long_name(suffix: str, length: int = LONGEST, letter: str = "n") -> str:
 
 
 @pytest.fixture
-def short_names(monkeypatch: pytest.MonkeyPatch) -> int:
+def short_names(monkeypatch):
     """Return the length in bytes that file names are limited to, as in encrypted folders."""
     limit = 143
     lstat = Path.lstat
 
-    def limited(path: Path) -> os.stat_result:
+    def limited(path):
         if len(os.fsencode(path.name)) > limit:
             raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
         return lstat(path)
@@ -51,9 +48,7 @@ def short_names(monkeypatch: pytest.MonkeyPatch) -> int:
     return limit
 
 
-def test_a_file_that_is_called_like_standard_input(
-    clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_is_called_like_standard_input(clip, monkeypatch):
     monkeypatch.chdir(clip.parent)
     clip.rename("-")
     made = CliRunner().invoke(app, ["interp", "./-", "--factor", "2", "--model", "blend"])
@@ -63,7 +58,7 @@ def test_a_file_that_is_called_like_standard_input(
 
 
 @pytest.fixture(params=["this Python", "Python 3.14"])
-def pathlib_version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def pathlib_version(request, monkeypatch):
     """Let Path.exists and the like return False for errors, as from Python 3.14 on."""
     if request.param == "Python 3.14":
         monkeypatch.setattr(Path, "exists", lambda path: os.path.exists(path))
@@ -73,7 +68,7 @@ def pathlib_version(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(Path, "is_fifo", lambda path: False)
 
 
-def stop(event: Event) -> None:
+def stop(event):
     """Raise KeyboardInterrupt at the first frame or the first measured losses."""
     if isinstance(event, Measured) or (isinstance(event, Progress) and event.stage == "rendering"):
         raise KeyboardInterrupt
@@ -81,9 +76,7 @@ def stop(event: Event) -> None:
 
 @pytest.mark.parametrize("letter", ["n", "雲"])
 @pytest.mark.parametrize("length", [247, 251, 255])
-def test_an_output_may_have_the_longest_name(
-    clip: Path, tmp_path: Path, length: int, letter: str
-) -> None:
+def test_an_output_may_have_the_longest_name(clip, tmp_path, length, letter):
     out = tmp_path / "out"
     out.mkdir()
     names = [long_name(".mkv", length, letter), long_name(".gif", length, letter)]
@@ -97,7 +90,7 @@ def test_an_output_may_have_the_longest_name(
         (out / name).unlink()
 
 
-def test_a_weights_file_may_have_the_longest_name(clip: Path, tmp_path: Path) -> None:
+def test_a_weights_file_may_have_the_longest_name(clip, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     name = long_name(".safetensors")
@@ -109,7 +102,7 @@ def test_a_weights_file_may_have_the_longest_name(clip: Path, tmp_path: Path) ->
     assert os.listdir(out) == [name]
 
 
-def test_a_default_name_that_is_too_long_is_shortened(tmp_path: Path) -> None:
+def test_a_default_name_that_is_too_long_is_shortened(tmp_path):
     stem = long_name("", 249)
     one = write_clip(tmp_path / f"{stem}a.mkv", 3)
     other = write_clip(tmp_path / f"{stem}b.mkv", 3)
@@ -138,9 +131,7 @@ def test_a_default_name_that_is_too_long_is_shortened(tmp_path: Path) -> None:
         ["dream", "a.mkv", "o.mkv", "--frames", "2", "--report", "LONG"],
     ],
 )
-def test_a_name_that_is_too_long_is_refused_at_once(
-    clip: Path, tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_that_is_too_long_is_refused_at_once(clip, tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = [word.replace("LONG", "n" * 300) for word in words]
     done = CliRunner().invoke(app, given, prog_name="cloudconv")
@@ -151,9 +142,7 @@ def test_a_name_that_is_too_long_is_refused_at_once(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows allows no newline in a name")
 @pytest.mark.parametrize("words", [["interp", "gone"], ["interp", "a"], ["models", "show", "gone"]])
-def test_a_newline_in_a_name_is_shown_escaped(
-    clip: Path, tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_newline_in_a_name_is_shown_escaped(clip, tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
     clip.rename("a\nb.mkv")
     *words, name = words
@@ -165,14 +154,12 @@ def test_a_newline_in_a_name_is_shown_escaped(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems allow only text as a name")
 @pytest.mark.parametrize("name", ["a\udcff\udcfe", "b\x1b[31m\x07"])
-def test_a_name_that_is_no_valid_text_works_in_a_report(
-    clip: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_name_that_is_no_valid_text_works_in_a_report(clip, tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path)
     odd = clip.rename(tmp_path / f"{name}.mkv")
     shown = name.replace("\x1b", "\\x1b").replace("\x07", "\\x07")
     shown = shown.encode("utf-8", "backslashreplace").decode()
-    commands: dict[str, list[Any]] = {
+    commands = {
         "look": ["compare", odd, "--model", "blend", "--against", "hold"],
         "page": ["dream", odd, f"{name}_d.mkv", "--frames", "2", "--mode", "flow"],
     }
@@ -186,7 +173,7 @@ def test_a_name_that_is_no_valid_text_works_in_a_report(
         assert json.loads((tmp_path / f"{folder}{name}" / "result.json").read_text("utf-8"))
 
 
-def test_the_limit_of_the_file_system_counts(tmp_path: Path, short_names: int) -> None:
+def test_the_limit_of_the_file_system_counts(tmp_path, short_names):
     target = tmp_path / long_name(".mkv", short_names)
     assert files.fitting(target) == target
     longer = files.fitting(tmp_path / long_name(".mkv", short_names + 1))
@@ -207,13 +194,11 @@ def test_the_limit_of_the_file_system_counts(tmp_path: Path, short_names: int) -
         ["train", "a.mkv", "--model", "tiny", "-o", "shut/o.safetensors"],
     ],
 )
-def test_a_folder_that_the_system_refuses_gives_one_sentence(
-    clip: Path, words: list[str], number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_the_system_refuses_gives_one_sentence(clip, words, number, monkeypatch):
     monkeypatch.chdir(clip.parent)
     found = Path.stat
 
-    def refused(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+    def refused(path, *, follow_symlinks=True):
         if "shut" in path.parts:
             raise OSError(number, os.strerror(number), str(path))
         return found(path, follow_symlinks=follow_symlinks)

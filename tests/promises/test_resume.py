@@ -1,7 +1,5 @@
 """Finished segments are kept after every interruption and never mixed with other work."""
 
-from __future__ import annotations
-
 import json
 import os
 import random
@@ -13,15 +11,12 @@ import time
 import zlib
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import av
 import pytest
 
 import cloudconv
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
-from cloudconv.events import Progress
-from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.media.output import Part
 from cloudconv.segments.store import SegmentStore, end_of, sealed, summary_in
 from tests.helpers import calls
@@ -34,7 +29,7 @@ SIZE = (96, 64)
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clips(tmp_path_factory):
     """Return a folder with a clip of four scenes and the output of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("made")
     pictures = [picture(k, *SIZE, scene=k // 30) for k in range(FRAMES)]
@@ -43,13 +38,13 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def interp(clip: Path, out: Path, **settings: Any) -> InterpResult:
+def interp(clip, out, **settings):
     given = {"factor": 2, "model": "tiny", **calls.lossless(out), **settings}
     return calls.interpolate(clip, out, **given)
 
 
 @pytest.fixture
-def interrupted(clips: Path, tmp_path: Path) -> Path:
+def interrupted(clips, tmp_path):
     """Return the folder of ``b.mkv`` after Ctrl-C has interrupted the run."""
     with pytest.raises(Interrupted, match="carries on"):
         interp(clips / "a.mkv", tmp_path / "b.mkv", watch=stop_after(180))
@@ -57,7 +52,7 @@ def interrupted(clips: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def assert_same(found: Path, expected: Path) -> None:
+def assert_same(found, expected):
     assert_same_frames(found, expected)
     with av.open(str(found)) as one, av.open(str(expected)) as other:
         assert [s.codec_context.name for s in one.streams] == [
@@ -66,12 +61,12 @@ def assert_same(found: Path, expected: Path) -> None:
         assert sum(p.size for p in one.demux(audio=0)) == sum(p.size for p in other.demux(audio=0))
 
 
-def segments(folder: Path, output: str = "b.mkv") -> list[Path]:
+def segments(folder, output="b.mkv"):
     """Return the files of the finished segments of an output."""
     return sorted((folder / f"{output}.work").glob("*-*.packets"))
 
 
-def killed_run(clip: Path, out: Path, count: int, delay: float) -> int:
+def killed_run(clip, out, count, delay):
     """Kill a run ``delay`` seconds after ``count`` segments; return how many are finished."""
     command = [sys.executable, "-m", "cloudconv", "interp", clip, out, "--factor", "2"]
     command += ["--model", "tiny", "--encoder", "ffv1", "-q"]
@@ -85,7 +80,7 @@ def killed_run(clip: Path, out: Path, count: int, delay: float) -> int:
     return len(segments(out.parent, out.name))
 
 
-def kill_and_resume(clips: Path, folder: Path, kills: int) -> int:
+def kill_and_resume(clips, folder, kills):
     """Kill and resume runs; return how many kills left finished segments."""
     chance = random.Random(kills)
     number = kept = 0
@@ -107,20 +102,20 @@ def kill_and_resume(clips: Path, folder: Path, kills: int) -> int:
 
 @pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_a_killed_run_is_resumed(clips: Path, tmp_path: Path) -> None:
+def test_a_killed_run_is_resumed(clips, tmp_path):
     kill_and_resume(clips, tmp_path, 2)
 
 
 @pytest.mark.slow
-def test_runs_killed_at_twenty_random_points_are_resumed(clips: Path, tmp_path: Path) -> None:
+def test_runs_killed_at_twenty_random_points_are_resumed(clips, tmp_path):
     kept = kill_and_resume(clips, tmp_path, 20)
     print(f"{kept} of 20 kills left finished segments")  # noqa: T201 - docs/guarantees.md
     assert kept >= 10
 
 
-def test_ctrl_c_keeps_finished_segments(interrupted: Path, clips: Path) -> None:
+def test_ctrl_c_keeps_finished_segments(interrupted, clips):
     assert len(segments(interrupted)) >= 3
-    seen: list[Progress] = []
+    seen = []
     watch = on("rendering", seen.append)
     result = interp(clips / "a.mkv", interrupted / "b.mkv", watch=watch)
     assert (result.resumed, result.output_frames, result.warnings) == (True, 2 * FRAMES, [])
@@ -132,9 +127,7 @@ def test_ctrl_c_keeps_finished_segments(interrupted: Path, clips: Path) -> None:
     assert os.listdir(interrupted) == ["b.mkv"]
 
 
-def test_finished_segments_are_not_made_again(
-    interrupted: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_segments_are_not_made_again(interrupted, clips, monkeypatch):
     done = segments(interrupted)
     with pytest.raises(Interrupted):
         interp(clips / "a.mkv", interrupted / "b.mkv", watch=stop_after(230))
@@ -142,19 +135,17 @@ def test_finished_segments_are_not_made_again(
     assert len(segments(interrupted)) > len(done)
 
 
-def test_an_interrupt_before_the_first_segment_leaves_nothing(clips: Path, tmp_path: Path) -> None:
+def test_an_interrupt_before_the_first_segment_leaves_nothing(clips, tmp_path):
     with pytest.raises(KeyboardInterrupt) as caught:
         interp(clips / "a.mkv", tmp_path / "b.mkv", watch=stop_after(3))
     assert not isinstance(caught.value, Interrupted)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupt_when_the_output_is_complete_keeps_no_work(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_when_the_output_is_complete_keeps_no_work(clips, tmp_path, monkeypatch):
     commit = Part.commit
 
-    def then_interrupted(part: Part) -> None:
+    def then_interrupted(part):
         commit(part)
         raise KeyboardInterrupt
 
@@ -168,17 +159,17 @@ def test_an_interrupt_when_the_output_is_complete_keeps_no_work(
 
 @pytest.mark.parametrize("left", [8, 5, 2, 1])
 def test_a_kill_while_the_work_is_deleted_leaves_only_the_output(
-    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: int
-) -> None:
+    clips, tmp_path, monkeypatch, left
+):
     work = tmp_path / "a_x2.mkv.work"
     unlink = Path.unlink
 
-    def killed(path: Path, missing_ok: bool = False) -> None:
+    def killed(path, missing_ok=False):
         if path.parent == work and len(os.listdir(work)) == left:
             raise SystemExit
         unlink(path, missing_ok=missing_ok)
 
-    def remove(store: SegmentStore) -> None:
+    def remove(store):
         monkeypatch.setattr(Path, "unlink", killed)
         monkeypatch.setattr(SegmentStore, "remove", lambda _: None)  # by the handlers of errors
         whole(store)
@@ -205,8 +196,8 @@ def test_a_kill_while_the_work_is_deleted_leaves_only_the_output(
     ],
 )
 def test_work_with_other_settings_is_discarded_only_with_no_resume(
-    interrupted: Path, clips: Path, changed: dict[str, Any], named: str
-) -> None:
+    interrupted, clips, changed, named
+):
     kept = segments(interrupted)
     with pytest.raises(OutputError, match=f"(?s)b.mkv.work .*{named}.* `resume=False`") as refused:
         interp(clips / "a.mkv", interrupted / "b.mkv", **changed)
@@ -218,14 +209,14 @@ def test_work_with_other_settings_is_discarded_only_with_no_resume(
     assert_same(interrupted / "b.mkv", interrupted / "c.mkv")
 
 
-def test_work_on_another_input_is_kept(interrupted: Path, clips: Path, tmp_path: Path) -> None:
+def test_work_on_another_input_is_kept(interrupted, clips, tmp_path):
     other = write_clip(tmp_path / "other.mkv", FRAMES, rate=24, audio=["flac"])
     with pytest.raises(OutputError, match="differs in input"):
         interp(other, interrupted / "b.mkv")
     assert interp(clips / "a.mkv", interrupted / "b.mkv").resumed
 
 
-def test_work_on_an_input_whose_middle_has_changed_is_kept(clips: Path, tmp_path: Path) -> None:
+def test_work_on_an_input_whose_middle_has_changed_is_kept(clips, tmp_path):
     """Size and date of the changed file are the same as before."""
     part = tmp_path / "a.mkv"
     shutil.copy2(clips / "a.mkv", part)
@@ -240,9 +231,7 @@ def test_work_on_an_input_whose_middle_has_changed_is_kept(clips: Path, tmp_path
     assert segments(tmp_path)
 
 
-def test_work_with_other_weights_is_kept(
-    interrupted: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_work_with_other_weights_is_kept(interrupted, clips, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("cloudconv.jobs.interp.run.weights_fingerprint", lambda _: "another hash")
         with pytest.raises(OutputError, match="differs in weights"):
@@ -251,7 +240,7 @@ def test_work_with_other_weights_is_kept(
 
 
 @pytest.mark.full
-def test_overwrite_does_not_prevent_a_resume(interrupted: Path, clips: Path) -> None:
+def test_overwrite_does_not_prevent_a_resume(interrupted, clips):
     (interrupted / "b.mkv").write_bytes(b"an old result")
     with pytest.raises(OutputError, match="exists"):
         interp(clips / "a.mkv", interrupted / "b.mkv")
@@ -261,7 +250,7 @@ def test_overwrite_does_not_prevent_a_resume(interrupted: Path, clips: Path) -> 
 
 
 @pytest.mark.full
-def test_a_truncated_segment_is_made_again(interrupted: Path, clips: Path) -> None:
+def test_a_truncated_segment_is_made_again(interrupted, clips):
     path = segments(interrupted)[1]
     os.truncate(path, path.stat().st_size - 1)
     result = interp(clips / "a.mkv", interrupted / "b.mkv")
@@ -271,9 +260,7 @@ def test_a_truncated_segment_is_made_again(interrupted: Path, clips: Path) -> No
 
 
 @pytest.mark.full
-def test_a_flipped_bit_is_an_error_and_the_next_run_repairs_it(
-    interrupted: Path, clips: Path
-) -> None:
+def test_a_flipped_bit_is_an_error_and_the_next_run_repairs_it(interrupted, clips):
     path = segments(interrupted)[1]
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -286,9 +273,7 @@ def test_a_flipped_bit_is_an_error_and_the_next_run_repairs_it(
 
 
 @pytest.mark.parametrize("number", ["-00007", "999999", "1" + "0" * 30, "00000x"])
-def test_a_segment_that_the_plan_does_not_have_is_not_joined(
-    interrupted: Path, clips: Path, number: str
-) -> None:
+def test_a_segment_that_the_plan_does_not_have_is_not_joined(interrupted, clips, number):
     file = segments(interrupted)[0]
     file.rename(file.with_name(f"{number}-{file.name.partition('-')[2]}"))
     assert interp(clips / "a.mkv", interrupted / "b.mkv").resumed
@@ -297,8 +282,8 @@ def test_a_segment_that_the_plan_does_not_have_is_not_joined(
 
 @pytest.mark.parametrize("kind", ["zeros", "swapped", "folder", "pipe", "link", "record"])
 def test_any_damage_of_a_segment_is_one_sentence_and_then_repaired(
-    interrupted: Path, clips: Path, tmp_path: Path, kind: str
-) -> None:
+    interrupted, clips, tmp_path, kind
+):
     file, other = segments(interrupted)[:2]
     data = file.read_bytes()
     precious = tmp_path / "precious"
@@ -334,9 +319,7 @@ def test_any_damage_of_a_segment_is_one_sentence_and_then_repaired(
     [{"identity": []}, {"decided": 5}, {"decided": None}, {"identity": {}, "version": [1]}, None],
     ids=range(5),
 )
-def test_a_plan_of_another_shape_starts_the_run_again(
-    interrupted: Path, clips: Path, change: dict[str, Any] | None
-) -> None:
+def test_a_plan_of_another_shape_starts_the_run_again(interrupted, clips, change):
     path = interrupted / "b.mkv.work" / "plan.json"
     plan = json.loads(path.read_bytes())
     del plan["sum"]
@@ -359,9 +342,7 @@ def test_a_plan_of_another_shape_starts_the_run_again(
     ],
     ids=str,
 )
-def test_a_plan_with_impossible_decisions_is_one_sentence(
-    interrupted: Path, clips: Path, decided: dict[str, Any]
-) -> None:
+def test_a_plan_with_impossible_decisions_is_one_sentence(interrupted, clips, decided):
     path = interrupted / "b.mkv.work" / "plan.json"
     plan = json.loads(path.read_bytes())
     del plan["sum"]
@@ -373,11 +354,10 @@ def test_a_plan_with_impossible_decisions_is_one_sentence(
 
 
 @pytest.mark.full
-def test_segments_of_another_plan_are_refused(interrupted: Path, clips: Path) -> None:
+def test_segments_of_another_plan_are_refused(interrupted, clips):
     file = segments(interrupted)[1]
     number, digest = file.stem.split("-")
     summary = summary_in(file, digest)
-    assert summary is not None
     other = digest[::-1]
     packets = file.read_bytes()[: summary.bytes]
     file.with_name(f"{number}-{other}.packets").write_bytes(packets + end_of(summary, other))
@@ -389,7 +369,7 @@ def test_segments_of_another_plan_are_refused(interrupted: Path, clips: Path) ->
 
 
 @pytest.mark.full
-def test_a_second_run_on_the_same_output_is_refused(clips: Path, tmp_path: Path) -> None:
+def test_a_second_run_on_the_same_output_is_refused(clips, tmp_path):
     first = SegmentStore(tmp_path / "b.mkv")
     first.lock()
     with pytest.raises(OutputError, match="Another cloudconv"):
@@ -400,7 +380,7 @@ def test_a_second_run_on_the_same_output_is_refused(clips: Path, tmp_path: Path)
 
 
 @pytest.mark.full
-def test_a_full_disk_at_the_join_keeps_every_segment(clips: Path, tmp_path: Path) -> None:
+def test_a_full_disk_at_the_join_keeps_every_segment(clips, tmp_path):
     size = (clips / "whole.mkv").stat().st_size
     with (
         largest_file(size // 2),
@@ -413,11 +393,11 @@ def test_a_full_disk_at_the_join_keeps_every_segment(clips: Path, tmp_path: Path
 
 
 @pytest.mark.full
-def test_an_input_that_changes_during_a_run_is_noticed(clips: Path, tmp_path: Path) -> None:
+def test_an_input_that_changes_during_a_run_is_noticed(clips, tmp_path):
     clip = tmp_path / "a.mkv"
     clip.write_bytes((clips / "a.mkv").read_bytes())
 
-    def touch(progress: Progress) -> None:
+    def touch(progress):
         if progress.done == 180:
             os.utime(clip, (0, 0))
 
@@ -428,8 +408,8 @@ def test_an_input_that_changes_during_a_run_is_noticed(clips: Path, tmp_path: Pa
 
 
 @pytest.mark.full
-def test_a_deleted_work_folder_is_not_reported_as_kept(clips: Path, tmp_path: Path) -> None:
-    def delete(progress: Progress) -> None:
+def test_a_deleted_work_folder_is_not_reported_as_kept(clips, tmp_path):
+    def delete(progress):
         if progress.done == 180:
             shutil.rmtree(tmp_path / "b.mkv.work")
 
@@ -439,7 +419,7 @@ def test_a_deleted_work_folder_is_not_reported_as_kept(clips: Path, tmp_path: Pa
     assert os.listdir(tmp_path) == []
 
 
-def test_an_interrupted_gif_leaves_nothing(clips: Path, tmp_path: Path) -> None:
+def test_an_interrupted_gif_leaves_nothing(clips, tmp_path):
     settings = {"factor": 1.25, "model": "blend"}
     with pytest.raises(KeyboardInterrupt):
         interp(clips / "a.mkv", tmp_path / "b.gif", watch=stop_after(100), **settings)

@@ -1,14 +1,11 @@
 """Stand-ins for what differs on Windows: locked files, folders, paths, signals, code pages."""
 
-from __future__ import annotations
-
 import errno
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,13 +18,11 @@ from cloudconv.media import input as spool
 from tests.helpers.factory import read_times, write_clip
 
 
-def fail_where(
-    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, when: Any, code: int
-) -> None:
+def fail_where(monkeypatch, owner, name, when, code):
     """Make a function raise ``code`` if ``when`` is true of its first argument."""
     real = getattr(owner, name)
 
-    def failing(path: Any, *arguments: Any, **named: Any) -> Any:
+    def failing(path, *arguments, **named):
         if when(path):
             raise OSError(code, os.strerror(code), str(path))
         return real(path, *arguments, **named)
@@ -35,9 +30,7 @@ def fail_where(
     monkeypatch.setattr(owner, name, failing)
 
 
-def test_a_run_works_where_folders_cannot_be_opened(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_run_works_where_folders_cannot_be_opened(monkeypatch, tmp_path):
     monkeypatch.setattr(files, "FOLDERS_CAN_BE_OPENED", False)
     fail_where(monkeypatch, os, "open", lambda path: os.path.isdir(path), errno.EACCES)
     write_clip(tmp_path / "in.mkv", 6)
@@ -45,9 +38,7 @@ def test_a_run_works_where_folders_cannot_be_opened(
     assert len(read_times(result.output)) == 12
 
 
-def test_a_file_that_another_program_has_open_is_kept_beside_the_result(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_file_that_another_program_has_open_is_kept_beside_the_result(monkeypatch, tmp_path):
     write_clip(tmp_path / "in.mkv", 6)
     out = tmp_path / "out.mkv"
     out.write_bytes(b"open in a player")
@@ -58,10 +49,10 @@ def test_a_file_that_another_program_has_open_is_kept_beside_the_result(
     assert len(read_times(tmp_path / "out-1.mkv")) == 12
 
 
-def replace_except(held: Path) -> Any:
+def replace_except(held):
     real = Path.replace
 
-    def replace(part: Path, new: Path) -> Path:
+    def replace(part, new):
         if Path(new) == held:
             raise PermissionError(errno.EACCES, "Access is denied", str(new))
         return real(part, new)
@@ -69,16 +60,14 @@ def replace_except(held: Path) -> Any:
     return replace
 
 
-def test_an_output_is_written_to_a_file_system_without_links(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_an_output_is_written_to_a_file_system_without_links(monkeypatch, tmp_path):
     fail_where(monkeypatch, os, "link", lambda _: True, errno.EINVAL)
     write_clip(tmp_path / "in.mkv", 6)
     result = cloudconv.interpolate(tmp_path / "in.mkv", factor=2, model="blend")
     assert len(read_times(result.output)) == 12
 
 
-def test_missing_signals_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_signals_are_ignored(monkeypatch):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.delattr(signal, "SIGHUP", raising=False)
     monkeypatch.delattr(signal, "pthread_kill", raising=False)
@@ -91,14 +80,12 @@ def test_missing_signals_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
             signal.signal(number, handler)
 
 
-def test_an_address_whose_slashes_were_turned_around_is_refused() -> None:
+def test_an_address_whose_slashes_were_turned_around_is_refused():
     with pytest.raises(InputError, match=r"https://example\.org/a\.mp4"):
         spool.local_file(r"https:\\example.org\a.mp4")
 
 
-def test_names_that_differ_in_case_only_are_one_output(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_names_that_differ_in_case_only_are_one_output(monkeypatch, tmp_path):
     monkeypatch.setattr(os.path, "normcase", str.lower)
     inputs = [tmp_path / "a" / "One.mp4", tmp_path / "b" / "one.mp4"]
     for each in inputs:
@@ -110,7 +97,7 @@ def test_names_that_differ_in_case_only_are_one_output(
 
 
 @pytest.mark.parametrize("page", ["cp437", "cp1252", "ascii"])
-def test_help_can_be_printed_in_any_code_page(page: str) -> None:
+def test_help_can_be_printed_in_any_code_page(page):
     done = subprocess.run(
         [sys.executable, "-m", "cloudconv", "train", "--help"],
         env=os.environ | {"PYTHONIOENCODING": page},

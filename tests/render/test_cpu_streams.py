@@ -1,7 +1,5 @@
 """CPU streams: each is a thread that runs calls, with its share of PyTorch's threads."""
 
-from __future__ import annotations
-
 import threading
 from contextlib import closing
 
@@ -12,7 +10,7 @@ from cloudconv.render.cpu_streams import CpuStreams, useful_cpu_streams
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_results_and_errors_of_calls_are_returned(count: int) -> None:
+def test_results_and_errors_of_calls_are_returned(count):
     with closing(CpuStreams(count)) as cpu_streams:
         calls = [cpu_streams.call(divmod, number, 3) for number in range(20)]
         failed = cpu_streams.call(torch.ones(2).reshape, 3)
@@ -21,14 +19,14 @@ def test_results_and_errors_of_calls_are_returned(count: int) -> None:
             failed.result()
 
 
-def test_calls_run_side_by_side_with_divided_threads() -> None:
+def test_calls_run_side_by_side_with_divided_threads():
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
     try:
         meeting = threading.Barrier(2, timeout=20)
         with closing(CpuStreams(2)) as cpu_streams:
 
-            def meet() -> int:
+            def meet():
                 meeting.wait()
                 return torch.get_num_threads()
 
@@ -38,7 +36,7 @@ def test_calls_run_side_by_side_with_divided_threads() -> None:
         torch.set_num_threads(threads)
 
 
-def test_a_call_may_wait_for_earlier_calls() -> None:
+def test_a_call_may_wait_for_earlier_calls():
     with closing(CpuStreams(2)) as cpu_streams:
         first = cpu_streams.call(int, "1")
         for _ in range(50):
@@ -46,7 +44,7 @@ def test_a_call_may_wait_for_earlier_calls() -> None:
         assert first.result(timeout=20) == 51
 
 
-def test_after_narrow_calls_run_in_the_thread_of_the_caller() -> None:
+def test_after_narrow_calls_run_in_the_thread_of_the_caller():
     with closing(CpuStreams(3)) as cpu_streams:
         call = cpu_streams.call(threading.get_ident)
         assert cpu_streams.narrow()
@@ -56,11 +54,11 @@ def test_after_narrow_calls_run_in_the_thread_of_the_caller() -> None:
 
 
 @pytest.mark.parametrize("granted", [0, 1, 3])
-def test_too_few_threads_give_one_stream(granted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_few_threads_give_one_stream(granted, monkeypatch):
     threads, start = torch.get_num_threads(), threading.Thread.start
-    started: list[threading.Thread] = []
+    started = []
 
-    def limited_start(thread: threading.Thread) -> None:
+    def limited_start(thread):
         if len(started) == granted:
             raise RuntimeError("can't start new thread")
         started.append(thread)
@@ -76,7 +74,7 @@ def test_too_few_threads_give_one_stream(granted: int, monkeypatch: pytest.Monke
     assert torch.get_num_threads() == threads
 
 
-def test_only_the_cpu_has_several_streams() -> None:
+def test_only_the_cpu_has_several_streams():
     assert useful_cpu_streams(torch.device("cpu"), 1) == 1
     assert useful_cpu_streams(torch.device("cpu"), 6) == 6
     assert useful_cpu_streams(torch.device("cpu"), 64) == 8

@@ -1,9 +1,6 @@
 """The choice of device, precision and threads, and the messages if a choice is impossible."""
 
-from __future__ import annotations
-
 import threading
-from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -28,16 +25,14 @@ CUDA = torch.device("cuda")
 RIFE = registry.spec("rife-4.6")
 
 
-def test_auto_finds_a_device_that_works() -> None:
+def test_auto_finds_a_device_that_works():
     found = choose_device()
     assert torch.ones(2, device=found).sum() == 2
     if not torch.cuda.is_available() and not torch.backends.mps.is_available():
         assert found == CPU
 
 
-def test_an_apple_gpu_needs_a_pytorch_that_computes_the_same_there(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_apple_gpu_needs_a_pytorch_that_computes_the_same_there(monkeypatch):
     monkeypatch.setattr(torch, "__version__", TorchVersion("2.12.1"))
     assert "2.13 and later do not" in str(fault_of(torch.device("mps"), torch.float32))
     monkeypatch.setattr(torch.mps, "is_available", lambda: True, raising=False)
@@ -46,9 +41,9 @@ def test_an_apple_gpu_needs_a_pytorch_that_computes_the_same_there(
 
 
 @pytest.fixture
-def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
+def simulated(monkeypatch):
     """Simulate an accelerator that computes as the CPU does; return the devices put in use."""
-    used: list[torch.device] = []
+    used = []
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
     monkeypatch.setattr(device_module, "use_device", used.append)
@@ -57,9 +52,7 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.device]]:
     device_module._auto.cache_clear()
 
 
-def test_auto_uses_an_accelerator_that_passes_the_probe(
-    simulated: list[torch.device], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_auto_uses_an_accelerator_that_passes_the_probe(simulated, monkeypatch):
     real = device_module._exercise
     monkeypatch.setattr(device_module, "_exercise", lambda _, dtype: real(CPU, dtype))
     assert choose_device() == CUDA
@@ -68,12 +61,10 @@ def test_auto_uses_an_accelerator_that_passes_the_probe(
 
 
 @pytest.mark.parametrize("fault", ["grid_sample", "nan", "wrong"])
-def test_auto_says_why_an_accelerator_is_not_used(
-    simulated: list[torch.device], monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
+def test_auto_says_why_an_accelerator_is_not_used(simulated, monkeypatch, fault):
     real = device_module._exercise
 
-    def broken(device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    def broken(device, dtype):
         made = real(CPU, dtype)
         if device == CPU:
             return made
@@ -89,10 +80,8 @@ def test_auto_says_why_an_accelerator_is_not_used(
     assert auto_warnings("cpu") == []
 
 
-def test_float32_is_exact_and_repeatable_and_each_thread_sets_its_device(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    current: list[int] = []
+def test_float32_is_exact_and_repeatable_and_each_thread_sets_its_device(monkeypatch):
+    current = []
     monkeypatch.setattr(torch.accelerator, "set_device_index", current.append)
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
     switches = torch.backends.cudnn, torch.backends.cuda.matmul
@@ -109,10 +98,8 @@ def test_float32_is_exact_and_repeatable_and_each_thread_sets_its_device(
     assert current == [1]
 
 
-def test_bfloat16_support_is_that_of_the_chosen_gpu_without_emulation(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    used: list[object] = []
+def test_bfloat16_support_is_that_of_the_chosen_gpu_without_emulation(monkeypatch):
+    used = []
     monkeypatch.setattr(torch.cuda, "device", lambda which: used.append(which) or nullcontext())
     monkeypatch.setattr(
         torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation
@@ -124,20 +111,18 @@ def test_bfloat16_support_is_that_of_the_chosen_gpu_without_emulation(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7"])
-def test_a_missing_gpu_is_an_error(name: str) -> None:
+def test_a_missing_gpu_is_an_error(name):
     with pytest.raises(DeviceError, match=f"{name} was given.*`device=.cpu.`"):
         choose_device(name)
 
 
 @pytest.mark.parametrize("name", ["potato", "cuda:", "cuda:all", "CPU", ""])
-def test_an_unknown_device_is_a_usage_error_that_lists_the_devices(name: str) -> None:
+def test_an_unknown_device_is_a_usage_error_that_lists_the_devices(name):
     with pytest.raises(SettingsError, match="auto, cpu, cuda, cuda:N or mps"):
         choose_device(name)
 
 
-def test_auto_precision_is_16_bit_only_where_hardware_and_model_allow(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_auto_precision_is_16_bit_only_where_hardware_and_model_allow(monkeypatch):
     safe, unsafe = replace(RIFE, half_precision=True), replace(RIFE, half_precision=False)
     monkeypatch.setattr(device_module, "has_fast_bf16", lambda: True)
     monkeypatch.setattr(device_module, "fault_of", lambda device, dtype: None)
@@ -156,7 +141,7 @@ def test_auto_precision_is_16_bit_only_where_hardware_and_model_allow(
     assert choose_precision("auto", CUDA, safe) == torch.float32
 
 
-def test_a_chosen_precision_is_used_or_refused() -> None:
+def test_a_chosen_precision_is_used_or_refused():
     assert choose_precision("fp32", CUDA, RIFE) == torch.float32
     assert choose_precision("bf16", CPU, RIFE) == torch.bfloat16
     assert choose_precision("fp16", CUDA, RIFE) == torch.float16
@@ -168,9 +153,9 @@ def test_a_chosen_precision_is_used_or_refused() -> None:
         choose_precision("fp8", CPU, RIFE)
 
 
-def test_the_number_of_threads_applies_in_other_threads() -> None:
+def test_the_number_of_threads_applies_in_other_threads():
     before = torch.get_num_threads()
-    seen: list[int] = []
+    seen = []
     try:
         assert set_threads(1) == 1
         worker = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
@@ -182,7 +167,7 @@ def test_the_number_of_threads_applies_in_other_threads() -> None:
         torch.set_num_threads(before)
 
 
-def test_the_fingerprint_names_all_gpus_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fingerprint_names_all_gpus_of_a_run(monkeypatch):
     gpus = ["B", "A", "B"]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: len(gpus))
     monkeypatch.setattr(

@@ -1,15 +1,11 @@
 """The fallback blends where motion fails on filmed frames, and nowhere else."""
 
-from __future__ import annotations
-
 from fractions import Fraction
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
 
 from cloudconv.media.frame import Frame
 from cloudconv.models import fallback, registry
@@ -22,9 +18,7 @@ MODELS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
 FACTOR = 3
 
 
-def frames(
-    *, noise: float, step: float, width: int = 160, height: int = 128, reach: int = 1
-) -> list[Frame]:
+def frames(*, noise, step, width=160, height=128, reach=1):
     """Return four frames: noise over a still picture, or a picture that moves as a whole."""
     places = 0, reach, reach + 1, 2 * reach + 1
     pictures = [picture(k, width, height, step=step, noise=noise) for k in places]
@@ -33,7 +27,7 @@ def frames(
     ]
 
 
-def new_frames(source: list[Frame], model: str, outer: int = 2, **options: Any) -> list[Tensor]:
+def new_frames(source, model, outer=2, **options):
     """Return the luma of the new frames between the middle two."""
     before, left, right, after = source
     times = left.time, left.duration
@@ -52,40 +46,40 @@ def new_frames(source: list[Frame], model: str, outer: int = 2, **options: Any) 
     return luma
 
 
-def difference(some: list[Tensor], others: list[Tensor]) -> float:
+def difference(some, others):
     return max(float((a - b).abs().mean()) for a, b in zip(some, others, strict=True))
 
 
-def blends(source: list[Frame]) -> list[Tensor]:
+def blends(source):
     left, right = (frame.planes()[0].float() for frame in source[1:3])
     return [left.lerp(right, k / FACTOR) for k in range(1, FACTOR)]
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("model", MODELS)
-def test_the_fallback_blends_where_motion_fails_on_filmed_frames(model: str) -> None:
+def test_the_fallback_blends_where_motion_fails_on_filmed_frames(model):
     source = frames(noise=6.0, step=0.0)
     blended, plain = (new_frames(source, model, fallback=on) for on in (True, False))
     assert difference(blended, blends(source)) < difference(plain, blends(source)) / 2
 
 
-def assert_not_blended(source: list[Frame], model: str) -> None:
+def assert_not_blended(source, model):
     combined, plain = (new_frames(source, model, fallback=on) for on in (True, False))
     assert difference(combined, plain) == 0
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("model", MODELS)
-def test_correct_motion_is_not_blended(model: str) -> None:
+def test_correct_motion_is_not_blended(model):
     assert_not_blended(frames(noise=0.0, step=3.0), model)
 
 
-def test_correct_motion_beside_longer_gaps_is_not_blended() -> None:
+def test_correct_motion_beside_longer_gaps_is_not_blended():
     assert_not_blended(frames(noise=6.0, step=5.0, reach=3), "cloud-turbo")
 
 
 @pytest.mark.parametrize("outer", [0, 1])
-def test_a_pair_with_fewer_outer_frames_is_rendered(outer: int) -> None:
+def test_a_pair_with_fewer_outer_frames_is_rendered(outer):
     source = frames(noise=6.0, step=0.0)
     combined, plain = (new_frames(source, "cloud-fast", outer, fallback=on) for on in (True, False))
     assert (difference(combined, plain) > 0) == (
@@ -94,7 +88,7 @@ def test_a_pair_with_fewer_outer_frames_is_rendered(outer: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(97, 65), (33, 130)])
-def test_frames_of_any_size_can_be_tried(size: tuple[int, int]) -> None:
+def test_frames_of_any_size_can_be_tried(size):
     source = frames(noise=6.0, step=0.0, width=size[0], height=size[1])
     combined, plain = (new_frames(source, "cloud-turbo", fallback=on) for on in (True, False))
     assert combined[0].shape == plain[0].shape
@@ -102,7 +96,7 @@ def test_frames_of_any_size_can_be_tried(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.full
-def test_tiles_blend_where_the_whole_picture_does() -> None:
+def test_tiles_blend_where_the_whole_picture_does():
     source = frames(noise=6.0, step=0.0, width=384, height=288)
     whole, tiled = (new_frames(source, "rife-4.6", fallback=True, tile=t) for t in ("off", 256))
     plain = new_frames(source, "rife-4.6", fallback=False)
@@ -113,7 +107,7 @@ def test_tiles_blend_where_the_whole_picture_does() -> None:
 
 
 @given(st.floats(0.02, 0.3), st.floats(0.02, 0.3), st.integers(0, 99))
-def test_the_weight_is_that_of_least_squares(moved: float, blended: float, seed: int) -> None:
+def test_the_weight_is_that_of_least_squares(moved, blended, seed):
     """For independent errors, the best weight is that of a Wiener filter."""
     generator = torch.Generator().manual_seed(seed)
     filmed = torch.rand(1, 3, 96, 96, generator=generator)
@@ -126,14 +120,14 @@ def test_the_weight_is_that_of_least_squares(moved: float, blended: float, seed:
     assert float((fallback.blend_weight(shown) - expected).abs().mean()) < 0.05
 
 
-def test_opposite_errors_of_model_and_blend_are_mixed_by_halves() -> None:
+def test_opposite_errors_of_model_and_blend_are_mixed_by_halves():
     filmed, half = torch.full((1, 3, 96, 96), 0.5), torch.tensor([0.5])
     shown = fallback.errors(filmed + 0.1, filmed - 0.1, filmed, filmed - 0.1, half)
     assert torch.allclose(fallback.blend_weight(shown), torch.tensor((0.5 - 0.2) / 0.8), atol=1e-4)
 
 
 @pytest.mark.parametrize("contrast", [1.0, 0.0], ids=["texture", "noise"])
-def test_a_mixed_frame_is_as_sharp_as_its_neighbours_except_noise(contrast: float) -> None:
+def test_a_mixed_frame_is_as_sharp_as_its_neighbours_except_noise(contrast):
     """The detail of a common texture is restored. Detail of noise cannot be restored."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(1, 3, 8, 8, generator=generator)

@@ -1,7 +1,5 @@
 """Plans of memory use, and the errors that mean a lack of memory."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,7 +15,7 @@ RIFE = registry.spec("rife-4.6")
 GIB = 2**30
 
 
-def test_4k_is_not_tiled_on_a_machine_with_24_gib() -> None:
+def test_4k_is_not_tiled_on_a_machine_with_24_gib():
     plan = plan_memory(registry.load("tiny"), 3840, 2160, device=CPU, free_bytes=20 * GIB)
     assert plan.sizes.tile is None
     assert plan.sizes.batch == 1
@@ -33,9 +31,7 @@ def test_4k_is_not_tiled_on_a_machine_with_24_gib() -> None:
     st.sampled_from(["auto", 1, 5, 64]),
     st.sampled_from([0.5, 1.0, 2.0]),
 )
-def test_a_plan_fits_into_free_memory_or_is_the_smallest(
-    width: int, height: int, free: int, batch: int, scale: float
-) -> None:
+def test_a_plan_fits_into_free_memory_or_is_the_smallest(width, height, free, batch, scale):
     model = RIFE.build()
     multiple, overlap = memory.grid(model, scale)
     given = {"device": CPU, "wanted": WantedSizes(batch), "scale": scale}
@@ -52,7 +48,7 @@ def test_a_plan_fits_into_free_memory_or_is_the_smallest(
     assert (more.sizes.tile or longest) >= (plan.sizes.tile or longest)
 
 
-def test_cloud_fast_needs_less_memory_on_a_cpu_than_on_other_devices() -> None:
+def test_cloud_fast_needs_less_memory_on_a_cpu_than_on_other_devices():
     """A CPU processes strips, so that 4K frames need no tiles on a small machine."""
     model = registry.spec("cloud-fast").build()
     plans = [
@@ -63,7 +59,7 @@ def test_cloud_fast_needs_less_memory_on_a_cpu_than_on_other_devices() -> None:
     assert plans[1].sizes.tile is not None
 
 
-def test_a_network_in_16_bits_needs_less_memory() -> None:
+def test_a_network_in_16_bits_needs_less_memory():
     plans = [
         plan_memory(registry.load("tiny", dtype=dtype), 1920, 1080, device=CPU)
         for dtype in (torch.float32, torch.bfloat16)
@@ -71,7 +67,7 @@ def test_a_network_in_16_bits_needs_less_memory() -> None:
     assert plans[1].memory_bytes < plans[0].memory_bytes
 
 
-def test_small_frames_are_batched_and_large_ones_are_not() -> None:
+def test_small_frames_are_batched_and_large_ones_are_not():
     model = registry.load("tiny")
     assert plan_memory(model, 96, 64, device=CPU).sizes.batch > 1
     assert plan_memory(model, 1920, 1080, device=CPU).sizes.batch == 1
@@ -89,19 +85,17 @@ def test_small_frames_are_batched_and_large_ones_are_not() -> None:
         (ValueError("out of memory"), False),
     ],
 )
-def test_a_lack_of_memory_is_distinguished_from_other_errors(
-    error: Exception, expected: bool
-) -> None:
+def test_a_lack_of_memory_is_distinguished_from_other_errors(error, expected):
     assert is_out_of_memory(error) is expected
 
 
-def test_missing_support_for_bfloat16_is_no_lack_of_memory() -> None:
+def test_missing_support_for_bfloat16_is_no_lack_of_memory():
     error = RuntimeError("GET was unable to find an engine to execute this computation")
     assert is_out_of_memory(error, torch.float16)
     assert not is_out_of_memory(error, torch.bfloat16)
 
 
-def test_a_real_failed_allocation_is_recognised() -> None:
+def test_a_real_failed_allocation_is_recognised():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**55)
     assert is_out_of_memory(caught.value)

@@ -1,25 +1,19 @@
 """The renderer returns the right frames in order, for any batch, pixel format and memory."""
 
-from __future__ import annotations
-
 import gc
 import weakref
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from cloudconv.errors import DeviceError, ModelError, SettingsError
-from cloudconv.media.frame import ColorTags, Frame, FrameTask
+from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.models import registry
-from cloudconv.models.base import Interpolator
 from cloudconv.models.baselines import Blend
 from cloudconv.render import inference, memory
 from cloudconv.render.memory import WantedSizes
@@ -33,14 +27,14 @@ CPU = torch.device("cpu")
 LIMITED = ColorTags(1, 1, 1, 1)
 
 
-def clip(count: int, pix_fmt: str = "yuv420p", **options: Any) -> list[Frame]:
+def clip(count, pix_fmt="yuv420p", **options):
     return [
         Frame(picture(k, pix_fmt=pix_fmt, **options), Fraction(k, 24), Fraction(1, 24), LIMITED)
         for k in range(count)
     ]
 
 
-def multiplied(frames: list[Frame], factor: int) -> Iterator[FrameTask]:
+def multiplied(frames, factor):
     """Return the tasks of a whole factor: each gap is divided, and the last frame is repeated."""
     step = Fraction(1, 24 * factor)
     for k, frame in enumerate(frames):
@@ -49,18 +43,18 @@ def multiplied(frames: list[Frame], factor: int) -> Iterator[FrameTask]:
             yield Task(frame, right, Fraction(part, factor), (k * factor + part) * step, step)
 
 
-def renderer(model: str | Interpolator = "tiny", **options: Any) -> Renderer:
+def renderer(model="tiny", **options):
     """Return a renderer; options that are sizes go into its wanted sizes."""
     loaded = registry.load(model) if isinstance(model, str) else model
     sizes = {k: options.pop(k) for k in ("batch", "tile", "cpu_streams") if k in options}
     return Renderer(loaded, **{"device": CPU, **options}, wanted=WantedSizes(**sizes))
 
 
-def pixels(frames: Iterable[Frame]) -> list[list[Any]]:
+def pixels(frames):
     return [planes_of(frame.picture) for frame in frames]
 
 
-def assert_alike(first: list[list[Any]], second: list[list[Any]], levels: int = 0) -> None:
+def assert_alike(first, second, levels=0):
     assert len(first) == len(second)
     for a, b in zip(first, second, strict=True):
         for p, q in zip(a, b, strict=True):
@@ -71,19 +65,19 @@ def assert_alike(first: list[list[Any]], second: list[list[Any]], levels: int = 
 class LimitedBlend(Blend):
     """A blend that can allocate only a limited number of pixels at once."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room):
         super().__init__(replace(BLEND, multiple=8, overlap=8))
         self.room = room
-        self.sizes: list[tuple[int, ...]] = []
+        self.sizes = []
 
-    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+    def forward(self, x0, x1, timestep, scale=1.0):
         self.sizes.append(tuple(x0.shape))
         if x0.shape[0] * x0.shape[2] * x0.shape[3] > self.room:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to get more")
         return super().forward(x0, x1, timestep, scale)
 
 
-def test_source_frames_pass_unchanged_at_their_own_times() -> None:
+def test_source_frames_pass_unchanged_at_their_own_times():
     frames = clip(4)
     work = renderer()
     made = list(work.render(multiplied(frames, 3)))
@@ -101,7 +95,7 @@ def test_source_frames_pass_unchanged_at_their_own_times() -> None:
     ["yuv420p", "yuv422p10le", "yuv444p12le", "gray", "gray16le", "gbrp", "gbrap", "yuva420p"],
 )
 @pytest.mark.parametrize("size", [(96, 64), (33, 17)])
-def test_every_pixel_format_is_blended_plane_by_plane(pix_fmt: str, size: tuple[int, int]) -> None:
+def test_every_pixel_format_is_blended_plane_by_plane(pix_fmt, size):
     width, height = size
     frames = clip(2, pix_fmt, width=width, height=height)
     work = renderer("blend")
@@ -119,9 +113,7 @@ def test_every_pixel_format_is_blended_plane_by_plane(pix_fmt: str, size: tuple[
     st.integers(1, 3),
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 4)), max_size=20),
 )
-def test_batches_change_neither_order_nor_pictures(
-    batch: int, cpu_streams: int, wanted: list[tuple[int, int, int]]
-) -> None:
+def test_batches_change_neither_order_nor_pictures(batch, cpu_streams, wanted):
     frames = clip(4, width=24, height=16)
     tasks = [
         Task(frames[a], None if b == 3 else frames[b], Fraction(t, 5), Fraction(k), Fraction(1))
@@ -136,26 +128,26 @@ def test_batches_change_neither_order_nor_pictures(
 class Midpoint(Blend):
     """A blend that makes only the middle frame, and counts the middles."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__(replace(BLEND, arbitrary_timestep=False))
         self.made = 0
 
-    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+    def forward(self, x0, x1, timestep, scale=1.0):
         self.made += len(x0)
         return super().forward(x0, x1, timestep, scale)
 
 
 @pytest.mark.parametrize("batch", [1, 3, 7, 16])
 @pytest.mark.parametrize("factor", [2, 4, 8])
-def test_a_midpoint_model_makes_each_middle_of_a_pair_once(batch: int, factor: int) -> None:
+def test_a_midpoint_model_makes_each_middle_of_a_pair_once(batch, factor):
     model = Midpoint()
     made = list(renderer(model, batch=batch).render(multiplied(clip(4), factor)))
     assert model.made == 3 * (factor - 1)
     assert_alike(pixels(made), pixels(renderer("blend").render(multiplied(clip(4), factor))), 1)
 
 
-def test_a_midpoint_model_keeps_few_middles_of_a_pair() -> None:
-    middles: dict[int, Tensor] = {}
+def test_a_midpoint_model_keeps_few_middles_of_a_pair():
+    middles = {}
     x0, x1 = torch.rand(2, 1, 3, 5, 7)
     kept = []
     for eighth in range(1, 8):
@@ -168,13 +160,11 @@ def test_a_midpoint_model_keeps_few_middles_of_a_pair() -> None:
 
 @pytest.mark.parametrize("cpu_streams", [1, 3])
 @pytest.mark.parametrize("batch", [1, 4, 16])
-def test_each_source_frame_is_converted_once(
-    batch: int, cpu_streams: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[object] = []
+def test_each_source_frame_is_converted_once(batch, cpu_streams, monkeypatch):
+    calls = []
     real = inference.to_channels
 
-    def counted(planes: Any, frame: Frame) -> Tensor:
+    def counted(planes, frame):
         calls.append(frame)
         return real(planes, frame)
 
@@ -186,18 +176,18 @@ def test_each_source_frame_is_converted_once(
 
 
 @pytest.mark.parametrize("batch", [1, 6])
-def test_frames_are_freed_during_the_work(batch: int) -> None:
+def test_frames_are_freed_during_the_work(batch):
     class Watched(ColorTags):  # the only part of a frame that a test can see being freed
         pass
 
-    made: list[weakref.ref[Watched]] = []
+    made = []
 
-    def watched(index: int) -> Frame:
+    def watched(index):
         tags = Watched()
         made.append(weakref.ref(tags))
         return Frame(picture(index), Fraction(index), Fraction(1), tags)
 
-    def tasks() -> Iterator[FrameTask]:
+    def tasks():
         left = watched(0)
         for index in range(1, 40):
             right = watched(index)
@@ -211,11 +201,11 @@ def test_frames_are_freed_during_the_work(batch: int) -> None:
     assert len(made) == 40
 
 
-def test_source_frames_do_not_wait_for_a_full_batch() -> None:
+def test_source_frames_do_not_wait_for_a_full_batch():
     frames = clip(2)
     taken = 0
 
-    def tasks() -> Iterator[FrameTask]:
+    def tasks():
         nonlocal taken
         source = Task(frames[0], None, Fraction(0), Fraction(0), Fraction(1))
         new = Task(frames[0], frames[1], Fraction(1, 2), Fraction(0), Fraction(1))
@@ -233,10 +223,10 @@ def test_source_frames_do_not_wait_for_a_full_batch() -> None:
     assert len(list(made)) == 196
 
 
-def test_closing_early_closes_the_tasks() -> None:
+def test_closing_early_closes_the_tasks():
     closed = []
 
-    def tasks() -> Iterator[FrameTask]:
+    def tasks():
         try:
             yield from multiplied(clip(5), 2)
         finally:
@@ -257,9 +247,7 @@ def test_closing_early_closes_the_tasks() -> None:
         ((480, 200), 130 * 130, (2, 1), ["batch is now 1.", "tiles of 240 ", "tiles of 120 "]),
     ],
 )
-def test_a_lack_of_memory_gives_one_stream_then_smaller_batches_then_tiles(
-    size: tuple[int, int], room: int, sizes: tuple[int, int], said: list[str]
-) -> None:
+def test_a_lack_of_memory_gives_one_stream_then_smaller_batches_then_tiles(size, room, sizes, said):
     frames, threads = clip(4, width=size[0], height=size[1]), torch.get_num_threads()
     work = renderer(LimitedBlend(room), batch=sizes[0], cpu_streams=sizes[1])
     made = pixels(work.render(multiplied(frames, 4)))
@@ -272,13 +260,13 @@ def test_a_lack_of_memory_gives_one_stream_then_smaller_batches_then_tiles(
 class PoolBlend(Blend):
     """A blend on a device with room for ``room`` pictures, including those of failed calls."""
 
-    def __init__(self, room: int) -> None:
+    def __init__(self, room):
         super().__init__(BLEND)
         self.room = room
-        self.taken: list[weakref.ref[Tensor]] = []
+        self.taken = []
         self.failures = 0
 
-    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+    def forward(self, x0, x1, timestep, scale=1.0):
         mine = torch.empty_like(x0)  # exists as long as this call, or the error that ends it
         self.taken.append(weakref.ref(mine))
         if sum(len(t) for taken in self.taken if (t := taken()) is not None) > self.room:
@@ -288,7 +276,7 @@ class PoolBlend(Blend):
 
 
 @pytest.mark.parametrize("cpu_streams", [1, 2])
-def test_a_failed_attempt_frees_its_memory_before_the_next(cpu_streams: int) -> None:
+def test_a_failed_attempt_frees_its_memory_before_the_next(cpu_streams):
     frames = clip(8)
     model = PoolBlend(2)
     work = renderer(model, batch=4, cpu_streams=cpu_streams)
@@ -302,7 +290,7 @@ def test_a_failed_attempt_frees_its_memory_before_the_next(cpu_streams: int) -> 
     assert not any(taken() is not None for taken in model.taken)
 
 
-def test_a_model_is_freed_with_its_renderer() -> None:
+def test_a_model_is_freed_with_its_renderer():
     model = LimitedBlend(room=2 * 96 * 64)
     remaining = weakref.ref(model)
     gc.disable()
@@ -316,9 +304,7 @@ def test_a_model_is_freed_with_its_renderer() -> None:
 
 
 @pytest.mark.parametrize(("factor", "sizes"), [(3, [4, 2]), (4, [4, 4, 1]), (8, [8, 8, 8])])
-def test_batches_are_powers_of_two_if_other_sizes_cost_memory(
-    factor: int, sizes: list[int]
-) -> None:
+def test_batches_are_powers_of_two_if_other_sizes_cost_memory(factor, sizes):
     frames = clip(4)
     model = LimitedBlend(room=10**9)
     work = renderer(model, batch=max(sizes))
@@ -328,7 +314,7 @@ def test_batches_are_powers_of_two_if_other_sizes_cost_memory(
     assert [shape[0] for shape in model.sizes] == sizes
 
 
-def test_only_as_many_streams_start_as_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_as_many_streams_start_as_fit_into_memory(monkeypatch):
     one = renderer(cpu_streams=1).plan(640, 480)
     assert one.sizes.cpu_streams == 1
     # The plan may use 0.6 of the free memory, so two and a half streams fit.
@@ -339,15 +325,13 @@ def test_only_as_many_streams_start_as_fit_into_memory(monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("sizes", "said"), [({"batch": 2}, "or a smaller copy"), ({"tile": "off"}, "tile='auto'")]
 )
-def test_memory_too_small_for_the_smallest_tile_or_a_whole_frame_is_an_error(
-    sizes: dict[str, Any], said: str
-) -> None:
+def test_memory_too_small_for_the_smallest_tile_or_a_whole_frame_is_an_error(sizes, said):
     work = renderer(LimitedBlend(room=10), **sizes)
     with pytest.raises(DeviceError, match=said):
         list(work.render(multiplied(clip(3), 2)))
 
 
-def test_other_errors_are_not_treated_as_a_lack_of_memory() -> None:
+def test_other_errors_are_not_treated_as_a_lack_of_memory():
     work = renderer()
     broken = replace(clip(1)[0], picture=picture(0, 48, 32))
     with pytest.raises((RuntimeError, ValueError)):
@@ -355,7 +339,7 @@ def test_other_errors_are_not_treated_as_a_lack_of_memory() -> None:
     assert work.new_warnings() == []
 
 
-def test_little_free_memory_gives_tiles_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_free_memory_gives_tiles_from_the_start(monkeypatch):
     frames = clip(2, width=640, height=480)
     monkeypatch.setattr(memory, "free_memory", lambda device: 55 * 2**20)
     model = LimitedBlend(room=640 * 480)
@@ -370,7 +354,7 @@ def test_little_free_memory_gives_tiles_from_the_start(monkeypatch: pytest.Monke
     assert max(max(shape[2:]) for shape in model.sizes) < 640
 
 
-def test_chosen_tiles_give_no_warning() -> None:
+def test_chosen_tiles_give_no_warning():
     model = LimitedBlend(room=10**9)
     work = renderer(model, tile=64)
     list(work.render(multiplied(clip(2, width=200, height=100), 2)))
@@ -387,8 +371,6 @@ def test_chosen_tiles_give_no_warning() -> None:
         ({"scale": 0.5}, ModelError, "scale"),
     ],
 )
-def test_impossible_settings_are_refused_at_once(
-    options: dict[str, Any], error: type[Exception], said: str
-) -> None:
+def test_impossible_settings_are_refused_at_once(options, error, said):
     with pytest.raises(error, match=said):
         renderer("tiny", **options)

@@ -1,7 +1,5 @@
 """Tiles cover the picture, and their borders are invisible."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,7 +9,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from cloudconv.models import registry
 from cloudconv.render.memory import grid
@@ -21,7 +18,7 @@ CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 
 
 @st.composite
-def axes(draw: st.DrawFn) -> tuple[int, int, int, int]:
+def axes(draw):
     """Draw (size, tile, overlap, multiple) that fit together."""
     multiple = draw(st.sampled_from([1, 2, 8, 32, 64]))
     overlap = draw(st.integers(0, 100))
@@ -32,7 +29,7 @@ def axes(draw: st.DrawFn) -> tuple[int, int, int, int]:
 @pytest.mark.full
 @settings(deadline=None, max_examples=200)
 @given(axes())
-def test_spans_cover_an_axis_and_their_weights_sum_to_one(axis: tuple[int, int, int, int]) -> None:
+def test_spans_cover_an_axis_and_their_weights_sum_to_one(axis):
     size, tile, overlap, multiple = axis
     found = spans(size, tile, overlap, multiple)
     total = torch.zeros(size)
@@ -48,7 +45,7 @@ def test_spans_cover_an_axis_and_their_weights_sum_to_one(axis: tuple[int, int, 
     assert found[-1].stop == size
 
 
-def test_borders_between_tiles_are_not_used() -> None:
+def test_borders_between_tiles_are_not_used():
     first, second = spans(288, 192, 96, 32)
     assert first.weights[-20:].abs().max() == 0
     assert second.weights[:20].abs().max() == 0
@@ -56,7 +53,7 @@ def test_borders_between_tiles_are_not_used() -> None:
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(64, 48), (100, 20), (96, 48)])
-def test_a_tile_that_the_grid_does_not_allow_is_refused(tile: int, overlap: int) -> None:
+def test_a_tile_that_the_grid_does_not_allow_is_refused(tile, overlap):
     if tile % 32 == 0 and tile >= smallest_tile(overlap, 32):
         assert spans(500, tile, overlap, 32)
     else:
@@ -66,14 +63,12 @@ def test_a_tile_that_the_grid_does_not_allow_is_refused(tile: int, overlap: int)
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 3))
-def test_tiles_of_a_pointwise_method_give_the_whole_picture(
-    height: int, width: int, batch: int
-) -> None:
+def test_tiles_of_a_pointwise_method_give_the_whole_picture(height, width, batch):
     generator = torch.Generator().manual_seed(height * width)
     x0 = torch.rand(batch, 3, height, width, generator=generator)
     x1 = torch.rand(batch, 3, height, width, generator=generator)
 
-    def mean(pair: list[Tensor]) -> Tensor:
+    def mean(pair):
         assert max(pair[0].shape[-2:]) <= 96
         return (pair[0] + pair[1]) / 2
 
@@ -81,7 +76,7 @@ def test_tiles_of_a_pointwise_method_give_the_whole_picture(
     torch.testing.assert_close(result, (x0 + x1) / 2)
 
 
-def moving(width: int, height: int) -> tuple[Tensor, Tensor]:
+def moving(width, height):
     """Return two pictures of a cloudy texture with detail at several scales, 6 pixels apart."""
     generator = torch.Generator().manual_seed(1)
     picture = torch.full((1, 3, height, width + 16), 0.5)
@@ -91,7 +86,7 @@ def moving(width: int, height: int) -> tuple[Tensor, Tensor]:
     return picture[..., 8:-8], picture[..., 2:-14]
 
 
-def clip_pair() -> tuple[Tensor, Tensor]:
+def clip_pair():
     with av.open(str(CLIPS / "clouds.mp4")) as clip:
         found = [
             torch.from_numpy(frame.to_ndarray(format="rgb24", width=512, height=384))
@@ -104,7 +99,7 @@ def clip_pair() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.full
 @pytest.mark.parametrize("content", ["texture", "clip"])
-def test_the_default_model_shows_no_seam(content: str) -> None:
+def test_the_default_model_shows_no_seam(content):
     if content == "clip" and not (CLIPS / "clouds.mp4").exists():
         pytest.skip("the shared clips are missing")
     x0, x1 = moving(512, 384) if content == "texture" else clip_pair()

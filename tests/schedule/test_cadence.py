@@ -1,8 +1,5 @@
 """Even times for clips that repeat some of their frames."""
 
-from __future__ import annotations
-
-from collections.abc import Sequence
 from fractions import Fraction as F
 from itertools import pairwise
 
@@ -13,13 +10,11 @@ from hypothesis import strategies as st
 from cloudconv.schedule.cadence import MAX_DISTINCT, MAX_REPEATS, Cadence
 
 
-def content_times(
-    pattern: str, cuts: Sequence[int] = (), times: Sequence[F] | None = None
-) -> tuple[list[F | None], Cadence]:
+def content_times(pattern, cuts=(), times=None):
     """Return the times of the content of frames such as ``"dddr"`` (d: new, r: repeat), 1 fps."""
     times = times or [F(k) for k in range(len(pattern))]
     cadence = Cadence()
-    placed: list[tuple[F, F | None]] = []
+    placed = []
     for k, (kind, time) in enumerate(zip(pattern, times, strict=True)):
         placed += cadence.push(time, kind == "r", k in cuts)
         assert k + 1 - len(placed) <= Cadence.lookahead
@@ -30,27 +25,27 @@ def content_times(
     return [shows for _, shows in placed], cadence
 
 
-def test_film_in_a_30_fps_file_gets_even_times() -> None:
+def test_film_in_a_30_fps_file_gets_even_times():
     shows, _ = content_times("ddddr" * 4)
     content = [s for s in shows if s is not None]
     assert content == [k * F(5, 4) for k in range(16)]
     assert [k for k, s in enumerate(shows) if s is None] == [4, 9, 14, 19]
 
 
-def test_pictures_shown_two_or_three_times_keep_their_times() -> None:
+def test_pictures_shown_two_or_three_times_keep_their_times():
     assert content_times("drdrdr")[0] == [0, None, 2, None, 4, None]
     assert content_times("drrdrr")[0] == [0, None, None, 3, None, None]
     assert content_times("drdrrr")[0] == [0, None, 2, None, None, None]  # 1 and 3 are no cadence
 
 
-def test_film_in_a_60_fps_file_gets_even_times() -> None:
+def test_film_in_a_60_fps_file_gets_even_times():
     shows, cadence = content_times("drdrr" * 6)
     assert [s for s in shows if s is not None] == [k * F(5, 2) for k in range(12)]
     assert cadence.description is not None
     assert "3 of every 5 frames repeat the one before" in str(cadence.description)
 
 
-def test_frames_without_a_cadence_keep_their_times() -> None:
+def test_frames_without_a_cadence_keep_their_times():
     for pattern in (
         "d" * 40,
         "d" * (MAX_DISTINCT + 1) + "r" + "d" * (MAX_DISTINCT + 1),
@@ -64,24 +59,24 @@ def test_frames_without_a_cadence_keep_their_times() -> None:
         assert cadence.description is None
 
 
-def test_a_cadence_after_a_still_is_found() -> None:
+def test_a_cadence_after_a_still_is_found():
     shows, _ = content_times("d" + "r" * 20 + "ddddr" * 2)
     assert shows[:21] == list(range(21))
     assert [s for s in shows[21:] if s is not None] == [21 + k * F(5, 4) for k in range(8)]
 
 
-def test_nothing_moves_across_a_cut() -> None:
+def test_nothing_moves_across_a_cut():
     shows, _ = content_times("ddddrddddddr", cuts=[7])
     assert shows[5:8] == [5, 6, 7]  # no repeat before the cut, so these frames keep their times
     assert [s for s in shows[7:] if s is not None] == [7 + k * F(5, 4) for k in range(4)]
 
 
-def test_a_frame_at_a_cut_is_never_a_repeat() -> None:
+def test_a_frame_at_a_cut_is_never_a_repeat():
     shows, _ = content_times("ddrr", cuts=[3])
     assert shows[3] == 3
 
 
-def test_uneven_times_are_spread_evenly_over_their_cycle() -> None:
+def test_uneven_times_are_spread_evenly_over_their_cycle():
     times = [F(0), F(1, 10), F(3, 10), F(4, 10), F(5, 10)]
     shows, _ = content_times("ddrdd", times=times)
     assert shows[:3] == [F(0), F(1, 5), None]
@@ -89,7 +84,7 @@ def test_uneven_times_are_spread_evenly_over_their_cycle() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.text("dr", max_size=120), st.sets(st.integers(0, 119), max_size=6))
-def test_content_stays_in_order_and_near_its_time(pattern: str, cuts: set[int]) -> None:
+def test_content_stays_in_order_and_near_its_time(pattern, cuts):
     shows, _ = content_times(pattern, sorted(cuts))
     content = [s for s in shows if s is not None]
     assert all(a < b for a, b in pairwise(content))
@@ -103,8 +98,8 @@ def test_content_stays_in_order_and_near_its_time(pattern: str, cuts: set[int]) 
         assert s is None or begun <= s < ends
 
 
-def test_a_regular_cadence_is_named() -> None:
-    def named(pattern: str, rate: F) -> str | None:
+def test_a_regular_cadence_is_named():
+    def named(pattern, rate):
         _, cadence = content_times(pattern, times=[k / rate for k in range(len(pattern))])
         return None if cadence.description is None else str(cadence.description)
 
@@ -132,9 +127,7 @@ def test_a_regular_cadence_is_named() -> None:
 
 @pytest.mark.parametrize("clock", [F(1, 1001000), F(1, 1000)])
 @pytest.mark.parametrize(("frames", "before"), [(56, 50), (300, 150)])
-def test_lost_frames_and_a_gap_do_not_change_the_rate_in_the_description(
-    clock: F, frames: int, before: int
-) -> None:
+def test_lost_frames_and_a_gap_do_not_change_the_rate_in_the_description(clock, frames, before):
     for rate, words in ((F(30), "24 fps material in a 30 fps file"),
                         (F(30000, 1001), "23.976 fps material in a 29.97 fps file")):  # fmt: skip
         used = [k for k in range(frames) if k not in (61, 222)]

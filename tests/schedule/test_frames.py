@@ -1,7 +1,5 @@
 """The outer frames: those before and after each pair, for a model that uses four frames."""
 
-from __future__ import annotations
-
 import tracemalloc
 from fractions import Fraction as F
 from itertools import islice
@@ -11,16 +9,16 @@ import pytest
 
 from cloudconv.media.frame import Frame
 from cloudconv.schedule.frames import Request, schedule
-from cloudconv.timeline import Beside, Multiply, Resample, Task
+from cloudconv.timeline import Multiply, Resample
 from tests.helpers.factory import picture
 
 
-def frames(times: list[F], pictures: list[int] | None = None) -> list[Frame]:
+def frames(times, pictures=None):
     shown = pictures or list(range(len(times)))
     return [Frame(picture(k), time, F(1, 25)) for k, time in zip(shown, times, strict=True)]
 
 
-def tasks(given: list[Frame], *, context: int = 4, **options: object) -> list[Task[F]]:
+def tasks(given, *, context=4, **options):
     defaults = {
         "rate": Multiply(2),
         "scene_cut": "off",
@@ -28,15 +26,15 @@ def tasks(given: list[Frame], *, context: int = 4, **options: object) -> list[Ta
         "loop": False,
         "slowdown": F(1),
     }
-    request = Request(name="it", context=context, **(defaults | options))  # type: ignore[arg-type]
+    request = Request(name="it", context=context, **(defaults | options))
     return [task.of(attrgetter("time")) for task in schedule(given, request)]
 
 
-def new(given: list[Task[F]]) -> list[Task[F]]:
+def new(given):
     return [task for task in given if task.is_new]
 
 
-def time_of(outer: Beside[F] | None) -> F | None:
+def time_of(outer):
     return None if outer is None else outer[0]
 
 
@@ -45,7 +43,7 @@ EVEN = [F(k, 25) for k in range(12)]
 
 @pytest.mark.parametrize("rate", [Multiply(3), Resample(F(60)), Resample(F(24000, 1001))])
 @pytest.mark.parametrize("loop", [False, True])
-def test_a_larger_context_changes_no_times(rate: Multiply | Resample, loop: bool) -> None:
+def test_a_larger_context_changes_no_times(rate, loop):
     clip = frames(EVEN)
     two, four = (tasks(clip, context=n, rate=rate, loop=loop) for n in (2, 4))
     with_two, with_four = (
@@ -56,7 +54,7 @@ def test_a_larger_context_changes_no_times(rate: Multiply | Resample, loop: bool
 
 
 @pytest.mark.parametrize("context", [2, 4])
-def test_a_gap_of_an_hour_takes_no_memory(context: int) -> None:
+def test_a_gap_of_an_hour_takes_no_memory(context):
     clip = frames([F(0), F(1, 25), F(3600), F(3600) + F(1, 25)])
     request = Request(
         name="it",
@@ -75,7 +73,7 @@ def test_a_gap_of_an_hour_takes_no_memory(context: int) -> None:
     assert peak < 3 * 10**6
 
 
-def test_a_pair_gets_its_outer_frames() -> None:
+def test_a_pair_gets_its_outer_frames():
     made = new(tasks(frames(EVEN)))
     assert len(made) == len(EVEN) - 1
     for task in made:
@@ -87,7 +85,7 @@ def test_a_pair_gets_its_outer_frames() -> None:
         assert all(outer is None or outer[1] == 1 for outer in (task.before, task.after))
 
 
-def test_an_outer_frame_across_a_cut_is_left_out() -> None:
+def test_an_outer_frame_across_a_cut_is_left_out():
     scenes = [int(k >= 12) for k in range(24)]
     clip = [Frame(picture(k, scene=s), F(k, 24), F(1, 24)) for k, s in enumerate(scenes)]
     by_left = {task.left: task for task in new(tasks(clip, scene_cut="auto"))}
@@ -98,7 +96,7 @@ def test_an_outer_frame_across_a_cut_is_left_out() -> None:
     assert time_of(by_left[F(12, 24)].after) == F(14, 24)
 
 
-def test_a_repeat_is_no_outer_frame() -> None:
+def test_a_repeat_is_no_outer_frame():
     shown = [0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10]
     by_left = {task.left: task for task in new(tasks(frames(EVEN, shown)))}
     assert F(3, 25) not in by_left  # a repeat has no new frame
@@ -108,12 +106,10 @@ def test_a_repeat_is_no_outer_frame() -> None:
     assert time_of(by_left[F(4, 25)].after) == F(6, 25)
 
 
-def test_outer_frames_have_their_distance_and_far_ones_are_left_out() -> None:
+def test_outer_frames_have_their_distance_and_far_ones_are_left_out():
     times = [F(k, 100) for k in (0, 4, 8, 14, 18, 40, 44, 48)]
     by_left = {task.left: task for task in new(tasks(frames(times)))}
     pair = by_left[F(8, 100)]
-    assert pair.before is not None
-    assert pair.after is not None
     assert (pair.before[1], pair.after[1]) == (F(2, 3), F(2, 3))
     assert by_left[F(14, 100)].after is None  # that gap is five times the gap of the pair
     assert by_left[F(18, 100)].before is None

@@ -1,18 +1,14 @@
 """Cuts and repeated frames are found, and other changes are not mistaken for them."""
 
-from __future__ import annotations
-
 import runpy
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from cloudconv.errors import SettingsError
 from cloudconv.media.frame import Frame
@@ -27,7 +23,7 @@ CLIPS = ROOT.parent / "shared" / "clips" / "val"
 KNOWN = {"weather-App__smoky.mp4": {4, 62}, "sea__test.mp4": {260}}
 
 
-def scene(seed: int, count: int, *, speed: float = 0.4, level: float = 0.5) -> Tensor:
+def scene(seed, count, *, speed=0.4, level=0.5):
     """Return a moving picture with detail at every size, as in a photograph: (count, 36, 64)."""
     random = np.random.default_rng(seed)
     size = 256
@@ -48,9 +44,9 @@ def scene(seed: int, count: int, *, speed: float = 0.4, level: float = 0.5) -> T
     return (clip + noise).clamp(0, 1)
 
 
-def cuts(thumbnails: Tensor, threshold: float | None = None) -> list[int]:
+def cuts(thumbnails, threshold=None):
     detector = CutDetector(threshold)
-    decisions: list[bool] = []
+    decisions = []
     for k, thumbnail in enumerate(thumbnails):
         decisions += detector.push(thumbnail)
         assert len(decisions) >= k + 1 - detector.lookahead
@@ -66,46 +62,46 @@ def cuts(thumbnails: Tensor, threshold: float | None = None) -> list[int]:
     st.integers(1, 12),
     st.integers(1, 12),
 )
-def test_a_hard_cut_is_found(seed: int, speed: float, before: int, after: int) -> None:
+def test_a_hard_cut_is_found(seed, speed, before, after):
     clip = torch.cat([scene(seed, before, speed=speed), scene(seed + 1, after, speed=speed)])
     assert cuts(clip) == [before]
 
 
 @pytest.mark.parametrize("level", [0.03, 0.06])
-def test_a_cut_in_the_dark_is_found(level: float) -> None:
+def test_a_cut_in_the_dark_is_found(level):
     for seed in range(8):
         clip = torch.cat([scene(seed, 10, level=level), scene(seed + 50, 10, level=level)])
         assert cuts(clip) == [10]
 
 
-def test_several_cuts_close_together_are_found() -> None:
+def test_several_cuts_close_together_are_found():
     clip = torch.cat([scene(seed, 6) for seed in range(8)])
     assert cuts(clip) == list(range(6, 48, 6))
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
 @pytest.mark.parametrize("strength", [0.5, 1.0])
-def test_a_flash_is_not_a_cut(length: int, strength: float) -> None:
+def test_a_flash_is_not_a_cut(length, strength):
     clip = scene(length, 24)
     clip[10 : 10 + length] += (1 - clip[10 : 10 + length]) * strength
     assert cuts(clip) == []
 
 
-def test_a_cut_beside_a_flash_is_found() -> None:
+def test_a_cut_beside_a_flash_is_found():
     clip = torch.cat([scene(1, 12), scene(2, 12)])
     clip[6] = 1
     assert cuts(clip) == [12]
 
 
 @pytest.mark.parametrize("speed", [3.0, 6.0, 10.0])
-def test_a_pan_is_not_a_cut(speed: float) -> None:
+def test_a_pan_is_not_a_cut(speed):
     for seed in range(4):
         moving = scene(seed, 20, speed=speed)
         clip = torch.cat([moving[:1].expand(6, -1, -1), moving, moving[-1:].expand(6, -1, -1)])
         assert cuts(clip) == []
 
 
-def test_fades_and_dissolves_are_not_cuts() -> None:
+def test_fades_and_dissolves_are_not_cuts():
     gain = torch.linspace(1, 0, 12)[:, None, None]
     one, other = scene(3, 12), scene(4, 12)
     black = torch.zeros(4, HEIGHT, WIDTH)
@@ -116,7 +112,7 @@ def test_fades_and_dissolves_are_not_cuts() -> None:
     )
 
 
-def test_flicker_and_strobe_light_are_not_cuts() -> None:
+def test_flicker_and_strobe_light_are_not_cuts():
     clip = scene(5, 40)
     gains = 0.7 + 0.6 * torch.rand(40, 1, 1, generator=torch.Generator().manual_seed(1))
     assert cuts((clip * gains).clamp(0, 1)) == []
@@ -124,18 +120,18 @@ def test_flicker_and_strobe_light_are_not_cuts() -> None:
     assert cuts(clip) == []
 
 
-def test_pure_noise_has_no_cuts() -> None:
+def test_pure_noise_has_no_cuts():
     noise = torch.rand(60, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(2))
     assert cuts(noise) == []
     assert cuts(torch.full((30, HEIGHT, WIDTH), 0.5) + noise[:30] / 255) == []
 
 
-def test_repeated_frames_neither_hide_nor_add_cuts() -> None:
+def test_repeated_frames_neither_hide_nor_add_cuts():
     clip = torch.cat([scene(seed, 12, speed=2).repeat_interleave(2, 0) for seed in range(4)])
     assert cuts(clip) == [24, 48, 72]
 
 
-def drawing(x: float, y: float, stride: float) -> Tensor:
+def drawing(x, y, stride):
     """Return a figure with a round body and two legs on flat ground: (36, 64)."""
     scale = 8  # samples per pixel in each direction
     down, right = torch.meshgrid(
@@ -152,7 +148,7 @@ def drawing(x: float, y: float, stride: float) -> Tensor:
 
 
 @pytest.mark.parametrize("hold", [4, 5, 6])
-def test_a_figure_in_the_middle_of_a_flat_drawing_is_not_a_cut(hold: int) -> None:
+def test_a_figure_in_the_middle_of_a_flat_drawing_is_not_a_cut(hold):
     drawings = [drawing(8 + 4 * k, 18 + 4 * np.sin(k / 0.75), 3 * np.sin(2 * k)) for k in range(13)]
     walk = torch.stack(drawings).repeat_interleave(hold, 0)
     noise = scene(1, len(walk), speed=0, level=0) - scene(1, 1, speed=0, level=0)
@@ -161,7 +157,7 @@ def test_a_figure_in_the_middle_of_a_flat_drawing_is_not_a_cut(hold: int) -> Non
     assert cuts(torch.cat([walk, other])) == [len(walk)]
 
 
-def test_the_threshold_ranges_from_a_cut_at_every_frame_to_none() -> None:
+def test_the_threshold_ranges_from_a_cut_at_every_frame_to_none():
     clip = torch.cat([scene(1, 8), scene(2, 8)])
     assert cuts(clip, 0) == list(range(1, 16))
     assert cuts(clip, 0.3) == cuts(clip, 0.7) == [8]
@@ -169,22 +165,22 @@ def test_the_threshold_ranges_from_a_cut_at_every_frame_to_none() -> None:
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.1, float("nan")])
-def test_a_threshold_out_of_range_is_refused(threshold: float) -> None:
+def test_a_threshold_out_of_range_is_refused(threshold):
     with pytest.raises(SettingsError, match="from 0"):
         CutDetector(threshold)
 
 
-def test_zero_and_one_frames_have_no_cuts() -> None:
+def test_zero_and_one_frames_have_no_cuts():
     assert CutDetector().finish() == []
     assert cuts(scene(1, 1)) == []
 
 
-def repeats(frames: list[Frame]) -> list[int]:
+def repeats(frames):
     detector = RepeatDetector()
     return [k for k, frame in enumerate(frames) if detector.push(frame)]
 
 
-def encode_and_decode(tmp_path: Path, pictures: list[Any], **options: Any) -> list[Frame]:
+def encode_and_decode(tmp_path, pictures, **options):
     """Return the frames as decoded from a lossy file."""
     path = write_clip(
         tmp_path / "clip.mp4", pictures, codec="libx264", options={"crf": "23"}, **options
@@ -195,7 +191,7 @@ def encode_and_decode(tmp_path: Path, pictures: list[Any], **options: Any) -> li
 
 @pytest.mark.parametrize("noise", [0.0, 2.0])
 @pytest.mark.parametrize("step", [0.25, 6.0])
-def test_repeats_are_found_in_a_lossy_file(tmp_path: Path, step: float, noise: float) -> None:
+def test_repeats_are_found_in_a_lossy_file(tmp_path, step, noise):
     slots = [k - (k + 1) // 5 for k in range(60)]  # of every five frames the last one repeats
     pictures = [picture(k, 192, 128, step=step, noise=noise) for k in slots]
     found = repeats(encode_and_decode(tmp_path, pictures))
@@ -207,25 +203,25 @@ def test_repeats_are_found_in_a_lossy_file(tmp_path: Path, step: float, noise: f
 
 
 @pytest.mark.parametrize("step", [0.05, 0.1, 3.0])
-def test_slow_motion_has_no_repeats(tmp_path: Path, step: float) -> None:
+def test_slow_motion_has_no_repeats(tmp_path, step):
     pictures = [picture(k, 192, 128, step=step, noise=1.5) for k in range(48)]
     assert repeats(encode_and_decode(tmp_path, pictures)) == []
 
 
-def test_identical_frames_are_repeats_in_any_format() -> None:
+def test_identical_frames_are_repeats_in_any_format():
     for pix_fmt in ("yuv420p10le", "gbrp", "gray"):
         shown = [picture(k // 2, pix_fmt=pix_fmt) for k in range(12)]
         frames = [Frame(p, Fraction(k, 24), Fraction(1, 24)) for k, p in enumerate(shown)]
         assert repeats(frames) == [1, 3, 5, 7, 9, 11]
 
 
-def test_a_frame_of_another_size_is_no_repeat() -> None:
+def test_a_frame_of_another_size_is_no_repeat():
     frames = [Frame(picture(0, w, 64), Fraction(w), Fraction(1)) for w in (96, 96, 64)]
     assert repeats(frames) == [1]
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="the shared clips are missing")
-def test_cuts_are_found_in_real_footage() -> None:
+def test_cuts_are_found_in_real_footage():
     """At least 98 % of hard cuts are found, with at most one false cut in 1,000 frames."""
     benchmark = runpy.run_path(str(ROOT / "benchmarks" / "cuts.py"))
     clips = benchmark["load"](CLIPS)

@@ -1,12 +1,9 @@
 """Rendering of one segment, with stand-ins for the GPU, the renderer and the encoder."""
 
-from __future__ import annotations
-
 import threading
 import time
 from fractions import Fraction
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -20,22 +17,22 @@ from tests.helpers.factory import picture
 SECOND = Fraction(1)
 
 
-def warnings_of(device: str, encoder: str, *, encoding: float, rendering: float) -> list[Warned]:
+def warnings_of(device, encoder, *, encoding, rendering):
     """Render six frames with a given time per frame in each stage; return the warnings."""
 
-    def frames(*_: Any) -> Any:
+    def frames(*_):
         for number in range(6):
             time.sleep(rendering)
             yield Frame(picture(number, 32, 32), number * SECOND, SECOND)
 
-    renderer: Any = SimpleNamespace(render=frames, new_warnings=list)
-    sink: Any = SimpleNamespace(
+    renderer = SimpleNamespace(render=frames, new_warnings=list)
+    sink = SimpleNamespace(
         encoder=encoder,
         write=lambda _: time.sleep(encoding),
         complete=lambda: None,
         abandon=lambda: None,
     )
-    plan: Any = SimpleNamespace(device=device, offset=Fraction(0))
+    plan = SimpleNamespace(device=device, offset=Fraction(0))
     events = render.render_segments(plan, [(0, (), sink)], renderer, lambda *_: None)
     return [each.content for each in events if isinstance(each.content, Warned)]
 
@@ -51,14 +48,8 @@ def warnings_of(device: str, encoder: str, *, encoding: float, rendering: float)
     ],
 )
 def test_a_warning_names_nvenc_if_encoding_is_the_slow_stage(
-    monkeypatch: pytest.MonkeyPatch,
-    device: str,
-    encoder: str,
-    encoding: float,
-    rendering: float,
-    opens: bool,
-    is_said: bool,
-) -> None:
+    monkeypatch, device, encoder, encoding, rendering, opens, is_said
+):
     monkeypatch.setattr(render, "_LEAST_SECONDS", 0.01)
     state = "works" if opens else "fails"
     monkeypatch.setattr(render, "encoder_state", lambda _: state)
@@ -67,24 +58,24 @@ def test_a_warning_names_nvenc_if_encoding_is_the_slow_stage(
     assert all("`encoder='nvenc'`" in str(each) for each in found)
 
 
-def test_a_short_segment_gives_no_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_segment_gives_no_warning(monkeypatch):
     monkeypatch.setattr(render, "encoder_state", lambda _: "works")
     assert not warnings_of("cuda", "libx264", encoding=0.01, rendering=0.0)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this GPU may have an encoder")
-def test_without_a_gpu_nvenc_does_not_open() -> None:
+def test_without_a_gpu_nvenc_does_not_open():
     assert render.encoder_state("h264_nvenc") != "works"
 
 
-def test_an_error_of_one_segment_closes_the_file_of_the_next() -> None:
+def test_an_error_of_one_segment_closes_the_file_of_the_next():
     written, abandoned = threading.Event(), []
 
-    def finish(*_: Any) -> None:
+    def finish(*_):
         raise OutputError("frame-gone: in.mp4 has no frame at 0.000 s any more.")
 
-    def segment(number: int) -> Any:
-        def complete() -> None:
+    def segment(number):
+        def complete():
             written.wait(10)
             time.sleep(0.2)  # the next segment is rendered to its end in this time
 
@@ -96,9 +87,9 @@ def test_an_error_of_one_segment_closes_the_file_of_the_next() -> None:
         )
         return number, (), sink
 
-    plan: Any = SimpleNamespace(device="cpu", offset=Fraction(0))
+    plan = SimpleNamespace(device="cpu", offset=Fraction(0))
     frame = Frame(picture(0, 32, 32), 0 * SECOND, SECOND)
-    renderer: Any = SimpleNamespace(render=lambda *_: iter([frame]), new_warnings=list)
+    renderer = SimpleNamespace(render=lambda *_: iter([frame]), new_warnings=list)
     with pytest.raises(OutputError):
         list(render.render_segments(plan, [segment(0), segment(1)], renderer, finish))
     assert abandoned == [1]

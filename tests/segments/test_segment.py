@@ -1,14 +1,11 @@
 """Segments of any plan contain all of its frames, once and in order."""
 
-from __future__ import annotations
-
 import itertools
 import pickle
 from dataclasses import replace
 from fractions import Fraction as F
 from operator import attrgetter
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,13 +19,11 @@ from cloudconv.segments.plan import (
 )
 from cloudconv.timeline import Task
 
-Plan = list[tuple[Task[F], bool]]
-
 
 @st.composite
-def plans(draw: st.DrawFn) -> Plan:
+def plans(draw):
     """Draw a plan: source frames with one or more output frames each, some of them at cuts."""
-    plan: Plan = []
+    plan = []
     base = draw(st.sampled_from([F(1, 24), F(1001, 24000), F(1, 1000)]))
     runs = st.tuples(st.integers(1, 9), st.booleans())
     sources = draw(st.lists(runs, min_size=1, max_size=150))
@@ -44,16 +39,15 @@ def plans(draw: st.DrawFn) -> Plan:
     return plan
 
 
-def segments_of(plan: Plan) -> list[SegmentPlan]:
+def segments_of(plan):
     made = []
-    tasks: list[Any] = [
+    tasks = [
         replace(frame, opens_scene=cut).of(lambda time: SimpleNamespace(time=time))
         for frame, cut in plan
     ]
     for segment in split(iter(tasks)):
         assert segment.plan is None
         frames = [task.of(attrgetter("time")) for task in segment]
-        assert segment.plan is not None
         assert frames == list(segment.plan.frames)
         made.append(segment.plan)
     return made
@@ -61,7 +55,7 @@ def segments_of(plan: Plan) -> list[SegmentPlan]:
 
 @given(plans())
 @settings(max_examples=40)
-def test_no_frame_is_lost_doubled_or_moved(plan: Plan) -> None:
+def test_no_frame_is_lost_doubled_or_moved(plan):
     segments = segments_of(plan)
     joined = [frame for segment in segments for frame in segment.frames]
     assert joined == [replace(frame, opens_scene=cut) for frame, cut in plan]
@@ -73,7 +67,7 @@ def test_no_frame_is_lost_doubled_or_moved(plan: Plan) -> None:
 
 @given(plans())
 @settings(max_examples=40)
-def test_a_segment_ends_at_a_cut_unless_the_segment_is_very_short(plan: Plan) -> None:
+def test_a_segment_ends_at_a_cut_unless_the_segment_is_very_short(plan):
     segments = segments_of(plan)
     assert segments
     begins = {segment.frames[0].left for segment in segments}
@@ -89,7 +83,7 @@ def test_a_segment_ends_at_a_cut_unless_the_segment_is_very_short(plan: Plan) ->
 @pytest.mark.full
 @given(plans())
 @settings(max_examples=40)
-def test_a_segment_names_its_sources(plan: Plan) -> None:
+def test_a_segment_names_its_sources(plan):
     segments = segments_of(plan)
     assert segments
     for segment in segments:
@@ -102,7 +96,7 @@ def test_a_segment_names_its_sources(plan: Plan) -> None:
 @pytest.mark.full
 @given(plans(), st.data())
 @settings(max_examples=40)
-def test_different_plans_have_different_digests(plan: Plan, data: st.DataObject) -> None:
+def test_different_plans_have_different_digests(plan, data):
     segment = data.draw(st.sampled_from(segments_of(plan)))
     frames = list(segment.frames)
     index = data.draw(st.integers(0, len(frames) - 1))
@@ -112,7 +106,7 @@ def test_different_plans_have_different_digests(plan: Plan, data: st.DataObject)
     assert SegmentPlan(segment.number + 1, segment.frames).digest != segment.digest
 
 
-def test_the_first_segments_are_short() -> None:
+def test_the_first_segments_are_short():
     frames = [Task(F(k), None, F(0), F(k), F(1)) for k in range(300)]
     lengths = [len(segment.frames) for segment in segments_of([(frame, False) for frame in frames])]
     assert lengths == [8, 16, 32, 64, 64, 64, 52]

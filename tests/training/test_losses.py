@@ -1,7 +1,5 @@
 """Losses: their values, their options, and their gradients."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,13 +15,13 @@ from cloudconv.training.losses import TERMS, Adversary, Loss, parse_loss
 every_term = pytest.mark.parametrize("name", sorted(TERMS))
 
 
-def pictures(batch: int = 2, side: int = 24, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def pictures(batch=2, side=24, seed=0):
     generator = torch.Generator().manual_seed(seed)
     truth = torch.rand((batch, 3, side, side), generator=generator)
     return truth, (truth + 0.2 * torch.rand(truth.shape, generator=generator)).clamp(0, 1)
 
 
-def test_the_ssim_loss_agrees_with_torchmetrics() -> None:
+def test_the_ssim_loss_agrees_with_torchmetrics():
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     truth, made = pictures(batch=3, side=40)
@@ -38,9 +36,7 @@ def test_the_ssim_loss_agrees_with_torchmetrics() -> None:
 @every_term
 @settings(deadline=None, max_examples=8)
 @given(batch=st.integers(1, 3), side=st.integers(12, 30), seed=st.integers(0, 99))
-def test_a_loss_is_least_without_error_and_independent_for_each_item(
-    name: str, batch: int, side: int, seed: int
-) -> None:
+def test_a_loss_is_least_without_error_and_independent_for_each_item(name, batch, side, seed):
     truth, made = pictures(batch, side, seed)
     wrong, right = TERMS[name](made, truth), TERMS[name](truth, truth)
     assert wrong.shape == (batch,)
@@ -51,7 +47,7 @@ def test_a_loss_is_least_without_error_and_independent_for_each_item(
 
 
 @every_term
-def test_a_step_along_the_gradient_lowers_the_loss(name: str) -> None:
+def test_a_step_along_the_gradient_lowers_the_loss(name):
     truth, made = pictures()
     made = made.requires_grad_()
     before = TERMS[name](made, truth).sum()
@@ -61,13 +57,13 @@ def test_a_step_along_the_gradient_lowers_the_loss(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["l2", "gdl"])
-def test_losses_are_the_metrics_of_the_same_name(name: str) -> None:
+def test_losses_are_the_metrics_of_the_same_name(name):
     truth, made = pictures()
     measured = getattr(metrics, name)(made, truth)
     assert torch.allclose(TERMS[name](made, truth).double(), measured, atol=1e-6)
 
 
-def test_coarse_errors_weigh_more_in_a_laplacian_pyramid() -> None:
+def test_coarse_errors_weigh_more_in_a_laplacian_pyramid():
     truth, _ = pictures(side=64)
     fine = 0.1 * (torch.arange(64) % 2 * 2 - 1)
     even, checked = (TERMS["laplacian"](truth + each, truth) for each in (0.1, fine))
@@ -75,7 +71,7 @@ def test_coarse_errors_weigh_more_in_a_laplacian_pyramid() -> None:
     assert torch.allclose(checked, even / 8, rtol=0.02)
 
 
-def test_losses_are_added_with_their_weights() -> None:
+def test_losses_are_added_with_their_weights():
     truth, made = pictures()
     naive = truth.roll(1, 3)
     total = parse_loss("l2:1,gdl:0.5")(made, truth, naive)
@@ -85,7 +81,7 @@ def test_losses_are_added_with_their_weights() -> None:
     assert parse_loss("l2+adversarial:0.05").adversarial == 0.05
 
 
-def test_relative_losses_weigh_items_of_little_and_much_motion_equally() -> None:
+def test_relative_losses_weigh_items_of_little_and_much_motion_equally():
     truth, _ = pictures()
     quiet, lively = truth[:1] + 0.02, truth[:1] + 0.2
     loss = parse_loss("l1", relative=True)
@@ -108,26 +104,26 @@ def test_relative_losses_weigh_items_of_little_and_much_motion_equally() -> None
         ("adversarial", "add another loss"),
     ],
 )
-def test_impossible_losses_are_refused(text: str, said: str) -> None:
+def test_impossible_losses_are_refused(text, said):
     with pytest.raises(SettingsError, match=said):
         parse_loss(text)
     with pytest.raises(SettingsError, match=said):
         TrainSettings("a.mp4", model="tiny", loss=text)
 
 
-def test_the_settings_know_all_losses() -> None:
+def test_the_settings_know_all_losses():
     assert {*TERMS, ADVERSARIAL} == {*LOSSES}
 
 
-def test_a_discriminator_learns_to_distinguish_pictures() -> None:
+def test_a_discriminator_learns_to_distinguish_pictures():
     torch.manual_seed(0)
 
     class Discriminator(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self):
             super().__init__()
             self.look = nn.Conv2d(6, 1, 3)
 
-        def forward(self, context: torch.Tensor, picture: torch.Tensor) -> list[torch.Tensor]:
+        def forward(self, context, picture):
             return [self.look(torch.cat((context[:, -1], picture), 1))]
 
     adversary = Adversary(Discriminator(), 1e-2)

@@ -1,14 +1,10 @@
 """The scripts that train the shipped interpolator: footage, training, resume, results."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +26,7 @@ reduced = 2
 filmed = 2
 made_up = 3
 """
-TRAINING: dict[str, Any] = {
+TRAINING = {
     "model": "cloud-best",
     "learning_rates": {"block3.": 0.0001},
     "loss": "psnr:4,charbonnier:1",
@@ -48,7 +44,7 @@ TRAINING: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def scripts() -> tuple[ModuleType, ModuleType]:
+def scripts():
     sys.path.insert(0, str(WEIGHTS))
     try:
         import pack_footage
@@ -59,9 +55,7 @@ def scripts() -> tuple[ModuleType, ModuleType]:
 
 
 @pytest.fixture(scope="module")
-def packs(
-    scripts: tuple[ModuleType, ModuleType], tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path]:
+def packs(scripts, tmp_path_factory):
     """Write a training file and a held-back file; return both."""
     folder = tmp_path_factory.mktemp("packs")
     for name in ("some/a.mp4", "some/held.mp4", "more/b.mp4"):
@@ -81,7 +75,7 @@ def packs(
     return made[0], made[1]
 
 
-def samples(pack: ModuleType, path: Path) -> list[np.ndarray]:
+def samples(pack, path):
     """Return the pictures of each sample of a file, (6, 3, side, side)."""
     file = load_file(path)
     ends = [0, *file["ends"].tolist()]
@@ -89,9 +83,7 @@ def samples(pack: ModuleType, path: Path) -> list[np.ndarray]:
     return [pack.decoded(data[a:b]) for a, b in itertools.pairwise(ends)]
 
 
-def test_the_shipped_recipe_finds_its_list_of_held_back_clips(
-    scripts: tuple[ModuleType, ModuleType],
-) -> None:
+def test_the_shipped_recipe_finds_its_list_of_held_back_clips(scripts):
     recipe = WEIGHTS / "recipes" / "footage" / "interpolator.toml"
     settings = tomllib.loads(recipe.read_text(encoding="utf-8"))["footage"]
     names = scripts[0].held_back(settings, recipe)
@@ -102,9 +94,7 @@ def test_the_shipped_recipe_finds_its_list_of_held_back_clips(
 
 
 @pytest.mark.full
-def test_held_back_clips_are_only_in_the_held_back_file(
-    scripts: tuple[ModuleType, ModuleType], packs: tuple[Path, Path]
-) -> None:
+def test_held_back_clips_are_only_in_the_held_back_file(scripts, packs):
     from safetensors import safe_open
 
     names = []
@@ -121,12 +111,7 @@ def test_held_back_clips_are_only_in_the_held_back_file(
 
 
 @pytest.mark.full
-def test_a_stopped_training_continues_exactly(
-    scripts: tuple[ModuleType, ModuleType],
-    packs: tuple[Path, Path],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_stopped_training_continues_exactly(scripts, packs, tmp_path, monkeypatch):
     script = scripts[1]
     device = torch.device("cpu")
     monkeypatch.setattr(script, "PART", 2**22)  # so that a checkpoint has several parts
@@ -135,7 +120,7 @@ def test_a_stopped_training_continues_exactly(
 
     advance = script.Run.advance
 
-    def stopped(run: Any, found: Any) -> None:
+    def stopped(run, found):
         if run.step == 3:
             raise KeyboardInterrupt
         advance(run, found)
@@ -166,9 +151,7 @@ def test_a_stopped_training_continues_exactly(
 
 
 @pytest.mark.full
-def test_only_the_parts_with_a_learning_rate_change(
-    scripts: tuple[ModuleType, ModuleType], packs: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_only_the_parts_with_a_learning_rate_change(scripts, packs, tmp_path):
     settings = {**TRAINING, "learning_rates": {"refine.": 0.001}, "steps": 2}
     scripts[1].train([packs[0]], packs[1], tmp_path, settings, torch.device("cpu"))
     trained = load_file(tmp_path / "trained.safetensors")

@@ -1,19 +1,13 @@
 """Rules for all kinds of workers: several processes and a Ray cluster."""
 
-from __future__ import annotations
-
 import os
 import time
-from collections.abc import Generator, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from cloudconv.errors import CloudconvError, DeviceError, InputError
-from cloudconv.events import Finished, TaskEvent
+from cloudconv.errors import DeviceError, InputError
+from cloudconv.events import Finished
 from cloudconv.workers.pool import WorkerConfig, start
-from cloudconv.workers.processes import Work
 from tests.helpers.workers import Job, Tenfold, Waits, numbered
 
 LOCAL, RAY = WorkerConfig("local", 2), WorkerConfig("ray")
@@ -26,21 +20,19 @@ everywhere = pytest.mark.parametrize("workers", [processes, cluster], indirect=T
 
 
 @pytest.fixture
-def workers(request: pytest.FixtureRequest) -> WorkerConfig:
-    config: WorkerConfig = request.param
+def workers(request):
+    config = request.param
     if config.kind == "ray":
         request.getfixturevalue("ray")
     return config
 
 
-def run(
-    config: WorkerConfig, work: Work[Job], tasks: Iterator[Job | None]
-) -> Generator[TaskEvent[Job], None, None]:
+def run(config, work, tasks):
     with start(config, work) as workers:
         yield from workers.map(tasks)
 
 
-def results(events: list[TaskEvent[Job]]) -> dict[int, Any]:
+def results(events):
     """Return the result of each task, and check that each has one result only."""
     ended = [event for event in events if isinstance(event.content, Finished)]
     done = [event for event in ended if event.error is None]
@@ -49,12 +41,12 @@ def results(events: list[TaskEvent[Job]]) -> dict[int, Any]:
     return found
 
 
-def failures(events: list[TaskEvent[Job]]) -> dict[int, CloudconvError]:
+def failures(events):
     return {event.task.number: event.error for event in events if event.error is not None}
 
 
 @everywhere
-def test_every_task_is_done_once_and_reports_come_before(workers: WorkerConfig) -> None:
+def test_every_task_is_done_once_and_reports_come_before(workers):
     given = list(numbered(9))
     events = list(run(workers, Tenfold(), iter(given)))
     assert results(events) == {number: number * 10 for number in range(9)}
@@ -67,12 +59,12 @@ def test_every_task_is_done_once_and_reports_come_before(workers: WorkerConfig) 
 
 
 @everywhere
-def test_no_tasks_give_no_events(workers: WorkerConfig) -> None:
+def test_no_tasks_give_no_events(workers):
     assert list(run(workers, Tenfold(), iter([]))) == []
 
 
 @everywhere
-def test_a_task_that_fails_does_not_stop_the_others(workers: WorkerConfig) -> None:
+def test_a_task_that_fails_does_not_stop_the_others(workers):
     events = list(run(workers, Tenfold(fails=2), numbered(6)))
     assert sorted(results(events)) == [0, 1, 3, 4, 5]
     errors = failures(events)
@@ -82,11 +74,11 @@ def test_a_task_that_fails_does_not_stop_the_others(workers: WorkerConfig) -> No
 
 
 @everywhere
-def test_workers_wait_for_tasks_that_are_planned_later(workers: WorkerConfig) -> None:
-    done: set[int] = set()
+def test_workers_wait_for_tasks_that_are_planned_later(workers):
+    done = set()
     latest = time.monotonic() + 60
 
-    def slowly() -> Iterator[Job | None]:
+    def slowly():
         for task in numbered(3):
             yield None
             yield task
@@ -101,8 +93,8 @@ def test_workers_wait_for_tasks_that_are_planned_later(workers: WorkerConfig) ->
 
 
 @everywhere
-def test_an_error_of_the_plan_ends_the_work(workers: WorkerConfig) -> None:
-    def broken() -> Iterator[Job]:
+def test_an_error_of_the_plan_ends_the_work(workers):
+    def broken():
         yield Job(0)
         raise InputError("ends-before-frame: the clip ends before its first frame.")
 
@@ -111,16 +103,16 @@ def test_an_error_of_the_plan_ends_the_work(workers: WorkerConfig) -> None:
 
 
 @everywhere
-def test_closing_the_iterator_ends_the_work(workers: WorkerConfig) -> None:
-    taken: list[int] = []
+def test_closing_the_iterator_ends_the_work(workers):
+    taken = []
 
-    def noted() -> Iterator[Job]:
+    def noted():
         for task in numbered(1000):
             taken.append(task.number)
             yield task
 
     began = time.monotonic()
-    work: Work[Job] = Tenfold() if workers.kind == "ray" else Waits()
+    work = Tenfold() if workers.kind == "ray" else Waits()
     events = run(workers, work, noted())
     next(events)
     events.close()
@@ -130,9 +122,7 @@ def test_closing_the_iterator_ends_the_work(workers: WorkerConfig) -> None:
 
 
 @everywhere
-def test_another_worker_does_the_tasks_of_a_worker_that_dies(
-    workers: WorkerConfig, tmp_path: Path
-) -> None:
+def test_another_worker_does_the_tasks_of_a_worker_that_dies(workers, tmp_path):
     events = list(run(workers, Tenfold(deadly=4, marker=tmp_path / "died"), numbered(12)))
     assert results(events) == {number: number * 10 for number in range(12)}
     assert (tmp_path / "died").exists()
@@ -140,7 +130,7 @@ def test_another_worker_does_the_tasks_of_a_worker_that_dies(
 
 
 @everywhere
-def test_a_task_that_kills_every_worker_is_given_up(workers: WorkerConfig) -> None:
+def test_a_task_that_kills_every_worker_is_given_up(workers):
     events = list(run(workers, Tenfold(deadly=2), numbered(4)))
     assert sorted(results(events)) == [0, 1, 3]
     errors = failures(events)

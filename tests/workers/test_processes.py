@@ -1,7 +1,5 @@
 """Several processes make the same frames as one process."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -10,7 +8,6 @@ import time
 from dataclasses import fields, replace
 from fractions import Fraction as F
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +18,6 @@ from cloudconv.errors import (
     SettingsError,
     UnfitInputError,
 )
-from cloudconv.media.frame import FrameTask
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.segments.plan import SegmentPlan
@@ -37,14 +33,14 @@ from tests.helpers.jobs import stop_after
 from tests.helpers.workers import ReportsEnvironment, numbered
 
 
-def interp(clip: Path, out: Path, **settings: Any) -> Any:
+def interp(clip, out, **settings):
     return calls.interpolate(
         clip, out, **{"factor": 2, "model": "tiny", "threads": 1, **calls.lossless(out), **settings}
     )
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip(tmp_path_factory):
     pictures = [picture(k, scene=k // 40) for k in range(110)]
     options = {"bf": "3", "g": "30"}
     path = tmp_path_factory.mktemp("clip") / "a.mp4"
@@ -69,12 +65,8 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ],
 )
 def test_two_processes_make_the_same_frames(
-    clip: Path,
-    tmp_path: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-    monkeypatch: pytest.MonkeyPatch,
-    settings: dict[str, Any],
-) -> None:
+    clip, tmp_path, tmp_path_factory, monkeypatch, settings
+):
     alone = interp(clip, tmp_path / "alone.mkv", **settings)
     temporary = tmp_path_factory.mktemp("temporary")
     monkeypatch.setenv("TMPDIR", str(temporary))  # used by the new processes
@@ -87,7 +79,7 @@ def test_two_processes_make_the_same_frames(
 
 
 @pytest.mark.full
-def test_one_process_resumes_the_work_of_several(clip: Path, tmp_path: Path) -> None:
+def test_one_process_resumes_the_work_of_several(clip, tmp_path):
     with pytest.raises(Interrupted, match="carries on"):
         interp(clip, tmp_path / "b.mkv", workers="local:2", watch=stop_after(151))
     assert interp(clip, tmp_path / "b.mkv").resumed
@@ -95,9 +87,7 @@ def test_one_process_resumes_the_work_of_several(clip: Path, tmp_path: Path) -> 
     assert_same_frames(tmp_path / "b.mkv", tmp_path / "whole.mkv")
 
 
-def test_a_worker_has_its_environment_before_torch_is_imported(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_worker_has_its_environment_before_torch_is_imported(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY")
     names = [
         {"CUDA_VISIBLE_DEVICES": "GPU-7f"},
@@ -111,7 +101,7 @@ def test_a_worker_has_its_environment_before_torch_is_imported(
 
 @pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot ask whether a process exists")
-def test_worker_processes_end_with_their_parent(tmp_path: Path) -> None:
+def test_worker_processes_end_with_their_parent(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(
         "import os, sys\n"
@@ -151,14 +141,12 @@ def test_worker_processes_end_with_their_parent(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_the_option_workers_is_parsed(
-    workers: str, device: str, config: WorkerConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_option_workers_is_parsed(workers, device, config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_workers(workers, device)[0] == config
 
 
-def test_threads_are_divided_among_workers() -> None:
+def test_threads_are_divided_among_workers():
     assert WorkerConfig().threads(None) is None
     assert WorkerConfig("local", 256).threads(None) == 1
     assert WorkerConfig("local", 1).threads(None) == cores()
@@ -179,7 +167,7 @@ def test_threads_are_divided_among_workers() -> None:
         ("ray", "cuda:1"),
     ],
 )
-def test_impossible_workers_are_refused(workers: str, device: str) -> None:
+def test_impossible_workers_are_refused(workers, device):
     with pytest.raises(SettingsError):
         InterpSettings("a.mp4", factor=2, workers=workers, device=device)
 
@@ -188,9 +176,7 @@ def test_impossible_workers_are_refused(workers: str, device: str) -> None:
     ("visible", "alone", "second"),
     [(None, ["0", "1", "2", "3"], "1"), ("4,GPU-7f,6,7", ["4", "GPU-7f", "6", "7"], "GPU-7f")],
 )
-def test_a_process_sees_one_gpu(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, alone: list[str], second: str
-) -> None:
+def test_a_process_sees_one_gpu(monkeypatch, visible, alone, second):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
@@ -199,7 +185,7 @@ def test_a_process_sees_one_gpu(
     config, *_ = choose_workers("local", "cuda:all")
     assert (config.kind, config.count) == ("local", 4)
 
-    def seen(config: WorkerConfig, device: str) -> list[str | None]:
+    def seen(config, device):
         found = environments(replace(config, device=device))
         return [each.get("CUDA_VISIBLE_DEVICES") for each in found]
 
@@ -208,32 +194,32 @@ def test_a_process_sees_one_gpu(
     assert seen(WorkerConfig("local", 2), "cpu") == [None] * 2
 
 
-def test_an_output_that_cannot_be_joined_refuses_workers(clip: Path, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_joined_refuses_workers(clip, tmp_path):
     with pytest.raises(SettingsError, match="cannot be joined"):
         interp(clip, tmp_path / "b.gif", workers="local:2")
 
 
-def plan_of(info: Any, *, nvdec: bool = False) -> RenderPlan:
+def plan_of(info, *, nvdec=False):
     """Return a plan that has only what decoding needs."""
     names = {field.name: None for field in fields(RenderPlan)}
     settings = InterpSettings(info.path, factor=2, threads=1)
-    return RenderPlan(**{**names, "settings": settings, "info": info, "nvdec": nvdec, "threads": 1})  # type: ignore[arg-type]
+    return RenderPlan(**{**names, "settings": settings, "info": info, "nvdec": nvdec, "threads": 1})
 
 
-def segment_of(lefts: list[F], rights: list[F | None]) -> SegmentPlan:
+def segment_of(lefts, rights):
     pairs = zip(lefts, rights, strict=True)
     return SegmentPlan(0, tuple(Task(a, b, F(1, 2), a, F(1, 48)) for a, b in pairs))
 
 
-def sources_of(source: RenderPlan | Source, segment: SegmentPlan) -> list[FrameTask]:
+def sources_of(source, segment):
     opened = source if isinstance(source, Source) else source.source()
     return list(decode(segment, opened))
 
 
-def test_workers_decode_as_the_planner_does(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    requests: list[Any] = []
+def test_workers_decode_as_the_planner_does(clip, monkeypatch):
+    requests = []
 
-    def noted(*given: Any, nvdec: int | None, **options: Any) -> Source:
+    def noted(*given, nvdec, **options):
         requests.append(nvdec)
         return Source(*given, **options)
 
@@ -246,7 +232,7 @@ def test_workers_decode_as_the_planner_does(clip: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mpg"])
-def test_a_segment_at_any_position_decodes_its_frames(tmp_path: Path, suffix: str) -> None:
+def test_a_segment_at_any_position_decodes_its_frames(tmp_path, suffix):
     codec = "mpeg2video" if suffix == ".mpg" else "libx264"
     path = write_clip(tmp_path / f"a{suffix}", 40, rate=25, codec=codec, options={"g": "12"})
     info = probe(path)
@@ -262,7 +248,7 @@ def test_a_segment_at_any_position_decodes_its_frames(tmp_path: Path, suffix: st
                 np.testing.assert_array_equal(a.numpy(), b)
 
 
-def test_a_segment_at_any_position_is_deinterlaced_alike(tmp_path: Path) -> None:
+def test_a_segment_at_any_position_is_deinterlaced_alike(tmp_path):
     fields = {"g": "10", "flags": "+ilme+ildct", "x264-params": "bff=1"}
     path = write_clip(tmp_path / "a.mkv", 40, rate=25, codec="libx264", options=fields)
     info = probe(path, deinterlace=True)
@@ -277,9 +263,7 @@ def test_a_segment_at_any_position_is_deinterlaced_alike(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("renamed", [False, True])
-def test_a_worker_notices_another_file_in_the_place_of_the_input(
-    clip: Path, tmp_path: Path, renamed: bool
-) -> None:
+def test_a_worker_notices_another_file_in_the_place_of_the_input(clip, tmp_path, renamed):
     path, other = tmp_path / "a.mp4", write_clip(tmp_path / "b.mp4", 9, rate=F(24000, 1001))
     path.write_bytes(clip.read_bytes())
     plan = plan_of(probe(path))
@@ -301,8 +285,6 @@ def test_a_worker_notices_another_file_in_the_place_of_the_input(
         ([F(1001, 1000)], [F(1, 100)], "0.010"),
     ],
 )
-def test_a_missing_frame_is_an_error(
-    clip: Path, lefts: list[F], rights: list[F | None], at: str
-) -> None:
+def test_a_missing_frame_is_an_error(clip, lefts, rights, at):
     with pytest.raises(UnfitInputError, match=rf"no frame at {at} s any more"):
         sources_of(plan_of(probe(clip)), segment_of(lefts, rights))

@@ -1,7 +1,5 @@
 """A Ray cluster makes the same frames; tests that need Ray are skipped if it is not installed."""
 
-from __future__ import annotations
-
 import importlib
 import os
 import re
@@ -13,7 +11,6 @@ import time
 from dataclasses import replace
 from fractions import Fraction as F
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -30,7 +27,7 @@ from cloudconv.render.memory import Sizes
 from cloudconv.segments.plan import SegmentPlan
 from cloudconv.segments.render import RenderPlan
 from cloudconv.segments.store import token_of
-from cloudconv.segments.work import SegmentJob, SegmentResult, SegmentWork
+from cloudconv.segments.work import SegmentWork
 from cloudconv.settings import EncodeSettings, InterpManySettings, InterpSettings
 from cloudconv.timeline import Task
 from cloudconv.workers import ray as ray_workers
@@ -42,16 +39,14 @@ from tests.helpers.jobs import finish, stop_after
 from tests.helpers.workers import Reads, numbered
 
 
-def interp(clip: Path, out: Path, **settings: Any) -> Any:
+def interp(clip, out, **settings):
     return calls.interpolate(
         clip, out, **{"factor": 2, "model": "tiny", "encoder": "ffv1", "threads": 1, **settings}
     )
 
 
-def test_without_ray_one_sentence_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(name: str) -> None:
+def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch):
+    def missing(name):
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", missing)
@@ -62,7 +57,7 @@ def test_without_ray_one_sentence_says_what_to_install(
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> SegmentJob:
+def job(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 10, rate=25)
     folder = tmp_path / "b.mkv.work"
     folder.mkdir()
@@ -96,18 +91,15 @@ def job(tmp_path: Path) -> SegmentJob:
     return plan, SegmentPlan(3, tuple(made))
 
 
-def rendered(job: SegmentJob) -> SegmentResult:
+def rendered(job):
     """Render one segment as a worker does, with a report for each frame; return the result."""
     *reports, done = SegmentWork()(job)
     assert [each.done for each in reports if isinstance(each, Progress)] == [*range(1, 7)]
-    result: SegmentResult = done.result
-    return result
+    return done.result
 
 
-def test_a_worker_makes_no_tiles_if_the_settings_forbid_tiles(
-    job: SegmentJob, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object, **__: object) -> None:
+def test_a_worker_makes_no_tiles_if_the_settings_forbid_tiles(job, monkeypatch):
+    def fail(*_, **__):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(Tiny, "forward", fail)
@@ -117,7 +109,7 @@ def test_a_worker_makes_no_tiles_if_the_settings_forbid_tiles(
         rendered((plan, segment))
 
 
-def test_a_machine_that_shares_the_store_writes_into_it(job: SegmentJob) -> None:
+def test_a_machine_that_shares_the_store_writes_into_it(job):
     result = rendered(job)
     assert result.data == b""
     assert result.summary.packets == 6
@@ -126,7 +118,7 @@ def test_a_machine_that_shares_the_store_writes_into_it(job: SegmentJob) -> None
     assert sorted(packet.pts for packet in read_packets(file, result.summary)) == list(range(6))
 
 
-def test_a_machine_without_the_store_sends_the_packets(job: SegmentJob) -> None:
+def test_a_machine_without_the_store_sends_the_packets(job):
     near = rendered(job)
     (job[0].folder / "plan.json").write_text("the plan of another job")
     held = set(os.listdir(job[0].folder))
@@ -138,26 +130,24 @@ def test_a_machine_without_the_store_sends_the_packets(job: SegmentJob) -> None:
     assert far.file_in(job[0].folder).read_bytes() == data
 
 
-def test_a_machine_without_a_file_gets_a_copy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_without_a_file_gets_a_copy(tmp_path, monkeypatch):
     path, store = tmp_path / "a.txt", list[bytes]()
     path.write_text("what is in it")
 
     class TwoMachines(RayStandIn):
-        def nodes(self) -> list[dict[str, Any]]:
+        def nodes(self):
             return super().nodes() * 2
 
-        def put(self, chunk: bytes) -> int:
+        def put(self, chunk):
             store.append(chunk)
             return len(store) - 1
 
-        def get(self, number: int) -> bytes:
+        def get(self, number):
             return store[number]
 
     ray = TwoMachines(CPU=2)
     monkeypatch.setattr(ray_workers, "_ray", lambda: ray)
-    cluster: Any = Cluster(Reads(path), None, cores=1, gpus=0)
+    cluster = Cluster(Reads(path), None, cores=1, gpus=0)
     shared = cluster.share(path)
     assert shared.here() == path
     path.write_text("something else")
@@ -169,7 +159,7 @@ def test_a_machine_without_a_file_gets_a_copy(
         shutil.rmtree(shared.home)
 
 
-def test_a_job_uses_the_files_of_its_machine(job: SegmentJob, tmp_path: Path) -> None:
+def test_a_job_uses_the_files_of_its_machine(job, tmp_path):
     weights = Path("w.safetensors")
     job = replace(job[0], model=str(weights)), job[1]
     work = SegmentWork()
@@ -181,7 +171,7 @@ def test_a_job_uses_the_files_of_its_machine(job: SegmentJob, tmp_path: Path) ->
     assert segment == job[1]
 
 
-def test_pictures_as_input_are_refused(tmp_path: Path) -> None:
+def test_pictures_as_input_are_refused(tmp_path):
     pytest.importorskip("ray")
     for k in range(4):
         write_clip(tmp_path / f"{k}.png", [picture(k, pix_fmt="rgb24")], codec="png")
@@ -190,7 +180,7 @@ def test_pictures_as_input_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clip(tmp_path_factory):
     """Write a clip of five scenes and ``whole.mkv``, its result in this process."""
     pictures = [picture(k, scene=k // 40) for k in range(200)]
     path = write_clip(tmp_path_factory.mktemp("clip") / "a.mp4", pictures, codec="libx264")
@@ -199,7 +189,7 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1"])
-def test_an_address_without_a_cluster_is_an_error(address: str) -> None:
+def test_an_address_without_a_cluster_is_an_error(address):
     pytest.importorskip("ray")
     with pytest.raises(DeviceError, match=f"no Ray cluster at {re.escape(address)}"):
         Cluster(Reads(Path("a.txt")), address, cores=1, gpus=0)
@@ -208,23 +198,23 @@ def test_an_address_without_a_cluster_is_an_error(address: str) -> None:
 class RayStandIn:
     """A stand-in for Ray with a cluster of one machine."""
 
-    def __init__(self, **resources: float) -> None:
+    def __init__(self, **resources):
         self.resources = resources
         self.joined = False
 
-    def is_initialized(self) -> bool:
+    def is_initialized(self):
         return self.joined
 
-    def init(self, **_: Any) -> None:
+    def init(self, **_):
         self.joined = True
 
-    def shutdown(self) -> None:
+    def shutdown(self):
         self.joined = False
 
-    def cluster_resources(self) -> dict[str, float]:
+    def cluster_resources(self):
         return self.resources
 
-    def nodes(self) -> list[dict[str, Any]]:
+    def nodes(self):
         return [{"Alive": True, "Resources": self.resources}]
 
 
@@ -238,10 +228,8 @@ class RayStandIn:
         ),
     ],
 )
-def test_a_program_that_is_no_usable_cluster_is_an_error(
-    monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
-) -> None:
-    def fail(_: object, **__: object) -> None:
+def test_a_program_that_is_no_usable_cluster_is_an_error(monkeypatch, error, said):
+    def fail(_, **__):
         raise error
 
     monkeypatch.setattr(RayStandIn, "init", fail)
@@ -252,9 +240,7 @@ def test_a_program_that_is_no_usable_cluster_is_an_error(
             Cluster(Reads(Path("a.txt")), address, cores=1, gpus=0)
 
 
-def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(
-    monkeypatch: pytest.MonkeyPatch, clip: Path
-) -> None:
+def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(monkeypatch, clip):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(ray_workers, "_ray", lambda: RayStandIn(CPU=8, GPU=1))
     plan = decide(InterpSettings(clip, factor=2, device="cuda", workers="ray", threads=3))
@@ -275,9 +261,7 @@ def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(
         ({"CPU": 2}, (4, 0), "has 4 cores: give fewer cores with `threads`"),
     ],
 )
-def test_a_resource_that_no_machine_has_is_an_error_at_once(
-    monkeypatch: pytest.MonkeyPatch, resources: dict[str, float], needs: tuple[int, int], said: str
-) -> None:
+def test_a_resource_that_no_machine_has_is_an_error_at_once(monkeypatch, resources, needs, said):
     cluster = RayStandIn(**resources)
     monkeypatch.setattr(ray_workers, "_ray", lambda: cluster)
     with pytest.raises(DeviceError, match=said):
@@ -288,7 +272,7 @@ def test_a_resource_that_no_machine_has_is_an_error_at_once(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("ray")
-def test_a_cluster_makes_the_same_frames_and_resumes(clip: Path, tmp_path: Path) -> None:
+def test_a_cluster_makes_the_same_frames_and_resumes(clip, tmp_path):
     result = interp(clip, tmp_path / "b.mkv", workers="ray")
     assert (result.resumed, result.output_frames) == (False, 400)
     assert_same_frames(tmp_path / "b.mkv", clip.with_name("whole.mkv"))
@@ -301,7 +285,7 @@ def test_a_cluster_makes_the_same_frames_and_resumes(clip: Path, tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_sigterm_keeps_finished_segments(clip: Path, tmp_path: Path) -> None:
+def test_sigterm_keeps_finished_segments(clip, tmp_path):
     pytest.importorskip("ray")
     command = [sys.executable, "-m", "cloudconv", "interp", clip, "-o", tmp_path / "b.mkv"]
     command += ["--factor", "40", "--model", "tiny", "--workers", "ray", "--threads", "1"]
@@ -320,11 +304,11 @@ def test_sigterm_keeps_finished_segments(clip: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("ray")
-def test_a_cluster_renders_many_videos(clip: Path, tmp_path: Path) -> None:
+def test_a_cluster_renders_many_videos(clip, tmp_path):
     short = write_clip(tmp_path / "b.mkv", 6, size=(64, 48))
     broken = tmp_path / "c.mkv"
     broken.write_bytes(b"no video")
-    options: dict[str, Any] = {"model": "tiny", "encoder": "ffv1", "threads": 1, "workers": "ray"}
+    options = {"model": "tiny", "encoder": "ffv1", "threads": 1, "workers": "ray"}
     many = InterpManySettings([clip, broken, short], out_dir=tmp_path / "made", factor=2, **options)
     outcomes = finish(batch.run(many))
     assert [type(outcomes[k]) for k in range(3)] == [InterpResult, InputError, InterpResult]
@@ -336,7 +320,7 @@ def test_a_cluster_renders_many_videos(clip: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("ray")
-def test_a_file_that_cannot_be_sent_fails_its_task(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_sent_fails_its_task(tmp_path):
     (tmp_path / "a.txt").write_text("here")
     with start(WorkerConfig("ray"), Reads(tmp_path / "a.txt")) as workers:
         here = list(workers.map(numbered(2)))
