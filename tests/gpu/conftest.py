@@ -1,20 +1,15 @@
 """Fixtures for the tests of this folder: a real GPU, or a simulated one."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from tests.gpu import simulation
 
-Gpu = Callable[..., AbstractContextManager[simulation.Record | None]]
-
 
 @pytest.fixture(scope="session")
-def gpu() -> Iterator[Gpu]:
+def gpu():
     """Return a context manager that gives a record of the device's use, or None on a real GPU."""
     torch.set_num_threads(1)
     if torch.cuda.is_available():
@@ -27,7 +22,7 @@ def gpu() -> Iterator[Gpu]:
     yield simulation.device
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items):
     """Mark all tests of this folder: a process with a simulated GPU cannot run other tests."""
     for item in items:
         if "/gpu/" in item.nodeid:

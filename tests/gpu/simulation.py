@@ -28,10 +28,9 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import torch
 from torch import Tensor
@@ -78,43 +77,39 @@ _MOVES_WIDE = frozenset(["copy_", "_to_copy", "clone", "cat", "stack", "fill_", 
 
 @dataclass
 class Record:
-    """The program's use of the device since :meth:`clear`."""
+    """The program's use of the device since :meth:`clear`; the keys of most counters are lines.
+
+    ``launches``: by operation. ``waits``: blocking synchronisations; waits for an event are in
+    ``events``, and those during which the device has nothing else to do in ``idle``. ``up`` and
+    ``down``: bytes copied. ``faults``: operations that CUDA refuses, or that give wrong numbers on
+    a GPU. ``unordered``: operations whose numbers may differ from run to run. ``peak``: the
+    largest number of bytes in use at once.
+    """
 
     launches: Counter[str] = field(default_factory=Counter)
-    """Launches by operation."""
     waits: Counter[str] = field(default_factory=Counter)
-    """Blocking synchronisations, by kind and line; waits for an event are in ``events``."""
     up: Counter[str] = field(default_factory=Counter)
-    """Bytes copied to the device, by line."""
     down: Counter[str] = field(default_factory=Counter)
-    """Bytes copied from the device, by line."""
     faults: Counter[str] = field(default_factory=Counter)
-    """Operations that CUDA refuses, or that give wrong numbers on a GPU."""
     unordered: Counter[str] = field(default_factory=Counter)
-    """Operations whose numbers may differ from run to run."""
     events: int = 0
-    """Waits for an event."""
     idle: int = 0
-    """Waits for an event during which the device has nothing else to do."""
-    shortages: int = 0
-    """Allocations that failed at the limit."""
     peak: int = 0
-    """The largest number of bytes in use at once."""
 
-    def clear(self) -> None:
-        self.__init__()  # type: ignore[misc]
+    def clear(self):
+        self.__init__()
 
-    def __sub__(self, earlier: Record) -> Record:
+    def __sub__(self, earlier):
         """Return the use of the device since an earlier copy of this record."""
         names = [each.name for each in fields(self)]
         return Record(*(getattr(self, name) - getattr(earlier, name) for name in names))
 
     @property
-    def kernels(self) -> int:
+    def kernels(self):
         return self.launches.total()
 
 
-def in_loop(found: Counter[str], *others: str) -> Counter[str]:
+def in_loop(found, *others):
     """Return the entries without those of lines that run before the first frame.
 
     ``others``: beginnings of more names of modules to leave out.
@@ -123,12 +118,16 @@ def in_loop(found: Counter[str], *others: str) -> Counter[str]:
     return Counter(kept)
 
 
+_PROPERTIES = SimpleNamespace(
+    **{"name": "Simulated GPU", "major": 9, "minor": 0, "total_memory": _FREE},
+    **{"is_integrated": 0, "multi_processor_count": 1},
+)
 RECORD = Record()
 _LOCK = threading.RLock()
 _strict = False
 
 
-def _line() -> str:
+def _line():
     """Return the line of cloudconv that is executed, or else the line of the caller."""
     frame = sys._getframe(1)
     first = None
@@ -138,18 +137,18 @@ def _line() -> str:
             return f"{name.removeprefix(_PACKAGE)}:{frame.f_lineno}"
         if first is None and "/torch/" not in name and name != __file__:
             first = f"{os.path.basename(name)}:{frame.f_lineno}"
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return first or "?"
 
 
-def _fault(text: str) -> None:
+def _fault(text):
     with _LOCK:
         RECORD.faults[f"{text} ({_line()})"] += 1
     if _strict:
         raise AssertionError(text)
 
 
-def _waited(kind: str) -> None:
+def _waited(kind):
     """Record that the CPU waits until the device has done all queued work."""
     with _LOCK:
         RECORD.waits[f"{kind} ({_line()})"] += 1
@@ -161,23 +160,23 @@ def _waited(kind: str) -> None:
 class _Queue:
     """Copies to main memory that the device has not made yet."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         self.length = 0
-        self._copies: list[tuple[int, Tensor, Tensor]] = []
+        self._copies = []
 
-    def put(self, target: Tensor, values: Tensor) -> None:
+    def put(self, target, values):
         with _LOCK, torch.inference_mode():
             self.length += 1
             target.fill_(float("nan") if target.is_floating_point() else _POISON)
             self._copies.append((self.length, target, values.clone()))
 
-    def run(self, until: int | None = None) -> None:
+    def run(self, until=None):
         with _LOCK, torch.inference_mode():
             while self._copies and (until is None or self._copies[0][0] <= until):
                 _, target, values = self._copies.pop(0)
                 target.copy_(values)
 
-    def holds(self, tensor: Tensor) -> bool:
+    def holds(self, tensor):
         """Return whether the tensor's memory is the target of a copy that has not been made."""
         with _LOCK:
             if not self._copies or tensor.layout != torch.strided:
@@ -192,10 +191,10 @@ _QUEUE = _Queue()
 class _Storages:
     """Storages in use, with their sizes."""
 
-    def __init__(self) -> None:
-        self._known: dict[int, tuple[StorageWeakRef, int]] = {}
+    def __init__(self):
+        self._known = {}
 
-    def add(self, tensor: Tensor) -> bool:
+    def add(self, tensor):
         """Add the tensor's storage; return whether the storage is new."""
         storage = tensor.untyped_storage()
         key = storage._cdata
@@ -204,11 +203,11 @@ class _Storages:
         self._known[key] = StorageWeakRef(storage), storage.nbytes()
         return True
 
-    def __contains__(self, tensor: Tensor) -> bool:
+    def __contains__(self, tensor):
         found = self._known.get(tensor.untyped_storage()._cdata)
         return found is not None and not found[0].expired()
 
-    def total(self) -> int:
+    def total(self):
         dead = [key for key, (known, _) in self._known.items() if known.expired()]
         for key in dead:
             del self._known[key]
@@ -218,11 +217,11 @@ class _Storages:
 class Memory:
     """The device's memory: ``limit`` in bytes; None for no limit and no record of the peak."""
 
-    def __init__(self) -> None:
-        self.limit: int | None = None
+    def __init__(self):
+        self.limit = None
         self._storages = _Storages()
 
-    def take(self, tensor: Tensor) -> None:
+    def take(self, tensor):
         if self.limit is None:
             return
         with _LOCK:
@@ -230,13 +229,12 @@ class Memory:
                 return
             used = self._storages.total()
             if used > self.limit:
-                RECORD.shortages += 1
                 raise torch.OutOfMemoryError(
                     f"CUDA out of memory (simulated): {used >> 20} MiB of {self.limit >> 20}"
                 )
             RECORD.peak = max(RECORD.peak, used)
 
-    def free(self) -> tuple[int, int]:
+    def free(self):
         with _LOCK:
             if self.limit is None:
                 return _FREE, _FREE
@@ -253,9 +251,9 @@ class SimulatedTensor(Tensor):
     held: Tensor
 
     @staticmethod
-    def __new__(cls, held: Tensor, requires_grad: bool = False) -> SimulatedTensor:
+    def __new__(cls, held, requires_grad=False):
         MEMORY.take(held)
-        made = Tensor._make_wrapper_subclass(  # type: ignore[attr-defined]
+        made = Tensor._make_wrapper_subclass(
             cls,
             held.size(),
             strides=held.stride(),
@@ -271,35 +269,33 @@ class SimulatedTensor(Tensor):
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @classmethod
-    def __torch_dispatch__(
-        cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {})
 
-    def __repr__(self, **_: Any) -> str:
+    def __repr__(self, **_):
         return f"SimulatedTensor({tuple(self.shape)}, {self.dtype})"
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+    def __deepcopy__(self, memo):
         if id(self) not in memo:
             made = SimulatedTensor(self.detach().held.clone()).requires_grad_(self.requires_grad)
             if getattr(self, "_is_param", False):
-                made._is_param = True  # type: ignore[attr-defined]
+                made._is_param = True
             memo[id(self)] = made
         return memo[id(self)]
 
-    def __reduce_ex__(self, protocol: Any) -> Any:
+    def __reduce_ex__(self, protocol):
         return SimulatedTensor, (self.detach().held.clone(),)
 
 
-def _held(value: Any) -> Any:
+def _held(value):
     return value.held if isinstance(value, SimulatedTensor) else value
 
 
-def _is_on_device(value: Any) -> bool:
+def _is_on_device(value):
     return isinstance(value, SimulatedTensor)
 
 
-def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _run(func, args, kwargs):
     """Run one operation: on CPU tensors directly, or on the contents of simulated tensors."""
     name = func._schema.name.split("::")[1]
     # In inference mode, composite operations arrive here without being split.
@@ -333,7 +329,7 @@ def _run(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return _wrapped(func, name, args, kwargs, _computed(func, name, args, kwargs, on_device))
 
 
-def _on_cpu(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: list[Tensor]) -> Any:
+def _on_cpu(func, args, kwargs, given):
     for each in given:
         if _QUEUE.holds(each):
             _fault(f"{func._schema.name} of a copy that has not arrived")
@@ -345,9 +341,7 @@ def _on_cpu(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: lis
     return made
 
 
-def _moved(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], target: torch.device | None
-) -> Any:
+def _moved(func, args, kwargs, target):
     """Run ``to``: another device, type or order in memory."""
     source = args[0]
     if not _is_on_device(source):
@@ -365,7 +359,7 @@ def _moved(
     return SimulatedTensor(func(source.held, **kwargs))
 
 
-def _copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def _copied(args, kwargs):
     """Run ``copy_`` within the device, to the device or from the device."""
     target, source = args[:2]
     blocking = not kwargs.get("non_blocking", args[2] if len(args) > 2 else False)
@@ -391,7 +385,7 @@ def _copied(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
     return target
 
 
-def _check(name: str, args: tuple[Any, ...], on_device: list[Any], on_cpu: list[Tensor]) -> None:
+def _check(name, args, on_device, on_cpu):
     """Record operations that CUDA refuses, and operations that make the CPU wait."""
     if name in _WAITING:
         _waited(name)
@@ -422,15 +416,13 @@ def _check(name: str, args: tuple[Any, ...], on_device: list[Any], on_cpu: list[
             RECORD.unordered[f"{name} ({_line()})"] += 1
 
 
-def _count(name: str, args: tuple[Any, ...]) -> None:
+def _count(name, args):
     if name not in _VIEWS:
         with _LOCK:
             RECORD.launches[name] += 1
 
 
-def _computed(
-    func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], on_device: list[Any]
-) -> Any:
+def _computed(func, name, args, kwargs, on_device):
     args, kwargs = tree_map(_held, args), tree_map(_held, kwargs)
     halves = {each.dtype for each in on_device} & {torch.float16, torch.bfloat16}
     if not (halves and name in ("convolution", "mm", "addmm", "bmm")):
@@ -440,17 +432,15 @@ def _computed(
         _fault(f"{name} of {sorted(str(each.dtype) for each in on_device)}")
     (dtype,) = halves
 
-    def widened(value: Any) -> Any:
+    def widened(value):
         return value.float() if isinstance(value, Tensor) and value.dtype == dtype else value
 
     return func(*tree_map(widened, args), **kwargs).to(dtype)
 
 
-def _wrapped(
-    func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
-) -> Any:
+def _wrapped(func, name, args, kwargs, result):
     """Return the result as simulated tensors; tensors written in place are the given ones."""
-    written: dict[int, SimulatedTensor] = {}
+    written = {}
     schema = func._schema
     for number, argument in enumerate(schema.arguments):
         value = kwargs.get(argument.name, args[number] if number < len(args) else None)
@@ -470,7 +460,7 @@ def _wrapped(
         and not args[0].is_inference()
     )
 
-    def wrap(value: Any) -> Any:
+    def wrap(value):
         if not isinstance(value, Tensor) or _is_on_device(value):
             return value
         if id(value) in written:
@@ -486,13 +476,11 @@ def _wrapped(
 class _Dispatch(TorchDispatchMode):
     """A mode that runs every operation of a thread, also operations with a device only by name."""
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {})
 
 
-def _numbered(value: Any) -> Any:
+def _numbered(value):
     """Replace ``cuda`` by the numbered device."""
     if isinstance(value, torch.device | str) and str(value) == "cuda":
         return CUDA
@@ -502,9 +490,7 @@ def _numbered(value: Any) -> Any:
 class _Functions(TorchFunctionMode):
     """A mode for functions of tensors that are not made of operations."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = {key: _numbered(value) for key, value in (kwargs or {}).items()}
         if func in (torch.tensor, torch.as_tensor) and kwargs.get("device") is not None:
             device = torch.device(kwargs["device"])
@@ -522,24 +508,24 @@ class _Functions(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def _listed(tensor: Any) -> Any:
+def _listed(tensor):
     _waited("tolist")
     return tensor.detach().held.tolist()
 
 
-def _refused(what: str) -> Callable[..., Any]:
-    def refuse(*_: Any, **__: Any) -> Any:
+def _refused(what):
+    def refuse(*_, **__):
         _fault(f"{what} of a tensor on the device")
         raise TypeError("can't convert cuda:0 device type tensor to numpy: use Tensor.cpu() first")
 
     return refuse
 
 
-def _gradients(loss: Tensor, *_: Any, **__: Any) -> None:
+def _gradients(loss, *_, **__):
     """Give each leaf that the loss depends on a gradient, in place of the backward pass."""
     seen, todo = set(), [loss.grad_fn]
     while todo:
-        node: Any = todo.pop()
+        node = todo.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
@@ -552,17 +538,17 @@ def _gradients(loss: Tensor, *_: Any, **__: Any) -> None:
         todo += [following for following, _ in node.next_functions]
 
 
-def _indexed(tensor: Any, index: Any) -> Any:
+def _indexed(tensor, index):
     if isinstance(index, list):
         index = torch.tensor(index).to(CUDA)
     return Tensor.__getitem__(tensor, index)
 
 
-def _made_like(tensor: Any, data: Any, dtype: Any = None, **_: Any) -> Any:
+def _made_like(tensor, data, dtype=None, **_):
     return torch.tensor(data, dtype=dtype or tensor.dtype).to(CUDA)
 
 
-_SPECIAL: dict[Any, Callable[..., Any]] = {
+_SPECIAL = {
     Tensor.tolist: _listed,
     Tensor.data_ptr: lambda tensor: tensor.held.data_ptr(),
     Tensor.numpy: _refused("numpy()"),
@@ -577,24 +563,24 @@ _SPECIAL: dict[Any, Callable[..., Any]] = {
 class Event:
     """A mark in the device's queue."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
+    def __init__(self, *_, **__):
         self._until = self._launched = 0
 
-    def record(self, *_: Any) -> None:
+    def record(self, *_):
         self._until, self._launched = _QUEUE.length, RECORD.kernels
 
-    def synchronize(self) -> None:
+    def synchronize(self):
         with _LOCK:
             RECORD.events += 1
             RECORD.idle += RECORD.kernels == self._launched
         _QUEUE.run(self._until)
 
-    def query(self) -> bool:
+    def query(self):
         return True
 
 
 @contextlib.contextmanager
-def device(limit: int | None = None) -> Iterator[Record]:
+def device(limit=None):
     """Put this thread on the simulated device and record what happens there.
 
     Args:
@@ -609,7 +595,7 @@ def device(limit: int | None = None) -> Iterator[Record]:
             MEMORY.limit = None
 
 
-def stay() -> None:
+def stay():
     """Put this thread on the device until its process ends.
 
     A fault, or a wait in the loop of the frames, then ends the process: nobody reads its record.
@@ -620,7 +606,7 @@ def stay() -> None:
     _Dispatch().__enter__()
 
 
-def missing() -> str | None:
+def missing():
     """Return why the simulation cannot run on this machine, or None if it can."""
     if not sys.platform.startswith("linux"):
         return "the simulated GPU runs on Linux only"
@@ -629,21 +615,21 @@ def missing() -> str | None:
     return None
 
 
-def install() -> None:
+def install():
     """Give this process a simulated GPU in all its threads, until the process ends."""
     ctypes.CDLL(str(_library()))
     torch._C._set_only_lift_cpu_tensors(True)
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     torch.serialization.add_safe_globals([SimulatedTensor])
     noise = torch.zeros(16, dtype=torch.uint8)
-    cuda: dict[str, Any] = {
+    cuda = {
         "_lazy_init": lambda: None,
         "is_available": lambda: True,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "get_device_name": lambda *_: "Simulated GPU",
         "get_device_capability": lambda *_: (9, 0),
-        "get_device_properties": lambda *_: Properties(),
+        "get_device_properties": lambda *_: _PROPERTIES,
         "is_bf16_supported": lambda **_: True,
         "mem_get_info": lambda *_: MEMORY.free(),
         "memory_reserved": lambda *_: 0,
@@ -662,33 +648,21 @@ def install() -> None:
     for name, value in cuda.items():
         setattr(torch.cuda, name, value)
     accelerator = torch.accelerator
-    accelerator.is_available = lambda: True  # type: ignore[assignment]
-    accelerator.current_accelerator = lambda *_, **__: CUDA  # type: ignore[assignment]
-    accelerator.set_device_index = lambda *_: None  # type: ignore[assignment]
-    torch.optim.Optimizer._accelerator_graph_capture_health_check = lambda _: None  # type: ignore[attr-defined]
-    Tensor.pin_memory = _pinned  # type: ignore[method-assign, assignment]
+    accelerator.is_available = lambda: True
+    accelerator.current_accelerator = lambda *_, **__: CUDA
+    accelerator.set_device_index = lambda *_: None
+    torch.optim.Optimizer._accelerator_graph_capture_health_check = lambda _: None
+    Tensor.pin_memory = _pinned
     run = threading.Thread.run  # the method of every thread, also of threads of executors
 
-    def run_on_device(thread: threading.Thread) -> None:
+    def run_on_device(thread):
         with _Functions(), _Dispatch():
             run(thread)
 
-    threading.Thread.run = run_on_device  # type: ignore[method-assign]
+    threading.Thread.run = run_on_device
 
 
-@dataclass(frozen=True)
-class Properties:
-    """Properties of the simulated GPU, as ``torch.cuda.get_device_properties`` returns them."""
-
-    name: str = "Simulated GPU"
-    major: int = 9
-    minor: int = 0
-    total_memory: int = _FREE
-    is_integrated: int = 0
-    multi_processor_count: int = 1
-
-
-def _pinned(tensor: Tensor, *_: Any) -> Tensor:
+def _pinned(tensor, *_):
     if _is_on_device(tensor):
         _fault("page-locking of a tensor on the device")
         raise RuntimeError("only dense CPU tensors can be pinned")
@@ -698,11 +672,11 @@ def _pinned(tensor: Tensor, *_: Any) -> Tensor:
     return made
 
 
-def _compiler() -> str | None:
+def _compiler():
     return next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
 
 
-def _library() -> Path:
+def _library():
     """Return ``guard.cpp`` compiled for this PyTorch; compile once, outside the checkout."""
     text = SOURCE.read_bytes() + torch.__version__.encode()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
