@@ -75,7 +75,7 @@ def test_correct_motion_is_not_blended(model):
 
 
 def test_correct_motion_beside_longer_gaps_is_not_blended():
-    assert_not_blended(frames(noise=6.0, step=5.0, reach=3), "cloud-turbo")
+    assert_not_blended(frames(noise=8.0, step=6.0, reach=4), "cloud-fast")
 
 
 @pytest.mark.parametrize("outer", [0, 1])

@@ -146,18 +146,6 @@ def test_a_midpoint_model_makes_each_middle_of_a_pair_once(batch, factor):
     assert_alike(pixels(made), pixels(renderer("blend").render(multiplied(clip(4), factor))), 1)
 
 
-def test_a_midpoint_model_keeps_few_middles_of_a_pair():
-    middles = {}
-    x0, x1 = torch.rand(2, 1, 3, 5, 7)
-    kept = []
-    for eighth in range(1, 8):
-        at = eighth / 8
-        made = Midpoint().between([x0, x1], at, numbers=[at], known=[middles])
-        assert torch.equal(made, Midpoint().between([x0, x1], at))
-        kept.append(len(middles))
-    assert kept == [3, 2, 3, 1, 3, 2, 3]
-
-
 @pytest.mark.parametrize("cpu_streams", [1, 3])
 @pytest.mark.parametrize("batch", [1, 4, 16])
 def test_each_source_frame_is_converted_once(batch, cpu_streams, monkeypatch):
