@@ -251,23 +251,6 @@ def test_input_fps_sets_the_rate_of_pictures(tmp_path):
         cloudconv.interpolate(clip, factor=2, input_fps=30)
 
 
-def test_inputs_may_be_a_list_or_a_folder_of_videos(tmp_path):
-    folder = tmp_path / "clips"
-    folder.mkdir()
-    for name in ("a.mkv", "b.mkv"):
-        write_clip(folder / name, 4)
-    (folder / "notes.txt").touch()
-    (tmp_path / "broken.mkv").write_bytes(b"no video")
-    options = {"factor": 2, "out_dir": tmp_path / "out", **QUICK}
-    first, second, broken = cloudconv.interpolate_many([folder, tmp_path / "broken.mkv"], **options)
-    assert [Path(r.output).name for r in (first, second)] == ["a_x2.mkv", "b_x2.mkv"]
-    assert isinstance(broken, InputError)
-    with pytest.raises(InputError, match="holds videos"):
-        cloudconv.interpolate(folder, factor=2, **QUICK)
-    with pytest.raises(TypeError, match="out_dir"):
-        cloudconv.interpolate_many([folder], factor=2, **QUICK)
-
-
 def test_the_events_of_many_inputs_name_ignored_subfolders(tmp_path):
     folder = tmp_path / "clips"
     (folder / "older").mkdir(parents=True)

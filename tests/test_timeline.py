@@ -161,15 +161,6 @@ def test_a_loop_leads_to_the_first_frame():
     assert [(s.left, s.timestep) for s in alone] == [(0, F(i, 4)) for i in range(4)]
 
 
-def test_slots_are_returned_as_soon_as_they_are_certain():
-    timeline = Timeline(Multiply(2))
-    assert not list(timeline.push(F(0)))
-    assert [s.time for s in timeline.push(F(1))] == [F(0), F(1, 2)]
-    assert list(timeline.push(F(2), None)) == [Slot(1, F(0), F(1), F(1, 2), False)]
-    assert [s.timestep for s in timeline.push(F(3))] == [F(1, 4), F(1, 2), F(3, 4)]
-    assert [s.held for s in timeline.finish(F(4))] == [False, True]
-
-
 @settings(deadline=None, max_examples=60)
 @given(source=sources(), request=requests, taken=st.lists(st.integers(0, 3), max_size=20))
 def test_slots_that_are_not_taken_come_later(source, request, taken):

@@ -9,7 +9,6 @@ import sys
 import time
 from fractions import Fraction as F
 from functools import partial
-from importlib import metadata
 
 import av
 import pytest
@@ -293,14 +292,6 @@ def test_a_dry_run_measures_frames_of_the_real_size_and_the_whole_process(clip, 
     assert 0 < plan["seconds"] < 600
 
 
-def test_a_name_that_begins_with_a_dash_works_after_two_dashes(clip, monkeypatch):
-    monkeypatch.chdir(clip.parent)
-    clip.rename("-a.mp4")
-    result = run("--factor", 2, *TINY, "--", "-a.mp4", "-b.mp4")
-    assert result.exit_code == 0, result.stderr
-    assert sorted(os.listdir()) == ["-a.mp4", "-b.mp4"]
-
-
 def test_brackets_in_a_name_are_printed_unchanged(clip):
     odd = clip.rename(clip.with_name("[bold]a[nothing] 100%.mp4"))
     result = run(odd, "--factor", 2, *TINY)
@@ -408,16 +399,6 @@ def test_a_second_name_that_exists_may_be_an_input(clip, tmp_path):
     assert done.stderr == f"error: The output {other} exists already: {reason}\n"
     assert "--out-dir" not in run(clip, "-o", other, "--factor", 2, *TINY).stderr
     assert other.read_bytes() == before
-
-
-def test_verbose_works_for_a_package_without_metadata(clip, monkeypatch):
-    def version(name):
-        raise metadata.PackageNotFoundError(name)
-
-    monkeypatch.setattr(metadata, "version", version)
-    done = run(clip, "--factor", 2, "--dry-run", "-v", *TINY)
-    assert done.exit_code == 0
-    assert "cloudconv of unknown version, torch of unknown version" in done.stderr
 
 
 def test_a_rate_that_keeps_few_source_frames_is_a_warning(tmp_path):

@@ -180,7 +180,3 @@ def moving(
         return VideoFrame.from_ndarray(np.rint(values).astype(np.uint8), format="gray")
 
     return write_clip(path, [picture(k) for k in range(frames)])
-
-
-def weights_of(model: Model) -> list[Tensor]:
-    return [parameter.detach().clone() for parameter in model.parameters()]

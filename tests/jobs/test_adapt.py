@@ -316,21 +316,6 @@ def test_the_command_prints_the_gain(tmp_path):
         assert failed.exit_code == 2, failed.stderr
 
 
-def test_only_a_part_of_the_video_is_held_back(clip):
-    def held_back(**part):
-        settings = InterpSettings(clip, factor=2, adapt=1, threads=1, **part)
-        cpu = torch.device("cpu")
-        return adapt.adapt_plan(settings, info, MIDDLE.name, cpu, torch.float32).held_back
-
-    info = probe(clip)
-    part = held_back(start=info.timing.end / 4, end=info.timing.end / 2)
-    for each, first, last in ((held_back(), 0, 1), (part, 0.25, 0.5)):
-        share = sum(float(b - a) for a, b in each)
-        assert share == pytest.approx(0.18 * (last - first))
-        assert each[0][0] >= first
-        assert each[-1][1] <= last
-
-
 @pytest.mark.full
 def test_compare_scores_the_adapted_model_on_held_back_frames(tmp_path):
     clip = moving(tmp_path / "a.mkv", 260)

@@ -17,9 +17,8 @@ from typer.testing import CliRunner
 from cloudconv.cli.app import app
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.jobs import extrapolate as job
-from cloudconv.jobs.extend.context import WINDOW, continued
+from cloudconv.jobs.extend.context import continued
 from cloudconv.jobs.extrapolate import ExtrapolateEstimate
-from cloudconv.media.source import Source
 from cloudconv.settings import ExtrapolateSettings
 from tests.forecasting.test_layers import square_under_a_pan
 from tests.helpers import calls
@@ -145,27 +144,6 @@ def test_a_forecast_can_start_at_any_time(tmp_path, at):
     made, expected = read_planes(tmp_path / "b.mkv"), read_planes(tmp_path / "c.mkv")
     assert len(made) == len(expected) == 24
     assert all(same(a, b) for a, b in zip(made, expected, strict=True))
-
-
-def test_the_context_is_read_by_a_seek(tmp_path, monkeypatch):
-    clip = write_clip(
-        tmp_path / "a.mp4", 300, size=(32, 32), codec="libx264", options={"g": "10", "bf": "0"}
-    )
-    read = []
-    frames = Source.frames
-
-    def counted(source):
-        for frame in frames(source):
-            read.append(frame.time)
-            yield frame
-
-    monkeypatch.setattr(Source, "frames", counted)
-    forecast(clip, "b.mp4", only_new=True)
-    assert len(read) <= WINDOW
-    read.clear()
-    forecast(clip, "c.mp4", only_new=True, at=F(200, 24))
-    assert max(read) == F(199, 24)
-    assert min(read) >= F(199 - WINDOW, 24)
 
 
 def test_uneven_times_continue_with_the_usual_gap(tmp_path):

@@ -85,20 +85,6 @@ def test_a_run_opens_its_input_at_most_three_times(tmp_path, monkeypatch):
     assert len(opened) <= 3
 
 
-def test_a_run_that_only_joins_counts_every_frame(tmp_path, monkeypatch):
-    clip = write_clip(tmp_path / "a.mp4", 9, rate=24, codec="libx264")
-
-    def full(*_):
-        raise OutputError("no-room-to-join: Joining needs 2 more on the disk.")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("cloudconv.media.sink.Sink.join", full)
-        with pytest.raises(OutputError):
-            interp(clip, "b.mp4", factor=2)
-    result = interp(clip, "b.mp4", factor=2)
-    assert (result.resumed, result.source_frames, result.output_frames) == (True, 9, 18)
-
-
 @pytest.mark.parametrize(
     ("suffix", "codec", "options", "encode"),
     [

@@ -290,16 +290,6 @@ def test_a_run_without_steps_left_says_so(clip, tmp_path):
     assert "0.0000" not in said.stderr
 
 
-def test_weights_depend_on_the_seed(clip, tmp_path):
-    def weights_of(seed, name):
-        trained(settings(clip, tmp_path / name, seed=seed, steps=5))
-        return load_file(tmp_path / name)
-
-    a, b, c = (weights_of(seed, f"{n}.safetensors") for n, seed in enumerate((1, 1, 2)))
-    assert all(torch.equal(a[name], b[name]) for name in a)
-    assert not all(torch.equal(a[name], c[name]) for name in a)
-
-
 @pytest.mark.full
 def test_fine_tuning_never_ends_with_a_lower_score(clip, tmp_path):
     first, tuned = tmp_path / "first.safetensors", tmp_path / "tuned.safetensors"
@@ -597,12 +587,6 @@ def test_weights_of_absurd_size_leave_no_file(clip, tmp_path):
     with pytest.raises(ModelError, match="not a number any more"):
         trained(settings(clip, tmp_path / "made" / "p.safetensors", **given))
     assert not os.listdir(tmp_path / "made")
-
-
-def test_weights_of_another_network_start_what_fits(clip, tmp_path):
-    given = {"model": "cloud-best", "init": "voxelflow", "steps": 1, "crop": 32, "batch": 1}
-    result = trained(settings(clip, tmp_path / "p.safetensors", **given))
-    assert 0 < result.initialised < len(registry.spec("cloud-best").build().state_dict())
 
 
 def test_foreign_files_are_not_overwritten(clip, tmp_path):

@@ -91,13 +91,6 @@ def test_a_pattern_gives_one_picture_for_each_frame(pictures, tmp_path, suffix):
             assert abs(red - 60 * number) <= (3 if suffix == "webp" else 0)
 
 
-def test_a_name_that_ends_in_a_slash_is_a_folder_for_the_default_name(pictures, tmp_path):
-    for out in (f"{tmp_path}/new/", tmp_path / "new"):
-        made = make(pictures, out, overwrite=True)
-        assert made == tmp_path / "new" / f"{pictures.name}_x2.mp4"
-        assert made.is_file()
-
-
 def test_a_folder_of_pictures_and_videos_is_an_error(pictures, tmp_path):
     write_clip(pictures / "a.mkv", 3)
     with pytest.raises(InputError, match="holds videos: give one of them"):

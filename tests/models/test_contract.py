@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
 
-from cloudconv import weights
 from cloudconv.errors import ModelError, SettingsError, WeightsError
 from cloudconv.models import registry
 from cloudconv.models.base import SCALES, Interpolator
@@ -64,21 +63,6 @@ def made_of(spec, pictures, dtype=torch.float32):
     if spec.task == "reconstruct":
         return chosen.reconstruct(pictures[:, 0])
     return chosen.interpolate(pictures[:, 0], pictures[:, 1], pictures[:, 0, 0, 0, 0] / 2 + 0.2)
-
-
-@each_of(SPECS)
-def test_the_spec_is_correct(spec):
-    assert spec.bytes_per_pixel >= 3 * 4 * (3 if spec.task == "interpolate" else 1)
-    assert spec.multiple >= 1
-    assert spec.overlap >= 0
-    assert spec.licence
-    assert spec.origin
-    assert model(spec).spec is spec
-    if spec is not TINY:
-        assert (spec.weights is None) == (spec.parameters == 0)
-    if spec.weights is not None:
-        assert weights.entry(spec.weights).parameters == spec.parameters
-        assert weights.entry(spec.weights).licence == spec.licence
 
 
 @each_of(SPECS, full=True)

@@ -248,20 +248,6 @@ def test_a_segment_at_any_position_decodes_its_frames(tmp_path, suffix):
                 np.testing.assert_array_equal(a.numpy(), b)
 
 
-def test_a_segment_at_any_position_is_deinterlaced_alike(tmp_path):
-    fields = {"g": "10", "flags": "+ilme+ildct", "x264-params": "bff=1"}
-    path = write_clip(tmp_path / "a.mkv", 40, rate=25, codec="libx264", options=fields)
-    info = probe(path, deinterlace=True)
-    plan, whole = plan_of(info), list(Source(info).frames())
-    assert len(whole) == 80
-    source = plan.source()
-    for first in (20, 31, 60):
-        segment = segment_of([F(first, 50)], [F(first + 1, 50)])
-        (one,) = sources_of(source, segment)
-        assert one.left.same_picture(whole[first])
-        assert one.right.same_picture(whole[first + 1])
-
-
 @pytest.mark.parametrize("renamed", [False, True])
 def test_a_worker_notices_another_file_in_the_place_of_the_input(clip, tmp_path, renamed):
     path, other = tmp_path / "a.mp4", write_clip(tmp_path / "b.mp4", 9, rate=F(24000, 1001))
