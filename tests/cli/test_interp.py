@@ -361,6 +361,7 @@ def test_a_printed_duration_has_the_value_of_the_original(seconds):
     total = sum(part * 60**k for k, part in enumerate(reversed(parts)))
     assert abs(total - seconds) <= 0.5
     assert len(parts) == 1 or all(part < 60 for part in parts[1:])
+    assert (clock(59.9), clock(60), clock(3600)) == ("59.9 s", "1:00", "1:00:00")
 
 
 @pytest.mark.parametrize(

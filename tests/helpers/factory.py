@@ -146,18 +146,7 @@ def write_clip(
             video.set_display_matrix([int(v) for v in np.frombuffer(matrix, "<i4")])
         out.metadata.update(metadata or {})
         if chapters:
-            out.set_chapters(
-                [
-                    {
-                        "id": k,
-                        "start": int(a * 1000),
-                        "end": int(b * 1000),
-                        "time_base": Fraction(1, 1000),
-                        "metadata": {"title": title},
-                    }
-                    for k, (a, b, title) in enumerate(chapters)
-                ]
-            )
+            set_chapters(out, chapters)
         tracks: list[Any] = [out.add_stream(name, rate=48000) for name in audio]
         ticks = {int(t / time_base): int(d / time_base) for t, d in zip(times, gaps, strict=True)}
 
@@ -175,6 +164,15 @@ def write_clip(
         for number, track in enumerate(tracks):
             sine(out, track, 440 * (number + 1), int(seconds * 48000))
     return Path(path)
+
+
+def set_chapters(out: Any, chapters: Sequence[tuple[Fraction, Fraction, str]]) -> None:
+    """Give an output chapters, each as (start, end, title); times in seconds."""
+    about: Any = {"time_base": Fraction(1, 1000)}
+    times = [{"start": int(a * 1000), "end": int(b * 1000)} for a, b, _ in chapters]
+    titles = [{"metadata": {"title": title}} for *_, title in chapters]
+    parts = zip(times, titles, strict=True)
+    out.set_chapters([{"id": k, **about, **a, **b} for k, (a, b) in enumerate(parts)])
 
 
 def sine(out: Any, track: Any, hertz: float, samples: int, first: int = 0) -> None:

@@ -95,14 +95,6 @@ def test_batches_and_workers_make_the_same_frames(clip, file, tmp_path, way):
     assert_near(tmp_path / "b.mkv", tmp_path / "c.mkv")
 
 
-def test_tiles_leave_no_seam(file, tmp_path):
-    clip = write_clip(tmp_path / "wide.mkv", 3, size=(448, 64), step=3.0)
-    whole, tiled = (
-        interp(clip, tmp_path / f"{tile}.mkv", model=file, tile=tile) for tile in ("off", 256)
-    )
-    assert_near(Path(whole.output), Path(tiled.output))
-
-
 def test_16_bits_are_used_only_on_request(clip, file, tmp_path, monkeypatch):
     monkeypatch.setattr("cloudconv.render.device.has_fast_bf16", lambda: True)
     spec = registry.spec(file)

@@ -16,7 +16,7 @@ from cloudconv.media.copier import timecode_at_rate
 from cloudconv.media.frame import Frame
 from cloudconv.media.probe import probe
 from cloudconv.settings import EncodeSettings
-from tests.helpers.factory import packets_of, picture, read_times, sine, write_clip
+from tests.helpers.factory import packets_of, picture, read_times, set_chapters, sine, write_clip
 from tests.helpers.sinks import open_sink
 
 RATE = Fraction(24)
@@ -44,19 +44,8 @@ def video(path, *, offset=Fraction(0), seconds=3, audio="aac", subtitles="srt", 
         if path.suffix == ".mkv":
             out.add_attachment("font.ttf", "font/ttf", b"glyphs" * 20)
         out.metadata.update({"title": "Wolken", "comment": "sehr schön", **extra})
-        chapters = [(0, 1500, "one"), (1500, int(seconds * 1000), "two")]
-        out.set_chapters(
-            [
-                {
-                    "id": k,
-                    "start": a,
-                    "end": b,
-                    "time_base": Fraction(1, 1000),
-                    "metadata": {"title": title},
-                }
-                for k, (a, b, title) in enumerate(chapters)
-            ]
-        )
+        half = Fraction(3, 2)
+        set_chapters(out, [(0, half, "one"), (half, seconds, "two")])
         for index in range(count):
             frame = picture(index, 32, 32)
             frame.pts, frame.time_base = index + int(offset * RATE), 1 / RATE
@@ -365,8 +354,7 @@ def test_cover_art_is_copied(tmp_path, suffix):
         video = out.add_stream("ffv1", rate=24)
         video.width, video.height = 32, 32
         out.add_attachment("cover.png", "image/png", image)
-        scene = {"id": 1, "start": 0, "end": 100, "time_base": Fraction(1, 1000), "metadata": {}}
-        out.set_chapters([scene])
+        set_chapters(out, [(0, Fraction(1, 10), "one")])
         for index in range(4):
             frame = picture(index, 32, 32)
             frame.pts, frame.time_base = index, Fraction(1, 24)
