@@ -24,16 +24,10 @@ def add(
 ) -> ModelSpec:
     """Check a file of weights, and store its network under a name as a safetensors file.
 
-    Args:
-        file: a file of a published network, or one that ``cloudconv train`` wrote.
-        name: the new name.
-        timesteps: ``middle`` for a network that was trained for the middle of two frames only.
-        overwrite: whether a network that the user added under the same name is replaced.
-
-    Raises:
-        SettingsError: the name cannot be used.
-        WeightsError: the file cannot be read, or its network is unknown.
-        OutputError: the name is in use, or the folder cannot be written.
+    The file is that of a published network, or one that ``cloudconv train`` wrote. ``timesteps`` is
+    ``middle`` for a network that was trained for the middle of two frames only. With ``overwrite``,
+    a network that the user added under the same name is replaced. Raises SettingsError if the name
+    cannot be used, WeightsError for the file, and OutputError if the name is in use.
     """
     target = registry.added_file(name)
     if any(known.name == name for known in registry.specs()) or name in _METHODS:
@@ -77,13 +71,7 @@ def add(
 
 
 def remove(name: str) -> Path:
-    """Delete the file of a network that the user added, and return its path.
-
-    Raises:
-        SettingsError: the model ships with cloudconv.
-        UnknownModelError: the user has added no network of that name.
-        OutputError: the file cannot be deleted.
-    """
+    """Delete the file of a network that the user added, and return its path."""
     if any(known.name == name for known in registry.specs()):
         raise SettingsError(
             f"shipped-model-stays: {name} is a model of cloudconv itself: only added ones can be "

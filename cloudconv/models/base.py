@@ -60,26 +60,18 @@ def check_finite(total: Tensor, time: Fraction | None = None) -> None:
 
 
 class Model(nn.Module):
-    """A network with its spec, for any task.
+    """A network with its spec, for any task."""
 
-    Attributes:
-        scale_option: whether motion can be estimated at another resolution.
-        fallback: whether a blend may replace a new frame where the estimated motion is wrong, see
-            :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``.
-        carries_alpha: whether further channels (opacity) move with the colours.
-        takes_horizon: whether a predictor's ``forward`` takes the number of frames ahead.
-        training_settings: training settings that differ from the usual ones (measured).
-        staged: whether ``stages`` returns early results, which the training scores too.
-        discriminators: their class, for the adversarial loss; None without that loss.
-    """
-
-    scale_option: ClassVar = False
+    scale_option: ClassVar = False  # whether motion can be estimated at another resolution
+    # Whether a blend may replace a new frame where the estimated motion is wrong, see
+    # :mod:`cloudconv.models.fallback`; ``forward`` then takes ``leftover``.
     fallback: ClassVar = False
-    carries_alpha: ClassVar = False
-    takes_horizon: ClassVar = False
+    carries_alpha: ClassVar = False  # further channels (opacity) move with the colours
+    takes_horizon: ClassVar = False  # a predictor's ``forward`` takes the number of frames ahead
+    # Training settings that differ from the usual ones (measured).
     training_settings: ClassVar[tuple[tuple[str, object], ...]] = ()
-    staged: ClassVar = False
-    discriminators: ClassVar[type[nn.Module] | None] = None
+    staged: ClassVar = False  # ``stages`` returns early results, which the training scores too
+    discriminators: ClassVar[type[nn.Module] | None] = None  # for the adversarial loss
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__()
@@ -93,8 +85,7 @@ class Model(nn.Module):
     def multiple(self, scale: float = 1.0) -> int:
         """Return the multiple to which the sides of the network's input are padded, in pixels.
 
-        Raises:
-            ModelUsageError: the model does not accept the scale.
+        Raises ModelUsageError if the model does not accept the scale.
         """
         if scale == 1:
             return self.spec.multiple
@@ -113,11 +104,13 @@ class Model(nn.Module):
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Convert another model's tensors to initial weights for the training of this model.
 
-        Returns:
-            Tensors by name. The training ignores tensors that this model lacks or has in another
-            shape.
+        The training ignores tensors that this model lacks or has in another shape.
         """
         return dict(state)
+
+    def _device(self, own: torch.device) -> torch.device:
+        """Return the device of the weights; without weights the device of the pictures."""
+        return next((weight.device for weight in self.parameters()), own)
 
 
 class OuterPictures(NamedTuple):
@@ -138,20 +131,12 @@ class Interpolator(Model):
 
     A model family defines ``forward`` only. This class pads, crops, and calls a midpoint-only model
     (one whose spec lacks ``arbitrary_timestep``) repeatedly.
-
-    Attributes:
-        sharpens: whether new frames are sharpened until their detail equals that of x0 and x1.
-        remembers: whether ``forward`` takes ``memo``, a :data:`Memo` for a single pair.
-        any_size: whether ``forward`` takes pictures of any size; otherwise their sides are padded
-            to the multiple first.
-        reads_bgr: whether ``forward`` takes and returns blue, green, red, as the network was
-            trained; ``between`` exchanges red and blue.
     """
 
-    sharpens = False
-    remembers: ClassVar = False
-    any_size: ClassVar = False
-    reads_bgr: ClassVar = False
+    sharpens = False  # whether new frames are sharpened to the detail of x0 and x1
+    remembers: ClassVar = False  # ``forward`` takes ``memo``, a :data:`Memo` for a single pair
+    any_size: ClassVar = False  # without this, sides are padded to the multiple first
+    reads_bgr: ClassVar = False  # ``forward`` takes and returns blue, green, red
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """Run the network of the model family.
@@ -176,10 +161,7 @@ class Interpolator(Model):
     def stages(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, outer: OuterPictures | None = None
     ) -> list[Tensor]:
-        """Return early results of the network, then its final result, for training.
-
-        Only models that are ``staged`` define this method.
-        """
+        """Return early results, then the final one, for training; only of ``staged`` models."""
         raise NotImplementedError
 
     def overall(self, pictures: Sequence[Tensor], scale: float) -> dict[str, Tensor]:
@@ -232,8 +214,7 @@ class Interpolator(Model):
             if isinstance(picture, Tensor):
                 pictures.check_tensor(picture)
         own = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
-        device = next((weight.device for weight in self.parameters()), own)
-        made: Any
+        device = self._device(own)
         if not (self._is_plain(x0) and self._is_plain(x1)):
             if outer is not None:
                 raise PictureError(
@@ -241,8 +222,7 @@ class Interpolator(Model):
                     "shape of the pair, (B, 3, H, W)."
                 )
             between = partial(self.between, scale=scale)
-            made = pictures.between(x0, x1, timestep, between, device)
-            return made  # type: ignore[no-any-return]
+            return pictures.between(x0, x1, timestep, between, device)  # type: ignore[no-any-return]
         checks = [pictures.SampleCheck(each) for each in (x0, x1, *(outer or ())[:2])]
         given = [each.to(device) for each in (x0, x1, *(outer or ()))]
         is_single = x0.ndim == x1.ndim == 3
@@ -252,7 +232,7 @@ class Interpolator(Model):
         made = self.between(given, timestep, reach=reach, scale=scale)
         for check in checks:
             check.finish()
-        return (made[0] if is_single else made).to(own)  # type: ignore[no-any-return]
+        return (made[0] if is_single else made).to(own)  # type: ignore[return-value]
 
     def _is_plain(self, picture: object) -> TypeGuard[Tensor]:
         """Return whether the picture is a float tensor, (3, H, W) or (B, 3, H, W)."""
@@ -293,9 +273,7 @@ class Interpolator(Model):
                 removes middles that no later time needs, so at most six are kept.
             overall: the result of :meth:`overall` for the pictures whose tiles these are.
 
-        Raises:
-            ModelUsageError: the model does not accept the scale.
-            PictureError: the shapes differ, or the number of timesteps is not B.
+        Raises PictureError if the shapes differ, or the number of timesteps is not B.
         """
         x0, x1 = pictures[:2]
         if not isinstance(timestep, Tensor):
@@ -327,13 +305,9 @@ class Interpolator(Model):
                 options["memo"] = known[0]
             result = self(given[0], given[1], timestep, scale, **options)
         else:
-            if numbers is None:
-                numbers = timestep.flatten().tolist()
-            first, last = given[:2]
-            known = known or [{} for _ in numbers]
-            result = self._by_halves(
-                first, last, numbers, scale, known, overall or {}, leftover=leftover
-            )
+            numbers = timestep.flatten().tolist() if numbers is None else numbers
+            known, more = known or [{} for _ in numbers], overall or {}
+            result = self._by_halves(given, numbers, scale, known, more, leftover=leftover)
         if self.reads_bgr:
             result = reversed_colours(result)
         result = result[..., : x0.shape[2], : x0.shape[3]]
@@ -344,8 +318,7 @@ class Interpolator(Model):
 
     def _by_halves(
         self,
-        x0: Tensor,
-        x1: Tensor,
+        pictures: Sequence[Tensor],
         timesteps: Sequence[float],
         scale: float,
         known: Sequence[Memo],
@@ -353,7 +326,7 @@ class Interpolator(Model):
         *,
         leftover: bool,
     ) -> Tensor:
-        whole = 2**_HALVINGS
+        (x0, x1), whole = pictures[:2], 2**_HALVINGS
         # Places from x0 (0) to x1, rounded to what the halvings reach.
         places = [round(each * whole) for each in timesteps]
         empty = [x0.new_zeros((1, *x0.shape[2:]))] if leftover else []
@@ -422,62 +395,50 @@ class Predictor(Model):
         raise NotImplementedError
 
     def stages(self, context: Tensor) -> list[Tensor]:
-        """Return the forecast at smaller sizes, (B, 3, h, w) each, and last at full size.
-
-        Only models that are ``staged`` define this method.
-        """
+        """Return the forecast at smaller sizes, (B, 3, h, w) each, and last at full size."""
         raise NotImplementedError
 
     @torch.no_grad()
     def predict(self, context: Tensor) -> Tensor:
-        """Return the next frame, (B, 3, H, W) float32.
-
-        Args:
-            context: (B, T, 3, H, W), oldest first, any size, without repeats of a frame. Copies of
-                the oldest frame may replace missing frames. The model reads the last
-                ``spec.context`` frames, and up to ``spec.past`` before them.
-
-        Raises:
-            PictureError: the context has too few frames, or is not a tensor of that shape.
-        """
+        """Return the next frame, (B, 3, H, W) float32; see :meth:`forecast`."""
         return next(self.forecast(context, 1))
 
     @torch.no_grad()
     def forecast(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         """Yield the next ``steps`` frames, each (B, 3, H, W) float32.
 
-        ``context``: see :meth:`predict`.
+        Args:
+            context: (B, T, 3, H, W), oldest first, any size, without repeats of a frame. Copies of
+                the oldest frame may replace missing frames. The model reads the last
+                ``spec.context`` frames, and up to ``spec.past`` before them.
+            steps: the number of frames.
 
         Raises:
             PictureError: the context has too few frames, or is not a tensor of that shape.
         """
-        if not isinstance(context, Tensor) or not context.is_floating_point():
-            got = context.dtype if isinstance(context, Tensor) else type(context).__name__
-            raise PictureError(
-                "bad-context: A floating-point tensor (B, T, 3, H, W) with T of at least "
-                f"{self.spec.context} is needed, got {got}."
-            )
-        pictures.check_tensor(context)
-        check = pictures.SampleCheck(context)
+        check = pictures.float_check(context, self._shape)
         made = self.forecast_checked(context, steps)
         first = list(islice(made, 1))
         check.finish()
         yield from first
         yield from made
 
+    @property
+    def _shape(self) -> str:
+        return f"(B, T, 3, H, W) with T of at least {self.spec.context}"
+
     @torch.no_grad()
     def forecast_checked(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         """Yield the frames of :meth:`forecast` for a context of decoded or forecast pictures.
 
         The samples are not checked, so the CPU does not wait for a GPU.
-
-        Raises:
-            PictureError: the context has too few frames, or is not a tensor of that shape.
         """
-        own = context.device
-        device = next((weight.device for weight in self.parameters()), own)
-        context, (height, width) = self._padded(context.to(device))
-        for made in self._steps(context, steps):
+        own, (height, width) = context.device, context.shape[-2:]
+        if context.ndim != 5 or context.shape[2] != 3 or context.shape[1] < self.spec.context:
+            raise pictures.tensor_needed(self._shape, tuple(context.shape))
+        latest = context[:, -(self.spec.context + self.spec.past) :].to(self._device(own)).float()
+        padded = pad_to_multiple(latest.flatten(0, 1), self.spec.multiple)
+        for made in self._steps(padded.view(*latest.shape[:2], *padded.shape[1:]), steps):
             yield made[..., :height, :width].to(own)
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
@@ -489,19 +450,6 @@ class Predictor(Model):
             made: Tensor = self(context)
             yield made
             context = torch.cat((context[:, 1:], made[:, None]), 1)
-
-    def _padded(self, context: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Return the frames that the model reads, padded, and their unpadded height and width."""
-        if context.ndim != 5 or context.shape[2] != 3 or context.shape[1] < self.spec.context:
-            got = tuple(context.shape)
-            raise PictureError(
-                "bad-context: A floating-point tensor (B, T, 3, H, W) with T of at least "
-                f"{self.spec.context} is needed, got {got}."
-            )
-        latest = context[:, -(self.spec.context + self.spec.past) :].float()
-        height, width = latest.shape[3:]
-        padded = pad_to_multiple(latest.flatten(0, 1), self.spec.multiple)
-        return padded.reshape(*latest.shape[:2], *padded.shape[1:]), (height, width)
 
 
 class Reconstructor(Model):
@@ -515,23 +463,11 @@ class Reconstructor(Model):
     def reconstruct(self, picture: Tensor) -> Tensor:
         """Reconstruct (B, 3, H, W) RGB of any size, nominally in [0, 1]; return float32.
 
-        Raises:
-            PictureError: the pictures are not a floating-point tensor of that shape.
+        Raises PictureError if the pictures are not a floating-point tensor of that shape.
         """
-        if not isinstance(picture, Tensor) or not picture.is_floating_point():
-            raise PictureError(
-                "picture-type: Pictures are NumPy arrays, PyTorch tensors or PIL images, got "
-                f"{getattr(picture, 'dtype', type(picture))}."
-            )
-        pictures.check_tensor(picture)
+        check = pictures.float_check(picture, "(B, 3, H, W)")
         if picture.ndim != 4 or picture.shape[1] != 3:
-            shape = tuple(picture.shape)
-            raise PictureError(
-                "picture-shape: Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 "
-                f"channels, uint8, uint16 or floating point from 0 to 1, got {shape} "
-                f"{picture.dtype}."
-            )
-        check = pictures.SampleCheck(picture)
+            raise pictures.tensor_needed("(B, 3, H, W)", tuple(picture.shape))
         height, width = picture.shape[2:]
         made: Tensor = self(pad_to_multiple(picture.float(), self.spec.multiple))
         check.finish()

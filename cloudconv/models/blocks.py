@@ -25,14 +25,9 @@ class Fusible(nn.Module):
 class Block(Fusible):
     """A network that reads pictures and an estimate so far, and returns a change of the estimate.
 
-    Args:
-        inputs: input channels of all inputs together.
-        width: channels of the hidden layers.
-        outputs: channels of the estimate.
-        made: channels that the last convolution computes, if more than ``outputs``: RIFE's blocks
-            have a sixth channel, which was never trained.
-        depth: number of residual layers.
-        groups: groups of the channels of the residual layers.
+    ``width`` are the channels of the hidden layers, ``outputs`` those of the estimate. ``made`` are
+    the channels that the last convolution computes, if more: RIFE's blocks have a sixth channel,
+    which was never trained. ``depth`` and ``groups`` are those of the residual layers.
     """
 
     def __init__(
@@ -109,24 +104,14 @@ class Active(nn.Module):
             return self.forward(F.pad(x, (0, 2)))[..., :1]
         if x.device.type != "cpu" or torch.is_grad_enabled() or not _has_fused(x.dtype):
             return F.leaky_relu_(conv(x), _SLOPE)
+        shape = conv.padding, conv.stride, conv.dilation, conv.groups
         if self._packed is None or self._packed.dtype != x.dtype:
             # Reorder the weights for oneDNN once; otherwise each call would reorder them.
             self._packed = torch.ops.mkldnn._reorder_convolution_weight(
-                conv.weight, conv.padding, conv.stride, conv.dilation, conv.groups, x.shape
+                conv.weight, *shape, x.shape
             )
         fused: Callable[..., Tensor] = torch.ops.mkldnn._convolution_pointwise
-        return fused(
-            x,
-            self._packed,
-            conv.bias,
-            conv.padding,
-            conv.stride,
-            conv.dilation,
-            conv.groups,
-            "leaky_relu",
-            [_SLOPE],
-            "",
-        )
+        return fused(x, self._packed, conv.bias, *shape, "leaky_relu", [_SLOPE], "")
 
 
 @cache

@@ -51,48 +51,31 @@ class ModelSpec:
     """The properties of a model. Code tests these properties, never the name of a model.
 
     The class of the network has further properties, see :class:`cloudconv.models.base.Model`.
-
-    Attributes:
-        name: the name on the command line.
-        task: interpolate, predict or reconstruct.
-        context: number of source frames that the model reads.
-        past: number of frames before the context that a predictor also reads, to test its
-            forecasts.
-        network: returns the network of a spec, with untrained weights.
-        origin: source of the method and its weights.
-        domain: the use of the model in a few words; then footage that suits it, and the limits.
-        arbitrary_timestep: whether an interpolator takes any timestep, not only 0.5.
-        multiple: picture sides are padded to a multiple of this number (at scale 1).
-        entry: the manifest entry of the weights, if it is not the model's name; None for a method
-            without weights.
-        bytes_per_pixel: peak working memory for each padded pixel of one batch item at float32 and
-            scale 1, inputs and output included (measured on a CPU).
-        gpu_bytes_per_pixel: the minimum of this memory on devices other than a CPU, in any
-            precision. A CPU processes strips, and other devices process whole pictures (measured on
-            a simulated GPU, without cuDNN's own memory).
-        overlap: width of the overlap of neighbouring tiles that hides the seam, in pixels at scale
-            1.
-        half_precision: whether the model may run in 16 bits; others always run in float32. In
-            measurements the score differs from float32's by at most 0.05 dB, and the PSNR between
-            both pictures is at least 60 dB.
-        time: duration of an interpolation or a forecast, relative to the default model of the task
-            (medians of paired runs on a CPU); None if not measured.
     """
 
-    name: str
+    name: str  # on the command line
     task: ModelTask
-    context: int
+    context: int  # the number of source frames that the model reads
     network: Builder
-    origin: str
-    domain: str
+    origin: str  # the source of the method and its weights
+    domain: str  # the use of the model in a few words; then footage that suits it, and the limits
+    # The peak working memory for each padded pixel of one batch item at float32 and scale 1, inputs
+    # and output included (measured on a CPU).
     bytes_per_pixel: int
-    past: int = 0
-    arbitrary_timestep: bool = False
-    multiple: int = 1
+    past: int = 0  # frames before the context that a predictor also reads, to test its forecasts
+    arbitrary_timestep: bool = False  # an interpolator takes any timestep, not only 0.5
+    multiple: int = 1  # sides are padded to a multiple of this number (at scale 1)
+    # The manifest entry of the weights, if it is not the model's name; None without weights.
     entry: str | None = ""
+    # The minimum of the memory on devices other than a CPU, in any precision: a CPU processes
+    # strips, others whole pictures (measured on a simulated GPU, without cuDNN's own memory).
     gpu_bytes_per_pixel: int = 0
-    overlap: int = 0
+    overlap: int = 0  # of neighbouring tiles, which hides the seam, in pixels at scale 1
+    # Whether the model may run in 16 bits; others always run in float32. In measurements the score
+    # differs from float32's by at most 0.05 dB, and the PSNR between both is 60 dB or more.
     half_precision: bool = False
+    # The duration of a frame, relative to the default model of the task (medians of paired runs on
+    # a CPU); None if not measured.
     time: float | None = None
 
     @property

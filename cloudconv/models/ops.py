@@ -35,15 +35,15 @@ def shrunk_like(picture: Tensor, other: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(picture, (other.shape[2], other.shape[3]))
 
 
-def laplacian_pyramid(images: Tensor, levels: int, least: int = 2) -> tuple[list[Tensor], Tensor]:
+def laplacian_pyramid(images: Tensor, levels: int) -> tuple[list[Tensor], Tensor]:
     """Return the bands of ``images``, the finest first, and the rest.
 
     Each band is half as large as the one before, rounded up. There are fewer bands than ``levels``
-    if a side of the rest, in pixels, gets shorter than ``least``. Source: Burt and Adelson, The
-    Laplacian Pyramid as a Compact Image Code, 1983; with means over areas instead of their filter.
+    if a side of the rest is a single pixel. Source: Burt and Adelson, The Laplacian Pyramid as a
+    Compact Image Code, 1983; with means over areas instead of their filter.
     """
     bands: list[Tensor] = []
-    while len(bands) < levels and min(images.shape[2:]) >= least:
+    while len(bands) < levels and min(images.shape[2:]) > 1:
         height, width = images.shape[2:]
         small = F.interpolate(images, (-(-height // 2), -(-width // 2)), mode="area")
         bands.append(images - enlarged(small, (height, width)))
@@ -205,10 +205,11 @@ def warp(images: Tensor, flow: Tensor) -> Tensor:
     return sample(images, sampling_grid(flow, *images.shape[-2:]))
 
 
-def check_motion(grid: Tensor) -> None:
-    """Raise ModelError if a grid for ``grid_sample`` is not finite, and gradients would follow.
+def sample(images: Tensor, grid: Tensor, mode: str = "bilinear") -> Tensor:
+    """Sample (B, C, H, W) at a grid of :func:`sampling_grid`: (B, C, h, w) float32.
 
-    On a CPU these gradients would be written to memory outside of the picture.
+    Raises ModelError if the grid is not finite and gradients would follow: on a CPU these would be
+    written to memory outside of the picture.
     """
     if grid.requires_grad and grid.device.type != "cuda" and not grid.isfinite().all():
         raise ModelError(
@@ -216,11 +217,4 @@ def check_motion(grid: Tensor) -> None:
             "--precision=fp32, or for train a lower --learning-rate. The best weights so far are "
             "kept."
         )
-
-
-def sample(images: Tensor, grid: Tensor) -> Tensor:
-    """Sample (B, C, H, W) at a grid of :func:`sampling_grid`: (B, C, h, w) float32."""
-    check_motion(grid)
-    return F.grid_sample(
-        images.float(), grid, mode="bilinear", padding_mode="border", align_corners=True
-    )
+    return F.grid_sample(images.float(), grid, mode, padding_mode="border", align_corners=True)

@@ -43,11 +43,7 @@ class PictureKind:
 
     @classmethod
     def of(cls, picture: Any) -> PictureKind:
-        """Return the kind of a picture.
-
-        Raises:
-            PictureError: the object is not a picture, or pictures of its kind are not accepted.
-        """
+        """Return the kind of a picture; raise PictureError if it is none that is accepted."""
         if isinstance(picture, Image.Image):
             if picture.mode not in _MODES:
                 raise PictureError(
@@ -117,11 +113,8 @@ class PictureKind:
         """Return copies of the channels, (H, W) each, on the picture's device, and their check.
 
         8 bits become uint8, 16 bits int32 (CUDA lacks most operations on uint16), floating point
-        becomes float32 and is clamped to 0 to 1.
-
-        Raises:
-            PictureError: floating-point samples are not finite, or far outside 0 to 1. On a GPU the
-                check raises this error later.
+        becomes float32 and is clamped to 0 to 1. Raises PictureError if floating-point samples are
+        not finite, or far outside 0 to 1; on a GPU the check raises this error later.
         """
         check, data = None, self.values(picture)
         if self.is_float:
@@ -143,10 +136,7 @@ class PictureKind:
         return data.to(torch.float32).movedim(-1, 0) / self.most
 
     def from_floats(self, data: Tensor) -> Any:
-        """Return a picture of this kind: the inverse of :meth:`floats`.
-
-        For integer kinds the values are clamped and rounded.
-        """
+        """Return a picture of this kind: the inverse of :meth:`floats`, clamped and rounded."""
         data = data.movedim(0, -1)
         return self._stored(
             data if self.is_float else data.clamp(0, 1).mul(self.most).round().to(torch.int32)
@@ -161,11 +151,7 @@ class PictureKind:
 
 
 def check_tensor(tensor: Tensor) -> None:
-    """Refuse a tensor that has no samples in memory, or stores them in another way.
-
-    Raises:
-        PictureError: the tensor is empty, sparse, nested, quantized, or on the device ``meta``.
-    """
+    """Refuse a tensor that has no samples in memory, or stores them in another way."""
     is_dense = tensor.layout == torch.strided and not (tensor.is_nested or tensor.is_quantized)
     if not is_dense or tensor.is_meta or not tensor.numel():
         raise PictureError(
@@ -175,6 +161,19 @@ def check_tensor(tensor: Tensor) -> None:
         )
 
 
+def tensor_needed(shape: str, got: object) -> PictureError:
+    """Return the error for something else than a floating-point tensor of a shape."""
+    return PictureError(f"bad-tensor: A floating-point tensor {shape} is needed, got {got}.")
+
+
+def float_check(tensor: Tensor, shape: str) -> SampleCheck:
+    """Start the check of a floating-point tensor; raise PictureError for anything else."""
+    if not isinstance(tensor, Tensor) or not tensor.is_floating_point():
+        raise tensor_needed(shape, getattr(tensor, "dtype", type(tensor).__name__))
+    check_tensor(tensor)
+    return SampleCheck(tensor)
+
+
 class SampleCheck:
     """A check that samples are finite, and exceed 0 to 1 by no more than ``overshoot``.
 
@@ -182,22 +181,13 @@ class SampleCheck:
     """
 
     def __init__(self, samples: Tensor, overshoot: float | None = None) -> None:
-        """Start the check of floating-point samples; finish the check unless a GPU has them.
-
-        Raises:
-            PictureError: see :meth:`finish`.
-        """
         self._overshoot = overshoot
         self._extremes = download([torch.stack(torch.aminmax(samples.float()))])
         if samples.device.type not in QUEUES:
             self.finish()
 
     def finish(self) -> None:
-        """Wait for the check, but not for work that the GPU was given after the check.
-
-        Raises:
-            PictureError: there is a sample that is not finite, or too far outside 0 to 1.
-        """
+        """Wait for the check, but not for later work of the GPU; raise PictureError for a fault."""
         least, most = self._extremes.planes()[0].tolist()
         if not math.isfinite(least) or not math.isfinite(most):
             raise PictureError(
@@ -224,8 +214,7 @@ def place_of(picture: Any) -> int:
 def each_of(pictures: Any) -> Any:
     """Return ``pictures``, an iterable of pictures or one array or tensor of several pictures.
 
-    Raises:
-        PictureError: ``pictures`` is a single picture, or no iterable.
+    Raises PictureError for a single picture, and for no iterable.
     """
     if isinstance(pictures, Tensor):
         check_tensor(pictures)
@@ -256,11 +245,8 @@ def between(
     """Return the picture, or the batch, between two others of any kind, as the same kind.
 
     Gray becomes RGB for ``interpolate``, and the result gray again. ``interpolate`` takes two
-    batches, (B, 3 or 4, H, W) float32 on ``device``, and the timestep.
-
-    Raises:
-        PictureError: the pictures are of an unknown kind, their kinds or numbers differ, or a
-            sample is not finite.
+    batches, (B, 3 or 4, H, W) float32 on ``device``, and the timestep. Raises PictureError if the
+    kinds are unknown, kinds or numbers differ, or a sample is not finite.
     """
     several = isinstance(x0, np.ndarray | Tensor) and x0.ndim == 4
     firsts, lasts = (_listed(each, several=several) for each in (x0, x1))

@@ -28,10 +28,7 @@ _GAIN = 4.0  # factor of the differences that the network reads, so that they ar
 
 
 class Refinement(nn.Module):
-    """A small block that reads four pictures, moved and unmoved, and corrects a motion.
-
-    Before the training the correction is zero.
-    """
+    """A small block that reads four pictures, moved and unmoved, and corrects a motion."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -107,10 +104,7 @@ def _energies(*products: Tensor) -> tuple[Tensor, ...]:
 
 
 def _nine(images: Tensor, axis: int) -> Tensor:
-    """Return sums of nine neighbours along an axis.
-
-    Shifted copies are faster than pooling on a CPU.
-    """
+    """Return sums of nine neighbours along an axis, on a CPU faster than by pooling."""
     for step in (1, 3):
         count = images.shape[axis] - 2 * step
         first, second, third = (images.narrow(axis, k * step, count) for k in range(3))

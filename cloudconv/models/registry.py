@@ -67,8 +67,7 @@ def added_names() -> list[str]:
 def added_file(name: str) -> Path:
     """Return the file that a network of that name has in the folder.
 
-    Raises:
-        SettingsError: the name has other characters than file names on every system allow.
+    Raises SettingsError if file names of some system do not allow a character of the name.
     """
     if not _NAME.fullmatch(name) or name.endswith(".") or checkpoints.is_file_name(name):
         raise SettingsError(
@@ -139,12 +138,7 @@ def network_of(name_or_path: str | Path) -> str:
 
 
 def describe(path: Path) -> WeightsFile:
-    """Recognise the network of a file of weights.
-
-    Raises:
-        WeightsError: the file cannot be read, or its network is unknown.
-        UnknownModelError: the file names a model that this version does not have.
-    """
+    """Recognise the network of a file; raise WeightsError if it is unreadable or unknown."""
     try:
         status = path.stat()
     except OSError:
@@ -201,21 +195,16 @@ def spec(name_or_path: str | Path, task: ModelTask | None = None) -> ModelSpec:
             one that ``cloudconv train`` wrote, or one of a published network.
         task: the task that the model is for; ``hold`` is an interpolator and a predictor.
 
-    Raises:
-        UnknownModelError: no such model for that task; the message lists the models that exist.
-        WeightsError: the file cannot be read, or its network is unknown.
+    Raises UnknownModelError if there is no such model for that task, and WeightsError if the file
+    cannot be read, or its network is unknown.
     """
-    path = file_of(name_or_path)
-    if path is None:
-        same_name = [known for known in MODELS if known.name == str(name_or_path)]
-    else:
-        same_name = [describe(path).spec]
+    path, name = file_of(name_or_path), str(name_or_path)
+    same_name = [k for k in MODELS if k.name == name] if path is None else [describe(path).spec]
     for known in same_name:
         if task in (None, known.task):
             return known
     names = list(dict.fromkeys(k.name for k in shown() if task in (None, k.task)))
     remedy = f"choose one of {shortened(names, 9)} (cloudconv models lists them)."
-    name = str(name_or_path)
     if same_name:
         raise UnknownModelError(
             f"model-of-other-task: {same_name[0].name} is a model to {same_name[0].task}, and one "
@@ -251,18 +240,10 @@ def load_model(
     *,
     task: ModelTask | None = None,
 ) -> Model:
-    """Load a model with its weights, ready to run.
+    """Load a model with its weights, ready to run; for name and task see :func:`spec`.
 
-    Args:
-        name_or_path: see :func:`spec`.
-        device: the device of the model.
-        dtype: the type of the model's convolutions; None for float32. Grids and sums stay
-            float32.
-        task: the task that the model is for.
-
-    Raises:
-        UnknownModelError: no such model for that task.
-        WeightsError: the weights are missing, damaged, or of another model.
+    ``dtype`` is the type of the model's convolutions, None for float32; grids and sums stay
+    float32. Raises WeightsError if the weights are missing, damaged, or of another model.
     """
     import torch
 
@@ -295,13 +276,8 @@ def check_times(spec: ModelSpec, factor: Fraction | None) -> None:
         return
     if factor is not None and factor.numerator & (factor.numerator - 1) == 0:
         return
-    known = [
-        each.name
-        for each in shown()
-        if each.task == "interpolate"
-        and each.arbitrary_timestep
-        and (each.weights or each.published)
-    ]
+    usual = (each for each in shown() if each.task == "interpolate" and each.arbitrary_timestep)
+    known = [each.name for each in usual if each.weights or each.published]
     raise ModelUsageError(
         f"only-middle: The model {spec.name} makes only the middle of two frames, so the factor "
         "must be a power of two: give 2, 4 or 8, or use a model for any time: "
@@ -310,11 +286,7 @@ def check_times(spec: ModelSpec, factor: Fraction | None) -> None:
 
 
 def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -> None:
-    """Set all weights of a model.
-
-    Raises:
-        WeightsError: the weights, which come from ``source``, do not fit.
-    """
+    """Set all weights of a model; raise WeightsError if those of ``source`` do not fit."""
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
@@ -325,11 +297,7 @@ def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -
 
 
 def state_of(name_or_path: str | Path, chosen: ModelSpec) -> dict[str, Tensor] | None:
-    """Return the weights by tensor name; None for a method without weights.
-
-    Raises:
-        WeightsError: the weights are missing or damaged.
-    """
+    """Return the weights by tensor name; None for a method without weights."""
     path = file_of(name_or_path)
     if path is None:
         return None if chosen.weights is None else weights.load_state(chosen.weights)

@@ -31,10 +31,7 @@ SLOPE = 0.2
 
 
 def conv(inputs: int, outputs: int, side: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """Return a convolution that keeps the size, or divides it by ``stride``.
-
-    Edge pixels are repeated beyond the edges.
-    """
+    """Return a convolution that keeps the size, or divides it by ``stride``."""
     return nn.Conv2d(
         inputs, outputs, side, stride, side // 2, groups=groups, padding_mode="replicate"
     )
@@ -46,10 +43,7 @@ def active(layer: nn.Module) -> nn.Sequential:
 
 
 def zeroed(layer: Layer) -> Layer:
-    """Set all weights of ``layer`` to zero and return it.
-
-    A network that adds the layer's output to a frame then starts by copying the frame.
-    """
+    """Set all weights of ``layer`` to zero, so that a network starts by copying a frame."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
     return layer
@@ -58,10 +52,8 @@ def zeroed(layer: Layer) -> Layer:
 def repeating(layer: nn.Conv2d, scatter: float = 0.0) -> nn.Conv2d:
     """Set the weights of ``layer`` to repeat its last three input channels, and return it.
 
-    Args:
-        layer: a convolution whose outputs are a multiple of three, in the order red, green, blue.
-        scatter: standard deviation of noise on the weights. Without noise, kernels that start equal
-            would learn the same.
+    The outputs are a multiple of three, in the order red, green, blue. ``scatter`` is the standard
+    deviation of noise on the weights: without it, kernels that start equal would learn the same.
     """
     middle = layer.kernel_size[0] // 2
     with torch.no_grad():
@@ -88,11 +80,8 @@ _SIDE = 11
 class Conv(Predictor):
     """One convolution of all channels of the last frames, or one for each channel of the last.
 
-    With a convolution for each channel, the channels of repeated forecasts drift apart into vivid
-    colours. Dreams can use this effect.
-
-    Args:
-        groups: 1, or 3 for a convolution of each channel of a single frame.
+    With a convolution for each channel (3 groups), the channels of repeated forecasts drift apart
+    into vivid colours. Dreams can use this effect.
     """
 
     def __init__(self, spec: ModelSpec, groups: int = 1) -> None:
@@ -105,9 +94,7 @@ class Conv(Predictor):
 
 
 class ConvModes(Predictor):
-    """Several kernels, so that each can learn one direction of motion.
-
-    A small network weights the results of the kernels for each pixel.
+    """Several kernels, each for one direction of motion, whose results a small network weights.
 
     Source of kernels that depend on the input: Jia et al., Dynamic Filter Networks, 2016 (arXiv
     1605.09673).
@@ -172,8 +159,7 @@ class ConvRecurrent(Predictor):
 class ConvPyramid(Predictor):
     """A 5 by 5 convolution per level, from the bands of the last frames to those of the next frame.
 
-    Args:
-        spec: its multiple, a power of two, sets the number of levels.
+    The multiple of the spec, a power of two, sets the number of levels.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -193,10 +179,8 @@ class ConvPyramid(Predictor):
 class UNet(nn.Module):
     """A U-Net: strided convolutions shrink, bilinear steps enlarge, skip connections join.
 
-    Args:
-        inputs: number of input channels; there are three output channels.
-        widths: channels of each level, finest first. The first level has the size of the picture,
-            and each further level has half the size.
+    ``widths`` are the channels of each level. The first level has the size of the picture, and each
+    further level half the size.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
@@ -210,10 +194,7 @@ class UNet(nn.Module):
         self.exit = zeroed(conv(widths[0], 3, 3))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, inputs, H, W) to (B, 3, H, W).
-
-        H and W are multiples of 2 to the power of the number of levels after the first.
-        """
+        """Map (B, inputs, H, W) to (B, 3, H, W)."""
         features = [self.entry(images)]
         for layer in self.down:
             features.append(layer(features[-1]))
@@ -233,7 +214,7 @@ class UNet5(Predictor):
         self.network = UNet(3 * self.spec.context, (24, 48, 96, 128, 128))
 
     def forward(self, context: Tensor) -> Tensor:
-        """Return the next frame; the arguments are those of ``Predictor.forward``."""
+        """See ``Predictor.forward``."""
         return context[:, -1] + applied(self.network, context.flatten(1, 2).clamp(0, 1))
 
 
@@ -256,8 +237,7 @@ CellState = tuple[Tensor, Tensor]
 class ConvLSTM(Predictor):
     """An encoder and a decoder of two recurrent layers each, at a quarter of the frame's size.
 
-    ``look`` reduces a picture to that size. ``paint`` makes the change of the last picture, at full
-    size.
+    ``look`` reduces a picture to that size. ``paint`` makes the change of the last picture.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -274,23 +254,16 @@ class ConvLSTM(Predictor):
         return next(self._steps(context, 1))
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        """Yield ``steps`` forecasts; the decoder reads each picture that it makes."""
-        dtype = self.dtype
+        dtype, last = self.dtype, context[:, -1]
         states: list[CellState | None] = [None, None]
-        for number in range(context.shape[1]):
-            _through(self.encoder, self.look(_seen(context[:, number], dtype)), states)
-        last = context[:, -1]
+        for picture in context.clamp(0, 1).to(dtype).unbind(1):
+            _through(self.encoder, self.look(picture), states)
         for _ in range(steps):
-            seen = _seen(last, dtype)
+            seen = last.clamp(0, 1).to(dtype)
             features = _through(self.decoder, self.look(seen), states)
             change = self.paint(torch.cat((features, F.pixel_unshuffle(seen, 4)), 1))
             last = last + change.float()
             yield last
-
-
-def _seen(picture: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return a picture in the range and the dtype of the network's input."""
-    return picture.clamp(0, 1).to(dtype)
 
 
 def _through(cells: nn.ModuleList, features: Tensor, states: list[CellState | None]) -> Tensor:
@@ -339,10 +312,8 @@ _NOISE = 0.5
 class Ladder(nn.Module):
     """A network that shrinks a picture by strided convolutions and enlarges it by deconvolutions.
 
-    Args:
-        inputs: number of input channels; there are three output channels.
-        widths: channels after each convolution, finest first.
-        skips: kind of skip connections: none, plain, or with noise during training.
+    ``widths`` are the channels after each convolution, finest first. Noisy skip connections have
+    noise during training.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...], skips: Skips) -> None:
@@ -364,10 +335,7 @@ class Ladder(nn.Module):
             self.decoder.append(active(up) if number else up)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (B, inputs, H, W) to (B, 3, H, W).
-
-        H and W are multiples of 2 to the power of the number of widths.
-        """
+        """Map (B, inputs, H, W) to (B, 3, H, W)."""
         features: list[Tensor] = []
         made = images
         for layer in self.encoder:
@@ -393,12 +361,7 @@ def _groups(width: int) -> int:
 
 
 class Autoencoder(Reconstructor):
-    """An autoencoder with one convolution and one deconvolution for each of ``widths``.
-
-    Args:
-        widths: see :class:`Ladder`.
-        skips: see :class:`Ladder`.
-    """
+    """An autoencoder with one convolution and one deconvolution for each of ``widths``."""
 
     def __init__(self, spec: ModelSpec, widths: tuple[int, ...], skips: Skips) -> None:
         super().__init__(spec)
@@ -430,13 +393,8 @@ class DenseAutoencoder(Reconstructor):
 class SkipAutoencoder(Predictor):
     """A predictor that adds to the last frame a change computed from four stacked frames.
 
-    The network shrinks the frames to 512 channels and enlarges the result.
-
     The encoder's tensors have the same names as those of :class:`Autoencoder`, so that a predictor
     can start from the weights of an autoencoder.
-
-    Args:
-        skips: see :class:`Ladder`.
     """
 
     def __init__(self, spec: ModelSpec, skips: Skips) -> None:
@@ -527,12 +485,7 @@ class Discriminators(nn.Module):
         )
 
     def forward(self, context: Tensor, picture: Tensor) -> list[Tensor]:
-        """Return the logits, (B, 1), for each size; values above 0 mean a true picture.
-
-        Args:
-            context: (B, T, 3, H, W) frames in [0, 1].
-            picture: (B, 3, H, W), the true or forecast next frame.
-        """
+        """Return the logits, (B, 1), for each size; values above 0 mean a true next ``picture``."""
         both = torch.cat((context[:, -_CONTEXT:].flatten(1, 2), picture), 1)
         return [
             critic(_small(both, part)) for part, critic in zip(_PARTS, self.critics, strict=True)

@@ -40,17 +40,13 @@ _NEAR = 32  # within 1/32 of the interval from a source frame, the result fades 
 class IFNet(Interpolator):
     """A network whose blocks, coarse to fine, refine two backward flows and a mask.
 
-    Args:
-        spec: the spec of the model.
-        sizes: for each block, the factor by which its input is smaller than the picture; each
-            factor is half of the one before. Four blocks at most.
-        gated: use the channel of the blocks that RIFE leaves unused as a gate: for each pixel the
-            weight of the unmoved pictures' blend. An open gate (weight 1) keeps still things and
-            noise in place, and avoids motion that cannot be estimated. The later blocks also read
-            the gate so far and the difference of the unmoved pictures. The gate is always open
-            close to a source frame, and where the network moves still things, see
-            :mod:`cloudconv.models.stillness`.
-        refines: correct the motion with the frames before and after the pair, if they are given.
+    ``sizes`` are the factors by which the blocks' inputs are smaller than the picture; each is half
+    of the one before. ``gated``: the channel that RIFE leaves unused is a gate: for each pixel the
+    weight of the unmoved pictures' blend. An open gate (weight 1) keeps still things and noise in
+    place, and avoids motion that cannot be estimated. The later blocks also read the gate so far
+    and the difference of the unmoved pictures. The gate is always open close to a source frame, and
+    where the network moves still things, see :mod:`cloudconv.models.stillness`. ``refines``:
+    correct the motion with the frames before and after the pair, if they are given.
     """
 
     remembers = any_size = staged = True
@@ -94,10 +90,9 @@ class IFNet(Interpolator):
     def stages(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, outer: OuterPictures | None = None
     ) -> list[Tensor]:
-        """Return the result after three of four blocks, then the final result.
+        """Return the result after three of four blocks, which form a network too, then the final.
 
-        A network of fewer blocks has no early result. The training scores both results, so the
-        first three of four blocks alone form a smaller network.
+        A network of fewer blocks has no early result.
         """
         pair = Pair(x0, x1, timestep)
         early = list(self._motions(pair, 1.0))[_EXITS:-1]
@@ -205,11 +200,10 @@ class IFNet(Interpolator):
         *,
         leftover: bool = False,
     ) -> Unsharpened:
-        """Return the picture that a motion gives.
+        """Return the picture that a motion gives, perhaps with a correction of the motion.
 
-        ``size``: the factor by which the motion is smaller than the picture. ``change``: a
-        correction of the motion, and ``coarse`` the factor by which this correction is smaller than
-        the picture. ``leftover``: add one more channel, see ``Interpolator.between``.
+        The motion is smaller than the picture by ``size``, and the correction by ``coarse``.
+        ``leftover``: add one more channel, see ``Interpolator.between``.
         """
         x0, x1, timestep, memo = pair
         batch, channels, height, width = x0.shape
@@ -270,9 +264,8 @@ class IFNet(Interpolator):
     ) -> None:
         """Write the rows of ``result`` from ``top`` on.
 
-        ``kept``: the least weight of the unmoved pictures in these rows; None without a gate.
-        ``logits``: of mask and gate; with four frames, three channels follow that are added to the
-        mix.
+        ``kept``: the least weight of the unmoved pictures in these rows; None without a gate. After
+        the ``logits`` of mask and gate, with four frames, three colours to add to the mix follow.
         """
         channels, rows = pair.x0.shape[1], logits.shape[2]
         target = result[:, :, top : top + rows]
@@ -324,7 +317,6 @@ def is_ungated(state: Mapping[str, Tensor]) -> bool:
 
 
 def _changed(motion: Tensor, change: Tensor, gain: float) -> Tensor:
-    """Return the motion plus its change, whose flows are multiplied by ``gain``."""
     total = change.clone()
     total[:, :4] *= gain
     total[:, : motion.shape[1]] += motion

@@ -45,16 +45,11 @@ def restore_detail(
     strength: Tensor,
     memo: Memo | None = None,
 ) -> None:
-    """Sharpen the luma of new pictures, in place.
+    """Sharpen the luma of new pictures between x0 and x1, (B, 3 or more, H, W), in place.
 
-    Args:
-        made: (B, 3 or more, H, W), colours first.
-        x0: the first source pictures.
-        x1: the second source pictures.
-        flows: (B, 4, h, w), to both source pictures, in pixels of this grid.
-        size: the factor by which the grid of the flows is smaller than the pictures.
-        strength: (B, 1, H, W) or (B, 1, 1, 1), the part of the missing detail to restore.
-        memo: keeps the energies of both source pictures.
+    ``flows``, (B, 4, h, w), lead to both source pictures, in pixels of their own grid, which is
+    smaller by ``size``. ``strength``, (B, 1, H, W) or (B, 1, 1, 1), is the part of the missing
+    detail to restore. ``memo`` keeps the energies of both source pictures.
     """
     height, width = made.shape[2:]
     step = _rows(made)
@@ -136,8 +131,7 @@ def _around(images: Tensor) -> Tensor:
 def _lumas(picture: Tensor) -> Iterator[Tensor]:
     """Yield the luma in strips of whole cells, with ``_REACH`` more pixels on each side.
 
-    Each strip is (B, 1, rows + 2 * _REACH, W + 2 * _REACH). Outside the picture the nearest pixel
-    is repeated.
+    Outside the picture the nearest pixel is repeated.
     """
     height, step = picture.shape[2], _rows(picture)
     for top in range(0, height, step):

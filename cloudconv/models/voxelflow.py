@@ -24,11 +24,10 @@ from cloudconv.models.base import Predictor
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.flow import advected, mean_velocity
-from cloudconv.models.ops import check_motion, sample, sampling_grid, warp
+from cloudconv.models.ops import sample, sampling_grid, warp
 from cloudconv.models.rife import is_ungated
 from cloudconv.transfer import upload
 
-"""The largest number of trials; each forecasts a known frame from the frames before."""
 REACH = 15
 """The largest horizon that the network reads. For later forecasts the network reads this value, and
 the estimated motion is extended to the true horizon."""
@@ -88,14 +87,13 @@ class _Moment(NamedTuple):
 class VoxelFlow(Predictor):
     """A forecaster whose three blocks, coarse to fine, refine a velocity and weights of candidates.
 
-    The frames of the context must all be different, at even distances. Copies of the oldest frame
-    replace missing frames. For horizon h the latest frame is paired with the frame k = min(h, 4)
-    steps before. The velocity is measured over these k steps, so that slow motion exceeds the
-    noise. A point of the forecast is sampled from the latest frame at a distance of h/k times the
-    velocity, and from the frame j steps before at (j + h)/k times the velocity. The result is a
-    weighted mean of these samples, of the latest frame moved by the mean optical flow, of the
-    latest frame unmoved, and of the unmoved mean of all frames, plus a smooth change of colour. The
-    weights differ per pixel. Where nothing moved, the latest frame stays.
+    Copies of the oldest frame replace missing frames. For horizon h the latest frame is paired with
+    the frame k = min(h, 4) steps before. The velocity is measured over these k steps, so that slow
+    motion exceeds the noise. A point of the forecast is sampled from the latest frame at a distance
+    of h/k times the velocity, and from the frame j steps before at (j + h)/k times the velocity.
+    The result is a weighted mean of these samples, of the latest frame moved by the mean optical
+    flow, of the latest frame unmoved, and of the unmoved mean of all frames, plus a smooth change
+    of colour. The weights differ per pixel. Where nothing moved, the latest frame stays.
 
     With more frames than the context, trials forecast the last of these frames. The trials decide
     how much of the optical flow's forecast and of the last frame is mixed in. Footage that changes
@@ -138,9 +136,8 @@ class VoxelFlow(Predictor):
     def _trial_weights(self, context: Tensor) -> list[Tensor]:
         """Return the weights of the optical flow's forecast and of the last frame, (2, B).
 
-        Each trial forecasts a known frame from earlier ones. There is one pair of weights for each
-        horizon with such a frame. The best weights of a trial are only partly right for later
-        frames, so half of them is used.
+        There is one pair for each horizon of which a frame is known. The best weights of a trial
+        are only partly right for later frames, so half of them is used.
         """
         count = min(context.shape[1] - self.spec.context, self.spec.past)
         if count < 1:
@@ -153,10 +150,7 @@ class VoxelFlow(Predictor):
         ]
 
     def _candidates(self, context: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """Yield for each step the network's forecast, the optical flow's, and the last frame.
-
-        Each is (B, 3, H, W).
-        """
+        """Yield for each step the network's forecast, the optical flow's, and the last frame."""
         scene = _scene(context)
         latest = scene.frames[:, 0]
         velocity, displacement = scene.velocity, torch.zeros_like(scene.velocity)
@@ -166,10 +160,7 @@ class VoxelFlow(Predictor):
             yield made, _sharp(latest, _resized(displacement, 2)), latest
 
     def _picture(self, scene: _Scene, ahead: Tensor, displacement: Tensor) -> Tensor:
-        """Return the frames ``ahead`` steps later; ``ahead`` is (B,) on the CPU.
-
-        ``displacement``: (B, 2, H/2, W/2), by optical flow, to the latest frame.
-        """
+        """Return the frames ``ahead`` steps later; ``ahead`` is (B,) on the CPU."""
         (horizon,) = upload([ahead.float().view(-1, 1, 1, 1)], displacement.device)
         # Pair with the nearest frame that is old enough, or with the oldest.
         wanted = horizon.flatten(1).clamp(max=_OLDER)
@@ -304,10 +295,7 @@ def _moved(frames: Tensor, ages: Tensor, motion: Tensor, moment: _Moment) -> Ten
 
 
 def _mixed(scene: _Scene, motion: Tensor, moment: _Moment) -> Tensor:
-    """Return the weighted mean of the candidates plus the change of colour.
-
-    Where all frames are equal, return the latest frame.
-    """
+    """Return the weighted mean of the candidates plus the change of colour."""
     frames = scene.frames
     latest = frames[:, 0]
     moved = _moved(frames, scene.ages, motion, moment)
@@ -325,11 +313,7 @@ def _mixed(scene: _Scene, motion: Tensor, moment: _Moment) -> Tensor:
 
 def _sharp(picture: Tensor, flow: Tensor) -> Tensor:
     """Warp with cubic interpolation, which keeps more detail than ``warp``."""
-    grid = sampling_grid(flow, *picture.shape[2:])
-    check_motion(grid)
-    return F.grid_sample(
-        picture.float(), grid, mode="bicubic", padding_mode="border", align_corners=True
-    )
+    return sample(picture, sampling_grid(flow, *picture.shape[2:]), "bicubic")
 
 
 def _still(frames: Tensor) -> Tensor:

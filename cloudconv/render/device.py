@@ -28,14 +28,9 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 def choose_device(name: str = "auto") -> torch.device:
     """Return the device called ``name`` and make it the current one of this thread.
 
-    Args:
-        name: ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``. ``auto`` is the
-            accelerator that PyTorch finds if it passes a small trial, else the CPU; see
-            :func:`auto_warnings`.
-
-    Raises:
-        SettingsError: the name is unknown.
-        DeviceError: the device is not in this machine, or it does not work with this PyTorch.
+    The name is ``auto``, ``cpu``, ``cuda``, ``cuda:N``, ``mps`` or ``xpu``. ``auto`` is the
+    accelerator that PyTorch finds if it passes a small trial, else the CPU. Raises SettingsError
+    for an unknown name, and DeviceError if the device is missing or does not work.
     """
     if name == "auto":
         device = _auto()[0]
@@ -81,11 +76,7 @@ def use_device(device: torch.device) -> None:
 
 
 def fault_of(device: torch.device, dtype: torch.dtype) -> str | None:
-    """Compare the operations of networks on a device in ``dtype`` with those on the CPU in float32.
-
-    Returns:
-        The fault in words; None without a fault.
-    """
+    """Compare a device in ``dtype`` with the CPU in float32; return the fault in words, or None."""
     if fault := _mps_fault(device):
         return fault
     try:
@@ -101,9 +92,7 @@ def fault_of(device: torch.device, dtype: torch.dtype) -> str | None:
 def machine_fingerprint(device: torch.device, *, each_gpu: bool = False) -> dict[str, str]:
     """Return the kind of device, and the versions of all libraries that can change a pixel.
 
-    Args:
-        device: the device that computes.
-        each_gpu: whether all GPUs of this machine compute; then the result names all their kinds.
+    With ``each_gpu`` all GPUs of this machine compute, and the result names all their kinds.
     """
     kind = device.type
     if kind == "cuda":
@@ -120,17 +109,10 @@ def machine_fingerprint(device: torch.device, *, each_gpu: bool = False) -> dict
 def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.dtype:
     """Return the type of the network's weights and activations on ``device``.
 
-    Args:
-        name: ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` chooses fp16 on a CUDA GPU and
-            bf16 on a CPU where the hardware is fast with them, else fp32. For a published network
-            ``auto`` is fp32. A model whose ``spec`` excludes 16 bits runs in float32 whatever the
-            name.
-        device: the device that computes.
-        spec: the model.
-
-    Raises:
-        SettingsError: no such name.
-        DeviceError: the device cannot compute at that precision.
+    The name is ``auto``, ``fp32``, ``bf16`` or ``fp16``. ``auto`` chooses fp16 on a CUDA GPU and
+    bf16 on a CPU where the hardware is fast with them, else fp32. For a published network ``auto``
+    is fp32. A model whose ``spec`` excludes 16 bits runs in float32 whatever the name. Raises
+    SettingsError for an unknown name, DeviceError if the device cannot compute at that precision.
     """
     if name == "auto":
         if not spec.half_precision or spec.published:
@@ -179,11 +161,7 @@ def has_fast_bf16() -> bool:
 
 
 def set_threads(count: int | None) -> int:
-    """Use ``count`` threads inside network operations; None keeps the present number.
-
-    Returns:
-        The number of threads that operations use now.
-    """
+    """Use ``count`` threads inside network operations, None for no change; return the number."""
     if count is not None:
         torch.set_num_threads(count)
     return torch.get_num_threads()

@@ -140,11 +140,8 @@ def plan_memory(
     The batch is halved, and the number of CPU streams reduced, until the batches fit. The side of
     tiles is rounded up to the model's grid. The smallest tile is used even if the estimate says
     that it does not fit. ``free_bytes``: None for the number that the device reports.
-    ``renderers``: renderers that use the device at the same time, each with an equal part.
-
-    Raises:
-        ModelError: the model does not take that scale.
-        SettingsError: ``batch`` or ``tile`` is too small.
+    ``renderers``: renderers that use the device at the same time, each with an equal part. Raises
+    SettingsError if ``batch`` or ``tile`` is too small.
     """
     batch, tile, cpu_streams = wanted.batch, wanted.tile, wanted.cpu_streams
     multiple, overlap = grid(model, scale)

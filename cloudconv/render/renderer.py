@@ -60,20 +60,11 @@ class _Batch:
 class Renderer:
     """A maker of output frames: one model on one device.
 
-    Args:
-        model: a model on ``device``.
-        device: the device of the model.
-        wanted: the batch, the tiles and the CPU streams that the user wants.
-        scale: scale of the motion estimation, for models with this option; 1 for other models.
-        fallback: mix in a blend of the two source frames where the model's motion is wrong. The
-            model is tested on known source frames, which it reconstructs in trials.
-        exact: a function that loads the model in float32. If a picture of a 16-bit model has values
-            that are not finite, the loaded model replaces the 16-bit model. None if the user
-            chose 16 bits.
-
-    Raises:
-        ModelError: the model does not take that scale.
-        SettingsError: ``batch`` or ``tile`` is too small.
+    ``wanted`` are the batch, the tiles and the CPU streams that the user wants. ``scale`` is that
+    of the motion estimation, 1 for models without this option. ``fallback``: mix in a blend of the
+    two source frames where the model's motion is wrong, tested on known source frames. ``exact``
+    loads the model in float32, to replace a 16-bit model whose pictures are not finite; None if the
+    user chose 16 bits. Raises ModelError or SettingsError if scale, batch or tile cannot be used.
     """
 
     def __init__(
@@ -124,24 +115,22 @@ class Renderer:
         plan = self.plan(width, height, renderers, free_bytes=free_bytes)
         sizes = plan.sizes
         self.use_sizes(width, height, sizes)
+        free = f"{gibibytes(plan.free_bytes or 0)} of memory that {self._device} has free"
         if sizes.tile is not None and self._wanted.tile == "auto":
-            self._warned.put(
-                Warned(
-                    f"tiles: A whole {width}x{height} frame does not fit into the "
-                    f"{gibibytes(plan.free_bytes or 0)} of memory that {self._device} has free: "
-                    f"frames are computed in tiles of {sizes.tile} pixels."
-                )
+            self._warn(
+                f"tiles: A whole {width}x{height} frame does not fit into the {free}: frames are "
+                f"computed in tiles of {sizes.tile} pixels."
             )
         asked = self._wanted.batch
         if asked != "auto" and sizes.batch < asked:
-            self._warned.put(
-                Warned(
-                    f"batch-reduced: A batch of {asked} frames of {width}x{height} does not fit "
-                    f"into the {gibibytes(plan.free_bytes or 0)} of memory that {self._device} "
-                    f"has free: the batch is {sizes.batch}."
-                )
+            self._warn(
+                f"batch-reduced: A batch of {asked} frames of {width}x{height} does not fit into "
+                f"the {free}: the batch is {sizes.batch}."
             )
         return sizes
+
+    def _warn(self, text: str) -> None:
+        self._warned.put(Warned(text))
 
     def use_sizes(self, width: int, height: int, sizes: Sizes) -> None:
         """Use these sizes for frames of that size; only a lack of memory changes them later."""
@@ -160,12 +149,8 @@ class Renderer:
         GPU works on two batches in advance, because the CPU waits in the middle of each batch.
         There the CPU learns whether the motion is uncertain and the batch needs trials. Source
         frames wait for the new frames before them; the number of waiting frames is limited.
-        ``tasks`` is closed with this generator.
-
-        Raises:
-            DeviceError: the device's memory is too small for a single small tile, or for a single
-                whole frame if ``tile`` is ``off``.
-            ModelError: a picture has values that are not finite.
+        ``tasks`` is closed with this generator. Raises DeviceError if the memory is too small for a
+        single small tile, and ModelError if a picture has values that are not finite.
         """
         use_device(self._device)
         # Without this call oneDNN uses every core in a new thread.
@@ -299,11 +284,9 @@ class Renderer:
             self._inference = replace(self._inference, model=model)
             self._pictures.clear()
             empty_cache(self._device)
-            self._warned.put(
-                Warned(
-                    f"precision-raised: 16-bit values overflowed on {self._device}: float32 is "
-                    "used instead, which is slower."
-                )
+            self._warn(
+                f"precision-raised: 16-bit values overflowed on {self._device}: float32 is used "
+                "instead, which is slower."
             )
         return used.model is self._inference.model
 
@@ -323,13 +306,19 @@ class Renderer:
         assert self._size is not None
         multiple, overlap = grid(failed.model, failed.scale)
         smallest = smallest_tile(overlap, multiple)
-        sizes, tile = failed.sizes, None
+        sizes = failed.sizes
         side = round_up(max(self._size), multiple) if sizes.tile is None else sizes.tile
         if sizes.batch > 1:
             sizes = replace(sizes, batch=sizes.batch // 2)
+            less = (
+                f"out-of-memory: {self._device} ran out of memory: the batch is now {sizes.batch}."
+            )
         elif self._wanted.tile != "off" and side > smallest:
-            tile = max(smallest, round_up(side // 2, multiple))
-            sizes = replace(sizes, tile=tile)
+            sizes = replace(sizes, tile=max(smallest, round_up(side // 2, multiple)))
+            less = (
+                f"out-of-memory-tiles: {self._device} ran out of memory: frames are now computed "
+                f"in tiles of {sizes.tile} pixels."
+            )
         else:
             free = free_memory(self._device)
             width, height = self._size
@@ -341,17 +330,7 @@ class Renderer:
                 "programs, or use another --device or a smaller copy of the video."
             )
         self._inference = replace(failed, sizes=sizes)
-        name = str(self._device)
-        if tile is None:
-            less = Warned(
-                f"out-of-memory: {name} ran out of memory: the batch is now {sizes.batch}."
-            )
-        else:
-            less = Warned(
-                f"out-of-memory-tiles: {name} ran out of memory: frames are now computed in tiles "
-                f"of {tile} pixels."
-            )
-        self._warned.put(less)
+        self._warn(less)
 
 
 def renderer_for(

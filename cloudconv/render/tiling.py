@@ -40,10 +40,8 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[TileSpan]:
     Tiles start at multiples of ``multiple``, so that a network which shrinks its input gets the
     same grid as on the whole picture. Two tiles overlap by at least ``overlap`` pixels and are
     cross-faded in the middle half of the overlap. The rest of the overlap is only input, because
-    networks are least exact near the edges of their input.
-
-    Raises:
-        ValueError: ``tile`` is below :func:`smallest_tile` or no multiple of ``multiple``.
+    networks are least exact near the edges of their input. Raises ValueError if ``tile`` is below
+    :func:`smallest_tile` or no multiple of ``multiple``.
     """
     if tile % multiple or tile < smallest_tile(overlap, multiple):
         raise ValueError(f"{tile = } does not suit {overlap = } and {multiple = }")

@@ -76,16 +76,10 @@ class Cadence:
         self._gaps: list[Fraction] = []
 
     def push(self, time: Fraction, repeats: bool, cut: bool = False) -> list[Placed]:
-        """Add the next frame.
+        """Add the next frame, and return the frames that are now decided, in order.
 
-        Args:
-            time: the time at which the frame is shown, in seconds; later than the one before.
-            repeats: whether the frame shows the same picture as the frame before.
-            cut: whether the frame begins a new scene. Such a frame never counts as a repeat.
-
-        Returns:
-            ``(time, shows)`` of the frames that are now decided, in order. ``shows`` is the
-            frame's new time (strictly increasing), or None for a repeat to leave out.
+        ``time`` is later than that of the frame before. ``repeats``: the frame shows the same
+        picture as the frame before. A ``cut`` begins a new scene, and never counts as a repeat.
         """
         if self._frames and len(self._gaps) < _GAPS:
             self._gaps.append(time - self._last)

@@ -169,10 +169,7 @@ def schedule(
     """Plan every output frame, in order of time, on the schedule's clock, which starts at 0.
 
     ``events`` receives a warning as soon as regular repeats are found that the output keeps, and
-    the counts at the end.
-
-    Raises:
-        InputError: there are fewer than two frames.
+    the counts at the end. Raises InputError if there are fewer than two frames.
     """
     timeline = Timeline(request.rate, slowdown=request.slowdown, loop=request.loop)
     events = SimpleQueue() if events is None else events
@@ -198,21 +195,17 @@ def schedule(
         elif counts.source_frames > 1:
             made = timeline.finish(end, following)
         else:
-            one = "single" if counts.source_frames else "no"
+            has = "a single frame" if counts.source_frames else "no frame"
             raise InputError(
-                f"{one}-frame: {request.name} has {'a single' if one == 'single' else 'no'} frame, "
-                "and interpolation needs two or more: give a longer video or part."
+                f"too-few-frames: {request.name} has {has}, and interpolation needs two or more: "
+                "give a longer video or part."
             )
-        if not is_reported and (item is None or cadence.certain):
-            description = cadence.description
-            if description is not None:
-                events.put(
-                    Warned(
-                        f"cadence-kept: The video repeats frames: {description}. "
-                        "--refill makes the motion even."
-                    )
-                )
-                is_reported = True
+        if not is_reported and (item is None or cadence.certain) and cadence.description:
+            text = (
+                f"The video repeats frames: {cadence.description}. --refill makes the motion even."
+            )
+            events.put(Warned(f"cadence-kept: {text}"))
+            is_reported = True
         pending, held = chain(held, made), []
         for slot in pending:
             if item is not None and not window.knows(slot):

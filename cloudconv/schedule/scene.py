@@ -84,21 +84,16 @@ class _Thumbnail:
 
 
 class CutDetector:
-    """A detector that decides for each frame whether the frame begins a new scene."""
+    """A detector that decides for each frame whether the frame begins a new scene.
+
+    ``threshold`` is the lowest score that counts as a cut, from 0 (a cut at every frame) to 1
+    (never a cut). Raises SettingsError if it is outside 0 … 1.
+    """
 
     THUMBNAIL = (_HEIGHT, _WIDTH)
     lookahead = _AFTER - 1
 
     def __init__(self, threshold: float | None = None) -> None:
-        """Create a detector without frames.
-
-        Args:
-            threshold: the lowest score that counts as a cut, from 0 (a cut at every frame) to 1
-                (never a cut); higher values find fewer cuts. None for the default.
-
-        Raises:
-            SettingsError: the threshold is outside 0 … 1.
-        """
         if threshold is not None and not 0 <= threshold <= 1:
             raise SettingsError(
                 f"bad-threshold: The scene-cut threshold {threshold:g} is out of range: give auto, "
@@ -113,11 +108,9 @@ class CutDetector:
         self._decided = 0
 
     def push(self, thumbnail: Tensor) -> list[bool]:
-        """Add the next frame's luma, (36, 64) float32 in [0, 1].
+        """Add the next frame's luma, (36, 64) in [0, 1]; return the decision that is now possible.
 
-        Returns:
-            The decisions that are now possible, in order of the frames: at most one per call. The
-            last ``lookahead`` decisions come from :meth:`finish`. The first frame is never a cut.
+        The last ``lookahead`` decisions come from :meth:`finish`. The first frame is never a cut.
         """
         luma = thumbnail.detach().to("cpu", torch.float32)
         recent = list(self._thumbnails)[-_BEFORE:]
@@ -197,10 +190,7 @@ def _unlikeness(a: _Thumbnail, b: _Thumbnail) -> float:
 
 
 def _unmatched(candidates: list[Tensor], target: Tensor) -> Tensor:
-    """Return the difference of each block of ``target`` from its best match in each candidate.
-
-    The result, (n, blocks down, blocks across), is the mean absolute difference.
-    """
+    """Return the mean difference of each block of ``target`` from its best match in a candidate."""
     padded = F.pad(torch.stack(candidates)[:, None], (_REACH,) * 4, mode="replicate")[:, 0]
     windows = padded.unfold(1, _HEIGHT, 1).unfold(2, _WIDTH, 1)  # (n, shifts, shifts, 36, 64)
     left = F.avg_pool2d((windows - target).abs_().flatten(0, 2)[:, None], _BLOCK, _BLOCK_STEP)

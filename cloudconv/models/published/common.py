@@ -29,31 +29,18 @@ class Recognised:
 
     A family is a module of this folder: its name, ``FAMILY``; its network; and ``detect``, which
     returns this row for tensors that show the network, or None.
-
-    Attributes:
-        family: the name of the family.
-        version: the published versions with these tensors, which may differ in weights only.
-        source: authors and publication.
-        cls: the class of the network; None for a network that is known but not run.
-        arguments: the arguments of the class beside the spec.
-        properties: the properties of the spec that differ from those of most networks.
-        middle_is_optional: whether training for the middle only, or for any timestep, is
-            undecidable.
-        reason: the reason why the network is not run.
-        missing: names of tensors that the network has and the file lacks.
-        unknown: names of tensors of the file that the network lacks, or has in another shape.
     """
 
     family: str
-    version: str = ""
-    source: str = ""
-    cls: Any = None
-    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    properties: Mapping[str, Any] = field(default_factory=dict, hash=False)
-    middle_is_optional: bool = False
-    reason: str = ""
-    missing: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
+    version: str = ""  # the published ones with these tensors, which may differ in weights only
+    source: str = ""  # authors and publication
+    cls: Any = None  # of the network; None for a network that is known but not run
+    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of the class
+    properties: Mapping[str, Any] = field(default_factory=dict, hash=False)  # special ones
+    middle_is_optional: bool = False  # tensors do not show whether it makes any time or the middle
+    reason: str = ""  # for which the network is not run
+    missing: tuple[str, ...] = ()  # tensors that the network has and the file lacks
+    unknown: tuple[str, ...] = ()  # tensors that the network lacks, or has in another shape
 
     def __call__(self, spec: ModelSpec) -> Interpolator:
         """Return the network with untrained weights."""

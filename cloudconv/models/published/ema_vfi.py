@@ -66,13 +66,10 @@ def detect(state: StateDict) -> Recognised | None:
 
 
 class EmaVfi(Published):
-    """An EMA-VFI network.
+    """An EMA-VFI network with ``width`` channels of the features at full size.
 
-    Args:
-        spec: the spec of the model.
-        width: channels of the features at full size.
-        depths: number of attention blocks at an eighth, and at a sixteenth of the size.
-        motions: channels of the motion that each of these blocks estimates.
+    ``depths`` are the numbers of attention blocks at an eighth, and at a sixteenth of the size.
+    Each block estimates ``motions`` channels of motion.
     """
 
     reads_bgr = True
@@ -182,11 +179,9 @@ class _Features(nn.Module):
             self.add_module(f"norm{level + 1}", _norm(wide))
 
     def forward(self, x0: Tensor, x1: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Map two pictures, (B, 3, H, W) float32, to appearance and motion.
+        """Map (B, 3, H, W) to appearance at 1, 1/2 … 1/16 of the size, and motion at 1/8 and 1/16.
 
-        Returns:
-            The appearance at 1, 1/2 … 1/16 of the size, and the motion at 1/8 and 1/16; (2B, C, h,
-            w), the items of ``x0`` first.
+        The results are (2B, C, h, w), the items of ``x0`` first.
         """
         x = joined([torch.cat((x0, x1))], next(self.parameters()).dtype)
         appearance: list[Tensor] = []
@@ -216,8 +211,6 @@ def _norm(width: int) -> nn.LayerNorm:
 
 
 class _Convolutions(nn.Module):
-    """Two convolutions with PReLU."""
-
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.conv = nn.Sequential(*layer(inputs, outputs), *layer(outputs, outputs))
@@ -263,13 +256,7 @@ class _CrossScale(nn.Module):
 
 
 class _Attending(nn.Module):
-    """A block in which each picture attends to the other one, within windows.
-
-    Args:
-        width: channels.
-        motion: channels of the motion.
-        shift: by so many pixels the windows are shifted.
-    """
+    """A block in which each picture attends to the other one, within windows that are shifted."""
 
     def __init__(self, width: int, motion: int, shift: int) -> None:
         super().__init__()
@@ -303,10 +290,7 @@ class _Attending(nn.Module):
         return x + self.mlp(self.norm2(x)), moved
 
     def _mask(self, height: int, width: int, device: torch.device) -> Tensor | None:
-        """Return logits that keep regions apart, (windows, 1, N, N): the picture and its padding.
-
-        With shifted windows, also parts that only the shift brings together.
-        """
+        """Return logits, (windows, 1, N, N), that keep apart what padding or a shift joins."""
         below, right = -height % _WINDOW, -width % _WINDOW
         lines = [torch.arange(side, device=device) for side in (height + below, width + right)]
         apart: list[Tensor] = []
@@ -367,13 +351,10 @@ class _Attention(nn.Module):
     def forward(
         self, x: Tensor, other: Tensor, places: Tensor, mask: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        """Return the appearance, (W, N, width), and the motion, (W, N, motion), of windows.
+        """Return the appearance, (W, N, width), and the motion, (W, N, motion), of W windows.
 
-        Args:
-            x: (W, N, width): N pixels in each of W windows.
-            other: the other picture's windows.
-            places: (windows of one picture, N, 2).
-            mask: logits to add, (windows of one picture, 1, N, N).
+        ``x`` and ``other`` are (W, N, width). ``places``, (windows of one picture, N, 2), and the
+        logits ``mask``, (windows of one picture, 1, N, N), belong to one picture.
         """
         pictures = len(x) // len(places)
         q, k, v = (
@@ -398,20 +379,11 @@ class _Mlp(nn.Module):
         super().__init__()
         hidden = _EXPANSION * width
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.dwconv = _Depthwise(hidden)
+        self.dwconv = nn.Module()  # the published names of the tensors have this level
+        self.dwconv.dwconv = nn.Conv2d(hidden, hidden, 3, 1, 1, groups=hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.fc2(F.gelu(self.dwconv(self.fc1(x))))
+        depthwise = self.dwconv.get_submodule("dwconv")
+        mixed = depthwise(self.fc1(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        made: Tensor = self.fc2(F.gelu(mixed))
         return made
-
-
-class _Depthwise(nn.Module):
-    """A convolution of each channel alone."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.dwconv = nn.Conv2d(width, width, 3, 1, 1, groups=width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.dwconv(x.permute(0, 3, 1, 2))
-        return made.permute(0, 2, 3, 1)

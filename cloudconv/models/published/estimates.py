@@ -29,9 +29,7 @@ _HALF = 0.5
 class Estimates:
     """The sum of the estimates of the blocks so far, which can be read at any scale.
 
-    Args:
-        size: height and width of the pictures.
-        adds_mask: sum up the masks as well as the flows; otherwise the last mask counts.
+    ``size`` is that of the pictures. Without ``adds_mask``, the last mask counts, not the sum.
     """
 
     def __init__(self, size: torch.Size, *, adds_mask: bool) -> None:
@@ -140,10 +138,7 @@ def _at(images: Tensor, factor: float, rows: Tensor, columns: Tensor) -> Tensor:
 class EarlyBlock(Fusible):
     """A block of RIFE up to 4.4: without ``beta``, and at half of its input's size at the end.
 
-    Args:
-        inputs: input channels of all inputs together.
-        width: channels of the hidden layers.
-        has_prelu: rectify with PReLU, and add a skip around the hidden layers.
+    ``has_prelu``: rectify with PReLU, and add a skip around the hidden layers.
     """
 
     def __init__(self, inputs: int, width: int, *, has_prelu: bool) -> None:

@@ -10,6 +10,7 @@ flows move.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -66,12 +67,9 @@ class _Conv(nn.Sequential):
 
 
 class FilmNetwork(Published):
-    """A FILM network.
+    """A FILM network with ``width`` channels of the features at the finest size.
 
-    Args:
-        spec: the spec of the model.
-        width: channels of the features at the finest size.
-        flow_widths: channels of the estimators of the flow, coarse to fine.
+    ``flow_widths`` are the channels of the estimators of the flow, coarse to fine.
     """
 
     scale_option = carries_alpha = False
@@ -124,13 +122,11 @@ class _Extract(nn.Module):
             wide = width << level
             levels.append(nn.Sequential(_Conv(inputs, wide, 3), _Conv(wide, wide, 3)))
             inputs = wide
-        self.extract_sublevels = nn.Module()
-        self.extract_sublevels.convs = nn.ModuleList(levels)
+        self.extract_sublevels = nn.ModuleDict({"convs": nn.ModuleList(levels)})
 
     def forward(self, pictures: Sequence[Tensor]) -> list[Tensor]:
         """Map pictures, (B, 3, h, w), to features of the same sizes."""
-        convs = self.extract_sublevels.convs
-        assert isinstance(convs, nn.ModuleList)
+        convs: Any = self.extract_sublevels["convs"]
         dtype = next(self.parameters()).dtype
         found: list[list[Tensor]] = [[] for _ in pictures]
         for start, picture in enumerate(pictures):

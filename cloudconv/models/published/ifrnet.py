@@ -53,13 +53,10 @@ def detect(state: StateDict) -> Recognised | None:
 
 
 class Ifrnet(Published):
-    """An IFRNet.
+    """An IFRNet with ``widths`` channels of the features at half, a quarter … of the size.
 
-    Args:
-        spec: the spec of the model.
-        widths: channels of the features at half, a quarter … of the picture's size.
-        side: channels that the side branch of a residual block changes.
-        kernel: side of the first convolution's kernel.
+    The side branch of a residual block changes ``side`` channels. ``kernel`` is the side of the
+    first convolution's kernel.
     """
 
     def __init__(self, spec: ModelSpec, widths: tuple[int, ...], side: int, kernel: int) -> None:

@@ -36,32 +36,20 @@ Encoder = Literal["none", "pair", "list", "named"]
 
 @dataclass(frozen=True, slots=True)
 class Rife4Settings:
-    """The settings of a RIFE 4.x network.
+    """The settings of a RIFE 4.x network."""
 
-    Attributes:
-        widths: for each block, the channels of its hidden layers.
-        scales: for each block, the factor by which its input is smaller than the picture.
-        style: ``prelu``: hidden convolutions with PReLU, and one skip around all (4.0 and 4.1).
-            ``leaky``: with LeakyReLU, without a skip. ``beta``: the result of each convolution is
-            weighted by ``beta`` and added to its input.
-        outputs: channels of the last convolution, of which a pixel shuffle makes a quarter if the
-            style is ``beta``.
-        handed: features that a block hands to the next one.
-        encoder: the encoder of the pictures: none, two layers, or four layers with either names.
-        hidden: channels of the encoder's hidden layers.
-        features: channels of the encoder's result.
-        groups: groups of the hidden convolutions.
-    """
-
-    widths: tuple[int, ...]
-    scales: tuple[int, ...]
+    widths: tuple[int, ...]  # for each block, the channels of its hidden layers
+    scales: tuple[int, ...]  # the factor by which each block's input is smaller than the picture
+    # ``prelu``: hidden convolutions with PReLU, and one skip around all (4.0 and 4.1). ``leaky``:
+    # with LeakyReLU, without a skip. ``beta``: the result of each convolution is weighted by
+    # ``beta`` and added to its input.
     style: Style
-    outputs: int
-    handed: int = 0
-    encoder: Encoder = "none"
-    hidden: int = 0
-    features: int = 0
-    groups: int = 1
+    outputs: int  # of the last convolution; a pixel shuffle makes a quarter if the style is `beta`
+    handed: int = 0  # features that a block hands to the next one
+    encoder: Encoder = "none"  # none, two layers, or four layers with either names
+    hidden: int = 0  # channels of the encoder's hidden layers
+    features: int = 0  # channels of the encoder's result
+    groups: int = 1  # of the hidden convolutions
 
     @property
     def adds_mask(self) -> bool:
@@ -174,12 +162,7 @@ def _encoder_of(state: StateDict) -> tuple[Encoder, int, int]:
 
 
 class Rife4(Published):
-    """A RIFE 4.x network.
-
-    Args:
-        spec: the spec of the model.
-        settings: see :class:`Rife4Settings`.
-    """
+    """A RIFE 4.x network."""
 
     remembers = True
 

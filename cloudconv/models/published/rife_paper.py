@@ -45,12 +45,9 @@ def detect(state: StateDict) -> Recognised | None:
 
 
 class RifePaper(Published):
-    """A network of RIFE's paper.
+    """A network of RIFE's paper; ``widths`` are the channels of each block's hidden layers.
 
-    Args:
-        spec: the spec of the model.
-        widths: for each block, the channels of its hidden layers.
-        reads_time: whether the network reads the timestep (RIFEm); RIFE makes the middle only.
+    ``reads_time``: whether the network reads the timestep (RIFEm); RIFE makes the middle only.
     """
 
     def __init__(self, spec: ModelSpec, widths: tuple[int, ...], *, reads_time: bool) -> None:

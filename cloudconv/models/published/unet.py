@@ -39,9 +39,7 @@ class TwoLayers(nn.Module):
 class Unet(nn.Module):
     """A network that reads pictures, motion and moved features, and returns a correction.
 
-    Args:
-        inputs: channels of the first inputs.
-        width: channels at full size; twice as many at each smaller size.
+    It has ``width`` channels at full size, and twice as many at each smaller size.
     """
 
     def __init__(self, inputs: int, width: int) -> None:
@@ -57,9 +55,7 @@ class Unet(nn.Module):
     def forward(self, first: Sequence[Tensor], features: Sequence[Sequence[Tensor]]) -> Tensor:
         """Return the correction, (B, 3, H, W) float32 in [-1, 1].
 
-        Args:
-            first: inputs at full size, (B, C, H, W).
-            features: at half, a quarter, an eighth and a sixteenth of the size.
+        ``first`` are inputs at full size, ``features`` those at a half to a sixteenth of the size.
         """
         dtype = self.conv.weight.dtype
         hidden: list[Tensor] = []
@@ -75,12 +71,7 @@ class Unet(nn.Module):
 
 
 def moved_features(features: Sequence[Tensor], flow: Tensor) -> list[Tensor]:
-    """Return features of one picture moved by a flow, (B, C, h, w) float32 each.
-
-    Args:
-        features: at the flow's size, and then at half of the size before.
-        flow: (B, 2, H, W), in pixels.
-    """
+    """Return features of a picture, each of half of the size before, moved by a flow in pixels."""
     result = []
     for level, each in enumerate(features):
         if level:
