@@ -1,10 +1,13 @@
-"""Define methods without a network, the baselines for all models."""
+"""Define methods without a network, the baselines for all models, and a network for tests."""
 
 from __future__ import annotations
 
-from torch import Tensor
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
 
-from cloudconv.models.base import Interpolator, Predictor
+from cloudconv.models.base import Interpolator, OuterPictures, Predictor
+from cloudconv.models.catalogue import ModelSpec
 
 
 class Blend(Interpolator):
@@ -41,3 +44,36 @@ class Linear(Predictor):
     def forward(self, context: Tensor) -> Tensor:
         """Return the next picture of this change; see ``Predictor.forward``."""
         return 2 * context[:, -1] - context[:, -2]
+
+
+class Tiny(Interpolator):
+    """A fast network for tests: a blend, plus a small texture from two random convolutions.
+
+    The weights have a fixed seed. The texture is zero at timesteps 0 and 1, and depends on the
+    frames before and after the pair.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        super().__init__(spec)
+        self.first = nn.Conv2d(7, 8, 3, stride=2, padding=1)
+        self.last = nn.Conv2d(8, 12, 3, padding=1)
+        generator = torch.Generator().manual_seed(1)
+        for parameter in self.parameters():
+            nn.init.uniform_(parameter, -0.1, 0.1, generator=generator)
+
+    def forward(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor,
+        scale: float = 1.0,
+        outer: OuterPictures | None = None,
+    ) -> Tensor:
+        """See ``Interpolator.forward``."""
+        arc = timestep * (1 - timestep) / 4
+        plane = timestep.expand(-1, 1, *x0.shape[2:])
+        seen = torch.cat((x0.clamp(0, 1), x1.clamp(0, 1), plane), 1).to(self.dtype)
+        texture = F.pixel_shuffle(torch.tanh(self.last(F.relu(self.first(seen)))), 2).float()
+        if outer is not None:
+            texture = texture + (x0 - outer.before + x1 - outer.after) / 4
+        return x0 + (x1 - x0) * timestep + texture * arc

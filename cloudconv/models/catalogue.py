@@ -9,23 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib import import_module
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 ModelTask = Literal["interpolate", "predict", "reconstruct"]
 
 FOUR = 4
 """The context of an interpolator that also reads the frames before and after a pair."""
-
-
-class Builder(Protocol):
-    """A function that returns the network of a spec, with untrained weights."""
-
-    @property
-    def cls(self) -> type[Any]:
-        """Return the class of the network."""
-
-    def __call__(self, spec: ModelSpec) -> Any:
-        """Return the network."""
 
 
 class Network:
@@ -36,13 +25,13 @@ class Network:
 
     @property
     def cls(self) -> type[Any]:
-        """See ``Builder.cls``."""
+        """Return the class of the network."""
         module, _, name = self._path.partition(":")
         found: type[Any] = getattr(import_module(f"cloudconv.models.{module}"), name)
         return found
 
     def __call__(self, spec: ModelSpec) -> Any:
-        """See ``Builder``."""
+        """Return the network of a spec, with untrained weights."""
         return self.cls(spec, **self._arguments)
 
 
@@ -56,7 +45,7 @@ class ModelSpec:
     name: str  # on the command line
     task: ModelTask
     context: int  # the number of source frames that the model reads
-    network: Builder
+    network: Any  # a `Network` or a `Recognised`: a call returns the network of a spec
     origin: str  # the source of the method and its weights
     domain: str  # the use of the model in a few words; then footage that suits it, and the limits
     # The peak working memory for each padded pixel of one batch item at float32 and scale 1, inputs
@@ -244,7 +233,7 @@ _LINEAR = _next(
 TINY = _between(
     name="tiny",
     context=FOUR,
-    network=Network("tiny:Tiny"),
+    network=Network("baselines:Tiny"),
     entry=None,
     origin="cloudconv; random weights, for tests only",
     domain="tests only",

@@ -10,7 +10,7 @@ import torch
 
 from cloudconv.models.base import Interpolator
 from cloudconv.models.blocks import Fusible
-from cloudconv.models.published import normalised, recognise, recognition
+from cloudconv.models.published import families, normalised, recognise
 from tests.helpers import plain, published
 
 CLOSE = 1e-4
@@ -211,11 +211,11 @@ def test_a_family_in_the_folder_is_found(tmp_path, monkeypatch):
     (tmp_path / "toy.py").write_text(TOY)
     folders = importlib.import_module("cloudconv.models.published").__path__
     monkeypatch.setattr("cloudconv.models.published.__path__", [*folders, str(tmp_path)])
-    recognition.families.cache_clear()
+    families.cache_clear()
     try:
         found = recognise({"toy.weight": torch.empty(3, 6, 3, 3), "toy.bias": torch.empty(3)})
     finally:
-        recognition.families.cache_clear()
+        families.cache_clear()
     assert (found.family, found.version, found.missing, found.unknown) == ("Toy", "3 wide", (), ())
     assert found.spec("mine").multiple == 2
 

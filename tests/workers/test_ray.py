@@ -22,7 +22,7 @@ from cloudconv.jobs.interp.plan import InterpResult, decide
 from cloudconv.media.packets import read_packets
 from cloudconv.media.plan import plan_encoding
 from cloudconv.media.probe import probe
-from cloudconv.models.tiny import Tiny
+from cloudconv.models.baselines import Tiny
 from cloudconv.render.memory import Sizes
 from cloudconv.segments.plan import SegmentPlan
 from cloudconv.segments.render import RenderPlan
