@@ -70,7 +70,8 @@ class ModelSpec:
     @property
     def cls(self) -> type[Any]:
         """Return the class of the network."""
-        return self.network.cls
+        found: type[Any] = self.network.cls
+        return found
 
     @property
     def published(self) -> bool:
