@@ -303,11 +303,11 @@ def dream(console: Console, source: _In, out: _Out = None, **given: Any) -> None
     """
 
     def words(measured: Measured) -> str:
-        from cloudconv.dreaming.vitals.words import failures, in_words
+        from cloudconv.dreaming.vitals.vitals import in_words
 
         vitals: Vitals = measured.values
         if not vitals.alive:
-            return f"unlike the clip: {', '.join(failures(vitals).values())}"
+            return f"unlike the clip: {', '.join(vitals.faults.values())}"
         motion = vitals.values["motion"]
         return "like the clip" if motion is None else f"like the clip: {in_words('motion', motion)}"
 

@@ -12,8 +12,7 @@ from cloudconv.dreaming.material.film import Film
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.pictures import COARSE_SIDE, reduced, small_copy
-from cloudconv.dreaming.vitals.vitals import Values, outside, vitals_meter
-from cloudconv.dreaming.vitals.words import in_words
+from cloudconv.dreaming.vitals.vitals import Values, in_words, outside, vitals_meter
 from cloudconv.events import mapped
 
 FRAMES = 150

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cloudconv.dreaming.methods.texture import Texture
-from cloudconv.dreaming.vitals.vitals import KEYS, Vitals, VitalsMeter
+from cloudconv.dreaming.vitals.vitals import VITALS, Vitals, VitalsMeter
 from cloudconv.errors import (
     CloudconvError,
     DeviceError,
@@ -71,7 +71,7 @@ def test_a_repeating_clip_becomes_a_texture(bouncing: Path, tmp_path: Path) -> N
         assert all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
     assert all(ball_is_whole(tensor(p)) for p in shown(tmp_path / "b.mkv"))
     assert [(row["from"], row["to"]) for row in result.vitals] == [(0, 100), (50, 150)]
-    assert all(set(KEYS) | {"from", "to", "alive"} == set(row) for row in result.vitals)
+    assert all(set(VITALS) | {"from", "to", "alive"} == set(row) for row in result.vitals)
     assert result.alive
     assert not result.warnings
 
@@ -237,7 +237,7 @@ def test_the_page_of_a_long_dream_is_not_larger(bouncing: Path, tmp_path: Path) 
     sizes = []
     for count in (600, 6000):
         history = [
-            Vitals(k, k + 1, dict.fromkeys(KEYS) | {"motion": 1.0}, ()) for k in range(count)
+            Vitals(k, k + 1, dict.fromkeys(VITALS) | {"motion": 1.0}, ()) for k in range(count)
         ]
         with report_folder(tmp_path / str(count), overwrite=False) as folder:
             write_report(folder, result, history, [], {}, F(1, 25), UPRIGHT)

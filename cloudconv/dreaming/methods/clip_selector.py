@@ -34,7 +34,7 @@ _UNKNOWN = 100.0  # cost of an arrangement that is unknown everywhere
 _MOMENTS = 6  # number of moments at which the known parts are compared
 _UNLIKE = 10.0  # cost of the median difference from the old sky …
 _BORDER = 0.25  # … within this distance of the border between the two, in times of its crossing
-_SEEN = 20.0  # cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself
+_SEEN = 80.0  # cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself
 
 
 class Past:

@@ -2,8 +2,7 @@
 
 Features are measured on luma in levels from 0 to 255. The pictures are copies whose longest side is
 at most 480. Moving and still parts of the source are measured separately. The distances between
-thumbnails and the small patches follow Schödl et al., Video Textures, SIGGRAPH 2000, and Karras et
-al., Progressive Growing of GANs, ICLR 2018 (sliced Wasserstein distance of Laplacian bands).
+thumbnails follow Schödl et al., Video Textures, SIGGRAPH 2000.
 """
 
 from __future__ import annotations
@@ -16,16 +15,10 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
-Centres = tuple[NDArray[np.intp], NDArray[np.intp]]
 
 THUMBNAIL = 60, 45
 """Width and height, in pixels, of the copies that are compared to find repeats."""
 
-_PATCHES = 192  # patches in each picture and band
-_SETS = 50  # different choices of patches, used in turn
-_DIRECTIONS = 32  # random projections of each patch
-_BANDS = 3  # bands of patches in space and time; patches in space use the finest band only
-_SIDE, _SPAN = 5, 3  # side of a patch, and the number of frames of a patch in space and time
 _NEIGHBOURHOOD = 5.0 / 480  # sigma of the area in which gradients are compared, of the longest side
 _CREASE = 0.999  # quantile of the strength of lines
 _MEDIAN = 0.6745  # median absolute deviation of a normal distribution, in standard deviations
@@ -43,8 +36,6 @@ class Features:
     levels; None for the first picture. ``static_error``: squared error of still parts against the
     last real frame, from the median, so that a person who walks by does not count; None without
     still parts. ``thumbnail``: (n,) float32; the norm of the difference of two is in levels.
-    ``patches``: (directions, patches) projections. ``patches_in_time``: (bands, directions,
-    patches) projections; None without enough earlier pictures.
     """
 
     sharpness: float
@@ -56,8 +47,6 @@ class Features:
     change: float | None
     static_error: float | None
     thumbnail: Array
-    patches: Array
-    patches_in_time: Array | None
 
 
 class FeatureMeter:
@@ -67,7 +56,7 @@ class FeatureMeter:
     """
 
     def __init__(self, static: Array, last: Small) -> None:
-        """Find the moving and the still parts, and choose the patches and their projections.
+        """Find the moving and the still parts.
 
         Only textured still parts count, because a drift of flat ground is invisible.
 
@@ -89,25 +78,11 @@ class FeatureMeter:
         self._half = cv2.resize(self._weights, half, interpolation=cv2.INTER_NEAREST)
         small = cv2.resize(self.moving.astype(np.float32), THUMBNAIL, interpolation=cv2.INTER_AREA)
         self._thumb_weight = np.sqrt(small / small.sum())
-        self._centres = _centres(self.moving)
-        random = np.random.default_rng(7)
-        self._directions = _unit(random.standard_normal((_DIRECTIONS, _SIDE**2)))
-        shape = (_DIRECTIONS, _SIDE**2, _SPAN)
-        in_time = random.standard_normal(shape)
-        # Projections in time ignore a pixel's mean over time.
-        in_time -= in_time.mean(2, keepdims=True)
-        self._in_time = _unit(in_time.reshape(_DIRECTIONS, -1))
         self._before: Array | None = None
-        self._bands: list[list[Array]] = []
-        self._count = 0
 
     def measure(self, picture: Small) -> Features:
         """Return the features of the next picture, (h, w, 3) uint8."""
         luma = _luma(picture)
-        bands = _laplacian(luma)
-        self._bands = [*self._bands[1 - _SPAN :], bands]
-        centres = self._centres[self._count % _SETS]
-        self._count += 1
         x, y = _gradients(luma)
         mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(luma, mask=self._weights))
         change = None
@@ -131,8 +106,6 @@ class FeatureMeter:
             change=change,
             static_error=error,
             thumbnail=thumb.ravel(),
-            patches=self._directions @ _cut_out(bands[0], centres[0], _SIDE),
-            patches_in_time=self._in_space_and_time(centres),
         )
 
     def _anisotropy(self, x: Array, y: Array) -> float:
@@ -155,20 +128,6 @@ class FeatureMeter:
         lines = cv2.min(np.abs(xx + yy), cv2.magnitude(xx - yy, 2 * xy))
         return float(np.quantile(lines[self.moving], _CREASE))
 
-    def _in_space_and_time(self, centres: list[Centres]) -> Array | None:
-        if len(self._bands) < _SPAN:
-            return None
-        made = []
-        for band in range(_BANDS):
-            cut = [_cut_out(bands[band], centres[band], _SIDE) for bands in self._bands]
-            made.append(self._in_time @ np.stack(cut, 1).reshape(-1, cut[0].shape[1]))
-        return np.stack(made)
-
-
-def _unit(vectors: NDArray[np.float64]) -> Array:
-    made: Array = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    return made
-
 
 def _luma(picture: Small) -> Array:
     luma: Array = cv2.cvtColor(picture.astype(np.float32), cv2.COLOR_RGB2GRAY)
@@ -182,41 +141,5 @@ def _gradients(luma: Array) -> tuple[Array, Array]:
     return x, y
 
 
-def _laplacian(luma: Array) -> list[Array]:
-    bands = []
-    for _ in range(_BANDS):
-        low = cv2.pyrDown(luma)
-        bands.append(luma - cv2.pyrUp(low, dstsize=luma.shape[::-1]))
-        luma = low
-    return bands
-
-
 def _masked_mean(values: NDArray[np.float32] | Small, mask: Small) -> float:
     return float(cv2.mean(values, mask)[0])
-
-
-def _centres(moving: NDArray[np.bool_]) -> list[list[Centres]]:
-    """Return the centres of the patches for each set and band: rows and columns."""
-    random = np.random.default_rng(3)
-
-    def drawn(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> Centres:
-        numbers = random.integers(0, rows.size, _PATCHES)
-        return rows[numbers], columns[numbers]
-
-    shape = moving.shape
-    masks = []
-    for _ in range(_BANDS):
-        mask = cv2.resize(moving.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST)
-        inner = cv2.erode(mask, np.ones((_SIDE, _SIDE), np.uint8))
-        masks.append(np.nonzero(inner if inner.any() else np.ones(shape, np.uint8)))
-        shape = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
-    return [[drawn(*mask) for mask in masks] for _ in range(_SETS)]
-
-
-def _cut_out(band: Array, centres: Centres, side: int) -> Array:
-    """Return the patches with their centres at ``centres`` as columns: (side², patches)."""
-    reach = side // 2
-    padded = cv2.copyMakeBorder(band, reach, reach, reach, reach, cv2.BORDER_REFLECT)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
-    cut: Array = windows[centres].reshape(centres[0].size, -1).T
-    return cut

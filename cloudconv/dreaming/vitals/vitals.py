@@ -35,38 +35,104 @@ APART = 30
 
 _PASTED = 40.0  # least ``static_psnr`` of a dream with pasted still parts, in dB
 _LIKE_BEFORE = 0.55  # least limit of ``novelty`` in a sky
-# Limits before they are widened for a clip: (least, most).
-_TABLE: dict[str, tuple[float, float]] = {
-    "sharpness": (0.8, 1.25),
-    "std": (0.9, 1.1),
-    "saturation": (0.7, 1.3),
-    "motion": (0.6, 1.6),
-    "anisotropy": (0.0, 1.08),
-    "crease": (0.0, 1.3),
-    "mean_shift": (-12.0, 12.0),
-    "jump": (0.0, 2.2),
-    "static_psnr": (28.0, inf),
-    "patch": (0.0, 0.18),
-    "patch_time": (0.0, 1.0),
-    "repeat": (3.2, inf),
-    "novelty": (-inf, inf),
-    "silhouette": (0.0, inf),
-    "border": (0.0, 1.0),
-    "detail": (0.0, 1.4),
-    "sudden": (0.0, 1.4),
-}
-KEYS = tuple(_TABLE)
-"""Names of the vitals, in the order of every table."""
 
-_RATIOS = KEYS[:6]  # vitals that are ratios of the dream to the clip
-# One picture in ten of a window may be outside, as in real footage: the others are the value.
-_QUANTILES_OF = {
-    "repeat": 1 - QUANTILE,
-    "silhouette": QUANTILE,
-    "border": QUANTILE,
-    "detail": QUANTILE,
-    "sudden": 1.0,
+
+@dataclass(frozen=True, slots=True)
+class Vital:
+    """A vital: its limits before they are widened for a clip, and two texts for people.
+
+    ``fault``: a clause about a dream that fails; braces show a ratio as a percentage. ``meaning``:
+    the values. ``part``: the quantile of the frames of a window that counts, None for the mean.
+    """
+
+    least: float
+    most: float
+    fault: str
+    meaning: str
+    part: float | None = None
+
+
+VITALS = {
+    "sharpness": Vital(
+        0.8, 1.25, "it is {:.0%} as sharp as the clip", "strength of edges; 1 is the source's"
+    ),
+    "std": Vital(0.9, 1.1, "it has {:.0%} of the clip's contrast", "contrast; 1 is the source's"),
+    "saturation": Vital(
+        0.7, 1.3, "it is {:.0%} as colourful as the clip", "colours; 1 is the source's"
+    ),
+    "motion": Vital(
+        0.6, 1.6, "it moves {:.0%} as much as the clip", "change a frame; 1 is the source's"
+    ),
+    "anisotropy": Vital(
+        0.0,
+        1.08,
+        "its edges run in one direction {:.0%} as much as the clip's",
+        "agreement of the directions of edges; smears have more than 1",
+    ),
+    "crease": Vital(
+        0.0,
+        1.3,
+        "it has {:.0%} of the clip's fine hard lines",
+        "fine hard lines; 1 is the source's",
+    ),
+    "mean_shift": Vital(
+        -12.0, 12.0, "its brightness has changed", "mean brightness minus the source's, of 255"
+    ),
+    "jump": Vital(
+        0.0, 2.2, "a frame changes suddenly", "largest change of a frame, relative to those around"
+    ),
+    "static_psnr": Vital(
+        28.0,
+        inf,
+        "its still parts have changed",
+        "PSNR of still parts against the last source frame",
+    ),
+    # One picture in ten may be outside, as in real footage: the others are the value.
+    "repeat": Vital(
+        3.2,
+        inf,
+        "it repeats itself",
+        "difference from the nearest picture 30 frames earlier, of 255",
+        1 - QUANTILE,
+    ),
+    "novelty": Vital(
+        -inf,
+        inf,
+        "the same clouds come again",
+        "similarity to frames 60 or more earlier; 1 is the same picture",
+    ),
+    "silhouette": Vital(
+        0.0,
+        inf,
+        "dark parts became bright, or bright parts dark",
+        "percent of lost or floating dark land",
+        QUANTILE,
+    ),
+    "border": Vital(
+        0.0,
+        1.0,
+        "a straight border can be seen",
+        "clearness of the straightest border in the sky",
+        QUANTILE,
+    ),
+    "detail": Vital(
+        0.0,
+        1.4,
+        "parts that never change in the clip are torn",
+        "percent of lost lasting detail",
+        QUANTILE,
+    ),
+    "sudden": Vital(
+        0.0,
+        1.4,
+        "it changes {:.0%} as suddenly as the clip",
+        "change that no motion explains, in 0.4 s; 1 is the source's",
+        1.0,
+    ),
 }
+"""The vitals, in the order of every table."""
+
+_RATIOS = tuple(VITALS)[:6]  # vitals that are ratios of the dream to the clip
 _LEAST_COLOUR = 2.0  # least mean difference of a coloured clip's channels, in levels
 _LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, in levels
 _REPEATED = 0.25  # change below which a frame repeats the one before, relative to the median change
@@ -74,7 +140,6 @@ _LEAST_WINDOW = 8  # least number of frames in a window of the clip
 _SEARCHED = 4  # borders are searched in one of so many frames
 _FEW = 25  # number of frames in the clip's windows that set the limits of incomplete windows
 _EARLY = 1.6  # exponent, or factor, that widens these limits further
-_QUANTILES = 128  # number of quantiles that describe a distribution
 
 Value = TypeVar("Value")
 Values = dict[str, float | None]
@@ -85,7 +150,7 @@ Limits = dict[str, tuple[float, float]]
 class Vitals:
     """The vitals of frames ``start`` to ``end`` (exclusive) of the dream, counted from 0.
 
-    ``values`` has a value for each of ``KEYS``. The first six are ratios to the clip.
+    ``values`` has a value for each of ``VITALS``. The first six are ratios to the clip.
     ``mean_shift`` and ``repeat`` are levels of 0 to 255, ``silhouette`` and ``detail`` are
     percentages of the picture, and ``static_psnr`` is in decibels. ``novelty`` is the correlation
     with earlier pictures, so a low value means new pictures. ``sudden`` is a ratio to the largest
@@ -102,6 +167,11 @@ class Vitals:
     def alive(self) -> bool:
         """Return whether all vitals are within their limits."""
         return not self.failed
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """Return a description of each failed vital, by name."""
+        return {key: in_words(key, self.values[key]) for key in self.failed}
 
     def as_json(self) -> dict[str, Any]:
         """Return an entry of ``vitals`` in the JSON of the ``dream`` command."""
@@ -237,14 +307,21 @@ class VitalsMeter:
         """Return the vitals of the last ``WINDOW`` or fewer frames, of at least one frame."""
         count = len(self._shown)
         values = self._source.compare([features for features, _ in self._shown])
-        for key, part in _QUANTILES_OF.items():
-            values[key] = _quantile([measured.get(key) for _, measured in self._shown], part)
+        for key, vital in VITALS.items():
+            if vital.part is not None:
+                found = [measured.get(key) for _, measured in self._shown]
+                values[key] = _quantile(found, vital.part)
         values["novelty"] = self._novelty.over(count)
         if not self._source.moves:
             # A still shows neither what returns nor what lasts.
             values |= dict.fromkeys(("repeat", "novelty", "silhouette", "detail"))
         limits = self.limits if count >= self._window else self.early
         return Vitals(self._seen - count, self._seen, values, outside(values, limits))
+
+
+def in_words(key: str, value: float | None) -> str:
+    """Describe a vital, for example as ``it moves 26% as much as the clip``."""
+    return VITALS[key].fault.format(value)
 
 
 def outside(values: Values, limits: Limits) -> tuple[str, ...]:
@@ -272,7 +349,7 @@ def _wider(limits: Limits) -> Limits:
     for key in _RATIOS:
         low, high = limits[key]
         wide[key] = low**_EARLY, high**_EARLY
-    for key in ("mean_shift", "jump", "patch", "patch_time"):
+    for key in ("mean_shift", "jump"):
         low, high = limits[key]
         wide[key] = low * _EARLY, high * _EARLY
     return wide
@@ -321,13 +398,10 @@ class _Source:
         changes = _known(one.change for one in features)
         self._change = float(np.mean(changes)) if changes else 0.0
         self.moves = self._change > _LEAST_MOTION
-        self._patches = _Spread([one.patches[None] for one in features])
-        in_time = _known(one.patches_in_time for one in features)
-        self._in_time = _Spread(in_time) if in_time and self.moves else None
 
     def compare(self, features: Sequence[Features]) -> Values:
         """Return the vitals that follow from the ``features`` of a window; the others are None."""
-        values: Values = dict.fromkeys(KEYS)
+        values: Values = dict.fromkeys(VITALS)
         means = _means(features)
         values["mean_shift"] = means.pop("mean") - self._means["mean"]
         for key, mean in means.items():
@@ -341,14 +415,10 @@ class _Source:
         errors = _known(one.static_error for one in features)
         if errors and self.moves:
             values["static_psnr"] = 10 * log10(255**2 / max(float(np.mean(errors)), 1e-3))
-        values["patch"] = self._patches.distance([one.patches[None] for one in features])
-        in_time = _known(one.patches_in_time for one in features)
-        if self._in_time is not None and in_time:
-            values["patch_time"] = self._in_time.distance(in_time)
         return values
 
     def limits(self, window: int, *, pasted: bool) -> Limits:
-        """Return the limits of ``_TABLE``, widened so that the clip's own windows are within.
+        """Return the limits of ``VITALS``, widened so that the clip's own windows are within.
 
         The slack makes the limits wider still. For a ratio the slack is an exponent: a factor would
         widen the limits so far that smeared pictures would pass.
@@ -357,7 +427,7 @@ class _Source:
             window: the number of frames in a window.
             pasted: whether still parts are copied from the last real frame.
         """
-        table = dict(_TABLE)
+        table = {key: (vital.least, vital.most) for key, vital in VITALS.items()}
         if pasted:
             table["static_psnr"] = (_PASTED, inf)
         for values, slack in self._own_windows(window):
@@ -387,7 +457,7 @@ class _Source:
         for start in (*range(0, last, max(size // 4, 1)), last):
             part = self._features[start : start + size]
             values = self.compare(part)
-            values["repeat"] = _quantile(nearest[start : start + size], _QUANTILES_OF["repeat"])
+            values["repeat"] = _quantile(nearest[start : start + size], 1 - QUANTILE)
             yield values, SLACK
         half = count // 2
         if half < 2 * _LEAST_WINDOW:
@@ -432,31 +502,3 @@ def _run(repeated: NDArray[np.bool_]) -> NDArray[np.intp]:
     """Return, for each index, one more than the number of repeats directly before."""
     counts = accumulate(repeated[:-1], lambda run, repeats: run + 1 if repeats else 1, initial=1)
     return np.fromiter(counts, np.intp)
-
-
-class _Spread:
-    """The distribution of the clip's patches, for comparison with the patches of other pictures.
-
-    The distance is the sliced Wasserstein distance: the mean difference of the quantiles of random
-    projections, in standard deviations of the clip's projections, summed over the bands.
-    """
-
-    def __init__(self, projections: Sequence[Array]) -> None:
-        """Compute the quantiles of (bands, directions, places) projections, one array a picture."""
-        joined = np.concatenate(projections, 2)
-        self._scale = np.maximum(joined.std(2, keepdims=True), 0.05)
-        self._quantiles = _quantiles(joined)
-
-    def distance(self, projections: Sequence[Array]) -> float:
-        """Return the distance of projections of the same shape, all pictures together."""
-        quantiles = _quantiles(np.concatenate(projections, 2))
-        apart = np.abs(quantiles - self._quantiles) / self._scale
-        return float(apart.mean((1, 2)).sum())
-
-
-def _quantiles(projections: Array) -> Array:
-    ordered = np.sort(projections, axis=2)
-    # The smallest and the largest value are left out, because they vary at random.
-    ranks = ((np.arange(_QUANTILES) + 0.5) / _QUANTILES * ordered.shape[2]).astype(int)
-    quantiles: Array = ordered[:, :, ranks]
-    return quantiles

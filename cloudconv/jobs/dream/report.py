@@ -18,8 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.vitals.vitals import Vitals
-from cloudconv.dreaming.vitals.words import failures
+from cloudconv.dreaming.vitals.vitals import VITALS, Vitals
 from cloudconv.jobs.dream.results import DreamResult
 from cloudconv.jobs.outcome import as_json
 from cloudconv.jobs.pictures import jpeg
@@ -39,25 +38,6 @@ _ELEMENTS = {
 }
 """Elements of HTML that show a video, by the end of its name."""
 _LEGEND = (Line("dream", (), 0), Line("lower limit", (), 1), Line("upper limit", (), 2))
-_MEANINGS = {
-    "sharpness": "strength of edges; 1 is that of the source",
-    "std": "contrast; 1 is that of the source",
-    "saturation": "colourfulness; 1 is that of the source",
-    "motion": "change from frame to frame; 1 is that of the source",
-    "anisotropy": "agreement of the directions of edges; 1 is that of the source, smears have more",
-    "crease": "strength of fine hard lines; 1 is that of the source, distortions have more",
-    "mean_shift": "mean brightness minus that of the source, in levels of 255",
-    "jump": "the largest change between two frames, relative to the changes around it",
-    "static_psnr": "PSNR of the still parts against the last source frame, in dB; more is better",
-    "patch": "difference of small areas from those of the source; 0 is equal",
-    "patch_time": "difference of small areas over a few frames from those of the source",
-    "repeat": "difference from the most similar picture 30 or more frames earlier, of 255",
-    "novelty": "similarity to frames 60 or more earlier; 1 is the same picture",
-    "silhouette": "percent of the picture where dark land is lost, or floats in the sky",
-    "border": "clearness of the straightest border in the sky; 1 is the limit",
-    "detail": "percent of the picture where detail that lasts in the clip is lost",
-    "sudden": "the largest change in 0.4 s that no motion explains; 1 is the largest of the clip",
-}
 
 
 def write_report(
@@ -79,7 +59,7 @@ def write_report(
         OutputError: a file cannot be written.
     """
     verdict = f"The new frames are {result.verdict}"
-    wrong = {name: text for row in rows for name, text in failures(row).items()}
+    wrong = {name: text for row in rows for name, text in row.faults.items()}
     faults = ", ".join(f"{text} ({name})" for name, text in wrong.items())
     history = history[:: ceil(len(history) / _POINTS)]
     charts = [
@@ -104,7 +84,7 @@ def write_report(
         ],
         lines=_LEGEND,
         drawings=[draw(chart) for chart in charts],
-        meanings=[(chart.title, _MEANINGS[chart.key]) for chart in charts],
+        meanings=[(chart.title, VITALS[chart.key].meaning) for chart in charts],
     )
     as_text = json.dumps(as_json(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     folder.put({RESULT: as_text, PAGE: page})

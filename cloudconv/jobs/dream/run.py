@@ -23,7 +23,6 @@ from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.select import advice
 from cloudconv.dreaming.vitals.vitals import WINDOW, DreamKind, Vitals, VitalsMeter, vitals_meter
-from cloudconv.dreaming.vitals.words import failures
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_once, result_of
 from cloudconv.jobs.dream.plan import CHOSEN, Dream, DreamPlan, decide, resolve
 from cloudconv.jobs.dream.report import write_report
@@ -99,7 +98,7 @@ class _Watch:
             self.history.append(vitals)
         if self.is_dying:
             return events
-        failed = failures(vitals)
+        failed = vitals.faults
         # One check of few frames may fail by chance. Two in a row, or one of a whole window, count.
         self.bad_looks = self.bad_looks + look if failed else 0
         complete = count == new_frames or count % WINDOW == 0
