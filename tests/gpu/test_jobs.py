@@ -4,9 +4,9 @@ import copy
 import importlib
 import math
 
-import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import cloudconv
 from cloudconv.events import Progress
@@ -19,6 +19,7 @@ from tests.gpu.test_interp import NEAREST, decibels
 from tests.helpers.dreams import clouds, video
 from tests.helpers.factory import read_planes, write_clip
 from tests.helpers.trainees import moving
+from tests.training import test_train_interpolator as script
 
 ANALYSIS = ("metrics.py", "models/flow.py", "models/layers.py", "models/voxelflow.py")
 """Modules that look at the frames before a forecast; there the CPU computes, too."""
@@ -76,32 +77,6 @@ def test_predictors_forecast_as_on_the_cpu(gpu, name, precision):
         used = after - before
         assert not used.waits
         assert not used.unordered
-
-
-@pytest.mark.parametrize("kind", ["numpy", "cpu", "cuda"])
-def test_frames_of_any_type_are_as_on_the_cpu(gpu, kind):
-    numbers = torch.Generator().manual_seed(0)
-    pictures = list(torch.rand((3, 3, 32, 48), generator=numbers))
-    with gpu() as record:
-        if kind == "cuda":
-            given = [picture.to("cuda") for picture in pictures]
-        elif kind == "numpy":
-            given = [(p.permute(1, 2, 0).numpy() * 255).astype(np.uint8) for p in pictures]
-        else:
-            given = pictures
-        same = {"model": "tiny", "precision": "fp32", "scene_cut": "off"}
-        made = list(cloudconv.interpolate_frames(given, 2, device="cuda", **same))
-        if kind == "cuda":
-            assert {str(picture.device) for picture in made} == {"cuda:0"}
-            made = [picture.cpu() for picture in made]
-    cpu = list(
-        cloudconv.interpolate_frames(
-            given if kind == "numpy" else pictures, 2, device="cpu", **same
-        )
-    )
-    for one, other in zip(made, cpu, strict=True):
-        assert np.abs(np.asarray(one, float) - np.asarray(other, float)).max() <= 1.01
-    assert record is None or not record.faults
 
 
 STORED = {
@@ -295,3 +270,22 @@ def test_train_runs_on_the_gpu(gpu, clip, tmp_path, precision):
     samples = 3 * (2 * 5 * 3 * 32 * 32 + 2 * 5 * 8)
     assert used.up.total() <= 1.1 * samples
     assert used.down.total() <= 3 * 64
+
+
+packs, scripts = script.packs, script.scripts
+
+
+def test_the_script_trains_on_the_gpu(gpu, scripts, packs, tmp_path):
+    rates = {"block3.": 1e-4, "refine.": 1e-4}
+    settings = {**script.TRAINING, "learning_rates": rates, "steps": 2}
+    with gpu() as record:
+        scripts[1].train([packs[0]], packs[1], tmp_path, settings, choose_device("cuda"))
+    trained = load_file(tmp_path / "trained.safetensors")
+    started = registry.build_model("cloud-best").state_dict()
+    changed = {
+        name.split(".")[0] for name in started if not torch.equal(trained[name], started[name])
+    }
+    assert changed == {"block3", "refine"}
+    if record is not None:
+        # The script is for CUDA, which has float64.
+        assert [fault for fault in record.faults if "float64" not in fault] == []
