@@ -2,11 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import time
-from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -296,35 +291,6 @@ def test_ctrl_c_stops_a_batch_and_the_same_command_resumes(videos, tmp_path, wor
     assert len(outcomes) == 4
     assert_as_alone(tmp_path, videos)
     assert sorted(os.listdir(tmp_path)) == [LEDGER, *sorted(read_names(videos))]
-
-
-@pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
-@pytest.mark.parametrize(
-    "workers",
-    [
-        pytest.param("local", marks=pytest.mark.full),
-        pytest.param("local:2", marks=pytest.mark.slow),
-    ],
-)
-def test_ctrl_c_ends_a_batch_with_one_sentence(videos, tmp_path, workers):
-    folder = tmp_path / "made"
-    command = [sys.executable, "-m", "cloudconv", "interp", *map(str, videos), "--factor", "900"]
-    command += ["--out-dir", str(folder), "--workers", workers, *TINY]
-    # The process that starts these tests may have disabled Ctrl-C for all its children.
-    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as running:
-        try:
-            deadline = time.monotonic() + 60
-            while not list(folder.glob("*.work/*.packets")) and time.monotonic() < deadline:
-                assert running.poll() is None, running.communicate()
-                time.sleep(0.02)
-            running.send_signal(signal.SIGINT)
-            _, said = running.communicate(timeout=60)
-        finally:
-            running.kill()
-    assert running.returncode == 130
-    assert said.startswith("interrupted; ")
-    assert len(said.splitlines()) == 1
 
 
 def test_a_quoted_pattern_of_videos_is_a_batch(clips):

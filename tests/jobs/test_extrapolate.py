@@ -102,15 +102,6 @@ def test_a_trial_says_how_far_a_forecast_held(tmp_path):
     assert f"held for {result.held_ahead}." in str(warned)
 
 
-def test_a_trial_leaves_the_forecast_as_it_is(tmp_path, monkeypatch):
-    clip = write_clip(tmp_path / "a.mkv", 40, rate=24)
-    forecast(clip, "b.mkv", frames=3, model="flow")
-    monkeypatch.setattr(job, "MOST_TRIED", 0)
-    assert forecast(clip, "c.mkv", frames=3, model="flow").tried_ahead == 0
-    made, alone = read_planes(tmp_path / "b.mkv"), read_planes(tmp_path / "c.mkv")
-    assert all(same(a, b) for a, b in zip(made, alone, strict=True))
-
-
 def test_only_new_frames_can_be_written(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 30, audio=["flac"])
     whole = forecast(clip, "b.mkv", model="flow")

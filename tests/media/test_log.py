@@ -23,7 +23,7 @@ MKV = container_of(Path("a.mkv"))
 SIZE = 64, 48
 
 
-def damaged(codec: str) -> bytes:
+def damaged(codec):
     """Return a Matroska file of noise in which 40 bytes are random."""
     data, rng = io.BytesIO(), np.random.default_rng(0)
     with av.open(data, "w", format="matroska") as out:
@@ -39,7 +39,7 @@ def damaged(codec: str) -> bytes:
     return bytes(content)
 
 
-def decode(data: bytes) -> None:
+def decode(data):
     try:
         with av.open(io.BytesIO(data)) as opened:
             stream = opened.streams.video[0]
@@ -53,7 +53,7 @@ def decode(data: bytes) -> None:
         return
 
 
-def open_encoder(settings: EncodeSettings) -> None:
+def open_encoder(settings):
     choice = choose(MKV, described("yuv420p", *SIZE), settings)
     context = av.CodecContext.create(choice.encoder, "w")
     context.options = choice.options
@@ -66,7 +66,7 @@ def open_encoder(settings: EncodeSettings) -> None:
 def test_messages_of_decoders_are_not_printed_while_an_encoder_opens(codec, capfd, caplog):
     data, ends = damaged(codec), threading.Event()
 
-    def keep_decoding() -> None:
+    def keep_decoding():
         while not ends.is_set():
             decode(data)
 

@@ -1,11 +1,7 @@
 """The store accepts only segments whose file and its end are intact."""
 
-from __future__ import annotations
-
 from fractions import Fraction
-from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -19,19 +15,19 @@ from cloudconv.timeline import Task
 IDENTITY = {"input": "abc", "crf": 17}
 
 
-def segment(number: int, digest: str = "da" * 16) -> Any:
+def segment(number, digest="da" * 16):
     """Return a stand-in with the fields of a segment that the store reads."""
     return SimpleNamespace(number=number, digest=digest)
 
 
-def opened(output: Path, identity: dict[str, Any] = IDENTITY, *, resume: bool = True) -> Any:
+def opened(output, identity=IDENTITY, *, resume=True):
     found = SegmentStore(output)
     found.lock()
     found.open(identity, resume=resume)
     return found
 
 
-def finish(work: SegmentStore, number: int, data: bytes = b"packets.", frames: int = 4) -> Path:
+def finish(work, number, data=b"packets.", frames=4):
     file = store.fresh_file(work.path)
     file.write_bytes(data)
     work.record(segment(number), file, PacketSummary(frames, len(data), 0, 3, 0, "ef" * 32))
@@ -39,11 +35,11 @@ def finish(work: SegmentStore, number: int, data: bytes = b"packets.", frames: i
 
 
 @pytest.fixture
-def output(tmp_path: Path) -> Path:
+def output(tmp_path):
     return tmp_path / "out.mkv"
 
 
-def test_finished_segments_and_pinned_settings_are_resumed(output: Path) -> None:
+def test_finished_segments_and_pinned_settings_are_resumed(output):
     work = opened(output)
     assert work.pinned is None
     work.pin({"batch": 4})
@@ -58,7 +54,7 @@ def test_finished_segments_and_pinned_settings_are_resumed(output: Path) -> None
     assert not list(output.parent.iterdir())
 
 
-def test_work_of_another_version_is_kept(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_of_another_version_is_kept(output, monkeypatch):
     with monkeypatch.context() as earlier:
         earlier.setattr(store, "_VERSION", 1)
         work = opened(output)
@@ -72,7 +68,7 @@ def test_work_of_another_version_is_kept(output: Path, monkeypatch: pytest.Monke
     assert not file.exists()
 
 
-def test_the_version_changes_with_the_digest_of_a_plan() -> None:
+def test_the_version_changes_with_the_digest_of_a_plan():
     beside = Fraction(3, 2), Fraction(1)
     times = Fraction(1, 2), Fraction(1), Fraction(1, 3), Fraction(7), Fraction(1, 24)
     digest = SegmentPlan(3, (Task(*times, opens_scene=True, before=beside),)).digest
@@ -80,7 +76,7 @@ def test_the_version_changes_with_the_digest_of_a_plan() -> None:
 
 
 @pytest.mark.parametrize("damage", ["shorter", "longer", "other plan", *range(-256, 0, 8)])
-def test_a_segment_whose_end_has_changed_is_made_again(output: Path, damage: str | int) -> None:
+def test_a_segment_whose_end_has_changed_is_made_again(output, damage):
     work = opened(output)
     work.pin({})
     finish(work, 0)
@@ -102,7 +98,7 @@ def test_a_segment_whose_end_has_changed_is_made_again(output: Path, damage: str
     assert not file.exists()
 
 
-def test_a_segment_whose_file_is_gone_is_made_again(output: Path) -> None:
+def test_a_segment_whose_file_is_gone_is_made_again(output):
     work = opened(output)
     work.pin({})
     finish(work, 0)
@@ -111,7 +107,7 @@ def test_a_segment_whose_file_is_gone_is_made_again(output: Path) -> None:
     assert sorted(opened(output).finished) == [0]
 
 
-def test_an_unfinished_file_is_deleted(output: Path) -> None:
+def test_an_unfinished_file_is_deleted(output):
     work = opened(output)
     work.pin({})
     finish(work, 0)
@@ -126,7 +122,7 @@ def test_an_unfinished_file_is_deleted(output: Path) -> None:
     assert not any(file.exists() for file in (lost, *earlier))
 
 
-def test_an_incomplete_file_is_never_recorded(output: Path) -> None:
+def test_an_incomplete_file_is_never_recorded(output):
     work = opened(output)
     file = store.fresh_file(work.path)
     file.write_bytes(b"pack")
@@ -135,7 +131,7 @@ def test_an_incomplete_file_is_never_recorded(output: Path) -> None:
     assert work.finished == {}
 
 
-def test_a_foreign_folder_of_that_name_is_left_alone(output: Path) -> None:
+def test_a_foreign_folder_of_that_name_is_left_alone(output):
     theirs = output.with_name("out.mkv.work")
     theirs.mkdir()
     (theirs / "notes.txt").write_text("mine")
@@ -146,7 +142,7 @@ def test_a_foreign_folder_of_that_name_is_left_alone(output: Path) -> None:
     assert (theirs / "notes.txt").read_text() == "mine"
 
 
-def test_foreign_files_in_the_work_folder_are_kept(output: Path) -> None:
+def test_foreign_files_in_the_work_folder_are_kept(output):
     work = opened(output)
     work.pin({})
     (work.path / "notes.txt").write_text("mine")
@@ -154,7 +150,7 @@ def test_foreign_files_in_the_work_folder_are_kept(output: Path) -> None:
     assert (work.path / "notes.txt").read_text() == "mine"
 
 
-def test_a_joined_output_is_recognised_until_it_is_replaced(output: Path) -> None:
+def test_a_joined_output_is_recognised_until_it_is_replaced(output):
     work = opened(output)
     work.pin({})
     finish(work, 0)
@@ -165,7 +161,7 @@ def test_a_joined_output_is_recognised_until_it_is_replaced(output: Path) -> Non
     assert not work.is_done
 
 
-def test_the_work_folder_of_a_run_killed_at_its_end_is_removed(output: Path) -> None:
+def test_the_work_folder_of_a_run_killed_at_its_end_is_removed(output):
     work = opened(output)
     work.pin({})
     finish(work, 0)
@@ -176,7 +172,7 @@ def test_the_work_folder_of_a_run_killed_at_its_end_is_removed(output: Path) -> 
     assert list(output.parent.iterdir()) == [output]
 
 
-def test_a_changed_byte_breaks_the_seal() -> None:
+def test_a_changed_byte_breaks_the_seal():
     line = store.sealed({"number": 3, "digest": "abc"})
     assert store.unsealed(line) == {"number": 3, "digest": "abc"}
     for k in range(len(line)):
@@ -184,7 +180,7 @@ def test_a_changed_byte_breaks_the_seal() -> None:
         assert store.unsealed(broken) is None
 
 
-def test_an_interrupt_names_the_work_of_an_earlier_run(output: Path) -> None:
+def test_an_interrupt_names_the_work_of_an_earlier_run(output):
     work = SegmentStore(output)
     with pytest.raises(KeyboardInterrupt) as without, work.named():
         raise KeyboardInterrupt
