@@ -31,7 +31,7 @@ from cloudconv.settings import (
     Settings,
     TrainSettings,
 )
-from cloudconv.settings.models import AddSettings
+from cloudconv.settings.tools import AddSettings
 from cloudconv.settings.values import File
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
 from cloudconv import jobs
 from cloudconv.cli import interrupts
@@ -15,12 +15,14 @@ from cloudconv.cli.text import field_rows
 from cloudconv.errors import SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched
 from cloudconv.jobs.outcome import as_json
-from cloudconv.settings import Option, Settings
+from cloudconv.settings import Settings
 from cloudconv.settings.groups import of_run
+from cloudconv.settings.option import option
 
 _PROGRESS = """Show progress: auto is a bar, or without a terminal a line every 10 s; json is an
 object a second on stderr, for programs; off."""
-_DRY_RUN = "Print the plan and stop."
+_JSON = "Print one JSON object on stdout, and nothing else there."
+_VERBOSE = "Print versions too, and the traceback of an error."
 
 Note = Callable[[Any], str | None]
 """A function that returns the words beside the bar for a ``Measured`` or ``Ended`` event; with None
@@ -41,15 +43,11 @@ def print_error(text: str) -> None:
 class Console(Settings):
     """The options that only the command line has, and the output of every command."""
 
-    dry_run: Annotated[bool, Option(_DRY_RUN)] = False
-    progress: Annotated[ProgressMode, of_run(_PROGRESS, "HOW")] = "auto"
-    json: Annotated[bool, of_run("Print one JSON object on stdout, and nothing else there.")] = (
-        False
-    )
-    quiet: Annotated[bool, of_run("Print warnings and errors only.", also=("-q",))] = False
-    verbose: Annotated[
-        bool, of_run("Print versions too, and the traceback of an error.", also=("-v",))
-    ] = False
+    dry_run: bool = option("Print the plan and stop.", default=False)
+    progress: ProgressMode = of_run(_PROGRESS, "HOW", default="auto")
+    json: bool = of_run(_JSON, default=False)
+    quiet: bool = of_run("Print warnings and errors only.", also="-q", default=False)
+    verbose: bool = of_run(_VERBOSE, also="-v", default=False)
 
     def _check(self) -> None:
         if self.quiet and self.verbose:

@@ -18,7 +18,7 @@ from cloudconv.cli.streams import is_terminal, print_result
 from cloudconv.cli.text import field_rows, table
 from cloudconv.errors import CloudconvError
 from cloudconv.messages import counted
-from cloudconv.settings.models import AddSettings, ModelsSettings
+from cloudconv.settings.tools import AddSettings, ModelsSettings
 
 if TYPE_CHECKING:
     from cloudconv.models.catalogue import ModelSpec, ModelTask

@@ -30,7 +30,7 @@ from cloudconv.media.output import writing
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.settings import CompareSettings, InterpSettings, TrainSettings, exact
-from cloudconv.settings.spans import HELD_LAST, Span
+from cloudconv.settings.values import HELD_LAST, Span
 from cloudconv.training.clips import held_back_spans
 from cloudconv.training.tasks import InterpolationGoal
 

@@ -41,7 +41,7 @@ from cloudconv.models.registry import weights_fingerprint
 from cloudconv.pipeline import prefetch
 from cloudconv.render import device as devices
 from cloudconv.settings import TrainingRecipe, TrainSettings, values
-from cloudconv.settings.spans import WHOLE, parse_spans, split_path, without
+from cloudconv.settings.values import WHOLE, parse_spans, split_path, without
 from cloudconv.training import clips, loop
 from cloudconv.training.clips import Sampling, Windows
 from cloudconv.training.recipe import completed, fingerprint

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from cloudconv.settings.compare import CompareSettings
-from cloudconv.settings.doctor import DoctorSettings
 from cloudconv.settings.extend import DreamSettings, ExtrapolateSettings
 from cloudconv.settings.groups import EncodeSettings
 from cloudconv.settings.interp import FramesSettings, InterpManySettings, InterpSettings
 from cloudconv.settings.option import Option, Settings, fields_of
+from cloudconv.settings.tools import DoctorSettings
 from cloudconv.settings.train import TrainingRecipe, TrainSettings
 from cloudconv.settings.values import exact
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from functools import partial
+from typing import ClassVar, Literal
 
 from cloudconv.errors import SettingsError
 from cloudconv.settings import groups, values
-from cloudconv.settings.option import Option
+from cloudconv.settings.option import option
 from cloudconv.settings.values import File, Files
 
 SEQUENCE_METRICS = ("xpsnr", "vmaf")
@@ -29,6 +30,7 @@ _MODEL = """Score a model from 'cloudconv models', or a file of weights of this 
 may be repeated."""
 _AGAINST = """Compare with these: names from 'cloudconv models', your own files, minterpolate; the
 last line of the result compares with the first one."""
+_SHOWN = "blend; for forecasts hold,linear,flow,layers"
 _REPORT = "Write a page with charts and pictures, a side-by-side video, and the scores."
 
 
@@ -41,6 +43,9 @@ def _metrics(value: Files) -> tuple[str, ...]:
                 f"{', '.join(METRICS)}."
             )
     return named
+
+
+_methods = partial(option, parse=values.names, names="words", complete="methods")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,37 +65,15 @@ class CompareSettings(
     ``horizon`` predictors forecast that many frames, once for every ``every``-th frame.
     """
 
-    drop: Annotated[int | None, Option(_DROP, "N", least=2, most=64, shown="2")] = None
-    horizon: Annotated[int | None, Option(_HORIZON, "H", least=1, most=1000)] = None
-    model: Annotated[
-        Files,
-        Option(
-            *(_MODEL, "NAME"),
-            parse=values.names,
-            names="words",
-            shown=groups.DEFAULT_MODEL,
-            repeats=True,
-            complete="methods",
-        ),
-    ] = ()
-    against: Annotated[
-        Files | None,
-        Option(
-            *(_AGAINST, "NAME,…"),
-            parse=values.names,
-            names="words",
-            shown="blend; for forecasts hold,linear,flow,layers",
-            complete="methods",
-        ),
-    ] = None
-    metrics: Annotated[
-        Files,
-        Option(_METRICS, "NAME,…", parse=_metrics, names="words", shown="all but the slow ones"),
-    ] = DEFAULT_METRICS
-    frames: Annotated[
-        int | None, Option("Score at most N frames, spread evenly.", "N", least=1)
-    ] = None
-    report: Annotated[File | None, Option(_REPORT, "DIR")] = None
+    drop: int | None = option(_DROP, "N", least=2, most=64, shown="2")
+    horizon: int | None = option(_HORIZON, "H", least=1, most=1000)
+    model: Files = _methods(_MODEL, "NAME", default=(), shown=groups.DEFAULT_MODEL, repeats=True)
+    against: Files | None = _methods(_AGAINST, "NAME,…", shown=_SHOWN)
+    metrics: Files = option(
+        _METRICS, "NAME,…", default=DEFAULT_METRICS, parse=_metrics, shown="all but the slow ones"
+    )
+    frames: int | None = option("Score at most N frames, spread evenly.", "N", least=1)
+    report: File | None = option(_REPORT, "DIR")
     batch: ClassVar[Literal["auto"]] = "auto"
     tile: ClassVar[Literal["auto"]] = "auto"
 

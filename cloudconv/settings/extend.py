@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import flag, short
 from cloudconv.settings import values
 from cloudconv.settings.groups import Cuts, EncodeSettings, Output, Overwrite, Reading, of_frames
-from cloudconv.settings.option import Option
+from cloudconv.settings.option import option
 from cloudconv.settings.values import File, Rational, exact
 from cloudconv.timeline import parse_time
 
@@ -24,12 +24,14 @@ Mode = Literal["auto", "collage", "texture", "flow", "rollout"]
 
 AUTO: Mode = "auto"
 
+_SECONDS = "Make new frames for S seconds, or for 1m30s."
 _AT = "Continue from this time instead of the end: seconds, 1m30s or h:mm:ss."
 _PREDICTOR = (
     "Use a predictor from 'cloudconv models', or a file that 'cloudconv train' wrote; auto takes "
     "the one that looks best in a trial."
 )
 _MODE = "Continue by collage, texture, flow or rollout; auto chooses by the clip."
+_SEED = "Seed the random choices; the same seed repeats the dream."
 _WIND = "Move the picture by DX,DY pixels a frame, in the mode flow; for stills."
 _ROLLOUT = "Use a predictor from 'cloudconv models', for the mode rollout."
 _AUDIO = "End the sound where the source ends, or begin it again (loop)."
@@ -40,13 +42,10 @@ _REPORT = "Write a page with the video, its frames, and charts of the measuremen
 class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
     """The length and the start of the new frames; give one of ``frames`` and ``seconds``."""
 
-    frames: Annotated[int | None, Option("Make N new frames.", "N", least=1)] = None
-    seconds: Annotated[
-        Rational | None,
-        Option("Make new frames for S seconds, or for 1m30s.", "S", parse=parse_time),
-    ] = None
-    at: Annotated[Rational | None, Option(_AT, "T", parse=parse_time)] = None
-    only_new: Annotated[bool, Option("Leave the source's frames out.")] = False
+    frames: int | None = option("Make N new frames.", "N", least=1)
+    seconds: Rational | None = option(_SECONDS, "S", parse=parse_time)
+    at: Rational | None = option(_AT, "T", parse=parse_time)
+    only_new: bool = option("Leave the source's frames out.", default=False)
 
     def _check(self) -> None:
         if (self.frames is None) == (self.seconds is None):
@@ -64,14 +63,10 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtrapolateSettings(ExtendSettings):
-    """The options of :func:`cloudconv.extrapolate`.
+    """The options of :func:`cloudconv.extrapolate`."""
 
-    Raises:
-        SettingsError: a value is out of range, or two values contradict each other.
-    """
-
-    model: Annotated[File, Option(_PREDICTOR, "NAME", complete="predict", names="words")] = (
-        AUTO_PREDICTOR
+    model: File = option(
+        _PREDICTOR, "NAME", default=AUTO_PREDICTOR, complete="predict", names="words"
     )
 
     @property
@@ -82,31 +77,15 @@ class ExtrapolateSettings(ExtendSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class DreamSettings(ExtendSettings):
-    """The options of :func:`cloudconv.dream`. ``wind`` is (dx, dy) in pixels a frame.
+    """The options of :func:`cloudconv.dream`. ``wind`` is (dx, dy) in pixels a frame."""
 
-    Raises:
-        SettingsError: a value is out of range, or two values contradict each other.
-    """
-
-    mode: Annotated[Mode, Option(_MODE, "NAME")] = "auto"
-    seed: Annotated[
-        int,
-        Option(
-            "Seed the random choices; the same seed repeats the dream.",
-            "N",
-            least=0,
-            most=2**63 - 1,
-        ),
-    ] = 0
-    loop: Annotated[bool, Option("Let the last frame lead into the first.")] = False
-    wind: Annotated[
-        str | tuple[float, float] | None, of_frames(_WIND, "DX,DY", parse=values.wind)
-    ] = None
-    model: Annotated[
-        File | None, of_frames(_ROLLOUT, "NAME", complete="predict", names="words")
-    ] = None
-    audio: Annotated[Literal["end", "loop"], of_frames(_AUDIO, "HOW")] = "end"
-    report: Annotated[File | None, Option(_REPORT, "DIR")] = None
+    mode: Mode = option(_MODE, "NAME", default="auto")
+    seed: int = option(_SEED, "N", default=0, least=0, most=2**63 - 1)
+    loop: bool = option("Let the last frame lead into the first.", default=False)
+    wind: str | tuple[float, float] | None = of_frames(_WIND, "DX,DY", parse=values.wind)
+    model: File | None = of_frames(_ROLLOUT, "NAME", complete="predict", names="words")
+    audio: Literal["end", "loop"] = of_frames(_AUDIO, "HOW", default="end")
+    report: File | None = option(_REPORT, "DIR")
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -9,14 +9,14 @@ time. The settings class of each command, which inherits from the groups, has bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import short
 from cloudconv.settings import values
-from cloudconv.settings.option import Option, Settings
+from cloudconv.settings.option import Settings, declared, option
 from cloudconv.settings.values import File, Pairs, Rational, exact
 from cloudconv.timeline import parse_rate, parse_time
 
@@ -24,11 +24,13 @@ FRAMES, MODEL, ENCODING, MACHINE, RUN = "Frames", "Model", "Encoding", "Machine"
 """Headings of the options in ``--help``."""
 
 # Declarations of options under these headings.
-of_frames = partial(Option, group=FRAMES)
-of_model = partial(Option, group=MODEL)
-_encoding = partial(Option, group=ENCODING)
-_machine = partial(Option, group=MACHINE)
-of_run = partial(Option, group=RUN, pinned=False)
+of_frames = partial(option, group=FRAMES)
+_of_model = partial(option, group=MODEL)
+_encoding = partial(option, group=ENCODING)
+_machine = partial(option, group=MACHINE)
+_device = partial(_machine, metavar="NAME", parse=values.device, pinned=False)
+_size = partial(_machine, metavar="N", least=1, rare=True)
+of_run = partial(option, group=RUN, pinned=False)
 
 MOST_THREADS = 256
 """The largest number of threads; more may exhaust a system before the work starts."""
@@ -46,7 +48,7 @@ SceneCut = Literal["auto", "off"] | float
 class Input(Settings):
     """The option that names the input."""
 
-    input: Annotated[File, Option(INPUT, "IN", pinned=False, hidden=True)]
+    input: File = field(metadata=declared(INPUT, "IN", pinned=False, hidden=True))
 
 
 _OUT = """Write this file, or into this folder under the default name; frames/%05d.png writes
@@ -57,9 +59,7 @@ pictures, - writes Matroska to stdout."""
 class Output(Input):
     """The options that name the input and the output."""
 
-    output: Annotated[
-        File | None, Option(_OUT, "OUT", also=("-o",), shown="a name beside IN", pinned=False)
-    ] = None
+    output: File | None = option(_OUT, "OUT", also="-o", shown="a name beside IN", pinned=False)
 
     def _check(self) -> None:
         # Reading standard input may take long, so a missing name is an error before the reading.
@@ -74,12 +74,11 @@ class Output(Input):
 class Overwrite(Settings):
     """The permission to replace an existing output."""
 
-    overwrite: Annotated[
-        bool, Option("Replace an output that exists.", also=("-y",), pinned=False)
-    ] = False
+    overwrite: bool = option(
+        "Replace an output that exists.", also="-y", pinned=False, default=False
+    )
 
 
-_INPUT_FPS = "Read pictures at this frame rate."
 DEINTERLACE = """Make two frames of each interlaced picture, one for each field (bwdif). They count
 as source frames: 25 pictures become 50 frames."""
 
@@ -88,11 +87,10 @@ as source frames: 25 pictures become 50 frames."""
 class Reading(Settings):
     """The reading of the input: the frame rate of pictures without times, and the fields."""
 
-    input_fps: Annotated[
-        Rational | None,
-        of_frames(_INPUT_FPS, "RATE", parse=parse_rate, shown="25"),
-    ] = None
-    deinterlace: Annotated[bool, of_frames(DEINTERLACE)] = False
+    input_fps: Rational | None = of_frames(
+        "Read pictures at this frame rate.", "RATE", parse=parse_rate, shown="25"
+    )
+    deinterlace: bool = of_frames(DEINTERLACE, default=False)
 
 
 _START = "Begin at this time: seconds, 1m30s or h:mm:ss."
@@ -102,8 +100,8 @@ _START = "Begin at this time: seconds, 1m30s or h:mm:ss."
 class InputPart(Settings):
     """The part of the input that is used, in seconds from its first frame."""
 
-    start: Annotated[Rational | None, Option(_START, "T", parse=parse_time)] = None
-    end: Annotated[Rational | None, Option("Stop before this time.", "T", parse=parse_time)] = None
+    start: Rational | None = option(_START, "T", parse=parse_time)
+    end: Rational | None = option("Stop before this time.", "T", parse=parse_time)
 
     def _check(self) -> None:
         start, end = exact(self.start), exact(self.end)
@@ -120,7 +118,7 @@ _CUT = "Find scene changes: auto, off, or a threshold from 0 (everywhere) to 1 (
 class Cuts(Settings):
     """The detection of scene changes."""
 
-    scene_cut: Annotated[SceneCut, of_frames(_CUT, "S", least=0, most=1)] = "auto"
+    scene_cut: SceneCut = of_frames(_CUT, "S", default="auto", least=0, most=1)
 
 
 _DEVICE = "Compute on this device: auto, cpu, cuda, cuda:N or mps."
@@ -135,21 +133,19 @@ ray:ADDRESS)."""
 class Machine(Settings):
     """The device, the number format and the threads of the computation."""
 
-    device: Annotated[str, _machine(_DEVICE, "NAME", parse=values.device, pinned=False)] = "auto"
-    precision: Annotated[Literal["auto", "fp32", "bf16", "fp16"], _machine(_PRECISION, "NAME")] = (
-        "auto"
+    device: str = _device(_DEVICE, default="auto")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = _machine(
+        _PRECISION, "NAME", default="auto"
     )
-    threads: Annotated[
-        int | None, _machine(_THREADS, "N", least=1, most=MOST_THREADS, shown="all cores")
-    ] = None
+    threads: int | None = _machine(_THREADS, "N", least=1, most=MOST_THREADS, shown="all cores")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class WorkerOptions(Machine):
     """The devices, processes or machines that share the computation."""
 
-    device: Annotated[str, _machine(_DEVICES, "NAME", parse=values.device, pinned=False)] = "auto"
-    workers: Annotated[str, _machine(_WORKERS, "WHO", parse=values.workers, pinned=False)] = "local"
+    device: str = _device(_DEVICES, default="auto")
+    workers: str = _machine(_WORKERS, "WHO", default="local", parse=values.workers, pinned=False)
 
     def _check(self) -> None:
         if self.device == "cuda:all" and self.workers.startswith("local:"):
@@ -173,11 +169,10 @@ the model's picture everywhere."""
 class Rendering(Settings):
     """The options of an interpolator."""
 
-    scale: Annotated[float | None, of_model(_SCALE, "S", parse=values.scale, shown="1")] = None
-    fallback: Annotated[
-        Literal["blend", "off"] | None,
-        of_model(_FALLBACK, "HOW", shown="blend; off for a published network", rare=True),
-    ] = None
+    scale: float | None = _of_model(_SCALE, "S", parse=values.scale, shown="1")
+    fallback: Literal["blend", "off"] | None = _of_model(
+        _FALLBACK, "HOW", shown="blend; off for a published network", rare=True
+    )
 
 
 _MODEL = """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 times), another
@@ -189,17 +184,13 @@ such as flownet.pkl."""
 class InterpolatorModel(Rendering):
     """The interpolator and its options."""
 
-    batch: Annotated[
-        int | Literal["auto"], _machine("Compute N new frames at once.", "N", least=1, rare=True)
-    ] = "auto"
-    tile: Annotated[
-        int | Literal["auto", "off"],
-        _machine("Work in tiles of N pixels, to save memory; or off.", "N", least=1, rare=True),
-    ] = "auto"
-    model: Annotated[
-        File | None,
-        Option(_MODEL, "NAME", shown=DEFAULT_MODEL, complete="interpolate", names="words"),
-    ] = None
+    batch: int | Literal["auto"] = _size("Compute N new frames at once.", default="auto")
+    tile: int | Literal["auto", "off"] = _size(
+        "Work in tiles of N pixels, to save memory; or off.", default="auto"
+    )
+    model: File | None = option(
+        _MODEL, "NAME", shown=DEFAULT_MODEL, complete="interpolate", names="words"
+    )
 
     @property
     def chosen_model(self) -> str:
@@ -220,11 +211,10 @@ its PSNR is at least 0.05 dB higher on frames that are held back from the traini
 class Adapting(Settings):
     """The option to fine-tune the model on the input."""
 
-    adapt: Annotated[float | None, of_model(_ADAPT, "MINUTES", above=0, most=10_000)] = None
+    adapt: float | None = _of_model(_ADAPT, "MINUTES", above=0, most=10_000)
 
 
 _USE = "Use this encoder of FFmpeg, or (source) one of the source's codec."
-_ENCODER = "by container and pixel format"
 _CRF = "Set the quality, lower is better, on libx264's scale for every encoder."
 _MORE = "Set any other option of the encoder; repeat for several."
 
@@ -233,17 +223,15 @@ _MORE = "Set any other option of the encoder; repeat for several."
 class EncodeSettings(Machine):
     """The encoding of the output; where a value is None or empty, cloudconv chooses."""
 
-    encoder: Annotated[str | None, _encoding(_USE, "NAME", shown=_ENCODER, complete="encoders")] = (
-        None
+    encoder: str | None = _encoding(
+        _USE, "NAME", shown="by container and pixel format", complete="encoders"
     )
-    crf: Annotated[float | None, Option(_CRF, "N", least=0, shown="17, visually lossless")] = None
-    preset: Annotated[str | None, _encoding("Use this preset of the encoder.", "NAME")] = None
-    pix_fmt: Annotated[
-        str | None, _encoding("Write this pixel format.", "NAME", shown="the source's")
-    ] = None
-    encoder_option: Annotated[
-        Pairs, _encoding(_MORE, "KEY=VALUE", parse=values.pairs, repeats=True)
-    ] = ()
+    crf: float | None = option(_CRF, "N", least=0, shown="17, visually lossless")
+    preset: str | None = _encoding("Use this preset of the encoder.", "NAME")
+    pix_fmt: str | None = _encoding("Write this pixel format.", "NAME", shown="the source's")
+    encoder_option: Pairs = _encoding(
+        _MORE, "KEY=VALUE", default=(), parse=values.pairs, repeats=True
+    )
 
     def encoding(self, threads: int | None) -> EncodeSettings:
         """Return the settings of the encoding alone, for a number of threads."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import flag, short
 from cloudconv.settings import groups, values
 from cloudconv.settings.groups import MACHINE, of_frames, of_run
-from cloudconv.settings.option import Option
+from cloudconv.settings.option import declared, option
 from cloudconv.settings.values import File, Rational, exact
 from cloudconv.timeline import parse_factor, parse_rate
 
@@ -36,10 +36,10 @@ _RECURSIVE = "Read the videos of all subfolders too, and keep the subfolders in 
 class _Scheduling(groups.InterpolatorModel, groups.Cuts, groups.Machine):
     """The choice of new frames, for files and for pictures in memory."""
 
-    refill: Annotated[bool, of_frames(_REFILL)] = False
-    loop: Annotated[
-        bool, of_frames("Make new frames between the last and the first frame too.")
-    ] = False
+    refill: bool = of_frames(_REFILL, default=False)
+    loop: bool = of_frames(
+        "Make new frames between the last and the first frame too.", default=False
+    )
 
 
 def _check_factor(name: str, value: Rational | None, least: int, most: int) -> None:
@@ -63,16 +63,15 @@ class Interpolation(
 ):
     """The options that one video and many share."""
 
-    factor: Annotated[Rational | None, Option(_FACTOR, "N", parse=parse_factor)] = None
-    fps: Annotated[Rational | None, Option(_FPS, "RATE", parse=parse_rate)] = None
-    slowmo: Annotated[Rational | None, Option(_SLOWMO, "N", parse=parse_factor)] = None
-    many_frames: Annotated[bool, of_frames(_MANY_FRAMES, pinned=False, rare=True)] = False
-    audio: Annotated[
-        Literal["drop", "stretch", "copy"] | None,
-        of_frames(_AUDIO, "HOW", shown="drop in slow motion, else kept"),
-    ] = None
-    nvdec: Annotated[bool, Option(_NVDEC, group=MACHINE, pinned=False)] = False
-    resume: Annotated[bool, of_run(_RESUME, off="--no-resume")] = True
+    factor: Rational | None = option(_FACTOR, "N", parse=parse_factor)
+    fps: Rational | None = option(_FPS, "RATE", parse=parse_rate)
+    slowmo: Rational | None = option(_SLOWMO, "N", parse=parse_factor)
+    many_frames: bool = of_frames(_MANY_FRAMES, pinned=False, rare=True, default=False)
+    audio: Literal["drop", "stretch", "copy"] | None = of_frames(
+        _AUDIO, "HOW", shown="drop in slow motion, else kept"
+    )
+    nvdec: bool = option(_NVDEC, group=MACHINE, pinned=False, default=False)
+    resume: bool = of_run(_RESUME, default=True, off="--no-resume")
 
     def _check(self) -> None:
         chosen = [name for name in ("factor", "fps", "slowmo") if getattr(self, name) is not None]
@@ -118,11 +117,12 @@ class InterpSettings(groups.Output, Interpolation):
 class InterpManySettings(Interpolation):
     """The options of :func:`cloudconv.interpolate_many`: all outputs go to ``out_dir``."""
 
-    inputs: Annotated[
-        Sequence[File], Option("Read videos, and folders of them.", parse=values.files, hidden=True)
-    ] = field(kw_only=False)
-    out_dir: Annotated[File, Option(_OUT_DIR, "DIR", pinned=False)]
-    recursive: Annotated[bool, Option(_RECURSIVE, pinned=False)] = False
+    inputs: Sequence[File] = field(
+        kw_only=False,
+        metadata=declared("Read videos, and folders of them.", parse=values.files, hidden=True),
+    )
+    out_dir: File = field(metadata=declared(_OUT_DIR, "DIR", pinned=False))
+    recursive: bool = option(_RECURSIVE, pinned=False, default=False)
 
     def of(self, name: File, subfolder: Path) -> InterpSettings:
         """Return the settings for one input; the output goes to a subfolder of ``out_dir``."""
@@ -134,8 +134,10 @@ class InterpManySettings(Interpolation):
 class FramesSettings(_Scheduling):
     """The options of :func:`cloudconv.interpolate_frames`: ``factor`` times as many pictures."""
 
-    factor: Annotated[Rational, Option("Make N times the pictures.", "N", parse=parse_factor)] = (
-        field(default=2, kw_only=False)
+    factor: Rational = field(
+        default=2,
+        kw_only=False,
+        metadata=declared("Make N times the pictures.", "N", parse=parse_factor),
     )
 
     def _check(self) -> None:

@@ -1,8 +1,8 @@
 """Declare options; everything else about an option derives from its declaration.
 
-A settings class is a frozen dataclass whose fields are ``Annotated[type, Option(…)]``. The option
-of the command line, the keyword of the Python call, the row in the documents and the check of the
-value all read the same field.
+A settings class is a frozen dataclass whose fields are ``option(…)``. The option of the command
+line, the keyword of the Python call, the row in the documents and the check of the value all read
+the same field.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from functools import cache
 from itertools import chain
 from numbers import Rational
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import did_you_mean, flag, listed
@@ -40,19 +40,13 @@ class Option:
         help: a verb phrase for ``--help`` and the docs.
         metavar: a word for the value in ``--help``, at most ten characters.
         group: the heading in ``--help``.
-        also: flags in addition to ``--name-of-the-field``.
-        off: the flag that turns a switch off.
+        also: a flag in addition to ``--name-of-the-field``; ``off`` turns a switch off.
         parse: a function that reads a value which the field's type does not describe.
-        least: the smallest number.
-        above: the bound that a number must exceed.
-        most: the largest number.
+        least: the smallest number; ``most`` is the largest, and ``above`` the excluded bound.
         shown: the default in words, if the field's default is not readable.
         repeats: whether the option may be given several times.
-        pinned: whether another value gives another result. An interrupted run cannot be resumed
-            with another value.
-        hidden: whether the option has no flag, because it is given by position, or in Python and
-            recipes only.
-        rare: whether only ``--help-all`` shows the option.
+        pinned: whether an interrupted run cannot be resumed with another value.
+        hidden: whether the option has no flag; ``rare``: whether only ``--help-all`` shows it.
         complete: the kind of names that the shell completes.
         names: the meaning of the texts in a field of files: ``files``, ``clips`` with their parts
             and sizes, or ``words``, of which only those with the ending of weights name files.
@@ -64,7 +58,7 @@ class Option:
     help: str
     metavar: str = ""
     group: str = COMMON
-    also: tuple[str, ...] = ()
+    also: str = ""
     off: str = ""
     parse: Callable[[Any], Any] | None = None
     least: float | None = None
@@ -89,7 +83,7 @@ class Option:
     def flags(self) -> tuple[str, ...]:
         """Return the flags on the command line; messages use the first flag."""
         name = f"--{self.name.replace('_', '-')}"
-        return (f"{name}/{self.off}" if self.off else name, *self.also)
+        return (f"{name}/{self.off}" if self.off else name, *filter(None, [self.also]))
 
     @property
     def text(self) -> str:
@@ -105,23 +99,21 @@ class Option:
         """Return the field as a part of a message: a flag, or the name if it is hidden."""
         return self.name if self.hidden else flag(self.name)
 
-    def _accepted_numbers(self) -> list[str]:
+    def _accepted(self) -> str:
+        """Return the accepted words and numbers in words."""
         least, above, most = self.least, self.above, self.most
         number = "a whole number" if self.number is int else "a number"
         if above is not None:
-            return [f"{number} above {above}{f' and at most {most}' if most else ''}"]
-        if self.number is None:
-            return []
-        if most is None:
-            return [f"{number} of {least} or more"]
-        return [f"{number} from {least} to {most}"]
+            number += f" above {above}{f' and at most {most}' if most else ''}"
+        else:
+            number += f" of {least} or more" if most is None else f" from {least} to {most}"
+        return listed([*self.choices, *([number] if self.number else [])], "or")
 
     def read(self, value: Any) -> Any:
         """Return a given value, checked and converted to its exact form; None gives the default."""
         if value is None and not self.is_required:
             return self.default
-        self._check_length(value)
-        self._check_texts(value)
+        self._check_form(value)
         if self.parse is not None:
             try:
                 return self.parse(value)
@@ -152,13 +144,12 @@ class Option:
         ):
             return number
         raise SettingsError(
-            f"not-accepted: {self.as_parameter} must be "
-            f"{listed([*self.choices, *self._accepted_numbers()], 'or')}, got "
+            f"not-accepted: {self.as_parameter} must be {self._accepted()}, got "
             f"{value!s:.60}{did_you_mean(str(value), self.choices)}."
         )
 
-    def _check_length(self, value: Any) -> None:
-        """Raise SettingsError if a number has too many digits to be converted or shown."""
+    def _check_form(self, value: Any) -> None:
+        """Refuse numbers and names that are too long, and texts that no library takes."""
         if isinstance(value, Rational):
             largest = max(abs(int(value.numerator)), int(value.denominator))
             if largest.bit_length() > _MOST_BITS:
@@ -166,9 +157,6 @@ class Option:
                     f"number-too-long: {self.as_parameter} has too many digits: give a shorter "
                     "number."
                 )
-
-    def _check_texts(self, value: Any) -> None:
-        """Refuse texts that no operating system or library takes, and names that are too long."""
         for text in _texts(value):
             try:
                 known = os.fsencode(text) if self.takes_files else text.encode()
@@ -184,6 +172,16 @@ class Option:
                 named = [word for word in names(text) if word.endswith(".safetensors")]
             for name in named if self.takes_files else ():
                 check_name(name)
+
+
+def declared(help: str, metavar: str = "", **facts: Any) -> dict[str, Option]:
+    """Return the metadata of a field that is an option; see :func:`option`."""
+    return {"option": Option(help, metavar, **facts)}
+
+
+def option(help: str, metavar: str = "", *, default: Any = None, **facts: Any) -> Any:
+    """Return a field of a settings class; ``facts`` are fields of :class:`Option`."""
+    return field(default=default, metadata=declared(help, metavar, **facts))
 
 
 def _texts(value: Any) -> Iterator[str]:
@@ -262,35 +260,31 @@ class Settings:
 
 
 def _read_fields(kind: Any) -> tuple[Option, ...]:
-    hints = get_type_hints(kind, include_extras=True)
-    defaults = {each.name: each for each in fields(kind)}
+    hints = get_type_hints(kind)
+    declared = {each.name: each for each in fields(kind)}
     names = dict.fromkeys(name for part in kind.__mro__ for name in inspect.get_annotations(part))
-    return tuple(
-        _option(name, hints[name], defaults[name])
-        for name in names
-        if name in defaults and get_origin(hints[name]) is Annotated
-    )
+    return tuple(_option(declared[name], hints[name]) for name in names if name in declared)
 
 
 fields_of: Callable[[Any], tuple[Option, ...]] = cache(_read_fields)
-"""A function that returns the fields of a settings class: its own, then the inherited fields."""
+"""A function that returns the options of a settings class: its own, then the inherited ones."""
 
 
-def _option(name: str, hint: Any, declared: Any) -> Option:
-    option: Option
-    base, option = get_args(hint)
+def _option(declared: Field[Any], base: Any) -> Option:
+    option: Option = declared.metadata["option"]
     kinds = get_args(base) if get_origin(base) in (Union, UnionType) else (base,)
     words = (get_args(kind) for kind in kinds if get_origin(kind) is Literal)
     number = float if float in kinds else int if int in kinds else None
+    is_required = declared.default is MISSING
     return replace(
         option,
-        name=name,
-        default=None if declared.default is MISSING else declared.default,
+        name=declared.name,
+        default=None if is_required else declared.default,
         most=MOST if number is int and option.most is None else option.most,
         choices=tuple(chain.from_iterable(words)),
         number=number,
         is_switch=bool in kinds,
-        is_required=declared.default is declared.default_factory is MISSING,
+        is_required=is_required,
         takes_files=_takes_files(base),
     )
 

@@ -5,38 +5,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Annotated, Literal
+from typing import Literal
 
 from cloudconv.errors import SettingsError
 from cloudconv.settings import values
 from cloudconv.settings.groups import DEINTERLACE, Machine, Overwrite
-from cloudconv.settings.option import Option
-from cloudconv.settings.spans import parse_spans
+from cloudconv.settings.option import declared, option
 from cloudconv.settings.values import File, Files
 
 CLIPS, LEARNING = "Clips", "Learning"
 
-_RATE_HELP = "Train at this learning rate."
 _RATE_DEFAULT = "5e-4, or 1e-4 if --init sets all weights"
 
-_learn = partial(Option, group=LEARNING)
-_clip = partial(Option, group=CLIPS)
-_rare = partial(Option, hidden=True)  # in Python and recipes, not on the command line
-_period = partial(_rare, least=1, pinned=False)
+_val = partial(option, parse=values.files, names="clips")
+_learn = partial(option, group=LEARNING)
+_clip = partial(option, group=CLIPS)
+_rare = partial(option, hidden=True)  # in Python and recipes, not on the command line
+_spans = values.checked(values.parse_spans)
 
 _CLIPS = """Train on videos, folders of videos, or pictures; clip.mp4[0:0.75]@480 is the first 75 %,
 shrunk to 480 pixels on the longest side."""
-_OUTPUT = "<model>_trained.safetensors"
+_OUTPUT = declared(
+    *("Write the weights to this file.", "FILE"),
+    also="-o",
+    parse=values.weights_file,
+    shown="<model>_trained.safetensors",
+    pinned=False,
+)
 _INIT = "Start from these weights: a model's name, or a file."
 _RECIPE = "Read settings, also rare ones, from a TOML file; options override them."
 _LOSS = """Minimise l1, l2, charbonnier, ssim, gdl, laplacian, psnr, adversarial, or a sum: l1+gdl,
 l2:1,gdl:0.5."""
 _VAL = "Validate on these clips, which are never trained on; may be repeated."
 _RESUME = "Resume from the checkpoint of an interrupted run, or start again."
-_TASK = "Train to interpolate, predict or reconstruct."
 _RELATIVE = """Divide each sample's loss by that of a baseline: the blend of both frames, or the
 last frame."""
-_ROLLOUT = "1, or 8 for voxelflow"
+_ROLLOUT = "Train predictors K frames ahead."
 _GAP = "Train interpolators on pairs of frames that are at most K frames apart."
 _INTERVAL = "Take every K-th frame; with K-L, each sample draws its own number from K to L."
 _STILL = "Leave out samples whose neighbouring frames differ by less than N of 255 levels."
@@ -51,6 +55,8 @@ _FROZEN = "Leave the tensors unchanged whose names begin with this text, such as
 _ANCHOR = "Mix this fraction of the initial weights into the result."
 _LAST = "Write the last weights instead of those that score best in validation."
 _VAL_CROP = "Validate on squares of this many pixels a side."
+_CROPS = "Cut this many samples from each run of decoded frames."
+_CHECKPOINT = "Write a checkpoint every N steps."
 _EMA = "Write the moving average of the weights, with this decay."
 
 
@@ -63,88 +69,57 @@ class TrainSettings(Overwrite, Machine):
     frames shrunk to 480 pixels on the longest side.
     """
 
-    clips: Annotated[
-        Files, Option(_CLIPS, "CLIPS…", parse=values.files, hidden=True, names="clips")
-    ] = field(default=(), kw_only=False)
-    output: Annotated[
-        File | None,
-        Option(
-            *("Write the weights to this file.", "FILE"),
-            also=("-o",),
-            parse=values.weights_file,
-            shown=_OUTPUT,
-            pinned=False,
-        ),
-    ] = field(default=None, kw_only=False)
-    model: Annotated[str, Option("Train this model.", "NAME", shown="the model of --init")] = ""
-    init: Annotated[File | None, Option(_INIT, "NAME", names="words")] = None
-    recipe: Annotated[File | None, Option(_RECIPE, "FILE", pinned=False)] = None
-    steps: Annotated[
-        int | None, Option("Train for N steps.", "N", least=1, shown="1000", pinned=False)
-    ] = None
-    minutes: Annotated[
-        float | None, Option("Train for M minutes.", "M", above=0, most=1e6, pinned=False)
-    ] = None
-    loss: Annotated[str, Option(_LOSS, "SUM", parse=values.checked(values.loss_terms))] = (
-        "charbonnier"
+    clips: Files = field(
+        default=(),
+        kw_only=False,
+        metadata=declared(_CLIPS, "CLIPS…", parse=values.files, hidden=True, names="clips"),
     )
-    val: Annotated[
-        Files,
-        Option(
-            *(_VAL, "CLIPS"),
-            names="clips",
-            parse=values.files,
-            shown="parts of the clips",
-            repeats=True,
-        ),
-    ] = ()
-    resume: Annotated[bool, Option(_RESUME, off="--no-resume", pinned=False)] = True
-    task: Annotated[
-        Literal["interpolate", "predict", "reconstruct"] | None,
-        _learn(_TASK, "TASK", shown="the model's own"),
-    ] = None
-    relative: Annotated[bool, _rare(_RELATIVE)] = False
-    batch: Annotated[int, _learn("Use N samples for each step.", "N", least=1, most=4096)] = 8
-    rollout: Annotated[
-        int | None,
-        _learn("Train predictors K frames ahead.", "K", least=1, most=1000, shown=_ROLLOUT),
-    ] = None
-    gap: Annotated[int, _rare(_GAP, least=2, most=1000)] = 2
-    noise: Annotated[float, _rare(_NOISE, least=0)] = 0.0
-    learning_rate: Annotated[
-        float | None, _learn(_RATE_HELP, "R", above=0, most=1, shown=_RATE_DEFAULT)
-    ] = None
-    seed: Annotated[int, _learn(_SEED, "N", least=0, most=2**63 - 1)] = 0
-    crop: Annotated[int, _clip("Cut samples of N by N pixels.", "N", least=1)] = 128
-    interval: Annotated[
-        int | str | Sequence[int], _clip(_INTERVAL, "K", parse=values.interval, shown="1")
-    ] = (1, 1)
-    size: Annotated[int | None, _rare(_SIZE, least=1)] = None
-    min_motion: Annotated[float, _rare(_STILL, least=0)] = 0.0
-    train_part: Annotated[str | None, _rare(_PART, parse=values.checked(parse_spans))] = None
-    val_part: Annotated[
-        str | None,
-        _clip(_VAL_PART, "A:B", parse=values.checked(parse_spans), shown="three parts of each"),
-    ] = None
-    deinterlace: Annotated[bool, _clip(DEINTERLACE)] = False
-    crops: Annotated[
-        int, _rare("Cut this many samples from each run of decoded frames.", least=1)
-    ] = 8
-    repeats: Annotated[bool, _rare("Keep repeated frames.")] = False
-    lively: Annotated[float, _rare(_LIVELY, least=0, most=1)] = 0.0
-    overlays: Annotated[float, _rare(_OVERLAYS, least=0, most=1)] = 0.0
-    augment: Annotated[bool, _rare("Flip and turn samples at random.")] = True
-    reversal: Annotated[bool, _rare("Play samples backwards at random.")] = True
-    frozen: Annotated[Files, _rare(_FROZEN, parse=values.files, names="words")] = ()
-    anchor: Annotated[float, _rare(_ANCHOR, least=0, most=1)] = 0.0
-    last: Annotated[bool, _rare(_LAST)] = False
-    val_windows: Annotated[int, _rare("Validate on this many samples.", least=1)] = 24
-    val_crop: Annotated[int, _rare(_VAL_CROP, least=1)] = 256
-    validate_every: Annotated[int, _period("Validate every N steps.")] = 200
-    checkpoint_every: Annotated[int, _period("Write a checkpoint every N steps.")] = 200
-    weight_decay: Annotated[float, _rare("Use this weight decay.", least=0)] = 1e-4
-    ema: Annotated[float, _rare(_EMA, least=0, most=1 - 1e-9)] = 0.99
-    clip_gradient: Annotated[float, _rare("Limit the norm of the gradient.", above=0)] = 1.0
+    output: File | None = field(default=None, kw_only=False, metadata=_OUTPUT)
+    model: str = option("Train this model.", "NAME", default="", shown="the model of --init")
+    init: File | None = option(_INIT, "NAME", names="words")
+    recipe: File | None = option(_RECIPE, "FILE", pinned=False)
+    steps: int | None = option("Train for N steps.", "N", least=1, shown="1000", pinned=False)
+    minutes: float | None = option("Train for M minutes.", "M", above=0, most=1e6, pinned=False)
+    loss: str = option(_LOSS, "SUM", default="charbonnier", parse=values.checked(values.loss_terms))
+    val: Files = _val(_VAL, "CLIPS", default=(), shown="parts of the clips", repeats=True)
+    resume: bool = option(_RESUME, default=True, off="--no-resume", pinned=False)
+    task: Literal["interpolate", "predict", "reconstruct"] | None = _learn(
+        "Train to interpolate, predict or reconstruct.", "TASK", shown="the model's own"
+    )
+    relative: bool = _rare(_RELATIVE, default=False)
+    batch: int = _learn("Use N samples for each step.", "N", default=8, least=1, most=4096)
+    rollout: int | None = _learn(_ROLLOUT, "K", least=1, most=1000, shown="1, or 8 for voxelflow")
+    gap: int = _rare(_GAP, default=2, least=2, most=1000)
+    noise: float = _rare(_NOISE, default=0.0, least=0)
+    learning_rate: float | None = _learn(
+        "Train at this learning rate.", "R", above=0, most=1, shown=_RATE_DEFAULT
+    )
+    seed: int = _learn(_SEED, "N", default=0, least=0, most=2**63 - 1)
+    crop: int = _clip("Cut samples of N by N pixels.", "N", default=128, least=1)
+    interval: int | str | Sequence[int] = _clip(
+        _INTERVAL, "K", default=(1, 1), parse=values.interval, shown="1"
+    )
+    size: int | None = _rare(_SIZE, least=1)
+    min_motion: float = _rare(_STILL, default=0.0, least=0)
+    train_part: str | None = _rare(_PART, parse=_spans)
+    val_part: str | None = _clip(_VAL_PART, "A:B", parse=_spans, shown="three parts of each")
+    deinterlace: bool = _clip(DEINTERLACE, default=False)
+    crops: int = _rare(_CROPS, default=8, least=1)
+    repeats: bool = _rare("Keep repeated frames.", default=False)
+    lively: float = _rare(_LIVELY, default=0.0, least=0, most=1)
+    overlays: float = _rare(_OVERLAYS, default=0.0, least=0, most=1)
+    augment: bool = _rare("Flip and turn samples at random.", default=True)
+    reversal: bool = _rare("Play samples backwards at random.", default=True)
+    frozen: Files = _rare(_FROZEN, default=(), parse=values.files, names="words")
+    anchor: float = _rare(_ANCHOR, default=0.0, least=0, most=1)
+    last: bool = _rare(_LAST, default=False)
+    val_windows: int = _rare("Validate on this many samples.", default=24, least=1)
+    val_crop: int = _rare(_VAL_CROP, default=256, least=1)
+    validate_every: int = _rare("Validate every N steps.", default=200, least=1, pinned=False)
+    checkpoint_every: int = _rare(_CHECKPOINT, default=200, least=1, pinned=False)
+    weight_decay: float = _rare("Use this weight decay.", default=1e-4, least=0)
+    ema: float = _rare(_EMA, default=0.99, least=0, most=1 - 1e-9)
+    clip_gradient: float = _rare("Limit the norm of the gradient.", default=1.0, above=0)
 
     def _check(self) -> None:
         if self.steps is not None and self.minutes is not None:

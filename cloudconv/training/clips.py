@@ -30,8 +30,15 @@ from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.messages import counted, shortened
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
-from cloudconv.settings.spans import HELD_BACK, HELD_LAST, WHOLE, Span, parse_spans, split_path
-from cloudconv.settings.values import check_name
+from cloudconv.settings.values import (
+    HELD_BACK,
+    HELD_LAST,
+    WHOLE,
+    Span,
+    check_name,
+    parse_spans,
+    split_path,
+)
 from cloudconv.training.overlays import overlaid
 
 Picks = Callable[[np.random.Generator], list[int]]

@@ -17,7 +17,7 @@ from torch import Tensor
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import result_of
 from cloudconv.media.source import Source
-from cloudconv.settings.spans import parse_spans, without
+from cloudconv.settings.values import parse_spans, without
 from cloudconv.training.clips import Sampling, Windows, batches, excluding, open_clips
 from tests.helpers.factory import picture, write_clip
 from tests.helpers.trainees import moving
