@@ -1,10 +1,14 @@
-"""Define the public functions of cloudconv, and name its public classes."""
+"""Define the public functions of cloudconv, and name its public classes.
+
+The keywords of a function are the fields of its settings class. A function raises a
+:class:`CloudconvError` if the work fails; the output then does not exist, or is unchanged.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
 
 from cloudconv import errors, jobs
 from cloudconv.errors import (
@@ -37,12 +41,11 @@ from cloudconv.settings.values import File
 if TYPE_CHECKING:
     from cloudconv.jobs.adapt import Adapted
     from cloudconv.jobs.compare.plan import CompareEstimate, CompareResult
-    from cloudconv.jobs.doctor import Diagnosis
+    from cloudconv.jobs.doctor import Check, Diagnosis
     from cloudconv.jobs.dream.results import DreamEstimate, DreamResult
     from cloudconv.jobs.extrapolate import ExtrapolateEstimate, ExtrapolateResult
     from cloudconv.jobs.interp.batch import Exists, InputOutcome
     from cloudconv.jobs.interp.plan import InterpEstimate, InterpResult
-    from cloudconv.jobs.self_test import Check
     from cloudconv.jobs.train import TrainEstimate, TrainResult
     from cloudconv.models.base import Interpolator, Model, OuterPictures, Predictor
     from cloudconv.models.catalogue import ModelSpec
@@ -53,7 +56,7 @@ if TYPE_CHECKING:
 _LATER = (
     *("models.catalogue", "models.base", "jobs.interp.plan", "jobs.adapt", "jobs.interp.batch"),
     *("jobs.extrapolate", "jobs.compare.plan", "jobs.dream.results"),
-    *("training.loop", "jobs.train", "jobs.doctor", "jobs.self_test"),
+    *("training.loop", "jobs.train", "jobs.doctor"),
 )
 """The modules of results, estimates and models, imported in this order until a name is found."""
 
@@ -112,47 +115,28 @@ def interpolate(settings: InterpSettings) -> InterpResult:
 
     Give exactly one of ``factor`` (N times the frames; a whole N keeps every source frame), ``fps``
     (frame k at exactly k/fps) and ``slowmo`` (N times longer at the same frame rate), or ``slowmo``
-    with ``fps``. ``factor`` and ``slowmo`` are above 1 and at most 1000, ``fps`` is at most 10,000.
-    The other keywords are the fields of :class:`InterpSettings`.
-
-    Raises:
-        CloudconvError: the work failed; the output does not exist, or is unchanged.
-        Interrupted: Ctrl-C; the same call resumes from the finished segments.
+    with ``fps``. After Ctrl-C, which raises Interrupted, the same call resumes.
     """
-    result: InterpResult = _result(settings)
-    return result
+    return cast("InterpResult", _result(settings))
 
 
 @_call(InterpManySettings)
 def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
     """Interpolate ``inputs``, also folders of videos, into the folder ``out_dir``.
 
-    A video that fails does not stop the others.
-
-    Returns:
-        For each video, in order, its result, :class:`Exists` where an earlier run with the same
-        options has finished it, or the :class:`CloudconvError` that stopped it.
-
-    Raises:
-        CloudconvError: no input can be processed: a model or a device is missing.
-        Interrupted: Ctrl-C; finished outputs and segments are kept.
+    Returns for each video, in order, its result, :class:`Exists` where an earlier run with the same
+    options has finished it, or the :class:`CloudconvError` that stopped it.
     """
-    outcomes: list[InputOutcome] = _result(settings)
-    return outcomes
+    return cast("list[InputOutcome]", _result(settings))
 
 
 @_call(ExtrapolateSettings)
 def extrapolate(settings: ExtrapolateSettings) -> ExtrapolateResult:
     """Forecast the frames after the end of ``input``, or after the last frame before ``at``.
 
-    ``at`` is in seconds. Give exactly one of ``frames`` and ``seconds``. The output is the source
-    followed by the forecast. The other keywords are the fields of :class:`ExtrapolateSettings`.
-
-    Raises:
-        CloudconvError: the work failed; the output does not exist, or is unchanged.
+    Give exactly one of ``frames`` and ``seconds``. The output is the source and the forecast.
     """
-    result: ExtrapolateResult = _result(settings)
-    return result
+    return cast("ExtrapolateResult", _result(settings))
 
 
 @_call(DreamSettings)
@@ -160,14 +144,9 @@ def dream(settings: DreamSettings) -> DreamResult:
     """Continue ``input`` with new frames for any length of time.
 
     Give exactly one of ``frames`` and ``seconds``. The output is the source followed by the dream;
-    ``result.vitals`` has measurements for every 100 frames. The other keywords are the fields of
-    :class:`DreamSettings`.
-
-    Raises:
-        CloudconvError: the work failed; the output does not exist, or is unchanged.
+    ``result.vitals`` has measurements for every 100 frames.
     """
-    result: DreamResult = _result(settings)
-    return result
+    return cast("DreamResult", _result(settings))
 
 
 @_call(CompareSettings)
@@ -175,30 +154,20 @@ def compare(settings: CompareSettings) -> CompareResult:
     """Score models on your own clip, against its true frames.
 
     With ``drop`` one frame of every N is kept, and interpolators make the others again. With
-    ``horizon`` predictors forecast that many frames ahead. The other keywords are the fields of
-    :class:`CompareSettings`.
-
-    Raises:
-        CloudconvError: the work failed; the report does not exist, or is unchanged.
+    ``horizon`` predictors forecast that many frames ahead.
     """
-    result: CompareResult = _result(settings)
-    return result
+    return cast("CompareResult", _result(settings))
 
 
 @_call(TrainSettings)
 def train(settings: TrainSettings) -> TrainResult:
     """Train a model on ``clips``; with ``init`` start from existing weights.
 
-    Other calls take the trained weights as ``model=result.output``. The keywords are the fields of
-    :class:`TrainSettings`. Ctrl-C ends the training after the current step: the output then has the
-    best weights so far, and ``result.interrupted`` is True.
-
-    Raises:
-        CloudconvError: the training cannot be done; raised before any work if possible.
-        Interrupted: a second Ctrl-C; the same call resumes from the checkpoint.
+    Other calls take the trained weights as ``model=result.output``. Ctrl-C ends the training after
+    the current step: the output then has the best weights so far, and ``result.interrupted`` is
+    True. A second Ctrl-C raises Interrupted; the same call resumes from the checkpoint.
     """
-    result: TrainResult = _result(settings)
-    return result
+    return cast("TrainResult", _result(settings))
 
 
 @_call(DoctorSettings)
@@ -206,12 +175,8 @@ def doctor(settings: DoctorSettings) -> Diagnosis:
     """Describe FFmpeg, encoders, devices and weights, and the choices of ``auto``.
 
     ``check`` tests the device on a synthetic clip, for up to a minute.
-
-    Raises:
-        CloudconvError: there is no such device.
     """
-    result: Diagnosis = _result(settings)
-    return result
+    return cast("Diagnosis", _result(settings))
 
 
 @overload
@@ -227,11 +192,8 @@ def estimate(settings: TrainSettings) -> TrainEstimate: ...
 def estimate(settings: Any) -> Any:
     """Return the expected outcome and cost of a run; no output is written.
 
-    ``refusals`` are the reasons for which the run would refuse to write.
-
-    Raises:
-        SettingsError: no estimate exists for such settings (many videos, doctor).
-        CloudconvError: the input cannot be read, or a model or a device is missing.
+    ``refusals`` are the reasons for which the run would refuse to write. No estimate exists for
+    many videos and for doctor.
     """
     return watched(jobs.estimate(settings))
 
@@ -244,9 +206,6 @@ def run(settings: Settings) -> Job:
 
     The last event is :class:`Finished`, with the result. Closing the generator cancels the job;
     finished work is kept.
-
-    Raises:
-        CloudconvError: the work failed; the output does not exist, or is unchanged.
     """
     return jobs.run(settings)
 
@@ -259,25 +218,13 @@ def _frames_call(
     ) -> Iterator[Picture]:
         """Yield the pictures of any iterable, with new pictures between them.
 
-        The work is lazy. No picture is kept longer than needed.
-
-        Args:
-            frames: pictures of one kind and size: NumPy arrays, PyTorch tensors or PIL images. One
-                array or tensor may hold several pictures, (B, H, W, C) or (B, C, H, W). Samples of
-                floating point are from 0 to 1. A generator must not change a picture that it has
-                given: copy the frames of a reader that reuses its buffer.
-            args: ``factor`` by position, above 1 and at most 1000 (default: 2). The pictures count
-                as evenly spaced. With a whole factor N, N - 1 new pictures follow each given
-                picture (the same object). Without ``loop`` the last picture is repeated instead.
-            kwargs: the fields of :class:`FramesSettings`.
-
-        Yields:
-            Pictures of the same kind. At a cut, and where two pictures are the same, the earlier
-            picture is repeated.
-
-        Raises:
-            CloudconvError: at once if the options are invalid; later if pictures differ in kind or
-                size, are not finite or outside 0 to 1, or if there are fewer than two.
+        The work is lazy, and no picture is kept longer than needed. Pictures of one kind and size
+        are NumPy arrays, PyTorch tensors or PIL images; one array or tensor may hold several, (B,
+        H, W, C) or (B, C, H, W). Samples of floating point are from 0 to 1. Give copies of the
+        frames of a reader that reuses its buffer.
+        The pictures count as evenly spaced. With a whole ``factor`` N, by default 2, N - 1 new ones
+        follow each given picture (the same object). The earlier picture is repeated at a cut,
+        between equal pictures, and at the end unless ``loop``.
         """
         wanted = settings(*args, **kwargs)
         from cloudconv.jobs.interp.frames import interpolated
@@ -302,18 +249,9 @@ def add_model(
 ) -> ModelSpec:
     """Store the network of a file under a name, for this user; return the model's description.
 
-    Every ``model=`` then takes the name.
-
-    Args:
-        file: a published network's file, such as ``flownet.pkl``, or one that :func:`train` wrote.
-        name: the name; a model that ships has another.
-        timesteps: ``middle`` for a network that was trained for the middle of two frames only.
-        overwrite: whether a model that was added under that name is replaced.
-
-    Raises:
-        WeightsError: the file cannot be read, or its network is unknown.
-        SettingsError: the name cannot be used.
-        OutputError: the name is in use, or the user's data folder cannot be written.
+    Every ``model=`` then takes the name. ``file`` is a published network's file, such as
+    ``flownet.pkl``, or one that :func:`train` wrote. ``timesteps`` is ``middle`` for a network that
+    was trained for the middle of two frames only.
     """
     from cloudconv.models import added
 
@@ -322,13 +260,7 @@ def add_model(
 
 
 def remove_model(name: str) -> None:
-    """Delete a model that :func:`add_model` has stored.
-
-    Raises:
-        UnknownModelError: there is no added model of that name.
-        SettingsError: the model ships with cloudconv.
-        OutputError: its file cannot be deleted.
-    """
+    """Delete a model that :func:`add_model` has stored."""
     from cloudconv.models import added
 
     added.remove(name)
@@ -338,14 +270,8 @@ def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> 
     """Return a registered model with its weights, ready to run.
 
     An interpolator is called as ``interpolate(x0, x1, 0.5)``, a predictor as ``predict(context)``:
-    see :mod:`cloudconv.models.base`. ``name`` may also be the name of an
-    added model, or a weights file that ``train`` wrote or that a published network has.
-
-    Raises:
-        ModelError: there is no such model.
-        WeightsError: its weights are missing or damaged.
-        SettingsError: the name of the device or of the precision is unknown.
-        DeviceError: the device is not in this machine, or does not support the precision.
+    see :mod:`cloudconv.models.base`. ``name`` may also be a weights file that ``train`` wrote or
+    that a published network has.
     """
     from cloudconv.models import registry
     from cloudconv.render.device import choose_device, choose_precision

@@ -22,7 +22,8 @@ class WeightsEntry:
     """One weights file, as described in ``weights/manifest.json``.
 
     ``sha256`` and ``size_bytes`` describe the file. ``origin`` names every source of the weights.
-    ``command`` is the command that made the file. ``scores`` are measured values by name.
+    ``command`` is the command that made the file. ``scores`` has for each test the PSNR of this
+    model (``psnr``) and of others, and its ``detail`` relative to the truth's.
     """
 
     name: str
@@ -37,7 +38,7 @@ class WeightsEntry:
     origin: tuple[str, ...]
     training_data: str
     command: str
-    scores: dict[str, float]
+    scores: dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ _COMMANDS = {
 }
 
 
-def add(path: Path, scores: dict[str, float]) -> ModelSpec:
+def add(path: Path, scores: dict[str, dict[str, float]]) -> ModelSpec:
     """Copy one file into the weights folder, and write its entry in the manifest."""
     spec = registry.spec(str(path))
     assert spec.weights is not None, f"{spec.name} needs no weights"

@@ -59,9 +59,8 @@ def with_options(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that gives a command the options of settings classes.
 
-    The command's first parameter is the :class:`Console`. The command gets the given options as
-    ``**given``, unparsed, for the settings class to read. ``runs_job``: whether the command has
-    ``--dry-run`` and ``--progress``.
+    The command gets a :class:`Console` and the given options, unparsed. ``runs_job``: whether it
+    has ``--dry-run`` and ``--progress``.
     """
     left_out = () if runs_job else ("dry_run", "progress")
     fields = [each for kind in (*kinds, Console) for each in fields_of(kind)]
@@ -147,11 +146,7 @@ def _annotation(option: Option) -> Any:
 
 
 def complete(kind: str, choices: Sequence[str] = ()) -> Callable[[str], list[str]]:
-    """Return a function that completes one of ``choices``, or else a name of some kind.
-
-    ``kind`` is the task of the models, ``all``, ``added``, ``methods`` of ``compare``, or
-    ``encoders``.
-    """
+    """Return a function that completes one of ``choices``, or else a name of some kind."""
 
     def completed(incomplete: str) -> list[str]:
         known = list(choices) or _names(kind)
@@ -180,10 +175,7 @@ def examples(*lines: str) -> str:
 
 
 def write_options(parameters: Sequence[Any], formatter: Any, *, everything: bool) -> None:
-    """Write the options of a command to its help, under their headings.
-
-    ``everything``: whether rare options are written too.
-    """
+    """Write the options, with ``everything`` also rare ones, to the help, under their headings."""
     rows: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
     for each in parameters:
         if each.param_type_name == "argument":

@@ -145,10 +145,7 @@ def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
 
 
 def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> None:
-    """Interpolate or estimate every input and print each outcome.
-
-    Exit with 1 if an input failed, but not in a dry run.
-    """
+    """Interpolate or estimate every input and print each outcome; exit with 1 if one failed."""
     if "output" in given:
         raise SettingsError("for-one-input: --output is for a single input: leave --out-dir out.")
     settings = InterpManySettings(inputs, **given)
@@ -259,10 +256,7 @@ def _print_scores(result: CompareResult, wanted: Sequence[str]) -> None:
 def print_table(
     columns: Mapping[str, tuple[Column, str]], methods: Mapping[str, Mapping[str, float | None]]
 ) -> None:
-    """Print one row per method; a star marks the best score of each column.
-
-    ``columns`` are the format and the heading of each column, by the key of its score.
-    """
+    """Print one row per method; a star marks the best score of each column and its heading."""
     cells = marked({key: column for key, (column, _) in columns.items()}, methods)
     timed = any("seconds_per_frame" in scores for scores in methods.values())
     rows = []

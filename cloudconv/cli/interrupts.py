@@ -1,8 +1,7 @@
 """Handle Ctrl-C, SIGTERM and the end of the terminal without losing a signal.
 
-Python raises ``KeyboardInterrupt`` at any line of code. A callback from C and a destructor discard
-the exception. Therefore the handler also records the signal, and the command line calls
-:func:`check` whenever a job reports progress.
+A callback from C and a destructor discard a ``KeyboardInterrupt``. Therefore the handler also
+records the signal, and the command line calls :func:`check` whenever a job reports progress.
 """
 
 from __future__ import annotations

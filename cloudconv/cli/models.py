@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import product, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,28 +47,21 @@ _WIDTH = 80
 """The width of the list of models in columns."""
 
 _TESTS = {
-    "interpolate": ("val_drop2_psnr", "blend", "blending, 18 clips, one frame of two dropped"),
-    "predict": ("val_480_h1_psnr", "hold", "repeating the last frame, 17 clips, one frame ahead"),
+    "interpolate": (
+        *("18 clips, 1 of 2 frames made again", "blend"),
+        "blending, 18 clips, one frame of two dropped",
+    ),
+    "predict": (
+        *("17 clips, 1 frame ahead", "hold"),
+        "repeating the last frame, 17 clips, one frame ahead",
+    ),
+    "research": (
+        *("the end of a cloud clip, 480 wide", "naive"),
+        "the naive picture, the end of a cloud clip, trained on its beginning",
+    ),
 }
-_RESEARCH_TEST = (
-    "clouds_end_480_psnr",
-    "naive",
-    "the naive picture, the end of a cloud clip, trained on its beginning",
-)
-"""The score whose gain is listed, the method to compare with, and both in words."""
-
-_SCORE = re.compile(
-    r"(?P<clips>clouds_end_\d+|clouds|val(?:_\d+)?)"
-    r"(?:_(?P<kind>drop|h)(?P<number>\d+))?_(?P<measure>psnr|sharpness_ratio)(?:_(?P<method>\w+))?"
-)
-"""The form of a score's name in the manifest: the clips, the task, the measure and the method."""
-_METHODS = {
-    "blend": "blending",
-    "hold": "repeating the last",
-    "naive": "the naive picture",
-    "rife": "rife-4.6",
-}
-_CLIPS = {"val": "18 clips", "val_480": "17 clips", "clouds": "a cloud clip"}
+"""The test in the manifest whose gain is listed, the method to compare with, and both in words."""
+_METHODS = {"blend": "blending", "hold": "repeating the last", "naive": "the naive picture"}
 _TASKS: dict[ModelTask, str] = {
     "interpolate": "frames between two others",
     "predict": "frames that come next",
@@ -257,7 +249,7 @@ def _list(rows: list[_Row], everything: bool) -> str:
     for research, task in product((False, True) if everything else (False,), _TASKS):
         group = [row for row in rows if row.spec.task == task and is_research(row.spec) == research]
         if group and research:
-            parts.append(_group(f"Research: {_TASKS[task]}", group, _RESEARCH_TEST))
+            parts.append(_group(f"Research: {_TASKS[task]}", group, _TESTS["research"]))
         elif group:
             title = _TASKS[task].capitalize() + _USES[task]
             parts.append(_group(title, group, _TESTS[task]))
@@ -278,8 +270,8 @@ def _kind(row: _Row) -> str:
 
 
 def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:
-    score, baseline, words = test
-    gains = {row.spec.name: _gain(row.spec, score, baseline) for row in rows}
+    name, baseline, words = test
+    gains = {row.spec.name: _gain(row.spec, name, baseline) for row in rows}
     unit = next((row.spec.name for row in rows if row.spec.time == 1), None)
     lines = []
     for row in sorted(rows, key=lambda row: -(gains[row.spec.name] or 0.0)):
@@ -302,18 +294,14 @@ def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:
     return "\n".join([title, table(header, [list(line.values()) for line in lines]), *notes])
 
 
-def _gain(spec: ModelSpec, score: str, baseline: str) -> float | None:
-    """Return the gain over the baseline in dB, or None.
-
-    The scores are those of the model's own entry in the manifest, or those that the entry of
-    another model has for this model.
-    """
+def _gain(spec: ModelSpec, test: str, baseline: str) -> float | None:
+    """Return the gain over the baseline in dB, from its own entry or that of another model."""
     from cloudconv import weights
 
     for entry in weights.manifest().values():
+        scores = entry.scores.get(test, {})
         is_own = (entry.name, entry.model) == (spec.weights, spec.name)
-        own = entry.scores.get(score if is_own else f"{score}_{spec.name.partition('-')[0]}")
-        naive = entry.scores.get(f"{score}_{baseline}")
+        own, naive = scores.get("psnr" if is_own else spec.name), scores.get(baseline)
         if own is not None and naive is not None and spec.name != baseline:
             return own - naive
     return None
@@ -332,31 +320,17 @@ def _in_full(row: _Row) -> str:
     if file and file.gain is not None:
         del shown["gain"]  # training has gained less if it started from trained weights
         shown["held-back part"] = f"{file.gain:+.2f} dB of PSNR over the naive picture"
-    return field_rows({**shown, "scores": "\n".join(_scores(shown["scores"]))}, 66)
+    scores = {} if row.entry is None else row.entry.scores
+    return field_rows({**shown, "scores": "\n".join(starmap(_in_words, scores.items()))}, 66)
 
 
-def _scores(scores: Mapping[str, float]) -> list[str]:
-    """Return a line for each test, with the scores of the model and of other methods."""
-    tests: dict[str, list[str]] = {}
-    for key, value in scores.items():
-        if (match := _SCORE.fullmatch(key)) is None:
-            continue
-        words = tests.setdefault(_test(match), [])
-        method = _METHODS.get(match["method"] or "", match["method"])
-        if match["measure"] != "psnr":
-            words.append(f"{value:.0%} of the detail")
-        else:
-            words.append(f"{method} {value:.1f}" if method else f"{value:.1f} dB")
-    return [
-        f"{test}: {words[0]}" + (f" ({', '.join(words[1:])})" if words[1:] else "")
-        for test, words in tests.items()
+def _in_words(test: str, scores: Mapping[str, float]) -> str:
+    """Return a test and its scores: the model's first, then those of other methods."""
+    words = [
+        f"{score:.0%} of the detail"
+        if name == "detail"
+        else f"{_METHODS.get(name, name)} {score:.1f}"
+        for name, score in scores.items()
+        if name != "psnr"
     ]
-
-
-def _test(match: re.Match[str]) -> str:
-    """Return the clips and the task of a score in words."""
-    clips, number = match["clips"], int(match["number"] or 0)
-    where = _CLIPS.get(clips) or f"the end of a cloud clip, {clips.rpartition('_')[2]} wide"
-    if match["kind"] == "drop":
-        return f"{where}, {number - 1} of {number} frames made again"
-    return f"{where}, {counted(number, 'frame')} ahead" if match["kind"] else where
+    return f"{test}: {scores['psnr']:.1f} dB" + (f" ({', '.join(words)})" if words else "")

@@ -20,8 +20,7 @@ closed_streams: set[str] = set()
 def replace_closed() -> None:
     """Open each closed standard stream on the null device, and wrap standard output.
 
-    The next opened file would otherwise get the number of the closed stream. Libraries would then
-    write messages into that file. :class:`_Stdout` replaces ``sys.stdout``.
+    The next opened file would otherwise get the stream's number, and messages of libraries.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -49,10 +48,7 @@ def is_terminal() -> bool:
 
 
 def print_message(line: str) -> None:
-    """Write one line to stderr, and ignore errors in writing.
-
-    A terminal gets text wrapped between words, and JSON on one line.
-    """
+    """Write one line to stderr, wrapped between words on a terminal; ignore errors in writing."""
     shown = plain(line).replace("\n", "\\n")
     with suppress(OSError):
         if sys.stderr.isatty() and not shown.startswith("{"):
@@ -67,10 +63,7 @@ class StdoutError(OSError):
 
 
 class _Stdout(io.TextIOWrapper):
-    """Standard output that raises :class:`StdoutError`, also if the stream was closed at the start.
-
-    A closed pipe raises ``BrokenPipeError`` instead.
-    """
+    """Standard output that raises :class:`StdoutError`; for a closed pipe ``BrokenPipeError``."""
 
     def write(self, text: str) -> int:
         """Write text; see :class:`io.TextIOWrapper`."""

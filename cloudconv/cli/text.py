@@ -47,9 +47,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 def field_rows(values: Mapping[str, Any], width: int = 0) -> str:
     """Return a row for each field that has a value: its name in words, and the value.
 
-    Args:
-        values: the fields by name, as in the command's JSON. The name determines the unit.
-        width: the largest width of a value in columns; 0 for no limit.
+    The name determines the unit. ``width`` limits the columns of a value; 0 for no limit.
     """
     rows = []
     for label, text in _field_rows(values):

@@ -29,23 +29,13 @@ _WITHOUT_ESTIMATE = (kinds.InterpManySettings, kinds.DoctorSettings)
 
 
 def run(settings: Any) -> Job:
-    """Return the job of a command; the work starts when the job is iterated.
-
-    The work also waits until the jobs of other threads have ended.
-    """
+    """Return the job of a command; it waits until the jobs of other threads have ended."""
     job: Job = _module(settings).run(settings)
     return _one_after_another(job)
 
 
 def estimate(settings: Any) -> Job:
-    """Estimate the outcome and the cost of interp, extrapolate, dream, compare or train.
-
-    No output is written.
-
-    Yields:
-        The warnings that are known before the trial of a few frames, and at the end the outcome,
-        which contains these warnings too.
-    """
+    """Yield early warnings, and at the end the outcome and the cost of a run; write no output."""
     module = _module(settings, _WITHOUT_ESTIMATE)
     with _turn():
         plan = module.decide(settings)
@@ -60,10 +50,7 @@ def _one_after_another(job: Job) -> Job:
 
 @contextmanager
 def _turn() -> Iterator[None]:
-    """Wait until no job of another thread runs, and keep such jobs from starting in the block.
-
-    PyTorch's number of threads and FFmpeg's log belong to the whole process.
-    """
+    """Keep other threads' jobs out: PyTorch's threads and FFmpeg's log belong to the process."""
     thread = threading.get_ident()
     with _turns:
         _turns.wait_for(lambda: set(_running) <= {thread})

@@ -1,9 +1,8 @@
 """Fine-tune a model on the video to interpolate, and use the result only if its PSNR is higher.
 
-The model trains on most of the video, and is validated on the rest before the first step and after
-the last one. The adapted weights are the mean of the stock (original) and the trained weights
-(Wortsman et al. 2022, arXiv 2109.01903). The working folder survives an interruption: a later run
-continues from the checkpoint, or uses the finished weights.
+The model trains on most of the video, and is validated on the rest. The adapted weights are the
+mean of the original and the trained weights (Wortsman et al. 2022, arXiv 2109.01903). A later run
+continues in the same working folder.
 """
 
 from __future__ import annotations
@@ -59,9 +58,7 @@ _SETTINGS: dict[str, Any] = {
 class Adapted:
     """The result of fine-tuning; the fields are the keys of ``adapted`` in the command's JSON.
 
-    ``gain``: the rise of PSNR on the held-back part, in dB. ``minutes``: the duration of the
-    training. ``frames``: the number of held-back frames that were made and compared. ``kept``:
-    whether the adapted model is used.
+    ``gain`` is the rise of PSNR in dB on the ``frames`` that were held back and made again.
     """
 
     gain: float
@@ -79,10 +76,7 @@ class Adapted:
 
 @dataclass(frozen=True, slots=True)
 class AdaptPlan:
-    """A model, the video to adapt the model to, and the settings of the training, without output.
-
-    ``held_back`` are the held-back parts, as fractions of the video's length.
-    """
+    """A model, the video to adapt it to, the settings of the training, and the held-back parts."""
 
     info: MediaInfo
     model: str
@@ -159,14 +153,8 @@ def check_adapting(settings: InterpSettings | CompareSettings, model: str) -> No
 def adapt(plan: AdaptPlan, folder: Path) -> Generator[Event, None, tuple[str, Adapted]]:
     """Adapt the model of the plan; continue or reuse the work of an earlier run in ``folder``.
 
-    Returns:
-        The file of the adapted weights, or the stock model if the gain is too small; and the
-        result.
-
-    Raises:
-        KeyboardInterrupt: the user stopped the training; its state is kept in the folder.
-        OutputError: the folder cannot be written.
-        UnfitInputError: the video changed during the work.
+    Returns the file of the adapted weights, or the model as it was if the gain is too small; and
+    the result. Ctrl-C keeps the state of the training in the folder.
     """
     file, state = folder / WEIGHTS, _read(folder / _STATE)
     if state.get("digest", "") == train.digest(file):

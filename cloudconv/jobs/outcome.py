@@ -16,8 +16,7 @@ from cloudconv.events import Warned
 class Outcome:
     """The facts that an estimate and a result share; the fields are keys of the command's JSON.
 
-    ``source_frames`` counts the source's frames that are used. Rates are exact rationals as text,
-    such as ``30000/1001``, and None for a variable rate. ``duration`` is in seconds.
+    Rates are exact rationals as text, such as ``30000/1001``, and None for a variable rate.
     """
 
     input: str
@@ -35,11 +34,10 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """The facts that only an estimate has: the expected cost of a run on this machine.
+    """The expected cost of a run on this machine, measured on a few frames.
 
-    ``encoder`` and ``pix_fmt`` are None if no encoder can be used. ``memory_bytes`` and ``seconds``
-    are measured on a few frames. ``refusals`` are the reasons for which the run would refuse to
-    write the output.
+    ``encoder`` and ``pix_fmt`` are None if no encoder can be used. ``refusals`` are the reasons for
+    which the run would refuse to write the output.
     """
 
     encoder: str | None
@@ -51,10 +49,9 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """The facts that only a result has: the encoder, the time and the speed of the run.
+    """The facts that only a result has.
 
-    ``output_bytes`` is the size of the output, and ``bits_per_second`` its mean bit rate over its
-    duration, with sound. Both are None for standard output.
+    ``output_bytes`` and ``bits_per_second`` (with sound) are None for standard output.
     """
 
     encoder: str
@@ -75,11 +72,7 @@ def as_json(outcome: Any) -> dict[str, Any]:
 
 
 def seconds_for(items: Iterator[Any], tried: int, total: int) -> float:
-    """Return the expected time in seconds for ``total`` items.
-
-    The first ``tried`` items are made and timed. The first item's time includes the preparation.
-    Each other item takes the mean of the other times.
-    """
+    """Return the expected seconds for ``total`` items, of which ``tried`` are made and timed."""
     times = [time.perf_counter()]
     times += [time.perf_counter() for _ in islice(items, min(tried, total))]
     ready, *more = [after - before for before, after in pairwise(times)]

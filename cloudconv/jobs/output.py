@@ -1,23 +1,26 @@
-"""Choose the name of a job's output, its encoder and its clock, and measure the finished output."""
+"""Choose a job's output, its encoder and its clock; measure the finished output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
 from typing import Any
 
-from cloudconv.errors import OutputError
+from cloudconv import files, weights
+from cloudconv.errors import InputError, ModelError, OutputError
 from cloudconv.events import Warned
 from cloudconv.files import fitting
+from cloudconv.media import pictures as images
 from cloudconv.media.containers import container_of, default_suffix
 from cloudconv.media.encoders import choose
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import is_stdout
 from cloudconv.media.output import collect_refusals, written_by
 from cloudconv.media.pictures import folder_of
+from cloudconv.models import registry
 from cloudconv.settings import EncodeSettings
 from cloudconv.settings.values import names_folder
 
@@ -35,9 +38,8 @@ def output_path(
 ) -> Path:
     """Return the output's name: the given one, or ``<stem>_<tag>`` beside the input.
 
-    If a folder is given (an existing one, or a name that ends in a slash), the output has the
-    default name in that folder. A default name that is too long for a file is shortened. ``rate``
-    and ``fastest``: see :func:`default_suffix`.
+    In a given folder the name is the default one too, shortened if it is too long for a file. For
+    the rates see :func:`default_suffix`.
     """
     if given is not None and not names_folder(given):
         return Path(given)
@@ -72,10 +74,7 @@ def check_encoding(output: Path, info: MediaInfo, settings: EncodeSettings) -> N
 def expected_encoding(
     output: Path, info: MediaInfo, settings: EncodeSettings, refusals: list[OutputError]
 ) -> tuple[dict[str, Any], tuple[Warned, ...]]:
-    """Return the fields ``encoder`` and ``pix_fmt`` of an estimate, and warnings about them.
-
-    If no encoder can be used, add the reason to ``refusals``.
-    """
+    """Return the encoder and pixel format of an estimate, and warnings; add reasons to refuse."""
     with collect_refusals(refusals):
         choice = choose(container_of(output), info, settings)
         return {"encoder": choice.encoder, "pix_fmt": choice.pix_fmt}, choice.warnings
@@ -92,13 +91,8 @@ def origin(info: MediaInfo, first: Fraction) -> Fraction:
 def time_base(rate: Fraction | None, spans: Iterable[Fraction], offset: Fraction) -> Fraction:
     """Return the length of a tick in seconds, such that all output times are whole ticks.
 
-    If that tick is too short for a file, only the times without ``offset`` are whole ticks. If that
-    tick is too short too, the tick is a microsecond.
-
-    Args:
-        rate: the rate of the output, None for a variable rate.
-        spans: durations of which all times of a variable rate are sums, in seconds.
-        offset: the time of the first frame, in seconds.
+    If that is too short for a file, only the times without ``offset`` are whole ticks, or the tick
+    is a microsecond. At a variable rate all times are sums of ``spans``.
     """
     denominator = lcm(*(s.denominator for s in spans)) if rate is None else rate.numerator
     exact = lcm(denominator, offset.denominator)
@@ -113,3 +107,38 @@ def size_of(output: Path, duration: Fraction | float) -> dict[str, Any]:
             size = sum(file.stat().st_size for file in written_by(output))
     rate = None if size is None or duration <= 0 else round(8 * size / duration)
     return {"output_bytes": size, "bits_per_second": rate}
+
+
+MODELS = ("model", "models", "chosen_model", "against", "init")
+"""Attributes of settings that name models, or files of weights."""
+
+
+def check_outputs(
+    settings: Any, outputs: Iterable[Path | str | None], videos: Iterable[Path]
+) -> None:
+    """Refuse an output, or None, that is a file which the command reads, such as a video."""
+    written = [Path(path) for path in outputs if path is not None]
+    files.check_apart(written, _files_read(settings, videos))
+
+
+def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
+    for path in videos:
+        with suppress(InputError):  # the reader of that input raises the error again
+            yield from images.files_of(path)
+    if recipe := getattr(settings, "recipe", None):
+        yield Path(recipe)
+    for name in _names_of_models(settings):
+        file = registry.file_of(name)
+        if file is not None:
+            yield file
+            continue
+        with suppress(ModelError):  # a method outside the registry, such as FFmpeg's
+            shipped = registry.spec(name).weights
+            if shipped is not None:
+                yield weights.weights_folder() / weights.entry(shipped).file
+
+
+def _names_of_models(settings: Any) -> Iterator[str]:
+    for name in MODELS:
+        value = getattr(settings, name, None) or ()
+        yield from map(str, (value,) if isinstance(value, str | Path) else value)

@@ -29,7 +29,7 @@ from cloudconv.errors import (
     WeightsError,
 )
 from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned, each_once
-from cloudconv.jobs.reads import check_outputs
+from cloudconv.jobs.output import check_outputs
 from cloudconv.media.identity import has_changed
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.output import check_home, collect_refusals, raise_first, writing
@@ -53,10 +53,7 @@ _FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOutcome:
-    """The facts that an estimate and a result share; the fields are keys of the command's JSON.
-
-    ``resumed``: whether a checkpoint of an earlier run is continued.
-    """
+    """The facts that an estimate and a result share; the fields are keys of the command's JSON."""
 
     output: str
     model: str
@@ -72,12 +69,10 @@ class TrainOutcome:
 class TrainResult(TrainOutcome):
     """The result of a training.
 
-    ``naive``: the name of the naive baseline. ``initial``: scores before the first step. ``best``:
-    scores of the weights in ``output``. ``seen``: scores of the same weights on the training clips,
-    None after an interrupt. ``steps``: all steps, with those of earlier runs. ``steps_before``:
-    steps of the earlier runs that this run continued. ``wall_seconds``: the time of this run alone.
-    ``initialised``: the number of tensors that were loaded from ``init``. ``improved``: whether
-    ``output`` has trained weights; otherwise the initial weights have the best scores.
+    ``initial`` are scores before the first step, ``best`` those of the weights in ``output``, and
+    ``seen`` those of the same weights on the training clips. ``steps`` includes ``steps_before`` of
+    earlier runs. ``initialised`` tensors came from ``init``. ``improved``: whether ``output`` has
+    trained weights; otherwise the initial weights have the best scores.
     """
 
     naive: str
@@ -97,9 +92,7 @@ class TrainResult(TrainOutcome):
 class TrainEstimate(TrainOutcome):
     """The expected size and duration of a training.
 
-    ``clips``: clips to train on. ``steps`` and ``minutes``: the limits, None for no limit.
-    ``seconds``: the total time, None if only the steps are limited. ``refusals``: reasons to refuse
-    the output.
+    ``steps`` and ``minutes`` are the limits. ``refusals`` are reasons to refuse the output.
     """
 
     clips: int
@@ -112,7 +105,7 @@ class TrainEstimate(TrainOutcome):
 
 @dataclass(frozen=True, slots=True)
 class TrainPlan:
-    """The decisions before the model is built; ``refusals`` are reasons to refuse the output."""
+    """The decisions before the model is built."""
 
     settings: TrainingRecipe
     output: Path
@@ -193,22 +186,13 @@ def run(
     """Train a model, and write the weights with the best scores on the held-back windows.
 
     A checkpoint beside the output, ``….checkpoint``, lets a later run with the same settings
-    continue exactly where this run stopped. A finished training deletes the checkpoint. Ctrl-C
-    ends the training after the current step, and writes the best weights so far and a checkpoint.
-    Closing the iterator after the first validation writes a checkpoint.
-
-    Args:
-        reported: the warnings so far; see :func:`~cloudconv.events.each_once`.
-        given: the settings.
-        known: the facts of one of the clips, if the caller has probed that clip already.
-        stop: an event that, once set, ends the training as Ctrl-C does.
+    continue exactly where this run stopped. Ctrl-C, or ``stop`` once set, ends the training after
+    the current step, and writes the best weights so far and a checkpoint. ``known`` are the facts
+    of one of the clips, if the caller has probed that clip already.
 
     Yields:
         Warnings, the progress of every step and window, ``losses`` at intervals and after each
         validation, ``stopping`` after Ctrl-C, and at the end a :class:`TrainResult`.
-
-    Raises:
-        CloudconvError: the training is not possible; raised before the first step where possible.
     """
     plan = decide(given)
     raise_first(plan.refusals)
@@ -247,7 +231,7 @@ def _run(
     rate = settings.learning_rate or (_FINE_RATE if complete else _RATE)
     trainer = loop.Trainer(model, goal, settings, plan.device, plan.precision, rate)
     footage = _footage(settings, infos)
-    written = _restore(trainer, checkpoint, settings, footage) if resumed else []
+    written = _restore(trainer, checkpoint, footage) if resumed else []
     results = _Results(plan, trainer, footage, written)
     steps_before = trainer.step
     windows = yield from _validation_windows(held_back, settings)
@@ -292,9 +276,8 @@ def _run(
 class _Results:
     """The files that a training writes: the checkpoint, and the output with the best weights.
 
-    ``footage`` has a hash of each file that the training reads. ``written`` are hashes of the files
-    at the output's name that this training has made and may replace: the newest, and the one before
-    if the run is killed between checkpoint and output.
+    ``footage`` has a hash of each file that is read. ``written`` are hashes of the outputs that
+    this training may replace: its newest, and the one before if it is killed in between.
     """
 
     plan: TrainPlan
@@ -384,8 +367,7 @@ def _precision(settings: TrainingRecipe, device: torch.device, spec: ModelSpec) 
 def _initialise(model: Model, settings: TrainingRecipe) -> int:
     """Load the weights of ``init``; return the number of tensors that were loaded.
 
-    All weights of the same model must fit. Of another model's weights, only the tensors with a
-    matching name and shape are loaded, for example the encoder of an autoencoder into a predictor.
+    All weights of the same model must fit; of another model's, those of the same name and shape.
     """
     if settings.init is None:
         return 0
@@ -490,10 +472,7 @@ def _infos(*parts: Windows) -> dict[Path, MediaInfo]:
 def _field_warnings(
     infos: Mapping[Path, MediaInfo], known: MediaInfo | None = None
 ) -> list[Warned]:
-    """Return the warnings about interlaced clips, and about clips that are not interlaced.
-
-    The caller has reported those about ``known``.
-    """
+    """Return the warnings about fields of clips; the caller has reported those of ``known``."""
     return [
         replace(warned, about=path.name)
         for path, info in infos.items()
@@ -514,25 +493,21 @@ def _changed(infos: Mapping[Path, MediaInfo]) -> Iterator[Warned]:
 
 def _footage(settings: TrainingRecipe, infos: Mapping[Path, MediaInfo]) -> dict[str, str | None]:
     """Return a hash of the content of each clip, and of the initial weights."""
-    known: dict[str, str | None] = {str(path): info.fingerprint for path, info in infos.items()}
-    if settings.init is not None:
-        known[str(settings.init)] = weights_fingerprint(str(settings.init))
-    return known
+    own = (
+        {}
+        if settings.init is None
+        else {str(settings.init): weights_fingerprint(str(settings.init))}
+    )
+    return {str(path): info.fingerprint for path, info in infos.items()} | own
 
 
 def _restore(
-    trainer: loop.Trainer,
-    checkpoint: Path,
-    settings: TrainingRecipe,
-    footage: dict[str, str | None],
+    trainer: loop.Trainer, checkpoint: Path, footage: Mapping[str, str | None]
 ) -> list[str]:
     """Continue a training; return the hashes of the outputs that the training has written."""
     with loop.load_checkpoint(checkpoint, trainer.device) as state:
-        saved = json.loads(state["settings"])
-        now = json.loads(fingerprint(settings))
-        changed = sorted(name for name in now if saved.get(name) != now[name])
-        if changed:
-            name = changed[0]
+        saved, now = (json.loads(e) for e in (state["settings"], fingerprint(trainer.settings)))
+        if name := min((name for name in now if saved.get(name) != now[name]), default=None):
             raise SettingsError(
                 f"checkpoint-of-other-settings: {checkpoint} belongs to a run with other settings "
                 f"({flag(name)} was {saved.get(name)}, now {now[name]}): give the same settings, "
@@ -562,11 +537,8 @@ def _weights(trainer: loop.Trainer, settings: TrainingRecipe) -> bytes:
     best = trainer.best
     assert best is not None
     spec = trainer.model.spec
-    recipe = {
-        k: v
-        for k, v in asdict(settings).items()
-        if k not in ("output", "recipe", "resume", "overwrite")
-    }
+    left_out = ("output", "recipe", "resume", "overwrite")
+    recipe = {name: value for name, value in asdict(settings).items() if name not in left_out}
     metadata = {
         "model": spec.name,
         "task": spec.task,
@@ -586,18 +558,14 @@ def _weights(trainer: loop.Trainer, settings: TrainingRecipe) -> bytes:
 
 @contextmanager
 def _interruptible(stop: threading.Event) -> Iterator[None]:
-    """Set ``stop`` on Ctrl-C, Ctrl-Break, SIGTERM or SIGHUP during a block.
-
-    A second signal interrupts at once, but for SIGHUP: a closing terminal often sends two.
-    """
+    """Set ``stop`` on Ctrl-C and its like during a block; a second signal interrupts at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def request_stop(number: int, _: object) -> None:
-        if stop.is_set():
-            if number == getattr(signal, "SIGHUP", None):
-                return
+        # A closing terminal often sends two signals.
+        if stop.is_set() and number != getattr(signal, "SIGHUP", None):
             raise KeyboardInterrupt
         stop.set()
 

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from math import ceil, inf
 from typing import Any
 
-from cloudconv.report.charts import Chart, Line, draw, round_numbers
 from cloudconv.report.columns import COLUMNS, CURVES, Column, frame_time, frames_ahead, marked
 from cloudconv.report.data import Comparison, ReportData, Row
-from cloudconv.report.page import render
+from cloudconv.report.page import Chart, Line, draw, render, round_numbers
 
 POINTS = 1500
 """The largest number of frames that a chart draws; a screen has fewer columns."""

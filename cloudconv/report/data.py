@@ -27,9 +27,9 @@ class ReportPicture:
 class Row:
     """The scores of one frame by method.
 
-    ``index`` counts the source frames from 0, from the beginning of the compared part. ``time`` is
-    in seconds from the clip's first frame. ``horizon`` is the number of frames ahead, from 1; None
-    for a frame between two kept frames.
+    ``index`` counts the source frames of the compared part from 0. ``time`` is in seconds from the
+    clip's first frame. ``horizon`` is the number of frames ahead, None for a frame between two kept
+    ones.
     """
 
     index: int
@@ -63,14 +63,11 @@ class Comparison:
 class ReportData:
     """All contents of a report.
 
-    ``source`` is the clip's name. ``summary`` describes the test in a line ("one frame of every 2
-    kept, 165 frames scored, 2 cuts left out"). ``model`` and ``baseline`` are names of methods: the
-    first model, and the method with which the verdict compares the first model. ``metrics`` are the
-    keys of the columns to show. ``methods`` are the mean scores of each method as in the command's
-    JSON; forecasts have them for each number of frames ahead. ``worst`` are the frames of lowest
-    PSNR, the worst first. ``facts`` describe the measurement as (name, value). ``files`` are the
-    names of files beside the page. ``rows`` are the scored frames in order of time, and ``cuts``
-    the times of the first frames of new scenes.
+    ``summary`` describes the test in a line. ``model`` is the first model, and ``baseline`` the
+    method with which the verdict compares it. ``methods`` are mean scores as in the command's JSON.
+    ``worst`` are the frames of lowest PSNR, the worst first. ``facts`` are (name, value), and
+    ``files`` the names of files beside the page. ``cuts`` are the times of the first frames of new
+    scenes.
     """
 
     source: str

@@ -26,20 +26,17 @@ def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None
 
 @dataclass(frozen=True, slots=True)
 class ReportFolder:
-    """An unfinished report, which only this process writes.
-
-    The files are in ``path`` until :meth:`put` moves them to ``folder``.
-    """
+    """An unfinished report in ``path``, which only this process writes; :meth:`put` moves it."""
 
     folder: Path
     path: Path
     overwrite: bool
 
     def put(self, texts: dict[str, str]) -> None:
-        """Write the texts by file name, and move all files of ``path`` into the report's folder.
+        """Write the texts by file name, and move all files into the report's folder.
 
-        The file of the last text is moved last. If a file of the same name appeared meanwhile, and
-        must not be replaced, the report is moved to another folder, which the TakenError names.
+        The last text's file comes last. If a file of the same name appeared meanwhile, the report
+        is moved to another folder.
         """
         with writing(self.folder):
             for name, text in texts.items():
@@ -54,10 +51,7 @@ class ReportFolder:
 
 @contextmanager
 def report_folder(folder: Path, *, overwrite: bool) -> Iterator[ReportFolder]:
-    """Claim the report's folder, and create an unfinished report.
-
-    Files that :meth:`ReportFolder.put` has not moved are deleted at the end.
-    """
+    """Claim the report's folder, and create an unfinished report, which is deleted at the end."""
     home = folder.resolve()
     with ExitStack() as stack:
         with writing(folder):

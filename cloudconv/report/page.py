@@ -1,17 +1,141 @@
-"""Build self-contained HTML pages from templates: no network, no further file."""
+"""Build self-contained HTML pages from templates, with line charts as inline SVG."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from itertools import groupby
+from math import ceil, floor, isfinite, log10
+from typing import Any, TypeGuard
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cloudconv.messages import plain
-from cloudconv.report.charts import Chart, chart_data
+
+PERFECT = 100.0
+"""The score in dB of a frame that equals the original."""
+_SIDE = 1000
+"""Units on each side of the drawing; the box on the page sets the real proportions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The scores of one method; ``color`` is the number of its colour, 0 for the model."""
+
+    name: str
+    values: Sequence[float | None]
+    color: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A chart of lines over ``x``, which ``labels`` name; ``marks`` are dashed vertical lines."""
+
+    key: str
+    title: str
+    unit: str
+    digits: int
+    x: Sequence[float]
+    labels: Sequence[str]
+    ticks: Sequence[tuple[float, str]]
+    lines: Sequence[Line]
+    marks: Sequence[float] = ()
+
+
+def round_numbers(low: float, high: float, count: int) -> list[float]:
+    """Return about ``count`` round numbers that cover the range from ``low`` to ``high``."""
+    span = max(high - low, 1e-9)
+    size = 10 ** floor(log10(span / count))
+    size = next(size * k for k in (1, 2, 5, 10) if span / (size * k) <= count)
+    first, last = floor(low / size + 1e-9), ceil(high / size - 1e-9)
+    return [k * size for k in range(first, max(last, first + 1) + 1)]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """The geometry of a chart: SVG paths, and labels as (position in percent, text).
+
+    The model's line comes last, and therefore on top.
+    """
+
+    chart: Chart
+    side: int
+    levels: list[tuple[str, str]]
+    ticks: list[tuple[str, str]]
+    grid: list[str]
+    marks: list[str]
+    lines: list[tuple[Line, str]]
+
+
+def draw(chart: Chart) -> Drawing:
+    """Return the geometry of a chart."""
+    low, high = _range(chart)
+    levels = round_numbers(low, high, 5)
+    low, high = levels[0], levels[-1]
+    left, right = (chart.x[0], chart.x[-1]) if chart.x else (0.0, 1.0)
+    width = right - left or 1.0
+    digits = max(0, -floor(log10(levels[1] - levels[0]) + 1e-9))
+
+    def to_x(x: float) -> float:
+        return (x - left) / width * _SIDE if right > left else _SIDE / 2
+
+    def to_y(y: float) -> float:
+        return (1 - (min(max(y, low), high) - low) / (high - low)) * _SIDE
+
+    def path(line: Line) -> str:
+        """Return the path of a line, with a gap where a score is missing."""
+        drawn = ""
+        points = zip(chart.x, line.values, strict=True)
+        for known, run in groupby(points, lambda point: _known(point[1])):
+            if known:
+                places = [f"{to_x(x):.1f} {to_y(y or 0):.1f}" for x, y in run]
+                # A single point becomes a dot, because round line ends are visible even on a line
+                # of length 0.
+                drawn += "M" + "L".join(places) + ("h0" if len(places) == 1 else "")
+        return drawn
+
+    return Drawing(
+        chart,
+        _SIDE,
+        [(f"{to_y(y) / 10:.2f}", f"{y:.{digits}f}") for y in levels],
+        [(f"{to_x(x) / 10:.2f}", text) for x, text in chart.ticks if left <= x <= right],
+        [f"M0 {to_y(y):.1f}H{_SIDE}" for y in levels if low < y < high],
+        [f"M{to_x(x):.1f} 0V{_SIDE}" for x in chart.marks if left <= x <= right],
+        [(line, path(line)) for line in sorted(chart.lines, key=lambda line: -line.color)],
+    )
+
+
+def _known(score: float | None) -> TypeGuard[float]:
+    return score is not None and isfinite(score)
+
+
+def chart_data(chart: Chart) -> dict[str, Any]:
+    """Return the data of a chart for the page's script, ready for JSON."""
+    return {
+        "x": chart.x,
+        "labels": chart.labels,
+        "digits": chart.digits,
+        "unit": f" {chart.unit}" if chart.unit else "",
+        "lines": [
+            {
+                "name": line.name,
+                "color": line.color,
+                "values": [round(v, chart.digits) if _known(v) else None for v in line.values],
+            }
+            for line in chart.lines
+        ],
+    }
+
+
+def _range(chart: Chart) -> tuple[float, float]:
+    """Return the lowest and the highest score; perfect frames, at the upper edge, do not count."""
+    known = [v for line in chart.lines for v in line.values if _known(v)]
+    inside = [v for v in known if v < PERFECT - 0.01] or known or [0.0]
+    low, high = min(inside), max(inside)
+    return low, high if high > low else low + 1
 
 
 @cache

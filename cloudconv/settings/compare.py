@@ -62,7 +62,7 @@ class CompareSettings(
     """The options of :func:`cloudconv.compare`. The verdict is about the first model.
 
     With ``drop`` one frame of every N is kept, and interpolators make the others again. With
-    ``horizon`` predictors forecast that many frames, once for every ``every``-th frame.
+    ``horizon`` predictors forecast that many frames.
     """
 
     drop: int | None = option(_DROP, "N", least=2, most=64, shown="2")

@@ -1,10 +1,7 @@
 """Declare groups of options that several commands share.
 
-A field keeps the value that the caller gave. A property, such as ``chosen_model``, computes the
-value that a field gives together with its default.
-
-These classes have no generated ``__eq__`` and ``__repr__``, because generating both takes import
-time. The settings class of each command, which inherits from the groups, has both.
+A field keeps the value that the caller gave. Only the class of a command has a generated ``__eq__``
+and ``__repr__``, because generating both for each group takes import time.
 """
 
 from __future__ import annotations
@@ -43,16 +40,37 @@ INPUT = "Read a video, an animation, a folder or pattern of pictures, or - for s
 SceneCut = Literal["auto", "off"] | float
 """``auto``, ``off``, or a threshold from 0 (cut everywhere) to 1 (never)."""
 
+_OUT = """Write this file, or into this folder under the default name; frames/%05d.png writes
+pictures, - writes Matroska to stdout."""
+_REPLACE = "Replace an output that exists."
+DEINTERLACE = """Make two frames of each interlaced picture, one for each field (bwdif). They count
+as source frames: 25 pictures become 50 frames."""
+_START = "Begin at this time: seconds, 1m30s or h:mm:ss."
+_CUT = "Find scene changes: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere)."
+_DEVICE = "Compute on this device: auto, cpu, cuda, cuda:N or mps."
+_DEVICES = "Compute on this device: auto, cpu, cuda, cuda:N, mps, or cuda:all for every GPU."
+_PRECISION = "Compute in this number format: auto, fp32, bf16 or fp16."
+_THREADS = f"Use this many CPU threads, at most {MOST_THREADS}."
+_WORKERS = """Compute in this process (local), in N processes (local:N), or on a Ray cluster (ray,
+ray:ADDRESS)."""
+_SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
+_FALLBACK = """Blend the source frames where motion does not explain their difference, or (off) show
+the model's picture everywhere."""
+_MODEL = """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 times), another
+model from 'cloudconv models', a file that 'cloudconv train' wrote, or a published network's file,
+such as flownet.pkl."""
+_ADAPT = """Fine-tune the model on this video first, for so many minutes. The result is used if
+its PSNR is at least 0.05 dB higher on frames that are held back from the training."""
+_USE = "Use this encoder of FFmpeg, or (source) one of the source's codec."
+_CRF = "Set the quality, lower is better, on libx264's scale for every encoder."
+_MORE = "Set any other option of the encoder; repeat for several."
+
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Input(Settings):
     """The option that names the input."""
 
     input: File = field(metadata=declared(INPUT, "IN", pinned=False, hidden=True))
-
-
-_OUT = """Write this file, or into this folder under the default name; frames/%05d.png writes
-pictures, - writes Matroska to stdout."""
 
 
 @dataclass(frozen=True, repr=False, eq=False)
@@ -74,13 +92,7 @@ class Output(Input):
 class Overwrite(Settings):
     """The permission to replace an existing output."""
 
-    overwrite: bool = option(
-        "Replace an output that exists.", also="-y", pinned=False, default=False
-    )
-
-
-DEINTERLACE = """Make two frames of each interlaced picture, one for each field (bwdif). They count
-as source frames: 25 pictures become 50 frames."""
+    overwrite: bool = option(_REPLACE, also="-y", pinned=False, default=False)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -91,9 +103,6 @@ class Reading(Settings):
         "Read pictures at this frame rate.", "RATE", parse=parse_rate, shown="25"
     )
     deinterlace: bool = of_frames(DEINTERLACE, default=False)
-
-
-_START = "Begin at this time: seconds, 1m30s or h:mm:ss."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -111,22 +120,11 @@ class InputPart(Settings):
             )
 
 
-_CUT = "Find scene changes: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere)."
-
-
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Cuts(Settings):
     """The detection of scene changes."""
 
     scene_cut: SceneCut = of_frames(_CUT, "S", default="auto", least=0, most=1)
-
-
-_DEVICE = "Compute on this device: auto, cpu, cuda, cuda:N or mps."
-_DEVICES = "Compute on this device: auto, cpu, cuda, cuda:N, mps, or cuda:all for every GPU."
-_PRECISION = "Compute in this number format: auto, fp32, bf16 or fp16."
-_THREADS = f"Use this many CPU threads, at most {MOST_THREADS}."
-_WORKERS = """Compute in this process (local), in N processes (local:N), or on a Ray cluster (ray,
-ray:ADDRESS)."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -160,11 +158,6 @@ class WorkerOptions(Machine):
             )
 
 
-_SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
-_FALLBACK = """Blend the source frames where motion does not explain their difference, or (off) show
-the model's picture everywhere."""
-
-
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Rendering(Settings):
     """The options of an interpolator."""
@@ -173,11 +166,6 @@ class Rendering(Settings):
     fallback: Literal["blend", "off"] | None = _of_model(
         _FALLBACK, "HOW", shown="blend; off for a published network", rare=True
     )
-
-
-_MODEL = """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 times), another
-model from 'cloudconv models', a file that 'cloudconv train' wrote, or a published network's file,
-such as flownet.pkl."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -203,20 +191,11 @@ class InterpolatorModel(Rendering):
         return {**super().pinned(), **chosen}
 
 
-_ADAPT = """Fine-tune the model on this video first, for so many minutes. The result is used if
-its PSNR is at least 0.05 dB higher on frames that are held back from the training."""
-
-
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Adapting(Settings):
     """The option to fine-tune the model on the input."""
 
     adapt: float | None = _of_model(_ADAPT, "MINUTES", above=0, most=10_000)
-
-
-_USE = "Use this encoder of FFmpeg, or (source) one of the source's codec."
-_CRF = "Set the quality, lower is better, on libx264's scale for every encoder."
-_MORE = "Set any other option of the encoder; repeat for several."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

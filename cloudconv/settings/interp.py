@@ -106,11 +106,7 @@ class Interpolation(
 
 @dataclass(frozen=True, kw_only=True)
 class InterpSettings(groups.Output, Interpolation):
-    """The options of :func:`cloudconv.interpolate`.
-
-    Give exactly one of ``factor``, ``fps`` and ``slowmo``, or ``slowmo`` with ``fps``. Times are
-    seconds from the first frame; ``end`` is exclusive.
-    """
+    """The options of :func:`cloudconv.interpolate`; ``end`` is exclusive."""
 
 
 @dataclass(frozen=True, kw_only=True)

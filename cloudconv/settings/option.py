@@ -36,23 +36,13 @@ MOST = 1_000_000_000
 class Option:
     """The declaration of one option, and from ``name`` on the facts from its field.
 
-    Attributes:
-        help: a verb phrase for ``--help`` and the docs.
-        metavar: a word for the value in ``--help``, at most ten characters.
-        group: the heading in ``--help``.
-        also: a flag in addition to ``--name-of-the-field``; ``off`` turns a switch off.
-        parse: a function that reads a value which the field's type does not describe.
-        least: the smallest number; ``most`` is the largest, and ``above`` the excluded bound.
-        shown: the default in words, if the field's default is not readable.
-        repeats: whether the option may be given several times.
-        pinned: whether an interrupted run cannot be resumed with another value.
-        hidden: whether the option has no flag; ``rare``: whether only ``--help-all`` shows it.
-        complete: the kind of names that the shell completes.
-        names: the meaning of the texts in a field of files: ``files``, ``clips`` with their parts
-            and sizes, or ``words``, of which only those with the ending of weights name files.
-        choices: the accepted words.
-        number: int or float if the field takes numbers.
-        takes_files: whether texts of the field may name files.
+    ``also`` is one more flag, and ``off`` one that turns a switch off. ``parse`` reads a value
+    which the field's type does not describe. ``above`` is an excluded bound. ``shown`` is the
+    default in words. With another value of a ``pinned`` option an interrupted run cannot be
+    resumed. A ``hidden`` option has no flag; only ``--help-all`` shows a ``rare`` one. ``complete``
+    is the kind of names that the shell completes. ``names``: the meaning of texts in a field of
+    files: ``files``, ``clips`` with their parts and sizes, or ``words``, of which only those with
+    the ending of weights name files.
     """
 
     help: str
@@ -213,7 +203,6 @@ def _number(kind: type[int] | type[float], value: Any) -> float | None:
 class Settings:
     """Base class of all settings, which reads and checks every value as its field declares.
 
-    A value out of range, or values that contradict each other, raise SettingsError.
     Settings with the same meaning are equal: ``fps="59.94"`` is ``fps="60000/1001"``.
     """
 

@@ -21,6 +21,7 @@ _val = partial(option, parse=values.files, names="clips")
 _learn = partial(option, group=LEARNING)
 _clip = partial(option, group=CLIPS)
 _rare = partial(option, hidden=True)  # in Python and recipes, not on the command line
+_fraction = partial(_rare, default=0.0, least=0, most=1)
 _spans = values.checked(values.parse_spans)
 
 _CLIPS = """Train on videos, folders of videos, or pictures; clip.mp4[0:0.75]@480 is the first 75 %,
@@ -38,26 +39,10 @@ _LOSS = """Minimise l1, l2, charbonnier, ssim, gdl, laplacian, psnr, adversarial
 l2:1,gdl:0.5."""
 _VAL = "Validate on these clips, which are never trained on; may be repeated."
 _RESUME = "Resume from the checkpoint of an interrupted run, or start again."
-_RELATIVE = """Divide each sample's loss by that of a baseline: the blend of both frames, or the
-last frame."""
 _ROLLOUT = "Train predictors K frames ahead."
-_GAP = "Train interpolators on pairs of frames that are at most K frames apart."
 _INTERVAL = "Take every K-th frame; with K-L, each sample draws its own number from K to L."
-_STILL = "Leave out samples whose neighbouring frames differ by less than N of 255 levels."
-_NOISE = "Add noise of this standard deviation to the input, where white is 1."
 _SEED = "Draw the samples with this seed; the same seed repeats a training."
-_SIZE = "Shrink clips to N pixels on the longest side."
-_PART = "Train on this part of each clip; 0 is the start, 1 the end."
 _VAL_PART = "Validate on this part of each clip."
-_LIVELY = "For this fraction of the samples, draw four windows and use the one with most motion."
-_OVERLAYS = "Put marks that stand still, such as text, on this fraction of the samples."
-_FROZEN = "Leave the tensors unchanged whose names begin with this text, such as block0."
-_ANCHOR = "Mix this fraction of the initial weights into the result."
-_LAST = "Write the last weights instead of those that score best in validation."
-_VAL_CROP = "Validate on squares of this many pixels a side."
-_CROPS = "Cut this many samples from each run of decoded frames."
-_CHECKPOINT = "Write a checkpoint every N steps."
-_EMA = "Write the moving average of the weights, with this decay."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,11 +71,11 @@ class TrainSettings(Overwrite, Machine):
     task: Literal["interpolate", "predict", "reconstruct"] | None = _learn(
         "Train to interpolate, predict or reconstruct.", "TASK", shown="the model's own"
     )
-    relative: bool = _rare(_RELATIVE, default=False)
+    relative: bool = _rare("Divide each loss by that of the naive picture.", default=False)
     batch: int = _learn("Use N samples for each step.", "N", default=8, least=1, most=4096)
     rollout: int | None = _learn(_ROLLOUT, "K", least=1, most=1000, shown="1, or 8 for voxelflow")
-    gap: int = _rare(_GAP, default=2, least=2, most=1000)
-    noise: float = _rare(_NOISE, default=0.0, least=0)
+    gap: int = _rare("Train on pairs at most K frames apart.", default=2, least=2, most=1000)
+    noise: float = _rare("Add noise of this deviation, where white is 1.", default=0.0, least=0)
     learning_rate: float | None = _learn(
         "Train at this learning rate.", "R", above=0, most=1, shown=_RATE_DEFAULT
     )
@@ -99,26 +84,30 @@ class TrainSettings(Overwrite, Machine):
     interval: int | str | Sequence[int] = _clip(
         _INTERVAL, "K", default=(1, 1), parse=values.interval, shown="1"
     )
-    size: int | None = _rare(_SIZE, least=1)
-    min_motion: float = _rare(_STILL, default=0.0, least=0)
-    train_part: str | None = _rare(_PART, parse=_spans)
+    size: int | None = _rare("Shrink clips to N pixels on the longest side.", least=1)
+    min_motion: float = _rare("Leave out stiller samples, in levels of 255.", default=0.0, least=0)
+    train_part: str | None = _rare("Train on this part of each clip.", parse=_spans)
     val_part: str | None = _clip(_VAL_PART, "A:B", parse=_spans, shown="three parts of each")
     deinterlace: bool = _clip(DEINTERLACE, default=False)
-    crops: int = _rare(_CROPS, default=8, least=1)
+    crops: int = _rare("Cut this many samples from each window.", default=8, least=1)
     repeats: bool = _rare("Keep repeated frames.", default=False)
-    lively: float = _rare(_LIVELY, default=0.0, least=0, most=1)
-    overlays: float = _rare(_OVERLAYS, default=0.0, least=0, most=1)
+    lively: float = _fraction("Use the liveliest of four windows for this many samples.")
+    overlays: float = _fraction("Put marks that stand still on this many samples.")
     augment: bool = _rare("Flip and turn samples at random.", default=True)
     reversal: bool = _rare("Play samples backwards at random.", default=True)
-    frozen: Files = _rare(_FROZEN, default=(), parse=values.files, names="words")
-    anchor: float = _rare(_ANCHOR, default=0.0, least=0, most=1)
-    last: bool = _rare(_LAST, default=False)
+    frozen: Files = _rare(
+        "Freeze tensors with these beginnings.", default=(), parse=values.files, names="words"
+    )
+    anchor: float = _fraction("Mix this fraction of the first weights into the result.")
+    last: bool = _rare("Write the last weights instead of the best.", default=False)
     val_windows: int = _rare("Validate on this many samples.", default=24, least=1)
-    val_crop: int = _rare(_VAL_CROP, default=256, least=1)
+    val_crop: int = _rare("Validate on squares of this side.", default=256, least=1)
     validate_every: int = _rare("Validate every N steps.", default=200, least=1, pinned=False)
-    checkpoint_every: int = _rare(_CHECKPOINT, default=200, least=1, pinned=False)
+    checkpoint_every: int = _rare("Save every N steps.", default=200, least=1, pinned=False)
     weight_decay: float = _rare("Use this weight decay.", default=1e-4, least=0)
-    ema: float = _rare(_EMA, default=0.99, least=0, most=1 - 1e-9)
+    ema: float = _rare(
+        "Write the moving average, with this decay.", default=0.99, least=0, most=1 - 1e-9
+    )
     clip_gradient: float = _rare("Limit the norm of the gradient.", default=1.0, above=0)
 
     def _check(self) -> None:
@@ -141,6 +130,5 @@ class TrainSettings(Overwrite, Machine):
 class TrainingRecipe(TrainSettings):
     """Complete training settings: the caller's, and the recipe's or else the model's for the rest.
 
-    ``model`` and ``output`` are named. None remains only where None is a choice, such as no limit
-    on the steps, and for ``learning_rate``, which depends on the weights that are found.
+    None remains only where it is a choice, and for ``learning_rate``, which depends on the weights.
     """

@@ -38,10 +38,7 @@ def exact(value: Rational | None) -> Fraction | None:
 
 
 def names(value: Files) -> tuple[str, ...]:
-    """Split one or several texts at commas, and return each name once, in order.
-
-    The name of an existing file is not split.
-    """
+    """Split texts, but not names of existing files, at commas; return each name once, in order."""
     parts: list[str] = []
     for each in files(value):
         parts += [each] if os.path.isfile(each) else [part.strip() for part in each.split(",")]
@@ -266,10 +263,7 @@ def without(spans: Sequence[Span]) -> tuple[Span, ...]:
 
 
 def split_path(text: str) -> tuple[str, str | None, int | None]:
-    """Split ``clips[0:0.75]@480`` into path, part and size; None for a missing part or size.
-
-    The name of an existing file or folder is not split.
-    """
+    """Split ``clips[0:0.75]@480``, unless it exists, into path, part and size, or None."""
     match = re.fullmatch(r"(.+?)(?:\[([\d.,:/]+)\])?(?:@(\d+))?", text, re.DOTALL)
     # Unlike Path.exists, this is False for a text that is too long for a file.
     if match is None or os.path.exists(text):

@@ -39,7 +39,6 @@ from cloudconv.settings.values import (
     parse_spans,
     split_path,
 )
-from cloudconv.training.overlays import overlaid
 
 Picks = Callable[[np.random.Generator], list[int]]
 
@@ -57,11 +56,7 @@ _CUT_JUMP = 5  # a difference above this multiple of a window's median differenc
 
 @dataclass(frozen=True, slots=True)
 class TrainingClip:
-    """A readable clip, the parts of it to use, and the size of its frames.
-
-    ``spans``: the parts, as fractions of its length. ``size``: the longest side to which frames are
-    shrunk, None for no limit.
-    """
+    """A readable clip, the parts of it to use, and the longest side to which frames are shrunk."""
 
     info: MediaInfo
     spans: tuple[Span, ...] = WHOLE
@@ -70,13 +65,10 @@ class TrainingClip:
     @property
     def shape(self) -> tuple[int, int]:
         """Return height and width of the decoded frames, in pixels."""
-        height, width = self.info.height, self.info.width
-        longest = max(height, width)
-        if self.size is None or longest <= self.size:
-            return height, width
-        return max(1, round(height * self.size / longest)), max(
-            1, round(width * self.size / longest)
-        )
+        sides = self.info.height, self.info.width
+        factor = min(1, (self.size or max(sides)) / max(sides))
+        height, width = (max(1, round(side * factor)) for side in sides)
+        return height, width
 
     @property
     def gap(self) -> Fraction:
@@ -96,15 +88,10 @@ class TrainingClip:
 class Sampling:
     """The rules by which samples are cut from clips.
 
-    ``length``: frames of a window. ``interval``: smallest and largest step from one frame of a
-    window to the next, in frames that differ. ``crop``: side of a sample in pixels. ``crops``:
-    samples from each decoded window. ``min_motion``: the least mean absolute difference of
-    neighbouring frames, in levels of 255. ``repeats``: whether frames that repeat the frame before
-    are kept. ``picks``: a function that draws the numbers of a sample's frames within the window.
-    ``augment``: whether samples are flipped and turned at random. ``reversal``: whether samples are
-    played backwards at random. ``lively``: fraction of the windows for which four windows are drawn
-    and the one with most motion is used. ``overlays``: fraction of the samples that get marks that
-    stand still.
+    ``picks`` draws the numbers of a sample's frames within a window of ``length`` frames, which are
+    ``interval`` (the least and the most) differing frames apart. ``crop`` is the side of a sample
+    in pixels; ``crops`` samples come from each window. ``min_motion`` is the least mean difference
+    of neighbouring frames, in levels of 255. The other rules are options of a training.
     """
 
     length: int
@@ -145,13 +132,9 @@ def open_clips(
 ) -> list[list[TrainingClip]]:
     """Open the clips of each path: a video, or a folder or pattern of videos or pictures.
 
-    Args:
-        paths: each may end in ``[0:0.75]``, the part of its clips to use, and in ``@480``, the
-            longest side to which its frames are shrunk.
-        spans: the parts to use where a path names none.
-        size: the longest side where a path names none.
-        deinterlace: make two frames of each interlaced picture.
-        known: the facts of one of the paths, if the caller has probed that path already.
+    A path may end in ``[0:0.75]``, the part of its clips to use, and in ``@480``, the longest side
+    to which its frames are shrunk; ``spans`` and ``size`` are for the others. ``known`` are the
+    facts of one of the paths, if the caller has probed that path already.
     """
     if not paths:
         raise SettingsError(
@@ -177,7 +160,6 @@ def check_clips(paths: Sequence[str]) -> None:
         path = Path(name)
         if ":/" in text or text == "-":  # later code gives a better message about addresses
             continue
-        check_name(path)
         if not path.exists() and images.matching(path) is None:
             raise InputError(f"no-file: There is no file {path}: check the name.")
 
@@ -223,10 +205,7 @@ def _files(path: Path) -> list[Path]:
 
 @dataclass(slots=True)
 class Windows:
-    """A source of windows from groups of clips, each group drawn equally often.
-
-    Raises InputError if no clip is long and large enough.
-    """
+    """A source of windows from groups of clips, each group drawn equally often."""
 
     groups: list[list[TrainingClip]]
     sampling: Sampling
@@ -253,10 +232,7 @@ class Windows:
             )
 
     def draw(self, *key: int) -> Tensor:
-        """Return the window that the seed and ``key`` determine, (length, 3, H, W) uint8.
-
-        Raises InputError if all of many windows have cuts, repeats or too little motion.
-        """
+        """Return the window that the seed and ``key`` determine, (length, 3, H, W) uint8."""
         random = np.random.default_rng([self.sampling.seed, *key, _TRIES + 1])
         if random.random() >= self.sampling.lively:
             return self._draw(*key)
@@ -281,38 +257,30 @@ class Windows:
 
     def spread(self, count: int) -> Generator[Progress, None, list[Tensor]]:
         """Return up to ``count`` windows, spread evenly over all clips and their usable parts."""
-        windows: list[Tensor] = []
-        for clip, frames in self.spread_frames(count):
-            windows.append(_pictures(clip, frames))
-            yield Progress("analysing", len(windows), None, unit="windows")
-        return windows
-
-    def spread_frames(self, count: int) -> Iterator[tuple[TrainingClip, list[Frame]]]:
-        """Yield the windows of :meth:`spread` as decoded frames."""
         clips = [clip for group in self.groups for clip in group]
         each = max(1, count // len(clips))
         # More clips than windows: take clips at even distances in the list.
         chosen = (
             clips if len(clips) <= count else [clips[k * len(clips) // count] for k in range(count)]
         )
-        is_usable = False
+        windows: list[Tensor] = []
         reason: str | None = None
         for clip in chosen:
-            starts = _Starts(clip, self.sampling.needed)
-            indices = np.linspace(0, len(starts) - 1, min(each, len(starts))).round()
-            for index in indices:
-                begin, end = starts[int(index)]
+            most = _starts(clip, self.sampling.needed)
+            for index in np.linspace(0, most - 1, min(each, most)).round():
+                begin, end = _start(clip, self.sampling.needed, int(index))
                 frames = self._read(clip, begin, end, self.sampling.interval[0])
                 if isinstance(frames, str):
                     reason = frames
-                else:
-                    is_usable = True
-                    yield clip, frames
-        if not is_usable:
+                    continue
+                windows.append(_pictures(clip, frames))
+                yield Progress("analysing", len(windows), None, unit="windows")
+        if not windows:
             raise InputError(
                 "nothing-to-validate: No frames to validate on could be read; the last try: "
                 f"{reason}. Give other clips; train takes them with --val."
             )
+        return windows
 
     def _fault(self, clip: TrainingClip) -> str | None:
         name, needed, crop = clip.info.path.name, self.sampling.needed, self.sampling.crop
@@ -332,8 +300,8 @@ class Windows:
         longest = max(end - begin for begin, end in clip.parts())
         steps = max(1, self.sampling.length - 1)
         interval = int(random.integers(low, max(low, min(high, (longest - 1) // steps)) + 1))
-        starts = _Starts(clip, steps * interval + 1 if self.sampling.length > 1 else 1)
-        begin, end = starts[int(random.integers(len(starts)))]
+        needed = steps * interval + 1 if self.sampling.length > 1 else 1
+        begin, end = _start(clip, needed, int(random.integers(_starts(clip, needed))))
         frames = self._read(clip, begin, end, interval)
         if isinstance(frames, str):
             return frames
@@ -347,10 +315,10 @@ class Windows:
         repeats = RepeatDetector()
         frames: list[Frame] = []
         thumbnails: list[Tensor] = []
-        lead = min(begin, _LEAD)
-        start = (begin - lead) * clip.gap
-        differing = 0
-        with Source(clip.info, start=start, end=end * clip.gap, threads=1) as source:
+        lead, differing = min(begin, _LEAD), 0
+        with Source(
+            clip.info, start=(begin - lead) * clip.gap, end=end * clip.gap, threads=1
+        ) as source:
             for number, frame in enumerate(source.frames()):
                 repeated = repeats.push(frame) and not self.sampling.repeats
                 if number < lead or (repeated and frames):
@@ -371,10 +339,7 @@ class Windows:
 def batches(
     windows: Windows, position: int = 0, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Batch]:
-    """Yield batches from number ``position`` on, without end until ``stop`` returns true.
-
-    Each round decodes a window for each sample of a batch, and cuts ``crops`` batches from them.
-    """
+    """Yield batches from number ``position`` on, without end until ``stop`` returns true."""
     sampling = windows.sampling
     done, skip = divmod(position, sampling.crops)
     while True:
@@ -454,30 +419,62 @@ def _has_cut(thumbnails: list[Tensor]) -> bool:
 
 
 def _pictures(clip: TrainingClip, frames: list[Frame]) -> Tensor:
-    return torch.stack([_picture(frame, clip.shape) for frame in frames])
+    """Return frames at the clip's size, (L, 3, height, width) uint8 RGB."""
+    pictures = []
+    for frame in frames:
+        rgb = rgb_of(frame)
+        if clip.shape != (frame.height, frame.width):
+            rgb = F.interpolate(rgb[None], clip.shape, mode="bilinear", antialias=True)[0]
+        pictures.append(rgb.clamp_(0, 1).mul_(255).round_().to(torch.uint8))
+    return torch.stack(pictures)
 
 
-def _picture(frame: Frame, shape: tuple[int, int]) -> Tensor:
-    """Return a frame at a size, (3, height, width) uint8 RGB."""
-    rgb = rgb_of(frame)
-    if shape != (frame.height, frame.width):
-        rgb = F.interpolate(rgb[None], shape, mode="bilinear", antialias=True)[0]
-    return rgb.clamp_(0, 1).mul_(255).round_().to(torch.uint8)
+def _starts(clip: TrainingClip, needed: int) -> int:
+    """Return the number of frames at which a window of ``needed`` frames can begin."""
+    return sum(max(0, end - begin - needed + 1) for begin, end in clip.parts())
 
 
-class _Starts:
-    """The frames at which a window of ``needed`` frames can begin, as a sequence."""
+def _start(clip: TrainingClip, needed: int, number: int) -> tuple[int, int]:
+    """Return one of these frames by its number, and the end of its part of the clip."""
+    for begin, end in clip.parts():
+        count = max(0, end - begin - needed + 1)
+        if number < count:
+            return begin + number, end
+        number -= count
+    raise IndexError(number)
 
-    def __init__(self, clip: TrainingClip, needed: int) -> None:
-        self._starts = [(a, b, b - needed + 1 - a) for a, b in clip.parts() if b - a >= needed]
 
-    def __len__(self) -> int:
-        return sum(count for _, _, count in self._starts)
+_LINES = (1, 4)  # the fewest and the most lines of text
+_GLYPH = 5  # height of a letter, in cells
+_CELL = (1, 5)  # the smallest and the largest side of a cell, in pixels
+_LONGEST = 60  # lines are shorter than this, in cells
+_INK = 0.55  # fraction of the cells that are filled
 
-    def __getitem__(self, number: int) -> tuple[int, int]:
-        """Return a first frame, and the end of its part of the clip."""
-        for begin, end, count in self._starts:
-            if number < count:
-                return begin + number, end
-            number -= count
-        raise IndexError(number)
+
+def overlaid(frames: Tensor, random: np.random.Generator) -> Tensor:
+    """Return frames, (L, 3, H, W) uint8, with lines of random cells, half of the time in a box."""
+    height, width = frames.shape[2:]
+    ink, opacity = np.zeros((height, width), bool), float(random.uniform(0.5, 1.0))
+    box = np.zeros((height, width), bool)
+    colours = torch.from_numpy(random.integers(0, 256, (2, 3, 1, 1))).float()
+    if random.random() < 0.5:  # text in videos is often white
+        colours[0] = 255
+    boxed = random.random() < 0.5
+    cell = int(random.integers(_CELL[0], _CELL[1] + 1))
+    top = int(random.integers(height))
+    left = int(random.integers(-width // 4, width))
+    for _ in range(int(random.integers(_LINES[0], _LINES[1] + 1))):
+        cells = random.random((_GLYPH, int(random.integers(3, _LONGEST)))) < _INK
+        # Empty columns separate the letters.
+        cells[:, 3::4] = False
+        line = cells.repeat(cell, 0).repeat(cell, 1)[:, max(0, -left) :]
+        down, right = min(height, top + line.shape[0]), min(width, max(0, left) + line.shape[1])
+        area = (slice(top, down), slice(max(0, left), right))
+        box[area] |= boxed
+        ink[area] |= line[: max(0, down - top), : max(0, right - max(0, left))]
+        top = min(height, top + line.shape[0] + 2 * cell)
+    result = frames.float()
+    for mask, colour in ((box, colours[1]), (ink, colours[0])):
+        weight = opacity * torch.from_numpy(mask).float()
+        result = torch.lerp(result, colour, weight)
+    return result.round_().to(torch.uint8)

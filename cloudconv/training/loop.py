@@ -46,8 +46,7 @@ _MOST_OVERFLOWS = 50  # in a row; each overflow halves the loss scale of fp16
 class Validation:
     """Scores on ``windows`` held-back windows; the keys of dictionaries are the frames ahead.
 
-    ``gain``: mean PSNR minus the naive baseline's mean PSNR, in dB. ``sharpness``: mean gradient of
-    the made pictures, divided by the mean gradient of the true pictures.
+    ``gain`` is over the naive baseline's PSNR, in dB. ``sharpness`` is relative to the truth's.
     """
 
     step: int
@@ -66,9 +65,8 @@ class Stopped(Exception):  # noqa: N818 - not an error
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """A report of the mean losses since the last report.
+    """The mean losses since the last report, None before the first step.
 
-    Without a new step, both losses repeat the last report; before the first step they are None.
     ``validation``: scores that were measured now. ``best``: whether they are the best so far.
     """
 
@@ -85,10 +83,9 @@ class Losses:
 class Trainer:
     """A model in training, and the state that is needed to resume.
 
-    ``shown`` is the moving average of the model. Validation and the result use ``shown``, mixed
-    with the initial weights; ``settings.anchor`` is the fraction of the initial weights. Such a mix
-    generalises better than fine-tuned weights alone (Wortsman et al. 2022, arXiv 2109.01903).
-    ``rate`` is the highest learning rate.
+    Validation and the result use ``shown``, the moving average of the model, mixed with the initial
+    weights: such a mix generalises better (Wortsman et al. 2022, arXiv 2109.01903). ``rate`` is the
+    highest learning rate.
     """
 
     model: Model
@@ -149,13 +146,7 @@ class Trainer:
     ) -> Generator[Event, None, None]:
         """Train until the end or until ``stop`` returns true; validate the last state.
 
-        Args:
-            batches: the batches from number ``step`` on; may end when ``stop`` returns true.
-            windows: the held-back windows, (L, 3, H, W) uint8.
-            stop: a function that returns whether to end after the current step.
-
-        Yields:
-            The progress after each step and each validated window, losses and warnings.
+        ``batches`` begin with number ``step``. ``windows`` are held back, (L, 3, H, W) uint8 each.
         """
         resumed, settings = self.step, self.settings
         try:
@@ -178,8 +169,8 @@ class Trainer:
                         "slower."
                     )
                 self.seconds = time.monotonic() - began
-                minutes = settings.minutes
-                left = None if minutes is None else max(60 * minutes - self.seconds, 0.0)
+                limit = settings.minutes
+                left = None if limit is None else max(60 * limit - self.seconds, 0.0)
                 yield Progress("training", self.step, settings.steps, resumed, left, "steps")
                 if self.step % settings.validate_every == 0:
                     yield from self._score(windows, stop)
@@ -193,10 +184,7 @@ class Trainer:
     def validate(
         self, model: Model, windows: list[Tensor], stop: Callable[[], bool] = lambda: False
     ) -> Generator[Progress, None, Validation]:
-        """Score a model on ``windows``, (L, 3, H, W) uint8 each.
-
-        Raises :class:`Stopped` if ``stop`` returned true.
-        """
+        """Score a model on windows; raise :class:`Stopped` if ``stop`` returned true."""
         model.eval()
         scores: dict[str, list[dict[str, float]]] = {}
         for number, window in enumerate(windows):
@@ -223,7 +211,7 @@ class Trainer:
         )
 
     def state(self) -> dict[str, Any]:
-        """Return the state from which :meth:`restore` continues exactly; ``parts`` have tensors."""
+        """Return the state from which :meth:`restore` continues exactly."""
         parts = {name: part.state_dict() for name, part in self._stateful().items()}
         return {
             "parts": {**parts, "best": self.best_state},
@@ -252,15 +240,10 @@ class Trainer:
 
     def _stateful(self) -> dict[str, Any]:
         """Return the parts with a ``state_dict``, by their names in a checkpoint."""
-        parts: dict[str, Any] = {
-            "model": self.model,
-            "shown": self.shown,
-            "optimiser": self._optimiser,
-            "scaler": self._scaler,
-        }
-        if self.adversary is not None:
-            parts["adversary"] = self.adversary.network
-            parts["adversary_optimiser"] = self.adversary.optimiser
+        parts: dict[str, Any] = {"model": self.model, "shown": self.shown}
+        parts |= {"optimiser": self._optimiser, "scaler": self._scaler}
+        if (adversary := self.adversary) is not None:
+            parts |= {"adversary": adversary.network, "adversary_optimiser": adversary.optimiser}
         return parts
 
     def _advance(self, batch: Batch) -> None:
@@ -313,10 +296,7 @@ class Trainer:
         return done
 
     def _gradients(self, frames: Tensor, indices: Tensor) -> tuple[list[Prediction], float]:
-        """Add up the gradients over the parts of a batch; return all pictures and the loss.
-
-        Losses are means over samples, so the weighted sum has the gradients of the whole batch.
-        """
+        """Add up the gradients over the parts of a batch; return all pictures and the loss."""
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         self._optimiser.zero_grad(set_to_none=True)
         pictures: list[Prediction] = []
@@ -349,15 +329,11 @@ class Trainer:
             plain = plain + fine / len(made)
             total = total + fine
             for level in pictures.levels:
-                truth, naive_level = (
-                    shrunk_like(p, level) for p in (pictures.truth, pictures.naive)
-                )
-                total = total + self._loss(level.float(), truth, naive_level)
+                both = (shrunk_like(each, level) for each in (pictures.truth, pictures.naive))
+                total = total + self._loss(level.float(), *both)
             if self.adversary is not None:
-                generator_loss = self.adversary.generator_loss(
-                    pictures.context, pictures.picture.float()
-                )
-                total = total + self._loss.adversarial * generator_loss
+                fooled = self.adversary.generator_loss(pictures.context, pictures.picture.float())
+                total = total + self._loss.adversarial * fooled
             with torch.no_grad():
                 loss = self._loss(pictures.naive, pictures.truth, pictures.naive)
                 naive = naive + loss / len(made)
@@ -369,10 +345,7 @@ class Trainer:
 
     @torch.no_grad()
     def _scores(self, model: Model, window: Tensor) -> Iterator[tuple[str, dict[str, float]]]:
-        """Yield the label and the scores of each picture that a validation window gives.
-
-        The label is the number of frames ahead, ``1`` if interpolated.
-        """
+        """Yield the label and the scores of each picture that a validation window gives."""
         height, width = window.shape[2:]
         for picks, labels in self.goal.validation():
             frames = window[picks][None].to(self.device).float().div_(255)
@@ -384,16 +357,14 @@ class Trainer:
                 # Scores are float64, which not every device has.
                 given = each.picture.float().clamp(0, 1), each.truth, each.naive
                 picture, truth, naive = (image[..., :height, :width].cpu() for image in given)
-                yield (
-                    label,
-                    {
-                        "loss": float(self._loss(picture, truth, naive)),
-                        "naive_loss": float(self._loss(naive, truth, naive)),
-                        "psnr": float(metrics.psnr(picture, truth)),
-                        "naive_psnr": float(metrics.psnr(naive, truth)),
-                        "sharpness": _gradient(picture) / max(_gradient(truth), 1e-6),
-                    },
-                )
+                scores = {
+                    "loss": float(self._loss(picture, truth, naive)),
+                    "naive_loss": float(self._loss(naive, truth, naive)),
+                    "psnr": float(metrics.psnr(picture, truth)),
+                    "naive_psnr": float(metrics.psnr(naive, truth)),
+                    "sharpness": _gradient(picture) / max(_gradient(truth), 1e-6),
+                }
+                yield label, scores
 
     def _score(
         self, windows: list[Tensor], stop: Callable[[], bool]
@@ -484,8 +455,7 @@ def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if isinstance(value, dict):
         if _TENSOR in value:
             return tensors[value[_TENSOR]]
-        items = value.items()
-        return {int(k) if k.isdecimal() else k: _unpacked(each, tensors) for k, each in items}
+        return {int(k) if k.isdecimal() else k: _unpacked(v, tensors) for k, v in value.items()}
     if isinstance(value, list):
         return [_unpacked(each, tensors) for each in value]
     return value

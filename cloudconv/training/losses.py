@@ -16,9 +16,7 @@ from cloudconv.settings.values import ADVERSARIAL, loss_terms
 _CHARBONNIER = 1e-3  # error at which the loss changes from squared to absolute
 _PSNR_SCALE = 1e6  # factor of the squared error; errors below 1/factor (60 dB) count little
 _LEVELS = 4  # number of levels of the Laplacian pyramid
-_FLOOR = 2 / 255
-"""Added to the naive picture's error, by which a relative loss divides. Without this number, items
-with little motion would dominate. The square of this number is added to squared errors."""
+_FLOOR = 2 / 255  # added to the divisor of a relative loss, so that still items do not dominate
 
 
 def l1(made: Tensor, truth: Tensor) -> Tensor:
@@ -71,13 +69,7 @@ def psnr(made: Tensor, truth: Tensor) -> Tensor:
 
 
 TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": l1,
-    "l2": l2,
-    "charbonnier": charbonnier,
-    "ssim": ssim,
-    "gdl": gdl,
-    "laplacian": laplacian,
-    "psnr": psnr,
+    each.__name__: each for each in (l1, l2, charbonnier, ssim, gdl, laplacian, psnr)
 }
 """Terms that compare pictures, by their name on the command line."""
 
@@ -86,9 +78,8 @@ TERMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 class Loss:
     """A weighted sum of terms; ``adversarial`` is the weight of the discriminators' term.
 
-    ``relative``: each item's term is divided by the same term of a naive picture (for example a
-    blend of the two frames, or the last frame), so that footage with little motion counts as much
-    as other footage.
+    With ``relative`` each item's term is divided by that of a naive picture, so that footage with
+    little motion counts as much as other footage.
     """
 
     terms: tuple[tuple[str, float], ...]
@@ -119,13 +110,11 @@ class Adversary:
     """Discriminators, which learn during training to distinguish made pictures from true ones.
 
     Goodfellow et al. 2014 (arXiv 1406.2661), in the conditional form of Mathieu et al. 2015
-    (arXiv 1511.05440): the discriminators also see the model's input. ``network`` is called with
-    (B, T, 3, H, W) contexts and (B, 3, H, W) pictures, and returns a list of logits, one tensor for
-    each scale, above 0 for pictures that look true.
+    (arXiv 1511.05440): ``network`` gets (B, T, 3, H, W) contexts and (B, 3, H, W) pictures, and
+    returns a list of logits, one tensor for each scale, above 0 for pictures that look true.
     """
 
     def __init__(self, network: nn.Module, learning_rate: float) -> None:
-        """Make the optimiser."""
         self.network = network
         self.optimiser = torch.optim.Adam(network.parameters(), learning_rate, betas=(0.5, 0.999))
 

@@ -16,17 +16,13 @@ from cloudconv.models import registry
 from cloudconv.settings import TrainingRecipe, TrainSettings, fields_of
 from cloudconv.settings.values import names_folder
 
-_STEPS = 1000
-"""The number of steps if neither steps nor minutes are given."""
+_STEPS = 1000  # if neither steps nor minutes are given
 
 
 def completed(settings: TrainSettings) -> TrainingRecipe:
-    """Return the complete settings of a training.
+    """Return the complete settings of a training: given, the recipe's or else the model's own.
 
-    The recipe is a TOML file whose keys are the settings' names. Without a recipe, the model's own
-    training settings are used. A setting that these do not name has the option's default. The
-    default model is the model that ``init`` names. If the output is a folder or not given, the file
-    is named after the model.
+    The default model is the model that ``init`` names, which also names the output.
     """
     known = {each.name for each in fields_of(TrainSettings)} - {"recipe"}
     given = {name: value for name, value in settings.passed.items() if value not in ((), "")}
@@ -55,12 +51,11 @@ def completed(settings: TrainSettings) -> TrainingRecipe:
     if not merged.keys() & {"steps", "minutes"}:
         merged["steps"] = _STEPS
     try:
-        resolved = TrainingRecipe(**merged)
+        return TrainingRecipe(**merged)
     except SettingsError as error:
         if settings.recipe is None:
             raise
         raise SettingsError(f"in-recipe: The recipe {settings.recipe}: {error.text}") from error
-    return resolved
 
 
 def _stem(model: str) -> str:

@@ -26,23 +26,16 @@ from cloudconv.models.base import (
 from cloudconv.models.catalogue import FOUR, ModelSpec
 from cloudconv.models.ops import pad_to_multiple
 
-_NEAR = 2.0
-"""Exponent of a uniform random number in [0, 1), from which the horizon or gap is computed. An
-exponent above 1 makes near horizons and short gaps more frequent."""
-
-_LAST_HORIZON = 6
-"""The default farthest horizon, in frames, of a model that takes the horizon as input."""
-_NO_OUTER_FRAME = 0.05
-"""Probability that a sample has no frame before the pair, and likewise for the frame after it."""
+_NEAR = 2.0  # exponent of a uniform random number, so that near horizons are more frequent
+_LAST_HORIZON = 6  # the default farthest horizon of a model that takes the horizon as input
+_NO_OUTER_FRAME = 0.05  # how often a sample has no frame before the pair, or after it
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """A picture that the model makes, and the pictures to compare it with: (B, 3, H, W) float32.
+    """A picture that the model makes, the true and the naive picture: (B, 3, H, W) float32.
 
-    ``truth`` is the true frame, and ``naive`` the picture of the naive baseline. ``levels`` are the
-    model's intermediate pictures, coarse to fine. ``context`` are the T input frames, (B, T, 3, H,
-    W).
+    ``context`` are the input frames, (B, T, 3, H, W); ``levels`` are coarser pictures.
     """
 
     picture: Tensor
@@ -74,19 +67,15 @@ class Goal(ABC, Generic[M]):
     def make(self, model: M, frames: Tensor, indices: Tensor, noise: float) -> list[Prediction]:
         """Return the pictures that the model makes of a batch of samples, with gradients.
 
-        Args:
-            model: the model that makes the pictures.
-            frames: (B, L, 3, H, W) float32 in [0, 1].
-            indices: (B, L), the numbers of the frames within the window.
-            noise: standard deviation of the noise that is added to the input frames.
+        ``frames`` are (B, L, 3, H, W) float32 in [0, 1], and ``indices`` (B, L) their numbers
+        within the window. ``noise`` is the standard deviation of noise that the input gets.
         """
 
     @abstractmethod
     def validation(self) -> list[tuple[list[int], list[str]]]:
-        """Return the samples that a validation window gives.
+        """Return the samples of a validation window: indices, and a label for each made picture.
 
-        Each entry has the indices of a sample's frames, and a label for each picture that the model
-        makes of the sample. The label of a forecast is the number of frames ahead.
+        The label of a forecast is the number of frames ahead.
         """
 
     def narrow(self) -> bool:
@@ -100,7 +89,6 @@ class InterpolationGoal(Goal[Interpolator]):
     naive = "blend"
 
     def __init__(self, spec: ModelSpec, gap: int) -> None:
-        """Create the goal; raise SettingsError for a gap without a middle frame."""
         if not spec.arbitrary_timestep and gap % 2:
             raise SettingsError(
                 f"gap-without-middle: {spec.name} makes only the frame in the middle of two, and "
@@ -170,7 +158,6 @@ class Forecast(Goal[Predictor]):
     naive = "hold"
 
     def __init__(self, spec: ModelSpec, ahead: int) -> None:
-        """Create the goal for the context of ``spec``, and at most ``ahead`` frames after it."""
         self.context, self.ahead = spec.context, ahead
 
     @property
@@ -253,11 +240,7 @@ class Reconstruction(Goal[Reconstructor]):
 
 
 def goal_for(spec: ModelSpec, *, rollout: int | None, gap: int) -> Goal[Any]:
-    """Return the goal for a model's task.
-
-    ``rollout`` is the number of predicted frames, or the farthest horizon; None for the default.
-    ``gap`` is the greatest distance in frames of a pair.
-    """
+    """Return the goal for a model's task; ``gap`` is the greatest distance of a pair in frames."""
     if not spec.parameters:
         raise ModelError(
             f"nothing-to-train: {spec.name} has no weights, so there is nothing to train: choose "

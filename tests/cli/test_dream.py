@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cloudconv.cli.app import app
-from cloudconv.cli.progress import reporting
+from cloudconv.cli.console import reporting
 from cloudconv.dreaming.vitals.vitals import VITALS
 from cloudconv.events import Progress
 from tests.helpers.dreams import ball, clouds, video

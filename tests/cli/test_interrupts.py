@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from cloudconv.cli import interrupts
-from cloudconv.cli.console import Console, run_with_progress
-from cloudconv.cli.progress import reporting
+from cloudconv.cli.console import Console, reporting, run_with_progress
 from cloudconv.events import Finished, Job, Progress
 
 _HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)

@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from cloudconv.cli import progress, streams
+from cloudconv.cli import console as progress
+from cloudconv.cli import streams
 from cloudconv.cli.app import app
-from cloudconv.cli.progress import reporting
+from cloudconv.cli.console import reporting
 from cloudconv.events import Progress
 from tests.helpers.factory import write_clip
 

@@ -16,10 +16,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from cloudconv.report.charts import Chart, Line, draw, round_numbers
 from cloudconv.report.columns import COLUMNS
 from cloudconv.report.compare import render_report
 from cloudconv.report.data import Comparison, ReportData, ReportPicture, Row
+from cloudconv.report.page import Chart, Line, draw, round_numbers
 from tests.helpers.browser import CHROMIUM, Browser
 
 RATE = Fraction(24000, 1001)

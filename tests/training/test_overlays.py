@@ -8,8 +8,7 @@ import numpy as np
 import torch
 
 from cloudconv.models import registry
-from cloudconv.training.clips import Sampling, Windows, batches, open_clips
-from cloudconv.training.overlays import overlaid
+from cloudconv.training.clips import Sampling, Windows, batches, open_clips, overlaid
 from cloudconv.training.tasks import goal_for
 from tests.helpers.trainees import moving
 

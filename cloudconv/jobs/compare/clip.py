@@ -37,10 +37,8 @@ Item = TypeVar("Item")
 class ClipFrame:
     """A source frame that is compared.
 
-    ``number`` counts all source frames from the beginning of the compared part. ``time`` is on the
-    source's clock. ``shows`` is the same as ``time``, or an evenly spaced time in a clip with
-    regular repeats. ``cut``: whether the frame starts a scene. ``frame`` is the decoded frame, at
-    the time ``shows``.
+    ``number`` counts all source frames of the compared part. ``shows`` is ``time``, or an evenly
+    spaced time in a clip with regular repeats. ``cut``: whether the frame starts a scene.
     """
 
     number: int
@@ -53,10 +51,8 @@ class ClipFrame:
 class ComparedClip:
     """The part of a clip that is compared, without regularly repeated frames.
 
-    ``has_cadence`` states whether frames repeat regularly. ``frames_expected`` is the approximate
-    number of source frames, and ``distinct`` the fraction that differ from the frame before.
-    ``cuts`` (on the source's clock) and ``left_out``, the number of repeats, are complete when all
-    frames have been read.
+    ``distinct`` is the fraction that differ from the frame before. ``cuts`` and ``left_out``, the
+    number of repeats, are complete when all frames have been read.
     """
 
     def __init__(self, plan: ComparePlan) -> None:
@@ -95,12 +91,10 @@ class ComparedClip:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Neighbouring source frames, some of which are made again and scored.
+    """Neighbouring source frames, of which those at the positions ``scored`` are made again.
 
-    ``scored`` are the positions of the scored frames in ``items``; a sample without any is skipped.
-    ``read`` is the number of source frames up to the end of the sample, ``skipped`` the number of
-    frames left out because of a cut. With ``drop``, ``before`` and ``after`` are the kept frames
-    next to the sample, if they belong to the same scene; otherwise None.
+    ``read`` is the number of source frames up to its end; ``skipped`` are left out because of a
+    cut. With ``drop``, ``before`` and ``after`` are the kept frames beside it in the same scene.
     """
 
     items: tuple[ClipFrame, ...]
@@ -119,8 +113,8 @@ class Sample:
 class Sampler:
     """The division of a clip into samples, and the choice of the frames to score.
 
-    With ``drop`` a sample is two kept frames and the frames between them. With ``horizon`` a
-    sample is the frames that a predictor sees and the frames that follow, up to the next cut.
+    With ``drop`` a sample is two kept frames and those between. With ``horizon`` it is the frames
+    that a predictor sees and those that follow, up to the next cut.
     """
 
     def __init__(self, plan: ComparePlan, clip: ComparedClip) -> None:

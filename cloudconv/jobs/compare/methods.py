@@ -33,10 +33,7 @@ def as_rgb(frame: Frame) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class ShownFrame:
-    """A frame that is shown: a kept source frame, or a frame that a method made.
-
-    ``rgb`` has the form of :func:`as_rgb`. ``frame`` is None for a forecast, which is RGB only.
-    """
+    """A kept source frame, or a frame that a method made; ``frame`` is None for a forecast."""
 
     rgb: Tensor
     frame: Frame | None = None
@@ -44,10 +41,7 @@ class ShownFrame:
 
 @dataclass(frozen=True, slots=True)
 class MethodOutput:
-    """A frame that a method made, or None, and the ``seconds`` in which it made ``count`` frames.
-
-    A filter also makes frames that are not scored.
-    """
+    """A frame that a method made, or None, and the ``seconds`` that ``count`` frames took."""
 
     shown: ShownFrame | None
     seconds: float
@@ -58,12 +52,7 @@ class Method:
     """A method that makes the scored frames of samples."""
 
     def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
-        """Yield one frame for the time of each scored frame.
-
-        Args:
-            sample: the sample with its frames.
-            context: the kept frames before the first scored frame, (T, 3, H, W) RGB in [0, 1].
-        """
+        """Yield one frame for each scored frame; ``context`` are the kept frames before, as RGB."""
         raise NotImplementedError
 
     def new_warnings(self) -> list[Warned]:
@@ -130,11 +119,10 @@ class _Predictor(Method):
 
 
 class _Minterpolate(Method):
-    """FFmpeg's ``minterpolate`` filter over all kept frames of the clip, which is read once more.
+    """FFmpeg's ``minterpolate`` filter over all kept frames of the clip, which is read again.
 
-    The filter makes frames at a constant rate only. In a clip with a variable rate or with regular
-    repeats, the rate is that of the most common gap between frames. A scored frame gets no frame if
-    the filter makes none within an eighth of a gap from the scored frame's time.
+    The filter makes frames at a constant rate, otherwise that of the most common gap. A scored
+    frame farther than an eighth of a gap from the filter's frames gets none.
     """
 
     def __init__(self, plan: ComparePlan) -> None:

@@ -13,7 +13,7 @@ from cloudconv.errors import OutputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.adapt import Adapted, check_adapting
 from cloudconv.jobs.outcome import as_json
-from cloudconv.jobs.reads import check_outputs
+from cloudconv.jobs.output import check_outputs
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.output import collect_refusals
 from cloudconv.media.probe import probe
@@ -54,12 +54,7 @@ class CompareOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompareEstimate(CompareOutcome):
-    """The expected outcome and cost of a comparison.
-
-    ``methods`` are in the order of the scores. ``source_frames`` and ``scored_frames`` are
-    approximate. ``seconds`` is the time for scoring and adapting. ``refusals`` are the reasons for
-    which the run would refuse to write.
-    """
+    """The expected outcome and cost; numbers of frames are approximate."""
 
     methods: list[str]
     source_frames: int
@@ -72,13 +67,10 @@ class CompareResult(CompareOutcome):
     """The result of a comparison.
 
     ``methods`` maps each name to its mean scores, or for forecasts to the scores of each horizon.
-    ``loses_to_blend`` (with ``horizon``: ``loses_to_hold``) are the numbers of the frames on which
-    the first model's PSNR is below that method's. ``skipped_frames`` counts frames left out because
-    of a cut, and repeats of the frame before. ``adapted`` is None without adapting. ``filmed`` has
-    the mean of each texture metric for the dropped source frames. Texture is the amount of fine
-    detail relative to the two kept frames beside the frame, in dB; 0 is equal. Even source frames
-    differ from 0 where, for example, the light changes. ``filmed`` is empty for forecasts.
-    ``report_video`` has the encoder, the size and the mean bit rate of the report's video.
+    ``loses_to_blend`` and ``loses_to_hold`` are the numbers of the frames on which the first
+    model's PSNR is below that method's. ``skipped_frames`` counts repeats, and frames left out
+    because of a cut. ``filmed`` has the texture of the dropped source frames in dB: where light
+    changes, even these differ from 0.
     """
 
     skipped_frames: int
@@ -116,10 +108,8 @@ class CompareResult(CompareOutcome):
 class ComparePlan:
     """The decisions before the first frame; ``refusals`` are reasons to refuse to write.
 
-    ``methods`` are the names of all methods, the first model first, which the verdict is about.
-    Every model should beat the method ``naive``. ``baseline`` is the method with which the verdict
-    compares the first model: the first other method of ``against``, otherwise ``naive``, otherwise
-    the next method, otherwise the first model itself. One of every ``drop`` frames is kept.
+    The verdict compares the first of ``methods`` with ``baseline``: the first other method of
+    ``against``, otherwise ``naive``, the method that every model should beat.
     """
 
     settings: CompareSettings

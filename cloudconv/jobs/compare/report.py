@@ -44,10 +44,7 @@ _jpeg = partial(jpeg, width=960, quality=90)
 
 @dataclass(slots=True)
 class ReportWriter:
-    """An unfinished report; ``_videos`` closes the video.
-
-    ``_worst`` has at most ``SHOWN`` frames with their pictures, the worst first.
-    """
+    """An unfinished report; ``_worst`` has at most ``SHOWN`` frames, the worst first."""
 
     _report: ReportFolder
     _plan: ComparePlan
@@ -78,10 +75,7 @@ class ReportWriter:
         del self._worst[SHOWN:]
 
     def _show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor | None]) -> None:
-        """Add a frame to the video: the truth beside each method, black for a missing frame.
-
-        The video has only scored and kept frames, one directly after the other.
-        """
+        """Add a frame to the video: the truth beside each method, black for a missing frame."""
         shown = [truth, *(truth * 0 if rgb is None else rgb for rgb in made.values())]
         side = min(_PANEL_WIDTH, _VIDEO_WIDTH // len(shown))
         panels = [shrunk(rgb, side) for rgb in shown]

@@ -1,9 +1,4 @@
-"""Compare the frames that several methods make with the filmed frames.
-
-With ``drop`` each method reads the same source frames and makes the frames between them. With
-``horizon`` each method forecasts from the same source frames. Each made frame is compared with the
-filmed frame of the same time.
-"""
+"""Compare the frames that several methods make with the filmed frames of the same times."""
 
 from __future__ import annotations
 
@@ -49,11 +44,7 @@ __all__ = ["CompareEstimate", "CompareResult", "CompareSettings", "decide", "est
 
 @each_once
 def run(reported: list[Warned], settings: CompareSettings) -> Job:
-    """Score every method on ``settings.input``.
-
-    Yields:
-        Warnings, progress in source frames, and at the end a :class:`CompareResult`.
-    """
+    """Score every method on ``settings.input``; the last event has a :class:`CompareResult`."""
     set_threads(settings.threads)
     plan = decide(settings)
     raise_first(plan.refusals)
@@ -190,10 +181,7 @@ def _nothing_scored(plan: ComparePlan) -> InputError:
 
 
 def estimate(plan: ComparePlan) -> CompareEstimate:
-    """Score two samples, and return the expected outcome of a comparison; write no file.
-
-    The expected time includes the time for adapting.
-    """
+    """Score two samples, and return the expected outcome of a comparison; write no file."""
     settings = plan.settings
     set_threads(settings.threads)
     clip = ComparedClip(plan)

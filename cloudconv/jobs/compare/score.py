@@ -33,8 +33,7 @@ Values = Iterable[tuple[str, float]]
 class ScoredFrame:
     """A true frame beside the frames of all methods, None where a method made none.
 
-    ``row`` has the scores. It is None for a kept frame: a source frame that no method makes again,
-    because the methods make new frames from it.
+    ``row`` has the scores; None for a kept frame, which no method makes again.
     """
 
     duration: Fraction
@@ -55,11 +54,7 @@ class SequenceMeter:
         self._brighter: float | None = None
 
     def follow(self, truth: ShownFrame, shown: ShownFrame | None) -> list[tuple[str, float]]:
-        """Add the next frame of the output and return new scores.
-
-        ``shown`` is the same object as ``truth`` for a kept frame; None if the method made no
-        frame.
-        """
+        """Add the next frame and return new scores; ``shown`` is ``truth`` for a kept frame."""
         if shown is None:
             return self.interrupt()
         made = shown is not truth
@@ -80,10 +75,7 @@ class SequenceMeter:
         return scores
 
     def flicker(self, brighter: float = 0.0) -> list[tuple[str, float]]:
-        """Return the error of the change of brightness since the last frame, if there is one.
-
-        ``brighter`` is the brightness of the next frame less that of the true frame.
-        """
+        """Return the error of the change of brightness since the last frame, if there is one."""
         before, self._brighter = self._brighter, brighter
         return [] if before is None else [("flicker", abs(brighter - before))]
 
@@ -124,8 +116,8 @@ class Scores:
 class Scorer:
     """A set of methods, and the sums of the scores of the frames that they make.
 
-    ``scores`` has a list for each method: an entry for each horizon, or one without forecasts.
-    ``filmed`` has the texture of the true frames between two kept frames, if requested.
+    ``scores`` has a list for each method: an entry for each horizon, or one. ``filmed`` has the
+    texture of the true frames.
     """
 
     def __init__(self, models: Mapping[str, str], plan: ComparePlan) -> None:
@@ -142,10 +134,7 @@ class Scorer:
         return [warned for each in self._methods.values() for warned in each.new_warnings()]
 
     def score(self, sample: Sample) -> Iterator[ScoredFrame]:
-        """Make and score the frames of the next sample; yield them and the first kept frame.
-
-        A sample without frames to score interrupts the metrics that need frames in order.
-        """
+        """Make and score the frames of the next sample; yield them and the first kept frame."""
         if not sample.scored:
             for name, meter in self._meters.items():
                 self.scores[name][0].add(meter.interrupt())
@@ -197,10 +186,7 @@ class Scorer:
     def _values(
         self, truth: ShownFrame, made: ShownFrame | None, before: Tensor, texture: Tensor | None
     ) -> dict[str, float] | None:
-        """Return the metrics of one made frame that are defined for its size.
-
-        ``before`` is the kept frame before it, and ``texture`` that of :func:`_texture_between`.
-        """
+        """Return the metrics of one made frame; ``before`` is the kept frame before it."""
         if made is None:
             return None
         wanted = self._plan.metrics
@@ -234,10 +220,7 @@ def losses(model: str, baseline: str, rows: Sequence[Row]) -> list[Row]:
 
 
 def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
-    """Return the mean gain in PSNR, and the frames on which the model loses, in one sentence.
-
-    For forecasts the sentence names the nearest and the farthest horizon.
-    """
+    """Return the mean gain in PSNR, and the frames on which the model loses, in one sentence."""
     if model == baseline:
         return f"{model} was compared only with itself"
     gains: dict[int, list[float]] = {}

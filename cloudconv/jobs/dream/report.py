@@ -23,10 +23,9 @@ from cloudconv.jobs.dream.results import DreamResult
 from cloudconv.jobs.outcome import as_json
 from cloudconv.jobs.pictures import jpeg
 from cloudconv.media.convert import Turn
-from cloudconv.report.charts import Chart, Line, draw, round_numbers
 from cloudconv.report.data import ReportPicture
 from cloudconv.report.folder import ReportFolder
-from cloudconv.report.page import render
+from cloudconv.report.page import Chart, Line, draw, render, round_numbers
 
 PAGE, RESULT = "index.html", "result.json"
 

@@ -19,13 +19,13 @@ from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.jobs.output import (
     check_encoding,
+    check_outputs,
     expected_encoding,
     origin,
     output_path,
     size_of,
     time_base,
 )
-from cloudconv.jobs.reads import check_outputs
 from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.frame import Frame

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import json
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -13,15 +17,16 @@ from pathlib import Path
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
 from cloudconv.jobs.interp.estimate import estimate
-from cloudconv.jobs.interp.finished import FinishedIndex
 from cloudconv.jobs.interp.plan import InterpEstimate, InterpResult, decide
 from cloudconv.jobs.interp.run import interpolate
 from cloudconv.jobs.output import stem_of
 from cloudconv.media import pictures as images
+from cloudconv.media.identity import input_fingerprint
 from cloudconv.media.input import kept_open
 from cloudconv.media.output import writing
 from cloudconv.messages import shortened
 from cloudconv.models import registry
+from cloudconv.models.registry import weights_fingerprint
 from cloudconv.render.device import set_threads
 from cloudconv.segments.store import clear_finished
 from cloudconv.segments.work import SegmentWork
@@ -29,15 +34,83 @@ from cloudconv.settings import InterpManySettings, InterpSettings
 from cloudconv.settings.values import File
 from cloudconv.workers.pool import WorkerConfig, choose_workers, start
 
+_NAME = ".cloudconv.jsonl"
+# Settings that change frames only by rounding errors.
+_IGNORED = ("batch", "tile", "threads")
+
+
+class FinishedIndex:
+    """A hidden file with a line for each finished output of a folder.
+
+    An output counts only with the same input, settings and weights, and if it has not changed
+    since.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read the file if it exists."""
+        self._folder = folder
+        self._finished: dict[str, tuple[str, str]] = {}
+        self._weights_of = cache(weights_fingerprint)
+        with suppress(OSError), open(folder / _NAME, "rb", opener=_own) as file:
+            for line in file:
+                with suppress(ValueError, TypeError, RecursionError):  # a crash cut the line off
+                    key, name, made = map(str, json.loads(line))
+                    self._finished[key] = name, made
+
+    def find(self, settings: InterpSettings) -> Path | None:
+        """Return the finished output of these settings, or None."""
+        with suppress(CloudconvError, OSError, ValueError):  # a name that no file can have
+            name, made = self._finished.get(self._key(settings), ("", ""))
+            output = self._folder / name
+            if name and _identity(output) == made:
+                return output
+        return None
+
+    def has_made(self, file: Path) -> bool:
+        """Return whether a run has made this file of the folder, with any settings."""
+        with suppress(CloudconvError, OSError):
+            made = _identity(file)
+            return any((file.name, made) == line for line in self._finished.values())
+        return False
+
+    def note(self, settings: InterpSettings, name: str, made: Path) -> None:
+        """Add a line for the complete output ``made``, a file that is renamed to ``name`` next."""
+        # The output is complete even without the line, so errors are ignored.
+        with suppress(OSError, CloudconvError):
+            line = [self._key(settings), name, _identity(made)]
+            with open(self._folder / _NAME, "a", encoding="utf-8", opener=_own) as file:
+                file.write(json.dumps(line) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _key(self, settings: InterpSettings) -> str:
+        identity = {
+            "name": Path(settings.input).name,
+            "input": _identity(Path(settings.input)),
+            "weights": self._weights_of(settings.chosen_model),
+            **{name: value for name, value in settings.pinned().items() if name not in _IGNORED},
+        }
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def _own(path: str, flags: int) -> int:
+    """Open a file, but neither a link, nor a file with a second name, nor a pipe."""
+    # Without O_NONBLOCK, a pipe would block until another program opens its other end.
+    more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    opened = os.open(path, flags | more, 0o666)
+    about = os.fstat(opened)
+    if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
+        os.close(opened)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+    return opened
+
+
+def _identity(path: Path) -> str:
+    return input_fingerprint(path, content=False)
+
 
 def each_input(settings: InterpManySettings) -> list[InterpSettings]:
-    """Return the settings for each input; all outputs are written to the output folder.
-
-    An input that is a folder or pattern of videos becomes all of these videos. With ``recursive`` a
-    folder becomes the videos in it and in all its visible subfolders, and their outputs go to the
-    same subfolders of the output folder. Standard input, and two inputs with the same output, are
-    errors.
-    """
+    """Return the settings for each input, also for the videos of folders and patterns."""
     alike: defaultdict[str, list[InterpSettings]] = defaultdict(list)
     inputs: list[tuple[str, Path]] = []  # each with its subfolder of the output folder
     for name in map(str, settings.inputs):
@@ -71,10 +144,7 @@ def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
 
 
 def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
-    """Return the videos of a folder or a pattern, each with its subfolder.
-
-    Outputs of earlier runs are left out where the outputs are written beside their inputs.
-    """
+    """Return the videos of a folder or pattern, with subfolders; leave out outputs beside them."""
     if settings.recursive and path.is_dir():
         folders = _folders(path, settings)
         found = [(v, each.relative_to(path)) for each in folders for v in images.videos_in(each)]
@@ -149,14 +219,10 @@ InputOutcome = InterpResult | Exists | CloudconvError
 
 
 def run(settings: InterpManySettings) -> Job:
-    """Interpolate every input into the output folder, which is created if it is missing.
+    """Interpolate every input into the output folder; one that fails does not stop the others.
 
-    An input that fails does not stop the others. All inputs share the workers. An input is skipped
-    if an earlier run with the same settings has finished its output.
-
-    Yields:
-        Warnings about each input; the progress over all inputs; an ``Ended`` for each input with
-        its outcome (a result, :class:`Exists` or an error); and at the end the list of outcomes.
+    An input is skipped if an earlier run with the same settings has finished its output. Yields
+    warnings, progress over all inputs, an ``Ended`` for each input, and the list of outcomes.
     """
     every = each_input(settings)
     yield from left_out(settings)

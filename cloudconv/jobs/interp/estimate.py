@@ -38,11 +38,7 @@ _ENCODER_FULL = 64
 
 
 def estimate(plan: InterpPlan) -> InterpEstimate:
-    """Return the expected outcome of a run: read the source to its end, and make a few frames.
-
-    Only temporary files are written. For an output that cannot be written, ``refusals`` has the
-    reasons.
-    """
+    """Return the expected outcome of a run: read the source to its end, and make a few frames."""
     began = time.perf_counter()
     info, workers, settings = plan.info, plan.workers, plan.settings
     refusals = list(plan.refusals)
@@ -98,11 +94,10 @@ def _disk_bytes(plan: InterpPlan, counts: Counts) -> int:
 def measure(
     plan: InterpPlan, renderer: Renderer, at_once: int, total: Counts, reading: float
 ) -> float:
-    """Return the expected number of seconds to make the output, by one worker.
+    """Return the expected seconds to make the output by one worker, from its first frames.
 
-    The first frames of the output are decoded, made and encoded in a temporary folder. ``at_once``
-    is the number of new frames that the renderer makes at once, ``total`` has the counts of the
-    complete output, and ``reading`` is the time in seconds to decode and analyse the source.
+    ``at_once`` new frames are made at once; ``reading`` is the time to decode and analyse the
+    source.
     """
     began = time.perf_counter()
     new: list[bool] = []

@@ -67,11 +67,7 @@ class _MemoryFrame(Frame):
 
 
 def interpolated(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
-    """Yield the given pictures and new ones between them; see ``cloudconv.interpolate_frames``.
-
-    Bad options raise an error before the first picture is read. Pictures on a GPU are copied to the
-    host's memory only if the CPU is to make the new ones.
-    """
+    """Yield the given pictures and new ones between them; see ``cloudconv.interpolate_frames``."""
     pictures = each_of(pictures)
     on_gpu = isinstance(pictures, Tensor) and pictures.is_cuda and settings.device == "auto"
     device = choose_device(str(pictures.device) if on_gpu else settings.device)

@@ -14,8 +14,14 @@ from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.adapt import Adapted, AdaptPlan, adapt_plan, check_adapting
 from cloudconv.jobs.outcome import Done, Estimate, Outcome
-from cloudconv.jobs.output import check_encoding, origin, output_path, part_tag, time_base
-from cloudconv.jobs.reads import check_outputs
+from cloudconv.jobs.output import (
+    check_encoding,
+    check_outputs,
+    origin,
+    output_path,
+    part_tag,
+    time_base,
+)
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import container_of
 from cloudconv.media.frame import Frame
@@ -58,9 +64,8 @@ second number times the median gap."""
 class InterpOutcome(Outcome):
     """The facts that an estimate and a result share.
 
-    ``held_frames`` is the number of frames that are repeated, because no new frame is possible, as
-    at a cut or after the last frame. ``cuts`` are the times of each new scene's first frame, in
-    seconds from the input's first frame.
+    ``held_frames`` are repeated, as at a cut or after the last frame. ``cuts`` are the times of
+    each new scene's first frame, in seconds from the input's first frame.
     """
 
     model: str
@@ -72,11 +77,9 @@ class InterpOutcome(Outcome):
 class InterpEstimate(Estimate, InterpOutcome):
     """The expected outcome and cost of a run.
 
-    ``memory_bytes`` is the peak of this process in the host's memory, times the number of local
-    workers; 0 if the system does not report the peak. ``memory_bytes`` and ``seconds`` are None if
-    the run would end before its first frame. ``disk_bytes`` is the approximate space on the disk,
-    estimated from the input's size. If segments are joined, ``disk_bytes`` is twice the output's
-    size. ``seconds`` includes the time for adapting the model first.
+    ``memory_bytes`` is the peak in the host's memory over all local workers; it and ``seconds`` are
+    None if the run would end before its first frame. ``disk_bytes`` is estimated from the input's
+    size.
     """
 
     disk_bytes: int
@@ -94,9 +97,8 @@ class InterpResult(Done, InterpOutcome):
 class InterpPlan:
     """The decisions that an interpolation makes before the first frame.
 
-    ``request`` describes the output frames, and ``rate`` is the output's rate, None if variable.
-    ``spec`` describes the model, and ``device`` and ``dtype`` are the model's. ``refusals`` are the
-    reasons for which a run refuses to write the output.
+    ``request`` describes the output frames; ``rate`` is None if variable. ``refusals`` are reasons
+    to refuse the output.
     """
 
     settings: InterpSettings
@@ -255,11 +257,7 @@ class InterpPlan:
         return time_base(self.rate, [span * factor for span in spans], self.offset(first))
 
     def encoding(self, first: Fraction, threads: int | None) -> EncodingPlan:
-        """Plan the encoding, with the streams and tags that are copied from the source.
-
-        ``first`` is the time of the first source frame, and ``threads`` the number of the encoder's
-        threads, None for all.
-        """
+        """Plan the encoding from the source time ``first``, with the streams and tags to copy."""
         settings = self.settings
         whole = settings.start is None and settings.end is None
         start, end = (None, None) if whole else self.window
@@ -398,11 +396,7 @@ def _refusals(
     output: Path,
     rates: tuple[Fraction | None, Fraction | None],
 ) -> list[OutputError]:
-    """Check every file that the run writes, and return the reasons to refuse the output.
-
-    ``rates`` are the constant rate of the output, and that of its shortest frame; None if there is
-    none, or if it is unknown.
-    """
+    """Return the reasons to refuse the output; ``rates`` are its own and its fastest, or None."""
     check_encoding(output, info, settings)
     refusals: list[OutputError] = []
     with collect_refusals(refusals):

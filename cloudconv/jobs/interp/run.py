@@ -1,14 +1,9 @@
 """Raise a video's frame rate, from file to file.
 
-Frames pass through four stages: :class:`~cloudconv.media.source.Source` decodes,
-:func:`~cloudconv.schedule.frames.schedule` plans each output frame,
-:class:`~cloudconv.render.renderer.Renderer` makes the new frames, and
-:class:`~cloudconv.media.sink.Sink` encodes. Decoding and planning share a thread. Inference
-and encoding have a thread each. Bounded queues connect the threads.
-
-A video is made as segments, which remain after a crash and are joined at the end. An output that
-cannot be joined (standard output, animations, pictures) is one segment that is written to the
-output itself.
+A source decodes, ``schedule`` plans each output frame, a renderer makes the new frames, and a sink
+encodes: in three threads with bounded queues between them. A video is made as segments, which
+remain after a crash. An output that cannot be joined is one segment that is written to the output
+itself.
 """
 
 from __future__ import annotations
@@ -64,9 +59,6 @@ def run(settings: InterpSettings) -> Job:
     """Interpolate ``settings.input`` into a new file, which appears only when it is complete.
 
     Closing the iterator cancels the run, which keeps the finished segments, as Ctrl-C does.
-
-    Yields:
-        Warnings, progress, and at the end an :class:`InterpResult`.
     """
     with kept_open(str(settings.input)):
         plan = decide(settings, live=True)
@@ -83,12 +75,7 @@ def interpolate(
 ) -> Generator[Event, None, InterpResult]:
     """Interpolate one video.
 
-    Args:
-        reported: the warnings so far; see :func:`~cloudconv.events.each_once`.
-        plan: the decisions before the first frame.
-        workers: the workers; unused if the kind of ``plan.workers`` is ``inline``.
-        note: a function that is called with the path of the complete output, just before the
-            output gets its name.
+    ``note`` is called with the path of the complete output, just before that gets its name.
     """
     began = time.monotonic()
     clear_finished(plan.output)
@@ -223,10 +210,7 @@ def _resolved(
     model: str,
     renderer: Renderer,
 ) -> RenderPlan:
-    """Return the plan to render, with the decisions that an earlier run pinned in the store.
-
-    Without an earlier run, decide the batch, tiles and threads, and pin them in the store.
-    """
+    """Return the plan to render, with the decisions that are pinned in the store, or are now."""
     info, settings, workers = plan.info, plan.settings, plan.workers
     pinned = {} if store is None else store.pinned
     digest = adapted_digest(folder, model)

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError, DeviceError, SettingsError
-from cloudconv.jobs import self_test
-from cloudconv.jobs.self_test import Check
+from cloudconv.jobs import doctor as doctor_job
+from cloudconv.jobs.doctor import Check
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.models.baselines import Blend
@@ -68,16 +68,16 @@ def test_wrong_frames_are_found(monkeypatch: pytest.MonkeyPatch, fault: str, sai
     def loaded(name: str, device: torch.device, dtype: torch.dtype) -> Interpolator:
         return Broken(fault if dtype == torch.bfloat16 else "none")
 
-    monkeypatch.setattr(self_test, "_loaded", loaded)
-    self_test._expected.cache_clear()
+    monkeypatch.setattr(doctor_job, "_loaded", loaded)
+    doctor_job._expected.cache_clear()
     try:
         name = registry.DEFAULT
         good, bad = (
-            self_test._tried("a", partial(self_test._parity, CPU, name, precision))
+            doctor_job._tried("a", partial(doctor_job._parity, CPU, name, precision))
             for precision in ("fp32", "bf16")
         )
     finally:
-        self_test._expected.cache_clear()
+        doctor_job._expected.cache_clear()
     assert good == Check("a", "ok", "equal")
     assert bad.status == "failed"
     assert said in bad.detail
@@ -87,7 +87,7 @@ def test_a_failed_check_is_printed_and_gives_exit_code_1(monkeypatch: pytest.Mon
     def failing(device: str) -> list[Check]:
         return [Check("8 bit", "ok", "equal"), Check("10 bit", "failed", "12.0 dB")]
 
-    monkeypatch.setattr(self_test, "check_device", failing)
+    monkeypatch.setattr(doctor_job, "check_device", failing)
     result = doctor("--check")
     assert result.exit_code == 1
     assert "error: 10 bit: 12.0 dB" in result.stderr
@@ -98,14 +98,14 @@ def test_a_failed_check_is_printed_and_gives_exit_code_1(monkeypatch: pytest.Mon
 
 
 def test_no_check_starts_after_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(self_test, "SECONDS", -1)
-    assert {check.status for check in self_test.check_device("cpu")} == {"absent"}
+    monkeypatch.setattr(doctor_job, "SECONDS", -1)
+    assert {check.status for check in doctor_job.check_device("cpu")} == {"absent"}
 
 
 @pytest.mark.parametrize(("name", "error"), [("potato", SettingsError), ("cuda:99", DeviceError)])
 def test_a_missing_device_is_an_error(name: str, error: type[CloudconvError]) -> None:
     with pytest.raises(error):
-        list(self_test.check_device(name))
+        list(doctor_job.check_device(name))
 
 
 def test_device_without_check_is_a_usage_error() -> None:
