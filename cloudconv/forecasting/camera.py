@@ -8,8 +8,8 @@ mean of several motions is that of their logarithms.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
 
 import cv2
 import numpy as np
@@ -19,6 +19,8 @@ Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Motion = NDArray[np.float64]
 """A (3, 3) affine map from positions in one frame to positions in another, in pixels."""
+Area = tuple[slice, slice]
+"""Rows and columns."""
 
 _POINTS, _NEAREST = 600, 80  # points to follow, and their least distance as a part of the width
 _RETURN = 0.7  # a followed point must come back this near, in pixels
@@ -36,49 +38,60 @@ class Camera:
 
     ``back`` has for each number of steps the motion from the last frame to the frame that many
     steps before; the first is no motion. ``velocity`` is the logarithm of the motion of one step
-    back. ``agreement`` is the part of the points that follow the camera.
+    back.
     """
 
     back: tuple[Motion, ...]
     velocity: Motion
-    agreement: float
+
+    def extended(self, greys: Sequence[Bytes]) -> Camera:
+        """Return the camera with its motion to all of ``greys``; see :func:`camera_of`."""
+        known = len(self.back) - 1
+        steps = _steps(greys[known:])
+        return replace(self, back=self.back[:known] + _chained(steps, self.back[known]))
 
 
 def camera_of(greys: Sequence[Bytes]) -> Camera:
-    """Return the camera's motion; ``greys`` are (h, w) uint8, the last frame first."""
+    """Return the camera's motion to the frames from which it continues.
+
+    ``greys`` are (h, w) uint8, the last frame first.
+    """
     size = greys[0].shape
-    steps = [_step(later, earlier) for later, earlier in pairwise(greys)]
-    back = [np.eye(3)]
-    for motion, _ in steps:
-        back.append(motion @ back[-1])
-    latest = steps[:_MEASURED]
-    velocity = np.mean([logarithm(motion, size) for motion, _ in latest], 0)
+    steps = _steps(greys[: _MEASURED + 1])
+    velocity = np.mean([logarithm(motion, size) for motion in steps], 0)
     corners = positions([(0, 0), (size[1], 0), (0, size[0]), (size[1], size[0])])
     if np.abs(moved(after(velocity, 1, size), corners) - corners).max() < _STILL:
         velocity = np.zeros((3, 3))
-    return Camera(tuple(back), velocity, float(np.mean([part for _, part in latest])))
+    return Camera(_chained(steps, np.eye(3)), velocity)
 
 
-def _step(later: Bytes, earlier: Bytes) -> tuple[Motion, float]:
-    """Return the motion of the background from ``later`` to ``earlier``, and its agreement."""
-    height, width = later.shape
+def _chained(steps: Sequence[Motion], start: Motion) -> tuple[Motion, ...]:
+    return tuple(accumulate(steps, lambda done, step: step @ done, initial=start))
+
+
+def _steps(greys: Sequence[Bytes]) -> list[Motion]:
+    return [_step(later, earlier) for later, earlier in pairwise(greys)]
+
+
+def _step(later: Bytes, earlier: Bytes) -> Motion:
+    """Return the motion of the background from ``later`` to ``earlier``."""
+    still, (height, width) = np.eye(3), later.shape
     points = cv2.goodFeaturesToTrack(later, _POINTS, 0.002, max(5, width // _NEAREST))
     if points is None:
-        return np.eye(3), 0.0
+        return still
     found, ok = _followed(later, earlier, points)
     start, found = points[ok, 0], found[ok, 0]
     if len(start) < _LEAST_POINTS:
-        return np.eye(3), 0.0
+        return still
     affine, fits = cv2.estimateAffine2D(
         start, found, ransacReprojThreshold=_FIT, maxIters=2000, confidence=0.999
     )
     if affine is None:
-        return np.eye(3), 0.0
-    inside = fits[:, 0] > 0
-    spread = cv2.contourArea(cv2.convexHull(start[inside])) / (height * width)
+        return still
+    spread = cv2.contourArea(cv2.convexHull(start[fits[:, 0] > 0])) / (height * width)
     if spread < _SPREAD:  # these points are on a thing
-        return np.eye(3), float((np.linalg.norm(found - start, axis=1) < _FIT).mean())
-    return np.vstack([affine, [0, 0, 1]]), float(inside.mean())
+        return still
+    return np.vstack([affine, [0, 0, 1]])
 
 
 def _followed(later: Bytes, earlier: Bytes, points: Floats) -> tuple[Floats, NDArray[np.bool_]]:
@@ -121,16 +134,25 @@ def after(velocity: Motion, steps: float, size: Sequence[int]) -> Motion:
     return whole
 
 
-def sampled(picture: Bytes, motion: Motion, *, outside: int = cv2.BORDER_REPLICATE) -> Bytes:
-    """Return ``picture`` at the positions to which ``motion`` moves each pixel."""
-    size, how = (picture.shape[1], picture.shape[0]), cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    found: Bytes = cv2.warpAffine(picture, motion[:2], size, flags=how, borderMode=outside)
+def sampled(
+    picture: Bytes,
+    motion: Motion,
+    area: Area | None = None,
+    *,
+    outside: int = cv2.BORDER_REPLICATE,
+) -> Bytes:
+    """Return ``picture`` at the positions to which ``motion`` moves each pixel of ``area``."""
+    rows, columns = area or (slice(0, picture.shape[0]), slice(0, picture.shape[1]))
+    start = np.array([[1, 0, columns.start], [0, 1, rows.start], [0, 0, 1]])
+    size = (columns.stop - columns.start, rows.stop - rows.start)
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    move = (motion @ start)[:2]
+    found: Bytes = cv2.warpAffine(picture, move, size, flags=how, borderMode=outside)
     return found
 
 
-def sampled_at(picture: Floats, flow: Floats) -> Floats:
-    """Return ``picture``, (h, w), at the position of each pixel plus ``flow``, (h, w, 2)."""
-    at = grid_of(picture.shape) + flow
+def sampled_at(picture: Floats, at: Floats) -> Floats:
+    """Return ``picture`` at positions, (h, w, 2)."""
     how = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
     found: Floats = cv2.remap(picture, at[..., 0], at[..., 1], **how)
     return found
@@ -140,3 +162,12 @@ def grid_of(size: Sequence[int]) -> Floats:
     """Return the position of each pixel of ``size``, (h, w): (h, w, 2)."""
     columns, rows = np.arange(size[1]), np.arange(size[0])
     return np.stack(np.meshgrid(columns, rows), -1).astype(np.float32)
+
+
+def area_of(mask: Bytes, margin: int = 0) -> Area:
+    """Return the smallest area that has all of a mask and a margin around it."""
+    left, top, width, height = cv2.boundingRect(mask)
+    return (
+        slice(max(top - margin, 0), min(top + height + margin, mask.shape[0])),
+        slice(max(left - margin, 0), min(left + width + margin, mask.shape[1])),
+    )

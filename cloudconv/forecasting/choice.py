@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.forecasting.camera import Bytes, Floats, sampled_at
+from cloudconv.forecasting.camera import Bytes, Floats, grid_of, sampled_at
 from cloudconv.metrics import luma
 
 HELD = 0.25
@@ -55,7 +55,8 @@ def fault(made: Tensor, true: Tensor, last: Tensor) -> float:
     one, two = shown.astype(np.float32), filmed.astype(np.float32)
     changes = [cv2.absdiff(picture, before.astype(np.float32)) for picture in (one, two)]
     moving = np.max([_blurred(change, 2) for change in changes], 0) > _CHANGED
-    aligned, detail = sampled_at(one, flow), sampled_at(_fine(one), flow)
+    at = grid_of(filmed.shape) + flow
+    aligned, detail = sampled_at(one, at), sampled_at(_fine(one), at)
     shape = 1 - _structure(aligned, two)
     octaves = np.abs(np.log2((detail + _NOISE) / (_fine(two) + _NOISE))) / _OCTAVES
     place = np.linalg.norm(flow, axis=-1) / (_AWAY * filmed.shape[1])

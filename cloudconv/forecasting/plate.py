@@ -20,31 +20,34 @@ _LIGHT, _LITTLE = 0.02, 1e-3  # sigma of the light, as a part of the longest sid
 _REACH = 5.0  # radius of the inpainting, in pixels
 
 
-def plate_of(pictures: Sequence[Bytes], camera: Camera, things: Sequence[Thing]) -> Bytes:
-    """Return the last frame without its things: (h, w, 3).
+def plate_of(
+    pictures: Sequence[Bytes], behind: Mask, camera: Camera, things: Sequence[Thing]
+) -> Bytes:
+    """Return the last frame without its things: (H, W, 3).
 
     A pixel behind a thing is the median of the latest frames that show the background there. Where
     none does, the surroundings are continued (Telea 2004, in OpenCV's version).
 
     Args:
-        pictures: (h, w, 3) RGB, the last frame first.
-        camera: the motion of the background.
+        pictures: (H, W, 3) RGB, the last frame first.
+        behind: where the things are, (H, W), 0 or 1.
+        camera: the motion of the background, in pictures of the size of the things' masks.
         things: the things to remove.
     """
-    plate = pictures[0].copy()
-    if not things:
-        return plate
-    behind = np.bitwise_or.reduce([thing.mask for thing in things])
+    plate, small = pictures[0].copy(), things[0].mask
     hidden = _widened(behind, _RIM)
     rows, columns = np.nonzero(hidden)
+    height, width = (small.shape[axis] / behind.shape[axis] for axis in (0, 1))
+    at = (rows * height).astype(np.intp), (columns * width).astype(np.intp)
+    scale = np.diag([width, height, 1.0])
     colours = np.full((_LATEST, len(rows), 3), np.inf, np.float32)
     count = np.zeros(len(rows), np.intp)
     for steps in range(_NEAREST, len(pictures)):
         there = np.bitwise_or.reduce([in_past(thing, camera, steps) for thing in things])
-        inside = sampled(np.ones_like(behind), camera.back[steps], outside=cv2.BORDER_CONSTANT)
-        free = (inside > 0) & (_widened(there, _PASSED) == 0)
-        new = np.nonzero(free[rows, columns] & (count < _LATEST))[0]
-        shown = sampled(pictures[steps], camera.back[steps])
+        inside = sampled(np.ones_like(small), camera.back[steps], outside=cv2.BORDER_CONSTANT)
+        free = (inside > 0) & (_widened(there, round(_PASSED * width) | 1) == 0)
+        new = np.nonzero(free[at] & (count < _LATEST))[0]
+        shown = sampled(pictures[steps], np.linalg.inv(scale) @ camera.back[steps] @ scale)
         colours[count[new], new] = shown[rows[new], columns[new]]
         count[new] += 1
     median = _median(colours, count)

@@ -15,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.forecasting.camera import (
+    Area,
     Bytes,
     Camera,
     Floats,
     Motion,
     after,
+    area_of,
     grid_of,
     logarithm,
     moved,
@@ -47,6 +49,7 @@ _WIDE = 24  # pixels; narrower things are not turned or enlarged
 _SEARCH = 6  # pixels around the expected place in an earlier frame
 _SUDDEN = 0.5  # largest change of a velocity over the frames, as a part
 _MOST_ERROR = 60.0
+_AROUND = 2  # pixels around each, over which errors are averaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,35 +75,35 @@ def things_of(pictures: Sequence[Bytes], camera: Camera, flows: Sequence[Floats]
     """
     size = pictures[0].shape[:2]
     grid = grid_of(size)
-    paths = _paths(flows)
-    behind = _error(pictures, camera.back[1 : len(paths) + 1])
+    paths = _paths(flows, grid)
+    whole = (slice(0, size[0]), slice(0, size[1]))
+    behind = _error(pictures, camera.back[1 : len(paths) + 1], whole)
     proposals = _proposals(paths, camera, grid, behind)
-    if not proposals:
-        return []
-    errors, doubtful = [_mean(behind, 2) - _STAYS], _different(behind)
-    own = [_error(pictures, motions) for _, motions, _ in proposals]
-    for (region, _, _), along in zip(proposals, own, strict=True):
-        error = _mean(along, 2) - _PRIOR * (region & doubtful)
-        rows, columns = np.nonzero(region)
-        reach = 13 + 0.15 * min(np.ptp(rows), np.ptp(columns))
-        errors.append(np.where(cv2.dilate(region, _disc(reach)) > 0, error, np.inf))
-    best = np.argmin(errors, 0)
-    things = []
-    free = np.ones(size, np.uint8)
+    least, doubtful = _mean(behind, 2) - _STAYS, _different(behind)
+    best, gains = np.zeros(size, np.uint8), []
+    for number, (region, motions, _) in enumerate(proposals, 1):
+        _, _, width, height = cv2.boundingRect(region)
+        near = cv2.dilate(region, _disc(12.85 + 0.15 * min(width, height)))
+        area = area_of(near, _AROUND)
+        error = _error(pictures, motions, area)
+        gains.append((area, behind[area] - error))
+        error = _mean(error, _AROUND) - _PRIOR * (region & doubtful)[area]
+        better = (near[area] > 0) & (error < least[area])
+        least[area][better], best[area][better] = error[better], number
+    things, free = [], np.ones(size, np.uint8)
     for number, (_, motions, velocity) in enumerate(proposals, 1):
-        mask = _filled((best == number).astype(np.uint8)) & free
-        gain = behind - own[number - 1]
-        if mask.sum() >= _SMALLEST * mask.size and gain[mask > 0].mean() >= _GAIN:
+        mask, (area, gain) = _filled((best == number).astype(np.uint8)) & free, gains[number - 1]
+        if mask.sum() >= _SMALLEST * mask.size and gain[mask[area] > 0].mean() >= _GAIN:
             free &= 1 - mask
             things.append(Thing(mask, velocity, _followed(mask, velocity, motions, pictures)))
     return things
 
 
-def _paths(flows: Sequence[Floats]) -> list[Floats]:
+def _paths(flows: Sequence[Floats], grid: Floats) -> list[Floats]:
     """Return the flow from the last frame to each earlier frame."""
     paths, path = [], np.zeros_like(flows[0])
     for flow in flows:
-        path = path + sampled_at(flow, path)
+        path = path + sampled_at(flow, grid + path)
         paths.append(path)
     return paths
 
@@ -161,14 +164,14 @@ def _motions(region: Mask, paths: Sequence[Floats], grid: Floats) -> list[Motion
     return motions if change <= _SUDDEN * np.linalg.norm(speeds[-1]) + 0.6 else None
 
 
-def _error(pictures: Sequence[Bytes], motions: Sequence[Motion]) -> Floats:
+def _error(pictures: Sequence[Bytes], motions: Sequence[Motion], area: Area) -> Floats:
     """Return the difference of each pixel to the earlier frames along motions, without the worst.
 
     A pixel may be hidden in one of the frames.
     """
-    last, errors = pictures[0], []
+    last, errors = pictures[0][area], []
     for picture, motion in zip(pictures[1:], motions, strict=False):
-        red, green, blue = cv2.split(cv2.absdiff(last, sampled(picture, motion)))
+        red, green, blue = cv2.split(cv2.absdiff(last, sampled(picture, motion, area)))
         largest = cv2.max(cv2.max(red, green), blue)
         errors.append(cv2.min(largest, _MOST_ERROR).astype(np.float32))
     worst = len(errors) > 2
@@ -203,18 +206,14 @@ def _followed(
     mask: Mask, velocity: Motion, motions: Sequence[Motion], pictures: Sequence[Bytes]
 ) -> tuple[Motion, ...]:
     """Return the motion of a thing to all earlier frames, by matching its picture."""
-    rows, columns = np.nonzero(mask)
-    top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
-    shape = mask[top:bottom, left:right]
-    wanted = pictures[0][top:bottom, left:right]
+    area = area_of(mask)
+    around = tuple(slice(each.start - _SEARCH, each.stop + _SEARCH) for each in area)
+    shape, wanted = mask[area], pictures[0][area]
     back, step = [np.eye(3), *motions], after(velocity, 1, mask.shape)
     for picture in pictures[len(back) :]:
         guess = step @ back[-1]
-        # The guess, in a window around the thing; the match there is its error.
-        start = np.array([[1, 0, left - _SEARCH], [0, 1, top - _SEARCH], [0, 0, 1]], float)
-        size = (int(right - left) + 2 * _SEARCH, int(bottom - top) + 2 * _SEARCH)
-        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        window = cv2.warpAffine(picture, (guess @ start)[:2], size, flags=how)
+        # The match in a window around the thing is the error of the guess.
+        window = sampled(picture, guess, (around[0], around[1]), outside=cv2.BORDER_CONSTANT)
         errors = cv2.matchTemplate(window, wanted, cv2.TM_SQDIFF, mask=shape)
         row, column = np.unravel_index(np.argmin(errors), errors.shape)
         found = [[1, 0, column - _SEARCH], [0, 1, row - _SEARCH], [0, 0, 1]]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from math import gcd
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
+
+_BANDS = 8
 
 
 def sharp(picture: Tensor, grid: Tensor) -> Tensor:
@@ -14,4 +18,17 @@ def sharp(picture: Tensor, grid: Tensor) -> Tensor:
     """
     # The own mirroring of grid_sample takes seven times as long on a CPU.
     inside = torch.remainder(grid + 1, 4).sub_(2).abs_().neg_().add_(1)
-    return F.grid_sample(picture.float(), inside, "bicubic", "border", align_corners=True)
+    return sampled_on_threads(picture.float(), inside, "bicubic", "border")
+
+
+def sampled_on_threads(picture: Tensor, grid: Tensor, mode: str, outside: str) -> Tensor:
+    """Return ``grid_sample`` with aligned corners, which uses one thread a picture on a CPU.
+
+    So bands of a single picture are sampled as pictures of their own.
+    """
+    count, height, width, _ = grid.shape
+    bands = gcd(height, _BANDS) if count == 1 and grid.device.type == "cpu" else 1
+    pictures = picture.expand(bands * count, -1, -1, -1)
+    parts = grid.reshape(bands * count, -1, width, 2)
+    made = F.grid_sample(pictures, parts, mode, outside, align_corners=True)
+    return made.transpose(0, 1).reshape(1, -1, height, width) if bands > 1 else made

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 
 import cv2
@@ -16,6 +16,7 @@ from cloudconv.forecasting.camera import (
     Floats,
     Motion,
     after,
+    area_of,
     camera_of,
     grid_of,
     moved,
@@ -23,7 +24,7 @@ from cloudconv.forecasting.camera import (
 )
 from cloudconv.forecasting.plate import plate_of
 from cloudconv.forecasting.regions import FRAMES, MOST_COVERED, Mask, Thing, things_of
-from cloudconv.forecasting.splat import Layer, cut_out
+from cloudconv.forecasting.splat import Layer, layer_of
 from cloudconv.transfer import upload
 
 SIDE = 640
@@ -43,26 +44,29 @@ class Scene:
     layers: tuple[tuple[Layer, Motion], ...]
     size: tuple[int, int]
 
-    def after(self, steps: int) -> Tensor:
-        """Return the picture some steps after the last frame, (1, 3, H, W)."""
-        background = self.layers[0][0].picture
-        target = torch.empty_like(background)
-        for layer, velocity in self.layers:
-            layer.onto(target, after(velocity, steps, self.size), min(steps, _BENT))
-        return target
+    def pictures(self, steps: int) -> Iterator[Tensor]:
+        """Yield the pictures of so many steps after the last frame, each (1, 3, H, W)."""
+        (ground, camera), *things = self.layers
+        background = torch.empty_like(ground.picture)
+        for step in range(1, steps + 1):
+            bent = min(step, _BENT)
+            if step == bent or camera.any():
+                ground.onto(background, after(camera, step, self.size), bent)
+            target = background.clone()
+            for thing, velocity in things:
+                thing.onto(target, after(velocity, step, self.size), bent)
+            yield target
 
 
-def scene_of(
-    pictures: Sequence[Bytes], last: Tensor, flow_of: Callable[[Bytes, Bytes], Floats]
-) -> Scene:
+def scene_of(frames: Tensor, flow_of: Callable[[Bytes, Bytes], Floats]) -> Scene:
     """Return the layers of the last frame.
 
     Args:
-        pictures: (H, W, 3) RGB, the last frame first, at most some 20.
-        last: the last frame, (1, 3, H, W) float32, on the device that draws.
+        frames: (T, 3, H, W) on the device that draws, oldest first, at most some 20.
         flow_of: returns the optical flow from a grey picture to an earlier one.
     """
-    height, width = pictures[0].shape[:2]
+    pictures, last = [_bytes(frame) for frame in reversed(frames.unbind())], frames[-1:].float()
+    height, width = frames.shape[2:]
     scale = min(1.0, SIDE / max(height, width))
     small = [_resized(picture, round(width * scale), round(height * scale)) for picture in pictures]
     greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8) for picture in small]
@@ -71,26 +75,26 @@ def scene_of(
     things = things_of(small, camera, flows)
     if sum(int(thing.mask.sum()) for thing in things) > MOST_COVERED * greys[0].size:
         things = []
-    large = np.diag([width / small[0].shape[1], height / small[0].shape[0], 1.0])
-    camera = replace(camera, back=_enlarged(camera.back, large))
     mattes = [_soft(thing, (width, height)) for thing in things]
-    whole = [
-        replace(thing, mask=(matte > 0.5).astype(np.uint8), back=_enlarged(thing.back, large))
-        for thing, matte in zip(things, mattes, strict=True)
-    ]
-    plate = plate_of(pictures, camera, whole)
+    background = last
+    if things:
+        behind = (np.max(mattes, 0) > 0.5).astype(np.uint8)
+        plate = plate_of(pictures, behind, camera.extended(greys), things)
+        (sent,) = upload([torch.from_numpy(plate)], last.device)
+        background = sent.permute(2, 0, 1)[None].float().div(255)
     velocities = [camera.velocity, *(thing.velocity for thing in things)]
     flow = np.mean(flows, 0)
-    rests = [
-        _enlarged_rest(_rest(greys, flow, velocity, inside), (width, height))
-        for velocity, inside in zip(velocities, _insides(things, flow.shape[:2]), strict=True)
-    ]
-    (sent,) = upload(rests[:1], last.device)
-    layers = [(Layer(_background(plate, last, whole), None, 0, 0, sent), camera.velocity)]
-    for matte, rest, velocity in zip(mattes, rests[1:], velocities[1:], strict=True):
-        if matte.max() > 0:
-            layers.append((cut_out(last, torch.from_numpy(matte)[None, None], rest), velocity))
-    return Scene(tuple(layers), (height, width))
+    insides = _insides(things, flow.shape[:2])
+    rests = [_rest(greys, flow, *each) for each in zip(velocities, insides, strict=True)]
+    layers = [layer_of(background, rests[0], None)]
+    layers += [layer_of(last, *each) for each in zip(rests[1:], mattes, strict=True)]
+    return Scene(tuple(zip(layers, velocities, strict=True)), (height, width))
+
+
+def _bytes(frame: Tensor) -> Bytes:
+    planes = frame.detach().mul(255).round_().clamp_(0, 255).byte().cpu().numpy()
+    picture: Bytes = cv2.merge([*planes]).astype(np.uint8, copy=False)
+    return picture
 
 
 def _insides(things: Sequence[Thing], size: Sequence[int]) -> list[Mask]:
@@ -106,34 +110,17 @@ def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) 
 
     It counts where the flow explains the last frame better than the own motion.
     """
-    grid = grid_of(inside.shape)
-    own = moved(after(velocity, 1, inside.shape), grid) - grid
+    area, rest = area_of(inside, int(4 * _EVEN)), np.zeros_like(flow)
+    grid = grid_of(inside.shape)[area]
+    own, along = moved(after(velocity, 1, inside.shape), grid), grid + flow[area]
     last, before = (grey.astype(np.float32) for grey in greys[:2])
-    wrong, less = (cv2.absdiff(last, sampled_at(before, each)) for each in (own, flow))
+    wrong, less = (cv2.absdiff(last[area], sampled_at(before, each)) for each in (own, along))
     gain = cv2.GaussianBlur(wrong - less, (0, 0), _EVEN)
-    part = ((gain - _NO_GAIN) / (_WHOLE_GAIN - _NO_GAIN)).clip(0, 1) * inside
-    even = cv2.GaussianBlur((flow - own) * part[..., None], (0, 0), _EVEN)
-    weight = cv2.GaussianBlur(inside.astype(np.float32), (0, 0), _EVEN)
-    rest: Floats = (even / (weight + _LITTLE)[..., None]).astype(np.float32)
+    part = ((gain - _NO_GAIN) / (_WHOLE_GAIN - _NO_GAIN)).clip(0, 1) * inside[area]
+    even = cv2.GaussianBlur((along - own) * part[..., None], (0, 0), _EVEN)
+    weight = cv2.GaussianBlur(inside[area].astype(np.float32), (0, 0), _EVEN)
+    rest[area] = even / (weight + _LITTLE)[..., None]
     return rest
-
-
-def _enlarged(motions: Sequence[Motion], large: Motion) -> tuple[Motion, ...]:
-    """Return the motions at the full size; ``large`` maps positions to that size."""
-    return tuple(large @ motion @ np.linalg.inv(large) for motion in motions)
-
-
-def _enlarged_rest(rest: Floats, size: tuple[int, int]) -> Tensor:
-    """Return a motion in pixels at the full ``size``, (w, h): (1, 2, h, w)."""
-    large = cv2.resize(rest, size, interpolation=cv2.INTER_LINEAR) * (size[0] / rest.shape[1])
-    return torch.from_numpy(large.astype(np.float32)).permute(2, 0, 1)[None].contiguous()
-
-
-def _background(plate: Bytes, last: Tensor, things: Sequence[Thing]) -> Tensor:
-    if not things:
-        return last
-    (sent,) = upload([torch.from_numpy(plate)], last.device)
-    return sent.permute(2, 0, 1)[None].float().div(255)
 
 
 def _soft(thing: Thing, size: tuple[int, int]) -> Floats:

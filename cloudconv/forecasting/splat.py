@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.forecasting.camera import Motion, moved, positions
-from cloudconv.forecasting.sampling import sharp
+from cloudconv.forecasting.camera import Area, Floats, Motion, area_of, moved, positions
+from cloudconv.forecasting.sampling import sampled_on_threads, sharp
 from cloudconv.transfer import upload
 
 
@@ -28,7 +28,7 @@ class Layer:
     top: int
     left: int
     rest: Tensor
-    reach: float = 0
+    reach: float
 
     def onto(self, target: Tensor, motion: Motion, bent: int) -> None:
         """Draw the layer; ``motion`` maps positions of ``target``, (1, 3, H, W), to the layer's.
@@ -49,18 +49,19 @@ class Layer:
         (sent,) = upload([torch.from_numpy(numbers)], target.device)
         x = torch.arange(columns.stop - columns.start, device=target.device)[None, :, None]
         y = torch.arange(rows.stop - rows.start, device=target.device)[:, None, None]
-        grid = (x * sent[:, 0] + y * sent[:, 1] + sent[:, 2])[None]
-        rest = F.grid_sample(self.rest, grid, "bilinear", "border", True)
-        grid = grid + rest.permute(0, 2, 3, 1) * sent[:, 3]
+        grid = (x * sent[:, 0] + (y * sent[:, 1] + sent[:, 2]))[None]
+        if self.reach:
+            rest = sampled_on_threads(self.rest, grid, "bilinear", "border")
+            grid = grid + rest.permute(0, 2, 3, 1) * sent[:, 3]
         area = target[:, :, rows, columns]
         if self.matte is None:
             area.copy_(sharp(self.picture, grid))
             return
         colours = sharp(self.picture, grid)
-        matte = F.grid_sample(self.matte, grid, "bilinear", "zeros", True)
+        matte = sampled_on_threads(self.matte, grid, "bilinear", "zeros")
         area.lerp_(colours, matte)
 
-    def _reached(self, motion: Motion, size: Sequence[int], reach: float) -> tuple[slice, slice]:
+    def _reached(self, motion: Motion, size: Sequence[int], reach: float) -> Area:
         """Return the rows and columns of the target that the layer may reach."""
         if self.matte is None:
             return slice(0, size[0]), slice(0, size[1])
@@ -76,14 +77,23 @@ class Layer:
         return slice(int(top), int(bottom)), slice(int(left), int(right))
 
 
-def cut_out(picture: Tensor, mask: Tensor, rest: Tensor) -> Layer:
-    """Return the layer of a mask, (1, 1, H, W) in [0, 1] on the CPU, of (1, 3, H, W).
+def layer_of(picture: Tensor, rest: Floats, matte: Floats | None) -> Layer:
+    """Return the layer of ``picture``, (1, 3, H, W), that a matte shows, (H, W) in [0, 1].
 
-    ``rest`` is the motion of its parts, (1, 2, H, W) on the CPU.
+    ``rest`` is the motion of its parts, (h, w, 2), in pixels of its own size.
     """
-    rows, columns = (torch.nonzero(mask[0, 0].amax(axis)).flatten().tolist() for axis in (1, 0))
-    area = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    parts = [each[:, :, area[0], area[1]].contiguous() for each in (mask, rest)]
-    matte, sent = upload(parts, picture.device)
-    shown = picture[:, :, area[0], area[1]].contiguous()
-    return Layer(shown, matte, rows[0], columns[0], sent, float(parts[1].abs().max()))
+    height, width = picture.shape[2:]
+    shown = np.ones((height, width), np.uint8) if matte is None else (matte > 0).astype(np.uint8)
+    rows, columns = area = area_of(shown)
+    large = cv2.resize(rest, (width, height), interpolation=cv2.INTER_LINEAR)[area]
+    rest = np.moveaxis(large * np.float32(width / rest.shape[1]), -1, 0)[None]
+    planes = [rest, *([] if matte is None else [matte[None, None, rows, columns]])]
+    sent = upload([torch.from_numpy(plane.copy()) for plane in planes], picture.device)
+    return Layer(
+        picture[:, :, rows, columns].contiguous(),
+        None if matte is None else sent[1],
+        rows.start,
+        columns.start,
+        sent[0],
+        float(np.abs(rest).max()),
+    )

@@ -21,7 +21,7 @@ from tests.helpers.factory import read_planes, write_clip
 from tests.helpers.trainees import moving
 from tests.training import test_train_interpolator as script
 
-ANALYSIS = ("metrics.py", "models/flow.py", "models/layers.py", "models/voxelflow.py")
+ANALYSIS = ("metrics.py", "models/flow.py", "models/voxelflow.py", "forecasting/scene.py")
 """Modules that look at the frames before a forecast; there the CPU computes, too."""
 FORECASTERS = [spec.name for spec in registry.specs() if spec.task == "predict"]
 
