@@ -38,8 +38,7 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.select import choose
-from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, vitals_meter
-from cloudconv.events import result_of
+from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.probe import probe
 
@@ -92,16 +91,16 @@ def main() -> None:
 def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Continue a clip and return the values of its row."""
     info = probe(small_clip(clip, options.width, options.out))
-    material = result_of(gather_material(info))
+    material = gather_material(info)
     began = time.perf_counter()
     mode, why = options.mode, "asked for"
     if mode == "auto":
-        choice = result_of(choose(material))
+        choice = choose(material)
         mode, why = choice.mode, choice.why
     spec = method(mode)
     made = spec.build(Options()).dream(material, frames=options.frames, seed=options.seed)
     kind = replace(spec.kind, frames=options.frames)
-    meter = result_of(vitals_meter(material, kind))
+    meter = VitalsMeter(material, kind)
     chosen = set(np.linspace(1, options.frames, 8).round().astype(int) - 1)
     source = Blocks(material)
     shares, kept, took = [], [], time.perf_counter() - began
@@ -129,7 +128,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def show_land(clip: Path, folder: Path) -> None:
     """Print the fraction of a clip's picture that is land, and write the sheet."""
-    material = result_of(gather_material(probe(clip)))
+    material = gather_material(probe(clip))
     matte, last = material.matte.cpu(), material.picture(-1).cpu()
     tinted = last * (1 - matte) + matte * (last + last.new_tensor([2.0, 0, 0])[:, None, None]) / 3
     name = f"{clip.parent.name}-{clip.stem}"
@@ -141,7 +140,7 @@ def check(options: argparse.Namespace) -> None:
     """Print how many windows are alive, of real footage and of each fault."""
     alive: dict[str, list[bool]] = {kind: [] for kind in ("real", *BROKEN)}
     for clip in options.clips:
-        whole = result_of(gather_material(probe(small_clip(clip, options.width, options.out))))
+        whole = gather_material(probe(small_clip(clip, options.width, options.out)))
         half = len(whole.film) // 2
         if half < LEAST_HALF:
             continue
@@ -165,7 +164,7 @@ def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     """Return the vitals of a clip's second half, after a change, compared with the first half."""
     count = len(second)
     kind = DreamKind(as_filmed=True, repeats=True, frames=count)
-    meter = result_of(vitals_meter(first, kind))
+    meter = VitalsMeter(first, kind)
     pictures = [second.film.picture(second.source_of(k)[0]) for k in range(count)]
     for picture in change(pictures, [first.film.picture(k) for k in range(len(first.film))]):
         meter.push(small_copy(picture, first.small_size))

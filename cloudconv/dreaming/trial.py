@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,8 +11,7 @@ from cloudconv.dreaming.material.film import Film
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.pictures import COARSE_SIDE, reduced, small_copy
-from cloudconv.dreaming.vitals.vitals import Values, in_words, outside, vitals_meter
-from cloudconv.events import mapped
+from cloudconv.dreaming.vitals.vitals import Values, VitalsMeter, in_words, outside
 
 FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
@@ -55,20 +53,15 @@ class Trial:
         return f"{self.mode} shows {shown}"
 
 
-def tried(spec: MethodSpec, material: Material, seed: int) -> Generator[float, None, Trial]:
-    """Make a small dream in a mode, and judge the dream. ``material`` is a small material.
-
-    Yields:
-        The fraction that is done, from 0 to 1.
-    """
+def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
+    """Make a small dream in a mode, and judge the dream. ``material`` is a small material."""
     kind = replace(spec.kind, frames=FRAMES)
-    meter = yield from mapped(vitals_meter(material, kind), lambda part: part / 2)
+    meter = VitalsMeter(material, kind)
     if kind.sky and (meter.solid or material.unsteady):
         return Trial(spec.name, ("solid things move before a moving camera",), False)
     method = spec.build(Options())
-    for number, picture in enumerate(method.dream(material, frames=FRAMES, seed=seed), 1):
+    for picture in method.dream(material, frames=FRAMES, seed=seed):
         meter.push(small_copy(picture, material.small_size))
-        yield (1 + number / FRAMES) / 2
     failed: Values = {}
     for row in meter.rows:
         failed |= {key: row.values[key] for key in outside(row.values, meter.early)}

@@ -11,7 +11,6 @@ import torch
 from cloudconv.dreaming.methods.collage import Collage
 from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.trial import small_material, tried
-from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.probe import probe
 from tests.helpers.dreams import clouds, lost_land, material
@@ -23,7 +22,7 @@ SIZE = 240, 150
 
 @cache
 def filmed():
-    film = result_of(gather_material(probe(CLIP))).film
+    film = gather_material(probe(CLIP)).film
     return [film.small(k)[:200] for k in range(len(film))]
 
 
@@ -63,7 +62,7 @@ def test_a_camera_that_rises_over_land_leads_to_no_collage(speed):
     source = material(panned(speed, rise=0.2))
     assert source.unsteady
     assert not source.pans
-    trial = result_of(tried(method("collage"), small_material(source), 0))
+    trial = tried(method("collage"), small_material(source), 0)
     assert trial.faults == ("solid things move before a moving camera",)
 
 
@@ -104,5 +103,5 @@ def test_a_ridge_stays_whole_after_a_pan_and_casts_no_shadow_in_the_sky(speed):
 @pytest.mark.full
 @pytest.mark.skipif(not SUNSET.exists(), reason="the clip is not in the repository")
 def test_a_filmed_ridge_stays_whole_after_a_pan():
-    film = result_of(gather_material(probe(SUNSET))).film
+    film = gather_material(probe(SUNSET)).film
     check_ridge([film.small(k) for k in range(len(film))])

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.events import result_of
 from cloudconv.jobs.extend.history import MOST_FRAMES, gather_material
 from cloudconv.media.probe import probe
 from tests.helpers.dreams import clouds, dusk, frames, material, slow_clouds, video
@@ -63,7 +62,7 @@ def test_repeated_frames_are_removed_and_the_others_spread_evenly(tmp_path):
     pictures = clouds(48, SIZE, speed=2.0)
     shown = [picture for k, picture in enumerate(pictures) for _ in range(1 + (k % 4 == 3))]
     clip = write_clip(tmp_path / "c.mkv", [video(p) for p in shown], rate=30)
-    source = result_of(gather_material(probe(clip)))
+    source = gather_material(probe(clip))
     assert source.cadence is not None
     assert "24 fps material" in source.cadence
     assert source.step == Fraction(1, 30)
@@ -109,18 +108,18 @@ def test_only_the_last_scene_is_material(tmp_path):
     first, second = clouds(30, SIZE), [255 - p[::-1] for p in clouds(40, SIZE)]
     pictures = [video(np.ascontiguousarray(p)) for p in first + second]
     clip = write_clip(tmp_path / "c.mkv", pictures, rate=25)
-    source = result_of(gather_material(probe(clip)))
+    source = gather_material(probe(clip))
     assert source.cut == Fraction(30, 25)
     assert len(source) == 40
-    assert len(result_of(gather_material(probe(clip), scene_cut="off"))) == 70
-    early = result_of(gather_material(probe(clip), at=Fraction(1)))
+    assert len(gather_material(probe(clip), scene_cut="off")) == 70
+    early = gather_material(probe(clip), at=Fraction(1))
     assert (len(early), early.cut) == (25, None)
 
 
 def test_frames_before_a_very_long_gap_are_no_material(tmp_path):
     times = [Fraction(k, 25) + 10**6 * (k >= 5) for k in range(15)]
     clip = write_clip(tmp_path / "gap.mkv", 15, times=times, size=SIZE)
-    source = result_of(gather_material(probe(clip)))
+    source = gather_material(probe(clip))
     assert source.cut == times[5]
     assert len(source) == 10
 
@@ -128,7 +127,7 @@ def test_frames_before_a_very_long_gap_are_no_material(tmp_path):
 def test_only_the_end_of_a_long_clip_is_kept(tmp_path):
     pictures = [video(p) for p in clouds(MOST_FRAMES + 40, (32, 32))]
     clip = write_clip(tmp_path / "c.mkv", pictures, rate=25)
-    source = result_of(gather_material(probe(clip)))
+    source = gather_material(probe(clip))
     assert len(source) == MOST_FRAMES
     assert source.last.time == Fraction(MOST_FRAMES + 39, 25)
 

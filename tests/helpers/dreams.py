@@ -19,8 +19,7 @@ from torch import Tensor
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.select import ModeChoice, choose
-from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter, vitals_meter
-from cloudconv.events import result_of
+from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter
 from cloudconv.media.frame import ColorTags, Frame
 
 Picture = NDArray[np.uint8]
@@ -176,12 +175,12 @@ def ball_is_whole(picture: Tensor) -> bool:
 
 def chosen_mode(material: Material) -> ModeChoice:
     """Return the mode that suits a material."""
-    return result_of(choose(material))
+    return choose(material)
 
 
 @lru_cache(8)
 def _new_meter(material: Material, kind: DreamKind) -> VitalsMeter:
-    return result_of(vitals_meter(material, kind))
+    return VitalsMeter(material, kind)
 
 
 def meter_of(material: Material, **kind: Any) -> VitalsMeter:

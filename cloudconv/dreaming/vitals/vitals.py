@@ -10,7 +10,7 @@ with the whole clip.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import inf, log10
@@ -200,54 +200,26 @@ class DreamKind:
     sky: bool = False
 
 
-def vitals_meter(material: Material, kind: DreamKind) -> Generator[float, None, VitalsMeter]:
-    """Measure the clip and return a meter for a dream from the clip.
-
-    Yields:
-        The fraction of the clip that is measured, from 0 to 1.
-    """
-    material = material.steady if kind.pasted else material
-    shown = material.glance if kind.as_filmed else material.small
-    pictures = [shown(k) for k in range(len(material))]
-    meter = _feature_meter(material)
-    features = []
-    for picture in pictures:
-        features.append(meter.measure(picture))
-        yield len(features) / len(pictures)
-    return VitalsMeter(material, kind, pictures, features)
-
-
-def _feature_meter(material: Material) -> FeatureMeter:
-    return FeatureMeter(material.static, material.small(len(material) - 1))
-
-
 class VitalsMeter:
     """A measurement of a dream's pictures, one after the other, in bounded memory.
 
-    :func:`vitals_meter` creates the meter. ``limits`` are the limits, (least, most), of each vital.
+    ``limits`` are the limits, (least, most), of each vital.
     ``early`` are the wider limits for a few frames, and for trials with small pictures. ``rows``
     are the vitals of the windows so far. ``solid``: whether solid things move in the clip before a
     moving camera, so that no lasting detail shows whether they are torn.
     """
 
-    def __init__(
-        self,
-        material: Material,
-        kind: DreamKind,
-        pictures: list[NDArray[np.uint8]],
-        features: list[Features],
-    ) -> None:
-        """Derive the limits from the clip's pictures and features.
-
-        Args:
-            material: the clip.
-            kind: the properties of the dream.
-            pictures: the last pictures of the clip, (h, w, 3) uint8 each.
-            features: the features of each of the pictures.
-        """
+    def __init__(self, material: Material, kind: DreamKind) -> None:
+        """Measure the clip, and derive the limits."""
+        material = material.steady if kind.pasted else material
+        shown = material.glance if kind.as_filmed else material.small
+        pictures = [shown(k) for k in range(len(material))]
+        static, last = material.static, material.small(-1)
+        meter = FeatureMeter(static, last)
+        features = [meter.measure(picture) for picture in pictures]
         self._frames, self._window = kind.frames, min(kind.frames, WINDOW)
         self._source = _Source(features)
-        self._features = _feature_meter(material)
+        self._features = FeatureMeter(static, last)
         moving = self._features.moving
         self._novelty = Novelty(moving)
         self._lasting = Lasting(pictures)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,9 @@ from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import METHODS, method
 from cloudconv.dreaming.select import ModeChoice, choose
 from cloudconv.errors import InputError, OutputError, SettingsError
-from cloudconv.events import Progress, Warned, result_of
+from cloudconv.events import Warned
 from cloudconv.jobs.dream.report import PAGE, RESULT
 from cloudconv.jobs.extend import plan as extend
-from cloudconv.jobs.extend.analysis import analysed
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.jobs.extend.plan import Continuation, ExtendPlan, enough_memory
 from cloudconv.media.output import collect_refusals
@@ -26,11 +24,6 @@ from cloudconv.render.device import precision_name
 from cloudconv.report.folder import check_folder
 from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
-
-CHOSEN = 0.5
-"""The fraction of the analysis, by time, that is done when the mode is chosen."""
-
-_READ = 0.1  # fraction of the analysis that is done when the material is read
 
 DreamPlan = ExtendPlan[DreamSettings]
 
@@ -95,24 +88,35 @@ def decide(settings: DreamSettings) -> DreamPlan:
     return extend.decide(settings, settings.predictor, "dream", refusals, reports)
 
 
-def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
-    """Read the material and choose the mode; yield progress, up to the fraction ``CHOSEN``.
+@torch.inference_mode()
+def read(plan: DreamPlan) -> Material:
+    """Read the material.
 
     Raises:
-        CloudconvError: the input cannot be decoded or has too few frames, no mode has all given
-            options, or the device has too little memory.
+        CloudconvError: the input cannot be decoded, or the device has too little memory.
+    """
+    settings = plan.settings
+    with enough_memory(plan.device, plan.info):
+        return gather_material(
+            plan.info,
+            at=exact(settings.at),
+            scene_cut=settings.scene_cut,
+            device=plan.device,
+            threads=settings.threads,
+        )
+
+
+@torch.inference_mode()
+def resolve(plan: DreamPlan, material: Material) -> Dream:
+    """Choose the mode for a material.
+
+    Raises:
+        CloudconvError: there are too few frames, no mode has all given options, or the device has
+            too little memory.
     """
     settings, info = plan.settings, plan.info
-    gathering = gather_material(
-        info,
-        at=exact(settings.at),
-        scene_cut=settings.scene_cut,
-        device=plan.device,
-        threads=settings.threads,
-    )
     with enough_memory(plan.device, info):
-        material = yield from analysed(gathering, 0.0, _READ)
-        choice = yield from analysed(_choice(settings, material), _READ, CHOSEN)
+        choice = _choice(settings, material)
     spec = method(choice.mode)
     warnings = [*plan.warnings]
     count = len(material)
@@ -130,7 +134,7 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
             code, where = "too-short-after-cut", "after its last cut"
         raise InputError(
             f"{code}: {info.path} has {counted(count, 'frame')} {where}, and the mode {spec.name} "
-            f"needs {spec.least_frames}: use the mode {result_of(choose(material)).mode}."
+            f"needs {spec.least_frames}: use the mode {choose(material).mode}."
         )
     if settings.loop and not settings.only_new and start is not None:
         warnings.append(
@@ -150,15 +154,10 @@ def resolve(plan: DreamPlan) -> Generator[Progress, None, Dream]:
     return Dream(plan, continuation, material, spec, choice.why, options, tuple(warnings))
 
 
-def _choice(settings: DreamSettings, material: Material) -> Generator[float, None, ModeChoice]:
-    """Return the mode, with the reason.
-
-    Yields:
-        The fraction of the choice that is done, from 0 to 1.
-    """
+def _choice(settings: DreamSettings, material: Material) -> ModeChoice:
     spec = _requested(settings)
     if spec is None:
-        choice = yield from choose(material, settings.seed)
+        choice = choose(material, settings.seed)
     else:
         by_options = f"the mode that uses {' and '.join(settings.given)}"
         why = by_options if settings.mode == AUTO else "the requested mode"

@@ -22,12 +22,11 @@ from numpy.typing import NDArray
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.select import advice
-from cloudconv.dreaming.vitals.vitals import WINDOW, DreamKind, Vitals, VitalsMeter, vitals_meter
-from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_once, result_of
-from cloudconv.jobs.dream.plan import CHOSEN, Dream, DreamPlan, decide, resolve
+from cloudconv.dreaming.vitals.vitals import WINDOW, DreamKind, Vitals, VitalsMeter
+from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_once
+from cloudconv.jobs.dream.plan import Dream, DreamPlan, decide, read, resolve
 from cloudconv.jobs.dream.report import write_report
 from cloudconv.jobs.dream.results import DreamEstimate, DreamResult
-from cloudconv.jobs.extend.analysis import analysed
 from cloudconv.jobs.extend.plan import enough_memory, new_frame
 from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.color import rgb_of
@@ -44,7 +43,8 @@ _TRIED = 3  # frames that an estimate makes
 _BYTES_A_PIXEL = 250  # measured peak of memory for the full-size pictures
 _FIRST_LOOK = 20  # new frames before the first check that may warn
 _OFTEN = 10  # frames between two checks that may warn
-_MEASURED = 0.8  # fraction of the analysis that is done when the clip's vitals are measured
+# Fractions of the analysis, by time: the material is read, the mode chosen, the clip measured.
+_READ, _CHOSEN, _MEASURED = (Progress("analysing", part, 100, unit="%") for part in (10, 50, 80))
 _SAMPLES = 8  # frames that a report shows
 
 _Small = NDArray[np.uint8]  # (h, w, 3), of the size for analysis
@@ -140,14 +140,19 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
     raise_first(plan.refusals)
     yield from plan.warnings
     with ExitStack() as stack:
-        dream = yield from resolve(plan)
+        material = read(plan)
+        yield _READ
+        dream = resolve(plan, material)
+        yield _CHOSEN
         stack.enter_context(claim(plan.output, overwrite=settings.overwrite))
         if settings.report is not None:
             folder = report_folder(Path(settings.report), overwrite=settings.overwrite)
             report = stack.enter_context(folder)
             yield from plan.info.tags.flat_in("report")
         yield from dream.warnings
-        meter = yield from analysed(vitals_meter(dream.material, _kind(dream)), CHOSEN, _MEASURED)
+        with torch.inference_mode():
+            meter = VitalsMeter(material, _kind(dream))
+        yield _MEASURED
         method = dream.spec.build(dream.options)
         watch = _Watch(dream, meter)
         yield Progress("analysing", 100, 100, unit="%")
@@ -178,7 +183,7 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
             or the device has too little memory.
     """
     set_threads(plan.settings.threads)
-    dream = result_of(resolve(plan))
+    dream = resolve(plan, read(plan))
     pixels, new_frames = plan.info.width * plan.info.height, dream.continuation.new_frames
     memory = process_memory() or len(dream.material) * 2 * pixels
     pictures = _pictures(dream, dream.spec.build(dream.options), SimpleQueue(), None)

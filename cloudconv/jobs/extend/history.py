@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from fractions import Fraction
 from itertools import pairwise
 
@@ -31,7 +30,7 @@ def gather_material(
     scene_cut: SceneCut = "auto",
     device: torch.device | str = "cpu",
     threads: int | None = None,
-) -> Generator[float, None, Material]:
+) -> Material:
     """Return the last frames before ``at`` that belong to one scene.
 
     At most 300 frames are kept. Fewer frames are kept if 300 need more than 1 GiB, but at least 64.
@@ -45,9 +44,6 @@ def gather_material(
         device: the device of the material's pictures.
         threads: the number of threads of the decoder.
 
-    Yields:
-        The fraction of the frames that is read, from 0 to 1.
-
     Raises:
         InputError: there is no frame before ``at``, or none can be decoded.
     """
@@ -57,11 +53,9 @@ def gather_material(
     count = frames_kept(info)
     frame = length / max(timing.frames, 1)
     start = end - (count + Cadence.lookahead) * frame
-    wanted = max(1, int((end - max(start, Fraction(0))) / frame))
     scene = LastScene(count)
-    for number, item in enumerate(analyse(frames_between(info, start, at, threads), scene_cut), 1):
+    for item in analyse(frames_between(info, start, at, threads), scene_cut):
         scene.push(item)
-        yield min(number / wanted, 1.0)
     if not scene.items:  # a sparse video may have frames only before that part
         for item in analyse(frames_between(info, Fraction(0), at, threads), scene_cut):
             scene.push(item)
