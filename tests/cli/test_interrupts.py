@@ -1,26 +1,22 @@
 """Interrupts by signals: each ends the command once."""
 
-from __future__ import annotations
-
 import importlib
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from cloudconv.cli import interrupts
 from cloudconv.cli.console import Console, reporting, run_with_progress
-from cloudconv.events import Finished, Job, Progress
+from cloudconv.events import Finished, Progress
 
 _HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)
 
 
 @pytest.fixture(autouse=True)
-def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def restored(monkeypatch):
     monkeypatch.setattr(interrupts, "_has_arrived", False)
     monkeypatch.setattr(interrupts, "_raised_at", None)
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -31,7 +27,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_swallowed_interrupt_ends_the_run_at_the_next_event(name: str) -> None:
+def test_a_swallowed_interrupt_ends_the_run_at_the_next_event(name):
     interrupts.install()
     with pytest.raises(KeyboardInterrupt):  # stands for a library that swallows the interrupt
         signal.raise_signal(getattr(signal, name))
@@ -39,7 +35,7 @@ def test_a_swallowed_interrupt_ends_the_run_at_the_next_event(name: str) -> None
         report(Progress("rendering", 1, 2))
 
 
-def test_repeated_signals_raise_once() -> None:
+def test_repeated_signals_raise_once():
     """A closing terminal sends two signals: one from the kernel and one from the shell."""
     interrupts.install()
     with pytest.raises(KeyboardInterrupt):
@@ -48,8 +44,8 @@ def test_repeated_signals_raise_once() -> None:
         signal.raise_signal(number)  # no error: the command cleans up already
 
 
-def test_a_complete_output_is_not_reported_as_interrupted() -> None:
-    def job() -> Job:
+def test_a_complete_output_is_not_reported_as_interrupted():
+    def job():
         yield Progress("rendering", 1, 1)
         yield Finished("complete")
 
@@ -58,7 +54,7 @@ def test_a_complete_output_is_not_reported_as_interrupted() -> None:
     signal.raise_signal(_HANGUP)
 
 
-def test_a_second_interrupt_after_a_pause_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_interrupt_after_a_pause_is_raised(monkeypatch):
     interrupts.install()
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
@@ -67,9 +63,7 @@ def test_a_second_interrupt_after_a_pause_is_raised(monkeypatch: pytest.MonkeyPa
         signal.raise_signal(signal.SIGINT)
 
 
-def test_an_interrupt_during_an_import_is_raised_once_afterwards(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupt_during_an_import_is_raised_once_afterwards(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "slow_module.py").write_text(
         "import signal, time\n"
@@ -101,7 +95,7 @@ main()
 """
 
 
-def test_a_signal_while_the_process_exits_is_ignored() -> None:
+def test_a_signal_while_the_process_exits_is_ignored():
     done = subprocess.run(
         [sys.executable, "-c", ENDING],
         capture_output=True,
@@ -125,11 +119,11 @@ finally:
 
 @pytest.mark.full
 @pytest.mark.skipif(sys.platform == "win32", reason="no processor time of child processes")
-def test_the_process_ends_soon_after_the_command() -> None:
+def test_the_process_ends_soon_after_the_command():
     """Without the freeze of the collections, the end takes 0.4 of the start's processor time."""
     import resource
 
-    def used() -> float:
+    def used():
         times = resource.getrusage(resource.RUSAGE_CHILDREN)
         return times.ru_utime + times.ru_stime
 
@@ -160,7 +154,7 @@ sys.argv = ["cloudconv", "--version"]
     ids=["script", "module"],
 )
 @pytest.mark.parametrize("name", ["cloudconv.cli", "cloudconv.messages", "typer"])
-def test_an_interrupt_of_an_import_leaves_no_traceback(name: str, start: str) -> None:
+def test_an_interrupt_of_an_import_leaves_no_traceback(name, start):
     code = IMPORTING.format(name=name, start=start)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")

@@ -1,14 +1,10 @@
 """Progress as a bar, as lines and as JSON; errors as JSON."""
 
-from __future__ import annotations
-
 import io
 import json
 import os
 import subprocess
 import sys
-from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -23,35 +19,35 @@ from tests.helpers.factory import write_clip
 TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
 
 
-def run(*arguments: object) -> Any:
+def run(*arguments):
     return CliRunner().invoke(app, [*map(str, arguments)], prog_name="cloudconv")
 
 
-def at(done: int, total: int | None, **more: Any) -> Progress:
+def at(done, total, **more):
     return Progress("rendering", done, total, **more)
 
 
 class Terminal(io.StringIO):
     """A stderr that is a terminal."""
 
-    def isatty(self) -> bool:
+    def isatty(self):
         return True
 
 
 @pytest.fixture
-def clip(tmp_path: Path) -> Path:
+def clip(tmp_path):
     return write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
 
 
 @pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+def now(monkeypatch):
     """Return the time, which tests set, in a list."""
     time = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: time[0])
     return time
 
 
-def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_a_bar(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
@@ -62,9 +58,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "7/30" in screen.getvalue()
 
 
-def test_without_a_terminal_there_is_a_line_every_ten_seconds(
-    now: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_without_a_terminal_there_is_a_line_every_ten_seconds(now, capsys):
     with reporting("working", "auto", quiet=False) as report:
         for second in range(26):
             now[0] = float(second)
@@ -75,9 +69,7 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(
     assert "30.0 s left" in second_line
 
 
-def test_a_stage_without_a_unit_of_its_own_counts_in_the_usual_one(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_stage_without_a_unit_of_its_own_counts_in_the_usual_one(monkeypatch, capsys):
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
     with reporting("working", "auto", quiet=False) as report:
         report(at(50, 100, unit="%"), stage="analysing")
@@ -88,17 +80,13 @@ def test_a_stage_without_a_unit_of_its_own_counts_in_the_usual_one(
 
 
 @pytest.mark.parametrize(("mode", "quiet"), [("auto", True), ("off", False)])
-def test_quiet_and_progress_off_print_no_progress(
-    mode: progress.ProgressMode, quiet: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_quiet_and_progress_off_print_no_progress(mode, quiet, capsys):
     with reporting("working", mode, quiet=quiet) as report:
         report(at(1, 2))
     assert capsys.readouterr().err == ""
 
 
-def test_progress_json_prints_one_object_a_line(
-    now: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_json_prints_one_object_a_line(now, capsys):
     with reporting("looking", "json", quiet=True) as report:
         for tenth in range(26):
             now[0] = tenth / 10
@@ -129,9 +117,7 @@ def test_progress_json_prints_one_object_a_line(
     ],
     ids=["resumed", "batch", "estimate"],
 )
-def test_the_rate_is_that_of_the_frames_made_now(
-    now: list[float], capsys: pytest.CaptureFixture[str], shown: Any, done: int, left: float
-) -> None:
+def test_the_rate_is_that_of_the_frames_made_now(now, capsys, shown, done, left):
     with reporting("working", "json", quiet=False) as report:
         for second in range(11):
             now[0] = float(second)
@@ -141,9 +127,7 @@ def test_the_rate_is_that_of_the_frames_made_now(
     assert (last["done"], last["rate"], last["seconds_left"]) == (done, 1.0, left)
 
 
-def test_the_rate_is_that_of_the_last_minute(
-    now: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_rate_is_that_of_the_last_minute(now, capsys):
     with reporting("working", "json", quiet=False) as report:
         report(at(0, None))
         for second in range(1, 301):
@@ -154,9 +138,7 @@ def test_the_rate_is_that_of_the_last_minute(
     assert (rates[50], rates[-1]) == (10.0, 1.0)
 
 
-def test_one_millisecond_gives_no_rate(
-    monkeypatch: pytest.MonkeyPatch, now: list[float], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_millisecond_gives_no_rate(monkeypatch, now, capsys):
     monkeypatch.setattr(progress, "JSON_EVERY", 0.0)
     with reporting("working", "json", quiet=False) as report:
         report(at(0, None))
@@ -167,7 +149,7 @@ def test_one_millisecond_gives_no_rate(
 
 
 @pytest.mark.full
-def test_an_interrupt_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
+def test_an_interrupt_waits_for_the_end_of_an_import(tmp_path):
     (tmp_path / "slow.py").write_text(
         "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(0.1)\nprint('whole')"
     )
@@ -187,7 +169,7 @@ def test_an_interrupt_waits_for_the_end_of_an_import(tmp_path: Path) -> None:
     assert (done.stdout.split(), done.stderr) == (["whole", "interrupted"], "")
 
 
-def test_progress_of_a_run_as_json(clip: Path) -> None:
+def test_progress_of_a_run_as_json(clip):
     result = run("interp", clip, "--factor", 2, *TINY, "--progress", "json", "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["output_frames"] == 10
@@ -195,7 +177,7 @@ def test_progress_of_a_run_as_json(clip: Path) -> None:
     assert (rows[-1]["stage"], rows[-1]["done"], rows[-1]["total"]) == ("interpolating", 10, 10)
 
 
-def test_seconds_have_no_rate(now: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_seconds_have_no_rate(now, capsys):
     """Adapting is counted in seconds, so a rate such as ``0.9 s/s`` would mean nothing."""
     with reporting("adapting", "auto", quiet=False) as report:
         for second in range(11):
@@ -204,9 +186,7 @@ def test_seconds_have_no_rate(now: list[float], capsys: pytest.CaptureFixture[st
     assert capsys.readouterr().err == "adapting: 10 of 60 s, 50.0 s left\n"
 
 
-def test_a_line_on_a_terminal_is_wrapped_between_words(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_line_on_a_terminal_is_wrapped_between_words(monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "40")
     streams.print_message(
@@ -218,7 +198,7 @@ def test_a_line_on_a_terminal_is_wrapped_between_words(
     assert any("the same command" in line for line in lines)
 
 
-def test_a_narrow_bar_shows_numbers_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_narrow_bar_shows_numbers_in_full(monkeypatch):
     shown = io.StringIO()
     monkeypatch.setattr(shown, "isatty", lambda: True)
     monkeypatch.setattr(sys, "stderr", shown)

@@ -1,33 +1,28 @@
 """``doctor --check``: this CPU passes, and simulated faults of a device are found."""
 
-from __future__ import annotations
-
 import json
 from functools import partial
-from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 from typer.testing import CliRunner
 
 from cloudconv.cli.app import app
-from cloudconv.errors import CloudconvError, DeviceError, SettingsError
+from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.jobs import doctor as doctor_job
 from cloudconv.jobs.doctor import Check
 from cloudconv.models import registry
-from cloudconv.models.base import Interpolator
 from cloudconv.models.baselines import Blend
 
 CPU = torch.device("cpu")
 
 
-def doctor(*arguments: str) -> Any:
+def doctor(*arguments):
     return CliRunner().invoke(app, ["doctor", *arguments], prog_name="cloudconv")
 
 
 @pytest.mark.full
-def test_this_cpu_passes() -> None:
+def test_this_cpu_passes():
     result = doctor("--check", "--device", "cpu", "--json")
     assert (result.exit_code, result.stderr) == (0, "")
     report = json.loads(result.stdout)
@@ -45,11 +40,11 @@ def test_this_cpu_passes() -> None:
 class Broken(Blend):
     """A blend with a fault that a device may have."""
 
-    def __init__(self, fault: str) -> None:
+    def __init__(self, fault):
         super().__init__(registry.spec("blend"))
         self.fault = fault
 
-    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+    def forward(self, x0, x1, timestep, scale=1.0):
         if self.fault == "stuck":
             timestep = torch.full_like(timestep, 0.5)
         made = super().forward(x0, x1, timestep, scale)
@@ -64,8 +59,8 @@ class Broken(Blend):
         ("off", "40.0 dB PSNR against the CPU; 45 dB are needed"),
     ],
 )
-def test_wrong_frames_are_found(monkeypatch: pytest.MonkeyPatch, fault: str, said: str) -> None:
-    def loaded(name: str, device: torch.device, dtype: torch.dtype) -> Interpolator:
+def test_wrong_frames_are_found(monkeypatch, fault, said):
+    def loaded(name, device, dtype):
         return Broken(fault if dtype == torch.bfloat16 else "none")
 
     monkeypatch.setattr(doctor_job, "_loaded", loaded)
@@ -83,8 +78,8 @@ def test_wrong_frames_are_found(monkeypatch: pytest.MonkeyPatch, fault: str, sai
     assert said in bad.detail
 
 
-def test_a_failed_check_is_printed_and_gives_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    def failing(device: str) -> list[Check]:
+def test_a_failed_check_is_printed_and_gives_exit_code_1(monkeypatch):
+    def failing(device):
         return [Check("8 bit", "ok", "equal"), Check("10 bit", "failed", "12.0 dB")]
 
     monkeypatch.setattr(doctor_job, "check_device", failing)
@@ -97,16 +92,16 @@ def test_a_failed_check_is_printed_and_gives_exit_code_1(monkeypatch: pytest.Mon
     ]
 
 
-def test_no_check_starts_after_the_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_check_starts_after_the_time_limit(monkeypatch):
     monkeypatch.setattr(doctor_job, "SECONDS", -1)
     assert {check.status for check in doctor_job.check_device("cpu")} == {"absent"}
 
 
 @pytest.mark.parametrize(("name", "error"), [("potato", SettingsError), ("cuda:99", DeviceError)])
-def test_a_missing_device_is_an_error(name: str, error: type[CloudconvError]) -> None:
+def test_a_missing_device_is_an_error(name, error):
     with pytest.raises(error):
         list(doctor_job.check_device(name))
 
 
-def test_device_without_check_is_a_usage_error() -> None:
+def test_device_without_check_is_a_usage_error():
     assert doctor("--device", "cpu").exit_code == 2

@@ -1,19 +1,14 @@
 """The HTML report: its text, its structure, and its controls in a browser."""
 
-from __future__ import annotations
-
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from PIL import Image
 
 from cloudconv.report.columns import COLUMNS
@@ -26,22 +21,20 @@ RATE = Fraction(24000, 1001)
 CUTS = (Fraction(1001 * 61, 24000), Fraction(1001 * 128, 24000))
 NAMES = ("rife-4.6", "blend", "minterpolate", "hold")
 
-Rgb = NDArray[np.float64]
 
-
-def scene(time: float, width: int = 480, height: int = 270) -> Rgb:
+def scene(time, width=480, height=270):
     """Return a picture of waves that move; (H, W, 3) in [0, 1]."""
     y, x = np.mgrid[:height, :width] / height
     return 0.5 + 0.4 * np.stack([np.sin(9 * (x - time) + k) * np.cos(7 * y) for k in range(3)], -1)
 
 
-def jpeg(rgb: Rgb) -> ReportPicture:
+def jpeg(rgb):
     stream = io.BytesIO()
     Image.fromarray((rgb * 255).round().astype(np.uint8)).save(stream, "JPEG", quality=80)
     return ReportPicture(stream.getvalue(), rgb.shape[1], rgb.shape[0])
 
 
-def comparison(frame: int, *, horizon: int | None = None) -> Comparison:
+def comparison(frame, *, horizon=None):
     """Return one frame by every method."""
     time = frame / 100
     truth = scene(time)
@@ -59,9 +52,7 @@ def comparison(frame: int, *, horizon: int | None = None) -> Comparison:
     )
 
 
-def rows_of(
-    frames: Sequence[int], scores: Mapping[str, Mapping[str, Sequence[float | None]]]
-) -> tuple[Row, ...]:
+def rows_of(frames, scores):
     """Return a row for each frame, from the scores by metric and method."""
     names = scores["psnr"]
     return tuple(
@@ -75,17 +66,16 @@ def rows_of(
     )
 
 
-def example() -> ReportData:
+def example():
     """Return a comparison of four methods over 96 new frames and two cuts."""
     frames = tuple(k for k in range(1, 192, 2) if k not in (61, 127))
     wave = [math.sin(k / 13) * 1.8 + 0.7 * math.sin(k * 1.7) for k in frames]
-    psnr: dict[str, tuple[float | None, ...]] = {}
+    psnr = {}
     for name, level in zip(NAMES, (34.6, 30.4, 33.1, 26.9), strict=True):
         scores = [level + w * (1 if name != "hold" else 1.3) for w in wave]
         psnr[name] = tuple(scores)
     psnr["rife-4.6"] = tuple(
-        s - 5.5 if 40 <= k <= 43 else s
-        for k, s in enumerate(psnr["rife-4.6"])  # type: ignore[operator]
+        s - 5.5 if 40 <= k <= 43 else s for k, s in enumerate(psnr["rife-4.6"])
     )
     psnr["minterpolate"] = (*psnr["minterpolate"][:-2], None, None)
     psnr["blend"] = (*psnr["blend"][:20], 100.0, 100.0, *psnr["blend"][22:])
@@ -94,7 +84,7 @@ def example() -> ReportData:
         for name, scores in psnr.items()
     }
 
-    def method(name: str, seconds: float) -> dict[str, float]:
+    def method(name, seconds):
         known = [s for s in psnr[name] if s is not None]
         mean = sum(known) / len(known)
         return {
@@ -133,7 +123,7 @@ def example() -> ReportData:
     )
 
 
-def horizon_example() -> ReportData:
+def horizon_example():
     """Return a forecast by four methods over six horizons."""
     steps = (1, 2, 5, 10, 15, 30)
     methods = {}
@@ -170,15 +160,15 @@ class Structure(HTMLParser):
 
     VOID = ("meta", "link", "img", "input", "br")
 
-    def __init__(self, page: str) -> None:
+    def __init__(self, page):
         super().__init__()
-        self.open: list[str] = []
-        self.ids: list[str] = []
-        self.images: list[dict[str, str | None]] = []
+        self.open = []
+        self.ids = []
+        self.images = []
         self.text = ""
         self.feed(page)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         found = dict(attrs)
         if found.get("id"):
             self.ids.append(str(found["id"]))
@@ -187,19 +177,19 @@ class Structure(HTMLParser):
         if tag not in self.VOID and not (self.open and self.open[-1] == "svg" and tag == "path"):
             self.open.append(tag)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_startendtag(self, tag, attrs):
         assert tag in ("path", *self.VOID)
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         if not self.open or self.open[-1] not in ("script", "style"):
             self.text += data
 
 
 @pytest.mark.parametrize("data", [example(), horizon_example()], ids=["drop", "horizon"])
-def test_the_page_is_well_formed_and_self_contained(data: ReportData) -> None:
+def test_the_page_is_well_formed_and_self_contained(data):
     page = render_report(data)
     structure = Structure(page)
     assert structure.open == []
@@ -210,7 +200,7 @@ def test_the_page_is_well_formed_and_self_contained(data: ReportData) -> None:
 
 
 @pytest.mark.full
-def test_the_page_has_the_verdict_the_methods_and_the_conditions() -> None:
+def test_the_page_has_the_verdict_the_methods_and_the_conditions():
     text = Structure(render_report(example())).text
     assert "rife-4.6 is 4.1 dB better than blending" in text
     for name in NAMES:
@@ -223,7 +213,7 @@ def test_the_page_has_the_verdict_the_methods_and_the_conditions() -> None:
 
 
 @pytest.mark.full
-def test_names_from_the_disk_cannot_become_markup() -> None:
+def test_names_from_the_disk_cannot_become_markup():
     evil = '</script><img src=x onerror="alert(1)">&amp;.mp4'
     data = replace(
         example(),
@@ -244,12 +234,12 @@ def test_names_from_the_disk_cannot_become_markup() -> None:
     assert structure.text.count(evil) >= 5
 
 
-def bold(page: str) -> list[str]:
+def bold(page):
     return re.findall(r'<td class="best">([^<]*)</td>', page)
 
 
-def test_the_best_score_is_bold_if_lower_or_higher_is_better() -> None:
-    methods: dict[str, dict[str, float | None]] = {
+def test_the_best_score_is_bold_if_lower_or_higher_is_better():
+    methods = {
         "good": {"psnr": 40.0, "l2": 0.001, "seconds_per_frame": 0.1},
         "bad": {"psnr": 30.0, "l2": 0.01, "seconds_per_frame": 0.1},
         "none": {"psnr": None, "l2": math.nan, "seconds_per_frame": None},
@@ -259,14 +249,14 @@ def test_the_best_score_is_bold_if_lower_or_higher_is_better() -> None:
     assert bold(render_report(data)) == ["40.00", "0.001000"]
 
 
-def test_equal_best_scores_are_all_bold_unless_all_scores_are_equal() -> None:
+def test_equal_best_scores_are_all_bold_unless_all_scores_are_equal():
     column = COLUMNS["psnr"]
     assert column.best([30.001, 30.0, 29.0]) == "30.00"
     assert column.best([30.001, 30.0]) is None
     assert column.best([None, None]) is None
 
 
-def test_each_metric_of_horizons_has_a_chart_and_a_table() -> None:
+def test_each_metric_of_horizons_has_a_chart_and_a_table():
     page = render_report(horizon_example())
     text = Structure(page).text
     assert "Scores by horizon" in text
@@ -277,7 +267,7 @@ def test_each_metric_of_horizons_has_a_chart_and_a_table() -> None:
 
 
 @pytest.mark.full
-def test_sections_without_content_are_left_out() -> None:
+def test_sections_without_content_are_left_out():
     bare = replace(example(), rows=(), worst=(), facts=(), files=())
     text = Structure(render_report(bare)).text
     assert "Methods" in text
@@ -285,9 +275,9 @@ def test_sections_without_content_are_left_out() -> None:
         assert heading not in text
 
 
-def test_a_page_of_many_frames_is_small_and_has_the_worst_frame() -> None:
+def test_a_page_of_many_frames_is_small_and_has_the_worst_frame():
     count = 6_000
-    scores: list[float | None] = [35.0] * count
+    scores = [35.0] * count
     scores[3_111] = 12.5
     scores[3_112] = None
     psnr, ssim = ({name: tuple(scores) for name in NAMES} for _ in range(2))
@@ -301,14 +291,14 @@ def test_a_page_of_many_frames_is_small_and_has_the_worst_frame() -> None:
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.93, 0.99), (12.0, 48.0), (30.0, 30.0), (0.0, 7200.0)])
-def test_axis_steps_are_round_numbers_that_cover_the_range(low: float, high: float) -> None:
+def test_axis_steps_are_round_numbers_that_cover_the_range(low, high):
     found = round_numbers(low, high, 5)
     assert found[0] <= low + 1e-9
     assert found[-1] >= high - 1e-9
     assert 2 <= len(found) <= 8
 
 
-def test_perfect_frames_do_not_stretch_the_axis_of_a_chart() -> None:
+def test_perfect_frames_do_not_stretch_the_axis_of_a_chart():
     line = Line("rife-4.6", [30.0, 34.0, 100.0], 0)
     levels = draw(Chart("psnr", "PSNR", "dB", 2, [0, 1, 2], ["", "", ""], [], [line])).levels
     assert [float(text) for _, text in levels] == [30, 31, 32, 33, 34]
@@ -320,19 +310,19 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromi
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def browser(tmp_path_factory):
     with Browser(tmp_path_factory.mktemp("profile")) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "index.html"
     path.write_text(render_report(example()), "utf-8")
     return path
 
 
-def at(browser: Browser, selector: str) -> tuple[float, float, float, float]:
+def at(browser, selector):
     """Scroll an element into view; return its left, top, width and height in the window."""
     box = browser.run(
         f"(e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}});"
@@ -343,7 +333,7 @@ def at(browser: Browser, selector: str) -> tuple[float, float, float, float]:
     return left, top, width, height
 
 
-def wipe_position(browser: Browser) -> float:
+def wipe_position(browser):
     """Return the part of the left picture that is visible, in percent of the width."""
     clip = browser.run("getComputedStyle(document.querySelector('#picture-left')).clipPath")
     value = browser.run("Number(document.querySelector('#wipe').value)")
@@ -356,7 +346,7 @@ def wipe_position(browser: Browser) -> float:
 
 
 @needs_chromium
-def test_the_wipe_follows_the_mouse_and_the_arrow_keys(browser: Browser, page: Path) -> None:
+def test_the_wipe_follows_the_mouse_and_the_arrow_keys(browser, page):
     browser.console.clear()
     browser.open(page)
     left, top, width, height = at(browser, "#stage")
@@ -382,7 +372,7 @@ def test_the_wipe_follows_the_mouse_and_the_arrow_keys(browser: Browser, page: P
 
 
 @needs_chromium
-def test_the_wipe_shows_the_chosen_frames(browser: Browser, page: Path) -> None:
+def test_the_wipe_shows_the_chosen_frames(browser, page):
     browser.open(page)
     shown = "['left', 'right'].map(s => document.getElementById('picture-' + s).alt)"
     assert browser.run(shown) == ["Frame 83 at 3.462 s: truth", "Frame 83 at 3.462 s: rife-4.6"]
@@ -400,9 +390,7 @@ def test_the_wipe_shows_the_chosen_frames(browser: Browser, page: Path) -> None:
 
 
 @needs_chromium
-def test_charts_show_values_for_the_pointer_and_the_arrow_keys(
-    browser: Browser, page: Path
-) -> None:
+def test_charts_show_values_for_the_pointer_and_the_arrow_keys(browser, page):
     browser.open(page)
     left, top, width, height = at(browser, "#plot-psnr")
     browser.mouse("mouseMoved", left + width / 2, top + height / 2)
@@ -425,9 +413,7 @@ def test_charts_show_values_for_the_pointer_and_the_arrow_keys(
 @needs_chromium
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [360, 500, 700, 1000, 1280])
-def test_the_page_fits_any_window_and_follows_the_colour_scheme(
-    browser: Browser, tmp_path: Path, width: int, dark: bool
-) -> None:
+def test_the_page_fits_any_window_and_follows_the_colour_scheme(browser, tmp_path, width, dark):
     for number, data in enumerate((example(), horizon_example())):
         path = tmp_path / f"{number}.html"
         path.write_text(render_report(data), "utf-8")

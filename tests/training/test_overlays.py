@@ -1,9 +1,5 @@
 """Still marks, clips with much motion, and short gaps in the training of interpolators."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import torch
 
@@ -13,7 +9,7 @@ from cloudconv.training.tasks import goal_for
 from tests.helpers.trainees import moving
 
 
-def test_marks_have_one_place_in_all_frames_and_cover_a_small_part() -> None:
+def test_marks_have_one_place_in_all_frames_and_cover_a_small_part():
     frames = torch.randint(0, 256, (3, 3, 96, 128), dtype=torch.uint8)
     changed = []
     for seed in range(20):
@@ -30,17 +26,17 @@ def test_marks_have_one_place_in_all_frames_and_cover_a_small_part() -> None:
     assert max(changed) > 0
 
 
-def sampling(**changes: object) -> Sampling:
+def sampling(**changes):
     given = {"crop": 16, "batch": 1, "crops": 1, "augment": False, "reversal": False}
-    return Sampling(length=3, picks=lambda _: [0, 1, 2], **(given | changes))  # type: ignore[arg-type]
+    return Sampling(length=3, picks=lambda _: [0, 1, 2], **(given | changes))
 
 
-def test_clips_with_much_motion_are_drawn_more_often(tmp_path: Path) -> None:
+def test_clips_with_much_motion_are_drawn_more_often(tmp_path):
     moving(tmp_path / "slow.mkv", 12, step=0.2)
     moving(tmp_path / "fast.mkv", 12, step=6.0)
     groups = open_clips([str(tmp_path)])
 
-    def liveliness(lively: float) -> float:
+    def liveliness(lively):
         windows = Windows(groups, sampling(lively=lively))
         found = [windows.draw(k).float() for k in range(16)]
         return float(np.mean([float(w.diff(dim=0).abs().mean()) for w in found]))
@@ -48,17 +44,17 @@ def test_clips_with_much_motion_are_drawn_more_often(tmp_path: Path) -> None:
     assert liveliness(1.0) > 1.2 * liveliness(0.0)
 
 
-def test_overlays_are_added_with_the_given_probability(tmp_path: Path) -> None:
+def test_overlays_are_added_with_the_given_probability(tmp_path):
     clip = str(moving(tmp_path / "a.mkv", 12))
 
-    def first(overlays: float) -> torch.Tensor:
+    def first(overlays):
         windows = Windows(open_clips([clip]), sampling(crop=32, overlays=overlays))
         return next(batches(windows)).frames
 
     assert not torch.equal(first(1.0), first(0.0))
 
 
-def test_short_gaps_are_more_frequent_than_long_ones() -> None:
+def test_short_gaps_are_more_frequent_than_long_ones():
     goal = goal_for(registry.spec("tiny"), rollout=None, gap=8)
     random = np.random.default_rng(0)
     picks = [goal.picks(random) for _ in range(600)]
