@@ -54,18 +54,30 @@ def test_finished_segments_and_pinned_settings_are_resumed(output):
     assert not list(output.parent.iterdir())
 
 
-def test_work_of_another_version_is_kept(output, monkeypatch):
+@pytest.mark.parametrize(
+    ("version", "identity", "said"),
+    [(1, IDENTITY, "another version"), (store._VERSION, {**IDENTITY, "crf": 20}, "crf")],
+)
+def test_work_of_another_version_or_identity_is_kept(output, monkeypatch, version, identity, said):
     with monkeypatch.context() as earlier:
-        earlier.setattr(store, "_VERSION", 1)
+        earlier.setattr(store, "_VERSION", version)
         work = opened(output)
         work.pin({})
         file = finish(work, 0)
         work.release()
-    with pytest.raises(OutputError, match="another version"):
-        opened(output)
+    with pytest.raises(OutputError, match=said):
+        opened(output, identity)
     assert file.exists()
-    assert opened(output, resume=False).finished == {}
+    assert opened(output, identity, resume=False).finished == {}
     assert not file.exists()
+
+
+def test_a_segment_of_another_plan_is_refused(output):
+    work = opened(output)
+    finish(work, 0)
+    work.check(segment(0))
+    with pytest.raises(OutputError, match="another plan"):
+        work.check(segment(0, "00" * 16))
 
 
 def test_the_version_changes_with_the_digest_of_a_plan():
