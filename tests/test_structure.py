@@ -66,7 +66,7 @@ def test_packages_import_only_those_before_them():
 
 PARTS = {
     "forecasting": ["camera", "regions", "plate", "sampling", "splat", "scene", "choice"],
-    "dreaming": ["pictures", "material", "vitals", "methods", "trial", "select"],
+    "dreaming": ["pictures", "material", "vitals", "methods", "auto"],
     "media": [
         *("linear", "formats", "frame", "color", "filters", "info", "convert", "meters"),
         *("input", "matroska", "demux", "pictures", "identity", "containers"),

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from cloudconv.dreaming.auto import small_material, tried
 from cloudconv.dreaming.methods.collage import Collage
 from cloudconv.dreaming.methods.registry import method
-from cloudconv.dreaming.trial import small_material, tried
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.probe import probe
 from tests.helpers.dreams import clouds, lost_land, material

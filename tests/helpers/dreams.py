@@ -16,9 +16,9 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cloudconv.dreaming.auto import ModeChoice, choose
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import small_copy
-from cloudconv.dreaming.select import ModeChoice, choose
 from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter
 from cloudconv.media.frame import ColorTags, Frame
 

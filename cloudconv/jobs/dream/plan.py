@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
+from cloudconv.dreaming.auto import ModeChoice, choose
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import METHODS, method
-from cloudconv.dreaming.select import ModeChoice, choose
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.dream.report import PAGE, RESULT

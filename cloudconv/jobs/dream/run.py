@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cloudconv.dreaming.auto import advice
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.pictures import small_copy
-from cloudconv.dreaming.select import advice
 from cloudconv.dreaming.vitals.vitals import WINDOW, DreamKind, Vitals, VitalsMeter
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_once
 from cloudconv.jobs.dream.plan import Dream, DreamPlan, decide, read, resolve

@@ -6,8 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cloudconv.dreaming.select import advice, choose
-from cloudconv.dreaming.trial import FRAMES, Trial, small_material
+from cloudconv.dreaming.auto import FRAMES, Trial, advice, choose, small_material
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.probe import probe
 from tests.helpers.dreams import ball, chosen_mode, clouds, material
