@@ -25,14 +25,14 @@ def folder(tmp_path, monkeypatch):
 
 def test_every_weights_file_is_complete():
     entries = weights.manifest()
-    assert entries.keys() == {spec.weights for spec in registry.specs() if spec.weights}
+    assert entries.keys() == {spec.weights for spec in registry.MODELS if spec.weights}
     for name, entry in entries.items():
         data = (weights.weights_folder() / entry.file).read_bytes()
         assert len(data) == entry.size_bytes
         assert hashlib.sha256(data).hexdigest() == entry.sha256
         assert weights.status(name) == "ok"
         state = weights.load_state(name)
-        for spec in (spec for spec in registry.specs() if spec.weights == name):
+        for spec in (spec for spec in registry.MODELS if spec.weights == name):
             assert spec.parameters == entry.parameters
             wanted = {key: tensor.shape for key, tensor in spec.build().state_dict().items()}
             assert {key: tensor.shape for key, tensor in state.items()} == wanted

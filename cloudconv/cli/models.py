@@ -200,7 +200,7 @@ def _one(name: str) -> list[_Row]:
     if path is not None:
         return [_row_of_file(path)]
     chosen = registry.spec(name).name
-    return [_row(spec) for spec in registry.specs() if spec.name == chosen]
+    return [_row(spec) for spec in registry.MODELS if spec.name == chosen]
 
 
 def _all(unreadable: list[CloudconvError]) -> list[_Row]:

@@ -117,7 +117,7 @@ def _diagnose() -> Diagnosis:
     # A hardware encoder may be built in and still fail without its hardware.
     encoders = {name: encoder_state(name) for name in _ENCODERS}
     filters = {name: has_filter(name) for name in _FILTERS}
-    shipped = (spec.weights for spec in registry.specs() if spec.weights is not None)
+    shipped = (spec.weights for spec in registry.MODELS if spec.weights is not None)
     states: dict[str, str] = {name: weights.status(name) for name in shipped}
     problems += [
         f"The weights of {name} are {state}." for name, state in states.items() if state != "ok"

@@ -50,11 +50,6 @@ class Carry:
     copies_only: bool = False
 
     @property
-    def copies_timed(self) -> bool:
-        """Return whether timed streams are copied unchanged."""
-        return self.audio and self.slowdown is None and not self.only_repeats
-
-    @property
     def begin(self) -> Fraction:
         """Return the start of the part to keep, on the source's clock."""
         return self.origin if self.start is None else max(self.start, self.origin)

@@ -44,9 +44,10 @@ class Container:
     subtitles: str | None = None  # the codec for text subtitles whose own codec is refused
     seldom_heard: tuple[str, ...] = ()  # prefixes of audio codecs that few players support in it
     has_edit_list: bool = False  # it can hide the samples that a decoder needs before the first one
-    states_delay: bool = False  # the finished file can state that delay for each audio track
     keeps_handlers: bool = False  # every track has the tags ``handler_name`` and ``vendor_id``
-    is_amended: bool = False  # the finished file is corrected; see :meth:`needs_amending`
+    # The finished file is corrected: its aspect, its rate, and the delay of each audio track, which
+    # no edit list states.
+    is_amended: bool = False
 
     def plays(self, rate: Fraction | None, fastest: Fraction | None = None) -> bool:
         """Return whether the container supports a constant rate, or a variable one (None).
@@ -123,19 +124,16 @@ MKV = Container(
     is_video=True,
     is_amended=True,
     clock=_MILLISECOND,
-    states_delay=True,
     attachments=True,
     subtitles="subrip",
 )
-WEBM = Container(
+WEBM = replace(
+    MKV,
     name="WebM",
     muxer="webm",
     suffixes=(".webm",),
     encoders=("libvpx-vp9", "libsvtav1"),
-    is_video=True,
-    is_amended=True,
-    clock=_MILLISECOND,
-    states_delay=True,
+    attachments=False,
     subtitles="webvtt",
 )
 GIF = Container(

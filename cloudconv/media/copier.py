@@ -48,8 +48,7 @@ class Copier:
     ) -> None:
         self.warnings: list[Warned] = []
         self._seekable, self._carry, self._kind, self._out = seekable, carry, container, out
-        states_delay = container.states_delay and seekable
-        self._tracks = Tracks(carry, out, container, states_delay=states_delay)
+        self._tracks = Tracks(carry, out, container, seekable=seekable)
         self._covers: list[tuple[Fraction, Any]] = []
         self._input = open_again(carry.info)
         self._queue: Iterator[tuple[Fraction, Any]] = iter(())
@@ -263,7 +262,8 @@ class Copier:
     def _add_chapters(self, source: InputContainer) -> None:
         kept: list[Any] = []
         carry, factor = self._carry, self._carry.slowdown or Fraction(1)
-        if not carry.copies_timed and carry.slowdown is None and (count := len(source.chapters())):
+        ends = carry.slowdown is None and (carry.only_repeats or not carry.audio)
+        if ends and (count := len(source.chapters())):
             are = plural(count, "chapter is", "chapters are")
             self._warn(
                 f"chapters-not-continued: {count} {are} left out: chapters do not continue with "

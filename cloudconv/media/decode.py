@@ -106,12 +106,10 @@ class Decoder:
     def fits(self, picture: VideoFrame) -> bool:
         """Return whether a picture has the probed size and pixel format."""
         info, name = self._info, picture.format.name
-        if (picture.width, picture.height) != (info.width, info.height):
-            return False
-        try:
-            return name == info.pix_fmt or working_format(name) == info.working_pix_fmt
-        except ValueError:
-            return False
+        with contextlib.suppress(ValueError):
+            alike = name == info.pix_fmt or working_format(name) == info.working_pix_fmt
+            return alike and (picture.width, picture.height) == (info.width, info.height)
+        return False
 
     def close(self) -> None:
         """Close the file."""

@@ -71,11 +71,6 @@ class EncodingPlan:
     # About the choice, and about contents that the output cannot store.
     warnings: tuple[Warned, ...] = ()
 
-    @property
-    def ticks_per_frame(self) -> int:
-        """Return the number of ticks from one frame to the next; 1 at a variable rate."""
-        return 1 if self.rate is None else round(1 / (self.rate * self.tick))
-
     def set_up(self, context: Any) -> None:
         """Set up an encoder's context, which is opened later."""
         context.width, context.height = self.info.width, self.info.height
@@ -136,7 +131,7 @@ def plan_encoding(
         tags=output_tags(info, choice.encoder, choice.working),
         threads=settings.threads,
         carry=carry,
-        amends=is_file and (is_wrong or (container.states_delay and carry is not None)),
+        amends=is_file and (is_wrong or (container.is_amended and carry is not None)),
     )
     return replace(plan, warnings=(*choice.warnings, *_losses(plan)))
 

@@ -62,20 +62,11 @@ def constant_rate(
     return 1 / (least * time_base) if least == most else None
 
 
-def _unrounded(rate: Fraction) -> Fraction:
-    """Return the broadcast rate that ``rate`` rounds: 30000/1001 for 29.97; else ``rate``."""
-    for exact in _BROADCAST:
-        if abs(rate / exact - 1) < Fraction(1, 100_000):
-            return exact
-    return rate
-
-
 def _candidates(low: Fraction, high: Fraction, hints: Sequence[Fraction]) -> Iterator[Fraction]:
     """Yield the common rates in [low, high], the most likely first."""
-    for hint in hints:
-        for rate in (_unrounded(hint), hint):
-            if low <= rate <= high:
-                yield rate
+    for hint in hints:  # such as 29.97, which rounds 30000/1001
+        exact = [rate for rate in _BROADCAST if abs(hint / rate - 1) < Fraction(1, 100_000)]
+        yield from (rate for rate in (*exact, hint) if low <= rate <= high)
     for whole in range(max(1, math.ceil(low)), min(math.floor(high), math.ceil(low) + 3) + 1):
         yield Fraction(whole)
     for rate in _BROADCAST:

@@ -210,7 +210,9 @@ class Sink(FrameEncoder):
         other settings.
         """
         delay = max(summary.delay for _, summary in segments)
-        first, step = segments[0][1].first, self.plan.ticks_per_frame
+        # The ticks from one frame to the next; 1 at a variable rate.
+        step = 1 if self.plan.rate is None else round(1 / (self.plan.rate * self.plan.tick))
+        first = segments[0][1].first
         # A heap of the times that are not yet used as decode times; ``delay`` times remain in it.
         unused = [first - k * step for k in range(delay, 0, -1)]
         # On a clock too coarse for the frames, two segments can use the same tick. ``late`` has the

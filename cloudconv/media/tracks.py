@@ -57,16 +57,16 @@ class Tracks:
     """The streams that are carried over; ``by_index`` maps their index in the source to them.
 
     ``led`` is the length in seconds of the audio that was left out before the first video frame.
-    ``states_delay`` is whether the output can state audio delays.
+    An output that is not ``seekable`` cannot state the delay of an audio track.
     """
 
     def __init__(
-        self, carry: Carry, out: OutputContainer, container: Container, *, states_delay: bool
+        self, carry: Carry, out: OutputContainer, container: Container, *, seekable: bool
     ) -> None:
         self.by_index: dict[int, Track] = {}
         self.led = Fraction(0)
         self._carry, self._out, self._container = carry, out, container
-        self._states_delay = states_delay
+        self._states_delay = container.is_amended and seekable
         self._shifts = (Fraction(0), *carry.info.timing.shifts)
 
     def packets(self, source: InputContainer) -> Iterator[tuple[Fraction, Any]]:

@@ -30,7 +30,7 @@ def add(
     cannot be used, WeightsError for the file, and OutputError if the name is in use.
     """
     target = registry.added_file(name)
-    if any(known.name == name for known in registry.specs()) or name in _METHODS:
+    if any(known.name == name for known in registry.MODELS) or name in _METHODS:
         raise SettingsError(
             f"shipped-model-name: {name} is a model of cloudconv itself: choose another name."
         )
@@ -72,7 +72,7 @@ def add(
 
 def remove(name: str) -> Path:
     """Delete the file of a network that the user added, and return its path."""
-    if any(known.name == name for known in registry.specs()):
+    if any(known.name == name for known in registry.MODELS):
         raise SettingsError(
             f"shipped-model-stays: {name} is a model of cloudconv itself: only added ones can be "
             "removed."

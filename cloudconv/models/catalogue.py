@@ -119,17 +119,15 @@ class ModelSpec:
 
 
 _RIFE = "Huang et al., ECCV 2022 (arXiv 2011.06294)"
-_between = partial(
-    ModelSpec, task="interpolate", context=2, origin="cloudconv", arbitrary_timestep=True
-)
-_next = partial(ModelSpec, task="predict", origin="cloudconv")
-
-_RIFE_46 = _between(
+_RIFE_46 = ModelSpec(
     name="rife-4.6",
+    task="interpolate",
+    context=2,
     network=Network("rife:IFNet"),
     origin=f"{_RIFE}, version 4.6",
     domain="the original of the cloud models; live footage, strong on camera and object motion",
     time=0.9,
+    arbitrary_timestep=True,
     multiple=32,
     bytes_per_pixel=335,
     overlap=128,
@@ -164,86 +162,6 @@ _CLOUD_TURBO = replace(
     multiple=64,
     bytes_per_pixel=160,
 )
-_BLEND = _between(
-    name="blend",
-    network=Network("baselines:Blend"),
-    entry=None,
-    domain="a baseline: moving things look double",
-    time=0.1,
-    bytes_per_pixel=48,
-)
-_HOLD = _between(
-    name="hold",
-    network=Network("baselines:Hold"),
-    entry=None,
-    domain="repeats the earlier frame; motion stays as jerky as before",
-    bytes_per_pixel=36,
-)
-_LAYERS = _next(
-    name="layers",
-    context=5,
-    past=15,
-    network=Network("layers:LayersPredictor"),
-    entry=None,
-    origin="Wang and Adelson, IEEE Transactions on Image Processing 1994, with OpenCV's methods",
-    domain="pans, and things that pass; wrong for water, fire and views with depth",
-    time=0.1,
-    bytes_per_pixel=720,
-    overlap=64,
-)
-_FLOW = _next(
-    name="flow",
-    context=5,
-    network=Network("flow:FlowPredictor"),
-    entry=None,
-    origin="Kroeger et al., ECCV 2016 (arXiv 1603.03590), by way of OpenCV",
-    domain="steady motion; breaks up where the camera shakes or things collide",
-    time=0.3,
-    bytes_per_pixel=210,
-    overlap=64,
-)
-_VOXELFLOW = _next(
-    name="voxelflow",
-    context=6,
-    past=5,
-    network=Network("voxelflow:VoxelFlow"),
-    origin=_CLOUD_BEST.origin,
-    domain="live footage, soft after a few frames; clouds, water, traffic, people",
-    time=1,
-    multiple=32,
-    bytes_per_pixel=710,
-    overlap=128,
-    half_precision=True,
-)
-_LAST = _next(
-    name="hold",
-    context=1,
-    network=Network("baselines:Last"),
-    entry=None,
-    domain="a baseline: the picture stands still",
-    bytes_per_pixel=36,
-)
-_LINEAR = _next(
-    name="linear",
-    context=2,
-    network=Network("baselines:Linear"),
-    entry=None,
-    domain="slow fades; moving things break up within a few frames",
-    bytes_per_pixel=60,
-)
-TINY = _between(
-    name="tiny",
-    context=FOUR,
-    network=Network("baselines:Tiny"),
-    entry=None,
-    origin="cloudconv; random weights, for tests only",
-    domain="tests only",
-    multiple=4,
-    bytes_per_pixel=160,
-    overlap=8,
-    half_precision=True,
-)
-"""A fast network for tests. Lists for people omit this model."""
 
 _UNET = "cloudconv; after earlier projects and Ronneberger et al. 2015 (arXiv 1505.04597)"
 _LSTM = "cloudconv; after earlier research projects and Shi et al. 2015 (arXiv 1506.04214)"
@@ -269,6 +187,7 @@ def _row(
     half_precision: bool = True,
     **more: Any,
 ) -> ModelSpec:
+    path = network if ":" in network else f"research:{network}"
     return ModelSpec(
         name=name,
         task=task,
@@ -276,7 +195,7 @@ def _row(
         multiple=multiple,
         bytes_per_pixel=bytes_per_pixel,
         overlap=overlap,
-        network=Network(f"research:{network}", **(options or {})),
+        network=Network(path, **(options or {})),
         domain=domain,
         origin=origin,
         half_precision=half_precision,
@@ -289,7 +208,35 @@ _middle = partial(_row, task="interpolate", origin=_UNET)
 _same = partial(_row, task="reconstruct")
 _AUTO, _SKIP, _FIVE = "Autoencoder", "SkipAutoencoder", (32, 64, 128, 256, 512)
 
+_method = partial(_row, origin="cloudconv", half_precision=False, entry=None)
+_between = partial(_method, task="interpolate", arbitrary_timestep=True)
+
 # fmt: off
+TINY = _between("tiny", FOUR, 4, 160, 8, "baselines:Tiny", "tests only", half_precision=True,
+                origin="cloudconv; random weights, for tests only")
+"""A fast network for tests. Lists for people omit this model."""
+
+METHODS = (
+    _between("blend", 2, 1, 48, 0, "baselines:Blend", "a baseline: moving things look double",
+             time=0.1),
+    _between("hold", 2, 1, 36, 0, "baselines:Hold",
+             "repeats the earlier frame; motion stays as jerky as before"),
+    _method("layers", 5, 1, 720, 64, "layers:LayersPredictor",
+            "pans, and things that pass; wrong for water, fire and views with depth", time=0.1,
+            past=15, origin="Wang and Adelson, IEEE Transactions on Image Processing 1994, with "
+            "OpenCV's methods"),
+    _method("flow", 5, 1, 210, 64, "flow:FlowPredictor",
+            "steady motion; breaks up where the camera shakes or things collide", time=0.3,
+            origin="Kroeger et al., ECCV 2016 (arXiv 1603.03590), by way of OpenCV"),
+    _row("voxelflow", 6, 32, 710, 128, "voxelflow:VoxelFlow",
+         "live footage, soft after a few frames; clouds, water, traffic, people", time=1,
+         past=5, origin=_CLOUD_BEST.origin),
+    _method("hold", 1, 1, 36, 0, "baselines:Last", "a baseline: the picture stands still"),
+    _method("linear", 2, 1, 60, 0, "baselines:Linear",
+            "slow fades; moving things break up within a few frames"),
+)
+"""The methods without weights, and the forecaster: see ``RESEARCH`` for the columns."""
+
 RESEARCH: tuple[ModelSpec, ...] = (
     _linear("conv-channel", 1, 1, 155, 8, "Conv",
             "dreams in vivid, chaotic colours", options={"groups": 3}),
@@ -334,9 +281,5 @@ RESEARCH: tuple[ModelSpec, ...] = (
 """The specs of the research models: name, context, multiple, bytes per pixel, overlap, network and
 domain."""
 
-MODELS: tuple[ModelSpec, ...] = (
-    *(_CLOUD_BEST, _CLOUD_FAST, _CLOUD_TURBO, _RIFE_46, _BLEND, _HOLD),
-    *(_LAYERS, _FLOW, _VOXELFLOW, _LAST, _LINEAR),
-    *RESEARCH,
-)
+MODELS = (_CLOUD_BEST, _CLOUD_FAST, _CLOUD_TURBO, _RIFE_46, *METHODS, *RESEARCH)
 """All models that lists show, the default model first."""

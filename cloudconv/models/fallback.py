@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.models.base import COLOURS, Memo, once
-from cloudconv.models.ops import enlarged
+from cloudconv.models.ops import enlarged, strip_rows
 from cloudconv.models.sharpening import restore_detail
 
 SHRINK = 0.5
@@ -32,7 +32,6 @@ _LEAST = 0.2
 """The weight up to which no blend is mixed in. Trials overestimate the weight: the frames of a
 trial are twice as far apart, which is harder for the model."""
 _LEAST_ENERGY = 1e-9
-_STRIP = 32  # rows that a CPU processes at a time
 
 
 def uncertainty(result: Tensor, x0: Tensor, x1: Tensor, memo: Memo | None = None) -> Tensor:
@@ -99,7 +98,7 @@ def _best(means: Tensor) -> Tensor:
 def _difference(x0: Tensor, x1: Tensor) -> Tensor:
     """Return the mean over pixels of the square of the mean colour difference: (B,)."""
     # A CPU takes strips, because passes over a whole picture take a fifth of the network's time.
-    rows = _STRIP if x0.device.type == "cpu" else x0.shape[2]
+    rows = strip_rows(x0, 32)
     strips = zip(torch.split(x0, rows, 2), torch.split(x1, rows, 2), strict=True)
     sums = [(a - b).abs_().mean(1).square_().sum((1, 2)) for a, b in strips]
     return torch.stack(sums).sum(0) / (x0.shape[2] * x0.shape[3])

@@ -23,6 +23,11 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     return F.pad(images, (0, right, 0, below), mode="replicate")
 
 
+def strip_rows(picture: Tensor, rows: int = 128) -> int:
+    """Return the rows to process at once: few that fit a CPU's caches, on a GPU all."""
+    return rows if picture.device.type == "cpu" else picture.shape[2]
+
+
 def enlarged(images: Tensor, size: Sequence[int]) -> Tensor:
     """Return (B, C, h, w) enlarged to ``size``, (H, W), with bilinear interpolation."""
     return F.interpolate(images, (size[0], size[1]), mode="bilinear", align_corners=False)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT", "MODELS"]
 
 MODELS = (*catalogue.MODELS, TINY)
+"""All models that ship, also the one for tests, the default model first."""
 
 # Windows keeps some names, with any ending.
 _NAME = re.compile(r"(?!(aux|con|nul|prn|com\d|lpt\d)(\.|$))[a-z0-9][a-z0-9._+-]{0,31}")
@@ -38,11 +39,6 @@ _SUFFIX = ".safetensors"
 def is_research(spec: ModelSpec) -> bool:
     """Return whether the model is one of the small models of the earlier research projects."""
     return spec in RESEARCH
-
-
-def specs() -> list[ModelSpec]:
-    """Return all models that ship, also the one for tests, the default model first."""
-    return list(MODELS)
 
 
 def shown() -> list[ModelSpec]:

@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.models.base import Memo, once
-from cloudconv.models.ops import resize, sample, sampling_grid, strips
+from cloudconv.models.ops import resize, sample, sampling_grid, strip_rows, strips
 
 _CELL = 8  # pixels; energies are means over three by three cells
 _LINES = slice(3, 4)  # the measured lines of a cell; all lines would be slower and no better
@@ -30,7 +30,6 @@ edge, and a sharpened edge would ring."""
 _LEAST_ENERGY = 1e-7
 _AROUND = 13  # cells, along each side, over which the two pictures are compared
 _LEAST_VARIANCE = 1e-6  # a thousandth of the range of luma: flat pictures are equal
-_STRIP = 128  # rows that fit into a CPU's caches
 _REACH = 2  # pixels on each side that the blur reads
 _COLOURS = 3
 _LUMA = (0.299, 0.587, 0.114)
@@ -52,7 +51,7 @@ def restore_detail(
     detail to restore. ``memo`` keeps the energies of both source pictures.
     """
     height, width = made.shape[2:]
-    step = _rows(made)
+    step = strip_rows(made)
     details, energies = [], []
     for luma in _lumas(made):
         details.append(_inner(luma, 2, 2) - _inner(_blurred(luma, 2), 2, 1))
@@ -133,7 +132,7 @@ def _lumas(picture: Tensor) -> Iterator[Tensor]:
 
     Outside the picture the nearest pixel is repeated.
     """
-    height, step = picture.shape[2], _rows(picture)
+    height, step = picture.shape[2], strip_rows(picture)
     for top in range(0, height, step):
         count = min(step, height - top)
         first, last = max(0, top - _REACH), min(height, top + count + _REACH)
@@ -142,11 +141,6 @@ def _lumas(picture: Tensor) -> Iterator[Tensor]:
         above = first - top + _REACH
         below = count + -count % _CELL + 2 * _REACH - above - (last - first)
         yield F.pad(luma, (_REACH, _REACH, above, below), mode="replicate")
-
-
-def _rows(picture: Tensor) -> int:
-    """Return the number of rows of a strip: all rows on a GPU, to launch fewer kernels."""
-    return _STRIP if picture.device.type == "cpu" else picture.shape[2]
 
 
 def _means(luma: Tensor, *, of_source: bool = False) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.ops import enlarged, sample
+from cloudconv.models.ops import enlarged, sample, strip_rows
 
 _EQUAL, _DIFFERENT = 1 / 255, 3 / 255  # the noise of compressed video is between the two
 _MOVING = 6 / 255  # a pixel that differs by more shows motion
@@ -26,7 +26,6 @@ _CELL = 8  # pixels
 _WINDOW = 9  # cells around a mark
 _FEW, _MOST = 0.5, 0.65  # part of that window that moves
 _SIDE = 1  # pixels on each side of the centre of a square; thin strokes have no larger squares
-_STRIP = 128  # rows that fit into a CPU's caches, a multiple of _CELL
 
 
 class Stillness(NamedTuple):
@@ -86,7 +85,7 @@ class Stillness(NamedTuple):
 
 def stillness(x0: Tensor, x1: Tensor) -> Stillness | None:
     """Return the places that are equal in two pictures, (B, 3, H, W); None if no place is equal."""
-    found = [_compared(x0, x1, top) for top in range(0, x0.shape[2], _rows(x0))]
+    found = [_compared(x0, x1, top) for top in range(0, x0.shape[2], strip_rows(x0))]
     centres, cells = (
         torch.cat(parts, 2) if len(parts) > 1 else parts[0] for parts in zip(*found, strict=True)
     )
@@ -98,16 +97,11 @@ def stillness(x0: Tensor, x1: Tensor) -> Stillness | None:
 
 def _compared(x0: Tensor, x1: Tensor, top: int) -> tuple[Tensor, Tensor]:
     """Return the centres in a strip from row ``top`` on, and the part of each cell that moves."""
-    rows, inside = _widened(top, _rows(x0), _SIDE)
+    rows, inside = _widened(top, strip_rows(x0), _SIDE)
     difference = (x0[:, :, rows] - x1[:, :, rows]).abs_().amax(1, keepdim=True)
     centres = _ramp(_largest_nearby(difference), _DIFFERENT, _EQUAL)[:, :, inside]
     moving = difference[:, :, inside].gt_(_MOVING)
     return centres, F.avg_pool2d(moving, _CELL, ceil_mode=True, count_include_pad=False)
-
-
-def _rows(picture: Tensor) -> int:
-    """Return the number of rows of a strip: all rows on a GPU, to launch fewer kernels."""
-    return _STRIP if picture.device.type == "cpu" else picture.shape[2]
 
 
 def _widened(top: int, count: int, more: int) -> tuple[slice, slice]:

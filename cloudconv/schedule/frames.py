@@ -286,18 +286,15 @@ class _Window:
         and a frame that :func:`beside` excludes.
         """
         left, right = self._items[index], self._items.get(index + 1)
-        if not self._beside or right is None:
-            return None, None
-        before, after = self._items.get(index - 1), self._items.get(index + 2)
-        gap = _gap(left, right)
-        return (
-            None
-            if before is None or left.cut or left.repeats
-            else beside(before.frame, _gap(before, left), gap),
-            None
-            if after is None or after.cut or after.repeats
-            else beside(after.frame, _gap(right, after), gap),
-        )
+        earlier = later = None
+        if self._beside and right is not None:
+            before, after = self._items.get(index - 1), self._items.get(index + 2)
+            gap = _gap(left, right)
+            if before is not None and not (left.cut or left.repeats):
+                earlier = beside(before.frame, _gap(before, left), gap)
+            if after is not None and not (after.cut or after.repeats):
+                later = beside(after.frame, _gap(right, after), gap)
+        return earlier, later
 
 
 def _gap(first: AnalysedFrame, second: AnalysedFrame) -> Fraction:

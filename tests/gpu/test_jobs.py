@@ -23,7 +23,7 @@ from tests.training import test_train_interpolator as script
 
 ANALYSIS = ("metrics.py", "models/flow.py", "models/voxelflow.py", "forecasting/scene.py")
 """Modules that look at the frames before a forecast; there the CPU computes, too."""
-FORECASTERS = [spec.name for spec in registry.specs() if spec.task == "predict"]
+FORECASTERS = [spec.name for spec in registry.MODELS if spec.task == "predict"]
 
 
 @pytest.fixture(scope="module")

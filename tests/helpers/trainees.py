@@ -63,7 +63,7 @@ COARSE = replace(PREDICT, name="small-pyramid", network=_Here("Coarse"))
 
 def register_models(monkeypatch: pytest.MonkeyPatch, *specs: ModelSpec) -> None:
     """Add models to the registry for one test."""
-    monkeypatch.setattr(registry, "MODELS", (*registry.specs(), *specs))
+    monkeypatch.setattr(registry, "MODELS", (*registry.MODELS, *specs))
 
 
 class Next(Predictor):

@@ -31,7 +31,7 @@ def test_this_cpu_passes():
     assert report["auto"]["model"] == registry.DEFAULT
     assert checks["video"] == ("ok", "24 frames, equal") or "dB" in checks["video"][1]
     assert "frames/s at 640x360" in checks["speed"][1]
-    shipped = [s.name for s in registry.specs() if s.task == "interpolate" and s.weights]
+    shipped = [s.name for s in registry.MODELS if s.task == "interpolate" and s.weights]
     assert {f"{name} {precision}" for name in shipped for precision in ("fp32", "bf16", "fp16")} < {
         *checks
     }

@@ -14,7 +14,7 @@ from cloudconv.models import registry
 from cloudconv.models.base import SCALES, Interpolator
 from cloudconv.models.catalogue import TINY
 
-SPECS = registry.specs()
+SPECS = registry.MODELS
 INTERPOLATORS = [spec for spec in SPECS if spec.task == "interpolate"]
 PREDICTORS = [spec for spec in SPECS if spec.task == "predict"]
 NETWORKS = [spec for spec in SPECS if spec.weights or spec is TINY]
