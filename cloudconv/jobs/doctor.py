@@ -236,7 +236,7 @@ def _checks(device: torch.device, device_name: str) -> Iterator[tuple[str, Calla
     yield "device", partial(_device, device, device_name)
     yield "speed", partial(_speed, device)
     yield "video", partial(_video, device)
-    for spec in registry.specs():
+    for spec in registry.MODELS:
         for precision in devices.PRECISIONS if spec.task == "interpolate" and spec.weights else ():
             yield f"{spec.name} {precision}", partial(_parity, device, spec.name, precision)
 
