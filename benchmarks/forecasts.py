@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.forecasting.choice import best_of, fault
+from cloudconv.forecasting.choice import fault
 from cloudconv.jobs.extrapolate import CANDIDATES
 from cloudconv.media.color import rgb_of
 from cloudconv.media.probe import probe
@@ -52,7 +52,7 @@ def main() -> None:
                 name: [fault(*pair, before[-1]) for pair in zip(each, true, strict=True)]
                 for name, each in made.items()
             }
-            best = best_of({name: faults[name] for name in CANDIDATES})
+            best = min(CANDIDATES, key=lambda name: sum(faults[name]))
             chosen = chosen or best
             each_fault = " ".join(f"{np.mean(faults[name]):.3f}" for name in CANDIDATES)
             line.append(f"{best:9} {each_fault}")

@@ -1,8 +1,6 @@
-"""Judge forecasts of known frames as a viewer does, and choose the best way to forecast."""
+"""Judge forecasts of known frames as a viewer does."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -15,7 +13,6 @@ from cloudconv.metrics import luma
 HELD = 0.25
 """The largest fault of a frame that still looks right; chosen by eye."""
 
-_EQUAL = 1.05
 _SHAPE, _DETAIL, _PLACE = 0.5, 0.3, 0.4  # parts of the fault
 _CHANGED = 6.0  # difference of luma at a place that moves, of 255
 _LEAST_AREA = 1e-3  # part of the picture; less motion counts as a part of this
@@ -24,16 +21,6 @@ _NOISE = 4.0  # energy of the finest band that counts as none, in squares of lum
 _CONTRAST = 60.0  # variance of luma that counts as none
 _OCTAVES = 3.0  # difference of the finest band's energy that counts as a whole fault
 _AWAY = 0.1  # displacement that counts as a whole fault, in widths
-
-
-def best_of(faults: Mapping[str, Sequence[float]]) -> str:
-    """Return the way to forecast with the least sum of faults; of about equal ones the first.
-
-    Args:
-        faults: the faults of the frames that each way made.
-    """
-    least = min(sum(each) for each in faults.values())
-    return next(name for name, each in faults.items() if sum(each) <= least * _EQUAL)
 
 
 def fault(made: Tensor, true: Tensor, last: Tensor) -> float:

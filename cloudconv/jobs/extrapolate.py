@@ -21,7 +21,7 @@ from torch.nn.functional import interpolate
 
 from cloudconv.errors import InputError
 from cloudconv.events import Finished, Job, Progress, Warned, each_once
-from cloudconv.forecasting.choice import HELD, best_of, fault
+from cloudconv.forecasting.choice import HELD, fault
 from cloudconv.forecasting.scene import SIDE
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.context import WINDOW, Context, frames_between, gather
@@ -189,15 +189,13 @@ def _resolve(plan: ExtrapolatePlan) -> _Forecast:
     context, warnings = _context(plan), plan.warnings
     if len(context.frames) < min(spec.context, 2):
         path, model = plan.info.path, plan.settings.chosen_model
-        if context.cut is None:
-            raise InputError(
-                f"one-frame-to-forecast: {path} has a single frame to forecast from, and {model} "
-                "needs two or more: forecast from another time with --at, or give a longer video."
-            )
-        cut = float(context.cut - timing.start)
+        code, where = "one-frame-to-forecast", "to forecast from"
+        if context.cut is not None:
+            cut = float(context.cut - timing.start)
+            code, where = "one-frame-after-cut", f"after a cut at {cut:g} s"
         raise InputError(
-            f"one-frame-after-cut: {path} has a single frame after a cut at {cut:g} s, and {model} "
-            "needs two or more: forecast from another time with --at, or give a longer video."
+            f"{code}: {path} has a single frame {where}, and {model} needs two or more: forecast "
+            "from another time with --at, or give a longer video."
         )
     if len(context.frames) < spec.context:
         code, where = "context-short", "in the video"
@@ -220,16 +218,11 @@ def _context(plan: ExtrapolatePlan) -> Context:
     length = timing.end - timing.start
     at = exact(settings.at)
     end = length if at is None else at
-    span = WINDOW * length / timing.frames
-    while True:
-        start = end - span
+    start, span, context = end, WINDOW * length / timing.frames, None
+    while start > 0 and (context is None or (len(context.frames) < size and context.cut is None)):
+        start, span = end - span, 4 * span
         frames = frames_between(info, start, at, settings.threads)
         context = gather(analyse(frames, settings.scene_cut), size, MOST_TRIED)
-        if context is not None and (len(context.frames) >= size or context.cut is not None):
-            return context
-        if start <= 0:
-            break
-        span *= 4
     if context is None:
         raise InputError(
             f"no-frame-before: {info.path} has no frame before {short(float(end))} s: choose a "
@@ -240,22 +233,15 @@ def _context(plan: ExtrapolatePlan) -> Context:
 
 def _pictures(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
     """Yield the new frames, with repeats that continue the cadence of the source."""
-    new = _forecast(forecast, model)
-    shown = forecast.context.frames[-1]
-    for repeats in islice(forecast.context.repeats(), forecast.continuation.new_frames):
+    frames, count = forecast.context.frames, forecast.continuation.new_frames
+    known, last = [rgb_of(frame, forecast.plan.device) for frame in frames], frames[-1]
+    made, shown = _made(forecast, model, known, count), last
+    for repeats in islice(forecast.context.repeats(), count):
         if not repeats:
-            shown = next(new)
+            picture = next(made)
+            with torch.inference_mode():
+                shown = extend.new_frame(picture, last)
         yield shown
-
-
-def _forecast(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
-    """Yield the frames that the model forecasts, without repeats."""
-    plan, frames, count = forecast.plan, forecast.context.frames, forecast.continuation.new_frames
-    shown = [rgb_of(frame, plan.device) for frame in frames]
-    for made in _made(forecast, model, shown, count):
-        with torch.inference_mode():
-            frame = extend.new_frame(made, frames[-1])
-        yield frame
 
 
 def _made(
@@ -307,7 +293,7 @@ def _trial(forecast: _Forecast) -> Generator[Progress, None, tuple[str, int, int
                 done = number * len(true) + len(faults[name])
                 yield Progress("checking", done, len(names) * len(true))
                 faults[name].append(fault(made.cpu(), wanted, shown[-1]))
-    best = best_of(faults)
+    best = min(faults, key=lambda name: sum(faults[name]))
     held = next((n for n, each in enumerate(faults[best]) if each > HELD), len(true))
     return best, held, len(true)
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloudconv.forecasting.choice import HELD, best_of, fault
+from cloudconv.forecasting.choice import HELD, fault
 from cloudconv.metrics import texture, texture_energy
 from cloudconv.models import registry
 
@@ -158,8 +158,3 @@ def test_pictures_of_any_size_are_forecast(size):
     assert made.shape == (AHEAD, 3, *size)
     assert made.isfinite().all()
     assert fault(made[0], frames[-1], frames[-2]) >= 0
-
-
-def test_of_about_equal_forecasts_the_first_is_taken():
-    assert best_of({"a": [0.21, 0.2], "b": [0.2, 0.2]}) == "a"
-    assert best_of({"a": [0.3, 0.2], "b": [0.2, 0.2]}) == "b"
