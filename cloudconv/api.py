@@ -80,7 +80,6 @@ Picture = TypeVar("Picture")
 
 
 def __getattr__(name: str) -> Any:
-    """Return an object of this module that needs a heavy import."""
     if name == "__version__":
         return import_module("importlib.metadata").version("cloudconv")
     for module in _LATER if name in __all__ else ():
@@ -90,7 +89,6 @@ def __getattr__(name: str) -> Any:
 
 
 def _result(settings: Settings) -> Any:
-    """Run a command's job to its end and return its result."""
     return watched(jobs.run(settings))
 
 

@@ -1,9 +1,7 @@
-"""Read files of weights, without running anything from them.
+"""Read files of weights by their content, without running anything from them.
 
-The content of a file decides how the file is read, not its name. This process reads safetensors
-files only. A file that PyTorch wrote, a zip archive or a series of pickles, is converted by a
-child process with limits (:mod:`cloudconv.foreign`). The user's data folder keeps the latest
-results.
+This process reads safetensors files only. A file that PyTorch wrote is converted by a child process
+with limits (:mod:`cloudconv.foreign`); the user's data folder keeps the latest results.
 """
 
 from __future__ import annotations
@@ -57,8 +55,7 @@ def is_file_name(name: str | Path) -> bool:
 def read(path: Path, *, converts: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a file of weights as stored, and its metadata.
 
-    Tensors are on the CPU, and usually still on the disk. Use :func:`checked` before their values
-    are read. ``converts``: whether a file that PyTorch wrote is accepted.
+    Use :func:`checked` before their values are read. ``converts``: whether PyTorch's files count.
     """
     with reading(path) as size:
         with path.open("rb") as file:
@@ -96,7 +93,6 @@ def digest(path: Path) -> str:
 
 
 def _loaded(path: Path, source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the content of a safetensors file; messages name ``source``."""
     from safetensors.torch import load_file
 
     with path.open("rb") as file:
@@ -162,7 +158,6 @@ def _too_large(path: Path) -> WeightsError:
 
 
 def _refusal(path: Path, text: str) -> WeightsError:
-    """Return the error for the text of an error of the child."""
     if found := re.search(r"GLOBAL (\S{1,100}) (?:was|whose)", text):
         return WeightsError(
             f"weights-with-code: {path} contains more than weights ({found[1]}), and cloudconv "

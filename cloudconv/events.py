@@ -1,7 +1,4 @@
-"""Define the events of a job: every job is an iterator of these events.
-
-A step that takes time is a generator of events too. The step gives its result with ``return``.
-"""
+"""Define the events of a job; a step that takes time is a generator of events too."""
 
 from __future__ import annotations
 
@@ -25,9 +22,9 @@ Stage = Literal["checking", "analysing", "adapting", "training", "scoring", "ren
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """A warning for the user.
+    """A warning for the user: ``message`` has a code, a colon and a text.
 
-    ``message`` has a code, a colon and a text. ``about`` names the input if there are several.
+    ``about`` names the input if there are several.
     """
 
     message: str
@@ -44,17 +41,14 @@ class Warned:
         return self.message.partition(": ")[2]
 
     def __str__(self) -> str:
-        """Return the text with options as Python keywords."""
         return in_python(self.text)
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of a stage.
+    """The progress of a stage: ``done`` of ``total`` items, or of an unknown number.
 
-    ``done`` of ``total`` items are complete, counted in ``unit``. ``total`` is None if unknown. An
-    earlier run made ``resumed`` of the items. ``seconds_left`` is set if a time limit ends the
-    stage.
+    An earlier run made ``resumed`` of them. ``seconds_left`` is set if a time limit ends the stage.
     """
 
     stage: Stage
@@ -69,8 +63,7 @@ class Progress:
 class Measured:
     """Measured values of a running job.
 
-    ``name`` is ``losses`` for a training, ``vitals`` for a dream, ``check`` for a finished test of
-    the doctor, and ``stopping``, without values, for a training after Ctrl-C.
+    ``name`` is ``losses``, ``vitals``, ``check``, or ``stopping`` for a training after Ctrl-C.
     """
 
     name: str
@@ -79,10 +72,9 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of one of several inputs.
+    """The end of one of several inputs, which ``number`` counts from 0.
 
-    ``number`` counts the inputs from 0. ``outcome`` is the result, the CloudconvError, or
-    :class:`~cloudconv.jobs.interp.batch.Exists` for an output that was already finished.
+    ``outcome`` is the result, the CloudconvError, or an output that existed.
     """
 
     number: int
@@ -101,8 +93,7 @@ class Finished(Generic[Result]):
 class TaskEvent(Generic[Task]):
     """An event of one of several tasks, such as the segments of a video.
 
-    ``content`` is a :class:`Progress`, a :class:`Warned`, or a part of the result. ``Finished``
-    ends the task; its result is a CloudconvError if the task failed.
+    ``Finished`` ends the task; its result is a CloudconvError if the task failed.
     """
 
     task: Task
@@ -145,8 +136,8 @@ def each_once(
 ) -> Callable[Given, Generator[Event, None, Returned]]:
     """Return a job that yields each warning once, as a decorator.
 
-    It turns ``run(reported, settings)`` into ``run(settings)``: callers do not give ``reported``,
-    the list of the warnings so far, which the job puts into its result.
+    It turns ``run(reported, settings)`` into ``run(settings)``: ``reported`` is the list of the
+    warnings so far.
     """
 
     @wraps(job)
@@ -168,10 +159,9 @@ def each_once(
 def mapped(
     events: Generator[Yielded, None, Returned], change: Callable[[Yielded], Any]
 ) -> Generator[Any, None, Returned]:
-    """Yield each event after applying ``change``, and return the result of ``events``.
+    """Yield each event after applying ``change``, unless that is None; return their result.
 
-    An event that ``change`` turns into None is left out. A KeyboardInterrupt that is thrown into
-    this generator is thrown into ``events``. Closing this generator closes ``events``.
+    An interrupt and the closing of this generator reach ``events``.
     """
     try:
         event = next(events)

@@ -1,9 +1,8 @@
 """Write the parts of warnings and errors.
 
-A message begins with its code, a colon and a space, and stands where it is raised or warned:
-``raise InputError(f"no-file: There is no file {path}: check the name.")``. Programs read the code,
-and people the text after the colon. An option stands in a text as the command line takes it:
-``--crf``, ``--audio=copy`` or ``--no-resume``; :func:`in_python` writes keywords instead.
+A message begins with its code, a colon and a space: ``raise InputError(f"no-file: There is no file
+{path}: check the name.")``. An option stands in it as the command line takes it, ``--crf`` or
+``--no-resume``; :func:`in_python` writes keywords instead.
 """
 
 from __future__ import annotations
@@ -76,8 +75,5 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
 
 
 def plain(text: str) -> str:
-    """Return the text with control characters and undecodable bytes as escape sequences.
-
-    File names and titles may contain such characters, and a terminal would act on them.
-    """
+    """Return the text with control characters, on which a terminal would act, as escapes."""
     return _CONTROLS.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -41,7 +41,6 @@ class _PrintedHelp:
     """A mixin for commands whose ``--help`` prints through :func:`print_result`."""
 
     def get_help_option(self, ctx: Any) -> Any:
-        """Return the option ``--help``."""
         option = super().get_help_option(ctx)  # type: ignore[misc]
         if option is not None:
             option.callback = _show_help
@@ -52,13 +51,11 @@ class _Documented(_PrintedHelp):
     """A mixin for commands with headings in their help."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the parts of the usage line after the command's name."""
         parameters = self.get_params(ctx)  # type: ignore[attr-defined]
         arguments = (each for each in parameters if each.param_type_name == "argument")
         return [*(each.metavar or "" for each in arguments), "[OPTIONS]"]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options under their headings, the common options first."""
         parameters = self.get_params(ctx)  # type: ignore[attr-defined]
         write_options(parameters, formatter, everything=ALL in ctx.meta)
 
@@ -71,12 +68,10 @@ class _Group(_Documented, TyperGroup):
     """A command that has commands of its own, and also does something without them."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the options and the commands."""
         super().format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return the command that the first word names."""
         if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
             known = self.list_commands(ctx)
             raise SettingsError(
@@ -125,7 +120,6 @@ class Commands(_PrintedHelp, TyperGroup):
             raise typer.Exit(self._fail(error)) from error
 
     def _fail(self, error: BaseException) -> int:
-        """Print an error; return the exit code."""
         short = "".join(word for word in self._words if re.fullmatch("-[a-z]+", word))
         verbose = ("--verbose" in self._words or "v" in short) and "q" not in short
         text, kind, code = _describe(error, verbose=verbose)
@@ -142,7 +136,6 @@ class Commands(_PrintedHelp, TyperGroup):
 
 
 def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
-    """Return the message of an error, its kind, and the exit code."""
     if isinstance(error, CloudconvError):
         return error.text, error.kind, error.exit_code
     if isinstance(error, TyperException):

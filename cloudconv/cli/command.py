@@ -156,7 +156,6 @@ def complete(kind: str, choices: Sequence[str] = ()) -> Callable[[str], list[str
 
 
 def _names(kind: str) -> list[str]:
-    """Return the names that the shell completes; import packages only when called."""
     if kind == "encoders":
         from cloudconv.media.encoders import names_of_encoders
 

@@ -61,7 +61,6 @@ _FIRST = ("psnr", "ssim", "1", "2", "5", "10", "30")
 
 
 def _chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> str | None:
-    """Return the output, from the option or from ``out``; remove the option from ``given``."""
     if out is not None and "output" in given:
         raise SettingsError(
             "output-twice: The output is given twice, as OUT and with --output: give one."
@@ -85,7 +84,6 @@ def _chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> 
 
 
 def _video(result: Any, more: str = "") -> str:
-    """Return the line that describes a finished video; ``more`` follows the duration."""
     by = (getattr(result, "model", None), result.device, result.precision)
     size = [
         format_value(name, getattr(result, name)) for name in ("output_bytes", "bits_per_second")
@@ -195,7 +193,6 @@ def _print_outcomes(console: Console, outcome_of: dict[str, Any]) -> None:
 
 
 def _outcomes(outcome_of: dict[str, Any], **columns: str) -> str:
-    """Return a row for each input; ``columns`` maps headers to the names of result fields."""
     columns = {"frames": "output_frames", **columns}
     rows = []
     for name, outcome in outcome_of.items():

@@ -45,7 +45,6 @@ class Reporter:
     def __init__(
         self, bar: Bar, label: str, show: Callable[[Task], object], period: float, first: float
     ) -> None:
-        """Start the first stage, which is called ``label``, without progress."""
         self._bar, self._show, self._period = bar, show, period
         self._task = self._started(label, Progress("rendering", 0, None))
         self._due, self._is_pending = time.monotonic() + first, False
@@ -91,7 +90,6 @@ def _seconds_left(task: Task) -> float | None:
 
 
 def _speed(task: Task) -> list[str]:
-    """Return the rate and the remaining time as texts; an unknown value is left out."""
     rate, left, unit = task.speed, _seconds_left(task), task.fields["at"].unit
     # A rate in seconds or percent per second is of no use to a user.
     words = [] if rate is None or unit in ("s", "%") else [f"{rate:.1f} {unit}/s"]

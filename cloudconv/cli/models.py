@@ -91,7 +91,6 @@ class _Row:
     network: Recognised | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """Return the model's object in the command's JSON."""
         shown = {name: getattr(self.spec, name) for name in _OF_MODEL}
         known = self.file or self.entry
         shown |= {name: getattr(known, name, None) for name in _OF_WEIGHTS}
@@ -193,7 +192,6 @@ def _print(console: Console, rows: list[_Row], text: Callable[[], str]) -> None:
 
 
 def _one(name: str) -> list[_Row]:
-    """Return the rows of a name or a file; one name may stand for a method in several tasks."""
     from cloudconv.models import registry
 
     path = registry.file_of(name)
@@ -217,7 +215,6 @@ def _all(unreadable: list[CloudconvError]) -> list[_Row]:
 
 
 def _row_of_file(path: Path) -> _Row:
-    """Return the row of a file, after a check of its tensors."""
     from cloudconv import weights
     from cloudconv.models import added, registry
 
@@ -263,7 +260,6 @@ def _list(rows: list[_Row], everything: bool) -> str:
 
 
 def _kind(row: _Row) -> str:
-    """Return the network of an added file in a few words."""
     if row.network is None:
         return "a trained file"
     return textwrap.shorten(f"{row.network.family}, {row.network.version}", 36, placeholder=" …")

@@ -66,14 +66,12 @@ class _Stdout(io.TextIOWrapper):
     """Standard output that raises :class:`StdoutError`; for a closed pipe ``BrokenPipeError``."""
 
     def write(self, text: str) -> int:
-        """Write text; see :class:`io.TextIOWrapper`."""
         if "stdout" in closed_streams:
             raise StdoutError(errno.EBADF, "standard output is closed, so nothing is printed")
         with _converted_errors():
             return super().write(text)
 
     def flush(self) -> None:
-        """Write the buffered text; see :class:`io.TextIOWrapper`."""
         with _converted_errors():
             super().flush()
 

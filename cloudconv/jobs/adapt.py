@@ -67,7 +67,6 @@ class Adapted:
     kept: bool
 
     def __str__(self) -> str:
-        """Return the result as a sentence."""
         return (
             f"adapted to the video in {self.minutes:.1f} min: {self.gain:+.2f} dB on "
             f"{counted(self.frames, 'held-back frame')}"

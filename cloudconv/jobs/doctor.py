@@ -34,15 +34,6 @@ from cloudconv.media.source import Source
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
 from cloudconv.render import device as devices
-from cloudconv.render.device import (
-    auto_warnings,
-    choose_device,
-    choose_precision,
-    cores,
-    has_fast_bf16,
-    precision_name,
-    processor_name,
-)
 from cloudconv.render.memory import free_memory, plan_memory
 from cloudconv.settings import DoctorSettings, InterpSettings
 
@@ -105,7 +96,6 @@ def run(settings: DoctorSettings) -> Job:
 
 
 def _version(package: str) -> str:
-    """Return the version of a package; ``missing`` if, for example, another build is installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -131,8 +121,8 @@ def _diagnose() -> Diagnosis:
         cloudconv=metadata.version("cloudconv"),
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} ({platform.machine()})",
-        processor=processor_name(),
-        cores=cores(),
+        processor=devices.processor_name(),
+        cores=devices.cores(),
         memory_free_bytes=free_memory(torch.device("cpu")),
         disk_free_bytes=shutil.disk_usage(Path.cwd()).free,
         packages={name: _version(name) for name in _PACKAGES},
@@ -148,18 +138,17 @@ def _diagnose() -> Diagnosis:
 
 
 def _devices() -> list[dict[str, Any]]:
-    devices = [{"name": "cpu", "description": processor_name(), "fast_bf16": has_fast_bf16()}]
-    for number in range(torch.cuda.device_count()):
-        devices.append(
-            {
-                "name": f"cuda:{number}",
-                "description": torch.cuda.get_device_name(number),
-                "free_bytes": free_memory(torch.device("cuda", number)),
-            }
-        )
-    if torch.backends.mps.is_available():
-        devices.append({"name": "mps", "description": "Apple GPU"})
-    return devices
+    cpu = {"name": "cpu", "description": devices.processor_name()}
+    gpus = [
+        {
+            "name": f"cuda:{number}",
+            "description": torch.cuda.get_device_name(number),
+            "free_bytes": free_memory(torch.device("cuda", number)),
+        }
+        for number in range(torch.cuda.device_count())
+    ]
+    apple = [{"name": "mps", "description": "Apple GPU"}] * torch.backends.mps.is_available()
+    return [cpu | {"fast_bf16": devices.has_fast_bf16()}, *gpus, *apple]
 
 
 def _auto(problems: list[str]) -> dict[str, Any]:
@@ -173,22 +162,20 @@ def _auto(problems: list[str]) -> dict[str, Any]:
         },
     }
     try:
-        device = choose_device()
-        problems += [str(warned) for warned in auto_warnings("auto")]
-        dtype = choose_precision("auto", device, spec)
+        device = devices.choose_device()
+        problems += [str(warned) for warned in devices.auto_warnings("auto")]
+        dtype = devices.choose_precision("auto", device, spec)
         model = registry.load(spec.name, device, dtype)
-        sizes = {}
-        for name, (width, height) in SIZES.items():
-            plan = plan_memory(model, width, height, device=device)
-            sizes[name] = {
-                "batch": plan.sizes.batch,
-                "tile": plan.sizes.tile,
-                "memory_bytes": plan.memory_bytes,
-            }
+        plans = {name: plan_memory(model, *size, device=device) for name, size in SIZES.items()}
     except CloudconvError as error:
         problems.append(str(error))
         return chosen
-    return chosen | {"device": str(device), "precision": precision_name(dtype), "sizes": sizes}
+    sizes = {
+        name: {"batch": p.sizes.batch, "tile": p.sizes.tile, "memory_bytes": p.memory_bytes}
+        for name, p in plans.items()
+    }
+    precision = devices.precision_name(dtype)
+    return chosen | {"device": str(device), "precision": precision, "sizes": sizes}
 
 
 SECONDS = 45
@@ -306,10 +293,9 @@ def _near(decibel: float) -> str:
 
 
 def _speed(device: torch.device) -> str:
-    devices = dict.fromkeys([device, torch.device("cpu")])
-    size = "x".join(map(str, _SPEED))
-    rates = [f"{each} {_rate(each):.1f}" for each in devices]
-    return f"{' and '.join(rates)} frames/s at {size} ({registry.DEFAULT})"
+    both = dict.fromkeys([device, torch.device("cpu")])
+    rates = [f"{each} {_rate(each):.1f}" for each in both]
+    return f"{' and '.join(rates)} frames/s at {_SPEED[0]}x{_SPEED[1]} ({registry.DEFAULT})"
 
 
 def _rate(device: torch.device) -> float:
@@ -323,7 +309,6 @@ def _rate(device: torch.device) -> float:
 
 
 def _video(device: torch.device) -> str:
-    """Interpolate pictures, and compare the video with that of the CPU in float32."""
     with tempfile.TemporaryDirectory(prefix="cloudconv-") as home:
         source = Path(home) / "pictures"
         source.mkdir()

@@ -286,14 +286,12 @@ class _Results:
     written: list[str]
 
     def save(self) -> None:
-        """Write a checkpoint."""
         pinned = {"settings": fingerprint(self.plan.settings), "footage": self.footage}
         state = {**self.trainer.state(), **pinned, "written": self.written}
         with writing(self.plan.checkpoint):
             loop.save_checkpoint(self.plan.checkpoint, state, of=self.plan.output)
 
     def write(self) -> None:
-        """Write a checkpoint, and then the best weights."""
         output, data = self.plan.output, _weights(self.trainer, self.plan.settings)
         self.written = [*self.written[-1:], hashlib.sha256(data).hexdigest()]
         self.save()
@@ -331,7 +329,6 @@ def _watched(
 def _validation_windows(
     windows: Windows, settings: TrainingRecipe
 ) -> Generator[Event, None, list[Tensor]]:
-    """Return the cropped centre of each window to validate on."""
     spread = yield from windows.spread(settings.val_windows)
     return [clips.centre(window, settings.val_crop) for window in spread]
 
@@ -413,7 +410,6 @@ def _check_frozen(model: Model, settings: TrainingRecipe) -> None:
 
 
 def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple[Windows, Windows]:
-    """Return the windows to train on, and the windows to validate on."""
     settings = plan.settings
     own = None if settings.train_part is None else parse_spans(settings.train_part)
     held_back = None if settings.val_part is None else parse_spans(settings.val_part)
@@ -465,7 +461,6 @@ def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple
 
 
 def _infos(*parts: Windows) -> dict[Path, MediaInfo]:
-    """Return the facts of all clips, by path."""
     return {clip.info.path: clip.info for part in parts for group in part.groups for clip in group}
 
 
@@ -482,7 +477,6 @@ def _field_warnings(
 
 
 def _changed(infos: Mapping[Path, MediaInfo]) -> Iterator[Warned]:
-    """Yield a warning for each clip that has changed since the training began."""
     for path, info in infos.items():
         with suppress(InputError):
             if has_changed(info):
@@ -492,7 +486,6 @@ def _changed(infos: Mapping[Path, MediaInfo]) -> Iterator[Warned]:
 
 
 def _footage(settings: TrainingRecipe, infos: Mapping[Path, MediaInfo]) -> dict[str, str | None]:
-    """Return a hash of the content of each clip, and of the initial weights."""
     own = (
         {}
         if settings.init is None

@@ -43,7 +43,6 @@ def render_report(data: ReportData) -> str:
 
 
 def _colors(data: ReportData) -> dict[str, int]:
-    """Return the colour number of each method: 0 for the model, 1 for the baseline."""
     names = [data.model, data.baseline, *data.methods]
     return {name: k % _COLORS for k, name in enumerate(dict.fromkeys(names))}
 

@@ -86,7 +86,6 @@ def draw(chart: Chart) -> Drawing:
         return (1 - (min(max(y, low), high) - low) / (high - low)) * _SIDE
 
     def path(line: Line) -> str:
-        """Return the path of a line, with a gap where a score is missing."""
         drawn = ""
         points = zip(chart.x, line.values, strict=True)
         for known, run in groupby(points, lambda point: _known(point[1])):

@@ -90,7 +90,6 @@ class Option:
         return self.name if self.hidden else flag(self.name)
 
     def _accepted(self) -> str:
-        """Return the accepted words and numbers in words."""
         least, above, most = self.least, self.above, self.most
         number = "a whole number" if self.number is int else "a number"
         if above is not None:
@@ -175,7 +174,6 @@ def option(help: str, metavar: str = "", *, default: Any = None, **facts: Any) -
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Yield every text in a value: a text, a path, or a list or mapping of these."""
     if isinstance(value, str | os.PathLike):
         yield str(value)
     elif isinstance(value, Mapping):
@@ -220,7 +218,6 @@ class Settings:
         return self
 
     def __post_init__(self) -> None:
-        """Read and check all values."""
         for each in fields_of(type(self)):
             self._set(each.name, each.read(getattr(self, each.name)))
         for part in reversed(type(self).__mro__):

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.errors import InputError, SettingsError
+from cloudconv.errors import InputError
 from cloudconv.events import Progress, Warned
 from cloudconv.media import pictures as images
 from cloudconv.media.color import rgb_of, thumbnail
@@ -136,10 +136,6 @@ def open_clips(
     to which its frames are shrunk; ``spans`` and ``size`` are for the others. ``known`` are the
     facts of one of the paths, if the caller has probed that path already.
     """
-    if not paths:
-        raise SettingsError(
-            "no-clips: There is nothing to train on: name clips, or give a --recipe."
-        )
     groups = []
     for text in paths:
         name, part, side = split_path(text)
@@ -212,7 +208,6 @@ class Windows:
     warnings: list[Warned] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Leave out clips that are too short or too small, with a warning."""
         given = [clip for group in self.groups for clip in group]
         self.groups = [[c for c in group if self._fault(c) is None] for group in self.groups]
         self.groups = [group for group in self.groups if group]
@@ -430,12 +425,11 @@ def _pictures(clip: TrainingClip, frames: list[Frame]) -> Tensor:
 
 
 def _starts(clip: TrainingClip, needed: int) -> int:
-    """Return the number of frames at which a window of ``needed`` frames can begin."""
     return sum(max(0, end - begin - needed + 1) for begin, end in clip.parts())
 
 
 def _start(clip: TrainingClip, needed: int, number: int) -> tuple[int, int]:
-    """Return one of these frames by its number, and the end of its part of the clip."""
+    """Return a first frame of a window by its number, and the end of its part of the clip."""
     for begin, end in clip.parts():
         count = max(0, end - begin - needed + 1)
         if number < count:

@@ -106,7 +106,6 @@ class Trainer:
     _latest: tuple[float | None, float | None] = field(init=False, default=(None, None))
 
     def __post_init__(self) -> None:
-        """Freeze the chosen parameters, move the model to the device and make the optimiser."""
         settings = self.settings
         self._loss = parse_loss(settings.loss, relative=settings.relative)
         self.model.requires_grad_(True).train()
@@ -239,7 +238,6 @@ class Trainer:
         )
 
     def _stateful(self) -> dict[str, Any]:
-        """Return the parts with a ``state_dict``, by their names in a checkpoint."""
         parts: dict[str, Any] = {"model": self.model, "shown": self.shown}
         parts |= {"optimiser": self._optimiser, "scaler": self._scaler}
         if (adversary := self.adversary) is not None:
@@ -283,7 +281,6 @@ class Trainer:
     def _gradients_within_memory(
         self, frames: Tensor, indices: Tensor
     ) -> tuple[list[Prediction], float]:
-        """Compute the gradients of a batch, in as few parts as memory allows."""
         while (done := within_memory(self._gradients, self.precision, frames, indices)) is None:
             self._optimiser.zero_grad(set_to_none=True)
             empty_cache(self.device)
@@ -345,7 +342,6 @@ class Trainer:
 
     @torch.no_grad()
     def _scores(self, model: Model, window: Tensor) -> Iterator[tuple[str, dict[str, float]]]:
-        """Yield the label and the scores of each picture that a validation window gives."""
         height, width = window.shape[2:]
         for picks, labels in self.goal.validation():
             frames = window[picks][None].to(self.device).float().div_(255)
@@ -369,7 +365,6 @@ class Trainer:
     def _score(
         self, windows: list[Tensor], stop: Callable[[], bool]
     ) -> Generator[Event, None, None]:
-        """Validate, keep the weights if they are the best so far, and yield a report."""
         model = self._anchored()
         validation = yield from self.validate(model, windows, stop)
         if not math.isfinite(validation.loss):
@@ -382,14 +377,12 @@ class Trainer:
 
     @torch.no_grad()
     def _anchored(self) -> Model:
-        """Return a copy of the moving average, mixed with the initial weights."""
         mixed = copy.deepcopy(self.shown)
         for parameter, start in zip(mixed.parameters(), self._start, strict=False):
             parameter.lerp_(start, self.settings.anchor)
         return mixed
 
     def _losses_since(self, validation: Validation | None = None, best: bool = False) -> Measured:
-        """Return a report with the mean losses since the last report."""
         if self._losses:
             count = len(self._losses)
             loss, naive = (sum(pair[k] for pair in self._losses) / count for k in (0, 1))

@@ -56,7 +56,6 @@ class ComparedClip:
     """
 
     def __init__(self, plan: ComparePlan) -> None:
-        """Read the first frames to find a cadence."""
         self.info, self._settings = info, settings = plan.info, plan.settings
         self.cuts: list[Fraction] = []
         self.left_out = 0
@@ -118,7 +117,6 @@ class Sampler:
     """
 
     def __init__(self, plan: ComparePlan, clip: ComparedClip) -> None:
-        """Choose the length and the number of the samples."""
         self._settings = settings = plan.settings
         self._accepts: Callable[[tuple[Fraction, ...]], bool] = lambda times: True
         if settings.horizon is None:

@@ -61,8 +61,6 @@ class Method:
 
 
 class _Interpolator(Method):
-    """A registered interpolator in the same renderer as ``interp`` uses."""
-
     def __init__(self, model: str, plan: ComparePlan) -> None:
         spec, device = registry.spec(model, "interpolate"), choose_device(str(plan.device))
         dtype = choose_precision(plan.settings.precision, device, spec)

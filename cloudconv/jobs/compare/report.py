@@ -138,7 +138,6 @@ def report_writer(folder: Path, plan: ComparePlan) -> Iterator[ReportWriter]:
 
 
 def _label(name: str, width: int) -> Tensor:
-    """Return the name in white on black, (3, _LABEL_HEIGHT, width)."""
     image = Image.new("L", (width, _LABEL_HEIGHT))
     font = ImageFont.load_default(size=18)
     ImageDraw.Draw(image).text((8, 4), name, fill=255, font=font)

@@ -113,7 +113,6 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
 
 
 def _warnings(plan: ComparePlan, scorer: Scorer, rows: Sequence[Row]) -> Iterator[Warned]:
-    """Yield a warning for horizons without a frame, and for each method that lacks frames."""
     horizon, reached = plan.settings.horizon, _reached(rows)
     if horizon is not None and 0 < reached < horizon:
         yield Warned(
@@ -134,7 +133,6 @@ def _reached(rows: Sequence[Row]) -> int:
 
 
 def _means(plan: ComparePlan, scorer: Scorer, rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
-    """Return the mean scores of each method; those of forecasts by the number of frames ahead."""
     means = {
         name: [each.means() for each in scores[: _reached(rows) or 1]]
         for name, scores in scorer.scores.items()
@@ -150,7 +148,6 @@ def _means(plan: ComparePlan, scorer: Scorer, rows: Sequence[Row]) -> dict[str, 
 def _report(
     plan: ComparePlan, result: CompareResult, rows: Sequence[Row], cuts: tuple[Fraction, ...]
 ) -> ReportData:
-    """Return the contents of the report except its pictures."""
     info, horizon = plan.info, plan.settings.horizon
     rate = "variable" if info.timing.rate is None else f"{float(info.timing.rate):g}"
     task = f"one frame of every {plan.drop} kept" if horizon is None else frames_ahead(horizon)

@@ -46,7 +46,6 @@ class SequenceMeter:
     """The state of metrics that need the frames of one method in order."""
 
     def __init__(self, wanted: Sequence[str], rate: Fraction | None) -> None:
-        """Start without frames; a ``rate`` of None counts as 25."""
         self._rate = rate or Fraction(25)
         self._xpsnr = XpsnrMeter(self._rate) if "xpsnr" in wanted else None
         self._vmaf = VmafMeter(self._rate) if "vmaf" in wanted else None
@@ -95,7 +94,6 @@ class Scores:
     """The sums of the scores in ``wanted``; ``missing`` frames were not made."""
 
     def __init__(self, wanted: Sequence[str]) -> None:
-        """Start without scores."""
         self._sums = {name: (0.0, 0) for name in wanted}
         self.missing = 0
 
@@ -121,7 +119,6 @@ class Scorer:
     """
 
     def __init__(self, models: Mapping[str, str], plan: ComparePlan) -> None:
-        """Load the models; ``models`` has the name or the file of the model of each method."""
         self._plan = plan
         self._methods = {name: method(model, plan) for name, model in models.items()}
         self._meters = {name: SequenceMeter(plan.metrics, plan.info.timing.rate) for name in models}
@@ -209,7 +206,6 @@ def _texture_between(wanted: Sequence[str], kept: Sequence[Tensor]) -> Tensor | 
 
 
 def _texture(rgb: Tensor, kept: Tensor) -> dict[str, float]:
-    """Return a frame's texture, in dB relative to the texture of the kept frames."""
     return {"texture": float(metrics.texture(rgb, kept))}
 
 

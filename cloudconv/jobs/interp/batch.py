@@ -47,7 +47,6 @@ class FinishedIndex:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read the file if it exists."""
         self._folder = folder
         self._finished: dict[str, tuple[str, str]] = {}
         self._weights_of = cache(weights_fingerprint)
@@ -115,11 +114,6 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
     inputs: list[tuple[str, Path]] = []  # each with its subfolder of the output folder
     for name in map(str, settings.inputs):
         inputs += _inside(Path(name), settings) or [(name, Path())]
-    if ("-", Path()) in inputs:
-        raise SettingsError(
-            "stdin-without-name: stdin has no file name from which to name the output: name the "
-            "output, or an input file."
-        )
     every = [settings.of(*each) for each in inputs]
     for each, (name, subfolder) in zip(every, inputs, strict=True):
         alike[os.path.normcase(str(subfolder / stem_of(Path(name))))].append(each)
@@ -130,7 +124,6 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
 
 
 def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
-    """Raise SettingsError if two of the inputs have one output; one that fails has no output."""
     inputs_of: defaultdict[str, list[str]] = defaultdict(list)
     for each in some:
         with suppress(CloudconvError):
@@ -160,7 +153,6 @@ def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
 
 
 def _folders(path: Path, settings: InterpManySettings) -> list[Path]:
-    """Return a folder, and with ``recursive`` its subfolders, without the output folder."""
     if not settings.recursive:
         return [path]
     made = Path(settings.out_dir).resolve()
@@ -295,13 +287,11 @@ class _BatchProgress:
     """The progress over all inputs; sizes of files stand for frames that are not probed yet."""
 
     def __init__(self, every: Sequence[InterpSettings]) -> None:
-        """Create the progress of a batch without finished frames."""
         self._sizes = {number: _size(each.input) for number, each in enumerate(every)}
         self._expected: dict[int, int] = {}
         self._latest: dict[int, Progress] = {}
 
     def expect(self, number: int, frames: int | None) -> None:
-        """Set the expected number of an input's output frames, None if unknown."""
         self._expected[number] = frames or 0
 
     def change(self, number: int, about: str, event: Event) -> Event | None:
@@ -319,7 +309,6 @@ class _BatchProgress:
         self._expected.pop(number, None)
 
     def progress(self) -> Progress:
-        """Return the progress over all inputs."""
         done = sum(each.done for each in self._latest.values())
         frames = sum(self._expected.values())
         size = sum(self._sizes.get(number, 0) for number in self._expected)
@@ -343,7 +332,6 @@ def estimate_all(every: Sequence[InterpSettings]) -> list[InterpEstimate | Exist
 
 
 def _existing(settings: InterpSettings, finished: Callable[[Path], FinishedIndex]) -> Exists | None:
-    """Return the finished output of an earlier run with these settings; None with ``overwrite``."""
     output = None if settings.overwrite else finished(Path(str(settings.output))).find(settings)
     return None if output is None else Exists(str(settings.input), str(output))
 

@@ -155,7 +155,6 @@ def measure(
 
 
 def _inside(folder: Path, output: Path) -> Path:
-    """Return a path in the folder for an output of the same format."""
     if is_stdout(output):
         return folder / "stdout.mkv"
     return folder / "pictures" / output.name if is_sequence(output) else folder / output.name

@@ -384,7 +384,6 @@ def decide(
 
 
 def _is_live(settings: InterpSettings) -> bool:
-    """Return whether frames are written as they arrive; resuming and adapting need all first."""
     to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
     return str(settings.input) == "-" and to_stdout and settings.adapt is None
 
@@ -431,7 +430,6 @@ def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
 
 
 def _check_count(settings: InterpSettings, info: MediaInfo, request: Request) -> None:
-    """Raise InputError if gaps of the source cause many more output frames than its frames do."""
     timing = info.timing
     if timing.open_ended:
         return  # ``frames_of`` checks the frames as they arrive

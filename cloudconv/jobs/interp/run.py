@@ -152,7 +152,6 @@ def interpolate(
 
 
 def _early_warnings(plan: InterpPlan) -> Iterator[Warned]:
-    """Yield the warnings that need frames of the source, before the first new frame."""
     if not plan.settings.refill and not plan.info.timing.open_ended:
         # These frames are decoded again later: 14 without repeats, up to 200 with repeats. To keep
         # 200 frames would take too much memory.
@@ -249,7 +248,6 @@ def _resolved(
 
 
 def _is_decided(pinned: dict[str, Any]) -> bool:
-    """Return whether a run can have made these decisions."""
     found = {name: pinned.get(name, 0) for name in _MOST}
     for name in ("tile", "threads"):
         found[name] = 1 if found[name] is None else found[name]
@@ -263,7 +261,6 @@ def _followed(
     expected: int | None,
     reported: list[Warned],
 ) -> Generator[Event, None, Counts]:
-    """Yield the progress and the warnings of all segments; return the counts of frames."""
     counts, finished, started = Counts(), resumed, dict[int, int]()
     with closing(rendering):
         for event in chain(rendering, [None]):  # also if no segment was missing
@@ -299,7 +296,6 @@ def _jobs(
 
 
 def _missing(tasks: Iterator[FrameTask], store: SegmentStore) -> Iterator[OpenSegment]:
-    """Yield the segments that the store lacks; check the plans of the others."""
     for segment in split(tasks):
         if segment.number in store.finished:
             store.check(segment.skip())
