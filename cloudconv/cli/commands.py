@@ -20,13 +20,20 @@ from cloudconv.cli.console import (
     run_job,
     run_with_progress,
 )
-from cloudconv.cli.streams import is_terminal, print_result
-from cloudconv.cli.text import clock, field_rows, format_value, rate, table
+from cloudconv.cli.streams import (
+    clock,
+    field_rows,
+    format_value,
+    is_terminal,
+    print_result,
+    rate,
+    table,
+)
 from cloudconv.errors import CloudconvError, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Measured, watched
 from cloudconv.jobs.outcome import as_json
 from cloudconv.messages import counted
-from cloudconv.report.columns import COLUMNS, Column, frame_time, marked
+from cloudconv.report.data import COLUMNS, Column, frame_time, marked
 from cloudconv.settings import (
     CompareSettings,
     DoctorSettings,

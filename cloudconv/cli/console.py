@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from cloudconv import jobs
 from cloudconv.cli import interrupts
-from cloudconv.cli.streams import print_message, print_result
-from cloudconv.cli.text import clock, field_rows
+from cloudconv.cli.streams import clock, field_rows, print_message, print_result
 from cloudconv.errors import SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched
 from cloudconv.jobs.outcome import as_json

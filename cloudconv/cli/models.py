@@ -13,8 +13,7 @@ import typer
 
 from cloudconv.cli.command import complete, examples, with_options
 from cloudconv.cli.console import Console, print_error, print_json
-from cloudconv.cli.streams import is_terminal, print_result
-from cloudconv.cli.text import field_rows, table
+from cloudconv.cli.streams import field_rows, is_terminal, print_result, table
 from cloudconv.errors import CloudconvError
 from cloudconv.messages import counted
 from cloudconv.settings.tools import AddSettings, ModelsSettings

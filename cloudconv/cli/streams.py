@@ -1,4 +1,4 @@
-"""Write to the standard streams, and replace streams that are closed."""
+"""Write to the standard streams, and format numbers, tables and fields for people."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fractions import Fraction
+from typing import Any
 
 from cloudconv.messages import plain
+from cloudconv.timeline import rate_name
 
 closed_streams: set[str] = set()
 """The names in :mod:`sys` of the streams that were closed when the command started."""
@@ -94,3 +97,88 @@ def print_result(text: str) -> None:
     """Write a result to stdout and flush, so that a closed pipe raises its error here."""
     sys.stdout.write(plain(text) + "\n")
     sys.stdout.flush()
+
+
+_LABELS = {
+    "arbitrary_timestep": "any timestep",
+    "at": "new frames from",
+    "half_precision": "16 bits",
+    "bits_per_second": "bit rate",
+    "seconds": "estimated time",
+    "why": "reason",
+}
+"""Labels of fields whose names are too short for people."""
+
+
+def clock(seconds: float) -> str:
+    """Return a length of time for people: 8.3 s, 4:05, 1:02:03."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def rate(rational: str | None) -> str:
+    """Return a frame rate for people: 119.88 fps for 120000/1001."""
+    return "a variable rate" if rational is None else f"{rate_name(Fraction(rational))} fps"
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """Return columns aligned with spaces, for people and for ``awk`` alike."""
+    lines = [header, *rows]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(header))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def field_rows(values: Mapping[str, Any], width: int = 0) -> str:
+    """Return a row for each field that has a value: its name in words, and the value.
+
+    The name determines the unit. ``width`` limits the columns of a value; 0 for no limit.
+    """
+    rows = []
+    for label, text in _field_rows(values):
+        lines = [part for line in text.split("\n") for part in textwrap.wrap(line, width or 10**6)]
+        rows += [[label if not number else "", line] for number, line in enumerate(lines)]
+    return table(rows[0], rows[1:])
+
+
+def _field_rows(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and any(isinstance(each, dict) for each in value.values()):
+            yield from _field_rows(value, f"{prefix}{name}: ")
+        elif text := format_value(name, value):
+            yield prefix + _label(name), text
+
+
+def _label(name: str) -> str:
+    return _LABELS.get(name, name.removesuffix("_bytes").replace("_", " "))
+
+
+def format_value(name: str, value: Any) -> str:
+    """Return the value of a field for people; empty for None (except a rate) and if empty."""
+    if name.endswith("_fps"):
+        return rate(value)
+    if value is None:
+        return ""
+    if name.endswith("_bytes"):
+        scale, unit = (1e3, "kB") if value < 1e5 else (1e6, "MB") if value < 1e9 else (1e9, "GB")
+        return f"{value / scale:.1f} {unit}"
+    if name in ("input", "output"):
+        return str(value).replace("\n", "\\n")
+    if name == "bits_per_second":
+        return f"{value / 1e6:.1f} Mbit/s" if value >= 1e6 else f"{value / 1e3:.0f} kbit/s"
+    if name in ("at", "duration") or name.endswith("seconds"):
+        return clock(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        parts = {_label(key): format_value(key, each) for key, each in value.items()}
+        return ", ".join(f"{key} {text}" for key, text in parts.items() if text)
+    if isinstance(value, list):
+        separator = "\n" if value and isinstance(value[0], dict) else ", "
+        return separator.join(format_value("", each) for each in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -44,7 +44,7 @@ from cloudconv.settings import TrainingRecipe, TrainSettings, values
 from cloudconv.settings.values import WHOLE, parse_spans, split_path, without
 from cloudconv.training import clips, loop
 from cloudconv.training.clips import Sampling, Windows
-from cloudconv.training.recipe import completed, fingerprint
+from cloudconv.training.recipe import completed
 from cloudconv.training.tasks import Goal, goal_for
 
 _RATE = 5e-4  # learning rate if some or all weights start as random numbers
@@ -286,7 +286,7 @@ class _Results:
     written: list[str]
 
     def save(self) -> None:
-        pinned = {"settings": fingerprint(self.plan.settings), "footage": self.footage}
+        pinned = {"settings": self.plan.settings.pinned(), "footage": self.footage}
         state = {**self.trainer.state(), **pinned, "written": self.written}
         with writing(self.plan.checkpoint):
             loop.save_checkpoint(self.plan.checkpoint, state, of=self.plan.output)
@@ -499,7 +499,7 @@ def _restore(
 ) -> list[str]:
     """Continue a training; return the hashes of the outputs that the training has written."""
     with loop.load_checkpoint(checkpoint, trainer.device) as state:
-        saved, now = (json.loads(e) for e in (state["settings"], fingerprint(trainer.settings)))
+        saved, now = state["settings"], trainer.settings.pinned()
         if name := min((name for name in now if saved.get(name) != now[name]), default=None):
             raise SettingsError(
                 f"checkpoint-of-other-settings: {checkpoint} belongs to a run with other settings "

@@ -6,8 +6,17 @@ from collections.abc import Mapping
 from math import ceil, inf
 from typing import Any
 
-from cloudconv.report.columns import COLUMNS, CURVES, Column, frame_time, frames_ahead, marked
-from cloudconv.report.data import Comparison, ReportData, Row
+from cloudconv.report.data import (
+    COLUMNS,
+    CURVES,
+    Column,
+    Comparison,
+    ReportData,
+    Row,
+    frame_time,
+    frames_ahead,
+    marked,
+)
 from cloudconv.report.page import Chart, Line, draw, render, round_numbers
 
 POINTS = 1500

@@ -1,7 +1,8 @@
-"""Build self-contained HTML pages from templates, with line charts as inline SVG."""
+"""Build self-contained HTML pages: templates, line charts as inline SVG, pictures as JPEG."""
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,15 @@ from itertools import groupby
 from math import ceil, floor, isfinite, log10
 from typing import Any, TypeGuard
 
+import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
 
 from cloudconv.messages import plain
+from cloudconv.report.data import ReportPicture
 
 PERFECT = 100.0
 """The score in dB of a frame that equals the original."""
@@ -162,3 +168,20 @@ def render(
     # Inside a script element only "</script" and "<!--" have a meaning.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     return _templates().get_template(template).render(script_data=Markup(text), **context)
+
+
+def shrunk(rgb: Tensor, width: int) -> Tensor:
+    """Return a picture, (3, H, W), that is at most ``width`` pixels wide."""
+    if rgb.shape[2] <= width:
+        return rgb
+    height = max(1, round(rgb.shape[1] * width / rgb.shape[2]))
+    return functional.interpolate(rgb[None], (height, width), mode="area")[0]
+
+
+def jpeg(rgb: Tensor, width: int, quality: int) -> ReportPicture:
+    """Return RGB, (3, H, W) in [0, 1], as a JPEG that is at most ``width`` pixels wide."""
+    shown = shrunk(rgb, width)
+    samples = shown.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).contiguous()
+    data = io.BytesIO()
+    Image.fromarray(samples.cpu().numpy()).save(data, "JPEG", quality=quality)
+    return ReportPicture(data.getvalue(), shown.shape[2], shown.shape[1])

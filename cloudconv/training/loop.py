@@ -32,7 +32,7 @@ from cloudconv.training.losses import Adversary, parse_loss
 from cloudconv.training.tasks import Goal, Prediction, padded
 from cloudconv.transfer import upload
 
-_KIND = b"cloudconv checkpoint 5\n"  # the first bytes of a checkpoint file
+_KIND = b"cloudconv checkpoint 6\n"  # the first bytes of a checkpoint file
 _TENSOR = "tensor of the checkpoint"  # the key that marks the name of a tensor
 _DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +68,3 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
         raise SettingsError(
             f"recipe-not-toml: The recipe {path} is not TOML ({error}): correct that line."
         ) from error
-
-
-def fingerprint(settings: TrainingRecipe) -> str:
-    """Return, as JSON, the settings that must be the same in a checkpoint and a later run."""
-    pinned = [each.name for each in fields_of(TrainSettings) if each.pinned]
-    kept = {name: value for name, value in asdict(settings).items() if name in pinned}
-    return json.dumps(kept, sort_keys=True, default=str)

@@ -53,11 +53,8 @@ class Goal(ABC, Generic[M]):
 
     naive: str
     """Name of the naive baseline."""
-
-    @property
-    @abstractmethod
-    def length(self) -> int:
-        """Return the number of frames of a window."""
+    length: int
+    """Number of frames of a window."""
 
     @abstractmethod
     def picks(self, random: np.random.Generator) -> list[int]:
@@ -96,15 +93,12 @@ class InterpolationGoal(Goal[Interpolator]):
             )
         self.spec, self.gap = spec, gap
         self._four_frames = spec.context >= FOUR
-
-    @property
-    def length(self) -> int:
-        """Return the length of one gap, or of three gaps if the model sees four frames."""
-        return (3 if self._four_frames else 1) * self.gap + 1
+        self.length = (3 if self._four_frames else 1) * gap + 1
 
     def narrow(self) -> bool:
         """Leave out the outer frames from now on; return False if they are left out already."""
         had_outer_frames, self._four_frames = self._four_frames, False
+        self.length = self.gap + 1
         return had_outer_frames
 
     def picks(self, random: np.random.Generator) -> list[int]:
@@ -159,11 +153,7 @@ class Forecast(Goal[Predictor]):
 
     def __init__(self, spec: ModelSpec, ahead: int) -> None:
         self.context, self.ahead = spec.context, ahead
-
-    @property
-    def length(self) -> int:
-        """Return the length of the context and of the farthest horizon together."""
-        return self.context + self.ahead
+        self.length = spec.context + ahead
 
 
 class RolloutGoal(Forecast):

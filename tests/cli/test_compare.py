@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from cloudconv.cli import commands as command
 from cloudconv.cli.app import app
-from cloudconv.report.columns import COLUMNS
+from cloudconv.report.data import COLUMNS
 from tests.helpers.factory import picture, write_clip
 
 SCORES = {

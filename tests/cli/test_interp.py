@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from cloudconv.cli.app import app
 from cloudconv.cli.command import complete
-from cloudconv.cli.text import clock
+from cloudconv.cli.streams import clock
 from cloudconv.errors import DeviceError, Interrupted, SettingsError
 from cloudconv.events import Finished, Warned
 from cloudconv.jobs.interp import run as job

@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 
 from cloudconv import metrics
 from cloudconv.errors import CloudconvError, InputError, ModelError, OutputError, SettingsError
-from cloudconv.jobs.compare.clip import evenly, windows
 from cloudconv.jobs.compare.methods import ShownFrame
-from cloudconv.jobs.compare.plan import MINTERPOLATE, methods_of
+from cloudconv.jobs.compare.plan import MINTERPOLATE, evenly, methods_of, windows
 from cloudconv.jobs.compare.run import CompareSettings, decide, estimate
 from cloudconv.jobs.compare.score import SequenceMeter, verdict
 from cloudconv.media.color import rgb_of
@@ -316,7 +315,7 @@ def test_horizons_beyond_the_clip_are_left_out_and_named(tmp_path):
 
 
 def test_forecasts_end_at_a_cut_and_none_starts_with_one_in_its_context(tmp_path, monkeypatch):
-    monkeypatch.setattr("cloudconv.jobs.compare.clip.EVERY", 1)
+    monkeypatch.setattr("cloudconv.jobs.compare.plan.EVERY", 1)
     shown = [picture(k, scene=int(k >= 11) * 3, step=1) for k in range(22)]
     clip = write_clip(tmp_path / "a.mkv", shown)
     result = compare(clip, horizon=3, model=("linear",), against=("hold",), scene_cut="auto")

@@ -345,7 +345,7 @@ def test_an_estimate_states_the_disk_space(clip, tmp_path, monkeypatch):
         assert not any("less is free" in message for message in map(str, plan.warnings))
         full = shutil.disk_usage(tmp_path)._replace(free=1000)
         with monkeypatch.context() as patched:
-            patched.setattr("cloudconv.jobs.interp.estimate.disk_usage", lambda _, full=full: full)
+            patched.setattr("cloudconv.jobs.interp.run.disk_usage", lambda _, full=full: full)
             assert "disk-space" in [w.code for w in cloudconv.estimate(settings).warnings]
 
 

@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloudconv.report.columns import COLUMNS
 from cloudconv.report.compare import render_report
-from cloudconv.report.data import Comparison, ReportData, ReportPicture, Row
+from cloudconv.report.data import COLUMNS, Comparison, ReportData, ReportPicture, Row
 from cloudconv.report.page import Chart, Line, draw, round_numbers
 from tests.helpers.browser import CHROMIUM, Browser
 

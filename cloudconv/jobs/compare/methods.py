@@ -13,8 +13,7 @@ from torch import Tensor
 
 from cloudconv import metrics
 from cloudconv.events import Warned
-from cloudconv.jobs.compare.clip import ComparedClip, Sample
-from cloudconv.jobs.compare.plan import MINTERPOLATE, ComparePlan
+from cloudconv.jobs.compare.plan import MINTERPOLATE, ComparedClip, ComparePlan, Sample
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.meters import minterpolate

@@ -1,26 +1,37 @@
-"""Plan a comparison: its methods, its metrics, and the workers that compute them."""
+"""Plan a comparison: its methods, its metrics, and its samples of neighbouring frames.
+
+The scores of a sample depend only on the sample's frames. Metrics that need frames in order also
+depend on the samples before.
+"""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
-from cloudconv.errors import OutputError, SettingsError
+from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.adapt import Adapted, check_adapting
+from cloudconv.jobs.adapt import Adapted, AdaptPlan, check_adapting
 from cloudconv.jobs.outcome import as_json
 from cloudconv.jobs.output import check_outputs
+from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.output import collect_refusals
 from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.render.device import auto_warnings, choose_device, choose_precision, precision_name
 from cloudconv.report.folder import check_folder
+from cloudconv.schedule.cadence import Cadence
+from cloudconv.schedule.frames import analyse, cadence_of
 from cloudconv.settings import CompareSettings, exact
 from cloudconv.settings.compare import DEFAULT_METRICS, FAULT
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
@@ -197,3 +208,205 @@ def methods_of(settings: CompareSettings) -> tuple[str, ...]:
     models = settings.models or (registry.DEFAULT,)
     adapted = () if settings.adapt is None else (ADAPTED,)
     return tuple(dict.fromkeys((*models, *adapted, *against, BLEND)))
+
+
+EVERY = 6
+"""The number of frames between the starts of two forecasts."""
+
+CADENCE_FRAMES = 300
+"""The number of first source frames that are searched for a cadence (regular repeats)."""
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True, slots=True)
+class ClipFrame:
+    """A source frame that is compared.
+
+    ``number`` counts all source frames of the compared part. ``shows`` is ``time``, or an evenly
+    spaced time in a clip with regular repeats. ``cut``: whether the frame starts a scene.
+    """
+
+    number: int
+    time: Fraction
+    shows: Fraction
+    cut: bool
+    frame: Frame
+
+
+class ComparedClip:
+    """The part of a clip that is compared, without regularly repeated frames.
+
+    ``distinct`` is the fraction that differ from the frame before. ``cuts`` and ``left_out``, the
+    number of repeats, are complete when all frames have been read.
+    """
+
+    def __init__(self, plan: ComparePlan) -> None:
+        self.info, self._settings = info, settings = plan.info, plan.settings
+        self.cuts: list[Fraction] = []
+        self.left_out = 0
+        timing = info.timing
+        length = timing.end - timing.start
+        end = length if settings.end is None else min(exact(settings.end), length)
+        part = max(end - (exact(settings.start) or 0), Fraction(0))
+        self.frames_expected = round(timing.frames * part / length)
+        first = islice(analyse(self.source().frames(), settings.scene_cut), CADENCE_FRAMES)
+        cadence, _ = cadence_of(first)
+        self.has_cadence = cadence.description is not None
+        self.distinct = cadence.distinct_fraction if self.has_cadence else Fraction(1)
+
+    def source(self) -> Source:
+        """Return the requested part of the source."""
+        s = self._settings
+        return Source(self.info, start=exact(s.start), end=exact(s.end), threads=s.threads)
+
+    def frames(self, source: Source) -> Iterator[ClipFrame]:
+        """Yield the compared frames in order."""
+        scene_cut = self._settings.scene_cut
+        analysed = analyse(source.frames(), scene_cut, Cadence(), refill=self.has_cadence)
+        for number, item in enumerate(analysed):
+            if item.shows is None:
+                self.left_out += 1
+                continue
+            if item.cut:
+                self.cuts.append(item.frame.time)
+            frame = item.frame.at(item.shows, item.frame.duration)
+            yield ClipFrame(number, item.frame.time, item.shows, item.cut, frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Neighbouring source frames, of which those at the positions ``scored`` are made again.
+
+    ``read`` is the number of source frames up to its end; ``skipped`` are left out because of a
+    cut. With ``drop``, ``before`` and ``after`` are the kept frames beside it in the same scene.
+    """
+
+    items: tuple[ClipFrame, ...]
+    scored: tuple[int, ...]
+    read: int
+    skipped: int = 0
+    before: ClipFrame | None = None
+    after: ClipFrame | None = None
+
+    @property
+    def frames(self) -> list[Frame]:
+        """Return the decoded frames of ``items``."""
+        return [item.frame for item in self.items]
+
+
+class Sampler:
+    """The division of a clip into samples, and the choice of the frames to score.
+
+    With ``drop`` a sample is two kept frames and those between. With ``horizon`` it is the frames
+    that a predictor sees and those that follow, up to the next cut.
+    """
+
+    def __init__(self, plan: ComparePlan, clip: ComparedClip) -> None:
+        self._settings = settings = plan.settings
+        self._accepts: Callable[[tuple[Fraction, ...]], bool] = lambda times: True
+        if settings.horizon is None:
+            self.context, self._inside, self._step = 1, plan.drop - 1, plan.drop
+            self._most = self._least = plan.drop + 1
+            task = f"keeping one of every {plan.drop}"
+        else:
+            specs = [registry.spec(name, "predict") for name in plan.methods]
+            self.context = max(spec.context for spec in specs)
+            roomy = max(spec.context + spec.past for spec in specs)
+            if clip.frames_expected * clip.distinct >= roomy + settings.horizon:
+                self.context = roomy
+            self._inside, self._step = settings.horizon, EVERY
+            self._most, self._least = self.context + settings.horizon, self.context + 1
+            task = f"a forecast from {self.context} of them"
+        self._end = clip.info.timing.frames
+        frames = clip.frames_expected
+        self._total = (int(frames * clip.distinct) - self._least) // self._step + 1
+        if self._total < 1:
+            part = " in that part" if (settings.start, settings.end) != (None, None) else ""
+            raise InputError(
+                f"too-few-to-score: {clip.info.path} has {counted(frames, 'frame')}{part}; {task} "
+                f"needs at least {self._least}."
+            )
+
+    def only_held_back(self, plan: AdaptPlan) -> None:
+        """Score only samples whose frames the plan keeps out of the training."""
+        self._accepts = plan.is_held_back
+        self._total = max(1, int(self._total * sum(b - a for a, b in plan.held_back)))
+
+    @property
+    def _wanted(self) -> tuple[int | None, int]:
+        """Return the number of samples (None for all), and of scored frames in each of them."""
+        wanted, inside = self._settings.frames, self._inside
+        if wanted is None or wanted >= self._total * inside:
+            return None, inside
+        each = min(wanted, inside)
+        return wanted // each, each
+
+    @property
+    def expected(self) -> tuple[int, int]:
+        """Return the approximate number of samples, and of scored frames."""
+        count, each = self._wanted
+        count = self._total if count is None else min(count, self._total)
+        return count, count * each
+
+    def samples(self, frames: Iterable[ClipFrame]) -> Iterator[Sample]:
+        """Yield all samples in order, with their frames; an empty sample ends the clip."""
+        count, each = self._wanted
+        chosen, within = evenly(self._total, count), evenly(self._inside, each)
+        number, first = 0, self.context
+        last = int(self._settings.horizon is None)  # the kept frame at the end of a sample
+        every = windows(frames, self._most, self._step, self._least)
+        beside: list[tuple[ClipFrame, ...] | None] = [None]
+        for (before, items), (_, after) in pairwise(pairwise(chain(beside, every, beside))):
+            assert items is not None
+            accepted = self._accepts(tuple(item.time for item in items))
+            end, skipped = self._until_cut(items)
+            taken = accepted and chosen(number)
+            number += accepted
+            yield Sample(
+                items[:end],
+                tuple(k for k in range(first, end - last) if taken and within(k - first)),
+                read=items[-1].number + 1,
+                skipped=skipped if taken or last else 0,
+                before=_kept(before, 0) if last else None,
+                after=_kept(after, -1) if last else None,
+            )
+        yield Sample((), (), self._end)
+
+    def _until_cut(self, items: Sequence[ClipFrame]) -> tuple[int, int]:
+        """Return the length of a sample, and the number of frames left out because of a cut."""
+        cut = next((k for k, item in enumerate(items) if k and item.cut), None)
+        if cut is None:
+            return len(items), 0
+        if self._settings.horizon is None:
+            return self.context, self._inside
+        end = max(cut, self.context)
+        return end, len(items) - end
+
+
+def _kept(items: Sequence[ClipFrame] | None, index: int) -> ClipFrame | None:
+    """Return the first or the last frame of a neighbouring sample; None if it contains a cut."""
+    if items is None or any(item.cut for item in items[1:]):
+        return None
+    return items[index]
+
+
+def windows(items: Iterable[Item], most: int, step: int, least: int) -> Iterator[tuple[Item, ...]]:
+    """Yield windows of ``most`` items, or at the end ``least``, at every ``step``-th item."""
+    ring: deque[Item] = deque(maxlen=most)
+    read = 0
+    for item in items:
+        ring.append(item)
+        read += 1
+        if read >= most and (read - most) % step == 0:
+            yield tuple(ring)
+    for first in range(max(read - most + 1, 0), read - least + 1):
+        if first % step == 0:
+            yield tuple(ring)[first - read :]
+
+
+def evenly(total: int, wanted: int | None) -> Callable[[int], bool]:
+    """Return a test that accepts at most ``wanted`` of ``total`` numbers, spread evenly."""
+    if wanted is None or wanted >= total:
+        return lambda number: True
+    return {(2 * k + 1) * total // (2 * wanted) for k in range(wanted)}.__contains__

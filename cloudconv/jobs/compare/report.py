@@ -20,7 +20,6 @@ from cloudconv import metrics
 from cloudconv.jobs.compare.plan import PAGE, RESULT, VIDEO, ComparePlan
 from cloudconv.jobs.compare.score import ScoredFrame
 from cloudconv.jobs.output import size_of
-from cloudconv.jobs.pictures import jpeg, shrunk
 from cloudconv.media.color import color_space, from_rgb
 from cloudconv.media.convert import UPRIGHT, turn_of
 from cloudconv.media.formats import layout
@@ -30,6 +29,7 @@ from cloudconv.media.sink import Sink
 from cloudconv.report.compare import render_report
 from cloudconv.report.data import Comparison, ReportData
 from cloudconv.report.folder import ReportFolder, report_folder
+from cloudconv.report.page import jpeg, shrunk
 
 SHOWN = 10
 """The number of frames of the lowest PSNR on the page."""

@@ -14,14 +14,15 @@ from typing import Any
 from cloudconv.errors import InputError
 from cloudconv.events import Finished, Job, Progress, Warned, each_once
 from cloudconv.jobs.adapt import WEIGHTS, adapt, adapt_plan
-from cloudconv.jobs.compare.clip import ComparedClip, Sampler
 from cloudconv.jobs.compare.plan import (
     ADAPTED,
     RESULT,
     VIDEO,
+    ComparedClip,
     CompareEstimate,
     ComparePlan,
     CompareResult,
+    Sampler,
     decide,
 )
 from cloudconv.jobs.compare.report import report_writer
@@ -33,8 +34,7 @@ from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import choose_precision, set_threads
-from cloudconv.report.columns import frames_ahead
-from cloudconv.report.data import ReportData, Row
+from cloudconv.report.data import ReportData, Row, frames_ahead
 from cloudconv.settings import CompareSettings
 
 _TRIED = 2  # samples that an estimate scores

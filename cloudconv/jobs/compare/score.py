@@ -13,13 +13,11 @@ from torch import Tensor
 from cloudconv import metrics
 from cloudconv.events import Warned
 from cloudconv.forecasting.choice import fault
-from cloudconv.jobs.compare.clip import ClipFrame, Sample
 from cloudconv.jobs.compare.methods import ShownFrame, as_rgb, method
-from cloudconv.jobs.compare.plan import ComparePlan
+from cloudconv.jobs.compare.plan import ClipFrame, ComparePlan, Sample
 from cloudconv.media.meters import VmafMeter, XpsnrMeter
 from cloudconv.messages import counted
-from cloudconv.report.columns import CURVES, frames_ahead
-from cloudconv.report.data import Row
+from cloudconv.report.data import CURVES, Row, frames_ahead
 from cloudconv.settings.compare import FAULT
 
 TIME = "seconds_per_frame"

@@ -21,11 +21,10 @@ from numpy.typing import NDArray
 from cloudconv.dreaming.vitals.vitals import VITALS, Vitals
 from cloudconv.jobs.dream.results import DreamResult
 from cloudconv.jobs.outcome import as_json
-from cloudconv.jobs.pictures import jpeg
 from cloudconv.media.convert import Turn
 from cloudconv.report.data import ReportPicture
 from cloudconv.report.folder import ReportFolder
-from cloudconv.report.page import Chart, Line, draw, render, round_numbers
+from cloudconv.report.page import Chart, Line, draw, jpeg, render, round_numbers
 
 PAGE, RESULT = "index.html", "result.json"
 

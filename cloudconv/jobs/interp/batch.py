@@ -8,7 +8,7 @@ import json
 import os
 import stat
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -16,9 +16,8 @@ from pathlib import Path
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
-from cloudconv.jobs.interp.estimate import estimate
 from cloudconv.jobs.interp.plan import InterpEstimate, InterpResult, decide
-from cloudconv.jobs.interp.run import interpolate
+from cloudconv.jobs.interp.run import estimate, interpolate
 from cloudconv.jobs.output import stem_of
 from cloudconv.media import pictures as images
 from cloudconv.media.identity import input_fingerprint
@@ -162,41 +161,29 @@ def _folders(path: Path, settings: InterpManySettings) -> list[Path]:
     return [each for each in inside if not each.resolve().is_relative_to(made)]
 
 
-def left_out(settings: InterpManySettings) -> list[Warned]:
-    """Return warnings about the subfolders and the pictures in folders that are read for videos."""
+def left_out(settings: InterpManySettings) -> Iterator[Warned]:
+    """Yield warnings about the subfolders and the pictures in folders that are read for videos."""
     made = Path(settings.out_dir).resolve()
-    warnings = []
     for folder in map(Path, settings.inputs):
         if not folder.is_dir() or (images.pictures_in(folder) and not _inside(folder, settings)):
             continue  # for a folder of pictures, the probe warns
         inside = [] if settings.recursive else images.subfolders_of(folder)
         inside = [each for each in inside if each.resolve() != made]
-        names = [each.name for each in inside]
+        names = ", ".join(each.name for each in inside)
         if any(map(images.videos_in, inside)):
-            warnings.append(
-                Warned(
-                    f"subfolders-left-out: Folders inside {folder} are ignored: "
-                    f"{', '.join(names)}. --recursive includes their videos."
-                )
+            yield Warned(
+                f"subfolders-left-out: Folders inside {folder} are ignored: {names}. --recursive "
+                "includes their videos."
             )
         elif names:
-            warnings.append(
-                Warned(
-                    f"subfolders-ignored: Folders inside {folder} are ignored: {', '.join(names)}."
-                )
-            )
-        pictures = [
-            file for each in _folders(folder, settings) for file in images.pictures_in(each)
-        ]
+            yield Warned(f"subfolders-ignored: Folders inside {folder} are ignored: {names}.")
+        pictures = [p for each in _folders(folder, settings) for p in images.pictures_in(each)]
         if pictures:
-            names = [str(file.relative_to(folder)) for file in pictures]
-            warnings.append(
-                Warned(
-                    f"pictures-left-out: {folder} stands for its videos, and pictures in it are "
-                    f"left out: {shortened(names, 3)}."
-                )
+            shown = shortened([str(file.relative_to(folder)) for file in pictures], 3)
+            yield Warned(
+                f"pictures-left-out: {folder} stands for its videos, and pictures in it are left "
+                f"out: {shown}."
             )
-    return warnings
 
 
 @dataclass(frozen=True, slots=True)
