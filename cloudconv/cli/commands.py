@@ -13,13 +13,7 @@ import typer
 
 from cloudconv.cli import interrupts, streams
 from cloudconv.cli.command import INTERRUPTED, examples, with_options
-from cloudconv.cli.console import (
-    Console,
-    print_error,
-    print_json,
-    run_job,
-    run_with_progress,
-)
+from cloudconv.cli.console import Console, print_error, print_json, run_job, run_with_progress
 from cloudconv.cli.streams import (
     clock,
     field_rows,

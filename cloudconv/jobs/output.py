@@ -65,12 +65,6 @@ def _named_after(input: Path) -> Path:
     return named if named.name else named.resolve()
 
 
-def check_encoding(output: Path, info: MediaInfo, settings: EncodeSettings) -> None:
-    """Check the settings of the encoder, before anything is said about an existing output."""
-    with collect_refusals([]):  # other reasons are given later
-        choose(container_of(output), info, settings)
-
-
 def expected_encoding(
     output: Path, info: MediaInfo, settings: EncodeSettings, refusals: list[OutputError]
 ) -> tuple[dict[str, Any], tuple[Warned, ...]]:

@@ -18,7 +18,6 @@ from cloudconv.errors import DeviceError, InputError, OutputError
 from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.jobs.outcome import Outcome
 from cloudconv.jobs.output import (
-    check_encoding,
     check_outputs,
     expected_encoding,
     origin,
@@ -103,7 +102,7 @@ def decide(
     tag += "_new" if settings.only_new else ""
     rates = info.timing.gap_rate, info.timing.fastest_rate
     output = output_path(settings.output, info, tag, *rates)
-    check_encoding(output, info, settings)
+    expected_encoding(output, info, settings, [])  # raises for its settings
     with collect_refusals(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])
     with collect_refusals(refusals):

@@ -15,8 +15,8 @@ from cloudconv.events import Warned
 from cloudconv.jobs.adapt import Adapted, AdaptPlan, adapt_plan, check_adapting
 from cloudconv.jobs.outcome import Done, Estimate, Outcome
 from cloudconv.jobs.output import (
-    check_encoding,
     check_outputs,
+    expected_encoding,
     origin,
     output_path,
     part_tag,
@@ -396,7 +396,7 @@ def _refusals(
     rates: tuple[Fraction | None, Fraction | None],
 ) -> list[OutputError]:
     """Return the reasons to refuse the output; ``rates`` are its own and its fastest, or None."""
-    check_encoding(output, info, settings)
+    expected_encoding(output, info, settings, [])  # raises for its settings
     refusals: list[OutputError] = []
     with collect_refusals(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])
