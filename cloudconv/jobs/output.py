@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
+from itertools import chain
 from math import lcm
 from pathlib import Path
 from typing import Any
@@ -121,7 +122,9 @@ def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
             yield from images.files_of(path)
     if recipe := getattr(settings, "recipe", None):
         yield Path(recipe)
-    for name in _names_of_models(settings):
+    given = (getattr(settings, name, None) or () for name in MODELS)
+    named = ((each,) if isinstance(each, str | Path) else each for each in given)
+    for name in map(str, chain.from_iterable(named)):
         file = registry.file_of(name)
         if file is not None:
             yield file
@@ -130,9 +133,3 @@ def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
             shipped = registry.spec(name).weights
             if shipped is not None:
                 yield weights.weights_folder() / weights.entry(shipped).file
-
-
-def _names_of_models(settings: Any) -> Iterator[str]:
-    for name in MODELS:
-        value = getattr(settings, name, None) or ()
-        yield from map(str, (value,) if isinstance(value, str | Path) else value)

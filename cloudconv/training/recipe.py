@@ -45,7 +45,9 @@ def completed(settings: TrainSettings) -> TrainingRecipe:
         merged = {**dict(suited), **merged}
     folder = merged.get("output", "")
     if not folder or names_folder(folder):
-        merged["output"] = str(Path(folder, f"{_stem(merged['model'])}_trained.safetensors"))
+        model = merged["model"]
+        name = Path(model).stem if is_file_name(model) else model
+        merged["output"] = str(Path(folder, f"{name}_trained.safetensors"))
     if not merged.keys() & {"steps", "minutes"}:
         merged["steps"] = _STEPS
     try:
@@ -54,10 +56,6 @@ def completed(settings: TrainSettings) -> TrainingRecipe:
         if settings.recipe is None:
             raise
         raise SettingsError(f"in-recipe: The recipe {settings.recipe}: {error.text}") from error
-
-
-def _stem(model: str) -> str:
-    return Path(model).stem if is_file_name(model) else model
 
 
 def _read_recipe(path: Path | str) -> dict[str, Any]:

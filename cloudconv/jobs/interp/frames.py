@@ -108,7 +108,8 @@ def _made(
             frame, check = _frame(kind, picture, number, device)
             checks.extend([check] if check is not None else [])
             earlier = waiting.get(place_of(picture))
-            if earlier is not None and not _is_same(earlier, frame.picture):
+            both = () if earlier is None else zip(earlier.planes, frame.planes(), strict=True)
+            if not all(before.equal(now) for before, now in both):
                 raise PictureError(
                     f"picture-reused: Picture {number} is in the memory of an earlier picture, "
                     "which has not been returned yet: give a copy of each picture."
@@ -127,10 +128,6 @@ def _made(
         if original is not None:
             waiting.pop(place_of(original), None)
         yield _picture(kind, frame) if original is None else original
-
-
-def _is_same(one: _Samples, other: _Samples) -> bool:
-    return all(a.equal(b) for a, b in zip(one.planes, other.planes, strict=True))
 
 
 def _frame(
