@@ -26,6 +26,8 @@ LONGEST_SIDE = 480
 COARSE_SIDE = 160
 """Longest side of the pictures of trials, and of those in which faults are searched, in pixels."""
 
+_LOOKS = 40  # frames, spread over a clip, from which a property of the whole clip is measured
+
 THUMB_SIDE = 72
 """Longest side of the pictures that are compared with many others, in pixels."""
 
@@ -199,6 +201,12 @@ def blurred(values: Tensor, sigma: float) -> Tensor:
     small = F.pad(small, (radius, radius, radius, radius), mode="replicate")
     small = F.conv2d(F.conv2d(small, kernel[None, None, None]), kernel[None, None, :, None])
     return resized(small[:, 0], (height, width))
+
+
+def spread(count: int, first: int = 0) -> list[int]:
+    """Return up to 40 frames from ``first`` to ``count - 1``, evenly spread, to measure a clip."""
+    numbers = np.linspace(first, count - 1, min(count - first, _LOOKS)).round().astype(int)
+    return [int(k) for k in np.unique(numbers)]
 
 
 def bounds(weights: Tensor) -> tuple[slice, slice]:

@@ -5,13 +5,12 @@ import pytest
 import torch
 
 from cloudconv.dreaming.material.light import Light
-from cloudconv.dreaming.material.material import spread
 from cloudconv.dreaming.material.wind import Drifting, mean_flow
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
 from cloudconv.dreaming.methods.thumbs import Arrangement, Thumbs
-from cloudconv.dreaming.pictures import resized
+from cloudconv.dreaming.pictures import resized, spread
 from cloudconv.metrics import luma
 from cloudconv.models.ops import warp
 from tests.helpers.dreams import clouds, material
@@ -24,7 +23,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def wind(source):
-    return mean_flow(source, spread(len(source)))
+    return mean_flow(source, spread(len(source), 1))
 
 
 @pytest.fixture(scope="module")

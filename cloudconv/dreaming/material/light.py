@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.material.material import LOOKS, Material
-from cloudconv.dreaming.pictures import reduced
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.pictures import reduced, spread
 
 _Fields = NDArray[np.float64]
 
@@ -34,7 +34,7 @@ class Light:
     def __init__(self, material: Material) -> None:
         """Fit the light of a material; the current light begins as that of the last frame."""
         count = len(material)
-        chosen = np.unique(np.linspace(0, count - 1, min(count, LOOKS)).round().astype(int))
+        chosen = np.array(spread(count))
         pictures = [material.glance(int(k)) for k in chosen]
         fields = np.stack([_field(picture) for picture in pictures])
         times = (chosen - chosen.mean()) / max(count, 2)

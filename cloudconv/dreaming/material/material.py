@@ -22,15 +22,13 @@ from torch import Tensor
 from cloudconv.dreaming.material.camera import SteadyFilm, view_of
 from cloudconv.dreaming.material.film import Film
 from cloudconv.dreaming.material.land import matte_of
-from cloudconv.dreaming.pictures import moved, resized, resized_flow
+from cloudconv.dreaming.pictures import moved, resized, resized_flow, spread
 from cloudconv.media.frame import Frame
 
 _Floats = NDArray[np.float32]
 _Bytes = NDArray[np.uint8]
 
 _KEPT_PICTURES = 4  # full-size pictures in the cache: methods ask for neighbours in time together
-LOOKS = 40
-"""Number of frames, spread over the clip, from which a property of the whole clip is measured."""
 
 
 class Material:
@@ -204,8 +202,8 @@ class Material:
         count = len(self.film)
         if count < 2:
             return torch.zeros(self.small_size, device=self.device), None, False
-        chosen = np.unique(np.linspace(0, count - 1, min(count, LOOKS)).round().astype(int))
-        land, path, unsteady = view_of([self.film.small(int(k)) for k in chosen])
+        chosen = spread(count)
+        land, path, unsteady = view_of([self.film.small(k) for k in chosen])
         if path is not None:
             axes = [np.interp(np.arange(count), chosen, axis) for axis in path.T]
             path = np.stack(axes, 1)
@@ -247,12 +245,6 @@ class Material:
         flow = self.film.flow(max(frame, 1), quick=True) * np.float32(lead)
         flow *= (1 - self.static)[..., None]
         return torch.from_numpy(flow).permute(2, 0, 1)[None]
-
-
-def spread(count: int) -> list[int]:
-    """Return up to 40 numbers from 1 to ``count - 1``, evenly spread."""
-    numbers = np.linspace(1, count - 1, min(count - 1, LOOKS)).round().astype(int)
-    return [int(k) for k in np.unique(numbers)]
 
 
 def _usual_gap(times: Sequence[Fraction]) -> Fraction | None:

@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloudconv.dreaming.material.film import Film
-from cloudconv.dreaming.material.material import LOOKS
-from cloudconv.dreaming.pictures import LONGEST_SIDE, bounds, filled, grey, resized
+from cloudconv.dreaming.pictures import LONGEST_SIDE, bounds, filled, grey, resized, spread
 
 _Bytes = NDArray[np.uint8]
 _Floats = NDArray[np.float32]
@@ -94,8 +93,7 @@ def overlay_of(film: Film) -> Overlay | None:
     count = len(film)
     if count < _LEAST_FRAMES:
         return None
-    chosen = np.unique(np.linspace(0, count - 1, min(count, LOOKS)).round().astype(int))
-    region = overlay_region([film.small(int(k)) for k in chosen])
+    region = overlay_region([film.small(k) for k in spread(count)])
     if not region.any():
         return None
     soft = resized(torch.from_numpy(region)[None], film.size)[0].to(film.device)
@@ -107,8 +105,7 @@ def overlay_of(film: Film) -> Overlay | None:
     )
     soft = soft[box]
     known = (soft <= 0).float()
-    chosen = np.unique(np.linspace(0, count - 1, min(count, LOOKS)).round().astype(int))
-    seen = [film.picture(int(k))[:, *box] for k in chosen]
+    seen = [film.picture(k)[:, *box] for k in spread(count)]
     return _fitted(seen, [filled(one, known) for one in seen], box, soft)
 
 

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.light import Light
-from cloudconv.dreaming.material.material import LOOKS, Material, spread
+from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.overlay import ClearFilm, overlay_of
 from cloudconv.dreaming.material.wind import Drift, Drifting, end_pairs, mean_flow
 from cloudconv.dreaming.methods.base import DreamMethod
@@ -29,7 +29,7 @@ from cloudconv.dreaming.methods.layers import Layer, Stack
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.thumbs import Arrangement, Thumbs
 from cloudconv.dreaming.methods.transition import Front, Transition, front_of
-from cloudconv.dreaming.pictures import bounds, moved, resized, resized_flow, weight_size
+from cloudconv.dreaming.pictures import bounds, moved, resized, resized_flow, spread, weight_size
 from cloudconv.metrics import luma
 
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
@@ -81,7 +81,7 @@ class _Composition:
         """Measure the material, and make the layer of the forecast from the last frame."""
         self._material = material
         self._random = np.random.default_rng(seed)
-        wind = mean_flow(material, spread(len(material)))
+        wind = mean_flow(material, spread(len(material), 1))
         self._size = weight_size(*material.size)
         self._mean = resized_flow(wind[None], self._size)[0]
         self._light = Light(material)
@@ -260,8 +260,7 @@ class _Land:
 
 def _clip_mean(material: Material, size: tuple[int, int]) -> Tensor:
     """Return the mean of the material: (3, h, w)."""
-    number = len(material)
-    chosen = np.unique(np.linspace(0, number - 1, min(number, LOOKS)).round().astype(int))
-    total = sum(torch.from_numpy(material.glance(int(k))).float() for k in chosen)
+    chosen = spread(len(material))
+    total = sum(torch.from_numpy(material.glance(k)).float() for k in chosen)
     mean = torch.as_tensor(total).permute(2, 0, 1) / (255 * len(chosen))
     return resized(mean.contiguous(), size).to(material.device)

@@ -17,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.material.material import Material, spread
+from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.material.wind import EDGE, Drift, SkyBehind, end_pairs, inside, mean_flow
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import order_of
-from cloudconv.dreaming.pictures import blurred, moved, resized_flow, weight_size
+from cloudconv.dreaming.pictures import blurred, moved, resized_flow, spread, weight_size
 from cloudconv.models.ops import warp
 
 # Distance that the fastest parts move in a period, of the longer side. A measured motion is uneven
@@ -84,7 +84,7 @@ class Flow(DreamMethod):
         size = weight_size(*material.size)
         if len(material) > 1 and self.options.wind is None:
             still = material.matte
-            field = resized_flow(mean_flow(material, spread(len(material)))[None], size)[0]
+            field = resized_flow(mean_flow(material, spread(len(material), 1))[None], size)[0]
             return still, blurred(field, _SMOOTH * max(size))
         height, width = material.size
         if len(material) > 1:

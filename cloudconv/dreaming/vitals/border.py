@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import COARSE_SIDE, grey, reduced
-from cloudconv.dreaming.vitals.usual import SLACK, quantile, some
+from cloudconv.dreaming.pictures import COARSE_SIDE, grey, reduced, spread
+from cloudconv.dreaming.vitals.usual import SLACK, quantile
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
@@ -32,7 +32,7 @@ class Borders:
     def __init__(self, pictures: Sequence[Small], moving: NDArray[np.bool_]) -> None:
         """Measure the clip's own straight borders."""
         self._moving = reduced(moving.astype(np.float32), COARSE_SIDE) > 1 - 1e-3
-        own = [self._straightest(picture) for picture in some(pictures)]
+        own = [self._straightest(pictures[k]) for k in spread(len(pictures))]
         self._usual = max(_LIMIT, SLACK * quantile(own))
 
     def measure(self, picture: Small) -> float:

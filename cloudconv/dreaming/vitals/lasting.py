@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import COARSE_SIDE, grey, reduced
-from cloudconv.dreaming.vitals.usual import UNSEEN_SLACK, quantile, some
+from cloudconv.dreaming.pictures import COARSE_SIDE, grey, reduced, spread
+from cloudconv.dreaming.vitals.usual import UNSEEN_SLACK, quantile
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
@@ -39,7 +39,7 @@ class Lasting:
 
     def __init__(self, pictures: Sequence[Small]) -> None:
         """Measure what lasts, and how much of the land the clip's own halves lack."""
-        shown = some(pictures)
+        shown = [pictures[k] for k in spread(len(pictures))]
         half = len(shown) // 2
         first, second = shown[:half], shown[half:]
         unseen = [0.0]

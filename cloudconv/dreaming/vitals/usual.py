@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-
-from cloudconv.dreaming.material.material import LOOKS
 
 SLACK = 1.15
 """The factor by which a limit exceeds the clip's own values."""
@@ -18,14 +15,6 @@ UNSEEN_SLACK = 1.5
 
 QUANTILE = 0.9
 """The quantile over pictures that counts: one in ten may be outside, as in real footage."""
-
-Item = TypeVar("Item")
-
-
-def some(items: Sequence[Item]) -> list[Item]:
-    """Return up to 40 items, evenly spread."""
-    chosen = np.linspace(0, len(items) - 1, min(len(items), LOOKS)).round().astype(int)
-    return [items[k] for k in chosen]
 
 
 def quantile(values: Sequence[float] | NDArray[np.float32]) -> float:
