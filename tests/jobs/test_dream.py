@@ -180,9 +180,7 @@ def test_progress_of_the_analysis_comes_before_the_first_frame(bouncing, tmp_pat
     finish(job.run(settings), reported.append)
     seen = [event for event in reported if isinstance(event, Progress)]
     shares = [p.done for p in seen if p.stage == "analysing"]
-    assert (shares[0], shares[-1]) == (0, 100)
-    assert shares == sorted(shares)
-    assert len(shares) > 60, "progress must be reported after every frame"
+    assert shares == [0, 10, 50, 80, 100], "one report for the start and each stage"
     assert [p.done for p in seen if p.stage == "rendering"] == list(range(1, 64))
     assert [p.done for p in seen[: len(shares)]] == shares
 
