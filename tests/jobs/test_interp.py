@@ -178,7 +178,10 @@ def test_a_part_of_the_source_is_interpolated(tmp_path):
 
 
 @pytest.mark.parametrize("varies", [False, True])
-@pytest.mark.parametrize("options", [{}, {"workers": "local:2"}, {"refill": True}])
+@pytest.mark.parametrize(
+    "options",
+    [{}, pytest.param({"workers": "local:2"}, marks=pytest.mark.full), {"refill": True}],
+)
 def test_the_frame_after_an_excerpt_is_its_right_neighbour(tmp_path, options, varies):
     times = [F(k, 20) + (F(1, 50) if varies and k % 3 else 0) for k in range(20)]
     clip = write_clip(tmp_path / "a.mkv", 20, rate=20, times=times, step=4.0)
