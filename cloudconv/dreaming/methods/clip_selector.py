@@ -30,11 +30,11 @@ _AT_ONCE = 20  # arrangements that are compared in one step, which bounds the me
 _SINGLE = 0.2  # fraction of arrangements with a single placement: pairs alone mix two lights
 _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
 _EVERY = 6  # frames between two remembered pictures
-_UNKNOWN = 400.0  # cost of an arrangement that is unknown everywhere
+_UNKNOWN = 100.0  # cost of an arrangement that is unknown everywhere
 _MOMENTS = 6  # number of moments at which the known parts are compared
 _UNLIKE = 10.0  # cost of the median difference from the old sky …
 _BORDER = 0.25  # … within this distance of the border between the two, in times of its crossing
-_SEEN = 80.0  # cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself
+_SEEN = 20.0  # cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself
 
 
 class Past:
