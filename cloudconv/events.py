@@ -180,13 +180,3 @@ def mapped(
     except StopIteration as end:
         returned: Returned = end.value
         return returned
-
-
-def result_of(events: Generator[Any, None, Returned]) -> Returned:
-    """Run a step to its end and return its result; drop its events."""
-    while True:
-        try:
-            next(events)
-        except StopIteration as end:
-            value: Returned = end.value
-            return value

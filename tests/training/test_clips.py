@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Generator
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,6 @@ from PIL import Image
 from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.events import result_of
 from cloudconv.media.source import Source
 from cloudconv.settings.values import parse_spans, without
 from cloudconv.training.clips import Sampling, Windows, batches, excluding, open_clips
@@ -172,6 +173,14 @@ def test_clips_may_be_folders_of_clips_or_of_pictures(tmp_path: Path) -> None:
         ["sequence"],
     ]
     assert Windows(found[1:], sampling(3)).draw(0).shape == (3, 3, 24, 32)
+
+
+def result_of(steps: Generator[Any, None, Any]) -> Any:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
 
 
 def test_validation_windows_are_spread_over_clips_and_time(tmp_path: Path) -> None:

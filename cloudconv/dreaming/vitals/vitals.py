@@ -42,7 +42,8 @@ class Vital:
     """A vital: its limits before they are widened for a clip, and two texts for people.
 
     ``fault``: a clause about a dream that fails; braces show a ratio as a percentage. ``meaning``:
-    the values. ``part``: the quantile of the frames of a window that counts, None for the mean.
+    the values. ``part``: the quantile of the frames of a window that counts; None if the value is
+    measured for the whole window.
     """
 
     least: float
@@ -54,45 +55,56 @@ class Vital:
 
 VITALS = {
     "sharpness": Vital(
-        0.8, 1.25, "it is {:.0%} as sharp as the clip", "strength of edges; 1 is the source's"
+        0.8, 1.25, "it is {:.0%} as sharp as the clip", "strength of edges; 1 is that of the source"
     ),
-    "std": Vital(0.9, 1.1, "it has {:.0%} of the clip's contrast", "contrast; 1 is the source's"),
+    "std": Vital(
+        0.9, 1.1, "it has {:.0%} of the clip's contrast", "contrast; 1 is that of the source"
+    ),
     "saturation": Vital(
-        0.7, 1.3, "it is {:.0%} as colourful as the clip", "colours; 1 is the source's"
+        0.7, 1.3, "it is {:.0%} as colourful as the clip", "colourfulness; 1 is that of the source"
     ),
     "motion": Vital(
-        0.6, 1.6, "it moves {:.0%} as much as the clip", "change a frame; 1 is the source's"
+        0.6,
+        1.6,
+        "it moves {:.0%} as much as the clip",
+        "change from frame to frame; 1 is that of the source",
     ),
     "anisotropy": Vital(
         0.0,
         1.08,
         "its edges run in one direction {:.0%} as much as the clip's",
-        "agreement of the directions of edges; smears have more than 1",
+        "agreement of the directions of edges; 1 is that of the source, smears have more",
     ),
     "crease": Vital(
         0.0,
         1.3,
         "it has {:.0%} of the clip's fine hard lines",
-        "fine hard lines; 1 is the source's",
+        "strength of fine hard lines; 1 is that of the source, distortions have more",
     ),
     "mean_shift": Vital(
-        -12.0, 12.0, "its brightness has changed", "mean brightness minus the source's, of 255"
+        -12.0,
+        12.0,
+        "its brightness has changed",
+        "mean brightness minus that of the source, in levels of 255",
     ),
     "jump": Vital(
-        0.0, 2.2, "a frame changes suddenly", "largest change of a frame, relative to those around"
+        0.0,
+        2.2,
+        "a frame changes suddenly",
+        "the largest change between two frames, relative to the changes around it",
     ),
     "static_psnr": Vital(
         28.0,
         inf,
         "its still parts have changed",
-        "PSNR of still parts against the last source frame",
+        "PSNR of the still parts against the last source frame, in dB; more is better",
     ),
     # One picture in ten may be outside, as in real footage: the others are the value.
     "repeat": Vital(
         3.2,
         inf,
         "it repeats itself",
-        "difference from the nearest picture 30 frames earlier, of 255",
+        "difference from the most similar picture 30 or more frames earlier, of 255",
         1 - QUANTILE,
     ),
     "novelty": Vital(
@@ -105,28 +117,28 @@ VITALS = {
         0.0,
         inf,
         "dark parts became bright, or bright parts dark",
-        "percent of lost or floating dark land",
+        "percent of the picture where dark land is lost, or floats in the sky",
         QUANTILE,
     ),
     "border": Vital(
         0.0,
         1.0,
         "a straight border can be seen",
-        "clearness of the straightest border in the sky",
+        "clearness of the straightest border in the sky; 1 is the limit",
         QUANTILE,
     ),
     "detail": Vital(
         0.0,
         1.4,
         "parts that never change in the clip are torn",
-        "percent of lost lasting detail",
+        "percent of the picture where detail that lasts in the clip is lost",
         QUANTILE,
     ),
     "sudden": Vital(
         0.0,
         1.4,
         "it changes {:.0%} as suddenly as the clip",
-        "change that no motion explains, in 0.4 s; 1 is the source's",
+        "the largest change in 0.4 s that no motion explains; 1 is the largest of the clip",
         1.0,
     ),
 }
@@ -219,14 +231,12 @@ class VitalsMeter:
         features = [meter.measure(picture) for picture in pictures]
         self._frames, self._window = kind.frames, min(kind.frames, WINDOW)
         self._source = _Source(features)
-        self._features = FeatureMeter(static, last)
+        self._features = meter if kind.follows else FeatureMeter(static, last)
         moving = self._features.moving
         self._novelty = Novelty(moving)
         self._lasting = Lasting(pictures)
         self.solid = self._lasting.solid
         self._past = _Past([one.thumbnail for one in features])
-        for picture in pictures[-2:] if kind.follows else ():
-            self._features.measure(picture)
         sky = moving & (material.land.cpu().numpy() < 0.5) if kind.sky else np.ones_like(moving)
         self._sudden = Sudden(pictures, material.step, sky, follows=kind.follows)
         self._shown: deque[tuple[Features, Values]] = deque(maxlen=WINDOW)
