@@ -36,7 +36,7 @@ from torch import Tensor, nn
 from cloudconv import metrics
 from cloudconv.models import registry
 from cloudconv.models.base import OuterPictures
-from cloudconv.models.rife import IFNet, Pair, Unsharpened
+from cloudconv.models.rife import IFNet, Pair
 from cloudconv.training.losses import Loss, parse_loss
 
 PART = 15 * 2**20  # largest size of a checkpoint's file, in bytes
@@ -329,7 +329,7 @@ class Run:
         key = [settings["seed"], self.step]
         batch = samples.random(key, settings["batch"], settings["crop"], self._device)
         self.model.train()
-        made = self._made(batch).picture  # not sharpened yet
+        made = self._made(batch, sharpen=False)
         naive = torch.lerp(batch.x0, batch.x1, batch.timestep)
         loss = self._loss(made, batch.true, naive)
         assert loss.isfinite(), f"the loss is no longer a number at step {self.step}"
@@ -350,7 +350,7 @@ class Run:
         lap, self._began = now - self._began, now
         return lap
 
-    def _made(self, batch: Batch) -> Unsharpened:
+    def _made(self, batch: Batch, *, sharpen: bool) -> Tensor:
         model = self.model
         precision = torch.bfloat16 if self._settings["precision"] == "bf16" else torch.float32
         with torch.autocast(
@@ -361,10 +361,10 @@ class Run:
             for later in model._motions(pair, 1.0, batch.motion, self._first):
                 found = later
             if batch.outer is None or model.refine is None:
-                return model._mixed(pair, *found)
+                return model._mixed(pair, *found, sharpen=sharpen)
             with torch.set_grad_enabled(self._trains_refinement and torch.is_grad_enabled()):
                 change, coarse = model._change(pair, *found, 1.0, batch.outer)
-            return model._mixed(pair, *found, change, coarse)
+            return model._mixed(pair, *found, change, coarse, sharpen=sharpen)
 
     def report(self) -> dict[str, float]:
         """Return the mean PSNR of the training crops since the last report."""
@@ -394,9 +394,7 @@ class Run:
         with self.averaged():
             for number, kind in enumerate(samples.kinds):
                 batch = samples.whole(number, self._device)
-                pair = Pair(batch.x0, batch.x1, batch.timestep)
-                made = self.model._sharpened(self._made(batch), pair)
-                made = metrics.eight_bit(made)
+                made = metrics.eight_bit(self._made(batch, sharpen=True))
                 name = KINDS[kind]
                 if kind == pack.MADE_UP:
                     error = (made - batch.true).abs().mean() * 255

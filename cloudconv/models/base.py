@@ -19,6 +19,7 @@ from cloudconv.models import pictures
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import pad_to_multiple
 from cloudconv.settings.values import SCALES
+from cloudconv.transfer import upload
 
 Picture = TypeVar("Picture")
 T = TypeVar("T")
@@ -136,7 +137,6 @@ class Interpolator(Model):
     sharpens = False  # whether new frames are sharpened to the detail of x0 and x1
     remembers: ClassVar = False  # ``forward`` takes ``memo``, a :data:`Memo` for a single pair
     any_size: ClassVar = False  # without this, sides are padded to the multiple first
-    reads_bgr: ClassVar = False  # ``forward`` takes and returns blue, green, red
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """Run the network of the model family.
@@ -210,9 +210,6 @@ class Interpolator(Model):
                 raise SettingsError(
                     f"bad-timestep: A timestep must be from 0 to 1, got {each!s:.60}."
                 )
-        for picture in (x0, x1, *(outer or ())[:2]):
-            if isinstance(picture, Tensor):
-                pictures.check_tensor(picture)
         own = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
         device = self._device(own)
         if not (self._is_plain(x0) and self._is_plain(x1)):
@@ -223,20 +220,21 @@ class Interpolator(Model):
                 )
             between = partial(self.between, scale=scale)
             return pictures.between(x0, x1, timestep, between, device)  # type: ignore[no-any-return]
-        checks = [pictures.SampleCheck(each) for each in (x0, x1, *(outer or ())[:2])]
-        given = [each.to(device) for each in (x0, x1, *(outer or ()))]
+        given = [x0, x1] if outer is None else [x0, x1, outer.before, outer.after]
+        checks = [pictures.float_check(each, "(B, 3, H, W)") for each in given]
         is_single = x0.ndim == x1.ndim == 3
-        if is_single:
-            given = [each[None] for each in given]
-        reach = None if outer is None else given.pop()
-        made = self.between(given, timestep, reach=reach, scale=scale)
+        sent = [(each[None] if is_single else each).to(device) for each in given]
+        made = self.between(sent, timestep, reach=outer and outer.reach, scale=scale)
         for check in checks:
             check.finish()
         return (made[0] if is_single else made).to(own)  # type: ignore[return-value]
 
     def _is_plain(self, picture: object) -> TypeGuard[Tensor]:
         """Return whether the picture is a float tensor, (3, H, W) or (B, 3, H, W)."""
-        if not isinstance(picture, Tensor) or picture.ndim not in (3, 4):
+        if not isinstance(picture, Tensor):
+            return False
+        pictures.check_tensor(picture)
+        if picture.ndim not in (3, 4):
             return False
         most = COLOURS + self.carries_alpha
         return picture.is_floating_point() and COLOURS <= picture.shape[-3] <= most
@@ -250,7 +248,6 @@ class Interpolator(Model):
         reach: Tensor | None = None,
         scale: float = 1.0,
         leftover: bool = False,
-        numbers: Sequence[float] | None = None,
         known: Sequence[Memo] | None = None,
         overall: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
@@ -260,14 +257,13 @@ class Interpolator(Model):
             pictures: x0 and x1, (B, 3 or more, H, W) each; with ``reach`` also the frames before
                 and after the pair. A fourth channel (opacity) is mixed linearly if the model
                 lacks ``carries_alpha``.
-            timestep: (B,) in [0, 1], or one number for all.
+            timestep: (B,) in [0, 1], or one number for all. A midpoint-only model waits for numbers
+                that are not in main memory.
             reach: see :class:`OuterPictures`; ignored without four pictures.
             scale: see :meth:`interpolate`.
             leftover: whether to return one more channel: the mean difference of the colours at
                 each pixel between both pictures after their motion to the timestep. Only for models
                 with ``fallback``.
-            numbers: the timesteps as numbers. With these a midpoint-only model does not wait for
-                the device.
             known: for each item the results for its pair, which later calls can use. Items of one
                 pair have the same mapping. Of increasing times each middle is made once. A call
                 removes middles that no later time needs, so at most six are kept.
@@ -291,25 +287,23 @@ class Interpolator(Model):
         colours = x0.shape[1] if self.carries_alpha else COLOURS
         multiple = 1 if self.any_size else self.multiple(scale)
         given = [pad_to_multiple(each[:, :colours].float(), multiple) for each in pictures]
-        if self.reads_bgr:
-            given = [reversed_colours(each) for each in given]
-        timestep = timestep.to(x0.device, torch.float32).view(-1, 1, 1, 1)
+        times, *others = timestep.float().view(-1, 1, 1, 1), *([] if reach is None else [reach])
+        timestep, *others = upload([times, *others], x0.device)
         result: Tensor
         if self.spec.arbitrary_timestep:
             options: dict[str, object] = {**(overall or {})}
-            if reach is not None and len(given) > 2:
-                options["outer"] = OuterPictures(given[2], given[3], reach)
+            if others and len(given) > 2:
+                options["outer"] = OuterPictures(given[2], given[3], *others)
             if leftover:
                 options["leftover"] = True
             if self.remembers and known and len(known) == 1:
                 options["memo"] = known[0]
             result = self(given[0], given[1], timestep, scale, **options)
         else:
-            numbers = timestep.flatten().tolist() if numbers is None else numbers
-            known, more = known or [{} for _ in numbers], overall or {}
-            result = self._by_halves(given, numbers, scale, known, more, leftover=leftover)
-        if self.reads_bgr:
-            result = reversed_colours(result)
+            known, more = known or [{} for _ in times], overall or {}
+            result = self._by_halves(
+                given, times.flatten().tolist(), scale, known, more, leftover=leftover
+            )
         result = result[..., : x0.shape[2], : x0.shape[3]]
         if x0.shape[1] > colours:
             alpha = x0[:, colours:].lerp(x1[:, colours:], timestep)
@@ -368,11 +362,6 @@ class Interpolator(Model):
             for passed in [middle for middle in now if middle + (middle & -middle) <= place]:
                 each.pop(passed, None)
         return torch.stack(made)
-
-
-def reversed_colours(picture: Tensor) -> Tensor:
-    """Return (B, 3 or more, H, W) with red and blue exchanged; see ``Interpolator.reads_bgr``."""
-    return torch.cat((picture[:, :COLOURS].flip(1), picture[:, COLOURS:]), 1)
 
 
 class Predictor(Model):

@@ -84,8 +84,7 @@ class IFNet(Interpolator):
         change, coarse = None, 1.0
         if self.refine is not None and outer is not None:
             change, coarse = self._change(pair, motion, size, scale, outer)
-        made = self._mixed(pair, motion, size, change, coarse, leftover=leftover)
-        return self._sharpened(made, pair)
+        return self._mixed(pair, motion, size, change, coarse, leftover=leftover)
 
     def stages(
         self, x0: Tensor, x1: Tensor, timestep: Tensor, outer: OuterPictures | None = None
@@ -96,8 +95,7 @@ class IFNet(Interpolator):
         """
         pair = Pair(x0, x1, timestep)
         early = list(self._motions(pair, 1.0))[_EXITS:-1]
-        made = [self._sharpened(self._mixed(pair, *each), pair) for each in early]
-        return [*made, self(x0, x1, timestep, outer=outer)]
+        return [*(self._mixed(pair, *each) for each in early), self(x0, x1, timestep, outer=outer)]
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See ``Model.start_from``; new inputs have weight zero, a new gate is closed."""
@@ -145,8 +143,7 @@ class IFNet(Interpolator):
                 ],
             )
             if motion is not None:
-                motion = resize(motion, 2)
-                motion[:, :4] *= 2
+                motion = _enlarged(motion, 2)
             inputs = self._inputs(small, motion, pair.timestep)
             change = self.get_submodule(f"block{number}")(*inputs)
             motion = change if motion is None else change.add_(motion)
@@ -158,8 +155,6 @@ class IFNet(Interpolator):
         """Return the correction of a motion by the outer frames, and the factor of its scale."""
         assert self.refine is not None
         coarse = _REFINED / scale
-        small = resize(motion, size / coarse)
-        small[:, :4] *= size / coarse
         pictures = once(
             pair.memo,
             "four",
@@ -168,6 +163,7 @@ class IFNet(Interpolator):
                 for x in (pair.x0, pair.x1, outer.before, outer.after)
             ],
         )
+        small = _enlarged(motion, size / coarse)
         change: Tensor = self.refine(pictures, small, pair.timestep, outer.reach)
         return change, coarse
 
@@ -199,11 +195,13 @@ class IFNet(Interpolator):
         coarse: float = 1.0,
         *,
         leftover: bool = False,
-    ) -> Unsharpened:
+        sharpen: bool = True,
+    ) -> Tensor:
         """Return the picture that a motion gives, perhaps with a correction of the motion.
 
         The motion is smaller than the picture by ``size``, and the correction by ``coarse``.
-        ``leftover``: add one more channel, see ``Interpolator.between``.
+        ``leftover``: add one more channel, see ``Interpolator.between``. With a gate, ``sharpen``
+        restores the detail of x0 and x1, but not where the gate is open.
         """
         x0, x1, timestep, memo = pair
         batch, channels, height, width = x0.shape
@@ -235,22 +233,13 @@ class IFNet(Interpolator):
                     kept = still.kept([grid.detach() for grid in grids], top, near)
                     strength[:, :, top : top + count] = 1 - kept
                 self._fill(result, kept, pair, top, part[:, _MASK.start :], *warped)
-        if strength is None:
-            return Unsharpened(result, None, motion[:, :4], size)
-        if change is not None:
-            smaller = resize(motion, size / coarse)
-            smaller[:, :4] *= size / coarse
-            motion, size = smaller + change[:, :MOTION], coarse
-        flows = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
-        return Unsharpened(result, strength, flows, size)
-
-    @staticmethod
-    def _sharpened(made: Unsharpened, pair: Pair) -> Tensor:
-        """Return the picture, sharpened to the detail of x0 and x1 if the network has a gate."""
-        picture, strength, flows, size = made
-        if strength is not None:
-            restore_detail(picture, pair.x0, pair.x1, flows, size, strength, pair.memo)
-        return picture
+        if strength is not None and sharpen:
+            if change is not None:
+                smaller = _enlarged(motion, size / coarse)
+                motion, size = smaller + change[:, :MOTION], coarse
+            flows = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
+            restore_detail(result, x0, x1, flows, size, strength, memo)
+        return result
 
     def _fill(
         self,
@@ -295,25 +284,17 @@ class Pair(NamedTuple):
     memo: Memo | None = None
 
 
-class Unsharpened(NamedTuple):
-    """A picture before it is sharpened, and the data that sharpening needs.
-
-    ``picture``: (B, 3 or more, H, W). ``strength``: (B, 1, H, W) or (B, 1, 1, 1), the part of the
-    missing detail to restore, from 0 to 1; None without a gate. ``flows``: (B,
-    4, h, w) to x0 and to x1, in pixels of a picture smaller by ``size``; with a gate, near 0 where
-    the gate is open.
-    """
-
-    picture: Tensor
-    strength: Tensor | None
-    flows: Tensor
-    size: float
-
-
 def is_ungated(state: Mapping[str, Tensor]) -> bool:
     """Return whether the tensors are those of RIFE's own network, without a gate."""
     later = state.get("block1.conv0.0.0.weight")
     return later is not None and later.shape[1] == _UNGATED
+
+
+def _enlarged(motion: Tensor, factor: float) -> Tensor:
+    """Return a motion at ``factor`` times the size, with flows in pixels of that size."""
+    large = resize(motion, factor)
+    large[:, :4] *= factor
+    return large
 
 
 def _changed(motion: Tensor, change: Tensor, gain: float) -> Tensor:

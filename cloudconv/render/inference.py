@@ -78,9 +78,8 @@ returns the planes of all frames, followed by the sum of each frame's values."""
 class Inference:
     """A model on its device, with the sizes of batches and tiles.
 
-    ``fallback``: blend where a trial on source frames shows that motion fails. ``fills``: repeat
-    the last frame of a batch up to a power of two, at most a whole batch, because a caching
-    allocator keeps memory for each size. ``recent``: the memos of the latest pairs.
+    ``fallback``: blend where a trial on source frames shows that motion fails. ``recent``: the
+    memos of the latest pairs.
     """
 
     model: Interpolator
@@ -88,7 +87,6 @@ class Inference:
     scale: float = 1.0
     fallback: bool = False
     sizes: Sizes = field(default_factory=Sizes)
-    fills: bool = False
     recent: list[Memo] = field(default_factory=list)
 
     @torch.inference_mode()
@@ -98,9 +96,11 @@ class Inference:
         ``tasks``: at most a batch. ``pictures``: for each task its source pictures: x0, x1, and
         the frames before and after the pair if the model or the fallback needs them.
         """
-        count = len(tasks)
-        whole = min(self.sizes.batch, 1 << (count - 1).bit_length())
-        numbers = [*range(count), *[count - 1] * (whole - count if self.fills else 0)]
+        count = whole = len(tasks)
+        if self.device.type != "cpu":
+            # A caching allocator keeps memory for each size, so there are powers of two only.
+            whole = min(self.sizes.batch, 1 << (count - 1).bit_length())
+        numbers = [*range(count), *[count - 1] * (whole - count)]
         wanted = [tasks[n] for n in numbers]
         columns = list(zip(*(pictures[n] for n in numbers), strict=True))
         read = [self._stack(column) for column in columns[: self.model.spec.context]]
@@ -109,17 +109,15 @@ class Inference:
             for task in wanted
         ]
         timesteps = torch.tensor([float(task.t) for task in wanted])
-        timestep, reach = upload([timesteps, torch.tensor(reaches)], self.device)
-        pairs = [pictures[n][:2] for n in numbers]
-        memos = [self._memo(*pair) for pair in pairs]
-        new = self._network(
-            read, timestep, timesteps.tolist(), reach, memos, leftover=self.fallback
-        )[:count]
+        memos = [self._memo(*pictures[n][:2]) for n in numbers]
+        new = self._network(read, timesteps, torch.tensor(reaches), memos, leftover=self.fallback)[
+            :count
+        ]
         if self.fallback:
             memo = memos[0] if self.model.remembers and len(memos) == 1 else None
             uncertainty = blending.uncertainty(new, read[0][:count], read[1][:count], memo)
             known = download([uncertainty])
-            new, timestep = new[:, :-1], timestep[:count]
+            new = new[:, :-1]
             del read
             if self.device.type in QUEUES:
                 yield
@@ -129,7 +127,7 @@ class Inference:
                     _trials(task, each) if is_uncertain else []
                     for task, each, is_uncertain in zip(tasks, pictures, uncertain, strict=True)
                 ]
-                self._blend(new, timestep, uncertainty, pictures, trials)
+                self._blend(new, timesteps[:count], uncertainty, pictures, trials)
         like = tasks[0].left
         planes = [plane for each in new for plane in from_channels(each, like)]
         # A sum is finite only if all values are. The CPU checks the sums when they arrive, so the
@@ -143,7 +141,6 @@ class Inference:
         self,
         pictures: list[Tensor],
         timestep: Tensor,
-        numbers: list[float],
         reach: Tensor | None = None,
         known: Sequence[Memo] | None = None,
         *,
@@ -151,13 +148,11 @@ class Inference:
     ) -> Tensor:
         """Return the model's pictures, computed tile by tile if the sizes have a tile.
 
-        ``numbers``: the timesteps once more, for models that must know them without a wait.
         ``known``: see ``Interpolator.between``; unused with tiles.
         """
         run = partial(
             self.model.between,
             timestep=timestep,
-            numbers=numbers,
             reach=reach,
             scale=self.scale,
             leftover=leftover,
@@ -182,6 +177,7 @@ class Inference:
         Pictures are processed one by one on a CPU, all at once on a GPU.
         """
         self._try(list(chain.from_iterable(trials)))
+        (timestep,) = upload([timestep], self.device)
         parts = [slice(n, n + 1) for n, some in enumerate(trials) if some]
         if self.device.type != "cpu":
             parts = [slice(None)] if parts else []
@@ -224,9 +220,9 @@ class Inference:
             first, filmed, last = (
                 _joined([small[id(picture)] for picture in column]) for column in columns
             )
-            moments = [float(trial.timestep) for trial in some]
-            (timestep,) = upload([torch.tensor(moments)], self.device)
-            made = self._network([first, last], timestep, moments)[:, :COLOURS]
+            timesteps = torch.tensor([float(trial.timestep) for trial in some])
+            made = self._network([first, last], timesteps)[:, :COLOURS]
+            (timestep,) = upload([timesteps], self.device)
             errors = blending.errors(made, first, filmed, last, timestep)
             for trial, error in zip(some, torch.split(errors, 1), strict=True):
                 trial.target.trials[trial.key] = error
@@ -242,9 +238,7 @@ class Inference:
 
     def _stack(self, pictures: Sequence[SourcePicture]) -> Tensor:
         """Return the pictures' channels, (B, 3 or 4, H, W)."""
-        channels = [picture.channels(self.device) for picture in pictures]
-        # A single picture is not copied: at 3840x2160 the copy would be 100 MB.
-        return channels[0][None] if len(channels) == 1 else torch.stack(channels)
+        return _joined([picture.channels(self.device)[None] for picture in pictures])
 
 
 def advance(steps: Steps) -> Arriving | Steps:
@@ -258,6 +252,7 @@ def advance(steps: Steps) -> Arriving | Steps:
 
 
 def _joined(pictures: list[Tensor]) -> Tensor:
+    # A single picture is not copied: at 3840x2160 the copy would be 100 MB.
     return pictures[0] if len(pictures) == 1 else torch.cat(pictures)
 
 

@@ -78,11 +78,7 @@ class Renderer:
         exact: Callable[[], Interpolator] | None = None,
     ) -> None:
         self._inference = Inference(
-            model,
-            device,
-            scale=scale,
-            fallback=fallback and model.fallback,
-            fills=device.type != "cpu",
+            model, device, scale=scale, fallback=fallback and model.fallback
         )
         self._device = device
         self._exact = exact if model.dtype != torch.float32 else None

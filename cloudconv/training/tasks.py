@@ -21,7 +21,6 @@ from cloudconv.models.base import (
     OuterPictures,
     Predictor,
     Reconstructor,
-    reversed_colours,
 )
 from cloudconv.models.catalogue import FOUR, ModelSpec
 from cloudconv.models.ops import pad_to_multiple
@@ -130,14 +129,10 @@ class InterpolationGoal(Goal[Interpolator]):
             reach = indices.diff(dim=1)[:, ::3] / span[:, None]
             outer = OuterPictures(_noisy(frames[:, 0], noise), _noisy(frames[:, 4], noise), reach)
         inputs = _noisy(x0, noise), _noisy(x1, noise), timestep
-        if model.reads_bgr:
-            inputs = reversed_colours(inputs[0]), reversed_colours(inputs[1]), timestep
         if model.staged and model.training:
             *earlier, made = model.stages(*inputs, outer)
         else:
             earlier, made = [], model(*inputs) if outer is None else model(*inputs, 1.0, outer)
-        if model.reads_bgr:
-            made = reversed_colours(made)
         naive = x0 + (x1 - x0) * timestep
         return [Prediction(made, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
 

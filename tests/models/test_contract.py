@@ -239,9 +239,7 @@ def test_halving_keeps_the_unexplained_difference_of_the_last_step():
 
     x0, x1 = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
     timesteps = [0.5, 0.75]
-    made = WithLeftover().between(
-        [x0, x1], torch.tensor(timesteps), leftover=True, numbers=timesteps
-    )
+    made = WithLeftover().between([x0, x1], torch.tensor(timesteps), leftover=True)
     assert made.mean((2, 3)).tolist() == [[0.5, 0.5, 0.5, 1.0], [0.75, 0.75, 0.75, 0.5]]
 
 

@@ -191,7 +191,7 @@ def test_features_of_a_pair_are_kept_for_all_its_times():
 TOY = """
 from torch import nn
 from cloudconv.models.base import Interpolator
-from cloudconv.models.published.common import Recognised, has
+from cloudconv.models.published import Recognised, has
 
 FAMILY = "Toy"
 

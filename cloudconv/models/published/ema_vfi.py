@@ -9,6 +9,7 @@ further network corrects the mixed picture.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, warp
-from cloudconv.models.published.common import Published, Recognised, StateDict, has, mixed
+from cloudconv.models.published import Published, Recognised, StateDict, has
 from cloudconv.models.published.unet import Unet, layer, moved_features
 
 _FLOWS, _MASK = 4, 1
@@ -89,25 +90,17 @@ class EmaVfi(Published):
         self.block = nn.ModuleList(heads)
         self.unet = Unet(4 * COLOURS + _MASK + _FLOWS + 2 * width, 2 * width)
 
-    def forward(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
-        scale: float = 1.0,
-        leftover: bool = False,
-    ) -> Tensor:
-        """See ``Interpolator.forward``. Flows, masks and warps are float32 in any dtype."""
-        seen = [x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)]
-        appearance, motion = self.feature_bone(*seen)
-        if scale == 1:
-            flows, mask = self._motion(seen, appearance, motion, timestep)
-        else:
-            small = [resize(x, scale) for x in seen]
-            found = self.feature_bone(*small)
-            made = self._motion(small, found[0], found[1], timestep)
-            flows, mask = (resize(part, 1 / scale) for part in made)
-            flows = flows / scale
+    def estimate(
+        self, seen: list[Tensor], timestep: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See ``Published.estimate``."""
+        features = self.feature_bone(*seen)
+        appearance = features[0]
+        small = [resize(x, scale) for x in seen]
+        found = features if scale == 1 else self.feature_bone(*small)
+        made = self._motion(small, found[0], found[1], timestep)
+        flows, mask = (resize(part, 1 / scale) for part in made)
+        flows = flows / scale
         moved = [
             moved_features([each.chunk(2)[k] for each in appearance], flow)
             for k, flow in enumerate(flows.chunk(2, 1))
@@ -115,7 +108,7 @@ class EmaVfi(Published):
         warped = [warp(x, flow) for x, flow in zip(seen, flows.chunk(2, 1), strict=True)]
         pairs = list(zip(*moved, strict=True))
         residual = self.unet([*seen, *warped, mask, flows, *pairs[0]], pairs[1:])
-        return mixed(x0, x1, flows, mask.sigmoid(), residual, leftover=leftover)
+        return flows, mask.sigmoid(), residual
 
     def _motion(
         self,
@@ -165,7 +158,9 @@ class _Features(nn.Module):
             wide = width << level
             if level:
                 self.add_module(f"patch_embed{level + 1}", layer(wide // 2, wide, 2))
-            self.add_module(f"block{level + 1}", _Convolutions(wide if level else COLOURS, wide))
+            layers = (*layer(wide if level else COLOURS, wide), *layer(wide, wide))
+            block = nn.Sequential(OrderedDict(conv=nn.Sequential(*layers)))
+            self.add_module(f"block{level + 1}", block)
         for level in (_LEVELS, _LEVELS + 1):
             wide, number = width << level, level - _LEVELS
             embed = _Patches(wide // 2, wide) if number else _CrossScale(width, wide)
@@ -208,16 +203,6 @@ class _Features(nn.Module):
 
 def _norm(width: int) -> nn.LayerNorm:
     return nn.LayerNorm(width, eps=1e-6)
-
-
-class _Convolutions(nn.Module):
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Sequential(*layer(inputs, outputs), *layer(outputs, outputs))
-
-    def forward(self, x: Tensor) -> Tensor:
-        made: Tensor = self.conv(x)
-        return made
 
 
 class _Patches(nn.Module):
@@ -291,31 +276,18 @@ class _Attending(nn.Module):
 
     def _mask(self, height: int, width: int, device: torch.device) -> Tensor | None:
         """Return logits, (windows, 1, N, N), that keep apart what padding or a shift joins."""
-        below, right = -height % _WINDOW, -width % _WINDOW
-        lines = [torch.arange(side, device=device) for side in (height + below, width + right)]
-        apart: list[Tensor] = []
-        if below or right:
-            bounds = ((below // 2, below // 2 + height), (right // 2, right // 2 + width))
-            apart.append(_regions(lines, bounds))
-        if self._shift:
-            ends = [len(each) for each in lines]
-            apart.append(_regions(lines, [(n - _WINDOW, n - self._shift) for n in ends]))
-        if not apart:
-            return None
-        return torch.stack(apart).any(0)[:, None] * _FAR
-
-
-def _regions(lines: Sequence[Tensor], bounds: Sequence[tuple[int, int]]) -> Tensor:
-    """Return whether two pixels of a window lie in different regions, (windows, N, N).
-
-    ``bounds``: where the second and the third of three regions begin along each axis.
-    """
-    rows, columns = (
-        (line >= first).int() + (line >= second).int()
-        for line, (first, second) in zip(lines, bounds, strict=True)
-    )
-    windows = _windows((3 * rows[:, None] + columns)[None, :, :, None])[..., 0]
-    return windows[:, None] != windows[:, :, None]
+        regions = []  # the region of each row, and of each column
+        for side in (height, width):
+            more = -side % _WINDOW
+            line, bounds = torch.arange(side + more, device=device), [more // 2, more // 2 + side]
+            if self._shift:
+                bounds += [side + more - _WINDOW, side + more - self._shift]
+            elif not (-height % _WINDOW or -width % _WINDOW):
+                return None
+            regions.append(torch.stack([line >= bound for bound in bounds]).sum(0))
+        rows, columns = regions
+        windows = _windows((len(rows) * rows[:, None] + columns)[None, :, :, None])[..., 0]
+        return (windows[:, None] != windows[:, :, None])[:, None] * _FAR
 
 
 def _windows(x: Tensor) -> Tensor:
@@ -379,11 +351,10 @@ class _Mlp(nn.Module):
         super().__init__()
         hidden = _EXPANSION * width
         self.fc1, self.fc2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.dwconv = nn.Module()  # the published names of the tensors have this level
-        self.dwconv.dwconv = nn.Conv2d(hidden, hidden, 3, 1, 1, groups=hidden)
+        depthwise = nn.Conv2d(hidden, hidden, 3, 1, 1, groups=hidden)
+        self.dwconv = nn.Sequential(OrderedDict(dwconv=depthwise))  # as in the published names
 
     def forward(self, x: Tensor) -> Tensor:
-        depthwise = self.dwconv.get_submodule("dwconv")
-        mixed = depthwise(self.fc1(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        mixed = self.dwconv(self.fc1(x).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         made: Tensor = self.fc2(F.gelu(mixed))
         return made

@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS
+from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, joined, warp
-from cloudconv.models.published.common import Published, Recognised, StateDict, has
+from cloudconv.models.published import Recognised, StateDict, has
 
 _LEVELS = 7  # sizes at which the flows are estimated
 _FUSED = 5  # sizes that the decoder reads
@@ -66,13 +66,13 @@ class _Conv(nn.Sequential):
         return F.leaky_relu_(made, _SLOPE) if self._is_active else made
 
 
-class FilmNetwork(Published):
+class FilmNetwork(Interpolator):
     """A FILM network with ``width`` channels of the features at the finest size.
 
     ``flow_widths`` are the channels of the estimators of the flow, coarse to fine.
     """
 
-    scale_option = carries_alpha = False
+    fallback = True
 
     def __init__(self, spec: ModelSpec, width: int, flow_widths: tuple[int, ...]) -> None:
         super().__init__(spec)

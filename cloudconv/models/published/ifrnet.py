@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, warp
-from cloudconv.models.published.common import Published, Recognised, StateDict, has, mixed
+from cloudconv.models.published import Published, Recognised, StateDict, has
 from cloudconv.models.published.unet import layer
 
 _LEVELS = 4
@@ -75,23 +75,16 @@ class Ifrnet(Published):
         padded = [pad_to_multiple(x[:, :COLOURS], self.multiple(scale)) for x in pictures]
         return {"mean": _mean(torch.stack(padded).float().clamp(0, 1))}
 
-    def forward(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
-        scale: float = 1.0,
-        leftover: bool = False,
-        mean: Tensor | None = None,
-    ) -> Tensor:
-        """See ``Interpolator.forward``. Flows, masks and warps are float32 in any dtype.
+    def estimate(
+        self, seen: list[Tensor], timestep: Tensor, scale: float, mean: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See ``Published.estimate``.
 
         ``mean``: of all samples of both whole pictures, (B, 1, 1, 1); None if these are whole.
         """
-        pair = torch.stack([x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)])
+        pair = torch.stack(seen)
         mean = _mean(pair) if mean is None else mean
-        seen = resize((pair - mean).flatten(0, 1), scale)
-        features = self.encoder(seen)
+        features = self.encoder(resize((pair - mean).flatten(0, 1), scale))
         flows, others = features[-1][:0], features[-1][:0]
         for level in reversed(range(_LEVELS)):
             f0, f1 = features[level].chunk(2)
@@ -104,8 +97,8 @@ class Ifrnet(Published):
             change, others = made[:, :_FLOWS].float(), made[:, _FLOWS:]
             flows = change + 2 * resize(flows, 2) if level < _LEVELS - 1 else change
         mask, residual = others.float().split((_MASK, COLOURS), 1)
-        parts = [resize(part, 1 / scale) for part in (flows / scale, mask.sigmoid(), residual)]
-        return mixed(x0, x1, *parts, leftover=leftover)
+        flows, mask = resize(flows / scale, 1 / scale), resize(mask.sigmoid(), 1 / scale)
+        return flows, mask, resize(residual, 1 / scale)
 
 
 def _mean(pair: Tensor) -> Tensor:

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Memo, once
 from cloudconv.models.blocks import Active, Block, Fusible
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.ops import pad_to_multiple, resize
-from cloudconv.models.published.common import Published, Recognised, StateDict, has, mixed
+from cloudconv.models.ops import joined, pad_to_multiple, resize
+from cloudconv.models.published import Published, Recognised, StateDict, has
 from cloudconv.models.published.estimates import FLOWS, MASK, SLOPE, EarlyBlock, Estimates
 
 _TIME = 1  # channels
@@ -180,48 +180,35 @@ class Rife4(Published):
             self.add_module(f"block{number}", made)
         self.encode = None if settings.encoder == "none" else _Features(settings)
 
-    def forward(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
-        scale: float = 1.0,
-        leftover: bool = False,
-        memo: Memo | None = None,
-    ) -> Tensor:
-        """See ``Interpolator.forward``. Flows, masks and warps are float32 in any dtype."""
-        motion = self._motion(x0, x1, timestep, scale, memo)
-        return mixed(x0, x1, motion[:, :FLOWS], motion[:, FLOWS:].sigmoid(), leftover=leftover)
-
-    def _motion(
-        self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float, memo: Memo | None
-    ) -> Tensor:
-        """Return two flows in pixels, and the logit of the mask: (B, 5, H, W)."""
-        total, far = self._estimates(x0, x1, timestep, scale, memo)
-        if far is None or (x0.device.type == "cpu" and not far.any()):
-            return total.whole()
+    def estimate(
+        self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
+    ) -> tuple[Tensor, Tensor, None]:
+        """See ``Published.estimate``."""
+        total, far = self._total(seen, timestep, scale, memo)
+        motion = total.whole()
         # Other devices than a CPU compute the doubled scales always, for a quarter of the time
         # more, because the CPU would have to wait for the decision.
-        multiple = self.spec.multiple * max(2, round(2 / scale))
-        wide0, wide1 = (pad_to_multiple(x, multiple) for x in (x0, x1))
-        doubled = self._estimates(wide0, wide1, timestep, scale / 2)[0].whole()
-        height, width = x0.shape[2:]
-        return torch.where(far, doubled[..., :height, :width], total.whole())
+        if far is not None and (far.device.type != "cpu" or far.any()):
+            multiple = self.spec.multiple * max(2, round(2 / scale))
+            wide = [pad_to_multiple(x, multiple) for x in seen]
+            doubled = self._total(wide, timestep, scale / 2)[0].whole()
+            height, width = seen[0].shape[2:]
+            motion = torch.where(far, doubled[..., :height, :width], motion)
+        return motion[:, :FLOWS], motion[:, FLOWS:].sigmoid(), None
 
-    def _estimates(
-        self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float, memo: Memo | None = None
+    def _total(
+        self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
     ) -> tuple[Estimates, Tensor | None]:
         """Return the sum of the estimates of all blocks.
 
         For 4.0 and 4.1 also return the items, (B, 1, 1, 1), whose motion is so far after two blocks
         that the network starts again with all scales doubled; otherwise None.
         """
-        seen = [x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)]
         encode = self.encode
         if encode is not None:
             features = once(memo, "features", lambda: encode(torch.cat(seen)).chunk(2))
             seen = [torch.cat(each, 1) for each in zip(seen, features, strict=True)]
-        total = Estimates(x0.shape[2:], adds_mask=self._settings.adds_mask)
+        total = Estimates(seen[0].shape[2:], adds_mask=self._settings.adds_mask)
         far = None
         for number, size in enumerate(self._settings.scales):
             factor = size / scale
@@ -251,29 +238,24 @@ class _Features(Fusible):
 
     def __init__(self, settings: Rife4Settings) -> None:
         super().__init__()
-        self._names = _LAYERS[settings.encoder]
-        self._is_pair = settings.encoder == "pair"
+        *names, last = _LAYERS[settings.encoder]
         hidden = settings.hidden
-        for number, name in enumerate(self._names):
-            layer: nn.Module = nn.Conv2d(hidden, hidden, 3, 1, 1)
-            if number == 0:
-                layer = nn.Conv2d(COLOURS, hidden, 3, 2, 1)
-            elif name == self._names[-1]:
-                layer = nn.ConvTranspose2d(hidden, settings.features, 4, 2, 1)
-            self.add_module(name, layer)
+        for number, name in enumerate(names):
+            conv = nn.Conv2d(hidden if number else COLOURS, hidden, 3, 1 if number else 2, 1)
+            self.add_module(name, conv)
+            if settings.encoder != "pair":
+                self.add_module(f"active{number}", nn.LeakyReLU(SLOPE, True))
+        self.add_module(last, nn.ConvTranspose2d(hidden, settings.features, 4, 2, 1))
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Map (B, 3, H, W) float32 to (B, features, H, W) float32."""
-        dtype = next(self.parameters()).dtype
-        hidden = pictures.to(dtype, memory_format=torch.channels_last)
-        for name in self._names:
-            layer = self.get_submodule(name)
+        hidden = joined([pictures], next(self.parameters()).dtype)
+        for layer in self.children():
             hidden = layer(hidden)
-            is_active = isinstance(layer, Active) or self._is_pair or name == self._names[-1]
-            hidden = hidden if is_active else F.leaky_relu_(hidden, SLOPE)
         return hidden.float().contiguous()
 
     def fuse(self) -> None:
-        if not self._is_pair:
-            for name in self._names[:-1]:
+        for name, following in pairwise([*self._modules]):
+            if following.startswith("active"):
                 self.add_module(name, Active(self.get_submodule(name)))
+                self.add_module(following, nn.Identity())

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize
-from cloudconv.models.published.common import Published, Recognised, StateDict, has, mixed
+from cloudconv.models.published import Published, Recognised, StateDict, has
 from cloudconv.models.published.estimates import FLOWS, MASK, EarlyBlock, Estimates
 from cloudconv.models.published.unet import TwoLayers, Unet, moved_features
 
@@ -61,17 +61,11 @@ class RifePaper(Published):
         self.contextnet = _Context()
         self.unet = Unet(4 * COLOURS + MASK + FLOWS, _WIDTH)
 
-    def forward(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
-        scale: float = 1.0,
-        leftover: bool = False,
-    ) -> Tensor:
-        """See ``Interpolator.forward``. Flows, masks and warps are float32 in any dtype."""
-        seen = [x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)]
-        total = Estimates(x0.shape[2:], adds_mask=True)
+    def estimate(
+        self, seen: list[Tensor], timestep: Tensor, scale: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See ``Published.estimate``."""
+        total = Estimates(seen[0].shape[2:], adds_mask=True)
         for number, size in enumerate(_SCALES):
             factor = size / scale
             inputs = [resize(x, 1 / factor) for x in seen]
@@ -87,7 +81,7 @@ class RifePaper(Published):
         ]
         first = [*seen, *total.moved(seen, 1), mask, flows]
         residual = self.unet(first, list(zip(*features, strict=True)))
-        return mixed(x0, x1, flows, mask.sigmoid(), residual, leftover=leftover)
+        return flows, mask.sigmoid(), residual
 
 
 class _Context(nn.Module):
