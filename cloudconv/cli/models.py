@@ -217,15 +217,14 @@ def _row_of_file(path: Path) -> _Row:
     from cloudconv import weights
     from cloudconv.models import added, registry
 
-    described = registry.describe(path)
-    spec, state = described.spec, "ok"
+    spec, metadata = registry.describe(path)
+    network, state = spec.network if spec.published else None, "ok"
     if path.parent == registry.added_folder():
         state = "ok" if added.is_intact(path) else "damaged"
         spec = replace(spec, name=path.stem)
     else:
         registry.state_of(path, spec)  # raises an error for damaged tensors
-    file = weights.trained_file(path, described.metadata)
-    return _Row(spec, state, file=file, network=described.recognised)
+    return _Row(spec, state, file=weights.trained_file(path, metadata), network=network)
 
 
 def _row(spec: ModelSpec) -> _Row:

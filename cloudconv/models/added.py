@@ -41,16 +41,15 @@ def add(
             f"{listed(checkpoints.SUFFIXES, 'or')}."
         )
     # Load the network completely, so that a file which does not fit is refused.
-    network = registry.build_model(path)
-    described = registry.describe(path)
-    state = registry.state_of(path, network.spec)
+    registry.build_model(path)
+    spec, metadata_of_file = registry.describe(path)
+    state = registry.state_of(path, spec)
     assert state is not None
-    del network
     # safetensors refuses tensors with common memory.
     state = {key: tensor.contiguous().clone() for key, tensor in state.items()}
-    kept = dict(described.metadata)
-    if described.recognised is not None:
-        kept["network"] = f"{described.recognised.family}, {described.recognised.version}"
+    kept = dict(metadata_of_file)
+    if spec.published:
+        kept["network"] = f"{spec.network.family}, {spec.network.version}"
     if timesteps == "middle":
         kept["timesteps"] = timesteps
     kept |= {

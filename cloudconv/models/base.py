@@ -367,8 +367,8 @@ class Interpolator(Model):
 class Predictor(Model):
     """A model that forecasts the pictures that follow ``spec.context`` pictures.
 
-    A model family defines ``forward``. A family also overrides ``_steps`` if a later forecast
-    needs more than the frames before it, such as a flow to the last real frame or a state.
+    A model family defines ``forward``, or ``_steps`` if a later forecast needs more than the frames
+    before it, such as a flow to the last real frame or a state.
     """
 
     def forward(self, context: Tensor) -> Tensor:
@@ -381,7 +381,7 @@ class Predictor(Model):
         Returns:
             (B, 3, H, W) float32, the next frame.
         """
-        raise NotImplementedError
+        return next(self._steps(context, 1))
 
     def stages(self, context: Tensor) -> list[Tensor]:
         """Return the forecast at smaller sizes, (B, 3, h, w) each, and last at full size."""

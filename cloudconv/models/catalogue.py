@@ -118,51 +118,8 @@ class ModelSpec:
         return FOUR if fallback and self.cls.fallback else self.context
 
 
-_RIFE = "Huang et al., ECCV 2022 (arXiv 2011.06294)"
-_RIFE_46 = ModelSpec(
-    name="rife-4.6",
-    task="interpolate",
-    context=2,
-    network=Network("rife:IFNet"),
-    origin=f"{_RIFE}, version 4.6",
-    domain="the original of the cloud models; live footage, strong on camera and object motion",
-    time=0.9,
-    arbitrary_timestep=True,
-    multiple=32,
-    bytes_per_pixel=335,
-    overlap=128,
-    half_precision=True,
-)
-_CLOUD_BEST = replace(
-    _RIFE_46,
-    name="cloud-best",
-    context=FOUR,
-    network=Network("rife:IFNet", gated=True, refines=True),
-    origin=f"cloudconv, started from RIFE 4.6 ({_RIFE.replace(' (', ', ')}",
-    domain="any footage, the default; quiet and noisy pictures too",
-    time=1,
-    bytes_per_pixel=390,
-)
-_CLOUD_FAST = replace(
-    _CLOUD_BEST,
-    name="cloud-fast",
-    network=Network("rife:IFNet", sizes=(8, 4, 2), gated=True, refines=True),
-    domain="long videos; any live footage, quiet and noisy pictures too",
-    time=0.6,
-    bytes_per_pixel=170,
-    gpu_bytes_per_pixel=270,
-)
-_CLOUD_TURBO = replace(
-    _CLOUD_BEST,
-    name="cloud-turbo",
-    context=2,
-    network=Network("rife:IFNet", sizes=(16, 8, 4), gated=True),
-    domain="slow machines, a first look; any live footage",
-    time=0.5,
-    multiple=64,
-    bytes_per_pixel=160,
-)
-
+_RIFE = "Huang et al., ECCV 2022"
+_OURS = f"cloudconv, started from RIFE 4.6 ({_RIFE}, arXiv 2011.06294)"
 _UNET = "cloudconv; after earlier projects and Ronneberger et al. 2015 (arXiv 1505.04597)"
 _LSTM = "cloudconv; after earlier research projects and Shi et al. 2015 (arXiv 1506.04214)"
 _GAN = "cloudconv; after Mathieu et al. 2015 (arXiv 1511.05440)"
@@ -210,18 +167,34 @@ _AUTO, _SKIP, _FIVE = "Autoencoder", "SkipAutoencoder", (32, 64, 128, 256, 512)
 
 _method = partial(_row, origin="cloudconv", half_precision=False, entry=None)
 _between = partial(_method, task="interpolate", arbitrary_timestep=True)
+_flowing = partial(_row, task="interpolate", arbitrary_timestep=True, origin=_OURS)
 
 # fmt: off
 TINY = _between("tiny", FOUR, 4, 160, 8, "baselines:Tiny", "tests only", half_precision=True,
                 origin="cloudconv; random weights, for tests only")
 """A fast network for tests. Lists for people omit this model."""
 
+_FLOWING = (
+    _flowing("cloud-best", FOUR, 32, 390, 128, "rife:IFNet",
+             "any footage, the default; quiet and noisy pictures too", time=1,
+             options={"gated": True, "refines": True}),
+    _flowing("cloud-fast", FOUR, 32, 170, 128, "rife:IFNet",
+             "long videos; any live footage, quiet and noisy pictures too", time=0.6,
+             options={"sizes": (8, 4, 2), "gated": True, "refines": True}, gpu_bytes_per_pixel=270),
+    _flowing("cloud-turbo", 2, 64, 160, 128, "rife:IFNet",
+             "slow machines, a first look; any live footage", time=0.5,
+             options={"sizes": (16, 8, 4), "gated": True}),
+    _flowing("rife-4.6", 2, 32, 335, 128, "rife:IFNet",
+             "the original of the cloud models; live footage, strong on camera and object motion",
+             time=0.9, origin=f"{_RIFE} (arXiv 2011.06294), version 4.6"),
+)
+
 METHODS = (
     _between("blend", 2, 1, 48, 0, "baselines:Blend", "a baseline: moving things look double",
              time=0.1),
     _between("hold", 2, 1, 36, 0, "baselines:Hold",
              "repeats the earlier frame; motion stays as jerky as before"),
-    _method("layers", 5, 1, 720, 64, "layers:LayersPredictor",
+    _method("layers", 5, 1, 720, 64, "flow:LayersPredictor",
             "pans, and things that pass; wrong for water, fire and views with depth", time=0.1,
             past=15, origin="Wang and Adelson, IEEE Transactions on Image Processing 1994, with "
             "OpenCV's methods"),
@@ -230,7 +203,7 @@ METHODS = (
             origin="Kroeger et al., ECCV 2016 (arXiv 1603.03590), by way of OpenCV"),
     _row("voxelflow", 6, 32, 710, 128, "voxelflow:VoxelFlow",
          "live footage, soft after a few frames; clouds, water, traffic, people", time=1,
-         past=5, origin=_CLOUD_BEST.origin),
+         past=5, origin=_OURS),
     _method("hold", 1, 1, 36, 0, "baselines:Last", "a baseline: the picture stands still"),
     _method("linear", 2, 1, 60, 0, "baselines:Linear",
             "slow fades; moving things break up within a few frames"),
@@ -281,5 +254,5 @@ RESEARCH: tuple[ModelSpec, ...] = (
 """The specs of the research models: name, context, multiple, bytes per pixel, overlap, network and
 domain."""
 
-MODELS = (_CLOUD_BEST, _CLOUD_FAST, _CLOUD_TURBO, _RIFE_46, *METHODS, *RESEARCH)
+MODELS = (*_FLOWING, *METHODS, *RESEARCH)
 """All models that lists show, the default model first."""

@@ -1,8 +1,9 @@
-"""Forecast by continuing the measured motion, as a baseline for trained models.
+"""Forecast by continuing the measured motion, of the whole picture or of layers.
 
-Source: dense inverse search, Kroeger et al., Fast Optical Flow using Dense Inverse Search, ECCV
-2016 (arXiv 1603.03590), in OpenCV's version. Forecasts of weather radar usually move a velocity
-field along itself, too (semi-Lagrangian advection).
+Source of the flow: dense inverse search, Kroeger et al., Fast Optical Flow using Dense Inverse
+Search, ECCV 2016 (arXiv 1603.03590), in OpenCV's version. Forecasts of weather radar usually move a
+velocity field along itself, too (semi-Lagrangian advection). Layers of this kind: Wang and Adelson,
+Representing Moving Images with Layers, 1994.
 """
 
 from __future__ import annotations
@@ -25,16 +26,12 @@ _LEAST_SIDE = 16
 
 
 class FlowPredictor(Predictor):
-    """A forecast by the mean flow of the last four pairs; velocities move with the picture.
+    """A forecast by the mean flow of the last four pairs, as a baseline for trained models.
 
-    Each step extends the displacement back to the last frame. So each forecast samples that frame
-    once, and later forecasts blur no more than the first. The mirror image of the frame enters at
-    its edges.
+    Velocities move with the picture. Each step extends the displacement back to the last frame. So
+    each forecast samples that frame once, and later forecasts blur no more than the first. The
+    mirror image of the frame enters at its edges.
     """
-
-    def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``; no gradient passes through the measured motion."""
-        return next(self._steps(context, 1))
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         last = context[:, -1]
@@ -43,6 +40,21 @@ class FlowPredictor(Predictor):
         for _ in range(steps):
             velocity, displacement = advected(velocity, displacement)
             yield sharp(last, sampling_grid(displacement, *last.shape[-2:]))
+
+
+class LayersPredictor(Predictor):
+    """A background under the camera's motion, and things before it; see ``forecasting.scene``.
+
+    Each part of a forecast is a part of the last frame, moved once, or background that an earlier
+    frame shows: one of the context, or one before it.
+    """
+
+    def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
+        from cloudconv.forecasting.scene import scene_of  # OpenCV: every command loads this module
+
+        scenes = [scene_of(frames, measured_flow) for frames in context]
+        for pictures in zip(*(scene.pictures(steps) for scene in scenes), strict=True):
+            yield torch.cat(pictures)
 
 
 def advected(velocity: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:

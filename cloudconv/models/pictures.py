@@ -67,10 +67,13 @@ class PictureKind:
             _channel_axis(shape, first=is_tensor),
             picture.device if isinstance(picture, Tensor) else None,
         )
-        if len(shape) not in (2, 3) or 0 in shape or (len(shape) == 3 and kind.axis is None):
-            _refuse(kind)
-        if str(kind.dtype).removeprefix("torch.") not in _TYPES:
-            _refuse(kind)
+        is_shaped = 0 not in shape and (len(shape) == 2 or kind.axis is not None)
+        if not is_shaped or str(kind.dtype).removeprefix("torch.") not in _TYPES:
+            raise PictureError(
+                "picture-shape: Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 "
+                "channels, uint8, uint16 or floating point from 0 to 1, got "
+                f"{shape} {kind.dtype}."
+            )
         return kind
 
     @property
@@ -219,10 +222,7 @@ def each_of(pictures: Any) -> Any:
     if isinstance(pictures, Tensor):
         check_tensor(pictures)
     elif not isinstance(pictures, Iterable):
-        raise PictureError(
-            "picture-type: Pictures are NumPy arrays, PyTorch tensors or PIL images, got "
-            f"{type(pictures).__name__}."
-        )
+        PictureKind.of(pictures)  # raises an error for anything but an image
     is_single = isinstance(pictures, Image.Image)
     if isinstance(pictures, np.ndarray | Tensor):
         has_channels = _channel_axis(pictures.shape) is not None
@@ -291,10 +291,3 @@ def _channel_axis(shape: Sequence[int], *, first: bool = True) -> int | None:
         return None
     axes = [axis for axis in (0, 2) if shape[axis] in CHANNELS]
     return (axes[0] if first else axes[-1]) if axes else None
-
-
-def _refuse(kind: PictureKind) -> None:
-    raise PictureError(
-        "picture-shape: Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels, "
-        f"uint8, uint16 or floating point from 0 to 1, got {kind.shape} {kind.dtype}."
-    )

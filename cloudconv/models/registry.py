@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cloudconv.models.base import Interpolator, Model, Predictor
-    from cloudconv.models.published import Recognised
 
 __all__ = ["DEFAULT", "MODELS"]
 
@@ -85,22 +84,8 @@ def added() -> list[ModelSpec]:
     found = []
     for name in added_names():
         with suppress(WeightsError, UnknownModelError):
-            found.append(replace(describe(added_file(name)).spec, name=name))
+            found.append(replace(describe(added_file(name))[0], name=name))
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class WeightsFile:
-    """The description of a file of weights.
-
-    ``spec`` is that of the file's network. ``recognised`` describes a published network; None for a
-    file that ``cloudconv train`` wrote for a model that ships. ``metadata`` are those of the file.
-    """
-
-    path: Path
-    spec: ModelSpec
-    recognised: Recognised | None
-    metadata: Mapping[str, str]
 
 
 def file_of(name_or_path: str | Path) -> Path | None:
@@ -128,13 +113,15 @@ def network_of(name_or_path: str | Path) -> str:
 
     For a file that ``cloudconv train`` wrote, the result is the name of the model that ships.
     """
-    path = file_of(name_or_path)
-    is_published = path is not None and describe(path).recognised is not None
-    return str(name_or_path) if is_published else spec(name_or_path).name
+    known = spec(name_or_path)
+    return str(name_or_path) if known.published else known.name
 
 
-def describe(path: Path) -> WeightsFile:
-    """Recognise the network of a file; raise WeightsError if it is unreadable or unknown."""
+def describe(path: Path) -> tuple[ModelSpec, Mapping[str, str]]:
+    """Return the spec of a file's network, and the file's metadata.
+
+    Raises WeightsError if the file is unreadable, or its network unknown.
+    """
     try:
         status = path.stat()
     except OSError:
@@ -143,16 +130,14 @@ def describe(path: Path) -> WeightsFile:
 
 
 @lru_cache(maxsize=32)
-def _described(path: Path, _: tuple[int, ...]) -> WeightsFile:
+def _described(path: Path, _: tuple[int, ...]) -> tuple[ModelSpec, Mapping[str, str]]:
     from cloudconv.models import published
 
     is_added = path.parent == added_folder()
     content, metadata = checkpoints.read(path, converts=not is_added)
-    if (of := metadata.get("model")) and any(known.name == of for known in MODELS):
+    if same_name := [known for known in MODELS if known.name == metadata.get("model")]:
         task = metadata.get("task")
-        same_name = [known for known in MODELS if known.name == of]
-        known = next((each for each in same_name if each.task == task), same_name[0])
-        return WeightsFile(path, known, None, metadata)
+        return next((each for each in same_name if each.task == task), same_name[0]), metadata
     state = published.normalised(content)
     if not state:
         raise WeightsError(
@@ -179,8 +164,7 @@ def _described(path: Path, _: tuple[int, ...]) -> WeightsFile:
             f"({shortened(unfit, 3)}): give the file of a version that the authors published."
         )
     name = path.stem if is_added else path.name
-    own = recognised.spec(name).with_times(metadata.get("timesteps", "any"))
-    return WeightsFile(path, own, recognised, metadata)
+    return recognised.spec(name).with_times(metadata.get("timesteps", "any")), metadata
 
 
 def spec(name_or_path: str | Path, task: ModelTask | None = None) -> ModelSpec:
@@ -195,7 +179,7 @@ def spec(name_or_path: str | Path, task: ModelTask | None = None) -> ModelSpec:
     cannot be read, or its network is unknown.
     """
     path, name = file_of(name_or_path), str(name_or_path)
-    same_name = [k for k in MODELS if k.name == name] if path is None else [describe(path).spec]
+    same_name = [k for k in MODELS if k.name == name] if path is None else [describe(path)[0]]
     for known in same_name:
         if task in (None, known.task):
             return known
@@ -209,24 +193,6 @@ def spec(name_or_path: str | Path, task: ModelTask | None = None) -> ModelSpec:
     raise UnknownModelError(
         f'unknown-model: There is no model "{name}"{did_you_mean(name, names)}: {remedy}'
     )
-
-
-def load(
-    name_or_path: str | Path,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-) -> Interpolator:
-    """Load an interpolator; see :func:`load_model`."""
-    return load_model(name_or_path, device, dtype, task="interpolate")  # type: ignore[return-value]
-
-
-def load_predictor(
-    name_or_path: str | Path,
-    device: torch.device | str = "cpu",
-    dtype: torch.dtype | None = None,
-) -> Predictor:
-    """Load a predictor; see :func:`load_model`."""
-    return load_model(name_or_path, device, dtype, task="predict")  # type: ignore[return-value]
 
 
 def load_model(
@@ -251,6 +217,10 @@ def load_model(
         part.fuse()
     # CPUs with wide vectors and tensor cores of GPUs run convolutions faster with channels last.
     return model.to(device=device, dtype=dtype or torch.float32, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+load: Callable[..., Interpolator] = partial(load_model, task="interpolate")  # type: ignore[assignment]
+load_predictor: Callable[..., Predictor] = partial(load_model, task="predict")  # type: ignore[assignment]
 
 
 def build_model(name_or_path: str | Path, *, task: ModelTask | None = None) -> Model:
@@ -300,8 +270,7 @@ def state_of(name_or_path: str | Path, chosen: ModelSpec) -> dict[str, Tensor] |
     from cloudconv.models.published import normalised
 
     content, _ = checkpoints.read(path)
-    is_published = describe(path).recognised is not None
-    return checkpoints.checked(normalised(content) if is_published else content, path)
+    return checkpoints.checked(normalised(content) if chosen.published else content, path)
 
 
 def weights_fingerprint(model: str) -> str | None:

@@ -249,10 +249,6 @@ class ConvLSTM(Predictor):
             _Normed(_WIDTH + 3 * 16, _WIDTH), zeroed(conv(_WIDTH, 3 * 16, 3)), nn.PixelShuffle(4)
         )
 
-    def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``."""
-        return next(self._steps(context, 1))
-
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
         dtype, last = self.dtype, context[:, -1]
         states: list[CellState | None] = [None, None]
@@ -422,6 +418,31 @@ _PARTS = (16, 4, 2, 1)
 _CONTEXT = 4
 
 
+class Discriminators(nn.Module):
+    """Four discriminators, one for each size, that read a picture and its context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.critics = nn.ModuleList(
+            nn.Sequential(
+                active(conv(3 * (_CONTEXT + 1), 32, 3)),
+                active(conv(32, 64, 3, stride=2)),
+                active(conv(64, 64, 3, stride=2)),
+                nn.AdaptiveAvgPool2d(2),
+                nn.Flatten(),
+                nn.Linear(64 * 4, 1),
+            )
+            for _ in _PARTS
+        )
+
+    def forward(self, context: Tensor, picture: Tensor) -> list[Tensor]:
+        """Return the logits, (B, 1), for each size; values above 0 mean a true next ``picture``."""
+        both = torch.cat((context[:, -_CONTEXT:].flatten(1, 2), picture), 1)
+        return [
+            critic(_small(both, part)) for part, critic in zip(_PARTS, self.critics, strict=True)
+        ]
+
+
 class MultiscaleGan(Predictor):
     """Four generators, coarse to fine.
 
@@ -430,6 +451,7 @@ class MultiscaleGan(Predictor):
     """
 
     staged = True
+    discriminators = Discriminators
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
@@ -467,33 +489,5 @@ class MultiscaleGan(Predictor):
         return made
 
 
-class Discriminators(nn.Module):
-    """Four discriminators, one for each size, that read a picture and its context."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.critics = nn.ModuleList(
-            nn.Sequential(
-                active(conv(3 * (_CONTEXT + 1), 32, 3)),
-                active(conv(32, 64, 3, stride=2)),
-                active(conv(64, 64, 3, stride=2)),
-                nn.AdaptiveAvgPool2d(2),
-                nn.Flatten(),
-                nn.Linear(64 * 4, 1),
-            )
-            for _ in _PARTS
-        )
-
-    def forward(self, context: Tensor, picture: Tensor) -> list[Tensor]:
-        """Return the logits, (B, 1), for each size; values above 0 mean a true next ``picture``."""
-        both = torch.cat((context[:, -_CONTEXT:].flatten(1, 2), picture), 1)
-        return [
-            critic(_small(both, part)) for part, critic in zip(_PARTS, self.critics, strict=True)
-        ]
-
-
 def _small(images: Tensor, part: int) -> Tensor:
     return images if part == 1 else F.avg_pool2d(images, part)
-
-
-MultiscaleGan.discriminators = Discriminators

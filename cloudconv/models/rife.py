@@ -143,7 +143,7 @@ class IFNet(Interpolator):
                 ],
             )
             if motion is not None:
-                motion = _enlarged(motion, 2)
+                motion = enlarged_motion(motion, 2)
             inputs = self._inputs(small, motion, pair.timestep)
             change = self.get_submodule(f"block{number}")(*inputs)
             motion = change if motion is None else change.add_(motion)
@@ -163,7 +163,7 @@ class IFNet(Interpolator):
                 for x in (pair.x0, pair.x1, outer.before, outer.after)
             ],
         )
-        small = _enlarged(motion, size / coarse)
+        small = enlarged_motion(motion, size / coarse)
         change: Tensor = self.refine(pictures, small, pair.timestep, outer.reach)
         return change, coarse
 
@@ -235,7 +235,7 @@ class IFNet(Interpolator):
                 self._fill(result, kept, pair, top, part[:, _MASK.start :], *warped)
         if strength is not None and sharpen:
             if change is not None:
-                smaller = _enlarged(motion, size / coarse)
+                smaller = enlarged_motion(motion, size / coarse)
                 motion, size = smaller + change[:, :MOTION], coarse
             flows = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
             restore_detail(result, x0, x1, flows, size, strength, memo)
@@ -290,7 +290,7 @@ def is_ungated(state: Mapping[str, Tensor]) -> bool:
     return later is not None and later.shape[1] == _UNGATED
 
 
-def _enlarged(motion: Tensor, factor: float) -> Tensor:
+def enlarged_motion(motion: Tensor, factor: float) -> Tensor:
     """Return a motion at ``factor`` times the size, with flows in pixels of that size."""
     large = resize(motion, factor)
     large[:, :4] *= factor

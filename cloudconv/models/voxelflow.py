@@ -25,7 +25,7 @@ from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.flow import advected, mean_velocity
 from cloudconv.models.ops import sample, sampling_grid, warp
-from cloudconv.models.rife import is_ungated
+from cloudconv.models.rife import enlarged_motion, is_ungated
 from cloudconv.transfer import upload
 
 REACH = 15
@@ -115,7 +115,10 @@ class VoxelFlow(Predictor):
         ahead = torch.ones(len(context)) if horizon is None else horizon.cpu()
         velocity, displacement = scene.velocity, torch.zeros_like(scene.velocity)
         for step in range(int(ahead.max())):
-            velocity, displacement = _advected_where(ahead > step, velocity, displacement)
+            (moves,) = upload([(ahead > step).view(-1, 1, 1, 1)], displacement.device)
+            later, longer = advected(velocity, displacement)
+            velocity = torch.where(moves, later, velocity)
+            displacement = torch.where(moves, longer, displacement)
         return self._picture(scene, ahead, displacement)
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -167,15 +170,11 @@ class VoxelFlow(Predictor):
         partner = (scene.ages < wanted).sum(1).clamp(max=_OLDER)
         gap = scene.ages.gather(1, partner[:, None]).clamp(min=1).to(displacement).view(-1, 1, 1, 1)
         moment = _Moment(horizon, partner, gap, displacement)
-        motion: Tensor | None = None
-        for number in range(len(_SCALES)):
-            if motion is not None:
-                motion = _doubled(motion)
-            inputs = _inputs(scene, number, motion, moment)
-            change = self.get_submodule(f"block{number}")(*inputs)
-            motion = change if motion is None else motion + change
-        assert motion is not None
-        return _mixed(scene, _doubled(motion), moment)
+        motion: Tensor = self.block0(*_inputs(scene, 0, None, moment))
+        for number, block in enumerate((self.block1, self.block2), 1):
+            motion = enlarged_motion(motion, 2)
+            motion = motion + block(*_inputs(scene, number, motion, moment))
+        return _mixed(scene, enlarged_motion(motion, 2), moment)
 
 
 def _best_weights(made: Tensor, flowed: Tensor, last: Tensor, true: Tensor) -> Tensor:
@@ -235,25 +234,21 @@ def _scene(context: Tensor) -> _Scene:
     copies = (context[:, 1:] == context[:, :-1]).flatten(2).all(2).cumprod(1).sum(1).tolist()
     counts = [context.shape[1] - copied for copied in copies]  # different frames of each item
     ages = torch.stack([torch.arange(_FRAMES).clamp(max=count - 1) for count in counts])
-    velocity = [_velocity(item[:count]) for item, count in zip(frames, counts, strict=True)]
-    seen = frames.clamp(0, 1)
+    velocity = [
+        mean_velocity(item[:count].flip(0)) if count > 1 else torch.zeros_like(item[0, :2])
+        for item, count in zip(frames, counts, strict=True)
+    ]
+    seen = frames.clamp(0, 1).flatten(0, 1)
+    small = (
+        F.interpolate(seen, scale_factor=1 / scale, mode="bilinear", align_corners=False)
+        for scale in _SCALES
+    )
     return _Scene(
         frames=frames,
-        small=tuple(_shrunk(seen, scale) for scale in _SCALES),
+        small=tuple(each.view(*frames.shape[:3], *each.shape[2:]) for each in small),
         ages=upload([ages], context.device)[0],
         velocity=_resized(torch.stack(velocity), 0.5),
     )
-
-
-def _velocity(frames: Tensor) -> Tensor:
-    """Return the mean optical flow, (2, H, W) backward, of (N, 3, H, W), in pixels per step."""
-    return torch.zeros_like(frames[0, :2]) if len(frames) == 1 else mean_velocity(frames.flip(0))
-
-
-def _advected_where(moves: Tensor, velocity: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
-    (moves,) = upload([moves.view(-1, 1, 1, 1)], displacement.device)
-    later, longer = advected(velocity, displacement)
-    return torch.where(moves, later, velocity), torch.where(moves, longer, displacement)
 
 
 def _inputs(scene: _Scene, number: int, motion: Tensor | None, moment: _Moment) -> Iterator[Tensor]:
@@ -320,18 +315,6 @@ def _still(frames: Tensor) -> Tensor:
     """Return the pixels around which all frames are nearly equal: (B, 1, H, W) bool."""
     most = (frames[:, 1:] - frames[:, :1]).abs().amax((1, 2), keepdim=True)[:, 0]
     return F.avg_pool2d(most, _STILL_AREA, 1, _STILL_AREA // 2) < _STILL
-
-
-def _shrunk(frames: Tensor, scale: int) -> Tensor:
-    flat = frames.flatten(0, 1)
-    small = F.interpolate(flat, scale_factor=1 / scale, mode="bilinear", align_corners=False)
-    return small.view(*frames.shape[:3], *small.shape[2:])
-
-
-def _doubled(motion: Tensor) -> Tensor:
-    """Return a block's outputs at twice the size: velocities are doubled, other values stay."""
-    large = F.interpolate(motion, scale_factor=2, mode="bilinear", align_corners=False)
-    return torch.cat((large[:, :_FLOWS] * 2, large[:, _FLOWS:]), 1)
 
 
 def _resized(flow: Tensor, factor: float) -> Tensor:

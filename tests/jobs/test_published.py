@@ -244,9 +244,9 @@ def test_every_family_can_be_trained(tmp_path, name):
     output = tmp_path / "trained.safetensors"
     given = {"steps": 1, "crop": 64, "batch": 1, "device": "cpu"}
     cloudconv.train(clip, output, init=tmp_path / "a.pth", **given)
-    trained, before = (registry.describe(each) for each in (output, tmp_path / "a.pth"))
-    assert trained.recognised == before.recognised
-    assert trained.spec.arbitrary_timestep == before.spec.arbitrary_timestep
+    trained, before = (registry.spec(each) for each in (output, tmp_path / "a.pth"))
+    assert trained.network == before.network
+    assert trained.arbitrary_timestep == before.arbitrary_timestep
 
 
 @pytest.mark.full
@@ -257,9 +257,9 @@ def test_a_published_network_can_be_trained_and_adapted(file, tmp_path):
     for init in (file, "mine"):
         output = tmp_path / "trained.safetensors"
         cloudconv.train(clip, output, init=init, steps=3, overwrite=True, **options)
-        trained = registry.describe(output)
-        assert trained.recognised is not None
-        assert trained.spec.parameters == registry.spec(file).parameters
+        trained = registry.spec(output)
+        assert trained.published
+        assert trained.parameters == registry.spec(file).parameters
         assert interp(clip, tmp_path / "b.mkv", model=output, overwrite=True).new_frames > 0
     adapted = interp(clip, tmp_path / "c.mkv", model="mine", adapt=0.05)
     assert adapted.adapted is not None
