@@ -323,45 +323,46 @@ class Interpolator(Model):
         (x0, x1), whole = pictures[:2], 2**_HALVINGS
         # Places from x0 (0) to x1, rounded to what the halvings reach.
         places = [round(each * whole) for each in timesteps]
-        empty = [x0.new_zeros((1, *x0.shape[2:]))] if leftover else []
-        ends = [(x1 if place == whole else x0)[k] for k, place in enumerate(places)]
-        made = [torch.cat([end, *empty]) for end in ends]
         # Other threads change the mappings meanwhile.
         found = {id(each): dict(each) for each in known}
         own = [found[id(each)] for each in known]
-        left, right, starts, width = list(x0), list(x1), [0] * len(places), whole
+
+        def at(item: int, place: int) -> Tensor:
+            if place % whole == 0:
+                return (x1 if place else x0)[item]
+            picture: Tensor = own[item][place]
+            return picture[: x0.shape[1]]
+
         options = {"leftover": True} if leftover else {}
-        while open_items := [
-            number for number, place in enumerate(places) if (place - starts[number]) % width
-        ]:
-            width //= 2
-            missing = {
-                (id(own[k]), starts[k] + width): k
-                for k in open_items
-                if starts[k] + width not in own[k]
-            }
+        for width in (whole >> k for k in range(1, _HALVINGS + 1)):
+            missing = {}
+            for item, place in enumerate(places):
+                middle = place // (2 * width) * 2 * width + width
+                if place % (2 * width) and middle not in own[item]:
+                    missing[id(own[item]), middle] = item
             if missing:
-                pairs = (torch.stack([side[k] for k in missing.values()]) for side in (left, right))
-                half = x0.new_full((len(missing), 1, 1, 1), 0.5)
                 items = list(missing.values())
+                pairs = (
+                    torch.stack([at(item, middle + side) for (_, middle), item in missing.items()])
+                    for side in (-width, width)
+                )
+                half = x0.new_full((len(items), 1, 1, 1), 0.5)
                 own_options = {name: each[items] for name, each in overall.items()}
                 middles = self(*pairs, half, scale, **options, **own_options)
-                for ((_, middle), k), picture in zip(missing.items(), middles, strict=True):
-                    own[k][middle] = picture
-            for k in open_items:
-                middle = starts[k] + width
-                made[k] = own[k][middle]
-                colours = made[k][: x0.shape[1]]
-                if places[k] < middle:
-                    right[k] = colours
-                else:
-                    left[k], starts[k] = colours, middle
+                for ((_, middle), item), picture in zip(missing.items(), middles, strict=True):
+                    own[item][middle] = picture
         for place, each, now in zip(places, known, own, strict=True):
             each.update(now)
             # A middle is of use up to the end of its right half.
             for passed in [middle for middle in now if middle + (middle & -middle) <= place]:
                 each.pop(passed, None)
-        return torch.stack(made)
+        empty = [x0.new_zeros((1, *x0.shape[2:]))] if leftover else []
+        return torch.stack(
+            [
+                own[item][place] if place % whole else torch.cat([at(item, place), *empty])
+                for item, place in enumerate(places)
+            ]
+        )
 
 
 class Predictor(Model):

@@ -78,8 +78,9 @@ returns the planes of all frames, followed by the sum of each frame's values."""
 class Inference:
     """A model on its device, with the sizes of batches and tiles.
 
-    ``fallback``: blend where a trial on source frames shows that motion fails. ``recent``: the
-    memos of the latest pairs.
+    ``fallback``: blend where a trial on source frames shows that motion fails. ``fills``: repeat
+    the last frame of a batch up to a power of two, at most a whole batch, because a caching
+    allocator keeps memory for each size. ``recent``: the memos of the latest pairs.
     """
 
     model: Interpolator
@@ -87,6 +88,7 @@ class Inference:
     scale: float = 1.0
     fallback: bool = False
     sizes: Sizes = field(default_factory=Sizes)
+    fills: bool = False
     recent: list[Memo] = field(default_factory=list)
 
     @torch.inference_mode()
@@ -96,11 +98,9 @@ class Inference:
         ``tasks``: at most a batch. ``pictures``: for each task its source pictures: x0, x1, and
         the frames before and after the pair if the model or the fallback needs them.
         """
-        count = whole = len(tasks)
-        if self.device.type != "cpu":
-            # A caching allocator keeps memory for each size, so there are powers of two only.
-            whole = min(self.sizes.batch, 1 << (count - 1).bit_length())
-        numbers = [*range(count), *[count - 1] * (whole - count)]
+        count = len(tasks)
+        whole = min(self.sizes.batch, 1 << (count - 1).bit_length())
+        numbers = [*range(count), *[count - 1] * (whole - count if self.fills else 0)]
         wanted = [tasks[n] for n in numbers]
         columns = list(zip(*(pictures[n] for n in numbers), strict=True))
         read = [self._stack(column) for column in columns[: self.model.spec.context]]

@@ -78,7 +78,7 @@ class Renderer:
         exact: Callable[[], Interpolator] | None = None,
     ) -> None:
         self._inference = Inference(
-            model, device, scale=scale, fallback=fallback and model.fallback
+            model, device, scale, fallback and model.fallback, fills=device.type != "cpu"
         )
         self._device = device
         self._exact = exact if model.dtype != torch.float32 else None
