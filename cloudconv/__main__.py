@@ -21,7 +21,8 @@ def main() -> None:
 
 
 def _run() -> None:
-    from cloudconv.cli import interrupts, streams
+    from cloudconv import interrupts
+    from cloudconv.cli import streams
 
     streams.replace_closed()
     interrupts.install()

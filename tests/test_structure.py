@@ -12,7 +12,7 @@ from cloudconv import errors, settings
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
     *("host", "messages", "errors", "events", "files", "timeline", "settings", "pipeline"),
-    *("transfer", "media", "foreign", "checkpoints", "weights"),
+    *("interrupts", "transfer", "media", "foreign", "checkpoints", "weights"),
     *("metrics", "forecasting", "models", "render"),
     *("schedule", "dreaming", "training", "segments", "workers", "report", "jobs", "api", "cli"),
     "__main__",
@@ -20,7 +20,7 @@ ORDER = [
 """Each package or module may import only those before it in this list."""
 ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"workers"}}
 """Each library with the packages that may import it."""
-MAKERS = {name for name in dir(errors) if name.endswith("Error")} - {"StdoutError"} | {"Warned"}
+MAKERS = {name for name in dir(errors) if name.endswith("Error")} | {"Warned"}
 COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 """Options that only the command line has."""
 

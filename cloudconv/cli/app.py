@@ -18,7 +18,7 @@ from cloudconv import __version__, files
 from cloudconv.cli import commands, models, streams
 from cloudconv.cli.command import ALL, INTERRUPTED, write_options
 from cloudconv.cli.console import print_error, print_json
-from cloudconv.cli.streams import StdoutError, print_message, print_result
+from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN)
@@ -100,11 +100,9 @@ class Commands(_PrintedHelp, TyperGroup):
                 code = super().main(args, *given, **named | {"standalone_mode": False})
             except (typer.Abort, TyperException) as error:  # before a command was found
                 code = self._fail(error)
-            finally:
-                sys.stdout.flush()
-        except (BrokenPipeError, StdoutError) as error:
-            if isinstance(error, StdoutError):
-                print_error(str(error.strerror))
+        except (OutputError, OSError) as error:  # of standard output
+            if not isinstance(error, BrokenPipeError):
+                print_error(getattr(error, "text", str(error)))
             sys.exit(1)
         sys.exit(code if isinstance(code, int) else 0)
 
@@ -145,8 +143,6 @@ def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
             files.remove(path)
         text = error.text if isinstance(error, Interrupted) else _interrupted()
         return text, "interrupted", INTERRUPTED
-    if isinstance(error, StdoutError):
-        return str(error.strerror), OutputError.kind, 1
     if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
         text = f"The name {error.filename} is too long for a file: give a shorter one."
         return text, CloudconvError.kind, 1

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloudconv.cli import interrupts, streams
+from cloudconv import interrupts
+from cloudconv.cli import streams
 from cloudconv.cli.command import INTERRUPTED, examples, with_options
 from cloudconv.cli.console import Console, print_error, print_json, run_job, run_with_progress
 from cloudconv.cli.streams import (

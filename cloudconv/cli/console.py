@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from cloudconv import jobs
-from cloudconv.cli import interrupts
+from cloudconv import interrupts, jobs
 from cloudconv.cli.streams import clock, field_rows, print_message, print_result
 from cloudconv.errors import SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
+from cloudconv.errors import OutputError
 from cloudconv.messages import plain
 from cloudconv.timeline import rate_name
 
@@ -21,7 +21,7 @@ closed_streams: set[str] = set()
 
 
 def replace_closed() -> None:
-    """Open each closed standard stream on the null device, and wrap standard output.
+    """Open each closed standard stream on the null device.
 
     The next opened file would otherwise get the stream's number, and messages of libraries.
     """
@@ -32,17 +32,9 @@ def replace_closed() -> None:
             closed_streams.add(name)
             os.open(os.devnull, os.O_RDWR)  # takes the lowest free number: ``number``
             setattr(sys, name, os.fdopen(number, "w" if number else "r"))
-    given = sys.stdout
-    if isinstance(given, io.TextIOWrapper):
-        encoding, lines, through = given.encoding, given.line_buffering, given.write_through
+    if isinstance(sys.stdout, io.TextIOWrapper):
         # Escape characters of file names and help texts that a Windows code page lacks.
-        sys.stdout = _Stdout(
-            given.detach(),
-            encoding,
-            "backslashreplace",
-            line_buffering=lines,
-            write_through=through,
-        )
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def is_terminal() -> bool:
@@ -61,42 +53,21 @@ def print_message(line: str) -> None:
         sys.stderr.flush()
 
 
-class StdoutError(OSError):
-    """An error in writing standard output, such as a full disk, other than a closed pipe."""
-
-
-class _Stdout(io.TextIOWrapper):
-    """Standard output that raises :class:`StdoutError`; for a closed pipe ``BrokenPipeError``."""
-
-    def write(self, text: str) -> int:
-        if "stdout" in closed_streams:
-            raise StdoutError(errno.EBADF, "standard output is closed, so nothing is printed")
-        with _converted_errors():
-            return super().write(text)
-
-    def flush(self) -> None:
-        with _converted_errors():
-            super().flush()
-
-
-@contextmanager
-def _converted_errors() -> Iterator[None]:
+def print_result(text: str) -> None:
+    """Write a result to stdout and flush; a closed pipe raises ``BrokenPipeError``."""
+    if "stdout" in closed_streams:
+        raise OutputError("stdout-closed: standard output is closed, so nothing is printed")
     try:
-        yield
+        sys.stdout.write(plain(text) + "\n")
+        sys.stdout.flush()
     except OSError as error:
         # Use the null device: the interpreter flushes once more at its end, and must not fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             raise
-        raise StdoutError(
-            error.errno, f"standard output cannot be written: {error.strerror}"
+        raise OutputError(
+            f"stdout-not-writable: standard output cannot be written: {error.strerror}"
         ) from error
-
-
-def print_result(text: str) -> None:
-    """Write a result to stdout and flush, so that a closed pipe raises its error here."""
-    sys.stdout.write(plain(text) + "\n")
-    sys.stdout.flush()
 
 
 _LABELS = {

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import signal
 import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from cloudconv import files
+from cloudconv import files, interrupts
 from cloudconv.errors import (
     InputError,
     Interrupted,
@@ -235,7 +234,7 @@ def _run(
     results = _Results(plan, trainer, footage, written)
     steps_before = trainer.step
     windows = yield from _validation_windows(held_back, settings)
-    with _interruptible(stop), ExitStack() as stack:
+    with interrupts.deferred(stop), ExitStack() as stack:
         stack.push(
             lambda kind, *_: results.save() if kind is GeneratorExit and trainer.best else None
         )
@@ -547,28 +546,3 @@ def _weights(trainer: loop.Trainer, settings: TrainingRecipe) -> bytes:
         for name, tensor in trainer.best_state.items()
     }
     return safetensors.torch.save(state, metadata)
-
-
-@contextmanager
-def _interruptible(stop: threading.Event) -> Iterator[None]:
-    """Set ``stop`` on Ctrl-C and its like during a block; a second signal interrupts at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def request_stop(number: int, _: object) -> None:
-        # A closing terminal often sends two signals.
-        if stop.is_set() and number != getattr(signal, "SIGHUP", None):
-            raise KeyboardInterrupt
-        stop.set()
-
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")  # no system has all of them
-    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    # Signals that this process ignores, for example under nohup, stay ignored.
-    handled = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
-    before = [signal.signal(number, request_stop) for number in handled]
-    try:
-        yield
-    finally:
-        for number, handler in zip(handled, before, strict=True):
-            signal.signal(number, handler)

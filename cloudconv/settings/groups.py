@@ -176,9 +176,7 @@ class InterpolatorModel(Rendering):
     tile: int | Literal["auto", "off"] = _size(
         "Work in tiles of N pixels, to save memory; or off.", default="auto"
     )
-    model: File | None = option(
-        _MODEL, "NAME", shown=DEFAULT_MODEL, complete="interpolate", names="words"
-    )
+    model: File | None = option(_MODEL, "NAME", shown=DEFAULT_MODEL, complete="interpolate")
 
     @property
     def chosen_model(self) -> str:

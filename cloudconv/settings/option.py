@@ -21,10 +21,7 @@ from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hin
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import did_you_mean, flag, listed
-from cloudconv.settings.values import check_name, names, no_stream
-
-COMMON = ""
-"""The group of the options that ``--help`` shows first."""
+from cloudconv.settings.values import check_name, names, no_stream, split_path
 
 _MOST_BITS = 256  # of a number, or of numerator and denominator of a fraction
 
@@ -40,14 +37,12 @@ class Option:
     which the field's type does not describe. ``above`` is an excluded bound. ``shown`` is the
     default in words. With another value of a ``pinned`` option an interrupted run cannot be
     resumed. A ``hidden`` option has no flag; only ``--help-all`` shows a ``rare`` one. ``complete``
-    is the kind of names that the shell completes. ``names``: the meaning of texts in a field of
-    files: ``files``, ``clips`` with their parts and sizes, or ``words``, of which only those with
-    the ending of weights name files.
+    is the kind of names that the shell completes.
     """
 
     help: str
     metavar: str = ""
-    group: str = COMMON
+    group: str = ""
     also: str = ""
     off: str = ""
     parse: Callable[[Any], Any] | None = None
@@ -60,7 +55,6 @@ class Option:
     hidden: bool = False
     rare: bool = False
     complete: Literal["", "interpolate", "predict", "methods", "encoders", "added"] = ""
-    names: Literal["files", "clips", "words"] = "files"
     name: str = ""
     default: Any = None
     choices: tuple[str, ...] = ()
@@ -72,7 +66,7 @@ class Option:
     @property
     def flags(self) -> tuple[str, ...]:
         """Return the flags on the command line; messages use the first flag."""
-        name = f"--{self.name.replace('_', '-')}"
+        name = flag(self.name)
         return (f"{name}/{self.off}" if self.off else name, *filter(None, [self.also]))
 
     @property
@@ -156,11 +150,9 @@ class Option:
                     f"not-a-text: {self.as_parameter} has a NUL or a character that cannot be "
                     f"stored, got {text!r}: type it again."
                 ) from error
-            named = [text] if self.names == "files" else []
-            if self.names == "words":
-                named = [word for word in names(text) if word.endswith(".safetensors")]
-            for name in named if self.takes_files else ():
-                check_name(name)
+            if self.takes_files:
+                for name in names(text) if self.parse is names else [text]:
+                    check_name(split_path(name)[0])
 
 
 def declared(help: str, metavar: str = "", **facts: Any) -> dict[str, Option]:

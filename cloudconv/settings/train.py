@@ -17,7 +17,6 @@ CLIPS, LEARNING = "Clips", "Learning"
 
 _RATE_DEFAULT = "5e-4, or 1e-4 if --init sets all weights"
 
-_val = partial(option, parse=values.files, names="clips")
 _learn = partial(option, group=LEARNING)
 _clip = partial(option, group=CLIPS)
 _rare = partial(option, hidden=True)  # in Python and recipes, not on the command line
@@ -57,16 +56,18 @@ class TrainSettings(Overwrite, Machine):
     clips: Files = field(
         default=(),
         kw_only=False,
-        metadata=declared(_CLIPS, "CLIPS…", parse=values.files, hidden=True, names="clips"),
+        metadata=declared(_CLIPS, "CLIPS…", parse=values.files, hidden=True),
     )
     output: File | None = field(default=None, kw_only=False, metadata=_OUTPUT)
     model: str = option("Train this model.", "NAME", default="", shown="the model of --init")
-    init: File | None = option(_INIT, "NAME", names="words")
+    init: File | None = option(_INIT, "NAME")
     recipe: File | None = option(_RECIPE, "FILE", pinned=False)
     steps: int | None = option("Train for N steps.", "N", least=1, shown="1000", pinned=False)
     minutes: float | None = option("Train for M minutes.", "M", above=0, most=1e6, pinned=False)
     loss: str = option(_LOSS, "SUM", default="charbonnier", parse=values.checked(values.loss_terms))
-    val: Files = _val(_VAL, "CLIPS", default=(), shown="parts of the clips", repeats=True)
+    val: Files = option(
+        _VAL, "CLIPS", default=(), parse=values.files, shown="parts of the clips", repeats=True
+    )
     resume: bool = option(_RESUME, default=True, off="--no-resume", pinned=False)
     task: Literal["interpolate", "predict", "reconstruct"] | None = _learn(
         "Train to interpolate, predict or reconstruct.", "TASK", shown="the model's own"
@@ -95,9 +96,7 @@ class TrainSettings(Overwrite, Machine):
     overlays: float = _fraction("Put marks that stand still on this many samples.")
     augment: bool = _rare("Flip and turn samples at random.", default=True)
     reversal: bool = _rare("Play samples backwards at random.", default=True)
-    frozen: Files = _rare(
-        "Freeze tensors with these beginnings.", default=(), parse=values.files, names="words"
-    )
+    frozen: Files = _rare("Freeze tensors with these beginnings.", default=(), parse=values.files)
     anchor: float = _fraction("Mix this fraction of the first weights into the result.")
     last: bool = _rare("Write the last weights instead of the best.", default=False)
     val_windows: int = _rare("Validate on this many samples.", default=24, least=1)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from cloudconv.cli import interrupts
+from cloudconv import interrupts
 from cloudconv.cli.console import Console, reporting, run_with_progress
 from cloudconv.events import Finished, Progress
 
@@ -67,7 +67,7 @@ def test_an_interrupt_during_an_import_is_raised_once_afterwards(tmp_path, monke
     monkeypatch.syspath_prepend(tmp_path)
     (tmp_path / "slow_module.py").write_text(
         "import signal, time\n"
-        "from cloudconv.cli import interrupts\n"
+        "from cloudconv import interrupts\n"
         "signal.raise_signal(signal.SIGTERM)\n"
         "time.sleep(0.02)\n"
         "try:\n    interrupts.check()\nexcept KeyboardInterrupt:\n    noticed = True\n"

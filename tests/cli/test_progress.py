@@ -154,7 +154,7 @@ def test_an_interrupt_waits_for_the_end_of_an_import(tmp_path):
         "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(0.1)\nprint('whole')"
     )
     code = (
-        "from cloudconv.cli import interrupts\ninterrupts.install()\ntry:\n import slow, time\n"
+        "from cloudconv import interrupts\ninterrupts.install()\ntry:\n import slow, time\n"
         " time.sleep(60)\nexcept KeyboardInterrupt:\n print('interrupted')"
     )
     paths = os.pathsep.join([str(tmp_path), *sys.path])

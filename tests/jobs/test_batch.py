@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from cloudconv.cli import interrupts
+from cloudconv import interrupts
 from cloudconv.cli.app import app
 from cloudconv.errors import Interrupted, OutputError
 from cloudconv.events import Ended, Progress

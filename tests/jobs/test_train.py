@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
-from cloudconv import checkpoints, weights
+from cloudconv import checkpoints, interrupts, weights
 from cloudconv.cli.app import app
 from cloudconv.errors import (
     DeviceError,
@@ -234,7 +234,7 @@ def test_ctrl_break_on_windows_stops_a_training_like_ctrl_c(monkeypatch):
     ctrl_break = getattr(signal, "SIGUSR1", signal.SIGTERM)
     monkeypatch.setattr(signal, "SIGBREAK", ctrl_break, raising=False)
     stop = threading.Event()
-    with train._interruptible(stop):
+    with interrupts.deferred(stop):
         signal.raise_signal(ctrl_break)
     assert stop.is_set()
 

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import cloudconv
-from cloudconv import files
-from cloudconv.cli import interrupts
+from cloudconv import files, interrupts
 from cloudconv.errors import InputError, SettingsError, TakenError
 from cloudconv.jobs.interp.batch import each_input
 from cloudconv.media import input as spool

@@ -1,7 +1,8 @@
 """Handle Ctrl-C, SIGTERM and the end of the terminal without losing a signal.
 
 A callback from C and a destructor discard a ``KeyboardInterrupt``. Therefore the handler also
-records the signal, and the command line calls :func:`check` whenever a job reports progress.
+records the signal, and the command line calls :func:`check` whenever a job reports progress. No
+other module sets a handler.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -39,6 +42,27 @@ def ignore() -> None:
     for number in _numbers():
         if signal.getsignal(number) is _interrupt:
             signal.signal(number, signal.SIG_IGN)
+
+
+@contextmanager
+def deferred(stop: threading.Event) -> Iterator[None]:
+    """Set ``stop`` on Ctrl-C and its like during a block; a second signal interrupts at once."""
+
+    def request_stop(number: int, _: object) -> None:
+        # A closing terminal often sends two signals.
+        if stop.is_set() and number != getattr(signal, "SIGHUP", None):
+            raise KeyboardInterrupt
+        stop.set()
+
+    # Only the main thread gets signals, and those that the process ignores stay ignored.
+    in_main = threading.current_thread() is threading.main_thread()
+    handled = [n for n in _numbers() if in_main and signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, request_stop) for number in handled}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _numbers() -> list[int]:
