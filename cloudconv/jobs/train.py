@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,7 @@ from cloudconv.render import device as devices
 from cloudconv.settings import TrainingRecipe, TrainSettings, values
 from cloudconv.settings.values import WHOLE, parse_spans, split_path, without
 from cloudconv.training import clips, loop
-from cloudconv.training.clips import Sampling, Windows
+from cloudconv.training.clips import Windows
 from cloudconv.training.recipe import completed
 from cloudconv.training.tasks import Goal, goal_for
 
@@ -444,15 +444,14 @@ def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple
         )
     read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
     check_outputs(settings, [plan.output, plan.checkpoint], read)
-    names = [each.name for each in fields(Sampling) if each.name not in ("length", "picks")]
-    given = {name: getattr(settings, name) for name in names} | {"interval": interval}
-    sampling = Sampling(goal.length, goal.picks, **given)
     # Validation uses the smallest interval, and accepts small clips and windows without motion.
-    length = 1 + max(max(picks) for picks, _ in goal.validation())
-    least = (interval[0], interval[0])
-    validation = replace(sampling, length=length, crop=1, interval=least, min_motion=0.0)
+    length, least = 1 + max(max(picks) for picks, _ in goal.validation()), (interval[0],) * 2
+    validation = settings.changed(crop=1, interval=least, min_motion=0.0)
     try:
-        return Windows(train_groups, sampling), Windows(groups, validation)
+        return (
+            Windows(train_groups, goal.length, goal.picks, settings),
+            Windows(groups, length, goal.picks, validation),
+        )
     except InputError:
         if not goal.narrow():
             raise

@@ -30,11 +30,13 @@ from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.messages import counted, shortened
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
+from cloudconv.settings import TrainingRecipe
 from cloudconv.settings.values import (
     HELD_BACK,
     HELD_LAST,
     WHOLE,
     Span,
+    interval,
     parse_spans,
     split_path,
 )
@@ -81,36 +83,6 @@ class TrainingClip:
         """Return the first frame number and the exclusive end of each usable part."""
         frames = self.info.timing.frames
         return [(ceil(a * frames), ceil(b * frames)) for a, b in self.spans]
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """The rules by which samples are cut from clips.
-
-    ``picks`` draws the numbers of a sample's frames within a window of ``length`` frames, which are
-    ``interval`` (the least and the most) differing frames apart. ``crop`` is the side of a sample
-    in pixels; ``crops`` samples come from each window. ``min_motion`` is the least mean difference
-    of neighbouring frames, in levels of 255. The other rules are options of a training.
-    """
-
-    length: int
-    picks: Picks
-    crop: int
-    batch: int
-    crops: int = 8
-    interval: tuple[int, int] = (1, 1)
-    min_motion: float = 0.0
-    repeats: bool = False
-    augment: bool = True
-    reversal: bool = True
-    seed: int = 0
-    lively: float = 0.0
-    overlays: float = 0.0
-
-    @property
-    def needed(self) -> int:
-        """Return the fewest frames that a part of a clip must have."""
-        return (self.length - 1) * self.interval[0] + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +170,16 @@ def _files(path: Path) -> list[Path]:
 
 @dataclass(slots=True)
 class Windows:
-    """A source of windows from groups of clips, each group drawn equally often."""
+    """A source of windows from groups of clips, each group drawn equally often.
+
+    ``picks`` draws the numbers of a sample's frames within a window of ``length`` frames, which are
+    ``interval`` differing frames apart.
+    """
 
     groups: list[list[TrainingClip]]
-    sampling: Sampling
+    length: int
+    picks: Picks
+    settings: TrainingRecipe
     warnings: list[Warned] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -223,10 +201,20 @@ class Windows:
                 )
             )
 
+    @property
+    def interval(self) -> tuple[int, int]:
+        """Return the least and the greatest interval."""
+        return interval(self.settings.interval)
+
+    @property
+    def needed(self) -> int:
+        """Return the fewest frames that a part of a clip must have."""
+        return (self.length - 1) * self.interval[0] + 1
+
     def draw(self, *key: int) -> Tensor:
         """Return the window that the seed and ``key`` determine, (length, 3, H, W) uint8."""
-        random = np.random.default_rng([self.sampling.seed, *key, _TRIES + 1])
-        if random.random() >= self.sampling.lively:
+        random = np.random.default_rng([self.settings.seed, *key, _TRIES + 1])
+        if random.random() >= self.settings.lively:
             return self._draw(*key)
         windows = (self._draw(*key, n) for n in range(_LIVELIEST_OF))
         return max(windows, key=lambda w: _motion(F.avg_pool2d(w.float(), _SHRUNK, ceil_mode=True)))
@@ -234,7 +222,7 @@ class Windows:
     def _draw(self, *key: int) -> Tensor:
         reason: str | None = None
         for attempt in range(_TRIES):
-            random = np.random.default_rng([self.sampling.seed, *key, attempt])
+            random = np.random.default_rng([self.settings.seed, *key, attempt])
             group = self.groups[random.integers(len(self.groups))]
             clip = group[random.integers(len(group))]
             window = self._read_somewhere(clip, random)
@@ -242,7 +230,7 @@ class Windows:
                 return window
             reason = window
         raise InputError(
-            f"no-window: In {_TRIES} tries no usable sequence of {self.sampling.length} frames "
+            f"no-window: In {_TRIES} tries no usable sequence of {self.length} frames "
             f"was found; the last try: {reason}. Give other clips, or for train a smaller "
             "--interval."
         )
@@ -258,10 +246,10 @@ class Windows:
         windows: list[Tensor] = []
         reason: str | None = None
         for clip in chosen:
-            most = _starts(clip, self.sampling.needed)
+            most = _starts(clip, self.needed)
             for index in np.linspace(0, most - 1, min(each, most)).round():
-                begin, end = _start(clip, self.sampling.needed, int(index))
-                frames = self._read(clip, begin, end, self.sampling.interval[0])
+                begin, end = _start(clip, self.needed, int(index))
+                frames = self._read(clip, begin, end, self.interval[0])
                 if isinstance(frames, str):
                     reason = frames
                     continue
@@ -275,7 +263,7 @@ class Windows:
         return windows
 
     def _fault(self, clip: TrainingClip) -> str | None:
-        name, needed, crop = clip.info.path.name, self.sampling.needed, self.sampling.crop
+        name, needed, crop = clip.info.path.name, self.needed, self.settings.crop
         longest = max(end - begin for begin, end in clip.parts())
         if longest < needed:
             parts = ",".join(f"{float(begin):g}:{float(end):g}" for begin, end in clip.spans)
@@ -288,17 +276,17 @@ class Windows:
         return None
 
     def _read_somewhere(self, clip: TrainingClip, random: np.random.Generator) -> Tensor | str:
-        low, high = self.sampling.interval
+        low, high = self.interval
         longest = max(end - begin for begin, end in clip.parts())
-        steps = max(1, self.sampling.length - 1)
+        steps = max(1, self.length - 1)
         interval = int(random.integers(low, max(low, min(high, (longest - 1) // steps)) + 1))
-        needed = steps * interval + 1 if self.sampling.length > 1 else 1
+        needed = steps * interval + 1 if self.length > 1 else 1
         begin, end = _start(clip, needed, int(random.integers(_starts(clip, needed))))
         frames = self._read(clip, begin, end, interval)
         if isinstance(frames, str):
             return frames
         window = _pictures(clip, frames)
-        if self.sampling.min_motion and _motion(window) < self.sampling.min_motion:
+        if self.settings.min_motion and _motion(window) < self.settings.min_motion:
             return f"{clip.info.path.name} hardly moves in that sequence"
         return window
 
@@ -312,16 +300,16 @@ class Windows:
             clip.info, start=(begin - lead) * clip.gap, end=end * clip.gap, threads=1
         ) as source:
             for number, frame in enumerate(source.frames()):
-                repeated = repeats.push(frame) and not self.sampling.repeats
+                repeated = repeats.push(frame) and not self.settings.repeats
                 if number < lead or (repeated and frames):
                     continue
                 if differing % interval == 0:
                     thumbnails.append(thumbnail(frame, *CutDetector.THUMBNAIL))
                     frames.append(frame)
                 differing += 1
-                if len(frames) == self.sampling.length:
+                if len(frames) == self.length:
                     break
-        if len(frames) < self.sampling.length:
+        if len(frames) < self.length:
             return f"{clip.info.path.name} ends too soon, or repeats too many frames"
         return (
             f"{clip.info.path.name} has a cut in that sequence" if _has_cut(thumbnails) else frames
@@ -332,51 +320,49 @@ def batches(
     windows: Windows, position: int = 0, stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Batch]:
     """Yield batches from number ``position`` on, without end until ``stop`` returns true."""
-    sampling = windows.sampling
-    done, skip = divmod(position, sampling.crops)
+    settings = windows.settings
+    done, skip = divmod(position, settings.crops)
     while True:
         columns = []
-        for slot in range(sampling.batch):
+        for slot in range(settings.batch):
             if stop():
                 return
             window = windows.draw(done, slot)
-            random = np.random.default_rng([sampling.seed, done, slot, _TRIES])
-            columns.append([_sample(window, sampling, random) for _ in range(sampling.crops)])
+            random = np.random.default_rng([settings.seed, done, slot, _TRIES])
+            columns.append([_sample(windows, window, random) for _ in range(settings.crops)])
         for row in list(zip(*columns, strict=True))[skip:]:
             frames, indices = zip(*row, strict=True)
             yield Batch(torch.stack(frames), torch.stack(indices))
         done, skip = done + 1, 0
 
 
-def _sample(
-    window: Tensor, sampling: Sampling, random: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    indices = sampling.picks(random)
-    turned = sampling.reversal and random.random() < 0.5
-    crop = _crop(window, [~n for n in indices] if turned else indices, sampling, random)
-    if sampling.augment:
+def _sample(windows: Windows, window: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    indices, settings = windows.picks(random), windows.settings
+    turned = settings.reversal and random.random() < 0.5
+    crop = _crop(window, [~n for n in indices] if turned else indices, settings, random)
+    if settings.augment:
         if random.random() < 0.5:
             crop = crop.flip(3)
         if random.random() < 0.5:
             crop = crop.flip(2)
         if random.random() < 0.5:
             crop = crop.transpose(2, 3)
-    if sampling.overlays and random.random() < sampling.overlays:
+    if settings.overlays and random.random() < settings.overlays:
         crop = overlaid(crop, random)
     return crop.contiguous(), torch.tensor(indices)
 
 
 def _crop(
-    window: Tensor, numbers: list[int], sampling: Sampling, random: np.random.Generator
+    window: Tensor, numbers: list[int], settings: TrainingRecipe, random: np.random.Generator
 ) -> Tensor:
     """Return a crop at a random place with enough motion, else the crop with the most motion."""
-    side = sampling.crop
+    side = settings.crop
     tried: list[tuple[float, Tensor]] = []
     for _ in range(_CROP_TRIES):
         top = int(random.integers(window.shape[2] - side + 1))
         left = int(random.integers(window.shape[3] - side + 1))
         crop = window[numbers, :, top : top + side, left : left + side]  # copies only that part
-        if not sampling.min_motion or (motion := _motion(crop)) >= sampling.min_motion:
+        if not settings.min_motion or (motion := _motion(crop)) >= settings.min_motion:
             return crop
         tried.append((motion, crop))
     return max(tried, key=itemgetter(0))[1]

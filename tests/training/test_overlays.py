@@ -4,7 +4,8 @@ import numpy as np
 import torch
 
 from cloudconv.models import registry
-from cloudconv.training.clips import Sampling, Windows, batches, open_clips, overlaid
+from cloudconv.settings import TrainingRecipe
+from cloudconv.training.clips import Windows, batches, open_clips, overlaid
 from cloudconv.training.tasks import goal_for
 from tests.helpers.trainees import moving
 
@@ -28,7 +29,8 @@ def test_marks_have_one_place_in_all_frames_and_cover_a_small_part():
 
 def sampling(**changes):
     given = {"crop": 16, "batch": 1, "crops": 1, "augment": False, "reversal": False}
-    return Sampling(length=3, picks=lambda _: [0, 1, 2], **(given | changes))
+    recipe = TrainingRecipe("clip.mkv", model="tiny", **(given | changes))
+    return 3, lambda _: [0, 1, 2], recipe
 
 
 def test_clips_with_much_motion_are_drawn_more_often(tmp_path):
@@ -37,7 +39,7 @@ def test_clips_with_much_motion_are_drawn_more_often(tmp_path):
     groups = open_clips([str(tmp_path)])
 
     def liveliness(lively):
-        windows = Windows(groups, sampling(lively=lively))
+        windows = Windows(groups, *sampling(lively=lively))
         found = [windows.draw(k).float() for k in range(16)]
         return float(np.mean([float(w.diff(dim=0).abs().mean()) for w in found]))
 
@@ -48,7 +50,7 @@ def test_overlays_are_added_with_the_given_probability(tmp_path):
     clip = str(moving(tmp_path / "a.mkv", 12))
 
     def first(overlays):
-        windows = Windows(open_clips([clip]), sampling(crop=32, overlays=overlays))
+        windows = Windows(open_clips([clip]), *sampling(crop=32, overlays=overlays))
         return next(batches(windows)).frames
 
     assert not torch.equal(first(1.0), first(0.0))
