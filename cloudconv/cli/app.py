@@ -6,8 +6,6 @@ import errno
 import re
 import sys
 import traceback
-from itertools import takewhile
-from operator import eq
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +18,7 @@ from cloudconv.cli.command import ALL, INTERRUPTED, write_options
 from cloudconv.cli.console import print_error, print_json
 from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
+from cloudconv.messages import did_you_mean
 
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN)
 _MEMORY_SIGNS = (
@@ -167,17 +166,11 @@ def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
 
 
 def _usage(error: TyperException) -> str:
-    """Return the message of wrong usage; suggest the options that begin as an unknown one does."""
+    """Return the message of wrong usage; suggest the most similar option for an unknown one."""
     unknown, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
     if unknown is None or near is None:
         return error.format_message()
-    equal = {name: sum(takewhile(bool, map(eq, name, unknown))) for name in near}
-    best = max(equal.values(), default=0)
-    # All long options have two characters in common.
-    names = [name for name in sorted(equal) if equal[name] > 2 and equal[name] >= best - 1]
-    shown = ", ".join(names or sorted(near))
-    meant = f" (did you mean {shown}?)" if shown else ""
-    return f"There is no option {unknown}{meant}: see --help."
+    return f"There is no option {unknown}{did_you_mean(unknown, near)}: see --help."
 
 
 def _interrupted() -> str:
