@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
 from cloudconv import errors, jobs
 from cloudconv.errors import (
@@ -242,9 +242,8 @@ def list_models() -> list[ModelSpec]:
     return registry.shown()
 
 
-def add_model(
-    file: File, name: str, *, timesteps: Literal["any", "middle"] = "any", overwrite: bool = False
-) -> ModelSpec:
+@_call(AddSettings)
+def add_model(settings: AddSettings) -> ModelSpec:
     """Store the network of a file under a name, for this user; return the model's description.
 
     Every ``model=`` then takes the name. ``file`` is a published network's file, such as
@@ -253,8 +252,9 @@ def add_model(
     """
     from cloudconv.models import added
 
-    AddSettings(file, name, timesteps=timesteps)  # checks the values
-    return added.add(file, name, timesteps=timesteps, overwrite=overwrite)
+    return added.add(
+        settings.file, settings.name, timesteps=settings.timesteps, overwrite=settings.overwrite
+    )
 
 
 def remove_model(name: str) -> None:

@@ -142,9 +142,6 @@ def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
             files.remove(path)
         text = error.text if isinstance(error, Interrupted) else _interrupted()
         return text, "interrupted", INTERRUPTED
-    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
-        text = f"The name {error.filename} is too long for a file: give a shorter one."
-        return text, CloudconvError.kind, 1
     known = isinstance(error, OSError | ImportError | RuntimeError)
     lines = str(error).splitlines() or ["none was left"]
     signs = [line.strip() for line in lines if any(sign in line for sign in _MEMORY_SIGNS)]

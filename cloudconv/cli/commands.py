@@ -15,15 +15,6 @@ from cloudconv import interrupts
 from cloudconv.cli import streams
 from cloudconv.cli.command import INTERRUPTED, examples, with_options
 from cloudconv.cli.console import Console, print_error, print_json, run_job, run_with_progress
-from cloudconv.cli.streams import (
-    clock,
-    field_rows,
-    format_value,
-    is_terminal,
-    print_result,
-    rate,
-    table,
-)
 from cloudconv.errors import CloudconvError, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Measured, watched
 from cloudconv.jobs.outcome import as_json
@@ -88,19 +79,21 @@ def _chosen_output(console: Console, out: str | None, given: dict[str, Any]) -> 
 def _video(result: Any, more: str = "") -> str:
     by = (getattr(result, "model", None), result.device, result.precision)
     size = [
-        format_value(name, getattr(result, name)) for name in ("output_bytes", "bits_per_second")
+        streams.format_value(name, getattr(result, name))
+        for name in ("output_bytes", "bits_per_second")
     ]
     written = ", ".join(filter(None, (result.encoder, *size)))
     frames = counted(result.output_frames, "frame")
-    since = f", from {clock(result.at)} on" if hasattr(result, "at") else ""
+    since = f", from {streams.clock(result.at)} on" if hasattr(result, "at") else ""
     if since and not result.source_frames:
         frames = f"{counted(result.new_frames, 'new frame')} that continue the source{since}"
     else:
         frames += f" ({result.new_frames} new{since})"
     return (
-        f"{result.output}: {frames} at {rate(result.output_fps)}, "
-        f"{clock(result.duration)}{more}; {written}; took {clock(result.wall_seconds)}, "
-        f"{result.frames_per_second:.2f} frames/s ({', '.join(filter(None, by))})"
+        f"{result.output}: {frames} at {streams.rate(result.output_fps)}, "
+        f"{streams.clock(result.duration)}{more}; {written}; "
+        f"took {streams.clock(result.wall_seconds)}, {result.frames_per_second:.2f} frames/s "
+        f"({', '.join(filter(None, by))})"
     )
 
 
@@ -187,7 +180,7 @@ def _print_outcomes(console: Console, outcome_of: dict[str, Any]) -> None:
             if hasattr(outcome, "refusals"):
                 console.refusals(outcome, name)
         columns = {"new": "new_frames", "time": "seconds", "memory": "memory_bytes"}
-        print_result(_outcomes(outcome_of, **columns))
+        streams.print_result(_outcomes(outcome_of, **columns))
     if console.json:
         kind = "plans" if console.dry_run else "results"
         failed = sum(isinstance(outcome, CloudconvError) for outcome in outcome_of.values())
@@ -199,13 +192,13 @@ def _outcomes(outcome_of: dict[str, Any], **columns: str) -> str:
     rows = []
     for name, outcome in outcome_of.items():
         data = _outcome(name, outcome)
-        cells = [format_value(field, data.get(field)) for field in columns.values()]
+        cells = [streams.format_value(field, data.get(field)) for field in columns.values()]
         last = data["error"].partition("\n")[0] if "error" in data else data["output"]
         state = "planned" if "refusals" in data else "exists" if data.get("exists") else "failed"
         if "resumed" in data:
             state = "resumed" if data["resumed"] else "done"
         rows.append([name, state, *cells, last])
-    return table(["input", "result", *columns, "output"], rows)
+    return streams.table(["input", "result", *columns, "output"], rows)
 
 
 def _outcome(name: str, outcome: Any) -> dict[str, Any]:
@@ -227,9 +220,9 @@ def compare(console: Console, source: _In, **given: Any) -> None:
         _print_scores(result, names(settings.metrics))
     if result.adapted is not None and result.adapted.kept:
         console.info(str(result.adapted))
-    console.info(f"{result.summary}; took {clock(result.wall_seconds)}")
+    console.info(f"{result.summary}; took {streams.clock(result.wall_seconds)}")
     if settings.report is not None:
-        video = format_value("", result.report_video)
+        video = streams.format_value("", result.report_video)
         console.info(f"the report is in {settings.report}; its video: {video}")
 
 
@@ -246,10 +239,10 @@ def _print_scores(result: CompareResult, wanted: Sequence[str]) -> None:
                 name: {step: scores[key] for step, scores in by_step.items()}
                 for name, by_step in result.methods.items()
             }
-            print_result(f"{head(key)}, by frames ahead")
+            streams.print_result(f"{head(key)}, by frames ahead")
             steps = next(iter(rows.values()))
             print_table({step: (COLUMNS[key], step) for step in steps}, rows)
-    print_result(result.verdict)
+    streams.print_result(result.verdict)
 
 
 def print_table(
@@ -263,14 +256,14 @@ def print_table(
         row = [name, *(text + "*" * best for text, best in cells[name])]
         rows.append([*row, frame_time(scores["seconds_per_frame"])] if timed else row)
     heads = [head for _, head in columns.values()]
-    shown = table(["method", *heads, *(["time a frame"] if timed else [])], rows)
+    shown = streams.table(["method", *heads, *(["time a frame"] if timed else [])], rows)
     first = {key: columns[key] for key in columns if key in _FIRST}
     width = shutil.get_terminal_size().columns
-    wide = max(map(len, shown.splitlines())) > width and is_terminal()
+    wide = max(map(len, shown.splitlines())) > width and streams.is_terminal()
     if wide and 0 < len(first) < len(columns):
         print_table(first, methods)
         shown = f"({len(columns) - len(first)} more: use a wider terminal, --json or --report)"
-    print_result(shown)
+    streams.print_result(shown)
 
 
 @with_options(ExtrapolateSettings)
@@ -349,7 +342,7 @@ def _losses(losses: Losses, validation: Validation) -> str:
     if losses.loss is not None and losses.naive_loss is not None:
         trained = f"train {losses.loss:.4f} (naive {losses.naive_loss:.4f}), "
     return (
-        f"step {losses.step} ({losses.done:.0%}, {clock(losses.seconds)}): {trained}"
+        f"step {losses.step} ({losses.done:.0%}, {streams.clock(losses.seconds)}): {trained}"
         f"validation {validation.loss:.4f} (naive {validation.naive_loss:.4f}), "
         f"{_decibels(validation)}{', best' if losses.best else ''}"
     )
@@ -399,10 +392,10 @@ def doctor(console: Console, **given: Any) -> None:
         for label, state in {"encoders": "works", "encoders without hardware": "fails"}.items():
             shown[label] = [name for name in states if states[name] == state]
         del shown["problems"], shown["checks"]
-        print_result(field_rows(shown))
+        streams.print_result(streams.field_rows(shown))
         if diagnosis.checks:
             rows = [[each.name, each.status, each.detail] for each in diagnosis.checks]
-            print_result(table(["check", "", ""], rows))
+            streams.print_result(streams.table(["check", "", ""], rows))
     failed = [f"{each.name}: {each.detail}" for each in diagnosis.checks if each.status == "failed"]
     for problem in (*diagnosis.problems, *failed):
         print_error(problem)

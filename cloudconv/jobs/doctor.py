@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from functools import lru_cache, partial
+from functools import cache, partial
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +33,7 @@ from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator
+from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render import device as devices
 from cloudconv.render.memory import free_memory, plan_memory
 from cloudconv.settings import DoctorSettings, InterpSettings
@@ -197,10 +198,6 @@ class Check:
     detail: str
 
 
-class _FailedError(RuntimeError):
-    """The error of a check that finds a fault; the message describes the fault."""
-
-
 class _AbsentError(Exception):
     """The error of a check that cannot run here; the message is the reason."""
 
@@ -208,15 +205,11 @@ class _AbsentError(Exception):
 def check_device(device: str = "auto") -> Iterator[Check]:
     """Yield checks of a device: its frames compared with those of the CPU, and its speed."""
     began = time.monotonic()
-    try:
-        for name, check in _checks(devices.choose_device(device), device):
-            if time.monotonic() - began > SECONDS:
-                yield Check(name, "absent", "not tried: the time was used up")
-            else:
-                yield _tried(name, check)
-    finally:
-        _loaded.cache_clear()
-        _expected.cache_clear()
+    for name, check in _checks(devices.choose_device(device), device):
+        if time.monotonic() - began > SECONDS:
+            yield Check(name, "absent", "not tried: the time was used up")
+        else:
+            yield _tried(name, check)
 
 
 def _checks(device: torch.device, device_name: str) -> Iterator[tuple[str, Callable[[], str]]]:
@@ -224,13 +217,9 @@ def _checks(device: torch.device, device_name: str) -> Iterator[tuple[str, Calla
     yield "speed", partial(_speed, device)
     yield "video", partial(_video, device)
     for spec in registry.MODELS:
+        expected = cache(partial(_quarters, spec.name, torch.device("cpu"), torch.float32))
         for precision in devices.PRECISIONS if spec.task == "interpolate" and spec.weights else ():
-            yield f"{spec.name} {precision}", partial(_parity, device, spec.name, precision)
-
-
-@lru_cache(maxsize=3)
-def _loaded(name: str, device: torch.device, dtype: torch.dtype) -> Interpolator:
-    return registry.load(name, device, dtype)
+            yield f"{spec.name} {precision}", partial(_parity, device, spec, precision, expected)
 
 
 def _tried(name: str, check: Callable[[], str]) -> Check:
@@ -245,28 +234,29 @@ def _tried(name: str, check: Callable[[], str]) -> Check:
 
 def _device(device: torch.device, device_name: str) -> str:
     for warned in devices.auto_warnings(device_name):
-        raise _FailedError(warned)
+        raise RuntimeError(warned)
     wrong = devices.fault_of(device, torch.float32)
     if wrong is not None:
-        raise _FailedError(wrong)
+        raise RuntimeError(wrong)
     if device.type == "cpu":
         return "cpu"
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return f"{device}: {name}, PyTorch {torch.__version__}"
 
 
-def _parity(device: torch.device, name: str, precision: str) -> str:
-    spec = registry.spec(name, "interpolate")
+def _parity(
+    device: torch.device, spec: ModelSpec, precision: str, expected: Callable[[], Tensor]
+) -> str:
     try:
         dtype = devices.choose_precision(precision, device, spec)
     except DeviceError as error:
         raise _AbsentError(f"this device does not compute in {precision}") from error
-    result = _quarters(name, device, dtype)
+    result = _quarters(spec.name, device, dtype)
     if not result.isfinite().all():
-        raise _FailedError("its frames contain values that are not finite")
+        raise RuntimeError("its frames contain values that are not finite")
     if result.diff(dim=0).abs().amax(dim=(1, 2, 3)).min() < 1 / 255:
-        raise _FailedError("two new frames in a row are equal")
-    return _near(float(metrics.psnr(result, _expected(name)).min()))
+        raise RuntimeError("two new frames in a row are equal")
+    return _near(float(metrics.psnr(result, expected()).min()))
 
 
 def _quarters(
@@ -274,19 +264,14 @@ def _quarters(
 ) -> Tensor:
     """Return new pictures at 1/4, 1/2 and 3/4 between two: (3, 3, H, W), not clamped."""
     x0, x1 = (picture.expand(3, -1, -1, -1).to(device) for picture in _pictures(2, *size))
-    model = _loaded(name, device, dtype)
+    model: Interpolator = registry.load(name, device, dtype)
     with torch.inference_mode():
         return model.interpolate(x0, x1, torch.tensor([0.25, 0.5, 0.75])).cpu()
 
 
-@lru_cache(maxsize=1)
-def _expected(name: str) -> Tensor:
-    return _quarters(name, torch.device("cpu"), torch.float32)
-
-
 def _near(decibel: float) -> str:
     if not decibel >= _LEAST_PSNR:
-        raise _FailedError(
+        raise RuntimeError(
             f"{decibel:.1f} dB PSNR against the CPU; {_LEAST_PSNR:.0f} dB are needed"
         )
     return "equal" if decibel >= metrics.PERFECT else f"{decibel:.1f} dB"

@@ -225,7 +225,7 @@ def _run(
     train, held_back = _windows(plan, goal, known)
     yield from (*train.warnings, *plan.warnings)
     infos = _infos(train, held_back)
-    yield from _field_warnings(infos, known)
+    yield from _field_warnings(infos)
     complete = initialised == len(model.state_dict())
     rate = settings.learning_rate or (_FINE_RATE if complete else _RATE)
     trainer = loop.Trainer(model, goal, settings, plan.device, plan.precision, rate)
@@ -462,15 +462,12 @@ def _infos(*parts: Windows) -> dict[Path, MediaInfo]:
     return {clip.info.path: clip.info for part in parts for group in part.groups for clip in group}
 
 
-def _field_warnings(
-    infos: Mapping[Path, MediaInfo], known: MediaInfo | None = None
-) -> list[Warned]:
-    """Return the warnings about fields of clips; the caller has reported those of ``known``."""
+def _field_warnings(infos: Mapping[Path, MediaInfo]) -> list[Warned]:
     return [
         replace(warned, about=path.name)
         for path, info in infos.items()
         for warned in info.warnings
-        if info is not known and warned.code in ("interlaced", "not-interlaced")
+        if warned.code in ("interlaced", "not-interlaced")
     ]
 
 

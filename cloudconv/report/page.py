@@ -60,24 +60,8 @@ def round_numbers(low: float, high: float, count: int) -> list[float]:
     return [k * size for k in range(first, max(last, first + 1) + 1)]
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """The geometry of a chart: SVG paths, and labels as (position in percent, text).
-
-    The model's line comes last, and therefore on top.
-    """
-
-    chart: Chart
-    side: int
-    levels: list[tuple[str, str]]
-    ticks: list[tuple[str, str]]
-    grid: list[str]
-    marks: list[str]
-    lines: list[tuple[Line, str]]
-
-
-def draw(chart: Chart) -> Drawing:
-    """Return the geometry of a chart."""
+def draw(chart: Chart) -> dict[str, Any]:
+    """Return the geometry of a chart: SVG paths, and labels as (position in percent, text)."""
     low, high = _range(chart)
     levels = round_numbers(low, high, 5)
     low, high = levels[0], levels[-1]
@@ -102,15 +86,16 @@ def draw(chart: Chart) -> Drawing:
                 drawn += "M" + "L".join(places) + ("h0" if len(places) == 1 else "")
         return drawn
 
-    return Drawing(
-        chart,
-        _SIDE,
-        [(f"{to_y(y) / 10:.2f}", f"{y:.{digits}f}") for y in levels],
-        [(f"{to_x(x) / 10:.2f}", text) for x, text in chart.ticks if left <= x <= right],
-        [f"M0 {to_y(y):.1f}H{_SIDE}" for y in levels if low < y < high],
-        [f"M{to_x(x):.1f} 0V{_SIDE}" for x in chart.marks if left <= x <= right],
-        [(line, path(line)) for line in sorted(chart.lines, key=lambda line: -line.color)],
-    )
+    lines = sorted(chart.lines, key=lambda line: -line.color)  # the model's last, so on top
+    return {
+        "chart": chart,
+        "side": _SIDE,
+        "levels": [(f"{to_y(y) / 10:.2f}", f"{y:.{digits}f}") for y in levels],
+        "ticks": [(f"{to_x(x) / 10:.2f}", text) for x, text in chart.ticks if left <= x <= right],
+        "grid": [f"M0 {to_y(y):.1f}H{_SIDE}" for y in levels if low < y < high],
+        "marks": [f"M{to_x(x):.1f} 0V{_SIDE}" for x in chart.marks if left <= x <= right],
+        "lines": [(line, path(line)) for line in lines],
+    }
 
 
 def _known(score: float | None) -> TypeGuard[float]:

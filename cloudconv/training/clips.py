@@ -30,16 +30,8 @@ from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.messages import counted, shortened
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
-from cloudconv.settings import TrainingRecipe
-from cloudconv.settings.values import (
-    HELD_BACK,
-    HELD_LAST,
-    WHOLE,
-    Span,
-    interval,
-    parse_spans,
-    split_path,
-)
+from cloudconv.settings import TrainingRecipe, values
+from cloudconv.settings.values import WHOLE, Span, parse_spans, split_path
 
 Picks = Callable[[np.random.Generator], list[int]]
 
@@ -131,8 +123,8 @@ def check_clips(paths: Sequence[str]) -> None:
 
 def held_back_spans(frames: int, needed: int) -> tuple[Span, ...]:
     """Return the default validation parts for clips of at most ``frames`` frames."""
-    shortest = min(float(end - begin) for begin, end in HELD_BACK)
-    return HELD_BACK if frames * shortest >= needed * _ROOM else HELD_LAST
+    shortest = min(float(end - begin) for begin, end in values.HELD_BACK)
+    return values.HELD_BACK if frames * shortest >= needed * _ROOM else values.HELD_LAST
 
 
 def excluding(
@@ -204,7 +196,7 @@ class Windows:
     @property
     def interval(self) -> tuple[int, int]:
         """Return the least and the greatest interval."""
-        return interval(self.settings.interval)
+        return values.interval(self.settings.interval)
 
     @property
     def needed(self) -> int:

@@ -63,16 +63,13 @@ def test_wrong_frames_are_found(monkeypatch, fault, said):
     def loaded(name, device, dtype):
         return Broken(fault if dtype == torch.bfloat16 else "none")
 
-    monkeypatch.setattr(doctor_job, "_loaded", loaded)
-    doctor_job._expected.cache_clear()
-    try:
-        name = registry.DEFAULT
-        good, bad = (
-            doctor_job._tried("a", partial(doctor_job._parity, CPU, name, precision))
-            for precision in ("fp32", "bf16")
-        )
-    finally:
-        doctor_job._expected.cache_clear()
+    monkeypatch.setattr(registry, "load", loaded)
+    expected = partial(doctor_job._quarters, registry.DEFAULT, CPU, torch.float32)
+    spec = registry.spec(registry.DEFAULT)
+    good, bad = (
+        doctor_job._tried("a", partial(doctor_job._parity, CPU, spec, precision, expected))
+        for precision in ("fp32", "bf16")
+    )
     assert good == Check("a", "ok", "equal")
     assert bad.status == "failed"
     assert said in bad.detail

@@ -76,7 +76,7 @@ class _Interpolator(Method):
         # As in ``interp``, no model makes a frame between two equal frames.
         is_still = left.same_picture(right)
         before, after = (
-            None if other is None else beside(other.frame, abs(other.shows - near.time), span)
+            None if other is None else beside(other.frame, abs(other.frame.time - near.time), span)
             for other, near in ((sample.before, left), (sample.after, right))
         )
         tasks = [
@@ -169,7 +169,7 @@ class _Minterpolate(Method):
 
 def _usual_rate(clip: ComparedClip) -> Fraction:
     """Return the rate of the most common gap between the first 100 frames, in frames a second."""
-    times = [item.shows for item in islice(clip.frames(clip.source()), 100)]
+    times = [item.frame.time for item in islice(clip.frames(clip.source()), 100)]
     gaps = Counter(b - a for a, b in pairwise(times))
     return 1 / gaps.most_common(1)[0][0]
 

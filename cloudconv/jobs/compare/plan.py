@@ -223,13 +223,12 @@ Item = TypeVar("Item")
 class ClipFrame:
     """A source frame that is compared.
 
-    ``number`` counts all source frames of the compared part. ``shows`` is ``time``, or an evenly
-    spaced time in a clip with regular repeats. ``cut``: whether the frame starts a scene.
+    ``number`` counts all source frames of the compared part. In a clip with regular repeats the
+    time of ``frame`` is evenly spaced, unlike ``time``. ``cut``: whether it starts a scene.
     """
 
     number: int
     time: Fraction
-    shows: Fraction
     cut: bool
     frame: Frame
 
@@ -271,7 +270,7 @@ class ComparedClip:
             if item.cut:
                 self.cuts.append(item.frame.time)
             frame = item.frame.at(item.shows, item.frame.duration)
-            yield ClipFrame(number, item.frame.time, item.shows, item.cut, frame)
+            yield ClipFrame(number, item.frame.time, item.cut, frame)
 
 
 @dataclass(frozen=True, slots=True)

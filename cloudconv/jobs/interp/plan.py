@@ -31,7 +31,6 @@ from cloudconv.media.output import check_output, check_rate, collect_refusals, w
 from cloudconv.media.plan import EncodingPlan, plan_encoding
 from cloudconv.media.probe import probe
 from cloudconv.media.rates import constant_rate
-from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
 from cloudconv.messages import short
 from cloudconv.models import registry
@@ -277,10 +276,6 @@ class InterpPlan:
                 copies_only=settings.audio == "copy",
             ),
         )
-
-    def sink(self, encoding: EncodingPlan) -> Sink:
-        """Open the output."""
-        return Sink(encoding, overwrite=self.settings.overwrite)
 
     def facts(self, counts: Counts) -> dict[str, Any]:
         """Return the fields that an estimate and a result share, except encoder and warnings."""

@@ -141,7 +141,11 @@ def interpolate(
             rendering = _render_by_workers(render_plan, tasks, store, workers, count)
         counts = yield from _followed(rendering, events, resumed, plan.expected, reported)
         # Join the segments.
-        sink = work if isinstance(work, Sink) else plan.sink(render_plan.encoding)
+        sink = (
+            work
+            if isinstance(work, Sink)
+            else Sink(render_plan.encoding, overwrite=plan.settings.overwrite)
+        )
         if store is not None:
             store.join(sink, note)
         elif (complete := sink.complete()) is not None:
@@ -179,7 +183,7 @@ def _claimed(plan: InterpPlan, first: Fraction) -> Iterator[SegmentStore | Sink]
     if not is_joinable(output):
         with (
             claim(output, overwrite=settings.overwrite),
-            plan.sink(plan.encoding(first, settings.threads)) as sink,
+            Sink(plan.encoding(first, settings.threads), overwrite=settings.overwrite) as sink,
         ):
             yield sink
         return
