@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import time
+import tomllib
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor
 
 from cloudconv import files, interrupts
+from cloudconv.checkpoints import is_file_name
 from cloudconv.errors import (
     InputError,
     Interrupted,
@@ -28,9 +30,11 @@ from cloudconv.errors import (
     WeightsError,
 )
 from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned, each_once
+from cloudconv.files import reading
 from cloudconv.jobs.output import check_outputs
 from cloudconv.media.identity import has_changed
 from cloudconv.media.info import MediaInfo
+from cloudconv.media.input import local_file
 from cloudconv.media.output import check_home, collect_refusals, raise_first, writing
 from cloudconv.messages import flag, shortened
 from cloudconv.models import registry
@@ -39,13 +43,13 @@ from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.registry import weights_fingerprint
 from cloudconv.pipeline import prefetch
 from cloudconv.render import device as devices
-from cloudconv.settings import TrainingRecipe, TrainSettings, values
-from cloudconv.settings.values import WHOLE, parse_spans, split_path, without
+from cloudconv.settings import TrainSettings, fields_of, values
+from cloudconv.settings.values import WHOLE, names_folder, parse_spans, split_path, without
 from cloudconv.training import clips, loop
 from cloudconv.training.clips import Windows
-from cloudconv.training.recipe import completed
 from cloudconv.training.tasks import Goal, goal_for
 
+_STEPS = 1000  # if neither steps nor minutes are given
 _RATE = 5e-4  # learning rate if some or all weights start as random numbers
 _FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
 
@@ -106,7 +110,7 @@ class TrainEstimate(TrainOutcome):
 class TrainPlan:
     """The decisions before the model is built."""
 
-    settings: TrainingRecipe
+    settings: TrainSettings
     output: Path
     checkpoint: Path
     spec: ModelSpec
@@ -154,6 +158,57 @@ def decide(given: TrainSettings) -> TrainPlan:
         tuple(devices.auto_warnings(settings.device)),
         tuple(refusals),
     )
+
+
+def completed(settings: TrainSettings) -> TrainSettings:
+    """Return the complete settings of a training: given, the recipe's or else the model's own.
+
+    The default model is the model that ``init`` names, which also names the output.
+    """
+    known = {each.name for each in fields_of(TrainSettings)} - {"recipe"}
+    given = {name: value for name, value in settings.passed.items() if value not in ((), "")}
+    merged = {} if settings.recipe is None else _read_recipe(settings.recipe)
+    if unknown := sorted(merged.keys() - known):
+        raise SettingsError(
+            f"unknown-training-setting: The recipe {settings.recipe} has {unknown[0]!r}, which is "
+            "not a training setting: correct that name."
+        )
+    # A given `steps` also replaces the recipe's `minutes`, and the reverse.
+    if "minutes" in given or "steps" in given:
+        merged = {name: value for name, value in merged.items() if name not in ("minutes", "steps")}
+    merged |= given
+    if "model" not in merged and "init" in merged:
+        merged["model"] = registry.network_of(merged["init"])
+    if "model" not in merged:
+        raise SettingsError(
+            "no-model: There is no model to train: give --model, --init or --recipe."
+        )
+    if settings.recipe is None:
+        suited = registry.spec(merged["model"], merged.get("task")).cls.training_settings
+        merged = {**dict(suited), **merged}
+    folder = merged.get("output", "")
+    if not folder or names_folder(folder):
+        model = merged["model"]
+        name = Path(model).stem if is_file_name(model) else model
+        merged["output"] = str(Path(folder, f"{name}_trained.safetensors"))
+    if not merged.keys() & {"steps", "minutes"}:
+        merged["steps"] = _STEPS
+    try:
+        return TrainSettings(**merged)
+    except SettingsError as error:
+        if settings.recipe is None:
+            raise
+        raise SettingsError(f"in-recipe: The recipe {settings.recipe}: {error.text}") from error
+
+
+def _read_recipe(path: Path | str) -> dict[str, Any]:
+    try:
+        with reading(path):
+            return tomllib.loads(local_file(path).read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(
+            f"recipe-not-toml: The recipe {path} is not TOML ({error}): correct that line."
+        ) from error
 
 
 def estimate(plan: TrainPlan) -> TrainEstimate:
@@ -326,13 +381,13 @@ def _watched(
 
 
 def _validation_windows(
-    windows: Windows, settings: TrainingRecipe
+    windows: Windows, settings: TrainSettings
 ) -> Generator[Event, None, list[Tensor]]:
     spread = yield from windows.spread(settings.val_windows)
     return [clips.centre(window, settings.val_crop) for window in spread]
 
 
-def _check_output(output: Path, checkpoint: Path, settings: TrainingRecipe) -> None:
+def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> None:
     resumes = settings.resume and checkpoint.exists()
     if os.path.lexists(checkpoint) and not loop.is_checkpoint(checkpoint):
         raise InputError(
@@ -352,7 +407,7 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainingRecipe) -> N
     check_outputs(settings, [output, checkpoint], [])
 
 
-def _precision(settings: TrainingRecipe, device: torch.device, spec: ModelSpec) -> torch.dtype:
+def _precision(settings: TrainSettings, device: torch.device, spec: ModelSpec) -> torch.dtype:
     if settings.precision != "auto":
         return devices.choose_precision(settings.precision, device, spec)
     if device.type != "cuda" or not spec.half_precision:
@@ -360,7 +415,7 @@ def _precision(settings: TrainingRecipe, device: torch.device, spec: ModelSpec) 
     return torch.bfloat16 if devices.has_bf16(device) else torch.float16
 
 
-def _initialise(model: Model, settings: TrainingRecipe) -> int:
+def _initialise(model: Model, settings: TrainSettings) -> int:
     """Load the weights of ``init``; return the number of tensors that were loaded.
 
     All weights of the same model must fit; of another model's, those of the same name and shape.
@@ -393,7 +448,7 @@ def _initialise(model: Model, settings: TrainingRecipe) -> int:
     return len(fitting)
 
 
-def _check_frozen(model: Model, settings: TrainingRecipe) -> None:
+def _check_frozen(model: Model, settings: TrainSettings) -> None:
     names = [name for name, _ in model.named_parameters()]
     for beginning in values.files(settings.frozen):
         if not any(name.startswith(beginning) for name in names):
@@ -480,7 +535,7 @@ def _changed(infos: Mapping[Path, MediaInfo]) -> Iterator[Warned]:
                 )
 
 
-def _footage(settings: TrainingRecipe, infos: Mapping[Path, MediaInfo]) -> dict[str, str | None]:
+def _footage(settings: TrainSettings, infos: Mapping[Path, MediaInfo]) -> dict[str, str | None]:
     own = (
         {}
         if settings.init is None
@@ -520,7 +575,7 @@ def digest(path: Path) -> str | None:
         return None
 
 
-def _weights(trainer: loop.Trainer, settings: TrainingRecipe) -> bytes:
+def _weights(trainer: loop.Trainer, settings: TrainSettings) -> bytes:
     """Return the best weights so far as float16 safetensors, with model, scores and settings."""
     best = trainer.best
     assert best is not None

@@ -8,10 +8,10 @@ from cloudconv.settings.groups import EncodeSettings
 from cloudconv.settings.interp import FramesSettings, InterpManySettings, InterpSettings
 from cloudconv.settings.option import Option, Settings, fields_of
 from cloudconv.settings.tools import DoctorSettings
-from cloudconv.settings.train import TrainingRecipe, TrainSettings
+from cloudconv.settings.train import TrainSettings
 from cloudconv.settings.values import exact
 
 __all__ = ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]
 __all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSettings"]
-__all__ += ["EncodeSettings", "Option", "Settings", "TrainingRecipe", "exact"]
+__all__ += ["EncodeSettings", "Option", "Settings", "exact"]
 __all__ += ["fields_of"]

@@ -123,11 +123,3 @@ class TrainSettings(Overwrite, Machine):
             raise SettingsError(
                 "no-model: There is no model to train: give --model, --init or --recipe."
             )
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingRecipe(TrainSettings):
-    """Complete training settings: the caller's, and the recipe's or else the model's for the rest.
-
-    None remains only where it is a choice, and for ``learning_rate``, which depends on the weights.
-    """

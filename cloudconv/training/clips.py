@@ -30,7 +30,7 @@ from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.messages import counted, shortened
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
-from cloudconv.settings import TrainingRecipe, values
+from cloudconv.settings import TrainSettings, values
 from cloudconv.settings.values import WHOLE, Span, parse_spans, split_path
 
 Picks = Callable[[np.random.Generator], list[int]]
@@ -171,7 +171,7 @@ class Windows:
     groups: list[list[TrainingClip]]
     length: int
     picks: Picks
-    settings: TrainingRecipe
+    settings: TrainSettings
     warnings: list[Warned] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -345,7 +345,7 @@ def _sample(windows: Windows, window: Tensor, random: np.random.Generator) -> tu
 
 
 def _crop(
-    window: Tensor, numbers: list[int], settings: TrainingRecipe, random: np.random.Generator
+    window: Tensor, numbers: list[int], settings: TrainSettings, random: np.random.Generator
 ) -> Tensor:
     """Return a crop at a random place with enough motion, else the crop with the most motion."""
     side = settings.crop

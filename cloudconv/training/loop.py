@@ -26,7 +26,7 @@ from cloudconv.messages import counted
 from cloudconv.models.base import Model
 from cloudconv.models.ops import shrunk_like
 from cloudconv.render.memory import empty_cache, within_memory
-from cloudconv.settings import TrainingRecipe, values
+from cloudconv.settings import TrainSettings, values
 from cloudconv.training.clips import Batch
 from cloudconv.training.losses import Adversary, parse_loss
 from cloudconv.training.tasks import Goal, Prediction, padded
@@ -90,7 +90,7 @@ class Trainer:
 
     model: Model
     goal: Goal[Any]
-    settings: TrainingRecipe
+    settings: TrainSettings
     device: torch.device
     precision: torch.dtype
     rate: float

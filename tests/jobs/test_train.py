@@ -30,7 +30,6 @@ from cloudconv.jobs import train
 from cloudconv.models import registry
 from cloudconv.settings import TrainSettings
 from cloudconv.training import loop
-from cloudconv.training.recipe import completed
 from tests.helpers.jobs import finish, ignore, on
 from tests.helpers.own_networks import save, small_state
 from tests.helpers.system import largest_file
@@ -432,42 +431,42 @@ def test_a_recipe_gives_the_settings(clip, tmp_path):
     recipe.write_text(
         f'model = "{PREDICT.name}"\nclips = ["{clip}"]\nsteps = 7\ninterval = [1, 2]\n'
     )
-    read = completed(TrainSettings(recipe=recipe, seed=3))
+    read = train.completed(TrainSettings(recipe=recipe, seed=3))
     assert (read.steps, read.seed, read.interval) == (7, 3, (1, 2))
     assert read.output == f"{PREDICT.name}_trained.safetensors"
-    assert completed(TrainSettings(recipe=recipe, minutes=2.0)).steps is None
+    assert train.completed(TrainSettings(recipe=recipe, minutes=2.0)).steps is None
     recipe.write_text("stepps = 7\n")
     with pytest.raises(SettingsError, match="'stepps'"):
-        completed(TrainSettings(recipe=recipe))
+        train.completed(TrainSettings(recipe=recipe))
     recipe.write_text("steps = \n")
     with pytest.raises(SettingsError, match="not TOML"):
-        completed(TrainSettings(recipe=recipe))
+        train.completed(TrainSettings(recipe=recipe))
     with pytest.raises(InputError, match="cannot be read"):
-        completed(TrainSettings(recipe=tmp_path / "none.toml"))
+        train.completed(TrainSettings(recipe=tmp_path / "none.toml"))
     with pytest.raises(SettingsError, match="name clips"):
         TrainSettings(model=PREDICT.name)
 
 
 def test_defaults_are_those_of_the_model(tmp_path):
-    usual = completed(TrainSettings("c.mp4", init="voxelflow", minutes=5.0))
+    usual = train.completed(TrainSettings("c.mp4", init="voxelflow", minutes=5.0))
     suits = dict(registry.spec("voxelflow").cls.training_settings)
     assert suits
     assert {name: getattr(usual, name) for name in suits} == suits
-    assert completed(TrainSettings("c.mp4", init="voxelflow", loss="l1")).loss == "l1"
+    assert train.completed(TrainSettings("c.mp4", init="voxelflow", loss="l1")).loss == "l1"
     usually = TrainSettings("c.mp4", init="voxelflow", loss="charbonnier")
-    assert completed(usually).loss == "charbonnier"
-    copied = completed(replace(TrainSettings("c.mp4", init="voxelflow"), minutes=5.0))
+    assert train.completed(usually).loss == "charbonnier"
+    copied = train.completed(replace(TrainSettings("c.mp4", init="voxelflow"), minutes=5.0))
     assert {name: getattr(copied, name) for name in suits} == suits
     cropped = TrainSettings("c.mp4", init="voxelflow", crop=TrainSettings.crop)
-    assert completed(cropped.changed(minutes=5.0)).crop == TrainSettings.crop != suits["crop"]
+    assert train.completed(cropped.changed(minutes=5.0)).crop == TrainSettings.crop != suits["crop"]
     recipe = tmp_path / "r.toml"
     recipe.write_text('clips = ["c.mp4"]\n')
     with pytest.raises(SettingsError, match="There is no model to train"):
-        completed(TrainSettings(recipe=recipe))
+        train.completed(TrainSettings(recipe=recipe))
     with pytest.raises(SettingsError, match="There is no model to train"):
         TrainSettings("c.mp4", init="")
     recipe.write_text('model = "voxelflow"\nclips = ["c.mp4"]\n')
-    assert completed(TrainSettings(recipe=recipe)).loss == "charbonnier"
+    assert train.completed(TrainSettings(recipe=recipe)).loss == "charbonnier"
 
 
 def test_shipped_recipes_are_valid():
@@ -475,7 +474,7 @@ def test_shipped_recipes_are_valid():
     recipes = list(folder.glob("*.toml"))
     assert recipes
     for recipe in recipes:
-        read = completed(TrainSettings(recipe=recipe))
+        read = train.completed(TrainSettings(recipe=recipe))
         assert read.steps is not None, (
             f"{recipe.name} needs steps, which do not depend on the machine"
         )

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.media.source import Source
-from cloudconv.settings import TrainingRecipe
+from cloudconv.settings import TrainSettings
 from cloudconv.settings.values import parse_spans, without
 from cloudconv.training.clips import Windows, batches, excluding, open_clips
 from tests.helpers.factory import picture, write_clip
@@ -27,7 +27,7 @@ from tests.helpers.trainees import moving
 
 def sampling(length: int = 3, **changes: object) -> tuple[Any, ...]:
     given = {"crop": 16, "batch": 2, "crops": 2, "augment": False, "reversal": False}
-    recipe = TrainingRecipe("clip.mkv", model="tiny", **(given | changes))  # type: ignore[arg-type]
+    recipe = TrainSettings("clip.mkv", model="tiny", **(given | changes))  # type: ignore[arg-type]
     return length, lambda _: list(range(length)), recipe
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from cloudconv.models import registry
-from cloudconv.settings import TrainingRecipe
+from cloudconv.settings import TrainSettings
 from cloudconv.training.clips import Windows, batches, open_clips, overlaid
 from cloudconv.training.tasks import goal_for
 from tests.helpers.trainees import moving
@@ -29,7 +29,7 @@ def test_marks_have_one_place_in_all_frames_and_cover_a_small_part():
 
 def sampling(**changes):
     given = {"crop": 16, "batch": 1, "crops": 1, "augment": False, "reversal": False}
-    recipe = TrainingRecipe("clip.mkv", model="tiny", **(given | changes))
+    recipe = TrainSettings("clip.mkv", model="tiny", **(given | changes))
     return 3, lambda _: [0, 1, 2], recipe
 
 

@@ -141,14 +141,10 @@ def interpolate(
             rendering = _render_by_workers(render_plan, tasks, store, workers, count)
         counts = yield from _followed(rendering, events, resumed, plan.expected, reported)
         # Join the segments.
-        sink = (
-            work
-            if isinstance(work, Sink)
-            else Sink(render_plan.encoding, overwrite=plan.settings.overwrite)
-        )
-        if store is not None:
-            store.join(sink, note)
-        elif (complete := sink.complete()) is not None:
+        if isinstance(work, SegmentStore):
+            sink = Sink(render_plan.encoding, overwrite=plan.settings.overwrite)
+            work.join(sink, note)
+        elif (complete := (sink := work).complete()) is not None:
             note(complete)
         yield from (*sink.warnings, *source.warnings)
     seconds = time.monotonic() - began
