@@ -1,10 +1,16 @@
 """Set up all tests: fixed examples of hypothesis, threads as in the command."""
 
+import functools
 import os
+import subprocess
+import sys
 import tempfile
 
 import pytest
+import typer.testing
 from hypothesis import settings
+
+from tests.helpers.system import Fork
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # The models that the user of this machine has added are no part of the tests.
@@ -12,6 +18,16 @@ os.environ["CLOUDCONV_DATA"] = os.path.join(tempfile.gettempdir(), "cloudconv-te
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+
+# Without this, CliRunner builds all commands for each run, and most runs take less time than that.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Convert files of weights in copies of this process, which has imported PyTorch already."""
+    if sys.platform == "linux":
+        monkeypatch.setattr(subprocess, "Popen", Fork)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

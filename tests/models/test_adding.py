@@ -23,7 +23,7 @@ from tests.helpers.own_networks import save, small_file, small_state
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path, monkeypatch, forked):
     """Give the test a data folder of its own."""
     monkeypatch.setenv(files.DATA, str(tmp_path / "data"))
     return tmp_path / "data" / "models"

@@ -1,5 +1,6 @@
 """Inputs, names and weights that are malicious or odd, through the whole command."""
 
+import ast
 import json
 import os
 import shutil
@@ -175,14 +176,16 @@ _FAILING_DISK = r"""
 #include <sys/stat.h>
 #include <unistd.h>
 ssize_t read(int file, void *to, size_t size) {
-  static int reads;
+  static int reads, before = -1;
+  int healthy = atoi(getenv("HEALTHY"));
+  if (healthy != before) reads = 0, before = healthy;
   char link[64], name[4096] = "";
   struct stat about;
   snprintf(link, 64, "/proc/self/fd/%d", file);
   if (readlink(link, name, 4095) > 0 && strstr(name, "bad.mkv") && !fstat(file, &about)) {
     long half = about.st_size / 2, at = lseek(file, 0, SEEK_CUR);
     if (at < half && at + (long)size > half) size = half - at;
-    if (at >= half && reads++ >= atoi(getenv("HEALTHY"))) { errno = EIO; return -1; }
+    if (at >= half && reads++ >= healthy) { errno = EIO; return -1; }
   }
   return ((ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read"))(file, to, size);
 }
@@ -197,23 +200,37 @@ def test_a_disk_that_fails_is_an_error_and_keeps_the_work(tmp_path):
     library = tmp_path / "disk.so"
     compiler = ["cc", "-shared", "-fPIC", "-o", library, tmp_path / "disk.c", "-ldl"]
     subprocess.run(compiler, check=True)
-    command = (sys.executable, "-m", "cloudconv", "interp", clip, output, "--factor", "2")
-    command += ("--model", "blend", "--encoder", "ffv1", "--progress", "off")
-
-    def run(healthy):
-        env = os.environ | {"LD_PRELOAD": str(library), "HEALTHY": str(healthy)}
-        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
-        assert done.returncode == int(healthy < 999)
-        return done.stderr
-
     # The identity is read first, then the header and all packets, the frames, and the sound.
-    for healthy, keeps in ((0, False), (1, False), (6, True), (9, True)):
-        said = run(healthy)
-        assert said.count("\n") == 1
+    failing = {0: False, 1: False, 6: True, 9: True}
+    script = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from tests.promises.test_hostile import interp\n"
+        "for healthy in sys.argv[3:]:\n"
+        "    os.environ['HEALTHY'] = healthy\n"
+        "    done = interp(*sys.argv[1:3], '--encoder', 'ffv1')\n"
+        "    print([done.exit_code, done.stdout, done.stderr, Path(sys.argv[2]).exists()])\n"
+    )
+    root = Path(__file__).parents[2]
+    environment = os.environ | {
+        "LD_PRELOAD": str(library),
+        "HEALTHY": "999",
+        "PYTHONPATH": str(root),
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", script, clip, output, *map(str, failing), "999"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    *failed, last = map(ast.literal_eval, run.stdout.splitlines())
+    for (code, _, said, written), keeps in zip(failed, failing.values(), strict=True):
+        assert (code, said.count("\n"), written) == (1, 1, False)
         assert said.startswith(f"error: {clip} cannot be read to its end (Input/output error): ")
         assert ("the same command carries on" in said) == keeps
-        assert not output.exists()
-    assert "resumed" in run(999)
+    assert last[0] == 0
+    assert json.loads(last[1])["resumed"]
     assert interp(clip, tmp_path / "whole.mkv", "--encoder", "ffv1").exit_code == 0
     assert_same_frames(output, tmp_path / "whole.mkv")
 
