@@ -20,7 +20,6 @@ import pytest
 import torch
 import typer
 from PIL import Image
-from typer.testing import CliRunner
 
 import cloudconv
 from cloudconv import metrics
@@ -42,6 +41,7 @@ from cloudconv.settings import (
 )
 from cloudconv.settings.compare import FAULT, METRICS, SEQUENCE_METRICS
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
+from tests.helpers.command import invoke
 from tests.helpers.factory import packets_of, picture, read_times, write_clip
 
 TALK = {
@@ -226,7 +226,7 @@ def test_input_fps_sets_the_rate_of_pictures(tmp_path):
     cloudconv.interpolate(clip, folder / "%06d.png", factor=2, **QUICK)
     out = tmp_path / "b.mp4"
     words = ["--factor", "2", "--model", "tiny", "--json", "--input-fps", "29.97"]
-    done = CliRunner().invoke(app, ["interp", str(folder), str(out), *words])
+    done = invoke("interp", folder, out, *words)
     assert json.loads(done.stdout)["source_fps"] == "30000/1001"
     assert read_times(out) == [F(k * 1001, 60000) for k in range(16)]
     compared = cloudconv.compare(folder, model="blend", input_fps=10)

@@ -11,9 +11,8 @@ from pathlib import Path
 import av
 import cv2
 import pytest
-from typer.testing import CliRunner
 
-from cloudconv.cli.app import app
+from tests.helpers.command import invoke
 from tests.helpers.factory import picture, write_clip
 
 GOLDEN = Path(__file__).parent / "golden" / "commands.json"
@@ -50,7 +49,7 @@ def run(name, folder):
     count, cut = (48, 48) if name == "train" else (16, 8)
     clip = [picture(k, 96, 64, step=3.0, scene=k // cut) for k in range(count)]
     write_clip(folder / "a.mkv", clip)
-    result = CliRunner().invoke(app, [*COMMANDS[name], "--json"], catch_exceptions=False)
+    result = invoke(*COMMANDS[name], "--json", catch_exceptions=False)
     assert result.exit_code == 0, result.output
     data = json.loads(result.stdout)
     found = {"json": sorted(data) if name == "doctor" else kept(data)}

@@ -51,7 +51,7 @@ def test_the_examples_in_python_run(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("in.mp4", "clouds.mp4", "clips/one.mp4", "examples/clouds.mp4"):
         Path(name).parent.mkdir(exist_ok=True)
-        write_clip(name, 20, codec="libx264", size=(64, 48))
+        write_clip(name, 20, codec="libx264", size=(48, 32))
     known = {}
     for example in examples(document):
         exec(compile(example, document.name, "exec"), known)

@@ -15,10 +15,9 @@ import av
 import numpy as np
 import pytest
 from packaging.requirements import Requirement
-from typer.testing import CliRunner
 
 from cloudconv import weights
-from cloudconv.cli.app import app
+from tests.helpers.command import invoke
 from tests.helpers.factory import write_clip
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -136,7 +135,7 @@ def test_the_table_of_models_in_the_readme_agrees_with_the_command_models():
         r"^\| `([^`]+)` \|.*\| ([+\d.]+ dB) \| [^|]+ \| ([\d.]+) \|$", table, re.MULTILINE
     )
     assert len(shown) == 4
-    printed = CliRunner().invoke(app, ["models"], terminal_width=120).output
+    printed = invoke("models", terminal_width=120).output
     rows = re.findall(r"^(\S+) .* {2}([+\d.]+ dB) +([\d.]+) ", printed, re.MULTILINE)
     assert [row for row in rows if row[0] in dict.fromkeys(name for name, *_ in shown)] == shown
 

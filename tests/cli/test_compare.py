@@ -5,11 +5,10 @@ import re
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
 from cloudconv.cli import commands as command
-from cloudconv.cli.app import app
 from cloudconv.report.data import COLUMNS
+from tests.helpers.command import invoke
 from tests.helpers.factory import picture, write_clip
 
 SCORES = {
@@ -20,7 +19,7 @@ QUICK = ("--device", "cpu", "--precision", "fp32", "--threads", "1")
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, ["compare", *map(str, arguments)], prog_name="cloudconv")
+    return invoke("compare", *arguments)
 
 
 @pytest.fixture

@@ -4,16 +4,14 @@ import json
 import shutil
 from importlib import metadata
 
-from typer.testing import CliRunner
-
 from cloudconv import __version__, weights
-from cloudconv.cli.app import app
 from cloudconv.jobs.doctor import SIZES
 from cloudconv.models import registry
+from tests.helpers.command import invoke
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, ["doctor", *arguments], prog_name="cloudconv")
+    return invoke("doctor", *arguments)
 
 
 def test_json_has_all_facts_and_no_problems():

@@ -15,7 +15,6 @@ import pytest
 import typer
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from cloudconv.cli.app import app
 from cloudconv.cli.command import complete
@@ -26,6 +25,7 @@ from cloudconv.jobs.interp import run as job
 from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.models.base import Interpolator
 from cloudconv.settings import InterpSettings
+from tests.helpers.command import invoke
 from tests.helpers.factory import read_times, write_clip
 
 KEYS = {
@@ -38,7 +38,7 @@ TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads"
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, ["interp", *map(str, arguments)], prog_name="cloudconv")
+    return invoke("interp", *arguments)
 
 
 @pytest.fixture
@@ -176,10 +176,10 @@ def test_the_defaults_of_the_command_are_those_of_the_api(received):
 
 @pytest.mark.parametrize("name", typer.main.get_command(app).commands)
 def test_the_help_of_a_command_fits_two_screens(name):
-    usual = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"}).stdout
+    usual = invoke(name, "--help", env={"COLUMNS": "80"}).stdout
     assert len(usual.splitlines()) <= 100
     if name in ("interp", "compare"):
-        every = CliRunner().invoke(app, [name, "--help-all"], env={"COLUMNS": "80"}).stdout
+        every = invoke(name, "--help-all", env={"COLUMNS": "80"}).stdout
         assert "--fallback" in every
         assert "--fallback" not in usual
 
@@ -341,14 +341,14 @@ def test_help_shows_examples_and_loads_neither_torch_nor_av():
 
 
 def test_the_version_is_printed_and_an_unknown_command_exits_with_2():
-    assert CliRunner().invoke(app, ["--version"]).stdout.startswith("cloudconv 0.")
-    assert CliRunner().invoke(app, ["nonsense"]).exit_code == 2
+    assert invoke("--version").stdout.startswith("cloudconv 0.")
+    assert invoke("nonsense").exit_code == 2
 
 
 def test_the_shell_completes_models_and_encoders():
     environment = {"_CLOUDCONV_COMPLETE": "complete_bash", "COMP_CWORD": "4"}
     environment["COMP_WORDS"] = "cloudconv interp a.mp4 --model ble"
-    result = CliRunner().invoke(app, [], prog_name="cloudconv", env=environment)
+    result = invoke(env=environment)
     assert result.stdout.split() == ["blend"]
     assert {"source", "nvenc", "libx264", "ffv1"} <= set(complete("encoders")(""))
     assert complete("encoders")("libx265") == ["libx265"]
@@ -442,7 +442,7 @@ def test_a_lack_of_memory_is_not_reported_as_a_bug(tmp_path, monkeypatch, kind, 
 
     monkeypatch.setattr("cloudconv.jobs.interp.run.estimate", short)
     clip = write_clip(tmp_path / "a.mkv", 4)
-    result = CliRunner().invoke(app, ["interp", str(clip), "--factor", "2", "--dry-run", "--json"])
+    result = invoke("interp", clip, "--factor", "2", "--dry-run", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["kind"] == "memory"
     assert f"not enough memory ({text.splitlines()[-1]})" in result.stderr

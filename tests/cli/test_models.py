@@ -9,12 +9,11 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
 from cloudconv import files, weights
-from cloudconv.cli.app import app
 from cloudconv.cli.command import complete
 from cloudconv.models import catalogue, registry
+from tests.helpers.command import invoke
 from tests.helpers.own_networks import small_file
 
 KEYS = {
@@ -25,7 +24,7 @@ SHOWN = catalogue.MODELS
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, ["models", *arguments], prog_name="cloudconv")
+    return invoke("models", *arguments)
 
 
 @pytest.fixture
@@ -235,5 +234,5 @@ def test_wrong_usage_is_one_sentence(file, words, code, said):
 
 
 def test_a_table_in_a_pipe_is_not_shortened():
-    done = CliRunner().invoke(app, ["models"], prog_name="cloudconv")
+    done = invoke("models")
     assert "…" not in done.stdout

@@ -7,20 +7,15 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
 from cloudconv.cli import console as progress
 from cloudconv.cli import streams
-from cloudconv.cli.app import app
 from cloudconv.cli.console import reporting
 from cloudconv.events import Progress
+from tests.helpers.command import invoke as run
 from tests.helpers.factory import write_clip
 
 TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)], prog_name="cloudconv")
 
 
 def at(done, total, **more):

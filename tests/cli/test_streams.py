@@ -10,18 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from cloudconv import files
-from cloudconv.cli.app import app
+from tests.helpers.command import invoke as run
 from tests.helpers.factory import read_times, write_clip
 
 TINY = ("--factor", "2", "--model", "tiny", "--device", "cpu", "--threads", "1")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell and signals")
-
-
-def run(*arguments):
-    return CliRunner().invoke(app, [*map(str, arguments)], prog_name="cloudconv")
 
 
 def shell(clip, out, closed):

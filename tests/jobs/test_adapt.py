@@ -14,9 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from typer.testing import CliRunner
 
-from cloudconv.cli.app import app
 from cloudconv.errors import (
     Interrupted,
     OutputError,
@@ -30,6 +28,7 @@ from cloudconv.media.probe import probe
 from cloudconv.settings import InterpSettings
 from cloudconv.training import loop
 from tests.helpers import calls
+from tests.helpers.command import invoke
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import stop_after
 from tests.helpers.trainees import MIDDLE, moving, register_models
@@ -288,7 +287,7 @@ def test_workers_and_many_videos_get_the_adapted_weights(tmp_path, workers):
     command = ["interp", str(tmp_path / "a.mkv"), str(tmp_path / "b.mkv"), "--out-dir"]
     command += [str(tmp_path / "out"), "--factor", "2", "--model", "tiny", "--adapt", "0.05"]
     command += ["--encoder", "ffv1", "--threads", "1", "--workers", workers, "--json"]
-    done = CliRunner().invoke(app, command)
+    done = invoke(*command)
     assert done.exit_code == 0, done.stderr
     for result in json.loads(done.stdout)["results"]:
         assert result["adapted"]["kept"]
@@ -301,18 +300,18 @@ def test_the_command_prints_the_gain(tmp_path):
     clip = moving(tmp_path / "a.mkv", 60)
     command = ["interp", str(clip), "--factor", "2", "--model", "tiny", "--adapt", "0.05"]
     command += ["--threads", "1"]
-    planned = CliRunner().invoke(app, [*command, "--dry-run"])
+    planned = invoke(*command, "--dry-run")
     assert re.search(r"^estimated time +\d+\.\d s$", planned.stdout, re.MULTILINE)
     assert os.listdir(tmp_path) == ["a.mkv"]
-    plan = json.loads(CliRunner().invoke(app, [*command, "--dry-run", "--json"]).stdout)
+    plan = json.loads(invoke(*command, "--dry-run", "--json").stdout)
     assert plan["seconds"] >= 3
-    done = CliRunner().invoke(app, command)
+    done = invoke(*command)
     assert "adapted to the video" in done.stderr
     assert "held-back frames" in done.stderr
-    done = CliRunner().invoke(app, [*command, "-y", "--json"])
+    done = invoke(*command, "-y", "--json")
     assert set(json.loads(done.stdout)["adapted"]) == {"gain", "minutes", "frames", "kept"}
     for wrong in (["--adapt", "0"], ["--adapt", "-1"]):
-        failed = CliRunner().invoke(app, [*command[:6], *wrong])
+        failed = invoke(*command[:6], *wrong)
         assert failed.exit_code == 2, failed.stderr
 
 

@@ -8,16 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from cloudconv import interrupts
-from cloudconv.cli.app import app
 from cloudconv.errors import Interrupted, OutputError
 from cloudconv.events import Ended, Progress
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.plan import InterpResult
 from cloudconv.segments.store import SegmentStore
 from cloudconv.settings import InterpManySettings
+from tests.helpers.command import invoke
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import finish
 
@@ -27,7 +26,7 @@ LEDGER = ".cloudconv.jsonl"
 
 
 def run(*arguments):
-    return CliRunner().invoke(app, ["interp", *map(str, arguments)], prog_name="cloudconv")
+    return invoke("interp", *arguments)
 
 
 def rows(said):
@@ -314,9 +313,7 @@ def test_a_pattern_of_videos_with_one_output_is_an_error(clips):
     out = home / "o.mp4"
     for command in ("interp", "extrapolate", "dream", "compare"):
         more = {"interp": ["--factor", "2", str(out)], "compare": []}
-        result = CliRunner().invoke(
-            app, [command, str(home / "*.m*"), *more.get(command, ["--frames", "2", str(out)])]
-        )
+        result = invoke(command, home / "*.m*", *more.get(command, ["--frames", "2", str(out)]))
         assert result.exit_code == 1
         assert "matches videos: give one of them" in result.stderr
     Image.new("RGB", (32, 24)).save(home / "p.mpng.png")

@@ -5,20 +5,19 @@ from functools import partial
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from cloudconv.cli.app import app
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.jobs import doctor as doctor_job
 from cloudconv.jobs.doctor import Check
 from cloudconv.models import registry
 from cloudconv.models.baselines import Blend
+from tests.helpers.command import invoke
 
 CPU = torch.device("cpu")
 
 
 def doctor(*arguments):
-    return CliRunner().invoke(app, ["doctor", *arguments], prog_name="cloudconv")
+    return invoke("doctor", *arguments)
 
 
 @pytest.mark.full

@@ -12,9 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
-from cloudconv.cli.app import app
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.jobs import extrapolate as job
 from cloudconv.jobs.extend.context import continued
@@ -22,6 +20,7 @@ from cloudconv.jobs.extrapolate import ExtrapolateEstimate
 from cloudconv.settings import ExtrapolateSettings
 from tests.forecasting.test_layers import square_under_a_pan
 from tests.helpers import calls
+from tests.helpers.command import invoke
 from tests.helpers.factory import (
     packets_of,
     picture,
@@ -325,19 +324,15 @@ def test_one_irregular_repeat_does_not_end_the_rhythm():
 def test_the_command_extrapolate(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 8)
     out = str(tmp_path / "b.mkv")
-    result = CliRunner().invoke(
-        app, ["extrapolate", str(clip), out, "--frames", "3", "--model", "linear", "--json"]
-    )
+    result = invoke("extrapolate", clip, out, "--frames", "3", "--model", "linear", "--json")
     assert result.exit_code == 0, result.output
     assert '"new_frames": 3' in result.stdout
     assert '"context_frames": 2' in result.stdout
     assert len(read_planes(out)) == 11
-    dry = CliRunner().invoke(
-        app, ["extrapolate", str(clip), "--seconds", "0.5", "--model", "linear", "--dry-run"]
-    )
+    dry = invoke("extrapolate", clip, "--seconds", "0.5", "--model", "linear", "--dry-run")
     assert dry.exit_code == 0, dry.output
     assert re.search(r"^new frames +12$", dry.stdout, re.MULTILINE)
     assert re.search(r"^new frames from +0.3 s$", dry.stdout, re.MULTILINE)
-    assert CliRunner().invoke(app, ["extrapolate", str(clip)]).exit_code == 2
-    both = CliRunner().invoke(app, ["extrapolate", str(clip), "--frames", "1", "--seconds", "1"])
+    assert invoke("extrapolate", clip).exit_code == 2
+    both = invoke("extrapolate", clip, "--frames", "1", "--seconds", "1")
     assert both.exit_code == 2

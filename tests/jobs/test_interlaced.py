@@ -4,11 +4,9 @@ from fractions import Fraction as F
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import cloudconv
 from cloudconv import jobs
-from cloudconv.cli.app import app
 from cloudconv.events import Progress, Warned
 from cloudconv.settings import (
     CompareSettings,
@@ -18,6 +16,7 @@ from cloudconv.settings import (
     TrainSettings,
 )
 from tests.helpers import calls
+from tests.helpers.command import invoke
 from tests.helpers.factory import (
     FIELD_STEP,
     FIELDS,
@@ -134,7 +133,7 @@ def test_a_dry_run_warns_before_its_trial(clip, monkeypatch):
 
     monkeypatch.setattr("cloudconv.jobs.interp.run.estimate", stop)
     options = ["--factor", "2", "--dry-run", "--model", "blend", "--device", "cpu"]
-    done = CliRunner().invoke(app, ["interp", str(clip), *options])
+    done = invoke("interp", clip, *options)
     (warning,) = [line for line in done.stderr.splitlines() if "interlaced" in line]
     assert warning.startswith("warning: ")
     assert "--deinterlace makes" in warning

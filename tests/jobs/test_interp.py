@@ -9,14 +9,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import cloudconv
-from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.interp.plan import decide
 from tests.helpers import calls
+from tests.helpers.command import invoke
 from tests.helpers.factory import (
     packets_of,
     picture,
@@ -391,7 +390,7 @@ def test_a_picture_that_lasts_unusually_long_is_named(tmp_path, goal):
 def test_a_gap_of_many_frames_is_refused_before_the_work(tmp_path, words):
     clip = _clip_with_gap(tmp_path, 10**6)
     output = str(tmp_path / "b.mp4")
-    result = CliRunner().invoke(app, ["interp", str(clip), output, "--fps", "30", *words])
+    result = invoke("interp", clip, output, "--fps", "30", *words)
     assert result.exit_code == 1
     message = " ".join(result.stderr.split())
     assert "30,000,0" in message

@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
 from cloudconv import checkpoints, interrupts, weights
-from cloudconv.cli.app import app
 from cloudconv.errors import (
     DeviceError,
     InputError,
@@ -30,6 +28,7 @@ from cloudconv.jobs import train
 from cloudconv.models import registry
 from cloudconv.settings import TrainSettings
 from cloudconv.training import loop
+from tests.helpers.command import invoke
 from tests.helpers.jobs import finish, ignore, on
 from tests.helpers.own_networks import save, small_state
 from tests.helpers.system import largest_file
@@ -281,7 +280,7 @@ def test_a_run_without_steps_left_says_so(clip, tmp_path):
     recipe = tmp_path / "recipe.toml"
     given = {k: v for k, v in asdict(settings(clip, output, steps=13)).items() if v is not None}
     recipe.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in given.items()))
-    said = CliRunner().invoke(app, ["train", "--recipe", str(recipe), "--device", "cpu", "--json"])
+    said = invoke("train", "--recipe", recipe, "--device", "cpu", "--json")
     assert said.exit_code == 0, said.stderr
     result = json.loads(said.stdout)
     assert (result["steps"], result["steps_before"], result["resumed"]) == (13, 13, True)
@@ -484,21 +483,18 @@ def test_shipped_recipes_are_valid():
 def test_the_command_train(clip, tmp_path):
     output = tmp_path / "p.safetensors"
     words = f"{clip} --model {PREDICT.name} --steps 10 --crop 32 --batch 2 --interval 1-2 --json"
-    runner = CliRunner()
-    done = runner.invoke(app, ["train", *words.split(), "-o", str(output), "--val-part", "0.8:1"])
+    done = invoke("train", *words.split(), "-o", output, "--val-part", "0.8:1")
     assert done.exit_code == 0, done.stderr
     result = json.loads(done.stdout)
     assert " → " in done.stderr
     assert "dB on held-back frames" in done.stderr
     assert result["output"] == str(output)
-    again = runner.invoke(
-        app, ["train", *words.split(), "-o", str(tmp_path), "--val-part", "0.8:1"]
-    )
+    again = invoke("train", *words.split(), "-o", tmp_path, "--val-part", "0.8:1")
     named = tmp_path / f"{PREDICT.name}_trained.safetensors"
     assert json.loads(again.stdout)["output"] == str(named)
     assert named.exists()
-    beneath = ["train", *words.split(), "-o", str(output / "p.safetensors")]
-    assert f"{output} is not a folder" in runner.invoke(app, beneath).stderr
+    beneath = invoke("train", *words.split(), "-o", output / "p.safetensors")
+    assert f"{output} is not a folder" in beneath.stderr
     assert result["best"]["psnr"]["1"] > 10
     assert "naive" not in done.stderr  # only --verbose shows each validation
 

@@ -6,15 +6,14 @@ import sys
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from cloudconv.cli import console
-from cloudconv.cli.app import app
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Progress, mapped
 from cloudconv.media import identity as fingerprint
 from cloudconv.media.identity import input_fingerprint
 from tests.helpers import calls
+from tests.helpers.command import invoke
 from tests.helpers.factory import read_times, write_clip
 from tests.helpers.trainees import MIDDLE, moving, register_models
 
@@ -140,9 +139,7 @@ def test_standard_output_ends_in_an_error_if_the_input_changes(clip, monkeypatch
         )
 
     monkeypatch.setattr(console, "run_with_progress", watched)
-    found = CliRunner().invoke(
-        app, ["interp", str(clip), "-o", "-", "--factor", "2", "--model", "blend"]
-    )
+    found = invoke("interp", clip, "-o", "-", "--factor", "2", "--model", "blend")
     assert found.exit_code == 1
     assert "was changed while it was read" in found.stderr
 

@@ -3,18 +3,17 @@
 import pytest
 import torch
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
 from cloudconv import checkpoints, weights
-from cloudconv.cli.app import app
 from cloudconv.models.baselines import Blend, Linear
+from tests.helpers.command import invoke
 from tests.helpers.factory import write_clip
 
 SIZE = (64, 48)
 
 
 def interp(clip, output, *options):
-    return CliRunner().invoke(app, ["interp", *map(str, (clip, output, *options)), "--factor=2"])
+    return invoke("interp", clip, output, *options, "--factor=2")
 
 
 def error_line(result):
@@ -51,7 +50,7 @@ def test_weights_with_invalid_values_or_types_are_refused(tmp_path, said, harm, 
         result = interp(clip, output.with_suffix(".mkv"), "--model", mine)
     else:
         words = ["train", clip, "--init", mine, "-o", output.with_suffix(".safetensors")]
-        result = CliRunner().invoke(app, [*map(str, words), "--steps", "1"])
+        result = invoke(*words, "--steps", "1")
     sentence = error_line(result)
     assert said in sentence
     assert name in sentence
@@ -70,5 +69,5 @@ def test_a_non_finite_forecast_is_an_error(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "clip.mkv", 6, size=SIZE)
     monkeypatch.setattr(Linear, "forward", lambda self, context: context[:, -1] / 0)
     words = ["extrapolate", clip, tmp_path / "out.mkv", "--model", "linear", "--frames", "3"]
-    assert "not finite" in error_line(CliRunner().invoke(app, [*map(str, words)]))
+    assert "not finite" in error_line(invoke(*words))
     assert not (tmp_path / "out.mkv").exists()

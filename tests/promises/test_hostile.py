@@ -11,10 +11,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from cloudconv import weights
-from cloudconv.cli.app import app
+from tests.helpers.command import invoke
 from tests.helpers.factory import assert_same_frames, read_times, write_clip
 
 SIZE = (64, 48)
@@ -39,9 +38,7 @@ NAMES = [
 
 def interp(*arguments):
     options = ["--factor", "2", "--model", "blend", "--json"]
-    return CliRunner().invoke(
-        app, ["interp", *options, *map(str, arguments)], prog_name="cloudconv"
-    )
+    return invoke("interp", *options, *arguments)
 
 
 def one_sentence(result, exit_code=1):

@@ -8,13 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 import cloudconv
 from cloudconv import files
-from cloudconv.cli.app import app
 from cloudconv.events import Measured, Progress
 from tests.helpers import calls
+from tests.helpers.command import invoke
 from tests.helpers.factory import read_times, write_clip
 
 BLEND = {"factor": 2, "model": "blend"}
@@ -51,10 +50,10 @@ def short_names(monkeypatch):
 def test_a_file_that_is_called_like_standard_input(clip, monkeypatch):
     monkeypatch.chdir(clip.parent)
     clip.rename("-")
-    made = CliRunner().invoke(app, ["interp", "./-", "--factor", "2", "--model", "blend"])
+    made = invoke("interp", "./-", "--factor", "2", "--model", "blend")
     assert made.exit_code == 0, made.stderr
     assert len(read_times(Path("-_x2.mkv"))) == 12
-    assert CliRunner().invoke(app, ["interp", "-", "--out-dir", "."]).exit_code != 0
+    assert invoke("interp", "-", "--out-dir", ".").exit_code != 0
 
 
 @pytest.fixture(params=["this Python", "Python 3.14"])
@@ -134,7 +133,7 @@ def test_a_default_name_that_is_too_long_is_shortened(tmp_path):
 def test_a_name_that_is_too_long_is_refused_at_once(clip, tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
     given = [word.replace("LONG", "n" * 300) for word in words]
-    done = CliRunner().invoke(app, given, prog_name="cloudconv")
+    done = invoke(*given)
     assert done.exit_code == 1
     assert re.fullmatch(r"error: .*n{300}.* is too long for a file.*\n", done.stderr)
     assert os.listdir(tmp_path) == ["a.mkv"]
@@ -147,7 +146,7 @@ def test_a_newline_in_a_name_is_shown_escaped(clip, tmp_path, words, monkeypatch
     clip.rename("a\nb.mkv")
     *words, name = words
     options = ["--fps", "2", "--dry-run"] if words == ["interp"] else []
-    done = CliRunner().invoke(app, [*words, f"{name}\nb.mkv", *options], prog_name="cloudconv")
+    done = invoke(*words, f"{name}\nb.mkv", *options)
     assert rf"{name}\nb.mkv" in done.stderr + done.stdout
     assert done.stderr.count("\n") <= 1
 
@@ -165,7 +164,7 @@ def test_a_name_that_is_no_valid_text_works_in_a_report(clip, tmp_path, name, mo
     }
     for folder, words in commands.items():
         given = [*words, "--report", f"{folder}{name}"]
-        done = CliRunner().invoke(app, [*map(str, given)], prog_name="cloudconv")
+        done = invoke(*given)
         assert done.exit_code == 0, done.stderr
         page = (tmp_path / f"{folder}{name}" / "index.html").read_text("utf-8")
         assert shown in page
@@ -204,7 +203,7 @@ def test_a_folder_that_the_system_refuses_gives_one_sentence(clip, words, number
         return found(path, follow_symlinks=follow_symlinks)
 
     monkeypatch.setattr(Path, "stat", refused)
-    done = CliRunner().invoke(app, words, prog_name="cloudconv")
+    done = invoke(*words)
     assert done.exit_code == 1
     assert os.strerror(number) in done.stderr
     assert "bug" not in done.stderr

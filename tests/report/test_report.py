@@ -315,10 +315,17 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    path = tmp_path_factory.mktemp("report") / "index.html"
-    path.write_text(render_report(example()), "utf-8")
-    return path
+def pages(tmp_path_factory):
+    """Return the reports of both kinds of comparison."""
+    made = [tmp_path_factory.mktemp("report") / f"{number}.html" for number in range(2)]
+    for path, data in zip(made, (example(), horizon_example()), strict=True):
+        path.write_text(render_report(data), "utf-8")
+    return made
+
+
+@pytest.fixture
+def page(pages):
+    return pages[0]
 
 
 def at(browser, selector):
@@ -410,12 +417,11 @@ def test_charts_show_values_for_the_pointer_and_the_arrow_keys(browser, page):
 
 
 @needs_chromium
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [360, 500, 700, 1000, 1280])
-def test_the_page_fits_any_window_and_follows_the_colour_scheme(browser, tmp_path, width, dark):
-    for number, data in enumerate((example(), horizon_example())):
-        path = tmp_path / f"{number}.html"
-        path.write_text(render_report(data), "utf-8")
+@pytest.mark.parametrize(
+    ("width", "dark"), [(360, True), (500, False), (700, True), (1000, False), (1280, True)]
+)
+def test_the_page_fits_any_window_and_follows_the_colour_scheme(browser, pages, width, dark):
+    for path in pages:
         browser.open(path, width=width, dark=dark)
         assert browser.run("document.documentElement.scrollWidth") <= width
         hidden_pixels = browser.run(
