@@ -7,7 +7,6 @@ import os
 import pickle
 import signal
 import threading
-from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection, wait
@@ -21,6 +20,8 @@ POLL = 0.05
 """Seconds until the next request for jobs, if the next job is not known yet."""
 MAX_ATTEMPTS = 3
 """The number of attempts at a job whose worker dies each time."""
+END: Any = object()
+"""What replaces the next job after the last one."""
 
 Job = TypeVar("Job")
 Given = TypeVar("Given", contravariant=True)
@@ -69,39 +70,27 @@ class Processes(Generic[Job]):
         """
         for environment in self._environments[len(self._workers) :]:
             self._workers.append(_Worker(self._work, environment))
-        again: deque[_Attempt[Job]] = deque()
         with ExitStack() as undo:
             undo.callback(self.__exit__)
             while True:
-                may_follow = False
-                for worker in (each for each in self._workers if each.attempt is None):
-                    if again:
-                        worker.give(again.popleft())
-                        continue
-                    try:
-                        job = next(jobs)
-                    except StopIteration:
+                for worker in (each for each in self._workers if not each.job):
+                    if (job := next(jobs, END)) in (None, END):
                         break
-                    if may_follow := job is None:
-                        break
-                    worker.give((job, 0))
-                busy = {each.connection: each for each in self._workers if each.attempt}
-                if not (busy or may_follow):
+                    worker.give(job)
+                busy = {each.connection: each for each in self._workers if each.job}
+                if job is END and not busy:
                     break
-                for connection in wait(list(busy), POLL if may_follow else None):
-                    yield from busy[connection].received(again)  # type: ignore[index]
+                for connection in wait(list(busy), POLL if job is None else None):
+                    yield from busy[connection].received()  # type: ignore[index]
             undo.pop_all()
-
-
-_Attempt = tuple[Job, int]
-"""A job, and the number of processes that died while they did the job."""
 
 
 class _Worker(Generic[Job]):
     """A process, and the job that it is doing."""
 
     def __init__(self, work: Work[Job], environment: Mapping[str, str]) -> None:
-        self.attempt: _Attempt[Job] | None = None
+        self.job: Job | None = None
+        self._deaths = 0  # of processes that did the job
         # The process unpickles the work after it has set the environment: the work imports
         # PyTorch, which reads the visible GPUs only once.
         self._given = dict(environment), pickle.dumps(work)
@@ -115,18 +104,21 @@ class _Worker(Generic[Job]):
         self._process.start()
         theirs.close()
 
-    def give(self, attempt: _Attempt[Job]) -> None:
-        self.attempt = attempt
-        with suppress(OSError):  # the process is dead, and `received` replaces it
-            self.connection.send(attempt[0])
+    def give(self, job: Job) -> None:
+        self.job, self._deaths = job, 0
+        self._send()
 
-    def received(self, again: deque[_Attempt[Job]]) -> Iterator[TaskEvent[Job]]:
-        """Yield the next event; if the process has died, replace it and add its job to ``again``.
+    def _send(self) -> None:
+        with suppress(OSError):  # the process is dead, and `received` replaces it
+            self.connection.send(self.job)
+
+    def received(self) -> Iterator[TaskEvent[Job]]:
+        """Yield the next event; if the process has died, another one does its job.
 
         The job is given up if too many processes died of it.
         """
-        assert self.attempt is not None
-        job, deaths = self.attempt
+        assert self.job is not None
+        job = self.job
         try:
             content = self.connection.recv()
         except (EOFError, OSError):
@@ -135,9 +127,9 @@ class _Worker(Generic[Job]):
             if code == 1:  # Python's exit code after an exception that is not a CloudconvError
                 raise RuntimeError("a worker process failed; its error message is above") from None
             self._start()
-            if deaths + 1 < MAX_ATTEMPTS:
-                self.attempt = None
-                again.append((job, deaths + 1))
+            self._deaths += 1
+            if self._deaths < MAX_ATTEMPTS:
+                self._send()
                 return
             content = Finished(
                 DeviceError(
@@ -146,7 +138,7 @@ class _Worker(Generic[Job]):
                 )
             )
         if isinstance(content, Finished):
-            self.attempt = None
+            self.job = None
         yield TaskEvent(job, content)
 
     def end(self) -> None:

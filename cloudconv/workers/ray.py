@@ -25,7 +25,7 @@ from cloudconv.errors import CloudconvError, DeviceError, InputError
 from cloudconv.events import Finished, TaskEvent
 from cloudconv.files import reading
 from cloudconv.media.identity import both_ends
-from cloudconv.workers.processes import MAX_ATTEMPTS, POLL, Job, Work, outcome_of
+from cloudconv.workers.processes import END, MAX_ATTEMPTS, POLL, Job, Work, outcome_of
 
 _TIMEOUT = 10  # seconds, for a connection and for the deletion of copies
 _CHUNK = 1 << 26  # bytes
@@ -72,16 +72,9 @@ class Cluster(Generic[Job]):
         needs = {"max_retries": MAX_ATTEMPTS - 1, "num_cpus": cores, "num_gpus": gpus}
         perform = self._ray.remote(**needs)(_perform)
         sent = self._ray.put((secrets.token_hex(8), self._work))
-        may_follow = True  # whether a job may come later
-        while may_follow or self._running:
-            may_follow = False
-            while len(self._running) < self._room():
-                try:
-                    job = next(jobs)
-                except StopIteration:
-                    break
-                if may_follow := job is None:
-                    break
+        job: Any = None
+        while job is not END or self._running:
+            while len(self._running) < self._room() and (job := next(jobs, END)) not in (None, END):
                 try:
                     shared = [self.share(path) for path in self._work.files(job)]
                 except CloudconvError as error:
@@ -89,9 +82,9 @@ class Cluster(Generic[Job]):
                 else:
                     self._running[perform.remote(sent, job, shared)] = job, shared
             if not self._running:
-                time.sleep(POLL if may_follow else 0)
+                time.sleep(POLL if job is None else 0)
                 continue
-            ended, _ = self._ray.wait(list(self._running), timeout=POLL if may_follow else None)
+            ended, _ = self._ray.wait(list(self._running), timeout=POLL if job is None else None)
             for reference in ended:
                 done, _ = self._running.pop(reference)
                 yield from (TaskEvent(done, content) for content in self._result(reference))
