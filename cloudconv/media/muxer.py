@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from array import array
-from contextlib import ExitStack, suppress
-from dataclasses import replace
 from fractions import Fraction
 from math import lcm
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import av
-import av.error
 
-from cloudconv.events import Warned
 from cloudconv.media import matroska
 from cloudconv.media.carry import fresh_tags
-from cloudconv.media.containers import Container
+from cloudconv.media.containers import Container, container_of
 from cloudconv.media.copier import Copier
 from cloudconv.media.formats import layout
 from cloudconv.media.input import is_stdout, numbered
+from cloudconv.media.packets import Writer
 from cloudconv.media.pictures import frame_durations, shows_of
-from cloudconv.media.plan import EncodingPlan, open_encoder, open_strictly
+from cloudconv.media.plan import EncodingPlan
 
 _MOST_SCALE = 600_000  # of a movie in a second: 32 bits then suffice for two hours
 _LARGEST_FIELD = 2**16 - 1  # of a duration in APNG
@@ -35,31 +33,6 @@ _NAMED_TAGS = frozenset(
         *("gapless_playback", "compilation", "track", "disc", "creation_time", "language"),
     )
 )
-
-
-class Writer(Protocol):
-    """An open output into which packets of ``encoder`` are written."""
-
-    warnings: list[Warned]
-    encoder: Any
-
-    def write(self, packet: Any) -> None:
-        """Write a packet of the encoder, with its times in ticks."""
-
-    def finish(self) -> None:
-        """Complete the output and close everything that was opened."""
-
-    def abandon(self) -> None:
-        """Close everything without completing the output, whatever was written before."""
-
-
-def open_writer(path: Path, container: Container, plan: EncodingPlan) -> Writer:
-    """Return a writer into ``path``, the temporary file or folder of the plan's target."""
-    if container.is_folder:
-        return PictureWriter(path, plan)
-    if container.has_palette:
-        plan = replace(plan, choice=replace(plan.choice, pix_fmt="pal8"))
-    return FileWriter(path, container, plan)
 
 
 def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
@@ -141,37 +114,36 @@ def read_back(path: Path, container: Container, written: int) -> tuple[int, Frac
     return len(times), max(times) * tick if times and container.muxer != "apng" else None
 
 
-class FileWriter:
+class FileWriter(Writer):
     """A writer of one file, which also contains the other streams of the source."""
 
-    def __init__(self, path: Path, container: Container, plan: EncodingPlan) -> None:
+    def __init__(self, plan: EncodingPlan, path: Path) -> None:
         """Open the muxer of the container and the encoder, and add the other streams.
 
         ``path`` is the temporary file, or standard output.
         """
-        self.warnings: list[Warned] = []
-        self._path, self._container, self._plan = path, container, plan
-        self._order = _DecodeTimes() if container.sums_gaps and plan.rate is None else None
+        container = container_of(plan.target)
+        self._path = path
         self._copier: Copier | None = None
-        choice, on_pipe = plan.choice, is_stdout(path)
-        url, options = "pipe:1" if on_pipe else f"file:{path}", _options(container, plan)
-        self._out = av.open(url, "w", format=container.muxer, container_options=options)
-        with ExitStack() as undo:
-            undo.callback(self.abandon)
-            stream = self.encoder = plan.add_video(self._out)
-            if plan.carry is not None and container.is_video:
-                self._copier = Copier(plan.carry, self._out, container, seekable=not on_pipe)
-                self.warnings = self._copier.warnings
-                self._copier.describe_video(stream, plan.rate)
-            if plan.amends:
-                stream.metadata["title"] = stream.metadata.get("title", "") + matroska.ROOM
-            if choice.encoder.startswith("libvpx") and layout(choice.working).alpha:
-                # Readers look for alpha beside the packets only if this tag is set.
-                stream.metadata["alpha_mode"] = "1"
-            if plan.info.display_matrix is not None and container.is_video:
-                stream.set_display_matrix(struct.unpack("<9i", plan.info.display_matrix))
-            open_strictly(choice, self._out.start_encoding)
-            undo.pop_all()
+        self._order = _DecodeTimes() if container.sums_gaps and plan.rate is None else None
+        url = "pipe:1" if is_stdout(path) else f"file:{path}"
+        super().__init__(plan, url, _options(container, plan))
+
+    def _add_streams(self) -> None:
+        plan, container, stream = self._plan, self._container, self.encoder
+        if plan.carry is not None and container.is_video:
+            seekable = not is_stdout(self._path)
+            self._copier = Copier(plan.carry, self._out, container, seekable=seekable)
+            self._opened.callback(self._copier.close)
+            self.warnings = self._copier.warnings
+            self._copier.describe_video(stream, plan.rate)
+        if plan.amends:
+            stream.metadata["title"] = stream.metadata.get("title", "") + matroska.ROOM
+        if plan.choice.encoder.startswith("libvpx") and layout(plan.choice.working).alpha:
+            # Readers look for alpha beside the packets only if this tag is set.
+            stream.metadata["alpha_mode"] = "1"
+        if plan.info.display_matrix is not None and container.is_video:
+            stream.set_display_matrix(struct.unpack("<9i", plan.info.display_matrix))
 
     def write(self, packet: Any) -> None:
         """Write a packet, and before it all earlier packets of the other streams."""
@@ -199,21 +171,12 @@ class FileWriter:
         delays: list[Fraction] = []
         if self._copier is not None:
             self._copier.until(None)
-            self._copier.close()
             delays = self._copier.delays
-        self._out.close()
+        super().finish()
         if self._plan.amends:
             info, varies = self._plan.info, self._plan.rate is None
             size = info.width, info.height
             matroska.amend(self._path, size, info.aspect, delays, varies=varies)
-
-    def abandon(self) -> None:
-        """Close everything in any state."""
-        if self._copier is not None:
-            self._copier.close()
-        # The caller deletes the file, and reports the error that ended the writing.
-        with suppress(av.error.FFmpegError, OSError, ValueError):
-            self._out.close()
 
 
 class _DecodeTimes:
@@ -265,24 +228,17 @@ class _DecodeTimes:
             packet.dts = self._first + number - self._early
 
 
-class PictureWriter:
+class PictureWriter(Writer):
     """A writer of one file per frame, numbered from 1, without times."""
 
-    def __init__(self, folder: Path, plan: EncodingPlan) -> None:
+    def __init__(self, plan: EncodingPlan, folder: Path) -> None:
         """Open the encoder; the name of the plan's target has the number field."""
-        self.warnings: list[Warned] = []
+        super().__init__(plan, io.BytesIO())
         names = numbered(plan.target)
         assert names is not None
         self._folder, self._names, self._count = folder, names, 0
-        self.encoder = open_encoder(plan)
 
     def write(self, packet: Any) -> None:
         """Write the next file; the times are ignored."""
         self._count += 1
         (self._folder / self._names.name(self._count)).write_bytes(bytes(packet))
-
-    def finish(self) -> None:
-        """Do nothing: every file is complete."""
-
-    def abandon(self) -> None:
-        """Do nothing: no file is open."""

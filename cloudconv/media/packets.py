@@ -12,6 +12,7 @@ import io
 import os
 import struct
 import zlib
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -21,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import av
+import av.error
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media.containers import Container
+from cloudconv.media.containers import container_of
 from cloudconv.media.output import writing
 from cloudconv.media.plan import EncodingPlan, extradata_hash, open_strictly
 
@@ -48,30 +50,59 @@ class PacketSummary:
     extradata: str  # a hash of the decoder's configuration
 
 
-class PacketWriter:
+class Writer(ABC):
+    """An open encoder, and an open output into which its packets are written."""
+
+    def __init__(self, plan: EncodingPlan, target: Any, options: dict[str, str] | None = None):
+        """Open the encoder and the container's muxer, which writes into ``target``."""
+        self.warnings: list[Warned] = []
+        self._plan, self._container = plan, container_of(plan.target)
+        self._opened = ExitStack()
+        muxer = self._container.muxer or "image2pipe"
+        self._out = av.open(target, "w", format=muxer, container_options=options)
+        self._opened.callback(self._out.close)
+        with ExitStack() as undo:
+            undo.callback(self.abandon)
+            self.encoder = plan.add_video(self._out)
+            self._add_streams()
+            open_strictly(plan.choice, self._out.start_encoding)
+            undo.pop_all()
+
+    def _add_streams(self) -> None:  # noqa: B027
+        """Add further streams to the output before its header is written."""
+
+    @abstractmethod
+    def write(self, packet: Any) -> None:
+        """Write a packet of the encoder, with its times in ticks."""
+
+    def finish(self) -> None:
+        """Complete the output and close everything that was opened."""
+        self._opened.close()
+
+    def abandon(self) -> None:
+        """Close everything without completing the output, in any state."""
+        # The caller deletes the file, and reports the error that ended the writing.
+        with suppress(av.error.FFmpegError, OSError, ValueError):
+            self._opened.close()
+
+
+class PacketWriter(Writer):
     """A writer of packets into a packet file instead of a container."""
 
-    def __init__(self, path: Path, container: Container, plan: EncodingPlan) -> None:
+    def __init__(self, plan: EncodingPlan, path: Path) -> None:
         """Open the encoder for the final container, and the file, which must not exist."""
         # No packet is muxed: the muxer only sets the encoder up for the container.
-        self._out = av.open(io.BytesIO(), "w", format=container.muxer)
-        self.warnings: list[Warned] = []
+        super().__init__(plan, io.BytesIO())
         self._times: list[int] = []
         self._early = 0
-        self._container, self._tick = container, plan.tick
-        with ExitStack() as undo:
-            undo.callback(self._out.close)
-            self.encoder = plan.add_video(self._out)
-            open_strictly(plan.choice, self._out.start_encoding)
-            self._file = path.open("xb")
-            undo.pop_all()
+        self._file = self._opened.enter_context(path.open("xb"))
 
     def write(self, packet: Any) -> None:
         """Write a packet with its side data and a checksum."""
         self._times.append(packet.pts)
         self._early += packet.dts < self._times[0]
-        self._container.check_packet(packet, self._tick)
-        record = _record(packet, self._tick.denominator)
+        self._container.check_packet(packet, self._plan.tick)
+        record = _record(packet, self._plan.tick.denominator)
         self._file.write(_start(record) + record)
 
     def finish(self) -> None:
@@ -86,15 +117,7 @@ class PacketWriter:
         )
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._file.close()
-        self._out.close()
-
-    def abandon(self) -> None:
-        """Close the file and the encoder in any state."""
-        # Closing fails if the rest of the data does not fit on the disk. The data is not needed.
-        with suppress(OSError):
-            self._file.close()
-        self._out.close()
+        super().finish()
 
 
 def read_packets(path: Path, summary: PacketSummary) -> Iterator[Any]:

@@ -71,12 +71,19 @@ class EncodingPlan:
     # About the choice, and about contents that the output cannot store.
     warnings: tuple[Warned, ...] = ()
 
-    def set_up(self, context: Any) -> None:
-        """Set up an encoder's context, which is opened later."""
+    def add_video(self, out: OutputContainer) -> Any:
+        """Return a video stream with an encoder, added to ``out``; the encoder is opened later."""
+        # Encoders adapt the quality to the rate, so a variable rate needs a plausible substitute.
+        # libvpx refuses a rate with less than one tick per frame.
+        rate = self.rate or min(_STAND_IN_RATE, 1 / self.tick)
+        options = dict(self.choice.options)
+        stream: Any = out.add_stream(self.choice.encoder, rate=rate, options=options)
+        context, tags = stream.codec_context, self.tags
         context.width, context.height = self.info.width, self.info.height
         context.pix_fmt = self.choice.pix_fmt
+        if container_of(self.target).has_palette:
+            context.pix_fmt = "pal8"
         context.time_base = self.tick
-        tags = self.tags
         context.color_primaries, context.color_trc = tags.primaries, tags.transfer
         context.colorspace, context.color_range = tags.matrix, tags.range
         context.sample_aspect_ratio = self.info.aspect or Fraction(1)
@@ -85,15 +92,6 @@ class EncodingPlan:
         # By default, PyAV allows slice threads only, with which libx264 compresses worse.
         context.thread_type = "AUTO"
         context.thread_count = self.threads or 0
-
-    def add_video(self, out: OutputContainer) -> Any:
-        """Return a video stream with an encoder, added to ``out``; the encoder is opened later."""
-        # Encoders adapt the quality to the rate, so a variable rate needs a plausible substitute.
-        # libvpx refuses a rate with less than one tick per frame.
-        rate = self.rate or min(_STAND_IN_RATE, 1 / self.tick)
-        options = dict(self.choice.options)
-        stream: Any = out.add_stream(self.choice.encoder, rate=rate, options=options)
-        self.set_up(stream.codec_context)
         return stream
 
 
@@ -188,15 +186,6 @@ def _losses(plan: EncodingPlan) -> Iterator[Warned]:
             f"pictures look too {looks}, because the sample aspect ratio is {info.aspect}. An "
             ".mkv or .mp4 is shown right."
         )
-
-
-def open_encoder(plan: EncodingPlan) -> Any:
-    """Return a separate open encoder; raise EncoderError if it does not start."""
-    context: Any = av.CodecContext.create(plan.choice.encoder, "w")
-    context.options = dict(plan.choice.options)
-    plan.set_up(context)
-    open_strictly(plan.choice, context.open)
-    return context
 
 
 def open_strictly(choice: EncoderChoice, start: Any) -> None:

@@ -17,9 +17,9 @@ from cloudconv.media.convert import Palette, encoder_picture
 from cloudconv.media.frame import Frame
 from cloudconv.media.identity import check_unchanged
 from cloudconv.media.input import is_stdout
-from cloudconv.media.muxer import FileWriter, Writer, hold_last, open_writer, read_back
+from cloudconv.media.muxer import FileWriter, PictureWriter, hold_last, read_back
 from cloudconv.media.output import Part, too_close, writing
-from cloudconv.media.packets import PacketSummary, PacketWriter, read_packets
+from cloudconv.media.packets import PacketSummary, PacketWriter, Writer, read_packets
 from cloudconv.media.plan import EncodingPlan, extradata_hash
 
 FEW = 2
@@ -164,7 +164,8 @@ class Sink(FrameEncoder):
             with ExitStack() as undo:
                 undo.callback(self._discard)
                 target = path if self._part is None else self._part.path
-                super().__init__(plan, open_writer(target, container, plan))
+                writer = PictureWriter if container.is_folder else FileWriter
+                super().__init__(plan, writer(plan, target))
                 undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -262,7 +263,7 @@ class SegmentSink(FrameEncoder):
     def __init__(self, plan: EncodingPlan, file: Path) -> None:
         self.file = file
         with writing(plan.target):
-            self._packets = PacketWriter(file, container_of(plan.target), plan)
+            self._packets = PacketWriter(plan, file)
         super().__init__(plan, self._packets)
 
     def complete(self) -> PacketSummary:
@@ -282,12 +283,11 @@ def check_copies(plan: EncodingPlan) -> list[Warned]:
 
     Raises OutputError if the container refuses a packet, or there is no room.
     """
-    container = container_of(plan.target)
     with writing(plan.target):
         part = Part(plan.target, folder=False, overwrite=False)
         with ExitStack() as stack:
             stack.callback(part.discard)
-            writer = FileWriter(part.path, container, plan)
+            writer = FileWriter(plan, part.path)
             stack.callback(writer.abandon)
             # When the MP4 muxer is closed, it does not rewrite a file that was deleted before.
             stack.callback(part.discard)

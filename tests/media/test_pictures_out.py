@@ -10,6 +10,7 @@ from PIL import Image
 
 import cloudconv
 from cloudconv.errors import InputError, OutputError
+from cloudconv.media.plan import EncodingPlan
 from cloudconv.media.probe import probe
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_times, write_clip
@@ -49,8 +50,13 @@ class LateEncoder:
 
 def test_a_late_encoder_gets_every_picture_at_its_own_time(tmp_path, monkeypatch):
     # FFmpeg's JPEG encoder refuses two pictures of one time, so sequences failed at random.
-    encoder = LateEncoder()
-    monkeypatch.setattr("cloudconv.media.muxer.open_encoder", lambda _: encoder)
+    encoder, add_video = LateEncoder(), EncodingPlan.add_video
+
+    def add_late(plan, out):
+        add_video(plan, out)
+        return encoder
+
+    monkeypatch.setattr(EncodingPlan, "add_video", add_late)
     frames = frames_of([F(k, 25) for k in range(8)], F(1, 25))
     settings = {"rate": F(25), "time_base": F(1, 25), "encode": EncodeSettings()}
     write(tmp_path / "out" / "%d.jpg", frames, **settings)
