@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack
@@ -17,7 +16,7 @@ from cloudconv.errors import CloudconvError, UnfitInputError
 from cloudconv.events import Finished, Progress, TaskEvent, Warned
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.info import MediaInfo
-from cloudconv.media.plan import EncodingPlan, encoder_state
+from cloudconv.media.plan import EncodingPlan
 from cloudconv.media.sink import FrameEncoder
 from cloudconv.media.source import Source
 from cloudconv.pipeline import one_thread, prefetch
@@ -28,11 +27,6 @@ from cloudconv.segments.plan import SegmentPlan
 from cloudconv.settings import InterpSettings
 
 Frames = TypeVar("Frames", bound=Iterable[FrameTask])
-
-_SLOW = 0.5
-"""The fraction of a segment's rendering time above which encoding counts as slow."""
-_LEAST_SECONDS = 2.0
-"""The shortest rendering time, in seconds, that shows whether encoding is slow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,23 +122,11 @@ def _render_segment(
     plan: RenderPlan, tasks: Iterable[FrameTask], renderer: Renderer, sink: FrameEncoder
 ) -> Generator[Progress | Warned, None, None]:
     """Render and encode the frames of a segment; the inference runs in another thread."""
-    began, encoding = time.monotonic(), 0.0
     with prefetch(renderer.render(tasks), 4) as frames:
         for count, frame in enumerate(frames, 1):
-            shown = frame.at(frame.time + plan.offset, frame.duration)
-            started = time.monotonic()
-            sink.write(shown)
-            encoding += time.monotonic() - started
+            sink.write(frame.at(frame.time + plan.offset, frame.duration))
             yield from renderer.new_warnings()
             yield Progress("rendering", count, None)
-    seconds = time.monotonic() - began
-    slow = seconds >= _LEAST_SECONDS and encoding > _SLOW * seconds
-    replaceable = plan.device == "cuda" and sink.encoder == "libx264"
-    if slow and replaceable and encoder_state("h264_nvenc") == "works":
-        yield Warned(
-            f"nvenc-is-there: Encoding with {sink.encoder} is the slowest stage, and the CPU does "
-            "it: --encoder=nvenc lets the GPU encode."
-        )
 
 
 def render_segments(
