@@ -18,7 +18,7 @@ from av.stream import Discard, Disposition
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
-from cloudconv.media.input import SharedFile, growth_reader, shared_file
+from cloudconv.media.input import opened
 
 # Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked first.
 _LEFT_OUT = frozenset(
@@ -28,8 +28,7 @@ _LEFT_OUT = frozenset(
     )
 )
 _FORMATS = ",".join(sorted(av.formats_available - _LEFT_OUT))
-# Bytes to read at once: from a file that is kept open, and by default.
-_BUFFER, _DEFAULT_BUFFER = 1 << 18, 1 << 15
+_BUFFER = 1 << 18  # bytes to read at once
 _LIMIT = "CLOUDCONV_MAX_PIXELS"
 _MAX_PIXELS = 8192 * 8192
 # Steps in decode time, in seconds. A larger step back means that the clock was set anew. A larger
@@ -60,10 +59,9 @@ def _reason(path: Path, error: Exception) -> str:
         case FileNotFoundError() | NotADirectoryError():
             return f"no-file: There is no file {path}: check the name."
         case PermissionError():
-            why = "cannot be read: permission denied. Change its permissions."
-            return f"no-permission: {path} {why}"
+            return not_readable(path)
         case av.error.EOFError():
-            return f"ends-before-frame: {path} ends before its first frame: give a complete file."
+            return too_short(path)
         case av.error.InvalidDataError():
             with path.open("rb") as file:
                 is_mp4 = file.read(12)[4:8] == b"ftyp"
@@ -85,17 +83,26 @@ def _reason(path: Path, error: Exception) -> str:
     return f"unreadable-video: {path} {why}: give a video that FFmpeg can read."
 
 
+def not_readable(path: Path) -> str:
+    """Return the message for a file or folder that may not be read."""
+    return f"no-permission: {path} cannot be read: permission denied. Change its permissions."
+
+
+def too_short(path: Path) -> str:
+    """Return the message for a file without a whole frame."""
+    return f"ends-before-frame: {path} ends before its first frame: give a complete file."
+
+
 def _open(path: Path, hardware: HWAccel | None, formats: str) -> InputContainer:
     # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option prevents
     # that a "%" in a picture's name is read as a sequence.
-    shared = growth_reader(path) or shared_file(path)
     return av.open(
-        shared or f"file:{os.fspath(path)}",
+        opened(path) or f"file:{os.fspath(path)}",
         mode="r",
         metadata_errors="replace",
         container_options={"pattern_type": "none", "format_whitelist": formats},
         hwaccel=hardware,
-        buffer_size=_BUFFER if isinstance(shared, SharedFile) else _DEFAULT_BUFFER,
+        buffer_size=_BUFFER,
     )
 
 

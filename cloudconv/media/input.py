@@ -142,7 +142,7 @@ def kept_open(path: Path | str) -> Iterator[None]:
 
 
 class SharedFile:
-    """A file object on an input that is kept open; the open file is free again after the object."""
+    """A file object on an input; if the input is kept open, later readers use the file again."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -169,11 +169,6 @@ class SharedFile:
             raise
 
 
-def shared_file(path: Path) -> SharedFile | None:
-    """Return a file object if the input is kept open; FFmpeg reads pictures by their name."""
-    return SharedFile(path) if path in _idle and not is_picture(path) else None
-
-
 def give_back(path: Path, file: io.FileIO) -> None:
     """Keep a file that is no longer in use for the next reader, or close it."""
     try:
@@ -187,27 +182,23 @@ def is_copy(path: Path) -> bool:
     return isinstance(path, Copy)
 
 
-def is_growing(path: Path) -> bool:
-    """Return whether the path is a copy of standard input that may be incomplete."""
-    return isinstance(path, Copy) and path.growth is not None
+def growth_of(path: Path) -> Growth | None:
+    """Return the growth of a copy of standard input; None for any other path."""
+    return path.growth if isinstance(path, Copy) else None
 
 
-def growth_reader(path: Path) -> GrowthReader | None:
-    """Return a reader of the path if it is a growing copy; else None."""
-    return GrowthReader(path.growth) if isinstance(path, Copy) and path.growth else None
-
-
-def raise_interrupt(path: Path) -> None:
-    """Raise the interrupt that has ended the wait for a growing copy, if there is one."""
-    if isinstance(path, Copy) and path.growth and path.growth.interrupt:
-        raise path.growth.interrupt
+def opened(path: Path) -> GrowthReader | SharedFile | None:
+    """Return a file object for FFmpeg; None for a picture, which FFmpeg reads by its name."""
+    if (growth := growth_of(path)) is not None:
+        return GrowthReader(growth)
+    return None if is_picture(path) else SharedFile(path)
 
 
 def local_file(path: Path | str, *, live: bool = False) -> Path:
     """Return the path, or a temporary copy of ``-``, standard input.
 
     The copy is made once and exists as long as the returned path. With ``live``, Matroska from
-    standard input is returned at once. The copy then grows, and `growth_reader` returns its reader.
+    standard input is returned at once. The copy then grows, and `opened` returns its reader.
     Raises InputError for what is no readable file, and if the copy cannot be written.
     """
     path = Path(path)

@@ -25,9 +25,11 @@ from cloudconv.files import raise_read_error
 from cloudconv.media.demux import (
     check_size,
     main_video,
+    not_readable,
     open_container,
     open_decoder,
     read_packets,
+    too_short,
 )
 from cloudconv.media.input import is_picture, numbered
 
@@ -96,7 +98,7 @@ def folders_within(folder: Path) -> Iterator[Path]:
     """Yield a folder and all visible folders inside, sorted by name; links are not followed."""
 
     def refuse(error: OSError) -> None:
-        raise _unreadable(Path(error.filename)) from error
+        raise InputError(not_readable(Path(error.filename))) from error
 
     for name, inside, _ in os.walk(folder, onerror=refuse):
         inside[:] = sorted(each for each in inside if not each.startswith("."))
@@ -122,7 +124,7 @@ def videos_of(path: Path) -> list[Path]:
     try:
         files = _visible_in(path) if path.is_dir() else sorted(matching(path) or [])
     except PermissionError as error:
-        raise _unreadable(path) from error
+        raise InputError(not_readable(path)) from error
     videos = [file for file in files if _is_video(file)]
     pictures = [] if path.is_dir() else [file for file in files if is_picture(file)]
     if videos and pictures:
@@ -133,12 +135,6 @@ def videos_of(path: Path) -> list[Path]:
             f"{some.with_name(f'*{some.suffix}')}, or put them into separate folders."
         )
     return videos
-
-
-def _unreadable(path: Path) -> InputError:
-    return InputError(
-        f"no-permission: {path} cannot be read: permission denied. Change its permissions."
-    )
 
 
 def _is_video(file: Path) -> bool:
@@ -227,7 +223,7 @@ def matching(path: Path) -> list[Path] | None:
     try:
         return [f for f in path.parent.iterdir() if wanted.fullmatch(f.name) and f.is_file()]
     except PermissionError as error:
-        raise _unreadable(path) from error
+        raise InputError(not_readable(path)) from error
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"no-folder: There is no folder {path.parent}: check the name.") from error
 
@@ -276,9 +272,7 @@ def _animated_webp(file: Path) -> Pictures | None:
         # A frame without a duration is shown for a tenth of a second, as in browsers.
         durations = [(length or 100) * _MILLISECOND for _, length in frame_durations(data)]
     if not durations:
-        raise InputError(
-            f"ends-before-frame: {file} ends before its first frame: give a complete file."
-        )
+        raise InputError(too_short(file))
     decode = partial(_decode_webp, file, len(durations), alpha=bool(head[20] & 0x10))
     return Pictures("webp", (file,), durations, decode)
 

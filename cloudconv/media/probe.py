@@ -10,7 +10,7 @@ import math
 import struct
 from array import array
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from itertools import chain, islice
@@ -36,13 +36,14 @@ from cloudconv.media.demux import (
     open_container,
     open_decoder,
     read_packets,
+    too_short,
 )
 from cloudconv.media.filters import MEASURED_PICTURES, FieldMeter
 from cloudconv.media.formats import is_float, repack, working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.identity import input_fingerprint, input_stamp
 from cloudconv.media.info import MediaInfo, StreamInfo, Timing, reader_of
-from cloudconv.media.input import is_growing, local_file, raise_interrupt, shared_file
+from cloudconv.media.input import SharedFile, growth_of, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.pictures import Pictures, open_pictures, subfolders_of
 from cloudconv.media.rates import constant_rate, middle_distance
@@ -82,9 +83,9 @@ def probe(
     decodable video, or has times of its own and a ``picture_rate`` is given.
     """
     file = local_file(path, live=live)
-    stamp = fingerprint = ""
+    growth, stamp, fingerprint = growth_of(file), "", ""
     # Both are taken first, the stamp before the content, so that every later change is noticed.
-    if not is_growing(file):
+    if growth is None:
         try:
             stamp, fingerprint = input_stamp(file), input_fingerprint(file)
         except InputError as error:
@@ -94,7 +95,8 @@ def probe(
     try:
         info = _probe(file, picture_rate, meter)
     finally:
-        raise_interrupt(file)
+        if growth is not None and growth.interrupt is not None:
+            raise growth.interrupt  # which has ended the wait for the input
     info = replace(info, fingerprint=fingerprint, stamp=stamp)
     timing = info.timing
     if picture_rate is not None and not info.reader.is_pictures:
@@ -130,9 +132,15 @@ def _probe(path: Path, picture_rate: Fraction | None, meter: FieldMeter | None) 
     with open_container(path) as container:
         stream = main_video(container, path)
         only(container, (stream.index,))
-        scan, first = _scan(container, stream, meter, briefly=is_growing(path))
+        scan, first = _scan(container, stream, meter, briefly=growth_of(path) is not None)
         if first is None:
-            raise _no_frame(path, stream, scan.packets)
+            codec, tried = scan.decoder.codec.canonical_name, counted(scan.packets, "packet")
+            raise InputError(
+                f"data-damaged: No frame of {path} can be decoded: its {codec} data is damaged, "
+                f"incomplete or encrypted ({tried} tried). Give a complete file that players show."
+                if scan.packets
+                else too_short(path)
+            )
         return _describe(path, container, stream, scan, first)
 
 
@@ -314,9 +322,12 @@ def _describe(
         # The container's ratio may be a copy of the decoder's, so the first frame has priority.
         ratio = of_frame or ratio
     others = (s for s in container.streams if s.index != stream.index and not is_chapters(s))
-    info = _described(path, container.format.name, timing, first, context)
-    return replace(
-        info,
+    return _described(
+        path,
+        first,
+        context,
+        container=container.format.name,
+        timing=timing,
         suffix=path.suffix.lower(),
         codec=context.codec.canonical_name,
         video_index=stream.index,
@@ -328,24 +339,26 @@ def _describe(
         interlaced=bool(first.interlaced_frame),
         streams=tuple(map(_stream_info, others)),
         metadata=dict(container.metadata),
-        warnings=(
-            *_warnings(container, stream, scan, timing, bool(first.interlaced_frame)),
-            *info.warnings,
-        ),
+        warnings=tuple(_warnings(container, stream, scan, timing, bool(first.interlaced_frame))),
         chapters=len(container.chapters()),
     )
 
 
 def _described(
-    path: Path, container: str, timing: Timing, first: VideoFrame, context: Any = None
+    path: Path,
+    first: VideoFrame,
+    context: Any = None,
+    *,
+    warnings: tuple[Warned, ...],
+    **known: Any,
 ) -> MediaInfo:
-    """Return what the first picture shows; ``context`` is that of a file's decoder."""
-    name, said = first.format.name, []
+    """Return what is known and what the first picture shows; ``context`` is a file's decoder."""
+    name = first.format.name
     if is_float(name) and int(first.color_trc) == linear.LINEAR:
         text = (
             "Pictures of linear light are converted to sRGB with 16 bits; values above 1 become 1."
         )
-        said = [Warned(f"linear-light: {text}")]
+        warnings = (Warned(f"linear-light: {text}"), *warnings)
     try:
         working = working_format(name)
     except ValueError as error:
@@ -355,16 +368,13 @@ def _described(
         ) from error
     return MediaInfo(
         path=path,
-        container=container,
-        suffix="",
-        codec="",
         width=first.width,
         height=first.height,
         pix_fmt=name,
         working_pix_fmt=working,
         tags=_tags(first, context),
-        timing=timing,
-        warnings=tuple(said),
+        warnings=warnings,
+        **known,
     )
 
 
@@ -459,20 +469,8 @@ def _lacks_its_end(container: InputContainer) -> bool:
     path = Path(container.name.removeprefix("file:"))
     if not path.is_file():
         return False  # an input that was read while it arrived is complete
-    shared = shared_file(path)
-    with path.open("rb") if shared is None else nullcontext(shared) as file:
-        end = segment_end(file.read(1 << 12))
+    end = segment_end(SharedFile(path).read(1 << 12))
     return end is not None and path.stat().st_size < end
-
-
-def _no_frame(path: Path, stream: Any, packets: int) -> InputError:
-    codec, tried = stream.codec_context.codec.canonical_name, counted(packets, "packet")
-    return InputError(
-        f"data-damaged: No frame of {path} can be decoded: its {codec} data is damaged, "
-        f"incomplete or encrypted ({tried} tried). Give a complete file that players show."
-        if packets
-        else f"ends-before-frame: {path} ends before its first frame: give a complete file."
-    )
 
 
 def _probe_pictures(path: Path, pictures: Pictures, meter: FieldMeter | None) -> MediaInfo:
@@ -500,9 +498,15 @@ def _probe_pictures(path: Path, pictures: Pictures, meter: FieldMeter | None) ->
         median_gap=None if is_even else sorted(durations)[len(durations) // 2],
         shortest_gap=None if is_even else min(durations),
     )
-    info = _described(path, pictures.container, timing, first)
-    warnings = (*info.warnings, *_picture_warnings(path, pictures))
-    return replace(info, suffix=suffix, codec=suffix[1:], warnings=warnings)
+    return _described(
+        path,
+        first,
+        container=pictures.container,
+        timing=timing,
+        suffix=suffix,
+        codec=suffix[1:],
+        warnings=tuple(_picture_warnings(path, pictures)),
+    )
 
 
 def _picture_warnings(path: Path, pictures: Pictures) -> Iterator[Warned]:
