@@ -25,9 +25,8 @@ from cloudconv.media.probe import probe
 from cloudconv.models.baselines import Tiny
 from cloudconv.render.memory import Sizes
 from cloudconv.segments.plan import SegmentPlan
-from cloudconv.segments.render import RenderPlan
+from cloudconv.segments.render import RenderPlan, SegmentWork
 from cloudconv.segments.store import token_of
-from cloudconv.segments.work import SegmentWork
 from cloudconv.settings import EncodeSettings, InterpManySettings, InterpSettings
 from cloudconv.timeline import Task
 from cloudconv.workers import ray as ray_workers

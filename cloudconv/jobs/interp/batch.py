@@ -27,8 +27,8 @@ from cloudconv.messages import shortened
 from cloudconv.models import registry
 from cloudconv.models.registry import weights_fingerprint
 from cloudconv.render.device import set_threads
+from cloudconv.segments.render import SegmentWork
 from cloudconv.segments.store import clear_finished
-from cloudconv.segments.work import SegmentWork
 from cloudconv.settings import InterpManySettings, InterpSettings
 from cloudconv.settings.values import File
 from cloudconv.workers.pool import WorkerConfig, choose_workers, start

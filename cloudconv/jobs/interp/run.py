@@ -43,9 +43,8 @@ from cloudconv.render.memory import Sizes, empty_cache, least_free_memory, proce
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, early_cadence, schedule
 from cloudconv.segments.plan import OpenSegment, split
-from cloudconv.segments.render import RenderPlan, render_segments
+from cloudconv.segments.render import RenderPlan, SegmentJob, SegmentWork, render_segments
 from cloudconv.segments.store import SegmentStore, clear_finished, fresh_file, token_of
-from cloudconv.segments.work import SegmentJob, SegmentWork
 from cloudconv.settings import InterpSettings
 from cloudconv.workers.pool import Workers, start
 
