@@ -10,10 +10,9 @@ from typing import Any
 
 import av
 import av.error
-from av.container import InputContainer, OutputContainer
+from av.container import OutputContainer
 
 from cloudconv.media.containers import Container
-from cloudconv.media.demux import open_container
 from cloudconv.media.info import MediaInfo
 
 # Tags that describe the old file, not its content.
@@ -74,12 +73,6 @@ def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:
         for key, value in tags.items()
         if key.lower().split("-")[0] not in dropped and not key.lower().startswith(_STALE_PREFIXES)
     }
-
-
-def open_again(info: MediaInfo) -> InputContainer | None:
-    """Open the source again; return None for several pictures and for animated WebP."""
-    is_container = info.path.is_file() and info.container != "webp"
-    return open_container(info.path) if is_container else None
 
 
 def accepts(muxer: str, add: Callable[[OutputContainer], Any]) -> bool:

@@ -7,7 +7,6 @@ picture, a repeated frame is encoded many times, and other threads may read the 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
@@ -18,7 +17,6 @@ from av.filter import Graph
 from torch import Tensor
 
 from cloudconv.media.color import (
-    ColorSpace,
     alpha_from_float,
     alpha_to_float,
     color_space,
@@ -26,7 +24,7 @@ from cloudconv.media.color import (
     from_rgb,
     to_rgb,
 )
-from cloudconv.media.formats import PixelLayout, is_float, layout, repack
+from cloudconv.media.formats import is_float, layout, repack
 from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.linear import LINEAR
@@ -70,7 +68,15 @@ def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags
     becomes = layout(working)
     after = color_space(tags, becomes, frame.width, frame.height)
     if frame.pix_fmt != working or before != after:
-        planes = _converted(planes, was, becomes, before, after)
+        colours = planes[:-1] if was.alpha else planes
+        other = replace(was, name=becomes.name, alpha=becomes.alpha) != becomes  # the colours
+        if other or before != after:
+            colours = from_rgb(to_rgb(colours, was, before), becomes, after)
+        if becomes.alpha:
+            opaque = torch.ones((1, frame.height, frame.width))
+            opacity = alpha_to_float(planes[-1], was) if was.alpha else opaque
+            colours = (*colours, alpha_from_float(opacity, becomes))
+        planes = colours
     picture = make_picture(planes, working, frame.width, frame.height)
     picture.color_trc = tags.transfer
     picture = repack(picture, pix_fmt)
@@ -81,23 +87,6 @@ def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags
     return picture
 
 
-def _converted(
-    planes: Sequence[Tensor],
-    was: PixelLayout,
-    becomes: PixelLayout,
-    before: ColorSpace,
-    after: ColorSpace,
-) -> tuple[Tensor, ...]:
-    colours = tuple(planes[:-1] if was.alpha else planes)
-    other = replace(was, name=becomes.name, alpha=becomes.alpha) != becomes  # the colour planes
-    if other or before != after:
-        colours = from_rgb(to_rgb(planes, was, before), becomes, after)
-    if not becomes.alpha:
-        return colours
-    opacity = alpha_to_float(planes[-1], was) if was.alpha else torch.ones((1, *planes[0].shape))
-    return (*colours, alpha_from_float(opacity, becomes))
-
-
 class Palette:
     """A conversion to 256 colours, with a separate palette for each picture.
 
@@ -105,21 +94,17 @@ class Palette:
     """
 
     def __init__(self, width: int, height: int) -> None:
-        graph = Graph()
-        buffer: Any = graph.add(
-            "buffer", f"video_size={width}x{height}:pix_fmt=bgra:time_base=1/100:pixel_aspect=1/1"
-        )
-        split = graph.add("split")
-        generate = graph.add("palettegen", "stats_mode=single")
-        use = graph.add("paletteuse", "new=1")
-        sink: Any = graph.add("buffersink")
-        buffer.link_to(split)
-        split.link_to(generate, 0, 0)
+        self._graph = graph = Graph()  # must exist as long as its filters
+        size = f"video_size={width}x{height}:pix_fmt=bgra:time_base=1/100:pixel_aspect=1/1"
+        self._buffer: Any = graph.add("buffer", size)
+        self._sink: Any = graph.add("buffersink")
+        split, use = graph.add("split"), graph.add("paletteuse", "new=1")
+        palette = graph.add("palettegen", "stats_mode=single")
+        graph.link_nodes(self._buffer, split, palette)
         split.link_to(use, 1, 0)
-        generate.link_to(use, 0, 1)
-        use.link_to(sink)
+        palette.link_to(use, 0, 1)
+        use.link_to(self._sink)
         graph.configure()
-        self._graph, self._buffer, self._sink = graph, buffer, sink
         self._count = 0
 
     def reduce(self, picture: av.VideoFrame) -> av.VideoFrame:

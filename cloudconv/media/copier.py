@@ -15,14 +15,13 @@ from av.stream import Disposition
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.audio import Stretcher, add_audio, choose_format, name_channels
-from cloudconv.media.carry import Carry, accepts, add_copy, fresh_tags, open_again
+from cloudconv.media.carry import Carry, accepts, add_copy, fresh_tags
 from cloudconv.media.containers import Container
 from cloudconv.media.demux import is_made_anew, open_container, read_packets
 from cloudconv.media.tracks import (
     LONG_AGO,
     PRIMING,
     TEXT,
-    SubtitleConverter,
     Track,
     Tracks,
     codec_name,
@@ -50,7 +49,9 @@ class Copier:
         self._seekable, self._carry, self._kind, self._out = seekable, carry, container, out
         self._tracks = Tracks(carry, out, container, seekable=seekable)
         self._covers: list[tuple[Fraction, Any]] = []
-        self._input = open_again(carry.info)
+        # Several pictures and animated WebP have no other streams.
+        is_container = carry.info.path.is_file() and carry.info.container != "webp"
+        self._input = open_container(carry.info.path) if is_container else None
         self._queue: Iterator[tuple[Fraction, Any]] = iter(())
         self._pending: tuple[Fraction, Any] | None = None
         if self._input is not None:
@@ -197,10 +198,12 @@ class Copier:
         elif self._accepts(stream):
             self._tracks.by_index[stream.index] = Track(stream, self._copy_of(stream))
         elif stream.type == "subtitle" and codec in TEXT and kind.subtitles:
-            target = self._out.add_stream(kind.subtitles)
+            target: Any = self._out.add_stream(kind.subtitles)
             self._describe(stream, target)
-            converter = SubtitleConverter(stream, target)
-            self._tracks.by_index[stream.index] = Track(stream, target, converter)
+            stream.codec_context.open(strict=False)
+            # Encoders of text subtitles read their styles from this header.
+            target.codec_context.subtitle_header = stream.codec_context.subtitle_header
+            self._tracks.by_index[stream.index] = Track(stream, target, converts=True)
             if codec in ("ass", "ssa"):
                 self._warn(
                     f"subtitles-plain: {kind.name} cannot hold {codec} subtitles: "

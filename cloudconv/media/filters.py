@@ -49,7 +49,7 @@ class Chain:
         tick: Fraction = Fraction(1, 25),
         rate: Fraction = Fraction(25),
     ) -> None:
-        self._tick = tick
+        self._tick, self._shape = tick, _shape(like)
         # The graph must exist as long as its filters.
         self._graph = graph = av.filter.Graph()
         self._sink = end = graph.add("buffersink")
@@ -73,9 +73,12 @@ class Chain:
     def push(self, *pictures: av.VideoFrame, pts: int | None = None) -> Iterator[av.VideoFrame]:
         """Add a picture to each input, with its time in ticks; yield the pictures that are ready.
 
-        Later changes of the pictures' times have no effect.
+        Later changes of the pictures' times have no effect. Raises ValueError for a picture of
+        another size or pixel format.
         """
         for entry, picture in zip(self._entries, pictures, strict=True):
+            if _shape(picture) != self._shape:
+                raise ValueError(f"pictures of one kind are filtered: {self._shape}")
             picture.pts, picture.time_base = pts, self._tick
             entry.push(picture)
         return self._ready()
@@ -94,6 +97,10 @@ class Chain:
                 return
             assert isinstance(picture, av.VideoFrame)
             yield picture
+
+
+def _shape(picture: av.VideoFrame) -> tuple[int, int, str]:
+    return picture.width, picture.height, picture.format.name
 
 
 Order = Literal["tff", "bff", "auto"]

@@ -16,6 +16,7 @@ from typing import IO
 from weakref import finalize
 
 import numpy as np
+from av.video.frame import VideoFrame
 
 from cloudconv.errors import ModelError
 from cloudconv.media.filters import FFMPEG, Chain, has_filter
@@ -43,7 +44,7 @@ class VmafMeter:
     def __init__(self, rate: Fraction) -> None:
         self._program = _ffmpeg()
         self._rate = rate
-        self._luma: Luma | None = None
+        self._filters: Chain | None = None  # which make 8-bit luma
         self._process: subprocess.Popen[bytes] | None = None
         self._folder = Path()
 
@@ -52,11 +53,11 @@ class VmafMeter:
 
         Raises ValueError if the frames differ in time, size or pixel format.
         """
-        _check_pair(truth, test)
-        if self._luma is None:
-            self._luma = Luma(truth)
+        _check_times(truth, test)
+        if self._filters is None:
+            self._filters = Chain(truth.picture, *_to_eight_bit(truth))
             self._start(truth.width, truth.height)
-        both = self._luma.of(test) + self._luma.of(truth)
+        both = b"".join(_first_plane(*self._filters.push(each.picture)) for each in (test, truth))
         try:
             pipe = self._pipe()
             pipe.write(both)
@@ -77,7 +78,7 @@ class VmafMeter:
         if self._process.wait() or not log.exists():
             raise self._failure()
         frames = json.loads(log.read_text("utf-8"))["frames"]
-        self._luma = self._process = None
+        self._filters = self._process = None
         return [float(frame["metrics"]["vmaf"]) for frame in frames]
 
     def _start(self, width: int, height: int) -> None:
@@ -179,7 +180,6 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
     yield from send(first, first.time)
     last, gap = first, Fraction(0)
     for frame in source:
-        _check_like(first, frame)
         gap = frame.time - last.time
         if gap <= 0:
             raise ValueError(f"frame at {frame.time} s does not follow the one at {last.time} s")
@@ -206,7 +206,6 @@ class XpsnrMeter:
     def __init__(self, rate: Fraction) -> None:
         _require("xpsnr")
         self._rate = rate
-        self._first: Frame | None = None
         self._count = 0
         self._filters: Chain | None = None
 
@@ -216,9 +215,7 @@ class XpsnrMeter:
         The score is (4 Y + U + V) / 6 in dB, the usual single value of XPSNR, each at most 100.
         Raises ValueError if the frames differ in time, size or pixel format.
         """
-        _check_pair(truth, test)
-        self._first = self._first or truth
-        _check_like(self._first, truth)
+        _check_times(truth, test)
         if truth.width * truth.height < XPSNR_PIXELS:
             return None
         self._filters = self._filters or Chain(
@@ -243,16 +240,9 @@ def _require(name: str) -> None:
         )
 
 
-def _check_pair(truth: Frame, test: Frame) -> None:
+def _check_times(truth: Frame, test: Frame) -> None:
     if truth.time != test.time:
         raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
-    _check_like(truth, test)
-
-
-def _check_like(first: Frame, frame: Frame) -> None:
-    shape, other = ((each.width, each.height, each.pix_fmt) for each in (first, frame))
-    if shape != other:
-        raise ValueError(f"one filter graph takes pictures of one kind; got {shape} and {other}")
 
 
 def _tick(first: Frame, rate: Fraction) -> Fraction:
@@ -265,22 +255,11 @@ def _tick(first: Frame, rate: Fraction) -> Fraction:
     return Fraction(1, steps if steps < _TICK_LIMIT else 1_000_000_000)
 
 
-class Luma:
-    """A converter of frames to 8-bit luma by FFmpeg; RGB becomes full-range luma of BT.709."""
-
-    def __init__(self, like: Frame) -> None:
-        self._like = like
-        self._filters = Chain(like.picture, *_to_eight_bit(like))
-        self._count = 0
-
-    def of(self, frame: Frame) -> bytes:
-        """Return the luma, row by row; raise ValueError for another size or pixel format."""
-        _check_like(self._like, frame)
-        (picture,) = self._filters.push(frame.picture, pts=self._count)
-        self._count += 1
-        plane = picture.planes[0]
-        rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
-        return rows[: picture.height, : picture.width].tobytes()
+def _first_plane(picture: VideoFrame) -> bytes:
+    """Return luma, row by row; with the filters RGB becomes full-range luma of BT.709."""
+    plane = picture.planes[0]
+    rows = np.frombuffer(bytes(plane), np.uint8).reshape(-1, plane.line_size)
+    return rows[: picture.height, : picture.width].tobytes()
 
 
 def _to_eight_bit(like: Frame) -> tuple[tuple[str, str], ...]:

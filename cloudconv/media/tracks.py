@@ -8,7 +8,6 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
-import av
 from av.container import InputContainer, OutputContainer
 from av.format import Flags
 
@@ -37,7 +36,7 @@ class Track:
 
     source: Any  # the stream of the source
     target: Any  # the stream of the output
-    convert: SubtitleConverter | None = None
+    converts: bool = False  # text subtitles to the codec of the target
     slowed: Stretcher | None = None
     started: bool = False  # whether a packet was written
     ends: Fraction | None = None  # the end of the last packet in seconds, on the output's clock
@@ -195,8 +194,8 @@ class Tracks:
             track.delay = max(-moved, Fraction(0))
         moved = max(moved, earliest - track.delay)
         track.ends = moved + lasts
-        if track.convert is not None:
-            return track.convert.convert(packet, moved, lasts)
+        if track.converts:
+            return _converted(packet, track, moved, lasts)
         shift = stamp - round(moved / base)
         packet.pts = stamp - shift
         if packet.dts is not None:
@@ -272,23 +271,13 @@ TEXT = frozenset(("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"))
 """Codecs of text subtitles, which can be converted to one another."""
 
 
-class SubtitleConverter:
-    """A converter of the text packets of one stream to the codec of another."""
-
-    def __init__(self, source: Any, target: Any) -> None:
-        self._source, self._target = source, target
-        source.codec_context.open(strict=False)
-        # Encoders of text subtitles read their styles from this header.
-        target.codec_context.subtitle_header = source.codec_context.subtitle_header
-
-    def convert(self, packet: Any, start: Fraction, duration: Fraction) -> av.Packet[Any] | None:
-        """Return the packet in the target's codec, shown from ``start``; None if it is empty."""
-        decoded = self._source.codec_context.decode2(packet)
-        if not decoded:
-            return None
-        made: Any = self._target.codec_context.encode_subtitle(decoded)
-        made.time_base = Fraction(1, 1000)
-        made.pts = made.dts = round(start * 1000)
-        made.duration = round(duration * 1000)
-        made.stream = self._target
-        return made  # type: ignore[no-any-return]
+def _converted(packet: Any, track: Track, start: Fraction, duration: Fraction) -> Any:
+    """Return a text packet in the target's codec, shown from ``start``; None if it is empty."""
+    decoded = track.source.codec_context.decode2(packet)
+    if not decoded:
+        return None
+    made = track.target.codec_context.encode_subtitle(decoded)
+    made.time_base, made.stream = Fraction(1, 1000), track.target
+    made.pts = made.dts = round(start * 1000)
+    made.duration = round(duration * 1000)
+    return made
