@@ -68,11 +68,11 @@ PARTS = {
     "forecasting": ["camera", "regions", "plate", "sampling", "splat", "scene", "choice"],
     "dreaming": ["pictures", "material", "vitals", "methods", "auto"],
     "media": [
-        *("linear", "formats", "frame", "color", "filters", "info", "convert", "meters"),
+        *("formats", "frame", "color", "filters", "info", "convert", "meters"),
         *("input", "matroska", "demux", "pictures", "identity", "containers"),
         *("carry", "stretch", "audio", "tracks", "copier"),
         *("encoders", "output", "plan", "packets", "muxer", "sink"),
-        *("rates", "probe", "decode", "source"),
+        *("rates", "probe", "source"),
     ],
 }
 """The parts of packages, in order: each may import those before it."""

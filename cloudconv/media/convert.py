@@ -24,10 +24,9 @@ from cloudconv.media.color import (
     from_rgb,
     to_rgb,
 )
-from cloudconv.media.formats import is_float, layout, repack
+from cloudconv.media.formats import LINEAR, is_float, layout, repack
 from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.info import MediaInfo
-from cloudconv.media.linear import LINEAR
 
 # Encoders whose format defines the (matrix, range) of every picture: JFIF is full-range BT.601, and
 # WebP is limited-range BT.601.

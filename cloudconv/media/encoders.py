@@ -370,16 +370,12 @@ def _supported_by(muxer: str) -> frozenset[str]:
 
 def _working(pix_fmt: str) -> str:
     try:
-        layout(pix_fmt)
+        return working_format(pix_fmt)
     except ValueError as error:
         raise EncoderUsageError(
             f'unknown-pix-fmt: There is no pixel format "{pix_fmt}" that can be written: choose '
             "one such as yuv420p or yuv444p10le."
         ) from error
-    try:
-        return working_format(pix_fmt)
-    except ValueError as error:
-        raise EncoderUsageError(f"unusable-pixel-format: {error}") from error
 
 
 @cache

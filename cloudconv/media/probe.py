@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from cloudconv.errors import InputError, ReadError
 from cloudconv.events import Warned
-from cloudconv.media import linear
 from cloudconv.media.demux import (
     VideoClock,
     is_chapters,
@@ -39,7 +38,7 @@ from cloudconv.media.demux import (
     too_short,
 )
 from cloudconv.media.filters import MEASURED_PICTURES, FieldMeter
-from cloudconv.media.formats import is_float, repack, working_format
+from cloudconv.media.formats import LINEAR, SRGB, is_float, repack, working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.identity import input_fingerprint, input_stamp
 from cloudconv.media.info import MediaInfo, StreamInfo, Timing, reader_of
@@ -354,7 +353,7 @@ def _described(
 ) -> MediaInfo:
     """Return what is known and what the first picture shows; ``context`` is a file's decoder."""
     name = first.format.name
-    if is_float(name) and int(first.color_trc) == linear.LINEAR:
+    if is_float(name) and int(first.color_trc) == LINEAR:
         text = (
             "Pictures of linear light are converted to sRGB with 16 bits; values above 1 become 1."
         )
@@ -397,8 +396,8 @@ def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
     full = frame.format.name.startswith(("yuvj", "mono"))
     primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
     matrix, extent = int(frame.colorspace), 2 if full else int(frame.color_range)
-    if is_float(frame.format.name) and transfer == linear.LINEAR:
-        transfer = linear.SRGB
+    if is_float(frame.format.name) and transfer == LINEAR:
+        transfer = SRGB
     elif context is not None:
         # The value 2 means unspecified; for the range, 0 does.
         primaries = primaries if primaries != 2 else int(context.color_primaries)

@@ -7,7 +7,7 @@ from PIL import Image
 
 import cloudconv
 from cloudconv.errors import EncoderError
-from cloudconv.media.linear import codes_of, light_of
+from cloudconv.media.formats import codes_of, light_of
 from cloudconv.media.probe import probe
 
 WIDTH, HEIGHT = 48, 32

@@ -17,7 +17,7 @@ from PIL import Image
 
 from cloudconv.errors import CloudconvError, InputError
 from cloudconv.events import Warned
-from cloudconv.media import decode as decode_module
+from cloudconv.media import source as source_module
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from tests.helpers.factory import picture, planes_of, read_planes, write_clip
@@ -194,18 +194,18 @@ def test_decoding_on_a_gpu_changes_no_frame(tmp_path, broken, start):
 def pretend_nvdec(monkeypatch, gives):
     """Simulate a GPU that decodes the file ``gives``; return the list of its requests."""
     requests = []
-    real = decode_module.open_container
+    real = source_module.open_container
 
     def opened(path, hardware=None):
         return real(path if hardware is None else gives)
 
     monkeypatch.setattr(
-        decode_module,
+        source_module,
         "HWAccel",
         lambda *given, **options: requests.append((given, options)) or requests,
     )
-    monkeypatch.setattr(decode_module, "open_container", opened)
-    monkeypatch.setattr(decode_module, "is_hardware", lambda decoder: True)
+    monkeypatch.setattr(source_module, "open_container", opened)
+    monkeypatch.setattr(source_module, "is_hardware", lambda decoder: True)
     return requests
 
 
