@@ -80,9 +80,10 @@ class EncodingPlan:
         stream: Any = out.add_stream(self.choice.encoder, rate=rate, options=options)
         context, tags = stream.codec_context, self.tags
         context.width, context.height = self.info.width, self.info.height
-        context.pix_fmt = self.choice.pix_fmt
-        if container_of(self.target).has_palette:
-            context.pix_fmt = "pal8"
+        container = container_of(self.target)
+        context.pix_fmt = "pal8" if container.has_palette else self.choice.pix_fmt
+        if container.is_folder:
+            context.framerate = Fraction(0)  # EXR pictures would state a rate
         context.time_base = self.tick
         context.color_primaries, context.color_trc = tags.primaries, tags.transfer
         context.colorspace, context.color_range = tags.matrix, tags.range
@@ -270,8 +271,7 @@ def encoder_state(name: str) -> EncoderState:
     if name not in av.codec.codecs_available:
         return "missing"
     formats = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
-    picture = av.VideoFrame(_SIDE, _SIDE, "yuv420p")
-    picture = picture.reformat(format="yuv420p" if "yuv420p" in formats else formats[0])
+    picture = av.VideoFrame(_SIDE, _SIDE, "yuv420p" if "yuv420p" in formats else formats[0])
     picture.pts, picture.time_base = 0, Fraction(1, 25)
     context: Any = av.CodecContext.create(name, "w")
     context.width = context.height = _SIDE

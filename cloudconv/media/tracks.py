@@ -38,7 +38,6 @@ class Track:
     target: Any  # the stream of the output
     converts: bool = False  # text subtitles to the codec of the target
     slowed: Stretcher | None = None
-    started: bool = False  # whether a packet was written
     ends: Fraction | None = None  # the end of the last packet in seconds, on the output's clock
     clock: Clock | None = None  # for these four see `Tracks._shift`
     part: int = 0
@@ -185,7 +184,6 @@ class Tracks:
         if kept is None:
             return None
         begin, end = kept
-        track.started = True
         factor = self._carry.slowdown or Fraction(1)
         lasts = (end - begin) * factor
         moved, earliest = (begin - self._carry.origin) * factor, self._earliest(track)
@@ -218,7 +216,7 @@ class Tracks:
             shown = max(begin, first)
             return shown, max(end if carry.end is None else min(end, carry.end), shown)
         if track.source.type != "audio":
-            waits = not track.started and (begin < first or not packet.is_keyframe)
+            waits = track.ends is None and (begin < first or not packet.is_keyframe)
             return None if waits else (begin, end)
         if self._container.has_edit_list:
             leads = end > first - _PREROLL  # is kept for the start of a decoder
