@@ -253,8 +253,3 @@ class Part:
         files.put_all(self.path, home, overwrite=self._overwrite)
         for file in set(old) - {home / each.name for each in written}:
             file.unlink()
-
-    def discard(self) -> None:
-        """Delete the part; the target is unchanged."""
-        # Some systems refuse to delete an open file, so the caller closes the file and tries again.
-        files.remove(self.path)

@@ -75,7 +75,7 @@ class Writer(ABC):
     def write(self, packet: Any) -> None:
         """Write a packet of the encoder, with its times in ticks."""
 
-    def finish(self) -> None:
+    def finish(self) -> Any:
         """Complete the output and close everything that was opened."""
         self._opened.close()
 
@@ -105,9 +105,9 @@ class PacketWriter(Writer):
         record = _record(packet, self._plan.tick.denominator)
         self._file.write(_start(record) + record)
 
-    def finish(self) -> None:
-        """Write everything to the disk and close the file."""
-        self.summary = PacketSummary(
+    def finish(self) -> PacketSummary:
+        """Write everything to the disk and close the file; return the summary."""
+        summary = PacketSummary(
             packets=len(self._times),
             bytes=self._file.tell(),
             first=min(self._times),
@@ -118,6 +118,7 @@ class PacketWriter(Writer):
         self._file.flush()
         os.fsync(self._file.fileno())
         super().finish()
+        return summary
 
 
 def read_packets(path: Path, summary: PacketSummary) -> Iterator[Any]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from heapq import heappushpop
 from pathlib import Path
 from typing import Any, Self
 
+from cloudconv import files
 from cloudconv.errors import EncoderError, OutputError
 from cloudconv.events import Warned
 from cloudconv.media.containers import container_of
@@ -27,15 +28,20 @@ FEW = 2
 
 
 class FrameEncoder(ABC):
-    """An encoder of frames at exact times, whose packets a writer stores.
+    """An encoder of frames at exact times, whose packets a writer stores in ``file``.
 
-    ``warnings`` are about the encoding and the copied streams; they are complete after
-    :meth:`complete`.
+    ``file`` is a temporary file or folder, or standard output. ``warnings`` are about the encoding
+    and the copied streams; they are complete after :meth:`complete`.
     """
 
-    def __init__(self, plan: EncodingPlan, writer: Writer) -> None:
-        self.plan = plan
-        self._writer = writer
+    def __init__(
+        self, plan: EncodingPlan, file: Path, writer: Callable[[EncodingPlan, Path], Writer]
+    ) -> None:
+        self.plan, self.file = plan, file
+        with writing(plan.target), ExitStack() as undo:
+            undo.callback(self._discard)
+            self._writer = writer(plan, file)
+            undo.pop_all()
         self._container = container_of(plan.target)
         size = plan.info.width, plan.info.height
         self._palette = Palette(*size) if self._container.has_palette else None
@@ -108,7 +114,7 @@ class FrameEncoder(ABC):
                 packet.dts = packet.pts
             self._writer.write(packet)
 
-    def _flush(self) -> None:
+    def _flush(self) -> Any:
         """Write the pictures that are still in the encoder, and complete the writer."""
         if not self._written:
             raise OutputError(
@@ -117,7 +123,7 @@ class FrameEncoder(ABC):
             )
         if self._last is not None:
             self._store(self._writer.encoder.encode(None), restamp=self._written <= FEW)
-        self._writer.finish()
+        return self._writer.finish()
 
     @abstractmethod
     def complete(self) -> Any:
@@ -140,9 +146,10 @@ class FrameEncoder(ABC):
             self._writer.abandon()
             self._discard()
 
-    @abstractmethod
     def _discard(self) -> None:
-        """Delete the files of this object."""
+        # Some systems refuse to delete an open file, so `abandon` closes the file and tries again.
+        if not is_stdout(self.file):
+            files.remove(self.file)
 
 
 class Sink(FrameEncoder):
@@ -158,15 +165,11 @@ class Sink(FrameEncoder):
     def __init__(self, plan: EncodingPlan, *, overwrite: bool = False) -> None:
         path, container = plan.target, container_of(plan.target)
         self._part: Part | None = None
-        with writing(path):
-            if not is_stdout(path):
+        if not is_stdout(path):
+            with writing(path):
                 self._part = Part(path, folder=container.is_folder, overwrite=overwrite)
-            with ExitStack() as undo:
-                undo.callback(self._discard)
-                target = path if self._part is None else self._part.path
-                writer = PictureWriter if container.is_folder else FileWriter
-                super().__init__(plan, writer(plan, target))
-                undo.pop_all()
+        writer = PictureWriter if container.is_folder else FileWriter
+        super().__init__(plan, path if self._part is None else self._part.path, writer)
 
     def __enter__(self) -> Self:
         return self
@@ -194,11 +197,11 @@ class Sink(FrameEncoder):
                 self._flush()
                 if self._part is not None:
                     end = ((self._last or 0) + self._lasts) * self.plan.tick
-                    hold_last(self._part.path, self._container, end, self._lasts * self.plan.tick)
-                    self._verify(self._part)
+                    hold_last(self.file, self._container, end, self._lasts * self.plan.tick)
+                    self._verify()
                 check_unchanged(self.plan.info)
             self._ended = True
-        return None if self._part is None else self._part.path
+        return None if self._part is None else self.file
 
     def join(self, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
         """Write the packets of all segments, which follow each other in time; complete the output.
@@ -236,13 +239,9 @@ class Sink(FrameEncoder):
         self._written = sum(summary.packets for _, summary in segments)
         self._last_time = last * self.plan.tick
 
-    def _discard(self) -> None:
-        if self._part is not None:
-            self._part.discard()
-
-    def _verify(self, part: Part) -> None:
+    def _verify(self) -> None:
         """Read the file back, because some muxers report success on a full disk."""
-        found, last = read_back(part.path, self._container, self._written)
+        found, last = read_back(self.file, self._container, self._written)
         grain = max(self._container.clock or self.plan.tick, self.plan.tick)
         if found != self._written:
             raise OutputError(
@@ -261,21 +260,14 @@ class SegmentSink(FrameEncoder):
     """An encoder of a segment's frames into a packet file, which :meth:`Sink.join` reads later."""
 
     def __init__(self, plan: EncodingPlan, file: Path) -> None:
-        self.file = file
-        with writing(plan.target):
-            self._packets = PacketWriter(plan, file)
-        super().__init__(plan, self._packets)
+        super().__init__(plan, file, PacketWriter)
 
     def complete(self) -> PacketSummary:
         """Complete the packet file, sync it, and return its summary."""
         with self._abandoned_on_error():
-            self._flush()
+            summary: PacketSummary = self._flush()
         self._ended = True
-        return self._packets.summary
-
-    def _discard(self) -> None:
-        with suppress(OSError):
-            self.file.unlink()
+        return summary
 
 
 def check_copies(plan: EncodingPlan) -> list[Warned]:
@@ -286,10 +278,10 @@ def check_copies(plan: EncodingPlan) -> list[Warned]:
     with writing(plan.target):
         part = Part(plan.target, folder=False, overwrite=False)
         with ExitStack() as stack:
-            stack.callback(part.discard)
+            stack.callback(files.remove, part.path)
             writer = FileWriter(plan, part.path)
             stack.callback(writer.abandon)
             # When the MP4 muxer is closed, it does not rewrite a file that was deleted before.
-            stack.callback(part.discard)
+            stack.callback(files.remove, part.path)
             writer.write_copies()
     return writer.warnings
