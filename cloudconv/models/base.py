@@ -71,7 +71,9 @@ class Model(nn.Module):
     takes_horizon: ClassVar = False  # a predictor's ``forward`` takes the number of frames ahead
     # Training settings that differ from the usual ones (measured).
     training_settings: ClassVar[tuple[tuple[str, object], ...]] = ()
-    staged: ClassVar = False  # ``stages`` returns early results, which the training scores too
+    # ``stages`` returns early results, which the training scores too, and then the final one.
+    staged: ClassVar = False
+    stages: Callable[..., list[Tensor]]
     discriminators: ClassVar[type[nn.Module] | None] = None  # for the adversarial loss
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -156,12 +158,6 @@ class Interpolator(Model):
         Returns:
             Pictures of the shape of ``x0``, float32, not clamped.
         """
-        raise NotImplementedError
-
-    def stages(
-        self, x0: Tensor, x1: Tensor, timestep: Tensor, outer: OuterPictures | None = None
-    ) -> list[Tensor]:
-        """Return early results, then the final one, for training; only of ``staged`` models."""
         raise NotImplementedError
 
     def overall(self, pictures: Sequence[Tensor], scale: float) -> dict[str, Tensor]:
@@ -383,10 +379,6 @@ class Predictor(Model):
             (B, 3, H, W) float32, the next frame.
         """
         return next(self._steps(context, 1))
-
-    def stages(self, context: Tensor) -> list[Tensor]:
-        """Return the forecast at smaller sizes, (B, 3, h, w) each, and last at full size."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def predict(self, context: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ loses, and noise in them makes the deep layers learn it. ``MultiscaleGan`` follo
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Literal, TypeVar
@@ -242,11 +243,11 @@ class ConvLSTM(Predictor):
 
     def __init__(self, spec: ModelSpec) -> None:
         super().__init__(spec)
-        self.look = nn.Sequential(_Normed(3, 32, stride=2), _Normed(32, _WIDTH, stride=2))
+        self.look = nn.Sequential(_normed(3, 32, stride=2), _normed(32, _WIDTH, stride=2))
         self.encoder = nn.ModuleList((_Cell(_WIDTH), _Cell(_WIDTH)))
         self.decoder = nn.ModuleList((_Cell(_WIDTH), _Cell(_WIDTH)))
         self.paint = nn.Sequential(
-            _Normed(_WIDTH + 3 * 16, _WIDTH), zeroed(conv(_WIDTH, 3 * 16, 3)), nn.PixelShuffle(4)
+            _normed(_WIDTH + 3 * 16, _WIDTH), zeroed(conv(_WIDTH, 3 * 16, 3)), nn.PixelShuffle(4)
         )
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:
@@ -271,16 +272,14 @@ def _through(cells: nn.ModuleList, features: Tensor, states: list[CellState | No
     return features
 
 
-class _Normed(nn.Module):
-    """A convolution, batch norm, and a leaky rectifier."""
-
-    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
-        super().__init__()
-        self.conv = conv(inputs, outputs, 3, stride=stride)
-        self.norm = nn.BatchNorm2d(outputs)
-
-    def forward(self, images: Tensor) -> Tensor:
-        return F.leaky_relu(self.norm(self.conv(images)), SLOPE)
+def _normed(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    """Return a convolution, batch norm, and a leaky rectifier."""
+    layers = {
+        "conv": conv(inputs, outputs, 3, stride=stride),
+        "norm": nn.BatchNorm2d(outputs),
+        "active": nn.LeakyReLU(SLOPE),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
 
 class _Cell(nn.Module):

@@ -16,7 +16,7 @@ from itertools import repeat
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Interpolator, Memo, OuterPictures, once
 from cloudconv.models.blocks import Block
@@ -104,17 +104,11 @@ class IFNet(Interpolator):
         new_gate = self._gated and is_ungated(state)
         result = {key: tensor for key, tensor in own.items() if key.startswith("refine.")}
         for tensor_name, tensor in state.items():
-            if tensor_name not in own:
-                continue
-            wanted = own[tensor_name]
-            if wanted.shape != tensor.shape:
-                inputs, most = tensor.shape[1:2], wanted.shape[1:2]
-                others = [(*each.shape[:1], *each.shape[2:]) for each in (tensor, wanted)]
-                if others[0] != others[1] or not inputs or inputs > most:
-                    continue  # of another network
-                wide = tensor.new_zeros(wanted.shape)
-                wide[:, : tensor.shape[1]] = tensor
-                tensor = wide
+            wanted = own[tensor_name].shape if tensor_name in own else torch.Size()
+            if tensor.ndim == len(wanted) == 4 and tensor.shape[1] < wanted[1]:
+                tensor = nn.functional.pad(tensor, (0, 0, 0, 0, 0, wanted[1] - tensor.shape[1]))
+            if tensor_name not in own or tensor.shape != wanted:
+                continue  # of another network
             if new_gate and ".lastconv." in tensor_name:
                 # The pixel shuffle makes one channel of four neighbouring outputs.
                 axis = 1 if tensor_name.endswith("weight") else 0
