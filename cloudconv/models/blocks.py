@@ -1,9 +1,10 @@
-"""Define the blocks of IFNet (:mod:`cloudconv.models.rife`), and a faster form for inference."""
+"""Define the blocks of RIFE's networks, and a faster form for inference."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 from cloudconv.models.ops import joined, shuffled
 
-_SLOPE = 0.2
+SLOPE = 0.2
+Style = Literal["prelu", "leaky", "beta"]
 
 
 class Fusible(nn.Module):
@@ -27,7 +29,9 @@ class Block(Fusible):
 
     ``width`` are the channels of the hidden layers, ``outputs`` those of the estimate. ``made`` are
     the channels that the last convolution computes, if more: RIFE's blocks have a sixth channel,
-    which was never trained. ``depth`` and ``groups`` are those of the residual layers.
+    which was never trained. ``depth`` and ``groups`` are those of the hidden layers. ``style``:
+    with ``beta`` these are residual, and a pixel shuffle makes the estimate as large as the inputs;
+    blocks before RIFE 4.5, with ``prelu`` a single skip and other rectifiers, halve it.
     """
 
     def __init__(
@@ -38,27 +42,43 @@ class Block(Fusible):
         made: int | None = None,
         depth: int = 8,
         groups: int = 1,
+        style: Style = "beta",
     ) -> None:
         super().__init__()
-        self._outputs = outputs
-        self.conv0 = nn.Sequential(
-            nn.Sequential(nn.Conv2d(inputs, width // 2, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
-            nn.Sequential(nn.Conv2d(width // 2, width, 3, 2, 1), nn.LeakyReLU(_SLOPE, True)),
+        self._outputs, self._style = outputs, style
+
+        def layer(channels: int, made: int, stride: int) -> nn.Module:
+            active = nn.PReLU(made) if style == "prelu" else nn.LeakyReLU(SLOPE, True)
+            return nn.Sequential(nn.Conv2d(channels, made, 3, stride, 1), active)
+
+        self.conv0 = nn.Sequential(layer(inputs, width // 2, 2), layer(width // 2, width, 2))
+        self.convblock = nn.Sequential(
+            *(
+                _Residual(width, groups) if style == "beta" else layer(width, width, 1)
+                for _ in range(depth)
+            )
         )
-        self.convblock = nn.Sequential(*(_Residual(width, groups) for _ in range(depth)))
         # A pixel shuffle makes four neighbouring pixels of one channel from four outputs.
-        self.lastconv = nn.Sequential(nn.ConvTranspose2d(width, 4 * (made or outputs), 4, 2, 1))
+        channels = 4 * (made or outputs) if style == "beta" else outputs
+        last = nn.ConvTranspose2d(width, channels, 4, 2, 1)
+        self.lastconv = nn.Sequential(last) if style == "beta" else last
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Map (B, C, h, w) float32 inputs of one size to (B, outputs, h, w) float32."""
-        seen = joined(inputs, next(self.parameters()).dtype)
-        return shuffled(self.lastconv(self.convblock(self.conv0(seen))), self._outputs)
+        """Map (B, C, h, w) float32 inputs of one size to the estimate, float32."""
+        first = self.conv0(joined(inputs, next(self.parameters()).dtype))
+        hidden = self.convblock(first)
+        made: Tensor = self.lastconv(hidden + first if self._style == "prelu" else hidden)
+        return shuffled(made, self._outputs) if self._style == "beta" else made.float().contiguous()
 
     def fuse(self) -> None:
         """See ``Fusible.fuse``."""
-        self.conv0 = nn.Sequential(*(Active(layer.get_submodule("0")) for layer in self.conv0))
-        residuals = [layer for layer in self.convblock if isinstance(layer, _Residual)]
-        self.convblock = nn.Sequential(*(layer.fused() for layer in residuals))
+        if self._style != "prelu":
+            self.conv0 = nn.Sequential(*map(_fused, self.conv0))
+            self.convblock = nn.Sequential(*map(_fused, self.convblock))
+
+
+def _fused(layer: nn.Module) -> Active:
+    return layer.fused() if isinstance(layer, _Residual) else Active(layer.get_submodule("0"))
 
 
 class _Residual(nn.Module):
@@ -70,7 +90,7 @@ class _Residual(nn.Module):
         self.beta = nn.Parameter(torch.ones(1, width, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu_(torch.addcmul(x, self.conv(x), self.beta.to(x.dtype)), _SLOPE)
+        return F.leaky_relu_(torch.addcmul(x, self.conv(x), self.beta.to(x.dtype)), SLOPE)
 
     @torch.no_grad()
     def fused(self) -> Active:
@@ -103,7 +123,7 @@ class Active(nn.Module):
             # Zeros on the right add a column and change nothing else.
             return self.forward(F.pad(x, (0, 2)))[..., :1]
         if x.device.type != "cpu" or torch.is_grad_enabled() or not _has_fused(x.dtype):
-            return F.leaky_relu_(conv(x), _SLOPE)
+            return F.leaky_relu_(conv(x), SLOPE)
         shape = conv.padding, conv.stride, conv.dilation, conv.groups
         if self._packed is None or self._packed.dtype != x.dtype:
             # Reorder the weights for oneDNN once; otherwise each call would reorder them.
@@ -111,7 +131,7 @@ class Active(nn.Module):
                 conv.weight, *shape, x.shape
             )
         fused: Callable[..., Tensor] = torch.ops.mkldnn._convolution_pointwise
-        return fused(x, self._packed, conv.bias, *shape, "leaky_relu", [_SLOPE], "")
+        return fused(x, self._packed, conv.bias, *shape, "leaky_relu", [SLOPE], "")
 
 
 @cache

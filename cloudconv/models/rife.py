@@ -104,10 +104,12 @@ class IFNet(Interpolator):
         new_gate = self._gated and is_ungated(state)
         result = {key: tensor for key, tensor in own.items() if key.startswith("refine.")}
         for tensor_name, tensor in state.items():
-            wanted = own[tensor_name].shape if tensor_name in own else torch.Size()
+            if tensor_name not in own:
+                continue
+            wanted = own[tensor_name].shape
             if tensor.ndim == len(wanted) == 4 and tensor.shape[1] < wanted[1]:
                 tensor = nn.functional.pad(tensor, (0, 0, 0, 0, 0, wanted[1] - tensor.shape[1]))
-            if tensor_name not in own or tensor.shape != wanted:
+            if tensor.shape != wanted:
                 continue  # of another network
             if new_gate and ".lastconv." in tensor_name:
                 # The pixel shuffle makes one channel of four neighbouring outputs.

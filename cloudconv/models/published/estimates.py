@@ -1,4 +1,4 @@
-"""Define the parts that the networks of RIFE share: blocks, and the sum of their estimates.
+"""Define the sum of the estimates of all blocks, which the networks of RIFE share.
 
 Source: Huang et al., Real-Time Intermediate Flow Estimation for Video Frame Interpolation, ECCV
 2022 (arXiv 2011.06294).
@@ -13,12 +13,10 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor, nn
+from torch import Tensor
 
-from cloudconv.models.blocks import Active, Fusible
-from cloudconv.models.ops import joined, resize, sample, sampling_grid
+from cloudconv.models.ops import resize, sample, sampling_grid
 
-SLOPE = 0.2
 FLOWS, MASK = 4, 1
 """Channels of an estimate. Features that a block hands to the next one may follow."""
 
@@ -133,37 +131,3 @@ def _at(images: Tensor, factor: float, rows: Tensor, columns: Tensor) -> Tensor:
             weight[:, None] if axis == 2 else weight,
         )
     return images
-
-
-class EarlyBlock(Fusible):
-    """A block of RIFE up to 4.4: without ``beta``, and at half of its input's size at the end.
-
-    ``has_prelu``: rectify with PReLU, and add a skip around the hidden layers.
-    """
-
-    def __init__(self, inputs: int, width: int, *, has_prelu: bool) -> None:
-        super().__init__()
-        self._has_prelu = has_prelu
-
-        def layer(channels: int, made: int, stride: int) -> nn.Module:
-            active = nn.PReLU(made) if has_prelu else nn.LeakyReLU(SLOPE, True)
-            return nn.Sequential(nn.Conv2d(channels, made, 3, stride, 1), active)
-
-        self.conv0 = nn.Sequential(layer(inputs, width // 2, 2), layer(width // 2, width, 2))
-        self.convblock = nn.Sequential(*(layer(width, width, 1) for _ in range(8)))
-        self.lastconv = nn.ConvTranspose2d(width, FLOWS + MASK, 4, 2, 1)
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Map (B, C, h, w) float32 inputs of one size to (B, 5, h / 2, w / 2) float32."""
-        first = self.conv0(joined(inputs, next(self.parameters()).dtype))
-        hidden = self.convblock(first)
-        made: Tensor = self.lastconv(hidden + first if self._has_prelu else hidden)
-        return made.float().contiguous()
-
-    def fuse(self) -> None:
-        """See ``Fusible.fuse``."""
-        if not self._has_prelu:
-            self.conv0, self.convblock = (
-                nn.Sequential(*(Active(layer.get_submodule("0")) for layer in layers))
-                for layers in (self.conv0, self.convblock)
-            )

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS, Memo, once
-from cloudconv.models.blocks import Active, Block, Fusible
+from cloudconv.models.blocks import SLOPE, Active, Block, Fusible, Style
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize
 from cloudconv.models.published import Published, Recognised, StateDict, has
-from cloudconv.models.published.estimates import FLOWS, MASK, SLOPE, EarlyBlock, Estimates
+from cloudconv.models.published.estimates import FLOWS, MASK, Estimates
 
 _TIME = 1  # channels
 _BYTES = 26  # of peak memory for each padded pixel and input channel of a block
@@ -30,7 +30,6 @@ _DECISIVE = 1  # number, from 0, of the block after which 4.0 and 4.1 test for f
 _FAR = 32  # pixels
 _WIDEST_OVERLAP = 256  # pixels
 
-Style = Literal["prelu", "leaky", "beta"]
 Encoder = Literal["none", "pair", "list", "named"]
 
 
@@ -172,12 +171,9 @@ class Rife4(Published):
         estimate = FLOWS + MASK + settings.handed
         for number, width in enumerate(settings.widths):
             inputs = settings.inputs if number else settings.inputs - estimate
-            made: nn.Module
-            if settings.style == "beta":
-                made = Block(inputs, width, estimate, settings.outputs // 4, groups=settings.groups)
-            else:
-                made = EarlyBlock(inputs, width, has_prelu=settings.style == "prelu")
-            self.add_module(f"block{number}", made)
+            made, groups, style = settings.outputs // 4, settings.groups, settings.style
+            block = Block(inputs, width, estimate, made, groups=groups, style=style)
+            self.add_module(f"block{number}", block)
         self.encode = None if settings.encoder == "none" else _Features(settings)
 
     def estimate(

@@ -10,10 +10,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from cloudconv.models.base import COLOURS
+from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize
 from cloudconv.models.published import Published, Recognised, StateDict, has
-from cloudconv.models.published.estimates import FLOWS, MASK, EarlyBlock, Estimates
+from cloudconv.models.published.estimates import FLOWS, MASK, Estimates
 from cloudconv.models.published.unet import TwoLayers, Unet, moved_features
 
 _SCALES = (4, 2, 1)
@@ -57,7 +58,7 @@ class RifePaper(Published):
             inputs = 2 * COLOURS + reads_time
             if number:
                 inputs += 2 * COLOURS + MASK + FLOWS
-            self.add_module(f"block{number}", EarlyBlock(inputs, width, has_prelu=True))
+            self.add_module(f"block{number}", Block(inputs, width, FLOWS + MASK, style="prelu"))
         self.contextnet = _Context()
         self.unet = Unet(4 * COLOURS + MASK + FLOWS, _WIDTH)
 
