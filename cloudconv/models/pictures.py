@@ -44,29 +44,24 @@ class PictureKind:
     @classmethod
     def of(cls, picture: Any) -> PictureKind:
         """Return the kind of a picture; raise PictureError if it is none that is accepted."""
-        if isinstance(picture, Image.Image):
-            if picture.mode not in _MODES:
-                raise PictureError(
-                    f"image-mode: PIL images may be {', '.join(_MODES)}, got "
-                    f"{picture.mode}: convert it with convert('RGB')."
-                )
-            array = np.asarray(picture)
-            return cls("pillow", array.shape, array.dtype, 2 if array.ndim == 3 else None)
-        if not isinstance(picture, np.ndarray | Tensor):
+        is_image, is_tensor = isinstance(picture, Image.Image), isinstance(picture, Tensor)
+        if is_image and picture.mode not in _MODES:
+            raise PictureError(
+                f"image-mode: PIL images may be {', '.join(_MODES)}, got "
+                f"{picture.mode}: convert it with convert('RGB')."
+            )
+        if not isinstance(picture, np.ndarray | Tensor | Image.Image):
             raise PictureError(
                 "picture-type: Pictures are NumPy arrays, PyTorch tensors or PIL images, got "
                 f"{type(picture).__name__}."
             )
         if isinstance(picture, Tensor):
             check_tensor(picture)
-        shape, is_tensor = tuple(picture.shape), isinstance(picture, Tensor)
-        kind = cls(
-            "torch" if is_tensor else "numpy",
-            shape,
-            picture.dtype,
-            _channel_axis(shape, first=is_tensor),
-            picture.device if isinstance(picture, Tensor) else None,
-        )
+        samples: Any = np.asarray(picture) if is_image else picture
+        shape, device = tuple(samples.shape), samples.device if is_tensor else None
+        axis = _channel_axis(shape, first=is_tensor)
+        library: Any = "pillow" if is_image else "torch" if is_tensor else "numpy"
+        kind = cls(library, shape, samples.dtype, axis, device)
         is_shaped = 0 not in shape and (len(shape) == 2 or kind.axis is not None)
         if not is_shaped or str(kind.dtype).removeprefix("torch.") not in _TYPES:
             raise PictureError(

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.blocks import Block
-from cloudconv.models.ops import sample, sampling_grid
+from cloudconv.models.ops import warp
 
 MOTION = 6
 """Channels of a motion: two flows of two channels each, the logits of mask and gate."""
@@ -50,7 +50,7 @@ class Refinement(nn.Module):
         flow0, flow1 = motion[:, :2], motion[:, 2:4]
         velocity = flow1 - flow0
         w0, w1, far0, far1 = (
-            sample(picture, sampling_grid(flow, *picture.shape[2:]))
+            warp(picture, flow)
             for picture, flow in zip(
                 pictures,
                 (flow0, flow1, flow0 - back * velocity, flow1 + ahead * velocity),

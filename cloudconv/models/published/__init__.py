@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.ops import sample, sampling_grid
+from cloudconv.models.ops import warp
 
 StateDict = Mapping[str, Tensor]
 """Tensors by name. Recognition reads names and shapes only, so the tensors may be meta tensors."""
@@ -71,8 +71,7 @@ class Published(Interpolator):
             seen = [x.flip(1) for x in seen]
         flows, mask, residual = self.estimate(seen, timestep, scale, **options)
         warped0, warped1 = (
-            sample(x, sampling_grid(flow, *x.shape[2:]))
-            for x, flow in zip((x0, x1), flows.chunk(2, 1), strict=True)
+            warp(x, flow) for x, flow in zip((x0, x1), flows.chunk(2, 1), strict=True)
         )
         result = torch.lerp(warped1, warped0, mask)
         if residual is not None:

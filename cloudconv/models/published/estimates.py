@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.ops import resize, sample, sampling_grid
+from cloudconv.models.ops import resize, sample, warp
 
 FLOWS, MASK = 4, 1
 """Channels of an estimate. Features that a block hands to the next one may follow."""
@@ -89,8 +89,7 @@ class Estimates:
         if factor < _CELL:
             flows, _ = self.reduced(1)
             pairs = zip(pictures, flows.chunk(2, 1), strict=True)
-            moved = (sample(x, sampling_grid(flow, *self._size)) for x, flow in pairs)
-            return [resize(x, 1 / factor) for x in moved]
+            return [resize(warp(x, flow), 1 / factor) for x, flow in pairs]
         # Only the four pixels in the middle of each cell are read.
         cell = round(factor)
         device = pictures[0].device

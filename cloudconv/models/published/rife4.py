@@ -115,22 +115,17 @@ FAMILY = "RIFE"
 
 def detect(state: StateDict) -> Recognised | None:
     """Return the RIFE 4.x network that tensors show; None for other networks."""
-    settings = _settings_of(state)
-    return None if settings is None else settings.found()
-
-
-def _settings_of(state: StateDict) -> Rife4Settings | None:
-    found: list[int] = []
-    while has(state, f"block{len(found)}.conv0.1.0.weight", None, None, 3, 3):
-        found.append(state[f"block{len(found)}.conv0.1.0.weight"].shape[0])
-    if len(found) not in (len(_USUAL), len(_COARSER)):
+    widths: tuple[int, ...] = ()
+    while has(state, f"block{len(widths)}.conv0.1.0.weight", None, None, 3, 3):
+        widths += (state[f"block{len(widths)}.conv0.1.0.weight"].shape[0],)
+    if len(widths) not in (len(_USUAL), len(_COARSER)):
         return None
-    widths, scales = tuple(found), _USUAL if len(found) == len(_USUAL) else _COARSER
+    scales = _USUAL if len(widths) == len(_USUAL) else _COARSER
     if widths[4:] == _LITE_LAST:
         scales = _COARSEST
     if has(state, "block0.lastconv.weight", None, FLOWS + MASK, 4, 4):
         style: Style = "prelu" if has(state, "block0.conv0.0.1.weight", None) else "leaky"
-        return Rife4Settings(widths, scales, style, FLOWS + MASK)
+        return Rife4Settings(widths, scales, style, FLOWS + MASK).found()
     if not (
         has(state, "block1.lastconv.0.weight", None, None, 4, 4)
         and has(state, "block1.conv0.0.0.weight", None, None, 3, 3)
@@ -147,7 +142,8 @@ def _settings_of(state: StateDict) -> Rife4Settings | None:
     groups = convolution[0] // convolution[1]
     if any(width % groups for width in widths):
         return None
-    return Rife4Settings(widths, scales, "beta", outputs, handed, encoder, hidden, features, groups)
+    coder = encoder, hidden, features
+    return Rife4Settings(widths, scales, "beta", outputs, handed, *coder, groups).found()
 
 
 def _encoder_of(state: StateDict) -> tuple[Encoder, int, int]:
