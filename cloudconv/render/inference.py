@@ -35,13 +35,14 @@ class SourcePicture:
 
     ``trials``: the errors of the trials that reconstruct this frame; the key is the times of both
     neighbours. ``memos``: see ``Interpolator.between``; the key is the time of the next frame.
-    ``_channels``: None until a batch needs the picture.
+    ``_channels`` and ``_small``: None until a batch needs the picture.
     """
 
     frame: Frame
     trials: dict[tuple[Fraction, Fraction], Tensor] = field(default_factory=dict)
     memos: dict[Fraction, Memo] = field(default_factory=dict)
     _channels: Tensor | None = None
+    _small: Tensor | None = None
     _lock: Lock = field(default_factory=Lock)
 
     def channels(self, device: torch.device) -> Tensor:
@@ -50,6 +51,12 @@ class SourcePicture:
             if self._channels is None:
                 self._channels = to_channels(upload(self.frame.planes(), device), self.frame)
             return self._channels
+
+    def small(self, device: torch.device) -> Tensor:
+        """Return the colours for trials, (1, 3, h, w); only the first call reduces them."""
+        if self._small is None:
+            self._small = resize(self.channels(device)[None, :COLOURS], blending.SHRINK, 2)
+        return self._small
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,13 +219,8 @@ class Inference:
         for start in range(0, len(waiting), max(step, 1)):
             some = waiting[start : start + step]
             columns = list(zip(*((t.before, t.target, t.after) for t in some), strict=True))
-            used = {id(picture): picture for column in columns for picture in column}
-            small = {
-                key: resize(self._stack([picture])[:, :COLOURS], blending.SHRINK, 2)
-                for key, picture in used.items()
-            }
             first, filmed, last = (
-                _joined([small[id(picture)] for picture in column]) for column in columns
+                _joined([picture.small(self.device) for picture in column]) for column in columns
             )
             timesteps = torch.tensor([float(trial.timestep) for trial in some])
             made = self._network([first, last], timesteps)[:, :COLOURS]
