@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -31,21 +30,12 @@ _PREROLL = Fraction(1)
 _TOLERANCE = Fraction(1, 50)
 
 
-@dataclass(frozen=True, slots=True)
-class AudioFormat:
-    """The settings of an audio encoder: FFmpeg's names, and the rate in samples per second."""
+def choose_format(source: Any, muxer: str) -> Callable[[OutputContainer], Any] | None:
+    """Return a function that adds an encoder for a stream to an output without a header.
 
-    encoder: str
-    rate: int
-    sample_format: str
-    layout: str
-
-
-def choose_format(source: Any, muxer: str) -> AudioFormat | None:
-    """Return the first audio format that the container of ``muxer`` accepts for a stream.
-
-    The codec of the stream is tried first, then AAC and Opus, and then the same with fewer
-    channels. None means that there is no decoder, or no such format.
+    The format is the first one that the container of ``muxer`` accepts. The codec of the stream is
+    tried first, then AAC and Opus, and then the same with fewer channels. None means that there is
+    no decoder, or no such format.
     """
     context = source.codec_context
     if context is None or not context.sample_rate or not context.layout.nb_channels:
@@ -55,9 +45,9 @@ def choose_format(source: Any, muxer: str) -> AudioFormat | None:
     layouts = [usual if _is_unnamed(context.layout) else context.layout.name, usual, "stereo"]
     for layout in dict.fromkeys(layouts):
         for name in encoders:
-            candidate = _format(name, context, layout)
-            if candidate is not None and accepts(muxer, partial(add_audio, chosen=candidate)):
-                return candidate
+            add = partial(_add, context, name, layout)
+            if accepts(muxer, add):
+                return add
     return None
 
 
@@ -72,28 +62,20 @@ def _is_unnamed(layout: Any) -> bool:
     return str(layout.name).endswith(" channels")
 
 
-def add_audio(out: OutputContainer, chosen: AudioFormat) -> Any:
-    """Add an audio stream in the ``chosen`` format to a container without a header; return it."""
-    stream: Any = out.add_stream(chosen.encoder, rate=chosen.rate)
-    context = stream.codec_context
-    context.layout, context.format = chosen.layout, chosen.sample_format
-    context.time_base = Fraction(1, chosen.rate)
-    if not chosen.encoder.startswith(_LOSSLESS):
-        context.bit_rate = _BITS_PER_CHANNEL * context.layout.nb_channels
-    return stream
-
-
-def _format(encoder: str, context: Any, layout: str) -> AudioFormat | None:
-    try:
-        codec = av.Codec(encoder, "w")
-    except av.codec.codec.UnknownCodecError:
-        return None
+def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
+    """Add an encoder for the audio of ``context``; raise ValueError if FFmpeg lacks it."""
+    codec = av.Codec(encoder, "w")
     rates: list[int] = sorted(codec.audio_rates or [context.sample_rate])
     rate = next((r for r in rates if r >= context.sample_rate), rates[-1])
     formats: list[str] = [f.name for f in codec.audio_formats or [context.format]]
     given = context.format.name.removesuffix("p")
     liked = [f for wanted in (given, "flt") for f in formats if f.removesuffix("p") == wanted]
-    return AudioFormat(encoder, rate, [*liked, *formats][0], layout)
+    stream: Any = out.add_stream(encoder, rate=rate)
+    made = stream.codec_context
+    made.layout, made.format, made.time_base = layout, [*liked, *formats][0], Fraction(1, rate)
+    if not encoder.startswith(_LOSSLESS):
+        made.bit_rate = _BITS_PER_CHANNEL * made.layout.nb_channels
+    return stream
 
 
 class Stretcher:

@@ -156,8 +156,8 @@ WEBP = Container(
     clock=Fraction(1, 1000),
     most_ticks=2**24 - 1,
 )
-_PICTURES = tuple(
-    Container(name=f"{name} pictures", suffixes=suffixes, encoders=(encoder,), is_folder=True)
+PICTURES = {
+    suffix: Container(name=f"{name} pictures", encoders=(encoder,), is_folder=True)
     for name, encoder, suffixes in (
         ("PNG", "png", (".png",)),
         ("BMP", "bmp", (".bmp",)),
@@ -166,10 +166,9 @@ _PICTURES = tuple(
         ("EXR", "exr", (".exr",)),
         ("JPEG", "mjpeg", (".jpg", ".jpeg")),
     )
-)
-
+    for suffix in suffixes
+}
 CONTAINERS = {s: each for each in (MP4, MOV, MKV, WEBM, GIF, APNG, WEBP) for s in each.suffixes}
-PICTURES = {suffix: kind for kind in _PICTURES for suffix in kind.suffixes}
 
 
 def is_sequence(path: Path) -> bool:

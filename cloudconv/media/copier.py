@@ -14,7 +14,7 @@ from av.stream import Disposition
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media.audio import Stretcher, add_audio, choose_format, name_channels
+from cloudconv.media.audio import Stretcher, choose_format, name_channels
 from cloudconv.media.carry import Carry, accepts, add_copy, fresh_tags
 from cloudconv.media.containers import Container
 from cloudconv.media.demux import is_made_anew, open_container, read_packets
@@ -221,11 +221,11 @@ class Copier:
 
     def _add_encoded(self, stream: Any, factor: Fraction) -> None:
         """Add slowed audio, or audio whose codec the container cannot store (``factor`` 1)."""
-        chosen = choose_format(stream, self._kind.muxer)
-        if chosen is None:
+        add = choose_format(stream, self._kind.muxer)
+        if add is None:
             self._drop("stream-unreadable", stream, "it cannot be decoded and encoded again")
             return
-        target = add_audio(self._out, chosen)
+        target = add(self._out)
         self._describe(stream, target)
         slowed = Stretcher(stream, target, factor, self._carry)
         self._tracks.by_index[stream.index] = Track(stream, target, slowed=slowed)
@@ -236,7 +236,7 @@ class Copier:
             why = refused if factor == 1 else slower
             self._warn(f"sound-encoded: {_label(stream)} becomes {codec}, {why}.")
         if after.layout.nb_channels != before.layout.nb_channels:
-            self._warn(f"sound-mixed-down: {_label(stream)} is mixed down to {chosen.layout}.")
+            self._warn(f"sound-mixed-down: {_label(stream)} is mixed down to {after.layout.name}.")
 
     def _copy_of(self, stream: Any) -> Any:
         target = add_copy(self._out, stream)

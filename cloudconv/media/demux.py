@@ -272,17 +272,13 @@ def is_shown(packet: Any, codec: str) -> bool:
     if codec == "vp8":
         return bool(memoryview(packet)[0] & 0x10)
     if codec == "vp9" and packet.size < 1 << 30:
-        return _vp9_is_shown(memoryview(packet))
+        data = memoryview(packet)
+        if data[-1] & 0xE0 == 0xC0:
+            return True  # a superframe: hidden frames and a shown one in the same packet
+        bits = f"{data[0]:08b}"
+        position = 4 + (bits[2:4] == "11")
+        return "1" in (bits[position], bits[position + 2])  # shows an existing frame, or its own
     return True
-
-
-def _vp9_is_shown(data: memoryview) -> bool:
-    if data[-1] & 0xE0 == 0xC0:
-        return True  # a superframe: hidden frames and a shown one in the same packet
-    bits = f"{data[0]:08b}"
-    position = 4 + (bits[2:4] == "11")
-    shows_existing = bits[position] == "1"
-    return shows_existing or bits[position + 2] == "1"
 
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -143,11 +143,6 @@ class FieldMeter:
         self._found.update(map(_found, self._detector.push(picture, pts=picture.pts)))
 
     @property
-    def is_measuring(self) -> bool:
-        """Return whether more pictures are needed."""
-        return self.pictures < MEASURED_PICTURES
-
-    @property
     def kind(self) -> FieldKind | None:
         """Return the kind of the fields; None if most pictures are progressive.
 

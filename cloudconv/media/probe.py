@@ -170,7 +170,7 @@ def _scan(
     first: VideoFrame | None = None
     clock = VideoClock(container, stream)
     for packet in chain(read_packets(container, stream, clock), [None]):
-        if first is None or (meter is not None and meter.is_measuring):
+        if first is None or (meter is not None and meter.pictures < MEASURED_PICTURES):
             first = _first(_try_decode(decoder, packet), first, meter)
         scan.packets += packet is not None
         if packet is None or not is_shown(packet, codec):
@@ -267,19 +267,6 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
     return Timing(start, count, constant, 1 / constant, time_base, end, not reorders, lag=lag)
 
 
-def _with_gaps(timing: Timing, times: NDArray[np.int64]) -> Timing:
-    gaps, base = np.diff(times), timing.time_base
-    if not len(gaps):
-        return timing
-    at = int(gaps.argmax())
-    return replace(
-        timing,
-        median_gap=int(np.sort(gaps)[len(gaps) // 2]) * base,
-        shortest_gap=int(gaps.min()) * base,
-        longest_gap=(int(times[at]) * base, int(times[at + 1]) * base),
-    )
-
-
 def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
     return reader_of(container.format.name).has_index and stream.frames > scan.packets
 
@@ -308,8 +295,15 @@ def _describe(
     path: Path, container: InputContainer, stream: Any, scan: _Scan, first: VideoFrame
 ) -> MediaInfo:
     timing = replace(_timing(container, stream, scan, first), shifts=scan.shifts)
-    if timing.rate is None:
-        timing = _with_gaps(timing, np.unique(np.frombuffer(scan.times, np.int64)))
+    times = np.unique(np.frombuffer(scan.times, np.int64))
+    if timing.rate is None and len(gaps := np.diff(times)):
+        at, base = int(gaps.argmax()), timing.time_base
+        timing = replace(
+            timing,
+            median_gap=int(np.sort(gaps)[len(gaps) // 2]) * base,
+            shortest_gap=int(gaps.min()) * base,
+            longest_gap=(int(times[at]) * base, int(times[at + 1]) * base),
+        )
     if scan.brief:
         timing = replace(
             timing, end=timing.start + _FAR_FUTURE, rate_before_last=None, open_ended=True
