@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from itertools import accumulate, chain
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 from typing import BinaryIO
 
@@ -62,6 +62,21 @@ class Pictures:
     def timed(self) -> Iterator[tuple[VideoFrame | None, Fraction]]:
         """Yield each picture with its time; the first one has the time 0."""
         return zip(self.decode(), accumulate(self.durations, initial=Fraction(0)), strict=False)
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Return the first and last missing number of each gap in the files' numbering.
+
+        Files count as numbered if their names differ in one number only, and at least half of the
+        steps from one number to the next equal the smallest step.
+        """
+        names = [re.split(r"(\d+)", file.stem) for file in self.files]
+        differing = [parts for parts in zip(*names, strict=False) if len(set(parts)) > 1]
+        if len(differing) != 1 or not differing[0][0].isdecimal():
+            return []
+        steps = list(pairwise(map(int, differing[0])))
+        least = min(after - before for before, after in steps)
+        gaps = [(a + least, b - least) for a, b in steps if b - a > least]
+        return gaps if least > 0 and 2 * len(gaps) <= len(steps) else []
 
 
 def videos_in(folder: Path) -> list[Path]:

@@ -44,9 +44,9 @@ from cloudconv.media.identity import input_fingerprint, input_stamp
 from cloudconv.media.info import MediaInfo, StreamInfo, Timing, reader_of
 from cloudconv.media.input import SharedFile, growth_of, local_file
 from cloudconv.media.matroska import segment_end
-from cloudconv.media.pictures import Pictures, open_pictures
+from cloudconv.media.pictures import Pictures, open_pictures, subfolders_of
 from cloudconv.media.rates import constant_rate, middle_distance
-from cloudconv.messages import counted, plural
+from cloudconv.messages import counted, plural, shortened
 
 # If the last frame lasts at least this many times as long as the others, the length is intended.
 _LONG_GAP = 2
@@ -342,7 +342,7 @@ def _described(
     first: VideoFrame,
     context: Any = None,
     *,
-    warnings: tuple[Warned, ...] = (),
+    warnings: tuple[Warned, ...],
     **known: Any,
 ) -> MediaInfo:
     """Return what is known and what the first picture shows; ``context`` is a file's decoder."""
@@ -498,4 +498,17 @@ def _probe_pictures(path: Path, pictures: Pictures, meter: FieldMeter | None) ->
         timing=timing,
         suffix=suffix,
         codec=suffix[1:],
+        warnings=tuple(_picture_warnings(path, pictures)),
     )
+
+
+def _picture_warnings(path: Path, pictures: Pictures) -> Iterator[Warned]:
+    if missing := pictures.missing():
+        gaps = shortened([str(a) if a == b else f"{a}-{b}" for a, b in missing], 6)
+        yield Warned(
+            f"pictures-missing: Numbers are missing among the pictures: {gaps}. The picture after "
+            "a gap directly follows the one before."
+        )
+    if path.is_dir() and (folders := subfolders_of(path)):
+        names = [folder.name for folder in folders]
+        yield Warned(f"subfolders-ignored: Folders inside {path} are ignored: {', '.join(names)}.")
