@@ -193,7 +193,7 @@ def estimate(settings: Any) -> Any:
     ``refusals`` are the reasons for which the run would refuse to write. No estimate exists for
     many videos and for doctor.
     """
-    return watched(jobs.estimate(settings))
+    return jobs.estimate(settings)
 
 
 def run(settings: Settings) -> Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -205,12 +205,11 @@ class Console(Settings):
         text = warned.text
         print_message(f"warning: {text if about is None or about in text else f'{about}: {text}'}")
 
-    def refusals(self, estimate: Any, about: str, printed: Sequence[Warned] = ()) -> None:
-        """Print what a run would warn of or refuse, except for the warnings in ``printed``."""
-        warnings = [warned for warned in estimate.warnings if warned not in printed]
+    def refusals(self, estimate: Any, about: str | None = None) -> None:
+        """Print what a run would warn of or refuse."""
         refused = (Warned(f"refused: A run would fail: {e.text}") for e in estimate.refusals)
-        for warned in (*warnings, *refused):
-            self.warning(warned, about or None)
+        for warned in (*estimate.warnings, *refused):
+            self.warning(warned, about)
 
 
 def run_job(
@@ -228,19 +227,12 @@ def run_job(
     checked its settings. The result is None after an estimate.
     """
     if console.dry_run:
-        early: list[Warned] = []
-
-        def show(event: Event) -> None:
-            if isinstance(event, Warned) and not console.json:  # the JSON has the warnings
-                console.warning(event)
-                early.append(event)
-
-        estimate = watched(jobs.estimate(settings), show)
+        estimate = jobs.estimate(settings)
         shown = as_json(estimate)
-        if console.json:
+        if console.json:  # it has the warnings
             print_json(shown)
         else:
-            console.refusals(estimate, "", early)
+            console.refusals(estimate)
             del shown["warnings"], shown["refusals"]
             print_result(field_rows(shown))
         return None

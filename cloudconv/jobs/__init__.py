@@ -10,7 +10,7 @@ from typing import Any
 
 from cloudconv import settings as kinds
 from cloudconv.errors import SettingsError
-from cloudconv.events import Finished, Job
+from cloudconv.events import Job
 
 _MODULES: dict[type, str] = {
     kinds.InterpSettings: "cloudconv.jobs.interp.run",
@@ -34,13 +34,11 @@ def run(settings: Any) -> Job:
     return _one_after_another(job)
 
 
-def estimate(settings: Any) -> Job:
-    """Yield early warnings, and at the end the outcome and the cost of a run; write no output."""
+def estimate(settings: Any) -> Any:
+    """Return the expected outcome and the cost of a run; write no output."""
     module = _module(settings, _WITHOUT_ESTIMATE)
     with _turn():
-        plan = module.decide(settings)
-        yield from plan.warnings
-        yield Finished(module.estimate(plan))
+        return module.estimate(module.decide(settings))
 
 
 def _one_after_another(job: Job) -> Job:

@@ -294,8 +294,16 @@ def _run(
             lambda kind, *_: results.save() if kind is GeneratorExit and trainer.best else None
         )
         batch = stack.enter_context(prefetch(clips.batches(train, trainer.step, stop.is_set), 2))
-        events = stack.enter_context(closing(trainer.train(batch, windows, stop.is_set)))
-        yield from _watched(events, results, settings.checkpoint_every, stop)
+        for event in stack.enter_context(closing(trainer.train(batch, windows))):
+            if isinstance(event, Measured) and event.values.best:
+                results.write()
+            yield event
+            is_step = isinstance(event, Progress) and event.stage == "training"
+            if is_step and trainer.step % settings.checkpoint_every == 0:
+                results.save()
+            if stop.is_set():
+                yield Measured("stopping", None)
+                break
         best = trainer.best
         if best is None:
             raise KeyboardInterrupt
@@ -362,22 +370,6 @@ class _Results:
                 f"file is left as it is. The training so far is kept in {checkpoint}: move the "
                 "file away and run the command again."
             ) from error
-
-
-def _watched(
-    events: Iterator[Event], results: _Results, every: int, stop: threading.Event
-) -> Iterator[Event]:
-    """Yield the events of a training; write checkpoints and the best weights in between."""
-    stopping = False
-    for event in events:
-        if isinstance(event, Measured) and event.values.best:
-            results.write()
-        yield event
-        if isinstance(event, Progress) and event.stage == "training" and event.done % every == 0:
-            results.save()
-        if stop.is_set() and not stopping:
-            stopping = True
-            yield Measured("stopping", None)
 
 
 def _validation_windows(

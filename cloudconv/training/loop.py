@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -57,10 +57,6 @@ class Validation:
     naive_psnr: dict[str, float]
     sharpness: dict[str, float]
     gain: float
-
-
-class Stopped(Exception):  # noqa: N818 - not an error
-    """The end of a validation that the user stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,55 +137,49 @@ class Trainer:
         return min(1.0, self.seconds / (60 * self.settings.minutes))
 
     def train(
-        self, batches: Iterator[Batch], windows: list[Tensor], stop: Callable[[], bool]
+        self, batches: Iterator[Batch], windows: list[Tensor]
     ) -> Generator[Event, None, None]:
-        """Train until the end or until ``stop`` returns true; validate the last state.
+        """Train until the end or until ``batches`` end; validate the last state.
 
         ``batches`` begin with number ``step``. ``windows`` are held back, (L, 3, H, W) uint8 each.
         """
         resumed, settings = self.step, self.settings
-        try:
-            # A validation is repeated if the earlier run was stopped during that validation.
-            missed = self.step % settings.validate_every == 0
-            if not self.history or (missed and self.history[-1].step != self.step):
-                yield from self._score(windows, stop)
-            began = time.monotonic() - self.seconds
-            while self.done < 1 and not stop():
-                batch = next(batches, None)
-                if batch is None:
-                    return
-                parts = self._parts
-                self._advance(batch)
-                if self._parts > parts:
-                    samples = -(-len(batch.frames) // self._parts)
-                    yield Warned(
-                        f"training-in-parts: {self.device} ran out of memory: each batch is now "
-                        f"computed in parts of at most {counted(samples, 'sample')}, which is "
-                        "slower."
-                    )
-                self.seconds = time.monotonic() - began
-                limit = settings.minutes
-                left = None if limit is None else max(60 * limit - self.seconds, 0.0)
-                yield Progress("training", self.step, settings.steps, resumed, left, "steps")
-                if self.step % settings.validate_every == 0:
-                    yield from self._score(windows, stop)
-                elif self.step % _REPORT_EVERY == 0:
-                    yield self._losses_since()
-            if self.history[-1].step != self.step and not stop():
-                yield from self._score(windows, stop)
-        except Stopped:
-            return
+        # A validation is repeated if the earlier run was stopped during that validation.
+        missed = self.step % settings.validate_every == 0
+        if not self.history or (missed and self.history[-1].step != self.step):
+            yield from self._score(windows)
+        began = time.monotonic() - self.seconds
+        while self.done < 1:
+            batch = next(batches, None)
+            if batch is None:
+                return
+            parts = self._parts
+            self._advance(batch)
+            if self._parts > parts:
+                samples = -(-len(batch.frames) // self._parts)
+                yield Warned(
+                    f"training-in-parts: {self.device} ran out of memory: each batch is now "
+                    f"computed in parts of at most {counted(samples, 'sample')}, which is slower."
+                )
+            self.seconds = time.monotonic() - began
+            limit = settings.minutes
+            left = None if limit is None else max(60 * limit - self.seconds, 0.0)
+            yield Progress("training", self.step, settings.steps, resumed, left, "steps")
+            if self.step % settings.validate_every == 0:
+                yield from self._score(windows)
+            elif self.step % _REPORT_EVERY == 0:
+                yield self._losses_since()
+        if self.history[-1].step != self.step:
+            yield from self._score(windows)
 
     def validate(
-        self, model: Model, windows: list[Tensor], stop: Callable[[], bool] = lambda: False
+        self, model: Model, windows: list[Tensor]
     ) -> Generator[Progress, None, Validation]:
-        """Score a model on windows; raise :class:`Stopped` if ``stop`` returned true."""
+        """Score a model on windows."""
         model.eval()
         scores: dict[str, list[dict[str, float]]] = {}
         for number, window in enumerate(windows):
             yield Progress("checking", number, len(windows), unit="windows")
-            if stop():
-                raise Stopped
             for label, row in self._scores(model, window):
                 scores.setdefault(label, []).append(row)
 
@@ -362,11 +352,9 @@ class Trainer:
                 }
                 yield label, scores
 
-    def _score(
-        self, windows: list[Tensor], stop: Callable[[], bool]
-    ) -> Generator[Event, None, None]:
+    def _score(self, windows: list[Tensor]) -> Generator[Event, None, None]:
         model = self._anchored()
-        validation = yield from self.validate(model, windows, stop)
+        validation = yield from self.validate(model, windows)
         if not math.isfinite(validation.loss):
             raise self._not_finite()
         self.history.append(validation)
