@@ -179,11 +179,6 @@ def adapt(plan: AdaptPlan, folder: Path) -> Generator[Event, None, tuple[str, Ad
     return str(file) if result.kept else plan.model, result
 
 
-def adapted_digest(folder: Path, model: str) -> str | None:
-    """Return the SHA-256 of ``model`` if it is the file of the adapted weights, else None."""
-    return None if Path(model) != folder / WEIGHTS else train.digest(Path(model))
-
-
 def _train(plan: AdaptPlan, file: Path, stop: threading.Event) -> Generator[Event, None, Adapted]:
     """Train for the planned time; set ``stop`` on Ctrl-C."""
     assert plan.training.minutes is not None

@@ -17,7 +17,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
 
 from cloudconv import files, interrupts
 from cloudconv.checkpoints import is_file_name
@@ -288,7 +287,7 @@ def _run(
     written = _restore(trainer, checkpoint, footage) if resumed else []
     results = _Results(plan, trainer, footage, written)
     steps_before = trainer.step
-    windows = yield from _validation_windows(held_back, settings)
+    windows = yield from held_back.spread()
     with interrupts.deferred(stop), ExitStack() as stack:
         stack.push(
             lambda kind, *_: results.save() if kind is GeneratorExit and trainer.best else None
@@ -312,7 +311,7 @@ def _run(
     seen = None
     if not interrupted:
         trainer.shown.load_state_dict(trainer.best_state)
-        windows = yield from _validation_windows(train, settings)
+        windows = yield from train.spread()
         seen = replace((yield from trainer.validate(trainer.shown, windows)), step=best.step)
         checkpoint.unlink(missing_ok=True)
     yield from _changed(infos)
@@ -370,13 +369,6 @@ class _Results:
                 f"file is left as it is. The training so far is kept in {checkpoint}: move the "
                 "file away and run the command again."
             ) from error
-
-
-def _validation_windows(
-    windows: Windows, settings: TrainSettings
-) -> Generator[Event, None, list[Tensor]]:
-    spread = yield from windows.spread(settings.val_windows)
-    return [clips.centre(window, settings.val_crop) for window in spread]
 
 
 def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> None:

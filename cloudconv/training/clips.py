@@ -227,9 +227,9 @@ class Windows:
             "--interval."
         )
 
-    def spread(self, count: int) -> Generator[Progress, None, list[Tensor]]:
-        """Return up to ``count`` windows, spread evenly over all clips and their usable parts."""
-        clips = [clip for group in self.groups for clip in group]
+    def spread(self) -> Generator[Progress, None, list[Tensor]]:
+        """Return windows to validate on, spread evenly over all clips and their usable parts."""
+        clips, count = [clip for group in self.groups for clip in group], self.settings.val_windows
         each = max(1, count // len(clips))
         # More clips than windows: take clips at even distances in the list.
         chosen = (
@@ -245,7 +245,7 @@ class Windows:
                 if isinstance(frames, str):
                     reason = frames
                     continue
-                windows.append(_pictures(clip, frames))
+                windows.append(_centre(_pictures(clip, frames), self.settings.val_crop))
                 yield Progress("analysing", len(windows), None, unit="windows")
         if not windows:
             raise InputError(
@@ -360,7 +360,7 @@ def _crop(
     return max(tried, key=itemgetter(0))[1]
 
 
-def centre(window: Tensor, side: int) -> Tensor:
+def _centre(window: Tensor, side: int) -> Tensor:
     """Return the middle of each frame, at most ``side`` pixels high and wide."""
     height, width = window.shape[2:]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2

@@ -187,10 +187,11 @@ def result_of(steps: Generator[Any, None, Any]) -> Any:
 
 def test_validation_windows_are_spread_over_clips_and_time(tmp_path: Path) -> None:
     clips = [str(write_numbered_clip(tmp_path / f"{k}.mkv", 20)) for k in range(3)]
-    drawn = Windows(open_clips(clips), *sampling(4))
-    firsts = [frame_numbers(window)[0] for window in result_of(drawn.spread(6))]
+    drawn = Windows(open_clips(clips), *sampling(4, val_windows=6))
+    firsts = [frame_numbers(window)[0] for window in result_of(drawn.spread())]
     assert firsts == [0, 16, 0, 16, 0, 16]
-    assert len(result_of(drawn.spread(2))) == 2
+    fewer = Windows(open_clips(clips), *sampling(4, val_windows=2))
+    assert len(result_of(fewer.spread())) == 2
 
 
 def test_validation_clips_are_not_trained_on(tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from cloudconv import checkpoints
 from cloudconv.errors import CloudconvError, OutputError, WeightsError
 from cloudconv.events import Event, Finished, Job, Progress, TaskEvent, Warned, each_once
-from cloudconv.jobs.adapt import WEIGHTS, adapt, adapted_digest
+from cloudconv.jobs.adapt import WEIGHTS, adapt
 from cloudconv.jobs.interp.plan import InterpEstimate, InterpPlan, InterpResult, decide, is_joinable
 from cloudconv.jobs.output import expected_encoding, size_of
 from cloudconv.media import pictures as images
@@ -220,7 +221,8 @@ def _resolved(
     """Return the plan to render, with the decisions that are pinned in the store, or are now."""
     info, settings, workers = plan.info, plan.settings, plan.workers
     pinned = {} if store is None else store.pinned
-    digest = adapted_digest(folder, model)
+    own = folder / WEIGHTS  # of adapted weights
+    digest = checkpoints.digest(own) if Path(model) == own else None
     if not pinned:
         at_once = 1 if workers.each_gpu else workers.count
         free = least_free_memory(plan.device) if workers.each_gpu else None
