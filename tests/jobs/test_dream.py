@@ -109,7 +109,7 @@ def test_the_same_seed_gives_the_same_frames(tmp_path):
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".mp4"])
 def test_a_loop_ends_where_it_starts(bouncing, tmp_path, suffix):
     out = tmp_path / f"loop{suffix}"
-    result = dream(bouncing, out, frames=48, loop=True, only_new=True)
+    result = dream(bouncing, out, frames=48, mode="texture", loop=True, only_new=True)
     assert result.output_frames == 48
     if suffix == ".webp":
         with Image.open(out) as clip:
@@ -125,7 +125,7 @@ def test_a_loop_ends_where_it_starts(bouncing, tmp_path, suffix):
 
 @pytest.mark.full
 def test_a_loop_can_include_the_source(bouncing, tmp_path):
-    dream(bouncing, tmp_path / "b.mkv", frames=36, loop=True)
+    dream(bouncing, tmp_path / "b.mkv", frames=36, mode="texture", loop=True)
     pictures = [p.astype(float) for p in shown(tmp_path / "b.mkv")]
     steps = [np.abs(b - a).mean() for a, b in pairwise(pictures)]
     assert np.abs(pictures[-1] - pictures[0]).mean() < 1.5 * max(steps)
@@ -266,7 +266,7 @@ def test_a_wide_video_fits_the_page(tmp_path, suffix):
 def test_only_the_last_scene_is_material(bouncing, tmp_path):
     scenes = [picture(k, noise=3, scene=2) for k in range(30)]
     clip = write_clip(tmp_path / "a.mkv", [*scenes, *(video(p) for p in ball(60))], rate=25)
-    result = dream(clip, tmp_path / "b.mkv", frames=40, loop=True)
+    result = dream(clip, tmp_path / "b.mkv", frames=40, mode="texture", loop=True)
     assert result.cut == 1.2
     assert (result.material_frames, result.loop) == (60, False)
     assert any(

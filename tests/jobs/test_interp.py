@@ -186,7 +186,8 @@ def test_the_frame_after_an_excerpt_is_its_right_neighbour(tmp_path, options, va
     clip = write_clip(tmp_path / "a.mkv", 20, rate=20, times=times, step=4.0)
     interp(clip, "whole.mkv", slowmo=4, **LOSSLESS)
     frames = [planes[0] for planes in read_planes(tmp_path / "whole.mkv")]
-    for begin, stop in ((5, 9), (5, 10), (10, 20)):
+    # To start workers takes seconds.
+    for begin, stop in ((5, 10),) if "workers" in options else ((5, 9), (5, 10), (10, 20)):
         span = {"start": times[begin], "end": [*times, F(1)][stop]}
         result = interp(clip, f"{stop}.mkv", slowmo=4, **span, **LOSSLESS, **options)
         count = stop - begin

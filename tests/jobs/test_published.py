@@ -168,7 +168,7 @@ def test_a_resumed_run_needs_the_same_content(file, tmp_path):
     given = {"factor": 2, "model": "mine", "encoder": "ffv1", "device": "cpu"}
     with pytest.raises(cloudconv.Interrupted):
         calls.interpolate(clip, tmp_path / "b.mkv", watch=stop_after(140), **given)
-    other = tmp_path / "other.pth"
+    other = tmp_path / "other.safetensors"
     save(other, small_state(gain=0.25))
     add(other, "mine", overwrite=True)
     with pytest.raises(OutputError, match="weights"):
@@ -213,15 +213,17 @@ OPTIONS = {
 @pytest.mark.full
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_runs_with_every_option(tmp_path, name):
-    torch.save(recorded(name).state(), tmp_path / "a.pth")
+    save(tmp_path / "a.safetensors", recorded(name).state())
     for way, options in OPTIONS.items():
         given = dict(options)
         drawn = {key: given.pop(key) for key in ("pix_fmt", "noise", "size") if key in given}
         clip = write_clip(tmp_path / f"{way}.mkv", 4, **{"size": SIZE, **drawn})
-        result = interp(clip, tmp_path / f"{way}-out.mkv", model=tmp_path / "a.pth", **given)
+        result = interp(
+            clip, tmp_path / f"{way}-out.mkv", model=tmp_path / "a.safetensors", **given
+        )
         assert result.new_frames == 3 * (given.get("factor", 2) - 1)
         assert result.precision == given.get("precision", "fp32")
-    whole = interp(tmp_path / "tiles.mkv", tmp_path / "whole.mkv", model=tmp_path / "a.pth")
+    whole = interp(tmp_path / "tiles.mkv", tmp_path / "whole.mkv", model=tmp_path / "a.safetensors")
     tiled = read_planes(tmp_path / "tiles-out.mkv")
     assert len(tiled) == whole.output_frames
     for one, other in zip(tiled, read_planes(Path(whole.output)), strict=True):
@@ -231,20 +233,20 @@ def test_every_family_runs_with_every_option(tmp_path, name):
 
 @pytest.mark.full
 def test_film_runs_with_opacity(tmp_path):
-    torch.save(recorded("film").state(), tmp_path / "a.pth")
+    save(tmp_path / "a.safetensors", recorded("film").state())
     clip = write_clip(tmp_path / "a.mkv", 2, size=SIZE, pix_fmt="yuva420p")
-    assert interp(clip, tmp_path / "b.mkv", model=tmp_path / "a.pth").new_frames == 1
+    assert interp(clip, tmp_path / "b.mkv", model=tmp_path / "a.safetensors").new_frames == 1
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_can_be_trained(tmp_path, name):
-    torch.save(recorded(name).state(), tmp_path / "a.pth")
-    clip = moving(tmp_path / "a.mkv", 40, size=SIZE)
+    save(tmp_path / "a.safetensors", recorded(name).state())
+    clip = moving(tmp_path / "a.mkv", 20, size=SIZE)
     output = tmp_path / "trained.safetensors"
     given = {"steps": 1, "crop": 64, "batch": 1, "device": "cpu"}
-    cloudconv.train(clip, output, init=tmp_path / "a.pth", **given)
-    trained, before = (registry.spec(each) for each in (output, tmp_path / "a.pth"))
+    cloudconv.train(clip, output, init=tmp_path / "a.safetensors", **given)
+    trained, before = (registry.spec(each) for each in (output, tmp_path / "a.safetensors"))
     assert trained.network == before.network
     assert trained.arbitrary_timestep == before.arbitrary_timestep
 
