@@ -100,7 +100,7 @@ def test_a_trial_uses_the_pictures_of_its_source():
 
 @pytest.mark.full
 def test_a_choice_depends_on_nothing_but_clip_and_seed():
-    pictures = clouds(60)
+    pictures = ball(30)
     assert choose(material(pictures), 3) == choose(material(pictures), 3)
 
 

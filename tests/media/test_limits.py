@@ -3,6 +3,7 @@
 import struct
 import time
 import zlib
+from functools import cache
 
 import pytest
 from PIL import Image, ImageCms
@@ -48,6 +49,11 @@ def _chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
 
 
+@cache
+def _zeros(size):
+    return zlib.compress(bytes(size), 9)
+
+
 @pytest.mark.parametrize("name", ["a.png", "a.apng", "a.mkv", "a.jpg"])
 def test_a_png_whose_texts_would_fill_the_memory_is_refused(tmp_path, name):
     def png(*chunks):
@@ -56,7 +62,7 @@ def test_a_png_whose_texts_would_fill_the_memory_is_refused(tmp_path, name):
         return b"\x89PNG\r\n\x1a\n" + b"".join([head, *chunks, rows, _chunk(b"IEND", b"")])
 
     file = tmp_path / name
-    small, large = (zlib.compress(bytes(size), 9) for size in (1 << 20, 80 << 20))
+    small, large = _zeros(1 << 20), _zeros(80 << 20)
     file.write_bytes(png(_chunk(b"iCCP", b"a\0\0" + small), _chunk(b"zTXt", b"b\0\0" + small)))
     assert probe(file).width == 16
     for bomb in ([b"iCCP" + large], [b"zTXt" + large], [b"zTXt" + small] * 70):

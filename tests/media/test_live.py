@@ -57,8 +57,9 @@ def test_matroska_is_interpolated_before_its_end_arrives(tmp_path, frames):
 
 @pytest.mark.full
 @pytest.mark.skipif(sys.platform == "win32", reason="a signal ends a process of Windows at once")
-@pytest.mark.parametrize("output", ["-", "o.mkv"])
-@pytest.mark.parametrize("part", [0, 100, 5000])
+@pytest.mark.parametrize(
+    ("part", "output"), [(0, "o.mkv"), (100, "-"), (5000, "o.mkv"), (5000, "-")]
+)
 def test_a_signal_is_answered_while_standard_input_is_waited_for(tmp_path, output, part):
     """The writer of standard input neither writes more nor closes."""
     data = write_clip(tmp_path / "a.mkv", 60, rate=25, codec="libx264").read_bytes()
