@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -104,80 +105,55 @@ def test_editing_codecs_are_kept(tmp_path, codec, options, pix_fmt, suffix):
     assert not [text for text in map(str, sink.warnings) if "instead" in text]
 
 
+SOURCE, USUAL = EncodeSettings(encoder="source"), EncodeSettings()
+EDITED = ("prores_ks", "yuv422p10le")
+
+
 @pytest.mark.parametrize(
-    ("codec", "pix_fmt", "suffix", "encoder", "given"),
+    ("codec", "pix_fmt", "suffix", "encoder", "settings", "kept"),
     [
-        ("libx264", "yuv420p", ".mkv", "libx264", {}),
-        ("libx264rgb", "bgr0", ".mkv", "libx264rgb", {}),
-        ("libx264", "yuv422p10le", ".mp4", "libx264", {"crf": 20}),
-        ("libx265", "yuv420p", ".mp4", "libx265", {"preset": "fast"}),
-        ("libvpx-vp9", "yuv420p", ".mp4", "libvpx-vp9", {}),
-        ("libvpx-vp9", "yuv420p", ".mkv", "libvpx-vp9", {"crf": 30}),
-        ("libsvtav1", "yuv420p10le", ".webm", "libsvtav1", {}),
-        ("prores_ks", "yuv422p10le", ".mkv", "prores_ks", {"pix_fmt": "yuv422p10le"}),
-        ("ffv1", "yuv420p", ".mkv", "ffv1", {}),
-        ("mjpeg", "yuvj420p", ".mov", "mjpeg", {}),
+        ("libx264", "yuv420p", ".mkv", "libx264", SOURCE, True),
+        ("libx264rgb", "bgr0", ".mkv", "libx264rgb", SOURCE, True),
+        ("libx264", "yuv422p10le", ".mp4", "libx264", replace(SOURCE, crf=20), True),
+        ("libx265", "yuv420p", ".mp4", "libx265", replace(SOURCE, preset="fast"), True),
+        ("libvpx-vp9", "yuv420p", ".mp4", "libvpx-vp9", SOURCE, True),
+        ("libvpx-vp9", "yuv420p", ".mkv", "libvpx-vp9", replace(SOURCE, crf=30), True),
+        ("libsvtav1", "yuv420p10le", ".webm", "libsvtav1", SOURCE, True),
+        (*EDITED, ".mkv", "prores_ks", replace(SOURCE, pix_fmt="yuv422p10le"), True),
+        ("ffv1", "yuv420p", ".mkv", "ffv1", SOURCE, True),
+        ("mjpeg", "yuvj420p", ".mov", "mjpeg", SOURCE, True),
+        ("mpeg4", "yuv420p", ".mkv", "libx264", SOURCE, False),  # refuses fine clocks
+        ("mpeg2video", "yuv420p", ".mkv", "libx264", SOURCE, False),
+        ("libx264", "yuv420p", ".webm", "libvpx-vp9", SOURCE, False),
+        ("ffv1", "yuv420p", ".webm", "libvpx-vp9", SOURCE, False),
+        ("cfhd", "yuv422p10le", ".mov", "libx265", SOURCE, False),  # rare
+        (*EDITED, ".mp4", "libx265", SOURCE, False),
+        ("mjpeg", "yuvj420p", ".gif", "gif", SOURCE, False),
+        # Without the request, only codecs for editing are kept, and not with these settings.
+        (*EDITED, ".mp4", "libx265", USUAL, None),
+        (*EDITED, ".mov", "libx265", EncodeSettings(crf=20), None),
+        (*EDITED, ".mov", "libx264", EncodeSettings(pix_fmt="yuv420p"), None),
+        (*EDITED, ".mov", "libx264", EncodeSettings(encoder="libx264"), None),
+        (*EDITED, "/%d.png", "png", USUAL, None),
     ],
 )
-def test_the_sources_codec_is_kept_on_request(codec, pix_fmt, suffix, encoder, given, tmp_path):
-    source = {"libx264rgb": ".mkv", "prores_ks": ".mov"}.get(codec, ".mkv")
+def test_the_sources_codec_is_kept_or_named(
+    tmp_path, codec, pix_fmt, suffix, encoder, settings, kept
+):
+    """A warning names a codec that was asked for and cannot be kept."""
+    given = tmp_path / f"in{'.mov' if codec in ('prores_ks', 'cfhd') else '.mkv'}"
     quiet = {"x265-params": "log-level=none"} if codec == "libx265" else {}
     with unchanged_priority():  # SVT-AV1 raises the priority of root's processes
-        clip = write_clip(
-            tmp_path / f"in{source}",
-            1,
-            size=(256, 144),
-            codec=codec,
-            pix_fmt=pix_fmt,
-            options=quiet,
-        )
-    settings = EncodeSettings(encoder="source", **given)
-    choice = choose(container_of(tmp_path / f"out{suffix}"), probe(clip), settings)
-    assert (choice.encoder, choice.warnings) == (encoder, ())
-
-
-@pytest.mark.parametrize(
-    ("codec", "pix_fmt", "size", "suffix", "encoder"),
-    [
-        ("mpeg4", "yuv420p", (256, 144), ".mkv", "libx264"),  # refuses fine clocks
-        ("mpeg2video", "yuv420p", (256, 144), ".mkv", "libx264"),
-        ("libx264", "yuv420p", (256, 144), ".webm", "libvpx-vp9"),
-        ("ffv1", "yuv420p", (97, 65), ".webm", "libvpx-vp9"),
-        ("cfhd", "yuv422p10le", (256, 144), ".mov", "libx265"),  # rare
-        ("prores_ks", "yuv422p10le", (256, 144), ".mp4", "libx265"),
-        ("mjpeg", "yuvj420p", (256, 144), ".gif", "gif"),
-    ],
-)
-def test_a_source_codec_that_cannot_be_kept_is_named(
-    codec, pix_fmt, size, suffix, encoder, tmp_path
-):
-    given = ".mov" if codec in ("prores_ks", "cfhd") else ".mkv"
-    clip = write_clip(tmp_path / f"in{given}", 1, rate=25, size=size, codec=codec, pix_fmt=pix_fmt)
-    container, info = container_of(tmp_path / f"out{suffix}"), probe(clip)
-    choice = choose(container, info, EncodeSettings(encoder="source"))
+        write_clip(given, 1, size=(256, 144), codec=codec, pix_fmt=pix_fmt, options=quiet)
+    info = probe(given)
+    choice = choose(container_of(Path(f"{tmp_path}/out{suffix}")), info, settings)
     assert choice.encoder == encoder
-    said = str(choice.warnings[0])
-    assert said.startswith(f"The codec {info.codec} of the source cannot be written in")
-    assert encoder in said
-
-
-@pytest.mark.parametrize(
-    ("suffix", "settings", "size", "encoder"),
-    [
-        (".mp4", EncodeSettings(), (256, 144), "libx265"),
-        (".mov", EncodeSettings(crf=20), (256, 144), "libx265"),
-        (".mov", EncodeSettings(pix_fmt="yuv420p"), (256, 144), "libx264"),
-        (".mov", EncodeSettings(encoder="libx264"), (256, 144), "libx264"),
-        (".png", EncodeSettings(), (256, 144), "png"),
-    ],
-)
-def test_editing_codecs_are_not_kept_with_other_containers_or_settings(
-    tmp_path, suffix, settings, size, encoder
-):
-    name = "out/%d.png" if suffix == ".png" else f"out{suffix}"
-    clip = write_clip(tmp_path / "in.mov", 1, size=size, codec="prores_ks", pix_fmt="yuv422p10le")
-    choice = choose(container_of(tmp_path / name), probe(clip), settings)
-    assert choice.encoder == encoder
+    if kept:
+        assert choice.warnings == ()
+    elif kept is not None:
+        said = str(choice.warnings[0])
+        assert said.startswith(f"The codec {info.codec} of the source cannot be written in")
+        assert encoder in said
 
 
 def test_dnxhr_below_its_smallest_size_is_replaced(tmp_path):
