@@ -57,29 +57,36 @@ def _colors(data: ReportData) -> dict[str, int]:
 
 
 def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
-    if data.horizons:
-        return [_horizon_chart(data, COLUMNS[key], colors) for key in CURVES if key in data.metrics]
-    if not data.rows:
+    steps, rows = data.horizons, _drawn(data)
+    if not steps and not rows:
         return []
-    rows = _drawn(data)
-    first, last = float(rows[0].time), float(rows[-1].time)
+    shared: dict[str, Any]
+    scores: dict[str, list[Mapping[str, float | None]]]
+    if steps:
+        shared = {"x": list(steps), "labels": [frames_ahead(step) for step in steps]}
+        shared["ticks"] = [(step, str(step)) for step in steps[:: ceil(len(steps) / 12)]]
+        scores = {name: [each[str(k)] for k in steps] for name, each in data.methods.items()}
+    else:
+        times = [float(row.time) for row in rows]
+        shared = {"x": [round(time, 6) for time in times], "marks": [float(c) for c in data.cuts]}
+        shared["labels"] = [f"{float(row.time):.3f} s, frame {row.index}" for row in rows]
+        shared["ticks"] = [(t, f"{t:g} s") for t in round_numbers(times[0], times[-1], 8)]
+        scores = {name: [row.scores[name] for row in rows] for name in data.methods}
+    known = data.metrics if steps else rows[0].scores[data.model]
     return [
         Chart(
             key=key,
-            title=COLUMNS[key].label,
+            title=COLUMNS[key].label + (" by frames ahead" if steps else ""),
             unit=COLUMNS[key].unit,
             digits=COLUMNS[key].digits,
-            x=[round(float(row.time), 6) for row in rows],
-            labels=[f"{float(row.time):.3f} s, frame {row.index}" for row in rows],
-            ticks=[(second, f"{second:g} s") for second in round_numbers(first, last, 8)],
             lines=[
-                Line(name, [row.scores[name][key] for row in rows], colors[name])
-                for name in data.methods
+                Line(name, [each.get(key) for each in of], colors[name])
+                for name, of in scores.items()
             ],
-            marks=[float(cut) for cut in data.cuts],
+            **shared,
         )
         for key in CURVES
-        if key in rows[0].scores[data.model]
+        if key in known
     ]
 
 
@@ -90,7 +97,7 @@ def _drawn(data: ReportData) -> list[Row]:
         score = row.scores[data.model]["psnr"]
         return inf if score is None else score
 
-    size = ceil(len(data.rows) / POINTS)
+    size = ceil(len(data.rows) / POINTS) or 1
     return [min(data.rows[k : k + size], key=psnr) for k in range(0, len(data.rows), size)]
 
 
@@ -100,22 +107,6 @@ def _by_horizon(data: ReportData, column: Column) -> dict[str, list[tuple[str, b
         for name, steps in data.methods.items()
     }
     return marked(dict.fromkeys(data.horizons, column), scores)
-
-
-def _horizon_chart(data: ReportData, column: Column, colors: Mapping[str, int]) -> Chart:
-    return Chart(
-        key=column.key,
-        title=f"{column.label} by frames ahead",
-        unit=column.unit,
-        digits=column.digits,
-        x=list(data.horizons),
-        labels=[frames_ahead(step) for step in data.horizons],
-        ticks=[(step, str(step)) for step in data.horizons[:: ceil(len(data.horizons) / 12)]],
-        lines=[
-            Line(name, [steps[str(step)].get(column.key) for step in data.horizons], colors[name])
-            for name, steps in data.methods.items()
-        ],
-    )
 
 
 def _card(data: ReportData, key: str, item: Comparison) -> dict[str, Any]:

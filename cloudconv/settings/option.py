@@ -182,10 +182,7 @@ def _number(kind: type[int] | type[float], value: Any) -> float | None:
         number = kind(value)
     except (ValueError, TypeError, OverflowError):
         return None
-    if isinstance(number, int):
-        is_usable = number.bit_length() <= _MOST_BITS
-    else:
-        is_usable = math.isfinite(number)
+    is_usable = isinstance(number, int) or math.isfinite(number)
     return number if is_usable and (isinstance(value, str) or number == value) else None
 
 
