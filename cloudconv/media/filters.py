@@ -136,11 +136,11 @@ class FieldMeter:
         self._found: Counter[str] = Counter()
 
     def push(self, picture: av.VideoFrame) -> None:
-        """Add the next picture; all have one size and pixel format."""
-        self.pictures += 1
-        self._marked |= bool(picture.interlaced_frame)
+        """Add the next picture; raise ValueError for another size or pixel format."""
         self._detector = self._detector or Chain(picture, _DETECTOR)
         self._found.update(map(_found, self._detector.push(picture, pts=picture.pts)))
+        self.pictures += 1
+        self._marked |= bool(picture.interlaced_frame)
 
     @property
     def kind(self) -> FieldKind | None:

@@ -195,17 +195,15 @@ def _scan(
 def _first(
     pictures: list[VideoFrame], first: VideoFrame | None, meter: FieldMeter | None
 ) -> VideoFrame | None:
-    """Return the first picture, and let the meter measure the pictures that are like it."""
+    """Return the first picture, and let the meter measure all that are like its first one."""
     if first is None:
         first = next(iter(pictures), None)
     if first is None or meter is None:
         return first
     for picture in pictures:
-        shape, wanted = ((each.width, each.height, each.format.name) for each in (picture, first))
-        # Later code gives a better message for a format that cannot be used.
+        # Later code gives a better message for a format that changes or cannot be used.
         with suppress(ValueError):
-            if shape == wanted:
-                meter.push(repack(picture, working_format(picture.format.name)))
+            meter.push(repack(picture, working_format(picture.format.name)))
     return first
 
 
