@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import threading
+import tomllib
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -43,6 +44,8 @@ from tests.helpers.trainees import (
     moving,
     register_models,
 )
+
+RECIPES = sorted((weights.weights_folder() / "recipes").glob("*.toml"))
 
 
 @pytest.fixture(autouse=True)
@@ -469,15 +472,31 @@ def test_defaults_are_those_of_the_model(tmp_path):
 
 
 def test_shipped_recipes_are_valid():
-    folder = weights.weights_folder() / "recipes"
-    recipes = list(folder.glob("*.toml"))
-    assert recipes
-    for recipe in recipes:
+    assert RECIPES
+    for recipe in RECIPES:
         read = train.completed(TrainSettings(recipe=recipe))
         assert read.steps is not None, (
             f"{recipe.name} needs steps, which do not depend on the machine"
         )
         assert registry.spec(read.model, read.task).name == read.model
+
+
+@pytest.fixture(scope="module")
+def large_clip(tmp_path_factory):
+    return str(moving(tmp_path_factory.mktemp("large") / "moving.mkv", 80, size=(96, 96)))
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_trains_a_step(large_clip, tmp_path, recipe):
+    init = tomllib.loads(recipe.read_text("utf-8")).get("init")
+    if init is not None and init.endswith(".safetensors"):  # a file of an earlier training
+        init = init.removesuffix(".safetensors").removesuffix("-2")
+    small = {"crop": 64, "batch": 1, "crops": 1, "val_windows": 1, "val_crop": 64}
+    given = {"clips": f"{large_clip}[0:0.7]", "val": f"{large_clip}[0.7:1]", "steps": 1}
+    given |= {"recipe": recipe, "init": init, "output": tmp_path / "p.safetensors"}
+    result = trained(TrainSettings(**small, **given, threads=1, precision="fp32", device="cpu"))
+    assert (result.steps, len(result.history)) == (1, 2)
 
 
 def test_the_command_train(clip, tmp_path):
