@@ -5,6 +5,7 @@ sky behind the land changes. Parts that hardly change may be blue sky, too, but 
 bounded by edges that stay. The parts that are found in this way train the colour models of GrabCut,
 which divides the picture. Slow clouds can pass as land so far. But land does not hang from the
 upper end of the picture above what changes, and has other colours than the rest of the picture.
+Letters and logos before the sky count as land, too.
 
 Source: Rother, Kolmogorov and Blake, GrabCut, SIGGRAPH 2004, in OpenCV's implementation.
 """
@@ -30,6 +31,12 @@ _SAME = 0.8  # least fraction of an edge's squared gradient that is the same in 
 _BOUND = 0.7  # least fraction of the rim of land that lies along such edges
 _LEAST = 0.001  # smallest part of land, and smallest gap in it, relative to the picture
 _RIM = 0.01  # reach of twigs across the edge of the land, of the longer side
+# Letters have detail that lasts, in deviations over time, that is clear, in levels, where the sky
+# around changes, in times of the mean. The far clouds of a slow sky lack one of the three.
+_MARKED, _CLEAR, _CHANGES = 2.0, 9.0, 0.85
+_STROKE = 0.8  # sigma of the blur that removes this detail
+_AROUND = 3  # distance by which letters are widened, in pixels
+_FEW, _MANY = 250, 0.1  # least pixels with such detail, and greatest part of the picture
 _FAINT = 0.0004  # squared contrast between land and sky below which the edge stays soft
 
 
@@ -67,7 +74,22 @@ def land_of(pictures: Sequence[_Bytes], seen: Mask | None = None) -> Mask:
     gaps = ~land
     for part in _parts(gaps):
         gaps &= ~part
-    return land | gaps
+    land |= gaps
+    return land | _letters(pictures, varies / max(float(varies[~land].mean()), 1.0), land)
+
+
+def _letters(pictures: Sequence[_Bytes], varies: Any, land: Mask) -> Mask:
+    """Return the letters and logos that stand still before the sky, with their interior: (h, w)."""
+    shown = [np.asarray(one, np.float32) for one in pictures]
+    details = np.stack([one - cv2.GaussianBlur(one, (0, 0), _STROKE) for one in shown])
+    lasting = np.abs(details.mean(0))
+    sharp = (lasting > _CLEAR) & (lasting > _MARKED * details.std(0))
+    changes = cv2.dilate(varies, np.ones((6 * _AROUND + 1,) * 2)) > _CHANGES
+    letters = sharp.any(2) & changes & ~_wider(land, 2 * _AROUND)
+    marks = _wider(letters, _AROUND).astype(np.uint8)
+    outlines, _ = cv2.findContours(marks, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    cv2.drawContours(marks, outlines, -1, 1, cv2.FILLED)
+    return (marks > 0) & bool(letters.sum() >= _FEW and marks.mean() <= _MANY)
 
 
 def divided(picture: _Bytes, kinds: Any) -> Mask:

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.overlay import ClearFilm, overlay_of
 from cloudconv.dreaming.material.wind import Drift, Drifting, end_pairs, mean_flow
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
@@ -51,17 +50,7 @@ class Collage(DreamMethod):
         loop_to: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Yield the collage; see the base class."""
-        overlay = overlay_of(material.film)
-        if overlay is not None:
-            material = material.with_film(ClearFilm(material.film, overlay))
-            loop_to = None if loop_to is None else overlay.removed(loop_to)
-        for picture in self._without_overlay(material.steady, frames, seed, loop, loop_to):
-            yield picture if overlay is None else overlay.put_on(picture)
-
-    def _without_overlay(
-        self, material: Material, frames: int, seed: int, loop: bool, loop_to: Tensor | None
-    ) -> Iterator[Tensor]:
-        composition = _Composition(material, seed)
+        composition = _Composition(material.steady, seed)
         # A loop leads to the source's first frame (``loop_to``). If the output begins with the
         # dream, a loop leads to the last real frame instead.
         ending = min(composition.spacing, frames // 2) if loop else 0
