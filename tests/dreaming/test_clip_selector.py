@@ -28,7 +28,7 @@ def wind(source):
 
 @pytest.fixture(scope="module")
 def thumbs(source, wind):
-    return Thumbs(source, Light(source), wind, Drifting(source, 20), 20)
+    return Thumbs(source, Light(source), wind, Drifting(source, 20), 20, 0.5)
 
 
 def selector(source, thumbs):

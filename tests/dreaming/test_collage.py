@@ -198,6 +198,7 @@ def test_a_transition_starts_at_zero_and_ends_complete():
         20,
         np.random.default_rng(0),
         (lambda age: torch.ones_like(shown(age)[0]), lambda age: torch.ones_like(shown(age)[0])),
+        0.5,
     )
     arrival = Transition(front, wind, 20)
     weights = [arrival.advance() for _ in range(20)]

@@ -138,6 +138,7 @@ class ClipSelector:
             ),
             self._thumbs.wind,
             life,
+            self._thumbs.fade,
         )
         return replace(best, cut=cut)
 

@@ -33,6 +33,7 @@ from cloudconv.metrics import luma
 
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
 _SLOWEST = 10.0  # greatest such time, in seconds
+_FADE = 0.3  # part of the way across the picture by which the sky moves while one place changes
 _ADAPTS = 0.04  # part of a difference of contrast from the clip that each frame corrects …
 _MOST_GAIN = 1.3  # … up to this factor
 
@@ -74,9 +75,14 @@ class _Composition:
         self._size = weight_size(*material.size)
         self._mean = resized_flow(wind[None], self._size)[0]
         self._light = Light(material)
-        self.spacing = _spacing(material, wind)
+        crosses = _crossing(material, wind)
+        shortest = max(2, int(len(material) * _SPACING))
+        # New footage arrives while the wind crosses the picture, so that old sky leaves as new sky
+        # enters.
+        self.spacing = max(shortest, int(min(crosses, _SLOWEST / float(material.step))))
+        fade = min(_FADE * crosses / self.spacing, 1) or 1  # without wind all places fade slowly
         self._drifting = Drifting(material, self.spacing)
-        self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing)
+        self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing, fade)
         self._past = Past(self._thumbs)
         self._chooser = ClipSelector(material, self._thumbs, self._past, self._random)
         self._contrast = _Contrast(_clip_mean(material, self._size))
@@ -167,25 +173,25 @@ class _Composition:
     ) -> Front:
         """Return the times at which points change to incoming footage: see ``front_of``."""
         return front_of(
-            self._beneath, coming, self._mean, lasts, self._random, (self._known_beneath, known)
+            self._beneath,
+            coming,
+            self._mean,
+            lasts,
+            self._random,
+            (self._known_beneath, known),
+            self._thumbs.fade,
         )
 
     def _footage(self, placement: Placement) -> Footage:
         return Footage(self._drifting, placement, self._light, self._size, self._material.device)
 
 
-def _spacing(material: Material, wind: Tensor) -> int:
-    """Return the time from footage to footage, in frames; new footage arrives in this time.
-
-    The wind crosses the picture in this time, so that old sky leaves as new sky enters.
-    """
-    shortest = max(2, int(len(material) * _SPACING))
+def _crossing(material: Material, wind: Tensor) -> float:
+    """Return the number of frames in which the wind, (2, h, w), crosses the picture."""
     moving = material.land < 0.5
     x, y = (abs(float(axis[moving].mean())) if bool(moving.any()) else 0.0 for axis in wind)
     height, width = material.small_size
-    crosses = (x * width + y * height) / max(x * x + y * y, 1e-9)
-    longest = min(crosses, _SLOWEST / float(material.step))
-    return max(shortest, int(longest))
+    return (x * width + y * height) / max(x * x + y * y, 1e-9)
 
 
 class _Contrast:

@@ -14,7 +14,7 @@ _AREA = 0.03  # sigma of the area in which contrast is measured, relative to the
 _FAINT = (1 / 255) ** 2  # added to both squared contrasts of a ratio, so that noise is not enlarged
 _SEAM = 0.02  # sigma of the area in which a border follows clouds, relative to the longer side
 _BRIGHTER = 0.05  # difference of luma that counts as brighter near a border …
-_PREFERRED = 1.5  # … where the brighter picture counts up to e to this power times as much
+_PREFERRED = 3.0  # … where the brighter picture counts up to e to this power times as much
 _MOST_GAIN = 2.0  # greatest gain of contrast; two unrelated pictures in equal parts need 1.41
 
 

@@ -59,11 +59,13 @@ class Front:
 
     A point with a negative time has changed before; a point with a time above 1 does not change.
     ``order``: (h + 2 my, w + 2 mx). Points in the ``margins`` (my, mx) are outside the picture when
-    the transition begins.
+    the transition begins. ``fade``: the duration of the change of one point, relative to the time
+    from the first point's begin to the last one's.
     """
 
     order: Tensor
     margins: tuple[int, int]
+    fade: float
 
     def resized(self, grid: tuple[int, int], like: Tensor) -> Front:
         """Return the front for pictures of the size of ``like`` (C, h, w) instead of ``grid``."""
@@ -73,16 +75,15 @@ class Front:
             for margin, new, old in zip(self.margins, size, grid, strict=True)
         )
         wide = (size[0] + 2 * my, size[1] + 2 * mx)
-        return Front(resized(self.order[None], wide)[0].to(like.device), (my, mx))
+        return Front(resized(self.order[None], wide)[0].to(like.device), (my, mx), self.fade)
 
     def weights(self, displacement: Tensor, age: int, lasts: int) -> Tensor:
         """Return the weight of the new footage after ``age`` of ``lasts`` frames: (h, w).
 
-        Each point changes within half of this time. ``displacement``, (2, h, w), leads from a pixel
-        back to the start of its point.
+        ``displacement``, (2, h, w), leads from a pixel back to the start of its point.
         """
-        progress = 2 * min(max(0.0, age / lasts), 1.0)
-        shown = (progress - self._at(displacement)).clamp(0, 1)
+        progress = (1 + self.fade) * min(max(0.0, age / lasts), 1.0)
+        shown = ((progress - self._at(displacement)) / self.fade).clamp(0, 1)
         return shown * shown * (3 - 2 * shown)
 
     def _at(self, displacement: Tensor) -> Tensor:
@@ -105,6 +106,7 @@ def front_of(
     lasts: int,
     random: np.random.Generator,
     known: tuple[Callable[[int], Tensor], Callable[[int], Tensor]],
+    fade: float,
 ) -> Front:
     """Return the times at which the points change from old to new footage.
 
@@ -117,6 +119,7 @@ def front_of(
         random: chooses the variation of the times.
         known: the same functions for the known parts of the old and the new footage, (gh, gw). A
             point never shows footage that is unknown there.
+        fade: see :class:`Front`.
     """
     grid = (old(0).shape[-2], old(0).shape[-1])
     flow = resized_flow(wind[None], grid)[0].cpu()
@@ -133,8 +136,8 @@ def front_of(
     # The nearest points have no time for that.
     enters = within.argmax(0) / np.float32(TIMES)
     entering = (np.pad(np.ones(grid), around) == 0) & (times < enters)
-    times[entering] = np.minimum(times, np.maximum(2 * enters - 1, -enters))[entering]
-    return Front(torch.from_numpy(times), margins).resized(grid, wind)
+    times[entering] = np.minimum(times, np.maximum(enters + fade * (enters - 1), -enters))[entering]
+    return Front(torch.from_numpy(times), margins, fade).resized(grid, wind)
 
 
 def cut_between(
@@ -143,6 +146,7 @@ def cut_between(
     known: tuple[Callable[[int], Tensor], Callable[[int], Tensor]],
     wind: Tensor,
     life: int,
+    fade: float,
 ) -> Front:
     """Return the times at which points change from one footage to the adjacent footage.
 
@@ -154,6 +158,7 @@ def cut_between(
         known: the same functions for the known parts, (h, w).
         wind: (2, h, w) backward flow per frame, in pixels of these pictures.
         life: the number of frames in which both are visible.
+        fade: see :class:`Front`.
     """
     grid = (wind.shape[-2], wind.shape[-1])
     positions, margins = drifts(wind.numpy(), life)
@@ -163,7 +168,7 @@ def cut_between(
     missing = [_missing(one, positions, life, reach) * within for one in known]
     apart = _apart(first, second, positions, life) * within
     times = best_times(apart, None, missing[0], missing[1])
-    return Front(torch.from_numpy(times), margins)
+    return Front(torch.from_numpy(times), margins, fade)
 
 
 def _missing(
