@@ -54,6 +54,16 @@ def test_a_pan_over_solid_objects_is_a_texture():
     assert "solid things move before a moving camera" in chosen.why
 
 
+@pytest.mark.full
+def test_a_page_of_text_that_scrolls_is_no_sky():
+    page = np.full((400, 240, 3), 250, np.uint8)
+    for row in range(16, 400, 12):
+        text = "the sky moves on and on"[row // 5 % 6 :]
+        cv2.putText(page, text, (8, row), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (20, 20, 20), 1)
+    chosen = chosen_mode(material([page[3 * k : 3 * k + 160] for k in range(72)]))
+    assert chosen.mode == "texture"
+
+
 def test_short_clips_give_no_collage():
     chosen = chosen_mode(material(clouds(40)))
     assert chosen.mode != "collage"

@@ -27,7 +27,7 @@ _CLEAR = 2.0  # the same in levels: less is noise
 _DARK, _BRIGHT = 75.0, 105.0  # levels of dark land and bright sky; between the two neither counts
 _LEAST_SHAPE = 0.5  # least limit of lost dark shapes, in percent
 _SHARP = 0.54  # finest detail of moving parts, relative to their mean gradient, of solid things
-_STAYS = 0.05  # least fraction of the picture with lasting detail if the camera stands still
+_STAYS = 0.08  # least fraction of the picture with lasting detail if the camera stands still
 
 
 class Lasting:
