@@ -79,6 +79,7 @@ def inside(positions: Floats, size: tuple[int, int]) -> Floats:
 
 def best_times(
     apart: Floats,
+    fade: float,
     wanted: Floats | None = None,
     unknown: Floats | None = None,
     new_unknown: Floats | None = None,
@@ -87,23 +88,31 @@ def best_times(
 
     Args:
         apart: (``TIMES``, h, w), the difference of old and new footage; 0 outside the picture.
+        fade: the duration of the change of one point, relative to the time from the first point's
+            begin to the last one's.
         wanted: (h, w), the wanted time of change, from 0 to 1. None for any time; a point may then
             also show the new footage from the beginning (time -1), or never (time 2).
         unknown: (``TIMES``, h, w), 1 where the old footage of a point is unknown. The point
-            changes at that time at the latest.
-        new_unknown: the same for the new footage. The point changes at that time at the earliest.
+            has changed by then.
+        new_unknown: the same for the new footage. The point changes only afterwards.
 
     Returns:
         (h, w) float32 from 0 to 1, or from -1 to 2.
     """
     typical = max(float(apart[apart > 0].mean()) if (apart > 0).any() else 0.0, 1e-6)
     apart = apart / typical
-    own: Any = apart
     times = (np.arange(TIMES, dtype=np.float32) + 0.5) / TIMES
-    for values, steps in ((unknown, 1), (new_unknown, -1)):
+    # A point with time t changes from t / (1 + fade) to (t + fade) / (1 + fade) of the transition.
+    middles = (times + fade / 2) / (1 + fade)
+    apart = apart[(TIMES * middles).astype(int)]
+    own: Any = apart
+    for values, shown in (
+        (unknown, times <= (times[:, None] + fade) / (1 + fade)),
+        (new_unknown, times >= times[:, None] / (1 + fade)),
+    ):
         if values is not None:
-            late: Any = (np.cumsum(values[::steps], 0) - values[::steps])[::steps]
-            own = own + _NEVER * np.minimum(late, 1)
+            seen: Any = np.einsum("ij,jhw->ihw", shown.astype(np.float32), values)
+            own = own + _NEVER * np.minimum(seen, 1)
     if wanted is None:
         times = np.r_[np.float32(-1), times, np.float32(2)]
         apart = np.pad(apart, ((1, 1), (0, 0), (0, 0)), mode="edge")
@@ -120,11 +129,11 @@ def best_times(
     # the straight edge of a piece.
     if new_unknown is not None:
         last = TIMES - new_unknown[::-1].argmax(0)
-        earliest = np.where(last < TIMES, last / TIMES, 2)
+        earliest = np.where(last < TIMES, (1 + fade) * last / TIMES, 2)
         smooth = np.where(new_unknown.any(0), np.maximum(smooth, earliest), smooth)
     if unknown is not None:
         first = unknown.argmax(0)
-        latest = np.where(first > 0, first / TIMES, -1)
+        latest = np.where(first > 0, (1 + fade) * first / TIMES - fade, -1)
         smooth = np.where(unknown.any(0), np.minimum(smooth, latest), smooth)
     changes: Floats = smooth.astype(np.float32)
     return changes

@@ -131,7 +131,7 @@ def front_of(
     around = [(margin, margin) for margin in margins]
     wide = np.pad(wanted.numpy(), around, mode="edge")
     # No visible point changes before the transition begins, because the stack hides unknown parts.
-    times = best_times(apart, wide.astype(np.float32), *missing).clip(0)
+    times = best_times(apart, fade, wide.astype(np.float32), *missing).clip(0)
     # A point that enters with the wind has changed by then, so that new sky does not fade in there.
     # The nearest points have no time for that.
     enters = within.argmax(0) / np.float32(TIMES)
@@ -167,7 +167,7 @@ def cut_between(
     reach = 2 + ceil(2 * float(wind.abs().max()) * life / TIMES)
     missing = [_missing(one, positions, life, reach) * within for one in known]
     apart = _apart(first, second, positions, life) * within
-    times = best_times(apart, None, missing[0], missing[1])
+    times = best_times(apart, fade, None, *missing)
     return Front(torch.from_numpy(times), margins, fade)
 
 
