@@ -103,8 +103,6 @@ def best_times(
     apart = apart / typical
     times = (np.arange(TIMES, dtype=np.float32) + 0.5) / TIMES
     # A point with time t changes from t / (1 + fade) to (t + fade) / (1 + fade) of the transition.
-    middles = (times + fade / 2) / (1 + fade)
-    apart = apart[(TIMES * middles).astype(int)]
     own: Any = apart
     for values, shown in (
         (unknown, times <= (times[:, None] + fade) / (1 + fade)),
