@@ -157,7 +157,7 @@ def test_the_border_of_new_footage_follows_equal_parts():
     apart = np.full((TIMES, 24, 40), 1.0, np.float32)
     apart[:, :, 18:23] = 0.001
     wanted = np.tile(np.linspace(0, 1, 40, dtype=np.float32), (24, 1))
-    times = best_times(apart, wanted)
+    times = best_times(apart, 1.0, wanted)
     steps = np.abs(np.diff(times, axis=1)).mean(0)
     # Two fifths of the border are within a fifth of the columns.
     assert steps[16:24].sum() > 0.4 * steps.sum()
@@ -169,7 +169,7 @@ def test_a_cut_between_two_placements_lies_where_they_are_alike():
     apart[:, :, 18:23] = 0.001
     first_unknown, second_unknown = np.zeros_like(apart), np.zeros_like(apart)
     first_unknown[:, :, 30:], second_unknown[:, :, :10] = 1, 1
-    times = best_times(apart, None, first_unknown, second_unknown)
+    times = best_times(apart, 1.0, None, first_unknown, second_unknown)
     assert float(times[:, :17].min()) > 1
     assert float(times[:, 24:].max()) < 0
 
@@ -178,7 +178,7 @@ def test_unknown_parts_of_the_old_footage_are_replaced_in_time():
     apart = np.ones((TIMES, 24, 40), np.float32)
     unknown = np.zeros_like(apart)
     unknown[5:, :, :4] = 1
-    times = best_times(apart, np.ones((24, 40), np.float32), unknown)
+    times = best_times(apart, 1.0, np.ones((24, 40), np.float32), unknown)
     assert float(times[:, :3].max()) <= 6 / TIMES
     assert float(times[:, 20:].min()) > 0.6
 
