@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -71,22 +70,6 @@ def unfolded(flow: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
             return smooth
         sigma *= 1.5
     return np.full_like(flow, flow.mean((0, 1)))
-
-
-class Moving(Protocol):
-    """Pictures at times in frames, of which a part is known."""
-
-    def frame(self, k: int) -> int:
-        """Return the number of the real frame that a picture shows."""
-
-    def picture(self, k: int) -> Tensor:
-        """Return the picture at a time: (3, H, W)."""
-
-    def sky(self, k: int) -> Tensor:
-        """Return the picture with sky in place of its still parts: (3, H, W)."""
-
-    def covers(self, k: int, size: tuple[int, int]) -> Tensor | None:
-        """Return the known part of a picture, (h, w) of ``size``; None for all."""
 
 
 class Drift:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.pictures import COARSE_SIDE, grey, reduced, spread
-from cloudconv.dreaming.vitals.usual import SLACK, quantile
+from cloudconv.dreaming.vitals.features import SLACK, quantile
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]

@@ -7,6 +7,7 @@ thumbnails follow Schödl et al., Video Textures, SIGGRAPH 2000.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +16,15 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
+
+SLACK = 1.15
+"""The factor by which a limit exceeds the clip's own values, so that real footage is within."""
+
+UNSEEN_SLACK = 1.5
+"""The same for values of one half of the clip, compared with the other: a rough measurement."""
+
+QUANTILE = 0.9
+"""The quantile over pictures that counts: one in ten may be outside, as in real footage."""
 
 THUMBNAIL = 60, 45
 """Width and height, in pixels, of the copies that are compared to find repeats."""
@@ -127,6 +137,11 @@ class FeatureMeter:
         # The excess of the larger curvature over the smaller one: large for lines, not for spots.
         lines = cv2.min(np.abs(xx + yy), cv2.magnitude(xx - yy, 2 * xy))
         return float(np.quantile(lines[self.moving], _CREASE))
+
+
+def quantile(values: Sequence[float] | Array) -> float:
+    """Return the quantile of values that counts."""
+    return float(np.quantile(values, QUANTILE))
 
 
 def _luma(picture: Small) -> Array:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.pictures import COARSE_SIDE, grey, reduced, spread
-from cloudconv.dreaming.vitals.usual import UNSEEN_SLACK, quantile
+from cloudconv.dreaming.vitals.features import UNSEEN_SLACK, quantile
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]

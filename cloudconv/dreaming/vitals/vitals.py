@@ -21,11 +21,17 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.vitals.border import Borders
-from cloudconv.dreaming.vitals.features import Array, FeatureMeter, Features
+from cloudconv.dreaming.vitals.features import (
+    QUANTILE,
+    SLACK,
+    UNSEEN_SLACK,
+    Array,
+    FeatureMeter,
+    Features,
+)
 from cloudconv.dreaming.vitals.lasting import Lasting
 from cloudconv.dreaming.vitals.novelty import HISTORY, Novelty
 from cloudconv.dreaming.vitals.sudden import Sudden
-from cloudconv.dreaming.vitals.usual import QUANTILE, SLACK, UNSEEN_SLACK
 
 WINDOW = 100
 """Number of frames in a window."""
