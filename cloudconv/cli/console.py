@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -205,11 +205,14 @@ class Console(Settings):
         text = warned.text
         print_message(f"warning: {text if about is None or about in text else f'{about}: {text}'}")
 
-    def refusals(self, estimate: Any, about: str | None = None) -> None:
-        """Print what a run would warn of or refuse."""
+    def refusals(
+        self, estimate: Any, about: str | None = None, printed: Sequence[Warned] = ()
+    ) -> None:
+        """Print what a run would warn of or refuse, without the warnings ``printed`` before."""
         refused = (Warned(f"refused: A run would fail: {e.text}") for e in estimate.refusals)
         for warned in (*estimate.warnings, *refused):
-            self.warning(warned, about)
+            if warned not in printed:
+                self.warning(warned, about)
 
 
 def run_job(
@@ -227,12 +230,19 @@ def run_job(
     checked its settings. The result is None after an estimate.
     """
     if console.dry_run:
-        estimate = jobs.estimate(settings)
+        early: list[Warned] = []  # an estimate may take minutes
+
+        def warn(warned: Warned) -> None:
+            if not console.json:
+                early.append(warned)
+                console.warning(warned)
+
+        estimate = jobs.estimate(settings, warn)
         shown = as_json(estimate)
         if console.json:  # it has the warnings
             print_json(shown)
         else:
-            console.refusals(estimate)
+            console.refusals(estimate, printed=early)
             del shown["warnings"], shown["refusals"]
             print_result(field_rows(shown))
         return None

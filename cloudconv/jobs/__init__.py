@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from cloudconv import settings as kinds
 from cloudconv.errors import SettingsError
-from cloudconv.events import Job
+from cloudconv.events import Job, Warned
 
 _MODULES: dict[type, str] = {
     kinds.InterpSettings: "cloudconv.jobs.interp.run",
@@ -34,11 +34,17 @@ def run(settings: Any) -> Job:
     return _one_after_another(job)
 
 
-def estimate(settings: Any) -> Any:
-    """Return the expected outcome and the cost of a run; write no output."""
+def estimate(settings: Any, warn: Callable[[Warned], None] = lambda warned: None) -> Any:
+    """Return the expected outcome and the cost of a run; write no output.
+
+    ``warn`` is called with each warning that is known before the input is read.
+    """
     module = _module(settings, _WITHOUT_ESTIMATE)
     with _turn():
-        return module.estimate(module.decide(settings))
+        plan = module.decide(settings)
+        for warned in plan.warnings:
+            warn(warned)
+        return module.estimate(plan)
 
 
 def _one_after_another(job: Job) -> Job:
