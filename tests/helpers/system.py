@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import traceback
@@ -49,6 +50,7 @@ class Fork:
         if self.pid == 0:
             code = 1
             try:
+                faulthandler.disable()  # a damaged file may crash the reader
                 os.dup2(stderr.fileno(), 2)
                 foreign.main(*command[-2:])
                 code = 0
