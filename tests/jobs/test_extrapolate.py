@@ -254,6 +254,13 @@ def test_by_default_a_trial_chooses_the_model(tmp_path):
     assert (result.tried_ahead, result.context_frames, result.output_frames) == (2, 6, 22)
 
 
+@pytest.mark.parametrize("names", [("hold", "flow"), ("flow", "hold")])
+def test_the_better_of_two_forecasts_is_taken(tmp_path, monkeypatch, names):
+    monkeypatch.setattr(job, "CANDIDATES", names)
+    clip = write_clip(tmp_path / "a.mkv", 16)
+    assert forecast(clip, "b.mkv", model="auto").model == "flow"
+
+
 @pytest.mark.full
 def test_a_thing_before_a_pan_is_forecast_whole_by_default(tmp_path):
     """The trial takes layers; the thing is as sharp and in its place eight frames on."""
