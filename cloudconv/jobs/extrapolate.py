@@ -284,7 +284,8 @@ def _trial(forecast: _Forecast) -> Generator[Progress, None, tuple[str, int, int
     names = _names(plan.settings)
     if not tried:
         return names[-1], 0, 0
-    known = [_small(frame) for frame in (*context.earlier, *context.frames)]
+    needed = tried + plan.predictor.context + plan.predictor.past
+    known = [_small(frame) for frame in (*context.earlier, *context.frames)[-needed:]]
     spans = sorted({tried, max(1, tried // 2)})
     faults: dict[tuple[str, int], list[float]] = {}
     done = 0

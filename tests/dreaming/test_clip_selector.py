@@ -28,11 +28,11 @@ def wind(source):
 
 @pytest.fixture(scope="module")
 def thumbs(source, wind):
-    return Thumbs(source, Light(source), wind, Drifting(source, 20), 20, 0.5)
+    return Thumbs(source, Light(source), wind, Drifting(source, 20), 20)
 
 
 def selector(source, thumbs):
-    return ClipSelector(source, thumbs, Past(thumbs), np.random.default_rng(0))
+    return ClipSelector(source, thumbs, Past(thumbs), np.random.default_rng(0), 0.5)
 
 
 def test_two_placements_leave_no_side_empty_and_no_part_unknown(source, wind, thumbs, monkeypatch):

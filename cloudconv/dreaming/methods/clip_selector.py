@@ -78,16 +78,22 @@ class Past:
 
 
 class ClipSelector:
-    """A chooser of arrangements."""
+    """A chooser of arrangements. ``fade``: that of a front, see :func:`cut_between`."""
 
     def __init__(
-        self, material: Material, thumbs: Thumbs, past: Past, random: np.random.Generator
+        self,
+        material: Material,
+        thumbs: Thumbs,
+        past: Past,
+        random: np.random.Generator,
+        fade: float,
     ) -> None:
         """Find which directions of play keep the wind."""
         self._material = material
         self._thumbs = thumbs
         self._past = past
         self._random = random
+        self._fade = fade
         self._directions = _kept_winds(thumbs)
         self._order = along_wind(thumbs.wind, thumbs.size)
         # The frames that were shown as whole pictures, and whether mirrored.
@@ -138,7 +144,7 @@ class ClipSelector:
             ),
             self._thumbs.wind,
             life,
-            self._thumbs.fade,
+            self._fade,
         )
         return replace(best, cut=cut)
 

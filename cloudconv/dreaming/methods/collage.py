@@ -80,11 +80,12 @@ class _Composition:
         # New footage arrives while the wind crosses the picture, so that old sky leaves as new sky
         # enters.
         self.spacing = max(shortest, int(min(crosses, _SLOWEST / float(material.step))))
-        fade = min(_FADE * crosses / self.spacing, 1) or 1  # without wind all places fade slowly
+        # Without wind all places fade slowly.
+        self._fade = min(_FADE * crosses / self.spacing, 1) or 1
         self._drifting = Drifting(material, self.spacing)
-        self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing, fade)
+        self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing)
         self._past = Past(self._thumbs)
-        self._chooser = ClipSelector(material, self._thumbs, self._past, self._random)
+        self._chooser = ClipSelector(material, self._thumbs, self._past, self._random, self._fade)
         self._contrast = _Contrast(_clip_mean(material, self._size))
         self._land = _Land(material, self._light)
         forecast = Arrangement(Placement(len(material)))
@@ -179,7 +180,7 @@ class _Composition:
             lasts,
             self._random,
             (self._known_beneath, known),
-            self._thumbs.fade,
+            self._fade,
         )
 
     def _footage(self, placement: Placement) -> Footage:

@@ -43,18 +43,11 @@ class Thumbs:
     """The thumbnails of a clip's frames, with sky in place of still parts, and in one light.
 
     ``size``: their height and width. ``frames``: (n, 3, h, w). ``moving``: (h, w) bool, the parts
-    that move. ``wind``: (2, h, w), the backward flow per frame. ``fade``: that of fronts, see
-    :class:`~cloudconv.dreaming.methods.transition.Front`.
+    that move. ``wind``: (2, h, w), the backward flow per frame.
     """
 
     def __init__(
-        self,
-        material: Material,
-        light: Light,
-        wind: Tensor,
-        drifting: Drifting,
-        before: int,
-        fade: float,
+        self, material: Material, light: Light, wind: Tensor, drifting: Drifting, before: int
     ) -> None:
         """Make the thumbnails of the clip, and of ``before`` frames before and after the clip.
 
@@ -63,7 +56,6 @@ class Thumbs:
         height, width = reduced(material.glance(0), THUMB_SIDE).shape[:2]
         self.size = height, width
         self.wind = resized_flow(wind.cpu()[None], self.size)[0]
-        self.fade = fade
         self._light = light
         covered = resized(material.matte[None].cpu(), self.size)[0]
         self.moving = covered < 0.5
