@@ -136,13 +136,6 @@ def test_a_bad_file_is_an_error_of_one_sentence(tmp_path, kind):
     assert len(text) < len(str(path)) + 300
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="Windows has no such pipes")
-def test_a_pipe_is_refused_without_waiting(tmp_path):
-    os.mkfifo(tmp_path / "a.pth")
-    with pytest.raises(WeightsError, match="are not a file"):
-        registry.spec(tmp_path / "a.pth")
-
-
 @pytest.mark.parametrize("way", ["archive", "legacy"])
 @pytest.mark.usefixtures("forked")
 def test_code_in_a_file_is_named_and_never_run(tmp_path, way):

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -63,16 +62,3 @@ def test_the_readme_shows_the_commands_beside_its_picture(record):
     assert commands
     for command in commands:
         assert f"`{command.partition(' --start')[0]}`" in readme
-
-
-def test_the_moving_picture_is_small_and_its_frames_are_long_enough_for_browsers():
-    path = EXAMPLES / "showcase.webp"
-    assert path.stat().st_size <= 1_500_000
-    durations = []
-    with Image.open(path) as picture:
-        for number in range(picture.n_frames):
-            picture.seek(number)
-            picture.load()
-            durations.append(picture.info["duration"])
-    assert min(durations) > 10
-    assert sum(durations) == 4000

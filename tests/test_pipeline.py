@@ -184,28 +184,6 @@ def test_a_stage_that_is_deleted_leaves_nothing_running():
     assert source.closed_in is not None
 
 
-def test_stages_can_be_chained_and_all_stop():
-    source = Source()
-
-    def doubled(items):
-        for item in items:
-            yield 2 * item
-
-    with prefetch(source, 2) as first, prefetch(doubled(first), 2) as second:
-        assert [next(second) for _ in range(10)] == list(range(0, 20, 2))
-    assert source.closed_in is not None
-
-
-def test_work_ahead_is_bounded():
-    source = Source()
-    with prefetch(source, 3) as items:
-        for item in items:
-            assert source.made <= item + 1 + 3
-            if item == 50:
-                break
-        assert item == 50
-
-
 def test_an_item_is_freed_when_its_consumer_drops_it():
     watched = []
 

@@ -64,39 +64,6 @@ def test_packages_import_only_those_before_them():
             assert ORDER.index(_package(target)) <= ORDER.index(_package(name)), f"{name}: {target}"
 
 
-PARTS = {
-    "forecasting": ["camera", "regions", "plate", "sampling", "splat", "scene", "choice"],
-    "dreaming": ["pictures", "material", "vitals", "methods", "auto"],
-    "media": [
-        *("formats", "frame", "color", "filters", "info", "convert", "meters"),
-        *("input", "matroska", "demux", "pictures", "identity", "containers"),
-        *("carry", "stretch", "audio", "tracks", "copier"),
-        *("encoders", "output", "plan", "packets", "muxer", "sink"),
-        *("rates", "probe", "source"),
-    ],
-}
-"""The parts of packages, in order: each may import those before it."""
-
-
-def _within(package):
-    """Yield (part, imported part) for all imports within a package."""
-    start = f"cloudconv.{package}."
-    for name, imported in _all_imports().items():
-        for target in imported:
-            if name.startswith(start) and target.startswith(start):
-                part, other = (each[len(start) :].split(".")[0] for each in (name, target))
-                if part != other:
-                    yield part, other
-
-
-def test_parts_of_a_package_import_only_those_before_them():
-    for package, parts in PARTS.items():
-        imported = list(_within(package))
-        assert imported
-        for part, other in imported:
-            assert parts.index(other) < parts.index(part), f"{package}.{part}: {other}"
-
-
 def test_modules_have_no_circular_imports():
     """Imports inside functions and imports for types count, too."""
     graph = {}
@@ -111,40 +78,6 @@ def test_only_the_listed_packages_import_a_library():
         for library, packages in ONLY.items():
             used = any(target.split(".")[0] == library for target in imported)
             assert not used or _package(name) in packages, f"{name} imports {library}"
-
-
-def _is_private(name):
-    return name.startswith("_") and not name.startswith("__")
-
-
-def _private(file):
-    """Yield (module, name) of each private name of the package that a test file uses."""
-    modules = {}
-    tree = ast.parse(file.read_text("utf-8"))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("cloudconv"):
-            for alias in node.names:
-                if _is_private(alias.name):
-                    yield str(node.module), alias.name
-                modules[alias.asname or alias.name] = f"{node.module}.{alias.name}"
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if (name := node.value.id) in modules and _is_private(node.attr):
-                yield modules[name], node.attr
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("setattr"):
-            target, name = (ast.unparse(argument).strip("'") for argument in node.args[:2])
-            if target.startswith("cloudconv."):
-                target, _, name = target.rpartition(".")
-            if _is_private(name):
-                yield modules.get(target, target), name
-
-
-def test_only_the_tests_of_a_module_use_its_private_names():
-    files = Path(__file__).parent.rglob("*.py")
-    used = [(file, *each) for file in files for each in _private(file)]
-    assert used
-    for file, module, name in used:
-        assert file.stem == f"test_{module.rpartition('.')[2]}", f"{file}: {module}.{name}"
 
 
 def _messages():

@@ -1,7 +1,6 @@
 """Times of output frames, their source pairs and timesteps."""
 
 import math
-import tracemalloc
 from fractions import Fraction
 from itertools import accumulate, islice, pairwise
 from math import ceil
@@ -131,27 +130,6 @@ def test_refilled_repeats_keep_the_grid_of_the_source(source, request, loop, dat
     assert [(s.time, s.duration) for s in slots] == [(s.time, s.duration) for s in plain]
 
 
-def test_video_in_a_file_of_a_higher_rate_moves_evenly():
-    """Every fifth frame repeats, so the 24 contents of a second are 1/24 s apart."""
-    times, end = cfr(31, F(30), F(0))
-    shows = [None if k % 5 == 4 else F(k - k // 5, 24) for k in range(31)]
-    slots = run(Multiply(2), times, end, shows=shows)
-    assert len(slots) == 62
-    places = [s.left + s.timestep for s in slots if not s.held]
-    assert {b - a for a, b in pairwise(places)} == {F(24, 60)}
-
-
-def test_content_may_be_later_than_its_source_frame():
-    """Before the time of the first content, the first frame is repeated."""
-    slots = run(Multiply(2), [F(0), F(1)], F(2), shows=[F(3, 4), F(5, 4)])
-    assert [(s.left, s.timestep, s.held) for s in slots] == [
-        (0, F(0), True),
-        (0, F(0), True),
-        (0, F(1, 2), False),
-        (1, F(0), True),
-    ]
-
-
 def test_a_loop_leads_to_the_first_frame():
     times, end = cfr(3, F(25), F(5))
     slots = run(Multiply(4), times, end, loop=True)
@@ -190,18 +168,6 @@ def test_released_frames_are_never_used_again(source, request, slowdown):
     rest = list(timeline.finish(end))
     assert all(slot.left >= forgotten for slot in rest)
     assert made + len(rest) == expected_frames(request, len(times), end - times[0], slowdown)
-
-
-def test_a_gap_of_a_year_takes_no_memory():
-    timeline = Timeline(Resample(F(60)))
-    timeline.push(F(0))
-    slots = timeline.push(F(31_536_000))
-    tracemalloc.start()
-    first = list(islice(slots, 1000))
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert [slot.time for slot in first] == [F(k, 60) for k in range(1000)]
-    assert peak < 10**6
 
 
 def test_times_must_increase():

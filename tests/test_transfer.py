@@ -2,7 +2,7 @@
 
 import torch
 
-from cloudconv.transfer import Arriving, _event, download, pack, unpack, upload
+from cloudconv.transfer import Arriving, download, pack, unpack, upload
 
 
 def test_upload_to_the_cpu_copies_nothing():
@@ -22,13 +22,6 @@ def test_planes_are_read_after_the_transfer_ends():
             plane.fill_(1)
 
     assert Arriving([plane], Slow()).planes()[0].sum() == 2
-
-
-def test_waiting_for_a_transfer_uses_no_core(monkeypatch):
-    given_events = []
-    monkeypatch.setattr(torch.cuda, "Event", lambda **given: given_events.append(given))
-    _event(torch.device("cuda"))
-    assert given_events == [{"blocking": True}]
 
 
 def test_packed_planes_of_any_type_and_stride_are_unchanged():

@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import runpy
 import shutil
-from pathlib import Path
 
 import pytest
 import torch
 
-from cloudconv import checkpoints, weights
+from cloudconv import weights
 from cloudconv.errors import WeightsError
 from cloudconv.models import registry
 
@@ -96,19 +94,3 @@ def test_weights_of_another_model_are_refused(folder):
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(WeightsError, match="do not fit the model"):
         registry.load("rife-4.6")
-
-
-def test_parts_of_a_model_can_be_mixed_with_its_initial_weights(tmp_path):
-    script = Path(__file__).parents[1] / "weights" / "mix.py"
-    mix = runpy.run_path(str(script))["mix"]
-    folder, mixed = weights.weights_folder(), tmp_path / "mixed.safetensors"
-    parent, child = (folder / f"{name}.safetensors" for name in ("rife-4.6", "cloud-best"))
-    mix(parent, child, mixed, "block2.")
-    registry.load(mixed)
-    found, started, ended = (checkpoints.read(path)[0] for path in (mixed, parent, child))
-    assert found.keys() == ended.keys()
-    for name, tensor in found.items():
-        if name.startswith("block2.convblock."):
-            assert torch.equal(tensor, (started[name].float() + ended[name].float()) / 2)
-        elif not name.startswith("block2."):
-            assert torch.equal(tensor, ended[name].float())

@@ -1,6 +1,5 @@
 """``cloudconv compare``: options, exit code, stdout and stderr."""
 
-import json
 import re
 import sys
 
@@ -11,10 +10,6 @@ from cloudconv.report.data import COLUMNS
 from tests.helpers.command import invoke
 from tests.helpers.factory import picture, write_clip
 
-SCORES = {
-    *("psnr", "ssim", "l2", "gdl", "sharpness", "texture", "flicker"),
-    "seconds_per_frame",
-}
 QUICK = ("--device", "cpu", "--precision", "fp32", "--threads", "1")
 
 
@@ -25,18 +20,6 @@ def run(*arguments):
 @pytest.fixture
 def clip(tmp_path):
     return write_clip(tmp_path / "a.mp4", 9, rate=24, codec="libx264", step=1)
-
-
-def test_json_of_forecasts_has_a_horizon(clip):
-    result = run(clip, "--json", "--horizon", 2, "--model", "linear", *QUICK)
-    assert result.exit_code == 0, result.stderr
-    data = json.loads(result.stdout)
-    assert "drop" not in data
-    assert data["horizon"] == 2
-    assert {"linear", "hold"} <= set(data["methods"])
-    for scores in data["methods"].values():
-        assert set(scores) == {"1", "2"}
-        assert all(set(step) == {*SCORES, "fault"} for step in scores.values())
 
 
 def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path):

@@ -1,12 +1,9 @@
 """``cloudconv dream``: options, exit code, stdout and stderr."""
 
-import json
-
 import pytest
 
-from cloudconv.dreaming.vitals.vitals import VITALS
 from tests.helpers.command import invoke
-from tests.helpers.dreams import ball, clouds, video
+from tests.helpers.dreams import ball, video
 from tests.helpers.factory import read_planes, write_clip
 
 
@@ -34,47 +31,7 @@ def test_a_length_is_the_only_required_option(tmp_path):
     assert "exists" in err
 
 
-def test_json_has_the_vitals_and_their_limits(bouncing, tmp_path):
-    words = ("--frames", 30, "--mode", "texture", "--json", "-q")
-    code, out, err = run(bouncing, tmp_path / "b.mkv", *words)
-    assert (code, err) == (0, "")
-    said = json.loads(out)
-    assert (said["mode"], said["new_frames"], said["seed"]) == ("texture", 30, 0)
-    (row,) = said["vitals"]
-    assert list(row) == ["from", "to", *VITALS, "alive"]
-    assert (row["from"], row["to"], row["alive"]) == (0, 30, True)
-    assert set(said["limits"]) == set(VITALS)
-
-
-def test_a_failed_vital_is_described_in_words(tmp_path):
-    clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(24, (64, 48))], rate=25)
-    words = (clip, "-y", "--frames", 40, "--mode", "rollout", "--model", "conv")
-    code, _, plain = run(*words)
-    assert code == 0
-    assert plain.count("no longer looks like the clip") == 1
-    assert "the clip's contrast" in plain
-    assert not [key for key in ("std", "saturation") if key in plain]
-
-
-def test_standard_input_is_accepted(bouncing, tmp_path, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    data = bouncing.read_bytes()
-    words = ["dream", "-", str(tmp_path / "b.mkv"), "--frames", "5", "--at", "1", "--mode", "flow"]
-    assert invoke(*words, "--dry-run", input=data).exit_code == 0
-    assert not list(tmp_path.iterdir())
-    assert invoke(*words, input=data).exit_code == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["b.mkv"]
-
-
 def test_the_summary_of_new_frames_alone_counts_them_once(bouncing, tmp_path):
     code, _, err = run(bouncing, tmp_path / "b.mkv", "--frames", 5, "--only-new", "--mode", "flow")
     assert code == 0
     assert "b.mkv: 5 new frames that continue the source, from 1.9 s on at 25 fps" in err
-
-
-def test_a_dry_run_writes_nothing(bouncing, tmp_path):
-    words = ("--frames", 30, "--mode", "texture", "--dry-run", "--report", tmp_path / "r")
-    code, out, _ = run(bouncing, tmp_path / "b.mp4", *words)
-    assert code == 0
-    assert "texture: the requested mode" in out
-    assert not list(tmp_path.iterdir())

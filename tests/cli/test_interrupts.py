@@ -105,34 +105,6 @@ def test_a_signal_while_the_process_exits_is_ignored():
     assert done.stdout.startswith(b"cloudconv ")
 
 
-LEAVING = """
-import sys, time
-import torch
-from cloudconv.__main__ import main
-sys.argv = ["cloudconv", "--version"]
-try:
-    main()
-finally:
-    print(time.process_time(), flush=True)
-"""
-
-
-@pytest.mark.full
-@pytest.mark.skipif(sys.platform == "win32", reason="no processor time of child processes")
-def test_the_process_ends_soon_after_the_command():
-    """Without the freeze of the collections, the end takes 0.4 of the start's processor time."""
-    import resource
-
-    def used():
-        times = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return times.ru_utime + times.ru_stime
-
-    before = used()
-    done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, check=True)
-    start = float(done.stdout.split()[-1])
-    assert used() - before - start < 0.2 * start
-
-
 IMPORTING = """
 import runpy, sys
 class Interrupted:

@@ -55,6 +55,8 @@ USAGE = {
     f"{INTERP} --workers nobody": "no workers called",
     f"{INTERP} --out-dir x -o y.mp4": "for a single input",
     f"{INTERP} --out-dir x -": "no file name",
+    f"{INTERP} a.mp4 --out-dir x": "have the same output name",
+    "interp . --factor 2 --recursive": "give --out-dir too",
     f"{INTERP} b.xyz": "xyz",
     f"{INTERP} b.png": "for a sequence give frames/%05d.png",
     f"{INTERP} b": "b/%05d.png",
@@ -70,6 +72,7 @@ USAGE = {
     f"{COMPARE} --horizon 4 --metrics xpsnr": "every frame in order",
     f"{COMPARE} --horizon 2": "predict",
     f"{COMPARE} --frames 0": "--frames must be",
+    f"{COMPARE} --scale 0.5": "None of the models blend has --scale",
     f"{COMPARE} -y": "give --report too",
     f"{COMPARE} --output x.mp4": "There is no option --output",
     "compare a.mp4 --model rief-4.6": "rife-4.6",
@@ -81,7 +84,9 @@ USAGE = {
     "dream a.mp4 --frames 3 --wind north": "is not of the form dx,dy",
     "dream a.mp4 --frames 3 --seed -1": "--seed must be a whole number from 0",
     "dream a.mp4 --frames 3 --mode texture --model conv": "choose the mode rollout",
+    "dream a.mp4 --frames 3 --wind 1,0 --model conv": "leave one of them out",
     "dream a.mp4 --frames 3 --audio twice": "must be end or loop",
+    "doctor --device cpu": "--device names the device that --check tests",
     "extrapolate a.mp4": "exactly one of --frames and --seconds",
     "extrapolate a.mp4 --frames 1 --seconds 1": "exactly one of --frames and --seconds",
     "extrapolate a.mp4 --frames 0": "from 1 to",
@@ -93,6 +98,7 @@ USAGE = {
     "extrapolate a.mp4 --frames 2 --model blend": "predict",
     "extrapolate a.mp4 --model hold --frames 99999999999999999999": "--frames",
     "models nonsense": "There is no command 'cloudconv models nonsense'",
+    "models show rife4.6": "did you mean rife-4.6",
     "train a.mp4": "There is no model to train",
     "train --model tiny": "name clips",
     "train a.mp4 --model nonsense": "There is no model",
@@ -115,7 +121,8 @@ INPUT = {
 
 CASES = [(words, said, "usage", 2) for words, said in USAGE.items()]
 CASES += [(words, said, "input", 1) for words, said in INPUT.items()]
-CASES.append((f"{INTERP} a.mp4/b.mp4", "a.mp4 is not a folder", "output", 1))
+NO_FOLDER = (f"{INTERP} a.mp4/b.mp4", f"{INTERP} --out-dir a.mp4", f"{COMPARE} --report a.mp4")
+CASES += [(words, "a.mp4 is not a folder", "output", 1) for words in NO_FOLDER]
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 import io
 import json
-import os
-import subprocess
 import sys
 
 import pytest
@@ -131,37 +129,6 @@ def test_the_rate_is_that_of_the_last_minute(now, capsys):
     rates = [json.loads(line)["rate"] for line in capsys.readouterr().err.splitlines()]
     assert rates[0] is None
     assert (rates[50], rates[-1]) == (10.0, 1.0)
-
-
-def test_one_millisecond_gives_no_rate(monkeypatch, now, capsys):
-    monkeypatch.setattr(progress, "JSON_EVERY", 0.0)
-    with reporting("working", "json", quiet=False) as report:
-        report(at(0, None))
-        now[0] = 0.001
-        report(at(1, None))
-    rates = [json.loads(line)["rate"] for line in capsys.readouterr().err.splitlines()]
-    assert rates == [None, None], "one unit in a millisecond would be 1000 a second"
-
-
-@pytest.mark.full
-def test_an_interrupt_waits_for_the_end_of_an_import(tmp_path):
-    (tmp_path / "slow.py").write_text(
-        "import signal, time\nsignal.raise_signal(signal.SIGINT)\ntime.sleep(0.1)\nprint('whole')"
-    )
-    code = (
-        "from cloudconv import interrupts\ninterrupts.install()\ntry:\n import slow, time\n"
-        " time.sleep(60)\nexcept KeyboardInterrupt:\n print('interrupted')"
-    )
-    paths = os.pathsep.join([str(tmp_path), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": paths},
-        timeout=30,
-        check=False,
-    )
-    assert (done.stdout.split(), done.stderr) == (["whole", "interrupted"], "")
 
 
 def test_progress_of_a_run_as_json(clip):

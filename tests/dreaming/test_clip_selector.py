@@ -35,6 +35,7 @@ def selector(source, thumbs):
     return ClipSelector(source, thumbs, Past(thumbs), np.random.default_rng(0), 0.5)
 
 
+@pytest.mark.full
 def test_two_placements_leave_no_side_empty_and_no_part_unknown(source, wind, thumbs, monkeypatch):
     monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.0)
     chooser = selector(source, thumbs)

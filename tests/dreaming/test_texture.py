@@ -111,6 +111,7 @@ def two_balls(count):
     return [np.hstack([a, b]) for a, b in zip(left, right, strict=True)]
 
 
+@pytest.mark.full
 def test_places_jump_at_their_own_times():
     source = two_balls(100)
     made = list(Texture().dream(material(source), frames=150, seed=0))

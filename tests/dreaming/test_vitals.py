@@ -230,13 +230,6 @@ def test_a_still_source_has_no_limits_of_motion(footage):
     assert row.as_json()["motion"] is None
 
 
-def test_black_frames_are_alive_and_have_finite_vitals():
-    black = [np.zeros((40, 60, 3), np.uint8)] * 40
-    (row,) = vitals_of(material(black[:10]), [tensor(p) for p in black[10:]])
-    assert row.alive
-    assert all(v is None or np.isfinite(v) for v in row.values.values())
-
-
 def test_extreme_values_are_dead_and_have_finite_vitals(source):
     wild = [torch.full((3, 96, 128), value) for value in (2.0, float("nan"), float("inf"))]
     (row,) = vitals_of(source, wild * 10)

@@ -19,7 +19,6 @@ from cloudconv.errors import (
     Interrupted,
     OutputError,
     SettingsError,
-    UnfitInputError,
     WeightsError,
 )
 from cloudconv.events import Progress
@@ -208,30 +207,6 @@ def test_ctrl_c_after_the_last_step_is_not_lost(clip, tmp_path, monkeypatch):
 
 
 @pytest.mark.full
-def test_weights_that_gain_too_little_do_not_prevent_other_settings(clip, tmp_path, monkeypatch):
-    with monkeypatch.context() as patched:
-        patched.setattr(adapt, "LEAST_GAIN", 1000.0)
-        with pytest.raises(KeyboardInterrupt):
-            interp(clip, tmp_path / "b.mkv", adapt=0.02, watch=stop_after(1))
-    result = interp(clip, tmp_path / "b.mkv", adapt=0.03)
-    assert result.adapted is not None
-    assert os.listdir(tmp_path) == ["b.mkv"]
-
-
-@pytest.mark.full
-def test_no_weights_of_a_video_that_changes_are_kept(clip, tmp_path):
-    own = tmp_path / "a.mkv"
-    own.write_bytes(clip.read_bytes())
-
-    def touch(_):
-        os.utime(own, (1, 1))
-
-    with pytest.raises(UnfitInputError, match="changed while it was read"):
-        interp(own, tmp_path / "o.mkv", watch=touch)
-    assert os.listdir(tmp_path) == ["a.mkv"]
-
-
-@pytest.mark.full
 def test_ctrl_c_while_adapting_loses_nothing(clip, tmp_path):
     with pytest.raises(Interrupted, match=r"keeps adapted weights; .* carries on"):
         interp(clip, tmp_path / "b.mkv", watch=stop_after(2, "adapting"))
@@ -269,13 +244,6 @@ def test_a_resumed_run_uses_exactly_the_same_weights(clip, tmp_path):
     with pytest.raises(WeightsError, match="not the weights that made the finished frames"):
         interp(clip, tmp_path / "c.mkv")
     assert interp(clip, tmp_path / "c.mkv", resume=False).adapted is not None
-
-
-@pytest.mark.full
-def test_an_output_that_cannot_be_joined_is_adapted_too(clip, tmp_path):
-    result = interp(clip, tmp_path / "b.gif", end="1.5")
-    assert result.adapted.frames > 0
-    assert os.listdir(tmp_path) == ["b.gif"]
 
 
 @pytest.mark.full

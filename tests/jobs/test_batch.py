@@ -10,11 +10,10 @@ import pytest
 from PIL import Image
 
 from cloudconv import interrupts
-from cloudconv.errors import Interrupted, OutputError
+from cloudconv.errors import Interrupted
 from cloudconv.events import Ended, Progress
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp.plan import InterpResult
-from cloudconv.segments.store import SegmentStore
 from cloudconv.settings import InterpManySettings
 from tests.helpers.command import invoke
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
@@ -59,13 +58,6 @@ def test_a_broken_input_does_not_stop_the_others(clips):
     again = run(*words)
     assert again.exit_code == 1
     assert rows(again.stderr) == [["a.mp4", "exists"], ["b.mp4", "failed"], ["c.mkv", "exists"]]
-
-
-def test_an_existing_file_as_output_folder_is_an_error(clips):
-    result = run(clips[0], "--factor", 2, "--out-dir", clips[1], *TINY)
-    assert result.exit_code == 1
-    reason = "is not a folder, so nothing can be written there: name another folder."
-    assert result.stderr == f"error: {clips[1]} {reason}\n"
 
 
 def test_a_second_run_skips_finished_outputs(clips):
@@ -123,12 +115,6 @@ def test_a_damaged_list_of_finished_outputs_is_ignored(clips):
     wrong.append(json.dumps([key, "a\0b", ""]).encode())
     (folder / LEDGER).write_bytes(b"\n".join([*wrong, lines[1], lines[0][:-9]]))
     assert rows(run(*words).stderr) == [["a.mp4", "failed"], ["c.mkv", "exists"]]
-
-
-def test_two_inputs_with_one_output_name_are_refused(clips):
-    result = run(clips[0], clips[0], "--factor", 2, "--out-dir", clips[0].parent / "made", *TINY)
-    assert result.exit_code == 2
-    assert "same output name" in result.stderr
 
 
 def test_inputs_with_one_stem_are_accepted_if_their_outputs_differ(tmp_path):
@@ -253,26 +239,6 @@ def changing_clip(path):
     return path
 
 
-@pytest.mark.slow
-def test_a_video_that_cannot_be_recorded_does_not_stop_the_others(videos, tmp_path, monkeypatch):
-    record = SegmentStore.record
-
-    def fail(self, segment, *rest):
-        if self.path.name.startswith("a_") and segment.number == 2:
-            raise OutputError("not-written: that could not be written (the disk is full).")
-        record(self, segment, *rest)
-
-    monkeypatch.setattr(SegmentStore, "record", fail)
-    outcomes, _ = make(videos, tmp_path, workers="local:2")
-    assert [type(outcomes[k]) for k in range(4)] == [OutputError, *[InterpResult] * 3]
-    assert " finished frames" in str(outcomes[0])
-    monkeypatch.undo()
-    outcomes, _ = make(videos, tmp_path, workers="local:2")
-    assert [type(outcomes[k]) for k in range(4)] == [InterpResult, *[batch.Exists] * 3]
-    assert outcomes[0].resumed
-    assert_as_alone(tmp_path, videos)
-
-
 @pytest.mark.full
 @pytest.mark.parametrize(("workers", "then"), [("local:2", "local"), ("local", "local:2")])
 def test_ctrl_c_stops_a_batch_and_the_same_command_resumes(videos, tmp_path, workers, then):
@@ -392,13 +358,6 @@ def test_outputs_beside_their_inputs_are_no_inputs_of_the_next_run(clips, more):
     assert rows(run(home / "a_x2.mp4", *words[1:]).stderr) == [["a_x2.mp4", "done"]]
 
 
-def test_recursive_needs_an_output_folder(tmp_path):
-    done = run(tmp_path, "--factor", 2, "--recursive")
-    assert (done.exit_code, done.stderr) == (
-        2, "error: --recursive is for folders of videos: give --out-dir too.\n"
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("given", ["radar/*.gif", "radar"])
 def test_gifs_of_one_picture_are_a_sequence(tmp_path, given):
     (tmp_path / "radar").mkdir()
@@ -421,6 +380,7 @@ def test_a_lost_ctrl_c_is_noticed_between_two_inputs(clips, monkeypatch):
     assert os.listdir(clips[0].parent / "made") == []
 
 
+@pytest.mark.full
 def test_the_total_is_estimated_from_file_sizes(videos, tmp_path):
     _, seen = make(videos, tmp_path)
     guesses = [progress.total for progress in seen]

@@ -6,7 +6,6 @@ from functools import partial
 import pytest
 import torch
 
-from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.jobs import doctor as doctor_job
 from cloudconv.jobs.doctor import Check
 from cloudconv.models import registry
@@ -91,13 +90,3 @@ def test_a_failed_check_is_printed_and_gives_exit_code_1(monkeypatch):
 def test_no_check_starts_after_the_time_limit(monkeypatch):
     monkeypatch.setattr(doctor_job, "SECONDS", -1)
     assert {check.status for check in doctor_job.check_device("cpu")} == {"absent"}
-
-
-@pytest.mark.parametrize(("name", "error"), [("potato", SettingsError), ("cuda:99", DeviceError)])
-def test_a_missing_device_is_an_error(name, error):
-    with pytest.raises(error):
-        list(doctor_job.check_device(name))
-
-
-def test_device_without_check_is_a_usage_error():
-    assert doctor("--device", "cpu").exit_code == 2

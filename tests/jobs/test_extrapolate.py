@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import re
 import sys
 from fractions import Fraction as F
 from pathlib import Path
@@ -20,7 +19,6 @@ from cloudconv.jobs.extrapolate import ExtrapolateEstimate
 from cloudconv.settings import ExtrapolateSettings
 from tests.forecasting.test_layers import square_under_a_pan
 from tests.helpers import calls
-from tests.helpers.command import invoke
 from tests.helpers.factory import (
     packets_of,
     picture,
@@ -326,20 +324,3 @@ def test_one_irregular_repeat_does_not_end_the_rhythm():
     slipped = [*cycle * 6, False, *cycle, False, False]
     made = list(itertools.islice(continued(slipped), 12))
     assert made == [False, False, True, *cycle, *cycle[:4]]
-
-
-def test_the_command_extrapolate(tmp_path):
-    clip = write_clip(tmp_path / "a.mkv", 8)
-    out = str(tmp_path / "b.mkv")
-    result = invoke("extrapolate", clip, out, "--frames", "3", "--model", "linear", "--json")
-    assert result.exit_code == 0, result.output
-    assert '"new_frames": 3' in result.stdout
-    assert '"context_frames": 2' in result.stdout
-    assert len(read_planes(out)) == 11
-    dry = invoke("extrapolate", clip, "--seconds", "0.5", "--model", "linear", "--dry-run")
-    assert dry.exit_code == 0, dry.output
-    assert re.search(r"^new frames +12$", dry.stdout, re.MULTILINE)
-    assert re.search(r"^new frames from +0.3 s$", dry.stdout, re.MULTILINE)
-    assert invoke("extrapolate", clip).exit_code == 2
-    both = invoke("extrapolate", clip, "--frames", "1", "--seconds", "1")
-    assert both.exit_code == 2

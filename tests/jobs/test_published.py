@@ -80,18 +80,13 @@ def test_a_video_keeps_its_frames_and_its_cuts(clip, file, tmp_path):
         assert all(map(np.array_equal, repeated, source[4]))
 
 
-WAYS = {
-    "batch": {"batch": 3},
-    "tiles": {"tile": 256},
-    "workers": {"workers": "local:2"},
-}
-
-
-@pytest.mark.parametrize("way", ["batch", pytest.param("workers", marks=pytest.mark.full)])
+@pytest.mark.parametrize(
+    "way", [{"batch": 3}, pytest.param({"workers": "local:2"}, marks=pytest.mark.full)]
+)
 def test_batches_and_workers_make_the_same_frames(clip, file, tmp_path, way):
     add(file, "mine")
     interp(clip, tmp_path / "b.mkv", model="mine", batch=1)
-    interp(clip, tmp_path / "c.mkv", model="mine", **WAYS[way])
+    interp(clip, tmp_path / "c.mkv", model="mine", **way)
     assert_near(tmp_path / "b.mkv", tmp_path / "c.mkv")
 
 
@@ -229,13 +224,6 @@ def test_every_family_runs_with_every_option(tmp_path, name):
     for one, other in zip(tiled, read_planes(Path(whole.output)), strict=True):
         error = np.mean((one[0].astype(float) - other[0]) ** 2)
         assert error <= 255**2 / 10**4.5  # 45 dB
-
-
-@pytest.mark.full
-def test_film_runs_with_opacity(tmp_path):
-    save(tmp_path / "a.safetensors", recorded("film").state())
-    clip = write_clip(tmp_path / "a.mkv", 2, size=SIZE, pix_fmt="yuva420p")
-    assert interp(clip, tmp_path / "b.mkv", model=tmp_path / "a.safetensors").new_frames == 1
 
 
 @pytest.mark.full

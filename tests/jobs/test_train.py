@@ -6,7 +6,7 @@ import re
 import signal
 import threading
 import tomllib
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -272,25 +272,6 @@ def test_ctrl_c_during_validation_is_resumed(clip, tmp_path):
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_a_run_without_steps_left_says_so(clip, tmp_path):
-    output = tmp_path / "p.safetensors"
-
-    def press(event):
-        if isinstance(event, Progress) and (event.stage, event.done) == ("training", 13):
-            signal.raise_signal(signal.SIGINT)
-
-    trained(settings(clip, output), press)
-    recipe = tmp_path / "recipe.toml"
-    given = {k: v for k, v in asdict(settings(clip, output, steps=13)).items() if v is not None}
-    recipe.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in given.items()))
-    said = invoke("train", "--recipe", recipe, "--device", "cpu", "--json")
-    assert said.exit_code == 0, said.stderr
-    result = json.loads(said.stdout)
-    assert (result["steps"], result["steps_before"], result["resumed"]) == (13, 13, True)
-    assert "steps were made before" in said.stderr
-    assert "0.0000" not in said.stderr
-
-
 @pytest.mark.full
 def test_fine_tuning_never_ends_with_a_lower_score(clip, tmp_path):
     first, tuned = tmp_path / "first.safetensors", tmp_path / "tuned.safetensors"
@@ -341,13 +322,9 @@ def test_impossible_inputs_are_one_clear_sentence(clip, tmp_path):
     state = PREDICT.build().state_dict()
     state["encode.weight"] = torch.zeros(12, 9, 5, 5)
     save_file(state, wide, {"model": PREDICT.name})
-    (tmp_path / "empty").mkdir()
     cases = [
         ({"clips": (short,)}, InputError, "frames in a row"),
-        ({"clips": (str(tmp_path / "empty"),)}, InputError, "no video and no pictures"),
-        ({"crop": 64}, InputError, "smaller than the crop"),
         ({"model": "hold"}, ModelError, "nothing to train"),
-        ({"model": "nonsense"}, ModelError, "There is no model"),
         ({"task": "interpolate"}, ModelError, "one to interpolate is needed"),
         ({"init": str(other)}, WeightsError, "No tensor of the weights"),
         ({"init": str(wide)}, WeightsError, "do not fit"),
@@ -361,9 +338,7 @@ def test_impossible_inputs_are_one_clear_sentence(clip, tmp_path):
         ({"clips": (f"{clip}[0:1]",), "val_part": None}, SettingsError, "nothing to validate on"),
         ({"clips": (still,), "min_motion": 1.0}, InputError, "usable window|could be read"),
         ({"noise": -1}, SettingsError, "noise must be a number of 0 or more"),
-        ({"interval": (3, 1)}, SettingsError, "interval"),
         ({"ema": 1}, SettingsError, "ema"),
-        ({"loss": "nonsense"}, SettingsError, "There is no loss"),
     ]
     if not torch.cuda.is_available():
         cases.append(({"device": "cuda"}, DeviceError, "no working CUDA GPU"))
@@ -512,8 +487,6 @@ def test_the_command_train(clip, tmp_path):
     named = tmp_path / f"{PREDICT.name}_trained.safetensors"
     assert json.loads(again.stdout)["output"] == str(named)
     assert named.exists()
-    beneath = invoke("train", *words.split(), "-o", output / "p.safetensors")
-    assert f"{output} is not a folder" in beneath.stderr
     assert result["best"]["psnr"]["1"] > 10
     assert "naive" not in done.stderr  # only --verbose shows each validation
 

@@ -228,14 +228,6 @@ def test_alpha_survives_the_conversion_exactly(pix_fmt):
     )
 
 
-def test_planes_of_a_wrong_shape_are_refused():
-    planes = noise(layout("yuv420p"), 32, 32)
-    with pytest.raises(ValueError, match="got"):
-        make_picture(planes, "yuv422p", 32, 32)
-    with pytest.raises(ValueError, match="got"):
-        make_picture(planes, "yuv420p10le", 32, 32)
-
-
 def shown(source, tags=None):
     return Frame(source, Fraction(0), Fraction(1), tags or ColorTags())
 

@@ -122,13 +122,6 @@ def test_pictures_too_small_for_minterpolate_are_an_error():
         next(minterpolate(frames(3, size=(64, 30)), Fraction(48)))
 
 
-def test_a_change_of_size_or_a_repeated_time_is_an_error():
-    with pytest.raises(ValueError, match="one kind"):
-        list(minterpolate([*frames(2), *frames(4, size=(64, 64))[2:]], Fraction(48)))
-    with pytest.raises(ValueError, match="does not follow"):
-        list(minterpolate([*frames(2), frames(2)[1]], Fraction(48)))
-
-
 def test_a_missing_filter_is_named(monkeypatch):
     monkeypatch.setattr("cloudconv.media.meters.has_filter", lambda name: False)
     with pytest.raises(ModelError, match="no filter minterpolate"):
@@ -164,8 +157,3 @@ def test_the_weighted_score_counts_luma_four_times():
 def test_pictures_too_small_for_xpsnr_have_no_score():
     tiny = frames(2, size=(44, 46))
     assert list(xpsnr(tiny, tiny, Fraction(24))) == [None, None]
-
-
-def test_frames_of_different_times_are_never_compared():
-    with pytest.raises(ValueError, match="cannot be compared"):
-        XpsnrMeter(Fraction(24)).push(*frames(2))

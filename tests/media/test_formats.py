@@ -140,9 +140,3 @@ def test_working_formats_lose_nothing_of_the_stored_formats():
 def test_an_unsupported_format_is_named(name):
     with pytest.raises(ValueError, match=name):
         working_format(name)
-
-
-@pytest.mark.parametrize("target", ["yuv422p", "gray", "gbrp", "nonsense"])
-def test_repacking_never_converts(target):
-    with pytest.raises(ValueError, match="without changing samples"):
-        repack(noise(16, 8, "yuv420p"), target)

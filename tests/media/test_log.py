@@ -73,7 +73,7 @@ def test_messages_of_decoders_are_not_printed_while_an_encoder_opens(codec, capf
     threads = [threading.Thread(target=keep_decoding) for _ in range(2)]
     for thread in threads:
         thread.start()
-    until = time.monotonic() + 1.5
+    until = time.monotonic() + 0.8
     while time.monotonic() < until:
         open_encoder(EncodeSettings(encoder="ffv1"))
     ends.set()

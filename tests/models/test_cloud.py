@@ -172,20 +172,6 @@ def blocks(network):
     return [name for name, _ in network.named_children() if name.startswith("block")]
 
 
-def test_the_last_stage_is_the_result_and_the_one_before_equals_the_shorter_model():
-    best, fast = (registry.spec(name).build() for name in OURS[:2])
-    assert isinstance(best, IFNet)
-    assert isinstance(fast, IFNet)
-    torch.manual_seed(0)
-    best.load_state_dict(best.start_from(weights.load_state("rife-4.6")))
-    fast.load_state_dict(fast.start_from(best.state_dict()))
-    x0, x1, timestep = pan(0), pan(5), torch.full((1, 1, 1, 1), 0.4)
-    with torch.no_grad():
-        shorter, whole = best.stages(x0, x1, timestep)
-        assert torch.allclose(whole, best(x0, x1, timestep), atol=1e-6)
-        assert torch.allclose(shorter, fast(x0, x1, timestep), atol=1e-6)
-
-
 @pytest.mark.full
 @pytest.mark.parametrize(
     ("name", "init"), [("cloud-turbo", "cloud-turbo"), ("cloud-best", "rife-4.6")]
@@ -234,18 +220,6 @@ def drift(shift):
 def inner_psnr(a, b):
     inner = (..., slice(16, -16), slice(40, -40))
     return float(-10 * (a[inner] - b[inner]).square().mean().log10())
-
-
-def test_an_untrained_refinement_changes_nothing():
-    torch.manual_seed(0)
-    network = registry.spec(NAME).build()
-    assert isinstance(network, IFNet)
-    network.eval()
-    x0, x1, before, after = (drift(k) for k in (4, 8, 0, 12))
-    outer = OuterPictures(before, after, torch.ones(1, 2))
-    even = network.interpolate(x0, x1, HALF)
-    refined = network.interpolate(x0, x1, HALF, outer=outer)
-    assert (refined - even).abs().max() < 1 / 255
 
 
 def test_gradients_are_finite_without_motion_and_without_outer_frames():

@@ -18,7 +18,7 @@ import pytest
 import cloudconv
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.media.output import Part
-from cloudconv.segments.store import SegmentStore, end_of, sealed, summary_in
+from cloudconv.segments.store import SegmentStore, sealed
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, write_clip
 from tests.helpers.jobs import on, stop_after
@@ -358,21 +358,6 @@ def test_a_plan_with_impossible_decisions_is_one_sentence(interrupted, clips, de
     path.write_bytes(sealed({**plan, "decided": decided}))
     with pytest.raises(OutputError, match="is not one of cloudconv"):
         interp(clips / "a.mkv", interrupted / "b.mkv")
-
-
-@pytest.mark.full
-def test_segments_of_another_plan_are_refused(interrupted, clips):
-    file = segments(interrupted)[1]
-    number, digest = file.stem.split("-")
-    summary = summary_in(file, digest)
-    other = digest[::-1]
-    packets = file.read_bytes()[: summary.bytes]
-    file.with_name(f"{number}-{other}.packets").write_bytes(packets + end_of(summary, other))
-    file.unlink()
-    with pytest.raises(OutputError, match="`resume=False`"):
-        interp(clips / "a.mkv", interrupted / "b.mkv")
-    interp(clips / "a.mkv", interrupted / "b.mkv", resume=False)
-    assert_same(interrupted / "b.mkv", clips / "whole.mkv")
 
 
 @pytest.mark.full

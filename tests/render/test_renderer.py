@@ -211,22 +211,6 @@ def test_source_frames_do_not_wait_for_a_full_batch():
     assert len(list(made)) == 196
 
 
-def test_closing_early_closes_the_tasks():
-    closed = []
-
-    def tasks():
-        try:
-            yield from multiplied(clip(5), 2)
-        finally:
-            closed.append(True)
-
-    source = tasks()
-    made = renderer().render(source)
-    next(made)
-    made.close()
-    assert closed == [True]
-
-
 @pytest.mark.parametrize(
     ("size", "room", "sizes", "said"),
     [
@@ -276,19 +260,6 @@ def test_a_failed_attempt_frees_its_memory_before_the_next(cpu_streams):
     assert_alike(made, pixels(renderer("blend").render(multiplied(frames, 4))))
     assert [str(text).split(": ")[1] for text in work.new_warnings()] == ["the batch is now 2."]
     assert not any(taken() is not None for taken in model.taken)
-
-
-def test_a_model_is_freed_with_its_renderer():
-    model = LimitedBlend(room=2 * 96 * 64)
-    remaining = weakref.ref(model)
-    gc.disable()
-    try:
-        work = renderer(model, batch=4)
-        assert len(list(work.render(multiplied(clip(4), 4)))) == 16
-        del work, model
-        assert remaining() is None
-    finally:
-        gc.enable()
 
 
 @pytest.mark.parametrize(("factor", "sizes"), [(3, [4, 2]), (4, [4, 4, 1]), (8, [8, 8, 8])])
