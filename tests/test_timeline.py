@@ -286,5 +286,5 @@ def test_text_that_is_no_time_is_refused(text):
 
 def test_a_very_low_rate_is_shown_as_a_fraction():
     assert [rate_name(Fraction(*each)) for each in ((1, 86400), (1, 1000), (24000, 1001))] == [
-        *("1/86400", "0.001", "23.976"),
+        *("1/86400", "0.001", "23.976")
     ]

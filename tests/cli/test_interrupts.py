@@ -96,11 +96,7 @@ main()
 
 
 def test_a_signal_while_the_process_exits_is_ignored():
-    done = subprocess.run(
-        [sys.executable, "-c", ENDING],
-        capture_output=True,
-        check=False,
-    )
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"cloudconv ")
 

@@ -34,12 +34,7 @@ class _Here(Network):
 
 
 PREDICT = replace(
-    TINY,
-    name="small-predictor",
-    task="predict",
-    context=2,
-    multiple=4,
-    network=_Here("Next"),
+    TINY, name="small-predictor", task="predict", context=2, multiple=4, network=_Here("Next")
 )
 AHEAD = replace(PREDICT, name="small-horizon", network=_Here("Ahead"))
 MIDDLE = replace(
@@ -51,11 +46,7 @@ MIDDLE = replace(
     network=_Here("Middle"),
 )
 AUTOENCODER = replace(
-    TINY,
-    name="small-autoencoder",
-    task="reconstruct",
-    context=1,
-    network=_Here("Autoencoder"),
+    TINY, name="small-autoencoder", task="reconstruct", context=1, network=_Here("Autoencoder")
 )
 ADVERSARIAL = replace(PREDICT, name="small-duel", network=_Here("Duellist"))
 COARSE = replace(PREDICT, name="small-pyramid", network=_Here("Coarse"))

@@ -15,12 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cloudconv.errors import (
-    Interrupted,
-    OutputError,
-    SettingsError,
-    WeightsError,
-)
+from cloudconv.errors import Interrupted, OutputError, SettingsError, WeightsError
 from cloudconv.events import Progress
 from cloudconv.jobs import adapt, train
 from cloudconv.media.probe import probe
@@ -32,13 +27,7 @@ from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import stop_after
 from tests.helpers.trainees import MIDDLE, moving, register_models
 
-STEPS = {
-    "loss": "l2",
-    "learning_rate": 3e-3,
-    "batch": 8,
-    "val_windows": 8,
-    "crops": 40,
-}
+STEPS = {"loss": "l2", "learning_rate": 3e-3, "batch": 8, "val_windows": 8, "crops": 40}
 
 
 @pytest.fixture(autouse=True)

@@ -171,14 +171,7 @@ def videos(tmp_path_factory):
 
 def make(clips, folder, *, stop_at=None, **settings):
     """Run a batch; return each input's outcome, in the order of their ends, and the progress."""
-    words = {
-        "factor": 2,
-        "model": "tiny",
-        **LOSSLESS,
-        "threads": 1,
-        "device": "cpu",
-        **settings,
-    }
+    words = {"factor": 2, "model": "tiny", **LOSSLESS, "threads": 1, "device": "cpu", **settings}
     outcomes = {}
     seen = []
 

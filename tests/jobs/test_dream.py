@@ -12,11 +12,7 @@ from PIL import Image
 
 from cloudconv.dreaming.methods.texture import Texture
 from cloudconv.dreaming.vitals.vitals import VITALS, Vitals, VitalsMeter
-from cloudconv.errors import (
-    DeviceError,
-    InputError,
-    OutputError,
-)
+from cloudconv.errors import DeviceError, InputError, OutputError
 from cloudconv.events import Progress, Warned
 from cloudconv.jobs.dream import run as job
 from cloudconv.jobs.dream.report import write_report

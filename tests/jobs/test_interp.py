@@ -16,13 +16,7 @@ from cloudconv.events import Warned
 from cloudconv.jobs.interp.plan import decide
 from tests.helpers import calls
 from tests.helpers.command import invoke
-from tests.helpers.factory import (
-    packets_of,
-    picture,
-    read_planes,
-    read_times,
-    write_clip,
-)
+from tests.helpers.factory import packets_of, picture, read_planes, read_times, write_clip
 
 LOSSLESS = calls.LOSSLESS
 EXACT = calls.EXACT
@@ -154,8 +148,7 @@ def test_a_part_of_the_source_is_interpolated(tmp_path):
 
 @pytest.mark.parametrize("varies", [False, True])
 @pytest.mark.parametrize(
-    "options",
-    [{}, pytest.param({"workers": "local:2"}, marks=pytest.mark.full), {"refill": True}],
+    "options", [{}, pytest.param({"workers": "local:2"}, marks=pytest.mark.full), {"refill": True}]
 )
 def test_the_frame_after_an_excerpt_is_its_right_neighbour(tmp_path, options, varies):
     times = [F(k, 20) + (F(1, 50) if varies and k % 3 else 0) for k in range(20)]

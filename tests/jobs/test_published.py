@@ -14,12 +14,7 @@ from cloudconv.errors import CloudconvError, ModelUsageError, OutputError
 from cloudconv.models import registry
 from cloudconv.models.added import add
 from tests.helpers import calls
-from tests.helpers.factory import (
-    picture,
-    read_planes,
-    read_times,
-    write_clip,
-)
+from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import stop_after
 from tests.helpers.own_networks import save, small_file, small_state
 from tests.helpers.published import recorded

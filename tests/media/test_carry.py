@@ -421,11 +421,7 @@ def test_audio_before_the_video_is_cut_with_a_warning(tmp_path):
     rate = info.timing.rate
     target = tmp_path / "out.mkv"
     with open_sink(
-        target,
-        info,
-        rate=rate,
-        time_base=1 / rate,
-        carry=Carry(info, info.timing.start + 1),
+        target, info, rate=rate, time_base=1 / rate, carry=Carry(info, info.timing.start + 1)
     ) as sink:
         sink.write(Frame(picture(0, 32, 32), Fraction(0), 1 / rate))
     assert any("1.000 s of audio" in warning for warning in map(str, sink.warnings))

@@ -38,10 +38,7 @@ def space_of(kind, matrix, full_range):
 def noise(kind, width, height, seed=0):
     """Return random colour planes over all codes of the bit depth."""
     generator = torch.Generator().manual_seed(seed)
-    small = (
-        -(-height // (1 << kind.chroma_shift_y)),
-        -(-width // (1 << kind.chroma_shift_x)),
-    )
+    small = (-(-height // (1 << kind.chroma_shift_y)), -(-width // (1 << kind.chroma_shift_x)))
     shapes = [(height, width)]
     if kind.family != "gray":
         shapes += [small, small]

@@ -209,8 +209,7 @@ def pretend_nvdec(monkeypatch, gives):
 
 
 @pytest.mark.parametrize(
-    ("other", "taken"),
-    [({}, True), ({"size": (96, 80)}, False), ({"pix_fmt": "yuv444p"}, False)],
+    ("other", "taken"), [({}, True), ({"size": (96, 80)}, False), ({"pix_fmt": "yuv444p"}, False)]
 )
 def test_nvdec_is_used_only_if_its_first_picture_matches_the_probe(
     tmp_path, monkeypatch, other, taken

@@ -57,10 +57,7 @@ def cuts(thumbnails, threshold=None):
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.integers(0, 10**6),
-    st.sampled_from([0.0, 0.4, 2.0]),
-    st.integers(1, 12),
-    st.integers(1, 12),
+    st.integers(0, 10**6), st.sampled_from([0.0, 0.4, 2.0]), st.integers(1, 12), st.integers(1, 12)
 )
 def test_a_hard_cut_is_found(seed, speed, before, after):
     clip = torch.cat([scene(seed, before, speed=speed), scene(seed + 1, after, speed=speed)])

@@ -13,11 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloudconv.errors import (
-    Interrupted,
-    SettingsError,
-    UnfitInputError,
-)
+from cloudconv.errors import Interrupted, SettingsError, UnfitInputError
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.segments.plan import SegmentPlan
@@ -52,14 +48,7 @@ def clip(tmp_path_factory):
     [
         {},
         pytest.param(
-            {
-                "factor": None,
-                "fps": 60,
-                "loop": True,
-                "start": "0.5",
-                "end": 4,
-                "refill": True,
-            },
+            {"factor": None, "fps": 60, "loop": True, "start": "0.5", "end": 4, "refill": True},
             marks=pytest.mark.full,
         ),
     ],
