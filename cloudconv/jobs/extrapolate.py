@@ -25,23 +25,23 @@ from cloudconv.events import Finished, Job, Progress, Warned, each_once
 from cloudconv.forecasting.choice import HELD, fault
 from cloudconv.forecasting.scene import SIDE
 from cloudconv.jobs.extend import plan as extend
-from cloudconv.jobs.extend.context import WINDOW, Context, frames_between, gather
 from cloudconv.jobs.extend.plan import Continuation, ExtendOutcome, ExtendPlan
+from cloudconv.jobs.extend.scene import Scene, read_scene
 from cloudconv.jobs.outcome import Done, Estimate, seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import claim, raise_first
-from cloudconv.messages import counted, short
+from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
 from cloudconv.render.device import precision_name, set_threads
 from cloudconv.render.memory import process_memory
-from cloudconv.schedule.frames import analyse
 from cloudconv.settings import ExtrapolateSettings, exact
 from cloudconv.settings.extend import AUTO_PREDICTOR
 from cloudconv.transfer import upload
 
 _TRIED = 4  # frames that an estimate makes
+_WINDOW = 64  # frames before the forecast that show its cadence
 MOST_TRIED = 15
 """The largest number of known frames that a trial forecasts."""
 CANDIDATES = ("layers", "flow", "voxelflow")
@@ -85,7 +85,7 @@ class _Forecast:
 
     plan: ExtrapolatePlan
     continuation: Continuation
-    context: Context
+    scene: Scene
     warnings: tuple[Warned, ...]
 
     @property
@@ -95,8 +95,8 @@ class _Forecast:
         return {
             "device": str(plan.device),
             "precision": precision_name(plan.dtype),
-            "context_frames": min(len(self.context.frames), plan.predictor.context),
-            "cadence": self.context.cadence,
+            "context_frames": min(len(self.scene.frames), plan.predictor.context),
+            "cadence": self.scene.cadence,
         }
 
 
@@ -187,57 +187,47 @@ def _resolve(plan: ExtrapolatePlan) -> _Forecast:
         InputError: there are too few frames to forecast from, or none can be decoded.
     """
     spec, timing = plan.predictor, plan.info.timing
-    context, warnings = _context(plan), plan.warnings
-    if len(context.frames) < min(spec.context, 2):
-        path, model = plan.info.path, plan.settings.chosen_model
+    settings, warnings, needed = plan.settings, plan.warnings, spec.context + spec.past
+    scene = read_scene(
+        plan.info,
+        _WINDOW,
+        at=exact(settings.at),
+        scene_cut=settings.scene_cut,
+        threads=settings.threads,
+        needed=needed,
+        different=needed + MOST_TRIED,
+    )
+    if len(scene.frames) < min(spec.context, 2):
+        path, model = plan.info.path, settings.chosen_model
         code, where = "one-frame-to-forecast", "to forecast from"
-        if context.cut is not None:
-            cut = float(context.cut - timing.start)
+        if scene.cut is not None:
+            cut = float(scene.cut - timing.start)
             code, where = "one-frame-after-cut", f"after a cut at {cut:g} s"
         raise InputError(
             f"{code}: {path} has a single frame {where}, and {model} needs two or more: forecast "
             "from another time with --at, or give a longer video."
         )
-    if len(context.frames) < spec.context:
+    if len(scene.frames) < spec.context:
         code, where = "context-short", "in the video"
-        if context.cut is not None:
+        if scene.cut is not None:
             code, where = "context-short-after-cut", "since a cut"
         short_of = (
-            f"{code}: {spec.name} uses {spec.context} frames, and there are {len(context.frames)} "
+            f"{code}: {spec.name} uses {spec.context} frames, and there are {len(scene.frames)} "
             f"{where}: the first one is repeated for those that are missing."
         )
         warnings += (Warned(short_of),)
-    last = context.last
-    step = 1 / timing.rate if timing.rate is not None else context.gap or timing.last_duration
-    return _Forecast(plan, Continuation(plan, last.time + last.duration, step), context, warnings)
-
-
-def _context(plan: ExtrapolatePlan) -> Context:
-    """Read the last frames before the forecast, and more of them while too few are different."""
-    settings, info, timing = plan.settings, plan.info, plan.info.timing
-    size = plan.predictor.context + plan.predictor.past
-    length = timing.end - timing.start
-    at = exact(settings.at)
-    end = length if at is None else at
-    start, span, context = end, WINDOW * length / timing.frames, None
-    while start > 0 and (context is None or (len(context.frames) < size and context.cut is None)):
-        start, span = end - span, 4 * span
-        frames = frames_between(info, start, at, settings.threads)
-        context = gather(analyse(frames, settings.scene_cut), size, MOST_TRIED)
-    if context is None:
-        raise InputError(
-            f"no-frame-before: {info.path} has no frame before {short(float(end))} s: choose a "
-            "later time."
-        )
-    return context
+    last = scene.last
+    step = 1 / timing.rate if timing.rate is not None else scene.gap or timing.last_duration
+    return _Forecast(plan, Continuation(plan, last.time + last.duration, step), scene, warnings)
 
 
 def _pictures(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
     """Yield the new frames, with repeats that continue the cadence of the source."""
-    frames, count = forecast.context.frames, forecast.continuation.new_frames
+    spec, count = model.spec, forecast.continuation.new_frames
+    frames = [*forecast.scene.frames][-(spec.context + spec.past) :]
     known, last = [rgb_of(frame, forecast.plan.device) for frame in frames], frames[-1]
     made, shown = _made(forecast, model, known, count), last
-    for repeats in islice(forecast.context.repeats(), count):
+    for repeats in islice(forecast.scene.repeats(), count):
         if not repeats:
             picture = next(made)
             with torch.inference_mode():
@@ -264,8 +254,7 @@ def _made(
 
 def _tried_frames(forecast: _Forecast) -> list[Frame]:
     """Return the last known frames, which a trial forecasts; as many as the job makes at most."""
-    context, spec = forecast.context, forecast.plan.predictor
-    known = [*context.earlier, *context.frames]
+    known, spec = [*forecast.scene.frames], forecast.plan.predictor
     wanted = min(MOST_TRIED, forecast.continuation.new_frames)
     return known[max(spec.context, len(known) - wanted) :]
 
@@ -280,12 +269,12 @@ def _trial(forecast: _Forecast) -> Generator[Progress, None, tuple[str, int, int
         The predictor whose forecasts look best, the number of its frames that held in the first
         trial, and the number of frames that were tried.
     """
-    context, plan, tried = forecast.context, forecast.plan, len(_tried_frames(forecast))
+    plan, tried = forecast.plan, len(_tried_frames(forecast))
     names = _names(plan.settings)
     if not tried:
         return names[-1], 0, 0
     needed = tried + plan.predictor.context + plan.predictor.past
-    known = [_small(frame) for frame in (*context.earlier, *context.frames)[-needed:]]
+    known = [_small(frame) for frame in [*forecast.scene.frames][-needed:]]
     spans = sorted({tried, max(1, tried // 2)})
     faults: dict[tuple[str, int], list[float]] = {}
     done = 0

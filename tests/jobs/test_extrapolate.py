@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.jobs import extrapolate as job
-from cloudconv.jobs.extend.context import continued
+from cloudconv.jobs.extend.scene import continued
 from cloudconv.jobs.extrapolate import ExtrapolateEstimate
 from cloudconv.settings import ExtrapolateSettings
 from tests.forecasting.test_layers import square_under_a_pan

@@ -8,12 +8,11 @@ from itertools import pairwise
 import torch
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.jobs.extend.context import LastScene, frames_between
+from cloudconv.jobs.extend.scene import read_scene
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
-from cloudconv.schedule.cadence import Cadence
-from cloudconv.schedule.frames import AnalysedFrame, analyse, cadence_of
+from cloudconv.schedule.frames import AnalysedFrame, cadence_of
 from cloudconv.settings.groups import SceneCut
 
 MOST_FRAMES = 300
@@ -35,7 +34,6 @@ def gather_material(
 
     At most 300 frames are kept. Fewer frames are kept if 300 need more than 1 GiB, but at least 64.
     Frames before a very long gap are left out, as if the gap were a cut.
-    Only the end of the video is decoded, except in a sparse video that has no frames there.
 
     Args:
         info: the video.
@@ -47,29 +45,19 @@ def gather_material(
     Raises:
         InputError: there is no frame before ``at``, or none can be decoded.
     """
+    scene = read_scene(info, frames_kept(info), at=at, scene_cut=scene_cut, threads=threads)
     timing = info.timing
-    length = timing.end - timing.start
-    end = length if at is None else min(at, length)
-    count = frames_kept(info)
-    frame = length / max(timing.frames, 1)
-    start = end - (count + Cadence.lookahead) * frame
-    scene = LastScene(count)
-    for item in analyse(frames_between(info, start, at, threads), scene_cut):
-        scene.push(item)
-    if not scene.items:  # a sparse video may have frames only before that part
-        for item in analyse(frames_between(info, Fraction(0), at, threads), scene_cut):
-            scene.push(item)
     step = scene.gap if timing.rate is None else 1 / timing.rate
     if step is not None:
         # The material has a picture for each step: without a limit, a gap of days never ends.
-        scene.begin_after(scene.items[-1].frame.time - _MOST_STEPS * step)
+        scene.begin_after(scene.last.time - _MOST_STEPS * step)
     frames, times, cadence = _placed(list(scene.items))
     return Material(
         frames,
         device=device,
         times=times,
         step=step,
-        last=scene.items[-1].frame,
+        last=scene.last,
         cut=scene.cut,
         cadence=cadence,
     )
