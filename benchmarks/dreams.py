@@ -141,13 +141,11 @@ def check(options: argparse.Namespace) -> None:
     alive: dict[str, list[bool]] = {kind: [] for kind in ("real", *BROKEN)}
     for clip in options.clips:
         whole = gather_material(probe(small_clip(clip, options.width, options.out)))
-        half = len(whole.film) // 2
+        half = len(whole.frames) // 2
         if half < LEAST_HALF:
             continue
         first, second = (
-            Material(
-                whole.film.frames[part], times=whole.times[part], step=whole.step, cut=whole.cut
-            )
+            Material(whole.frames[part], times=whole.times[part], step=whole.step, cut=whole.cut)
             for part in (slice(half), slice(half, None))
         )
         said = []
@@ -165,8 +163,8 @@ def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     count = len(second)
     kind = DreamKind(as_filmed=True, repeats=True, frames=count)
     meter = VitalsMeter(first, kind)
-    pictures = [second.film.picture(second.source_of(k)[0]) for k in range(count)]
-    for picture in change(pictures, [first.film.picture(k) for k in range(len(first.film))]):
+    pictures = [second.filmed(second.source_of(k)[0]) for k in range(count)]
+    for picture in change(pictures, [first.filmed(k) for k in range(len(first.frames))]):
         meter.push(small_copy(picture, first.small_size))
     return meter.rows
 
@@ -221,7 +219,7 @@ class Blocks:
 
     def __init__(self, material: Material) -> None:
         """Cut all frames of the material into blocks."""
-        frames = [material.film.picture(k) for k in range(len(material.film))]
+        frames = [material.filmed(k) for k in range(len(material.frames))]
         rows = torch.stack([self.cut(frame) for frame in frames])
         self._rows = rows.permute(1, 0, 2).contiguous()
         self._squares = self._rows.square().sum(2)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from cloudconv.dreaming.material.film import Film
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import method
-from cloudconv.dreaming.pictures import COARSE_SIDE, THUMB_SIDE, reduced, small_copy
+from cloudconv.dreaming.pictures import THUMB_SIDE, reduced, small_copy
 from cloudconv.dreaming.vitals.vitals import Values, VitalsMeter, in_words, outside
 
 FRAMES = 150
@@ -49,7 +46,7 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
         why = f"flow: {count} frames are too few for the modes that play the clip's frames."
         return ModeChoice("flow", why)
     few = f"{count} frames are too few for a collage; " if count < _COLLAGE else ""
-    small = small_material(material)
+    small = material.reduced()
     trials: list[Trial] = []
     for name in ("flow" if few else "collage", "texture"):
         trials.append(tried(method(name), small, seed))
@@ -139,26 +136,3 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
         kind.repeats or not _REPLAYS.isdisjoint(failed),
         failed.get("sudden"),
     )
-
-
-def small_material(material: Material) -> Material:
-    """Return a material of small pictures, reduced from the copies for analysis.
-
-    No frame is decoded again, and the land is that of the large pictures.
-    """
-    return material.with_small_film(SmallFilm(material.film))
-
-
-class SmallFilm(Film):
-    """The real frames of a film, reduced from its copies for analysis."""
-
-    def __init__(self, film: Film) -> None:
-        """Store the film."""
-        height, width = reduced(film.small(0), COARSE_SIDE).shape[:2]
-        super().__init__(film.frames, torch.device("cpu"), (height, width))
-        self._film = film
-
-    def picture(self, number: int) -> Tensor:
-        """Return a frame: (3, h, w) float32 RGB in [0, 1]."""
-        small = torch.from_numpy(reduced(self._film.small(number), COARSE_SIDE))
-        return small.permute(2, 0, 1).float() / 255

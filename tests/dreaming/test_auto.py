@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cloudconv.dreaming.auto import FRAMES, Trial, advice, choose, small_material
+from cloudconv.dreaming.auto import FRAMES, Trial, advice, choose
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.probe import probe
 from tests.helpers.dreams import ball, chosen_mode, clouds, material
@@ -100,7 +100,7 @@ def test_the_best_trial_is_whole_then_calm_then_new():
 
 def test_a_trial_uses_the_pictures_of_its_source():
     pictures = clouds(12, (320, 240))
-    small = small_material(material(pictures))
+    small = material(pictures).reduced()
     assert (len(small), small.size) == (12, (120, 160))
     wanted = cv2.resize(pictures[5], (160, 120), interpolation=cv2.INTER_AREA)
     shown = small.picture(5).permute(1, 2, 0).numpy() * 255

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloudconv.dreaming.auto import small_material, tried
+from cloudconv.dreaming.auto import tried
 from cloudconv.dreaming.methods.collage import Collage
 from cloudconv.dreaming.methods.registry import method
 from cloudconv.jobs.extend.history import gather_material
@@ -22,8 +22,8 @@ SIZE = 240, 150
 
 @cache
 def filmed():
-    film = gather_material(probe(CLIP)).film
-    return [film.small(k)[:200] for k in range(len(film))]
+    source = gather_material(probe(CLIP))
+    return [source.filmed_small(k)[:200] for k in range(len(source.frames))]
 
 
 def panned(speed, rise=0.0):
@@ -62,7 +62,7 @@ def test_a_camera_that_rises_over_land_leads_to_no_collage(speed):
     source = material(panned(speed, rise=0.2))
     assert source.unsteady
     assert not source.pans
-    trial = tried(method("collage"), small_material(source), 0)
+    trial = tried(method("collage"), source.reduced(), 0)
     assert trial.faults == ("solid things move before a moving camera",)
 
 
@@ -103,5 +103,5 @@ def test_a_ridge_stays_whole_after_a_pan_and_casts_no_shadow_in_the_sky(speed):
 @pytest.mark.full
 @pytest.mark.skipif(not SUNSET.exists(), reason="the clip is not in the repository")
 def test_a_filmed_ridge_stays_whole_after_a_pan():
-    film = gather_material(probe(SUNSET)).film
-    check_ridge([film.small(k) for k in range(len(film))])
+    source = gather_material(probe(SUNSET))
+    check_ridge([source.filmed_small(k) for k in range(len(source.frames))])

@@ -66,7 +66,7 @@ def test_repeated_frames_are_removed_and_the_others_spread_evenly(tmp_path):
     assert source.cadence is not None
     assert "24 fps material" in source.cadence
     assert source.step == Fraction(1, 30)
-    assert len(source.film) == 48
+    assert len(source.frames) == 48
     gaps = {b - a for a, b in zip(source.times, source.times[1:], strict=False)}
     assert gaps == {Fraction(1, 24)}
     assert source.source_of(-1) == (47, 0)

@@ -1,4 +1,4 @@
-"""Find a slow motion of the camera over land, and show a pan as from the last view."""
+"""Find a slow motion of the camera over land."""
 
 from __future__ import annotations
 
@@ -8,11 +8,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from cloudconv.dreaming.material.film import Film
 from cloudconv.dreaming.material.land import Mask, land_of
 from cloudconv.dreaming.pictures import grey
 
@@ -64,7 +61,7 @@ def _path(pictures: Sequence[_Bytes]) -> _Path:
     path: _Path = travelled[-1] - travelled
     for _ in range(_ROUNDS):
         # Small errors of the steps add up, so each frame is compared with all.
-        aligned = [_shifted(one, shift) for one, shift in zip(pictures, path, strict=True)]
+        aligned = [shifted(one, shift) for one, shift in zip(pictures, path, strict=True)]
         usual = _low(np.median(aligned, 0).astype(np.uint8))
         path += [cv2.phaseCorrelate(_low(one), usual, window)[0] for one in aligned]
         path -= path[-1]
@@ -79,7 +76,7 @@ def _low(picture: _Bytes) -> Any:
     return np.ascontiguousarray(detail[-2 * rows :, : 2 * columns - detail.shape[1] % 2])
 
 
-def _shifted(values: Any, shift: Any) -> Any:
+def shifted(values: Any, shift: Any) -> Any:
     """Return (h, w) or (h, w, channels) moved by (dx, dy) pixels, with continued edges."""
     matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
     size = values.shape[1::-1]
@@ -96,7 +93,7 @@ def _from_last_view(pictures: Sequence[_Bytes], path: _Path) -> tuple[list[_Byte
     made: list[_Bytes] = [pictures[-1]]
     shown = np.zeros(pictures[0].shape[1])
     for picture, shift in zip(pictures[-2::-1], path[-2::-1], strict=True):
-        view = _shifted(picture, shift)
+        view = shifted(picture, shift)
         x, y = (round(float(axis)) for axis in shift)
         beyond = slice(0, x) if x > 0 else slice(view.shape[1] + x, None)
         above = slice(0, y) if y > 0 else slice(view.shape[0] + y, None)
@@ -106,41 +103,3 @@ def _from_last_view(pictures: Sequence[_Bytes], path: _Path) -> tuple[list[_Byte
         shown[beyond] -= 1
         made.append(view)
     return made, shown > len(pictures) / 2
-
-
-class SteadyFilm(Film):
-    """The real frames of a clip, as if the camera had always had its last view.
-
-    Args:
-        film: the frames as filmed.
-        path: (n, 2), the shift (dx, dy) from each frame to the last view, in pixels of small
-            pictures.
-    """
-
-    def __init__(self, film: Film, path: _Path) -> None:
-        """Store the frames and the path."""
-        super().__init__(film.frames, film.device, film.size)
-        self._film = film
-        self._path = path
-
-    def picture(self, number: int) -> Tensor:
-        """Return a frame as from the last view: (3, H, W)."""
-        picture = self._film.picture(number)
-        shift = self._path[number] * self.size[1] / self.small_size[1]
-        if not shift.any():
-            return picture
-        channels = [_shifted(one.numpy(), shift) for one in picture.cpu()]
-        return torch.from_numpy(np.stack(channels)).to(picture.device)
-
-    def small(self, number: int) -> _Bytes:
-        """Return a frame for analysis as from the last view: (h, w, 3) uint8."""
-        kept = self._smalls.get(number)
-        if kept is None:
-            kept = _shifted(self._film.small(number), self._path[number])
-            self._smalls[number] = kept
-        return kept
-
-    def hidden(self, number: int) -> tuple[float, float]:
-        """Return how much of a frame's left and right is unknown, in widths of the picture."""
-        right = float(self._path[number][0]) / self.small_size[1]
-        return max(right, 0.0), max(-right, 0.0)

@@ -8,7 +8,7 @@ the time of the point. Two frames are never mixed, so nothing is seen twice.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from fractions import Fraction
 from functools import cached_property
@@ -19,11 +19,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.material.camera import SteadyFilm, view_of
-from cloudconv.dreaming.material.film import Film
+from cloudconv.dreaming.material.camera import shifted, view_of
 from cloudconv.dreaming.material.land import matte_of
-from cloudconv.dreaming.pictures import moved, resized, resized_flow, spread
+from cloudconv.dreaming.pictures import (
+    COARSE_SIDE,
+    analysis_size,
+    grey,
+    moved,
+    reduced,
+    resized,
+    resized_flow,
+    small_copy,
+    spread,
+)
+from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
+from cloudconv.models.flow import measured_flow
 
 _Floats = NDArray[np.float32]
 _Bytes = NDArray[np.uint8]
@@ -35,10 +46,11 @@ class Material:
     """The frames that a dream is made of.
 
     ``m.picture(k)`` is full size, ``m.small(k)`` and ``m.flow(k)`` are for analysis. ``k`` runs
-    from 0 to ``len(m) - 1``; a negative ``k`` counts from the end. ``film`` holds the real frames.
-    ``step`` is the time between two points of the grid, ``last`` the last real frame, ``cut`` the
-    time of the cut that begins the scene on the source's clock. ``cadence`` describes how the
-    source's frames repeat, if they repeat regularly.
+    from 0 to ``len(m) - 1``; a negative ``k`` counts from the end. ``m.filmed(n)`` and
+    ``m.filmed_small(n)`` are real frames, by their number in ``frames``. ``step`` is the time
+    between two points of the grid, ``last`` the last real frame, ``cut`` the time of the cut that
+    begins the scene on the source's clock. ``cadence`` describes how the source's frames repeat, if
+    they repeat regularly. ``size`` and ``small_size`` are height and width of both pictures.
 
     Args:
         frames: the frames without repeats, oldest first; at least one.
@@ -75,7 +87,9 @@ class Material:
         self.device = torch.device(device)
         self.step = step or _usual_gap(times) or frames[-1].duration or Fraction(1, 25)
         self.last = last or frames[-1]
-        self.film = Film(frames, self.device, (self.last.height, self.last.width))
+        self.frames = tuple(frames)
+        self.size = self.last.height, self.last.width
+        self.small_size = analysis_size(*self.size)
         self.cut = cut
         self.cadence = cadence
         self.times = tuple(times)
@@ -83,21 +97,48 @@ class Material:
         gaps = [float(b - a) for a, b in pairwise(times)] or [float(self.step)]
         # The number of output steps that the flow of each pair spans.
         self._steps = [gap / float(self.step) for gap in gaps]
+        self._path: NDArray[np.float64] | None = None
+        self._film(
+            lambda number: rgb_of(self.frames[number], self.device),
+            lambda number: small_copy(self.filmed(number), self.small_size),
+        )
+
+    def _film(self, filmed: Callable[[int], Tensor], filmed_small: Callable[[int], _Bytes]) -> None:
+        """Show other real frames, and forget all that was derived from those before."""
+        self._filmed, self._filmed_small = filmed, filmed_small
         self._pictures: OrderedDict[int, Tensor] = OrderedDict()
+        self._smalls: dict[int, _Bytes] = {}
+        self._flows: dict[tuple[int, bool], NDArray[np.float16]] = {}
+        for name in ("_view", "steady", "matte", "static"):
+            self.__dict__.pop(name, None)
 
     def __len__(self) -> int:
         """Return the number of points of the grid."""
         return len(self._grid)
 
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of a picture."""
-        return self.film.size
+    def filmed(self, number: int) -> Tensor:
+        """Return a real frame: (3, H, W) float32 RGB, nominally in [0, 1]."""
+        return self._filmed(number)
 
-    @property
-    def small_size(self) -> tuple[int, int]:
-        """Height and width of a picture for analysis."""
-        return self.film.small_size
+    def filmed_small(self, number: int) -> _Bytes:
+        """Return a real frame for analysis: (h, w, 3) uint8, the longest side at most 480."""
+        kept = self._smalls.get(number)
+        if kept is None:
+            kept = self._smalls[number] = self._filmed_small(number)
+        return kept
+
+    def _flow(self, number: int, *, quick: bool) -> _Floats:
+        """Return the backward flow from a real frame, from 1 on, to the one before: (h, w, 2).
+
+        ``quick``: a rougher flow in less time.
+        """
+        kept = self._flows.get((number, quick))
+        if kept is None:
+            later, earlier = (grey(self.filmed_small(k)) for k in (number, number - 1))
+            flow = measured_flow(later, earlier, quick=quick)
+            # Half precision takes half the memory, and is finer than flow can be measured.
+            kept = self._flows[number, quick] = flow.astype(np.float16)
+        return kept.astype(np.float32)
 
     def picture(self, k: int) -> Tensor:
         """Return the frame at ``k``: (3, H, W) float32 RGB on ``device``, nominally in [0, 1].
@@ -111,7 +152,7 @@ class Material:
         kept = self._pictures.pop(k, None)
         if kept is None:
             frame, lead = self.source_of(k)
-            kept = self.film.picture(frame)
+            kept = self.filmed(frame)
             if lead:
                 flow = resized_flow(self._lead(frame, lead).to(self.device), self.size)
                 kept = moved(kept, flow[0])
@@ -122,12 +163,12 @@ class Material:
 
     def glance(self, k: int) -> _Bytes:
         """Return ``small(k)`` without the motion: the nearest real frame as filmed."""
-        return self.film.small(self.source_of(k)[0])
+        return self.filmed_small(self.source_of(k)[0])
 
     def small(self, k: int) -> _Bytes:
         """Return the frame at ``k`` for analysis: (h, w, 3) uint8, the longest side at most 480."""
         frame, lead = self.source_of(k)
-        still = self.film.small(frame)
+        still = self.filmed_small(frame)
         if not lead:
             return still
         levels = torch.from_numpy(still).permute(2, 0, 1).float()
@@ -149,7 +190,7 @@ class Material:
         if k == 0:
             raise IndexError("the first frame of the material has none before it")
         frame = max(self.source_of(k)[0], 1)
-        return self.film.flow(frame) / np.float32(self._steps[frame - 1])
+        return self._flow(frame, quick=False) / np.float32(self._steps[frame - 1])
 
     @property
     def land(self) -> Tensor:
@@ -172,38 +213,50 @@ class Material:
         land, path, unsteady = self._view
         if path is None:
             return self
-        made = self.with_film(SteadyFilm(self.film, path))
-        made._view = land, None, unsteady
+        made, large = copy(self), path * self.size[1] / self.small_size[1]
+
+        def filmed(number: int) -> Tensor:
+            picture = self.filmed(number)
+            channels = [shifted(one.numpy(), large[number]) for one in picture.cpu()]
+            return torch.from_numpy(np.stack(channels)).to(picture.device)
+
+        made._film(
+            lambda number: filmed(number) if path[number].any() else self.filmed(number),
+            lambda number: shifted(self.filmed_small(number), path[number]),
+        )
+        made._path, made._view = path, (land, None, unsteady)
         return made
 
-    def with_film(self, film: Film) -> Material:
-        """Return a material with the same grid, and pictures of another film."""
-        made = copy(self)
-        made._pictures = OrderedDict()
-        for name in ("_view", "steady", "matte", "static"):
-            made.__dict__.pop(name, None)
-        made.film = film
-        return made
+    def reduced(self) -> Material:
+        """Return a material of small pictures on the CPU, with the land of the large pictures.
 
-    def with_small_film(self, film: Film) -> Material:
-        """Return a material with the same grid and land, and smaller pictures, those of a film."""
+        The pictures are reduced from those for analysis, so no frame is decoded again.
+        """
         land, path, unsteady = self._view
-        factor = film.small_size[1] / self.small_size[1]
-        made = self.with_film(film)
-        made.device = film.device
-        small = resized(land[None].to(film.device), film.small_size)[0]
-        path = None if path is None else path * factor
+        made = copy(self)
+
+        def filmed_small(number: int) -> _Bytes:
+            return reduced(self.filmed_small(number), COARSE_SIDE)
+
+        made._film(
+            lambda number: torch.from_numpy(filmed_small(number)).permute(2, 0, 1).float() / 255,
+            filmed_small,
+        )
+        made.device = torch.device("cpu")
+        made.size = made.small_size = made.filmed_small(0).shape[:2]
+        small = resized(land[None].cpu(), made.size)[0]
+        path = None if path is None else path * (made.size[1] / self.small_size[1])
         made._view = (small > 0.5).float(), path, unsteady
         return made
 
     @cached_property
     def _view(self) -> tuple[Tensor, NDArray[np.float64] | None, bool]:
         """The result of ``view_of``, with a shift for each real frame."""
-        count = len(self.film)
+        count = len(self.frames)
         if count < 2:
             return torch.zeros(self.small_size, device=self.device), None, False
         chosen = spread(count)
-        land, path, unsteady = view_of([self.film.small(k) for k in chosen])
+        land, path, unsteady = view_of([self.filmed_small(k) for k in chosen])
         if path is not None:
             axes = [np.interp(np.arange(count), chosen, axis) for axis in path.T]
             path = np.stack(axes, 1)
@@ -215,8 +268,12 @@ class Material:
         The fractions are in widths of the picture, and 0 unless the camera pans. A pan goes one
         way, so the first or the last frame hides most.
         """
-        sides = [self.film.hidden(self.source_of(k)[0]) for k in (first, last)]
-        return max(left for left, _ in sides), max(right for _, right in sides)
+        if self._path is None:
+            return 0.0, 0.0
+        ways = [
+            float(self._path[self.source_of(k)[0]][0]) / self.small_size[1] for k in (first, last)
+        ]
+        return max(0.0, *ways), max(0.0, *(-way for way in ways))
 
     @cached_property
     def matte(self) -> Tensor:
@@ -242,7 +299,7 @@ class Material:
     def _lead(self, frame: int, lead: float) -> Tensor:
         """Return the motion of a real frame over ``lead`` gaps: (1, 2, h, w) in small pixels."""
         # Nearly all frames are moved, but only by a part of the flow: a quick flow is enough.
-        flow = self.film.flow(max(frame, 1), quick=True) * np.float32(lead)
+        flow = self._flow(max(frame, 1), quick=True) * np.float32(lead)
         flow *= (1 - self.static)[..., None]
         return torch.from_numpy(flow).permute(2, 0, 1)[None]
 

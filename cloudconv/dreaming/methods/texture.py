@@ -170,7 +170,7 @@ class _Footage:
     def picture(self, time: int) -> Tensor:
         """Return the frame as filmed."""
         material = self._looks.material
-        return material.film.picture(material.source_of(self._number(time))[0])
+        return material.filmed(material.source_of(self._number(time))[0])
 
     def small(self, time: int) -> Floats:
         """Return the frame for comparison."""
