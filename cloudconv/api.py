@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cloudconv.jobs.adapt import Adapted
     from cloudconv.jobs.compare.plan import CompareEstimate, CompareResult
     from cloudconv.jobs.doctor import Check, Diagnosis
-    from cloudconv.jobs.dream.results import DreamEstimate, DreamResult
+    from cloudconv.jobs.dream.plan import DreamEstimate, DreamResult
     from cloudconv.jobs.extrapolate import ExtrapolateEstimate, ExtrapolateResult
     from cloudconv.jobs.interp.batch import Exists, InputOutcome
     from cloudconv.jobs.interp.plan import InterpEstimate, InterpResult
@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 _LATER = (
     *("models.catalogue", "models.base", "jobs.interp.plan", "jobs.adapt", "jobs.interp.batch"),
-    *("jobs.extrapolate", "jobs.compare.plan", "jobs.dream.results"),
+    *("jobs.extrapolate", "jobs.compare.plan", "jobs.dream.plan"),
     *("training.loop", "jobs.train", "jobs.doctor"),
 )
 """The modules of results, estimates and models, imported in this order until a name is found."""

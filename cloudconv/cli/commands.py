@@ -36,7 +36,7 @@ from cloudconv.settings.values import names
 if TYPE_CHECKING:
     from cloudconv.dreaming.vitals.vitals import Vitals
     from cloudconv.jobs.compare.plan import CompareResult
-    from cloudconv.jobs.dream.results import DreamResult
+    from cloudconv.jobs.dream.plan import DreamResult
     from cloudconv.jobs.extrapolate import ExtrapolateResult
     from cloudconv.jobs.interp.plan import InterpResult
     from cloudconv.jobs.train import TrainResult

@@ -16,7 +16,6 @@ FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
 
 _REPLAY = 1.5  # a replay weighs as much as changes that are so much more sudden
-_REPLAYS = frozenset(("repeat", "novelty"))
 _COLLAGE = 48  # least number of frames for a collage: with fewer, the same clouds soon return
 # Something moves if frames differ more than neighbours do, or neighbours more than by noise.
 _MORE, _NOISE = 1.5, 1.0  # relative to neighbours, and in levels of a thumbnail
@@ -128,11 +127,11 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
         failed |= {key: row.values[key] for key in outside(row.values, meter.early)}
     # Pictures that are moved melt, which shows in their edges. Footage does not melt, and frames
     # as filmed have no fault but sudden changes.
-    ignored = _REPLAYS | {"sudden"} | ({"anisotropy"} if kind.sky else set())
+    ignored = {"novelty", "sudden"} | ({"anisotropy"} if kind.sky else set())
     faults = () if kind.as_filmed else [key for key in failed if key not in ignored]
     return Trial(
         spec.name,
         tuple(in_words(key, failed[key]) for key in faults),
-        kind.repeats or not _REPLAYS.isdisjoint(failed),
+        kind.repeats or "novelty" in failed,
         failed.get("sudden"),
     )

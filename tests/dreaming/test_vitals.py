@@ -50,7 +50,6 @@ def test_real_footage_is_alive(source, footage):
         # The sharpness of this sky itself falls by 4 to 12 %.
         assert row.values["sharpness"] == pytest.approx(sharpness(footage, row), abs=0.04)
         assert row.values["motion"] == pytest.approx(1, abs=0.2)
-        assert (row.values["static_psnr"] or 0) > 50
 
 
 def creased(picture):
@@ -64,13 +63,13 @@ def grey(picture):
 
 
 FAULTS = {
-    "still": (lambda shown: [shown[159]] * 100, {"motion", "repeat"}),
+    "still": (lambda shown: [shown[159]] * 100, {"motion"}),
     "blur": (lambda shown: [cv2.GaussianBlur(p, (0, 0), 1.5) for p in shown[160:260]],
              {"sharpness"}),
     "grey": (lambda shown: [grey(p) for p in shown[160:260]], {"std", "saturation"}),
     # Along the wind; across the wind the picture stays sharp.
     "smear": (lambda shown: [cv2.blur(p, (9, 1)) for p in shown[160:260]], {"anisotropy"}),
-    "crease": (lambda shown: [creased(p) for p in shown[160:260]], {"crease"}),
+    "crease": (lambda shown: [creased(p) for p in shown[160:260]], {"anisotropy"}),
     "cut": (lambda shown: [*shown[160:200], *shown[230:290]], {"jump", "sudden"}),
 }  # fmt: skip
 
@@ -90,18 +89,7 @@ def test_land_that_slides_is_dead(source, footage):
     slid = [p.copy() for p in footage[160:260]]
     for k, p in enumerate(slid):
         p[80:] = np.roll(p[80:], k // 2, 1)
-    assert {"static_psnr", "detail"} <= set(vitals_row(source, slid).failed)
-
-
-@pytest.mark.full
-def test_replayed_frames_are_a_repeat_unless_the_mode_repeats(source, footage):
-    # The clip is played back and forth, so that nothing jumps.
-    swing = [*footage[159:109:-1], *footage[110:160]]
-    assert "repeat" in vitals_row(source, swing).failed
-    pictures = [tensor(picture) for picture in swing]
-    (row,) = vitals_of(source, pictures, repeats=True)
-    assert "repeat" not in row.failed
-    assert (row.values["repeat"] or 0) < 1
+    assert "detail" in vitals_row(source, slid).failed
 
 
 @pytest.mark.full
@@ -200,10 +188,9 @@ def test_pictures_without_colour_have_no_saturation(footage):
 
 
 @pytest.mark.full
-def test_footage_without_still_parts_has_no_static_psnr(footage):
+def test_footage_without_still_parts_is_measured(footage):
     skies = [np.ascontiguousarray(p[:60]) for p in footage]
     (row,) = vitals_of(material(skies[:160]), [tensor(p) for p in skies[160:220]])
-    assert row.values["static_psnr"] is None
     # The sky of this clip clears up; every other vital is within its limits.
     assert set(row.failed) <= {"saturation", "mean_shift"}
 
@@ -225,8 +212,7 @@ def test_a_still_source_has_no_limits_of_motion(footage):
     source = material(footage[:1])
     (row,) = vitals_of(source, [tensor(p) for p in footage[1:31]])
     silent = [key for key, value in row.values.items() if value is None]
-    new = ["novelty", "silhouette", "border", "detail", "sudden"]
-    assert silent == ["motion", "static_psnr", "repeat", *new]
+    assert silent == ["motion", "novelty", "silhouette", "detail", "sudden"]
     assert row.as_json()["motion"] is None
 
 
@@ -329,4 +315,4 @@ def test_a_straight_border_is_dead(source, footage):
             np.uint8(p * (1 - share) + 0.6 * np.roll(p, 50, 1) * share) for p in footage[160:260]
         ]
         (row,) = vitals_of(source, [tensor(p) for p in dim], sky=True)
-        assert "border" in row.failed
+        assert not row.alive

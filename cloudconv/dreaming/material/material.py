@@ -74,16 +74,8 @@ class Material:
         cut: Fraction | None = None,
         cadence: str | None = None,
     ) -> None:
-        """Compute the grid; pictures, flow and mattes are computed when they are needed.
-
-        Raises:
-            ValueError: there is no frame, or ``times`` has another length than ``frames``.
-        """
-        if not frames:
-            raise ValueError("material needs at least one frame")
+        """Compute the grid; pictures, flow and mattes are computed when they are needed."""
         times = [frame.time for frame in frames] if times is None else list(times)
-        if len(times) != len(frames):
-            raise ValueError(f"one time a frame is needed: {len(times) = }, {len(frames) = }")
         self.device = torch.device(device)
         self.step = step or _usual_gap(times) or frames[-1].duration or Fraction(1, 25)
         self.last = last or frames[-1]
@@ -198,18 +190,13 @@ class Material:
         return self._view[0]
 
     @property
-    def pans(self) -> bool:
-        """True if the camera pans slowly over land; then ``steady`` differs from the material."""
-        return self._view[1] is not None
-
-    @property
     def unsteady(self) -> bool:
-        """True if the camera moves over land in another way, also in ``steady``."""
+        """True if the camera moves over land in another way than a pan, also in ``steady``."""
         return self._view[2]
 
     @cached_property
     def steady(self) -> Material:
-        """The material as if the camera had always had its last view."""
+        """The material as if a camera that pans slowly over land had always had its last view."""
         land, path, unsteady = self._view
         if path is None:
             return self

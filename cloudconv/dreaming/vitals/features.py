@@ -1,8 +1,7 @@
 """Measure the features of each small picture of a dream, and of the clip before the dream.
 
 Features are measured on luma in levels from 0 to 255. The pictures are copies whose longest side is
-at most 480. Moving and still parts of the source are measured separately. The distances between
-thumbnails follow Schödl et al., Video Textures, SIGGRAPH 2000.
+at most 480. Only the moving parts of the source are measured.
 """
 
 from __future__ import annotations
@@ -26,26 +25,18 @@ UNSEEN_SLACK = 1.5
 QUANTILE = 0.9
 """The quantile over pictures that counts: one in ten may be outside, as in real footage."""
 
-THUMBNAIL = 60, 45
-"""Width and height, in pixels, of the copies that are compared to find repeats."""
-
 _NEIGHBOURHOOD = 5.0 / 480  # sigma of the area in which gradients are compared, of the longest side
-_CREASE = 0.999  # quantile of the strength of lines
-_MEDIAN = 0.6745  # median absolute deviation of a normal distribution, in standard deviations
-_LEAST = 0.005  # fraction of the picture below which still parts are not measured
+_LEAST = 0.01  # fraction of the picture below which moving parts are not measured alone
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """The features of one picture.
+    """The features of the moving parts of one picture.
 
-    ``sharpness``: mean gradient of moving parts, in levels per pixel. ``mean``, ``std``: of the
-    luma of moving parts, in levels. ``saturation``: mean range of the colour channels, in levels.
-    ``anisotropy``: agreement of neighbouring gradients, from 0 to 1. ``crease``: the 0.999 quantile
-    of a line filter, in levels. ``change``: mean absolute difference from the picture before, in
-    levels; None for the first picture. ``static_error``: squared error of still parts against the
-    last real frame, from the median, so that a person who walks by does not count; None without
-    still parts. ``thumbnail``: (n,) float32; the norm of the difference of two is in levels.
+    ``sharpness``: mean gradient, in levels per pixel. ``mean``, ``std``: of the luma, in levels.
+    ``saturation``: mean range of the colour channels, in levels. ``anisotropy``: agreement of
+    neighbouring gradients, from 0 to 1. ``change``: mean absolute difference from the picture
+    before, in levels; None for the first picture.
     """
 
     sharpness: float
@@ -53,10 +44,7 @@ class Features:
     std: float
     saturation: float
     anisotropy: float
-    crease: float
     change: float | None
-    static_error: float | None
-    thumbnail: Array
 
 
 class FeatureMeter:
@@ -65,29 +53,15 @@ class FeatureMeter:
     ``moving``: (h, w) bool, the moving parts, or all if nearly nothing moves.
     """
 
-    def __init__(self, static: Array, last: Small) -> None:
-        """Find the moving and the still parts.
-
-        Only textured still parts count, because a drift of flat ground is invisible.
-
-        Args:
-            static: (h, w) in [0, 1], 1 for still.
-            last: the last real frame, (h, w, 3) uint8.
-        """
+    def __init__(self, static: Array) -> None:
+        """Find the moving parts; ``static``, (h, w) in [0, 1], is 1 where nothing moves."""
         moving = static <= 0.5
-        self.moving = moving if moving.mean() >= 2 * _LEAST else np.ones_like(moving)
-        luma = _luma(last)
-        inside = cv2.erode((static > 0.5).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
-        textured = cv2.GaussianBlur(cv2.magnitude(*_gradients(luma)), (0, 0), 2) > 1
-        self._still = inside & textured
-        self._reference = luma[self._still] if self._still.mean() >= _LEAST else None
+        self.moving = moving if moving.mean() >= _LEAST else np.ones_like(moving)
         self._weights = self.moving.astype(np.uint8)
         height, width = self.moving.shape
         self._reach = max(1.0, _NEIGHBOURHOOD / 2 * max(height, width))
         half = ((width + 1) // 2, (height + 1) // 2)
         self._half = cv2.resize(self._weights, half, interpolation=cv2.INTER_NEAREST)
-        small = cv2.resize(self.moving.astype(np.float32), THUMBNAIL, interpolation=cv2.INTER_AREA)
-        self._thumb_weight = np.sqrt(small / small.sum())
         self._before: Array | None = None
 
     def measure(self, picture: Small) -> Features:
@@ -101,21 +75,13 @@ class FeatureMeter:
         self._before = luma
         red, green, blue = cv2.split(picture)
         high, low = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
-        error = None
-        if self._reference is not None:
-            apart = np.abs(luma[self._still] - self._reference)
-            error = float(np.median(apart) / _MEDIAN) ** 2
-        thumb = cv2.resize(luma, THUMBNAIL, interpolation=cv2.INTER_AREA) * self._thumb_weight
         return Features(
             sharpness=_masked_mean(cv2.magnitude(x, y), self._weights),
             mean=mean,
             std=std,
             saturation=_masked_mean(high - low, self._weights),
             anisotropy=self._anisotropy(x, y),
-            crease=self._crease(luma),
             change=change,
-            static_error=error,
-            thumbnail=thumb.ravel(),
         )
 
     def _anisotropy(self, x: Array, y: Array) -> float:
@@ -127,16 +93,6 @@ class FeatureMeter:
         agreeing = cv2.magnitude(xx - yy, 2 * xy) / weight
         total = _masked_mean(weight, self._half)
         return _masked_mean(agreeing, self._half) / total if total else 0.0
-
-    def _crease(self, luma: Array) -> float:
-        """Return the strength of the strongest fine lines, in levels."""
-        smooth = cv2.GaussianBlur(luma, (5, 5), 1)
-        xx = cv2.Sobel(smooth, cv2.CV_32F, 2, 0)
-        yy = cv2.Sobel(smooth, cv2.CV_32F, 0, 2)
-        xy = cv2.Sobel(smooth, cv2.CV_32F, 1, 1)
-        # The excess of the larger curvature over the smaller one: large for lines, not for spots.
-        lines = cv2.min(np.abs(xx + yy), cv2.magnitude(xx - yy, 2 * xy))
-        return float(np.quantile(lines[self.moving], _CREASE))
 
 
 def quantile(values: Sequence[float] | Array) -> float:

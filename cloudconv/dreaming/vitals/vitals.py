@@ -13,33 +13,27 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import inf, log10
+from math import inf
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.vitals.border import Borders
 from cloudconv.dreaming.vitals.features import (
     QUANTILE,
     SLACK,
     UNSEEN_SLACK,
-    Array,
     FeatureMeter,
     Features,
 )
 from cloudconv.dreaming.vitals.lasting import Lasting
-from cloudconv.dreaming.vitals.novelty import HISTORY, Novelty
+from cloudconv.dreaming.vitals.novelty import Novelty
 from cloudconv.dreaming.vitals.sudden import Sudden
 
 WINDOW = 100
 """Number of frames in a window."""
 
-APART = 30
-"""Least distance in frames of two pictures that are compared in the search for repeats."""
-
-_PASTED = 40.0  # least ``static_psnr`` of a dream with pasted still parts, in dB
 _LIKE_BEFORE = 0.55  # least limit of ``novelty`` in a sky
 
 
@@ -81,12 +75,6 @@ VITALS = {
         "its edges run in one direction {:.0%} as much as the clip's",
         "agreement of the directions of edges; 1 is that of the source, smears have more",
     ),
-    "crease": Vital(
-        0.0,
-        1.3,
-        "it has {:.0%} of the clip's fine hard lines",
-        "strength of fine hard lines; 1 is that of the source, distortions have more",
-    ),
     "mean_shift": Vital(
         -12.0,
         12.0,
@@ -99,20 +87,6 @@ VITALS = {
         "a frame changes suddenly",
         "the largest change between two frames, relative to the changes around it",
     ),
-    "static_psnr": Vital(
-        28.0,
-        inf,
-        "its still parts have changed",
-        "PSNR of the still parts against the last source frame, in dB; more is better",
-    ),
-    # One picture in ten may be outside, as in real footage: the others are the value.
-    "repeat": Vital(
-        3.2,
-        inf,
-        "it repeats itself",
-        "difference from the most similar picture 30 or more frames earlier, of 255",
-        1 - QUANTILE,
-    ),
     "novelty": Vital(
         -inf,
         inf,
@@ -124,13 +98,6 @@ VITALS = {
         inf,
         "dark parts became bright, or bright parts dark",
         "percent of the picture where dark land is lost, or floats in the sky",
-        QUANTILE,
-    ),
-    "border": Vital(
-        0.0,
-        1.0,
-        "a straight border can be seen",
-        "clearness of the straightest border in the sky; 1 is the limit",
         QUANTILE,
     ),
     "detail": Vital(
@@ -150,14 +117,12 @@ VITALS = {
 }
 """The vitals, in the order of every table."""
 
-_RATIOS = tuple(VITALS)[:6]  # vitals that are ratios of the dream to the clip
+_RATIOS = tuple(VITALS)[:5]  # vitals that are ratios of the dream to the clip
 _LEAST_COLOUR = 2.0  # least mean difference of a coloured clip's channels, in levels
 _LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, in levels
 _REPEATED = 0.25  # change below which a frame repeats the one before, relative to the median change
 _LEAST_WINDOW = 8  # least number of frames in a window of the clip
-_SEARCHED = 4  # borders are searched in one of so many frames
-_FEW = 25  # number of frames in the clip's windows that set the limits of incomplete windows
-_EARLY = 1.6  # exponent, or factor, that widens these limits further
+_EARLY = 1.6  # exponent, or factor, that widens the limits for incomplete windows
 
 Value = TypeVar("Value")
 Values = dict[str, float | None]
@@ -168,12 +133,12 @@ Limits = dict[str, tuple[float, float]]
 class Vitals:
     """The vitals of frames ``start`` to ``end`` (exclusive) of the dream, counted from 0.
 
-    ``values`` has a value for each of ``VITALS``. The first six are ratios to the clip.
-    ``mean_shift`` and ``repeat`` are levels of 0 to 255, ``silhouette`` and ``detail`` are
-    percentages of the picture, and ``static_psnr`` is in decibels. ``novelty`` is the correlation
-    with earlier pictures, so a low value means new pictures. ``sudden`` is a ratio to the largest
-    change of the clip. A value is None if the vital has no meaning, such as the saturation of a
-    clip without colour. ``failed`` names the vitals that are outside their limits.
+    ``values`` has a value for each of ``VITALS``. The first five are ratios to the clip.
+    ``mean_shift`` is in levels of 0 to 255; ``silhouette`` and ``detail`` are percentages of the
+    picture. ``novelty`` is the correlation with earlier pictures, so a low value means new
+    pictures. ``sudden`` is a ratio to the largest change of the clip. A value is None if the vital
+    has no meaning, such as the saturation of a clip without colour. ``failed`` names the vitals
+    that are outside their limits.
     """
 
     start: int
@@ -201,13 +166,12 @@ class Vitals:
 class DreamKind:
     """The properties of a dream on which its vitals depend.
 
-    ``repeats``: earlier pictures are shown again by design, so repeats are no fault. ``pasted``:
-    still parts are copied from the last real frame. ``frames``: the number of frames; a dream of
-    less than ``WINDOW`` frames is one window, compared with equally short windows of the clip.
-    ``follows``: the dream is shown directly after the material, so the first change from the
+    ``repeats``: earlier pictures are shown again by design, so a high ``novelty`` is no fault.
+    ``pasted``: still parts are copied from the last real frame. ``frames``: the number of frames; a
+    dream of less than ``WINDOW`` frames is one window, compared with equally short windows of the
+    clip. ``follows``: the dream is shown directly after the material, so the first change from the
     material to the dream counts. ``as_filmed``: the dream shows parts of source frames, with the
-    source's own repeats. ``sky``: only sky moves, so straight borders are faults.
-    A high ``novelty`` is then also a fault, unless ``repeats`` is set.
+    source's own repeats. ``sky``: only sky moves, which does not return by itself.
     """
 
     repeats: bool = False
@@ -221,10 +185,10 @@ class DreamKind:
 class VitalsMeter:
     """A measurement of a dream's pictures, one after the other, in bounded memory.
 
-    ``limits`` are the limits, (least, most), of each vital.
-    ``early`` are the wider limits for a few frames, and for trials with small pictures. ``rows``
-    are the vitals of the windows so far. ``solid``: whether solid things move in the clip before a
-    moving camera, so that no lasting detail shows whether they are torn.
+    ``limits`` are the limits, (least, most), of each vital. ``early`` are the wider limits for a
+    few frames, and for trials with small pictures. ``rows`` are the vitals of the windows so far.
+    ``solid``: whether solid things move in the clip before a moving camera, so that no lasting
+    detail shows whether they are torn.
     """
 
     def __init__(self, material: Material, kind: DreamKind) -> None:
@@ -232,49 +196,36 @@ class VitalsMeter:
         material = material.steady if kind.pasted else material
         shown = material.glance if kind.as_filmed else material.small
         pictures = [shown(k) for k in range(len(material))]
-        static, last = material.static, material.small(-1)
-        meter = FeatureMeter(static, last)
+        meter = FeatureMeter(material.static)
         features = [meter.measure(picture) for picture in pictures]
         self._frames, self._window = kind.frames, min(kind.frames, WINDOW)
         self._source = _Source(features)
-        self._features = meter if kind.follows else FeatureMeter(static, last)
+        self._features = meter if kind.follows else FeatureMeter(material.static)
         moving = self._features.moving
         self._novelty = Novelty(moving)
         self._lasting = Lasting(pictures)
         self.solid = self._lasting.solid
-        self._past = _Past([one.thumbnail for one in features])
         sky = moving & (material.land.cpu().numpy() < 0.5) if kind.sky else np.ones_like(moving)
         self._sudden = Sudden(pictures, material.step, sky, follows=kind.follows)
         self._shown: deque[tuple[Features, Values]] = deque(maxlen=WINDOW)
         self._seen = 0
         self.rows: list[Vitals] = []
         given: Limits = {"silhouette": (0.0, self._lasting.limit)}
-        self._borders: Borders | None = None
-        if kind.sky:
-            self._borders = Borders(pictures, sky)
-        if kind.repeats:
-            given["repeat"] = (0.0, inf)
-        elif kind.sky:
+        if kind.sky and not kind.repeats:
             own = Novelty(moving, pictures).over(len(pictures)) or 0.0
             given["novelty"] = (-inf, max(_LIKE_BEFORE, SLACK * own))
-        self.limits = self._source.limits(self._window, pasted=kind.pasted) | given
-        # Limits for incomplete windows are wider for two reasons. A few frames vary more than a
-        # hundred, also in the clip. And the first frames of a dream change less than footage.
-        early = self._source.limits(min(self._window, _FEW), pasted=kind.pasted)
-        self.early = _wider(early) | given
+        self.limits = self._source.limits(self._window) | given
+        self.early = _wider(self.limits)
 
     def push(self, small: NDArray[np.uint8]) -> None:
         """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``."""
         features = self._features.measure(small)
         self._novelty.push(small)
         measured: Values = {
-            "repeat": self._past.nearest(features.thumbnail),
             "silhouette": self._lasting.silhouette(small),
             "detail": self._lasting.detail(small),
             "sudden": self._sudden.push(small),
         }
-        if self._borders is not None and self._seen % _SEARCHED == 0:
-            measured["border"] = self._borders.measure(small)
         self._shown.append((features, measured))
         self._seen += 1
         # The last window has the last frames, so this window may overlap the one before.
@@ -285,8 +236,8 @@ class VitalsMeter:
         """Return the limits, (least, most), of each vital for JSON; None means no limit."""
         return {
             key: (
-                round(low, 4) if low > 0 or key == "mean_shift" else None,
-                round(high, 4) if high < inf else None,
+                None if low in (0, -inf) else round(low, 4),
+                None if high == inf else round(high, 4),
             )
             for key, (low, high) in self.limits.items()
         }
@@ -302,7 +253,7 @@ class VitalsMeter:
         values["novelty"] = self._novelty.over(count)
         if not self._source.moves:
             # A still shows neither what returns nor what lasts.
-            values |= dict.fromkeys(("repeat", "novelty", "silhouette", "detail"))
+            values |= dict.fromkeys(("novelty", "silhouette", "detail"))
         limits = self.limits if count >= self._window else self.early
         return Vitals(self._seen - count, self._seen, values, outside(values, limits))
 
@@ -332,7 +283,11 @@ def _known(values: Iterable[Value | None]) -> list[Value]:
 
 
 def _wider(limits: Limits) -> Limits:
-    """Return wider limits, for incomplete windows at the start of a dream."""
+    """Return wider limits, for incomplete windows and for small pictures.
+
+    A few frames vary more than a hundred, also in the clip. And the first frames of a dream change
+    less than footage.
+    """
     wide = dict(limits)
     for key in _RATIOS:
         low, high = limits[key]
@@ -341,39 +296,6 @@ def _wider(limits: Limits) -> Limits:
         low, high = limits[key]
         wide[key] = low * _EARLY, high * _EARLY
     return wide
-
-
-class _Past:
-    """The earlier thumbnails that are searched for repeats: the clip's, and the dream's latest."""
-
-    def __init__(self, source: Sequence[Array]) -> None:
-        """Store the clip's thumbnails."""
-        self._rows = np.zeros((HISTORY + len(source), source[0].size), np.float32)
-        self._squares = np.full(len(self._rows), inf)
-        self._kept = len(source)
-        self._count = 0
-        self._waiting: deque[Array] = deque(source[-APART:])
-        for k, thumbnail in enumerate(source[:-APART]):
-            self._keep(k, thumbnail)
-
-    def nearest(self, thumbnail: Array) -> float | None:
-        """Return the distance in levels to the most similar thumbnail, and store this thumbnail.
-
-        Only thumbnails at least ``APART`` frames earlier are compared; None if there are none.
-        """
-        self._waiting.append(thumbnail)
-        if len(self._waiting) > APART:
-            index = self._kept + self._count % (len(self._rows) - self._kept)
-            self._keep(index, self._waiting.popleft())
-            self._count += 1
-        used = slice(self._kept + self._count)
-        across = self._squares[used] - 2 * (self._rows[used] @ thumbnail)
-        least = float(across.min() + np.square(thumbnail, dtype=np.float64).sum())
-        return max(least, 0.0) ** 0.5 if least < inf else None
-
-    def _keep(self, index: int, thumbnail: Array) -> None:
-        self._rows[index] = thumbnail
-        self._squares[index] = np.square(thumbnail, dtype=np.float64).sum()
 
 
 class _Source:
@@ -400,24 +322,15 @@ class _Source:
             values["motion"] = float(np.mean(changes)) / self._change
         if changes and float(np.median(changes)) > _LEAST_MOTION / 3:
             values["jump"] = _jump(changes)
-        errors = _known(one.static_error for one in features)
-        if errors and self.moves:
-            values["static_psnr"] = 10 * log10(255**2 / max(float(np.mean(errors)), 1e-3))
         return values
 
-    def limits(self, window: int, *, pasted: bool) -> Limits:
+    def limits(self, window: int) -> Limits:
         """Return the limits of ``VITALS``, widened so that the clip's own windows are within.
 
         The slack makes the limits wider still. For a ratio the slack is an exponent: a factor would
-        widen the limits so far that smeared pictures would pass.
-
-        Args:
-            window: the number of frames in a window.
-            pasted: whether still parts are copied from the last real frame.
+        widen the limits so far that smeared pictures would pass. ``window``: its number of frames.
         """
         table = {key: (vital.least, vital.most) for key, vital in VITALS.items()}
-        if pasted:
-            table["static_psnr"] = (_PASTED, inf)
         for values, slack in self._own_windows(window):
             for key, value in values.items():
                 if value is None:
@@ -439,14 +352,10 @@ class _Source:
         """
         count = len(self._features)
         size = min(max(window, _LEAST_WINDOW), max(count // 2, _LEAST_WINDOW))
-        nearest = self._nearest()
         # The last window has the last frames, as in a dream.
         last = max(count - size, 0)
         for start in (*range(0, last, max(size // 4, 1)), last):
-            part = self._features[start : start + size]
-            values = self.compare(part)
-            values["repeat"] = _quantile(nearest[start : start + size], 1 - QUANTILE)
-            yield values, SLACK
+            yield self.compare(self._features[start : start + size]), SLACK
         half = count // 2
         if half < 2 * _LEAST_WINDOW:
             return
@@ -454,20 +363,12 @@ class _Source:
         size = min(size, half)
         for one, other in ((first, _Source(second)), (second, _Source(first))):
             for start in range(0, len(one) - size + 1, max(size // 4, 1)):
-                # Jumps and still parts are not compared with the other half.
-                values = other.compare(one[start : start + size])
-                yield values | {"jump": None, "static_psnr": None}, UNSEEN_SLACK
-
-    def _nearest(self) -> list[float | None]:
-        """Return the distance of each frame to the most similar one, ``APART`` or more before."""
-        past = _Past([self._features[0].thumbnail])
-        distances = [past.nearest(one.thumbnail) for one in self._features[1:]]
-        # Frames up to number ``APART`` count as too close to all frames before them.
-        return [None, *[None] * min(APART, len(distances)), *distances[APART:]]
+                # Jumps are not compared with the other half.
+                yield other.compare(one[start : start + size]) | {"jump": None}, UNSEEN_SLACK
 
 
 def _means(features: Sequence[Features]) -> dict[str, float]:
-    keys = ("sharpness", "mean", "std", "saturation", "anisotropy", "crease")
+    keys = ("sharpness", "mean", "std", "saturation", "anisotropy")
     return {key: float(np.mean([getattr(one, key) for one in features])) for key in keys}
 
 

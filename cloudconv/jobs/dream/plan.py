@@ -14,10 +14,10 @@ from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import METHODS, method
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.dream.report import PAGE, RESULT
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.history import gather_material
-from cloudconv.jobs.extend.plan import Continuation, ExtendPlan, enough_memory
+from cloudconv.jobs.extend.plan import Continuation, ExtendOutcome, ExtendPlan, enough_memory
+from cloudconv.jobs.outcome import Done, Estimate
 from cloudconv.media.output import collect_refusals
 from cloudconv.messages import counted, flag, short
 from cloudconv.render.device import precision_name
@@ -25,7 +25,55 @@ from cloudconv.report.folder import check_folder
 from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
 
+PAGE, RESULT = "index.html", "result.json"
+"""The files of a report."""
+
 DreamPlan = ExtendPlan[DreamSettings]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamOutcome(ExtendOutcome):
+    """The facts that an estimate and a result share; the fields are keys of the command's JSON.
+
+    ``why`` is the reason for the mode. ``model`` is the predictor, None in a mode without one.
+    ``material_frames`` is the number of frames that the dream is made of. ``cut`` is the time of
+    the cut before them, in seconds from the first frame, or None.
+    """
+
+    mode: str
+    why: str
+    model: str | None
+    seed: int
+    loop: bool
+    material_frames: int
+    cut: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamEstimate(Estimate, DreamOutcome):
+    """The expected outcome and cost of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamResult(Done, DreamOutcome):
+    """The result of a run.
+
+    ``vitals`` has a row for every 100 frames. ``limits`` are the lowest and highest healthy value
+    of each vital, None for no limit. ``alive`` states whether all rows are within the limits.
+    ``report`` is the folder of the report, None without a report.
+    """
+
+    vitals: list[dict[str, Any]]
+    limits: dict[str, tuple[float | None, float | None]]
+    alive: bool
+    report: str | None
+
+    @property
+    def verdict(self) -> str:
+        """Return a clause about the new frames, for a headline."""
+        alive = sum(row["alive"] for row in self.vitals)
+        windows = f"{len(self.vitals)} windows of {min(100, self.new_frames)} frames"
+        return f"like the clip in {alive} of {windows}"
 
 
 @dataclass(frozen=True, slots=True)

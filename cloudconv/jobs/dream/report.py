@@ -19,14 +19,12 @@ import torch
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.vitals.vitals import VITALS, Vitals
-from cloudconv.jobs.dream.results import DreamResult
+from cloudconv.jobs.dream.plan import PAGE, RESULT, DreamResult
 from cloudconv.jobs.outcome import as_json
 from cloudconv.media.convert import Turn
 from cloudconv.report.data import ReportPicture
 from cloudconv.report.folder import ReportFolder
 from cloudconv.report.page import Chart, Line, draw, jpeg, render, round_numbers
-
-PAGE, RESULT = "index.html", "result.json"
 
 _POINTS = 600  # greatest number of points in a curve; a screen shows no more
 
@@ -116,13 +114,12 @@ def _chart(
     times = [float(row.end * step) for row in history]
     lines = [Line("dream", [row.values[key] for row in history], 0)]
     for line, limit in zip(_LEGEND[1:], limits, strict=True):
-        # A lower limit of 0 is far from all measured values and would flatten the curve.
-        if limit is not None and (limit or key == "mean_shift"):
+        if limit is not None:
             lines.append(Line(line.name, [limit] * len(times), line.color))
     return Chart(
         key=key,
         title=key,
-        unit="dB" if key == "static_psnr" else "",
+        unit="",
         digits=3,
         x=times,
         labels=[f"{time:.1f} s" for time in times],

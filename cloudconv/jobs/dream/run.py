@@ -24,9 +24,16 @@ from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.vitals.vitals import WINDOW, DreamKind, Vitals, VitalsMeter
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_once
-from cloudconv.jobs.dream.plan import Dream, DreamPlan, decide, read, resolve
+from cloudconv.jobs.dream.plan import (
+    Dream,
+    DreamEstimate,
+    DreamPlan,
+    DreamResult,
+    decide,
+    read,
+    resolve,
+)
 from cloudconv.jobs.dream.report import write_report
-from cloudconv.jobs.dream.results import DreamEstimate, DreamResult
 from cloudconv.jobs.extend.plan import enough_memory, new_frame
 from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.color import rgb_of
@@ -41,8 +48,7 @@ from cloudconv.settings.extend import AUTO
 
 _TRIED = 3  # frames that an estimate makes
 _BYTES_A_PIXEL = 250  # measured peak of memory for the full-size pictures
-_FIRST_LOOK = 20  # new frames before the first check that may warn
-_OFTEN = 10  # frames between two checks that may warn
+_LOOK = 20  # least number of frames between two measurements
 # Fractions of the analysis, by time: the material is read, the mode chosen, the clip measured.
 _READ, _CHOSEN, _MEASURED = (Progress("analysing", part, 100, unit="%") for part in (10, 50, 80))
 _SAMPLES = 8  # frames that a report shows
@@ -61,8 +67,8 @@ class _Watch:
 
     ``history`` are the vitals for the report's curves. ``samples`` are the small pictures that the
     report shows, by frame number, spread evenly. ``count`` is the number of measured frames.
-    ``bad_looks`` counts failed checks in a row. ``is_dying`` is set with the warning that the dream
-    is no longer like the clip.
+    ``bad_looks`` counts failed measurements in a row. ``is_dying`` is set with the warning that the
+    dream is no longer like the clip.
     """
 
     dream: Dream
@@ -78,8 +84,8 @@ class _Watch:
     def measure(self) -> list[Warned | Measured]:
         """Measure the next new frame, and return the events that follow from the vitals.
 
-        The vitals are checked every few frames. At most one warning says that they are outside
-        their limits.
+        The vitals are measured about once per second, and at the end of each window. At most one
+        warning says that they are outside their limits.
         """
         small = self.smalls.get_nowait()
         dream, new_frames = self.dream, self.dream.continuation.new_frames
@@ -87,22 +93,15 @@ class _Watch:
             self.samples[self.count] = small
         self.meter.push(small)
         self.count = count = self.count + 1
-        look = count >= _FIRST_LOOK and count % _OFTEN == 0
-        show = count == new_frames or count % max(1, round(1 / dream.continuation.step)) == 0
-        if not look and not show:
+        complete = count == new_frames or count % WINDOW == 0
+        if not complete and count % max(_LOOK, round(1 / dream.continuation.step)):
             return []
         vitals = self.meter.now()
-        events: list[Warned | Measured] = []
-        if show:
-            events.append(Measured("vitals", vitals))
-            self.history.append(vitals)
-        if self.is_dying:
-            return events
-        failed = vitals.faults
-        # One check of few frames may fail by chance. Two in a row, or one of a whole window, count.
-        self.bad_looks = self.bad_looks + look if failed else 0
-        complete = count == new_frames or count % WINDOW == 0
-        if not failed or not (self.bad_looks >= 2 or complete):
+        self.history.append(vitals)
+        events: list[Warned | Measured] = [Measured("vitals", vitals)]
+        # One measurement of few frames may fail by chance. Two in a row, or a whole window, count.
+        self.bad_looks = self.bad_looks + 1 if vitals.failed else 0
+        if self.is_dying or not self.bad_looks or not (self.bad_looks >= 2 or complete):
             return events
         settings = dream.plan.settings
         by_choice = settings.mode == AUTO and not settings.given
@@ -112,7 +111,7 @@ class _Watch:
             *events,
             Warned(
                 f"dream-dies: From about frame {count} on the dream no longer looks like the clip "
-                f"({', '.join(failed.values())}): {instead}."
+                f"({', '.join(vitals.faults.values())}): {instead}."
             ),
         ]
 
