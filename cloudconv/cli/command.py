@@ -130,14 +130,13 @@ def _version_of(package: str) -> str:
 
 def _annotation(option: Option) -> Any:
     kind = bool if option.is_switch else list[str] if option.repeats else str
-    completes = option.complete or option.choices
     return Annotated[
         kind | None,
         typer.Option(
             *option.flags,
             metavar=None if option.is_switch else option.metavar,
             help=option.text,
-            autocompletion=complete(option.complete, option.choices) if completes else None,
+            autocompletion=_completion(option.choices) if option.choices else None,
             show_default=False,
             hidden=option.rare,
             rich_help_panel=option.group or OPTIONS,
@@ -145,27 +144,9 @@ def _annotation(option: Option) -> Any:
     ]
 
 
-def complete(kind: str, choices: Sequence[str] = ()) -> Callable[[str], list[str]]:
-    """Return a function that completes one of ``choices``, or else a name of some kind."""
-
-    def completed(incomplete: str) -> list[str]:
-        known = list(choices) or _names(kind)
-        return [name for name in known if name.startswith(incomplete)]
-
-    return completed
-
-
-def _names(kind: str) -> list[str]:
-    if kind == "encoders":
-        from cloudconv.media.encoders import names_of_encoders
-
-        return names_of_encoders()
-    from cloudconv.models import registry
-
-    if kind == "added":
-        return registry.added_names()
-    names = [spec.name for spec in registry.shown() if kind in (spec.task, "all", "methods")]
-    return [*dict.fromkeys(names), *(["minterpolate"] if kind == "methods" else [])]
+def _completion(choices: Sequence[str]) -> Callable[[str], list[str]]:
+    """Return a function that completes one of ``choices``."""
+    return lambda incomplete: [each for each in choices if each.startswith(incomplete)]
 
 
 def examples(*lines: str) -> str:

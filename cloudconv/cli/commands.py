@@ -116,10 +116,11 @@ def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
         )
     out = inputs[1] if len(inputs) == 2 else None
     output = _chosen_output(console, out, given)
-    opening = ""
-    if out is not None and given.get("overwrite") and Path(out).is_file():
-        opening = f"{out} is taken as the output and replaced; with --out-dir both are inputs"
     settings = InterpSettings(inputs[0], output, **given)
+    if out is not None and settings.overwrite and Path(out).is_file():
+        console.info(
+            f"{out} is taken as the output, which -y replaces; with --out-dir both are inputs"
+        )
 
     def summary(result: InterpResult) -> str:
         cuts = f", no new frames at {counted(len(result.cuts), 'cut')}" if result.cuts else ""
@@ -128,7 +129,7 @@ def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
         return _video(result, cuts + resumed) + adapted
 
     try:
-        run_job(console, "interpolating", settings, summary, opening=opening)
+        run_job(console, "interpolating", settings, summary)
     except OutputError as error:
         if error.code == "output-exists" and out is not None:
             raise OutputError(
@@ -327,9 +328,7 @@ def train(console: Console, clips: _Clips = None, **given: Any) -> None:
             )
             return None
         losses: Losses = measured.values
-        if losses.validation is None:
-            return None
-        console.detail(_losses(losses, losses.validation))
+        console.detail(_losses(losses))
         return _decibels(losses.validation)
 
     result: TrainResult | None = run_job(console, "training", settings, _trained, note)
@@ -337,7 +336,8 @@ def train(console: Console, clips: _Clips = None, **given: Any) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
-def _losses(losses: Losses, validation: Validation) -> str:
+def _losses(losses: Losses) -> str:
+    validation = losses.validation
     trained = ""
     if losses.loss is not None and losses.naive_loss is not None:
         trained = f"train {losses.loss:.4f} (naive {losses.naive_loss:.4f}), "

@@ -221,13 +221,11 @@ def run_job(
     settings: Settings,
     summary: Callable[[Any], str] | None = None,
     note: Note | None = None,
-    opening: str = "",
 ) -> Any:
     """Run the job of a command and return its result; with ``--dry-run`` print an estimate.
 
     ``label`` is the word for the job's main stage. ``summary`` describes the result in one line,
-    which the JSON follows; without it neither is printed. ``opening`` is printed when the job has
-    checked its settings. The result is None after an estimate.
+    which the JSON follows; without it neither is printed. The result is None after an estimate.
     """
     if console.dry_run:
         early: list[Warned] = []  # an estimate may take minutes
@@ -246,7 +244,7 @@ def run_job(
             del shown["warnings"], shown["refusals"]
             print_result(field_rows(shown))
         return None
-    result = run_with_progress(console, label, jobs.run(settings), note=note, opening=opening)
+    result = run_with_progress(console, label, jobs.run(settings), note)
     if summary is not None:
         console.info(summary(result))
         if console.json:
@@ -254,18 +252,13 @@ def run_job(
     return result
 
 
-def run_with_progress(
-    console: Console, label: str, job: Job, note: Note | None = None, opening: str = ""
-) -> Any:
+def run_with_progress(console: Console, label: str, job: Job, note: Note | None = None) -> Any:
     """Run a job, show its progress and its warnings, and return its result; see :func:`run_job`."""
     words = ""
     with reporting(label, console.progress, quiet=console.quiet) as report:
 
         def show(event: Event) -> None:
-            nonlocal words, opening
-            if opening:
-                console.info(opening)
-                opening = ""
+            nonlocal words
             if isinstance(event, Warned):
                 console.warning(event, event.about)
             elif isinstance(event, Measured | Ended) and note is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloudconv.cli.command import complete, examples, with_options
+from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, print_error, print_json
 from cloudconv.cli.streams import field_rows, is_terminal, print_result, table
 from cloudconv.errors import CloudconvError
@@ -32,15 +32,10 @@ EXAMPLES = examples(
 _ONE = """Describe this model: a name, a file that 'cloudconv train' wrote, or a published network's
 file."""
 _FILE = "Add the network of a published network's file, or of one that 'cloudconv train' wrote."
-_Name = Annotated[str, typer.Argument(metavar="NAME", help=_ONE, autocompletion=complete("all"))]
+_Name = Annotated[str, typer.Argument(metavar="NAME", help=_ONE)]
 _File = Annotated[str, typer.Argument(metavar="FILE", help=_FILE)]
 _NewName = Annotated[str, typer.Argument(metavar="NAME", help="Give the network this name.")]
-_AddedName = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME", help="Delete the network of this name.", autocompletion=complete("added")
-    ),
-]
+_AddedName = Annotated[str, typer.Argument(metavar="NAME", help="Delete the network of this name.")]
 
 _WIDTH = 80
 """The width of the list of models in columns."""

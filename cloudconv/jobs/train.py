@@ -394,9 +394,8 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> No
 def _precision(settings: TrainSettings, device: torch.device, spec: ModelSpec) -> torch.dtype:
     if settings.precision != "auto":
         return devices.choose_precision(settings.precision, device, spec)
-    if device.type != "cuda" or not spec.half_precision:
-        return torch.float32
-    return torch.bfloat16 if devices.has_bf16(device) else torch.float16
+    fast = device.type == "cuda" and spec.half_precision and devices.has_bf16(device)
+    return torch.bfloat16 if fast else torch.float32
 
 
 def _initialise(model: Model, settings: TrainSettings) -> int:

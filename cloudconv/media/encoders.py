@@ -17,7 +17,7 @@ import numpy as np
 
 from cloudconv.errors import EncoderError, EncoderUsageError
 from cloudconv.events import Warned
-from cloudconv.media.containers import CONTAINERS, Container
+from cloudconv.media.containers import Container
 from cloudconv.media.formats import PixelLayout, is_exact, is_float, layout, working_format
 from cloudconv.media.info import MediaInfo
 from cloudconv.messages import did_you_mean, short
@@ -168,13 +168,6 @@ _KNOWN: dict[str, KnownEncoder] = {
 def known_encoder(name: str) -> KnownEncoder:
     """Return the known facts about the encoder; default values for an unknown one."""
     return _KNOWN.get(name, KnownEncoder())
-
-
-def names_of_encoders() -> list[str]:
-    """Return the names of encoders that a user may choose and this FFmpeg has."""
-    named = {name for each in CONTAINERS.values() if each.is_video for name in each.encoders}
-    named |= {name for name, known in _KNOWN.items() if known.keeps}
-    return [SOURCE, NVENC, *present(sorted(named))]
 
 
 def choose(container: Container, info: MediaInfo, settings: EncodeSettings) -> EncoderChoice:

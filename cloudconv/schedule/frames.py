@@ -16,13 +16,12 @@ from cloudconv.events import Warned
 from cloudconv.media.color import thumbnail
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models.catalogue import FOUR
-from cloudconv.schedule.cadence import MAX_DISTINCT, Cadence
+from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
 from cloudconv.settings.groups import SceneCut
 from cloudconv.timeline import Beside, Multiply, Resample, Slot, Task, Timeline
 
 _MOST_UNEVEN = 2
-_EARLY_FRAMES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,19 +143,6 @@ def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[Fraction 
         shows += [time for _, time in cadence.push(item.frame.time, item.repeats, item.cut)]
     shows += [time for _, time in cadence.finish(end)]
     return cadence, shows
-
-
-def early_cadence(frames: Iterable[Frame]) -> str | None:
-    """Return the cadence of the first frames, or None if 200 frames are not enough to be certain.
-
-    Without any repeat only about a dozen frames are read.
-    """
-    cadence, since = Cadence(), 0
-    for number, item in enumerate(analyse(frames, "off", cadence)):
-        since = 0 if item.repeats else since + 1
-        if cadence.certain or since > MAX_DISTINCT or number == _EARLY_FRAMES:
-            break
-    return cadence.description if cadence.certain else None
 
 
 ScheduleEvents = SimpleQueue[Warned | Counts]

@@ -45,7 +45,7 @@ def _metrics(value: Files) -> tuple[str, ...]:
     return named
 
 
-_methods = partial(option, parse=values.names, complete="methods")
+_methods = partial(option, parse=values.names)
 
 
 @dataclass(frozen=True, kw_only=True)

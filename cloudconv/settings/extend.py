@@ -65,7 +65,7 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
 class ExtrapolateSettings(ExtendSettings):
     """The options of :func:`cloudconv.extrapolate`."""
 
-    model: File = option(_PREDICTOR, "NAME", default=AUTO_PREDICTOR, complete="predict")
+    model: File = option(_PREDICTOR, "NAME", default=AUTO_PREDICTOR)
 
     @property
     def chosen_model(self) -> str:
@@ -81,7 +81,7 @@ class DreamSettings(ExtendSettings):
     seed: int = option(_SEED, "N", default=0, least=0, most=2**63 - 1)
     loop: bool = option("Let the last frame lead into the first.", default=False)
     wind: str | tuple[float, float] | None = of_frames(_WIND, "DX,DY", parse=values.wind)
-    model: File | None = of_frames(_ROLLOUT, "NAME", complete="predict")
+    model: File | None = of_frames(_ROLLOUT, "NAME")
     audio: Literal["end", "loop"] = of_frames(_AUDIO, "HOW", default="end")
     report: File | None = option(_REPORT, "DIR")
 

@@ -24,9 +24,8 @@ FRAMES, MODEL, ENCODING, MACHINE, RUN = "Frames", "Model", "Encoding", "Machine"
 of_frames = partial(option, group=FRAMES)
 _of_model = partial(option, group=MODEL)
 _encoding = partial(option, group=ENCODING)
-_machine = partial(option, group=MACHINE)
-_device = partial(_machine, metavar="NAME", parse=values.device, pinned=False)
-_size = partial(_machine, metavar="N", least=1, rare=True)
+on_machine = partial(option, group=MACHINE)
+of_device = partial(on_machine, metavar="NAME", parse=values.device, pinned=False)
 of_run = partial(option, group=RUN, pinned=False)
 
 MOST_THREADS = 256
@@ -48,17 +47,11 @@ as source frames: 25 pictures become 50 frames."""
 _START = "Begin at this time: seconds, 1m30s or h:mm:ss."
 _CUT = "Find scene changes: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere)."
 _DEVICE = "Compute on this device: auto, cpu, cuda, cuda:N or mps."
-_DEVICES = "Compute on this device: auto, cpu, cuda, cuda:N, mps, or cuda:all for every GPU."
 _PRECISION = "Compute in this number format: auto, fp32, bf16 or fp16."
 _THREADS = f"Use this many CPU threads, at most {MOST_THREADS}."
-_WORKERS = """Compute in this process (local), in N processes (local:N), or on a Ray cluster (ray,
-ray:ADDRESS)."""
 _SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
 _FALLBACK = """Blend the source frames where motion does not explain their difference, or (off) show
 the model's picture everywhere."""
-_MODEL = """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 times), another
-model from 'cloudconv models', a file that 'cloudconv train' wrote, or a published network's file,
-such as flownet.pkl."""
 _ADAPT = """Fine-tune the model on this video first, for so many minutes. The result is used if
 its PSNR is at least 0.05 dB higher on frames that are held back from the training."""
 _USE = "Use this encoder of FFmpeg, or (source) one of the source's codec."
@@ -131,31 +124,11 @@ class Cuts(Settings):
 class Machine(Settings):
     """The device, the number format and the threads of the computation."""
 
-    device: str = _device(_DEVICE, default="auto")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = _machine(
+    device: str = of_device(_DEVICE, default="auto")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = on_machine(
         _PRECISION, "NAME", default="auto"
     )
-    threads: int | None = _machine(_THREADS, "N", least=1, most=MOST_THREADS, shown="all cores")
-
-
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class WorkerOptions(Machine):
-    """The devices, processes or machines that share the computation."""
-
-    device: str = _device(_DEVICES, default="auto")
-    workers: str = _machine(_WORKERS, "WHO", default="local", parse=values.workers, pinned=False)
-
-    def _check(self) -> None:
-        if self.device == "cuda:all" and self.workers.startswith("local:"):
-            raise SettingsError(
-                "workers-with-all-gpus: --device=cuda:all already means one worker for each GPU: "
-                "leave --workers out."
-            )
-        if self.device.startswith("cuda:") and self.workers.startswith("ray"):
-            raise SettingsError(
-                "device-of-cluster: A cluster gives each worker its own GPU: give --device=cuda, "
-                f"not {self.device}."
-            )
+    threads: int | None = on_machine(_THREADS, "N", least=1, most=MOST_THREADS, shown="all cores")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -169,27 +142,6 @@ class Rendering(Settings):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class InterpolatorModel(Rendering):
-    """The interpolator and its options."""
-
-    batch: int | Literal["auto"] = _size("Compute N new frames at once.", default="auto")
-    tile: int | Literal["auto", "off"] = _size(
-        "Work in tiles of N pixels, to save memory; or off.", default="auto"
-    )
-    model: File | None = option(_MODEL, "NAME", shown=DEFAULT_MODEL, complete="interpolate")
-
-    @property
-    def chosen_model(self) -> str:
-        """Return the name or file of the model that is used."""
-        return str(self.model or DEFAULT_MODEL)
-
-    def pinned(self) -> dict[str, str]:
-        """Return the values that determine the result, with the model and scale that are used."""
-        chosen = {"model": self.chosen_model, "scale": str(self.scale or 1.0)}
-        return {**super().pinned(), **chosen}
-
-
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Adapting(Settings):
     """The option to fine-tune the model on the input."""
 
@@ -200,9 +152,7 @@ class Adapting(Settings):
 class EncodeSettings(Machine):
     """The encoding of the output; where a value is None or empty, cloudconv chooses."""
 
-    encoder: str | None = _encoding(
-        _USE, "NAME", shown="by container and pixel format", complete="encoders"
-    )
+    encoder: str | None = _encoding(_USE, "NAME", shown="by container and pixel format")
     crf: float | None = option(_CRF, "N", least=0, shown="17, visually lossless")
     preset: str | None = _encoding("Use this preset of the encoder.", "NAME")
     pix_fmt: str | None = _encoding("Write this pixel format.", "NAME", shown="the source's")

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from cloudconv.errors import SettingsError
 from cloudconv.messages import flag, short
 from cloudconv.settings import groups, values
-from cloudconv.settings.groups import MACHINE, of_frames, of_run
+from cloudconv.settings.groups import DEFAULT_MODEL, of_device, of_frames, of_run, on_machine
 from cloudconv.settings.option import declared, option
 from cloudconv.settings.values import File, Rational, exact
 from cloudconv.timeline import parse_factor, parse_rate
 
 MOST_FPS, MOST_FACTOR = 10_000, 1000
 
+_size = partial(on_machine, metavar="N", least=1, rare=True)
+
+_DEVICES = "Compute on this device: auto, cpu, cuda, cuda:N, mps, or cuda:all for every GPU."
+_WORKERS = """Compute in this process (local), in N processes (local:N), or on a Ray cluster (ray,
+ray:ADDRESS)."""
+_MODEL = """Use cloud-fast (0.6 times the time of cloud-best), cloud-turbo (0.5 times), another
+model from 'cloudconv models', a file that 'cloudconv train' wrote, or a published network's file,
+such as flownet.pkl."""
 _FACTOR = "Make N times the frames; a whole N keeps every source frame."
 _FPS = "Make this frame rate: 60, 60000/1001 or 59.94."
 _SLOWMO = "Play N times longer at the same frame rate, or at --fps; for sound see --audio."
@@ -33,13 +42,28 @@ _RECURSIVE = "Read the videos of all subfolders too, and keep the subfolders in 
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class _Scheduling(groups.InterpolatorModel, groups.Cuts, groups.Machine):
-    """The choice of new frames, for files and for pictures in memory."""
+class _Scheduling(groups.Rendering, groups.Cuts, groups.Machine):
+    """The interpolator and the choice of new frames, for files and for pictures in memory."""
 
     refill: bool = of_frames(_REFILL, default=False)
     loop: bool = of_frames(
         "Make new frames between the last and the first frame too.", default=False
     )
+    batch: int | Literal["auto"] = _size("Compute N new frames at once.", default="auto")
+    tile: int | Literal["auto", "off"] = _size(
+        "Work in tiles of N pixels, to save memory; or off.", default="auto"
+    )
+    model: File | None = option(_MODEL, "NAME", shown=DEFAULT_MODEL)
+
+    @property
+    def chosen_model(self) -> str:
+        """Return the name or file of the model that is used."""
+        return str(self.model or DEFAULT_MODEL)
+
+    def pinned(self) -> dict[str, str]:
+        """Return the values that determine the result, with the model and scale that are used."""
+        chosen = {"model": self.chosen_model, "scale": str(self.scale or 1.0)}
+        return {**super().pinned(), **chosen}
 
 
 def _check_factor(name: str, value: Rational | None, least: int, most: int) -> None:
@@ -55,7 +79,6 @@ def _check_factor(name: str, value: Rational | None, least: int, most: int) -> N
 class Interpolation(
     groups.InputPart,
     groups.Reading,
-    groups.WorkerOptions,
     groups.Adapting,
     groups.Overwrite,
     _Scheduling,
@@ -70,7 +93,9 @@ class Interpolation(
     audio: Literal["drop", "stretch", "copy"] | None = of_frames(
         _AUDIO, "HOW", shown="drop in slow motion, else kept"
     )
-    nvdec: bool = option(_NVDEC, group=MACHINE, pinned=False, default=False)
+    device: str = of_device(_DEVICES, default="auto")
+    workers: str = on_machine(_WORKERS, "WHO", default="local", parse=values.workers, pinned=False)
+    nvdec: bool = on_machine(_NVDEC, pinned=False, default=False)
     resume: bool = of_run(_RESUME, default=True, off="--no-resume")
 
     def _check(self) -> None:
@@ -96,6 +121,16 @@ class Interpolation(
             raise SettingsError(
                 "copy-with-slowmo: In slow motion audio is dropped or stretched, never copied: "
                 "leave --audio=copy out."
+            )
+        if self.device == "cuda:all" and self.workers.startswith("local:"):
+            raise SettingsError(
+                "workers-with-all-gpus: --device=cuda:all already means one worker for each GPU: "
+                "leave --workers out."
+            )
+        if self.device.startswith("cuda:") and self.workers.startswith("ray"):
+            raise SettingsError(
+                "device-of-cluster: A cluster gives each worker its own GPU: give --device=cuda, "
+                f"not {self.device}."
             )
         if self.nvdec and self.deinterlace:
             raise SettingsError(

@@ -36,8 +36,7 @@ class Option:
     ``also`` is one more flag, and ``off`` one that turns a switch off. ``parse`` reads a value
     which the field's type does not describe. ``above`` is an excluded bound. ``shown`` is the
     default in words. With another value of a ``pinned`` option an interrupted run cannot be
-    resumed. A ``hidden`` option has no flag; only ``--help-all`` shows a ``rare`` one. ``complete``
-    is the kind of names that the shell completes.
+    resumed. A ``hidden`` option has no flag; only ``--help-all`` shows a ``rare`` one.
     """
 
     help: str
@@ -54,7 +53,6 @@ class Option:
     pinned: bool = True
     hidden: bool = False
     rare: bool = False
-    complete: Literal["", "interpolate", "predict", "methods", "encoders", "added"] = ""
     name: str = ""
     default: Any = None
     choices: tuple[str, ...] = ()

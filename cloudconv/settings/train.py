@@ -115,6 +115,11 @@ class TrainSettings(Overwrite, Machine):
                 "steps-and-minutes: --steps and --minutes both limit the training: give one of "
                 "them."
             )
+        if self.precision == "fp16":
+            raise SettingsError(
+                "fp16-for-training: Gradients are too small for --precision=fp16: train with bf16 "
+                "or fp32."
+            )
         if self.recipe is None and not self.clips:
             raise SettingsError(
                 "no-clips: There is nothing to train on: name clips, or give a --recipe."

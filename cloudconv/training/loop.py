@@ -4,42 +4,37 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
+import io
 import math
 import time
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from cloudconv import metrics
 from cloudconv.errors import DeviceError, InputError, ModelError, SettingsError
-from cloudconv.events import Event, Measured, Progress, Warned
+from cloudconv.events import Event, Measured, Progress
 from cloudconv.files import reading, write_whole
-from cloudconv.messages import counted
 from cloudconv.models.base import Model
 from cloudconv.models.ops import shrunk_like
-from cloudconv.render.memory import empty_cache, within_memory
+from cloudconv.render.memory import within_memory
 from cloudconv.settings import TrainSettings, values
 from cloudconv.training.clips import Batch
 from cloudconv.training.losses import Adversary, parse_loss
 from cloudconv.training.tasks import Goal, Prediction, padded
 from cloudconv.transfer import upload
 
-_KIND = b"cloudconv checkpoint 6\n"  # the first bytes of a checkpoint file
-_TENSOR = "tensor of the checkpoint"  # the key that marks the name of a tensor
-_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError)
+_KIND = b"cloudconv checkpoint 7\n"  # the first bytes of a checkpoint file
+_DAMAGE = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, UnpicklingError)
 
 _WARM_UP = 50  # steps over which the learning rate rises
 _LAST_RATE = 0.02  # the final learning rate, relative to the highest one
-_REPORT_EVERY = 20  # steps
-_MOST_OVERFLOWS = 50  # in a row; each overflow halves the loss scale of fp16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +56,9 @@ class Validation:
 
 @dataclass(frozen=True, slots=True)
 class Losses:
-    """The mean losses since the last report, None before the first step.
+    """The mean losses since the last validation, None before the first step.
 
-    ``validation``: scores that were measured now. ``best``: whether they are the best so far.
+    ``validation`` are the new scores. ``best``: whether they are the best so far.
     """
 
     step: int
@@ -71,8 +66,8 @@ class Losses:
     seconds: float
     loss: float | None
     naive_loss: float | None
-    validation: Validation | None = None
-    best: bool = False
+    validation: Validation
+    best: bool
 
 
 @dataclass
@@ -96,10 +91,7 @@ class Trainer:
     best_state: dict[str, Tensor] = field(default_factory=dict)
     history: list[Validation] = field(default_factory=list)
     adversary: Adversary | None = field(init=False, default=None)
-    _overflows: int = field(init=False, default=0)
-    _parts: int = field(init=False, default=1)
-    _losses: list[tuple[float, float]] = field(init=False, default_factory=list)
-    _latest: tuple[float | None, float | None] = field(init=False, default=(None, None))
+    _losses: list[list[float]] = field(init=False, default_factory=list)
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -115,9 +107,6 @@ class Trainer:
             self.rate,
             weight_decay=settings.weight_decay,
         )
-        # Only fp16 has a range too small for gradients.
-        half = self.precision == torch.float16
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=half)
         if self._loss.adversarial:
             build = self.model.discriminators
             if build is None:
@@ -153,22 +142,13 @@ class Trainer:
             batch = next(batches, None)
             if batch is None:
                 return
-            parts = self._parts
             self._advance(batch)
-            if self._parts > parts:
-                samples = -(-len(batch.frames) // self._parts)
-                yield Warned(
-                    f"training-in-parts: {self.device} ran out of memory: each batch is now "
-                    f"computed in parts of at most {counted(samples, 'sample')}, which is slower."
-                )
             self.seconds = time.monotonic() - began
             limit = settings.minutes
             left = None if limit is None else max(60 * limit - self.seconds, 0.0)
             yield Progress("training", self.step, settings.steps, resumed, left, "steps")
             if self.step % settings.validate_every == 0:
                 yield from self._score(windows)
-            elif self.step % _REPORT_EVERY == 0:
-                yield self._losses_since()
         if self.history[-1].step != self.step:
             yield from self._score(windows)
 
@@ -229,7 +209,7 @@ class Trainer:
 
     def _stateful(self) -> dict[str, Any]:
         parts: dict[str, Any] = {"model": self.model, "shown": self.shown}
-        parts |= {"optimiser": self._optimiser, "scaler": self._scaler}
+        parts["optimiser"] = self._optimiser
         if (adversary := self.adversary) is not None:
             parts |= {"adversary": adversary.network, "adversary_optimiser": adversary.optimiser}
         return parts
@@ -240,18 +220,15 @@ class Trainer:
             group["lr"] = self.rate * _rate(self.step, self.done)
         frames, indices = upload([batch.frames, batch.indices], self.device)
         frames = padded(frames.float().div_(255), self.model.spec.multiple)
-        made, loss = self._gradients_within_memory(frames, indices)
-        overflows = not math.isfinite(loss)
-        self._overflows = self._overflows + 1 if overflows else 0
-        if overflows and not (self._scaler.is_enabled() and self._overflows <= _MOST_OVERFLOWS):
-            raise self._not_finite()
-        self._scaler.unscale_(self._optimiser)
+        made = within_memory(self._gradients, self.precision, frames, indices)
+        if made is None:
+            raise DeviceError(
+                f"batch-fills-memory: {self.device} ran out of memory: close other programs, or "
+                "give train a smaller --batch or --crop."
+            )
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_gradient)
-        self._scaler.step(self._optimiser)
-        self._scaler.update()
-        if overflows:
-            self._losses.pop()  # the scaler skipped the step
-        elif self.adversary is not None:
+        self._optimiser.step()
+        if self.adversary is not None:
             for pictures in made:
                 self.adversary.learn(pictures.context, pictures.picture.float(), pictures.truth)
         self._average()
@@ -268,44 +245,23 @@ class Trainer:
             else:
                 mean.copy_(value)
 
-    def _gradients_within_memory(
-        self, frames: Tensor, indices: Tensor
-    ) -> tuple[list[Prediction], float]:
-        while (done := within_memory(self._gradients, self.precision, frames, indices)) is None:
-            self._optimiser.zero_grad(set_to_none=True)
-            empty_cache(self.device)
-            if self._parts >= len(frames):
-                raise DeviceError(
-                    f"sample-fills-memory: {self.device} ran out of memory on a single sample: "
-                    "close other programs, or make the samples of train smaller with --crop."
-                )
-            self._parts = min(2 * self._parts, len(frames))
-        return done
-
-    def _gradients(self, frames: Tensor, indices: Tensor) -> tuple[list[Prediction], float]:
-        """Add up the gradients over the parts of a batch; return all pictures and the loss."""
+    def _gradients(self, frames: Tensor, indices: Tensor) -> list[Prediction]:
+        """Compute the gradients of a batch, and return its pictures."""
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         self._optimiser.zero_grad(set_to_none=True)
-        pictures: list[Prediction] = []
-        losses: list[list[float]] = []
-        parts = zip(frames.chunk(self._parts), indices.chunk(self._parts), strict=True)
-        for part, part_indices in parts:
-            with self._autocast():
-                made = self.goal.make(self.model, part, part_indices, self.settings.noise)
-            weight = len(part) / len(frames)
-            total, plain, naive = self._total(made)
-            # Only with fp16 can a later step do better. On a GPU the check after the step suffices.
-            checks = self.device.type == "cpu" and not self._scaler.is_enabled()
-            if checks and not total.isfinite():
-                raise self._not_finite()
-            self._scaler.scale(total * weight).backward()  # type: ignore[no-untyped-call]
-            # One list: the CPU waits for the device only once, when all work is queued.
-            values = torch.stack((plain, naive, total)).tolist()
-            losses.append([value * weight for value in values])
-            pictures += made
-        plain, naive, loss = (sum(column) for column in zip(*losses, strict=True))
-        self._losses.append((plain, naive))
-        return pictures, loss
+        with self._autocast():
+            made = self.goal.make(self.model, frames, indices, self.settings.noise)
+        total, plain, naive = self._total(made)
+        # On a GPU the check below suffices.
+        if self.device.type == "cpu" and not total.isfinite():
+            raise self._not_finite()
+        total.backward()  # type: ignore[no-untyped-call]
+        # One list: the CPU waits for the device only once, when all work is queued.
+        *losses, loss = torch.stack((plain, naive, total)).tolist()
+        if not math.isfinite(loss):
+            raise self._not_finite()
+        self._losses.append(losses)
+        return made
 
     def _total(self, made: list[Prediction]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the loss to minimise, and the losses of the final and of the naive pictures."""
@@ -361,7 +317,10 @@ class Trainer:
         best = self.best is None or self.settings.last or validation.gain > self.best.gain
         if best:
             self.best, self.best_state = validation, model.state_dict()
-        yield self._losses_since(validation, best)
+        loss, naive = map(_mean, zip(*self._losses, strict=True)) if self._losses else (None, None)
+        self._losses.clear()
+        losses = Losses(self.step, self.done, self.seconds, loss, naive, validation, best)
+        yield Measured("losses", losses)
 
     @torch.no_grad()
     def _anchored(self) -> Model:
@@ -370,22 +329,12 @@ class Trainer:
             parameter.lerp_(start, self.settings.anchor)
         return mixed
 
-    def _losses_since(self, validation: Validation | None = None, best: bool = False) -> Measured:
-        if self._losses:
-            count = len(self._losses)
-            loss, naive = (sum(pair[k] for pair in self._losses) / count for k in (0, 1))
-            self._latest, self._losses = (loss, naive), []
-        losses = Losses(self.step, self.done, self.seconds, *self._latest, validation, best)
-        return Measured("losses", losses)
-
 
 def save_checkpoint(path: Path, state: Mapping[str, Any], *, of: Path) -> None:
     """Write a state and its checksum as a whole; ``of`` is the output that the file belongs to."""
-    tensors: dict[str, Tensor] = {}
-    about = {**state, "parts": _packed(state.get("parts"), "", tensors)}
-    # safetensors refuses tensors with common memory.
-    tensors = {name: each.detach().cpu().contiguous().clone() for name, each in tensors.items()}
-    data = json.dumps(about).encode() + b"\n" + safetensors.torch.save(tensors)
+    packed = io.BytesIO()
+    torch.save(dict(state), packed)
+    data = packed.getvalue()
     write_whole(path, _KIND + hashlib.sha256(data).digest() + data, of=of)
 
 
@@ -409,37 +358,11 @@ def load_checkpoint(path: Path, device: torch.device) -> Iterator[dict[str, Any]
     header = len(_KIND) + hashlib.sha256().digest_size
     if data[:header] != _KIND + hashlib.sha256(data[header:]).digest():
         raise InputError(damaged)
-    about, _, tensors = data[header:].partition(b"\n")
     try:
-        loaded = safetensors.torch.load(tensors)
-        state = json.loads(about)
-        on_device = {name: each.to(device) for name, each in loaded.items()}
-        yield {**state, "parts": _unpacked(state["parts"], on_device)}
-    except (*_DAMAGE, SafetensorError) as error:
+        packed = io.BytesIO(data[header:])
+        yield torch.load(packed, map_location=device, weights_only=True)
+    except _DAMAGE as error:
         raise InputError(damaged) from error
-
-
-def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Return a value for JSON: each tensor moves to ``tensors``, and its name replaces it."""
-    if isinstance(value, Tensor):
-        tensors[name] = value
-        return {_TENSOR: name}
-    if isinstance(value, Mapping):
-        return {str(key): _packed(each, f"{name}/{key}", tensors) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_packed(each, f"{name}/{k}", tensors) for k, each in enumerate(value)]
-    return value
-
-
-def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return the value that :func:`_packed` got; optimisers number their entries."""
-    if isinstance(value, dict):
-        if _TENSOR in value:
-            return tensors[value[_TENSOR]]
-        return {int(k) if k.isdecimal() else k: _unpacked(v, tensors) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_unpacked(each, tensors) for each in value]
-    return value
 
 
 def _rate(step: int, done: float) -> float:

@@ -100,7 +100,7 @@ def test_an_output_by_position_that_is_replaced_is_named_first(clip):
     other.write_bytes(clip.read_bytes())
     said = run(clip, other, "--factor", 2, "-y", *TINY).stderr
     assert said.startswith(
-        f"{other} is taken as the output and replaced; with --out-dir both are inputs\n"
+        f"{other} is taken as the output, which -y replaces; with --out-dir both are inputs\n"
     )
     assert len(read_times(other)) == 10
 

@@ -247,7 +247,7 @@ def test_adapt_runs_on_the_gpu(gpu, clip, tmp_path):
         assert not in_loop(record.unordered)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_train_runs_on_the_gpu(gpu, clip, tmp_path, precision):
     output = tmp_path / "a.safetensors"
     given = {"model": "tiny", "steps": 4, "crop": 32, "batch": 2, "output": output}
@@ -264,8 +264,7 @@ def test_train_runs_on_the_gpu(gpu, clip, tmp_path, precision):
         return
     assert not record.faults
     used = seen[-1] - seen[0]
-    # The CPU waits for the losses, and in fp16 to learn whether the gradients overflow.
-    assert used.waits.total() <= (6 if precision == "fp16" else 3)
+    assert used.waits.total() <= 3
     samples = 3 * (2 * 5 * 3 * 32 * 32 + 2 * 5 * 8)
     assert used.up.total() <= 1.1 * samples
     assert used.down.total() <= 3 * 64

@@ -42,7 +42,7 @@ from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import machine_fingerprint, precision_name, set_threads
 from cloudconv.render.memory import Sizes, empty_cache, least_free_memory, process_memory
 from cloudconv.render.renderer import Renderer
-from cloudconv.schedule.frames import Counts, ScheduleEvents, early_cadence, schedule
+from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
 from cloudconv.segments.plan import OpenSegment, split
 from cloudconv.segments.render import RenderPlan, SegmentJob, SegmentWork, render_segments
 from cloudconv.segments.store import SegmentStore, clear_finished, fresh_file, token_of
@@ -93,7 +93,6 @@ def interpolate(
     yield from plan.warnings
     with ExitStack() as stack:
         stack.enter_context(SegmentStore(plan.output).named())
-        yield from _early_warnings(plan)
         # Decode and plan in another thread.
         events = ScheduleEvents()
         source = stack.enter_context(plan.source())
@@ -139,7 +138,7 @@ def interpolate(
             empty_cache(plan.device)  # the workers need the memory of the model
             count = plan.workers.count
             rendering = _render_by_workers(render_plan, tasks, store, workers, count)
-        counts = yield from _followed(rendering, events, resumed, plan.expected, reported)
+        counts = yield from _followed(rendering, events, resumed, plan.expected)
         # Join the segments.
         if isinstance(work, SegmentStore):
             sink = Sink(render_plan.encoding, overwrite=plan.settings.overwrite)
@@ -158,18 +157,6 @@ def interpolate(
         encoder=render_plan.encoding.choice.encoder,
         warnings=reported,
     )
-
-
-def _early_warnings(plan: InterpPlan) -> Iterator[Warned]:
-    if not plan.settings.refill and not plan.info.timing.open_ended:
-        # These frames are decoded again later: 14 without repeats, up to 200 with repeats. To keep
-        # 200 frames would take too much memory.
-        cadence = early_cadence(plan.source().frames())
-        if cadence is not None:
-            yield Warned(
-                f"cadence-kept: The video repeats frames: {cadence}. --refill makes "
-                "the motion even."
-            )
 
 
 @contextmanager
@@ -269,7 +256,6 @@ def _followed(
     planning: ScheduleEvents,
     resumed: int,
     expected: int | None,
-    reported: list[Warned],
 ) -> Generator[Event, None, Counts]:
     counts, finished, started = Counts(), resumed, dict[int, int]()
     with closing(rendering):
@@ -277,9 +263,7 @@ def _followed(
             for planned in drained(planning):
                 if isinstance(planned, Counts):
                     counts = planned
-                # The first frames of the schedule may have given the same warning with other
-                # numbers.
-                elif planned.code not in (warned.code for warned in reported):
+                else:
                     yield planned
             if event is None:
                 break
