@@ -1,9 +1,10 @@
-"""Measure the free memory of the host, within the limit of a container."""
+"""Measure the free memory of the host, within the limit of a container; read versions."""
 
 from __future__ import annotations
 
 import os
 import sys
+from importlib import metadata
 from pathlib import Path
 
 _CGROUP_FOLDER = Path("/sys/fs/cgroup")
@@ -21,6 +22,14 @@ def free_memory() -> int | None:
     """
     amounts = [n for n in (_free_host(), _free_in_container()) if n is not None]
     return min(amounts, default=None)
+
+
+def version_of(package: str) -> str:
+    """Return the version of an installed package."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # for example in a bundle, or beside the source
+        return "missing"
 
 
 def _free_host() -> int | None:

@@ -6,7 +6,6 @@ import inspect
 import platform
 from collections.abc import Callable, Sequence
 from functools import wraps
-from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -15,6 +14,7 @@ import typer
 from cloudconv.cli.console import Console
 from cloudconv.cli.streams import closed_streams, print_message, print_result
 from cloudconv.errors import CloudconvError, SettingsError
+from cloudconv.host import version_of
 from cloudconv.settings import Option, Settings, fields_of
 from cloudconv.settings.groups import ENCODING, FRAMES, MACHINE, MODEL, RUN
 from cloudconv.settings.train import CLIPS, LEARNING
@@ -105,7 +105,7 @@ def with_options(
 def _check_surroundings(console: Console) -> None:
     if console.verbose:
         names = ("cloudconv", "torch", "av", "numpy")
-        versions = ", ".join(f"{name} {_version_of(name)}" for name in names)
+        versions = ", ".join(f"{name} {version_of(name)}" for name in names)
         print_message(f"{versions}, Python {platform.python_version()}")
     try:
         Path.cwd()
@@ -119,13 +119,6 @@ def _check_surroundings(console: Console) -> None:
             "json-and-closed: The standard output is closed, so --json has no place for "
             "its result: open it, or leave --json out."
         )
-
-
-def _version_of(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # for example in a bundle, or beside the source
-        return "of unknown version"
 
 
 def _annotation(option: Option) -> Any:

@@ -223,8 +223,7 @@ def compare(console: Console, source: _In, **given: Any) -> None:
         console.info(str(result.adapted))
     console.info(f"{result.summary}; took {streams.clock(result.wall_seconds)}")
     if settings.report is not None:
-        video = streams.format_value("", result.report_video)
-        console.info(f"the report is in {settings.report}; its video: {video}")
+        console.info(f"the report is in {settings.report}")
 
 
 def _print_scores(result: CompareResult, wanted: Sequence[str]) -> None:

@@ -43,19 +43,20 @@ class Reporter:
     def __init__(
         self, bar: Bar, label: str, show: Callable[[Task], object], period: float, first: float
     ) -> None:
-        self._bar, self._show, self._period = bar, show, period
+        self._bar, self._label, self._show, self._period = bar, label, show, period
         self._task = self._started(label, Progress("rendering", 0, None))
         self._due, self._is_pending = time.monotonic() + first, False
 
-    def __call__(self, at: Progress, note: str = "", *, stage: str | None = None) -> None:
-        """Show the progress of a stage, with a few words beside it; a new name starts a new stage.
+    def __call__(self, at: Progress, note: str = "") -> None:
+        """Show the progress of a stage, the main one with a few words beside it.
 
         Items of an earlier run do not count for the speed. An interrupt whose exception was lost is
         raised here.
         """
         interrupts.check()
         before = self._task
-        name = before.description if stage is None else stage
+        is_main = at.stage in ("rendering", "scoring")
+        name, note = (self._label, note) if is_main else (at.stage, "")
         if (name, at.resumed) != (before.description, before.fields["at"].resumed):
             self.finish()
             self._task = self._started(name, at)
@@ -267,7 +268,6 @@ def run_with_progress(console: Console, label: str, job: Job, note: Note | None 
             elif isinstance(event, Finished):
                 interrupts.ignore()  # the output is complete
             elif isinstance(event, Progress):
-                stage = label if event.stage in ("rendering", "scoring") else event.stage
-                report(event, words if stage == label else "", stage=stage)
+                report(event, words)
 
         return watched(job, show)

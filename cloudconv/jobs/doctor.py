@@ -23,6 +23,7 @@ from torch.nn import functional
 from cloudconv import metrics, weights
 from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.events import Finished, Job, Measured, watched
+from cloudconv.host import version_of
 from cloudconv.jobs.interp import run as interp
 from cloudconv.media.color import rgb_of
 from cloudconv.media.containers import CONTAINERS
@@ -84,23 +85,17 @@ class Diagnosis:
 
 
 def run(settings: DoctorSettings) -> Job:
-    """Diagnose the installation, and with ``check`` test the device.
+    """Diagnose the installation, and with ``check`` or ``device`` test the device.
 
     Yields a measurement named ``check`` for each test, and at the end the :class:`Diagnosis`.
     """
     diagnosis = _diagnose()
     checks: list[Check] = []
-    for check in check_device(settings.device or "auto") if settings.check else ():
+    wanted = settings.check or settings.device is not None
+    for check in check_device(settings.device or "auto") if wanted else ():
         checks.append(check)
         yield Measured("check", check)
     yield Finished(replace(diagnosis, checks=checks))
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "missing"
 
 
 def _diagnose() -> Diagnosis:
@@ -126,7 +121,7 @@ def _diagnose() -> Diagnosis:
         cores=devices.cores(),
         memory_free_bytes=free_memory(torch.device("cpu")),
         disk_free_bytes=shutil.disk_usage(Path.cwd()).free,
-        packages={name: _version(name) for name in _PACKAGES},
+        packages={name: version_of(name) for name in _PACKAGES},
         extras={name: find_spec(module) is not None for name, module in _EXTRAS.items()},
         ffmpeg=libraries(),
         encoders=dict(encoders),

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from cloudconv.errors import SettingsError
 from cloudconv.settings import values
 from cloudconv.settings.option import Settings, declared, option
 from cloudconv.settings.values import File
 
 _CHECK = """Compare frames that the device makes with those of the CPU, at every precision, and
 measure its speed; takes up to a minute."""
-_DEVICE = "Test this device with --check: auto, cpu, cuda, cuda:N or mps."
+_DEVICE = "Run the check on this device: auto, cpu, cuda, cuda:N or mps."
 _TIMES = "Say whether the network makes frames at any time, or was trained for the middle only."
 _REPLACE = "Replace an added network of the same name."
 
@@ -23,12 +22,6 @@ class DoctorSettings(Settings):
 
     check: bool = option(_CHECK, default=False)
     device: str | None = option(_DEVICE, "NAME", parse=values.device, shown="auto")
-
-    def _check(self) -> None:
-        if self.device is not None and not self.check:
-            raise SettingsError(
-                "device-without-check: --device names the device that --check tests: give both."
-            )
 
 
 @dataclass(frozen=True, kw_only=True)

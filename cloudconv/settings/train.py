@@ -9,7 +9,7 @@ from typing import Literal
 
 from cloudconv.errors import SettingsError
 from cloudconv.settings import values
-from cloudconv.settings.groups import DEINTERLACE, Machine, Overwrite
+from cloudconv.settings.groups import DEINTERLACE, Machine, Overwrite, on_machine
 from cloudconv.settings.option import declared, option
 from cloudconv.settings.values import File, Files
 
@@ -41,6 +41,7 @@ _RESUME = "Resume from the checkpoint of an interrupted run, or start again."
 _ROLLOUT = "Train predictors K frames ahead."
 _INTERVAL = "Take every K-th frame; with K-L, each sample draws its own number from K to L."
 _SEED = "Draw the samples with this seed; the same seed repeats a training."
+_PRECISION = "Train in this number format: auto, fp32 or bf16; gradients are too small for fp16."
 _VAL_PART = "Validate on this part of each clip."
 
 
@@ -80,6 +81,7 @@ class TrainSettings(Overwrite, Machine):
     learning_rate: float | None = _learn(
         "Train at this learning rate.", "R", above=0, most=1, shown=_RATE_DEFAULT
     )
+    precision: Literal["auto", "fp32", "bf16"] = on_machine(_PRECISION, "NAME", default="auto")
     seed: int = _learn(_SEED, "N", default=0, least=0, most=2**63 - 1)
     crop: int = _clip("Cut samples of N by N pixels.", "N", default=128, least=1)
     interval: int | str | Sequence[int] = _clip(
@@ -114,11 +116,6 @@ class TrainSettings(Overwrite, Machine):
             raise SettingsError(
                 "steps-and-minutes: --steps and --minutes both limit the training: give one of "
                 "them."
-            )
-        if self.precision == "fp16":
-            raise SettingsError(
-                "fp16-for-training: Gradients are too small for --precision=fp16: train with bf16 "
-                "or fp32."
             )
         if self.recipe is None and not self.clips:
             raise SettingsError(

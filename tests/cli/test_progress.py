@@ -65,8 +65,8 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(now, capsys):
 def test_a_stage_without_a_unit_of_its_own_counts_in_the_usual_one(monkeypatch, capsys):
     monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
     with reporting("working", "auto", quiet=False) as report:
-        report(at(50, 100, unit="%"), stage="analysing")
-        report(at(3, 7), stage="working")
+        report(Progress("analysing", 50, 100, unit="%"))
+        report(at(3, 7))
     first, second = capsys.readouterr().err.splitlines()
     assert first.startswith("analysing: 50 of 100 %")
     assert second.startswith("working: 3 of 7 frames")

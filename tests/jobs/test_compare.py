@@ -404,9 +404,6 @@ def test_a_report_has_all_scores_and_pictures(tmp_path):
     assert [row["index"] for row in found["per_frame"]] == [1, 3, 5, 7, 9]
     # Kept and new frames, without the last kept frame, which starts no window.
     assert read_times(folder / "side_by_side.mp4") == [F(k, 24) for k in range(10)]
-    written = (folder / "side_by_side.mp4").stat().st_size
-    assert result.report_video["encoder"] == "libx264"
-    assert result.report_video["output_bytes"] == written
     page = (folder / "index.html").read_text("utf-8")
     assert result.verdict in page
     with pytest.raises(OutputError, match="`overwrite`"):

@@ -373,7 +373,7 @@ def test_too_little_memory_for_a_batch_is_an_error(clip, tmp_path, monkeypatch):
 
 
 def test_fp16_is_refused(clip, tmp_path):
-    with pytest.raises(SettingsError, match="too small for `precision='fp16'`"):
+    with pytest.raises(SettingsError, match="`precision` must be auto, fp32 or bf16, got fp16"):
         settings(clip, tmp_path / "a.safetensors", precision="fp16")
 
 

@@ -336,30 +336,6 @@ def test_a_plan_of_another_shape_starts_the_run_again(interrupted, clips, change
     assert "cannot be resumed" in " ".join(map(str, result.warnings))
 
 
-@pytest.mark.parametrize(
-    "decided",
-    [
-        {},
-        {"batch": 10**9},
-        {"batch": -1},
-        {"threads": "x"},
-        {"tile": 0},
-        {"cpu_streams": None},
-        {"batch": True},
-    ],
-    ids=str,
-)
-def test_a_plan_with_impossible_decisions_is_one_sentence(interrupted, clips, decided):
-    path = interrupted / "b.mkv.work" / "plan.json"
-    plan = json.loads(path.read_bytes())
-    del plan["sum"]
-    adapted = {"adapted": plan["decided"]["adapted"]}
-    decided = {**(plan["decided"] if decided else adapted), **decided}
-    path.write_bytes(sealed({**plan, "decided": decided}))
-    with pytest.raises(OutputError, match="is not one of cloudconv"):
-        interp(clips / "a.mkv", interrupted / "b.mkv")
-
-
 @pytest.mark.full
 def test_a_second_run_on_the_same_output_is_refused(clips, tmp_path):
     first = SegmentStore(tmp_path / "b.mkv")

@@ -87,7 +87,6 @@ class CompareResult(CompareOutcome):
     skipped_frames: int
     cuts: list[float]
     adapted: Adapted | None = None
-    report_video: dict[str, Any] | None = None
     methods: dict[str, dict[str, Any]]
     filmed: dict[str, float | None]
     per_frame: list[dict[str, Any]]

@@ -19,7 +19,6 @@ from torch import Tensor
 from cloudconv import metrics
 from cloudconv.jobs.compare.plan import PAGE, RESULT, VIDEO, ComparePlan
 from cloudconv.jobs.compare.score import ScoredFrame
-from cloudconv.jobs.output import size_of
 from cloudconv.media.color import color_space, from_rgb
 from cloudconv.media.convert import UPRIGHT, turn_of
 from cloudconv.media.formats import layout
@@ -113,15 +112,9 @@ class ReportWriter:
         path = self._report.path / VIDEO
         return Sink(plan_encoding(path, info, rate=timing.rate, time_base=tick))
 
-    def close_video(self) -> dict[str, Any]:
-        """Complete the video of the report; return its encoder, size and mean bit rate."""
-        self._videos.close()
-        assert self._video is not None
-        written = size_of(self._report.path / VIDEO, self._clock)
-        return {"encoder": self._video.plan.choice.encoder, **written}
-
     def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
-        """Write all other files; ``data`` are the contents of the page except its pictures."""
+        """Write all files; ``data`` are the contents of the page except its pictures."""
+        self._videos.close()
         report = replace(data, worst=tuple(item for _, item in self._worst))
         texts = {
             RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n",

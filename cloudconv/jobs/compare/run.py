@@ -103,7 +103,6 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
             baseline=plan.baseline,
             verdict=verdict(plan.judged, plan.baseline, rows),
             wall_seconds=time.monotonic() - began,
-            report_video=None if writer is None else writer.close_video(),
             warnings=reported,
         )
         if writer is not None:

@@ -23,7 +23,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from cloudconv import checkpoints
-from cloudconv.errors import CloudconvError, OutputError, WeightsError
+from cloudconv.errors import CloudconvError, WeightsError
 from cloudconv.events import Event, Finished, Job, Progress, TaskEvent, Warned, each_once
 from cloudconv.jobs.adapt import WEIGHTS, adapt
 from cloudconv.jobs.interp.plan import InterpEstimate, InterpPlan, InterpResult, decide, is_joinable
@@ -55,8 +55,6 @@ _MOST_FRAMES = 200  # of the output in a trial, also if the clip starts without 
 _ENCODER_FULL = 64  # frames after which an encoder, which buffers frames, has its usual speed
 _PLANNED = 8
 """The number of segments that are planned ahead, in addition to one per worker."""
-_MOST = {"batch": 10**6, "tile": 10**6, "cpu_streams": 1 << 12, "threads": 1 << 12}
-"""The largest decisions of an earlier run that are accepted; others could fill the memory."""
 
 SegmentEvents = Generator[TaskEvent[int], None, None]
 """The events of segments, by the segments' numbers."""
@@ -218,12 +216,7 @@ def _resolved(
         pinned = {**asdict(sizes), "threads": threads, "adapted": digest}
         if store is not None:
             store.pin(pinned)
-    elif not _is_decided(pinned):
-        raise OutputError(
-            f"plan-damaged: The plan of the unfinished work in {folder} is not one of "
-            "cloudconv: start again with --no-resume."
-        )
-    elif pinned.get("adapted") != digest:
+    elif pinned["adapted"] != digest:
         raise WeightsError(
             f"adapted-weights-differ: The adapted weights in {folder} are not the weights "
             "that made the finished frames: start again with --no-resume."
@@ -242,13 +235,6 @@ def _resolved(
         nvdec=False,
         token=token_of(folder),
     )
-
-
-def _is_decided(pinned: dict[str, Any]) -> bool:
-    found = {name: pinned.get(name, 0) for name in _MOST}
-    for name in ("tile", "threads"):
-        found[name] = 1 if found[name] is None else found[name]
-    return all(type(found[name]) is int and 1 <= found[name] <= _MOST[name] for name in _MOST)
 
 
 def _followed(
