@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudconv.cli.app import app
-from cloudconv.cli.command import complete
 from cloudconv.cli.streams import clock
 from cloudconv.errors import DeviceError, Interrupted, SettingsError
 from cloudconv.events import Finished, Warned
@@ -326,13 +325,11 @@ def test_the_version_is_printed_and_an_unknown_command_exits_with_2():
     assert invoke("nonsense").exit_code == 2
 
 
-def test_the_shell_completes_models_and_encoders():
+def test_the_shell_completes_words():
     environment = {"_CLOUDCONV_COMPLETE": "complete_bash", "COMP_CWORD": "4"}
-    environment["COMP_WORDS"] = "cloudconv interp a.mp4 --model ble"
+    environment["COMP_WORDS"] = "cloudconv interp a.mp4 --precision bf"
     result = invoke(env=environment)
-    assert result.stdout.split() == ["blend"]
-    assert {"source", "nvenc", "libx264", "ffv1"} <= set(complete("encoders")(""))
-    assert complete("encoders")("libx265") == ["libx265"]
+    assert result.stdout.split() == ["bf16"]
 
 
 @given(st.floats(0, 1e6))

@@ -11,7 +11,6 @@ import sys
 import pytest
 
 from cloudconv import files, weights
-from cloudconv.cli.command import complete
 from cloudconv.models import catalogue, registry
 from tests.helpers.command import invoke
 from tests.helpers.own_networks import small_file
@@ -157,9 +156,6 @@ def test_an_added_network_is_in_the_table_and_completed(file, monkeypatch):
     (row,) = [r for r in json.loads(run("--json").stdout)["models"] if r["name"] == "rife-4.26"]
     assert (row["weights"], row["family"]) == ("ok", "RIFE")
     assert row["sha256"] in run("show", "rife-4.26").stdout
-    for kind in ("interpolate", "methods", "all", "added"):
-        assert complete(kind)("rife-4.2") == ["rife-4.26"]
-    assert complete("predict")("rife") == []
     again = run("add", str(file), "rife-4.26")
     assert again.exit_code == 1
     assert "--overwrite" in again.stderr

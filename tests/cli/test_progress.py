@@ -80,17 +80,17 @@ def test_quiet_and_progress_off_print_no_progress(mode, quiet, capsys):
 
 
 def test_progress_json_prints_one_object_a_line(now, capsys):
-    with reporting("looking", "json", quiet=True) as report:
+    with reporting("working", "json", quiet=True) as report:
         for tenth in range(26):
             now[0] = tenth / 10
-            report(at(tenth, None))
-        report(at(3, 7), stage="working")
+            report(Progress("analysing", tenth, None))
+        report(at(3, 7))
     rows = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(row["stage"], row["done"], row["total"]) for row in rows] == [
-        ("looking", 0, None),
-        ("looking", 10, None),
-        ("looking", 20, None),
-        ("looking", 25, None),
+        ("analysing", 0, None),
+        ("analysing", 10, None),
+        ("analysing", 20, None),
+        ("analysing", 25, None),
         ("working", 3, 7),
     ]
     assert set(rows[0]) == {"stage", "done", "total", "unit", "rate", "seconds_left"}

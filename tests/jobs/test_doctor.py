@@ -90,3 +90,9 @@ def test_a_failed_check_is_printed_and_gives_exit_code_1(monkeypatch):
 def test_no_check_starts_after_the_time_limit(monkeypatch):
     monkeypatch.setattr(doctor_job, "SECONDS", -1)
     assert {check.status for check in doctor_job.check_device("cpu")} == {"absent"}
+
+
+def test_a_device_is_checked_also_without_check(monkeypatch):
+    monkeypatch.setattr(doctor_job, "check_device", lambda name: iter([Check(name, "ok", "")]))
+    (check,) = json.loads(doctor("--device", "cpu", "--json").stdout)["checks"]
+    assert check["name"] == "cpu"
