@@ -245,7 +245,7 @@ def run_job(
             del shown["warnings"], shown["refusals"]
             print_result(field_rows(shown))
         return None
-    result = run_with_progress(console, label, jobs.run(settings), note)
+    result = run_with_progress(console, label, jobs.run(settings), note=note)
     if summary is not None:
         console.info(summary(result))
         if console.json:

@@ -86,7 +86,6 @@ USAGE = {
     "dream a.mp4 --frames 3 --mode texture --model conv": "choose the mode rollout",
     "dream a.mp4 --frames 3 --wind 1,0 --model conv": "leave one of them out",
     "dream a.mp4 --frames 3 --audio twice": "must be end or loop",
-    "doctor --device cpu": "--device names the device that --check tests",
     "extrapolate a.mp4": "exactly one of --frames and --seconds",
     "extrapolate a.mp4 --frames 1 --seconds 1": "exactly one of --frames and --seconds",
     "extrapolate a.mp4 --frames 0": "from 1 to",
