@@ -88,8 +88,6 @@ class Commands(_PrintedHelp, TyperGroup):
     def main(self, args: Any = None, *given: Any, **named: Any) -> Any:
         """Run the command that ``args`` name; see :meth:`typer.core.TyperGroup.main`."""
         self._words = tuple(sys.argv[1:] if args is None else args)
-        # The jobs expand patterns, so that a pattern means the same on every system.
-        named.setdefault("windows_expand_args", False)
         try:
             try:
                 # Without arguments Typer prints the help. Outside standalone mode a caller handles

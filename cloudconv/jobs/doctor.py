@@ -51,7 +51,7 @@ _ENCODERS = (
     *("h264_nvenc", "hevc_nvenc", "av1_nvenc", "h264_qsv", "hevc_qsv", "h264_vaapi"),
     *("h264_videotoolbox", "hevc_videotoolbox"),
 )
-_FILTERS = ("minterpolate", "xpsnr", "bwdif", "idet")
+_FILTERS = ("minterpolate", "bwdif", "idet")
 _EXTRAS = {"ray": "ray", "vmaf": "imageio_ffmpeg"}
 _STATES = ("ok", "missing", "damaged")
 

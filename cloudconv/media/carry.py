@@ -32,9 +32,7 @@ class Carry:
     """
 
     info: MediaInfo
-    # The time that becomes 0 in the output. If ``loop_until`` is set and ``origin`` is the end of
-    # the span, the output begins with the repeated audio.
-    origin: Fraction
+    origin: Fraction  # the time that becomes 0 in the output
     start: Fraction | None = None  # of the span to keep; None for no bound
     end: Fraction | None = None  # the same
     # Whether timed streams are carried over. Tags, covers and attachments always are. With
@@ -43,26 +41,13 @@ class Carry:
     # The factor by which the output is slower. Chapters and text subtitles are slowed too, and with
     # ``audio`` the audio, which is encoded again. No other timed stream is carried over then.
     slowdown: Fraction | None = None
-    loop_until: Fraction | None = None  # the audio repeats up to here, from the end of the span on
-    # Whether audio that the container cannot store is an error. Otherwise such audio is encoded
-    # again, or left out with ``loop_until``.
+    # Whether audio that the container cannot store is an error. Otherwise it is encoded again.
     copies_only: bool = False
 
     @property
     def begin(self) -> Fraction:
         """Return the start of the part to keep, on the source's clock."""
         return self.origin if self.start is None else max(self.start, self.origin)
-
-    @property
-    def span(self) -> tuple[Fraction, Fraction]:
-        """Return the part that ``loop_until`` repeats, on the source's clock."""
-        timing = self.info.timing
-        return min(self.origin, timing.start), timing.end if self.end is None else self.end
-
-    @property
-    def only_repeats(self) -> bool:
-        """Return whether all audio of the output is repeated audio."""
-        return self.loop_until is not None and self.origin >= self.span[1]
 
 
 def fresh_tags(tags: dict[str, str], container: Container) -> dict[str, str]:

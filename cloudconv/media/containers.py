@@ -5,14 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 from cloudconv.errors import EncoderError, OutputUsageError
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import is_stdout, numbered
 
-# Encoders whose bitstreams contain the sample aspect ratio.
-_STATE_ASPECT = ("libx264", "libx265")
 _MILLISECOND = Fraction(1, 1000)
 _MOST_TICKS = 2**31 - 1  # of a video between two frames of MP4
 _LEAST_SCALE = 10_000  # ticks of a video of MP4 in a second
@@ -69,24 +66,19 @@ class Container:
             scale *= 2
         return Fraction(_MOST_TICKS, scale)
 
-    def check_packet(self, packet: Any, tick: Fraction) -> None:
-        """Raise EncoderError for a packet, with times in ticks, that the muxer would refuse.
+    def check_span(self, time: Fraction, span: Fraction, tick: Fraction) -> None:
+        """Raise EncoderError for a frame, with times in seconds, that the muxer would refuse.
 
         A muxer that sums gaps also stores the time between decoding and showing a frame, which is
         longer than a frame if the encoder reorders frames.
         """
         longest = self.longest_frame(tick)
-        span = max(packet.pts - packet.dts, packet.duration) * tick
-        if self.sums_gaps and longest is not None and span > longest:
+        if longest is not None and span > longest:
             raise EncoderError(
-                f"gap-too-long: The frames around {float(packet.pts * tick):.3f} s last "
-                f"{float(span):.0f} s, and {self.name} stores at most {float(longest):.0f} s "
-                "there: write an .mkv instead, or choose a part without the gap."
+                f"frame-too-long: The frames around {float(time):.3f} s last {float(span):.0f} s, "
+                f"and a frame in {self.name} lasts at most {float(longest):.0f} s there: write an "
+                ".mkv instead, or choose a part without the gap."
             )
-
-    def needs_amending(self, encoder: str, aspect: Fraction | None, *, varies: bool) -> bool:
-        """Return whether the muxer writes a wrong sample aspect ratio or a constant rate."""
-        return self.is_amended and (varies or (aspect is not None and encoder not in _STATE_ASPECT))
 
 
 MP4 = Container(

@@ -22,7 +22,6 @@ from cloudconv.media.tracks import (
     LONG_AGO,
     PRIMING,
     TEXT,
-    Track,
     Tracks,
     codec_name,
 )
@@ -149,10 +148,7 @@ class Copier:
             elif carry.slowdown is not None and not (carry.audio if is_sound else is_text):
                 advice = "; --audio=stretch slows such a stream" if is_sound else ""
                 self._drop("old-speed", stream, f"it would play at the old speed{advice}")
-            elif carry.slowdown is None and not (
-                # An output that only repeats the audio of the source takes no other stream.
-                carry.audio and (is_sound or not carry.only_repeats)
-            ):
+            elif carry.slowdown is None and not carry.audio:
                 why = "such streams do not continue with the new frames"
                 self._drop("stream-not-continued", stream, why)
             else:
@@ -196,14 +192,14 @@ class Copier:
         if stream.type == "audio" and carry.slowdown is not None:
             self._add_encoded(stream, carry.slowdown)
         elif self._accepts(stream):
-            self._tracks.by_index[stream.index] = Track(stream, self._copy_of(stream))
+            self._tracks.add(stream, self._copy_of(stream))
         elif stream.type == "subtitle" and codec in TEXT and kind.subtitles:
             target: Any = self._out.add_stream(kind.subtitles)
             self._describe(stream, target)
             stream.codec_context.open(strict=False)
             # Encoders of text subtitles read their styles from this header.
             target.codec_context.subtitle_header = stream.codec_context.subtitle_header
-            self._tracks.by_index[stream.index] = Track(stream, target, converts=True)
+            self._tracks.add(stream, target, converts=True)
             if codec in ("ass", "ssa"):
                 self._warn(
                     f"subtitles-plain: {kind.name} cannot hold {codec} subtitles: "
@@ -214,7 +210,7 @@ class Copier:
                 f"sound-not-copied: {kind.name} cannot hold {_label(stream)} as it is: leave "
                 "--audio=copy out, or write an .mkv."
             )
-        elif stream.type == "audio" and carry.loop_until is None:
+        elif stream.type == "audio":
             self._add_encoded(stream, Fraction(1))
         else:
             self._drop("stream-refused", stream)
@@ -228,7 +224,7 @@ class Copier:
         target = add(self._out)
         self._describe(stream, target)
         slowed = Stretcher(stream, target, factor, self._carry)
-        self._tracks.by_index[stream.index] = Track(stream, target, slowed=slowed)
+        self._tracks.add(stream, target, slowed=slowed)
         before, after = stream.codec_context, target.codec_context
         codec = after.codec.canonical_name
         if codec != before.codec.canonical_name:
@@ -265,7 +261,7 @@ class Copier:
     def _add_chapters(self, source: InputContainer) -> None:
         kept: list[Any] = []
         carry, factor = self._carry, self._carry.slowdown or Fraction(1)
-        ends = carry.slowdown is None and (carry.only_repeats or not carry.audio)
+        ends = carry.slowdown is None and not carry.audio
         if ends and (count := len(source.chapters())):
             are = plural(count, "chapter is", "chapters are")
             self._warn(

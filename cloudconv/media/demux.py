@@ -59,7 +59,9 @@ def _reason(path: Path, error: Exception) -> str:
         case FileNotFoundError() | NotADirectoryError():
             return f"no-file: There is no file {path}: check the name."
         case PermissionError():
-            return not_readable(path)
+            return (
+                f"no-permission: {path} cannot be read: permission denied. Change its permissions."
+            )
         case av.error.EOFError():
             return too_short(path)
         case av.error.InvalidDataError():
@@ -81,11 +83,6 @@ def _reason(path: Path, error: Exception) -> str:
     raise_read_error(path, error)
     why = f"cannot be read as a video ({getattr(error, 'strerror', None) or error})"
     return f"unreadable-video: {path} {why}: give a video that FFmpeg can read."
-
-
-def not_readable(path: Path) -> str:
-    """Return the message for a file or folder that may not be read."""
-    return f"no-permission: {path} cannot be read: permission denied. Change its permissions."
 
 
 def too_short(path: Path) -> str:

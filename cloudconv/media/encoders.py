@@ -28,8 +28,6 @@ from cloudconv.settings.values import pairs
 # errors to standard error.
 os.environ.setdefault("SVT_LOG", "1")
 
-NVENC = "nvenc"
-"""The name for an encoder of NVIDIA GPUs whose codec is chosen by container and bit depth."""
 SOURCE = "source"
 """The name for the encoder of the source's codec."""
 DEFAULTS = EncodeSettings()
@@ -259,11 +257,8 @@ def _warnings(
             f"pix-fmt-changed: {who} cannot hold {wanted} at {size}: the pictures are written as "
             f"{choice.working}.{opaque}"
         )
-    if info.tags.hdr is not None and not container.is_video and not is_float(choice.pix_fmt):
-        yield Warned(
-            f"tones-not-mapped: The source is HDR ({info.tags.hdr}), which {container.name} cannot "
-            "show: the pictures look flat and pale. An .mkv or .mp4 keeps HDR."
-        )
+    if not container.is_video and not is_float(choice.pix_fmt):
+        yield from info.tags.flat_in(container.name)
 
 
 def _plain(kept: PixelLayout) -> str:
@@ -305,16 +300,6 @@ def _candidates(
             raise EncoderUsageError(
                 f"fixed-encoder: {container.name} is always written by {names[0]}, so "
                 f"{given!r} cannot be used: leave --encoder out."
-            )
-    elif given == NVENC:
-        # The GPUs encode H.264 with 8 bits only, so HEVC comes first for more bits, and for HDR.
-        names = ["h264_nvenc", "hevc_nvenc", "av1_nvenc"]
-        names = [each for each in present(names) if _can_be_in(container, each)]
-        names.sort(key=lambda each: deep and each == "h264_nvenc")
-        if not names:
-            raise EncoderUsageError(
-                f"no-nvenc: No encoder of NVIDIA GPUs can be used here in {container.name}: use "
-                "another container (.mp4 and .mkv hold all), or another encoder."
             )
     elif given is not None:
         names = [_checked_name(given, container)]

@@ -36,7 +36,6 @@ def has_filter(name: str) -> bool:
 class Chain:
     """A chain of filters, each with its name and settings, for pictures like ``like``.
 
-    With ``joined``, a filter of two inputs, each input gets its pictures through all steps.
     ``tick`` is the time base of all pictures in seconds, ``rate`` the pictures per second. Raises
     FFmpegError if a filter refuses such pictures.
     """
@@ -45,48 +44,36 @@ class Chain:
         self,
         like: av.VideoFrame,
         *steps: tuple[str, str],
-        joined: str | None = None,
         tick: Fraction = Fraction(1, 25),
         rate: Fraction = Fraction(25),
     ) -> None:
         self._tick, self._shape = tick, _shape(like)
-        # The graph must exist as long as its filters.
-        self._graph = graph = av.filter.Graph()
-        self._sink = end = graph.add("buffersink")
-        if joined is not None:
-            end = graph.add(joined)
-            end.link_to(self._sink)
-        self._entries = []
-        for pad in range(1 if joined is None else 2):
-            entry = graph.add(
-                "buffer",
-                f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:"
-                f"time_base={tick}:pixel_aspect=1/1:frame_rate={rate}:"
-                f"colorspace={int(like.colorspace)}:range={int(like.color_range)}",
-            )
-            nodes = [entry, *(graph.add(*step) for step in steps)]
-            graph.link_nodes(*nodes)
-            nodes[-1].link_to(end, 0, pad)
-            self._entries.append(entry)
+        self._graph = graph = av.filter.Graph()  # must exist as long as its filters
+        self._entry = graph.add(
+            "buffer",
+            f"video_size={like.width}x{like.height}:pix_fmt={like.format.name}:"
+            f"time_base={tick}:pixel_aspect=1/1:frame_rate={rate}:"
+            f"colorspace={int(like.colorspace)}:range={int(like.color_range)}",
+        )
+        self._sink = graph.add("buffersink")
+        graph.link_nodes(self._entry, *(graph.add(*step) for step in steps), self._sink)
         graph.configure()
 
-    def push(self, *pictures: av.VideoFrame, pts: int | None = None) -> Iterator[av.VideoFrame]:
-        """Add a picture to each input, with its time in ticks; yield the pictures that are ready.
+    def push(self, picture: av.VideoFrame, pts: int | None = None) -> Iterator[av.VideoFrame]:
+        """Add a picture with its time in ticks, and yield the pictures that are ready.
 
-        Later changes of the pictures' times have no effect. Raises ValueError for a picture of
+        Later changes of the picture's time have no effect. Raises ValueError for a picture of
         another size or pixel format.
         """
-        for entry, picture in zip(self._entries, pictures, strict=True):
-            if _shape(picture) != self._shape:
-                raise ValueError(f"pictures of one kind are filtered: {self._shape}")
-            picture.pts, picture.time_base = pts, self._tick
-            entry.push(picture)
+        if _shape(picture) != self._shape:
+            raise ValueError(f"pictures of one kind are filtered: {self._shape}")
+        picture.pts, picture.time_base = pts, self._tick
+        self._entry.push(picture)
         return self._ready()
 
     def finish(self) -> Iterator[av.VideoFrame]:
         """Yield the last pictures."""
-        for entry in self._entries:
-            entry.push(None)
+        self._entry.push(None)
         return self._ready()
 
     def _ready(self) -> Iterator[av.VideoFrame]:

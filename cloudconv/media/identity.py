@@ -75,11 +75,6 @@ def _blocks(file: Path, size: int, most: int) -> Iterator[bytes]:
         give_back(file, opened)
 
 
-def both_ends(file: Path) -> bytes:
-    """Return the first and the last MiB of a file, which differ between most files."""
-    return b"".join(_blocks(file, file.stat().st_size, 2))
-
-
 def has_changed(info: MediaInfo) -> bool:
     """Return whether an input has changed since it was probed."""
     # Only this process writes to a copy of standard input. The copy grows, but does not change.

@@ -291,7 +291,7 @@ def numbered(path: Path) -> Numbered | None:
 
 
 def pictures_of(path: Path) -> Iterator[Path]:
-    """Yield the existing files that match an output's pattern, unsorted."""
+    """Yield the existing files that match a pattern, unsorted."""
     pattern = numbered(path)
     if pattern is not None and path.parent.is_dir():
         for file in path.parent.iterdir():

@@ -1,4 +1,4 @@
-"""Run the filters of FFmpeg that ``compare`` needs: minterpolate, XPSNR and VMAF."""
+"""Run the filters of FFmpeg that ``compare`` needs: minterpolate and VMAF."""
 
 from __future__ import annotations
 
@@ -24,11 +24,6 @@ from cloudconv.media.frame import Frame
 
 MINTERPOLATE_SIDE = 32
 """The smallest side for minterpolate, which needs two of its 16-pixel blocks along each side."""
-XPSNR_PIXELS = 2025
-"""The smallest number of pixels for xpsnr (45x45). With fewer pixels the filter would divide by a
-block size of zero and end the whole process, so the filter is not called.
-"""
-PERFECT = 100.0  # dB; replaces an infinite XPSNR
 _TICK_LIMIT = 2**31  # FFmpeg's limit of a time base's denominator
 _LOG, _ERRORS = "vmaf.json", "errors.txt"
 
@@ -51,9 +46,8 @@ class VmafMeter:
     def push(self, truth: Frame, test: Frame) -> None:
         """Add the next frame; raise ModelError if the program fails.
 
-        Raises ValueError if the frames differ in time, size or pixel format.
+        Raises ValueError if the frames differ in size or pixel format.
         """
-        _check_times(truth, test)
         if self._filters is None:
             self._filters = Chain(truth.picture, *_to_eight_bit(truth))
             self._start(truth.width, truth.height)
@@ -154,7 +148,11 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
     first = next(source, None)
     if first is None:
         return
-    _require("minterpolate")
+    if not has_filter("minterpolate"):
+        raise ModelError(
+            f"no-filter: This build of FFmpeg ({FFMPEG}) has no filter minterpolate: leave it out, "
+            "or install PyAV's own wheel, which has the filter."
+        )
     if min(first.width, first.height) < MINTERPOLATE_SIDE:
         raise ModelError(
             f"minterpolate-too-small: minterpolate needs at least {MINTERPOLATE_SIDE} pixels a "
@@ -189,60 +187,6 @@ def minterpolate(frames: Iterable[Frame], rate: Fraction) -> Iterator[Frame]:
         yield from send(last, last.time + gap)
     else:
         yield first.at(first.time, 1 / rate)
-
-
-class XpsnrMeter:
-    """A measurement of XPSNR (Helmrich et al. 2020) frame by frame, by FFmpeg's ``xpsnr`` filter.
-
-    The filter weights errors by the activity of the true picture in space *and in time*. It
-    therefore needs every frame of the output in order, including source frames. Above 32 frames
-    per second the weights use the last two frames.
-
-    RGB is scored as YUV 4:4:4 of BT.709. Pictures above 8 bits are converted to 8 bits first,
-    because the filter of FFmpeg 8.1 ignores the padding of their rows and returns wrong values (-36
-    dB at a width of 90 pixels, 22 dB at 96; fraunhoferhhi/xpsnr issue 5).
-    """
-
-    def __init__(self, rate: Fraction) -> None:
-        _require("xpsnr")
-        self._rate = rate
-        self._count = 0
-        self._filters: Chain | None = None
-
-    def push(self, truth: Frame, test: Frame) -> float | None:
-        """Return the score of the next frame; None for a frame of fewer than 2,025 pixels.
-
-        The score is (4 Y + U + V) / 6 in dB, the usual single value of XPSNR, each at most 100.
-        Raises ValueError if the frames differ in time, size or pixel format.
-        """
-        _check_times(truth, test)
-        if truth.width * truth.height < XPSNR_PIXELS:
-            return None
-        self._filters = self._filters or Chain(
-            truth.picture,
-            *_to_eight_bit(truth),
-            joined="xpsnr",
-            tick=1 / self._rate,
-            rate=1 / truth.duration,
-        )
-        (picture,) = self._filters.push(truth.picture, test.picture, pts=self._count)
-        self._count += 1
-        scores = {key[-1]: float(str(value)) for key, value in picture.metadata.items()}
-        luma, *chroma = (min(scores[name], PERFECT) for name in "yuv" if name in scores)
-        return (4 * luma + sum(chroma)) / (4 + len(chroma))
-
-
-def _require(name: str) -> None:
-    if not has_filter(name):
-        raise ModelError(
-            f"no-filter: This build of FFmpeg ({FFMPEG}) has no filter {name}: "
-            f"leave {name} out, or install PyAV's own wheel, which has the filter."
-        )
-
-
-def _check_times(truth: Frame, test: Frame) -> None:
-    if truth.time != test.time:
-        raise ValueError(f"frames at {truth.time} s and {test.time} s cannot be compared")
 
 
 def _tick(first: Frame, rate: Fraction) -> Fraction:

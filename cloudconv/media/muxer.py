@@ -50,7 +50,7 @@ def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
             free = any(key.lower() not in _NAMED_TAGS for key in kept)
             flags = "+faststart" + ("+use_metadata_tags" if free else "")
             return {"movie_timescale": str(scale), "movflags": flags}
-        case "matroska" | "webm" if plan.amends:
+        case "matroska" | "webm":
             return {"write_crc32": "0"}  # checksums would be wrong after the corrections
         case "gif":
             # A GIF has the number of repeats, 0 without end. FFmpeg takes -1 for no repeat.
@@ -125,6 +125,8 @@ class FileWriter(Writer):
         container = container_of(plan.target)
         self._path = path
         self._copier: Copier | None = None
+        # Data on standard output cannot be corrected afterwards.
+        self._amends = container.is_amended and not is_stdout(path)
         self._order = _DecodeTimes() if container.sums_gaps and plan.rate is None else None
         url = "pipe:1" if is_stdout(path) else f"file:{path}"
         super().__init__(plan, url, _options(container, plan))
@@ -137,7 +139,7 @@ class FileWriter(Writer):
             self._opened.callback(self._copier.close)
             self.warnings = self._copier.warnings
             self._copier.describe_video(stream, plan.rate)
-        if plan.amends:
+        if self._amends:
             stream.metadata["title"] = stream.metadata.get("title", "") + matroska.ROOM
         if plan.choice.encoder.startswith("libvpx") and layout(plan.choice.working).alpha:
             # Readers look for alpha beside the packets only if this tag is set.
@@ -154,7 +156,7 @@ class FileWriter(Writer):
     def _mux(self, packet: Any) -> None:
         if self._copier is not None:
             self._copier.until(packet.dts * self._plan.tick)
-        self._container.check_packet(packet, self._plan.tick)
+        self._check(packet)
         self._out.mux(packet)
 
     def write_copies(self) -> None:
@@ -173,7 +175,7 @@ class FileWriter(Writer):
             self._copier.until(None)
             delays = self._copier.delays
         super().finish()
-        if self._plan.amends:
+        if self._amends:
             info, varies = self._plan.info, self._plan.rate is None
             size = info.width, info.height
             matroska.amend(self._path, size, info.aspect, delays, varies=varies)

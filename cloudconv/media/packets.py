@@ -75,6 +75,10 @@ class Writer(ABC):
     def write(self, packet: Any) -> None:
         """Write a packet of the encoder, with its times in ticks."""
 
+    def _check(self, packet: Any) -> None:
+        tick, span = self._plan.tick, max(packet.pts - packet.dts, packet.duration)
+        self._container.check_span(packet.pts * tick, span * tick, tick)
+
     def finish(self) -> Any:
         """Complete the output and close everything that was opened."""
         self._opened.close()
@@ -101,7 +105,7 @@ class PacketWriter(Writer):
         """Write a packet with its side data and a checksum."""
         self._times.append(packet.pts)
         self._early += packet.dts < self._times[0]
-        self._container.check_packet(packet, self._plan.tick)
+        self._check(packet)
         record = _record(packet, self._plan.tick.denominator)
         self._file.write(_start(record) + record)
 

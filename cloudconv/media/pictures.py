@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import struct
@@ -21,17 +20,16 @@ from av.video.frame import VideoFrame
 from PIL import Image
 
 from cloudconv.errors import InputError, ReadError
-from cloudconv.files import raise_read_error
+from cloudconv.files import raise_read_error, reading
 from cloudconv.media.demux import (
     check_size,
     main_video,
-    not_readable,
     open_container,
     open_decoder,
     read_packets,
     too_short,
 )
-from cloudconv.media.input import is_picture, numbered
+from cloudconv.media.input import is_picture, numbered, pictures_of
 
 SEQUENCE_RATE = Fraction(25)
 _MILLISECOND = Fraction(1, 1000)
@@ -91,14 +89,16 @@ def pictures_in(folder: Path) -> list[Path]:
 
 def _visible_in(folder: Path) -> list[Path]:
     # macOS writes a hidden file such as "._a.png" beside each file on some disks.
-    return [f for f in sorted(folder.iterdir()) if not f.name.startswith(".") and f.is_file()]
+    with reading(folder):
+        return [f for f in sorted(folder.iterdir()) if not f.name.startswith(".") and f.is_file()]
 
 
 def folders_within(folder: Path) -> Iterator[Path]:
     """Yield a folder and all visible folders inside, sorted by name; links are not followed."""
 
     def refuse(error: OSError) -> None:
-        raise InputError(not_readable(Path(error.filename))) from error
+        with reading(error.filename):
+            raise error
 
     for name, inside, _ in os.walk(folder, onerror=refuse):
         inside[:] = sorted(each for each in inside if not each.startswith("."))
@@ -114,27 +114,6 @@ def subfolders_of(folder: Path) -> list[Path]:
                 if any(is_picture(file) or _is_video(file) for file in inside.iterdir()):
                     folders.append(inside)
     return folders
-
-
-def videos_of(path: Path) -> list[Path]:
-    """Return the videos of a folder or a pattern, sorted by name; empty for any other path.
-
-    Raises InputError for a pattern that matches both videos and pictures.
-    """
-    try:
-        files = _visible_in(path) if path.is_dir() else sorted(matching(path) or [])
-    except PermissionError as error:
-        raise InputError(not_readable(path)) from error
-    videos = [file for file in files if _is_video(file)]
-    pictures = [] if path.is_dir() else [file for file in files if is_picture(file)]
-    if videos and pictures:
-        some = min(pictures)
-        raise InputError(
-            f"pattern-of-both: The pattern {path} matches videos and pictures, such as "
-            f"{videos[0].name} and {some.name}: give the pictures alone as "
-            f"{some.with_name(f'*{some.suffix}')}, or put them into separate folders."
-        )
-    return videos
 
 
 def _is_video(file: Path) -> bool:
@@ -165,67 +144,48 @@ def shows_of(file: Path) -> int:
 
 
 def folder_of(path: Path) -> Path | None:
-    """Return the folder of a picture folder, pattern or glob; None for a single file."""
+    """Return the folder of a picture folder or pattern; None for a single file."""
     if path.is_dir():
         return path
-    if path.is_file():
-        return None
-    if numbered(path) is not None:
-        return path.parent
-    above = (folder for folder in path.parents if not glob.has_magic(str(folder)))
-    return next(above, None) if glob.has_magic(str(path)) else None
+    return path.parent if numbered(path) is not None and not path.is_file() else None
 
 
 def open_pictures(path: Path, rate: Fraction | None = None) -> Pictures | None:
-    """Return the pictures of a folder, a ``%05d`` pattern, a glob or an animated WebP.
+    """Return the pictures of a folder, a ``%05d`` pattern or an animated WebP.
 
     ``rate`` is for pictures without times, by default :data:`SEQUENCE_RATE`. Returns None for any
     other path. Raises InputError if there is no picture, or something else to read.
     """
     if path.is_file():
         return _animated_webp(path) if path.suffix.lower() == ".webp" else None
-    if videos_of(path):
-        kind, holds = ("folder", "holds") if path.is_dir() else ("pattern", "matches")
-        raise InputError(
-            f"{kind}-of-videos: The {kind} {path} {holds} videos: give one of them, or give all "
-            "of them to interp with --out-dir."
-        )
-    if path.is_dir():
-        # There is no video, so a file with the suffix of a video is a GIF or APNG of one picture.
-        files = pictures_in(path) or [f for f in _visible_in(path) if f.suffix.lower() in _VIDEOS]
-        if not files:
+    if not path.is_dir():
+        if (matches := matching(path)) == []:
             raise InputError(
-                f"folder-without-pictures: The folder {path} itself holds no pictures and no "
-                "videos: give a video file, a folder of PNG, JPEG, TIFF … files, or for its "
-                "subfolders interp with --out-dir and --recursive."
+                f"no-picture-matches: No picture matches {path}: check the pattern and the folder."
             )
-        return _sequence(files, rate)
-    matches = matching(path)
-    if matches is None:
-        return None
-    if not matches:
+        return None if matches is None else _sequence(matches, rate)
+    if videos_in(path):
         raise InputError(
-            f"no-picture-matches: No picture matches {path}: check the pattern and the folder."
+            f"folder-of-videos: The folder {path} holds videos: give one of them, or give all of "
+            "them to interp with --out-dir."
         )
-    return _sequence([file for file in matches if is_picture(file)] or matches, rate)
+    # There is no video, so a file with the suffix of a video is a GIF or APNG of one picture.
+    files = pictures_in(path) or [f for f in _visible_in(path) if f.suffix.lower() in _VIDEOS]
+    if not files:
+        raise InputError(
+            f"folder-without-pictures: The folder {path} itself holds no pictures and no videos: "
+            "give a video file, a folder of PNG, JPEG, TIFF … files, or for its subfolders interp "
+            "with --out-dir and --recursive."
+        )
+    return _sequence(files, rate)
 
 
 def matching(path: Path) -> list[Path] | None:
-    """Return the files that a ``%05d`` pattern or a glob matches; None for any other path."""
-    if path.exists():
+    """Return the files that a ``%05d`` pattern matches; None for any other path."""
+    if path.exists() or numbered(path) is None:
         return None
-    pattern = numbered(path)
-    if pattern is None:
-        if not glob.has_magic(str(path)):
-            return None
-        return [Path(name) for name in glob.glob(str(path)) if Path(name).is_file()]
-    wanted = pattern.matching()
-    try:
-        return [f for f in path.parent.iterdir() if wanted.fullmatch(f.name) and f.is_file()]
-    except PermissionError as error:
-        raise InputError(not_readable(path)) from error
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"no-folder: There is no folder {path.parent}: check the name.") from error
+    with reading(path.parent):
+        return [file for file in pictures_of(path) if file.is_file()]
 
 
 def files_of(*inputs: Path) -> Iterator[Path]:

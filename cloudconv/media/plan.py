@@ -43,6 +43,8 @@ from cloudconv.settings import EncodeSettings
 # finer clock, a gap of a few seconds overflows them.
 _FINEST = 100_000_000
 _VPX = 10_000_000  # the same for libvpx, which rounds all times to a clock of its own
+# Encoders whose bitstreams contain the sample aspect ratio.
+_STATE_ASPECT = ("libx264", "libx265")
 _STAND_IN_RATE = Fraction(30)  # frames per second, for encoders of a variable rate
 _SIDE = 256  # side in pixels of the picture that tests whether an encoder works
 _READING = threading.Lock()
@@ -67,7 +69,6 @@ class EncodingPlan:
     tags: ColorTags  # of the output
     threads: int | None  # of the encoder; None for its default
     carry: Carry | None  # the contents to carry over from the source
-    amends: bool  # whether the finished file is corrected afterwards
     # About the choice, and about contents that the output cannot store.
     warnings: tuple[Warned, ...] = ()
 
@@ -117,9 +118,6 @@ def plan_encoding(
     turn = UPRIGHT if container.is_video else turn_of(info)
     info = (turn or UPRIGHT).info(info)
     choice = choose(container, info, settings)
-    # Data on standard output cannot be corrected afterwards.
-    is_file = not is_stdout(path)
-    is_wrong = container.needs_amending(choice.encoder, info.aspect, varies=rate is None)
     plan = EncodingPlan(
         target=path,
         info=info,
@@ -130,7 +128,6 @@ def plan_encoding(
         tags=output_tags(info, choice.encoder, choice.working),
         threads=settings.threads,
         carry=carry,
-        amends=is_file and (is_wrong or (container.is_amended and carry is not None)),
     )
     return replace(plan, warnings=(*choice.warnings, *_losses(plan)))
 
@@ -160,7 +157,7 @@ def _losses(plan: EncodingPlan) -> Iterator[Warned]:
             f"hdr10: {encoder} cannot hold the HDR10 metadata (mastering display, light levels); "
             "libx265 can."
         )
-    if is_stdout(plan.target) and container.needs_amending(encoder, info.aspect, varies=False):
+    if is_stdout(plan.target) and info.aspect is not None and encoder not in _STATE_ASPECT:
         yield Warned(
             f"aspect-lost: {container.name} with {encoder} does not keep the sample aspect ratio "
             f"{info.aspect}; players will show square samples."

@@ -72,7 +72,7 @@ def probe(
     live: bool = False,
     deinterlace: bool = False,
 ) -> MediaInfo:
-    """Probe a video file, animation, still, folder of pictures, ``%05d`` pattern or glob.
+    """Probe a video file, animation, still, folder of pictures or ``%05d`` pattern.
 
     ``-`` is standard input. Its temporary copy exists as long as the description. With ``live``,
     the description of Matroska comes from its first seconds, and the rest is read while the input

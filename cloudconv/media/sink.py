@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from cloudconv import files
-from cloudconv.errors import EncoderError, OutputError
+from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.containers import container_of
 from cloudconv.media.convert import Palette, encoder_picture
@@ -87,14 +87,7 @@ class FrameEncoder(ABC):
             if container.fastest is not None:
                 raise too_close(container)
             tick = self._last + 1
-        longest = container.longest_frame(plan.tick)
-        if longest is not None and frame.duration > longest:
-            raise EncoderError(
-                f"frame-too-long: The frame at {float(frame.time):.3f} s lasts "
-                f"{float(frame.duration):.0f} s, and a frame in {container.name} lasts at most "
-                f"{float(longest):.0f} s with these times: write an .mkv instead, or choose a part "
-                "without the gap."
-            )
+        container.check_span(frame.time, frame.duration, plan.tick)
         choice = plan.choice
         picture = encoder_picture(
             frame, pix_fmt=choice.pix_fmt, working=choice.working, tags=plan.tags

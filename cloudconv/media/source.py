@@ -6,7 +6,7 @@ Pictures are decoded on CPU threads or a GPU, from the start or after a seek.
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import chain, dropwhile
@@ -69,15 +69,15 @@ class TimeRange:
 class Source:
     """The frames of a video, decoded on demand; a context manager that closes the file.
 
-    ``path_or_info`` is a file, a folder of pictures, a pattern such as ``frames/%05d.png``, a glob,
-    ``-`` for standard input, or the result of :func:`cloudconv.media.probe.probe`. ``start``
+    ``path_or_info`` is a file, a folder of pictures, a pattern such as ``frames/%05d.png``, ``-``
+    for standard input, or the result of :func:`cloudconv.media.probe.probe`. ``start``
     (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is the
     decoder's number of threads; None lets the decoder choose. ``nvdec`` is the number of an NVIDIA
     GPU for decoding. If the GPU cannot decode the file, the CPU does, and a warning gives the
     reason. ``warnings`` are complete after the last frame. If the probe's result has ``fields``,
     two frames are made from each picture of the file. With ``following``, the frames end with the
-    one that follows ``end``, if the source goes on. A source that ``stays_open`` only seeks when
-    frames from another time are wanted.
+    one that follows ``end``, if the source goes on. The file stays open, so frames are taken from
+    one call of :meth:`frames` at a time.
     """
 
     def __init__(
@@ -89,7 +89,6 @@ class Source:
         threads: int | None = None,
         nvdec: int | None = None,
         following: bool = False,
-        stays_open: bool = False,
     ) -> None:
         self.warnings: list[Warned] = []
         self.info = path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
@@ -101,7 +100,7 @@ class Source:
             ends.append(timing.end)
         self._end = min(ends, default=None)
         self._open: WeakSet[Generator[Frame, None, None]] = WeakSet()
-        self._decoder = Decoder(self.info, threads=threads, nvdec=nvdec, stays_open=stays_open)
+        self._decoder = Decoder(self.info, threads=threads, nvdec=nvdec)
 
     def __enter__(self) -> Self:
         return self
@@ -335,9 +334,7 @@ class Decoder:
     requested and does not decode, ``warnings`` give the reason.
     """
 
-    def __init__(
-        self, info: MediaInfo, *, threads: int | None, nvdec: int | None, stays_open: bool
-    ) -> None:
+    def __init__(self, info: MediaInfo, *, threads: int | None, nvdec: int | None) -> None:
         self.promised = self.errors = 0
         self.aspect: Fraction | None = None
         self.by_gpu = False
@@ -345,7 +342,6 @@ class Decoder:
         self._info, self._threads, self._nvdec = info, threads, nvdec
         self._wanted = TimeRange(info.timing.start, None)
         self._newest: Fraction | None = None  # the latest time of a packet
-        self._stays_open = stays_open
         self._open: tuple[object, InputContainer] | None = None
 
     def pictures(self, wanted: TimeRange) -> Decoded:
@@ -411,7 +407,8 @@ class Decoder:
         for mode in modes:
             after = shown
             try:
-                with self._opened(mode, seek) as container, ExitStack() as stack:
+                with ExitStack() as stack:
+                    container = self._opened(mode, seek)
                     stream, decoder = self._decoder(container, mode)
                     # PyAV frees a decoder, and waits for its threads, without releasing the
                     # interpreter. While PyAV collects log lines, a thread that logs waits for the
@@ -481,19 +478,14 @@ class Decoder:
             self.by_gpu = True
         return pictures
 
-    @contextmanager
-    def _opened(self, mode: str, seek: Fraction | None) -> Iterator[InputContainer]:
-        """Open the file within the block; for a seek, use the file that stays open if possible."""
-        if not self._stays_open:
-            with self._container(mode) as container:
-                yield container
-            return
+    def _opened(self, mode: str, seek: Fraction | None) -> InputContainer:
+        """Open the file; for a seek, use the file that is open already if possible."""
         # The size and date show whether another file has replaced the input.
-        key = mode, input_fingerprint(self._info.path, content=False)
-        if seek is None or self._open is None or self._open[0] != key:
+        key = None if seek is None else (mode, input_fingerprint(self._info.path, content=False))
+        if key is None or self._open is None or self._open[0] != key:
             self.close()
             self._open = key, self._container(mode)
-        yield self._open[1]
+        return self._open[1]
 
     def _decoder(self, container: InputContainer, mode: str) -> tuple[Any, Any]:
         stream = main_video(container, self._info.path)

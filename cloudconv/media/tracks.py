@@ -14,7 +14,7 @@ from av.format import Flags
 from cloudconv.media.audio import Stretcher
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import Container
-from cloudconv.media.demux import Clock, only, open_container, read_packets
+from cloudconv.media.demux import Clock, only, read_packets
 
 # The seconds of audio before the kept part that are copied too, because a decoder needs this
 # audio to start. An edit list, as in MP4, hides this audio from players.
@@ -36,10 +36,10 @@ class Track:
 
     source: Any  # the stream of the source
     target: Any  # the stream of the output
+    clock: Clock  # for this, part, shift and reached see `Tracks._shift`
     converts: bool = False  # text subtitles to the codec of the target
     slowed: Stretcher | None = None
     ends: Fraction | None = None  # the end of the last packet in seconds, on the output's clock
-    clock: Clock | None = None  # for these four see `Tracks._shift`
     part: int = 0
     shift: Fraction = Fraction(0)
     reached: Fraction = Fraction(0)
@@ -67,51 +67,45 @@ class Tracks:
         self._states_delay = container.is_amended and seekable
         self._shifts = (Fraction(0), *carry.info.timing.shifts)
 
+    def add(
+        self, source: Any, target: Any, *, converts: bool = False, slowed: Stretcher | None = None
+    ) -> None:
+        """Add a stream of the source, and the stream of the output that gets its packets."""
+        clock = Clock(source.container)
+        self.by_index[source.index] = Track(source, target, clock, converts, slowed)
+
     def packets(self, source: InputContainer) -> Iterator[tuple[Fraction, Any]]:
         """Yield every packet to write with its decode time, both on the output's clock."""
-        for track, packet in self._read(source, self.by_index):
+        only(source, self.by_index)
+        for packet in read_packets(source, [source.streams[index] for index in self.by_index]):
+            track = self.by_index[packet.stream.index]
+            stamp = packet.dts if packet.dts is not None else packet.pts
+            if stamp is not None:
+                self._shift(packet, stamp * packet.time_base, track)
             if track.slowed is not None:
                 yield from map(_timed, track.slowed.feed(packet))
-            elif not self._carry.only_repeats:
-                made = self._placed(packet, track)
-                if made is not None:
-                    yield self._in_order(made, track)
+                continue
+            if packet.time_base > _COARSE:
+                _refine(packet)
+            made = self._placed(packet, track)
+            if made is not None:
+                yield self._in_order(made, track)
         for track in self.by_index.values():
             if track.slowed is not None:
                 yield from map(_timed, track.slowed.finish())
-        audio = {k: t for k, t in self.by_index.items() if t.source.type == "audio"}
-        if self._carry.loop_until is not None and audio:
-            yield from self._repeats(audio, self._carry.loop_until)
 
-    def _read(
-        self, source: InputContainer, tracks: dict[int, Track]
-    ) -> Iterator[tuple[Track, Any]]:
-        """Yield the packets of the tracks, with their times on the clock of the whole video."""
-        for track in tracks.values():
-            track.clock, track.part, track.shift, track.joins = Clock(source), 0, Fraction(0), False
-        only(source, tracks)
-        for packet in read_packets(source, [source.streams[index] for index in tracks]):
-            track = tracks[packet.stream.index]
-            stamp = packet.dts if packet.dts is not None else packet.pts
-            if stamp is not None:
-                self._shift(packet, stamp * packet.time_base, track, tracks)
-            if track.slowed is None and packet.time_base > _COARSE:
-                _refine(packet)
-            yield track, packet
-
-    def _shift(self, packet: Any, time: Fraction, track: Track, tracks: dict[int, Track]) -> None:
+    def _shift(self, packet: Any, time: Fraction, track: Track) -> None:
         """Move a packet of a recording that was joined from parts to the clock of the whole video.
 
         ``time`` is the packet's own time in seconds. The track gets the number of the packet's
         part, the seconds added to the packet's times, and the packet's end on that clock.
         """
-        assert track.clock is not None
         track.clock.take(time)
         part = track.clock.part
         if track.source.type == "subtitle":
             # Subtitles are so far apart that their own times may not show the next part's start.
-            others = (t.clock.part for t in tracks.values() if t.clock is not None)
-            part = min(max(others), len(self._shifts) - 1)
+            part = max(other.clock.part for other in self.by_index.values())
+            part = min(part, len(self._shifts) - 1)
         if part != track.part:
             # A part that the video does not have directly follows the part before.
             alone = part >= len(self._shifts)
@@ -146,37 +140,6 @@ class Tracks:
             packet.pts, packet.dts = packet.pts + later, stamp + later
         return (stamp + later) * base, packet
 
-    def _repeats(self, tracks: dict[int, Track], until: Fraction) -> Iterator[tuple[Fraction, Any]]:
-        """Yield the packets of the repeated audio, up to ``until`` on the source's clock."""
-        begin, end = self._carry.span
-        shift = end - begin
-        while end > begin and begin + shift < until:
-            with open_container(self._carry.info.path) as source:
-                for track, packet in self._read(source, tracks):
-                    stamp = packet.pts if packet.pts is not None else packet.dts
-                    time = end if stamp is None else stamp * packet.time_base
-                    is_used = begin <= time < end and time + shift < until
-                    if is_used and self._moves_to(track, packet, time + shift):
-                        yield self._in_order(packet, track)
-            shift += end - begin
-
-    def _moves_to(self, track: Track, packet: Any, time: Fraction) -> bool:
-        """Move the packet to ``time`` on the source's clock; return whether it is used.
-
-        A packet that would leave a gap shorter than itself, or overlap the last packet, directly
-        follows the last packet. A packet that would overlap by more than half is not used.
-        """
-        lasts = (packet.duration or 0) * packet.time_base
-        begins = time - self._carry.origin
-        if track.ends is not None and track.ends - begins > lasts / 2:
-            return False
-        if track.ends is not None and begins - track.ends < lasts:
-            begins = track.ends
-        packet.pts = packet.dts = round(begins / packet.time_base)
-        packet.stream = track.target
-        track.ends = begins + lasts
-        return True
-
     def _placed(self, packet: Any, track: Track) -> Any:
         """Return the packet moved to the output's clock; None if it is outside the span."""
         stamp, base = packet.pts if packet.pts is not None else packet.dts, packet.time_base
@@ -207,8 +170,7 @@ class Tracks:
         """Return start and end of the packet's used part, on the source's clock; None if unused."""
         carry, first = self._carry, self._carry.begin
         end = begin + (packet.duration or 0) * packet.time_base
-        limit = carry.end if carry.loop_until is None else carry.span[1]
-        if limit is not None and begin >= limit:
+        if carry.end is not None and begin >= carry.end:
             return None
         if track.source.type == "subtitle":
             if end <= first and begin < first:

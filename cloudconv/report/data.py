@@ -58,7 +58,6 @@ COLUMNS: dict[str, Column] = {
             True,
             "similarity of structure of luma (Wang 2004): Gaussian window of 11 pixels, sigma 1.5",
         ),
-        Column("xpsnr", "XPSNR", "dB", 2, True, "PSNR weighted by how visible the errors are"),
         Column("vmaf", "VMAF", "", 2, True, "Netflix's estimate of visible quality, 0 to 100"),
         Column("l2", "L2", "", 6, False, "mean squared error of channels in 0 to 1"),
         Column("gdl", "GDL", "", 5, False, "difference of the edges (Mathieu 2015, alpha 1)"),

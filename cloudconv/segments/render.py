@@ -68,7 +68,7 @@ class RenderPlan:
     def source(self) -> Source:
         """Return a source that stays open between two segments, in a process with one GPU."""
         nvdec = 0 if self.nvdec else None
-        return Source(self.info, threads=self.threads, nvdec=nvdec, stays_open=True)
+        return Source(self.info, threads=self.threads, nvdec=nvdec)
 
     def renderer(self) -> Renderer:
         """Load the model on its device, and return a renderer, whose sizes are not set yet."""

@@ -11,8 +11,8 @@ from cloudconv.settings import groups, values
 from cloudconv.settings.option import option
 from cloudconv.settings.values import File, Files
 
-SEQUENCE_METRICS = ("xpsnr", "vmaf")
-"""Metrics that need every frame in order: filters of FFmpeg."""
+SEQUENCE_METRICS = ("vmaf",)
+"""Metrics that need every frame in order."""
 
 FAULT = "fault"
 """The metric that ``extrapolate`` chooses by; computed by default for forecasts only."""

@@ -34,7 +34,6 @@ _MODE = "Continue by collage, texture, flow or rollout; auto chooses by the clip
 _SEED = "Seed the random choices; the same seed repeats the dream."
 _WIND = "Move the picture by DX,DY pixels a frame, in the mode flow; for stills."
 _ROLLOUT = "Use a predictor from 'cloudconv models', for the mode rollout."
-_AUDIO = "End the sound where the source ends, or begin it again (loop)."
 _REPORT = "Write a page with the video, its frames, and charts of the measurements."
 
 
@@ -82,7 +81,6 @@ class DreamSettings(ExtendSettings):
     loop: bool = option("Let the last frame lead into the first.", default=False)
     wind: str | tuple[float, float] | None = of_frames(_WIND, "DX,DY", parse=values.wind)
     model: File | None = of_frames(_ROLLOUT, "NAME")
-    audio: Literal["end", "loop"] = of_frames(_AUDIO, "HOW", default="end")
     report: File | None = option(_REPORT, "DIR")
 
     @property

@@ -144,7 +144,7 @@ def excluding(
 
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
-        return images.videos_of(path) or [path]
+        return [path]
     clips = images.videos_in(path)
     inside = images.subfolders_of(path)
     clips += [each for each in inside if images.pictures_in(each) and not images.videos_in(each)]

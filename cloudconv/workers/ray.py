@@ -6,7 +6,6 @@ file there, it writes a copy of the object with the file's content, which Ray tr
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import secrets
 import shutil
@@ -24,7 +23,6 @@ from typing import Any, Generic, Self
 from cloudconv.errors import CloudconvError, DeviceError, InputError
 from cloudconv.events import Finished, TaskEvent
 from cloudconv.files import reading
-from cloudconv.media.identity import both_ends
 from cloudconv.workers.processes import END, MAX_ATTEMPTS, POLL, Job, Work, outcome_of
 
 _TIMEOUT = 10  # seconds, for a connection and for the deletion of copies
@@ -197,8 +195,7 @@ class _Shared:
     def __init__(self, path: Path) -> None:
         check_single(path)
         self.path, self.chunks = path.absolute(), list[Any]()
-        with reading(path):
-            self.mark = _mark(self.path)
+        self.mark = _mark(self.path)
         self.home = Path(tempfile.gettempdir()) / f"cloudconv-{secrets.token_hex(8)}"  # of copies
 
     def here(self) -> Path:
@@ -216,8 +213,9 @@ class _Shared:
         return copy
 
 
-def _mark(path: Path) -> tuple[int, str]:
-    return path.stat().st_size, hashlib.sha256(both_ends(path)).hexdigest()
+def _mark(path: Path) -> tuple[int, int]:
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
 
 
 _works: dict[str, Work[Any]] = {}

@@ -198,14 +198,6 @@ def test_the_flicker_of_a_method_covers_every_change_beside_its_frames(tmp_path)
     assert result.methods["blend"]["flicker"] == pytest.approx(0, abs=2 / 255)
 
 
-def test_metrics_of_a_sequence_are_scored(tmp_path):
-    clip = write_clip(tmp_path / "a.mkv", 7, step=1)
-    result = compare(clip, model=("blend",), metrics=("xpsnr", "psnr"), frames=2)
-    scores = result.methods["blend"]
-    assert 20 < scores["xpsnr"] < 100
-    assert set(scores) == {"xpsnr", "psnr", "seconds_per_frame"}
-
-
 @pytest.mark.full
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv420p10le", "gray"])
 def test_vmaf_is_scored(tmp_path, pix_fmt):

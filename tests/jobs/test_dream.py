@@ -22,7 +22,7 @@ from cloudconv.settings import DreamSettings
 from tests.helpers import calls
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.dreams import ball, ball_is_whole, clouds, tensor, video
-from tests.helpers.factory import packets_of, picture, read_planes, read_times, write_clip
+from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.jobs import finish
 
 
@@ -277,44 +277,6 @@ def test_a_jpeg_that_keeps_its_pixel_format_gives_no_warning(tmp_path):
     Image.new("RGB", (64, 48), (200, 90, 40)).save(tmp_path / "a.jpg", subsampling="4:2:0")
     result = calls.dream(tmp_path / "a.jpg", tmp_path / "o.mp4", frames=2, mode="flow")
     assert not [each for each in result.warnings if each.code == "few-players"]
-
-
-@pytest.mark.full
-@pytest.mark.parametrize(
-    ("suffix", "codec"), [(".mp4", "aac"), (".mkv", "libopus"), (".mkv", "flac")]
-)
-@pytest.mark.parametrize("only_new", [False, True])
-def test_audio_can_continue_without_silence(tmp_path, suffix, codec, only_new):
-    clip = write_clip(
-        tmp_path / f"a{suffix}",
-        [video(p) for p in ball(30)],
-        rate=25,
-        audio=[codec, codec],
-        codec="libx264",
-    )
-    out = tmp_path / f"b{suffix}"
-    dream(clip, out, frames=80, mode="texture", audio="loop", only_new=only_new)
-    length = 80 / 25 if only_new else 110 / 25
-    for number in (0, 1):
-        with av.open(str(out)) as made:
-            frames = list(made.decode(audio=number))
-        samples = np.concatenate([f.to_ndarray().astype(float).mean(0) for f in frames])
-        seconds = sum(f.samples for f in frames) / frames[0].sample_rate
-        assert seconds == pytest.approx(length, abs=0.1)
-        # The audio never falls silent.
-        parts = [p for p in np.array_split(samples, 40) if len(p) > 512][1:-1]
-        loudness = [float(np.sqrt(np.square(p).mean())) for p in parts]
-        assert min(loudness) > 0.5 * max(loudness)
-    with av.open(str(out)) as made:
-        for stream in made.streams.audio:
-            ends = [(p.pts, p.pts + p.duration) for p in made.demux(stream) if p.size]
-            gaps = [float((b[0] - a[1]) * stream.time_base) for a, b in pairwise(ends)]
-            # The last packet of Opus states how many of its samples are not played.
-            assert max(abs(gap) for gap in gaps) < (0.02 if codec == "libopus" else 0.003)
-            made.seek(0)
-    if not only_new:
-        before, after = packets_of(clip), packets_of(out)
-        assert [track[:12] for track in after] == [track[:12] for track in before]
 
 
 def test_an_estimate_writes_nothing_and_is_correct(bouncing, tmp_path):

@@ -8,7 +8,7 @@ import av
 import numpy as np
 import pytest
 
-from cloudconv.errors import EncoderError, EncoderUsageError
+from cloudconv.errors import EncoderError
 from cloudconv.media.containers import CONTAINERS, PICTURES, container_of
 from cloudconv.media.encoders import EncodeSettings, choose, hdr_parameters
 from cloudconv.media.plan import unchanged_priority
@@ -340,30 +340,19 @@ nvenc = pytest.mark.skipif(
 
 @nvenc
 @pytest.mark.parametrize(
-    ("container", "pix_fmt", "hevc", "encoder", "crf", "quality"),
+    ("container", "pix_fmt", "encoder", "crf", "quality"),
     [
-        (MP4, "yuv420p", False, "h264_nvenc", 0, "1"),  # 0 would leave the choice to the encoder
-        (MP4, "yuv420p", False, "h264_nvenc", 51, "51"),
-        (MKV, "yuv444p", False, "h264_nvenc", 21, "21"),
-        (MP4, "yuv420p10le", False, "hevc_nvenc", 21, "21"),
-        (MKV, "yuv420p10le", False, "hevc_nvenc", 21, "21"),
-        (MKV, "yuv420p", True, "hevc_nvenc", 21, "21"),
-        (WEBM, "yuv420p", False, "av1_nvenc", 0, "1"),
-        (WEBM, "yuv420p", False, "av1_nvenc", 21, "29"),
-        (WEBM, "yuv420p", False, "av1_nvenc", 51, "63"),
+        (MP4, "yuv420p", "h264_nvenc", 0, "1"),  # 0 would leave the choice to the encoder
+        (MP4, "yuv420p", "h264_nvenc", 51, "51"),
+        (MKV, "yuv444p", "h264_nvenc", 21, "21"),
+        (MP4, "yuv420p10le", "hevc_nvenc", 21, "21"),
+        (WEBM, "yuv420p", "av1_nvenc", 0, "1"),
+        (WEBM, "yuv420p", "av1_nvenc", 21, "29"),
+        (WEBM, "yuv420p", "av1_nvenc", 51, "63"),
     ],
 )
-def test_nvenc_follows_container_and_depth(container, pix_fmt, hevc, encoder, crf, quality):
-    settings = EncodeSettings(encoder="nvenc", crf=crf)
-    transfer = 16 if hevc else 2  # PQ
-    choice = chosen(container, pix_fmt, 640, 360, settings, transfer=transfer)
+def test_the_crf_of_nvenc_is_its_cq(container, pix_fmt, encoder, crf, quality):
+    choice = chosen(container, pix_fmt, 640, 360, EncodeSettings(encoder=encoder, crf=crf))
     assert (choice.encoder, choice.working) == (encoder, pix_fmt)
     assert (choice.options["rc"], choice.options["cq"]) == ("vbr", quality)
     assert choice.codec_tag == ("hvc1" if (encoder, container) == ("hevc_nvenc", MP4) else None)
-
-
-@nvenc
-def test_nvenc_without_a_codec_for_the_container_is_an_error(monkeypatch):
-    monkeypatch.setattr("av.codec.codecs_available", frozenset())
-    with pytest.raises(EncoderUsageError, match="another container"):
-        chosen(MP4, "yuv420p", 640, 360, EncodeSettings(encoder="nvenc"))

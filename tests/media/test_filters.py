@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from cloudconv.errors import ModelError
 from cloudconv.media.frame import Frame
-from cloudconv.media.meters import XpsnrMeter, minterpolate
+from cloudconv.media.meters import minterpolate
 from tests.helpers.factory import picture, planes_of
 
 NTSC = Fraction(24000, 1001)
@@ -36,11 +36,6 @@ def psnr(a, b):
     difference = planes_of(a)[0].astype(float) - planes_of(b)[0].astype(float)
     error = float(np.mean((difference / (2**depth - 1)) ** 2))
     return 100.0 if error == 0 else 10 * math.log10(1 / error)
-
-
-def xpsnr(truth, test, rate):
-    meter = XpsnrMeter(rate)
-    return [meter.push(true, made) for true, made in zip(truth, test, strict=True)]
 
 
 @settings(deadline=None, max_examples=8)
@@ -126,34 +121,3 @@ def test_a_missing_filter_is_named(monkeypatch):
     monkeypatch.setattr("cloudconv.media.meters.has_filter", lambda name: False)
     with pytest.raises(ModelError, match="no filter minterpolate"):
         list(minterpolate(frames(2), Fraction(48)))
-    with pytest.raises(ModelError, match="no filter xpsnr"):
-        XpsnrMeter(Fraction(24))
-
-
-@pytest.mark.parametrize(
-    "pix_fmt", ["yuv420p", "yuv420p10le", "yuv422p12le", "gray", "gray16le", "gbrp", "yuva444p"]
-)
-@pytest.mark.parametrize("size", [(90, 64), (96, 64), (45, 45), (99, 121)])
-def test_a_perfect_frame_scores_100_and_a_noisy_one_less(pix_fmt, size):
-    truth = frames(3, size=size, pix_fmt=pix_fmt)
-    perfect = list(xpsnr(truth, frames(3, size=size, pix_fmt=pix_fmt), Fraction(24)))
-    assert perfect == [100.0] * 3
-    noisy = list(xpsnr(truth, frames(3, size=size, pix_fmt=pix_fmt, noise=3.0), Fraction(24)))
-    assert all(score is not None and 15 < score < 65 for score in noisy)
-
-
-def test_the_weighted_score_counts_luma_four_times():
-    """The noise is in luma alone, so both chroma planes have the score 100."""
-    kinds = ("gray", "yuv420p")
-    luma, score = (
-        xpsnr(frames(2, pix_fmt=kind), frames(2, pix_fmt=kind, noise=3.0), Fraction(24))[0]
-        for kind in kinds
-    )
-    assert luma is not None
-    assert luma < 50
-    assert score == pytest.approx((4 * luma + 200) / 6)
-
-
-def test_pictures_too_small_for_xpsnr_have_no_score():
-    tiny = frames(2, size=(44, 46))
-    assert list(xpsnr(tiny, tiny, Fraction(24))) == [None, None]

@@ -279,7 +279,7 @@ def test_a_clip_of_absurd_length_keeps_its_times(tmp_path):
 @pytest.mark.parametrize(
     ("times", "said"),
     [
-        ([0, 1, 10**8, 10**8 + 1], "lasts 5000000 s, and a frame"),
+        ([0, 1, 10**8, 10**8 + 1], "last 5000000 s, and a frame"),
         ([0, 1, 10**6 * 2, 10**6 * 2 + 1], "The frames around 200000.000 s last 200000 s"),
         ([0, 10**7], "At 1/500000 frames a second each frame lasts 500000 s"),
     ],
@@ -290,6 +290,6 @@ def test_a_gap_too_long_for_mp4_is_refused_before_the_join(tmp_path, times, said
     )
     line = one_sentence(interp(clip, tmp_path / "out.mp4"))
     assert said in line
-    assert "in MP4 lasts at most 1" in line or "MP4 stores at most 1" in line
+    assert "in MP4 lasts at most 1" in line
     assert "write an .mkv instead" in line
     assert [path.name for path in tmp_path.iterdir()] == ["gap.mkv"]

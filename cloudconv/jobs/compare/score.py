@@ -15,7 +15,7 @@ from cloudconv.events import Warned
 from cloudconv.forecasting.choice import fault
 from cloudconv.jobs.compare.methods import ShownFrame, as_rgb, method
 from cloudconv.jobs.compare.plan import ClipFrame, ComparePlan, Sample
-from cloudconv.media.meters import VmafMeter, XpsnrMeter
+from cloudconv.media.meters import VmafMeter
 from cloudconv.messages import counted
 from cloudconv.report.data import CURVES, Row, frames_ahead
 from cloudconv.settings.compare import FAULT
@@ -44,9 +44,7 @@ class SequenceMeter:
     """The state of metrics that need the frames of one method in order."""
 
     def __init__(self, wanted: Sequence[str], rate: Fraction | None) -> None:
-        self._rate = rate or Fraction(25)
-        self._xpsnr = XpsnrMeter(self._rate) if "xpsnr" in wanted else None
-        self._vmaf = VmafMeter(self._rate) if "vmaf" in wanted else None
+        self._vmaf = VmafMeter(rate or Fraction(25)) if "vmaf" in wanted else None
         self._made_in_vmaf: list[bool] = []
         self._brighter: float | None = None
 
@@ -60,13 +58,7 @@ class SequenceMeter:
             scores = self.flicker(metrics.brightness(shown.rgb, truth.rgb))
         else:
             self._brighter = 0.0
-        if truth.frame is None or shown.frame is None:
-            return scores
-        if self._xpsnr is not None:
-            xpsnr = self._xpsnr.push(truth.frame, shown.frame)
-            if xpsnr is not None and made:
-                scores.append(("xpsnr", xpsnr))
-        if self._vmaf is not None:
+        if self._vmaf is not None and truth.frame is not None and shown.frame is not None:
             self._vmaf.push(truth.frame, shown.frame)
             self._made_in_vmaf.append(made)
         return scores
@@ -79,8 +71,6 @@ class SequenceMeter:
     def interrupt(self) -> list[tuple[str, float]]:
         """End the sequence of frames and return its remaining scores."""
         self._brighter = None
-        if self._xpsnr is not None:
-            self._xpsnr = XpsnrMeter(self._rate)
         if self._vmaf is None:
             return []
         pairs = list(zip(self._made_in_vmaf, self._vmaf.finish(), strict=True))

@@ -193,7 +193,7 @@ def resolve(plan: DreamPlan, material: Material) -> Dream:
             )
         )
     begins = material.last.time + material.last.duration
-    continuation = Continuation(plan, begins, material.step, sound_repeats=settings.audio == "loop")
+    continuation = Continuation(plan, begins, material.step)
     options = Options(
         wind=settings.direction,
         model=settings.predictor,

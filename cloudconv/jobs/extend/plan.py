@@ -125,13 +125,12 @@ class Continuation:
     """The times of the new frames, which follow from the last source frame before them.
 
     ``begins`` is the time of the first new frame on the source's clock. ``step`` is the duration of
-    each new frame. With ``sound_repeats`` the sound starts again at the end of the source.
+    each new frame.
     """
 
     plan: ExtendPlan[Any]
     begins: Fraction
     step: Fraction
-    sound_repeats: bool = False
 
     @property
     def new_frames(self) -> int:
@@ -158,8 +157,6 @@ class Continuation:
         settings, info, timing = self.plan.settings, self.plan.info, self.plan.info.timing
         # Audio ends with the source. If ``at`` is given, audio ends where the new frames begin.
         end = None if settings.at is None else self.begins
-        until = self.begins + self.new_frames * self.step if self.sound_repeats else None
-        audio = self.sound_repeats or not settings.only_new
         offset = Fraction(0) if first is None else first.time - zero
         gap = 1 / (timing.gap_rate or Fraction(1))
         spans = (timing.time_base, timing.last_duration, gap, self.step, self.begins - timing.start)
@@ -169,7 +166,7 @@ class Continuation:
             rate=timing.rate,
             time_base=time_base(timing.rate, spans, offset),
             settings=settings,
-            carry=Carry(info, zero, None, end, audio=audio, loop_until=until),
+            carry=Carry(info, zero, None, end, audio=not settings.only_new),
         )
         return Sink(encoding, overwrite=settings.overwrite)
 

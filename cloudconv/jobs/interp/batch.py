@@ -108,7 +108,7 @@ def _identity(path: Path) -> str:
 
 
 def each_input(settings: InterpManySettings) -> list[InterpSettings]:
-    """Return the settings for each input, also for the videos of folders and patterns."""
+    """Return the settings for each input, also for the videos of folders."""
     alike: defaultdict[str, list[InterpSettings]] = defaultdict(list)
     inputs: list[tuple[str, Path]] = []  # each with its subfolder of the output folder
     for name in map(str, settings.inputs):
@@ -136,12 +136,12 @@ def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
 
 
 def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
-    """Return the videos of a folder or pattern, with subfolders; leave out outputs beside them."""
+    """Return the videos of a folder, with subfolders; leave out outputs beside them."""
     if settings.recursive and path.is_dir():
         folders = _folders(path, settings)
         found = [(v, each.relative_to(path)) for each in folders for v in images.videos_in(each)]
     else:
-        found = [(video, Path()) for video in images.videos_of(path)]
+        found = [(v, Path()) for v in images.videos_in(path)] if path.is_dir() else []
     finished = cache(FinishedIndex)
     return [
         (str(video), subfolder)
