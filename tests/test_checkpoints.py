@@ -121,7 +121,12 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("kind", BAD)
+LARGE = ("many names", "expanded twice")  # these take seconds
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=[pytest.mark.full] if k in LARGE else []) for k in BAD]
+)
 @pytest.mark.usefixtures("forked")
 def test_a_bad_file_is_an_error_of_one_sentence(tmp_path, kind):
     make, said = BAD[kind]

@@ -70,11 +70,11 @@ def small(frame):
 
 
 def kept(value):
-    """Return the JSON without values that differ between machines."""
+    """Return the JSON with None for values that differ between machines."""
     if isinstance(value, dict):
         # The text of a warning may change, but not the number of warnings.
         counted = {"warnings": len(value["warnings"])} if "warnings" in value else {}
-        return {key: kept(v) for key, v in {**value, **counted}.items() if key not in CHANGES}
+        return {k: None if k in CHANGES else kept(v) for k, v in {**value, **counted}.items()}
     if isinstance(value, list):
         return [kept(each) for each in value]
     return value

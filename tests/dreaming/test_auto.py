@@ -98,16 +98,6 @@ def test_the_best_trial_is_whole_then_calm_then_new():
     assert str(order[5]) == "collage fails (it is torn)"
 
 
-def test_a_trial_uses_the_pictures_of_its_source():
-    pictures = clouds(12, (320, 240))
-    small = material(pictures).reduced()
-    assert (len(small), small.size) == (12, (120, 160))
-    wanted = cv2.resize(pictures[5], (160, 120), interpolation=cv2.INTER_AREA)
-    shown = small.picture(5).permute(1, 2, 0).numpy() * 255
-    assert np.abs(shown - wanted).max() <= 1
-    assert small.matte.shape == small.size
-
-
 @pytest.mark.full
 def test_a_choice_depends_on_nothing_but_clip_and_seed():
     pictures = ball(30)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from cloudconv.media.formats import working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.info import MediaInfo, Timing
 from cloudconv.media.plan import plan_encoding
@@ -19,19 +21,22 @@ def open_sink(
     return Sink(plan_encoding(Path(path), info, **options), overwrite=overwrite)
 
 
-def described(pix_fmt: str, width: int, height: int, *, transfer: int = 2) -> MediaInfo:
-    """Describe a video of four frames that does not exist."""
+def info_of(
+    size: tuple[int, int] = (96, 64), pix_fmt: str = "yuv420p", **changes: Any
+) -> MediaInfo:
+    """Describe an MP4 of one frame that does not exist."""
     second = Fraction(1)
-    return MediaInfo(
-        path=Path("a.nut"),
-        container="nut",
-        suffix=".nut",
-        codec="rawvideo",
-        width=width,
-        height=height,
+    plain = MediaInfo(
+        path=Path("absent.mp4"),
+        container="mov,mp4,m4a,3gp,3g2,mj2",
+        suffix=".mp4",
+        codec="h264",
+        width=size[0],
+        height=size[1],
         pix_fmt=pix_fmt,
-        working_pix_fmt=pix_fmt,
-        tags=ColorTags(transfer=transfer),
-        timing=Timing(0 * second, 4, 4 * second, second / 4, second / 4, second),
+        working_pix_fmt=working_format(pix_fmt),
+        tags=ColorTags(),
+        timing=Timing(0 * second, 1, 24 * second, second / 24, second / 24, second / 24),
         warnings=(),
     )
+    return replace(plain, **changes)

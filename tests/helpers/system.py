@@ -9,7 +9,6 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import IO, Any
 
 import pytest
@@ -62,12 +61,7 @@ class Fork:
     def __enter__(self) -> Fork:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._wait(0)
 
     def _wait(self, options: int) -> None:

@@ -11,13 +11,10 @@ import pytest
 from PIL import Image
 
 from cloudconv.dreaming.methods.texture import Texture
-from cloudconv.dreaming.vitals.vitals import VITALS, Vitals, VitalsMeter
+from cloudconv.dreaming.vitals.vitals import VITALS, VitalsMeter
 from cloudconv.errors import DeviceError, InputError, OutputError
 from cloudconv.events import Progress, Warned
 from cloudconv.jobs.dream import run as job
-from cloudconv.jobs.dream.report import write_report
-from cloudconv.media.convert import UPRIGHT
-from cloudconv.report.folder import report_folder
 from cloudconv.settings import DreamSettings
 from tests.helpers import calls
 from tests.helpers.browser import CHROMIUM, Browser
@@ -186,19 +183,6 @@ def test_a_report_has_pictures_and_vitals(bouncing, tmp_path):
     assert json.loads((folder / "result.json").read_text("utf-8"))["vitals"] == result.vitals
     with pytest.raises(OutputError, match=r"index\.html exists already"):
         dream(bouncing, tmp_path / "c.mkv", report=folder, overwrite=False)
-
-
-def test_the_page_of_a_long_dream_is_not_larger(bouncing, tmp_path):
-    result = dream(bouncing, tmp_path / "b.mkv", frames=4, mode="texture")
-    sizes = []
-    for count in (600, 6000):
-        history = [
-            Vitals(k, k + 1, dict.fromkeys(VITALS) | {"motion": 1.0}, ()) for k in range(count)
-        ]
-        with report_folder(tmp_path / str(count), overwrite=False) as folder:
-            write_report(folder, result, history, [], {}, F(1, 25), UPRIGHT)
-        sizes.append((tmp_path / str(count) / "index.html").stat().st_size)
-    assert sizes[1] < 1.1 * sizes[0]
 
 
 @pytest.mark.full

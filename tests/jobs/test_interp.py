@@ -1,6 +1,5 @@
 """Interpolation from file to file: frame counts, exact times, unchanged pixels, copied streams."""
 
-import io
 import itertools
 import struct
 from fractions import Fraction as F
@@ -44,22 +43,6 @@ def test_a_constant_rate_is_multiplied_exactly(tmp_path, rate, factor):
     assert result.output_fps == str(rate * factor)
     assert read_times(tmp_path / "b.mp4") == [k / (rate * factor) for k in range(9 * factor)]
     assert duration_of(tmp_path / "b.mp4") == 9 / rate
-
-
-def test_a_run_opens_its_input_at_most_three_times(tmp_path, monkeypatch):
-    """Readers that follow each other use the same open files, and readers in two threads do not."""
-    clip = write_clip(tmp_path / "a.mkv", 9, rate=24, codec="libx264", audio=["flac"])
-    opened = []
-
-    class Noted(io.FileIO):
-        def __init__(self, *given):
-            opened.append(given[0])
-            super().__init__(*given)
-
-    monkeypatch.setattr("io.FileIO", Noted)
-    interp(clip, "b.mp4", factor=2)
-    assert {*opened} == {clip}
-    assert len(opened) <= 3
 
 
 @pytest.mark.parametrize(

@@ -11,18 +11,20 @@ import pytest
 from cloudconv.errors import EncoderError
 from cloudconv.media.containers import CONTAINERS, PICTURES, container_of
 from cloudconv.media.encoders import EncodeSettings, choose, hdr_parameters
+from cloudconv.media.frame import ColorTags
 from cloudconv.media.plan import unchanged_priority
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from tests.helpers.factory import planes_of, read_planes, write_clip
-from tests.helpers.sinks import described, open_sink
+from tests.helpers.sinks import info_of, open_sink
 
 RATE = Fraction(25)
 MP4, MOV, MKV, WEBM = (CONTAINERS[s] for s in (".mp4", ".mov", ".mkv", ".webm"))
 
 
 def chosen(container, pix_fmt, width, height, settings=None, *, transfer=2):
-    info = described(pix_fmt, width, height, transfer=transfer)
+    tags = ColorTags(transfer=transfer)
+    info = info_of((width, height), pix_fmt, codec="rawvideo", tags=tags)
     return choose(container, info, settings or EncodeSettings())
 
 

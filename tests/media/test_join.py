@@ -14,8 +14,8 @@ from cloudconv.media.sink import SegmentSink, Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_planes
 from tests.helpers.factory import read_times as times_of
-from tests.helpers.sinks import open_sink
-from tests.media.test_sink import frames_of, info_of
+from tests.helpers.sinks import info_of, open_sink
+from tests.media.test_sink import frames_of
 
 RATE = F(60000, 1001)
 EVEN = [k / RATE for k in range(40)]

@@ -17,7 +17,7 @@ from cloudconv.media.containers import container_of
 from cloudconv.media.encoders import EncodeSettings, choose
 from cloudconv.media.plan import open_strictly
 from tests.helpers.factory import write_clip
-from tests.helpers.sinks import described
+from tests.helpers.sinks import info_of
 
 MKV = container_of(Path("a.mkv"))
 SIZE = 64, 48
@@ -54,7 +54,7 @@ def decode(data):
 
 
 def open_encoder(settings):
-    choice = choose(MKV, described("yuv420p", *SIZE), settings)
+    choice = choose(MKV, info_of(SIZE), settings)
     context = av.CodecContext.create(choice.encoder, "w")
     context.options = choice.options
     context.width, context.height = SIZE

@@ -3,10 +3,8 @@
 import os
 import sys
 import threading
-from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
 
 import av
 import numpy as np
@@ -18,43 +16,17 @@ from PIL import Image
 from cloudconv.errors import EncoderError, OutputError
 from cloudconv.media.formats import repack, working_format
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.info import MediaInfo, Timing
 from cloudconv.media.muxer import FileWriter
 from cloudconv.media.probe import probe
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import picture, planes_of, read_planes, read_times, write_clip
-from tests.helpers.sinks import open_sink
+from tests.helpers.sinks import info_of, open_sink
 from tests.helpers.system import largest_file
 
 FAST = EncodeSettings(preset="ultrafast")
 LOSSLESS = EncodeSettings(encoder="ffv1")
 UNTAGGED = ColorTags()
 LIMITED_709 = ColorTags(1, 1, 1, 1)
-
-
-def info_of(size=(96, 64), pix_fmt="yuv420p", **changes):
-    timing = Timing(
-        start=Fraction(0),
-        frames=1,
-        rate=Fraction(24),
-        last_duration=Fraction(1, 24),
-        time_base=Fraction(1, 24),
-        end=Fraction(1, 24),
-    )
-    plain = MediaInfo(
-        path=Path("absent.mp4"),
-        container="mov,mp4,m4a,3gp,3g2,mj2",
-        suffix=".mp4",
-        codec="h264",
-        width=size[0],
-        height=size[1],
-        pix_fmt=pix_fmt,
-        working_pix_fmt=working_format(pix_fmt),
-        tags=ColorTags(),
-        timing=timing,
-        warnings=(),
-    )
-    return replace(plain, **changes)
 
 
 def frames_of(times, last, size=(96, 64), pix_fmt="yuv420p", tags=UNTAGGED, **options):

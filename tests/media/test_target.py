@@ -9,7 +9,7 @@ from cloudconv.errors import OutputError
 from cloudconv.jobs.output import stem_of
 from cloudconv.media.containers import default_suffix
 from cloudconv.media.output import check_output
-from tests.media.test_sink import info_of
+from tests.helpers.sinks import info_of
 
 
 def test_impossible_outputs_are_refused(tmp_path):

@@ -92,31 +92,12 @@ def test_chroma_with_subsampling_in_one_direction_is_turned(tmp_path, pix_fmt):
         assert red_corner(image) == "top right"
 
 
-def test_a_video_keeps_the_flag_and_its_pictures(tmp_path):
-    source = clip(tmp_path / "a.mp4", display_matrix(*QUARTER))
-    make(source, tmp_path / "b.mp4")
-    info = probe(tmp_path / "b.mp4")
-    assert info.display_matrix == probe(source).display_matrix
-    assert (info.width, info.height) == (WIDTH, HEIGHT)
-
-
 def test_an_angle_that_is_no_quarter_turn_gives_a_warning(tmp_path):
     source = clip(tmp_path / "a.mp4", display_matrix(0.7, 0.7, -0.7, 0.7))
     result = make(source, tmp_path / "b.gif")
     assert any("not a quarter turn" in text for text in map(str, result.warnings))
     with Image.open(tmp_path / "b.gif") as image:
         assert red_corner(image) == "top left"
-
-
-def test_a_dream_and_a_forecast_are_turned(tmp_path):
-    source = clip(tmp_path / "a.mp4", display_matrix(*QUARTER), frames=12)
-    cloudconv.extrapolate(source, tmp_path / "b.gif", frames=2, model="hold", device="cpu")
-    cloudconv.dream(source, tmp_path / "c.gif", frames=4, mode="collage", device="cpu")
-    for name in ("b.gif", "c.gif"):
-        with Image.open(tmp_path / name) as image:
-            image.seek(12)  # the first new picture
-            assert image.size == (HEIGHT, WIDTH)
-            assert red_corner(image) == "top right"
 
 
 def pictures_of(page):

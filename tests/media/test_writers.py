@@ -11,8 +11,8 @@ from cloudconv.errors import OutputError
 from cloudconv.media.frame import ColorTags
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import planes_of
-from tests.helpers.sinks import open_sink
-from tests.media.test_sink import constant, frames_of, info_of, write
+from tests.helpers.sinks import info_of, open_sink
+from tests.media.test_sink import constant, frames_of, write
 
 
 def test_gif_has_exact_centiseconds(tmp_path):

@@ -10,13 +10,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812  # noqa: N812
 
 from cloudconv import metrics, weights
-from cloudconv.events import watched
-from cloudconv.jobs import train
 from cloudconv.models import registry
 from cloudconv.models.base import OuterPictures
 from cloudconv.models.rife import IFNet
-from cloudconv.settings import TrainSettings
-from tests.helpers.trainees import moving
 
 OURS = ("cloud-best", "cloud-fast", "cloud-turbo")
 each_of_ours = pytest.mark.parametrize("name", OURS)
@@ -170,36 +166,6 @@ def test_training_starts_with_the_result_of_rife(name):
 
 def blocks(network):
     return [name for name, _ in network.named_children() if name.startswith("block")]
-
-
-@pytest.mark.full
-@pytest.mark.parametrize(
-    ("name", "init"), [("cloud-turbo", "cloud-turbo"), ("cloud-best", "rife-4.6")]
-)
-def test_the_models_can_be_trained_further(name, init, tmp_path):
-    clip = moving(tmp_path / "moving.mkv", 24, size=(160, 128))
-    job = train.run(
-        TrainSettings(
-            clips=(str(clip),),
-            model=name,
-            init=init,
-            output=str(tmp_path / "trained.safetensors"),
-            steps=2,
-            crop=128,
-            batch=1,
-            crops=2,
-            gap=4,
-            overlays=0.5,
-            frozen=("block0.",),
-            anchor=0.5,
-            val_part="0.7:1",
-            val_windows=1,
-            threads=1,
-            device="cpu",
-        )
-    )
-    assert watched(job).steps == 2
-    assert registry.load(tmp_path / "trained.safetensors").spec.name == name
 
 
 HALF = torch.tensor([0.5])

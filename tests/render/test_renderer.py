@@ -15,7 +15,7 @@ from cloudconv.errors import DeviceError, ModelError, SettingsError
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.models import registry
 from cloudconv.models.baselines import Blend
-from cloudconv.render import inference, memory
+from cloudconv.render import memory
 from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
 from cloudconv.timeline import Task
@@ -146,23 +146,6 @@ def test_a_midpoint_model_makes_each_middle_of_a_pair_once(batch, factor):
     assert_alike(pixels(made), pixels(renderer("blend").render(multiplied(clip(4), factor))), 1)
 
 
-@pytest.mark.parametrize("cpu_streams", [1, 3])
-@pytest.mark.parametrize("batch", [1, 4, 16])
-def test_each_source_frame_is_converted_once(batch, cpu_streams, monkeypatch):
-    calls = []
-    real = inference.to_channels
-
-    def counted(planes, frame):
-        calls.append(frame)
-        return real(planes, frame)
-
-    monkeypatch.setattr(inference, "to_channels", counted)
-    work = renderer(batch=batch, cpu_streams=cpu_streams)
-    assert len(list(work.render(multiplied(clip(5), 4)))) == 20
-    assert len(calls) == 5
-    assert not work._pictures
-
-
 @pytest.mark.parametrize("batch", [1, 6])
 def test_frames_are_freed_during_the_work(batch):
     class Watched(ColorTags):  # the only part of a frame that a test can see being freed
@@ -187,28 +170,6 @@ def test_frames_are_freed_during_the_work(batch):
     for _ in work.render(tasks()):
         assert sum(tags() is not None for tags in made) <= batch + 3
     assert len(made) == 40
-
-
-def test_source_frames_do_not_wait_for_a_full_batch():
-    frames = clip(2)
-    taken = 0
-
-    def tasks():
-        nonlocal taken
-        source = Task(frames[0], None, Fraction(0), Fraction(0), Fraction(1))
-        new = Task(frames[0], frames[1], Fraction(1, 2), Fraction(0), Fraction(1))
-        for number in range(200):
-            taken += 1
-            yield new if number == 3 else source
-
-    work = renderer(batch=8)
-    made = work.render(tasks())
-    for wanted in range(3):
-        next(made)
-        assert taken == wanted + 1  # source frames wait for nothing
-    next(made)
-    assert taken < 40
-    assert len(list(made)) == 196
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def segments_of(plan):
 
 
 @given(plans())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_no_frame_is_lost_doubled_or_moved(plan):
     segments = segments_of(plan)
     joined = [frame for segment in segments for frame in segment.frames]
@@ -61,7 +61,7 @@ def test_no_frame_is_lost_doubled_or_moved(plan):
 
 
 @given(plans())
-@settings(max_examples=40)
+@settings(max_examples=25)
 def test_a_segment_ends_at_a_cut_unless_the_segment_is_very_short(plan):
     segments = segments_of(plan)
     assert segments

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tracemalloc
 from collections.abc import Generator
 from fractions import Fraction
 from itertools import islice
@@ -17,7 +16,6 @@ from PIL import Image
 from torch import Tensor
 
 from cloudconv.errors import InputError, SettingsError
-from cloudconv.media.source import Source
 from cloudconv.settings import TrainSettings
 from cloudconv.settings.values import parse_spans, without
 from cloudconv.training.clips import Windows, batches, excluding, open_clips
@@ -233,46 +231,3 @@ def test_unusable_clips_are_named(tmp_path: Path) -> None:
         open_clips([str(empty)])
     with pytest.raises(InputError):
         open_clips([str(tmp_path / "nowhere.mp4")])
-
-
-@pytest.mark.full
-def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
-    def peak(frames: int) -> int:
-        path = tmp_path / f"{frames}.mkv"
-        # 240 frames are 10 seconds, 14,400 are 10 minutes.
-        _long_clip(path, frames)
-        drawn = Windows(open_clips([str(path)]), *sampling(4))
-        read = batches(drawn)
-        next(read)
-        tracemalloc.start()
-        held = _resident()
-        for _ in range(6):
-            next(read)
-        grown = _resident() - held
-        traced = tracemalloc.get_traced_memory()[1]
-        tracemalloc.stop()
-        return max(traced, grown)
-
-    assert peak(14_400) < peak(240) + 4_000_000
-
-
-def _long_clip(path: Path, frames: int) -> None:
-    import av
-
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("mpeg4", rate=24, options={"g": "24"})
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        shown = [picture(k, 64, 48) for k in range(8)]
-        for k in range(frames):
-            shown[k % 8].pts = k
-            shown[k % 8].time_base = Fraction(1, 24)
-            shown[k % 8].pict_type = 0
-            out.mux(stream.encode(shown[k % 8]))
-        out.mux(stream.encode(None))
-    with Source(path) as source:
-        assert source.info.timing.frames == frames
-
-
-def _resident() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1]) if Path("/proc").exists() else 0
-    return pages * 4096
