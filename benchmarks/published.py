@@ -33,7 +33,7 @@ def loaded(name: str, dtype: torch.dtype = torch.float32) -> Interpolator:
     state = normalised(published.recorded(name).state())
     found = recognise(state)
     assert found is not None
-    model = found.spec(name).build()
+    model = found.build()
     assert isinstance(model, Interpolator)
     model.load_state_dict(state)
     model.requires_grad_(False).eval()

@@ -20,7 +20,6 @@ from cloudconv.settings.tools import AddSettings, ModelsSettings
 
 if TYPE_CHECKING:
     from cloudconv.models.catalogue import ModelSpec, ModelTask
-    from cloudconv.models.published import Recognised
     from cloudconv.weights import TrainedFile, WeightsEntry
 
 EXAMPLES = examples(
@@ -69,9 +68,7 @@ _UNDECIDED = "yes; for weights of the middle of two frames only, give --timestep
 _OF_MODEL = ("name", "task", "context", "arbitrary_timestep", "parameters", "licence", "domain")
 _OF_WEIGHTS = ("size_bytes", "sha256")
 _OF_TRAINING = ("file", "base", "steps", "gain")
-_OF_NETWORK = ("family", "version")
-"""The keys of the JSON: of every model, of its weights file, of a file that does not ship, and of a
-published network."""
+"""The keys of the JSON: of every model, of its weights file, and of a file that does not ship."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +79,6 @@ class _Row:
     weights: str
     entry: WeightsEntry | None = None
     file: TrainedFile | None = None
-    network: Recognised | None = None
 
     def as_json(self) -> dict[str, Any]:
         shown = {name: getattr(self.spec, name) for name in _OF_MODEL}
@@ -90,11 +86,11 @@ class _Row:
         shown |= {name: getattr(known, name, None) for name in _OF_WEIGHTS}
         shown |= {"weights": self.weights, "scores": dict(known.scores) if known else {}}
         shown |= {name: getattr(self.file, name) for name in _OF_TRAINING if self.file}
-        if self.network is not None:
-            shown |= {name: getattr(self.network, name) for name in _OF_NETWORK}
+        if self.spec.published:
+            shown["network"] = self.spec.family
             shown["scale_option"] = self.spec.cls.scale_option
             shown["half_precision"] = self.spec.half_precision
-            is_open = self.network.middle_is_optional
+            is_open = self.spec.cls.middle_is_optional
             shown["timesteps"] = (
                 ("undecided" if is_open else "any") if self.spec.arbitrary_timestep else "middle"
             )
@@ -213,13 +209,13 @@ def _row_of_file(path: Path) -> _Row:
     from cloudconv.models import added, registry
 
     spec, metadata = registry.describe(path)
-    network, state = spec.network if spec.published else None, "ok"
+    state = "ok"
     if path.parent == registry.added_folder():
         state = "ok" if added.is_intact(path) else "damaged"
         spec = replace(spec, name=path.stem)
     else:
         registry.state_of(path, spec)  # raises an error for damaged tensors
-    return _Row(spec, state, file=weights.trained_file(path, metadata), network=network)
+    return _Row(spec, state, file=weights.trained_file(path, metadata))
 
 
 def _row(spec: ModelSpec) -> _Row:
@@ -253,9 +249,8 @@ def _list(rows: list[_Row], everything: bool) -> str:
 
 
 def _kind(row: _Row) -> str:
-    if row.network is None:
-        return "a trained file"
-    return textwrap.shorten(f"{row.network.family}, {row.network.version}", 36, placeholder=" …")
+    named = row.spec.family if row.spec.published else "a trained file"
+    return textwrap.shorten(named, 36, placeholder=" …")
 
 
 def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:

@@ -49,16 +49,15 @@ def add(
     state = {key: tensor.contiguous().clone() for key, tensor in state.items()}
     kept = dict(metadata_of_file)
     if spec.published:
-        kept["network"] = f"{spec.network.family}, {spec.network.version}"
+        kept["network"] = spec.family
     if timesteps == "middle":
         kept["timesteps"] = timesteps
     kept |= {
         "source": kept.get("source", path.name),
         "source_sha256": kept.get("source_sha256", checkpoints.digest(path)),
         "added_by": f"cloudconv {metadata.version('cloudconv')}",
-        "sha256": "",
+        "sha256": hashlib.sha256(_data(safetensors.torch.save(state))).hexdigest(),
     }
-    kept["sha256"] = hashlib.sha256(_data(safetensors.torch.save(state, kept))).hexdigest()
     data = _ordered(safetensors.torch.save(state, kept))
     with writing(target), files.Claim(target):
         if target.exists() and not overwrite:
@@ -91,10 +90,7 @@ def remove(name: str) -> Path:
 def is_intact(path: Path) -> bool:
     """Return whether the tensors of an added file are those that were added."""
     recorded = checkpoints.read(path)[1].get("sha256")
-    with path.open("rb") as file:
-        start = int.from_bytes(file.read(_HEADER), "little")
-        file.seek(_HEADER + start)
-        return hashlib.file_digest(file, "sha256").hexdigest() == recorded
+    return hashlib.sha256(_data(path.read_bytes())).hexdigest() == recorded
 
 
 def _ordered(whole: bytes) -> bytes:

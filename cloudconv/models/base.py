@@ -7,10 +7,10 @@ import numbers
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import partial
-from itertools import islice
-from typing import Any, ClassVar, NamedTuple, TypeGuard, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.errors import ModelError, ModelUsageError, PictureError, SettingsError
@@ -139,6 +139,8 @@ class Interpolator(Model):
     sharpens = False  # whether new frames are sharpened to the detail of x0 and x1
     remembers: ClassVar = False  # ``forward`` takes ``memo``, a :data:`Memo` for a single pair
     any_size: ClassVar = False  # without this, sides are padded to the multiple first
+    # A published network whose tensors do not show if it makes any time or the middle only.
+    middle_is_optional: ClassVar = False
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
         """Run the network of the model family.
@@ -178,26 +180,23 @@ class Interpolator(Model):
         A midpoint-only model halves the interval until it reaches the timestep, to within 1/128.
 
         Args:
-            x0: (B, 3, H, W) floating-point RGB of any size, nominally in [0, 1]; never changed. A
-                model that ``carries_alpha`` takes a fourth channel. From two pictures (3, H, W)
-                the result is one such picture. All kinds of :mod:`cloudconv.models.pictures` are
-                accepted: NumPy arrays, PIL images, (B, H, W, C), uint8, gray, RGBA.
+            x0: a picture or a batch of any kind of :mod:`cloudconv.models.pictures`: NumPy arrays,
+                PIL images, tensors (B, 3, H, W) or (B, H, W, C), uint8, gray, RGBA. Floating-point
+                samples are nominally in [0, 1]. Never changed.
             x1: of the same kind and shape.
             timestep: (B,) in [0, 1], or one number for all.
             scale: the resolution at which motion is estimated, relative to the picture's: 0.5
                 for 4K and large motion.
-            outer: the frames before and after the pair, for a model with a context of four.
-                Without these frames the model assumes an even motion.
+            outer: the frames before and after the pair, of the same kind, for a model with a
+                context of four. Without these frames the model assumes an even motion.
 
         Returns:
-            For (B, 3, H, W) the shape of ``x0``; float32, not clamped. For other pictures the same
-            kind. The result is on the device of ``x0``.
+            The same kind as ``x0``, on the same device; floating-point samples are not clamped.
 
         Raises:
             ModelUsageError: the model does not accept the scale.
             PictureError: the kind of the pictures is not accepted, their shapes differ, or the
-                number of timesteps is not B. Only floating-point tensors are accepted with
-                ``outer``.
+                number of timesteps is not B.
             SettingsError: a timestep is outside [0, 1].
         """
         timesteps = timestep.flatten().tolist() if isinstance(timestep, Tensor) else [timestep]
@@ -207,33 +206,14 @@ class Interpolator(Model):
                     f"bad-timestep: A timestep must be from 0 to 1, got {each!s:.60}."
                 )
         own = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
-        device = self._device(own)
-        if not (self._is_plain(x0) and self._is_plain(x1)):
-            if outer is not None:
-                raise PictureError(
-                    "outer-pictures-shape: The frames before and after a pair must have the "
-                    "shape of the pair, (B, 3, H, W)."
-                )
-            between = partial(self.between, scale=scale)
-            return pictures.between(x0, x1, timestep, between, device)  # type: ignore[no-any-return]
         given = [x0, x1] if outer is None else [x0, x1, outer.before, outer.after]
-        checks = [pictures.float_check(each, "(B, 3, H, W)") for each in given]
-        is_single = x0.ndim == x1.ndim == 3
-        sent = [(each[None] if is_single else each).to(device) for each in given]
-        made = self.between(sent, timestep, reach=outer and outer.reach, scale=scale)
-        for check in checks:
-            check.finish()
-        return (made[0] if is_single else made).to(own)  # type: ignore[return-value]
-
-    def _is_plain(self, picture: object) -> TypeGuard[Tensor]:
-        """Return whether the picture is a float tensor, (3, H, W) or (B, 3, H, W)."""
-        if not isinstance(picture, Tensor):
-            return False
-        pictures.check_tensor(picture)
-        if picture.ndim not in (3, 4):
-            return False
-        most = COLOURS + self.carries_alpha
-        return picture.is_floating_point() and COLOURS <= picture.shape[-3] <= most
+        run = partial(
+            self.between,
+            timestep=timestep,
+            reach=None if outer is None else outer.reach,
+            scale=scale,
+        )
+        return pictures.between(given, run, self._device(own))  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def between(
@@ -296,69 +276,47 @@ class Interpolator(Model):
                 options["memo"] = known[0]
             result = self(given[0], given[1], timestep, scale, **options)
         else:
-            known, more = known or [{} for _ in times], overall or {}
-            result = self._by_halves(
-                given, times.flatten().tolist(), scale, known, more, leftover=leftover
-            )
+            made = []
+            for item, time in enumerate(times.flatten().tolist()):
+                options = {key: each[item : item + 1] for key, each in (overall or {}).items()}
+                if leftover:
+                    options["leftover"] = True
+                run = partial(self, scale=scale, **options)
+                pair = given[0][item : item + 1], given[1][item : item + 1]
+                each = self._halved(*pair, time, {} if known is None else known[item], run)
+                more = colours + leftover - each.shape[1]  # a source frame has no leftover
+                made.append(F.pad(each, (0, 0, 0, 0, 0, more)))
+            result = torch.cat(made)
         result = result[..., : x0.shape[2], : x0.shape[3]]
         if x0.shape[1] > colours:
             alpha = x0[:, colours:].lerp(x1[:, colours:], timestep)
             result = torch.cat((result[:, :colours], alpha, result[:, colours:]), 1)
         return result
 
-    def _by_halves(
-        self,
-        pictures: Sequence[Tensor],
-        timesteps: Sequence[float],
-        scale: float,
-        known: Sequence[Memo],
-        overall: Mapping[str, Tensor],
-        *,
-        leftover: bool,
+    @staticmethod
+    def _halved(
+        x0: Tensor, x1: Tensor, time: float, memo: Memo, run: Callable[..., Tensor]
     ) -> Tensor:
-        (x0, x1), whole = pictures[:2], 2**_HALVINGS
-        # Places from x0 (0) to x1, rounded to what the halvings reach.
-        places = [round(each * whole) for each in timesteps]
-        # Other threads change the mappings meanwhile.
-        found = {id(each): dict(each) for each in known}
-        own = [found[id(each)] for each in known]
+        """Return what a network makes of one pair at a time from 0 to 1, by halving.
 
-        def at(item: int, place: int) -> Tensor:
-            if place % whole == 0:
-                return (x1 if place else x0)[item]
-            picture: Tensor = own[item][place]
-            return picture[: x0.shape[1]]
-
-        options = {"leftover": True} if leftover else {}
-        for width in (whole >> k for k in range(1, _HALVINGS + 1)):
-            missing = {}
-            for item, place in enumerate(places):
-                middle = place // (2 * width) * 2 * width + width
-                if place % (2 * width) and middle not in own[item]:
-                    missing[id(own[item]), middle] = item
-            if missing:
-                items = list(missing.values())
-                pairs = (
-                    torch.stack([at(item, middle + side) for (_, middle), item in missing.items()])
-                    for side in (-width, width)
-                )
-                half = x0.new_full((len(items), 1, 1, 1), 0.5)
-                own_options = {name: each[items] for name, each in overall.items()}
-                middles = self(*pairs, half, scale, **options, **own_options)
-                for ((_, middle), item), picture in zip(missing.items(), middles, strict=True):
-                    own[item][middle] = picture
-        for place, each, now in zip(places, known, own, strict=True):
-            each.update(now)
-            # A middle is of use up to the end of its right half.
-            for passed in [middle for middle in now if middle + (middle & -middle) <= place]:
-                each.pop(passed, None)
-        empty = [x0.new_zeros((1, *x0.shape[2:]))] if leftover else []
-        return torch.stack(
-            [
-                own[item][place] if place % whole else torch.cat([at(item, place), *empty])
-                for item, place in enumerate(places)
-            ]
-        )
+        ``memo`` keeps each middle up to the end of its right half, after which it has no use.
+        """
+        first, last = 0, 2**_HALVINGS
+        place = round(time * last)
+        made = x1 if place else x0
+        half = x0.new_full((1, 1, 1, 1), 0.5)
+        while first < place < last:
+            middle = (first + last) // 2
+            made = once(memo, middle, partial(run, x0, x1, half))
+            picture = made[:, : x0.shape[1]]
+            if place < middle:
+                last, x1 = middle, picture
+            else:
+                first, x0 = middle, picture
+        for passed in [key for key in list(memo) if isinstance(key, int)]:
+            if passed + (passed & -passed) <= place:
+                memo.pop(passed, None)
+        return made
 
 
 class Predictor(Model):
@@ -399,11 +357,9 @@ class Predictor(Model):
             PictureError: the context has too few frames, or is not a tensor of that shape.
         """
         check = pictures.float_check(context, self._shape)
-        made = self.forecast_checked(context, steps)
-        first = list(islice(made, 1))
-        check.finish()
-        yield from first
-        yield from made
+        for made in self.forecast_checked(context, steps):
+            check.finish()
+            yield made
 
     @property
     def _shape(self) -> str:

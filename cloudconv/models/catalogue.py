@@ -6,7 +6,7 @@ A new model is a class and a row in ``MODELS``, and weights with an entry in the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib import import_module
 from typing import Any, Literal
@@ -17,25 +17,7 @@ FOUR = 4
 """The context of an interpolator that also reads the frames before and after a pair."""
 
 
-class Network:
-    """A class, as in ``rife:IFNet``, with its arguments; the module is imported when needed."""
-
-    def __init__(self, path: str, **arguments: Any) -> None:
-        self._path, self._arguments = path, arguments
-
-    @property
-    def cls(self) -> type[Any]:
-        """Return the class of the network."""
-        module, _, name = self._path.partition(":")
-        found: type[Any] = getattr(import_module(f"cloudconv.models.{module}"), name)
-        return found
-
-    def __call__(self, spec: ModelSpec) -> Any:
-        """Return the network of a spec, with untrained weights."""
-        return self.cls(spec, **self._arguments)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """The properties of a model. Code tests these properties, never the name of a model.
 
@@ -43,26 +25,28 @@ class ModelSpec:
     """
 
     name: str  # on the command line
-    task: ModelTask
     context: int  # the number of source frames that the model reads
-    network: Any  # a `Network` or a `Recognised`: a call returns the network of a spec
-    origin: str  # the source of the method and its weights
-    domain: str  # the use of the model in a few words; then footage that suits it, and the limits
+    multiple: int  # sides are padded to a multiple of this number (at scale 1)
     # The peak working memory for each padded pixel of one batch item at float32 and scale 1, inputs
     # and output included (measured on a CPU).
     bytes_per_pixel: int
+    overlap: int  # of neighbouring tiles, which hides the seam, in pixels at scale 1
+    network: str  # the class, as `rife:IFNet`, or one of `research`; imported when needed
+    domain: str  # the use of the model in a few words; then footage that suits it, and the limits
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of the class
+    task: ModelTask = "predict"
+    # The source of the method and its weights.
+    origin: str = "cloudconv; after earlier research projects"
     past: int = 0  # frames before the context that a predictor also reads, to test its forecasts
     arbitrary_timestep: bool = False  # an interpolator takes any timestep, not only 0.5
-    multiple: int = 1  # sides are padded to a multiple of this number (at scale 1)
     # The manifest entry of the weights, if it is not the model's name; None without weights.
     entry: str | None = ""
     # The minimum of the memory on devices other than a CPU, in any precision: a CPU processes
     # strips, others whole pictures (measured on a simulated GPU, without cuDNN's own memory).
     gpu_bytes_per_pixel: int = 0
-    overlap: int = 0  # of neighbouring tiles, which hides the seam, in pixels at scale 1
     # Whether the model may run in 16 bits; others always run in float32. In measurements the score
     # differs from float32's by at most 0.05 dB, and the PSNR between both is 60 dB or more.
-    half_precision: bool = False
+    half_precision: bool = True
     # The duration of a frame, relative to the default model of the task (medians of paired runs on
     # a CPU); None if not measured.
     time: float | None = None
@@ -70,7 +54,8 @@ class ModelSpec:
     @property
     def cls(self) -> type[Any]:
         """Return the class of the network."""
-        found: type[Any] = self.network.cls
+        module, _, name = self.network.rpartition(":")
+        found: type[Any] = getattr(import_module(f"cloudconv.models.{module or 'research'}"), name)
         return found
 
     @property
@@ -80,7 +65,12 @@ class ModelSpec:
         Such a network runs in float32 unless the user chooses otherwise, and at no time that it
         cannot reach exactly.
         """
-        return not isinstance(self.network, Network)
+        return self.network.startswith("published.")
+
+    @property
+    def family(self) -> str:
+        """Return the name of a published network and its version."""
+        return self.origin.partition(" (")[0]
 
     @property
     def licence(self) -> str:
@@ -102,7 +92,7 @@ class ModelSpec:
 
     def build(self) -> Any:
         """Return the network with untrained weights."""
-        return self.network(self)
+        return self.cls(self, **self.options)
 
     def falls_back(self, asked: str | None) -> bool:
         """Return whether the fallback is used, if ``asked`` is the option: blend, off, or None."""
@@ -113,9 +103,9 @@ class ModelSpec:
         """Return the spec for the option ``timesteps``; with ``middle`` it takes 0.5 only."""
         return replace(self, arbitrary_timestep=self.arbitrary_timestep and timesteps == "any")
 
-    def frames(self, *, fallback: bool) -> int:
+    def frames(self, asked: str | None) -> int:
         """Return the number of source frames that a new frame needs; the fallback may need more."""
-        return FOUR if fallback and self.cls.fallback else self.context
+        return FOUR if self.falls_back(asked) else self.context
 
 
 _RIFE = "Huang et al., ECCV 2022"
@@ -128,46 +118,14 @@ _ANY = "reconstructs any picture"
 _NOISY = "trained with noise in the skip connections"
 _STEADY = "slow, steady motion such as clouds; blurs after about ten frames"
 
-
-def _row(
-    name: str,
-    context: int,
-    multiple: int,
-    bytes_per_pixel: int,
-    overlap: int,
-    network: str,
-    domain: str,
-    *,
-    options: Mapping[str, Any] | None = None,
-    task: ModelTask = "predict",
-    origin: str = "cloudconv; after earlier research projects",
-    half_precision: bool = True,
-    **more: Any,
-) -> ModelSpec:
-    path = network if ":" in network else f"research:{network}"
-    return ModelSpec(
-        name=name,
-        task=task,
-        context=context,
-        multiple=multiple,
-        bytes_per_pixel=bytes_per_pixel,
-        overlap=overlap,
-        network=Network(path, **(options or {})),
-        domain=domain,
-        origin=origin,
-        half_precision=half_precision,
-        **more,
-    )
-
-
-_linear = partial(_row, half_precision=False)
-_middle = partial(_row, task="interpolate", origin=_UNET)
-_same = partial(_row, task="reconstruct")
+_linear = partial(ModelSpec, half_precision=False)
+_middle = partial(ModelSpec, task="interpolate", origin=_UNET)
+_same = partial(ModelSpec, task="reconstruct")
 _AUTO, _SKIP, _FIVE = "Autoencoder", "SkipAutoencoder", (32, 64, 128, 256, 512)
 
-_method = partial(_row, origin="cloudconv", half_precision=False, entry=None)
+_method = partial(ModelSpec, origin="cloudconv", half_precision=False, entry=None)
 _between = partial(_method, task="interpolate", arbitrary_timestep=True)
-_flowing = partial(_row, task="interpolate", arbitrary_timestep=True, origin=_OURS)
+_flowing = partial(ModelSpec, task="interpolate", arbitrary_timestep=True, origin=_OURS)
 
 # fmt: off
 TINY = _between("tiny", FOUR, 4, 160, 8, "baselines:Tiny", "tests only", half_precision=True,
@@ -201,7 +159,7 @@ METHODS = (
     _method("flow", 5, 1, 210, 64, "flow:FlowPredictor",
             "steady motion; breaks up where the camera shakes or things collide", time=0.3,
             origin="Kroeger et al., ECCV 2016 (arXiv 1603.03590), by way of OpenCV"),
-    _row("voxelflow", 6, 32, 710, 128, "voxelflow:VoxelFlow",
+    ModelSpec("voxelflow", 6, 32, 710, 128, "voxelflow:VoxelFlow",
          "live footage, soft after a few frames; clouds, water, traffic, people", time=1,
          past=5, origin=_OURS),
     _method("hold", 1, 1, 36, 0, "baselines:Last", "a baseline: the picture stands still"),
@@ -215,21 +173,21 @@ RESEARCH: tuple[ModelSpec, ...] = (
             "dreams in vivid, chaotic colours", options={"groups": 3}),
     _linear("conv", 2, 1, 125, 8, "Conv", _STEADY),
     _linear("conv-modes", 4, 2, 320, 16, "ConvModes", "steady motion in several directions"),
-    _row("conv-deep", 4, 1, 610, 16, "ConvDeep", "small motion; blurs after about ten frames"),
+    ModelSpec("conv-deep", 4, 1, 610, 16, "ConvDeep", "small motion; blurs after about ten frames"),
     _linear("conv-recurrent", 4, 1, 540, 16, "ConvRecurrent", "slow, steady motion"),
     _linear("conv-pyramid", 2, 16, 175, 64, "ConvPyramid", _STEADY),
     _linear("conv-pyramid-2", 2, 2, 175, 16, "ConvPyramid",
             "very slow motion; blurs after about ten frames"),
-    _row("unet5", 5, 16, 1480, 64, "UNet5", f"{_SMALL}; long forecasts look painted",
+    ModelSpec("unet5", 5, 16, 1480, 64, "UNet5", f"{_SMALL}; long forecasts look painted",
          origin=_UNET),
-    _row("convlstm", 4, 4, 325, 64, "ConvLSTM", _SMALL, origin=_LSTM),
-    _row("skip-autoencoder", 4, 32, 310, 64, _SKIP, f"{_SMALL}; {_NOISY}",
+    ModelSpec("convlstm", 4, 4, 325, 64, "ConvLSTM", _SMALL, origin=_LSTM),
+    ModelSpec("skip-autoencoder", 4, 32, 310, 64, _SKIP, f"{_SMALL}; {_NOISY}",
          options={"skips": "noisy"}),
-    _row("skip-autoencoder-plain", 4, 32, 310, 64, _SKIP,
+    ModelSpec("skip-autoencoder-plain", 4, 32, 310, 64, _SKIP,
          f"{_SMALL}; plain skip connections", options={"skips": "plain"}),
-    _row("skip-autoencoder-none", 4, 32, 310, 64, _SKIP,
+    ModelSpec("skip-autoencoder-none", 4, 32, 310, 64, _SKIP,
          f"{_SMALL}; no skip connections", options={"skips": "none"}),
-    _row("multiscale-gan", 4, 16, 1200, 96, "MultiscaleGan", "small motion; keeps detail",
+    ModelSpec("multiscale-gan", 4, 16, 1200, 96, "MultiscaleGan", "small motion; keeps detail",
          origin=_GAN),
     _middle("unet-middle", 2, 16, 950, 64, "UNetMiddle",
             f"a small U-Net (Charbonnier loss); {_SMALL}"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -231,34 +232,32 @@ def each_of(pictures: Any) -> Any:
 
 
 def between(
-    x0: Any,
-    x1: Any,
-    timestep: Any,
-    interpolate: Callable[[Sequence[Tensor], Any], Tensor],
-    device: torch.device,
+    given: Sequence[Any], interpolate: Callable[[list[Tensor]], Tensor], device: torch.device
 ) -> Any:
-    """Return the picture, or the batch, between two others of any kind, as the same kind.
+    """Return the picture, or the batch, between others of any kind, as the same kind.
 
-    Gray becomes RGB for ``interpolate``, and the result gray again. ``interpolate`` takes two
-    batches, (B, 3 or 4, H, W) float32 on ``device``, and the timestep. Raises PictureError if the
-    kinds are unknown, kinds or numbers differ, or a sample is not finite.
+    ``given`` are two or four pictures or batches. Gray becomes RGB for ``interpolate``, and the
+    result gray again. ``interpolate`` takes batches, (B, 3 or 4, H, W) float32 on ``device``.
+    Raises PictureError if the kinds are unknown, kinds or numbers differ, or a sample is not
+    finite.
     """
-    several = isinstance(x0, np.ndarray | Tensor) and x0.ndim == 4
-    firsts, lasts = (_listed(each, several=several) for each in (x0, x1))
-    kind = PictureKind.of(firsts[0])
-    for number, picture in enumerate([*firsts, *lasts]):
+    several = isinstance(given[0], np.ndarray | Tensor) and given[0].ndim == 4
+    batches = [_listed(each, several=several) for each in given]
+    kind = PictureKind.of(batches[0][0])
+    for number, picture in enumerate(chain.from_iterable(batches)):
         kind.check(picture, number)
-    if len(firsts) != len(lasts):
+    counts = sorted({len(each) for each in batches})
+    if len(counts) > 1:
         raise PictureError(
-            f"batch-lengths: The batches have {len(firsts)} and {len(lasts)} pictures: give "
+            f"batch-lengths: The batches have {' and '.join(map(str, counts))} pictures: give "
             "batches of one length."
         )
-    given = [torch.stack([kind.floats(each) for each in some]) for some in (firsts, lasts)]
-    checks = [SampleCheck(each) for each in given] if kind.is_float else []
-    a, b = (each.to(device) for each in given)
+    floats = [torch.stack([kind.floats(each) for each in some]) for some in batches]
+    checks = [SampleCheck(each) for each in floats] if kind.is_float else []
+    sent = [each.to(device) for each in floats]
     if kind.channels == 1:
-        a, b = (each.expand(-1, 3, -1, -1).contiguous() for each in (a, b))
-    made = interpolate([a, b], timestep)
+        sent = [each.expand(-1, 3, -1, -1).contiguous() for each in sent]
+    made = interpolate(sent)
     for check in checks:
         check.finish()
     if kind.channels == 1:
@@ -272,10 +271,12 @@ def between(
 def _listed(pictures: Any, *, several: bool) -> list[Any]:
     if not several:
         return [pictures]
+    if isinstance(pictures, Tensor):
+        check_tensor(pictures)
     if not isinstance(pictures, np.ndarray | Tensor) or pictures.ndim != 4 or not len(pictures):
         raise PictureError(
-            "pictures-of-one-kind: The pictures are of different kinds: give two pictures, or "
-            "two batches, of one kind."
+            "pictures-of-one-kind: The pictures are of different kinds: give pictures, or batches, "
+            "of one kind."
         )
     return list(pictures)
 

@@ -144,27 +144,21 @@ def _described(path: Path, _: tuple[int, ...]) -> tuple[ModelSpec, Mapping[str, 
             f"weights-without-names: {path} contains no tensors by name: give a file with the "
             "state_dict of a network."
         )
-    recognised = published.recognise(state)
-    if recognised is None:
+    found = published.recognise(state)
+    if found is None:
         first = [f"{name} {'x'.join(map(str, state[name].shape))}" for name in state]
         raise WeightsError(
             f"network-unknown: {path} holds no network that cloudconv knows (its first tensors: "
             f"{shortened(first, 3)}): give a file that 'cloudconv train' wrote, or one of "
             f"{listed(published.family_names(), 'or')}."
         )
-    if recognised.cls is None:
+    if unfit := published.unfit(found, state):
         raise WeightsError(
-            f"network-not-run: {path} holds {recognised.family}, which cloudconv does not run "
-            f"({recognised.reason}): give a file of {listed(published.family_names(), 'or')}."
-        )
-    if unfit := [*recognised.missing, *recognised.unknown]:
-        of, version = recognised.family, recognised.version
-        raise WeightsError(
-            f"network-differs: {path} looks like {of} {version}, and some of its tensors differ "
+            f"network-differs: {path} looks like {found.family}, and some of its tensors differ "
             f"({shortened(unfit, 3)}): give the file of a version that the authors published."
         )
-    name = path.stem if is_added else path.name
-    return recognised.spec(name).with_times(metadata.get("timesteps", "any")), metadata
+    found = replace(found, name=path.stem if is_added else path.name)
+    return found.with_times(metadata.get("timesteps", "any")), metadata
 
 
 def spec(name_or_path: str | Path, task: ModelTask | None = None) -> ModelSpec:

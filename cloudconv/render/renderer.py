@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 
 import torch
@@ -16,17 +17,16 @@ from cloudconv.events import Warned
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator, check_finite
+from cloudconv.models.catalogue import FOUR
 from cloudconv.pipeline import close_iterator, drained
 from cloudconv.render.cpu_streams import CpuStreams
 from cloudconv.render.device import use_device
 from cloudconv.render.inference import Inference, SourcePicture, Steps, advance
 from cloudconv.render.memory import (
     AUTOMATIC,
-    MemoryPlan,
     Sizes,
     WantedSizes,
     empty_cache,
-    free_memory,
     gibibytes,
     grid,
     plan_memory,
@@ -62,9 +62,8 @@ class Renderer:
 
     ``wanted`` are the batch, the tiles and the CPU streams that the user wants. ``scale`` is that
     of the motion estimation, 1 for models without this option. ``fallback``: mix in a blend of the
-    two source frames where the model's motion is wrong, tested on known source frames. ``exact``
-    loads the model in float32, to replace a 16-bit model whose pictures are not finite; None if the
-    user chose 16 bits. Raises ModelError or SettingsError if scale, batch or tile cannot be used.
+    two source frames where the model's motion is wrong, tested on known source frames. Raises
+    ModelError or SettingsError if scale, batch or tile cannot be used.
     """
 
     def __init__(
@@ -75,40 +74,24 @@ class Renderer:
         wanted: WantedSizes = AUTOMATIC,
         scale: float = 1.0,
         fallback: bool = False,
-        exact: Callable[[], Interpolator] | None = None,
     ) -> None:
         self._inference = Inference(
             model, device, scale, fallback and model.fallback, fills=device.type != "cpu"
         )
         self._device = device
-        self._exact = exact if model.dtype != torch.float32 else None
         self._wanted = wanted
-        self._context = model.spec.frames(fallback=fallback)
+        self._context = FOUR if self._inference.fallback else model.spec.context
         self._warned: SimpleQueue[Warned] = SimpleQueue()
         self._pictures: dict[int, SourcePicture] = {}
         self._size: tuple[int, int] | None = None
+        self.plan = partial(plan_memory, model, device=device, wanted=wanted, scale=scale)
         self.plan(64, 64)  # raises an error for settings out of range before any work
-
-    def plan(
-        self, width: int, height: int, renderers: int = 1, *, free_bytes: int | None = None
-    ) -> MemoryPlan:
-        """Return the sizes and the memory for frames of that size; see :func:`plan_memory`."""
-        return plan_memory(
-            self._inference.model,
-            width,
-            height,
-            device=self._device,
-            wanted=self._wanted,
-            scale=self._inference.scale,
-            free_bytes=free_bytes,
-            renderers=renderers,
-        )
 
     def choose_sizes(
         self, width: int, height: int, renderers: int = 1, *, free_bytes: int | None = None
     ) -> Sizes:
-        """Choose the sizes for frames of that size, and use them; see :meth:`plan`."""
-        plan = self.plan(width, height, renderers, free_bytes=free_bytes)
+        """Choose the sizes for frames of that size, and use them; see :func:`plan_memory`."""
+        plan = self.plan(width, height, renderers=renderers, free_bytes=free_bytes)
         sizes = plan.sizes
         self.use_sizes(width, height, sizes)
         free = f"{gibibytes(plan.free_bytes or 0)} of memory that {self._device} has free"
@@ -232,10 +215,7 @@ class Renderer:
             batch.work = cpu_streams.call(within_memory, advance, dtype, steps)
 
     def _finish(self, batch: _Batch, cpu_streams: CpuStreams) -> Iterator[Frame]:
-        """Yield and release the frames of a batch; after a failure, compute them again first.
-
-        A failure is a lack of memory, or a picture in 16 bits with values that are not finite.
-        """
+        """Yield and release the frames of a batch; without enough memory, compute them again."""
         self._advance(batch, cpu_streams)
         items, used, done = batch.items, batch.inference, batch.work.result()
         del batch
@@ -245,9 +225,6 @@ class Renderer:
             return
         assert isinstance(done, Arriving)
         *planes, totals = done.planes()
-        if not self._is_exact(totals, used):
-            yield from self._repeat(items, cpu_streams)
-            return
         planes_per_frame = len(planes) // len(totals)
         number = 0
         while items:
@@ -267,24 +244,6 @@ class Renderer:
             end = [*new, len(items)][min(self._inference.sizes.batch, len(new))]
             part = deque(items.popleft() for _ in range(end))
             yield from self._finish(self._start(part, cpu_streams), cpu_streams)
-
-    def _is_exact(self, totals: torch.Tensor, used: Inference) -> bool:
-        """Return False if pictures must be computed again, from now on in float32.
-
-        This is the case for values that are not finite in 16 bits, if ``exact`` loads the model.
-        """
-        if bool(totals.isfinite().all()):
-            return True
-        if self._exact is not None:
-            model, self._exact = self._exact(), None
-            self._inference = replace(self._inference, model=model)
-            self._pictures.clear()
-            empty_cache(self._device)
-            self._warn(
-                f"precision-raised: 16-bit values overflowed on {self._device}: float32 is used "
-                "instead, which is slower."
-            )
-        return used.model is self._inference.model
 
     def _step_back(self, failed: Inference, cpu_streams: CpuStreams) -> None:
         """Use less memory: one CPU stream, then smaller batches, then tiles, then smaller tiles.
@@ -316,14 +275,12 @@ class Renderer:
                 f"in tiles of {sizes.tile} pixels."
             )
         else:
-            free = free_memory(self._device)
             width, height = self._size
-            has = "" if free is None else f" with {gibibytes(free)} free"
+            tiles = "allow tiles with --tile=auto, " if side > smallest else ""
             raise DeviceError(
-                f"{'whole-' if side > smallest else ''}frame-fills-memory: {self._device} ran out "
-                f"of memory on a {width}x{height} frame{has}: "
-                f"{'allow tiles with --tile=auto, ' if side > smallest else ''}close other "
-                "programs, or use another --device or a smaller copy of the video."
+                f"frame-fills-memory: {self._device} ran out of memory on a {width}x{height} "
+                f"frame: {tiles}close other programs, or use another --device or a smaller copy of "
+                "the video."
             )
         self._inference = replace(failed, sizes=sizes)
         self._warn(less)
@@ -342,11 +299,7 @@ def renderer_for(
 
     With ``lenient``, options that the model does not support are left out.
     """
-
-    def load(dtype: torch.dtype = torch.float32) -> Interpolator:
-        return registry.load(model, device, dtype)
-
-    network = load(dtype)
+    network = registry.load(model, device, dtype)
     spec = network.spec
     return Renderer(
         network,
@@ -356,5 +309,4 @@ def renderer_for(
         ),
         scale=((network.scale_option or not lenient) and settings.scale) or 1.0,
         fallback=spec.falls_back(settings.fallback),
-        exact=load if settings.precision == "auto" else None,
     )

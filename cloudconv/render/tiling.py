@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,8 +12,7 @@ from torch import Tensor
 from cloudconv.transfer import upload
 
 
-@dataclass(frozen=True, slots=True)
-class TileSpan:
+class TileSpan(NamedTuple):
     """The extent of a tile along one axis, from pixel ``start`` to before ``stop``.
 
     ``weights``: (stop - start,) float32 in [0, 1]; those of all spans sum to 1 at each pixel.
@@ -40,11 +39,9 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[TileSpan]:
     Tiles start at multiples of ``multiple``, so that a network which shrinks its input gets the
     same grid as on the whole picture. Two tiles overlap by at least ``overlap`` pixels and are
     cross-faded in the middle half of the overlap. The rest of the overlap is only input, because
-    networks are least exact near the edges of their input. Raises ValueError if ``tile`` is below
-    :func:`smallest_tile` or no multiple of ``multiple``.
+    networks are least exact near the edges of their input. ``tile`` is a multiple of ``multiple``
+    and at least :func:`smallest_tile`.
     """
-    if tile % multiple or tile < smallest_tile(overlap, multiple):
-        raise ValueError(f"{tile = } does not suit {overlap = } and {multiple = }")
     units, tile_units = -(-size // multiple), tile // multiple
     shared = -(-overlap // multiple)
     if units <= tile_units:

@@ -13,8 +13,8 @@ from fractions import Fraction
 
 from cloudconv.messages import plural
 
-Placed = tuple[Fraction, Fraction | None]
-"""The time of a frame, and its new time after even spacing; None for a repeat."""
+Placed = Fraction | None
+"""The time of a frame after even spacing; None for a repeat."""
 
 MAX_DISTINCT = 12
 """The most different frames in a cycle; a longer run without a repeat is no cadence."""
@@ -25,8 +25,6 @@ MAX_REPEATS = 5
 _ENOUGH_CYCLES = 4  # least number of cycles of a cadence
 _CERTAIN_CYCLES = 12  # number of cycles after which a cadence is reported before the end
 _REGULAR = Fraction(3, 4)  # least fraction of cycles of one kind
-_GAPS = 600  # number of distances between frames that give the usual rate
-_RATE_TOLERANCE = Fraction(1, 2000)  # half the relative difference of 30 and 29.97 fps
 
 
 @dataclass(slots=True)
@@ -40,16 +38,10 @@ class _Cycle:
     def distinct(self) -> int:
         return len(self.times) - self.repeats
 
-    def as_shown(self) -> list[Placed]:
-        return [(time, time) for time in self.times]
-
     def spread(self, end: Fraction) -> list[Placed]:
         """Return the frames with even times from the cycle's start to ``end``, None for repeats."""
         step = (end - self.times[0]) / self.distinct
-        return [
-            (time, self.times[0] + k * step if k < self.distinct else None)
-            for k, time in enumerate(self.times)
-        ]
+        return [self.times[0] + k * step for k in range(self.distinct)] + [None] * self.repeats
 
 
 class Cadence:
@@ -72,8 +64,6 @@ class Cadence:
         self._after_repeat = False
         self._kinds: Counter[tuple[int, int]] = Counter()  # (distinct, repeats) of complete cycles
         self._frames = 0
-        self._last = Fraction(0)
-        self._gaps: list[Fraction] = []
 
     def push(self, time: Fraction, repeats: bool, cut: bool = False) -> list[Placed]:
         """Add the next frame, and return the frames that are now decided, in order.
@@ -81,23 +71,20 @@ class Cadence:
         ``time`` is later than that of the frame before. ``repeats``: the frame shows the same
         picture as the frame before. A ``cut`` begins a new scene, and never counts as a repeat.
         """
-        if self._frames and len(self._gaps) < _GAPS:
-            self._gaps.append(time - self._last)
         repeats = repeats and not cut and self._frames > 0
         begins = not repeats and (cut or self._after_repeat)
         self._frames += 1
-        self._last = time
         self._after_repeat = repeats
         placed = []
         if begins:
             placed = self._close(time, last=cut)
             self._loose = False
         if self._loose:
-            return [*placed, (time, time)]
+            return [*placed, time]
         self._cycle.times.append(time)
         self._cycle.repeats += repeats
         if self._cycle.distinct > MAX_DISTINCT or self._cycle.repeats > MAX_REPEATS:
-            placed += [*self._release_partner(), *self._cycle.as_shown()]
+            placed += [*self._release_partner(), *self._cycle.times]
             self._cycle = _Cycle()
             self._loose = True
         return placed
@@ -131,48 +118,30 @@ class Cadence:
             return None
         (distinct, repeats), _ = self._kinds.most_common(1)[0]
         slips = (-1, 0, 1) if distinct > 1 and repeats == 1 else (0,)
-        # The kinds of cycles, and the numbers of different frames and of repeats.
-        regular = [({(distinct + slip, repeats) for slip in slips}, distinct, repeats)]
+        # The kinds of cycles, their number of repeats, and their length.
+        regular = [({(distinct + slip, repeats) for slip in slips}, repeats, distinct + repeats)]
         if distinct == 1:
             other = max((repeats - 1, repeats + 1), key=lambda count: self._kinds[1, count])
-            regular.append(({(1, repeats), (1, other)}, 2, repeats + other))
-        for kinds, shown, repeated in regular:
+            regular.append(({(1, repeats), (1, other)}, repeats + other, 2 + repeats + other))
+        for kinds, repeated, length in regular:
             if sum(self._kinds[kind] for kind in kinds) >= _REGULAR * cycles:
-                rate, length = self._usual_rate(), shown + repeated
-                return (
-                    f"{repeated} of every {length} frames {plural(repeated, 'repeats', 'repeat')} "
-                    f"the one before ({_rounded(rate * shown / length):g} fps material in a "
-                    f"{_rounded(rate):g} fps file)"
-                )
+                verb = plural(repeated, "repeats", "repeat")
+                return f"{repeated} of every {length} frames {verb} the one before"
         return None
-
-    def _usual_rate(self) -> Fraction:
-        """Return the source's frame rate, ignoring lost frames, from the first gaps."""
-        usual = sorted(self._gaps)[len(self._gaps) // 2]
-        even = [gap for gap in self._gaps if usual < 2 * gap < 3 * usual]
-        rate = len(even) / sum(even, Fraction(0))
-        for exact in (Fraction(round(rate)), Fraction(round(rate * 1001 / 1000) * 1000, 1001)):
-            if abs(rate - exact) <= _RATE_TOLERANCE * rate:
-                return exact
-        return rate
 
     def _close(self, end: Fraction, *, last: bool) -> list[Placed]:
         """End the cycle at ``end``; return decided frames. ``last``: a cut or the end follows."""
         cycle, self._cycle = self._cycle, _Cycle()
         partner = self._partner
         if not cycle.repeats:
-            return [*self._release_partner(), *cycle.as_shown()]
+            return [*self._release_partner(), *cycle.times]
         self._kinds[cycle.distinct, cycle.repeats] += 1
         if cycle.distinct > 1:
             return [*self._release_partner(), *cycle.spread(end)]
         if partner is not None and abs(partner.repeats - cycle.repeats) == 1:
             self._partner = None
             middle = (partner.times[0] + end) / 2
-            return [
-                *partner.spread(cycle.times[0]),
-                (cycle.times[0], middle),
-                *cycle.spread(end)[1:],
-            ]
+            return [*partner.spread(cycle.times[0]), middle, *cycle.spread(end)[1:]]
         placed = self._release_partner()
         self._partner = cycle
         return placed + self._release_partner() if last else placed
@@ -181,7 +150,3 @@ class Cadence:
         """Return the frames of the waiting one-frame cycle, which joins no other cycle."""
         partner, self._partner = self._partner, None
         return [] if partner is None else partner.spread(partner.times[-1])
-
-
-def _rounded(rate: Fraction) -> float:
-    return round(float(rate), 3)

@@ -126,10 +126,10 @@ def analyse(
                 yield item
                 continue
             unplaced.append(item)
-            for _, shows in placed:
+            for shows in placed:
                 yield replace(unplaced.popleft(), shows=shows)
     if cadence is not None:
-        for (_, shows), item in zip(cadence.finish(end), unplaced, strict=refill):
+        for shows, item in zip(cadence.finish(end), unplaced, strict=refill):
             yield replace(item, shows=shows)
 
 
@@ -140,8 +140,8 @@ def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[Fraction 
     end = Fraction(0)
     for item in frames:
         end = item.frame.time + item.frame.duration
-        shows += [time for _, time in cadence.push(item.frame.time, item.repeats, item.cut)]
-    shows += [time for _, time in cadence.finish(end)]
+        shows += cadence.push(item.frame.time, item.repeats, item.cut)
+    shows += cadence.finish(end)
     return cadence, shows
 
 

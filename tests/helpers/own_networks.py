@@ -19,8 +19,7 @@ SMALL = Rife4Settings((16, 16, 16, 16), (8, 4, 2, 1), "beta", 24)
 
 def small_state(settings: Rife4Settings = SMALL, gain: float = 0.5) -> dict[str, Tensor]:
     """Return computed weights by tensor name."""
-    found = settings.found()
-    network = found(found.spec("small"))
+    network = settings.found().build()
     return weights({name: each.shape for name, each in network.state_dict().items()}, gain)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,43 +14,30 @@ from av.video.frame import VideoFrame
 from torch import Tensor, nn
 
 from cloudconv.models import registry
-from cloudconv.models.base import Interpolator, Model, Predictor, Reconstructor
-from cloudconv.models.catalogue import TINY, ModelSpec, Network
+from cloudconv.models.base import Interpolator, Predictor, Reconstructor
+from cloudconv.models.catalogue import TINY, ModelSpec
 from tests.helpers.factory import write_clip
 
-
-class _Here(Network):
-    """A class of this module."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    @property
-    def cls(self) -> type[Model]:
-        found: type[Model] = globals()[self._name]
-        return found
-
-    def __call__(self, spec: ModelSpec) -> Model:
-        return self.cls(spec)
-
+# A spec names a module of this folder.
+sys.modules["cloudconv.models.trainees"] = sys.modules[__name__]
 
 PREDICT = replace(
-    TINY, name="small-predictor", task="predict", context=2, multiple=4, network=_Here("Next")
+    TINY, name="small-predictor", task="predict", context=2, multiple=4, network="trainees:Next"
 )
-AHEAD = replace(PREDICT, name="small-horizon", network=_Here("Ahead"))
+AHEAD = replace(PREDICT, name="small-horizon", network="trainees:Ahead")
 MIDDLE = replace(
     TINY,
     name="small-middle",
     task="interpolate",
     context=2,
     arbitrary_timestep=False,
-    network=_Here("Middle"),
+    network="trainees:Middle",
 )
 AUTOENCODER = replace(
-    TINY, name="small-autoencoder", task="reconstruct", context=1, network=_Here("Autoencoder")
+    TINY, name="small-autoencoder", task="reconstruct", context=1, network="trainees:Autoencoder"
 )
-ADVERSARIAL = replace(PREDICT, name="small-duel", network=_Here("Duellist"))
-COARSE = replace(PREDICT, name="small-pyramid", network=_Here("Coarse"))
+ADVERSARIAL = replace(PREDICT, name="small-duel", network="trainees:Duellist")
+COARSE = replace(PREDICT, name="small-pyramid", network="trainees:Coarse")
 
 
 def register_models(monkeypatch: pytest.MonkeyPatch, *specs: ModelSpec) -> None:

@@ -52,15 +52,6 @@ def test_borders_between_tiles_are_not_used():
     assert first.weights[:60].min() == 1
 
 
-@pytest.mark.parametrize(("tile", "overlap"), [(64, 48), (100, 20), (96, 48)])
-def test_a_tile_that_the_grid_does_not_allow_is_refused(tile, overlap):
-    if tile % 32 == 0 and tile >= smallest_tile(overlap, 32):
-        assert spans(500, tile, overlap, 32)
-    else:
-        with pytest.raises(ValueError, match="tile"):
-            spans(500, tile, overlap, 32)
-
-
 @settings(deadline=None, max_examples=25)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(1, 3))
 def test_tiles_of_a_pointwise_method_give_the_whole_picture(height, width, batch):

@@ -83,7 +83,7 @@ def interpolated(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
         scene_cut=settings.scene_cut,
         duplicates="refill" if settings.refill else "keep",
         loop=settings.loop,
-        context=spec.frames(fallback=spec.falls_back(settings.fallback)),
+        context=spec.frames(settings.fallback),
     )
     return _made(pictures, renderer, request, device)
 

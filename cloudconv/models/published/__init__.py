@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -32,12 +31,6 @@ _CACHED = (".attn_mask", ".HW")
 _BLOCK = re.compile(r"^blocks\.(\d+)\.")
 _UNUSED_BY_4 = ("contextnet.", "unet.")
 """Parts in files of RIFE 4.x that only the paper's network, with three blocks, uses."""
-
-_NOT_RUN = (
-    ("SGM-VFI", ("feature_bone.", "gmflow."), "its authors give no licence"),
-    ("VFIMamba", ("feature_bone.block0.conv.0.",), "it needs a special kernel for GPUs"),
-)
-"""Networks that are known but not run: name, beginnings of names of tensors, and the reason."""
 
 
 class Published(Interpolator):
@@ -86,43 +79,29 @@ class Published(Interpolator):
         return result
 
 
-@dataclass(frozen=True, slots=True)
-class Recognised:
-    """A network that the tensors of a file show; a call returns the network of a spec.
+def row(
+    family: str, version: str, source: str, network: str, options: Mapping[str, Any], **others: Any
+) -> ModelSpec:
+    """Return the spec of a network that the tensors of a user's file show.
 
     A family is a module of this folder: its name, ``FAMILY``; its network; and ``detect``, which
-    returns this row for tensors that show the network, or None.
+    returns this row for tensors that show the network, or None. ``version``: the published ones
+    with these tensors, which may differ in weights only. ``source``: authors and publication.
+    ``network``: module and class, as ``rife4:Rife4``.
     """
-
-    family: str
-    version: str = ""  # the published ones with these tensors, which may differ in weights only
-    source: str = ""  # authors and publication
-    cls: Any = None  # of the network; None for a network that is known but not run
-    arguments: Mapping[str, Any] = field(default_factory=dict, hash=False)  # of the class
-    properties: Mapping[str, Any] = field(default_factory=dict, hash=False)  # special ones
-    middle_is_optional: bool = False  # tensors do not show whether it makes any time or the middle
-    reason: str = ""  # for which the network is not run
-    missing: tuple[str, ...] = ()  # tensors that the network has and the file lacks
-    unknown: tuple[str, ...] = ()  # tensors that the network lacks, or has in another shape
-
-    def __call__(self, spec: ModelSpec) -> Interpolator:
-        """Return the network with untrained weights."""
-        made: Interpolator = self.cls(spec, **self.arguments)
-        return made
-
-    def spec(self, name: str) -> ModelSpec:
-        """Return the spec of a model that runs a user's own file."""
-        usual: dict[str, Any] = {
-            "arbitrary_timestep": True,
-            "overlap": 128,
-            "origin": f"{self.family} {self.version} ({self.source}); a user's own file",
-            "domain": "a published network from your own file; filmed and drawn footage",
-            "half_precision": True,
-        }
-        properties = {**usual, **self.properties}
-        return ModelSpec(
-            name=name, task="interpolate", context=2, network=self, entry=None, **properties
-        )
+    usual: dict[str, Any] = {
+        "name": "",
+        "task": "interpolate",
+        "context": 2,
+        "overlap": 128,
+        "network": f"published.{network}",
+        "options": options,
+        "origin": f"{family} {version} ({source}); a user's own file",
+        "domain": "a published network from your own file; filmed and drawn footage",
+        "arbitrary_timestep": True,
+        "entry": None,
+    }
+    return ModelSpec(**{**usual, **others})
 
 
 def has(state: StateDict, name: str, *shape: int | None) -> bool:
@@ -151,28 +130,20 @@ def normalised(state: StateDict) -> dict[str, Tensor]:
     }
 
 
-def recognise(state: StateDict) -> Recognised | None:
+def recognise(state: StateDict) -> ModelSpec | None:
     """Return the network that tensors show, or None.
 
     ``state``: from :func:`normalised`. Only names and shapes are read.
     """
-    for family, beginnings, reason in _NOT_RUN:
-        if all(any(name.startswith(each) for name in state) for each in beginnings):
-            return Recognised(family, reason=reason)
-    for module in families():
-        found: Recognised | None = module.detect(state)
-        if found is None:
-            continue
-        with torch.device("meta"):
-            wanted = found(found.spec("")).state_dict()
-        missing = tuple(name for name in wanted if name not in state)
-        unknown = tuple(
-            name
-            for name, tensor in state.items()
-            if name not in wanted or wanted[name].shape != tensor.shape
-        )
-        return replace(found, missing=missing, unknown=unknown)
-    return None
+    return next((found for each in families() if (found := each.detect(state))), None)
+
+
+def unfit(spec: ModelSpec, state: StateDict) -> list[str]:
+    """Return the names of tensors that the network lacks, or that only it has; or other shapes."""
+    with torch.device("meta"):
+        wanted = {name: tensor.shape for name, tensor in spec.build().state_dict().items()}
+    given = {name: tensor.shape for name, tensor in state.items()}
+    return [name for name in wanted | given if wanted.get(name) != given.get(name)]
 
 
 @cache

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, warp
-from cloudconv.models.published import Published, Recognised, StateDict, has
+from cloudconv.models.published import Published, StateDict, has, row
 from cloudconv.models.published.unet import Unet, layer, moved_features
 
 _FLOWS, _MASK = 4, 1
@@ -37,7 +37,7 @@ _PUBLISHED: dict[tuple[int, tuple[int, ...]], str] = {(16, (2, 2)): "small", (32
 FAMILY = "EMA-VFI"
 
 
-def detect(state: StateDict) -> Recognised | None:
+def detect(state: StateDict) -> ModelSpec | None:
     """Return the EMA-VFI network that tensors show; None for other networks."""
     first = "feature_bone.block1.conv.0.weight"
     if not has(state, first, None, COLOURS, 3, 3):
@@ -55,14 +55,14 @@ def detect(state: StateDict) -> Recognised | None:
     width = state[first].shape[0]
     if width % 4 or any(m % (width << (_LEVELS + k) >> 5) for k, m in enumerate(motions)):
         return None
-    return Recognised(
+    return row(
         FAMILY,
         _PUBLISHED.get((width, tuple(depths)), "of no published size"),
         "Zhang et al., CVPR 2023",
-        EmaVfi,
+        "ema_vfi:EmaVfi",
         {"width": width, "depths": tuple(depths), "motions": tuple(motions)},
-        {"multiple": 32, "bytes_per_pixel": 200 + 90 * width},
-        middle_is_optional=True,  # the weights "ours" make the middle only, "ours_t" any timestep
+        multiple=32,
+        bytes_per_pixel=200 + 90 * width,
     )
 
 
@@ -74,6 +74,7 @@ class EmaVfi(Published):
     """
 
     reads_bgr = True
+    middle_is_optional = True  # the weights "ours" make the middle only, "ours_t" any timestep
 
     def __init__(
         self, spec: ModelSpec, width: int, depths: Sequence[int], motions: Sequence[int]

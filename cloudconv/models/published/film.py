@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, joined, warp
-from cloudconv.models.published import Recognised, StateDict, has
+from cloudconv.models.published import StateDict, has, row
 
 _LEVELS = 7  # sizes at which the flows are estimated
 _FUSED = 5  # sizes that the decoder reads
@@ -33,7 +33,7 @@ _PUBLISHED = {"width": 64, "flow_widths": (256, 128, 64, 32)}
 FAMILY = "FILM"
 
 
-def detect(state: StateDict) -> Recognised | None:
+def detect(state: StateDict) -> ModelSpec | None:
     """Return the FILM network that tensors show; None for other networks."""
     first = "extract.extract_sublevels.convs.0.0.0.weight"
     names = ["_predictor", *(f"_predictors.{k}" for k in range(_OWN))]
@@ -41,15 +41,16 @@ def detect(state: StateDict) -> Recognised | None:
     if not all(has(state, name, None, None, 3, 3) for name in (first, *flows)):
         return None
     widths = tuple(state[name].shape[0] for name in flows)
-    arguments = {"width": state[first].shape[0], "flow_widths": widths}
-    return Recognised(
+    options = {"width": state[first].shape[0], "flow_widths": widths}
+    return row(
         FAMILY,
-        "of the paper" if arguments == _PUBLISHED else "of no published size",
+        "of the paper" if options == _PUBLISHED else "of no published size",
         "Reda et al., ECCV 2022",
-        FilmNetwork,
-        arguments,
-        {"multiple": 1 << (_LEVELS - 1), "bytes_per_pixel": 4000, "gpu_bytes_per_pixel": 4700},
-        middle_is_optional=True,  # trained with triplets, it knows other timesteps by scaling
+        "film:FilmNetwork",
+        options,
+        multiple=1 << (_LEVELS - 1),
+        bytes_per_pixel=4000,
+        gpu_bytes_per_pixel=4700,
     )
 
 
@@ -73,6 +74,7 @@ class FilmNetwork(Interpolator):
     """
 
     fallback = True
+    middle_is_optional = True  # trained with triplets, it knows other timesteps by scaling
 
     def __init__(self, spec: ModelSpec, width: int, flow_widths: tuple[int, ...]) -> None:
         super().__init__(spec)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, warp
-from cloudconv.models.published import Published, Recognised, StateDict, has
+from cloudconv.models.published import Published, StateDict, has, row
 from cloudconv.models.published.unet import layer
 
 _LEVELS = 4
@@ -31,7 +31,7 @@ _NAMES: dict[tuple[int, ...], str] = {
 FAMILY = "IFRNet"
 
 
-def detect(state: StateDict) -> Recognised | None:
+def detect(state: StateDict) -> ModelSpec | None:
     """Return the IFRNet that tensors show; None for other networks."""
     firsts = [f"encoder.pyramid{level + 1}.0.0.weight" for level in range(_LEVELS)]
     side = "decoder4.convblock.1.conv2.0.weight"
@@ -41,14 +41,14 @@ def detect(state: StateDict) -> Recognised | None:
     kernel = state[firsts[0]].shape[2]
     if kernel % 2 == 0:
         return None
-    return Recognised(
+    return row(
         FAMILY,
         _NAMES.get(widths, "of no published size"),
         "Kong et al., CVPR 2022",
-        Ifrnet,
+        "ifrnet:Ifrnet",
         {"widths": widths, "side": state[side].shape[0], "kernel": kernel},
-        {"multiple": 16, "bytes_per_pixel": 300 + 20 * widths[0]},
-        middle_is_optional=True,  # weights for Vimeo make the middle only, those for GoPro any time
+        multiple=16,
+        bytes_per_pixel=300 + 20 * widths[0],
     )
 
 
@@ -58,6 +58,8 @@ class Ifrnet(Published):
     The side branch of a residual block changes ``side`` channels. ``kernel`` is the side of the
     first convolution's kernel.
     """
+
+    middle_is_optional = True  # weights for Vimeo make the middle only, those for GoPro any time
 
     def __init__(self, spec: ModelSpec, widths: tuple[int, ...], side: int, kernel: int) -> None:
         super().__init__(spec)

@@ -20,7 +20,7 @@ from cloudconv.models.base import COLOURS, Memo, once
 from cloudconv.models.blocks import SLOPE, Active, Block, Fusible, Style
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize
-from cloudconv.models.published import Published, Recognised, StateDict, has
+from cloudconv.models.published import Published, StateDict, has, row
 from cloudconv.models.published.estimates import FLOWS, MASK, Estimates
 
 _TIME = 1  # channels
@@ -60,20 +60,18 @@ class Rife4Settings:
         """Return the number of input channels of all blocks but the first."""
         return 2 * (COLOURS + self.features) + _TIME + FLOWS + MASK + self.handed
 
-    def found(self) -> Recognised:
+    def found(self) -> ModelSpec:
         """Return the row of a network with these settings."""
         multiple = 4 * self.scales[0]
-        return Recognised(
+        return row(
             FAMILY,
             _VERSIONS.get(self, "of no published version"),
             "Huang et al., ECCV 2022",
-            Rife4,
+            "rife4:Rife4",
             {"settings": self},
-            {
-                "multiple": multiple,
-                "bytes_per_pixel": _BYTES * self.inputs,
-                "overlap": min(_WIDEST_OVERLAP, 4 * multiple),
-            },
+            multiple=multiple,
+            bytes_per_pixel=_BYTES * self.inputs,
+            overlap=min(_WIDEST_OVERLAP, 4 * multiple),
         )
 
 
@@ -113,7 +111,7 @@ _LAYERS = {
 FAMILY = "RIFE"
 
 
-def detect(state: StateDict) -> Recognised | None:
+def detect(state: StateDict) -> ModelSpec | None:
     """Return the RIFE 4.x network that tensors show; None for other networks."""
     widths: tuple[int, ...] = ()
     while has(state, f"block{len(widths)}.conv0.1.0.weight", None, None, 3, 3):

@@ -13,7 +13,7 @@ from cloudconv.models.base import COLOURS
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize
-from cloudconv.models.published import Published, Recognised, StateDict, has
+from cloudconv.models.published import Published, StateDict, has, row
 from cloudconv.models.published.estimates import FLOWS, MASK, Estimates
 from cloudconv.models.published.unet import TwoLayers, Unet, moved_features
 
@@ -25,7 +25,7 @@ _LEVELS = 4
 FAMILY = "RIFE"
 
 
-def detect(state: StateDict) -> Recognised | None:
+def detect(state: StateDict) -> ModelSpec | None:
     """Return the network of RIFE's paper that tensors show; None for others."""
     last = (f"block{k}.lastconv.weight" for k in range(len(_SCALES)))
     if not all(has(state, name, None, FLOWS + MASK, 4, 4) for name in last):
@@ -35,13 +35,15 @@ def detect(state: StateDict) -> Recognised | None:
         return None
     widths = tuple(state[f"block{k}.lastconv.weight"].shape[0] for k in range(len(_SCALES)))
     reads_time = state[first].shape[1] > 2 * COLOURS
-    return Recognised(
+    return row(
         "RIFEm" if reads_time else FAMILY,
         "of the paper",
         "Huang et al., ECCV 2022",
-        RifePaper,
+        "rife_paper:RifePaper",
         {"widths": widths, "reads_time": reads_time},
-        {"multiple": 32, "bytes_per_pixel": 850, "arbitrary_timestep": reads_time},
+        multiple=32,
+        bytes_per_pixel=850,
+        arbitrary_timestep=reads_time,
     )
 
 
