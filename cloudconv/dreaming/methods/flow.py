@@ -62,7 +62,9 @@ class Flow(DreamMethod):
         period = _period(field, _TRAVEL if measured else _TRAVEL_EVEN)
         rounds = max(1, round(turns / period)) if loop else -(-turns // period)
         # A loop is a whole number of periods, whose lengths differ by a frame at most.
-        paths = _Paths(field, -(-turns // rounds) if loop else period)
+        longest = -(-turns // rounds) if loop else period
+        ahead = _followed(-warp(field[None], -field[None])[0], longest)
+        back = _followed(field, longest)
         behind = SkyBehind(still, weight_size(*material.size))
         here = there = _Sky(last, still, behind)
         order = order_of(field, np.random.default_rng(seed), weight_size(*material.size))
@@ -74,7 +76,7 @@ class Flow(DreamMethod):
             end = turns * k // rounds if loop else period * k
             if loop_to is not None and end == turns:
                 there = _Sky(loop_to, still, behind)
-            turn = _Period(here, there, carried, paths, order, end - number)
+            turn = _Period(here, there, carried, back, ahead, order, end - number)
             for phase in range(1, min(end, frames) - number + 1):
                 yield turn.at(phase)
             here, carried, number = there, None, end
@@ -102,33 +104,14 @@ class Flow(DreamMethod):
         return still, wind[:, None, None] * speed[:, None].expand(size)
 
 
-class _Paths:
-    """The displacements of each point along a steady field, up to a period back and ahead."""
-
-    def __init__(self, field: Tensor, period: int) -> None:
-        """Follow the backward flow (2, h, w) in both directions."""
-        self.period = period
-        self.field = field
-        ahead = -warp(field[None], -field[None])[0]
-        self._back = self._followed(field, period)
-        self._ahead = self._followed(ahead, period)
-
-    def back(self, count: int) -> Tensor:
-        """Return the displacement to each point's place ``count`` frames ago: (2, h, w)."""
-        return self._back[count].float()
-
-    def ahead(self, count: int) -> Tensor:
-        """Return the displacement to each point's place ``count`` frames later: (2, h, w)."""
-        return self._ahead[count].float()
-
-    @staticmethod
-    def _followed(field: Tensor, period: int) -> list[Tensor]:
-        displacement = torch.zeros_like(field)
-        paths = [displacement.half()]
-        for _ in range(period):
-            displacement = field + warp(displacement[None], field[None])[0]
-            paths.append(displacement.half())
-        return paths
+def _followed(field: Tensor, period: int) -> list[Tensor]:
+    """Return each point's displacement along a flow, (2, h, w), after 0 to ``period`` frames."""
+    displacement = torch.zeros_like(field)
+    paths = [displacement.half()]
+    for _ in range(period):
+        displacement = field + warp(displacement[None], field[None])[0]
+        paths.append(displacement.half())
+    return paths
 
 
 class _Sky:
@@ -150,14 +133,16 @@ class _Sky:
 class _Period:
     """A cross-fade of ``count`` frames from one picture, or from its forecast, to another.
 
-    ``carried`` is the forecast from the first picture, or None. ``order``: the times at which
+    ``carried`` is the forecast from the first picture, or None. ``back`` and ``ahead`` are the
+    displacements to each point's place some frames ago and later. ``order``: the times at which
     pixels cross-fade, at their positions in the middle of the period.
     """
 
     here: _Sky
     there: _Sky
     carried: Drift | None
-    paths: _Paths
+    back: list[Tensor]
+    ahead: list[Tensor]
     order: Tensor
     count: int
 
@@ -165,7 +150,7 @@ class _Period:
         """Return the frame ``phase`` after the first picture: (3, H, W); call in order from 1."""
         if phase == self.count:
             return self.there.picture
-        back, ahead = self.paths.back(phase), self.paths.ahead(self.count - phase)
+        back, ahead = self.back[phase].float(), self.ahead[self.count - phase].float()
         if self.carried is None:
             earlier = self.here.at(back)
         else:
@@ -184,8 +169,8 @@ class _Period:
         """
         half = self.count // 2
         away = phase - half
-        displacement = self.paths.back(away) if away >= 0 else self.paths.ahead(-away)
-        order = warp(self.order[None, None], displacement[None])[0, 0]
+        displacement = self.back[away] if away >= 0 else self.ahead[-away]
+        order = warp(self.order[None, None], displacement[None].float())[0, 0]
         progress = phase / self.count * (1 + _SOFT)
         weight = ((progress - order) / _SOFT).clamp(0, 1)
         return weight * weight * (3 - 2 * weight)

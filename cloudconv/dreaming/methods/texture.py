@@ -12,8 +12,7 @@ in place of a cut.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -91,21 +90,14 @@ class Texture(DreamMethod):
                 pieces.pop(0)
 
 
-class _Pictures(Protocol):
-    """The pictures of a piece; times are in frames after the last real frame."""
-
-    def picture(self, time: int) -> Tensor:
-        """Return the picture at a time, (3, H, W), which the caller may change."""
-
-    def small(self, time: int) -> Floats:
-        """Return the picture at a time for comparison, (h, w, 3) in levels."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Pictures, and the time at which each place changes to them: (h, w); None for always."""
+    """Pictures, and the time at which each place changes to them: (h, w); None for always.
 
-    pictures: _Pictures
+    Times are in frames after the last real frame.
+    """
+
+    pictures: _Footage | _Moved
     enters: Floats | None
 
     def share(self, time: int, fade: int) -> Floats:
@@ -152,29 +144,24 @@ class _Looks:
         return picture.astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True)
 class _Footage:
     """The frames of the clip; the frame at time t is ``start + t``."""
 
-    def __init__(self, looks: _Looks, start: int) -> None:
-        """Store the start."""
-        self._looks = looks
-        self.start = start
-
-    def later(self, frames: int) -> _Footage:
-        """Return the footage that shows at each time the frame that is so many frames later."""
-        return _Footage(self._looks, self.start + frames)
+    looks: _Looks
+    start: int
 
     def _number(self, time: int) -> int:
-        return min(max(self.start + time, 0), len(self._looks.frames) - 1)
+        return min(max(self.start + time, 0), len(self.looks.frames) - 1)
 
     def picture(self, time: int) -> Tensor:
-        """Return the frame as filmed."""
-        material = self._looks.material
+        """Return the frame as filmed, (3, H, W), which the caller may change."""
+        material = self.looks.material
         return material.filmed(material.source_of(self._number(time))[0])
 
     def small(self, time: int) -> Floats:
-        """Return the frame for comparison."""
-        small: Floats = self._looks.frames[self._number(time)]
+        """Return the frame for comparison: (h, w, 3) in levels."""
+        small: Floats = self.looks.frames[self._number(time)]
         return small
 
 
@@ -186,7 +173,9 @@ class _Moved:
         self._picture, self._unmoved = picture, unmoved
         material = looks.material
         self._small = looks.reduced(picture)
-        flow = _smooth_flow(material, lead, first=unmoved > 0)
+        pairs = end_pairs(len(material), first=unmoved > 0)
+        # The motion is so smooth that a picture that moves for ``lead`` frames does not fold.
+        flow = unfolded(mean_of_pairs(material, pairs), lead)
         self._flow = torch.from_numpy(flow).permute(2, 0, 1)[None]
         self._flow_of_pictures = self._flow.to(picture.device)
 
@@ -205,25 +194,12 @@ class _Moved:
         return picture.permute(1, 2, 0).numpy()
 
 
-def _smooth_flow(material: Material, lead: int, *, first: bool) -> Floats:
-    """Return the motion at the begin or end of a clip: (h, w, 2) backward flow per frame.
-
-    The motion is so smooth that a picture that moves for ``lead`` frames does not fold.
-    """
-    return unfolded(mean_of_pairs(material, end_pairs(len(material), first=first)), lead)
-
-
 @dataclass(frozen=True, slots=True)
 class _Period:
     """The jumps of all places: place x jumps from frame ``starts[x] + length`` to ``starts[x]``."""
 
     length: int
     starts: Floats
-
-    @property
-    def first(self) -> int:
-        """Return the frame at which the first place jumps."""
-        return int(self.starts.min()) + self.length
 
 
 def _costs(pairs: list[tuple[Floats, Floats]]) -> Floats:
@@ -263,11 +239,12 @@ def _period_of(frames: Floats, random: np.random.Generator) -> _Period:
 def _extend(pieces: list[_Piece], period: _Period, until: int) -> None:
     """Append the footage to which places change up to a time."""
     newest = pieces[-1].pictures
-    while isinstance(newest, _Footage) and newest.start + until >= period.first:
+    first = int(period.starts.min()) + period.length  # the frame at which the first place jumps
+    while isinstance(newest, _Footage) and newest.start + until >= first:
         enters = period.starts + period.length - newest.start
         if pieces[-1].enters is not None:
             enters = np.maximum(enters, pieces[-1].enters)
-        newest = newest.later(-period.length)
+        newest = replace(newest, start=newest.start - period.length)
         pieces.append(_Piece(newest, enters))
 
 
@@ -289,7 +266,7 @@ def _first_pieces(looks: _Looks, period: _Period, lead: int) -> list[_Piece]:
     return [last, found]
 
 
-def _apart(pieces: list[_Piece], pictures: _Pictures, begin: int, count: int) -> Floats:
+def _apart(pieces: list[_Piece], pictures: _Footage | _Moved, begin: int, count: int) -> Floats:
     """Return the differences of pictures from those of pieces at ``count`` times."""
     times = range(begin, begin + max(count, 1))
     return _costs([(_seen(pieces, at), pictures.small(at)) for at in times])

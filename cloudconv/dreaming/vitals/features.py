@@ -7,7 +7,6 @@ at most 480. Only the moving parts of the source are measured.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -29,24 +28,6 @@ _NEIGHBOURHOOD = 5.0 / 480  # sigma of the area in which gradients are compared,
 _LEAST = 0.01  # fraction of the picture below which moving parts are not measured alone
 
 
-@dataclass(frozen=True, slots=True)
-class Features:
-    """The features of the moving parts of one picture.
-
-    ``sharpness``: mean gradient, in levels per pixel. ``mean``, ``std``: of the luma, in levels.
-    ``saturation``: mean range of the colour channels, in levels. ``anisotropy``: agreement of
-    neighbouring gradients, from 0 to 1. ``change``: mean absolute difference from the picture
-    before, in levels; None for the first picture.
-    """
-
-    sharpness: float
-    mean: float
-    std: float
-    saturation: float
-    anisotropy: float
-    change: float | None
-
-
 class FeatureMeter:
     """The state in which the features of successive pictures of one size are measured.
 
@@ -64,8 +45,14 @@ class FeatureMeter:
         self._half = cv2.resize(self._weights, half, interpolation=cv2.INTER_NEAREST)
         self._before: Array | None = None
 
-    def measure(self, picture: Small) -> Features:
-        """Return the features of the next picture, (h, w, 3) uint8."""
+    def measure(self, picture: Small) -> dict[str, float | None]:
+        """Return the features of the moving parts of the next picture, (h, w, 3) uint8.
+
+        ``sharpness``: mean gradient, in levels per pixel. ``mean``, ``std``: of the luma, in
+        levels. ``saturation``: mean range of the colour channels, in levels. ``anisotropy``:
+        agreement of neighbouring gradients, from 0 to 1. ``change``: mean absolute difference from
+        the picture before, in levels; None for the first picture.
+        """
         luma = _luma(picture)
         x, y = _gradients(luma)
         mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(luma, mask=self._weights))
@@ -75,14 +62,14 @@ class FeatureMeter:
         self._before = luma
         red, green, blue = cv2.split(picture)
         high, low = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
-        return Features(
-            sharpness=_masked_mean(cv2.magnitude(x, y), self._weights),
-            mean=mean,
-            std=std,
-            saturation=_masked_mean(high - low, self._weights),
-            anisotropy=self._anisotropy(x, y),
-            change=change,
-        )
+        return {
+            "sharpness": _masked_mean(cv2.magnitude(x, y), self._weights),
+            "mean": mean,
+            "std": std,
+            "saturation": _masked_mean(high - low, self._weights),
+            "anisotropy": self._anisotropy(x, y),
+            "change": change,
+        }
 
     def _anisotropy(self, x: Array, y: Array) -> float:
         """Return the agreement of neighbouring gradients, weighted by their root mean square."""

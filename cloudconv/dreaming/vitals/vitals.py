@@ -14,19 +14,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import inf
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.vitals.features import (
-    QUANTILE,
-    SLACK,
-    UNSEEN_SLACK,
-    FeatureMeter,
-    Features,
-)
+from cloudconv.dreaming.vitals.features import QUANTILE, SLACK, UNSEEN_SLACK, FeatureMeter
 from cloudconv.dreaming.vitals.lasting import Lasting
 from cloudconv.dreaming.vitals.novelty import Novelty
 from cloudconv.dreaming.vitals.sudden import Sudden
@@ -124,7 +118,6 @@ _REPEATED = 0.25  # change below which a frame repeats the one before, relative 
 _LEAST_WINDOW = 8  # least number of frames in a window of the clip
 _EARLY = 1.6  # exponent, or factor, that widens the limits for incomplete windows
 
-Value = TypeVar("Value")
 Values = dict[str, float | None]
 Limits = dict[str, tuple[float, float]]
 
@@ -207,7 +200,7 @@ class VitalsMeter:
         self.solid = self._lasting.solid
         sky = moving & (material.land.cpu().numpy() < 0.5) if kind.sky else np.ones_like(moving)
         self._sudden = Sudden(pictures, material.step, sky, follows=kind.follows)
-        self._shown: deque[tuple[Features, Values]] = deque(maxlen=WINDOW)
+        self._shown: deque[Values] = deque(maxlen=WINDOW)
         self._seen = 0
         self.rows: list[Vitals] = []
         given: Limits = {"silhouette": (0.0, self._lasting.limit)}
@@ -219,14 +212,15 @@ class VitalsMeter:
 
     def push(self, small: NDArray[np.uint8]) -> None:
         """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``."""
-        features = self._features.measure(small)
         self._novelty.push(small)
-        measured: Values = {
-            "silhouette": self._lasting.silhouette(small),
-            "detail": self._lasting.detail(small),
-            "sudden": self._sudden.push(small),
-        }
-        self._shown.append((features, measured))
+        self._shown.append(
+            self._features.measure(small)
+            | {
+                "silhouette": self._lasting.silhouette(small),
+                "detail": self._lasting.detail(small),
+                "sudden": self._sudden.push(small),
+            }
+        )
         self._seen += 1
         # The last window has the last frames, so this window may overlap the one before.
         if self._seen % WINDOW == 0 or self._seen == self._frames:
@@ -245,11 +239,11 @@ class VitalsMeter:
     def now(self) -> Vitals:
         """Return the vitals of the last ``WINDOW`` or fewer frames, of at least one frame."""
         count = len(self._shown)
-        values = self._source.compare([features for features, _ in self._shown])
+        values = self._source.compare([*self._shown])
         for key, vital in VITALS.items():
             if vital.part is not None:
-                found = [measured.get(key) for _, measured in self._shown]
-                values[key] = _quantile(found, vital.part)
+                known = _known(self._shown, key)
+                values[key] = float(np.quantile(known, vital.part)) if known else None
         values["novelty"] = self._novelty.over(count)
         if not self._source.moves:
             # A still shows neither what returns nor what lasts.
@@ -272,14 +266,8 @@ def outside(values: Values, limits: Limits) -> tuple[str, ...]:
     )
 
 
-def _quantile(values: Iterable[float | None], part: float) -> float | None:
-    """Return a quantile of the known values; None if none is known."""
-    known = _known(values)
-    return float(np.quantile(known, part)) if known else None
-
-
-def _known(values: Iterable[Value | None]) -> list[Value]:
-    return [value for value in values if value is not None]
+def _known(shown: Iterable[Values], key: str) -> list[float]:
+    return [value for values in shown if (value := values[key]) is not None]
 
 
 def _wider(limits: Limits) -> Limits:
@@ -301,15 +289,15 @@ def _wider(limits: Limits) -> Limits:
 class _Source:
     """The features of a clip, for comparison with windows of other pictures."""
 
-    def __init__(self, features: Sequence[Features]) -> None:
+    def __init__(self, features: Sequence[Values]) -> None:
         """Summarize the features of each frame."""
         self._features = features
         self._means = _means(features)
-        changes = _known(one.change for one in features)
+        changes = _known(features, "change")
         self._change = float(np.mean(changes)) if changes else 0.0
         self.moves = self._change > _LEAST_MOTION
 
-    def compare(self, features: Sequence[Features]) -> Values:
+    def compare(self, features: Sequence[Values]) -> Values:
         """Return the vitals that follow from the ``features`` of a window; the others are None."""
         values: Values = dict.fromkeys(VITALS)
         means = _means(features)
@@ -317,7 +305,7 @@ class _Source:
         for key, mean in means.items():
             if self._means[key] > (_LEAST_COLOUR if key == "saturation" else 1e-3):
                 values[key] = mean / self._means[key]
-        changes = _known(one.change for one in features)
+        changes = _known(features, "change")
         if self.moves and changes:
             values["motion"] = float(np.mean(changes)) / self._change
         if changes and float(np.median(changes)) > _LEAST_MOTION / 3:
@@ -367,9 +355,9 @@ class _Source:
                 yield other.compare(one[start : start + size]) | {"jump": None}, UNSEEN_SLACK
 
 
-def _means(features: Sequence[Features]) -> dict[str, float]:
+def _means(features: Sequence[Values]) -> dict[str, float]:
     keys = ("sharpness", "mean", "std", "saturation", "anisotropy")
-    return {key: float(np.mean([getattr(one, key) for one in features])) for key in keys}
+    return {key: float(np.mean(_known(features, key))) for key in keys}
 
 
 def _jump(changes: Sequence[float]) -> float:

@@ -214,29 +214,20 @@ def _choice(settings: DreamSettings, material: Material) -> ModeChoice:
 
 
 def _requested(settings: DreamSettings) -> MethodSpec | None:
-    """Return the mode that the settings name, or the mode that has all given options.
+    """Return the mode that the settings name, or the mode that has the given options.
 
     The result is None if the mode depends on the clip.
 
     Raises:
-        SettingsError: the mode does not have an option, or no mode has all of them.
+        SettingsError: the mode does not have an option.
     """
-    if settings.mode != AUTO:
-        spec = method(settings.mode)
-        for name in settings.given:
-            if name not in spec.options:
-                takers = [other.name for other in METHODS if name in other.options]
-                raise SettingsError(
-                    f"option-of-other-mode: The mode {spec.name} does not use {flag(name)}: leave "
-                    f"{flag(name)} out, or choose the mode {' or '.join(takers)}."
-                )
-        return spec
-    if not settings.given:
-        return None
-    for spec in METHODS:
-        if set(settings.given) <= set(spec.options):
-            return spec
-    raise SettingsError(
-        "no-such-mode: No mode uses both "
-        f"{' and '.join(map(flag, settings.given))}: leave one of them out."
-    )
+    spec = None if settings.mode == AUTO else method(settings.mode)
+    for name in settings.given:
+        taker = next(other for other in METHODS if name in other.options)
+        spec = spec or taker
+        if taker is not spec:
+            raise SettingsError(
+                f"option-of-other-mode: The mode {spec.name} does not use {flag(name)}: leave "
+                f"{flag(name)} out, or choose the mode {taker.name}."
+            )
+    return spec
