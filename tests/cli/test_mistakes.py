@@ -84,7 +84,7 @@ USAGE = {
     "dream a.mp4 --frames 3 --wind north": "is not of the form dx,dy",
     "dream a.mp4 --frames 3 --seed -1": "--seed must be a whole number from 0",
     "dream a.mp4 --frames 3 --mode texture --model conv": "choose the mode rollout",
-    "dream a.mp4 --frames 3 --wind 1,0 --model conv": "leave one of them out",
+    "dream a.mp4 --frames 3 --wind 1,0 --model conv": "flow does not use --model",
     "extrapolate a.mp4": "exactly one of --frames and --seconds",
     "extrapolate a.mp4 --frames 1 --seconds 1": "exactly one of --frames and --seconds",
     "extrapolate a.mp4 --frames 0": "from 1 to",

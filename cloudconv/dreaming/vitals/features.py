@@ -54,7 +54,7 @@ class FeatureMeter:
         the picture before, in levels; None for the first picture.
         """
         luma = _luma(picture)
-        x, y = _gradients(luma)
+        x, y = gradients(luma)
         mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(luma, mask=self._weights))
         change = None
         if self._before is not None:
@@ -92,7 +92,7 @@ def _luma(picture: Small) -> Array:
     return luma
 
 
-def _gradients(luma: Array) -> tuple[Array, Array]:
+def gradients(luma: Array) -> tuple[Array, Array]:
     """Return the gradients along x and y, in levels a pixel."""
     x = cv2.Sobel(luma, cv2.CV_32F, 1, 0, scale=1 / 8)
     y = cv2.Sobel(luma, cv2.CV_32F, 0, 1, scale=1 / 8)

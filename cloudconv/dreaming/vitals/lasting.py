@@ -9,14 +9,14 @@ of the mask shows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.pictures import COARSE_SIDE, grey, reduced, spread
-from cloudconv.dreaming.vitals.features import UNSEEN_SLACK, quantile
+from cloudconv.dreaming.vitals.features import UNSEEN_SLACK, gradients, quantile
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
@@ -45,7 +45,7 @@ class Lasting:
         unseen = [0.0]
         for known, other in ((first, second), (second, first)) if half else ():
             self._measure(known)
-            unseen.append(_usual(self.silhouette, other))
+            unseen.append(quantile([self.silhouette(picture) for picture in other]))
         self._measure(shown)
         fineness = float(np.mean([self._fineness(picture) for picture in shown]))
         self.solid = self._lasts.mean() < _STAYS and fineness > _SHARP
@@ -69,9 +69,7 @@ class Lasting:
     def _fineness(self, picture: Small) -> float:
         """Return the finest detail of the parts that move, relative to their gradient."""
         luma = reduced(grey(picture), COARSE_SIDE).astype(np.float32)
-        slope = cv2.magnitude(
-            *(cv2.Sobel(luma, -1, *axes, scale=1 / 8) for axes in ((1, 0), (0, 1)))
-        )
+        slope = cv2.magnitude(*gradients(luma))
         fine = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))
         moves = _around(self._lasts.astype(np.float32)) == 0
         if not moves.any():
@@ -91,10 +89,6 @@ class Lasting:
         levels = _brightest(picture)
         lost, floats = self._dark & (levels > _BRIGHT), self._bright & (levels < self._ground)
         return 100 * float((lost | floats).mean())
-
-
-def _usual(measure: Callable[[Small], float], pictures: Sequence[Small]) -> float:
-    return quantile([measure(picture) for picture in pictures])
 
 
 def _brightest(picture: Small) -> Array:
