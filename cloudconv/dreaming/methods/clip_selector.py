@@ -138,10 +138,6 @@ class ClipSelector:
         cut = cut_between(
             lambda age: self._thumbs.placed(first, age),
             lambda age: self._thumbs.placed(second, age),
-            (
-                lambda age: self._thumbs.covers(first, age),
-                lambda age: self._thumbs.covers(second, age),
-            ),
             self._thumbs.wind,
             life,
             self._fade,

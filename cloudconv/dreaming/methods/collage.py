@@ -11,7 +11,7 @@ et al., Video Textures, SIGGRAPH 2000 (which part of a clip may follow which).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -27,7 +27,7 @@ from cloudconv.dreaming.methods.footage import Footage
 from cloudconv.dreaming.methods.layers import Layer, Stack
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.thumbs import Arrangement, Thumbs
-from cloudconv.dreaming.methods.transition import Front, Transition, front_of
+from cloudconv.dreaming.methods.transition import Front, Sight, front_of
 from cloudconv.dreaming.pictures import bounds, moved, resized, resized_flow, spread, weight_size
 from cloudconv.metrics import luma
 
@@ -89,7 +89,7 @@ class _Composition:
         self._contrast = _Contrast(_clip_mean(material, self._size))
         self._land = _Land(material, self._light)
         forecast = Arrangement(Placement(len(material)))
-        self._stack = Stack(Layer(self._footage(forecast.first), arrangement=forecast))
+        self._stack = Stack(Layer(self._footage(forecast.first), self._mean, arrangement=forecast))
         self._number = 0
 
     @property
@@ -100,7 +100,7 @@ class _Composition:
     def start_next(self) -> None:
         """Choose the next footage and start the transition to this footage."""
         ages = [self.spacing * quarter // 4 for quarter in (1, 2, 3)]
-        beneath = [self._beneath(age) for age in ages]
+        beneath = [self._beneath(age)[0] for age in ages]
         self._add(self._chooser.choose(beneath, ages, 2 * self.spacing), self.spacing)
 
     def end(self, frames: int, loop_to: Tensor | None) -> None:
@@ -115,12 +115,14 @@ class _Composition:
         drift = Drift(lambda _: loop_to, self._drifting.behind, flow, frames)
         thumb, size = resized(loop_to.cpu(), self._thumbs.size), self._thumbs.size
         front = self._front(
-            lambda age: moved(thumb, drift.displacement(age - frames, size).cpu()),
-            lambda age: drift.covers(age - frames, size).cpu(),
+            lambda age: (
+                moved(thumb, drift.displacement(age - frames, size).cpu()),
+                drift.covers(age - frames, size).cpu(),
+            ),
             frames,
         )
         footage = Footage(drift, Placement(-frames), self._light, self._size, self._material.device)
-        self._stack.add(Layer(footage, Transition(front, self._mean, frames)))
+        self._stack.add(Layer(footage, self._mean, front, frames))
 
     def step(self) -> Tensor:
         """Return the next frame: (3, H, W)."""
@@ -144,44 +146,24 @@ class _Composition:
         self._land.paste(seen)
         return seen
 
-    def _beneath(self, age: int) -> Tensor:
-        """Return the thumbnail of the top layer ``age`` frames from now."""
+    def _beneath(self, age: int) -> tuple[Tensor, Tensor]:
+        """Return the thumbnail of the top layer ``age`` frames from now, and its known part."""
         layer = self._stack.top
         assert layer.arrangement is not None
         return self._thumbs.shown(layer.arrangement, layer.age + age)
 
-    def _known_beneath(self, age: int) -> Tensor:
-        """Return the known part of the top layer ``age`` frames from now."""
-        layer = self._stack.top
-        assert layer.arrangement is not None
-        return self._thumbs.known(layer.arrangement, layer.age + age)
-
     def _add(self, arrangement: Arrangement, lasts: int) -> None:
-        front = self._front(
-            lambda age: self._thumbs.shown(arrangement, age),
-            lambda age: self._thumbs.known(arrangement, age),
-            lasts,
-        )
+        front = self._front(lambda age: self._thumbs.shown(arrangement, age), lasts)
         beside = None
         if arrangement.second is not None and arrangement.cut is not None:
             cut = arrangement.cut.resized(self._thumbs.size, self._mean)
             beside = self._footage(arrangement.second), cut
-        arrival = Transition(front, self._mean, lasts)
-        self._stack.add(Layer(self._footage(arrangement.first), arrival, arrangement, beside))
+        first = self._footage(arrangement.first)
+        self._stack.add(Layer(first, self._mean, front, lasts, arrangement, beside))
 
-    def _front(
-        self, coming: Callable[[int], Tensor], known: Callable[[int], Tensor], lasts: int
-    ) -> Front:
+    def _front(self, coming: Sight, lasts: int) -> Front:
         """Return the times at which points change to incoming footage: see ``front_of``."""
-        return front_of(
-            self._beneath,
-            coming,
-            self._mean,
-            lasts,
-            self._random,
-            (self._known_beneath, known),
-            self._fade,
-        )
+        return front_of(self._beneath, coming, self._mean, lasts, self._random, self._fade)
 
     def _footage(self, placement: Placement) -> Footage:
         return Footage(self._drifting, placement, self._light, self._size, self._material.device)

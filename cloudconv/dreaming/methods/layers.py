@@ -9,23 +9,29 @@ from torch import Tensor
 
 from cloudconv.dreaming.methods.footage import Footage, LayerPicture
 from cloudconv.dreaming.methods.thumbs import Arrangement
-from cloudconv.dreaming.methods.transition import Front, Transition
+from cloudconv.dreaming.methods.transition import Front
+from cloudconv.models.ops import warp
 
 
 @dataclass(slots=True)
 class Layer:
     """Footage over the layers below.
 
-    ``arrival``: the weights of the pictures; None for the first layer. ``arrangement``: the
-    placements of the footage; None if no other layer follows. ``beside``: the second footage of the
-    arrangement, and the times at which points change to this footage. ``age``: in frames.
+    ``front``: the times at which points change to the footage; None for the first layer. The points
+    move with the ``wind``, (2, h, w) backward flow per frame. ``lasts``: the number of frames until
+    all points have changed. ``arrangement``: the placements of the footage; None if no other layer
+    follows. ``beside``: the second footage of the arrangement, and the times at which points change
+    to this footage. ``age``: in frames.
     """
 
     footage: Footage
-    arrival: Transition | None = None
+    wind: Tensor
+    front: Front | None = None
+    lasts: int = 1
     arrangement: Arrangement | None = None
     beside: tuple[Footage, Front] | None = None
     age: int = 0
+    _displacement: Tensor | None = None  # (2, h, w), from each pixel back to its point's start
 
     def advance(self) -> tuple[list[LayerPicture], list[Tensor], Tensor | None]:
         """Go to the next frame.
@@ -34,13 +40,17 @@ class Layer:
             The pictures of the footage; their weights within the layer, (h, w) each; and the
             weight of the layer over those below, (h, w), None for 1.
         """
-        arrives = None if self.arrival is None else self.arrival.advance()
+        before, arrives = self._displacement, None
+        here = self.wind if before is None else self.wind + warp(before[None], self.wind[None])[0]
+        self._displacement = here
+        if self.front is not None:
+            arrives = self.front.weights(here, self.age + 1, self.lasts)
         shots = [self.footage.at(self.age)]
         weights = [torch.ones_like(shots[0].covers)]
-        if self.beside is not None and self.arrival is not None and self.arrangement is not None:
+        if self.beside is not None and self.arrangement is not None:
             footage, cut = self.beside
             second = footage.at(self.age)
-            weight = cut.weights(self.arrival.displacement, self.age, self.arrangement.life)
+            weight = cut.weights(here, self.age, self.arrangement.life)
             weight = weight.clamp(1 - shots[0].covers, second.covers)
             if bool((weight > 0).any()):
                 shots.append(second)

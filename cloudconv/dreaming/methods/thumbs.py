@@ -31,13 +31,6 @@ class Arrangement:
     cut: Front | None = None
     life: int = 1
 
-    def known(self, width: int) -> Tensor:
-        """Return the columns that one of the placements shows: (width,) bool."""
-        known = self.first.known(width)
-        if self.second is not None:
-            known = known + self.second.known(width)
-        return known > 0
-
 
 class Thumbs:
     """The thumbnails of a clip's frames, with sky in place of still parts, and in one light.
@@ -83,21 +76,25 @@ class Thumbs:
         displacement = drifting.displacement(k, self.size).cpu()
         return moved(self.frames[0 if k < 0 else -1], displacement)
 
-    def shown(self, shown: Arrangement, age: int) -> Tensor:
-        """Return the thumbnail of an arrangement at an age in frames, (3, h, w)."""
-        first = self.placed(shown.first, age)
+    def shown(self, shown: Arrangement, age: int) -> tuple[Tensor, Tensor]:
+        """Return an arrangement at an age in frames, see :meth:`placed`."""
+        first, known = self.placed(shown.first, age)
         if shown.second is None:
-            return first
+            return first, known
         assert shown.cut is not None
-        known, second_known = (self.covers(one, age) for one in (shown.first, shown.second))
+        second, second_known = self.placed(shown.second, age)
         weight = shown.cut.weights(self._displacement(age), age, shown.life)
         weight = weight.clamp(1 - known, second_known)
-        return torch.lerp(first, self.placed(shown.second, age), weight)
+        return torch.lerp(first, second, weight), known.maximum(second_known)
 
-    def placed(self, placement: Placement, age: int) -> Tensor:
-        """Return the thumbnail of a placement at an age in frames, (3, h, w)."""
+    def placed(self, placement: Placement, age: int) -> tuple[Tensor, Tensor]:
+        """Return the thumbnail of a placement at an age in frames, and its known part.
+
+        The thumbnail is (3, h, w), the known part (h, w), from 0 to 1.
+        """
         thumb = placement.placed(self._all[self._number(placement.frame(age))])
-        return thumb * self._light.moved(placement.source(self.size[1]), self.size[0])
+        thumb = thumb * self._light.moved(placement.source(self.size[1]), self.size[0])
+        return thumb, self.covers(placement, age)
 
     def covers(self, placement: Placement, age: int) -> Tensor:
         """Return the known part of a placement at an age: (h, w), from 0 to 1."""

@@ -24,33 +24,13 @@ from cloudconv.dreaming.methods.front import (
     inside,
 )
 from cloudconv.dreaming.pictures import blurred, resized, resized_flow
-from cloudconv.models.ops import warp
+
+Sight = Callable[[int], tuple[Tensor, Tensor]]
+"""A function of an age in frames that returns the footage then, (3, h, w) float32, and its known
+part, (h, w) from 0 to 1."""
 
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
 _UNEVEN = 0.3  # standard deviation of this variation, relative to the way across the picture
-
-
-class Transition:
-    """The weight of the new footage in each frame of a transition.
-
-    ``front``: the time of change of each point, see :func:`front_of`. The points move with the
-    ``wind``, (2, h, w) backward flow per frame. ``lasts``: the number of frames until all pixels
-    have changed. ``displacement``: (2, h, w), from each pixel back to the start of its point.
-    """
-
-    def __init__(self, front: Front, wind: Tensor, lasts: int) -> None:
-        """Create a transition; :meth:`advance` returns the weight of its first frame."""
-        self._front = front
-        self._wind = wind
-        self.displacement = torch.zeros_like(wind)
-        self._lasts = lasts
-        self._age = 0
-
-    def advance(self) -> Tensor:
-        """Go to the next frame and return its weights: (h, w) float32, 0 (old) to 1 (new)."""
-        self._age += 1
-        self.displacement = self._wind + warp(self.displacement[None], self._wind[None])[0]
-        return self._front.weights(self.displacement, self._age, self._lasts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,33 +80,26 @@ class Front:
 
 
 def front_of(
-    old: Callable[[int], Tensor],
-    coming: Callable[[int], Tensor],
-    wind: Tensor,
-    lasts: int,
-    random: np.random.Generator,
-    known: tuple[Callable[[int], Tensor], Callable[[int], Tensor]],
-    fade: float,
+    old: Sight, coming: Sight, wind: Tensor, lasts: int, random: np.random.Generator, fade: float
 ) -> Front:
     """Return the times at which the points change from old to new footage.
 
+    A point never shows footage that is unknown there.
+
     Args:
-        old: a function of a number of frames from now that returns the old footage then,
-            (3, gh, gw) float32.
-        coming: the same function for the new footage.
+        old: the old footage, by the number of frames from now.
+        coming: the new footage.
         wind: (2, h, w) backward flow per frame.
         lasts: the number of frames in which all points change.
         random: chooses the variation of the times.
-        known: the same functions for the known parts of the old and the new footage, (gh, gw). A
-            point never shows footage that is unknown there.
         fade: see :class:`Front`.
     """
-    grid = (old(0).shape[-2], old(0).shape[-1])
+    picture, _ = old(0)
+    grid = (picture.shape[-2], picture.shape[-1])
     flow = resized_flow(wind[None], grid)[0].cpu()
     positions, margins = drifts(flow.numpy(), lasts)
     within = inside(positions, grid)
-    missing = [_missing(one, positions, lasts) * within for one in known]
-    apart = _apart(old, coming, positions, lasts) * within
+    apart, *missing = (one * within for one in _compared(old, coming, positions, lasts))
     wanted = order_of(flow, random, grid)
     around = [(margin, margin) for margin in margins]
     wide = np.pad(wanted.numpy(), around, mode="edge")
@@ -140,22 +113,14 @@ def front_of(
     return Front(torch.from_numpy(times), margins, fade).resized(grid, wind)
 
 
-def cut_between(
-    first: Callable[[int], Tensor],
-    second: Callable[[int], Tensor],
-    known: tuple[Callable[[int], Tensor], Callable[[int], Tensor]],
-    wind: Tensor,
-    life: int,
-    fade: float,
-) -> Front:
+def cut_between(first: Sight, second: Sight, wind: Tensor, life: int, fade: float) -> Front:
     """Return the times at which points change from one footage to the adjacent footage.
 
     The border between the two is the cut of least error that moves with the wind.
 
     Args:
-        first: a function of an age in frames that returns the footage upwind, (3, h, w) float32.
-        second: the same for the footage downwind.
-        known: the same functions for the known parts, (h, w).
+        first: the footage upwind, by its age.
+        second: the footage downwind.
         wind: (2, h, w) backward flow per frame, in pixels of these pictures.
         life: the number of frames in which both are visible.
         fade: see :class:`Front`.
@@ -165,47 +130,35 @@ def cut_between(
     within = inside(positions, grid)
     # Points move between two of the moments that are compared.
     reach = 2 + ceil(2 * float(wind.abs().max()) * life / TIMES)
-    missing = [_missing(one, positions, life, reach) * within for one in known]
-    apart = _apart(first, second, positions, life) * within
+    apart, *missing = (one * within for one in _compared(first, second, positions, life, reach))
     times = best_times(apart, fade, None, *missing)
     return Front(torch.from_numpy(times), margins, fade)
 
 
-def _missing(
-    known: Callable[[int], Tensor], positions: Floats, lasts: int, reach: int = 0
-) -> Floats:
-    """Return 1 at moving points within ``reach`` pixels of unknown parts, else 0: (TIMES, h, w)."""
-    found = []
-    for number, position in enumerate(positions):
-        unknown = (known(_age(number, lasts)) < 0.5).float()[None]
-        near = functional.max_pool2d(unknown, 2 * reach + 1, 1, reach)[0].numpy()
-        found.append(carried(near, position))
-    return np.stack(found).round()
+def _compared(
+    old: Sight, new: Sight, positions: Floats, lasts: int, reach: int = 0
+) -> tuple[Floats, Floats, Floats]:
+    """Compare two sequences of pictures at moving points.
 
-
-def _age(number: int, lasts: int) -> int:
-    """Return the age in frames at the middle of one of the times of change."""
-    return round((number + 0.5) * lasts / TIMES)
-
-
-def _apart(
-    old: Callable[[int], Tensor],
-    new: Callable[[int], Tensor],
-    positions: Floats,
-    lasts: int,
-) -> Floats:
-    """Return the visible difference of two sequences of pictures at moving points: (TIMES, h, w).
-
-    A difference is less visible along edges, such as the rims of clouds: see Kwatra et al.
+    Returns:
+        The visible difference; and 1 within ``reach`` pixels of unknown parts of the old and of the
+        new pictures, else 0. Each is (TIMES, h, w). A difference is less visible along edges, such
+        as the rims of clouds: see Kwatra et al.
     """
     found = []
     for number, position in enumerate(positions):
-        age = _age(number, lasts)
-        one = carried(_with_edges(old(age)), position)
-        two = carried(_with_edges(new(age)), position)
+        age = round((number + 0.5) * lasts / TIMES)  # the middle of this time of change
+        missing, seen = [], []
+        for picture, known in (old(age), new(age)):
+            unknown = (known < 0.5).float()[None]
+            near = functional.max_pool2d(unknown, 2 * reach + 1, 1, reach)[0].numpy()
+            missing.append(carried(near, position).round())
+            seen.append(carried(_with_edges(picture), position))
+        one, two = seen
         differs = np.abs(one[..., :-1] - two[..., :-1]).sum(-1)
-        found.append(differs / (1 + one[..., -1] + two[..., -1]) + 1e-4)
-    return np.stack(found)
+        found.append((differs / (1 + one[..., -1] + two[..., -1]) + 1e-4, *missing))
+    apart, *unknowns = (np.stack(each) for each in zip(*found, strict=True))
+    return apart, unknowns[0], unknowns[1]
 
 
 def _with_edges(picture: Tensor) -> Floats:
