@@ -270,12 +270,6 @@ class Numbered(NamedTuple):
         """Return the file name of picture ``number``."""
         return f"{self.before}{number:0{self.width or 1}d}{self.after}"
 
-    def matching(self) -> re.Pattern[str]:
-        """Return an expression for the file names of all pictures."""
-        return re.compile(
-            rf"{re.escape(self.before)}(\d{{{self.width or 1},}}){re.escape(self.after)}"
-        )
-
 
 def is_stdout(path: Path) -> bool:
     """Return whether the output is ``-``, standard output."""
@@ -295,6 +289,6 @@ def pictures_of(path: Path) -> Iterator[Path]:
     pattern = numbered(path)
     if pattern is not None and path.parent.is_dir():
         for file in path.parent.iterdir():
-            match = pattern.matching().fullmatch(file.name)
-            if match and pattern.name(int(match[1])) == file.name:
+            digits = file.name[len(pattern.before) : len(file.name) - len(pattern.after)]
+            if digits.isdecimal() and pattern.name(int(digits)) == file.name:
                 yield file
