@@ -126,7 +126,6 @@ class StreamInfo:
     """A stream beside the main video; ``start`` in seconds, None if the file states no start."""
 
     kind: str
-    codec: str
     start: Fraction | None
 
 

@@ -400,13 +400,8 @@ def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
 
 
 def _stream_info(stream: Any) -> StreamInfo:
-    context = stream.codec_context
-    start = stream.start_time
-    return StreamInfo(
-        kind=stream.type,
-        codec=context.codec.canonical_name if context is not None else "unknown",
-        start=start * stream.time_base if start is not None and stream.time_base else None,
-    )
+    start, base = stream.start_time, stream.time_base
+    return StreamInfo(stream.type, start * base if start is not None and base else None)
 
 
 def _warnings(
