@@ -170,17 +170,6 @@ def test_released_frames_are_never_used_again(source, request, slowdown):
     assert made + len(rest) == expected_frames(request, len(times), end - times[0], slowdown)
 
 
-def test_times_must_increase():
-    timeline = Timeline(Multiply(2))
-    timeline.push(F(1))
-    with pytest.raises(ValueError, match="source times must increase"):
-        timeline.push(F(1))
-    with pytest.raises(ValueError, match="content times must increase"):
-        timeline.push(F(2), F(1, 2))
-    with pytest.raises(ValueError, match="cannot repeat"):
-        Timeline(Multiply(2)).push(F(0), None)
-
-
 def test_the_output_rate_is_exact():
     assert output_rate(Multiply(4), F(24000, 1001)) == F(96000, 1001)
     assert output_rate(Multiply(4), F(25), F(4)) == 25

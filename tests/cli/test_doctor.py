@@ -29,15 +29,6 @@ def test_json_has_all_facts_and_no_problems():
     assert set(data["auto"]["sizes"]) == set(SIZES)
 
 
-def test_text_names_the_default_model_and_the_libraries():
-    result = run()
-    assert (result.exit_code, result.stderr) == (0, "")
-    lines = {line[:27].strip(): line[27:].strip() for line in result.stdout.splitlines()}
-    assert lines["auto: model"] == registry.DEFAULT
-    assert "libavcodec" in lines["ffmpeg"]
-    assert "libx264" in lines["encoders"]
-
-
 def test_another_build_of_a_package_is_no_error(monkeypatch):
     version = metadata.version
 

@@ -31,6 +31,8 @@ USAGE = {
     f"{INTERP} --model rif-4.6": "did you mean rife-4.6",
     f"{INTERP} --device gpu": 'no device "gpu"',
     f"{INTERP} --crf 99": "99",
+    f"{INTERP} a.mp4 --crf 99": "99",  # before what is wrong with the output
+    "interp a.mp4 --factor 2000000": "got 2000000",
     f"{INTERP} --encoder x277": "x277",
     f"{INTERP} --pix-fmt vaapi": "vaapi",
     f"{INTERP} --pix-fmt cuda": "cuda",

@@ -119,6 +119,15 @@ def test_a_closed_pipe_prints_no_error():
     assert (running.wait(timeout=60), said) == (1, "")
 
 
+def test_every_list_fits_80_columns(monkeypatch):
+    monkeypatch.setattr("cloudconv.cli.models.is_terminal", lambda: True)
+    listed = run("--all")
+    assert listed.exit_code == 0
+    assert max(map(len, listed.stdout.splitlines())) <= 86  # the notes below a table may wrap
+    rows = [line for line in listed.stdout.splitlines() if not line.startswith("(")]
+    assert max(map(len, rows)) <= 80
+
+
 @pytest.fixture
 def file(tmp_path, monkeypatch):
     """Return a published network's file; the test has a data folder of its own."""

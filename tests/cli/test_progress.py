@@ -131,6 +131,16 @@ def test_the_rate_is_that_of_the_last_minute(now, capsys):
     assert (rates[50], rates[-1]) == (10.0, 1.0)
 
 
+def test_one_millisecond_gives_no_rate(monkeypatch, now, capsys):
+    monkeypatch.setattr(progress, "JSON_EVERY", 0.0)
+    with reporting("working", "json", quiet=False) as report:
+        report(at(0, None))
+        now[0] = 0.001
+        report(at(1, None))
+    rates = [json.loads(line)["rate"] for line in capsys.readouterr().err.splitlines()]
+    assert rates == [None, None], "one unit in a millisecond would be 1000 a second"
+
+
 def test_progress_of_a_run_as_json(clip):
     result = run("interp", clip, "--factor", 2, *TINY, "--progress", "json", "--json")
     assert result.exit_code == 0, result.stderr

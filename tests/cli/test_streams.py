@@ -81,6 +81,14 @@ def test_a_named_pipe_is_refused_at_once(tmp_path, command):
     assert f"{pipe} is a named pipe" in done.stderr
 
 
+def test_pipes_beside_pictures_are_ignored(tmp_path):
+    run("interp", write_clip(tmp_path / "a.mkv", 3), f"{tmp_path}/p/%03d.png", *TINY)
+    os.mkfifo(tmp_path / "p" / "000006.png")
+    done = run("interp", tmp_path / "p" / "%03d.png", tmp_path / "b.mkv", *TINY)
+    assert done.exit_code == 0, done.stderr
+    assert len(read_times(tmp_path / "b.mkv")) == 12
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 @pytest.mark.parametrize(
     "words",

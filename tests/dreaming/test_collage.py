@@ -12,6 +12,7 @@ from cloudconv.dreaming.methods.collage import Collage
 from cloudconv.dreaming.methods.compositing import along_clouds, blended
 from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.placement import Placement
+from cloudconv.dreaming.methods.transition import order_of
 from cloudconv.dreaming.pictures import blurred, weight_size
 from cloudconv.dreaming.vitals.lasting import Lasting
 from tests.helpers.dreams import clouds, lost_land, material, tensor, trees, vitals_of
@@ -133,6 +134,15 @@ def test_tiny_and_narrow_pictures_are_accepted(size):
     with torch.inference_mode():
         made = list(Collage().dream(material(clouds(30, size)), frames=40, seed=0))
     assert made[-1].shape == (3, size[1], size[0])
+
+
+def test_a_single_changing_pixel_is_accepted():
+    pictures = [clouds(1, (16, 12))[0].copy() for _ in range(30)]
+    for number, picture in enumerate(pictures):
+        picture[3, 4] = 255 * (number % 2)
+    with torch.inference_mode():
+        made = list(Collage().dream(material(pictures), frames=8, seed=0))
+    assert all(bool(picture.isfinite().all()) for picture in made)
 
 
 def test_a_still_picture_stays_still():
@@ -283,6 +293,14 @@ def test_blending_keeps_common_content_and_leaves_no_seam():
     assert float(mixed[:, :, 0].mean()) < float(mixed[:, :, -1].mean())
 
 
+def test_a_difference_in_light_fades_over_a_third_of_a_large_picture():
+    size = weight_size(480, 640)
+    half = torch.zeros(size)
+    half[:, : size[1] // 2] = 1
+    mixed = blended([torch.full((3, 480, 640), v) for v in (0.2, 0.8)], [half, 1 - half])
+    assert float((mixed[:, :, 1:] - mixed[:, :, :-1]).abs().max()) < 3 * 0.6 / 640
+
+
 def test_blending_unlike_pictures_keeps_their_contrast_within_their_range():
     random = np.random.default_rng(0)
     size = weight_size(96, 128)
@@ -306,6 +324,18 @@ def test_blending_unlike_pictures_keeps_their_contrast_within_their_range():
     assert torch.allclose(blended([pictures[0]] * 2, weights, mean), pictures[0], atol=1e-4)
 
 
+def test_blending_unlike_pictures_keeps_their_fine_detail():
+    size = weight_size(96, 128)
+    noise = torch.rand((2, 3, 96, 128), generator=torch.Generator().manual_seed(0))
+    weights, mean = [torch.full(size, 0.5)] * 2, torch.full((3, *size), 0.5)
+
+    def fine(picture):
+        return float((picture[:, :, 1:] - picture[:, :, :-1]).std() / noise.diff().std())
+
+    assert fine(blended(list(noise), weights)) < 0.75
+    assert 0.9 < fine(blended(list(noise), weights, mean)) < 1.05
+
+
 def test_a_border_through_clouds_is_not_straight():
     """Clouds stand beside clear sky, and the right part of the sky is unknown."""
     size, middle = (120, 160), 80
@@ -326,6 +356,17 @@ def test_a_border_through_clouds_is_not_straight():
     ends = (shown > 0.5).sum(1)
     clouds_end = ends[ragged[:, middle] == 1].float().mean()
     assert float(clouds_end - ends[ragged[:, middle] == 0].float().mean()) > 1.5
+
+
+def test_new_footage_arrives_from_the_side_of_the_wind():
+    size = weight_size(96, 128)
+    wind = torch.zeros(2, *size)
+    wind[0] = -1.5
+    order = order_of(wind, np.random.default_rng(0), size)
+    assert float(order[:, :8].mean()) < 0.3
+    assert float(order[:, -8:].mean()) > 0.7
+    quarters = [float((order >= k / 4).float().mean()) for k in range(4)]
+    assert quarters == pytest.approx([1, 0.75, 0.5, 0.25], abs=0.01)
 
 
 @pytest.mark.full

@@ -139,18 +139,6 @@ def test_pictures_on_the_device_that_are_not_finite_are_refused(gpu, number):
             model.interpolate(given[number], given[1], 0.5)
 
 
-def test_plain_tensors_reach_the_device_of_the_model(gpu):
-    a, b = torch.rand((2, 3, 32, 48), generator=torch.Generator().manual_seed(0))
-    model = cloudconv.load_model("tiny", device="cpu", precision="fp32")
-    expected = model.interpolate(a, b, 0.5)
-    with gpu() as record:
-        model = cloudconv.load_model("tiny", device="cuda", precision="fp32")
-        made = model.interpolate(a, b, 0.5)
-    assert made.device == a.device
-    assert float((made - expected).abs().max()) <= 1e-6
-    assert record is None or not record.faults
-
-
 def test_extrapolate_is_as_on_the_cpu(gpu, clip, tmp_path, monkeypatch):
     same = {"frames": 3, "encoder": "ffv1", "model": "voxelflow", "precision": "fp32"}
     with gpu() as record, monkeypatch.context() as patch:

@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from cloudconv.errors import Interrupted, OutputError, SettingsError, WeightsError
+from cloudconv.errors import Interrupted, OutputError, SettingsError, UnfitInputError, WeightsError
 from cloudconv.events import Progress
 from cloudconv.jobs import adapt, train
 from cloudconv.media.probe import probe
@@ -193,6 +193,30 @@ def test_ctrl_c_after_the_last_step_is_not_lost(clip, tmp_path, monkeypatch):
             interp(clip, tmp_path / "b.mkv")
     for name in ("a.mkv", "b.mkv"):
         assert interp(clip, tmp_path / name).adapted is not None
+
+
+@pytest.mark.full
+def test_weights_that_gain_too_little_do_not_prevent_other_settings(clip, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(adapt, "LEAST_GAIN", 1000.0)
+        with pytest.raises(KeyboardInterrupt):
+            interp(clip, tmp_path / "b.mkv", adapt=0.02, watch=stop_after(1))
+    result = interp(clip, tmp_path / "b.mkv", adapt=0.03)
+    assert result.adapted is not None
+    assert os.listdir(tmp_path) == ["b.mkv"]
+
+
+@pytest.mark.full
+def test_no_weights_of_a_video_that_changes_are_kept(clip, tmp_path):
+    own = tmp_path / "a.mkv"
+    own.write_bytes(clip.read_bytes())
+
+    def touch(_):
+        os.utime(own, (1, 1))
+
+    with pytest.raises(UnfitInputError, match="changed while it was read"):
+        interp(own, tmp_path / "o.mkv", watch=touch)
+    assert os.listdir(tmp_path) == ["a.mkv"]
 
 
 @pytest.mark.full

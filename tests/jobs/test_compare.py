@@ -16,12 +16,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudconv import metrics
-from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
+from cloudconv.errors import CloudconvError, InputError, ModelError, OutputError, SettingsError
 from cloudconv.jobs.compare.methods import ShownFrame
 from cloudconv.jobs.compare.plan import MINTERPOLATE, evenly, methods_of, windows
 from cloudconv.jobs.compare.run import CompareSettings, decide, estimate
 from cloudconv.jobs.compare.score import SequenceMeter, verdict
 from cloudconv.media.color import rgb_of
+from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.meters import VmafMeter
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.report.data import Row
@@ -222,6 +224,19 @@ def test_an_ffmpeg_without_vmaf_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
     with pytest.raises(CloudconvError, match="No such filter: libvmaf"):
         compare(write_clip(tmp_path / "a.mkv", 5), model=("blend",), metrics=("vmaf",))
+
+
+def test_an_ffmpeg_that_ends_before_the_last_data_is_an_error(tmp_path, monkeypatch):
+    program = tmp_path / "ffmpeg"
+    program.write_text("#!/bin/sh\necho 'too small' >&2\nexit 8\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
+    frame = Frame(picture(0, 16, 12), F(0), F(1, 25), ColorTags(1, 1, 1, 1))
+    meter = VmafMeter(F(25))
+    meter.push(frame, frame)  # stays in the buffer of the pipe
+    meter._process.wait()
+    with pytest.raises(ModelError, match="too small"):
+        meter.finish()
 
 
 @pytest.mark.parametrize("kind", [{"drop": 3}, {"horizon": 2}, {"frames": 4}])
@@ -454,14 +469,3 @@ def test_a_report_opens_in_a_browser(tmp_path, options):
             assert float(browser.run("document.getElementById('wipe').value")) > before
         assert browser.console == []
         assert {url for url in browser.requests if not url.startswith("data:")} == {page.as_uri()}
-
-
-def test_scores_do_not_depend_on_the_other_methods(tmp_path):
-    clip = write_clip(tmp_path / "a.mkv", 9, step=1)
-    alone = compare(clip, model=("tiny",), against=())
-    beside = compare(clip, model=("hold", "tiny"), against=(MINTERPOLATE,))
-    scores = [
-        {key: score for key, score in result.methods["tiny"].items() if key != "seconds_per_frame"}
-        for result in (alone, beside)
-    ]
-    assert scores[0] == scores[1]

@@ -11,10 +11,13 @@ import pytest
 from PIL import Image
 
 from cloudconv.dreaming.methods.texture import Texture
-from cloudconv.dreaming.vitals.vitals import VITALS, VitalsMeter
+from cloudconv.dreaming.vitals.vitals import VITALS, Vitals, VitalsMeter
 from cloudconv.errors import DeviceError, InputError, OutputError
 from cloudconv.events import Progress, Warned
 from cloudconv.jobs.dream import run as job
+from cloudconv.jobs.dream.report import write_report
+from cloudconv.media.convert import UPRIGHT
+from cloudconv.report.folder import report_folder
 from cloudconv.settings import DreamSettings
 from tests.helpers import calls
 from tests.helpers.browser import CHROMIUM, Browser
@@ -185,6 +188,19 @@ def test_a_report_has_pictures_and_vitals(bouncing, tmp_path):
         dream(bouncing, tmp_path / "c.mkv", report=folder, overwrite=False)
 
 
+def test_the_page_of_a_long_dream_is_not_larger(bouncing, tmp_path):
+    result = dream(bouncing, tmp_path / "b.mkv", frames=4, mode="texture")
+    sizes = []
+    for count in (600, 6000):
+        history = [
+            Vitals(k, k + 1, dict.fromkeys(VITALS) | {"motion": 1.0}, ()) for k in range(count)
+        ]
+        with report_folder(tmp_path / str(count), overwrite=False) as folder:
+            write_report(folder, result, history, [], {}, F(1, 25), UPRIGHT)
+        sizes.append((tmp_path / str(count) / "index.html").stat().st_size)
+    assert sizes[1] < 1.1 * sizes[0]
+
+
 @pytest.mark.full
 def test_the_report_shows_the_video_and_its_headline_names_the_failure(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(60)], rate=25)
@@ -246,14 +262,6 @@ def test_black_frames_continue_black(tmp_path):
     result = dream(clip, tmp_path / "b.mkv", frames=30)
     assert result.alive
     assert all(p.max() < 4 for p in shown(tmp_path / "b.mkv"))
-
-
-def test_a_still_picture_becomes_a_flow(tmp_path):
-    Image.fromarray(clouds(1)[0]).save(tmp_path / "sky.png")
-    result = dream(tmp_path / "sky.png", tmp_path / "b.mp4", frames=12, only_new=True)
-    assert result.mode == "flow"
-    assert result.why.endswith("The picture returns in a cycle.")
-    assert result.output_frames == 12
 
 
 @pytest.mark.full

@@ -45,6 +45,14 @@ def test_a_constant_rate_is_multiplied_exactly(tmp_path, rate, factor):
     assert duration_of(tmp_path / "b.mp4") == 9 / rate
 
 
+def test_the_size_of_a_video_whose_name_contains_a_number_field_is_reported(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", 4, codec="libx264")
+    result = interp(clip, "b_%03d.mp4", factor=2)
+    assert result.output_bytes == (tmp_path / "b_%03d.mp4").stat().st_size > 0
+    pictures = interp(clip, "%03d.png", factor=2)
+    assert pictures.output_bytes == sum(p.stat().st_size for p in tmp_path.glob("*.png")) > 0
+
+
 @pytest.mark.parametrize(
     ("suffix", "codec", "options", "encode"),
     [

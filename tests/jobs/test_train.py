@@ -6,7 +6,7 @@ import re
 import signal
 import threading
 import tomllib
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -270,6 +270,25 @@ def test_ctrl_c_during_validation_is_resumed(clip, tmp_path):
     assert [v.step for v in resumed.history] == [v.step for v in expected.history] == [0, 10, 20]
     a, b = load_file(first), load_file(whole)
     assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_without_steps_left_says_so(clip, tmp_path):
+    output = tmp_path / "p.safetensors"
+
+    def press(event):
+        if isinstance(event, Progress) and (event.stage, event.done) == ("training", 13):
+            signal.raise_signal(signal.SIGINT)
+
+    trained(settings(clip, output), press)
+    recipe = tmp_path / "recipe.toml"
+    given = {k: v for k, v in asdict(settings(clip, output, steps=13)).items() if v is not None}
+    recipe.write_text("".join(f"{key} = {json.dumps(value)}\n" for key, value in given.items()))
+    said = invoke("train", "--recipe", recipe, "--device", "cpu", "--json")
+    assert said.exit_code == 0, said.stderr
+    result = json.loads(said.stdout)
+    assert (result["steps"], result["steps_before"], result["resumed"]) == (13, 13, True)
+    assert "steps were made before" in said.stderr
+    assert "0.0000" not in said.stderr
 
 
 @pytest.mark.full

@@ -82,14 +82,6 @@ def test_pictures_keep_their_pixel_format_and_levels(pix_fmt):
             assert np.abs(a.astype(int) - b.astype(int)).max() <= 3 * step
 
 
-def test_one_frame_gives_one_and_none_gives_none():
-    (one,) = frames(1)
-    (same,) = minterpolate([one], Fraction(48))
-    assert same.same_picture(one)
-    assert (same.time, same.duration) == (one.time, Fraction(1, 48))
-    assert list(minterpolate([], Fraction(48))) == []
-
-
 def test_minterpolate_reads_few_frames_ahead():
     taken = 0
 

@@ -1,7 +1,6 @@
 """Durations, colours and names of animations and picture files."""
 
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,13 +90,6 @@ def test_each_picture_format_stores_its_colours(tmp_path, suffix):
     shown.colorspace, shown.color_range = 1, 1
     wanted = shown.to_ndarray(format="rgb24").astype(float)
     assert abs(wanted - made).mean() < 2
-
-
-def test_a_pattern_without_a_folder_writes_to_the_current_folder(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    frames = frames_of([Fraction(0)], Fraction(1))
-    write(Path("%02d.png"), frames, rate=Fraction(1), encode=EncodeSettings())
-    assert [p.name for p in tmp_path.iterdir()] == ["01.png"]
 
 
 def test_overwriting_a_sequence_leaves_no_old_pictures(tmp_path):

@@ -135,6 +135,16 @@ def test_a_damaged_file_hides_no_other_model(file, folder):
     assert registry.added_names() == ["good"]
 
 
+def test_what_is_no_file_in_the_folder_hides_no_model(file, folder):
+    add(file, "good")
+    (folder / "a-folder.safetensors").mkdir()
+    (folder / "a-link.safetensors").symlink_to("nowhere")
+    assert [spec.name for spec in registry.added()] == ["good"]
+    for name in ("a-folder", "a-link"):
+        with pytest.raises(UnknownModelError, match=f'no model "{name}"'):
+            registry.spec(name)
+
+
 def test_a_score_that_is_not_finite_is_an_error(tmp_path):
     path = tmp_path / "a.safetensors"
     path.touch()

@@ -63,13 +63,6 @@ def test_grids_stay_float32_for_half_precision_flows():
     assert (warp(ramp, flow) - ramp).abs().max() < 0.01
 
 
-@pytest.mark.parametrize("factor", [0.0625, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0])
-def test_resizing_is_bilinear(factor):
-    images = torch.rand(2, 3, 32, 64)
-    expected = F.interpolate(images, scale_factor=factor, mode="bilinear", align_corners=False)
-    assert torch.allclose(resize(images, factor), expected, atol=1e-6)
-
-
 @settings(deadline=None, max_examples=40)
 @given(
     height=st.integers(1, 30),

@@ -56,17 +56,6 @@ def test_a_file_that_is_called_like_standard_input(clip, monkeypatch):
     assert invoke("interp", "-", "--out-dir", ".").exit_code != 0
 
 
-@pytest.fixture(params=["this Python", "Python 3.14"])
-def pathlib_version(request, monkeypatch):
-    """Let Path.exists and the like return False for errors, as from Python 3.14 on."""
-    if request.param == "Python 3.14":
-        monkeypatch.setattr(Path, "exists", lambda path: os.path.exists(path))
-        monkeypatch.setattr(Path, "is_file", lambda path: os.path.isfile(path))
-        monkeypatch.setattr(Path, "is_dir", lambda path: os.path.isdir(path))
-        monkeypatch.setattr(Path, "is_symlink", lambda path: os.path.islink(path))
-        monkeypatch.setattr(Path, "is_fifo", lambda path: False)
-
-
 def stop(event):
     """Raise KeyboardInterrupt at the first frame or the first measured losses."""
     if isinstance(event, Measured) or (isinstance(event, Progress) and event.stage == "rendering"):
@@ -117,7 +106,6 @@ def test_a_default_name_that_is_too_long_is_shortened(tmp_path):
     assert len({result.output for result in both if not isinstance(result, Exception)}) == 2
 
 
-@pytest.mark.usefixtures("pathlib_version")
 @pytest.mark.parametrize(
     "words",
     [

@@ -205,11 +205,6 @@ def test_identical_frames_are_repeats_in_any_format():
         assert repeats(frames) == [1, 3, 5, 7, 9, 11]
 
 
-def test_a_frame_of_another_size_is_no_repeat():
-    frames = [Frame(picture(0, w, 64), Fraction(w), Fraction(1)) for w in (96, 96, 64)]
-    assert repeats(frames) == [1]
-
-
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="the shared clips are missing")
 def test_cuts_are_found_in_real_footage():
     """At least 98 % of hard cuts are found, with at most one false cut in 1,000 frames."""

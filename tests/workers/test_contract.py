@@ -59,11 +59,6 @@ def test_every_task_is_done_once_and_reports_come_before(workers):
 
 
 @everywhere
-def test_no_tasks_give_no_events(workers):
-    assert list(run(workers, Tenfold(), iter([]))) == []
-
-
-@everywhere
 def test_a_task_that_fails_does_not_stop_the_others(workers):
     events = list(run(workers, Tenfold(fails=2), numbered(6)))
     assert sorted(results(events)) == [0, 1, 3, 4, 5]
