@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import islice
@@ -89,35 +89,33 @@ def _encoded(clip: Path, frames: list[Frame], name: str, crf: int) -> tuple[floa
         with Sink(plan) as sink:
             for number, frame in enumerate(frames):
                 sink.write(frame.at(number / rate, 1 / rate))
-        scores = []
         with Source(made) as source:
-            score = _xpsnr(frames[0], rate)
-            for number, (true, test) in enumerate(zip(frames, source.frames(), strict=True)):
-                scores.append(score(true, test, number))
+            scores = list(_xpsnr(zip(frames, source.frames(), strict=True), rate))
         return float(np.mean(scores)), made.stat().st_size
 
 
-def _xpsnr(like: Frame, rate: Fraction) -> Callable[[Frame, Frame, int], float]:
-    """Return a function that scores frame by frame: (4 Y + U + V) / 6 in dB."""
-    graph = av.filter.Graph()
+def _xpsnr(pairs: Iterable[tuple[Frame, Frame]], rate: Fraction) -> Iterator[float]:
+    """Yield (4 Y + U + V) / 6 in dB for each pair of 8-bit YUV frames, the true one first."""
+    graph = av.filter.Graph()  # must exist as long as its filters
     xpsnr, end = graph.add("xpsnr"), graph.add("buffersink")
-    size = f"video_size={like.width}x{like.height}:pix_fmt={like.pix_fmt}"
-    entries = [graph.add("buffer", f"{size}:time_base={1 / rate}:frame_rate={rate}") for _ in "ab"]
-    for pad, entry in enumerate(entries):
-        entry.link_to(xpsnr, 0, pad)
-    xpsnr.link_to(end)
-    graph.configure()
-
-    def score(true: Frame, test: Frame, number: int) -> float:
-        for entry, frame in zip(entries, (true, test), strict=True):
+    entries = []
+    for number, pair in enumerate(pairs):
+        if not entries:
+            like = pair[0]
+            size = f"video_size={like.width}x{like.height}:pix_fmt={like.pix_fmt}"
+            spec = f"{size}:time_base={1 / rate}:frame_rate={rate}:pixel_aspect=1/1"
+            entries = [graph.add("buffer", spec) for _ in pair]
+            for pad, entry in enumerate(entries):
+                entry.link_to(xpsnr, 0, pad)
+            xpsnr.link_to(end)
+            graph.configure()
+        for entry, frame in zip(entries, pair, strict=True):
             frame.picture.pts, frame.picture.time_base = number, 1 / rate
             entry.push(frame.picture)
         made = end.pull()
         assert isinstance(made, av.VideoFrame)
         y, u, v = (float(str(made.metadata[f"lavfi.xpsnr.xpsnr.{name}"])) for name in "yuv")
-        return (4 * y + u + v) / 6
-
-    return score
+        yield (4 * y + u + v) / 6
 
 
 def _fixed(name: str) -> tuple[tuple[str, str], ...]:
