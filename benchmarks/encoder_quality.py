@@ -98,7 +98,7 @@ def _xpsnr(pairs: Iterable[tuple[Frame, Frame]], rate: Fraction) -> Iterator[flo
     """Yield (4 Y + U + V) / 6 in dB for each pair of 8-bit YUV frames, the true one first."""
     graph = av.filter.Graph()  # must exist as long as its filters
     xpsnr, end = graph.add("xpsnr"), graph.add("buffersink")
-    entries = []
+    entries: list[av.filter.context.FilterContext] = []
     for number, pair in enumerate(pairs):
         if not entries:
             like = pair[0]
