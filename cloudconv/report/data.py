@@ -50,14 +50,7 @@ COLUMNS: dict[str, Column] = {
     column.key: column
     for column in (
         Column("psnr", "PSNR", "dB", 2, True, "10 log10(1 / mean squared error); perfect is 100"),
-        Column(
-            "ssim",
-            "SSIM",
-            "",
-            4,
-            True,
-            "similarity of structure of luma (Wang 2004): Gaussian window of 11 pixels, sigma 1.5",
-        ),
+        Column("ssim", "SSIM", "", 4, True, "similarity of structure of luma (Wang 2004)"),
         Column("vmaf", "VMAF", "", 2, True, "Netflix's estimate of visible quality, 0 to 100"),
         Column("l2", "L2", "", 6, False, "mean squared error of channels in 0 to 1"),
         Column("gdl", "GDL", "", 5, False, "difference of the edges (Mathieu 2015, alpha 1)"),
@@ -72,14 +65,7 @@ COLUMNS: dict[str, Column] = {
             signed=True,
         ),
         Column("fault", "Fault", "", 3, False, "how wrong the frame looks where it moves"),
-        Column(
-            "flicker",
-            "Flicker",
-            "",
-            5,
-            False,
-            "error of the change in mean brightness from frame to frame",
-        ),
+        Column("flicker", "Flicker", "", 5, False, "error of brightness changes between frames"),
     )
 }
 """All scores of ``compare``, in the order of its tables."""
