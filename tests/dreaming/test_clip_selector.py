@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from cloudconv.dreaming.material.light import Light
-from cloudconv.dreaming.material.wind import Drifting, mean_flow
+from cloudconv.dreaming.material.wind import drift_of, mean_flow
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
@@ -28,7 +28,7 @@ def wind(source):
 
 @pytest.fixture(scope="module")
 def thumbs(source, wind):
-    return Thumbs(source, Light(source), wind, Drifting(source, 20), 20)
+    return Thumbs(source, Light(source), wind, drift_of(source, 20), 20)
 
 
 def selector(source, thumbs):

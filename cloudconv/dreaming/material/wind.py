@@ -5,7 +5,7 @@ Flow fields are backward, (2, h, w) float32, in pixels of the small picture.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import cv2
@@ -73,126 +73,98 @@ def unfolded(flow: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
 
 
 class Drift:
-    """A real frame that moves steadily before and after its time.
+    """Frames, the first and last of which move steadily before and after their times.
 
-    The motion is so smooth that the picture does not fold. ``frames``: a function that returns the
-    frame, (3, H, W), that lies so many frames further inside the clip. ``behind``: the sky behind
-    the still parts. ``flow``: (2, h, w) backward flow per frame, on the picture's device; the
-    attribute is the smooth flow. ``lasts``: the greatest number of frames that the picture moves.
-    ``turns``: the number of frames that are shown in turn, so that clouds of a slow sky change
-    their form.
+    The motion is so smooth that the pictures do not fold. ``frames``: a function that returns a
+    frame, (3, H, W), by its number from 0 to ``count`` - 1. ``behind``: the sky behind the still
+    parts. ``flows``: (2, h, w) backward flow per frame at the first and at the last frame, on the
+    device of the pictures; the attribute has the smooth flows. ``lasts``: the greatest number of
+    frames that a picture moves. ``turns``: the number of frames that are shown in turn, so that
+    clouds of a slow sky change their form.
     """
 
     def __init__(
         self,
         frames: Callable[[int], Tensor],
+        count: int,
         behind: SkyBehind,
-        flow: Tensor,
+        flows: Sequence[Tensor],
         lasts: int,
     ) -> None:
-        """Smooth the flow."""
-        smooth = unfolded(flow.permute(1, 2, 0).cpu().numpy(), lasts)
-        self.flow = torch.from_numpy(smooth).permute(2, 0, 1).to(flow.device)
-        self.turns = 0
-        self._frames, self._behind = frames, behind
-        self._picture = frames(0)
-        self._sky = behind.filled(self._picture)
-        self._size = (self._sky.shape[-2], self._sky.shape[-1])
-        self._fastest = float(torch.hypot(*self.flow).max())
+        """Smooth the flows."""
+        smooth = [unfolded(flow.permute(1, 2, 0).cpu().numpy(), lasts) for flow in flows]
+        self.flows = [
+            torch.from_numpy(one).permute(2, 0, 1).to(flow.device)
+            for one, flow in zip(smooth, flows, strict=True)
+        ]
+        self.count, self.behind, self.turns = count, behind, 0
+        self._frames = frames
+        self._ends = {k: (frames(k), behind.filled(frames(k))) for k in {0, count - 1}}
+        self._fastest = [float(torch.hypot(*flow).max()) for flow in self.flows]
 
     def frame(self, k: int) -> int:
-        """Return how far inside the clip the frame lies that is shown at a time, in frames."""
-        return self.turns - abs(self.turns - abs(k) % max(2 * self.turns, 1))
-
-    def displacement(self, k: int, size: tuple[int, int]) -> Tensor:
-        """Return the displacement ``k`` frames after the picture's time: (2, h, w) of ``size``."""
-        return resized_flow(k * self.flow[None], size)[0]
+        """Return the number of the frame that a picture shows."""
+        return self._moved(k)[0]
 
     def picture(self, k: int) -> Tensor:
-        """Return the picture ``k`` frames after its time, or before if ``k`` is negative."""
-        ago = self.frame(k)
-        fade = min((abs(k) + ago) * self._fastest / _FILLS_BY, 1)
+        """Return the frame ``k``, or the moved picture: (3, H, W)."""
+        number, by = self._moved(k)
+        if not by:
+            return self._frames(number)
+        fade = min(abs(by) * self._fastest[k > 0] / _FILLS_BY, 1)
         if fade == 1:
             return self.sky(k)
-        picture, sky = self._shown(ago)
-        return self._moved(torch.lerp(picture, sky, fade), k)
+        picture = torch.lerp(*self._shown(number), fade)
+        return self._move(picture, k, by)
 
     def sky(self, k: int) -> Tensor:
         """Return the picture with sky in place of its still parts: (3, H, W)."""
-        return self._moved(self._shown(self.frame(k))[1], k)
-
-    def _shown(self, ago: int) -> tuple[Tensor, Tensor]:
-        """Return a frame to move, and the same without still parts."""
-        if not ago:
-            return self._picture, self._sky
-        picture = self._frames(ago)
-        return picture, self._behind.filled(picture)
-
-    def _moved(self, picture: Tensor, k: int) -> Tensor:
-        by = k + self.frame(k) * (1 if k > 0 else -1)
-        return moved(picture, self.displacement(by, self._size))
+        number, by = self._moved(k)
+        if not by:
+            return self.behind.filled(self._frames(number))
+        return self._move(self._shown(number)[1], k, by)
 
     def covers(self, k: int, size: tuple[int, int]) -> Tensor:
         """Return the known part of a picture: (h, w) of ``size``, 0 for points from outside."""
+        if not self._outside(k):
+            return torch.ones(size, device=self.flows[0].device)
         return inside(self.displacement(k, size), EDGE * max(size))
 
-
-class Drifting:
-    """The frames of a material, and the first and last frame that drift before and after them.
-
-    ``count``: the number of real frames, from 0 on. ``behind``: the sky behind still parts.
-    ``lasts``: the greatest number of frames that a real frame moves.
-    """
-
-    def __init__(self, material: Material, lasts: int) -> None:
-        """Measure the motion at both ends."""
-        self.count = len(material)
-        self._material = material
-        self.behind = SkyBehind(material.matte, weight_size(*material.size))
-        flows = [mean_flow(material, end_pairs(self.count, first=one)) for one in (True, False)]
-        frames = material.picture, lambda ago: material.picture(-1 - ago)
-        self._ends = [
-            Drift(one, self.behind, flow, lasts) for one, flow in zip(frames, flows, strict=True)
-        ]
-        if _moves(material, self._ends[1].flow) < _ENOUGH and not any(material.hidden(0, -1)):
-            for end in self._ends:
-                end.turns = min(_TURNS, self.count - 1)
-
-    def frame(self, k: int) -> int:
-        """Return the number of the real frame that a picture shows."""
-        drift = self._drift(k)
-        if drift is None:
-            return k
-        number = drift[0].frame(drift[1])
-        return number if k < 0 else self.count - 1 - number
-
-    def picture(self, k: int) -> Tensor:
-        """Return the real frame ``k``, or the moved picture: (3, H, W)."""
-        drift = self._drift(k)
-        return self._material.picture(k) if drift is None else drift[0].picture(drift[1])
-
-    def sky(self, k: int) -> Tensor:
-        """Return the picture with sky in place of its still parts: (3, H, W)."""
-        drift = self._drift(k)
-        if drift is None:
-            return self.behind.filled(self._material.picture(k))
-        return drift[0].sky(drift[1])
-
-    def covers(self, k: int, size: tuple[int, int]) -> Tensor | None:
-        """Return the known part of a picture, (h, w) of ``size``; None for all."""
-        drift = self._drift(k)
-        return None if drift is None else drift[0].covers(drift[1], size)
-
     def displacement(self, k: int, size: tuple[int, int]) -> Tensor:
-        """Return the displacement, (2, h, w) of ``size``, of a picture from its real frame."""
-        drift = self._drift(k)
-        return torch.zeros(2, *size) if drift is None else drift[0].displacement(drift[1], size)
+        """Return the displacement, (2, h, w) of ``size``, of a picture from its frame's time."""
+        return resized_flow(self._outside(k) * self.flows[k > 0][None], size)[0]
 
-    def _drift(self, k: int) -> tuple[Drift, int] | None:
-        first, last = self._ends
-        if k < 0:
-            return first, k
-        return (last, k - self.count + 1) if k >= self.count else None
+    def _outside(self, k: int) -> int:
+        return k if k < 0 else max(k - self.count + 1, 0)
+
+    def _moved(self, k: int) -> tuple[int, int]:
+        """Return the number of the frame that a picture shows, and for how long it has moved."""
+        away, way = self._outside(k), 1 if k > 0 else -1
+        ago = self.turns - abs(self.turns - abs(away) % max(2 * self.turns, 1))
+        return min(max(k, 0), self.count - 1) - way * ago, away + way * ago
+
+    def _shown(self, number: int) -> tuple[Tensor, Tensor]:
+        """Return a frame, and the same without still parts."""
+        kept = self._ends.get(number)
+        if kept is None:
+            picture = self._frames(number)
+            kept = picture, self.behind.filled(picture)
+        return kept
+
+    def _move(self, picture: Tensor, k: int, by: int) -> Tensor:
+        size = (picture.shape[-2], picture.shape[-1])
+        return moved(picture, resized_flow(by * self.flows[k > 0][None], size)[0])
+
+
+def drift_of(material: Material, lasts: int) -> Drift:
+    """Return the frames of a material, which drift by the motion at both ends of the clip."""
+    count = len(material)
+    flows = [mean_flow(material, end_pairs(count, first=one)) for one in (True, False)]
+    behind = SkyBehind(material.matte, weight_size(*material.size))
+    drift = Drift(material.picture, count, behind, flows, lasts)
+    if _moves(material, drift.flows[1]) < _ENOUGH and not any(material.hidden(0, -1)):
+        drift.turns = min(_TURNS, count - 1)
+    return drift
 
 
 def _moves(material: Material, flow: Tensor) -> float:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Drift, Drifting, end_pairs, mean_flow
+from cloudconv.dreaming.material.wind import Drift, drift_of, end_pairs, mean_flow
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.compositing import along_clouds, blended
@@ -82,7 +82,7 @@ class _Composition:
         self.spacing = max(shortest, int(min(crosses, _SLOWEST / float(material.step))))
         # Without wind all places fade slowly.
         self._fade = min(_FADE * crosses / self.spacing, 1) or 1
-        self._drifting = Drifting(material, self.spacing)
+        self._drifting = drift_of(material, self.spacing)
         self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing)
         self._past = Past(self._thumbs)
         self._chooser = ClipSelector(material, self._thumbs, self._past, self._random, self._fade)
@@ -112,7 +112,7 @@ class _Composition:
             return
         self._land.lead_to(loop_to, frames)
         flow = mean_flow(self._material, end_pairs(len(self._material), first=True))
-        drift = Drift(lambda _: loop_to, self._drifting.behind, flow, frames)
+        drift = Drift(lambda _: loop_to, 1, self._drifting.behind, [flow, flow], frames)
         thumb, size = resized(loop_to.cpu(), self._thumbs.size), self._thumbs.size
         front = self._front(
             lambda age: (

@@ -70,7 +70,7 @@ class Flow(DreamMethod):
         order = order_of(field, np.random.default_rng(seed), weight_size(*material.size))
         # The first period begins with a forecast from the motion of the last frames.
         flow = mean_flow(material, end_pairs(len(material), first=False))
-        carried = Drift(lambda _: last, behind, flow, period) if measured else None
+        carried = Drift(lambda _: last, 1, behind, [flow, flow], period) if measured else None
         number = 0
         for k in range(1, rounds + 1):
             end = turns * k // rounds if loop else period * k

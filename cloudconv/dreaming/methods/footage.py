@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.light import Light
-from cloudconv.dreaming.material.wind import Drift, Drifting
+from cloudconv.dreaming.material.wind import Drift
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.pictures import resized
 
@@ -32,7 +32,7 @@ class Footage:
 
     def __init__(
         self,
-        moving: Drift | Drifting,
+        moving: Drift,
         placement: Placement,
         light: Light,
         size: tuple[int, int],

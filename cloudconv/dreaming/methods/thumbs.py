@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Drifting
+from cloudconv.dreaming.material.wind import Drift
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front
 from cloudconv.dreaming.pictures import THUMB_SIDE, filled, moved, reduced, resized, resized_flow
@@ -40,7 +40,7 @@ class Thumbs:
     """
 
     def __init__(
-        self, material: Material, light: Light, wind: Tensor, drifting: Drifting, before: int
+        self, material: Material, light: Light, wind: Tensor, drifting: Drift, before: int
     ) -> None:
         """Make the thumbnails of the clip, and of ``before`` frames before and after the clip.
 
@@ -69,7 +69,7 @@ class Thumbs:
         covers = [drifting.covers(k, self.size) for k in numbers]
         self._covers = [None if known is None else known.cpu() for known in covers]
 
-    def _at(self, drifting: Drifting, k: int) -> Tensor:
+    def _at(self, drifting: Drift, k: int) -> Tensor:
         """Return the thumbnail of a frame, or of the first or last frame that drifts."""
         if 0 <= k < len(self.frames):
             return self.frames[k]
