@@ -9,7 +9,7 @@ import numpy as np
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import method
-from cloudconv.dreaming.pictures import THUMB_SIDE, reduced, small_copy
+from cloudconv.dreaming.pictures import THUMB_SIDE, reduced, small_copy, spread
 from cloudconv.dreaming.vitals.vitals import Values, VitalsMeter, in_words, outside
 
 FRAMES = 150
@@ -17,6 +17,7 @@ FRAMES = 150
 
 _REPLAY = 1.5  # a replay weighs as much as changes that are so much more sudden
 _COLLAGE = 48  # least number of frames for a collage: with fewer, the same clouds soon return
+_ONE_WIND = 0.58  # least mean motion of a sky, relative to the mean speed of its parts
 # Something moves if frames differ more than neighbours do, or neighbours more than by noise.
 _MORE, _NOISE = 1.5, 1.0  # relative to neighbours, and in levels of a thumbnail
 
@@ -66,6 +67,14 @@ def _moves(material: Material) -> bool:
     apart = np.sqrt(np.maximum(squares[:, None] + squares - 2 * (rows @ rows.T), 0))
     neighbours = float(np.median(np.diagonal(apart, 1)))
     return bool(np.median(apart) > _MORE * neighbours or neighbours > _NOISE)
+
+
+def _in_one_wind(material: Material) -> bool:
+    """Return whether the moving parts have one motion, like clouds, and unlike people or a sea."""
+    moving = material.land.cpu().numpy() < 0.5
+    flows = np.stack([material.flow(k)[moving] for k in spread(len(material), 1)])
+    speed = np.linalg.norm(flows, axis=-1).mean() if moving.any() else 0.0
+    return bool(np.linalg.norm(flows.mean((0, 1))) >= _ONE_WIND * speed) if speed else True
 
 
 def advice(died: str, count: int, *, by_choice: bool) -> str:
@@ -119,6 +128,8 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     meter = VitalsMeter(material, kind)
     if kind.sky and (meter.solid or material.unsteady):
         return Trial(spec.name, ("solid things move before a moving camera",), False)
+    if kind.sky and not _in_one_wind(material.steady):
+        return Trial(spec.name, ("its parts do not move in one direction",), False)
     method = spec.build(Options())
     for picture in method.dream(material, frames=FRAMES, seed=seed):
         meter.push(small_copy(picture, material.small_size))

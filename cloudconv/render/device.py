@@ -133,7 +133,7 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
     if name == "fp16" and device.type == "cpu":
         raise DeviceError("fp16-on-cpu: fp16 is for GPUs: on the CPU use --precision=bf16 or fp32.")
     if name == "bf16" and not has_bf16(device):
-        raise DeviceError("no-bf16: This GPU has no bf16: use --precision=fp16 or fp32.")
+        raise DeviceError("no-bf16: This GPU has no bf16: use --precision=auto.")
     return PRECISIONS[name] if spec.half_precision else torch.float32
 
 

@@ -64,6 +64,20 @@ def test_a_page_of_text_that_scrolls_is_no_sky():
     assert chosen.mode == "texture"
 
 
+@pytest.mark.full
+def test_soft_things_that_pass_each_other_are_no_sky():
+    soft = cv2.GaussianBlur(clouds(1)[0], (0, 0), 5)
+    one, other = soft, np.roll(soft, 40, 1)
+    half = len(one) // 2
+    pictures = [
+        np.vstack([np.roll(one, 2 * k, 1)[:half], np.roll(other, -2 * k, 1)[half:]])
+        for k in range(60)
+    ]
+    chosen = chosen_mode(material(pictures))
+    assert chosen.mode == "texture"
+    assert "do not move in one direction" in chosen.why
+
+
 def test_short_clips_give_no_collage():
     chosen = chosen_mode(material(clouds(40)))
     assert chosen.mode != "collage"
