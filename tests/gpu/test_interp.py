@@ -160,10 +160,11 @@ def test_sixteen_bits_that_give_nan_are_an_error(gpu, clips, tmp_path, monkeypat
         return made * float("nan") if is_half else made
 
     clip = clips()
+    options = {"device": "cuda", "precision": "auto", "model": "cloud-turbo"}
     with gpu():
         monkeypatch.setattr(Block, "forward", broken)
         with pytest.raises(cloudconv.CloudconvError, match=r"not finite.*precision=.fp32"):
-            interp(clip, tmp_path / "b.mkv", device="cuda", model="cloud-turbo")
+            interp(clip, tmp_path / "b.mkv", **options)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:all"])

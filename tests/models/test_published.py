@@ -181,8 +181,15 @@ def test_ifrnet_subtracts_the_mean_of_whole_pictures_from_tiles():
     assert off < usual / 4
 
 
-def test_features_of_a_pair_are_kept_for_all_its_times():
-    own = kept("rife_4_25")
+REMEMBERING = [
+    *("rife_4_25", "ifrnet_s"),
+    *(pytest.param(name, marks=pytest.mark.full) for name in ("ema_vfi_small", "film")),
+]
+
+
+@pytest.mark.parametrize("name", REMEMBERING)
+def test_what_belongs_to_a_pair_is_kept_for_all_its_times(name):
+    own = kept(name)
     pair, memo = list(published.pair(64, 96)), dict[Any, Any]()
     for timestep in (0.25, 0.75):
         made = own.between(pair, timestep, known=[memo])

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS
+from cloudconv.models.base import COLOURS, Memo, once
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, warp
 from cloudconv.models.published import Published, StateDict, has, row
@@ -62,7 +62,7 @@ def detect(state: StateDict) -> ModelSpec | None:
         "ema_vfi:EmaVfi",
         {"width": width, "depths": tuple(depths), "motions": tuple(motions)},
         multiple=32,
-        bytes_per_pixel=200 + 90 * width,
+        bytes_per_pixel=200 + 106 * width,
     )
 
 
@@ -73,7 +73,7 @@ class EmaVfi(Published):
     Each block estimates ``motions`` channels of motion.
     """
 
-    reads_bgr = True
+    reads_bgr = remembers = True
     middle_is_optional = True  # the weights "ours" make the middle only, "ours_t" any timestep
 
     def __init__(
@@ -92,13 +92,15 @@ class EmaVfi(Published):
         self.unet = Unet(4 * COLOURS + _MASK + _FLOWS + 2 * width, 2 * width)
 
     def estimate(
-        self, seen: list[Tensor], timestep: Tensor, scale: float
+        self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See ``Published.estimate``."""
-        features = self.feature_bone(*seen)
+        features = once(memo, "features", lambda: self.feature_bone(*seen))
         appearance = features[0]
         small = [resize(x, scale) for x in seen]
-        found = features if scale == 1 else self.feature_bone(*small)
+        found = features
+        if scale != 1:
+            found = once(memo, "scaled", lambda: self.feature_bone(*small))
         made = self._motion(small, found[0], found[1], timestep)
         flows, mask = (resize(part, 1 / scale) for part in made)
         flows = flows / scale

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator
+from cloudconv.models.base import COLOURS, Interpolator, Memo, once
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, joined, warp
 from cloudconv.models.published import StateDict, has, row
@@ -49,8 +49,8 @@ def detect(state: StateDict) -> ModelSpec | None:
         "film:FilmNetwork",
         options,
         multiple=1 << (_LEVELS - 1),
-        bytes_per_pixel=4000,
-        gpu_bytes_per_pixel=4700,
+        bytes_per_pixel=4030,
+        gpu_bytes_per_pixel=4730,
     )
 
 
@@ -73,7 +73,7 @@ class FilmNetwork(Interpolator):
     ``flow_widths`` are the channels of the estimators of the flow, coarse to fine.
     """
 
-    fallback = True
+    fallback = remembers = True
     middle_is_optional = True  # trained with triplets, it knows other timesteps by scaling
 
     def __init__(self, spec: ModelSpec, width: int, flow_widths: tuple[int, ...]) -> None:
@@ -89,13 +89,15 @@ class FilmNetwork(Interpolator):
         timestep: Tensor,
         scale: float = 1.0,
         leftover: bool = False,
+        memo: Memo | None = None,
     ) -> Tensor:
         """See ``Interpolator.forward``. Flows and warps are float32 in any dtype."""
         pictures = [torch.cat((x0, x1)).clamp(0, 1)]
         for _ in range(_LEVELS - 1):
             pictures.append(F.avg_pool2d(pictures[-1], 2))
         features = self.extract(pictures)
-        flows = self.predict_flow(features)
+        # The features would need more memory than the flows, for two pairs.
+        flows = once(memo, "flows", lambda: self.predict_flow(features))
         aligned: list[list[Tensor]] = []
         for level in range(_FUSED):
             forward, backward = flows[level].chunk(2)

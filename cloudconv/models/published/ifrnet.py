@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS
+from cloudconv.models.base import COLOURS, Memo, once
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, warp
 from cloudconv.models.published import Published, StateDict, has, row
@@ -48,7 +48,7 @@ def detect(state: StateDict) -> ModelSpec | None:
         "ifrnet:Ifrnet",
         {"widths": widths, "side": state[side].shape[0], "kernel": kernel},
         multiple=16,
-        bytes_per_pixel=300 + 20 * widths[0],
+        bytes_per_pixel=300 + 24 * widths[0],
     )
 
 
@@ -59,6 +59,7 @@ class Ifrnet(Published):
     first convolution's kernel.
     """
 
+    remembers = True
     middle_is_optional = True  # weights for Vimeo make the middle only, those for GoPro any time
 
     def __init__(self, spec: ModelSpec, widths: tuple[int, ...], side: int, kernel: int) -> None:
@@ -78,15 +79,18 @@ class Ifrnet(Published):
         return {"mean": _mean(torch.stack(padded).float().clamp(0, 1))}
 
     def estimate(
-        self, seen: list[Tensor], timestep: Tensor, scale: float, mean: Tensor | None = None
+        self,
+        seen: list[Tensor],
+        timestep: Tensor,
+        scale: float,
+        mean: Tensor | None = None,
+        memo: Memo | None = None,
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See ``Published.estimate``.
 
         ``mean``: of all samples of both whole pictures, (B, 1, 1, 1); None if these are whole.
         """
-        pair = torch.stack(seen)
-        mean = _mean(pair) if mean is None else mean
-        features = self.encoder(resize((pair - mean).flatten(0, 1), scale))
+        features = once(memo, "features", lambda: self._features(torch.stack(seen), scale, mean))
         flows, others = features[-1][:0], features[-1][:0]
         for level in reversed(range(_LEVELS)):
             f0, f1 = features[level].chunk(2)
@@ -98,9 +102,14 @@ class Ifrnet(Published):
             made = self.get_submodule(f"decoder{level + 1}")(*inputs)
             change, others = made[:, :_FLOWS].float(), made[:, _FLOWS:]
             flows = change + 2 * resize(flows, 2) if level < _LEVELS - 1 else change
-        mask, residual = others.float().split((_MASK, COLOURS), 1)
+        mask, residual = torch.split(others.float(), [_MASK, COLOURS], 1)
         flows, mask = resize(flows / scale, 1 / scale), resize(mask.sigmoid(), 1 / scale)
         return flows, mask, resize(residual, 1 / scale)
+
+    def _features(self, pair: Tensor, scale: float, mean: Tensor | None) -> list[Tensor]:
+        mean = _mean(pair) if mean is None else mean
+        found: list[Tensor] = self.encoder(resize((pair - mean).flatten(0, 1), scale))
+        return found
 
 
 def _mean(pair: Tensor) -> Tensor:
