@@ -50,6 +50,8 @@ def test_borders_between_tiles_are_not_used():
     assert first.weights[-20:].abs().max() == 0
     assert second.weights[:20].abs().max() == 0
     assert first.weights[:60].min() == 1
+    for span in spans(500, smallest_tile(96, 32), 96, 32)[1:]:
+        assert span.weights[:20].abs().max() == 0
 
 
 @settings(deadline=None, max_examples=25)
