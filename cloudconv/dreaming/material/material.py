@@ -204,13 +204,12 @@ class Material:
 
         def filmed(number: int) -> Tensor:
             picture = self.filmed(number)
+            if not path[number].any():
+                return picture
             channels = [shifted(one.numpy(), large[number]) for one in picture.cpu()]
             return torch.from_numpy(np.stack(channels)).to(picture.device)
 
-        made._film(
-            lambda number: filmed(number) if path[number].any() else self.filmed(number),
-            lambda number: shifted(self.filmed_small(number), path[number]),
-        )
+        made._film(filmed, lambda number: shifted(self.filmed_small(number), path[number]))
         made._path, made._view = path, (land, None, unsteady)
         return made
 

@@ -99,7 +99,8 @@ class Drift:
         ]
         self.count, self.behind, self.turns = count, behind, 0
         self._frames = frames
-        self._ends = {k: (frames(k), behind.filled(frames(k))) for k in {0, count - 1}}
+        self._ends: dict[int, tuple[Tensor, Tensor]] = {}
+        self._ends = {k: self._shown(k) for k in {0, count - 1}}
         self._fastest = [float(torch.hypot(*flow).max()) for flow in self.flows]
 
     def frame(self, k: int) -> int:

@@ -64,6 +64,5 @@ class Footage:
         gain = self._light.on(self.frame(age), mirrored=placement.mirrored, shift=placement.shift)
         if gain is not None:
             relit = relit * resized(gain.to(relit.device), self._size)
-        known = moving.covers(frame, self._size)
-        covers = placement.covers(self._known, known, self._size[0])
+        covers = placement.covers(self._known, moving.covers(frame, self._size))
         return LayerPicture(picture, small, relit, covers)

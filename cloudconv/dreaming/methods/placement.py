@@ -56,14 +56,11 @@ class Placement:
         columns = torch.arange(width)
         return ((columns >= begin) & (columns < end)).float()
 
-    def covers(self, known: Tensor, picture: Tensor | None, height: int) -> Tensor:
-        """Return the known part of a placed picture, (height, w), from that of the picture.
+    def covers(self, known: Tensor, picture: Tensor) -> Tensor:
+        """Return the known part of a placed picture, (h, w), from that of the picture.
 
-        ``known``: (w,), the result of ``known``. ``picture``: (height, w), 1 where the picture is
-        known; None for all.
+        ``known``: (w,), the result of ``known``. ``picture``: (h, w), 1 where the picture is known.
         """
-        if picture is None:
-            return known.expand(height, len(known))
         return known * self.placed(picture[None])[0]
 
     def flow(self, flow: Tensor) -> Tensor:

@@ -66,8 +66,7 @@ class Thumbs:
         self._before = before
         numbers = range(-before, len(thumbs) + before)
         self._all = torch.stack([self._at(drifting, k) for k in numbers])
-        covers = [drifting.covers(k, self.size) for k in numbers]
-        self._covers = [None if known is None else known.cpu() for known in covers]
+        self._covers = [drifting.covers(k, self.size).cpu() for k in numbers]
 
     def _at(self, drifting: Drift, k: int) -> Tensor:
         """Return the thumbnail of a frame, or of the first or last frame that drifts."""
@@ -99,7 +98,7 @@ class Thumbs:
     def covers(self, placement: Placement, age: int) -> Tensor:
         """Return the known part of a placement at an age: (h, w), from 0 to 1."""
         known = self._covers[self._number(placement.frame(age))]
-        return placement.covers(placement.known(self.size[1]), known, self.size[0])
+        return placement.covers(placement.known(self.size[1]), known)
 
     def known(self, shown: Arrangement, age: int) -> Tensor:
         """Return the known part of an arrangement at an age: (h, w), from 0 to 1."""

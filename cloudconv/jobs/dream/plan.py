@@ -225,7 +225,7 @@ def _requested(settings: DreamSettings) -> MethodSpec | None:
     for name in settings.given:
         taker = next(other for other in METHODS if name in other.options)
         spec = spec or taker
-        if taker is not spec:
+        if name not in spec.options:
             raise SettingsError(
                 f"option-of-other-mode: The mode {spec.name} does not use {flag(name)}: leave "
                 f"{flag(name)} out, or choose the mode {taker.name}."
