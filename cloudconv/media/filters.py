@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -18,6 +19,7 @@ import av.error
 import av.filter
 
 from cloudconv.errors import InputError
+from cloudconv.media.formats import repack, working_format
 
 FFMPEG = str(av.ffmpeg_version_info)
 """FFmpeg's own version name, such as ``8.1``."""
@@ -114,20 +116,29 @@ class FieldKind:
 
 
 class FieldMeter:
-    """A measurement of the first pictures of a video: whether and how they are interlaced."""
+    """A measurement of the first pictures of a video: whether and how they are interlaced.
 
-    def __init__(self) -> None:
-        self.pictures = 0
+    ``pictures`` is their number, ``most`` the wanted number, and ``first`` the first picture.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.first: av.VideoFrame | None = None
+        self.pictures, self.most = 0, most
         self._marked = False
         self._detector: Chain | None = None
         self._found: Counter[str] = Counter()
 
     def push(self, picture: av.VideoFrame) -> None:
-        """Add the next picture; raise ValueError for another size or pixel format."""
-        self._detector = self._detector or Chain(picture, _DETECTOR)
-        self._found.update(map(_found, self._detector.push(picture, pts=picture.pts)))
+        """Add the next picture; a single one, and pictures unlike the first, are not measured."""
+        self.first = self.first or picture
         self.pictures += 1
         self._marked |= bool(picture.interlaced_frame)
+        if self.most > 1:
+            # Later code gives a better message for a format that changes or cannot be used.
+            with suppress(ValueError):
+                picture = repack(picture, working_format(picture.format.name))
+                self._detector = self._detector or Chain(picture, _DETECTOR)
+                self._found.update(map(_found, self._detector.push(picture, pts=picture.pts)))
 
     @property
     def kind(self) -> FieldKind | None:

@@ -11,7 +11,7 @@ import struct
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -38,7 +38,7 @@ from cloudconv.media.demux import (
     too_short,
 )
 from cloudconv.media.filters import MEASURED_PICTURES, FieldMeter
-from cloudconv.media.formats import LINEAR, SRGB, is_float, repack, working_format
+from cloudconv.media.formats import LINEAR, SRGB, is_float, working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.identity import input_fingerprint, input_stamp
 from cloudconv.media.info import MediaInfo, StreamInfo, Timing, reader_of
@@ -54,6 +54,7 @@ _LONG_GAP = 2
 # Packets for each one without a time, from which on the others give the times of the frames.
 _FEW_UNSTAMPED = 10
 
+_NO_TIME = -(2**63)  # before every time
 _FRAMES_FOR_RATE = 48  # frames to read before the rate of an arriving input is computed
 _FAR_FUTURE = 10**9  # seconds; the assumed length of an input that is still arriving
 
@@ -90,24 +91,19 @@ def probe(
         except InputError as error:
             if isinstance(error, ReadError):
                 raise  # later code gives a better message for others
-    meter = FieldMeter() if deinterlace else None
+    meter = FieldMeter(MEASURED_PICTURES if deinterlace else 1)
     try:
         info = _probe(file, picture_rate, meter)
     finally:
         if growth is not None and growth.interrupt is not None:
             raise growth.interrupt  # which has ended the wait for the input
-    info = replace(info, fingerprint=fingerprint, stamp=stamp)
-    timing = info.timing
     if picture_rate is not None and not info.reader.is_pictures:
         raise InputError(
             f"rate-of-video: {path} has times of its own, and --input-fps is for pictures only: "
             "leave it out."
         )
-    if picture_rate is not None and timing.frames == 1:
-        length = 1 / picture_rate
-        timing = replace(timing, rate=picture_rate, last_duration=length, end=timing.start + length)
-        info = replace(info, timing=timing)
-    return info if meter is None else _with_fields(info, meter)
+    info = replace(info, fingerprint=fingerprint, stamp=stamp)
+    return _with_fields(info, meter) if deinterlace else info
 
 
 def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
@@ -124,15 +120,15 @@ def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
     return replace(info, warnings=(*warnings, Warned(text)))
 
 
-def _probe(path: Path, picture_rate: Fraction | None, meter: FieldMeter | None) -> MediaInfo:
+def _probe(path: Path, picture_rate: Fraction | None, meter: FieldMeter) -> MediaInfo:
     pictures = open_pictures(path, picture_rate)
     if pictures is not None:
         return _probe_pictures(path, pictures, meter)
     with open_container(path) as container:
         stream = main_video(container, path)
         only(container, (stream.index,))
-        scan, first = _scan(container, stream, meter, briefly=growth_of(path) is not None)
-        if first is None:
+        scan = _Scan(container, stream, meter, briefly=growth_of(path) is not None)
+        if meter.first is None:
             codec, tried = scan.decoder.codec.canonical_name, counted(scan.packets, "packet")
             raise InputError(
                 f"data-damaged: No frame of {path} can be decoded: its {codec} data is damaged, "
@@ -140,74 +136,44 @@ def _probe(path: Path, picture_rate: Fraction | None, meter: FieldMeter | None) 
                 if scan.packets
                 else too_short(path)
             )
-        return _describe(path, container, stream, scan, first)
+        timing = _timing(container, stream, scan, meter.first, picture_rate)
+        return _describe(path, container, stream, scan, meter.first, timing)
 
 
-@dataclass(slots=True)
 class _Scan:
-    """The results of reading the packets, in decode order; times in ticks."""
+    """The packets of a file, of which ``shown`` have a visible frame; times in ticks.
 
-    times: array[int]
-    decoder: Any
-    expected_aspect: Fraction | None  # of the decoder before the first frame
-    packets: int = 0
-    shown: int = 0  # packets with a visible frame
-    unstamped: int = 0  # those of them without a time
-    last_time: int | None = None
-    last_duration: int = 0
-    durations: set[int] = field(default_factory=set)  # up to two different ones
-    shifts: tuple[Fraction, ...] = ()  # the jumps of the file's clock
-    brief: bool = False  # only the first seconds were read
+    ``times`` are the different times of those, sorted, and ``unstamped`` those without a time.
+    """
 
-
-def _scan(
-    container: InputContainer, stream: Any, meter: FieldMeter | None, *, briefly: bool
-) -> tuple[_Scan, VideoFrame | None]:
-    """Read every packet, or those of the first seconds; decode the first frames."""
-    decoder = open_decoder(stream)
-    scan = _Scan(array("q"), decoder, decoder.sample_aspect_ratio)
-    codec = decoder.codec.canonical_name
-    first: VideoFrame | None = None
-    clock = VideoClock(container, stream)
-    for packet in chain(read_packets(container, stream, clock), [None]):
-        if first is None or (meter is not None and meter.pictures < MEASURED_PICTURES):
-            first = _first(_try_decode(decoder, packet), first, meter)
-        scan.packets += packet is not None
-        if packet is None or not is_shown(packet, codec):
-            continue
-        duration = packet.duration or 0
-        if len(scan.durations) < 2:
-            scan.durations.add(duration)
-        scan.shown += 1
-        if packet.pts is None:
-            scan.unstamped += 1
-            continue
-        scan.times.append(packet.pts)
-        if scan.last_time is None or packet.pts > scan.last_time:
-            scan.last_time, scan.last_duration = packet.pts, duration
-        if briefly and first is not None and len(scan.times) >= _FRAMES_FOR_RATE:
-            scan.brief = True
-            break
-    scan.shifts = clock.shifts
-    return scan, first
+    def __init__(
+        self, container: InputContainer, stream: Any, meter: FieldMeter, *, briefly: bool
+    ) -> None:
+        """Read every packet, or those of the first seconds; decode the first pictures."""
+        self.decoder = open_decoder(stream)
+        self.expected_aspect = self.decoder.sample_aspect_ratio  # before the first frame
+        self.packets, self.is_brief = 0, False
+        codec, clock = self.decoder.codec.canonical_name, VideoClock(container, stream)
+        stamps, durations = array("q"), array("q")
+        for packet in chain(read_packets(container, stream, clock), [None]):
+            if meter.pictures < meter.most:
+                for picture in _decoded(self.decoder, packet):
+                    meter.push(picture)
+            self.packets += packet is not None
+            if packet is not None and is_shown(packet, codec):
+                stamps.append(_NO_TIME if packet.pts is None else packet.pts)
+                durations.append(packet.duration or 0)
+                if briefly and meter.first is not None and len(stamps) >= _FRAMES_FOR_RATE:
+                    self.is_brief = True
+                    break
+        self.shifts = clock.shifts
+        times, self.durations = np.array(stamps, np.int64), set(durations)
+        self.shown, self.unstamped = len(times), int((times == _NO_TIME).sum())
+        self.last_duration = durations[int(times.argmax())] if durations else 0
+        self.times = np.unique(times[times != _NO_TIME])
 
 
-def _first(
-    pictures: list[VideoFrame], first: VideoFrame | None, meter: FieldMeter | None
-) -> VideoFrame | None:
-    """Return the first picture, and let the meter measure all that are like its first one."""
-    if first is None:
-        first = next(iter(pictures), None)
-    if first is None or meter is None:
-        return first
-    for picture in pictures:
-        # Later code gives a better message for a format that changes or cannot be used.
-        with suppress(ValueError):
-            meter.push(repack(picture, working_format(picture.format.name)))
-    return first
-
-
-def _try_decode(decoder: Any, packet: Any) -> list[VideoFrame]:
+def _decoded(decoder: Any, packet: Any) -> list[VideoFrame]:
     try:
         frames: list[VideoFrame] = decoder.decode(packet)
     except av.error.BlockingIOError:  # the system starts no more threads
@@ -217,17 +183,22 @@ def _try_decode(decoder: Any, packet: Any) -> list[VideoFrame]:
     return [frame for frame in frames if frame.width and frame.height]
 
 
-def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFrame) -> Timing:
+def _timing(
+    container: InputContainer,
+    stream: Any,
+    scan: _Scan,
+    first: VideoFrame,
+    picture_rate: Fraction | None,
+) -> Timing:
     time_base, reader = Fraction(stream.time_base), reader_of(container.format.name)
     rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
     hints = [Fraction(rate) for rate in rates if rate]
-    times = np.unique(np.frombuffer(scan.times, np.int64))
     # This reader knows only decode times, which differ if the codec reorders frames.
-    reorders = reader.stamps_decoding and stream.codec_context.has_b_frames
+    times, reorders = scan.times, reader.stamps_decoding and stream.codec_context.has_b_frames
     if first.pts is not None and not reorders:
         # The recording starts mid-stream: frames before the first key frame cannot be decoded.
         times = times[times >= first.pts]
-    if scan.brief:
+    if scan.is_brief:
         # Frames that are stored out of order leave gaps among the last times read.
         times = times[: -_FRAMES_FOR_RATE // 2]
     all_equal = len(times) == 1 and scan.shown > 1
@@ -245,7 +216,9 @@ def _timing(container: InputContainer, stream: Any, scan: _Scan, first: VideoFra
         return Timing(start, scan.shown, rate, 1 / rate, time_base, end, False)
     start, count = int(times[0]) * time_base, len(times)
     constant: Fraction | None
-    if count == 1 and not scan.last_duration:
+    if count == 1 and picture_rate is not None:
+        constant = picture_rate
+    elif count == 1 and not scan.last_duration:
         constant = next((rate for rate in hints if 1 <= rate <= 1000), Fraction(25))
     else:
         stamps = times if count > 1 else np.array([0, scan.last_duration])
@@ -281,7 +254,7 @@ def _last_duration(
         if left > 0 and not _is_cut_off(container, stream, scan):
             return int(left)
     stated = _stated_seconds(stream)
-    if stated and not scan.brief and not _lacks_its_end(container):
+    if stated and not scan.is_brief and not _lacks_its_end(container):
         # Matroska rarely states a frame's duration, so the length of the track gives the duration.
         left = int(stated / stream.time_base) - int(times[-1])
         if left > _LONG_GAP * (scan.last_duration or 1):
@@ -290,10 +263,14 @@ def _last_duration(
 
 
 def _describe(
-    path: Path, container: InputContainer, stream: Any, scan: _Scan, first: VideoFrame
+    path: Path,
+    container: InputContainer,
+    stream: Any,
+    scan: _Scan,
+    first: VideoFrame,
+    timing: Timing,
 ) -> MediaInfo:
-    timing = replace(_timing(container, stream, scan, first), shifts=scan.shifts)
-    times = np.unique(np.frombuffer(scan.times, np.int64))
+    timing, times = replace(timing, shifts=scan.shifts), scan.times
     if timing.rate is None and len(gaps := np.diff(times)):
         at, base = int(gaps.argmax()), timing.time_base
         timing = replace(
@@ -302,7 +279,7 @@ def _describe(
             shortest_gap=int(gaps.min()) * base,
             longest_gap=(int(times[at]) * base, int(times[at + 1]) * base),
         )
-    if scan.brief:
+    if scan.is_brief:
         timing = replace(
             timing, end=timing.start + _FAR_FUTURE, rate_before_last=None, open_ended=True
         )
@@ -407,7 +384,7 @@ def _stream_info(stream: Any) -> StreamInfo:
 def _warnings(
     container: InputContainer, stream: Any, scan: _Scan, timing: Timing, interlaced: bool
 ) -> Iterator[Warned]:
-    stated = None if scan.brief else _stated_seconds(stream)
+    stated = None if scan.is_brief else _stated_seconds(stream)
     shortfall = 3 * timing.last_duration + Fraction(1, 10)
     if _is_cut_off(container, stream, scan):
         yield Warned(
@@ -459,11 +436,10 @@ def _lacks_its_end(container: InputContainer) -> bool:
     return end is not None and path.stat().st_size < end
 
 
-def _probe_pictures(path: Path, pictures: Pictures, meter: FieldMeter | None) -> MediaInfo:
-    decoded = (picture for picture in pictures.decode() if picture is not None)
-    first = next(decoded, None)
-    measured = [] if meter is None else islice(decoded, MEASURED_PICTURES - 1)
-    first = _first([] if first is None else [first, *measured], None, meter)
+def _probe_pictures(path: Path, pictures: Pictures, meter: FieldMeter) -> MediaInfo:
+    for picture in islice(filter(None, pictures.decode()), meter.most):
+        meter.push(picture)
+    first = meter.first
     if first is None:
         raise InputError(
             f"no-frame-decoded: No frame of {path} can be decoded: the file is damaged. Give a "

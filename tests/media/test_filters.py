@@ -100,9 +100,3 @@ def test_minterpolate_reads_few_frames_ahead():
 def test_pictures_too_small_for_minterpolate_are_an_error():
     with pytest.raises(ModelError, match="at least 32 pixels"):
         next(minterpolate(frames(3, size=(64, 30)), Fraction(48)))
-
-
-def test_a_missing_filter_is_named(monkeypatch):
-    monkeypatch.setattr("cloudconv.media.meters.has_filter", lambda name: False)
-    with pytest.raises(ModelError, match="no filter minterpolate"):
-        list(minterpolate(frames(2), Fraction(48)))

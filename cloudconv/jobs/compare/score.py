@@ -43,8 +43,8 @@ class ScoredFrame:
 class SequenceMeter:
     """The state of metrics that need the frames of one method in order."""
 
-    def __init__(self, wanted: Sequence[str], rate: Fraction | None) -> None:
-        self._vmaf = VmafMeter(rate or Fraction(25)) if "vmaf" in wanted else None
+    def __init__(self, wanted: Sequence[str]) -> None:
+        self._vmaf = VmafMeter() if "vmaf" in wanted else None
         self._made_in_vmaf: list[bool] = []
         self._brighter: float | None = None
 
@@ -109,7 +109,7 @@ class Scorer:
     def __init__(self, models: Mapping[str, str], plan: ComparePlan) -> None:
         self._plan = plan
         self._methods = {name: method(model, plan) for name, model in models.items()}
-        self._meters = {name: SequenceMeter(plan.metrics, plan.info.timing.rate) for name in models}
+        self._meters = {name: SequenceMeter(plan.metrics) for name in models}
         steps = range(plan.settings.horizon or 1)
         self.scores = {name: [Scores((*plan.metrics, TIME)) for _ in steps] for name in models}
         self.filmed = Scores(["texture"] if "texture" in plan.metrics else [])
