@@ -28,8 +28,6 @@ from cloudconv.settings.values import pairs
 # errors to standard error.
 os.environ.setdefault("SVT_LOG", "1")
 
-SOURCE = "source"
-"""The name for the encoder of the source's codec."""
 DEFAULTS = EncodeSettings()
 DEFAULT_CRF = 17.0
 """The default quality on libx264's scale: visually lossless at ordinary viewing."""
@@ -42,8 +40,8 @@ _PRESETS = (
 _QUALITY = frozenset(
     ("crf", "qp", "b", "q", "cq", "qscale", "global_quality", "lossless", "quality", "rc")
 )
-# Codecs for video editing, which a source keeps by default.
-_EDITED = ("dnxhd", "prores")
+# Codecs for video editing, which a source keeps by default, and their encoders.
+_EDITED = {"dnxhd": "dnxhd", "prores": "prores_ks"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,6 @@ class EncoderChoice:
 class KnownEncoder:
     """The known facts about an encoder beyond those that its library reports."""
 
-    keeps: str | None = None  # the codec that a source in this codec keeps on request
     # The names of its parameters for the mastering display and for the light levels of HDR10.
     hdr: tuple[str, str] | None = None
     # The options that every quality needs beside ``crf``; without ``crf``, those of the default.
@@ -106,14 +103,13 @@ _NVENC = KnownEncoder(
 )
 # Quality 2 on FFmpeg's scale of 1 (best) to 31, times FF_QP2LAMBDA (118).
 _QSCALE = KnownEncoder(quality={"flags": "+qscale", "global_quality": "236"})
-_X264 = KnownEncoder("h264", crf=("crf", 63), presets=_PRESETS, parameters="x264-params")
+_X264 = KnownEncoder(crf=("crf", 63), presets=_PRESETS, parameters="x264-params")
 _X265_PARAMS = "x265-params"
 
 _KNOWN: dict[str, KnownEncoder] = {
     "libx264": replace(_X264, hdr=("mastering-display", "cll"), whole_chroma=True, smallest=2),
     "libx264rgb": _X264,
     "libx265": KnownEncoder(
-        "hevc",
         hdr=("master-display", "max-cll"),
         options={_X265_PARAMS: "log-level=none"},
         crf=("crf", 51),
@@ -125,7 +121,6 @@ _KNOWN: dict[str, KnownEncoder] = {
         corrupts=range(33, 64),
     ),
     "libsvtav1": KnownEncoder(
-        "av1",
         hdr=("mastering-display", "content-light"),
         options={"preset": "6"},
         crf=("crf", 51),
@@ -135,7 +130,6 @@ _KNOWN: dict[str, KnownEncoder] = {
         smallest=4,
     ),
     "libvpx-vp9": KnownEncoder(
-        "vp9",
         quality={"b": "0"},
         options={"deadline": "good", "cpu-used": "2", "row-mt": "1"},
         crf=("crf", 51),
@@ -143,16 +137,13 @@ _KNOWN: dict[str, KnownEncoder] = {
         refused=("yuva422p", "yuva444p", "gbrap"),
     ),
     # Level 3 of FFV1 cuts pictures into slices. Small pictures have too few samples for slices.
-    "ffv1": KnownEncoder("ffv1", options={"level": "3", "slicecrc": "1", "g": "1"}, smallest=16),
-    "prores_ks": KnownEncoder("prores", whole_chroma=True),
-    "dnxhd": KnownEncoder("dnxhd", whole_chroma=True, smallest=120),
+    "ffv1": KnownEncoder(options={"level": "3", "slicecrc": "1", "g": "1"}, smallest=16),
+    "prores_ks": KnownEncoder(whole_chroma=True),
+    "dnxhd": KnownEncoder(whole_chroma=True, smallest=120),
     "h264_nvenc": _NVENC,
     "hevc_nvenc": _NVENC,
     "av1_nvenc": replace(_NVENC, looks_like=_SVT_AV1),
-    "mjpeg": replace(_QSCALE, keeps="mjpeg"),
-    # ``source`` does not keep these two codecs, which do not accept all frame rates.
-    "mpeg4": _QSCALE,
-    "mpeg2video": _QSCALE,
+    **dict.fromkeys(("mjpeg", "mpeg4", "mpeg2video"), _QSCALE),
     # Few programs read a TIFF of YUV.
     "tiff": KnownEncoder(
         refused=tuple(f"yuv{s}p" for s in ("410", "411", "420", "422", "440", "444"))
@@ -183,7 +174,7 @@ def choose(container: Container, info: MediaInfo, settings: EncodeSettings) -> E
     refuses the encoder, or no encoder fits the size.
     """
     source, exactly = layout(info.working_pix_fmt), settings.pix_fmt
-    given = _named(container, info, settings)
+    given = settings.encoder or _kept(container, info, settings)
     free = given is None and exactly is None and container.needs_plain
     is_still = info.reader.is_pictures and info.timing.frames == 1
     drawn = source.alpha or is_still or (info.reader.is_drawn and source.family != "yuv")
@@ -218,11 +209,6 @@ def _warnings(
     name, first, codec = choice.encoder, container.encoders[0], _codec(choice.encoder)
     source, kept, stored = (layout(f) for f in (info.working_pix_fmt, wanted, choice.working))
     size = f"{info.width}x{info.height}"
-    if settings.encoder == SOURCE and codec != info.codec:
-        yield Warned(
-            f"encoder-not-of-source: The codec {info.codec} of the source cannot be written in "
-            f"{container.name} here: {name} is used."
-        )
     if settings.pix_fmt is None and wanted != info.working_pix_fmt:
         opaque = " without transparency" if source.alpha else ""
         yield Warned(
@@ -270,24 +256,15 @@ def _codec(encoder: str) -> str:
     return av.codec.Codec(encoder, "w").canonical_name
 
 
-def _named(container: Container, info: MediaInfo, settings: EncodeSettings) -> str | None:
-    """Return the requested encoder, or that of the source's codec if the codec is kept.
-
-    The codec is kept if ``SOURCE`` is requested, or if the codec is for editing and no other
-    setting is given. The result is None if no encoder of the codec fits container, size and format.
-    """
-    given = settings.encoder, settings.crf, settings.preset, settings.pix_fmt
-    keeps_edited = info.codec in _EDITED and given == (None,) * 4 and not settings.encoder_option
-    if settings.encoder != SOURCE and not keeps_edited:
-        return settings.encoder
-    wanted = info.working_pix_fmt if settings.pix_fmt is None else _working(settings.pix_fmt)
-    for name in present(name for name, known in _KNOWN.items() if known.keeps == info.codec):
-        if container.is_video and _can_be_in(container, name):
-            # Codecs for editing have few pixel formats, so the nearest one is used.
-            formats = [f for f in _takes(name) if f == wanted or info.codec in _EDITED]
-            if any(_fits(name, pix_fmt, (info.width, info.height)) for pix_fmt in formats):
-                return name
-    return None
+def _kept(container: Container, info: MediaInfo, settings: EncodeSettings) -> str | None:
+    """Return the encoder of the source's codec for editing; None if the codec is not kept."""
+    name = _EDITED.get(info.codec)
+    changes = settings.crf is not None or settings.preset or settings.pix_fmt
+    if name is None or changes or settings.encoder_option or not container.is_video:
+        return None
+    size = info.width, info.height
+    fits = _can_be_in(container, name) and any(_fits(name, each, size) for each in _takes(name))
+    return name if fits and present([name]) else None
 
 
 def _candidates(
@@ -522,14 +499,12 @@ def hdr_parameters(encoder: str, display: bytes | None, light: bytes | None) -> 
     if numbers[20] and numbers[21]:
         # Decimal numbers, or multiples of the units of HEVC: 0.00002 for chromaticities, 0.0001
         # cd/m² for luminances.
-        units = [Fraction(50_000)] * 8 + [Fraction(10_000)] * 2
-        values = [
-            Fraction(top, bottom) if bottom else Fraction(0)
-            for top, bottom in zip(numbers[0:20:2], numbers[1:20:2], strict=True)
-        ]
+        units = [50_000] * 8 + [10_000] * 2
         rx, ry, gx, gy, bx, by, wx, wy, least, most = (
-            f"{float(value):g}" if encoder == "libsvtav1" else str(round(value * unit))
-            for value, unit in zip(values, units, strict=True)
+            f"{top / (bottom or 1):g}"
+            if encoder == "libsvtav1"
+            else str(round(Fraction(top * unit, bottom or 1)))
+            for top, bottom, unit in zip(numbers[:20:2], numbers[1:20:2], units, strict=True)
         )
         parts.append(
             f"{names[0]}=G({gx},{gy})B({bx},{by})R({rx},{ry})WP({wx},{wy})L({most},{least})"

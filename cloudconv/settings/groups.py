@@ -54,7 +54,7 @@ _FALLBACK = """Blend the source frames where motion does not explain their diffe
 the model's picture everywhere."""
 _ADAPT = """Fine-tune the model on this video first, for so many minutes. The result is used if
 its PSNR is at least 0.05 dB higher on frames that are held back from the training."""
-_USE = "Use this encoder of FFmpeg, or (source) one of the source's codec."
+_USE = "Use this encoder of FFmpeg."
 _CRF = "Set the quality, lower is better, on libx264's scale for every encoder."
 _MORE = "Set any other option of the encoder; repeat for several."
 

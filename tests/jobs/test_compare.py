@@ -16,13 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudconv import metrics
-from cloudconv.errors import CloudconvError, InputError, ModelError, OutputError, SettingsError
+from cloudconv.errors import CloudconvError, InputError, OutputError, SettingsError
 from cloudconv.jobs.compare.methods import ShownFrame
 from cloudconv.jobs.compare.plan import MINTERPOLATE, evenly, methods_of, windows
 from cloudconv.jobs.compare.run import CompareSettings, decide, estimate
 from cloudconv.jobs.compare.score import SequenceMeter, verdict
 from cloudconv.media.color import rgb_of
-from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.report.data import Row
