@@ -15,6 +15,7 @@ from torch import Tensor
 from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import warp
+from cloudconv.models.published.layers import Layers
 
 StateDict = Mapping[str, Tensor]
 """Tensors by name. Recognition reads names and shapes only, so the tensors may be meta tensors."""
@@ -138,12 +139,21 @@ def recognise(state: StateDict) -> ModelSpec | None:
     return next((found for each in families() if (found := each.detect(state))), None)
 
 
+def shapes(state: StateDict) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each tensor by its name."""
+    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+
+
 def unfit(spec: ModelSpec, state: StateDict) -> list[str]:
     """Return the names of tensors that the network lacks, or that only it has; or other shapes."""
-    with torch.device("meta"):
-        wanted = {name: tensor.shape for name, tensor in spec.build().state_dict().items()}
-    given = {name: tensor.shape for name, tensor in state.items()}
-    return [name for name in wanted | given if wanted.get(name) != given.get(name)]
+    try:
+        with torch.device("meta"):
+            network = spec.build()
+            wrong = network.unfit() if isinstance(network, Layers) else []
+    except KeyError as error:  # a name of the file cannot be that of a tensor
+        return [str(error)]
+    wanted, given = shapes(network.state_dict()), shapes(state)
+    return wrong + [name for name in wanted | given if wanted.get(name) != given.get(name)]
 
 
 @cache

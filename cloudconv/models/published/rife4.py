@@ -8,7 +8,6 @@ far, at the block's scale.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -174,22 +173,21 @@ class Rife4(Published):
         self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
     ) -> tuple[Tensor, Tensor, None]:
         """See ``Published.estimate``."""
-        total, far = self._total(seen, timestep, scale, memo)
-        motion = total.whole()
+        motion, far = self._motion(seen, timestep, scale, memo)
         # Other devices than a CPU compute the doubled scales always, for a quarter of the time
         # more, because the CPU would have to wait for the decision.
         if far is not None and (far.device.type != "cpu" or far.any()):
             multiple = self.spec.multiple * max(2, round(2 / scale))
             wide = [pad_to_multiple(x, multiple) for x in seen]
-            doubled = self._total(wide, timestep, scale / 2)[0].whole()
+            doubled, _ = self._motion(wide, timestep, scale / 2)
             height, width = seen[0].shape[2:]
             motion = torch.where(far, doubled[..., :height, :width], motion)
         return motion[:, :FLOWS], motion[:, FLOWS:].sigmoid(), None
 
-    def _total(
+    def _motion(
         self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
-    ) -> tuple[Estimates, Tensor | None]:
-        """Return the sum of the estimates of all blocks.
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the flows and the mask, (B, 5, H, W), of all blocks.
 
         For 4.0 and 4.1 also return the items, (B, 1, 1, 1), whose motion is so far after two blocks
         that the network starts again with all scales doubled; otherwise None.
@@ -198,29 +196,24 @@ class Rife4(Published):
         if encode is not None:
             features = once(memo, "features", lambda: encode(torch.cat(seen)).chunk(2))
             seen = [torch.cat(each, 1) for each in zip(seen, features, strict=True)]
-        total = Estimates(seen[0].shape[2:], adds_mask=self._settings.adds_mask)
+        total = Estimates(adds_mask=self._settings.adds_mask)
         far = None
         for number, size in enumerate(self._settings.scales):
             factor = size / scale
-            inputs = self._inputs(seen, total, timestep, factor)
+            moved = total.moved(seen, factor) if number else [resize(x, 1 / factor) for x in seen]
+            inputs = [x[:, :COLOURS] for x in moved]
+            if encode is not None:
+                inputs += [x[:, COLOURS:] for x in moved]
+            inputs.append(timestep.expand(-1, 1, *moved[0].shape[2:]))
+            if number:
+                flows, others = total.reduced(factor)
+                inputs += [others, flows]
             made = self.get_submodule(f"block{number}")(*inputs)
             total.add(made, factor if self._settings.style == "beta" else 2 * factor)
             if number == _DECISIVE and self._settings.style == "prelu":
                 far = total.is_far(_FAR)
-        return total, far
-
-    def _inputs(
-        self, seen: list[Tensor], total: Estimates, timestep: Tensor, factor: float
-    ) -> Iterator[Tensor]:
-        """Yield the inputs of the next block, which works at 1 / ``factor`` of the size."""
-        moved = total.moved(seen, factor) if total else [resize(x, 1 / factor) for x in seen]
-        yield from (x[:, :COLOURS] for x in moved)
-        if self.encode is not None:
-            yield from (x[:, COLOURS:] for x in moved)
-        yield timestep.expand(-1, 1, *moved[0].shape[2:])
-        if total:
-            flows, others = total.reduced(factor)
-            yield from (others, flows)
+        flows, mask = total.reduced(1)
+        return torch.cat((flows, mask[:, :MASK]), 1), far
 
 
 class _Features(Fusible):

@@ -7,20 +7,19 @@ backward flows and a mask. A further network corrects the mixed picture.
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from cloudconv.models.base import COLOURS
-from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize
-from cloudconv.models.published import Published, StateDict, has, row
+from cloudconv.models.published import Published, StateDict, has, row, shapes
 from cloudconv.models.published.estimates import FLOWS, MASK, Estimates
-from cloudconv.models.published.unet import TwoLayers, Unet, moved_features
+from cloudconv.models.published.layers import Layers, moved_features
 
 _SCALES = (4, 2, 1)
-_WIDTH = 16
-_LEVELS = 4
-
+_DEPTH = 8  # hidden layers of a block
+_LEVELS = 4  # sizes of the features
+_FIRST = "block0.conv0.0.0.weight"
 
 FAMILY = "RIFE"
 
@@ -30,75 +29,58 @@ def detect(state: StateDict) -> ModelSpec | None:
     last = (f"block{k}.lastconv.weight" for k in range(len(_SCALES)))
     if not all(has(state, name, None, FLOWS + MASK, 4, 4) for name in last):
         return None
-    first = "block0.conv0.0.0.weight"
-    if not has(state, first, None, None, 3, 3) or "contextnet.conv1.conv1.0.weight" not in state:
+    if not has(state, _FIRST, None, None, 3, 3) or "contextnet.conv1.conv1.0.weight" not in state:
         return None
-    widths = tuple(state[f"block{k}.lastconv.weight"].shape[0] for k in range(len(_SCALES)))
-    reads_time = state[first].shape[1] > 2 * COLOURS
+    reads_time = state[_FIRST].shape[1] > 2 * COLOURS
     return row(
         "RIFEm" if reads_time else FAMILY,
         "of the paper",
         "Huang et al., ECCV 2022",
         "rife_paper:RifePaper",
-        {"widths": widths, "reads_time": reads_time},
+        {"shapes": shapes(state)},
         multiple=32,
         bytes_per_pixel=850,
         arbitrary_timestep=reads_time,
     )
 
 
-class RifePaper(Published):
-    """A network of RIFE's paper; ``widths`` are the channels of each block's hidden layers.
-
-    ``reads_time``: whether the network reads the timestep (RIFEm); RIFE makes the middle only.
-    """
-
-    def __init__(self, spec: ModelSpec, widths: tuple[int, ...], *, reads_time: bool) -> None:
-        super().__init__(spec)
-        self._reads_time = reads_time
-        for number, width in enumerate(widths):
-            inputs = 2 * COLOURS + reads_time
-            if number:
-                inputs += 2 * COLOURS + MASK + FLOWS
-            self.add_module(f"block{number}", Block(inputs, width, FLOWS + MASK, style="prelu"))
-        self.contextnet = _Context()
-        self.unet = Unet(4 * COLOURS + MASK + FLOWS, _WIDTH)
+class RifePaper(Layers, Published):
+    """A network of RIFE's paper. Its first block shows whether it reads the timestep (RIFEm)."""
 
     def estimate(
         self, seen: list[Tensor], timestep: Tensor, scale: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See ``Published.estimate``."""
-        total = Estimates(seen[0].shape[2:], adds_mask=True)
+        total = Estimates(adds_mask=True)
+        reads_time = self.tensor(_FIRST).shape[1] > 2 * COLOURS
         for number, size in enumerate(_SCALES):
             factor = size / scale
             inputs = [resize(x, 1 / factor) for x in seen]
-            if self._reads_time:
+            if reads_time:
                 inputs.append(timestep.expand(-1, 1, *inputs[0].shape[2:]))
             if number:
                 flows, mask = total.reduced(factor)
                 inputs += [*total.moved(seen, factor), mask, flows]
-            total.add(self.get_submodule(f"block{number}")(*inputs), 2 * factor)
+            total.add(self._block(f"block{number}", inputs), 2 * factor)
         flows, mask = total.reduced(1)
-        features = [
-            self.contextnet(x, flow) for x, flow in zip(seen, flows.chunk(2, 1), strict=True)
-        ]
+        features = [self._context(x, f) for x, f in zip(seen, flows.chunk(2, 1), strict=True)]
         first = [*seen, *total.moved(seen, 1), mask, flows]
-        residual = self.unet(first, list(zip(*features, strict=True)))
+        residual = self.correction(first, list(zip(*features, strict=True)))
         return flows, mask.sigmoid(), residual
 
+    def _block(self, name: str, inputs: list[Tensor]) -> Tensor:
+        """Map inputs of one size to the change of an estimate, float32 at half of that size."""
+        x = joined(inputs, self.dtype)
+        for number in range(2):
+            x = self.layer(f"{name}.conv0.{number}", x, 2)
+        hidden = x
+        for number in range(_DEPTH):
+            hidden = self.layer(f"{name}.convblock.{number}", hidden)
+        return self.deconv(f"{name}.lastconv", hidden + x).float().contiguous()
 
-class _Context(nn.Module):
-    """Features of a picture at four sizes, moved by a flow."""
-
-    def __init__(self) -> None:
-        super().__init__()
+    def _context(self, picture: Tensor, flow: Tensor) -> list[Tensor]:
+        """Return features at half, a quarter … of the picture's size, moved by a flow."""
+        features = [joined([picture], self.dtype)]
         for level in range(_LEVELS):
-            inputs = _WIDTH << (level - 1) if level else COLOURS
-            self.add_module(f"conv{level + 1}", TwoLayers(inputs, _WIDTH << level))
-
-    def forward(self, picture: Tensor, flow: Tensor) -> list[Tensor]:
-        """Return (B, C, h, w) float32 at half, a quarter … of the picture's size."""
-        features = [joined([picture], next(self.parameters()).dtype)]
-        for level in range(_LEVELS):
-            features.append(self.get_submodule(f"conv{level + 1}")(features[-1]))
+            features.append(self.halved(f"contextnet.conv{level + 1}", features[-1]))
         return moved_features(features[1:], resize(flow, 0.5) * 0.5)

@@ -1,0 +1,109 @@
+"""Define networks whose layers are called by the names of their tensors in the authors' files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from cloudconv.models.base import COLOURS, Interpolator
+from cloudconv.models.catalogue import ModelSpec
+from cloudconv.models.ops import joined, resize, warp
+
+_LEVELS = 4  # of the network that corrects a picture
+
+
+class Layers(Interpolator):
+    """A network with tensors of the names and ``shapes`` of a file.
+
+    A family has no modules. Its methods call the layers, whose sizes follow from the tensors.
+    """
+
+    def __init__(self, spec: ModelSpec, shapes: Mapping[str, Sequence[int]]) -> None:
+        super().__init__(spec)
+        self.names = frozenset(shapes)
+        self._read: dict[str, None] = {}
+        for name, shape in shapes.items():
+            *parents, last = name.split(".")
+            part: nn.Module = self
+            for parent in parents:
+                if parent not in dict(part.named_children()):
+                    part.add_module(parent, nn.Module())
+                part = part.get_submodule(parent)
+            part.register_parameter(last, nn.Parameter(torch.empty(*shape)))
+
+    @torch.no_grad()
+    def unfit(self) -> list[str]:
+        """Run the network once; return the tensors that it does not read, or cannot use."""
+        side = self.spec.multiple
+        picture = torch.zeros(1, COLOURS, side, side)
+        try:
+            self(picture, picture, torch.full((1, 1, 1, 1), 0.5))
+        except (AttributeError, LookupError, RuntimeError, ValueError):
+            return [*self._read][-1:]
+        return [name for name, _ in self.named_parameters() if name not in self._read]
+
+    def tensor(self, name: str) -> Tensor:
+        """Return the tensor of that name."""
+        self._read[name] = None
+        return self.get_parameter(name)
+
+    def conv(self, name: str, x: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
+        """Apply a convolution that keeps the size, or divides it by ``stride``."""
+        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        padding, groups = (weight.shape[2] - 1) // 2 * dilation, x.shape[1] // weight.shape[1]
+        return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
+
+    def deconv(self, name: str, x: Tensor) -> Tensor:
+        """Apply a transposed convolution that doubles the size."""
+        return F.conv_transpose2d(
+            x, self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"), 2, 1
+        )
+
+    def layer(self, name: str, x: Tensor, stride: int = 1, *, first: int = 0) -> Tensor:
+        """Apply a convolution and a PReLU, numbers ``first`` and ``first + 1`` of a sequence."""
+        made = self.conv(f"{name}.{first}", x, stride)
+        return F.prelu(made, self.tensor(f"{name}.{first + 1}.weight"))
+
+    def linear(self, name: str, x: Tensor) -> Tensor:
+        """Apply a linear layer to the last axis."""
+        return F.linear(x, self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"))
+
+    def norm(self, name: str, x: Tensor) -> Tensor:
+        """Normalise the last axis."""
+        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        return F.layer_norm(x, weight.shape, weight, bias, 1e-6)
+
+    def halved(self, name: str, x: Tensor) -> Tensor:
+        """Apply two layers, of which the first halves the size."""
+        return self.layer(f"{name}.conv2", self.layer(f"{name}.conv1", x, 2))
+
+    def correction(self, first: Sequence[Tensor], features: Sequence[Sequence[Tensor]]) -> Tensor:
+        """Return the correction of the colours in RIFE's paper and EMA-VFI: (B, 3, H, W) float32.
+
+        ``first`` are inputs at full size, ``features`` those at a half to a sixteenth of the size.
+        """
+        hidden: list[Tensor] = []
+        seen = list(first)
+        for level in range(_LEVELS):
+            hidden.append(self.halved(f"unet.down{level}", joined(seen, self.dtype)))
+            seen = [hidden[-1], *features[level]]
+        hidden.pop()
+        for level in range(_LEVELS):
+            made = self.deconv(f"unet.up{level}.0", joined(seen, self.dtype))
+            made = F.prelu(made, self.tensor(f"unet.up{level}.1.weight"))
+            seen = [made, *hidden[-1:]]
+            del hidden[-1:]
+        return torch.sigmoid(self.conv("unet.conv", made).float()) * 2 - 1
+
+
+def moved_features(features: Sequence[Tensor], flow: Tensor) -> list[Tensor]:
+    """Return features of a picture, each of half of the size before, moved by a flow in pixels."""
+    result = []
+    for level, each in enumerate(features):
+        if level:
+            flow = resize(flow, 0.5) * 0.5
+        result.append(warp(each, flow))
+    return result
