@@ -50,12 +50,12 @@ TALK = {
 }
 QUICK = {"device": "cpu", "model": "tiny", "threads": 1}
 SETTINGS = {
-    "interp": (InterpSettings,),
-    "extrapolate": (ExtrapolateSettings,),
-    "dream": (DreamSettings,),
-    "compare": (CompareSettings,),
-    "train": (TrainSettings,),
-    "doctor": (DoctorSettings,),
+    "interp": InterpSettings,
+    "extrapolate": ExtrapolateSettings,
+    "dream": DreamSettings,
+    "compare": CompareSettings,
+    "train": TrainSettings,
+    "doctor": DoctorSettings,
 }
 
 
@@ -69,8 +69,7 @@ def options_of(command):
 
 @pytest.mark.parametrize("command", SETTINGS)
 def test_the_options_of_a_command_are_the_fields_of_its_settings(command):
-    fields = [each for kind in SETTINGS[command] for each in fields_of(kind)]
-    shown = [each for each in fields if not each.hidden]
+    shown = [each for each in fields_of(SETTINGS[command]) if not each.hidden]
     assert options_of(command) - {"help_all"} == {each.name for each in shown}
     for each in shown:
         assert each.flags[0].partition("/")[0] == flag(each.name), each.name
@@ -78,11 +77,17 @@ def test_the_options_of_a_command_are_the_fields_of_its_settings(command):
         assert each.is_switch or 1 <= len(each.metavar) <= 10, each.name
 
 
-def test_an_unknown_keyword_is_a_type_error():
-    with pytest.raises(TypeError, match="unexpected keyword argument 'crff'"):
-        cloudconv.interpolate("a.mp4", factor=2, crff=3)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'quality'"):
-        cloudconv.dream("a.mp4", frames=2, quality="best")
+@pytest.mark.parametrize(
+    ("call", "given"),
+    [
+        (cloudconv.interpolate, {"factor": 2, "crff": 3}),
+        (cloudconv.dream, {"frames": 2, "quality": "best"}),
+        (cloudconv.interpolate_frames, {"factor": 2, "crf": 3}),
+    ],
+)
+def test_an_unknown_keyword_is_a_type_error(call, given):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{[*given][1]}'"):
+        call("a.mp4", **given)
 
 
 def test_keywords_are_read_as_options_of_the_command():
@@ -103,18 +108,16 @@ def test_keywords_are_read_as_options_of_the_command():
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"audio": "no"}, "`audio` must be drop, stretch or copy, got no"),
+        ({"input": None}, "input must be text or a path, got None"),
         ({"crf": float("nan")}, "`crf` must be a number of 0 or more"),
         ({"batch": 1.5}, "`batch` must be auto or a whole number"),
         ({"loop": "no"}, "`loop` must be True or False"),
         ({"encoder": 3}, "`encoder` must be text"),
-        ({"encoder_option": "crf"}, "not of the form key=value"),
-        ({"scale": 3}, "scale 3 is not one of"),
     ],
 )
 def test_an_impossible_value_is_one_error_in_python(wrong, said):
     with pytest.raises(SettingsError, match=re.escape(said)):
-        InterpSettings("a.mp4", factor=2, **wrong)
+        InterpSettings(**({"input": "a.mp4", "factor": 2} | wrong))
 
 
 def test_settings_list_all_models_metrics_and_modes():
@@ -202,55 +205,40 @@ def test_mypy_finds_wrong_calls(tmp_path):
 
 def test_slow_motion_can_have_a_chosen_rate(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 6, rate=24)
-    result = cloudconv.interpolate(clip, slowmo=4, fps=60, **QUICK)
-    assert Path(result.output).name == "a_slow4_60fps.mkv"
-    made = cloudconv.interpolate(clip, tmp_path / "b.mp4", slowmo=4, fps=60, **QUICK)
-    assert read_times(made.output) == [F(k, 60) for k in range(60)]
+    made = cloudconv.interpolate(clip, slowmo=4, fps=60, **QUICK)
+    assert Path(made.output).name == "a_slow4_60fps.mkv"
     assert (made.output_fps, made.duration, made.output_frames) == ("60", 1.0, 60)
 
 
 def test_input_fps_sets_the_rate_of_pictures(tmp_path):
-    folder = tmp_path / "pics"
-    clip = write_clip(tmp_path / "a.mkv", 4)
+    clip, folder = write_clip(tmp_path / "a.mkv", 4), tmp_path / "pics"
     cloudconv.interpolate(clip, folder / "%06d.png", factor=2, **QUICK)
-    out = tmp_path / "b.mp4"
     words = ["--factor", "2", "--model", "tiny", "--json", "--input-fps", "29.97"]
-    done = invoke("interp", folder, out, *words)
+    done = invoke("interp", folder, tmp_path / "b.mp4", *words)
     assert json.loads(done.stdout)["source_fps"] == "30000/1001"
-    assert read_times(out) == [F(k * 1001, 60000) for k in range(16)]
+    assert read_times(tmp_path / "b.mp4") == [F(k * 1001, 60000) for k in range(16)]
     compared = cloudconv.compare(folder, model="blend", input_fps=10)
     assert compared.per_frame[0]["pts_seconds"] == 0.1
-    forecast = cloudconv.extrapolate(
-        folder, tmp_path / "c.mp4", frames=1, only_new=True, model="hold", input_fps=50
-    )
-    assert forecast.output_fps == "50"
-    still = cloudconv.dream(
-        folder / "000001.png", tmp_path / "d.mp4", frames=5, mode="flow", wind=(1, 0), input_fps=5
-    )
+    given = {"frames": 1, "only_new": True, "model": "hold", "input_fps": 50}
+    assert cloudconv.extrapolate(folder, tmp_path / "c.mp4", **given).output_fps == "50"
+    given = {"frames": 5, "mode": "flow", "wind": (1, 0), "input_fps": 5}
+    still = cloudconv.dream(folder / "000001.png", tmp_path / "d.mp4", **given)
     assert (still.output_fps, still.duration) == ("5", 6 / 5)
     with pytest.raises(InputError, match="times of its own"):
         cloudconv.interpolate(clip, factor=2, input_fps=30)
 
 
-def test_none_as_input_is_one_clear_sentence():
-    for settings in (cloudconv.InterpSettings, cloudconv.DreamSettings, cloudconv.CompareSettings):
-        with pytest.raises(SettingsError, match="input must be text or a path, got None"):
-            settings(None)
-
-
 @pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (1, None)])
 def test_a_warning_names_reports_of_hdr(tmp_path, transfer, curve):
-    clip = write_clip(
-        tmp_path / "in.mkv", 6, pix_fmt="yuv420p10le", colour=(9, transfer, 9, 1), size=(64, 48)
-    )
+    given = {"pix_fmt": "yuv420p10le", "colour": (9, transfer, 9, 1), "size": (64, 48)}
+    clip = write_clip(tmp_path / "in.mkv", 6, **given)
+    given = {"frames": 3, "mode": "texture", "report": tmp_path / "d"}
+    dreamt = cloudconv.dream(clip, tmp_path / "d.mkv", **given)
     scores = cloudconv.compare(clip, model="blend", against="hold", report=tmp_path / "c")
-    dreamt = cloudconv.dream(
-        clip, tmp_path / "d.mkv", frames=3, mode="texture", report=tmp_path / "d"
-    )
     for result in (scores, dreamt):
         said = [text for text in map(str, result.warnings) if "look flat and pale" in text]
-        assert bool(said) == (curve is not None)
-        assert curve is None or (f"({curve})" in said[0] and "report" in said[0])
+        assert len(said) == (curve is not None)
+        assert all(f"({curve})" in text and "report" in text for text in said)
 
 
 def pictures(count, scene=0):
@@ -383,9 +371,14 @@ def test_a_learning_rate_beyond_floats_is_refused():
             TrainSettings("a", learning_rate=rate)
 
 
-def test_pictures_that_exceed_the_range_slightly_are_accepted():
-    """A resize with ringing makes such pictures."""
-    given = [p / 255 * 1.4 - 0.2 for p in pictures(4)]
+@pytest.mark.parametrize(
+    "given",
+    [
+        [p / 255 * 1.4 - 0.2 for p in pictures(4)],  # a resize with ringing exceeds the range
+        pictures(1) * 5,
+    ],
+)
+def test_unusual_pictures_are_accepted(given):
     made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
     assert all(made[2 * k] is item for k, item in enumerate(given))
 
@@ -406,46 +399,30 @@ def test_a_buffer_that_is_reused_is_an_error(kind, count):
         list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
 
 
-def test_one_picture_may_be_given_several_times():
-    (one,) = pictures(1)
-    assert len(list(cloudconv.interpolate_frames([one] * 5, 2, model="blend", device="cpu"))) == 10
+EMPTY = torch.zeros(1, 6, 3, 32, 32)
 
 
 @pytest.mark.parametrize(
-    "picture",
-    [
-        torch.full((1, 3, 32, 32), float("nan")),
-        torch.zeros(1, 3, 32, 32, device="meta"),
-        torch.zeros(1, 3, 32, 32).to_sparse(),
-        torch.zeros(0, 3, 32, 32),
-        torch.zeros(1, 3, 0, 32),
-    ],
+    "wrong", [EMPTY / 0, EMPTY.to("meta"), EMPTY.to_sparse(), EMPTY[:0], EMPTY[..., :0, :]]
 )
-def test_a_loaded_model_refuses_unusable_pictures(picture):
-    model = cloudconv.load_model("rife-4.6", device="cpu")
+def test_a_loaded_model_refuses_unusable_pictures(wrong):
+    predictor, model = (cloudconv.load_model(n, device="cpu") for n in ("linear", "rife-4.6"))
     with pytest.raises(PictureError):
-        model.interpolate(picture, picture, 0.5)
+        predictor.predict(wrong)
+    with pytest.raises(PictureError):
+        model.interpolate(wrong[:, 0], wrong[:, 1], 0.5)
+
+
+def test_a_loaded_model_refuses_other_types_shapes_and_times():
+    predictor, model = (cloudconv.load_model(n, device="cpu") for n in ("linear", "rife-4.6"))
+    with pytest.raises(PictureError):
+        predictor.predict(EMPTY.byte())
+    for wrong in ([EMPTY[0, 0]] * 6, EMPTY[:, :1], None):
+        with pytest.raises(PictureError, match="is needed"):
+            predictor.predict(wrong)
     for wrong in (float("nan"), "a", None, -0.1):
         with pytest.raises(SettingsError, match="timestep"):
-            model.interpolate(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32), wrong)
-
-
-@pytest.mark.parametrize("change", ["nan", "meta", "sparse", "empty", "uint8"])
-def test_a_predictor_refuses_an_unusable_context(change):
-    model = cloudconv.load_model("linear", device="cpu")
-    context = torch.zeros(1, model.spec.context, 3, 16, 16)
-    changed = {
-        "nan": context / 0,
-        "meta": context.to("meta"),
-        "sparse": context.to_sparse(),
-        "empty": context[:0],
-        "uint8": context.byte(),
-    }
-    with pytest.raises(PictureError):
-        model.predict(changed[change])
-    for wrong in ([context[0, 0]] * 6, context[:, :1], None):
-        with pytest.raises(PictureError, match="is needed"):
-            model.predict(wrong)
+            model.interpolate(EMPTY[:, 0], EMPTY[:, 1], wrong)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\0.safetensors", "\ud800", "n" * 300 + ".safetensors"])
@@ -471,37 +448,27 @@ def test_impossible_settings_are_refused_before_the_first_picture():
     for wrong, kind in (({"factor": 1}, SettingsError), ({"model": "flow"}, ModelError)):
         with pytest.raises(kind):
             cloudconv.interpolate_frames(pictures(2), **{"factor": 2, **wrong})
-    with pytest.raises(TypeError, match="crf"):
-        cloudconv.interpolate_frames(pictures(2), crf=3)
 
 
-def stored(kind):
-    """Return two pictures of a moving texture in one of the common types."""
-    eight = pictures(2)
-    opaque = [np.dstack([p, 255 - p[..., :1]]) for p in eight]
-    floats = [torch.from_numpy(p).float() / 255 for p in eight]
-    made = {
-        "gray": lambda: [p[..., 0] for p in eight],
-        "gray with an axis": lambda: [p[..., :1] for p in eight],
-        "rgba": lambda: opaque,
-        "float": lambda: [(p / 255).astype(np.float32) for p in eight],
-        "float64 first": lambda: [(p / 255).transpose(2, 0, 1) for p in eight],
-        "tensor": lambda: floats,
-        "tensor first": lambda: [p.permute(2, 0, 1) for p in floats],
-        "half": lambda: [p.half() for p in floats],
-        "bytes first": lambda: [torch.from_numpy(p).permute(2, 0, 1) for p in eight],
-        "deep": lambda: [p.astype(np.uint16) * 257 for p in eight],
-        "pillow": lambda: [Image.fromarray(p) for p in eight],
-        "pillow rgba": lambda: [Image.fromarray(p) for p in opaque],
-        "pillow gray": lambda: [Image.fromarray(p[..., 0]) for p in eight],
-    }
-    return made[kind]()
-
-
-KINDS = [
-    *("gray", "gray with an axis", "rgba", "float", "float64 first", "tensor", "tensor first"),
-    *("half", "bytes first", "deep", "pillow", "pillow rgba", "pillow gray"),
-]
+EIGHT = pictures(2)
+OPAQUE = [np.dstack([p, 255 - p[..., :1]]) for p in EIGHT]
+FLOATS = [torch.from_numpy(p).float() / 255 for p in EIGHT]
+STORED = {
+    "gray": [p[..., 0] for p in EIGHT],
+    "gray with an axis": [p[..., :1] for p in EIGHT],
+    "rgba": OPAQUE,
+    "float": [(p / 255).astype(np.float32) for p in EIGHT],
+    "float64 first": [(p / 255).transpose(2, 0, 1) for p in EIGHT],
+    "tensor": FLOATS,
+    "tensor first": [p.permute(2, 0, 1) for p in FLOATS],
+    "half": [p.half() for p in FLOATS],
+    "bytes first": [torch.from_numpy(p).permute(2, 0, 1) for p in EIGHT],
+    "deep": [p.astype(np.uint16) * 257 for p in EIGHT],
+    "pillow": [Image.fromarray(p) for p in EIGHT],
+    "pillow rgba": [Image.fromarray(p) for p in OPAQUE],
+    "pillow gray": [Image.fromarray(p[..., 0]) for p in EIGHT],
+}
+"""Two pictures of a moving texture in each of the common types."""
 
 
 def check_middle(made, given):
@@ -509,14 +476,13 @@ def check_middle(made, given):
     assert isinstance(made, type(given[0]))
     array, first, last = (np.asarray(each) for each in (made, *given))
     assert (array.shape, array.dtype) == (first.shape, first.dtype)
-    mean = (first.astype(float) + last) / 2
-    most = 1 if array.dtype.kind == "f" else np.iinfo(array.dtype).max
-    assert np.abs(array - mean).max() <= (0.5 if most > 1 else 1e-3)
+    most = 1e-3 if array.dtype.kind == "f" else 0.5
+    assert np.abs(array - (first.astype(float) + last) / 2).max() <= most
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", STORED)
 def test_new_pictures_of_every_type_have_that_type(kind):
-    given = stored(kind)
+    given = STORED[kind]
     made = list(cloudconv.interpolate_frames(given, 2, model="blend", device="cpu"))
     assert made[0] is given[0]
     check_middle(made[1], given)
@@ -534,7 +500,7 @@ def test_white_is_one_in_integers_of_any_size():
 @pytest.mark.parametrize("kind", ["gray with an axis", "rgba", "tensor", "tensor first", "deep"])
 def test_pictures_may_be_one_array(kind):
     """ComfyUI gives pictures as one tensor: (B, H, W, C) or (B, C, H, W)."""
-    given = stored(kind)
+    given = STORED[kind]
     stack = torch.stack if isinstance(given[0], torch.Tensor) else np.stack
     made = list(cloudconv.interpolate_frames(stack(given), 2, model="blend", device="cpu"))
     assert len(made) == 4
@@ -547,9 +513,8 @@ def test_pictures_may_be_one_array(kind):
 
 def test_a_network_gets_the_colours_without_the_opacity():
     model = cloudconv.load_model("tiny", device="cpu", precision="fp32")
-    a, b = stored("rgba")
-    plain = model.interpolate(a[..., :3], b[..., :3], 0.5)
-    assert np.array_equal(model.interpolate(a, b, 0.5)[..., :3], plain)
+    plain = model.interpolate(*(p[..., :3] for p in OPAQUE), 0.5)
+    assert np.array_equal(model.interpolate(*OPAQUE, 0.5)[..., :3], plain)
 
 
 def test_a_loaded_model_accepts_a_float_and_single_pictures():
@@ -566,26 +531,19 @@ def test_a_loaded_model_accepts_a_float_and_single_pictures():
 
 
 def test_pictures_become_yuv420p_in_mp4(tmp_path):
-    folder = tmp_path / "pics"
     clip = write_clip(tmp_path / "a.mkv", 4)
-    cloudconv.interpolate(clip, folder / "%06d.png", factor=2, **QUICK)
+    cloudconv.interpolate(clip, tmp_path / "pics" / "%06d.png", factor=2, **QUICK)
 
-    def made(source, name, **options):
-        result = cloudconv.interpolate(source, tmp_path / name, factor=2, **options, **QUICK)
+    def made(name, **options):
+        given = {"factor": 2, **options, **QUICK}
+        result = cloudconv.interpolate(tmp_path / "pics", tmp_path / name, **given)
         with av.open(result.output) as video:
             context = video.streams.video[0].codec_context
-            return context.name, context.pix_fmt, [*map(str, result.warnings)]
+            return context.name, context.pix_fmt, sum("Few pl" in str(w) for w in result.warnings)
 
-    codec, pix_fmt, warnings = made(folder, "b.mp4")
-    assert (codec, pix_fmt) == ("h264", "yuv420p")
-    assert sum("Few players show" in text for text in warnings) == 1
-    assert made(folder, "c.mp4", pix_fmt="yuv444p")[:2] == ("h264", "yuv444p")
-    assert made(folder, "d.mkv")[0] == "ffv1"
-    deep = write_clip(tmp_path / "deep.mkv", 4, pix_fmt="yuv420p10le")
-    assert made(deep, "e.mp4")[:2] == ("hevc", "yuv420p10le")
-    assert made(deep, "f.mkv", encoder="libx264")[:2] == ("h264", "yuv420p10le")
-    hdr = write_clip(tmp_path / "hdr.mkv", 4, colour=(9, 18, 9, 1))
-    assert made(hdr, "g.mkv")[:2] == ("hevc", "yuv420p")
+    assert made("b.mp4") == ("h264", "yuv420p", 1)
+    assert made("c.mp4", pix_fmt="yuv444p")[:2] == ("h264", "yuv444p")
+    assert made("d.mkv")[0] == "ffv1"
 
 
 def test_audio_that_the_container_refuses_is_encoded_again(tmp_path):
@@ -608,10 +566,8 @@ def test_audio_that_the_container_refuses_is_encoded_again(tmp_path):
         cloudconv.interpolate(clip, slowmo=2, audio="copy", **QUICK)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [cloudconv.DoctorSettings(), cloudconv.InterpManySettings(["a.mp4"], out_dir="b", factor=2)],
-)
-def test_settings_without_a_plan_have_no_estimate(settings):
-    with pytest.raises(SettingsError, match="of a command with an estimate"):
-        cloudconv.estimate(settings)
+def test_settings_without_a_plan_have_no_estimate():
+    many = cloudconv.InterpManySettings(["a.mp4"], out_dir="b", factor=2)
+    for settings in (cloudconv.DoctorSettings(), many):
+        with pytest.raises(SettingsError, match="of a command with an estimate"):
+            cloudconv.estimate(settings)
