@@ -13,6 +13,9 @@ from cloudconv.schedule.frames import analyse
 from tests.helpers.factory import FIELD_STEP, FIELDS, interlaced, picture, planes_of, write_clip
 
 COUNT = 12
+MIXED = [interlaced(k) for k in range(COUNT)]
+MIXED += [picture(2 * k, 96, 64, step=FIELD_STEP) for k in range(COUNT, 2 * COUNT)]
+"""Pictures of two fields, and then as many that were filmed at once."""
 
 
 def comb_strength(frame):
@@ -38,8 +41,8 @@ def assert_filmed(made, first=4):
 
 @pytest.fixture
 def clip(tmp_path):
-    pictures = [interlaced(index) for index in range(COUNT)]
-    return write_clip(tmp_path / "fields.mkv", pictures, rate=25, codec="libx264", options=FIELDS)
+    shown = MIXED[:COUNT]
+    return write_clip(tmp_path / "fields.mkv", shown, rate=25, codec="libx264", options=FIELDS)
 
 
 def test_a_warning_names_interlacing_and_deinterlace_removes_it(clip):
@@ -81,9 +84,7 @@ def test_unmarked_fields_are_shown_in_the_order_of_their_motion(tmp_path, order)
 
 def test_progressive_pictures_in_an_interlaced_stream_repeat(tmp_path):
     """Pictures that were filmed at once give pairs of the same frame, which count as repeats."""
-    mixed = [interlaced(k) for k in range(COUNT)]
-    mixed += [picture(2 * k, 96, 64, step=FIELD_STEP) for k in range(COUNT, 2 * COUNT)]
-    clip = write_clip(tmp_path / "a.mkv", mixed, rate=25, codec="libx264", options=FIELDS)
+    clip = write_clip(tmp_path / "a.mkv", MIXED, rate=25, codec="libx264", options=FIELDS)
     assert all(frame.picture.interlaced_frame for frame in frames_of(clip))
     made, kept = frames_of(clip, deinterlace=True), frames_of(clip)
     assert_filmed(made[: 2 * COUNT])
@@ -96,14 +97,8 @@ def test_progressive_pictures_in_an_interlaced_stream_repeat(tmp_path):
 
 def test_pictures_that_are_marked_as_progressive_repeat(tmp_path):
     path, data = tmp_path / "both.h264", b""
-    for options in (FIELDS, {"crf": "8"}):
-        start = COUNT if data else 0
-        pictures = (
-            [picture(2 * k, 96, 64, step=FIELD_STEP) for k in range(start, start + COUNT)]
-            if data
-            else [interlaced(k) for k in range(COUNT)]
-        )
-        part = write_clip(tmp_path / "a.h264", pictures, rate=25, codec="libx264", options=options)
+    for options, shown in (FIELDS, MIXED[:COUNT]), ({"crf": "8"}, MIXED[COUNT:]):
+        part = write_clip(tmp_path / "a.h264", shown, rate=25, codec="libx264", options=options)
         data += part.read_bytes()
     path.write_bytes(data)
     made, kept = frames_of(path, deinterlace=True), frames_of(path)

@@ -10,7 +10,7 @@ import pytest
 
 from cloudconv.errors import EncoderError
 from cloudconv.media.containers import CONTAINERS, PICTURES, container_of
-from cloudconv.media.encoders import EncodeSettings, choose, hdr_parameters
+from cloudconv.media.encoders import EncodeSettings, choose
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
@@ -282,26 +282,6 @@ def test_every_listed_encoder_is_in_the_build():
         assert container.encoders
         for name in container.encoders:
             assert av.codec.Codec(name, "w").type == "video"
-
-
-def test_hdr_parameters_have_each_encoders_units():
-    def pairs(*numbers):
-        return b"".join(n.to_bytes(4, "little", signed=True) for n in numbers)
-
-    primaries = pairs(34000, 50000, 16000, 50000, 13250, 50000, 34500, 50000)
-    blue_white = pairs(7500, 50000, 3000, 50000, 15635, 50000, 16450, 50000)
-    luminance = pairs(1, 10000, 1000, 1, 1, 1)
-    display, light = primaries + blue_white + luminance, pairs(1000, 400)
-    x265 = hdr_parameters("libx265", display, light)
-    assert x265 is not None
-    assert "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)" in x265
-    assert "L(10000000,1)" in x265
-    assert "max-cll=1000,400" in x265
-    svt = hdr_parameters("libsvtav1", display, light)
-    assert svt is not None
-    assert "G(0.265,0.69)B(0.15,0.06)" in svt
-    assert "L(1000,0.0001)" in svt
-    assert hdr_parameters("ffv1", display, light) is None
 
 
 nvenc = pytest.mark.skipif(

@@ -1,6 +1,5 @@
 """Picture files and animations as outputs, and default names for inputs of pictures."""
 
-import io
 from fractions import Fraction as F
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from cloudconv.errors import InputError, OutputError
 from cloudconv.media.plan import EncodingPlan
 from cloudconv.media.probe import probe
 from cloudconv.settings import EncodeSettings
-from tests.helpers.factory import read_times, write_clip
+from tests.helpers.factory import write_clip
 from tests.media.test_sink import frames_of, write
 
 
@@ -110,18 +109,3 @@ def test_a_folder_of_pictures_and_videos_is_an_error(pictures):
 def test_pictures_give_the_output_the_name_of_their_folder(pictures, monkeypatch, here, given):
     monkeypatch.chdir([pictures, pictures.parent][here])
     assert make(given).resolve() == pictures.parent.resolve() / "shots.v2_x2.mp4"
-
-
-def test_an_apng_at_59_94_has_exact_durations(tmp_path):
-    clip = write_clip(tmp_path / "a.mkv", 60, rate=F(30000, 1001), size=(32, 32))
-    made = make(clip, tmp_path / "a.apng")
-    assert len(read_times(made)) == 120
-    data = io.BytesIO(made.read_bytes())
-    durations = []
-    data.seek(8)
-    while head := data.read(8):
-        body = data.read(int.from_bytes(head[:4], "big") + 4)
-        if head[4:] == b"fcTL":
-            over, under = body[20:22], body[22:24]
-            durations.append(F(int.from_bytes(over, "big"), int.from_bytes(under, "big")))
-    assert set(durations) == {F(1001, 60000)}

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import struct
 from fractions import Fraction
 
 import av
@@ -110,27 +109,6 @@ def test_full_range_jpeg_formats_become_a_range_tag(tmp_path):
     assert (info.pix_fmt, info.working_pix_fmt, info.tags.range) == ("yuvj420p", "yuv420p", 2)
 
 
-def test_hdr_metadata_is_read(tmp_path):
-    params = (
-        "log-level=none:hdr10=1:repeat-headers=1:max-cll=1000,400:"
-        "master-display=G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
-    )
-    info = probe(
-        write_clip(
-            tmp_path / "hdr.mp4",
-            4,
-            codec="libx265",
-            pix_fmt="yuv420p10le",
-            colour=(9, 16, 9, 1),
-            options={"x265-params": params},
-        )
-    )
-    assert info.mastering_display is not None
-    assert struct.unpack("<22i", info.mastering_display)[:2] == (34000, 50000)
-    assert info.content_light is not None
-    assert struct.unpack("<2I", info.content_light) == (1000, 400)
-
-
 def test_a_folder_and_a_pattern_give_the_same_pictures(tmp_path):
     for number in (1, 2, 10):
         Image.new("RGB", (8, 6), (number, 0, 0)).save(tmp_path / f"{number}.png")
@@ -164,29 +142,6 @@ def test_an_animated_webp_that_ends_in_its_header_cannot_be_read(tmp_path):
         path.write_bytes(header[:length])
         with pytest.raises(InputError):
             probe(path)
-
-
-def test_a_truncated_file_gives_a_warning(tmp_path):
-    whole = write_clip(
-        tmp_path / "a.mp4", 40, codec="libx264", options={"crf": "5"}, noise=9.0
-    ).read_bytes()
-    moov, mdat = whole.index(b"moov"), whole.index(b"mdat")
-    assert moov > mdat
-    fast = tmp_path / "fast.mp4"
-    with (
-        av.open(str(tmp_path / "a.mp4")) as clip,
-        av.open(str(fast), "w", container_options={"movflags": "faststart"}) as out,
-    ):
-        stream = out.add_stream_from_template(clip.streams.video[0], opaque=True)
-        for packet in clip.demux(video=0):
-            if packet.size:
-                packet.stream = stream
-                out.mux(packet)
-    data = fast.read_bytes()
-    fast.write_bytes(data[: len(data) * 6 // 10])
-    info = probe(fast)
-    assert 10 < info.timing.frames < 36
-    assert any("cut off" in warning for warning in map(str, info.warnings))
 
 
 def bad_inputs(folder):

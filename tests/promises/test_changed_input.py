@@ -19,21 +19,23 @@ from tests.helpers.trainees import MIDDLE, moving, register_models
 
 BLEND = {"factor": 2, "model": "blend"}
 MAKERS = {
-    "video": lambda clip, out, watch: calls.interpolate(clip, out / "o.mkv", watch=watch, **BLEND),
-    "gif": lambda clip, out, watch: calls.interpolate(clip, out / "o.gif", watch=watch, **BLEND),
-    "pictures": lambda clip, out, watch: calls.interpolate(
-        clip, out / "o/%03d.png", watch=watch, **BLEND
+    "video": lambda clip, out, **more: calls.interpolate(clip, out / "o.mkv", **BLEND, **more),
+    "gif": lambda clip, out, **more: calls.interpolate(clip, out / "o.gif", **BLEND, **more),
+    "pictures": lambda clip, out, **more: calls.interpolate(
+        clip, out / "o/%03d.png", **BLEND, **more
     ),
-    "forecast": lambda clip, out, watch: calls.extrapolate(
-        clip, out / "o.mkv", model="linear", frames=2, watch=watch
+    "forecast": lambda clip, out, **more: calls.extrapolate(
+        clip, out / "o.mkv", model="linear", frames=2, **more
     ),
-    "dream": lambda clip, out, watch: calls.dream(
-        clip, out / "o.mkv", mode="flow", frames=2, report=out / "look", watch=watch
+    "dream": lambda clip, out, **more: calls.dream(
+        clip, out / "o.mkv", mode="flow", frames=2, **more
     ),
-    "comparison": lambda clip, out, watch: calls.compare(
-        clip, model="blend", report=out / "look", watch=watch
+    "report": lambda clip, out, **more: MAKERS["dream"](clip, out, report=out / "look", **more),
+    "comparison": lambda clip, out, **more: calls.compare(
+        clip, model="blend", report=out / "look", **more
     ),
 }
+"""Functions that write each kind of output into a folder."""
 
 
 @pytest.fixture
@@ -59,8 +61,9 @@ def test_an_input_that_changes_gives_an_error_and_no_output(clip, tmp_path, what
     other = write_clip(tmp_path / "other.mkv", 4, rate=24, codec="libx264", scene=1)
     out = tmp_path / "out"
     out.mkdir()
+    change = change_at_first_frame(lambda: clip.write_bytes(other.read_bytes()))
     with pytest.raises(CloudconvError, match=r"a\.mkv was changed while it was read") as raised:
-        MAKERS[what](clip, out, change_at_first_frame(lambda: clip.write_bytes(other.read_bytes())))
+        MAKERS[what](clip, out, watch=change)
     assert "carries on" not in str(raised.value)
     assert os.listdir(out) == []
 

@@ -25,8 +25,7 @@ from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSe
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
 from tests.helpers.jobs import finish, on
-
-BLEND = {"factor": 2, "model": "blend"}
+from tests.promises.test_changed_input import BLEND, MAKERS
 
 
 @pytest.fixture
@@ -122,21 +121,15 @@ def test_no_output_is_a_file_that_any_option_reads(clip, tmp_path, link, monkeyp
     assert contents(tmp_path) == before
 
 
-MAKERS = {
-    "video": lambda clip, out: calls.interpolate(clip, out / "o.mkv", **BLEND),
-    "gif": lambda clip, out: calls.interpolate(clip, out / "o.gif", **BLEND),
-    "pictures": lambda clip, out: calls.interpolate(clip, out / "o/%03d.png", **BLEND),
-    "forecast": lambda clip, out: calls.extrapolate(clip, out / "o.mkv", model="linear", frames=2),
-    "dream": lambda clip, out: calls.dream(clip, out / "o.mkv", mode="flow", frames=2),
-}
+TARGETS = {"video": "o.mkv", "gif": "o.gif", "pictures": "o", "forecast": "o.mkv", "dream": "o.mkv"}
+"""The name of the output for each of the makers."""
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("what", MAKERS)
+@pytest.mark.parametrize("what", TARGETS)
 def test_one_run_at_a_time_writes_an_output(clip, tmp_path, what):
-    out = tmp_path / "out"
+    out, target = tmp_path / "out", TARGETS[what]
     out.mkdir()
-    target = {"gif": "o.gif", "pictures": "o"}.get(what, "o.mkv")
     with files.Claim(out / target):
         with pytest.raises(OutputError, match="Another cloudconv is writing"):
             MAKERS[what](clip, out)
@@ -146,7 +139,7 @@ def test_one_run_at_a_time_writes_an_output(clip, tmp_path, what):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("what", MAKERS)
+@pytest.mark.parametrize("what", TARGETS)
 def test_foreign_files_are_neither_changed_nor_deleted(clip, tmp_path, what):
     out, precious = tmp_path / "out", tmp_path / "precious.txt"
     precious.write_text("precious")
@@ -189,17 +182,13 @@ def test_the_next_run_removes_the_files_of_a_killed_run(clip, tmp_path):
 @pytest.mark.full
 @pytest.mark.parametrize("what", ["video", "gif", "pictures", "dream"])
 def test_an_output_that_appears_during_a_run_is_kept(clip, tmp_path, what, monkeypatch):
-    out = tmp_path / "out"
+    out, name, commit = tmp_path / "out", TARGETS[what], Part.commit
+    theirs = out / ("o/001.png" if what == "pictures" else name)
     out.mkdir()
-    name = {"gif": "o.gif", "pictures": "o"}.get(what, "o.mkv")
-    commit = Part.commit
 
     def late(part):
-        if what == "pictures":
-            (out / "o").mkdir()
-            (out / "o" / "001.png").write_text("precious")
-        else:
-            (out / name).write_text("precious")
+        theirs.parent.mkdir(exist_ok=True)
+        theirs.write_text("precious")
         commit(part)
 
     monkeypatch.setattr(Part, "commit", late)
@@ -208,11 +197,10 @@ def test_an_output_that_appears_during_a_run_is_kept(clip, tmp_path, what, monke
     assert "carries on" not in str(raised.value)
     other = Path(name).with_stem(f"{Path(name).stem}-1").name
     assert sorted(os.listdir(out)) == sorted([name, other])
+    assert theirs.read_text() == "precious"
     if what == "pictures":
-        assert (out / "o" / "001.png").read_text() == "precious"
         assert len(os.listdir(out / other)) == 12
     else:
-        assert (out / name).read_text() == "precious"
         assert len(read_times(out / other)) >= 8
 
 
@@ -308,21 +296,20 @@ def test_an_estimate_refuses_what_a_run_refuses(clip, name, factor):
         finish(interp.run(settings))
 
 
-def test_an_estimate_lists_refusals_of_the_encoder(clip, tmp_path):
+def test_an_estimate_lists_refusals_of_the_encoder(clip):
     output = clip.with_name("o.mp4")
     output.touch()
-    wrong = {"encoder": "libx264", "pix_fmt": "yuva420p"}
-    settings = InterpSettings(clip, output, model="blend", factor=2, **wrong)
-    planned = cloudconv.estimate(settings)
-    assert [str(error).partition(":")[0] for error in planned.refusals] == [
-        f"The output {output} exists already",
-        "libx264 in MP4 cannot write yuva420p at 96x64",
-    ]
-    assert (planned.encoder, planned.pix_fmt, planned.seconds) == (None, None, None)
-    forecast = ExtrapolateSettings(clip, output, frames=2, model="linear", **wrong)
-    expected = cloudconv.estimate(forecast)
-    assert len(expected.refusals) == 2
-    assert expected.encoder is None
+    wrong = {"output": output, "encoder": "libx264", "pix_fmt": "yuva420p"}
+    for settings in (
+        InterpSettings(clip, model="blend", factor=2, **wrong),
+        ExtrapolateSettings(clip, frames=2, model="linear", **wrong),
+    ):
+        planned = cloudconv.estimate(settings)
+        assert [str(error).partition(":")[0] for error in planned.refusals] == [
+            f"The output {output} exists already",
+            "libx264 in MP4 cannot write yuva420p at 96x64",
+        ]
+        assert (planned.encoder, planned.pix_fmt) == (None, None)
 
 
 def test_disk_space_is_checked_before_the_join(clip, tmp_path, monkeypatch):
@@ -356,10 +343,9 @@ def test_a_track_that_cannot_be_muxed_is_refused_before_the_first_frame(
 ):
     video, audio = ("libvpx-vp9", "libopus") if suffix == ".webm" else ("libx264", "aac")
     clip = write_clip(tmp_path / f"a{suffix}", 40, rate=24, codec=video, audio=[audio])
-    until = Copier.until
-    seen = []
+    output, seen = tmp_path / f"o{suffix}", []
 
-    def broken(copier, time):
+    def broken(copier, time, until=Copier.until):
         until(copier, time)
         if time is None:
             raise av.error.InvalidDataError(1, "no place for it")
@@ -367,14 +353,11 @@ def test_a_track_that_cannot_be_muxed_is_refused_before_the_first_frame(
     with monkeypatch.context() as patched:
         patched.setattr(Copier, "until", broken)
         with pytest.raises(OutputError) as raised:
-            calls.interpolate(
-                clip, tmp_path / f"o{suffix}", watch=on("rendering", seen.append), **BLEND
-            )
+            calls.interpolate(clip, output, watch=on("rendering", seen.append), **BLEND)
     assert not seen
     assert "carries on" not in str(raised.value)
     assert os.listdir(tmp_path) == [clip.name]
-    made = calls.interpolate(clip, tmp_path / f"o{suffix}", **BLEND)
-    assert made.warnings == []
+    assert calls.interpolate(clip, output, **BLEND).warnings == []
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows locks files by another call")

@@ -57,17 +57,14 @@ def test_weights_with_invalid_values_or_types_are_refused(tmp_path, said, harm, 
     assert not list(tmp_path.glob("out.*"))
 
 
-def test_a_non_finite_picture_is_an_error(tmp_path, monkeypatch):
-    clip = write_clip(tmp_path / "clip.mkv", 6, size=SIZE)
-    output = tmp_path / "out.mkv"
+@pytest.mark.parametrize("command", ["interp", "extrapolate"])
+def test_a_non_finite_picture_is_an_error(tmp_path, monkeypatch, command):
+    clip, output = write_clip(tmp_path / "clip.mkv", 6, size=SIZE), tmp_path / "out.mkv"
     monkeypatch.setattr(Blend, "forward", lambda self, x0, x1, *_, **__: (x0 + x1) / 0 - x0 / 0)
-    assert "not finite" in error_line(interp(clip, output, "--model", "blend"))
-    assert not output.exists()
-
-
-def test_a_non_finite_forecast_is_an_error(tmp_path, monkeypatch):
-    clip = write_clip(tmp_path / "clip.mkv", 6, size=SIZE)
     monkeypatch.setattr(Linear, "forward", lambda self, context: context[:, -1] / 0)
-    words = ["extrapolate", clip, tmp_path / "out.mkv", "--model", "linear", "--frames", "3"]
-    assert "not finite" in error_line(invoke(*words))
-    assert not (tmp_path / "out.mkv").exists()
+    if command == "interp":
+        result = interp(clip, output, "--model", "blend")
+    else:
+        result = invoke(command, clip, output, "--model", "linear", "--frames", "3")
+    assert "not finite" in error_line(result)
+    assert not output.exists()

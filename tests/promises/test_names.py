@@ -32,21 +32,6 @@ def long_name(suffix, length=LONGEST, letter="n"):
     return wide + "x" * (room - len(wide.encode())) + suffix
 
 
-@pytest.fixture
-def short_names(monkeypatch):
-    """Return the length in bytes that file names are limited to, as in encrypted folders."""
-    limit = 143
-    lstat = Path.lstat
-
-    def limited(path):
-        if len(os.fsencode(path.name)) > limit:
-            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
-        return lstat(path)
-
-    monkeypatch.setattr(Path, "lstat", limited)
-    return limit
-
-
 def test_a_file_that_is_called_like_standard_input(clip, monkeypatch):
     monkeypatch.chdir(clip.parent)
     clip.rename("-")
@@ -160,13 +145,21 @@ def test_a_name_that_is_no_valid_text_works_in_a_report(clip, tmp_path, name, mo
         assert json.loads((tmp_path / f"{folder}{name}" / "result.json").read_text("utf-8"))
 
 
-def test_the_limit_of_the_file_system_counts(tmp_path, short_names):
-    target = tmp_path / long_name(".mkv", short_names)
+def test_the_limit_of_the_file_system_counts(tmp_path, monkeypatch):
+    limit = 143  # bytes, as in encrypted folders
+
+    def lstat(path, real=Path.lstat):
+        if len(os.fsencode(path.name)) > limit:
+            raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    target = tmp_path / long_name(".mkv", limit)
     assert files.fitting(target) == target
-    longer = files.fitting(tmp_path / long_name(".mkv", short_names + 1))
-    assert len(os.fsencode(longer.name)) <= short_names
+    longer = files.fitting(tmp_path / long_name(".mkv", limit + 1))
+    assert len(os.fsencode(longer.name)) <= limit
     assert longer.suffix == ".mkv"
-    assert len(os.fsencode(files.beside(target, ".work").name)) <= short_names
+    assert len(os.fsencode(files.beside(target, ".work").name)) <= limit
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 14), reason="Path.exists asks the system itself")

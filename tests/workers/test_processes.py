@@ -145,17 +145,9 @@ def test_threads_are_divided_among_workers():
 
 @pytest.mark.parametrize(
     ("workers", "device"),
-    [
-        ("locals", "cpu"),
-        ("local:0", "cpu"),
-        ("local:500", "cpu"),
-        ("local:x", "cpu"),
-        ("local:2", "cuda:all"),
-        ("ray:", "cpu"),
-        ("ray", "cuda:all"),
-        ("ray", "cuda:1"),
-    ],
-)
+    [*((name, "cpu") for name in ("locals", "local:0", "local:500", "local:x", "ray:")),
+     ("local:2", "cuda:all"), ("ray", "cuda:all"), ("ray", "cuda:1")],
+)  # fmt: skip
 def test_impossible_workers_are_refused(workers, device):
     with pytest.raises(SettingsError):
         InterpSettings("a.mp4", factor=2, workers=workers, device=device)
@@ -188,11 +180,11 @@ def test_an_output_that_cannot_be_joined_refuses_workers(clip, tmp_path):
         interp(clip, tmp_path / "b.gif", workers="local:2")
 
 
-def plan_of(info, *, nvdec=False):
-    """Return a plan that has only what decoding needs."""
-    names = {field.name: None for field in fields(RenderPlan)}
-    settings = InterpSettings(info.path, factor=2, threads=1)
-    return RenderPlan(**{**names, "settings": settings, "info": info, "nvdec": nvdec, "threads": 1})
+def plan_of(info, **given):
+    """Return a plan that has only what decoding needs, and what is ``given``."""
+    settings = InterpSettings(info.path, factor=2, threads=1, fallback="off")
+    usual = {"settings": settings, "info": info, "nvdec": False, "threads": 1}
+    return RenderPlan(**dict.fromkeys(field.name for field in fields(RenderPlan)) | usual | given)
 
 
 def segment_of(lefts, rights):

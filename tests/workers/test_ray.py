@@ -25,7 +25,7 @@ from cloudconv.media.probe import probe
 from cloudconv.models.baselines import Tiny
 from cloudconv.render.memory import Sizes
 from cloudconv.segments.plan import SegmentPlan
-from cloudconv.segments.render import RenderPlan, SegmentWork
+from cloudconv.segments.render import SegmentWork
 from cloudconv.segments.store import token_of
 from cloudconv.settings import EncodeSettings, InterpManySettings, InterpSettings
 from cloudconv.timeline import Task
@@ -36,6 +36,7 @@ from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_times, write_clip
 from tests.helpers.jobs import finish, stop_after
 from tests.helpers.workers import Reads, numbered
+from tests.workers.test_processes import plan_of
 
 
 def interp(clip, out, **settings):
@@ -61,28 +62,12 @@ def job(tmp_path):
     folder = tmp_path / "b.mkv.work"
     folder.mkdir()
     (folder / "plan.json").write_text("a plan")
-    info = probe(clip)
-    encoding = plan_encoding(
-        tmp_path / "b.mkv",
-        info,
-        rate=F(50),
-        time_base=F(1, 50),
-        settings=EncodeSettings(encoder="ffv1", threads=1),
-    )
-    plan = RenderPlan(
-        settings=InterpSettings(clip, factor=2, fallback="off"),
-        info=info,
-        encoding=encoding,
-        folder=folder,
-        offset=F(0),
-        device="cpu",
-        precision="fp32",
-        model="tiny",
-        threads=1,
-        sizes=Sizes(2),
-        nvdec=False,
-        token=token_of(folder),
-    )
+    info, lossless = probe(clip), EncodeSettings(encoder="ffv1", threads=1)
+    rate, output = F(50), tmp_path / "b.mkv"
+    encoding = plan_encoding(output, info, rate=rate, time_base=1 / rate, settings=lossless)
+    how = {"device": "cpu", "precision": "fp32", "model": "tiny", "sizes": Sizes(2)}
+    where = {"folder": folder, "offset": F(0), "token": token_of(folder)}
+    plan = plan_of(info, encoding=encoding, **how, **where)
     made = []
     for k in range(6):
         left, right = F(k // 2, 25), None if k % 2 == 0 else F(k // 2 + 1, 25)
@@ -243,12 +228,8 @@ def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(monkeypatch, clip
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(ray_workers, "_ray", lambda: RayStandIn(CPU=8, GPU=1))
     plan = decide(InterpSettings(clip, factor=2, device="cuda", workers="ray", threads=3))
-    assert (plan.device, plan.workers.device, plan.workers.cores) == (
-        torch.device("cpu"),
-        "cuda",
-        3,
-    )
-    assert plan.dtype == torch.float32
+    assert (plan.device, plan.dtype) == (torch.device("cpu"), torch.float32)
+    assert (plan.workers.device, plan.workers.cores) == ("cuda", 3)
     assert plan.renderer(plan.settings.chosen_model).plan(64, 64).sizes.cpu_streams == 1
 
 
