@@ -14,7 +14,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
 from statistics import fmean
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,24 +79,10 @@ class ExtrapolateResult(Done, ExtrapolateOutcome):
 
 
 @dataclass(frozen=True, slots=True)
-class _Forecast:
-    """A plan, with the decisions that need the frames before the forecast."""
+class _Forecast(Continuation[ExtrapolateSettings]):
+    """A plan, with the frames before the forecast."""
 
-    plan: ExtrapolatePlan
-    continuation: Continuation
     scene: Scene
-    warnings: tuple[Warned, ...]
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Return the fields of an outcome that do not depend on the output."""
-        plan = self.plan
-        return {
-            "device": str(plan.device),
-            "precision": precision_name(plan.dtype),
-            "context_frames": min(len(self.scene.frames), plan.predictor.context),
-            "cadence": self.scene.cadence,
-        }
 
 
 def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
@@ -149,9 +134,9 @@ def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
                 f"held for {held}."
             )
         model = registry.load_predictor(name, plan.device, plan.dtype)
-        fields = yield from forecast.continuation.write(lambda _: _pictures(forecast, model), began)
+        fields = yield from forecast.write(lambda _: _pictures(forecast, model), began)
     fields |= {"model": name, "tried_ahead": tried, "held_ahead": held, "warnings": reported}
-    yield Finished(ExtrapolateResult(**forecast.facts, **fields))
+    yield Finished(ExtrapolateResult(**fields))
 
 
 def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:
@@ -164,16 +149,15 @@ def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:
     """
     set_threads(plan.settings.threads)
     forecast = _resolve(plan)
-    began, new_frames = time.perf_counter(), forecast.continuation.new_frames
+    began = time.perf_counter()
     names = _names(plan.settings)
     model = registry.load_predictor(names[-1], plan.device, plan.dtype)
     loaded = time.perf_counter() - began
-    made = new_frames + len(_tried_frames(forecast)) * 3 // 2
+    made = forecast.new_frames + len(_tried_frames(forecast)) * 3 // 2
     seconds = loaded + seconds_for(_pictures(forecast, model), _TRIED, made)
     pixels = plan.info.width * plan.info.height
     return ExtrapolateEstimate(
-        **forecast.facts,
-        **forecast.continuation.estimate(forecast.warnings),
+        **forecast.estimate(),
         model=plan.settings.chosen_model,
         memory_bytes=process_memory() or plan.predictor.bytes_per_pixel * pixels,
         seconds=seconds,
@@ -218,12 +202,17 @@ def _resolve(plan: ExtrapolatePlan) -> _Forecast:
         warnings += (Warned(short_of),)
     last = scene.last
     step = 1 / timing.rate if timing.rate is not None else scene.gap or timing.last_duration
-    return _Forecast(plan, Continuation(plan, last.time + last.duration, step), scene, warnings)
+    facts = {
+        "precision": precision_name(plan.dtype),
+        "context_frames": min(len(scene.frames), spec.context),
+        "cadence": scene.cadence,
+    }
+    return _Forecast(plan, last.time + last.duration, step, warnings, facts, scene)
 
 
 def _pictures(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
     """Yield the new frames, with repeats that continue the cadence of the source."""
-    spec, count = model.spec, forecast.continuation.new_frames
+    spec, count = model.spec, forecast.new_frames
     frames = [*forecast.scene.frames][-(spec.context + spec.past) :]
     known, last = [rgb_of(frame, forecast.plan.device) for frame in frames], frames[-1]
     made, shown = _made(forecast, model, known, count), last
@@ -255,7 +244,7 @@ def _made(
 def _tried_frames(forecast: _Forecast) -> list[Frame]:
     """Return the last known frames, which a trial forecasts; as many as the job makes at most."""
     known, spec = [*forecast.scene.frames], forecast.plan.predictor
-    wanted = min(MOST_TRIED, forecast.continuation.new_frames)
+    wanted = min(MOST_TRIED, forecast.new_frames)
     return known[max(spec.context, len(known) - wanted) :]
 
 

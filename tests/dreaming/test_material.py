@@ -27,7 +27,7 @@ def test_frames_of_an_even_clip_are_unchanged():
     shown = torch.from_numpy(clouds(6, SIZE)[2]).permute(2, 0, 1) / 255
     assert psnr(source.picture(2), shown) > 60
     assert torch.equal(source.picture(-1), source.picture(5))
-    assert source.small(0).shape == (64, 96, 3)
+    assert source.glance(0).shape == (64, 96, 3)
     with pytest.raises(IndexError):
         source.picture(6)
     with pytest.raises(IndexError):

@@ -7,11 +7,10 @@ the time of the point. Two frames are never mixed, so nothing is seen twice.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from copy import copy
 from fractions import Fraction
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import pairwise
 
 import numpy as np
@@ -45,9 +44,10 @@ _KEPT_PICTURES = 4  # full-size pictures in the cache: methods ask for neighbour
 class Material:
     """The frames that a dream is made of.
 
-    ``m.picture(k)`` is full size, ``m.small(k)`` and ``m.flow(k)`` are for analysis. ``k`` runs
+    ``m.picture(k)`` is full size, ``m.glance(k)`` and ``m.flow(k)`` are for analysis. ``k`` runs
     from 0 to ``len(m) - 1``; a negative ``k`` counts from the end. ``m.filmed(n)`` and
-    ``m.filmed_small(n)`` are real frames, by their number in ``frames``. ``step`` is the time
+    ``m.filmed_small(n)`` are real frames, by their number in ``frames``: (3, H, W) float32 RGB,
+    nominally in [0, 1], and (h, w, 3) uint8, the longest side at most 480. ``step`` is the time
     between two points of the grid, ``last`` the last real frame, ``cut`` the time of the cut that
     begins the scene on the source's clock. ``cadence`` describes how the source's frames repeat, if
     they repeat regularly. ``size`` and ``small_size`` are height and width of both pictures.
@@ -75,20 +75,16 @@ class Material:
         cadence: str | None = None,
     ) -> None:
         """Compute the grid; pictures, flow and mattes are computed when they are needed."""
-        times = [frame.time for frame in frames] if times is None else list(times)
         self.device = torch.device(device)
-        self.step = step or _usual_gap(times) or frames[-1].duration or Fraction(1, 25)
+        self.times = tuple(times or [frame.time for frame in frames])
+        self.step = step or _usual_gap(self.times) or frames[-1].duration or Fraction(1, 25)
         self.last = last or frames[-1]
         self.frames = tuple(frames)
         self.size = self.last.height, self.last.width
         self.small_size = analysis_size(*self.size)
         self.cut = cut
         self.cadence = cadence
-        self.times = tuple(times)
-        self._grid = _grid(times, self.step)
-        gaps = [float(b - a) for a, b in pairwise(times)] or [float(self.step)]
-        # The number of output steps that the flow of each pair spans.
-        self._steps = [gap / float(self.step) for gap in gaps]
+        self._grid = _grid(self.times, self.step)
         self._path: NDArray[np.float64] | None = None
         self._film(
             lambda number: rgb_of(self.frames[number], self.device),
@@ -97,10 +93,9 @@ class Material:
 
     def _film(self, filmed: Callable[[int], Tensor], filmed_small: Callable[[int], _Bytes]) -> None:
         """Show other real frames, and forget all that was derived from those before."""
-        self._filmed, self._filmed_small = filmed, filmed_small
-        self._pictures: OrderedDict[int, Tensor] = OrderedDict()
-        self._smalls: dict[int, _Bytes] = {}
-        self._flows: dict[tuple[int, bool], NDArray[np.float16]] = {}
+        self.filmed, self.filmed_small = filmed, cache(filmed_small)
+        self._flow = cache(self._measured)
+        self._picture = lru_cache(_KEPT_PICTURES)(self._retimed)
         for name in ("_view", "steady", "matte", "static"):
             self.__dict__.pop(name, None)
 
@@ -108,29 +103,14 @@ class Material:
         """Return the number of points of the grid."""
         return len(self._grid)
 
-    def filmed(self, number: int) -> Tensor:
-        """Return a real frame: (3, H, W) float32 RGB, nominally in [0, 1]."""
-        return self._filmed(number)
-
-    def filmed_small(self, number: int) -> _Bytes:
-        """Return a real frame for analysis: (h, w, 3) uint8, the longest side at most 480."""
-        kept = self._smalls.get(number)
-        if kept is None:
-            kept = self._smalls[number] = self._filmed_small(number)
-        return kept
-
-    def _flow(self, number: int, *, quick: bool) -> _Floats:
+    def _measured(self, number: int, quick: bool) -> NDArray[np.float16]:
         """Return the backward flow from a real frame, from 1 on, to the one before: (h, w, 2).
 
         ``quick``: a rougher flow in less time.
         """
-        kept = self._flows.get((number, quick))
-        if kept is None:
-            later, earlier = (grey(self.filmed_small(k)) for k in (number, number - 1))
-            flow = measured_flow(later, earlier, quick=quick)
-            # Half precision takes half the memory, and is finer than flow can be measured.
-            kept = self._flows[number, quick] = flow.astype(np.float16)
-        return kept.astype(np.float32)
+        later, earlier = (grey(self.filmed_small(k)) for k in (number, number - 1))
+        # Half precision takes half the memory, and is finer than flow can be measured.
+        return measured_flow(later, earlier, quick=quick).astype(np.float16)
 
     def picture(self, k: int) -> Tensor:
         """Return the frame at ``k``: (3, H, W) float32 RGB on ``device``, nominally in [0, 1].
@@ -140,37 +120,29 @@ class Material:
         Raises:
             IndexError: there is no such frame.
         """
-        k = self._index(k)
-        kept = self._pictures.pop(k, None)
-        if kept is None:
-            frame, lead = self.source_of(k)
-            kept = self.filmed(frame)
-            if lead:
-                flow = resized_flow(self._lead(frame, lead).to(self.device), self.size)
-                kept = moved(kept, flow[0])
-        self._pictures[k] = kept
-        if len(self._pictures) > _KEPT_PICTURES:
-            self._pictures.popitem(last=False)
-        return kept
+        return self._picture(*self.source_of(k))
+
+    def _retimed(self, frame: int, lead: float) -> Tensor:
+        """Return a real frame, moved by ``lead`` gaps."""
+        picture = self.filmed(frame)
+        if not lead:
+            return picture
+        # Nearly all frames are moved, but only by a part of the flow: a quick flow is enough.
+        flow = self._flow(max(frame, 1), True).astype(np.float32) * np.float32(lead)
+        flow *= (1 - self.static)[..., None]
+        motion = torch.from_numpy(flow).permute(2, 0, 1)[None].to(self.device)
+        return moved(picture, resized_flow(motion, self.size)[0])
+
+    def shown(self, k: int) -> Tensor:
+        """Return the real frame nearest to ``k``, as filmed: see ``filmed``."""
+        return self.filmed(self.source_of(k)[0])
 
     def glance(self, k: int) -> _Bytes:
-        """Return ``small(k)`` without the motion: the nearest real frame as filmed."""
+        """Return the same frame for analysis: see ``filmed_small``."""
         return self.filmed_small(self.source_of(k)[0])
 
-    def small(self, k: int) -> _Bytes:
-        """Return the frame at ``k`` for analysis: (h, w, 3) uint8, the longest side at most 480."""
-        frame, lead = self.source_of(k)
-        still = self.filmed_small(frame)
-        if not lead:
-            return still
-        levels = torch.from_numpy(still).permute(2, 0, 1).float()
-        levels = moved(levels, self._lead(frame, lead)[0])
-        return levels.permute(1, 2, 0).round_().clamp_(0, 255).byte().contiguous().numpy()
-
     def flow(self, k: int) -> _Floats:
-        """Return the backward flow from ``small(k)`` to ``small(k - 1)``.
-
-        The flow between the nearest real frames is scaled to one step of the grid.
+        """Return the backward flow at ``k``, scaled to one step of the grid.
 
         Returns:
             (h, w, 2) float32, (dx, dy) in pixels of the small picture.
@@ -178,11 +150,11 @@ class Material:
         Raises:
             IndexError: there is no such frame, or none before it.
         """
-        k = self._index(k)
         if k == 0:
             raise IndexError("the first frame of the material has none before it")
         frame = max(self.source_of(k)[0], 1)
-        return self._flow(frame, quick=False) / np.float32(self._steps[frame - 1])
+        steps = (self.times[frame] - self.times[frame - 1]) / self.step
+        return self._flow(frame, False).astype(np.float32) / np.float32(steps)
 
     @property
     def land(self) -> Tensor:
@@ -204,8 +176,6 @@ class Material:
 
         def filmed(number: int) -> Tensor:
             picture = self.filmed(number)
-            if not path[number].any():
-                return picture
             channels = [shifted(one.numpy(), large[number]) for one in picture.cpu()]
             return torch.from_numpy(np.stack(channels)).to(picture.device)
 
@@ -274,20 +244,7 @@ class Material:
 
     def source_of(self, k: int) -> tuple[int, float]:
         """Return the number of the real frame at ``k``, and by how many gaps the frame is moved."""
-        return self._grid[self._index(k)]
-
-    def _index(self, k: int) -> int:
-        count = len(self)
-        if not -count <= k < count:
-            raise IndexError(f"{k} is no frame of a material of {count}")
-        return k % count
-
-    def _lead(self, frame: int, lead: float) -> Tensor:
-        """Return the motion of a real frame over ``lead`` gaps: (1, 2, h, w) in small pixels."""
-        # Nearly all frames are moved, but only by a part of the flow: a quick flow is enough.
-        flow = self._flow(max(frame, 1), quick=True) * np.float32(lead)
-        flow *= (1 - self.static)[..., None]
-        return torch.from_numpy(flow).permute(2, 0, 1)[None]
+        return self._grid[k]
 
 
 def _usual_gap(times: Sequence[Fraction]) -> Fraction | None:

@@ -11,7 +11,7 @@ in place of a cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import cv2
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import end_pairs, mean_of_pairs, outside, unfolded
+from cloudconv.dreaming.material.wind import Drift, SkyBehind, end_pairs, mean_of_pairs, outside
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.pictures import (
     COARSE_SIDE,
@@ -29,8 +29,8 @@ from cloudconv.dreaming.pictures import (
     moved,
     reduced,
     resized,
-    resized_flow,
     small_copy,
+    weight_size,
 )
 
 Floats = NDArray[np.float32]
@@ -60,29 +60,30 @@ class Texture(DreamMethod):
         loop_to: Tensor | None = None,
     ) -> Iterator[Tensor]:
         """Yield the pictures; see the base class."""
-        looks = _Looks(material)
         count = len(material)
+        looks = _Looks(material)
         period = _period_of(looks.frames, np.random.default_rng(seed))
         lead = min(round(_LEAD / float(material.step)), round(count * _PART))
         lead = min(lead, frames // 3) if loop else lead
-        pieces: list[_Piece] = []
+        clip = _footage(material, material.shown, looks.frames, 0)
         if loop and loop_to is None:
             # The dream follows no frame, so the dream begins inside the clip.
             home = count // 2
-            pieces.append(_Piece(_Footage(looks, home - 1), None))
+            pieces = [_Piece(replace(clip, start=home - 1), None)]
         else:
-            pieces += _first_pieces(looks, period, lead)
             home = 0 if loop_to is None else looks.nearest(loop_to, min(2 * lead, count - 1))
+            pieces = _first_pieces(looks, clip, period, lead)
         turn = frames - 2 * lead if loop else frames
         for time in range(1, frames + 1):
             if time <= turn:
                 _extend(pieces, period, time + looks.fade)
             elif time == turn + 1:
                 _extend(pieces, period, frames)
-                back = _Footage(looks, home - 1 - frames)
+                back = replace(clip, start=home - 1 - frames)
                 pieces.append(_Piece(back, time + _earliest(_apart(pieces, back, time, lead))))
                 if loop_to is not None and not looks.alike(loop_to, home):
-                    end = _Moved(looks, loop_to, lead, frames + 1)
+                    small = looks.reduced(loop_to)[None]
+                    end = _footage(material, lambda _: loop_to, small, -frames - 1, lead)
                     costs = np.maximum(_apart(pieces, end, time + lead, lead), looks.usual)
                     pieces.append(_Piece(end, frames + 1 - _earliest(costs[::-1])))
             yield _shown(pieces, time, looks)
@@ -92,12 +93,12 @@ class Texture(DreamMethod):
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """Pictures, and the time at which each place changes to them: (h, w); None for always.
+    """Footage, and the time at which each place changes to it: (h, w); None for always.
 
     Times are in frames after the last real frame.
     """
 
-    pictures: _Footage | _Moved
+    footage: _Footage
     enters: Floats | None
 
     def share(self, time: int, fade: int) -> Floats:
@@ -146,52 +147,43 @@ class _Looks:
 
 @dataclass(frozen=True, slots=True)
 class _Footage:
-    """The frames of the clip; the frame at time t is ``start + t``."""
+    """Frames, of which the number ``start + t`` is shown at time t.
 
-    looks: _Looks
+    Before the first and after the last frame, these two may move on. ``smalls``: (n, h, w, 3), the
+    frames for comparison, in levels.
+    """
+
+    drift: Drift
+    smalls: Floats
     start: int
 
-    def _number(self, time: int) -> int:
-        return min(max(self.start + time, 0), len(self.looks.frames) - 1)
-
     def picture(self, time: int) -> Tensor:
-        """Return the frame as filmed, (3, H, W), which the caller may change."""
-        material = self.looks.material
-        return material.filmed(material.source_of(self._number(time))[0])
+        """Return the picture of a time, (3, H, W), which the caller may change."""
+        return self.drift.picture(self.start + time)
 
     def small(self, time: int) -> Floats:
-        """Return the frame for comparison: (h, w, 3) in levels."""
-        small: Floats = self.looks.frames[self._number(time)]
-        return small
-
-
-class _Moved:
-    """A picture that moves by the clip's smooth motion, and is unmoved at one time."""
-
-    def __init__(self, looks: _Looks, picture: Tensor, lead: int, unmoved: int = 0) -> None:
-        """Store the picture, the frames that show it, and the time at which it is ``unmoved``."""
-        self._picture, self._unmoved = picture, unmoved
-        material = looks.material
-        self._small = looks.reduced(picture)
-        pairs = end_pairs(len(material), first=unmoved > 0)
-        # The motion is so smooth that a picture that moves for ``lead`` frames does not fold.
-        flow = unfolded(mean_of_pairs(material, pairs), lead)
-        self._flow = torch.from_numpy(flow).permute(2, 0, 1)[None]
-        self._flow_of_pictures = self._flow.to(picture.device)
-
-    def picture(self, time: int) -> Tensor:
-        """Return the moved picture."""
-        flow = self._flow_of_pictures * (time - self._unmoved)
-        return moved(self._picture, resized_flow(flow, self._picture.shape[-2:])[0])
-
-    def small(self, time: int) -> Floats:
-        """Return the moved picture for comparison; points from outside the picture are far off."""
-        height, width = self._small.shape[:2]
-        small = torch.from_numpy(self._small).permute(2, 0, 1)
-        displacement = resized_flow(self._flow * (time - self._unmoved), (height, width))[0]
-        picture = moved(small, displacement)
-        picture += _OUTSIDE * (outside(displacement) > 1)
+        """Return the picture for comparison, (h, w, 3); points from outside are far off."""
+        number = self.start + time
+        small: Floats = self.smalls[min(max(number, 0), len(self.smalls) - 1)]
+        if 0 <= number < len(self.smalls):
+            return small
+        size = small.shape[0], small.shape[1]
+        flow = self.drift.displacement(number, size).cpu()
+        picture = moved(torch.from_numpy(small).permute(2, 0, 1), flow)
+        picture += _OUTSIDE * (outside(flow) > 1)
         return picture.permute(1, 2, 0).numpy()
+
+
+def _footage(
+    material: Material, frames: Callable[[int], Tensor], smalls: Floats, start: int, lasts: int = 0
+) -> _Footage:
+    """Return frames whose first and last move on for up to ``lasts`` frames without a fold."""
+    still = SkyBehind(torch.zeros(material.size), weight_size(*material.size))
+    flows = []
+    for first in (True, False):
+        flow = mean_of_pairs(material, end_pairs(len(material), first=first) if lasts else [])
+        flows.append(torch.from_numpy(flow).permute(2, 0, 1).to(material.device))
+    return _Footage(Drift(frames, len(smalls), still, flows, lasts), smalls, start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +230,9 @@ def _period_of(frames: Floats, random: np.random.Generator) -> _Period:
 
 def _extend(pieces: list[_Piece], period: _Period, until: int) -> None:
     """Append the footage to which places change up to a time."""
-    newest = pieces[-1].pictures
+    newest = pieces[-1].footage
     first = int(period.starts.min()) + period.length  # the frame at which the first place jumps
-    while isinstance(newest, _Footage) and newest.start + until >= first:
+    while newest.start + until >= first:
         enters = period.starts + period.length - newest.start
         if pieces[-1].enters is not None:
             enters = np.maximum(enters, pieces[-1].enters)
@@ -248,13 +240,14 @@ def _extend(pieces: list[_Piece], period: _Period, until: int) -> None:
         pieces.append(_Piece(newest, enters))
 
 
-def _first_pieces(looks: _Looks, period: _Period, lead: int) -> list[_Piece]:
+def _first_pieces(looks: _Looks, clip: _Footage, period: _Period, lead: int) -> list[_Piece]:
     """Return the last frame, which moves on, and the footage that follows."""
-    last = _Piece(_Moved(looks, looks.material.picture(-1), max(lead, 1)), None)
-    shown = [last.pictures.small(time) for time in range(1, lead + 1)]
-    best, found = np.inf, _Piece(_Footage(looks, 0), None)
+    picture = looks.material.picture(-1)
+    last = _footage(looks.material, lambda _: picture, looks.frames[-1:], 0, max(lead, 1))
+    shown = [last.small(time) for time in range(1, lead + 1)]
+    best, found = np.inf, _Piece(clip, None)
     for start in range(period.length) if lead else ():
-        pieces = [_Piece(_Footage(looks, start), None)]
+        pieces = [_Piece(replace(clip, start=start), None)]
         _extend(pieces, period, lead)
         costs = _costs([(one, _seen(pieces, time)) for time, one in enumerate(shown, 1)])
         cost = float((np.sqrt(costs.min(0)) + _AT_ONCE * np.sqrt(costs[0])).mean())
@@ -262,21 +255,21 @@ def _first_pieces(looks: _Looks, period: _Period, lead: int) -> list[_Piece]:
             # Among unseen changes the first is the best: the picture becomes less like the clip.
             costs[0] = np.minimum(costs[0], _costs([(looks.frames[-1], _seen(pieces, 1))])[0])
             unseen = np.maximum(costs, looks.usual)
-            best, found = cost, _Piece(pieces[0].pictures, 1 + _earliest(unseen))
-    return [last, found]
+            best, found = cost, _Piece(pieces[0].footage, 1 + _earliest(unseen))
+    return [_Piece(last, None), found]
 
 
-def _apart(pieces: list[_Piece], pictures: _Footage | _Moved, begin: int, count: int) -> Floats:
-    """Return the differences of pictures from those of pieces at ``count`` times."""
+def _apart(pieces: list[_Piece], footage: _Footage, begin: int, count: int) -> Floats:
+    """Return the differences of footage from pieces at ``count`` times."""
     times = range(begin, begin + max(count, 1))
-    return _costs([(_seen(pieces, at), pictures.small(at)) for at in times])
+    return _costs([(_seen(pieces, at), footage.small(at)) for at in times])
 
 
 def _seen(pieces: list[_Piece], time: int) -> Floats:
     """Return the small picture of a time."""
-    seen = pieces[0].pictures.small(time)
+    seen = pieces[0].footage.small(time)
     for piece in pieces[1:]:
-        seen = np.where(piece.share(time, 1)[..., None] > 0.5, piece.pictures.small(time), seen)
+        seen = np.where(piece.share(time, 1)[..., None] > 0.5, piece.footage.small(time), seen)
     return seen
 
 
@@ -284,17 +277,15 @@ def _shown(pieces: list[_Piece], time: int, looks: _Looks) -> Tensor:
     """Return the picture of a time, (3, H, W)."""
     shares = [piece.share(time, looks.fade) for piece in pieces]
     first = max(number for number, share in enumerate(shares) if share.min() == 1)
-    shown = pieces[first].pictures.picture(time)
+    shown = pieces[first].footage.picture(time)
     for piece, share in zip(pieces[first + 1 :], shares[first + 1 :], strict=True):
         if share.max() == 0:
             continue
         small = torch.from_numpy(share)
         box = tuple(
             slice(max(side.start - 1, 0) * full // part, -(-(side.stop + 1) * full // part))
-            for side, full, part in zip(
-                bounds(small), looks.material.size, share.shape, strict=True
-            )
+            for side, full, part in zip(bounds(small), shown.shape[1:], share.shape, strict=True)
         )
-        weight = resized(small[None].to(shown.device), looks.material.size)[0][box]
-        shown[:, *box].lerp_(piece.pictures.picture(time)[:, *box], weight)
+        weight = resized(small[None].to(shown.device), shown.shape[1:])[0][box]
+        shown[:, *box].lerp_(piece.footage.picture(time)[:, *box], weight)
     return shown

@@ -187,8 +187,7 @@ class VitalsMeter:
     def __init__(self, material: Material, kind: DreamKind) -> None:
         """Measure the clip, and derive the limits."""
         material = material.steady if kind.pasted else material
-        shown = material.glance if kind.as_filmed else material.small
-        pictures = [shown(k) for k in range(len(material))]
+        pictures = [material.glance(k) for k in range(len(material))]
         meter = FeatureMeter(material.static)
         features = [meter.measure(picture) for picture in pictures]
         self._frames, self._window = kind.frames, min(kind.frames, WINDOW)

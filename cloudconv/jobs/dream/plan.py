@@ -77,47 +77,17 @@ class DreamResult(Done, DreamOutcome):
 
 
 @dataclass(frozen=True, slots=True)
-class Dream:
-    """A plan with the decisions that need frames of the source.
+class Dream(Continuation[DreamSettings]):
+    """A plan, with the material, the mode, and the options with which the mode is built."""
 
-    ``continuation`` has the times of the new frames. ``spec`` is the mode, chosen for the reason in
-    ``why``. ``options`` are those with which the mode is built.
-    """
-
-    plan: DreamPlan
-    continuation: Continuation
     material: Material
     spec: MethodSpec
-    why: str
     options: Options
-    warnings: tuple[Warned, ...]
 
     @property
     def loops(self) -> bool:
-        """Return whether the last frame leads into the output's first frame.
-
-        No loop is possible if the output begins with another scene than the one that the dream
-        continues.
-        """
-        settings = self.plan.settings
-        return settings.loop and (settings.only_new or self.material.cut is None)
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """Return the fields of estimate and result that do not depend on the output file."""
-        material, settings, start = self.material, self.plan.settings, self.plan.info.timing.start
-        return {
-            "mode": self.spec.name,
-            "why": self.why,
-            "model": settings.predictor if "model" in self.spec.options else None,
-            "device": str(material.device),
-            "precision": precision_name(self.options.dtype),
-            "seed": settings.seed,
-            "loop": self.loops,
-            "material_frames": len(material),
-            "cut": None if material.cut is None else float(material.cut - start),
-            "cadence": material.cadence,
-        }
+        """Return whether the last frame leads into the output's first frame."""
+        return bool(self.facts["loop"])
 
 
 def decide(settings: DreamSettings) -> DreamPlan:
@@ -184,7 +154,9 @@ def resolve(plan: DreamPlan, material: Material) -> Dream:
             f"{code}: {info.path} has {counted(count, 'frame')} {where}, and the mode {spec.name} "
             f"needs {spec.least_frames}: use the mode {choose(material).mode}."
         )
-    if settings.loop and not settings.only_new and start is not None:
+    # No loop is possible if the output begins with another scene than the one that goes on.
+    loops = settings.loop and (settings.only_new or start is None)
+    if settings.loop and not loops:
         warnings.append(
             Warned(
                 "loop-of-another-scene: The video begins with another scene, so the end cannot "
@@ -192,14 +164,22 @@ def resolve(plan: DreamPlan, material: Material) -> Dream:
                 "alone."
             )
         )
+    has_model = "model" in spec.options
+    dtype = plan.dtype if has_model else torch.float32
+    facts = {
+        "mode": spec.name,
+        "why": choice.why,
+        "model": settings.predictor if has_model else None,
+        "precision": precision_name(dtype),
+        "seed": settings.seed,
+        "loop": loops,
+        "material_frames": count,
+        "cut": start,
+        "cadence": material.cadence,
+    }
+    options = Options(wind=settings.direction, model=settings.predictor, dtype=dtype)
     begins = material.last.time + material.last.duration
-    continuation = Continuation(plan, begins, material.step)
-    options = Options(
-        wind=settings.direction,
-        model=settings.predictor,
-        dtype=plan.dtype if "model" in spec.options else torch.float32,
-    )
-    return Dream(plan, continuation, material, spec, choice.why, options, tuple(warnings))
+    return Dream(plan, begins, material.step, tuple(warnings), facts, material, spec, options)
 
 
 def _choice(settings: DreamSettings, material: Material) -> ModeChoice:

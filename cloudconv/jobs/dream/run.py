@@ -88,13 +88,13 @@ class _Watch:
         warning says that they are outside their limits.
         """
         small = self.smalls.get_nowait()
-        dream, new_frames = self.dream, self.dream.continuation.new_frames
+        dream, new_frames = self.dream, self.dream.new_frames
         if self.count in {round(k * (new_frames - 1) / (_SAMPLES - 1)) for k in range(_SAMPLES)}:
             self.samples[self.count] = small
         self.meter.push(small)
         self.count = count = self.count + 1
         complete = count == new_frames or count % WINDOW == 0
-        if not complete and count % max(_LOOK, round(1 / dream.continuation.step)):
+        if not complete and count % max(_LOOK, round(1 / dream.step)):
             return []
         vitals = self.meter.now()
         self.history.append(vitals)
@@ -156,9 +156,8 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
         watch = _Watch(dream, meter)
         yield Progress("analysing", 100, 100, unit="%")
         make = partial(_pictures, dream, method, watch.smalls)
-        fields = yield from dream.continuation.write(make, began, watch.measure)
+        fields = yield from dream.write(make, began, watch.measure)
         result = DreamResult(
-            **dream.facts,
             **fields,
             vitals=[row.as_json() for row in meter.rows],
             limits=meter.limits_as_json(),
@@ -167,7 +166,7 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
             warnings=reported,
         )
         if report is not None:
-            turn, step = turn_of(plan.info) or UPRIGHT, dream.continuation.step
+            turn, step = turn_of(plan.info) or UPRIGHT, dream.step
             write_report(report, result, watch.history, meter.rows, watch.samples, step, turn)
     yield Finished(result)
 
@@ -183,12 +182,11 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
     """
     set_threads(plan.settings.threads)
     dream = resolve(plan, read(plan))
-    pixels, new_frames = plan.info.width * plan.info.height, dream.continuation.new_frames
+    pixels, new_frames = plan.info.width * plan.info.height, dream.new_frames
     memory = process_memory() or len(dream.material) * 2 * pixels
     pictures = _pictures(dream, dream.spec.build(dream.options), SimpleQueue(), None)
     return DreamEstimate(
-        **dream.facts,
-        **dream.continuation.estimate(dream.warnings),
+        **dream.estimate(),
         memory_bytes=memory + _BYTES_A_PIXEL * pixels,
         seconds=seconds_for(pictures, _TRIED, new_frames),
     )
@@ -199,7 +197,7 @@ def _kind(dream: Dream) -> DreamKind:
     return replace(
         kind,
         repeats=dream.loops or kind.repeats,
-        frames=dream.continuation.new_frames,
+        frames=dream.new_frames,
         follows=not (settings.loop and settings.only_new),
     )
 
@@ -208,7 +206,7 @@ def _pictures(
     dream: Dream, method: DreamMethod, smalls: SimpleQueue[_Small], first: Frame | None
 ) -> Iterator[Frame]:
     """Yield the new frames, and put a small picture of each frame into ``smalls`` before."""
-    material, count = dream.material, dream.continuation.new_frames
+    material, count = dream.material, dream.new_frames
     with enough_memory(material.device, dream.plan.info):
         loop_to = rgb_of(first, material.device) if dream.loops and first is not None else None
         seed = dream.plan.settings.seed

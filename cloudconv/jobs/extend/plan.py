@@ -121,16 +121,19 @@ def decide(
 
 
 @dataclass(frozen=True, slots=True)
-class Continuation:
-    """The times of the new frames, which follow from the last source frame before them.
+class Continuation(Generic[S]):
+    """A plan, with the decisions that need the last source frames before the new ones.
 
     ``begins`` is the time of the first new frame on the source's clock. ``step`` is the duration of
-    each new frame.
+    each new frame. ``warnings`` include those of the plan. ``facts`` are the fields of an outcome
+    that only this command has.
     """
 
-    plan: ExtendPlan[Any]
+    plan: ExtendPlan[S]
     begins: Fraction
     step: Fraction
+    warnings: tuple[Warned, ...]
+    facts: dict[str, Any]
 
     @property
     def new_frames(self) -> int:
@@ -171,13 +174,12 @@ class Continuation:
         return Sink(encoding, overwrite=settings.overwrite)
 
     def outcome(self, source_frames: int, start: Fraction) -> dict[str, Any]:
-        """Return some fields of an outcome; the callers add the others, such as the device.
-
-        ``start`` is the source's time at which the output begins.
-        """
+        """Return the fields of an outcome; ``start`` is the source's time at which it begins."""
         rate = self.plan.info.timing.rate
         rate_text = None if rate is None else str(rate)
         return {
+            **self.facts,
+            "device": str(self.plan.device),
             "input": str(self.plan.settings.input),
             "output": str(self.plan.output),
             "at": float(self.begins - self.plan.info.timing.start),
@@ -190,8 +192,8 @@ class Continuation:
             "duration": float(self.begins + self.new_frames * self.step - start),
         }
 
-    def estimate(self, warnings: Iterable[Warned]) -> dict[str, Any]:
-        """Return fields of an estimate; the job adds the others, such as device and memory."""
+    def estimate(self) -> dict[str, Any]:
+        """Return the fields of an estimate; the job adds memory and time."""
         info, settings = self.plan.info, self.plan.settings
         refusals = list(self.plan.refusals)
         encoding, encoder_warnings = expected_encoding(self.plan.output, info, settings, refusals)
@@ -199,7 +201,7 @@ class Continuation:
         return {
             **self.outcome(self.output_frames - self.new_frames, start),
             **encoding,
-            "warnings": [*warnings, *encoder_warnings],
+            "warnings": [*self.warnings, *encoder_warnings],
             "refusals": refusals,
         }
 
@@ -209,10 +211,10 @@ class Continuation:
         began: float,
         measure: Callable[[], Iterable[Warned | Measured]] = tuple,
     ) -> Generator[Event, None, dict[str, Any]]:
-        """Write the source's frames, then the new ones; return fields of a result.
+        """Write the source's frames, then the new ones; return the fields of a result.
 
-        The job adds the other fields, such as the device. The output appears only when it is
-        complete. This method sets the times and durations of all frames.
+        The output appears only when it is complete. This method sets the times and durations of all
+        frames.
 
         Args:
             make: a function that yields the new frames; their times are ignored. Its argument is
@@ -242,10 +244,10 @@ class Continuation:
         yield from (*source.warnings, *sink.warnings)
         wall = time.monotonic() - began
         start = self.begins if first is None else first.time
-        facts = self.outcome(written - self.new_frames, start)
+        fields = self.outcome(written - self.new_frames, start)
         return {
-            **facts,
-            **size_of(self.plan.output, facts["duration"]),
+            **fields,
+            **size_of(self.plan.output, fields["duration"]),
             "encoder": sink.encoder,
             "wall_seconds": wall,
             "frames_per_second": written / wall,
