@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,6 +13,7 @@ from importlib import import_module
 from math import ceil, lcm
 from pathlib import Path
 from typing import Any
+from weakref import finalize
 
 import av
 
@@ -38,18 +40,18 @@ class VmafMeter:
         self._program = _ffmpeg()
         self._luma: Chain | None = None
         self._files: list[Any] = []
-        self._folder = tempfile.TemporaryDirectory(prefix="cloudconv-")
+        self._folder = Path(tempfile.mkdtemp(prefix="cloudconv-"))
+        finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
 
     def push(self, truth: Frame, test: Frame) -> None:
         """Add the next frame; raise ValueError if the frames differ in size or pixel format."""
-        folder = Path(self._folder.name)
         if self._luma is None:
             self._luma = Chain(truth.picture, *_to_eight_bit(truth), ("extractplanes", "y"))
-            self._files = [av.open(str(folder / name), "w") for name in _COMPARED]
+            self._files = [av.open(str(self._folder / name), "w") for name in _COMPARED]
             for file in self._files:
                 stream = file.add_stream("ffv1", rate=25, options={"level": "1"})
                 stream.width, stream.height, stream.pix_fmt = truth.width, truth.height, "gray"
-        with writing(folder):
+        with writing(self._folder):
             for file, frame in zip(self._files, (test, truth), strict=True):
                 for luma in self._luma.push(frame.picture):
                     file.mux(file.streams.video[0].encode(luma))
@@ -58,8 +60,8 @@ class VmafMeter:
         """Return the score of every frame, 0 to 100; raise ModelError if the program fails."""
         if self._luma is None:
             return []
-        self._luma, folder = None, Path(self._folder.name)
-        with writing(folder):
+        self._luma, folder = None, self._folder
+        with writing(self._folder):
             for file in self._files:
                 file.mux(file.streams.video[0].encode(None))
                 file.close()
