@@ -62,7 +62,7 @@ def _moves(material: Material) -> bool:
     """Return whether anything moves in a material; noise alone is no motion."""
     pictures = [reduced(material.glance(k), THUMB_SIDE).ravel() for k in range(len(material))]
     # Double precision: the squares are large and their differences small.
-    rows = np.stack(pictures).astype(np.float64) / len(pictures[0]) ** 0.5
+    rows = np.stack(pictures).astype(np.float64) / np.sqrt(len(pictures[0]))
     squares = np.square(rows).sum(1)
     apart = np.sqrt(np.maximum(squares[:, None] + squares - 2 * (rows @ rows.T), 0))
     neighbours = float(np.median(np.diagonal(apart, 1)))
@@ -71,7 +71,7 @@ def _moves(material: Material) -> bool:
 
 def _in_one_wind(material: Material) -> bool:
     """Return whether the moving parts have one motion, like clouds, and unlike people or a sea."""
-    moving = material.land.cpu().numpy() < 0.5
+    moving = material.land.cpu().numpy() == 0
     flows = np.stack([material.flow(k)[moving] for k in spread(len(material), 1)])
     speed = np.linalg.norm(flows, axis=-1).mean() if moving.any() else 0.0
     return bool(np.linalg.norm(flows.mean((0, 1))) >= _ONE_WIND * speed) if speed else True

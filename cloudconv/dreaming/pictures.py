@@ -26,10 +26,14 @@ LONGEST_SIDE = 480
 COARSE_SIDE = 160
 """Longest side of the pictures of trials, and of those in which faults are searched, in pixels."""
 
+_SHORTEST = 8  # least side of a reduced picture
 _LOOKS = 40  # frames, spread over a clip, from which a property of the whole clip is measured
 
 THUMB_SIDE = 72
 """Longest side of the pictures that are compared with many others, in pixels."""
+
+TINY = 1e-6
+"""Least divisor of a value that may be 0."""
 
 _SMALLER = 4  # least ratio of a picture's sides to those of its weights
 _LONGEST = 320  # longest side of the weights
@@ -67,14 +71,20 @@ def grey(picture: _Bytes) -> _Bytes:
     return luma
 
 
+def gradients(luma: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the gradients along x and y, in levels a pixel."""
+    x, y = (cv2.Sobel(luma, cv2.CV_32F, *axes, scale=1 / 8) for axes in ((1, 0), (0, 1)))
+    return x, y
+
+
 def reduced(values: NDArray[Any], longest: int) -> NDArray[Any]:
     """Average values (h, w) or (h, w, channels) over areas, so that no side exceeds ``longest``.
 
-    No side becomes shorter than 8.
+    No side becomes shorter than ``_SHORTEST``.
     """
     height, width = values.shape[:2]
     factor = min(1.0, longest / max(height, width))
-    size = max(8, round(width * factor)), max(8, round(height * factor))
+    size = [max(_SHORTEST, round(side * factor)) for side in (width, height)]
     small: NDArray[Any] = cv2.resize(values, size, interpolation=cv2.INTER_AREA)
     return small
 
@@ -110,7 +120,7 @@ def _averaged(values: Tensor, size: tuple[int, int]) -> Tensor:
     return rows @ values @ columns.t()
 
 
-@lru_cache(maxsize=64)
+@lru_cache
 def _area_weights(before: int, after: int, device: torch.device) -> Tensor:
     """Return (after, before) float32: how much of each pixel is in each area; rows sum to 1."""
     edges = torch.linspace(0, before, after + 1, dtype=torch.float64)[:, None]
@@ -135,11 +145,12 @@ def moved(picture: Tensor, flow: Tensor) -> Tensor:
 
     Args:
         picture: (3, H, W) float32.
-        flow: (2, H, W) backward flow (dx, dy) in pixels.
+        flow: (2, h, w) backward flow (dx, dy) in pixels, of any size.
 
     Returns:
         (3, H, W) float32.
     """
+    flow = resized_flow(flow[None], picture.shape[-2:])[0]
     if picture.device.type != "cpu":
         grid = sampling_grid(flow[None], *picture.shape[-2:])
         return F.grid_sample(
@@ -175,7 +186,7 @@ def filled(values: Tensor, known: Tensor) -> Tensor:
         # A few known pixels are enough, because the last level is divided by its weight.
         levels.append((resized(above, size), resized(weight, size)))
     top, weight = levels[-1]
-    result = top / weight.clamp_min(1e-6)
+    result = top / weight.clamp_min(TINY)
     for below, weight in reversed(levels[:-1]):
         result = below + (1 - weight) * resized(result, below.shape[-2:])
     return result

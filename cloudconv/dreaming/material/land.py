@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.pictures import grey, resized
+from cloudconv.dreaming.pictures import gradients, grey, resized
 from cloudconv.metrics import luma
 
 _Bytes = NDArray[np.uint8]
@@ -37,6 +37,7 @@ _MARKED, _CLEAR, _CHANGES = 2.0, 9.0, 0.85
 _STROKE = 0.8  # sigma of the blur that removes this detail
 _AROUND = 3  # distance by which letters are widened, in pixels
 _FEW, _MANY = 250, 0.1  # least pixels with such detail, and greatest part of the picture
+_STEPS = 5  # iterations of GrabCut
 _FAINT = 0.0004  # squared contrast between land and sky below which the edge stays soft
 
 
@@ -98,8 +99,7 @@ def divided(picture: _Bytes, kinds: Any) -> Mask:
     ``kinds``, (h, w), has OpenCV's class of each pixel, and is overwritten.
     """
     cv2.setRNGSeed(0)
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.grabCut(picture, kinds, None, *models, 5, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(picture, kinds, None, None, None, _STEPS, cv2.GC_INIT_WITH_MASK)
     found: Mask = np.isin(kinds, (cv2.GC_FGD, cv2.GC_PR_FGD))
     return found
 
@@ -110,7 +110,7 @@ def _lasting_edges(pictures: Sequence[_Bytes]) -> Mask:
     energy: Any = 0
     for picture in pictures:
         smooth = cv2.GaussianBlur(grey(picture).astype(np.float32), (0, 0), 1)
-        slope = np.stack([cv2.Sobel(smooth, -1, *axes, scale=1 / 8) for axes in ((1, 0), (0, 1))])
+        slope = np.stack(gradients(smooth))
         mean = mean + slope / len(pictures)
         energy = energy + np.square(slope).sum(0) / len(pictures)
     lasting, energy = (

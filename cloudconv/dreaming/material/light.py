@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.pictures import reduced, spread
+from cloudconv.dreaming.pictures import TINY, reduced, spread
 
 _Fields = NDArray[np.float64]
 
@@ -43,7 +43,7 @@ class Light:
         fit, *_ = np.linalg.lstsq(terms, flat, rcond=None)
         varies = np.square(flat - flat.mean(0)).sum(0)
         left = np.square(flat - terms @ fit).sum(0)
-        sure = np.clip(1 - left / np.maximum(varies, 1e-6), 0, 1)
+        sure = np.clip(1 - left / np.maximum(varies, TINY), 0, 1)
         every = np.vander((np.arange(count) - chosen.mean()) / max(count, 2), terms.shape[1])
         trend = flat.mean(0) + sure * (every @ fit - flat.mean(0))
         self._log: _Fields = np.log(np.maximum(trend, _DARK)).reshape(count, *fields.shape[1:])
@@ -100,7 +100,7 @@ def _terms(rows: Tensor, columns: Tensor) -> Tensor:
 def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
     """Return the parabola, (5,), that fits the logarithm of light in a picture's moving part."""
     small = reduced(picture.astype(np.float32), _SLOPE_SIDE)
-    moves = reduced(static, _SLOPE_SIDE) < 0.5
+    moves = reduced(static, _SLOPE_SIDE).round() == 0
     rows, columns = ((torch.arange(side) + 0.5) / side for side in moves.shape)
     terms = _terms(rows, columns).double().numpy()[:, moves]
     if terms.shape[1] <= len(terms):

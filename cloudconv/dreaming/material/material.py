@@ -27,7 +27,6 @@ from cloudconv.dreaming.pictures import (
     moved,
     reduced,
     resized,
-    resized_flow,
     small_copy,
     spread,
 )
@@ -130,8 +129,7 @@ class Material:
         # Nearly all frames are moved, but only by a part of the flow: a quick flow is enough.
         flow = self._flow(max(frame, 1), True).astype(np.float32) * np.float32(lead)
         flow *= (1 - self.static)[..., None]
-        motion = torch.from_numpy(flow).permute(2, 0, 1)[None].to(self.device)
-        return moved(picture, resized_flow(motion, self.size)[0])
+        return moved(picture, torch.from_numpy(flow).permute(2, 0, 1).to(self.device))
 
     def shown(self, k: int) -> Tensor:
         """Return the real frame nearest to ``k``, as filmed: see ``filmed``."""
@@ -202,7 +200,7 @@ class Material:
         made.size = made.small_size = made.filmed_small(0).shape[:2]
         small = resized(land[None].cpu(), made.size)[0]
         path = None if path is None else path * (made.size[1] / self.small_size[1])
-        made._view = (small > 0.5).float(), path, unsteady
+        made._view = small.round(), path, unsteady
         return made
 
     @cached_property

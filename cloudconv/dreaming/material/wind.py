@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import (
+    TINY,
     blurred,
     bounds,
     filled,
@@ -116,14 +117,14 @@ class Drift:
         if fade == 1:
             return self.sky(k)
         picture = torch.lerp(*self._shown(number), fade)
-        return self._move(picture, k, by)
+        return moved(picture, by * self.flows[k > 0])
 
     def sky(self, k: int) -> Tensor:
         """Return the picture with sky in place of its still parts: (3, H, W)."""
         number, by = self._moved(k)
         if not by:
             return self.behind.filled(self._frames(number))
-        return self._move(self._shown(number)[1], k, by)
+        return moved(self._shown(number)[1], by * self.flows[k > 0])
 
     def covers(self, k: int, size: tuple[int, int]) -> Tensor:
         """Return the known part of a picture: (h, w) of ``size``, 0 for points from outside."""
@@ -151,10 +152,6 @@ class Drift:
             picture = self._frames(number)
             kept = picture, self.behind.filled(picture)
         return kept
-
-    def _move(self, picture: Tensor, k: int, by: int) -> Tensor:
-        size = (picture.shape[-2], picture.shape[-1])
-        return moved(picture, resized_flow(by * self.flows[k > 0][None], size)[0])
 
 
 def drift_of(material: Material, lasts: int) -> Drift:
@@ -185,7 +182,7 @@ def _moves(material: Material, flow: Tensor) -> float:
 
     filmed = sum(change(a, b) for a, b in pairwise(shown))
     moved_on = change(moved(shown[0], flow), shown[0])
-    return float(count * moved_on / torch.as_tensor(filmed).clamp_min(1e-6))
+    return float(count * moved_on / torch.as_tensor(filmed).clamp_min(TINY))
 
 
 class SkyBehind:

@@ -23,7 +23,7 @@ from cloudconv.dreaming.material.wind import EDGE, Drift, SkyBehind, end_pairs, 
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import order_of
-from cloudconv.dreaming.pictures import blurred, moved, resized_flow, spread, weight_size
+from cloudconv.dreaming.pictures import TINY, blurred, moved, resized_flow, spread, weight_size
 from cloudconv.models.ops import warp
 
 # Distance that the fastest parts move in a period, of the longer side. A measured motion is uneven
@@ -66,7 +66,7 @@ class Flow(DreamMethod):
         ahead = _followed(-warp(field[None], -field[None])[0], longest)
         back = _followed(field, longest)
         behind = SkyBehind(still, weight_size(*material.size))
-        here = there = _Sky(last, still, behind)
+        here = there = last
         order = order_of(field, np.random.default_rng(seed), weight_size(*material.size))
         # The first period begins with a forecast from the motion of the last frames.
         flow = mean_flow(material, end_pairs(len(material), first=False))
@@ -75,8 +75,9 @@ class Flow(DreamMethod):
         for k in range(1, rounds + 1):
             end = turns * k // rounds if loop else period * k
             if loop_to is not None and end == turns:
-                there = _Sky(loop_to, still, behind)
-            turn = _Period(here, there, carried, back, ahead, order, end - number)
+                there = loop_to
+            skies = behind.filled(here), behind.filled(there)
+            turn = _Period((here, there), skies, still, carried, back, ahead, order, end - number)
             for phase in range(1, min(end, frames) - number + 1):
                 yield turn.at(phase)
             here, carried, number = there, None, end
@@ -114,32 +115,19 @@ def _followed(field: Tensor, period: int) -> list[Tensor]:
     return paths
 
 
-class _Sky:
-    """A picture whose sky is continued behind still parts."""
-
-    def __init__(self, picture: Tensor, still: Tensor, behind: SkyBehind) -> None:
-        """Fill the still parts, (H, W), of a picture (3, H, W) with the sky behind."""
-        self.picture = picture
-        self.still = still
-        self._sky = behind.filled(picture)
-
-    def at(self, displacement: Tensor) -> Tensor:
-        """Return the sky moved by a displacement (2, h, w): (3, H, W)."""
-        size = (self.picture.shape[-2], self.picture.shape[-1])
-        return moved(self._sky, resized_flow(displacement[None], size)[0])
-
-
 @dataclass(frozen=True, slots=True)
 class _Period:
     """A cross-fade of ``count`` frames from one picture, or from its forecast, to another.
 
-    ``carried`` is the forecast from the first picture, or None. ``back`` and ``ahead`` are the
-    displacements to each point's place some frames ago and later. ``order``: the times at which
-    pixels cross-fade, at their positions in the middle of the period.
+    ``skies`` are the ``pictures`` with sky in place of the ``still`` parts, (H, W). ``carried`` is
+    the forecast from the first picture, or None. ``back`` and ``ahead`` are the displacements to
+    each point's place some frames ago and later. ``order``: the times at which pixels cross-fade,
+    at their positions in the middle of the period.
     """
 
-    here: _Sky
-    there: _Sky
+    pictures: tuple[Tensor, Tensor]
+    skies: tuple[Tensor, Tensor]
+    still: Tensor
     carried: Drift | None
     back: list[Tensor]
     ahead: list[Tensor]
@@ -149,18 +137,17 @@ class _Period:
     def at(self, phase: int) -> Tensor:
         """Return the frame ``phase`` after the first picture: (3, H, W); call in order from 1."""
         if phase == self.count:
-            return self.there.picture
+            return self.pictures[1]
         back, ahead = self.back[phase].float(), self.ahead[self.count - phase].float()
         if self.carried is None:
-            earlier = self.here.at(back)
+            earlier = moved(self.skies[0], back)
         else:
             earlier = self.carried.picture(phase)
             back = self.carried.displacement(phase, (back.shape[-2], back.shape[-1]))
         weights = _weights(self._second_weight(phase), back, ahead)
-        sky = blended([earlier, self.there.at(ahead)], weights)
-        mean = 0.5 - 0.5 * cos(pi * phase / self.count)
-        picture = torch.lerp(self.here.picture, self.there.picture, mean)
-        return torch.lerp(sky, picture, self.here.still)
+        sky = blended([earlier, moved(self.skies[1], ahead)], weights)
+        mean = (1 - cos(pi * phase / self.count)) / 2
+        return torch.lerp(sky, torch.lerp(*self.pictures, mean), self.still)
 
     def _second_weight(self, phase: int) -> Tensor:
         """Return the weight of the second picture, (h, w), from 0 to 1.
@@ -187,7 +174,7 @@ def _weights(weight: Tensor, back: Tensor, ahead: Tensor) -> tuple[Tensor, Tenso
     first = first + (1 - inside(ahead, edge)) * inside(back, edge) * weight
     second = second + (1 - inside(back, edge)) * inside(ahead, edge) * (1 - weight)
     total = first + second
-    weight = torch.where(total > 1e-3, first / total.clamp_min(1e-3), 1 - weight)
+    weight = torch.where(total > TINY, first / total.clamp_min(TINY), 1 - weight)
     return weight, 1 - weight
 
 
@@ -195,4 +182,4 @@ def _period(field: Tensor, travel: float) -> int:
     """Return the number of frames in which the fastest parts move by ``travel``."""
     speed = field.norm(dim=0).max()
     far = travel * max(field.shape[-2:])
-    return int(min(max(far / max(float(speed), 1e-6), _SHORTEST), _LONGEST))
+    return int(min(max(far / max(float(speed), TINY), _SHORTEST), _LONGEST))

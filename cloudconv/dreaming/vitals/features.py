@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudconv.dreaming.pictures import TINY, gradients
+
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
 
@@ -24,7 +26,7 @@ UNSEEN_SLACK = 1.5
 QUANTILE = 0.9
 """The quantile over pictures that counts: one in ten may be outside, as in real footage."""
 
-_NEIGHBOURHOOD = 5.0 / 480  # sigma of the area in which gradients are compared, of the longest side
+_NEIGHBOURHOOD = 1 / 96  # sigma of the area in which gradients are compared, of the longest side
 _LEAST = 0.01  # fraction of the picture below which moving parts are not measured alone
 
 
@@ -76,7 +78,7 @@ class FeatureMeter:
         # Half the size is fine enough for sums over neighbourhoods.
         products = [cv2.pyrDown(v) for v in (x * x, y * y, x * y)]
         xx, yy, xy = (cv2.GaussianBlur(v, (0, 0), self._reach) for v in products)
-        weight = cv2.sqrt(xx + yy + 1e-3)
+        weight = cv2.sqrt(xx + yy + TINY)
         agreeing = cv2.magnitude(xx - yy, 2 * xy) / weight
         total = _masked_mean(weight, self._half)
         return _masked_mean(agreeing, self._half) / total if total else 0.0
@@ -90,13 +92,6 @@ def quantile(values: Sequence[float] | Array) -> float:
 def _luma(picture: Small) -> Array:
     luma: Array = cv2.cvtColor(picture.astype(np.float32), cv2.COLOR_RGB2GRAY)
     return luma
-
-
-def gradients(luma: Array) -> tuple[Array, Array]:
-    """Return the gradients along x and y, in levels a pixel."""
-    x = cv2.Sobel(luma, cv2.CV_32F, 1, 0, scale=1 / 8)
-    y = cv2.Sobel(luma, cv2.CV_32F, 0, 1, scale=1 / 8)
-    return x, y
 
 
 def _masked_mean(values: NDArray[np.float32] | Small, mask: Small) -> float:

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import COARSE_SIDE, grey, reduced, spread
-from cloudconv.dreaming.vitals.features import UNSEEN_SLACK, gradients, quantile
+from cloudconv.dreaming.pictures import COARSE_SIDE, TINY, gradients, grey, reduced, spread
+from cloudconv.dreaming.vitals.features import UNSEEN_SLACK, quantile
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
@@ -59,10 +59,9 @@ class Lasting:
         self._lasts = np.abs(usual) > np.maximum(_SURE * varies, _CLEAR)
         self._usual: Array = np.where(self._lasts, usual, 0).astype(np.float32)
         kept = np.min([_around(detail * self._usual) for detail in details], 0)
-        self._least: Array = np.where(kept > 0, 0.5 * kept, kept)
-        kernel = np.ones((3, 3), np.uint8)
-        self._dark = cv2.dilate(levels.max(0), kernel) < _DARK
-        self._bright = cv2.erode(levels.min(0), kernel) > _BRIGHT
+        self._least: Array = np.where(kept > 0, kept / 2, kept)
+        self._dark = cv2.dilate(levels.max(0), None) < _DARK
+        self._bright = cv2.erode(levels.min(0), None) > _BRIGHT
         # A dark cloud is not as dark as land.
         self._ground = quantile(levels.max(0)[self._dark]) if self._dark.any() else 0.0
 
@@ -74,7 +73,7 @@ class Lasting:
         moves = _around(self._lasts.astype(np.float32)) == 0
         if not moves.any():
             return 0.0
-        return float(fine[moves].mean() / max(slope[moves].mean(), 1e-3))
+        return float(fine[moves].mean() / max(slope[moves].mean(), TINY))
 
     def detail(self, picture: Small) -> float:
         """Return the percentage of the picture that has half of its least lasting detail, or less.

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import THUMB_SIDE, grey, reduced
+from cloudconv.dreaming.pictures import THUMB_SIDE, TINY, grey, reduced
 
 Small = NDArray[np.uint8]
 
@@ -34,7 +34,7 @@ class Novelty:
 
     def __init__(self, moving: NDArray[np.bool_], pictures: Sequence[Small] = ()) -> None:
         """Store the first pictures, (h, w, 3) uint8 each."""
-        inside = reduced(moving.astype(np.float32), THUMB_SIDE) > 0.5
+        inside = reduced(moving.astype(np.float32), THUMB_SIDE).round() > 0
         self._moving = inside if inside.any() else np.ones_like(inside)
         self._rows = np.zeros((HISTORY, int(self._moving.sum())), np.float32)
         self._count = 0
@@ -57,7 +57,7 @@ class Novelty:
         rows = self._rows[numbers % HISTORY]
         apart = rows - rows.mean(0)
         apart -= apart.mean(1, keepdims=True)
-        apart /= np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), 1e-6)
+        apart /= np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), TINY)
         last = numbers >= self._count - count
         likeness = apart[last] @ apart.T
         likeness[numbers[last][:, None] - numbers < AWAY] = -np.inf

@@ -13,13 +13,14 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from math import inf
+from math import inf, isinf
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.pictures import TINY
 from cloudconv.dreaming.vitals.features import QUANTILE, SLACK, UNSEEN_SLACK, FeatureMeter
 from cloudconv.dreaming.vitals.lasting import Lasting
 from cloudconv.dreaming.vitals.novelty import Novelty
@@ -29,84 +30,95 @@ WINDOW = 100
 """Number of frames in a window."""
 
 _LIKE_BEFORE = 0.55  # least limit of ``novelty`` in a sky
+_SHIFT = 12.0  # greatest change of the mean brightness, in levels
 
 
 @dataclass(frozen=True, slots=True)
 class Vital:
     """A vital: its limits before they are widened for a clip, and two texts for people.
 
-    ``fault``: a clause about a dream that fails; braces show a ratio as a percentage. ``meaning``:
-    the values. ``part``: the quantile of the frames of a window that counts; None if the value is
-    measured for the whole window.
+    A ``ratio`` to the clip that has no ``least`` may be as small as 1 / ``most``. ``fault``: a
+    clause about a dream that fails; braces show a ratio as a percentage. ``meaning``: the values.
+    ``part``: the quantile of the frames of a window that counts; None if the value is measured for
+    the whole window.
     """
 
-    least: float
     most: float
     fault: str
     meaning: str
+    least: float | None = 0.0
     part: float | None = None
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Return the least and the greatest healthy value."""
+        return 1 / self.most if self.least is None else self.least, self.most
 
 
 VITALS = {
     "sharpness": Vital(
-        0.8, 1.25, "it is {:.0%} as sharp as the clip", "strength of edges; 1 is that of the source"
+        1.25,
+        "it is {:.0%} as sharp as the clip",
+        "strength of edges; 1 is that of the source",
+        least=None,
     ),
     "std": Vital(
-        0.9, 1.1, "it has {:.0%} of the clip's contrast", "contrast; 1 is that of the source"
+        1.11,
+        "it has {:.0%} of the clip's contrast",
+        "contrast; 1 is that of the source",
+        least=None,
     ),
     "saturation": Vital(
-        0.7, 1.3, "it is {:.0%} as colourful as the clip", "colourfulness; 1 is that of the source"
+        1.35,
+        "it is {:.0%} as colourful as the clip",
+        "colourfulness; 1 is that of the source",
+        least=None,
     ),
     "motion": Vital(
-        0.6,
         1.6,
         "it moves {:.0%} as much as the clip",
         "change from frame to frame; 1 is that of the source",
+        least=None,
     ),
     "anisotropy": Vital(
-        0.0,
         1.08,
         "its edges run in one direction {:.0%} as much as the clip's",
         "agreement of the directions of edges; 1 is that of the source, smears have more",
     ),
     "mean_shift": Vital(
-        -12.0,
-        12.0,
+        _SHIFT,
         "its brightness has changed",
         "mean brightness minus that of the source, in levels of 255",
+        least=-_SHIFT,
     ),
     "jump": Vital(
-        0.0,
         2.2,
         "a frame changes suddenly",
         "the largest change between two frames, relative to the changes around it",
     ),
     "novelty": Vital(
-        -inf,
         inf,
         "the same clouds come again",
         "similarity to frames 60 or more earlier; 1 is the same picture",
+        least=-inf,
     ),
     "silhouette": Vital(
-        0.0,
         inf,
         "dark parts became bright, or bright parts dark",
         "percent of the picture where dark land is lost, or floats in the sky",
-        QUANTILE,
+        part=QUANTILE,
     ),
     "detail": Vital(
-        0.0,
         1.4,
         "parts that never change in the clip are torn",
         "percent of the picture where detail that lasts in the clip is lost",
-        QUANTILE,
+        part=QUANTILE,
     ),
     "sudden": Vital(
-        0.0,
         1.4,
         "it changes {:.0%} as suddenly as the clip",
         "the largest change in 0.4 s that no motion explains; 1 is the largest of the clip",
-        1.0,
+        part=1.0,
     ),
 }
 """The vitals, in the order of every table."""
@@ -115,6 +127,7 @@ _RATIOS = tuple(VITALS)[:5]  # vitals that are ratios of the dream to the clip
 _LEAST_COLOUR = 2.0  # least mean difference of a coloured clip's channels, in levels
 _LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, in levels
 _REPEATED = 0.25  # change below which a frame repeats the one before, relative to the median change
+_A_WINDOW = 4  # windows of the clip that begin within the length of one
 _LEAST_WINDOW = 8  # least number of frames in a window of the clip
 _EARLY = 1.6  # exponent, or factor, that widens the limits for incomplete windows
 
@@ -151,7 +164,7 @@ class Vitals:
 
     def as_json(self) -> dict[str, Any]:
         """Return an entry of ``vitals`` in the JSON of the ``dream`` command."""
-        shown = {k: None if v is None else round(v, 4) for k, v in self.values.items()}
+        shown = {key: _rounded(value) for key, value in self.values.items()}
         return {"from": self.start, "to": self.end, **shown, "alive": self.alive}
 
 
@@ -197,7 +210,7 @@ class VitalsMeter:
         self._novelty = Novelty(moving)
         self._lasting = Lasting(pictures)
         self.solid = self._lasting.solid
-        sky = moving & (material.land.cpu().numpy() < 0.5) if kind.sky else np.ones_like(moving)
+        sky = moving & (material.land.cpu().numpy() == 0) if kind.sky else np.ones_like(moving)
         self._sudden = Sudden(pictures, material.step, sky, follows=kind.follows)
         self._shown: deque[Values] = deque(maxlen=WINDOW)
         self._seen = 0
@@ -228,11 +241,7 @@ class VitalsMeter:
     def limits_as_json(self) -> dict[str, tuple[float | None, float | None]]:
         """Return the limits, (least, most), of each vital for JSON; None means no limit."""
         return {
-            key: (
-                None if low in (0, -inf) else round(low, 4),
-                None if high == inf else round(high, 4),
-            )
-            for key, (low, high) in self.limits.items()
+            key: (_rounded(low or -inf), _rounded(high)) for key, (low, high) in self.limits.items()
         }
 
     def now(self) -> Vitals:
@@ -249,6 +258,10 @@ class VitalsMeter:
             values |= dict.fromkeys(("novelty", "silhouette", "detail"))
         limits = self.limits if count >= self._window else self.early
         return Vitals(self._seen - count, self._seen, values, outside(values, limits))
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or isinf(value) else round(value, 4)
 
 
 def in_words(key: str, value: float | None) -> str:
@@ -302,7 +315,7 @@ class _Source:
         means = _means(features)
         values["mean_shift"] = means.pop("mean") - self._means["mean"]
         for key, mean in means.items():
-            if self._means[key] > (_LEAST_COLOUR if key == "saturation" else 1e-3):
+            if self._means[key] > (_LEAST_COLOUR if key == "saturation" else TINY):
                 values[key] = mean / self._means[key]
         changes = _known(features, "change")
         if self.moves and changes:
@@ -317,14 +330,14 @@ class _Source:
         The slack makes the limits wider still. For a ratio the slack is an exponent: a factor would
         widen the limits so far that smeared pictures would pass. ``window``: its number of frames.
         """
-        table = {key: (vital.least, vital.most) for key, vital in VITALS.items()}
+        table = {key: vital.limits for key, vital in VITALS.items()}
         for values, slack in self._own_windows(window):
             for key, value in values.items():
                 if value is None:
                     continue
                 low, high = table[key]
                 if key in _RATIOS:
-                    least = most = max(value, 1e-3) ** slack
+                    least = most = max(value, TINY) ** slack
                 else:
                     least, most = min(value * slack, value / slack), value * slack
                 table[key] = min(low, least), max(high, most)
@@ -341,7 +354,7 @@ class _Source:
         size = min(max(window, _LEAST_WINDOW), max(count // 2, _LEAST_WINDOW))
         # The last window has the last frames, as in a dream.
         last = max(count - size, 0)
-        for start in (*range(0, last, max(size // 4, 1)), last):
+        for start in (*range(0, last, max(size // _A_WINDOW, 1)), last):
             yield self.compare(self._features[start : start + size]), SLACK
         half = count // 2
         if half < 2 * _LEAST_WINDOW:
@@ -349,7 +362,7 @@ class _Source:
         first, second = self._features[:half], self._features[half:]
         size = min(size, half)
         for one, other in ((first, _Source(second)), (second, _Source(first))):
-            for start in range(0, len(one) - size + 1, max(size // 4, 1)):
+            for start in range(0, len(one) - size + 1, max(size // _A_WINDOW, 1)):
                 # Jumps are not compared with the other half.
                 yield other.compare(one[start : start + size]) | {"jump": None}, UNSEEN_SLACK
 
