@@ -22,6 +22,7 @@ from tests.helpers.factory import (
     FIELDS,
     interlaced,
     picture,
+    planes_of,
     read_planes,
     read_times,
     write_clip,
@@ -47,36 +48,29 @@ def test_a_factor_refers_to_both_fields(clip, tmp_path):
     assert result.duration == pytest.approx(COUNT / 25)
     shown = read_planes(out)
     for field in range(4, 2 * COUNT - 2):
-        truth = read_planes_of(field)
-        assert np.abs(shown[2 * field][0].astype(float) - truth).mean() < 1.5
-
-
-def read_planes_of(field):
-    luma = picture(field, 96, 64, step=FIELD_STEP).planes[0]
-    return np.frombuffer(luma, np.uint8).reshape(64, -1)[:, :96].astype(float)
+        truth = planes_of(picture(field, 96, 64, step=FIELD_STEP))[0].astype(float)
+        assert np.abs(shown[2 * field][0] - truth).mean() < 1.5
 
 
 @pytest.mark.parametrize(("fps", "frames"), [(50, 20), (60, 24)])
 def test_a_rate_refers_to_both_fields(clip, tmp_path, fps, frames):
     given = {"fps": fps, "model": "blend", "deinterlace": True, **SMALL}
-    result = calls.interpolate(clip, tmp_path / "b.mp4", **given)
-    assert result.output_frames == frames
-    assert result.new_frames == (0 if fps == 50 else result.new_frames)
-    plan = cloudconv.estimate(InterpSettings(clip, tmp_path / "c.mp4", **given))
+    plan = cloudconv.estimate(InterpSettings(clip, tmp_path / "b.mp4", **given))
     assert (plan.source_fps, plan.output_frames) == ("50", frames)
+    result = calls.interpolate(clip, tmp_path / "b.mp4", **given)
+    assert (result.output_frames, result.new_frames > 0) == (frames, fps != 50)
 
 
-def test_a_forecast_follows_the_second_field(clip, tmp_path):
+@pytest.mark.parametrize(
+    ("call", "given"),
+    [
+        (calls.extrapolate, {"model": "linear"}),
+        pytest.param(calls.dream, {"mode": "flow"}, marks=pytest.mark.full),
+    ],
+)
+def test_a_forecast_and_a_dream_follow_the_second_field(clip, tmp_path, call, given):
     out = tmp_path / "b.mp4"
-    result = calls.extrapolate(clip, out, frames=3, model="linear", deinterlace=True, **SMALL)
-    assert (result.source_frames, result.output_fps) == (2 * COUNT, "50")
-    assert read_times(out) == [F(k, 50) for k in range(2 * COUNT + 3)]
-
-
-@pytest.mark.full
-def test_a_dream_follows_the_second_field(clip, tmp_path):
-    out = tmp_path / "b.mp4"
-    result = calls.dream(clip, out, frames=3, mode="flow", deinterlace=True, **SMALL)
+    result = call(clip, out, frames=3, deinterlace=True, **given, **SMALL)
     assert (result.source_frames, result.output_fps) == (2 * COUNT, "50")
     assert read_times(out) == [F(k, 50) for k in range(2 * COUNT + 3)]
 
@@ -88,36 +82,24 @@ def test_fields_are_compared(clip):
     assert result.skipped_frames == 0
 
 
-@pytest.mark.full
-def test_fields_are_trained_on(clip, tmp_path):
-    """A clip of 10 pictures has windows of 13 frames only if both fields count."""
-    given = {"model": "tiny", "steps": 1, "crop": 32, "batch": 1, "val_windows": 1, "gap": 12}
-    given |= {"train_part": "0:1", "val_part": "0:1", "val_crop": 32, **SMALL}
-    with pytest.raises(cloudconv.CloudconvError, match="frames"):
-        calls.train([str(clip)], tmp_path / "a.safetensors", **given)
-    result = calls.train([str(clip)], tmp_path / "b.safetensors", deinterlace=True, **given)
-    assert result.steps == 1
+TRAIN = {"model": "tiny", "steps": 1, "crop": 32, "batch": 1, "val_crop": 32}
+TRAIN |= {"train_part": "0:1", "val_part": "0:1"}
 
 
-def settings_of(command, clip, folder):
-    match command:
-        case "interp":
-            return InterpSettings(clip, folder / "b.mp4", factor=2, model="blend", **SMALL)
-        case "extrapolate":
-            return ExtrapolateSettings(clip, folder / "b.mp4", frames=1, model="linear", **SMALL)
-        case "dream":
-            return DreamSettings(clip, folder / "b.mp4", frames=1, mode="flow", **SMALL)
-        case "compare":
-            return CompareSettings(clip, model=("blend",), frames=1, **SMALL)
-        case _:
-            given = {"model": "tiny", "steps": 1, "crop": 32, "batch": 1, "val_crop": 32}
-            part = {"train_part": "0:1", "val_part": "0:1"}
-            return TrainSettings([str(clip)], folder / "b.safetensors", **given, **part, **SMALL)
-
-
-@pytest.mark.parametrize("command", ["interp", "extrapolate", "dream", "compare", "train"])
-def test_the_warning_comes_before_the_work(command, clip, tmp_path):
-    job = jobs.run(settings_of(command, clip, tmp_path))
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        (InterpSettings, {"factor": 2, "model": "blend"}),
+        (ExtrapolateSettings, {"frames": 1, "model": "linear"}),
+        (DreamSettings, {"frames": 1, "mode": "flow"}),
+        (CompareSettings, {"frames": 1, "model": ("blend",)}),
+        (TrainSettings, TRAIN),
+    ],
+)
+def test_the_warning_comes_before_the_work(kind, given, clip, tmp_path):
+    suffix = ".safetensors" if kind is TrainSettings else ".mp4"
+    output = {} if kind is CompareSettings else {"output": tmp_path / f"b{suffix}"}
+    job = jobs.run(kind(clip, **output, **given, **SMALL))
     for event in job:
         assert not isinstance(event, Progress) or event.done == 0
         if isinstance(event, Warned) and event.code == "interlaced":
@@ -125,6 +107,16 @@ def test_the_warning_comes_before_the_work(command, clip, tmp_path):
     else:
         pytest.fail("no warning")
     job.close()
+
+
+@pytest.mark.full
+def test_fields_are_trained_on(clip, tmp_path):
+    """A clip of 10 pictures has windows of 13 frames only if both fields count."""
+    given = {"val_windows": 1, "gap": 12, **TRAIN, **SMALL}
+    with pytest.raises(cloudconv.CloudconvError, match="frames"):
+        calls.train([str(clip)], tmp_path / "a.safetensors", **given)
+    result = calls.train([str(clip)], tmp_path / "b.safetensors", deinterlace=True, **given)
+    assert result.steps == 1
 
 
 def test_a_dry_run_warns_before_its_trial(clip, monkeypatch):
