@@ -1,6 +1,5 @@
 """The wheel, the sdist, the README, the sample clip and the pinned versions."""
 
-import importlib.util
 import os
 import re
 import subprocess
@@ -125,11 +124,3 @@ def test_every_requirement_has_a_lower_bound_and_a_pinned_version():
             continue
         assert [part.operator for part in requirement.specifier] == [">="], requirement
         assert requirement.specifier.contains(pins[requirement.name]), requirement
-
-
-@pytest.fixture(scope="module")
-def make_clouds():
-    spec = importlib.util.spec_from_file_location("make_clouds", ROOT / "examples/make_clouds.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -9,7 +9,7 @@ import pytest
 from cloudconv.dreaming.auto import FRAMES, Trial, advice, choose
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.probe import probe
-from tests.helpers.dreams import ball, chosen_mode, clouds, material
+from tests.helpers.dreams import ball, clouds, material
 
 
 def crossing(count):
@@ -28,13 +28,13 @@ def crossing(count):
 @pytest.mark.full
 @pytest.mark.parametrize("count", [20, 60])
 def test_a_bouncing_ball_is_for_a_texture(count):
-    assert chosen_mode(material(ball(count))).mode == "texture"
+    assert choose(material(ball(count))).mode == "texture"
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("count", [24, 50])
 def test_solid_objects_are_never_cut_apart(count):
-    chosen = chosen_mode(material(crossing(count)))
+    chosen = choose(material(crossing(count)))
     assert chosen.mode == "texture"
     assert "fails (" in chosen.why
     assert "texture" in chosen.why
@@ -49,7 +49,7 @@ def solid(width):
 @pytest.mark.full
 def test_a_pan_over_solid_objects_is_a_texture():
     wide = solid(400)
-    chosen = chosen_mode(material([np.ascontiguousarray(wide[:, k : k + 200]) for k in range(60)]))
+    chosen = choose(material([np.ascontiguousarray(wide[:, k : k + 200]) for k in range(60)]))
     assert chosen.mode == "texture"
     assert "solid things move before a moving camera" in chosen.why
 
@@ -60,7 +60,7 @@ def test_a_page_of_text_that_scrolls_is_no_sky():
     for row in range(16, 400, 12):
         text = "the sky moves on and on"[row // 5 % 6 :]
         cv2.putText(page, text, (8, row), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (20, 20, 20), 1)
-    chosen = chosen_mode(material([page[3 * k : 3 * k + 160] for k in range(72)]))
+    chosen = choose(material([page[3 * k : 3 * k + 160] for k in range(72)]))
     assert chosen.mode == "texture"
 
 
@@ -73,13 +73,13 @@ def test_soft_things_that_pass_each_other_are_no_sky():
         np.vstack([np.roll(one, 2 * k, 1)[:half], np.roll(other, -2 * k, 1)[half:]])
         for k in range(60)
     ]
-    chosen = chosen_mode(material(pictures))
+    chosen = choose(material(pictures))
     assert chosen.mode == "texture"
     assert "do not move in one direction" in chosen.why
 
 
 def test_short_clips_give_no_collage():
-    chosen = chosen_mode(material(clouds(40)))
+    chosen = choose(material(clouds(40)))
     assert chosen.mode != "collage"
     assert "40 frames are too few for a collage" in chosen.why
 
@@ -93,7 +93,7 @@ def test_short_clips_give_no_collage():
     ],
 )
 def test_stills_and_very_short_clips_give_a_flow(pictures, why):
-    chosen = chosen_mode(material(pictures))
+    chosen = choose(material(pictures))
     assert chosen.mode == "flow"
     assert why in chosen.why
 
@@ -137,7 +137,7 @@ def test_noise_on_a_still_counts_as_no_motion():
     noisy = [
         np.uint8(np.clip(still + random.integers(-1, 2, still.shape), 0, 255)) for _ in range(20)
     ]
-    assert chosen_mode(material(noisy)).mode == "flow"
+    assert choose(material(noisy)).mode == "flow"
 
 
 @pytest.mark.full
@@ -150,13 +150,13 @@ def test_a_vibration_gives_a_texture():
         one = still.copy()
         one[20:40] += wave
         trembling.append(np.uint8(np.clip(one, 0, 255)))
-    assert chosen_mode(material(trembling)).mode == "texture"
+    assert choose(material(trembling)).mode == "texture"
 
 
 @pytest.mark.full
 def test_the_example_of_the_readme_becomes_a_collage():
     example = Path(__file__).parents[2] / "examples" / "clouds.mp4"
-    chosen = chosen_mode(gather_material(probe(example)))
+    chosen = choose(gather_material(probe(example)))
     assert chosen.mode == "collage"
     assert chosen.why.startswith(f"collage: in a trial of {FRAMES} small frames, collage ")
 
@@ -179,6 +179,6 @@ def crowd(count):
 
 @pytest.mark.full
 def test_a_crowd_gives_a_texture():
-    chosen = chosen_mode(material(crowd(70)))
+    chosen = choose(material(crowd(70)))
     assert chosen.mode == "texture"
     assert "texture shows the same pictures again" in chosen.why

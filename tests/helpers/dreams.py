@@ -16,7 +16,6 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.auto import ModeChoice, choose
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter
@@ -171,11 +170,6 @@ def ball_is_whole(picture: Tensor) -> bool:
         return False
     _, _, width, height, area = stats[1]
     return bool(14 <= width <= 19 and 14 <= height <= 19 and 160 <= area <= 240)
-
-
-def chosen_mode(material: Material) -> ModeChoice:
-    """Return the mode that suits a material."""
-    return choose(material)
 
 
 @lru_cache(8)
