@@ -43,6 +43,20 @@ def _no_thread_is_left():
     assert set(threading.enumerate()) <= before
 
 
+@pytest.fixture
+def ctrl_c():
+    """Let Ctrl-C raise, which the process that starts the tests may have disabled."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
+
+
+def slowly(source, seconds):
+    for item in source:
+        time.sleep(seconds)
+        yield item
+
+
 @settings(deadline=None, max_examples=30)
 @given(st.lists(st.integers() | st.none(), max_size=20), st.integers(1, 5))
 def test_all_items_arrive_in_order(items, depth):
@@ -58,9 +72,8 @@ def test_an_error_is_raised_in_order_with_its_own_traceback():
     assert next(items) == 1
     with pytest.raises(OSError, match="broken file") as caught:
         next(items)
-    assert "decode_badly" in [
-        entry.name for entry in traceback.extract_tb(caught.value.__traceback__)
-    ]
+    trace = traceback.extract_tb(caught.value.__traceback__)
+    assert "decode_badly" in [entry.name for entry in trace]
     assert list(items) == []
 
 
@@ -75,45 +88,35 @@ def test_stopping_early_closes_the_source_in_its_own_thread(taken):
     assert source.made <= taken + 3
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_while_waiting_leaves_nothing_running():
     source = Source()
 
-    def slowly():
-        for item in source:
-            time.sleep(0.02)
-            yield item
-
     def consume():
-        with prefetch(slowly(), 2) as items:
+        with prefetch(slowly(source, 0.02), 2) as items:
             for _ in items:
                 pass
 
     timer = threading.Timer(0.2, signal.raise_signal, [signal.SIGINT])
-    # The process that starts the tests may have disabled Ctrl-C.
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        timer.start()
-        with pytest.raises(KeyboardInterrupt):
-            consume()
-        timer.join()
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        consume()
+    timer.join()
     assert 0 < source.made < 100
 
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_second_ctrl_c_leaves_nothing_running():
     source = Source()
     waiting = threading.Event()
-    main = threading.main_thread().ident
-    assert main is not None
 
     def pressing():
         for item in source:
             if item:
                 waiting.wait(5)
                 time.sleep(0.05)  # wait until the main thread waits for the end of this thread
-                signal.pthread_kill(main, signal.SIGINT)
+                signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
                 time.sleep(0.05)
             yield item
 
@@ -123,24 +126,14 @@ def test_a_second_ctrl_c_leaves_nothing_running():
             waiting.set()
             raise KeyboardInterrupt
 
-    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            stop_twice()
-    finally:
-        signal.signal(signal.SIGINT, handler)
+    with pytest.raises(KeyboardInterrupt):
+        stop_twice()
     assert source.closed_in is not None
 
 
 def test_ctrl_c_during_the_start_of_the_thread_leaves_nothing_running(monkeypatch):
     """The interrupt comes after the thread has started and before the pool has a record of it."""
-    start = threading.Thread.start
-    source = Source()
-
-    def slowly():
-        for item in source:
-            time.sleep(0.1)
-            yield item
+    start, source = threading.Thread.start, Source()
 
     def interrupted(thread):
         monkeypatch.setattr(threading.Thread, "start", start)
@@ -149,7 +142,7 @@ def test_ctrl_c_during_the_start_of_the_thread_leaves_nothing_running(monkeypatc
 
     monkeypatch.setattr(threading.Thread, "start", interrupted)
     before = set(threading.enumerate())
-    with pytest.raises(KeyboardInterrupt), prefetch(slowly(), 2) as items:
+    with pytest.raises(KeyboardInterrupt), prefetch(slowly(source, 0.1), 2) as items:
         next(items)
     for thread in set(threading.enumerate()) - before:
         thread.join(5)
