@@ -8,25 +8,23 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from cloudconv.models.published.rife4 import Rife4Settings
+from cloudconv.models.blocks import Block
 from tests.helpers.published import weights
 
-SMALL = Rife4Settings((16, 16, 16, 16), (8, 4, 2, 1), "beta", 24)
-"""RIFE 4.6 with narrow blocks, so that tests are fast."""
+
+def small_state(gain: float = 0.5) -> dict[str, Tensor]:
+    """Return computed weights by tensor name: RIFE 4.6 with narrow blocks, so that it is fast."""
+    blocks = {f"block{k}": Block(12 if k else 7, 16, 5, made=6) for k in range(4)}
+    state = nn.ModuleDict(blocks).state_dict()
+    return weights({name: each.shape for name, each in state.items()}, gain)
 
 
-def small_state(settings: Rife4Settings = SMALL, gain: float = 0.5) -> dict[str, Tensor]:
-    """Return computed weights by tensor name."""
-    network = settings.found().build()
-    return weights({name: each.shape for name, each in network.state_dict().items()}, gain)
-
-
-def small_file(path: Path, settings: Rife4Settings = SMALL) -> Path:
+def small_file(path: Path) -> Path:
     """Write the weights with the prefix that the authors' files have."""
     # As safetensors, whatever the name, because the conversion of others takes seconds.
-    state = {f"module.{name}": each for name, each in small_state(settings).items()}
+    state = {f"module.{name}": each for name, each in small_state().items()}
     safetensors.torch.save_file(state, path)
     return path
 

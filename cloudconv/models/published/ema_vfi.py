@@ -142,7 +142,7 @@ class EmaVfi(Layers, Published):
             x = self.conv(f"{embed}.proj", x, level - _LEVELS).permute(0, 2, 3, 1)
             x = self.norm(f"{embed}.norm", x)  # (2B, h, w, C)
             found = []
-            for number in range(_depth(self.names, level)):
+            for number in range(_depth(self.shapes, level)):
                 shift = _WINDOW // 2 * (number % 2)
                 x, moved = self._attended(_block(level, number), x, shift)
                 found.append(moved)

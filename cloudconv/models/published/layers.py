@@ -23,7 +23,7 @@ class Layers(Interpolator):
 
     def __init__(self, spec: ModelSpec, shapes: Mapping[str, Sequence[int]]) -> None:
         super().__init__(spec)
-        self.names = frozenset(shapes)
+        self.shapes = shapes
         self._read: dict[str, None] = {}
         for name, shape in shapes.items():
             *parents, last = name.split(".")
@@ -41,8 +41,10 @@ class Layers(Interpolator):
         picture = torch.zeros(1, COLOURS, side, side)
         try:
             self(picture, picture, torch.full((1, 1, 1, 1), 0.5))
-        except (AttributeError, LookupError, RuntimeError, ValueError):
+        except AttributeError:  # the tensor is missing
             return [*self._read][-1:]
+        except (LookupError, RuntimeError, ValueError):  # in the layer that was read last
+            return [[*self._read][-1].replace(".bias", ".weight")]
         return [name for name, _ in self.named_parameters() if name not in self._read]
 
     def tensor(self, name: str) -> Tensor:
@@ -50,17 +52,29 @@ class Layers(Interpolator):
         self._read[name] = None
         return self.get_parameter(name)
 
+    def both(self, name: str, outputs: int = 0) -> tuple[Tensor, Tensor]:
+        """Return the weight and the bias of a layer; raise ValueError if they do not fit.
+
+        ``outputs`` is the axis of the outputs. Without values, PyTorch does not check these shapes.
+        """
+        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        shape = weight.shape
+        if bias.shape != shape[outputs : outputs + 1] or shape[2:3] != shape[3:]:
+            raise ValueError(name)
+        return weight, bias
+
     def conv(self, name: str, x: Tensor, stride: int = 1, dilation: int = 1) -> Tensor:
         """Apply a convolution that keeps the size, or divides it by ``stride``."""
-        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        weight, bias = self.both(name)
         padding, groups = (weight.shape[2] - 1) // 2 * dilation, x.shape[1] // weight.shape[1]
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
 
     def deconv(self, name: str, x: Tensor) -> Tensor:
         """Apply a transposed convolution that doubles the size."""
-        return F.conv_transpose2d(
-            x, self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"), 2, 1
-        )
+        weight, bias = self.both(name, 1)
+        if len(weight) != x.shape[1]:
+            raise ValueError(name)
+        return F.conv_transpose2d(x, weight, bias, 2, 1)
 
     def layer(self, name: str, x: Tensor, stride: int = 1, *, first: int = 0) -> Tensor:
         """Apply a convolution and a PReLU, numbers ``first`` and ``first + 1`` of a sequence."""
@@ -69,11 +83,11 @@ class Layers(Interpolator):
 
     def linear(self, name: str, x: Tensor) -> Tensor:
         """Apply a linear layer to the last axis."""
-        return F.linear(x, self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias"))
+        return F.linear(x, *self.both(name))
 
     def norm(self, name: str, x: Tensor) -> Tensor:
         """Normalise the last axis."""
-        weight, bias = self.tensor(f"{name}.weight"), self.tensor(f"{name}.bias")
+        weight, bias = self.both(name)
         return F.layer_norm(x, weight.shape, weight, bias, 1e-6)
 
     def halved(self, name: str, x: Tensor) -> Tensor:

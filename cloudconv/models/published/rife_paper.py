@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS
+from cloudconv.models.base import COLOURS, Memo
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize
-from cloudconv.models.published import Published, StateDict, has, row, shapes
+from cloudconv.models.published import StateDict, has, row, shapes
 from cloudconv.models.published.estimates import FLOWS, MASK, Estimates
-from cloudconv.models.published.layers import Layers, moved_features
+from cloudconv.models.published.layers import moved_features
+from cloudconv.models.published.rife4 import Rife4
 
 _SCALES = (4, 2, 1)
-_DEPTH = 8  # hidden layers of a block
 _LEVELS = 4  # sizes of the features
 _FIRST = "block0.conv0.0.0.weight"
 
@@ -44,11 +44,16 @@ def detect(state: StateDict) -> ModelSpec | None:
     )
 
 
-class RifePaper(Layers, Published):
-    """A network of RIFE's paper. Its first block shows whether it reads the timestep (RIFEm)."""
+class RifePaper(Rife4):
+    """A network of RIFE's paper, with blocks as in 4.0.
+
+    The first block shows whether it reads the timestep (RIFEm).
+    """
+
+    remembers = False
 
     def estimate(
-        self, seen: list[Tensor], timestep: Tensor, scale: float
+        self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """See ``Published.estimate``."""
         total = Estimates(adds_mask=True)
@@ -61,22 +66,12 @@ class RifePaper(Layers, Published):
             if number:
                 flows, mask = total.reduced(factor)
                 inputs += [*total.moved(seen, factor), mask, flows]
-            total.add(self._block(f"block{number}", inputs), 2 * factor)
+            total.add(self.block(f"block{number}", inputs), 2 * factor)
         flows, mask = total.reduced(1)
         features = [self._context(x, f) for x, f in zip(seen, flows.chunk(2, 1), strict=True)]
         first = [*seen, *total.moved(seen, 1), mask, flows]
         residual = self.correction(first, list(zip(*features, strict=True)))
         return flows, mask.sigmoid(), residual
-
-    def _block(self, name: str, inputs: list[Tensor]) -> Tensor:
-        """Map inputs of one size to the change of an estimate, float32 at half of that size."""
-        x = joined(inputs, self.dtype)
-        for number in range(2):
-            x = self.layer(f"{name}.conv0.{number}", x, 2)
-        hidden = x
-        for number in range(_DEPTH):
-            hidden = self.layer(f"{name}.convblock.{number}", hidden)
-        return self.deconv(f"{name}.lastconv", hidden + x).float().contiguous()
 
     def _context(self, picture: Tensor, flow: Tensor) -> list[Tensor]:
         """Return features at half, a quarter … of the picture's size, moved by a flow."""
