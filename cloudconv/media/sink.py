@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -27,15 +26,19 @@ FEW = 2
 """The largest number of pictures for which libx265 sets arbitrary decode times."""
 
 
-class FrameEncoder(ABC):
+class FrameEncoder:
     """An encoder of frames at exact times, whose packets a writer stores in ``file``.
 
-    ``file`` is a temporary file or folder, or standard output. ``warnings`` are about the encoding
-    and the copied streams; they are complete after :meth:`complete`.
+    By default that is the packet file of a segment, which :meth:`Sink.join` reads later. Otherwise
+    it is a temporary file or folder, or standard output. ``warnings`` are about the encoding and
+    the copied streams; they are complete after :meth:`complete`.
     """
 
     def __init__(
-        self, plan: EncodingPlan, file: Path, writer: Callable[[EncodingPlan, Path], Writer]
+        self,
+        plan: EncodingPlan,
+        file: Path,
+        writer: Callable[[EncodingPlan, Path], Writer] = PacketWriter,
     ) -> None:
         self.plan, self.file = plan, file
         with writing(plan.target), ExitStack() as undo:
@@ -118,9 +121,12 @@ class FrameEncoder(ABC):
             self._store(self._writer.encoder.encode(None), restamp=self._written <= FEW)
         return self._writer.finish()
 
-    @abstractmethod
     def complete(self) -> Any:
-        """Complete the files except for the output's name."""
+        """Complete the file, and return what the writer returns: by default the summary."""
+        with self._abandoned_on_error():
+            completed = self._flush()
+        self._ended = True
+        return completed
 
     @contextmanager
     def _abandoned_on_error(self) -> Iterator[None]:
@@ -247,20 +253,6 @@ class Sink(FrameEncoder):
                 f"{float(last):.3f} s instead of {float(self._last_time):.3f} s. Please report "
                 "this."
             )
-
-
-class SegmentSink(FrameEncoder):
-    """An encoder of a segment's frames into a packet file, which :meth:`Sink.join` reads later."""
-
-    def __init__(self, plan: EncodingPlan, file: Path) -> None:
-        super().__init__(plan, file, PacketWriter)
-
-    def complete(self) -> PacketSummary:
-        """Complete the packet file, sync it, and return its summary."""
-        with self._abandoned_on_error():
-            summary: PacketSummary = self._flush()
-        self._ended = True
-        return summary
 
 
 def check_copies(plan: EncodingPlan) -> list[Warned]:

@@ -73,11 +73,11 @@ class Source:
     for standard input, or the result of :func:`cloudconv.media.probe.probe`. ``start``
     (inclusive) and ``end`` (exclusive) are seconds from the first frame. ``threads`` is the
     decoder's number of threads; None lets the decoder choose. ``nvdec`` is the number of an NVIDIA
-    GPU for decoding. If the GPU cannot decode the file, the CPU does, and a warning gives the
-    reason. ``warnings`` are complete after the last frame. If the probe's result has ``fields``,
-    two frames are made from each picture of the file. With ``following``, the frames end with the
-    one that follows ``end``, if the source goes on. The file stays open, so frames are taken from
-    one call of :meth:`frames` at a time.
+    GPU for decoding. ``by_gpu`` is whether it decodes, known after the first frame; if it does not,
+    the CPU does, and a warning gives the reason. ``warnings`` are complete after the last frame. If
+    the probe's result has ``fields``, two frames are made from each picture of the file. With
+    ``following``, the frames end with the one that follows ``end``, if the source goes on. The file
+    stays open, so frames are taken from one call of :meth:`frames` at a time.
     """
 
     def __init__(
@@ -100,7 +100,12 @@ class Source:
             ends.append(timing.end)
         self._end = min(ends, default=None)
         self._open: WeakSet[Generator[Frame, None, None]] = WeakSet()
-        self._decoder = Decoder(self.info, threads=threads, nvdec=nvdec)
+        self.by_gpu = False
+        self._threads, self._nvdec = threads, nvdec
+        self._promised = self._errors = 0  # the wanted packets, and the damaged ones
+        self._aspect: Fraction | None = None  # of a sample of the last decoded picture
+        self._newest: Fraction | None = None  # the latest time of a packet
+        self._file: tuple[object, InputContainer] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -108,12 +113,12 @@ class Source:
     def __exit__(self, *_: object) -> None:
         for frames in self._open:
             frames.close()
-        self._decoder.close()
+        self._close()
 
-    @property
-    def by_gpu(self) -> bool:
-        """Return whether a GPU decodes; known after the first frame."""
-        return self._decoder.by_gpu
+    def _close(self) -> None:
+        if self._file is not None:
+            self._file[1].close()
+            self._file = None
 
     def frames(self, start: Fraction | None = None) -> Generator[Frame, None, None]:
         """Yield the frames in presentation order, each in its working pixel format.
@@ -133,7 +138,7 @@ class Source:
         tally = _Tally()
         info, waiting = self.info, None
         self._wanted = TimeRange(info.timing.start + max(start, Fraction(0)), self._end)
-        pictures: Iterator[Timed] = self._pictures(tally)
+        pictures: Iterator[Timed] = self._timed(tally)
         if info.fields is not None:
             pictures = frames_of_fields(pictures, info.fields, info.file_timing.second_field)
         for picture, time in pictures:
@@ -154,11 +159,11 @@ class Source:
             yield waiting.at(waiting.time, self._until(ends) - waiting.time)
         self._sum_up(tally)
 
-    def _pictures(self, tally: _Tally) -> Iterator[Timed]:
+    def _timed(self, tally: _Tally) -> Iterator[Timed]:
         """Yield the pictures of the file in their working pixel format, with their exact times."""
         grid = _Grid(self.info.file_timing)
         known: tuple[object, ...] = ()
-        for picture, stamp in self._decoder.pictures(self._wanted):
+        for picture, stamp in self._pictures():
             time = grid.time_of(stamp)
             if time is None:
                 tally.out_of_order += 1
@@ -166,7 +171,7 @@ class Source:
             tally.corrupt += bool(picture.is_corrupt)
             seen = (
                 (picture.width, picture.height, picture.format.name),
-                (self._decoder.aspect, picture.interlaced_frame),
+                (self._aspect, picture.interlaced_frame),
                 (picture.key_frame, time in self._wanted),
             )
             if seen != known:
@@ -209,10 +214,10 @@ class Source:
                 f"no-frame-decoded: No frame of {info.path} can be decoded: the file is damaged. "
                 "Give a complete file."
             )
-        self.warnings += [*self._decoder.warnings, *tally.changes.values()]
-        lost = self._decoder.promised * (1 if info.fields is None else 2) - tally.delivered
+        self.warnings += tally.changes.values()
+        lost = self._promised * (1 if info.fields is None else 2) - tally.delivered
         told = [
-            ("lost", lost * bool(self._decoder.errors), "could not be decoded and {are} missing"),
+            ("lost", lost * bool(self._errors), "could not be decoded and {are} missing"),
             ("damaged", tally.corrupt, "decoded from damaged data may look wrong"),
             ("out-of-order", tally.out_of_order, "with a repeated or backward time {are} left out"),
         ]
@@ -227,7 +232,7 @@ class Source:
         Raise UnfitInputError if the size or the pixel format has changed.
         """
         at = float(time - self.info.timing.start)
-        if not self._decoder.fits(picture):
+        if not self._fits(picture):
             info, name = self.info, picture.format.name
             check_unchanged(info)  # raises its own error if another file has replaced the input
             raise UnfitInputError(
@@ -237,7 +242,7 @@ class Source:
             )
         if time not in self._wanted:
             return
-        aspect = self._decoder.aspect or Fraction(1)
+        aspect = self._aspect or Fraction(1)
         known = tally.first_aspect = tally.first_aspect or aspect
         # The aspect changes at key frames only. At other pictures the decoder may already return
         # the next aspect, because the decoder has read later packets.
@@ -255,6 +260,168 @@ class Source:
                 "pictures are used as they are. --deinterlace makes two whole frames of each "
                 "interlaced picture."
             )
+
+    def _pictures(self) -> Decoded:
+        """Return the pictures from a key frame before the wanted ones, or from the beginning."""
+        self._promised = self._errors = 0
+        info, timing, start = self.info, self.info.file_timing, self._wanted.start
+        if (pictures := open_pictures(info.path, timing.rate)) is not None:
+            if self._nvdec is not None:
+                self._without_nvdec("the input is pictures")
+            for picture, time in pictures.timed():
+                self._promised += time in self._wanted
+                self._errors += picture is None
+                if picture is not None:
+                    yield picture, time
+            return
+        if info.fields is not None:
+            start -= _EARLY_SECONDS
+        if info.reader.seeks and timing.has_timestamps and not timing.shifts:
+            for aim in (start - back for back in _SEEK_BACK if start - back > timing.start):
+                decoded = self._decode(aim)
+                first = next(decoded, None)
+                if first is not None and first[1] is not None and first[1] <= start:
+                    yield first
+                    yield from decoded
+                    return
+                decoded.close()
+                self._promised = self._errors = 0
+        yield from self._decode(None)
+
+    def _fits(self, picture: VideoFrame) -> bool:
+        """Return whether a picture has the probed size and pixel format."""
+        info, name = self.info, picture.format.name
+        with suppress(ValueError):
+            alike = name == info.pix_fmt or working_format(name) == info.working_pix_fmt
+            return alike and (picture.width, picture.height) == (info.width, info.height)
+        return False
+
+    def _without_nvdec(self, why: str) -> None:
+        self.warnings.append(Warned(f"not-nvdec: The CPU decodes, not NVDEC: {why}."))
+
+    def _decode(self, seek: Fraction | None) -> Decoded:
+        """Yield pictures from the beginning, or from a key frame before ``seek``.
+
+        Frame threads are faster than slice threads, but lose good frames near a damaged one. GPUs
+        and CPUs return different pictures after damage. An error therefore starts the next mode:
+        first the GPU, then frame threads, then slice threads. Each mode decodes from the same
+        place, and leaves out the pictures that were already yielded. The last mode continues after
+        errors and counts them.
+        """
+        timing = self.info.file_timing
+        modes = ["AUTO", "SLICE"] if timing.has_timestamps else ["SLICE"]
+        if self._nvdec is not None:
+            modes.insert(0, _NVDEC)
+        shown: Fraction | None = None  # the time of the latest picture
+        for mode in modes:
+            after = shown
+            try:
+                with ExitStack() as stack:
+                    container = self._opened(mode, seek)
+                    stream, decoder = self._opened_decoder(container, mode)
+                    # PyAV frees a decoder, and waits for its threads, without releasing the
+                    # interpreter. While PyAV collects log lines, a thread that logs waits for the
+                    # interpreter, so the threads must be idle by then.
+                    stack.callback(decoder.flush_buffers)
+                    packets, first = self._packets(container, stream, seek)
+                    for packet in packets:
+                        for picture in self._pictures_of(decoder, packet, mode):
+                            self._aspect = decoder.sample_aspect_ratio
+                            stamp = picture.pts if timing.has_timestamps else picture.dts
+                            time = None if stamp is None else stamp * timing.time_base
+                            if time is None or (
+                                (first is None or time >= first) and (after is None or time > after)
+                            ):
+                                yield picture, time
+                                shown = shown if time is None else time
+                return
+            except _NextModeError as error:
+                self._promised = 0
+                if mode == _NVDEC:
+                    self._nvdec, self.by_gpu = None, False  # also for later seeks
+                    self._without_nvdec(str(error))
+
+    def _packets(
+        self, container: InputContainer, stream: Any, seek: Fraction | None
+    ) -> tuple[Iterator[Any], Fraction | None]:
+        """Return the packets, and the time of the first picture to show or None for all.
+
+        After a seek the time is that of the key frame: earlier pictures refer to frames that were
+        not read.
+        """
+        self._newest = None
+        packets: Iterator[Any] = read_packets(container, stream, VideoClock(container, stream))
+        if seek is None:
+            return chain(packets, [None]), None
+        with suppress(av.error.FFmpegError):  # else read from the start
+            container.seek(int(seek / stream.time_base), stream=stream, backward=True)
+        packets = chain(dropwhile(lambda p: not p.is_keyframe or p.pts is None, packets), [None])
+        first = next(packets)
+        time = None if first is None else first.pts * self.info.file_timing.time_base
+        return chain([first], packets), time
+
+    def _pictures_of(self, decoder: Any, packet: Any, mode: str) -> list[VideoFrame]:
+        """Decode a packet, None for the end; raise _NextModeError if another mode may do better."""
+        timing = self.info.file_timing
+        if packet is not None and is_shown(packet, self.info.codec):
+            due = None if packet.pts is None else packet.pts * timing.time_base
+            self._promised += due is None or due in self._wanted
+            self._newest = due if self._newest is None else max(self._newest, due or self._newest)
+        try:
+            pictures: list[VideoFrame] = decoder.decode(packet)
+        except av.error.FFmpegError:
+            if mode != "SLICE":
+                raise _NextModeError("NVDEC could not decode a packet") from None
+            self._errors += 1
+            return []
+        if packet is None and mode != "SLICE":
+            # When threads return their last pictures, errors are visible only as missing pictures.
+            latest = max((p.pts for p in pictures if p.pts is not None), default=None)
+            if latest is not None and latest * timing.time_base < (self._newest or timing.start):
+                raise _NextModeError("NVDEC could not decode a packet")
+        if mode == _NVDEC and not self.by_gpu and pictures:
+            if not self._fits(pictures[0]):  # such as uncropped
+                raise _NextModeError(
+                    "NVDEC's pictures have another size or format than the file says"
+                )
+            self.by_gpu = True
+        return pictures
+
+    def _opened(self, mode: str, seek: Fraction | None) -> InputContainer:
+        """Open the file; for a seek, use the file that is open already if possible."""
+        # The size and date show whether another file has replaced the input.
+        key = None if seek is None else (mode, input_fingerprint(self.info.path, content=False))
+        if key is None or self._file is None or self._file[0] != key:
+            self._close()
+            self._file = key, self._container(mode)
+        return self._file[1]
+
+    def _opened_decoder(self, container: InputContainer, mode: str) -> tuple[Any, Any]:
+        stream = main_video(container, self.info.path)
+        only(container, (stream.index,))
+        decoder = open_decoder(stream)
+        if mode == _NVDEC and not is_hardware(decoder):
+            raise _NextModeError(f"this FFmpeg has no NVDEC decoder for {self.info.codec}")
+        if not decoder.is_open:
+            decoder.thread_type = "AUTO" if mode == "AUTO" else "SLICE"
+            if self._threads is not None:
+                decoder.thread_count = self._threads
+        return stream, decoder
+
+    def _container(self, mode: str) -> InputContainer:
+        if mode != _NVDEC:
+            return open_container(self.info.path)
+        codec, is_timed = self.info.codec, self.info.file_timing.has_timestamps
+        if not is_timed or codec not in _NVDEC_CODECS:
+            other = codec if is_timed else "video without time stamps"
+            raise _NextModeError(
+                f"NVDEC is used for {', '.join(_NVDEC_CODECS)} only, not for {other}"
+            )
+        try:
+            hardware = HWAccel("cuda", str(self._nvdec), allow_software_fallback=False)
+            return open_container(self.info.path, hardware)
+        except (InputError, RuntimeError) as error:
+            raise _NextModeError("there is no NVIDIA GPU that can decode") from error
 
 
 class _Grid:
@@ -324,195 +491,6 @@ class _Tally:
 
 def _ratio(value: Fraction) -> str:
     return f"{value.numerator}:{value.denominator}"
-
-
-class Decoder:
-    """The pictures of a file as they come from the decoder.
-
-    ``promised`` counts the wanted packets and ``errors`` the damaged ones. ``aspect`` is the sample
-    aspect ratio of the last decoded picture. ``by_gpu`` is true if a GPU decodes. If a GPU was
-    requested and does not decode, ``warnings`` give the reason.
-    """
-
-    def __init__(self, info: MediaInfo, *, threads: int | None, nvdec: int | None) -> None:
-        self.promised = self.errors = 0
-        self.aspect: Fraction | None = None
-        self.by_gpu = False
-        self.warnings: list[Warned] = []
-        self._info, self._threads, self._nvdec = info, threads, nvdec
-        self._wanted = TimeRange(info.timing.start, None)
-        self._newest: Fraction | None = None  # the latest time of a packet
-        self._open: tuple[object, InputContainer] | None = None
-
-    def pictures(self, wanted: TimeRange) -> Decoded:
-        """Return the pictures from a key frame before the wanted ones, or from the beginning."""
-        self.promised = self.errors = 0
-        self.warnings.clear()
-        self._wanted = wanted
-        info, timing, start = self._info, self._info.file_timing, wanted.start
-        if (pictures := open_pictures(info.path, timing.rate)) is not None:
-            if self._nvdec is not None:
-                self._without_nvdec("the input is pictures")
-            for picture, time in pictures.timed():
-                self.promised += time in wanted
-                self.errors += picture is None
-                if picture is not None:
-                    yield picture, time
-            return
-        if info.fields is not None:
-            start -= _EARLY_SECONDS
-        if info.reader.seeks and timing.has_timestamps and not timing.shifts:
-            for aim in (start - back for back in _SEEK_BACK if start - back > timing.start):
-                decoded = self._decode(aim)
-                first = next(decoded, None)
-                if first is not None and first[1] is not None and first[1] <= start:
-                    yield first
-                    yield from decoded
-                    return
-                decoded.close()
-                self.promised = self.errors = 0
-        yield from self._decode(None)
-
-    def fits(self, picture: VideoFrame) -> bool:
-        """Return whether a picture has the probed size and pixel format."""
-        info, name = self._info, picture.format.name
-        with suppress(ValueError):
-            alike = name == info.pix_fmt or working_format(name) == info.working_pix_fmt
-            return alike and (picture.width, picture.height) == (info.width, info.height)
-        return False
-
-    def close(self) -> None:
-        """Close the file."""
-        if self._open is not None:
-            self._open[1].close()
-            self._open = None
-
-    def _without_nvdec(self, why: str) -> None:
-        self.warnings.append(Warned(f"not-nvdec: The CPU decodes, not NVDEC: {why}."))
-
-    def _decode(self, seek: Fraction | None) -> Decoded:
-        """Yield pictures from the beginning, or from a key frame before ``seek``.
-
-        Frame threads are faster than slice threads, but lose good frames near a damaged one. GPUs
-        and CPUs return different pictures after damage. An error therefore starts the next mode:
-        first the GPU, then frame threads, then slice threads. Each mode decodes from the same
-        place, and leaves out the pictures that were already yielded. The last mode continues after
-        errors and counts them.
-        """
-        timing = self._info.file_timing
-        modes = ["AUTO", "SLICE"] if timing.has_timestamps else ["SLICE"]
-        if self._nvdec is not None:
-            modes.insert(0, _NVDEC)
-        shown: Fraction | None = None  # the time of the latest picture
-        for mode in modes:
-            after = shown
-            try:
-                with ExitStack() as stack:
-                    container = self._opened(mode, seek)
-                    stream, decoder = self._decoder(container, mode)
-                    # PyAV frees a decoder, and waits for its threads, without releasing the
-                    # interpreter. While PyAV collects log lines, a thread that logs waits for the
-                    # interpreter, so the threads must be idle by then.
-                    stack.callback(decoder.flush_buffers)
-                    packets, first = self._packets(container, stream, seek)
-                    for packet in packets:
-                        for picture in self._pictures(decoder, packet, mode):
-                            self.aspect = decoder.sample_aspect_ratio
-                            stamp = picture.pts if timing.has_timestamps else picture.dts
-                            time = None if stamp is None else stamp * timing.time_base
-                            if time is None or (
-                                (first is None or time >= first) and (after is None or time > after)
-                            ):
-                                yield picture, time
-                                shown = shown if time is None else time
-                return
-            except _NextModeError as error:
-                self.promised = 0
-                if mode == _NVDEC:
-                    self._nvdec, self.by_gpu = None, False  # also for later seeks
-                    self._without_nvdec(str(error))
-
-    def _packets(
-        self, container: InputContainer, stream: Any, seek: Fraction | None
-    ) -> tuple[Iterator[Any], Fraction | None]:
-        """Return the packets, and the time of the first picture to show or None for all.
-
-        After a seek the time is that of the key frame: earlier pictures refer to frames that were
-        not read.
-        """
-        self._newest = None
-        packets: Iterator[Any] = read_packets(container, stream, VideoClock(container, stream))
-        if seek is None:
-            return chain(packets, [None]), None
-        with suppress(av.error.FFmpegError):  # else read from the start
-            container.seek(int(seek / stream.time_base), stream=stream, backward=True)
-        packets = chain(dropwhile(lambda p: not p.is_keyframe or p.pts is None, packets), [None])
-        first = next(packets)
-        time = None if first is None else first.pts * self._info.file_timing.time_base
-        return chain([first], packets), time
-
-    def _pictures(self, decoder: Any, packet: Any, mode: str) -> list[VideoFrame]:
-        """Decode a packet, None for the end; raise _NextModeError if another mode may do better."""
-        timing = self._info.file_timing
-        if packet is not None and is_shown(packet, self._info.codec):
-            due = None if packet.pts is None else packet.pts * timing.time_base
-            self.promised += due is None or due in self._wanted
-            self._newest = due if self._newest is None else max(self._newest, due or self._newest)
-        try:
-            pictures: list[VideoFrame] = decoder.decode(packet)
-        except av.error.FFmpegError:
-            if mode != "SLICE":
-                raise _NextModeError("NVDEC could not decode a packet") from None
-            self.errors += 1
-            return []
-        if packet is None and mode != "SLICE":
-            # When threads return their last pictures, errors are visible only as missing pictures.
-            latest = max((p.pts for p in pictures if p.pts is not None), default=None)
-            if latest is not None and latest * timing.time_base < (self._newest or timing.start):
-                raise _NextModeError("NVDEC could not decode a packet")
-        if mode == _NVDEC and not self.by_gpu and pictures:
-            if not self.fits(pictures[0]):  # such as uncropped
-                raise _NextModeError(
-                    "NVDEC's pictures have another size or format than the file says"
-                )
-            self.by_gpu = True
-        return pictures
-
-    def _opened(self, mode: str, seek: Fraction | None) -> InputContainer:
-        """Open the file; for a seek, use the file that is open already if possible."""
-        # The size and date show whether another file has replaced the input.
-        key = None if seek is None else (mode, input_fingerprint(self._info.path, content=False))
-        if key is None or self._open is None or self._open[0] != key:
-            self.close()
-            self._open = key, self._container(mode)
-        return self._open[1]
-
-    def _decoder(self, container: InputContainer, mode: str) -> tuple[Any, Any]:
-        stream = main_video(container, self._info.path)
-        only(container, (stream.index,))
-        decoder = open_decoder(stream)
-        if mode == _NVDEC and not is_hardware(decoder):
-            raise _NextModeError(f"this FFmpeg has no NVDEC decoder for {self._info.codec}")
-        if not decoder.is_open:
-            decoder.thread_type = "AUTO" if mode == "AUTO" else "SLICE"
-            if self._threads is not None:
-                decoder.thread_count = self._threads
-        return stream, decoder
-
-    def _container(self, mode: str) -> InputContainer:
-        if mode != _NVDEC:
-            return open_container(self._info.path)
-        codec, is_timed = self._info.codec, self._info.file_timing.has_timestamps
-        if not is_timed or codec not in _NVDEC_CODECS:
-            other = codec if is_timed else "video without time stamps"
-            raise _NextModeError(
-                f"NVDEC is used for {', '.join(_NVDEC_CODECS)} only, not for {other}"
-            )
-        try:
-            hardware = HWAccel("cuda", str(self._nvdec), allow_software_fallback=False)
-            return open_container(self._info.path, hardware)
-        except (InputError, RuntimeError) as error:
-            raise _NextModeError("there is no NVIDIA GPU that can decode") from error
 
 
 class _NextModeError(Exception):

@@ -21,7 +21,7 @@ from cloudconv.media.info import MediaInfo
 from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.plan import EncodingPlan
-from cloudconv.media.sink import FrameEncoder, SegmentSink
+from cloudconv.media.sink import FrameEncoder
 from cloudconv.media.source import Source
 from cloudconv.pipeline import one_thread, prefetch
 from cloudconv.render.device import PRECISIONS, set_threads
@@ -241,7 +241,7 @@ class SegmentWork:
                 folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
 
             frames = stack.enter_context(prefetch(decode(segment, source), 8))
-            sink = SegmentSink(plan.encoding, fresh_file(folder))
+            sink = FrameEncoder(plan.encoding, fresh_file(folder))
             with ExitStack() as undo:
                 undo.callback(sink.abandon)
                 yield from _render_segment(plan, frames, renderer, sink)

@@ -16,7 +16,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from shutil import disk_usage
@@ -53,13 +53,8 @@ _ADAPTED = "adapted.*"
 _OWN = (_PLAN, _ADAPTED, ".cloudconv-*.part", "segments.jsonl", f"{'[0-9a-f]' * 16}.packets")
 
 
-@dataclass(frozen=True, slots=True)
-class FinishedSegment:
-    """A segment whose file is complete and synced; ``digest`` is the digest of its plan."""
-
-    digest: str
-    file: Path
-    summary: PacketSummary
+FinishedSegment = tuple[Path, PacketSummary]
+"""The complete and synced file of a segment, and its summary."""
 
 
 class SegmentStore:
@@ -87,7 +82,7 @@ class SegmentStore:
     @property
     def frames(self) -> int:
         """Return the number of finished output frames."""
-        return sum(done.summary.packets for done in self.finished.values())
+        return sum(summary.packets for _, summary in self.finished.values())
 
     def lock(self) -> None:
         """Claim the output and create the folder; raise OutputError if that is not possible."""
@@ -140,10 +135,9 @@ class SegmentStore:
                 opened.write(end_of(summary, segment.digest))
                 opened.flush()
                 os.fsync(opened.fileno())
-            named = file.replace(self.path / f"{segment.number:06}-{segment.digest}.packets")
+            named = file.replace(self.path / _name_of(segment))
             # An interrupt during the sync must not discard the segment.
-            done = self.finished[segment.number] = FinishedSegment(segment.digest, named, summary)
-            self._joined[segment.number] = done
+            self.finished[segment.number] = self._joined[segment.number] = named, summary
             sync_folder(self.path)
 
     def note_complete(self, made: Path) -> None:
@@ -182,7 +176,7 @@ class SegmentStore:
         """Accept the finished segment of that number, or raise OutputError if its plan differs."""
         finished = self.finished.get(segment.number)
         if finished is not None:
-            if finished.digest != segment.digest:
+            if finished[0].name != _name_of(segment):
                 raise OutputError(
                     f"other-plan: The finished work in {self.path} belongs to another plan of "
                     "this video, with other frames or times: start again with --no-resume."
@@ -196,7 +190,7 @@ class SegmentStore:
         name. Raises OutputError if the disk has too little room, or a segment is damaged.
         """
         done = [self._joined[number] for number in sorted(self._joined)]
-        size = sum(each.summary.bytes for each in done)
+        size = sum(summary.bytes for _, summary in done)
         with output:
             free = disk_usage(self.path).free
             if free < size:
@@ -204,7 +198,7 @@ class SegmentStore:
                     f"no-room-to-join: Joining the finished frames needs {size / 1e6:.1f} MB more "
                     f"on the disk, and {free / 1e6:.1f} MB are free: free some space."
                 )
-            output.join([(each.file, each.summary) for each in done])
+            output.join(done)
             complete = output.complete()
             assert complete is not None
             self.note_complete(complete)
@@ -301,7 +295,7 @@ class SegmentStore:
                 )
             if names:
                 self.pinned = None
-        kept = {done.file for done in self.finished.values()}
+        kept = {file for file, _ in self.finished.values()}
         if self.pinned is not None:
             kept |= {self.path / _PLAN, *self.path.glob(_ADAPTED)}
         for file in self._own_files():
@@ -311,8 +305,8 @@ class SegmentStore:
     def _work(self) -> str:
         """Return the finished segments and the adapted weights in words; empty without both."""
         # The user may have deleted some files.
-        existing = [each for each in self.finished.values() if each.file.is_file()]
-        frames = sum(each.summary.packets for each in existing)
+        existing = [summary for file, summary in self.finished.values() if file.is_file()]
+        frames = sum(summary.packets for summary in existing)
         weights = any(self.path.glob("adapted.safetensors*"))
         parts = ([f"{frames} finished frames"] * bool(existing), ["adapted weights"] * weights)
         return " and ".join(chain(*parts))
@@ -325,7 +319,7 @@ class SegmentStore:
                 if summary is None:
                     lost += 1
                 else:
-                    self.finished[int(match[1])] = FinishedSegment(match[2], file, summary)
+                    self.finished[int(match[1])] = file, summary
         if lost:
             segments, are = plural(lost, "segment", "segments"), plural(lost, "is", "are")
             self._warn(
@@ -335,6 +329,10 @@ class SegmentStore:
 
     def _warn(self, text: str) -> None:
         self.warnings.append(Warned(text))
+
+
+def _name_of(segment: SegmentPlan) -> str:
+    return f"{segment.number:06}-{segment.digest}.packets"
 
 
 def clear_finished(output: Path) -> None:

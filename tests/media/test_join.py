@@ -10,7 +10,7 @@ import pytest
 from cloudconv.errors import OutputError
 from cloudconv.media.packets import read_packets
 from cloudconv.media.plan import plan_encoding
-from cloudconv.media.sink import SegmentSink, Sink
+from cloudconv.media.sink import FrameEncoder, Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_planes
 from tests.helpers.factory import read_times as times_of
@@ -53,7 +53,7 @@ def write_whole_and_joined(folder, suffix, encoder, pix_fmt, rate):
     stored = []
     for number, (first, end) in enumerate(BORDERS):
         path = folder / f"{number}.packets"
-        segment = SegmentSink(plan("joined"), path)
+        segment = FrameEncoder(plan("joined"), path)
         for frame in frames[first:end]:
             segment.write(frame)
         stored.append((path, segment.complete()))
@@ -112,7 +112,7 @@ def store(folder, **settings):
     encode = EncodeSettings(encoder="libx264", **settings)
     tick = 1 / RATE
     plan = plan_encoding(folder / "a.mp4", info_of(), rate=RATE, time_base=tick, settings=encode)
-    sink = SegmentSink(plan, path)
+    sink = FrameEncoder(plan, path)
     for frame in frames_of(EVEN[:20], tick):
         sink.write(frame)
     return path, sink.complete()

@@ -31,7 +31,7 @@ def finish(work, number, data=b"packets.", frames=4):
     file = store.fresh_file(work.path)
     file.write_bytes(data)
     work.record(segment(number), file, PacketSummary(frames, len(data), 0, 3, 0, "ef" * 32))
-    return work.finished[number].file
+    return work.finished[number][0]
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_segment_whose_end_has_changed_is_made_again(output, damage):
     elif damage == "shorter":
         data.pop()
     elif damage == "other plan":
-        data[:] = work.finished[0].file.read_bytes().replace(b"da" * 16, b"db" * 16)
+        data[:] = work.finished[0][0].read_bytes().replace(b"da" * 16, b"db" * 16)
     else:
         data[int(damage)] ^= 1
     file.write_bytes(data)

@@ -35,7 +35,7 @@ from cloudconv.media.input import is_stdout, kept_open
 from cloudconv.media.output import check_free, claim, collect_refusals, raise_first
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.plan import plan_encoding
-from cloudconv.media.sink import FrameEncoder, SegmentSink, Sink, check_copies
+from cloudconv.media.sink import FrameEncoder, Sink, check_copies
 from cloudconv.models import registry
 from cloudconv.models.registry import weights_fingerprint
 from cloudconv.pipeline import drained, prefetch
@@ -272,7 +272,7 @@ def _jobs(
         return
     for segment in _missing(tasks, work):
         file = fresh_file(render_plan.folder)
-        yield segment.number, segment, SegmentSink(render_plan.encoding, file)
+        yield segment.number, segment, FrameEncoder(render_plan.encoding, file)
 
 
 def _missing(tasks: Iterator[FrameTask], store: SegmentStore) -> Iterator[OpenSegment]:
