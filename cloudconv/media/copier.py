@@ -17,12 +17,12 @@ from cloudconv.events import Warned
 from cloudconv.media.audio import Stretcher, choose_format, name_channels
 from cloudconv.media.carry import Carry, accepts, add_copy, fresh_tags
 from cloudconv.media.containers import Container
-from cloudconv.media.demux import is_made_anew, open_container, read_packets
+from cloudconv.media.demux import is_made_anew, only, open_container, read_packets
 from cloudconv.media.tracks import (
     LONG_AGO,
     PRIMING,
     TEXT,
-    Tracks,
+    Track,
     codec_name,
 )
 from cloudconv.messages import plural
@@ -46,7 +46,7 @@ class Copier:
     ) -> None:
         self.warnings: list[Warned] = []
         self._seekable, self._carry, self._kind, self._out = seekable, carry, container, out
-        self._tracks = Tracks(carry, out, container, seekable=seekable)
+        self._tracks: dict[int, Track] = {}  # by their index in the source
         self._covers: list[tuple[Fraction, Any]] = []
         # Several pictures and animated WebP have no other streams.
         is_container = carry.info.path.is_file() and carry.info.container != "webp"
@@ -84,12 +84,12 @@ class Copier:
     @property
     def encodes(self) -> bool:
         """Return whether a stream is encoded again, such as slowed audio."""
-        return any(track.slowed is not None for track in self._tracks.by_index.values())
+        return any(track.slowed is not None for track in self._tracks.values())
 
     @property
     def delays(self) -> list[Fraction]:
         """Return the delay in seconds that the file must state, for each audio track in order."""
-        tracks = sorted(self._tracks.by_index.values(), key=lambda track: track.target.index)
+        tracks = sorted(self._tracks.values(), key=lambda track: track.target.index)
         return [track.delay for track in tracks if track.target.type == "audio"]
 
     def until(self, time: Fraction | None) -> None:
@@ -103,8 +103,8 @@ class Copier:
 
     def close(self) -> None:
         """Close the source; add warnings about damaged, moved and left-out audio and packets."""
-        led = self._tracks.led
-        for track in self._tracks.by_index.values():
+        led = max((track.led for track in self._tracks.values()), default=Fraction(0))
+        for track in self._tracks.values():
             if track.slowed is not None and self._carry.start is None:
                 led = max(led, track.slowed.led)
             if track.slowed is not None and track.slowed.lost:
@@ -155,16 +155,28 @@ class Copier:
                 timed.append(stream)
         for stream in timed:
             self._add_timed(stream)
-            track = self._tracks.by_index.get(stream.index)
+            track = self._tracks.get(stream.index)
             codec = "" if track is None else codec_name(track.target)
             if stream.type == "audio" and codec.startswith(self._kind.seldom_heard):
                 self._warn(
                     f"seldom-heard: Few players read {codec} in {self._kind.name}: for "
                     f"{_label(stream)}, a .mov or .mkv is better."
                 )
-        packets = self._tracks.packets(source) if self._tracks.by_index else ()
+        packets = self._packets(source) if self._tracks else ()
         self._queue = chain(self._covers, packets)
         self._add_chapters(source)
+
+    def _packets(self, source: InputContainer) -> Iterator[tuple[Fraction, Any]]:
+        only(source, self._tracks)
+        for packet in read_packets(source, [source.streams[index] for index in self._tracks]):
+            yield from self._tracks[packet.stream.index].packets(packet)
+        for track in self._tracks.values():
+            yield from track.packets(None)
+
+    def _add_track(self, stream: Any, target: Any, **kind: Any) -> None:
+        carried = self._carry, self._kind, self._tracks
+        track = Track(stream, target, *carried, seekable=self._seekable, **kind)
+        self._tracks[stream.index] = track
 
     def _add_still(self, stream: Any) -> None:
         """Add cover art or an attachment, which has no time and no packets to interleave."""
@@ -192,14 +204,14 @@ class Copier:
         if stream.type == "audio" and carry.slowdown is not None:
             self._add_encoded(stream, carry.slowdown)
         elif self._accepts(stream):
-            self._tracks.add(stream, self._copy_of(stream))
+            self._add_track(stream, self._copy_of(stream))
         elif stream.type == "subtitle" and codec in TEXT and kind.subtitles:
             target: Any = self._out.add_stream(kind.subtitles)
             self._describe(stream, target)
             stream.codec_context.open(strict=False)
             # Encoders of text subtitles read their styles from this header.
             target.codec_context.subtitle_header = stream.codec_context.subtitle_header
-            self._tracks.add(stream, target, converts=True)
+            self._add_track(stream, target, converts=True)
             if codec in ("ass", "ssa"):
                 self._warn(
                     f"subtitles-plain: {kind.name} cannot hold {codec} subtitles: "
@@ -224,7 +236,7 @@ class Copier:
         target = add(self._out)
         self._describe(stream, target)
         slowed = Stretcher(stream, target, factor, self._carry)
-        self._tracks.add(stream, target, slowed=slowed)
+        self._add_track(stream, target, slowed=slowed)
         before, after = stream.codec_context, target.codec_context
         codec = after.codec.canonical_name
         if codec != before.codec.canonical_name:
