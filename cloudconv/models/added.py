@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from importlib import metadata
 from pathlib import Path
 
@@ -58,13 +57,12 @@ def add(
         "added_by": f"cloudconv {metadata.version('cloudconv')}",
         "sha256": hashlib.sha256(_data(safetensors.torch.save(state))).hexdigest(),
     }
-    data = _ordered(safetensors.torch.save(state, kept))
     with writing(target), files.Claim(target):
         if target.exists() and not overwrite:
             raise OutputError(
                 f"model-exists: There is a model {name} already: replace it with --overwrite."
             )
-        files.write_whole(target, data)
+        files.write_whole(target, safetensors.torch.save(state, kept))
     return registry.spec(name)
 
 
@@ -75,13 +73,13 @@ def remove(name: str) -> Path:
             f"shipped-model-stays: {name} is a model of cloudconv itself: only added ones can be "
             "removed."
         )
-    path = registry.find_added(name)
-    if path is None:
-        known = registry.added_names()
+    known = registry.added_names()
+    if name not in known:
         there = f"; there are: {', '.join(known)}" if known else ""
         raise UnknownModelError(
             f"no-added-model: You have added no model {name!r}{did_you_mean(name, known)}{there}."
         )
+    path = registry.added_file(name)
     with writing(path):
         path.unlink()
     return path
@@ -91,18 +89,6 @@ def is_intact(path: Path) -> bool:
     """Return whether the tensors of an added file are those that were added."""
     recorded = checkpoints.read(path)[1].get("sha256")
     return hashlib.sha256(_data(path.read_bytes())).hexdigest() == recorded
-
-
-def _ordered(whole: bytes) -> bytes:
-    """Return a safetensors file with its header in order, so that equal networks are equal files.
-
-    safetensors writes the metadata in a random order.
-    """
-    start = int.from_bytes(whole[:_HEADER], "little")
-    header = json.loads(whole[_HEADER : _HEADER + start])
-    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
-    text = text.ljust(-(-len(text) // _HEADER) * _HEADER)
-    return len(text).to_bytes(_HEADER, "little") + text + _data(whole)
 
 
 def _data(whole: bytes) -> memoryview:

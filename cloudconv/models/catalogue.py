@@ -41,9 +41,6 @@ class ModelSpec:
     arbitrary_timestep: bool = False  # an interpolator takes any timestep, not only 0.5
     # The manifest entry of the weights, if it is not the model's name; None without weights.
     entry: str | None = ""
-    # The minimum of the memory on devices other than a CPU, in any precision: a CPU processes
-    # strips, others whole pictures (measured on a simulated GPU, without cuDNN's own memory).
-    gpu_bytes_per_pixel: int = 0
     # Whether the model may run in 16 bits; others always run in float32. In measurements the score
     # differs from float32's by at most 0.05 dB, and the PSNR between both is 60 dB or more.
     half_precision: bool = True
@@ -138,7 +135,7 @@ _FLOWING = (
              options={"gated": True, "refines": True}),
     _flowing("cloud-fast", FOUR, 32, 170, 128, "rife:IFNet",
              "long videos; any live footage, quiet and noisy pictures too", time=0.6,
-             options={"sizes": (8, 4, 2), "gated": True, "refines": True}, gpu_bytes_per_pixel=270),
+             options={"sizes": (8, 4, 2), "gated": True, "refines": True}),
     _flowing("cloud-turbo", 2, 64, 160, 128, "rife:IFNet",
              "slow machines, a first look; any live footage", time=0.5,
              options={"sizes": (16, 8, 4), "gated": True}),

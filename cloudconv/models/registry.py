@@ -53,10 +53,10 @@ def added_folder() -> Path:
 def added_names() -> list[str]:
     """Return the names of the added networks in alphabetical order."""
     try:
-        found = [each.stem for each in added_folder().iterdir() if each.suffix == _SUFFIX]
+        found = [each for each in added_folder().iterdir() if each.is_file()]
     except OSError:
         return []
-    return sorted(name for name in found if _NAME.fullmatch(name))
+    return sorted(x.stem for x in found if x.suffix == _SUFFIX and _NAME.fullmatch(x.stem))
 
 
 def added_file(name: str) -> Path:
@@ -71,12 +71,6 @@ def added_file(name: str) -> Path:
             "like no file of weights. Windows keeps aux, con, nul and prn."
         )
     return added_folder() / f"{name}{_SUFFIX}"
-
-
-def find_added(name: str) -> Path | None:
-    """Return the file of an added network, or None."""
-    path = added_folder() / f"{name}{_SUFFIX}"
-    return path if _NAME.fullmatch(name) and path.is_file() else None
 
 
 def added() -> list[ModelSpec]:
@@ -97,7 +91,8 @@ def file_of(name_or_path: str | Path) -> Path | None:
         return Path(name_or_path)
     if any(known.name == str(name_or_path) for known in MODELS):
         return None
-    return find_added(str(name_or_path))
+    name = str(name_or_path)
+    return added_file(name) if name in added_names() else None
 
 
 def located(name_or_path: str | Path) -> str:

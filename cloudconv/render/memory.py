@@ -27,6 +27,10 @@ _USABLE_DEDICATED = 0.85
 _FRAME_BYTES = 96
 """Bytes per pixel beside the network: a pair as float32 RGB, the new frame, the conversions."""
 
+_LEAST_OFF_CPU = 270
+"""The least memory of a network per pixel on other devices than a CPU, in any precision: a CPU
+processes strips, others whole pictures (measured on a simulated GPU)."""
+
 _OF_SIXTEEN_BITS = 0.9
 """The memory of a network in 16 bits, relative to float32. Images, flow and grids need most of the
 memory and stay float32. RIFE 4.6 at 3840x2160 on a CPU: 1.94 GiB of 2.18."""
@@ -160,7 +164,7 @@ def plan_memory(
     if model.dtype != torch.float32:
         per_pixel *= _OF_SIXTEEN_BITS
     if device.type != "cpu":
-        per_pixel = max(per_pixel, model.spec.gpu_bytes_per_pixel * max(1.0, scale) ** 2)
+        per_pixel = max(per_pixel, _LEAST_OFF_CPU * max(1.0, scale) ** 2)
     rows, columns = round_up(height, multiple), round_up(width, multiple)
 
     def need(side: int, items: int = 1) -> int:

@@ -48,8 +48,7 @@ def detect(state: StateDict) -> ModelSpec | None:
         "film:FilmNetwork",
         {"shapes": shapes(state)},
         multiple=1 << (_LEVELS - 1),
-        bytes_per_pixel=4030,
-        gpu_bytes_per_pixel=4730,
+        bytes_per_pixel=4730,
     )
 
 
