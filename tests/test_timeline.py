@@ -17,7 +17,6 @@ from cloudconv.timeline import (
     Slot,
     Timeline,
     expected_frames,
-    output_rate,
     parse_factor,
     parse_rate,
     parse_time,
@@ -48,10 +47,6 @@ def run(request, times, end, *, slowdown=1, loop=False, shows=None):
     for time, content in zip(times, times if shows is None else shows, strict=True):
         slots += timeline.push(time, content)
     return [*slots, *timeline.finish(end)]
-
-
-def cfr(count, rate, start):
-    return [start + k / rate for k in range(count)], start + count / rate
 
 
 def check(slots, contents, *, loop_to):
@@ -130,15 +125,6 @@ def test_refilled_repeats_keep_the_grid_of_the_source(source, request, loop, dat
     assert [(s.time, s.duration) for s in slots] == [(s.time, s.duration) for s in plain]
 
 
-def test_a_loop_leads_to_the_first_frame():
-    times, end = cfr(3, F(25), F(5))
-    slots = run(Multiply(4), times, end, loop=True)
-    assert [(s.left, s.timestep) for s in slots[-4:]] == [(2, F(i, 4)) for i in range(4)]
-    assert not any(s.held for s in slots)
-    alone = run(Multiply(4), times[:1], times[1], loop=True)
-    assert [(s.left, s.timestep) for s in alone] == [(0, F(i, 4)) for i in range(4)]
-
-
 @settings(deadline=None, max_examples=60)
 @given(source=sources(), request=requests, taken=st.lists(st.integers(0, 3), max_size=20))
 def test_slots_that_are_not_taken_come_later(source, request, taken):
@@ -168,13 +154,6 @@ def test_released_frames_are_never_used_again(source, request, slowdown):
     rest = list(timeline.finish(end))
     assert all(slot.left >= forgotten for slot in rest)
     assert made + len(rest) == expected_frames(request, len(times), end - times[0], slowdown)
-
-
-def test_the_output_rate_is_exact():
-    assert output_rate(Multiply(4), F(24000, 1001)) == F(96000, 1001)
-    assert output_rate(Multiply(4), F(25), F(4)) == 25
-    assert output_rate(Multiply(4), None) is None
-    assert output_rate(Resample(F(60)), None) == 60
 
 
 @pytest.mark.parametrize(

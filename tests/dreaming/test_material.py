@@ -84,14 +84,12 @@ def test_the_mask_of_still_parts_is_exact():
     assert still[:60].max() < 0.2
 
 
-@pytest.mark.parametrize("speed", [0.03, 0.05, 0.2])
-def test_slow_clouds_above_flat_blue_sky_are_no_land(speed):
-    assert material(slow_clouds(40, speed)).land.max() == 0
-
-
-@pytest.mark.parametrize("speed", [0.1, 0.5])
-def test_a_sunset_that_darkens_from_below_has_no_land(speed):
-    assert material(dusk(40, speed)).land.max() == 0
+@pytest.mark.parametrize(
+    ("make", "speed"),
+    [*((slow_clouds, speed) for speed in (0.03, 0.05, 0.2)), (dusk, 0.1), (dusk, 0.5)],
+)
+def test_slow_clouds_and_a_sunset_that_darkens_from_below_have_no_land(make, speed):
+    assert material(make(40, speed)).land.max() == 0
 
 
 def test_everything_is_land_where_only_noise_changes():

@@ -119,27 +119,19 @@ def write_clip(
     if times is None:
         times = [k / rate for k in range(len(shown))]
     gaps = [b - a for a, b in itertools.pairwise(times)]
-    gaps.append(last_duration or (gaps[-1] if times and gaps and rate is None else 1 / rate))
+    gaps.append(last_duration or 1 / rate)
     if time_base is None:
         time_base = Fraction(1, np.lcm.reduce([t.denominator for t in [*times, *gaps]], dtype=int))
-    extra = (
-        {"movie_timescale": str(time_base.denominator)}
-        if str(path)[-4:] in (".mp4", ".mov")
-        else {}
-    )
+    is_mp4 = str(path)[-4:] in (".mp4", ".mov")
+    extra = {"movie_timescale": str(time_base.denominator)} if is_mp4 else {}
     with av.open(str(path), "w", container_options=extra) as out:
         video: Any = out.add_stream(codec, rate=rate, options=options or {})
         video.width, video.height = size if not shown else (shown[0].width, shown[0].height)
         video.pix_fmt = shown[0].format.name if shown else pix_fmt
         video.codec_context.time_base = time_base
-        if colour:
-            context = video.codec_context
-            (
-                context.color_primaries,
-                context.color_trc,
-                context.colorspace,
-                context.color_range,
-            ) = colour
+        names = ("color_primaries", "color_trc", "colorspace", "color_range")
+        for name, value in zip(names, colour or (), strict=bool(colour)):
+            setattr(video.codec_context, name, value)
         if aspect:
             video.codec_context.sample_aspect_ratio = aspect
         if matrix:

@@ -100,23 +100,6 @@ def test_a_fractional_factor_keeps_source_frames_whose_times_match(tmp_path):
     assert same(read_planes(tmp_path / "b.mkv")[::5], read_planes(clip)[::2])
 
 
-def test_slow_motion_keeps_the_rate_and_drops_the_audio(tmp_path):
-    clip = write_clip(tmp_path / "a.mp4", 8, rate=25, codec="libx264", audio=["aac"])
-    result = interp(clip, "b.mp4", slowmo=3)
-    assert read_times(tmp_path / "b.mp4") == [F(k, 25) for k in range(24)]
-    assert packets_of(tmp_path / "b.mp4") == []
-    assert any("audio" in warning for warning in map(str, result.warnings))
-
-
-def test_a_part_of_the_source_is_interpolated(tmp_path):
-    given = {"codec": "libx264", "options": {"crf": "0", "g": "10"}}
-    clip = write_clip(tmp_path / "a.mkv", 40, rate=20, **given)
-    result = interp(clip, "b.mkv", factor=2, start=F(1, 2), end=F(5, 4), **LOSSLESS)
-    assert result.source_frames == 15
-    assert same(read_planes(tmp_path / "b.mkv")[::2], read_planes(clip)[10:25])
-    assert read_times(tmp_path / "b.mkv")[0] == 0
-
-
 @pytest.mark.parametrize("varies", [False, True])
 @pytest.mark.parametrize(
     "options", [{}, pytest.param({"workers": "local:2"}, marks=pytest.mark.full), {"refill": True}]

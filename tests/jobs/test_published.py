@@ -98,14 +98,6 @@ def test_16_bits_are_used_only_on_request(clip, file, tmp_path, monkeypatch):
     assert spec.falls_back("blend") is spec.cls.fallback
 
 
-def test_a_network_for_the_middle_halves_the_interval(clip, file, tmp_path):
-    add(file, "any")
-    add(file, "middle", timesteps="middle")
-    interp(clip, tmp_path / "a2.mkv", model="any")
-    interp(clip, tmp_path / "b2.mkv", model="middle", factor=4)
-    assert same(read_planes(tmp_path / "b2.mkv")[::2], read_planes(tmp_path / "a2.mkv"))
-
-
 @pytest.mark.parametrize("options", [{"factor": 8}, {"fps": 48}, {"slowmo": 2}])
 def test_halves_of_the_interval_are_accepted(clip, file, tmp_path, options):
     add(file, "middle", timesteps="middle")

@@ -23,13 +23,6 @@ CUDA = torch.device("cuda")
 RIFE = registry.spec("rife-4.6")
 
 
-def test_auto_finds_a_device_that_works():
-    found = choose_device()
-    assert torch.ones(2, device=found).sum() == 2
-    if not torch.cuda.is_available() and not torch.backends.mps.is_available():
-        assert found == CPU
-
-
 @pytest.fixture
 def simulated(monkeypatch):
     """Simulate an accelerator that computes as the CPU does; return the devices put in use."""

@@ -68,11 +68,6 @@ def test_nothing_moves_across_a_cut():
     assert [s for s in shows[7:] if s is not None] == [7 + k * F(5, 4) for k in range(4)]
 
 
-def test_a_frame_at_a_cut_is_never_a_repeat():
-    shows, _ = content_times("ddrr", cuts=[3])
-    assert shows[3] == 3
-
-
 def test_uneven_times_are_spread_evenly_over_their_cycle():
     times = [F(0), F(1, 10), F(3, 10), F(4, 10), F(5, 10)]
     shows, _ = content_times("ddrdd", times=times)

@@ -18,20 +18,18 @@ def frames(times, pictures=None):
     return [Frame(picture(k), time, F(1, 25)) for k, time in zip(shown, times, strict=True)]
 
 
-def tasks(given, *, context=4, **options):
-    defaults = {
-        "rate": Multiply(2),
-        "scene_cut": "off",
-        "duplicates": "keep",
-        "loop": False,
-        "slowdown": F(1),
-    }
-    request = Request(name="it", context=context, **(defaults | options))
-    return [task.of(attrgetter("time")) for task in schedule(given, request)]
+def request(**options):
+    defaults = {"rate": Multiply(2), "scene_cut": "off", "duplicates": "keep", "loop": False}
+    return Request(name="it", slowdown=F(1), **({"context": 4} | defaults | options))
 
 
-def new(given):
-    return [task for task in given if task.is_new]
+def tasks(given, **options):
+    return [task.of(attrgetter("time")) for task in schedule(given, request(**options))]
+
+
+def new(given, **options):
+    """Return the tasks of new frames by the time of their left frame."""
+    return {task.left: task for task in tasks(given, **options) if task.is_new}
 
 
 def time_of(outer):
@@ -56,17 +54,9 @@ def test_a_larger_context_changes_no_times(rate, loop):
 @pytest.mark.parametrize("context", [2, 4])
 def test_a_gap_of_an_hour_takes_no_memory(context):
     clip = frames([F(0), F(1, 25), F(3600), F(3600) + F(1, 25)])
-    request = Request(
-        name="it",
-        rate=Resample(F(60)),
-        scene_cut="off",
-        duplicates="keep",
-        loop=False,
-        slowdown=F(1),
-        context=context,
-    )
+    made = schedule(clip, request(rate=Resample(F(60)), context=context))
     tracemalloc.start()
-    count = sum(1 for _ in islice(schedule(clip, request), 2000))
+    count = sum(1 for _ in islice(made, 2000))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 2000
@@ -74,21 +64,19 @@ def test_a_gap_of_an_hour_takes_no_memory(context):
 
 
 def test_a_pair_gets_its_outer_frames():
-    made = new(tasks(frames(EVEN)))
+    made = new(frames(EVEN)).values()
     assert len(made) == len(EVEN) - 1
+    gap = F(1, 25)
     for task in made:
-        gap = F(1, 25)
-        assert task.right is not None
-        wanted = task.left - gap, task.right + gap
-        assert time_of(task.before) == (wanted[0] if wanted[0] >= 0 else None)
-        assert time_of(task.after) == (wanted[1] if wanted[1] <= EVEN[-1] else None)
+        before, after = task.left - gap, task.right + gap
+        assert time_of(task.before) == (before if before >= 0 else None)
+        assert time_of(task.after) == (after if after <= EVEN[-1] else None)
         assert all(outer is None or outer[1] == 1 for outer in (task.before, task.after))
 
 
 def test_an_outer_frame_across_a_cut_is_left_out():
-    scenes = [int(k >= 12) for k in range(24)]
-    clip = [Frame(picture(k, scene=s), F(k, 24), F(1, 24)) for k, s in enumerate(scenes)]
-    by_left = {task.left: task for task in new(tasks(clip, scene_cut="auto"))}
+    clip = [Frame(picture(k, scene=k // 12), F(k, 24), F(1, 24)) for k in range(24)]
+    by_left = new(clip, scene_cut="auto")
     assert F(11, 24) not in by_left
     assert time_of(by_left[F(10, 24)].before) == F(9, 24)
     assert by_left[F(10, 24)].after is None
@@ -97,8 +85,7 @@ def test_an_outer_frame_across_a_cut_is_left_out():
 
 
 def test_a_repeat_is_no_outer_frame():
-    shown = [0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10]
-    by_left = {task.left: task for task in new(tasks(frames(EVEN, shown)))}
+    by_left = new(frames(EVEN, [0, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10]))
     assert F(3, 25) not in by_left  # a repeat has no new frame
     assert time_of(by_left[F(2, 25)].before) == F(1, 25)
     assert by_left[F(2, 25)].after is None
@@ -107,8 +94,7 @@ def test_a_repeat_is_no_outer_frame():
 
 
 def test_outer_frames_have_their_distance_and_far_ones_are_left_out():
-    times = [F(k, 100) for k in (0, 4, 8, 14, 18, 40, 44, 48)]
-    by_left = {task.left: task for task in new(tasks(frames(times)))}
+    by_left = new(frames([F(k, 100) for k in (0, 4, 8, 14, 18, 40, 44, 48)]))
     pair = by_left[F(8, 100)]
     assert (pair.before[1], pair.after[1]) == (F(2, 3), F(2, 3))
     assert by_left[F(14, 100)].after is None  # that gap is five times the gap of the pair
