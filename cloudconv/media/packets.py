@@ -14,7 +14,7 @@ import struct
 import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -111,12 +111,15 @@ class PacketWriter(Writer):
 
     def finish(self) -> PacketSummary:
         """Write everything to the disk and close the file; return the summary."""
+        shown = sorted(self._times)
+        # The number of places by which a packet lies behind its presentation order.
+        behind = (place - bisect_left(shown, time) for place, time in enumerate(self._times))
         summary = PacketSummary(
             packets=len(self._times),
             bytes=self._file.tell(),
-            first=min(self._times),
-            last=max(self._times),
-            delay=max(self._early, _depth(self._times)),
+            first=shown[0],
+            last=shown[-1],
+            delay=max(self._early, *behind),
             extradata=extradata_hash(self.encoder),
         )
         self._file.flush()
@@ -183,9 +186,3 @@ def _packet(record: bytes) -> Any:
         return None
     packet.is_keyframe = is_key
     return packet
-
-
-def _depth(times: Sequence[int]) -> int:
-    """Return the largest number of places by which a packet lies behind its presentation order."""
-    shown = sorted(times)
-    return max((k - bisect_left(shown, time) for k, time in enumerate(times)), default=0)

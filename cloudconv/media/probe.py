@@ -288,7 +288,10 @@ def _describe(
     if ratio == scan.expected_aspect:
         # The container's ratio may be a copy of the decoder's, so the first frame has priority.
         ratio = of_frame or ratio
-    others = (s for s in container.streams if s.index != stream.index and not is_chapters(s))
+    others: list[Any] = [each for each in container.streams if each.index != stream.index]
+    starts = [
+        (each.type, each.start_time, each.time_base) for each in others if not is_chapters(each)
+    ]
     return _described(
         path,
         first,
@@ -304,7 +307,10 @@ def _describe(
         content_light=side_data.get("CONTENT_LIGHT_LEVEL"),
         dynamic_hdr=tuple(dict.fromkeys(_DYNAMIC_HDR[n] for n in side_data if n in _DYNAMIC_HDR)),
         interlaced=bool(first.interlaced_frame),
-        streams=tuple(map(_stream_info, others)),
+        streams=tuple(
+            StreamInfo(kind, start * base if start is not None and base else None)
+            for kind, start, base in starts
+        ),
         metadata=dict(container.metadata),
         warnings=tuple(_warnings(container, stream, scan, timing, bool(first.interlaced_frame))),
         chapters=len(container.chapters()),
@@ -373,11 +379,6 @@ def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
         matrix = matrix if matrix != 2 else int(context.colorspace)
         extent = extent or int(context.color_range)
     return ColorTags(primaries, transfer, matrix, extent)
-
-
-def _stream_info(stream: Any) -> StreamInfo:
-    start, base = stream.start_time, stream.time_base
-    return StreamInfo(stream.type, start * base if start is not None and base else None)
 
 
 def _warnings(

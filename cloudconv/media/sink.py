@@ -202,6 +202,19 @@ class Sink(FrameEncoder):
             self._ended = True
         return None if self._part is None else self.file
 
+    def try_copies(self) -> list[Warned]:
+        """Write all streams that are copied, delete the file, and return the warnings.
+
+        Raises OutputError if the container refuses a packet, or there is no room.
+        """
+        try:
+            with writing(self.plan.target):
+                assert isinstance(self._writer, FileWriter)
+                self._writer.write_copies()
+        finally:
+            self.abandon()
+        return self._writer.warnings
+
     def join(self, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
         """Write the packets of all segments, which follow each other in time; complete the output.
 
@@ -253,20 +266,3 @@ class Sink(FrameEncoder):
                 f"{float(last):.3f} s instead of {float(self._last_time):.3f} s. Please report "
                 "this."
             )
-
-
-def check_copies(plan: EncodingPlan) -> list[Warned]:
-    """Write all streams that are copied into a temporary file, and delete it; return warnings.
-
-    Raises OutputError if the container refuses a packet, or there is no room.
-    """
-    with writing(plan.target):
-        part = Part(plan.target, folder=False, overwrite=False)
-        with ExitStack() as stack:
-            stack.callback(files.remove, part.path)
-            writer = FileWriter(plan, part.path)
-            stack.callback(writer.abandon)
-            # When the MP4 muxer is closed, it does not rewrite a file that was deleted before.
-            stack.callback(files.remove, part.path)
-            writer.write_copies()
-    return writer.warnings

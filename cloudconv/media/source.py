@@ -55,17 +55,6 @@ Decoded = Generator[tuple[VideoFrame, Fraction | None], None, None]
 """Pictures with their times on the source's clock in seconds, None without a time stamp."""
 
 
-@dataclass(frozen=True, slots=True)
-class TimeRange:
-    """The wanted part of a video, in seconds on the source's clock; ``end`` is exclusive."""
-
-    start: Fraction
-    end: Fraction | None
-
-    def __contains__(self, time: Fraction) -> bool:
-        return self.start <= time and (self.end is None or time < self.end)
-
-
 class Source:
     """The frames of a video, decoded on demand; a context manager that closes the file.
 
@@ -94,7 +83,9 @@ class Source:
         self.info = path_or_info if isinstance(path_or_info, MediaInfo) else probe(path_or_info)
         self._whole = start is None and end is None
         self._start, self._following = start or Fraction(0), following
+        self._begin = self.info.timing.start
         timing = self.info.timing
+        # The wanted part on the source's clock, without its end.
         ends = [] if end is None else [timing.start + end]
         if timing.rate is not None and timing.has_timestamps:
             ends.append(timing.end)
@@ -137,26 +128,28 @@ class Source:
         self.warnings = []
         tally = _Tally()
         info, waiting = self.info, None
-        self._wanted = TimeRange(info.timing.start + max(start, Fraction(0)), self._end)
+        self._begin = info.timing.start + max(start, Fraction(0))
         pictures: Iterator[Timed] = self._timed(tally)
         if info.fields is not None:
             pictures = frames_of_fields(pictures, info.fields, info.file_timing.second_field)
         for picture, time in pictures:
-            if time < self._wanted.start:
+            if time < self._begin:
                 continue
             if waiting is not None:
                 tally.delivered += 1
                 yield waiting.at(waiting.time, self._until(time) - waiting.time)
                 waiting = None
-            if time not in self._wanted:
+            if not self._wants(time):
                 if self._following and time < info.timing.end:
                     yield Frame(picture, time, info.timing.last_duration, info.tags)
                 break
             waiting = Frame(picture, time, Fraction(0), info.tags)
         if waiting is not None:
             tally.delivered += 1
-            ends = waiting.time + self._last_duration(waiting.time)
-            yield waiting.at(waiting.time, self._until(ends) - waiting.time)
+            lasts, left = info.timing.last_duration, info.timing.end - waiting.time
+            if info.timing.rate is None and left > 0:
+                lasts = min(left, lasts) or lasts
+            yield waiting.at(waiting.time, self._until(waiting.time + lasts) - waiting.time)
         self._sum_up(tally)
 
     def _timed(self, tally: _Tally) -> Iterator[Timed]:
@@ -172,13 +165,16 @@ class Source:
             seen = (
                 (picture.width, picture.height, picture.format.name),
                 (self._aspect, picture.interlaced_frame),
-                (picture.key_frame, time in self._wanted),
+                (picture.key_frame, self._wants(time)),
             )
             if seen != known:
                 self._inspect(picture, time, tally)
                 known = seen
-            if self.info.fields is not None or time >= self._wanted.start:
+            if self.info.fields is not None or time >= self._begin:
                 yield repack(picture, self.info.working_pix_fmt), time
+
+    def _wants(self, time: Fraction) -> bool:
+        return self._begin <= time and (self._end is None or time < self._end)
 
     def _until(self, time: Fraction) -> Fraction:
         """Return the end of a frame that the source shows until ``time``.
@@ -186,18 +182,12 @@ class Source:
         At a variable rate, the part ends within a frame. At a constant rate, the part consists of
         whole frames. The rate of an arriving input is that of its first frames: a gap may follow.
         """
-        end, timing = self._wanted.end, self.info.timing
+        end, timing = self._end, self.info.timing
         if end is None or (timing.rate is not None and not timing.open_ended):
             return time
         if timing.rate is not None:
             end = timing.start + ceil((end - timing.start) * timing.rate) / timing.rate
         return min(time, end)
-
-    def _last_duration(self, time: Fraction) -> Fraction:
-        timing = self.info.timing
-        if timing.rate is None and time < timing.end:
-            return min(timing.end - time, timing.last_duration) or timing.last_duration
-        return timing.last_duration
 
     def _sum_up(self, tally: _Tally) -> None:
         """Set ``warnings`` after the last frame; raise an error if there was no frame."""
@@ -240,7 +230,7 @@ class Source:
                 f"{info.pix_fmt} to {picture.width}x{picture.height} {name} at {at:.3f} s: cut it "
                 "there, or convert it to one size and pixel format first."
             )
-        if time not in self._wanted:
+        if not self._wants(time):
             return
         aspect = self._aspect or Fraction(1)
         known = tally.first_aspect = tally.first_aspect or aspect
@@ -264,12 +254,12 @@ class Source:
     def _pictures(self) -> Decoded:
         """Return the pictures from a key frame before the wanted ones, or from the beginning."""
         self._promised = self._errors = 0
-        info, timing, start = self.info, self.info.file_timing, self._wanted.start
+        info, timing, start = self.info, self.info.file_timing, self._begin
         if (pictures := open_pictures(info.path, timing.rate)) is not None:
             if self._nvdec is not None:
                 self._without_nvdec("the input is pictures")
             for picture, time in pictures.timed():
-                self._promised += time in self._wanted
+                self._promised += self._wants(time)
                 self._errors += picture is None
                 if picture is not None:
                     yield picture, time
@@ -365,7 +355,7 @@ class Source:
         timing = self.info.file_timing
         if packet is not None and is_shown(packet, self.info.codec):
             due = None if packet.pts is None else packet.pts * timing.time_base
-            self._promised += due is None or due in self._wanted
+            self._promised += due is None or self._wants(due)
             self._newest = due if self._newest is None else max(self._newest, due or self._newest)
         try:
             pictures: list[VideoFrame] = decoder.decode(packet)

@@ -132,7 +132,7 @@ class SegmentStore:
                     "bytes. Is the disk full?"
                 )
             with file.open("ab") as opened:
-                opened.write(end_of(summary, segment.digest))
+                opened.write(b"\n" + sealed({**asdict(summary), "digest": segment.digest}))
                 opened.flush()
                 os.fsync(opened.fileno())
             named = file.replace(self.path / _name_of(segment))
@@ -348,11 +348,6 @@ def clear_finished(output: Path) -> None:
         elif os.path.lexists(output) and leftovers(output):
             with Claim(output):
                 pass
-
-
-def end_of(summary: PacketSummary, digest: str) -> bytes:
-    """Return the end of a segment's file: a line feed and the sealed summary."""
-    return b"\n" + sealed({**asdict(summary), "digest": digest})
 
 
 def summary_in(file: Path, digest: str) -> PacketSummary | None:

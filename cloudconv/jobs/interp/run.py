@@ -35,7 +35,7 @@ from cloudconv.media.input import is_stdout, kept_open
 from cloudconv.media.output import check_free, claim, collect_refusals, raise_first
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.plan import plan_encoding
-from cloudconv.media.sink import FrameEncoder, Sink, check_copies
+from cloudconv.media.sink import FrameEncoder, Sink
 from cloudconv.models import registry
 from cloudconv.models.registry import weights_fingerprint
 from cloudconv.pipeline import drained, prefetch
@@ -174,7 +174,7 @@ def _claimed(plan: InterpPlan, first: Fraction) -> Iterator[SegmentStore | Sink]
         check_free(output, overwrite=settings.overwrite)
         encoding = plan.encoding(first, settings.threads)
         # Copied streams that cannot be written raise their errors now instead of at the end.
-        store.warnings += [*encoding.warnings, *check_copies(encoding)]
+        store.warnings += [*encoding.warnings, *Sink(encoding).try_copies()]
         machine = machine_fingerprint(plan.device, each_gpu=plan.workers.each_gpu)
         if plan.workers.device_type != plan.device.type:
             machine["device"] = f"{plan.workers.device_type} of a cluster"
