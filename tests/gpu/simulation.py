@@ -25,7 +25,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import Counter
 from dataclasses import dataclass, field, fields
@@ -77,21 +76,21 @@ _MOVES_WIDE = frozenset(["copy_", "_to_copy", "clone", "cat", "stack", "fill_", 
 
 @dataclass
 class Record:
-    """The program's use of the device since :meth:`clear`; the keys of most counters are lines.
+    """The program's use of the device since :meth:`clear`; the keys of counters are lines.
 
-    ``launches``: by operation. ``waits``: blocking synchronisations; waits for an event are in
+    ``kernels``: launches. ``waits``: blocking synchronisations; waits for an event are in
     ``events``, and those during which the device has nothing else to do in ``idle``. ``up`` and
     ``down``: bytes copied. ``faults``: operations that CUDA refuses, or that give wrong numbers on
     a GPU. ``unordered``: operations whose numbers may differ from run to run. ``peak``: the
     largest number of bytes in use at once.
     """
 
-    launches: Counter[str] = field(default_factory=Counter)
     waits: Counter[str] = field(default_factory=Counter)
     up: Counter[str] = field(default_factory=Counter)
     down: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
     unordered: Counter[str] = field(default_factory=Counter)
+    kernels: int = 0
     events: int = 0
     idle: int = 0
     peak: int = 0
@@ -103,10 +102,6 @@ class Record:
         """Return the use of the device since an earlier copy of this record."""
         names = [each.name for each in fields(self)]
         return Record(*(getattr(self, name) - getattr(earlier, name) for name in names))
-
-    @property
-    def kernels(self):
-        return self.launches.total()
 
 
 def in_loop(found, *others):
@@ -141,17 +136,21 @@ def _line():
     return first or "?"
 
 
-def _fault(text):
+def _note(counter, what="", number=1):
+    """Add to a counter of the record, for the line of cloudconv that is executed."""
     with _LOCK:
-        RECORD.faults[f"{text} ({_line()})"] += 1
+        getattr(RECORD, counter)[f"{what} ({_line()})".lstrip()] += number
+
+
+def _fault(text):
+    _note("faults", text)
     if _strict:
         raise AssertionError(text)
 
 
 def _waited(kind):
     """Record that the CPU waits until the device has done all queued work."""
-    with _LOCK:
-        RECORD.waits[f"{kind} ({_line()})"] += 1
+    _note("waits", kind)
     if _strict and in_loop(Counter([_line()])):
         raise AssertionError(f"the CPU waits: {kind}")
     _QUEUE.run()
@@ -272,9 +271,6 @@ class SimulatedTensor(Tensor):
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
         return _run(func, args, kwargs or {})
 
-    def __repr__(self, **_):
-        return f"SimulatedTensor({tuple(self.shape)}, {self.dtype})"
-
     def __deepcopy__(self, memo):
         if id(self) not in memo:
             made = SimulatedTensor(self.detach().held.clone()).requires_grad_(self.requires_grad)
@@ -326,7 +322,7 @@ def _run(func, args, kwargs):
         raise RuntimeError("only dense CPU tensors can be pinned")
     _check(name, args, on_device, [each for each in given if not _is_on_device(each)])
     _count(name, args)
-    return _wrapped(func, name, args, kwargs, _computed(func, name, args, kwargs, on_device))
+    return _wrapped(name, args, on_device, _computed(func, name, args, kwargs, on_device))
 
 
 def _on_cpu(func, args, kwargs, given):
@@ -345,14 +341,12 @@ def _moved(func, args, kwargs, target):
     """Run ``to``: another device, type or order in memory."""
     source = args[0]
     if not _is_on_device(source):
-        with _LOCK:
-            RECORD.up[_line()] += source.nbytes
+        _note("up", number=source.nbytes)
         if not (kwargs.get("non_blocking") and source in _PINNED):
             _waited("copy to the device")
         return SimulatedTensor(func(source, **kwargs).clone())
     if target is not None and target.type == "cpu":
-        with _LOCK:
-            RECORD.down[_line()] += source.nbytes
+        _note("down", number=source.nbytes)
         _waited("copy from the device")
         return func(source.held, **kwargs).clone()
     _count("_to_copy", args)
@@ -367,14 +361,12 @@ def _copied(args, kwargs):
         if _is_on_device(source):
             _count("copy_", args)
         else:
-            with _LOCK:
-                RECORD.up[_line()] += source.nbytes
+            _note("up", number=source.nbytes)
             if source.dim() and (blocking or source not in _PINNED):
                 _waited("copy to the device")
         target.held.copy_(_held(source))
         return target
-    with _LOCK:
-        RECORD.down[_line()] += target.nbytes
+    _note("down", number=target.nbytes)
     if blocking or target not in _PINNED:
         _waited("copy from the device")
         target.copy_(source.held)
@@ -412,14 +404,13 @@ def _check(name, args, on_device, on_cpu):
     # cuDNN sums a transposed convolution in any order unless it must be deterministic.
     transposed = name == "convolution" and len(args) > 6 and args[6]
     if name in _UNORDERED or (transposed and not torch.backends.cudnn.deterministic):
-        with _LOCK:
-            RECORD.unordered[f"{name} ({_line()})"] += 1
+        _note("unordered", name)
 
 
 def _count(name, args):
     if name not in _VIEWS:
         with _LOCK:
-            RECORD.launches[name] += 1
+            RECORD.kernels += 1
 
 
 def _computed(func, name, args, kwargs, on_device):
@@ -438,20 +429,9 @@ def _computed(func, name, args, kwargs, on_device):
     return func(*tree_map(widened, args), **kwargs).to(dtype)
 
 
-def _wrapped(func, name, args, kwargs, result):
+def _wrapped(name, args, given, result):
     """Return the result as simulated tensors; tensors written in place are the given ones."""
-    written = {}
-    schema = func._schema
-    for number, argument in enumerate(schema.arguments):
-        value = kwargs.get(argument.name, args[number] if number < len(args) else None)
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            for each in value if isinstance(value, list | tuple) else [value]:
-                if _is_on_device(each):
-                    written[id(each.held)] = each
-    if written and len(schema.returns) == 1 and len(written) == 1:
-        alias = schema.returns[0].alias_info
-        if alias is not None and alias.is_write:
-            return next(iter(written.values()))
+    known = {id(each.held): each for each in given}
     views_outside = (
         name in _VIEWS
         and torch.is_inference_mode_enabled()
@@ -463,8 +443,8 @@ def _wrapped(func, name, args, kwargs, result):
     def wrap(value):
         if not isinstance(value, Tensor) or _is_on_device(value):
             return value
-        if id(value) in written:
-            return written[id(value)]
+        if id(value) in known:
+            return known[id(value)]
         if views_outside:  # a view of a normal tensor is a normal tensor
             with torch.inference_mode(False):
                 return SimulatedTensor(value)
@@ -529,8 +509,6 @@ def _gradients(loss, *_, **__):
         if node is None or node in seen:
             continue
         seen.add(node)
-        with _LOCK:
-            RECORD.launches["backward"] += 1
         leaf = getattr(node, "variable", None)
         if leaf is not None:
             more = torch.full_like(leaf.detach(), GRADIENT)
@@ -574,9 +552,6 @@ class Event:
             RECORD.events += 1
             RECORD.idle += RECORD.kernels == self._launched
         _QUEUE.run(self._until)
-
-    def query(self):
-        return True
 
 
 @contextlib.contextmanager
@@ -622,8 +597,9 @@ def install():
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     torch.serialization.add_safe_globals([SimulatedTensor])
     noise = torch.zeros(16, dtype=torch.uint8)
+    nothing = ["_lazy_init", "empty_cache", "set_device", "set_rng_state", "manual_seed"]
     cuda = {
-        "_lazy_init": lambda: None,
+        **{name: lambda *_: None for name in [*nothing, "manual_seed_all"]},
         "is_available": lambda: True,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
@@ -634,14 +610,9 @@ def install():
         "mem_get_info": lambda *_: MEMORY.free(),
         "memory_reserved": lambda *_: 0,
         "memory_allocated": lambda *_: 0,
-        "empty_cache": lambda: None,
         "synchronize": lambda *_: _waited("synchronize"),
         "Event": Event,
-        "set_device": lambda *_: None,
         "get_rng_state": lambda *_: noise,
-        "set_rng_state": lambda *_: None,
-        "manual_seed": lambda *_: None,
-        "manual_seed_all": lambda *_: None,
         "device": lambda *_: contextlib.nullcontext(),
         "is_current_stream_capturing": lambda: False,
     }
@@ -685,14 +656,8 @@ def _library():
         return made
     made.parent.mkdir(parents=True, exist_ok=True)
     root = Path(torch.__file__).parent
-    with tempfile.TemporaryDirectory(dir=made.parent) as folder:
-        part = Path(folder) / made.name
-        options = ["-O1", "-std=c++20", "-shared", "-fPIC"]
-        includes = [f"-I{root}/include", f"-I{root}/include/torch/csrc/api/include"]
-        compiler = _compiler()
-        assert compiler is not None
-        command = [compiler, *options, *includes, str(SOURCE), "-o", str(part)]
-        libraries = [f"-L{root}/lib", "-lc10", "-ltorch_cpu"]
-        subprocess.run([*command, *libraries], check=True)
-        part.replace(made)
-    return made
+    part = made.with_suffix(f".{os.getpid()}")
+    command = [_compiler(), "-O1", "-std=c++20", "-shared", "-fPIC", SOURCE, "-o", part]
+    command += [f"-I{root}/include", f"-I{root}/include/torch/csrc/api/include"]
+    subprocess.run([*command, f"-L{root}/lib", "-lc10", "-ltorch_cpu"], check=True)
+    return part.replace(made)

@@ -20,6 +20,7 @@ from tests.helpers.factory import picture, read_planes, write_clip
 from tests.helpers.published import recorded
 
 OURS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
+NETWORKS = ["rife_4_0", "rife_4_25", "rife_eccv", "ifrnet_s", "ema_vfi_small"]
 NEAREST = {"fp32": 90.0, "fp16": 60.0, "bf16": 60.0}
 """Least PSNR in dB between the frames of the GPU and those of the CPU in float32."""
 BATCH, WIDTH, HEIGHT = 4, 128, 96
@@ -40,6 +41,20 @@ def clips(tmp_path_factory):
         return made
 
     return clip
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """Return a function that writes the file of a network with computed weights."""
+    folder = tmp_path_factory.mktemp("files")
+
+    def made(name):
+        path = folder / f"{name}.safetensors"
+        if not path.exists():
+            save_file(recorded(name).state(), path)
+        return path
+
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -88,17 +103,10 @@ def check(record, clip, made, batch=BATCH, again=0):
     assert record.events <= 2 * math.ceil(new / batch)
 
 
-@pytest.mark.parametrize("precision", NEAREST)
-@pytest.mark.parametrize("model", OURS)
-def test_the_gpu_makes_the_frames_of_the_cpu(gpu, clips, expected, tmp_path, model, precision):
-    clip = clips()
-    with gpu() as record:
-        interp(clip, tmp_path / "a.mkv", device="cuda", precision=precision, model=model)
-    assert decibels(tmp_path / "a.mkv", expected(clip, model=model)) >= NEAREST[precision]
-    check(record, clip, tmp_path / "a.mkv")
-
-
-OPTIONS = {
+WAYS = {
+    **{f"{name} {kind}": {"model": name, "precision": kind} for name in OURS for kind in NEAREST},
+    **{f"{name} {kind}": {"model": name, "precision": kind}
+       for name in NETWORKS for kind in ("fp32", "fp16")},
     "10 bit": {"pix_fmt": "yuv420p10le"},
     "alpha": {"pix_fmt": "yuva420p"},
     "4:4:4": {"pix_fmt": "yuv444p"},
@@ -111,17 +119,20 @@ OPTIONS = {
     "batch of one": {"batch": 1},
     "half scale": {"scale": 0.5},
     "without fallback": {"fallback": "off"},
-}
+    "fallback for others": {"model": "rife_4_0", "fallback": "blend", "noise": 6.0},
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("way", OPTIONS)
-def test_the_gpu_makes_the_frames_of_the_cpu_with_every_option(gpu, clips, expected, tmp_path, way):
-    options = {"model": "cloud-fast", **OPTIONS[way]}
-    drawn = {key: options.pop(key) for key in ("pix_fmt", "noise", "size") if key in options}
-    clip = clips(**drawn)
+@pytest.mark.parametrize("way", WAYS)
+def test_the_gpu_makes_the_frames_of_the_cpu(gpu, clips, file, expected, tmp_path, way):
+    options = {"model": "cloud-fast", **WAYS[way]}
+    clip = clips(**{k: options.pop(k) for k in ("pix_fmt", "noise", "size") if k in options})
+    precision = options.pop("precision", "fp32")
+    if options["model"] not in OURS:
+        options["model"] = file(options["model"])
     with gpu() as record:
-        interp(clip, tmp_path / "a.mkv", device="cuda", **options)
-    assert decibels(tmp_path / "a.mkv", expected(clip, **options)) >= NEAREST["fp32"]
+        interp(clip, tmp_path / "a.mkv", device="cuda", precision=precision, **options)
+    assert decibels(tmp_path / "a.mkv", expected(clip, **options)) >= NEAREST[precision]
     batch = 1 if "tile" in options else options.get("batch", BATCH)
     check(record, clip, tmp_path / "a.mkv", batch, 2 if "loop" in options else 0)
 
@@ -179,52 +190,6 @@ def test_workers_make_the_same_frames(gpu, clips, expected, tmp_path, monkeypatc
         output = tmp_path / "a.mkv"
         interp(clip, output, device=device, model="tiny", **workers)
     assert decibels(output, expected(clip, model="tiny")) >= NEAREST["fp32"]
-
-
-NETWORKS = ["rife_4_0", "rife_4_25", "rife_eccv", "ifrnet_s", "ema_vfi_small"]
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory):
-    """Return a function that writes the file of a network with computed weights."""
-    folder = tmp_path_factory.mktemp("files")
-
-    def made(name):
-        path = folder / f"{name}.safetensors"
-        if not path.exists():
-            save_file(recorded(name).state(), path)
-        return path
-
-    return made
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    path = tmp_path_factory.mktemp("clips") / "a.mkv"
-    return write_clip(path, 5, size=(128, 96), step=3.0)
-
-
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_gpu_makes_the_frames_of_published_networks(gpu, file, clip, tmp_path, name, precision):
-    interp(clip, tmp_path / "expected.mkv", model=file(name))
-    with gpu() as record:
-        options = {"device": "cuda", "precision": precision, "model": file(name)}
-        interp(clip, tmp_path / "a.mkv", **options)
-    assert decibels(tmp_path / "a.mkv", tmp_path / "expected.mkv") >= NEAREST[precision]
-    check(record, clip, tmp_path / "a.mkv")
-
-
-@pytest.mark.parametrize("options", [{"tile": 256}, {"fallback": "blend"}, {"factor": 4}])
-def test_tiles_fallback_and_quarters_follow_the_rules(gpu, file, tmp_path, options):
-    size = (320, 96) if "tile" in options else (128, 96)
-    clip = write_clip(tmp_path / "clip.mkv", 5, size=size, noise=6.0)
-    given = {"model": file("rife_4_0"), **options}
-    interp(clip, tmp_path / "expected.mkv", **given)
-    with gpu() as record:
-        interp(clip, tmp_path / "a.mkv", device="cuda", **given)
-    assert decibels(tmp_path / "a.mkv", tmp_path / "expected.mkv") >= NEAREST["fp32"]
-    check(record, clip, tmp_path / "a.mkv", batch=1 if "tile" in options else BATCH)
 
 
 @pytest.mark.parametrize("name", [*OURS, *NETWORKS, "film"])

@@ -18,7 +18,6 @@ from tests.gpu.test_interp import NEAREST, decibels
 from tests.helpers.dreams import clouds, video
 from tests.helpers.factory import read_planes, write_clip
 from tests.helpers.trainees import moving
-from tests.training import test_train_interpolator as script
 
 ANALYSIS = ("metrics.py", "models/flow.py", "models/voxelflow.py", "forecasting/scene.py")
 """Modules that look at the frames before a forecast; there the CPU computes, too."""
@@ -256,6 +255,3 @@ def test_train_runs_on_the_gpu(gpu, clip, tmp_path, precision):
     samples = 3 * (2 * 5 * 3 * 32 * 32 + 2 * 5 * 8)
     assert used.up.total() <= 1.1 * samples
     assert used.down.total() <= 3 * 64
-
-
-packs, scripts = script.packs, script.scripts
