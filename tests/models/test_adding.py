@@ -5,6 +5,7 @@ import os
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 import cloudconv
 from cloudconv import files, weights
@@ -78,17 +79,20 @@ def test_a_name_is_replaced_only_on_request(file, tmp_path):
 
 
 NAMES = ["", "A", "a b", "../a", "a/b", ".a", "é", "a,b", "x" * 33, "a.", "nul", "aux.1", "mine.pt"]
+SHIPPED = ["rife-4.6", "cloud-best", "blend", "tiny", "minterpolate"]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_no_file_could_have_everywhere_is_refused(file, name):
-    with pytest.raises(SettingsError, match="cannot be the name of a model"):
-        add(file, name)
-
-
-@pytest.mark.parametrize("name", ["rife-4.6", "cloud-best", "blend", "tiny", "minterpolate"])
-def test_the_name_of_a_shipped_model_is_refused(file, folder, name):
-    with pytest.raises(SettingsError, match="is a model of cloudconv itself"):
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        *((name, "cannot be the name of a model") for name in NAMES),
+        *((name, "is a model of cloudconv itself") for name in SHIPPED),
+    ],
+)
+def test_a_shipped_name_and_one_that_no_file_could_have_everywhere_are_refused(
+    file, folder, name, said
+):
+    with pytest.raises(SettingsError, match=said):
         add(file, name, overwrite=True)
     assert not folder.exists()
 
@@ -115,8 +119,6 @@ def test_only_added_models_can_be_removed(file):
 
 
 def test_a_trained_file_can_be_added_too(tmp_path):
-    from safetensors.torch import save_file
-
     path = tmp_path / "trained.safetensors"
     save_file(TINY.build().state_dict(), path, {"model": "tiny", "steps": "3"})
     add(path, "mine")
@@ -124,25 +126,20 @@ def test_a_trained_file_can_be_added_too(tmp_path):
     assert isinstance(registry.load("mine"), type(TINY.build()))
 
 
-def test_a_damaged_file_hides_no_other_model(file, folder):
+def test_damaged_and_other_files_in_the_folder_hide_no_model(file, folder):
     add(file, "good")
     (folder / "bad.safetensors").write_bytes(b"nothing")
     (folder / "Readme.txt").write_text("hello")
-    assert [spec.name for spec in registry.added()] == ["good"]
-    with pytest.raises(CloudconvError, match=r"bad\.safetensors is neither"):
-        registry.load("bad")
-    remove("bad")
-    assert registry.added_names() == ["good"]
-
-
-def test_what_is_no_file_in_the_folder_hides_no_model(file, folder):
-    add(file, "good")
     (folder / "a-folder.safetensors").mkdir()
     (folder / "a-link.safetensors").symlink_to("nowhere")
     assert [spec.name for spec in registry.added()] == ["good"]
     for name in ("a-folder", "a-link"):
         with pytest.raises(UnknownModelError, match=f'no model "{name}"'):
             registry.spec(name)
+    with pytest.raises(CloudconvError, match=r"bad\.safetensors is neither"):
+        registry.load("bad")
+    remove("bad")
+    assert registry.added_names() == ["good"]
 
 
 def test_a_score_that_is_not_finite_is_an_error(tmp_path):

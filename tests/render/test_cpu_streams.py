@@ -17,6 +17,10 @@ def test_results_and_errors_of_calls_are_returned(count):
         assert [call.result() for call in calls] == [divmod(number, 3) for number in range(20)]
         with pytest.raises(RuntimeError, match="shape"):
             failed.result()
+        call = cpu_streams.call(int, "1")
+        for _ in range(50):  # a call may wait for an earlier one
+            call = cpu_streams.call(lambda before=call: before.result() + 1)
+        assert call.result(timeout=20) == 51
 
 
 def test_calls_run_side_by_side_with_divided_threads():
@@ -34,14 +38,6 @@ def test_calls_run_side_by_side_with_divided_threads():
             assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(threads)
-
-
-def test_a_call_may_wait_for_earlier_calls():
-    with closing(CpuStreams(2)) as cpu_streams:
-        first = cpu_streams.call(int, "1")
-        for _ in range(50):
-            first = cpu_streams.call(lambda before=first: before.result() + 1)
-        assert first.result(timeout=20) == 51
 
 
 def test_after_narrow_calls_run_in_the_thread_of_the_caller():
