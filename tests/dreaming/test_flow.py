@@ -20,6 +20,10 @@ def change(a, b):
     return float((a - b).abs().mean())
 
 
+def steps(made):
+    return [change(a, b) for a, b in pairwise(made)]
+
+
 def dreamt(count, pictures=1, wind=None, **options):
     source = material(clouds(pictures, SIZE, speed=2.0))
     wanted = {"frames": count, "seed": 0} | options
@@ -42,8 +46,7 @@ def test_a_still_moves_in_the_direction_of_the_wind(wind):
 
 
 def test_a_still_without_a_given_wind_gets_a_calm_one():
-    made = dreamt(12)
-    assert 0 < change(made[0], tensor(clouds(1, SIZE)[0])) < 0.02
+    assert 0 < change(dreamt(12)[0], tensor(clouds(1, SIZE)[0])) < 0.02
 
 
 def test_the_ground_of_a_still_stays_and_its_sky_moves():
@@ -73,13 +76,10 @@ def test_a_picture_without_ground_moves_everywhere():
 
 
 def test_a_clip_keeps_its_motion():
-    pictures = clouds(24, SIZE, speed=2.0)
-    source = material(pictures[:20])
-    with torch.inference_mode():
-        made = list(Flow().dream(source, frames=4, seed=0))
-    for k in range(4):
-        truth, last = tensor(pictures[20 + k]), tensor(pictures[19])
-        assert change(made[k], truth) < 0.7 * change(last, truth)
+    made = dreamt(4, pictures=20)
+    last, *following = map(tensor, clouds(24, SIZE, speed=2.0)[19:])
+    for picture, truth in zip(made, following, strict=True):
+        assert change(picture, truth) < 0.7 * change(last, truth)
 
 
 def test_a_flow_has_the_requested_length_and_no_jump():
@@ -93,13 +93,11 @@ def test_a_flow_has_the_requested_length_and_no_jump():
 @pytest.mark.parametrize("count", [3, 41, 97])
 def test_a_loop_is_seamless(count):
     made = dreamt(count, wind=(2.0, 0.0), loop=True)
-    steps = [change(a, b) for a, b in pairwise(made)]
     assert len(made) == count
-    assert change(made[-1], made[0]) <= 1.5 * max(steps)
+    assert change(made[-1], made[0]) <= 1.5 * max(steps(made))
 
 
 def test_a_loop_after_a_source_leads_to_its_first_frame():
     first = tensor(clouds(1, SIZE)[0]).flip(2)
     made = dreamt(60, wind=(2.0, 0.0), loop=True, loop_to=first)
-    steps = [change(a, b) for a, b in pairwise(made)]
-    assert 0 < change(made[-1], first) < 2.5 * float(np.median(steps))
+    assert 0 < change(made[-1], first) < 2.5 * float(np.median(steps(made)))

@@ -45,21 +45,9 @@ from tests.helpers.trainees import (
 )
 
 RECIPES = sorted((weights.weights_folder() / "recipes").glob("*.toml"))
-SMALL = {
-    "model": PREDICT.name,
-    "val_part": "0.8:1",
-    "steps": 20,
-    "crop": 32,
-    "batch": 4,
-    "val_windows": 3,
-    "validate_every": 10,
-    "checkpoint_every": 10,
-    "learning_rate": 3e-3,
-    "augment": False,
-    "reversal": False,
-    "device": "cpu",
-    "threads": 1,
-}
+SMALL = {"model": PREDICT.name, "val_part": "0.8:1", "steps": 20, "crop": 32, "batch": 4}
+SMALL |= {"val_windows": 3, "validate_every": 10, "checkpoint_every": 10, "learning_rate": 3e-3}
+SMALL |= {"augment": False, "reversal": False, "device": "cpu", "threads": 1}
 
 
 @pytest.fixture(autouse=True)
