@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from importlib import metadata
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def add(
             raise OutputError(
                 f"model-exists: There is a model {name} already: replace it with --overwrite."
             )
-        files.write_whole(target, safetensors.torch.save(state, kept))
+        files.write_whole(target, _ordered(safetensors.torch.save(state, kept)))
     return registry.spec(name)
 
 
@@ -89,6 +90,18 @@ def is_intact(path: Path) -> bool:
     """Return whether the tensors of an added file are those that were added."""
     recorded = checkpoints.read(path)[1].get("sha256")
     return hashlib.sha256(_data(path.read_bytes())).hexdigest() == recorded
+
+
+def _ordered(whole: bytes) -> bytes:
+    """Return a safetensors file with its header in order, so that equal networks are equal files.
+
+    safetensors writes the metadata in a random order.
+    """
+    start = int.from_bytes(whole[:_HEADER], "little")
+    header = json.loads(whole[_HEADER : _HEADER + start])
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text = text.ljust(-(-len(text) // _HEADER) * _HEADER)
+    return len(text).to_bytes(_HEADER, "little") + text + _data(whole)
 
 
 def _data(whole: bytes) -> memoryview:
