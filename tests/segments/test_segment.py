@@ -57,7 +57,11 @@ def test_no_frame_is_lost_doubled_or_moved(plan):
     assert [segment.number for segment in segments] == list(range(len(segments)))
     for segment in segments:
         assert 1 <= len(segment.frames) <= MAX_FRAMES
-        assert len({frame.left for frame in segment.frames}) <= MAX_SOURCE_FRAMES
+        needed = {frame.left for frame in segment.frames}
+        assert len(needed) <= MAX_SOURCE_FRAMES
+        assert needed <= set(segment.sources)
+        assert sorted(set(segment.sources)) == segment.sources
+        assert pickle.loads(pickle.dumps(segment)).digest == segment.digest
 
 
 @given(plans())
@@ -73,19 +77,6 @@ def test_a_segment_ends_at_a_cut_unless_the_segment_is_very_short(plan):
         if frame.right is None:
             position = 0 if frame.left in begins else position + 1
             assert not (cut and position >= 8)
-
-
-@pytest.mark.full
-@given(plans())
-@settings(max_examples=40)
-def test_a_segment_names_its_sources(plan):
-    segments = segments_of(plan)
-    assert segments
-    for segment in segments:
-        assert pickle.loads(pickle.dumps(segment)).digest == segment.digest
-        needed = set(segment.sources)
-        assert all(frame.left in needed for frame in segment.frames)
-        assert sorted(needed) == segment.sources
 
 
 @pytest.mark.full
