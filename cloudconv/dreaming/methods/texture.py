@@ -252,8 +252,6 @@ def _first_pieces(looks: _Looks, clip: _Footage, period: _Period, lead: int) -> 
         costs = _costs([(one, _seen(pieces, time)) for time, one in enumerate(shown, 1)])
         cost = float((np.sqrt(costs.min(0)) + _AT_ONCE * np.sqrt(costs[0])).mean())
         if cost < best:
-            # Among unseen changes the first is the best: the picture becomes less like the clip.
-            costs[0] = np.minimum(costs[0], _costs([(looks.frames[-1], _seen(pieces, 1))])[0])
             unseen = np.maximum(costs, looks.usual)
             best, found = cost, _Piece(pieces[0].footage, 1 + _earliest(unseen))
     return [_Piece(last, None), found]
