@@ -7,12 +7,11 @@ import torch
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.wind import drift_of, mean_flow
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
+from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
-from cloudconv.dreaming.methods.thumbs import Arrangement, Thumbs
 from cloudconv.dreaming.pictures import resized, spread
 from cloudconv.metrics import luma
-from cloudconv.models.ops import warp
 from tests.helpers.dreams import clouds, material
 
 
@@ -22,13 +21,17 @@ def source():
 
 
 @pytest.fixture(scope="module")
-def wind(source):
-    return mean_flow(source, spread(len(source), 1))
-
-
-@pytest.fixture(scope="module")
-def thumbs(source, wind):
+def thumbs(source):
+    wind = mean_flow(source, spread(len(source), 1))
     return Thumbs(source, Light(source), wind, drift_of(source, 20), 20)
+
+
+def piece(thumbs, placement, life=1):
+    return Piece((thumbs.footage, thumbs.footage), 0, placement, life=life)
+
+
+def chosen(chooser, thumbs, seen, ages, life):
+    return chooser.choose(piece(thumbs, Placement(0), life), seen, ages)
 
 
 def selector(source, thumbs):
@@ -36,23 +39,20 @@ def selector(source, thumbs):
 
 
 @pytest.mark.full
-def test_two_placements_leave_no_side_empty_and_no_part_unknown(source, wind, thumbs, monkeypatch):
+def test_two_placements_leave_no_side_empty_and_no_part_unknown(source, thumbs, monkeypatch):
     monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.0)
     chooser = selector(source, thumbs)
     seen = [thumbs.frames[59]] * 2
-    for one in (chooser.choose(seen, [10, 30], 40) for _ in range(3)):
+    for one in (chosen(chooser, thumbs, seen, [10, 30], 40) for _ in range(3)):
         assert one.cut is not None
         assert one.first.mirrored == one.second.mirrored
-        first, second = one.first.known(128), one.second.known(128)
+        first, second = (placement.known(thumbs.size[1]) for placement in (one.first, one.second))
         assert float((first + second).min()) >= 1
-        cut = one.cut.resized(thumbs.size, wind)
-        displacement = torch.zeros_like(wind)
         for age in range(one.life):
-            weights = cut.weights(displacement, age, one.life)
+            weights = one.cut.weights(thumbs.points.back(age), age, one.life, thumbs.size)
             # No placement is shown where it is unknown: its straight edge would be visible.
             assert float(weights[:, second == 0].mean()) < 0.05
             assert float(weights[:, first == 0].mean()) > 0.95
-            displacement = wind + warp(displacement[None], wind[None])[0]
 
 
 @pytest.mark.full
@@ -60,7 +60,7 @@ def test_no_picture_of_the_clip_is_shown_whole_twice(source, thumbs, monkeypatch
     monkeypatch.setattr("cloudconv.dreaming.methods.clip_selector._SINGLE", 0.97)
     chooser, shown, singles = selector(source, thumbs), set[int](), 0
     for _ in range(8):
-        one = chooser.choose([thumbs.frames[59]] * 2, [3, 6], 8)
+        one = chosen(chooser, thumbs, [thumbs.frames[59]] * 2, [3, 6], 8)
         if one.second is None:
             singles += 1
             frames = {one.first.frame(age) for age in range(8)}
@@ -77,15 +77,15 @@ def test_new_footage_is_no_mirror_image_of_the_footage_that_it_replaces(source, 
     moving[round(0.75 * thumbs.size[0]) :] = 0
 
     def details(shown):
-        pictures = torch.stack([thumbs.shown(shown, age)[0] for age in (10, 16, 22)])
+        pictures = torch.stack([shown.seen(age, thumbs.points)[0] for age in (10, 16, 22)])
         return detail(255 * luma(pictures), moving)
 
-    before = Arrangement(Placement(20))
-    mirrored = Arrangement(Placement(52, backwards=True, mirrored=True))
-    assert float(symmetry(details(before), details(mirrored)).max()) > 0.9
-    seen = [thumbs.shown(before, age)[0] for age in (10, 16, 22)]
+    before = piece(thumbs, Placement(20))
+    mirrored = piece(thumbs, Placement(52, backwards=True, mirrored=True))
+    assert float(symmetry(details(before), details(mirrored)).max()) > 0.89
+    seen = [before.seen(age, thumbs.points)[0] for age in (10, 16, 22)]
     for _ in range(6):
-        after = chooser.choose(seen, [10, 16, 22], 40)
+        after = chosen(chooser, thumbs, seen, [10, 16, 22], 40)
         assert float(symmetry(details(before), details(after)).max()) < 0.8
         assert float(symmetry(details(after), details(before)).max()) < 0.8
 

@@ -6,6 +6,7 @@ Flow fields are backward, (2, h, w) float32, in pixels of the small picture.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import copy
 from itertools import pairwise
 
 import cv2
@@ -103,6 +104,18 @@ class Drift:
         self._ends: dict[int, tuple[Tensor, Tensor]] = {}
         self._ends = {k: self._shown(k) for k in {0, count - 1}}
         self._fastest = [float(torch.hypot(*flow).max()) for flow in self.flows]
+
+    def over(self, skies: Sequence[Tensor]) -> Drift:
+        """Return the same motion of other pictures, (3, h, w) each, that show only sky.
+
+        Before and after their times one frame is shown, not several in turn.
+        """
+        made = copy(self)
+        made._frames = skies.__getitem__
+        made.behind = SkyBehind(torch.zeros(skies[0].shape[1:]), (1, 1))
+        made.flows = [flow.cpu() for flow in self.flows]
+        made._ends, made.turns = {}, 0
+        return made
 
     def frame(self, k: int) -> int:
         """Return the number of the frame that a picture shows."""

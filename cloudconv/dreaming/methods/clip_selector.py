@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from math import inf
 
 import numpy as np
@@ -17,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
-from cloudconv.dreaming.methods.thumbs import Arrangement, Thumbs
 from cloudconv.dreaming.methods.transition import along_wind, cut_between
 from cloudconv.dreaming.pictures import resized
 from cloudconv.dreaming.vitals.novelty import HISTORY
@@ -78,7 +79,7 @@ class Past:
 
 
 class ClipSelector:
-    """A chooser of arrangements. ``fade``: that of a front, see :func:`cut_between`."""
+    """A chooser of pieces. ``fade``: that of a front, see :func:`cut_between`."""
 
     def __init__(
         self,
@@ -95,20 +96,21 @@ class ClipSelector:
         self._random = random
         self._fade = fade
         self._directions = _kept_winds(thumbs)
-        self._order = along_wind(thumbs.wind, thumbs.size)
+        self._order = along_wind(thumbs.points.wind, thumbs.size)
         # The frames that were shown as whole pictures, and whether mirrored.
         self._whole = {(number, False) for number in range(len(thumbs.frames))}
 
-    def choose(self, seen: Sequence[Tensor], ages: Sequence[int], life: int) -> Arrangement:
-        """Return the next arrangement.
+    def choose(self, blank: Piece, seen: Sequence[Tensor], ages: Sequence[int]) -> Piece:
+        """Return the next piece.
 
         Args:
+            blank: a piece with the footage, the start and the life of the result.
             seen: the thumbnails of the older footage at some moments of the transition, (3, h, w)
                 each.
-            ages: those moments, in frames after the arrangement's start.
-            life: the number of frames that the arrangement must have.
+            ages: those moments, in frames after the piece's start.
         """
-        tried = [self._drawn(life) for _ in range(_TRIED)]
+        life = blank.life
+        tried = [self._drawn(blank) for _ in range(_TRIED)]
         looks = [*ages, *(life * quarter // 4 for quarter in (2, 3, 4))]
         before = torch.stack(list(seen))
         # New sky meets old sky along a border that crosses the picture with the wind.
@@ -134,52 +136,52 @@ class ClipSelector:
         self._whole |= self._frames(best)
         if best.second is None:
             return best
-        first, second = best.first, best.second
         cut = cut_between(
-            lambda age: self._thumbs.placed(first, age),
-            lambda age: self._thumbs.placed(second, age),
-            self._thumbs.wind,
+            partial(self._thumbs.footage.sight, best.first),
+            partial(self._thumbs.footage.sight, best.second),
+            self._thumbs.points.wind,
             life,
             self._fade,
         )
         return replace(best, cut=cut)
 
-    def _unknown(self, shown: Arrangement) -> float:
-        """Return the greatest part of the picture that an arrangement should know and does not.
+    def _unknown(self, piece: Piece) -> float:
+        """Return the greatest part of the picture that a piece should know and does not.
 
-        The arrangement arrives with the wind in half of its life, and the next arrangement then
-        does the same.
+        The piece arrives with the wind in half of its life, and the next piece then does the same.
         """
         found = []
         for moment in range(_MOMENTS):
             part = 2 * (moment + 0.5) / _MOMENTS
             arrived = self._order < part if part < 1 else self._order > part - 1
-            known = self._thumbs.known(shown, round(part * shown.life / 2))
+            age = round(part * piece.life / 2)
+            both = {piece.first, piece.second or piece.first}
+            known = torch.stack([self._thumbs.footage.covers(one, age) for one in both]).amax(0)
             found.append(float(((1 - known) * arrived).mean()))
         return max(found)
 
-    def _frames(self, shown: Arrangement) -> set[tuple[int, bool]]:
+    def _frames(self, shown: Piece) -> set[tuple[int, bool]]:
         """Return the frames that an arrangement shows as whole pictures, and whether mirrored."""
         if shown.second is not None:
             return set()
         first = shown.first
         return {(first.frame(age), first.mirrored) for age in range(shown.life)}
 
-    def _drawn(self, life: int) -> Arrangement:
-        random = self._random
+    def _drawn(self, blank: Piece) -> Piece:
+        random, life = self._random, blank.life
         # Beside each other, a placement and a mirrored one would be symmetric.
         direction = self._directions[int(random.integers(len(self._directions)))]
         first, second = (self._played(life, *direction) for _ in range(2))
         if random.random() < _SINGLE:
-            return Arrangement(first, life=life)
+            return replace(blank, first=first)
         beyond = 1 - random.uniform(*_OVERLAPS)
         split = random.random()
         # Clouds drift from the first placement to the second.
-        wind = self._thumbs.wind[0][self._thumbs.moving]
+        wind = self._thumbs.points.wind[0][self._thumbs.moving]
         side = 1 if float(wind.mean()) < 0 else -1
         first = replace(first, shift=-side * split * beyond)
         second = replace(second, shift=side * (1 - split) * beyond)
-        return Arrangement(first, second, life=life)
+        return replace(blank, first=first, second=second)
 
     def _played(self, life: int, backwards: bool, mirrored: bool) -> Placement:
         """Return a random placement that plays in one direction."""
@@ -214,7 +216,7 @@ class ClipSelector:
 
 def _kept_winds(thumbs: Thumbs) -> list[tuple[bool, bool]]:
     """Return the directions, (backwards, mirrored), that keep the wind about the same."""
-    kept, wind, moving = [(False, False)], thumbs.wind, thumbs.moving
+    kept, wind, moving = [(False, False)], thumbs.points.wind, thumbs.moving
     speed = float(wind.norm(dim=0)[moving].mean())
     for direction in ((True, True), (False, True), (True, False)):
         apart = (Placement(0, *direction).flow(wind) - wind).norm(dim=0)

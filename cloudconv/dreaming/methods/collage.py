@@ -12,6 +12,7 @@ et al., Video Textures, SIGGRAPH 2000 (which part of a clip may follow which).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -23,12 +24,10 @@ from cloudconv.dreaming.material.wind import Drift, drift_of, end_pairs, mean_fl
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.compositing import along_clouds, blended
-from cloudconv.dreaming.methods.footage import Footage
-from cloudconv.dreaming.methods.layers import Layer, Stack
+from cloudconv.dreaming.methods.pieces import Footage, Piece, Thumbs, visible
 from cloudconv.dreaming.methods.placement import Placement
-from cloudconv.dreaming.methods.thumbs import Arrangement, Thumbs
-from cloudconv.dreaming.methods.transition import Front, Sight, front_of
-from cloudconv.dreaming.pictures import bounds, moved, resized, resized_flow, spread, weight_size
+from cloudconv.dreaming.methods.transition import front_of
+from cloudconv.dreaming.pictures import bounds, resized, spread, weight_size
 from cloudconv.metrics import luma
 
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
@@ -68,12 +67,11 @@ class _Composition:
     """The frames of one dream, one after the other."""
 
     def __init__(self, material: Material, seed: int) -> None:
-        """Measure the material, and make the layer of the forecast from the last frame."""
+        """Measure the material, and make the piece of the forecast from the last frame."""
         self._material = material
         self._random = np.random.default_rng(seed)
         wind = mean_flow(material, spread(len(material), 1))
         self._size = weight_size(*material.size)
-        self._mean = resized_flow(wind[None], self._size)[0]
         self._light = Light(material)
         crosses = _crossing(material, wind)
         shortest = max(2, int(len(material) * _SPACING))
@@ -88,8 +86,9 @@ class _Composition:
         self._chooser = ClipSelector(material, self._thumbs, self._past, self._random, self._fade)
         self._contrast = _Contrast(_clip_mean(material, self._size))
         self._land = _Land(material, self._light)
-        forecast = Arrangement(Placement(len(material)))
-        self._stack = Stack(Layer(self._footage(forecast.first), self._mean, arrangement=forecast))
+        large = Footage(self._drifting, self._light, self._size)
+        self._footage = large, self._thumbs.footage
+        self._pieces = [Piece(self._footage, 0, Placement(len(material)))]
         self._number = 0
 
     @property
@@ -99,39 +98,39 @@ class _Composition:
 
     def start_next(self) -> None:
         """Choose the next footage and start the transition to this footage."""
+        blank = Piece(self._footage, self._number, Placement(0), life=2 * self.spacing)
         ages = [self.spacing * quarter // 4 for quarter in (1, 2, 3)]
-        beneath = [self._beneath(age)[0] for age in ages]
-        self._add(self._chooser.choose(beneath, ages, 2 * self.spacing), self.spacing)
+        seen = [self._beneath(age)[0] for age in ages]
+        piece = self._chooser.choose(blank, seen, ages)
+        self._pieces.append(self._arriving(piece, self.spacing))
 
     def end(self, frames: int, loop_to: Tensor | None) -> None:
         """Start the last transition of a loop, to pictures that lead to the output's first."""
         if loop_to is None:
             start, last = len(self._material) - frames, len(self._material) - 1
             hidden = self._material.hidden(max(start, 0), last)
-            self._add(Arrangement(Placement(start, hidden=hidden)), frames)
-            return
-        self._land.lead_to(loop_to, frames)
-        flow = mean_flow(self._material, end_pairs(len(self._material), first=True))
-        drift = Drift(lambda _: loop_to, 1, self._drifting.behind, [flow, flow], frames)
-        thumb, size = resized(loop_to.cpu(), self._thumbs.size), self._thumbs.size
-        front = self._front(
-            lambda age: (
-                moved(thumb, drift.displacement(age - frames, size).cpu()),
-                drift.covers(age - frames, size).cpu(),
-            ),
-            frames,
-        )
-        footage = Footage(drift, Placement(-frames), self._light, self._size, self._material.device)
-        self._stack.add(Layer(footage, self._mean, front, frames))
+            piece = Piece(self._footage, self._number, Placement(start, hidden=hidden))
+        else:
+            self._land.lead_to(loop_to, frames)
+            flow = mean_flow(self._material, end_pairs(len(self._material), first=True))
+            behind = self._drifting.behind
+            drift = Drift(lambda _: loop_to, 1, behind, [flow, flow], frames)
+            small = drift.over([resized(behind.filled(loop_to).cpu(), self._thumbs.size)])
+            footage = (
+                Footage(drift, self._light, self._size),
+                Footage(small, self._light, self._thumbs.size, follows=False),
+            )
+            piece = Piece(footage, self._number, Placement(-frames))
+        self._pieces.append(self._arriving(piece, frames))
 
     def step(self) -> Tensor:
         """Return the next frame: (3, H, W)."""
-        self._number += 1
-        top = self._stack.top
-        self._light.follow(top.footage.frame(top.age))
-        shots, weights = self._stack.advance()
+        top = self._pieces[-1]
+        self._light.follow(top.footage[0].frame(top.first, self._number - top.start))
+        shots, weights, hidden = visible(self._pieces, self._number, self._thumbs.points)
+        del self._pieces[:hidden]
         relit = torch.stack([shot.relit for shot in shots])
-        forecasts = 1 if self._stack.forecasts else 0
+        forecasts = 1 if self._pieces[0].front is None else 0
         seen = blended(
             [shot.picture for shot in shots],
             along_clouds(weights, relit, [shot.covers for shot in shots], forecasts),
@@ -139,6 +138,7 @@ class _Composition:
             [shot.small for shot in shots],
             list(self._contrast.applied(relit)),
         )
+        self._number += 1
         self._past.remember(seen)
         self._contrast.adapt(self._past.contrast)
         if self._land.leads:
@@ -147,26 +147,21 @@ class _Composition:
         return seen
 
     def _beneath(self, age: int) -> tuple[Tensor, Tensor]:
-        """Return the thumbnail of the top layer ``age`` frames from now, and its known part."""
-        layer = self._stack.top
-        assert layer.arrangement is not None
-        return self._thumbs.shown(layer.arrangement, layer.age + age)
+        """Return the thumbnail of the last piece ``age`` frames from now, and its known part."""
+        return self._pieces[-1].seen(self._number + age, self._thumbs.points)
 
-    def _add(self, arrangement: Arrangement, lasts: int) -> None:
-        front = self._front(lambda age: self._thumbs.shown(arrangement, age), lasts)
-        beside = None
-        if arrangement.second is not None and arrangement.cut is not None:
-            cut = arrangement.cut.resized(self._thumbs.size, self._mean)
-            beside = self._footage(arrangement.second), cut
-        first = self._footage(arrangement.first)
-        self._stack.add(Layer(first, self._mean, front, lasts, arrangement, beside))
-
-    def _front(self, coming: Sight, lasts: int) -> Front:
-        """Return the times at which points change to incoming footage: see ``front_of``."""
-        return front_of(self._beneath, coming, self._mean, lasts, self._random, self._fade)
-
-    def _footage(self, placement: Placement) -> Footage:
-        return Footage(self._drifting, placement, self._light, self._size, self._material.device)
+    def _arriving(self, piece: Piece, lasts: int) -> Piece:
+        """Return a piece with the times at which points change to the piece."""
+        points = self._thumbs.points
+        front = front_of(
+            self._beneath,
+            lambda age: piece.seen(self._number + age, points),
+            points.wind,
+            lasts,
+            self._random,
+            self._fade,
+        )
+        return replace(piece, front=front, lasts=lasts)
 
 
 def _crossing(material: Material, wind: Tensor) -> float:

@@ -23,7 +23,7 @@ from cloudconv.dreaming.methods.front import (
     drifts,
     inside,
 )
-from cloudconv.dreaming.pictures import blurred, resized, resized_flow
+from cloudconv.dreaming.pictures import blurred, resized
 
 Sight = Callable[[int], tuple[Tensor, Tensor]]
 """A function of an age in frames that returns the footage then, (3, h, w) float32, and its known
@@ -47,35 +47,28 @@ class Front:
     margins: tuple[int, int]
     fade: float
 
-    def resized(self, grid: tuple[int, int], like: Tensor) -> Front:
-        """Return the front for pictures of the size of ``like`` (C, h, w) instead of ``grid``."""
-        size = like.shape[-2:]
-        my, mx = (
-            round(margin * new / old)
-            for margin, new, old in zip(self.margins, size, grid, strict=True)
-        )
-        wide = (size[0] + 2 * my, size[1] + 2 * mx)
-        return Front(resized(self.order[None], wide)[0].to(like.device), (my, mx), self.fade)
+    def weights(self, displacement: Tensor, age: int, lasts: int, size: tuple[int, int]) -> Tensor:
+        """Return the weight of the new footage after ``age`` of ``lasts`` frames: (h, w) of size.
 
-    def weights(self, displacement: Tensor, age: int, lasts: int) -> Tensor:
-        """Return the weight of the new footage after ``age`` of ``lasts`` frames: (h, w).
-
-        ``displacement``, (2, h, w), leads from a pixel back to the start of its point.
+        ``displacement``, (2, h', w'), leads from a pixel of the grid back to its point's start.
         """
         progress = (1 + self.fade) * min(max(0.0, age / lasts), 1.0)
-        shown = ((progress - self._at(displacement)) / self.fade).clamp(0, 1)
+        shown = ((progress - self._at(displacement, size)) / self.fade).clamp(0, 1)
         return shown * shown * (3 - 2 * shown)
 
-    def _at(self, displacement: Tensor) -> Tensor:
-        """Return the time of change of the point at each pixel: (h, w)."""
-        height, width = displacement.shape[-2:]
-        my, mx = self.margins
-        y = torch.arange(height, device=displacement.device)[:, None] + displacement[1] + my
-        x = torch.arange(width, device=displacement.device)[None] + displacement[0] + mx
+    def _at(self, displacement: Tensor, size: tuple[int, int]) -> Tensor:
+        """Return the time of change of the point at each pixel: (h, w) of ``size``."""
+        grid = displacement.shape[-2:]
+        y, x = (
+            (torch.arange(side) + 0.5) * (points / side) - 0.5
+            for side, points in zip(size, grid, strict=True)
+        )
+        back = resized(displacement, size)
+        y, x = y[:, None] + back[1] + self.margins[0], x + back[0] + self.margins[1]
         rows, columns = self.order.shape
-        grid = torch.stack([2 * x / max(columns - 1, 1) - 1, 2 * y / max(rows - 1, 1) - 1], -1)
+        places = torch.stack([2 * x / max(columns - 1, 1) - 1, 2 * y / max(rows - 1, 1) - 1], -1)
         return functional.grid_sample(
-            self.order[None, None], grid[None], padding_mode="border", align_corners=True
+            self.order[None, None], places[None], padding_mode="border", align_corners=True
         )[0, 0]
 
 
@@ -89,18 +82,16 @@ def front_of(
     Args:
         old: the old footage, by the number of frames from now.
         coming: the new footage.
-        wind: (2, h, w) backward flow per frame.
+        wind: (2, h, w) backward flow per frame, in pixels of these pictures.
         lasts: the number of frames in which all points change.
         random: chooses the variation of the times.
         fade: see :class:`Front`.
     """
-    picture, _ = old(0)
-    grid = (picture.shape[-2], picture.shape[-1])
-    flow = resized_flow(wind[None], grid)[0].cpu()
-    positions, margins = drifts(flow.numpy(), lasts)
+    grid = (wind.shape[-2], wind.shape[-1])
+    positions, margins = drifts(wind.numpy(), lasts)
     within = inside(positions, grid)
     apart, *missing = (one * within for one in _compared(old, coming, positions, lasts))
-    wanted = order_of(flow, random, grid)
+    wanted = order_of(wind, random, grid)
     around = [(margin, margin) for margin in margins]
     wide = np.pad(wanted.numpy(), around, mode="edge")
     # No visible point changes before the transition begins, because the stack hides unknown parts.
@@ -110,7 +101,7 @@ def front_of(
     enters = within.argmax(0) / np.float32(TIMES)
     entering = (np.pad(np.ones(grid), around) == 0) & (times < enters)
     times[entering] = np.minimum(times, np.maximum(enters + fade * (enters - 1), -enters))[entering]
-    return Front(torch.from_numpy(times), margins, fade).resized(grid, wind)
+    return Front(torch.from_numpy(times), margins, fade)
 
 
 def cut_between(first: Sight, second: Sight, wind: Tensor, life: int, fade: float) -> Front:

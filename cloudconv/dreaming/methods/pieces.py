@@ -1,0 +1,232 @@
+"""Show pieces of footage at any size: each piece replaces those before along with the wind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cloudconv.dreaming.material.light import Light
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.material.wind import Drift
+from cloudconv.dreaming.methods.placement import Placement
+from cloudconv.dreaming.methods.transition import Front
+from cloudconv.dreaming.pictures import THUMB_SIDE, filled, reduced, resized, resized_flow
+from cloudconv.models.ops import warp
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A picture (3, H, W) of footage.
+
+    ``small``: (3, h, w), a copy at the size of the weights. ``relit``: the same copy, adapted to
+    the light. ``covers``: (h, w), 1 where the picture is known.
+    """
+
+    picture: Tensor
+    small: Tensor
+    relit: Tensor
+    covers: Tensor
+
+
+class Footage:
+    """The pictures of a clip at one size. ``size``: height and width of the weights.
+
+    ``follows``: whether the pictures follow the current light; they are in one light otherwise.
+    """
+
+    def __init__(
+        self, drift: Drift, light: Light, size: tuple[int, int], *, follows: bool = True
+    ) -> None:
+        """Store the clip."""
+        self.size = size
+        self._drift, self._light, self._follows = drift, light, follows
+
+    def frame(self, placement: Placement, age: int) -> int:
+        """Return the number of the real frame that a placement shows at an age in frames."""
+        return self._drift.frame(placement.frame(age))
+
+    def at(self, placement: Placement, age: int) -> Shot:
+        """Return the picture of a placement at an age in frames."""
+        number, drift, light = placement.frame(age), self._drift, self._light
+        aligned = placement.aligned
+        picture = drift.picture(number) if aligned else placement.placed(drift.sky(number))
+        small = relit = resized(picture, self.size)
+        if not aligned:
+            relit = relit * light.moved(placement.source(self.size[1]), self.size[0]).to(relit)
+        if self._follows:
+            real, mirrored = drift.frame(number), placement.mirrored
+            gain = light.on(real, mirrored=mirrored, shift=placement.shift)
+            if gain is not None:
+                relit = relit * resized(gain.to(relit), self.size)
+        return Shot(picture, small, relit, self.covers(placement, age))
+
+    def sight(self, placement: Placement, age: int) -> tuple[Tensor, Tensor]:
+        """Return the small picture in the light of the footage, and its known part."""
+        shot = self.at(placement, age)
+        return shot.relit, shot.covers
+
+    def covers(self, placement: Placement, age: int) -> Tensor:
+        """Return the known part of a placement at an age: (h, w), from 0 to 1."""
+        known = self._drift.covers(placement.frame(age), self.size)
+        return placement.covers(placement.known(self.size[1]).to(known), known)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Footage that replaces the pieces before: one placement, or two with a cut between them.
+
+    Points of the sky drift with the wind from the first placement to the second. ``cut``: the times
+    at which they change to the second, as a fraction of ``life``, the number of frames for which
+    the piece can be shown. ``front``: the times at which points change from older pieces to this
+    one within ``lasts`` frames; None for a piece that covers everything from the beginning.
+    ``start``: the number of the dream's frame that shows the first picture. ``footage``: at full
+    size, and as thumbnails.
+    """
+
+    footage: tuple[Footage, Footage]
+    start: int
+    first: Placement
+    second: Placement | None = None
+    life: int = 1
+    cut: Front | None = None
+    front: Front | None = None
+    lasts: int = 1
+
+    def shots(self, number: int, points: Points, *, small: bool) -> list[tuple[Shot, Tensor]]:
+        """Return the pictures at a frame of the dream, and their weights, (h, w) each."""
+        footage, age = self.footage[small], number - self.start
+        first = footage.at(self.first, age)
+        if self.second is None:
+            return [(first, torch.ones_like(first.covers))]
+        assert self.cut is not None
+        second = footage.at(self.second, age)
+        weight = self.cut.weights(points.back(age + 1), age, self.life, footage.size)
+        weight = weight.to(first.covers).clamp(1 - first.covers, second.covers)
+        if not bool((weight > 0).any()):
+            return [(first, 1 - weight)]
+        return [(first, 1 - weight), (second, weight)]
+
+    def seen(self, number: int, points: Points) -> tuple[Tensor, Tensor]:
+        """Return the piece's own thumbnail, (3, h, w), and its known part, (h, w)."""
+        shots = self.shots(number, points, small=True)
+        thumb = torch.stack([shot.relit * weight for shot, weight in shots]).sum(0)
+        return thumb, torch.stack([shot.covers for shot, _ in shots]).amax(0)
+
+
+class Points:
+    """The points of the sky, which move with the ``wind``, (2, h, w) backward flow per frame."""
+
+    def __init__(self, wind: Tensor) -> None:
+        """Begin without motion."""
+        self.wind = wind
+        self._back = [torch.zeros_like(wind)]
+
+    def back(self, age: int) -> Tensor:
+        """Return the displacement to each point's place ``age`` frames ago: (2, h, w)."""
+        while len(self._back) <= age:
+            self._back.append(self.wind + warp(self._back[-1][None], self.wind[None])[0])
+        return self._back[age]
+
+
+def visible(
+    pieces: Sequence[Piece], number: int, points: Points
+) -> tuple[list[Shot], list[Tensor], int]:
+    """Return the pictures at a frame of the dream.
+
+    Returns:
+        The pictures; their weights, (h, w) each; and the number of the first pieces that later
+        pieces hide.
+    """
+    shots: list[Shot] = []
+    weights: list[Tensor] = []
+    hidden, covered = 0, torch.zeros(())
+    for index, piece in enumerate(pieces):
+        own = piece.shots(number, points, small=False)
+        covers = torch.stack([shot.covers for shot, _ in own]).amax(0)
+        shown = torch.ones_like(covers)
+        if shots and piece.front is not None:
+            age = number - piece.start + 1
+            size = piece.footage[0].size
+            shown = piece.front.weights(points.back(age), age, piece.lasts, size).to(covers)
+            # Where only one of two pictures is known, this picture is shown.
+            shown = torch.maximum(shown * covers, (covers - covered).clamp_min(0))
+            if bool((shown == 1).all()):
+                hidden, shots, weights = index, [], []
+        covered = torch.maximum(covered.to(covers), covers)
+        weights = [weight * (1 - shown) for weight in weights]
+        weights += [shown * weight for _, weight in own]
+        shots += [shot for shot, _ in own]
+    return shots, weights, hidden
+
+
+class Thumbs:
+    """The thumbnails of a clip's frames, with sky in place of still parts, and in one light.
+
+    ``size``: their height and width. ``frames``: (n, 3, h, w). ``moving``: (h, w) bool, the parts
+    that move. ``points``: the points of the sky. ``footage``: the thumbnails, as footage.
+    """
+
+    def __init__(
+        self, material: Material, light: Light, wind: Tensor, drifting: Drift, before: int
+    ) -> None:
+        """Make the thumbnails of the clip, and of ``before`` frames before and after the clip.
+
+        ``wind``: (2, h, w) backward flow in pixels of the small picture.
+        """
+        height, width = reduced(material.glance(0), THUMB_SIDE).shape[:2]
+        self.size = height, width
+        self.points = Points(resized_flow(wind.cpu()[None], self.size)[0])
+        self._light = light
+        covered = resized(material.matte[None].cpu(), self.size)[0]
+        self.moving = covered < 0.5
+        if int(self.moving.sum()) < 2:  # one pixel has no contrast
+            self.moving = torch.ones_like(self.moving)
+        known = (1 - 2 * covered).clamp_min(0)
+        thumbs = []
+        for k in range(len(material)):
+            levels = torch.from_numpy(material.glance(k)).permute(2, 0, 1)
+            thumb, gain = filled(resized(levels / 255, self.size), known), light.on(k)
+            thumbs.append(thumb if gain is None else thumb * resized(gain, self.size))
+        self.frames = torch.stack(thumbs)
+        moving = drifting.over(thumbs)
+        self.footage = Footage(moving, light, self.size, follows=False)
+        self._before = before
+        self._all = torch.stack([moving.picture(k) for k in range(-before, len(thumbs) + before)])
+
+    def composed(self, tried: Sequence[Piece], ages: Sequence[int]) -> Tensor:
+        """Return the thumbnails of pieces, with the border in the middle of the overlap.
+
+        The result is (pieces, ages, 3, h, w).
+        """
+        height, width = self.size
+        frames, sources = [], []
+        for one in tried:
+            both = one.first, one.second or one.first
+            side = _second_side(*(placement.known(width) for placement in both))
+            numbers = torch.tensor([[self._number(p.frame(age)) for p in both] for age in ages])
+            frames.append(torch.where(side, numbers[:, 1:], numbers[:, :1]))
+            source, other = (placement.source(width) for placement in both)
+            sources.append(torch.where(side, other, source))
+        columns = (torch.stack(sources) * width).long().clamp(0, width - 1)
+        rows, columns = torch.arange(height)[None, :, None], columns[:, None]
+        # The indices are (pieces, ages, h, w); each chooses a colour of (frames, h, w, 3).
+        chosen = torch.stack(frames)[:, :, None], rows[:, None], columns[:, None]
+        thumbs = self._all.permute(0, 2, 3, 1)[chosen].permute(0, 1, 4, 2, 3)
+        gains = torch.stack([self._light.moved(source, height) for source in sources])
+        return thumbs * gains[:, None]
+
+    def _number(self, frame: int) -> int:
+        return min(max(frame + self._before, 0), len(self._all) - 1)
+
+
+def _second_side(first: Tensor, second: Tensor) -> Tensor:
+    """Return the columns of the second placement, (w,) bool, from the known columns of both."""
+    columns = torch.arange(len(first))
+    middle, left, right = (
+        float((columns * part).sum() / part.sum().clamp_min(1))
+        for part in (first * second, first, second)
+    )
+    return columns > middle if right > left else columns < middle
