@@ -103,7 +103,8 @@ class Piece:
             return [(first, torch.ones_like(first.covers))]
         assert self.cut is not None
         second = footage.at(self.second, age)
-        weight = self.cut.weights(points.back(age + 1), age, self.life, footage.size)
+        back = points.back(min(age + 1, self.life))
+        weight = self.cut.weights(back, age, self.life, footage.size)
         weight = weight.to(first.covers).clamp(1 - first.covers, second.covers)
         if not bool((weight > 0).any()):
             return [(first, 1 - weight)]
@@ -148,7 +149,8 @@ def visible(
         covers = torch.stack([shot.covers for shot, _ in own]).amax(0)
         shown = torch.ones_like(covers)
         if shots and piece.front is not None:
-            age = number - piece.start + 1
+            # A piece that stays visible in a corner does not make the list of displacements grow.
+            age = min(number - piece.start + 1, 2 * piece.lasts)
             size = piece.footage[0].size
             shown = piece.front.weights(points.back(age), age, piece.lasts, size).to(covers)
             # Where only one of two pictures is known, this picture is shown.
