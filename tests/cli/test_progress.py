@@ -159,3 +159,13 @@ def test_a_line_on_a_terminal_is_wrapped_between_words(monkeypatch, capsys):
     assert len(lines) > 1
     assert max(map(len, lines)) <= 40
     assert any("the same command" in line for line in lines)
+
+
+def test_one_millisecond_gives_no_rate(monkeypatch, now, capsys):
+    monkeypatch.setattr(progress, "JSON_EVERY", 0.0)
+    with reporting("working", "json", quiet=False) as report:
+        report(at(0, None))
+        now[0] = 0.001
+        report(at(1, None))
+    rates = [json.loads(line)["rate"] for line in capsys.readouterr().err.splitlines()]
+    assert rates == [None, None], "one unit in a millisecond would be 1000 a second"

@@ -142,3 +142,11 @@ def test_files_that_could_not_be_removed_are_named(tmp_path, monkeypatch):
     assert str(part) in done.stderr
     assert done.stderr.endswith(" could not be removed\n")
     part.unlink()  # otherwise a later interrupted test would name the file
+
+
+def test_pipes_beside_pictures_are_ignored(tmp_path):
+    run("interp", write_clip(tmp_path / "a.mkv", 3), f"{tmp_path}/p/%03d.png", *TINY)
+    os.mkfifo(tmp_path / "p" / "000006.png")
+    done = run("interp", tmp_path / "p" / "%03d.png", tmp_path / "b.mkv", *TINY)
+    assert done.exit_code == 0, done.stderr
+    assert len(read_times(tmp_path / "b.mkv")) == 12
