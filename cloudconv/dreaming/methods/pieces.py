@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front
 from cloudconv.dreaming.pictures import THUMB_SIDE, filled, reduced, resized, resized_flow
 from cloudconv.models.ops import warp
+from cloudconv.transfer import upload
+
+_SHOWN = 16  # placements whose gain and known columns are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class Footage:
         """Store the clip."""
         self.size = size
         self._drift, self._light, self._follows = drift, light, follows
+        # A dream shows few placements at a time: their parts stay on the device.
+        self._fixed = lru_cache(_SHOWN)(self._measured)
 
     def frame(self, placement: Placement, age: int) -> int:
         """Return the number of the real frame that a placement shows at an age in frames."""
@@ -54,13 +60,14 @@ class Footage:
         aligned = placement.aligned
         picture = drift.picture(number) if aligned else placement.placed(drift.sky(number))
         small = relit = resized(picture, self.size)
-        if not aligned:
-            relit = relit * light.moved(placement.source(self.size[1]), self.size[0]).to(relit)
+        moves, _ = self._fixed(placement)
+        if moves is not None:
+            relit = relit * moves
         if self._follows:
             real, mirrored = drift.frame(number), placement.mirrored
             gain = light.on(real, mirrored=mirrored, shift=placement.shift)
             if gain is not None:
-                relit = relit * resized(gain.to(relit), self.size)
+                relit = relit * resized(upload([gain], relit.device)[0], self.size)
         return Shot(picture, small, relit, self.covers(placement, age))
 
     def sight(self, placement: Placement, age: int) -> tuple[Tensor, Tensor]:
@@ -70,8 +77,16 @@ class Footage:
 
     def covers(self, placement: Placement, age: int) -> Tensor:
         """Return the known part of a placement at an age: (h, w), from 0 to 1."""
-        known = self._drift.covers(placement.frame(age), self.size)
-        return placement.covers(placement.known(self.size[1]).to(known), known)
+        _, known = self._fixed(placement)
+        return placement.covers(known, self._drift.covers(placement.frame(age), self.size))
+
+    def _measured(self, placement: Placement) -> tuple[Tensor | None, Tensor]:
+        """Return the gain of a placement, None for 1, and its known columns, on the device."""
+        (height, width), device = self.size, self._drift.flows[0].device
+        known = placement.known(width).to(device)
+        if placement.aligned:
+            return None, known
+        return self._light.moved(placement.source(width), height).to(device), known
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +120,8 @@ class Piece:
         second = footage.at(self.second, age)
         back = points.back(min(age + 1, self.life))
         weight = self.cut.weights(back, age, self.life, footage.size)
-        weight = weight.to(first.covers).clamp(1 - first.covers, second.covers)
+        (weight,) = upload([weight], first.covers.device)
+        weight = weight.clamp(1 - first.covers, second.covers)
         if not bool((weight > 0).any()):
             return [(first, 1 - weight)]
         return [(first, 1 - weight), (second, weight)]
@@ -152,7 +168,8 @@ def visible(
             # A piece that stays visible in a corner does not make the list of displacements grow.
             age = min(number - piece.start + 1, 2 * piece.lasts)
             size = piece.footage[0].size
-            shown = piece.front.weights(points.back(age), age, piece.lasts, size).to(covers)
+            shown = piece.front.weights(points.back(age), age, piece.lasts, size)
+            (shown,) = upload([shown], covers.device)
             # Where only one of two pictures is known, this picture is shown.
             shown = torch.maximum(shown * covers, (covers - covered).clamp_min(0))
             if bool((shown == 1).all()):
