@@ -100,7 +100,7 @@ def _terms(rows: Tensor, columns: Tensor) -> Tensor:
 def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
     """Return the parabola, (5,), that fits the logarithm of light in a picture's moving part."""
     small = reduced(picture.astype(np.float32), _SLOPE_SIDE)
-    moves = reduced(static, _SLOPE_SIDE).round() == 0
+    moves = reduced(static, _SLOPE_SIDE) < 0.5
     rows, columns = ((torch.arange(side) + 0.5) / side for side in moves.shape)
     terms = _terms(rows, columns).double().numpy()[:, moves]
     if terms.shape[1] <= len(terms):

@@ -200,7 +200,7 @@ class Material:
         made.size = made.small_size = made.filmed_small(0).shape[:2]
         small = resized(land[None].cpu(), made.size)[0]
         path = None if path is None else path * (made.size[1] / self.small_size[1])
-        made._view = small.round(), path, unsteady
+        made._view = (small > 0.5).float(), path, unsteady
         return made
 
     @cached_property

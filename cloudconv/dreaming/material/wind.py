@@ -113,7 +113,7 @@ class Drift:
         made = copy(self)
         made._frames = skies.__getitem__
         made.behind = SkyBehind(torch.zeros(skies[0].shape[1:]), (1, 1))
-        made.flows = [flow.cpu() for flow in self.flows]
+        made.flows = [resized_flow(flow[None], skies[0].shape[1:])[0].cpu() for flow in self.flows]
         made._ends, made.turns = {}, 0
         return made
 

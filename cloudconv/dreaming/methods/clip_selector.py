@@ -1,7 +1,7 @@
 """Choose the frames of the clip that a collage shows next, and their place in the picture.
 
-Random arrangements are compared by thumbnails. The cheapest arrangement resembles the footage that
-it replaces, but not the earlier pictures of the dream.
+Random pieces are compared by thumbnails. The cheapest piece resembles the footage that it replaces,
+but not the earlier pictures of the dream.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from cloudconv.dreaming.pictures import resized
 from cloudconv.dreaming.vitals.novelty import HISTORY
 from cloudconv.metrics import luma
 
-_TRIED = 200  # random arrangements, of which the cheapest is used
-_AT_ONCE = 20  # arrangements that are compared in one step, which bounds the memory
-_SINGLE = 0.2  # fraction of arrangements with a single placement: pairs alone mix two lights
+_TRIED = 200  # random pieces, of which the cheapest is used
+_AT_ONCE = 20  # pieces that are compared in one step, which bounds the memory
+_SINGLE = 0.2  # fraction of pieces with a single placement: pairs alone mix two lights
 _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
 _EVERY = 6  # frames between two remembered pictures
-_UNKNOWN = 100.0  # cost of an arrangement that is unknown everywhere
+_UNKNOWN = 100.0  # cost of a piece that is unknown everywhere
 _MOMENTS = 6  # number of moments at which the known parts are compared
 _UNLIKE = 10.0  # cost of the median difference from the old sky …
 _BORDER = 0.25  # … within this distance of the border between the two, in times of its crossing
@@ -160,12 +160,12 @@ class ClipSelector:
             found.append(float(((1 - known) * arrived).mean()))
         return max(found)
 
-    def _frames(self, shown: Piece) -> set[tuple[int, bool]]:
-        """Return the frames that an arrangement shows as whole pictures, and whether mirrored."""
-        if shown.second is not None:
+    def _frames(self, piece: Piece) -> set[tuple[int, bool]]:
+        """Return the frames that a piece shows as whole pictures, and whether mirrored."""
+        if piece.second is not None:
             return set()
-        first = shown.first
-        return {(first.frame(age), first.mirrored) for age in range(shown.life)}
+        first = piece.first
+        return {(first.frame(age), first.mirrored) for age in range(piece.life)}
 
     def _drawn(self, blank: Piece) -> Piece:
         random, life = self._random, blank.life
@@ -198,8 +198,8 @@ class ClipSelector:
     def _doubled(self, before: Tensor, after: Tensor) -> Tensor:
         """Return how much new pictures mirror old ones, and how much they show clouds twice.
 
-        ``before``: (moments, 3, h, w). ``after``: (arrangements, moments, 3, h, w). The result is
-        (2, arrangements).
+        ``before``: (moments, 3, h, w). ``after``: (pieces, moments, 3, h, w). The result is
+        (2, pieces).
         """
         middle, shape = len(before) // 2, after.shape[:2]
         old = detail(255 * luma(before), self._thumbs.moving).repeat(len(after), 1, 1)

@@ -18,7 +18,7 @@ from cloudconv.dreaming.pictures import THUMB_SIDE, filled, reduced, resized, re
 from cloudconv.models.ops import warp
 from cloudconv.transfer import upload
 
-_SHOWN = 16  # placements whose gain and known columns are kept
+_SHOWN = 16  # placements whose gain is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class Footage:
         """Store the clip."""
         self.size = size
         self._drift, self._light, self._follows = drift, light, follows
-        # A dream shows few placements at a time: their parts stay on the device.
-        self._fixed = lru_cache(_SHOWN)(self._measured)
+        # A dream shows few placements at a time: their gains stay on the device.
+        self._gain = lru_cache(_SHOWN)(self._moved)
 
     def frame(self, placement: Placement, age: int) -> int:
         """Return the number of the real frame that a placement shows at an age in frames."""
@@ -60,9 +60,8 @@ class Footage:
         aligned = placement.aligned
         picture = drift.picture(number) if aligned else placement.placed(drift.sky(number))
         small = relit = resized(picture, self.size)
-        moves, _ = self._fixed(placement)
-        if moves is not None:
-            relit = relit * moves
+        if not aligned:
+            relit = relit * self._gain(placement)
         if self._follows:
             real, mirrored = drift.frame(number), placement.mirrored
             gain = light.on(real, mirrored=mirrored, shift=placement.shift)
@@ -77,16 +76,14 @@ class Footage:
 
     def covers(self, placement: Placement, age: int) -> Tensor:
         """Return the known part of a placement at an age: (h, w), from 0 to 1."""
-        _, known = self._fixed(placement)
-        return placement.covers(known, self._drift.covers(placement.frame(age), self.size))
+        covered = self._drift.covers(placement.frame(age), self.size)
+        (known,) = upload([placement.known(self.size[1])], covered.device)
+        return placement.covers(known, covered)
 
-    def _measured(self, placement: Placement) -> tuple[Tensor | None, Tensor]:
-        """Return the gain of a placement, None for 1, and its known columns, on the device."""
-        (height, width), device = self.size, self._drift.flows[0].device
-        known = placement.known(width).to(device)
-        if placement.aligned:
-            return None, known
-        return self._light.moved(placement.source(width), height).to(device), known
+    def _moved(self, placement: Placement) -> Tensor:
+        """Return the gain that adapts the light to the new place: (1, h, w), on the device."""
+        gain = self._light.moved(placement.source(self.size[1]), self.size[0])
+        return gain.to(self._drift.flows[0].device)
 
 
 @dataclass(frozen=True, slots=True)

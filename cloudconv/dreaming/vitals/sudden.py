@@ -45,7 +45,7 @@ class Sudden:
     ) -> None:
         """Measure the clip's pictures, (h, w, 3) uint8 each, one ``step`` apart in seconds."""
         self._lag = max(2, round(_SPAN / step))
-        counts = reduced(moving.astype(np.float32), _SIDE).round() > 0
+        counts = reduced(moving.astype(np.float32), _SIDE) > 0.5
         self._moving = counts if counts.any() else np.ones_like(counts)
         self._shown: deque[Small] = deque(maxlen=self._lag + 1)
         self._count = 0
