@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from cloudconv.media.pictures import files_of
 
 BLOCK = 1 << 20  # bytes
 BLOCKS = 4096  # of an input to read at most; a larger input is read in parts
+FRESH = 2 * 10**9  # nanoseconds; a change after that time has another time
+_HAS_CHANGE_TIME = os.name != "nt"  # on Windows st_ctime is the time of creation
 
 
 def input_fingerprint(path: Path, *, content: bool = True) -> str:
@@ -37,6 +41,24 @@ def input_fingerprint(path: Path, *, content: bool = True) -> str:
     return known.hexdigest()
 
 
+def input_stamp(path: Path) -> str:
+    """Return a text that differs if any file of an input was written, renamed or replaced.
+
+    The text also differs after changes of other kinds, such as a new link to a file. The text is
+    empty on systems that do not record the time of such changes, and if a file was changed so
+    recently that another change could have the same time.
+    """
+    stamps = []
+    for file in files_of(path) if _HAS_CHANGE_TIME else ():
+        with reading(file):
+            about = file.stat()
+        times = about.st_mtime_ns, about.st_ctime_ns
+        stamps.append(f"{about.st_dev} {about.st_ino} {about.st_size} {times};")
+        if time.time_ns() - about.st_ctime_ns < FRESH:
+            return ""
+    return hashlib.sha256("".join(stamps).encode()).hexdigest() if stamps else ""
+
+
 def _blocks(file: Path, size: int, most: int) -> Iterator[bytes]:
     """Yield a file's content, or ``most`` blocks of it: the first, the last, and others between."""
     opened = io.FileIO(file)  # by its name, because another file may have it now
@@ -57,7 +79,9 @@ def has_changed(info: MediaInfo) -> bool:
     """Return whether an input has changed since it was probed."""
     # Only this process writes to a copy of standard input. The copy grows, but does not change.
     is_ours = not info.fingerprint or is_copy(info.path)
-    return not is_ours and input_fingerprint(info.path) != info.fingerprint
+    if is_ours or (info.stamp and input_stamp(info.path) == info.stamp):
+        return False
+    return input_fingerprint(info.path) != info.fingerprint
 
 
 def check_unchanged(info: MediaInfo) -> None:

@@ -157,6 +157,7 @@ class MediaInfo:
     metadata: dict[str, str] = field(default_factory=dict)  # of the file, such as a title
     chapters: int = 0
     fingerprint: str = ""  # a hash of the files when they were probed; empty if they still arrive
+    stamp: str = ""  # stays the same while no file is changed on this machine; may be empty
 
     @property
     def file_timing(self) -> Timing:

@@ -40,7 +40,7 @@ from cloudconv.media.demux import (
 from cloudconv.media.filters import MEASURED_PICTURES, FieldMeter
 from cloudconv.media.formats import LINEAR, SRGB, is_float, working_format
 from cloudconv.media.frame import ColorTags
-from cloudconv.media.identity import input_fingerprint
+from cloudconv.media.identity import input_fingerprint, input_stamp
 from cloudconv.media.info import MediaInfo, StreamInfo, Timing, reader_of
 from cloudconv.media.input import SharedFile, growth_of, local_file
 from cloudconv.media.matroska import segment_end
@@ -83,10 +83,11 @@ def probe(
     decodable video, or has times of its own and a ``picture_rate`` is given.
     """
     file = local_file(path, live=live)
-    growth, fingerprint = growth_of(file), ""
+    growth, stamp, fingerprint = growth_of(file), "", ""
+    # Both are taken first, the stamp before the content, so that every later change is noticed.
     if growth is None:
         try:
-            fingerprint = input_fingerprint(file)  # first, so that every later change is noticed
+            stamp, fingerprint = input_stamp(file), input_fingerprint(file)
         except InputError as error:
             if isinstance(error, ReadError):
                 raise  # later code gives a better message for others
@@ -101,7 +102,7 @@ def probe(
             f"rate-of-video: {path} has times of its own, and --input-fps is for pictures only: "
             "leave it out."
         )
-    info = replace(info, fingerprint=fingerprint)
+    info = replace(info, fingerprint=fingerprint, stamp=stamp)
     return _with_fields(info, meter) if deinterlace else info
 
 
