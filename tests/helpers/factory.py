@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
+from PIL import Image
+
+from cloudconv.media.carry import add_copy
 
 
 def planes_of(frame: VideoFrame) -> list[NDArray[Any]]:
@@ -154,8 +157,20 @@ def write_clip(
         send(None)
         seconds = audio_seconds if audio_seconds is not None else sum(gaps, Fraction(0))
         for number, track in enumerate(tracks):
-            sine(out, track, 440 * (number + 1), int(seconds * 48000))
+            sound(out, track, tone(440 * (number + 1), int(seconds * 48000)))
     return Path(path)
+
+
+def animation(path: Path, durations: Sequence[int], **options: Any) -> Path:
+    """Write a GIF, APNG or WebP of 16x8 pixels, which gets redder; durations in milliseconds.
+
+    ``options`` are those of Pillow.
+    """
+    reds = range(0, 240, 240 // len(durations))
+    first, *others = (Image.new("RGB", (16, 8), (reds[k], 10, 20)) for k in range(len(durations)))
+    given = {"lossless": True, "duration": list(durations), **options}
+    first.save(path, save_all=True, append_images=others, **given)
+    return path
 
 
 def set_chapters(out: Any, chapters: Sequence[tuple[Fraction, Fraction, str]]) -> None:
@@ -167,15 +182,15 @@ def set_chapters(out: Any, chapters: Sequence[tuple[Fraction, Fraction, str]]) -
     out.set_chapters([{"id": k, **about, **a, **b} for k, (a, b) in enumerate(parts)])
 
 
-def sine(out: Any, track: Any, hertz: float, samples: int, first: int = 0) -> None:
-    """Encode a sine into a track; its first sample has the number ``first``."""
+def tone(hertz: float, samples: int) -> NDArray[np.float32]:
+    """Return a sine at 48 kHz, with a little noise, so that no two packets of it are equal."""
     wave = 0.2 * np.sin(2 * np.pi * hertz * np.arange(samples) / 48000)
-    wave += np.random.default_rng(0).normal(0, 0.001, samples)  # so that no two packets are equal
-    sound(out, track, wave.astype(np.float32), first)
+    noisy: NDArray[np.float32] = wave + np.random.default_rng(0).normal(0, 0.001, samples)
+    return noisy.astype(np.float32)
 
 
 def sound(out: Any, track: Any, wave: NDArray[np.float32], first: int = 0) -> None:
-    """Encode samples in mono at 48 kHz into a track."""
+    """Encode samples in mono at 48 kHz into a track; the first one has the number ``first``."""
     for start in range(0, len(wave), 1024):
         part = wave[None, start : start + 1024]
         frame = av.AudioFrame.from_ndarray(part, format="fltp", layout="mono")
@@ -212,11 +227,30 @@ def assert_same_frames(found: Path, expected: Path) -> None:
 def packets_of(path: Path | str, kind: str = "audio") -> list[list[bytes]]:
     """Return the payload of every packet, one list for each stream of that kind."""
     with av.open(str(path)) as clip:
-        streams = [s for s in clip.streams if s.type == kind]
-        if not streams:
-            return []
-        found: dict[int, list[bytes]] = {s.index: [] for s in streams}
-        for packet in clip.demux(streams):
-            if packet.size:
+        found: dict[int, list[bytes]] = {s.index: [] for s in clip.streams if s.type == kind}
+        for packet in clip.demux():
+            if packet.size and packet.stream.index in found:
                 found[packet.stream.index].append(bytes(packet))
         return list(found.values())
+
+
+def packet_times(path: Path | str, kind: str = "audio") -> list[Fraction]:
+    """Return the exact time of every packet of the first stream of that kind."""
+    with av.open(str(path)) as clip:
+        stream: Any = next(s for s in clip.streams if s.type == kind)
+        return [p.pts * p.time_base for p in clip.demux(stream) if p.size]
+
+
+def remux(
+    source: Path, target: Path, change: Callable[[Any], Any] = lambda packet: packet, **options: str
+) -> Path:
+    """Copy what ``change`` returns for each packet; ``options`` are those of the container."""
+    with av.open(str(source)) as clip, av.open(str(target), "w", container_options=options) as out:
+        streams = {stream.index: add_copy(out, stream) for stream in clip.streams}
+        for packet in clip.demux():
+            target_stream = streams[packet.stream.index]
+            changed = change(packet) if packet.size else None
+            if changed is not None:
+                changed.stream = target_stream
+                out.mux(changed)
+    return target

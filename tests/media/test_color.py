@@ -13,6 +13,7 @@ from cloudconv.media.color import (
     alpha_to_float,
     color_space,
     from_rgb,
+    rgb_of,
     thumbnail,
     to_rgb,
 )
@@ -34,12 +35,12 @@ def space_of(kind, matrix, full_range):
 
 
 def noise(kind, width, height, seed=0):
-    """Return random colour planes over all codes of the bit depth."""
+    """Return random planes over all codes of the bit depth."""
     generator = torch.Generator().manual_seed(seed)
     small = (-(-height // (1 << kind.chroma_shift_y)), -(-width // (1 << kind.chroma_shift_x)))
     shapes = [(height, width)]
     if kind.family != "gray":
-        shapes += [small, small]
+        shapes += [small, small, (height, width)][: 3 if kind.alpha else 2]
     dtype = torch.uint8 if kind.depth <= 8 else torch.uint16
     return [torch.randint(0, 1 << kind.depth, s, generator=generator).to(dtype) for s in shapes]
 
@@ -65,12 +66,15 @@ def test_conversion_to_rgb_and_back_is_exact(pix_fmt, matrix, full_range, width,
     space = space_of(kind, matrix, full_range)
     planes = noise(kind, width, height, seed)
     rgb = to_rgb(planes, kind, space)
-    assert rgb.shape == (3, height, width)
-    assert rgb.dtype == torch.float32
+    assert (rgb.shape, rgb.dtype) == ((3, height, width), torch.float32)
     before = rgb.clone()
-    back = from_rgb(rgb, kind, space)
+    back = list(from_rgb(rgb, kind, space))
     assert torch.equal(rgb, before)
-    assert len(back) == len(planes)
+    if kind.alpha:
+        opacity = alpha_to_float(planes[3], kind)
+        assert opacity.shape == (1, height, width)
+        assert 0 <= opacity.min() <= opacity.max() <= 1
+        back.append(alpha_from_float(opacity, kind))
     for plane, again in zip(planes, back, strict=True):
         assert plane.dtype == again.dtype
         assert torch.equal(plane, again)
@@ -143,12 +147,13 @@ def test_mixing_frames_keeps_the_mean(pix_fmt, full_range, weight):
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "gbrp", "gray16le"])
-def test_colours_beyond_the_codes_are_clamped(pix_fmt):
+def test_colours_and_opacity_beyond_the_codes_are_clamped(pix_fmt):
     kind = layout(pix_fmt)
     space = space_of(kind, "bt709", False)
-    top = (1 << kind.depth) - 1
-    assert int(from_rgb(torch.full((3, 4, 4), 9.0), kind, space)[0].to(torch.int32).min()) == top
-    assert int(from_rgb(torch.full((3, 4, 4), -9.0), kind, space)[0].to(torch.int32).max()) == 0
+    for value, code in ((9.0, (1 << kind.depth) - 1), (-9.0, 0)):
+        plane = from_rgb(torch.full((3, 4, 4), value), kind, space)[0]
+        opacity = alpha_from_float(torch.full((1, 4, 4), value), kind)
+        assert torch.cat([plane, opacity]).to(torch.int32).unique().tolist() == [code]
 
 
 def test_half_precision_pictures_are_converted():
@@ -185,45 +190,21 @@ def test_the_colour_space_follows_tags_and_size(tags, pix_fmt, size, expected):
     assert color_space(tags, layout(pix_fmt), *size) == expected
 
 
-@pytest.mark.parametrize("pix_fmt", ["yuva420p", "yuva444p10le", "gbrap", "gbrap16le"])
-def test_alpha_survives_the_conversion_exactly(pix_fmt):
-    kind = layout(pix_fmt)
-    plane = noise(kind, 31, 17)[0]
-    opacity = alpha_to_float(plane, kind)
-    assert opacity.shape == (1, 17, 31)
-    assert 0 <= opacity.min() <= opacity.max() <= 1
-    assert torch.equal(alpha_from_float(opacity, kind), plane)
-    assert alpha_from_float(torch.full((1, 2, 2), 2.0), kind).to(torch.int32).min() == (
-        (1 << kind.depth) - 1
-    )
-
-
-def shown(source, tags=None):
-    return Frame(source, Fraction(0), Fraction(1), tags or ColorTags())
-
-
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuv422p10le", "gbrp", "gray16le", "yuva420p"])
 @pytest.mark.parametrize("size", [(96, 64), (101, 51), (7, 5)])
 def test_thumbnails_average_luma(pix_fmt, size):
-    frame = shown(picture(2, *size, pix_fmt))
+    frame = Frame(picture(2, *size, pix_fmt), Fraction(0), Fraction(1))
     small = thumbnail(frame, 8, 12)
-    assert small.shape == (8, 12)
-    assert small.dtype == torch.float32
+    assert (small.shape, small.dtype) == ((8, 12), torch.float32)
     assert 0 <= small.min() <= small.max() <= 1
-    kind = layout(pix_fmt)
-    rgb = to_rgb(frame.planes(), kind, color_space(ColorTags(), kind, *size))
-    luma = torch.tensor([0.2126, 0.7152, 0.0722]) @ rgb.flatten(1)
+    luma = torch.tensor([0.2126, 0.7152, 0.0722]) @ rgb_of(frame).flatten(1)
     assert thumbnail(frame, 1, 1).item() == pytest.approx(luma.mean().item(), abs=0.02)
 
 
-def test_thumbnails_reach_black_and_white():
-    kind = layout("yuv420p")
-    for code, tags, expected in (
-        (16, ColorTags(), 0.0),
-        (235, ColorTags(), 1.0),
-        (255, ColorTags(), 1.0),
-        (255, ColorTags(range=2), 1.0),
-        (0, ColorTags(range=2), 0.0),
-    ):
-        made = make_picture(flat(kind, (code, 128, 128)), "yuv420p", 8, 8)
-        assert thumbnail(shown(made, tags), 4, 4).unique().tolist() == [expected]
+@pytest.mark.parametrize(
+    ("code", "extent", "expected"), [(16, 0, 0), (235, 0, 1), (255, 0, 1), (255, 2, 1), (0, 2, 0)]
+)
+def test_thumbnails_reach_black_and_white(code, extent, expected):
+    made = make_picture(flat(layout("yuv420p"), (code, 128, 128)), "yuv420p", 8, 8)
+    frame = Frame(made, Fraction(0), Fraction(1), ColorTags(range=extent))
+    assert thumbnail(frame, 4, 4).unique().tolist() == [expected]

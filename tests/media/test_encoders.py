@@ -1,6 +1,5 @@
 """The choice of an encoder, its options and its error messages."""
 
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,10 +20,9 @@ RATE = Fraction(25)
 MP4, MOV, MKV, WEBM = (CONTAINERS[s] for s in (".mp4", ".mov", ".mkv", ".webm"))
 
 
-def chosen(container, pix_fmt, width, height, settings=None, *, transfer=2):
-    tags = ColorTags(transfer=transfer)
-    info = info_of((width, height), pix_fmt, codec="rawvideo", tags=tags)
-    return choose(container, info, settings or EncodeSettings())
+def chosen(container, pix_fmt, size=(96, 64), /, *, codec="rawvideo", transfer=2, **settings):
+    info = info_of(size, pix_fmt, codec=codec, tags=ColorTags(transfer=transfer))
+    return choose(container, info, EncodeSettings(**settings))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +64,7 @@ def chosen(container, pix_fmt, width, height, settings=None, *, transfer=2):
 def test_the_default_encoder_suits_container_format_and_size(
     container, pix_fmt, size, encoder, handed
 ):
-    choice = chosen(container, pix_fmt, *size)
+    choice = chosen(container, pix_fmt, size)
     assert (choice.encoder, choice.pix_fmt) == (encoder, handed)
     # The pixel format of pictures changes to RGB without a warning.
     changed = encoder != container.encoders[0] or choice.working != pix_fmt
@@ -74,114 +72,73 @@ def test_the_default_encoder_suits_container_format_and_size(
     assert bool(choice.warnings) == (container.is_video and (changed or seldom_shown))
 
 
-def write_like(path, suffix, settings=None, **source):
-    """Write a short clip as its source's sink does; return the sink and a probe of the output."""
-    size = source.pop("size", (256, 144))
-    clip = write_clip(path / f"in{source.pop('given', '.mov')}", 3, rate=RATE, size=size, **source)
-    info = probe(clip)
-    encode = settings or EncodeSettings()
-    target = path / f"out{suffix}"
-    with open_sink(target, info, rate=RATE, time_base=1 / RATE, settings=encode) as sink:
+PLAIN = {"pix_fmt": "yuv420p"}
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "options", "suffix", "settings", "encoder", "becomes", "words"),
+    [
+        ("prores_ks", "yuv422p10le", {"profile": "2"}, ".mov", {}, None, None, []),
+        ("prores_ks", "yuva444p10le", {"profile": "4"}, ".mov", {}, None, None,
+         ["written as yuva444p10le"]),
+        ("prores_ks", "yuv422p10le", {"profile": "2"}, ".mkv", {}, None, None, []),
+        ("dnxhd", "yuv422p", {"profile": "dnxhr_hq"}, ".mov", {}, None, None, []),
+        ("dnxhd", "yuv422p10le", {"profile": "dnxhr_hqx"}, ".mov", {}, None, None, []),
+        ("dnxhd", "yuv444p10le", {"profile": "dnxhr_444"}, ".mov", {}, None, None, []),
+        ("libx265", "yuv420p10le", {"x265-params": "log-level=none"}, ".mp4", {}, None, None, []),
+        ("qtrle", "rgb24", {}, ".mov", PLAIN, "libx264", "yuv420p", []),
+        ("ffv1", "yuv444p", {}, ".mov", PLAIN, "libx264", "yuv420p", []),
+        ("qtrle", "rgb24", {}, ".mp4", {}, "libx264rgb", "gbrp",
+         ["Few players show gbrp in MP4", "yuv420p"]),
+        ("ffv1", "yuv444p", {}, ".mp4", {}, "libx264", "yuv444p",
+         ["Few players show yuv444p in MP4", "yuv420p"]),
+        ("qtrle", "argb", {}, ".mp4", {}, "libx264", "yuv420p",
+         ["without transparency", "yuv444p'"]),
+        ("ffv1", "yuva444p", {}, ".mp4", {}, "libx264", "yuv420p",
+         ["without transparency", "yuv444p'"]),
+        ("ffv1", "yuva422p10le", {}, ".mp4", {}, "libx265", "yuv420p10le",
+         ["without transparency", "yuv444p10le'"]),
+    ],
+)  # fmt: skip
+def test_codec_and_pixel_format_are_kept_or_a_warning_names_the_change(
+    tmp_path, codec, pix_fmt, options, suffix, settings, encoder, becomes, words
+):
+    given = tmp_path / ("in.mkv" if codec == "ffv1" else "in.mov")
+    form = {"size": (256, 144), "codec": codec, "pix_fmt": pix_fmt, "options": options}
+    info, target = probe(write_clip(given, 3, rate=RATE, **form)), tmp_path / f"out{suffix}"
+    encode = {"rate": RATE, "time_base": 1 / RATE, "settings": EncodeSettings(**settings)}
+    with open_sink(target, info, **encode) as sink:
         for frame in Source(info).frames():
             sink.write(frame)
-    return sink, probe(target)
+    made = probe(target).working_pix_fmt.replace("12", "10")
+    assert (sink.encoder, made) == (encoder or codec, becomes or pix_fmt)
+    said = [*map(str, sink.warnings)]
+    assert [all(word in text for word in words) for text in said] == [True] * bool(words)
 
 
 @pytest.mark.parametrize(
-    ("codec", "options", "pix_fmt", "suffix"),
+    ("codec", "name", "settings", "encoder"),
     [
-        ("prores_ks", {"profile": "2"}, "yuv422p10le", ".mov"),
-        ("prores_ks", {"profile": "4"}, "yuva444p10le", ".mov"),
-        ("prores_ks", {"profile": "2"}, "yuv422p10le", ".mkv"),
-        ("dnxhd", {"profile": "dnxhr_hq"}, "yuv422p", ".mov"),
-        ("dnxhd", {"profile": "dnxhr_hqx"}, "yuv422p10le", ".mov"),
-        ("dnxhd", {"profile": "dnxhr_444"}, "yuv444p10le", ".mov"),
+        ("prores", "a.mov", {}, "prores_ks"),
+        ("prores", "a.mkv", {"threads": 2}, "prores_ks"),
+        ("prores", "a.mp4", {}, "libx265"),
+        ("prores", "a.mov", {"crf": 20}, "libx265"),
+        ("prores", "a.mov", {"pix_fmt": "yuv420p"}, "libx264"),
+        ("prores", "a.mov", {"encoder": "libx264"}, "libx264"),
+        ("prores", "%d.png", {}, "png"),
+        ("dnxhd", "a.mov", {}, "libx265"),  # the picture is below the smallest size of DNxHR
     ],
 )
-def test_editing_codecs_are_kept(tmp_path, codec, options, pix_fmt, suffix):
-    sink, info = write_like(tmp_path, suffix, codec=codec, options=options, pix_fmt=pix_fmt)
-    assert sink.encoder == codec
-    assert info.codec == codec.removesuffix("_ks")
-    assert info.working_pix_fmt.replace("12", "10") == pix_fmt
-    assert not [text for text in map(str, sink.warnings) if "instead" in text]
-
-
-USUAL = EncodeSettings()
-
-
-@pytest.mark.parametrize(
-    ("suffix", "encoder", "settings"),
-    [
-        (".mov", "prores_ks", USUAL),
-        (".mkv", "prores_ks", EncodeSettings(threads=2)),
-        (".mp4", "libx265", USUAL),
-        (".mov", "libx265", EncodeSettings(crf=20)),
-        (".mov", "libx264", EncodeSettings(pix_fmt="yuv420p")),
-        (".mov", "libx264", EncodeSettings(encoder="libx264")),
-        ("/%d.png", "png", USUAL),
-    ],
-)
-def test_an_editing_codec_is_kept_without_other_settings(tmp_path, suffix, encoder, settings):
-    given = write_clip(tmp_path / "in.mov", 1, size=(256, 144), codec="prores_ks",
-                       pix_fmt="yuv422p10le")  # fmt: skip
-    choice = choose(container_of(Path(f"{tmp_path}/out{suffix}")), probe(given), settings)
+def test_an_editing_codec_is_kept_without_other_settings(codec, name, settings, encoder):
+    size = (256, 144) if codec == "prores" else (128, 72)
+    choice = chosen(container_of(Path(name)), "yuv422p10le", size, codec=codec, **settings)
     assert choice.encoder == encoder
-
-
-def test_dnxhr_below_its_smallest_size_is_replaced(tmp_path):
-    info = replace(
-        probe(write_clip(tmp_path / "in.mov", 1, size=(256, 144), codec="dnxhd",
-                         pix_fmt="yuv422p", options={"profile": "dnxhr_hq"})),
-        width=128,
-        height=72,
-    )  # fmt: skip
-    assert choose(MOV, info, EncodeSettings()).encoder == "libx264"
-
-
-def test_deep_hevc_stays_hevc_without_a_warning(tmp_path):
-    sink, info = write_like(tmp_path, ".mp4", given=".mp4", codec="libx265", pix_fmt="yuv420p10le",
-                      options={"x265-params": "log-level=none"})  # fmt: skip
-    assert info.codec == "hevc"
-    assert not sink.warnings
-
-
-@pytest.mark.parametrize(
-    ("codec", "pix_fmt", "kept", "encoder"),
-    [("qtrle", "rgb24", "gbrp", "libx264rgb"), ("ffv1", "yuv444p", "yuv444p", "libx264")],
-)
-def test_colours_that_few_players_show_are_kept_with_a_warning(
-    tmp_path, codec, pix_fmt, kept, encoder
-):
-    given = ".mov" if codec == "qtrle" else ".mkv"
-    sink, _ = write_like(tmp_path, ".mp4", codec=codec, pix_fmt=pix_fmt, given=given)
-    assert sink.encoder == encoder
-    (warning,) = map(str, sink.warnings)
-    assert f"Few players show {kept} in MP4" in warning
-    assert "yuv420p" in warning
-    plain = EncodeSettings(pix_fmt="yuv420p")
-    sink, info = write_like(tmp_path, ".mov", plain, codec=codec, pix_fmt=pix_fmt, given=given)
-    assert (sink.encoder, info.pix_fmt, sink.warnings) == ("libx264", "yuv420p", [])
-
-
-@pytest.mark.parametrize(
-    ("codec", "pix_fmt", "becomes"),
-    [("qtrle", "argb", "yuv420p"), ("ffv1", "yuva444p", "yuv420p"),
-     ("ffv1", "yuva422p10le", "yuv420p10le")],
-)  # fmt: skip
-def test_transparency_is_dropped_with_a_warning_for_mp4(tmp_path, codec, pix_fmt, becomes):
-    given = ".mov" if codec == "qtrle" else ".mkv"
-    sink, info = write_like(tmp_path, ".mp4", given=given, codec=codec, pix_fmt=pix_fmt)
-    assert info.pix_fmt == becomes
-    (said,) = map(str, sink.warnings)
-    assert "without transparency" in said
-    assert f"yuv444p{becomes.removeprefix('yuv420p')}'" in said
 
 
 @pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (18, "HLG"), (1, None)])
 @pytest.mark.parametrize("name", ["b.gif", "b.apng", "%d.png", "b.mp4", "b.mkv", "%d.exr"])
-def test_hdr_converted_to_pictures_gives_a_warning(tmp_path, transfer, curve, name):
-    clip = write_clip(tmp_path / "in.mkv", 1, pix_fmt="yuv420p10le", colour=(9, transfer, 9, 1))
-    choice = choose(container_of(tmp_path / name), probe(clip), EncodeSettings())
+def test_hdr_converted_to_pictures_gives_a_warning(transfer, curve, name):
+    choice = chosen(container_of(Path(name)), "yuv420p10le", transfer=transfer)
     said = [text for text in map(str, choice.warnings) if "The source is HDR" in text]
     keeps = curve is None or name in ("b.mp4", "b.mkv", "%d.exr")
     assert [f"({curve})" in text for text in said] == ([] if keeps else [True])
@@ -190,7 +147,7 @@ def test_hdr_converted_to_pictures_gives_a_warning(tmp_path, transfer, curve, na
 @pytest.mark.parametrize("name", ["libx264", "libx265", "libsvtav1", "libvpx-vp9"])
 def test_default_quality_is_visually_lossless(name):
     def options(crf):
-        return chosen(MKV, "yuv420p", 96, 64, EncodeSettings(encoder=name, crf=crf)).options
+        return chosen(MKV, "yuv420p", encoder=name, crf=crf).options
 
     assert options(None) == options(17)
     # One scale for all encoders: a lower value is better, over the whole range.
@@ -222,7 +179,7 @@ def test_a_crf_looks_the_same_from_every_encoder(tmp_path, name, crf):
 @pytest.mark.parametrize("size", [(1, 1), (8, 23), (16, 1)])
 def test_ffv1_refuses_pictures_that_are_too_small_for_slices(size):
     with pytest.raises(EncoderError, match=f"ffv1 cannot encode pictures of {size[0]}x{size[1]}"):
-        chosen(MKV, "gbrp", *size, EncodeSettings(encoder="ffv1"))
+        chosen(MKV, "gbrp", size, encoder="ffv1")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +195,7 @@ def test_ffv1_refuses_pictures_that_are_too_small_for_slices(size):
     ],
 )
 def test_given_options_reach_the_encoder_and_replace_its_defaults(settings, options):
-    made = chosen(MKV, "yuv420p", 96, 64, EncodeSettings(**settings)).options
+    made = chosen(MKV, "yuv420p", **settings).options
     assert {name: made.get(name) for name in options} == options
 
 
@@ -248,32 +205,32 @@ def test_given_options_reach_the_encoder_and_replace_its_defaults(settings, opti
      ((97, 65), {"encoder": "libx264"}, "yuv444p", True)],
 )  # fmt: skip
 def test_a_chosen_encoder_or_pixel_format_is_kept(size, given, made, warns):
-    choice = chosen(MP4, "yuv420p", *size, EncodeSettings(**given))
+    choice = chosen(MP4, "yuv420p", size, **given)
     assert (choice.encoder, choice.pix_fmt, bool(choice.warnings)) == ("libx264", made, warns)
 
 
 @pytest.mark.parametrize(
     ("container", "settings", "words"),
     [
-        (MP4, EncodeSettings(encoder="nosuch"), 'no encoder "nosuch"'),
-        (MP4, EncodeSettings(encoder="aac"), "encodes audio"),
-        (WEBM, EncodeSettings(encoder="libx264"), "WebM cannot hold what libx264 writes"),
-        (MOV, EncodeSettings(encoder="libvpx-vp9"), "MOV cannot hold"),
-        (MOV, EncodeSettings(encoder="ffv1"), "MOV cannot hold"),
-        (MP4, EncodeSettings(encoder_option=(("preste", "fast"),)), "did you mean preset"),
-        (MP4, EncodeSettings(encoder_option=(("sample_rate", "1"),)), "no option 'sample_rate'"),
-        (MP4, EncodeSettings(preset="fats"), "no preset 'fats'"),
-        (MKV, EncodeSettings(encoder="ffv1", preset="fast"), "no presets"),
-        (MKV, EncodeSettings(encoder="ffv1", crf=16), "no `crf`"),
-        (MP4, EncodeSettings(crf=99), "out of range"),
-        (MP4, EncodeSettings(pix_fmt="nosuch"), "nosuch"),
-        (MP4, EncodeSettings(encoder="libx264", pix_fmt="yuv420p12le"), "choose one of"),
-        (CONTAINERS[".gif"], EncodeSettings(encoder="libx264"), "always written by gif"),
+        (MP4, {"encoder": "nosuch"}, 'no encoder "nosuch"'),
+        (MP4, {"encoder": "aac"}, "encodes audio"),
+        (WEBM, {"encoder": "libx264"}, "WebM cannot hold what libx264 writes"),
+        (MOV, {"encoder": "libvpx-vp9"}, "MOV cannot hold"),
+        (MOV, {"encoder": "ffv1"}, "MOV cannot hold"),
+        (MP4, {"encoder_option": (("preste", "fast"),)}, "did you mean preset"),
+        (MP4, {"encoder_option": (("sample_rate", "1"),)}, "no option 'sample_rate'"),
+        (MP4, {"preset": "fats"}, "no preset 'fats'"),
+        (MKV, {"encoder": "ffv1", "preset": "fast"}, "no presets"),
+        (MKV, {"encoder": "ffv1", "crf": 16}, "no `crf`"),
+        (MP4, {"crf": 99}, "out of range"),
+        (MP4, {"pix_fmt": "nosuch"}, "nosuch"),
+        (MP4, {"encoder": "libx264", "pix_fmt": "yuv420p12le"}, "choose one of"),
+        (CONTAINERS[".gif"], {"encoder": "libx264"}, "always written by gif"),
     ],
 )
 def test_an_impossible_choice_is_one_clear_sentence(container, settings, words):
     with pytest.raises(EncoderError, match=words) as caught:
-        chosen(container, "yuv420p", 96, 64, settings)
+        chosen(container, "yuv420p", **settings)
     assert "\n" not in str(caught.value)
 
 
@@ -304,7 +261,7 @@ nvenc = pytest.mark.skipif(
     ],
 )
 def test_the_crf_of_nvenc_is_its_cq(container, pix_fmt, encoder, crf, quality):
-    choice = chosen(container, pix_fmt, 640, 360, EncodeSettings(encoder=encoder, crf=crf))
+    choice = chosen(container, pix_fmt, (640, 360), encoder=encoder, crf=crf)
     assert (choice.encoder, choice.working) == (encoder, pix_fmt)
     assert (choice.options["rc"], choice.options["cq"]) == ("vbr", quality)
     assert choice.codec_tag == ("hvc1" if (encoder, container) == ("hevc_nvenc", MP4) else None)

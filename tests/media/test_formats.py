@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from cloudconv.media import formats
 from cloudconv.media.formats import layout, repack, working_format
-from tests.helpers.factory import planes_of
+from tests.helpers.factory import planes_of, write_clip
 
 TWO_WAY = [name for name in sorted(names) if formats.is_exact(name)]
 
@@ -107,13 +107,7 @@ def test_bottom_up_rows_are_reversed(tmp_path):
     frame = VideoFrame(4, 3, "bgr24")
     rows = np.frombuffer(frame.planes[0], np.uint8).reshape(3, -1)
     rows[:] = np.array([[10], [20], [30]])
-    path = tmp_path / "up.avi"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("rawvideo", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 4, 3, "bgr24"
-        frame.pts = 0
-        out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
+    path = write_clip(tmp_path / "up.avi", [frame], codec="rawvideo")
     data = bytearray(path.read_bytes())
     at = data.index(b"strf") + 16
     assert int.from_bytes(data[at : at + 4], "little", signed=True) == -3

@@ -12,20 +12,14 @@ from cloudconv.media.packets import read_packets
 from cloudconv.media.plan import plan_encoding
 from cloudconv.media.sink import FrameEncoder, Sink
 from cloudconv.settings import EncodeSettings
-from tests.helpers.factory import read_planes
-from tests.helpers.factory import read_times as times_of
-from tests.helpers.sinks import info_of, open_sink
+from tests.helpers.factory import read_planes, read_times, same
+from tests.helpers.sinks import info_of
 from tests.media.test_sink import frames_of
 
 RATE = F(60000, 1001)
 EVEN = [k / RATE for k in range(40)]
 UNEVEN = [F(k * k + 10 * k, 1000) for k in range(40)]
 BORDERS = ((0, 17), (17, 18), (18, 40))
-
-
-def with_durations(frames, last):
-    ends = [frame.time for frame in frames[1:]] + [frames[-1].time + last]
-    return [frame.at(frame.time, end - frame.time) for frame, end in zip(frames, ends, strict=True)]
 
 
 def stamps(path):
@@ -37,15 +31,14 @@ def stamps(path):
 
 def write_whole_and_joined(folder, suffix, encoder, pix_fmt, rate):
     """Write the same frames in one piece and joined from three segments; one has a single frame."""
-    info = info_of(working_pix_fmt=pix_fmt)
     times, last = (EVEN, 1 / RATE) if rate else (UNEVEN, F(1, 20))
-    frames = with_durations(list(frames_of(times, last, pix_fmt=pix_fmt)), last)
+    frames = list(frames_of(times, last, pix_fmt=pix_fmt))
+    clock = {"rate": rate, "time_base": 1 / rate if rate else F(1, 1000)}
     settings = EncodeSettings(encoder=encoder, threads=1)
 
     def plan(name):
-        tick = F(1, 1000) if rate is None else 1 / rate
-        path = folder / f"{name}{suffix}"
-        return plan_encoding(path, info, rate=rate, time_base=tick, settings=settings)
+        info = info_of(working_pix_fmt=pix_fmt)
+        return plan_encoding(folder / f"{name}{suffix}", info, settings=settings, **clock)
 
     with Sink(plan("whole")) as whole:
         for frame in frames:
@@ -81,7 +74,7 @@ def test_joined_segments_have_the_times_of_one_piece(tmp_path, suffix, encoder, 
     assert stamps(joined)[:2] == (length, start)
     # Encoders may reorder frames differently at a border, but the decoding times are the same.
     assert [dts for _, dts in stamps(joined)[2]] == [dts for _, dts in packets]
-    assert times_of(joined) == times_of(whole)
+    assert read_times(joined) == read_times(whole)
     for a, b in zip(read_planes(whole), read_planes(joined), strict=True):
         for one, other in zip(a, b, strict=True):
             assert np.abs(one.astype(int) - other).mean() < 8
@@ -92,9 +85,7 @@ def test_joined_lossless_frames_are_those_of_one_piece(tmp_path, pix_fmt):
     whole, joined = write_whole_and_joined(tmp_path, ".mkv", "ffv1", pix_fmt, None)
     planes = read_planes(joined)
     assert len(planes) == len(UNEVEN)
-    for a, b in zip(read_planes(whole), planes, strict=True):
-        for one, other in zip(a, b, strict=True):
-            np.testing.assert_array_equal(one, other)
+    assert same(read_planes(whole), planes)
 
 
 def test_alpha_in_packet_side_data_is_kept(tmp_path):
@@ -107,29 +98,23 @@ def test_alpha_in_packet_side_data_is_kept(tmp_path):
     assert all(packet.has_sidedata("matroska_block_additional") for packet in packets)
 
 
+def plan_of(folder, **settings):
+    encode = EncodeSettings(encoder="libx264", **settings)
+    clock = {"rate": RATE, "time_base": 1 / RATE}
+    return plan_encoding(folder / "a.mp4", info_of(), settings=encode, **clock)
+
+
 def store(folder, **settings):
     path = folder / "0.packets"
-    encode = EncodeSettings(encoder="libx264", **settings)
-    tick = 1 / RATE
-    plan = plan_encoding(folder / "a.mp4", info_of(), rate=RATE, time_base=tick, settings=encode)
-    sink = FrameEncoder(plan, path)
-    for frame in frames_of(EVEN[:20], tick):
+    sink = FrameEncoder(plan_of(folder, **settings), path)
+    for frame in frames_of(EVEN[:20], 1 / RATE):
         sink.write(frame)
     return path, sink.complete()
 
 
 def test_segments_of_other_encoder_settings_are_refused(tmp_path):
     stored = store(tmp_path, crf=30, preset="ultrafast")
-    with (
-        pytest.raises(OutputError, match="`resume=False`"),
-        open_sink(
-            tmp_path / "a.mp4",
-            info_of(),
-            rate=RATE,
-            time_base=1 / RATE,
-            settings=EncodeSettings(encoder="libx264"),
-        ) as sink,
-    ):
+    with pytest.raises(OutputError, match="`resume=False`"), Sink(plan_of(tmp_path)) as sink:
         sink.join([stored])
     assert os.listdir(tmp_path) == ["0.packets"]
 

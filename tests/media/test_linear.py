@@ -1,5 +1,7 @@
 """Scene-linear light in EXR files from code values, and back."""
 
+from functools import partial
+
 import av
 import numpy as np
 import pytest
@@ -13,8 +15,7 @@ from cloudconv.media.probe import probe
 WIDTH, HEIGHT = 48, 32
 
 
-def make(source, output, **settings):
-    return cloudconv.interpolate(source, output, factor=2, model="blend", device="cpu", **settings)
+make = partial(cloudconv.interpolate, factor=2, model="blend")
 
 
 def planes(file, dtype):

@@ -3,10 +3,10 @@
 import signal
 import subprocess
 import sys
-import threading
 import time
 from contextlib import suppress
 from fractions import Fraction as F
+from threading import Event, Thread
 
 import pytest
 
@@ -16,42 +16,42 @@ COMMAND = (
     *(sys.executable, "-m", "cloudconv", "interp", "-", "-o", "-", "--factor", "2"),
     *("--model", "tiny", "--device", "cpu", "--threads", "1"),
 )
+PIPES = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+LOADED = """
+import sys, cloudconv.cli.app, cloudconv.jobs.interp.run
+print("loaded", file=sys.stderr, flush=True)
+from cloudconv.__main__ import main
+sys.argv[0] = "cloudconv"
+main()
+"""
 
 
 @pytest.mark.parametrize("frames", [pytest.param(240, marks=pytest.mark.full), 20])
 def test_matroska_is_interpolated_before_its_end_arrives(tmp_path, frames):
-    clip = write_clip(
-        tmp_path / "a.mkv", frames, rate=25, codec="libx264", audio=["aac"], noise=3, size=(64, 48)
-    )
+    form = {"codec": "libx264", "audio": ["aac"], "noise": 3, "size": (64, 48)}
+    clip, made, some = write_clip(tmp_path / "a.mkv", frames, rate=25, **form), bytearray(), Event()
     data = clip.read_bytes()
-    first = data[: len(data) * 4 // 5] if frames > 100 else data
-    made = bytearray()
-    some = threading.Event()
-    with subprocess.Popen(
-        COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as run:
-        assert run.stdin is not None
-        out = run.stdout
+    first = len(data) * 4 // 5 if frames > 100 else len(data)
 
-        def read():
-            while part := out.read1(1 << 16):
-                made.extend(part)
-                if len(made) > 4000:
-                    some.set()
+    def read(out):
+        while part := out.read1(1 << 16):
+            made.extend(part)
+            if len(made) > 4000:
+                some.set()
 
-        reader = threading.Thread(target=read)
+    with subprocess.Popen(COMMAND, **PIPES) as run:
+        reader = Thread(target=read, args=[run.stdout])
         reader.start()
-        run.stdin.write(first)
+        run.stdin.write(data[:first])
         run.stdin.flush()
         if frames > 100:
             assert some.wait(90), "no output arrived before the end of the input"
-        run.stdin.write(data[len(first) :])
+        run.stdin.write(data[first:])
         run.stdin.close()
         reader.join(90)
-        assert run.wait(30) == 0, run.stderr.read() if run.stderr else ""
+        assert run.wait(30) == 0, run.stderr.read()
     (tmp_path / "b.mkv").write_bytes(made)
-    grid = [F(k, 50) for k in range(2 * frames)]
-    assert read_times(tmp_path / "b.mkv") == grid
+    assert read_times(tmp_path / "b.mkv") == [F(k, 50) for k in range(2 * frames)]
     assert packets_of(tmp_path / "b.mkv") == packets_of(clip)
 
 
@@ -63,21 +63,9 @@ def test_matroska_is_interpolated_before_its_end_arrives(tmp_path, frames):
 def test_a_signal_is_answered_while_standard_input_is_waited_for(tmp_path, output, part):
     """The writer of standard input neither writes more nor closes."""
     data = write_clip(tmp_path / "a.mkv", 60, rate=25, codec="libx264").read_bytes()
-    script = (
-        "import sys, cloudconv.cli.app, cloudconv.jobs.interp.run\n"
-        "print('loaded', file=sys.stderr, flush=True)\n"
-        "from cloudconv.__main__ import main\n"
-        "sys.argv[0] = 'cloudconv'\n"
-        "main()\n"
-    )
     words = ["interp", "-", "-o", output, "--factor", "2", "--model", "blend"]
-    with subprocess.Popen(
-        [sys.executable, "-c", script, *words],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        cwd=tmp_path,
-    ) as run:
+    command = [sys.executable, "-c", LOADED, *words]
+    with subprocess.Popen(command, cwd=tmp_path, **PIPES) as run:
         assert run.stderr.readline() == b"loaded\n"
         run.stdin.write(data[:part])
         run.stdin.flush()

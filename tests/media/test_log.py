@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,38 +24,29 @@ MKV = container_of(Path("a.mkv"))
 SIZE = 64, 48
 
 
-def damaged(codec):
+def damaged(path, codec):
     """Return a Matroska file of noise in which 40 bytes are random."""
-    data, rng = io.BytesIO(), np.random.default_rng(0)
-    with av.open(data, "w", format="matroska") as out:
-        stream = out.add_stream(codec, rate=25)
-        stream.width, stream.height = SIZE
-        for _ in range(12):
-            samples = rng.integers(0, 255, (SIZE[1] * 3 // 2, SIZE[0]), dtype=np.uint8)
-            out.mux(stream.encode(av.VideoFrame.from_ndarray(samples, format="yuv420p")))
-        out.mux(stream.encode(None))
-    content, places = bytearray(data.getvalue()), random.Random(1)
+    noise, places = np.random.default_rng(0), random.Random(1)
+    shape = SIZE[1] * 3 // 2, SIZE[0]
+    pictures = [av.VideoFrame.from_ndarray(noise.integers(0, 255, shape, np.uint8), "yuv420p")
+                for _ in range(12)]  # fmt: skip
+    content = bytearray(write_clip(path, pictures, rate=25, codec=codec).read_bytes())
     for _ in range(40):
         content[places.randrange(600, len(content) - 100)] = places.randrange(256)
     return bytes(content)
 
 
 def decode(data):
-    try:
-        with av.open(io.BytesIO(data)) as opened:
-            stream = opened.streams.video[0]
-            stream.thread_type = "AUTO"
-            for packet in opened.demux(stream):
-                try:
-                    stream.codec_context.decode(packet)
-                except av.error.FFmpegError:
-                    continue
-    except av.error.FFmpegError:
-        return
+    with suppress(av.error.FFmpegError), av.open(io.BytesIO(data)) as opened:
+        stream = opened.streams.video[0]
+        stream.thread_type = "AUTO"
+        for packet in opened.demux(stream):
+            with suppress(av.error.FFmpegError):
+                stream.codec_context.decode(packet)
 
 
-def open_encoder(settings):
-    choice = choose(MKV, info_of(SIZE), settings)
+def open_encoder():
+    choice = choose(MKV, info_of(SIZE), EncodeSettings(encoder="ffv1"))
     context = av.CodecContext.create(choice.encoder, "w")
     context.options = choice.options
     context.width, context.height = SIZE
@@ -63,8 +55,10 @@ def open_encoder(settings):
 
 
 @pytest.mark.parametrize("codec", ["ffv1", "mpeg2video"])
-def test_messages_of_decoders_are_not_printed_while_an_encoder_opens(codec, capfd, caplog):
-    data, ends = damaged(codec), threading.Event()
+def test_messages_of_decoders_are_not_printed_while_an_encoder_opens(
+    codec, tmp_path, capfd, caplog
+):
+    data, ends = damaged(tmp_path / "a.mkv", codec), threading.Event()
 
     def keep_decoding():
         while not ends.is_set():
@@ -75,7 +69,7 @@ def test_messages_of_decoders_are_not_printed_while_an_encoder_opens(codec, capf
         thread.start()
     until = time.monotonic() + 0.8
     while time.monotonic() < until:
-        open_encoder(EncodeSettings(encoder="ffv1"))
+        open_encoder()
     ends.set()
     for thread in threads:
         thread.join()
@@ -87,7 +81,7 @@ STOPS_EARLY = """
 import sys, threading, time
 from itertools import islice
 from cloudconv.media.source import Source
-from tests.media.test_log import EncodeSettings, open_encoder
+from tests.media.test_log import open_encoder
 
 ends = threading.Event()
 
@@ -101,7 +95,7 @@ for reader in readers:
     reader.start()
 until = time.monotonic() + 5
 while time.monotonic() < until:
-    open_encoder(EncodeSettings(encoder="ffv1"))
+    open_encoder()
 ends.set()
 """
 

@@ -1,6 +1,5 @@
 """Picture files and animations as outputs, and default names for inputs of pictures."""
 
-from fractions import Fraction as F
 from pathlib import Path
 
 import av
@@ -11,14 +10,12 @@ import cloudconv
 from cloudconv.errors import InputError, OutputError
 from cloudconv.media.plan import EncodingPlan
 from cloudconv.media.probe import probe
-from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import write_clip
-from tests.media.test_sink import frames_of, write
+from tests.media.test_sink import even, write
 
 
-def make(source, output=None, **settings):
-    result = cloudconv.interpolate(source, output, factor=2, model="tiny", device="cpu", **settings)
-    return Path(result.output)
+def make(source, output=None):
+    return Path(cloudconv.interpolate(source, output, factor=2, model="tiny").output)
 
 
 @pytest.fixture
@@ -56,9 +53,7 @@ def test_a_late_encoder_gets_every_picture_at_its_own_time(tmp_path, monkeypatch
         return encoder
 
     monkeypatch.setattr(EncodingPlan, "add_video", add_late)
-    frames = frames_of([F(k, 25) for k in range(8)], F(1, 25))
-    settings = {"rate": F(25), "time_base": F(1, 25), "encode": EncodeSettings()}
-    write(tmp_path / "out" / "%d.jpg", frames, **settings)
+    write(tmp_path / "out" / "%d.jpg", even(8), rate=24)
     assert encoder.times == list(range(8))
     files = [(tmp_path / "out" / f"{k}.jpg").read_bytes() for k in range(1, 9)]
     assert files == [bytes([k]) for k in range(1, 9)]

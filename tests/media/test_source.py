@@ -3,12 +3,11 @@
 import io
 import sys
 from fractions import Fraction
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
 import av
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -17,7 +16,16 @@ from cloudconv.events import Warned
 from cloudconv.media import source as source_module
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
-from tests.helpers.factory import FIELDS, picture, planes_of, read_planes, write_clip
+from tests.helpers.factory import (
+    FIELDS,
+    animation,
+    picture,
+    planes_of,
+    read_planes,
+    remux,
+    same,
+    write_clip,
+)
 
 CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 # One thread: libvpx's threads spin while they wait, which takes minutes on a busy machine.
@@ -32,10 +40,15 @@ def frames_of(path, **options):
 
 
 def check_times(frames):
-    for a, b in pairwise(frames):
-        assert a.time < b.time
-        assert a.duration == b.time - a.time
     assert frames[-1].duration > 0
+    for a, b in pairwise(frames):
+        assert a.time < b.time == a.time + a.duration
+
+
+def assert_same(found, expected):
+    """Assert that two lists of frames have the same times and pictures."""
+    assert [(f.time, f.duration) for f in found] == [(f.time, f.duration) for f in expected]
+    assert all(a.same_picture(b) for a, b in zip(found, expected, strict=True))
 
 
 FAST_VP9 = {"g": "20", "deadline": "realtime", "cpu-used": "8"}
@@ -79,14 +92,9 @@ def test_every_frame_is_decoded_once_at_its_exact_time(tmp_path, suffix, codec, 
     assert [f.time for f in frames] == [timing.start + k / rate for k in range(72)]
     assert timing.end == frames[-1].time + frames[-1].duration
     check_times(frames)
-    for frame, planes in zip(frames, read_planes(path), strict=True):
-        for ours, theirs in zip(frame.planes(), planes, strict=True):
-            assert np.array_equal(ours.numpy(), theirs)
+    assert same([planes_of(frame.picture) for frame in frames], read_planes(path))
     for first, last in [(0, 5), (11, 13), (25, 26), (37, 60), (60, 72), (71, 72)]:
-        part = frames_of(info, start=first / rate, end=last / rate)
-        whole = frames[first:last]
-        assert [(f.time, f.duration) for f in part] == [(f.time, f.duration) for f in whole]
-        assert all(a.same_picture(b) for a, b in zip(part, whole, strict=True))
+        assert_same(frames_of(info, start=first / rate, end=last / rate), frames[first:last])
 
 
 @pytest.mark.parametrize(
@@ -132,85 +140,78 @@ def test_frames_are_decoded_lazily_and_decoding_can_restart(tmp_path):
 
 def damaged(path, packets, **options):
     """Copy the clip with the data of some packets overwritten; ``options`` of the container."""
-    bad = path.with_name("damaged" + path.suffix)
-    with av.open(str(path)) as clip, av.open(str(bad), "w", container_options=options) as out:
-        stream = out.add_stream_from_template(clip.streams.video[0], opaque=True)
-        for number, packet in enumerate(p for p in clip.demux(video=0) if p.size):
-            made = packet
-            if number in packets:
-                made = av.Packet(b"\xff" * packet.size)
-                made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
-                made.time_base = packet.time_base
-            made.stream = stream
-            out.mux(made)
-    return bad
+    numbers = count()
+
+    def spoiled(packet):
+        if next(numbers) not in packets:
+            return packet
+        made = av.Packet(b"\xff" * packet.size)
+        made.pts, made.dts, made.duration = packet.pts, packet.dts, packet.duration
+        made.time_base = packet.time_base
+        return made
+
+    return remux(path, path.with_name(f"damaged{path.suffix}"), spoiled, **options)
 
 
 @pytest.mark.parametrize("start", [None, Fraction(1)])
 def test_nvdec_or_its_lack_changes_no_frame(tmp_path, start):
     """The machine has a GPU or has none, and a packet in the middle of the file is damaged."""
-    clip = write_clip(tmp_path / "a.mkv", 40, codec="libx264", options=X264)
-    path = damaged(clip, {30})
-    expected = frames_of(path, start=start)
+    path = damaged(write_clip(tmp_path / "a.mkv", 40, codec="libx264", options=X264), {30})
     with Source(path, start=start, nvdec=0) as source:
-        found = list(source.frames())
+        assert_same(list(source.frames()), frames_of(path, start=start))
         assert source.by_gpu != any("not NVDEC" in text for text in map(str, source.warnings))
-    assert [(f.time, f.duration) for f in found] == [(f.time, f.duration) for f in expected]
-    assert all(a.same_picture(b) for a, b in zip(found, expected, strict=True))
 
 
-def pretend_nvdec(monkeypatch, gives):
-    """Simulate a GPU that decodes the file ``gives``; return the list of its requests."""
-    requests = []
-    real = source_module.open_container
+@pytest.fixture
+def pretend_nvdec(monkeypatch):
+    """Return a function that simulates a GPU that decodes a file, and lists the requests."""
+    requests, real = [], source_module.open_container
 
     def accelerator(*given, **options):
         requests.append((given, options))
         return requests
 
-    def opened(path, hardware=None):
-        return real(path if hardware is None else gives)
+    def pretend(gives):
+        def opened(path, hardware=None):
+            return real(path if hardware is None else gives)
 
-    monkeypatch.setattr(source_module, "HWAccel", accelerator)
-    monkeypatch.setattr(source_module, "open_container", opened)
-    monkeypatch.setattr(source_module, "is_hardware", lambda decoder: True)
-    return requests
+        monkeypatch.setattr(source_module, "HWAccel", accelerator)
+        monkeypatch.setattr(source_module, "open_container", opened)
+        monkeypatch.setattr(source_module, "is_hardware", lambda decoder: True)
+        return requests
+
+    return pretend
 
 
 @pytest.mark.parametrize(
     ("other", "taken"), [({}, True), ({"size": (96, 80)}, False), ({"pix_fmt": "yuv444p"}, False)]
 )
 def test_nvdec_is_used_only_if_its_first_picture_matches_the_probe(
-    tmp_path, monkeypatch, other, taken
+    tmp_path, pretend_nvdec, other, taken
 ):
     path = write_clip(tmp_path / "a.mkv", 12, codec="libx264")
-    with Source(path) as source:
-        expected = [planes_of(f.picture) for f in source.frames()]
+    expected = frames_of(path)
     # The encoder's output is not reproducible on every machine, so the same file is used.
     gives = write_clip(tmp_path / "b.mkv", 12, codec="libx264", **other) if other else path
-    requests = pretend_nvdec(monkeypatch, gives)
+    requests = pretend_nvdec(gives)
     with Source(path, nvdec=1) as source:
-        frames = list(source.frames())
+        assert_same(list(source.frames()), expected)
         assert source.by_gpu == taken
         assert any("another size or format" in text for text in map(str, source.warnings)) != taken
     # FFmpeg must not fall back to the CPU in silence.
     assert requests == [(("cuda", "1"), {"allow_software_fallback": False})]
-    assert len(frames) == 12
-    for frame, planes in zip(frames, expected, strict=True):
-        for a, b in zip(planes_of(frame.picture), planes, strict=True):
-            assert np.array_equal(a, b)
 
 
 @pytest.mark.parametrize(
-    ("name", "codec", "reason"),
-    [("a.mkv", "mpeg4", "NVDEC is used for h264, hevc, vp9 only, not for mpeg4"),
-     ("0.png", "png", "the input is pictures")],
+    ("given", "codec", "pix_fmt", "reason"),
+    [("a.mkv", "mpeg4", "yuv420p", "NVDEC is used for h264, hevc, vp9 only, not for mpeg4"),
+     ("%d.png", "png", "rgb24", "the input is pictures")],
 )  # fmt: skip
-def test_nvdec_is_not_used_for_other_codecs(tmp_path, monkeypatch, name, codec, reason):
-    pix_fmt = "rgb24" if codec == "png" else "yuv420p"
-    path = write_clip(tmp_path / name, [picture(0, pix_fmt=pix_fmt)], codec=codec)
-    requests = pretend_nvdec(monkeypatch, path)
-    with Source(tmp_path if codec == "png" else path, nvdec=0) as source:
+def test_nvdec_is_not_used_for_other_codecs(tmp_path, pretend_nvdec, given, codec, pix_fmt, reason):
+    path = tmp_path / given.replace("%d", "0")
+    write_clip(path, [picture(0, pix_fmt=pix_fmt)], codec=codec)
+    requests = pretend_nvdec(path)
+    with Source(tmp_path / given, nvdec=0) as source:
         assert len(list(source.frames())) == 1
         assert not source.by_gpu
         assert [*map(str, source.warnings)] == [f"The CPU decodes, not NVDEC: {reason}."]
@@ -244,16 +245,14 @@ def test_a_stream_that_appears_late_does_not_end_the_video(tmp_path):
 
 
 def test_frames_with_repeated_time_stamps_are_left_out(tmp_path):
-    path = tmp_path / "r.mkv"
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("ffv1", rate=25)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for number, tick in enumerate([0, 40, 40, 80, 120]):
-            for packet in stream.encode(picture(number)):
-                packet.pts = packet.dts = tick
-                packet.time_base = Fraction(1, 1000)
-                out.mux(packet)
-    with Source(path) as source:
+    ticks = iter([0, 40, 40, 80, 120])
+
+    def restamped(packet):
+        packet.pts = packet.dts = next(ticks)
+        return packet
+
+    clip = write_clip(tmp_path / "a.mkv", 5, rate=25)
+    with Source(remux(clip, tmp_path / "r.mkv", restamped)) as source:
         frames = list(source.frames())
         assert [f.time for f in frames] == [Fraction(k, 25) for k in range(4)]
         assert any("1 frame with a repeated" in w for w in map(str, source.warnings))
@@ -299,10 +298,9 @@ def test_a_change_of_size_is_named_with_its_time(tmp_path):
 
 
 def test_vp9_keeps_its_alpha_channel(tmp_path):
+    form = {"codec": "libvpx-vp9", "pix_fmt": "yuva420p"}
     options = {"auto-alt-ref": "0", **FAST_VP9}
-    path = tmp_path / "a.webm"
-    write_clip(path, 4, codec="libvpx-vp9", pix_fmt="yuva420p", options=options)
-    frames = frames_of(path)
+    frames = frames_of(write_clip(tmp_path / "a.webm", 4, options=options, **form))
     assert [f.pix_fmt for f in frames] == ["yuva420p"] * 4
     wanted = planes_of(picture(3, pix_fmt="yuva420p"))[3].astype(float)
     assert abs(frames[3].planes()[3].numpy() - wanted).mean() < 8
@@ -324,15 +322,9 @@ def test_a_folder_of_pictures_is_a_video(tmp_path):
 
 @pytest.mark.parametrize("kind", ["gif", "png", "webp"])
 def test_animations_keep_times_and_pictures(tmp_path, kind):
-    path = tmp_path / f"a.{kind}"
-    images = [Image.new("RGB", (16, 8), (60 * k, 10, 20)) for k in range(4)]
-    more = {"lossless": True} if kind == "webp" else {}
-    images[0].save(
-        path, save_all=True, append_images=images[1:], duration=[40, 80, 120, 200], **more
-    )
-    frames = frames_of(path)
-    assert [f.time for f in frames] == [0, Fraction(4, 100), Fraction(12, 100), Fraction(24, 100)]
-    assert [f.duration for f in frames] == [Fraction(k, 100) for k in (4, 8, 12, 20)]
+    frames = frames_of(animation(tmp_path / f"a.{kind}", [40, 80, 120, 200]))
+    assert [f.time * 100 for f in frames] == [0, 4, 12, 24]
+    assert [f.duration * 100 for f in frames] == [4, 8, 12, 20]
     assert [int(f.planes()[2][0, 0]) for f in frames] == [0, 60, 120, 180]
 
 
@@ -376,8 +368,8 @@ def test_damaged_sample_files_decode_or_give_an_error():
         "real/media__sample_with_invalid_nalu.mp4": 29,
         "real/media__water_180_mvhevc_5frames.mov": 5,
     }
-    for name, count in wanted.items():
-        assert len(frames_of(CLIPS / "torture" / name)) == count, name
+    for name, frames in wanted.items():
+        assert len(frames_of(CLIPS / "torture" / name)) == frames, name
     for name in ("header_only.mp4", "no_first_keyframe.h264", "reschange_midstream.ts"):
         with pytest.raises(InputError):
             frames_of(CLIPS / "torture" / "generated" / name)
