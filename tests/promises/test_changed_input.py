@@ -18,24 +18,23 @@ from tests.helpers.factory import read_times, write_clip
 from tests.helpers.trainees import MIDDLE, moving, register_models
 
 BLEND = {"factor": 2, "model": "blend"}
-MAKERS = {
-    "video": lambda clip, out, **more: calls.interpolate(clip, out / "o.mkv", **BLEND, **more),
-    "gif": lambda clip, out, **more: calls.interpolate(clip, out / "o.gif", **BLEND, **more),
-    "pictures": lambda clip, out, **more: calls.interpolate(
-        clip, out / "o/%03d.png", **BLEND, **more
-    ),
-    "forecast": lambda clip, out, **more: calls.extrapolate(
-        clip, out / "o.mkv", model="linear", frames=2, **more
-    ),
-    "dream": lambda clip, out, **more: calls.dream(
-        clip, out / "o.mkv", mode="flow", frames=2, **more
-    ),
-    "report": lambda clip, out, **more: MAKERS["dream"](clip, out, report=out / "look", **more),
-    "comparison": lambda clip, out, **more: calls.compare(
-        clip, model="blend", report=out / "look", **more
-    ),
+KINDS = {
+    "video": (calls.interpolate, "o.mkv", BLEND),
+    "gif": (calls.interpolate, "o.gif", BLEND),
+    "pictures": (calls.interpolate, "o/%03d.png", BLEND),
+    "forecast": (calls.extrapolate, "o.mkv", {"model": "linear", "frames": 2}),
+    "dream": (calls.dream, "o.mkv", {"mode": "flow", "frames": 2}),
 }
-"""Functions that write each kind of output into a folder."""
+"""The job, the output's name and the options of each kind of output."""
+
+
+def make(kind, clip, out, **more):
+    """Write one kind of output into a folder, or a report."""
+    if kind == "comparison":
+        return calls.compare(clip, model="blend", report=out / "look", **more)
+    job, name, options = KINDS["dream" if kind == "report" else kind]
+    report = {"report": out / "look"} if kind == "report" else {}
+    return job(clip, out / name, **options, **report, **more)
 
 
 @pytest.fixture
@@ -56,14 +55,14 @@ def change_at_first_frame(change):
     return watch
 
 
-@pytest.mark.parametrize("what", MAKERS)
-def test_an_input_that_changes_gives_an_error_and_no_output(clip, tmp_path, what):
+@pytest.mark.parametrize("kind", [*KINDS, "report", "comparison"])
+def test_an_input_that_changes_gives_an_error_and_no_output(clip, tmp_path, kind):
     other = write_clip(tmp_path / "other.mkv", 4, rate=24, codec="libx264", scene=1)
     out = tmp_path / "out"
     out.mkdir()
     change = change_at_first_frame(lambda: clip.write_bytes(other.read_bytes()))
     with pytest.raises(CloudconvError, match=r"a\.mkv was changed while it was read") as raised:
-        MAKERS[what](clip, out, watch=change)
+        make(kind, clip, out, watch=change)
     assert "carries on" not in str(raised.value)
     assert os.listdir(out) == []
 
@@ -90,15 +89,13 @@ def test_a_change_that_keeps_size_and_date_is_noticed(clip, tmp_path, kind):
     if kind == "video":
         write_clip(clip, 9, size=(640, 480), noise=20)
         assert clip.stat().st_size > 2 << 20
-    if kind == "pictures":
+    else:
         given = tmp_path / "in"
         calls.interpolate(clip, given / "%03d.png", **BLEND)
         part = given / "009.png"
+    watch = change_at_first_frame(lambda: change_middle(part))
     with pytest.raises(CloudconvError, match="was changed while it was read"):
-        calls.interpolate(
-            given, tmp_path / "o.mkv", watch=change_at_first_frame(lambda: change_middle(part)),
-            **BLEND,
-        )  # fmt: skip
+        calls.interpolate(given, tmp_path / "o.mkv", watch=watch, **BLEND)
     assert not (tmp_path / "o.mkv").exists()
 
 
@@ -120,8 +117,6 @@ def test_a_large_input_is_compared_at_many_places(tmp_path, monkeypatch):
     monkeypatch.setattr(fingerprint, "BLOCK", 100)
     monkeypatch.setattr(fingerprint, "BLOCKS", 50)
     file = tmp_path / "a.bin"
-    file.write_bytes(bytes(10_000))
-    os.utime(file, (1, 1))
     found = set()
     for start in range(0, 10_000, 200):
         data = bytearray(10_000)
@@ -134,12 +129,9 @@ def test_a_large_input_is_compared_at_many_places(tmp_path, monkeypatch):
 
 def test_standard_output_ends_in_an_error_if_the_input_changes(clip, monkeypatch):
     change = change_at_first_frame(lambda: os.utime(clip, (1, 1)))
-    run_with_progress = console.run_with_progress
 
-    def watched(console, label, job, **more):
-        return run_with_progress(
-            console, label, mapped(job, lambda at: (change(at), at)[1]), **more
-        )
+    def watched(console, label, job, real=console.run_with_progress, **more):
+        return real(console, label, mapped(job, lambda at: (change(at), at)[1]), **more)
 
     monkeypatch.setattr(console, "run_with_progress", watched)
     found = invoke("interp", clip, "-o", "-", "--factor", "2", "--model", "blend")
@@ -147,17 +139,12 @@ def test_standard_output_ends_in_an_error_if_the_input_changes(clip, monkeypatch
     assert "was changed while it was read" in found.stderr
 
 
-@pytest.fixture
-def trainee(monkeypatch):
+def test_train_warns_which_clip_was_changed(tmp_path, monkeypatch):
     register_models(monkeypatch, MIDDLE)
     torch.set_num_threads(1)
-    return MIDDLE.name
-
-
-def test_train_warns_which_clip_was_changed(tmp_path, trainee):
     clip = moving(tmp_path / "a.mkv", 40)
     result = calls.train(
-        [clip], output=tmp_path / "mine.safetensors", model=trainee, steps=4, crop=32, batch=2,
+        [clip], output=tmp_path / "mine.safetensors", model=MIDDLE.name, steps=4, crop=32, batch=2,
         val_part="0.5:1", threads=1, watch=change_at_first_frame(lambda: os.utime(clip, (1, 1))),
     )  # fmt: skip
     assert ["a.mkv was changed" in str(text) for text in result.warnings] == [True]

@@ -1,15 +1,16 @@
 """Joined recordings and time stamps that go back: all packets are kept and audio stays in step."""
 
 from fractions import Fraction as F
+from functools import partial
 from itertools import pairwise
 
-import av
 import pytest
 
 import cloudconv
-from tests.helpers.factory import packets_of, read_times, write_clip
+from tests.helpers.factory import packet_times, packets_of, read_times, write_clip
 
 FRAMES = 25
+interp = partial(cloudconv.interpolate, model="blend", factor=2)
 
 
 def recording(path, video, audio, **options):
@@ -18,14 +19,11 @@ def recording(path, video, audio, **options):
     return write_clip(path, FRAMES, rate=25, codec=video, audio=tracks, **options)
 
 
-def interp(source, out, **settings):
-    return cloudconv.interpolate(source, out, model="blend", factor=2, **settings)
-
-
-def times_of(path, kind):
-    with av.open(str(path)) as clip:
-        stream = next(s for s in clip.streams if s.type == kind)
-        return [p.pts * p.time_base for p in clip.demux(stream) if p.size]
+def twice(one):
+    """Return a file of two equal recordings, one after the other."""
+    clip = one.with_stem("in")
+    clip.write_bytes(one.read_bytes() * 2)
+    return clip
 
 
 @pytest.mark.full
@@ -41,13 +39,12 @@ def times_of(path, kind):
 )
 def test_joined_recordings_give_one_continuous_video(tmp_path, suffix, video, audio, target):
     one = recording(tmp_path / f"one.{suffix}", video, audio, options={"bf": "2"})
-    clip, out = tmp_path / f"in.{suffix}", tmp_path / f"out.{target}"
-    clip.write_bytes(one.read_bytes() * 2)
-    result = interp(clip, out)
+    out = tmp_path / f"out.{target}"
+    result = interp(twice(one), out)
     assert any("start again once" in text for text in map(str, result.warnings))
     assert read_times(out) == [F(k, 50) for k in range(4 * FRAMES)]
     if audio is not None:
-        times = times_of(out, "audio")
+        times = packet_times(out)
         # The first packet is priming: its time may be before the video, or 0.
         gaps = [b - a for a, b in pairwise(times[1:])]
         lasts = F(1152 if audio == "mp2" else 1024, 48000)
@@ -62,9 +59,7 @@ def test_a_wrong_duration_of_frames_leaves_the_seam_of_two_recordings_even(tmp_p
     """The header states 24 fps with a tick of 1/25 s, so FFmpeg reads durations of 1/600 s."""
     times = [F(k, 25) for k in range(20)]
     one = write_clip(tmp_path / "one.ts", 20, times=times, codec="libx264", options={"bf": "0"})
-    clip = tmp_path / "in.ts"
-    clip.write_bytes(one.read_bytes() * 2)
-    interp(clip, tmp_path / "out.mkv")
+    interp(twice(one), tmp_path / "out.mkv")
     assert read_times(tmp_path / "out.mkv") == [F(k, 50) for k in range(80)]
 
 
@@ -72,39 +67,14 @@ def test_a_wrong_duration_of_frames_leaves_the_seam_of_two_recordings_even(tmp_p
 @pytest.mark.parametrize("start", [F(7, 5), F(1, 5)])
 def test_a_part_of_joined_recordings_has_its_length(tmp_path, start):
     one = recording(tmp_path / "one.ts", "libx264", "aac", options={"bf": "2"})
-    clip = tmp_path / "in.ts"
-    clip.write_bytes(one.read_bytes() * 2)
-    interp(clip, tmp_path / "out.mp4", start=start)
+    interp(twice(one), tmp_path / "out.mp4", start=start)
     assert len(read_times(tmp_path / "out.mp4")) == 2 * 25 * (2 - start)
-    assert abs(times_of(tmp_path / "out.mp4", "audio")[-1] - (2 - start)) < F(1, 20)
+    assert abs(packet_times(tmp_path / "out.mp4")[-1] - (2 - start)) < F(1, 20)
 
 
-@pytest.mark.parametrize("target", ["mkv", "mp4"])
-@pytest.mark.parametrize("moves", [{10: -60, 20: -30}, {15: -350}])
-def test_audio_whose_times_go_back_is_kept_with_one_warning(tmp_path, target, moves):
-    clip = recording(tmp_path / "in.flv", "flv1", "libmp3lame")
-    shift_audio_times(clip, moves)
-    out = tmp_path / f"out.{target}"
-    result = interp(clip, out)
-    assert packets_of(out) == packets_of(clip)
-    assert sum("step back" in text for text in map(str, result.warnings)) == 1
-    times = times_of(out, "audio")
-    assert times == sorted(times)
-    assert moved_packets(times, clip) == {*moves}
-
-
-def moved_packets(times, source):
-    """Return the numbers of the packets whose times moved relative to the others."""
-    given = times_of(source, "audio")
-    shift = times[5] - given[5]
-    return {
-        k for k, (a, b) in enumerate(zip(given, times, strict=False)) if k > 1 and b - a - shift
-    }
-
-
-def shift_audio_times(path, moves):
-    """Add milliseconds to the times of audio packets of an FLV file; keys are packet numbers."""
-    data = bytearray(path.read_bytes())
+def with_shifted_audio(path, moves):
+    """Write a recording whose audio packets with these numbers have moved by milliseconds."""
+    data = bytearray(recording(path, "flv1", "libmp3lame").read_bytes())
     at, count = 13, 0
     while at + 11 < len(data):
         size = int.from_bytes(data[at + 1 : at + 4], "big")
@@ -114,13 +84,34 @@ def shift_audio_times(path, moves):
             count += 1
         at += 11 + size + 4
     path.write_bytes(data)
+    return path
+
+
+def moved_packets(times, source):
+    """Return the numbers of the packets whose times moved relative to the others."""
+    given = packet_times(source)
+    shift = times[5] - given[5]
+    pairs = enumerate(zip(given, times, strict=False))
+    return {k for k, (a, b) in pairs if k > 1 and b - a != shift}
+
+
+@pytest.mark.parametrize("target", ["mkv", "mp4"])
+@pytest.mark.parametrize("moves", [{10: -60, 20: -30}, {15: -350}])
+def test_audio_whose_times_go_back_is_kept_with_one_warning(tmp_path, target, moves):
+    clip, out = with_shifted_audio(tmp_path / "in.flv", moves), tmp_path / f"out.{target}"
+    result = interp(clip, out)
+    assert packets_of(out) == packets_of(clip)
+    assert sum("step back" in text for text in map(str, result.warnings)) == 1
+    times = packet_times(out)
+    assert times == sorted(times)
+    assert moved_packets(times, clip) == {*moves}
 
 
 def test_audio_whose_clock_starts_again_stays_continuous(tmp_path):
-    clip = recording(tmp_path / "in.flv", "flv1", "libmp3lame")
-    shift_audio_times(clip, dict.fromkeys(range(32, 60), -700))
+    clip = with_shifted_audio(tmp_path / "in.flv", dict.fromkeys(range(32, 60), -700))
     interp(clip, tmp_path / "out.mp4")
     assert packets_of(tmp_path / "out.mp4") == packets_of(clip)
-    assert moved_packets(times_of(tmp_path / "out.mp4", "audio")[:32], clip) == set()
-    gaps = [b - a for a, b in pairwise(times_of(tmp_path / "out.mp4", "audio"))]
+    times = packet_times(tmp_path / "out.mp4")
+    assert moved_packets(times[:32], clip) == set()
+    gaps = [b - a for a, b in pairwise(times)]
     assert max(gaps) - min(gaps) < F(1, 200)

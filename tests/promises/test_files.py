@@ -10,7 +10,6 @@ from pathlib import Path
 
 import av.error
 import pytest
-from PIL import Image
 
 import cloudconv
 from cloudconv import files, weights
@@ -25,19 +24,12 @@ from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSe
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
 from tests.helpers.jobs import finish, on
-from tests.promises.test_changed_input import BLEND, MAKERS
+from tests.promises.test_changed_input import BLEND, KINDS, make
 
 
 @pytest.fixture
 def clip(tmp_path):
     return write_clip(tmp_path / "a.mp4", 6, rate=24, codec="libx264")
-
-
-def pictures(folder, count=4):
-    folder.mkdir()
-    for number in range(count):
-        Image.new("RGB", (32, 24), (40 * number,) * 3).save(folder / f"{number:03d}.jpg")
-    return folder
 
 
 def contents(folder):
@@ -46,28 +38,31 @@ def contents(folder):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
-@pytest.mark.parametrize("kind", ["pipe", "link", "second name", "folder"])
+@pytest.mark.parametrize("kind", ["pipe", "link", "second name", "folder", "content"])
 @pytest.mark.parametrize("place", ["index", "lock"])
 def test_what_is_in_the_place_of_a_file_of_cloudconv_is_kept(clip, tmp_path, place, kind):
     """A batch does without its index; without its lock an output is refused."""
     out, precious = tmp_path / "out", tmp_path / "precious"
     out.mkdir()
     precious.write_text("precious")
-    name = ".cloudconv.jsonl" if place == "index" else f"{files.part_prefix(out / 'a_x2.mp4')}.lock"
-    make = {
-        "pipe": lambda: os.mkfifo(out / name),
-        "link": lambda: os.symlink(precious, out / name),
-        "second name": lambda: os.link(precious, out / name),
-        "folder": lambda: (out / name).mkdir(),
+    lock = f"{files.part_prefix(out / 'a_x2.mp4')}.lock"
+    taken = out / (".cloudconv.jsonl" if place == "index" else lock)
+    places = {
+        "pipe": lambda: os.mkfifo(taken),
+        "link": lambda: taken.symlink_to(precious),
+        "second name": lambda: taken.hardlink_to(precious),
+        "folder": taken.mkdir,
+        "content": lambda: taken.write_text("precious"),
     }
-    make[kind]()
+    places[kind]()
     (result,) = finish(batch.run(InterpManySettings([clip], out_dir=out, **BLEND)))
     if place == "index":
         assert len(read_times(Path(result.output))) == 12
     else:
         assert re.search(r"\.lock is not a lock that cloudconv made", str(result))
     assert precious.read_text() == "precious"
-    assert os.path.lexists(out / name)
+    assert os.path.lexists(taken)
+    assert kind != "content" or taken.read_text().startswith("precious")
 
 
 @pytest.mark.parametrize("link", [None, os.link, os.symlink])
@@ -84,63 +79,54 @@ def test_no_output_is_an_input_of_the_batch(clip, tmp_path, link):
     assert outcomes[1].output_frames == 6
 
 
-def trained(clip, output, **options):
-    return cloudconv.train([clip], output=output, model="tiny", steps=1, overwrite=True, **options)
-
-
-@pytest.mark.parametrize("link", [shutil.copyfile, os.link, os.symlink])
+@pytest.mark.parametrize("link", [None, os.link, os.symlink])
 def test_no_output_is_a_file_that_any_option_reads(clip, tmp_path, link, monkeypatch):
     """The files are weights, a recipe, a validation clip, the video itself and links to them."""
-    shipped = tmp_path / "shipped"
+    shipped, own = tmp_path / "shipped", weights.weights_folder() / "rife-4.6.safetensors"
     shipped.mkdir()
-    for name in ("manifest.json", weights.entry("rife-4.6").file):
-        shutil.copyfile(weights.weights_folder() / name, shipped / name)
+    for file in (own.with_name("manifest.json"), own):
+        shutil.copyfile(file, shipped / file.name)
     monkeypatch.setattr(weights, "weights_folder", lambda: shipped)
-    own, other = tmp_path / "b.safetensors", tmp_path / "c.safetensors"
-    shutil.copyfile(weights.weights_folder() / weights.entry("rife-4.6").file, own)
-    link(own, other)
-    video, video_too = tmp_path / "v.safetensors", tmp_path / "w.safetensors"
+    network, video, recipe = (tmp_path / f"{name}.safetensors" for name in "nvr")
+    shutil.copyfile(own, network)
     shutil.copyfile(clip, video)
-    link(video, video_too)
-    recipe, recipe_too = tmp_path / "r.safetensors", tmp_path / "s.safetensors"
     recipe.write_text(f'clips = ["{clip}"]\nmodel = "tiny"\nsteps = 1\n')
-    link(recipe, recipe_too)
-    if link is shutil.copyfile:  # a copy is another file: use the same path
-        other, video_too, recipe_too = own, video, recipe
+    linked = {}
+    for file in (network, video, recipe):
+        linked[file] = file if link is None else file.with_stem(f"{file.stem}2")
+        if link is not None:
+            link(file, linked[file])
     before = contents(tmp_path)
-    for attempt in (
-        lambda: trained(clip, recipe_too, recipe=recipe),
-        lambda: trained(clip, own, val=[video], init=str(other)),
-        lambda: trained(clip, video_too, val=[video]),
-        lambda: trained(video, video_too),
-        lambda: cloudconv.train([clip], init="rife-4.6", steps=1, overwrite=True,
-                                output=shipped / "rife-4.6.safetensors"),
-    ):  # fmt: skip
+    tiny = {"model": "tiny", "steps": 1, "overwrite": True}
+    shipped_too = {"init": "rife-4.6", "steps": 1, "overwrite": True}
+    for clips, output, given in (
+        (clip, linked[recipe], {"recipe": recipe, **tiny}),
+        (clip, network, {"val": [video], "init": str(linked[network]), **tiny}),
+        (clip, linked[video], {"val": [video], **tiny}),
+        (video, linked[video], tiny),
+        (clip, shipped / own.name, shipped_too),
+    ):
         with pytest.raises(OutputError, match="is the input itself"):
-            attempt()
+            cloudconv.train([clips], output=output, **given)
     assert contents(tmp_path) == before
 
 
-TARGETS = {"video": "o.mkv", "gif": "o.gif", "pictures": "o", "forecast": "o.mkv", "dream": "o.mkv"}
-"""The name of the output for each of the makers."""
-
-
 @pytest.mark.full
-@pytest.mark.parametrize("what", TARGETS)
-def test_one_run_at_a_time_writes_an_output(clip, tmp_path, what):
-    out, target = tmp_path / "out", TARGETS[what]
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_run_at_a_time_writes_an_output(clip, tmp_path, kind):
+    out, name = tmp_path / "out", KINDS[kind][1].partition("/")[0]
     out.mkdir()
-    with files.Claim(out / target):
+    with files.Claim(out / name):
         with pytest.raises(OutputError, match="Another cloudconv is writing"):
-            MAKERS[what](clip, out)
-        assert [name for name in os.listdir(out) if not name.endswith(".lock")] == []
-    MAKERS[what](clip, out)
-    assert os.listdir(out) == [target]
+            make(kind, clip, out)
+        assert all(name.endswith(".lock") for name in os.listdir(out))
+    make(kind, clip, out)
+    assert os.listdir(out) == [name]
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("what", TARGETS)
-def test_foreign_files_are_neither_changed_nor_deleted(clip, tmp_path, what):
+@pytest.mark.parametrize("kind", KINDS)
+def test_foreign_files_are_neither_changed_nor_deleted(clip, tmp_path, kind):
     out, precious = tmp_path / "out", tmp_path / "precious.txt"
     precious.write_text("precious")
     for name in ("o.part", "o/%03d.png.part"):
@@ -149,9 +135,8 @@ def test_foreign_files_are_neither_changed_nor_deleted(clip, tmp_path, what):
     for name in ("o.mkv.part", "o.gif.part", "o.mkv.work"):
         (out / name).symlink_to(precious)
     before = contents(out)
-    MAKERS[what](clip, out)
-    after = contents(out)
-    assert {name: after.get(name) for name in before} == before
+    make(kind, clip, out)
+    assert before.items() <= contents(out).items()
     assert all((out / name).is_symlink() for name in ("o.mkv.part", "o.gif.part", "o.mkv.work"))
     assert precious.read_text() == "precious"
 
@@ -180,25 +165,25 @@ def test_the_next_run_removes_the_files_of_a_killed_run(clip, tmp_path):
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("what", ["video", "gif", "pictures", "dream"])
-def test_an_output_that_appears_during_a_run_is_kept(clip, tmp_path, what, monkeypatch):
-    out, name, commit = tmp_path / "out", TARGETS[what], Part.commit
-    theirs = out / ("o/001.png" if what == "pictures" else name)
+@pytest.mark.parametrize("kind", ["video", "gif", "pictures", "dream"])
+def test_an_output_that_appears_during_a_run_is_kept(clip, tmp_path, kind, monkeypatch):
+    out, (name, _, pattern) = tmp_path / "out", KINDS[kind][1].partition("/")
+    theirs = out / name / "001.png" if pattern else out / name
     out.mkdir()
 
-    def late(part):
+    def late(part, commit=Part.commit):
         theirs.parent.mkdir(exist_ok=True)
         theirs.write_text("precious")
         commit(part)
 
     monkeypatch.setattr(Part, "commit", late)
     with pytest.raises(TakenError, match="is left as it is") as raised:
-        MAKERS[what](clip, out)
+        make(kind, clip, out)
     assert "carries on" not in str(raised.value)
     other = Path(name).with_stem(f"{Path(name).stem}-1").name
     assert sorted(os.listdir(out)) == sorted([name, other])
     assert theirs.read_text() == "precious"
-    if what == "pictures":
+    if pattern:
         assert len(os.listdir(out / other)) == 12
     else:
         assert len(read_times(out / other)) >= 8
@@ -218,9 +203,8 @@ def test_a_report_never_replaces_its_input(tmp_path):
     assert clip.read_bytes() == before
     assert os.listdir(folder) == ["side_by_side.mp4"]
     os.link(clip, folder / "index.html")
-    dreamt = {"frames": 2, "report": folder, "overwrite": True}
     with pytest.raises(OutputError, match="is the input itself"):
-        calls.dream(clip, tmp_path / "o.mkv", **dreamt)
+        calls.dream(clip, tmp_path / "o.mkv", frames=2, report=folder, overwrite=True)
 
 
 @pytest.mark.full
@@ -240,9 +224,7 @@ def test_one_run_at_a_time_writes_a_report_and_removes_files_of_a_killed_run(cli
 
 
 def test_a_report_that_appears_during_a_run_is_kept(clip, tmp_path, monkeypatch):
-    put = ReportFolder.put
-
-    def late(report, texts):
+    def late(report, texts, put=ReportFolder.put):
         (tmp_path / "look").mkdir()
         (tmp_path / "look" / "index.html").write_text("precious")
         put(report, texts)
@@ -362,27 +344,14 @@ def test_a_track_that_cannot_be_muxed_is_refused_before_the_first_frame(
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows locks files by another call")
 def test_an_interrupt_while_the_lock_is_acquired_leaves_no_lock_file(tmp_path, monkeypatch):
-    import fcntl
+    def interrupted(*_):
+        patched.undo()
+        raise KeyboardInterrupt
 
-    calls = []
-
-    def flock(descriptor, operation, real=fcntl.flock):
-        calls.append(operation)
-        if len(calls) == 1:
-            raise KeyboardInterrupt
-        real(descriptor, operation)
-
-    monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(KeyboardInterrupt):
-        files.Claim(tmp_path / "o.mp4").acquire()
+    with monkeypatch.context() as patched:
+        patched.setattr("fcntl.flock", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            files.Claim(tmp_path / "o.mp4").acquire()
     assert os.listdir(tmp_path) == []
     with files.Claim(tmp_path / "o.mp4"):
         pass
-
-
-def test_a_lock_file_with_content_is_kept(tmp_path):
-    lock = tmp_path / f"{files.part_prefix(tmp_path / 'o.mkv')}.lock"
-    lock.write_text("precious")
-    with pytest.raises(OutputError, match="is not a lock that cloudconv made"):
-        files.Claim(tmp_path / "o.mkv").acquire()
-    assert lock.read_text() == "precious"

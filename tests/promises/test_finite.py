@@ -12,47 +12,35 @@ from tests.helpers.factory import write_clip
 SIZE = (64, 48)
 
 
-def interp(clip, output, *options):
-    return invoke("interp", clip, output, *options, "--factor=2")
-
-
 def error_line(result):
     assert result.exit_code == 1
-    (line,) = [x for x in result.stderr.splitlines() if not x.startswith("warning: ")]
+    (line,) = (line for line in result.stderr.splitlines() if not line.startswith("warning: "))
     assert line.startswith("error: ")
     assert "bug" not in line
-    return str(line)
+    return line
 
 
-def changed_tensors():
-    def one_value(value):
-        return lambda tensor: tensor.clone().index_fill_(0, torch.tensor([0]), value)
-
-    return [
-        ("not finite floating-point", one_value(float("nan"))),
-        ("not finite floating-point", one_value(float("inf"))),
-        ("not finite floating-point", lambda tensor: tensor.int()),
-        ("not finite floating-point", lambda tensor: tensor > 0),
-    ]
+def first_value(value):
+    return lambda tensor: tensor.clone().index_fill_(0, torch.tensor([0]), value)
 
 
 @pytest.mark.full
-@pytest.mark.parametrize(("said", "harm"), changed_tensors())
+@pytest.mark.parametrize(
+    "harm",
+    [first_value(float("nan")), first_value(float("inf")), torch.Tensor.int, torch.Tensor.bool],
+)
 @pytest.mark.parametrize("command", ["interp", "train"])
-def test_weights_with_invalid_values_or_types_are_refused(tmp_path, said, harm, command):
-    clip = write_clip(tmp_path / "clip.mkv", 30, size=SIZE)
-    whole = weights.weights_folder() / "rife-4.6.safetensors"
-    state, about = checkpoints.read(whole)
+def test_weights_with_invalid_values_or_types_are_refused(tmp_path, harm, command):
+    clip, mine = write_clip(tmp_path / "clip.mkv", 30, size=SIZE), tmp_path / "mine.safetensors"
+    state, about = checkpoints.read(weights.weights_folder() / "rife-4.6.safetensors")
     name = sorted(state)[-1]
-    mine, output = tmp_path / "mine.safetensors", tmp_path / "out"
     save_file({**state, name: harm(state[name])}, mine, {"model": "rife-4.6", **about})
-    if command == "interp":
-        result = interp(clip, output.with_suffix(".mkv"), "--model", mine)
-    else:
-        words = ["train", clip, "--init", mine, "-o", output.with_suffix(".safetensors")]
-        result = invoke(*words, "--steps", "1")
-    sentence = error_line(result)
-    assert said in sentence
+    words = {
+        "interp": [clip, tmp_path / "out.mkv", "--factor=2", "--model", mine],
+        "train": [clip, "-o", tmp_path / "out.safetensors", "--init", mine, "--steps", "1"],
+    }
+    sentence = error_line(invoke(command, *words[command]))
+    assert "not finite floating-point" in sentence
     assert name in sentence
     assert not list(tmp_path.glob("out.*"))
 
@@ -62,9 +50,7 @@ def test_a_non_finite_picture_is_an_error(tmp_path, monkeypatch, command):
     clip, output = write_clip(tmp_path / "clip.mkv", 6, size=SIZE), tmp_path / "out.mkv"
     monkeypatch.setattr(Blend, "forward", lambda self, x0, x1, *_, **__: (x0 + x1) / 0 - x0 / 0)
     monkeypatch.setattr(Linear, "forward", lambda self, context: context[:, -1] / 0)
-    if command == "interp":
-        result = interp(clip, output, "--model", "blend")
-    else:
-        result = invoke(command, clip, output, "--model", "linear", "--frames", "3")
+    words = {"interp": ["blend", "--factor=2"], "extrapolate": ["linear", "--frames=3"]}
+    result = invoke(command, clip, output, "--model", *words[command])
     assert "not finite" in error_line(result)
     assert not output.exists()

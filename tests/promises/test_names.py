@@ -50,44 +50,38 @@ def stop(event):
 @pytest.mark.parametrize("letter", ["n", "雲"])
 @pytest.mark.parametrize("length", [247, 251, 255])
 def test_an_output_may_have_the_longest_name(clip, tmp_path, length, letter):
-    out = tmp_path / "out"
-    out.mkdir()
-    names = [long_name(".mkv", length, letter), long_name(".gif", length, letter)]
-    for name in names:
+    for suffix in (".mkv", ".gif"):
+        out = tmp_path / f"out{suffix}" / long_name(suffix, length, letter)
+        out.parent.mkdir()
         with pytest.raises(KeyboardInterrupt):
-            calls.interpolate(clip, out / name, watch=stop, **BLEND)
-        assert os.listdir(out) == []
-        cloudconv.interpolate(clip, out / name, **BLEND)
-        assert os.listdir(out) == [name]
-        assert len(read_times(out / name)) == 12
-        (out / name).unlink()
+            calls.interpolate(clip, out, watch=stop, **BLEND)
+        assert os.listdir(out.parent) == []
+        cloudconv.interpolate(clip, out, **BLEND)
+        assert os.listdir(out.parent) == [out.name]
+        assert len(read_times(out)) == 12
 
 
 def test_a_weights_file_may_have_the_longest_name(clip, tmp_path):
-    out = tmp_path / "out"
-    out.mkdir()
-    name = long_name(".safetensors")
+    out = tmp_path / "out" / long_name(".safetensors")
+    out.parent.mkdir()
     given = {"model": "tiny", "steps": 2, "crop": 32, "batch": 2, "val_part": "0.5:1", "gap": 2}
     with pytest.raises(KeyboardInterrupt, match="keeps the training so far"):
-        calls.train([clip], output=out / name, watch=stop, **given)
-    assert len(os.listdir(out)) == 2
-    assert cloudconv.train([clip], output=out / name, **given).resumed
-    assert os.listdir(out) == [name]
+        calls.train([clip], output=out, watch=stop, **given)
+    assert len(os.listdir(out.parent)) == 2
+    assert cloudconv.train([clip], output=out, **given).resumed
+    assert os.listdir(out.parent) == [out.name]
 
 
 def test_a_default_name_that_is_too_long_is_shortened(tmp_path):
     stem = long_name("", 249)
-    one = write_clip(tmp_path / f"{stem}a.mkv", 3)
-    other = write_clip(tmp_path / f"{stem}b.mkv", 3)
-    made = [Path(cloudconv.interpolate(clip, **BLEND).output) for clip in (one, other)]
-    made.append(Path(cloudconv.extrapolate(one, model="linear", frames=2).output))
-    assert len(set(made)) == 3
-    for path in made:
-        assert len(os.fsencode(path.name)) <= LONGEST
-        assert re.fullmatch(r"n{200,}.*~[0-9a-f]{8}\.mkv", path.name)
-        assert path.parent == tmp_path
+    clips = [write_clip(tmp_path / f"{stem}{each}.mkv", 3) for each in "ab"]
+    made = [cloudconv.interpolate(clip, **BLEND).output for clip in clips]
+    made.append(cloudconv.extrapolate(clips[0], model="linear", frames=2).output)
+    for name in (os.path.relpath(path, tmp_path) for path in made):
+        assert len(os.fsencode(name)) <= LONGEST
+        assert re.fullmatch(r"n{200,}.*~[0-9a-f]{8}\.mkv", name)
     assert len(os.listdir(tmp_path)) == 5
-    both = cloudconv.interpolate_many([one, other], out_dir=tmp_path / "out", **BLEND)
+    both = cloudconv.interpolate_many(clips, out_dir=tmp_path / "out", **BLEND)
     assert len({result.output for result in both if not isinstance(result, Exception)}) == 2
 
 
@@ -105,8 +99,7 @@ def test_a_default_name_that_is_too_long_is_shortened(tmp_path):
 )
 def test_a_name_that_is_too_long_is_refused_at_once(clip, tmp_path, words, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    given = [word.replace("LONG", "n" * 300) for word in words]
-    done = invoke(*given)
+    done = invoke(*(word.replace("LONG", "n" * 300) for word in words))
     assert done.exit_code == 1
     assert re.fullmatch(r"error: .*n{300}.* is too long for a file.*\n", done.stderr)
     assert os.listdir(tmp_path) == ["a.mkv"]
@@ -135,14 +128,14 @@ def test_a_name_that_is_no_valid_text_works_in_a_report(clip, tmp_path, name, mo
         "look": ["compare", odd, "--model", "blend", "--against", "hold"],
         "page": ["dream", odd, f"{name}_d.mkv", "--frames", "2", "--mode", "flow"],
     }
-    for folder, words in commands.items():
-        given = [*words, "--report", f"{folder}{name}"]
-        done = invoke(*given)
+    for kind, words in commands.items():
+        folder = Path(f"{kind}{name}")
+        done = invoke(*words, "--report", folder)
         assert done.exit_code == 0, done.stderr
-        page = (tmp_path / f"{folder}{name}" / "index.html").read_text("utf-8")
+        page = (folder / "index.html").read_text("utf-8")
         assert shown in page
         assert not set(page) & {"\x1b", "\x07"}
-        assert json.loads((tmp_path / f"{folder}{name}" / "result.json").read_text("utf-8"))
+        assert json.loads((folder / "result.json").read_text("utf-8"))
 
 
 def test_the_limit_of_the_file_system_counts(tmp_path, monkeypatch):
@@ -176,9 +169,8 @@ def test_the_limit_of_the_file_system_counts(tmp_path, monkeypatch):
 )
 def test_a_folder_that_the_system_refuses_gives_one_sentence(clip, words, number, monkeypatch):
     monkeypatch.chdir(clip.parent)
-    found = Path.stat
 
-    def refused(path, *, follow_symlinks=True):
+    def refused(path, *, follow_symlinks=True, found=Path.stat):
         if "shut" in path.parts:
             raise OSError(number, os.strerror(number), str(path))
         return found(path, follow_symlinks=follow_symlinks)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import cloudconv
-from tests.helpers.factory import read_planes, write_clip
+from tests.helpers.factory import read_planes, same, write_clip
 
 FORMATS = [
     "gray", "yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "yuv422p10le", "yuv444p10le",
@@ -26,37 +26,24 @@ def test_source_frames_of_every_pixel_format_are_unchanged(tmp_path, pix_fmt, si
     clip = write_clip(tmp_path / "a.mkv", COUNT, size=size, pix_fmt=pix_fmt)
     before = read_planes(clip)
 
-    def check(out, expected):
-        """Compare the source frames with those spread evenly over the output."""
+    def planes_of(job, **settings):
+        """Return the planes that a job makes, in the source's pixel format."""
+        out = tmp_path / "out.mkv"
+        result = job(clip, out, encoder="ffv1", overwrite=True, **settings)
         assert format_of(out) == format_of(clip)
-        after = read_planes(out)
-        for number, source in enumerate(expected):
-            planes = after[number * len(after) // len(expected)]
-            assert len(planes) == len(before[source])
-            for a, b in zip(before[source], planes, strict=True):
-                np.testing.assert_array_equal(a, b)
+        planes = read_planes(out)
+        assert len(planes) == result.output_frames
+        return result, planes
 
-    out = tmp_path / "interp.mkv"
-    result = cloudconv.interpolate(clip, out, factor=2, encoder="ffv1", model="tiny")
-    assert result.output_frames == 2 * COUNT
-    check(out, [*range(COUNT)])
-
-    out = tmp_path / "extrapolate.mkv"
-    forecast = cloudconv.extrapolate(clip, out, frames=2, encoder="ffv1", model="hold")
-    assert forecast.output_frames == COUNT + 2
-    check(out, [*range(COUNT), COUNT - 1, COUNT - 1])
-
-    for mode in ("texture", "rollout"):
-        out = tmp_path / f"{mode}.mkv"
-        model = {"model": "linear"} if mode == "rollout" else {}
-        dreamt = cloudconv.dream(clip, out, frames=4, mode=mode, encoder="ffv1", **model)
-        assert dreamt.output_frames == COUNT + 4
-        assert format_of(out) == format_of(clip)
-        after = read_planes(out)
-        for source, planes in zip(before, after, strict=False):
-            for a, b in zip(source, planes, strict=True):
-                np.testing.assert_array_equal(a, b)
+    _, made = planes_of(cloudconv.interpolate, factor=2, model="tiny")
+    assert same(made[::2], before)
+    _, made = planes_of(cloudconv.extrapolate, frames=2, model="hold")
+    assert same(made, [*before, before[-1], before[-1]])
+    for given in ({"mode": "texture"}, {"mode": "rollout", "model": "linear"}):
+        dreamt, made = planes_of(cloudconv.dream, frames=4, **given)
+        assert len(made) == COUNT + 4
+        assert same(made[:COUNT], before)
         if pix_fmt == "yuva420p":
-            assert all(np.array_equal(p[3], after[COUNT - 1][3]) for p in after[COUNT:])
+            assert all(np.array_equal(p[3], made[COUNT - 1][3]) for p in made[COUNT:])
         if pix_fmt.startswith("gray"):
             assert all(row["saturation"] is None for row in dreamt.vitals)

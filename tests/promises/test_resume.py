@@ -12,7 +12,6 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-import av
 import pytest
 
 import cloudconv
@@ -20,9 +19,10 @@ from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.media.output import Part
 from cloudconv.segments.store import SegmentStore, sealed
 from tests.helpers import calls
-from tests.helpers.factory import assert_same_frames, picture, write_clip
+from tests.helpers.factory import assert_same_frames, packets_of, picture, write_clip
 from tests.helpers.jobs import on, stop_after
 from tests.helpers.system import largest_file
+from tests.promises.test_changed_input import change_middle
 
 FRAMES = 64
 SIZE = (96, 64)
@@ -61,11 +61,7 @@ def interrupted(stopped, tmp_path):
 
 def assert_same(found, expected):
     assert_same_frames(found, expected)
-    with av.open(str(found)) as one, av.open(str(expected)) as other:
-        assert [s.codec_context.name for s in one.streams] == [
-            s.codec_context.name for s in other.streams
-        ]
-        assert sum(p.size for p in one.demux(audio=0)) == sum(p.size for p in other.demux(audio=0))
+    assert packets_of(found) == packets_of(expected)
 
 
 def segments(folder, output="b.mkv"):
@@ -150,9 +146,7 @@ def test_an_interrupt_before_the_first_segment_leaves_nothing(clips, tmp_path):
 
 
 def test_an_interrupt_when_the_output_is_complete_keeps_no_work(clips, tmp_path, monkeypatch):
-    commit = Part.commit
-
-    def then_interrupted(part):
+    def then_interrupted(part, commit=Part.commit):
         commit(part)
         raise KeyboardInterrupt
 
@@ -169,26 +163,25 @@ def test_a_kill_while_the_work_is_deleted_leaves_only_the_output(
     clips, tmp_path, monkeypatch, left
 ):
     work = tmp_path / "a_x2.mkv.work"
-    unlink = Path.unlink
+    given = {"out_dir": tmp_path, "factor": 2, "model": "tiny"}
 
-    def killed(path, missing_ok=False):
+    def killed(path, missing_ok=False, unlink=Path.unlink):
         if path.parent == work and len(os.listdir(work)) == left:
             raise SystemExit
         unlink(path, missing_ok=missing_ok)
 
-    def remove(store):
+    def remove(store, whole=SegmentStore.remove):
         monkeypatch.setattr(Path, "unlink", killed)
         monkeypatch.setattr(SegmentStore, "remove", lambda _: None)  # by the handlers of errors
         whole(store)
 
-    whole = SegmentStore.remove
     monkeypatch.setattr(SegmentStore, "remove", remove)
     with suppress(SystemExit):
-        cloudconv.interpolate_many([clips / "a.mkv"], out_dir=tmp_path, factor=2, model="tiny")
+        cloudconv.interpolate_many([clips / "a.mkv"], **given)
     monkeypatch.undo()
     assert (tmp_path / "a_x2.mkv").exists()
     assert len(os.listdir(work)) == left
-    cloudconv.interpolate_many([clips / "a.mkv"], out_dir=tmp_path, factor=2, model="tiny")
+    cloudconv.interpolate_many([clips / "a.mkv"], **given)
     assert sorted(os.listdir(tmp_path)) == [".cloudconv.jsonl", "a_x2.mkv"]
 
 
@@ -225,14 +218,10 @@ def test_work_on_another_input_is_kept(interrupted, clips, tmp_path):
 
 def test_work_on_an_input_whose_middle_has_changed_is_kept(clips, tmp_path):
     """Size and date of the changed file are the same as before."""
-    part = tmp_path / "a.mkv"
-    shutil.copy2(clips / "a.mkv", part)
+    part = Path(shutil.copy2(clips / "a.mkv", tmp_path))
     with pytest.raises(Interrupted, match="carries on"):
         interp(part, tmp_path / "b.mkv", watch=stop_after(96))
-    about, data = part.stat(), bytearray(part.read_bytes())
-    data[len(data) // 2] ^= 255
-    part.write_bytes(data)
-    os.utime(part, ns=(about.st_atime_ns, about.st_mtime_ns))
+    change_middle(part)
     with pytest.raises(OutputError, match="input"):
         interp(part, tmp_path / "b.mkv")
     assert segments(tmp_path)
@@ -282,8 +271,8 @@ SAID = {"shorter": "1 finished segment", "bit": "damaged on the disk"}
 def test_any_damage_of_a_segment_is_one_sentence_and_then_repaired(
     interrupted, clips, tmp_path, kind
 ):
-    file = segments(interrupted)[1]
-    data, precious = file.read_bytes(), tmp_path / "precious"
+    file, precious = segments(interrupted)[1], tmp_path / "precious"
+    data = file.read_bytes()
     precious.write_bytes(data)
     DAMAGE[kind](file, data)
     try:
@@ -328,29 +317,25 @@ def test_a_full_disk_keeps_every_finished_segment(clips, tmp_path, share):
     assert_same(tmp_path / "b.mkv", clips / "whole.mkv")
 
 
+def at_frame(number, do):
+    """Return a watcher that calls a function when so many frames are done."""
+    return on("rendering", lambda progress: progress.done == number and do())
+
+
 @pytest.mark.full
 def test_an_input_that_changes_during_a_run_is_noticed(clips, tmp_path):
-    clip = tmp_path / "a.mkv"
-    clip.write_bytes((clips / "a.mkv").read_bytes())
-
-    def touch(progress):
-        if progress.done == 96:
-            os.utime(clip, (0, 0))
-
+    clip = Path(shutil.copy(clips / "a.mkv", tmp_path))
     with pytest.raises(CloudconvError, match="changed while it was read"):
-        interp(clip, tmp_path / "b.mkv", watch=on("rendering", touch))
+        interp(clip, tmp_path / "b.mkv", watch=at_frame(96, lambda: os.utime(clip, (0, 0))))
     assert not (tmp_path / "b.mkv").exists()
     assert not interp(clip, tmp_path / "b.mkv").resumed
 
 
 @pytest.mark.full
 def test_a_deleted_work_folder_is_not_reported_as_kept(clips, tmp_path):
-    def delete(progress):
-        if progress.done == 96:
-            shutil.rmtree(tmp_path / "b.mkv.work")
-
+    watch = at_frame(96, lambda: shutil.rmtree(tmp_path / "b.mkv.work"))
     with pytest.raises(CloudconvError, match=r"b\.mkv\.work was deleted while") as raised:
-        interp(clips / "a.mkv", tmp_path / "b.mkv", watch=on("rendering", delete))
+        interp(clips / "a.mkv", tmp_path / "b.mkv", watch=watch)
     assert "kept" not in str(raised.value)
     assert os.listdir(tmp_path) == []
 

@@ -29,41 +29,36 @@ def fail_where(monkeypatch, owner, name, when, code):
     monkeypatch.setattr(owner, name, failing)
 
 
-def test_a_run_works_where_folders_cannot_be_opened(monkeypatch, tmp_path):
+@pytest.fixture
+def clip(tmp_path):
+    return write_clip(tmp_path / "in.mkv", 6)
+
+
+def test_a_run_works_where_folders_cannot_be_opened(monkeypatch, clip):
     monkeypatch.setattr(files, "FOLDERS_CAN_BE_OPENED", False)
-    fail_where(monkeypatch, os, "open", lambda path: os.path.isdir(path), errno.EACCES)
-    write_clip(tmp_path / "in.mkv", 6)
-    result = cloudconv.interpolate(tmp_path / "in.mkv", factor=2, model="blend")
-    assert len(read_times(result.output)) == 12
+    fail_where(monkeypatch, os, "open", os.path.isdir, errno.EACCES)
+    assert len(read_times(cloudconv.interpolate(clip, factor=2, model="blend").output)) == 12
 
 
-def test_a_file_that_another_program_has_open_is_kept_beside_the_result(monkeypatch, tmp_path):
-    write_clip(tmp_path / "in.mkv", 6)
-    out = tmp_path / "out.mkv"
+def test_an_output_is_written_to_a_file_system_without_links(monkeypatch, clip):
+    fail_where(monkeypatch, os, "link", lambda _: True, errno.EINVAL)
+    assert len(read_times(cloudconv.interpolate(clip, factor=2, model="blend").output)) == 12
+
+
+def test_a_file_that_another_program_has_open_is_kept_beside_the_result(monkeypatch, clip):
+    out = clip.with_name("out.mkv")
     out.write_bytes(b"open in a player")
-    monkeypatch.setattr(Path, "replace", replace_except(out))
-    with pytest.raises(TakenError, match="open in another program"):
-        cloudconv.interpolate(tmp_path / "in.mkv", out, factor=2, model="blend", overwrite=True)
-    assert out.read_bytes() == b"open in a player"
-    assert len(read_times(tmp_path / "out-1.mkv")) == 12
 
-
-def replace_except(held):
-    real = Path.replace
-
-    def replace(part, new):
-        if Path(new) == held:
+    def replace(part, new, real=Path.replace):
+        if Path(new) == out:
             raise PermissionError(errno.EACCES, "Access is denied", str(new))
         return real(part, new)
 
-    return replace
-
-
-def test_an_output_is_written_to_a_file_system_without_links(monkeypatch, tmp_path):
-    fail_where(monkeypatch, os, "link", lambda _: True, errno.EINVAL)
-    write_clip(tmp_path / "in.mkv", 6)
-    result = cloudconv.interpolate(tmp_path / "in.mkv", factor=2, model="blend")
-    assert len(read_times(result.output)) == 12
+    monkeypatch.setattr(Path, "replace", replace)
+    with pytest.raises(TakenError, match="open in another program"):
+        cloudconv.interpolate(clip, out, factor=2, model="blend", overwrite=True)
+    assert out.read_bytes() == b"open in a player"
+    assert len(read_times(clip.with_name("out-1.mkv"))) == 12
 
 
 def test_missing_signals_are_ignored(monkeypatch):
@@ -97,11 +92,8 @@ def test_names_that_differ_in_case_only_are_one_output(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("page", ["cp437", "cp1252", "ascii"])
 def test_help_can_be_printed_in_any_code_page(page):
-    done = subprocess.run(
-        [sys.executable, "-m", "cloudconv", "train", "--help"],
-        env=os.environ | {"PYTHONIOENCODING": page},
-        capture_output=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "cloudconv", "train", "--help"]
+    given = os.environ | {"PYTHONIOENCODING": page}
+    done = subprocess.run(command, env=given, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert b"--init" in done.stdout
