@@ -20,18 +20,22 @@ def segment(number, digest="da" * 16):
     return SimpleNamespace(number=number, digest=digest)
 
 
-def opened(output, identity=IDENTITY, *, resume=True):
-    found = SegmentStore(output)
-    found.lock()
-    found.open(identity, resume=resume)
-    return found
+def opened(output, identity=IDENTITY, *, resume=True, finished=()):
+    """Return an open store, in which segments with these numbers are finished."""
+    work = SegmentStore(output)
+    work.lock()
+    work.open(identity, resume=resume)
+    if finished:
+        work.pin({"batch": 4})
+    for number in finished:
+        finish(work, number)
+    return work
 
 
-def finish(work, number, data=b"packets.", frames=4):
+def finish(work, number, data=b"packets."):
     file = store.fresh_file(work.path)
     file.write_bytes(data)
-    work.record(segment(number), file, PacketSummary(frames, len(data), 0, 3, 0, "ef" * 32))
-    return work.finished[number][0]
+    work.record(segment(number), file, PacketSummary(4, len(data), 0, 3, 0, "ef" * 32))
 
 
 @pytest.fixture
@@ -40,18 +44,13 @@ def output(tmp_path):
 
 
 def test_finished_segments_and_pinned_settings_are_resumed(output):
-    work = opened(output)
-    assert work.pinned is None
-    work.pin({"batch": 4})
-    finish(work, 0)
-    finish(work, 2, frames=7)
-    assert "keeps 11 finished frames" in str(work.release())
+    assert opened(output.with_name("other.mkv")).pinned is None
+    work = opened(output, finished=[0, 2])
+    assert "keeps 8 finished frames" in str(work.release())
     again = opened(output)
-    assert again.pinned == {"batch": 4}
-    assert sorted(again.finished) == [0, 2]
-    assert again.frames == 11
+    assert (again.pinned, sorted(again.finished), again.frames) == ({"batch": 4}, [0, 2], 8)
     again.remove()
-    assert not list(output.parent.iterdir())
+    assert not again.path.exists()
 
 
 @pytest.mark.parametrize(
@@ -61,10 +60,9 @@ def test_finished_segments_and_pinned_settings_are_resumed(output):
 def test_work_of_another_version_or_identity_is_kept(output, monkeypatch, version, identity, said):
     with monkeypatch.context() as earlier:
         earlier.setattr(store, "_VERSION", version)
-        work = opened(output)
-        work.pin({})
-        file = finish(work, 0)
+        work = opened(output, finished=[0])
         work.release()
+    file = work.finished[0][0]
     with pytest.raises(OutputError, match=said):
         opened(output, identity)
     assert file.exists()
@@ -73,8 +71,7 @@ def test_work_of_another_version_or_identity_is_kept(output, monkeypatch, versio
 
 
 def test_a_segment_of_another_plan_is_refused(output):
-    work = opened(output)
-    finish(work, 0)
+    work = opened(output, finished=[0])
     work.check(segment(0))
     with pytest.raises(OutputError, match="another plan"):
         work.check(segment(0, "00" * 16))
@@ -89,10 +86,8 @@ def test_the_version_changes_with_the_digest_of_a_plan():
 
 @pytest.mark.parametrize("damage", ["shorter", "longer", "other plan", *range(-256, 0, 8)])
 def test_a_segment_whose_end_has_changed_is_made_again(output, damage):
-    work = opened(output)
-    work.pin({})
-    finish(work, 0)
-    file = finish(work, 1)
+    work = opened(output, finished=[0, 1])
+    file = work.finished[1][0]
     work.release()
     data = bytearray(file.read_bytes())
     if damage == "longer":
@@ -111,27 +106,24 @@ def test_a_segment_whose_end_has_changed_is_made_again(output, damage):
 
 
 def test_a_segment_whose_file_is_gone_is_made_again(output):
-    work = opened(output)
-    work.pin({})
-    finish(work, 0)
-    finish(work, 1).unlink()
+    work = opened(output, finished=[0, 1])
+    work.finished[1][0].unlink()
     work.release()
     assert sorted(opened(output).finished) == [0]
 
 
-def test_an_unfinished_file_is_deleted(output):
-    work = opened(output)
-    work.pin({})
-    finish(work, 0)
-    lost = store.fresh_file(work.path)
-    lost.write_bytes(b"pack")
-    earlier = [work.path / name for name in ("segments.jsonl", f"{'0' * 16}.packets")]
-    for file in earlier:
-        file.touch()
+def test_unfinished_files_are_deleted_and_foreign_files_are_kept(output):
+    work = opened(output, finished=[0])
+    names = ("segments.jsonl", f"{'0' * 16}.packets", "notes.txt")  # two of an earlier version
+    *lost, notes = (store.fresh_file(work.path), *(work.path / name for name in names))
+    for file in (*lost, notes):
+        file.write_text("mine")
     work.release()
     again = opened(output)
     assert (sorted(again.finished), again.warnings) == ([0], [])
-    assert not any(file.exists() for file in (lost, *earlier))
+    assert not any(file.exists() for file in lost)
+    again.remove()
+    assert notes.read_text() == "mine"
 
 
 def test_an_incomplete_file_is_never_recorded(output):
@@ -154,18 +146,8 @@ def test_a_foreign_folder_of_that_name_is_left_alone(output):
     assert (theirs / "notes.txt").read_text() == "mine"
 
 
-def test_foreign_files_in_the_work_folder_are_kept(output):
-    work = opened(output)
-    work.pin({})
-    (work.path / "notes.txt").write_text("mine")
-    work.remove()
-    assert (work.path / "notes.txt").read_text() == "mine"
-
-
 def test_a_joined_output_is_recognised_until_it_is_replaced(output):
-    work = opened(output)
-    work.pin({})
-    finish(work, 0)
+    work = opened(output, finished=[0])
     output.write_bytes(b"joined")
     work.note_complete(output)
     assert work.is_done
@@ -191,8 +173,7 @@ def test_an_interrupt_names_the_work_of_an_earlier_run(output):
     with pytest.raises(KeyboardInterrupt) as without, work.named():
         raise KeyboardInterrupt
     assert not isinstance(without.value, Interrupted)
-    finish(earlier := opened(output), 0)
-    earlier.release()
+    opened(output, finished=[0]).release()
     with (
         pytest.raises(Interrupted, match=r"out\.mkv\.work keeps the work of an earlier"),
         work.named(),

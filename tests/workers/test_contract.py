@@ -32,38 +32,29 @@ def run(config, work, tasks):
         yield from workers.map(tasks)
 
 
-def results(events):
-    """Return the result of each task, and check that each has one result only."""
+def ends(events):
+    """Return the results and the errors by the number of the task, which ends only once."""
     ended = [event for event in events if isinstance(event.content, Finished)]
-    done = [event for event in ended if event.error is None]
-    found = {event.task.number: event.content.result for event in done}
-    assert len(found) == len(done)
-    return found
-
-
-def failures(events):
-    return {event.task.number: event.error for event in events if event.error is not None}
+    found = {event.task.number: event.error or event.content.result for event in ended}
+    assert len(found) == len(ended)
+    errors = {number: each for number, each in found.items() if isinstance(each, Exception)}
+    return {number: each for number, each in found.items() if number not in errors}, errors
 
 
 @everywhere
 def test_every_task_is_done_once_and_reports_come_before(workers):
     given = list(numbered(9))
     events = list(run(workers, Tenfold(), iter(given)))
-    assert results(events) == {number: number * 10 for number in range(9)}
-    assert all(any(event.task is task for task in given) for event in events)
-    said = [event.task.number for event in events if not isinstance(event.content, Finished)]
-    assert sorted(said) == list(range(9))
-    for number in range(9):
-        kinds = [type(each.content) for each in events if each.task.number == number]
+    assert ends(events) == ({number: number * 10 for number in range(9)}, {})
+    for task in given:
+        kinds = [type(each.content) for each in events if each.task is task]
         assert kinds == [int, Finished]
 
 
 @everywhere
 def test_a_task_that_fails_does_not_stop_the_others(workers):
-    events = list(run(workers, Tenfold(fails=2), numbered(6)))
-    assert sorted(results(events)) == [0, 1, 3, 4, 5]
-    errors = failures(events)
-    assert list(errors) == [2]
+    results, errors = ends(run(workers, Tenfold(fails=2), numbered(6)))
+    assert (sorted(results), list(errors)) == ([0, 1, 3, 4, 5], [2])
     assert isinstance(errors[2], InputError)
     assert str(errors[2]) == "this cannot be read: permission denied. Change its permissions."
 
@@ -119,16 +110,14 @@ def test_closing_the_iterator_ends_the_work(workers):
 @everywhere
 def test_another_worker_does_the_tasks_of_a_worker_that_dies(workers, tmp_path):
     events = list(run(workers, Tenfold(deadly=4, marker=tmp_path / "died"), numbered(12)))
-    assert results(events) == {number: number * 10 for number in range(12)}
+    assert ends(events) == ({number: number * 10 for number in range(12)}, {})
     assert (tmp_path / "died").exists()
     assert os.getpid() not in [event.content for event in events]
 
 
 @everywhere
 def test_a_task_that_kills_every_worker_is_given_up(workers):
-    events = list(run(workers, Tenfold(deadly=2), numbered(4)))
-    assert sorted(results(events)) == [0, 1, 3]
-    errors = failures(events)
-    assert list(errors) == [2]
+    results, errors = ends(run(workers, Tenfold(deadly=2), numbered(4)))
+    assert (sorted(results), list(errors)) == ([0, 1, 3], [2])
     assert isinstance(errors[2], DeviceError)
     assert "3 times" in str(errors[2])

@@ -9,7 +9,6 @@ from dataclasses import fields, replace
 from fractions import Fraction as F
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -24,7 +23,14 @@ from cloudconv.workers import pool
 from cloudconv.workers.pool import WorkerConfig, choose_workers, cores, environments
 from cloudconv.workers.processes import Processes
 from tests.helpers import calls
-from tests.helpers.factory import assert_same_frames, picture, read_planes, write_clip
+from tests.helpers.factory import (
+    assert_same_frames,
+    picture,
+    planes_of,
+    read_planes,
+    same,
+    write_clip,
+)
 from tests.helpers.jobs import stop_after
 from tests.helpers.workers import ReportsEnvironment, numbered
 
@@ -43,27 +49,21 @@ def clip(tmp_path_factory):
     return write_clip(path, pictures, rate=F(24000, 1001), codec="libx264", options=options)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        pytest.param(
-            {"factor": None, "fps": 60, "loop": True, "start": "0.5", "end": 4, "refill": True},
-            marks=pytest.mark.full,
-        ),
-    ],
-)
-def test_two_processes_make_the_same_frames(
-    clip, tmp_path, tmp_path_factory, monkeypatch, settings
-):
-    alone = interp(clip, tmp_path / "alone.mkv", **settings)
-    temporary = tmp_path_factory.mktemp("temporary")
+PART = {"factor": None, "fps": 60, "loop": True, "start": "0.5", "end": 4, "refill": True}
+
+
+@pytest.mark.parametrize("settings", [{}, pytest.param(PART, marks=pytest.mark.full)])
+def test_two_processes_make_the_same_frames(clip, tmp_path, monkeypatch, settings):
+    out, temporary = tmp_path / "out", tmp_path / "temporary"
+    out.mkdir()
+    temporary.mkdir()
+    alone = interp(clip, out / "alone.mkv", **settings)
     monkeypatch.setenv("TMPDIR", str(temporary))  # used by the new processes
-    shared = interp(clip, tmp_path / "shared.mkv", workers="local:2", **settings)
-    assert_same_frames(tmp_path / "shared.mkv", tmp_path / "alone.mkv")
+    shared = interp(clip, out / "shared.mkv", workers="local:2", **settings)
+    assert_same_frames(out / "shared.mkv", out / "alone.mkv")
     for name in ("source_frames", "output_frames", "new_frames", "held_frames", "cuts", "warnings"):
         assert getattr(shared, name) == getattr(alone, name)
-    assert sorted(os.listdir(tmp_path)) == ["alone.mkv", "shared.mkv"]
+    assert sorted(os.listdir(out)) == ["alone.mkv", "shared.mkv"]
     assert not os.listdir(temporary), "a process left a temporary folder"
 
 
@@ -78,34 +78,31 @@ def test_one_process_resumes_the_work_of_several(clip, tmp_path):
 
 def test_a_worker_has_its_environment_before_torch_is_imported(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY")
-    names = [
-        {"CUDA_VISIBLE_DEVICES": "GPU-7f"},
-        {"CUDA_VISIBLE_DEVICES": "3", "OMP_WAIT_POLICY": "ACTIVE"},
-    ]
-    with Processes(ReportsEnvironment(), names) as processes:
-        events = list(processes.map(numbered(4)))
-    seen = {event.content for event in events if isinstance(event.content, tuple)}
+    active = {"CUDA_VISIBLE_DEVICES": "3", "OMP_WAIT_POLICY": "ACTIVE"}
+    with Processes(ReportsEnvironment(), [{"CUDA_VISIBLE_DEVICES": "GPU-7f"}, active]) as processes:
+        contents = [event.content for event in processes.map(numbered(4))]
+    seen = {each for each in contents if isinstance(each, tuple)}
     assert seen == {("GPU-7f", "PASSIVE", False), ("3", "ACTIVE", False)}
+
+
+PARENT = """
+import os
+from cloudconv.workers.processes import Processes
+from tests.helpers.workers import Waits, numbered
+if __name__ == "__main__":
+    for event in Processes(Waits(), [{}]).map(numbered(1)):
+        os.write(1, b"%d" % event.content)
+        os.kill(os.getpid(), 9)
+"""
 
 
 @pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot ask whether a process exists")
 def test_worker_processes_end_with_their_parent(tmp_path):
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "import os, sys\n"
-        "from cloudconv.workers.processes import Processes\n"
-        "from tests.helpers.workers import Waits, numbered\n"
-        "if __name__ == '__main__':\n"
-        "    for event in Processes(Waits(), [{}]).map(numbered(1)):\n"
-        "        os.write(1, b'%d' % event.content)\n"
-        "        os.kill(os.getpid(), 9)\n"
-    )
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    run = subprocess.run(
-        [sys.executable, script], stdout=subprocess.PIPE, cwd=root, env=environment, check=False
-    )
+    script, root = tmp_path / "parent.py", Path(__file__).parents[2]
+    script.write_text(PARENT)
+    given = {**os.environ, "PYTHONPATH": str(root)}
+    run = subprocess.run([sys.executable, script], capture_output=True, env=given, check=False)
     child = int(run.stdout)
     for _ in range(200):
         try:
@@ -123,13 +120,10 @@ def test_worker_processes_end_with_their_parent(tmp_path):
         ("local", "cpu", WorkerConfig()),
         ("local:256", "cpu", WorkerConfig("local", 256)),
         ("ray", "cpu", WorkerConfig("ray", cores=1)),
-        (
-            "ray:10.0.0.1:6379",
-            "cuda",
-            WorkerConfig("ray", cores=4, address="10.0.0.1:6379", device="cuda"),
-        ),
+        ("ray:10.0.0.1:6379", "cuda",
+         WorkerConfig("ray", cores=4, address="10.0.0.1:6379", device="cuda")),
     ],
-)
+)  # fmt: skip
 def test_the_option_workers_is_parsed(workers, device, config, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_workers(workers, device)[0] == config
@@ -192,11 +186,6 @@ def segment_of(lefts, rights):
     return SegmentPlan(0, tuple(Task(a, b, F(1, 2), a, F(1, 48)) for a, b in pairs))
 
 
-def sources_of(source, segment):
-    opened = source if isinstance(source, Source) else source.source()
-    return list(decode(segment, opened))
-
-
 def test_workers_decode_as_the_planner_does(clip, monkeypatch):
     requests = []
 
@@ -205,10 +194,9 @@ def test_workers_decode_as_the_planner_does(clip, monkeypatch):
         return Source(*given, **options)
 
     monkeypatch.setattr("cloudconv.segments.render.Source", noted)
-    info = probe(clip)
     for nvdec in (False, True):
-        plan = plan_of(info, nvdec=nvdec)
-        assert len(sources_of(plan, segment_of([F(0)], [None]))) == 1
+        plan = plan_of(probe(clip), nvdec=nvdec)
+        assert len(list(decode(segment_of([F(0)], [None]), plan.source()))) == 1
     assert requests == [None, 0]
 
 
@@ -216,17 +204,13 @@ def test_workers_decode_as_the_planner_does(clip, monkeypatch):
 def test_a_segment_at_any_position_decodes_its_frames(tmp_path, suffix):
     codec = "mpeg2video" if suffix == ".mpg" else "libx264"
     path = write_clip(tmp_path / f"a{suffix}", 40, rate=25, codec=codec, options={"g": "12"})
-    info = probe(path)
-    plan = plan_of(info)
-    times = [info.timing.start + F(k, 25) for k in range(40)]
-    planes = read_planes(path)
-    source = plan.source()
+    source, planes = plan_of(probe(path)).source(), read_planes(path)
+    times = [source.info.timing.start + F(k, 25) for k in range(40)]
     for first in (0, 1, 11, 13, 38, 20):
         segment = segment_of([times[first], times[first]], [times[first + 1], times[0]])
-        one, other = sources_of(source, segment)
+        one, other = decode(segment, source)
         for frame, number in ((one.left, first), (one.right, first + 1), (other.right, 0)):
-            for a, b in zip(frame.planes(), planes[number], strict=True):
-                np.testing.assert_array_equal(a.numpy(), b)
+            assert same(planes_of(frame.picture), planes[number])
 
 
 @pytest.mark.parametrize("renamed", [False, True])
@@ -235,23 +219,20 @@ def test_a_worker_notices_another_file_in_the_place_of_the_input(clip, tmp_path,
     path.write_bytes(clip.read_bytes())
     plan = plan_of(probe(path))
     with plan.source() as source:
-        assert len(sources_of(source, segment_of([F(1001, 24000)], [None]))) == 1
+        assert len(list(decode(segment_of([F(1001, 24000)], [None]), source))) == 1
         if renamed:
             other.replace(path)
         else:
             path.write_bytes(other.read_bytes())
         with pytest.raises(UnfitInputError, match="was changed while it was read"):
-            sources_of(source, segment_of([F(30 * 1001, 24000)], [None]))
+            list(decode(segment_of([F(30 * 1001, 24000)], [None]), source))
 
 
+# With a loop, the right frame of the last pair is the first frame.
 @pytest.mark.parametrize(
-    ("lefts", "rights", "at"),
-    [
-        ([F(3, 2)], [None], "1.500"),
-        # With a loop, the right frame of the last pair is the first frame.
-        ([F(1001, 1000)], [F(1, 100)], "0.010"),
-    ],
+    ("left", "right", "at"),
+    [(F(3, 2), None, r"1\.500"), (F(1001, 1000), F(1, 100), r"0\.010")],
 )
-def test_a_missing_frame_is_an_error(clip, lefts, rights, at):
+def test_a_missing_frame_is_an_error(clip, left, right, at):
     with pytest.raises(UnfitInputError, match=rf"no frame at {at} s any more"):
-        sources_of(plan_of(probe(clip)), segment_of(lefts, rights))
+        list(decode(segment_of([left], [right]), plan_of(probe(clip)).source()))
