@@ -50,12 +50,10 @@ def test_a_still_without_a_given_wind_gets_a_calm_one():
 
 
 def test_the_ground_of_a_still_stays_and_its_sky_moves():
-    last = tensor(clouds(1, SIZE)[0])
-    sky, foot = sky_of(last)
-    assert sky[:80].mean() > 0.95
-    assert sky[118:].mean() < 0.05
-    assert foot is not None
-    assert 0.7 < foot < 1
+    source = material(clouds(1, SIZE))
+    last = source.picture(-1)
+    assert source.matte[:80].mean() < 0.05
+    assert source.matte[118:].mean() > 0.95
     made = dreamt(40, wind=(2.0, 0.0))
     assert max(change(p[:, 118:], last[:, 118:]) for p in made) < 0.01
 
@@ -66,13 +64,12 @@ def test_the_sky_of_a_still_does_not_come_back_before_it_has_crossed():
     made = dreamt(60, wind=(2.0, 0.0))
     away = [change(p[:, :80], last[:, :80]) for p in made]
     assert min(away[10:]) > 0.8 * away[10]
-    # A cloud is where the wind has carried it.
-    assert change(made[29][:, :40, 100:160], last[:, :40, 40:100]) < away[29] / 2
+    # A cloud is where the wind has carried it, which is 7 % slower in these rows than at the top.
+    assert change(made[29][:, :40, 100:160], last[:, :40, 44:104]) < away[29] / 2
 
 
 def test_a_picture_without_ground_moves_everywhere():
-    sky, foot = sky_of(tensor(clouds(1, SIZE)[0][:60]))
-    assert (float(sky.min()), foot) == (1, None)
+    assert sky_of(clouds(1, SIZE)[0][:60]).all()
 
 
 def test_a_clip_keeps_its_motion():

@@ -38,8 +38,6 @@ def view_of(pictures: Sequence[_Bytes]) -> tuple[Mask, _Path | None, bool]:
         pixels, or None; and whether the camera moves too far or upwards, so that there is no path.
     """
     land = land_of(pictures)
-    if len(pictures) < 2:
-        return land, None, False
     path = _path(pictures)
     across, upwards = np.abs(path).max(0)
     if max(across, upwards) < _LEAST:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.camera import shifted, view_of
 from cloudconv.dreaming.material.land import matte_of
+from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.pictures import (
     COARSE_SIDE,
     analysis_size,
@@ -207,10 +208,9 @@ class Material:
     def _view(self) -> tuple[Tensor, NDArray[np.float64] | None, bool]:
         """The result of ``view_of``, with a shift for each real frame."""
         count = len(self.frames)
-        if count < 2:
-            return torch.zeros(self.small_size, device=self.device), None, False
         chosen = spread(count)
-        land, path, unsteady = view_of([self.filmed_small(k) for k in chosen])
+        pictures = [self.filmed_small(k) for k in chosen]
+        land, path, unsteady = view_of(pictures) if count > 1 else (~sky_of(*pictures), None, False)
         if path is not None:
             axes = [np.interp(np.arange(count), chosen, axis) for axis in path.T]
             path = np.stack(axes, 1)

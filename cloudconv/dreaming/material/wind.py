@@ -61,28 +61,29 @@ def end_pairs(count: int, *, first: bool) -> list[int]:
     return list(range(1, count)[:_RECENT] if first else range(1, count)[-_RECENT:])
 
 
-def unfolded(flow: NDArray[np.float32], frames: int) -> NDArray[np.float32]:
-    """Return a flow (h, w, 2) so smooth that a picture which moves for ``frames`` does not fold."""
-    longest = max(flow.shape[:2])
+def unfolded(flow: Tensor, frames: int) -> Tensor:
+    """Return a flow (2, h, w) so smooth that a picture which moves for ``frames`` does not fold."""
+    measured = flow.permute(1, 2, 0).cpu().numpy()
+    smooth, longest = np.full_like(measured, measured.mean((0, 1))), max(flow.shape)
     sigma = _SMOOTH * longest
     while sigma < 2 * longest:
-        smooth = np.asarray(cv2.GaussianBlur(flow, (0, 0), sigma), np.float32)
-        steps = max(float(np.abs(np.diff(smooth, axis=axis)).max(initial=0)) for axis in (0, 1))
+        found = np.asarray(cv2.GaussianBlur(measured, (0, 0), sigma))
+        steps = max(float(np.abs(np.diff(found, axis=axis)).max(initial=0)) for axis in (0, 1))
         if frames * steps <= _FOLD:
-            return smooth
+            smooth = found
+            break
         sigma *= 1.5
-    return np.full_like(flow, flow.mean((0, 1)))
+    return torch.from_numpy(smooth).permute(2, 0, 1).to(flow.device)
 
 
 class Drift:
     """Frames, the first and last of which move steadily before and after their times.
 
-    The motion is so smooth that the pictures do not fold. ``frames``: a function that returns a
-    frame, (3, H, W), by its number from 0 to ``count`` - 1. ``behind``: the sky behind the still
-    parts. ``flows``: (2, h, w) backward flow per frame at the first and at the last frame, on the
-    device of the pictures; the attribute has the smooth flows. ``lasts``: the greatest number of
-    frames that a picture moves. ``turns``: the number of frames that are shown in turn, so that
-    clouds of a slow sky change their form.
+    ``frames``: a function that returns a frame, (3, H, W), by its number from 0 to ``count`` - 1.
+    ``behind``: the sky behind the still parts. ``flows``: (2, h, w) backward flow per frame at the
+    first and at the last frame, so smooth that pictures do not fold, on the device of the pictures.
+    ``turns``: the number of frames that are shown in turn, so that clouds of a slow sky change
+    their form.
     """
 
     def __init__(
@@ -91,15 +92,9 @@ class Drift:
         count: int,
         behind: SkyBehind,
         flows: Sequence[Tensor],
-        lasts: int,
     ) -> None:
-        """Smooth the flows."""
-        smooth = [unfolded(flow.permute(1, 2, 0).cpu().numpy(), lasts) for flow in flows]
-        self.flows = [
-            torch.from_numpy(one).permute(2, 0, 1).to(flow.device)
-            for one, flow in zip(smooth, flows, strict=True)
-        ]
-        self.count, self.behind, self.turns = count, behind, 0
+        """Store the frames and their motion."""
+        self.flows, self.count, self.behind, self.turns = flows, count, behind, 0
         self._frames = frames
         self._ends: dict[int, tuple[Tensor, Tensor]] = {}
         self._ends = {k: self._shown(k) for k in {0, count - 1}}
@@ -168,11 +163,16 @@ class Drift:
 
 
 def drift_of(material: Material, lasts: int) -> Drift:
-    """Return the frames of a material, which drift by the motion at both ends of the clip."""
+    """Return the frames of a material, which drift by the motion at both ends of the clip.
+
+    ``lasts``: the greatest number of frames that a picture moves.
+    """
     count = len(material)
-    flows = [mean_flow(material, end_pairs(count, first=one)) for one in (True, False)]
+    flows = [
+        unfolded(mean_flow(material, end_pairs(count, first=one)), lasts) for one in (True, False)
+    ]
     behind = SkyBehind(material.matte, weight_size(*material.size))
-    drift = Drift(material.picture, count, behind, flows, lasts)
+    drift = Drift(material.picture, count, behind, flows)
     if _moves(material, drift.flows[1]) < _ENOUGH and not any(material.hidden(0, -1)):
         drift.turns = min(_TURNS, count - 1)
     return drift

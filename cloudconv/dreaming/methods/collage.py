@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Drift, drift_of, end_pairs, mean_flow
+from cloudconv.dreaming.material.wind import Drift, drift_of, end_pairs, mean_flow, unfolded
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.compositing import along_clouds, blended
@@ -114,7 +114,7 @@ class _Composition:
             self._land.lead_to(loop_to, frames)
             flow = mean_flow(self._material, end_pairs(len(self._material), first=True))
             behind = self._drifting.behind
-            drift = Drift(lambda _: loop_to, 1, behind, [flow, flow], frames)
+            drift = Drift(lambda _: loop_to, 1, behind, [unfolded(flow, frames)] * 2)
             small = drift.over([resized(behind.filled(loop_to).cpu(), self._thumbs.size)])
             footage = (
                 Footage(drift, self._light, self._size),

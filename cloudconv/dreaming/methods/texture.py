@@ -21,7 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Drift, SkyBehind, end_pairs, mean_of_pairs, outside
+from cloudconv.dreaming.material.wind import (
+    Drift,
+    SkyBehind,
+    end_pairs,
+    mean_of_pairs,
+    outside,
+    unfolded,
+)
 from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.pictures import (
     COARSE_SIDE,
@@ -182,8 +189,9 @@ def _footage(
     flows = []
     for first in (True, False):
         flow = mean_of_pairs(material, end_pairs(len(material), first=first) if lasts else [])
-        flows.append(torch.from_numpy(flow).permute(2, 0, 1).to(material.device))
-    return _Footage(Drift(frames, len(smalls), still, flows, lasts), smalls, start)
+        moves = torch.from_numpy(flow).permute(2, 0, 1).to(material.device)
+        flows.append(unfolded(moves, lasts))
+    return _Footage(Drift(frames, len(smalls), still, flows), smalls, start)
 
 
 @dataclass(frozen=True, slots=True)

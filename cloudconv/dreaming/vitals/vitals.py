@@ -201,11 +201,13 @@ class VitalsMeter:
         """Measure the clip, and derive the limits."""
         material = material.steady if kind.pasted else material
         pictures = [material.glance(k) for k in range(len(material))]
-        meter = FeatureMeter(material.static)
+        # A single picture does not show what moves.
+        static = material.static * (len(pictures) > 1)
+        meter = FeatureMeter(static)
         features = [meter.measure(picture) for picture in pictures]
         self._frames, self._window = kind.frames, min(kind.frames, WINDOW)
         self._source = _Source(features)
-        self._features = meter if kind.follows else FeatureMeter(material.static)
+        self._features = meter if kind.follows else FeatureMeter(static)
         moving = self._features.moving
         self._novelty = Novelty(moving)
         self._lasting = Lasting(pictures)
