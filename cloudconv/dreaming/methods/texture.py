@@ -11,7 +11,7 @@ in place of a cut.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import cv2
@@ -26,32 +26,22 @@ from cloudconv.dreaming.material.wind import (
     SkyBehind,
     end_pairs,
     mean_of_pairs,
-    outside,
     unfolded,
 )
 from cloudconv.dreaming.methods.base import DreamMethod
-from cloudconv.dreaming.pictures import (
-    COARSE_SIDE,
-    bounds,
-    moved,
-    reduced,
-    resized,
-    small_copy,
-    weight_size,
-)
+from cloudconv.dreaming.pictures import COARSE_SIDE, reduced, resized, small_copy, weight_size
 
 Floats = NDArray[np.float32]
 
 _AREA = 13  # side of the squares over which differences are summed, in pixels of COARSE_SIDE
 _PERIODS = 60  # number of periods that are tried, at most
-_SHORTEST = 1 / 3  # shortest period, as a fraction of the clip …
-_LONGER = 0.3  # … and exponent of the preference for longer periods
+_SHORTEST = 1 / 3  # shortest period, as a fraction of the clip; the rest is compared
 _FADE = 0.2  # duration of the change of one place, in seconds
 _LEAD = 1.5  # duration of the first piece, in seconds, at most …
-_PART = 0.4  # … and as a fraction of the clip
+_PART = 0.4  # … and as a fraction of the clip, or of a loop
 _OUTSIDE = 255.0  # difference of points from outside the picture, in levels
-_AT_ONCE = 0.2  # weight of the difference if all places change at once: a thing stays whole
-_VARIES = 0.05  # part of the cost of a period that depends on the seed
+_VARIES = 0.1  # part of the cost of a period that depends on the seed
+_ALWAYS = np.full((1, 1), -np.inf, np.float32)  # times of a piece that every place shows
 
 
 class Texture(DreamMethod):
@@ -68,100 +58,41 @@ class Texture(DreamMethod):
     ) -> Iterator[Tensor]:
         """Yield the pictures; see the base class."""
         count = len(material)
-        looks = _Looks(material)
-        period = _period_of(looks.frames, np.random.default_rng(seed))
-        lead = min(round(_LEAD / float(material.step)), round(count * _PART))
-        lead = min(lead, frames // 3) if loop else lead
-        clip = _footage(material, material.shown, looks.frames, 0)
+        shorter = min(count, frames) if loop else count
+        lead = min(round(_LEAD / float(material.step)), round(_PART * shorter))
+        row = _Row(material, np.random.default_rng(seed))
         if loop and loop_to is None:
             # The dream follows no frame, so the dream begins inside the clip.
             home = count // 2
-            pieces = [_Piece(replace(clip, start=home - 1), None)]
+            row.pieces = [_Piece(replace(row.clip, start=home - 1), _ALWAYS)]
         else:
-            home = 0 if loop_to is None else looks.nearest(loop_to, min(2 * lead, count - 1))
-            pieces = _first_pieces(looks, clip, period, lead)
+            home = 0 if loop_to is None else row.nearest(loop_to, min(2 * lead, count - 1))
+            row.begin(lead)
         turn = frames - 2 * lead if loop else frames
         for time in range(1, frames + 1):
             if time <= turn:
-                _extend(pieces, period, time + looks.fade)
+                row.extend(time + row.fade)
             elif time == turn + 1:
-                _extend(pieces, period, frames)
-                back = replace(clip, start=home - 1 - frames)
-                pieces.append(_Piece(back, time + _earliest(_apart(pieces, back, time, lead))))
-                if loop_to is not None and not looks.alike(loop_to, home):
-                    small = looks.reduced(loop_to)[None]
-                    end = _footage(material, lambda _: loop_to, small, -frames - 1, lead)
-                    costs = np.maximum(_apart(pieces, end, time + lead, lead), looks.usual)
-                    pieces.append(_Piece(end, frames + 1 - _earliest(costs[::-1])))
-            yield _shown(pieces, time, looks)
-            while len(pieces) > 1 and pieces[1].share(time, looks.fade).min() == 1:
-                pieces.pop(0)
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Footage, and the time at which each place changes to it: (h, w); None for always.
-
-    Times are in frames after the last real frame.
-    """
-
-    footage: _Footage
-    enters: Floats | None
-
-    def share(self, time: int, fade: int) -> Floats:
-        """Return the weight of this piece over those before at a time: (h, w) from 0 to 1."""
-        if self.enters is None:
-            return np.ones((1, 1), np.float32)
-        share: Floats = np.clip((time - self.enters) / fade + 0.5, 0, 1).astype(np.float32)
-        return share
-
-
-class _Looks:
-    """The small pictures of a clip, for comparison.
-
-    ``frames``: (n, h, w, 3) float32 in levels. ``fade``: the frames in which a place changes.
-    ``usual``: (h, w), the mean square of the differences of neighbours.
-    """
-
-    def __init__(self, material: Material) -> None:
-        """Make the pictures of all frames."""
-        self.material = material
-        self.frames = np.stack([self.of(material.glance(k)) for k in range(len(material))])
-        apart = np.square(np.diff(self.frames, axis=0)).mean(3)
-        moves = apart.mean(0) if len(apart) else np.zeros(self.frames.shape[1:3], np.float32)
-        self.usual: Floats = cv2.blur(moves, (_AREA, _AREA)) + 1
-        self.fade = max(2, round(_FADE / float(material.step)))
-
-    def nearest(self, picture: Tensor, first: int) -> int:
-        """Return the frame, from ``first`` on, that is most like a picture (3, H, W)."""
-        one = self.reduced(picture)
-        return first + int(np.square(self.frames[first:] - one).mean((1, 2, 3)).argmin())
-
-    def alike(self, picture: Tensor, number: int) -> bool:
-        """Return whether a picture differs from a frame no more than neighbours do."""
-        one = self.reduced(picture)
-        return bool(np.square(self.frames[number] - one).mean() <= self.usual.mean())
-
-    def reduced(self, picture: Tensor) -> Floats:
-        """Return a picture (3, H, W) for comparison: (h, w, 3)."""
-        return self.of(small_copy(picture, self.material.small_size))
-
-    def of(self, small: NDArray[np.uint8]) -> Floats:
-        """Return a picture (h, w, 3) for comparison."""
-        picture: Floats = reduced(cv2.GaussianBlur(small, (0, 0), 1), COARSE_SIDE)
-        return picture.astype(np.float32)
+                row.extend(frames)
+                back = replace(row.clip, start=home - 1 - frames)
+                row.pieces.append(_Piece(back, time + _earliest(row.apart(back, time, lead))))
+                if loop_to is not None and not row.alike(loop_to, home):
+                    end = row.footage([row.small(loop_to)], lambda _: loop_to, -frames - 1, lead)
+                    costs = np.maximum(row.apart(end, time + lead, lead), row.usual)
+                    row.pieces.append(_Piece(end, frames + 1 - _earliest(costs[::-1])))
+            yield row.picture(time)
 
 
 @dataclass(frozen=True, slots=True)
 class _Footage:
     """Frames, of which the number ``start + t`` is shown at time t.
 
-    Before the first and after the last frame, these two may move on. ``smalls``: (n, h, w, 3), the
-    frames for comparison, in levels.
+    Before the first and after the last frame, these two may move on. ``smalls``: the same at the
+    size for comparison, in levels.
     """
 
     drift: Drift
-    smalls: Floats
+    smalls: Drift
     start: int
 
     def picture(self, time: int) -> Tensor:
@@ -169,42 +100,138 @@ class _Footage:
         return self.drift.picture(self.start + time)
 
     def small(self, time: int) -> Floats:
-        """Return the picture for comparison, (h, w, 3); points from outside are far off."""
-        number = self.start + time
-        small: Floats = self.smalls[min(max(number, 0), len(self.smalls) - 1)]
-        if 0 <= number < len(self.smalls):
-            return small
-        size = small.shape[0], small.shape[1]
-        flow = self.drift.displacement(number, size).cpu()
-        picture = moved(torch.from_numpy(small).permute(2, 0, 1), flow)
-        picture += _OUTSIDE * (outside(flow) > 1)
-        return picture.permute(1, 2, 0).numpy()
-
-
-def _footage(
-    material: Material, frames: Callable[[int], Tensor], smalls: Floats, start: int, lasts: int = 0
-) -> _Footage:
-    """Return frames whose first and last move on for up to ``lasts`` frames without a fold."""
-    still = SkyBehind(torch.zeros(material.size), weight_size(*material.size))
-    flows = []
-    for first in (True, False):
-        flow = mean_of_pairs(material, end_pairs(len(material), first=first) if lasts else [])
-        moves = torch.from_numpy(flow).permute(2, 0, 1).to(material.device)
-        flows.append(unfolded(moves, lasts))
-    return _Footage(Drift(frames, len(smalls), still, flows), smalls, start)
+        """Return the picture for comparison, (3, h, w); points from outside are far off."""
+        picture = self.smalls.picture(self.start + time)
+        known = self.smalls.covers(self.start + time, (picture.shape[1], picture.shape[2]))
+        small: Floats = (picture + _OUTSIDE * (1 - known)).numpy()
+        return small
 
 
 @dataclass(frozen=True, slots=True)
-class _Period:
-    """The jumps of all places: place x jumps from frame ``starts[x] + length`` to ``starts[x]``."""
+class _Piece:
+    """Footage, and the time at which each place changes to it: (h, w).
 
-    length: int
-    starts: Floats
+    Times are in frames after the last real frame.
+    """
+
+    footage: _Footage
+    enters: Floats
+
+    def share(self, time: int, fade: int) -> Floats:
+        """Return the weight of this piece over those before at a time: (h, w) from 0 to 1."""
+        share: Floats = np.clip((time - self.enters) / fade + 0.5, 0, 1).astype(np.float32)
+        return share
 
 
-def _costs(pairs: list[tuple[Floats, Floats]]) -> Floats:
+class _Row:
+    """The pieces of a dream, and how they follow each other.
+
+    ``clip``: the footage of the whole clip. ``fade``: the frames in which a place changes.
+    ``usual``: (h, w), the mean square of the differences of neighbours.
+    """
+
+    def __init__(self, material: Material, random: np.random.Generator) -> None:
+        """Compare all frames, and choose the period with the least visible jumps."""
+        self._material = material
+        smalls = [_small(material.glance(k)) for k in range(len(material))]
+        self._frames = np.stack([small.numpy() for small in smalls])
+        self.clip = self.footage(smalls, material.shown, 0, 0)
+        self.fade = max(2, round(_FADE / float(material.step)))
+        apart = np.square(np.diff(self._frames, axis=0)).mean(1)
+        moves = apart.mean(0) if len(apart) else np.zeros(self._frames.shape[2:], np.float32)
+        self.usual: Floats = cv2.blur(moves, (_AREA, _AREA)) + 1
+        # Place x jumps from frame ``_starts[x] + _period`` to ``_starts[x]``.
+        self._period, self._starts = _period_of(self._frames, random)
+        self.pieces: list[_Piece] = []
+
+    def footage(
+        self, smalls: list[Tensor], frames: Callable[[int], Tensor], start: int, lasts: int
+    ) -> _Footage:
+        """Return frames whose first and last move on for up to ``lasts`` frames without a fold."""
+        material, flows = self._material, []
+        for first in (True, False):
+            pairs = end_pairs(len(material), first=first) if lasts else []
+            flow = torch.from_numpy(mean_of_pairs(material, pairs)).permute(2, 0, 1)
+            flows.append(unfolded(flow.to(material.device), lasts))
+        still = SkyBehind(torch.zeros(material.size), weight_size(*material.size))
+        drift = Drift(frames, len(smalls), still, flows)
+        return _Footage(drift, drift.over(smalls), start)
+
+    def begin(self, lead: int) -> None:
+        """Begin with the last frame, which moves on, and the clip that follows best."""
+        picture = self._material.picture(-1)
+        smalls = [torch.from_numpy(self._frames[-1])]
+        last = self.footage(smalls, lambda _: picture, 0, max(lead, 1))
+        shown = [last.small(time) for time in range(1, lead + 1)]
+        best, found = np.inf, _Piece(self.clip, _ALWAYS)
+        for start in range(self._period) if lead else ():
+            self.pieces = [_Piece(replace(self.clip, start=start), _ALWAYS)]
+            self.extend(lead)
+            costs = _costs((one, self._seen(time)) for time, one in enumerate(shown, 1))
+            # A thing stays whole if the first frame fits everywhere.
+            cost = float((np.sqrt(costs.min(0)) + np.sqrt(costs[0])).mean())
+            if cost < best:
+                unseen = np.maximum(costs, self.usual)
+                best, found = cost, _Piece(self.pieces[0].footage, 1 + _earliest(unseen))
+        self.pieces = [_Piece(last, _ALWAYS), found]
+
+    def extend(self, until: int) -> None:
+        """Append the footage to which places change up to a time."""
+        newest = self.pieces[-1].footage
+        first = int(self._starts.min()) + self._period  # the frame at which the first place jumps
+        while newest.start + until >= first:
+            enters = np.maximum(self._starts + self._period - newest.start, self.pieces[-1].enters)
+            newest = replace(newest, start=newest.start - self._period)
+            self.pieces.append(_Piece(newest, enters))
+
+    def picture(self, time: int) -> Tensor:
+        """Return the picture of a time, (3, H, W), and forget what is hidden from then on."""
+        shares = [piece.share(time, self.fade) for piece in self.pieces]
+        hidden = max(number for number, share in enumerate(shares) if share.min() == 1)
+        del self.pieces[:hidden], shares[:hidden]
+        shown = self.pieces[0].footage.picture(time)
+        for piece, share in zip(self.pieces[1:], shares[1:], strict=True):
+            if share.max() > 0:
+                weight = resized(torch.from_numpy(share)[None].to(shown.device), shown.shape[1:])
+                shown.lerp_(piece.footage.picture(time), weight)
+        return shown
+
+    def apart(self, footage: _Footage, begin: int, count: int) -> Floats:
+        """Return the differences of footage from the pieces at ``count`` times."""
+        times = range(begin, begin + max(count, 1))
+        return _costs((self._seen(at), footage.small(at)) for at in times)
+
+    def nearest(self, picture: Tensor, first: int) -> int:
+        """Return the frame, from ``first`` on, that is most like a picture (3, H, W)."""
+        apart = np.square(self._frames[first:] - self.small(picture).numpy())
+        return first + int(apart.mean((1, 2, 3)).argmin())
+
+    def alike(self, picture: Tensor, number: int) -> bool:
+        """Return whether a picture differs from a frame no more than neighbours do."""
+        apart = np.square(self._frames[number] - self.small(picture).numpy())
+        return bool(apart.mean() <= self.usual.mean())
+
+    def small(self, picture: Tensor) -> Tensor:
+        """Return a picture (3, H, W) for comparison: (3, h, w)."""
+        return _small(small_copy(picture, self._material.small_size))
+
+    def _seen(self, time: int) -> Floats:
+        """Return the small picture of a time."""
+        seen = self.pieces[0].footage.small(time)
+        for piece in self.pieces[1:]:
+            seen = np.where(time > piece.enters, piece.footage.small(time), seen)
+        return seen
+
+
+def _small(picture: NDArray[np.uint8]) -> Tensor:
+    """Return a picture (h, w, 3) for comparison: (3, h, w) in levels."""
+    small = reduced(cv2.GaussianBlur(picture, (0, 0), 1), COARSE_SIDE)
+    return torch.from_numpy(small).permute(2, 0, 1).float().contiguous()
+
+
+def _costs(pairs: Iterable[tuple[Floats, Floats]]) -> Floats:
     """Return the differences of pairs of small pictures, summed over areas: (pairs, h, w)."""
-    apart = np.stack([np.square(one - other).mean(2) for one, other in pairs])
+    apart = np.stack([np.square(one - other).mean(0) for one, other in pairs])
     if len(apart) > 1:
         # Two consecutive frames tell a motion from its reverse.
         apart[:-1] = (apart[:-1] + apart[1:]) / 2
@@ -218,80 +245,19 @@ def _earliest(costs: Floats) -> Floats:
     return smooth
 
 
-def _period_of(frames: Floats, random: np.random.Generator) -> _Period:
-    """Return the period with the least visible jumps."""
+def _period_of(frames: Floats, random: np.random.Generator) -> tuple[int, Floats]:
+    """Return the period with the least visible jumps, and the frame to which each place jumps."""
     count = len(frames)
-    best, found = np.inf, _Period(max(count, 1), np.zeros(frames.shape[1:3], np.float32))
-    shortest, longest = max(1, round(count * _SHORTEST)), count - 1 - min(5, count // 3)
-    for length in range(shortest, longest + 1, max(1, count // _PERIODS)):
-        apart = _costs(list(zip(frames[:-length], frames[length:], strict=True)))
+    best, found = np.inf, (max(count, 1), np.zeros(frames.shape[2:], np.float32))
+    shortest = max(1, round(count * _SHORTEST))
+    for length in range(shortest, count - shortest + 1, max(1, count // _PERIODS)):
+        apart = _costs(zip(frames[:-length], frames[length:], strict=True))
         if len(apart) > 1:
             apart = apart[:-1]
         apart = np.sqrt(apart)
-        apart += _AT_ONCE * apart.mean((1, 2), keepdims=True)
-        cost = float(apart.min(0).mean()) / length**_LONGER
-        cost *= 1 + _VARIES * random.random()
+        # A thing stays whole where all places jump at once.
+        apart += apart.mean((1, 2), keepdims=True)
+        cost = float(apart.min(0).mean()) * (1 + _VARIES * random.random())
         if cost < best:
-            best, found = cost, _Period(length, _earliest(apart) + np.float32(0.5))
+            best, found = cost, (length, _earliest(apart))
     return found
-
-
-def _extend(pieces: list[_Piece], period: _Period, until: int) -> None:
-    """Append the footage to which places change up to a time."""
-    newest = pieces[-1].footage
-    first = int(period.starts.min()) + period.length  # the frame at which the first place jumps
-    while newest.start + until >= first:
-        enters = period.starts + period.length - newest.start
-        if pieces[-1].enters is not None:
-            enters = np.maximum(enters, pieces[-1].enters)
-        newest = replace(newest, start=newest.start - period.length)
-        pieces.append(_Piece(newest, enters))
-
-
-def _first_pieces(looks: _Looks, clip: _Footage, period: _Period, lead: int) -> list[_Piece]:
-    """Return the last frame, which moves on, and the footage that follows."""
-    picture = looks.material.picture(-1)
-    last = _footage(looks.material, lambda _: picture, looks.frames[-1:], 0, max(lead, 1))
-    shown = [last.small(time) for time in range(1, lead + 1)]
-    best, found = np.inf, _Piece(clip, None)
-    for start in range(period.length) if lead else ():
-        pieces = [_Piece(replace(clip, start=start), None)]
-        _extend(pieces, period, lead)
-        costs = _costs([(one, _seen(pieces, time)) for time, one in enumerate(shown, 1)])
-        cost = float((np.sqrt(costs.min(0)) + _AT_ONCE * np.sqrt(costs[0])).mean())
-        if cost < best:
-            unseen = np.maximum(costs, looks.usual)
-            best, found = cost, _Piece(pieces[0].footage, 1 + _earliest(unseen))
-    return [_Piece(last, None), found]
-
-
-def _apart(pieces: list[_Piece], footage: _Footage, begin: int, count: int) -> Floats:
-    """Return the differences of footage from pieces at ``count`` times."""
-    times = range(begin, begin + max(count, 1))
-    return _costs([(_seen(pieces, at), footage.small(at)) for at in times])
-
-
-def _seen(pieces: list[_Piece], time: int) -> Floats:
-    """Return the small picture of a time."""
-    seen = pieces[0].footage.small(time)
-    for piece in pieces[1:]:
-        seen = np.where(piece.share(time, 1)[..., None] > 0.5, piece.footage.small(time), seen)
-    return seen
-
-
-def _shown(pieces: list[_Piece], time: int, looks: _Looks) -> Tensor:
-    """Return the picture of a time, (3, H, W)."""
-    shares = [piece.share(time, looks.fade) for piece in pieces]
-    first = max(number for number, share in enumerate(shares) if share.min() == 1)
-    shown = pieces[first].footage.picture(time)
-    for piece, share in zip(pieces[first + 1 :], shares[first + 1 :], strict=True):
-        if share.max() == 0:
-            continue
-        small = torch.from_numpy(share)
-        box = tuple(
-            slice(max(side.start - 1, 0) * full // part, -(-(side.stop + 1) * full // part))
-            for side, full, part in zip(bounds(small), shown.shape[1:], share.shape, strict=True)
-        )
-        weight = resized(small[None].to(shown.device), shown.shape[1:])[0][box]
-        shown[:, *box].lerp_(piece.footage.picture(time)[:, *box], weight)
-    return shown
