@@ -2,6 +2,7 @@
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,23 @@ def forked(monkeypatch):
     """Convert files of weights in copies of this process, which has imported PyTorch already."""
     if sys.platform == "linux":
         monkeypatch.setattr(subprocess, "Popen", Fork)
+
+
+@pytest.fixture
+def copied_weights(tmp_path, monkeypatch):
+    """Return a copy of the folder of weights that the test may damage."""
+    from cloudconv import weights  # which reads the environment
+
+    folder = shutil.copytree(weights.weights_folder(), tmp_path / "weights")
+    monkeypatch.setattr(weights, "weights_folder", lambda: folder)
+    return folder
+
+
+@pytest.fixture
+def data_folder(tmp_path, monkeypatch):
+    """Return a folder of the test's own for the models that it adds."""
+    monkeypatch.setenv("CLOUDCONV_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

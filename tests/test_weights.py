@@ -1,82 +1,66 @@
 """The shipped weights are complete and described, and damaged or wrong weights are refused."""
 
 import hashlib
-import shutil
+import json
+import re
 
 import pytest
 
 from cloudconv import weights
 from cloudconv.errors import WeightsError
 from cloudconv.models import registry
+from tests.helpers.command import invoke
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """Return a copy of the weights folder that a test may damage."""
-    copy = tmp_path / "weights"
-    shutil.copytree(weights.weights_folder(), copy)
-    monkeypatch.setattr(weights, "weights_folder", lambda: copy)
-    return copy
-
-
-def test_every_weights_file_is_complete():
+def test_every_weights_file_is_complete_and_names_its_origin():
     entries = weights.manifest()
     assert entries.keys() == {spec.weights for spec in registry.MODELS if spec.weights}
     for name, entry in entries.items():
         data = (weights.weights_folder() / entry.file).read_bytes()
         assert len(data) == entry.size_bytes
         assert hashlib.sha256(data).hexdigest() == entry.sha256
-        assert weights.status(name) == "ok"
         state = weights.load_state(name)
         for spec in (spec for spec in registry.MODELS if spec.weights == name):
             assert spec.parameters == entry.parameters
             wanted = {key: tensor.shape for key, tensor in spec.build().state_dict().items()}
             assert {key: tensor.shape for key, tensor in state.items()} == wanted
         assert {str(t.dtype).removeprefix("torch.") for t in state.values()} == {entry.dtype}
-
-
-def test_every_entry_names_its_origin():
-    entries = weights.manifest().values()
-    assert entries
-    for entry in entries:
         registry.spec(entry.model)
-        assert entry.origin
-        assert entry.training_data
-        assert entry.command
-        assert entry.scores
+        assert all((entry.origin, entry.training_data, entry.command, entry.scores))
         text = (weights.weights_folder() / entry.licence_file).read_text()
         assert entry.licence in text
         assert "Copyright" in text
 
 
-def test_one_changed_byte_is_noticed(folder):
-    path = folder / "rife-4.6.safetensors"
+@pytest.mark.parametrize("harm", ["damaged", "missing"])
+def test_bad_weights_are_named_with_a_remedy_by_every_command(copied_weights, harm):
+    path = copied_weights / "rife-4.6.safetensors"
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
-    path.write_bytes(data)
-    assert weights.status("rife-4.6") == "damaged"
-    with pytest.raises(WeightsError, match=r"damaged.*reinstall"):
-        registry.load("rife-4.6")
-
-
-def test_a_missing_file_is_named_with_a_remedy(folder):
-    (folder / "rife-4.6.safetensors").unlink()
-    assert weights.status("rife-4.6") == "missing"
-    with pytest.raises(WeightsError, match=r"rife-4\.6\.safetensors is missing: .*reinstall"):
+    path.unlink() if harm == "missing" else path.write_bytes(data)
+    with pytest.raises(WeightsError, match=rf"rife-4\.6.*{harm}.*reinstall"):
         registry.load("rife-4.6")
     registry.load("blend")
+    listed, checked, examined = (
+        invoke(*words.split()) for words in ("models --json", "models verify", "doctor --json")
+    )
+    assert (listed.exit_code, checked.exit_code, examined.exit_code) == (0, 1, 1)
+    rows = {row["name"]: row["weights"] for row in json.loads(listed.stdout)["models"]}
+    assert (rows["rife-4.6"], rows["cloud-best"]) == (harm, "ok")
+    (line,) = checked.stderr.splitlines()
+    assert f"rife-4.6 are {harm}" in line
+    assert json.loads(examined.stdout)["problems"] == [f"The weights of rife-4.6 are {harm}."]
+    assert f"weights of rife-4.6 are {harm}" in examined.stderr
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"rife-4.6": {"file": "x"}}', '{"rife-4.6": 3}'])
-def test_a_damaged_manifest_is_an_error(folder, text):
-    (folder / "manifest.json").write_text(text)
-    with pytest.raises(WeightsError, match="manifest"):
+@pytest.mark.parametrize("text", ["", "[]", '{"rife-4.6": {"file": "x"}}', '{"rife-4.6": 3}', None])
+def test_a_damaged_or_missing_manifest_is_an_error(copied_weights, text):
+    manifest = copied_weights / "manifest.json"
+    manifest.unlink() if text is None else manifest.write_text(text)
+    with pytest.raises(WeightsError, match=re.escape("missing" if text is None else "manifest")):
         registry.load("rife-4.6")
 
 
-def test_a_missing_manifest_and_an_unknown_entry_are_errors(folder):
+def test_an_unknown_entry_is_an_error():
     with pytest.raises(WeightsError, match="no entry other"):
         weights.load_state("other")
-    (folder / "manifest.json").unlink()
-    with pytest.raises(WeightsError, match="missing"):
-        weights.status("rife-4.6")
