@@ -3,8 +3,6 @@
 import re
 import sys
 
-import pytest
-
 from cloudconv.cli import commands as command
 from cloudconv.report.data import COLUMNS
 from tests.helpers.command import invoke
@@ -15,11 +13,6 @@ QUICK = ("--device", "cpu", "--precision", "fp32", "--threads", "1")
 
 def run(*arguments):
     return invoke("compare", *arguments)
-
-
-@pytest.fixture
-def clip(tmp_path):
-    return write_clip(tmp_path / "a.mp4", 9, rate=24, codec="libx264", step=1)
 
 
 def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path):
@@ -35,13 +28,14 @@ def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path):
     assert "2 frames scored" in result.stderr
 
 
-def test_the_table_of_forecasts_has_a_column_for_each_horizon(clip):
+def test_the_table_of_forecasts_has_a_column_for_each_horizon(tmp_path):
+    clip = write_clip(tmp_path / "a.mkv", 9, step=1)
     result = run(clip, "--horizon", 3, "--model", "linear", *QUICK)
     assert result.exit_code == 0, result.stderr
-    lines = result.stdout.splitlines()
-    assert lines[0] == "PSNR dB, by frames ahead"
-    assert lines[1].split() == ["method", "1", "2", "3"]
-    assert "1 frame ahead" in lines[-1]
+    title, head, *_, verdict = result.stdout.splitlines()
+    assert title == "PSNR dB, by frames ahead"
+    assert head.split() == ["method", "1", "2", "3"]
+    assert "1 frame ahead" in verdict
 
 
 def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(monkeypatch, capsys):

@@ -63,16 +63,6 @@ def test_without_a_terminal_there_is_a_line_every_ten_seconds(now, capsys):
     assert "30.0 s left" in second_line
 
 
-def test_a_stage_without_a_unit_of_its_own_counts_in_the_usual_one(monkeypatch, capsys):
-    monkeypatch.setattr(progress, "LINE_EVERY", 0.0)
-    with reporting("working", "auto", quiet=False) as report:
-        report(Progress("analysing", 50, 100, unit="%"))
-        report(at(3, 7))
-    first, second = capsys.readouterr().err.splitlines()
-    assert first.startswith("analysing: 50 of 100 %")
-    assert second.startswith("working: 3 of 7 frames")
-
-
 @pytest.mark.parametrize(("mode", "quiet"), [("auto", True), ("off", False)])
 def test_quiet_and_progress_off_print_no_progress(mode, quiet, capsys):
     with reporting("working", mode, quiet=quiet) as report:
@@ -100,36 +90,27 @@ def test_progress_json_prints_one_object_a_line(now, capsys):
 
 
 @pytest.mark.parametrize(
-    ("shown", "done", "left"),
+    ("seconds", "shown", "done", "left"),
     [
         # After a resume 900 of 1000 frames are complete; the time left is that of the other 90.
-        (lambda second: (900 + second, 1000, 900), 910, 90.0),
+        (10, lambda second: (900 + second, 1000, 900), 910, 90.0),
         # The second input of a batch begins with 500 frames of an earlier run.
-        (lambda second: (second + 500 * (second > 5), 1000, 500 * (second > 5)), 510, 490.0),
+        (10, lambda second: (second + 500 * (second > 5), 1000, 500 * (second > 5)), 510, 490.0),
         # The estimate of the total gets better.
-        (lambda second: (second, 110 - second, 0), 10, 90.0),
+        (10, lambda second: (second, 110 - second, 0), 10, 90.0),
+        # The rate is that of the last minute.
+        (300, lambda second: (min(10 * second, 900 + second), None, 0), 1200, None),
     ],
-    ids=["resumed", "batch", "estimate"],
+    ids=["resumed", "batch", "estimate", "slower"],
 )
-def test_the_rate_is_that_of_the_frames_made_now(now, capsys, shown, done, left):
+def test_the_rate_is_that_of_the_frames_made_now(now, capsys, seconds, shown, done, left):
     with reporting("working", "json", quiet=False) as report:
-        for second in range(11):
+        for second in range(seconds + 1):
             now[0] = float(second)
             made, total, resumed = shown(second)
             report(at(made, total, resumed=resumed))
     last = json.loads(capsys.readouterr().err.splitlines()[-1])
     assert (last["done"], last["rate"], last["seconds_left"]) == (done, 1.0, left)
-
-
-def test_the_rate_is_that_of_the_last_minute(now, capsys):
-    with reporting("working", "json", quiet=False) as report:
-        report(at(0, None))
-        for second in range(1, 301):
-            now[0] = float(second)
-            report(at(second * 10 if second <= 100 else 1000 + (second - 100), None))
-    rates = [json.loads(line)["rate"] for line in capsys.readouterr().err.splitlines()]
-    assert rates[0] is None
-    assert (rates[50], rates[-1]) == (10.0, 1.0)
 
 
 def test_progress_of_a_run_as_json(clip):
@@ -140,13 +121,15 @@ def test_progress_of_a_run_as_json(clip):
     assert (rows[-1]["stage"], rows[-1]["done"], rows[-1]["total"]) == ("interpolating", 10, 10)
 
 
-def test_seconds_have_no_rate(now, capsys):
-    """Adapting is counted in seconds, so a rate such as ``0.9 s/s`` would mean nothing."""
+@pytest.mark.parametrize(("unit", "rate"), [("s", ""), ("%", ""), ("frames", "1.0 frames/s  ")])
+def test_seconds_and_percent_have_no_rate(now, capsys, unit, rate):
+    """A rate such as ``0.9 s/s`` would mean nothing."""
     with reporting("adapting", "auto", quiet=False) as report:
         for second in range(11):
             now[0] = float(second)
-            report(Progress("adapting", second, 60, unit="s"))
-    assert capsys.readouterr().err == "adapting: 10 of 60 s, 50.0 s left\n"
+            report(Progress("adapting", second, 60, unit=unit))
+    said = capsys.readouterr().err
+    assert said == f"adapting: 10 of 60 {unit}, {rate.strip()}{', ' if rate else ''}50.0 s left\n"
 
 
 def test_a_line_on_a_terminal_is_wrapped_between_words(monkeypatch, capsys):

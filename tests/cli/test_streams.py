@@ -5,7 +5,9 @@ import os
 import shlex
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -17,10 +19,11 @@ TINY = ("--factor", "2", "--model", "tiny", "--device", "cpu", "--threads", "1")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX shell and signals")
 
 
-def shell(clip, out, closed):
-    words = [sys.executable, "-m", "cloudconv", "interp", str(clip), out, *TINY]
-    command = f"{shlex.join(words)} {closed}"
-    return subprocess.run(["sh", "-c", command], capture_output=True, timeout=120, check=False)
+def shell(words, streams="", **options):
+    """Run the command in a shell with redirected streams; return its exit code and output."""
+    command = f"{shlex.join([sys.executable, '-m', 'cloudconv', *map(str, words)])} {streams}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, **options)
+    return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.parametrize("name", ["a\x1b[31mb\x07", "a\x9b31mb", "a\u202eb", "a\rb\x08"])
@@ -41,24 +44,22 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path, name):
 @pytest.mark.full
 def test_a_run_with_closed_streams_succeeds(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 3)
-    done = shell(clip, str(tmp_path / "b.mkv"), "<&- >&- 2>&-")
-    assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
+    words = ("interp", clip, tmp_path / "b.mkv", *TINY)
+    assert shell(words, "<&- >&- 2>&-", timeout=120) == (0, "", "")
     assert len(read_times(tmp_path / "b.mkv")) == 6
-    done = shell(clip, "-", ">&-")
-    assert done.returncode == 2
-    assert b"standard output is closed" in done.stderr
 
 
 def test_a_result_for_a_closed_standard_output_is_an_error(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 3)
-    done = shell(clip, str(tmp_path / "b.mkv"), "--json >&-")
-    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
-    assert b"standard output is closed" in done.stderr
-    assert not (tmp_path / "b.mkv").exists()
-    words = f"{shlex.join([sys.executable, '-m', 'cloudconv', 'models'])} >&-"
-    done = subprocess.run(["sh", "-c", words], capture_output=True, check=False)
-    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
-    assert b"standard output is closed" in done.stderr
+    for code, words in (
+        (2, ("interp", clip, "-", *TINY)),
+        (2, ("interp", clip, tmp_path / "b.mkv", *TINY, "--json")),
+        (1, ("models",)),
+    ):
+        ended, _, said = shell(words, ">&-")
+        assert (ended, said.count("\n")) == (code, 1)
+        assert "standard output is closed" in said
+    assert os.listdir(tmp_path) == ["a.mkv"]
 
 
 @pytest.mark.parametrize(
@@ -89,29 +90,20 @@ def test_a_named_pipe_is_refused_at_once(tmp_path, monkeypatch, words, said):
     ],
 )
 def test_a_full_standard_output_is_one_sentence(words):
-    with open("/dev/full", "wb") as full:
-        command = [sys.executable, "-m", "cloudconv", *words.split()]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, check=False)
-    *first, last = done.stderr.decode().splitlines()
-    assert (done.returncode, last) == (
-        1,
-        "error: standard output cannot be written: No space left on device",
-    )
+    code, _, said = shell(words.split(), ">/dev/full")
+    *first, last = said.splitlines()
+    assert code == 1
+    assert last == "error: standard output cannot be written: No space left on device"
     assert len(first) == ("nothing" in words)
 
 
 def test_a_deleted_working_directory_is_named(tmp_path):
     (tmp_path / "gone").mkdir()
-    words = shlex.join([sys.executable, "-m", "cloudconv", "models", "--json"])
-    done = subprocess.run(
-        ["sh", "-c", f"rmdir ../gone; {words}"],
-        capture_output=True,
-        check=False,
-        cwd=tmp_path / "gone",
-    )
-    assert done.returncode == 1
-    assert done.stderr.startswith(b"error: The working directory cannot be used (No such file")
-    assert json.loads(done.stdout)["exit_code"] == 1
+    remove = partial(os.rmdir, tmp_path / "gone")
+    words = ("models", "--json")
+    code, made, said = shell(words, cwd=tmp_path / "gone", preexec_fn=remove)
+    assert (code, json.loads(made)["exit_code"]) == (1, 1)
+    assert "error: The working directory cannot be used (No such file" in said
 
 
 def test_a_file_created_during_an_interrupt_is_removed(tmp_path, monkeypatch):
@@ -131,10 +123,7 @@ def test_a_file_created_during_an_interrupt_is_removed(tmp_path, monkeypatch):
 def test_files_that_could_not_be_removed_are_named(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mkv", 3)
     monkeypatch.setattr(files, "remove", lambda path: None)
-
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
+    interrupted = Mock(side_effect=KeyboardInterrupt)
     monkeypatch.setattr("cloudconv.media.sink.Sink.write", interrupted)
     done = run("interp", clip, tmp_path / "b.gif", *TINY)
     (part,) = tmp_path.glob("*.part")

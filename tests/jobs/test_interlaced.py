@@ -1,6 +1,7 @@
 """Every command takes both fields of an interlaced picture as source frames."""
 
 from fractions import Fraction as F
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -8,13 +9,6 @@ import pytest
 import cloudconv
 from cloudconv import jobs
 from cloudconv.events import Progress, Warned
-from cloudconv.settings import (
-    CompareSettings,
-    DreamSettings,
-    ExtrapolateSettings,
-    InterpSettings,
-    TrainSettings,
-)
 from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.factory import (
@@ -55,7 +49,7 @@ def test_a_factor_refers_to_both_fields(clip, tmp_path):
 @pytest.mark.parametrize(("fps", "frames"), [(50, 20), (60, 24)])
 def test_a_rate_refers_to_both_fields(clip, tmp_path, fps, frames):
     given = {"fps": fps, "model": "blend", "deinterlace": True, **SMALL}
-    plan = cloudconv.estimate(InterpSettings(clip, tmp_path / "b.mp4", **given))
+    plan = cloudconv.estimate(cloudconv.InterpSettings(clip, tmp_path / "b.mp4", **given))
     assert (plan.source_fps, plan.output_frames) == ("50", frames)
     result = calls.interpolate(clip, tmp_path / "b.mp4", **given)
     assert (result.output_frames, result.new_frames > 0) == (frames, fps != 50)
@@ -89,16 +83,16 @@ TRAIN |= {"train_part": "0:1", "val_part": "0:1"}
 @pytest.mark.parametrize(
     ("kind", "given"),
     [
-        (InterpSettings, {"factor": 2, "model": "blend"}),
-        (ExtrapolateSettings, {"frames": 1, "model": "linear"}),
-        (DreamSettings, {"frames": 1, "mode": "flow"}),
-        (CompareSettings, {"frames": 1, "model": ("blend",)}),
-        (TrainSettings, TRAIN),
+        (cloudconv.InterpSettings, {"factor": 2, "model": "blend"}),
+        (cloudconv.ExtrapolateSettings, {"frames": 1, "model": "linear"}),
+        (cloudconv.DreamSettings, {"frames": 1, "mode": "flow"}),
+        (cloudconv.CompareSettings, {"frames": 1, "model": ("blend",)}),
+        (cloudconv.TrainSettings, TRAIN),
     ],
 )
 def test_the_warning_comes_before_the_work(kind, given, clip, tmp_path):
-    suffix = ".safetensors" if kind is TrainSettings else ".mp4"
-    output = {} if kind is CompareSettings else {"output": tmp_path / f"b{suffix}"}
+    suffix = ".safetensors" if kind is cloudconv.TrainSettings else ".mp4"
+    output = {} if kind is cloudconv.CompareSettings else {"output": tmp_path / f"b{suffix}"}
     job = jobs.run(kind(clip, **output, **given, **SMALL))
     for event in job:
         assert not isinstance(event, Progress) or event.done == 0
@@ -120,10 +114,8 @@ def test_fields_are_trained_on(clip, tmp_path):
 
 
 def test_a_dry_run_warns_before_its_trial(clip, monkeypatch):
-    def stop(plan):
-        raise RuntimeError("the trial starts")
-
-    monkeypatch.setattr("cloudconv.jobs.interp.run.estimate", stop)
+    trial = Mock(side_effect=RuntimeError("the trial starts"))
+    monkeypatch.setattr("cloudconv.jobs.interp.run.estimate", trial)
     options = ["--factor", "2", "--dry-run", "--model", "blend", "--device", "cpu"]
     done = invoke("interp", clip, *options)
     (warning,) = [line for line in done.stderr.splitlines() if "interlaced" in line]
