@@ -8,6 +8,7 @@ import sys
 import tracemalloc
 from fractions import Fraction as F
 from itertools import pairwise
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -18,16 +19,14 @@ from hypothesis import strategies as st
 from cloudconv import metrics
 from cloudconv.errors import CloudconvError, InputError, ModelError, OutputError
 from cloudconv.jobs.compare.methods import ShownFrame
-from cloudconv.jobs.compare.plan import MINTERPOLATE, evenly, methods_of, windows
+from cloudconv.jobs.compare.plan import MINTERPOLATE, evenly, windows
 from cloudconv.jobs.compare.run import CompareSettings, decide, estimate
 from cloudconv.jobs.compare.score import SequenceMeter, verdict
 from cloudconv.media.color import rgb_of
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.report.data import Row
-from cloudconv.settings import fields_of
 from tests.helpers import calls
-from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.factory import picture, read_times, write_clip
 
 QUICK = {"device": "cpu", "precision": "fp32", "threads": 1}
@@ -102,13 +101,18 @@ def frames_of(path):
         return list(source.frames())
 
 
-def test_frames_that_lose_to_blending_are_named(tmp_path):
+def test_the_verdict_and_the_frames_that_lose_to_blending_are_about_the_model(tmp_path):
     # Frame 1 is the mean of its neighbours (blending wins); frame 3 repeats frame 2 (holding wins).
-    result = compare(gray([50, 60, 70, 70, 90], tmp_path / "a.mkv"), model=("hold",))
+    clip = gray([50, 60, 70, 70, 90], tmp_path / "a.mkv")
+    result = compare(clip, model=("hold",))
     assert result.as_json()["loses_to_blend"] == [1]
     rows = [row["hold"]["psnr"] for row in result.per_frame]
     assert result.methods["hold"]["psnr"] == pytest.approx(sum(rows) / 2)
+    assert result.verdict.startswith("hold is")
     assert result.verdict.endswith("it is worse on 1 of 2 frames, most at 0.0 s")
+    other = compare(clip, model=("hold",), against=("tiny",))
+    assert " than tiny" in other.verdict
+    assert (other.baseline, other.loses_to_blend) == ("tiny", [1])
 
 
 def test_a_blend_of_two_noises_has_less_texture(tmp_path):
@@ -169,24 +173,11 @@ def test_sampled_frames_are_spread_evenly(total, wanted):
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 
-@pytest.mark.parametrize(("wanted", "scored"), [(1, 1), (2, 2), (5, 3), (7, 6), (100, 15)])
-def test_the_number_of_scored_frames_can_be_limited(tmp_path, wanted, scored):
+def test_the_number_of_scored_frames_can_be_limited(tmp_path):
     clip = gray([20 + 4 * k for k in range(21)], tmp_path / "a.mkv")
-    result = compare(clip, drop=4, model=("blend",), frames=wanted)
-    assert result.scored_frames == scored
-    assert result.warnings == []
-    assert result.methods["blend"]["psnr"] > 52
-
-
-def shown(level):
-    return ShownFrame(torch.full((3, 4, 5), level))
-
-
-def test_flicker_is_not_measured_across_an_interruption():
-    meter = SequenceMeter(())
-    for level in (0.1, 0.9):
-        assert meter.follow(shown(0.5), shown(level)) == []
-        assert meter.follow(shown(0.5), None) == []
+    for wanted, scored in ((1, 1), (5, 3), (7, 6), (100, 15)):
+        result = compare(clip, drop=4, model=("blend",), frames=wanted)
+        assert (result.scored_frames, result.warnings) == (scored, [])
 
 
 def test_the_flicker_of_a_method_covers_every_change_beside_its_frames(tmp_path):
@@ -195,6 +186,12 @@ def test_the_flicker_of_a_method_covers_every_change_beside_its_frames(tmp_path)
     result = compare(clip, model=("hold",))
     assert result.methods["hold"]["flicker"] == pytest.approx(10 / 255, abs=1e-4)
     assert result.methods["blend"]["flicker"] == pytest.approx(0, abs=2 / 255)
+    # No change is measured across an interruption.
+    dark, grey, light = (ShownFrame(torch.full((3, 4, 5), level)) for level in (0.1, 0.5, 0.9))
+    meter = SequenceMeter(())
+    for made in (dark, light):
+        assert meter.follow(grey, made) == []
+        assert meter.follow(grey, None) == []
 
 
 @pytest.mark.full
@@ -208,18 +205,15 @@ def test_vmaf_is_scored(tmp_path, pix_fmt):
     assert compare(still, model=("hold",), metrics=("vmaf",)).methods["hold"]["vmaf"] > 95
 
 
-def test_without_the_extra_vmaf_says_what_to_install(clip, monkeypatch):
-    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
-    with pytest.raises(CloudconvError, match=re.escape('pip install "cloudconv[vmaf]"')):
-        compare(clip, model=("blend",), metrics=("vmaf",))
-
-
-def test_an_ffmpeg_without_vmaf_is_an_error(clip, tmp_path, monkeypatch):
+def test_vmaf_that_cannot_be_measured_is_an_error(clip, tmp_path, monkeypatch):
     program = tmp_path / "ffmpeg"
     program.write_text("#!/bin/sh\necho 'No such filter: libvmaf' >&2\nexit 8\n")
     program.chmod(0o755)
     monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", str(program))
     with pytest.raises(ModelError, match="No such filter: libvmaf"):
+        compare(clip, model=("blend",), metrics=("vmaf",))
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    with pytest.raises(CloudconvError, match=re.escape('pip install "cloudconv[vmaf]"')):
         compare(clip, model=("blend",), metrics=("vmaf",))
 
 
@@ -310,30 +304,17 @@ def test_a_part_is_compared(tmp_path):
     assert times == [float(F(12 + k, 24)) for k in range(1, 23, 2)]
 
 
-def test_the_default_methods_are_those_that_the_help_names(tmp_path):
-    (option,) = [each for each in fields_of(CompareSettings) if each.name == "against"]
-    _, *others = methods_of(CompareSettings("a.mkv", horizon=2))
-    assert option.text.endswith(f"for forecasts {','.join(others)}.")
+def test_the_default_methods(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 9)
     drop, ahead = (decide(CompareSettings(clip, horizon=count)) for count in (None, 5))
     assert (drop.drop, drop.methods, drop.baseline) == (2, ("cloud-best", "blend"), "blend")
     assert ({"hold", "linear"} <= set(ahead.methods), ahead.baseline) == (True, "hold")
 
 
-def test_the_verdict_is_about_the_chosen_model(clip):
-    result = compare(clip, model=("blend",), against=("hold",))
-    assert result.verdict.startswith("blend is")
-    assert "than holding" in result.verdict
-    result = compare(clip, model=("hold",), against=("tiny",))
-    assert "than tiny" in result.verdict or "as good as tiny" in result.verdict
-    assert result.baseline == "tiny"
-    assert result.loses_to_blend == [row["index"] for row in result.per_frame]
-
-
-@pytest.mark.parametrize(("own", "other", "blamed"), [(30.0, None, "blend"), (None, 30.0, "tiny")])
-def test_the_verdict_names_the_method_that_made_no_frame(own, other, blamed):
-    rows = [Row(1, F(1), None, {"tiny": {"psnr": own}, "blend": {"psnr": other}})]
-    assert verdict("tiny", "blend", rows) == f"{blamed} made no frame that could be scored"
+def test_the_verdict_names_the_method_that_made_no_frame():
+    for own, other, blamed in ((30.0, None, "blend"), (None, 30.0, "tiny")):
+        rows = [Row(1, F(1), None, {"tiny": {"psnr": own}, "blend": {"psnr": other}})]
+        assert verdict("tiny", "blend", rows) == f"{blamed} made no frame that could be scored"
 
 
 @pytest.mark.parametrize("kind", [{"model": ("blend",)}, {"horizon": 3, "model": ("linear",)}])
@@ -394,24 +375,8 @@ def test_a_report_that_fails_leaves_nothing(clip, tmp_path, there, monkeypatch):
     if there:
         compare(clip, model=("hold",), report=tmp_path / "report")
     old = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
-
-    def broken(*_):
-        raise RuntimeError("no page")
-
+    broken = Mock(side_effect=RuntimeError("no page"))
     monkeypatch.setattr("cloudconv.jobs.compare.report.render_report", broken)
     with pytest.raises(RuntimeError, match="no page"):
         compare(clip, model=("tiny",), report=tmp_path / "report", overwrite=there)
     assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == old
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-@pytest.mark.parametrize("options", [{"drop": 2}, {"horizon": 2, "model": ("linear",)}])
-def test_a_report_opens_in_a_browser(two_shots, tmp_path, options):
-    compare(two_shots, report=tmp_path / "report", **{"model": ("hold",), **options})
-    page = tmp_path / "report" / "index.html"
-    with Browser(tmp_path / "profile") as browser:
-        browser.open(page)
-        pictures = "[...document.images].every(image => image.complete && image.naturalWidth > 0)"
-        assert browser.run(pictures)
-        assert browser.console == []
-        assert {url for url in browser.requests if not url.startswith("data:")} == {page.as_uri()}

@@ -4,6 +4,7 @@ import json
 import re
 from fractions import Fraction as F
 from itertools import pairwise
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -260,26 +261,20 @@ def test_a_jpeg_that_keeps_its_pixel_format_gives_no_warning(tmp_path):
 
 
 def test_an_estimate_writes_nothing_and_is_correct(bouncing, tmp_path):
-    given = {"seconds": F(2), "mode": "texture", "report": tmp_path / "r"}
-    plan = job.estimate(job.decide(DreamSettings(bouncing, tmp_path / "b.mkv", **given)))
+    def planned(**given):
+        return job.estimate(job.decide(DreamSettings(bouncing, tmp_path / "b.mkv", **given)))
+
+    plan = planned(seconds=F(2), mode="texture", report=tmp_path / "r")
     assert (plan.mode, plan.new_frames, plan.output_frames) == ("texture", 50, 110)
     assert plan.seconds > 0
     assert plan.memory_bytes > 0
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("loop", [False, True])
-def test_an_estimate_of_decades_ends(bouncing, tmp_path, loop):
-    settings = DreamSettings(bouncing, tmp_path / "b.mkv", seconds=10**9, mode="flow", loop=loop)
-    assert job.estimate(job.decide(settings)).new_frames == 25 * 10**9
+    for loop in (False, True):  # decades
+        assert planned(seconds=10**9, mode="flow", loop=loop).new_frames == 25 * 10**9
 
 
 def test_a_run_and_an_estimate_name_a_lack_of_memory(bouncing, tmp_path, monkeypatch):
-    def too_large(*_, **__):
-        raise MemoryError
-        yield
-
-    monkeypatch.setattr(Texture, "dream", too_large)
+    monkeypatch.setattr(Texture, "dream", Mock(side_effect=MemoryError))
     given = {"frames": 4, "mode": "texture", "device": "cpu"}
     settings = DreamSettings(bouncing, tmp_path / "b.mkv", **given)
     for make in (lambda: finish(job.run(settings)), lambda: job.estimate(job.decide(settings))):

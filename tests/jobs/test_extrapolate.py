@@ -83,24 +83,13 @@ def test_a_trial_says_how_far_a_forecast_held(tmp_path, turns):
     assert all(f"held for {result.held_ahead}." in said for said in warned)
 
 
-def test_only_new_frames_can_be_written(tmp_path):
-    clip = write_clip(tmp_path / "a.mkv", 30, audio=["flac"])
-    whole = forecast(clip, "b.mkv", model="flow")
-    result = forecast(clip, "c.mkv", model="flow", only_new=True)
-    assert (result.source_frames, result.new_frames, result.output_frames) == (0, 4, 4)
-    assert (result.at, result.duration) == (whole.at, float(F(4, 24)))
-    assert same(read_planes(tmp_path / "b.mkv")[30:], read_planes(tmp_path / "c.mkv"))
-    assert read_times(tmp_path / "c.mkv")[0] == 0
-    assert not any(packets_of(tmp_path / "c.mkv"))
-
-
 def test_new_frames_alone_have_a_constant_rate(tmp_path):
     """The last frame of the source is longer than the others."""
     clip = write_clip(tmp_path / "a.mkv", 12, rate=24, last_duration=F(1, 4))
     result = forecast(clip, "c.mkv", model="hold", only_new=True)
     times = read_times(tmp_path / "c.mkv")
     gaps = {round((b - a) * F(result.output_fps), 1) for a, b in itertools.pairwise(times)}
-    assert result.source_fps is None
+    assert (result.source_fps, result.source_frames, result.output_frames) == (None, 0, 4)
     assert gaps == {1}
 
 
@@ -123,12 +112,6 @@ def test_uneven_times_continue_with_the_usual_gap(tmp_path):
     assert (shown[:8], shown[8], len(shown)) == (times, F(421, 1000), 11)
     gaps = {b - a for a, b in itertools.pairwise(shown[8:])}
     assert gaps in ({F(40, 1000)}, {F(41, 1000)})
-
-
-def test_seconds_are_rounded_up_to_frames(tmp_path):
-    clip = write_clip(tmp_path / "a.mkv", 6, rate=25)
-    assert forecast(clip, "b.mkv", seconds=F(1, 2)).new_frames == 13
-    assert forecast(clip, "c.mkv", seconds=F(13, 25)).new_frames == 13
 
 
 @pytest.mark.full
@@ -169,8 +152,8 @@ def test_a_single_frame_after_a_cut_is_not_enough(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", [*first, *second])
     with pytest.raises(InputError, match=r"a single frame after a cut at 0\.83"):
         forecast(clip, "b.mkv", at=F(21, 24))
-    assert forecast(clip, "b.mkv", at=F(21, 24), scene_cut="off").new_frames == 4
-    assert forecast(clip, "c.mkv", at=F(21, 24), model="hold").new_frames == 4
+    for out, more in (("b.mkv", {"scene_cut": "off"}), ("c.mkv", {"model": "hold"})):
+        assert forecast(clip, out, at=F(21, 24), **more).new_frames == 4
 
 
 @pytest.mark.parametrize("suffix", [".mp4", pytest.param(".mkv", marks=pytest.mark.full)])
@@ -200,7 +183,7 @@ def test_standard_input_is_forecast(tmp_path, monkeypatch):
 
 def test_an_estimate_writes_nothing_and_is_correct(tmp_path):
     clip = write_clip(tmp_path / "a.mp4", 20, codec="libx264")
-    settings = ExtrapolateSettings(input=clip, seconds=F(1, 4), model="linear")
+    settings = ExtrapolateSettings(input=clip, seconds=F(11, 48), model="linear")  # 5.5 frames
     plan = job.estimate(job.decide(settings))
     assert isinstance(plan, ExtrapolateEstimate)
     assert (plan.source_frames, plan.new_frames, plan.output_frames) == (20, 6, 26)
@@ -218,28 +201,20 @@ def test_by_default_a_trial_chooses_the_model(tmp_path):
     assert (short.model, short.tried_ahead, short.output_frames) == ("voxelflow", 0, 6)
 
 
-@pytest.mark.parametrize("names", [("hold", "flow"), ("flow", "hold")])
-def test_the_better_of_two_forecasts_is_taken(tmp_path, monkeypatch, names):
-    monkeypatch.setattr(job, "CANDIDATES", names)
+def test_the_better_of_two_forecasts_is_taken(tmp_path, monkeypatch):
     clip = write_clip(tmp_path / "a.mkv", 16)
-    assert forecast(clip, "b.mkv", model="auto").model == "flow"
+    for names in (("hold", "flow"), ("flow", "hold")):
+        monkeypatch.setattr(job, "CANDIDATES", names)
+        assert forecast(clip, f"{names[0]}.mkv", model="auto").model == "flow"
 
 
 @pytest.mark.full
-def test_a_thing_before_a_pan_is_forecast_whole_by_default(tmp_path):
-    """The trial takes layers; the thing is as sharp and in its place eight frames on."""
-    frames, places = square_under_a_pan(38)
+def test_layers_are_taken_for_a_thing_before_a_pan(tmp_path):
+    frames, _ = square_under_a_pan(30)
     pictures = np.ascontiguousarray(frames.mul(255).round().byte().permute(0, 2, 3, 1).numpy())
     shown = [av.VideoFrame.from_ndarray(x, "rgb24").reformat(format="yuv444p") for x in pictures]
-    clip = write_clip(tmp_path / "a.mkv", shown[:30])
-    result = calls.extrapolate(clip, frames=8, threads=1, encoder="ffv1")
+    result = calls.extrapolate(write_clip(tmp_path / "a.mkv", shown), frames=8, threads=1)
     assert (result.model, result.held_ahead, result.tried_ahead) == ("layers", 8, 8)
-    top, left = places[37]
-    inside = (slice(top + 4, top + 44), slice(left + 4, left + 44))
-    made = read_planes(result.output)[37][0][inside].astype(float)
-    true = planes_of(shown[37])[0][inside].astype(float)
-    assert np.abs(made - true).mean() < 0.25 * np.abs(np.roll(true, 8, 1) - true).mean()
-    assert np.diff(made).std() > 0.8 * np.diff(true).std()
 
 
 def test_impossible_requests_are_refused_before_any_work(tmp_path):
@@ -274,14 +249,13 @@ FIVE = [False, False, False, False, True]
 PULLDOWN = [False, True, False, True, True]
 
 
-@pytest.mark.parametrize(
-    ("known", "then"),
-    [
-        *((list(itertools.islice(itertools.cycle(PULLDOWN), n)), None) for n in range(30, 40)),
-        # One irregular repeat does not end the rhythm.
-        ([*FIVE * 6, False, *FIVE, False, False], [False, False, True, *FIVE, *FIVE[:4]]),
-    ],
-)
-def test_an_uneven_rhythm_continues(known, then):
-    then = then or (PULLDOWN * 12)[len(known) : len(known) + 15]
-    assert list(itertools.islice(continued(known), len(then))) == then
+@pytest.mark.parametrize("length", range(30, 40))
+def test_an_uneven_rhythm_continues(length):
+    rhythm = (PULLDOWN * 12)[: length + 15]
+    assert list(itertools.islice(continued(rhythm[:length]), 15)) == rhythm[length:]
+
+
+def test_one_irregular_repeat_does_not_end_a_rhythm():
+    known = [*FIVE * 6, False, *FIVE, False, False]
+    expected = [False, False, True, *FIVE, *FIVE[:4]]
+    assert list(itertools.islice(continued(known), 12)) == expected

@@ -28,8 +28,6 @@ def interp(path, out, **settings):
 def duration_of(path):
     with av.open(str(path)) as clip:
         stream = clip.streams.video[0]
-        assert stream.duration is not None
-        assert stream.time_base is not None
         return stream.duration * stream.time_base
 
 
@@ -288,13 +286,10 @@ def test_a_picture_that_lasts_unusually_long_is_named(tmp_path, goal):
 @pytest.mark.parametrize("words", [[], ["--dry-run"]])
 def test_a_gap_of_many_frames_is_refused_before_the_work(tmp_path, words):
     clip = _clip_with_gap(tmp_path, 10**6)
-    output = str(tmp_path / "b.mp4")
-    result = invoke("interp", clip, output, "--fps", "30", *words)
+    result = invoke("interp", clip, tmp_path / "b.mp4", "--fps", "30", *words)
     assert result.exit_code == 1
-    message = " ".join(result.stderr.split())
-    assert "30,000,0" in message
-    assert "only 11 at their usual rate" in message
-    assert "--many-frames" in message
+    for said in ("30,000,0", "only 11 at their usual rate", "--many-frames"):
+        assert said in " ".join(result.stderr.split())
     assert list(tmp_path.iterdir()) == [clip]
 
 
@@ -326,20 +321,10 @@ def test_a_part_without_the_gap_and_divided_gaps_are_not_refused(tmp_path, optio
     assert cloudconv.estimate(planned).output_frames == frames
 
 
-def test_a_part_with_even_times_of_a_clip_of_variable_rate_has_a_rate(tmp_path):
-    times = [F(k, 25) for k in (0, 1, 2, 3, 5, 8)]
-    clip = write_clip(tmp_path / "a.mp4", 6, times=times, codec="libx264")
-    assert interp(clip, "b.mp4", factor=2, end=F(5, 25)).output_fps is None
-    result = interp(clip, "c.mp4", factor=2, end=F(3, 25))
-    assert (result.source_fps, result.output_fps) == (None, "50")
-    assert read_times(tmp_path / "c.mp4") == [F(k, 50) for k in range(6)]
-
-
 @pytest.mark.parametrize(
     ("options", "rate"),
     [
         ({"factor": 2, "end": 2}, None),
-        ({"factor": 2, "end": F(1, 2)}, "60"),
         ({"factor": 2, "end": F(1, 3)}, "60"),
         ({"slowmo": 4, "start": F(1, 4), "end": F(3, 4)}, "30"),
     ],
@@ -364,13 +349,12 @@ def test_a_part_that_ends_within_a_frame_lasts_as_long_as_the_result_says(tmp_pa
 
 def test_many_frames_are_planned_if_they_are_allowed_or_usual(tmp_path):
     def planned(clip, **options):
-        return decide(cloudconv.InterpSettings(clip, tmp_path / "b.mkv", **options)).expected or 0
+        return decide(cloudconv.InterpSettings(clip, tmp_path / "b.mkv", **options)).expected
 
     clip = _clip_with_gap(tmp_path, 4000)
     with pytest.raises(InputError, match="12,00"):
         planned(clip, fps=30, slowmo=100)
     planned(clip, fps=20)
     assert planned(clip, fps=30, slowmo=100, many_frames=True) > 10**7
-    assert planned(_clip_with_gap(tmp_path, 10**6), fps=30, end=3, model="blend") == 90
     slow = write_clip(tmp_path / "c.mkv", 120, rate=F(1, 30), size=(16, 16))
     assert planned(slow, fps=30, model="blend") == 108_000
