@@ -83,16 +83,15 @@ def kept(value):
 def assert_near(found, golden, where):
     """Compare two values of the same structure; numbers may differ as they do between machines."""
     if isinstance(golden, dict):
-        assert sorted(found) == sorted(golden), where
+        assert found.keys() == golden.keys(), where
         for key, value in golden.items():
             assert_near(found[key], value, f"{where}.{key}")
     elif isinstance(golden, list):
-        assert len(found) == len(golden), where
-        for number, value in enumerate(golden):
-            assert_near(found[number], value, f"{where}[{number}]")
+        for number, (one, other) in enumerate(zip(found, golden, strict=True)):
+            assert_near(one, other, f"{where}[{number}]")
     elif isinstance(golden, float):
         assert found == pytest.approx(golden, rel=0.02, abs=0.02), where
-    elif isinstance(golden, int) and not isinstance(golden, bool) and "frames[" in where:
+    elif type(golden) is int and "frames[" in where:
         assert abs(found - golden) <= NEAR, where
     else:
         assert found == golden, where

@@ -1,4 +1,4 @@
-"""Options, commands, tests, files and numbers that the documents name are correct."""
+"""Options, commands, tests, files, numbers and pictures of the documents are correct."""
 
 import importlib.util
 import re
@@ -17,6 +17,7 @@ from tests.helpers import calls
 from tests.helpers.factory import write_clip
 
 ROOT = Path(__file__).parents[1]
+EXAMPLES = ROOT / "examples"
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMANDS = {"interp", "extrapolate", "dream", "compare", "train", "models", "doctor"}
 
@@ -25,17 +26,16 @@ def examples(document):
     return re.findall(r"```python\n(.*?)```", document.read_text("utf-8"), re.DOTALL)
 
 
-@pytest.fixture(scope="module")
-def make_options():
-    path = ROOT / "docs" / "make_options.py"
-    spec = importlib.util.spec_from_file_location("make_options", path)
-    module = importlib.util.module_from_spec(spec)
+def load(path):
+    """Return a script of the repository as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    sys.modules[path.stem] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
-def test_the_tables_of_options_agree_with_the_help(make_options):
-    found = set()
+def test_the_tables_of_options_agree_with_the_help():
+    make_options, found = load(ROOT / "docs" / "make_options.py"), set()
     for document in DOCUMENTS:
         text = document.read_text("utf-8")
         found |= {command for _, command, _ in make_options.PLACE.findall(text)}
@@ -58,28 +58,17 @@ def test_the_examples_in_python_run(document, tmp_path, monkeypatch):
 
 
 def test_every_command_in_the_docs_is_valid():
+    """The command, the script and each option exist, in blocks, sentences and tables."""
     commands = get_command(app)
+    pages = [page.read_text("utf-8") for page in [*DOCUMENTS, *(ROOT / "docs").glob("*/*.md")]]
+    text = "\n".join(pages)
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", text, re.DOTALL))
+    lines = re.findall(r"^(?:cat .*\| )?(cloudconv .*?)(?: [|>] .*)?$", blocks, re.MULTILINE)
+    assert len(lines) > 30
+    spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    spans += re.findall(r"^ {4}(.*)$", text, re.MULTILINE)
     count = 0
-    for document in DOCUMENTS:
-        for block in re.findall(r"```sh\n(.*?)```", document.read_text("utf-8"), re.DOTALL):
-            for line in re.findall(r"^(?:cat .*\| )?cloudconv (.*)$", block, re.MULTILINE):
-                name, *words = shlex.split(
-                    line.partition(" | ")[0].partition(" > ")[0], comments=True
-                )
-                command = commands.commands[name]
-                command.make_context(name, list(words), resilient_parsing=False)
-                count += 1
-    assert count > 30
-
-
-def test_every_command_of_a_measurement_is_valid():
-    """The command, the script and each option exist, for commands in sentences and in tables."""
-    commands = get_command(app)
-    texts = [page.read_text("utf-8") for page in [*DOCUMENTS, *(ROOT / "docs").glob("*/*.md")]]
-    spans = re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", "\n".join(texts), flags=re.DOTALL))
-    spans += re.findall(r"^ {4}(.*)$", "\n".join(texts), re.MULTILINE)
-    count = 0
-    for words in (span.split() for span in spans):
+    for words in [span.split() for span in spans] + [shlex.split(x, comments=True) for x in lines]:
         words = words[words[:1] == ["python"] :]
         if words[:1] == ["cloudconv"]:
             words = words[1:]
@@ -95,7 +84,7 @@ def test_every_command_of_a_measurement_is_valid():
         else:
             continue
         count += 1
-    assert count > 20
+    assert count > 50
 
 
 def test_stated_times_agree_with_the_table():
@@ -146,21 +135,47 @@ def test_a_run_calls_every_function_of_the_path_of_a_frame(tmp_path):
     assert {(str(ROOT / "cloudconv" / file), name) for file, name in steps} <= called
 
 
-def test_every_file_that_contributing_names_exists():
+def test_every_file_that_a_document_names_or_links_exists():
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     named = set(re.findall(r"`((?:\w+/)*[\w.]+\.(?:py|md|json))`", text))
     assert len(named) > 30
     for file in named:
         assert (ROOT / file).exists() or (ROOT / "cloudconv" / file).exists(), file
-
-
-def test_every_linked_document_exists():
     documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
-    links = [
-        (document, target)
-        for document in documents
-        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8"))
+    count = 0
+    for document in documents:
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8")):
+            assert (document.parent / target).exists(), f"{document.name} links {target}"
+            count += 1
+    assert count >= len(documents)
+
+
+@pytest.fixture(scope="module")
+def record():
+    return load(EXAMPLES / "record.py")
+
+
+def test_every_picture_has_a_record_that_agrees_with_it_and_the_weights(record):
+    shown = [
+        (document.parent / target).resolve()
+        for document in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+        for target in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", document.read_text("utf-8"))
     ]
-    assert len(links) >= len(documents)
-    for document, target in links:
-        assert (document.parent / target).exists(), f"{document.name} links {target}"
+    recorded = record.read()
+    assert "showcase.webp" in recorded
+    names = [path.relative_to(EXAMPLES).as_posix() for path in shown if EXAMPLES in path.parents]
+    assert {*names} == {*recorded}
+    for name, known in recorded.items():
+        now = record.record(EXAMPLES / name, known["commands"], known["weights"])
+        assert known == now, f"{name} is out of date: make it again with its script in examples/"
+
+
+def test_recorded_commands_agree_with_the_scripts_and_the_readme(record):
+    showcase, gallery = (load(EXAMPLES / f"make_{name}.py") for name in ("showcase", "gallery"))
+    commands = {name: known["commands"] for name, known in record.read().items()}
+    shown = commands.pop("showcase.webp")
+    assert shown == [row.command for row in showcase.ROWS] != []
+    assert commands == {f"gallery/{name}.jpg": [gallery.command(name)] for name in gallery.SHEETS}
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for command in shown:
+        assert f"`{command.partition(' --start')[0]}`" in readme

@@ -34,13 +34,6 @@ def dist(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def wheel(dist):
-    (path,) = dist.glob("*.whl")
-    with zipfile.ZipFile(path) as opened:
-        return opened
-
-
 @pytest.mark.full
 def test_the_sdist_has_all_files_for_contributors(dist):
     (path,) = dist.glob("*.tar.gz")
@@ -77,8 +70,9 @@ def test_the_wheel_works_outside_the_checkout(dist, tmp_path):
 
 
 @pytest.mark.full
-def test_the_wheel_has_all_files_to_run_and_no_others(wheel):
-    names = set(wheel.namelist())
+def test_the_wheel_has_all_files_to_run_and_no_others(dist):
+    (path,) = dist.glob("*.whl")
+    names = set(zipfile.ZipFile(path).namelist())
     assert {"cloudconv/py.typed", "cloudconv/_weights/manifest.json"} <= names
     for entry in weights.manifest().values():
         assert f"cloudconv/_weights/{entry.file}" in names

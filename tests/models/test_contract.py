@@ -177,12 +177,11 @@ def test_predictors_check_their_context_and_predict_their_first_forecast(spec):
 
 def test_inputs_of_different_shapes_are_refused():
     x0, x1 = pair()
-    with pytest.raises(ValueError, match="Picture 1 is not like the first"):
-        registry.load("blend").interpolate(x0, x1[..., 1:], torch.tensor([0.5]))
+    blend = registry.load("blend")
     with pytest.raises(ValueError, match="one shape"):
-        registry.load("blend").between([x0, x1[..., 1:]], torch.tensor([0.5]))
+        blend.between([x0, x1[..., 1:]], torch.tensor([0.5]))
     with pytest.raises(ValueError, match="one timestep"):
-        registry.load("blend").interpolate(x0, x1, torch.tensor([0.5, 0.5]))
+        blend.interpolate(x0, x1, torch.tensor([0.5, 0.5]))
 
 
 @pytest.mark.parametrize("timestep", [-0.5, 1.5, float("nan")])
@@ -255,9 +254,6 @@ def test_a_weights_file_names_its_model(tmp_path):
     assert loaded.spec is TINY
     assert torch.equal(loaded.state_dict()["first.bias"], state["first.bias"])
 
-    save_file(state, path)
-    with pytest.raises(WeightsError, match="holds no network"):
-        registry.load(path)
     save_file(state, path, metadata={"model": "rife-4.6"})
     with pytest.raises(WeightsError, match=r"do not fit the model rife-4\.6"):
         registry.load(path)

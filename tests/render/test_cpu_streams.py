@@ -26,14 +26,14 @@ def test_results_and_errors_of_calls_are_returned(count):
 def test_calls_run_side_by_side_with_divided_threads():
     threads = torch.get_num_threads()
     torch.set_num_threads(4)
+    meeting = threading.Barrier(2, timeout=20)
+
+    def meet():
+        meeting.wait()
+        return torch.get_num_threads()
+
     try:
-        meeting = threading.Barrier(2, timeout=20)
         with closing(CpuStreams(2)) as cpu_streams:
-
-            def meet():
-                meeting.wait()
-                return torch.get_num_threads()
-
             assert [call.result() for call in [cpu_streams.call(meet) for _ in range(4)]] == [2] * 4
             assert torch.get_num_threads() == 4
     finally:
@@ -49,7 +49,7 @@ def test_after_narrow_calls_run_in_the_thread_of_the_caller():
         assert not cpu_streams.narrow()
 
 
-@pytest.mark.parametrize("granted", [0, 1, 3])
+@pytest.mark.parametrize("granted", [0, 3])
 def test_too_few_threads_give_one_stream(granted, monkeypatch):
     threads, start = torch.get_num_threads(), threading.Thread.start
     started = []

@@ -93,38 +93,35 @@ def test_bfloat16_support_is_that_of_the_chosen_gpu_without_emulation(monkeypatc
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
-@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7"])
-def test_a_missing_gpu_is_an_error(name):
-    with pytest.raises(DeviceError, match=f"{name} was given.*`device=.cpu.`"):
-        choose_device(name)
+def test_a_missing_gpu_is_an_error():
+    with pytest.raises(DeviceError, match=r"cuda:7 was given.*`device=.cpu.`"):
+        choose_device("cuda:7")
 
 
-@pytest.mark.parametrize("name", ["potato", "cuda:", "cuda:all", "CPU", ""])
+@pytest.mark.parametrize("name", ["potato", "cuda:", "CPU", ""])
 def test_an_unknown_device_is_a_usage_error_that_lists_the_devices(name):
     with pytest.raises(SettingsError, match="auto, cpu, cuda, cuda:N or mps"):
         choose_device(name)
 
 
 def test_auto_precision_is_16_bit_only_where_hardware_and_model_allow(monkeypatch):
-    safe, unsafe = replace(RIFE, half_precision=True), replace(RIFE, half_precision=False)
-    monkeypatch.setattr(device_module, "has_fast_bf16", lambda: True)
-    monkeypatch.setattr(device_module, "fault_of", lambda device, dtype: None)
-    capability, name = [(7, 5)], ["Tesla T4"]
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name[0])
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability[0])
-    assert choose_precision("auto", CPU, safe) == torch.bfloat16
-    assert choose_precision("auto", CUDA, safe) == torch.float16
-    capability[0] = 6, 1  # fp16 is slower on this GPU
-    assert choose_precision("auto", CUDA, safe) == torch.float32
-    capability[0], name[0] = (7, 5), "NVIDIA GeForce GTX 1660"  # gives NaN in fp16
-    assert choose_precision("auto", CUDA, safe) == torch.float32
-    name[0] = "Tesla T4"
-    assert choose_precision("auto", CPU, unsafe) == torch.float32
-    assert choose_precision("auto", CUDA, unsafe) == torch.float32
-    monkeypatch.setattr(device_module, "has_fast_bf16", lambda: False)
-    assert choose_precision("auto", CPU, safe) == torch.float32
-    monkeypatch.setattr(device_module, "fault_of", lambda device, dtype: "wrong")
-    assert choose_precision("auto", CUDA, safe) == torch.float32
+    def chosen(device, model=True, bf16=True, name="Tesla T4", capability=(7, 5), fault=None):
+        monkeypatch.setattr(device_module, "has_fast_bf16", lambda: bf16)
+        monkeypatch.setattr(device_module, "fault_of", lambda device, dtype: fault)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+        return choose_precision("auto", device, replace(RIFE, half_precision=model))
+
+    assert chosen(CPU) == torch.bfloat16
+    assert chosen(CUDA) == torch.float16
+    assert {
+        chosen(CPU, model=False),
+        chosen(CUDA, model=False),
+        chosen(CPU, bf16=False),
+        chosen(CUDA, fault="wrong"),
+        chosen(CUDA, capability=(6, 1)),  # fp16 is slower on this GPU
+        chosen(CUDA, name="NVIDIA GeForce GTX 1660"),  # gives NaN in fp16
+    } == {torch.float32}
 
 
 def test_a_chosen_precision_is_used_or_refused():

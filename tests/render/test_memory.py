@@ -1,14 +1,16 @@
-"""Plans of memory use, and the errors that mean a lack of memory."""
+"""Free memory, plans of its use, errors that mean a lack of it, and copies to and from a device."""
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloudconv import host
 from cloudconv.models import registry
 from cloudconv.render import memory
 from cloudconv.render.memory import WantedSizes, is_out_of_memory, plan_memory
 from cloudconv.render.tiling import round_up, smallest_tile
+from cloudconv.transfer import Arriving, download, pack, unpack, upload
 
 CPU = torch.device("cpu")
 RIFE = registry.spec("rife-4.6")
@@ -50,23 +52,20 @@ def test_a_plan_fits_into_free_memory_or_is_the_smallest(width, height, free, ba
     assert (more.sizes.tile or longest) >= (plan.sizes.tile or longest)
 
 
-def test_cloud_fast_needs_less_memory_on_a_cpu_than_on_other_devices():
-    """A CPU processes strips, so that 4K frames need no tiles on a small machine."""
+def test_strips_of_a_cpu_and_16_bits_need_less_memory():
+    """So that 4K frames need no tiles on a small machine."""
     model = registry.spec("cloud-fast").build()
-    plans = [
+    on_cpu, on_mps = (
         plan_memory(model, 3840, 2160, device=torch.device(name), free_bytes=4 * GIB)
         for name in ("cpu", "mps")
-    ]
-    assert plans[0].sizes.tile is None
-    assert plans[1].sizes.tile is not None
-
-
-def test_a_network_in_16_bits_needs_less_memory():
-    plans = [
+    )
+    assert on_cpu.sizes.tile is None
+    assert on_mps.sizes.tile is not None
+    full, half = (
         plan_memory(registry.load("tiny", dtype=dtype), 1920, 1080, device=CPU)
         for dtype in (torch.float32, torch.bfloat16)
-    ]
-    assert plans[1].memory_bytes < plans[0].memory_bytes
+    )
+    assert half.memory_bytes < full.memory_bytes
 
 
 @pytest.mark.parametrize(
@@ -85,13 +84,48 @@ def test_a_lack_of_memory_is_distinguished_from_other_errors(error, expected):
     assert is_out_of_memory(error) is expected
 
 
-def test_missing_support_for_bfloat16_is_no_lack_of_memory():
+def test_missing_support_for_bfloat16_and_a_real_failed_allocation_are_recognised():
     error = RuntimeError("GET was unable to find an engine to execute this computation")
     assert is_out_of_memory(error, torch.float16)
     assert not is_out_of_memory(error, torch.bfloat16)
-
-
-def test_a_real_failed_allocation_is_recognised():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**55)
     assert is_out_of_memory(caught.value)
+
+
+def test_free_memory_is_within_the_limit_of_the_container(monkeypatch, tmp_path):
+    texts = {"memory.max": "3000000", "memory.current": "1000000"}
+    texts["memory.stat"] = "anon 5\ninactive_file 500000"
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(host, "_CGROUPS", (tuple(str(tmp_path / name) for name in texts),))
+    assert host.free_memory() == 2_500_000
+    (tmp_path / "memory.max").write_text("max")
+    assert host.free_memory() != 2_500_000
+
+
+def test_upload_to_the_cpu_copies_nothing():
+    plane = torch.arange(6).reshape(2, 3)
+    assert upload([plane], "cpu")[0] is plane
+    assert torch.equal(download([plane]).planes()[0], plane)
+
+
+def test_planes_are_read_after_the_transfer_ends():
+    plane = torch.zeros(2)
+
+    class Slow:
+        def synchronize(self):
+            plane.fill_(1)
+
+    assert Arriving([plane], Slow()).planes()[0].sum() == 2
+
+
+def test_packed_planes_of_any_type_and_stride_are_unchanged():
+    generator = torch.Generator().manual_seed(0)
+    wide = torch.randint(0, 256, (5, 16), dtype=torch.uint8, generator=generator)
+    planes = [wide[:, :7], torch.rand(3, generator=generator), wide[:3, :4].to(torch.uint16)]
+    parts = unpack(pack(planes).clone(), planes)
+    for part, plane in zip(parts, planes, strict=True):
+        assert part.dtype == plane.dtype
+        assert torch.equal(part, plane)
+        assert part.storage_offset() * part.element_size() % 16 == 0

@@ -1,9 +1,7 @@
 """Tiles cover the picture, and their borders are invisible."""
 
 from itertools import pairwise
-from pathlib import Path
 
-import av
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -13,8 +11,6 @@ from hypothesis import strategies as st
 from cloudconv.models import registry
 from cloudconv.render.memory import grid
 from cloudconv.render.tiling import round_up, smallest_tile, spans, tiled
-
-CLIPS = Path(__file__).parents[3] / "shared" / "clips"
 
 
 @st.composite
@@ -79,24 +75,10 @@ def moving(width, height):
     return picture[..., 8:-8], picture[..., 2:-14]
 
 
-def clip_pair():
-    with av.open(str(CLIPS / "clouds.mp4")) as clip:
-        found = [
-            torch.from_numpy(frame.to_ndarray(format="rgb24", width=512, height=384))
-            for number, frame in zip(range(13), clip.decode(video=0), strict=False)
-            if number in (10, 12)
-        ]
-    first, second = (picture.permute(2, 0, 1)[None] / 255 for picture in found)
-    return first, second
-
-
 @pytest.mark.full
-@pytest.mark.parametrize("content", ["texture", "clip"])
-def test_the_default_model_shows_no_seam(content):
-    if content == "clip" and not (CLIPS / "clouds.mp4").exists():
-        pytest.skip("the shared clips are missing")
-    x0, x1 = moving(512, 384) if content == "texture" else clip_pair()
-    model = registry.load(registry.spec("rife-4.6").name)
+def test_the_tiles_of_a_network_show_no_seam():
+    x0, x1 = moving(512, 384)
+    model = registry.load("rife-4.6")
     half = torch.tensor([0.5])
     multiple, overlap = grid(model)
     whole = model.interpolate(x0, x1, half)

@@ -3,6 +3,7 @@
 from fractions import Fraction as F
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,24 +23,24 @@ def content_times(pattern, cuts=(), times=None):
     return placed, cadence
 
 
-def test_film_in_a_30_fps_file_gets_even_times():
-    shows, _ = content_times("ddddr" * 4)
-    content = [s for s in shows if s is not None]
-    assert content == [k * F(5, 4) for k in range(16)]
-    assert [k for k, s in enumerate(shows) if s is None] == [4, 9, 14, 19]
-
-
-def test_pictures_shown_two_or_three_times_keep_their_times():
-    assert content_times("drdrdr")[0] == [0, None, 2, None, 4, None]
-    assert content_times("drrdrr")[0] == [0, None, None, 3, None, None]
-    assert content_times("drdrrr")[0] == [0, None, 2, None, None, None]  # 1 and 3 are no cadence
-
-
-def test_film_in_a_60_fps_file_gets_even_times():
-    shows, cadence = content_times("drdrr" * 6)
-    assert [s for s in shows if s is not None] == [k * F(5, 2) for k in range(12)]
-    assert cadence.description is not None
-    assert "3 of every 5 frames repeat the one before" in str(cadence.description)
+@pytest.mark.parametrize(
+    ("pattern", "shown"),
+    [
+        ("ddddr" * 4, [k * F(5, 4) for k in range(16)]),  # film in a 30 fps file
+        ("drdrr" * 6, [k * F(5, 2) for k in range(12)]),  # film in a 60 fps file
+        ("drdrdr", [0, 2, 4]),
+        ("drrdrr", [0, 3]),
+        ("drdrrr", [0, 2]),  # 1 and 3 repeats are no cadence
+        ("d" + "r" * 20 + "ddddr" * 2, [0, *(21 + k * F(5, 4) for k in range(8))]),  # a still
+    ],
+)
+def test_different_frames_of_a_cadence_get_even_times(pattern, shown):
+    shows, _ = content_times(pattern)
+    if pattern[1:21] == "r" * 20:
+        assert shows[:21] == list(range(21))
+        shows[1:21] = [None] * 20
+    assert [s for s in shows if s is not None] == shown
+    assert [s is None for s in shows] == [kind == "r" for kind in pattern]
 
 
 def test_frames_without_a_cadence_keep_their_times():
@@ -56,12 +57,6 @@ def test_frames_without_a_cadence_keep_their_times():
         assert cadence.description is None
 
 
-def test_a_cadence_after_a_still_is_found():
-    shows, _ = content_times("d" + "r" * 20 + "ddddr" * 2)
-    assert shows[:21] == list(range(21))
-    assert [s for s in shows[21:] if s is not None] == [21 + k * F(5, 4) for k in range(8)]
-
-
 def test_nothing_moves_across_a_cut():
     shows, _ = content_times("ddddrddddddr", cuts=[7])
     assert shows[5:8] == [5, 6, 7]  # no repeat before the cut, so these frames keep their times
@@ -72,6 +67,8 @@ def test_uneven_times_are_spread_evenly_over_their_cycle():
     times = [F(0), F(1, 10), F(3, 10), F(4, 10), F(5, 10)]
     shows, _ = content_times("ddrdd", times=times)
     assert shows[:3] == [F(0), F(1, 5), None]
+    # Cycles of one frame each and of one length are not joined.
+    assert content_times("drdr", times=times[:4])[0] == [F(0), None, F(3, 10), None]
 
 
 @settings(max_examples=200, deadline=None)
@@ -96,6 +93,7 @@ def test_a_regular_cadence_is_named():
 
     assert named("ddddr" * 10) == "1 of every 5 frames repeats the one before"
     assert named("ddddr" * 8 + "dddddr" + "ddddr" * 8 + "dddr") == named("ddddr" * 10)
+    assert named("drdrr" * 6) == "3 of every 5 frames repeat the one before"
     assert named("dr" * 20) == "1 of every 2 frames repeats the one before"
     assert named("drr" * 20) == "2 of every 3 frames repeat the one before"
     assert named("dddddrr" * 9) == "2 of every 7 frames repeat the one before"

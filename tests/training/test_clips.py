@@ -188,9 +188,6 @@ def test_validation_clips_are_not_trained_on(tmp_path):
 def test_impossible_parts_are_refused(text):
     with pytest.raises(SettingsError, match="no part of a clip"):
         parse_spans(text)
-
-
-def test_the_rest_of_a_clip_is_what_its_parts_leave():
     assert parse_spans("0.75:") == ((Fraction(3, 4), Fraction(1)),)
     assert without(parse_spans("0.2:0.4,0.9:1")) == parse_spans("0:0.2,0.4:0.9")
 
@@ -212,7 +209,7 @@ def test_unusable_clips_are_named(tmp_path):
     assert "Some of the 2 clips are left out" in str(warned.warnings[0])
 
 
-def test_marks_have_one_place_in_all_frames_and_cover_a_small_part():
+def test_marks_have_one_place_in_all_frames_and_cover_a_small_part(tmp_path):
     frames = torch.randint(0, 256, (3, 3, 96, 128), dtype=torch.uint8)
     changed = []
     for seed in range(20):
@@ -227,6 +224,13 @@ def test_marks_have_one_place_in_all_frames_and_cover_a_small_part():
         changed.append(float(anywhere))
     assert 0.02 < np.mean(changed) < 0.6
     assert max(changed) > 0
+    # They are added with the given probability.
+    clip = moving(tmp_path / "a.mkv", 12)
+    one, other = (
+        next(batches(windows(clip, batch=1, crops=1, crop=32, overlays=share))).frames
+        for share in (1.0, 0.0)
+    )
+    assert not torch.equal(one, other)
 
 
 def test_clips_with_much_motion_are_drawn_more_often(tmp_path):
@@ -239,15 +243,6 @@ def test_clips_with_much_motion_are_drawn_more_often(tmp_path):
         return float(np.mean([float(w.diff(dim=0).abs().mean()) for w in found]))
 
     assert liveliness(1.0) > 1.2 * liveliness(0.0)
-
-
-def test_overlays_are_added_with_the_given_probability(tmp_path):
-    clip = moving(tmp_path / "a.mkv", 12)
-    one, other = (
-        next(batches(windows(clip, batch=1, crops=1, crop=32, overlays=share))).frames
-        for share in (1.0, 0.0)
-    )
-    assert not torch.equal(one, other)
 
 
 def test_short_gaps_are_more_frequent_than_long_ones():

@@ -8,7 +8,6 @@ from torch import nn
 
 from cloudconv import metrics
 from cloudconv.errors import SettingsError
-from cloudconv.settings import TrainSettings
 from cloudconv.settings.values import ADVERSARIAL, LOSSES
 from cloudconv.training.losses import TERMS, Adversary, Loss, parse_loss
 
@@ -107,8 +106,6 @@ def test_relative_losses_weigh_items_of_little_and_much_motion_equally():
 def test_impossible_losses_are_refused(text, said):
     with pytest.raises(SettingsError, match=said):
         parse_loss(text)
-    with pytest.raises(SettingsError, match=said):
-        TrainSettings("a.mp4", model="tiny", loss=text)
 
 
 def test_the_settings_know_all_losses():

@@ -1,5 +1,6 @@
 """The scripts that train the shipped interpolator: footage, training, resume, results."""
 
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -31,35 +32,31 @@ TRAINING |= {"validate_every": 2}
 
 
 @pytest.fixture(scope="module")
-def scripts():
-    sys.path.insert(0, str(WEIGHTS))
-    try:
-        import pack_footage
-        import train_interpolator
-    finally:
-        sys.path.remove(str(WEIGHTS))
-    return pack_footage, train_interpolator
+def script():
+    """Return the script that trains; it and the script that packs footage can be imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(WEIGHTS)
+        yield importlib.import_module("train_interpolator")
 
 
 @pytest.fixture(scope="module")
-def packs(scripts, tmp_path_factory):
+def packs(script, tmp_path_factory):
     """Write a training file and a held-back file; return both."""
     folder = tmp_path_factory.mktemp("packs")
+    given = {"size": (256, 200), "codec": "mpeg4", "options": {"qscale": "2"}}
     for name in ("some/a.mp4", "some/held.mp4", "more/b.mp4"):
         (folder / name).parent.mkdir(exist_ok=True)
-        factory.write_clip(
-            folder / name, 12, size=(256, 200), codec="mpeg4", options={"qscale": "2"}
-        )
+        factory.write_clip(folder / name, 12, **given)
     recipe = folder / "recipe.toml"
     recipe.write_text(FOOTAGE, encoding="utf-8")
     made = []
     for name, more in (("pack", []), ("held", ["--held-back"])):
         made.append(folder / f"{name}.safetensors")
-        arguments = [str(folder), str(made[-1]), "--recipe", str(recipe), *more]
+        words = ["pack_footage.py", str(folder), str(made[-1]), "--recipe", str(recipe), *more]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["pack_footage.py", *arguments])
-            scripts[0].main()
-    return made[0], made[1]
+            patch.setattr(sys, "argv", words)
+            importlib.import_module("pack_footage").main()
+    return made
 
 
 @pytest.mark.full
@@ -72,13 +69,12 @@ def test_held_back_clips_are_only_in_the_held_back_file(packs):
 
 
 @pytest.mark.full
-def test_a_stopped_training_continues_exactly(scripts, packs, tmp_path, monkeypatch):
-    script = scripts[1]
-    device = torch.device("cpu")
+def test_a_stopped_training_continues_exactly(script, packs, tmp_path, monkeypatch):
+    def train(name):
+        script.train([packs[0]], packs[1], tmp_path / name, TRAINING, torch.device("cpu"))
+
     monkeypatch.setattr(script, "PART", 2**22)  # so that a checkpoint has several parts
-
-    script.train([packs[0]], packs[1], tmp_path / "whole", TRAINING, device)
-
+    train("whole")
     advance = script.Run.advance
 
     def stopped(run, found):
@@ -89,22 +85,17 @@ def test_a_stopped_training_continues_exactly(scripts, packs, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(script.Run, "advance", stopped)
         with pytest.raises(KeyboardInterrupt):
-            script.train([packs[0]], packs[1], tmp_path / "parts", TRAINING, device)
-    parts = list((tmp_path / "parts" / "checkpoint").glob("*/part*"))
-    assert len(parts) > 1
-    assert all(part.stat().st_size <= 2**22 for part in parts)
-    script.train([packs[0]], packs[1], tmp_path / "parts", TRAINING, device)
-
-    whole, resumed = (
-        load_file(tmp_path / name / "trained.safetensors") for name in ("whole", "parts")
-    )
+            train("parts")
+    sizes = [part.stat().st_size for part in (tmp_path / "parts").glob("checkpoint/*/part*")]
+    assert len(sizes) > 1
+    assert max(sizes) <= 2**22
+    train("parts")
+    whole, resumed = (load_file(tmp_path / k / "trained.safetensors") for k in ("whole", "parts"))
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(tensor, resumed[name]) for name, tensor in whole.items())
 
     started = registry.build_model("cloud-best").state_dict()
-    changed = {
-        name.split(".")[0] for name in started if not torch.equal(whole[name], started[name])
-    }
+    changed = {name.split(".")[0] for name in started if not whole[name].equal(started[name])}
     assert changed == {"block3"}
     log = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in log if "made_up" in entry] == [0, 2, 4]
