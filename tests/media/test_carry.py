@@ -379,10 +379,8 @@ def test_a_time_code_is_converted_or_left_out_with_a_warning(tmp_path, suffix, r
 
 
 def test_the_clock_of_an_mp4_lets_hours_fit_in_32_bits(tmp_path):
-    source = write_clip(
-        tmp_path / "in.mp4", 6, rate=Fraction(30000, 1001), codec="libx264", audio=["aac"]
-    )
-    convert(source, tmp_path / "out.mp4")
+    form = {"rate": Fraction(30000, 1001), "codec": "libx264", "audio": ["aac"]}
+    convert(write_clip(tmp_path / "in.mp4", 6, **form), tmp_path / "out.mp4", factor=2)
     data = (tmp_path / "out.mp4").read_bytes()
     scale = int.from_bytes(data[data.index(b"mvhd") + 16 :][:4], "big")
     assert scale % 30000 == 0

@@ -234,13 +234,6 @@ def test_an_impossible_choice_is_one_clear_sentence(container, settings, words):
     assert "\n" not in str(caught.value)
 
 
-def test_every_listed_encoder_is_in_the_build():
-    for container in (*CONTAINERS.values(), *PICTURES.values()):
-        assert container.encoders
-        for name in container.encoders:
-            assert av.codec.Codec(name, "w").type == "video"
-
-
 nvenc = pytest.mark.skipif(
     not {"h264_nvenc", "hevc_nvenc", "av1_nvenc"} <= av.codec.codecs_available,
     reason="this FFmpeg is built without NVENC",

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from cloudconv.errors import OutputError
-from cloudconv.jobs.output import stem_of
 from cloudconv.media.containers import default_suffix
 from cloudconv.media.output import check_output
 from tests.helpers.sinks import info_of
@@ -71,8 +70,3 @@ def test_the_default_suffix_follows_the_input(container, suffix, rate, expected)
 def test_a_gif_with_uneven_delays_stays_a_gif_if_players_show_it(shortest, suffix):
     info = info_of(container="gif", suffix=".gif")
     assert default_suffix(info, None, shortest and Fraction(shortest)) == suffix
-
-
-def test_the_default_name_for_a_pattern_is_that_of_its_folder(tmp_path):
-    (tmp_path / "a").mkdir()
-    assert stem_of(tmp_path / "a/%d.png") == "a"

@@ -11,8 +11,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from cloudconv import weights
+from cloudconv import checkpoints, weights
+from cloudconv.models.baselines import Blend, Linear
 from tests.helpers.command import invoke
 from tests.helpers.factory import assert_same_frames, read_times, write_clip
 
@@ -40,27 +43,31 @@ def interp(*words):
     return invoke("interp", "--factor", "2", "--model", "blend", "--json", *words)
 
 
-def one_sentence(result, exit_code=1):
-    """Return the error line; check that stderr and the JSON on stdout give the same error."""
+def error_of(result, exit_code=1):
+    """Return the only line of stderr that is no warning."""
     assert result.exit_code == exit_code
     (line,) = (line for line in result.stderr.splitlines() if not line.startswith("warning: "))
-    said = json.loads(result.stdout)
+    assert line.startswith("error: ")
+    assert "bug" not in line
+    return line
+
+
+def one_sentence(result, exit_code=1):
+    """Return the error line; check that stderr and the JSON on stdout give the same error."""
+    line, said = error_of(result, exit_code), json.loads(result.stdout)
     assert line == f"error: {said['error']}"
     assert (said["exit_code"], said.keys()) == (exit_code, {"error", "kind", "exit_code"})
-    assert "bug" not in line
     assert said["kind"] != "bug"
     return line
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", NAMES)
-def test_any_file_name_works_for_input_and_output(tmp_path, name, monkeypatch):
+def test_any_file_name_works_for_input_and_output(tmp_path, out, name, monkeypatch):
     given = write_clip(tmp_path / "whole.mkv", 4, size=SIZE).rename(tmp_path / name)
-    output = tmp_path / "out" / name
-    output.parent.mkdir()
-    assert json.loads(interp("--", given, output).stdout)["output"] == str(output)
-    assert len(read_times(f"file:{output}")) == 8
-    assert os.listdir(output.parent) == [name]
+    assert json.loads(interp("--", given, out / name).stdout)["output"] == str(out / name)
+    assert len(read_times(f"file:{out / name}")) == 8
+    assert os.listdir(out) == [name]
     monkeypatch.chdir(tmp_path)
     made = Path(json.loads(interp("--", name).stdout)["output"]).name
     assert sorted(os.listdir()) == sorted([name, made, "out"])
@@ -79,9 +86,7 @@ def y4m(width, height, rate, *, frames=3, bytes_each=96):
         y4m(16_000, 16_000, "25:1"),
         y4m(0, 0, "25:1"),
         y4m(8, 8, "25:1", frames=0),
-        b"",
         b"\x00",
-        b"not a video at all\n" * 100,
         b"RIFF\xff\xff\xff\xffAVI LIST",
         b"GIF89a\xff\xff\xff\xff",
         struct.pack(">I4sQ", 1, b"ftyp", 2**63),
@@ -149,6 +154,42 @@ def test_bad_weights_files_give_one_sentence(tmp_path, what):
     result = interp(clip, tmp_path / "out.mkv", "--model", mine)
     assert ("conv" if other else mine.name) in one_sentence(result, 2 if other else 1)
     assert not (tmp_path / "out.mkv").exists()
+
+
+def first_value(value):
+    return lambda tensor: tensor.clone().index_fill_(0, torch.tensor([0]), value)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    "harm",
+    [first_value(float("nan")), first_value(float("inf")), torch.Tensor.int, torch.Tensor.bool],
+)
+@pytest.mark.parametrize("command", ["interp", "train"])
+def test_weights_with_invalid_values_or_types_are_refused(tmp_path, harm, command):
+    clip, mine = write_clip(tmp_path / "clip.mkv", 30, size=SIZE), tmp_path / "mine.safetensors"
+    state, about = checkpoints.read(SHIPPED / "rife-4.6.safetensors")
+    name = sorted(state)[-1]
+    save_file({**state, name: harm(state[name])}, mine, {"model": "rife-4.6", **about})
+    words = {
+        "interp": [clip, tmp_path / "out.mkv", "--factor=2", "--model", mine],
+        "train": [clip, "-o", tmp_path / "out.safetensors", "--init", mine, "--steps", "1"],
+    }
+    sentence = error_of(invoke(command, *words[command]))
+    assert "not finite floating-point" in sentence
+    assert name in sentence
+    assert not list(tmp_path.glob("out.*"))
+
+
+@pytest.mark.parametrize("command", ["interp", "extrapolate"])
+def test_a_non_finite_picture_is_an_error(tmp_path, monkeypatch, command):
+    clip, output = write_clip(tmp_path / "clip.mkv", 6, size=SIZE), tmp_path / "out.mkv"
+    monkeypatch.setattr(Blend, "forward", lambda self, x0, x1, *_, **__: (x0 + x1) / 0 - x0 / 0)
+    monkeypatch.setattr(Linear, "forward", lambda self, context: context[:, -1] / 0)
+    words = {"interp": ["blend", "--factor=2"], "extrapolate": ["linear", "--frames=3"]}
+    result = invoke(command, clip, output, "--model", *words[command])
+    assert "not finite" in error_of(result)
+    assert not output.exists()
 
 
 # A read of the second half of a file named bad.mkv fails from the ``HEALTHY``-th such read on.
