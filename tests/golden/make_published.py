@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,7 @@ def main(folder: Path) -> None:
 
 def _prime(least: int) -> int:
     """Return the smallest prime from ``least`` on, so that all columns of a picture are sampled."""
-    number = max(2, least)
-    while any(number % k == 0 for k in range(2, number)):
-        number += 1
-    return number
+    return next(n for n in count(max(2, least)) if all(n % k for k in range(2, n)))
 
 
 if __name__ == "__main__":

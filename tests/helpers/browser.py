@@ -7,41 +7,20 @@ import os
 import select
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-CHROMIUM = next(
-    (
-        path
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (path := shutil.which(name))
-    ),
-    None,
-)
+_NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, _NAMES)), None)
 
 _FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",
-    "--remote-debugging-pipe",
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--hide-scrollbars", "--remote-debugging-pipe"),
 )
 # The browser reads commands from descriptor 3 and writes answers to 4. In this process both
-# numbers may be in use, so a small launcher moves the pipes there by way of unused numbers.
-_LAUNCH = """
-import os, sys
-for number, pipe in zip((103, 104), sys.argv[1:3]):
-    os.dup2(int(pipe), number)
-os.dup2(103, 3)
-os.dup2(104, 4)
-os.execv(sys.argv[3], sys.argv[3:])
-"""
+# numbers may be in use, so a shell moves the pipes there by way of unused numbers.
+_LAUNCH = 'exec 103<&$1 104>&$2; exec "${@:3}" 3<&103 4>&104'
 
 
 class Browser:
@@ -53,15 +32,10 @@ class Browser:
         self.requests: list[str] = []
         read, self._write = os.pipe()
         self._read, write = os.pipe()
-        self._process = subprocess.Popen(
-            [
-                *(sys.executable, "-c", _LAUNCH, str(read), str(write)),
-                *(CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank"),
-            ],
-            pass_fds=(read, write),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        command = ["bash", "-c", _LAUNCH, "bash", str(read), str(write)]
+        command += [CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
+        silent = dict.fromkeys(("stdout", "stderr"), subprocess.DEVNULL)
+        self._process = subprocess.Popen(command, pass_fds=(read, write), **silent)
         os.close(read)
         os.close(write)
         self._buffer = b""
@@ -124,18 +98,10 @@ class Browser:
 
     def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Load a file and wait until the page and its pictures are loaded."""
-        self.send(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=width < 600,
-        )
-        scheme = "dark" if dark else "light"
-        self.send(
-            "Emulation.setEmulatedMedia",
-            features=[{"name": "prefers-color-scheme", "value": scheme}],
-        )
+        window = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.send("Emulation.setDeviceMetricsOverride", **window)
+        self.send("Emulation.setEmulatedMedia", features=[scheme])
         self._loaded = False
         self.send("Page.navigate", url=page.as_uri())
         while not self._loaded:
@@ -152,25 +118,14 @@ class Browser:
 
     def mouse(self, kind: str, x: float, y: float, *, held: bool = False) -> None:
         """Send ``mousePressed``, ``mouseMoved`` or ``mouseReleased`` at a point of the window."""
-        left = held or kind != "mouseMoved"
-        self.send(
-            "Input.dispatchMouseEvent",
-            type=kind,
-            x=x,
-            y=y,
-            button="left" if left else "none",
-            buttons=1 if held else 0,
-            clickCount=1 if kind != "mouseMoved" else 0,
-        )
+        moves = kind == "mouseMoved"
+        buttons = {"button": "none" if moves and not held else "left", "buttons": int(held)}
+        event = {"type": kind, "x": x, "y": y, "clickCount": int(not moves), **buttons}
+        self.send("Input.dispatchMouseEvent", **event)
 
     def key(self, name: str) -> None:
         """Press and release a key such as ``ArrowLeft``."""
         codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "End": 35}
         for kind in ("rawKeyDown", "keyUp"):
-            self.send(
-                "Input.dispatchKeyEvent",
-                type=kind,
-                key=name,
-                code=name,
-                windowsVirtualKeyCode=codes[name],
-            )
+            event = {"type": kind, "key": name, "code": name, "windowsVirtualKeyCode": codes[name]}
+            self.send("Input.dispatchKeyEvent", **event)

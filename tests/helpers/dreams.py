@@ -19,7 +19,7 @@ from torch import Tensor
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter
-from cloudconv.media.frame import ColorTags, Frame
+from cloudconv.media.frame import Frame
 
 Picture = NDArray[np.uint8]
 
@@ -37,20 +37,29 @@ def _noise(seed: int, height: int, width: int, roughness: float) -> NDArray[np.f
     return made
 
 
+def _moved(layer: NDArray[np.float32], by: float, width: int) -> NDArray[np.float32]:
+    whole, part = int(by), by - int(by)
+    rolled = np.roll(layer, whole, 1)
+    shown: NDArray[np.float32] = (1 - part) * rolled + part * np.roll(rolled, 1, 1)
+    return shown[:, :width]
+
+
+def _cloudiness(size: tuple[int, int], by: float) -> NDArray[np.float32]:
+    """Return clouds moved by pixels, and their details moved further: they change shape."""
+    width, height = size
+    shape, detail = _noise(1, height, 1024, 1.7), _noise(2, height, 1024, 1.4)
+    return _moved(shape, by, width) + 0.5 * _moved(detail, by * 1.3, width)
+
+
 def clouds(count: int, size: tuple[int, int] = (128, 96), speed: float = 1.0) -> list[Picture]:
     """Return pictures of clouds that drift over hills and change shape; (h, w, 3) RGB each."""
     width, height = size
-    wide = 1024
-    shape, detail = _noise(1, height, wide, 1.7), _noise(2, height, wide, 1.4)
-    hills = height * 0.8 + 5 * _noise(3, 1, wide, 1.5)[0, :width]
+    hills = height * 0.8 + 5 * _noise(3, 1, 1024, 1.5)[0, :width]
     land = np.clip(np.arange(height)[:, None] - hills + 0.5, 0, 1)[..., None].astype(np.float32)
-    texture = 45 + 25 * _noise(4, height, wide, 1.0)[:, :width, None]
+    texture = 45 + 25 * _noise(4, height, 1024, 1.0)[:, :width, None]
     made = []
     for k in range(count):
-        both = [
-            _moved(layer, k * speed * pace, width) for layer, pace in ((shape, 1), (detail, 1.3))
-        ]
-        cover = 1 / (1 + np.exp(-6 * (both[0] + 0.5 * both[1])))[..., None]
+        cover = 1 / (1 + np.exp(-6 * _cloudiness(size, k * speed)))[..., None]
         sky = (1 - cover) * np.float32([90, 130, 200]) + cover * np.float32([235, 230, 225])
         shown = sky * (1 - land) + texture * land * np.float32([0.9, 1, 0.8])
         made.append(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
@@ -68,12 +77,8 @@ def trees(count: int, size: tuple[int, int] = (240, 180)) -> list[Picture]:
     for k, sky in enumerate(clouds(count, (width, 2 * height), speed=2.0)):
         # Each part of a tree sways by itself, by up to a pixel.
         sway = np.sin(0.3 * k + 6 * _noise(7, height, 1024, 2.0)[:, :width]).astype(np.float32)
-        land, tree = (
-            cv2.remap(
-                np.float32(values), x + sway, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
-            )
-            for values in (covered, leaves)
-        )
+        how = {"interpolation": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT}
+        land, tree = (cv2.remap(np.float32(each), x + sway, y, **how) for each in (covered, leaves))
         light = 1 + 0.25 * np.sin(0.05 * k)
         shown = light * (sky[:height] * (1 - land[..., None]) + (tree * land)[..., None])
         made.append(np.clip(np.rint(shown), 0, 255).astype(np.uint8))
@@ -87,11 +92,7 @@ def slow_clouds(count: int, speed: float) -> list[Picture]:
     blue = np.array([80, 130, 200]) + np.array([30, 30, 20]) * y[..., None]
     made = []
     for k in range(count):
-        both = [
-            _moved(_noise(seed, height, 1024, rough), k * speed * pace, width)
-            for seed, rough, pace in ((1, 1.7, 1), (2, 1.4, 1.3))
-        ]
-        cover = 1 / (1 + np.exp(-10 * (both[0] + 0.5 * both[1] - 0.2)))
+        cover = 1 / (1 + np.exp(-10 * (_cloudiness((width, height), k * speed) - 0.2)))
         cover = (cover * np.clip(8.2 - 12 * y, 0, 1))[..., None]
         shown = blue * (1 - cover) + cover * np.array([240, 238, 235])
         made.append(np.rint(shown).astype(np.uint8))
@@ -119,13 +120,6 @@ def lost_land(pictures: list[Picture], made: Iterable[Tensor]) -> float:
     return max(float((255 * one.amax(0).numpy()[dark] > 105).mean()) for one in made)
 
 
-def _moved(layer: NDArray[np.float32], by: float, width: int) -> NDArray[np.float32]:
-    whole, part = int(by), by - int(by)
-    rolled = np.roll(layer, whole, 1)
-    shown: NDArray[np.float32] = (1 - part) * rolled + part * np.roll(rolled, 1, 1)
-    return shown[:, :width]
-
-
 def ball(count: int, size: tuple[int, int] = (96, 64), period: int = 24) -> list[Picture]:
     """Return pictures of a ball that bounces over a grid; (h, w, 3) RGB each."""
     width, height = size
@@ -142,11 +136,8 @@ def ball(count: int, size: tuple[int, int] = (96, 64), period: int = 24) -> list
 
 def frames(pictures: list[Picture], rate: int = 25, pix_fmt: str = "gbrp") -> list[Frame]:
     """Return the pictures as frames of a source at a constant rate."""
-    step = Fraction(1, rate)
-    return [
-        Frame(video(picture, pix_fmt), k * step, step, ColorTags())
-        for k, picture in enumerate(pictures)
-    ]
+    step, shown = Fraction(1, rate), [video(picture, pix_fmt) for picture in pictures]
+    return [Frame(each, k * step, step) for k, each in enumerate(shown)]
 
 
 def video(picture: Picture, pix_fmt: str = "yuv420p") -> VideoFrame:
@@ -183,20 +174,13 @@ def meter_of(material: Material, **kind: Any) -> VitalsMeter:
     return deepcopy(_new_meter(material, DreamKind(**kind)))
 
 
-def vitals_of(
-    material: Material,
-    pictures: Iterable[Tensor],
-    *,
-    repeats: bool = False,
-    pasted: bool = False,
-    sky: bool = False,
-) -> list[Vitals]:
+def vitals_of(material: Material, pictures: Iterable[Tensor], **kind: bool) -> list[Vitals]:
     """Return the vitals of pictures that follow the material, one row for every ``WINDOW`` frames.
 
-    All pictures are kept until the end; a :class:`VitalsMeter` keeps none.
+    ``kind`` is that of the dream, see :class:`DreamKind`.
     """
     shown = list(pictures)
-    meter = meter_of(material, repeats=repeats, pasted=pasted, sky=sky, frames=len(shown))
+    meter = meter_of(material, frames=len(shown), **kind)
     for picture in shown:
         meter.push(small_copy(picture, material.small_size))
     return meter.rows

@@ -25,10 +25,7 @@ def weights(
 ) -> dict[str, Tensor]:
     """Return a tensor for each name, computed from the name.
 
-    Args:
-        shapes: the shape of each tensor.
-        gain: the factor of the convolutions' weights.
-        prelu: names of the slopes of PReLU layers.
+    ``gain`` is the factor of the convolutions' weights; ``prelu`` are names of slopes.
     """
     return {name: _weight(name, tuple(shapes[name]), gain, name in prelu) for name in shapes}
 
@@ -78,21 +75,14 @@ def _picture(height: int, width: int, shift: float) -> Tensor:
 class Recorded:
     """A network of the authors, and a sample of a picture that it made.
 
-    Attributes:
-        shapes: the shape of each tensor of the authors' network.
-        gain: see :func:`weights`.
-        prelu: see :func:`weights`.
-        size: height and width of the inputs, which :func:`pair` computes.
-        timestep: the timestep of the picture.
-        stride: every so many rows and columns of the picture belong to the sample.
-        step: every so many numbers of these belong to the sample.
-        sample: the sample.
+    The inputs are those of :func:`pair`. The sample has every ``step``-th number of every
+    ``stride``-th row and column.
     """
 
     shapes: dict[str, tuple[int, ...]]
     gain: float
     prelu: tuple[str, ...]
-    size: tuple[int, int]
+    size: tuple[int, int]  # height and width
     timestep: float
     stride: int
     step: int

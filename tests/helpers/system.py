@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import faulthandler
+import multiprocessing
 import os
 import signal
-import traceback
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,42 +41,36 @@ class Fork:
     """A stand-in for the ``Popen`` of :mod:`cloudconv.foreign`: a copy of this process."""
 
     def __init__(self, command: list[str], *, stderr: IO[bytes], **_: Any) -> None:
-        from cloudconv import foreign
-
-        self.returncode: int | None = None
+        context = multiprocessing.get_context("fork")
+        self._process = context.Process(target=_convert, args=(stderr.fileno(), *command[-2:]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # this process may have threads
-            self.pid = os.fork()
-        if self.pid == 0:
-            code = 1
-            try:
-                faulthandler.disable()  # a damaged file may crash the reader
-                os.dup2(stderr.fileno(), 2)
-                foreign.main(*command[-2:])
-                code = 0
-            except BaseException:  # noqa: BLE001 - nothing may return to the caller
-                os.write(2, traceback.format_exc().encode())
-            finally:
-                os._exit(code)
+            self._process.start()
 
     def __enter__(self) -> Fork:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._wait(0)
+        self._process.join()
 
-    def _wait(self, options: int) -> None:
-        if self.returncode is None:
-            ended, status = os.waitpid(self.pid, options)
-            if ended:
-                self.returncode = os.waitstatus_to_exitcode(status)
+    @property
+    def returncode(self) -> int | None:
+        """Return the exit status, or None while the process runs."""
+        return self._process.exitcode
 
     def poll(self) -> int | None:
         """Return the exit status, or None while the process runs."""
-        self._wait(os.WNOHANG)
         return self.returncode
 
     def kill(self) -> None:
         """End the process if it runs."""
-        if self.poll() is None:
-            os.kill(self.pid, signal.SIGKILL)
+        self._process.kill()
+
+
+def _convert(stderr: int, *words: str) -> None:
+    from cloudconv import foreign  # not in workers, which import this module, too
+
+    faulthandler.disable()  # a damaged file may crash the reader
+    os.dup2(stderr, 2)
+    sys.stderr = open(2, "w")  # noqa: SIM115 - for the traceback
+    foreign.main(*words)

@@ -20,11 +20,6 @@ BLEND = {"factor": 2, "model": "blend"}
 LONGEST = 255
 
 
-@pytest.fixture
-def clip(tmp_path):
-    return write_clip(tmp_path / "a.mkv", 6, rate=24, codec="libx264")
-
-
 def long_name(suffix, length=LONGEST, letter="n"):
     """Return a name of ``length`` bytes."""
     room = length - len(suffix)
@@ -61,9 +56,8 @@ def test_an_output_may_have_the_longest_name(clip, tmp_path, length, letter):
         assert len(read_times(out)) == 12
 
 
-def test_a_weights_file_may_have_the_longest_name(clip, tmp_path):
-    out = tmp_path / "out" / long_name(".safetensors")
-    out.parent.mkdir()
+def test_a_weights_file_may_have_the_longest_name(clip, out):
+    out /= long_name(".safetensors")
     given = {"model": "tiny", "steps": 2, "crop": 32, "batch": 2, "val_part": "0.5:1", "gap": 2}
     with pytest.raises(KeyboardInterrupt, match="keeps the training so far"):
         calls.train([clip], output=out, watch=stop, **given)

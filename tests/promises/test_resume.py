@@ -138,9 +138,10 @@ def test_finished_segments_are_not_made_again(interrupted, clips, monkeypatch):
     assert len(segments(interrupted)) > len(done)
 
 
-def test_an_interrupt_before_the_first_segment_leaves_nothing(clips, tmp_path):
+@pytest.mark.parametrize(("name", "frames"), [("b.mkv", 3), ("b.gif", 60)])
+def test_an_interrupt_without_a_finished_segment_leaves_nothing(clips, tmp_path, name, frames):
     with pytest.raises(KeyboardInterrupt) as caught:
-        interp(clips / "a.mkv", tmp_path / "b.mkv", watch=stop_after(3))
+        interp(clips / "a.mkv", tmp_path / name, factor=1.25, watch=stop_after(frames))
     assert not isinstance(caught.value, Interrupted)
     assert not list(tmp_path.iterdir())
 
@@ -338,10 +339,3 @@ def test_a_deleted_work_folder_is_not_reported_as_kept(clips, tmp_path):
         interp(clips / "a.mkv", tmp_path / "b.mkv", watch=watch)
     assert "kept" not in str(raised.value)
     assert os.listdir(tmp_path) == []
-
-
-def test_an_interrupted_gif_leaves_nothing(clips, tmp_path):
-    settings = {"factor": 1.25, "model": "blend"}
-    with pytest.raises(KeyboardInterrupt):
-        interp(clips / "a.mkv", tmp_path / "b.gif", watch=stop_after(60), **settings)
-    assert not list(tmp_path.iterdir())

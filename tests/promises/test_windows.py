@@ -29,11 +29,6 @@ def fail_where(monkeypatch, owner, name, when, code):
     monkeypatch.setattr(owner, name, failing)
 
 
-@pytest.fixture
-def clip(tmp_path):
-    return write_clip(tmp_path / "in.mkv", 6)
-
-
 def test_a_run_works_where_folders_cannot_be_opened(monkeypatch, clip):
     monkeypatch.setattr(files, "FOLDERS_CAN_BE_OPENED", False)
     fail_where(monkeypatch, os, "open", os.path.isdir, errno.EACCES)

@@ -181,9 +181,10 @@ def plan_of(info, **given):
     return RenderPlan(**dict.fromkeys(field.name for field in fields(RenderPlan)) | usual | given)
 
 
-def segment_of(lefts, rights):
-    pairs = zip(lefts, rights, strict=True)
-    return SegmentPlan(0, tuple(Task(a, b, F(1, 2), a, F(1, 48)) for a, b in pairs))
+def decoded(source, *pairs):
+    """Return the tasks between these pairs of times with their decoded frames."""
+    tasks = tuple(Task(a, b, F(1, 2), a, F(1, 48)) for a, b in pairs)
+    return list(decode(SegmentPlan(0, tasks), source))
 
 
 def test_workers_decode_as_the_planner_does(clip, monkeypatch):
@@ -195,8 +196,7 @@ def test_workers_decode_as_the_planner_does(clip, monkeypatch):
 
     monkeypatch.setattr("cloudconv.segments.render.Source", noted)
     for nvdec in (False, True):
-        plan = plan_of(probe(clip), nvdec=nvdec)
-        assert len(list(decode(segment_of([F(0)], [None]), plan.source()))) == 1
+        assert len(decoded(plan_of(probe(clip), nvdec=nvdec).source(), (F(0), None))) == 1
     assert requests == [None, 0]
 
 
@@ -207,8 +207,8 @@ def test_a_segment_at_any_position_decodes_its_frames(tmp_path, suffix):
     source, planes = plan_of(probe(path)).source(), read_planes(path)
     times = [source.info.timing.start + F(k, 25) for k in range(40)]
     for first in (0, 1, 11, 13, 38, 20):
-        segment = segment_of([times[first], times[first]], [times[first + 1], times[0]])
-        one, other = decode(segment, source)
+        left, right = times[first], times[first + 1]
+        one, other = decoded(source, (left, right), (left, times[0]))
         for frame, number in ((one.left, first), (one.right, first + 1), (other.right, 0)):
             assert same(planes_of(frame.picture), planes[number])
 
@@ -217,15 +217,14 @@ def test_a_segment_at_any_position_decodes_its_frames(tmp_path, suffix):
 def test_a_worker_notices_another_file_in_the_place_of_the_input(clip, tmp_path, renamed):
     path, other = tmp_path / "a.mp4", write_clip(tmp_path / "b.mp4", 9, rate=F(24000, 1001))
     path.write_bytes(clip.read_bytes())
-    plan = plan_of(probe(path))
-    with plan.source() as source:
-        assert len(list(decode(segment_of([F(1001, 24000)], [None]), source))) == 1
+    with plan_of(probe(path)).source() as source:
+        assert len(decoded(source, (F(1001, 24000), None))) == 1
         if renamed:
             other.replace(path)
         else:
             path.write_bytes(other.read_bytes())
         with pytest.raises(UnfitInputError, match="was changed while it was read"):
-            list(decode(segment_of([F(30 * 1001, 24000)], [None]), source))
+            decoded(source, (F(30 * 1001, 24000), None))
 
 
 # With a loop, the right frame of the last pair is the first frame.
@@ -235,4 +234,4 @@ def test_a_worker_notices_another_file_in_the_place_of_the_input(clip, tmp_path,
 )
 def test_a_missing_frame_is_an_error(clip, left, right, at):
     with pytest.raises(UnfitInputError, match=rf"no frame at {at} s any more"):
-        list(decode(segment_of([left], [right]), plan_of(probe(clip)).source()))
+        decoded(plan_of(probe(clip)).source(), (left, right))
