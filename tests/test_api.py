@@ -439,8 +439,9 @@ def test_pictures_may_be_one_array(kind):
 
 
 def test_a_network_gets_the_chosen_precision_and_the_colours_without_the_opacity():
-    assert cloudconv.load_model("tiny", device="cpu", precision="bf16").dtype == torch.bfloat16
-    model = cloudconv.load_model("tiny", device="cpu", precision="fp32")
+    given = ("bf16", "fp32")
+    half, model = (cloudconv.load_model("tiny", device="cpu", precision=each) for each in given)
+    assert (half.dtype, model.dtype) == (torch.bfloat16, torch.float32)
     plain = model.interpolate(*(p[..., :3] for p in OPAQUE), 0.5)
     assert np.array_equal(model.interpolate(*OPAQUE, 0.5)[..., :3], plain)
 

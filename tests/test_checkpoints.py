@@ -83,41 +83,42 @@ def circle():
     return made
 
 
+def saved(content):
+    return lambda path: torch.save(content, path)
+
+
+def written(data):
+    return lambda path: path.write_bytes(data)
+
+
+BOMB = b"cbuiltins\nbytearray\n(\x8a\x05\0\0\0\0\x02tR"
+TOO_MUCH = "takes more than 2 GiB or 20 s"
 BAD = {
     "missing": (lambda path: None, "is missing"),
     "empty": (Path.touch, "is empty"),
     "folder": (Path.mkdir, "are not a file"),
-    "text": (lambda path: path.write_text("hello"), "neither a PyTorch file nor"),
-    "pickle": (lambda path: path.write_bytes(pickle.dumps({"a": 1})), "neither a PyTorch file nor"),
+    "text": (written(b"hello"), "neither a PyTorch file nor"),
+    "pickle": (written(pickle.dumps({"a": 1})), "neither a PyTorch file nor"),
     "foreign archive": (archive, "neither a PyTorch file nor"),
     "script": (lambda path: pickled(path, b"}", "constants.pkl"), "is a TorchScript program"),
-    "list": (lambda path: torch.save([1, 2], path), "no tensors by name"),
-    "nothing": (lambda path: torch.save({}, path), "no tensors by name"),
-    "circle": (lambda path: torch.save(circle(), path), "no tensors by name"),
-    "numbers as names": (lambda path: torch.save({1: torch.rand(2)}, path), "first tensors: 1 2"),
-    "foreign": (lambda path: torch.save({"a": torch.rand(2, 3)}, path), "first tensors: a 2x3"),
-    "module": (lambda path: torch.save({"a": torch.nn.ReLU()}, path), "modules.activation.ReLU"),
-    "expanded": (
-        lambda path: torch.save({"a": torch.rand(1).expand(10**6, 10**6)}, path),
-        "takes more than 2 GiB or 20 s",
-    ),
-    "expanded twice": (
-        lambda path: torch.save({k: torch.rand(1).expand(1 << 28) for k in "abc"}, path),
-        "takes more than 2 GiB or 20 s",
-    ),
+    "list": (saved([1, 2]), "no tensors by name"),
+    "nothing": (saved({}), "no tensors by name"),
+    "circle": (saved(circle()), "no tensors by name"),
+    "numbers as names": (saved({1: torch.rand(2)}), "first tensors: 1 2"),
+    "foreign": (saved({"a": torch.rand(2, 3)}), "first tensors: a 2x3"),
+    "module": (saved({"a": torch.nn.ReLU()}), "modules.activation.ReLU"),
+    "expanded": (saved({"a": torch.rand(1).expand(10**6, 10**6)}), TOO_MUCH),
+    "expanded twice": (saved({k: torch.rand(1).expand(1 << 28) for k in "abc"}), TOO_MUCH),
     "many names": (
-        lambda path: torch.save({f"{k}": torch.ones(1) for k in range(10_001)}, path),
+        lambda path: saved({f"{k}": torch.ones(1) for k in range(10_001)})(path),
         "larger than any known network",
     ),
-    "sparse": (lambda path: torch.save({"a": torch.eye(2).to_sparse()}, path), "damaged"),
+    "sparse": (saved({"a": torch.eye(2).to_sparse()}), "damaged"),
     "nested": (lambda path: pickled(path, b"})" + b"\x85" * 400_000 + b"K\x01s"), "damaged"),
-    "bomb": (
-        lambda path: pickled(path, b"cbuiltins\nbytearray\n(\x8a\x05\0\0\0\0\x02tR"),
-        "takes more than 2 GiB or 20 s",
-    ),
+    "bomb": (lambda path: pickled(path, BOMB), TOO_MUCH),
     "huge tensor": (huge_tensor, "larger than any known network"),
-    "header": (lambda path: path.write_bytes(struct.pack("<q", 50) + b'{"a'), "neither a PyTorch"),
-    "cut header": (lambda path: path.write_bytes(struct.pack("<q", 9) + b'{"a":"bcde'), "damaged"),
+    "header": (written(struct.pack("<q", 50) + b'{"a'), "neither a PyTorch"),
+    "cut header": (written(struct.pack("<q", 9) + b'{"a":"bcde'), "damaged"),
 }
 
 

@@ -11,7 +11,6 @@ from fractions import Fraction as F
 from functools import partial
 from unittest.mock import Mock
 
-import av
 import pytest
 import typer
 from hypothesis import given
@@ -137,14 +136,25 @@ def test_each_class_of_error_has_its_exit_code(monkeypatch, raised, code, said):
         assert "Traceback" in run("a.mp4", "--factor", 2, "-v").stderr
 
 
-def test_a_dry_run_prints_the_plan_and_writes_nothing(clip):
+def test_a_dry_run_prints_the_plan_measures_real_frames_and_writes_nothing(clip, monkeypatch):
+    sizes = []
+    between = Interpolator.between
+
+    def seen(model, pictures, *given, **named):
+        sizes.append(tuple(pictures[0].shape[-2:]))
+        return between(model, pictures, *given, **named)
+
+    monkeypatch.setattr(Interpolator, "between", seen)
     result = run(clip, "--factor", 4, "--dry-run", *TINY)
     assert result.exit_code == 0, result.stderr
+    assert set(sizes) == {(64, 96)}
     shown = dict(re.split(r"  +", line, maxsplit=1) for line in result.stdout.splitlines())
     assert (shown["output frames"], shown["output fps"]) == ("20", "96 fps")
     assert shown["output"].endswith("a_x4.mp4")
     plan = json.loads(run(clip, "--factor", 4, "--dry-run", "--json", *TINY).stdout)
     assert (plan["source_frames"], plan["output_frames"], plan["output_fps"]) == (5, 20, "96")
+    assert plan["memory_bytes"] > 100e6  # PyTorch alone takes more
+    assert 0 < plan["seconds"] < 600
     assert os.listdir(clip.parent) == ["a.mp4"]
 
 
@@ -196,23 +206,6 @@ def test_a_dry_run_of_many_inputs_plans_each(clip):
     assert sorted(os.listdir(clip.parent)) == ["a.mp4", "b.mp4"]
 
 
-def test_a_dry_run_measures_frames_of_the_real_size_and_the_whole_process(clip, monkeypatch):
-    sizes = []
-    between = Interpolator.between
-
-    def seen(model, pictures, *given, **named):
-        sizes.append(tuple(pictures[0].shape[-2:]))
-        return between(model, pictures, *given, **named)
-
-    monkeypatch.setattr(Interpolator, "between", seen)
-    plan = json.loads(run(clip, "--factor", 4, "--dry-run", "--json", *TINY).stdout)
-    with av.open(str(clip)) as opened:
-        video = opened.streams.video[0]
-        assert set(sizes) == {(video.height, video.width)}
-    assert plan["memory_bytes"] > 100e6  # PyTorch alone takes more
-    assert 0 < plan["seconds"] < 600
-
-
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 @pytest.mark.parametrize(
     "name", ["SIGINT", *(pytest.param(n, marks=pytest.mark.full) for n in ("SIGTERM", "SIGHUP"))]
@@ -250,8 +243,11 @@ def test_help_shows_examples_and_loads_neither_torch_nor_av():
     assert "cloudconv models show cloud-best" in done.stdout
 
 
-def test_the_version_is_printed():
+def test_the_version_is_printed_and_the_shell_completes_words():
     assert invoke("--version").stdout.startswith("cloudconv 0.")
+    environment = {"_CLOUDCONV_COMPLETE": "complete_bash", "COMP_CWORD": "4"}
+    environment["COMP_WORDS"] = "cloudconv interp a.mp4 --precision bf"
+    assert invoke(env=environment).stdout.split() == ["bf16"]
 
 
 @given(st.floats(0, 1e6))

@@ -82,7 +82,7 @@ def test_a_flash_is_not_a_cut(length, strength):
     clip = scene(length, 24)
     clip[10 : 10 + length] += (1 - clip[10 : 10 + length]) * strength
     assert cuts(clip) == []
-    assert cuts(torch.cat([clip, scene(9, 12)])) == [24]
+    assert cuts(torch.cat([clip[:16], scene(9, 12)])) == [16]
 
 
 @pytest.mark.parametrize("speed", [3.0, 6.0, 10.0])

@@ -8,6 +8,7 @@ from torch import nn
 
 from cloudconv import metrics
 from cloudconv.errors import SettingsError
+from cloudconv.settings import TrainSettings
 from cloudconv.settings.values import ADVERSARIAL, LOSSES
 from cloudconv.training.losses import TERMS, Adversary, Loss, parse_loss
 
@@ -104,8 +105,9 @@ def test_relative_losses_weigh_items_of_little_and_much_motion_equally():
     ],
 )
 def test_impossible_losses_are_refused(text, said):
-    with pytest.raises(SettingsError, match=said):
-        parse_loss(text)
+    for parse in (parse_loss, lambda loss: TrainSettings("a.mp4", model="tiny", loss=loss)):
+        with pytest.raises(SettingsError, match=said):
+            parse(text)
 
 
 def test_the_settings_know_all_losses():
