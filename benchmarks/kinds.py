@@ -36,8 +36,8 @@ import cloudconv
 from cloudconv import metrics
 from cloudconv.media.color import rgb_of
 from cloudconv.media.source import Source
+from cloudconv.models import rife
 from cloudconv.models.base import Interpolator
-from cloudconv.models.rife import IFNet
 
 _MOST = 60.0  # dB
 _NEAR = 64  # the rule ``near`` is scored at one of so many steps
@@ -219,14 +219,14 @@ def _tensor(picture: Picture) -> Tensor:
 
 @contextmanager
 def _without_gate() -> Iterator[None]:
-    fill: Any = IFNet._fill
+    fill: Any = rife._fill
 
-    def closed(self: IFNet, *given: Any) -> None:
-        logits = given[6].clone()
+    def closed(*given: Any) -> None:
+        logits = given[4].clone()
         logits[:, 1] = -torch.inf
-        fill(self, *given[:6], logits, *given[7:])
+        fill(*given[:4], logits, *given[5:])
 
-    with patch.object(IFNet, "_fill", closed):
+    with patch.object(rife, "_fill", closed):
         yield
 
 

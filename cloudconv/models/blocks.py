@@ -36,6 +36,7 @@ class Block(Fusible):
     ) -> None:
         super().__init__()
         self._outputs = outputs
+        self._fused: list[tuple[Any, Packed]] = []  # convolutions, with weights for oneDNN
         self.conv0 = nn.Sequential(_active(inputs, width // 2), _active(width // 2, width))
         self.convblock = nn.Sequential(*(_Residual(width) for _ in range(depth)))
         # A pixel shuffle makes four neighbouring pixels of one channel from four outputs.
@@ -43,16 +44,20 @@ class Block(Fusible):
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Map (B, C, h, w) float32 inputs of one size to the estimate, float32."""
-        hidden = self.conv0(joined(inputs, next(self.parameters()).dtype))
-        return shuffled(self.lastconv(self.convblock(hidden)), self._outputs)
+        hidden = joined(inputs, next(self.parameters()).dtype)
+        for conv, packed in self._fused:
+            hidden = rectified(hidden, conv.weight, conv.bias, conv.stride[0], packed)
+        if not self._fused:
+            hidden = self.convblock(self.conv0(hidden))
+        return shuffled(self.lastconv(hidden), self._outputs)
 
     def fuse(self) -> None:
         """See ``Fusible.fuse``."""
-        self.conv0 = nn.Sequential(*(_Active(layer.get_submodule("0")) for layer in self.conv0))
         hidden: list[Any] = list(self.convblock)
         for layer in hidden:
             fold(layer.conv.weight, layer.conv.bias, layer.beta)
-        self.convblock = nn.Sequential(*(_Active(layer.conv) for layer in hidden))
+        convs = [*(layer.get_submodule("0") for layer in self.conv0), *(x.conv for x in hidden)]
+        self._fused = [(conv, {}) for conv in convs]
 
 
 def _active(inputs: int, outputs: int) -> nn.Sequential:
@@ -81,19 +86,6 @@ def fold(weight: Tensor, bias: Tensor, beta: Tensor) -> None:
     # Each group has a square matrix of weights at the middle of the kernel.
     middles = weight.view(len(weight) // weight.shape[1], -1, *weight.shape[1:])[..., 1, 1]
     torch.diagonal(middles, dim1=1, dim2=2).add_(1)
-
-
-class _Active(nn.Module):
-    """A convolution and a leaky rectifier."""
-
-    def __init__(self, conv: nn.Module) -> None:
-        super().__init__()
-        self.conv = conv
-        self._packed: Packed = {}
-
-    def forward(self, x: Tensor) -> Tensor:
-        conv: Any = self.conv
-        return rectified(x, conv.weight, conv.bias, conv.stride[0], self._packed)
 
 
 Packed = dict[torch.dtype, Tensor]

@@ -12,6 +12,7 @@ cloudconv's own models (see :mod:`cloudconv.models.catalogue`) are the same netw
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import repeat
 from typing import NamedTuple
 
@@ -128,16 +129,10 @@ class IFNet(Interpolator):
         The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits. With a known
         ``motion``, ``first`` is the number of the first block to run.
         """
-        multiple = self.multiple(scale)
         for number, size in list(enumerate(self._sizes))[first:]:
             factor = size / scale
-            small = once(
-                pair.memo if factor > 1 else None,  # at full size, a copy would cost more memory
-                factor,
-                lambda factor=factor: [  # type: ignore[misc]
-                    resize(x[:, :COLOURS], 1 / factor, multiple) for x in (pair.x0, pair.x1)
-                ],
-            )
+            memo = pair.memo if factor > 1 else None  # at full size, a copy would cost more memory
+            small = once(memo, factor, partial(self._reduced, factor, scale, pair.x0, pair.x1))
             if motion is not None:
                 motion = enlarged_motion(motion, 2)
             inputs = self._inputs(small, motion, pair.timestep)
@@ -145,19 +140,18 @@ class IFNet(Interpolator):
             motion = change if motion is None else change.add_(motion)
             yield motion, factor
 
+    def _reduced(self, factor: float, scale: float, *pictures: Tensor) -> list[Tensor]:
+        return [resize(x[:, :COLOURS], 1 / factor, self.multiple(scale)) for x in pictures]
+
     def _change(
         self, pair: Pair, motion: Tensor, size: float, scale: float, outer: OuterPictures
     ) -> tuple[Tensor, float]:
         """Return the correction of a motion by the outer frames, and the factor of its scale."""
         assert self.refine is not None
         coarse = _REFINED / scale
+        given = pair.x0, pair.x1, outer.before, outer.after
         pictures = once(
-            pair.memo,
-            "four",
-            lambda: [
-                resize(x[:, :COLOURS], 1 / coarse, self.multiple(scale)).clamp(0, 1)
-                for x in (pair.x0, pair.x1, outer.before, outer.after)
-            ],
+            pair.memo, "four", lambda: [x.clamp(0, 1) for x in self._reduced(coarse, scale, *given)]
         )
         small = enlarged_motion(motion, size / coarse)
         change: Tensor = self.refine(pictures, small, pair.timestep, outer.reach)
@@ -216,19 +210,19 @@ class IFNet(Interpolator):
         rows = _STRIP if in_strips else -(-height // _STRIP) * _STRIP
         changes = repeat(None) if change is None else strips(change, coarse, rows)
         for (top, part), more in zip(strips(motion, size, rows), changes, strict=False):
-            # The motion reaches beyond the picture's edges.
-            count = max(0, min(rows, height - top))
+            count = min(rows, height - top)
+            if count <= 0:  # the motion reaches beyond the picture's edges
+                break
             part = part[:, :, :count, :width]
             if more is not None:
                 part = _changed(part, more[1][:, :, :count, :width], coarse / size)
-            if part.shape[2]:
-                grids = _grids(part, height, width, size, top)
-                warped = [sample(x, grid) for x, grid in zip((x0, x1), grids, strict=True)]
-                kept = near
-                if still is not None and near is not None and strength is not None:
-                    kept = still.kept([grid.detach() for grid in grids], top, near)
-                    strength[:, :, top : top + count] = 1 - kept
-                self._fill(result, kept, pair, top, part[:, _MASK.start :], *warped)
+            grids = _grids(part, height, width, size, top)
+            warped = [sample(x, grid) for x, grid in zip((x0, x1), grids, strict=True)]
+            kept = near
+            if still is not None and near is not None and strength is not None:
+                kept = still.kept([grid.detach() for grid in grids], top, near)
+                strength[:, :, top : top + count] = 1 - kept
+            _fill(result, kept, pair, top, part[:, _MASK.start :], warped)
         if strength is not None and sharpen:
             if change is not None:
                 smaller = enlarged_motion(motion, size / coarse)
@@ -236,39 +230,6 @@ class IFNet(Interpolator):
             flows = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
             restore_detail(result, x0, x1, flows, size, strength, memo)
         return result
-
-    def _fill(
-        self,
-        result: Tensor,
-        kept: Tensor | None,
-        pair: Pair,
-        top: int,
-        logits: Tensor,
-        warped0: Tensor,
-        warped1: Tensor,
-    ) -> None:
-        """Write the rows of ``result`` from ``top`` on.
-
-        ``kept``: the least weight of the unmoved pictures in these rows; None without a gate. After
-        the ``logits`` of mask and gate, with four frames, three colours to add to the mix follow.
-        """
-        channels, rows = pair.x0.shape[1], logits.shape[2]
-        target = result[:, :, top : top + rows]
-        made = target[:, :channels]
-        mask = torch.sigmoid(logits[:, :1])
-        if kept is None:
-            lerp_into(made, warped1, warped0, mask)
-        else:
-            gate = torch.sigmoid(logits[:, 1:2]).maximum(kept)
-            x0, x1 = (x.narrow(2, top, rows) for x in (pair.x0, pair.x1))
-            blend = torch.lerp(x0, x1, pair.timestep)
-            mixed = torch.lerp(warped1, warped0, mask)
-            if logits.shape[1] > _LOGITS:
-                mixed[:, :COLOURS] += logits[:, _LOGITS:]
-            lerp_into(made, mixed, blend, gate)
-        if result.shape[1] > channels:
-            left = (warped0 - warped1)[:, :COLOURS].abs_()
-            target[:, channels:].copy_(left.mean(1, keepdim=True))
 
 
 class Pair(NamedTuple):
@@ -306,3 +267,30 @@ def _grids(
     """Return the sampling grids of x0 and x1 for the flows times ``gain``, from row ``top`` on."""
     flows = motion[:, :2], motion[:, 2:4]
     return [sampling_grid(flow, height, width, gain=gain, top=top) for flow in flows]
+
+
+def _fill(
+    result: Tensor, kept: Tensor | None, pair: Pair, top: int, logits: Tensor, warped: list[Tensor]
+) -> None:
+    """Write the rows of ``result`` from ``top`` on.
+
+    ``kept``: the least weight of the unmoved pictures in these rows; None without a gate. After
+    the ``logits`` of mask and gate, with four frames, three colours to add to the mix follow.
+    """
+    (warped0, warped1), channels, rows = warped, pair.x0.shape[1], logits.shape[2]
+    target = result[:, :, top : top + rows]
+    made = target[:, :channels]
+    mask = torch.sigmoid(logits[:, :1])
+    if kept is None:
+        lerp_into(made, warped1, warped0, mask)
+    else:
+        gate = torch.sigmoid(logits[:, 1:2]).maximum(kept)
+        x0, x1 = (x.narrow(2, top, rows) for x in (pair.x0, pair.x1))
+        blend = torch.lerp(x0, x1, pair.timestep)
+        mixed = torch.lerp(warped1, warped0, mask)
+        if logits.shape[1] > _LOGITS:
+            mixed[:, :COLOURS] += logits[:, _LOGITS:]
+        lerp_into(made, mixed, blend, gate)
+    if result.shape[1] > channels:
+        left = (warped0 - warped1)[:, :COLOURS].abs_()
+        target[:, channels:].copy_(left.mean(1, keepdim=True))
