@@ -207,12 +207,7 @@ class Interpolator(Model):
                 )
         own = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
         given = [x0, x1] if outer is None else [x0, x1, outer.before, outer.after]
-        run = partial(
-            self.between,
-            timestep=timestep,
-            reach=None if outer is None else outer.reach,
-            scale=scale,
-        )
+        run = partial(self.between, timestep=timestep, reach=outer and outer.reach, scale=scale)
         return pictures.between(given, run, self._device(own))  # type: ignore[no-any-return]
 
     @torch.no_grad()
@@ -265,25 +260,20 @@ class Interpolator(Model):
         given = [pad_to_multiple(each[:, :colours].float(), multiple) for each in pictures]
         times, *others = timestep.float().view(-1, 1, 1, 1), *([] if reach is None else [reach])
         timestep, *others = upload([times, *others], x0.device)
-        result: Tensor
+        options: dict[str, Any] = {**(overall or {}), **({"leftover": True} if leftover else {})}
         if self.spec.arbitrary_timestep:
-            options: dict[str, object] = {**(overall or {})}
             if others and len(given) > 2:
                 options["outer"] = OuterPictures(given[2], given[3], *others)
-            if leftover:
-                options["leftover"] = True
             if self.remembers and known and len(known) == 1:
                 options["memo"] = known[0]
-            result = self(given[0], given[1], timestep, scale, **options)
+            result: Tensor = self(given[0], given[1], timestep, scale, **options)
         else:
             made = []
             for item, time in enumerate(times.flatten().tolist()):
-                options = {key: each[item : item + 1] for key, each in (overall or {}).items()}
-                if leftover:
-                    options["leftover"] = True
-                run = partial(self, scale=scale, **options)
-                pair = given[0][item : item + 1], given[1][item : item + 1]
-                each = self._halved(*pair, time, {} if known is None else known[item], run)
+                one = slice(item, item + 1)
+                own = {k: v[one] if isinstance(v, Tensor) else v for k, v in options.items()}
+                pair, memo = (given[0][one], given[1][one]), {} if known is None else known[item]
+                each = self._halved(*pair, time, memo, partial(self, scale=scale, **own))
                 more = colours + leftover - each.shape[1]  # a source frame has no leftover
                 made.append(F.pad(each, (0, 0, 0, 0, 0, more)))
             result = torch.cat(made)
@@ -344,7 +334,7 @@ class Predictor(Model):
         return next(self.forecast(context, 1))
 
     @torch.no_grad()
-    def forecast(self, context: Tensor, steps: int) -> Iterator[Tensor]:
+    def forecast(self, context: Tensor, steps: int, *, checks: bool = True) -> Iterator[Tensor]:
         """Yield the next ``steps`` frames, each (B, 3, H, W) float32.
 
         Args:
@@ -352,31 +342,22 @@ class Predictor(Model):
                 the oldest frame may replace missing frames. The model reads the last
                 ``spec.context`` frames, and up to ``spec.past`` before them.
             steps: the number of frames.
+            checks: whether to check the samples; for decoded or forecast pictures this is not
+                needed, and the CPU does not wait for a GPU.
 
         Raises:
             PictureError: the context has too few frames, or is not a tensor of that shape.
         """
-        check = pictures.float_check(context, self._shape)
-        for made in self.forecast_checked(context, steps):
-            check.finish()
-            yield made
-
-    @property
-    def _shape(self) -> str:
-        return f"(B, T, 3, H, W) with T of at least {self.spec.context}"
-
-    @torch.no_grad()
-    def forecast_checked(self, context: Tensor, steps: int) -> Iterator[Tensor]:
-        """Yield the frames of :meth:`forecast` for a context of decoded or forecast pictures.
-
-        The samples are not checked, so the CPU does not wait for a GPU.
-        """
+        shape = f"(B, T, 3, H, W) with T of at least {self.spec.context}"
+        check = pictures.float_check(context, shape) if checks else None
         own, (height, width) = context.device, context.shape[-2:]
         if context.ndim != 5 or context.shape[2] != 3 or context.shape[1] < self.spec.context:
-            raise pictures.tensor_needed(self._shape, tuple(context.shape))
+            raise pictures.tensor_needed(shape, tuple(context.shape))
         latest = context[:, -(self.spec.context + self.spec.past) :].to(self._device(own)).float()
         padded = pad_to_multiple(latest.flatten(0, 1), self.spec.multiple)
         for made in self._steps(padded.view(*latest.shape[:2], *padded.shape[1:]), steps):
+            if check is not None:
+                check.finish()
             yield made[..., :height, :width].to(own)
 
     def _steps(self, context: Tensor, steps: int) -> Iterator[Tensor]:

@@ -39,7 +39,7 @@ class Rollout(DreamMethod):
         numbers = [max(0, len(material) - need + k) for k in range(need)]
         context = torch.stack([material.picture(k) for k in numbers])[None]
         for number in range(frames):
-            made = next(model.forecast_checked(context, 1))
+            made = next(model.forecast(context, 1, checks=False))
             context = torch.cat((context[:, 1:], made[:, None]), 1)
             if loop and loop_to is None:
                 loop_to = made[0]

@@ -108,7 +108,7 @@ class _Predictor(Method):
 
     def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
         (sent,) = upload([context[None]], self._device)
-        made = self._model.forecast_checked(sent, len(sample.scored))
+        made = self._model.forecast(sent, len(sample.scored), checks=False)
         for _ in sample.scored:
             began = time.perf_counter()
             (rgb,) = download([next(made)[0]]).planes()
