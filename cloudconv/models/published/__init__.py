@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.ops import warp
-from cloudconv.models.published.layers import Layers
 
 StateDict = Mapping[str, Tensor]
 """Tensors by name. Recognition reads names and shapes only, so the tensors may be meta tensors."""
@@ -34,56 +31,10 @@ _UNUSED_BY_4 = ("contextnet.", "unet.")
 """Parts in files of RIFE 4.x that only the paper's network, with three blocks, uses."""
 
 
-class Published(Interpolator):
-    """A published network that mixes two moved pictures. A family defines ``estimate`` only.
-
-    ``estimate(seen, timestep, scale, …)`` takes the colours of x0 and x1, (B, 3, H, W) in [0, 1].
-    It returns flows, (B, 4, H, W), backward to x0 and to x1 in pixels; the weight of x0; and a
-    correction of the colours or None. All are float32 in any dtype.
-    """
-
-    scale_option = fallback = carries_alpha = True
-    reads_bgr: ClassVar = False  # ``estimate`` reads and returns blue, green, red
-    estimate: Callable[..., tuple[Tensor, Tensor, Tensor | None]]
-
-    def forward(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
-        scale: float = 1.0,
-        leftover: bool = False,
-        **options: Any,
-    ) -> Tensor:
-        """See ``Interpolator.forward``.
-
-        Published networks clamp their result to [0, 1]; here the part of a source colour that is
-        outside this range stays. Opacity moves with the colours.
-        """
-        seen = [x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)]
-        if self.reads_bgr:
-            seen = [x.flip(1) for x in seen]
-        flows, mask, residual = self.estimate(seen, timestep, scale, **options)
-        warped0, warped1 = (
-            warp(x, flow) for x, flow in zip((x0, x1), flows.chunk(2, 1), strict=True)
-        )
-        result = torch.lerp(warped1, warped0, mask)
-        if residual is not None:
-            colours = result[:, :COLOURS]
-            inside = colours.clamp(0, 1)
-            change = residual.flip(1) if self.reads_bgr else residual
-            shown = (inside + change).clamp(0, 1) + (colours - inside)
-            result = torch.cat((shown, result[:, COLOURS:]), 1)
-        if leftover:
-            left = (warped0 - warped1)[:, :COLOURS].abs().mean(1, keepdim=True)
-            result = torch.cat((result, left), 1)
-        return result
-
-
 def row(
-    family: str, version: str, source: str, network: str, options: Mapping[str, Any], **others: Any
+    state: StateDict, family: str, version: str, source: str, network: str, **others: Any
 ) -> ModelSpec:
-    """Return the spec of a network that the tensors of a user's file show.
+    """Return the spec of a network that tensors, ``state``, of a user's file show.
 
     A family is a module of this folder: its name, ``FAMILY``; its network; and ``detect``, which
     returns this row for tensors that show the network, or None. ``version``: the published ones
@@ -96,7 +47,7 @@ def row(
         "context": 2,
         "overlap": 128,
         "network": f"published.{network}",
-        "options": options,
+        "options": {"shapes": shapes(state)},
         "origin": f"{family} {version} ({source}); a user's own file",
         "domain": "a published network from your own file; filmed and drawn footage",
         "arbitrary_timestep": True,
@@ -149,7 +100,7 @@ def unfit(spec: ModelSpec, state: StateDict) -> list[str]:
     try:
         with torch.device("meta"):
             network = spec.build()
-            wrong = network.unfit() if isinstance(network, Layers) else []
+            wrong: list[str] = network.unfit()
     except KeyError as error:  # a name of the file cannot be that of a tensor
         return [str(error)]
     wanted, given = shapes(network.state_dict()), shapes(state)

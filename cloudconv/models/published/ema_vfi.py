@@ -18,8 +18,8 @@ from torch import Tensor
 from cloudconv.models.base import COLOURS, Memo, once
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, warp
-from cloudconv.models.published import Published, StateDict, has, row, shapes
-from cloudconv.models.published.layers import Layers, moved_features
+from cloudconv.models.published import StateDict, has, row
+from cloudconv.models.published.layers import Published, moved_features
 
 _FLOWS, _MASK = 4, 1
 _SCALES = (16, 8)  # of the features that the heads read
@@ -30,7 +30,6 @@ _HEAD = 32  # channels
 _COORDINATES = 2
 _FAR = -100.0  # the logit of a pair that must not attend to each other
 _PUBLISHED: dict[tuple[int, tuple[int, ...]], str] = {(16, (2, 2)): "small", (32, (4, 4)): "full"}
-
 
 FAMILY = "EMA-VFI"
 
@@ -47,11 +46,11 @@ def detect(state: StateDict) -> ModelSpec | None:
         depths.append(_depth(state, level))
     width = state[first].shape[0]
     return row(
+        state,
         FAMILY,
         _PUBLISHED.get((width, tuple(depths)), "of no published size"),
         "Zhang et al., CVPR 2023",
         "ema_vfi:EmaVfi",
-        {"shapes": shapes(state)},
         multiple=32,
         bytes_per_pixel=200 + 106 * width,
     )
@@ -69,7 +68,7 @@ def _depth(names: Container[str], level: int) -> int:
     return depth
 
 
-class EmaVfi(Layers, Published):
+class EmaVfi(Published):
     """An EMA-VFI network of any size, with blocks of attention at 1/8 and 1/16 of the size."""
 
     reads_bgr = remembers = True

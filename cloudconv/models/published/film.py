@@ -18,8 +18,8 @@ from torch import Tensor
 from cloudconv.models.base import COLOURS, Memo, once
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, joined, warp
-from cloudconv.models.published import StateDict, has, row, shapes
-from cloudconv.models.published.layers import Layers
+from cloudconv.models.published import StateDict, has, row
+from cloudconv.models.published.layers import Published
 
 _LEVELS = 7  # sizes at which the flows are estimated
 _FUSED = 5  # sizes that the decoder reads
@@ -27,7 +27,6 @@ _DEPTH = 4  # sizes of the features of one picture
 _OWN = 3  # sizes, the finest ones, that have an estimator of their own
 _ESTIMATING = 4  # convolutions of an estimator before the last
 _SLOPE = 0.2
-
 
 _PUBLISHED = [64, 256, 128, 64, 32]  # channels at the finest size, and of the flows' estimators
 FAMILY = "FILM"
@@ -42,23 +41,24 @@ def detect(state: StateDict) -> ModelSpec | None:
         return None
     widths = [state[name].shape[0] for name in (first, *flows)]
     return row(
+        state,
         FAMILY,
         "of the paper" if widths == _PUBLISHED else "of no published size",
         "Reda et al., ECCV 2022",
         "film:FilmNetwork",
-        {"shapes": shapes(state)},
         multiple=1 << (_LEVELS - 1),
         bytes_per_pixel=4730,
     )
 
 
-class FilmNetwork(Layers):
+class FilmNetwork(Published):
     """A FILM network of any size."""
 
-    fallback = remembers = True
+    scale_option = carries_alpha = False
+    remembers = True
     middle_is_optional = True  # trained with triplets, it knows other timesteps by scaling
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         x0: Tensor,
         x1: Tensor,

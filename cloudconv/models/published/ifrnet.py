@@ -17,8 +17,8 @@ from torch import Tensor
 from cloudconv.models.base import COLOURS, Memo, once
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, warp
-from cloudconv.models.published import Published, StateDict, has, row, shapes
-from cloudconv.models.published.layers import Layers
+from cloudconv.models.published import StateDict, has, row
+from cloudconv.models.published.layers import Published
 
 _LEVELS = 4
 _FLOWS, _MASK = 4, 1
@@ -27,7 +27,6 @@ _NAMES: dict[tuple[int, ...], str] = {
     (32, 48, 72, 96): "base",
     (64, 96, 144, 192): "L",
 }
-
 
 FAMILY = "IFRNet"
 
@@ -39,17 +38,17 @@ def detect(state: StateDict) -> ModelSpec | None:
         return None
     widths = tuple(state[name].shape[0] for name in firsts)
     return row(
+        state,
         FAMILY,
         _NAMES.get(widths, "of no published size"),
         "Kong et al., CVPR 2022",
         "ifrnet:Ifrnet",
-        {"shapes": shapes(state)},
         multiple=16,
         bytes_per_pixel=300 + 24 * widths[0],
     )
 
 
-class Ifrnet(Layers, Published):
+class Ifrnet(Published):
     """An IFRNet of any size."""
 
     remembers = True

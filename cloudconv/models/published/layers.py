@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -15,11 +16,19 @@ from cloudconv.models.ops import joined, resize, warp
 _LEVELS = 4  # of the network that corrects a picture
 
 
-class Layers(Interpolator):
-    """A network with tensors of the names and ``shapes`` of a file.
+class Published(Interpolator):
+    """A published network, with tensors of the names and ``shapes`` of a file.
 
-    A family has no modules. Its methods call the layers, whose sizes follow from the tensors.
+    A family has no modules. Its methods call the layers, whose sizes follow from the tensors. A
+    family whose pictures are mixes of two moved pictures defines ``estimate`` only.
+    ``estimate(seen, timestep, scale, …)`` takes the colours of x0 and x1, (B, 3, H, W) in [0, 1].
+    It returns flows, (B, 4, H, W), backward to x0 and to x1 in pixels; the weight of x0; and a
+    correction of the colours or None. All are float32 in any dtype.
     """
+
+    scale_option = fallback = carries_alpha = True
+    reads_bgr: ClassVar = False  # ``estimate`` reads and returns blue, green, red
+    estimate: Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 
     def __init__(self, spec: ModelSpec, shapes: Mapping[str, Sequence[int]]) -> None:
         super().__init__(spec)
@@ -33,6 +42,39 @@ class Layers(Interpolator):
                     part.add_module(parent, nn.Module())
                 part = part.get_submodule(parent)
             part.register_parameter(last, nn.Parameter(torch.empty(*shape)))
+
+    def forward(
+        self,
+        x0: Tensor,
+        x1: Tensor,
+        timestep: Tensor,
+        scale: float = 1.0,
+        leftover: bool = False,
+        **options: Any,
+    ) -> Tensor:
+        """See ``Interpolator.forward``.
+
+        Published networks clamp their result to [0, 1]; here the part of a source colour that is
+        outside this range stays. Opacity moves with the colours.
+        """
+        seen = [x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)]
+        if self.reads_bgr:
+            seen = [x.flip(1) for x in seen]
+        flows, mask, residual = self.estimate(seen, timestep, scale, **options)
+        warped0, warped1 = (
+            warp(x, flow) for x, flow in zip((x0, x1), flows.chunk(2, 1), strict=True)
+        )
+        result = torch.lerp(warped1, warped0, mask)
+        if residual is not None:
+            colours = result[:, :COLOURS]
+            inside = colours.clamp(0, 1)
+            change = residual.flip(1) if self.reads_bgr else residual
+            shown = (inside + change).clamp(0, 1) + (colours - inside)
+            result = torch.cat((shown, result[:, COLOURS:]), 1)
+        if leftover:
+            left = (warped0 - warped1)[:, :COLOURS].abs().mean(1, keepdim=True)
+            result = torch.cat((result, left), 1)
+        return result
 
     @torch.no_grad()
     def unfit(self) -> list[str]:

@@ -1,9 +1,14 @@
-"""Define RIFE 4.0 to 4.26.
+"""Define RIFE 4.0 to 4.26, and the networks of RIFE's paper: RIFE, for the middle, and RIFEm.
 
 Source: Huang et al., Real-Time Intermediate Flow Estimation for Video Frame Interpolation, ECCV
-2022 (arXiv 2011.06294), and the authors' practical line (hzwer/Practical-RIFE, MIT). Blocks, coarse
-to fine, estimate two backward flows and a mask. Each block reads the pictures moved by the flows so
-far, at the block's scale.
+2022 (arXiv 2011.06294; hzwer/ECCV2022-RIFE, MIT), and the authors' practical line
+(hzwer/Practical-RIFE, MIT). Blocks, coarse to fine, estimate two backward flows and a mask. Each
+block reads the pictures moved by the flows so far, at the block's scale. In the paper's networks a
+further network corrects the mixed picture.
+
+The published networks move whole pictures, and then reduce the result. Their reduction reads only
+the four pixels in the middle of each cell. So :class:`Estimates` moves only these pixels. The
+results are equal up to rounding.
 """
 
 from __future__ import annotations
@@ -17,11 +22,14 @@ from torch import Tensor
 from cloudconv.models.base import COLOURS, Memo, once
 from cloudconv.models.blocks import SLOPE, Fusible, Packed, fold, rectified
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.ops import joined, pad_to_multiple, resize, shuffled
-from cloudconv.models.published import Published, StateDict, has, row, shapes
-from cloudconv.models.published.estimates import FLOWS, MASK, Estimates
-from cloudconv.models.published.layers import Layers
+from cloudconv.models.ops import joined, pad_to_multiple, resize, sample, shuffled, warp
+from cloudconv.models.published import StateDict, has, row, shapes
+from cloudconv.models.published.layers import Published, moved_features
 
+FLOWS, MASK = 4, 1
+"""Channels of an estimate. Features that a block hands to the next one may follow."""
+
+_CELL = 4  # pixels; in smaller cells all pixels are in the middle
 _DEPTH = 8  # hidden layers of a block
 _BYTES = 26  # of peak memory for each padded pixel and input channel of a block
 _DECISIVE = 1  # number, from 0, of the block after which 4.0 and 4.1 test for far motion
@@ -64,14 +72,18 @@ _VERSIONS: dict[tuple[object, ...], str] = {
 """The versions by the widths of the blocks, the outputs of a block (before 4.5, the rectifier), and
 the encoder: its last layer, the hidden channels, and those of the result."""
 
+_PAPER_SCALES = (4, 2, 1)
+_LEVELS = 4  # sizes of the features of the paper's network
+_FIRST = "block0.conv0.0.0.weight"
+
 FAMILY = "RIFE"
 
 
 def detect(state: StateDict) -> ModelSpec | None:
-    """Return the RIFE 4.x network that tensors show; None for other networks."""
+    """Return the RIFE network that tensors show; None for other networks."""
     widths = _widths(shapes(state))
     if len(widths) not in _SCALES:
-        return None
+        return _detect_paper(state)
     version: list[object] = [widths]
     if has(state, "block0.lastconv.weight", None, FLOWS + MASK, 4, 4):
         version.append("PReLU" if "block0.conv0.0.1.weight" in state else "leaky")
@@ -89,14 +101,33 @@ def detect(state: StateDict) -> ModelSpec | None:
         return None
     multiple = 4 * _scales(widths)[0]
     return row(
+        state,
         FAMILY,
         _VERSIONS.get(tuple(version), "of no published version"),
         "Huang et al., ECCV 2022",
-        "rife4:Rife4",
-        {"shapes": shapes(state)},
+        "rife:Rife4",
         multiple=multiple,
         bytes_per_pixel=_BYTES * state[inputs].shape[1],
         overlap=min(_WIDEST_OVERLAP, 4 * multiple),
+    )
+
+
+def _detect_paper(state: StateDict) -> ModelSpec | None:
+    last = (f"block{k}.lastconv.weight" for k in range(len(_PAPER_SCALES)))
+    if not all(has(state, name, None, FLOWS + MASK, 4, 4) for name in last):
+        return None
+    if not has(state, _FIRST, None, None, 3, 3) or "contextnet.conv1.conv1.0.weight" not in state:
+        return None
+    reads_time = state[_FIRST].shape[1] > 2 * COLOURS
+    return row(
+        state,
+        "RIFEm" if reads_time else FAMILY,
+        "of the paper",
+        "Huang et al., ECCV 2022",
+        "rife:RifePaper",
+        multiple=32,
+        bytes_per_pixel=850,
+        arbitrary_timestep=reads_time,
     )
 
 
@@ -116,7 +147,72 @@ def _last_of_encoder(known: Mapping[str, Sequence[int]]) -> str | None:
     return next((last for last in _ENCODERS if len(known.get(f"{last}.weight", ())) == 4), None)
 
 
-class Rife4(Layers, Published, Fusible):
+class Estimates:
+    """The sum of the estimates of the blocks so far, at the size of the pictures.
+
+    Without ``adds_mask``, the last mask counts, not the sum.
+    """
+
+    def __init__(self, *, adds_mask: bool) -> None:
+        self._summed = FLOWS + MASK * adds_mask
+        self._total = self._change = self._others = torch.zeros(())
+        self._factor = 1.0
+
+    def add(self, estimate: Tensor, factor: float) -> None:
+        """Add an estimate, (B, 5 or more, h, w), which is smaller than the picture by ``factor``.
+
+        The flows are in pixels of the smaller picture.
+        """
+        flows, rest = estimate[:, :FLOWS] * factor, estimate[:, FLOWS : self._summed]
+        self._change = resize(torch.cat((flows, rest), 1), factor)
+        self._total = self._change + self._total
+        self._others, self._factor = estimate[:, self._summed :], factor
+
+    def is_far(self, least: float) -> Tensor:
+        """Return the items, (B, 1, 1, 1), of whose last estimate both flows exceed ``least``."""
+        most = self._change[:, :FLOWS].abs().amax((2, 3), keepdim=True)
+        to_x0, to_x1 = (flow.amax(1, keepdim=True) for flow in most.chunk(2, 1))
+        return (to_x0 > least) & (to_x1 > least)
+
+    def reduced(self, factor: float) -> tuple[Tensor, Tensor]:
+        """Return the flows, (B, 4, h, w), and mask and handed features, (B, 1 or more, h, w).
+
+        Both are reduced to 1 / ``factor`` of the picture's size, and so is the unit of the flows.
+        """
+        total = resize(self._total, 1 / factor)
+        flows, mask = total[:, :FLOWS] / factor, total[:, FLOWS:]
+        if not self._others.shape[1]:
+            return flows, mask
+        # A mean of the middle of a cell is the value at its centre: what comes from a coarser scale
+        # is linear there.
+        first = max(factor, 1)
+        others = resize(resize(self._others, self._factor / first), first / factor)
+        return flows, torch.cat((mask, others), 1)
+
+    def moved(self, pictures: list[Tensor], factor: float) -> list[Tensor]:
+        """Return x0 and x1, moved by the flows and reduced to 1 / ``factor`` of their size."""
+        flows = self._total[:, :FLOWS]
+        if factor < _CELL:
+            pairs = zip(pictures, flows.chunk(2, 1), strict=True)
+            return [resize(warp(x, flow), 1 / factor) for x, flow in pairs]
+        # Only the four pixels in the middle of each cell are read.
+        cell, sides, device = round(factor), flows.shape[2:], flows.device
+        starts = (torch.arange(cell // 2 - 1, side, cell, device=device) for side in sides)
+        rows, columns = (torch.stack((each, each + 1), 1).flatten() for each in starts)
+        flows = flows.index_select(2, rows).index_select(3, columns)
+        y, x = (
+            torch.linspace(-1, 1, side, device=device)[lines]
+            for side, lines in zip(sides, (rows, columns), strict=True)
+        )
+        steps = [2 / max(side - 1, 1) for side in sides]
+        result = []
+        for picture, flow in zip(pictures, flows.chunk(2, 1), strict=True):
+            grid = torch.stack((x + flow[:, 0] * steps[1], y[:, None] + flow[:, 1] * steps[0]), -1)
+            result.append(F.avg_pool2d(sample(picture, grid), 2))
+        return result
+
+
+class Rife4(Published, Fusible):
     """A RIFE 4.x network of any version."""
 
     remembers = True
@@ -226,3 +322,40 @@ class Rife4(Layers, Published, Fusible):
             else:
                 hidden = self._rectified(name, hidden, stride)
         return self.deconv(last, hidden).float().contiguous()
+
+
+class RifePaper(Rife4):
+    """A network of RIFE's paper, with blocks as in 4.0.
+
+    The first block shows whether it reads the timestep (RIFEm).
+    """
+
+    remembers = False
+
+    def estimate(
+        self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See ``Published.estimate``."""
+        total = Estimates(adds_mask=True)
+        reads_time = self.tensor(_FIRST).shape[1] > 2 * COLOURS
+        for number, size in enumerate(_PAPER_SCALES):
+            factor = size / scale
+            inputs = [resize(x, 1 / factor) for x in seen]
+            if reads_time:
+                inputs.append(timestep.expand(-1, 1, *inputs[0].shape[2:]))
+            if number:
+                flows, mask = total.reduced(factor)
+                inputs += [*total.moved(seen, factor), mask, flows]
+            total.add(self.block(f"block{number}", inputs), 2 * factor)
+        flows, mask = total.reduced(1)
+        features = [self._context(x, f) for x, f in zip(seen, flows.chunk(2, 1), strict=True)]
+        first = [*seen, *total.moved(seen, 1), mask, flows]
+        residual = self.correction(first, list(zip(*features, strict=True)))
+        return flows, mask.sigmoid(), residual
+
+    def _context(self, picture: Tensor, flow: Tensor) -> list[Tensor]:
+        """Return features at half, a quarter … of the picture's size, moved by a flow."""
+        features = [joined([picture], self.dtype)]
+        for level in range(_LEVELS):
+            features.append(self.halved(f"contextnet.conv{level + 1}", features[-1]))
+        return moved_features(features[1:], resize(flow, 0.5) * 0.5)
