@@ -227,13 +227,14 @@ def _row(spec: ModelSpec) -> _Row:
 
 
 def _list(rows: list[_Row], everything: bool) -> str:
-    from cloudconv.models.registry import is_research
+    from cloudconv.models.catalogue import RESEARCH
 
     parts = []
     own = [row for row in rows if row.file is not None]
     rows = [row for row in rows if row.file is None]
     for research, task in product((False, True) if everything else (False,), _TASKS):
-        group = [row for row in rows if row.spec.task == task and is_research(row.spec) == research]
+        of_task = [row for row in rows if row.spec.task == task]
+        group = [row for row in of_task if (row.spec in RESEARCH) == research]
         if group and research:
             parts.append(_group(f"Research: {_TASKS[task]}", group, _TESTS["research"]))
         elif group:
@@ -243,7 +244,7 @@ def _list(rows: list[_Row], everything: bool) -> str:
         lines = [[row.spec.name, _kind(row), row.weights] for row in own]
         parts.append("\n".join(["Added by you", table(["name", "network", "weights"], lines)]))
     if not everything:
-        count = len({row.spec.name for row in rows if is_research(row.spec)})
+        count = len({row.spec.name for row in rows if row.spec in RESEARCH})
         parts.append(f"and {count} small research models: cloudconv models --all")
     return "\n\n".join(parts)
 

@@ -16,7 +16,6 @@ class Blend(Interpolator):
     carries_alpha = True
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
-        """Return the mix; see ``Interpolator.forward``."""
         return x0 + (x1 - x0) * timestep
 
 
@@ -26,7 +25,6 @@ class Hold(Interpolator):
     carries_alpha = True
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
-        """Return a copy of ``x0``; see ``Interpolator.forward``."""
         return x0.clone()
 
 
@@ -34,7 +32,6 @@ class Last(Predictor):
     """A method that repeats the last picture."""
 
     def forward(self, context: Tensor) -> Tensor:
-        """Return a copy of the last picture; see ``Predictor.forward``."""
         return context[:, -1].clone()
 
 
@@ -42,7 +39,6 @@ class Linear(Predictor):
     """A method that continues the change between the last two pictures linearly."""
 
     def forward(self, context: Tensor) -> Tensor:
-        """Return the next picture of this change; see ``Predictor.forward``."""
         return 2 * context[:, -1] - context[:, -2]
 
 
@@ -69,7 +65,6 @@ class Tiny(Interpolator):
         scale: float = 1.0,
         outer: OuterPictures | None = None,
     ) -> Tensor:
-        """See ``Interpolator.forward``."""
         arc = timestep * (1 - timestep) / 4
         plane = timestep.expand(-1, 1, *x0.shape[2:])
         seen = torch.cat((x0.clamp(0, 1), x1.clamp(0, 1), plane), 1).to(self.dtype)

@@ -52,7 +52,6 @@ class Block(Fusible):
         return shuffled(self.lastconv(hidden), self._outputs)
 
     def fuse(self) -> None:
-        """See ``Fusible.fuse``."""
         hidden: list[Any] = list(self.convblock)
         for layer in hidden:
             fold(layer.conv.weight, layer.conv.bias, layer.beta)

@@ -16,7 +16,7 @@ from cloudconv.errors import ModelUsageError, SettingsError, UnknownModelError, 
 from cloudconv.files import data_folder
 from cloudconv.messages import did_you_mean, listed, shortened
 from cloudconv.models import catalogue
-from cloudconv.models.catalogue import RESEARCH, TINY, ModelSpec, ModelTask
+from cloudconv.models.catalogue import TINY, ModelSpec, ModelTask
 from cloudconv.settings.groups import DEFAULT_MODEL as DEFAULT
 
 if TYPE_CHECKING:
@@ -33,11 +33,6 @@ MODELS = (*catalogue.MODELS, TINY)
 # Windows keeps some names, with any ending.
 _NAME = re.compile(r"(?!(aux|con|nul|prn|com\d|lpt\d)(\.|$))[a-z0-9][a-z0-9._+-]{0,31}")
 _SUFFIX = ".safetensors"
-
-
-def is_research(spec: ModelSpec) -> bool:
-    """Return whether the model is one of the small models of the earlier research projects."""
-    return spec in RESEARCH
 
 
 def shown() -> list[ModelSpec]:

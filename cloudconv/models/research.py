@@ -90,7 +90,6 @@ class Conv(Predictor):
         self.kernel = repeating(conv(3 * spec.context, 3, _SIDE, groups=groups))
 
     def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``."""
         return applied(self.kernel, context.flatten(1, 2))
 
 
@@ -112,7 +111,6 @@ class ConvModes(Predictor):
         )
 
     def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``."""
         stacked = context.flatten(1, 2)
         each = applied(self.kernel, stacked).view(len(stacked), self.modes, 3, *stacked.shape[2:])
         small = applied(self.gate, stacked.clamp(0, 1))
@@ -133,7 +131,6 @@ class ConvDeep(Predictor):
         )
 
     def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``."""
         return context[:, -1] + applied(self.layers, context.flatten(1, 2).clamp(0, 1))
 
 
@@ -148,7 +145,6 @@ class ConvRecurrent(Predictor):
         self.kernel = repeating(conv(self.width + 3, 3, _SIDE), scatter=1e-3)
 
     def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``."""
         batch, count, _, height, width = context.shape
         memory = context.new_zeros(batch, self.width, height, width)
         for number in range(count - 1):
@@ -169,7 +165,6 @@ class ConvPyramid(Predictor):
         self.levels = nn.ModuleList(repeating(conv(3 * spec.context, 3, 5)) for _ in range(levels))
 
     def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``."""
         bands, rest = laplacian_pyramid(context.flatten(1, 2), len(self.levels) - 1)
         made = applied(self.levels[-1], rest)
         for band, layer in zip(reversed(bands), reversed(self.levels[:-1]), strict=True):
@@ -215,7 +210,6 @@ class UNet5(Predictor):
         self.network = UNet(3 * self.spec.context, (24, 48, 96, 128, 128))
 
     def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``."""
         return context[:, -1] + applied(self.network, context.flatten(1, 2).clamp(0, 1))
 
 
@@ -363,7 +357,6 @@ class Autoencoder(Reconstructor):
         self.ladder = Ladder(3, widths, skips)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """See ``Reconstructor.forward``."""
         return 0.5 + applied(self.ladder, picture.clamp(0, 1) - 0.5)
 
 
@@ -379,7 +372,6 @@ class DenseAutoencoder(Reconstructor):
         self.decoder = nn.Linear(self.middle, 3 * self.side**2)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """See ``Reconstructor.forward``."""
         small = F.adaptive_avg_pool2d(picture.clamp(0, 1) - 0.5, self.side)
         made = applied(nn.Sequential(self.encoder, self.decoder), small.flatten(1)).view_as(small)
         return 0.5 + F.interpolate(made, picture.shape[2:], mode="bilinear", align_corners=False)
@@ -398,7 +390,6 @@ class SkipAutoencoder(Predictor):
         zeroed(self.ladder.decoder[-1])
 
     def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``."""
         return context[:, -1] + applied(self.ladder, context.flatten(1, 2).clamp(0, 1) - 0.5)
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -467,7 +458,6 @@ class MultiscaleGan(Predictor):
         )
 
     def forward(self, context: Tensor) -> Tensor:
-        """See ``Predictor.forward``."""
         return self.stages(context)[-1]
 
     def stages(self, context: Tensor) -> list[Tensor]:

@@ -271,19 +271,16 @@ class _Window:
         None stands for a missing frame, a frame of another scene, a repeat (which shows no motion),
         and a frame that :func:`beside` excludes.
         """
-        left, right = self._items[index], self._items.get(index + 1)
-        earlier = later = None
-        if self._beside and right is not None:
-            before, after = self._items.get(index - 1), self._items.get(index + 2)
-            gap = _gap(left, right)
-            if before is not None and not (left.cut or left.repeats):
-                earlier = beside(before.frame, _gap(before, left), gap)
-            if after is not None and not (after.cut or after.repeats):
-                later = beside(after.frame, _gap(right, after), gap)
+        before, left, right, after = (self._items.get(index + k) for k in (-1, 0, 1, 2))
+        if not self._beside or left is None or right is None:
+            return None, None
+        gap, earlier, later = _gap(left, right), None, None
+        if before is not None and not (left.cut or left.repeats):
+            earlier = beside(before.frame, _gap(before, left), gap)
+        if after is not None and not (after.cut or after.repeats):
+            later = beside(after.frame, _gap(right, after), gap)
         return earlier, later
 
 
 def _gap(first: AnalysedFrame, second: AnalysedFrame) -> Fraction:
-    assert first.shows is not None
-    assert second.shows is not None
-    return second.shows - first.shows
+    return second.shows - first.shows  # type: ignore[operator]  # the window has no others

@@ -137,7 +137,9 @@ class CutDetector:
         change = min(
             [self._changes[-waiting], *(_difference(before[-1].luma, b.luma) for b in after[1:])]
         )
-        nearby = self._nearby_changes(waiting)
+        changes = list(self._changes)  # the largest around this frame first
+        nearby = changes[:-waiting][-_MEMORY:] + changes[len(changes) - waiting + 1 :]
+        nearby.sort(reverse=True)
         # Take the second largest change. A single flash or cut nearby does not raise this value,
         # and some repeated frames do not lower it.
         usual = nearby[:2][-1]
@@ -152,12 +154,6 @@ class CutDetector:
                 return False
             unlikeness = min(unlikeness, _unlikeness(a, b))
         return _score(unlikeness, ratio) >= self._threshold
-
-    def _nearby_changes(self, waiting: int) -> list[float]:
-        """Return the luma changes around the frame to decide on, largest first."""
-        changes = list(self._changes)
-        nearby = changes[:-waiting][-_MEMORY:] + changes[len(changes) - waiting + 1 :]
-        return sorted(nearby, reverse=True)
 
 
 def _score(unlikeness: float, change: float) -> float:

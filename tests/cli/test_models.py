@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from cloudconv import weights
-from cloudconv.models import catalogue, registry
+from cloudconv.models import catalogue
 from tests.helpers.command import invoke
 from tests.helpers.own_networks import small_file
 
@@ -30,7 +30,7 @@ def test_the_table_is_short_and_describes_each_model(monkeypatch):
     usual, every = shown.stdout.splitlines(), run("--all").stdout.splitlines()
     assert max(len(line) for line in (*usual, *every) if not line.startswith("(")) <= 80
     assert max(map(len, every)) <= 86  # the notes below a table may wrap
-    research = [spec.name for spec in SHOWN if registry.is_research(spec)]
+    research = [spec.name for spec in SHOWN if spec in catalogue.RESEARCH]
     named, all_named = ([line.split()[0] for line in lines if line] for lines in (usual, every))
     for spec in SHOWN:
         count = sum(other.name == spec.name for other in SHOWN)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cloudconv import weights
-from cloudconv.models import registry
+from cloudconv.models import catalogue, registry
 from cloudconv.models.base import Predictor
 from cloudconv.models.voxelflow import VoxelFlow, from_rife
 
@@ -38,7 +38,7 @@ def error(made, truth):
     return float((made - truth)[..., 8:-8, 24:-8].square().mean())
 
 
-RESEARCH = [s for s in registry.MODELS if s.task == "predict" and registry.is_research(s)]
+RESEARCH = [s for s in registry.MODELS if s.task == "predict" and s in catalogue.RESEARCH]
 
 
 @pytest.mark.parametrize("name", [spec.name for spec in RESEARCH])

@@ -77,7 +77,6 @@ class EmaVfi(Published):
     def estimate(
         self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``Published.estimate``."""
         features = once(memo, "features", lambda: self._features(*seen))
         appearance = features[0]
         small = [resize(x, scale) for x in seen]

@@ -55,7 +55,6 @@ class Ifrnet(Published):
     middle_is_optional = True  # weights for Vimeo make the middle only, those for GoPro any time
 
     def overall(self, pictures: Sequence[Tensor], scale: float) -> dict[str, Tensor]:
-        """See ``Interpolator.overall``."""
         padded = [pad_to_multiple(x[:, :COLOURS], self.multiple(scale)) for x in pictures]
         return {"mean": _mean(torch.stack(padded).float().clamp(0, 1))}
 

@@ -222,7 +222,6 @@ class Rife4(Published, Fusible):
         self._packed: dict[str, Packed] | None = None  # None if the network can be trained
 
     def fuse(self) -> None:
-        """See ``Fusible.fuse``."""
         self._packed = {}
         for name in self.shapes:
             if name.endswith(".beta"):
@@ -231,7 +230,6 @@ class Rife4(Published, Fusible):
     def estimate(
         self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """See ``Published.estimate``."""
         motion, far = self._motion(seen, timestep, scale, memo)
         # Other devices than a CPU compute the doubled scales always, for a quarter of the time
         # more, because the CPU would have to wait for the decision.
@@ -335,7 +333,6 @@ class RifePaper(Rife4):
     def estimate(
         self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``Published.estimate``."""
         total = Estimates(adds_mask=True)
         reads_time = self.tensor(_FIRST).shape[1] > 2 * COLOURS
         for number, size in enumerate(_PAPER_SCALES):
