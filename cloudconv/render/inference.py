@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import partial
 from itertools import chain
 from threading import Lock
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,12 +60,8 @@ class SourcePicture:
         return self._small
 
 
-@dataclass(frozen=True, slots=True)
-class _Trial:
-    """A reconstruction of the filmed frame ``target`` from ``before`` and ``after``.
-
-    ``timestep`` is the position of the target between the two, from 0 to 1.
-    """
+class _Trial(NamedTuple):
+    """A reconstruction of a filmed frame, at ``timestep`` from the frame before to that after."""
 
     before: SourcePicture
     target: SourcePicture
@@ -117,9 +114,8 @@ class Inference:
         ]
         timesteps = torch.tensor([float(task.t) for task in wanted])
         memos = [self._memo(*pictures[n][:2]) for n in numbers]
-        new = self._network(read, timesteps, torch.tensor(reaches), memos, leftover=self.fallback)[
-            :count
-        ]
+        options = {"reach": torch.tensor(reaches), "known": memos, "leftover": self.fallback}
+        new = self._network(read, timesteps, **options)[:count]
         if self.fallback:
             memo = memos[0] if self.model.remembers and len(memos) == 1 else None
             uncertainty = blending.uncertainty(new, read[0][:count], read[1][:count], memo)
@@ -144,31 +140,15 @@ class Inference:
             return download([*planes, totals])
         return download([totals], stay=planes)
 
-    def _network(
-        self,
-        pictures: list[Tensor],
-        timestep: Tensor,
-        reach: Tensor | None = None,
-        known: Sequence[Memo] | None = None,
-        *,
-        leftover: bool = False,
-    ) -> Tensor:
-        """Return the model's pictures, computed tile by tile if the sizes have a tile.
-
-        ``known``: see ``Interpolator.between``; unused with tiles.
-        """
-        run = partial(
-            self.model.between,
-            timestep=timestep,
-            reach=reach,
-            scale=self.scale,
-            leftover=leftover,
-        )
+    def _network(self, pictures: list[Tensor], timestep: Tensor, **options: Any) -> Tensor:
+        """Return the result of ``Interpolator.between``, tile by tile if the sizes have a tile."""
+        options |= {"timestep": timestep, "scale": self.scale}
         tile = self.sizes.tile
         if tile is None:
-            return run(pictures, known=known)
+            return self.model.between(pictures, **options)
         multiple, overlap = grid(self.model, self.scale)
-        run = partial(run, overall=self.model.overall(pictures[:2], self.scale))
+        options |= {"known": None, "overall": self.model.overall(pictures[:2], self.scale)}
+        run = partial(self.model.between, **options)
         return tiled(run, pictures, tile=tile, overlap=overlap, multiple=multiple)
 
     def _blend(
@@ -208,11 +188,7 @@ class Inference:
 
     def _try(self, trials: list[_Trial]) -> None:
         """Run the trials that have no result yet, and store the results in their targets."""
-        missing = {
-            (id(trial.target), *trial.key): trial
-            for trial in trials
-            if trial.key not in trial.target.trials
-        }
+        missing = {(id(t.target), *t.key): t for t in trials if t.key not in t.target.trials}
         waiting = list(missing.values())
         # The planned memory is enough for one tile, or one frame on a CPU, at a time.
         step = 1 if self.device.type == "cpu" or self.sizes.tile is not None else len(waiting)

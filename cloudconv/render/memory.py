@@ -232,13 +232,7 @@ def empty_cache(device: torch.device) -> None:
         torch.get_device_module(device).empty_cache()
 
 
-def gibibytes(count: int) -> str:
-    """Format a number of bytes: ``12.3 GiB``."""
-    return f"{count / 2**30:.1f} GiB"
-
-
 def _usable(device: torch.device) -> float:
-    """Return the part of the free memory that a plan uses."""
     if device.type == "cuda" and torch.cuda.get_device_properties(device).is_integrated:
         return _USABLE["cpu"]  # the host's memory
     return _USABLE.get(device.type, _USABLE_DEDICATED)

@@ -27,7 +27,6 @@ from cloudconv.render.memory import (
     Sizes,
     WantedSizes,
     empty_cache,
-    gibibytes,
     grid,
     plan_memory,
     within_memory,
@@ -94,7 +93,7 @@ class Renderer:
         plan = self.plan(width, height, renderers=renderers, free_bytes=free_bytes)
         sizes = plan.sizes
         self.use_sizes(width, height, sizes)
-        free = f"{gibibytes(plan.free_bytes or 0)} of memory that {self._device} has free"
+        free = f"{(plan.free_bytes or 0) / 2**30:.1f} GiB of memory that {self._device} has free"
         if sizes.tile is not None and self._wanted.tile == "auto":
             self._warn(
                 f"tiles: A whole {width}x{height} frame does not fit into the {free}: frames are "
