@@ -38,6 +38,7 @@ from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render import device as devices
 from cloudconv.render.memory import free_memory, plan_memory
 from cloudconv.settings import DoctorSettings, InterpSettings
+from cloudconv.settings.groups import DEFAULT_MODEL
 
 SIZES = {"720p": (1280, 720), "1080p": (1920, 1080), "2160p": (3840, 2160)}
 """The frame sizes, (width, height), for which the diagnosis plans batch, tile and memory."""
@@ -148,7 +149,7 @@ def _devices() -> list[dict[str, Any]]:
 
 
 def _auto(problems: list[str]) -> dict[str, Any]:
-    spec = registry.spec(registry.DEFAULT)
+    spec = registry.spec(DEFAULT_MODEL)
     chosen: dict[str, Any] = {
         "model": spec.name,
         "threads": torch.get_num_threads(),
@@ -275,12 +276,12 @@ def _near(decibel: float) -> str:
 def _speed(device: torch.device) -> str:
     both = dict.fromkeys([device, torch.device("cpu")])
     rates = [f"{each} {_rate(each):.1f}" for each in both]
-    return f"{' and '.join(rates)} frames/s at {_SPEED[0]}x{_SPEED[1]} ({registry.DEFAULT})"
+    return f"{' and '.join(rates)} frames/s at {_SPEED[0]}x{_SPEED[1]} ({DEFAULT_MODEL})"
 
 
 def _rate(device: torch.device) -> float:
-    dtype = devices.choose_precision("auto", device, registry.spec(registry.DEFAULT))
-    made = partial(_quarters, registry.DEFAULT, device, dtype, _SPEED)
+    dtype = devices.choose_precision("auto", device, registry.spec(DEFAULT_MODEL))
+    made = partial(_quarters, DEFAULT_MODEL, device, dtype, _SPEED)
     made()
     began, count = time.perf_counter(), 0
     while count < 3 or (count < 200 and time.perf_counter() - began < 1):

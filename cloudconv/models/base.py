@@ -235,21 +235,15 @@ class Interpolator(Model):
             leftover: whether to return one more channel: the mean difference of the colours at
                 each pixel between both pictures after their motion to the timestep. Only for models
                 with ``fallback``.
-            known: for each item the results for its pair, which later calls can use. Items of one
-                pair have the same mapping. Of increasing times each middle is made once. A call
-                removes middles that no later time needs, so at most six are kept.
+            known: for each item the results for its pair; items of one pair have the same mapping.
+                A call removes middles that no later time needs, so at most six are kept.
             overall: the result of :meth:`overall` for the pictures whose tiles these are.
 
-        Raises PictureError if the shapes differ, or the number of timesteps is not B.
+        Raises PictureError if the number of timesteps is not B.
         """
         x0, x1 = pictures[:2]
         if not isinstance(timestep, Tensor):
             timestep = torch.full(x0.shape[:1], float(timestep))
-        if x0.shape != x1.shape or x0.ndim != 4:
-            raise PictureError(
-                "two-batches: A model takes two batches (B, 3, H, W) of one shape, got "
-                f"{tuple(x0.shape)} and {tuple(x1.shape)}."
-            )
         if timestep.shape != x0.shape[:1]:
             raise PictureError(
                 f"timestep-for-each: A model takes one timestep for each of {len(x0)} pictures, "

@@ -17,15 +17,12 @@ from cloudconv.files import data_folder
 from cloudconv.messages import did_you_mean, listed, shortened
 from cloudconv.models import catalogue
 from cloudconv.models.catalogue import TINY, ModelSpec, ModelTask
-from cloudconv.settings.groups import DEFAULT_MODEL as DEFAULT
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from cloudconv.models.base import Interpolator, Model, Predictor
-
-__all__ = ["DEFAULT", "MODELS"]
 
 MODELS = (*catalogue.MODELS, TINY)
 """All models that ship, also the one for tests, the default model first."""

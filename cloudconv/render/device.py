@@ -11,13 +11,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.media.filters import FFMPEG
+from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.ops import warp
+from cloudconv.models.ops import resize, warp
 
 _FAST_FP16 = (7, 0)
 """The first compute capability with fast fp16; most earlier GPUs are slower in fp16."""
@@ -197,25 +197,17 @@ def _auto() -> tuple[torch.device, Warned | None]:
     )
 
 
+@torch.no_grad()
 def _exercise(device: torch.device, dtype: torch.dtype) -> Tensor:
     """Run each kind of operation of an interpolator; return (1, 3, 32, 32) float32."""
     numbers = torch.Generator().manual_seed(0)
-
-    def values(*shape: int) -> Tensor:
-        return torch.rand(shape, generator=numbers).to(device)
-
-    picture = values(1, 3, 32, 32)
-    seen = functional.conv2d(
-        picture.to(dtype), values(16, 3, 3, 3).to(dtype) - 0.5, stride=2, padding=1
-    )
-    seen = functional.leaky_relu(seen, 0.2)
-    seen = functional.conv_transpose2d(
-        seen, values(16, 20, 4, 4).to(dtype) / 16 - 1 / 32, stride=2, padding=1
-    )
-    flow = functional.pixel_shuffle(seen, 2).float()[:, :2, ::2, ::2]
-    moved = warp(picture, flow * 4)
-    small = functional.interpolate(moved, scale_factor=0.5, mode="bilinear", align_corners=False)
-    return functional.interpolate(small, size=(32, 32), mode="bilinear", align_corners=False)
+    picture = torch.rand((1, 3, 32, 32), generator=numbers).to(device)
+    with torch.device("meta"):  # the usual random weights would change the caller's random numbers
+        block = Block(3, 16, 2, depth=1)
+    for weight in block.to_empty(device="cpu").parameters():
+        weight.copy_(torch.rand(weight.shape, generator=numbers) - 0.5)
+    moved = warp(picture, block.to(device, dtype)(picture))
+    return resize(resize(moved, 0.5), 2)
 
 
 def _check_there(device: torch.device) -> None:

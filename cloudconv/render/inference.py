@@ -104,16 +104,16 @@ class Inference:
         """
         count = len(tasks)
         whole = min(self.sizes.batch, 1 << (count - 1).bit_length())
-        numbers = [*range(count), *[count - 1] * (whole - count if self.fills else 0)]
-        wanted = [tasks[n] for n in numbers]
-        columns = list(zip(*(pictures[n] for n in numbers), strict=True))
+        more = whole - count if self.fills else 0
+        wanted, given = tasks + tasks[-1:] * more, pictures + pictures[-1:] * more
+        columns = list(zip(*given, strict=True))
         read = [self._stack(column) for column in columns[: self.model.spec.context]]
         reaches = [
             [0.0 if outer is None else float(outer[1]) for outer in (task.before, task.after)]
             for task in wanted
         ]
         timesteps = torch.tensor([float(task.t) for task in wanted])
-        memos = [self._memo(*pictures[n][:2]) for n in numbers]
+        memos = [self._memo(*each[:2]) for each in given]
         options = {"reach": torch.tensor(reaches), "known": memos, "leftover": self.fallback}
         new = self._network(read, timesteps, **options)[:count]
         if self.fallback:
@@ -165,17 +165,13 @@ class Inference:
         """
         self._try(list(chain.from_iterable(trials)))
         (timestep,) = upload([timestep], self.device)
-        parts = [slice(n, n + 1) for n, some in enumerate(trials) if some]
+        found = [[each.target.trials[each.key] for each in some] for some in trials]
+        parts = [slice(n, n + 1) for n, some in enumerate(found) if some]
         if self.device.type != "cpu":
             parts = [slice(None)] if parts else []
         for part in parts:
-            tried = [
-                torch.stack([trial.target.trials[trial.key] for trial in some]).sum(0)
-                for some in trials[part]
-                if some
-            ]
-            untried = torch.zeros_like(tried[0])
-            errors = torch.cat([tried.pop(0) if some else untried for some in trials[part]])
+            untried = torch.zeros_like(next(chain.from_iterable(found[part])))
+            errors = torch.cat([sum(some, untried) for some in found[part]])
             x0, x1 = (self._stack([each[side] for each in pictures[part]]) for side in (0, 1))
             blending.mix_in_blend(
                 new[part],

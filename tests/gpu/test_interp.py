@@ -161,19 +161,18 @@ def test_a_lack_of_memory_reduces_the_batch(gpu, clips, expected, tmp_path):
 
 
 def test_sixteen_bits_that_give_nan_are_an_error(gpu, clips, tmp_path, monkeypatch):
-    from cloudconv.models.blocks import Block
+    from cloudconv.models.rife import IFNet
 
-    forward = Block.forward
+    forward = IFNet.forward
 
-    def broken(block, *inputs):
-        made = forward(block, *inputs)
-        is_half = next(block.parameters()).element_size() == 2
-        return made * float("nan") if is_half else made
+    def broken(network, *inputs, **options):
+        made = forward(network, *inputs, **options)
+        return made * float("nan") if network.dtype.itemsize == 2 else made
 
     clip = clips()
     options = {"device": "cuda", "precision": "auto", "model": "cloud-turbo"}
     with gpu():
-        monkeypatch.setattr(Block, "forward", broken)
+        monkeypatch.setattr(IFNet, "forward", broken)
         with pytest.raises(cloudconv.CloudconvError, match=r"not finite.*precision=.fp32"):
             interp(clip, tmp_path / "b.mkv", **options)
 

@@ -12,6 +12,7 @@ from cloudconv.jobs import doctor as doctor_job
 from cloudconv.jobs.doctor import SIZES, Check
 from cloudconv.models import registry
 from cloudconv.models.baselines import Blend
+from cloudconv.settings.groups import DEFAULT_MODEL
 from tests.helpers.command import invoke
 
 CPU = torch.device("cpu")
@@ -35,7 +36,7 @@ def test_json_has_all_facts_and_no_problems():
     assert data["weights"]["missing"] == data["weights"]["damaged"] == 0
     assert data["encoders"]["libx264"] == data["encoders"]["ffv1"] == "works"
     assert "cpu" in [device["name"] for device in data["devices"]]
-    assert data["auto"]["model"] == registry.DEFAULT
+    assert data["auto"]["model"] == DEFAULT_MODEL
     assert data["auto"]["encoders"][".mp4"] == "libx264"
     assert set(data["auto"]["sizes"]) == set(SIZES)
 
@@ -92,8 +93,8 @@ def test_wrong_frames_are_found(monkeypatch, fault, said):
         return Broken(fault if dtype == torch.bfloat16 else "none")
 
     monkeypatch.setattr(registry, "load", loaded)
-    expected = partial(doctor_job._quarters, registry.DEFAULT, CPU, torch.float32)
-    spec = registry.spec(registry.DEFAULT)
+    expected = partial(doctor_job._quarters, DEFAULT_MODEL, CPU, torch.float32)
+    spec = registry.spec(DEFAULT_MODEL)
     good, bad = (
         doctor_job._tried("a", partial(doctor_job._parity, CPU, spec, precision, expected))
         for precision in ("fp32", "bf16")

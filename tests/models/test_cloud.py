@@ -13,6 +13,7 @@ from cloudconv import metrics, weights
 from cloudconv.models import registry
 from cloudconv.models.base import OuterPictures
 from cloudconv.models.rife import IFNet
+from cloudconv.settings.groups import DEFAULT_MODEL
 
 OURS = ("cloud-best", "cloud-fast", "cloud-turbo")
 each_of_ours = pytest.mark.parametrize("name", OURS)
@@ -169,7 +170,7 @@ def blocks(network):
 
 
 HALF = torch.tensor([0.5])
-NAME = registry.DEFAULT
+NAME = DEFAULT_MODEL
 
 
 def test_gradients_are_finite_without_motion_and_without_outer_frames():

@@ -178,8 +178,8 @@ def test_predictors_check_their_context_and_predict_their_first_forecast(spec):
 def test_inputs_of_different_shapes_are_refused():
     x0, x1 = pair()
     blend = registry.load("blend")
-    with pytest.raises(ValueError, match="one shape"):
-        blend.between([x0, x1[..., 1:]], torch.tensor([0.5]))
+    with pytest.raises(ValueError, match="Picture 1 is not like the first"):
+        blend.interpolate(x0, x1[..., 1:], torch.tensor([0.5]))
     with pytest.raises(ValueError, match="one timestep"):
         blend.interpolate(x0, x1, torch.tensor([0.5, 0.5]))
 

@@ -35,6 +35,7 @@ from cloudconv.schedule.frames import analyse, cadence_of
 from cloudconv.settings import CompareSettings, exact
 from cloudconv.settings.compare import DEFAULT_METRICS, FAULT
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
+from cloudconv.settings.groups import DEFAULT_MODEL
 from cloudconv.settings.values import names
 
 MINTERPOLATE = "minterpolate"
@@ -204,7 +205,7 @@ def methods_of(settings: CompareSettings) -> tuple[str, ...]:
     if settings.horizon is not None:
         models = settings.models or (DEFAULT_PREDICTOR,)
         return tuple(dict.fromkeys((*models, *(against or _FORECASTS), HOLD)))
-    models = settings.models or (registry.DEFAULT,)
+    models = settings.models or (DEFAULT_MODEL,)
     adapted = () if settings.adapt is None else (ADAPTED,)
     return tuple(dict.fromkeys((*models, *adapted, *against, BLEND)))
 

@@ -21,7 +21,7 @@ from cloudconv.models.ops import joined, resize, warp
 from cloudconv.models.published import StateDict, has, row
 from cloudconv.models.published.layers import Published, moved_features
 
-_FLOWS, _MASK = 4, 1
+_FLOWS = 4  # channels
 _SCALES = (16, 8)  # of the features that the heads read
 _SHUFFLE = 4  # pixel shuffles make the features larger by this factor
 _LEVELS = 3  # of convolutions; the two levels of attention follow
@@ -71,12 +71,14 @@ def _depth(names: Container[str], level: int) -> int:
 class EmaVfi(Published):
     """An EMA-VFI network of any size, with blocks of attention at 1/8 and 1/16 of the size."""
 
-    reads_bgr = remembers = True
+    remembers = True
+    reads_bgr = True  # in training the colours were blue, green, red
     middle_is_optional = True  # the weights "ours" make the middle only, "ours_t" any timestep
 
     def estimate(
         self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
+        seen = [x.flip(1) for x in seen] if self.reads_bgr else seen
         features = once(memo, "features", lambda: self._features(*seen))
         appearance = features[0]
         small = [resize(x, scale) for x in seen]
@@ -93,7 +95,7 @@ class EmaVfi(Published):
         warped = [warp(x, flow) for x, flow in zip(seen, flows.chunk(2, 1), strict=True)]
         pairs = list(zip(*moved, strict=True))
         residual = self.correction([*seen, *warped, mask, flows, *pairs[0]], pairs[1:])
-        return flows, mask.sigmoid(), residual
+        return flows, mask.sigmoid(), residual.flip(1) if self.reads_bgr else residual
 
     def _motion(
         self,

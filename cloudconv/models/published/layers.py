@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -27,7 +27,6 @@ class Published(Interpolator):
     """
 
     scale_option = fallback = carries_alpha = True
-    reads_bgr: ClassVar = False  # ``estimate`` reads and returns blue, green, red
     estimate: Callable[..., tuple[Tensor, Tensor, Tensor | None]]
 
     def __init__(self, spec: ModelSpec, shapes: Mapping[str, Sequence[int]]) -> None:
@@ -58,8 +57,6 @@ class Published(Interpolator):
         outside this range stays. Opacity moves with the colours.
         """
         seen = [x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)]
-        if self.reads_bgr:
-            seen = [x.flip(1) for x in seen]
         flows, mask, residual = self.estimate(seen, timestep, scale, **options)
         warped0, warped1 = (
             warp(x, flow) for x, flow in zip((x0, x1), flows.chunk(2, 1), strict=True)
@@ -68,8 +65,7 @@ class Published(Interpolator):
         if residual is not None:
             colours = result[:, :COLOURS]
             inside = colours.clamp(0, 1)
-            change = residual.flip(1) if self.reads_bgr else residual
-            shown = (inside + change).clamp(0, 1) + (colours - inside)
+            shown = (inside + residual).clamp(0, 1) + (colours - inside)
             result = torch.cat((shown, result[:, COLOURS:]), 1)
         if leftover:
             left = (warped0 - warped1)[:, :COLOURS].abs().mean(1, keepdim=True)
