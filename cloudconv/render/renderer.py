@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from queue import SimpleQueue
 
 import torch
@@ -43,16 +44,15 @@ Waiting items are new frames and the source frames that follow them.
 """
 
 
+Items = deque[FrameTask | Frame]
+"""Output frames in order: source frames that pass through, and tasks of new frames."""
+
+
 @dataclass(slots=True)
 class _Batch:
-    """Output frames in order: source frames that pass through, and tasks of new frames.
+    """Items with the future result: planes, or the remaining steps, or None if memory ran out."""
 
-    ``inference`` computes the tasks. ``work`` is the future result: planes, or the remaining steps,
-    or None if memory ran out.
-    """
-
-    items: deque[FrameTask | Frame]
-    inference: Inference
+    items: Items
     work: Future[Arriving | Steps | None]
 
 
@@ -77,7 +77,7 @@ class Renderer:
         self._inference = Inference(
             model, device, scale, fallback and model.fallback, fills=device.type != "cpu"
         )
-        self._device = device
+        self._device, self._dtype = device, model.dtype
         self._wanted = wanted
         self._context = FOUR if self._inference.fallback else model.spec.context
         self._warned: SimpleQueue[Warned] = SimpleQueue()
@@ -133,39 +133,41 @@ class Renderer:
         use_device(self._device)
         # Without this call oneDNN uses every core in a new thread.
         torch.get_num_threads()
-        collected: deque[FrameTask | Frame] = deque()  # items of the next batch; the first is new
+        collected: Items = deque()  # items of the next batch; the first is new
         computed: deque[_Batch] = deque()  # batches in work, the oldest first
+        again: Items = deque()  # items of batches without enough memory
         source = iter(tasks)
         try:
             with closing(CpuStreams(self._inference.sizes.cpu_streams)) as cpu_streams:
-                for task in source:
-                    item: FrameTask | Frame = task
-                    if not self._needs_model(task):
-                        item = task.left.at(task.time, task.duration)
-                    del task
-                    if collected or isinstance(item, Task):
+                ended = False
+                while not ended or again:
+                    item = again.popleft() if again else next(source, None)
+                    if isinstance(item, Task) and not self._needs_model(item):
+                        item = item.left.at(item.time, item.duration)
+                    ended = item is None
+                    if isinstance(item, Task) or (item is not None and collected):
                         collected.append(item)
-                    elif computed:
+                    elif item is not None and computed:
                         computed[-1].items.append(item)
-                    else:
+                    elif item is not None:
                         yield item
                     del item
                     batch = self._inference.sizes.batch
                     most = _MAX_WAITING + batch
                     new = sum(isinstance(item, Task) for item in collected)
-                    if new >= batch or len(collected) >= most:
+                    if new >= batch or len(collected) >= most or (ended and collected):
                         computed.append(self._start(collected, cpu_streams))
                         collected = deque()
                         if self._device.type in QUEUES and len(computed) > 1:
                             self._advance(computed[-2], cpu_streams)
-                    while computed and (
-                        len(computed) > self._ahead(cpu_streams) or len(computed[-1].items) > most
-                    ):
-                        yield from self._finish(computed.popleft(), cpu_streams)
-                if collected:
-                    computed.append(self._start(collected, cpu_streams))
-                while computed:
-                    yield from self._finish(computed.popleft(), cpu_streams)
+                    ahead = 0 if ended else self._ahead(cpu_streams)
+                    while computed and (len(computed) > ahead or len(computed[-1].items) > most):
+                        if not (yield from self._finish(computed[0], cpu_streams)):
+                            again = deque(chain(*(each.items for each in computed), again))
+                            computed.clear()
+                            self._step_back(cpu_streams)
+                            break
+                        computed.popleft()
         finally:
             self._pictures.clear()
             close_iterator(source)
@@ -185,7 +187,7 @@ class Renderer:
             return 1 + self._inference.fallback
         return cpu_streams.count if cpu_streams.count > 1 else 0
 
-    def _start(self, items: deque[FrameTask | Frame], cpu_streams: CpuStreams) -> _Batch:
+    def _start(self, items: Items, cpu_streams: CpuStreams) -> _Batch:
         """Start the computation of the tasks among the items; at least one is a task."""
         tasks = [item for item in items if isinstance(item, Task)]
         pictures = []
@@ -201,27 +203,20 @@ class Renderer:
         # The next batch begins at the last pair of this batch or later. It can only reuse the
         # pictures of this batch's last task.
         self._pictures = {id(picture.frame.picture): picture for picture in pictures[-1]}
-        inference = self._inference
-        steps = inference.make(tasks, pictures)
-        work = cpu_streams.call(within_memory, advance, inference.model.dtype, steps)
-        return _Batch(items, inference, work)
+        steps = self._inference.make(tasks, pictures)
+        return _Batch(items, cpu_streams.call(within_memory, advance, self._dtype, steps))
 
-    @staticmethod
-    def _advance(batch: _Batch, cpu_streams: CpuStreams) -> None:
+    def _advance(self, batch: _Batch, cpu_streams: CpuStreams) -> None:
         steps = batch.work.result()
         if isinstance(steps, Generator):
-            dtype = batch.inference.model.dtype
-            batch.work = cpu_streams.call(within_memory, advance, dtype, steps)
+            batch.work = cpu_streams.call(within_memory, advance, self._dtype, steps)
 
-    def _finish(self, batch: _Batch, cpu_streams: CpuStreams) -> Iterator[Frame]:
-        """Yield and release the frames of a batch; without enough memory, compute them again."""
+    def _finish(self, batch: _Batch, cpu_streams: CpuStreams) -> Generator[Frame, None, bool]:
+        """Yield and release the frames of a batch; return False if there was too little memory."""
         self._advance(batch, cpu_streams)
-        items, used, done = batch.items, batch.inference, batch.work.result()
-        del batch
+        items, done = batch.items, batch.work.result()
         if done is None:
-            self._step_back(used, cpu_streams)
-            yield from self._repeat(items, cpu_streams)
-            return
+            return False
         assert isinstance(done, Arriving)
         *planes, totals = done.planes()
         planes_per_frame = len(planes) // len(totals)
@@ -235,32 +230,20 @@ class Renderer:
                 number += 1
             yield item
             del item
+        return True
 
-    def _repeat(self, items: deque[FrameTask | Frame], cpu_streams: CpuStreams) -> Iterator[Frame]:
-        """Yield the frames of items, computed in batches of the present size."""
-        while items:
-            new = [number for number, item in enumerate(items) if isinstance(item, Task)]
-            end = [*new, len(items)][min(self._inference.sizes.batch, len(new))]
-            part = deque(items.popleft() for _ in range(end))
-            yield from self._finish(self._start(part, cpu_streams), cpu_streams)
-
-    def _step_back(self, failed: Inference, cpu_streams: CpuStreams) -> None:
-        """Use less memory: one CPU stream, then smaller batches, then tiles, then smaller tiles.
-
-        No size changes if another batch has already reduced the sizes of ``failed``.
-        """
+    def _step_back(self, cpu_streams: CpuStreams) -> None:
+        """Use less memory: one CPU stream, then smaller batches, then tiles, then smaller tiles."""
         self._pictures.clear()
         empty_cache(self._device)
         if cpu_streams.narrow():
             one = replace(self._inference.sizes, cpu_streams=1)
             self._inference = replace(self._inference, sizes=one)
             return
-        if failed is not self._inference:
-            return
         assert self._size is not None
-        multiple, overlap = grid(failed.model, failed.scale)
+        multiple, overlap = grid(self._inference.model, self._inference.scale)
         smallest = smallest_tile(overlap, multiple)
-        sizes = failed.sizes
+        sizes = self._inference.sizes
         side = round_up(max(self._size), multiple) if sizes.tile is None else sizes.tile
         if sizes.batch > 1:
             sizes = replace(sizes, batch=sizes.batch // 2)
@@ -281,7 +264,7 @@ class Renderer:
                 f"frame: {tiles}close other programs, or use another --device or a smaller copy of "
                 "the video."
             )
-        self._inference = replace(failed, sizes=sizes)
+        self._inference = replace(self._inference, sizes=sizes)
         self._warn(less)
 
 
