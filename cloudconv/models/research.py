@@ -316,21 +316,18 @@ class Ladder(nn.Module):
             after = widths[number - 1] if number else 3
             # Use wide kernels on the fine levels, where the seams of narrow ones would be visible.
             side, padding = (4, 1) if number < 2 else (2, 0)
-            if number == len(widths) - 1:
-                before, groups = widths[number], _groups(after)
-            else:
-                before, groups = widths[number] * (1 if skips == "none" else 2), 1
-            up = nn.ConvTranspose2d(before, after, side, 2, padding, groups=groups if number else 1)
+            is_first = number == len(widths) - 1
+            before = widths[number] * (1 if is_first or skips == "none" else 2)
+            groups = _groups(after) if is_first else 1
+            up = nn.ConvTranspose2d(before, after, side, 2, padding, groups=groups)
             self.decoder.append(active(up) if number else up)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (B, inputs, H, W) to (B, 3, H, W)."""
-        features: list[Tensor] = []
-        made = images
+        features = [images]
         for layer in self.encoder:
-            made = layer(made)
-            features.append(made)
-        features.pop()
+            features.append(layer(features[-1]))
+        made = features.pop()
         for number, layer in enumerate(self.decoder):
             if number and self.skips != "none":
                 made = torch.cat((made, self._carried(features.pop())), 1)
@@ -428,9 +425,8 @@ class Discriminators(nn.Module):
     def forward(self, context: Tensor, picture: Tensor) -> list[Tensor]:
         """Return the logits, (B, 1), for each size; values above 0 mean a true next ``picture``."""
         both = torch.cat((context[:, -_CONTEXT:].flatten(1, 2), picture), 1)
-        return [
-            critic(_small(both, part)) for part, critic in zip(_PARTS, self.critics, strict=True)
-        ]
+        pairs = zip(_PARTS, self.critics, strict=True)
+        return [critic(F.avg_pool2d(both, part)) for part, critic in pairs]
 
 
 class MultiscaleGan(Predictor):
@@ -465,7 +461,7 @@ class MultiscaleGan(Predictor):
         stacked = context.flatten(1, 2)
         made: list[Tensor] = []
         for part, generator in zip(_PARTS, self.generators, strict=True):
-            seen = _small(stacked, part)
+            seen = F.avg_pool2d(stacked, part)
             last = seen[:, -3:]
             # Enlarge only the change of the coarser forecast: the enlarged forecast itself would
             # lack the detail of the last frame.
@@ -476,7 +472,3 @@ class MultiscaleGan(Predictor):
             inputs = torch.cat((seen, guess), 1).clamp(0, 1)
             made.append(guess + applied(generator, inputs))
         return made
-
-
-def _small(images: Tensor, part: int) -> Tensor:
-    return images if part == 1 else F.avg_pool2d(images, part)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cloudconv.models.base import COLOURS, Memo, once
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.ops import joined, resize, warp
+from cloudconv.models.ops import joined, resize, sampling_grid, warp
 from cloudconv.models.published import StateDict, has, row
 from cloudconv.models.published.layers import Published, moved_features
 
@@ -168,7 +168,7 @@ class EmaVfi(Published):
         batch, height, width, _ = x.shape
         below, right = -height % _WINDOW, -width % _WINDOW
         edges = (0, 0, right // 2, right - right // 2, below // 2, below - below // 2)
-        place = _coordinates(height, width, x.device).to(x.dtype)
+        place = sampling_grid(x.new_zeros(1, 2, height, width), height, width).to(x.dtype)
         padded, places = F.pad(x, edges), F.pad(place, edges)
         rows, columns = padded.shape[1:3]
         if shift:
@@ -246,9 +246,3 @@ def _whole(windows: Tensor, batch: int, height: int, width: int) -> Tensor:
     rows, columns = height // _WINDOW, width // _WINDOW
     x = windows.view(batch, rows, columns, _WINDOW, _WINDOW, -1)
     return x.transpose(2, 3).reshape(batch, height, width, -1)
-
-
-def _coordinates(height: int, width: int, device: torch.device) -> Tensor:
-    """Return the place of each pixel, (1, H, W, 2), both axes from -1 to 1."""
-    x, y = (torch.linspace(-1, 1, side, device=device) for side in (width, height))
-    return torch.stack((x.expand(height, -1), y[:, None].expand(-1, width)), 2)[None]
