@@ -91,58 +91,51 @@ class Counts:
         return 1 / min(self.steps) if len(self.steps) == 1 else None
 
 
-def analyse(
-    frames: Iterable[Frame],
-    scene_cut: SceneCut,
-    cadence: Cadence | None = None,
-    *,
-    refill: bool = False,
-) -> Iterator[AnalysedFrame]:
-    """Find cuts and repeats; yield the frames as soon as the detectors have decided.
-
-    ``cadence`` receives every frame. ``refill``: give the frames its even times, and mark repeats
-    to leave out.
-    """
+def analyse(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFrame]:
+    """Find cuts and repeats; yield the frames as soon as the detectors have decided."""
     threshold = None if isinstance(scene_cut, str) else scene_cut
     detector = None if scene_cut == "off" else CutDetector(threshold)
     repetition = RepeatDetector()
     undecided: deque[tuple[Frame, bool]] = deque()  # frames, and whether each repeats the last
-    unplaced: deque[AnalysedFrame] = deque()
-    end = Fraction(0)
     for frame in chain(frames, [None]):
-        if frame is not None:
-            end = frame.time + frame.duration
+        if frame is None:
+            cuts = [] if detector is None else detector.finish()
+        else:
             undecided.append((frame, repetition.push(frame)))
             cuts = [False]
             if detector is not None:
                 cuts = detector.push(thumbnail(frame, *CutDetector.THUMBNAIL))
-        else:
-            cuts = [] if detector is None else detector.finish()
         for cut in cuts:
             decided, repeats = undecided.popleft()
-            item = AnalysedFrame(decided, cut, repeats and not cut, decided.time)
-            placed = [] if cadence is None else cadence.push(decided.time, item.repeats, cut)
-            if not refill:
-                yield item
-                continue
-            unplaced.append(item)
-            for shows in placed:
-                yield replace(unplaced.popleft(), shows=shows)
-    if cadence is not None:
-        for shows, item in zip(cadence.finish(end), unplaced, strict=refill):
-            yield replace(item, shows=shows)
+            yield AnalysedFrame(decided, cut, repeats and not cut, decided.time)
 
 
-def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[Fraction | None]]:
-    """Return the cadence of a few frames, and the even time of each frame; None for a repeat."""
-    cadence = Cadence()
-    shows: list[Fraction | None] = []
+def spread(
+    frames: Iterable[AnalysedFrame], cadence: Cadence, *, refill: bool = True
+) -> Iterator[AnalysedFrame]:
+    """Show a cadence each frame; with ``refill``, give the frames its even times, None to repeats.
+
+    Without ``refill`` the frames stay as they are, and none waits for later ones.
+    """
+    waiting: deque[AnalysedFrame] = deque()
     end = Fraction(0)
     for item in frames:
         end = item.frame.time + item.frame.duration
-        shows += cadence.push(item.frame.time, item.repeats, item.cut)
-    shows += cadence.finish(end)
-    return cadence, shows
+        placed = cadence.push(item.frame.time, item.repeats, item.cut)
+        if not refill:
+            yield item
+            continue
+        waiting.append(item)
+        for shows in placed:
+            yield replace(waiting.popleft(), shows=shows)
+    for shows, item in zip(cadence.finish(end), waiting, strict=refill):
+        yield replace(item, shows=shows)
+
+
+def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[AnalysedFrame]]:
+    """Return the cadence of a few frames, and the frames with its even times."""
+    cadence = Cadence()
+    return cadence, list(spread(frames, cadence))
 
 
 ScheduleEvents = SimpleQueue[Warned | Counts]
@@ -166,7 +159,8 @@ def schedule(
     opened: deque[Fraction] = deque()  # starts of scenes that no output frame has shown yet
     end = Fraction(0)
     following: Fraction | None = None
-    for item in chain(analyse(frames, request.scene_cut, cadence, refill=refill), [None]):
+    analysed = spread(analyse(frames, request.scene_cut), cadence, refill=refill)
+    for item in chain(analysed, [None]):
         if item is not None and request.end is not None and item.frame.time >= request.end:
             window.add(item)
             following = item.shows

@@ -31,7 +31,7 @@ from cloudconv.models import registry
 from cloudconv.render.device import auto_warnings, choose_device, choose_precision, precision_name
 from cloudconv.report.folder import check_folder
 from cloudconv.schedule.cadence import Cadence
-from cloudconv.schedule.frames import analyse, cadence_of
+from cloudconv.schedule.frames import analyse, cadence_of, spread
 from cloudconv.settings import CompareSettings, exact
 from cloudconv.settings.compare import DEFAULT_METRICS, FAULT
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
@@ -261,9 +261,9 @@ class ComparedClip:
 
     def frames(self, source: Source) -> Iterator[ClipFrame]:
         """Yield the compared frames in order."""
-        scene_cut = self._settings.scene_cut
-        analysed = analyse(source.frames(), scene_cut, Cadence(), refill=self.has_cadence)
-        for number, item in enumerate(analysed):
+        analysed = analyse(source.frames(), self._settings.scene_cut)
+        shown = spread(analysed, Cadence()) if self.has_cadence else analysed
+        for number, item in enumerate(shown):
             if item.shows is None:
                 self.left_out += 1
                 continue

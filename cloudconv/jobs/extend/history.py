@@ -76,8 +76,8 @@ def _placed(items: list[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], st
     With a regular cadence the contents are spread evenly from the first to the last, so that an
     incomplete cycle at the end does not look faster than the others.
     """
-    cadence, shows = cadence_of(items)
-    kept = [(item.frame, time) for item, time in zip(items, shows, strict=True) if time is not None]
+    cadence, placed = cadence_of(items)
+    kept = [(item.frame, item.shows) for item in placed if item.shows is not None]
     frames = [frame for frame, _ in kept]
     if cadence.description is None:
         return frames, [time for _, time in kept], None
