@@ -93,10 +93,7 @@ def is_intact(path: Path) -> bool:
 
 
 def _ordered(whole: bytes) -> bytes:
-    """Return a safetensors file with its header in order, so that equal networks are equal files.
-
-    safetensors writes the metadata in a random order.
-    """
+    """Sort a file's header, so that equal networks are equal files; metadata come in any order."""
     start = int.from_bytes(whole[:_HEADER], "little")
     header = json.loads(whole[_HEADER : _HEADER + start])
     text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()

@@ -57,11 +57,7 @@ class ModelSpec:
 
     @property
     def published(self) -> bool:
-        """Return whether this is a published network from a user's file.
-
-        Such a network runs in float32 unless the user chooses otherwise, and at no time that it
-        cannot reach exactly.
-        """
+        """Return whether this is a published network from a user's file."""
         return self.network.startswith("published.")
 
     @property

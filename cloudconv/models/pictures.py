@@ -31,14 +31,11 @@ _MODES = ("L", "RGB", "RGBA", "I;16")
 
 @dataclass(frozen=True, slots=True)
 class PictureKind:
-    """The storage of a picture.
-
-    ``axis`` is the axis of the channels: 0, 2, or None for gray without such an axis.
-    """
+    """The storage of a picture; its channels have the axis 0, 2, or None for gray without one."""
 
     library: Literal["numpy", "torch", "pillow"]
     shape: tuple[int, ...]
-    dtype: Any
+    dtype: str
     axis: int | None
     device: torch.device | None = None
 
@@ -51,37 +48,34 @@ class PictureKind:
                 f"image-mode: PIL images may be {', '.join(_MODES)}, got "
                 f"{picture.mode}: convert it with convert('RGB')."
             )
-        if not isinstance(picture, np.ndarray | Tensor | Image.Image):
+        if is_tensor:
+            check_tensor(picture)
+        elif not isinstance(picture, np.ndarray | Image.Image):
             raise PictureError(
                 "picture-type: Pictures are NumPy arrays, PyTorch tensors or PIL images, got "
                 f"{type(picture).__name__}."
             )
-        if isinstance(picture, Tensor):
-            check_tensor(picture)
         samples: Any = np.asarray(picture) if is_image else picture
-        shape, device = tuple(samples.shape), samples.device if is_tensor else None
+        shape, dtype = tuple(samples.shape), str(samples.dtype).removeprefix("torch.")
         axis = _channel_axis(shape, first=is_tensor)
-        library: Any = "pillow" if is_image else "torch" if is_tensor else "numpy"
-        kind = cls(library, shape, samples.dtype, axis, device)
-        is_shaped = 0 not in shape and (len(shape) == 2 or kind.axis is not None)
-        if not is_shaped or str(kind.dtype).removeprefix("torch.") not in _TYPES:
+        is_shaped = 0 not in shape and (len(shape) == 2 or axis is not None)
+        if not is_shaped or dtype not in _TYPES:
             raise PictureError(
                 "picture-shape: Pictures are (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 "
-                "channels, uint8, uint16 or floating point from 0 to 1, got "
-                f"{shape} {kind.dtype}."
+                f"channels, uint8, uint16 or floating point from 0 to 1, got {shape} {dtype}."
             )
-        return kind
+        library: Any = "pillow" if is_image else "torch" if is_tensor else "numpy"
+        return cls(library, shape, dtype, axis, samples.device if is_tensor else None)
 
     @property
     def is_float(self) -> bool:
         """Return whether values are floating-point numbers, nominally from 0 to 1."""
-        return "float" in str(self.dtype)
+        return "float" in self.dtype
 
     @property
     def most(self) -> int:
         """Return the code of white; 1 for floating point."""
-        name = str(self.dtype).removeprefix("torch.")
-        return {"uint8": 255, "uint16": DEEP}.get(name, 1)
+        return {"uint8": 255, "uint16": DEEP}.get(self.dtype, 1)
 
     @property
     def channels(self) -> int:
@@ -100,12 +94,8 @@ class PictureKind:
 
     def values(self, picture: Any) -> Tensor:
         """Return the samples as they are, (H, W, C), on the picture's device."""
-        if self.library == "torch":
-            data: Tensor = picture.detach()
-        else:
-            array = np.asarray(picture)
-            writable = array.flags.writeable and all(step >= 0 for step in array.strides)
-            data = torch.from_numpy(array if writable else array.copy())
+        is_tensor = self.library == "torch"
+        data = picture.detach() if is_tensor else torch.from_numpy(np.array(picture, order="C"))
         return data[..., None] if self.axis is None else data.movedim(self.axis, -1)
 
     def planes(self, picture: Any) -> tuple[list[Tensor], SampleCheck | None]:
@@ -124,10 +114,6 @@ class PictureKind:
             data = data.to(torch.int32)
         return [plane.clone() for plane in data.movedim(-1, 0)], check
 
-    def from_planes(self, planes: Sequence[Tensor]) -> Any:
-        """Return a picture of this kind: the inverse of :meth:`planes`."""
-        return self._stored(torch.stack(list(planes), -1))
-
     def floats(self, picture: Any) -> Tensor:
         """Return the samples as float32, (C, H, W); integers are scaled to 0 to 1."""
         data = self.values(picture)
@@ -136,15 +122,15 @@ class PictureKind:
 
     def from_floats(self, data: Tensor) -> Any:
         """Return a picture of this kind: the inverse of :meth:`floats`, clamped and rounded."""
-        data = data.movedim(0, -1)
-        return self._stored(
-            data if self.is_float else data.clamp(0, 1).mul(self.most).round().to(torch.int32)
-        )
+        if not self.is_float:
+            data = data.clamp(0, 1).mul(self.most).round().to(torch.int32)
+        return self.stored(data.movedim(0, -1))
 
-    def _stored(self, data: Tensor) -> Any:
+    def stored(self, data: Tensor) -> Any:
+        """Return a picture of this kind with samples (H, W, C): the inverse of :meth:`values`."""
         data = data[..., 0] if self.axis is None else data.movedim(-1, self.axis)
         if self.library == "torch":
-            return data.to(self.device, self.dtype).contiguous()
+            return data.to(self.device, getattr(torch, self.dtype)).contiguous()
         array = data.cpu().numpy().astype(self.dtype)
         return Image.fromarray(array) if self.library == "pillow" else np.ascontiguousarray(array)
 

@@ -1,8 +1,4 @@
-"""Compute the new frames of one batch on the device.
-
-Where motion is doubtful, a trial reconstructs known source frames with the model. Where the result
-of the trial is wrong, the new frame is mixed with a plain blend of the source frames.
-"""
+"""Compute the new frames of one batch, with trials where motion is doubtful."""
 
 from __future__ import annotations
 

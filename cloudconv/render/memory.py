@@ -116,10 +116,7 @@ def least_free_memory(device: torch.device) -> int | None:
 
 
 def process_memory(*, peak: bool = False) -> int | None:
-    """Return the bytes of the host's memory that this process uses, or used at its ``peak``.
-
-    None if the system does not report them.
-    """
+    """Return the bytes of main memory of this process, now or at its ``peak``; None if unknown."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:

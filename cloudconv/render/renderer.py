@@ -123,10 +123,8 @@ class Renderer:
         """Yield the planned frames, in their order.
 
         While a batch is copied back and yielded, a GPU with queued copies computes the next one.
-        A CPU with several streams meanwhile computes one batch per stream. With a fallback, such a
-        GPU works on two batches in advance, because the CPU waits in the middle of each batch.
-        There the CPU learns whether the motion is uncertain and the batch needs trials. Source
-        frames wait for the new frames before them; the number of waiting frames is limited.
+        A CPU with several streams meanwhile computes one batch per stream. Source frames wait for
+        the new frames before them; the number of waiting frames is limited.
         ``tasks`` is closed with this generator. Raises DeviceError if the memory is too small for a
         single small tile, and ModelError if a picture has values that are not finite.
         """
@@ -277,10 +275,7 @@ def renderer_for(
     *,
     lenient: bool = False,
 ) -> Renderer:
-    """Load a model and return a renderer with the options of the settings.
-
-    With ``lenient``, options that the model does not support are left out.
-    """
+    """Load a model for a renderer with the settings' options, if ``lenient`` those that it has."""
     network = registry.load(model, device, dtype)
     spec = network.spec
     return Renderer(

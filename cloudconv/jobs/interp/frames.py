@@ -145,4 +145,4 @@ def _frame(
 def _picture(kind: PictureKind, frame: Frame) -> Any:
     planes = frame.planes()
     _, order = _FORMS[len(planes)]
-    return kind.from_planes([planes[order.index(channel)] for channel in range(len(planes))])
+    return kind.stored(torch.stack([planes[order.index(k)] for k in range(len(planes))], -1))

@@ -39,7 +39,7 @@ def row(
     A family is a module of this folder: its name, ``FAMILY``; its network; and ``detect``, which
     returns this row for tensors that show the network, or None. ``version``: the published ones
     with these tensors, which may differ in weights only. ``source``: authors and publication.
-    ``network``: module and class, as ``rife4:Rife4``.
+    ``network``: module and class, as ``rife:Rife4``.
     """
     usual: dict[str, Any] = {
         "name": "",
@@ -67,10 +67,7 @@ def has(state: StateDict, name: str, *shape: int | None) -> bool:
 
 
 def normalised(state: StateDict) -> dict[str, Tensor]:
-    """Return tensors under the names of the network's own layout.
-
-    Prefixes of wrappers go, and so do tensors that only training uses.
-    """
+    """Return tensors under the network's own names, without those that only training uses."""
     result = {_own_name(name): tensor for name, tensor in state.items()}
     unused: tuple[str, ...] = _TRAINING_ONLY
     if any(name.startswith("block3.") for name in result):
@@ -83,10 +80,7 @@ def normalised(state: StateDict) -> dict[str, Tensor]:
 
 
 def recognise(state: StateDict) -> ModelSpec | None:
-    """Return the network that tensors show, or None.
-
-    ``state``: from :func:`normalised`. Only names and shapes are read.
-    """
+    """Return the network that names and shapes of :func:`normalised` tensors show, or None."""
     return next((found for each in families() if (found := each.detect(state))), None)
 
 

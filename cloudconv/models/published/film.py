@@ -94,10 +94,7 @@ class FilmNetwork(Published):
         return F.leaky_relu_(self.conv(name, x), _SLOPE)
 
     def _features(self, pictures: Sequence[Tensor]) -> list[Tensor]:
-        """Map pictures, (B, 3, h, w), to features of the same sizes.
-
-        They have the same meaning at most sizes.
-        """
+        """Map pictures, (B, 3, h, w), to features of the same sizes."""
         found: list[list[Tensor]] = [[] for _ in pictures]
         for start, picture in enumerate(pictures):
             x = joined([picture], self.dtype)

@@ -148,10 +148,7 @@ def _last_of_encoder(known: Mapping[str, Sequence[int]]) -> str | None:
 
 
 class Estimates:
-    """The sum of the estimates of the blocks so far, at the size of the pictures.
-
-    Without ``adds_mask``, the last mask counts, not the sum.
-    """
+    """The sum of the estimates so far, at the pictures' size; ``adds_mask``: of the masks, too."""
 
     def __init__(self, *, adds_mask: bool) -> None:
         self._summed = FLOWS + MASK * adds_mask
@@ -323,10 +320,7 @@ class Rife4(Published, Fusible):
 
 
 class RifePaper(Rife4):
-    """A network of RIFE's paper, with blocks as in 4.0.
-
-    The first block shows whether it reads the timestep (RIFEm).
-    """
+    """A network with blocks as in 4.0; the first shows whether it reads the timestep (RIFEm)."""
 
     remembers = False
 
