@@ -31,13 +31,11 @@ class SourcePicture:
     """A source frame on the device; batches that run at the same time share it.
 
     ``trials``: the errors of the trials that reconstruct this frame; the key is the times of both
-    neighbours. ``memos``: see ``Interpolator.between``; the key is the time of the next frame.
-    ``_channels`` and ``_small``: None until a batch needs the picture.
+    neighbours. ``_channels`` and ``_small``: None until a batch needs the picture.
     """
 
     frame: Frame
     trials: dict[tuple[Fraction, Fraction], Tensor] = field(default_factory=dict)
-    memos: dict[Fraction, Memo] = field(default_factory=dict)
     _channels: Tensor | None = None
     _small: Tensor | None = None
     _lock: Lock = field(default_factory=Lock)
@@ -80,7 +78,8 @@ class Inference:
 
     ``fallback``: blend where a trial on source frames shows that motion fails. ``fills``: repeat
     the last frame of a batch up to a power of two, at most a whole batch, because a caching
-    allocator keeps memory for each size. ``recent``: the memos of the latest pairs.
+    allocator keeps memory for each size. ``memos``: see ``Interpolator.between``, of the latest
+    pairs, by the times of both frames; the renderer clears them after its last frame.
     """
 
     model: Interpolator
@@ -89,7 +88,7 @@ class Inference:
     fallback: bool = False
     sizes: Sizes = field(default_factory=Sizes)
     fills: bool = False
-    recent: list[Memo] = field(default_factory=list)
+    memos: dict[tuple[Fraction, Fraction], Memo] = field(default_factory=dict)
 
     @torch.inference_mode()
     def make(self, tasks: list[FrameTask], pictures: list[list[SourcePicture]]) -> Steps:
@@ -198,12 +197,9 @@ class Inference:
                 trial.target.trials[trial.key] = error
 
     def _memo(self, x0: SourcePicture, x1: SourcePicture) -> Memo:
-        memo = x0.memos.setdefault(x1.frame.time, {})
-        if self.model.remembers and not any(memo is each for each in self.recent):
-            self.recent.append(memo)
-            for passed in self.recent[:-_PAIRS]:
-                passed.clear()
-            del self.recent[:-_PAIRS]
+        memo = self.memos.setdefault((x0.frame.time, x1.frame.time), {})
+        for passed in list(self.memos)[:-_PAIRS]:
+            self.memos.pop(passed, None)
         return memo
 
     def _stack(self, pictures: Sequence[SourcePicture]) -> Tensor:
