@@ -215,7 +215,10 @@ class IFNet(Interpolator):
                 break
             part = part[:, :, :count, :width]
             if more is not None:
-                part = _changed(part, more[1][:, :, :count, :width], coarse / size)
+                total = more[1][:, :, :count, :width].clone()
+                total[:, :4] *= coarse / size
+                total[:, : part.shape[1]] += part
+                part = total
             grids = _grids(part, height, width, size, top)
             warped = [sample(x, grid) for x, grid in zip((x0, x1), grids, strict=True)]
             kept = near
@@ -252,13 +255,6 @@ def enlarged_motion(motion: Tensor, factor: float) -> Tensor:
     large = resize(motion, factor)
     large[:, :4] *= factor
     return large
-
-
-def _changed(motion: Tensor, change: Tensor, gain: float) -> Tensor:
-    total = change.clone()
-    total[:, :4] *= gain
-    total[:, : motion.shape[1]] += motion
-    return total
 
 
 def _grids(

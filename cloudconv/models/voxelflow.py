@@ -303,18 +303,14 @@ def _mixed(scene: _Scene, motion: Tensor, moment: _Moment) -> Tensor:
     result = result + weights[:, 3 + _OLDER : 4 + _OLDER] * frames.mean(1)
     result = result + weights[:, 4 + _OLDER :] * _sharp(latest, _resized(moment.displacement, 2))
     result = result + _COLOUR_STEP * motion[:, _FLOWS + _LOGITS :]
-    return torch.where(_still(frames), latest, result)
+    change = (frames[:, 1:] - frames[:, :1]).abs().amax((1, 2), keepdim=True)[:, 0]
+    still = F.avg_pool2d(change, _STILL_AREA, 1, _STILL_AREA // 2) < _STILL
+    return torch.where(still, latest, result)
 
 
 def _sharp(picture: Tensor, flow: Tensor) -> Tensor:
     """Warp with cubic interpolation, which keeps more detail than ``warp``."""
     return sample(picture, sampling_grid(flow, *picture.shape[2:]), "bicubic")
-
-
-def _still(frames: Tensor) -> Tensor:
-    """Return the pixels around which all frames are nearly equal: (B, 1, H, W) bool."""
-    most = (frames[:, 1:] - frames[:, :1]).abs().amax((1, 2), keepdim=True)[:, 0]
-    return F.avg_pool2d(most, _STILL_AREA, 1, _STILL_AREA // 2) < _STILL
 
 
 def _resized(flow: Tensor, factor: float) -> Tensor:

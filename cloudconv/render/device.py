@@ -54,8 +54,7 @@ def choose_device(name: str = "auto") -> torch.device:
 
 def auto_warnings(name: str) -> list[Warned]:
     """Return a warning if ``name`` is ``auto`` and the accelerator failed its trial."""
-    warned = _auto()[1] if name == "auto" else None
-    return [] if warned is None else [warned]
+    return [*_auto()[1]] if name == "auto" else []
 
 
 def use_device(device: torch.device) -> None:
@@ -181,20 +180,18 @@ def processor_name() -> str:
 
 
 @cache
-def _auto() -> tuple[torch.device, Warned | None]:
-    """Return the device of ``auto``, and a warning if the accelerator failed its trial."""
+def _auto() -> tuple[torch.device, list[Warned]]:
     cpu = torch.device("cpu")
     if not torch.accelerator.is_available():
-        return cpu, None
+        return cpu, []
     device = torch.accelerator.current_accelerator()
     assert device is not None
     use_device(device)
     wrong = fault_of(device, torch.float32)
     if wrong is None:
-        return device, None
-    return cpu, Warned(
-        f"accelerator-failed: The CPU is used, because {device.type} failed a trial: {wrong}."
-    )
+        return device, []
+    text = f"The CPU is used, because {device.type} failed a trial: {wrong}."
+    return cpu, [Warned(f"accelerator-failed: {text}")]
 
 
 @torch.no_grad()

@@ -177,7 +177,10 @@ def _local_mean(values: Tensor) -> Tensor:
 
 def _unlikeness(a: _Thumbnail, b: _Thumbnail) -> float:
     """Return the part of ``b`` that ``a`` does not contain: 0 (none) to about 1 (another scene)."""
-    moved, mirrored = _moved(a.structure, *_shift(a, b)), a.structure.flip(1)
+    down, right = _shift(a, b)
+    rows = (torch.arange(_HEIGHT) - down).clamp_(0, _HEIGHT - 1)
+    columns = (torch.arange(_WIDTH) - right).clamp_(0, _WIDTH - 1)
+    moved, mirrored = a.structure[rows][:, columns], a.structure.flip(1)
     best = _unmatched([a.structure, moved, mirrored, a.structure.flip(0)], b.structure)
     rest, chance, inverted = torch.minimum(best[0], best[1]).mean(), best[2].mean(), best[3].mean()
     # The mirror image of a symmetric picture, such as a figure in the middle of a flat background,
@@ -203,12 +206,6 @@ def _shift(a: _Thumbnail, b: _Thumbnail) -> tuple[int, int]:
         down - _HEIGHT if down > _HEIGHT // 2 else down,
         right - _WIDTH if right > _WIDTH // 2 else right,
     )
-
-
-def _moved(picture: Tensor, down: int, right: int) -> Tensor:
-    rows = (torch.arange(_HEIGHT) - down).clamp_(0, _HEIGHT - 1)
-    columns = (torch.arange(_WIDTH) - right).clamp_(0, _WIDTH - 1)
-    return picture[rows][:, columns]
 
 
 _REPEAT_BLOCK = 8  # side in pixels; the mean over a block removes most of a codec's noise
