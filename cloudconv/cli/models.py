@@ -196,9 +196,9 @@ def _all(unreadable: list[CloudconvError]) -> list[_Row]:
     from cloudconv.models import catalogue, registry
 
     rows = [_row(spec) for spec in catalogue.MODELS]
-    for name in registry.added_names():
+    for path in registry.added_files().values():
         try:
-            rows.append(_row_of_file(registry.added_file(name)))
+            rows.append(_row_of_file(path))
         except CloudconvError as error:
             unreadable.append(error)
     return rows

@@ -74,16 +74,15 @@ def remove(name: str) -> Path:
             f"shipped-model-stays: {name} is a model of cloudconv itself: only added ones can be "
             "removed."
         )
-    known = registry.added_names()
+    known = registry.added_files()
     if name not in known:
         there = f"; there are: {', '.join(known)}" if known else ""
         raise UnknownModelError(
             f"no-added-model: You have added no model {name!r}{did_you_mean(name, known)}{there}."
         )
-    path = registry.added_file(name)
-    with writing(path):
-        path.unlink()
-    return path
+    with writing(known[name]):
+        known[name].unlink()
+    return known[name]
 
 
 def is_intact(path: Path) -> bool:

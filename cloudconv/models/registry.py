@@ -42,13 +42,13 @@ def added_folder() -> Path:
     return data_folder() / "models"
 
 
-def added_names() -> list[str]:
-    """Return the names of the added networks in alphabetical order."""
+def added_files() -> dict[str, Path]:
+    """Return the files of the added networks by their names, in alphabetical order."""
     try:
-        found = [each for each in added_folder().iterdir() if each.is_file()]
+        found = {x.stem: x for x in added_folder().iterdir() if x.suffix == _SUFFIX and x.is_file()}
     except OSError:
-        return []
-    return sorted(x.stem for x in found if x.suffix == _SUFFIX and _NAME.fullmatch(x.stem))
+        return {}
+    return {name: found[name] for name in sorted(found) if _NAME.fullmatch(name)}
 
 
 def added_file(name: str) -> Path:
@@ -68,9 +68,9 @@ def added_file(name: str) -> Path:
 def added() -> list[ModelSpec]:
     """Return the networks that the user has added, without unreadable ones."""
     found = []
-    for name in added_names():
+    for name, path in added_files().items():
         with suppress(WeightsError, UnknownModelError):
-            found.append(replace(describe(added_file(name))[0], name=name))
+            found.append(replace(describe(path)[0], name=name))
     return found
 
 
@@ -81,25 +81,17 @@ def file_of(name_or_path: str | Path) -> Path | None:
     """
     if checkpoints.is_file_name(name_or_path):
         return Path(name_or_path)
-    if any(known.name == str(name_or_path) for known in MODELS):
-        return None
     name = str(name_or_path)
-    return added_file(name) if name in added_names() else None
+    return None if any(known.name == name for known in MODELS) else added_files().get(name)
 
 
 def located(name_or_path: str | Path) -> str:
-    """Return a model in a form that is valid on any machine with the same files.
-
-    The form is the file of a network that the user added, and the given name or file of others.
-    """
+    """Return the file of an added network, else the given name or file, for other processes."""
     return str(file_of(name_or_path) or name_or_path)
 
 
 def network_of(name_or_path: str | Path) -> str:
-    """Return a name or file from which a network without its weights can be built.
-
-    For a file that ``cloudconv train`` wrote, the result is the name of the model that ships.
-    """
+    """Return what builds a network without its weights: a model that ships, or a published file."""
     known = spec(name_or_path)
     return str(name_or_path) if known.published else known.name
 

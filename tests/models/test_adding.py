@@ -113,7 +113,7 @@ def test_damaged_and_other_files_in_the_folder_hide_no_model(file, folder):
     with pytest.raises(CloudconvError, match=r"bad\.safetensors is neither"):
         registry.load("bad")
     remove("bad")
-    assert registry.added_names() == ["good"]
+    assert list(registry.added_files()) == ["good"]
 
 
 def test_a_score_that_is_not_finite_is_an_error(tmp_path):
