@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, ParamSpec, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 
@@ -15,7 +15,6 @@ from cloudconv.errors import SettingsError
 from cloudconv.models.base import Interpolator
 from cloudconv.render.tiling import round_up, smallest_tile
 
-Given = ParamSpec("Given")
 Result = TypeVar("Result")
 
 _USABLE = {"cpu": 0.6, "mps": 0.6}
@@ -156,7 +155,7 @@ def plan_memory(
         )
     if free_bytes is None:
         free_bytes = free_memory(device)
-    usable = None if free_bytes is None else int(free_bytes * _usable(device)) // renderers
+    usable = math.inf if free_bytes is None else int(free_bytes * _usable(device)) // renderers
     per_pixel = model.spec.bytes_per_pixel * max(1.0, scale) ** 2
     if model.dtype != torch.float32:
         per_pixel *= _OF_SIXTEEN_BITS
@@ -170,14 +169,13 @@ def plan_memory(
 
     whole = max(rows, columns)
     side = whole if isinstance(tile, str) else round_up(tile, multiple)
-    if tile == "auto" and usable is not None:
-        while side > smallest and need(side) > usable:
-            side = max(smallest, side - multiple)
+    while tile == "auto" and side > smallest and need(side) > usable:
+        side = max(smallest, side - multiple)
     if batch == "auto":
         batch = 1 if side < whole else _useful_batch(width * height, device)
-    while batch > 1 and usable is not None and need(side, batch) > usable:
+    while batch > 1 and need(side, batch) > usable:
         batch //= 2
-    while cpu_streams > 1 and usable is not None and need(side, cpu_streams * batch) > usable:
+    while cpu_streams > 1 and need(side, cpu_streams * batch) > usable:
         cpu_streams -= 1
     sizes = Sizes(batch, side if side < whole else None, cpu_streams)
     return MemoryPlan(sizes, need(side, cpu_streams * batch), free_bytes)
@@ -197,21 +195,15 @@ def is_out_of_memory(error: BaseException, dtype: torch.dtype = torch.float32) -
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
-def within_memory(
-    function: Callable[Given, Result],
-    dtype: torch.dtype,
-    /,
-    *given: Given.args,
-    **named: Given.kwargs,
-) -> Result | None:
-    """Return the result of a call; None after a lack of memory.
+def within_memory(work: Callable[[], Result], dtype: torch.dtype) -> Result | None:
+    """Return the result of ``work``; None after a lack of memory.
 
     After a lack of memory all tensors of the call are released. The caller then uses less memory
     and tries again, outside of any ``except``. Only this function catches a lack of memory. The
     network computes in ``dtype``.
     """
     try:
-        return function(*given, **named)
+        return work()
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error, dtype):
             raise

@@ -203,12 +203,12 @@ class Renderer:
         # pictures of this batch's last task.
         self._pictures = {id(picture.frame.picture): picture for picture in pictures[-1]}
         steps = self._inference.make(tasks, pictures)
-        return _Batch(items, cpu_streams.call(within_memory, advance, self._dtype, steps))
+        return _Batch(items, cpu_streams.call(within_memory, partial(advance, steps), self._dtype))
 
     def _advance(self, batch: _Batch, cpu_streams: CpuStreams) -> None:
         steps = batch.work.result()
         if isinstance(steps, Generator):
-            batch.work = cpu_streams.call(within_memory, advance, self._dtype, steps)
+            batch.work = cpu_streams.call(within_memory, partial(advance, steps), self._dtype)
 
     def _finish(self, batch: _Batch, cpu_streams: CpuStreams) -> Generator[Frame, None, bool]:
         """Yield and release the frames of a batch; return False if there was too little memory."""

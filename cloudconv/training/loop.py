@@ -220,7 +220,7 @@ class Trainer:
             group["lr"] = self.rate * _rate(self.step, self.done)
         frames, indices = upload([batch.frames, batch.indices], self.device)
         frames = padded(frames.float().div_(255), self.model.spec.multiple)
-        made = within_memory(self._gradients, self.precision, frames, indices)
+        made = within_memory(lambda: self._gradients(frames, indices), self.precision)
         if made is None:
             raise DeviceError(
                 f"batch-fills-memory: {self.device} ran out of memory: close other programs, or "
