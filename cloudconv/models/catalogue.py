@@ -202,8 +202,7 @@ RESEARCH: tuple[ModelSpec, ...] = (
     _same("skip-autoencoder", 1, 32, 245, 64, _AUTO, f"{_ANY}; {_NOISY}",
           options={"widths": _FIVE, "skips": "noisy"}, entry="skip-autoencoder-picture"),
 )
-"""The specs of the research models: name, context, multiple, bytes per pixel, overlap, network and
-domain."""
+"""The research models: name, context, multiple, bytes per pixel, overlap, network and domain."""
 
 MODELS = (*_FLOWING, *METHODS, *RESEARCH)
 """All models that lists show, the default model first."""

@@ -20,11 +20,9 @@ from cloudconv.models.ops import enlarged, strip_rows
 from cloudconv.models.sharpening import restore_detail
 
 SHRINK = 0.5
-"""The scale of pictures in trials. Trials at the full size take four times as long, and lead to
-nearly the same blends."""
+"""The scale of trials. At full size they take four times as long, for nearly the same blends."""
 
-# The leftover, relative to the difference of the pair, up to which the uncertainty is 0, and from
-# which on it is 1.
+# The leftovers, relative to the difference of the pair, with an uncertainty of 0 and of 1.
 _UNCERTAIN = (0.2, 0.3)
 _CELL = 8  # pixels of a trial's picture
 _WINDOW = 9  # cells; a window's weight is at most the weight of the whole picture
@@ -77,8 +75,7 @@ def mix_in_blend(
     """Mix the blend of two pictures into the model's pictures, (B, C, H, W), in place.
 
     ``weight``: from :func:`blend_weight`. ``sharpen``: restore the detail of x0 and x1 where blend
-    and model are mixed. A pure blend stays soft, because the mean of two noisy pictures is closer
-    to the truth than either.
+    and model are mixed. A pure blend stays soft: the mean of noisy pictures is closer to the truth.
     """
     height, width = made.shape[2:]
     cell = round(_CELL / SHRINK)

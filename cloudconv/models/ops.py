@@ -204,8 +204,7 @@ def lerp_into(target: Tensor, start: Tensor, end: Tensor, weight: Tensor | float
 def warp(images: Tensor, flow: Tensor) -> Tensor:
     """Sample each picture where the flow points: bilinear, with repeated edge pixels; in float32.
 
-    ``flow``: (B, 2, H, W), backward (dx, dy): the result at (x, y) is the picture at
-    (x + dx, y + dy).
+    ``flow``: (B, 2, H, W), backward: the result at (x, y) is the picture at (x + dx, y + dy).
     """
     return sample(images, sampling_grid(flow, *images.shape[-2:]))
 

@@ -224,8 +224,7 @@ def between(
 
     ``given`` are two or four pictures or batches. Gray becomes RGB for ``interpolate``, and the
     result gray again. ``interpolate`` takes batches, (B, 3 or 4, H, W) float32 on ``device``.
-    Raises PictureError if the kinds are unknown, kinds or numbers differ, or a sample is not
-    finite.
+    Raises PictureError for unknown or different kinds or numbers, or a sample that is not finite.
     """
     several = isinstance(given[0], np.ndarray | Tensor) and given[0].ndim == 4
     batches = [_listed(each, several=several) for each in given]

@@ -5,8 +5,7 @@ frames, those before and after the pair, such a motion leads to the same things 
 motion is even. A small network reads the differences. The network bends the flows (as in Xu et al.,
 Quadratic Video Interpolation, NeurIPS 2019, arXiv 1911.00627, but learned), and changes the weights
 of the pair's pictures and of the unmoved pictures (the gate). The network also adds a part of the
-moved outer pictures, which corrects noise that only the pair has, and brightness that changes
-unevenly.
+moved outer pictures, which corrects noise of the pair alone, and an uneven change of brightness.
 """
 
 from __future__ import annotations

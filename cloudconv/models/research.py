@@ -96,8 +96,7 @@ class Conv(Predictor):
 class ConvModes(Predictor):
     """Several kernels, each for one direction of motion, whose results a small network weights.
 
-    Source of kernels that depend on the input: Jia et al., Dynamic Filter Networks, 2016 (arXiv
-    1605.09673).
+    Source of such kernels: Jia et al., Dynamic Filter Networks, 2016 (arXiv 1605.09673).
     """
 
     modes = 8
@@ -175,8 +174,7 @@ class ConvPyramid(Predictor):
 class UNet(nn.Module):
     """A U-Net: strided convolutions shrink, bilinear steps enlarge, skip connections join.
 
-    ``widths`` are the channels of each level. The first level has the size of the picture, and each
-    further level half the size.
+    ``widths`` are the channels of each level. The first has the picture's size, each other half.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...]) -> None:
@@ -301,8 +299,7 @@ _NOISE = 0.5
 class Ladder(nn.Module):
     """A network that shrinks a picture by strided convolutions and enlarges it by deconvolutions.
 
-    ``widths`` are the channels after each convolution, finest first. Noisy skip connections have
-    noise during training.
+    ``widths``: the channels after each convolution, finest first. Noise is added in training only.
     """
 
     def __init__(self, inputs: int, widths: tuple[int, ...], skips: Skips) -> None:

@@ -32,8 +32,7 @@ class Stillness(NamedTuple):
     """Places that are equal in two pictures.
 
     ``first``: x0, (B, 3, H, W). ``centres``: (B, 1, H, W) in [0, 1], 1 at the centres of squares of
-    3 by 3 equal pixels. ``around``: (B, 1, h, w) in [0, 1], 1 at cells around which most of the
-    picture moves.
+    3 by 3 equal pixels. ``around``: (B, 1, h, w) in [0, 1], 1 at cells in places that mostly move.
     """
 
     first: Tensor

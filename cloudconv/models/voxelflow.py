@@ -6,8 +6,7 @@ Pictures sampled along the flow of a network: Liu et al., Video Frame Synthesis 
 Flow, ICCV 2017 (arXiv 1702.02463). Coarse-to-fine flow for prediction: Hu et al., DMVFN, CVPR 2023
 (arXiv 2303.09875). Interpolation turned into prediction: Wu et al., OPT, CVPR 2022 (arXiv
 2206.13129). Two parts are cloudconv's own. Each horizon is reached directly, so that a forecast
-samples real frames once and does not blur with the number of steps. A gate keeps still things in
-place.
+samples real frames once and does not blur with the number of steps. A gate holds still things.
 """
 
 from __future__ import annotations
@@ -74,8 +73,7 @@ class _Moment(NamedTuple):
 
     ``horizon``: (B, 1, 1, 1), steps from the latest frame to the forecast. ``partner``: (B,), the
     number of the older frame. ``gap``: (B, 1, 1, 1), steps from the older frame to the latest.
-    ``displacement``: (B, 2, H/2, W/2), from the forecast to the latest frame,
-    by optical flow.
+    ``displacement``: (B, 2, H/2, W/2), from the forecast to the latest frame, by optical flow.
     """
 
     horizon: Tensor
@@ -196,8 +194,7 @@ def from_rife(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     error of the velocity. Both velocities start as the difference of RIFE's two flows. New inputs
     start with weight zero. New gates start nearly closed, because a gate that starts open learns to
     keep everything in place. The gate of the optical flow starts with the weight of RIFE's own
-    motion. Untrained, the result is about as good as the optical flow baseline.
-    RIFE's last block is not used.
+    motion. Untrained, the result is about as good as optical flow. RIFE's last block is not used.
     """
     result: dict[str, Tensor] = {}
     for number in range(len(_SCALES)):

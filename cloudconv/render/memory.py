@@ -199,8 +199,7 @@ def within_memory(work: Callable[[], Result], dtype: torch.dtype) -> Result | No
     """Return the result of ``work``; None after a lack of memory.
 
     After a lack of memory all tensors of the call are released. The caller then uses less memory
-    and tries again, outside of any ``except``. Only this function catches a lack of memory. The
-    network computes in ``dtype``.
+    and tries again, outside of any ``except``. ``dtype``: see :func:`is_out_of_memory`.
     """
     try:
         return work()

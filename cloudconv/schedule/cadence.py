@@ -108,9 +108,8 @@ class Cadence:
     def description(self) -> str | None:
         """Return the clip's regular cadence, or None if there is none.
 
-        A cadence is regular under three conditions. The clip has at least four cycles. The cycles
-        make up at least half of the clip. Three quarters of the cycles are of one kind, or differ
-        from that kind by one frame.
+        It is regular if the clip has at least four cycles, they make up at least half of the clip,
+        and three quarters of the cycles are of one kind, or differ from that kind by one frame.
         """
         cycles = self._kinds.total()
         covered = sum((d + r) * n for (d, r), n in self._kinds.items())

@@ -7,8 +7,7 @@ matched with the other picture at two places: around its own position, and aroun
 the motion of the whole picture (phase correlation, Kuglin and Hines 1975). The remaining difference
 is divided by the remaining difference to the *mirrored* other picture, which is an unrelated
 picture of the same detail and light. A symmetric picture is compared with the other picture upside
-down, too. This quotient, the *unlikeness*, is near 0 within a scene and near 1 across a cut, for
-any content.
+down, too. This quotient, the *unlikeness*, is near 0 within a scene, and near 1 across any cut.
 
 At a cut every frame shortly before differs from every frame shortly after. At a flash, by contrast,
 the frames before and after are alike. The difference across a cut also exceeds the differences
@@ -50,8 +49,7 @@ _UNLIKENESS_WEIGHT, _CHANGE_WEIGHT, _OFFSET = 26.0, 4.8, -24.0
 _MOST_UNLIKE = 0.9
 _MOST_CHANGE = 2.0
 # A change this large and sudden is a cut if no small movement explains the change. Structure does
-# not count here, because flat or repeating pictures have none. This rule found no false cut in
-# 14,883 real frames.
+# not count here: flat or repeating pictures have none. No false cut was found in 14,883 frames.
 _PLAIN_CHANGE, _PLAIN_RATIO = 0.05, 3.0
 _CHANGE_FLOOR = 0.5 / 255  # luma in [0, 1]; noise on stills stays below it
 _AUTO_THRESHOLD = 0.5
@@ -114,8 +112,7 @@ class CutDetector:
         """
         luma = thumbnail.detach().to("cpu", torch.float32)
         recent = list(self._thumbnails)[-_BEFORE:]
-        # Take the difference to the most similar of the last frames, so that a flash counts once,
-        # not twice.
+        # Take the difference to the most similar of the last frames, so that a flash counts once.
         self._changes.append(min((_difference(a.luma, luma) for a in recent), default=0.0))
         self._thumbnails.append(_Thumbnail(luma))
         self._pushed += 1

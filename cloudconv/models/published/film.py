@@ -3,8 +3,7 @@
 Source: Reda et al., FILM: Frame Interpolation for Large Motion, ECCV 2022 (arXiv 2202.04901;
 google-research/frame-interpolation, Apache-2.0; names of tensors as in dajes'
 frame-interpolation-pytorch). Features of all scales share their weights. Two flows are estimated
-from coarse to fine. A decoder makes the new picture of the pictures and features that parts of both
-flows move.
+from coarse to fine. A decoder makes the new picture of what parts of both flows move.
 """
 
 from __future__ import annotations

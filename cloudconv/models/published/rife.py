@@ -180,8 +180,7 @@ class Estimates:
         flows, mask = total[:, :FLOWS] / factor, total[:, FLOWS:]
         if not self._others.shape[1]:
             return flows, mask
-        # A mean of the middle of a cell is the value at its centre: what comes from a coarser scale
-        # is linear there.
+        # The mean of a cell's middle is the value at its centre: coarser scales are linear there.
         first = max(factor, 1)
         others = resize(resize(self._others, self._factor / first), first / factor)
         return flows, torch.cat((mask, others), 1)
