@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cloudconv.events import Job
 from cloudconv.jobs import extrapolate as extrapolating
 from cloudconv.jobs import train as training
 from cloudconv.jobs.compare import run as comparing
@@ -28,26 +30,17 @@ def lossless(out: Path | str) -> dict[str, Any]:
     return {".mkv": LOSSLESS, ".mp4": EXACT, ".mov": EXACT}.get(Path(out).suffix, {})
 
 
-def interpolate(clip: Any, output: Any = None, *, watch: Watch = ignore, **options: Any) -> Any:
-    """Run ``interp`` and return its result."""
-    return finish(interpolating.run(InterpSettings(clip, output, **options)), watch)
+def _call(run: Callable[[Any], Job], settings: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of the settings that runs a job and returns its result."""
+
+    def call(*given: Any, watch: Watch = ignore, **options: Any) -> Any:
+        return finish(run(settings(*given, **options)), watch)
+
+    return call
 
 
-def extrapolate(clip: Any, output: Any = None, *, watch: Watch = ignore, **options: Any) -> Any:
-    """Run ``extrapolate`` and return its result."""
-    return finish(extrapolating.run(ExtrapolateSettings(clip, output, **options)), watch)
-
-
-def dream(clip: Any, output: Any = None, *, watch: Watch = ignore, **options: Any) -> Any:
-    """Run ``dream`` and return its result."""
-    return finish(dreaming.run(DreamSettings(clip, output, **options)), watch)
-
-
-def compare(clip: Any, *, watch: Watch = ignore, **options: Any) -> Any:
-    """Run ``compare`` and return its result."""
-    return finish(comparing.run(CompareSettings(clip, **options)), watch)
-
-
-def train(clips: Any, output: Any = None, *, watch: Watch = ignore, **options: Any) -> Any:
-    """Run ``train`` and return its result."""
-    return finish(training.run(TrainSettings(clips, output, **options)), watch)
+interpolate = _call(interpolating.run, InterpSettings)
+extrapolate = _call(extrapolating.run, ExtrapolateSettings)
+dream = _call(dreaming.run, DreamSettings)
+compare = _call(comparing.run, CompareSettings)
+train = _call(training.run, TrainSettings)

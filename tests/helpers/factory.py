@@ -143,18 +143,14 @@ def write_clip(
         if chapters:
             set_chapters(out, chapters)
         tracks: list[Any] = [out.add_stream(name, rate=48000) for name in audio]
-        ticks = {int(t / time_base): int(d / time_base) for t, d in zip(times, gaps, strict=True)}
-
-        def send(frame: VideoFrame | None) -> None:
+        ticks = [int(time / time_base) for time in times]
+        lasts = dict(zip(ticks, (int(gap / time_base) for gap in gaps), strict=True))
+        for frame, tick in zip([*shown, None], [*ticks, 0], strict=True):
+            if frame is not None:  # the last call flushes the encoder
+                frame.pts, frame.time_base, frame.pict_type = tick, time_base, 0
             for packet in video.encode(frame):
-                packet.duration = ticks[packet.pts]
+                packet.duration = lasts[packet.pts]
                 out.mux(packet)
-
-        for frame, time in zip(shown, times, strict=True):
-            frame.pts, frame.time_base = int(time / time_base), time_base
-            frame.pict_type = 0
-            send(frame)
-        send(None)
         seconds = audio_seconds if audio_seconds is not None else sum(gaps, Fraction(0))
         for number, track in enumerate(tracks):
             sound(out, track, tone(440 * (number + 1), int(seconds * 48000)))

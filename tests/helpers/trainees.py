@@ -26,12 +26,7 @@ PREDICT = replace(
 )
 AHEAD = replace(PREDICT, name="small-horizon", network="trainees:Ahead")
 MIDDLE = replace(
-    TINY,
-    name="small-middle",
-    task="interpolate",
-    context=2,
-    arbitrary_timestep=False,
-    network="trainees:Middle",
+    TINY, name="small-middle", context=2, arbitrary_timestep=False, network="trainees:Middle"
 )
 AUTOENCODER = replace(
     TINY, name="small-autoencoder", task="reconstruct", context=1, network="trainees:Autoencoder"

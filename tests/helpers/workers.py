@@ -35,20 +35,22 @@ class Plain:
 class Tenfold(Plain):
     """Work that multiplies by ten and reports its process.
 
-    The work fails at the number ``fails``. Its process dies at the number ``deadly``: each time, or
-    once if ``marker`` names a file, which the work creates before the process dies.
+    The work fails at the number ``fails``. Its process dies at the number ``deadly``, the given
+    number of ``times``; the size of the file ``deaths`` counts them.
     """
 
-    def __init__(self, fails: int = -1, deadly: int = -1, marker: Path | None = None) -> None:
-        self.fails = fails
-        self.deadly = deadly
-        self.marker = marker
+    def __init__(
+        self, fails: int = -1, deadly: int = -1, deaths: Path = Path(), times: int = 1
+    ) -> None:
+        self.fails, self.deadly, self.deaths, self.times = fails, deadly, deaths, times
 
     def __call__(self, job: Job) -> Iterator[Any]:
-        if job.number == self.deadly and not (self.marker and self.marker.exists()):
-            if self.marker is not None:
-                self.marker.touch()
-            kill_this_process()
+        if job.number == self.deadly:
+            with self.deaths.open("ab") as file:
+                if file.tell() < self.times:
+                    file.write(b"x")
+                    file.flush()
+                    kill_this_process()
         if job.number == self.fails:
             raise InputError(
                 "no-permission: this cannot be read: permission denied. Change its permissions."

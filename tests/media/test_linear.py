@@ -3,6 +3,7 @@
 from functools import partial
 
 import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,8 +14,6 @@ from cloudconv.media.formats import codes_of, light_of
 from cloudconv.media.probe import probe
 
 WIDTH, HEIGHT = 48, 32
-
-
 make = partial(cloudconv.interpolate, factor=2, model="blend")
 
 
@@ -27,33 +26,18 @@ def planes(file, dtype):
     ]
 
 
-def write_png(file, codes):
-    """Write a 16-bit PNG of (H, W, channels) codes."""
-    form = "rgba64be" if codes.shape[2] == 4 else "rgb48be"
-    context = av.CodecContext.create("png", "w")
-    context.width, context.height, context.pix_fmt = WIDTH, HEIGHT, form
-    context.time_base = 1
-    picture = av.VideoFrame(WIDTH, HEIGHT, form)
-    rows = np.frombuffer(picture.planes[0], ">u2").reshape(HEIGHT, -1)
-    rows[:, : WIDTH * codes.shape[2]] = codes.reshape(HEIGHT, -1)
-    picture.pts = 0
-    file.write_bytes(b"".join(bytes(p) for p in (*context.encode(picture), *context.encode(None))))
-
-
 @pytest.mark.parametrize("channels", [3, 4])
 def test_sixteen_bits_to_exr_and_back_are_exact(tmp_path, channels):
-    codes = np.random.default_rng(0).integers(1, 65536, (3, HEIGHT, WIDTH, channels))
+    codes = np.random.default_rng(0).integers(1, 65536, (3, HEIGHT, WIDTH, channels), np.uint16)
     (tmp_path / "in").mkdir()
     for number, picture in enumerate(codes):
-        write_png(tmp_path / "in" / f"{number}.png", picture)
+        cv2.imwrite(str(tmp_path / "in" / f"{number}.png"), picture)
     assert make(tmp_path / "in", tmp_path / "light" / "%d.exr").warnings == []
     back = make(tmp_path / "light", tmp_path / "back" / "%d.png")
     assert [text for text in map(str, back.warnings) if "values above 1 become 1" in text]
-    for number in range(3):
-        before = planes(tmp_path / "in" / f"{number}.png", ">u2")
-        after = planes(tmp_path / "back" / f"{4 * number + 1}.png", ">u2")
-        for a, b in zip(before, after, strict=True):
-            np.testing.assert_array_equal(a, b)
+    for number, picture in enumerate(codes):
+        made = tmp_path / "back" / f"{4 * number + 1}.png"
+        np.testing.assert_array_equal(cv2.imread(str(made), cv2.IMREAD_UNCHANGED), picture)
 
 
 def test_exr_holds_linear_light(tmp_path):

@@ -65,7 +65,8 @@ def test_a_signal_is_answered_while_standard_input_is_waited_for(tmp_path, outpu
     data = write_clip(tmp_path / "a.mkv", 60, rate=25, codec="libx264").read_bytes()
     words = ["interp", "-", "-o", output, "--factor", "2", "--model", "blend"]
     command = [sys.executable, "-c", LOADED, *words]
-    with subprocess.Popen(command, cwd=tmp_path, **PIPES) as run:
+    silent = PIPES | {"stdout": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=tmp_path, **silent) as run:
         assert run.stderr.readline() == b"loaded\n"
         run.stdin.write(data[:part])
         run.stdin.flush()

@@ -54,49 +54,46 @@ def open_encoder():
     open_strictly(choice, context.open)
 
 
+def open_encoders(seconds, work, threads):
+    """Open encoders again and again, while threads repeat some work."""
+    ends = threading.Event()
+
+    def repeat():
+        while not ends.is_set():
+            work()
+
+    workers = [threading.Thread(target=repeat) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        open_encoder()
+    ends.set()
+    for worker in workers:
+        worker.join()
+
+
 @pytest.mark.parametrize("codec", ["ffv1", "mpeg2video"])
 def test_messages_of_decoders_are_not_printed_while_an_encoder_opens(
     codec, tmp_path, capfd, caplog
 ):
-    data, ends = damaged(tmp_path / "a.mkv", codec), threading.Event()
-
-    def keep_decoding():
-        while not ends.is_set():
-            decode(data)
-
-    threads = [threading.Thread(target=keep_decoding) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    until = time.monotonic() + 0.8
-    while time.monotonic() < until:
-        open_encoder()
-    ends.set()
-    for thread in threads:
-        thread.join()
+    data = damaged(tmp_path / "a.mkv", codec)
+    open_encoders(0.8, lambda: decode(data), 2)
     assert capfd.readouterr().err == ""
     assert caplog.records == []
 
 
 STOPS_EARLY = """
-import sys, threading, time
+import sys
 from itertools import islice
 from cloudconv.media.source import Source
-from tests.media.test_log import open_encoder
+from tests.media.test_log import open_encoders
 
-ends = threading.Event()
+def read():
+    with Source(sys.argv[1], threads=3) as source:
+        list(islice(source.frames(), 6))
 
-def keep_reading():
-    while not ends.is_set():
-        with Source(sys.argv[1], threads=3) as source:
-            list(islice(source.frames(), 6))
-
-readers = [threading.Thread(target=keep_reading) for _ in range(3)]
-for reader in readers:
-    reader.start()
-until = time.monotonic() + 5
-while time.monotonic() < until:
-    open_encoder()
-ends.set()
+open_encoders(5, read, 3)
 """
 
 

@@ -98,19 +98,12 @@ def test_matroska_is_exact_to_the_millisecond(tmp_path, suffix, encode):
     assert max(away) <= Fraction(1, 2000)
 
 
+@pytest.mark.parametrize("size", [(96, 64), (97, 65)])
 @pytest.mark.parametrize(
-    ("pix_fmt", "size"),
+    "pix_fmt",
     [
-        ("yuv420p", (97, 65)),
-        ("yuv422p10le", (96, 64)),
-        ("yuv444p12le", (97, 65)),
-        ("yuva420p", (96, 64)),
-        ("gray", (97, 65)),
-        ("gray16le", (96, 64)),
-        ("gbrp", (97, 65)),
-        ("gbrap", (97, 65)),
-        ("gbrp10le", (97, 65)),
-        ("yuv411p", (96, 64)),
+        *("yuv420p", "yuv422p10le", "yuv444p12le", "yuva420p", "yuv411p"),
+        *("gray", "gray16le", "gbrp", "gbrap", "gbrp10le"),
     ],
 )
 def test_lossless_planes_are_unchanged(tmp_path, pix_fmt, size):

@@ -37,12 +37,13 @@ def contents(folder):
 @pytest.mark.parametrize("place", ["index", "lock"])
 def test_what_is_in_the_place_of_a_file_of_cloudconv_is_kept(clip, out, precious, place, kind):
     """A batch does without its index; without its lock an output is refused."""
+    (empty := out.parent / "empty").touch()  # as a lock is
     lock = f"{files.part_prefix(out / 'a_x2.mkv')}.lock"
     taken = out / (".cloudconv.jsonl" if place == "index" else lock)
     places = {
         "pipe": lambda: os.mkfifo(taken),
         "link": lambda: taken.symlink_to(precious),
-        "second name": lambda: taken.hardlink_to(precious),
+        "second name": lambda: taken.hardlink_to(empty),
         "folder": taken.mkdir,
         "content": lambda: taken.write_text("precious"),
     }

@@ -26,19 +26,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the test forks 
 
 SECONDS = 60
 FEW, MANY = 48, 1200
-FORMER_CRASHES = (185, 1097)  # cases
+FORMER_CRASHES = (185, 1097)  # cases that once crashed the program
 SIZE = (64, 48)
-
-
-_HEADER = 768
-_NASTY = (
-    b"\xff\xff\xff\xff",
-    b"\x7f\xff\xff\xff",
-    b"\x80\x00\x00\x00",
-    b"\x00\x00\x00\x00",
-    b"\x00\x00\x00\x01",
-    b"\xff\xff\xff\x7f",
-)
+HEADER = 768
+NASTY = ["ffffffff", "7fffffff", "80000000", "00000000", "00000001", "ffffff7f"]
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +71,7 @@ def damaged(data, other, random):
         return int(random.integers(least, most))
 
     if kind == "header":
-        for place in random.integers(0, min(size, _HEADER), below(24, 1)):
+        for place in random.integers(0, min(size, HEADER), below(24, 1)):
             made[place] = below(256)
     elif kind == "packet":
         begin, span = below(size), below(max(size // 8, 2), 1)
@@ -93,9 +84,9 @@ def damaged(data, other, random):
     elif kind == "number":
         for _ in range(below(4, 1)):
             # Sizes, counts, rates and times are stored in the headers at both ends of a file.
-            near = below(min(size - 4, 2 * _HEADER))
+            near = below(min(size - 4, 2 * HEADER))
             place = near if random.random() < 0.6 else size - 4 - near
-            made[place : place + 4] = _NASTY[below(len(_NASTY))]
+            made[place : place + 4] = bytes.fromhex(NASTY[below(len(NASTY))])
     else:
         begin, span = below(size), below(max(size // 4, 2), 1)
         if kind == "gap":

@@ -21,21 +21,9 @@ from tests.helpers.factory import assert_same_frames, read_times, write_clip
 
 SIZE = (64, 48)
 NAMES = [
-    "two words.mkv",
-    "quote\"s and 'more'.mkv",
-    "new\nline.mkv",
-    "-dash.mkv",
-    "--factor.mkv",
-    "雲 ☁ ünïcödé.mkv",
-    "50%.mkv",
-    "a;b&c|d$HOME`x`.mkv",
-    "file:name.mkv",
-    "pipe:1.mkv",
-    "#1?.mkv",
-    "[ab].mkv",
-    "star*.mkv",
-    "back\\slash.mkv",
-    " .mkv",
+    *("two words.mkv", "quote\"s and 'more'.mkv", "new\nline.mkv", "-dash.mkv", "--factor.mkv"),
+    *("雲 ☁ ünïcödé.mkv", "50%.mkv", "a;b&c|d$HOME`x`.mkv", "file:name.mkv", "pipe:1.mkv"),
+    *("#1?.mkv", "[ab].mkv", "star*.mkv", "back\\slash.mkv", " .mkv"),
 ]
 
 

@@ -17,26 +17,20 @@ from cloudconv.media import input as spool
 from tests.helpers.factory import read_times, write_clip
 
 
-def fail_where(monkeypatch, owner, name, when, code):
-    """Make a function raise ``code`` if ``when`` is true of its first argument."""
-    real = getattr(owner, name)
+@pytest.mark.parametrize(
+    ("call", "when", "code"),
+    [("open", os.path.isdir, errno.EACCES), ("link", lambda _: True, errno.EINVAL)],
+)
+def test_a_run_needs_neither_links_nor_open_folders(monkeypatch, clip, call, when, code):
+    real = getattr(os, call)
 
     def failing(path, *arguments, **named):
         if when(path):
             raise OSError(code, os.strerror(code), str(path))
         return real(path, *arguments, **named)
 
-    monkeypatch.setattr(owner, name, failing)
-
-
-def test_a_run_works_where_folders_cannot_be_opened(monkeypatch, clip):
-    monkeypatch.setattr(files, "FOLDERS_CAN_BE_OPENED", False)
-    fail_where(monkeypatch, os, "open", os.path.isdir, errno.EACCES)
-    assert len(read_times(cloudconv.interpolate(clip, factor=2, model="blend").output)) == 12
-
-
-def test_an_output_is_written_to_a_file_system_without_links(monkeypatch, clip):
-    fail_where(monkeypatch, os, "link", lambda _: True, errno.EINVAL)
+    monkeypatch.setattr(files, "FOLDERS_CAN_BE_OPENED", call != "open")
+    monkeypatch.setattr(os, call, failing)
     assert len(read_times(cloudconv.interpolate(clip, factor=2, model="blend").output)) == 12
 
 

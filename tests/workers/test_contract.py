@@ -109,15 +109,17 @@ def test_closing_the_iterator_ends_the_work(workers):
 
 @everywhere
 def test_another_worker_does_the_tasks_of_a_worker_that_dies(workers, tmp_path):
-    events = list(run(workers, Tenfold(deadly=4, marker=tmp_path / "died"), numbered(12)))
+    events = list(run(workers, Tenfold(deadly=4, deaths=tmp_path / "died"), numbered(12)))
     assert ends(events) == ({number: number * 10 for number in range(12)}, {})
-    assert (tmp_path / "died").exists()
+    assert (tmp_path / "died").stat().st_size == 1
     assert os.getpid() not in [event.content for event in events]
 
 
 @everywhere
-def test_a_task_that_kills_every_worker_is_given_up(workers):
-    results, errors = ends(run(workers, Tenfold(deadly=2), numbered(4)))
+def test_a_task_that_kills_every_worker_is_given_up(workers, tmp_path):
+    work = Tenfold(deadly=2, deaths=tmp_path / "died", times=99)
+    results, errors = ends(run(workers, work, numbered(4)))
     assert (sorted(results), list(errors)) == ([0, 1, 3], [2])
     assert isinstance(errors[2], DeviceError)
     assert "3 times" in str(errors[2])
+    assert (tmp_path / "died").stat().st_size == 3

@@ -91,25 +91,16 @@ def test_a_worker_makes_no_tiles_if_the_settings_forbid_tiles(job, monkeypatch):
         rendered((plan, segment))
 
 
-def test_a_machine_that_shares_the_store_writes_into_it(job):
-    result = rendered(job)
-    assert result.data == b""
-    assert result.summary.packets == 6
-    file = result.file_in(job[0].folder)
-    assert file == job[0].folder / result.name
-    assert sorted(packet.pts for packet in read_packets(file, result.summary)) == list(range(6))
-
-
-def test_a_machine_without_the_store_sends_the_packets(job):
-    near = rendered(job)
-    (job[0].folder / "plan.json").write_text("the plan of another job")
-    held = set(os.listdir(job[0].folder))
-    far = rendered(job)
-    assert (far.name, far.summary) == ("", near.summary)
-    assert set(os.listdir(job[0].folder)) == held
-    data = near.file_in(job[0].folder).read_bytes()
-    assert far.data == data
-    assert far.file_in(job[0].folder).read_bytes() == data
+def test_a_machine_writes_into_a_store_that_it_shares_or_sends_the_packets(job):
+    folder, near = job[0].folder, rendered(job)
+    file = near.file_in(folder)
+    assert (near.data, near.summary.packets, file) == (b"", 6, folder / near.name)
+    assert sorted(packet.pts for packet in read_packets(file, near.summary)) == list(range(6))
+    (folder / "plan.json").write_text("the plan of another job")
+    held, far = set(os.listdir(folder)), rendered(job)
+    assert (far.name, far.summary, far.data) == ("", near.summary, file.read_bytes())
+    assert set(os.listdir(folder)) == held
+    assert far.file_in(folder).read_bytes() == far.data
 
 
 def test_a_job_uses_the_files_of_its_machine(job, tmp_path):
