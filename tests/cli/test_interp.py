@@ -26,10 +26,7 @@ from tests.helpers.command import invoke
 from tests.helpers.factory import read_times, write_clip
 
 TINY = ("--model", "tiny", "--device", "cpu", "--precision", "fp32", "--threads", "1")
-
-
-def run(*arguments):
-    return invoke("interp", *arguments)
+run = partial(invoke, "interp")
 
 
 @pytest.fixture
@@ -110,16 +107,8 @@ def test_the_help_of_a_command_fits_two_screens(name):
 @pytest.mark.parametrize(
     ("raised", "code", "said"),
     [
-        (
-            DeviceError("no-bf16: No bf16: use --precision=fp16."),
-            1,
-            "error: No bf16: use --precision=fp16",
-        ),
-        (
-            SettingsError("no-model: There is no model: give --model."),
-            2,
-            "error: There is no model: give --model",
-        ),
+        (DeviceError("a: No bf16: use --precision=fp16."), 1, "error: No bf16: use --precision"),
+        (SettingsError("a: There is no model: give --model."), 2, "error: There is no model: give"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (Interrupted("5 are kept"), 130, "interrupted; 5 are kept; the same"),
         (ZeroDivisionError("oh"), 1, "report it as a bug (ZeroDivisionError: oh)"),

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -16,10 +17,7 @@ from tests.helpers.command import invoke
 from tests.helpers.own_networks import small_file
 
 SHOWN = catalogue.MODELS
-
-
-def run(*arguments):
-    return invoke("models", *arguments)
+run = partial(invoke, "models")
 
 
 def test_the_table_is_short_and_describes_each_model(monkeypatch):

@@ -20,18 +20,6 @@ def at(done, total, **more):
     return Progress("rendering", done, total, **more)
 
 
-class Terminal(io.StringIO):
-    """A stderr that is a terminal."""
-
-    def isatty(self):
-        return True
-
-
-@pytest.fixture
-def clip(tmp_path):
-    return write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
-
-
 @pytest.fixture
 def now(monkeypatch):
     """Return the time, which tests set, in a list."""
@@ -43,7 +31,8 @@ def now(monkeypatch):
 def test_a_terminal_gets_a_bar(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
-    screen = Terminal()
+    screen = io.StringIO()
+    screen.isatty = lambda: True
     monkeypatch.setattr(sys, "stderr", screen)
     with reporting("working", "auto", quiet=False) as report:
         report(at(0, 30))
@@ -113,7 +102,8 @@ def test_the_rate_is_that_of_the_frames_made_now(now, capsys, seconds, shown, do
     assert (last["done"], last["rate"], last["seconds_left"]) == (done, 1.0, left)
 
 
-def test_progress_of_a_run_as_json(clip):
+def test_progress_of_a_run_as_json(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
     result = run("interp", clip, "--factor", 2, *TINY, "--progress", "json", "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["output_frames"] == 10

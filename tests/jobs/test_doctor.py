@@ -16,10 +16,7 @@ from cloudconv.settings.groups import DEFAULT_MODEL
 from tests.helpers.command import invoke
 
 CPU = torch.device("cpu")
-
-
-def doctor(*arguments):
-    return invoke("doctor", *arguments)
+doctor = partial(invoke, "doctor")
 
 
 def report(*arguments):

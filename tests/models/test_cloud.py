@@ -1,6 +1,6 @@
 """The interpolators of this project: still letters, noise, texture, weights, outer frames."""
 
-import sys
+import importlib
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -223,18 +223,10 @@ MARKS = 0.9
 """The least gain of text that stands still over a moving picture, in dB."""
 
 
-@pytest.fixture(scope="module")
-def kinds():
-    sys.path.insert(0, str(BENCHMARKS))
-    try:
-        import kinds
-    finally:
-        sys.path.remove(str(BENCHMARKS))
-    return kinds
-
-
 @pytest.mark.full
-def test_no_drawn_kind_is_far_behind_rife(kinds, monkeypatch):
+def test_no_drawn_kind_is_far_behind_rife(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    kinds = importlib.import_module("kinds")
     monkeypatch.setattr(registry, "load", cache(registry.load))  # half of a second for each clip
     gains = {}
     for clip in kinds.KINDS:

@@ -8,11 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloudconv.media.frame import Frame
-from cloudconv.models import fallback, registry
-from cloudconv.render.memory import WantedSizes
-from cloudconv.render.renderer import Renderer
+from cloudconv.models import fallback
 from cloudconv.timeline import Task
 from tests.helpers.factory import picture
+from tests.render.test_renderer import renderer
 
 MODELS = ["cloud-best", "cloud-fast", "cloud-turbo", "rife-4.6"]
 FACTOR = 3
@@ -31,9 +30,7 @@ def new_frames(source, model, outer=2, **options):
     """Return the luma of the new frames between the middle two."""
     before, left, right, after = source
     times = left.time, left.duration
-    sizes = {k: options.pop(k) for k in ("batch", "tile", "cpu_streams") if k in options}
-    network, wanted = registry.load(model), WantedSizes(**sizes)
-    work = Renderer(network, device=torch.device("cpu"), wanted=wanted, **options)
+    work = renderer(model, **options)
     reach = (left.time - before.time) / (right.time - left.time)
     around = [(frame, reach) for frame in (before, after)]
     first, last = [*around[:outer], None, None][:2]

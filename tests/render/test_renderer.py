@@ -20,6 +20,7 @@ from cloudconv.render.memory import WantedSizes
 from cloudconv.render.renderer import Renderer
 from cloudconv.timeline import Task
 from tests.helpers.factory import picture, planes_of
+from tests.models.test_contract import Midpoint
 
 BLEND = registry.spec("blend")
 
@@ -125,24 +126,12 @@ def test_batches_change_neither_order_nor_pictures(batch, cpu_streams, wanted):
     assert_alike(pixels(one), pixels(many), levels=1)
 
 
-class Midpoint(Blend):
-    """A blend that makes only the middle frame, and counts the middles."""
-
-    def __init__(self):
-        super().__init__(replace(BLEND, arbitrary_timestep=False))
-        self.made = 0
-
-    def forward(self, x0, x1, timestep, scale=1.0):
-        self.made += len(x0)
-        return super().forward(x0, x1, timestep, scale)
-
-
 @pytest.mark.parametrize("batch", [1, 3, 7, 16])
 @pytest.mark.parametrize("factor", [2, 4, 8])
 def test_a_midpoint_model_makes_each_middle_of_a_pair_once(batch, factor):
     model = Midpoint()
     made = list(renderer(model, batch=batch).render(multiplied(clip(4), factor)))
-    assert model.made == 3 * (factor - 1)
+    assert model.items == 3 * (factor - 1)
     assert_alike(pixels(made), pixels(renderer("blend").render(multiplied(clip(4), factor))), 1)
 
 

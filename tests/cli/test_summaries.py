@@ -1,18 +1,17 @@
-"""``cloudconv compare``: options, exit code, stdout and stderr."""
+"""What ``cloudconv compare`` and ``cloudconv dream`` print."""
 
 import re
 import sys
+from functools import partial
 
 from cloudconv.cli import commands as command
 from cloudconv.report.data import COLUMNS
 from tests.helpers.command import invoke
-from tests.helpers.factory import picture, write_clip
+from tests.helpers.dreams import ball, video
+from tests.helpers.factory import picture, read_planes, write_clip
 
 QUICK = ("--device", "cpu", "--precision", "fp32", "--threads", "1")
-
-
-def run(*arguments):
-    return invoke("compare", *arguments)
+run = partial(invoke, "compare")
 
 
 def test_the_table_marks_the_best_and_ends_with_the_verdict(tmp_path):
@@ -52,3 +51,19 @@ def test_a_narrow_terminal_gets_fewer_columns_and_whole_numbers(monkeypatch, cap
         assert max(map(len, plain.splitlines())) <= int(width)
         assert all(text in said for text in shown)
         assert ("Flicker" in said) == (width == "200")
+
+
+def test_a_dream_needs_only_a_length(tmp_path):
+    clip = write_clip(tmp_path / "ball.mkv", [video(p) for p in ball(26, (64, 48))], rate=25)
+    made = invoke("dream", clip, "--seconds", "0.5")
+    assert (made.exit_code, made.stdout) == (0, "")
+    assert len(read_planes(tmp_path / "ball_dream.mkv")) == 39
+    assert "39 frames (13 new, from 1.0 s on) at 25 fps" in made.stderr
+    assert "in a trial of 150 small frames" in made.stderr
+    assert "like the clip in 1 of 1 windows" in made.stderr
+    again = invoke("dream", clip, "--seconds", "0.5")
+    assert (again.exit_code, "exists" in again.stderr) == (1, True)
+    words = ("--frames", 5, "--only-new", "--mode", "flow")
+    alone = invoke("dream", clip, tmp_path / "b.mkv", *words)
+    assert alone.exit_code == 0
+    assert "b.mkv: 5 new frames that continue the source, from 1.0 s on at 25 fps" in alone.stderr
