@@ -15,9 +15,7 @@ from PIL import Image
 
 from cloudconv.media.carry import Carry, add_copy
 from cloudconv.media.copier import timecode_at_rate
-from cloudconv.media.frame import Frame
 from cloudconv.media.probe import probe
-from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import (
     packet_times,
     packets_of,
@@ -29,7 +27,7 @@ from tests.helpers.factory import (
     tone,
     write_clip,
 )
-from tests.helpers.sinks import open_sink
+from tests.media.test_sink import even, write
 
 SRT = [(Fraction(1, 2), Fraction(1), "Clouds & rain"), (Fraction(2), Fraction(1, 2), "Sun")]
 HALF = Fraction(3, 2)
@@ -105,18 +103,11 @@ def convert(source, target, *, start=None, end=None, audio=True, factor=1, slow=
     last = info.timing.end if end is None else info.timing.start + end
     span = (None if start is None else first, None if end is None else last)
     speed = {".webm": [("cpu-used", "8")], ".gif": []}
-    options = speed.get(target.suffix, [("preset", "ultrafast")])
-    with open_sink(
-        target,
-        info,
-        rate=rate,
-        time_base=1 / rate,
-        settings=EncodeSettings(encoder_option=tuple(options)),
-        carry=Carry(info, first, *span, audio=audio, slowdown=slow),
-    ) as sink:
-        for k in range(int((last - first) * rate * (slow or 1))):
-            sink.write(Frame(picture(k, info.width, info.height), k / rate, 1 / rate))
-    return sink
+    options = tuple(speed.get(target.suffix, [("preset", "ultrafast")]))
+    carry = Carry(info, first, *span, audio=audio, slowdown=slow)
+    count = int((last - first) * rate * (slow or 1))
+    frames = even(count, (info.width, info.height), rate=rate)
+    return write(target, frames, info, rate=rate, carry=carry, encoder_option=options)
 
 
 def subtitles_of(path):
@@ -355,10 +346,9 @@ def test_audio_that_is_longer_than_the_video_is_complete(tmp_path):
 
 def test_audio_before_the_video_is_cut_with_a_warning(tmp_path):
     source, target = video(tmp_path / "in.mkv", audio="flac"), tmp_path / "out.mkv"
-    info, tick = probe(source), Fraction(1, 24)
+    info = probe(source)
     carry = Carry(info, info.timing.start + 1)
-    with open_sink(target, info, rate=1 / tick, time_base=tick, carry=carry) as sink:
-        sink.write(Frame(picture(0, 32, 32), Fraction(0), tick))
+    sink = write(target, even(1, (32, 32)), info, rate=24, carry=carry)
     assert said(sink, "1.000 s of audio")
     # The file hides the packet before the video, which a decoder of another codec needs.
     assert -Fraction(1, 20) <= packet_times(target)[0] <= 0

@@ -14,7 +14,8 @@ from cloudconv.media.frame import ColorTags
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from tests.helpers.factory import planes_of, read_planes, write_clip
-from tests.helpers.sinks import info_of, open_sink
+from tests.helpers.sinks import info_of
+from tests.media.test_sink import write
 
 RATE = Fraction(25)
 MP4, MOV, MKV, WEBM = (CONTAINERS[s] for s in (".mp4", ".mov", ".mkv", ".webm"))
@@ -106,10 +107,7 @@ def test_codec_and_pixel_format_are_kept_or_a_warning_names_the_change(
     given = tmp_path / ("in.mkv" if codec == "ffv1" else "in.mov")
     form = {"size": (256, 144), "codec": codec, "pix_fmt": pix_fmt, "options": options}
     info, target = probe(write_clip(given, 3, rate=RATE, **form)), tmp_path / f"out{suffix}"
-    encode = {"rate": RATE, "time_base": 1 / RATE, "settings": EncodeSettings(**settings)}
-    with open_sink(target, info, **encode) as sink:
-        for frame in Source(info).frames():
-            sink.write(frame)
+    sink = write(target, Source(info).frames(), info, rate=RATE, **settings)
     made = probe(target).working_pix_fmt.replace("12", "10")
     assert (sink.encoder, made) == (encoder or codec, becomes or pix_fmt)
     said = [*map(str, sink.warnings)]
@@ -162,10 +160,7 @@ def test_default_quality_is_visually_lossless(name):
 def test_a_crf_looks_the_same_from_every_encoder(tmp_path, name, crf):
     def error(encoder):
         made = tmp_path / f"{encoder}.mkv"
-        settings = EncodeSettings(encoder=encoder, crf=crf)
-        with open_sink(made, probe(clip), rate=RATE, time_base=1 / RATE, settings=settings) as sink:
-            for frame in frames:
-                sink.write(frame)
+        write(made, frames, probe(clip), rate=RATE, encoder=encoder, crf=crf)
         pairs = zip(read_planes(made), frames, strict=True)
         return np.mean([(p[0] - planes_of(f.picture)[0].astype(float)) ** 2 for p, f in pairs])
 

@@ -29,31 +29,34 @@ def stamps(path):
         return stream.duration, stream.start_time, decoded
 
 
+def plan_of(path, rate=RATE, pix_fmt="yuv420p", encoder="libx264", **settings):
+    clock = {"rate": rate, "time_base": 1 / rate if rate else F(1, 1000)}
+    encode = EncodeSettings(encoder=encoder, **settings)
+    return plan_encoding(path, info_of(working_pix_fmt=pix_fmt), settings=encode, **clock)
+
+
+def stored(plan, path, frames):
+    """Write frames to a packet file; return the file and its summary."""
+    encoder = FrameEncoder(plan, path)
+    for frame in frames:
+        encoder.write(frame)
+    return path, encoder.complete()
+
+
 def write_whole_and_joined(folder, suffix, encoder, pix_fmt, rate):
     """Write the same frames in one piece and joined from three segments; one has a single frame."""
     times, last = (EVEN, 1 / RATE) if rate else (UNEVEN, F(1, 20))
     frames = list(frames_of(times, last, pix_fmt=pix_fmt))
-    clock = {"rate": rate, "time_base": 1 / rate if rate else F(1, 1000)}
-    settings = EncodeSettings(encoder=encoder, threads=1)
-
-    def plan(name):
-        info = info_of(working_pix_fmt=pix_fmt)
-        return plan_encoding(folder / f"{name}{suffix}", info, settings=settings, **clock)
-
-    with Sink(plan("whole")) as whole:
+    whole, joined = (folder / f"{name}{suffix}" for name in ("whole", "joined"))
+    with Sink(plan_of(whole, rate, pix_fmt, encoder, threads=1)) as output:
         for frame in frames:
-            whole.write(frame)
-    stored = []
-    for number, (first, end) in enumerate(BORDERS):
-        path = folder / f"{number}.packets"
-        segment = FrameEncoder(plan("joined"), path)
-        for frame in frames[first:end]:
-            segment.write(frame)
-        stored.append((path, segment.complete()))
-    assert not (folder / f"joined{suffix}").exists()
-    with Sink(plan("joined")) as output:
-        output.join(stored)
-    return [folder / f"whole{suffix}", folder / f"joined{suffix}"]
+            output.write(frame)
+    plan = plan_of(joined, rate, pix_fmt, encoder, threads=1)
+    segments = [stored(plan, folder / f"{a}.packets", frames[a:b]) for a, b in BORDERS]
+    assert not joined.exists()
+    with Sink(plan) as output:
+        output.join(segments)
+    return whole, joined
 
 
 @pytest.mark.parametrize("rate", [RATE, None])
@@ -90,24 +93,15 @@ def test_alpha_in_packet_side_data_is_kept(tmp_path):
     assert all(packet.has_sidedata("matroska_block_additional") for packet in packets)
 
 
-def plan_of(folder, **settings):
-    encode = EncodeSettings(encoder="libx264", **settings)
-    clock = {"rate": RATE, "time_base": 1 / RATE}
-    return plan_encoding(folder / "a.mp4", info_of(), settings=encode, **clock)
-
-
 def store(folder, **settings):
-    path = folder / "0.packets"
-    sink = FrameEncoder(plan_of(folder, **settings), path)
-    for frame in frames_of(EVEN[:20], 1 / RATE):
-        sink.write(frame)
-    return path, sink.complete()
+    plan, frames = plan_of(folder / "a.mp4", **settings), frames_of(EVEN[:20], 1 / RATE)
+    return stored(plan, folder / "0.packets", frames)
 
 
 def test_segments_of_other_encoder_settings_are_refused(tmp_path):
-    stored = store(tmp_path, crf=30, preset="ultrafast")
-    with pytest.raises(OutputError, match="`resume=False`"), Sink(plan_of(tmp_path)) as sink:
-        sink.join([stored])
+    segment, plan = store(tmp_path, crf=30, preset="ultrafast"), plan_of(tmp_path / "a.mp4")
+    with pytest.raises(OutputError, match="`resume=False`"), Sink(plan) as sink:
+        sink.join([segment])
     assert os.listdir(tmp_path) == ["0.packets"]
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 from fractions import Fraction
+from unittest.mock import Mock
 
 import av
 import numpy as np
@@ -240,14 +241,12 @@ def test_one_packet_without_a_time_keeps_the_rate(tmp_path, varies):
 
 
 def test_a_decoder_whose_threads_cannot_start_is_no_damaged_file(tmp_path, monkeypatch):
-    class Refused:
-        def __init__(self, stream):
-            self.codec = stream.codec_context.codec
-            self.sample_aspect_ratio = None
+    refused = av.error.BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-        def decode(self, packet):
-            raise av.error.BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+    def opened(stream):
+        about = {"codec": stream.codec_context.codec, "sample_aspect_ratio": None}
+        return Mock(**about, decode=Mock(side_effect=refused))
 
-    monkeypatch.setattr("cloudconv.media.probe.open_decoder", Refused)
+    monkeypatch.setattr("cloudconv.media.probe.open_decoder", opened)
     with pytest.raises(BlockingIOError):
         probe(write_clip(tmp_path / "a.mkv", 3))

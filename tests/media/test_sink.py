@@ -40,11 +40,12 @@ def even(count, *form, rate=24, **options):
     return list(frames_of([k * tick for k in range(count)], tick, *form, **options))
 
 
-def write(path, frames, info=None, *, rate=None, time_base=None, **encode):
+def write(path, frames, info=None, *, rate=None, time_base=None, carry=None, **encode):
     """Write frames with these settings of the encoder; return the sink."""
-    clock = {"rate": rate and Fraction(rate), "time_base": time_base or 1 / Fraction(rate or 24)}
-    settings = EncodeSettings(**encode)
-    with open_sink(path, info or info_of(), overwrite=True, settings=settings, **clock) as sink:
+    tick = time_base or 1 / Fraction(rate or 24)
+    plan = {"rate": rate and Fraction(rate), "time_base": tick, "carry": carry}
+    plan["settings"] = EncodeSettings(**encode)
+    with open_sink(path, info or info_of(), overwrite=True, **plan) as sink:
         for frame in frames:
             sink.write(frame)
     return sink

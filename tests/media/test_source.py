@@ -6,6 +6,7 @@ from fractions import Fraction
 from itertools import count, pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import av
 import pytest
@@ -164,21 +165,15 @@ def test_nvdec_or_its_lack_changes_no_frame(tmp_path, start):
 
 @pytest.fixture
 def pretend_nvdec(monkeypatch):
-    """Return a function that simulates a GPU that decodes a file, and lists the requests."""
-    requests, real = [], source_module.open_container
+    """Return a function that simulates a GPU that decodes a file, and returns its maker."""
 
-    def accelerator(*given, **options):
-        requests.append((given, options))
-        return requests
-
-    def pretend(gives):
-        def opened(path, hardware=None):
-            return real(path if hardware is None else gives)
-
+    def pretend(gives, real=source_module.open_container):
+        accelerator = Mock()
+        opened = Mock(side_effect=lambda path, hardware=None: real(gives if hardware else path))
         monkeypatch.setattr(source_module, "HWAccel", accelerator)
         monkeypatch.setattr(source_module, "open_container", opened)
         monkeypatch.setattr(source_module, "is_hardware", lambda decoder: True)
-        return requests
+        return accelerator
 
     return pretend
 
@@ -193,13 +188,13 @@ def test_nvdec_is_used_only_if_its_first_picture_matches_the_probe(
     expected = frames_of(path)
     # The encoder's output is not reproducible on every machine, so the same file is used.
     gives = write_clip(tmp_path / "b.mkv", 12, codec="libx264", **other) if other else path
-    requests = pretend_nvdec(gives)
+    accelerator = pretend_nvdec(gives)
     with Source(path, nvdec=1) as source:
         assert_same(list(source.frames()), expected)
         assert source.by_gpu == taken
         assert any("another size or format" in text for text in map(str, source.warnings)) != taken
     # FFmpeg must not fall back to the CPU in silence.
-    assert requests == [(("cuda", "1"), {"allow_software_fallback": False})]
+    accelerator.assert_called_once_with("cuda", "1", allow_software_fallback=False)
 
 
 @pytest.mark.parametrize(
@@ -210,12 +205,12 @@ def test_nvdec_is_used_only_if_its_first_picture_matches_the_probe(
 def test_nvdec_is_not_used_for_other_codecs(tmp_path, pretend_nvdec, given, codec, pix_fmt, reason):
     path = tmp_path / given.replace("%d", "0")
     write_clip(path, [picture(0, pix_fmt=pix_fmt)], codec=codec)
-    requests = pretend_nvdec(path)
+    accelerator = pretend_nvdec(path)
     with Source(tmp_path / given, nvdec=0) as source:
         assert len(list(source.frames())) == 1
         assert not source.by_gpu
         assert [*map(str, source.warnings)] == [f"The CPU decodes, not NVDEC: {reason}."]
-    assert requests == []
+    accelerator.assert_not_called()
 
 
 @pytest.mark.parametrize("suffix", ["mkv", "mp4"])

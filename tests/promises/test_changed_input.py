@@ -145,12 +145,8 @@ def test_train_warns_which_clip_was_changed(tmp_path, monkeypatch):
 
 @pytest.mark.full
 def test_workers_read_a_copy_of_a_pipe_to_its_end(clip, tmp_path):
-    command = ["interp", "-", "-o", str(tmp_path / "o.mkv"), "--factor", "2", "--model", "blend"]
-    run = subprocess.run(
-        [sys.executable, "-m", "cloudconv", *command, "--workers", "local:2"],
-        input=clip.read_bytes(),
-        capture_output=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "cloudconv", "interp", "-", tmp_path / "o.mkv", "--factor=2"]
+    command += ["--model=blend", "--workers=local:2"]
+    run = subprocess.run(command, input=clip.read_bytes(), capture_output=True, check=False)
     assert run.returncode == 0, run.stderr
     assert len(read_times(tmp_path / "o.mkv")) == 12

@@ -8,6 +8,7 @@ import time
 from dataclasses import fields, replace
 from fractions import Fraction as F
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -188,16 +189,11 @@ def decoded(source, *pairs):
 
 
 def test_workers_decode_as_the_planner_does(clip, monkeypatch):
-    requests = []
-
-    def noted(*given, nvdec, **options):
-        requests.append(nvdec)
-        return Source(*given, **options)
-
-    monkeypatch.setattr("cloudconv.segments.render.Source", noted)
+    opened = Mock(side_effect=lambda *given, nvdec, **options: Source(*given, **options))
+    monkeypatch.setattr("cloudconv.segments.render.Source", opened)
     for nvdec in (False, True):
         assert len(decoded(plan_of(probe(clip), nvdec=nvdec).source(), (F(0), None))) == 1
-    assert requests == [None, 0]
+    assert [call.kwargs["nvdec"] for call in opened.mock_calls] == [None, 0]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".ts", ".mpg"])

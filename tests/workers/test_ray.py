@@ -12,6 +12,7 @@ from dataclasses import replace
 from fractions import Fraction as F
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -43,10 +44,7 @@ interp = partial(calls.interpolate, factor=2, model="tiny", encoder="ffv1", thre
 
 
 def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch):
-    def missing(name):
-        raise ImportError(name)
-
-    monkeypatch.setattr(importlib, "import_module", missing)
+    monkeypatch.setattr(importlib, "import_module", Mock(side_effect=ImportError))
     clip = write_clip(tmp_path / "a.mkv", 4)
     with pytest.raises(DeviceError, match=r'pip install "cloudconv\[cluster\]"'):
         interp(clip, tmp_path / "b.mkv", workers="ray")
@@ -81,10 +79,8 @@ def rendered(job):
 
 
 def test_a_worker_makes_no_tiles_if_the_settings_forbid_tiles(job, monkeypatch):
-    def fail(*_, **__):
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
-
-    monkeypatch.setattr(Tiny, "forward", fail)
+    error = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+    monkeypatch.setattr(Tiny, "forward", Mock(side_effect=error))
     plan, segment = job
     plan = replace(plan, settings=replace(plan.settings, tile="off"))
     with pytest.raises(DeviceError, match="tile='auto'"):
@@ -114,44 +110,17 @@ def test_a_job_uses_the_files_of_its_machine(job, tmp_path):
     assert segment == job[1]
 
 
-class RayStandIn:
-    """A stand-in for Ray with a cluster of equal machines."""
-
-    def __init__(self, machines=1, **resources):
-        self.machines, self.resources = machines, resources
-        self.joined, self.stored = False, []
-
-    def is_initialized(self):
-        return self.joined
-
-    def init(self, **_):
-        self.joined = True
-
-    def shutdown(self):
-        self.joined = False
-
-    def cluster_resources(self):
-        return self.resources
-
-    def nodes(self):
-        return [{"Alive": True, "Resources": self.resources}] * self.machines
-
-    def put(self, chunk):
-        self.stored.append(chunk)
-        return len(self.stored) - 1
-
-    def get(self, number):
-        return self.stored[number]
-
-
 @pytest.fixture
 def stand_in(monkeypatch):
-    """Return a function that makes such a cluster, which replaces Ray."""
+    """Return a function that replaces Ray by a stand-in with a cluster of equal machines."""
 
-    def make(*machines, **resources):
-        cluster = RayStandIn(*machines, **resources)
-        monkeypatch.setattr(ray_workers, "_ray", lambda: cluster)
-        return cluster
+    def make(machines=1, **resources):
+        ray = Mock(put=lambda chunk: chunk, get=lambda reference: reference)
+        ray.is_initialized.return_value = False
+        ray.cluster_resources.return_value = resources
+        ray.nodes.return_value = [{"Alive": True, "Resources": resources}] * machines
+        monkeypatch.setattr(ray_workers, "_ray", lambda: ray)
+        return ray
 
     return make
 
@@ -202,11 +171,8 @@ def test_an_address_without_a_cluster_is_an_error(address):
         (RuntimeError("Version: 2.9\nmore"), r"joined \(Version: 2\.9\): install"),
     ],
 )
-def test_a_program_that_is_no_usable_cluster_is_an_error(monkeypatch, stand_in, error, said):
-    def fail(**_):
-        raise error
-
-    monkeypatch.setattr(stand_in(), "init", fail)
+def test_a_program_that_is_no_usable_cluster_is_an_error(stand_in, error, said):
+    stand_in().init.side_effect = error
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(DeviceError, match=said):
@@ -234,7 +200,7 @@ def test_a_resource_that_no_machine_has_is_an_error_at_once(stand_in, resources,
     cluster = stand_in(**resources)
     with pytest.raises(DeviceError, match=said):
         Cluster(Reads(Path("a.txt")), None, cores=4, gpus=gpus)
-    assert not cluster.joined
+    cluster.shutdown.assert_called_once()
 
 
 @pytest.mark.slow
