@@ -187,7 +187,10 @@ def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, m
     monkeypatch.setattr(SpawnProcess, "start", lambda self: (started.append(self), start(self)))
     broken = tmp_path / "broken.mkv"
     broken.write_bytes(b"no video")
-    changing = changing_clip(tmp_path / "changing.h264")
+    # The pictures change in size after 40 frames, as in a recorded broadcast.
+    one = write_clip(tmp_path / "one.h264", 40, codec="libx264")
+    other = write_clip(tmp_path / "other.h264", 8, size=(64, 48), codec="libx264")
+    (changing := tmp_path / "changing.h264").write_bytes(one.read_bytes() + other.read_bytes())
     folder = tmp_path / "made"
     outcomes, seen = make([videos[0], broken, changing, *videos[1:]], folder, workers="local:2")
     assert len(started) == 2
@@ -199,14 +202,6 @@ def test_one_set_of_workers_makes_all_good_videos_of_a_batch(videos, tmp_path, m
     done = [progress.done for progress in seen]
     assert done == sorted(done)
     assert len(outcomes) == 6
-
-
-def changing_clip(path):
-    """Write a clip whose pictures change in size after 40 frames, as in a recorded broadcast."""
-    one = write_clip(path.with_name("one.h264"), 40, codec="libx264")
-    other = write_clip(path.with_name("other.h264"), 8, size=(64, 48), codec="libx264")
-    path.write_bytes(one.read_bytes() + other.read_bytes())
-    return path
 
 
 @pytest.mark.full

@@ -11,7 +11,6 @@ from cloudconv.models import registry
 from cloudconv.models import rife as network
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rife46.npz"
-CASES = range(5)
 
 
 @cache
@@ -40,7 +39,7 @@ def psnr(a, b):
     return float(-10 * torch.log10((a - b).square().mean()))
 
 
-@pytest.mark.parametrize("number", CASES)
+@pytest.mark.parametrize("number", range(5))
 def test_frames_agree_with_the_original_network(number):
     """Warping at the scale of each block changes the result far less than the error of the model.
 

@@ -186,13 +186,11 @@ class PoolBlend(Blend):
         super().__init__(BLEND)
         self.room = room
         self.taken = []
-        self.failures = 0
 
     def forward(self, x0, x1, timestep, scale=1.0):
         mine = torch.empty_like(x0)  # exists as long as this call, or the error that ends it
         self.taken.append(weakref.ref(mine))
         if sum(len(t) for taken in self.taken if (t := taken()) is not None) > self.room:
-            self.failures += 1
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return super().forward(x0, x1, timestep, scale)
 
