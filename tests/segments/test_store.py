@@ -89,16 +89,12 @@ def test_a_segment_whose_end_has_changed_is_made_again(output, damage):
     work = opened(output, finished=[0, 1])
     file = work.finished[1][0]
     work.release()
-    data = bytearray(file.read_bytes())
-    if damage == "longer":
-        data += b"more"
-    elif damage == "shorter":
-        data.pop()
-    elif damage == "other plan":
-        data[:] = work.finished[0][0].read_bytes().replace(b"da" * 16, b"db" * 16)
-    else:
-        data[int(damage)] ^= 1
-    file.write_bytes(data)
+    data, other = (bytearray(path.read_bytes()) for path in (file, work.finished[0][0]))
+    if isinstance(damage, int):
+        data[damage] ^= 1
+    other_plan = other.replace(b"da" * 16, b"db" * 16)
+    changed = {"shorter": data[:-1], "longer": data + b"more", "other plan": other_plan}
+    file.write_bytes(changed.get(damage, data))
     again = opened(output)
     assert sorted(again.finished) == [0]
     assert [warned.code for warned in again.warnings] == ["segments-damaged"]

@@ -140,8 +140,8 @@ def test_a_machine_without_a_file_gets_a_copy(tmp_path, stand_in):
         shutil.rmtree(shared.home)
 
 
-def test_pictures_as_input_are_refused(tmp_path):
-    pytest.importorskip("ray")
+def test_pictures_as_input_are_refused(tmp_path, stand_in):
+    stand_in(CPU=2)
     for k in range(4):
         write_clip(tmp_path / f"{k}.png", [picture(k, pix_fmt="rgb24")], codec="png")
     with pytest.raises(InputError, match="is not a single file"):
@@ -158,8 +158,8 @@ def clip(tmp_path_factory):
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere", "ray://127.0.0.1:1"])
-def test_an_address_without_a_cluster_is_an_error(address):
-    pytest.importorskip("ray")
+def test_an_address_without_a_cluster_is_an_error(stand_in, address):
+    stand_in()
     with pytest.raises(DeviceError, match=f"no Ray cluster at {re.escape(address)}"):
         Cluster(Reads(Path("a.txt")), address, cores=1, gpus=0)
 
