@@ -26,21 +26,18 @@ def plans(draw):
         sources[draw(st.integers(0, len(sources) - 1))] = (1500, False)
     for left, (count, cut) in enumerate(sources):
         for part in range(count):
-            right = None if part == 0 else (left + 1) * base
-            frame = Task(
-                left * base, right, F(part, count), (left + F(part, count)) * base, base / count
-            )
-            plan.append((frame, cut and part == 0 and left > 0))
+            share = F(part, count)
+            right = (left + 1) * base if part else None
+            opens = cut and part == 0 and left > 0
+            times = share, (left + share) * base, base / count
+            plan.append(Task(left * base, right, *times, opens_scene=opens))
     return plan
 
 
 def segments_of(plan):
     made = []
-    tasks = [
-        replace(frame, opens_scene=cut).of(lambda time: SimpleNamespace(time=time))
-        for frame, cut in plan
-    ]
-    for segment in split(iter(tasks)):
+    tasks = (task.of(lambda time: SimpleNamespace(time=time)) for task in plan)
+    for segment in split(tasks):
         assert segment.plan is None
         frames = [task.of(attrgetter("time")) for task in segment]
         assert frames == list(segment.plan.frames)
@@ -53,7 +50,7 @@ def segments_of(plan):
 def test_no_frame_is_lost_doubled_or_moved(plan):
     segments = segments_of(plan)
     joined = [frame for segment in segments for frame in segment.frames]
-    assert joined == [replace(frame, opens_scene=cut) for frame, cut in plan]
+    assert joined == plan
     assert [segment.number for segment in segments] == list(range(len(segments)))
     for segment in segments:
         assert 1 <= len(segment.frames) <= MAX_FRAMES
@@ -73,10 +70,10 @@ def test_a_segment_ends_at_a_cut_unless_the_segment_is_very_short(plan):
     for before, after in itertools.pairwise(segments):
         assert before.frames[-1].time < after.frames[0].time
     position = 0  # of the source frame in its segment
-    for frame, cut in plan:
+    for frame in plan:
         if frame.right is None:
             position = 0 if frame.left in begins else position + 1
-            assert not (cut and position >= 8)
+            assert not (frame.opens_scene and position >= 8)
 
 
 @pytest.mark.full
@@ -86,13 +83,12 @@ def test_different_plans_have_different_digests(plan, data):
     segment = data.draw(st.sampled_from(segments_of(plan)))
     frames = list(segment.frames)
     index = data.draw(st.integers(0, len(frames) - 1))
-    old = frames[index]
-    frames[index] = Task(old.left, old.right, old.t, old.time + 1, old.duration)
+    frames[index] = replace(frames[index], time=frames[index].time + 1)
     assert SegmentPlan(segment.number, tuple(frames)).digest != segment.digest
     assert SegmentPlan(segment.number + 1, segment.frames).digest != segment.digest
 
 
 def test_the_first_segments_are_short():
     frames = [Task(F(k), None, F(0), F(k), F(1)) for k in range(300)]
-    lengths = [len(segment.frames) for segment in segments_of([(frame, False) for frame in frames])]
+    lengths = [len(segment.frames) for segment in segments_of(frames)]
     assert lengths == [8, 16, 32, 64, 64, 64, 52]
