@@ -39,7 +39,8 @@ def test_repacking_there_and_back_is_exact(name, width, height, seed):
     source.pts, source.time_base = 7, Fraction(1, 24)
     stored = repack(source, name)
     back = repack(stored, working_format(name))
-    assert layout(name).alpha == layout(back.format.name).alpha
+    packed, working = layout(name), layout(back.format.name)
+    assert (packed.alpha, packed.depth) == (working.alpha, working.depth)
     assert stored.format.name == name
     assert same(planes_of(source), planes_of(back))
     assert (back.pts, back.time_base) == (7, Fraction(1, 24))
