@@ -44,14 +44,27 @@ CHANGES = {
 NEAR = 4  # levels of 255 by which pictures may differ on another machine
 
 
+def result_of(*words):
+    """Run a command and return its JSON."""
+    result = invoke(*words, "--json", catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
 def run(name, folder):
-    """Run a command on a generated clip; return its JSON and its pictures, reduced."""
+    """Run a command on a generated clip; return its JSON and its pictures, reduced.
+
+    A dry run before it must write nothing and state what the run then makes.
+    """
     count, cut = (48, 48) if name == "train" else (16, 8)
     clip = [picture(k, 96, 64, step=3.0, scene=k // cut) for k in range(count)]
     write_clip(folder / "a.mkv", clip)
-    result = invoke(*COMMANDS[name], "--json", catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    data = json.loads(result.stdout)
+    plan = {} if name in ("models", "doctor") else result_of(*COMMANDS[name], "--dry-run")
+    assert [each.name for each in folder.iterdir()] == ["a.mkv"]
+    assert not plan.get("refusals")
+    data = result_of(*COMMANDS[name])
+    for key in plan.keys() & data.keys() - {"warnings"}:
+        assert plan[key] == (list(data[key]) if key == "methods" else data[key]), key
     found = {"json": sorted(data) if name == "doctor" else kept(data)}
     if name == "models":
         found = {"json": sorted(data["models"][0]), "first": data["models"][0]["name"]}

@@ -15,8 +15,6 @@ from hypothesis import strategies as st
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.jobs import extrapolate as job
 from cloudconv.jobs.extend.scene import continued
-from cloudconv.jobs.extrapolate import ExtrapolateEstimate
-from cloudconv.settings import ExtrapolateSettings
 from tests.forecasting.test_layers import square_under_a_pan
 from tests.helpers import calls
 from tests.helpers.factory import (
@@ -29,7 +27,6 @@ from tests.helpers.factory import (
     same,
     write_clip,
 )
-from tests.helpers.jobs import finish
 
 
 def forecast(path, out, **given):
@@ -181,20 +178,10 @@ def test_standard_input_is_forecast(tmp_path, monkeypatch):
     assert made.output_frames == 10
 
 
-def test_an_estimate_writes_nothing_and_is_correct(tmp_path):
-    clip = write_clip(tmp_path / "a.mp4", 20, codec="libx264")
-    settings = ExtrapolateSettings(input=clip, seconds=F(11, 48), model="linear")  # 5.5 frames
-    plan = job.estimate(job.decide(settings))
-    assert isinstance(plan, ExtrapolateEstimate)
-    assert (plan.source_frames, plan.new_frames, plan.output_frames) == (20, 6, 26)
-    assert Path(plan.output).name == "a_forecast.mp4"
-    assert list(tmp_path.iterdir()) == [clip]
-    assert finish(job.run(settings)).output == plan.output
-
-
 def test_by_default_a_trial_chooses_the_model(tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 20)
     result = calls.extrapolate(clip, frames=2, threads=1)
+    assert Path(result.output).name == "a_forecast.mkv"
     assert result.model in job.CANDIDATES
     assert (result.tried_ahead, result.context_frames, result.output_frames) == (2, 6, 22)
     short = calls.extrapolate(write_clip(tmp_path / "s.mkv", 4), frames=2, threads=1)

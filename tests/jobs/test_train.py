@@ -118,18 +118,6 @@ def same(one, other):
     return all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_an_estimate_trains_nothing_and_is_correct(settings, run, tmp_path):
-    wanted = settings(steps=2)
-    expected = train.estimate(train.decide(wanted))
-    assert list(tmp_path.iterdir()) == []
-    assert (expected.model, expected.steps, expected.clips) == (PREDICT.name, 2, 1)
-    assert (expected.seconds, expected.resumed, expected.refusals) == (None, False, [])
-    result = run(steps=2)
-    assert (expected.parameters, expected.precision) == (result.parameters, result.precision)
-    again = train.estimate(train.decide(wanted))
-    assert ["exists" in str(refusal) for refusal in again.refusals] == [True]
-
-
 @pytest.mark.full
 def test_motion_is_forecast_better_than_by_holding(run, output):
     result = run(steps=250)
