@@ -111,10 +111,6 @@ class Model(nn.Module):
         """
         return dict(state)
 
-    def _device(self, own: torch.device) -> torch.device:
-        """Return the device of the weights; without weights the device of the pictures."""
-        return next((weight.device for weight in self.parameters()), own)
-
 
 class OuterPictures(NamedTuple):
     """The source frames before and after a pair.
@@ -206,9 +202,10 @@ class Interpolator(Model):
                     f"bad-timestep: A timestep must be from 0 to 1, got {each!s:.60}."
                 )
         own = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
+        device = next((weight.device for weight in self.parameters()), own)
         given = [x0, x1] if outer is None else [x0, x1, outer.before, outer.after]
         run = partial(self.between, timestep=timestep, reach=outer and outer.reach, scale=scale)
-        return pictures.between(given, run, self._device(own))  # type: ignore[no-any-return]
+        return pictures.between(given, run, device)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def between(
@@ -347,7 +344,8 @@ class Predictor(Model):
         own, (height, width) = context.device, context.shape[-2:]
         if context.ndim != 5 or context.shape[2] != 3 or context.shape[1] < self.spec.context:
             raise pictures.tensor_needed(shape, tuple(context.shape))
-        latest = context[:, -(self.spec.context + self.spec.past) :].to(self._device(own)).float()
+        device = next((weight.device for weight in self.parameters()), own)
+        latest = context[:, -(self.spec.context + self.spec.past) :].to(device).float()
         padded = pad_to_multiple(latest.flatten(0, 1), self.spec.multiple)
         for made in self._steps(padded.view(*latest.shape[:2], *padded.shape[1:]), steps):
             if check is not None:

@@ -126,10 +126,11 @@ def _described(path: Path, _: tuple[int, ...]) -> tuple[ModelSpec, Mapping[str, 
     found = published.recognise(state)
     if found is None:
         first = [f"{name} {'x'.join(map(str, state[name].shape))}" for name in state]
+        families = sorted({each.FAMILY for each in published.families()})
         raise WeightsError(
             f"network-unknown: {path} holds no network that cloudconv knows (its first tensors: "
             f"{shortened(first, 3)}): give a file that 'cloudconv train' wrote, or one of "
-            f"{listed(published.family_names(), 'or')}."
+            f"{listed(families, 'or')}."
         )
     if unfit := published.unfit(found, state):
         raise WeightsError(

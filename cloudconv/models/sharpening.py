@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import Memo, once
+from cloudconv.models.base import COLOURS, Memo, once
 from cloudconv.models.ops import resize, sample, sampling_grid, strip_rows, strips
 
 _CELL = 8  # pixels; energies are means over three by three cells
@@ -31,7 +31,6 @@ _LEAST_ENERGY = 1e-7
 _AROUND = 13  # cells, along each side, over which the two pictures are compared
 _LEAST_VARIANCE = 1e-6  # a thousandth of the range of luma: flat pictures are equal
 _REACH = 2  # pixels on each side that the blur reads
-_COLOURS = 3
 _LUMA = (0.299, 0.587, 0.114)
 
 
@@ -65,7 +64,7 @@ def restore_detail(
         more, most = torch.split(part[:, :, :count, :width], 1, 1)
         change = (detail[:, :, :count] * more).clamp(-most, most)
         own = strength if strength.shape[2] == 1 else strength[:, :, rows]
-        made[:, :_COLOURS, rows] += change * own
+        made[:, :COLOURS, rows] += change * own
 
 
 def _missing(
@@ -136,7 +135,7 @@ def _lumas(picture: Tensor) -> Iterator[Tensor]:
     for top in range(0, height, step):
         count = min(step, height - top)
         first, last = max(0, top - _REACH), min(height, top + count + _REACH)
-        red, green, blue = torch.split(picture[:, :_COLOURS, first:last], 1, 1)
+        red, green, blue = torch.split(picture[:, :COLOURS, first:last], 1, 1)
         luma = (red * _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
         above = first - top + _REACH
         below = count + -count % _CELL + 2 * _REACH - above - (last - first)

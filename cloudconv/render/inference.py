@@ -67,9 +67,9 @@ class _Trial(NamedTuple):
         return self.before.frame.time, self.after.frame.time
 
 
-Steps = Generator[None, None, Arriving]
-"""The computation of a batch. The generator yields where the CPU would wait for the device, and
-returns the planes of all frames, followed by the sum of each frame's values."""
+Steps = Generator[Arriving | None, None, None]
+"""The computation of a batch, which yields None where the CPU would wait for the device, and last
+the planes of all frames, followed by the sum of each frame's values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Inference:
             new = new[:, :-1]
             del read
             if self.device.type in QUEUES:
-                yield
+                yield None
             uncertain = known.planes()[0].tolist()
             if any(uncertain):
                 trials = [
@@ -132,8 +132,9 @@ class Inference:
         # device does not wait for the check.
         totals = new.sum((1, 2, 3))
         if like.planes()[0].device.type == "cpu":
-            return download([*planes, totals])
-        return download([totals], stay=planes)
+            yield download([*planes, totals])
+        else:
+            yield download([totals], stay=planes)
 
     def _network(self, pictures: list[Tensor], timestep: Tensor, **options: Any) -> Tensor:
         """Return the result of ``Interpolator.between``, tile by tile if the sizes have a tile."""
@@ -209,12 +210,7 @@ class Inference:
 
 def advance(steps: Steps) -> Arriving | Steps:
     """Continue a computation to its next ``yield``; return its result, or ``steps`` if not done."""
-    try:
-        next(steps)
-    except StopIteration as end:
-        result: Arriving = end.value
-        return result
-    return steps
+    return next(steps) or steps
 
 
 def _joined(pictures: list[Tensor]) -> Tensor:

@@ -38,10 +38,7 @@ from cloudconv.timeline import Task
 from cloudconv.transfer import QUEUES, Arriving
 
 _MAX_WAITING = 16
-"""An incomplete batch is run when this many items more than the batch size wait.
-
-Waiting items are new frames and the source frames that follow them.
-"""
+"""More items than the batch size that may wait: new frames, and source frames after them."""
 
 
 Items = deque[FrameTask | Frame]

@@ -55,16 +55,15 @@ def spans(size: int, tile: int, overlap: int, multiple: int) -> list[TileSpan]:
     position = torch.arange(size, dtype=torch.float32) + 0.5
     half = max(overlap / 4, 0.5)
     ramps = [torch.ones(size)]
-    for left, right in pairwise(starts):
-        middle = (right + min(left + tile_units * multiple, size)) / 2
+    stops = [min(start + tile_units * multiple, size) for start in starts]
+    for right, stop in zip(starts[1:], stops, strict=False):
+        middle = (right + stop) / 2
         x = ((position - middle) / half).clamp(-1, 1)
         ramps.append(0.5 + 0.5 * torch.sin(x * (torch.pi / 2)))
     ramps.append(torch.zeros(size))
-    cut = []
-    for start, rise, fall in zip(starts, ramps, ramps[1:], strict=False):
-        stop = min(start + tile_units * multiple, size)
-        cut.append(TileSpan(start, stop, (rise - fall)[start:stop]))
-    return cut
+    weights = [rise - fall for rise, fall in pairwise(ramps)]
+    each = zip(starts, stops, weights, strict=True)
+    return [TileSpan(start, stop, weight[start:stop]) for start, stop, weight in each]
 
 
 def tiled(

@@ -17,7 +17,7 @@ from cloudconv.models.catalogue import ModelSpec
 StateDict = Mapping[str, Tensor]
 """Tensors by name. Recognition reads names and shapes only, so the tensors may be meta tensors."""
 
-_PREFIXES = ("module.", "flownet.", "model.", "net.")
+_PREFIXES = re.compile(r"^(?:(?:module|flownet|model|net)\.)+")
 _TRAINING_ONLY = ("teacher.", "caltime.", "block_tea.")
 _FILM = ("extract.", "predict_flow.", "fuse.")
 _FILM_LAYER = re.compile(r"\.conv\.(weight|bias)$")
@@ -68,15 +68,15 @@ def has(state: StateDict, name: str, *shape: int | None) -> bool:
 
 def normalised(state: StateDict) -> dict[str, Tensor]:
     """Return tensors under the network's own names, without those that only training uses."""
-    result = {_own_name(name): tensor for name, tensor in state.items()}
-    unused: tuple[str, ...] = _TRAINING_ONLY
-    if any(name.startswith("block3.") for name in result):
-        unused += _UNUSED_BY_4
-    return {
-        name: tensor
-        for name, tensor in result.items()
-        if not (name.startswith(unused) or name.endswith(_CACHED))
-    }
+    result: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        name = _PREFIXES.sub("", name)
+        if name.startswith(_FILM):
+            name = _FILM_LAYER.sub(r".0.\1", name)
+        result[_BLOCK.sub(r"block\1.", name)] = tensor
+    has_four = any(name.startswith("block3.") for name in result)
+    unused = _TRAINING_ONLY + (_UNUSED_BY_4 if has_four else ())
+    return {k: v for k, v in result.items() if not (k.startswith(unused) or k.endswith(_CACHED))}
 
 
 def recognise(state: StateDict) -> ModelSpec | None:
@@ -106,17 +106,3 @@ def families() -> tuple[Any, ...]:
     """Return the modules of this folder that define a family of networks."""
     modules = [import_module(f"{__name__}.{each.name}") for each in iter_modules(__path__)]
     return tuple(each for each in modules if hasattr(each, "detect"))
-
-
-def family_names() -> list[str]:
-    """Return the families of networks that run, for people."""
-    return sorted({each.FAMILY for each in families()})
-
-
-def _own_name(name: str) -> str:
-    """Return the name of a tensor without prefixes of wrappers, and with blocks as ``block0``."""
-    while prefix := next((p for p in _PREFIXES if name.startswith(p)), ""):
-        name = name.removeprefix(prefix)
-    if name.startswith(_FILM):
-        name = _FILM_LAYER.sub(r".0.\1", name)
-    return _BLOCK.sub(r"block\1.", name)

@@ -180,7 +180,8 @@ class EmaVfi(Published):
         found, moved = self._attention(f"{name}.attn", seen, other, _windows(places), mask)
         results = []
         for each in (seen + found, moved):
-            whole = _whole(each, batch, rows, columns)
+            x = each.view(batch, rows // _WINDOW, columns // _WINDOW, _WINDOW, _WINDOW, -1)
+            whole = x.transpose(2, 3).reshape(batch, rows, columns, -1)
             if shift:
                 whole = whole.roll((shift, shift), (1, 2))
             top, left = below // 2, right // 2
@@ -239,10 +240,3 @@ def _windows(x: Tensor) -> Tensor:
     batch, height, width, channels = x.shape
     x = x.view(batch, height // _WINDOW, _WINDOW, width // _WINDOW, _WINDOW, channels)
     return x.transpose(2, 3).reshape(-1, _WINDOW**2, channels)
-
-
-def _whole(windows: Tensor, batch: int, height: int, width: int) -> Tensor:
-    """Map windows to (B, H, W, C)."""
-    rows, columns = height // _WINDOW, width // _WINDOW
-    x = windows.view(batch, rows, columns, _WINDOW, _WINDOW, -1)
-    return x.transpose(2, 3).reshape(batch, height, width, -1)
