@@ -6,7 +6,7 @@ A new model is a class and a row in ``MODELS``, and weights with an entry in the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from typing import Any, Literal
@@ -91,10 +91,6 @@ class ModelSpec:
         """Return whether the fallback is used, if ``asked`` is the option: blend, off, or None."""
         wanted = asked == "blend" if asked else not self.published
         return wanted and self.cls.fallback
-
-    def with_times(self, timesteps: str) -> ModelSpec:
-        """Return the spec for the option ``timesteps``; with ``middle`` it takes 0.5 only."""
-        return replace(self, arbitrary_timestep=self.arbitrary_timestep and timesteps == "any")
 
     def frames(self, asked: str | None) -> int:
         """Return the number of source frames that a new frame needs; the fallback may need more."""

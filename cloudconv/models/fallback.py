@@ -59,10 +59,7 @@ def errors(made: Tensor, before: Tensor, filmed: Tensor, after: Tensor, timestep
 
 
 def blend_weight(shown: Tensor) -> Tensor:
-    """Return the weight of the blend, (B, 1, rows, columns), in [0, 1].
-
-    ``shown``: (B, 3, rows, columns), the sums of the trials' :func:`errors`.
-    """
+    """Return the weight of the blend, (B, 1, rows, columns), from sums of :func:`errors`."""
     padded = F.pad(shown, (_WINDOW // 2,) * 4, mode="replicate")
     near = _best(F.avg_pool2d(padded, _WINDOW, 1))
     best = torch.minimum(near, _best(shown.mean((2, 3), keepdim=True)))

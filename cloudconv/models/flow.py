@@ -58,11 +58,9 @@ class LayersPredictor(Predictor):
 
 
 def advected(velocity: Tensor, displacement: Tensor) -> tuple[Tensor, Tensor]:
-    """Return velocity and displacement to the last frame, one step later.
+    """Return velocity and displacement to the last frame, (B, 2, H, W) in pixels, a step later.
 
-    Args:
-        velocity: (B, 2, H, W), backward, in pixels per step; velocities move with the picture.
-        displacement: (B, 2, H, W), backward, to the last frame, in pixels; 0 at that frame.
+    Both are backward. Velocities move with the picture; the displacement is 0 at the last frame.
     """
     # A point at (x, y) was at (x, y) + velocity one step before, and keeps its velocity.
     velocity = warp(velocity, velocity)

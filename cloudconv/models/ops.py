@@ -174,10 +174,7 @@ def joined(parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
 
 
 def shuffled(features: Tensor, channels: int) -> Tensor:
-    """Return the first ``channels`` channels of a pixel shuffle by 2.
-
-    Maps (B, 4C, h, w) to (B, channels, 2h, 2w) float32.
-    """
+    """Shuffle pixels by 2: (B, 4C, h, w) to the first channels, (B, channels, 2h, 2w) float32."""
     if features.device.type != "cpu" or torch.is_grad_enabled():
         return F.pixel_shuffle(features[:, : 4 * channels].float(), 2).contiguous()
     batch, _, height, width = features.shape

@@ -138,7 +138,9 @@ def _described(path: Path, _: tuple[int, ...]) -> tuple[ModelSpec, Mapping[str, 
             f"({shortened(unfit, 3)}): give the file of a version that the authors published."
         )
     found = replace(found, name=path.stem if is_added else path.name)
-    return found.with_times(metadata.get("timesteps", "any")), metadata
+    if metadata.get("timesteps") == "middle":
+        found = replace(found, arbitrary_timestep=False)
+    return found, metadata
 
 
 def spec(name_or_path: str | Path, task: ModelTask | None = None) -> ModelSpec:

@@ -23,12 +23,11 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from cloudconv.models.base import Interpolator, Predictor, Reconstructor
+from cloudconv.models.blocks import SLOPE
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, laplacian_pyramid, shrunk_like
 
 Layer = TypeVar("Layer", bound=nn.Module)
-
-SLOPE = 0.2
 
 
 def conv(inputs: int, outputs: int, side: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:

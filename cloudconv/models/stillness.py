@@ -50,13 +50,10 @@ class Stillness(NamedTuple):
         squares = _largest_nearby(self.centres[:, :, rows])[:, :, inside]
         if _is_zero(squares):
             return least
-        kept, marks = (squares * self.moved(grids)).maximum(least), self.marks(squares, top)
-        return kept if marks is None else kept.maximum(marks)
-
-    def moved(self, grids: list[Tensor]) -> Tensor:
-        """Return 1 at places to which two sampling grids move pixels that stand still."""
         first, second = (sample(self.centres, grid) for grid in grids)
-        return first.mul_(second)
+        moved_still = first.mul_(second)  # 1 where the pixels that the grids move stand still
+        kept, marks = (squares * moved_still).maximum(least), self.marks(squares, top)
+        return kept if marks is None else kept.maximum(marks)
 
     def marks(self, squares: Tensor, top: int) -> Tensor | None:
         """Return 1 at squares of equal pixels with detail nearby, if most pixels around differ.

@@ -312,6 +312,4 @@ def _sharp(picture: Tensor, flow: Tensor) -> Tensor:
 
 def _resized(flow: Tensor, factor: float) -> Tensor:
     """Return a flow at another size, in pixels of that size."""
-    if factor == 1:
-        return flow
     return factor * F.interpolate(flow, scale_factor=factor, mode="bilinear", antialias=factor < 1)

@@ -103,10 +103,8 @@ class Inference:
         wanted, given = tasks + tasks[-1:] * more, pictures + pictures[-1:] * more
         columns = list(zip(*given, strict=True))
         read = [self._stack(column) for column in columns[: self.model.spec.context]]
-        reaches = [
-            [0.0 if outer is None else float(outer[1]) for outer in (task.before, task.after)]
-            for task in wanted
-        ]
+        outer = [(task.before, task.after) for task in wanted]
+        reaches = [[float(each[1]) if each else 0.0 for each in pair] for pair in outer]
         timesteps = torch.tensor([float(task.t) for task in wanted])
         memos = [self._memo(*each[:2]) for each in given]
         options = {"reach": torch.tensor(reaches), "known": memos, "leftover": self.fallback}
@@ -186,11 +184,11 @@ class Inference:
         step = 1 if self.device.type == "cpu" or self.sizes.tile is not None else len(waiting)
         for start in range(0, len(waiting), max(step, 1)):
             some = waiting[start : start + step]
-            columns = list(zip(*((t.before, t.target, t.after) for t in some), strict=True))
+            *columns, times = zip(*some, strict=True)
             first, filmed, last = (
                 _joined([picture.small(self.device) for picture in column]) for column in columns
             )
-            timesteps = torch.tensor([float(trial.timestep) for trial in some])
+            timesteps = torch.tensor([float(time) for time in times])
             made = self._network([first, last], timesteps)[:, :COLOURS]
             (timestep,) = upload([timesteps], self.device)
             errors = blending.errors(made, first, filmed, last, timestep)
@@ -223,8 +221,7 @@ def _trials(task: FrameTask, pictures: list[SourcePicture]) -> list[_Trial]:
     left, right, before, after = pictures
     trials = []
     if task.before is not None:
-        reach = task.before[1]
-        trials.append(_Trial(before, left, right, reach / (1 + reach)))
+        trials.append(_Trial(before, left, right, 1 - 1 / (1 + task.before[1])))
     if task.after is not None:
         trials.append(_Trial(left, right, after, 1 / (1 + task.after[1])))
     return trials

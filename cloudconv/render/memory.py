@@ -155,7 +155,10 @@ def plan_memory(
         )
     if free_bytes is None:
         free_bytes = free_memory(device)
-    usable = math.inf if free_bytes is None else int(free_bytes * _usable(device)) // renderers
+    part = _USABLE.get(device.type, _USABLE_DEDICATED)
+    if device.type == "cuda" and torch.cuda.get_device_properties(device).is_integrated:
+        part = _USABLE["cpu"]  # the host's memory
+    usable = math.inf if free_bytes is None else int(free_bytes * part) // renderers
     per_pixel = model.spec.bytes_per_pixel * max(1.0, scale) ** 2
     if model.dtype != torch.float32:
         per_pixel *= _OF_SIXTEEN_BITS
@@ -218,12 +221,6 @@ def empty_cache(device: torch.device) -> None:
     """Give the memory that PyTorch has cached back to the device."""
     if device.type != "cpu":
         torch.get_device_module(device).empty_cache()
-
-
-def _usable(device: torch.device) -> float:
-    if device.type == "cuda" and torch.cuda.get_device_properties(device).is_integrated:
-        return _USABLE["cpu"]  # the host's memory
-    return _USABLE.get(device.type, _USABLE_DEDICATED)
 
 
 def _useful_batch(pixels: int, device: torch.device) -> int:

@@ -137,8 +137,12 @@ class Renderer:
                 ended = False
                 while not ended or again:
                     item = again.popleft() if again else next(source, None)
-                    if isinstance(item, Task) and not self._needs_model(item):
+                    if isinstance(item, Task) and not item.is_new:
                         item = item.left.at(item.time, item.duration)
+                    elif isinstance(item, Task):
+                        size = item.left.width, item.left.height
+                        if self._size != size:
+                            self.choose_sizes(*size)
                     ended = item is None
                     if isinstance(item, Task) or (item is not None and collected):
                         collected.append(item)
@@ -167,13 +171,6 @@ class Renderer:
             self._pictures.clear()
             self._inference.memos.clear()
             close_iterator(source)
-
-    def _needs_model(self, task: FrameTask) -> bool:
-        """Return whether a model makes the frame; plan the memory if the size is new."""
-        size = task.left.width, task.left.height
-        if task.is_new and self._size != size:
-            self.choose_sizes(*size)
-        return task.is_new
 
     def _ahead(self, cpu_streams: CpuStreams) -> int:
         """Return the number of batches that are computed in advance, while a batch is yielded."""

@@ -181,10 +181,8 @@ def schedule(
                 "give a longer video or part."
             )
         if not is_reported and (item is None or cadence.certain) and cadence.description:
-            text = (
-                f"The video repeats frames: {cadence.description}. --refill makes the motion even."
-            )
-            events.put(Warned(f"cadence-kept: {text}"))
+            text = f"The video repeats frames: {cadence.description}."
+            events.put(Warned(f"cadence-kept: {text} --refill makes the motion even."))
             is_reported = True
         pending, held = chain(held, made), []
         for slot in pending:

@@ -99,9 +99,8 @@ class CutDetector:
             )
         self._threshold = _AUTO_THRESHOLD if threshold is None else threshold
         self._thumbnails: deque[_Thumbnail] = deque(maxlen=_BEFORE + _AFTER)
-        self._changes: deque[float] = deque(
-            maxlen=_MEMORY + _AFTER
-        )  # luma change of each frame from the frames before
+        # The change of luma of each frame from those before.
+        self._changes: deque[float] = deque(maxlen=_MEMORY + _AFTER)
         self._pushed = 0
         self._decided = 0
 

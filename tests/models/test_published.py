@@ -274,4 +274,3 @@ def test_what_makes_the_middle_only_says_so():
     either = shown("ifrnet")
     assert either.cls.middle_is_optional
     assert either.arbitrary_timestep
-    assert not either.with_times("middle").arbitrary_timestep

@@ -58,9 +58,7 @@ def row(
 
 def has(state: StateDict, name: str, *shape: int | None) -> bool:
     """Return whether a tensor of that name and shape exists; None stands for any length above 0."""
-    if name not in state:
-        return False
-    found = state[name].shape
+    found = state[name].shape if name in state else ()
     return len(found) == len(shape) and all(
         length > 0 and wanted in (None, length) for wanted, length in zip(shape, found, strict=True)
     )

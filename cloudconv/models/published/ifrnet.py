@@ -22,6 +22,7 @@ from cloudconv.models.published.layers import Published
 
 _LEVELS = 4
 _FLOWS, _MASK = 4, 1
+_SAMPLES = (0, 2, 3, 4)  # axes of an item's samples in pairs (2, B, 3, H, W)
 _NAMES: dict[tuple[int, ...], str] = {
     (24, 36, 54, 72): "S",
     (32, 48, 72, 96): "base",
@@ -56,7 +57,7 @@ class Ifrnet(Published):
 
     def overall(self, pictures: Sequence[Tensor], scale: float) -> dict[str, Tensor]:
         padded = [pad_to_multiple(x[:, :COLOURS], self.multiple(scale)) for x in pictures]
-        return {"mean": _mean(torch.stack(padded).float().clamp(0, 1))}
+        return {"mean": torch.stack(padded).float().clamp(0, 1).mean(_SAMPLES, keepdim=True)[0]}
 
     def estimate(
         self,
@@ -88,7 +89,7 @@ class Ifrnet(Published):
 
     def _features(self, pair: Tensor, scale: float, mean: Tensor | None) -> list[Tensor]:
         """Return the features of both pictures, (2B, C, h, w), at half, a quarter … of the size."""
-        mean = _mean(pair) if mean is None else mean
+        mean = pair.mean(_SAMPLES, keepdim=True)[0] if mean is None else mean
         features = [joined([resize((pair - mean).flatten(0, 1), scale)], self.dtype)]
         for level in range(_LEVELS):
             name = f"encoder.pyramid{level + 1}"
@@ -112,8 +113,3 @@ class Ifrnet(Published):
             return torch.cat((x[:, :-count], self.layer(name, side)), 1)
         side.copy_(self.layer(name, side))
         return x
-
-
-def _mean(pair: Tensor) -> Tensor:
-    """Return the mean of each item of (2, B, 3, H, W): (B, 1, 1, 1)."""
-    return pair.mean((0, 2, 3, 4), keepdim=True)[0]
