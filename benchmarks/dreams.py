@@ -162,7 +162,7 @@ def check(options: argparse.Namespace) -> None:
 def judged(first: Material, second: Material, change: Change) -> list[Vitals]:
     """Return the vitals of a clip's second half, after a change, compared with the first half."""
     count = len(second)
-    kind = DreamKind(as_filmed=True, repeats=True, frames=count)
+    kind = DreamKind(repeats=True, frames=count)
     meter = VitalsMeter(first, kind)
     pictures = [second.filmed(second.source_of(k)[0]) for k in range(count)]
     for picture in change(pictures, [first.filmed(k) for k in range(len(first.frames))]):

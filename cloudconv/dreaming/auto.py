@@ -139,7 +139,8 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     # Pictures that are moved melt, which shows in their edges. Footage does not melt, and frames
     # as filmed have no fault but sudden changes.
     ignored = {"novelty", "sudden"} | ({"anisotropy"} if kind.sky else set())
-    faults = () if kind.as_filmed else [key for key in failed if key not in ignored]
+    as_filmed = kind.repeats and not kind.pasted
+    faults = () if as_filmed else [key for key in failed if key not in ignored]
     return Trial(
         spec.name,
         tuple(in_words(key, failed[key]) for key in faults),

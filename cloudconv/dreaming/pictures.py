@@ -89,6 +89,12 @@ def reduced(values: NDArray[Any], longest: int) -> NDArray[Any]:
     return small
 
 
+def parts(mask: NDArray[np.bool_], longest: int) -> NDArray[np.bool_]:
+    """Return a mask (h, w) at the size of :func:`reduced`; everything if the mask is empty."""
+    inside: NDArray[np.bool_] = reduced(mask.astype(np.float32), longest) > 0.5
+    return inside if inside.any() else ~inside
+
+
 def resized(values: Tensor, size: Sequence[int]) -> Tensor:
     """Resize values (C, h, w): smaller by averages of areas, larger by bilinear filtering."""
     size = (size[0], size[1])

@@ -59,9 +59,9 @@ def _path(pictures: Sequence[_Bytes]) -> _Path:
     path: _Path = travelled[-1] - travelled
     for _ in range(_ROUNDS):
         # Small errors of the steps add up, so each frame is compared with all.
-        aligned = [shifted(one, shift) for one, shift in zip(pictures, path, strict=True)]
-        usual = _low(np.median(aligned, 0).astype(np.uint8))
-        path += [cv2.phaseCorrelate(_low(one), usual, window)[0] for one in aligned]
+        aligned = [shifted(one, shift) for one, shift in zip(parts, path, strict=True)]
+        usual = np.median(aligned, 0)
+        path += [cv2.phaseCorrelate(one, usual, window)[0] for one in aligned]
         path -= path[-1]
     return path
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.pictures import TINY, reduced, spread
+from cloudconv.dreaming.pictures import TINY, parts, reduced, spread
 
 _Fields = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ class Light:
         steps = np.abs(np.diff(self._log, axis=0)).mean((1, 2, 3)) if count > 1 else np.zeros(1)
         self._fastest = float(steps.max())
         self._now = self._log[-1].copy()
-        self._slope = _slope(np.mean(pictures, 0), material.static)
+        self._slope = _slope(np.mean(pictures, 0), material.moving)
 
     def follow(self, frame: int) -> None:
         """Move the current light towards a frame's, more slowly than the clip's fastest change."""
@@ -97,10 +97,10 @@ def _terms(rows: Tensor, columns: Tensor) -> Tensor:
     return torch.stack([x, y, x * y, x * x, y * y])
 
 
-def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
+def _slope(picture: NDArray[np.float64], moving: NDArray[np.bool_]) -> Tensor:
     """Return the parabola, (5,), that fits the logarithm of light in a picture's moving part."""
     small = reduced(picture.astype(np.float32), _SLOPE_SIDE)
-    moves = reduced(static, _SLOPE_SIDE) < 0.5
+    moves = parts(moving, _SLOPE_SIDE)
     rows, columns = ((torch.arange(side) + 0.5) / side for side in moves.shape)
     terms = _terms(rows, columns).double().numpy()[:, moves]
     if terms.shape[1] <= len(terms):

@@ -234,6 +234,12 @@ class Material:
         """The fraction of each pixel of the last frame that the land covers: (H, W) float32."""
         return matte_of(self.land, self.picture(-1))
 
+    @property
+    def moving(self) -> NDArray[np.bool_]:
+        """The parts that move: (h, w) bool; all if nothing moves, or a single picture is given."""
+        moving: NDArray[np.bool_] = self.static <= 0.5
+        return moving if moving.any() and len(self) > 1 else np.ones_like(moving)
+
     @cached_property
     def static(self) -> _Floats:
         """The matte for analysis: (h, w) float32 in [0, 1], soft edges."""

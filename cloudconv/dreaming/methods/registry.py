@@ -20,7 +20,7 @@ METHODS: tuple[MethodSpec, ...] = (
         name="texture",
         least_frames=2,
         build=Texture,
-        kind=DreamKind(repeats=True, as_filmed=True),
+        kind=DreamKind(repeats=True),
     ),
     MethodSpec(
         name="flow",

@@ -17,31 +17,23 @@ from cloudconv.dreaming.pictures import TINY, gradients
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
 
-SLACK = 1.15
-"""The factor by which a limit exceeds the clip's own values, so that real footage is within."""
-
-UNSEEN_SLACK = 1.5
-"""The same for values of one half of the clip, compared with the other: a rough measurement."""
+SLACK = 1.5
+"""The factor, or exponent, by which a limit exceeds the values of parts of the clip, which are
+compared with the rest: real footage is within."""
 
 QUANTILE = 0.9
 """The quantile over pictures that counts: one in ten may be outside, as in real footage."""
 
 _NEIGHBOURHOOD = 1 / 96  # sigma of the area in which gradients are compared, of the longest side
-_LEAST = 0.01  # fraction of the picture below which moving parts are not measured alone
 
 
 class FeatureMeter:
-    """The state in which the features of successive pictures of one size are measured.
+    """The state in which the features of the moving parts of successive pictures are measured."""
 
-    ``moving``: (h, w) bool, the moving parts, or all if nearly nothing moves.
-    """
-
-    def __init__(self, static: Array) -> None:
-        """Find the moving parts; ``static``, (h, w) in [0, 1], is 1 where nothing moves."""
-        moving = static <= 0.5
-        self.moving = moving if moving.mean() >= _LEAST else np.ones_like(moving)
-        self._weights = self.moving.astype(np.uint8)
-        height, width = self.moving.shape
+    def __init__(self, moving: NDArray[np.bool_]) -> None:
+        """Prepare for pictures of the size of ``moving``, (h, w) bool."""
+        self._weights = moving.astype(np.uint8)
+        height, width = moving.shape
         self._reach = max(1.0, _NEIGHBOURHOOD / 2 * max(height, width))
         half = ((width + 1) // 2, (height + 1) // 2)
         self._half = cv2.resize(self._weights, half, interpolation=cv2.INTER_NEAREST)

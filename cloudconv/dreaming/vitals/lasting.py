@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.pictures import COARSE_SIDE, TINY, gradients, grey, reduced, spread
-from cloudconv.dreaming.vitals.features import UNSEEN_SLACK, quantile
+from cloudconv.dreaming.vitals.features import SLACK, quantile
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
@@ -49,7 +49,7 @@ class Lasting:
         self._measure(shown)
         fineness = float(np.mean([self._fineness(picture) for picture in shown]))
         self.solid = self._lasts.mean() < _STAYS and fineness > _SHARP
-        self.limit = max(_LEAST_SHAPE, UNSEEN_SLACK * max(unseen))
+        self.limit = max(_LEAST_SHAPE, SLACK * max(unseen))
 
     def _measure(self, pictures: Sequence[Small]) -> None:
         levels = np.stack([_brightest(picture) for picture in pictures])

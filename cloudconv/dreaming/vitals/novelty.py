@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import THUMB_SIDE, TINY, grey, reduced
+from cloudconv.dreaming.pictures import THUMB_SIDE, TINY, grey, parts, reduced
 
 Small = NDArray[np.uint8]
 
@@ -34,8 +34,7 @@ class Novelty:
 
     def __init__(self, moving: NDArray[np.bool_], pictures: Sequence[Small] = ()) -> None:
         """Store the first pictures, (h, w, 3) uint8 each."""
-        inside = reduced(moving.astype(np.float32), THUMB_SIDE) > 0.5
-        self._moving = inside if inside.any() else np.ones_like(inside)
+        self._moving = parts(moving, THUMB_SIDE)
         self._rows = np.zeros((HISTORY, int(self._moving.sum())), np.float32)
         self._count = 0
         for picture in pictures:

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import grey, moved, reduced
+from cloudconv.dreaming.pictures import grey, moved, parts, reduced
+from cloudconv.dreaming.vitals.features import QUANTILE
 from cloudconv.models.flow import measured_flow
 
 Small = NDArray[np.uint8]
@@ -45,8 +46,7 @@ class Sudden:
     ) -> None:
         """Measure the clip's pictures, (h, w, 3) uint8 each, one ``step`` apart in seconds."""
         self._lag = max(2, round(_SPAN / step))
-        counts = reduced(moving.astype(np.float32), _SIDE) > 0.5
-        self._moving = counts if counts.any() else np.ones_like(counts)
+        self._moving = parts(moving, _SIDE)
         self._shown: deque[Small] = deque(maxlen=self._lag + 1)
         self._count = 0
         found = [change for picture in pictures if (change := self._change(picture)) is not None]
@@ -72,4 +72,4 @@ class Sudden:
         explained = moved(torch.from_numpy(before)[None].float(), flow)[0].numpy()
         apart = cv2.GaussianBlur(np.abs(explained - now), (0, 0), _AREA)
         sizes = np.sort(apart[self._moving])
-        return np.array([sizes.mean(), sizes[int(0.9 * len(sizes)) :].mean()])
+        return np.array([sizes.mean(), sizes[int(QUANTILE * len(sizes)) :].mean()])

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from math import inf, isinf
 from typing import Any
 
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import TINY
-from cloudconv.dreaming.vitals.features import QUANTILE, SLACK, UNSEEN_SLACK, FeatureMeter
+from cloudconv.dreaming.vitals.features import QUANTILE, SLACK, FeatureMeter
 from cloudconv.dreaming.vitals.lasting import Lasting
 from cloudconv.dreaming.vitals.novelty import Novelty
 from cloudconv.dreaming.vitals.sudden import Sudden
@@ -126,7 +125,6 @@ VITALS = {
 _RATIOS = tuple(VITALS)[:5]  # vitals that are ratios of the dream to the clip
 _LEAST_COLOUR = 2.0  # least mean difference of a coloured clip's channels, in levels
 _LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, in levels
-_REPEATED = 0.25  # change below which a frame repeats the one before, relative to the median change
 _A_WINDOW = 4  # windows of the clip that begin within the length of one
 _LEAST_WINDOW = 8  # least number of frames in a window of the clip
 _EARLY = 1.6  # exponent, or factor, that widens the limits for incomplete windows
@@ -176,15 +174,13 @@ class DreamKind:
     ``pasted``: still parts are copied from the last real frame. ``frames``: the number of frames; a
     dream of less than ``WINDOW`` frames is one window, compared with equally short windows of the
     clip. ``follows``: the dream is shown directly after the material, so the first change from the
-    material to the dream counts. ``as_filmed``: the dream shows parts of source frames, with the
-    source's own repeats. ``sky``: only sky moves, which does not return by itself.
+    material to the dream counts. ``sky``: only sky moves, which does not return by itself.
     """
 
     repeats: bool = False
     pasted: bool = False
     frames: int = WINDOW
     follows: bool = True
-    as_filmed: bool = False
     sky: bool = False
 
 
@@ -201,14 +197,12 @@ class VitalsMeter:
         """Measure the clip, and derive the limits."""
         material = material.steady if kind.pasted else material
         pictures = [material.glance(k) for k in range(len(material))]
-        # A single picture does not show what moves.
-        static = material.static * (len(pictures) > 1)
-        meter = FeatureMeter(static)
+        moving = material.moving
+        meter = FeatureMeter(moving)
         features = [meter.measure(picture) for picture in pictures]
         self._frames, self._window = kind.frames, min(kind.frames, WINDOW)
         self._source = _Source(features)
-        self._features = meter if kind.follows else FeatureMeter(static)
-        moving = self._features.moving
+        self._features = meter if kind.follows else FeatureMeter(moving)
         self._novelty = Novelty(moving)
         self._lasting = Lasting(pictures)
         self.solid = self._lasting.solid
@@ -220,7 +214,7 @@ class VitalsMeter:
         given: Limits = {"silhouette": (0.0, self._lasting.limit)}
         if kind.sky and not kind.repeats:
             own = Novelty(moving, pictures).over(len(pictures)) or 0.0
-            given["novelty"] = (-inf, max(_LIKE_BEFORE, SLACK * own))
+            given["novelty"] = (-inf, max(_LIKE_BEFORE, own))
         self.limits = self._source.limits(self._window) | given
         self.early = _wider(self.limits)
 
@@ -322,7 +316,7 @@ class _Source:
         changes = _known(features, "change")
         if self.moves and changes:
             values["motion"] = float(np.mean(changes)) / self._change
-        if changes and float(np.median(changes)) > _LEAST_MOTION / 3:
+        if changes and float(np.median(changes)) > _LEAST_MOTION:
             values["jump"] = _jump(changes)
         return values
 
@@ -333,40 +327,28 @@ class _Source:
         widen the limits so far that smeared pictures would pass. ``window``: its number of frames.
         """
         table = {key: vital.limits for key, vital in VITALS.items()}
-        for values, slack in self._own_windows(window):
+        for values in self._own_windows(window):
             for key, value in values.items():
                 if value is None:
                     continue
                 low, high = table[key]
-                if key in _RATIOS:
-                    least = most = max(value, TINY) ** slack
-                else:
-                    least, most = min(value * slack, value / slack), value * slack
-                table[key] = min(low, least), max(high, most)
+                given = max(value, TINY) ** SLACK if key in _RATIOS else value * SLACK
+                table[key] = min(low, given), max(high, given)
         return table
 
-    def _own_windows(self, window: int) -> Iterable[tuple[Values, float]]:
-        """Yield the vitals of windows of the clip, and the slack that applies to them.
+    def _own_windows(self, window: int) -> Iterable[Values]:
+        """Yield the vitals of windows of the clip, each compared with the rest of the clip.
 
-        First all windows are compared with the whole clip. Then the windows of each half are
-        compared with the other half, because a dream may also differ from everything in the clip.
-        The halves measure this difference roughly, so their slack is larger.
+        A dream may differ from everything in the clip, too.
         """
         count = len(self._features)
         size = min(max(window, _LEAST_WINDOW), max(count // 2, _LEAST_WINDOW))
         # The last window has the last frames, as in a dream.
         last = max(count - size, 0)
         for start in (*range(0, last, max(size // _A_WINDOW, 1)), last):
-            yield self.compare(self._features[start : start + size]), SLACK
-        half = count // 2
-        if half < 2 * _LEAST_WINDOW:
-            return
-        first, second = self._features[:half], self._features[half:]
-        size = min(size, half)
-        for one, other in ((first, _Source(second)), (second, _Source(first))):
-            for start in range(0, len(one) - size + 1, max(size // _A_WINDOW, 1)):
-                # Jumps are not compared with the other half.
-                yield other.compare(one[start : start + size]) | {"jump": None}, UNSEEN_SLACK
+            rest = [*self._features[:start], *self._features[start + size :]]
+            source = _Source(rest) if len(rest) >= _LEAST_WINDOW else self
+            yield source.compare(self._features[start : start + size])
 
 
 def _means(features: Sequence[Values]) -> dict[str, float]:
@@ -378,18 +360,8 @@ def _jump(changes: Sequence[float]) -> float:
     """Return the largest change from frame to frame, relative to its neighbours.
 
     A sudden motion usually continues, but a jump is a single change. So each change is divided by
-    the largest of the two changes before and the two after, but at least by the median change. A
-    change next to repeated frames is first divided by the number of steps that it spans.
+    the largest of the two changes before and the two after, but at least by the median change.
     """
-    median = float(np.median(changes))
-    repeated = np.asarray(changes) < _REPEATED * median
-    steps = np.asarray(changes) / np.maximum(_run(repeated), _run(repeated[::-1])[::-1])
-    padded = np.pad(steps, 2)
+    padded = np.pad(changes, 2)
     beside = np.max([np.roll(padded, shift) for shift in (-2, -1, 1, 2)], axis=0)[2:-2]
-    return float((steps / np.maximum(beside, median)).max())
-
-
-def _run(repeated: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Return, for each index, one more than the number of repeats directly before."""
-    counts = accumulate(repeated[:-1], lambda run, repeats: run + 1 if repeats else 1, initial=1)
-    return np.fromiter(counts, np.intp)
+    return float((changes / np.maximum(beside, np.median(changes))).max())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def resolve(plan: DreamPlan, material: Material) -> Dream:
     """
     settings, info = plan.settings, plan.info
     with enough_memory(plan.device, info):
-        choice = _choice(settings, material)
+        choice = _requested(settings) or choose(material, settings.seed)
     spec = method(choice.mode)
     warnings = [*plan.warnings]
     count = len(material)
@@ -168,7 +168,7 @@ def resolve(plan: DreamPlan, material: Material) -> Dream:
     dtype = plan.dtype if has_model else torch.float32
     facts = {
         "mode": spec.name,
-        "why": choice.why,
+        "why": f"{choice.why} {spec.note}".rstrip(),
         "model": settings.predictor if has_model else None,
         "precision": precision_name(dtype),
         "seed": settings.seed,
@@ -182,18 +182,7 @@ def resolve(plan: DreamPlan, material: Material) -> Dream:
     return Dream(plan, begins, material.step, tuple(warnings), facts, material, spec, options)
 
 
-def _choice(settings: DreamSettings, material: Material) -> ModeChoice:
-    spec = _requested(settings)
-    if spec is None:
-        choice = choose(material, settings.seed)
-    else:
-        by_options = f"the mode that uses {' and '.join(settings.given)}"
-        why = by_options if settings.mode == AUTO else "the requested mode"
-        choice = ModeChoice(spec.name, f"{spec.name}: {why}.")
-    return replace(choice, why=f"{choice.why} {method(choice.mode).note}".rstrip())
-
-
-def _requested(settings: DreamSettings) -> MethodSpec | None:
+def _requested(settings: DreamSettings) -> ModeChoice | None:
     """Return the mode that the settings name, or the mode that has the given options.
 
     The result is None if the mode depends on the clip.
@@ -201,13 +190,16 @@ def _requested(settings: DreamSettings) -> MethodSpec | None:
     Raises:
         SettingsError: the mode does not have an option.
     """
-    spec = None if settings.mode == AUTO else method(settings.mode)
+    spec, why = None, "the requested mode"
+    if settings.mode != AUTO:
+        spec = method(settings.mode)
     for name in settings.given:
         taker = next(other for other in METHODS if name in other.options)
-        spec = spec or taker
+        if spec is None:
+            spec, why = taker, f"the mode that uses {' and '.join(settings.given)}"
         if name not in spec.options:
             raise SettingsError(
                 f"option-of-other-mode: The mode {spec.name} does not use {flag(name)}: leave "
                 f"{flag(name)} out, or choose the mode {taker.name}."
             )
-    return spec
+    return None if spec is None else ModeChoice(spec.name, f"{spec.name}: {why}.")
