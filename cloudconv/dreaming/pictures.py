@@ -26,6 +26,9 @@ LONGEST_SIDE = 480
 COARSE_SIDE = 160
 """Longest side of the pictures of trials, and of those in which faults are searched, in pixels."""
 
+MIDDLE_SIDE = 320
+"""Longest side of weights, and of pictures that are compared in time, in pixels."""
+
 _SHORTEST = 8  # least side of a reduced picture
 _LOOKS = 40  # frames, spread over a clip, from which a property of the whole clip is measured
 
@@ -36,7 +39,6 @@ TINY = 1e-6
 """Least divisor of a value that may be 0."""
 
 _SMALLER = 4  # least ratio of a picture's sides to those of its weights
-_LONGEST = 320  # longest side of the weights
 
 
 def analysis_size(height: int, width: int) -> tuple[int, int]:
@@ -50,7 +52,7 @@ def weight_size(height: int, width: int) -> tuple[int, int]:
 
     The sides are at most a quarter of the picture's, rounded up, and at most 320 pixels.
     """
-    factor = max(_SMALLER, -(-max(height, width) // _LONGEST))
+    factor = max(_SMALLER, -(-max(height, width) // MIDDLE_SIDE))
     return -(-height // factor), -(-width // factor)
 
 
@@ -91,7 +93,7 @@ def reduced(values: NDArray[Any], longest: int) -> NDArray[Any]:
 
 def parts(mask: NDArray[np.bool_], longest: int) -> NDArray[np.bool_]:
     """Return a mask (h, w) at the size of :func:`reduced`; everything if the mask is empty."""
-    inside: NDArray[np.bool_] = reduced(mask.astype(np.float32), longest) > 0.5
+    inside: NDArray[np.bool_] = reduced(mask.astype(np.float32), longest).round() > 0
     return inside if inside.any() else ~inside
 
 

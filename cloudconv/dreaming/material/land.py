@@ -35,7 +35,7 @@ _RIM = 0.01  # reach of twigs across the edge of the land, of the longer side
 # around changes, in times of the mean. The far clouds of a slow sky lack one of the three.
 _MARKED, _CLEAR, _CHANGES = 2.0, 9.0, 0.85
 _STROKE = 0.8  # sigma of the blur that removes this detail
-_AROUND = 3  # distance by which letters are widened, in pixels
+_AROUND = 3  # distance by which letters and lasting edges are widened, in pixels
 _FEW, _MANY = 250, 0.1  # least pixels with such detail, and greatest part of the picture
 _STEPS = 5  # iterations of GrabCut
 _FAINT = 0.0004  # squared contrast between land and sky below which the edge stays soft
@@ -85,7 +85,7 @@ def _letters(pictures: Sequence[_Bytes], varies: Any, land: Mask) -> Mask:
     details = np.stack([one - cv2.GaussianBlur(one, (0, 0), _STROKE) for one in shown])
     lasting = np.abs(details.mean(0))
     sharp = (lasting > _CLEAR) & (lasting > _MARKED * details.std(0))
-    changes = cv2.dilate(varies, np.ones((6 * _AROUND + 1,) * 2)) > _CHANGES
+    changes = _wider(varies > _CHANGES, 3 * _AROUND)
     letters = sharp.any(2) & changes & ~_wider(land, 2 * _AROUND)
     marks = _wider(letters, _AROUND).astype(np.uint8)
     outlines, _ = cv2.findContours(marks, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -134,7 +134,7 @@ def _parts(mask: Mask) -> Iterator[Mask]:
 def _bounded(part: Mask, edges: Mask) -> bool:
     """Return whether lasting edges bound a part wherever the picture does not end."""
     rim = _wider(part, 1) & ~part
-    return bool(rim.any() and _wider(edges, 3)[rim].mean() > _BOUND)
+    return bool(rim.any() and _wider(edges, _AROUND)[rim].mean() > _BOUND)
 
 
 def _height(mask: Mask) -> float:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.pictures import TINY, parts, reduced, spread
+from cloudconv.dreaming.pictures import TINY, reduced, spread
 
 _Fields = NDArray[np.float64]
 
@@ -47,10 +47,10 @@ class Light:
         every = np.vander((np.arange(count) - chosen.mean()) / max(count, 2), terms.shape[1])
         trend = flat.mean(0) + sure * (every @ fit - flat.mean(0))
         self._log: _Fields = np.log(np.maximum(trend, _DARK)).reshape(count, *fields.shape[1:])
-        steps = np.abs(np.diff(self._log, axis=0)).mean((1, 2, 3)) if count > 1 else np.zeros(1)
-        self._fastest = float(steps.max())
+        steps = np.abs(np.diff(self._log.reshape(count, -1), axis=0)).mean(1)
+        self._fastest = float(steps.max(initial=0))
         self._now = self._log[-1].copy()
-        self._slope = _slope(np.mean(pictures, 0), material.moving)
+        self._slope = _slope(np.mean(pictures, 0), material.static)
 
     def follow(self, frame: int) -> None:
         """Move the current light towards a frame's, more slowly than the clip's fastest change."""
@@ -85,10 +85,15 @@ class Light:
         Returns:
             (1, height, w): brightness alone, as colours may belong to passing clouds.
         """
-        rows, here = ((torch.arange(side) + 0.5) / side for side in (height, len(columns)))
+        rows, here = _centres(height), _centres(len(columns))
         apart = _terms(rows, here) - _terms(rows, columns.clamp(0, 1))
         apart = torch.einsum("chw,c->hw", apart, self._slope)[None]
         return apart.clamp(-_MOST_MOVED, _MOST_MOVED).exp()
+
+
+def _centres(count: int) -> Tensor:
+    """Return the places of ``count`` pixels side by side, from 0 to 1."""
+    return (torch.arange(count) + 0.5) / count
 
 
 def _terms(rows: Tensor, columns: Tensor) -> Tensor:
@@ -97,12 +102,11 @@ def _terms(rows: Tensor, columns: Tensor) -> Tensor:
     return torch.stack([x, y, x * y, x * x, y * y])
 
 
-def _slope(picture: NDArray[np.float64], moving: NDArray[np.bool_]) -> Tensor:
+def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
     """Return the parabola, (5,), that fits the logarithm of light in a picture's moving part."""
     small = reduced(picture.astype(np.float32), _SLOPE_SIDE)
-    moves = parts(moving, _SLOPE_SIDE)
-    rows, columns = ((torch.arange(side) + 0.5) / side for side in moves.shape)
-    terms = _terms(rows, columns).double().numpy()[:, moves]
+    moves = reduced(static, _SLOPE_SIDE).round() == 0
+    terms = _terms(*map(_centres, moves.shape)).double().numpy()[:, moves]
     if terms.shape[1] <= len(terms):
         return torch.zeros(len(terms))
     used = np.concatenate([terms, np.ones_like(terms[:1])]).T
@@ -122,11 +126,7 @@ def _field(picture: NDArray[np.uint8]) -> _Fields:
         min((side + 1) // 2, max(1, round(_REGIONS * side / longer))) for side in picture.shape[:2]
     )
     found = [
-        [
-            np.quantile(part.reshape(-1, 3), _BRIGHT, axis=0)
-            for part in np.array_split(row, columns, 1)
-        ]
+        [np.quantile(part, _BRIGHT, axis=(0, 1)) for part in np.array_split(row, columns, 1)]
         for row in np.array_split(half, rows, 0)
     ]
-    made: _Fields = np.array(found)
-    return made
+    return np.array(found)

@@ -201,7 +201,7 @@ class Material:
         made.size = made.small_size = made.filmed_small(0).shape[:2]
         small = resized(land[None].cpu(), made.size)[0]
         path = None if path is None else path * (made.size[1] / self.small_size[1])
-        made._view = (small > 0.5).float(), path, unsteady
+        made._view = small.round(), path, unsteady
         return made
 
     @cached_property
@@ -237,7 +237,7 @@ class Material:
     @property
     def moving(self) -> NDArray[np.bool_]:
         """The parts that move: (h, w) bool; all if nothing moves, or a single picture is given."""
-        moving: NDArray[np.bool_] = self.static <= 0.5
+        moving: NDArray[np.bool_] = self.static.round() == 0
         return moving if moving.any() and len(self) > 1 else np.ones_like(moving)
 
     @cached_property

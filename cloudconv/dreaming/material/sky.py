@@ -23,16 +23,16 @@ def sky_of(picture: _Bytes) -> Mask:
     """
     rows = max(1, round(_SURE * picture.shape[0]))
     sky = np.ones(picture.shape[:2], bool)
-    if picture.shape[0] >= 4 * rows and not _alike(picture[:rows], picture[-rows:]):
+    if picture.shape[0] > 2 * rows and not _alike(picture[:rows], picture[-rows:]):
         found = _cut(picture, rows)
         sky = found if found.any() else sky
     return sky
 
 
 def _alike(top: _Bytes, bottom: _Bytes) -> bool:
-    one, other = (part.reshape(-1, 3).astype(np.float64) for part in (top, bottom))
-    spread = np.sqrt((one.var(0) + other.var(0)).mean()) + 8
-    return bool(np.sqrt(np.square(one.mean(0) - other.mean(0)).mean()) < spread)
+    spread = np.sqrt((top.var((0, 1)) + bottom.var((0, 1))).mean()) + 8
+    apart = top.mean((0, 1)) - bottom.mean((0, 1))
+    return bool(np.sqrt(np.square(apart).mean()) < spread)
 
 
 def _cut(picture: _Bytes, rows: int) -> Mask:

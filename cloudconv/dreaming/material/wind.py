@@ -207,11 +207,11 @@ class SkyBehind:
     def __init__(self, still: Tensor, size: tuple[int, int]) -> None:
         """Widen the still parts, so that none of their rim remains in the sky."""
         # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
-        fraction = (F.max_pool2d(still[None], 5, 1, 2) / _FILLED).clamp(0, 1)
+        fraction = (_widened(still[None], 2) / _FILLED).clamp(0, 1)
         # The sky fades into its continuation, or the outline of the still parts would be visible.
         small = F.adaptive_max_pool2d(fraction, size)
         reach = max(1, round(EDGE * max(size)))
-        wide = blurred(F.max_pool2d(small, 2 * reach + 1, 1, reach), reach / 2)
+        wide = blurred(_widened(small, reach), reach / 2)
         fraction = torch.maximum(fraction, resized(wide, still.shape))
         self._known = 1 - F.adaptive_max_pool2d(fraction, size)[0]
         self._box = bounds(fraction[0])
@@ -228,6 +228,10 @@ class SkyBehind:
             resized(behind, picture.shape[-2:])[:, *self._box], self._fraction
         )
         return made
+
+
+def _widened(parts: Tensor, reach: int) -> Tensor:
+    return F.max_pool2d(parts, 2 * reach + 1, 1, reach)
 
 
 def inside(displacement: Tensor, edge: float) -> Tensor:

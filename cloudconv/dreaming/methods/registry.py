@@ -9,34 +9,13 @@ from cloudconv.dreaming.methods.rollout import Rollout
 from cloudconv.dreaming.methods.texture import Texture
 from cloudconv.dreaming.vitals.vitals import DreamKind
 
-METHODS: tuple[MethodSpec, ...] = (
-    MethodSpec(
-        name="collage",
-        least_frames=8,
-        build=Collage,
-        kind=DreamKind(pasted=True, sky=True),
-    ),
-    MethodSpec(
-        name="texture",
-        least_frames=2,
-        build=Texture,
-        kind=DreamKind(repeats=True),
-    ),
-    MethodSpec(
-        name="flow",
-        least_frames=1,
-        build=Flow,
-        kind=DreamKind(repeats=True, pasted=True),
-        options=("wind",),
-        note="The picture returns in a cycle.",
-    ),
-    MethodSpec(
-        name="rollout",
-        least_frames=1,
-        build=Rollout,
-        kind=DreamKind(),
-        options=("model",),
-    ),
+_CYCLE = "The picture returns in a cycle."
+
+METHODS = (
+    MethodSpec("collage", 8, Collage, DreamKind(pasted=True, sky=True)),
+    MethodSpec("texture", 2, Texture, DreamKind(repeats=True)),
+    MethodSpec("flow", 1, Flow, DreamKind(repeats=True, pasted=True), ("wind",), _CYCLE),
+    MethodSpec("rollout", 1, Rollout, DreamKind(), ("model",)),
 )
 
 

@@ -23,8 +23,6 @@ AWAY = 60
 HISTORY = 900
 """Number of the latest pictures that are stored."""
 
-_LEAST = 20  # least number of compared pictures in a window; below that there is no value
-
 
 class Novelty:
     """The latest pictures of a clip or dream.
@@ -50,7 +48,7 @@ class Novelty:
         """Return the resemblance of the last ``count`` pictures to earlier ones, from -1 to 1.
 
         Each picture has a greatest correlation with the pictures at least ``AWAY`` frames earlier.
-        The result is the median of these; None if too few pictures have such an earlier picture.
+        The result is the median of these; None if no picture has such an earlier picture.
         """
         numbers = np.arange(max(0, self._count - HISTORY), self._count)
         rows = self._rows[numbers % HISTORY]
@@ -62,4 +60,4 @@ class Novelty:
         likeness[numbers[last][:, None] - numbers < AWAY] = -np.inf
         greatest = likeness.max(1)
         known = greatest[np.isfinite(greatest)]
-        return float(np.median(known)) if len(known) >= _LEAST else None
+        return float(np.median(known)) if len(known) else None

@@ -18,14 +18,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import grey, moved, parts, reduced
+from cloudconv.dreaming.pictures import MIDDLE_SIDE, grey, moved, parts, reduced
 from cloudconv.dreaming.vitals.features import QUANTILE
 from cloudconv.models.flow import measured_flow
 
 Small = NDArray[np.uint8]
 
 _SPAN = Fraction(2, 5)  # time between the two pictures, in seconds
-_SIDE = 320  # longest side of the pictures that are compared
 _AREA = 6.0  # sigma of the area in which differences are summed, in pixels of these pictures
 _LEAST = 0.5  # least change of a clip, in levels: less is noise
 
@@ -46,7 +45,7 @@ class Sudden:
     ) -> None:
         """Measure the clip's pictures, (h, w, 3) uint8 each, one ``step`` apart in seconds."""
         self._lag = max(2, round(_SPAN / step))
-        self._moving = parts(moving, _SIDE)
+        self._moving = parts(moving, MIDDLE_SIDE)
         self._shown: deque[Small] = deque(maxlen=self._lag + 1)
         self._count = 0
         found = [change for picture in pictures if (change := self._change(picture)) is not None]
@@ -63,7 +62,7 @@ class Sudden:
 
     def _change(self, picture: Small) -> NDArray[np.float64] | None:
         """Return the mean change, and that of the worst tenth, in levels, of some pictures."""
-        self._shown.append(reduced(grey(picture), _SIDE))
+        self._shown.append(reduced(grey(picture), MIDDLE_SIDE))
         self._count += 1
         if len(self._shown) <= self._lag or self._count % max(1, self._lag // 3):
             return None

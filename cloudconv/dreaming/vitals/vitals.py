@@ -125,8 +125,6 @@ VITALS = {
 _RATIOS = tuple(VITALS)[:5]  # vitals that are ratios of the dream to the clip
 _LEAST_COLOUR = 2.0  # least mean difference of a coloured clip's channels, in levels
 _LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, in levels
-_A_WINDOW = 4  # windows of the clip that begin within the length of one
-_LEAST_WINDOW = 8  # least number of frames in a window of the clip
 _EARLY = 1.6  # exponent, or factor, that widens the limits for incomplete windows
 
 Values = dict[str, float | None]
@@ -342,12 +340,12 @@ class _Source:
         A dream may differ from everything in the clip, too.
         """
         count = len(self._features)
-        size = min(max(window, _LEAST_WINDOW), max(count // 2, _LEAST_WINDOW))
+        size = max(min(window, count // 2), 2)
         # The last window has the last frames, as in a dream.
         last = max(count - size, 0)
-        for start in (*range(0, last, max(size // _A_WINDOW, 1)), last):
+        for start in (*range(0, last, size // 2), last):
             rest = [*self._features[:start], *self._features[start + size :]]
-            source = _Source(rest) if len(rest) >= _LEAST_WINDOW else self
+            source = _Source(rest) if len(rest) > 1 else self
             yield source.compare(self._features[start : start + size])
 
 

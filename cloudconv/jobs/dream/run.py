@@ -20,9 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.auto import advice
-from cloudconv.dreaming.methods.base import DreamMethod
 from cloudconv.dreaming.pictures import small_copy
-from cloudconv.dreaming.vitals.vitals import WINDOW, DreamKind, Vitals, VitalsMeter
+from cloudconv.dreaming.vitals.vitals import WINDOW, Vitals, VitalsMeter
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_once
 from cloudconv.jobs.dream.plan import (
     Dream,
@@ -50,7 +49,9 @@ _TRIED = 3  # frames that an estimate makes
 _BYTES_A_PIXEL = 250  # measured peak of memory for the full-size pictures
 _LOOK = 20  # least number of frames between two measurements
 # Fractions of the analysis, by time: the material is read, the mode chosen, the clip measured.
-_READ, _CHOSEN, _MEASURED = (Progress("analysing", part, 100, unit="%") for part in (10, 50, 80))
+_BEGUN, _READ, _CHOSEN, _MEASURED = (
+    Progress("analysing", part, 100, unit="%") for part in (0, 10, 50, 100)
+)
 _SAMPLES = 8  # frames that a report shows
 
 _Small = NDArray[np.uint8]  # (h, w, 3), of the size for analysis
@@ -134,7 +135,7 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
     began = time.monotonic()
     set_threads(settings.threads)
     report = None
-    yield Progress("analysing", 0, 100, unit="%")
+    yield _BEGUN
     plan = decide(settings)
     raise_first(plan.refusals)
     yield from plan.warnings
@@ -149,14 +150,19 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
             report = stack.enter_context(folder)
             yield from plan.info.tags.flat_in("report")
         yield from dream.warnings
+        kind = replace(
+            dream.spec.kind,
+            repeats=dream.loops or dream.spec.kind.repeats,
+            frames=dream.new_frames,
+            follows=not (settings.loop and settings.only_new),
+        )
         with torch.inference_mode():
-            meter = VitalsMeter(material, _kind(dream))
+            meter = VitalsMeter(material, kind)
         yield _MEASURED
-        method = dream.spec.build(dream.options)
         watch = _Watch(dream, meter)
-        yield Progress("analysing", 100, 100, unit="%")
-        make = partial(_pictures, dream, method, watch.smalls)
-        fields = yield from dream.write(make, began, watch.measure)
+        fields = yield from dream.write(
+            partial(_pictures, dream, watch.smalls), began, watch.measure
+        )
         result = DreamResult(
             **fields,
             vitals=[row.as_json() for row in meter.rows],
@@ -184,7 +190,7 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
     dream = resolve(plan, read(plan))
     pixels, new_frames = plan.info.width * plan.info.height, dream.new_frames
     memory = process_memory() or len(dream.material) * 2 * pixels
-    pictures = _pictures(dream, dream.spec.build(dream.options), SimpleQueue(), None)
+    pictures = _pictures(dream, SimpleQueue(), None)
     return DreamEstimate(
         **dream.estimate(),
         memory_bytes=memory + _BYTES_A_PIXEL * pixels,
@@ -192,25 +198,13 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
     )
 
 
-def _kind(dream: Dream) -> DreamKind:
-    settings, kind = dream.plan.settings, dream.spec.kind
-    return replace(
-        kind,
-        repeats=dream.loops or kind.repeats,
-        frames=dream.new_frames,
-        follows=not (settings.loop and settings.only_new),
-    )
-
-
-def _pictures(
-    dream: Dream, method: DreamMethod, smalls: SimpleQueue[_Small], first: Frame | None
-) -> Iterator[Frame]:
+def _pictures(dream: Dream, smalls: SimpleQueue[_Small], first: Frame | None) -> Iterator[Frame]:
     """Yield the new frames, and put a small picture of each frame into ``smalls`` before."""
     material, count = dream.material, dream.new_frames
     with enough_memory(material.device, dream.plan.info):
         loop_to = rgb_of(first, material.device) if dream.loops and first is not None else None
         seed = dream.plan.settings.seed
-        pictures = method.dream(
+        pictures = dream.spec.build(dream.options).dream(
             material, frames=count, seed=seed, loop=dream.loops, loop_to=loop_to
         )
         for _ in range(count):

@@ -16,10 +16,9 @@ from cloudconv.schedule.frames import AnalysedFrame, cadence_of
 from cloudconv.settings.groups import SceneCut
 
 MOST_FRAMES = 300
-LEAST_FRAMES = 64
+"""The largest number of frames that become material."""
+_LEAST_FRAMES, _MEMORY_BYTES = 64, 2**30  # 64 frames are kept even if they need more bytes
 _MOST_STEPS = 10 * MOST_FRAMES
-MEMORY_BYTES = 2**30
-"""The limit in bytes for decoded frames; LEAST_FRAMES frames are kept even beyond the limit."""
 
 
 def gather_material(
@@ -45,9 +44,11 @@ def gather_material(
     Raises:
         InputError: there is no frame before ``at``, or none can be decoded.
     """
-    scene = read_scene(info, frames_kept(info), at=at, scene_cut=scene_cut, threads=threads)
-    timing = info.timing
-    step = scene.gap if timing.rate is None else 1 / timing.rate
+    bytes_a_sample = 1 if layout(info.working_pix_fmt).depth <= 8 else 2
+    size = 3 * info.width * info.height // 2 * bytes_a_sample
+    kept = max(_LEAST_FRAMES, min(MOST_FRAMES, _MEMORY_BYTES // size))
+    scene = read_scene(info, kept, at=at, scene_cut=scene_cut, threads=threads)
+    step = scene.gap if info.timing.rate is None else 1 / info.timing.rate
     if step is not None:
         # The material has a picture for each step: without a limit, a gap of days never ends.
         scene.begin_after(scene.last.time - _MOST_STEPS * step)
@@ -61,13 +62,6 @@ def gather_material(
         cut=scene.cut,
         cadence=cadence,
     )
-
-
-def frames_kept(info: MediaInfo) -> int:
-    """Return the largest number of frames of a video that become material."""
-    bytes_a_sample = 1 if layout(info.working_pix_fmt).depth <= 8 else 2
-    size = 3 * info.width * info.height // 2 * bytes_a_sample
-    return max(LEAST_FRAMES, min(MOST_FRAMES, MEMORY_BYTES // size))
 
 
 def _placed(items: list[AnalysedFrame]) -> tuple[list[Frame], list[Fraction], str | None]:
