@@ -9,7 +9,7 @@ import numpy as np
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import MethodSpec, Options
 from cloudconv.dreaming.methods.registry import method
-from cloudconv.dreaming.pictures import THUMB_SIDE, reduced, small_copy, spread
+from cloudconv.dreaming.pictures import small_copy, spread
 from cloudconv.dreaming.vitals.vitals import Values, VitalsMeter, in_words, outside
 
 FRAMES = 150
@@ -18,8 +18,6 @@ FRAMES = 150
 _REPLAY = 1.5  # a replay weighs as much as changes that are so much more sudden
 _COLLAGE = 48  # least number of frames for a collage: with fewer, the same clouds soon return
 _ONE_WIND = 0.58  # least mean motion of a sky, relative to the mean speed of its parts
-# Something moves if frames differ more than neighbours do, or neighbours more than by noise.
-_MORE, _NOISE = 1.5, 1.0  # relative to neighbours, and in levels of a thumbnail
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
     count = len(material)
     if count == 1:
         return ModeChoice("flow", "flow: the input is a single picture, which this mode moves.")
-    if not _moves(material):
+    if bool(material.land.all()):
         why = "flow: nothing moves in the clip, and this mode adds a slow motion."
         return ModeChoice("flow", why)
     if count < method("collage").least_frames:
@@ -56,17 +54,6 @@ def choose(material: Material, seed: int = 0) -> ModeChoice:
     results = "; ".join(map(str, trials))
     why = f"{best.mode}: {few}in a trial of {FRAMES} small frames, {results}."
     return ModeChoice(best.mode, why)
-
-
-def _moves(material: Material) -> bool:
-    """Return whether anything moves in a material; noise alone is no motion."""
-    pictures = [reduced(material.glance(k), THUMB_SIDE).ravel() for k in range(len(material))]
-    # Double precision: the squares are large and their differences small.
-    rows = np.stack(pictures).astype(np.float64) / np.sqrt(len(pictures[0]))
-    squares = np.square(rows).sum(1)
-    apart = np.sqrt(np.maximum(squares[:, None] + squares - 2 * (rows @ rows.T), 0))
-    neighbours = float(np.median(np.diagonal(apart, 1)))
-    return bool(np.median(apart) > _MORE * neighbours or neighbours > _NOISE)
 
 
 def _in_one_wind(material: Material) -> bool:

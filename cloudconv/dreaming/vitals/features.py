@@ -6,8 +6,6 @@ at most 480. Only the moving parts of the source are measured.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -74,11 +72,6 @@ class FeatureMeter:
         agreeing = cv2.magnitude(xx - yy, 2 * xy) / weight
         total = _masked_mean(weight, self._half)
         return _masked_mean(agreeing, self._half) / total if total else 0.0
-
-
-def quantile(values: Sequence[float] | Array) -> float:
-    """Return the quantile of values that counts."""
-    return float(np.quantile(values, QUANTILE))
 
 
 def _luma(picture: Small) -> Array:

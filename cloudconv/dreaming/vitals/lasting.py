@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.pictures import COARSE_SIDE, TINY, gradients, grey, reduced, spread
-from cloudconv.dreaming.vitals.features import SLACK, quantile
+from cloudconv.dreaming.vitals.features import QUANTILE, SLACK
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
@@ -25,7 +25,7 @@ _FINE = 2.0  # sigma of the blur that separates fine detail, and of the area in 
 _SURE = 4.5  # least lasting detail, in median deviations over time: 3 take slow clouds for land
 _CLEAR = 2.0  # the same in levels: less is noise
 _DARK, _BRIGHT = 75.0, 105.0  # levels of dark land and bright sky; between the two neither counts
-_LEAST_SHAPE = 0.5  # least limit of lost dark shapes, in percent
+_LEAST = 0.5, 1.4  # least limits of lost dark shapes, and of lost detail, in percent
 _SHARP = 0.54  # finest detail of moving parts, relative to their mean gradient, of solid things
 _STAYS = 0.08  # least fraction of the picture with lasting detail if the camera stands still
 
@@ -33,23 +33,25 @@ _STAYS = 0.08  # least fraction of the picture with lasting detail if the camera
 class Lasting:
     """The lasting parts of a clip; ``pictures`` are (h, w, 3) uint8.
 
-    ``limit``: the greatest healthy value of :meth:`silhouette`. ``solid``: whether nothing stays
-    in place, and what moves has finer detail than clouds: a moving camera films solid things.
+    ``limits``: the greatest healthy values of :meth:`silhouette` and of :meth:`detail`. ``solid``:
+    whether nothing stays in place, and what moves has finer detail than clouds: a moving camera
+    films solid things.
     """
 
     def __init__(self, pictures: Sequence[Small]) -> None:
-        """Measure what lasts, and how much of the land the clip's own halves lack."""
+        """Measure what lasts, and how much of it the clip's own halves lack."""
         shown = [pictures[k] for k in spread(len(pictures))]
         half = len(shown) // 2
         first, second = shown[:half], shown[half:]
-        unseen = [0.0]
+        unseen = np.zeros(2)
         for known, other in ((first, second), (second, first)) if half else ():
             self._measure(known)
-            unseen.append(quantile([self.silhouette(picture) for picture in other]))
+            found = [(self.silhouette(picture), self.detail(picture)) for picture in other]
+            unseen = np.maximum(unseen, np.quantile(found, QUANTILE, axis=0))
         self._measure(shown)
         fineness = float(np.mean([self._fineness(picture) for picture in shown]))
         self.solid = self._lasts.mean() < _STAYS and fineness > _SHARP
-        self.limit = max(_LEAST_SHAPE, SLACK * max(unseen))
+        self.limits = [float(limit) for limit in np.maximum(_LEAST, SLACK * unseen)]
 
     def _measure(self, pictures: Sequence[Small]) -> None:
         levels = np.stack([_brightest(picture) for picture in pictures])
@@ -63,7 +65,8 @@ class Lasting:
         self._dark = cv2.dilate(levels.max(0), None) < _DARK
         self._bright = cv2.erode(levels.min(0), None) > _BRIGHT
         # A dark cloud is not as dark as land.
-        self._ground = quantile(levels.max(0)[self._dark]) if self._dark.any() else 0.0
+        most = levels.max(0)[self._dark]
+        self._ground = float(np.quantile(most, QUANTILE)) if len(most) else 0.0
 
     def _fineness(self, picture: Small) -> float:
         """Return the finest detail of the parts that move, relative to their gradient."""

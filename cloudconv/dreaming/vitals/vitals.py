@@ -108,7 +108,7 @@ VITALS = {
         part=QUANTILE,
     ),
     "detail": Vital(
-        1.4,
+        inf,
         "parts that never change in the clip are torn",
         "percent of the picture where detail that lasts in the clip is lost",
         part=QUANTILE,
@@ -186,7 +186,8 @@ class VitalsMeter:
     """A measurement of a dream's pictures, one after the other, in bounded memory.
 
     ``limits`` are the limits, (least, most), of each vital. ``early`` are the wider limits for a
-    few frames, and for trials with small pictures. ``rows`` are the vitals of the windows so far.
+    few frames, and for trials with small pictures. ``seen``: the number of pictures so far, and
+    ``rows`` the vitals of their windows.
     ``solid``: whether solid things move in the clip before a moving camera, so that no lasting
     detail shows whether they are torn.
     """
@@ -207,9 +208,10 @@ class VitalsMeter:
         sky = moving & (material.land.cpu().numpy() == 0) if kind.sky else np.ones_like(moving)
         self._sudden = Sudden(pictures, material.step, sky, follows=kind.follows)
         self._shown: deque[Values] = deque(maxlen=WINDOW)
-        self._seen = 0
+        self.seen = 0
         self.rows: list[Vitals] = []
-        given: Limits = {"silhouette": (0.0, self._lasting.limit)}
+        shape, torn = self._lasting.limits
+        given: Limits = {"silhouette": (0.0, shape), "detail": (0.0, torn)}
         if kind.sky and not kind.repeats:
             own = Novelty(moving, pictures).over(len(pictures)) or 0.0
             given["novelty"] = (-inf, max(_LIKE_BEFORE, own))
@@ -227,9 +229,9 @@ class VitalsMeter:
                 "sudden": self._sudden.push(small),
             }
         )
-        self._seen += 1
+        self.seen += 1
         # The last window has the last frames, so this window may overlap the one before.
-        if self._seen % WINDOW == 0 or self._seen == self._frames:
+        if self.seen % WINDOW == 0 or self.seen == self._frames:
             self.rows.append(self.now())
 
     def limits_as_json(self) -> dict[str, tuple[float | None, float | None]]:
@@ -251,7 +253,7 @@ class VitalsMeter:
             # A still shows neither what returns nor what lasts.
             values |= dict.fromkeys(("novelty", "silhouette", "detail"))
         limits = self.limits if count >= self._window else self.early
-        return Vitals(self._seen - count, self._seen, values, outside(values, limits))
+        return Vitals(self.seen - count, self.seen, values, outside(values, limits))
 
 
 def _rounded(value: float | None) -> float | None:

@@ -67,9 +67,8 @@ class _Watch:
     thread measures the pictures with :meth:`measure`, while the other thread makes the next frames.
 
     ``history`` are the vitals for the report's curves. ``samples`` are the small pictures that the
-    report shows, by frame number, spread evenly. ``count`` is the number of measured frames.
-    ``bad_looks`` counts failed measurements in a row. ``is_dying`` is set with the warning that the
-    dream is no longer like the clip.
+    report shows, by frame number, spread evenly. ``bad_looks`` counts failed measurements in a row.
+    ``is_dying`` is set with the warning that the dream is no longer like the clip.
     """
 
     dream: Dream
@@ -77,7 +76,6 @@ class _Watch:
     smalls: SimpleQueue[_Small] = field(default_factory=SimpleQueue)
     history: list[Vitals] = field(default_factory=list)
     samples: dict[int, _Small] = field(default_factory=dict)
-    count: int = 0
     bad_looks: int = 0
     is_dying: bool = False
 
@@ -89,11 +87,11 @@ class _Watch:
         warning says that they are outside their limits.
         """
         small = self.smalls.get_nowait()
-        dream, new_frames = self.dream, self.dream.new_frames
-        if self.count in {round(k * (new_frames - 1) / (_SAMPLES - 1)) for k in range(_SAMPLES)}:
-            self.samples[self.count] = small
+        dream, new_frames, number = self.dream, self.dream.new_frames, self.meter.seen
+        if number in {round(k * (new_frames - 1) / (_SAMPLES - 1)) for k in range(_SAMPLES)}:
+            self.samples[number] = small
         self.meter.push(small)
-        self.count = count = self.count + 1
+        count = number + 1
         complete = count == new_frames or count % WINDOW == 0
         if not complete and count % max(_LOOK, round(1 / dream.step)):
             return []

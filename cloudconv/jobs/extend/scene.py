@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from itertools import pairwise, repeat
+from itertools import cycle, pairwise, repeat
+from statistics import fmean
 
 from cloudconv.errors import InputError
 from cloudconv.media.frame import Frame
@@ -129,27 +130,15 @@ def _frames_between(
 
 
 def continued(pattern: Sequence[bool]) -> Iterator[bool]:
-    """Continue a pattern of repeats without an end.
-
-    A cycle is some different frames and the repeats after them. An incomplete cycle at the end
-    of the pattern is completed first. The next cycle is always the one that most often follows such
-    a cycle in the pattern.
+    """Continue a pattern of repeats without an end, by the period that fits it best.
 
     Args:
         pattern: a value for each frame so far, which states whether it repeats the one before; at
-            least three cycles.
+            least two periods.
     """
-    # A cycle starts with the first different frame after a repeat.
-    starts = [n for n, (before, repeats) in enumerate(pairwise(pattern), 1) if before > repeats]
-    cycles = [pattern[start:end] for start, end in pairwise(starts)]
-    # The kind of a cycle is its numbers of different frames and of repeats.
-    kinds = [(cycle.count(False), cycle.count(True)) for cycle in cycles]
-    kind, begun = kinds[-1], pattern[starts[-1] :]
-    pairs = [pair for pair, _ in Counter(pairwise(kinds)).most_common()] or [(kind, kind)]
-    while True:
-        kind = next((after for before, after in pairs if before == kind), pairs[0][1])
-        different, repeated = kind
-        if True not in begun:
-            yield from [False] * (different - len(begun))
-        yield from [True] * (repeated - begun.count(True))
-        begun = ()
+
+    def misfit(period: int) -> float:
+        return fmean(one != other for one, other in zip(pattern, pattern[period:], strict=False))
+
+    period = min(range(1, len(pattern) // 2 + 1), key=misfit)
+    return cycle(pattern[-period:])
