@@ -49,6 +49,14 @@ def test_a_still_without_a_given_wind_gets_a_calm_one():
     assert 0 < change(dreamt(12)[0], tensor(clouds(1, SIZE)[0])) < 0.02
 
 
+def test_a_clip_in_which_nothing_moves_moves_like_a_still():
+    pictures = clouds(1, SIZE) * 20
+    (made,) = Flow().dream(material(pictures), frames=1, seed=0)
+    (still,) = Flow().dream(material(pictures[:1]), frames=1, seed=0)
+    assert torch.equal(made, still)
+    assert change(made, tensor(pictures[0])) > 0
+
+
 def test_the_ground_of_a_still_stays_and_its_sky_moves():
     source = material(clouds(1, SIZE))
     last = source.picture(-1)

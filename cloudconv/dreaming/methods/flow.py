@@ -50,6 +50,9 @@ class Flow(DreamMethod):
     ) -> Iterator[Tensor]:
         """Yield the moved picture; see the base class."""
         material = material.steady
+        if bool(material.land.all()):
+            # Nothing moves in the clip, so the last frame is a single picture.
+            material = Material(material.frames[-1:], device=material.device, step=material.step)
         last, still, size = material.picture(-1), material.matte, weight_size(*material.size)
         measured = len(material) > 1 and self.options.wind is None
         wind = self._wind(material, measured)
