@@ -91,13 +91,22 @@ def test_motion_that_repeats_goes_on_forwards_without_an_end():
 
 
 def test_every_place_shows_a_frame_of_the_clip():
-    """Only the last frame is moved, in the first second."""
+    """Only the last frame is moved, in the first second; near a border the light is mixed."""
     source = clouds(40, (64, 48))
     made = list(Texture().dream(material(source), frames=120, seed=3))[25:]
     real = torch.stack([tensor(picture) for picture in source])
     for picture in made:
         nearest = (real - picture).abs().amax(1).amin(0)
-        assert float((nearest < 0.02).float().mean()) > 0.8
+        assert float((nearest < 0.05).float().mean()) > 0.9
+
+
+def test_a_change_of_exposure_leaves_no_edges():
+    base = clouds(1, (192, 144))[0][:108].astype(np.float32)
+    shares = [1 - 0.4 * max(0, k - 40) / 20 for k in range(60)]
+    made = list(Texture().dream(material([np.uint8(base * s) for s in shares]), frames=30, seed=0))
+    for picture in made:
+        light = picture.mean(0) / tensor(np.uint8(base)).mean(0)
+        assert float(light[4:-4, 4:-4].diff(dim=1).abs().quantile(0.999)) < 0.08
 
 
 def two_balls(count):

@@ -29,7 +29,9 @@ from cloudconv.dreaming.material.wind import (
     unfolded,
 )
 from cloudconv.dreaming.methods.base import DreamMethod
+from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.pictures import COARSE_SIDE, reduced, resized, small_copy, weight_size
+from cloudconv.transfer import upload
 
 Floats = NDArray[np.float32]
 
@@ -189,12 +191,17 @@ class _Row:
         shares = [piece.share(time, self.fade) for piece in self.pieces]
         hidden = max(number for number, share in enumerate(shares) if share.min() == 1)
         del self.pieces[:hidden], shares[:hidden]
-        shown = self.pieces[0].footage.picture(time)
-        for piece, share in zip(self.pieces[1:], shares[1:], strict=True):
+        pictures, weights = list[Tensor](), list[Tensor]()
+        size = weight_size(*self._material.size)
+        for piece, share in zip(self.pieces, shares, strict=True):
             if share.max() > 0:
-                weight = resized(torch.from_numpy(share)[None].to(shown.device), shown.shape[1:])
-                shown.lerp_(piece.footage.picture(time), weight)
-        return shown
+                pictures.append(piece.footage.picture(time))
+                weight = resized(torch.from_numpy(share)[None], size)[0]
+                weights = [*(each * (1 - weight) for each in weights), weight]
+        if len(pictures) == 1:
+            return pictures[0]
+        # The exposure of a clip may change: a pyramid hides the borders between two times.
+        return blended(pictures, upload(weights, pictures[0].device))
 
     def apart(self, footage: _Footage, begin: int, count: int) -> Floats:
         """Return the differences of footage from the pieces at ``count`` times."""
