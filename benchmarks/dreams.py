@@ -246,7 +246,7 @@ class Blocks:
 
 def small_clip(clip: Path, width: int, folder: Path) -> Path:
     """Return a lossless copy of the clip at that width; write the copy once."""
-    target = folder.parent / f"small_{width}" / f"{clip.stem}.mp4"
+    target = folder.parent / f"small_{width}" / f"{clip.parent.name}-{clip.stem}.mp4"
     if target.exists() or not width:
         return target if width else clip
     target.parent.mkdir(parents=True, exist_ok=True)
