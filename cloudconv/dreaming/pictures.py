@@ -148,12 +148,13 @@ def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
     return large
 
 
-def moved(picture: Tensor, flow: Tensor) -> Tensor:
-    """Sample a picture where the flow points, with bicubic filtering and continued edges.
+def moved(picture: Tensor, flow: Tensor, *, mirrors: bool = False) -> Tensor:
+    """Sample a picture where the flow points, with bicubic filtering.
 
     Args:
         picture: (3, H, W) float32.
         flow: (2, h, w) backward flow (dx, dy) in pixels, of any size.
+        mirrors: continue the picture by its mirror image; its edges are repeated otherwise.
 
     Returns:
         (3, H, W) float32.
@@ -161,14 +162,16 @@ def moved(picture: Tensor, flow: Tensor) -> Tensor:
     flow = resized_flow(flow[None], picture.shape[-2:])[0]
     if picture.device.type != "cpu":
         grid = sampling_grid(flow[None], *picture.shape[-2:])
+        padding = "reflection" if mirrors else "border"
         return F.grid_sample(
-            picture[None], grid, mode="bicubic", padding_mode="border", align_corners=True
+            picture[None], grid, mode="bicubic", padding_mode=padding, align_corners=True
         )[0]
     height, width = picture.shape[-2:]
     x = (flow[0] + torch.arange(width, dtype=torch.float32)).numpy()
     y = (flow[1] + torch.arange(height, dtype=torch.float32)[:, None]).numpy()
     joined = cv2.merge([channel.numpy() for channel in picture.contiguous()])
-    sampled = cv2.remap(joined, x, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    border = cv2.BORDER_REFLECT_101 if mirrors else cv2.BORDER_REPLICATE
+    sampled = cv2.remap(joined, x, y, cv2.INTER_CUBIC, borderMode=border)
     made = torch.empty_like(picture, memory_format=torch.contiguous_format)
     cv2.split(sampled, [channel.numpy() for channel in made])
     return made

@@ -51,8 +51,8 @@ def test_two_placements_leave_no_side_empty_and_no_part_unknown(source, thumbs, 
         for age in range(one.life):
             weights = one.cut.weights(thumbs.points.back(age), age, one.life, thumbs.size)
             # No placement is shown where it is unknown: its straight edge would be visible.
-            assert float(weights[:, second == 0].mean()) < 0.05
-            assert float(weights[:, first == 0].mean()) > 0.95
+            assert float(weights[..., second == 0].mean()) < 0.05
+            assert float(weights[..., first == 0].mean()) > 0.95
 
 
 @pytest.mark.full

@@ -12,7 +12,7 @@ from cloudconv.dreaming.methods.collage import Collage
 from cloudconv.dreaming.methods.compositing import along_clouds, blended
 from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.placement import Placement
-from cloudconv.dreaming.methods.transition import order_of
+from cloudconv.dreaming.methods.transition import Front, order_of
 from cloudconv.dreaming.pictures import blurred, weight_size
 from cloudconv.dreaming.vitals.lasting import Lasting
 from tests.helpers.dreams import clouds, lost_land, material, tensor, trees, vitals_of
@@ -143,6 +143,16 @@ def test_a_cut_between_two_placements_lies_where_they_are_alike():
     assert float(times[:, 24:].max()) < 0
 
 
+def test_fine_detail_changes_faster_than_coarse_detail():
+    front = Front(torch.full((4, 4), 0.5), (0, 0), (0.1, 0.4))
+    still = torch.zeros(2, 4, 4)
+    shown = torch.stack([front.weights(still, age, 100, (4, 4))[:, 0, 0] for age in range(101)])
+    fine, coarse = ((shown > 0.01) & (shown < 0.99)).sum(0).tolist()
+    assert fine < 0.3 * coarse
+    assert shown[[0, -1]].tolist() == [[0, 0], [1, 1]]
+    assert len(set((shown - 0.5).abs().argmin(0).tolist())) == 1  # both are half-way at once
+
+
 def test_mirrored_footage_that_runs_backwards_keeps_its_wind():
     flow = torch.zeros(2, 20, 40)
     flow[0], flow[1] = -1.5, 0.5
@@ -161,6 +171,9 @@ def test_shifted_footage_is_known_where_the_clip_is(shift, mirrored):
     assert float(known.mean()) >= 0.99 - abs(shift)
     columns, filmed = known.nonzero()[:, 0], picture.flip(-1) if mirrored else picture
     assert torch.equal(placed[..., columns], filmed[..., columns - round(128 * shift)])
+    # A mirror image continues the picture, because repeated columns are visible as streaks.
+    repeated = (placed.diff(dim=2) == 0).all(0).all(0)
+    assert int(repeated.sum()) == (shift != 0)
 
 
 @pytest.mark.full
@@ -313,9 +326,9 @@ def test_a_border_through_clouds_is_not_straight():
     left[:, :middle] = 1
     known = torch.ones(size)
     known[:, middle + 8 :] = 0
-    shown, other = along_clouds(
-        [left, 1 - left], torch.stack([cloudy, sky]), [known, torch.ones(size)]
-    )
+    weights = [each.expand(2, -1, -1) for each in (left, 1 - left)]
+    both = along_clouds(weights, torch.stack([cloudy, sky]), [known, torch.ones(size)])
+    shown, other = (each[0] for each in both)
     assert torch.allclose(shown + other, torch.ones(size), atol=1e-5)
     assert float(shown[:, : middle - 12].min()) > 0.95
     assert float(shown[:, middle + 8 :].max()) < 1e-3

@@ -163,7 +163,7 @@ DREAMS = {
     # pieces of footage.
     "rollout": (2.7, 1, 5),
     "texture": (5, 1, 3),
-    "flow": (0.1, 1, 3),
+    "flow": (0.2, 1, 3),
     "collage": (2, 2, 9),
 }
 

@@ -83,7 +83,8 @@ class Drift:
     ``behind``: the sky behind the still parts. ``flows``: (2, h, w) backward flow per frame at the
     first and at the last frame, so smooth that pictures do not fold, on the device of the pictures.
     ``turns``: the number of frames that are shown in turn, so that clouds of a slow sky change
-    their form.
+    their form. ``mirrors``: a mirror image continues each picture, because repeated edges are
+    visible as streaks.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class Drift:
     ) -> None:
         """Store the frames and their motion."""
         self.flows, self.count, self.behind, self.turns = flows, count, behind, 0
+        self.mirrors = True
         self._frames = frames
         self._ends: dict[int, tuple[Tensor, Tensor]] = {}
         self._ends = {k: self._shown(k) for k in {0, count - 1}}
@@ -103,13 +105,14 @@ class Drift:
     def over(self, skies: Sequence[Tensor]) -> Drift:
         """Return the same motion of other pictures, (3, h, w) each, that show only sky.
 
-        Before and after their times one frame is shown, not several in turn.
+        Before and after their times one frame is shown, not several in turn, and edges are
+        repeated: a choice of footage would take a mirror image for clouds.
         """
         made = copy(self)
         made._frames = skies.__getitem__
         made.behind = SkyBehind(torch.zeros(skies[0].shape[1:]), (1, 1))
         made.flows = [resized_flow(flow[None], skies[0].shape[1:])[0].cpu() for flow in self.flows]
-        made._ends, made.turns = {}, 0
+        made._ends, made.turns, made.mirrors = {}, 0, False
         return made
 
     def frame(self, k: int) -> int:
@@ -125,14 +128,14 @@ class Drift:
         if fade == 1:
             return self.sky(k)
         picture = torch.lerp(*self._shown(number), fade)
-        return moved(picture, by * self.flows[k > 0])
+        return moved(picture, by * self.flows[k > 0], mirrors=self.mirrors)
 
     def sky(self, k: int) -> Tensor:
         """Return the picture with sky in place of its still parts: (3, H, W)."""
         number, by = self._moved(k)
         if not by:
             return self.behind.filled(self._frames(number))
-        return moved(self._shown(number)[1], by * self.flows[k > 0])
+        return moved(self._shown(number)[1], by * self.flows[k > 0], mirrors=self.mirrors)
 
     def covers(self, k: int, size: tuple[int, int]) -> Tensor:
         """Return the known part of a picture: (h, w) of ``size``, 0 for points from outside."""

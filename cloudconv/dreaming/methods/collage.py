@@ -33,6 +33,7 @@ from cloudconv.metrics import luma
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
 _SLOWEST = 10.0  # greatest such time, in seconds
 _FADE = 0.3  # part of the way across the picture by which the sky moves while one place changes
+_FINE = 1.5  # time in which fine detail changes, in seconds: a mix of two clouds looks transparent
 _ADAPTS = 0.04  # part of a difference of contrast from the clip that each frame corrects …
 _MOST_GAIN = 1.3  # … up to this factor
 
@@ -79,11 +80,13 @@ class _Composition:
         # enters.
         self.spacing = max(shortest, int(min(crosses, _SLOWEST / float(material.step))))
         # Without wind all places fade slowly.
-        self._fade = min(_FADE * crosses / self.spacing, 1) or 1
+        slow = min(_FADE * crosses / self.spacing, 1) or 1.0
+        fine = (1 + slow) * _FINE / float(self.spacing * material.step)
+        self._fades = min(slow, fine), slow
         self._drifting = drift_of(material, self.spacing)
         self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing)
         self._past = Past(self._thumbs)
-        self._chooser = ClipSelector(material, self._thumbs, self._past, self._random, self._fade)
+        self._chooser = ClipSelector(material, self._thumbs, self._past, self._random, slow)
         self._contrast = _Contrast(_clip_mean(material, self._size))
         self._land = _Land(material, self._light)
         large = Footage(self._drifting, self._light, self._size)
@@ -159,7 +162,7 @@ class _Composition:
             points.wind,
             lasts,
             self._random,
-            self._fade,
+            self._fades,
         )
         return replace(piece, front=front, lasts=lasts)
 

@@ -15,6 +15,7 @@ _FAINT = (1 / 255) ** 2  # added to both squared contrasts of a ratio, so that n
 _SEAM = 0.02  # sigma of the area in which a border follows clouds, relative to the longer side
 _BRIGHTER = 0.05  # difference of luma that counts as brighter near a border …
 _PREFERRED = 3.0  # … where the brighter picture counts up to e to this power times as much
+_COARSE = 8  # sides of a picture up to which all of its detail counts as coarse, in pixels
 _MOST_GAIN = 2.0  # greatest gain of contrast; two unrelated pictures in equal parts need 1.41
 
 
@@ -41,7 +42,8 @@ def blended(
 
     Args:
         pictures: (3, H, W) float32 each.
-        weights: (h, w) float32 each, of ``weight_size``; their sum is 1 everywhere.
+        weights: (h, w) float32 each, of ``weight_size``; their sum is 1 everywhere. Or (2, h, w)
+            each, for fine and for coarse detail.
         mean_picture: (3, h, w), the mean picture of the clip; None to leave contrast unchanged.
         smalls: (3, h, w) float32 each, the pictures at the size of the weights; None to compute
             them.
@@ -58,8 +60,9 @@ def blended(
     if len(pictures) == 1:
         return pictures[0] + resized(lit[0] - smalls[0], size)
     small, shown = torch.stack(list(smalls)), torch.stack(list(lit))
-    weight = torch.stack(list(weights))[:, None]
-    wanted, gain = pyramid_mean(shown, weight), None
+    bands = torch.stack(list(weights)).view(len(weights), -1, *area)
+    weight = bands[:, :1]
+    wanted, gain = pyramid_mean(shown, bands), None
     if mean_picture is not None:
         wanted, gain = _contrasted(wanted, shown, weight, mean_picture)
     coarse = (small * weight).sum(0)
@@ -87,21 +90,23 @@ def along_clouds(
     brightness as height.
 
     Args:
-        weights: (h, w) float32 each; their sum is 1 everywhere.
+        weights: (2, h, w) float32 each, for fine and for coarse detail; their sum is 1 everywhere.
         smalls: (N, 3, h, w) float32, the pictures in one light.
         covers: (h, w) float32 each, 1 where a picture is known and 0 elsewhere.
         fixed: the number of first pictures that keep their weights, such as a forecast.
 
     Returns:
-        (h, w) float32 each; their sum is 1 everywhere.
+        (2, h, w) float32 each; their sum is 1 everywhere.
     """
     if len(weights) < fixed + 2:
         return list(weights)
-    weight, bright = torch.stack(list(weights)), luma(smalls)
+    weight, bright = torch.stack(list(weights)), luma(smalls)[:, None]
     brighter = (bright - (bright * weight).sum(0))[fixed:]
     weight = weight[fixed:]
-    known = torch.stack(list(covers[fixed:]))
-    wide, near = blurred(torch.cat([weight, known]), _SEAM * max(weight.shape[1:])).chunk(2)
+    known = torch.stack(list(covers[fixed:]))[:, None]
+    both = torch.cat([weight, known], 1)
+    both = blurred(both.flatten(0, 1), _SEAM * max(both.shape[2:])).view_as(both)
+    wide, near = both[:, :-1], both[:, -1:]
     # The share falls to 0 at unknown parts, whose border is the straight edge of a piece. Where no
     # picture is known, the weights themselves count.
     share = (wide * (2 * near - 1).clamp_min(0)).add(weight, alpha=1e-3)
@@ -131,17 +136,21 @@ def _contrasted(
 
 
 def pyramid_mean(pictures: Tensor, weights: Tensor) -> Tensor:
-    """Blend pictures (N, 3, h, w) with weights (N, 1, h, w); return (3, h, w).
+    """Blend pictures (N, 3, h, w) with weights (N, 1 or 2, h, w); return (3, h, w).
 
-    Each band is blended with the weights at its own resolution. The coarsest band has two or three
-    rows or columns, so a difference in light fades over a third of the picture or more.
+    Each band is blended with the weights at its own resolution: those of fine detail, those of
+    coarse detail, or a mix. The coarsest band has two or three rows or columns, so a difference in
+    light fades over a third of the picture or more.
     """
     height, width = pictures.shape[-2:]
+    part = min(1.0, _COARSE / max(height, width))
+    weight = torch.lerp(weights[:, :1], weights[:, -1:], part)
     if min(height, width) < 4:
-        return (pictures * weights).sum(0)
+        return (pictures * weight).sum(0)
     size = (-(-height // 2), -(-width // 2))
     coarse = resized(pictures.flatten(0, 1), size).reshape(-1, 3, *size)
     up = resized(coarse.flatten(0, 1), (height, width)).reshape(pictures.shape)
-    above = pyramid_mean(coarse, resized(weights[:, 0], size)[:, None])
-    result: Tensor = resized(above, (height, width)) + ((pictures - up) * weights).sum(0)
+    smaller = resized(weights.flatten(0, 1), size).view(*weights.shape[:2], *size)
+    above = pyramid_mean(coarse, smaller)
+    result: Tensor = resized(above, (height, width)) + ((pictures - up) * weight).sum(0)
     return result

@@ -29,7 +29,7 @@ _TRAVEL, _TRAVEL_EVEN = 0.1, 0.8
 _SHORTEST, _LONGEST = 24, 320  # least and greatest number of frames in a period
 _CALM = 1 / 960  # default wind of a still picture, in widths per frame
 _HORIZON = 0.6  # speed at the horizon, relative to the speed at the top of the sky
-_SOFT = 0.5  # one pixel's cross-fade, relative to the time from the first pixel's start to the last
+_SOFT = 0.2, 0.5  # one place's fades, see `Front`
 
 
 class Flow(DreamMethod):

@@ -108,11 +108,14 @@ class Piece:
     lasts: int = 1
 
     def shots(self, number: int, points: Points, *, small: bool) -> list[tuple[Shot, Tensor]]:
-        """Return the pictures at a frame of the dream, and their weights, (h, w) each."""
+        """Return the pictures at a frame of the dream, and their weights, (2, h, w) each.
+
+        The weights are those of fine and of coarse detail.
+        """
         footage, age = self.footage[small], number - self.start
         first = footage.at(self.first, age)
         if self.second is None:
-            return [(first, torch.ones_like(first.covers))]
+            return [(first, torch.ones_like(first.covers.expand(2, -1, -1)))]
         assert self.cut is not None
         second = footage.at(self.second, age)
         back = points.back(min(age + 1, self.life))
@@ -126,7 +129,7 @@ class Piece:
     def seen(self, number: int, points: Points) -> tuple[Tensor, Tensor]:
         """Return the piece's own thumbnail, (3, h, w), and its known part, (h, w)."""
         shots = self.shots(number, points, small=True)
-        thumb = torch.stack([shot.relit * weight for shot, weight in shots]).sum(0)
+        thumb = torch.stack([shot.relit * weight[-1] for shot, weight in shots]).sum(0)
         return thumb, torch.stack([shot.covers for shot, _ in shots]).amax(0)
 
 
@@ -151,8 +154,8 @@ def visible(
     """Return the pictures at a frame of the dream.
 
     Returns:
-        The pictures; their weights, (h, w) each; and the number of the first pieces that later
-        pieces hide.
+        The pictures; their weights, (2, h, w) each, for fine and for coarse detail; and the number
+        of the first pieces that later pieces hide.
     """
     shots: list[Shot] = []
     weights: list[Tensor] = []

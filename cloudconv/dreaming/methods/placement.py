@@ -38,17 +38,15 @@ class Placement:
         return self.start - age if self.backwards else self.start + age
 
     def placed(self, picture: Tensor) -> Tensor:
-        """Return a picture (C, H, W) in its place; edges are continued where nothing is known."""
+        """Return a picture (C, H, W) in its place; its mirror image fills what is not known."""
         if self.aligned:
             return picture
         width = picture.shape[-1]
         whole = picture.flip(-1) if self.mirrored else picture
         left, begin, end = self._span(width)
-        made = torch.empty_like(picture)
-        made[..., begin:end] = whole[..., begin - left : end - left]
-        made[..., :begin] = made[..., begin : begin + 1]
-        made[..., end:] = made[..., end - 1 : end]
-        return made
+        turn = 2 * (end - begin)
+        steps = (torch.arange(width, device=picture.device) - begin) % turn
+        return whole[..., begin - left + torch.minimum(steps, turn - 1 - steps)]
 
     def known(self, width: int) -> Tensor:
         """Return 1 in the columns that the placed picture covers, else 0: (width,)."""

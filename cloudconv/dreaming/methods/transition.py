@@ -29,6 +29,8 @@ Sight = Callable[[int], tuple[Tensor, Tensor]]
 """A function of an age in frames that returns the footage then, (3, h, w) float32, and its known
 part, (h, w) from 0 to 1."""
 
+Fades = tuple[float, float]
+
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
 _UNEVEN = 0.3  # standard deviation of this variation, relative to the way across the picture
 
@@ -39,21 +41,25 @@ class Front:
 
     A point with a negative time has changed before; a point with a time above 1 does not change.
     ``order``: (h + 2 my, w + 2 mx). Points in the ``margins`` (my, mx) are outside the picture when
-    the transition begins. ``fade``: the duration of the change of one point, relative to the time
-    from the first point's begin to the last one's.
+    the transition begins. ``fades``: the durations of the change of one point, of fine and of
+    coarse detail, relative to the time from the first point's begin to the last one's.
     """
 
     order: Tensor
     margins: tuple[int, int]
-    fade: float
+    fades: Fades
 
     def weights(self, displacement: Tensor, age: int, lasts: int, size: tuple[int, int]) -> Tensor:
-        """Return the weight of the new footage after ``age`` of ``lasts`` frames: (h, w) of size.
+        """Return the weights of the new footage after ``age`` of ``lasts`` frames: (2, h, w).
 
+        The first is that of fine detail, the second that of coarse detail, which changes slowly.
         ``displacement``, (2, h', w'), leads from a pixel of the grid back to its point's start.
+        ``size``: (h, w) of the result.
         """
-        progress = (1 + self.fade) * min(max(0.0, age / lasts), 1.0)
-        shown = ((progress - self._at(displacement, size)) / self.fade).clamp(0, 1)
+        coarse = self.fades[1]
+        progress = (1 + coarse) * min(max(0.0, age / lasts), 1.0)
+        half = progress - self._at(displacement, size) - coarse / 2
+        shown = (torch.stack([half / fade for fade in self.fades]) + 0.5).clamp(0, 1)
         return shown * shown * (3 - 2 * shown)
 
     def _at(self, displacement: Tensor, size: tuple[int, int]) -> Tensor:
@@ -73,7 +79,7 @@ class Front:
 
 
 def front_of(
-    old: Sight, coming: Sight, wind: Tensor, lasts: int, random: np.random.Generator, fade: float
+    old: Sight, coming: Sight, wind: Tensor, lasts: int, random: np.random.Generator, fades: Fades
 ) -> Front:
     """Return the times at which the points change from old to new footage.
 
@@ -85,7 +91,7 @@ def front_of(
         wind: (2, h, w) backward flow per frame, in pixels of these pictures.
         lasts: the number of frames in which all points change.
         random: chooses the variation of the times.
-        fade: see :class:`Front`.
+        fades: see :class:`Front`.
     """
     grid = (wind.shape[-2], wind.shape[-1])
     positions, margins = drifts(wind.numpy(), lasts)
@@ -95,13 +101,14 @@ def front_of(
     around = [(margin, margin) for margin in margins]
     wide = np.pad(wanted.numpy(), around, mode="edge")
     # No visible point changes before the transition begins, because the stack hides unknown parts.
+    fade = fades[1]
     times = best_times(apart, fade, wide.astype(np.float32), *missing).clip(0)
     # A point that enters with the wind has changed by then, so that new sky does not fade in there.
     # The nearest points have no time for that.
     enters = within.argmax(0) / np.float32(TIMES)
     entering = (np.pad(np.ones(grid), around) == 0) & (times < enters)
     times[entering] = np.minimum(times, np.maximum(enters + fade * (enters - 1), -enters))[entering]
-    return Front(torch.from_numpy(times), margins, fade)
+    return Front(torch.from_numpy(times), margins, fades)
 
 
 def cut_between(first: Sight, second: Sight, wind: Tensor, life: int, fade: float) -> Front:
@@ -114,7 +121,7 @@ def cut_between(first: Sight, second: Sight, wind: Tensor, life: int, fade: floa
         second: the footage downwind.
         wind: (2, h, w) backward flow per frame, in pixels of these pictures.
         life: the number of frames in which both are visible.
-        fade: see :class:`Front`.
+        fade: the duration of the change of one point, see :class:`Front`.
     """
     grid = (wind.shape[-2], wind.shape[-1])
     positions, margins = drifts(wind.numpy(), life)
@@ -123,7 +130,7 @@ def cut_between(first: Sight, second: Sight, wind: Tensor, life: int, fade: floa
     reach = 2 + ceil(2 * float(wind.abs().max()) * life / TIMES)
     apart, *missing = (one * within for one in _compared(first, second, positions, life, reach))
     times = best_times(apart, fade, None, *missing)
-    return Front(torch.from_numpy(times), margins, fade)
+    return Front(torch.from_numpy(times), margins, (fade, fade))
 
 
 def _compared(
