@@ -98,7 +98,7 @@ class _Footage:
     start: int
 
     def picture(self, time: int) -> Tensor:
-        """Return the picture of a time, (3, H, W), which the caller may change."""
+        """Return the picture of a time: (3, H, W)."""
         return self.drift.picture(self.start + time)
 
     def small(self, time: int) -> Floats:

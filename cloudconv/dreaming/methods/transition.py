@@ -30,6 +30,7 @@ Sight = Callable[[int], tuple[Tensor, Tensor]]
 part, (h, w) from 0 to 1."""
 
 Fades = tuple[float, float]
+"""The durations of the change of one point: of its fine, and of its coarse detail."""
 
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
 _UNEVEN = 0.3  # standard deviation of this variation, relative to the way across the picture
