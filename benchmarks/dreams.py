@@ -98,7 +98,7 @@ def measure(clip: Path, options: argparse.Namespace) -> dict[str, Any]:
         choice = choose(material)
         mode, why = choice.mode, choice.why
     spec = method(mode)
-    made = spec.build(Options()).dream(material, frames=options.frames, seed=options.seed)
+    made = spec.dream(material, Options(options.frames, options.seed))
     kind = replace(spec.kind, frames=options.frames)
     meter = VitalsMeter(material, kind)
     chosen = set(np.linspace(1, options.frames, 8).round().astype(int) - 1)

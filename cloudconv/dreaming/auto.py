@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import MethodSpec, Options
-from cloudconv.dreaming.methods.registry import method
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.registry import MethodSpec, method
 from cloudconv.dreaming.pictures import small_copy, spread
 from cloudconv.dreaming.vitals.vitals import Values, VitalsMeter, in_words, outside
 
@@ -117,8 +117,7 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
         return Trial(spec.name, ("solid things move before a moving camera",), False)
     if kind.sky and not _in_one_wind(material.steady):
         return Trial(spec.name, ("its parts do not move in one direction",), False)
-    method = spec.build(Options())
-    for picture in method.dream(material, frames=FRAMES, seed=seed):
+    for picture in spec.dream(material, Options(FRAMES, seed)):
         meter.push(small_copy(picture, material.small_size))
     failed: Values = {}
     for row in meter.rows:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from cloudconv.dreaming.auto import tried
-from cloudconv.dreaming.methods.collage import Collage
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.registry import method
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.probe import probe
@@ -88,7 +89,7 @@ def check_ridge(pictures):
     source = material(pictures)
     assert source.steady is not source
     with torch.inference_mode():
-        made = list(Collage().dream(source, frames=80, seed=0))
+        made = list(collage(source, Options(80, 0)))
     assert lost_land(pictures, made) < 0.01
     never_dark = np.min(np.max(pictures, 3), 0) > 60
     for one in made:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from cloudconv.dreaming.methods.collage import Collage
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.compositing import along_clouds, blended
 from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.placement import Placement
@@ -34,7 +35,7 @@ def dream_of(source, frames, seed=0, **options):
     """Return the frames of a collage of a material, or of pictures."""
     source = material(source) if isinstance(source, list) else source
     with torch.inference_mode():
-        return list(Collage().dream(source, frames=frames, seed=seed, **options))
+        return list(collage(source, Options(frames, seed, **options)))
 
 
 def dreamt(count=40, frames=60, **options):

@@ -8,7 +8,7 @@ import torch
 
 from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.methods.base import Options
-from cloudconv.dreaming.methods.flow import Flow
+from cloudconv.dreaming.methods.flow import flow
 from cloudconv.dreaming.pictures import grey, small_copy
 from cloudconv.models.flow import measured_flow
 from tests.helpers.dreams import clouds, material, tensor
@@ -26,9 +26,8 @@ def steps(made):
 
 def dreamt(count, pictures=1, wind=None, **options):
     source = material(clouds(pictures, SIZE, speed=2.0))
-    wanted = {"frames": count, "seed": 0} | options
     with torch.inference_mode():
-        return list(Flow(Options(wind=wind)).dream(source, **wanted))
+        return list(flow(source, Options(count, wind=wind, **options)))
 
 
 def sky_flow(later, earlier):
@@ -51,8 +50,8 @@ def test_a_still_without_a_given_wind_gets_a_calm_one():
 
 def test_a_clip_in_which_nothing_moves_moves_like_a_still():
     pictures = clouds(1, SIZE) * 20
-    (made,) = Flow().dream(material(pictures), frames=1, seed=0)
-    (still,) = Flow().dream(material(pictures[:1]), frames=1, seed=0)
+    (made,) = flow(material(pictures), Options(1, 0))
+    (still,) = flow(material(pictures[:1]), Options(1, 0))
     assert torch.equal(made, still)
     assert change(made, tensor(pictures[0])) > 0
 

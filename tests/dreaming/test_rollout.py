@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cloudconv.dreaming.methods.base import Options
-from cloudconv.dreaming.methods.rollout import Rollout
+from cloudconv.dreaming.methods.rollout import rollout
 from cloudconv.errors import ModelError
 from cloudconv.models import registry
 from tests.helpers.dreams import clouds, material, tensor, vitals_of
@@ -17,7 +17,7 @@ def footage():
 
 def test_each_frame_is_predicted_from_the_frames_before(footage):
     source = material(footage)
-    made = list(Rollout(Options(model="linear")).dream(source, frames=3, seed=0))
+    made = list(rollout(source, Options(3, model="linear")))
     assert len(made) == 3
     before, last = tensor(footage[-2]), tensor(footage[-1])
     for picture in made:
@@ -30,14 +30,14 @@ def test_each_frame_is_predicted_from_the_frames_before(footage):
 @pytest.mark.parametrize("loop", [False, True])
 def test_a_rollout_has_the_requested_length(loop):
     source = material(clouds(3, (50, 35)))
-    made = list(Rollout(Options(model="flow")).dream(source, frames=4, seed=0, loop=loop))
+    made = list(rollout(source, Options(4, loop=loop, model="flow")))
     assert [tuple(picture.shape) for picture in made] == [(3, 35, 50)] * 4
 
 
 @pytest.mark.full
 def test_a_rollout_that_collapses_is_not_alive(footage):
     source = material(footage)
-    made = list(Rollout(Options(model="conv")).dream(source, frames=60, seed=0))
+    made = list(rollout(source, Options(60, model="conv")))
     (row,) = vitals_of(source, made)
     assert not row.alive
     assert len(row.failed) >= 3
@@ -46,8 +46,7 @@ def test_a_rollout_that_collapses_is_not_alive(footage):
 def test_a_loop_fades_into_its_first_frame(footage):
     source = material(footage)
     first = tensor(footage[0])
-    rollout = Rollout(Options(model="hold"))
-    made = list(rollout.dream(source, frames=30, seed=0, loop=True, loop_to=first))
+    made = list(rollout(source, Options(30, loop=True, loop_to=first, model="hold")))
     differences = [float((picture - first).abs().mean()) for picture in made]
     # The last 15 frames go in even steps to the frame that the first would follow.
     shares = [min(1, (30 - number) / 16) for number in range(30)]
@@ -56,4 +55,4 @@ def test_a_loop_fades_into_its_first_frame(footage):
 
 def test_a_rollout_needs_a_predictor(footage):
     with pytest.raises(ModelError, match="predict"):
-        next(Rollout(Options(model="blend")).dream(material(footage), frames=1, seed=0))
+        next(rollout(material(footage), Options(1, model="blend")))

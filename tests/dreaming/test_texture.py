@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from cloudconv.dreaming.methods.texture import Texture
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.texture import texture
 from tests.helpers.dreams import ball, ball_is_whole, clouds, material, tensor, vitals_of
 
 
 def dream(count, frames, seed=0, **options):
-    made = Texture().dream(material(ball(count)), frames=frames, seed=seed, **options)
+    made = texture(material(ball(count)), Options(frames, seed, **options))
     return [picture.clone() for picture in made]
 
 
@@ -35,7 +36,7 @@ def test_frames_depend_on_the_seed():
     source = material(clouds(60, (64, 48)))
 
     def made(seed):
-        return list(Texture().dream(source, frames=90, seed=seed))
+        return list(texture(source, Options(90, seed)))
 
     one, again, other = made(0), made(0), made(5)
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
@@ -64,7 +65,7 @@ def test_short_clips_give_the_requested_length(count, loop):
 @pytest.mark.full
 def test_clouds_move_without_jumps():
     source = material(clouds(80))
-    made = list(Texture().dream(source, frames=120, seed=1))
+    made = list(texture(source, Options(120, 1)))
     rows = vitals_of(source, made, repeats=True)
     assert rows
     for row in rows:
@@ -82,7 +83,7 @@ def scrolling(count):
 
 
 def test_motion_that_repeats_goes_on_forwards_without_an_end():
-    made = list(Texture().dream(material(scrolling(80)), frames=200, seed=0))
+    made = list(texture(material(scrolling(80)), Options(200, 0)))
     wanted = scrolling(280)[80:]
     apart = [float((a - tensor(b)).abs().mean()) for a, b in zip(made, wanted, strict=True)]
     assert max(apart) < 0.004, apart
@@ -93,7 +94,7 @@ def test_motion_that_repeats_goes_on_forwards_without_an_end():
 def test_every_place_shows_a_frame_of_the_clip():
     """Only the last frame is moved, in the first second; near a border the light is mixed."""
     source = clouds(40, (64, 48))
-    made = list(Texture().dream(material(source), frames=120, seed=3))[25:]
+    made = list(texture(material(source), Options(120, 3)))[25:]
     real = torch.stack([tensor(picture) for picture in source])
     for picture in made:
         nearest = (real - picture).abs().amax(1).amin(0)
@@ -103,7 +104,7 @@ def test_every_place_shows_a_frame_of_the_clip():
 def test_a_change_of_exposure_leaves_no_edges():
     base = clouds(1, (192, 144))[0][:108].astype(np.float32)
     shares = [1 - 0.4 * max(0, k - 40) / 20 for k in range(60)]
-    made = list(Texture().dream(material([np.uint8(base * s) for s in shares]), frames=30, seed=0))
+    made = list(texture(material([np.uint8(base * s) for s in shares]), Options(30, 0)))
     for picture in made:
         light = picture.mean(0) / tensor(np.uint8(base)).mean(0)
         assert float(light[4:-4, 4:-4].diff(dim=1).abs().quantile(0.999)) < 0.08
@@ -118,7 +119,7 @@ def two_balls(count):
 @pytest.mark.full
 def test_places_jump_at_their_own_times():
     source = two_balls(100)
-    made = list(Texture().dream(material(source), frames=150, seed=0))
+    made = list(texture(material(source), Options(150, 0)))
     usual = changes([tensor(p) for p in source])
     assert max(changes(made[25:])) < 1.5 * max(usual)
     assert all(ball_is_whole(picture[..., :96]) for picture in made[25:])

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloudconv.dreaming.methods.texture import Texture
 from cloudconv.dreaming.vitals.vitals import VITALS, Vitals, VitalsMeter
 from cloudconv.errors import DeviceError, InputError, OutputError
 from cloudconv.events import Progress, Warned
@@ -267,7 +266,8 @@ def test_an_estimate_of_decades_ends(bouncing, tmp_path, loop):
 
 
 def test_a_run_and_an_estimate_name_a_lack_of_memory(bouncing, tmp_path, monkeypatch):
-    monkeypatch.setattr(Texture, "dream", Mock(side_effect=MemoryError))
+    row = "cloudconv.dreaming.methods.texture._Row"
+    monkeypatch.setattr(row, Mock(side_effect=MemoryError))
     given = {"frames": 4, "mode": "texture", "device": "cpu"}
     settings = DreamSettings(bouncing, tmp_path / "b.mkv", **given)
     for make in (lambda: finish(job.run(settings)), lambda: job.estimate(job.decide(settings))):

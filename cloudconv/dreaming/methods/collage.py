@@ -21,7 +21,7 @@ from torch import Tensor
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift, drift_of, end_pairs, mean_flow, unfolded
-from cloudconv.dreaming.methods.base import DreamMethod
+from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.compositing import along_clouds, blended
 from cloudconv.dreaming.methods.pieces import Footage, Piece, Thumbs, visible
@@ -38,30 +38,19 @@ _ADAPTS = 0.04  # part of a difference of contrast from the clip that each frame
 _MOST_GAIN = 1.3  # … up to this factor
 
 
-class Collage(DreamMethod):
-    """A method that replaces older footage of the clip by new footage, along with the wind."""
-
-    def dream(
-        self,
-        material: Material,
-        *,
-        frames: int,
-        seed: int,
-        loop: bool = False,
-        loop_to: Tensor | None = None,
-    ) -> Iterator[Tensor]:
-        """Yield the collage; see the base class."""
-        composition = _Composition(material.steady, seed)
-        # A loop leads to the source's first frame (``loop_to``). If the output begins with the
-        # dream, a loop leads to the last real frame instead.
-        ending = min(composition.spacing, frames // 2) if loop else 0
-        for number in range(frames):
-            left = frames - number
-            if left == ending:
-                composition.end(left, loop_to)
-            elif left > ending and composition.due:
-                composition.start_next()
-            yield composition.step()
+def collage(material: Material, options: Options) -> Iterator[Tensor]:
+    """Yield frames in which new footage of the clip replaces older footage, with the wind."""
+    composition, frames = _Composition(material.steady, options.seed), options.frames
+    # A loop leads to the source's first frame (``loop_to``). If the output begins with the dream, a
+    # loop leads to the last real frame instead.
+    ending = min(composition.spacing, frames // 2) if options.loop else 0
+    for number in range(frames):
+        left = frames - number
+        if left == ending:
+            composition.end(left, options.loop_to)
+        elif left > ending and composition.due:
+            composition.start_next()
+        yield composition.step()
 
 
 class _Composition:

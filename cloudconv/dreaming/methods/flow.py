@@ -17,7 +17,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift, SkyBehind, end_pairs, mean_flow, unfolded
-from cloudconv.dreaming.methods.base import DreamMethod
+from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import Front, order_of
 from cloudconv.dreaming.pictures import TINY, resized_flow, spread, weight_size
@@ -32,78 +32,69 @@ _HORIZON = 0.6  # speed at the horizon, relative to the speed at the top of the 
 _SOFT = 0.2, 0.5  # one place's fades, see `Front`
 
 
-class Flow(DreamMethod):
-    """A method that cross-fades forward and backward movements of a picture along a steady field.
+def flow(material: Material, options: Options) -> Iterator[Tensor]:
+    """Yield forward and backward movements of a picture, cross-faded, along a steady field.
 
     The option ``wind`` replaces the measured motion of a clip. For a still picture, the option
     replaces a slow wind from the left.
     """
+    frames, loop, loop_to = options.frames, options.loop, options.loop_to
+    material = material.steady
+    if bool(material.land.all()):
+        # Nothing moves in the clip, so the last frame is a single picture.
+        material = Material(material.frames[-1:], device=material.device, step=material.step)
+    last, still, size = material.picture(-1), material.matte, weight_size(*material.size)
+    measured = len(material) > 1 and options.wind is None
+    wind = _wind(material, options, measured)
+    # In a loop with the source, the source's first frame follows the dream's last.
+    turns = frames + (loop_to is not None)
+    period = _period(unfolded(wind, 1), _TRAVEL) if measured else _period(wind, _TRAVEL_EVEN)
+    rounds = max(1, round(turns / period)) if loop else -(-turns // period)
+    # A loop is a whole number of periods, whose lengths differ by a frame at most.
+    period = -(-turns // rounds) if loop else period
+    behind, first = SkyBehind(still, size), wind
+    if measured:
+        # The first period begins with a forecast from the motion of the last frames.
+        first = mean_flow(material, end_pairs(len(material), first=False))
+        first, wind = (unfolded(flow, period) for flow in (first, wind))
+    leaving = Drift(lambda _: last, 1, behind, [first] * 2)
+    entering = Drift(lambda _: last, 1, behind, [wind] * 2)
+    # The order in which pixels cross-fade moves with the wind.
+    drifts = resized_flow(wind.cpu()[None], size)[0]
+    order = order_of(drifts, np.random.default_rng(options.seed), size)
+    front, number, target = Front(order, (0, 0), _SOFT), 0, last
+    for k in range(1, rounds + 1):
+        end = turns * k // rounds if loop else period * k
+        if loop_to is not None and end == turns:
+            target = loop_to
+            entering = Drift(lambda _: loop_to, 1, behind, [wind] * 2)
+        count = end - number
+        for phase in range(1, min(end, frames) - number + 1):
+            shown = front.weights((phase - count // 2) * drifts, phase, count, size)
+            (shown,) = upload([shown], last.device)
+            # Where one of the two is from outside the picture, the other is better.
+            old, new = leaving.covers(phase, size), entering.covers(phase - count, size)
+            shown = torch.maximum(shown * torch.maximum(new, 1 - old), (new - old).clamp_min(0))
+            earlier = leaving.picture(phase) if k == 1 else leaving.sky(phase)
+            sky = blended([earlier, entering.sky(phase - count)], [1 - shown, shown])
+            yield torch.lerp(sky, torch.lerp(last, target, phase / count), still)
+        leaving, number = entering, end
 
-    def dream(
-        self,
-        material: Material,
-        *,
-        frames: int,
-        seed: int,
-        loop: bool = False,
-        loop_to: Tensor | None = None,
-    ) -> Iterator[Tensor]:
-        """Yield the moved picture; see the base class."""
-        material = material.steady
-        if bool(material.land.all()):
-            # Nothing moves in the clip, so the last frame is a single picture.
-            material = Material(material.frames[-1:], device=material.device, step=material.step)
-        last, still, size = material.picture(-1), material.matte, weight_size(*material.size)
-        measured = len(material) > 1 and self.options.wind is None
-        wind = self._wind(material, measured)
-        # In a loop with the source, the source's first frame follows the dream's last.
-        turns = frames + (loop_to is not None)
-        period = _period(unfolded(wind, 1), _TRAVEL) if measured else _period(wind, _TRAVEL_EVEN)
-        rounds = max(1, round(turns / period)) if loop else -(-turns // period)
-        # A loop is a whole number of periods, whose lengths differ by a frame at most.
-        period = -(-turns // rounds) if loop else period
-        behind, first = SkyBehind(still, size), wind
-        if measured:
-            # The first period begins with a forecast from the motion of the last frames.
-            first = mean_flow(material, end_pairs(len(material), first=False))
-            first, wind = (unfolded(flow, period) for flow in (first, wind))
-        leaving = Drift(lambda _: last, 1, behind, [first] * 2)
-        entering = Drift(lambda _: last, 1, behind, [wind] * 2)
-        # The order in which pixels cross-fade moves with the wind.
-        drifts = resized_flow(wind.cpu()[None], size)[0]
-        order = order_of(drifts, np.random.default_rng(seed), size)
-        front, number, target = Front(order, (0, 0), _SOFT), 0, last
-        for k in range(1, rounds + 1):
-            end = turns * k // rounds if loop else period * k
-            if loop_to is not None and end == turns:
-                target = loop_to
-                entering = Drift(lambda _: loop_to, 1, behind, [wind] * 2)
-            count = end - number
-            for phase in range(1, min(end, frames) - number + 1):
-                shown = front.weights((phase - count // 2) * drifts, phase, count, size)
-                (shown,) = upload([shown], last.device)
-                # Where one of the two is from outside the picture, the other is better.
-                old, new = leaving.covers(phase, size), entering.covers(phase - count, size)
-                shown = torch.maximum(shown * torch.maximum(new, 1 - old), (new - old).clamp_min(0))
-                earlier = leaving.picture(phase) if k == 1 else leaving.sky(phase)
-                sky = blended([earlier, entering.sky(phase - count)], [1 - shown, shown])
-                yield torch.lerp(sky, torch.lerp(last, target, phase / count), still)
-            leaving, number = entering, end
 
-    def _wind(self, material: Material, measured: bool) -> Tensor:
-        """Return the backward flow per frame, (2, h, w), in pixels of the small picture."""
-        if measured:
-            return mean_flow(material, spread(len(material), 1))
-        (height, width), (rows, columns) = material.size, material.small_size
-        dx, dy = self.options.wind or (_CALM * width, 0.0)
-        wind = material.land.new_tensor([-dx * columns / width, -dy * rows / height])
-        speed = torch.ones(rows, device=wind.device)
-        sky = (material.land == 0).any(1).nonzero()
-        if len(material) == 1 and len(sky) and material.land.any():
-            # Clouds near the horizon are further away and move more slowly.
-            down = torch.arange(rows, device=wind.device) / (sky[-1] + 1)
-            speed = 1 - (1 - _HORIZON) * down.clamp(0, 1)
-        return wind[:, None, None] * speed[:, None].expand(rows, columns)
+def _wind(material: Material, options: Options, measured: bool) -> Tensor:
+    """Return the backward flow per frame, (2, h, w), in pixels of the small picture."""
+    if measured:
+        return mean_flow(material, spread(len(material), 1))
+    (height, width), (rows, columns) = material.size, material.small_size
+    dx, dy = options.wind or (_CALM * width, 0.0)
+    wind = material.land.new_tensor([-dx * columns / width, -dy * rows / height])
+    speed = torch.ones(rows, device=wind.device)
+    sky = (material.land == 0).any(1).nonzero()
+    if len(material) == 1 and len(sky) and material.land.any():
+        # Clouds near the horizon are further away and move more slowly.
+        down = torch.arange(rows, device=wind.device) / (sky[-1] + 1)
+        speed = 1 - (1 - _HORIZON) * down.clamp(0, 1)
+    return wind[:, None, None] * speed[:, None].expand(rows, columns)
 
 
 def _period(wind: Tensor, travel: float) -> int:

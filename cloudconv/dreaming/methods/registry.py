@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
-from cloudconv.dreaming.methods.base import MethodSpec
-from cloudconv.dreaming.methods.collage import Collage
-from cloudconv.dreaming.methods.flow import Flow
-from cloudconv.dreaming.methods.rollout import Rollout
-from cloudconv.dreaming.methods.texture import Texture
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.collage import collage
+from cloudconv.dreaming.methods.flow import flow
+from cloudconv.dreaming.methods.rollout import rollout
+from cloudconv.dreaming.methods.texture import texture
 from cloudconv.dreaming.vitals.vitals import DreamKind
+
+
+@dataclass(frozen=True, slots=True)
+class MethodSpec:
+    """The description of a mode. Jobs read the description and never branch on a mode's name.
+
+    ``least_frames``: the number of frames that the material needs. ``dream``: yields the frames
+    that follow ``material.last``, (3, H, W) float32 RGB on ``material.device``, nominally in [0, 1]
+    and not clamped. The first follows by one ``material.step``. The same material, options and
+    machine give the same frames. Memory does not grow with their number. ``kind``: the properties
+    of the mode's dreams; ``sky`` states here whether the mode is for skies only. ``options``: the
+    names of the :class:`Options` that a user may give. ``note``: a sentence for the user about
+    every dream in the mode.
+    """
+
+    name: str
+    least_frames: int
+    dream: Callable[[Material, Options], Iterator[Tensor]]
+    kind: DreamKind
+    options: tuple[str, ...] = ()
+    note: str = ""
+
 
 _CYCLE = "The picture returns in a cycle."
 
 METHODS = (
-    MethodSpec("collage", 8, Collage, DreamKind(pasted=True, sky=True)),
-    MethodSpec("texture", 2, Texture, DreamKind(repeats=True)),
-    MethodSpec("flow", 1, Flow, DreamKind(repeats=True, pasted=True), ("wind",), _CYCLE),
-    MethodSpec("rollout", 1, Rollout, DreamKind(), ("model",)),
+    MethodSpec("collage", 8, collage, DreamKind(pasted=True, sky=True)),
+    MethodSpec("texture", 2, texture, DreamKind(repeats=True)),
+    MethodSpec("flow", 1, flow, DreamKind(repeats=True, pasted=True), ("wind",), _CYCLE),
+    MethodSpec("rollout", 1, rollout, DreamKind(), ("model",)),
 )
 
 

@@ -8,43 +8,32 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import DreamMethod
+from cloudconv.dreaming.methods.base import Options
 from cloudconv.models import registry
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 
 _FADE = 24  # frames in which a loop fades into its beginning
 
 
-class Rollout(DreamMethod):
-    """A method that predicts each frame from the frames before it, predicted ones included."""
+def rollout(material: Material, options: Options) -> Iterator[Tensor]:
+    """Yield frames predicted from the frames before, predicted ones included.
 
-    def dream(
-        self,
-        material: Material,
-        *,
-        frames: int,
-        seed: int,
-        loop: bool = False,
-        loop_to: Tensor | None = None,
-    ) -> Iterator[Tensor]:
-        """Yield predicted frames; see the base class.
-
-        A prediction is not random, so the seed changes nothing. A prediction cannot aim at a frame
-        either: in a loop the last frames fade into the first one.
-        """
-        options = self.options
-        device = material.device
-        model = registry.load_predictor(options.model or DEFAULT_PREDICTOR, device, options.dtype)
-        need = model.spec.context
-        numbers = [max(0, len(material) - need + k) for k in range(need)]
-        context = torch.stack([material.picture(k) for k in numbers])[None]
-        for number in range(frames):
-            made = next(model.forecast(context, 1, checks=False))
-            context = torch.cat((context[:, 1:], made[:, None]), 1)
-            if loop and loop_to is None:
-                loop_to = made[0]
-            shown = made[0]
-            yield shown if loop_to is None else _faded(shown, loop_to, number, frames)
+    A prediction is not random, so the seed changes nothing. A prediction cannot aim at a frame
+    either: in a loop the last frames fade into the first one.
+    """
+    frames, loop, loop_to = options.frames, options.loop, options.loop_to
+    device = material.device
+    model = registry.load_predictor(options.model or DEFAULT_PREDICTOR, device, options.dtype)
+    need = model.spec.context
+    numbers = [max(0, len(material) - need + k) for k in range(need)]
+    context = torch.stack([material.picture(k) for k in numbers])[None]
+    for number in range(frames):
+        made = next(model.forecast(context, 1, checks=False))
+        context = torch.cat((context[:, 1:], made[:, None]), 1)
+        if loop and loop_to is None:
+            loop_to = made[0]
+        shown = made[0]
+        yield shown if loop_to is None else _faded(shown, loop_to, number, frames)
 
 
 def _faded(picture: Tensor, target: Tensor, number: int, frames: int) -> Tensor:

@@ -28,7 +28,7 @@ from cloudconv.dreaming.material.wind import (
     mean_of_pairs,
     unfolded,
 )
-from cloudconv.dreaming.methods.base import DreamMethod
+from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.pictures import COARSE_SIDE, reduced, resized, small_copy, weight_size
 from cloudconv.transfer import upload
@@ -46,43 +46,33 @@ _VARIES = 0.1  # part of the cost of a period that depends on the seed
 _ALWAYS = np.full((1, 1), -np.inf, np.float32)  # times of a piece that every place shows
 
 
-class Texture(DreamMethod):
-    """A method that plays the clip's frames forwards, each place in its own order."""
-
-    def dream(
-        self,
-        material: Material,
-        *,
-        frames: int,
-        seed: int,
-        loop: bool = False,
-        loop_to: Tensor | None = None,
-    ) -> Iterator[Tensor]:
-        """Yield the pictures; see the base class."""
-        count = len(material)
-        shorter = min(count, frames) if loop else count
-        lead = min(round(_LEAD / float(material.step)), round(_PART * shorter))
-        row = _Row(material, np.random.default_rng(seed))
-        if loop and loop_to is None:
-            # The dream follows no frame, so the dream begins inside the clip.
-            home = count // 2
-            row.pieces = [_Piece(replace(row.clip, start=home - 1), _ALWAYS)]
-        else:
-            home = 0 if loop_to is None else row.nearest(loop_to, min(2 * lead, count - 1))
-            row.begin(lead)
-        turn = frames - 2 * lead if loop else frames
-        for time in range(1, frames + 1):
-            if time <= turn:
-                row.extend(time + row.fade)
-            elif time == turn + 1:
-                row.extend(frames)
-                back = replace(row.clip, start=home - 1 - frames)
-                row.pieces.append(_Piece(back, time + _earliest(row.apart(back, time, lead))))
-                if loop_to is not None and not row.alike(loop_to, home):
-                    end = row.footage([row.small(loop_to)], lambda _: loop_to, -frames - 1, lead)
-                    costs = np.maximum(row.apart(end, time + lead, lead), row.usual)
-                    row.pieces.append(_Piece(end, frames + 1 - _earliest(costs[::-1])))
-            yield row.picture(time)
+def texture(material: Material, options: Options) -> Iterator[Tensor]:
+    """Yield the clip's frames forwards, each place in its own order."""
+    frames, loop, loop_to = options.frames, options.loop, options.loop_to
+    count = len(material)
+    shorter = min(count, frames) if loop else count
+    lead = min(round(_LEAD / float(material.step)), round(_PART * shorter))
+    row = _Row(material, np.random.default_rng(options.seed))
+    if loop and loop_to is None:
+        # The dream follows no frame, so the dream begins inside the clip.
+        home = count // 2
+        row.pieces = [_Piece(replace(row.clip, start=home - 1), _ALWAYS)]
+    else:
+        home = 0 if loop_to is None else row.nearest(loop_to, min(2 * lead, count - 1))
+        row.begin(lead)
+    turn = frames - 2 * lead if loop else frames
+    for time in range(1, frames + 1):
+        if time <= turn:
+            row.extend(time + row.fade)
+        elif time == turn + 1:
+            row.extend(frames)
+            back = replace(row.clip, start=home - 1 - frames)
+            row.pieces.append(_Piece(back, time + _earliest(row.apart(back, time, lead))))
+            if loop_to is not None and not row.alike(loop_to, home):
+                end = row.footage([row.small(loop_to)], lambda _: loop_to, -frames - 1, lead)
+                costs = np.maximum(row.apart(end, time + lead, lead), row.usual)
+                row.pieces.append(_Piece(end, frames + 1 - _earliest(costs[::-1])))
+        yield row.picture(time)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import torch
 
 from cloudconv.dreaming.auto import ModeChoice, choose
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import MethodSpec, Options
-from cloudconv.dreaming.methods.registry import METHODS, method
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.registry import METHODS, MethodSpec, method
 from cloudconv.errors import InputError, OutputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.extend import plan as extend
@@ -177,7 +177,8 @@ def resolve(plan: DreamPlan, material: Material) -> Dream:
         "cut": start,
         "cadence": material.cadence,
     }
-    options = Options(wind=settings.direction, model=settings.predictor, dtype=dtype)
+    wind, model, seed = settings.direction, settings.predictor, settings.seed
+    options = Options(seed=seed, wind=wind, model=model, dtype=dtype)
     begins = material.last.time + material.last.duration
     return Dream(plan, begins, material.step, tuple(warnings), facts, material, spec, options)
 

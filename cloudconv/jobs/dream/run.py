@@ -201,10 +201,8 @@ def _pictures(dream: Dream, smalls: SimpleQueue[_Small], first: Frame | None) ->
     material, count = dream.material, dream.new_frames
     with enough_memory(material.device, dream.plan.info):
         loop_to = rgb_of(first, material.device) if dream.loops and first is not None else None
-        seed = dream.plan.settings.seed
-        pictures = dream.spec.build(dream.options).dream(
-            material, frames=count, seed=seed, loop=dream.loops, loop_to=loop_to
-        )
+        options = replace(dream.options, frames=count, loop=dream.loops, loop_to=loop_to)
+        pictures = dream.spec.dream(material, options)
         for _ in range(count):
             with torch.inference_mode():
                 rgb = next(pictures)
