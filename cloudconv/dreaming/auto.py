@@ -10,7 +10,8 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import MethodSpec, method
 from cloudconv.dreaming.pictures import small_copy, spread
-from cloudconv.dreaming.vitals.vitals import Values, VitalsMeter, in_words, outside
+from cloudconv.dreaming.vitals.features import Values
+from cloudconv.dreaming.vitals.vitals import RATIOS, VitalsMeter, in_words
 
 FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
@@ -121,10 +122,10 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
         meter.push(small_copy(picture, material.small_size))
     failed: Values = {}
     for row in meter.rows:
-        failed |= {key: row.values[key] for key in outside(row.values, meter.early)}
-    # Pictures that are moved melt, which shows in their edges. Footage does not melt, and frames
-    # as filmed have no fault but sudden changes.
-    ignored = {"novelty", "sudden"} | ({"anisotropy"} if kind.sky else set())
+        failed |= {key: row.values[key] for key in row.failed}
+    # Small pictures that are moved are softer than footage. Frames as filmed have no fault but
+    # sudden changes.
+    ignored = {"novelty", "sudden", *(RATIOS if kind.sky else ())}
     as_filmed = kind.repeats and not kind.pasted
     faults = () if as_filmed else [key for key in failed if key not in ignored]
     return Trial(

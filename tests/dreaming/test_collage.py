@@ -235,8 +235,8 @@ def test_a_silhouette_in_front_of_a_dark_sky_never_moves():
     low = 82  # rows below this one show only land
     assert max(float((p[:, low:] - last[:, low:]).abs().max()) for p in made) < 0.05
     lasting = Lasting(pictures)
-    lost = [lasting.silhouette(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made]
-    assert max(lost) < 0.15
+    lost = [lasting.lost(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made]
+    assert max(each["silhouette"] for each in lost) < 0.15
 
 
 @pytest.mark.full

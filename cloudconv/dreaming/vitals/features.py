@@ -1,4 +1,4 @@
-"""Measure the features of each small picture of a dream, and of the clip before the dream.
+"""Measure the features of each small picture of a clip, and of the dream that follows.
 
 Features are measured on luma in levels from 0 to 255. The pictures are copies whose longest side is
 at most 480. Only the moving parts of the source are measured.
@@ -6,14 +6,20 @@ at most 480. Only the moving parts of the source are measured.
 
 from __future__ import annotations
 
+from collections import deque
+from fractions import Fraction
+
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import TINY, gradients
+from cloudconv.dreaming.pictures import MIDDLE_SIDE, TINY, gradients, grey, moved, parts, reduced
+from cloudconv.models.flow import measured_flow
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]
+Values = dict[str, float | None]
 
 SLACK = 1.5
 """The factor, or exponent, by which a limit exceeds the values of parts of the clip, which are
@@ -23,61 +29,92 @@ QUANTILE = 0.9
 """The quantile over pictures that counts: one in ten may be outside, as in real footage."""
 
 _NEIGHBOURHOOD = 1 / 96  # sigma of the area in which gradients are compared, of the longest side
+_SMEARED = 0.999  # least agreement of the gradients around a point of a smear, at most 1
+_SPAN = Fraction(2, 5)  # time between two pictures that are compared for ``sudden``, in seconds
+_AREA = 6.0  # sigma of the area in which their differences are summed, in pixels
+_LEAST = 0.5  # least such change of a clip, in levels: less is noise
 
 
 class FeatureMeter:
-    """The state in which the features of the moving parts of successive pictures are measured."""
+    """The state in which the features of successive pictures are measured.
 
-    def __init__(self, moving: NDArray[np.bool_]) -> None:
-        """Prepare for pictures of the size of ``moving``, (h, w) bool."""
+    ``moving`` and ``sky``, (h, w) bool, are the parts that count, and those that count for
+    ``sudden``. ``step``: the time between two pictures in seconds.
+    """
+
+    def __init__(self, moving: NDArray[np.bool_], sky: NDArray[np.bool_], step: Fraction) -> None:
+        """Begin with the clip."""
         self._weights = moving.astype(np.uint8)
-        height, width = moving.shape
-        self._reach = max(1.0, _NEIGHBOURHOOD / 2 * max(height, width))
-        half = ((width + 1) // 2, (height + 1) // 2)
-        self._half = cv2.resize(self._weights, half, interpolation=cv2.INTER_NEAREST)
-        self._before: Array | None = None
+        self._half = self._weights[::2, ::2].copy()
+        self._reach = max(1.0, _NEIGHBOURHOOD * max(self._half.shape))
+        self._sky = parts(sky, MIDDLE_SIDE)
+        self._lag = max(2, round(_SPAN / step))
+        self._shown: deque[tuple[Array, Small]] = deque(maxlen=self._lag + 1)
+        self._count = 0
+        self._most: NDArray[np.float64] | None = None
+        self._learns = True
 
-    def measure(self, picture: Small) -> dict[str, float | None]:
-        """Return the features of the moving parts of the next picture, (h, w, 3) uint8.
+    def begin(self, *, follows: bool) -> None:
+        """Go over to the dream. ``follows``: the dream follows the clip directly."""
+        self._learns = False
+        if not follows:
+            self._shown.clear()
+
+    def measure(self, picture: Small) -> Values:
+        """Return the features of the next picture, (h, w, 3) uint8.
 
         ``sharpness``: mean gradient, in levels per pixel. ``mean``, ``std``: of the luma, in
         levels. ``saturation``: mean range of the colour channels, in levels. ``anisotropy``:
-        agreement of neighbouring gradients, from 0 to 1. ``change``: mean absolute difference from
-        the picture before, in levels; None for the first picture.
+        agreement of neighbouring gradients, from 0 to 1. ``motion``: mean absolute difference from
+        the picture before, in levels; None for the first picture. ``sudden``: see :meth:`_sudden`.
         """
-        luma = _luma(picture)
+        luma: Array = cv2.cvtColor(picture.astype(np.float32), cv2.COLOR_RGB2GRAY)
+        before = self._shown[-1][0] if self._shown else None
+        self._shown.append((luma, reduced(grey(picture), MIDDLE_SIDE)))
         x, y = gradients(luma)
         mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(luma, mask=self._weights))
-        change = None
-        if self._before is not None:
-            change = _masked_mean(cv2.absdiff(luma, self._before), self._weights)
-        self._before = luma
         red, green, blue = cv2.split(picture)
         high, low = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
         return {
-            "sharpness": _masked_mean(cv2.magnitude(x, y), self._weights),
+            "sharpness": self._mean(cv2.magnitude(x, y)),
             "mean": mean,
             "std": std,
-            "saturation": _masked_mean(high - low, self._weights),
-            "anisotropy": self._anisotropy(x, y),
-            "change": change,
+            "saturation": self._mean(high - low),
+            "smear": self._smear(x, y),
+            "motion": None if before is None else self._mean(cv2.absdiff(luma, before)),
+            "sudden": self._sudden(),
         }
 
-    def _anisotropy(self, x: Array, y: Array) -> float:
-        """Return the agreement of neighbouring gradients, weighted by their root mean square."""
+    def _mean(self, values: Array | Small) -> float:
+        return float(cv2.mean(values, self._weights)[0])
+
+    def _smear(self, x: Array, y: Array) -> float:
+        """Return the percentage where all gradients around have one direction."""
         # Half the size is fine enough for sums over neighbourhoods.
         products = [cv2.pyrDown(v) for v in (x * x, y * y, x * y)]
         xx, yy, xy = (cv2.GaussianBlur(v, (0, 0), self._reach) for v in products)
-        weight = cv2.sqrt(xx + yy + TINY)
-        agreeing = cv2.magnitude(xx - yy, 2 * xy) / weight
-        total = _masked_mean(weight, self._half)
-        return _masked_mean(agreeing, self._half) / total if total else 0.0
+        smeared = cv2.magnitude(xx - yy, 2 * xy) > _SMEARED * (xx + yy) + TINY
+        return float(100 * cv2.mean(smeared.astype(np.uint8), self._half)[0])
 
+    def _sudden(self) -> float | None:
+        """Return how suddenly the pictures change; None if this picture is not compared.
 
-def _luma(picture: Small) -> Array:
-    luma: Array = cv2.cvtColor(picture.astype(np.float32), cv2.COLOR_RGB2GRAY)
-    return luma
-
-
-def _masked_mean(values: NDArray[np.float32] | Small, mask: Small) -> float:
-    return float(cv2.mean(values, mask)[0])
+        One sky that becomes another in the blink of an eye is a change that no motion explains. So
+        some pictures are compared with the picture 0.4 seconds earlier, moved along the flow
+        between the two. The mean difference, and the mean of the tenth of the picture that differs
+        most, are divided by the largest of the clip; the larger ratio counts. Halves of real clips
+        give 0.85 to 1.02 against each other; a dissolve of a whole sky within a second gives 2 and
+        more.
+        """
+        self._count += 1
+        if len(self._shown) <= self._lag or self._count % max(1, self._lag // 3):
+            return None
+        now, before = self._shown[-1][1], self._shown[0][1]
+        flow = torch.from_numpy(measured_flow(now, before, quick=True)).permute(2, 0, 1)
+        explained = moved(torch.from_numpy(before)[None].float(), flow)[0].numpy()
+        apart = cv2.GaussianBlur(np.abs(explained - now), (0, 0), _AREA)
+        sizes = np.sort(apart[self._sky])
+        change = np.array([sizes.mean(), sizes[int(QUANTILE * len(sizes)) :].mean()])
+        if self._learns:
+            self._most = np.maximum(change, _LEAST if self._most is None else self._most)
+        return None if self._most is None else float((change / self._most).max())

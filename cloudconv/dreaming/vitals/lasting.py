@@ -13,19 +13,15 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from cloudconv.dreaming.pictures import COARSE_SIDE, TINY, gradients, grey, reduced, spread
-from cloudconv.dreaming.vitals.features import QUANTILE, SLACK
-
-Array = NDArray[np.float32]
-Small = NDArray[np.uint8]
+from cloudconv.dreaming.vitals.features import QUANTILE, SLACK, Array, Small
 
 _FINE = 2.0  # sigma of the blur that separates fine detail, and of the area in which detail counts
 _SURE = 4.5  # least lasting detail, in median deviations over time: 3 take slow clouds for land
 _CLEAR = 2.0  # the same in levels: less is noise
 _DARK, _BRIGHT = 75.0, 105.0  # levels of dark land and bright sky; between the two neither counts
-_LEAST = 0.5, 1.4  # least limits of lost dark shapes, and of lost detail, in percent
+_LEAST = {"silhouette": 0.5, "detail": 1.4}  # least limits, in percent of the picture
 _SHARP = 0.54  # finest detail of moving parts, relative to their mean gradient, of solid things
 _STAYS = 0.08  # least fraction of the picture with lasting detail if the camera stands still
 
@@ -33,27 +29,27 @@ _STAYS = 0.08  # least fraction of the picture with lasting detail if the camera
 class Lasting:
     """The lasting parts of a clip; ``pictures`` are (h, w, 3) uint8.
 
-    ``limits``: the greatest healthy values of :meth:`silhouette` and of :meth:`detail`. ``solid``:
-    whether nothing stays in place, and what moves has finer detail than clouds: a moving camera
-    films solid things.
+    ``limits``: the greatest healthy values of :meth:`lost`. ``solid``: whether nothing stays in
+    place, and what moves has finer detail than clouds: a moving camera films solid things.
     """
 
     def __init__(self, pictures: Sequence[Small]) -> None:
         """Measure what lasts, and how much of it the clip's own halves lack."""
-        shown = [pictures[k] for k in spread(len(pictures))]
+        shown = [reduced(pictures[k], COARSE_SIDE) for k in spread(len(pictures))]
         half = len(shown) // 2
         first, second = shown[:half], shown[half:]
-        unseen = np.zeros(2)
+        self.limits = dict(_LEAST)
         for known, other in ((first, second), (second, first)) if half else ():
-            self._measure(known)
-            found = [(self.silhouette(picture), self.detail(picture)) for picture in other]
-            unseen = np.maximum(unseen, np.quantile(found, QUANTILE, axis=0))
-        self._measure(shown)
+            self._learn(known)
+            lost = [self.lost(picture) for picture in other]
+            for key, most in self.limits.items():
+                unseen = np.quantile([each[key] for each in lost], QUANTILE)
+                self.limits[key] = max(most, SLACK * float(unseen))
+        self._learn(shown)
         fineness = float(np.mean([self._fineness(picture) for picture in shown]))
         self.solid = self._lasts.mean() < _STAYS and fineness > _SHARP
-        self.limits = [float(limit) for limit in np.maximum(_LEAST, SLACK * unseen)]
 
-    def _measure(self, pictures: Sequence[Small]) -> None:
+    def _learn(self, pictures: Sequence[Small]) -> None:
         levels = np.stack([_brightest(picture) for picture in pictures])
         details = np.stack([_detail(picture) for picture in pictures])
         usual = np.median(details, 0)
@@ -70,37 +66,34 @@ class Lasting:
 
     def _fineness(self, picture: Small) -> float:
         """Return the finest detail of the parts that move, relative to their gradient."""
-        luma = reduced(grey(picture), COARSE_SIDE).astype(np.float32)
+        luma = grey(picture).astype(np.float32)
         slope = cv2.magnitude(*gradients(luma))
         fine = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))
         moves = _around(self._lasts.astype(np.float32)) == 0
-        if not moves.any():
-            return 0.0
-        return float(fine[moves].mean() / max(slope[moves].mean(), TINY))
+        return float(fine[moves].sum() / max(slope[moves].sum(), TINY))
 
-    def detail(self, picture: Small) -> float:
-        """Return the percentage of the picture that has half of its least lasting detail, or less.
+    def lost(self, picture: Small) -> dict[str, float]:
+        """Return what is lost in a picture, in percent of the picture.
 
-        A place that is covered in a frame of the clip, or in other light, has little to lose.
+        ``silhouette``: dark land is lost, or covers a place that is never dark. ``detail``: a place
+        has half of its least lasting detail, or less. A place that is covered in a frame of the
+        clip, or in other light, has little to lose.
         """
-        left = _around(_detail(picture) * self._usual)
-        return 100 * float((self._lasts & (left < self._least)).mean())
-
-    def silhouette(self, picture: Small) -> float:
-        """Return the percentage where dark land is lost, or covers a place that is never dark."""
-        levels = _brightest(picture)
-        lost, floats = self._dark & (levels > _BRIGHT), self._bright & (levels < self._ground)
-        return 100 * float((lost | floats).mean())
+        picture = reduced(picture, COARSE_SIDE)
+        levels, left = _brightest(picture), _around(_detail(picture) * self._usual)
+        shape = (self._dark & (levels > _BRIGHT)) | (self._bright & (levels < self._ground))
+        torn = self._lasts & (left < self._least)
+        return {"silhouette": 100 * float(shape.mean()), "detail": 100 * float(torn.mean())}
 
 
 def _brightest(picture: Small) -> Array:
     """Return the brightest channel, (h, w) in levels: deep blue sky is not dark, unlike land."""
-    levels: Array = reduced(picture, COARSE_SIDE).max(2).astype(np.float32)
+    levels: Array = picture.max(2).astype(np.float32)
     return levels
 
 
 def _detail(picture: Small) -> Array:
-    luma = reduced(grey(picture), COARSE_SIDE).astype(np.float32)
+    luma = grey(picture).astype(np.float32)
     return luma - _around(luma)
 
 

@@ -10,7 +10,7 @@ with the whole clip.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, isinf
 from typing import Any
@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import TINY
-from cloudconv.dreaming.vitals.features import QUANTILE, SLACK, FeatureMeter
+from cloudconv.dreaming.vitals.features import QUANTILE, SLACK, FeatureMeter, Values
 from cloudconv.dreaming.vitals.lasting import Lasting
 from cloudconv.dreaming.vitals.novelty import Novelty
-from cloudconv.dreaming.vitals.sudden import Sudden
 
 WINDOW = 100
 """Number of frames in a window."""
 
 _LIKE_BEFORE = 0.55  # least limit of ``novelty`` in a sky
 _SHIFT = 12.0  # greatest change of the mean brightness, in levels
+_LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, in levels
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +39,15 @@ class Vital:
     A ``ratio`` to the clip that has no ``least`` may be as small as 1 / ``most``. ``fault``: a
     clause about a dream that fails; braces show a ratio as a percentage. ``meaning``: the values.
     ``part``: the quantile of the frames of a window that counts; None if the value is measured for
-    the whole window.
+    the whole window. ``noise``: a ratio has no meaning for a clip with less than this.
     """
 
     most: float
     fault: str
     meaning: str
-    least: float | None = 0.0
+    least: float | None = -inf
     part: float | None = None
+    noise: float = TINY
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -72,23 +73,25 @@ VITALS = {
         "it is {:.0%} as colourful as the clip",
         "colourfulness; 1 is that of the source",
         least=None,
+        noise=2.0,
     ),
     "motion": Vital(
         1.6,
         "it moves {:.0%} as much as the clip",
         "change from frame to frame; 1 is that of the source",
         least=None,
-    ),
-    "anisotropy": Vital(
-        1.08,
-        "its edges run in one direction {:.0%} as much as the clip's",
-        "agreement of the directions of edges; 1 is that of the source, smears have more",
+        noise=_LEAST_MOTION,
     ),
     "mean_shift": Vital(
         _SHIFT,
         "its brightness has changed",
         "mean brightness minus that of the source, in levels of 255",
         least=-_SHIFT,
+    ),
+    "smear": Vital(
+        0.5,
+        "{:.1f} % of the picture are smeared",
+        "percent of the picture where all edges run in one direction",
     ),
     "jump": Vital(
         2.2,
@@ -99,7 +102,6 @@ VITALS = {
         inf,
         "the same clouds come again",
         "similarity to frames 60 or more earlier; 1 is the same picture",
-        least=-inf,
     ),
     "silhouette": Vital(
         inf,
@@ -122,12 +124,9 @@ VITALS = {
 }
 """The vitals, in the order of every table."""
 
-_RATIOS = tuple(VITALS)[:5]  # vitals that are ratios of the dream to the clip
-_LEAST_COLOUR = 2.0  # least mean difference of a coloured clip's channels, in levels
-_LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, in levels
-_EARLY = 1.6  # exponent, or factor, that widens the limits for incomplete windows
+RATIOS = tuple(VITALS)[:4]
+"""Vitals that are ratios of the dream to the clip."""
 
-Values = dict[str, float | None]
 Limits = dict[str, tuple[float, float]]
 
 
@@ -185,11 +184,9 @@ class DreamKind:
 class VitalsMeter:
     """A measurement of a dream's pictures, one after the other, in bounded memory.
 
-    ``limits`` are the limits, (least, most), of each vital. ``early`` are the wider limits for a
-    few frames, and for trials with small pictures. ``seen``: the number of pictures so far, and
-    ``rows`` the vitals of their windows.
-    ``solid``: whether solid things move in the clip before a moving camera, so that no lasting
-    detail shows whether they are torn.
+    ``limits`` are the limits, (least, most), of each vital. ``seen``: the number of pictures so
+    far, and ``rows`` the vitals of their windows. ``solid``: whether solid things move in the clip
+    before a moving camera, so that no lasting detail shows whether they are torn.
     """
 
     def __init__(self, material: Material, kind: DreamKind) -> None:
@@ -197,63 +194,64 @@ class VitalsMeter:
         material = material.steady if kind.pasted else material
         pictures = [material.glance(k) for k in range(len(material))]
         moving = material.moving
-        meter = FeatureMeter(moving)
-        features = [meter.measure(picture) for picture in pictures]
+        sky = moving & (material.land.cpu().numpy() == 0) if kind.sky else np.ones_like(moving)
+        self._meter = FeatureMeter(moving, sky, material.step)
+        self._clip = [self._meter.measure(picture) for picture in pictures]
+        self._meter.begin(follows=kind.follows)
+        self._moves = (_mean(self._clip, "motion") or 0.0) > _LEAST_MOTION
         self._frames, self._window = kind.frames, min(kind.frames, WINDOW)
-        self._source = _Source(features)
-        self._features = meter if kind.follows else FeatureMeter(moving)
         self._novelty = Novelty(moving)
         self._lasting = Lasting(pictures)
         self.solid = self._lasting.solid
-        sky = moving & (material.land.cpu().numpy() == 0) if kind.sky else np.ones_like(moving)
-        self._sudden = Sudden(pictures, material.step, sky, follows=kind.follows)
         self._shown: deque[Values] = deque(maxlen=WINDOW)
         self.seen = 0
         self.rows: list[Vitals] = []
-        shape, torn = self._lasting.limits
-        given: Limits = {"silhouette": (0.0, shape), "detail": (0.0, torn)}
+        self.limits = _limits(self._clip, self._window)
+        self.limits |= {key: (-inf, most) for key, most in self._lasting.limits.items()}
         if kind.sky and not kind.repeats:
             own = Novelty(moving, pictures).over(len(pictures)) or 0.0
-            given["novelty"] = (-inf, max(_LIKE_BEFORE, own))
-        self.limits = self._source.limits(self._window) | given
-        self.early = _wider(self.limits)
+            self.limits["novelty"] = (-inf, max(_LIKE_BEFORE, own))
 
-    def push(self, small: NDArray[np.uint8]) -> None:
-        """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``."""
+    def push(self, small: NDArray[np.uint8]) -> Vitals | None:
+        """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``.
+
+        Returns:
+            The vitals of the window that ends here, if one does.
+        """
         self._novelty.push(small)
-        self._shown.append(
-            self._features.measure(small)
-            | {
-                "silhouette": self._lasting.silhouette(small),
-                "detail": self._lasting.detail(small),
-                "sudden": self._sudden.push(small),
-            }
-        )
+        self._shown.append({**self._meter.measure(small), **self._lasting.lost(small)})
         self.seen += 1
         # The last window has the last frames, so this window may overlap the one before.
-        if self.seen % WINDOW == 0 or self.seen == self._frames:
-            self.rows.append(self.now())
+        if self.seen % WINDOW and self.seen != self._frames:
+            return None
+        self.rows.append(self.now())
+        return self.rows[-1]
 
     def limits_as_json(self) -> dict[str, tuple[float | None, float | None]]:
         """Return the limits, (least, most), of each vital for JSON; None means no limit."""
-        return {
-            key: (_rounded(low or -inf), _rounded(high)) for key, (low, high) in self.limits.items()
-        }
+        return {key: (_rounded(low), _rounded(high)) for key, (low, high) in self.limits.items()}
 
     def now(self) -> Vitals:
-        """Return the vitals of the last ``WINDOW`` or fewer frames, of at least one frame."""
-        count = len(self._shown)
-        values = self._source.compare([*self._shown])
+        """Return the vitals of the last ``WINDOW`` or fewer frames, of at least one frame.
+
+        Less frames than a window are not judged, because they vary more, also in the clip.
+        """
+        shown = [*self._shown]
+        values = _compared(shown, self._clip)
+        values["novelty"] = self._novelty.over(len(shown))
         for key, vital in VITALS.items():
-            if vital.part is not None:
-                known = _known(self._shown, key)
-                values[key] = float(np.quantile(known, vital.part)) if known else None
-        values["novelty"] = self._novelty.over(count)
-        if not self._source.moves:
+            if vital.part is not None and (known := _known(shown, key)):
+                values[key] = float(np.quantile(known, vital.part))
+        if not self._moves:
             # A still shows neither what returns nor what lasts.
             values |= dict.fromkeys(("novelty", "silhouette", "detail"))
-        limits = self.limits if count >= self._window else self.early
-        return Vitals(self.seen - count, self.seen, values, outside(values, limits))
+        failed = tuple(
+            key
+            for key, (low, high) in self.limits.items()
+            if (value := values[key]) is not None and not low <= value <= high
+        )
+        whole = len(shown) >= self._window
+        return Vitals(self.seen - len(shown), self.seen, values, failed if whole else ())
 
 
 def _rounded(value: float | None) -> float | None:
@@ -265,95 +263,53 @@ def in_words(key: str, value: float | None) -> str:
     return VITALS[key].fault.format(value)
 
 
-def outside(values: Values, limits: Limits) -> tuple[str, ...]:
-    """Return the names of the values that are outside their limits."""
-    return tuple(
-        key
-        for key, value in values.items()
-        if value is not None and not limits[key][0] <= value <= limits[key][1]
-    )
-
-
-def _known(shown: Iterable[Values], key: str) -> list[float]:
+def _known(shown: Sequence[Values], key: str) -> list[float]:
     return [value for values in shown if (value := values[key]) is not None]
 
 
-def _wider(limits: Limits) -> Limits:
-    """Return wider limits, for incomplete windows and for small pictures.
+def _mean(shown: Sequence[Values], key: str) -> float | None:
+    known = _known(shown, key)
+    return float(np.mean(known)) if known else None
 
-    A few frames vary more than a hundred, also in the clip. And the first frames of a dream change
-    less than footage.
+
+def _compared(shown: Sequence[Values], clip: Sequence[Values]) -> Values:
+    """Return the vitals of pictures that follow from their features; the others are None."""
+    values: Values = dict.fromkeys(VITALS)
+    for key in (*RATIOS, "mean"):
+        mean, own = _mean(shown, key), _mean(clip, key)
+        if mean is None or own is None:
+            continue
+        if key == "mean":
+            values["mean_shift"] = mean - own
+        elif own > VITALS[key].noise:
+            values[key] = mean / own
+    values["smear"] = _mean(shown, "smear")
+    changes = _known(shown, "motion")
+    if changes and float(np.median(changes)) > _LEAST_MOTION:
+        values["jump"] = _jump(changes)
+    return values
+
+
+def _limits(clip: Sequence[Values], window: int) -> Limits:
+    """Return the limits of ``VITALS``, widened so that the clip's own windows are within.
+
+    Each window of ``window`` frames is compared with the rest of the clip, because a dream may
+    differ from everything in the clip, too. The slack makes the limits wider still. For a ratio the
+    slack is an exponent: a factor would widen the limits so far that smeared pictures would pass.
     """
-    wide = dict(limits)
-    for key in _RATIOS:
-        low, high = limits[key]
-        wide[key] = low**_EARLY, high**_EARLY
-    for key in ("mean_shift", "jump"):
-        low, high = limits[key]
-        wide[key] = low * _EARLY, high * _EARLY
-    return wide
-
-
-class _Source:
-    """The features of a clip, for comparison with windows of other pictures."""
-
-    def __init__(self, features: Sequence[Values]) -> None:
-        """Summarize the features of each frame."""
-        self._features = features
-        self._means = _means(features)
-        changes = _known(features, "change")
-        self._change = float(np.mean(changes)) if changes else 0.0
-        self.moves = self._change > _LEAST_MOTION
-
-    def compare(self, features: Sequence[Values]) -> Values:
-        """Return the vitals that follow from the ``features`` of a window; the others are None."""
-        values: Values = dict.fromkeys(VITALS)
-        means = _means(features)
-        values["mean_shift"] = means.pop("mean") - self._means["mean"]
-        for key, mean in means.items():
-            if self._means[key] > (_LEAST_COLOUR if key == "saturation" else TINY):
-                values[key] = mean / self._means[key]
-        changes = _known(features, "change")
-        if self.moves and changes:
-            values["motion"] = float(np.mean(changes)) / self._change
-        if changes and float(np.median(changes)) > _LEAST_MOTION:
-            values["jump"] = _jump(changes)
-        return values
-
-    def limits(self, window: int) -> Limits:
-        """Return the limits of ``VITALS``, widened so that the clip's own windows are within.
-
-        The slack makes the limits wider still. For a ratio the slack is an exponent: a factor would
-        widen the limits so far that smeared pictures would pass. ``window``: its number of frames.
-        """
-        table = {key: vital.limits for key, vital in VITALS.items()}
-        for values in self._own_windows(window):
-            for key, value in values.items():
-                if value is None:
-                    continue
-                low, high = table[key]
-                given = max(value, TINY) ** SLACK if key in _RATIOS else value * SLACK
-                table[key] = min(low, given), max(high, given)
-        return table
-
-    def _own_windows(self, window: int) -> Iterable[Values]:
-        """Yield the vitals of windows of the clip, each compared with the rest of the clip.
-
-        A dream may differ from everything in the clip, too.
-        """
-        count = len(self._features)
-        size = max(min(window, count // 2), 2)
-        # The last window has the last frames, as in a dream.
-        last = max(count - size, 0)
-        for start in (*range(0, last, size // 2), last):
-            rest = [*self._features[:start], *self._features[start + size :]]
-            source = _Source(rest) if len(rest) > 1 else self
-            yield source.compare(self._features[start : start + size])
-
-
-def _means(features: Sequence[Values]) -> dict[str, float]:
-    keys = ("sharpness", "mean", "std", "saturation", "anisotropy")
-    return {key: float(np.mean(_known(features, key))) for key in keys}
+    limits = {key: vital.limits for key, vital in VITALS.items()}
+    size = max(min(window, len(clip) // 2), 2)
+    # The last window has the last frames, as in a dream.
+    last = max(len(clip) - size, 0)
+    for start in (*range(0, last, size // 2), last):
+        rest = [*clip[:start], *clip[start + size :]]
+        values = _compared(clip[start : start + size], rest if len(rest) > 1 else clip)
+        for key, value in values.items():
+            if value is not None:
+                low, high = limits[key]
+                given = max(value, TINY) ** SLACK if key in RATIOS else value * SLACK
+                limits[key] = min(low, given), max(high, given)
+    return limits
 
 
 def _jump(changes: Sequence[float]) -> float:

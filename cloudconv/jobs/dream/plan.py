@@ -78,16 +78,15 @@ class DreamResult(Done, DreamOutcome):
 
 @dataclass(frozen=True, slots=True)
 class Dream(Continuation[DreamSettings]):
-    """A plan, with the material, the mode, and the options with which the mode is built."""
+    """A plan, with the material, and the mode with its options.
+
+    ``loops``: the last frame leads into the output's first frame.
+    """
 
     material: Material
     spec: MethodSpec
     options: Options
-
-    @property
-    def loops(self) -> bool:
-        """Return whether the last frame leads into the output's first frame."""
-        return bool(self.facts["loop"])
+    loops: bool
 
 
 def decide(settings: DreamSettings) -> DreamPlan:
@@ -107,33 +106,22 @@ def decide(settings: DreamSettings) -> DreamPlan:
 
 
 @torch.inference_mode()
-def read(plan: DreamPlan) -> Material:
-    """Read the material.
+def resolve(plan: DreamPlan) -> Dream:
+    """Read the material, and choose the mode.
 
     Raises:
-        CloudconvError: the input cannot be decoded, or the device has too little memory.
+        CloudconvError: the input cannot be decoded or has too few frames, no mode has all given
+            options, or the device has too little memory.
     """
-    settings = plan.settings
-    with enough_memory(plan.device, plan.info):
-        return gather_material(
-            plan.info,
+    settings, info = plan.settings, plan.info
+    with enough_memory(plan.device, info):
+        material = gather_material(
+            info,
             at=exact(settings.at),
             scene_cut=settings.scene_cut,
             device=plan.device,
             threads=settings.threads,
         )
-
-
-@torch.inference_mode()
-def resolve(plan: DreamPlan, material: Material) -> Dream:
-    """Choose the mode for a material.
-
-    Raises:
-        CloudconvError: there are too few frames, no mode has all given options, or the device has
-            too little memory.
-    """
-    settings, info = plan.settings, plan.info
-    with enough_memory(plan.device, info):
         choice = _requested(settings) or choose(material, settings.seed)
     spec = method(choice.mode)
     warnings = [*plan.warnings]
@@ -180,7 +168,8 @@ def resolve(plan: DreamPlan, material: Material) -> Dream:
     wind, model, seed = settings.direction, settings.predictor, settings.seed
     options = Options(seed=seed, wind=wind, model=model, dtype=dtype)
     begins = material.last.time + material.last.duration
-    return Dream(plan, begins, material.step, tuple(warnings), facts, material, spec, options)
+    warned = tuple(warnings)
+    return Dream(plan, begins, material.step, warned, facts, material, spec, options, loops)
 
 
 def _requested(settings: DreamSettings) -> ModeChoice | None:

@@ -21,17 +21,9 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.auto import advice
 from cloudconv.dreaming.pictures import small_copy
-from cloudconv.dreaming.vitals.vitals import WINDOW, Vitals, VitalsMeter
+from cloudconv.dreaming.vitals.vitals import Vitals, VitalsMeter
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_once
-from cloudconv.jobs.dream.plan import (
-    Dream,
-    DreamEstimate,
-    DreamPlan,
-    DreamResult,
-    decide,
-    read,
-    resolve,
-)
+from cloudconv.jobs.dream.plan import Dream, DreamEstimate, DreamPlan, DreamResult, decide, resolve
 from cloudconv.jobs.dream.report import write_report
 from cloudconv.jobs.extend.plan import enough_memory, new_frame
 from cloudconv.jobs.outcome import seconds_for
@@ -48,10 +40,6 @@ from cloudconv.settings.extend import AUTO
 _TRIED = 3  # frames that an estimate makes
 _BYTES_A_PIXEL = 250  # measured peak of memory for the full-size pictures
 _LOOK = 20  # least number of frames between two measurements
-# Fractions of the analysis, by time: the material is read, the mode chosen, the clip measured.
-_BEGUN, _READ, _CHOSEN, _MEASURED = (
-    Progress("analysing", part, 100, unit="%") for part in (0, 10, 50, 100)
-)
 _SAMPLES = 8  # frames that a report shows
 
 _Small = NDArray[np.uint8]  # (h, w, 3), of the size for analysis
@@ -67,8 +55,7 @@ class _Watch:
     thread measures the pictures with :meth:`measure`, while the other thread makes the next frames.
 
     ``history`` are the vitals for the report's curves. ``samples`` are the small pictures that the
-    report shows, by frame number, spread evenly. ``bad_looks`` counts failed measurements in a row.
-    ``is_dying`` is set with the warning that the dream is no longer like the clip.
+    report shows, by frame number, spread evenly.
     """
 
     dream: Dream
@@ -76,41 +63,33 @@ class _Watch:
     smalls: SimpleQueue[_Small] = field(default_factory=SimpleQueue)
     history: list[Vitals] = field(default_factory=list)
     samples: dict[int, _Small] = field(default_factory=dict)
-    bad_looks: int = 0
-    is_dying: bool = False
 
     @torch.inference_mode()
     def measure(self) -> list[Warned | Measured]:
         """Measure the next new frame, and return the events that follow from the vitals.
 
-        The vitals are measured about once per second, and at the end of each window. At most one
-        warning says that they are outside their limits.
+        The vitals are measured about once per second, and at the end of each window. A warning says
+        which window is the first that is not like the clip.
         """
-        small = self.smalls.get_nowait()
-        dream, new_frames, number = self.dream, self.dream.new_frames, self.meter.seen
-        if number in {round(k * (new_frames - 1) / (_SAMPLES - 1)) for k in range(_SAMPLES)}:
+        small, dream, number = self.smalls.get_nowait(), self.dream, self.meter.seen
+        if number in np.linspace(0, dream.new_frames - 1, _SAMPLES).round():
             self.samples[number] = small
-        self.meter.push(small)
-        count = number + 1
-        complete = count == new_frames or count % WINDOW == 0
-        if not complete and count % max(_LOOK, round(1 / dream.step)):
+        window = self.meter.push(small)
+        if window is None and self.meter.seen % max(_LOOK, round(1 / dream.step)):
             return []
-        vitals = self.meter.now()
+        vitals = window or self.meter.now()
         self.history.append(vitals)
         events: list[Warned | Measured] = [Measured("vitals", vitals)]
-        # One measurement of few frames may fail by chance. Two in a row, or a whole window, count.
-        self.bad_looks = self.bad_looks + 1 if vitals.failed else 0
-        if self.is_dying or not self.bad_looks or not (self.bad_looks >= 2 or complete):
+        if window is None or [row for row in self.meter.rows if row.failed] != [window]:
             return events
         settings = dream.plan.settings
         by_choice = settings.mode == AUTO and not settings.given
         instead = advice(dream.spec.name, len(dream.material), by_choice=by_choice)
-        self.is_dying = True
         return [
             *events,
             Warned(
-                f"dream-dies: From about frame {count} on the dream no longer looks like the clip "
-                f"({', '.join(vitals.faults.values())}): {instead}."
+                f"dream-dies: In the new frames {window.start + 1} to {window.end} the dream no "
+                f"longer looks like the clip ({', '.join(window.faults.values())}): {instead}."
             ),
         ]
 
@@ -133,15 +112,13 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
     began = time.monotonic()
     set_threads(settings.threads)
     report = None
-    yield _BEGUN
+    yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
     raise_first(plan.refusals)
     yield from plan.warnings
     with ExitStack() as stack:
-        material = read(plan)
-        yield _READ
-        dream = resolve(plan, material)
-        yield _CHOSEN
+        dream = resolve(plan)
+        yield Progress("analysing", 50, 100, unit="%")
         stack.enter_context(claim(plan.output, overwrite=settings.overwrite))
         if settings.report is not None:
             folder = report_folder(Path(settings.report), overwrite=settings.overwrite)
@@ -155,12 +132,11 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
             follows=not (settings.loop and settings.only_new),
         )
         with torch.inference_mode():
-            meter = VitalsMeter(material, kind)
-        yield _MEASURED
+            meter = VitalsMeter(dream.material, kind)
+        yield Progress("analysing", 100, 100, unit="%")
         watch = _Watch(dream, meter)
-        fields = yield from dream.write(
-            partial(_pictures, dream, watch.smalls), began, watch.measure
-        )
+        pictures = partial(_pictures, dream, watch.smalls)
+        fields = yield from dream.write(pictures, began, watch.measure)
         result = DreamResult(
             **fields,
             vitals=[row.as_json() for row in meter.rows],
@@ -185,7 +161,7 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
             or the device has too little memory.
     """
     set_threads(plan.settings.threads)
-    dream = resolve(plan, read(plan))
+    dream = resolve(plan)
     pixels, new_frames = plan.info.width * plan.info.height, dream.new_frames
     memory = process_memory() or len(dream.material) * 2 * pixels
     pictures = _pictures(dream, SimpleQueue(), None)
