@@ -133,7 +133,7 @@ def show_land(clip: Path, folder: Path) -> None:
     tinted = last * (1 - matte) + matte * (last + last.new_tensor([2.0, 0, 0])[:, None, None]) / 3
     name = f"{clip.parent.name}-{clip.stem}"
     sheet([levels(last), levels(tinted)], rows=1).save(folder / f"{name}-land.png")
-    pan = " pan" if material.steady is not material else ""
+    pan = " pan" if material.path is not None else ""
     print(f"{name[:60]:60} {float(matte.mean()):6.1%}{pan}", flush=True)
 
 

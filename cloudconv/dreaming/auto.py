@@ -116,7 +116,7 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     meter = VitalsMeter(material, kind)
     if kind.sky and (meter.solid or material.unsteady):
         return Trial(spec.name, ("solid things move before a moving camera",), False)
-    if kind.sky and not _in_one_wind(material.steady):
+    if kind.sky and not _in_one_wind(material):
         return Trial(spec.name, ("its parts do not move in one direction",), False)
     for picture in spec.dream(material, Options(FRAMES, seed)):
         meter.push(small_copy(picture, material.small_size))

@@ -67,6 +67,11 @@ def small_copy(picture: Tensor, size: tuple[int, int]) -> _Bytes:
     return made
 
 
+def as_tensor(levels: _Bytes) -> Tensor:
+    """Return a picture as values in [0, 1]: (h, w, 3) uint8 to (3, h, w) float32."""
+    return torch.from_numpy(levels).permute(2, 0, 1).float() / 255
+
+
 def grey(picture: _Bytes) -> _Bytes:
     """Return the luma of a picture: (h, w, 3) uint8 to (h, w) uint8."""
     luma: _Bytes = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)

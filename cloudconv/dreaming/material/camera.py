@@ -75,11 +75,11 @@ def _low(picture: _Bytes) -> Any:
 
 
 def shifted(values: Any, shift: Any) -> Any:
-    """Return (h, w) or (h, w, channels) moved by (dx, dy) pixels, with continued edges."""
+    """Return (h, w) or (h, w, channels) moved by (dx, dy) pixels, with mirrored edges."""
     matrix = np.array([[1, 0, shift[0]], [0, 1, shift[1]]], np.float64)
     size = values.shape[1::-1]
     return cv2.warpAffine(
-        values, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
+        values, matrix, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101
     )
 
 

@@ -8,7 +8,6 @@ the time of the point. Two frames are never mixed, so nothing is seen twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import copy
 from fractions import Fraction
 from functools import cache, cached_property, lru_cache
 from itertools import pairwise
@@ -18,12 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.material.camera import shifted, view_of
+from cloudconv.dreaming.material.camera import view_of
 from cloudconv.dreaming.material.land import matte_of
 from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.pictures import (
     COARSE_SIDE,
     analysis_size,
+    as_tensor,
     grey,
     moved,
     reduced,
@@ -46,7 +46,8 @@ class Material:
 
     ``m.picture(k)`` is full size, ``m.glance(k)`` and ``m.flow(k)`` are for analysis. ``k`` runs
     from 0 to ``len(m) - 1``; a negative ``k`` counts from the end. ``m.filmed(n)`` and
-    ``m.filmed_small(n)`` are real frames, by their number in ``frames``: (3, H, W) float32 RGB,
+    ``m.filmed_small(n)`` are real frames, by their number in ``frames``, as if a camera that
+    pans slowly over land had always had its last view: (3, H, W) float32 RGB,
     nominally in [0, 1], and (h, w, 3) uint8, the longest side at most 480. ``step`` is the time
     between two points of the grid, ``last`` the last real frame, ``cut`` the time of the cut that
     begins the scene on the source's clock. ``cadence`` describes how the source's frames repeat, if
@@ -85,19 +86,11 @@ class Material:
         self.cut = cut
         self.cadence = cadence
         self._grid = _grid(self.times, self.step)
-        self._path: NDArray[np.float64] | None = None
-        self._film(
-            lambda number: rgb_of(self.frames[number], self.device),
-            lambda number: small_copy(self.filmed(number), self.small_size),
-        )
-
-    def _film(self, filmed: Callable[[int], Tensor], filmed_small: Callable[[int], _Bytes]) -> None:
-        """Show other real frames, and forget all that was derived from those before."""
-        self.filmed, self.filmed_small = filmed, cache(filmed_small)
+        self._raw: Callable[[int], Tensor] = lambda number: rgb_of(self.frames[number], self.device)
+        self._raw_small = cache(lambda number: small_copy(self._raw(number), self.small_size))
+        self.filmed_small = cache(self._seen_small)
         self._flow = cache(self._measured)
         self._picture = lru_cache(_KEPT_PICTURES)(self._retimed)
-        for name in ("_view", "steady", "matte", "static"):
-            self.__dict__.pop(name, None)
 
     def __len__(self) -> int:
         """Return the number of points of the grid."""
@@ -155,79 +148,60 @@ class Material:
         steps = (self.times[frame] - self.times[frame - 1]) / self.step
         return self._flow(frame, False).astype(np.float32) / np.float32(steps)
 
+    def filmed(self, number: int) -> Tensor:
+        """Return a real frame, as from the last view: (3, H, W) float32 RGB on ``device``."""
+        return self._seen(self._raw(number), number)
+
+    def _seen(self, picture: Tensor, number: int) -> Tensor:
+        if self.path is None:
+            return picture
+        back = torch.from_numpy(-self.path[number]).to(picture)[:, None, None]
+        return moved(picture, back.expand(2, *self.small_size), mirrors=True)
+
+    def _seen_small(self, number: int) -> _Bytes:
+        small = self._raw_small(number)
+        if self.path is None:
+            return small
+        return small_copy(self._seen(as_tensor(small), number), self.small_size)
+
     @property
     def land(self) -> Tensor:
         """The parts in front of the sky in the last view: (h, w) float32 on ``device``, 0 or 1."""
         return self._view[0]
 
     @property
+    def path(self) -> NDArray[np.float64] | None:
+        """The shift from each real frame to the last view, see ``view_of``; None without a pan."""
+        return self._view[1]
+
+    @property
     def unsteady(self) -> bool:
-        """True if the camera moves over land in another way than a pan, also in ``steady``."""
+        """True if the camera moves over land in another way than a pan."""
         return self._view[2]
-
-    @cached_property
-    def steady(self) -> Material:
-        """The material as if a camera that pans slowly over land had always had its last view."""
-        land, path, unsteady = self._view
-        if path is None:
-            return self
-        made, large = copy(self), path * self.size[1] / self.small_size[1]
-
-        def filmed(number: int) -> Tensor:
-            picture = self.filmed(number)
-            channels = [shifted(one.numpy(), large[number]) for one in picture.cpu()]
-            return torch.from_numpy(np.stack(channels)).to(picture.device)
-
-        made._film(filmed, lambda number: shifted(self.filmed_small(number), path[number]))
-        made._path, made._view = path, (land, None, unsteady)
-        return made
-
-    def reduced(self) -> Material:
-        """Return a material of small pictures on the CPU, with the land of the large pictures.
-
-        The pictures are reduced from those for analysis, so no frame is decoded again.
-        """
-        land, path, unsteady = self._view
-        made = copy(self)
-
-        def filmed_small(number: int) -> _Bytes:
-            return reduced(self.filmed_small(number), COARSE_SIDE)
-
-        made._film(
-            lambda number: torch.from_numpy(filmed_small(number)).permute(2, 0, 1).float() / 255,
-            filmed_small,
-        )
-        made.device = torch.device("cpu")
-        made.size = made.small_size = made.filmed_small(0).shape[:2]
-        small = resized(land[None].cpu(), made.size)[0]
-        path = None if path is None else path * (made.size[1] / self.small_size[1])
-        made._view = small.round(), path, unsteady
-        return made
 
     @cached_property
     def _view(self) -> tuple[Tensor, NDArray[np.float64] | None, bool]:
         """The result of ``view_of``, with a shift for each real frame."""
         count = len(self.frames)
         chosen = spread(count)
-        pictures = [self.filmed_small(k) for k in chosen]
+        pictures = [self._raw_small(k) for k in chosen]
         land, path, unsteady = view_of(pictures) if count > 1 else (~sky_of(*pictures), None, False)
         if path is not None:
             axes = [np.interp(np.arange(count), chosen, axis) for axis in path.T]
             path = np.stack(axes, 1)
         return torch.from_numpy(land.astype(np.float32)).to(self.device), path, unsteady
 
-    def hidden(self, first: int, last: int) -> tuple[float, float]:
-        """Return how much of the left and right the frames from ``first`` to ``last`` do not show.
+    def reduced(self) -> Material:
+        """Return a material of small pictures on the CPU, with the land of the large pictures.
 
-        The fractions are in widths of the picture, and 0 unless the camera pans. A pan goes one
-        way, so the first or the last frame hides most.
+        The pictures are reduced from those for analysis, so no frame is decoded again.
         """
-        if self._path is None:
-            return 0.0, 0.0
-        ways = [
-            float(self._path[self.source_of(k)[0]][0]) / self.small_size[1] for k in (first, last)
-        ]
-        return max(0.0, *ways), max(0.0, *(-way for way in ways))
+        made = Material(self.frames, times=self.times, step=self.step)
+        made._raw = lambda number: as_tensor(reduced(self.filmed_small(number), COARSE_SIDE))
+        height, width = made._raw(0).shape[1:]
+        made.size = made.small_size = height, width
+        made._view = resized(self.land[None].cpu(), made.size)[0].round(), None, self.unsteady
+        return made
 
     @cached_property
     def matte(self) -> Tensor:

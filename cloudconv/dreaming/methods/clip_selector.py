@@ -191,9 +191,7 @@ class ClipSelector:
         most = count - life if count >= life else min(0, count - life // 2)
         offset = int(random.integers(least, most + 1))
         start = count - 1 - offset if backwards else offset
-        ends = (Placement(start, backwards).frame(age) for age in (0, life - 1))
-        hidden = self._material.hidden(*(min(max(end, 0), count - 1) for end in ends))
-        return Placement(start, backwards, mirrored, hidden=hidden)
+        return Placement(start, backwards, mirrored)
 
     def _doubled(self, before: Tensor, after: Tensor) -> Tensor:
         """Return how much new pictures mirror old ones, and how much they show clouds twice.

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Drift, drift_of, end_pairs, mean_flow, unfolded
+from cloudconv.dreaming.material.wind import Drift, drift_of, end_flow, mean_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.compositing import along_clouds, blended
@@ -40,7 +40,7 @@ _MOST_GAIN = 1.3  # … up to this factor
 
 def collage(material: Material, options: Options) -> Iterator[Tensor]:
     """Yield frames in which new footage of the clip replaces older footage, with the wind."""
-    composition, frames = _Composition(material.steady, options.seed), options.frames
+    composition, frames = _Composition(material, options.seed), options.frames
     # A loop leads to the source's first frame (``loop_to``). If the output begins with the dream, a
     # loop leads to the last real frame instead.
     ending = min(composition.spacing, frames // 2) if options.loop else 0
@@ -99,15 +99,13 @@ class _Composition:
     def end(self, frames: int, loop_to: Tensor | None) -> None:
         """Start the last transition of a loop, to pictures that lead to the output's first."""
         if loop_to is None:
-            start, last = len(self._material) - frames, len(self._material) - 1
-            hidden = self._material.hidden(max(start, 0), last)
-            piece = Piece(self._footage, self._number, Placement(start, hidden=hidden))
+            piece = Piece(self._footage, self._number, Placement(len(self._material) - frames))
         else:
             self._land.lead_to(loop_to, frames)
-            flow = mean_flow(self._material, end_pairs(len(self._material), first=True))
+            flow = end_flow(self._material, frames, first=True)
             behind = self._drifting.behind
-            drift = Drift(lambda _: loop_to, 1, behind, [unfolded(flow, frames)] * 2)
-            small = drift.over([resized(behind.filled(loop_to).cpu(), self._thumbs.size)])
+            drift = Drift(lambda _: loop_to, 1, [flow] * 2, behind)
+            small = drift.over([resized(behind(loop_to).cpu(), self._thumbs.size)])
             footage = (
                 Footage(drift, self._light, self._size),
                 Footage(small, self._light, self._thumbs.size, follows=False),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Drift, SkyBehind, end_pairs, mean_flow, unfolded
+from cloudconv.dreaming.material.wind import Drift, end_flow, mean_flow, sky_behind, unfolded
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import Front, order_of
@@ -39,7 +39,6 @@ def flow(material: Material, options: Options) -> Iterator[Tensor]:
     replaces a slow wind from the left.
     """
     frames, loop, loop_to = options.frames, options.loop, options.loop_to
-    material = material.steady
     if bool(material.land.all()):
         # Nothing moves in the clip, so the last frame is a single picture.
         material = Material(material.frames[-1:], device=material.device, step=material.step)
@@ -52,13 +51,11 @@ def flow(material: Material, options: Options) -> Iterator[Tensor]:
     rounds = max(1, round(turns / period)) if loop else -(-turns // period)
     # A loop is a whole number of periods, whose lengths differ by a frame at most.
     period = -(-turns // rounds) if loop else period
-    behind, first = SkyBehind(still, size), wind
+    behind, first = sky_behind(still), wind
     if measured:
         # The first period begins with a forecast from the motion of the last frames.
-        first = mean_flow(material, end_pairs(len(material), first=False))
-        first, wind = (unfolded(flow, period) for flow in (first, wind))
-    leaving = Drift(lambda _: last, 1, behind, [first] * 2)
-    entering = Drift(lambda _: last, 1, behind, [wind] * 2)
+        first, wind = end_flow(material, period, first=False), unfolded(wind, period)
+    leaving, entering = (Drift(lambda _: last, 1, [each] * 2, behind) for each in (first, wind))
     # The order in which pixels cross-fade moves with the wind.
     drifts = resized_flow(wind.cpu()[None], size)[0]
     order = order_of(drifts, np.random.default_rng(options.seed), size)
@@ -67,7 +64,7 @@ def flow(material: Material, options: Options) -> Iterator[Tensor]:
         end = turns * k // rounds if loop else period * k
         if loop_to is not None and end == turns:
             target = loop_to
-            entering = Drift(lambda _: loop_to, 1, behind, [wind] * 2)
+            entering = Drift(lambda _: loop_to, 1, [wind] * 2, behind)
         count = end - number
         for phase in range(1, min(end, frames) - number + 1):
             shown = front.weights((phase - count // 2) * drifts, phase, count, size)
@@ -75,8 +72,8 @@ def flow(material: Material, options: Options) -> Iterator[Tensor]:
             # Where one of the two is from outside the picture, the other is better.
             old, new = leaving.covers(phase, size), entering.covers(phase - count, size)
             shown = torch.maximum(shown * torch.maximum(new, 1 - old), (new - old).clamp_min(0))
-            earlier = leaving.picture(phase) if k == 1 else leaving.sky(phase)
-            sky = blended([earlier, entering.sky(phase - count)], [1 - shown, shown])
+            earlier = leaving.picture(phase, sky=k > 1)
+            sky = blended([earlier, entering.picture(phase - count, sky=True)], [1 - shown, shown])
             yield torch.lerp(sky, torch.lerp(last, target, phase / count), still)
         leaving, number = entering, end
 

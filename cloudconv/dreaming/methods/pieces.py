@@ -58,7 +58,7 @@ class Footage:
         """Return the picture of a placement at an age in frames."""
         number, drift, light = placement.frame(age), self._drift, self._light
         aligned = placement.aligned
-        picture = drift.picture(number) if aligned else placement.placed(drift.sky(number))
+        picture = placement.placed(drift.picture(number, sky=not aligned))
         small = relit = resized(picture, self.size)
         if not aligned:
             relit = relit * self._gain(placement)

@@ -19,14 +19,13 @@ class Placement:
     ``start``: the first frame; the others follow one by one, with falling numbers if ``backwards``.
     Numbers below 0 and from the clip's length on are of times before and after the clip.
     ``mirrored``: left and right are exchanged. ``shift``: the distance to the right, in widths of
-    the picture. ``hidden``: how much of the frames' left and right is unknown, in widths.
+    the picture.
     """
 
     start: int
     backwards: bool = False
     mirrored: bool = False
     shift: float = 0.0
-    hidden: tuple[float, float] = (0.0, 0.0)
 
     @property
     def aligned(self) -> bool:
@@ -43,16 +42,13 @@ class Placement:
             return picture
         width = picture.shape[-1]
         whole = picture.flip(-1) if self.mirrored else picture
-        left, begin, end = self._span(width)
-        turn = 2 * (end - begin)
-        steps = (torch.arange(width, device=picture.device) - begin) % turn
-        return whole[..., begin - left + torch.minimum(steps, turn - 1 - steps)]
+        steps = self._columns(width).to(picture.device) % (2 * width)
+        return whole[..., torch.minimum(steps, 2 * width - 1 - steps)]
 
     def known(self, width: int) -> Tensor:
         """Return 1 in the columns that the placed picture covers, else 0: (width,)."""
-        _, begin, end = self._span(width)
-        columns = torch.arange(width)
-        return ((columns >= begin) & (columns < end)).float()
+        columns = self._columns(width)
+        return ((columns >= 0) & (columns < width)).float()
 
     def covers(self, known: Tensor, picture: Tensor) -> Tensor:
         """Return the known part of a placed picture, (h, w), from that of the picture.
@@ -76,14 +72,9 @@ class Placement:
         Returns:
             (width,), from 0 to 1; outside this range where the picture is unknown.
         """
-        left, _, _ = self._span(width)
-        columns = (torch.arange(width) - left + 0.5) / width
+        columns = (self._columns(width) + 0.5) / width
         return 1 - columns if self.mirrored else columns
 
-    def _span(self, width: int) -> tuple[int, int, int]:
-        """Return the left edge, and the first and the last column (exclusive) that are known."""
-        left = round(self.shift * width)
-        before, after = (round(side * width) for side in self.hidden)
-        if self.mirrored:
-            before, after = after, before
-        return left, max(left + before, 0), min(left + width - after, width)
+    def _columns(self, width: int) -> Tensor:
+        """Return the column of the picture that each column shows, below 0 or above if unknown."""
+        return torch.arange(width) - round(self.shift * width)

@@ -21,13 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import (
-    Drift,
-    SkyBehind,
-    end_pairs,
-    mean_of_pairs,
-    unfolded,
-)
+from cloudconv.dreaming.material.wind import Drift, end_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.pictures import COARSE_SIDE, reduced, resized, small_copy, weight_size
@@ -140,13 +134,8 @@ class _Row:
         self, smalls: list[Tensor], frames: Callable[[int], Tensor], start: int, lasts: int
     ) -> _Footage:
         """Return frames whose first and last move on for up to ``lasts`` frames without a fold."""
-        material, flows = self._material, []
-        for first in (True, False):
-            pairs = end_pairs(len(material), first=first) if lasts else []
-            flow = torch.from_numpy(mean_of_pairs(material, pairs)).permute(2, 0, 1)
-            flows.append(unfolded(flow.to(material.device), lasts))
-        still = SkyBehind(torch.zeros(material.size), weight_size(*material.size))
-        drift = Drift(frames, len(smalls), still, flows)
+        flows = [end_flow(self._material, lasts, first=one, behind=False) for one in (True, False)]
+        drift = Drift(frames, len(smalls), flows)
         return _Footage(drift, drift.over(smalls), start)
 
     def begin(self, lead: int) -> None:

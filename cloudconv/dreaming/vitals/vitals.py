@@ -191,7 +191,6 @@ class VitalsMeter:
 
     def __init__(self, material: Material, kind: DreamKind) -> None:
         """Measure the clip, and derive the limits."""
-        material = material.steady if kind.pasted else material
         pictures = [material.glance(k) for k in range(len(material))]
         moving = material.moving
         sky = moving & (material.land.cpu().numpy() == 0) if kind.sky else np.ones_like(moving)
