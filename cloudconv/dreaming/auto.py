@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +11,6 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import MethodSpec, method
 from cloudconv.dreaming.pictures import small_copy, spread
-from cloudconv.dreaming.vitals.features import Values
 from cloudconv.dreaming.vitals.vitals import RATIOS, VitalsMeter, in_words
 
 FRAMES = 150
@@ -21,8 +21,7 @@ _COLLAGE = 48  # least number of frames for a collage: with fewer, the same clou
 _ONE_WIND = 0.58  # least mean motion of a sky, relative to the mean speed of its parts
 
 
-@dataclass(frozen=True, slots=True)
-class ModeChoice:
+class ModeChoice(NamedTuple):
     """A mode's name, and the reason in a sentence."""
 
     mode: str
@@ -32,29 +31,26 @@ class ModeChoice:
 def choose(material: Material, seed: int = 0) -> ModeChoice:
     """Choose the mode for a material, with the reason.
 
-    Where several modes are possible, each makes a small dream, whose vitals are compared. New
-    pictures are better than a replay, and pictures with faults are worst.
+    Where two modes are possible, each makes a small dream, whose vitals are compared. New pictures
+    are better than a replay, and pictures with faults are worst.
     """
-    count = len(material)
+    mode, count = "flow", len(material)
     if count == 1:
-        return ModeChoice("flow", "flow: the input is a single picture, which this mode moves.")
-    if bool(material.land.all()):
-        why = "flow: nothing moves in the clip, and this mode adds a slow motion."
-        return ModeChoice("flow", why)
-    if count < method("collage").least_frames:
-        why = f"flow: {count} frames are too few for the modes that play the clip's frames."
-        return ModeChoice("flow", why)
-    few = f"{count} frames are too few for a collage; " if count < _COLLAGE else ""
-    small = material.reduced()
-    trials: list[Trial] = []
-    for name in ("flow" if few else "collage", "texture"):
-        trials.append(tried(method(name), small, seed))
-        if not any(trials[-1].rank):  # no fault, and no replay
-            break
-    best = min(reversed(trials), key=lambda trial: trial.rank)
-    results = "; ".join(map(str, trials))
-    why = f"{best.mode}: {few}in a trial of {FRAMES} small frames, {results}."
-    return ModeChoice(best.mode, why)
+        why = "the input is a single picture, which this mode moves"
+    elif bool(material.land.all()):
+        why = "nothing moves in the clip, and this mode adds a slow motion"
+    elif count < method("collage").least_frames:
+        why = f"{count} frames are too few for the modes that play the clip's frames"
+    elif count < _COLLAGE:
+        mode, why = "texture", f"{count} frames are too few for a collage"
+    else:
+        small = material.reduced()
+        trials = [tried(method("collage"), small, seed)]
+        if any(trials[0].rank):  # a fault, or a replay
+            trials.insert(0, tried(method("texture"), small, seed))
+        mode = min(trials, key=lambda trial: trial.rank).mode
+        why = f"in a trial of {FRAMES} small frames, {'; '.join(map(str, reversed(trials)))}"
+    return ModeChoice(mode, f"{mode}: {why}.")
 
 
 def _in_one_wind(material: Material) -> bool:
@@ -120,17 +116,10 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
         return Trial(spec.name, ("its parts do not move in one direction",), False)
     for picture in spec.dream(material, Options(FRAMES, seed)):
         meter.push(small_copy(picture, material.small_size))
-    failed: Values = {}
-    for row in meter.rows:
-        failed |= {key: row.values[key] for key in row.failed}
+    failed = {key: row.values[key] for row in meter.rows for key in row.failed}
     # Small pictures that are moved are softer than footage. Frames as filmed have no fault but
     # sudden changes.
-    ignored = {"novelty", "sudden", *(RATIOS if kind.sky else ())}
-    as_filmed = kind.repeats and not kind.pasted
-    faults = () if as_filmed else [key for key in failed if key not in ignored]
-    return Trial(
-        spec.name,
-        tuple(in_words(key, failed[key]) for key in faults),
-        kind.repeats or "novelty" in failed,
-        failed.get("sudden"),
-    )
+    ignored = {"novelty", "sudden", *RATIOS} if kind.sky else failed.keys()
+    faults = tuple(in_words(key, failed[key]) for key in failed if key not in ignored)
+    replays = kind.repeats or "novelty" in failed
+    return Trial(spec.name, faults, replays, failed.get("sudden"))

@@ -188,7 +188,7 @@ def test_footage_without_still_parts_is_measured(footage):
     [
         ("motion", 0.26, "it moves 26% as much as the clip"),
         ("sharpness", 0.5, "it is 50% as sharp as the clip"),
-        ("jump", 7.0, "a frame changes suddenly"),
+        ("jump", 7.0, "a frame changes 7.0 times as much as those beside it"),
     ],
 )
 def test_a_failed_vital_is_described(key, value, said):

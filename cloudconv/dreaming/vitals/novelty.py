@@ -8,14 +8,14 @@ of the moving parts of two pictures, after the mean picture is subtracted. Repor
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.pictures import THUMB_SIDE, TINY, grey, parts, reduced
-
-Small = NDArray[np.uint8]
+from cloudconv.dreaming.vitals.features import Array, Small
 
 AWAY = 60
 """Least distance in frames of two pictures that are compared."""
@@ -33,16 +33,14 @@ class Novelty:
     def __init__(self, moving: NDArray[np.bool_], pictures: Sequence[Small] = ()) -> None:
         """Store the first pictures, (h, w, 3) uint8 each."""
         self._moving = parts(moving, THUMB_SIDE)
-        self._rows = np.zeros((HISTORY, int(self._moving.sum())), np.float32)
-        self._count = 0
+        self._rows: deque[Array] = deque(maxlen=HISTORY)
         for picture in pictures:
             self.push(picture)
 
     def push(self, picture: Small) -> None:
         """Store the next picture, (h, w, 3) uint8."""
         small = reduced(grey(picture).astype(np.float32), THUMB_SIDE)
-        self._rows[self._count % HISTORY] = small[self._moving]
-        self._count += 1
+        self._rows.append(small[self._moving])
 
     def over(self, count: int) -> float | None:
         """Return the resemblance of the last ``count`` pictures to earlier ones, from -1 to 1.
@@ -50,14 +48,11 @@ class Novelty:
         Each picture has a greatest correlation with the pictures at least ``AWAY`` frames earlier.
         The result is the median of these; None if no picture has such an earlier picture.
         """
-        numbers = np.arange(max(0, self._count - HISTORY), self._count)
-        rows = self._rows[numbers % HISTORY]
+        rows = np.stack(self._rows)
         apart = rows - rows.mean(0)
         apart -= apart.mean(1, keepdims=True)
         apart /= np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), TINY)
-        last = numbers >= self._count - count
-        likeness = apart[last] @ apart.T
-        likeness[numbers[last][:, None] - numbers < AWAY] = -np.inf
-        greatest = likeness.max(1)
-        known = greatest[np.isfinite(greatest)]
-        return float(np.median(known)) if len(known) else None
+        numbers = np.arange(len(rows))
+        early = numbers <= numbers[-count:, None] - AWAY
+        greatest = np.where(early, apart[-count:] @ apart.T, -np.inf).max(1)[early.any(1)]
+        return float(np.median(greatest)) if len(greatest) else None

@@ -34,98 +34,38 @@ _LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, 
 
 @dataclass(frozen=True, slots=True)
 class Vital:
-    """A vital: its limits before they are widened for a clip, and two texts for people.
+    """A vital: a clause about a dream that fails, and limits before they are widened for a clip.
 
-    A ``ratio`` to the clip that has no ``least`` may be as small as 1 / ``most``. ``fault``: a
-    clause about a dream that fails; braces show a ratio as a percentage. ``meaning``: the values.
-    ``part``: the quantile of the frames of a window that counts; None if the value is measured for
-    the whole window. ``noise``: a ratio has no meaning for a clip with less than this.
+    A percentage in brackets is one of the picture. ``part``: the quantile of the frames of a window
+    that counts; None if the value is measured for the whole window. ``noise``: a ratio has no
+    meaning for a clip with less than this.
     """
 
-    most: float
     fault: str
-    meaning: str
-    least: float | None = -inf
+    most: float = inf
+    least: float = -inf
     part: float | None = None
     noise: float = TINY
 
-    @property
-    def limits(self) -> tuple[float, float]:
-        """Return the least and the greatest healthy value."""
-        return 1 / self.most if self.least is None else self.least, self.most
 
+RATIOS = {
+    "sharpness": Vital("it is {:.0%} as sharp as the clip", 1.25),
+    "std": Vital("it has {:.0%} of the clip's contrast", 1.11),
+    "saturation": Vital("it is {:.0%} as colourful as the clip", 1.35, noise=2.0),
+    "motion": Vital("it moves {:.0%} as much as the clip", 1.6, noise=_LEAST_MOTION),
+}
+"""Vitals that are ratios of the dream to the clip; they may be as small as 1 / ``most``."""
 
-VITALS = {
-    "sharpness": Vital(
-        1.25,
-        "it is {:.0%} as sharp as the clip",
-        "strength of edges; 1 is that of the source",
-        least=None,
-    ),
-    "std": Vital(
-        1.11,
-        "it has {:.0%} of the clip's contrast",
-        "contrast; 1 is that of the source",
-        least=None,
-    ),
-    "saturation": Vital(
-        1.35,
-        "it is {:.0%} as colourful as the clip",
-        "colourfulness; 1 is that of the source",
-        least=None,
-        noise=2.0,
-    ),
-    "motion": Vital(
-        1.6,
-        "it moves {:.0%} as much as the clip",
-        "change from frame to frame; 1 is that of the source",
-        least=None,
-        noise=_LEAST_MOTION,
-    ),
-    "mean_shift": Vital(
-        _SHIFT,
-        "its brightness has changed",
-        "mean brightness minus that of the source, in levels of 255",
-        least=-_SHIFT,
-    ),
-    "smear": Vital(
-        0.5,
-        "{:.1f} % of the picture are smeared",
-        "percent of the picture where all edges run in one direction",
-    ),
-    "jump": Vital(
-        2.2,
-        "a frame changes suddenly",
-        "the largest change between two frames, relative to the changes around it",
-    ),
-    "novelty": Vital(
-        inf,
-        "the same clouds come again",
-        "similarity to frames 60 or more earlier; 1 is the same picture",
-    ),
-    "silhouette": Vital(
-        inf,
-        "dark parts became bright, or bright parts dark",
-        "percent of the picture where dark land is lost, or floats in the sky",
-        part=QUANTILE,
-    ),
-    "detail": Vital(
-        inf,
-        "parts that never change in the clip are torn",
-        "percent of the picture where detail that lasts in the clip is lost",
-        part=QUANTILE,
-    ),
-    "sudden": Vital(
-        1.4,
-        "it changes {:.0%} as suddenly as the clip",
-        "the largest change in 0.4 s that no motion explains; 1 is the largest of the clip",
-        part=1.0,
-    ),
+VITALS = RATIOS | {
+    "mean_shift": Vital("its brightness has changed by {:+.0f} of 255 levels", _SHIFT, -_SHIFT),
+    "smear": Vital("parts are smeared, with edges of one direction ({:.1f}%)", 0.5),
+    "jump": Vital("a frame changes {:.1f} times as much as those beside it", 2.2),
+    "novelty": Vital("the same clouds come again, {:.0%} alike"),
+    "silhouette": Vital("dark parts became bright, or bright parts dark ({:.1f}%)", part=QUANTILE),
+    "detail": Vital("parts that never change in the clip are torn ({:.1f}%)", part=QUANTILE),
+    "sudden": Vital("it changes {:.0%} as suddenly as the clip", 1.4, part=1.0),
 }
 """The vitals, in the order of every table."""
-
-RATIOS = tuple(VITALS)[:4]
-"""Vitals that are ratios of the dream to the clip."""
 
 Limits = dict[str, tuple[float, float]]
 
@@ -134,12 +74,8 @@ Limits = dict[str, tuple[float, float]]
 class Vitals:
     """The vitals of frames ``start`` to ``end`` (exclusive) of the dream, counted from 0.
 
-    ``values`` has a value for each of ``VITALS``. The first five are ratios to the clip.
-    ``mean_shift`` is in levels of 0 to 255; ``silhouette`` and ``detail`` are percentages of the
-    picture. ``novelty`` is the correlation with earlier pictures, so a low value means new
-    pictures. ``sudden`` is a ratio to the largest change of the clip. A value is None if the vital
-    has no meaning, such as the saturation of a clip without colour. ``failed`` names the vitals
-    that are outside their limits.
+    ``values`` has a value for each of ``VITALS``; None if the vital has no meaning, such as the
+    saturation of a clip without colour. ``failed`` names the vitals that are outside their limits.
     """
 
     start: int
@@ -296,7 +232,10 @@ def _limits(clip: Sequence[Values], window: int) -> Limits:
     differ from everything in the clip, too. The slack makes the limits wider still. For a ratio the
     slack is an exponent: a factor would widen the limits so far that smeared pictures would pass.
     """
-    limits = {key: vital.limits for key, vital in VITALS.items()}
+    limits = {
+        key: (1 / vital.most if key in RATIOS else vital.least, vital.most)
+        for key, vital in VITALS.items()
+    }
     size = max(min(window, len(clip) // 2), 2)
     # The last window has the last frames, as in a dream.
     last = max(len(clip) - size, 0)

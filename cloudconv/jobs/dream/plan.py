@@ -78,15 +78,11 @@ class DreamResult(Done, DreamOutcome):
 
 @dataclass(frozen=True, slots=True)
 class Dream(Continuation[DreamSettings]):
-    """A plan, with the material, and the mode with its options.
-
-    ``loops``: the last frame leads into the output's first frame.
-    """
+    """A plan, with the material, and the mode with its options."""
 
     material: Material
     spec: MethodSpec
     options: Options
-    loops: bool
 
 
 def decide(settings: DreamSettings) -> DreamPlan:
@@ -166,23 +162,18 @@ def resolve(plan: DreamPlan) -> Dream:
         "cadence": material.cadence,
     }
     wind, model, seed = settings.direction, settings.predictor, settings.seed
-    options = Options(seed=seed, wind=wind, model=model, dtype=dtype)
+    options = Options(seed=seed, loop=loops, wind=wind, model=model, dtype=dtype)
     begins = material.last.time + material.last.duration
-    warned = tuple(warnings)
-    return Dream(plan, begins, material.step, warned, facts, material, spec, options, loops)
+    return Dream(plan, begins, material.step, tuple(warnings), facts, material, spec, options)
 
 
 def _requested(settings: DreamSettings) -> ModeChoice | None:
-    """Return the mode that the settings name, or the mode that has the given options.
-
-    The result is None if the mode depends on the clip.
+    """Return the mode that the settings name, or that has the given options; None for a choice.
 
     Raises:
         SettingsError: the mode does not have an option.
     """
-    spec, why = None, "the requested mode"
-    if settings.mode != AUTO:
-        spec = method(settings.mode)
+    spec, why = None if settings.mode == AUTO else method(settings.mode), "the requested mode"
     for name in settings.given:
         taker = next(other for other in METHODS if name in other.options)
         if spec is None:

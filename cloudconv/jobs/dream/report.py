@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from math import ceil
@@ -22,7 +23,6 @@ from cloudconv.dreaming.vitals.vitals import VITALS, Vitals
 from cloudconv.jobs.dream.plan import PAGE, RESULT, DreamResult
 from cloudconv.jobs.outcome import as_json
 from cloudconv.media.convert import Turn
-from cloudconv.report.data import ReportPicture
 from cloudconv.report.folder import ReportFolder
 from cloudconv.report.page import Chart, Line, draw, jpeg, render, round_numbers
 
@@ -33,7 +33,8 @@ _ELEMENTS = {
     **dict.fromkeys((".gif", ".webp", ".apng"), "img"),
 }
 """Elements of HTML that show a video, by the end of its name."""
-_LEGEND = (Line("dream", (), 0), Line("lower limit", (), 1), Line("upper limit", (), 2))
+_NUMBER = re.compile("{[^%}]*(%?)}")  # in the text of a fault
+_LINES = "dream", "lower limit", "upper limit"
 
 
 def write_report(
@@ -54,7 +55,6 @@ def write_report(
     Raises:
         OutputError: a file cannot be written.
     """
-    verdict = f"The new frames are {result.verdict}"
     wrong = {name: text for row in rows for name, text in row.faults.items()}
     faults = ", ".join(f"{text} ({name})" for name, text in wrong.items())
     history = history[:: ceil(len(history) / _POINTS)]
@@ -63,6 +63,11 @@ def write_report(
         for key, limits in result.limits.items()
         if any(row.values[key] is not None for row in history)
     ]
+    shots = []
+    for number, picture in pictures.items():
+        samples = turn.samples(torch.from_numpy(picture).permute(2, 0, 1))
+        shown = jpeg(samples.float() / 255, width=320, quality=80)
+        shots.append((f"frame {number + 1}, {float(number * step):.1f} s", shown))
     page = render(
         "dream.html",
         charts,
@@ -70,27 +75,21 @@ def write_report(
         command="dream",
         data={
             "source": Path(result.input).name,
-            "verdict": f"{verdict}: {faults}" if faults else verdict,
+            "verdict": ": ".join(filter(None, [f"The new frames are {result.verdict}", faults])),
             "summary": f"{result.why} Seed {result.seed}.",
         },
         video=_video(Path(result.output), Path(result.report or "")),
-        shots=[
-            (f"frame {number + 1}, {float(number * step):.1f} s", _jpeg(picture, turn))
-            for number, picture in pictures.items()
-        ],
-        lines=_LEGEND,
+        shots=shots,
+        lines=[Line(name, (), color) for color, name in enumerate(_LINES)],
         drawings=[draw(chart) for chart in charts],
-        meanings=[(chart.title, VITALS[chart.key].meaning) for chart in charts],
+        meanings=[(chart.title, _NUMBER.sub(r"…\1", VITALS[chart.key].fault)) for chart in charts],
     )
     as_text = json.dumps(as_json(result), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     folder.put({RESULT: as_text, PAGE: page})
 
 
 def _video(output: Path, folder: Path) -> dict[str, str] | None:
-    """Return the name of the dream's file, the address for the page, and the element of HTML.
-
-    The result is None for standard output and folders of pictures.
-    """
+    """Return what the page needs to show the dream's file; None for an output of another kind."""
     if not output.is_file():
         return None
     whole = output.resolve()
@@ -103,19 +102,11 @@ def _video(output: Path, folder: Path) -> dict[str, str] | None:
     return {"name": output.name, "address": address, "element": element}
 
 
-def _jpeg(picture: NDArray[np.uint8], turn: Turn) -> ReportPicture:
-    samples = turn.samples(torch.from_numpy(picture).permute(2, 0, 1))
-    return jpeg(samples.float() / 255, width=320, quality=80)
-
-
 def _chart(
     history: Sequence[Vitals], key: str, limits: Sequence[float | None], step: Fraction
 ) -> Chart:
     times = [float(row.end * step) for row in history]
-    lines = [Line("dream", [row.values[key] for row in history], 0)]
-    for line, limit in zip(_LEGEND[1:], limits, strict=True):
-        if limit is not None:
-            lines.append(Line(line.name, [limit] * len(times), line.color))
+    curves = [[row.values[key] for row in history], *([limit] * len(times) for limit in limits)]
     return Chart(
         key=key,
         title=key,
@@ -124,5 +115,9 @@ def _chart(
         x=times,
         labels=[f"{time:.1f} s" for time in times],
         ticks=[(second, f"{second:g} s") for second in round_numbers(times[0], times[-1], 8)],
-        lines=lines,
+        lines=[
+            Line(name, curve, color)
+            for color, (name, curve) in enumerate(zip(_LINES, curves, strict=True))
+            if any(value is not None for value in curve)
+        ],
     )

@@ -127,7 +127,7 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
         yield from dream.warnings
         kind = replace(
             dream.spec.kind,
-            repeats=dream.loops or dream.spec.kind.repeats,
+            repeats=dream.options.loop or dream.spec.kind.repeats,
             frames=dream.new_frames,
             follows=not (settings.loop and settings.only_new),
         )
@@ -174,12 +174,12 @@ def estimate(plan: DreamPlan) -> DreamEstimate:
 
 def _pictures(dream: Dream, smalls: SimpleQueue[_Small], first: Frame | None) -> Iterator[Frame]:
     """Yield the new frames, and put a small picture of each frame into ``smalls`` before."""
-    material, count = dream.material, dream.new_frames
+    material, loops = dream.material, dream.options.loop
     with enough_memory(material.device, dream.plan.info):
-        loop_to = rgb_of(first, material.device) if dream.loops and first is not None else None
-        options = replace(dream.options, frames=count, loop=dream.loops, loop_to=loop_to)
+        loop_to = rgb_of(first, material.device) if loops and first is not None else None
+        options = replace(dream.options, frames=dream.new_frames, loop_to=loop_to)
         pictures = dream.spec.dream(material, options)
-        for _ in range(count):
+        for _ in range(dream.new_frames):
             with torch.inference_mode():
                 rgb = next(pictures)
                 frame = new_frame(rgb, material.last)

@@ -32,14 +32,8 @@ def gather_material(
     """Return the last frames before ``at`` that belong to one scene.
 
     At most 300 frames are kept. Fewer frames are kept if 300 need more than 1 GiB, but at least 64.
-    Frames before a very long gap are left out, as if the gap were a cut.
-
-    Args:
-        info: the video.
-        at: the start of the dream, in seconds from the first frame; None for the end.
-        scene_cut: the detection of cuts; the material begins after the last cut.
-        device: the device of the material's pictures.
-        threads: the number of threads of the decoder.
+    Frames before a very long gap are left out, as if the gap were a cut. ``at`` is in seconds from
+    the first frame; None for the end.
 
     Raises:
         InputError: there is no frame before ``at``, or none can be decoded.

@@ -84,12 +84,8 @@ def decide(
 ) -> ExtendPlan[S]:
     """Probe the input, and decide everything that does not need its frames.
 
-    Args:
-        settings: the settings of the command.
-        model: the name or file of the predictor.
-        tag: a word for the default name of the output, such as ``dream``.
-        refusals: a list that receives the reasons to refuse the output.
-        reports: other files that the run writes.
+    ``model`` is the name or file of the predictor, and ``tag`` a word for the default name of the
+    output. ``refusals`` receives the reasons to refuse the output. The run also writes ``reports``.
 
     Raises:
         CloudconvError: the input, the model or the device cannot be used.
@@ -152,40 +148,19 @@ class Continuation(Generic[S]):
         used = (self.begins - timing.start) / (timing.end - timing.start)
         return round(timing.frames * min(used, Fraction(1))) + self.new_frames
 
-    def sink(self, zero: Fraction, first: Frame | None) -> Sink:
-        """Open the output; the source's time ``zero`` becomes time 0 of the output.
-
-        ``first`` is the output's first source frame, None if the output has only new frames.
-        """
-        settings, info, timing = self.plan.settings, self.plan.info, self.plan.info.timing
-        # Audio ends with the source. If ``at`` is given, audio ends where the new frames begin.
-        end = None if settings.at is None else self.begins
-        offset = Fraction(0) if first is None else first.time - zero
-        gap = 1 / (timing.gap_rate or Fraction(1))
-        spans = (timing.time_base, timing.last_duration, gap, self.step, self.begins - timing.start)
-        encoding = plan_encoding(
-            self.plan.output,
-            info,
-            rate=timing.rate,
-            time_base=time_base(timing.rate, spans, offset),
-            settings=settings,
-            carry=Carry(info, zero, None, end, audio=not settings.only_new),
-        )
-        return Sink(encoding, overwrite=settings.overwrite)
-
     def outcome(self, source_frames: int, start: Fraction) -> dict[str, Any]:
         """Return the fields of an outcome; ``start`` is the source's time at which it begins."""
         rate = self.plan.info.timing.rate
-        rate_text = None if rate is None else str(rate)
+        source_fps = None if rate is None else str(rate)
         return {
             **self.facts,
             "device": str(self.plan.device),
             "input": str(self.plan.settings.input),
             "output": str(self.plan.output),
             "at": float(self.begins - self.plan.info.timing.start),
-            "source_fps": rate_text,
+            "source_fps": source_fps,
             # New frames alone are at even distances, even if those of the source are not.
-            "output_fps": str(1 / self.step) if self.plan.settings.only_new else rate_text,
+            "output_fps": str(1 / self.step) if self.plan.settings.only_new else source_fps,
             "source_frames": source_frames,
             "output_frames": source_frames + self.new_frames,
             "new_frames": self.new_frames,
@@ -223,19 +198,31 @@ class Continuation(Generic[S]):
             began: the value of ``time.monotonic()`` when the job started.
             measure: a function that this method calls after each new frame; it returns events.
         """
-        info, settings = self.plan.info, self.plan.settings
+        info, timing, settings = self.plan.info, self.plan.info.timing, self.plan.settings
         with ExitStack() as stack:
             end = exact(settings.at)
             source = stack.enter_context(Source(info, end=end, threads=settings.threads))
             passing = iter(()) if settings.only_new else source.frames()
             first = next(passing, None)
-            zero = self.begins if first is None else origin(info, first.time)
-            sink = stack.enter_context(self.sink(zero, first))
+            shown = self.begins if first is None else first.time
+            zero = shown if first is None else origin(info, shown)
+            # The source's time ``zero`` becomes time 0 of the output.
+            gap = 1 / (timing.gap_rate or Fraction(1))
+            parts = timing.last_duration, gap, self.step, self.begins - timing.start
+            encoding = plan_encoding(
+                self.plan.output,
+                info,
+                rate=timing.rate,
+                time_base=time_base(timing.rate, (timing.time_base, *parts), shown - zero),
+                settings=settings,
+                # Audio ends with the source. If ``at`` is given, audio ends at the new frames.
+                carry=Carry(info, zero, None, end and self.begins, audio=not settings.only_new),
+            )
+            sink = stack.enter_context(Sink(encoding, overwrite=settings.overwrite))
             yield from sink.warnings
-            frames = stack.enter_context(prefetch(self._frames(first, passing, make(first)), 4))
             written = 0
-            for frame in frames:
-                lasts = frame.duration if info.timing.rate is None else self.step
+            for frame in stack.enter_context(prefetch(self._frames(first, passing, make), 4)):
+                lasts = frame.duration if timing.rate is None else self.step
                 sink.write(frame.at(frame.time - zero, lasts))
                 written += 1
                 if frame.time >= self.begins:
@@ -243,8 +230,7 @@ class Continuation(Generic[S]):
                 yield Progress("rendering", written, self.output_frames)
         yield from (*source.warnings, *sink.warnings)
         wall = time.monotonic() - began
-        start = self.begins if first is None else first.time
-        fields = self.outcome(written - self.new_frames, start)
+        fields = self.outcome(written - self.new_frames, shown)
         return {
             **fields,
             **size_of(self.plan.output, fields["duration"]),
@@ -254,13 +240,15 @@ class Continuation(Generic[S]):
         }
 
     def _frames(
-        self, first: Frame | None, passing: Iterator[Frame], new: Iterator[Frame]
+        self,
+        first: Frame | None,
+        passing: Iterator[Frame],
+        make: Callable[[Frame | None], Iterator[Frame]],
     ) -> Iterator[Frame]:
-        """Yield the frames of the output on the source's clock."""
         if first is not None:
             yield first
         yield from passing
-        for number, frame in enumerate(new):
+        for number, frame in enumerate(make(first)):
             yield frame.at(self.begins + number * self.step, self.step)
 
 

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from itertools import cycle, pairwise, repeat
-from statistics import fmean
+from statistics import fmean, median_high
 
 from cloudconv.errors import InputError
 from cloudconv.media.frame import Frame
@@ -61,8 +61,8 @@ class Scene:
     @property
     def gap(self) -> Fraction | None:
         """Return the usual time between two frames; None for a single frame."""
-        gaps = sorted(b.frame.time - a.frame.time for a, b in pairwise(self.items))
-        return gaps[len(gaps) // 2] if gaps else None
+        gaps = [b.frame.time - a.frame.time for a, b in pairwise(self.items)]
+        return median_high(gaps) if gaps else None
 
     @property
     def cadence(self) -> str | None:
@@ -88,16 +88,8 @@ def read_scene(
     """Return the last scene before ``at``; see :class:`Scene`.
 
     Only the end of the video is decoded, and more of it while that part has no frame, or less than
-    ``needed`` different frames since a cut.
-
-    Args:
-        info: the video.
-        count: the largest number of frames.
-        at: the end of the scene, in seconds from the first frame; None for the video's end.
-        scene_cut: the detection of cuts.
-        threads: the number of threads of the decoder.
-        needed: see above.
-        different: the largest number of different frames.
+    ``needed`` different frames since a cut. ``count`` and ``different`` are the largest numbers of
+    frames. ``at`` is the end of the scene, in seconds from the first frame, or None.
 
     Raises:
         InputError: there is no frame before ``at``, or none can be decoded.
@@ -107,34 +99,24 @@ def read_scene(
     span = (count + Cadence.lookahead) * length / max(info.timing.frames, 1)
     while True:
         start, span, scene = end - span, 4 * span, Scene(count, different)
-        for item in analyse(_frames_between(info, start, at, threads), scene_cut):
-            scene.push(item)
+        whole = start <= 0
+        source = Source(info, start=None if whole else start, end=at, threads=threads)
+        try:
+            for item in analyse(source.frames(), scene_cut):
+                scene.push(item)
+        except InputError:
+            if whole or scene.items:
+                raise
         enough = scene.items and (len(scene.frames) >= needed or scene.cut is not None)
-        if enough or start <= 0:
+        if enough or whole:
             return scene
-
-
-def _frames_between(
-    info: MediaInfo, start: Fraction, end: Fraction | None, threads: int | None
-) -> Iterator[Frame]:
-    """Yield the frames of a part; if ``start`` is after 0, a part without frames is no error."""
-    source = Source(info, start=start if start > 0 else None, end=end, threads=threads)
-    empty = True
-    try:
-        for frame in source.frames():
-            empty = False
-            yield frame
-    except InputError:
-        if not empty or start <= 0:
-            raise
 
 
 def continued(pattern: Sequence[bool]) -> Iterator[bool]:
     """Continue a pattern of repeats without an end, by the period that fits it best.
 
-    Args:
-        pattern: a value for each frame so far, which states whether it repeats the one before; at
-            least two periods.
+    ``pattern`` states for each frame so far whether it repeats the one before; at least two
+    periods.
     """
 
     def misfit(period: int) -> float:
