@@ -136,10 +136,10 @@ def _averaged(values: Tensor, size: tuple[int, int]) -> Tensor:
 @lru_cache
 def _area_weights(before: int, after: int, device: torch.device) -> Tensor:
     """Return (after, before) float32: how much of each pixel is in each area; rows sum to 1."""
-    edges = torch.linspace(0, before, after + 1, dtype=torch.float64)[:, None]
-    pixels = torch.arange(before, dtype=torch.float64)
-    inside = torch.minimum(edges[1:], pixels + 1) - torch.maximum(edges[:-1], pixels)
-    return (inside.clamp_min(0) * (after / before)).float().to(device)
+    each = np.eye(before, dtype=np.float32)
+    return torch.from_numpy(cv2.resize(each, (before, after), interpolation=cv2.INTER_AREA)).to(
+        device
+    )
 
 
 def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:
@@ -238,10 +238,5 @@ def spread(count: int, first: int = 0) -> list[int]:
 
 def bounds(weights: Tensor) -> tuple[slice, slice]:
     """Return the rows and the columns that contain all values above zero of ``weights``, (H, W)."""
-    box = []
-    for axis in (1, 0):
-        positions = torch.nonzero(weights.amax(axis) > 0)[:, 0]
-        box.append(
-            slice(int(positions[0]), int(positions[-1]) + 1) if len(positions) else slice(0, 0)
-        )
-    return box[0], box[1]
+    left, top, width, height = cv2.boundingRect((weights > 0).byte().cpu().numpy())
+    return slice(top, top + height), slice(left, left + width)

@@ -41,12 +41,10 @@ _STEPS = 5  # iterations of GrabCut
 _FAINT = 0.0004  # squared contrast between land and sky below which the edge stays soft
 
 
-def land_of(pictures: Sequence[_Bytes], seen: Mask | None = None) -> Mask:
-    """Return a mask of the land: (h, w) bool.
+def land_of(pictures: Sequence[_Bytes]) -> Mask:
+    """Return a mask of the land, (h, w) bool, in frames from all over the clip.
 
-    Args:
-        pictures: frames from all over the clip, (h, w, 3) uint8 each, of about 480 pixels.
-        seen: the columns, (w,), in which the pictures show changes; None for all.
+    ``pictures``: (h, w, 3) uint8 each, of about 480 pixels.
     """
     varies = np.std([cv2.GaussianBlur(grey(one), (0, 0), 2) for one in pictures], 0)
     usual = max(1.0, float(varies.mean()))  # noise changes a pixel by less than a level
@@ -60,7 +58,7 @@ def land_of(pictures: Sequence[_Bytes], seen: Mask | None = None) -> Mask:
         if _bounded(part, edges):
             seeds |= part
     kinds = np.full(varies.shape, cv2.GC_PR_BGD, np.uint8)
-    for part in _parts(seeds & (True if seen is None else seen)):
+    for part in _parts(seeds):
         kinds[part] = cv2.GC_PR_FGD
     if kinds.min() == kinds.max():
         alike: Mask = kinds == cv2.GC_PR_FGD

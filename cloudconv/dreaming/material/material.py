@@ -174,22 +174,17 @@ class Material:
         """The shift from each real frame to the last view, see ``view_of``; None without a pan."""
         return self._view[1]
 
-    @property
-    def unsteady(self) -> bool:
-        """True if the camera moves over land in another way than a pan."""
-        return self._view[2]
-
     @cached_property
-    def _view(self) -> tuple[Tensor, NDArray[np.float64] | None, bool]:
+    def _view(self) -> tuple[Tensor, NDArray[np.float64] | None]:
         """The result of ``view_of``, with a shift for each real frame."""
         count = len(self.frames)
         chosen = spread(count)
         pictures = [self._raw_small(k) for k in chosen]
-        land, path, unsteady = view_of(pictures) if count > 1 else (~sky_of(*pictures), None, False)
+        land, path = view_of(pictures) if count > 1 else (~sky_of(*pictures), None)
         if path is not None:
             axes = [np.interp(np.arange(count), chosen, axis) for axis in path.T]
             path = np.stack(axes, 1)
-        return torch.from_numpy(land.astype(np.float32)).to(self.device), path, unsteady
+        return torch.from_numpy(land.astype(np.float32)).to(self.device), path
 
     def reduced(self) -> Material:
         """Return a material of small pictures on the CPU, with the land of the large pictures.
@@ -200,7 +195,7 @@ class Material:
         made._raw = lambda number: as_tensor(reduced(self.filmed_small(number), COARSE_SIDE))
         height, width = made._raw(0).shape[1:]
         made.size = made.small_size = height, width
-        made._view = resized(self.land[None].cpu(), made.size)[0].round(), None, self.unsteady
+        made._view = resized(self.land[None].cpu(), made.size)[0].round(), None
         return made
 
     @cached_property

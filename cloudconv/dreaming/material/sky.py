@@ -11,6 +11,7 @@ from cloudconv.dreaming.material.land import Mask, divided
 _Bytes = NDArray[np.uint8]
 
 _SURE = 0.04  # height of the rows that are surely sky (top) and ground (bottom), relative
+_NOISE = 8  # added to the deviation of both, in levels
 
 
 def sky_of(picture: _Bytes) -> Mask:
@@ -22,24 +23,15 @@ def sky_of(picture: _Bytes) -> Mask:
     SIGGRAPH 2004, in OpenCV's implementation.
     """
     rows = max(1, round(_SURE * picture.shape[0]))
-    sky = np.ones(picture.shape[:2], bool)
-    if picture.shape[0] > 2 * rows and not _alike(picture[:rows], picture[-rows:]):
-        found = _cut(picture, rows)
-        sky = found if found.any() else sky
-    return sky
-
-
-def _alike(top: _Bytes, bottom: _Bytes) -> bool:
-    spread = np.sqrt((top.var((0, 1)) + bottom.var((0, 1))).mean()) + 8
-    apart = top.mean((0, 1)) - bottom.mean((0, 1))
-    return bool(np.sqrt(np.square(apart).mean()) < spread)
-
-
-def _cut(picture: _Bytes, rows: int) -> Mask:
-    top, bottom = picture[:rows].mean((0, 1)), picture[-rows:].mean((0, 1))
+    ends = picture[:rows], picture[-rows:]
+    top, bottom = (end.mean((0, 1)) for end in ends)
+    spread = np.sqrt(sum(end.var((0, 1)) for end in ends).mean()) + _NOISE
+    if picture.shape[0] <= 2 * rows or np.sqrt(np.square(top - bottom).mean()) < spread:
+        return np.ones(picture.shape[:2], bool)
     to_top = np.square(picture - top).sum(-1) < np.square(picture - bottom).sum(-1)
     kinds = np.where(to_top, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     kinds[:rows], kinds[-rows:] = cv2.GC_FGD, cv2.GC_BGD
     sky = divided(picture, kinds).astype(np.uint8)
     _, labels = cv2.connectedComponents(sky)
-    return np.isin(labels, labels[0][sky[0] > 0])
+    found = np.isin(labels, labels[0][sky[0] > 0])
+    return found if found.any() else ~found

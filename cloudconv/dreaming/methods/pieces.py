@@ -78,7 +78,7 @@ class Footage:
         """Return the known part of a placement at an age: (h, w), from 0 to 1."""
         covered = self._drift.covers(placement.frame(age), self.size)
         (known,) = upload([placement.known(self.size[1])], covered.device)
-        return placement.covers(known, covered)
+        return known * placement.placed(covered[None])[0]
 
     def _moved(self, placement: Placement) -> Tensor:
         """Return the gain that adapts the light to the new place: (1, h, w), on the device."""

@@ -50,13 +50,6 @@ class Placement:
         columns = self._columns(width)
         return ((columns >= 0) & (columns < width)).float()
 
-    def covers(self, known: Tensor, picture: Tensor) -> Tensor:
-        """Return the known part of a placed picture, (h, w), from that of the picture.
-
-        ``known``: (w,), the result of ``known``. ``picture``: (h, w), 1 where the picture is known.
-        """
-        return known * self.placed(picture[None])[0]
-
     def flow(self, flow: Tensor) -> Tensor:
         """Return a backward flow (2, h, w) as the placement shows the flow."""
         turned = flow.clone()

@@ -50,9 +50,11 @@ def texture(material: Material, options: Options) -> Iterator[Tensor]:
     if loop and loop_to is None:
         # The dream follows no frame, so the dream begins inside the clip.
         home = count // 2
-        row.pieces = [_Piece(replace(row.clip, start=home - 1), _ALWAYS)]
+        row.pieces = [replace(row.clip, start=home - 1)]
     else:
-        home = 0 if loop_to is None else row.nearest(loop_to, min(2 * lead, count - 1))
+        unlike = np.zeros(count) if loop_to is None else row.unlike(loop_to)
+        least = 0 if loop_to is None else min(2 * lead, count - 1)
+        home = least + int(unlike[least:].argmin())
         row.begin(lead)
     turn = frames - 2 * lead if loop else frames
     for time in range(1, frames + 1):
@@ -61,25 +63,27 @@ def texture(material: Material, options: Options) -> Iterator[Tensor]:
         elif time == turn + 1:
             row.extend(frames)
             back = replace(row.clip, start=home - 1 - frames)
-            row.pieces.append(_Piece(back, time + _earliest(row.apart(back, time, lead))))
-            if loop_to is not None and not row.alike(loop_to, home):
-                end = row.footage([row.small(loop_to)], lambda _: loop_to, -frames - 1, lead)
+            enters = time + _earliest(row.apart(back, time, lead))
+            row.pieces.append(replace(back, enters=enters))
+            if loop_to is not None and unlike[home] > row.usual.mean():
+                end = row.piece([row.small(loop_to)], lambda _: loop_to, -frames - 1, lead)
                 costs = np.maximum(row.apart(end, time + lead, lead), row.usual)
-                row.pieces.append(_Piece(end, frames + 1 - _earliest(costs[::-1])))
+                row.pieces.append(replace(end, enters=frames + 1 - _earliest(costs[::-1])))
         yield row.picture(time)
 
 
 @dataclass(frozen=True, slots=True)
-class _Footage:
-    """Frames, of which the number ``start + t`` is shown at time t.
+class _Piece:
+    """Frames, of which the number ``start + t`` is shown at time t, the last real frame's being 0.
 
-    Before the first and after the last frame, these two may move on. ``smalls``: the same at the
-    size for comparison, in levels.
+    Before the first and after the last frame, these two move on. ``smalls``: the same at the size
+    for comparison, in levels. ``enters``: (h, w), the time at which each place changes to them.
     """
 
     drift: Drift
     smalls: Drift
     start: int
+    enters: Floats
 
     def picture(self, time: int) -> Tensor:
         """Return the picture of a time: (3, H, W)."""
@@ -92,17 +96,6 @@ class _Footage:
         small: Floats = (picture + _OUTSIDE * (1 - known)).numpy()
         return small
 
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """Footage, and the time at which each place changes to it: (h, w).
-
-    Times are in frames after the last real frame.
-    """
-
-    footage: _Footage
-    enters: Floats
-
     def share(self, time: int, fade: int) -> Floats:
         """Return the weight of this piece over those before at a time: (h, w) from 0 to 1."""
         share: Floats = np.clip((time - self.enters) / fade + 0.5, 0, 1).astype(np.float32)
@@ -112,7 +105,7 @@ class _Piece:
 class _Row:
     """The pieces of a dream, and how they follow each other.
 
-    ``clip``: the footage of the whole clip. ``fade``: the frames in which a place changes.
+    ``clip``: the whole clip, for all places. ``fade``: the frames in which a place changes.
     ``usual``: (h, w), the mean square of the differences of neighbours.
     """
 
@@ -121,7 +114,7 @@ class _Row:
         self._material = material
         smalls = [_small(material.glance(k)) for k in range(len(material))]
         self._frames = np.stack([small.numpy() for small in smalls])
-        self.clip = self.footage(smalls, material.shown, 0, 0)
+        self.clip = self.piece(smalls, material.shown, 0, 0)
         self.fade = max(2, round(_FADE / float(material.step)))
         apart = np.square(np.diff(self._frames, axis=0)).mean(1)
         moves = apart.mean(0) if len(apart) else np.zeros(self._frames.shape[2:], np.float32)
@@ -130,40 +123,40 @@ class _Row:
         self._period, self._starts = _period_of(self._frames, random)
         self.pieces: list[_Piece] = []
 
-    def footage(
+    def piece(
         self, smalls: list[Tensor], frames: Callable[[int], Tensor], start: int, lasts: int
-    ) -> _Footage:
-        """Return frames whose first and last move on for up to ``lasts`` frames without a fold."""
+    ) -> _Piece:
+        """Return a piece whose first and last frame move on without a fold for ``lasts`` frames."""
         flows = [end_flow(self._material, lasts, first=one, behind=False) for one in (True, False)]
         drift = Drift(frames, len(smalls), flows)
-        return _Footage(drift, drift.over(smalls), start)
+        return _Piece(drift, drift.over(smalls), start, _ALWAYS)
 
     def begin(self, lead: int) -> None:
         """Begin with the last frame, which moves on, and the clip that follows best."""
         picture = self._material.picture(-1)
         smalls = [torch.from_numpy(self._frames[-1])]
-        last = self.footage(smalls, lambda _: picture, 0, max(lead, 1))
+        last = self.piece(smalls, lambda _: picture, 0, max(lead, 1))
         shown = [last.small(time) for time in range(1, lead + 1)]
-        best, found = np.inf, _Piece(self.clip, _ALWAYS)
+        best, found = np.inf, self.clip
         for start in range(self._period) if lead else ():
-            self.pieces = [_Piece(replace(self.clip, start=start), _ALWAYS)]
+            self.pieces = [replace(self.clip, start=start)]
             self.extend(lead)
             costs = _costs((one, self._seen(time)) for time, one in enumerate(shown, 1))
             # A thing stays whole if the first frame fits everywhere.
             cost = float((np.sqrt(costs.min(0)) + np.sqrt(costs[0])).mean())
             if cost < best:
                 unseen = np.maximum(costs, self.usual)
-                best, found = cost, _Piece(self.pieces[0].footage, 1 + _earliest(unseen))
-        self.pieces = [_Piece(last, _ALWAYS), found]
+                best, found = cost, replace(self.pieces[0], enters=1 + _earliest(unseen))
+        self.pieces = [last, found]
 
     def extend(self, until: int) -> None:
-        """Append the footage to which places change up to a time."""
-        newest = self.pieces[-1].footage
+        """Append the pieces to which places change up to a time."""
+        newest = self.pieces[-1]
         first = int(self._starts.min()) + self._period  # the frame at which the first place jumps
         while newest.start + until >= first:
-            enters = np.maximum(self._starts + self._period - newest.start, self.pieces[-1].enters)
-            newest = replace(newest, start=newest.start - self._period)
-            self.pieces.append(_Piece(newest, enters))
+            enters = np.maximum(self._starts + self._period - newest.start, newest.enters)
+            newest = replace(newest, start=newest.start - self._period, enters=enters)
+            self.pieces.append(newest)
 
     def picture(self, time: int) -> Tensor:
         """Return the picture of a time, (3, H, W), and forget what is hidden from then on."""
@@ -174,7 +167,7 @@ class _Row:
         size = weight_size(*self._material.size)
         for piece, share in zip(self.pieces, shares, strict=True):
             if share.max() > 0:
-                pictures.append(piece.footage.picture(time))
+                pictures.append(piece.picture(time))
                 weight = resized(torch.from_numpy(share)[None], size)[0]
                 weights = [*(each * (1 - weight) for each in weights), weight]
         if len(pictures) == 1:
@@ -182,20 +175,15 @@ class _Row:
         # The exposure of a clip may change: a pyramid hides the borders between two times.
         return blended(pictures, upload(weights, pictures[0].device))
 
-    def apart(self, footage: _Footage, begin: int, count: int) -> Floats:
-        """Return the differences of footage from the pieces at ``count`` times."""
+    def apart(self, piece: _Piece, begin: int, count: int) -> Floats:
+        """Return the differences of a piece from those before at ``count`` times."""
         times = range(begin, begin + max(count, 1))
-        return _costs((self._seen(at), footage.small(at)) for at in times)
+        return _costs((self._seen(at), piece.small(at)) for at in times)
 
-    def nearest(self, picture: Tensor, first: int) -> int:
-        """Return the frame, from ``first`` on, that is most like a picture (3, H, W)."""
-        apart = np.square(self._frames[first:] - self.small(picture).numpy())
-        return first + int(apart.mean((1, 2, 3)).argmin())
-
-    def alike(self, picture: Tensor, number: int) -> bool:
-        """Return whether a picture differs from a frame no more than neighbours do."""
-        apart = np.square(self._frames[number] - self.small(picture).numpy())
-        return bool(apart.mean() <= self.usual.mean())
+    def unlike(self, picture: Tensor) -> Floats:
+        """Return the mean square of the difference of a picture (3, H, W) from each frame."""
+        apart: Floats = np.square(self._frames - self.small(picture).numpy()).mean((1, 2, 3))
+        return apart
 
     def small(self, picture: Tensor) -> Tensor:
         """Return a picture (3, H, W) for comparison: (3, h, w)."""
@@ -203,9 +191,9 @@ class _Row:
 
     def _seen(self, time: int) -> Floats:
         """Return the small picture of a time."""
-        seen = self.pieces[0].footage.small(time)
+        seen = self.pieces[0].small(time)
         for piece in self.pieces[1:]:
-            seen = np.where(time > piece.enters, piece.footage.small(time), seen)
+            seen = np.where(time > piece.enters, piece.small(time), seen)
         return seen
 
 
