@@ -236,7 +236,7 @@ def test_a_silhouette_in_front_of_a_dark_sky_never_moves():
     assert max(float((p[:, low:] - last[:, low:]).abs().max()) for p in made) < 0.05
     lasting = Lasting(pictures)
     lost = [lasting.lost(np.uint8(p.clamp(0, 1).permute(1, 2, 0) * 255)) for p in made]
-    assert max(each["silhouette"] for each in lost) < 0.15
+    assert max(each["silhouette"] for each in lost) < 0.0015
 
 
 @pytest.mark.full

@@ -131,7 +131,7 @@ def test_faulty_footage_is_dead(source, footage, kind):
 def test_limits_include_the_variation_of_the_clip(footage):
     calm = meter_of(material(footage[:160])).limits
     assert calm["sharpness"] == (0.8, 1.25)
-    assert calm["smear"] == (-np.inf, 0.5)
+    assert calm["smear"] == (-np.inf, 0.005)
     # The clip turns from sharp to soft, so its own windows exceed the default limits.
     fading = [cv2.GaussianBlur(p, (0, 0), 0.1 + k / 40) for k, p in enumerate(footage[:240])]
     wide = meter_of(material(fading)).limits

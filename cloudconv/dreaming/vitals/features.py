@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import MIDDLE_SIDE, TINY, gradients, grey, moved, parts, reduced
+from cloudconv.dreaming.pictures import MIDDLE_SIDE, gradients, grey, moved, parts, reduced
 from cloudconv.models.flow import measured_flow
 
 Array = NDArray[np.float32]
@@ -28,8 +28,6 @@ compared with the rest: real footage is within."""
 QUANTILE = 0.9
 """The quantile over pictures that counts: one in ten may be outside, as in real footage."""
 
-_NEIGHBOURHOOD = 1 / 96  # sigma of the area in which gradients are compared, of the longest side
-_SMEARED = 0.999  # least agreement of the gradients around a point of a smear, at most 1
 _SPAN = Fraction(2, 5)  # time between two pictures that are compared for ``sudden``, in seconds
 _AREA = 6.0  # sigma of the area in which their differences are summed, in pixels
 _LEAST = 0.5  # least such change of a clip, in levels: less is noise
@@ -45,8 +43,6 @@ class FeatureMeter:
     def __init__(self, moving: NDArray[np.bool_], sky: NDArray[np.bool_], step: Fraction) -> None:
         """Begin with the clip."""
         self._weights = moving.astype(np.uint8)
-        self._half = self._weights[::2, ::2].copy()
-        self._reach = max(1.0, _NEIGHBOURHOOD * max(self._half.shape))
         self._sky = parts(sky, MIDDLE_SIDE)
         self._lag = max(2, round(_SPAN / step))
         self._shown: deque[tuple[Array, Small]] = deque(maxlen=self._lag + 1)
@@ -64,37 +60,27 @@ class FeatureMeter:
         """Return the features of the next picture, (h, w, 3) uint8.
 
         ``sharpness``: mean gradient, in levels per pixel. ``mean``, ``std``: of the luma, in
-        levels. ``saturation``: mean range of the colour channels, in levels. ``anisotropy``:
-        agreement of neighbouring gradients, from 0 to 1. ``motion``: mean absolute difference from
-        the picture before, in levels; None for the first picture. ``sudden``: see :meth:`_sudden`.
+        levels. ``saturation``: mean range of the colour channels, in levels. ``motion``: mean
+        absolute difference from the picture before, in levels; None for the first picture.
+        ``sudden``: see :meth:`_sudden`.
         """
         luma: Array = cv2.cvtColor(picture.astype(np.float32), cv2.COLOR_RGB2GRAY)
         before = self._shown[-1][0] if self._shown else None
         self._shown.append((luma, reduced(grey(picture), MIDDLE_SIDE)))
-        x, y = gradients(luma)
         mean, std = (float(value[0, 0]) for value in cv2.meanStdDev(luma, mask=self._weights))
         red, green, blue = cv2.split(picture)
         high, low = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
         return {
-            "sharpness": self._mean(cv2.magnitude(x, y)),
+            "sharpness": self._mean(cv2.magnitude(*gradients(luma))),
             "mean": mean,
             "std": std,
             "saturation": self._mean(high - low),
-            "smear": self._smear(x, y),
             "motion": None if before is None else self._mean(cv2.absdiff(luma, before)),
             "sudden": self._sudden(),
         }
 
     def _mean(self, values: Array | Small) -> float:
         return float(cv2.mean(values, self._weights)[0])
-
-    def _smear(self, x: Array, y: Array) -> float:
-        """Return the percentage where all gradients around have one direction."""
-        # Half the size is fine enough for sums over neighbourhoods.
-        products = [cv2.pyrDown(v) for v in (x * x, y * y, x * y)]
-        xx, yy, xy = (cv2.GaussianBlur(v, (0, 0), self._reach) for v in products)
-        smeared = cv2.magnitude(xx - yy, 2 * xy) > _SMEARED * (xx + yy) + TINY
-        return float(100 * cv2.mean(smeared.astype(np.uint8), self._half)[0])
 
     def _sudden(self) -> float | None:
         """Return how suddenly the pictures change; None if this picture is not compared.

@@ -1,4 +1,4 @@
-"""Find what lasts in a clip and is lost in a dream: fine detail, dark land, bright sky.
+"""Find what lasts in a clip and is lost in a dream: fine detail, dark land, bright sky; and smears.
 
 Detail lasts if it is at the same place in nearly all frames: land, a wall, a person who sits.
 A collage may bring new sky, but must not tear such parts, whatever their brightness. Land without
@@ -21,7 +21,9 @@ _FINE = 2.0  # sigma of the blur that separates fine detail, and of the area in 
 _SURE = 4.5  # least lasting detail, in median deviations over time: 3 take slow clouds for land
 _CLEAR = 2.0  # the same in levels: less is noise
 _DARK, _BRIGHT = 75.0, 105.0  # levels of dark land and bright sky; between the two neither counts
-_LEAST = {"silhouette": 0.5, "detail": 1.4}  # least limits, in percent of the picture
+_SMEARED = 0.999  # least agreement of the edges around a place in a smear, at most 1
+_PART = 0.005  # least limit of a silhouette and of a smear, as a fraction of the picture
+_LEAST = {"smear": _PART, "silhouette": _PART, "detail": 0.014}
 _SHARP = 0.54  # finest detail of moving parts, relative to their mean gradient, of solid things
 _STAYS = 0.08  # least fraction of the picture with lasting detail if the camera stands still
 
@@ -55,6 +57,7 @@ class Lasting:
         usual = np.median(details, 0)
         varies = np.median(np.abs(details - usual), 0)
         self._lasts = np.abs(usual) > np.maximum(_SURE * varies, _CLEAR)
+        self._moves = _around(self._lasts.astype(np.float32)) == 0
         self._usual: Array = np.where(self._lasts, usual, 0).astype(np.float32)
         kept = np.min([_around(detail * self._usual) for detail in details], 0)
         self._least: Array = np.where(kept > 0, kept / 2, kept)
@@ -69,21 +72,29 @@ class Lasting:
         luma = grey(picture).astype(np.float32)
         slope = cv2.magnitude(*gradients(luma))
         fine = np.abs(luma - cv2.GaussianBlur(luma, (0, 0), 1))
-        moves = _around(self._lasts.astype(np.float32)) == 0
-        return float(fine[moves].sum() / max(slope[moves].sum(), TINY))
+        return float(fine[self._moves].sum() / max(slope[self._moves].sum(), TINY))
 
     def lost(self, picture: Small) -> dict[str, float]:
-        """Return what is lost in a picture, in percent of the picture.
+        """Return what is lost in a picture, as fractions of the picture.
 
+        ``smear``: all edges around a place have one direction, of the places where nothing lasts.
         ``silhouette``: dark land is lost, or covers a place that is never dark. ``detail``: a place
         has half of its least lasting detail, or less. A place that is covered in a frame of the
         clip, or in other light, has little to lose.
         """
         picture = reduced(picture, COARSE_SIDE)
+        x, y = gradients(grey(picture).astype(np.float32))
+        xx, yy, xy = (_around(product) for product in (x * x, y * y, x * y))
+        smear = self._moves & (cv2.magnitude(xx - yy, 2 * xy) > _SMEARED * (xx + yy))
+        smear &= 2 * (xx + yy) > 1  # less is noise
         levels, left = _brightest(picture), _around(_detail(picture) * self._usual)
         shape = (self._dark & (levels > _BRIGHT)) | (self._bright & (levels < self._ground))
         torn = self._lasts & (left < self._least)
-        return {"silhouette": 100 * float(shape.mean()), "detail": 100 * float(torn.mean())}
+        return {
+            "smear": float(smear.sum() / max(self._moves.sum(), 1)),
+            "silhouette": float(shape.mean()),
+            "detail": float(torn.mean()),
+        }
 
 
 def _brightest(picture: Small) -> Array:

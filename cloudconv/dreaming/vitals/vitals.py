@@ -28,6 +28,7 @@ WINDOW = 100
 """Number of frames in a window."""
 
 _LIKE_BEFORE = 0.55  # least limit of ``novelty`` in a sky
+_SAME = 1.25  # greatest sharpness, contrast and saturation, relative to the clip
 _SHIFT = 12.0  # greatest change of the mean brightness, in levels
 _LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, in levels
 
@@ -49,20 +50,20 @@ class Vital:
 
 
 RATIOS = {
-    "sharpness": Vital("it is {:.0%} as sharp as the clip", 1.25),
-    "std": Vital("it has {:.0%} of the clip's contrast", 1.11),
-    "saturation": Vital("it is {:.0%} as colourful as the clip", 1.35, noise=2.0),
+    "sharpness": Vital("it is {:.0%} as sharp as the clip", _SAME),
+    "std": Vital("it has {:.0%} of the clip's contrast", _SAME),
+    "saturation": Vital("it is {:.0%} as colourful as the clip", _SAME, noise=2.0),
     "motion": Vital("it moves {:.0%} as much as the clip", 1.6, noise=_LEAST_MOTION),
 }
 """Vitals that are ratios of the dream to the clip; they may be as small as 1 / ``most``."""
 
 VITALS = RATIOS | {
     "mean_shift": Vital("its brightness has changed by {:+.0f} of 255 levels", _SHIFT, -_SHIFT),
-    "smear": Vital("parts are smeared, with edges of one direction ({:.1f}%)", 0.5),
     "jump": Vital("a frame changes {:.1f} times as much as those beside it", 2.2),
     "novelty": Vital("the same clouds come again, {:.0%} alike"),
-    "silhouette": Vital("dark parts became bright, or bright parts dark ({:.1f}%)", part=QUANTILE),
-    "detail": Vital("parts that never change in the clip are torn ({:.1f}%)", part=QUANTILE),
+    "smear": Vital("parts are smeared, with edges of one direction ({:.1%})", part=QUANTILE),
+    "silhouette": Vital("dark parts became bright, or bright parts dark ({:.1%})", part=QUANTILE),
+    "detail": Vital("parts that never change in the clip are torn ({:.1%})", part=QUANTILE),
     "sudden": Vital("it changes {:.0%} as suddenly as the clip", 1.4, part=1.0),
 }
 """The vitals, in the order of every table."""
@@ -218,7 +219,6 @@ def _compared(shown: Sequence[Values], clip: Sequence[Values]) -> Values:
             values["mean_shift"] = mean - own
         elif own > VITALS[key].noise:
             values[key] = mean / own
-    values["smear"] = _mean(shown, "smear")
     changes = _known(shown, "motion")
     if changes and float(np.median(changes)) > _LEAST_MOTION:
         values["jump"] = _jump(changes)
