@@ -35,7 +35,7 @@ def chosen(chooser, thumbs, seen, ages, life):
 
 
 def selector(source, thumbs):
-    return ClipSelector(source, thumbs, Past(thumbs), np.random.default_rng(0), 0.5)
+    return ClipSelector(source, thumbs, Past(thumbs), np.random.default_rng(0), (10, 10))
 
 
 @pytest.mark.full
@@ -49,7 +49,7 @@ def test_two_placements_leave_no_side_empty_and_no_part_unknown(source, thumbs, 
         first, second = (placement.known(thumbs.size[1]) for placement in (one.first, one.second))
         assert float((first + second).min()) >= 1
         for age in range(one.life):
-            weights = one.cut.weights(thumbs.points.back(age), age, one.life, thumbs.size)
+            weights = one.cut.weights(thumbs.points.back(age), age, thumbs.size)
             # No placement is shown where it is unknown: its straight edge would be visible.
             assert float(weights[..., second == 0].mean()) < 0.05
             assert float(weights[..., first == 0].mean()) > 0.95

@@ -10,7 +10,7 @@ import torch
 
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
-from cloudconv.dreaming.methods.compositing import along_clouds, blended
+from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, order_of
@@ -137,17 +137,18 @@ def test_a_still_picture_stays_still():
 def test_a_cut_between_two_placements_lies_where_they_are_alike():
     apart = np.full((TIMES, 24, 40), 1.0, np.float32)
     apart[:, :, 18:23] = 0.001
-    first_unknown, second_unknown = np.zeros_like(apart), np.zeros_like(apart)
-    first_unknown[:, :, 30:], second_unknown[:, :, :10] = 1, 1
-    times = best_times(apart, 1.0, None, first_unknown, second_unknown)
-    assert float(times[:, :17].min()) > 1
-    assert float(times[:, 24:].max()) < 0
+    earliest, latest = np.full((24, 40), -100.0), np.full((24, 40), 200.0)
+    latest[:, 30:], earliest[:, :10] = 0, 100
+    times = np.linspace(0, 100, TIMES)
+    changes = best_times(apart, times, (earliest, latest))
+    assert float(changes[:, :17].min()) > 100
+    assert float(changes[:, 24:].max()) < 0
 
 
 def test_fine_detail_changes_faster_than_coarse_detail():
-    front = Front(torch.full((4, 4), 0.5), (0, 0), (0.1, 0.4))
+    front = Front(torch.full((4, 4), 50.0), (0, 0), (10, 40))
     still = torch.zeros(2, 4, 4)
-    shown = torch.stack([front.weights(still, age, 100, (4, 4))[:, 0, 0] for age in range(101)])
+    shown = torch.stack([front.weights(still, age, (4, 4))[:, 0, 0] for age in range(101)])
     fine, coarse = ((shown > 0.01) & (shown < 0.99)).sum(0).tolist()
     assert fine < 0.3 * coarse
     assert shown[[0, -1]].tolist() == [[0, 0], [1, 1]]
@@ -314,28 +315,6 @@ def test_blending_unlike_pictures_keeps_their_fine_detail():
     flat, kept = blended(list(noise), weights), blended(list(noise), weights, mean)
     assert float(flat.diff(dim=2).std() / noise.diff().std()) < 0.75
     assert 0.9 < float(kept.diff(dim=2).std() / noise.diff().std()) < 1.05
-
-
-def test_a_border_through_clouds_is_not_straight():
-    """Clouds stand beside clear sky, and the right part of the sky is unknown."""
-    size, middle = (120, 160), 80
-    noise = torch.randn((1, *size), generator=torch.Generator().manual_seed(0))
-    ragged = (blurred(noise, 4)[0] > 0).float()
-    sky = torch.tensor([0.3, 0.5, 0.8])[:, None, None].expand(3, *size)
-    cloudy = torch.lerp(sky, torch.full_like(sky, 0.9), ragged)
-    left = torch.zeros(size)
-    left[:, :middle] = 1
-    known = torch.ones(size)
-    known[:, middle + 8 :] = 0
-    weights = [each.expand(2, -1, -1) for each in (left, 1 - left)]
-    both = along_clouds(weights, torch.stack([cloudy, sky]), [known, torch.ones(size)])
-    shown, other = (each[0] for each in both)
-    assert torch.allclose(shown + other, torch.ones(size), atol=1e-5)
-    assert float(shown[:, : middle - 12].min()) > 0.95
-    assert float(shown[:, middle + 8 :].max()) < 1e-3
-    ends = (shown > 0.5).sum(1)
-    clouds_end = ends[ragged[:, middle] == 1].float().mean()
-    assert float(clouds_end - ends[ragged[:, middle] == 0].float().mean()) > 1.5
 
 
 def test_new_footage_arrives_from_the_side_of_the_wind():

@@ -21,7 +21,7 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
-from cloudconv.dreaming.methods.transition import along_wind, cut_between
+from cloudconv.dreaming.methods.transition import Fades, along_wind, cut_between
 from cloudconv.dreaming.pictures import resized
 from cloudconv.dreaming.vitals.novelty import HISTORY
 from cloudconv.metrics import luma
@@ -79,7 +79,7 @@ class Past:
 
 
 class ClipSelector:
-    """A chooser of pieces. ``fade``: that of a front, see :func:`cut_between`."""
+    """A chooser of pieces. ``fades``: those of a cut, see :func:`cut_between`."""
 
     def __init__(
         self,
@@ -87,14 +87,14 @@ class ClipSelector:
         thumbs: Thumbs,
         past: Past,
         random: np.random.Generator,
-        fade: float,
+        fades: Fades,
     ) -> None:
         """Find which directions of play keep the wind."""
         self._material = material
         self._thumbs = thumbs
         self._past = past
         self._random = random
-        self._fade = fade
+        self._fades = fades
         self._directions = _kept_winds(thumbs)
         self._order = along_wind(thumbs.points.wind, thumbs.size)
         # The frames that were shown as whole pictures, and whether mirrored.
@@ -141,7 +141,7 @@ class ClipSelector:
             partial(self._thumbs.footage.sight, best.second),
             self._thumbs.points.wind,
             life,
-            self._fade,
+            self._fades,
         )
         return replace(best, cut=cut)
 

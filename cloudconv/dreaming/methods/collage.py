@@ -23,7 +23,7 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift, drift_of, end_flow, mean_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
-from cloudconv.dreaming.methods.compositing import along_clouds, blended
+from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.pieces import Footage, Piece, Thumbs, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import front_of
@@ -32,8 +32,8 @@ from cloudconv.metrics import luma
 
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
 _SLOWEST = 10.0  # greatest such time, in seconds
-_FADE = 0.3  # part of the way across the picture by which the sky moves while one place changes
-_FINE = 1.5  # time in which fine detail changes, in seconds: a mix of two clouds looks transparent
+_FADE = 0.23  # part of the way across the picture by which the sky moves while one place changes
+_FINE = 1.2  # time in which fine detail changes, in seconds: a mix of two clouds looks transparent
 _ADAPTS = 0.04  # part of a difference of contrast from the clip that each frame corrects …
 _MOST_GAIN = 1.3  # … up to this factor
 
@@ -69,13 +69,12 @@ class _Composition:
         # enters.
         self.spacing = max(shortest, int(min(crosses, _SLOWEST / float(material.step))))
         # Without wind all places fade slowly.
-        slow = min(_FADE * crosses / self.spacing, 1) or 1.0
-        fine = (1 + slow) * _FINE / float(self.spacing * material.step)
-        self._fades = min(slow, fine), slow
+        coarse = min(_FADE * crosses, self.spacing / 2) or self.spacing / 2
+        self._fades = min(coarse, _FINE / float(material.step)), coarse
         self._drifting = drift_of(material, self.spacing)
         self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing)
         self._past = Past(self._thumbs)
-        self._chooser = ClipSelector(material, self._thumbs, self._past, self._random, slow)
+        self._chooser = ClipSelector(material, self._thumbs, self._past, self._random, self._fades)
         self._contrast = _Contrast(_clip_mean(material, self._size))
         self._land = _Land(material, self._light)
         large = Footage(self._drifting, self._light, self._size)
@@ -99,7 +98,8 @@ class _Composition:
     def end(self, frames: int, loop_to: Tensor | None) -> None:
         """Start the last transition of a loop, to pictures that lead to the output's first."""
         if loop_to is None:
-            piece = Piece(self._footage, self._number, Placement(len(self._material) - frames))
+            start = Placement(len(self._material) - frames)
+            piece = Piece(self._footage, self._number, start, life=frames)
         else:
             self._land.lead_to(loop_to, frames)
             flow = end_flow(self._material, frames, first=True)
@@ -110,7 +110,7 @@ class _Composition:
                 Footage(drift, self._light, self._size),
                 Footage(small, self._light, self._thumbs.size, follows=False),
             )
-            piece = Piece(footage, self._number, Placement(-frames))
+            piece = Piece(footage, self._number, Placement(-frames), life=frames)
         self._pieces.append(self._arriving(piece, frames))
 
     def step(self) -> Tensor:
@@ -120,10 +120,9 @@ class _Composition:
         shots, weights, hidden = visible(self._pieces, self._number, self._thumbs.points)
         del self._pieces[:hidden]
         relit = torch.stack([shot.relit for shot in shots])
-        forecasts = 1 if self._pieces[0].front is None else 0
         seen = blended(
             [shot.picture for shot in shots],
-            along_clouds(weights, relit, [shot.covers for shot in shots], forecasts),
+            weights,
             self._contrast.mean,
             [shot.small for shot in shots],
             list(self._contrast.applied(relit)),
@@ -151,7 +150,7 @@ class _Composition:
             self._random,
             self._fades,
         )
-        return replace(piece, front=front, lasts=lasts)
+        return replace(piece, front=front)
 
 
 def _crossing(material: Material, wind: Tensor) -> float:

@@ -12,9 +12,6 @@ from cloudconv.metrics import luma
 
 _AREA = 0.03  # sigma of the area in which contrast is measured, relative to the longer side
 _FAINT = (1 / 255) ** 2  # added to both squared contrasts of a ratio, so that noise is not enlarged
-_SEAM = 0.02  # sigma of the area in which a border follows clouds, relative to the longer side
-_BRIGHTER = 0.05  # difference of luma that counts as brighter near a border …
-_PREFERRED = 3.0  # … where the brighter picture counts up to e to this power times as much
 _COARSE = 8  # sides of a picture up to which all of its detail counts as coarse, in pixels
 _MOST_GAIN = 2.0  # greatest gain of contrast; two unrelated pictures in equal parts need 1.41
 
@@ -72,46 +69,6 @@ def blended(
         if is_seen:
             result.addcmul_(picture, resized(own_weight, size))
     return result if gain is None else result.mul_(resized(gain, size)).add_(resized(wanted, size))
-
-
-def along_clouds(
-    weights: Sequence[Tensor],
-    smalls: Tensor,
-    covers: Sequence[Tensor],
-    fixed: int = 0,
-) -> list[Tensor]:
-    """Return weights whose borders follow the outlines of bright clouds.
-
-    A straight border through a cloud looks like the edge of a piece. So the weights are blurred,
-    and the brighter picture counts more: a cloud near a border ends where its brightness falls. The
-    limit of this preference keeps parts of hidden clouds away from clear sky.
-
-    Source: height blending of textures, Mishkinis, Advanced Terrain Texture Splatting, 2013, with
-    brightness as height.
-
-    Args:
-        weights: (2, h, w) float32 each, for fine and for coarse detail; their sum is 1 everywhere.
-        smalls: (N, 3, h, w) float32, the pictures in one light.
-        covers: (h, w) float32 each, 1 where a picture is known and 0 elsewhere.
-        fixed: the number of first pictures that keep their weights, such as a forecast.
-
-    Returns:
-        (2, h, w) float32 each; their sum is 1 everywhere.
-    """
-    if len(weights) < fixed + 2:
-        return list(weights)
-    weight, bright = torch.stack(list(weights)), luma(smalls)[:, None]
-    brighter = (bright - (bright * weight).sum(0))[fixed:]
-    weight = weight[fixed:]
-    known = torch.stack(list(covers[fixed:]))[:, None]
-    both = torch.cat([weight, known], 1)
-    both = blurred(both.flatten(0, 1), _SEAM * max(both.shape[2:])).view_as(both)
-    wide, near = both[:, :-1], both[:, -1:]
-    # The share falls to 0 at unknown parts, whose border is the straight edge of a piece. Where no
-    # picture is known, the weights themselves count.
-    share = (wide * (2 * near - 1).clamp_min(0)).add(weight, alpha=1e-3)
-    share = share * (_PREFERRED * (brighter / _BRIGHTER).tanh()).exp()
-    return [*weights[:fixed], *(share * (weight.sum(0) / share.sum(0).clamp_min(1e-9)))]
 
 
 def _contrasted(

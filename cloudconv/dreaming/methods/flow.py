@@ -29,7 +29,7 @@ _TRAVEL, _TRAVEL_EVEN = 0.1, 0.8
 _SHORTEST, _LONGEST = 24, 320  # least and greatest number of frames in a period
 _CALM = 1 / 960  # default wind of a still picture, in widths per frame
 _HORIZON = 0.6  # speed at the horizon, relative to the speed at the top of the sky
-_SOFT = 0.2, 0.5  # one place's fades, see `Front`
+_SOFT = 0.13, 0.33  # one place's fades, see `Front`, in periods
 
 
 def flow(material: Material, options: Options) -> Iterator[Tensor]:
@@ -59,15 +59,17 @@ def flow(material: Material, options: Options) -> Iterator[Tensor]:
     # The order in which pixels cross-fade moves with the wind.
     drifts = resized_flow(wind.cpu()[None], size)[0]
     order = order_of(drifts, np.random.default_rng(options.seed), size)
-    front, number, target = Front(order, (0, 0), _SOFT), 0, last
+    number, target = 0, last
     for k in range(1, rounds + 1):
         end = turns * k // rounds if loop else period * k
         if loop_to is not None and end == turns:
             target = loop_to
             entering = Drift(lambda _: loop_to, 1, [wind] * 2, behind)
         count = end - number
+        fine, coarse = (count * soft for soft in _SOFT)
+        front = Front(coarse / 2 + (count - coarse) * order, (0, 0), (fine, coarse))
         for phase in range(1, min(end, frames) - number + 1):
-            shown = front.weights((phase - count // 2) * drifts, phase, count, size)
+            shown = front.weights((phase - count // 2) * drifts, phase, size)
             (shown,) = upload([shown], last.device)
             # Where one of the two is from outside the picture, the other is better.
             old, new = leaving.covers(phase, size), entering.covers(phase - count, size)

@@ -24,10 +24,13 @@ Floats = NDArray[np.float32]
 TIMES = 14
 """Number of times at which a point may change."""
 
+BETWEEN = 5
+"""Number of times at which known parts are compared for each of these times; an odd number."""
+
 # Costs are relative to the mean difference of old and new footage.
 _ROUNDS = 12  # iterations of belief propagation on each grid
 _WANTED = 7.0  # cost of a change that is the whole transition too early or too late, squared
-_NEVER = 1e4  # cost of a point that shows unknown footage
+_NEVER = 1e4  # cost of a point that shows unknown footage for a frame
 
 
 def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
@@ -38,17 +41,17 @@ def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
         frames: the number of frames of the whole transition.
 
     Returns:
-        (``TIMES``, 2, h + 2 my, w + 2 mx), the position (x, y) of each point in the middle of each
-        of the ``TIMES`` intervals; and the margins (my, mx), in pixels, outside the picture from
+        (``TIMES * BETWEEN``, 2, h + 2 my, w + 2 mx), the position (x, y) of each point in the
+        middle of each interval; and the margins (my, mx), in pixels, outside the picture from
         which points enter.
     """
     height, width = wind.shape[1:]
     fastest = np.abs(wind).max((1, 2)) * frames
     mx, my = (int(min(np.ceil(v) + 1, s)) for v, s in zip(fastest, (width, height), strict=True))
     y, x = np.mgrid[-my : height + my, -mx : width + mx].astype(np.float32)
-    step = frames / TIMES
+    step = frames / (TIMES * BETWEEN)
     positions = []
-    for number in range(TIMES):
+    for number in range(TIMES * BETWEEN):
         part = np.float32(step / 2 if number == 0 else step)
         moves = [
             cv2.remap(axis, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -78,62 +81,39 @@ def inside(positions: Floats, size: tuple[int, int]) -> Floats:
 
 
 def best_times(
-    apart: Floats,
-    fade: float,
-    wanted: Floats | None = None,
-    unknown: Floats | None = None,
-    new_unknown: Floats | None = None,
+    apart: Floats, times: Any, allowed: tuple[Floats, Floats], wanted: Floats | None = None
 ) -> Floats:
     """Return the time of change of each point that makes the whole transition least visible.
 
     Args:
-        apart: (``TIMES``, h, w), the difference of old and new footage; 0 outside the picture.
-        fade: the duration of the change of one point, relative to the time from the first point's
-            begin to the last one's.
-        wanted: (h, w), the wanted time of change, from 0 to 1. None for any time; a point may then
-            also show the new footage from the beginning (time -1), or never (time 2).
-        unknown: (``TIMES``, h, w), 1 where the old footage of a point is unknown. The point
-            has changed by then.
-        new_unknown: the same for the new footage. The point changes only afterwards.
+        apart: (``TIMES``, h, w), the difference of old and new footage at ``times``; 0 outside the
+            picture.
+        times: (``TIMES``,), the times at which a point may change, in frames.
+        allowed: (h, w) each, the first and the last time at which a point may change. The last
+            one counts where there is no time between the two.
+        wanted: (h, w), the wanted time of change. None for any time; a point may then also change
+            long before or long after the transition.
 
     Returns:
-        (h, w) float32 from 0 to 1, or from -1 to 2.
+        (h, w) float32.
     """
     typical = max(float(apart[apart > 0].mean()) if (apart > 0).any() else 0.0, 1e-6)
-    apart = apart / typical
-    times = (np.arange(TIMES, dtype=np.float32) + 0.5) / TIMES
-    # A point with time t changes from t / (1 + fade) to (t + fade) / (1 + fade) of the transition.
-    own: Any = apart
-    for values, shown in (
-        (unknown, times <= (times[:, None] + fade) / (1 + fade)),
-        (new_unknown, times >= times[:, None] / (1 + fade)),
-    ):
-        if values is not None:
-            seen: Any = np.einsum("ij,jhw->ihw", shown.astype(np.float32), values)
-            own = own + _NEVER * np.minimum(seen, 1)
+    own: Any = apart / typical
+    border, lasts = own, times[-1] + times[0]
     if wanted is None:
-        times = np.r_[np.float32(-1), times, np.float32(2)]
-        apart = np.pad(apart, ((1, 1), (0, 0), (0, 0)), mode="edge")
-        never, always = (
-            0.0 if values is None else _NEVER * np.minimum(values.sum(0), 1)
-            for values in (unknown, new_unknown)
-        )
-        own = np.concatenate([np.zeros_like(own[:1]) + always, own, np.zeros_like(own[:1]) + never])
-    else:
-        own = own + _WANTED * np.square(times[:, None, None] - wanted)
-    best, _ = _propagated(own.astype(np.float32), apart.astype(np.float32))
-    smooth: Any = cv2.GaussianBlur(times[best.argmin(0)], (0, 0), 0.7)
+        times = np.r_[-lasts, times, 2 * lasts].astype(np.float32)
+        own = np.pad(own, ((1, 1), (0, 0), (0, 0)))
+        border = np.pad(border, ((1, 1), (0, 0), (0, 0)), mode="edge")
+    each, (first, last) = times[:, None, None], allowed
+    if wanted is not None:
+        own = own + _WANTED * np.square((each - wanted) / lasts)
+    # The nearest time counts if none is allowed.
+    own = own + _NEVER * np.maximum(first - each, each - last).clip(0)
+    best, _ = _propagated(own.astype(np.float32), border.astype(np.float32))
+    smooth = cv2.GaussianBlur(times[best.argmin(0)], (0, 0), 0.7)
     # Neither the search nor the blur may show a point where it is unknown: the border would be
     # the straight edge of a piece.
-    if new_unknown is not None:
-        last = TIMES - new_unknown[::-1].argmax(0)
-        earliest = np.where(last < TIMES, (1 + fade) * last / TIMES, 2)
-        smooth = np.where(new_unknown.any(0), np.maximum(smooth, earliest), smooth)
-    if unknown is not None:
-        first = unknown.argmax(0)
-        latest = np.where(first > 0, (1 + fade) * first / TIMES - fade, -1)
-        smooth = np.where(unknown.any(0), np.minimum(smooth, latest), smooth)
-    changes: Floats = smooth.astype(np.float32)
+    changes: Floats = np.minimum(np.maximum(smooth, first), last).astype(np.float32)
     return changes
 
 

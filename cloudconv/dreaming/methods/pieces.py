@@ -91,9 +91,9 @@ class Piece:
     """Footage that replaces the pieces before: one placement, or two with a cut between them.
 
     Points of the sky drift with the wind from the first placement to the second. ``cut``: the times
-    at which they change to the second, as a fraction of ``life``, the number of frames for which
-    the piece can be shown. ``front``: the times at which points change from older pieces to this
-    one within ``lasts`` frames; None for a piece that covers everything from the beginning.
+    at which they change to the second. ``life``: the number of frames for which the piece can be
+    shown. ``front``: the times at which points change from older pieces to this one; None for a
+    piece that covers everything from the beginning.
     ``start``: the number of the dream's frame that shows the first picture. ``footage``: at full
     size, and as thumbnails.
     """
@@ -105,7 +105,6 @@ class Piece:
     life: int = 1
     cut: Front | None = None
     front: Front | None = None
-    lasts: int = 1
 
     def shots(self, number: int, points: Points, *, small: bool) -> list[tuple[Shot, Tensor]]:
         """Return the pictures at a frame of the dream, and their weights, (2, h, w) each.
@@ -119,7 +118,7 @@ class Piece:
         assert self.cut is not None
         second = footage.at(self.second, age)
         back = points.back(min(age + 1, self.life))
-        weight = self.cut.weights(back, age, self.life, footage.size)
+        weight = self.cut.weights(back, age, footage.size)
         (weight,) = upload([weight], first.covers.device)
         weight = weight.clamp(1 - first.covers, second.covers)
         if not bool((weight > 0).any()):
@@ -166,9 +165,8 @@ def visible(
         shown = torch.ones_like(covers)
         if shots and piece.front is not None:
             # A piece that stays visible in a corner does not make the list of displacements grow.
-            age = min(number - piece.start + 1, 2 * piece.lasts)
-            size = piece.footage[0].size
-            shown = piece.front.weights(points.back(age), age, piece.lasts, size)
+            age = min(number - piece.start + 1, piece.life)
+            shown = piece.front.weights(points.back(age), age, piece.footage[0].size)
             (shown,) = upload([shown], covers.device)
             # Where only one of two pictures is known, this picture is shown.
             shown = torch.maximum(shown * covers, (covers - covered).clamp_min(0))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil
+from typing import Any
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloudconv.dreaming.methods.front import (
+    BETWEEN,
     TIMES,
     Floats,
     best_times,
@@ -30,7 +31,7 @@ Sight = Callable[[int], tuple[Tensor, Tensor]]
 part, (h, w) from 0 to 1."""
 
 Fades = tuple[float, float]
-"""The durations of the change of one point: of its fine, and of its coarse detail."""
+"""The durations of the change of one point, in frames: of its fine, and of its coarse detail."""
 
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
 _UNEVEN = 0.3  # standard deviation of this variation, relative to the way across the picture
@@ -38,29 +39,25 @@ _UNEVEN = 0.3  # standard deviation of this variation, relative to the way acros
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """The time at which each point changes, from 0 (begin of the transition) to 1 (end).
+    """The time at which each point changes, in frames after the begin of the transition.
 
-    A point with a negative time has changed before; a point with a time above 1 does not change.
-    ``order``: (h + 2 my, w + 2 mx). Points in the ``margins`` (my, mx) are outside the picture when
-    the transition begins. ``fades``: the durations of the change of one point, of fine and of
-    coarse detail, relative to the time from the first point's begin to the last one's.
+    ``order``: (h + 2 my, w + 2 mx), the middle of each point's change. Points in the ``margins``
+    (my, mx) are outside the picture when the transition begins. ``fades``: how long each takes.
     """
 
     order: Tensor
     margins: tuple[int, int]
     fades: Fades
 
-    def weights(self, displacement: Tensor, age: int, lasts: int, size: tuple[int, int]) -> Tensor:
-        """Return the weights of the new footage after ``age`` of ``lasts`` frames: (2, h, w).
+    def weights(self, displacement: Tensor, age: int, size: tuple[int, int]) -> Tensor:
+        """Return the weights of the new footage after ``age`` frames: (2, h, w).
 
         The first is that of fine detail, the second that of coarse detail, which changes slowly.
         ``displacement``, (2, h', w'), leads from a pixel of the grid back to its point's start.
         ``size``: (h, w) of the result.
         """
-        coarse = self.fades[1]
-        progress = (1 + coarse) * min(max(0.0, age / lasts), 1.0)
-        half = progress - self._at(displacement, size) - coarse / 2
-        shown = (torch.stack([half / fade for fade in self.fades]) + 0.5).clamp(0, 1)
+        since = age - self._at(displacement, size)
+        shown = (torch.stack([since / fade for fade in self.fades]) + 0.5).clamp(0, 1)
         return shown * shown * (3 - 2 * shown)
 
     def _at(self, displacement: Tensor, size: tuple[int, int]) -> Tensor:
@@ -96,23 +93,23 @@ def front_of(
     """
     grid = (wind.shape[-2], wind.shape[-1])
     positions, margins = drifts(wind.numpy(), lasts)
-    within = inside(positions, grid)
-    apart, *missing = (one * within for one in _compared(old, coming, positions, lasts))
-    wanted = order_of(wind, random, grid)
+    fades = fades[0], min(fades[1], lasts / 2)
+    apart, times, allowed = _compared(old, coming, positions, lasts, fades)
     around = [(margin, margin) for margin in margins]
-    wide = np.pad(wanted.numpy(), around, mode="edge")
+    wanted = np.pad(order_of(wind, random, grid).numpy(), around, mode="edge")
     # No visible point changes before the transition begins, because the stack hides unknown parts.
-    fade = fades[1]
-    times = best_times(apart, fade, wide.astype(np.float32), *missing).clip(0)
+    begin = np.float32(fades[1] / 2)
+    wanted = begin + np.float32(lasts - fades[1]) * wanted
+    order = best_times(apart, times, allowed, wanted).clip(begin)
     # A point that enters with the wind has changed by then, so that new sky does not fade in there.
     # The nearest points have no time for that.
-    enters = within.argmax(0) / np.float32(TIMES)
-    entering = (np.pad(np.ones(grid), around) == 0) & (times < enters)
-    times[entering] = np.minimum(times, np.maximum(enters + fade * (enters - 1), -enters))[entering]
-    return Front(torch.from_numpy(times), margins, fades)
+    enters = inside(positions, grid).argmax(0) * np.float32(lasts / len(positions))
+    entering = np.pad(np.ones(grid), around) == 0
+    order[entering] = np.minimum(order, np.abs(enters - begin))[entering]
+    return Front(torch.from_numpy(order), margins, fades)
 
 
-def cut_between(first: Sight, second: Sight, wind: Tensor, life: int, fade: float) -> Front:
+def cut_between(first: Sight, second: Sight, wind: Tensor, life: int, fades: Fades) -> Front:
     """Return the times at which points change from one footage to the adjacent footage.
 
     The border between the two is the cut of least error that moves with the wind.
@@ -122,42 +119,45 @@ def cut_between(first: Sight, second: Sight, wind: Tensor, life: int, fade: floa
         second: the footage downwind.
         wind: (2, h, w) backward flow per frame, in pixels of these pictures.
         life: the number of frames in which both are visible.
-        fade: the duration of the change of one point, see :class:`Front`.
+        fades: see :class:`Front`.
     """
-    grid = (wind.shape[-2], wind.shape[-1])
     positions, margins = drifts(wind.numpy(), life)
-    within = inside(positions, grid)
-    # Points move between two of the moments that are compared.
-    reach = 2 + ceil(2 * float(wind.abs().max()) * life / TIMES)
-    apart, *missing = (one * within for one in _compared(first, second, positions, life, reach))
-    times = best_times(apart, fade, None, *missing)
-    return Front(torch.from_numpy(times), margins, (fade, fade))
+    order = best_times(*_compared(first, second, positions, life, fades))
+    return Front(torch.from_numpy(order), margins, fades)
 
 
 def _compared(
-    old: Sight, new: Sight, positions: Floats, lasts: int, reach: int = 0
-) -> tuple[Floats, Floats, Floats]:
+    old: Sight, new: Sight, positions: Floats, lasts: int, fades: Fades
+) -> tuple[Floats, Any, tuple[Floats, Floats]]:
     """Compare two sequences of pictures at moving points.
 
     Returns:
-        The visible difference; and 1 within ``reach`` pixels of unknown parts of the old and of the
-        new pictures, else 0. Each is (TIMES, h, w). A difference is less visible along edges, such
-        as the rims of clouds: see Kwatra et al.
+        The visible difference, (TIMES, h, w), 0 outside the picture. A difference is less visible
+        along edges, such as the rims of clouds: see Kwatra et al. The times of the comparisons, in
+        frames. And the first and the last time at which each point may change, (h, w) each, so
+        that neither footage is unknown while its fine detail changes.
     """
-    found = []
+    fine, coarse = fades
+    middles = (np.arange(TIMES, dtype=np.float32) + 0.5) / TIMES
+    times = np.float32(coarse / 2) + np.float32(lasts - coarse) * middles
+    found, unknown = [], []
+    step = lasts / len(positions)
     for number, position in enumerate(positions):
-        age = round((number + 0.5) * lasts / TIMES)  # the middle of this time of change
-        missing, seen = [], []
-        for picture, known in (old(age), new(age)):
-            unknown = (known < 0.5).float()[None]
-            near = functional.max_pool2d(unknown, 2 * reach + 1, 1, reach)[0].numpy()
-            missing.append(carried(near, position).round())
-            seen.append(carried(_with_edges(picture), position))
-        one, two = seen
-        differs = np.abs(one[..., :-1] - two[..., :-1]).sum(-1)
-        found.append((differs / (1 + one[..., -1] + two[..., -1]) + 1e-4, *missing))
-    apart, *unknowns = (np.stack(each) for each in zip(*found, strict=True))
-    return apart, unknowns[0], unknowns[1]
+        age = round((number + 0.5) * step)
+        pictures = old(age), new(age)
+        height, width = pictures[0][1].shape
+        within = inside(position, (height, width))
+        unknown.append([within * (carried(known.numpy(), position) < 0.5) for _, known in pictures])
+        if number % BETWEEN == BETWEEN // 2:  # the middle of a time of change
+            one, two = (carried(_with_edges(picture), position) for picture, _ in pictures)
+            differs = np.abs(one[..., :-1] - two[..., :-1]).sum(-1)
+            found.append(within * (differs / (1 + one[..., -1] + two[..., -1]) + 1e-4))
+    gone, missing = np.stack(unknown, 1)
+    begins = (len(positions) - missing[::-1].argmax(0)) * step + fine / 2
+    ends = gone.argmax(0) * step - fine / 2
+    first = np.where(missing.any(0), begins, -lasts).astype(np.float32)
+    last = np.where(gone.any(0), ends, 2 * lasts).astype(np.float32)
+    return np.stack(found), times, (first, last)
 
 
 def _with_edges(picture: Tensor) -> Floats:
