@@ -117,9 +117,10 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     for picture in spec.dream(material, Options(FRAMES, seed)):
         meter.push(small_copy(picture, material.small_size))
     failed = {key: row.values[key] for row in meter.rows for key in row.failed}
+    sudden = [row.values["sudden"] or 0.0 for row in meter.rows if "sudden" in row.failed]
     # Small pictures that are moved are softer than footage. Frames as filmed have no fault but
     # sudden changes.
     ignored = {"novelty", "sudden", *RATIOS} if kind.sky else failed.keys()
     faults = tuple(in_words(key, failed[key]) for key in failed if key not in ignored)
     replays = kind.repeats or "novelty" in failed
-    return Trial(spec.name, faults, replays, failed.get("sudden"))
+    return Trial(spec.name, faults, replays, max(sudden, default=None))

@@ -120,11 +120,11 @@ class ClipSelector:
         for start in range(0, _TRIED, _AT_ONCE):
             part = slice(start, start + _AT_ONCE)
             thumbs = self._thumbs.composed(tried[part], looks)
-            changing, shown = thumbs[:, : len(ages)], thumbs[:, len(ages) - 1 :]
+            changing = thumbs[:, : len(ages)]
             differs = (changing - before).abs().mean(2) * zones
             apart[part] = differs[..., self._thumbs.moving].sum((1, 2))
             doubled = self._doubled(before, changing).clamp_min(0)
-            likeness = self._past.likeness(shown.flatten(0, 1)).reshape(shown.shape[:2]).amax(1)
+            likeness = self._past.likeness(thumbs.flatten(0, 1)).reshape(thumbs.shape[:2]).amax(1)
             likenesses = torch.cat([doubled, likeness.clamp_min(0)[None]])
             cost[part] = _SEEN * likenesses.square().sum(0)
         cost += _UNLIKE * apart / apart.median().clamp_min(1e-6)
