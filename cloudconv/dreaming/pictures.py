@@ -116,26 +116,21 @@ def resized(values: Tensor, size: Sequence[int]) -> Tensor:
             cv2.resize(channel.contiguous().numpy(), size[::-1], target.numpy(), interpolation=how)
         return made
     if smaller:
-        return _averaged(values.float(), size)
+        rows, columns = (
+            _area_weights(before, after, values.device)
+            for before, after in zip(values.shape[-2:], size, strict=True)
+        )
+        return rows @ values.float() @ columns.t()
     return F.interpolate(values[None], size, mode="bilinear", align_corners=False)[0]
-
-
-def _averaged(values: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return the means over areas of (C, h, w) float32, as OpenCV computes them.
-
-    Pixels on the border of two areas count for both in part. PyTorch's own mode ``area`` counts
-    them as a whole for both, which differs by up to a tenth of the range.
-    """
-    rows, columns = (
-        _area_weights(before, after, values.device)
-        for before, after in zip(values.shape[-2:], size, strict=True)
-    )
-    return rows @ values @ columns.t()
 
 
 @lru_cache
 def _area_weights(before: int, after: int, device: torch.device) -> Tensor:
-    """Return (after, before) float32: how much of each pixel is in each area; rows sum to 1."""
+    """Return (after, before) float32: how much of each pixel is in each area; rows sum to 1.
+
+    OpenCV counts pixels on the border of two areas for both in part. PyTorch's own mode ``area``
+    counts them as a whole for both, which differs by up to a tenth of the range.
+    """
     each = np.eye(before, dtype=np.float32)
     return torch.from_numpy(cv2.resize(each, (before, after), interpolation=cv2.INTER_AREA)).to(
         device

@@ -104,16 +104,10 @@ def divided(picture: _Bytes, kinds: Any) -> Mask:
 
 def _lasting_edges(pictures: Sequence[_Bytes]) -> Mask:
     """Return a mask of the edges that are the same in all pictures: (h, w)."""
-    mean: Any = 0
-    energy: Any = 0
-    for picture in pictures:
-        smooth = cv2.GaussianBlur(grey(picture).astype(np.float32), (0, 0), 1)
-        slope = np.stack(gradients(smooth))
-        mean = mean + slope / len(pictures)
-        energy = energy + np.square(slope).sum(0) / len(pictures)
-    lasting, energy = (
-        cv2.GaussianBlur(squares, (0, 0), 2) for squares in (np.square(mean).sum(0), energy)
-    )
+    greys = (grey(picture).astype(np.float32) for picture in pictures)
+    slopes = np.stack([gradients(cv2.GaussianBlur(each, (0, 0), 1)) for each in greys])
+    squares = np.square(slopes.mean(0)).sum(0), np.square(slopes).mean(0).sum(0)
+    lasting, energy = (cv2.GaussianBlur(each, (0, 0), 2) for each in squares)
     # Noise has a gradient of up to a level per pixel, and is not the same in all frames.
     edges: Mask = lasting > _SAME * (energy + 1)
     return edges
@@ -168,8 +162,6 @@ def matte_of(land: Tensor, picture: Tensor) -> Tensor:
     """
     size = (picture.shape[-2], picture.shape[-1])
     coarse = resized(land[None], size)[0].cpu().numpy()
-    if not coarse.any():
-        return torch.zeros(size, device=picture.device)
     reach = max(1, round(_RIM * max(size)))
     guide = luma(picture[None])[0].cpu().numpy().astype(np.float32)
 

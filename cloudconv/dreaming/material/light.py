@@ -37,14 +37,14 @@ class Light:
         chosen = np.array(spread(count))
         pictures = [material.glance(int(k)) for k in chosen]
         fields = np.stack([_field(picture) for picture in pictures])
-        times = (chosen - chosen.mean()) / max(count, 2)
-        terms = np.vander(times, min(_POWERS + 1, len(chosen)))
+        times = (np.arange(count) - chosen.mean()) / max(count, 2)
+        every = np.vander(times, min(_POWERS + 1, len(chosen)))
+        terms = every[chosen]
         flat = fields.reshape(len(chosen), -1)
         fit, *_ = np.linalg.lstsq(terms, flat, rcond=None)
         varies = np.square(flat - flat.mean(0)).sum(0)
         left = np.square(flat - terms @ fit).sum(0)
         sure = np.clip(1 - left / np.maximum(varies, TINY), 0, 1)
-        every = np.vander((np.arange(count) - chosen.mean()) / max(count, 2), terms.shape[1])
         trend = flat.mean(0) + sure * (every @ fit - flat.mean(0))
         self._log: _Fields = np.log(np.maximum(trend, _DARK)).reshape(count, *fields.shape[1:])
         steps = np.abs(np.diff(self._log.reshape(count, -1), axis=0)).mean(1)
@@ -55,9 +55,8 @@ class Light:
     def follow(self, frame: int) -> None:
         """Move the current light towards a frame's, more slowly than the clip's fastest change."""
         apart = self._log[frame] - self._now
-        most = float(np.abs(apart).mean())
-        if most > 0:
-            self._now += apart * min(1.0, _FOLLOWS * self._fastest / most)
+        most = max(float(np.abs(apart).mean()), TINY)
+        self._now += apart * min(1.0, _FOLLOWS * self._fastest / most)
 
     def on(self, frame: int, *, mirrored: bool = False, shift: float = 0.0) -> Tensor | None:
         """Return the gains, (3, h, w), that bring a frame to the current light; None if all are 1.
@@ -107,8 +106,6 @@ def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
     small = reduced(picture.astype(np.float32), _SLOPE_SIDE)
     moves = reduced(static, _SLOPE_SIDE).round() == 0
     terms = _terms(*map(_centres, moves.shape)).double().numpy()[:, moves]
-    if terms.shape[1] <= len(terms):
-        return torch.zeros(len(terms))
     used = np.concatenate([terms, np.ones_like(terms[:1])]).T
     values = np.log(np.maximum(small[moves].mean(-1), _DARK))
     # The ridge term of 1 makes the curves calm: clouds are no light.

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 from functools import cache, cached_property, lru_cache
 from itertools import pairwise
+from statistics import median_high
 
 import numpy as np
 import torch
@@ -46,22 +47,20 @@ class Material:
 
     ``m.picture(k)`` is full size, ``m.glance(k)`` and ``m.flow(k)`` are for analysis. ``k`` runs
     from 0 to ``len(m) - 1``; a negative ``k`` counts from the end. ``m.filmed(n)`` and
-    ``m.filmed_small(n)`` are real frames, by their number in ``frames``, as if a camera that
-    pans slowly over land had always had its last view: (3, H, W) float32 RGB,
-    nominally in [0, 1], and (h, w, 3) uint8, the longest side at most 480. ``step`` is the time
-    between two points of the grid, ``last`` the last real frame, ``cut`` the time of the cut that
-    begins the scene on the source's clock. ``cadence`` describes how the source's frames repeat, if
-    they repeat regularly. ``size`` and ``small_size`` are height and width of both pictures.
+    ``m.filmed_small(n)`` are real frames, by their number in ``frames``, as if a camera that pans
+    slowly over land had always had its last view: (3, H, W) float32 RGB, nominally in [0, 1], and
+    (h, w, 3) uint8, the longest side at most 480. ``size`` and ``small_size`` are height and width
+    of both pictures.
 
     Args:
         frames: the frames without repeats, oldest first; at least one.
         device: the device of full-size pictures.
         times: the time of each frame's content in seconds, strictly rising; None for the
             frames' own times.
-        step: the time between two frames of the output; None for the median gap.
+        step: the time between two frames of the output and of the grid; None for the median gap.
         last: the last frame as shown, which may repeat the last of ``frames``.
-        cut: see above.
-        cadence: see above.
+        cut: the time of the cut that begins the scene on the source's clock.
+        cadence: how the source's frames repeat, if they repeat regularly.
     """
 
     def __init__(
@@ -78,7 +77,8 @@ class Material:
         """Compute the grid; pictures, flow and mattes are computed when they are needed."""
         self.device = torch.device(device)
         self.times = tuple(times or [frame.time for frame in frames])
-        self.step = step or _usual_gap(self.times) or frames[-1].duration or Fraction(1, 25)
+        gaps = [b - a for a, b in pairwise(self.times)] or [frames[-1].duration or Fraction(1, 25)]
+        self.step = step or median_high(gaps)
         self.last = last or frames[-1]
         self.frames = tuple(frames)
         self.size = self.last.height, self.last.width
@@ -218,11 +218,6 @@ class Material:
     def source_of(self, k: int) -> tuple[int, float]:
         """Return the number of the real frame at ``k``, and by how many gaps the frame is moved."""
         return self._grid[k]
-
-
-def _usual_gap(times: Sequence[Fraction]) -> Fraction | None:
-    gaps = sorted(b - a for a, b in pairwise(times))
-    return gaps[len(gaps) // 2] if gaps else None
 
 
 def _grid(times: Sequence[Fraction], step: Fraction) -> list[tuple[int, float]]:

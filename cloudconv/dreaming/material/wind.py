@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -171,16 +170,12 @@ def _moves(material: Material, flow: Tensor) -> float:
 
     A change of the whole picture is light and does not count.
     """
-    count, moving = min(_TURNS, len(material) - 1), 1 - material.land
-    shown = [as_tensor(material.glance(-1 - k)).to(flow.device) for k in range(count + 1)]
-
-    def change(one: Tensor, two: Tensor) -> Tensor:
-        apart = one - two
-        return ((apart - apart.mean((1, 2), keepdim=True)).abs() * moving).mean()
-
-    filmed = sum(change(a, b) for a, b in pairwise(shown))
-    moved_on = change(moved(shown[0], flow), shown[0])
-    return float(count * moved_on / torch.as_tensor(filmed).clamp_min(TINY))
+    recent = [as_tensor(material.glance(-1 - k)) for k in range(min(_TURNS + 1, len(material)))]
+    shown = torch.stack(recent).to(flow.device)
+    apart = torch.cat([moved(shown[0], flow)[None], shown]).diff(dim=0)
+    apart = (apart - apart.mean((2, 3), keepdim=True)).abs() * (1 - material.land)
+    moved_on, *filmed = apart.mean((1, 2, 3)).tolist()
+    return float(moved_on / max(np.mean(filmed or 0.0), TINY))
 
 
 def sky_behind(still: Tensor) -> Callable[[Tensor], Tensor]:
@@ -223,9 +218,10 @@ def _inside(displacement: Tensor) -> Tensor:
     """
     height, width = displacement.shape[-2:]
     edge = _EDGE * max(height, width)
-    rows, columns = (torch.arange(side, device=displacement.device) for side in (height, width))
-    places = displacement + torch.stack(torch.meshgrid(columns, rows, indexing="xy"))
-    last = displacement.new_tensor([width - 1, height - 1])[:, None, None]
-    margin = (_CAUTION * displacement.abs()).clamp_max(edge)
-    beyond = (margin - places).clamp_min(0) + (places + margin - last).clamp_min(0)
-    return (1 - beyond.amax(0) / edge).clamp(0, 1)
+    beyond = list[Tensor]()
+    for axis, side in zip(displacement, (width, height), strict=True):
+        pixels = torch.arange(side, device=axis.device)
+        places = axis + (pixels if not beyond else pixels[:, None])
+        margin = (_CAUTION * axis.abs()).clamp_max(edge)
+        beyond.append((margin - places).clamp_min(0) + (places + margin - (side - 1)).clamp_min(0))
+    return (1 - torch.maximum(*beyond) / edge).clamp(0, 1)

@@ -42,7 +42,7 @@ class Placement:
             return picture
         width = picture.shape[-1]
         whole = picture.flip(-1) if self.mirrored else picture
-        steps = self._columns(width).to(picture.device) % (2 * width)
+        steps = self._columns(width, picture.device) % (2 * width)
         return whole[..., torch.minimum(steps, 2 * width - 1 - steps)]
 
     def known(self, width: int) -> Tensor:
@@ -52,11 +52,8 @@ class Placement:
 
     def flow(self, flow: Tensor) -> Tensor:
         """Return a backward flow (2, h, w) as the placement shows the flow."""
-        turned = flow.clone()
-        if self.backwards:
-            turned = -turned
-        if self.mirrored:
-            turned[0] = -turned[0]
+        x, y = self.backwards != self.mirrored, self.backwards
+        turned = torch.where(torch.tensor([x, y], device=flow.device)[:, None, None], -flow, flow)
         return self.placed(turned)
 
     def source(self, width: int) -> Tensor:
@@ -68,6 +65,6 @@ class Placement:
         columns = (self._columns(width) + 0.5) / width
         return 1 - columns if self.mirrored else columns
 
-    def _columns(self, width: int) -> Tensor:
+    def _columns(self, width: int, device: torch.device | None = None) -> Tensor:
         """Return the column of the picture that each column shows, below 0 or above if unknown."""
-        return torch.arange(width) - round(self.shift * width)
+        return torch.arange(width, device=device) - round(self.shift * width)

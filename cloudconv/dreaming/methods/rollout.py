@@ -27,17 +27,11 @@ def rollout(material: Material, options: Options) -> Iterator[Tensor]:
     need = model.spec.context
     numbers = [max(0, len(material) - need + k) for k in range(need)]
     context = torch.stack([material.picture(k) for k in numbers])[None]
+    fade = min(_FADE, frames // 2)
     for number in range(frames):
         made = next(model.forecast(context, 1, checks=False))
         context = torch.cat((context[:, 1:], made[:, None]), 1)
         if loop and loop_to is None:
             loop_to = made[0]
-        shown = made[0]
-        yield shown if loop_to is None else _faded(shown, loop_to, number, frames)
-
-
-def _faded(picture: Tensor, target: Tensor, number: int, frames: int) -> Tensor:
-    """Return the picture, mixed with the loop's target over the last frames."""
-    length = min(_FADE, frames // 2)
-    left = frames - number
-    return picture if left > length else torch.lerp(target, picture, left / (length + 1))
+        share = min((frames - number) / (fade + 1), 1.0)
+        yield made[0] if loop_to is None else torch.lerp(loop_to, made[0], share)
