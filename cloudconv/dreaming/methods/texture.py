@@ -24,6 +24,7 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift, end_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.compositing import blended
+from cloudconv.dreaming.methods.transition import order_of
 from cloudconv.dreaming.pictures import COARSE_SIDE, reduced, resized, small_copy, weight_size
 from cloudconv.transfer import upload
 
@@ -35,6 +36,10 @@ _SHORTEST = 1 / 3  # shortest period, as a fraction of the clip; the rest is com
 _FADE = 0.2  # duration of the change of one place, in seconds
 _LEAD = 1.5  # duration of the first piece, in seconds, at most …
 _PART = 0.4  # … and as a fraction of the clip, or of a loop
+_UNSEEN = 0.4  # time in which changes are compared with the clip's, in seconds
+_SLOWER = 4.0  # greatest factor by which the first change takes longer if it is large
+_SOFT = 0.25  # duration of the first change of one place, as a fraction of the first piece
+_ORDERED = 10.0  # cost of a place that changes at another time than the wind's, if it takes longer
 _OUTSIDE = 255.0  # difference of points from outside the picture, in levels
 _VARIES = 0.1  # part of the cost of a period that depends on the seed
 _ALWAYS = np.full((1, 1), -np.inf, np.float32)  # times of a piece that every place shows
@@ -55,7 +60,7 @@ def texture(material: Material, options: Options) -> Iterator[Tensor]:
         unlike = np.zeros(count) if loop_to is None else row.unlike(loop_to)
         least = 0 if loop_to is None else min(2 * lead, count - 1)
         home = least + int(unlike[least:].argmin())
-        row.begin(lead)
+        row.begin(lead, lead if loop else frames)
     turn = frames - 2 * lead if loop else frames
     for time in range(1, frames + 1):
         if time <= turn:
@@ -84,6 +89,7 @@ class _Piece:
     smalls: Drift
     start: int
     enters: Floats
+    fade: int
 
     def picture(self, time: int) -> Tensor:
         """Return the picture of a time: (3, H, W)."""
@@ -96,9 +102,9 @@ class _Piece:
         small: Floats = (picture + _OUTSIDE * (1 - known)).numpy()
         return small
 
-    def share(self, time: int, fade: int) -> Floats:
+    def share(self, time: int) -> Floats:
         """Return the weight of this piece over those before at a time: (h, w) from 0 to 1."""
-        share: Floats = np.clip((time - self.enters) / fade + 0.5, 0, 1).astype(np.float32)
+        share: Floats = np.clip((time - self.enters) / self.fade + 0.5, 0, 1).astype(np.float32)
         return share
 
 
@@ -114,14 +120,16 @@ class _Row:
         self._material = material
         smalls = [_small(material.glance(k)) for k in range(len(material))]
         self._frames = np.stack([small.numpy() for small in smalls])
-        self.clip = self.piece(smalls, material.shown, 0, 0)
         self.fade = max(2, round(_FADE / float(material.step)))
+        self.clip = self.piece(smalls, material.shown, 0, 0)
         apart = np.square(np.diff(self._frames, axis=0)).mean(1)
         moves = apart.mean(0) if len(apart) else np.zeros(self._frames.shape[2:], np.float32)
         self.usual: Floats = cv2.blur(moves, (_AREA, _AREA)) + 1
         # Place x jumps from frame ``_starts[x] + _period`` to ``_starts[x]``.
         self._period, self._starts = _period_of(self._frames, random)
         self.pieces: list[_Piece] = []
+        wind = end_flow(material, 1, first=False, behind=False).cpu()
+        self._order = order_of(wind, random, self._frames.shape[2:]).numpy()
 
     def piece(
         self, smalls: list[Tensor], frames: Callable[[int], Tensor], start: int, lasts: int
@@ -129,25 +137,51 @@ class _Row:
         """Return a piece whose first and last frame move on without a fold for ``lasts`` frames."""
         flows = [end_flow(self._material, lasts, first=one, behind=False) for one in (True, False)]
         drift = Drift(frames, len(smalls), flows)
-        return _Piece(drift, drift.over(smalls), start, _ALWAYS)
+        return _Piece(drift, drift.over(smalls), start, _ALWAYS, self.fade)
 
-    def begin(self, lead: int) -> None:
-        """Begin with the last frame, which moves on, and the clip that follows best."""
-        picture = self._material.picture(-1)
-        smalls = [torch.from_numpy(self._frames[-1])]
-        last = self.piece(smalls, lambda _: picture, 0, max(lead, 1))
-        shown = [last.small(time) for time in range(1, lead + 1)]
-        best, found = np.inf, self.clip
+    def begin(self, lead: int, most: int) -> None:
+        """Begin with the last frame, which moves on, and the clip that follows best.
+
+        A change that is larger than the clip's own changes takes longer, so that it is no faster.
+
+        Args:
+            lead: the least number of frames of this change; 0 for the clip alone.
+            most: the greatest number.
+        """
+        best, found, jump = np.inf, self.clip, 0.0
+        last, shown = self._moved_on(lead)
         for start in range(self._period) if lead else ():
             self.pieces = [replace(self.clip, start=start)]
             self.extend(lead)
-            costs = _costs((one, self._seen(time)) for time, one in enumerate(shown, 1))
+            costs = np.sqrt(_costs((one, self._seen(time)) for time, one in enumerate(shown, 1)))
+            least = costs.min(0)
             # A thing stays whole if the first frame fits everywhere.
-            cost = float((np.sqrt(costs.min(0)) + np.sqrt(costs[0])).mean())
+            cost = float((least + costs[0]).mean())
             if cost < best:
-                unseen = np.maximum(costs, self.usual)
-                best, found = cost, replace(self.pieces[0], enters=1 + _earliest(unseen))
+                best, found, jump = cost, self.pieces[0], float(least.mean())
+        if lead:
+            lag = max(1, min(round(_UNSEEN / float(self._material.step)), len(self._frames) - 1))
+            own = _costs(zip(self._frames[:-lag], self._frames[lag:], strict=True))
+            slower = min(max(jump / max(float(np.sqrt(own).mean()), 1), 1), _SLOWER)
+            lead = min(round(lead * slower), most)
+            last, shown = self._moved_on(lead)
+            self.pieces = [found]
+            self.extend(lead)
+            costs = _costs((one, self._seen(time)) for time, one in enumerate(shown, 1))
+            unseen = np.sqrt(np.maximum(costs, self.usual))
+            soft = max(self.fade, round(_SOFT * lead))
+            wanted = soft / 2 + (lead - soft) * self._order
+            late = (np.arange(lead, dtype=np.float32)[:, None, None] - wanted) / lead
+            apart = unseen / unseen.min(0) + _ORDERED * (slower - 1) * np.square(late)
+            enters = 1 + np.maximum(_earliest(apart), soft / 2)
+            found = replace(found, enters=enters, fade=soft)
         self.pieces = [last, found]
+
+    def _moved_on(self, lead: int) -> tuple[_Piece, list[Floats]]:
+        """Return the last frame, which moves on for ``lead`` frames, and its small pictures."""
+        picture, smalls = self._material.picture(-1), [torch.from_numpy(self._frames[-1])]
+        last = self.piece(smalls, lambda _: picture, 0, max(lead, 1))
+        return last, [last.small(time) for time in range(1, lead + 1)]
 
     def extend(self, until: int) -> None:
         """Append the pieces to which places change up to a time."""
@@ -155,12 +189,14 @@ class _Row:
         first = int(self._starts.min()) + self._period  # the frame at which the first place jumps
         while newest.start + until >= first:
             enters = np.maximum(self._starts + self._period - newest.start, newest.enters)
-            newest = replace(newest, start=newest.start - self._period, enters=enters)
+            newest = replace(
+                newest, start=newest.start - self._period, enters=enters, fade=self.fade
+            )
             self.pieces.append(newest)
 
     def picture(self, time: int) -> Tensor:
         """Return the picture of a time, (3, H, W), and forget what is hidden from then on."""
-        shares = [piece.share(time, self.fade) for piece in self.pieces]
+        shares = [piece.share(time) for piece in self.pieces]
         hidden = max(number for number, share in enumerate(shares) if share.min() == 1)
         del self.pieces[:hidden], shares[:hidden]
         pictures, weights = list[Tensor](), list[Tensor]()
