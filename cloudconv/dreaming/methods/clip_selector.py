@@ -39,10 +39,7 @@ _SEEN = 20.0  # cost of a squared correlation of 1 with earlier pictures, a mirr
 
 
 class Past:
-    """The pictures that a dream has shown, and those of the clip.
-
-    ``contrast``: the contrast of the last of these pictures, relative to the clip's.
-    """
+    """The pictures that a dream has shown, and those of the clip."""
 
     def __init__(self, thumbs: Thumbs) -> None:
         """Remember the clip."""
@@ -50,8 +47,6 @@ class Past:
         self._mean = luma(thumbs.frames).mean(0)
         self._rows: deque[Tensor] = deque(maxlen=HISTORY // _EVERY)
         self._rows.extend(self._patterns(thumbs.frames[::_EVERY]))
-        self._clip_contrast = float(self._contrast(thumbs.frames).mean())
-        self.contrast = 1.0
         self._count = 0
 
     def remember(self, picture: Tensor) -> None:
@@ -59,16 +54,11 @@ class Past:
         if self._count % _EVERY == 0:
             thumb = resized(picture, self._thumbs.size).cpu()[None]
             self._rows.append(self._patterns(thumb)[0])
-            self.contrast = float(self._contrast(thumb)[0]) / self._clip_contrast
         self._count += 1
 
     def likeness(self, thumbs: Tensor) -> Tensor:
         """Return the greatest correlation of each of (n, 3, h, w) with the past: (n,)."""
         return (self._patterns(thumbs) @ torch.stack(list(self._rows)).T).amax(1)
-
-    def _contrast(self, thumbs: Tensor) -> Tensor:
-        """Return the standard deviation of luma over the moving parts: (n,)."""
-        return luma(thumbs)[:, self._thumbs.moving].std(1).clamp_min(1e-3)
 
     def _patterns(self, thumbs: Tensor) -> Tensor:
         """Return the differences of thumbnails from the mean, as rows of length 1."""

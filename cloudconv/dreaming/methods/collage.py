@@ -28,14 +28,11 @@ from cloudconv.dreaming.methods.pieces import Footage, Piece, Thumbs, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import front_of
 from cloudconv.dreaming.pictures import bounds, resized, spread, weight_size
-from cloudconv.metrics import luma
 
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
 _SLOWEST = 10.0  # greatest such time, in seconds
 _FADE = 0.23  # part of the way across the picture by which the sky moves while one place changes
 _FINE = 1.2  # time in which fine detail changes, in seconds: a mix of two clouds looks transparent
-_ADAPTS = 0.04  # part of a difference of contrast from the clip that each frame corrects …
-_MOST_GAIN = 1.3  # … up to this factor
 
 
 def collage(material: Material, options: Options) -> Iterator[Tensor]:
@@ -75,7 +72,7 @@ class _Composition:
         self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing)
         self._past = Past(self._thumbs)
         self._chooser = ClipSelector(material, self._thumbs, self._past, self._random, self._fades)
-        self._contrast = _Contrast(_clip_mean(material, self._size))
+        self._mean = _clip_mean(material, self._size)
         self._land = _Land(material, self._light)
         large = Footage(self._drifting, self._light, self._size)
         self._footage = large, self._thumbs.footage
@@ -119,19 +116,15 @@ class _Composition:
         self._light.follow(top.footage[0].frame(top.first, self._number - top.start))
         shots, weights, hidden = visible(self._pieces, self._number, self._thumbs.points)
         del self._pieces[:hidden]
-        relit = torch.stack([shot.relit for shot in shots])
         seen = blended(
             [shot.picture for shot in shots],
             weights,
-            self._contrast.mean,
+            self._mean,
             [shot.small for shot in shots],
-            list(self._contrast.applied(relit)),
+            [shot.relit for shot in shots],
         )
         self._number += 1
         self._past.remember(seen)
-        self._contrast.adapt(self._past.contrast)
-        if self._land.leads:
-            self._contrast.gain **= self._land.left
         self._land.paste(seen)
         return seen
 
@@ -161,31 +154,10 @@ def _crossing(material: Material, wind: Tensor) -> float:
     return (x * width + y * height) / max(x * x + y * y, 1e-9)
 
 
-class _Contrast:
-    """A correction of the contrast towards the clip's.
-
-    ``mean``: (3, h, w), the mean picture of the clip. ``gain``: the factor of differences from it.
-    """
-
-    def __init__(self, mean: Tensor) -> None:
-        """Begin with the contrast of the footage."""
-        self.mean = mean
-        self.gain = 1.0
-
-    def applied(self, pictures: Tensor) -> Tensor:
-        """Return small pictures (N, 3, h, w) with the contrast that is needed."""
-        return pictures + (self.gain - 1) * luma(pictures - self.mean)[:, None]
-
-    def adapt(self, contrast: float) -> None:
-        """Correct a part of the difference of a ``contrast``, relative to the clip's."""
-        self.gain = min(max(self.gain * contrast**-_ADAPTS, 1 / _MOST_GAIN), _MOST_GAIN)
-
-
 class _Land:
     """The still parts of the last real frame, in front of the sky.
 
-    At the end of a loop these parts fade to those of the output's first frame. ``leads``: whether
-    this end has begun. ``left``: the part of the end that is left, from 1 to 0.
+    At the end of a loop these parts fade to those of the output's first frame.
     """
 
     def __init__(self, material: Material, light: Light) -> None:
@@ -194,26 +166,19 @@ class _Land:
         self._picture = material.picture(-1)
         self._matte = material.matte
         self._box = bounds(self._matte)
-        self._target = self._picture
-        self._fade = 0.0
-        self.left = 1.0
-
-    @property
-    def leads(self) -> bool:
-        """Return whether the end of a loop has begun."""
-        return self._fade > 0
+        self._target: Tensor | None = None
+        self._fade, self._left = 0.0, 1.0
 
     def lead_to(self, picture: Tensor, frames: int) -> None:
         """Fade to the still parts of a picture within ``frames`` frames."""
-        self._target = picture
-        self._fade = 1 / frames
+        self._target, self._fade = picture, 1 / frames
 
     def paste(self, seen: Tensor) -> None:
         """Paste the still parts into the next frame, (3, H, W), in place."""
-        self.left = max(self.left - self._fade, 0.0)
+        self._left = max(self._left - self._fade, 0.0)
         pasted, gain = self._picture[:, *self._box], self._light.on(-1)
-        if self.leads:
-            pasted = torch.lerp(self._target[:, *self._box], pasted, self.left)
+        if self._target is not None:
+            pasted = torch.lerp(self._target[:, *self._box], pasted, self._left)
         elif gain is not None:
             size = self._matte.shape
             pasted = pasted * resized(gain.to(pasted.device), size)[:, *self._box]
