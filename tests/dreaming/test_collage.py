@@ -13,7 +13,7 @@ from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.placement import Placement
-from cloudconv.dreaming.methods.transition import Front, order_of
+from cloudconv.dreaming.methods.transition import Front, front_of, order_of
 from cloudconv.dreaming.pictures import blurred, weight_size
 from cloudconv.dreaming.vitals.lasting import Lasting
 from tests.helpers.dreams import clouds, lost_land, material, tensor, trees, vitals_of
@@ -154,6 +154,16 @@ def test_fine_detail_changes_faster_than_coarse_detail():
     assert fine < 0.3 * coarse
     assert shown[[0, -1]].tolist() == [[0, 0], [1, 1]]
     assert len(set((shown - 0.5).abs().argmin(0).tolist())) == 1  # both are half-way at once
+
+
+@pytest.mark.parametrize("lasts", [4, 10, 60, 200])
+def test_a_transition_is_complete_at_its_end(lasts):
+    noise = torch.rand((2, 3, 24, 32), generator=torch.Generator().manual_seed(0))
+    old, new = (lambda _, each=each: (each, torch.ones(24, 32)) for each in noise)
+    still = torch.zeros(2, 24, 32)
+    front = front_of(old, new, still, lasts, np.random.default_rng(0), (36.0, 60.0))
+    begin, middle, end = (front.weights(still, age, (24, 32)) for age in (0, lasts // 2, lasts))
+    assert float(begin.max()) < 1e-6 < float(middle.mean()) < 1 - 1e-6 < float(end.min())
 
 
 def test_mirrored_footage_that_runs_backwards_keeps_its_wind():

@@ -42,7 +42,7 @@ class Front:
     """The time at which each point changes, in frames after the begin of the transition.
 
     ``order``: (h + 2 my, w + 2 mx), the middle of each point's change. Points in the ``margins``
-    (my, mx) are outside the picture when the transition begins. ``fades``: how long each takes.
+    (my, mx) are outside the picture when the transition begins. ``fades``: their durations.
     """
 
     order: Tensor
@@ -93,20 +93,20 @@ def front_of(
     """
     grid = (wind.shape[-2], wind.shape[-1])
     positions, margins = drifts(wind.numpy(), lasts)
-    fades = fades[0], min(fades[1], lasts / 2)
-    apart, times, allowed = _compared(old, coming, positions, lasts, fades)
+    fine, coarse = (min(fade, lasts / 2) for fade in fades)
+    apart, times, allowed = _compared(old, coming, positions, lasts, (fine, coarse))
     around = [(margin, margin) for margin in margins]
     wanted = np.pad(order_of(wind, random, grid).numpy(), around, mode="edge")
     # No visible point changes before the transition begins, because the stack hides unknown parts.
-    begin = np.float32(fades[1] / 2)
-    wanted = begin + np.float32(lasts - fades[1]) * wanted
+    begin = np.float32(coarse / 2)
+    wanted = begin + np.float32(lasts - coarse) * wanted
     order = best_times(apart, times, allowed, wanted).clip(begin)
     # A point that enters with the wind has changed by then, so that new sky does not fade in there.
     # The nearest points have no time for that.
     enters = inside(positions, grid).argmax(0) * np.float32(lasts / len(positions))
     entering = np.pad(np.ones(grid), around) == 0
     order[entering] = np.minimum(order, np.abs(enters - begin))[entering]
-    return Front(torch.from_numpy(order), margins, fades)
+    return Front(torch.from_numpy(order), margins, (fine, coarse))
 
 
 def cut_between(first: Sight, second: Sight, wind: Tensor, life: int, fades: Fades) -> Front:
