@@ -59,7 +59,7 @@ def test_a_dream_needs_only_a_length(tmp_path):
     assert (made.exit_code, made.stdout) == (0, "")
     assert len(read_planes(tmp_path / "ball_dream.mkv")) == 39
     assert "39 frames (13 new, from 1.0 s on) at 25 fps" in made.stderr
-    assert "in a trial of 150 small frames" in made.stderr
+    assert "texture: 26 frames are too few for a collage" in made.stderr
     assert "like the clip in 1 of 1 windows" in made.stderr
     again = invoke("dream", clip, "--seconds", "0.5")
     assert (again.exit_code, "exists" in again.stderr) == (1, True)

@@ -38,7 +38,7 @@ _LEAD = 1.5  # duration of the first piece, in seconds, at most …
 _PART = 0.4  # … and as a fraction of the clip, or of a loop
 _UNSEEN = 0.4  # time in which changes are compared with the clip's, in seconds
 _SLOWER = 4.0  # greatest factor by which the first change takes longer if it is large
-_SOFT = 0.25  # duration of the first change of one place, as a fraction of the first piece
+_SOFT = 0.33  # duration of the first change of one place, as a fraction of the longer time
 _ORDERED = 10.0  # cost of a place that changes at another time than the wind's, if it takes longer
 _OUTSIDE = 255.0  # difference of points from outside the picture, in levels
 _VARIES = 0.1  # part of the cost of a period that depends on the seed
@@ -60,7 +60,7 @@ def texture(material: Material, options: Options) -> Iterator[Tensor]:
         unlike = np.zeros(count) if loop_to is None else row.unlike(loop_to)
         least = 0 if loop_to is None else min(2 * lead, count - 1)
         home = least + int(unlike[least:].argmin())
-        row.begin(lead, lead if loop else frames)
+        row.begin(lead, 1.0 if loop else _SLOWER)
     turn = frames - 2 * lead if loop else frames
     for time in range(1, frames + 1):
         if time <= turn:
@@ -139,14 +139,14 @@ class _Row:
         drift = Drift(frames, len(smalls), flows)
         return _Piece(drift, drift.over(smalls), start, _ALWAYS, self.fade)
 
-    def begin(self, lead: int, most: int) -> None:
+    def begin(self, lead: int, slowest: float) -> None:
         """Begin with the last frame, which moves on, and the clip that follows best.
 
         A change that is larger than the clip's own changes takes longer, so that it is no faster.
 
         Args:
             lead: the least number of frames of this change; 0 for the clip alone.
-            most: the greatest number.
+            slowest: the greatest factor by which the change takes longer.
         """
         best, found, jump = np.inf, self.clip, 0.0
         last, shown = self._moved_on(lead)
@@ -162,18 +162,19 @@ class _Row:
         if lead:
             lag = max(1, min(round(_UNSEEN / float(self._material.step)), len(self._frames) - 1))
             own = _costs(zip(self._frames[:-lag], self._frames[lag:], strict=True))
-            slower = min(max(jump / max(float(np.sqrt(own).mean()), 1), 1), _SLOWER)
-            lead = min(round(lead * slower), most)
+            slower = min(max(jump / max(float(np.sqrt(own).mean()), 1), 1), slowest)
+            longer = round(lead * (slower - 1))
+            lead += longer
             last, shown = self._moved_on(lead)
             self.pieces = [found]
             self.extend(lead)
             costs = _costs((one, self._seen(time)) for time, one in enumerate(shown, 1))
             unseen = np.sqrt(np.maximum(costs, self.usual))
-            soft = max(self.fade, round(_SOFT * lead))
+            soft = max(self.fade, round(_SOFT * longer))
             wanted = soft / 2 + (lead - soft) * self._order
             late = (np.arange(lead, dtype=np.float32)[:, None, None] - wanted) / lead
             apart = unseen / unseen.min(0) + _ORDERED * (slower - 1) * np.square(late)
-            enters = 1 + np.maximum(_earliest(apart), soft / 2)
+            enters = 1 + np.maximum(_earliest(apart), (soft - self.fade) / 2)
             found = replace(found, enters=enters, fade=soft)
         self.pieces = [last, found]
 
