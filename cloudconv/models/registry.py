@@ -192,11 +192,17 @@ def load_model(
     for part in [part for part in model.modules() if isinstance(part, Fusible)]:
         part.fuse()
     # CPUs with wide vectors and tensor cores of GPUs run convolutions faster with channels last.
-    return model.to(device=device, dtype=dtype or torch.float32, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+    return model.to(  # type: ignore[call-overload, no-any-return]
+        device=device, dtype=dtype or torch.float32, memory_format=torch.channels_last
+    )
 
 
-load: Callable[..., Interpolator] = partial(load_model, task="interpolate")  # type: ignore[assignment]
-load_predictor: Callable[..., Predictor] = partial(load_model, task="predict")  # type: ignore[assignment]
+load: Callable[..., Interpolator] = partial(  # type: ignore[assignment]
+    load_model, task="interpolate"
+)
+load_predictor: Callable[..., Predictor] = partial(  # type: ignore[assignment]
+    load_model, task="predict"
+)
 
 
 def build_model(name_or_path: str | Path, *, task: ModelTask | None = None) -> Model:

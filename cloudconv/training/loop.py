@@ -99,7 +99,9 @@ class Trainer:
         self.model.requires_grad_(True).train()
         for name, parameter in self.model.named_parameters():
             parameter.requires_grad_(not name.startswith(values.files(settings.frozen)))
-        self.model.to(device=self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model.to(  # type: ignore[call-overload]
+            device=self.device, memory_format=torch.channels_last
+        )
         self._start = [p.detach().clone() for p in self.model.parameters() if settings.anchor]
         self.shown = copy.deepcopy(self.model)
         self._optimiser = torch.optim.AdamW(
