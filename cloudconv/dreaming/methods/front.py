@@ -104,9 +104,9 @@ def best_times(
         times = np.r_[-lasts, times, 2 * lasts].astype(np.float32)
         own = np.pad(own, ((1, 1), (0, 0), (0, 0)))
         border = np.pad(border, ((1, 1), (0, 0), (0, 0)), mode="edge")
+    else:
+        own = own + _WANTED * np.square((times[:, None, None] - wanted) / lasts)
     each, (first, last) = times[:, None, None], allowed
-    if wanted is not None:
-        own = own + _WANTED * np.square((each - wanted) / lasts)
     # The nearest time counts if none is allowed.
     own = own + _NEVER * np.maximum(first - each, each - last).clip(0)
     best, _ = _propagated(own.astype(np.float32), border.astype(np.float32))

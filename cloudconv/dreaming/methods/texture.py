@@ -128,6 +128,8 @@ class _Row:
         # Place x jumps from frame ``_starts[x] + _period`` to ``_starts[x]``.
         self._period, self._starts = _period_of(self._frames, random)
         self.pieces: list[_Piece] = []
+        # The last frame is shown over the pieces until each place has changed to them.
+        self._last: _Piece | None = None
         wind = end_flow(material, 1, first=False, behind=False).cpu()
         self._order = order_of(wind, random, self._frames.shape[2:]).numpy()
 
@@ -152,13 +154,13 @@ class _Row:
         last, shown = self._moved_on(lead)
         for start in range(self._period) if lead else ():
             self.pieces = [replace(self.clip, start=start)]
-            self.extend(lead)
-            costs = np.sqrt(_costs((one, self._seen(time)) for time, one in enumerate(shown, 1)))
+            costs = self._apart_from(shown)
             least = costs.min(0)
             # A thing stays whole if the first frame fits everywhere.
             cost = float((least + costs[0]).mean())
             if cost < best:
                 best, found, jump = cost, self.pieces[0], float(least.mean())
+        self.pieces = [found]
         if lead:
             lag = max(1, min(round(_UNSEEN / float(self._material.step)), len(self._frames) - 1))
             own = _costs(zip(self._frames[:-lag], self._frames[lag:], strict=True))
@@ -166,17 +168,13 @@ class _Row:
             longer = round(lead * (slower - 1))
             lead += longer
             last, shown = self._moved_on(lead)
-            self.pieces = [found]
-            self.extend(lead)
-            costs = _costs((one, self._seen(time)) for time, one in enumerate(shown, 1))
-            unseen = np.sqrt(np.maximum(costs, self.usual))
+            unseen = np.maximum(self._apart_from(shown), np.sqrt(self.usual))
             soft = max(self.fade, round(_SOFT * longer))
             wanted = soft / 2 + (lead - soft) * self._order
             late = (np.arange(lead, dtype=np.float32)[:, None, None] - wanted) / lead
             apart = unseen / unseen.min(0) + _ORDERED * (slower - 1) * np.square(late)
-            enters = 1 + np.maximum(_earliest(apart), (soft - self.fade) / 2)
-            found = replace(found, enters=enters, fade=soft)
-        self.pieces = [last, found]
+            leaves = 1 + np.maximum(_earliest(apart), (soft - self.fade) / 2)
+            self._last = replace(last, enters=leaves, fade=soft)
 
     def _moved_on(self, lead: int) -> tuple[_Piece, list[Floats]]:
         """Return the last frame, which moves on for ``lead`` frames, and its small pictures."""
@@ -184,15 +182,20 @@ class _Row:
         last = self.piece(smalls, lambda _: picture, 0, max(lead, 1))
         return last, [last.small(time) for time in range(1, lead + 1)]
 
+    def _apart_from(self, shown: list[Floats]) -> Floats:
+        """Return the root mean square differences of the pieces from the first small pictures."""
+        self.extend(len(shown))
+        pairs = ((one, self._seen(time)) for time, one in enumerate(shown, 1))
+        apart: Floats = np.sqrt(_costs(pairs))
+        return apart
+
     def extend(self, until: int) -> None:
         """Append the pieces to which places change up to a time."""
         newest = self.pieces[-1]
         first = int(self._starts.min()) + self._period  # the frame at which the first place jumps
         while newest.start + until >= first:
-            enters = np.maximum(self._starts + self._period - newest.start, newest.enters)
-            newest = replace(
-                newest, start=newest.start - self._period, enters=enters, fade=self.fade
-            )
+            enters = self._starts + self._period - newest.start
+            newest = replace(newest, start=newest.start - self._period, enters=enters)
             self.pieces.append(newest)
 
     def picture(self, time: int) -> Tensor:
@@ -202,7 +205,10 @@ class _Row:
         del self.pieces[:hidden], shares[:hidden]
         pictures, weights = list[Tensor](), list[Tensor]()
         size = weight_size(*self._material.size)
-        for piece, share in zip(self.pieces, shares, strict=True):
+        shown = [*zip(self.pieces, shares, strict=True)]
+        if self._last is not None:
+            shown.append((self._last, 1 - self._last.share(time)))
+        for piece, share in shown:
             if share.max() > 0:
                 pictures.append(piece.picture(time))
                 weight = resized(torch.from_numpy(share)[None], size)[0]
@@ -231,6 +237,8 @@ class _Row:
         seen = self.pieces[0].small(time)
         for piece in self.pieces[1:]:
             seen = np.where(time > piece.enters, piece.small(time), seen)
+        if self._last is not None:
+            seen = np.where(time > self._last.enters, seen, self._last.small(time))
         return seen
 
 

@@ -208,6 +208,8 @@ class Continuation(Generic[S]):
             zero = shown if first is None else origin(info, shown)
             # The source's time ``zero`` becomes time 0 of the output.
             gap = 1 / (timing.gap_rate or Fraction(1))
+            # Audio ends with the source. If ``at`` is given, audio ends at the new frames.
+            audio_end = None if end is None else self.begins
             parts = timing.last_duration, gap, self.step, self.begins - timing.start
             encoding = plan_encoding(
                 self.plan.output,
@@ -215,8 +217,7 @@ class Continuation(Generic[S]):
                 rate=timing.rate,
                 time_base=time_base(timing.rate, (timing.time_base, *parts), shown - zero),
                 settings=settings,
-                # Audio ends with the source. If ``at`` is given, audio ends at the new frames.
-                carry=Carry(info, zero, None, end and self.begins, audio=not settings.only_new),
+                carry=Carry(info, zero, None, audio_end, audio=not settings.only_new),
             )
             sink = stack.enter_context(Sink(encoding, overwrite=settings.overwrite))
             yield from sink.warnings
