@@ -131,9 +131,8 @@ def resolve(plan: DreamPlan) -> Dream:
             )
         )
     if count < spec.least_frames:
-        code, where = "too-short-for-mode", "to continue from"
-        if start is not None:
-            code, where = "too-short-after-cut", "after its last cut"
+        whole = "too-short-for-mode", "to continue from"
+        code, where = whole if start is None else ("too-short-after-cut", "after its last cut")
         raise InputError(
             f"{code}: {info.path} has {counted(count, 'frame')} {where}, and the mode {spec.name} "
             f"needs {spec.least_frames}: use the mode {choose(material).mode}."

@@ -222,7 +222,15 @@ class Continuation(Generic[S]):
             sink = stack.enter_context(Sink(encoding, overwrite=settings.overwrite))
             yield from sink.warnings
             written = 0
-            for frame in stack.enter_context(prefetch(self._frames(first, passing, make), 4)):
+
+            def frames() -> Iterator[Frame]:
+                if first is not None:
+                    yield first
+                yield from passing
+                for number, frame in enumerate(make(first)):
+                    yield frame.at(self.begins + number * self.step, self.step)
+
+            for frame in stack.enter_context(prefetch(frames(), 4)):
                 lasts = frame.duration if timing.rate is None else self.step
                 sink.write(frame.at(frame.time - zero, lasts))
                 written += 1
@@ -239,18 +247,6 @@ class Continuation(Generic[S]):
             "wall_seconds": wall,
             "frames_per_second": written / wall,
         }
-
-    def _frames(
-        self,
-        first: Frame | None,
-        passing: Iterator[Frame],
-        make: Callable[[Frame | None], Iterator[Frame]],
-    ) -> Iterator[Frame]:
-        if first is not None:
-            yield first
-        yield from passing
-        for number, frame in enumerate(make(first)):
-            yield frame.at(self.begins + number * self.step, self.step)
 
 
 def new_frame(rgb: Tensor, like: Frame) -> Frame:
