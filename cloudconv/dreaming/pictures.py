@@ -18,7 +18,9 @@ from torch import Tensor
 
 from cloudconv.models.ops import sampling_grid
 
-_Bytes = NDArray[np.uint8]
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 LONGEST_SIDE = 480
 """Longest side of the pictures that motion is measured on, in pixels."""
@@ -56,29 +58,29 @@ def weight_size(height: int, width: int) -> tuple[int, int]:
     return -(-height // factor), -(-width // factor)
 
 
-def small_copy(picture: Tensor, size: tuple[int, int]) -> _Bytes:
+def small_copy(picture: Tensor, size: tuple[int, int]) -> Bytes:
     """Return a picture averaged over areas: (3, H, W) nominally in [0, 1] to (h, w, 3) uint8.
 
     Values that are no numbers become black.
     """
     picture = resized(picture.detach().float(), size)
     levels = picture.nan_to_num(0, 1, 0).clamp_(0, 1).mul_(255).round_().byte()
-    made: _Bytes = levels.permute(1, 2, 0).contiguous().cpu().numpy()
+    made: Bytes = levels.permute(1, 2, 0).contiguous().cpu().numpy()
     return made
 
 
-def as_tensor(levels: _Bytes) -> Tensor:
+def as_tensor(levels: Bytes) -> Tensor:
     """Return a picture as values in [0, 1]: (h, w, 3) uint8 to (3, h, w) float32."""
     return torch.from_numpy(levels).permute(2, 0, 1).float() / 255
 
 
-def grey(picture: _Bytes) -> _Bytes:
+def grey(picture: Bytes) -> Bytes:
     """Return the luma of a picture: (h, w, 3) uint8 to (h, w) uint8."""
-    luma: _Bytes = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
+    luma: Bytes = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)
     return luma
 
 
-def gradients(luma: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def gradients(luma: Floats) -> tuple[Floats, Floats]:
     """Return the gradients along x and y, in levels a pixel."""
     x, y = (cv2.Sobel(luma, cv2.CV_32F, *axes, scale=1 / 8) for axes in ((1, 0), (0, 1)))
     return x, y
@@ -96,9 +98,9 @@ def reduced(values: NDArray[Any], longest: int) -> NDArray[Any]:
     return small
 
 
-def parts(mask: NDArray[np.bool_], longest: int) -> NDArray[np.bool_]:
+def parts(mask: Mask, longest: int) -> Mask:
     """Return a mask (h, w) at the size of :func:`reduced`; everything if the mask is empty."""
-    inside: NDArray[np.bool_] = reduced(mask.astype(np.float32), longest).round() > 0
+    inside: Mask = reduced(mask.astype(np.float32), longest).round() > 0
     return inside if inside.any() else ~inside
 
 
@@ -213,7 +215,6 @@ def blurred(values: Tensor, sigma: float) -> Tensor:
     # A wide Gaussian leaves no fine detail, so a smaller picture is blurred.
     factor = max(1, int(sigma / 2))
     height, width = values.shape[-2:]
-    factor = min(factor, max(1, min(height, width) // 4))
     small = resized(values, (-(-height // factor), -(-width // factor)))[:, None]
     sigma /= factor
     radius = max(1, round(3 * sigma))
@@ -223,6 +224,11 @@ def blurred(values: Tensor, sigma: float) -> Tensor:
     small = F.pad(small, (radius, radius, radius, radius), mode="replicate")
     small = F.conv2d(F.conv2d(small, kernel[None, None, None]), kernel[None, None, :, None])
     return resized(small[:, 0], (height, width))
+
+
+def centres(count: int) -> Tensor:
+    """Return the places of ``count`` pixels side by side, from 0 to 1."""
+    return (torch.arange(count) + 0.5) / count
 
 
 def spread(count: int, first: int = 0) -> list[int]:

@@ -10,10 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.material.land import Mask, land_of
-from cloudconv.dreaming.pictures import grey
+from cloudconv.dreaming.material.land import land_of
+from cloudconv.dreaming.pictures import Bytes, Mask, grey
 
-_Bytes = NDArray[np.uint8]
 _Path = NDArray[np.float64]
 
 _LOW = 0.25  # part of the picture, from below, whose motion is that of the camera if it is land
@@ -23,7 +22,7 @@ _ACROSS = 0.9  # least part of the lower edge that land covers, for the land to 
 _ROUNDS = 2  # comparisons of all frames with their median
 
 
-def view_of(pictures: Sequence[_Bytes]) -> tuple[Mask, _Path | None]:
+def view_of(pictures: Sequence[Bytes]) -> tuple[Mask, _Path | None]:
     """Return the land as in the last picture, (h, w) bool, and the path of a slow, level pan.
 
     The path is the shift (dx, dy) from each picture to the last view, (n, 2) in pixels, or None.
@@ -43,7 +42,7 @@ def view_of(pictures: Sequence[_Bytes]) -> tuple[Mask, _Path | None]:
     return land_of(pictures), None
 
 
-def _path(pictures: Sequence[_Bytes]) -> _Path:
+def _path(pictures: Sequence[Bytes]) -> _Path:
     """Return the shift from each picture to the last view, by the motion of the lower part."""
     parts = [_low(one) for one in pictures]
     window = cv2.createHanningWindow(parts[0].shape[::-1], cv2.CV_32F)
@@ -59,7 +58,7 @@ def _path(pictures: Sequence[_Bytes]) -> _Path:
     return path
 
 
-def _low(picture: _Bytes) -> Any:
+def _low(picture: Bytes) -> Any:
     luma = grey(picture).astype(np.float32)
     detail = luma - cv2.GaussianBlur(luma, (0, 0), _DETAIL)
     # OpenCV's phase correlation is wrong by half a pixel along odd sides.

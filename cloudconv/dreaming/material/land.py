@@ -18,14 +18,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.pictures import gradients, grey, resized
+from cloudconv.dreaming.pictures import Bytes, Mask, gradients, grey, resized
 from cloudconv.metrics import luma
-
-_Bytes = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 
 _SAME = 0.8  # least fraction of an edge's squared gradient that is the same in all frames
 _BOUND = 0.7  # least fraction of the rim of land that lies along such edges
@@ -41,7 +37,7 @@ _STEPS = 5  # iterations of GrabCut
 _FAINT = 0.0004  # squared contrast between land and sky below which the edge stays soft
 
 
-def land_of(pictures: Sequence[_Bytes]) -> Mask:
+def land_of(pictures: Sequence[Bytes]) -> Mask:
     """Return a mask of the land, (h, w) bool, in frames from all over the clip.
 
     ``pictures``: (h, w, 3) uint8 each, of about 480 pixels.
@@ -77,7 +73,7 @@ def land_of(pictures: Sequence[_Bytes]) -> Mask:
     return land | _letters(pictures, varies / max(float(varies[~land].mean()), 1.0), land)
 
 
-def _letters(pictures: Sequence[_Bytes], varies: Any, land: Mask) -> Mask:
+def _letters(pictures: Sequence[Bytes], varies: Any, land: Mask) -> Mask:
     """Return the letters and logos that stand still before the sky, with their interior: (h, w)."""
     shown = [np.asarray(one, np.float32) for one in pictures]
     details = np.stack([one - cv2.GaussianBlur(one, (0, 0), _STROKE) for one in shown])
@@ -91,7 +87,7 @@ def _letters(pictures: Sequence[_Bytes], varies: Any, land: Mask) -> Mask:
     return (marks > 0) & bool(letters.sum() >= _FEW and marks.mean() <= _MANY)
 
 
-def divided(picture: _Bytes, kinds: Any) -> Mask:
+def divided(picture: Bytes, kinds: Any) -> Mask:
     """Return the foreground of a picture by GrabCut: (h, w) bool.
 
     ``kinds``, (h, w), has OpenCV's class of each pixel, and is overwritten.
@@ -102,7 +98,7 @@ def divided(picture: _Bytes, kinds: Any) -> Mask:
     return found
 
 
-def _lasting_edges(pictures: Sequence[_Bytes]) -> Mask:
+def _lasting_edges(pictures: Sequence[Bytes]) -> Mask:
     """Return a mask of the edges that are the same in all pictures: (h, w)."""
     greys = (grey(picture).astype(np.float32) for picture in pictures)
     slopes = np.stack([gradients(cv2.GaussianBlur(each, (0, 0), 1)) for each in greys])
@@ -134,7 +130,7 @@ def _height(mask: Mask) -> float:
     return float(np.nonzero(mask)[0].mean())
 
 
-def _alike(part: Mask, rest: Mask, picture: _Bytes) -> bool:
+def _alike(part: Mask, rest: Mask, picture: Bytes) -> bool:
     """Return whether most pixels of a part have colours that are more frequent in the rest."""
     here, there = (
         cv2.calcHist([picture], [0, 1, 2], mask.astype(np.uint8), [16] * 3, [0, 256] * 3)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.pictures import TINY, reduced, spread
+from cloudconv.dreaming.pictures import TINY, Bytes, Floats, centres, reduced, spread
 
 _Fields = NDArray[np.float64]
 
@@ -84,15 +84,10 @@ class Light:
         Returns:
             (1, height, w): brightness alone, as colours may belong to passing clouds.
         """
-        rows, here = _centres(height), _centres(len(columns))
+        rows, here = centres(height), centres(len(columns))
         apart = _terms(rows, here) - _terms(rows, columns.clamp(0, 1))
         apart = torch.einsum("chw,c->hw", apart, self._slope)[None]
         return apart.clamp(-_MOST_MOVED, _MOST_MOVED).exp()
-
-
-def _centres(count: int) -> Tensor:
-    """Return the places of ``count`` pixels side by side, from 0 to 1."""
-    return (torch.arange(count) + 0.5) / count
 
 
 def _terms(rows: Tensor, columns: Tensor) -> Tensor:
@@ -101,11 +96,11 @@ def _terms(rows: Tensor, columns: Tensor) -> Tensor:
     return torch.stack([x, y, x * y, x * x, y * y])
 
 
-def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
+def _slope(picture: NDArray[np.float64], static: Floats) -> Tensor:
     """Return the parabola, (5,), that fits the logarithm of light in a picture's moving part."""
     small = reduced(picture.astype(np.float32), _SLOPE_SIDE)
     moves = reduced(static, _SLOPE_SIDE).round() == 0
-    terms = _terms(*map(_centres, moves.shape)).double().numpy()[:, moves]
+    terms = _terms(*map(centres, moves.shape)).double().numpy()[:, moves]
     used = np.concatenate([terms, np.ones_like(terms[:1])]).T
     values = np.log(np.maximum(small[moves].mean(-1), _DARK))
     # The ridge term of 1 makes the curves calm: clouds are no light.
@@ -113,7 +108,7 @@ def _slope(picture: NDArray[np.float64], static: NDArray[np.float32]) -> Tensor:
     return torch.from_numpy((_BELIEVED * fit[:5]).astype(np.float32))
 
 
-def _field(picture: NDArray[np.uint8]) -> _Fields:
+def _field(picture: Bytes) -> _Fields:
     """Return a high quantile of each colour in large regions, (rows, columns, 3), in levels.
 
     The brightest parts, cloud or sky, show the light; their area depends on the weather.

@@ -23,6 +23,9 @@ from cloudconv.dreaming.material.land import matte_of
 from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.pictures import (
     COARSE_SIDE,
+    Bytes,
+    Floats,
+    Mask,
     analysis_size,
     as_tensor,
     grey,
@@ -35,9 +38,6 @@ from cloudconv.dreaming.pictures import (
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.models.flow import measured_flow
-
-_Floats = NDArray[np.float32]
-_Bytes = NDArray[np.uint8]
 
 _KEPT_PICTURES = 4  # full-size pictures in the cache: methods ask for neighbours in time together
 
@@ -129,11 +129,11 @@ class Material:
         """Return the real frame nearest to ``k``, as filmed: see ``filmed``."""
         return self.filmed(self.source_of(k)[0])
 
-    def glance(self, k: int) -> _Bytes:
+    def glance(self, k: int) -> Bytes:
         """Return the same frame for analysis: see ``filmed_small``."""
         return self.filmed_small(self.source_of(k)[0])
 
-    def flow(self, k: int) -> _Floats:
+    def flow(self, k: int) -> Floats:
         """Return the backward flow at ``k``, scaled to one step of the grid.
 
         Returns:
@@ -158,7 +158,7 @@ class Material:
         back = torch.from_numpy(-self.path[number]).to(picture)[:, None, None]
         return moved(picture, back.expand(2, *self.small_size), mirrors=True)
 
-    def _seen_small(self, number: int) -> _Bytes:
+    def _seen_small(self, number: int) -> Bytes:
         small = self._raw_small(number)
         if self.path is None:
             return small
@@ -204,15 +204,15 @@ class Material:
         return matte_of(self.land, self.picture(-1))
 
     @property
-    def moving(self) -> NDArray[np.bool_]:
+    def moving(self) -> Mask:
         """The parts that move: (h, w) bool; all if nothing moves, or a single picture is given."""
-        moving: NDArray[np.bool_] = self.static.round() == 0
+        moving: Mask = self.static.round() == 0
         return moving if moving.any() and len(self) > 1 else np.ones_like(moving)
 
     @cached_property
-    def static(self) -> _Floats:
+    def static(self) -> Floats:
         """The matte for analysis: (h, w) float32 in [0, 1], soft edges."""
-        still: _Floats = resized(self.matte[None], self.small_size)[0].cpu().numpy()
+        still: Floats = resized(self.matte[None], self.small_size)[0].cpu().numpy()
         return still
 
     def source_of(self, k: int) -> tuple[int, float]:

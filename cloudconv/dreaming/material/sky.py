@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from cloudconv.dreaming.material.land import Mask, divided
-
-_Bytes = NDArray[np.uint8]
+from cloudconv.dreaming.material.land import divided
+from cloudconv.dreaming.pictures import Bytes, Mask
 
 _SURE = 0.04  # height of the rows that are surely sky (top) and ground (bottom), relative
 _NOISE = 8  # added to the deviation of both, in levels
 
 
-def sky_of(picture: _Bytes) -> Mask:
+def sky_of(picture: Bytes) -> Mask:
     """Return a mask of the sky, (h, w) bool, in a picture, (h, w, 3) uint8.
 
     GrabCut divides the picture, starting from the top rows as sky and the bottom rows as ground.

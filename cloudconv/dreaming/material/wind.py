@@ -173,8 +173,8 @@ def _moves(material: Material, flow: Tensor) -> float:
     recent = [as_tensor(material.glance(-1 - k)) for k in range(min(_TURNS + 1, len(material)))]
     shown = torch.stack(recent).to(flow.device)
     apart = torch.cat([moved(shown[0], flow)[None], shown]).diff(dim=0)
-    apart = (apart - apart.mean((2, 3), keepdim=True)).abs() * (1 - material.land)
-    moved_on, *filmed = apart.mean((1, 2, 3)).tolist()
+    apart = (apart - apart.mean((-2, -1), keepdim=True)).abs() * (1 - material.land)
+    moved_on, *filmed = apart.flatten(1).mean(1).tolist()
     return float(moved_on / max(np.mean(filmed or 0.0), TINY))
 
 
@@ -216,12 +216,9 @@ def _inside(displacement: Tensor) -> Tensor:
     The result, (h, w), is 1 inside and where nothing moves, and falls to 0 outside. Points that
     have moved count as nearer to the edge.
     """
-    height, width = displacement.shape[-2:]
-    edge = _EDGE * max(height, width)
-    beyond = list[Tensor]()
-    for axis, side in zip(displacement, (width, height), strict=True):
-        pixels = torch.arange(side, device=axis.device)
-        places = axis + (pixels if not beyond else pixels[:, None])
-        margin = (_CAUTION * axis.abs()).clamp_max(edge)
-        beyond.append((margin - places).clamp_min(0) + (places + margin - (side - 1)).clamp_min(0))
-    return (1 - torch.maximum(*beyond) / edge).clamp(0, 1)
+    edge = _EDGE * max(displacement.shape)
+    x, y = (torch.arange(side, device=displacement.device) for side in displacement.shape[:0:-1])
+    pixels = torch.stack(torch.meshgrid(x, y, indexing="xy"))
+    places, margin = pixels + displacement, (_CAUTION * displacement.abs()).clamp_max(edge)
+    beyond = torch.maximum(margin - places, places + margin - pixels[:, -1:, -1:])
+    return (1 - beyond.amax(0) / edge).clamp(0, 1)

@@ -22,20 +22,23 @@ from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
 from cloudconv.dreaming.methods.transition import Fades, along_wind, cut_between
-from cloudconv.dreaming.pictures import resized
+from cloudconv.dreaming.pictures import TINY, resized
 from cloudconv.dreaming.vitals.novelty import HISTORY
 from cloudconv.metrics import luma
+
+PARTS = 4
+"""Number of parts of a crossing of the picture, between which pictures are compared."""
 
 _TRIED = 200  # random pieces, of which the cheapest is used
 _AT_ONCE = 20  # pieces that are compared in one step, which bounds the memory
 _SINGLE = 0.2  # fraction of pieces with a single placement: pairs alone mix two lights
 _OVERLAPS = 0.4, 0.65  # least and greatest overlap of two placements, in widths
 _EVERY = 6  # frames between two remembered pictures
-_UNKNOWN = 100.0  # cost of a piece that is unknown everywhere
+_UNKNOWN = 10.0  # cost of a piece that is unknown everywhere
 _MOMENTS = 6  # number of moments at which the known parts are compared
-_UNLIKE = 10.0  # cost of the median difference from the old sky …
-_BORDER = 0.25  # … within this distance of the border between the two, in times of its crossing
-_SEEN = 20.0  # cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself
+_BORDER = 0.25  # reach of the border to the old sky, in times of its crossing
+# Costs are relative to that of the median difference from the old sky within this reach.
+_SEEN = 2.0  # cost of a squared correlation of 1 with earlier pictures, a mirror image, or itself
 
 
 class Past:
@@ -64,7 +67,7 @@ class Past:
         """Return the differences of thumbnails from the mean, as rows of length 1."""
         apart = (luma(thumbs) - self._mean)[:, self._thumbs.moving]
         apart = apart - apart.mean(1, keepdim=True)
-        rows: Tensor = apart / apart.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        rows: Tensor = apart / apart.norm(dim=1, keepdim=True).clamp_min(TINY)
         return rows
 
 
@@ -101,7 +104,7 @@ class ClipSelector:
         """
         life = blank.life
         tried = [self._drawn(blank) for _ in range(_TRIED)]
-        looks = [*ages, *(life * quarter // 4 for quarter in (2, 3, 4))]
+        looks = [*ages, *(life * part // PARTS for part in range(2, PARTS + 1))]
         before = torch.stack(list(seen))
         # New sky meets old sky along a border that crosses the picture with the wind.
         parts = torch.tensor([2 * age / life for age in ages])[:, None, None]
@@ -117,7 +120,7 @@ class ClipSelector:
             likeness = self._past.likeness(thumbs.flatten(0, 1)).reshape(thumbs.shape[:2]).amax(1)
             likenesses = torch.cat([doubled, likeness.clamp_min(0)[None]])
             cost[part] = _SEEN * likenesses.square().sum(0)
-        cost += _UNLIKE * apart / apart.median().clamp_min(1e-6)
+        cost += apart / apart.median().clamp_min(TINY)
         for number, one in enumerate(tried):
             if self._whole & self._frames(one):
                 cost[number] = inf
@@ -175,11 +178,11 @@ class ClipSelector:
 
     def _played(self, life: int, backwards: bool, mirrored: bool) -> Placement:
         """Return a random placement that plays in one direction."""
-        random, count = self._random, len(self._material)
+        count = len(self._material)
+        spare = count - life
         # Real frames are shown from the end of the footage's arrival to the begin of the next's.
-        least = 0 if count >= life else -min(life // 2, life - count)
-        most = count - life if count >= life else min(0, count - life // 2)
-        offset = int(random.integers(least, most + 1))
+        least, most = max(min(spare, 0), -(life // 2)), max(spare, min(0, count - life // 2))
+        offset = int(self._random.integers(least, most + 1))
         start = count - 1 - offset if backwards else offset
         return Placement(start, backwards, mirrored)
 
@@ -206,8 +209,8 @@ def _kept_winds(thumbs: Thumbs) -> list[tuple[bool, bool]]:
     """Return the directions, (backwards, mirrored), that keep the wind about the same."""
     kept, wind, moving = [(False, False)], thumbs.points.wind, thumbs.moving
     speed = float(wind.norm(dim=0)[moving].mean())
-    for direction in ((True, True), (False, True), (True, False)):
+    for direction in ((True, True), (False, True)):
         apart = (Placement(0, *direction).flow(wind) - wind).norm(dim=0)
-        if float(apart[moving].mean()) < speed and len(kept) < 3:
+        if float(apart[moving].mean()) < speed:
             kept.append(direction)
     return kept

@@ -22,12 +22,12 @@ from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift, drift_of, end_flow, mean_flow
 from cloudconv.dreaming.methods.base import Options
-from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
+from cloudconv.dreaming.methods.clip_selector import PARTS, ClipSelector, Past
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.pieces import Footage, Piece, Thumbs, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import front_of
-from cloudconv.dreaming.pictures import bounds, resized, spread, weight_size
+from cloudconv.dreaming.pictures import TINY, as_tensor, bounds, resized, spread, weight_size
 
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
 _SLOWEST = 10.0  # greatest such time, in seconds
@@ -87,7 +87,7 @@ class _Composition:
     def start_next(self) -> None:
         """Choose the next footage and start the transition to this footage."""
         blank = Piece(self._footage, self._number, Placement(0), life=2 * self.spacing)
-        ages = [self.spacing * quarter // 4 for quarter in (1, 2, 3)]
+        ages = [self.spacing * part // PARTS for part in range(1, PARTS)]
         seen = [self._beneath(age)[0] for age in ages]
         piece = self._chooser.choose(blank, seen, ages)
         self._pieces.append(self._arriving(piece, self.spacing))
@@ -148,10 +148,9 @@ class _Composition:
 
 def _crossing(material: Material, wind: Tensor) -> float:
     """Return the number of frames in which the wind, (2, h, w), crosses the picture."""
-    moving = material.land < 0.5
-    x, y = (abs(float(axis[moving].mean())) if bool(moving.any()) else 0.0 for axis in wind)
+    x, y = np.abs(wind.cpu().numpy()[:, material.moving].mean(1))
     height, width = material.small_size
-    return (x * width + y * height) / max(x * x + y * y, 1e-9)
+    return float((x * width + y * height) / max(x * x + y * y, TINY))
 
 
 class _Land:
@@ -187,7 +186,5 @@ class _Land:
 
 def _clip_mean(material: Material, size: tuple[int, int]) -> Tensor:
     """Return the mean of the material: (3, h, w)."""
-    chosen = spread(len(material))
-    total = sum(torch.from_numpy(material.glance(k)).float() for k in chosen)
-    mean = torch.as_tensor(total).permute(2, 0, 1) / (255 * len(chosen))
-    return resized(mean.contiguous(), size).to(material.device)
+    shown = [resized(as_tensor(material.glance(k)), size) for k in spread(len(material))]
+    return torch.stack(shown).mean(0).to(material.device)

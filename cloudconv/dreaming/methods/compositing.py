@@ -105,7 +105,7 @@ def pyramid_mean(pictures: Tensor, weights: Tensor) -> Tensor:
     if min(height, width) < 4:
         return (pictures * weight).sum(0)
     size = (-(-height // 2), -(-width // 2))
-    coarse = resized(pictures.flatten(0, 1), size).reshape(-1, 3, *size)
+    coarse = resized(pictures.flatten(0, 1), size).view(*pictures.shape[:2], *size)
     up = resized(coarse.flatten(0, 1), (height, width)).reshape(pictures.shape)
     smaller = resized(weights.flatten(0, 1), size).view(*weights.shape[:2], *size)
     above = pyramid_mean(coarse, smaller)

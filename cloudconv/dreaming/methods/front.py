@@ -17,9 +17,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from cloudconv.dreaming.pictures import TINY, Floats
 
 TIMES = 14
 """Number of times at which a point may change."""
@@ -75,8 +74,8 @@ def carried(values: Floats, positions: Floats) -> Floats:
 
 def inside(positions: Floats, size: tuple[int, int]) -> Floats:
     """Return 1 where positions (..., 2, h, w) are inside a picture of ``size`` (h, w), else 0."""
-    x, y = positions[..., 0, :, :], positions[..., 1, :, :]
-    within = (x > -0.5) & (x < size[1] - 0.5) & (y > -0.5) & (y < size[0] - 0.5)
+    x, y = positions[..., 0, :, :].round(), positions[..., 1, :, :].round()
+    within = (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
     return within.astype(np.float32)
 
 
@@ -97,7 +96,7 @@ def best_times(
     Returns:
         (h, w) float32.
     """
-    typical = max(float(apart[apart > 0].mean()) if (apart > 0).any() else 0.0, 1e-6)
+    typical = max(float(apart[apart > 0].mean()) if (apart > 0).any() else 0.0, TINY)
     own: Any = apart / typical
     border, lasts = own, times[-1] + times[0]
     if wanted is None:
@@ -123,7 +122,14 @@ def _propagated(own: Floats, border: Floats) -> tuple[Floats, list[Floats]]:
     The total is the point's ``own`` cost plus the costs of the borders to all other points. All
     arrays are (times, h, w). The search begins with the messages of a grid of half the size.
     """
-    messages = [np.zeros_like(own) for _ in range(4)]
+    near, far, every = slice(None, -1), slice(1, None), slice(None)
+    sides: list[tuple[slice, ...]] = [
+        (every, every, near),
+        (every, every, far),
+        (every, near),
+        (every, far),
+    ]
+    messages = [np.zeros_like(own) for _ in sides]
     height, width = own.shape[1:]
     if min(height, width) > 2:
         # A border between two blocks is two pixels long.
@@ -134,13 +140,6 @@ def _propagated(own: Floats, border: Floats) -> tuple[Floats, list[Floats]]:
     across, down = border[:, :, 1:] + border[:, :, :-1], border[:, 1:] + border[:, :-1]
     # The mean of two points at two times.
     steps: list[Floats] = [(costs[1:] + costs[:-1]) * np.float32(1 / 4) for costs in (across, down)]
-    near, far, every = slice(None, -1), slice(1, None), slice(None)
-    sides: list[tuple[slice, ...]] = [
-        (every, every, near),
-        (every, every, far),
-        (every, near),
-        (every, far),
-    ]
     for _ in range(_ROUNDS):
         for number, give in enumerate(sides):
             # A message to a neighbour leaves out the message from that neighbour.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -17,8 +16,6 @@ from cloudconv.dreaming.methods.transition import Front
 from cloudconv.dreaming.pictures import THUMB_SIDE, filled, reduced, resized, resized_flow
 from cloudconv.models.ops import warp
 from cloudconv.transfer import upload
-
-_SHOWN = 16  # placements whose gain is kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +44,6 @@ class Footage:
         """Store the clip."""
         self.size = size
         self._drift, self._light, self._follows = drift, light, follows
-        # A dream shows few placements at a time: their gains stay on the device.
-        self._gain = lru_cache(_SHOWN)(self._moved)
 
     def frame(self, placement: Placement, age: int) -> int:
         """Return the number of the real frame that a placement shows at an age in frames."""
@@ -61,7 +56,8 @@ class Footage:
         picture = placement.placed(drift.picture(number, sky=not aligned))
         small = relit = resized(picture, self.size)
         if not aligned:
-            relit = relit * self._gain(placement)
+            moved = light.moved(placement.source(self.size[1]), self.size[0])
+            relit = relit * upload([moved], relit.device)[0]
         if self._follows:
             real, mirrored = drift.frame(number), placement.mirrored
             gain = light.on(real, mirrored=mirrored, shift=placement.shift)
@@ -79,11 +75,6 @@ class Footage:
         covered = self._drift.covers(placement.frame(age), self.size)
         (known,) = upload([placement.known(self.size[1])], covered.device)
         return known * placement.placed(covered[None])[0]
-
-    def _moved(self, placement: Placement) -> Tensor:
-        """Return the gain that adapts the light to the new place: (1, h, w), on the device."""
-        gain = self._light.moved(placement.source(self.size[1]), self.size[0])
-        return gain.to(self._drift.flows[0].device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,10 +189,10 @@ class Thumbs:
         self.points = Points(resized_flow(wind.cpu()[None], self.size)[0])
         self._light = light
         covered = resized(material.matte[None].cpu(), self.size)[0]
-        self.moving = covered < 0.5
+        known = (1 - 2 * covered).clamp_min(0)
+        self.moving = known > 0
         if int(self.moving.sum()) < 2:  # one pixel has no contrast
             self.moving = torch.ones_like(self.moving)
-        known = (1 - 2 * covered).clamp_min(0)
         thumbs = []
         for k in range(len(material)):
             levels = torch.from_numpy(material.glance(k)).permute(2, 0, 1)
@@ -231,7 +222,7 @@ class Thumbs:
         rows, columns = torch.arange(height)[None, :, None], columns[:, None]
         # The indices are (pieces, ages, h, w); each chooses a colour of (frames, h, w, 3).
         chosen = torch.stack(frames)[:, :, None], rows[:, None], columns[:, None]
-        thumbs = self._all.permute(0, 2, 3, 1)[chosen].permute(0, 1, 4, 2, 3)
+        thumbs = self._all.movedim(1, -1)[chosen].movedim(-1, 2)
         gains = torch.stack([self._light.moved(source, height) for source in sources])
         return thumbs * gains[:, None]
 

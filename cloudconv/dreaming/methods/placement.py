@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cloudconv.dreaming.pictures import centres
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -62,7 +64,7 @@ class Placement:
         Returns:
             (width,), from 0 to 1; outside this range where the picture is unknown.
         """
-        columns = (self._columns(width) + 0.5) / width
+        columns = centres(width) - round(self.shift * width) / width
         return 1 - columns if self.mirrored else columns
 
     def _columns(self, width: int, device: torch.device | None = None) -> Tensor:

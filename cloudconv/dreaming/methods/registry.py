@@ -40,9 +40,9 @@ class MethodSpec:
 _CYCLE = "The picture returns in a cycle."
 
 METHODS = (
-    MethodSpec("collage", 8, collage, DreamKind(pasted=True, sky=True)),
+    MethodSpec("collage", 8, collage, DreamKind(sky=True)),
     MethodSpec("texture", 2, texture, DreamKind(repeats=True)),
-    MethodSpec("flow", 1, flow, DreamKind(repeats=True, pasted=True), ("wind",), _CYCLE),
+    MethodSpec("flow", 1, flow, DreamKind(repeats=True), ("wind",), _CYCLE),
     MethodSpec("rollout", 1, rollout, DreamKind(), ("model",)),
 )
 

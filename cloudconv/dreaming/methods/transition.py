@@ -18,13 +18,12 @@ from torch.nn import functional
 from cloudconv.dreaming.methods.front import (
     BETWEEN,
     TIMES,
-    Floats,
     best_times,
     carried,
     drifts,
     inside,
 )
-from cloudconv.dreaming.pictures import blurred, resized
+from cloudconv.dreaming.pictures import TINY, Floats, blurred, centres, resized
 
 Sight = Callable[[int], tuple[Tensor, Tensor]]
 """A function of an age in frames that returns the footage then, (3, h, w) float32, and its known
@@ -63,16 +62,13 @@ class Front:
     def _at(self, displacement: Tensor, size: tuple[int, int]) -> Tensor:
         """Return the time of change of the point at each pixel: (h, w) of ``size``."""
         grid = displacement.shape[-2:]
-        y, x = (
-            (torch.arange(side) + 0.5) * (points / side) - 0.5
-            for side, points in zip(size, grid, strict=True)
-        )
+        y, x = (centres(side) * points for side, points in zip(size, grid, strict=True))
         back = resized(displacement, size)
         y, x = y[:, None] + back[1] + self.margins[0], x + back[0] + self.margins[1]
         rows, columns = self.order.shape
-        places = torch.stack([2 * x / max(columns - 1, 1) - 1, 2 * y / max(rows - 1, 1) - 1], -1)
+        places = torch.stack([2 * x / columns - 1, 2 * y / rows - 1], -1)
         return functional.grid_sample(
-            self.order[None, None], places[None], padding_mode="border", align_corners=True
+            self.order[None, None], places[None], padding_mode="border", align_corners=False
         )[0, 0]
 
 
@@ -138,20 +134,20 @@ def _compared(
         that neither footage is unknown while its fine detail changes.
     """
     fine, coarse = fades
-    middles = (np.arange(TIMES, dtype=np.float32) + 0.5) / TIMES
-    times = np.float32(coarse / 2) + np.float32(lasts - coarse) * middles
+    times = coarse / 2 + (lasts - coarse) * centres(TIMES).numpy()
     found, unknown = [], []
     step = lasts / len(positions)
-    for number, position in enumerate(positions):
-        age = round((number + 0.5) * step)
+    ages = (lasts * centres(len(positions))).round().int().tolist()
+    for number, (age, position) in enumerate(zip(ages, positions, strict=True)):
         pictures = old(age), new(age)
         height, width = pictures[0][1].shape
         within = inside(position, (height, width))
-        unknown.append([within * (carried(known.numpy(), position) < 0.5) for _, known in pictures])
+        covers = [carried(known.numpy(), position).round() for _, known in pictures]
+        unknown.append([within * (each == 0) for each in covers])
         if number % BETWEEN == BETWEEN // 2:  # the middle of a time of change
             one, two = (carried(_with_edges(picture), position) for picture, _ in pictures)
             differs = np.abs(one[..., :-1] - two[..., :-1]).sum(-1)
-            found.append(within * (differs / (1 + one[..., -1] + two[..., -1]) + 1e-4))
+            found.append(within * (differs / (1 + one[..., -1] + two[..., -1]) + TINY))
     gone, missing = np.stack(unknown, 1)
     begins = (len(positions) - missing[::-1].argmax(0)) * step + fine / 2
     ends = gone.argmax(0) * step - fine / 2
@@ -165,7 +161,7 @@ def _with_edges(picture: Tensor) -> Floats:
     values = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
     slopes = [cv2.Sobel(values, -1, *axes).sum(-1) for axes in ((1, 0), (0, 1))]
     strength = np.hypot(*slopes)
-    return np.dstack([values, strength / max(float(strength.mean()), 1e-3)])
+    return np.dstack([values, strength / max(float(strength.mean()), TINY)])
 
 
 def order_of(wind: Tensor, random: np.random.Generator, size: tuple[int, int]) -> Tensor:
@@ -180,7 +176,7 @@ def order_of(wind: Tensor, random: np.random.Generator, size: tuple[int, int]) -
     """
     noise = torch.from_numpy(random.standard_normal((1, *size)).astype(np.float32))
     smooth = blurred(noise, _GRAIN * max(size))[0]
-    smooth = _UNEVEN * smooth / smooth.std().clamp_min(1e-6)
+    smooth = _UNEVEN * smooth / smooth.std().clamp_min(TINY)
     return _ranks(along_wind(wind, size) + smooth.to(wind.device))
 
 
@@ -188,7 +184,7 @@ def along_wind(wind: Tensor, size: tuple[int, int]) -> Tensor:
     """Return the order in which a wind (2, h, w) reaches pixels: (h, w) of ``size``, 0 to 1."""
     x, y = (-float(axis.mean()) for axis in wind)
     rows, columns = torch.linspace(0, 1, size[0])[:, None], torch.linspace(0, 1, size[1])[None]
-    speed = max(float(np.hypot(x, y)), 1e-6)
+    speed = max(float(np.hypot(x, y)), TINY)
     return _ranks((x * columns + y * rows) / speed).to(wind.device)
 
 

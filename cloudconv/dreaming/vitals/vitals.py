@@ -16,10 +16,9 @@ from math import inf, isinf
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.pictures import TINY
+from cloudconv.dreaming.pictures import TINY, Bytes
 from cloudconv.dreaming.vitals.features import QUANTILE, SLACK, FeatureMeter, Values
 from cloudconv.dreaming.vitals.lasting import Lasting
 from cloudconv.dreaming.vitals.novelty import Novelty
@@ -105,14 +104,13 @@ class DreamKind:
     """The properties of a dream on which its vitals depend.
 
     ``repeats``: earlier pictures are shown again by design, so a high ``novelty`` is no fault.
-    ``pasted``: still parts are copied from the last real frame. ``frames``: the number of frames; a
-    dream of less than ``WINDOW`` frames is one window, compared with equally short windows of the
-    clip. ``follows``: the dream is shown directly after the material, so the first change from the
-    material to the dream counts. ``sky``: only sky moves, which does not return by itself.
+    ``frames``: the number of frames; a dream of less than ``WINDOW`` frames is one window, compared
+    with equally short windows of the clip. ``follows``: the dream is shown directly after the
+    material, so the first change from the material to the dream counts. ``sky``: only sky moves,
+    which does not return by itself.
     """
 
     repeats: bool = False
-    pasted: bool = False
     frames: int = WINDOW
     follows: bool = True
     sky: bool = False
@@ -148,7 +146,7 @@ class VitalsMeter:
             own = Novelty(moving, pictures).over(len(pictures)) or 0.0
             self.limits["novelty"] = (-inf, max(_LIKE_BEFORE, own))
 
-    def push(self, small: NDArray[np.uint8]) -> Vitals | None:
+    def push(self, small: Bytes) -> Vitals | None:
         """Measure the next picture, (h, w, 3) RGB of the material's ``small_size``.
 
         Returns:
