@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import cache, cached_property, lru_cache
+from functools import cache, cached_property
 from itertools import pairwise
 from statistics import median_high
 
@@ -38,8 +38,6 @@ from cloudconv.dreaming.pictures import (
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.models.flow import measured_flow
-
-_KEPT_PICTURES = 4  # full-size pictures in the cache: methods ask for neighbours in time together
 
 
 class Material:
@@ -90,7 +88,6 @@ class Material:
         self._raw_small = cache(lambda number: small_copy(self._raw(number), self.small_size))
         self.filmed_small = cache(self._seen_small)
         self._flow = cache(self._measured)
-        self._picture = lru_cache(_KEPT_PICTURES)(self._retimed)
 
     def __len__(self) -> int:
         """Return the number of points of the grid."""
@@ -108,15 +105,10 @@ class Material:
     def picture(self, k: int) -> Tensor:
         """Return the frame at ``k``: (3, H, W) float32 RGB on ``device``, nominally in [0, 1].
 
-        Callers must not write to the picture.
-
         Raises:
             IndexError: there is no such frame.
         """
-        return self._picture(*self.source_of(k))
-
-    def _retimed(self, frame: int, lead: float) -> Tensor:
-        """Return a real frame, moved by ``lead`` gaps."""
+        frame, lead = self.source_of(k)
         picture = self.filmed(frame)
         if not lead:
             return picture

@@ -60,7 +60,9 @@ class _Composition:
         wind = mean_flow(material, spread(len(material), 1))
         self._size = weight_size(*material.size)
         self._light = Light(material)
-        crosses = _crossing(material, wind)
+        height, width = material.small_size
+        x, y = np.abs(wind.cpu().numpy()[:, material.moving].mean(1))
+        crosses = float((x * width + y * height) / max(x * x + y * y, TINY))  # in frames
         shortest = max(2, int(len(material) * _SPACING))
         # New footage arrives while the wind crosses the picture, so that old sky leaves as new sky
         # enters.
@@ -72,7 +74,8 @@ class _Composition:
         self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing)
         self._past = Past(self._thumbs)
         self._chooser = ClipSelector(material, self._thumbs, self._past, self._random, self._fades)
-        self._mean = _clip_mean(material, self._size)
+        shown = [resized(as_tensor(material.glance(k)), self._size) for k in spread(len(material))]
+        self._mean = torch.stack(shown).mean(0).to(material.device)
         self._land = _Land(material, self._light)
         large = Footage(self._drifting, self._light, self._size)
         self._footage = large, self._thumbs.footage
@@ -146,13 +149,6 @@ class _Composition:
         return replace(piece, front=front)
 
 
-def _crossing(material: Material, wind: Tensor) -> float:
-    """Return the number of frames in which the wind, (2, h, w), crosses the picture."""
-    x, y = np.abs(wind.cpu().numpy()[:, material.moving].mean(1))
-    height, width = material.small_size
-    return float((x * width + y * height) / max(x * x + y * y, TINY))
-
-
 class _Land:
     """The still parts of the last real frame, in front of the sky.
 
@@ -182,9 +178,3 @@ class _Land:
             size = self._matte.shape
             pasted = pasted * resized(gain.to(pasted.device), size)[:, *self._box]
         seen[:, *self._box].lerp_(pasted, self._matte[self._box])
-
-
-def _clip_mean(material: Material, size: tuple[int, int]) -> Tensor:
-    """Return the mean of the material: (3, h, w)."""
-    shown = [resized(as_tensor(material.glance(k)), size) for k in spread(len(material))]
-    return torch.stack(shown).mean(0).to(material.device)

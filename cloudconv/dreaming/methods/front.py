@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.pictures import TINY, Floats
+from cloudconv.dreaming.pictures import Floats
 
 TIMES = 14
 """Number of times at which a point may change."""
@@ -96,8 +96,7 @@ def best_times(
     Returns:
         (h, w) float32.
     """
-    typical = max(float(apart[apart > 0].mean()) if (apart > 0).any() else 0.0, TINY)
-    own: Any = apart / typical
+    own: Any = apart / apart[apart > 0].mean()
     border, lasts = own, times[-1] + times[0]
     if wanted is None:
         times = np.r_[-lasts, times, 2 * lasts].astype(np.float32)

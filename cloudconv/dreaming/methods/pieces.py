@@ -213,28 +213,17 @@ class Thumbs:
         frames, sources = [], []
         for one in tried:
             both = one.first, one.second or one.first
-            side = _second_side(*(placement.known(width) for placement in both))
-            numbers = torch.tensor([[self._number(p.frame(age)) for p in both] for age in ages])
+            numbers = torch.tensor([[placed.frame(age) for placed in both] for age in ages])
+            source, other = (placed.source(width) for placed in both)
+            # A column shows the placement of which it is nearer to the middle.
+            side = (2 * other - 1).abs() < (2 * source - 1).abs()
             frames.append(torch.where(side, numbers[:, 1:], numbers[:, :1]))
-            source, other = (placement.source(width) for placement in both)
             sources.append(torch.where(side, other, source))
         columns = (torch.stack(sources) * width).long().clamp(0, width - 1)
         rows, columns = torch.arange(height)[None, :, None], columns[:, None]
         # The indices are (pieces, ages, h, w); each chooses a colour of (frames, h, w, 3).
-        chosen = torch.stack(frames)[:, :, None], rows[:, None], columns[:, None]
+        numbers = (torch.stack(frames) + self._before).clamp(0, len(self._all) - 1)
+        chosen = numbers[:, :, None], rows[:, None], columns[:, None]
         thumbs = self._all.movedim(1, -1)[chosen].movedim(-1, 2)
         gains = torch.stack([self._light.moved(source, height) for source in sources])
         return thumbs * gains[:, None]
-
-    def _number(self, frame: int) -> int:
-        return min(max(frame + self._before, 0), len(self._all) - 1)
-
-
-def _second_side(first: Tensor, second: Tensor) -> Tensor:
-    """Return the columns of the second placement, (w,) bool, from the known columns of both."""
-    columns = torch.arange(len(first))
-    middle, left, right = (
-        float((columns * part).sum() / part.sum().clamp_min(1))
-        for part in (first * second, first, second)
-    )
-    return columns > middle if right > left else columns < middle

@@ -55,21 +55,17 @@ class Front:
         ``displacement``, (2, h', w'), leads from a pixel of the grid back to its point's start.
         ``size``: (h, w) of the result.
         """
-        since = age - self._at(displacement, size)
-        shown = (torch.stack([since / fade for fade in self.fades]) + 0.5).clamp(0, 1)
-        return shown * shown * (3 - 2 * shown)
-
-    def _at(self, displacement: Tensor, size: tuple[int, int]) -> Tensor:
-        """Return the time of change of the point at each pixel: (h, w) of ``size``."""
         grid = displacement.shape[-2:]
         y, x = (centres(side) * points for side, points in zip(size, grid, strict=True))
         back = resized(displacement, size)
         y, x = y[:, None] + back[1] + self.margins[0], x + back[0] + self.margins[1]
         rows, columns = self.order.shape
         places = torch.stack([2 * x / columns - 1, 2 * y / rows - 1], -1)
-        return functional.grid_sample(
+        times = functional.grid_sample(
             self.order[None, None], places[None], padding_mode="border", align_corners=False
         )[0, 0]
+        shown = (torch.stack([(age - times) / fade for fade in self.fades]) + 0.5).clamp(0, 1)
+        return shown * shown * (3 - 2 * shown)
 
 
 def front_of(
