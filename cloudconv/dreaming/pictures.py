@@ -134,9 +134,8 @@ def _area_weights(before: int, after: int, device: torch.device) -> Tensor:
     counts them as a whole for both, which differs by up to a tenth of the range.
     """
     each = np.eye(before, dtype=np.float32)
-    return torch.from_numpy(cv2.resize(each, (before, after), interpolation=cv2.INTER_AREA)).to(
-        device
-    )
+    weights = cv2.resize(each, (before, after), interpolation=cv2.INTER_AREA)
+    return torch.from_numpy(weights).to(device)
 
 
 def resized_flow(flow: Tensor, size: Sequence[int]) -> Tensor:

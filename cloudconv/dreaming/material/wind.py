@@ -122,11 +122,9 @@ class Drift:
         """
         number, by = self._moved(k)
         fade = 1.0 if sky else min(abs(by) * self._fastest[k > 0] / _FILLS_BY, 1.0)
-        if fade == 1:
-            picture = self._filled(number)
-        else:
-            picture = self._frames(number)
-            picture = torch.lerp(picture, self._filled(number), fade) if fade else picture
+        picture = self._filled(number) if fade == 1 else self._frames(number)
+        if 0 < fade < 1:
+            picture = torch.lerp(picture, self._filled(number), fade)
         return moved(picture, by * self.flows[k > 0], mirrors=self.mirrors) if by else picture
 
     def covers(self, k: int, size: tuple[int, int]) -> Tensor:

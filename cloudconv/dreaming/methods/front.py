@@ -108,10 +108,8 @@ def best_times(
     # The nearest time counts if none is allowed.
     own = own + _NEVER * np.maximum(first - each, each - last).clip(0)
     best, _ = _propagated(own.astype(np.float32), border.astype(np.float32))
-    smooth = cv2.GaussianBlur(times[best.argmin(0)], (0, 0), 0.7)
-    # Neither the search nor the blur may show a point where it is unknown: the border would be
-    # the straight edge of a piece.
-    changes: Floats = np.minimum(np.maximum(smooth, first), last).astype(np.float32)
+    # No point may be shown where it is unknown: the border would be the straight edge of a piece.
+    changes: Floats = np.minimum(np.maximum(times[best.argmin(0)], first), last).astype(np.float32)
     return changes
 
 

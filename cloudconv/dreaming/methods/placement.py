@@ -44,13 +44,14 @@ class Placement:
             return picture
         width = picture.shape[-1]
         whole = picture.flip(-1) if self.mirrored else picture
-        steps = self._columns(width, picture.device) % (2 * width)
+        columns = torch.arange(width, device=picture.device) - round(self.shift * width)
+        steps = columns % (2 * width)
         return whole[..., torch.minimum(steps, 2 * width - 1 - steps)]
 
     def known(self, width: int) -> Tensor:
         """Return 1 in the columns that the placed picture covers, else 0: (width,)."""
-        columns = self._columns(width)
-        return ((columns >= 0) & (columns < width)).float()
+        source = self.source(width)
+        return ((source > 0) & (source < 1)).float()
 
     def flow(self, flow: Tensor) -> Tensor:
         """Return a backward flow (2, h, w) as the placement shows the flow."""
@@ -66,7 +67,3 @@ class Placement:
         """
         columns = centres(width) - round(self.shift * width) / width
         return 1 - columns if self.mirrored else columns
-
-    def _columns(self, width: int, device: torch.device | None = None) -> Tensor:
-        """Return the column of the picture that each column shows, below 0 or above if unknown."""
-        return torch.arange(width, device=device) - round(self.shift * width)

@@ -14,7 +14,6 @@ from torch.nn import functional
 from cloudconv.dreaming.pictures import blurred
 
 _WIDE, _TALL = 0.2, 2 / 3  # width and height of each part, relative to the picture's
-_ROWS = 6  # heights at which the parts are compared
 _COARSE = 1 / 16  # sigma of the blur that leaves only light, relative to the width
 _NOISE = 16.0  # added to the squared contrast of each place, in squared levels
 _FAINT = 0.1  # added to the contrast of both parts, so that a part without detail does not count
@@ -45,8 +44,7 @@ def symmetry(left: Tensor, right: Tensor) -> Tensor:
         one, two = left[..., wide - 1 - away :][..., :axes], right[..., wide + away :][..., :axes]
         for total, factors in zip(sums, ((one, two), (one, one), (two, two)), strict=True):
             total.addcmul_(*factors)
-    step = max(1, (height - tall) // _ROWS)
-    both, first, second = functional.avg_pool2d(sums / wide, (tall, 1), (step, 1))
+    both, first, second = functional.avg_pool2d(sums / wide, (tall, 1), 1)
     result: Tensor = (both / ((first * second).sqrt() + _FAINT)).amax((1, 2))
     return result
 

@@ -64,8 +64,8 @@ class Front:
         times = functional.grid_sample(
             self.order[None, None], places[None], padding_mode="border", align_corners=False
         )[0, 0]
-        shown = (torch.stack([(age - times) / fade for fade in self.fades]) + 0.5).clamp(0, 1)
-        return shown * shown * (3 - 2 * shown)
+        since = torch.stack([2 * (age - times) / fade for fade in self.fades]).clamp(-1, 1)
+        return (1 + since * (3 - since.square()) / 2) / 2
 
 
 def front_of(

@@ -80,18 +80,17 @@ class _Watch:
         vitals = window or self.meter.now()
         self.history.append(vitals)
         events: list[Warned | Measured] = [Measured("vitals", vitals)]
-        if window is None or [row for row in self.meter.rows if row.failed] != [window]:
-            return events
-        settings = dream.plan.settings
-        by_choice = settings.mode == AUTO and not settings.given
-        instead = advice(dream.spec.name, len(dream.material), by_choice=by_choice)
-        return [
-            *events,
-            Warned(
-                f"dream-dies: In the new frames {window.start + 1} to {window.end} the dream no "
-                f"longer looks like the clip ({', '.join(window.faults.values())}): {instead}."
-            ),
-        ]
+        if window is not None and [row for row in self.meter.rows if row.failed] == [window]:
+            settings, faults = dream.plan.settings, ", ".join(window.faults.values())
+            by_choice = settings.mode == AUTO and not settings.given
+            instead = advice(dream.spec.name, len(dream.material), by_choice=by_choice)
+            events.append(
+                Warned(
+                    f"dream-dies: In the new frames {window.start + 1} to {window.end} the dream "
+                    f"no longer looks like the clip ({faults}): {instead}."
+                )
+            )
+        return events
 
 
 @each_once
