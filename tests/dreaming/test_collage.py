@@ -89,7 +89,7 @@ def test_no_strip_of_other_sky_appears_at_the_edge(seed):
 @pytest.mark.slow
 def test_all_vitals_hold_for_six_hundred_frames():
     source = material(clouds(250, SIZE))
-    rows = vitals_of(source, dream_of(source, 600, seed=1), pasted=True)
+    rows = vitals_of(source, dream_of(source, 600, seed=1))
     assert len(rows) == 6
     # The clouds of this sky only drift, so every change of footage is sudden beside them. One
     # window in twelve is 14 levels brighter than the clip.
