@@ -47,18 +47,14 @@ def drifts(wind: Floats, frames: int) -> tuple[Floats, tuple[int, int]]:
     height, width = wind.shape[1:]
     fastest = np.abs(wind).max((1, 2)) * frames
     mx, my = (int(min(np.ceil(v) + 1, s)) for v, s in zip(fastest, (width, height), strict=True))
-    y, x = np.mgrid[-my : height + my, -mx : width + mx].astype(np.float32)
+    place = np.mgrid[-my : height + my, -mx : width + mx].astype(np.float32)[::-1]
     step = frames / (TIMES * BETWEEN)
     positions = []
     for number in range(TIMES * BETWEEN):
         part = np.float32(step / 2 if number == 0 else step)
-        moves = [
-            cv2.remap(axis, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            for axis in wind
-        ]
-        x, y = x - part * moves[0], y - part * moves[1]
-        positions.append(np.stack([x, y]))
-    return np.stack(positions).astype(np.float32), (my, mx)
+        place = place - part * np.stack([carried(axis, place) for axis in wind])
+        positions.append(place)
+    return np.stack(positions), (my, mx)
 
 
 def carried(values: Floats, positions: Floats) -> Floats:
