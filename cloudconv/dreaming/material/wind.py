@@ -98,7 +98,7 @@ class Drift:
         """Store the frames and their motion."""
         self.flows, self.count, self.behind, self.turns = flows, count, behind, turns
         self.mirrors, self._path = mirrors, path
-        self._frames = frames
+        self._frames = lru_cache(1)(frames)  # a frame that moves is shown many times
         self._fastest = [float(flow.norm(dim=0).max()) for flow in flows]
         self._filled = lru_cache(2)(lambda number: behind(frames(number)))
 

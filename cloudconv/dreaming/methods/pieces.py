@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -44,6 +45,7 @@ class Footage:
         """Store the clip."""
         self.size = size
         self._drift, self._light, self._follows = drift, light, follows
+        self._gain = lru_cache(lambda placed: light.moved(placed.source(size[1]), size[0]))
 
     def frame(self, placement: Placement, age: int) -> int:
         """Return the number of the real frame that a placement shows at an age in frames."""
@@ -56,8 +58,7 @@ class Footage:
         picture = placement.placed(drift.picture(number, sky=not aligned))
         small = relit = resized(picture, self.size)
         if not aligned:
-            moved = light.moved(placement.source(self.size[1]), self.size[0])
-            relit = relit * upload([moved], relit.device)[0]
+            relit = relit * upload([self._gain(placement)], relit.device)[0]
         if self._follows:
             real, mirrored = drift.frame(number), placement.mirrored
             gain = light.on(real, mirrored=mirrored, shift=placement.shift)
