@@ -1,4 +1,4 @@
-"""Video textures: the clip again and again, forwards, with unseen jumps and closed loops."""
+"""Video textures: the clip again and again, forwards, with slow jumps and closed loops."""
 
 from itertools import pairwise
 
@@ -40,8 +40,8 @@ def test_a_sky_that_never_comes_back_changes_slowly():
     made = list(texture(material(source), Options(150, 0)))
     around = [tensor(source[-1]), *made]
     moved = [float((b - a).abs().mean()) for a, b in zip(around, around[12:], strict=False)]
-    # Within 12 frames at most a fifth of the difference of the two pictures appears.
-    assert max(moved[:60]) < 0.2 * float((tensor(source[0]) - tensor(source[-1])).abs().mean())
+    # Within 12 frames less than a third of the difference of the two pictures appears.
+    assert max(moved) < 0.3 * float((tensor(source[0]) - tensor(source[-1])).abs().mean())
 
 
 def test_frames_depend_on_the_seed():
@@ -103,14 +103,35 @@ def test_motion_that_repeats_goes_on_forwards_without_an_end():
     assert min(turned) > 0.01
 
 
-def test_every_place_shows_a_frame_of_the_clip():
-    """Only the last frame is moved, in the first second; near a border the light is mixed."""
-    source = clouds(40, (64, 48))
-    made = list(texture(material(source), Options(120, 3)))[25:]
+def test_frames_between_jumps_are_as_filmed():
+    """Less than a third of a clip lies between a jump and the next."""
+    source = clouds(60, (64, 48))
+    made = torch.stack(list(texture(material(source), Options(200, 3))))
     real = torch.stack([tensor(picture) for picture in source])
-    for picture in made:
-        nearest = (real - picture).abs().amax(1).amin(0)
-        assert float((nearest < 0.05).float().mean()) > 0.9
+    apart = (made[:, None] - real).abs().amax((2, 3, 4))
+    filmed = apart.amin(1) < 1e-6
+    assert float(filmed.float().mean()) > 0.4
+    shown = apart.argmin(1)
+    assert {int(step) for step in shown.diff()[filmed[1:] & filmed[:-1]]} == {1}
+
+
+def crossing(count):
+    """Return a ball that crosses the picture once, and slowly."""
+    made = []
+    for k in range(count):
+        picture = np.full((64, 160, 3), 60, np.uint8)
+        picture[::8], picture[:, ::8] = 75, 75
+        centre = round(16 * (40 + 50 * k / count)), 16 * 32
+        cv2.circle(picture, centre, 8 * 16, (230, 80, 60), -1, cv2.LINE_AA, 4)
+        made.append(picture)
+    return made
+
+
+def test_a_thing_moves_to_its_new_place_and_does_not_dissolve():
+    made = list(texture(material(crossing(60)), Options(120, 0)))
+    assert all(ball_is_whole(picture) for picture in made)
+    places = [float((p[0] - p[1] > 0.3).nonzero()[:, 1].float().mean()) for p in made]
+    assert max(abs(b - a) for a, b in pairwise(places)) < 8
 
 
 def test_a_change_of_exposure_leaves_no_edges():
@@ -129,7 +150,7 @@ def two_balls(count):
 
 
 @pytest.mark.full
-def test_places_jump_at_their_own_times():
+def test_things_that_repeat_after_different_times_change_slowly():
     source = two_balls(100)
     made = list(texture(material(source), Options(150, 0)))
     usual = changes([tensor(p) for p in source])

@@ -7,6 +7,7 @@ from itertools import pairwise
 from unittest.mock import Mock
 
 import av
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -112,7 +113,7 @@ def test_a_loop_ends_where_it_starts(bouncing, tmp_path, suffix):
     with Image.open(out) as clip:
         assert clip.info["loop"] == 0
         # The encoder joins equal frames where the ball rests.
-        assert 44 <= clip.n_frames <= 48
+        assert 40 <= clip.n_frames <= 48
 
 
 @pytest.mark.full
@@ -144,9 +145,11 @@ def test_a_rollout_that_fails_is_reported_once_after_a_window(tmp_path):
 
 @pytest.mark.full
 def test_a_texture_with_a_sudden_change_is_never_called_like_the_clip(tmp_path):
-    """Clouds that hardly move grow lighter, and never darker."""
-    pictures = [np.uint8(p // 2 + 2 * k) for k, p in enumerate(clouds(48, speed=0.2))]
-    clip = write_clip(tmp_path / "a.mkv", [video(p) for p in pictures], rate=25)
+    """The camera turns slowly, so the picture never looks alike again."""
+    noise = np.random.default_rng(0).integers(0, 255, (96, 200, 3), np.uint8)
+    wide = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX)
+    views = [np.ascontiguousarray(wide[:, k : k + 128]) for k in range(60)]
+    clip = write_clip(tmp_path / "a.mkv", [video(view) for view in views], rate=25)
     result = dream(clip, tmp_path / "b.mkv", frames=60, mode="texture", report=tmp_path / "r")
     sudden = result.vitals[0]["sudden"]
     assert sudden > 1.4
@@ -266,8 +269,8 @@ def test_an_estimate_of_decades_ends(bouncing, tmp_path, loop):
 
 
 def test_a_run_and_an_estimate_name_a_lack_of_memory(bouncing, tmp_path, monkeypatch):
-    row = "cloudconv.dreaming.methods.texture._Row"
-    monkeypatch.setattr(row, Mock(side_effect=MemoryError))
+    made = "cloudconv.dreaming.methods.texture._Clip"
+    monkeypatch.setattr(made, Mock(side_effect=MemoryError))
     given = {"frames": 4, "mode": "texture", "device": "cpu"}
     settings = DreamSettings(bouncing, tmp_path / "b.mkv", **given)
     for make in (lambda: finish(job.run(settings)), lambda: job.estimate(job.decide(settings))):

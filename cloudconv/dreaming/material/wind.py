@@ -38,23 +38,23 @@ _FILLED = 0.15  # still fraction of a pixel from which on the whole pixel is fil
 _FILLS_BY = 4.0  # displacement from which only the filled picture is used, in pixels
 
 
-def mean_flow(material: Material, pairs: Sequence[int], *, behind: bool = True) -> Tensor:
+def mean_flow(material: Material, pairs: Sequence[int]) -> Tensor:
     """Return the mean flow of pairs of frames: (2, h, w), 0 without a pair.
 
-    ``pairs``: the later frames of the pairs. The flow is backward, in small pixels per frame.
-    ``behind``: continue the flow behind still parts.
+    ``pairs``: the later frames of the pairs. The flow is backward, in small pixels per frame, and
+    continues behind still parts.
     """
     size = *material.small_size, 2
     flow = sum((material.flow(k) for k in pairs), np.zeros(size, np.float32)) / max(len(pairs), 1)
     measured = torch.from_numpy(flow).permute(2, 0, 1).to(material.device)
-    return filled(measured, 1 - material.land) if behind else measured
+    return filled(measured, 1 - material.land)
 
 
-def end_flow(material: Material, frames: int, *, first: bool, behind: bool = True) -> Tensor:
+def end_flow(material: Material, frames: int, *, first: bool) -> Tensor:
     """Return the flow of the clip's first or last pairs, smooth enough to move for ``frames``."""
     pairs = range(1, len(material))
     recent = pairs[:_RECENT] if first else pairs[-_RECENT:]
-    return unfolded(mean_flow(material, recent, behind=behind), frames)
+    return unfolded(mean_flow(material, recent), frames)
 
 
 def unfolded(flow: Tensor, frames: int) -> Tensor:
