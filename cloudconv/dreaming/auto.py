@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.material.wind import crossing
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import MethodSpec, method
 from cloudconv.dreaming.pictures import small_copy, spread
@@ -18,6 +19,7 @@ FRAMES = 150
 
 _REPLAY = 1.5  # a replay weighs as much as changes that are so much more sudden
 _COLLAGE = 48  # least number of frames for a collage: with fewer, the same clouds soon return
+_CROSSES = 25.0  # longest time in which the wind crosses a sky, in seconds: new sky enters with it
 _ONE_WIND = 0.58  # least mean motion of a sky, relative to the mean speed of its parts
 
 
@@ -114,6 +116,8 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
         return Trial(spec.name, ("solid things move before a moving camera",), False)
     if kind.sky and not _in_one_wind(material):
         return Trial(spec.name, ("its parts do not move in one direction",), False)
+    if kind.sky and not 0 < crossing(material) * material.step < _CROSSES:
+        return Trial(spec.name, ("its clouds hardly move",), False)
     for picture in spec.dream(material, Options(FRAMES, seed)):
         meter.push(small_copy(picture, material.small_size))
     failed = {key: row.values[key] for row in meter.rows for key in row.failed}

@@ -102,6 +102,12 @@ def test_solid_objects_are_never_cut_apart(kind):
     assert "texture" in chosen.why
 
 
+def test_clouds_that_hardly_move_become_a_texture():
+    chosen = choose(material(clouds(90, speed=0.15)))
+    assert chosen.mode == "texture"
+    assert "its clouds hardly move" in chosen.why
+
+
 def test_short_clips_give_no_collage():
     chosen = choose(material(clouds(40)))
     assert chosen == ("texture", "texture: 40 frames are too few for a collage.")

@@ -24,6 +24,7 @@ from cloudconv.dreaming.pictures import (
     moved,
     resized,
     resized_flow,
+    spread,
     weight_size,
 )
 
@@ -48,6 +49,14 @@ def mean_flow(material: Material, pairs: Sequence[int]) -> Tensor:
     flow = sum((material.flow(k) for k in pairs), np.zeros(size, np.float32)) / max(len(pairs), 1)
     measured = torch.from_numpy(flow).permute(2, 0, 1).to(material.device)
     return filled(measured, 1 - material.land)
+
+
+def crossing(material: Material) -> float:
+    """Return the number of frames in which the mean wind crosses the picture."""
+    wind = mean_flow(material, spread(len(material), 1)).cpu().numpy()
+    x, y = np.abs(wind[:, material.moving].mean(1))
+    height, width = material.small_size
+    return float((x * width + y * height) / max(x * x + y * y, TINY))
 
 
 def end_flow(material: Material, frames: int, *, first: bool) -> Tensor:

@@ -20,14 +20,14 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import Drift, drift_of, end_flow, mean_flow
+from cloudconv.dreaming.material.wind import Drift, crossing, drift_of, end_flow, mean_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.clip_selector import PARTS, ClipSelector, Past
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.pieces import Footage, Piece, Thumbs, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import front_of
-from cloudconv.dreaming.pictures import TINY, as_tensor, bounds, resized, spread, weight_size
+from cloudconv.dreaming.pictures import as_tensor, bounds, resized, spread, weight_size
 
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
 _SLOWEST = 10.0  # greatest such time, in seconds
@@ -60,9 +60,7 @@ class _Composition:
         wind = mean_flow(material, spread(len(material), 1))
         self._size = weight_size(*material.size)
         self._light = Light(material)
-        height, width = material.small_size
-        x, y = np.abs(wind.cpu().numpy()[:, material.moving].mean(1))
-        crosses = float((x * width + y * height) / max(x * x + y * y, TINY))  # in frames
+        crosses = crossing(material)
         shortest = max(2, int(len(material) * _SPACING))
         # New footage arrives while the wind crosses the picture, so that old sky leaves as new sky
         # enters.
