@@ -102,36 +102,40 @@ class _Clip:
 
     def shots(self, options: Options) -> Iterator[_Shot]:
         """Yield the shots of a dream in the order in which they begin."""
-        frames, loop_to, home = options.frames, options.loop_to, self._count // 2
-        start, ready, stop = home - 1, 1, frames
-        if options.loop and loop_to is None:
-            # The dream follows no frame, so the dream begins inside the clip.
-            yield _Shot(self._from(start))
-        else:
-            last, (entry, start) = self._material.picture(-1), self._entry()
-            yield _Shot(lambda _: last)
-            yield entry
-            ready += entry.lasts
+        frames, loop_to, longest = options.frames, options.loop_to, round(_PART * self._count)
+        # A loop leads to the frame before ``home``; a dream that follows no frame begins there.
+        home, stop = self._end - self._period // 2, frames
         if loop_to is not None:
             small = small_copy(loop_to, self._material.small_size)
             unlike = self._unlike(_compared(small)[None])[0]
-            home = self._count // 3 + int(unlike[self._count // 3 :].argmin())
-            stop -= min(self._lasting(unlike[home]), frames)
-        longest = round(_PART * self._count)
-        while not options.loop or self._end - start + longest < frames - home // 2:
+            home = longest + int(unlike[longest:].argmin())
+            stop -= min(int(self._lasting(unlike[home])), frames // 2)
+        start, lasts, back = home - 1, 0, home - 1 - stop
+        if options.loop and loop_to is None:
+            yield _Shot(self._from(start))
+        else:
+            start, lasts = self._entry()
+            is_short = options.loop and lasts + longest > stop
+            if is_short:  # no time for a jump to the end of the loop
+                start, lasts = back, min(lasts, stop)
+            last, clip, entered = self._material.picture(-1), self._from(start), 1 + lasts
+            yield _Shot(lambda _: last)
+            # Between two pictures that stand still, things move evenly.
+            yield _Shot(lambda time: clip(max(time, entered)), 1, lasts)
+        ready = 1 + lasts
+        while not options.loop or self._end - start + longest < stop - home // 2:
             begins = self._end - start
             if begins > frames:
                 return
             yield self._jump(start, start - self._period, begins)
             start -= self._period
             ready = begins + longest
-        # The last jump leads to the frame before ``home``.
-        back = home - 1 - frames
-        first = max(1, min(max(ready, 1 - back), stop))
-        times = range(first, max(stop - longest, first) + 1)
-        begins = min(times, key=lambda time: self._unlike_at(start + time, back + time))
-        jump = self._jump(start, back, begins)
-        yield replace(jump, lasts=min(jump.lasts, stop - begins + 1))
+        if start != back:
+            first = max(1, min(max(ready, 1 - back), stop))
+            times = range(first, max(stop - longest, first) + 1)
+            begins = min(times, key=lambda time: self._unlike_at(start + time, back + time))
+            jump = self._jump(start, back, begins)
+            yield replace(jump, lasts=min(jump.lasts, stop - begins + 1))
         if loop_to is not None:
             yield _Shot(lambda _: loop_to, stop + 1, frames - stop)
 
@@ -166,8 +170,8 @@ class _Clip:
         frames = np.searchsorted(self._changes, _PARTLY * unlike)
         return np.minimum(frames, min(self._most, part * self._count)).astype(int)
 
-    def _entry(self) -> tuple[_Shot, int]:
-        """Return the first shot of the clip, and the number of its frame at time 0."""
+    def _entry(self) -> tuple[int, int]:
+        """Return the frame of the clip at time 0, and the frames between last frame and clip."""
         last = self._apart[-2:, : self._end]
         costs = last[-1].copy()
         costs[1:] = (costs[1:] + last[0, :-1]) / 2
@@ -176,10 +180,7 @@ class _Clip:
         costs += soon.clip(0) * self._unlike_at(self._end, self._end - self._period)
         start = int(costs.argmin())
         lasts = int(self._lasting(last[-1, start]))
-        start = min(start, self._end - 1 - lasts)
-        # Between two pictures that stand still, things move evenly.
-        picture = self._from(start)
-        return _Shot(lambda time: picture(max(time, 1 + lasts)), 1, lasts), start
+        return min(start, self._end - 1 - lasts), lasts
 
 
 def _compared(picture: NDArray[np.uint8]) -> Tensor:
