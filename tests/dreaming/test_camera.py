@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cloudconv.dreaming.auto import choose
-from cloudconv.dreaming.material.wind import drift_of
+from cloudconv.dreaming.material.wind import drift_of, mean_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.pictures import small_copy
@@ -46,6 +46,12 @@ def panned(speed, rise=0.0):
         view = cv2.warpAffine(shown, move, SIZE, borderMode=cv2.BORDER_REPLICATE)
         made.append(view.clip(0, 255).astype(np.uint8))
     return made
+
+
+def test_the_wind_of_a_pan_is_one_where_the_first_frames_are_unknown():
+    source = material(panned(0.5))
+    wind = mean_flow(source, range(1, len(source)))[0, : SIZE[1] // 2].mean(0)
+    assert float(wind[-20:].mean()) == pytest.approx(float(wind[20:-40].mean()), rel=0.3)
 
 
 @pytest.mark.parametrize("speed", [0.1, 0.5])

@@ -43,12 +43,18 @@ def mean_flow(material: Material, pairs: Sequence[int]) -> Tensor:
     """Return the mean flow of pairs of frames: (2, h, w), 0 without a pair.
 
     ``pairs``: the later frames of the pairs. The flow is backward, in small pixels per frame, and
-    continues behind still parts.
+    continues behind still parts and where not all frames are known.
     """
     size = *material.small_size, 2
     flow = sum((material.flow(k) for k in pairs), np.zeros(size, np.float32)) / max(len(pairs), 1)
     measured = torch.from_numpy(flow).permute(2, 0, 1).to(material.device)
-    return filled(measured, 1 - material.land)
+    known = 1 - material.land
+    if material.path is not None and pairs:
+        # Where a pan has not been yet, the frames are mirrored, and so is their flow.
+        path = torch.from_numpy(material.path[[material.source_of(k)[0] for k in pairs]])
+        for shift in (path.amin(0), path.amax(0)):
+            known = known * _inside(-shift.to(measured)[:, None, None].expand_as(measured))
+    return filled(measured, known)
 
 
 def crossing(material: Material) -> float:
