@@ -117,7 +117,7 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     if kind.sky and not _in_one_wind(material):
         return Trial(spec.name, ("its parts do not move in one direction",), False)
     if kind.sky and not 0 < crossing(material) * material.step < _CROSSES:
-        return Trial(spec.name, ("its clouds hardly move",), False)
+        return Trial(spec.name, ("its parts hardly move",), False)
     for picture in spec.dream(material, Options(FRAMES, seed)):
         meter.push(small_copy(picture, material.small_size))
     failed = {key: row.values[key] for row in meter.rows for key in row.failed}

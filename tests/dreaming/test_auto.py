@@ -105,7 +105,7 @@ def test_solid_objects_are_never_cut_apart(kind):
 def test_clouds_that_hardly_move_become_a_texture():
     chosen = choose(material(clouds(90, speed=0.15)))
     assert chosen.mode == "texture"
-    assert "its clouds hardly move" in chosen.why
+    assert "its parts hardly move" in chosen.why
 
 
 def test_short_clips_give_no_collage():
