@@ -36,7 +36,7 @@ def test_a_bouncing_ball_keeps_bouncing_and_stays_whole():
 def test_a_sky_that_never_comes_back_changes_slowly(loop):
     """A picture slowly becomes another, so that no frame of the clip is like the last one."""
     noise = np.random.default_rng(0).random((2, 12, 16, 3)).astype(np.float32)
-    first, last = (cv2.resize(each, (160, 120), interpolation=cv2.INTER_CUBIC) for each in noise)
+    first, last = (cv2.resize(each, (80, 60), interpolation=cv2.INTER_CUBIC) for each in noise)
     source = [np.uint8(255 * (first + k / 89 * (last - first)).clip(0, 1)) for k in range(90)]
     shown = [tensor(picture) for picture in source]
     to_source = {"loop": True, "loop_to": shown[0]} if loop else {}
