@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.material.wind import crossing
+from cloudconv.dreaming.material.wind import crossing, mean_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import MethodSpec, method
 from cloudconv.dreaming.pictures import small_copy, spread
@@ -116,8 +116,10 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
         return Trial(spec.name, ("solid things move before a moving camera",), False)
     if kind.sky and not _in_one_wind(material):
         return Trial(spec.name, ("its parts do not move in one direction",), False)
-    if kind.sky and not 0 < crossing(material) * material.step < _CROSSES:
-        return Trial(spec.name, ("its parts hardly move",), False)
+    if kind.sky:
+        crosses = crossing(material, mean_flow(material, spread(len(material), 1))) * material.step
+        if not 0 < crosses < _CROSSES:
+            return Trial(spec.name, ("its parts hardly move",), False)
     for picture in spec.dream(material, Options(FRAMES, seed)):
         meter.push(small_copy(picture, material.small_size))
     failed = {key: row.values[key] for row in meter.rows for key in row.failed}

@@ -24,7 +24,6 @@ from cloudconv.dreaming.pictures import (
     moved,
     resized,
     resized_flow,
-    spread,
     weight_size,
 )
 
@@ -57,10 +56,9 @@ def mean_flow(material: Material, pairs: Sequence[int]) -> Tensor:
     return filled(measured, known)
 
 
-def crossing(material: Material) -> float:
-    """Return the number of frames in which the mean wind crosses the picture."""
-    wind = mean_flow(material, spread(len(material), 1)).cpu().numpy()
-    x, y = np.abs(wind[:, material.moving].mean(1))
+def crossing(material: Material, wind: Tensor) -> float:
+    """Return the frames in which a wind, (2, h, w) in small pixels per frame, crosses the sky."""
+    x, y = np.abs(wind.cpu().numpy()[:, material.moving].mean(1))
     height, width = material.small_size
     return float((x * width + y * height) / max(x * x + y * y, TINY))
 

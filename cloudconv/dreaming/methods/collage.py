@@ -60,7 +60,7 @@ class _Composition:
         wind = mean_flow(material, spread(len(material), 1))
         self._size = weight_size(*material.size)
         self._light = Light(material)
-        crosses = crossing(material)
+        crosses = crossing(material, wind)
         shortest = max(2, int(len(material) * _SPACING))
         # New footage arrives while the wind crosses the picture, so that old sky leaves as new sky
         # enters.

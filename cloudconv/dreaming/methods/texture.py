@@ -16,12 +16,18 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
-from cloudconv.dreaming.pictures import COARSE_SIDE, LONGEST_SIDE, reduced, small_copy
+from cloudconv.dreaming.pictures import (
+    COARSE_SIDE,
+    LONGEST_SIDE,
+    Bytes,
+    Floats,
+    reduced,
+    small_copy,
+)
 from cloudconv.dreaming.vitals.features import QUANTILE
 from cloudconv.models import registry
 from cloudconv.settings.values import SCALES
@@ -31,8 +37,6 @@ _PART = 1 / 3  # shortest period, and longest jump, as a part of the clip
 _LONGEST = 6.0  # greatest duration of a jump, in seconds
 _PARTLY = 0.8  # part of a jump's change that the clip itself makes in the same time
 _VARIES = 0.1  # part of the cost of a period that depends on the seed
-
-Floats = NDArray[np.float32]
 
 
 def texture(material: Material, options: Options) -> Iterator[Tensor]:
@@ -183,7 +187,7 @@ class _Clip:
         return min(start, self._end - 1 - lasts), lasts
 
 
-def _compared(picture: NDArray[np.uint8]) -> Tensor:
+def _compared(picture: Bytes) -> Tensor:
     """Return a picture, (h, w, 3), for comparison: (values,) in levels."""
     small = reduced(cv2.GaussianBlur(picture, (0, 0), 1), COARSE_SIDE)
     return torch.from_numpy(small.astype(np.float32).ravel())
