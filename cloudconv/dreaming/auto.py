@@ -113,7 +113,7 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     kind = replace(spec.kind, frames=FRAMES)
     meter = VitalsMeter(material, kind)
     if kind.sky and meter.solid:
-        return Trial(spec.name, ("solid things move before a moving camera",), False)
+        return Trial(spec.name, ("moving things have finer detail than clouds",), False)
     if kind.sky and not _in_one_wind(material):
         return Trial(spec.name, ("its parts do not move in one direction",), False)
     if kind.sky:

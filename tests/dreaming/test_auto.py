@@ -36,13 +36,13 @@ def pan():
     return [np.ascontiguousarray(solid(400)[:, k : k + 200]) for k in range(60)]
 
 
-def page():
+def page(speed=3.0):
     """Return a page of text that scrolls."""
     whole = np.full((400, 240, 3), 250, np.uint8)
     for row in range(16, 400, 12):
         text = "the sky moves on and on"[row // 5 % 6 :]
         cv2.putText(whole, text, (8, row), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (20, 20, 20), 1)
-    return [whole[3 * k : 3 * k + 160] for k in range(72)]
+    return [whole[int(speed * k) :][:160] for k in range(72)]
 
 
 def passing():
@@ -83,8 +83,9 @@ SOLID = {
     "bounce": (lambda: ball(60), ""),
     "short crossing": (lambda: crossing(24), "24 frames are too few for a collage"),
     "crossing": (lambda: crossing(50), "fails ("),
-    "pan": (pan, "solid things move before a moving camera"),
+    "pan": (pan, "finer detail than clouds"),
     "page": (page, ""),
+    "slow page": (lambda: page(0.2), "finer detail than clouds"),
     "passing": (passing, "do not move in one direction"),
     "trembling": (trembling, ""),
     "crowd": (crowd, "texture shows the same pictures again"),

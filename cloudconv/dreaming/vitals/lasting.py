@@ -25,14 +25,16 @@ _SMEARED = 0.999  # least agreement of the edges around a place in a smear, at m
 _PART = 0.005  # least limit of a silhouette and of a smear, as a fraction of the picture
 _LEAST = {"smear": _PART, "silhouette": _PART, "detail": 0.014}
 _SHARP = 0.54  # finest detail of moving parts, relative to their mean gradient, of solid things
+_TEXT = 0.7  # the same of a page of text, whose lines come to the places of others
 _STAYS = 0.08  # least fraction of the picture with lasting detail if the camera stands still
 
 
 class Lasting:
     """The lasting parts of a clip; ``pictures`` are (h, w, 3) uint8.
 
-    ``limits``: the greatest healthy values of :meth:`lost`. ``solid``: whether nothing stays in
-    place, and what moves has finer detail than clouds: a moving camera films solid things.
+    ``limits``: the greatest healthy values of :meth:`lost`. ``solid``: whether what moves has finer
+    detail than clouds, and nothing stays in place or the detail is as fine as text: the camera
+    moves before solid things, or a page scrolls.
     """
 
     def __init__(self, pictures: Sequence[Small]) -> None:
@@ -49,7 +51,7 @@ class Lasting:
                 self.limits[key] = max(most, SLACK * float(unseen))
         self._learn(shown)
         fineness = float(np.mean([self._fineness(picture) for picture in shown]))
-        self.solid = self._lasts.mean() < _STAYS and fineness > _SHARP
+        self.solid = fineness > (_SHARP if self._lasts.mean() < _STAYS else _TEXT)
 
     def _learn(self, pictures: Sequence[Small]) -> None:
         levels = np.stack([_brightest(picture) for picture in pictures])
