@@ -47,6 +47,21 @@ def test_a_sky_that_never_comes_back_changes_slowly(loop):
     assert max(moved) < 0.25 * float((shown[0] - shown[-1]).abs().mean())
 
 
+def test_rain_goes_on_while_a_slow_sky_begins():
+    noise = np.random.default_rng(0).random((2, 12, 16, 3)).astype(np.float32)
+    first, last = (cv2.resize(each, (80, 60), interpolation=cv2.INTER_CUBIC) for each in noise)
+    drops = np.random.default_rng(1).random((90, 60, 80, 1)) < 0.02
+    skies = [first + k / 89 * (last - first) for k in range(90)]
+    source = [
+        np.uint8(255 * np.where(drop, 1, 0.8 * sky.clip(0, 1)))
+        for sky, drop in zip(skies, drops, strict=True)
+    ]
+    made = list(texture(material(source), Options(50, 0)))
+    usual = np.median(changes([tensor(p) for p in source]))
+    shown = changes([tensor(source[-1]), *made])
+    assert 0.7 * usual < min(shown) <= max(shown) < 1.3 * usual
+
+
 def test_frames_depend_on_the_seed():
     source = material(clouds(60, (64, 48)))
 

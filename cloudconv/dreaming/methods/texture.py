@@ -35,6 +35,8 @@ from cloudconv.settings.values import SCALES
 _MODEL = "cloud-best"  # the network that makes the pictures of a jump
 _PART = 1 / 3  # shortest period, and longest jump, as a part of the clip
 _LONGEST = 6.0  # greatest duration of a jump, in seconds
+_LONG = 1.0  # duration of an entry from which on rain moves, in seconds: a sheep would be torn
+_PASSES = 0.07  # longest time in which rain passes a point, in seconds
 _PARTLY = 0.8  # part of a jump's change that the clip itself makes in the same time
 _VARIES = 0.1  # part of the cost of a period that depends on the seed
 
@@ -57,11 +59,13 @@ class _Shot:
 
     ``picture``: returns the picture of a time, (3, H, W). ``begins``: the first time at which the
     shot is seen. ``lasts``: the number of frames between the shot before and this one.
+    ``passing``: returns the fast motion that is added to the pictures between the two, or None.
     """
 
     picture: Callable[[int], Tensor]
     begins: int = 1
     lasts: int = 0
+    passing: Callable[[int], Tensor] | None = None
 
 
 class _Clip:
@@ -122,10 +126,7 @@ class _Clip:
             is_short = options.loop and lasts + longest > stop
             if is_short:  # no time for a jump to the end of the loop
                 start, lasts = back, min(lasts, stop)
-            last, clip, entered = self._material.picture(-1), self._from(start), 1 + lasts
-            yield _Shot(lambda _: last)
-            # Between two pictures that stand still, things move evenly.
-            yield _Shot(lambda time: clip(max(time, entered)), 1, lasts)
+            yield from self._entering(start, lasts)
         ready = 1 + lasts
         while not options.loop or self._end - start + longest < stop - home // 2:
             begins = self._end - start
@@ -143,13 +144,40 @@ class _Clip:
         if loop_to is not None:
             yield _Shot(lambda _: loop_to, stop + 1, frames - stop)
 
+    def _entering(self, start: int, lasts: int) -> Iterator[_Shot]:
+        """Yield the last real frame, and the clip, whose frame ``start`` has the time 0.
+
+        Between two pictures that stand still, things move evenly. But rain must not stand still
+        for long, so in a long entry the rain of the clip passes in front of both pictures.
+        """
+        last, clip, entered = self._material.picture(-1), self._from(start), 1 + lasts
+        step = float(self._material.step)
+        if lasts * step < _LONG:
+            yield _Shot(lambda _: last)
+            yield _Shot(lambda time: clip(max(time, entered)), 1, lasts)
+            return
+        beside = max(1, round(_PASSES / step))
+
+        def slow(number: int) -> Tensor:
+            numbers = [self._inside(number + away) for away in (-beside, 0, beside)]
+            return torch.stack([self._material.shown(k) for k in numbers]).median(0).values
+
+        before, after = slow(self._count - 1 - beside), slow(start + entered)
+        yield _Shot(lambda time: torch.lerp(last, before, min(time / (2 * beside), 1.0)))
+        yield _Shot(
+            lambda time: after if time < entered else clip(time),
+            lasts=lasts,
+            passing=lambda time: clip(time) - slow(start + time),
+        )
+
     def joined(self, before: _Shot, now: _Shot, time: int) -> Tensor:
         """Return the picture of a time, between two shots if the later one has just begun."""
         part = (time - now.begins + 1) / (now.lasts + 1)
         if part >= 1:
             return now.picture(time)
         pictures = [shot.picture(time)[None] for shot in (before, now)]
-        return self._network.between(pictures, part, scale=self._scale)[0]
+        made = self._network.between(pictures, part, scale=self._scale)[0]
+        return made if now.passing is None else made + now.passing(time)
 
     def _from(self, start: int) -> Callable[[int], Tensor]:
         """Return a function of a time that returns the frame ``start + time``: (3, H, W)."""
