@@ -2,6 +2,7 @@
 
 from functools import cache, partial
 from itertools import pairwise
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -12,6 +13,7 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.front import TIMES, best_times
+from cloudconv.dreaming.methods.pieces import Shot, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, front_of, order_of
 from cloudconv.dreaming.pictures import blurred, weight_size
@@ -154,6 +156,25 @@ def test_fine_detail_changes_faster_than_coarse_detail():
     assert fine < 0.3 * coarse
     assert shown[[0, -1]].tolist() == [[0, 0], [1, 1]]
     assert len(set((shown - 0.5).abs().argmin(0).tolist())) == 1  # both are half-way at once
+
+
+@pytest.mark.parametrize(("left", "newer"), [(1, 0.0), (8, 0.0), (20, 1.0)])
+def test_a_picture_that_has_left_is_not_seen_in_unknown_parts(left, newer):
+    """The newer picture has arrived, but both are unknown at the left, the older one more so."""
+    size = (10, 20)
+
+    def piece(unknown):
+        covers = torch.ones(size)
+        covers[:, :unknown] = 0
+        shot = Shot(torch.zeros(3, 40, 80), torch.zeros(3, *size), torch.zeros(3, *size), covers)
+        front = Mock(weights=lambda *_: torch.ones(2, *size))
+        footage = [Mock(size=size)]
+        shots = [(shot, torch.ones(2, *size))]
+        return Mock(shots=lambda *_, **__: shots, front=front, footage=footage, start=0, life=1)
+
+    _, weights, _ = visible([piece(left), piece(4)], 9, Mock())
+    assert bool((weights[-1][:, :, :1] == newer).all())
+    assert bool((weights[-1][:, :, 4:] == 1).all())
 
 
 @pytest.mark.parametrize("lasts", [4, 10, 60, 200])

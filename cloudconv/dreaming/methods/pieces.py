@@ -18,6 +18,8 @@ from cloudconv.dreaming.pictures import THUMB_SIDE, filled, reduced, resized, re
 from cloudconv.models.ops import warp
 from cloudconv.transfer import upload
 
+_GONE = 0.5  # known part of a picture below which its mirror image fades from unknown parts
+
 
 @dataclass(frozen=True, slots=True)
 class Shot:
@@ -160,8 +162,12 @@ def visible(
             age = min(number - piece.start + 1, piece.life)
             shown = piece.front.weights(points.back(age), age, piece.footage[0].size)
             (shown,) = upload([shown], covers.device)
+            # Where neither is known, the older picture goes on until most of it has left.
+            left = (_GONE - covered.mean()).clamp_min(0) / _GONE
+            shown = shown * (left + (1 - left) * torch.maximum(covers, covered))
             # Where only one of two pictures is known, this picture is shown.
-            shown = torch.maximum(shown * covers, (covers - covered).clamp_min(0))
+            newer = covers - covered
+            shown = shown.clamp(newer.clamp_min(0), 1 + newer.clamp_max(0))
             if bool((shown == 1).all()):
                 hidden, shots, weights = index, [], []
         covered = torch.maximum(covered.to(covers), covers)
