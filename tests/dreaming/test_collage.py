@@ -16,7 +16,7 @@ from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.pieces import Shot, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, front_of, order_of
-from cloudconv.dreaming.pictures import blurred, weight_size
+from cloudconv.dreaming.pictures import blurred, resized, weight_size
 from cloudconv.dreaming.vitals.lasting import Lasting
 from tests.helpers.dreams import clouds, lost_land, material, tensor, trees, vitals_of
 
@@ -135,6 +135,16 @@ def test_a_single_changing_pixel_is_accepted():
 def test_a_still_picture_stays_still():
     made = dream_of([footage()[0]] * 30, 8)
     assert change(made[-1], tensor(footage()[0])) < 0.01
+
+
+@pytest.mark.full
+def test_a_small_trial_shows_the_footage_of_the_large_dream():
+    pictures = clouds(60, (256, 192), speed=2.0)
+    source = material(pictures)
+    small = source.reduced()
+    trial, made = dream_of(small, 40)[-1], dream_of(source, 40)[-1]
+    apart = change(resized(made, small.size), trial)
+    assert apart < 0.2 * change(resized(tensor(pictures[-1]), small.size), trial)
 
 
 def test_a_cut_between_two_placements_lies_where_they_are_alike():

@@ -12,6 +12,7 @@ from fractions import Fraction
 from functools import cache, cached_property
 from itertools import pairwise
 from statistics import median_high
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,7 +88,7 @@ class Material:
         self._raw: Callable[[int], Tensor] = lambda number: rgb_of(self.frames[number], self.device)
         self._raw_small = cache(lambda number: small_copy(self._raw(number), self.small_size))
         self.filmed_small = cache(self._seen_small)
-        self._flow = cache(self._measured)
+        self._flow: Callable[[int, bool], NDArray[Any]] = cache(self._measured)
 
     def __len__(self) -> int:
         """Return the number of points of the grid."""
@@ -179,15 +180,19 @@ class Material:
         return torch.from_numpy(land.astype(np.float32)).to(self.device), path
 
     def reduced(self) -> Material:
-        """Return a material of small pictures on the CPU, with the land of the large pictures.
+        """Return a material of small pictures on the CPU, with the land, camera and flow of this.
 
-        The pictures are reduced from those for analysis, so no frame is decoded again.
+        The pictures are reduced from those for analysis, so no frame is decoded again. With the
+        same motion, the same footage is chosen.
         """
         made = Material(self.frames, times=self.times, step=self.step)
-        made._raw = lambda number: as_tensor(reduced(self.filmed_small(number), COARSE_SIDE))
+        made._raw = lambda number: as_tensor(reduced(self._raw_small(number), COARSE_SIDE))
         height, width = made._raw(0).shape[1:]
         made.size = made.small_size = height, width
-        made._view = resized(self.land[None].cpu(), made.size)[0].round(), None
+        part = np.float32(width / self.small_size[1])
+        made._flow = lambda number, quick: reduced(part * self._flow(number, quick), COARSE_SIDE)
+        land = resized(self.land[None].cpu(), made.size)[0].round()
+        made._view = land, None if self.path is None else part * self.path
         return made
 
     @cached_property
