@@ -180,10 +180,10 @@ class Material:
         return torch.from_numpy(land.astype(np.float32)).to(self.device), path
 
     def reduced(self) -> Material:
-        """Return a material of small pictures on the CPU, with the land, camera and flow of this.
+        """Return a material of small pictures on the CPU, with the same land, camera and motion.
 
-        The pictures are reduced from those for analysis, so no frame is decoded again. With the
-        same motion, the same footage is chosen.
+        The pictures are reduced from those for analysis, so no frame is decoded again. Because the
+        motion is the same, collages of both materials choose the same footage.
         """
         made = Material(self.frames, times=self.times, step=self.step)
         made._raw = lambda number: as_tensor(reduced(self._raw_small(number), COARSE_SIDE))
