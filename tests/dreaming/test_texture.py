@@ -62,6 +62,18 @@ def test_rain_goes_on_while_a_slow_sky_begins():
     assert 0.7 * usual < min(shown) <= max(shown) < 1.3 * usual
 
 
+@pytest.mark.full
+def test_no_frame_stands_out_where_a_slow_change_begins_and_ends():
+    """Clouds with fine detail slowly become others, so each change lasts for many frames."""
+    noise = np.random.default_rng(2).random((2, 96, 128, 3)).astype(np.float32)
+    first, last = (cv2.GaussianBlur(each, (0, 0), 1) for each in noise)
+    source = [np.uint8(255 * (first + k / 89 * (last - first)).clip(0, 1)) for k in range(90)]
+    made = [tensor(source[-1]), *texture(material(source), Options(120, 0))]
+    each = np.pad(changes(made), 2)
+    beside = np.max([np.roll(each, by) for by in (-2, -1, 1, 2)], 0)[2:-2]
+    assert max(each[2:-2] / np.maximum(beside, np.median(each))) < 1.6
+
+
 def test_frames_depend_on_the_seed():
     source = material(clouds(60, (64, 48)))
 

@@ -38,6 +38,7 @@ _LONGEST = 6.0  # greatest duration of a jump, in seconds
 _LONG = 1.0  # duration of an entry from which on rain moves, in seconds: a sheep would be torn
 _PASSES = 0.07  # longest time in which rain passes a point, in seconds
 _PARTLY = 0.8  # part of a jump's change that the clip itself makes in the same time
+_EDGE = 0.1  # part of a jump, at its begin and at its end, in which the shot itself fades
 _VARIES = 0.1  # part of the cost of a period that depends on the seed
 
 
@@ -181,6 +182,8 @@ class _Clip:
             return now.picture(time)
         pictures = [shot.picture(time)[None] for shot in (before, now)]
         made = self._network.between(pictures, part, scale=self._scale)[0]
+        # The network's picture is softer than both, and a sudden end of this would be seen.
+        made = torch.lerp(pictures[round(part)][0], made, min(min(part, 1 - part) / _EDGE, 1.0))
         return made if now.passing is None else made + now.passing(time)
 
     def _from(self, start: int) -> Callable[[int], Tensor]:
