@@ -153,11 +153,7 @@ class _Clip:
         """
         last, clip, entered = self._material.picture(-1), self._from(start), 1 + lasts
         step = float(self._material.step)
-        if lasts * step < _LONG:
-            yield _Shot(lambda _: last)
-            yield _Shot(lambda time: clip(max(time, entered)), 1, lasts)
-            return
-        beside = max(1, round(_PASSES / step))
+        is_long, beside = lasts * step >= _LONG, max(1, round(_PASSES / step))
 
         def split(number: int) -> tuple[Tensor, Tensor]:
             """Return what moves slowly and what moves fast in a frame; their sum is the frame."""
@@ -167,12 +163,14 @@ class _Clip:
             slow = three.clamp(torch.minimum(one, two), torch.maximum(one, two))
             return slow, two - slow
 
-        before, after = split(self._count - 1 - beside)[0], split(start + entered)[0]
+        before, after = last, clip(entered)
+        if is_long:
+            before, after = split(self._count - 1 - beside)[0], split(start + entered)[0]
         yield _Shot(lambda time: torch.lerp(last, before, min(time / (2 * beside), 1.0)))
         yield _Shot(
             lambda time: after if time < entered else clip(time),
             lasts=lasts,
-            passing=lambda time: split(start + time)[1],
+            passing=(lambda time: split(start + time)[1]) if is_long else None,
         )
 
     def joined(self, before: _Shot, now: _Shot, time: int) -> Tensor:
@@ -183,7 +181,7 @@ class _Clip:
         pictures = [shot.picture(time)[None] for shot in (before, now)]
         made = self._network.between(pictures, part, scale=self._scale)[0]
         # The network's picture is softer than both, and a sudden end of this would be seen.
-        made = torch.lerp(pictures[round(part)][0], made, min(min(part, 1 - part) / _EDGE, 1.0))
+        made = torch.lerp(pictures[round(part)][0], made, min(part, 1 - part, _EDGE) / _EDGE)
         return made if now.passing is None else made + now.passing(time)
 
     def _from(self, start: int) -> Callable[[int], Tensor]:
