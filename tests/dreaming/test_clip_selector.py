@@ -20,10 +20,14 @@ def source():
     return material(clouds(60, (128, 96)))
 
 
-@pytest.fixture(scope="module")
-def thumbs(source):
+def thumbs_of(source):
     wind = mean_flow(source, spread(len(source), 1))
     return Thumbs(source, Light(source), wind, drift_of(source, 20), 20)
+
+
+@pytest.fixture(scope="module")
+def thumbs(source):
+    return thumbs_of(source)
 
 
 def piece(thumbs, placement, life=1):
@@ -90,10 +94,22 @@ def test_new_footage_is_no_mirror_image_of_the_footage_that_it_replaces(source, 
         assert float(symmetry(details(after), details(before)).max()) < 0.8
 
 
-def test_the_same_clouds_beside_each_other_are_found():
+def unrelated_skies():
+    """Return four skies without symmetry: (4, 20, 36)."""
     random = np.random.default_rng(0)
     coarse = torch.from_numpy(random.random((4, 10, 18)).astype(np.float32))
-    sky = detail(100 * resized(coarse, (20, 36)), torch.ones(20, 36))
+    return detail(100 * resized(coarse, (20, 36)), torch.ones(20, 36))
+
+
+@pytest.mark.parametrize("lower", range(-2, 3))
+def test_a_mirror_image_is_found_at_another_height(lower):
+    sky = unrelated_skies()
+    assert float(symmetry(sky, sky.flip(-1).roll(lower, 1)).min()) > 0.9
+    assert float(symmetry(sky, sky.roll(1, 0)).max()) < 0.6
+
+
+def test_the_same_clouds_beside_each_other_are_found():
+    sky = unrelated_skies()
     twice = sky.clone()
     twice[..., 20:32] = sky[..., 2:14]
     assert float(repeats(sky, sky).max()) < 0.6

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from cloudconv.dreaming.pictures import blurred
 
+_ROWS = 2  # greatest distance by which a mirror image is lower or higher, in rows of a thumbnail
 _WIDE, _TALL = 0.2, 2 / 3  # width and height of each part, relative to the picture's
 _COARSE = 1 / 16  # sigma of the blur that leaves only light, relative to the width
 _NOISE = 16.0  # added to the squared contrast of each place, in squared levels
@@ -38,14 +39,20 @@ def symmetry(left: Tensor, right: Tensor) -> Tensor:
     """
     height, width = left.shape[-2:]
     wide, tall = max(1, round(_WIDE * width)), max(1, round(_TALL * height))
-    axes = width - 2 * wide + 1
-    sums = left.new_zeros(3, len(left), height, axes)
+    axes, offsets = width - 2 * wide + 1, range(2 * _ROWS + 1)
+    right = functional.pad(right, (0, 0, _ROWS, _ROWS))
+    first, second = (part.new_zeros(*part.shape[:-1], axes) for part in (left, right))
+    both = left.new_zeros(len(offsets), *first.shape)
     for away in range(wide):
         one, two = left[..., wide - 1 - away :][..., :axes], right[..., wide + away :][..., :axes]
-        for total, factors in zip(sums, ((one, two), (one, one), (two, two)), strict=True):
-            total.addcmul_(*factors)
-    both, first, second = functional.avg_pool2d(sums / wide, (tall, 1), 1)
-    result: Tensor = (both / ((first * second).sqrt() + _FAINT)).amax((1, 2))
+        first.addcmul_(one, one)
+        second.addcmul_(two, two)
+        for offset in offsets:
+            both[offset].addcmul_(one, two[:, offset : offset + height])
+    first, second = (functional.avg_pool2d(part, (tall, 1), 1) for part in (first, second))
+    size = [(first * second[:, k : k + first.shape[1]]).sqrt() + wide * _FAINT for k in offsets]
+    alike = functional.avg_pool2d(both.flatten(0, 1), (tall, 1), 1) / torch.cat(size)
+    result: Tensor = alike.unflatten(0, both.shape[:2]).amax((0, 2, 3))
     return result
 
 
