@@ -32,7 +32,8 @@ from cloudconv.dreaming.pictures import as_tensor, bounds, resized, spread, weig
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
 _SLOWEST = 10.0  # greatest such time, in seconds
 _FADE = 0.23  # part of the way across the picture by which the sky moves while one place changes
-_FINE = 1.2  # time in which fine detail changes, in seconds: a mix of two clouds looks transparent
+_FINE = 0.6  # time in which fine detail changes, relative to the time in which the sky itself does
+_LAG = 0.4  # time between the frames that measure this, in seconds
 
 
 def collage(material: Material, options: Options) -> Iterator[Tensor]:
@@ -67,9 +68,11 @@ class _Composition:
         self.spacing = max(shortest, int(min(crosses, _SLOWEST / float(material.step))))
         # Without wind all places fade slowly.
         coarse = min(_FADE * crosses, self.spacing / 2) or self.spacing / 2
-        self._fades = min(coarse, _FINE / float(material.step)), coarse
         self._drifting = drift_of(material, self.spacing)
         self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing)
+        lag = max(1, min(round(_LAG / float(material.step)), len(material) // 2))
+        fine = max(1.0, _FINE * self._thumbs.changes_in(lag))
+        self._fades = min(coarse, fine), coarse
         self._past = Past(self._thumbs)
         self._chooser = ClipSelector(material, self._thumbs, self._past, self._random, self._fades)
         shown = [resized(as_tensor(material.glance(k)), self._size) for k in spread(len(material))]

@@ -14,7 +14,8 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front
-from cloudconv.dreaming.pictures import THUMB_SIDE, filled, reduced, resized, resized_flow
+from cloudconv.dreaming.pictures import THUMB_SIDE, TINY, filled, reduced, resized, resized_flow
+from cloudconv.dreaming.vitals.features import QUANTILE
 from cloudconv.models.ops import warp
 from cloudconv.transfer import upload
 
@@ -210,6 +211,17 @@ class Thumbs:
         self.footage = Footage(moving, light, self.size, follows=False)
         self._before = before
         self._all = torch.stack([moving.picture(k) for k in range(-before, len(thumbs) + before)])
+
+    def changes_in(self, lag: int) -> float:
+        """Return the frames in which the clip changes wholly, at its speed within ``lag`` frames.
+
+        The wind is no change. Two frames that are half of the clip apart differ wholly.
+        """
+        way = (lag * self.points.wind)[None].expand(len(self.frames) - lag, -1, -1, -1)
+        changes = warp(self.frames[:-lag], way) - self.frames[lag:]
+        apart = self.frames - self.frames.roll(len(self.frames) // 2, 0)
+        soon, whole = (each.abs().mean(1)[:, self.moving].mean(1) for each in (changes, apart))
+        return lag * float(whole.mean() / soon.quantile(QUANTILE).clamp_min(TINY))
 
     def composed(self, tried: Sequence[Piece], ages: Sequence[int]) -> Tensor:
         """Return the thumbnails of pieces, with the border in the middle of the overlap.
