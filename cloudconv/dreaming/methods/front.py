@@ -3,8 +3,8 @@
 Points of the picture move with the wind, and each point changes from old to new footage once. This
 module chooses the time of each point's change. The cost is the visible difference of old and new
 footage in two cases: at a point when the point changes, and along the border between changed and
-unchanged neighbours while that border exists. The best border follows the outlines of clouds and
-moves with them.
+unchanged neighbours while that border exists. The best border lies where both are alike, and moves
+with the clouds.
 
 Sources: Kwatra, Schoedl, Essa, Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the surface;
 Felzenszwalb and Huttenlocher, Efficient Belief Propagation for Early Vision, IJCV 2006, for the

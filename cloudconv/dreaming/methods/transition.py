@@ -33,6 +33,7 @@ Fades = tuple[float, float]
 """The durations of the change of one point, in frames: of its fine, and of its coarse detail."""
 
 _GRAIN = 0.1  # sigma of the random variation, relative to the longer side
+_AROUND = np.ones((7, 7))  # area in which a cut keeps away from differences: clouds have soft rims
 _UNEVEN = 0.3  # standard deviation of this variation, relative to the way across the picture
 
 
@@ -124,10 +125,9 @@ def _compared(
     """Compare two sequences of pictures at moving points.
 
     Returns:
-        The visible difference, (TIMES, h, w), 0 outside the picture. A difference is less visible
-        along edges, such as the rims of clouds: see Kwatra et al. The times of the comparisons, in
-        frames. And the first and the last time at which each point may change, (h, w) each, so
-        that neither footage is unknown while its fine detail changes.
+        The greatest difference around each point, (TIMES, h, w), 0 outside the picture. The times
+        of the comparisons, in frames. And the first and the last time at which each point may
+        change, (h, w) each, so that neither footage is unknown while its fine detail changes.
     """
     fine, coarse = fades
     times = coarse / 2 + (lasts - coarse) * centres(TIMES).numpy()
@@ -141,23 +141,14 @@ def _compared(
         covers = [carried(known.numpy(), position).round() for _, known in pictures]
         unknown.append([within * (each == 0) for each in covers])
         if number % BETWEEN == BETWEEN // 2:  # the middle of a time of change
-            one, two = (carried(_with_edges(picture), position) for picture, _ in pictures)
-            differs = np.abs(one[..., :-1] - two[..., :-1]).sum(-1)
-            found.append(within * (differs / (1 + one[..., -1] + two[..., -1]) + TINY))
+            differs = (pictures[0][0] - pictures[1][0]).abs().sum(0).numpy()
+            found.append(within * (carried(cv2.dilate(differs, _AROUND), position) + TINY))
     gone, missing = np.stack(unknown, 1)
     begins = (len(positions) - missing[::-1].argmax(0)) * step + fine / 2
     ends = gone.argmax(0) * step - fine / 2
     first = np.where(missing.any(0), begins, -lasts).astype(np.float32)
     last = np.where(gone.any(0), ends, 2 * lasts).astype(np.float32)
     return np.stack(found), times, (first, last)
-
-
-def _with_edges(picture: Tensor) -> Floats:
-    """Return a picture (3, h, w) as (h, w, 4), with the strength of its edges as last channel."""
-    values = np.ascontiguousarray(picture.permute(1, 2, 0).numpy())
-    slopes = [cv2.Sobel(values, -1, *axes).sum(-1) for axes in ((1, 0), (0, 1))]
-    strength = np.hypot(*slopes)
-    return np.dstack([values, strength / max(float(strength.mean()), TINY)])
 
 
 def order_of(wind: Tensor, random: np.random.Generator, size: tuple[int, int]) -> Tensor:
