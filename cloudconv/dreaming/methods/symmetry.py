@@ -52,7 +52,7 @@ def symmetry(left: Tensor, right: Tensor) -> Tensor:
     first, second = (functional.avg_pool2d(part, (tall, 1), 1) for part in (first, second))
     size = [(first * second[:, k : k + first.shape[1]]).sqrt() + wide * _FAINT for k in offsets]
     alike = functional.avg_pool2d(both.flatten(0, 1), (tall, 1), 1) / torch.cat(size)
-    result: Tensor = alike.unflatten(0, both.shape[:2]).amax((0, 2, 3))
+    result: Tensor = alike.amax((1, 2)).view(len(offsets), -1).amax(0)
     return result
 
 
