@@ -8,7 +8,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
+from cloudconv.dreaming.material.light import lit
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.compositing import blended
@@ -393,6 +396,17 @@ def test_new_footage_has_the_light_of_the_picture_that_it_enters():
     # Both halves always show the light of one time of day.
     apart = (turns[:, 0] - turns[:, 1]).abs().amax()
     assert float(apart) < 1.5 * float((ever[:, 0] - ever[:, 1]).abs().amax())
+
+
+@given(st.floats(0.3, 2.0), st.floats(0, 1), st.floats(0, 1))
+def test_other_light_keeps_the_order_of_levels_and_leaves_white_and_black(gain, one, two):
+    dark, bright = sorted([one, two])
+    levels = torch.tensor([0.0, dark, bright, 1.0]).expand(3, 1, 4)
+    black, low, high, white = lit(levels, torch.full((3, 1, 4), gain))[0, 0].tolist()
+    assert black == 0
+    assert low <= high
+    assert white == pytest.approx(max(gain, 1.0))
+    assert low == pytest.approx(gain * dark, rel=0.02) or dark > 0.6
 
 
 def test_a_gust_at_the_end_smears_no_edge():

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.material.light import Light
+from cloudconv.dreaming.material.light import Light, lit
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift, crossing, drift_of, end_flow, mean_flow
 from cloudconv.dreaming.methods.base import Options
@@ -177,5 +177,5 @@ class _Land:
             pasted = torch.lerp(self._target[:, *self._box], pasted, self._left)
         elif gain is not None:
             size = self._matte.shape
-            pasted = pasted * resized(gain.to(pasted.device), size)[:, *self._box]
+            pasted = lit(pasted, resized(gain.to(pasted.device), size)[:, *self._box])
         seen[:, *self._box].lerp_(pasted, self._matte[self._box])

@@ -9,7 +9,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.material.light import Light
+from cloudconv.dreaming.material.light import Light, lit
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift
 from cloudconv.dreaming.methods.placement import Placement
@@ -61,12 +61,12 @@ class Footage:
         picture = placement.placed(drift.picture(number, sky=not aligned))
         small = relit = resized(picture, self.size)
         if not aligned:
-            relit = relit * upload([self._gain(placement)], relit.device)[0]
+            relit = lit(relit, upload([self._gain(placement)], relit.device)[0])
         if self._follows:
             real, mirrored = drift.frame(number), placement.mirrored
             gain = light.on(real, mirrored=mirrored, shift=placement.shift)
             if gain is not None:
-                relit = relit * resized(upload([gain], relit.device)[0], self.size)
+                relit = lit(relit, resized(upload([gain], relit.device)[0], self.size))
         return Shot(picture, small, relit, self.covers(placement, age))
 
     def sight(self, placement: Placement, age: int) -> tuple[Tensor, Tensor]:
@@ -205,7 +205,7 @@ class Thumbs:
         for k in range(len(material)):
             levels = torch.from_numpy(material.glance(k)).permute(2, 0, 1)
             thumb, gain = filled(resized(levels / 255, self.size), known), light.on(k)
-            thumbs.append(thumb if gain is None else thumb * resized(gain, self.size))
+            thumbs.append(thumb if gain is None else lit(thumb, resized(gain, self.size)))
         self.frames = torch.stack(thumbs)
         moving = drifting.over(thumbs)
         self.footage = Footage(moving, light, self.size, follows=False)
@@ -245,4 +245,4 @@ class Thumbs:
         chosen = numbers[:, :, None], rows[:, None], columns[:, None]
         thumbs = self._all.movedim(1, -1)[chosen].movedim(-1, 2)
         gains = torch.stack([self._light.moved(source, height) for source in sources])
-        return thumbs * gains[:, None]
+        return lit(thumbs, gains[:, None])
