@@ -9,6 +9,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.pictures import TINY, Bytes, Floats, centres, reduced, spread
+from cloudconv.metrics import luma
 
 _Fields = NDArray[np.float64]
 
@@ -19,7 +20,7 @@ _DARK = 8.0  # least light of a region, in levels: a gain would make the noise o
 _MOST = 1.6  # greatest factor by which a frame is made brighter or darker
 _FOLLOWS = 0.7  # greatest change of light, relative to the clip's fastest: new footage adds change
 _MOST_MOVED = 0.18  # greatest logarithm of the gain for footage at another place
-_WHITE = 8  # power of the brightness with which a darker light loses its effect: clipped parts stay
+_WHITE = 3  # power of the brightness with which a darker light loses its effect: clipped parts stay
 _SLOPE_SIDE = 48  # longest side of the picture that the slope is fitted to
 _BELIEVED = 0.8  # part of the slope that counts as light: clouds have a slope by chance
 
@@ -97,7 +98,7 @@ def lit(picture: Tensor, gain: Tensor) -> Tensor:
     A darker light changes the colour of the brightest parts, and not their brightness: clipped
     parts have no detail, and would become flat grey patches.
     """
-    bright = picture.clamp(0, 1).amax(-3, keepdim=True) ** _WHITE
+    bright = luma(picture.clamp(0, 1)).unsqueeze(-3) ** _WHITE
     return picture * gain / (1 - bright * (1 - gain.mean(-3, keepdim=True)).clamp_min(0))
 
 
