@@ -20,7 +20,7 @@ _DARK = 8.0  # least light of a region, in levels: a gain would make the noise o
 _MOST = 1.6  # greatest factor by which a frame is made brighter or darker
 _FOLLOWS = 0.7  # greatest change of light, relative to the clip's fastest: new footage adds change
 _MOST_MOVED = 0.18  # greatest logarithm of the gain for footage at another place
-_WHITE = 3  # power of the brightness with which a darker light loses its effect: clipped parts stay
+_WHITE = 3  # power of the luma with which a darker light loses its effect on bright parts
 _SLOPE_SIDE = 48  # longest side of the picture that the slope is fitted to
 _BELIEVED = 0.8  # part of the slope that counts as light: clouds have a slope by chance
 
@@ -95,8 +95,8 @@ class Light:
 def lit(picture: Tensor, gain: Tensor) -> Tensor:
     """Return a picture, (..., 3, h, w) from 0 to 1, in the light of a gain.
 
-    A darker light changes the colour of the brightest parts, and not their brightness: clipped
-    parts have no detail, and would become flat grey patches.
+    A darker light changes the colour of bright parts, but hardly their brightness: clipped parts
+    have no detail, and would become flat grey patches.
     """
     bright = luma(picture.clamp(0, 1)).unsqueeze(-3) ** _WHITE
     return picture * gain / (1 - bright * (1 - gain.mean(-3, keepdim=True)).clamp_min(0))
