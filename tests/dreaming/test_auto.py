@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cloudconv.dreaming.auto import FRAMES, Trial, advice, choose, tried
+from cloudconv.dreaming.auto import FRAMES, Trial, advice, choose
 from cloudconv.jobs.extend.history import gather_material
 from cloudconv.media.probe import probe
 from tests.helpers.dreams import ball, clouds, material
@@ -107,21 +107,6 @@ def test_clouds_that_hardly_move_become_a_texture():
     chosen = choose(material(clouds(60, (96, 64), speed=0.1)))
     assert chosen.mode == "texture"
     assert "its parts hardly move" in chosen.why
-
-
-@pytest.mark.parametrize(
-    ("sudden", "mode"), [(None, "collage"), (1.5, "collage"), (2.5, "texture")]
-)
-def test_they_become_a_collage_where_a_texture_changes_more_suddenly(sudden, mode, monkeypatch):
-    def judged(spec, material, seed, *, even_slow=False):
-        if spec.name == "texture":
-            return Trial("texture", (), True, 2.0)
-        if even_slow:
-            return Trial("collage", (), False, sudden)
-        return tried(spec, material, seed)
-
-    monkeypatch.setattr("cloudconv.dreaming.auto.tried", judged)
-    assert choose(material(clouds(60, (96, 64), speed=0.1))).mode == mode
 
 
 def test_short_clips_give_no_collage():
