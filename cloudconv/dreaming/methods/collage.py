@@ -28,12 +28,12 @@ from cloudconv.dreaming.methods.pieces import Footage, Piece, Thumbs, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import front_of
 from cloudconv.dreaming.pictures import as_tensor, bounds, resized, spread, weight_size
+from cloudconv.dreaming.vitals.features import SPAN
 
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip
 _SLOWEST = 10.0  # greatest such time, in seconds
 _FADE = 0.23  # part of the way across the picture by which the sky moves while one place changes
 _FINE = 0.6  # time in which fine detail changes, relative to the time in which the sky itself does
-_LAG = 0.4  # time between the frames that measure this, in seconds
 
 
 def collage(material: Material, options: Options) -> Iterator[Tensor]:
@@ -70,7 +70,7 @@ class _Composition:
         coarse = min(_FADE * crosses, self.spacing / 2) or self.spacing / 2
         self._drifting = drift_of(material, self.spacing)
         self._thumbs = Thumbs(material, self._light, wind, self._drifting, self.spacing)
-        lag = max(1, min(round(_LAG / float(material.step)), len(material) // 2))
+        lag = max(1, min(round(SPAN / material.step), len(material) // 2))
         fine = max(1.0, _FINE * self._thumbs.changes_in(lag))
         self._fades = min(coarse, fine), coarse
         self._past = Past(self._thumbs)

@@ -28,7 +28,9 @@ compared with the rest: real footage is within."""
 QUANTILE = 0.9
 """The quantile over pictures that counts: one in ten may be outside, as in real footage."""
 
-_SPAN = Fraction(2, 5)  # time between two pictures that are compared for ``sudden``, in seconds
+SPAN = Fraction(2, 5)
+"""The time between two pictures whose unexplained change counts, in seconds."""
+
 _AREA = 6.0  # sigma of the area in which their differences are summed, in pixels
 _LEAST = 0.5  # least such change of a clip, in levels: less is noise
 
@@ -44,7 +46,7 @@ class FeatureMeter:
         """Begin with the clip."""
         self._weights = moving.astype(np.uint8)
         self._sky = parts(sky, MIDDLE_SIDE)
-        self._lag = max(2, round(_SPAN / step))
+        self._lag = max(2, round(SPAN / step))
         self._shown: deque[tuple[Array, Small]] = deque(maxlen=self._lag + 1)
         self._count = 0
         self._most: NDArray[np.float64] | None = None
