@@ -7,7 +7,6 @@ has the same weight: mean, median and worst are over the mean PSNR of the clips.
 that lose to ``blend`` is over all scored frames. |texture| is the mean distance of the clips'
 texture from 0, and "its worst" is the texture with the greatest distance. PSNR and texture of each
 clip follow, sorted by mean motion between kept frames (DIS flow), the fastest first.
-``benchmarks/plot.py`` draws quality against time.
 """
 
 from __future__ import annotations

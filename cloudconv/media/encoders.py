@@ -83,8 +83,8 @@ class KnownEncoder:
 
 
 # CRF values of libx264, and the CRF values of two other encoders with the same XPSNR: medians over
-# five clips (benchmarks/encoder_quality.py). libx265 uses libx264's values, because the values of
-# the same XPSNR differ by less than one.
+# five clips (benchmarks/encoder_quality.py of c1484f06). libx265 uses libx264's values, because the
+# values of the same XPSNR differ by less than one.
 _SCALE = (0, 8, 12, 14, 16, 17, 18, 20, 23, 26, 30, 34, 51)
 _SVT_AV1 = (0, 4, 6, 9, 12, 15, 18, 25, 36, 45, 55, 59, 63)
 _VP9 = (0, 4, 8, 10, 13, 15, 17, 23, 30, 36, 44, 51, 63)

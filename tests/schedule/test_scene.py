@@ -1,6 +1,6 @@
 """Cuts and repeated frames are found, and other changes are not mistaken for them."""
 
-import runpy
+import random
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from cloudconv.media.frame import Frame
 from cloudconv.media.source import Source
 from cloudconv.schedule.scene import CutDetector, RepeatDetector
+from tests.helpers import joined
 from tests.helpers.factory import picture, write_clip
 
 HEIGHT, WIDTH = CutDetector.THUMBNAIL
-ROOT = Path(__file__).resolve().parents[2]
-CLIPS = ROOT.parent / "shared" / "clips" / "val"
+CLIPS = Path(__file__).resolve().parents[3] / "shared" / "clips" / "val"
 # Cuts inside clips of that folder, found by eye.
 KNOWN = {"weather-App__smoky.mp4": {4, 62}, "sea__test.mp4": {260}}
 
@@ -192,10 +192,14 @@ def test_identical_frames_are_repeats_in_any_format():
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="the shared clips are missing")
 def test_cuts_are_found_in_real_footage():
     """At least 98 % of hard cuts are found, with at most one false cut in 1,000 frames."""
-    benchmark = runpy.run_path(str(ROOT / "benchmarks" / "cuts.py"))
-    clips = benchmark["load"](CLIPS)
+    clips = joined.load(CLIPS)
     assert len(clips) >= 10
-    scores = benchmark["measure"](clips, KNOWN, 50).values()
-    found = sum(s.cuts - s.missed for s in scores)
-    assert found >= 0.98 * sum(s.cuts for s in scores)
-    assert sum(s.false for s in scores) <= sum(s.frames for s in scores) / 1000
+    chance = random.Random(2)
+    scenes = [(clip, KNOWN.get(name, set())) for name, clip in clips.items()]
+    for kind in ({}, {"dark": True}, {"events": True}):
+        scenes.append(joined.join(clips, KNOWN, 50, chance, **kind))
+    found = [set(cuts(thumbnails)) for thumbnails, _ in scenes]
+    pairs = [(known, marked) for (_, known), marked in zip(scenes, found, strict=True)]
+    assert sum(len(a & b) for a, b in pairs) >= 0.98 * sum(len(a) for a, _ in pairs)
+    false = sum(len(b - a) for a, b in pairs)
+    assert false <= sum(len(thumbnails) for thumbnails, _ in scenes) / 1000

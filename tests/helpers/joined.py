@@ -1,0 +1,82 @@
+"""Joined excerpts of real clips, with cuts where they meet."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cloudconv.errors import CloudconvError
+from cloudconv.media.color import thumbnail
+from cloudconv.media.source import Source
+from cloudconv.schedule.scene import CutDetector
+
+HEIGHT, WIDTH = CutDetector.THUMBNAIL
+
+
+def load(folder: Path) -> dict[str, Tensor]:
+    """Return the thumbnails of every clip that can be read: (frames, 36, 64) in [0, 1]."""
+    clips: dict[str, Tensor] = {}
+    for path in sorted(folder.iterdir()):
+        try:
+            with Source(path) as source:
+                frames = [thumbnail(frame, HEIGHT, WIDTH) for frame in source.frames()]
+        except CloudconvError:
+            continue
+        clips[path.name] = torch.stack(frames)
+    return clips
+
+
+def join(
+    clips: Mapping[str, Tensor],
+    known: Mapping[str, set[int]],
+    joins: int,
+    chance: random.Random,
+    *,
+    dark: bool = False,
+    events: bool = False,
+) -> tuple[Tensor, set[int]]:
+    """Return joined excerpts of 8 to 60 frames, and the frames that start a new scene.
+
+    Excerpts are darkened, or have flashes of one to three frames and fast pans across a still.
+    """
+    parts: list[Tensor] = []
+    cuts: set[int] = set()
+    length, last = 0, ""
+    while len(parts) <= joins:
+        name = chance.choice([n for n in clips if n != last and len(clips[n]) >= 8])
+        last = name
+        count = min(chance.randint(8, 60), len(clips[name]))
+        start = chance.randint(0, len(clips[name]) - count)
+        part = clips[name][start : start + count].clone()
+        inside = {k - start for k in known.get(name, set()) if start < k < start + count}
+        if dark:
+            # Keep the black level, and round the rest as 8 bits with some grain would.
+            part = (part * chance.choice([0.1, 0.2, 0.3]) * 255 * 16).round() / (255 * 16)
+        if events and not inside and count >= 24:
+            part = _pan(part, chance) if chance.random() < 0.5 else _flash(part, chance)
+        cuts |= {length + k for k in inside} | ({length} if parts else set())
+        parts.append(part)
+        length += len(part)
+    return torch.cat(parts), cuts
+
+
+def _flash(part: Tensor, chance: random.Random) -> Tensor:
+    at, count = chance.randint(6, len(part) - 10), chance.randint(1, 3)
+    strength = chance.choice([0.6, 0.9, 1.0])
+    part[at : at + count] = part[at : at + count] * (1 - strength) + strength
+    return part
+
+
+def _pan(part: Tensor, chance: random.Random) -> Tensor:
+    """Return a still frame, then a fast pan over the frame and its mirror image, then a still."""
+    start, count = len(part) // 3, chance.randint(6, 10)
+    still = torch.nn.functional.interpolate(part[start][None, None], scale_factor=2.0)[0, 0]
+    wide = torch.cat([still, still.flip(1), still], 1)
+    step = chance.choice([4, 8, 12])
+    views = [wide[18 : 18 + HEIGHT, k * step : k * step + WIDTH] for k in range(count)]
+    still_views = [views[0]] * start
+    return torch.stack([*still_views, *views, *([views[-1]] * 8)])
