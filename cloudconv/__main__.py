@@ -21,9 +21,10 @@ def main() -> None:
 
 
 def _run() -> None:
-    from cloudconv import interrupts
+    from cloudconv import host, interrupts
     from cloudconv.cli import streams
 
+    host.reuse_memory()
     streams.replace_closed()
     interrupts.install()
     # Threads of a network that wait in a busy loop take the cores from decoders and encoders.

@@ -24,6 +24,7 @@ from cloudconv.errors import (
     WeightsError,
 )
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched
+from cloudconv.host import reuse_memory
 from cloudconv.settings import (
     CompareSettings,
     DoctorSettings,
@@ -61,6 +62,7 @@ _LATER = (
 """The modules of results, estimates and models, imported in this order until a name is found."""
 
 __all__ = ["__version__", "add_model", "list_models", "load_model", "remove_model"]
+__all__ += ["reuse_memory"]
 __all__ += ["compare", "doctor", "dream", "estimate", "extrapolate", "run", "train"]
 __all__ += ["interpolate", "interpolate_frames", "interpolate_many"]
 __all__ += ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]

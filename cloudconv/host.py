@@ -1,7 +1,8 @@
-"""Measure the free memory of the host, within the limit of a container; read versions."""
+"""Measure the free memory of the host, within a container's limit; reuse memory; read versions."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from importlib import metadata
@@ -22,6 +23,23 @@ def free_memory() -> int | None:
     """
     amounts = [n for n in (_free_host(), _free_in_container()) if n is not None]
     return min(amounts, default=None)
+
+
+def reuse_memory() -> None:
+    """Let this process keep the memory that it frees, for its own later use.
+
+    By default the C library of Linux (glibc) maps each block of some megabytes anew, and the kernel
+    fills the block with zeros: a fifth of the processor time of ``interp``. The call changes the
+    whole process until the process ends. Other systems and C libraries are not changed. See
+    mallopt(3).
+    """
+    if sys.platform != "linux":
+        return
+    library = ctypes.CDLL(None)
+    if hasattr(library, "gnu_get_libc_version"):
+        library.mallopt(-4, 0)  # M_MMAP_MAX: no block gets a map of its own
+        library.mallopt(-1, -1)  # M_TRIM_THRESHOLD: no memory goes back to the kernel
+        library.mallopt(-8, 1)  # M_ARENA_MAX: the arenas of threads cannot hold large blocks
 
 
 def version_of(package: str) -> str:

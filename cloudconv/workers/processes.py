@@ -15,6 +15,7 @@ from typing import Any, Generic, Protocol, Self, TypeVar
 
 from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.events import Finished, TaskEvent
+from cloudconv.host import reuse_memory
 
 POLL = 0.05
 """Seconds until the next request for jobs, if the next job is not known yet."""
@@ -154,6 +155,7 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
     # Waiting threads of OpenMP must leave the cores to other processes. The command line also sets
     # this variable, but a script that imports cloudconv does not.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    reuse_memory()
     work: Work[Any] = pickle.loads(packed)
     # Ctrl-C reaches every process of the terminal, and so does Ctrl-Break on Windows. The main
     # process alone ends the work.

@@ -23,6 +23,7 @@ from typing import Any, Generic, Self
 from cloudconv.errors import CloudconvError, DeviceError, InputError
 from cloudconv.events import Finished, TaskEvent
 from cloudconv.files import reading
+from cloudconv.host import reuse_memory
 from cloudconv.workers.processes import END, MAX_ATTEMPTS, POLL, Job, Work, outcome_of
 
 _TIMEOUT = 10  # seconds, for a connection and for the deletion of copies
@@ -226,6 +227,7 @@ def _perform(sent: tuple[str, Work[Job]], job: Job, shared: list[_Shared]) -> li
     """Do one job on the machine that runs this function; return its events."""
     token, work = sent
     if token not in _works:
+        reuse_memory()
         _works.clear()
         _works[token] = work
     paths = dict(zip(work.files(job), (each.here() for each in shared), strict=True))
