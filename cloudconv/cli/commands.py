@@ -156,6 +156,11 @@ def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> N
         if isinstance(event.outcome, CloudconvError):
             message = event.outcome.text
             print_error(message if event.input in message else f"{event.input}: {message}")
+        elif isinstance(event.outcome, batch.Exists):
+            console.info(
+                f"{event.outcome.output} exists and is newer than {event.input}: skipped; -y makes "
+                "it again"
+            )
         return f"{done} of {len(every)} inputs"
 
     if console.dry_run:

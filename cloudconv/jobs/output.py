@@ -15,7 +15,7 @@ from cloudconv.errors import InputError, ModelError, OutputError
 from cloudconv.events import Warned
 from cloudconv.files import fitting
 from cloudconv.media import pictures as images
-from cloudconv.media.containers import container_of, default_suffix
+from cloudconv.media.containers import container_of
 from cloudconv.media.encoders import choose
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import is_stdout
@@ -30,22 +30,15 @@ _PRIMING = Fraction(1, 20)
 """Audio that starts at most this many seconds before the first picture is encoder priming."""
 
 
-def output_path(
-    given: Path | str | None,
-    info: MediaInfo,
-    tag: str,
-    rate: Fraction | None,
-    fastest: Fraction | None,
-) -> Path:
-    """Return the output's name: the given one, or ``<stem>_<tag>`` beside the input.
+def output_path(given: Path | str | None, input: Path, tag: str, suffix: str) -> Path:
+    """Return the output's name: the given one, or ``<stem>_<tag><suffix>`` beside the input.
 
-    In a given folder the name is the default one too, shortened if it is too long for a file. For
-    the rates see :func:`default_suffix`.
+    In a given folder the name is the default one too, shortened if it is too long for a file.
     """
     if given is not None and not names_folder(given):
         return Path(given)
-    name = f"{stem_of(info.path)}_{tag}{default_suffix(info, rate, fastest)}"
-    return fitting(_named_after(info.path).with_name(name) if given is None else Path(given) / name)
+    name = f"{stem_of(input)}_{tag}{suffix}"
+    return fitting(_named_after(input).with_name(name) if given is None else Path(given) / name)
 
 
 def part_tag(start: Fraction | None, end: Fraction | None) -> str:

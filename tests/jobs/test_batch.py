@@ -21,7 +21,6 @@ from tests.helpers.factory import assert_same_frames, picture, read_times, write
 from tests.helpers.jobs import finish
 
 TINY = ("--factor", 2, "--model", "tiny", "--device", "cpu", "--threads", "1")
-LEDGER = ".cloudconv.jsonl"
 
 
 def run(*words):
@@ -54,7 +53,7 @@ def test_a_broken_input_does_not_stop_the_others(clips, made):
     result = run(*clips, same_stem, "--out-dir", made)
     assert (result.exit_code, result.stdout) == (1, "")
     frames = {"a_x2.mov": 8, "a_x2.mp4": 10, "c_x2.mkv": 14}
-    assert sorted(os.listdir(made)) == [LEDGER, *frames]
+    assert sorted(os.listdir(made)) == list(frames)
     assert {name: len(read_times(made / name)) for name in frames} == frames
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: {clips[1]} ")
@@ -83,36 +82,26 @@ def test_a_second_run_skips_finished_outputs(clips, made):
     assert [each["exists"] for each in anew["results"]] == [False, False]
 
 
-def test_only_outputs_of_the_same_settings_and_input_count_as_finished(clips, made):
+def test_only_an_output_that_is_newer_than_its_input_is_skipped(clips, made):
     words = (clips[0], clips[2], "--out-dir", made)
     assert run(*words).exit_code == 0
-    # Other settings can give the same output name.
-    other = run(*words, "--scene-cut", "off")
-    assert other.exit_code == 1
-    assert rows(other.stderr) == [["a.mp4", "failed"], ["c.mkv", "failed"]]
-    assert "exists already: replace it with --overwrite" in other.stderr
-    # One output is replaced by a foreign file, and one input has changed.
-    foreign = made / "a_x2.mp4"
-    foreign.write_bytes(b"precious")
-    write_clip(clips[2], 9, rate=25)
+    done = run(*words, "--scene-cut", "off")  # other settings are not noticed
+    assert rows(done.stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
+    assert f"{made / 'a_x2.mp4'} exists and is newer than {clips[0]}: skipped; -y" in done.stderr
+    old = made / "c_x2.mkv"
+    os.utime(old, (0, 0))
+    (made / "a_x2.mp4").unlink()
     changed = run(*words)
-    assert rows(changed.stderr) == [["a.mp4", "failed"], ["c.mkv", "failed"]]
-    assert foreign.read_bytes() == b"precious"
-    # A deleted output is made again.
-    foreign.unlink()
-    assert rows(run(*words).stderr)[0] == ["a.mp4", "done"]
+    assert rows(changed.stderr) == [["a.mp4", "done"], ["c.mkv", "failed"]]
+    assert f"{old} exists already: replace it with --overwrite" in changed.stderr
+    assert rows(run(*words, "-y").stderr) == [["a.mp4", "done"], ["c.mkv", "done"]]
 
 
-def test_a_damaged_list_of_finished_outputs_is_ignored(clips, made):
-    words = (clips[0], clips[2], "--out-dir", made)
-    assert run(*words).exit_code == 0
-    lines = (made / LEDGER).read_bytes().splitlines()
-    assert len(lines) == 2
-    wrong = [b"5", b"[1]", b"\xff", b"[" * 100_000, b'[[], {}, ""]', b'{"a": 1}', b"9" * 9999]
-    key = json.loads(lines[0])[0]
-    wrong.append(json.dumps([key, "a\0b", ""]).encode())
-    (made / LEDGER).write_bytes(b"\n".join([*wrong, lines[1], lines[0][:-9]]))
-    assert rows(run(*words).stderr) == [["a.mp4", "failed"], ["c.mkv", "exists"]]
+def test_an_output_whose_name_follows_from_the_content_is_skipped(clips, made):
+    """Matroska under the name of another format gives an .mkv."""
+    clip = clips[2].rename(clips[2].with_suffix(".ts"))
+    assert rows(run(clip, clips[0], "--out-dir", made).stderr)[0] == ["c.ts", "done"]
+    assert rows(run(clip, clips[0], "--out-dir", made).stderr)[0] == ["c.ts", "exists"]
 
 
 @pytest.mark.parametrize("recursive", [False, True])
@@ -130,7 +119,7 @@ def test_a_folder_of_videos_and_photos_stands_for_its_videos(clips, recursive):
         left = "IMG_0.JPG, IMG_1.JPG, IMG_2.JPG and 2 more"
         (line,) = [line for line in result.stderr.splitlines() if "pictures" in line]
         assert line.endswith(f"stands for its videos, and pictures in it are left out: {left}.")
-    assert sorted(os.listdir(home / "made")) == [LEDGER, "a_x2.mp4", "c_x2.mkv", "thumbnail.jpg"]
+    assert sorted(os.listdir(home / "made")) == ["a_x2.mp4", "c_x2.mkv", "thumbnail.jpg"]
 
 
 def test_an_error_that_concerns_all_inputs_is_printed_once(clips, made):
@@ -176,7 +165,7 @@ def assert_as_alone(folder, videos):
     """Assert that a folder has the results of single runs and nothing else."""
     alone = videos[0].parent / "alone"
     assert sorted(os.listdir(folder)) == sorted(os.listdir(alone))
-    for name in set(os.listdir(alone)) - {LEDGER}:
+    for name in set(os.listdir(alone)):
         assert_same_frames(folder / name, alone / name)
 
 
@@ -211,7 +200,7 @@ def test_ctrl_c_stops_a_batch_and_the_same_command_resumes(videos, tmp_path, wor
     with pytest.raises(Interrupted, match=r"of 4 inputs are finished.*the same command carries on"):
         make(turned, tmp_path, stop_at=100, workers=workers)
     # With workers, any of the segments may be finished first.
-    kept = {name.split("_x2")[0]: name for name in os.listdir(tmp_path) if name != LEDGER}
+    kept = {name.split("_x2")[0]: name for name in os.listdir(tmp_path)}
     finished = [v.stem in kept and not kept[v.stem].endswith(".work") for v in turned]
     assert any(finished)
     assert not all(finished)
@@ -277,13 +266,12 @@ def test_recursive_reads_subfolders_and_keeps_them(tmp_path):
 
 
 @pytest.mark.parametrize("more", [(), ("--recursive",)], ids=["folder", "recursive"])
-def test_outputs_beside_their_inputs_are_no_inputs_of_the_next_run(clips, more):
+def test_the_output_folder_is_no_input_folder(clips, more):
     home = clips[0].parent
-    clips[1].unlink()
-    words = (home, "--out-dir", home, *more)
-    assert rows(run(*words).stderr) == [["a.mp4", "done"], ["c.mkv", "done"]]
-    assert rows(run(*words).stderr) == [["a.mp4", "exists"], ["c.mkv", "exists"]]
-    assert rows(run(home / "a_x2.mp4", *words[1:]).stderr) == [["a_x2.mp4", "done"]]
+    refused = run(home, "--out-dir", home, *more)
+    assert (refused.exit_code, len(os.listdir(home))) == (2, 3)
+    assert f"next run on {home}: name another folder, such as {home}" in refused.stderr
+    assert rows(run(clips[0], "--out-dir", home).stderr) == [["a.mp4", "done"]]
 
 
 def test_gifs_of_one_picture_are_a_sequence(tmp_path):

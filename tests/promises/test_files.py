@@ -34,12 +34,9 @@ def contents(folder):
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
 @pytest.mark.parametrize("kind", ["pipe", "link", "second name", "folder", "content"])
-@pytest.mark.parametrize("place", ["index", "lock"])
-def test_what_is_in_the_place_of_a_file_of_cloudconv_is_kept(clip, out, precious, place, kind):
-    """A batch does without its index; without its lock an output is refused."""
+def test_what_is_in_the_place_of_a_file_of_cloudconv_is_kept(clip, out, precious, kind):
     (empty := out.parent / "empty").touch()  # as a lock is
-    lock = f"{files.part_prefix(out / 'a_x2.mkv')}.lock"
-    taken = out / (".cloudconv.jsonl" if place == "index" else lock)
+    taken = out / f"{files.part_prefix(out / 'a_x2.mkv')}.lock"
     places = {
         "pipe": lambda: os.mkfifo(taken),
         "link": lambda: taken.symlink_to(precious),
@@ -49,10 +46,7 @@ def test_what_is_in_the_place_of_a_file_of_cloudconv_is_kept(clip, out, precious
     }
     places[kind]()
     (result,) = finish(batch.run(InterpManySettings([clip], out_dir=out, **BLEND)))
-    if place == "index":
-        assert len(read_times(Path(result.output))) == 12
-    else:
-        assert re.search(r"\.lock is not a lock that cloudconv made", str(result))
+    assert re.search(r"\.lock is not a lock that cloudconv made", str(result))
     assert os.path.lexists(taken)
     assert kind != "content" or taken.read_text().startswith("precious")
 
@@ -245,7 +239,7 @@ def test_a_kill_right_after_the_output_is_complete_leaves_only_the_output(clip, 
     files.create_part(made)
     many = InterpManySettings([clip], out_dir=out, model="blend", fps=F(48))
     assert isinstance(finish(batch.run(many))[0], batch.Exists)
-    assert sorted(os.listdir(out)) == [".cloudconv.jsonl", made.name]
+    assert sorted(os.listdir(out)) == [made.name]
     with pytest.raises(OutputError, match="exists already"):
         calls.interpolate(clip, made, model="blend", fps=48)
     assert made.read_bytes() == before

@@ -27,6 +27,7 @@ from cloudconv.jobs.output import (
 )
 from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
+from cloudconv.media.containers import default_suffix
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.output import check_output, check_rate, collect_refusals, written_by
@@ -97,7 +98,7 @@ def decide(
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""
     rates = info.timing.gap_rate, info.timing.fastest_rate
-    output = output_path(settings.output, info, tag, *rates)
+    output = output_path(settings.output, info.path, tag, default_suffix(info, *rates))
     expected_encoding(output, info, settings, [])  # raises for its settings
     with collect_refusals(refusals):
         check_output(output, overwrite=settings.overwrite, inputs=[info.path])

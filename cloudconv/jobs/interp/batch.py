@@ -2,109 +2,30 @@
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
 import os
-import stat
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
-from cloudconv.jobs.interp.plan import InterpEstimate, InterpResult, decide
+from cloudconv.jobs.interp.plan import InterpEstimate, InterpResult, decide, name_tag
 from cloudconv.jobs.interp.run import estimate, interpolate
-from cloudconv.jobs.output import stem_of
+from cloudconv.jobs.output import output_path, stem_of
 from cloudconv.media import pictures as images
-from cloudconv.media.identity import input_fingerprint
+from cloudconv.media.containers import CONTAINERS, MKV
 from cloudconv.media.input import kept_open
 from cloudconv.media.output import writing
 from cloudconv.messages import shortened
 from cloudconv.models import registry
-from cloudconv.models.registry import weights_fingerprint
 from cloudconv.render.device import set_threads
-from cloudconv.segments.render import SegmentWork
-from cloudconv.segments.store import clear_finished
+from cloudconv.segments.render import SegmentJob, SegmentWork
 from cloudconv.settings import InterpManySettings, InterpSettings
 from cloudconv.settings.values import File
-from cloudconv.workers.pool import WorkerConfig, choose_workers, start
-
-_NAME = ".cloudconv.jsonl"
-# Settings that change frames only by rounding errors.
-_IGNORED = ("batch", "tile", "threads")
-
-
-class FinishedIndex:
-    """A hidden file with a line for each finished output of a folder.
-
-    An output counts only with the same input, settings and weights, and if it has not changed
-    since.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._finished: dict[str, tuple[str, str]] = {}
-        self._weights_of = cache(weights_fingerprint)
-        with suppress(OSError), open(folder / _NAME, "rb", opener=_own) as file:
-            for line in file:
-                with suppress(ValueError, TypeError, RecursionError):  # a crash cut the line off
-                    key, name, made = map(str, json.loads(line))
-                    self._finished[key] = name, made
-
-    def find(self, settings: InterpSettings) -> Path | None:
-        """Return the finished output of these settings, or None."""
-        with suppress(CloudconvError, OSError, ValueError):  # a name that no file can have
-            name, made = self._finished.get(self._key(settings), ("", ""))
-            output = self._folder / name
-            if name and _identity(output) == made:
-                return output
-        return None
-
-    def has_made(self, file: Path) -> bool:
-        """Return whether a run has made this file of the folder, with any settings."""
-        with suppress(CloudconvError, OSError):
-            made = _identity(file)
-            return any((file.name, made) == line for line in self._finished.values())
-        return False
-
-    def note(self, settings: InterpSettings, name: str, made: Path) -> None:
-        """Add a line for the complete output ``made``, a file that is renamed to ``name`` next."""
-        # The output is complete even without the line, so errors are ignored.
-        with suppress(OSError, CloudconvError):
-            line = [self._key(settings), name, _identity(made)]
-            with open(self._folder / _NAME, "a", encoding="utf-8", opener=_own) as file:
-                file.write(json.dumps(line) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-
-    def _key(self, settings: InterpSettings) -> str:
-        identity = {
-            "name": Path(settings.input).name,
-            "input": _identity(Path(settings.input)),
-            "weights": self._weights_of(settings.chosen_model),
-            **{name: value for name, value in settings.pinned().items() if name not in _IGNORED},
-        }
-        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-
-
-def _own(path: str, flags: int) -> int:
-    """Open a file, but neither a link, nor a file with a second name, nor a pipe."""
-    # Without O_NONBLOCK, a pipe would block until another program opens its other end.
-    more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    opened = os.open(path, flags | more, 0o666)
-    about = os.fstat(opened)
-    if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1:
-        os.close(opened)
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-    return opened
-
-
-def _identity(path: Path) -> str:
-    return input_fingerprint(path, content=False)
+from cloudconv.workers.pool import WorkerConfig, Workers, choose_workers, start
 
 
 def each_input(settings: InterpManySettings) -> list[InterpSettings]:
@@ -136,19 +57,18 @@ def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
 
 
 def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
-    """Return the videos of a folder, with subfolders; leave out outputs beside them."""
-    if settings.recursive and path.is_dir():
-        folders = _folders(path, settings)
-        found = [(v, each.relative_to(path)) for each in folders for v in images.videos_in(each)]
-    else:
-        found = [(v, Path()) for v in images.videos_in(path)] if path.is_dir() else []
-    finished = cache(FinishedIndex)
-    return [
-        (str(video), subfolder)
-        for video, subfolder in found
-        if (Path(settings.out_dir) / subfolder).resolve() != video.parent.resolve()
-        or not finished(video.parent).has_made(video)
-    ]
+    """Return the videos of a folder with their subfolders; nothing for a file."""
+    if not path.is_dir():
+        return []
+    home, made = path.resolve(), Path(settings.out_dir).resolve()
+    if home == made or (settings.recursive and made in home.parents):
+        raise SettingsError(
+            f"out-dir-is-input: The outputs in {settings.out_dir} would be inputs of the next run "
+            f"on {path}: name another folder, such as {path / 'made'}."
+        )
+    folders = _folders(path, settings)
+    found = ((v, each.relative_to(path)) for each in folders for v in images.videos_in(each))
+    return [(str(video), subfolder) for video, subfolder in found]
 
 
 def _folders(path: Path, settings: InterpManySettings) -> list[Path]:
@@ -156,8 +76,6 @@ def _folders(path: Path, settings: InterpManySettings) -> list[Path]:
         return [path]
     made = Path(settings.out_dir).resolve()
     inside = images.folders_within(path)
-    if path.resolve() == made:
-        return list(inside)
     return [each for each in inside if not each.resolve().is_relative_to(made)]
 
 
@@ -188,7 +106,7 @@ def left_out(settings: InterpManySettings) -> Iterator[Warned]:
 
 @dataclass(frozen=True, slots=True)
 class Exists:
-    """The outcome for an input that is skipped because an earlier run finished its output."""
+    """The outcome for an input that is skipped: its output exists, and is newer."""
 
     input: str
     output: str
@@ -200,8 +118,8 @@ InputOutcome = InterpResult | Exists | CloudconvError
 def run(settings: InterpManySettings) -> Job:
     """Interpolate every input into the output folder; one that fails does not stop the others.
 
-    An input is skipped if an earlier run with the same settings has finished its output. Yields
-    warnings, progress over all inputs, an ``Ended`` for each input, and the list of outcomes.
+    An input is skipped if its output exists and is newer. Yields warnings, progress over all
+    inputs, an ``Ended`` for each input, and the list of outcomes.
     """
     every = each_input(settings)
     yield from left_out(settings)
@@ -224,39 +142,22 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
     with writing(folder):
         for each in {str(each.output) for each in every}:
             Path(each).mkdir(parents=True, exist_ok=True)
-    finished = cache(FinishedIndex)
     outcomes: dict[int, InputOutcome] = {}
     batch = _BatchProgress(every)
     try:
         for number, settings in enumerate(every):
-            existing = _existing(settings, finished)
+            existing = _existing(settings, _usual_output(settings))
             if existing is not None:
-                clear_finished(Path(existing.output))
                 outcomes[number] = existing
                 batch.leave_out(number)
-                yield Ended(number, str(settings.input), outcomes[number])
+                yield Ended(number, str(settings.input), existing)
         if len(outcomes) == len(every):
             config = WorkerConfig()  # no input is left, so no workers start
         with start(config, SegmentWork()) as workers:
             for number, settings in enumerate(every):
                 if number in outcomes:
                     continue
-                try:
-                    with kept_open(str(settings.input)):
-                        plan = decide(settings, inputs)
-                        # The index is written before the output gets its name. If the process is
-                        # killed between the two, the next run makes the output again.
-                        note = partial(
-                            finished(Path(str(settings.output))).note, settings, plan.output.name
-                        )
-                        batch.expect(number, plan.expected)
-                        change = partial(batch.change, number, str(settings.input))
-                        result = yield from mapped(interpolate(plan, workers, note), change)
-                        batch.expect(number, result.output_frames)
-                        outcomes[number] = result
-                except CloudconvError as error:
-                    batch.leave_out(number)
-                    outcomes[number] = error
+                outcomes[number] = yield from _outcome(number, settings, inputs, workers, batch)
                 yield Ended(number, str(settings.input), outcomes[number])
                 yield batch.progress()
     except KeyboardInterrupt as error:
@@ -268,6 +169,29 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
             raise
         raise Interrupted(*kept) from error
     yield Finished([outcomes[number] for number in range(len(every))])
+
+
+def _outcome(
+    number: int,
+    settings: InterpSettings,
+    inputs: Sequence[File],
+    workers: Workers[SegmentJob],
+    batch: _BatchProgress,
+) -> Generator[Event, None, InputOutcome]:
+    try:
+        with kept_open(str(settings.input)):
+            plan = decide(settings, inputs)
+            if (existing := _existing(settings, plan.output)) is not None:
+                batch.leave_out(number)
+                return existing
+            batch.expect(number, plan.expected)
+            change = partial(batch.change, number, str(settings.input))
+            result = yield from mapped(interpolate(plan, workers), change)
+            batch.expect(number, result.output_frames)
+            return result
+    except CloudconvError as error:
+        batch.leave_out(number)
+        return error
 
 
 class _BatchProgress:
@@ -306,21 +230,33 @@ class _BatchProgress:
 
 def estimate_all(every: Sequence[InterpSettings]) -> list[InterpEstimate | Exists | CloudconvError]:
     """Return the expected outcome for every input, or its error; write no output."""
-    finished = cache(FinishedIndex)
     inputs = [each.input for each in every]
     plans: list[InterpEstimate | Exists | CloudconvError] = []
     for settings in every:
         try:
-            existing = _existing(settings, finished)
-            plans.append(existing or estimate(decide(settings, inputs)))
+            plan = decide(settings, inputs)
+            plans.append(_existing(settings, plan.output) or estimate(plan))
         except CloudconvError as error:
             plans.append(error)
     return plans
 
 
-def _existing(settings: InterpSettings, finished: Callable[[Path], FinishedIndex]) -> Exists | None:
-    output = None if settings.overwrite else finished(Path(str(settings.output))).find(settings)
-    return None if output is None else Exists(str(settings.input), str(output))
+def _usual_output(settings: InterpSettings) -> Path:
+    """Return the output's name by the name of the input alone; a few inputs get another one."""
+    path = Path(settings.input)
+    suffix = CONTAINERS.get(path.suffix.lower(), MKV).suffixes[0]
+    return output_path(settings.output, path, name_tag(settings), suffix)
+
+
+def _existing(settings: InterpSettings, output: Path) -> Exists | None:
+    """Return the output if it is newer than the input, and need not be made again."""
+    with suppress(CloudconvError, OSError, ValueError):  # such as a name that no file can have
+        path = Path(settings.input)
+        read = [*images.files_of(path), *[path] * path.is_dir()]
+        changed = max(file.stat().st_mtime_ns for file in read)
+        if not settings.overwrite and output.is_file() and output.stat().st_mtime_ns > changed:
+            return Exists(str(settings.input), str(output))
+    return None
 
 
 def _size(path: Path | str) -> int:

@@ -23,7 +23,7 @@ from cloudconv.jobs.output import (
     time_base,
 )
 from cloudconv.media.carry import Carry
-from cloudconv.media.containers import container_of
+from cloudconv.media.containers import container_of, default_suffix
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import is_stdout
@@ -352,7 +352,8 @@ def decide(
     registry.check_times(spec, _frames_for_each(request, timing.rate))
     gap_rate = output_rate(request.rate, timing.gap_rate, request.slowdown)
     fastest = output_rate(request.rate, timing.fastest_rate, request.slowdown)
-    output = output_path(settings.output, info, _tag(settings), gap_rate, fastest)
+    suffix = default_suffix(info, gap_rate, fastest)
+    output = output_path(settings.output, info.path, name_tag(settings), suffix)
     rate = output_rate(request.rate, timing.rate, request.slowdown)
     if workers.kind != "inline" and not is_joinable(output):
         raise SettingsError(
@@ -468,7 +469,8 @@ def _frames_for_each(request: Request, own: Fraction | None) -> Fraction | None:
     return None if own is None else request.rate.rate * request.slowdown / own
 
 
-def _tag(settings: InterpSettings) -> str:
+def name_tag(settings: InterpSettings) -> str:
+    """Return the end of the default name, without the suffix."""
     tags, fps = [], exact(settings.fps)
     if settings.factor is not None:
         tags.append(f"x{float(settings.factor):g}")
