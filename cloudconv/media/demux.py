@@ -18,7 +18,7 @@ from av.stream import Discard, Disposition
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
-from cloudconv.media.input import opened
+from cloudconv.media.input import GrowthReader, growth_of
 
 # Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked first.
 _LEFT_OUT = frozenset(
@@ -91,10 +91,11 @@ def too_short(path: Path) -> str:
 
 
 def _open(path: Path, hardware: HWAccel | None, formats: str) -> InputContainer:
+    growth = growth_of(path)
     # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option prevents
     # that a "%" in a picture's name is read as a sequence.
     return av.open(
-        opened(path) or f"file:{os.fspath(path)}",
+        f"file:{os.fspath(path)}" if growth is None else GrowthReader(growth),
         mode="r",
         metadata_errors="replace",
         container_options={"pattern_type": "none", "format_whitelist": formats},

@@ -12,7 +12,7 @@ from pathlib import Path
 from cloudconv.errors import UnfitInputError
 from cloudconv.files import reading
 from cloudconv.media.info import MediaInfo
-from cloudconv.media.input import give_back, is_copy
+from cloudconv.media.input import is_copy
 from cloudconv.media.pictures import files_of
 
 BLOCK = 1 << 20  # bytes
@@ -61,8 +61,7 @@ def input_stamp(path: Path) -> str:
 
 def _blocks(file: Path, size: int, most: int) -> Iterator[bytes]:
     """Yield a file's content, or ``most`` blocks of it: the first, the last, and others between."""
-    opened = io.FileIO(file)  # by its name, because another file may have it now
-    try:
+    with io.FileIO(file) as opened:
         if size <= most * BLOCK:
             # Some files of the system, of size 0, have no end.
             for _ in range(0, size, BLOCK):
@@ -71,8 +70,6 @@ def _blocks(file: Path, size: int, most: int) -> Iterator[bytes]:
         for number in range(most):
             opened.seek((size - BLOCK) * number // (most - 1))
             yield opened.read(BLOCK)
-    finally:
-        give_back(file, opened)
 
 
 def has_changed(info: MediaInfo) -> bool:

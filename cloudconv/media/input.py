@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 from weakref import WeakValueDictionary, finalize
@@ -122,61 +122,6 @@ def is_picture(file: Path) -> bool:
     return file.suffix.lower() in _SUFFIXES
 
 
-_idle: dict[Path, list[io.FileIO]] = {}
-"""The open files that no reader uses, of inputs that are kept open."""
-
-
-@contextmanager
-def kept_open(path: Path | str) -> Iterator[None]:
-    """Keep the files of an input open within the block, so that later readers use them again."""
-    path = Path(path)
-    if path in _idle:  # another job reads the same input
-        yield
-        return
-    _idle[path] = []
-    try:
-        yield
-    finally:
-        for file in _idle.pop(path):
-            file.close()
-
-
-class SharedFile:
-    """A file object on an input; if the input is kept open, later readers use the file again."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            file = _idle[path].pop()
-        except (KeyError, IndexError):  # all are in use, perhaps in other threads
-            file = io.FileIO(path)
-        file.seek(0)
-        self.name = f"file:{os.fspath(path)}"
-        self.seek, self.tell = file.seek, file.tell
-        self._read, self._failed = file.read, False
-        finalize(self, give_back, path, file)
-
-    def read(self, size: int) -> bytes:
-        """Return at most ``size`` bytes; no bytes after an error, which PyAV raises later.
-
-        FFmpeg reads again after an error, and PyAV would print a second one.
-        """
-        if self._failed:
-            return b""
-        try:
-            return self._read(size) or b""
-        except OSError:
-            self._failed = True
-            raise
-
-
-def give_back(path: Path, file: io.FileIO) -> None:
-    """Keep a file that is no longer in use for the next reader, or close it."""
-    try:
-        _idle[path].append(file)
-    except KeyError:  # perhaps another thread has just ended the block
-        file.close()
-
-
 def is_copy(path: Path) -> bool:
     """Return whether the path is that of a temporary copy of standard input."""
     return isinstance(path, Copy)
@@ -187,18 +132,11 @@ def growth_of(path: Path) -> Growth | None:
     return path.growth if isinstance(path, Copy) else None
 
 
-def opened(path: Path) -> GrowthReader | SharedFile | None:
-    """Return a file object for FFmpeg; None for a picture, which FFmpeg reads by its name."""
-    if (growth := growth_of(path)) is not None:
-        return GrowthReader(growth)
-    return None if is_picture(path) else SharedFile(path)
-
-
 def local_file(path: Path | str, *, live: bool = False) -> Path:
     """Return the path, or a temporary copy of ``-``, standard input.
 
     The copy is made once and exists as long as the returned path. With ``live``, Matroska from
-    standard input is returned at once. The copy then grows, and `opened` returns its reader.
+    standard input is returned at once. The copy then grows, and `growth_of` returns its growth.
     Raises InputError for what is no readable file, and if the copy cannot be written.
     """
     path = Path(path)

@@ -42,7 +42,7 @@ from cloudconv.media.formats import LINEAR, SRGB, is_float, working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.identity import input_fingerprint, input_stamp
 from cloudconv.media.info import MediaInfo, StreamInfo, Timing, reader_of
-from cloudconv.media.input import SharedFile, growth_of, local_file
+from cloudconv.media.input import growth_of, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.pictures import Pictures, open_pictures, subfolders_of
 from cloudconv.media.rates import constant_rate, middle_distance
@@ -433,7 +433,8 @@ def _lacks_its_end(container: InputContainer) -> bool:
     path = Path(container.name.removeprefix("file:"))
     if not path.is_file():
         return False  # an input that was read while it arrived is complete
-    end = segment_end(SharedFile(path).read(1 << 12))
+    with path.open("rb") as file:
+        end = segment_end(file.read(1 << 12))
     return end is not None and path.stat().st_size < end
 
 

@@ -220,7 +220,7 @@ def test_a_disk_that_fails_is_an_error_and_keeps_the_work(tmp_path):
         return subprocess.run(command, env=given, capture_output=True, text=True, check=False)
 
     # The identity is read first, then the header and all packets, the frames, and the sound.
-    for healthy, keeps in {0: False, 1: False, 6: True, 9: True}.items():
+    for healthy, keeps in {0: False, 1: False, 13: True, 19: True}.items():
         failed = run(healthy)
         assert (failed.returncode, failed.stderr.count("\n"), output.exists()) == (1, 1, False)
         said = f"error: {clip} cannot be read to its end (Input/output error): "

@@ -17,7 +17,6 @@ from cloudconv.jobs.interp.run import estimate, interpolate
 from cloudconv.jobs.output import output_path, stem_of
 from cloudconv.media import pictures as images
 from cloudconv.media.containers import CONTAINERS, MKV
-from cloudconv.media.input import kept_open
 from cloudconv.media.output import writing
 from cloudconv.messages import shortened
 from cloudconv.models import registry
@@ -179,16 +178,15 @@ def _outcome(
     batch: _BatchProgress,
 ) -> Generator[Event, None, InputOutcome]:
     try:
-        with kept_open(str(settings.input)):
-            plan = decide(settings, inputs)
-            if (existing := _existing(settings, plan.output)) is not None:
-                batch.leave_out(number)
-                return existing
-            batch.expect(number, plan.expected)
-            change = partial(batch.change, number, str(settings.input))
-            result = yield from mapped(interpolate(plan, workers), change)
-            batch.expect(number, result.output_frames)
-            return result
+        plan = decide(settings, inputs)
+        if (existing := _existing(settings, plan.output)) is not None:
+            batch.leave_out(number)
+            return existing
+        batch.expect(number, plan.expected)
+        change = partial(batch.change, number, str(settings.input))
+        result = yield from mapped(interpolate(plan, workers), change)
+        batch.expect(number, result.output_frames)
+        return result
     except CloudconvError as error:
         batch.leave_out(number)
         return error

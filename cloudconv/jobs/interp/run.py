@@ -31,7 +31,7 @@ from cloudconv.jobs.output import expected_encoding, size_of
 from cloudconv.media import pictures as images
 from cloudconv.media.containers import is_sequence
 from cloudconv.media.frame import Frame, FrameTask
-from cloudconv.media.input import is_stdout, kept_open
+from cloudconv.media.input import is_stdout
 from cloudconv.media.output import check_free, claim, collect_refusals, raise_first
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.plan import plan_encoding
@@ -67,10 +67,9 @@ def run(settings: InterpSettings) -> Job:
 
     Closing the iterator cancels the run, which keeps the finished segments, as Ctrl-C does.
     """
-    with kept_open(str(settings.input)):
-        plan = decide(settings, live=True)
-        with start(plan.workers, SegmentWork()) as workers:
-            yield Finished((yield from interpolate(plan, workers)))
+    plan = decide(settings, live=True)
+    with start(plan.workers, SegmentWork()) as workers:
+        yield Finished((yield from interpolate(plan, workers)))
 
 
 @each_once
