@@ -124,8 +124,9 @@ class Claim:
             raise
         with ExitStack() as undo:
             undo.callback(self.release)
-            for leftover in leftovers(self._target):
-                remove(leftover)
+            for folder in {_folder_of(self._target), Path(os.path.realpath(self._target))}:
+                for part in folder.glob(f"{part_prefix(self._target)}-*.part"):
+                    remove(part)
             undo.pop_all()
 
     def release(self) -> None:
@@ -145,16 +146,6 @@ class Claim:
     def __exit__(self, *_: object) -> None:
         """Release the claim."""
         self.release()
-
-
-def leftovers(target: Path) -> list[Path]:
-    """Return the unfinished files and folders of ``target``.
-
-    No process uses them if the caller has the :class:`Claim` of ``target``.
-    """
-    folders = {_folder_of(target), Path(os.path.realpath(target))}
-    name = f"{part_prefix(target)}-*.part"
-    return [part for folder in folders if folder.is_dir() for part in folder.glob(name)]
 
 
 def create_part(target: Path, *, folder: bool = False, within: Path | None = None) -> Path:

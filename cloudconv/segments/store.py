@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from itertools import chain
@@ -33,7 +33,7 @@ from cloudconv.errors import (
     UnfitInputError,
 )
 from cloudconv.events import Warned
-from cloudconv.files import Claim, beside, leftovers, part_prefix, sync_folder, write_whole
+from cloudconv.files import Claim, beside, part_prefix, sync_folder, write_whole
 from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
@@ -45,8 +45,6 @@ _VERSION = 5
 _MARK, _PLAN = "cloudconv", "plan.json"
 _SEGMENT = re.compile(r"(\d{6})-([0-9a-f]{32})\.packets")
 _LONGEST_END = 1024  # bytes; at least those of a segment's end
-_WHOLE = "whole.json"
-"""The file that identifies the joined output."""
 _ADAPTED = "adapted.*"
 """The files of weights that were adapted to the input."""
 # The last two names are of an earlier version.
@@ -75,7 +73,6 @@ class SegmentStore:
         self.warnings: list[Warned] = []
         self._joined: dict[int, FinishedSegment] = {}
         self._identity: dict[str, Any] = {}
-        self._output = output
         self._claim = Claim(output)
         self._opened = False
 
@@ -140,21 +137,6 @@ class SegmentStore:
             self.finished[segment.number] = self._joined[segment.number] = named, summary
             sync_folder(self.path)
 
-    def note_complete(self, made: Path) -> None:
-        """Save the identity of the joined output ``made``, before the file gets its name."""
-        self._save(_WHOLE, _stat(made))
-
-    @property
-    def is_done(self) -> bool:
-        """Return whether the output is complete, and the folder has nothing for a later run."""
-        identity = self.path / _WHOLE
-        with suppress(OSError):
-            if identity.is_file():
-                return unsealed(identity.read_bytes()) == _stat(self._output)
-            # A run was killed while it deleted the folder.
-            return (self.path / _MARK).is_file() and not self._own_files()
-        return False
-
     def release(self, *, keep: bool = True) -> str | None:
         """Unlock the folder, and delete the folder unless a later run can use its content.
 
@@ -183,27 +165,30 @@ class SegmentStore:
                 )
             self._joined[segment.number] = finished
 
-    def join(self, output: Sink, note: Callable[[Path], None]) -> None:
+    def join(self, output: Sink) -> None:
         """Join the segments of this run's plan into the open output, and delete the folder.
 
-        ``note`` is called with the path of the complete output, just before the output gets its
-        name. Raises OutputError if the disk has too little room, or a segment is damaged.
+        Raises OutputError if the disk has too little room, or a segment is damaged.
         """
         done = [self._joined[number] for number in sorted(self._joined)]
         size = sum(summary.bytes for _, summary in done)
-        with output:
-            free = disk_usage(self.path).free
-            if free < size:
-                raise OutputError(
-                    f"no-room-to-join: Joining the finished frames needs {size / 1e6:.1f} MB more "
-                    f"on the disk, and {free / 1e6:.1f} MB are free: free some space."
-                )
-            output.join(done)
-            complete = output.complete()
-            assert complete is not None
-            self.note_complete(complete)
-            note(complete)
-        self.remove()
+        made: os.stat_result | None = None
+        try:
+            with output:
+                free = disk_usage(self.path).free
+                if free < size:
+                    raise OutputError(
+                        f"no-room-to-join: Joining the finished frames needs {size / 1e6:.1f} MB "
+                        f"more on the disk, and {free / 1e6:.1f} MB are free: free some space."
+                    )
+                output.join(done)
+                complete = output.complete()
+                assert complete is not None
+                made = complete.stat()
+        finally:  # an interrupt may come when the output has its name
+            with suppress(OSError):
+                if made is not None and os.path.samestat(made, output.plan.target.stat()):
+                    self.remove()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -215,7 +200,7 @@ class SegmentStore:
             self.lock()
             yield
         except KeyboardInterrupt as error:
-            kept = self.release(keep=not self.is_done)
+            kept = self.release()
             if kept is None:
                 raise
             raise Interrupted(kept) from error
@@ -248,9 +233,8 @@ class SegmentStore:
 
     def remove(self) -> None:
         """Delete cloudconv's files, and the folder if it is then empty; release the claim."""
-        # If this run is killed, a later run recognises the folder by the mark, and the complete
-        # output by the file before the mark.
-        for file in [*self._own_files(), self.path / _MARK]:
+        self._opened = False
+        for file in [*self._own_files(), self.path / _MARK]:  # by the mark a later run knows it
             with suppress(OSError):
                 file.unlink()
         with suppress(OSError):
@@ -261,7 +245,6 @@ class SegmentStore:
         """Return the files that cloudconv made, except the mark; other files may be the user's."""
         made = [file for name in _OWN for file in self.path.glob(name)]
         made += [file for file in self.path.glob("*.packets") if _SEGMENT.fullmatch(file.name)]
-        made += self.path.glob(_WHOLE)  # deleted last
         return [file for file in made if stat.S_ISREG(file.lstat().st_mode)]
 
     def _take_over(self, *, resume: bool) -> None:
@@ -335,21 +318,6 @@ def _name_of(segment: SegmentPlan) -> str:
     return f"{segment.number:06}-{segment.digest}.packets"
 
 
-def clear_finished(output: Path) -> None:
-    """Delete what a killed run has left beside a complete output: work folder, unfinished files.
-
-    Nothing is deleted while another run makes the output, or without an output.
-    """
-    store = SegmentStore(output)
-    with suppress(OutputError, OSError):
-        if os.path.lexists(output) and store.is_done:
-            store.lock()
-            store.remove()
-        elif os.path.lexists(output) and leftovers(output):
-            with Claim(output):
-                pass
-
-
 def summary_in(file: Path, digest: str) -> PacketSummary | None:
     """Return the summary in the file of a finished segment; None if the file is damaged."""
     with file.open("rb") as opened:
@@ -404,11 +372,6 @@ def unsealed(line: bytes) -> dict[str, Any] | None:
 def _is_plan(data: dict[str, Any]) -> bool:
     parts = (data.get("identity"), data.get("decided"))
     return data.get("version") == _VERSION and all(isinstance(part, dict) for part in parts)
-
-
-def _stat(file: Path) -> dict[str, Any]:
-    status = file.stat()
-    return {"file": status.st_ino, "bytes": status.st_size, "time": status.st_mtime_ns}
 
 
 def _sum(data: dict[str, Any]) -> str:

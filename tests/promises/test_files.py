@@ -3,8 +3,6 @@
 import os
 import re
 import shutil
-import subprocess
-import sys
 from fractions import Fraction as F
 from pathlib import Path
 
@@ -212,37 +210,6 @@ def test_a_report_that_appears_during_a_run_is_kept(clip, tmp_path, monkeypatch)
         compared(clip, tmp_path / "look")
     assert contents(tmp_path / "look") == {"index.html": b"precious"}
     assert len(os.listdir(tmp_path / "look-1")) == 3
-
-
-KILLED = """
-import os, sys
-from cloudconv import interpolate_many
-from cloudconv.media.output import Part
-commit = Part.commit
-def killed(part):
-    commit(part)
-    os._exit(9)
-Part.commit = killed
-interpolate_many([sys.argv[1]], out_dir=sys.argv[2], model="blend", fps=48)
-"""
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("what", ["video", "gif"])
-def test_a_kill_right_after_the_output_is_complete_leaves_only_the_output(clip, out, what):
-    if what == "gif":
-        clip = calls.interpolate(clip, clip.with_suffix(".gif"), model="blend", fps=36).output
-    killed = subprocess.run([sys.executable, "-c", KILLED, clip, out], check=False)
-    assert killed.returncode == 9
-    (made,) = out.glob("a_48fps.???")
-    before = made.read_bytes()
-    files.create_part(made)
-    many = InterpManySettings([clip], out_dir=out, model="blend", fps=F(48))
-    assert isinstance(finish(batch.run(many))[0], batch.Exists)
-    assert sorted(os.listdir(out)) == [made.name]
-    with pytest.raises(OutputError, match="exists already"):
-        calls.interpolate(clip, made, model="blend", fps=48)
-    assert made.read_bytes() == before
 
 
 @pytest.mark.full

@@ -9,15 +9,13 @@ import subprocess
 import sys
 import time
 import zlib
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-import cloudconv
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.media.output import Part
-from cloudconv.segments.store import SegmentStore, sealed
+from cloudconv.segments.store import sealed
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, packets_of, picture, write_clip
 from tests.helpers.jobs import on, stop_after
@@ -157,33 +155,6 @@ def test_an_interrupt_when_the_output_is_complete_keeps_no_work(clips, tmp_path,
     assert not isinstance(caught.value, Interrupted)  # which says that the command carries on
     assert os.listdir(tmp_path) == ["b.mkv"]
     assert_same(tmp_path / "b.mkv", clips / "whole.mkv")
-
-
-@pytest.mark.parametrize("left", [8, 5, 2, 1])
-def test_a_kill_while_the_work_is_deleted_leaves_only_the_output(
-    clips, tmp_path, monkeypatch, left
-):
-    work = tmp_path / "a_x2.mkv.work"
-    given = {"out_dir": tmp_path, "factor": 2, "model": "tiny"}
-
-    def killed(path, missing_ok=False, unlink=Path.unlink):
-        if path.parent == work and len(os.listdir(work)) == left:
-            raise SystemExit
-        unlink(path, missing_ok=missing_ok)
-
-    def remove(store, whole=SegmentStore.remove):
-        monkeypatch.setattr(Path, "unlink", killed)
-        monkeypatch.setattr(SegmentStore, "remove", lambda _: None)  # by the handlers of errors
-        whole(store)
-
-    monkeypatch.setattr(SegmentStore, "remove", remove)
-    with suppress(SystemExit):
-        cloudconv.interpolate_many([clips / "a.mkv"], **given)
-    monkeypatch.undo()
-    assert (tmp_path / "a_x2.mkv").exists()
-    assert len(os.listdir(work)) == left
-    cloudconv.interpolate_many([clips / "a.mkv"], **given)
-    assert sorted(os.listdir(tmp_path)) == ["a_x2.mkv"]
 
 
 @pytest.mark.full

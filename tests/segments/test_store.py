@@ -131,20 +131,6 @@ def test_an_incomplete_file_is_never_recorded(output):
     assert work.finished == {}
 
 
-def test_a_joined_output_is_recognised_until_it_is_replaced(output):
-    work = opened(output, finished=[0])
-    output.write_bytes(b"joined")
-    work.note_complete(output)
-    assert work.is_done
-    output.write_bytes(b"another file of that name")
-    assert not work.is_done
-    output.write_bytes(b"joined")
-    work.note_complete(output)
-    work.release()
-    store.clear_finished(output)  # by the next run, if this one is killed here
-    assert list(output.parent.iterdir()) == [output]
-
-
 def test_an_interrupt_names_the_work_of_an_earlier_run(output):
     work = SegmentStore(output)
     with pytest.raises(KeyboardInterrupt) as without, work.named():

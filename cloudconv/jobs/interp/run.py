@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, fields, replace
 from fractions import Fraction
@@ -45,7 +45,7 @@ from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
 from cloudconv.segments.plan import OpenSegment, split
 from cloudconv.segments.render import RenderPlan, SegmentJob, SegmentWork, render_segments
-from cloudconv.segments.store import SegmentStore, clear_finished, fresh_file, token_of
+from cloudconv.segments.store import SegmentStore, fresh_file, token_of
 from cloudconv.settings import InterpSettings
 from cloudconv.workers.pool import Workers, start
 
@@ -74,17 +74,10 @@ def run(settings: InterpSettings) -> Job:
 
 @each_once
 def interpolate(
-    reported: list[Warned],
-    plan: InterpPlan,
-    workers: Workers[SegmentJob],
-    note: Callable[[Path], None] = lambda _: None,
+    reported: list[Warned], plan: InterpPlan, workers: Workers[SegmentJob]
 ) -> Generator[Event, None, InterpResult]:
-    """Interpolate one video.
-
-    ``note`` is called with the path of the complete output, just before that gets its name.
-    """
+    """Interpolate one video."""
     began = time.monotonic()
-    clear_finished(plan.output)
     raise_first(plan.refusals)
     set_threads(plan.settings.threads)
     yield from plan.warnings
@@ -139,9 +132,9 @@ def interpolate(
         # Join the segments.
         if isinstance(work, SegmentStore):
             sink = Sink(render_plan.encoding, overwrite=plan.settings.overwrite)
-            work.join(sink, note)
-        elif (complete := (sink := work).complete()) is not None:
-            note(complete)
+            work.join(sink)
+        else:
+            (sink := work).complete()
         yield from (*sink.warnings, *source.warnings)
     seconds = time.monotonic() - began
     return InterpResult(
