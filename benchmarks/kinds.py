@@ -253,9 +253,7 @@ def _without_sharpening() -> Iterator[None]:
 
 RULES: Mapping[str, Any] = {
     "marks": partial(patch, "cloudconv.models.stillness.Stillness.marks", lambda *_: None),
-    "still": partial(
-        patch, "cloudconv.models.stillness.Stillness.moved", lambda *_: torch.zeros(())
-    ),
+    "still": partial(patch, "cloudconv.models.stillness.sample", lambda *_: torch.zeros(())),
     "near": partial(patch, "cloudconv.models.rife._NEAR", torch.inf),
     "sharpening": _without_sharpening,
     "fallback": nullcontext,

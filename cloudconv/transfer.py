@@ -66,7 +66,8 @@ def download(planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:
         for plane in planes
     ]
     arrived = _event(device)
-    arrived.record()
+    # The copies run in the queue of the planes' device, which need not be the current one.
+    arrived.record(torch.get_device_module(device).current_stream(device))
     return Arriving([*stay, *here], arrived)
 
 

@@ -315,8 +315,10 @@ def train(console: Console, clips: _Clips = None, **given: Any) -> None:
 
     With --init, fine-tune a shipped model on your own footage.
     """
+    if clips:
+        given["clips"] = clips
     try:
-        settings = TrainSettings(clips or (), **given)
+        settings = TrainSettings(**given)
     except SettingsError as error:
         if error.code == "no-model":
             from cloudconv.training.clips import check_clips

@@ -48,7 +48,9 @@ def estimate(settings: Any, warn: Callable[[Warned], None] = lambda warned: None
 
 
 def _one_after_another(job: Job) -> Job:
-    with _turn():
+    from cloudconv.render.device import exact_arithmetic  # imports PyTorch
+
+    with _turn(), exact_arithmetic():
         yield from job
 
 

@@ -165,7 +165,7 @@ def completed(settings: TrainSettings) -> TrainSettings:
     The default model is the model that ``init`` names, which also names the output.
     """
     known = {each.name for each in fields_of(TrainSettings)} - {"recipe"}
-    given = {name: value for name, value in settings.passed.items() if value not in ((), "")}
+    given = settings.passed
     merged = {} if settings.recipe is None else _read_recipe(settings.recipe)
     if unknown := sorted(merged.keys() - known):
         raise SettingsError(
@@ -175,7 +175,8 @@ def completed(settings: TrainSettings) -> TrainSettings:
     # A given `steps` also replaces the recipe's `minutes`, and the reverse.
     if "minutes" in given or "steps" in given:
         merged = {name: value for name, value in merged.items() if name not in ("minutes", "steps")}
-    merged |= given
+    # A given None, or nothing, unsets a value of the recipe.
+    merged = {k: v for k, v in (merged | given).items() if v not in (None, (), "")}
     if "model" not in merged and "init" in merged:
         merged["model"] = registry.network_of(merged["init"])
     if "model" not in merged:

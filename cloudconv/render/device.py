@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +25,18 @@ from cloudconv.models.ops import resize, warp
 
 _FAST_FP16 = (7, 0)
 """The first compute capability with fast fp16; most earlier GPUs are slower in fp16."""
+
+_cudnn: Any = torch.backends.cudnn
+_matmul: Any = torch.backends.cuda.matmul
+_TF32: tuple[tuple[Any, str, Any], ...] = (
+    ((_cudnn.conv, "fp32_precision", "ieee"), (_matmul, "fp32_precision", "ieee"))
+    if hasattr(_matmul, "fp32_precision")
+    else ((_cudnn, "allow_tf32", False), (_matmul, "allow_tf32", False))  # before PyTorch 2.9
+)
+_EXACT = (*_TF32, (_cudnn, "deterministic", True))
+_settings_lock = threading.RLock()  # a garbage collection may close a block in the same thread
+_settings_before: list[tuple[Any, str, Any]] = []
+_open_blocks: list[None] = []
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -61,23 +77,40 @@ def use_device(device: torch.device) -> None:
     """Make a device the current one of this thread; every thread that uses the device calls this.
 
     Tensors determine the device of PyTorch's operations, but page-locked memory and events belong
-    to the current device. The function also changes two settings for the whole process. float32 is
-    exact (the mantissa of NVIDIA's TF32 has 10 bits). Convolutions are deterministic, so that one
-    GPU makes the same frames in every run.
+    to the current device.
     """
-    if device.type == "cpu":
-        return
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.deterministic = True
-    if device.index is not None:
+    if device.index is not None and device.type != "cpu":
         torch.accelerator.set_device_index(device.index)
+
+
+@contextmanager
+def exact_arithmetic() -> Iterator[None]:
+    """Compute exactly in all threads of this process during a block.
+
+    float32 is exact (the mantissa of NVIDIA's TF32 has 10 bits). Convolutions are deterministic, so
+    that one GPU makes the same frames in every run. The last of several blocks that are open at
+    once restores the settings of the program around them.
+    """
+    with _settings_lock:
+        if not _open_blocks:
+            _settings_before[:] = [(*at, getattr(*at)) for *at, _ in _EXACT]
+            for of, name, value in _EXACT:
+                setattr(of, name, value)
+        _open_blocks.append(None)
+    try:
+        yield
+    finally:
+        with _settings_lock:
+            _open_blocks.pop()
+            for of, name, value in () if _open_blocks else _settings_before:
+                setattr(of, name, value)
 
 
 def fault_of(device: torch.device, dtype: torch.dtype) -> str | None:
     """Compare a device in ``dtype`` with the CPU in float32; return the fault in words, or None."""
     try:
-        result = _exercise(device, dtype).cpu()
+        with exact_arithmetic():
+            result = _exercise(device, dtype).cpu()
     except (RuntimeError, ValueError) as error:
         return _line(error)
     off = (result - _exercise(torch.device("cpu"), torch.float32)).abs().max()

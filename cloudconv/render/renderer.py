@@ -21,7 +21,7 @@ from cloudconv.models.base import Interpolator, check_finite
 from cloudconv.models.catalogue import FOUR
 from cloudconv.pipeline import close_iterator, drained
 from cloudconv.render.cpu_streams import CpuStreams
-from cloudconv.render.device import use_device
+from cloudconv.render.device import exact_arithmetic, use_device
 from cloudconv.render.inference import Inference, SourcePicture, Steps, advance
 from cloudconv.render.memory import (
     AUTOMATIC,
@@ -133,7 +133,10 @@ class Renderer:
         again: Items = deque()  # items of batches without enough memory
         source = iter(tasks)
         try:
-            with closing(CpuStreams(self._inference.sizes.cpu_streams)) as cpu_streams:
+            with (
+                exact_arithmetic(),
+                closing(CpuStreams(self._inference.sizes.cpu_streams)) as cpu_streams,
+            ):
                 ended = False
                 while not ended or again:
                     item = again.popleft() if again else next(source, None)

@@ -192,7 +192,7 @@ class Settings:
     """
 
     def __new__(cls, *values: Any, **named: Any) -> Self:
-        """Record the names of the values that the caller gives; None counts as not given.
+        """Record the names of the values that the caller gives, None among them.
 
         A copy by ``dataclasses.replace`` passes all values, so its default values do not count.
         """
@@ -200,7 +200,7 @@ class Settings:
         passed = dict(zip(cls.__match_args__, values, strict=False)) | named
         usual = {each.name: each.default for each in fields_of(cls)}
         unset = usual if passed.keys() >= usual.keys() else {}
-        names = (k for k, v in passed.items() if v is not None and (k, v) not in unset.items())
+        names = (k for k, v in passed.items() if (k, v) not in unset.items())
         self._set("_passed", tuple(names))
         return self
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cloudconv.dreaming.methods.base import Options
-from cloudconv.dreaming.methods.texture import texture
+from cloudconv.dreaming.methods.texture import _Clip, texture
 from tests.helpers.dreams import ball, ball_is_whole, clouds, material, tensor, vitals_of
 
 
@@ -38,6 +38,14 @@ def test_a_bouncing_ball_keeps_bouncing_and_stays_whole():
     assert max(changes([tensor(source[-1]), *made])) < 1.3 * max(usual)
     rows = vitals_of(material(source), made, repeats=True)
     assert all(row.alive for row in rows), [row.failed for row in rows]
+
+
+def test_the_difference_of_bright_frames_that_are_almost_equal_is_exact():
+    source = [np.full((60, 80, 3), 250, np.uint8) for _ in range(40)]
+    for picture in source[1::2]:
+        picture[:8, :8] -= 1
+    apart = _Clip(material(source), Options(1, 0))._apart
+    assert (apart[0, 2], apart[0, 1]) == (0, pytest.approx(0.115, rel=0.05))
 
 
 @pytest.mark.parametrize("loop", [False, True])

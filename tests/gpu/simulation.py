@@ -544,7 +544,9 @@ class Event:
     def __init__(self, *_, **__):
         self._until = self._launched = 0
 
-    def record(self, *_):
+    def record(self, stream=None):
+        if stream is None:
+            _fault("an event in the queue of the current device, not in that of the copy")
         self._until, self._launched = _QUEUE.length, RECORD.kernels
 
     def synchronize(self):
@@ -603,6 +605,7 @@ def install():
         "is_available": lambda: True,
         "device_count": lambda: 1,
         "current_device": lambda: 0,
+        "current_stream": lambda device: f"stream of {device}",
         "get_device_name": lambda *_: "Simulated GPU",
         "get_device_capability": lambda *_: (9, 0),
         "get_device_properties": lambda *_: _PROPERTIES,

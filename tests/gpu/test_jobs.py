@@ -10,7 +10,7 @@ import torch
 import cloudconv
 from cloudconv.events import Progress
 from cloudconv.models import registry
-from cloudconv.render.device import choose_device, choose_precision
+from cloudconv.render.device import choose_device, choose_precision, exact_arithmetic
 from cloudconv.settings import TrainSettings
 from tests.gpu import simulation
 from tests.gpu.simulation import in_loop
@@ -58,7 +58,7 @@ def test_predictors_forecast_as_on_the_cpu(gpu, name, precision):
     wide = torch.nn.functional.interpolate(coarse, size=(64, 160), mode="bicubic").clamp(0, 1)
     frames = torch.stack([wide[..., 2 * k : 2 * k + 96] for k in range(spec.context)], 1)
     expected = registry.load_predictor(name).forecast(frames, 2)
-    with gpu() as record:
+    with gpu() as record, exact_arithmetic():
         dtype = choose_precision(precision, choose_device("cuda"), spec)
         forecasts = registry.load_predictor(name, "cuda", dtype).forecast(frames.to("cuda"), 2)
         made = [next(forecasts).cpu()]

@@ -374,6 +374,16 @@ def test_a_recipe_gives_the_settings(clip, recipe):
     assert completed(recipe=file, minutes=2.0).steps is None
 
 
+def test_none_and_nothing_unset_a_value_of_a_recipe(clip, recipe):
+    file = recipe(
+        f'model = "{PREDICT.name}"\nclips = ["{clip}"]\ninit = "a"\nsize = 64\n'
+        'val = ["b.mp4"]\nnoise = 0.5\n'
+    )
+    read = completed(recipe=file, init=None, size=None, val=None, noise=None)
+    assert (read.init, read.size, read.val, read.noise) == (None, None, (), 0.0)
+    assert (completed(recipe=file, seed=1).init, completed(recipe=file, val=()).val) == ("a", ())
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

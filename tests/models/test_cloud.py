@@ -213,6 +213,14 @@ def test_missing_outer_frames_cost_little():
     assert min(scores) > psnr((x0 + x1) / 2, truth) + 6
 
 
+def test_the_benchmark_of_kinds_can_leave_out_each_rule(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+    kinds = importlib.import_module("kinds")
+    for without in kinds.RULES.values():
+        with without():
+            pass
+
+
 @pytest.mark.full
 def test_no_drawn_kind_is_far_behind_rife(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")

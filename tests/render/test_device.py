@@ -14,6 +14,7 @@ from cloudconv.render.device import (
     auto_warnings,
     choose_device,
     choose_precision,
+    exact_arithmetic,
     machine_fingerprint,
     set_threads,
 )
@@ -63,21 +64,31 @@ def test_auto_says_why_an_accelerator_is_not_used(simulated, monkeypatch, fault)
     assert auto_warnings("cpu") == []
 
 
-def test_float32_is_exact_and_repeatable_and_each_thread_sets_its_device(monkeypatch):
+def test_float32_is_exact_and_repeatable_until_the_last_block_ends():
+    exact = device_module._EXACT
+
+    def settings():
+        return [getattr(of, name) for of, name, _ in exact]
+
+    before, first, second = settings(), exact_arithmetic(), exact_arithmetic()
+    try:
+        for (of, name, _), value in zip(exact, ("tf32", "tf32", False), strict=True):
+            setattr(of, name, value)
+        for block in (first, second):
+            block.__enter__()
+        first.__exit__(None, None, None)
+        assert settings() == ["ieee", "ieee", True]
+        second.__exit__(None, None, None)
+        assert settings() == ["tf32", "tf32", False]
+    finally:
+        for (of, name, _), value in zip(exact, before, strict=True):
+            setattr(of, name, value)
+
+
+def test_each_thread_sets_its_device(monkeypatch):
     current = []
     monkeypatch.setattr(torch.accelerator, "set_device_index", current.append)
-    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
-    switches = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = [switch.allow_tf32 for switch in switches]
-    try:
-        for switch in switches:
-            switch.allow_tf32 = True
-        device_module.use_device(torch.device("cuda", 1))
-        assert [switch.allow_tf32 for switch in switches] == [False, False]
-        assert torch.backends.cudnn.deterministic
-    finally:
-        for switch, value in zip(switches, before, strict=True):
-            switch.allow_tf32 = value
+    device_module.use_device(torch.device("cuda", 1))
     assert current == [1]
 
 

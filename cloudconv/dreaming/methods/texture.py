@@ -92,7 +92,9 @@ class _Clip:
 
     def _unlike(self, smalls: Tensor) -> Floats:
         """Return the root mean square differences of (n, values) from each frame, in levels."""
-        apart = torch.cdist(smalls, self._smalls) / self._smalls.shape[1] ** 0.5
+        # The usual form, a product of matrices, loses small differences of large values.
+        apart = torch.cdist(smalls, self._smalls, compute_mode="donot_use_mm_for_euclid_dist")
+        apart /= self._smalls.shape[1] ** 0.5
         made: Floats = apart.numpy()
         return made
 
