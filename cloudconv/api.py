@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
 from cloudconv import errors, jobs
 from cloudconv.errors import (
@@ -41,13 +41,13 @@ from cloudconv.settings.values import File
 
 if TYPE_CHECKING:
     from cloudconv.jobs.adapt import Adapted
-    from cloudconv.jobs.compare.plan import CompareEstimate, CompareResult
+    from cloudconv.jobs.compare.plan import CompareResult
     from cloudconv.jobs.doctor import Check, Diagnosis
-    from cloudconv.jobs.dream.plan import DreamEstimate, DreamResult
-    from cloudconv.jobs.extrapolate import ExtrapolateEstimate, ExtrapolateResult
+    from cloudconv.jobs.dream.plan import DreamResult
+    from cloudconv.jobs.extrapolate import ExtrapolateResult
     from cloudconv.jobs.interp.batch import Exists, InputOutcome
-    from cloudconv.jobs.interp.plan import InterpEstimate, InterpResult
-    from cloudconv.jobs.train import TrainEstimate, TrainResult
+    from cloudconv.jobs.interp.plan import InterpResult
+    from cloudconv.jobs.train import TrainResult
     from cloudconv.models.base import Interpolator, Model, OuterPictures, Predictor
     from cloudconv.models.catalogue import ModelSpec
     from cloudconv.training.loop import Validation
@@ -59,17 +59,16 @@ _LATER = (
     *("jobs.extrapolate", "jobs.compare.plan", "jobs.dream.plan"),
     *("training.loop", "jobs.train", "jobs.doctor"),
 )
-"""The modules of results, estimates and models, imported in this order until a name is found."""
+"""The modules of results and models, imported in this order until a name is found."""
 
 __all__ = ["__version__", "add_model", "list_models", "load_model", "remove_model"]
 __all__ += ["reuse_memory"]
-__all__ += ["compare", "doctor", "dream", "estimate", "extrapolate", "run", "train"]
+__all__ += ["compare", "doctor", "dream", "extrapolate", "plan", "run", "train"]
 __all__ += ["interpolate", "interpolate_frames", "interpolate_many"]
 __all__ += ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]
 __all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSettings"]
-__all__ += ["CompareEstimate", "DreamEstimate", "ExtrapolateEstimate", "InterpEstimate"]
 __all__ += ["CompareResult", "Diagnosis", "DreamResult", "Exists", "ExtrapolateResult"]
-__all__ += ["Adapted", "Check", "InterpResult", "TrainEstimate", "TrainResult", "Validation"]
+__all__ += ["Adapted", "Check", "InterpResult", "TrainResult", "Validation"]
 __all__ += ["Interpolator", "Model", "ModelSpec", "OuterPictures", "Predictor"]
 __all__ += ["Ended", "Event", "Finished", "Job", "Measured", "Progress", "Warned"]
 __all__ += ["CloudconvError", "DeviceError", "EncoderError", "InputError", "Interrupted", "errors"]
@@ -179,23 +178,14 @@ def doctor(settings: DoctorSettings) -> Diagnosis:
     return cast("Diagnosis", _result(settings))
 
 
-@overload
-def estimate(settings: InterpSettings) -> InterpEstimate: ...
-@overload
-def estimate(settings: ExtrapolateSettings) -> ExtrapolateEstimate: ...
-@overload
-def estimate(settings: DreamSettings) -> DreamEstimate: ...
-@overload
-def estimate(settings: CompareSettings) -> CompareEstimate: ...
-@overload
-def estimate(settings: TrainSettings) -> TrainEstimate: ...
-def estimate(settings: Any) -> Any:
-    """Return the expected outcome and cost of a run; no output is written.
+def plan(settings: Settings) -> dict[str, Any]:
+    """Return what ``--dry-run --json`` prints; no output is written.
 
-    ``refusals`` are the reasons for which the run would refuse to write. No estimate exists for
-    many videos and for doctor.
+    These are the keys of the result that are decided before the run, such as ``output``,
+    ``encoder`` and ``warnings``. Numbers of frames are approximate. The first error that the run
+    would find before its frames is raised.
     """
-    return jobs.estimate(settings)
+    return jobs.plan(settings)
 
 
 def run(settings: Settings) -> Job:

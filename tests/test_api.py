@@ -129,7 +129,6 @@ made = c.interpolate("a.mp4", "b.mp4", factor=2, fps=None, start="1:02")
 assert_type(made.output_frames, int)
 many = c.interpolate_many(["a", "b"], out_dir="o", factor=2, model=None)
 assert_type(many[0], c.InterpResult | c.Exists | c.CloudconvError)
-assert_type(c.estimate(c.DreamSettings("a", frames=2)), c.DreamEstimate)
 assert_type(c.compare("a", model=["x", "y"], report=None), c.CompareResult)
 assert_type(c.train("a", model="tiny", crop=32, interval=2), c.TrainResult)
 assert_type(c.extrapolate("a", frames=2, at="0:01"), c.ExtrapolateResult)
@@ -490,8 +489,6 @@ def test_audio_that_the_container_refuses_is_encoded_again(tmp_path):
         cloudconv.interpolate(clip, slowmo=2, audio="copy", **QUICK)
 
 
-def test_settings_without_a_plan_have_no_estimate():
-    many = cloudconv.InterpManySettings(["a.mp4"], out_dir="b", factor=2)
-    for given in (cloudconv.DoctorSettings(), many):
-        with pytest.raises(SettingsError, match="of a command with an estimate"):
-            cloudconv.estimate(given)
+def test_doctor_has_no_plan():
+    with pytest.raises(SettingsError, match="of a command that can be planned"):
+        cloudconv.plan(cloudconv.DoctorSettings())

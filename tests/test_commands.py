@@ -61,7 +61,6 @@ def run(name, folder):
     write_clip(folder / "a.mkv", clip)
     plan = {} if name in ("models", "doctor") else result_of(*COMMANDS[name], "--dry-run")
     assert [each.name for each in folder.iterdir()] == ["a.mkv"]
-    assert not plan.get("refusals")
     data = result_of(*COMMANDS[name])
     for key in plan.keys() & data.keys() - {"warnings"}:
         assert plan[key] == (list(data[key]) if key == "methods" else data[key]), key

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cloudconv import interrupts
+from cloudconv import interrupts, jobs
 from cloudconv.cli import streams
 from cloudconv.cli.command import INTERRUPTED, examples, with_options
 from cloudconv.cli.console import Console, print_error, print_json, run_job, run_with_progress
@@ -139,11 +139,35 @@ def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
 
 
 def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> None:
-    """Interpolate or estimate every input and print each outcome; exit with 1 if one failed."""
+    """Interpolate or plan every input and print each outcome; exit with 1 if one failed."""
     if "output" in given:
         raise SettingsError("for-one-input: --output is for a single input: leave --out-dir out.")
     settings = InterpManySettings(inputs, **given)
+    if console.dry_run:
+        plan = jobs.plan(settings)
+        for each in () if console.json else (plan, *plan["plans"]):
+            for text in each.get("warnings", ()):
+                console.warning(text, each.get("input"))
+        print_plans = streams.print_result
+        shown, columns = plan["plans"], {"rate": "output_fps", "encoder": "encoder"}
+    else:
+        plan = {"results": _run_all(console, settings)}
+        plan["failed"] = sum("error" in each for each in plan["results"])
+        print_plans = console.info
+        written = {"size": "output_bytes", "bit rate": "bits_per_second"}
+        shown = plan["results"]
+        columns = {"encoder": "encoder", **written, "time": "wall_seconds"}
+    if not (console.dry_run and console.json):
+        for line in _outcomes(shown, columns).splitlines():
+            print_plans(line)
+    if console.json:
+        print_json(plan)
+    if plan["failed"]:
+        raise typer.Exit(1)
 
+
+def _run_all(console: Console, settings: InterpManySettings) -> list[dict[str, Any]]:
+    """Interpolate every input, and return the JSON of each outcome."""
     from cloudconv.jobs.interp import batch
 
     every = batch.each_input(settings)
@@ -163,54 +187,26 @@ def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> N
             )
         return f"{done} of {len(every)} inputs"
 
-    if console.dry_run:
-        for warned in batch.left_out(settings):
-            console.warning(warned)
-        outcomes = batch.estimate_all(every)
-    else:
-        outcomes = run_with_progress(console, "interpolating", batch.run(settings), ended)
-    outcome_of = dict(zip((str(each.input) for each in every), outcomes, strict=True))
-    _print_outcomes(console, outcome_of)
-    if not console.dry_run and any(isinstance(each, CloudconvError) for each in outcomes):
-        raise typer.Exit(1)
+    outcomes = run_with_progress(console, "interpolating", batch.run(settings), ended)
+    return [
+        {"input": str(each.input), "error": outcome.text}
+        if isinstance(outcome, CloudconvError)
+        else {**as_json(outcome), "exists": not hasattr(outcome, "duration")}
+        for each, outcome in zip(every, outcomes, strict=True)
+    ]
 
 
-def _print_outcomes(console: Console, outcome_of: dict[str, Any]) -> None:
-    if not console.dry_run:
-        written = {"size": "output_bytes", "bit rate": "bits_per_second"}
-        shown = _outcomes(outcome_of, encoder="encoder", **written, time="wall_seconds")
-        for line in shown.splitlines():
-            console.info(line)
-    elif not console.json:
-        for name, outcome in outcome_of.items():
-            if hasattr(outcome, "refusals"):
-                console.refusals(outcome, name)
-        columns = {"new": "new_frames", "time": "seconds", "memory": "memory_bytes"}
-        streams.print_result(_outcomes(outcome_of, **columns))
-    if console.json:
-        kind = "plans" if console.dry_run else "results"
-        failed = sum(isinstance(outcome, CloudconvError) for outcome in outcome_of.values())
-        print_json({kind: [_outcome(*each) for each in outcome_of.items()], "failed": failed})
-
-
-def _outcomes(outcome_of: dict[str, Any], **columns: str) -> str:
+def _outcomes(every: Sequence[dict[str, Any]], columns: Mapping[str, str]) -> str:
     columns = {"frames": "output_frames", **columns}
     rows = []
-    for name, outcome in outcome_of.items():
-        data = _outcome(name, outcome)
+    for data in every:
         cells = [streams.format_value(field, data.get(field)) for field in columns.values()]
         last = data["error"].partition("\n")[0] if "error" in data else data["output"]
-        state = "planned" if "refusals" in data else "exists" if data.get("exists") else "failed"
+        state = "failed" if "error" in data else "exists" if data["exists"] else "planned"
         if "resumed" in data:
             state = "resumed" if data["resumed"] else "done"
-        rows.append([name, state, *cells, last])
+        rows.append([data["input"], state, *cells, last])
     return streams.table(["input", "result", *columns, "output"], rows)
-
-
-def _outcome(name: str, outcome: Any) -> dict[str, Any]:
-    if isinstance(outcome, CloudconvError):
-        return {"input": name, "error": outcome.text}
-    return {**as_json(outcome), "exists": not hasattr(outcome, "duration")}
 
 
 @with_options(CompareSettings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -201,19 +201,9 @@ class Console(Settings):
         if self.verbose:
             print_message(text)
 
-    def warning(self, warned: Warned, about: str | None = None) -> None:
+    def warning(self, text: str, about: str | None = None) -> None:
         """Print a warning in one line, after the name ``about`` unless the text has that name."""
-        text = warned.text
         print_message(f"warning: {text if about is None or about in text else f'{about}: {text}'}")
-
-    def refusals(
-        self, estimate: Any, about: str | None = None, printed: Sequence[Warned] = ()
-    ) -> None:
-        """Print what a run would warn of or refuse, without the warnings ``printed`` before."""
-        refused = (Warned(f"refused: A run would fail: {e.text}") for e in estimate.refusals)
-        for warned in (*estimate.warnings, *refused):
-            if warned not in printed:
-                self.warning(warned, about)
 
 
 def run_job(
@@ -223,27 +213,19 @@ def run_job(
     summary: Callable[[Any], str] | None = None,
     note: Note | None = None,
 ) -> Any:
-    """Run the job of a command and return its result; with ``--dry-run`` print an estimate.
+    """Run the job of a command and return its result; with ``--dry-run`` print its plan.
 
     ``label`` is the word for the job's main stage. ``summary`` describes the result in one line,
-    which the JSON follows; without it neither is printed. The result is None after an estimate.
+    which the JSON follows; without it neither is printed. The result is None after a dry run.
     """
     if console.dry_run:
-        early: list[Warned] = []  # an estimate may take minutes
-
-        def warn(warned: Warned) -> None:
-            if not console.json:
-                early.append(warned)
-                console.warning(warned)
-
-        estimate = jobs.estimate(settings, warn)
-        shown = as_json(estimate)
-        if console.json:  # it has the warnings
-            print_json(shown)
+        plan = jobs.plan(settings)
+        if console.json:
+            print_json(plan)
         else:
-            console.refusals(estimate, printed=early)
-            del shown["warnings"], shown["refusals"]
-            print_result(field_rows(shown))
+            for text in plan.pop("warnings"):
+                console.warning(text)
+            print_result(field_rows(plan))
         return None
     result = run_with_progress(console, label, jobs.run(settings), note=note)
     if summary is not None:
@@ -261,7 +243,7 @@ def run_with_progress(console: Console, label: str, job: Job, note: Note | None 
         def show(event: Event) -> None:
             nonlocal words
             if isinstance(event, Warned):
-                console.warning(event, event.about)
+                console.warning(event.text, event.about)
             elif isinstance(event, Measured | Ended) and note is not None:
                 new = note(event)
                 words = words if new is None else new

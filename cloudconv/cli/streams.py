@@ -75,7 +75,6 @@ _LABELS = {
     "at": "new frames from",
     "half_precision": "16 bits",
     "bits_per_second": "bit rate",
-    "seconds": "estimated time",
     "why": "reason",
 }
 """Labels of fields whose names are too short for people."""

@@ -1,16 +1,17 @@
-"""Run or estimate each command, from its settings to its result."""
+"""Plan or run each command, from its settings to its result."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 from cloudconv import settings as kinds
 from cloudconv.errors import SettingsError
-from cloudconv.events import Job, Warned
+from cloudconv.events import Job
+from cloudconv.jobs.outcome import planned
 
 _MODULES: dict[type, str] = {
     kinds.InterpSettings: "cloudconv.jobs.interp.run",
@@ -25,26 +26,19 @@ _MODULES: dict[type, str] = {
 _turns = threading.Condition()
 _running: list[int] = []
 """The thread of each job that has started and not ended; all have the same thread."""
-_WITHOUT_ESTIMATE = (kinds.InterpManySettings, kinds.DoctorSettings)
 
 
 def run(settings: Any) -> Job:
     """Return the job of a command; it waits until the jobs of other threads have ended."""
-    job: Job = _module(settings).run(settings)
+    job: Job = _module(settings, "run").run(settings)
     return _one_after_another(job)
 
 
-def estimate(settings: Any, warn: Callable[[Warned], None] = lambda warned: None) -> Any:
-    """Return the expected outcome and the cost of a run; write no output.
-
-    ``warn`` is called with each warning that is known before the input is read.
-    """
-    module = _module(settings, _WITHOUT_ESTIMATE)
+def plan(settings: Any) -> dict[str, Any]:
+    """Return the keys of a run's result that are decided before the run; write nothing."""
+    module = _module(settings, "decide")
     with _turn():
-        plan = module.decide(settings)
-        for warned in plan.warnings:
-            warn(warned)
-        return module.estimate(plan)
+        return planned(module.decide(settings))
 
 
 def _one_after_another(job: Job) -> Job:
@@ -69,11 +63,13 @@ def _turn() -> Iterator[None]:
             _turns.notify_all()
 
 
-def _module(settings: Any, refused: Sequence[type] = ()) -> Any:
+def _module(settings: Any, function: str) -> Any:
+    """Return the module of a command that has a function."""
     kind = type(settings)
-    if kind not in _MODULES or kind in refused:
+    module = import_module(_MODULES[kind]) if kind in _MODULES else None
+    if not hasattr(module, function):
         raise SettingsError(
-            f"not-settings: {kind.__name__} is not the settings class of a command"
-            f"{' with an estimate' if refused else ''}: give one such as InterpSettings."
+            f"not-settings: {kind.__name__} is not the settings class of a command that can "
+            f"{'run' if function == 'run' else 'be planned'}: give one such as InterpSettings."
         )
-    return import_module(_MODULES[kind])
+    return module

@@ -24,22 +24,19 @@ from cloudconv.events import Finished, Job, Progress, Warned, each_once
 from cloudconv.forecasting.choice import HELD, fault
 from cloudconv.forecasting.scene import SIDE
 from cloudconv.jobs.extend import plan as extend
-from cloudconv.jobs.extend.plan import Continuation, ExtendOutcome, ExtendPlan
+from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult
 from cloudconv.jobs.extend.scene import Scene, read_scene
-from cloudconv.jobs.outcome import Done, Estimate, seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
-from cloudconv.media.output import claim, raise_first
+from cloudconv.media.output import claim
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.base import Predictor
-from cloudconv.render.device import precision_name, set_threads
-from cloudconv.render.memory import process_memory
+from cloudconv.render.device import set_threads
 from cloudconv.settings import ExtrapolateSettings, exact
 from cloudconv.settings.extend import AUTO_PREDICTOR
 from cloudconv.transfer import upload
 
-_TRIED = 4  # frames that an estimate makes
 _WINDOW = 64  # frames before the forecast that show its cadence
 MOST_TRIED = 15
 """The largest number of known frames that a trial forecasts."""
@@ -50,39 +47,19 @@ ExtrapolatePlan = ExtendPlan[ExtrapolateSettings]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtrapolateOutcome(ExtendOutcome):
-    """The facts that an estimate and a result share.
+class ExtrapolateResult(ExtendResult):
+    """The result of a run.
 
-    ``context_frames`` is the number of frames that the model sees.
+    ``context_frames`` is the number of frames that the model sees. ``tried_ahead`` is the number of
+    known last frames that the model forecast as a trial, without repeats. ``held_ahead`` is the
+    number of them before the first that looks wrong, see :mod:`cloudconv.forecasting.choice`. Both
+    are 0 without enough frames.
     """
 
     model: str
     context_frames: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtrapolateEstimate(Estimate, ExtrapolateOutcome):
-    """The expected outcome and cost of a run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtrapolateResult(Done, ExtrapolateOutcome):
-    """The result of a run.
-
-    ``tried_ahead`` is the number of known last frames that the model forecast as a trial, without
-    repeats. ``held_ahead`` is the number of them before the first that looks wrong, see
-    :mod:`cloudconv.forecasting.choice`. Both are 0 without enough frames.
-    """
-
     tried_ahead: int
     held_ahead: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Forecast(Continuation[ExtrapolateSettings]):
-    """A plan, with the frames before the forecast."""
-
-    scene: Scene
 
 
 def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
@@ -92,7 +69,8 @@ def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
         CloudconvError: the input, the model or the device cannot be used.
     """
     names = _names(settings)
-    plan = extend.decide(settings, names[-1], "forecast", [])
+    own = {"model": names[0]} if len(names) == 1 else {}
+    plan = extend.decide(settings, names[-1], "forecast", own)
     specs = [registry.spec(name, "predict") for name in names]
     context, past = (max(getattr(spec, kind) for spec in specs) for kind in ("context", "past"))
     return replace(plan, predictor=replace(plan.predictor, context=context, past=past))
@@ -120,12 +98,11 @@ def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
     began = time.monotonic()
     set_threads(settings.threads)
     plan = decide(settings)
-    raise_first(plan.refusals)
     yield from plan.warnings
-    forecast = _resolve(plan)
-    yield from forecast.warnings
+    plan, scene = _resolve(plan)
+    yield from plan.warnings
     with claim(plan.output, overwrite=settings.overwrite):
-        name, held, tried = yield from _trial(forecast)
+        name, held, tried = yield from _trial(plan, scene)
         if held < tried:
             yield Warned(
                 f"forecast-did-not-hold: From new frame {held + 1} on, things that move probably "
@@ -134,44 +111,20 @@ def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
                 f"held for {held}."
             )
         model = registry.load_predictor(name, plan.device, plan.dtype)
-        fields = yield from forecast.write(lambda _: _pictures(forecast, model), began)
+        fields = yield from plan.write(lambda _: _pictures(plan, scene, model), began)
     fields |= {"model": name, "tried_ahead": tried, "held_ahead": held, "warnings": reported}
     yield Finished(ExtrapolateResult(**fields))
 
 
-def estimate(plan: ExtrapolatePlan) -> ExtrapolateEstimate:
-    """Return the expected outcome of a run: read the context, and make a few frames.
-
-    No output is written. ``seconds`` covers loading the model and making the new frames.
-
-    Raises:
-        CloudconvError: the context cannot be read, or the model cannot be used.
-    """
-    set_threads(plan.settings.threads)
-    forecast = _resolve(plan)
-    began = time.perf_counter()
-    names = _names(plan.settings)
-    model = registry.load_predictor(names[-1], plan.device, plan.dtype)
-    loaded = time.perf_counter() - began
-    made = forecast.new_frames + len(_tried_frames(forecast)) * 3 // 2
-    seconds = loaded + seconds_for(_pictures(forecast, model), _TRIED, made)
-    pixels = plan.info.width * plan.info.height
-    return ExtrapolateEstimate(
-        **forecast.estimate(),
-        model=plan.settings.chosen_model,
-        memory_bytes=process_memory() or plan.predictor.bytes_per_pixel * pixels,
-        seconds=seconds,
-    )
-
-
-def _resolve(plan: ExtrapolatePlan) -> _Forecast:
-    """Read the context, and resolve the forecast's times and warnings.
+def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Scene]:
+    """Read the context, and complete the plan.
 
     Raises:
         InputError: there are too few frames to forecast from, or none can be decoded.
     """
     spec, timing = plan.predictor, plan.info.timing
-    settings, warnings, needed = plan.settings, plan.warnings, spec.context + spec.past
+    settings, needed = plan.settings, spec.context + spec.past
+    warnings: list[Warned] = []
     scene = read_scene(
         plan.info,
         _WINDOW,
@@ -199,24 +152,22 @@ def _resolve(plan: ExtrapolatePlan) -> _Forecast:
             f"{code}: {spec.name} uses {spec.context} frames, and there are {len(scene.frames)} "
             f"{where}: the first one is repeated for those that are missing."
         )
-        warnings += (Warned(short_of),)
-    last = scene.last
+        warnings.append(Warned(short_of))
     step = 1 / timing.rate if timing.rate is not None else scene.gap or timing.last_duration
-    facts = {
-        "precision": precision_name(plan.dtype),
+    own = {
         "context_frames": min(len(scene.frames), spec.context),
         "cadence": scene.cadence,
     }
-    return _Forecast(plan, last.time + last.duration, step, warnings, facts, scene)
+    return plan.after(scene.last, step, own, *warnings), scene
 
 
-def _pictures(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
+def _pictures(plan: ExtrapolatePlan, scene: Scene, model: Predictor) -> Iterator[Frame]:
     """Yield the new frames, with repeats that continue the cadence of the source."""
-    spec, count = model.spec, forecast.new_frames
-    frames = [*forecast.scene.frames][-(spec.context + spec.past) :]
-    known, last = [rgb_of(frame, forecast.plan.device) for frame in frames], frames[-1]
-    made, shown = _made(forecast, model, known, count), last
-    for repeats in islice(forecast.scene.repeats(), count):
+    spec, count = model.spec, plan.new_frames
+    frames = [*scene.frames][-(spec.context + spec.past) :]
+    known, last = [rgb_of(frame, plan.device) for frame in frames], frames[-1]
+    made, shown = _made(plan, model, known, count), last
+    for repeats in islice(scene.repeats(), count):
         if not repeats:
             picture = next(made)
             with torch.inference_mode():
@@ -225,12 +176,12 @@ def _pictures(forecast: _Forecast, model: Predictor) -> Iterator[Frame]:
 
 
 def _made(
-    forecast: _Forecast, model: Predictor, frames: Sequence[Tensor], count: int
+    plan: ExtrapolatePlan, model: Predictor, frames: Sequence[Tensor], count: int
 ) -> Generator[Tensor, None, None]:
     """Yield the pictures, (3, H, W) RGB, that the model forecasts from ``frames``."""
-    device, spec = forecast.plan.device, model.spec
+    device, spec = plan.device, model.spec
     frames = frames[-(spec.context + spec.past) :]
-    with extend.enough_memory(device, forecast.plan.info):
+    with extend.enough_memory(device, plan.info):
         with torch.inference_mode():
             missing = [frames[0]] * (spec.context - len(frames))
             context = torch.stack(upload([*missing, *frames], device))
@@ -241,14 +192,7 @@ def _made(
             yield picture
 
 
-def _tried_frames(forecast: _Forecast) -> list[Frame]:
-    """Return the last known frames, which a trial forecasts; as many as the job makes at most."""
-    known, spec = [*forecast.scene.frames], forecast.plan.predictor
-    wanted = min(MOST_TRIED, forecast.new_frames)
-    return known[max(spec.context, len(known) - wanted) :]
-
-
-def _trial(forecast: _Forecast) -> Generator[Progress, None, tuple[str, int, int]]:
+def _trial(plan: ExtrapolatePlan, scene: Scene) -> Generator[Progress, None, tuple[str, int, int]]:
     """Forecast known frames from earlier ones; see :class:`ExtrapolateResult`.
 
     A second trial on half as many frames begins nearer to the end, where the motion is more like
@@ -258,12 +202,12 @@ def _trial(forecast: _Forecast) -> Generator[Progress, None, tuple[str, int, int
         The predictor whose forecasts look best, the number of its frames that held in the first
         trial, and the number of frames that were tried.
     """
-    plan, tried = forecast.plan, len(_tried_frames(forecast))
     names = _names(plan.settings)
-    if not tried:
+    tried = min(MOST_TRIED, plan.new_frames, len(scene.frames) - plan.predictor.context)
+    if tried <= 0:
         return names[-1], 0, 0
     needed = tried + plan.predictor.context + plan.predictor.past
-    known = [_small(frame) for frame in [*forecast.scene.frames][-needed:]]
+    known = [_small(frame) for frame in [*scene.frames][-needed:]]
     spans = sorted({tried, max(1, tried // 2)})
     faults: dict[tuple[str, int], list[float]] = {}
     done = 0
@@ -271,7 +215,7 @@ def _trial(forecast: _Forecast) -> Generator[Progress, None, tuple[str, int, int
         model = registry.load_predictor(name, plan.device, plan.dtype)
         for span in spans:
             faults[name, span], before = [], known[:-span]
-            with closing(_made(forecast, model, before, span)) as pictures:
+            with closing(_made(plan, model, before, span)) as pictures:
                 for made, wanted in zip(pictures, known[-span:], strict=True):
                     yield Progress("checking", done, len(names) * sum(spans))
                     faults[name, span].append(fault(made.cpu(), wanted, before[-1]))

@@ -11,18 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from cloudconv import files, weights
-from cloudconv.errors import InputError, ModelError, OutputError
-from cloudconv.events import Warned
+from cloudconv.errors import InputError, ModelError
 from cloudconv.files import fitting
 from cloudconv.media import pictures as images
-from cloudconv.media.containers import container_of
-from cloudconv.media.encoders import choose
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import is_stdout
-from cloudconv.media.output import collect_refusals, written_by
+from cloudconv.media.output import written_by
 from cloudconv.media.pictures import folder_of
 from cloudconv.models import registry
-from cloudconv.settings import EncodeSettings
 from cloudconv.settings.values import names_folder
 
 _MOST_TICKS = 2**31 - 1
@@ -57,16 +53,6 @@ def stem_of(input: Path) -> str:
 def _named_after(input: Path) -> Path:
     named = folder_of(input) or input
     return named if named.name else named.resolve()
-
-
-def expected_encoding(
-    output: Path, info: MediaInfo, settings: EncodeSettings, refusals: list[OutputError]
-) -> tuple[dict[str, Any], tuple[Warned, ...]]:
-    """Return the encoder and pixel format of an estimate, and warnings; add reasons to refuse."""
-    with collect_refusals(refusals):
-        choice = choose(container_of(output), info, settings)
-        return {"encoder": choice.encoder, "pix_fmt": choice.pix_fmt}, choice.warnings
-    return {"encoder": None, "pix_fmt": None}, ()
 
 
 def origin(info: MediaInfo, first: Fraction) -> Fraction:

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 import tomllib
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -34,7 +34,7 @@ from cloudconv.jobs.output import check_outputs
 from cloudconv.media.identity import has_changed
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import local_file
-from cloudconv.media.output import check_home, collect_refusals, raise_first, writing
+from cloudconv.media.output import check_home, writing
 from cloudconv.messages import flag, shortened
 from cloudconv.models import registry
 from cloudconv.models.base import Model
@@ -54,8 +54,14 @@ _FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrainOutcome:
-    """The facts that an estimate and a result share; the fields are keys of the command's JSON."""
+class TrainResult:
+    """The result of a training.
+
+    ``initial`` are scores before the first step, ``best`` those of the weights in ``output``, and
+    ``seen`` those of the same weights on the training clips. ``steps`` includes ``steps_before`` of
+    earlier runs. ``initialised`` tensors came from ``init``. ``improved``: whether ``output`` has
+    trained weights; otherwise the initial weights have the best scores.
+    """
 
     output: str
     model: str
@@ -65,18 +71,6 @@ class TrainOutcome:
     parameters: int
     resumed: bool
     warnings: list[Warned]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainResult(TrainOutcome):
-    """The result of a training.
-
-    ``initial`` are scores before the first step, ``best`` those of the weights in ``output``, and
-    ``seen`` those of the same weights on the training clips. ``steps`` includes ``steps_before`` of
-    earlier runs. ``initialised`` tensors came from ``init``. ``improved``: whether ``output`` has
-    trained weights; otherwise the initial weights have the best scores.
-    """
-
     naive: str
     steps: int
     steps_before: int
@@ -90,21 +84,6 @@ class TrainResult(TrainOutcome):
     history: list[loop.Validation]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainEstimate(TrainOutcome):
-    """The expected size and duration of a training.
-
-    ``steps`` and ``minutes`` are the limits. ``refusals`` are reasons to refuse the output.
-    """
-
-    clips: int
-    window_frames: int
-    steps: int | None
-    minutes: float | None
-    seconds: float | None
-    refusals: list[OutputError]
-
-
 @dataclass(frozen=True, slots=True)
 class TrainPlan:
     """The decisions before the model is built."""
@@ -115,17 +94,31 @@ class TrainPlan:
     spec: ModelSpec
     device: torch.device
     precision: torch.dtype
-    warnings: tuple[Warned, ...]
-    refusals: tuple[OutputError, ...]
+    goal: Goal[Any]
+    train: Windows
+    held_back: Windows
+    resumes: bool  # whether a checkpoint of an earlier run is continued
 
     @property
-    def resumes(self) -> bool:
-        """Return whether a checkpoint of an earlier run is continued."""
-        return self.settings.resume and self.checkpoint.exists()
+    def infos(self) -> dict[Path, MediaInfo]:
+        """Return the facts of each file."""
+        groups = (*self.train.groups, *self.held_back.groups)
+        return {clip.info.path: clip.info for group in groups for clip in group}
+
+    @property
+    def warnings(self) -> list[Warned]:
+        """Return the warnings about the clips and the device."""
+        fields = [
+            replace(warned, about=path.name)
+            for path, info in self.infos.items()
+            for warned in info.warnings
+            if warned.code in ("interlaced", "not-interlaced")
+        ]
+        return [*self.train.warnings, *devices.auto_warnings(self.settings.device), *fields]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return the fields of :class:`TrainOutcome`, except for ``resumed`` and ``warnings``."""
+        """Return the fields of the result that are decided before the training."""
         return {
             "output": str(self.output),
             "model": self.spec.name,
@@ -133,29 +126,34 @@ class TrainPlan:
             "device": str(self.device),
             "precision": devices.precision_name(self.precision),
             "parameters": self.spec.parameters,
+            "resumed": self.resumes,
+            **({} if self.settings.steps is None else {"steps": self.settings.steps}),
         }
 
 
-def decide(given: TrainSettings) -> TrainPlan:
-    """Return the decisions that need neither the model nor the clips."""
+def decide(given: TrainSettings, known: MediaInfo | None = None) -> TrainPlan:
+    """Probe the clips, and decide everything that does not need the model; see :func:`run`."""
     settings = completed(given)
     output = Path(str(settings.output))
     checkpoint = files.beside(output, ".checkpoint")
     spec = registry.spec(settings.model, settings.task)
     device = devices.choose_device(settings.device)
     clips.check_clips((*values.files(settings.clips), *values.files(settings.val)))
-    refusals: list[OutputError] = []
-    with collect_refusals(refusals):
-        _check_output(output, checkpoint, settings)
+    precision = _precision(settings, device, spec)
+    _check_output(output, checkpoint, settings)
+    goal = goal_for(spec, rollout=settings.rollout, gap=settings.gap)
+    train, held_back = _windows(settings, goal, known, [output, checkpoint])
     return TrainPlan(
         settings,
         output,
         checkpoint,
         spec,
         device,
-        _precision(settings, device, spec),
-        tuple(devices.auto_warnings(settings.device)),
-        tuple(refusals),
+        precision,
+        goal,
+        train,
+        held_back,
+        resumes=settings.resume and checkpoint.exists(),
     )
 
 
@@ -211,24 +209,6 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
         ) from error
 
 
-def estimate(plan: TrainPlan) -> TrainEstimate:
-    """Return the expected size and duration of a training: probe the clips; write nothing."""
-    settings = plan.settings
-    goal = goal_for(plan.spec, rollout=settings.rollout, gap=settings.gap)
-    train, held_back = _windows(plan, goal, None)
-    return TrainEstimate(
-        **plan.facts,
-        clips=sum(len(group) for group in train.groups),
-        window_frames=goal.length,
-        steps=settings.steps,
-        minutes=settings.minutes,
-        seconds=None if settings.minutes is None else 60 * settings.minutes,
-        resumed=plan.resumes,
-        warnings=[*train.warnings, *plan.warnings, *_field_warnings(_infos(train, held_back))],
-        refusals=list(plan.refusals),
-    )
-
-
 @each_once
 def run(
     reported: list[Warned],
@@ -248,8 +228,7 @@ def run(
         Warnings, the progress of every step and window, ``losses`` at intervals and after each
         validation, ``stopping`` after Ctrl-C, and at the end a :class:`TrainResult`.
     """
-    plan = decide(given)
-    raise_first(plan.refusals)
+    plan = decide(given, known)
     settings, checkpoint = plan.settings, plan.checkpoint
     with ExitStack() as stack:
         with writing(plan.output):
@@ -258,7 +237,7 @@ def run(
         gpus = [] if settings.device in ("cpu", "mps") else range(torch.cuda.device_count())
         stack.enter_context(torch.random.fork_rng(list(gpus)))
         try:
-            yield Finished((yield from _run(reported, plan, known, stop or threading.Event())))
+            yield Finished((yield from _run(reported, plan, stop or threading.Event())))
         except KeyboardInterrupt as error:
             if not loop.is_checkpoint(checkpoint):
                 raise
@@ -266,34 +245,31 @@ def run(
 
 
 def _run(
-    reported: list[Warned], plan: TrainPlan, known: MediaInfo | None, stop: threading.Event
+    reported: list[Warned], plan: TrainPlan, stop: threading.Event
 ) -> Generator[Event, None, TrainResult]:
     began = time.monotonic()
     settings, checkpoint = plan.settings, plan.checkpoint
-    resumed = plan.resumes
     devices.set_threads(settings.threads)
     torch.manual_seed(settings.seed)
-    model = plan.spec.build()
-    goal = goal_for(plan.spec, rollout=settings.rollout, gap=settings.gap)
+    model, goal, infos = plan.spec.build(), plan.goal, plan.infos
     initialised = _initialise(model, settings)
     _check_frozen(model, settings)
-    train, held_back = _windows(plan, goal, known)
-    yield from (*train.warnings, *plan.warnings)
-    infos = _infos(train, held_back)
-    yield from _field_warnings(infos)
+    yield from plan.warnings
     complete = initialised == len(model.state_dict())
     rate = settings.learning_rate or (_FINE_RATE if complete else _RATE)
     trainer = loop.Trainer(model, goal, settings, plan.device, plan.precision, rate)
     footage = _footage(settings, infos)
-    written = _restore(trainer, checkpoint, footage) if resumed else []
+    written = _restore(trainer, checkpoint, footage) if plan.resumes else []
     results = _Results(plan, trainer, footage, written)
     steps_before = trainer.step
-    windows = yield from held_back.spread()
+    windows = yield from plan.held_back.spread()
     with interrupts.deferred(stop), ExitStack() as stack:
         stack.push(
             lambda kind, *_: results.save() if kind is GeneratorExit and trainer.best else None
         )
-        batch = stack.enter_context(prefetch(clips.batches(train, trainer.step, stop.is_set), 2))
+        batch = stack.enter_context(
+            prefetch(clips.batches(plan.train, trainer.step, stop.is_set), 2)
+        )
         for event in stack.enter_context(closing(trainer.train(batch, windows))):
             if isinstance(event, Measured) and event.values.best:
                 results.write()
@@ -312,18 +288,16 @@ def _run(
     seen = None
     if not interrupted:
         trainer.shown.load_state_dict(trainer.best_state)
-        windows = yield from train.spread()
+        windows = yield from plan.train.spread()
         seen = replace((yield from trainer.validate(trainer.shown, windows)), step=best.step)
         checkpoint.unlink(missing_ok=True)
     yield from _changed(infos)
     return TrainResult(
-        **plan.facts,
+        **plan.facts | {"steps": trainer.step},
         naive=goal.naive,
-        steps=trainer.step,
         steps_before=steps_before,
         wall_seconds=time.monotonic() - began,
         interrupted=interrupted,
-        resumed=resumed,
         improved=best.step > 0,
         initialised=initialised,
         initial=trainer.history[0],
@@ -447,8 +421,10 @@ def _check_frozen(model: Model, settings: TrainSettings) -> None:
         )
 
 
-def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple[Windows, Windows]:
-    settings = plan.settings
+def _windows(
+    settings: TrainSettings, goal: Goal[Any], known: MediaInfo | None, written: Sequence[Path]
+) -> tuple[Windows, Windows]:
+    """Return the windows of training and of validation; ``written`` must be none of their files."""
     own = None if settings.train_part is None else parse_spans(settings.train_part)
     held_back = None if settings.val_part is None else parse_spans(settings.val_part)
     interval = values.interval(settings.interval)
@@ -482,7 +458,7 @@ def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple
             "train on: give other clips, or a smaller --val-part."
         )
     read = [clip.info.path for group in (*groups, *train_groups) for clip in group]
-    check_outputs(settings, [plan.output, plan.checkpoint], read)
+    check_outputs(settings, written, read)
     # Validation uses the smallest interval, and accepts small clips and windows without motion.
     length, least = 1 + max(max(picks) for picks, _ in goal.validation()), (interval[0],) * 2
     validation = settings.changed(crop=1, interval=least, min_motion=0.0)
@@ -494,20 +470,7 @@ def _windows(plan: TrainPlan, goal: Goal[Any], known: MediaInfo | None) -> tuple
     except InputError:
         if not goal.narrow():
             raise
-        return _windows(plan, goal, known)
-
-
-def _infos(*parts: Windows) -> dict[Path, MediaInfo]:
-    return {clip.info.path: clip.info for part in parts for group in part.groups for clip in group}
-
-
-def _field_warnings(infos: Mapping[Path, MediaInfo]) -> list[Warned]:
-    return [
-        replace(warned, about=path.name)
-        for path, info in infos.items()
-        for warned in info.warnings
-        if warned.code in ("interlaced", "not-interlaced")
-    ]
+        return _windows(settings, goal, known, written)
 
 
 def _changed(infos: Mapping[Path, MediaInfo]) -> Iterator[Warned]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -12,7 +12,7 @@ from pathlib import Path
 import av.error
 
 from cloudconv import files
-from cloudconv.errors import EncoderError, OutputError, SettingsError
+from cloudconv.errors import EncoderError, OutputError
 from cloudconv.media.containers import Container, container_of, is_sequence
 from cloudconv.media.input import is_picture, is_stdout, pictures_of
 from cloudconv.media.pictures import files_of, folder_of
@@ -20,26 +20,6 @@ from cloudconv.messages import short
 from cloudconv.timeline import rate_name
 
 _LARGEST = 2**31 - 1  # FFmpeg stores numerator and denominator of a rate in 32 bits
-
-
-@contextmanager
-def collect_refusals(refusals: list[OutputError]) -> Iterator[None]:
-    """Append the OutputError that ends the block to the list.
-
-    A SettingsError, such as an output's name without a known format, is re-raised.
-    """
-    try:
-        yield
-    except OutputError as error:
-        if isinstance(error, SettingsError):
-            raise
-        refusals.append(error)
-
-
-def raise_first(refusals: Iterable[OutputError]) -> None:
-    """Raise the first reason to refuse the output, if there is any."""
-    for error in refusals:
-        raise error
 
 
 def check_output(path: Path, *, overwrite: bool, inputs: Sequence[Path]) -> None:

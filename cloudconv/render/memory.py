@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal, TypeVar
 
 import torch
@@ -112,16 +111,6 @@ def least_free_memory(device: torch.device) -> int | None:
     count = torch.get_device_module(device).device_count()
     known = [free_memory(torch.device(device.type, number)) for number in range(count)]
     return min((free for free in known if free is not None), default=None)
-
-
-def process_memory(*, peak: bool = False) -> int | None:
-    """Return the bytes of main memory of this process, now or at its ``peak``; None if unknown."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return None
-    name = "VmHWM:" if peak else "VmRSS:"
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
 
 
 def plan_memory(

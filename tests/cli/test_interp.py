@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 from cloudconv.cli.app import app
 from cloudconv.cli.streams import clock
 from cloudconv.errors import DeviceError, Interrupted, SettingsError
+from cloudconv.jobs import plan
 from cloudconv.jobs.interp import run as job
-from cloudconv.models.base import Interpolator
+from cloudconv.models import registry
 from cloudconv.settings import InterpSettings
 from tests.helpers.command import invoke
 from tests.helpers.factory import read_times, write_clip
@@ -125,25 +126,18 @@ def test_each_class_of_error_has_its_exit_code(monkeypatch, raised, code, said):
         assert "Traceback" in run("a.mp4", "--factor", 2, "-v").stderr
 
 
-def test_a_dry_run_prints_the_plan_measures_real_frames_and_writes_nothing(clip, monkeypatch):
-    sizes = []
-    between = Interpolator.between
-
-    def seen(model, pictures, *given, **named):
-        sizes.append(tuple(pictures[0].shape[-2:]))
-        return between(model, pictures, *given, **named)
-
-    monkeypatch.setattr(Interpolator, "between", seen)
+def test_a_dry_run_prints_the_plan_loads_no_network_and_writes_nothing(clip, monkeypatch):
+    monkeypatch.setattr(registry, "load", Mock(side_effect=AssertionError))
     result = run(clip, "--factor", 4, "--dry-run", *TINY)
     assert result.exit_code == 0, result.stderr
-    assert set(sizes) == {(64, 96)}
     shown = dict(re.split(r"  +", line, maxsplit=1) for line in result.stdout.splitlines())
     assert (shown["output frames"], shown["output fps"]) == ("20", "96 fps")
     assert shown["output"].endswith("a_x4.mp4")
-    plan = json.loads(run(clip, "--factor", 4, "--dry-run", "--json", *TINY).stdout)
-    assert (plan["source_frames"], plan["output_frames"], plan["output_fps"]) == (5, 20, "96")
-    assert plan["memory_bytes"] > 100e6  # PyTorch alone takes more
-    assert 0 < plan["seconds"] < 600
+    said = json.loads(run(clip, "--factor", 4, "--dry-run", "--json", *TINY).stdout)
+    assert (said["source_frames"], said["output_frames"], said["output_fps"]) == (5, 20, "96")
+    assert (said["encoder"], said["model"]) == ("libx264", "tiny")
+    given = {"model": "tiny", "device": "cpu", "precision": "fp32"}
+    assert said == plan(InterpSettings(clip, factor=4, **given))
     assert os.listdir(clip.parent) == ["a.mp4"]
 
 
@@ -155,16 +149,12 @@ def test_a_dry_run_prints_the_plan_measures_real_frames_and_writes_nothing(clip,
         ("c.gif", 8, "at most 50"),
     ],
 )
-def test_a_dry_run_lists_refusals_and_exits_with_0(clip, output, factor, named):
+def test_a_dry_run_ends_with_the_first_error(clip, output, factor, named):
     (clip.parent / "b.mp4").write_bytes(b"precious")
     words = (clip, clip.parent / output, "--factor", factor, "--dry-run", *TINY)
     done = run(*words, "--json")
-    assert done.exit_code == 0, done.stderr
-    plan = json.loads(done.stdout)
-    (refusal,) = plan["refusals"]
-    assert named in refusal
-    assert (plan["seconds"] is None) == (output == "c.gif")
-    assert f"A run would fail: {refusal}" in run(*words).stderr.replace("\n", " ")
+    assert done.exit_code == 1
+    assert named in json.loads(done.stdout)["error"]
     assert (clip.parent / "b.mp4").read_bytes() == b"precious"
     assert sorted(os.listdir(clip.parent)) == ["a.mp4", "b.mp4"]
 
@@ -184,11 +174,11 @@ def test_a_dry_run_of_many_inputs_plans_each(clip):
     other.write_bytes(b"no video")
     folder = clip.parent / "new" / "made"
     done = run(clip, other, "--factor", 2, "--out-dir", folder, "--dry-run", "--json", *TINY)
-    assert done.exit_code == 0, done.stderr
+    assert done.exit_code == 1
     said = json.loads(done.stdout)
     assert said["failed"] == 1
     assert said["plans"][0]["output"] == str(folder / "a_x2.mp4")
-    assert (said["plans"][0]["output_frames"], said["plans"][0]["refusals"]) == (10, [])
+    assert said["plans"][0]["output_frames"] == 10
     assert "b.mp4" in said["plans"][1]["error"]
     table = run(clip, other, "--factor", 2, "--out-dir", folder, "--dry-run", *TINY).stdout
     assert "a_x2.mp4" in table
@@ -321,7 +311,7 @@ MAPPING = "libtorch_cpu.so: failed to map segment from shared object"
 )
 def test_a_lack_of_memory_is_not_reported_as_a_bug(tmp_path, monkeypatch, kind, text):
     """A limit such as ``ulimit -v`` can fail anywhere, also while a library is loaded."""
-    monkeypatch.setattr("cloudconv.jobs.interp.run.estimate", Mock(side_effect=kind(text)))
+    monkeypatch.setattr("cloudconv.jobs.interp.run.decide", Mock(side_effect=kind(text)))
     clip = write_clip(tmp_path / "a.mkv", 4)
     result = invoke("interp", clip, "--factor", "2", "--dry-run", "--json")
     assert result.exit_code == 1

@@ -161,7 +161,7 @@ def test_short_videos_are_adapted_to_with_shorter_windows(tmp_path, frames, mode
     info, cpu = probe(short), torch.device("cpu")
     plan = adapt.adapt_plan(settings, info, model, cpu, torch.float32)
     training = plan.training.changed(output=str(tmp_path / "own.safetensors"))
-    assert train.estimate(train.decide(training)).window_frames == window
+    assert train.decide(training).goal.length == window
 
 
 @pytest.mark.full
@@ -270,9 +270,6 @@ def test_workers_and_many_videos_get_the_adapted_weights(tmp_path, workers):
 @pytest.mark.full
 def test_the_command_prints_the_gain(tmp_path):
     clip = moving(tmp_path / "a.mkv", 60)
-    plan = json.loads(invoke(*ADAPT, "0.05", clip, "--dry-run", "--json").stdout)
-    assert plan["seconds"] >= 3
-    assert os.listdir(tmp_path) == ["a.mkv"]
     done = invoke(*ADAPT, "0.05", clip)
     assert "adapted to the video" in done.stderr
     assert "held-back frames" in done.stderr

@@ -262,18 +262,16 @@ def test_a_jpeg_that_keeps_its_pixel_format_gives_no_warning(tmp_path):
     assert not [each for each in result.warnings if each.code == "few-players"]
 
 
-@pytest.mark.parametrize("loop", [False, True])
-def test_an_estimate_of_decades_ends(bouncing, tmp_path, loop):
-    settings = DreamSettings(bouncing, tmp_path / "b.mkv", seconds=10**9, mode="flow", loop=loop)
-    assert job.estimate(job.decide(settings)).new_frames == 25 * 10**9
+def test_a_plan_of_decades_ends(bouncing, tmp_path):
+    settings = DreamSettings(bouncing, tmp_path / "b.mkv", seconds=10**9, mode="flow", loop=True)
+    assert job.decide(settings).facts["new_frames"] == 25 * 10**9
 
 
-def test_a_run_and_an_estimate_name_a_lack_of_memory(bouncing, tmp_path, monkeypatch):
+def test_a_lack_of_memory_is_named(bouncing, tmp_path, monkeypatch):
     made = "cloudconv.dreaming.methods.texture._Clip"
     monkeypatch.setattr(made, Mock(side_effect=MemoryError))
     given = {"frames": 4, "mode": "texture", "device": "cpu"}
     settings = DreamSettings(bouncing, tmp_path / "b.mkv", **given)
-    for make in (lambda: finish(job.run(settings)), lambda: job.estimate(job.decide(settings))):
-        with pytest.raises(DeviceError, match="cpu ran out of memory on a 96x64 frame"):
-            make()
+    with pytest.raises(DeviceError, match="cpu ran out of memory on a 96x64 frame"):
+        finish(job.run(settings))
     assert not list(tmp_path.iterdir())

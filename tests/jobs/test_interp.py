@@ -259,7 +259,8 @@ def test_an_animation_with_uneven_delays_stays_a_gif(tmp_path):
     made = [100 * time for time in read_times(result.output)]
     assert made == [0, 2, 4, 9, 14, 17, 20, 40, 60, 70]
     settings = cloudconv.InterpSettings(clip, tmp_path / "b.gif", factor=4, model="blend")
-    assert [refusal.code for refusal in decide(settings).refusals] == ["frames-too-close"]
+    with pytest.raises(OutputError, match="some of these frames are closer"):
+        decide(settings)
 
 
 @pytest.mark.parametrize("goal", [{"fps": 50}, {"factor": 2}])
@@ -317,8 +318,6 @@ def test_a_part_without_the_gap_and_divided_gaps_are_not_refused(tmp_path, optio
     result = interp(clip, "b.mkv", **options)
     assert result.output_frames == frames
     assert "end" not in options or result.duration == 3
-    planned = cloudconv.InterpSettings(clip, tmp_path / "d.mkv", model="blend", **options)
-    assert cloudconv.estimate(planned).output_frames == frames
 
 
 @pytest.mark.parametrize(

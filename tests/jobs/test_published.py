@@ -42,8 +42,8 @@ def interp(clip, output, **options):
     return cloudconv.interpolate(clip, output, **(GIVEN | options))
 
 
-def estimate(clip, folder, **options):
-    return cloudconv.estimate(cloudconv.InterpSettings(clip, folder / "o.mkv", **(GIVEN | options)))
+def plan(clip, folder, **options):
+    return cloudconv.plan(cloudconv.InterpSettings(clip, folder / "o.mkv", **(GIVEN | options)))
 
 
 def test_the_new_pictures_are_those_of_the_network(file):
@@ -71,8 +71,8 @@ def test_batches_and_workers_make_the_same_frames(clip, file, tmp_path, way):
 
 def test_16_bits_are_used_only_on_request(clip, file, tmp_path, monkeypatch):
     monkeypatch.setattr("cloudconv.render.device.has_fast_bf16", lambda: True)
-    assert estimate(clip, tmp_path, model=file).precision == "fp32"
-    assert estimate(clip, tmp_path, model=file, precision="bf16").precision == "bf16"
+    assert plan(clip, tmp_path, model=file)["precision"] == "fp32"
+    assert plan(clip, tmp_path, model=file, precision="bf16")["precision"] == "bf16"
     spec = registry.spec(file)
     assert spec.falls_back(None) is False
     assert spec.falls_back("blend") is spec.cls.fallback
@@ -87,7 +87,7 @@ def test_a_network_of_the_middle_makes_halves_of_the_interval_only(clip, file, t
     add(file, "middle", timesteps="middle")
     given = {"model": "middle", "factor": None, **options}
     if options in FITTING:
-        assert estimate(clip, tmp_path, **given).new_frames > 0
+        assert plan(clip, tmp_path, **given)["output_frames"] > 0
         return
     with pytest.raises(ModelUsageError, match=r"only the middle.*cloud-best"):
         interp(clip, tmp_path / "b.mkv", **given)

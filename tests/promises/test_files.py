@@ -11,7 +11,7 @@ import pytest
 
 import cloudconv
 from cloudconv import files, weights
-from cloudconv.errors import OutputError, TakenError
+from cloudconv.errors import EncoderError, OutputError, TakenError
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp import run as interp
 from cloudconv.media.copier import Copier
@@ -212,29 +212,22 @@ def test_a_report_that_appears_during_a_run_is_kept(clip, tmp_path, monkeypatch)
     assert len(os.listdir(tmp_path / "look-1")) == 3
 
 
-@pytest.mark.full
 @pytest.mark.parametrize(("name", "factor"), [("o.mkv", 60), ("o.gif", 3), ("o.webm", 60)])
-def test_an_estimate_refuses_what_a_run_refuses(clip, name, factor):
+def test_a_plan_refuses_what_a_run_refuses(clip, name, factor):
     settings = InterpSettings(input=clip, output=clip.with_name(name), factor=F(factor))
-    assert any(".mp4 instead" in str(error) for error in cloudconv.estimate(settings).refusals)
-    with pytest.raises(OutputError, match=r"\.mp4 instead"):
-        finish(interp.run(settings))
+    for call in (cloudconv.plan, lambda settings: finish(interp.run(settings))):
+        with pytest.raises(OutputError, match=r"\.mp4 instead"):
+            call(settings)
 
 
-def test_an_estimate_lists_refusals_of_the_encoder(clip):
-    output = clip.with_name("o.mp4")
-    output.touch()
-    wrong = {"output": output, "encoder": "libx264", "pix_fmt": "yuva420p"}
+def test_a_plan_refuses_what_the_encoder_refuses(clip):
+    wrong = {"output": clip.with_name("o.mp4"), "encoder": "libx264", "pix_fmt": "yuva420p"}
     for settings in (
         InterpSettings(clip, model="blend", factor=2, **wrong),
         ExtrapolateSettings(clip, frames=2, model="linear", **wrong),
     ):
-        planned = cloudconv.estimate(settings)
-        assert [str(error).partition(":")[0] for error in planned.refusals] == [
-            f"The output {output} exists already",
-            "libx264 in MP4 cannot write yuva420p at 96x64",
-        ]
-        assert (planned.encoder, planned.pix_fmt) == (None, None)
+        with pytest.raises(EncoderError, match="libx264 in MP4 cannot write yuva420p at 96x64"):
+            cloudconv.plan(settings)
 
 
 def test_disk_space_is_checked_before_the_join(clip, tmp_path, monkeypatch):
@@ -247,18 +240,17 @@ def test_disk_space_is_checked_before_the_join(clip, tmp_path, monkeypatch):
     assert calls.interpolate(clip, tmp_path / "o.mkv", **BLEND).resumed
 
 
-@pytest.mark.full
-def test_an_estimate_states_the_disk_space(clip, tmp_path, monkeypatch):
-    size = clip.stat().st_size
+def test_too_little_disk_space_is_a_warning_before_the_first_frame(clip, tmp_path, monkeypatch):
+    """The output needs about the source's size times the factor; its segments need that, too."""
+    usage, size = shutil.disk_usage(tmp_path), clip.stat().st_size
     for name, times in (("o.mkv", 2), ("o.gif", 1)):
         settings = InterpSettings(input=clip, output=tmp_path / name, factor=F(2), model="blend")
-        plan = cloudconv.estimate(settings)
-        assert plan.disk_bytes == 2 * times * size
-        assert not any("less is free" in message for message in map(str, plan.warnings))
-        full = shutil.disk_usage(tmp_path)._replace(free=1000)
-        with monkeypatch.context() as patched:
-            patched.setattr("cloudconv.jobs.interp.run.disk_usage", lambda _, full=full: full)
-            assert "disk-space" in [w.code for w in cloudconv.estimate(settings).warnings]
+        for free in (2 * times * size, 2 * times * size - 1):
+            left = usage._replace(free=free)
+            with monkeypatch.context() as patched:
+                patched.setattr("cloudconv.jobs.interp.plan.disk_usage", lambda _, left=left: left)
+                codes = [warned.code for warned in interp.decide(settings).warnings]
+            assert ("disk-space" in codes) == (free < 2 * times * size)
 
 
 @pytest.mark.full

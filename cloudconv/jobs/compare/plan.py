@@ -16,14 +16,13 @@ from typing import Any, TypeVar
 
 import torch
 
-from cloudconv.errors import InputError, OutputError, SettingsError
+from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.adapt import Adapted, AdaptPlan, check_adapting
 from cloudconv.jobs.outcome import as_json
 from cloudconv.jobs.output import check_outputs
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
-from cloudconv.media.output import collect_refusals
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.messages import counted
@@ -52,30 +51,7 @@ _FORECASTS = (HOLD, "linear", "flow", "layers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CompareOutcome:
-    """The facts that an estimate and a result share."""
-
-    input: str
-    drop: int | None
-    horizon: int | None
-    device: str
-    precision: str
-    scored_frames: int
-    warnings: list[Warned]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompareEstimate(CompareOutcome):
-    """The expected outcome and cost; numbers of frames are approximate."""
-
-    methods: list[str]
-    source_frames: int
-    seconds: float
-    refusals: list[OutputError]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompareResult(CompareOutcome):
+class CompareResult:
     """The result of a comparison.
 
     ``methods`` maps each name to its mean scores, or for forecasts to the scores of each horizon.
@@ -85,6 +61,13 @@ class CompareResult(CompareOutcome):
     changes, even these differ from 0.
     """
 
+    input: str
+    drop: int | None
+    horizon: int | None
+    device: str
+    precision: str
+    scored_frames: int
+    warnings: list[Warned]
     skipped_frames: int
     cuts: list[float]
     adapted: Adapted | None = None
@@ -117,7 +100,7 @@ class CompareResult(CompareOutcome):
 
 @dataclass(frozen=True)
 class ComparePlan:
-    """The decisions before the first frame; ``refusals`` are reasons to refuse to write.
+    """The decisions before the first frame.
 
     The verdict compares the first of ``methods`` with ``baseline``: the first other method of
     ``against``, otherwise ``naive``, the method that every model should beat.
@@ -132,7 +115,6 @@ class ComparePlan:
     baseline: str
     drop: int
     warnings: tuple[Warned, ...]
-    refusals: tuple[OutputError, ...]
 
     @property
     def forecasts(self) -> bool:
@@ -146,7 +128,7 @@ class ComparePlan:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return the fields that an estimate and a result share, except counts and warnings."""
+        """Return the fields of the result that are decided."""
         models = (name for name in self.methods if name != MINTERPOLATE)
         spec = registry.spec(next(models, BLEND), "predict" if self.forecasts else "interpolate")
         dtype = choose_precision(self.settings.precision, self.device, spec)
@@ -156,6 +138,8 @@ class ComparePlan:
             "horizon": self.settings.horizon,
             "device": str(self.device),
             "precision": precision_name(dtype),
+            "baseline": self.baseline,
+            "methods": list(self.methods),
         }
 
 
@@ -173,16 +157,12 @@ def decide(settings: CompareSettings) -> ComparePlan:
         registry.check_times(spec, Fraction(drop))
     device = choose_device(settings.device)
     info = probe(settings.input, exact(settings.input_fps), deinterlace=settings.deinterlace)
-    refusals: list[OutputError] = []
     report = None if settings.report is None else Path(settings.report)
     pages = [] if report is None else [report / name for name in PAGES]
-    with collect_refusals(refusals):
-        check_outputs(settings, pages, [info.path])
-    with collect_refusals(refusals):
-        check_adapting(settings, methods[0])
+    check_outputs(settings, pages, [info.path])
+    check_adapting(settings, methods[0])
     if report is not None:
-        with collect_refusals(refusals):
-            check_folder(report, PAGES, overwrite=settings.overwrite)
+        check_folder(report, PAGES, overwrite=settings.overwrite)
     metrics, naive = names(settings.metrics), HOLD if forecasts else BLEND
     others = (*names(settings.against or ()), naive, *methods)
     return ComparePlan(
@@ -195,7 +175,6 @@ def decide(settings: CompareSettings) -> ComparePlan:
         next((name for name in others if name != methods[0]), methods[0]),
         drop,
         (*info.warnings, *auto_warnings(settings.device)),
-        tuple(refusals),
     )
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
-from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,7 +18,6 @@ from cloudconv.jobs.compare.plan import (
     RESULT,
     VIDEO,
     ComparedClip,
-    CompareEstimate,
     ComparePlan,
     CompareResult,
     Sampler,
@@ -27,9 +25,7 @@ from cloudconv.jobs.compare.plan import (
 )
 from cloudconv.jobs.compare.report import report_writer
 from cloudconv.jobs.compare.score import Scorer, losses, verdict
-from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.identity import check_unchanged
-from cloudconv.media.output import raise_first
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.pipeline import prefetch
@@ -37,9 +33,7 @@ from cloudconv.render.device import choose_precision, set_threads
 from cloudconv.report.data import ReportData, Row, frames_ahead
 from cloudconv.settings import CompareSettings
 
-_TRIED = 2  # samples that an estimate scores
-
-__all__ = ["CompareEstimate", "CompareResult", "CompareSettings", "decide", "estimate", "run"]
+__all__ = ["CompareResult", "CompareSettings", "decide", "run"]
 
 
 @each_once
@@ -47,7 +41,6 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
     """Score every method on ``settings.input``; the last event has a :class:`CompareResult`."""
     set_threads(settings.threads)
     plan = decide(settings)
-    raise_first(plan.refusals)
     began = time.monotonic()
     yield from plan.warnings
     with ExitStack() as stack:
@@ -92,15 +85,13 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
         start = plan.info.timing.start
         lost = sorted({row.index for row in losses(plan.judged, plan.naive, rows)})
         result = CompareResult(
-            **plan.facts | {f"loses_to_{plan.naive}": lost},
+            **plan.facts | {f"loses_to_{plan.naive}": lost, "methods": _means(plan, scorer, rows)},
             scored_frames=len(rows),
             skipped_frames=skipped + clip.left_out,
             cuts=[float(cut - start) for cut in clip.cuts],
             adapted=adapted,
-            methods=_means(plan, scorer, rows),
             filmed={} if plan.forecasts else scorer.filmed.means(),
             per_frame=[row.as_json() for row in rows],
-            baseline=plan.baseline,
             verdict=verdict(plan.judged, plan.baseline, rows),
             wall_seconds=time.monotonic() - began,
             warnings=reported,
@@ -173,29 +164,4 @@ def _nothing_scored(plan: ComparePlan) -> InputError:
     return InputError(
         f"no-{code}-scored: No {made} {plan.info.path} could be scored, because of its cuts: "
         "choose another part, or give --scene-cut=off."
-    )
-
-
-def estimate(plan: ComparePlan) -> CompareEstimate:
-    """Score two samples, and return the expected outcome of a comparison; write no file."""
-    settings = plan.settings
-    set_threads(settings.threads)
-    clip = ComparedClip(plan)
-    sampler = Sampler(plan, clip)
-    count, frames = sampler.expected
-    with clip.source() as source:
-        samples = (each for each in sampler.samples(clip.frames(source)) if each.scored)
-        if (first := next(samples, None)) is None:
-            raise _nothing_scored(plan)
-        scorer = Scorer({name: name for name in plan.methods if name != ADAPTED}, plan)
-        scored = (list(scorer.score(each)) for each in chain([first], samples))
-        seconds = seconds_for(scored, _TRIED, count)
-    return CompareEstimate(
-        **plan.facts,
-        methods=list(plan.methods),
-        source_frames=clip.frames_expected,
-        scored_frames=frames,
-        seconds=seconds + 60 * (settings.adapt or 0),
-        warnings=list(dict.fromkeys([*plan.warnings, *scorer.new_warnings()])),
-        refusals=list(plan.refusals),
     )

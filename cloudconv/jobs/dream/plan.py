@@ -12,13 +12,11 @@ from cloudconv.dreaming.auto import ModeChoice, choose
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import METHODS, MethodSpec, method
-from cloudconv.errors import InputError, OutputError, SettingsError
+from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.history import gather_material
-from cloudconv.jobs.extend.plan import Continuation, ExtendOutcome, ExtendPlan, enough_memory
-from cloudconv.jobs.outcome import Done, Estimate
-from cloudconv.media.output import collect_refusals
+from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult, enough_memory
 from cloudconv.messages import counted, flag, short
 from cloudconv.render.device import precision_name
 from cloudconv.report.folder import check_folder
@@ -32,12 +30,15 @@ DreamPlan = ExtendPlan[DreamSettings]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DreamOutcome(ExtendOutcome):
-    """The facts that an estimate and a result share; the fields are keys of the command's JSON.
+class DreamResult(ExtendResult):
+    """The result of a run.
 
     ``why`` is the reason for the mode. ``model`` is the predictor, None in a mode without one.
     ``material_frames`` is the number of frames that the dream is made of. ``cut`` is the time of
-    the cut before them, in seconds from the first frame, or None.
+    the cut before them, in seconds from the first frame, or None. ``vitals`` has a row for every
+    100 frames. ``limits`` are the lowest and highest healthy value of each vital, None for no
+    limit. ``alive`` states whether all rows are within the limits. ``report`` is the folder of the
+    report, None without a report.
     """
 
     mode: str
@@ -47,22 +48,6 @@ class DreamOutcome(ExtendOutcome):
     loop: bool
     material_frames: int
     cut: float | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DreamEstimate(Estimate, DreamOutcome):
-    """The expected outcome and cost of a run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DreamResult(Done, DreamOutcome):
-    """The result of a run.
-
-    ``vitals`` has a row for every 100 frames. ``limits`` are the lowest and highest healthy value
-    of each vital, None for no limit. ``alive`` states whether all rows are within the limits.
-    ``report`` is the folder of the report, None without a report.
-    """
-
     vitals: list[dict[str, Any]]
     limits: dict[str, tuple[float | None, float | None]]
     alive: bool
@@ -76,34 +61,26 @@ class DreamResult(Done, DreamOutcome):
         return f"like the clip in {alive} of {windows}"
 
 
-@dataclass(frozen=True, slots=True)
-class Dream(Continuation[DreamSettings]):
-    """A plan, with the material, and the mode with its options."""
-
-    material: Material
-    spec: MethodSpec
-    options: Options
-
-
 def decide(settings: DreamSettings) -> DreamPlan:
     """Probe the input, and decide everything that does not need its frames.
 
     Raises:
         CloudconvError: the input, the mode, the model or the device cannot be used.
     """
-    _requested(settings)
+    own: dict[str, Any] = {"seed": settings.seed}
+    if (choice := _requested(settings)) is not None:
+        has_model = "model" in method(choice.mode).options
+        own |= {"mode": choice.mode, "model": settings.predictor if has_model else None}
     reports: list[Path] = []
-    refusals: list[OutputError] = []
     if settings.report is not None:
         reports = [Path(settings.report) / name for name in (PAGE, RESULT)]
-        with collect_refusals(refusals):
-            check_folder(Path(settings.report), (PAGE, RESULT), overwrite=settings.overwrite)
-    return extend.decide(settings, settings.predictor, "dream", refusals, reports)
+        check_folder(Path(settings.report), (PAGE, RESULT), overwrite=settings.overwrite)
+    return extend.decide(settings, settings.predictor, "dream", own, reports)
 
 
 @torch.inference_mode()
-def resolve(plan: DreamPlan) -> Dream:
-    """Read the material, and choose the mode.
+def resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]:
+    """Read the material, and choose the mode; return them with the complete plan.
 
     Raises:
         CloudconvError: the input cannot be decoded or has too few frames, no mode has all given
@@ -120,7 +97,7 @@ def resolve(plan: DreamPlan) -> Dream:
         )
         choice = _requested(settings) or choose(material, settings.seed)
     spec = method(choice.mode)
-    warnings = [*plan.warnings]
+    warnings: list[Warned] = []
     count = len(material)
     start = None if material.cut is None else float(material.cut - info.timing.start)
     if start is not None:
@@ -149,7 +126,7 @@ def resolve(plan: DreamPlan) -> Dream:
         )
     has_model = "model" in spec.options
     dtype = plan.dtype if has_model else torch.float32
-    facts = {
+    own = {
         "mode": spec.name,
         "why": f"{choice.why} {spec.note}".rstrip(),
         "model": settings.predictor if has_model else None,
@@ -162,8 +139,7 @@ def resolve(plan: DreamPlan) -> Dream:
     }
     wind, model, seed = settings.direction, settings.predictor, settings.seed
     options = Options(seed=seed, loop=loops, wind=wind, model=model, dtype=dtype)
-    begins = material.last.time + material.last.duration
-    return Dream(plan, begins, material.step, tuple(warnings), facts, material, spec, options)
+    return plan.after(material.last, material.step, own, *warnings), material, spec, options
 
 
 def _requested(settings: DreamSettings) -> ModeChoice | None:

@@ -20,31 +20,30 @@ import torch
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.auto import advice
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.registry import MethodSpec
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.vitals.vitals import Vitals, VitalsMeter
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_once
-from cloudconv.jobs.dream.plan import Dream, DreamEstimate, DreamPlan, DreamResult, decide, resolve
+from cloudconv.jobs.dream.plan import DreamPlan, DreamResult, decide, resolve
 from cloudconv.jobs.dream.report import write_report
 from cloudconv.jobs.extend.plan import enough_memory, new_frame
-from cloudconv.jobs.outcome import seconds_for
 from cloudconv.media.color import rgb_of
 from cloudconv.media.convert import UPRIGHT, turn_of
 from cloudconv.media.frame import Frame
-from cloudconv.media.output import claim, raise_first
+from cloudconv.media.output import claim
 from cloudconv.render.device import set_threads
-from cloudconv.render.memory import process_memory
 from cloudconv.report.folder import report_folder
 from cloudconv.settings import DreamSettings
 from cloudconv.settings.extend import AUTO
 
-_TRIED = 3  # frames that an estimate makes
-_BYTES_A_PIXEL = 250  # measured peak of memory for the full-size pictures
 _LOOK = 20  # least number of frames between two measurements
 _SAMPLES = 8  # frames that a report shows
 
 _Small = NDArray[np.uint8]  # (h, w, 3), of the size for analysis
 
-__all__ = ["decide", "estimate", "run"]
+__all__ = ["decide", "run"]
 
 
 @dataclass(slots=True)
@@ -58,7 +57,8 @@ class _Watch:
     report shows, by frame number, spread evenly.
     """
 
-    dream: Dream
+    plan: DreamPlan
+    mode: str
     meter: VitalsMeter
     smalls: SimpleQueue[_Small] = field(default_factory=SimpleQueue)
     history: list[Vitals] = field(default_factory=list)
@@ -71,19 +71,19 @@ class _Watch:
         The vitals are measured about once per second, and at the end of each window. A warning says
         which window is the first that is not like the clip.
         """
-        small, dream, number = self.smalls.get_nowait(), self.dream, self.meter.seen
-        if number in np.linspace(0, dream.new_frames - 1, _SAMPLES).round():
+        small, plan, number = self.smalls.get_nowait(), self.plan, self.meter.seen
+        if number in np.linspace(0, plan.new_frames - 1, _SAMPLES).round():
             self.samples[number] = small
         window = self.meter.push(small)
-        if window is None and self.meter.seen % max(_LOOK, round(1 / dream.step)):
+        if window is None and self.meter.seen % max(_LOOK, round(1 / plan.step)):
             return []
         vitals = window or self.meter.now()
         self.history.append(vitals)
         events: list[Warned | Measured] = [Measured("vitals", vitals)]
         if window is not None and [row for row in self.meter.rows if row.failed] == [window]:
-            settings, faults = dream.plan.settings, ", ".join(window.faults.values())
+            settings, faults = plan.settings, ", ".join(window.faults.values())
             by_choice = settings.mode == AUTO and not settings.given
-            instead = advice(dream.spec.name, len(dream.material), by_choice=by_choice)
+            instead = advice(self.mode, plan.own["material_frames"], by_choice=by_choice)
             events.append(
                 Warned(
                     f"dream-dies: In the new frames {window.start + 1} to {window.end} the dream "
@@ -113,29 +113,29 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
     report = None
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
-    raise_first(plan.refusals)
     yield from plan.warnings
     with ExitStack() as stack:
-        dream = resolve(plan)
+        plan, material, spec, options = resolve(plan)
         yield Progress("analysing", 50, 100, unit="%")
         stack.enter_context(claim(plan.output, overwrite=settings.overwrite))
         if settings.report is not None:
             folder = report_folder(Path(settings.report), overwrite=settings.overwrite)
             report = stack.enter_context(folder)
             yield from plan.info.tags.flat_in("report")
-        yield from dream.warnings
+        yield from plan.warnings
         kind = replace(
-            dream.spec.kind,
-            repeats=dream.options.loop or dream.spec.kind.repeats,
-            frames=dream.new_frames,
+            spec.kind,
+            repeats=options.loop or spec.kind.repeats,
+            frames=plan.new_frames,
             follows=not (settings.loop and settings.only_new),
         )
         with torch.inference_mode():
-            meter = VitalsMeter(dream.material, kind)
+            meter = VitalsMeter(material, kind)
         yield Progress("analysing", 100, 100, unit="%")
-        watch = _Watch(dream, meter)
-        pictures = partial(_pictures, dream, watch.smalls)
-        fields = yield from dream.write(pictures, began, watch.measure)
+        watch = _Watch(plan, spec.name, meter)
+        options = replace(options, frames=plan.new_frames)
+        pictures = partial(_pictures, plan, material, spec, options, watch.smalls)
+        fields = yield from plan.write(pictures, began, watch.measure)
         result = DreamResult(
             **fields,
             vitals=[row.as_json() for row in meter.rows],
@@ -145,40 +145,25 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
             warnings=reported,
         )
         if report is not None:
-            turn, step = turn_of(plan.info) or UPRIGHT, dream.step
+            turn, step = turn_of(plan.info) or UPRIGHT, plan.step
             write_report(report, result, watch.history, meter.rows, watch.samples, step, turn)
     yield Finished(result)
 
 
-def estimate(plan: DreamPlan) -> DreamEstimate:
-    """Return the expected outcome of a run: read the material, and make a few frames.
-
-    No output is written. ``seconds`` covers only making the new frames.
-
-    Raises:
-        CloudconvError: the material cannot be read or is too short, no mode has all given options,
-            or the device has too little memory.
-    """
-    set_threads(plan.settings.threads)
-    dream = resolve(plan)
-    pixels, new_frames = plan.info.width * plan.info.height, dream.new_frames
-    memory = process_memory() or len(dream.material) * 2 * pixels
-    pictures = _pictures(dream, SimpleQueue(), None)
-    return DreamEstimate(
-        **dream.estimate(),
-        memory_bytes=memory + _BYTES_A_PIXEL * pixels,
-        seconds=seconds_for(pictures, _TRIED, new_frames),
-    )
-
-
-def _pictures(dream: Dream, smalls: SimpleQueue[_Small], first: Frame | None) -> Iterator[Frame]:
+def _pictures(
+    plan: DreamPlan,
+    material: Material,
+    spec: MethodSpec,
+    options: Options,
+    smalls: SimpleQueue[_Small],
+    first: Frame | None,
+) -> Iterator[Frame]:
     """Yield the new frames, and put a small picture of each frame into ``smalls`` before."""
-    material, loops = dream.material, dream.options.loop
-    with enough_memory(material.device, dream.plan.info):
-        loop_to = rgb_of(first, material.device) if loops and first is not None else None
-        options = replace(dream.options, frames=dream.new_frames, loop_to=loop_to)
-        pictures = dream.spec.dream(material, options)
-        for _ in range(dream.new_frames):
+    with enough_memory(plan.device, plan.info):
+        if options.loop and first is not None:
+            options = replace(options, loop_to=rgb_of(first, plan.device))
+        pictures = spec.dream(material, options)
+        for _ in range(plan.new_frames):
             with torch.inference_mode():
                 rgb = next(pictures)
                 frame = new_frame(rgb, material.last)

@@ -5,21 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
 
-from cloudconv.errors import DeviceError, InputError, OutputError
+from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Event, Measured, Progress, Warned
-from cloudconv.jobs.outcome import Outcome
+from cloudconv.jobs.outcome import VideoResult
 from cloudconv.jobs.output import (
     check_outputs,
-    expected_encoding,
     origin,
     output_path,
     size_of,
@@ -27,10 +26,11 @@ from cloudconv.jobs.output import (
 )
 from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
-from cloudconv.media.containers import default_suffix
+from cloudconv.media.containers import container_of, default_suffix
+from cloudconv.media.encoders import EncoderChoice, choose
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
-from cloudconv.media.output import check_output, check_rate, collect_refusals, written_by
+from cloudconv.media.output import check_output, check_rate, written_by
 from cloudconv.media.plan import plan_encoding
 from cloudconv.media.probe import probe
 from cloudconv.media.sink import Sink
@@ -40,7 +40,13 @@ from cloudconv.models import registry
 from cloudconv.models.base import check_finite
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.pipeline import prefetch
-from cloudconv.render.device import auto_warnings, choose_device, choose_precision, use_device
+from cloudconv.render.device import (
+    auto_warnings,
+    choose_device,
+    choose_precision,
+    precision_name,
+    use_device,
+)
 from cloudconv.render.memory import is_out_of_memory
 from cloudconv.settings.extend import ExtendSettings
 from cloudconv.settings.values import exact
@@ -50,8 +56,8 @@ S = TypeVar("S", bound=ExtendSettings)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtendOutcome(Outcome):
-    """The fields that an estimate and a result share.
+class ExtendResult(VideoResult):
+    """The result of a run.
 
     ``source_frames`` counts the source's frames in the output. ``at`` is the start of the new
     frames, in seconds from the source's first frame. ``cadence`` describes regular repeats of the
@@ -62,12 +68,14 @@ class ExtendOutcome(Outcome):
     cadence: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ExtendPlan(Generic[S]):
-    """Everything that extrapolate or dream decides from the settings and a probe of the input.
+    """Everything that extrapolate or dream decides before it writes.
 
-    ``predictor`` is the model of extrapolate, and of the dream modes that take one. ``refusals``
-    are the reasons for which a run refuses to write the output.
+    ``predictor`` is the model of extrapolate, and of the dream modes that take one. ``begins`` is
+    the time of the first new frame on the source's clock, and ``step`` the duration of each new
+    frame: both are approximate until :meth:`after`. ``own`` are the fields of the result that only
+    this command has.
     """
 
     settings: S
@@ -76,66 +84,21 @@ class ExtendPlan(Generic[S]):
     predictor: ModelSpec
     device: torch.device
     dtype: torch.dtype
-    warnings: tuple[Warned, ...]
-    refusals: tuple[OutputError, ...]
-
-
-def decide(
-    settings: S, model: str, tag: str, refusals: list[OutputError], reports: Sequence[Path] = ()
-) -> ExtendPlan[S]:
-    """Probe the input, and decide everything that does not need its frames.
-
-    ``model`` is the name or file of the predictor, and ``tag`` a word for the default name of the
-    output. ``refusals`` receives the reasons to refuse the output. The run also writes ``reports``.
-
-    Raises:
-        CloudconvError: the input, the model or the device cannot be used.
-    """
-    spec = registry.spec(model, "predict")
-    device = choose_device(settings.device)
-    dtype = choose_precision(settings.precision, device, spec)
-    info = probe(settings.input, exact(settings.input_fps), deinterlace=settings.deinterlace)
-    tag += "" if settings.at is None else f"_at{float(settings.at):g}"
-    tag += "_new" if settings.only_new else ""
-    rates = info.timing.gap_rate, info.timing.fastest_rate
-    output = output_path(settings.output, info.path, tag, default_suffix(info, *rates))
-    expected_encoding(output, info, settings, [])  # raises for its settings
-    with collect_refusals(refusals):
-        check_output(output, overwrite=settings.overwrite, inputs=[info.path])
-    with collect_refusals(refusals):
-        check_outputs(settings, [*written_by(output), *reports], [info.path])
-    with collect_refusals(refusals):
-        check_rate(output, info.timing.rate)
-    length = info.timing.end - info.timing.start
-    at = exact(settings.at)
-    if at is not None and at > length:
-        raise InputError(
-            f"at-after-end: {info.path} lasts {short(float(length))} s, so it has no frame at "
-            f"{short(float(at))} s: choose an earlier time."
-        )
-    warnings = (*info.warnings, *auto_warnings(settings.device))
-    return ExtendPlan(settings, info, output, spec, device, dtype, warnings, tuple(refusals))
-
-
-@dataclass(frozen=True, slots=True)
-class Continuation(Generic[S]):
-    """A plan, with the decisions that need the last source frames before the new ones.
-
-    ``begins`` is the time of the first new frame on the source's clock. ``step`` is the duration of
-    each new frame. ``warnings`` include those of the plan. ``facts`` are the fields of an outcome
-    that only this command has.
-    """
-
-    plan: ExtendPlan[S]
+    choice: EncoderChoice
     begins: Fraction
     step: Fraction
     warnings: tuple[Warned, ...]
-    facts: dict[str, Any]
+    own: dict[str, Any]
+
+    def after(self, last: Frame, step: Fraction, own: dict[str, Any], *new: Warned) -> Self:
+        """Return the plan that goes on after the frame ``last``, with new warnings."""
+        begins, warnings = last.time + last.duration, (*self.warnings, *new)
+        return replace(self, begins=begins, step=step, warnings=warnings, own=own)
 
     @property
     def new_frames(self) -> int:
         """Return the number of new frames."""
-        settings = self.plan.settings
+        settings = self.settings
         if settings.frames is not None:
             return int(settings.frames)
         return ceil((exact(settings.seconds) or 0) / self.step)
@@ -143,42 +106,38 @@ class Continuation(Generic[S]):
     @property
     def output_frames(self) -> int:
         """Return the approximate number of frames of the output."""
-        if self.plan.settings.only_new:
+        if self.settings.only_new:
             return self.new_frames
-        timing = self.plan.info.timing
+        timing = self.info.timing
         used = (self.begins - timing.start) / (timing.end - timing.start)
         return round(timing.frames * min(used, Fraction(1))) + self.new_frames
 
-    def outcome(self, source_frames: int, start: Fraction) -> dict[str, Any]:
-        """Return the fields of an outcome; ``start`` is the source's time at which it begins."""
-        rate = self.plan.info.timing.rate
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return the fields of the result that are decided; numbers of frames are approximate."""
+        source = 0 if self.settings.only_new else self.output_frames - self.new_frames
+        start = self.begins if self.settings.only_new else self.info.timing.start
+        return self.counted(source, start)
+
+    def counted(self, source_frames: int, start: Fraction) -> dict[str, Any]:
+        """Return the decided fields; ``start`` is the source's time at which the output begins."""
+        rate = self.info.timing.rate
         source_fps = None if rate is None else str(rate)
         return {
-            **self.facts,
-            "device": str(self.plan.device),
-            "input": str(self.plan.settings.input),
-            "output": str(self.plan.output),
-            "at": float(self.begins - self.plan.info.timing.start),
+            "precision": precision_name(self.dtype),
+            **self.own,
+            "device": str(self.device),
+            "input": str(self.settings.input),
+            "output": str(self.output),
+            "encoder": self.choice.encoder,
+            "at": float(self.begins - self.info.timing.start),
             "source_fps": source_fps,
             # New frames alone are at even distances, even if those of the source are not.
-            "output_fps": str(1 / self.step) if self.plan.settings.only_new else source_fps,
+            "output_fps": str(1 / self.step) if self.settings.only_new else source_fps,
             "source_frames": source_frames,
             "output_frames": source_frames + self.new_frames,
             "new_frames": self.new_frames,
             "duration": float(self.begins + self.new_frames * self.step - start),
-        }
-
-    def estimate(self) -> dict[str, Any]:
-        """Return the fields of an estimate; the job adds memory and time."""
-        info, settings = self.plan.info, self.plan.settings
-        refusals = list(self.plan.refusals)
-        encoding, encoder_warnings = expected_encoding(self.plan.output, info, settings, refusals)
-        start = self.begins if settings.only_new else info.timing.start
-        return {
-            **self.outcome(self.output_frames - self.new_frames, start),
-            **encoding,
-            "warnings": [*self.warnings, *encoder_warnings],
-            "refusals": refusals,
         }
 
     def write(
@@ -199,7 +158,7 @@ class Continuation(Generic[S]):
             began: the value of ``time.monotonic()`` when the job started.
             measure: a function that this method calls after each new frame; it returns events.
         """
-        info, timing, settings = self.plan.info, self.plan.info.timing, self.plan.settings
+        info, timing, settings = self.info, self.info.timing, self.settings
         with ExitStack() as stack:
             end = exact(settings.at)
             source = stack.enter_context(Source(info, end=end, threads=settings.threads))
@@ -213,7 +172,7 @@ class Continuation(Generic[S]):
             audio_end = None if end is None else self.begins
             parts = timing.last_duration, gap, self.step, self.begins - timing.start
             encoding = plan_encoding(
-                self.plan.output,
+                self.output,
                 info,
                 rate=timing.rate,
                 time_base=time_base(timing.rate, (timing.time_base, *parts), shown - zero),
@@ -240,14 +199,52 @@ class Continuation(Generic[S]):
                 yield Progress("rendering", written, self.output_frames)
         yield from (*source.warnings, *sink.warnings)
         wall = time.monotonic() - began
-        fields = self.outcome(written - self.new_frames, shown)
+        fields = self.counted(written - self.new_frames, shown)
         return {
             **fields,
-            **size_of(self.plan.output, fields["duration"]),
-            "encoder": sink.encoder,
+            **size_of(self.output, fields["duration"]),
             "wall_seconds": wall,
             "frames_per_second": written / wall,
         }
+
+
+def decide(
+    settings: S, model: str, tag: str, own: dict[str, Any], reports: Sequence[Path] = ()
+) -> ExtendPlan[S]:
+    """Probe the input, and decide everything that does not need its frames.
+
+    ``model`` is the name or file of the predictor, and ``tag`` a word for the default name of the
+    output. ``own`` are decided fields of the result. The run also writes ``reports``.
+
+    Raises:
+        CloudconvError: the input, the model or the device cannot be used, or the output cannot be
+            written.
+    """
+    spec = registry.spec(model, "predict")
+    device = choose_device(settings.device)
+    dtype = choose_precision(settings.precision, device, spec)
+    info = probe(settings.input, exact(settings.input_fps), deinterlace=settings.deinterlace)
+    timing, at = info.timing, exact(settings.at)
+    tag += "" if settings.at is None else f"_at{float(settings.at):g}"
+    tag += "_new" if settings.only_new else ""
+    suffix = default_suffix(info, timing.gap_rate, timing.fastest_rate)
+    output = output_path(settings.output, info.path, tag, suffix)
+    choice = choose(container_of(output), info, settings)
+    check_output(output, overwrite=settings.overwrite, inputs=[info.path])
+    check_outputs(settings, [*written_by(output), *reports], [info.path])
+    check_rate(output, timing.rate)
+    length = timing.end - timing.start
+    if at is not None and at > length:
+        raise InputError(
+            f"at-after-end: {info.path} lasts {short(float(length))} s, so it has no frame at "
+            f"{short(float(at))} s: choose an earlier time."
+        )
+    begins = timing.end if at is None else timing.start + at
+    warnings = (*info.warnings, *auto_warnings(settings.device), *choice.warnings)
+    step = 1 / timing.usual_rate
+    return ExtendPlan(
+        settings, info, output, spec, device, dtype, choice, begins, step, warnings, own
+    )
 
 
 def new_frame(rgb: Tensor, like: Frame) -> Frame:

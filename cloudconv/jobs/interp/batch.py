@@ -6,18 +6,21 @@ import os
 from collections import defaultdict
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
-from cloudconv.jobs.interp.plan import InterpEstimate, InterpResult, decide, name_tag
-from cloudconv.jobs.interp.run import estimate, interpolate
+from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
+from cloudconv.jobs.interp.plan import decide as decide_one
+from cloudconv.jobs.interp.run import interpolate
+from cloudconv.jobs.outcome import planned
 from cloudconv.jobs.output import output_path, stem_of
 from cloudconv.media import pictures as images
 from cloudconv.media.containers import CONTAINERS, MKV
-from cloudconv.media.output import writing
+from cloudconv.media.output import check_free, writing
 from cloudconv.messages import shortened
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
@@ -46,7 +49,8 @@ def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
     inputs_of: defaultdict[str, list[str]] = defaultdict(list)
     for each in some:
         with suppress(CloudconvError):
-            inputs_of[os.path.normcase(str(decide(each).output))].append(str(each.input))
+            plan = decide_one(each.changed(overwrite=True))  # an output that exists counts too
+            inputs_of[os.path.normcase(str(plan.output))].append(str(each.input))
     for names in inputs_of.values():
         if len(names) > 1:
             raise SettingsError(
@@ -178,10 +182,10 @@ def _outcome(
     batch: _BatchProgress,
 ) -> Generator[Event, None, InputOutcome]:
     try:
-        plan = decide(settings, inputs)
-        if (existing := _existing(settings, plan.output)) is not None:
+        plan = _decided(settings, inputs)
+        if isinstance(plan, Exists):
             batch.leave_out(number)
-            return existing
+            return plan
         batch.expect(number, plan.expected)
         change = partial(batch.change, number, str(settings.input))
         result = yield from mapped(interpolate(plan, workers), change)
@@ -226,17 +230,39 @@ class _BatchProgress:
         return Progress("rendering", done, total, resumed)
 
 
-def estimate_all(every: Sequence[InterpSettings]) -> list[InterpEstimate | Exists | CloudconvError]:
-    """Return the expected outcome for every input, or its error; write no output."""
+@dataclass(frozen=True, slots=True)
+class ManyPlan:
+    """The plans of many inputs; ``facts`` are keys of the command's JSON."""
+
+    facts: dict[str, Any]
+    warnings: tuple[Warned, ...]
+
+
+def decide(settings: InterpManySettings) -> ManyPlan:
+    """Return the plan, or the error, of each input; write no output."""
+    plans: list[dict[str, Any]] = []
+    every = each_input(settings)
     inputs = [each.input for each in every]
-    plans: list[InterpEstimate | Exists | CloudconvError] = []
-    for settings in every:
+    for each in every:
         try:
-            plan = decide(settings, inputs)
-            plans.append(_existing(settings, plan.output) or estimate(plan))
+            plan = _decided(each, inputs)
+            if isinstance(plan, Exists):
+                plans.append({**asdict(plan), "exists": True})
+            else:
+                plans.append({**planned(plan), "exists": False})
         except CloudconvError as error:
-            plans.append(error)
-    return plans
+            plans.append({"input": str(each.input), "error": error.text})
+    failed = sum("error" in each for each in plans)
+    return ManyPlan({"plans": plans, "failed": failed}, tuple(left_out(settings)))
+
+
+def _decided(settings: InterpSettings, inputs: Sequence[File]) -> InterpPlan | Exists:
+    """Return the plan of an input, or its output that need not be made again."""
+    plan = decide_one(settings.changed(overwrite=True), inputs)  # an output may exist
+    if (existing := _existing(settings, plan.output)) is not None:
+        return existing
+    check_free(plan.output, overwrite=settings.overwrite)
+    return replace(plan, settings=settings)
 
 
 def _usual_output(settings: InterpSettings) -> Path:

@@ -6,28 +6,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any
 
 import torch
 
-from cloudconv.errors import InputError, OutputError, SettingsError
+from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.adapt import Adapted, AdaptPlan, adapt_plan, check_adapting
-from cloudconv.jobs.outcome import Done, Estimate, Outcome
+from cloudconv.jobs.outcome import VideoResult
 from cloudconv.jobs.output import (
     check_outputs,
-    expected_encoding,
     origin,
     output_path,
     part_tag,
     time_base,
 )
+from cloudconv.media import pictures as images
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import container_of, default_suffix
+from cloudconv.media.encoders import EncoderChoice, choose
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import is_stdout
-from cloudconv.media.output import check_output, check_rate, collect_refusals, written_by
+from cloudconv.media.output import check_output, check_rate, written_by
 from cloudconv.media.plan import EncodingPlan, plan_encoding
 from cloudconv.media.probe import probe
 from cloudconv.media.rates import constant_rate
@@ -60,8 +62,8 @@ second number times the median gap."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class InterpOutcome(Outcome):
-    """The facts that an estimate and a result share.
+class InterpResult(VideoResult):
+    """The result of a run; ``frames_per_second`` excludes the frames of an earlier run.
 
     ``held_frames`` are repeated, as at a cut or after the last frame. ``cuts`` are the times of
     each new scene's first frame, in seconds from the input's first frame.
@@ -70,24 +72,6 @@ class InterpOutcome(Outcome):
     model: str
     held_frames: int
     cuts: list[float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class InterpEstimate(Estimate, InterpOutcome):
-    """The expected outcome and cost of a run.
-
-    ``memory_bytes`` is the peak in the host's memory over all local workers; it and ``seconds`` are
-    None if the run would end before its first frame. ``disk_bytes`` is estimated from the input's
-    size.
-    """
-
-    disk_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class InterpResult(Done, InterpOutcome):
-    """The result of a run; ``frames_per_second`` excludes the frames of an earlier run."""
-
     resumed: bool
     adapted: Adapted | None = None
 
@@ -96,8 +80,7 @@ class InterpResult(Done, InterpOutcome):
 class InterpPlan:
     """The decisions that an interpolation makes before the first frame.
 
-    ``request`` describes the output frames; ``rate`` is None if variable. ``refusals`` are reasons
-    to refuse the output.
+    ``request`` describes the output frames; ``rate`` is None if variable.
     """
 
     settings: InterpSettings
@@ -109,8 +92,8 @@ class InterpPlan:
     device: torch.device
     dtype: torch.dtype
     workers: WorkerConfig
+    choice: EncoderChoice
     device_warnings: tuple[Warned, ...]
-    refusals: tuple[OutputError, ...]
 
     @property
     def window(self) -> tuple[Fraction, Fraction]:
@@ -121,9 +104,27 @@ class InterpPlan:
 
     @property
     def warnings(self) -> list[Warned]:
-        """Return the warnings about the input, the device, a long gap and the output rate."""
-        others = [*self._gap_warnings, *self._rate_warnings]
-        return [*self.info.warnings, *self.device_warnings, *others]
+        """Return all warnings that are known before the first frame."""
+        others = [*self._gap_warnings, *self._rate_warnings, *self._disk_warnings]
+        return [*self.info.warnings, *self.device_warnings, *others, *self.choice.warnings]
+
+    @property
+    def _disk_warnings(self) -> list[Warned]:
+        """Return a warning if the source's size times the factor is more than the free space."""
+        home = next(folder for folder in self.output.absolute().parents if folder.is_dir())
+        if self.expected is None or is_stdout(self.output):
+            return []
+        read = sum(file.stat().st_size for file in images.files_of(self.info.path))
+        need = read * self.expected // max(self.info.timing.frames, 1)
+        need *= 2 if is_joinable(self.output) else 1
+        if need <= disk_usage(home).free:
+            return []
+        return [
+            Warned(
+                f"disk-space: The run may need about {need / 1e6:.0f} MB in {home}, and less is "
+                "free."
+            )
+        ]
 
     @property
     def _gap_warnings(self) -> list[Warned]:
@@ -192,14 +193,21 @@ class InterpPlan:
         return f"; {rate_name(rate)} fps keeps {kept}" if plays else ""
 
     @property
-    def expected(self) -> int | None:
-        """Return the approximate number of output frames; None for a stream of unknown length."""
-        timing = self.info.timing
+    def _used_frames(self) -> int | None:
+        """Return the approximate number of source frames; None for a stream of unknown length."""
+        timing, (start, end) = self.info.timing, self.window
         if timing.open_ended and self.settings.end is None:
             return None
+        return round(timing.frames * (end - start) / (timing.end - timing.start))
+
+    @property
+    def expected(self) -> int | None:
+        """Return the approximate number of output frames; None for a stream of unknown length."""
         start, end = self.window
-        frames = round(timing.frames * (end - start) / (timing.end - timing.start))
-        return expected_frames(self.request.rate, frames, end - start, self.request.slowdown)
+        frames, request = self._used_frames, self.request
+        if frames is None:
+            return None
+        return expected_frames(request.rate, frames, end - start, request.slowdown)
 
     @property
     def adapting(self) -> AdaptPlan | None:
@@ -277,23 +285,38 @@ class InterpPlan:
             ),
         )
 
-    def facts(self, counts: Counts) -> dict[str, Any]:
-        """Return the fields that an estimate and a result share, except encoder and warnings."""
-        timing, workers = self.info.timing, self.workers
-        rate = self.rate or counts.rate or self._rate_of_part(counts)
-        duration = counts.output_frames / self.rate if self.rate else counts.duration
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return the fields of the result that are decided; numbers of frames are approximate."""
+        timing, workers, (start, end) = self.info.timing, self.workers, self.window
+        lasts = None
+        if (expected := self.expected) is not None:
+            lasts = expected / self.rate if self.rate else (end - start) * self.request.slowdown
         return {
             "input": str(self.settings.input),
             "output": str(self.output),
             "model": self.settings.chosen_model,
             "device": "cuda:all" if workers.each_gpu else workers.device,
             "precision": precision_name(self.dtype),
+            "encoder": self.choice.encoder,
+            "source_frames": self._used_frames,
+            "output_frames": expected,
+            "source_fps": None if timing.rate is None else str(timing.rate),
+            "output_fps": None if self.rate is None else str(self.rate),
+            "duration": None if lasts is None else float(lasts),
+        }
+
+    def counted(self, counts: Counts) -> dict[str, Any]:
+        """Return the decided fields of the result, and those that the frames have shown."""
+        rate = self.rate or counts.rate or self._rate_of_part(counts)
+        duration = counts.output_frames / self.rate if self.rate else counts.duration
+        return {
+            **self.facts,
             "source_frames": counts.source_frames,
             "output_frames": counts.output_frames,
             "new_frames": counts.new_frames,
             "held_frames": counts.held_frames,
-            "cuts": [float(cut - timing.start) for cut in counts.cuts],
-            "source_fps": None if timing.rate is None else str(timing.rate),
+            "cuts": [float(cut - self.info.timing.start) for cut in counts.cuts],
             "output_fps": None if rate is None else str(rate),
             "duration": float(duration),
         }
@@ -364,6 +387,12 @@ def decide(
         check_single(info.path)
     if not settings.many_frames:
         _check_count(settings, info, request)
+    choice = choose(container_of(output), info, settings)
+    check_adapting(settings, settings.chosen_model)
+    check_output(output, overwrite=settings.overwrite, inputs=[info.path])
+    check_outputs(settings, written_by(output), [info.path, *map(Path, inputs)])
+    is_whole = settings.start is None and settings.end is None
+    check_rate(output, rate, fastest if is_whole else None)
     return InterpPlan(
         settings,
         info,
@@ -374,36 +403,14 @@ def decide(
         device,
         dtype,
         workers,
+        choice,
         tuple(warned),
-        tuple(_refusals(settings, inputs, info, output, (rate, fastest))),
     )
 
 
 def _is_live(settings: InterpSettings) -> bool:
     to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
     return str(settings.input) == "-" and to_stdout and settings.adapt is None
-
-
-def _refusals(
-    settings: InterpSettings,
-    inputs: Sequence[Path | str],
-    info: MediaInfo,
-    output: Path,
-    rates: tuple[Fraction | None, Fraction | None],
-) -> list[OutputError]:
-    """Return the reasons to refuse the output; ``rates`` are its own and its fastest, or None."""
-    expected_encoding(output, info, settings, [])  # raises for its settings
-    refusals: list[OutputError] = []
-    with collect_refusals(refusals):
-        check_output(output, overwrite=settings.overwrite, inputs=[info.path])
-    with collect_refusals(refusals):
-        check_adapting(settings, settings.chosen_model)
-    with collect_refusals(refusals):
-        check_outputs(settings, written_by(output), [info.path, *map(Path, inputs)])
-    with collect_refusals(refusals):
-        is_whole = settings.start is None and settings.end is None
-        check_rate(output, rates[0], rates[1] if is_whole else None)
-    return refusals
 
 
 def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:
