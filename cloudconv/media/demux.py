@@ -18,6 +18,7 @@ from av.stream import Discard, Disposition
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
+from cloudconv.media.info import reader_of
 from cloudconv.media.input import GrowthReader, growth_of
 
 # Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked first.
@@ -220,10 +221,22 @@ class Clock:
 
 
 class VideoClock(Clock):
-    """A clock of a video stream, on which each part begins where the previous part ends."""
+    """A clock of a video stream, on which each part begins where the previous part ends.
+
+    The times of a reader that knows decode times only are computed from them, with the codec's
+    delay. AVI does not delay its audio, so its pictures have no delay either.
+    """
 
     def __init__(self, container: InputContainer, stream: Any) -> None:
         super().__init__(container)
+        reader, context = reader_of(container.format.name), stream.codec_context
+        self._delay: int | None = None  # in frames; None if FFmpeg knows the presentation times
+        if reader.stamps_decoding and not reader.stamps_audio:
+            self._delay = 0
+        elif reader.stamps_decoding and context.codec.canonical_name == "h264":
+            self._delay = context.reorder_depth
+        # An encoder of B-frames may fill its delay with empty frames after the first one.
+        self._fills = self._delay == 0 < context.reorder_depth
         self._tick = Fraction(stream.time_base)
         self._offsets = [0]  # the offset of each part, in ticks
         self._decoded: int | None = None  # the last decode time in the file
@@ -237,10 +250,14 @@ class VideoClock(Clock):
     def move(self, packet: Any) -> None:
         """Add the offset of the packet's part to the packet's times."""
         if packet.dts is not None:
+            if self._delay is not None:
+                packet.pts = packet.dts + self._delay * packet.duration
             begins = packet.dts if packet.pts is None else packet.pts
             self.take(packet.dts * self._tick)
             # The stated duration is often that of a field, or of another rate in the header.
             step = 0 if self._decoded is None else packet.dts - self._decoded
+            if self._fills and self._decoded is not None:
+                self._offsets[0], self._fills = min(packet.duration - step, 0), False
             measured = 0 < step * self._tick <= _LONGEST_STEP
             lasts = step if measured else packet.duration or max(step, 0)
             self._decoded = packet.dts

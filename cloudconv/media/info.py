@@ -19,7 +19,8 @@ class Reader:
     # streams, return wrong time stamps after a seek.
     seeks: bool = False
     has_index: bool = False  # the header lists all frames and gives the right length of the track
-    stamps_decoding: bool = False  # it returns decode times instead of presentation times
+    stamps_decoding: bool = False  # it knows decode times only; see `VideoClock`
+    stamps_audio: bool = True  # audio has times of its own, and does not simply begin at 0
     states_delay: bool = False  # it subtracts the delay of an audio codec from its time stamps
     guesses_rate: bool = False  # FFmpeg guesses the rate, because the header states none
     is_pictures: bool = False  # it reads one or several picture files, which have no times
@@ -30,11 +31,12 @@ class Reader:
 _READERS = {
     "mov": Reader(seeks=True, has_index=True),
     "matroska": Reader(seeks=True, states_delay=True),
-    "avi": Reader(seeks=True, stamps_decoding=True),
+    "avi": Reader(seeks=True, stamps_decoding=True, stamps_audio=False),
+    "asf": Reader(seeks=True, stamps_decoding=True),
     "image2": Reader(is_pictures=True, is_drawn=True),
     "gif": Reader(is_drawn=True, guesses_rate=True),
     **dict.fromkeys(("apng", "webp"), Reader(is_drawn=True)),
-    **dict.fromkeys(("mpegts", "flv", "asf", "nut"), Reader(seeks=True)),
+    **dict.fromkeys(("mpegts", "flv", "nut"), Reader(seeks=True)),
 }
 
 
@@ -55,9 +57,10 @@ class Timing:
     last_duration: Fraction  # of the last frame
     time_base: Fraction  # the container's tick
     end: Fraction  # of the last frame
-    # Whether the file has usable presentation times. If not, the number of a frame and the rate
-    # give its time, or without a rate its decode time does.
+    # Whether the file has usable presentation times. If not, and the file is ``in_order``, the k-th
+    # frame has the k-th time of the packets. Otherwise the rate gives the times.
     has_timestamps: bool = True
+    in_order: bool = False
     shifts: tuple[Fraction, ...] = ()  # the offset that each restart of the clock adds to all times
     rate_before_last: Fraction | None = None  # of all frames but the last, if only that is longer
     open_ended: bool = False  # the input still arrives, so ``frames`` and ``end`` have no meaning

@@ -169,6 +169,9 @@ class _Scan:
         self.shifts = clock.shifts
         times, self.durations = np.array(stamps, np.int64), set(durations)
         self.shown, self.unstamped = len(times), int((times == _NO_TIME).sum())
+        # If a codec reorders frames, and the times still increase, they are decode times.
+        reorders = self.decoder.reorder_depth > 0 and self.shown > 1 and not self.is_brief
+        self.in_order = reorders and not self.unstamped and bool((np.diff(times) > 0).all())
         self.last_duration = durations[int(times.argmax())] if durations else 0
         self.times = np.unique(times[times != _NO_TIME])
 
@@ -193,9 +196,8 @@ def _timing(
     time_base, reader = Fraction(stream.time_base), reader_of(container.format.name)
     rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
     hints = [Fraction(rate) for rate in rates if rate]
-    # This reader knows only decode times, which differ if the codec reorders frames.
-    times, reorders = scan.times, reader.stamps_decoding and stream.codec_context.has_b_frames
-    if first.pts is not None and not reorders:
+    times, is_timed = scan.times, not scan.in_order
+    if first.pts is not None and is_timed:
         # The recording starts mid-stream: frames before the first key frame cannot be decoded.
         times = times[times >= first.pts]
     if scan.is_brief:
@@ -230,12 +232,12 @@ def _timing(
     lasts = _last_duration(container, stream, scan, times) * time_base
     if constant is None:
         end = int(times[-1]) * time_base + lasts
-        return Timing(start, count, None, lasts, time_base, end, not reorders)
-    if count > 1 and lasts >= _LONG_GAP / constant and not reorders:
+        return Timing(start, count, None, lasts, time_base, end, is_timed)
+    if count > 1 and lasts >= _LONG_GAP / constant and is_timed:
         end = start + (count - 1) / constant + lasts
         return Timing(start, count, None, lasts, time_base, end, rate_before_last=constant)
     end, lag = start + count / constant, middle_distance(times, time_base, constant)
-    return Timing(start, count, constant, 1 / constant, time_base, end, not reorders, lag=lag)
+    return Timing(start, count, constant, 1 / constant, time_base, end, is_timed, lag=lag)
 
 
 def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
@@ -270,7 +272,7 @@ def _describe(
     first: VideoFrame,
     timing: Timing,
 ) -> MediaInfo:
-    timing, times = replace(timing, shifts=scan.shifts), scan.times
+    timing, times = replace(timing, shifts=scan.shifts, in_order=scan.in_order), scan.times
     if timing.rate is None and len(gaps := np.diff(times)):
         at, base = int(gaps.argmax()), timing.time_base
         timing = replace(

@@ -5,6 +5,8 @@ Pictures are decoded on CPU threads or a GPU, from the start or after a seek.
 
 from __future__ import annotations
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -18,7 +20,7 @@ from weakref import WeakSet
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 
 from cloudconv.errors import InputError, UnfitInputError
 from cloudconv.events import Warned
@@ -96,6 +98,8 @@ class Source:
         self._promised = self._errors = 0  # the wanted packets, and the damaged ones
         self._aspect: Fraction | None = None  # of a sample of the last decoded picture
         self._newest: Fraction | None = None  # the latest time of a packet
+        self._stamps = array("q")  # the times of all packets, if the file is in order
+        self._shown: list[int] = []  # the times of the packets of the pictures so far
         self._file: tuple[object, InputContainer] | None = None
 
     def __enter__(self) -> Self:
@@ -278,6 +282,19 @@ class Source:
                 self._promised = self._errors = 0
         yield from self._decode(None)
 
+    def _next(self, picture: VideoFrame) -> int | None:
+        """Return the time of the next picture of a file in order, in ticks; None if unknown."""
+        own = picture.pts  # the time of its packet
+        if not self._stamps or own is None:
+            return None
+        if picture.pict_type != PictureType.B:
+            # The pictures of all earlier packets have been shown, or do not exist.
+            before = bisect_left(self._stamps, own) + sum(each > own for each in self._shown[-16:])
+            self._shown += [own] * (before - len(self._shown))
+        self._shown.append(own)
+        number = len(self._shown)
+        return self._stamps[number - 1] if number <= len(self._stamps) else None
+
     def _fits(self, picture: VideoFrame) -> bool:
         """Return whether a picture has the probed size and pixel format."""
         info, name = self.info, picture.format.name
@@ -299,7 +316,7 @@ class Source:
         errors and counts them.
         """
         timing = self.info.file_timing
-        modes = ["AUTO", "SLICE"] if timing.has_timestamps else ["SLICE"]
+        modes = ["AUTO", "SLICE"] if timing.has_timestamps or timing.in_order else ["SLICE"]
         if self._nvdec is not None:
             modes.insert(0, _NVDEC)
         shown: Fraction | None = None  # the time of the latest picture
@@ -317,7 +334,7 @@ class Source:
                     for packet in packets:
                         for picture in self._pictures_of(decoder, packet, mode):
                             self._aspect = decoder.sample_aspect_ratio
-                            stamp = picture.pts if timing.has_timestamps else picture.dts
+                            stamp = picture.pts if timing.has_timestamps else self._next(picture)
                             time = None if stamp is None else stamp * timing.time_base
                             if time is None or (
                                 (first is None or time >= first) and (after is None or time > after)
@@ -340,6 +357,7 @@ class Source:
         not read.
         """
         self._newest = None
+        self._stamps, self._shown = array("q"), []
         packets: Iterator[Any] = read_packets(container, stream, VideoClock(container, stream))
         if seek is None:
             return chain(packets, [None]), None
@@ -357,6 +375,8 @@ class Source:
             due = None if packet.pts is None else packet.pts * timing.time_base
             self._promised += due is None or self._wants(due)
             self._newest = due if self._newest is None else max(self._newest, due or self._newest)
+            if timing.in_order:
+                self._stamps.append(packet.pts)
         try:
             pictures: list[VideoFrame] = decoder.decode(packet)
         except av.error.FFmpegError:
@@ -366,7 +386,8 @@ class Source:
             return []
         if packet is None and mode != "SLICE":
             # When threads return their last pictures, errors are visible only as missing pictures.
-            latest = max((p.pts for p in pictures if p.pts is not None), default=None)
+            own = [p.pts for p in pictures if p.pts is not None]
+            latest = max(own + self._shown[-16:], default=None)
             if latest is not None and latest * timing.time_base < (self._newest or timing.start):
                 raise _NextModeError("NVDEC could not decode a packet")
         if mode == _NVDEC and not self.by_gpu and pictures:
@@ -419,14 +440,12 @@ class _Grid:
 
     With a ``gap_rate``, each time stamp is moved to ``start + k / gap_rate``. ``_last_raw`` and
     ``_last`` are the last frame's time before and after the move. ``_index`` is the last frame's k.
-    ``_late`` is the constant difference between decode times and presentation times.
     """
 
     def __init__(self, timing: Timing) -> None:
         self._timing = timing
         self._last_raw: Fraction | None = None
         self._last: Fraction | None = None
-        self._late = Fraction(0)
         self._index = -1
 
     def time_of(self, stamp: Fraction | None) -> Fraction | None:
@@ -435,15 +454,9 @@ class _Grid:
         Raise UnfitInputError if the frame rate changes in an input that is still arriving.
         """
         timing, last = self._timing, self._last
-        if stamp is None or (not timing.has_timestamps and timing.rate is not None):
-            raw = timing.start if last is None else last + timing.last_duration
-        elif timing.has_timestamps:
-            raw = stamp
-        else:
-            # The file has decode times only. They differ from presentation times by a constant.
-            self._late = stamp - timing.start if last is None else self._late
-            raw = stamp - self._late
-        time = raw
+        if stamp is None:
+            stamp = timing.start if last is None else last + timing.last_duration
+        time = raw = stamp
         if timing.gap_rate is not None:
             nearest = round((raw - timing.start - timing.lag) * timing.gap_rate)
             # A later time stamp than the last one means a new frame, which needs the next k.

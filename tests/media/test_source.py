@@ -20,6 +20,7 @@ from cloudconv.media.source import Source
 from tests.helpers.factory import (
     FIELDS,
     animation,
+    packet_times,
     picture,
     planes_of,
     read_planes,
@@ -96,6 +97,53 @@ def test_every_frame_is_decoded_once_at_its_exact_time(tmp_path, suffix, codec, 
     assert same([planes_of(frame.picture) for frame in frames], read_planes(path))
     for first, last in [(0, 5), (11, 13), (25, 26), (37, 60), (60, 72), (71, 72)]:
         assert_same(frames_of(info, start=first / rate, end=last / rate), frames[first:last])
+
+
+@pytest.mark.parametrize("rate", [10, 25, 30])
+@pytest.mark.parametrize(
+    ("codec", "options"),
+    [("libx264", {"bf": "0"}), ("libx264", X264), ("mpeg4", {}), ("mpeg4", {"bf": "2", "g": "12"})],
+)
+@pytest.mark.parametrize("suffix", ["avi", "asf", "mov"])
+def test_sound_is_in_step_if_stamps_are_decode_times(tmp_path, suffix, codec, options, rate):
+    """AVI delays no audio. ASF delays it as the video. The MOV lacks presentation times."""
+    about = {"rate": rate, "codec": codec, "options": options, "audio": ["pcm_s16le"]}
+    path = write_clip(tmp_path / f"a.{suffix}", 36, **about)
+    pictures, first = read_planes(path), []
+
+    def decoded(packet):
+        if packet.stream.type == "video":
+            first.append(packet.dts)
+            packet.pts = packet.dts = packet.dts - first[0]
+        return packet
+
+    if suffix == "mov":
+        path = remux(path, tmp_path / "old.mov", decoded)
+    frames, heard = frames_of(path), packet_times(path)[0]
+    assert abs(frames[0].time - heard) <= Fraction(1, 1000)
+    assert [f.time - frames[0].time for f in frames] == [Fraction(k, rate) for k in range(36)]
+    assert same([planes_of(frame.picture) for frame in frames], pictures)
+
+
+def test_a_frame_that_an_avi_leaves_out_moves_no_other(tmp_path):
+    """An encoder fills its delay with three empty frames; a later packet holds no picture."""
+    whole = write_clip(tmp_path / "a.avi", 36, rate=25, codec="mpeg4", options={"bf": "2"})
+    numbers = count()
+
+    def change(packet):
+        if number := next(numbers):
+            packet.pts = packet.dts = packet.dts + 3
+        if number != 9:
+            return packet
+        made = av.Packet(b"\0\0\1\xb6\x50\x4f")
+        made.pts, made.dts, made.time_base = packet.pts, packet.dts, packet.time_base
+        return made
+
+    frames = frames_of(remux(whole, tmp_path / "b.avi", change))
+    times = {frame.time * 25: planes_of(frame.picture) for frame in frames}
+    assert len(times) == 35
+    before = read_planes(whole)
+    assert all(same(times[k], before[k]) for k in (*range(8), *range(12, 36)))
 
 
 @pytest.mark.parametrize(
