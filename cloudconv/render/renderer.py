@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from queue import SimpleQueue
+from typing import Any
 
 import torch
 
@@ -37,6 +38,7 @@ from cloudconv.settings import CompareSettings, FramesSettings, InterpSettings
 from cloudconv.timeline import Task
 from cloudconv.transfer import QUEUES, Arriving
 
+_END: Any = object()
 _MAX_WAITING = 16
 """More items than the batch size that may wait: new frames, and source frames after them."""
 
@@ -107,6 +109,10 @@ class Renderer:
     def _warn(self, text: str) -> None:
         self._warned.put(Warned(text))
 
+    def _fit(self, width: int, height: int) -> None:
+        if self._size != (width, height):
+            self.choose_sizes(width, height)
+
     def use_sizes(self, width: int, height: int, sizes: Sizes) -> None:
         """Use these sizes for frames of that size; only a lack of memory changes them later."""
         self._size = width, height
@@ -116,8 +122,8 @@ class Renderer:
         """Return the new warnings about memory and precision."""
         return list(drained(self._warned))
 
-    def render(self, tasks: Iterable[FrameTask]) -> Generator[Frame, None, None]:
-        """Yield the planned frames, in their order.
+    def render(self, tasks: Iterable[FrameTask | None]) -> Generator[Frame, None, None]:
+        """Yield the planned frames, in their order. No batch goes on after None among the tasks.
 
         While a batch is copied back and yielded, a GPU with queued copies computes the next one.
         A CPU with several streams meanwhile computes one batch per stream. Source frames wait for
@@ -139,25 +145,25 @@ class Renderer:
             ):
                 ended = False
                 while not ended or again:
-                    item = again.popleft() if again else next(source, None)
+                    taken = again.popleft() if again else next(source, _END)
+                    ended = taken is _END
+                    item: FrameTask | Frame | None = None if ended else taken
                     if isinstance(item, Task) and not item.is_new:
                         item = item.left.at(item.time, item.duration)
                     elif isinstance(item, Task):
-                        size = item.left.width, item.left.height
-                        if self._size != size:
-                            self.choose_sizes(*size)
-                    ended = item is None
-                    if isinstance(item, Task) or (item is not None and collected):
+                        self._fit(item.left.width, item.left.height)
+                    ends = item is None
+                    if item is not None and (isinstance(item, Task) or collected):
                         collected.append(item)
                     elif item is not None and computed:
                         computed[-1].items.append(item)
                     elif item is not None:
                         yield item
-                    del item
+                    del taken, item
                     batch = self._inference.sizes.batch
                     most = _MAX_WAITING + batch
                     new = sum(isinstance(item, Task) for item in collected)
-                    if new >= batch or len(collected) >= most or (ended and collected):
+                    if new >= batch or len(collected) >= most or (ends and collected):
                         computed.append(self._start(collected, cpu_streams))
                         collected = deque()
                         if self._device.type in QUEUES and len(computed) > 1:

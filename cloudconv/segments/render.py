@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 
 from cloudconv.checkpoints import is_file_name
 from cloudconv.errors import CloudconvError, UnfitInputError
-from cloudconv.events import Finished, Progress, TaskEvent, Warned
+from cloudconv.events import Finished, Progress, TaskEvent
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.output import writing
@@ -123,77 +125,102 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
             del decoded[old]
 
 
-def _render_segment(
-    plan: RenderPlan, tasks: Iterable[FrameTask], renderer: Renderer, sink: FrameEncoder
-) -> Generator[Progress | Warned, None, None]:
-    """Render and encode the frames of a segment; the inference runs in another thread."""
-    with prefetch(renderer.render(tasks), 4) as frames:
-        for count, frame in enumerate(frames, 1):
-            sink.write(frame.at(frame.time + plan.offset, frame.duration))
-            yield from renderer.new_warnings()
-            yield Progress("rendering", count, None)
+@dataclass(eq=False, slots=True)
+class OpenPart(Generic[Frames]):
+    """A segment that is being rendered; ``open`` opens its encoder at the first frame."""
+
+    number: int
+    frames: Frames
+    open: Callable[[], FrameEncoder]
+    encoder: FrameEncoder | None = None
+    written: int = 0
+    _planned: int = 0
+    _ended: bool = False
+
+    def tasks(self) -> Iterator[FrameTask | None]:
+        """Yield the planned frames, and None after the last; they may be taken ahead."""
+        for task in self.frames:
+            self._planned += 1
+            yield task
+        self._ended = True
+        yield None
+
+    @property
+    def is_written(self) -> bool:
+        """Return whether all frames are written."""
+        return self._ended and self.written == self._planned
+
+    def write(self, frame: Frame) -> None:
+        """Encode the next frame."""
+        self.encoder = self.encoder or self.open()
+        self.encoder.write(frame)
+        self.written += 1
+
+    def abandon(self) -> None:
+        """Delete the encoder's file."""
+        if self.encoder is not None:
+            self.encoder.abandon()
 
 
 def render_segments(
     plan: RenderPlan,
-    segments: Iterable[tuple[int, Frames, FrameEncoder]],
+    segments: Iterable[OpenPart[Frames]],
     renderer: Renderer,
     finish: Callable[[Frames, Any, Any], Any],
-    *,
-    is_next_known: Callable[[], bool] = lambda: True,
 ) -> Generator[TaskEvent[int], None, None]:
     """Render segments in order, while another thread completes the previous segment's file.
 
-    Yield the events of each segment by its number; ``Finished`` has the result of ``finish``.
-    Closing this generator also finishes a segment that another thread completes.
-
-    Args:
-        plan: the plan of the job.
-        segments: number, frames and open sink of each segment. The next one is requested when the
-            previous one is rendered.
-        renderer: the renderer of the plan.
-        finish: a function that is called with the frames, the sink and what its ``complete``
-            returned, when the file is complete and synced.
-        is_next_known: a function that returns whether the next segment is available without
-            waiting. If not, a segment is completed and finished before the wait.
-
-    At an error, segments that are complete by then are finished, and the file of the incomplete one
-    is deleted.
+    Yield the events of each segment by its number; ``Finished`` has the result of ``finish``, which
+    is called in the other thread with the frames, the encoder and what its ``complete`` returned.
+    The device makes the frames of the next segment meanwhile. If a segment cannot be planned to its
+    end, the frames before are rendered, and then the error is raised. The file of an incomplete
+    segment is deleted.
     """
-    flushing: tuple[int, Frames, FrameEncoder, Future[Any]] | None = None
+    parts: deque[OpenPart[Frames]] = deque()
+    errors: list[CloudconvError] = []
 
-    def flushed() -> TaskEvent[int]:
-        nonlocal flushing
-        assert flushing is not None
-        number, frames, sink, flush = flushing
-        completed = flush.result()
-        flushing = None
-        return TaskEvent(number, Finished(finish(frames, sink, completed)))
+    def completed(part: OpenPart[Frames]) -> TaskEvent[int]:
+        assert part.encoder is not None
+        done = finish(part.frames, part.encoder, part.encoder.complete())
+        return TaskEvent(part.number, Finished(done))
 
-    with one_thread("cloudconv-finish") as worker:
-        try:
-            for number, frames, sink in segments:
-                with ExitStack() as undo:
-                    undo.callback(sink.abandon)
-                    for event in _render_segment(plan, frames, renderer, sink):
-                        yield TaskEvent(number, event)
-                        if flushing is not None and flushing[-1].done():
-                            yield flushed()
-                    if flushing is not None:
-                        yield flushed()
-                    undo.pop_all()
-                flushing = number, frames, sink, worker.submit(sink.complete)
-                if not is_next_known():
-                    yield flushed()
-            if flushing is not None:
-                yield flushed()
-        except CloudconvError:
-            if flushing is not None:
-                yield flushed()
-            raise
-        finally:
-            if flushing is not None and flushing[-1].exception() is None:
-                flushed()
+    def abandon() -> None:
+        if parts:
+            parts[0].abandon()
+
+    with one_thread("cloudconv-finish") as worker, ExitStack() as undo:
+        flushing: list[Future[TaskEvent[int]]] = []
+        made = undo.enter_context(prefetch(renderer.render(_taken(segments, parts, errors)), 4))
+        undo.callback(abandon)
+        for frame in chain(made, [None]):
+            if parts and parts[0].is_written:
+                yield from (each.result() for each in flushing)
+                flushing = [worker.submit(completed, parts.popleft())]
+            if frame is None:
+                break
+            part = parts[0]
+            part.write(frame.at(frame.time + plan.offset, frame.duration))
+            for event in (*renderer.new_warnings(), Progress("rendering", part.written, None)):
+                yield TaskEvent(part.number, event)
+            if flushing and flushing[0].done():
+                yield flushing.pop().result()
+        yield from (each.result() for each in flushing)
+        if errors:
+            raise errors[0]
+
+
+def _taken(
+    segments: Iterable[OpenPart[Frames]],
+    parts: deque[OpenPart[Frames]],
+    errors: list[CloudconvError],
+) -> Iterator[FrameTask | None]:
+    """Yield the tasks of all segments, each of which joins ``parts``; an error ends the tasks."""
+    try:
+        for part in segments:
+            parts.append(part)
+            yield from part.tasks()
+    except CloudconvError as error:
+        errors.append(error)
 
 
 SegmentJob = tuple[RenderPlan, SegmentPlan]
@@ -240,17 +267,15 @@ class SegmentWork:
                 # temporary folder is made: the main process ends its workers without any cleanup.
                 folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
 
+            def result(_: object, encoder: FrameEncoder, summary: PacketSummary) -> SegmentResult:
+                if folder == plan.folder:
+                    return SegmentResult(summary, encoder.file.name)
+                return SegmentResult(summary, data=encoder.file.read_bytes())
+
             frames = stack.enter_context(prefetch(decode(segment, source), 8))
-            sink = FrameEncoder(plan.encoding, fresh_file(folder))
-            with ExitStack() as undo:
-                undo.callback(sink.abandon)
-                yield from _render_segment(plan, frames, renderer, sink)
-                undo.pop_all()
-            summary = sink.complete()
-            if folder == plan.folder:
-                yield Finished(SegmentResult(summary, sink.file.name))
-            else:
-                yield Finished(SegmentResult(summary, data=sink.file.read_bytes()))
+            part = OpenPart(0, frames, lambda: FrameEncoder(plan.encoding, fresh_file(folder)))
+            for event in render_segments(plan, [part], renderer, result):
+                yield event.content
 
     def _opened(self, plan: RenderPlan) -> tuple[Source, Renderer]:
         before, self._plan = self._plan, plan

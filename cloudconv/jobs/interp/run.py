@@ -37,7 +37,13 @@ from cloudconv.render.memory import Sizes, empty_cache, least_free_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
 from cloudconv.segments.plan import OpenSegment, split
-from cloudconv.segments.render import RenderPlan, SegmentJob, SegmentWork, render_segments
+from cloudconv.segments.render import (
+    OpenPart,
+    RenderPlan,
+    SegmentJob,
+    SegmentWork,
+    render_segments,
+)
 from cloudconv.segments.store import SegmentStore, fresh_file, token_of
 from cloudconv.settings import InterpSettings
 from cloudconv.workers.pool import Workers, start
@@ -106,10 +112,9 @@ def interpolate(
             render_plan.apply_to(renderer)
             rendering = render_segments(
                 render_plan,
-                _jobs(render_plan, tasks, work),
+                _parts(render_plan, tasks, work),
                 renderer,
                 partial(_record, store),
-                is_next_known=lambda: ahead.ready,
             )
         else:
             del renderer
@@ -242,16 +247,19 @@ def _followed(
     return counts
 
 
-def _jobs(
+def _parts(
     render_plan: RenderPlan, tasks: Iterator[FrameTask], work: SegmentStore | Sink
-) -> Iterator[tuple[int, Iterable[FrameTask], FrameEncoder]]:
+) -> Iterator[OpenPart[Iterable[FrameTask]]]:
     """Yield the missing segments for this process, or the output itself as the only segment."""
     if isinstance(work, Sink):
-        yield 0, tasks, work
+        yield OpenPart(0, tasks, lambda: work)
         return
+
+    def encoder() -> FrameEncoder:
+        return FrameEncoder(render_plan.encoding, fresh_file(render_plan.folder))
+
     for segment in _missing(tasks, work):
-        file = fresh_file(render_plan.folder)
-        yield segment.number, segment, FrameEncoder(render_plan.encoding, file)
+        yield OpenPart(segment.number, segment, encoder)
 
 
 def _missing(tasks: Iterator[FrameTask], store: SegmentStore) -> Iterator[OpenSegment]:
