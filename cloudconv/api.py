@@ -40,7 +40,6 @@ from cloudconv.settings.tools import AddSettings
 from cloudconv.settings.values import File
 
 if TYPE_CHECKING:
-    from cloudconv.jobs.adapt import Adapted
     from cloudconv.jobs.compare.plan import CompareResult
     from cloudconv.jobs.doctor import Check, Diagnosis
     from cloudconv.jobs.dream.plan import DreamResult
@@ -55,7 +54,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _LATER = (
-    *("models.catalogue", "models.base", "jobs.interp.plan", "jobs.adapt", "jobs.interp.batch"),
+    *("models.catalogue", "models.base", "jobs.interp.plan", "jobs.interp.batch"),
     *("jobs.extrapolate", "jobs.compare.plan", "jobs.dream.plan"),
     *("training.loop", "jobs.train", "jobs.doctor"),
 )
@@ -68,7 +67,7 @@ __all__ += ["interpolate", "interpolate_frames", "interpolate_many"]
 __all__ += ["CompareSettings", "DoctorSettings", "DreamSettings", "ExtrapolateSettings"]
 __all__ += ["FramesSettings", "InterpManySettings", "InterpSettings", "TrainSettings"]
 __all__ += ["CompareResult", "Diagnosis", "DreamResult", "Exists", "ExtrapolateResult"]
-__all__ += ["Adapted", "Check", "InterpResult", "TrainResult", "Validation"]
+__all__ += ["Check", "InterpResult", "TrainResult", "Validation"]
 __all__ += ["Interpolator", "Model", "ModelSpec", "OuterPictures", "Predictor"]
 __all__ += ["Ended", "Event", "Finished", "Job", "Measured", "Progress", "Warned"]
 __all__ += ["CloudconvError", "DeviceError", "EncoderError", "InputError", "Interrupted", "errors"]

@@ -17,7 +17,7 @@ Task = TypeVar("Task", covariant=True)
 Yielded = TypeVar("Yielded")
 Given = ParamSpec("Given")
 
-Stage = Literal["checking", "analysing", "adapting", "training", "scoring", "rendering", "joining"]
+Stage = Literal["checking", "analysing", "training", "scoring", "rendering", "joining"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,8 +125,7 @@ def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
     def summary(result: InterpResult) -> str:
         cuts = f", no new frames at {counted(len(result.cuts), 'cut')}" if result.cuts else ""
         resumed = "; resumed" if result.resumed else ""
-        adapted = f"; {result.adapted}" if result.adapted and result.adapted.kept else ""
-        return _video(result, cuts + resumed) + adapted
+        return _video(result, cuts + resumed)
 
     try:
         run_job(console, "interpolating", settings, summary)
@@ -220,8 +219,6 @@ def compare(console: Console, source: _In, **given: Any) -> None:
         print_json(result.as_json())
     elif not console.quiet:
         _print_scores(result, names(settings.metrics))
-    if result.adapted is not None and result.adapted.kept:
-        console.info(str(result.adapted))
     console.info(f"{result.summary}; took {streams.clock(result.wall_seconds)}")
     if settings.report is not None:
         console.info(f"the report is in {settings.report}")

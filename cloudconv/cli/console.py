@@ -90,8 +90,8 @@ def _seconds_left(task: Task) -> float | None:
 
 def _speed(task: Task) -> list[str]:
     rate, left, unit = task.speed, _seconds_left(task), task.fields["at"].unit
-    # A rate in seconds or percent per second is of no use to a user.
-    words = [] if rate is None or unit in ("s", "%") else [f"{rate:.1f} {unit}/s"]
+    # A rate in percent per second is of no use to a user.
+    words = [] if rate is None or unit == "%" else [f"{rate:.1f} {unit}/s"]
     return words if left is None else [*words, f"{clock(left)} left"]
 
 

@@ -131,8 +131,8 @@ class TrainPlan:
         }
 
 
-def decide(given: TrainSettings, known: MediaInfo | None = None) -> TrainPlan:
-    """Probe the clips, and decide everything that does not need the model; see :func:`run`."""
+def decide(given: TrainSettings) -> TrainPlan:
+    """Probe the clips, and decide everything that does not need the model."""
     settings = completed(given)
     output = Path(str(settings.output))
     checkpoint = files.beside(output, ".checkpoint")
@@ -142,7 +142,7 @@ def decide(given: TrainSettings, known: MediaInfo | None = None) -> TrainPlan:
     precision = _precision(settings, device, spec)
     _check_output(output, checkpoint, settings)
     goal = goal_for(spec, rollout=settings.rollout, gap=settings.gap)
-    train, held_back = _windows(settings, goal, known, [output, checkpoint])
+    train, held_back = _windows(settings, goal, [output, checkpoint])
     return TrainPlan(
         settings,
         output,
@@ -210,25 +210,18 @@ def _read_recipe(path: Path | str) -> dict[str, Any]:
 
 
 @each_once
-def run(
-    reported: list[Warned],
-    given: TrainSettings,
-    *,
-    known: MediaInfo | None = None,
-    stop: threading.Event | None = None,
-) -> Job:
+def run(reported: list[Warned], given: TrainSettings) -> Job:
     """Train a model, and write the weights with the best scores on the held-back windows.
 
     A checkpoint beside the output, ``….checkpoint``, lets a later run with the same settings
-    continue exactly where this run stopped. Ctrl-C, or ``stop`` once set, ends the training after
-    the current step, and writes the best weights so far and a checkpoint. ``known`` are the facts
-    of one of the clips, if the caller has probed that clip already.
+    continue exactly where this run stopped. Ctrl-C ends the training after the current step, and
+    writes the best weights so far and a checkpoint.
 
     Yields:
         Warnings, the progress of every step and window, ``losses`` at intervals and after each
         validation, ``stopping`` after Ctrl-C, and at the end a :class:`TrainResult`.
     """
-    plan = decide(given, known)
+    plan = decide(given)
     settings, checkpoint = plan.settings, plan.checkpoint
     with ExitStack() as stack:
         with writing(plan.output):
@@ -237,17 +230,15 @@ def run(
         gpus = [] if settings.device in ("cpu", "mps") else range(torch.cuda.device_count())
         stack.enter_context(torch.random.fork_rng(list(gpus)))
         try:
-            yield Finished((yield from _run(reported, plan, stop or threading.Event())))
+            yield Finished((yield from _run(reported, plan)))
         except KeyboardInterrupt as error:
             if not loop.is_checkpoint(checkpoint):
                 raise
             raise Interrupted(f"{checkpoint} keeps the training so far") from error
 
 
-def _run(
-    reported: list[Warned], plan: TrainPlan, stop: threading.Event
-) -> Generator[Event, None, TrainResult]:
-    began = time.monotonic()
+def _run(reported: list[Warned], plan: TrainPlan) -> Generator[Event, None, TrainResult]:
+    began, stop = time.monotonic(), threading.Event()
     settings, checkpoint = plan.settings, plan.checkpoint
     devices.set_threads(settings.threads)
     torch.manual_seed(settings.seed)
@@ -422,15 +413,13 @@ def _check_frozen(model: Model, settings: TrainSettings) -> None:
 
 
 def _windows(
-    settings: TrainSettings, goal: Goal[Any], known: MediaInfo | None, written: Sequence[Path]
+    settings: TrainSettings, goal: Goal[Any], written: Sequence[Path]
 ) -> tuple[Windows, Windows]:
     """Return the windows of training and of validation; ``written`` must be none of their files."""
     own = None if settings.train_part is None else parse_spans(settings.train_part)
     held_back = None if settings.val_part is None else parse_spans(settings.val_part)
     interval = values.interval(settings.interval)
-    opened = partial(
-        clips.open_clips, size=settings.size, deinterlace=settings.deinterlace, known=known
-    )
+    opened = partial(clips.open_clips, size=settings.size, deinterlace=settings.deinterlace)
     if settings.val:
         groups = opened(values.files(settings.val), held_back or WHOLE)
         train_groups = clips.excluding(opened(values.files(settings.clips), own or WHOLE), groups)
@@ -470,7 +459,7 @@ def _windows(
     except InputError:
         if not goal.narrow():
             raise
-        return _windows(settings, goal, known, written)
+        return _windows(settings, goal, written)
 
 
 def _changed(infos: Mapping[Path, MediaInfo]) -> Iterator[Warned]:

@@ -17,7 +17,6 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -45,10 +44,8 @@ _VERSION = 5
 _MARK, _PLAN = "cloudconv", "plan.json"
 _SEGMENT = re.compile(r"(\d{6})-([0-9a-f]{32})\.packets")
 _LONGEST_END = 1024  # bytes; at least those of a segment's end
-_ADAPTED = "adapted.*"
-"""The files of weights that were adapted to the input."""
 # The last two names are of an earlier version.
-_OWN = (_PLAN, _ADAPTED, ".cloudconv-*.part", "segments.jsonl", f"{'[0-9a-f]' * 16}.packets")
+_OWN = (_PLAN, ".cloudconv-*.part", "segments.jsonl", f"{'[0-9a-f]' * 16}.packets")
 
 
 FinishedSegment = tuple[Path, PacketSummary]
@@ -140,8 +137,8 @@ class SegmentStore:
     def release(self, *, keep: bool = True) -> str | None:
         """Unlock the folder, and delete the folder unless a later run can use its content.
 
-        Finished segments and adapted weights remain unless ``keep`` is off, and so does the work of
-        an earlier run if :meth:`open` was not called. Further calls do nothing. Returns a message
+        Finished segments remain unless ``keep`` is off, and so does the work of an earlier run if
+        :meth:`open` was not called. Further calls do nothing. Returns a message
         about what remains, or None.
         """
         if not self._claim.is_acquired:
@@ -194,7 +191,7 @@ class SegmentStore:
     def locked(self) -> Iterator[None]:
         """Lock the folder during a block; errors then name the finished work that remains.
 
-        Ctrl-C becomes Interrupted if segments or weights remain.
+        Ctrl-C becomes Interrupted if segments remain.
         """
         try:
             self.lock()
@@ -280,19 +277,17 @@ class SegmentStore:
                 self.pinned = None
         kept = {file for file, _ in self.finished.values()}
         if self.pinned is not None:
-            kept |= {self.path / _PLAN, *self.path.glob(_ADAPTED)}
+            kept.add(self.path / _PLAN)
         for file in self._own_files():
             if file not in kept:
                 file.unlink()
 
     def _work(self) -> str:
-        """Return the finished segments and the adapted weights in words; empty without both."""
+        """Return the finished segments in words; empty without any."""
         # The user may have deleted some files.
         existing = [summary for file, summary in self.finished.values() if file.is_file()]
         frames = sum(summary.packets for summary in existing)
-        weights = any(self.path.glob("adapted.safetensors*"))
-        parts = ([f"{frames} finished frames"] * bool(existing), ["adapted weights"] * weights)
-        return " and ".join(chain(*parts))
+        return f"{frames} finished frames" if existing else ""
 
     def _find_segments(self) -> None:
         lost = 0

@@ -52,8 +52,6 @@ _THREADS = f"Use this many CPU threads, at most {MOST_THREADS}."
 _SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
 _FALLBACK = """Blend the source frames where motion does not explain their difference, or (off) show
 the model's picture everywhere."""
-_ADAPT = """Fine-tune the model on this video first, for so many minutes. The result is used if
-its PSNR is at least 0.05 dB higher on frames that are held back from the training."""
 _USE = "Use this encoder of FFmpeg."
 _CRF = "Set the quality, lower is better, on libx264's scale for every encoder."
 _MORE = "Set any other option of the encoder; repeat for several."
@@ -139,13 +137,6 @@ class Rendering(Settings):
     fallback: Literal["blend", "off"] | None = _of_model(
         _FALLBACK, "HOW", shown="blend; off for a published network", rare=True
     )
-
-
-@dataclass(frozen=True, kw_only=True, repr=False, eq=False)
-class Adapting(Settings):
-    """The option to fine-tune the model on the input."""
-
-    adapt: float | None = _of_model(_ADAPT, "MINUTES", above=0, most=10_000)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

@@ -79,7 +79,6 @@ def _check_factor(name: str, value: Rational | None, least: int, most: int) -> N
 class Interpolation(
     groups.InputPart,
     groups.Reading,
-    groups.Adapting,
     groups.Overwrite,
     _Scheduling,
     groups.EncodeSettings,

@@ -100,7 +100,6 @@ class TrainSettings(Overwrite, Machine):
     reversal: bool = _rare("Play samples backwards at random.", default=True)
     frozen: Files = _rare("Freeze tensors with these beginnings.", default=(), parse=values.files)
     anchor: float = _fraction("Mix this fraction of the first weights into the result.")
-    last: bool = _rare("Write the last weights instead of the best.", default=False)
     val_windows: int = _rare("Validate on this many samples.", default=24, least=1)
     val_crop: int = _rare("Validate on squares of this side.", default=256, least=1)
     validate_every: int = _rare("Validate every N steps.", default=200, least=1, pinned=False)

@@ -91,22 +91,17 @@ def open_clips(
     size: int | None = None,
     *,
     deinterlace: bool = False,
-    known: MediaInfo | None = None,
 ) -> list[list[TrainingClip]]:
     """Open the clips of each path: a video, or a folder or pattern of videos or pictures.
 
     A path may end in ``[0:0.75]``, the part of its clips to use, and in ``@480``, the longest side
-    to which its frames are shrunk; ``spans`` and ``size`` are for the others. ``known`` are the
-    facts of one of the paths, if the caller has probed that path already.
+    to which its frames are shrunk; ``spans`` and ``size`` are for the others.
     """
     groups = []
     for text in paths:
         name, part, side = split_path(text)
         used = tuple(spans) if part is None else parse_spans(part)
-        if known is not None and text == str(known.path):
-            infos = [known]
-        else:
-            infos = [probe(file, deinterlace=deinterlace) for file in _files(Path(name))]
+        infos = [probe(file, deinterlace=deinterlace) for file in _files(Path(name))]
         groups.append([TrainingClip(info, used, side or size) for info in infos])
     return groups
 

@@ -316,7 +316,7 @@ class Trainer:
         if not math.isfinite(validation.loss):
             raise self._not_finite()
         self.history.append(validation)
-        best = self.best is None or self.settings.last or validation.gain > self.best.gain
+        best = self.best is None or validation.gain > self.best.gain
         if best:
             self.best, self.best_state = validation, model.state_dict()
         loss, naive = map(_mean, zip(*self._losses, strict=True)) if self._losses else (None, None)

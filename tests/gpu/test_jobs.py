@@ -221,19 +221,6 @@ def test_compare_is_as_on_the_cpu(gpu, clip, kind):
     assert down <= 1.1 * size * made
 
 
-def test_adapt_runs_on_the_gpu(gpu, clip, tmp_path):
-    """The simulation has no backward pass, so this tests forward passes and validation."""
-    given = {"model": "tiny", "factor": 2, "encoder": "ffv1", "precision": "fp32", "adapt": 0.01}
-    with gpu() as record:
-        made = cloudconv.interpolate(clip, tmp_path / "a.mkv", device="cuda", **given)
-    assert made.output_frames == 80
-    assert made.adapted.frames > 0
-    if record is not None:
-        assert not record.faults
-        assert not in_loop(record.waits)
-        assert not in_loop(record.unordered)
-
-
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_train_runs_on_the_gpu(gpu, clip, tmp_path, precision):
     output = tmp_path / "a.safetensors"

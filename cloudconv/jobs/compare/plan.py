@@ -18,7 +18,6 @@ import torch
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.adapt import Adapted, AdaptPlan, check_adapting
 from cloudconv.jobs.outcome import as_json
 from cloudconv.jobs.output import check_outputs
 from cloudconv.media.frame import Frame
@@ -39,9 +38,6 @@ from cloudconv.settings.values import names
 
 MINTERPOLATE = "minterpolate"
 """The method that uses FFmpeg's filter of this name instead of a model."""
-
-ADAPTED = "adapted"
-"""The name of the method that is the first model, adapted to the clip."""
 
 PAGE, VIDEO, RESULT = PAGES = ("index.html", "side_by_side.mp4", "result.json")
 """The files of a report."""
@@ -70,7 +66,6 @@ class CompareResult:
     warnings: list[Warned]
     skipped_frames: int
     cuts: list[float]
-    adapted: Adapted | None = None
     methods: dict[str, dict[str, Any]]
     filmed: dict[str, float | None]
     per_frame: list[dict[str, Any]]
@@ -146,7 +141,7 @@ class ComparePlan:
 def decide(settings: CompareSettings) -> ComparePlan:
     """Probe the input, and decide everything that does not need its frames."""
     forecasts, methods = settings.horizon is not None, methods_of(settings)
-    models = [name for name in methods if name not in (MINTERPOLATE, ADAPTED)]
+    models = [name for name in methods if name != MINTERPOLATE]
     specs = [registry.spec(name, "predict" if forecasts else "interpolate") for name in models]
     if settings.scale not in (None, 1.0) and not any(spec.cls.scale_option for spec in specs):
         raise SettingsError(
@@ -160,7 +155,6 @@ def decide(settings: CompareSettings) -> ComparePlan:
     report = None if settings.report is None else Path(settings.report)
     pages = [] if report is None else [report / name for name in PAGES]
     check_outputs(settings, pages, [info.path])
-    check_adapting(settings, methods[0])
     if report is not None:
         check_folder(report, PAGES, overwrite=settings.overwrite)
     metrics, naive = names(settings.metrics), HOLD if forecasts else BLEND
@@ -185,8 +179,7 @@ def methods_of(settings: CompareSettings) -> tuple[str, ...]:
         models = settings.models or (DEFAULT_PREDICTOR,)
         return tuple(dict.fromkeys((*models, *(against or _FORECASTS), HOLD)))
     models = settings.models or (DEFAULT_MODEL,)
-    adapted = () if settings.adapt is None else (ADAPTED,)
-    return tuple(dict.fromkeys((*models, *adapted, *against, BLEND)))
+    return tuple(dict.fromkeys((*models, *against, BLEND)))
 
 
 EVERY = 6
@@ -282,7 +275,6 @@ class Sampler:
 
     def __init__(self, plan: ComparePlan, clip: ComparedClip) -> None:
         self._settings = settings = plan.settings
-        self._accepts: Callable[[tuple[Fraction, ...]], bool] = lambda times: True
         if settings.horizon is None:
             self.context, self._inside, self._step = 1, plan.drop - 1, plan.drop
             self._most = self._least = plan.drop + 1
@@ -306,11 +298,6 @@ class Sampler:
                 f"needs at least {self._least}."
             )
 
-    def only_held_back(self, plan: AdaptPlan) -> None:
-        """Score only samples whose frames the plan keeps out of the training."""
-        self._accepts = plan.is_held_back
-        self._total = max(1, int(self._total * sum(b - a for a, b in plan.held_back)))
-
     @property
     def _wanted(self) -> tuple[int | None, int]:
         """Return the number of samples (None for all), and of scored frames in each of them."""
@@ -331,16 +318,15 @@ class Sampler:
         """Yield all samples in order, with their frames; an empty sample ends the clip."""
         count, each = self._wanted
         chosen, within = evenly(self._total, count), evenly(self._inside, each)
-        number, first = 0, self.context
+        first = self.context
         last = int(self._settings.horizon is None)  # the kept frame at the end of a sample
         every = windows(frames, self._most, self._step, self._least)
         beside: list[tuple[ClipFrame, ...] | None] = [None]
-        for (before, items), (_, after) in pairwise(pairwise(chain(beside, every, beside))):
+        pairs = pairwise(pairwise(chain(beside, every, beside)))
+        for number, ((before, items), (_, after)) in enumerate(pairs):
             assert items is not None
-            accepted = self._accepts(tuple(item.time for item in items))
             end, skipped = self._until_cut(items)
-            taken = accepted and chosen(number)
-            number += accepted
+            taken = chosen(number)
             yield Sample(
                 items[:end],
                 tuple(k for k in range(first, end - last) if taken and within(k - first)),

@@ -7,14 +7,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from cloudconv.errors import InputError
 from cloudconv.events import Finished, Job, Progress, Warned, each_once
-from cloudconv.jobs.adapt import WEIGHTS, adapt, adapt_plan
 from cloudconv.jobs.compare.plan import (
-    ADAPTED,
     RESULT,
     VIDEO,
     ComparedClip,
@@ -29,7 +26,7 @@ from cloudconv.media.identity import check_unchanged
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.pipeline import prefetch
-from cloudconv.render.device import choose_precision, set_threads
+from cloudconv.render.device import set_threads
 from cloudconv.report.data import ReportData, Row, frames_ahead
 from cloudconv.settings import CompareSettings
 
@@ -46,27 +43,13 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
     with ExitStack() as stack:
         clip = ComparedClip(plan)
         sampler = Sampler(plan, clip)
-        models, adapted = {name: name for name in plan.methods}, None
         writer = None
         if settings.report is not None:
             writer = stack.enter_context(report_writer(Path(settings.report), plan))
             yield from plan.info.tags.flat_in("report")
-        if settings.adapt is not None:
-            folder = stack.enter_context(TemporaryDirectory(prefix="cloudconv-"))
-            spec = registry.spec(plan.judged, "interpolate")
-            dtype = choose_precision(settings.precision, plan.device, spec)
-            adapting = adapt_plan(settings, plan.info, plan.judged, plan.device, dtype)
-            _, adapted = yield from adapt(adapting, Path(folder))
-            file = Path(folder, WEIGHTS)  # also if interp would not use these weights
-            models[ADAPTED] = str(file) if file.exists() else plan.judged
-            yield Warned(
-                "held-back-only: Only held-back frames are scored: the model was adapted to the "
-                "others."
-            )
-            sampler.only_held_back(adapting)
         source = stack.enter_context(clip.source())
         samples = sampler.samples(clip.frames(source))
-        scorer = Scorer({name: registry.located(model) for name, model in models.items()}, plan)
+        scorer = Scorer({name: registry.located(name) for name in plan.methods}, plan)
         rows: list[Row] = []
         skipped = 0
         for sample in stack.enter_context(prefetch(samples, 2)):
@@ -89,7 +72,6 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
             scored_frames=len(rows),
             skipped_frames=skipped + clip.left_out,
             cuts=[float(cut - start) for cut in clip.cuts],
-            adapted=adapted,
             filmed={} if plan.forecasts else scorer.filmed.means(),
             per_frame=[row.as_json() for row in rows],
             verdict=verdict(plan.judged, plan.baseline, rows),

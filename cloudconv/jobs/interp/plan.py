@@ -13,7 +13,6 @@ import torch
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.adapt import Adapted, AdaptPlan, adapt_plan, check_adapting
 from cloudconv.jobs.outcome import VideoResult
 from cloudconv.jobs.output import (
     check_outputs,
@@ -73,7 +72,6 @@ class InterpResult(VideoResult):
     held_frames: int
     cuts: list[float]
     resumed: bool
-    adapted: Adapted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,14 +206,6 @@ class InterpPlan:
         if frames is None:
             return None
         return expected_frames(request.rate, frames, end - start, request.slowdown)
-
-    @property
-    def adapting(self) -> AdaptPlan | None:
-        """Return the plan to adapt the model to the video; None if the user did not request it."""
-        settings = self.settings
-        if settings.adapt is None:
-            return None
-        return adapt_plan(settings, self.info, settings.chosen_model, self.device, self.dtype)
 
     def source(self) -> Source:
         """Return a source that decodes the requested part of the input."""
@@ -388,7 +378,6 @@ def decide(
     if not settings.many_frames:
         _check_count(settings, info, request)
     choice = choose(container_of(output), info, settings)
-    check_adapting(settings, settings.chosen_model)
     check_output(output, overwrite=settings.overwrite, inputs=[info.path])
     check_outputs(settings, written_by(output), [info.path, *map(Path, inputs)])
     is_whole = settings.start is None and settings.end is None
@@ -410,7 +399,7 @@ def decide(
 
 def _is_live(settings: InterpSettings) -> bool:
     to_stdout = settings.output is not None and is_stdout(Path(str(settings.output)))
-    return str(settings.input) == "-" and to_stdout and settings.adapt is None
+    return str(settings.input) == "-" and to_stdout
 
 
 def _rate(settings: InterpSettings, info: MediaInfo) -> Multiply | Resample:

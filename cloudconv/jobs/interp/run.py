@@ -19,10 +19,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from cloudconv import checkpoints
-from cloudconv.errors import CloudconvError, WeightsError
+from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Finished, Job, Progress, TaskEvent, Warned, each_once
-from cloudconv.jobs.adapt import WEIGHTS, adapt
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
 from cloudconv.jobs.output import size_of
 from cloudconv.media.frame import FrameTask
@@ -96,13 +94,8 @@ def interpolate(
             if store is None
             else store.path
         )
-        model, adapted = plan.settings.chosen_model, None
-        if plan.adapting is not None:
-            model, adapted = yield from adapt(plan.adapting, folder)
-            if not adapted.kept:
-                (folder / WEIGHTS).unlink(missing_ok=True)
-        renderer = plan.renderer(model)
-        render_plan = _resolved(plan, store, folder, first, model, renderer)
+        renderer = plan.renderer(plan.settings.chosen_model)
+        render_plan = _resolved(plan, store, folder, first, renderer)
         # A GPU that decodes here also decodes for the workers.
         render_plan = replace(render_plan, nvdec=source.by_gpu)
         yield from renderer.new_warnings()
@@ -136,7 +129,6 @@ def interpolate(
         wall_seconds=seconds,
         frames_per_second=(counts.output_frames - resumed) / seconds,
         resumed=resumed > 0,
-        adapted=adapted,
         warnings=reported,
     )
 
@@ -174,8 +166,6 @@ def _claimed(plan: InterpPlan, first: Fraction) -> Iterator[SegmentStore | Sink]
             "times": f"{encoding.tick} {plan.offset(first)}",
         }
         store.open(identity, resume=settings.resume)
-        if store.pinned is None:
-            store.pin({})  # so that the identity of adapted weights is known
         yield store
 
 
@@ -184,30 +174,22 @@ def _resolved(
     store: SegmentStore | None,
     folder: Path,
     first: Fraction,
-    model: str,
     renderer: Renderer,
 ) -> RenderPlan:
     """Return the plan to render, with the decisions that are pinned in the store, or are now."""
     info, settings, workers = plan.info, plan.settings, plan.workers
     pinned = {} if store is None else store.pinned
-    own = folder / WEIGHTS  # of adapted weights
-    digest = checkpoints.digest(own) if Path(model) == own else None
     if not pinned:
         at_once = 1 if workers.each_gpu else workers.count
         free = least_free_memory(plan.device) if workers.each_gpu else None
         sizes = renderer.choose_sizes(info.width, info.height, at_once, free_bytes=free)
         threads = workers.threads(settings.threads)
-        pinned = {**asdict(sizes), "threads": threads, "adapted": digest}
+        pinned = {**asdict(sizes), "threads": threads}
         if store is not None:
             store.pin(pinned)
-    elif pinned["adapted"] != digest:
-        raise WeightsError(
-            f"adapted-weights-differ: The adapted weights in {folder} are not the weights "
-            "that made the finished frames: start again with --no-resume."
-        )
     return RenderPlan(
         settings=settings,
-        model=registry.located(model),
+        model=registry.located(settings.chosen_model),
         threads=pinned["threads"],
         sizes=Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)}),
         info=info,
