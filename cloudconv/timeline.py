@@ -41,7 +41,8 @@ class Task(Generic[Source]):
     clock, which begins at 0; the output adds an offset. If ``right`` is None, the output frame is
     the unchanged source frame ``left``. ``opens_scene`` marks the first output frame of a scene.
     ``before`` and ``after`` are the frames beside the pair, for models that read four frames. They
-    are None if they are not needed, or if the scene has no suitable frame there.
+    are None if they are not needed, or if the scene has no suitable frame there. ``captions``
+    are the closed captions of the output frame.
     """
 
     left: Source
@@ -52,6 +53,7 @@ class Task(Generic[Source]):
     opens_scene: bool = False
     before: Beside[Source] | None = None
     after: Beside[Source] | None = None
+    captions: bytes = b""
 
     @property
     def is_new(self) -> bool:
@@ -72,7 +74,7 @@ class Task(Generic[Source]):
             for each in (self.before, self.after)
         )
         given = (self.t, self.time, self.duration, self.opens_scene)
-        return Task(left, right, *given, before, after)
+        return Task(left, right, *given, before, after, self.captions)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
+import av
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer, OutputContainer
 from av.stream import Disposition
@@ -47,6 +50,7 @@ class Copier:
         self.warnings: list[Warned] = []
         self._seekable, self._carry, self._kind, self._out = seekable, carry, container, out
         self._tracks: dict[int, Track] = {}  # by their index in the source
+        self._carried: list[tuple[str, str, Track | None]] = []  # kind and label
         self._covers: list[tuple[Fraction, Any]] = []
         # Several pictures and animated WebP have no other streams.
         is_container = carry.info.path.is_file() and carry.info.container != "webp"
@@ -100,6 +104,19 @@ class Copier:
                 return
             self._out.mux(self._pending[1])
             self._pending = None
+
+    def compare(self, path: Path) -> None:
+        """Add a warning for each stream that the finished file lacks, after :meth:`close`."""
+        with av.open(f"file:{path}") as made:
+            found = Counter(_kind(stream) for stream in made.streams if not is_made_anew(stream))
+        found["video"] -= 1
+        # Some muxers store no stream without packets; such a stream is the one that is missing.
+        for kind, label, track in sorted(self._carried, key=lambda each: _is_empty(each[2])):
+            found[kind] -= 1
+            if found[kind] < 0:
+                kind = "empty stream, as in this part," if _is_empty(track) else "such stream"
+                name = self._kind.name
+                self._warn(f"stream-lost: {label} is left out: FFmpeg stores no {kind} in {name}.")
 
     def close(self) -> None:
         """Close the source; add warnings about damaged, moved and left-out audio and packets."""
@@ -177,6 +194,7 @@ class Copier:
         carried = self._carry, self._kind, self._tracks
         track = Track(stream, target, *carried, seekable=self._seekable, **kind)
         self._tracks[stream.index] = track
+        self._carried.append((_kind(stream), _label(stream), track))
 
     def _add_still(self, stream: Any) -> None:
         """Add cover art or an attachment, which has no time and no packets to interleave."""
@@ -185,6 +203,7 @@ class Copier:
             self._out.add_stream_from_template(stream)
         elif stream.type == "attachment" or not (attaches or self._accepts(stream)):
             self._drop("stream-refused", stream)
+            return
         elif (packet := self._first_packet(stream)) is None:
             return
         elif attaches:
@@ -198,6 +217,7 @@ class Copier:
             packet.stream.disposition = Disposition.attached_pic
             packet.pts = packet.dts = 0
             self._covers.append((LONG_AGO, packet))
+        self._carried.append((_kind(stream), _label(stream), None))
 
     def _add_timed(self, stream: Any) -> None:
         codec, carry, kind = codec_name(stream), self._carry, self._kind
@@ -300,6 +320,15 @@ def _aac_config(stream: Any, packet: Any) -> bytes | None:
     made = BitStreamFilterContext("aac_adtstoasc", stream).filter(packet)
     sides = chain.from_iterable(each.iter_sidedata() for each in made)
     return next((bytes(side) for side in sides if side.data_type == "new_extradata"), None)
+
+
+def _kind(stream: Any) -> str:
+    is_still = stream.type == "attachment" or stream.disposition & Disposition.attached_pic
+    return "still" if is_still else str(stream.type)
+
+
+def _is_empty(track: Track | None) -> bool:
+    return track is not None and track.is_empty
 
 
 def _label(stream: Any) -> str:

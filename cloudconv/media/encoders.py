@@ -20,6 +20,7 @@ from cloudconv.events import Warned
 from cloudconv.media.containers import Container
 from cloudconv.media.formats import PixelLayout, is_exact, is_float, layout, working_format
 from cloudconv.media.info import MediaInfo
+from cloudconv.media.sidedata import frame_packing
 from cloudconv.messages import did_you_mean, short
 from cloudconv.settings import EncodeSettings
 from cloudconv.settings.values import pairs
@@ -111,7 +112,7 @@ _KNOWN: dict[str, KnownEncoder] = {
     "libx264rgb": _X264,
     "libx265": KnownEncoder(
         hdr=("master-display", "max-cll"),
-        options={_X265_PARAMS: "log-level=none"},
+        options={_X265_PARAMS: "log-level=none", "a53cc": "1"},
         crf=("crf", 51),
         presets=_PRESETS,
         parameters=_X265_PARAMS,
@@ -187,7 +188,9 @@ def choose(container: Container, info: MediaInfo, settings: EncodeSettings) -> E
     picked = exactly if exactly in _formats(name) else picked
     working, tag = _working(picked), container.hevc_tag if _codec(name) == "hevc" else None
     options = options_for(name, working, settings)
-    hdr = hdr_parameters(name, info.mastering_display, info.content_light)
+    hdr = hdr_parameters(name, info)
+    if name == "libx264" and (packing := frame_packing(info)) is not None:
+        hdr = ":".join(filter(None, (hdr, f"frame-packing={packing}")))
     if hdr and (key := known_encoder(name).parameters):
         # The user's parameters come last and take precedence.
         options[key] = ":".join(filter(None, (hdr, options.get(key))))
@@ -421,8 +424,8 @@ def options_for(name: str, working: str, settings: EncodeSettings) -> dict[str, 
     Raises EncoderUsageError for a setting that the encoder does not accept.
     """
     known, given = known_encoder(name), dict(pairs(settings.encoder_option))
-    for key in given.keys() - _supported_options(name):  # FFmpeg itself ignores an unknown option
-        near = did_you_mean(key, sorted(_supported_options(name)))
+    for key in given.keys() - supported_options(name):  # FFmpeg itself ignores an unknown option
+        near = did_you_mean(key, sorted(supported_options(name)))
         raise EncoderUsageError(f"unknown-encoder-option: {name} has no option {key!r}{near}.")
     options = dict(known.options)
     if name == "prores_ks":
@@ -453,7 +456,7 @@ def _preset(name: str, preset: str) -> str:
         raise EncoderUsageError(
             f"unknown-preset: {name} has no preset {preset!r}: choose one of {', '.join(presets)}."
         )
-    if not presets and "preset" not in _supported_options(name):
+    if not presets and "preset" not in supported_options(name):
         raise EncoderUsageError(f"no-presets: {name} has no presets: leave --preset out.")
     return preset
 
@@ -462,7 +465,7 @@ def _crf(name: str, crf: float) -> dict[str, str]:
     """Return the encoder's own options for a quality on libx264's scale."""
     known = known_encoder(name)
     option, most = known.crf or ("crf", 63.0)
-    if known.crf is None and "crf" not in _supported_options(name):
+    if known.crf is None and "crf" not in supported_options(name):
         raise EncoderUsageError(
             f"no-crf: {name} has no --crf: set its quality with --encoder-option, or use libx264."
         )
@@ -476,22 +479,24 @@ def _crf(name: str, crf: float) -> dict[str, str]:
 
 
 @cache
-def _supported_options(name: str) -> frozenset[str]:
+def supported_options(name: str) -> frozenset[str]:
+    """Return the names of all options of an encoder."""
     known = av.CodecContext.create(name, "w").supported_options
     # FFmpeg's flags of an option: 1 for encoding, 16 for video.
     general = {o.name for o in known.generic if int(o.flags) & 1 and int(o.flags) & 16}
     return frozenset(general | {o.name for o in known.private})
 
 
-def hdr_parameters(encoder: str, display: bytes | None, light: bytes | None) -> str | None:
-    """Return HDR10 metadata as ``key=value:…`` for the encoder; None if it cannot store them.
+def hdr_parameters(encoder: str, info: MediaInfo) -> str:
+    """Return HDR10 metadata as ``key=value:…`` for the encoder's bitstream; empty if impossible.
 
-    Encoders ignore the side data of frames, and write these parameters into the bitstream.
-    ``display`` is FFmpeg's AVMasteringDisplayMetadata (88 bytes), ``light`` its
-    AVContentLightMetadata (at least 8 bytes). The string is empty if neither is given.
+    The metadata are FFmpeg's AVMasteringDisplayMetadata (88 bytes) and AVContentLightMetadata (at
+    least 8 bytes).
     """
     if (names := known_encoder(encoder).hdr) is None:
-        return None
+        return ""
+    display = info.side_data.get("MASTERING_DISPLAY_METADATA")
+    light = info.side_data.get("CONTENT_LIGHT_LEVEL")
     parts: list[str] = []
     # Ten fractions (x and y of red, green, blue and the white point, least and most luminance), and
     # two flags, which are 0 if there are no primaries or no luminance.

@@ -51,6 +51,7 @@ class Frame:
     time: Fraction
     duration: Fraction
     tags: ColorTags = ColorTags()
+    captions: bytes = b""  # closed captions, as FFmpeg's side data A53_CC
 
     @property
     def width(self) -> int:

@@ -150,9 +150,9 @@ class MediaInfo:
     video_index: int = 0  # of the video stream
     aspect: Fraction | None = None  # the aspect ratio of a sample; None for square samples
     display_matrix: bytes | None = None  # the rotation, as FFmpeg's structure of 36 bytes
-    mastering_display: bytes | None = None  # HDR metadata, as FFmpeg's structure
-    content_light: bytes | None = None  # the same
-    dynamic_hdr: tuple[str, ...] = ()  # the names of HDR metadata that no encoder here can write
+    # The other side data of the first picture, as FFmpeg's structures; see media/sidedata.py.
+    side_data: dict[str, bytes] = field(default_factory=dict)
+    chroma_location: str | None = None  # FFmpeg's name for the place of chroma samples
     interlaced: bool = False  # whether the first picture is interlaced
     fields: FieldKind | None = None  # if two frames are made from each picture
     coded: Timing | None = None  # then the times of the pictures in the file

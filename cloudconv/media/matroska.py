@@ -22,15 +22,18 @@ _ASPECT_RATIO_UNIT = 3
 # fonts and covers come later.
 _HEAD = 1 << 24
 
-ROOM = "~" * 400
-"""An ending of the video track's title, which :func:`amend` replaces with other elements."""
-
 Element = tuple[int, bytes]
 """The id and the content of an element."""
 
 
+def room(tracks: int) -> str:
+    """Return an ending of the video track's title, which :func:`amend` replaces with elements."""
+    return "~" * (400 + 16 * tracks)
+
+
 def amend(
     path: Path,
+    room: str,
     size: tuple[int, int],
     aspect: Fraction | None,
     delays: Iterable[Fraction],
@@ -39,26 +42,49 @@ def amend(
 ) -> None:
     """Correct the tracks of a finished file without checksums, in place. The first is a video.
 
-    The title of the first track must end with :data:`ROOM`, which is removed. ``size`` is (width,
+    The title of the first track must end with ``room``, which is removed. ``size`` is (width,
     height). ``aspect`` is the sample aspect ratio to store, None to keep the present one.
     ``delays`` are to be stated for the audio tracks, in seconds; 0 for no change. ``varies``
     removes the stated constant rate. Padding follows the tracks, so nothing after them moves.
     """
     with path.open("rb+") as file:
         data = file.read(_HEAD)
-        kind, start, end = _header(data, _header(data, 0)[2])
-        while kind != _TRACKS:
-            kind, start, end = _header(data, start if kind == _SEGMENT else end)
+        start, end = _tracks(data)
         (_, video), *others = _children(data[start:end])
-        entries, waiting = [_amended(video, size, aspect, varies)], iter(delays)
+        entries, waiting = [_amended(video, room, size, aspect, varies)], iter(delays)
         for _, entry in others:
             is_audio = (_TRACK_TYPE, _AUDIO) in _children(entry)
             delay = round(next(waiting, Fraction(0)) * 10**9) if is_audio else 0
-            entries.append(entry + (_element(_CODEC_DELAY, _number(delay)) if delay else b""))
+            entries.append(entry + (element(_CODEC_DELAY, _number(delay)) if delay else b""))
         tracks = _joined((_TRACK_ENTRY, entry) for entry in entries)
         padding = bytes(end - start - len(tracks) - 9)
         file.seek(start)
         file.write(tracks + _number(_VOID) + _size(len(padding), 8) + padding)
+
+
+def _tracks(data: bytes) -> tuple[int, int]:
+    kind, start, end = _header(data, _header(data, 0)[2])
+    while kind != _TRACKS:
+        kind, start, end = _header(data, start if kind == _SEGMENT else end)
+    return start, end
+
+
+def video_elements(data: bytes, group: int) -> dict[int, bytes]:
+    """Return the elements within an element of the first track's Video, in the start of a file."""
+    start, end = _tracks(data)
+    video = dict(_children(dict(_children(_children(data[start:end])[0][1]))[_VIDEO]))
+    return dict(_children(video.get(group, b"")))
+
+
+def described_video(elements: bytes) -> bytes:
+    """Return a file of one video track without a codec, with these elements in its Video."""
+    pixel = element(0xB0, b"\1") + element(0xBA, b"\1")
+    track = b"".join(element(kind, b"\1") for kind in (0xD7, 0x73C5, _TRACK_TYPE))
+    track += element(0x86, b"V_NONE") + element(_VIDEO, pixel + elements)
+    tracks = element(_TRACKS, element(_TRACK_ENTRY, track))
+    cluster = element(0x1F43B675, element(0xE7, b"\0"))
+    head = element(0x1A45DFA3, element(0x4282, b"matroska"))
+    return head + element(_SEGMENT, tracks + cluster)
 
 
 def segment_end(data: bytes) -> int | None:
@@ -74,11 +100,13 @@ def segment_end(data: bytes) -> int | None:
     return None if kind != _SEGMENT or unknown else end
 
 
-def _amended(entry: bytes, size: tuple[int, int], aspect: Fraction | None, varies: bool) -> bytes:
+def _amended(
+    entry: bytes, room: str, size: tuple[int, int], aspect: Fraction | None, varies: bool
+) -> bytes:
     children = []
     for kind, content in _children(entry):
         if kind == _NAME:
-            content = content.removesuffix(ROOM.encode())
+            content = content.removesuffix(room.encode())
         if kind == _VIDEO and aspect is not None:
             kept = (child for child in _children(content) if child[0] != _DISPLAY_UNIT)
             content = _joined([*kept, *_display(size, aspect)])
@@ -124,12 +152,13 @@ def _header(data: bytes, at: int) -> tuple[int, int, int]:
     return kind, at + length, at + length + size
 
 
-def _element(kind: int, content: bytes) -> bytes:
+def element(kind: int, content: bytes) -> bytes:
+    """Return an element of EBML."""
     return _number(kind) + _size(len(content)) + content
 
 
 def _joined(elements: Iterable[Element]) -> bytes:
-    return b"".join(_element(kind, content) for kind, content in elements)
+    return b"".join(element(kind, content) for kind, content in elements)
 
 
 def _number(value: int) -> bytes:

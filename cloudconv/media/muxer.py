@@ -24,6 +24,7 @@ from cloudconv.media.pictures import frame_durations, shows_of
 from cloudconv.media.plan import EncodingPlan
 
 _MOST_SCALE = 600_000  # of a movie in a second: 32 bits then suffice for two hours
+_HEAD = 1 << 13  # bytes of the start of a file, with the description of the first track
 _LARGEST_FIELD = 2**16 - 1  # of a duration in APNG
 _NAMED_TAGS = frozenset(
     (
@@ -49,7 +50,8 @@ def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
             # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no name.
             free = any(key.lower() not in _NAMED_TAGS for key in kept)
             flags = "+faststart" + ("+use_metadata_tags" if free else "")
-            return {"movie_timescale": str(scale), "movflags": flags}
+            # Boxes of 360° and 3D video are in no edition of the standard.
+            return {"movie_timescale": str(scale), "movflags": flags, "strict": "unofficial"}
         case "matroska" | "webm":
             return {"write_crc32": "0"}  # checksums would be wrong after the corrections
         case "gif":
@@ -140,7 +142,8 @@ class FileWriter(Writer):
             self.warnings = self._copier.warnings
             self._copier.describe_video(stream, plan.rate)
         if self._amends:
-            stream.metadata["title"] = stream.metadata.get("title", "") + matroska.ROOM
+            self._room = matroska.room(len(self._out.streams))
+            stream.metadata["title"] = stream.metadata.get("title", "") + self._room
         if plan.choice.encoder.startswith("libvpx") and layout(plan.choice.working).alpha:
             # Readers look for alpha beside the packets only if this tag is set.
             stream.metadata["alpha_mode"] = "1"
@@ -178,7 +181,17 @@ class FileWriter(Writer):
         if self._amends:
             info, varies = self._plan.info, self._plan.rate is None
             size = info.width, info.height
-            matroska.amend(self._path, size, info.aspect, delays, varies=varies)
+            matroska.amend(self._path, self._room, size, info.aspect, delays, varies=varies)
+        elif self._container.muxer == "mp4":
+            # FFmpeg also writes Apple's box, which states neither the layout of 3D video nor the
+            # pose of a sphere, and from which FFmpeg 8 then reads that there is none.
+            with self._path.open("rb+") as file:
+                at = file.read(_HEAD).find(b"vexu")
+                if at >= 0:
+                    file.seek(at)
+                    file.write(b"free")
+        if self._copier is not None and self._path.is_file():
+            self._copier.compare(self._path)
 
 
 class _DecodeTimes:

@@ -33,10 +33,12 @@ from cloudconv.media.encoders import (
     choose,
     known_encoder,
 )
+from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import is_stdout
 from cloudconv.media.output import check_rate
+from cloudconv.media.sidedata import keep, left_out
 from cloudconv.settings import EncodeSettings
 
 # Ticks per second of the finest clocks. MP4 stores the gap between two frames in 32 bits; with a
@@ -77,18 +79,23 @@ class EncodingPlan:
         # Encoders adapt the quality to the rate, so a variable rate needs a plausible substitute.
         # libvpx refuses a rate with less than one tick per frame.
         rate = self.rate or min(_STAND_IN_RATE, 1 / self.tick)
-        options = dict(self.choice.options)
+        options, info = dict(self.choice.options), self.info
+        shifts = {(f.chroma_shift_x, f.chroma_shift_y)
+                  for f in map(layout, (info.working_pix_fmt, self.choice.working))}  # fmt: skip
+        if info.chroma_location is not None and len(shifts) == 1 and shifts != {(0, 0)}:
+            options["chroma_sample_location"] = info.chroma_location
         stream: Any = out.add_stream(self.choice.encoder, rate=rate, options=options)
-        context, tags = stream.codec_context, self.tags
-        context.width, context.height = self.info.width, self.info.height
-        container = container_of(self.target)
+        context, tags, container = stream.codec_context, self.tags, container_of(self.target)
+        if container.is_video and keep(stream, info, container):
+            context.framerate = rate
+        context.width, context.height = info.width, info.height
         context.pix_fmt = "pal8" if container.has_palette else self.choice.pix_fmt
         if container.is_folder:
             context.framerate = Fraction(0)  # EXR pictures would state a rate
         context.time_base = self.tick
         context.color_primaries, context.color_trc = tags.primaries, tags.transfer
         context.colorspace, context.color_range = tags.matrix, tags.range
-        context.sample_aspect_ratio = self.info.aspect or Fraction(1)
+        context.sample_aspect_ratio = info.aspect or Fraction(1)
         if self.choice.codec_tag is not None:
             context.codec_tag = self.choice.codec_tag
         # By default, PyAV allows slice threads only, with which libx264 compresses worse.
@@ -148,14 +155,10 @@ def _clock(
 def _losses(plan: EncodingPlan) -> Iterator[Warned]:
     """Yield warnings about contents that the output cannot store."""
     info, container, encoder = plan.info, container_of(plan.target), plan.choice.encoder
-    for name in info.dynamic_hdr:
+    for words in left_out(info, container, encoder):
         yield Warned(
-            f"dynamic-hdr: {name} metadata cannot be written to the output and is left out."
-        )
-    if (info.mastering_display or info.content_light) and known_encoder(encoder).hdr is None:
-        yield Warned(
-            f"hdr10: {encoder} cannot hold the HDR10 metadata (mastering display, light levels); "
-            "libx265 can."
+            f"side-data: The {words} of the source cannot be written to {container.name} by "
+            f"{encoder}, and will be missing."
         )
     if is_stdout(plan.target) and info.aspect is not None and encoder not in _STATE_ASPECT:
         yield Warned(

@@ -7,10 +7,8 @@ read once from end to end, and only its first frame is decoded.
 from __future__ import annotations
 
 import math
-import struct
 from array import array
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from itertools import chain, islice
@@ -46,6 +44,7 @@ from cloudconv.media.input import growth_of, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.pictures import Pictures, open_pictures, subfolders_of
 from cloudconv.media.rates import constant_rate, middle_distance
+from cloudconv.media.sidedata import chroma_location, side_data_of
 from cloudconv.messages import counted, plural, shortened
 
 # If the last frame lasts at least this many times as long as the others, the length is intended.
@@ -57,13 +56,6 @@ _FEW_UNSTAMPED = 10
 _NO_TIME = -(2**63)  # before every time
 _FRAMES_FOR_RATE = 48  # frames to read before the rate of an arriving input is computed
 _FAR_FUTURE = 10**9  # seconds; the assumed length of an input that is still arriving
-
-_DYNAMIC_HDR = {
-    "DYNAMIC_HDR_PLUS": "HDR10+",
-    "DOVI_RPU_BUFFER": "Dolby Vision",
-    "DOVI_METADATA": "Dolby Vision",
-    "DYNAMIC_HDR_VIVID": "HDR Vivid",
-}
 
 
 def probe(
@@ -286,7 +278,6 @@ def _describe(
             timing, end=timing.start + _FAR_FUTURE, rate_before_last=None, open_ended=True
         )
     context = stream.codec_context
-    side_data = _side_data(first, context.codec.canonical_name)
     ratio, of_frame = stream.sample_aspect_ratio, scan.decoder.sample_aspect_ratio
     if ratio == scan.expected_aspect:
         # The container's ratio may be a copy of the decoder's, so the first frame has priority.
@@ -305,10 +296,7 @@ def _describe(
         codec=context.codec.canonical_name,
         video_index=stream.index,
         aspect=Fraction(ratio) if ratio and ratio != 1 else None,
-        display_matrix=side_data.get("DISPLAYMATRIX"),
-        mastering_display=side_data.get("MASTERING_DISPLAY_METADATA"),
-        content_light=side_data.get("CONTENT_LIGHT_LEVEL"),
-        dynamic_hdr=tuple(dict.fromkeys(_DYNAMIC_HDR[n] for n in side_data if n in _DYNAMIC_HDR)),
+        chroma_location=chroma_location(stream),
         interlaced=bool(first.interlaced_frame),
         streams=tuple(
             StreamInfo(kind, start * base if start is not None and base else None)
@@ -325,6 +313,7 @@ def _described(
     first: VideoFrame,
     context: Any = None,
     *,
+    codec: str,
     warnings: tuple[Warned, ...],
     **known: Any,
 ) -> MediaInfo:
@@ -342,8 +331,12 @@ def _described(
             f"unusable-pixel-format: The pixel format {name} of {path} has samples that do not fit "
             "whole numbers of at most 16 bits: convert to a format such as yuv420p or yuv444p10le."
         ) from error
+    side_data = side_data_of(first, codec)
     return MediaInfo(
         path=path,
+        codec=codec,
+        display_matrix=side_data.pop("DISPLAYMATRIX", None),
+        side_data=side_data,
         width=first.width,
         height=first.height,
         pix_fmt=name,
@@ -352,20 +345,6 @@ def _described(
         warnings=warnings,
         **known,
     )
-
-
-def _side_data(frame: VideoFrame, codec: str) -> dict[str, bytes]:
-    with suppress(ValueError):
-        # PyAV frees the name of a PNG's colour profile twice, which ends the process.
-        if codec not in ("png", "apng"):
-            entries: Any = frame.side_data
-            return {entry.type.name: bytes(entry) for entry in entries}
-    # An unknown kind of side data hides all other kinds from PyAV. The rotation is still readable.
-    turn = {0: None, 90: (0, -1, 1, 0), -90: (0, 1, -1, 0)}.get(frame.rotation, (-1, 0, 0, -1))
-    if turn is None:
-        return {}
-    a, b, c, d = (value << 16 for value in turn)
-    return {"DISPLAYMATRIX": struct.pack("<9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)}
 
 
 def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
@@ -471,6 +450,8 @@ def _probe_pictures(path: Path, pictures: Pictures, meter: FieldMeter) -> MediaI
         timing=timing,
         suffix=suffix,
         codec=suffix[1:],
+        # JPEG has the samples of chroma in the middle of the pixels that they cover.
+        chroma_location="center" if suffix in (".jpg", ".jpeg") else None,
         warnings=tuple(_picture_warnings(path, pictures)),
     )
 

@@ -14,6 +14,7 @@ from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.containers import container_of
 from cloudconv.media.convert import Palette, encoder_picture
+from cloudconv.media.encoders import supported_options
 from cloudconv.media.frame import Frame
 from cloudconv.media.identity import check_unchanged
 from cloudconv.media.input import is_stdout
@@ -21,6 +22,7 @@ from cloudconv.media.muxer import FileWriter, PictureWriter, hold_last, read_bac
 from cloudconv.media.output import Part, too_close, writing
 from cloudconv.media.packets import PacketSummary, PacketWriter, Writer, read_packets
 from cloudconv.media.plan import EncodingPlan, extradata_hash
+from cloudconv.media.sidedata import CAPTIONS, KINDS, Captions
 
 FEW = 2
 """The largest number of pictures for which libx265 sets arbitrary decode times."""
@@ -48,6 +50,9 @@ class FrameEncoder:
         self._container = container_of(plan.target)
         size = plan.info.width, plan.info.height
         self._palette = Palette(*size) if self._container.has_palette else None
+        stores = "a53cc" in supported_options(self.encoder)
+        self._captions = Captions(*size, plan.choice.pix_fmt) if stores else None
+        self._lost: list[Warned] = []
         self._written = 0
         self._ended = False
         self._last: int | None = None
@@ -65,7 +70,7 @@ class FrameEncoder:
     @property
     def warnings(self) -> list[Warned]:
         """Return the warnings so far."""
-        return [*self.plan.warnings, *self._writer.warnings]
+        return [*self.plan.warnings, *self._writer.warnings, *self._lost]
 
     def write(self, frame: Frame) -> None:
         """Encode a frame without changing the frame's picture.
@@ -96,6 +101,11 @@ class FrameEncoder:
             frame, pix_fmt=choice.pix_fmt, working=choice.working, tags=plan.tags
         )
         picture = picture if self._palette is None else self._palette.reduce(picture)
+        if frame.captions and self._captions is not None:
+            picture = self._captions.add(picture, frame.captions)
+        elif frame.captions and not self._lost:
+            text = f"The {KINDS[CAPTIONS]} of the source cannot be written by {self.encoder}"
+            self._lost.append(Warned(f"captions-lost: {text}, and will be missing."))
         picture.pts, picture.time_base = tick, plan.tick
         self._durations[tick] = self._lasts = max(end - tick, 1)
         with writing(plan.target):

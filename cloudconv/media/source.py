@@ -40,6 +40,7 @@ from cloudconv.media.identity import check_unchanged, input_fingerprint
 from cloudconv.media.info import MediaInfo, Timing
 from cloudconv.media.pictures import open_pictures
 from cloudconv.media.probe import probe
+from cloudconv.media.sidedata import CAPTIONS, KINDS, readable
 from cloudconv.messages import counted, plural
 
 # Distances of a seek before the wanted time, in seconds; each is tried in turn.
@@ -92,6 +93,7 @@ class Source:
         if timing.rate is not None and timing.has_timestamps:
             ends.append(timing.end)
         self._end = min(ends, default=None)
+        self._captions: dict[Fraction, bytes] = {}  # of decoded pictures, by time
         self._open: WeakSet[Generator[Frame, None, None]] = WeakSet()
         self.by_gpu = False
         self._threads, self._nvdec = threads, nvdec
@@ -137,6 +139,7 @@ class Source:
         if info.fields is not None:
             pictures = frames_of_fields(pictures, info.fields, info.file_timing.second_field)
         for picture, time in pictures:
+            captions = self._captions.pop(time, b"")
             if time < self._begin:
                 continue
             if waiting is not None:
@@ -147,7 +150,7 @@ class Source:
                 if self._following and time < info.timing.end:
                     yield Frame(picture, time, info.timing.last_duration, info.tags)
                 break
-            waiting = Frame(picture, time, Fraction(0), info.tags)
+            waiting = Frame(picture, time, Fraction(0), info.tags, captions)
         if waiting is not None:
             tally.delivered += 1
             lasts, left = info.timing.last_duration, info.timing.end - waiting.time
@@ -166,6 +169,7 @@ class Source:
                 tally.out_of_order += 1
                 continue
             tally.corrupt += bool(picture.is_corrupt)
+            self._note_side_data(picture, time, tally)
             seen = (
                 (picture.width, picture.height, picture.format.name),
                 (self._aspect, picture.interlaced_frame),
@@ -176,6 +180,21 @@ class Source:
                 known = seen
             if self.info.fields is not None or time >= self._begin:
                 yield repack(picture, self.info.working_pix_fmt), time
+
+    def _note_side_data(self, picture: VideoFrame, time: Fraction, tally: _Tally) -> None:
+        """Keep the picture's captions; record side data that the first picture does not have."""
+        if self.info.codec in ("png", "apng"):
+            return
+        side_data = {}
+        with suppress(ValueError):
+            side_data = readable(picture)
+        if (captions := side_data.pop(CAPTIONS, None)) is not None:
+            self._captions[time] = captions
+        for kind in side_data.keys() - self.info.side_data.keys():
+            if words := KINDS[kind]:
+                at = float(time - self.info.timing.start)
+                text = f"The {words} of the source begin at {at:.3f} s and are left out."
+                tally.changes.setdefault(kind, Warned(f"side-data-late: {text}"))
 
     def _wants(self, time: Fraction) -> bool:
         return self._begin <= time and (self._end is None or time < self._end)

@@ -62,6 +62,11 @@ class Track:
         self._ends: Fraction | None = None  # the last packet's end in seconds, in the output
         self._decoded: int | None = None  # the decode time of the last packet in ticks
 
+    @property
+    def is_empty(self) -> bool:
+        """Return whether no packet was copied."""
+        return self._ends is None and self.slowed is None
+
     def packets(self, packet: Any) -> Iterator[tuple[Fraction, Any]]:
         """Yield the packets to write for one of the source, None for its end.
 

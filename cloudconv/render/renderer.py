@@ -149,7 +149,8 @@ class Renderer:
                     ended = taken is _END
                     item: FrameTask | Frame | None = None if ended else taken
                     if isinstance(item, Task) and not item.is_new:
-                        item = item.left.at(item.time, item.duration)
+                        shown = item.left.at(item.time, item.duration)
+                        item = replace(shown, captions=item.captions)
                     elif isinstance(item, Task):
                         self._fit(item.left.width, item.left.height)
                     ends = item is None
@@ -228,7 +229,8 @@ class Renderer:
             if isinstance(item, Task):
                 check_finite(totals[number], item.time)
                 own = planes[number * planes_per_frame : (number + 1) * planes_per_frame]
-                item = item.left.like(own, item.time, item.duration)
+                made = item.left.like(own, item.time, item.duration)
+                item = replace(made, captions=item.captions)
                 number += 1
             yield item
             del item

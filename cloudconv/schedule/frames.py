@@ -22,6 +22,7 @@ from cloudconv.settings.groups import SceneCut
 from cloudconv.timeline import Beside, Multiply, Resample, Slot, Task, Timeline
 
 _MOST_UNEVEN = 2
+_MOST_CAPTIONS = 3 * 31  # bytes that a frame can hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +200,9 @@ def schedule(
             counts.duration = slot.time + slot.duration
             if len(counts.steps) < 2:
                 counts.steps.add(slot.duration)
-            t = Fraction(0) if right is None else slot.timestep
             outer = (None, None) if right is None else window.outer(slot.left)
-            yield Task(left, right, t, slot.time, slot.duration, is_first, *outer)
+            given = slot.time, slot.duration, is_first, *outer, window.captions(left)
+            yield Task(left, right, Fraction(0) if right is None else slot.timestep, *given)
         window.forget(held[0].left if held else timeline.oldest)
     events.put(counts)
 
@@ -228,9 +229,13 @@ class _Window:
         self._first: Frame | None = None
         self._count = 0
         self._alike = (-1, False)  # the last pair that was compared, and the result
+        self._captioned: deque[Frame] = deque()  # frames whose captions no output frame has yet
+        self._due = b""
 
     def add(self, item: AnalysedFrame) -> None:
         self._first = self._first or item.frame
+        if item.frame.captions:
+            self._captioned.append(item.frame)
         if item.shows is not None:
             self._items[self._count] = item
             self._count += 1
@@ -256,6 +261,17 @@ class _Window:
         if self._alike[0] != slot.left:
             self._alike = slot.left, left.same_picture(right)
         return left, None if self._alike[1] else right
+
+    def captions(self, left: Frame) -> bytes:
+        """Return the captions of the output frame that is made of ``left``.
+
+        They stay with their frame, or move to the next output frame. A frame that is in the output
+        more than once has them once.
+        """
+        while self._captioned and self._captioned[0].time <= left.time:
+            self._due += self._captioned.popleft().captions
+        now, self._due = self._due[:_MOST_CAPTIONS], self._due[_MOST_CAPTIONS:]
+        return now
 
     def outer(self, index: int) -> tuple[Beside[Frame] | None, Beside[Frame] | None]:
         """Return the frames before and after the pair that begins at ``index``.

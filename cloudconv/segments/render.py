@@ -195,7 +195,10 @@ def render_segments(
         for frame in chain(made, [None]):
             if parts and parts[0].is_written:
                 yield from (each.result() for each in flushing)
-                flushing = [worker.submit(completed, parts.popleft())]
+                done = parts.popleft()
+                flushing = [worker.submit(completed, done)]
+                for warned in [] if done.encoder is None else done.encoder.warnings:
+                    yield TaskEvent(done.number, warned)
             if frame is None:
                 break
             part = parts[0]

@@ -40,7 +40,7 @@ from cloudconv.messages import plural
 from cloudconv.segments.plan import SegmentPlan
 
 # Raise this number with each change to packet files or to the digests of plans.
-_VERSION = 5
+_VERSION = 6
 _MARK, _PLAN = "cloudconv", "plan.json"
 _SEGMENT = re.compile(r"(\d{6})-([0-9a-f]{32})\.packets")
 _LONGEST_END = 1024  # bytes; at least those of a segment's end

@@ -309,6 +309,14 @@ def test_cover_art_is_copied(tmp_path):
             (art,) = (s for s in clip.streams.video if s.disposition & Disposition.attached_pic)
             assert bytes(next(p for p in clip.demux(art) if p.size)) == image
         assert chapters_of(files[made]) == chapters_of(files[0])
+    (warning,) = said(convert(files[0], tmp_path / "out.mov"), "png")
+    assert warning.startswith("Video stream 2 (png, cover.png) is left out")
+
+
+def test_sound_that_begins_after_the_part_is_named(tmp_path):
+    source = video(tmp_path / "in.mkv", tracks=[("aac", 2, tone(440, 48000))])
+    (warning,) = said(convert(source, tmp_path / "out.mp4", end=Fraction(1, 4)), "aac")
+    assert "empty" in warning
 
 
 def test_a_second_video_is_copied(tmp_path):

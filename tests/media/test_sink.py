@@ -202,15 +202,16 @@ def test_hdr10_metadata_is_kept(tmp_path, encoder):
     ratios = [part for number in numbers for part in (number, 50000)]
     display = np.array([*ratios, 1, 10000, 1000, 1, 1, 1], "<i4").tobytes()
     light = np.array([1000, 400], "<u4").tobytes()
-    info = info_of(pix_fmt="yuv420p10le", mastering_display=display, content_light=light)
+    given = {"MASTERING_DISPLAY_METADATA": display, "CONTENT_LIGHT_LEVEL": light}
+    info = info_of(pix_fmt="yuv420p10le", side_data=given)
     path = tmp_path / "clip.mp4"
     preset = "12" if encoder == "libsvtav1" else "ultrafast"
     frames = even(2, pix_fmt="yuv420p10le")
     write(path, frames, info, rate=24, encoder=encoder, preset=preset)
-    made = probe(path)
-    assert made.content_light == light
+    made = probe(path).side_data
+    assert made["CONTENT_LIGHT_LEVEL"] == light
     found, wanted = (np.frombuffer(each, "<i4")[:20].reshape(-1, 2)
-                     for each in (made.mastering_display, display))  # fmt: skip
+                     for each in (made["MASTERING_DISPLAY_METADATA"], display))  # fmt: skip
     np.testing.assert_allclose(found[:, 0] / found[:, 1], wanted[:, 0] / wanted[:, 1], atol=1e-4)
 
 

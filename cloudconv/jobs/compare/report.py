@@ -103,9 +103,7 @@ class ReportWriter:
             tags=_VIDEO_TAGS,
             aspect=None,
             display_matrix=None,
-            mastering_display=None,
-            content_light=None,
-            dynamic_hdr=(),
+            side_data={},
             streams=(),
         )
         tick = timing.time_base if timing.rate is None else 1 / Fraction(timing.rate.numerator)

@@ -139,7 +139,7 @@ def _frame(
     form, order = _FORMS[len(channels)]
     samples = _Samples(tuple(channels[channel] for channel in order), picture)
     pix_fmt = form + _DEPTHS[channels[0].dtype]
-    return _MemoryFrame(samples, Fraction(number), Fraction(1), _FULL, pix_fmt), check
+    return _MemoryFrame(samples, Fraction(number), Fraction(1), _FULL, form=pix_fmt), check
 
 
 def _picture(kind: PictureKind, frame: Frame) -> Any:

@@ -1,0 +1,231 @@
+"""Read what a picture carries beside its samples, and put that into the output.
+
+FFmpeg calls this side data. PyAV can read most kinds, and sets none of a video but its rotation:
+the functions here take other ways. Matroska's elements: RFC 9559; sizes of structures: FFmpeg's
+libavutil (``spherical.h``, ``stereo3d.h``, ``mastering_display_metadata.h``).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import av
+import av.error
+from av.bitstream import BitStreamFilterContext
+from av.packet import PacketSideData, packet_sidedata_type_from_literal
+from av.video.frame import VideoFrame
+
+from cloudconv.media.carry import add_copy
+from cloudconv.media.containers import Container
+from cloudconv.media.filters import Chain
+from cloudconv.media.info import MediaInfo
+from cloudconv.media.matroska import described_video, element, video_elements
+
+# All kinds of side data of pictures in FFmpeg's enum AVFrameDataType, with the words for a person.
+# None marks kinds that nobody would miss: those of sound, what a decoder computes, an encoder's
+# notes, and values that every MPEG-2 file has. The rotation has an element of its own.
+_NONE = (
+    *("PANSCAN", "MATRIXENCODING", "DOWNMIX_INFO", "REPLAYGAIN", "SKIP_SAMPLES", "GOP_TIMECODE"),
+    *("AUDIO_SERVICE_TYPE", "MOTION_VECTORS", "REGIONS_OF_INTEREST", "VIDEO_ENC_PARAMS"),
+    *("SEI_UNREGISTERED", "DETECTION_BBOXES", "VIDEO_HINT", "DISPLAYMATRIX"),
+)
+CAPTIONS, _STEREO, _SPHERICAL = "A53_CC", "STEREO3D", "SPHERICAL"
+_DISPLAY, _LIGHT = "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"
+KINDS: dict[str, str | None] = {
+    **dict.fromkeys(_NONE),
+    CAPTIONS: "closed captions (CEA-608, CEA-708)",
+    _STEREO: "stereo 3D layout",
+    _SPHERICAL: "360° projection",
+    _DISPLAY: "HDR10 mastering display",
+    _LIGHT: "HDR10 light levels",
+    "AFD": "active format description (AFD)",
+    "ICC_PROFILE": "ICC colour profile",
+    "S12M_TIMECODE": "time codes of single frames (SMPTE 12M)",
+    "DYNAMIC_HDR_PLUS": "HDR10+ metadata",
+    "DYNAMIC_HDR_VIVID": "HDR Vivid metadata",
+    "DOVI_RPU_BUFFER": "Dolby Vision metadata",
+    "DOVI_METADATA": "Dolby Vision metadata",
+    "FILM_GRAIN_PARAMS": "film grain",
+    "AMBIENT_VIEWING_ENVIRONMENT": "ambient viewing environment",
+    "LCEVC": "LCEVC enhancement layer",
+    "VIEW_ID": "second view (MV-HEVC)",
+    "3D_REFERENCE_DISPLAYS": "3D reference displays",
+    "EXIF": "EXIF data",
+}
+# Kinds that PyAV cannot read, by FFmpeg's number. PyAV does not know those from 28 on, and frees
+# the name of a PNG's colour profile twice, which ends the process.
+_UNREADABLE = {"ICC_PROFILE": 15, "LCEVC": 28, "VIEW_ID": 29, "3D_REFERENCE_DISPLAYS": 30}
+_UNREADABLE |= {"EXIF": 31} | {f"FFmpeg's side data {n}": n for n in range(32, 40)}
+
+# Matroska's StereoMode by FFmpeg's type of stereo 3D, and whether the right picture comes first.
+_STEREO_MODES = {
+    **{(1, 0): 1, (1, 1): 11, (2, 0): 3, (2, 1): 2, (3, 0): 13, (3, 1): 14},
+    **{(4, 0): 5, (4, 1): 4, (6, 0): 7, (6, 1): 6, (7, 0): 9, (7, 1): 8},
+}
+_MODES_OF = {"mp4": (1, 3), "mov": (), "webm": (1, 2, 3, 11)}
+# The frame packing of H.264 by FFmpeg's type of stereo 3D.
+_PACKINGS = {1: 3, 2: 4, 3: 5, 4: 0, 6: 2, 7: 1}
+_EQUIRECTANGULAR, _CUBEMAP, _TILE = range(3)
+# FFmpeg's places of chroma by Matroska's ChromaSitingHorz and ChromaSitingVert, of which no values
+# exist for the bottom.
+_SITES = {(1, 2): "left", (2, 2): "center", (1, 1): "topleft", (2, 1): "top"}
+_SITED = 0x55B7, 0x55B8
+_COLOUR, _PROJECTION = 0x55B0, 0x7670
+
+
+def side_data_of(picture: VideoFrame, codec: str = "") -> dict[str, bytes]:
+    """Return the side data of a picture of that codec by its kind; of some kinds without content.
+
+    The picture's time base may change.
+    """
+    if codec not in ("png", "apng"):
+        with suppress(ValueError):
+            return readable(picture)
+    found = {}
+    for kind, number in _UNREADABLE.items():
+        if [*Chain(picture, ("sidedata", f"mode=select:type={number}")).push(picture, picture.pts)]:
+            found[kind] = b""
+            delete = Chain(picture, ("sidedata", f"mode=delete:type={number}"))
+            (picture,) = delete.push(picture, picture.pts)
+    with suppress(ValueError):
+        found |= readable(picture)
+    return found
+
+
+def readable(picture: VideoFrame) -> dict[str, bytes]:
+    """Return the side data of a picture; raise ValueError for a kind that PyAV does not know."""
+    entries: Any = picture.side_data
+    return {entry.type.name: bytes(entry) for entry in entries}
+
+
+def chroma_location(stream: Any) -> str | None:
+    """Return FFmpeg's name for the place of chroma samples; None if it is not stated."""
+    # PyAV has no attribute for the place, and the muxer writes it into its header.
+    header, plain = io.BytesIO(), {"write_crc32": "0"}
+    try:
+        with av.open(header, "w", format="matroska", container_options=plain) as out:
+            add_copy(out, stream)
+            out.start_encoding()
+    except (av.error.FFmpegError, ValueError):
+        return None
+    colour = video_elements(header.getvalue(), _COLOUR)
+    across, down = (int.from_bytes(colour.get(each, b""), "big") for each in _SITED)
+    return _SITES.get((across, down))
+
+
+def frame_packing(info: MediaInfo) -> int | None:
+    """Return the number of H.264's frame packing for a stereo 3D layout; None if it has none."""
+    kind, inverted = _stereo(info)
+    return None if inverted else _PACKINGS.get(kind)
+
+
+def keep(stream: Any, info: MediaInfo, container: Container) -> bool:
+    """Add the source's side data to a video stream before its encoder is opened.
+
+    Return whether there was any. The encoder's parameters get other values.
+    """
+    elements = b"".join(_elements(info, container))
+    if elements:
+        # A stream without a codec has the side data, and a filter of packets copies all parameters
+        # of its input stream to its output stream.
+        header = io.BytesIO(described_video(elements))
+        with av.open(header, format="matroska") as described:
+            BitStreamFilterContext("null", described.streams[0], stream)
+    return bool(elements)
+
+
+def left_out(info: MediaInfo, container: Container, encoder: str) -> list[str]:
+    """Return the words for side data of the source that the output cannot store."""
+    kept = {_DISPLAY, _LIGHT}
+    if container.is_video:
+        kept |= {_SPHERICAL} if _projection(info, container) else set()
+        packs = encoder.startswith("libx264") and frame_packing(info) is not None
+        is_flat = _stereo(info)[0] == 0
+        kept |= {_STEREO} if packs or is_flat or _stereo_mode(info, container) else set()
+    kinds = (KINDS.get(kind, kind) for kind in info.side_data if kind not in {*kept, CAPTIONS})
+    return list(dict.fromkeys(words for words in kinds if words))
+
+
+def _stereo(info: MediaInfo) -> tuple[int, bool]:
+    data = info.side_data.get(_STEREO, bytes(8))
+    return int.from_bytes(data[:4], "little"), bool(data[4] & 1)
+
+
+def _stereo_mode(info: MediaInfo, container: Container) -> int | None:
+    mode = _STEREO_MODES.get(_stereo(info))
+    return mode if mode in _MODES_OF.get(container.muxer, (mode,)) else None
+
+
+def _projection(info: MediaInfo, container: Container) -> bytes:
+    """Return the content of Matroska's element Projection; no bytes if there is none."""
+    data = info.side_data.get(_SPHERICAL)
+    # MOV states a whole sphere only, without its pose.
+    if data is None or (container.muxer == "mov" and any(data)):
+        return b""
+    kind, yaw, pitch, roll, left, top, right, bottom, padding = struct.unpack_from("<4i5I", data)
+    if kind == _CUBEMAP:
+        private = struct.pack(">3I", 0, 0, padding)
+    elif kind in (_EQUIRECTANGULAR, _TILE):
+        private = struct.pack(">5I", 0, top, bottom, left, right)
+    else:
+        return b""
+    pose = zip((0x7673, 0x7674, 0x7675), (yaw, pitch, roll), strict=True)
+    return b"".join(
+        (
+            element(0x7671, b"\2" if kind == _CUBEMAP else b"\1"),
+            element(0x7672, private),
+            *(element(name, struct.pack(">d", angle / 2**16)) for name, angle in pose),
+        )
+    )
+
+
+def _elements(info: MediaInfo, container: Container) -> Iterator[bytes]:
+    """Yield the elements of Matroska's element Video that contain the side data."""
+    if projection := _projection(info, container):
+        yield element(_PROJECTION, projection)
+    if mode := _stereo_mode(info, container):
+        yield element(0x53B8, bytes([mode]))
+    colour = b""
+    if (light := info.side_data.get(_LIGHT)) is not None:
+        for name, level in zip((0x55BC, 0x55BD), struct.unpack_from("<2I", light), strict=True):
+            colour += element(name, level.to_bytes(4, "big"))
+    if (display := info.side_data.get(_DISPLAY)) is not None:
+        numbers = struct.unpack_from("<22i", display)
+        *primaries, least, most = zip(numbers[:20:2], numbers[1:20:2], strict=True)
+        names = [*range(0x55D1, 0x55D9)] * bool(numbers[20]) + [0x55DA, 0x55D9] * bool(numbers[21])
+        values = primaries * bool(numbers[20]) + [least, most] * bool(numbers[21])
+        colour += element(
+            0x55D0,
+            b"".join(
+                element(name, struct.pack(">d", top / (bottom or 1)))
+                for name, (top, bottom) in zip(names, values, strict=True)
+            ),
+        )
+    if colour:
+        yield element(_COLOUR, colour)
+
+
+class Captions:
+    """A way to give captions to pictures of one size and pixel format for an encoder."""
+
+    def __init__(self, width: int, height: int, pix_fmt: str) -> None:
+        self._pack: Any = av.CodecContext.create("rawvideo", "w")
+        self._unpack: Any = av.CodecContext.create("rawvideo", "r")
+        for context in (self._pack, self._unpack):
+            context.width, context.height, context.pix_fmt = width, height, pix_fmt
+
+    def add(self, picture: VideoFrame, captions: bytes) -> Any:
+        """Return a copy of the picture with captions, without its colour tags."""
+        # PyAV can set the side data of packets, and decoders copy it to their pictures.
+        (packet,) = self._pack.encode(picture)
+        kind = packet_sidedata_type_from_literal("a53_cc")
+        side = PacketSideData(kind, len(captions))  # type: ignore[call-arg]
+        side.update(captions)
+        packet.set_sidedata(side, move=True)
+        (made,) = self._unpack.decode(packet)
+        made.pict_type = 0  # else each would become a key frame
+        return made
