@@ -237,11 +237,11 @@ def run_job(
 
 def run_with_progress(console: Console, label: str, job: Job, note: Note | None = None) -> Any:
     """Run a job, show its progress and its warnings, and return its result; see :func:`run_job`."""
-    words = ""
+    words, resumed = "", 0
     with reporting(label, console.progress, quiet=console.quiet) as report:
 
         def show(event: Event) -> None:
-            nonlocal words
+            nonlocal words, resumed
             if isinstance(event, Warned):
                 console.warning(event.text, event.about)
             elif isinstance(event, Measured | Ended) and note is not None:
@@ -250,6 +250,10 @@ def run_with_progress(console: Console, label: str, job: Job, note: Note | None 
             elif isinstance(event, Finished):
                 interrupts.ignore()  # the output is complete
             elif isinstance(event, Progress):
+                if event.resumed > resumed:
+                    resumed = event.resumed
+                    of = f" of {event.total}" if event.total else ""
+                    console.info(f"continuing: {resumed}{of} {event.unit} are done")
                 report(event, words)
 
         return watched(job, show)

@@ -8,7 +8,7 @@ enough to make its frames in any process. This module handles plans and exact ti
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
@@ -30,7 +30,7 @@ _LEAST_BEFORE_CUT = 8
 
 @dataclass(frozen=True, slots=True)
 class SegmentPlan:
-    """Consecutive output frames; segments are numbered from 0."""
+    """Consecutive output frames; ``number`` is that of the first one, which counts from 0."""
 
     number: int
     frames: tuple[Task[Fraction], ...]
@@ -39,6 +39,10 @@ class SegmentPlan:
     def digest(self) -> str:
         """Return a hash of the plan, which does not depend on the process."""
         return hashlib.sha256(repr(self).encode()).hexdigest()[:32]
+
+    def first(self, count: int) -> SegmentPlan:
+        """Return the plan of the segment's first frames alone."""
+        return SegmentPlan(self.number, self.frames[:count])
 
     @property
     def sources(self) -> list[Fraction]:
@@ -57,53 +61,57 @@ class SegmentPlan:
 
 
 class OpenSegment(Iterable[FrameTask]):
-    """A segment whose frames are still being planned; numbered from 0.
-
-    ``plan`` is None until all frames are taken.
-    """
+    """A segment whose frames are still being planned; for ``number`` see :class:`SegmentPlan`."""
 
     def __init__(self, number: int, tasks: Iterator[FrameTask]) -> None:
         self.number = number
-        self.plan: SegmentPlan | None = None
         self._tasks = tasks
+        self._frames: list[Task[Fraction]] = []
 
     def __iter__(self) -> Iterator[FrameTask]:
-        frames: list[Task[Fraction]] = []
         for task in self._tasks:
-            frames.append(task.of(attrgetter("time")))
+            self._frames.append(task.of(attrgetter("time")))
             yield task
-        self.plan = SegmentPlan(self.number, tuple(frames))
+
+    @property
+    def plan(self) -> SegmentPlan:
+        """Return the plan of the frames that are taken."""
+        return SegmentPlan(self.number, tuple(self._frames))
 
     def skip(self) -> SegmentPlan:
         """Take all frames without rendering them, and return the plan."""
         for _ in self:
             pass
-        assert self.plan is not None
         return self.plan
 
 
-def split(tasks: Iterator[FrameTask]) -> Iterator[OpenSegment]:
+def split(tasks: Iterator[FrameTask], finished: Mapping[int, int]) -> Iterator[OpenSegment]:
     """Divide planned frames into segments.
 
-    The caller must take all frames of a segment before the next segment.
+    The caller must take all frames of a segment before the next segment. ``finished`` has the
+    number of frames of each finished segment by its number. An interrupt may have cut one short:
+    the others of its frames are a segment of their own.
 
     A segment ends after :data:`MAX_SOURCE_FRAMES` source frames or :data:`MAX_FRAMES` output
     frames. It also ends before a cut, where the encoder would start a key frame anyway, unless the
     segment is very short. The first segments are shorter, so that a run soon has finished segments,
     and each worker soon receives a segment.
     """
-    for number, numbered in groupby(_numbered(tasks), itemgetter(0)):
+    ends = {number + count for number, count in finished.items()}
+    for number, numbered in groupby(_numbered(tasks, ends.union(finished)), itemgetter(0)):
         yield OpenSegment(number, (task for _, task in numbered))
 
 
-def _numbered(tasks: Iterator[FrameTask]) -> Iterator[tuple[int, FrameTask]]:
-    number = frames = sources = 0
+def _numbered(tasks: Iterator[FrameTask], cuts: Container[int]) -> Iterator[tuple[int, FrameTask]]:
+    count = number = frames = sources = 0
     left: Fraction | None = None
-    for task in tasks:
+    for index, task in enumerate(tasks):
         is_new_source = task.left.time != left
-        most = min(_FIRST << min(number, 8), MAX_SOURCE_FRAMES)
+        most = min(_FIRST << min(count, 8), MAX_SOURCE_FRAMES)
         is_full = sources + is_new_source > most or frames >= MAX_FRAMES
         if is_full or (task.opens_scene and sources >= _LEAST_BEFORE_CUT):
-            number, frames, sources, is_new_source = number + 1, 0, 0, True
+            number, count, frames, sources, is_new_source = index, count + 1, 0, 0, True
+        elif index in cuts:
+            number = index
         frames, sources, left = frames + 1, sources + is_new_source, task.left.time
         yield number, task

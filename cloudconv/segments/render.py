@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import chain
@@ -166,7 +166,7 @@ def render_segments(
     plan: RenderPlan,
     segments: Iterable[OpenPart[Frames]],
     renderer: Renderer,
-    finish: Callable[[Frames, Any, Any], Any],
+    finish: Callable[[Frames, Any, Any], Any] | None,
 ) -> Generator[TaskEvent[int], None, None]:
     """Render segments in order, while another thread completes the previous segment's file.
 
@@ -174,39 +174,53 @@ def render_segments(
     is called in the other thread with the frames, the encoder and what its ``complete`` returned.
     The device makes the frames of the next segment meanwhile. If a segment cannot be planned to its
     end, the frames before are rendered, and then the error is raised. The file of an incomplete
-    segment is deleted.
+    segment is deleted; after an interrupt it ends with its last encoded frame, if there is
+    ``finish``.
     """
     parts: deque[OpenPart[Frames]] = deque()
     errors: list[CloudconvError] = []
 
     def completed(part: OpenPart[Frames]) -> TaskEvent[int]:
         assert part.encoder is not None
-        done = finish(part.frames, part.encoder, part.encoder.complete())
-        return TaskEvent(part.number, Finished(done))
+        summary = part.encoder.complete()
+        return TaskEvent(
+            part.number, Finished(finish and finish(part.frames, part.encoder, summary))
+        )
 
     def abandon() -> None:
         if parts:
             parts[0].abandon()
 
-    with one_thread("cloudconv-finish") as worker, ExitStack() as undo:
+    with (
+        one_thread("cloudconv-finish") as worker,
+        one_thread("cloudconv-encode") as encoding,  # an interrupt leaves no frame half encoded
+        ExitStack() as undo,
+    ):
         flushing: list[Future[TaskEvent[int]]] = []
         made = undo.enter_context(prefetch(renderer.render(_taken(segments, parts, errors)), 4))
         undo.callback(abandon)
-        for frame in chain(made, [None]):
-            if parts and parts[0].is_written:
-                yield from (each.result() for each in flushing)
-                done = parts.popleft()
-                flushing = [worker.submit(completed, done)]
-                for warned in [] if done.encoder is None else done.encoder.warnings:
-                    yield TaskEvent(done.number, warned)
-            if frame is None:
-                break
-            part = parts[0]
-            part.write(frame.at(frame.time + plan.offset, frame.duration))
-            for event in (*renderer.new_warnings(), Progress("rendering", part.written, None)):
-                yield TaskEvent(part.number, event)
-            if flushing and flushing[0].done():
-                yield flushing.pop().result()
+        try:
+            for frame in chain(made, [None]):
+                if parts and parts[0].is_written:
+                    yield from (each.result() for each in flushing)
+                    done = parts.popleft()
+                    flushing = [worker.submit(completed, done)]
+                    assert done.encoder is not None
+                    yield from (TaskEvent(done.number, each) for each in done.encoder.warnings)
+                if frame is None:
+                    break
+                part = parts[0]
+                timed = frame.at(frame.time + plan.offset, frame.duration)
+                encoding.submit(part.write, timed).result()
+                for event in (*renderer.new_warnings(), Progress("rendering", part.written, None)):
+                    yield TaskEvent(part.number, event)
+                if flushing and flushing[0].done():
+                    yield flushing.pop().result()
+        except (KeyboardInterrupt, GeneratorExit):
+            if parts and finish is not None:
+                with suppress(CloudconvError, AssertionError):  # no frame, or no room
+                    encoding.submit(completed, parts.popleft()).result()
+            raise
         yield from (each.result() for each in flushing)
         if errors:
             raise errors[0]
@@ -270,15 +284,24 @@ class SegmentWork:
                 # temporary folder is made: the main process ends its workers without any cleanup.
                 folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
 
+            made: list[SegmentResult] = []
+
             def result(_: object, encoder: FrameEncoder, summary: PacketSummary) -> SegmentResult:
                 if folder == plan.folder:
-                    return SegmentResult(summary, encoder.file.name)
-                return SegmentResult(summary, data=encoder.file.read_bytes())
+                    made.append(SegmentResult(summary, encoder.file.name))
+                else:
+                    made.append(SegmentResult(summary, data=encoder.file.read_bytes()))
+                return made[0]
 
             frames = stack.enter_context(prefetch(decode(segment, source), 8))
             part = OpenPart(0, frames, lambda: FrameEncoder(plan.encoding, fresh_file(folder)))
-            for event in render_segments(plan, [part], renderer, result):
-                yield event.content
+            events = render_segments(plan, [part], renderer, result)
+            try:
+                for event in events:
+                    yield event.content
+            except KeyboardInterrupt:
+                events.close()
+                yield from map(Finished, made)
 
     def _opened(self, plan: RenderPlan) -> tuple[Source, Renderer]:
         before, self._plan = self._plan, plan

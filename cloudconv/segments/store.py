@@ -40,9 +40,9 @@ from cloudconv.messages import plural
 from cloudconv.segments.plan import SegmentPlan
 
 # Raise this number with each change to packet files or to the digests of plans.
-_VERSION = 6
+_VERSION = 7
 _MARK, _PLAN = "cloudconv", "plan.json"
-_SEGMENT = re.compile(r"(\d{6})-([0-9a-f]{32})\.packets")
+_SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
 _LONGEST_END = 1024  # bytes; at least those of a segment's end
 # The last two names are of an earlier version.
 _OWN = (_PLAN, ".cloudconv-*.part", "segments.jsonl", f"{'[0-9a-f]' * 16}.packets")
@@ -310,7 +310,7 @@ class SegmentStore:
 
 
 def _name_of(segment: SegmentPlan) -> str:
-    return f"{segment.number:06}-{segment.digest}.packets"
+    return f"{segment.number:08}-{segment.digest}.packets"
 
 
 def summary_in(file: Path, digest: str) -> PacketSummary | None:

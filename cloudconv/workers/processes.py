@@ -7,7 +7,8 @@ import os
 import pickle
 import signal
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -21,6 +22,8 @@ POLL = 0.05
 """Seconds until the next request for jobs, if the next job is not known yet."""
 MAX_ATTEMPTS = 3
 """The number of attempts at a job whose worker dies each time."""
+LAST_SECONDS = 10.0
+"""Seconds for the workers to cut their jobs short after an interrupt."""
 END: Any = object()
 """What replaces the next job after the last one."""
 
@@ -60,12 +63,15 @@ class Processes(Generic[Job]):
         while self._workers:
             self._workers.pop().end()
 
-    def map(self, jobs: Iterator[Job | None]) -> Generator[TaskEvent[Job], None, None]:
+    def map(
+        self, jobs: Iterator[Job | None], keep: Callable[[TaskEvent[Job]], None] = lambda _: None
+    ) -> Generator[TaskEvent[Job], None, None]:
         """Do jobs in any order and yield their events; ``Finished`` ends each job.
 
         If a job is done again, its events come again. None among the jobs means that the next job
-        is not known yet; ``map`` then yields events before the next request. Closing the generator
-        ends the processes at once. The method may be called again when the generator has ended.
+        is not known yet; ``map`` then yields events before the next request. An interrupt, and
+        closing the generator, end the processes: each has some seconds to cut its job short, and
+        ``keep`` gets the results. The method may be called again when the generator has ended.
         Errors of ``jobs`` are raised, and RuntimeError if a process ends with an unexpected
         exception.
         """
@@ -73,17 +79,39 @@ class Processes(Generic[Job]):
             self._workers.append(_Worker(self._work, environment))
         with ExitStack() as undo:
             undo.callback(self.__exit__)
-            while True:
-                for worker in (each for each in self._workers if not each.job):
-                    if (job := next(jobs, END)) in (None, END):
-                        break
-                    worker.give(job)
-                busy = {each.connection: each for each in self._workers if each.job}
-                if job is END and not busy:
-                    break
-                for connection in wait(list(busy), POLL if job is None else None):
-                    yield from busy[connection].received()  # type: ignore[index]
+            try:
+                yield from self._events(jobs)
+            except (KeyboardInterrupt, GeneratorExit):
+                self._cut_short(keep)
+                raise
             undo.pop_all()
+
+    def _events(self, jobs: Iterator[Job | None]) -> Iterator[TaskEvent[Job]]:
+        while True:
+            for worker in (each for each in self._workers if not each.job):
+                if (job := next(jobs, END)) in (None, END):
+                    break
+                worker.give(job)
+            busy = {each.connection: each for each in self._workers if each.job}
+            if job is END and not busy:
+                break
+            for connection in wait(list(busy), POLL if job is None else None):
+                yield from busy[connection].received()  # type: ignore[index]
+
+    def _cut_short(self, keep: Callable[[TaskEvent[Job]], None]) -> None:
+        until = time.monotonic() + LAST_SECONDS
+        busy = [worker for worker in self._workers if worker.has_begun]
+        for worker in busy:
+            with suppress(OSError):  # the process is dead
+                worker.connection.send(None)
+        for worker in busy:
+            with suppress(OSError, EOFError):
+                while worker.job and worker.connection.poll(max(until - time.monotonic(), 0)):
+                    event = TaskEvent(worker.job, worker.connection.recv())
+                    if isinstance(event.content, Finished):
+                        worker.job = None
+                        if event.error is None:
+                            keep(event)
 
 
 class _Worker(Generic[Job]):
@@ -91,6 +119,7 @@ class _Worker(Generic[Job]):
 
     def __init__(self, work: Work[Job], environment: Mapping[str, str]) -> None:
         self.job: Job | None = None
+        self.has_begun = False  # whether the job has yielded an event
         self._deaths = 0  # of processes that did the job
         # The process unpickles the work after it has set the environment: the work imports
         # PyTorch, which reads the visible GPUs only once.
@@ -128,7 +157,7 @@ class _Worker(Generic[Job]):
             if code == 1:  # Python's exit code after an exception that is not a CloudconvError
                 raise RuntimeError("a worker process failed; its error message is above") from None
             self._start()
-            self._deaths += 1
+            self.has_begun, self._deaths = False, self._deaths + 1
             if self._deaths < MAX_ATTEMPTS:
                 self._send()
                 return
@@ -138,7 +167,8 @@ class _Worker(Generic[Job]):
                     f"(exit code {code}), most likely for lack of memory: use fewer workers."
                 )
             )
-        if isinstance(content, Finished):
+        self.has_begun = not isinstance(content, Finished)
+        if not self.has_begun:
             self.job = None
         yield TaskEvent(job, content)
 
@@ -168,11 +198,20 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
             job = connection.recv()
         except (EOFError, OSError):
             return
-        for event in outcome_of(work, job):
-            connection.send(event)
+        events = outcome_of(work, job)
+        for event in events:
+            try:
+                connection.send(event)
+                is_cut = not isinstance(event, Finished) and connection.poll()
+            except OSError:  # the main process has ended
+                return
+            if is_cut:
+                with suppress(OSError, KeyboardInterrupt):
+                    connection.send(events.throw(KeyboardInterrupt))
+                return
 
 
-def outcome_of(work: Work[Job], job: Job) -> Iterator[Any]:
+def outcome_of(work: Work[Job], job: Job) -> Generator[Any, None, None]:
     """Do a job and yield its events; a CloudconvError becomes the result of the job."""
     try:
         yield from work(job)

@@ -14,7 +14,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
@@ -62,10 +62,12 @@ class Cluster(Generic[Job]):
         if self._joined:
             self._ray.shutdown()
 
-    def map(self, jobs: Iterator[Job | None]) -> Generator[TaskEvent[Job], None, None]:
+    def map(
+        self, jobs: Iterator[Job | None], keep: Callable[[TaskEvent[Job]], None] = lambda _: None
+    ) -> Generator[TaskEvent[Job], None, None]:
         """Do jobs on the cluster; see :meth:`~cloudconv.workers.processes.Processes.map`.
 
-        A job whose machine or process is lost is repeated on another one.
+        A job whose machine or process is lost is repeated on another one. An interrupt loses jobs.
         """
         cores, gpus = self._needs.values()
         needs = {"max_retries": MAX_ATTEMPTS - 1, "num_cpus": cores, "num_gpus": gpus}

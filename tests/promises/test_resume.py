@@ -122,7 +122,7 @@ def test_ctrl_c_keeps_finished_segments(interrupted, clips):
     assert (result.resumed, result.output_frames, result.warnings) == (True, 2 * FRAMES, [])
     assert (result.source_frames, result.new_frames, len(result.cuts)) == (FRAMES, FRAMES - 4, 3)
     (resumed,) = {progress.resumed for progress in seen}
-    assert 0 < resumed == seen[0].done - 1
+    assert 0 < resumed == seen[0].done == seen[1].done - 1
     assert seen[-1].done == seen[-1].total == 2 * FRAMES
     assert_same(interrupted / "b.mkv", clips / "whole.mkv")
     assert os.listdir(interrupted) == ["b.mkv"]
@@ -136,10 +136,24 @@ def test_finished_segments_are_not_made_again(interrupted, clips, monkeypatch):
     assert len(segments(interrupted)) > len(done)
 
 
-@pytest.mark.parametrize(("name", "frames"), [("b.mkv", 3), ("b.gif", 60)])
-def test_an_interrupt_without_a_finished_segment_leaves_nothing(clips, tmp_path, name, frames):
+@pytest.mark.parametrize(
+    ("workers", "counts"),
+    [("local", [3, 44, 45, 61, 120]), pytest.param("local:2", [20, 70], marks=pytest.mark.full)],
+)
+def test_interrupts_lose_no_encoded_frame(clips, tmp_path, workers, counts):
+    seen = []
+    for count in counts:
+        with pytest.raises(Interrupted, match=r"b\.mkv\.work keeps \d+ finished frames; the same"):
+            interp(clips / "a.mkv", tmp_path / "b.mkv", workers=workers, watch=stop_after(count))
+    watch = on("rendering", seen.append)
+    assert interp(clips / "a.mkv", tmp_path / "b.mkv", watch=watch).resumed
+    assert seen[0].resumed >= counts[-1]
+    assert_same(tmp_path / "b.mkv", clips / "whole.mkv")
+
+
+def test_an_interrupt_of_a_format_without_segments_leaves_nothing(clips, tmp_path):
     with pytest.raises(KeyboardInterrupt) as caught:
-        interp(clips / "a.mkv", tmp_path / name, factor=1.25, watch=stop_after(frames))
+        interp(clips / "a.mkv", tmp_path / "b.gif", factor=1.25, watch=stop_after(60))
     assert not isinstance(caught.value, Interrupted)
     assert not list(tmp_path.iterdir())
 

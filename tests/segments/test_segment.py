@@ -34,11 +34,10 @@ def plans(draw):
     return plan
 
 
-def segments_of(plan):
+def segments_of(plan, finished=()):
     made = []
     tasks = (task.of(lambda time: SimpleNamespace(time=time)) for task in plan)
-    for segment in split(tasks):
-        assert segment.plan is None
+    for segment in split(tasks, dict(finished)):
         frames = [task.of(attrgetter("time")) for task in segment]
         assert frames == list(segment.plan.frames)
         made.append(segment.plan)
@@ -51,7 +50,8 @@ def test_no_frame_is_lost_doubled_or_moved(plan):
     segments = segments_of(plan)
     joined = [frame for segment in segments for frame in segment.frames]
     assert joined == plan
-    assert [segment.number for segment in segments] == list(range(len(segments)))
+    ends = [0, *itertools.accumulate(len(segment.frames) for segment in segments)]
+    assert [segment.number for segment in segments] == ends[:-1]
     for segment in segments:
         assert 1 <= len(segment.frames) <= MAX_FRAMES
         needed = {frame.left for frame in segment.frames}
@@ -59,6 +59,20 @@ def test_no_frame_is_lost_doubled_or_moved(plan):
         assert needed <= set(segment.sources)
         assert sorted(set(segment.sources)) == segment.sources
         assert pickle.loads(pickle.dumps(segment)).digest == segment.digest
+
+
+@given(plans(), st.data())
+@settings(max_examples=25)
+def test_the_frames_after_a_segment_that_was_cut_short_are_one_segment(plan, data):
+    whole = segments_of(plan)
+    short = data.draw(st.sampled_from(whole))
+    count = data.draw(st.integers(1, len(short.frames)))
+    expected = [each for each in whole if each != short]
+    rest = SegmentPlan(short.number + count, short.frames[count:])
+    expected += [short.first(count), *[rest] * bool(rest.frames)]
+    lengths = {each.number: len(each.frames) for each in expected}
+    for finished in ({short.number: count}, {rest.number: len(rest.frames)}, lengths):
+        assert segments_of(plan, finished) == sorted(expected, key=attrgetter("number"))
 
 
 @given(plans())

@@ -107,13 +107,15 @@ def interpolate(
                 render_plan,
                 _parts(render_plan, tasks, work),
                 renderer,
-                partial(_record, store),
+                None if store is None else partial(_record, store),
             )
         else:
             del renderer
             empty_cache(plan.device)  # the workers need the memory of the model
             count = plan.workers.count
             rendering = _render_by_workers(render_plan, tasks, store, workers, count)
+        if resumed:
+            yield Progress("rendering", resumed, plan.expected, resumed)
         counts = yield from _followed(rendering, events, resumed, plan.expected)
         # Join the segments.
         if isinstance(work, SegmentStore):
@@ -245,16 +247,16 @@ def _parts(
 
 
 def _missing(tasks: Iterator[FrameTask], store: SegmentStore) -> Iterator[OpenSegment]:
-    for segment in split(tasks):
+    finished = {number: summary.packets for number, (_, summary) in store.finished.items()}
+    for segment in split(tasks, finished):
         if segment.number in store.finished:
             store.check(segment.skip())
         else:
             yield segment
 
 
-def _record(store: SegmentStore | None, segment: Any, sink: Any, summary: PacketSummary) -> None:
-    if store is not None:
-        store.record(segment.plan, sink.file, summary)
+def _record(store: SegmentStore, segment: Any, sink: Any, summary: PacketSummary) -> None:
+    store.record(segment.plan.first(summary.packets), sink.file, summary)
 
 
 def _render_by_workers(
@@ -278,15 +280,18 @@ def _render_by_workers(
             except CloudconvError as error:  # raised when the workers have finished their jobs
                 errors.append(error)
 
-    with closing(jobs()) as given, closing(workers.map(given)) as events:
+    def keep(event: TaskEvent[SegmentJob]) -> None:
+        segment, made = event.task[1], event.content.result
+        file = made.file_in(render_plan.folder)
+        store.record(segment.first(made.summary.packets), file, made.summary)
+
+    with closing(jobs()) as given, closing(workers.map(given, keep)) as events:
         for event in events:
-            segment, content = event.task[1], event.content
             if event.error is not None:
                 errors.append(event.error)
                 continue
-            if isinstance(content, Finished):
-                made = content.result
-                store.record(segment, made.file_in(render_plan.folder), made.summary)
-            yield TaskEvent(segment.number, content)
+            if isinstance(event.content, Finished):
+                keep(event)
+            yield TaskEvent(event.task[1].number, event.content)
     if errors:
         raise errors[0]
