@@ -9,6 +9,7 @@ from pathlib import Path
 from cloudconv.events import Warned
 from cloudconv.media.filters import FieldKind
 from cloudconv.media.frame import ColorTags
+from cloudconv.media.rates import Film
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Timing:
     in_order: bool = False
     shifts: tuple[Fraction, ...] = ()  # the offset that each restart of the clock adds to all times
     rate_before_last: Fraction | None = None  # of all frames but the last, if only that is longer
+    film: tuple[Film, ...] = ()  # the parts that are film, whose pictures get even times
     open_ended: bool = False  # the input still arrives, so ``frames`` and ``end`` have no meaning
     # Gaps between two frames; None at a constant rate, or if there is one frame.
     median_gap: Fraction | None = None

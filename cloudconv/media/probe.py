@@ -43,7 +43,7 @@ from cloudconv.media.info import MediaInfo, StreamInfo, Timing, reader_of
 from cloudconv.media.input import growth_of, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.pictures import Pictures, open_pictures, subfolders_of
-from cloudconv.media.rates import constant_rate, middle_distance
+from cloudconv.media.rates import Film, constant_rate, film_parts, film_rate, middle_distance
 from cloudconv.media.sidedata import chroma_location, side_data_of
 from cloudconv.messages import counted, plural, shortened
 
@@ -101,7 +101,8 @@ def probe(
 def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
     """Return the description of two frames for each picture, unless all are progressive."""
     warnings = tuple(warned for warned in info.warnings if warned.code != "interlaced")
-    kind, timing = meter.kind, info.timing
+    timing = info.timing
+    kind = None if timing.film and timing.rate else meter.kind
     if kind is not None:
         fields = timing.of_fields()
         return replace(info, warnings=warnings, fields=kind, coded=timing, timing=fields)
@@ -210,6 +211,7 @@ def _timing(
         return Timing(start, scan.shown, rate, 1 / rate, time_base, end, False)
     start, count = int(times[0]) * time_base, len(times)
     constant: Fraction | None
+    film: tuple[Film, ...] = ()
     if count == 1 and picture_rate is not None:
         constant = picture_rate
     elif count == 1 and not scan.last_duration:
@@ -221,15 +223,19 @@ def _timing(
             steps = set(np.diff(stamps).tolist())
             hints = [1 / (step * time_base) for step in steps] if len(steps) == 1 else []
         constant = constant_rate(stamps, time_base, hints)
+        film = film_parts(times, time_base) if constant is None and not scan.is_brief else ()
+        constant = film_rate(times, time_base, hints) if film else constant
     lasts = _last_duration(container, stream, scan, times) * time_base
     if constant is None:
         end = int(times[-1]) * time_base + lasts
-        return Timing(start, count, None, lasts, time_base, end, is_timed)
+        return Timing(start, count, None, lasts, time_base, end, is_timed, film=film)
     if count > 1 and lasts >= _LONG_GAP / constant and is_timed:
         end = start + (count - 1) / constant + lasts
         return Timing(start, count, None, lasts, time_base, end, rate_before_last=constant)
     end, lag = start + count / constant, middle_distance(times, time_base, constant)
-    return Timing(start, count, constant, 1 / constant, time_base, end, is_timed, lag=lag)
+    return Timing(
+        start, count, constant, 1 / constant, time_base, end, is_timed, film=film, lag=lag
+    )
 
 
 def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
@@ -383,6 +389,13 @@ def _warnings(
         yield Warned(
             f"clock-restarts: The time stamps of the file start again {again}; the frames after "
             "that follow without a gap."
+        )
+    if timing.film:
+        what = "The video is" if timing.rate else "Parts of the video are"
+        yield Warned(
+            f"film: {what} film whose pictures last two and three fields in turn (soft telecine): "
+            "they get even times, about 24 a second, as they were filmed. --refill and "
+            "--deinterlace change nothing there."
         )
     if interlaced:
         yield Warned(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 _FINE = Fraction(1, 10_000)  # the longest tick for which equal gaps show the rate exactly
 _VERY_FINE = Fraction(1, 200_000)  # with this tick or a shorter one, 33333 µs may mean 1/30 s
 _COARSE = Fraction(1, 600)  # the longest tick of an earlier clock, see `constant_rate`
+_FIELD, _SLOWEST = Fraction(1, 60), Fraction(1001, 1000)  # seconds of a field, and a longer one
+_FEWEST_FILM = 8  # pairs of a picture of two fields and one of three fields, in a row
 _JITTER = Fraction(1, 10_000)  # greatest error of a stamp of a common rate, in seconds
 # Rates of television and film, in frames per second: n·1000/1001.
 _BROADCAST = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 60, 48, 120, 240, 15, 12, 90, 72, 96))
@@ -60,6 +63,56 @@ def constant_rate(
         if slack == tick and _fits(ticks, 1 / (rate * time_base), tick):
             return rate
     return 1 / (least * time_base) if least == most else None
+
+
+class Film(NamedTuple):
+    """A part of a video that was filmed at even times; in seconds.
+
+    The file shows its pictures for two and three fields of 1/60 s in turn: soft telecine.
+    """
+
+    first: Fraction  # the time of the first picture in the file
+    last: Fraction
+    lasts: Fraction  # the even duration of a picture
+
+
+def film_parts(times: NDArray[np.int64], time_base: Fraction) -> tuple[Film, ...]:
+    """Return the parts that are film, from all times in ticks of ``time_base`` seconds."""
+    if time_base > _COARSE:
+        return ()
+    gaps, length = np.diff(times), 5 * _FIELD / time_base
+    pairs = gaps[1:] + gaps[:-1]
+    # The difference between three gaps of two fields and two gaps of three fields, in ticks.
+    off = 3 * np.minimum(gaps[1:], gaps[:-1]) - 2 * np.maximum(gaps[1:], gaps[:-1])
+    least, most = math.floor(length) - 1, math.ceil(length * _SLOWEST) + 1
+    is_film = (abs(off) <= 5) & (least <= pairs) & (pairs <= most)
+    edges = np.flatnonzero(np.diff(is_film, prepend=False, append=False)).tolist()
+    parts = []
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        if end - begin >= _FEWEST_FILM:
+            count = (end + 1 - begin) // 2 * 2
+            first, even, last = (int(times[k]) * time_base for k in (begin, begin + count, end + 1))
+            parts.append(Film(first, last, (even - first) / count))
+    return tuple(parts)
+
+
+def filmed(parts: Sequence[Film], time: Fraction) -> Fraction:
+    """Return the even time of a picture that is film; for any other, its ``time`` in the file."""
+    number = bisect_right(parts, time, key=lambda part: part.first)
+    for part in parts[max(number - 1, 0) : number]:
+        if time <= part.last:
+            return part.first + round((time - part.first) / part.lasts) * part.lasts
+    return time
+
+
+def film_rate(
+    times: NDArray[np.int64], time_base: Fraction, hints: Sequence[Fraction]
+) -> Fraction | None:
+    """Return the rate of film if all stamps are within a field of it; None for a change of rate."""
+    rates = (hint * part for hint in hints for part in (Fraction(4, 5), Fraction(2, 5)))
+    rate = next((rate for rate in rates if abs(rate - 24) < Fraction(1, 10)), _BROADCAST[0])
+    earliest, latest = _distances(times - times[0], 1 / (rate * time_base))
+    return rate if latest - earliest <= 2 * _FIELD / time_base else None
 
 
 def _candidates(low: Fraction, high: Fraction, hints: Sequence[Fraction]) -> Iterator[Fraction]:

@@ -40,6 +40,7 @@ from cloudconv.media.identity import check_unchanged, input_fingerprint
 from cloudconv.media.info import MediaInfo, Timing
 from cloudconv.media.pictures import open_pictures
 from cloudconv.media.probe import probe
+from cloudconv.media.rates import filmed
 from cloudconv.media.sidedata import CAPTIONS, KINDS, readable
 from cloudconv.messages import counted, plural
 
@@ -475,7 +476,7 @@ class _Grid:
         timing, last = self._timing, self._last
         if stamp is None:
             stamp = timing.start if last is None else last + timing.last_duration
-        time = raw = stamp
+        raw, time = stamp, filmed(timing.film, stamp)
         if timing.gap_rate is not None:
             nearest = round((raw - timing.start - timing.lag) * timing.gap_rate)
             # A later time stamp than the last one means a new frame, which needs the next k.

@@ -146,6 +146,36 @@ def test_a_frame_that_an_avi_leaves_out_moves_no_other(tmp_path):
     assert all(same(times[k], before[k]) for k in (*range(8), *range(12, 36)))
 
 
+FILM = [2, 3] * 8
+
+
+@pytest.mark.parametrize("suffix", ["ts", "mkv"])
+@pytest.mark.parametrize(
+    ("fields", "rate"),
+    [
+        ([*FILM, *FILM], Fraction(24000, 1001)),
+        ([*FILM, 2, 2, *reversed(FILM), 3, 3], Fraction(24000, 1001)),
+        ([2] * 9 + [*FILM, 2] + [2] * 9, None),
+    ],
+)
+def test_film_with_repeated_fields_gets_even_times(tmp_path, suffix, fields, rate):
+    """The cadence may break at a cut, and a part may be video."""
+    field = Fraction(1001, 60000)
+    tick = Fraction(1, 90000 if suffix == "ts" else 1000)
+    times = [round(sum(fields[:k]) * field / tick) * tick for k in range(len(fields))]
+    about = {"times": times, "rate": Fraction(30000, 1001), "codec": "libx264"}
+    path = write_clip(tmp_path / f"a.{suffix}", len(times), **about)
+    for deinterlace in (False, True):
+        info = probe(path, deinterlace=deinterlace and rate is not None)
+        found = [frame.time - info.timing.start for frame in frames_of(info)]
+        if rate is not None:
+            assert found == [k / rate for k in range(len(fields))]
+        else:
+            assert all(abs(b - a - 2.5 * field) <= tick for a, b in pairwise(found[9:26]))
+            assert found[:9] == times[:9]
+        assert sum("soft telecine" in str(text) for text in info.warnings) == 1
+
+
 @pytest.mark.parametrize(
     ("ticks", "rate"),
     [
