@@ -71,7 +71,7 @@ class Copier:
         source: Any = self._input.streams[self._carry.info.video_index]
         tags = fresh_tags(source.metadata, self._kind)
         stream.metadata.update({k: v for k, v in tags.items() if k.lower() != "alpha_mode"})
-        stream.disposition = source.disposition
+        stream.disposition = source.disposition | Disposition.default
         timing = self._carry.info.timing
         for tags in (stream.metadata, self._out.metadata):
             for key in [key for key in tags if key.lower() == "timecode"]:
@@ -282,6 +282,8 @@ class Copier:
     def _describe(self, stream: Any, target: Any) -> None:
         target.metadata.update(fresh_tags(stream.metadata, self._kind))
         target.disposition = stream.disposition
+        if stream.type == "video":  # players show the new video, not a thumbnail
+            target.disposition &= ~Disposition.default
 
     def _accepts(self, stream: Any) -> bool:
         return accepts(self._kind.muxer, lambda out: add_copy(out, stream))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Container, Iterator
+from collections import Counter
+from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
 from cloudconv.media.info import reader_of
 from cloudconv.media.input import GrowthReader, growth_of
+from cloudconv.messages import listed
 
 # Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked first.
 _LEFT_OUT = frozenset(
@@ -30,6 +33,7 @@ _LEFT_OUT = frozenset(
 )
 _FORMATS = ",".join(sorted(av.formats_available - _LEFT_OUT))
 _BUFFER = 1 << 18  # bytes to read at once
+_MOST_PACKETS = 250  # among which a video has two if it moves
 _LIMIT = "CLOUDCONV_MAX_PIXELS"
 _MAX_PIXELS = 8192 * 8192
 # Steps in decode time, in seconds. A larger step back means that the clock was set anew. A larger
@@ -105,12 +109,21 @@ def _open(path: Path, hardware: HWAccel | None, formats: str) -> InputContainer:
     )
 
 
-def main_video(container: InputContainer, path: Path) -> Any:
-    """Return the best video stream that is not cover art; raise InputError if there is none."""
+def main_video(container: InputContainer, path: Path, number: int | None = None) -> Any:
+    """Return the video stream ``number``, or the best one that is not cover art or a thumbnail.
+
+    Raises InputError if there is none.
+    """
     hidden = Disposition.attached_pic | Disposition.timed_thumbnails
     videos = [s for s in container.streams.video if not s.disposition & hidden]
+    if number is not None:
+        videos = [s for s in container.streams.video if s.index == number]
+        if not videos:
+            raise no_stream(number, [s.index for s in container.streams.video], path)
     best = container.streams.best("video")
     chosen = best if best in videos else next(iter(videos), None)
+    if len(videos) > 1:
+        chosen = _moving(path, chosen, videos)
     if chosen is None:
         kinds = {"a cover picture" if s.type == "video" else s.type for s in container.streams}
         what = f"only {', '.join(sorted(kinds))}" if kinds else "and no other stream"
@@ -121,6 +134,24 @@ def main_video(container: InputContainer, path: Path) -> Any:
         raise InputError(f"unknown-codec: {text}")
     check_size(chosen.codec_context.width, chosen.codec_context.height, path)
     return chosen
+
+
+def _moving(path: Path, best: Any, videos: list[Any]) -> Any:
+    """Return the best video, or another one if that one has a single frame."""
+    counts: Counter[int] = Counter()
+    with open_container(path) as container:
+        streams = [container.streams[video.index] for video in videos]
+        for packet in islice(read_packets(container, streams), _MOST_PACKETS):
+            counts[packet.stream.index] += 1
+            if counts[best.index] > 1:
+                return best
+    return max(videos, key=lambda video: (counts[video.index], video is best))
+
+
+def no_stream(number: int, numbers: Sequence[int], path: Path) -> InputError:
+    """Return the error for a number that is not among those of the video streams."""
+    known = listed([str(each) for each in numbers], "or") if numbers else "a file with video"
+    return InputError(f"no-such-stream: {path} has no video stream {number}: give {known}.")
 
 
 def check_size(width: int, height: int, path: Path) -> None:

@@ -29,6 +29,7 @@ from cloudconv.media.demux import (
     is_chapters,
     is_shown,
     main_video,
+    no_stream,
     only,
     open_container,
     open_decoder,
@@ -45,7 +46,7 @@ from cloudconv.media.matroska import segment_end
 from cloudconv.media.pictures import Pictures, open_pictures, subfolders_of
 from cloudconv.media.rates import Film, constant_rate, film_parts, film_rate, middle_distance
 from cloudconv.media.sidedata import chroma_location, side_data_of
-from cloudconv.messages import counted, plural, shortened
+from cloudconv.messages import counted, listed, plural, shortened
 
 # If the last frame lasts at least this many times as long as the others, the length is intended.
 _LONG_GAP = 2
@@ -64,6 +65,7 @@ def probe(
     *,
     live: bool = False,
     deinterlace: bool = False,
+    stream: int | None = None,
 ) -> MediaInfo:
     """Probe a video file, animation, still, folder of pictures or ``%05d`` pattern.
 
@@ -71,8 +73,9 @@ def probe(
     the description of Matroska comes from its first seconds, and the rest is read while the input
     arrives. ``picture_rate`` is in frames per second, for pictures without times. With
     ``deinterlace``, the description is of two frames for each interlaced picture, one for each
-    field; the first pictures show the order of the fields. Raises InputError if the input has no
-    decodable video, or has times of its own and a ``picture_rate`` is given.
+    field; the first pictures show the order of the fields. ``stream`` is the number of the video
+    stream; None takes the best one. Raises InputError if the input has no decodable video, or has
+    times of its own and a ``picture_rate`` is given.
     """
     file = local_file(path, live=live)
     growth, stamp, fingerprint = growth_of(file), "", ""
@@ -85,7 +88,7 @@ def probe(
                 raise  # later code gives a better message for others
     meter = FieldMeter(MEASURED_PICTURES if deinterlace else 1)
     try:
-        info = _probe(file, picture_rate, meter)
+        info = _probe(file, picture_rate, meter, stream)
     finally:
         if growth is not None and growth.interrupt is not None:
             raise growth.interrupt  # which has ended the wait for the input
@@ -94,7 +97,11 @@ def probe(
             f"rate-of-video: {path} has times of its own, and --input-fps is for pictures only: "
             "leave it out."
         )
-    info = replace(info, fingerprint=fingerprint, stamp=stamp)
+    if stream not in (None, info.video_index):
+        raise no_stream(stream, [info.video_index], file)
+    untold = "several-videos" if stream is not None else ""
+    warnings = tuple(warned for warned in info.warnings if warned.code != untold)
+    info = replace(info, fingerprint=fingerprint, stamp=stamp, warnings=warnings)
     return _with_fields(info, meter) if deinterlace else info
 
 
@@ -113,12 +120,14 @@ def _with_fields(info: MediaInfo, meter: FieldMeter) -> MediaInfo:
     return replace(info, warnings=(*warnings, Warned(text)))
 
 
-def _probe(path: Path, picture_rate: Fraction | None, meter: FieldMeter) -> MediaInfo:
+def _probe(
+    path: Path, picture_rate: Fraction | None, meter: FieldMeter, number: int | None
+) -> MediaInfo:
     pictures = open_pictures(path, picture_rate)
     if pictures is not None:
         return _probe_pictures(path, pictures, meter)
     with open_container(path) as container:
-        stream = main_video(container, path)
+        stream = main_video(container, path, number)
         only(container, (stream.index,))
         scan = _Scan(container, stream, meter, briefly=growth_of(path) is not None)
         if meter.first is None:
@@ -403,10 +412,11 @@ def _warnings(
             "are. If moving edges look like combs, --deinterlace makes two whole frames of each "
             "picture."
         )
-    others = [s for s in container.streams.video if s.index != stream.index]
-    if any(not s.disposition & Disposition.attached_pic for s in others):
+    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if others := [str(video.index) for video in videos if video.index != stream.index]:
         yield Warned(
-            f"several-videos: The file has several video streams; stream {stream.index} is used."
+            f"several-videos: The file has several video streams; stream {stream.index} is used. "
+            f"--stream takes another: {listed(others, 'or')}."
         )
 
 

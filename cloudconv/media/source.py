@@ -428,7 +428,7 @@ class Source:
         return self._file[1]
 
     def _opened_decoder(self, container: InputContainer, mode: str) -> tuple[Any, Any]:
-        stream = main_video(container, self.info.path)
+        stream = main_video(container, self.info.path, self.info.video_index)
         only(container, (stream.index,))
         decoder = open_decoder(stream)
         if mode == _NVDEC and not is_hardware(decoder):

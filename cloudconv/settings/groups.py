@@ -44,6 +44,7 @@ pictures, - writes Matroska to stdout."""
 _REPLACE = "Replace an output that exists."
 DEINTERLACE = """Make two frames of each interlaced picture, one for each field (bwdif). They count
 as source frames: 25 pictures become 50 frames."""
+_STREAM = "Read the video stream with this number; the file's first stream is 0."
 _START = "Begin at this time: seconds, 1m30s or h:mm:ss."
 _CUT = "Find scene changes: auto, off, or a threshold from 0 (everywhere) to 1 (nowhere)."
 _DEVICE = "Compute on this device: auto, cpu, cuda, cuda:N or mps."
@@ -88,12 +89,13 @@ class Overwrite(Settings):
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Reading(Settings):
-    """The reading of the input: the frame rate of pictures without times, and the fields."""
+    """The reading of the input: its video stream, the rate of pictures without times, fields."""
 
     input_fps: Rational | None = of_frames(
         "Read pictures at this frame rate.", "RATE", parse=parse_rate, shown="25"
     )
     deinterlace: bool = of_frames(DEINTERLACE, default=False)
+    stream: int | None = of_frames(_STREAM, "N", least=0, most=10_000, shown="the best")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)

@@ -2,17 +2,20 @@
 
 import errno
 import os
+from contextlib import ExitStack
 from fractions import Fraction
 from unittest.mock import Mock
 
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from cloudconv.errors import InputError
+from cloudconv.media.carry import add_copy
 from cloudconv.media.probe import probe
 from cloudconv.media.rates import constant_rate
 from cloudconv.media.source import Source
@@ -177,6 +180,34 @@ def test_every_bad_input_gets_one_clear_sentence(tmp_path):
         assert word in message, name
         assert str(path) in message or str(path.parent) in message, name
         assert "\n" not in message, name
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_stream_with_one_frame_is_not_taken_for_the_video(tmp_path, suffix, place):
+    """The thumbnail is larger, and the default; ``stream`` takes any video stream, and no other."""
+    clips = [write_clip(tmp_path / "a.mkv", 12, codec="mpeg2video")]
+    clips.insert(place, write_clip(tmp_path / "b.mkv", 1, codec="mpeg2video", size=(192, 128)))
+    path = tmp_path / f"in.{suffix}"
+    with ExitStack() as stack:
+        out = stack.enter_context(av.open(str(path), "w"))
+        given = [stack.enter_context(av.open(str(clip))).streams.video[0] for clip in clips]
+        added = [add_copy(out, stream) for stream in given]
+        added[place].disposition, added[1 - place].disposition = Disposition.default, Disposition(0)
+        for stream in (given[place], given[1 - place]):
+            for packet in stream.container.demux(stream):
+                if packet.size:
+                    packet.stream = added[given.index(stream)]
+                    out.mux(packet)
+    info = probe(path)
+    assert (info.video_index, info.timing.frames, info.width) == (1 - place, 12, 96)
+    assert f"stream {1 - place} is used" in str(info.warnings[0])
+    with Source(info) as source:
+        assert len(list(source.frames())) == 12
+    info = probe(path, stream=place)
+    assert (info.video_index, info.timing.frames, info.width) == (place, 1, 192)
+    with pytest.raises(InputError, match="no video stream 2: give 0 or 1"):
+        probe(path, stream=2)
 
 
 def pictures(folder, names):

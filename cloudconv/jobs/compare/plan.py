@@ -151,7 +151,8 @@ def decide(settings: CompareSettings) -> ComparePlan:
     for spec in () if forecasts else specs:
         registry.check_times(spec, Fraction(drop))
     device = choose_device(settings.device)
-    info = probe(settings.input, exact(settings.input_fps), deinterlace=settings.deinterlace)
+    rate, stream = exact(settings.input_fps), settings.stream
+    info = probe(settings.input, rate, deinterlace=settings.deinterlace, stream=stream)
     report = None if settings.report is None else Path(settings.report)
     pages = [] if report is None else [report / name for name in PAGES]
     check_outputs(settings, pages, [info.path])

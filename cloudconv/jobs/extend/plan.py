@@ -223,7 +223,8 @@ def decide(
     spec = registry.spec(model, "predict")
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device, spec)
-    info = probe(settings.input, exact(settings.input_fps), deinterlace=settings.deinterlace)
+    rate, stream = exact(settings.input_fps), settings.stream
+    info = probe(settings.input, rate, deinterlace=settings.deinterlace, stream=stream)
     timing, at = info.timing, exact(settings.at)
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""

@@ -338,6 +338,7 @@ def decide(
         *(settings.input, exact(settings.input_fps)),
         live=live and _is_live(settings),
         deinterlace=settings.deinterlace,
+        stream=settings.stream,
     )
     timing = info.timing
     if timing.frames == 1:
