@@ -36,7 +36,6 @@ from cloudconv.settings import (
     Settings,
     TrainSettings,
 )
-from cloudconv.settings.tools import AddSettings
 from cloudconv.settings.values import File
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ _LATER = (
 )
 """The modules of results and models, imported in this order until a name is found."""
 
-__all__ = ["__version__", "add_model", "list_models", "load_model", "remove_model"]
+__all__ = ["__version__", "list_models", "load_model"]
 __all__ += ["reuse_memory"]
 __all__ += ["compare", "doctor", "dream", "extrapolate", "plan", "run", "train"]
 __all__ += ["interpolate", "interpolate_frames", "interpolate_many"]
@@ -227,32 +226,10 @@ interpolate_frames = _frames_call(FramesSettings)
 
 
 def list_models() -> list[ModelSpec]:
-    """Return the description of every model, also of added ones, the default model first."""
+    """Return the description of every model that ships, the default model first."""
     from cloudconv.models import registry
 
     return registry.shown()
-
-
-@_call(AddSettings)
-def add_model(settings: AddSettings) -> ModelSpec:
-    """Store the network of a file under a name, for this user; return the model's description.
-
-    Every ``model=`` then takes the name. ``file`` is a published network's file, such as
-    ``flownet.pkl``, or one that :func:`train` wrote. ``timesteps`` is ``middle`` for a network that
-    was trained for the middle of two frames only.
-    """
-    from cloudconv.models import added
-
-    return added.add(
-        settings.file, settings.name, timesteps=settings.timesteps, overwrite=settings.overwrite
-    )
-
-
-def remove_model(name: str) -> None:
-    """Delete a model that :func:`add_model` has stored."""
-    from cloudconv.models import added
-
-    added.remove(name)
 
 
 def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> Model:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import os
 import re
 import stat
@@ -21,7 +22,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import safetensors
 from safetensors import SafetensorError
 
 from cloudconv import files
@@ -45,6 +45,8 @@ _LEGACY_MAGIC = bytes.fromhex("6cfc9c46f9206aa85019")
 _SECONDS = 20
 _PYTORCH = 1 << 29  # the memory that PyTorch itself takes
 _MOST_CONVERTED = 16
+_CONVERTED = re.compile(r"[0-9a-f]{64}\.safetensors")
+"""The names of the results that the data folder keeps."""
 
 
 def is_file_name(name: str | Path) -> bool:
@@ -52,19 +54,31 @@ def is_file_name(name: str | Path) -> bool:
     return Path(name).suffix.lower() in SUFFIXES
 
 
-def read(path: Path, *, converts: bool = True) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors of a file of weights as stored, and its metadata.
 
-    Use :func:`checked` before their values are read. ``converts``: whether PyTorch's files count.
+    Use :func:`checked` before their values are read.
     """
+    return tensors_of(content(path), path)
+
+
+def content(path: Path) -> bytes:
+    """Return the bytes of a file of weights, for :func:`tensors_of`."""
     with reading(path) as size:
-        with path.open("rb") as file:
-            start = file.read(64)
-        if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= size:
-            return _loaded(path, path)
-        if converts and (start.startswith(b"PK") or _LEGACY_MAGIC in start):
-            return _converted(path), {}
-        if not size:
+        if size > _MOST_BYTES:
+            raise _too_large(path)
+        return path.read_bytes()
+
+
+def tensors_of(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Return the tensors of a file's bytes as stored, and the metadata; see :func:`read`."""
+    with reading(path):
+        start = data[:64]
+        if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= len(data):
+            return _loaded(data, path)
+        if start.startswith(b"PK") or _LEGACY_MAGIC in start:
+            return _converted(data, path), {}
+        if not data:
             raise WeightsError(f"weights-empty: {path} is empty: copy or download the file again.")
         raise WeightsError(
             f"weights-of-no-format: {path} is neither a PyTorch file nor a safetensors file: give "
@@ -92,44 +106,48 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _loaded(path: Path, source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors.torch import load_file
+def _loaded(data: bytes, source: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors.torch import load
 
-    with path.open("rb") as file:
-        header = int.from_bytes(file.read(8), "little")
-    if header > _MOST_HEADER or path.stat().st_size > _MOST_BYTES:
+    end = 8 + int.from_bytes(data[:8], "little")
+    if end > _MOST_HEADER:
         raise _too_large(source)
-    with safetensors.safe_open(path, framework="pt") as opened:
-        metadata = dict(opened.metadata() or {})
-        if len(opened.keys()) > _MOST_TENSORS:
-            raise _too_large(source)
-    return load_file(path), metadata
+    header = json.loads(data[8:end])
+    if len(header) > _MOST_TENSORS + 1:
+        raise _too_large(source)
+    return load(data), header.get("__metadata__", {})
 
 
-def _converted(source: Path) -> dict[str, Tensor]:
+def _converted(data: bytes, source: Path) -> dict[str, Tensor]:
     """Return the tensors of a file that PyTorch wrote; the data folder keeps them."""
     folder = files.data_folder() / "converted"
-    kept = folder / f"{digest(source)}.safetensors"
-    with suppress(OSError, SafetensorError):
+    kept = folder / f"{hashlib.sha256(data).hexdigest()}.safetensors"
+    with suppress(OSError, SafetensorError, ValueError):
         os.utime(kept)
-        return _loaded(kept, source)[0]
+        return _loaded(kept.read_bytes(), source)[0]
     with tempfile.TemporaryDirectory(prefix="cloudconv-", ignore_cleanup_errors=True) as scratch:
-        made = Path(scratch, kept.name)
-        _convert(source, made)
-        tensors, _ = _loaded(made, source)
-        with suppress(OSError):  # without a data folder, each run converts the file again
-            folder.mkdir(parents=True, exist_ok=True)
-            files.write_whole(kept, made.read_bytes())
-            by_age = sorted(folder.iterdir(), key=lambda each: each.lstat().st_mtime)
-            for old in by_age[:-_MOST_CONVERTED]:
-                files.remove(old)
-    return tensors
+        given, made = Path(scratch, "given"), Path(scratch, kept.name)
+        given.write_bytes(data)  # the file itself may be replaced meanwhile
+        _convert(given, made, source)
+        whole = made.read_bytes()
+    with suppress(OSError):  # without a data folder, each run converts the file again
+        folder.mkdir(parents=True, exist_ok=True)
+        files.write_whole(kept, whole)
+        own = [
+            each
+            for each in folder.iterdir()
+            if _CONVERTED.fullmatch(each.name) and stat.S_ISREG(each.lstat().st_mode)
+        ]
+        for old in sorted(own, key=lambda each: each.lstat().st_mtime)[:-_MOST_CONVERTED]:
+            files.remove(old)
+    return _loaded(whole, source)[0]
 
 
-def _convert(source: Path, target: Path) -> None:
+def _convert(given: Path, target: Path, source: Path) -> None:
+    """Write the tensors of a file to ``target``; errors name ``source``."""
     from cloudconv import foreign
 
-    command = [sys.executable, "-P", foreign.__file__, str(source), str(target)]
+    command = [sys.executable, "-P", foreign.__file__, str(given), str(target)]
     end = time.monotonic() + _SECONDS
     with (
         tempfile.TemporaryFile() as said,
@@ -178,7 +196,7 @@ def _refusal(path: Path, text: str) -> WeightsError:
             f"weights-without-names: {path} contains no tensors by name: give a file with the "
             "state_dict of a network."
         )
-    if re.search(r"MemoryError|bad_alloc|allocate memory", text):
+    if re.search(r"MemoryError|bad_alloc|allocate memory|more than the file", text):
         return _too_large(path)
     return WeightsError(
         f"weights-cut-off: {path} is cut off or damaged: make the file again, or copy or download "

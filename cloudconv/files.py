@@ -37,7 +37,7 @@ DATA = "CLOUDCONV_DATA"
 
 
 def data_folder() -> Path:
-    """Return the folder of the user's networks, which may not exist."""
+    """Return the folder of the user's data, such as converted weights, which may not exist."""
     given = os.environ.get(DATA)
     return Path(given) if given else platformdirs.user_data_path("cloudconv", appauthor=False)
 

@@ -22,6 +22,7 @@ MEMORY = 2 << 30
 
 _WRAPPERS = ("state_dict", "params_ema", "params", "model", "net", "flownet")
 _DEEPEST = 4
+_MOST_TIMES = 2  # some networks have a few tensors twice
 
 
 def main(source: str, target: str) -> None:
@@ -31,11 +32,16 @@ def main(source: str, target: str) -> None:
     warnings.simplefilter("ignore")
     with Path(source).open("rb") as file:  # PyTorch would take a path's ending for its format
         content = torch.load(file, map_location="cpu", weights_only=True)
-    tensors = {
-        name: each.detach().clone(memory_format=torch.contiguous_format)
-        for name, each in unwrapped(content).items()
-    }
-    save_file(tensors, target)
+    tensors = unwrapped(content)
+    if sum(each.nbytes for each in tensors.values()) > _MOST_TIMES * Path(source).stat().st_size:
+        raise MemoryError("the tensors hold more than the file")  # such as one repeated number
+    save_file(
+        {
+            name: each.detach().clone(memory_format=torch.contiguous_format)
+            for name, each in tensors.items()
+        },
+        target,
+    )
 
 
 def unwrapped(content: Any) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -114,12 +115,13 @@ def load_state(name: str) -> dict[str, Tensor]:
     """
     wanted = entry(name)
     path = weights_folder() / wanted.file
-    if checkpoints.digest(path) != wanted.sha256:
+    data = checkpoints.content(path)
+    if hashlib.sha256(data).hexdigest() != wanted.sha256:
         raise WeightsError(
             f"weights-changed: The weights file {path} is damaged (its SHA-256 is not the "
             "manifest's): reinstall cloudconv."
         )
-    return checkpoints.checked(checkpoints.read(path)[0], path)
+    return checkpoints.checked(checkpoints.tensors_of(data, path)[0], path)
 
 
 def trained_file(path: Path, metadata: Mapping[str, str]) -> TrainedFile:

@@ -41,14 +41,10 @@ def test_bad_weights_are_named_with_a_remedy_by_every_command(copied_weights, ha
     with pytest.raises(WeightsError, match=rf"rife-4\.6.*{harm}.*reinstall"):
         registry.load("rife-4.6")
     registry.load("blend")
-    listed, checked, examined = (
-        invoke(*words.split()) for words in ("models --json", "models verify", "doctor --json")
-    )
-    assert (listed.exit_code, checked.exit_code, examined.exit_code) == (0, 1, 1)
+    listed, examined = (invoke(*words.split()) for words in ("models --json", "doctor --json"))
+    assert (listed.exit_code, examined.exit_code) == (0, 1)
     rows = {row["name"]: row["weights"] for row in json.loads(listed.stdout)["models"]}
     assert (rows["rife-4.6"], rows["cloud-best"]) == (harm, "ok")
-    (line,) = checked.stderr.splitlines()
-    assert f"rife-4.6 are {harm}" in line
     assert json.loads(examined.stdout)["problems"] == [f"The weights of rife-4.6 are {harm}."]
     assert f"weights of rife-4.6 are {harm}" in examined.stderr
 

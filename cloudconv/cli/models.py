@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cloudconv.cli.command import examples, with_options
-from cloudconv.cli.console import Console, print_error, print_json
+from cloudconv.cli.console import Console, print_json
 from cloudconv.cli.streams import field_rows, is_terminal, print_result, table
-from cloudconv.errors import CloudconvError
-from cloudconv.messages import counted
-from cloudconv.settings.tools import AddSettings, ModelsSettings
+from cloudconv.settings.tools import ModelsSettings
 
 if TYPE_CHECKING:
     from cloudconv.models.catalogue import ModelSpec, ModelTask
@@ -25,16 +23,12 @@ if TYPE_CHECKING:
 EXAMPLES = examples(
     "cloudconv models",
     "cloudconv models show cloud-best",
-    "cloudconv models add flownet.pkl rife-4.26",
+    "cloudconv models show flownet.pkl",
 )
 
 _ONE = """Describe this model: a name, a file that 'cloudconv train' wrote, or a published network's
 file."""
-_FILE = "Add the network of a published network's file, or of one that 'cloudconv train' wrote."
 _Name = Annotated[str, typer.Argument(metavar="NAME", help=_ONE)]
-_File = Annotated[str, typer.Argument(metavar="FILE", help=_FILE)]
-_NewName = Annotated[str, typer.Argument(metavar="NAME", help="Give the network this name.")]
-_AddedName = Annotated[str, typer.Argument(metavar="NAME", help="Delete the network of this name.")]
 
 _WIDTH = 80
 """The width of the list of models in columns."""
@@ -99,15 +93,13 @@ class _Row:
 
 @with_options(ModelsSettings, runs_job=False)
 def models(console: Console, ctx: typer.Context, **given: Any) -> None:
-    """List the models with their use, gain and time; or show, add, remove or verify models."""
+    """List the models with their use, gain and time; or show one."""
     if ctx.invoked_subcommand is not None:
         return
-    unreadable: list[CloudconvError] = []
-    rows = _all(unreadable)
-    everything = ModelsSettings(**given).all
+    from cloudconv.models import catalogue
+
+    rows, everything = [_row(spec) for spec in catalogue.MODELS], ModelsSettings(**given).all
     _print(console, rows, lambda: _list(rows, everything))
-    for error in unreadable:
-        print_error(error.text)
 
 
 @with_options(runs_job=False)
@@ -117,59 +109,12 @@ def show(console: Console, name: _Name) -> None:
     _print(console, rows, lambda: "\n\n".join(map(_in_full, rows)))
 
 
-@with_options(AddSettings, runs_job=False)
-def add(console: Console, file: _File, name: _NewName, **given: Any) -> None:
-    """Store the network of FILE under NAME; every --model then takes the name."""
-    settings = AddSettings(file, name, **given)
-    from cloudconv.models import added
-
-    added.add(file, name, timesteps=settings.timesteps, overwrite=settings.overwrite)
-    show(name=name, json=console.json, quiet=console.quiet)
-
-
-@with_options(runs_job=False)
-def remove(console: Console, name: _AddedName) -> None:
-    """Delete a network that was added."""
-    from cloudconv.models import added
-
-    path = added.remove(name)
-    if console.json:
-        print_json({"removed": name, "file": str(path)})
-    elif not console.quiet:
-        print_result(f"removed {name}: {path}")
-
-
-@with_options(runs_job=False)
-def verify(console: Console) -> None:
-    """Check that every weights file is there and unchanged; exit with 1 if one is not."""
-    unreadable: list[CloudconvError] = []
-    rows = _all(unreadable)
-    whole = sum(row.weights == "ok" for row in rows)
-    _print(console, rows, lambda: f"{counted(whole, 'weights file')} unchanged")
-    problems = [each.text for each in unreadable]
-    for row in rows:
-        if row.weights in ("missing", "damaged"):
-            again = (
-                "add the model again with 'cloudconv models add'"
-                if row.file
-                else "reinstall cloudconv"
-            )
-            problems.append(f"The weights of {row.spec.name} are {row.weights}: {again}.")
-    for problem in problems:
-        print_error(problem)
-    if problems:
-        raise typer.Exit(1)
-
-
 COMMANDS = {
     show: examples(
         "cloudconv models show cloud-best",
         "cloudconv models show mine.safetensors",
         "cloudconv models show flownet.pkl",
     ),
-    add: examples("cloudconv models add flownet.pkl rife-4.26"),
-    remove: examples("cloudconv models remove rife-4.26"),
-    verify: examples("cloudconv models verify && echo unchanged"),
 }
 """The commands of ``models``, with their examples."""
 
@@ -191,31 +136,13 @@ def _one(name: str) -> list[_Row]:
     return [_row(spec) for spec in registry.MODELS if spec.name == chosen]
 
 
-def _all(unreadable: list[CloudconvError]) -> list[_Row]:
-    """Return the rows of all models; append the errors of added ones that cannot be read."""
-    from cloudconv.models import catalogue, registry
-
-    rows = [_row(spec) for spec in catalogue.MODELS]
-    for path in registry.added_files().values():
-        try:
-            rows.append(_row_of_file(path))
-        except CloudconvError as error:
-            unreadable.append(error)
-    return rows
-
-
 def _row_of_file(path: Path) -> _Row:
     from cloudconv import weights
-    from cloudconv.models import added, registry
+    from cloudconv.models import registry
 
     spec, metadata = registry.describe(path)
-    state = "ok"
-    if path.parent == registry.added_folder():
-        state = "ok" if added.is_intact(path) else "damaged"
-        spec = replace(spec, name=path.stem)
-    else:
-        registry.state_of(path, spec)  # raises an error for damaged tensors
-    return _Row(spec, state, file=weights.trained_file(path, metadata))
+    registry.state_of(path, spec)  # raises an error for damaged tensors
+    return _Row(spec, "ok", file=weights.trained_file(path, metadata))
 
 
 def _row(spec: ModelSpec) -> _Row:
@@ -230,8 +157,6 @@ def _list(rows: list[_Row], everything: bool) -> str:
     from cloudconv.models.catalogue import RESEARCH
 
     parts = []
-    own = [row for row in rows if row.file is not None]
-    rows = [row for row in rows if row.file is None]
     for research, task in product((False, True) if everything else (False,), _TASKS):
         of_task = [row for row in rows if row.spec.task == task]
         group = [row for row in of_task if (row.spec in RESEARCH) == research]
@@ -240,18 +165,10 @@ def _list(rows: list[_Row], everything: bool) -> str:
         elif group:
             title = _TASKS[task].capitalize() + _USES[task]
             parts.append(_group(title, group, _TESTS[task]))
-    if own:
-        lines = [[row.spec.name, _kind(row), row.weights] for row in own]
-        parts.append("\n".join(["Added by you", table(["name", "network", "weights"], lines)]))
     if not everything:
         count = len({row.spec.name for row in rows if row.spec in RESEARCH})
         parts.append(f"and {count} small research models: cloudconv models --all")
     return "\n\n".join(parts)
-
-
-def _kind(row: _Row) -> str:
-    named = row.spec.family if row.spec.published else "a trained file"
-    return textwrap.shorten(named, 36, placeholder=" …")
 
 
 def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:

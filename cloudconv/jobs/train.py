@@ -243,13 +243,15 @@ def _run(reported: list[Warned], plan: TrainPlan) -> Generator[Event, None, Trai
     devices.set_threads(settings.threads)
     torch.manual_seed(settings.seed)
     model, goal, infos = plan.spec.build(), plan.goal, plan.infos
-    initialised = _initialise(model, settings)
+    sha256 = None if settings.init is None else weights_fingerprint(str(settings.init))
+    initialised = _initialise(model, settings, sha256)
     _check_frozen(model, settings)
     yield from plan.warnings
     complete = initialised == len(model.state_dict())
     rate = settings.learning_rate or (_FINE_RATE if complete else _RATE)
     trainer = loop.Trainer(model, goal, settings, plan.device, plan.precision, rate)
-    footage = _footage(settings, infos)
+    own = {} if settings.init is None else {str(settings.init): sha256}
+    footage = {str(path): info.fingerprint for path, info in infos.items()} | own
     written = _restore(trainer, checkpoint, footage) if plan.resumes else []
     results = _Results(plan, trainer, footage, written)
     steps_before = trainer.step
@@ -364,8 +366,8 @@ def _precision(settings: TrainSettings, device: torch.device, spec: ModelSpec) -
     return torch.bfloat16 if fast else torch.float32
 
 
-def _initialise(model: Model, settings: TrainSettings) -> int:
-    """Load the weights of ``init``; return the number of tensors that were loaded.
+def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> int:
+    """Load the weights of ``init``, which have that hash; return the number of loaded tensors.
 
     All weights of the same model must fit; of another model's, those of the same name and shape.
     """
@@ -375,7 +377,7 @@ def _initialise(model: Model, settings: TrainSettings) -> int:
         spec = registry.spec(settings.init, model.spec.task)
     except ModelError:
         spec = registry.spec(settings.init)
-    tensors = registry.state_of(settings.init, spec)
+    tensors = registry.state_of(settings.init, spec, sha256)
     if tensors is None:
         raise ModelError(
             f"nothing-to-train: {settings.init} has no weights, so there is nothing to train: "
@@ -469,15 +471,6 @@ def _changed(infos: Mapping[Path, MediaInfo]) -> Iterator[Warned]:
                 yield Warned(
                     f"clip-changed: {path} was changed while it was trained on: train again."
                 )
-
-
-def _footage(settings: TrainSettings, infos: Mapping[Path, MediaInfo]) -> dict[str, str | None]:
-    own = (
-        {}
-        if settings.init is None
-        else {str(settings.init): weights_fingerprint(str(settings.init))}
-    )
-    return {str(path): info.fingerprint for path, info in infos.items()} | own
 
 
 def _restore(

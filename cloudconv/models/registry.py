@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache, partial
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from cloudconv import checkpoints, weights
 from cloudconv.errors import ModelUsageError, SettingsError, UnknownModelError, WeightsError
-from cloudconv.files import data_folder
 from cloudconv.messages import did_you_mean, listed, shortened
 from cloudconv.models import catalogue
 from cloudconv.models.catalogue import TINY, ModelSpec, ModelTask
@@ -27,67 +25,15 @@ if TYPE_CHECKING:
 MODELS = (*catalogue.MODELS, TINY)
 """All models that ship, also the one for tests, the default model first."""
 
-# Windows keeps some names, with any ending.
-_NAME = re.compile(r"(?!(aux|con|nul|prn|com\d|lpt\d)(\.|$))[a-z0-9][a-z0-9._+-]{0,31}")
-_SUFFIX = ".safetensors"
-
 
 def shown() -> list[ModelSpec]:
-    """Return all models for lists: those that ship, then those that the user has added."""
-    return [*(each for each in MODELS if each is not TINY), *added()]
-
-
-def added_folder() -> Path:
-    """Return the folder of the added networks, which may not exist."""
-    return data_folder() / "models"
-
-
-def added_files() -> dict[str, Path]:
-    """Return the files of the added networks by their names, in alphabetical order."""
-    try:
-        found = {x.stem: x for x in added_folder().iterdir() if x.suffix == _SUFFIX and x.is_file()}
-    except OSError:
-        return {}
-    return {name: found[name] for name in sorted(found) if _NAME.fullmatch(name)}
-
-
-def added_file(name: str) -> Path:
-    """Return the file that a network of that name has in the folder.
-
-    Raises SettingsError if file names of some system do not allow a character of the name.
-    """
-    if not _NAME.fullmatch(name) or name.endswith(".") or checkpoints.is_file_name(name):
-        raise SettingsError(
-            f'bad-model-name: "{name}" cannot be the name of a model: use up to 32 lower-case '
-            "letters, digits, dots, dashes and underscores, begin with a letter or digit, and end "
-            "like no file of weights. Windows keeps aux, con, nul and prn."
-        )
-    return added_folder() / f"{name}{_SUFFIX}"
-
-
-def added() -> list[ModelSpec]:
-    """Return the networks that the user has added, without unreadable ones."""
-    found = []
-    for name, path in added_files().items():
-        with suppress(WeightsError, UnknownModelError):
-            found.append(replace(describe(path)[0], name=name))
-    return found
+    """Return all models for lists."""
+    return [each for each in MODELS if each is not TINY]
 
 
 def file_of(name_or_path: str | Path) -> Path | None:
-    """Return the file of a model that does not ship: a given file, or one that the user added.
-
-    None stands for the name of a model that ships, and for an unknown name.
-    """
-    if checkpoints.is_file_name(name_or_path):
-        return Path(name_or_path)
-    name = str(name_or_path)
-    return None if any(known.name == name for known in MODELS) else added_files().get(name)
-
-
-def located(name_or_path: str | Path) -> str:
-    """Return the file of an added network, else the given name or file, for other processes."""
-    return str(file_of(name_or_path) or name_or_path)
+    """Return the file of a model that is given as a file, by the ending of its name, or None."""
+    return Path(name_or_path) if checkpoints.is_file_name(name_or_path) else None
 
 
 def network_of(name_or_path: str | Path) -> str:
@@ -96,24 +42,29 @@ def network_of(name_or_path: str | Path) -> str:
     return str(name_or_path) if known.published else known.name
 
 
-def describe(path: Path) -> tuple[ModelSpec, Mapping[str, str]]:
+def describe(path: Path, timesteps: str | None = None) -> tuple[ModelSpec, Mapping[str, str]]:
     """Return the spec of a file's network, and the file's metadata.
 
-    Raises WeightsError if the file is unreadable, or its network unknown.
+    A published network may have been trained for the ``middle`` of two frames only: ``timesteps``
+    says so, or else a key of the file. Raises WeightsError if the file is unreadable, or its
+    network unknown.
     """
     try:
         status = path.stat()
+        stamp = status.st_mtime_ns, status.st_size, status.st_ino
     except OSError:
-        return _described(path, ())
-    return _described(path, (status.st_mtime_ns, status.st_size, status.st_ino))
+        stamp = 0, 0, 0
+    found, metadata = _described(path, stamp)
+    if found.published and (timesteps or metadata.get("timesteps")) == "middle":
+        found = replace(found, arbitrary_timestep=False)
+    return found, metadata
 
 
 @lru_cache(maxsize=32)
 def _described(path: Path, _: tuple[int, ...]) -> tuple[ModelSpec, Mapping[str, str]]:
     from cloudconv.models import published
 
-    is_added = path.parent == added_folder()
-    content, metadata = checkpoints.read(path, converts=not is_added)
+    content, metadata = checkpoints.read(path)
     if same_name := [known for known in MODELS if known.name == metadata.get("model")]:
         task = metadata.get("task")
         return next((each for each in same_name if each.task == task), same_name[0]), metadata
@@ -137,25 +88,26 @@ def _described(path: Path, _: tuple[int, ...]) -> tuple[ModelSpec, Mapping[str, 
             f"network-differs: {path} looks like {found.family}, and some of its tensors differ "
             f"({shortened(unfit, 3)}): give the file of a version that the authors published."
         )
-    found = replace(found, name=path.stem if is_added else path.name)
-    if metadata.get("timesteps") == "middle":
-        found = replace(found, arbitrary_timestep=False)
-    return found, metadata
+    return replace(found, name=path.name), metadata
 
 
-def spec(name_or_path: str | Path, task: ModelTask | None = None) -> ModelSpec:
+def spec(
+    name_or_path: str | Path, task: ModelTask | None = None, timesteps: str | None = None
+) -> ModelSpec:
     """Return the spec of a model.
 
     Args:
-        name_or_path: the name of a model that ships or that the user added, or a file of weights:
-            one that ``cloudconv train`` wrote, or one of a published network.
+        name_or_path: the name of a model that ships, or a file of weights: one that ``cloudconv
+            train`` wrote, or one of a published network.
         task: the task that the model is for; ``hold`` is an interpolator and a predictor.
+        timesteps: those of a published network, ``middle`` or ``any``, see :func:`describe`.
 
     Raises UnknownModelError if there is no such model for that task, and WeightsError if the file
     cannot be read, or its network is unknown.
     """
     path, name = file_of(name_or_path), str(name_or_path)
-    same_name = [k for k in MODELS if k.name == name] if path is None else [describe(path)[0]]
+    same_name = [k for k in MODELS if k.name == name] if path is None else []
+    same_name += [] if path is None else [describe(path, timesteps)[0]]
     for known in same_name:
         if task in (None, known.task):
             return known
@@ -177,17 +129,20 @@ def load_model(
     dtype: torch.dtype | None = None,
     *,
     task: ModelTask | None = None,
+    timesteps: str | None = None,
+    sha256: str | None = None,
 ) -> Model:
-    """Load a model with its weights, ready to run; for name and task see :func:`spec`.
+    """Load a model with its weights, ready to run; for name, task and timesteps see :func:`spec`.
 
     ``dtype`` is the type of the model's convolutions, None for float32; grids and sums stay
-    float32. Raises WeightsError if the weights are missing, damaged, or of another model.
+    float32. Raises WeightsError if the weights are missing, damaged, or of another model, or if
+    they are not those of ``sha256``, see :func:`weights_fingerprint`.
     """
     import torch
 
     from cloudconv.models.blocks import Fusible
 
-    model = build_model(name_or_path, task=task)
+    model = _build(spec(name_or_path, task, timesteps), name_or_path, sha256)
     model.requires_grad_(False).eval()
     for part in [part for part in model.modules() if isinstance(part, Fusible)]:
         part.fuse()
@@ -207,8 +162,11 @@ load_predictor: Callable[..., Predictor] = partial(  # type: ignore[assignment]
 
 def build_model(name_or_path: str | Path, *, task: ModelTask | None = None) -> Model:
     """Load a model on the CPU, in the form that can be trained; see :func:`load_model`."""
-    chosen = spec(name_or_path, task)
-    state = state_of(name_or_path, chosen)
+    return _build(spec(name_or_path, task), name_or_path)
+
+
+def _build(chosen: ModelSpec, name_or_path: str | Path, sha256: str | None = None) -> Model:
+    state = state_of(name_or_path, chosen, sha256)
     model: Model = chosen.build()
     if state is not None:
         fill(model, state, file_of(name_or_path) or chosen.weights)
@@ -233,6 +191,15 @@ def check_times(spec: ModelSpec, factor: Fraction | None) -> None:
     )
 
 
+def check_timesteps(timesteps: str | None, specs: Iterable[ModelSpec]) -> None:
+    """Refuse the option ``timesteps`` if none of the models is a published network."""
+    if timesteps is not None and not any(spec.published for spec in specs):
+        raise SettingsError(
+            "timesteps-of-own: cloudconv knows the times of its own models: give --timesteps only "
+            "with the file of another network."
+        )
+
+
 def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -> None:
     """Set all weights of a model; raise WeightsError if those of ``source`` do not fit."""
     try:
@@ -244,15 +211,33 @@ def fill(model: Model, state: Mapping[str, Tensor], source: str | Path | None) -
         ) from error
 
 
-def state_of(name_or_path: str | Path, chosen: ModelSpec) -> dict[str, Tensor] | None:
-    """Return the weights by tensor name; None for a method without weights."""
+def state_of(
+    name_or_path: str | Path, chosen: ModelSpec, sha256: str | None = None
+) -> dict[str, Tensor] | None:
+    """Return the weights by tensor name; None for a method without weights.
+
+    Raises WeightsError if they are not those of ``sha256``, see :func:`weights_fingerprint`.
+    """
     path = file_of(name_or_path)
     if path is None:
-        return None if chosen.weights is None else weights.load_state(chosen.weights)
+        if chosen.weights is None:
+            return None
+        _check_same(name_or_path, weights.entry(chosen.weights).sha256, sha256)
+        return weights.load_state(chosen.weights)
     from cloudconv.models.published import normalised
 
-    content, _ = checkpoints.read(path)
+    data = checkpoints.content(path)  # these bytes are hashed and used
+    _check_same(path, hashlib.sha256(data).hexdigest(), sha256)
+    content, _ = checkpoints.tensors_of(data, path)
     return checkpoints.checked(normalised(content) if chosen.published else content, path)
+
+
+def _check_same(name: str | Path, found: str, sha256: str | None) -> None:
+    if sha256 not in (None, found):
+        raise WeightsError(
+            f"weights-replaced: The weights of {name} are not those with which the run began: "
+            "another file has replaced them, or another machine has others. Start again."
+        )
 
 
 def weights_fingerprint(model: str) -> str | None:

@@ -281,9 +281,13 @@ def renderer_for(
     cpu_streams: int = 1,
     *,
     lenient: bool = False,
+    sha256: str | None = None,
 ) -> Renderer:
-    """Load a model for a renderer with the settings' options, if ``lenient`` those that it has."""
-    network = registry.load(model, device, dtype)
+    """Load a model for a renderer with the settings' options, if ``lenient`` those that it has.
+
+    ``sha256`` is the hash that its weights must have, None for any.
+    """
+    network = registry.load(model, device, dtype, timesteps=settings.timesteps, sha256=sha256)
     spec = network.spec
     return Renderer(
         network,

@@ -40,15 +40,16 @@ Frames = TypeVar("Frames", bound=Iterable[FrameTask])
 class RenderPlan:
     """Everything that is needed to render any segment of a job, in any process.
 
-    ``model`` is the name or file of the model, and ``threads`` the number of each worker's threads,
-    None for all. ``sizes`` are the same for all segments. ``offset`` is the time of the first
-    frame, in seconds. Each worker sees one device of the type ``device``. The segments' files are
-    written to ``folder``. ``token`` identifies the folder's content: a machine that finds another
-    token at that path does not see the same folder.
+    ``model`` is the name or file of the model, ``weights`` a hash of its weights, and ``threads``
+    the number of each worker's threads, None for all. ``sizes`` are the same for all segments.
+    ``offset`` is the time of the first frame, in seconds. Each worker sees one device of the type
+    ``device``. The segments' files are written to ``folder``. ``token`` identifies the folder's
+    content: a machine that finds another token at that path does not see the same folder.
     """
 
     settings: InterpSettings
     model: str
+    weights: str | None
     threads: int | None
     sizes: Sizes
     info: MediaInfo
@@ -64,8 +65,8 @@ class RenderPlan:
     def model_key(self) -> tuple[object, ...]:
         """Return a key that is equal for plans that can use the same model."""
         settings = self.settings
-        options = settings.scale, settings.fallback, settings.tile
-        return self.device, self.precision, self.model, *options
+        options = settings.scale, settings.fallback, settings.tile, settings.timesteps
+        return self.device, self.precision, self.model, self.weights, *options
 
     def source(self) -> Source:
         """Return a source that stays open between two segments, in a process with one GPU."""
@@ -75,7 +76,8 @@ class RenderPlan:
     def renderer(self) -> Renderer:
         """Load the model on its device, and return a renderer, whose sizes are not set yet."""
         device, dtype = torch.device(self.device), PRECISIONS[self.precision]
-        return renderer_for(self.model, self.settings, device, dtype, self.sizes.cpu_streams)
+        streams = self.sizes.cpu_streams
+        return renderer_for(self.model, self.settings, device, dtype, streams, sha256=self.weights)
 
     def apply_to(self, renderer: Renderer) -> None:
         """Set the sizes of a renderer."""

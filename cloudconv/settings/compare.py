@@ -96,10 +96,10 @@ class CompareSettings(
                 "drop-and-horizon: --drop scores interpolation and --horizon scores forecasts: "
                 "give one of them."
             )
-        if (self.scale, self.fallback) != (None, None):
+        if (self.scale, self.fallback, self.timesteps) != (None, None, None):
             raise SettingsError(
-                "not-for-forecasts: --scale and --fallback are for interpolation: leave them out "
-                "with --horizon."
+                "not-for-forecasts: --scale, --fallback and --timesteps are for interpolation: "
+                "leave them out with --horizon."
             )
         if self.frames is not None and self.frames < horizon:
             raise SettingsError(

@@ -51,6 +51,8 @@ _DEVICE = "Compute on this device: auto, cpu, cuda, cuda:N or mps."
 _PRECISION = "Compute in this number format: auto, fp32, bf16 or fp16."
 _THREADS = f"Use this many CPU threads, at most {MOST_THREADS}."
 _SCALE = "Estimate motion in pictures of this relative size: 0.25, 0.5, 1, 2 or 4."
+_TIMESTEPS = """Say whether a published network makes frames at any time, or was trained for the
+middle of two frames only."""
 _FALLBACK = """Blend the source frames where motion does not explain their difference, or (off) show
 the model's picture everywhere."""
 _USE = "Use this encoder of FFmpeg."
@@ -135,6 +137,9 @@ class Machine(Settings):
 class Rendering(Settings):
     """The options of an interpolator."""
 
+    timesteps: Literal["any", "middle"] | None = _of_model(
+        _TIMESTEPS, "HOW", shown="any, or a key of the file", rare=True
+    )
     scale: float | None = _of_model(_SCALE, "S", parse=values.scale, shown="1")
     fallback: Literal["blend", "off"] | None = _of_model(
         _FALLBACK, "HOW", shown="blend; off for a published network", rare=True

@@ -80,10 +80,9 @@ USAGE = {
     "extrapolate a.mp4 --frames 2 --model blend": "predict",
     "models nonsense": "There is no command 'cloudconv models nonsense'",
     "models show rife4.6": "did you mean rife-4.6",
-    "models add a.pkl": "NAME",
-    "models add a.pkl mine --timesteps some": "any or middle",
-    "models add cloud-best mine": "is not a file of weights",
-    "models remove cloud-best": "only added ones",
+    f"{INTERP} --timesteps some": "any or middle",
+    f"{INTERP} --timesteps middle": "only with the file of another network",
+    "models show": "NAME",
     "train a.mp4": "There is no model to train",
     "train --model tiny": "name clips",
     "train a.mp4 --model nonsense": "There is no model",
@@ -105,7 +104,7 @@ INPUT = {
 
 CASES = [(words, said, "usage", 2) for words, said in USAGE.items()]
 CASES += [(words, said, "input", 1) for words, said in INPUT.items()]
-CASES += [("models add a.pkl mine", "is missing", "weights", 1)]
+CASES += [("models show a.pkl", "is missing", "weights", 1)]
 NO_FOLDER = (f"{INTERP} a.mp4/b.mp4", f"{INTERP} --out-dir a.mp4", f"{COMPARE} --report a.mp4")
 CASES += [(words, "a.mp4 is not a folder", "output", 1) for words in NO_FOLDER]
 

@@ -14,7 +14,6 @@ import pytest
 from cloudconv import weights
 from cloudconv.models import catalogue
 from tests.helpers.command import invoke
-from tests.helpers.own_networks import small_file
 
 SHOWN = catalogue.MODELS
 run = partial(invoke, "models")
@@ -79,37 +78,3 @@ def test_a_closed_pipe_prints_no_error():
     words = shlex.join([sys.executable, "-m", "cloudconv", "models"])
     command = ["sh", "-c", f"({words}; echo $? >&2) | true"]
     assert subprocess.run(command, capture_output=True, check=False).stderr == b"1\n"
-
-
-def test_an_added_network_is_listed_verified_and_removed(tmp_path, data_folder, monkeypatch):
-    monkeypatch.setattr("cloudconv.cli.models.is_terminal", lambda: True)
-    file = small_file(tmp_path / "flownet.pkl")
-    added = run("add", file, "rife-4.26")
-    assert (added.exit_code, added.stderr) == (0, "")
-    assert "rife-4.26" in added.stdout
-    lines = run().stdout.splitlines()
-    (line,) = [line for line in lines if line.startswith("rife-4.26 ")]
-    assert line.split()[-1] == "ok"
-    assert max(map(len, lines)) <= 80
-    (row,) = [r for r in json.loads(run("--json").stdout)["models"] if r["name"] == "rife-4.26"]
-    assert (row["weights"], row["network"][:5]) == ("ok", "RIFE ")
-    assert row["sha256"] in run("show", "rife-4.26").stdout
-    again = run("add", file, "rife-4.26")
-    assert again.exit_code == 1
-    assert "--overwrite" in again.stderr
-    assert run("add", file, "rife-4.26", "-y", "-q").stdout == ""
-    assert run("verify").exit_code == 0
-    path = data_folder / "models" / "rife-4.26.safetensors"
-    data = bytearray(path.read_bytes())
-    data[-2] ^= 1
-    path.write_bytes(data)
-    damaged = run("verify")
-    assert damaged.exit_code == 1
-    assert "weights of rife-4.26 are damaged: add the model again" in damaged.stderr
-    path.write_bytes(b"nothing")
-    listed = run()
-    assert (listed.exit_code, "cloud-best" in listed.stdout) == (0, True)
-    assert len(listed.stderr.splitlines()) == 1
-    removed = json.loads(run("remove", "rife-4.26", "--json").stdout)
-    assert removed["removed"] == "rife-4.26"
-    assert "rife-4.26" not in run().stdout

@@ -1,20 +1,22 @@
 """Published networks from the user's files run as the shipped models do."""
 
-from dataclasses import replace
+import os
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import cloudconv
-from cloudconv import files
-from cloudconv.errors import CloudconvError, ModelUsageError
+from cloudconv.errors import ModelUsageError, WeightsError
+from cloudconv.jobs.interp import run
+from cloudconv.jobs.interp.plan import decide
 from cloudconv.models import registry
-from cloudconv.models.added import add
+from cloudconv.segments.render import SegmentWork
+from cloudconv.workers.pool import start
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
-from tests.helpers.own_networks import save, small_file
+from tests.helpers.own_networks import save, small_file, small_state
 from tests.helpers.published import recorded
 from tests.helpers.trainees import moving
 
@@ -61,9 +63,8 @@ def test_the_new_pictures_are_those_of_the_network(file):
     "way", [{"batch": 3}, pytest.param({"workers": "local:2"}, marks=pytest.mark.full)]
 )
 def test_batches_and_workers_make_the_same_frames(clip, file, tmp_path, way):
-    add(file, "mine")
-    interp(clip, tmp_path / "b.mkv", model="mine", batch=1)
-    interp(clip, tmp_path / "c.mkv", model="mine", **way)
+    interp(clip, tmp_path / "b.mkv", model=file, batch=1)
+    interp(clip, tmp_path / "c.mkv", model=file, **way)
     for one, other in zip(*(read_planes(tmp_path / f"{k}.mkv") for k in "bc"), strict=True):
         for a, b in zip(one, other, strict=True):
             assert np.abs(a.astype(int) - b).max() <= 1  # rounding may change a level
@@ -84,8 +85,7 @@ OTHER = [{"factor": 3}, {"factor": 6}, {"factor": Fraction(5, 2)}, {"fps": 60}, 
 
 @pytest.mark.parametrize("options", [*FITTING, *OTHER])
 def test_a_network_of_the_middle_makes_halves_of_the_interval_only(clip, file, tmp_path, options):
-    add(file, "middle", timesteps="middle")
-    given = {"model": "middle", "factor": None, **options}
+    given = {"model": file, "timesteps": "middle", "factor": None, **options}
     if options in FITTING:
         assert plan(clip, tmp_path, **given)["output_frames"] > 0
         return
@@ -97,36 +97,46 @@ def test_a_network_of_the_middle_makes_halves_of_the_interval_only(clip, file, t
 def test_a_variable_rate_and_pictures_in_memory_follow_the_same_rule(file, tmp_path):
     times = [Fraction(k, 24) for k in (0, 1, 3, 4, 7, 8)]
     clip = write_clip(tmp_path / "vfr.mkv", 6, times=times, rate=24)
-    add(file, "middle", timesteps="middle")
-    interp(clip, tmp_path / "b.mkv", factor=2, model="middle")
+    given = {"model": file, "timesteps": "middle"}
+    interp(clip, tmp_path / "b.mkv", factor=2, **given)
     assert len(read_times(tmp_path / "b.mkv")) == 12
     for refused in (
-        lambda: cloudconv.interpolate_frames(iter(()), 3, device="cpu", model="middle"),
-        lambda: cloudconv.compare(clip, model="middle", drop=3),
+        lambda: cloudconv.interpolate_frames(iter(()), 3, device="cpu", **given),
+        lambda: cloudconv.compare(clip, drop=3, **given),
     ):
         with pytest.raises(ModelUsageError, match="only the middle"):
             refused()
 
 
+def test_a_key_of_the_file_says_that_it_makes_the_middle_only(file, tmp_path):
+    state, path = load_file(file), tmp_path / "middle.safetensors"
+    save_file(state, path, {"timesteps": "middle"})
+    assert not registry.spec(path).arbitrary_timestep
+    assert registry.spec(path, timesteps="any").arbitrary_timestep
+    assert registry.spec(file).arbitrary_timestep
+
+
 def test_a_comparison_takes_names_and_files(file, tmp_path):
     clip = write_clip(tmp_path / "a.mkv", 7, size=SIZE)
-    add(file, "mine")
     file = file.rename(tmp_path / "my,net.pkl")
-    result = cloudconv.compare(clip, model="mine", against=["tiny", str(file)], device="cpu")
-    assert list(result.methods) == ["mine", "tiny", str(file), "blend"]
-    assert result.methods["mine"]["psnr"] == result.methods[str(file)]["psnr"]
+    result = cloudconv.compare(clip, model=str(file), against=["tiny"], device="cpu")
+    assert list(result.methods) == [str(file), "tiny", "blend"]
 
 
-def test_a_copy_on_another_machine_is_the_same_network(clip, file, tmp_path, monkeypatch):
-    """Workers get the file, because the name is unknown on their machines."""
-    add(file, "mine", timesteps="middle")
-    located = registry.located("mine")
-    monkeypatch.setenv(files.DATA, str(tmp_path / "nothing"))
-    with pytest.raises(CloudconvError, match='no model "mine"'):
-        registry.spec("mine")
-    moved = Path(located).rename(tmp_path / "moved.safetensors")
-    middle = {"name": "moved.safetensors", "arbitrary_timestep": False}
-    assert registry.spec(moved) == replace(registry.spec(file, None), **middle)
+def test_weights_that_are_replaced_during_a_run_are_not_used(clip, file, tmp_path):
+    other = tmp_path / "other.safetensors"
+    save(other, small_state(gain=0.25))
+    settings = cloudconv.InterpSettings(clip, tmp_path / "b.mkv", model=file, **GIVEN)
+    decided = decide(settings)
+    status = file.stat()
+    other.replace(file)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    said = "not those with which the run began"
+    with start(decided.workers, SegmentWork()) as workers, pytest.raises(WeightsError, match=said):
+        list(run.interpolate(decided, workers))
+    with pytest.raises(WeightsError, match=said):
+        registry.load("rife-4.6", sha256=decided.weights)
+    assert not (tmp_path / "b.mkv").exists()
 
 
 FAMILIES = ["rife_4_0", "rife_4_25", "rife_eccv", "rife_eccv_m", "ifrnet_s", "ema_vfi_small"]
@@ -165,10 +175,9 @@ def test_every_family_runs_with_every_option_and_can_be_trained(tmp_path, name):
 
 
 @pytest.mark.full
-def test_an_added_network_can_be_trained(file, tmp_path):
+def test_a_published_network_can_be_trained(file, tmp_path):
     clip, output = moving(tmp_path / "a.mkv", 40, size=SIZE), tmp_path / "trained.safetensors"
-    add(file, "mine")
-    cloudconv.train(clip, output, init="mine", crop=32, batch=2, device="cpu", steps=3)
+    cloudconv.train(clip, output, init=file, crop=32, batch=2, device="cpu", steps=3)
     trained = registry.spec(output)
     assert trained.published
     assert trained.parameters == registry.spec(file).parameters

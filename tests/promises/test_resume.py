@@ -215,7 +215,7 @@ def test_work_on_an_input_whose_middle_has_changed_is_kept(clips, tmp_path):
 
 def test_work_with_other_weights_is_kept(interrupted, clips, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("cloudconv.jobs.interp.run.weights_fingerprint", lambda _: "another hash")
+        patch.setattr("cloudconv.models.registry.weights_fingerprint", lambda _: "another hash")
         with pytest.raises(OutputError, match="differs in weights"):
             interp(clips / "a.mkv", interrupted / "b.mkv")
     assert interp(clips / "a.mkv", interrupted / "b.mkv").resumed

@@ -26,6 +26,7 @@ from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.messages import counted
 from cloudconv.models import registry
+from cloudconv.models.catalogue import ModelTask
 from cloudconv.render.device import auto_warnings, choose_device, choose_precision, precision_name
 from cloudconv.report.folder import check_folder
 from cloudconv.schedule.cadence import Cadence
@@ -142,7 +143,9 @@ def decide(settings: CompareSettings) -> ComparePlan:
     """Probe the input, and decide everything that does not need its frames."""
     forecasts, methods = settings.horizon is not None, methods_of(settings)
     models = [name for name in methods if name != MINTERPOLATE]
-    specs = [registry.spec(name, "predict" if forecasts else "interpolate") for name in models]
+    task: ModelTask = "predict" if forecasts else "interpolate"
+    specs = [registry.spec(name, task, settings.timesteps) for name in models]
+    registry.check_timesteps(settings.timesteps, specs)
     if settings.scale not in (None, 1.0) and not any(spec.cls.scale_option for spec in specs):
         raise SettingsError(
             f"scale-for-none: None of the models {', '.join(models)} has --scale: leave it at 1."

@@ -24,7 +24,6 @@ from cloudconv.jobs.compare.report import report_writer
 from cloudconv.jobs.compare.score import Scorer, losses, verdict
 from cloudconv.media.identity import check_unchanged
 from cloudconv.messages import counted
-from cloudconv.models import registry
 from cloudconv.pipeline import prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.report.data import ReportData, Row, frames_ahead
@@ -49,7 +48,7 @@ def run(reported: list[Warned], settings: CompareSettings) -> Job:
             yield from plan.info.tags.flat_in("report")
         source = stack.enter_context(clip.source())
         samples = sampler.samples(clip.frames(source))
-        scorer = Scorer({name: registry.located(name) for name in plan.methods}, plan)
+        scorer = Scorer(plan)
         rows: list[Row] = []
         skipped = 0
         for sample in stack.enter_context(prefetch(samples, 2)):

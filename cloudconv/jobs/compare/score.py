@@ -106,12 +106,13 @@ class Scorer:
     texture of the true frames.
     """
 
-    def __init__(self, models: Mapping[str, str], plan: ComparePlan) -> None:
+    def __init__(self, plan: ComparePlan) -> None:
         self._plan = plan
-        self._methods = {name: method(model, plan) for name, model in models.items()}
-        self._meters = {name: SequenceMeter(plan.metrics) for name in models}
+        self._methods = {name: method(name, plan) for name in plan.methods}
+        self._meters = {name: SequenceMeter(plan.metrics) for name in plan.methods}
         steps = range(plan.settings.horizon or 1)
-        self.scores = {name: [Scores((*plan.metrics, TIME)) for _ in steps] for name in models}
+        scored = (*plan.metrics, TIME)
+        self.scores = {name: [Scores(scored) for _ in steps] for name in plan.methods}
         self.filmed = Scores(["texture"] if "texture" in plan.metrics else [])
 
     def new_warnings(self) -> list[Warned]:

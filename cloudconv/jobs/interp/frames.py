@@ -71,7 +71,8 @@ def interpolated(pictures: Any, settings: FramesSettings) -> Iterator[Any]:
     pictures = each_of(pictures)
     on_gpu = isinstance(pictures, Tensor) and pictures.is_cuda and settings.device == "auto"
     device = choose_device(str(pictures.device) if on_gpu else settings.device)
-    spec = registry.spec(settings.chosen_model, "interpolate")
+    spec = registry.spec(settings.chosen_model, "interpolate", settings.timesteps)
+    registry.check_timesteps(settings.timesteps, [spec])
     registry.check_times(spec, exact(settings.factor))
     dtype = choose_precision(settings.precision, device, spec)
     streams = useful_cpu_streams(device, set_threads(settings.threads))

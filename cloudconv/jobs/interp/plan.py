@@ -78,7 +78,8 @@ class InterpResult(VideoResult):
 class InterpPlan:
     """The decisions that an interpolation makes before the first frame.
 
-    ``request`` describes the output frames; ``rate`` is None if variable.
+    ``request`` describes the output frames; ``rate`` is None if variable. ``weights`` is a
+    hash of the model's weights.
     """
 
     settings: InterpSettings
@@ -87,6 +88,7 @@ class InterpPlan:
     request: Request
     rate: Fraction | None
     spec: ModelSpec
+    weights: str | None
     device: torch.device
     dtype: torch.dtype
     workers: WorkerConfig
@@ -234,7 +236,9 @@ class InterpPlan:
         """Return a renderer with a model; its batch is not chosen yet."""
         threads = self.workers.threads(self.settings.threads) or set_threads(None)
         streams = useful_cpu_streams(torch.device(self.workers.device), threads)
-        return renderer_for(model, self.settings, self.device, self.dtype, streams)
+        return renderer_for(
+            model, self.settings, self.device, self.dtype, streams, sha256=self.weights
+        )
 
     def offset(self, first: Fraction) -> Fraction:
         """Return the output time of the source frame at ``first``, the first one."""
@@ -331,7 +335,8 @@ def decide(
     The output must replace none of ``inputs``. ``live``: whether standard input may be read as it
     arrives, by the one job that uses the plan.
     """
-    spec = registry.spec(settings.chosen_model, "interpolate")
+    spec = registry.spec(settings.chosen_model, "interpolate", settings.timesteps)
+    registry.check_timesteps(settings.timesteps, [spec])
     workers, device, warned = choose_workers(settings.workers, settings.device, settings.threads)
     dtype = workers.precision(settings.precision, device, spec)
     info = probe(
@@ -390,6 +395,7 @@ def decide(
         request,
         rate,
         spec,
+        registry.weights_fingerprint(settings.chosen_model),
         device,
         dtype,
         workers,

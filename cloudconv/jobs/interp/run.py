@@ -27,8 +27,6 @@ from cloudconv.media.frame import FrameTask
 from cloudconv.media.output import check_free, claim
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import FrameEncoder, Sink
-from cloudconv.models import registry
-from cloudconv.models.registry import weights_fingerprint
 from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import machine_fingerprint, precision_name, set_threads
 from cloudconv.render.memory import Sizes, empty_cache, least_free_memory
@@ -161,7 +159,7 @@ def _claimed(plan: InterpPlan, first: Fraction) -> Iterator[SegmentStore | Sink]
             "input": plan.info.fingerprint,
             **settings.pinned(),
             **machine,
-            "weights": weights_fingerprint(settings.chosen_model),
+            "weights": plan.weights,
             "precision": precision_name(plan.dtype),
             "encoder": f"{choice.encoder}, {dict(choice.options)}",
             "pix_fmt": choice.working,
@@ -191,7 +189,8 @@ def _resolved(
             store.pin(pinned)
     return RenderPlan(
         settings=settings,
-        model=registry.located(settings.chosen_model),
+        model=settings.chosen_model,
+        weights=plan.weights,
         threads=pinned["threads"],
         sizes=Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)}),
         info=info,
