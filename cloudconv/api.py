@@ -131,7 +131,9 @@ def interpolate_many(settings: InterpManySettings) -> list[InputOutcome]:
 def extrapolate(settings: ExtrapolateSettings) -> ExtrapolateResult:
     """Forecast the frames after the end of ``input``, or after the last frame before ``at``.
 
-    Give exactly one of ``frames`` and ``seconds``. The output is the source and the forecast.
+    Give one of ``frames`` and ``seconds``; without them the output has as many frames as hold in a
+    trial, at most 15. The output is the source and the forecast. An interrupted call does not
+    resume.
     """
     return cast("ExtrapolateResult", _result(settings))
 
@@ -140,8 +142,9 @@ def extrapolate(settings: ExtrapolateSettings) -> ExtrapolateResult:
 def dream(settings: DreamSettings) -> DreamResult:
     """Continue ``input`` with new frames for any length of time.
 
-    Give exactly one of ``frames`` and ``seconds``. The output is the source followed by the dream;
-    ``result.vitals`` has measurements for every 100 frames.
+    Give one of ``frames`` and ``seconds`` (default: 10 seconds). The output is the source followed
+    by the dream; ``result.vitals`` has measurements for every 100 frames. An interrupted call does
+    not resume.
     """
     return cast("DreamResult", _result(settings))
 

@@ -266,7 +266,10 @@ def print_table(
 
 @with_options(ExtrapolateSettings)
 def extrapolate(console: Console, source: _In, out: _Out = None, **given: Any) -> None:
-    """Forecast the frames after the last frame of IN. Give one of --frames and --seconds."""
+    """Forecast the frames after the last frame of IN.
+
+    An interrupted run does not resume: the same command starts again.
+    """
 
     def summary(result: ExtrapolateResult) -> str:
         more = f"; repeats as in the source: {result.cadence}" if result.cadence else ""
@@ -283,7 +286,7 @@ def extrapolate(console: Console, source: _In, out: _Out = None, **given: Any) -
 def dream(console: Console, source: _In, out: _Out = None, **given: Any) -> None:
     """Continue IN with new frames for any length of time.
 
-    Give one of --frames and --seconds.
+    An interrupted run does not resume: the same command starts again.
     """
 
     def words(measured: Measured) -> str:
@@ -414,7 +417,7 @@ COMMANDS = {
         "cloudconv compare radar.mp4 --horizon 8 --against hold,linear --json",
     ),
     extrapolate: examples(
-        "cloudconv extrapolate clouds.mp4 --frames 30",
+        "cloudconv extrapolate clouds.mp4",
         "cloudconv extrapolate clouds.mp4 more.mp4 --seconds 2 --only-new",
         "cloudconv extrapolate video.mkv --at 1:02.5 --seconds 1 --model flow",
     ),

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from cloudconv.errors import InputError
+from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Finished, Job, Progress, Warned, each_once
 from cloudconv.forecasting.choice import HELD, fault
 from cloudconv.forecasting.scene import SIDE
@@ -34,12 +34,10 @@ from cloudconv.models import registry
 from cloudconv.models.base import Predictor
 from cloudconv.render.device import set_threads
 from cloudconv.settings import ExtrapolateSettings, exact
-from cloudconv.settings.extend import AUTO_PREDICTOR
+from cloudconv.settings.extend import AUTO_PREDICTOR, MOST_FORECAST, MOST_HELD
 from cloudconv.transfer import upload
 
 _WINDOW = 64  # frames before the forecast that show its cadence
-MOST_TRIED = 15
-"""The largest number of known frames that a trial forecasts."""
 CANDIDATES = ("layers", "flow", "voxelflow")
 """The predictors that ``auto`` tries."""
 
@@ -71,6 +69,11 @@ def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
     names = _names(settings)
     own = {"model": names[0]} if len(names) == 1 else {}
     plan = extend.decide(settings, names[-1], "forecast", own)
+    if plan.new_frames > MOST_FORECAST:
+        raise SettingsError(
+            f"forecast-too-long: A forecast has at most {MOST_FORECAST} frames, and --seconds "
+            f"would make {plan.new_frames}: give fewer, or use 'cloudconv dream'."
+        )
     specs = [registry.spec(name, "predict") for name in names]
     context, past = (max(getattr(spec, kind) for spec in specs) for kind in ("context", "past"))
     return replace(plan, predictor=replace(plan.predictor, context=context, past=past))
@@ -103,12 +106,14 @@ def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
     yield from plan.warnings
     with claim(plan.output, overwrite=settings.overwrite):
         name, held, tried = yield from _trial(plan, scene)
-        if held < tried:
+        if settings.frames is None and settings.seconds is None and tried:
+            plan = replace(plan, settings=replace(settings, frames=max(1, held)))
+        if held < min(tried, plan.new_frames):
             yield Warned(
                 f"forecast-did-not-hold: From new frame {held + 1} on, things that move probably "
                 "look torn, soft or out of place: in a trial on the last "
                 f"{counted(tried, 'frame')} of the clip, which are known, the forecast of {name} "
-                f"held for {held}."
+                f"held for {held}. For a longer continuation use 'cloudconv dream'."
             )
         model = registry.load_predictor(name, plan.device, plan.dtype)
         fields = yield from plan.write(lambda _: _pictures(plan, scene, model), began)
@@ -132,7 +137,7 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Scene]:
         scene_cut=settings.scene_cut,
         threads=settings.threads,
         needed=needed,
-        different=needed + MOST_TRIED,
+        different=needed + MOST_HELD,
     )
     if len(scene.frames) < min(spec.context, 2):
         path, model = plan.info.path, settings.chosen_model
@@ -203,7 +208,7 @@ def _trial(plan: ExtrapolatePlan, scene: Scene) -> Generator[Progress, None, tup
         trial, and the number of frames that were tried.
     """
     names = _names(plan.settings)
-    tried = min(MOST_TRIED, plan.new_frames, len(scene.frames) - plan.predictor.context)
+    tried = min(MOST_HELD, plan.new_frames, len(scene.frames) - plan.predictor.context)
     if tried <= 0:
         return names[-1], 0, 0
     needed = tried + plan.predictor.context + plan.predictor.past

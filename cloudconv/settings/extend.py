@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from cloudconv.errors import SettingsError
@@ -24,6 +25,15 @@ Mode = Literal["auto", "collage", "texture", "flow", "rollout"]
 
 AUTO: Mode = "auto"
 
+MOST_HELD = 15
+"""The largest number of known frames that a trial forecasts, and of new frames by default."""
+
+MOST_FORECAST = 10_000
+"""The largest number of new frames of a forecast."""
+
+_USUAL_DREAM = Fraction(10)  # seconds
+
+_FRAMES = "Make N new frames."
 _SECONDS = "Make new frames for S seconds, or for 1m30s."
 _AT = "Continue from this time instead of the end: seconds, 1m30s or h:mm:ss."
 _PREDICTOR = (
@@ -39,18 +49,17 @@ _REPORT = "Write a page with the video, its frames, and charts of the measuremen
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
-    """The length and the start of the new frames; give one of ``frames`` and ``seconds``."""
+    """The length and the start of the new frames; ``frames`` and ``seconds`` exclude each other."""
 
-    frames: int | None = option("Make N new frames.", "N", least=1)
+    frames: int | None = option(_FRAMES, "N", least=1)
     seconds: Rational | None = option(_SECONDS, "S", parse=parse_time)
     at: Rational | None = option(_AT, "T", parse=parse_time)
     only_new: bool = option("Leave the source's frames out.", default=False)
 
     def _check(self) -> None:
-        if (self.frames is None) == (self.seconds is None):
-            code, got = ("or", "neither") if self.frames is None else ("and", "both")
+        if self.frames is not None and self.seconds is not None:
             raise SettingsError(
-                f"frames-{code}-seconds: Give exactly one of --frames and --seconds; got {got}."
+                "frames-and-seconds: --frames and --seconds both give the length: give one of them."
             )
         for name in ("seconds", "at"):
             value = exact(getattr(self, name))
@@ -64,6 +73,13 @@ class ExtendSettings(Output, Overwrite, Reading, Cuts, EncodeSettings):
 class ExtrapolateSettings(ExtendSettings):
     """The options of :func:`cloudconv.extrapolate`."""
 
+    frames: int | None = option(
+        _FRAMES,
+        "N",
+        least=1,
+        most=MOST_FORECAST,
+        shown=f"as long as the forecast holds, at most {MOST_HELD}",
+    )
     model: File = option(_PREDICTOR, "NAME", default=AUTO_PREDICTOR)
 
     @property
@@ -76,12 +92,17 @@ class ExtrapolateSettings(ExtendSettings):
 class DreamSettings(ExtendSettings):
     """The options of :func:`cloudconv.dream`. ``wind`` is (dx, dy) in pixels a frame."""
 
+    seconds: Rational | None = option(_SECONDS, "S", parse=parse_time, shown=str(_USUAL_DREAM))
     mode: Mode = option(_MODE, "NAME", default="auto")
     seed: int = option(_SEED, "N", default=0, least=0, most=2**63 - 1)
     loop: bool = option("Let the last frame lead into the first.", default=False)
     wind: str | tuple[float, float] | None = of_frames(_WIND, "DX,DY", parse=values.wind)
     model: File | None = of_frames(_ROLLOUT, "NAME")
     report: File | None = option(_REPORT, "DIR")
+
+    def _check(self) -> None:
+        if self.frames is None and self.seconds is None:
+            self._set("seconds", _USUAL_DREAM)
 
     @property
     def given(self) -> tuple[str, ...]:

@@ -77,7 +77,18 @@ def test_a_trial_says_how_far_a_forecast_held(tmp_path, turns):
     assert result.tried_ahead == 3
     assert (result.held_ahead < 2, result.held_ahead == 3) == (turns, not turns)
     assert len(warned) == turns
-    assert all(f"held for {result.held_ahead}." in said for said in warned)
+    assert all(f"held for {result.held_ahead}. For a longer" in said for said in warned)
+    assert all("'cloudconv dream'" in said for said in warned)
+
+
+@pytest.mark.parametrize("step", [2.0, 9.0])
+def test_by_default_a_forecast_is_as_long_as_it_holds(tmp_path, step):
+    clip = write_clip(tmp_path / "a.mkv", [picture(k, step=step) for k in range(40)], rate=24)
+    result = forecast(clip, "b.mkv", frames=None, model="flow")
+    assert result.tried_ahead == 15
+    assert (result.held_ahead < 15) == (step > 2)
+    assert (result.new_frames, result.output_frames) == (result.held_ahead, 40 + result.held_ahead)
+    assert not result.warnings
 
 
 def test_new_frames_alone_have_a_constant_rate(tmp_path):

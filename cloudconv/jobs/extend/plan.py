@@ -48,7 +48,7 @@ from cloudconv.render.device import (
     use_device,
 )
 from cloudconv.render.memory import is_out_of_memory
-from cloudconv.settings.extend import ExtendSettings
+from cloudconv.settings.extend import MOST_HELD, ExtendSettings
 from cloudconv.settings.values import exact
 from cloudconv.transfer import download
 
@@ -97,11 +97,11 @@ class ExtendPlan(Generic[S]):
 
     @property
     def new_frames(self) -> int:
-        """Return the number of new frames."""
+        """Return the number of new frames; without a given length the most that may hold."""
         settings = self.settings
-        if settings.frames is not None:
-            return int(settings.frames)
-        return ceil((exact(settings.seconds) or 0) / self.step)
+        if settings.seconds is None:
+            return settings.frames or MOST_HELD
+        return ceil(exact(settings.seconds) / self.step)
 
     @property
     def output_frames(self) -> int:
