@@ -7,6 +7,7 @@ other module sets a handler.
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -15,10 +16,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from cloudconv import files
+
 _has_arrived = False
+_is_deferring = False
 _is_repeat = False  # whether the next signal repeats an earlier one
 _raised_at: float | None = None
 _IMPORT_DELAY = 0.05  # seconds until a signal that arrives during an import is sent again
+_GRACE = 8.0  # seconds that a run has to end after SIGTERM
 _IGNORE_PERIOD = 1.0
 """Seconds after an interrupt in which further signals are ignored: a closing terminal sends two."""
 
@@ -29,6 +34,22 @@ def install() -> None:
         # A shell ignores SIGINT for background commands, and nohup ignores SIGHUP: change neither.
         if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _interrupt)
+    if os.name == "posix":
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        threading.Thread(target=_end_after_sigterm, args=(read_end,), daemon=True).start()
+
+
+def _end_after_sigterm(read_end: int) -> None:
+    """End this process some time after SIGTERM, if a library's function does not return."""
+    while os.read(read_end, 1)[0] != signal.SIGTERM or _is_deferring:
+        pass
+    time.sleep(_GRACE)
+    for path in files.unfinished():
+        files.remove(path)
+    os.write(2, b"interrupted; a library did not return, so this run has ended without it\n")
+    os._exit(130)
 
 
 def check() -> None:
@@ -47,6 +68,7 @@ def ignore() -> None:
 @contextmanager
 def deferred(stop: threading.Event) -> Iterator[None]:
     """Set ``stop`` on Ctrl-C and its like during a block; a second signal interrupts at once."""
+    global _is_deferring
 
     def request_stop(number: int, _: object) -> None:
         # A closing terminal often sends two signals.
@@ -58,9 +80,11 @@ def deferred(stop: threading.Event) -> Iterator[None]:
     in_main = threading.current_thread() is threading.main_thread()
     handled = [n for n in _numbers() if in_main and signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, request_stop) for number in handled}
+    _is_deferring = True
     try:
         yield
     finally:
+        _is_deferring = False
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -44,9 +44,9 @@ _SMALLER = 4  # least ratio of a picture's sides to those of its weights
 
 
 def analysis_size(height: int, width: int) -> tuple[int, int]:
-    """Return height and width for analysis: the same shape, the longest side at most 480."""
+    """Return height and width for analysis: no side above 480, and none too short for OpenCV."""
     factor = min(1.0, LONGEST_SIDE / max(height, width))
-    return max(1, round(height * factor)), max(1, round(width * factor))
+    return max(_SHORTEST, round(height * factor)), max(_SHORTEST, round(width * factor))
 
 
 def weight_size(height: int, width: int) -> tuple[int, int]:

@@ -68,7 +68,8 @@ def scene_of(frames: Tensor, flow_of: Callable[[Bytes, Bytes], Floats]) -> Scene
     pictures, last = [_bytes(frame) for frame in reversed(frames.unbind())], frames[-1:].float()
     height, width = frames.shape[2:]
     scale = min(1.0, SIDE / max(height, width))
-    small = [_resized(picture, round(width * scale), round(height * scale)) for picture in pictures]
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = [_resized(picture, *size) for picture in pictures]
     greys = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8) for picture in small]
     camera = camera_of(greys)
     flows = [flow_of(later, earlier) for later, earlier in pairwise(greys[: FRAMES + 1])]

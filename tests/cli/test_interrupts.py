@@ -1,6 +1,7 @@
 """Interrupts by signals: each ends the command once."""
 
 import importlib
+import os
 import signal
 import subprocess
 import sys
@@ -19,11 +20,13 @@ _HANGUP = getattr(signal, "SIGHUP", signal.SIGTERM)
 def restored(monkeypatch):
     monkeypatch.setattr(interrupts, "_has_arrived", False)
     monkeypatch.setattr(interrupts, "_raised_at", None)
+    monkeypatch.setattr(interrupts, "_end_after_sigterm", lambda _: None)
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {name: signal.getsignal(getattr(signal, name)) for name in names}
     yield
     for name, handler in before.items():
         signal.signal(getattr(signal, name), handler)
+    signal.set_wakeup_fd(-1)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
@@ -93,6 +96,28 @@ def test_a_signal_while_the_process_exits_is_ignored():
     done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"cloudconv ")
+
+
+STUCK = """
+import os, signal, threading, time
+from cloudconv import interrupts
+interrupts._GRACE = 0.1
+interrupts.install()
+threading.Timer(0.1, os.kill, [os.getpid(), signal.SIGTERM]).start()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(60)  # stands for the wait for a function of a library
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="another system has no SIGTERM")
+def test_sigterm_ends_a_run_in_which_a_library_does_not_return():
+    done = subprocess.run(
+        [sys.executable, "-c", STUCK], capture_output=True, check=False, timeout=30
+    )
+    assert done.returncode == 130
+    assert done.stderr.startswith(b"interrupted; ")
 
 
 IMPORTING = """

@@ -150,7 +150,7 @@ def test_a_transparent_thing_is_a_larger_fault_than_a_misplaced_one():
     assert fault(near, true, last) < fault(double, true, last)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (2, 90), (33, 64), (90, 2000)])
+@pytest.mark.parametrize("size", [(1, 1), (2, 90), (33, 64), (90, 2000), (2, 4096)])
 def test_pictures_of_any_size_are_forecast(size):
     wide = textured(4, size[0], size[1] + 40)
     frames = tensor([wide[:, 2 * n : 2 * n + size[1]] for n in range(8)])

@@ -247,6 +247,30 @@ def test_a_clip_too_short_for_a_mode_is_an_error(bouncing, tmp_path):
     assert not (tmp_path / "b.mkv").exists()
 
 
+def noise(folder, size):
+    """Return a folder with pictures of noise that moves."""
+    folder.mkdir()
+    wide = np.random.default_rng(0).integers(0, 255, (size[1], size[0] + 60, 3)).astype(np.uint8)
+    for k in range(60):
+        Image.fromarray(wide[:, k : k + size[0]]).save(folder / f"{k:02}.png")
+    return folder
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 4096), (4096, 15)])
+def test_a_clip_of_few_pixels_is_an_error(tmp_path, size):
+    with pytest.raises(InputError, match=f"has {size[0]}x{size[1]} pixels, and a dream needs"):
+        calls.dream(noise(tmp_path / "a", size), tmp_path / "b.mkv", frames=2)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("size", [(16, 2048), (2048, 16)])
+def test_a_very_narrow_clip_is_continued(tmp_path, size):
+    clip = noise(tmp_path / "a", size)
+    for mode in ("collage", "texture", "flow"):
+        made = calls.dream(clip, tmp_path / f"{mode}.mkv", frames=2, mode=mode)
+        assert made.new_frames == 2
+
+
 def test_black_frames_continue_black(tmp_path):
     black = [video(np.zeros((48, 64, 3), np.uint8)) for _ in range(30)]
     clip = write_clip(tmp_path / "a.mkv", black, rate=25)

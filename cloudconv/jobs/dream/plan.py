@@ -26,6 +26,8 @@ from cloudconv.settings.extend import AUTO
 PAGE, RESULT = "index.html", "result.json"
 """The files of a report."""
 
+_LEAST_SIDE = 16  # in smaller pictures some functions of OpenCV fail, or never end
+
 DreamPlan = ExtendPlan[DreamSettings]
 
 
@@ -75,7 +77,14 @@ def decide(settings: DreamSettings) -> DreamPlan:
     if settings.report is not None:
         reports = [Path(settings.report) / name for name in (PAGE, RESULT)]
         check_folder(Path(settings.report), (PAGE, RESULT), overwrite=settings.overwrite)
-    return extend.decide(settings, settings.predictor, "dream", own, reports)
+    plan = extend.decide(settings, settings.predictor, "dream", own, reports)
+    width, height = plan.info.width, plan.info.height
+    if min(width, height) < _LEAST_SIDE:
+        raise InputError(
+            f"too-small-to-dream: {plan.info.path} has {width}x{height} pixels, and a dream needs "
+            f"at least {_LEAST_SIDE} on each side: enlarge the clip first."
+        )
+    return plan
 
 
 @torch.inference_mode()
