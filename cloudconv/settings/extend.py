@@ -44,7 +44,6 @@ _MODE = "Continue by collage, texture, flow or rollout; auto chooses by the clip
 _SEED = "Seed the random choices; the same seed repeats the dream."
 _WIND = "Move the picture by DX,DY pixels a frame, in the mode flow; for stills."
 _ROLLOUT = "Use a predictor from 'cloudconv models', for the mode rollout."
-_REPORT = "Write a page with the video, its frames, and charts of the measurements."
 
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
@@ -98,7 +97,6 @@ class DreamSettings(ExtendSettings):
     loop: bool = option("Let the last frame lead into the first.", default=False)
     wind: str | tuple[float, float] | None = of_frames(_WIND, "DX,DY", parse=values.wind)
     model: File | None = of_frames(_ROLLOUT, "NAME")
-    report: File | None = option(_REPORT, "DIR")
 
     def _check(self) -> None:
         if self.frames is None and self.seconds is None:

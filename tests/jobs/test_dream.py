@@ -1,7 +1,5 @@
-"""Dreams from file to file: length, times, audio, pixels, loops, warnings and reports."""
+"""Dreams from file to file: length, times, audio, pixels, loops and warnings."""
 
-import json
-import re
 from fractions import Fraction as F
 from itertools import pairwise
 from unittest.mock import Mock
@@ -12,16 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cloudconv.dreaming.vitals.vitals import VITALS, Vitals, VitalsMeter
-from cloudconv.errors import DeviceError, InputError, OutputError
+from cloudconv.dreaming.vitals.vitals import VITALS, VitalsMeter
+from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Progress, Warned
 from cloudconv.jobs.dream import run as job
-from cloudconv.jobs.dream.report import write_report
-from cloudconv.media.convert import UPRIGHT
-from cloudconv.report.folder import report_folder
 from cloudconv.settings import DreamSettings
 from tests.helpers import calls
-from tests.helpers.browser import CHROMIUM, Browser
 from tests.helpers.dreams import ball, ball_is_whole, clouds, tensor, video
 from tests.helpers.factory import picture, read_planes, read_times, same, write_clip
 from tests.helpers.jobs import finish
@@ -150,83 +144,13 @@ def test_a_texture_with_a_sudden_change_is_never_called_like_the_clip(tmp_path):
     wide = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 4), None, 0, 255, cv2.NORM_MINMAX)
     views = [np.ascontiguousarray(wide[:, k : k + 128]) for k in range(60)]
     clip = write_clip(tmp_path / "a.mkv", [video(view) for view in views], rate=25)
-    result = dream(clip, tmp_path / "b.mkv", frames=60, mode="texture", report=tmp_path / "r")
+    result = dream(clip, tmp_path / "b.mkv", frames=60, mode="texture")
     sudden = result.vitals[0]["sudden"]
     assert sudden > 1.4
     assert not result.alive
     assert result.verdict == "like the clip in 0 of 1 windows of 60 frames"
     (warning,) = map(str, result.warnings)
     assert f"it changes {sudden:.0%} as suddenly as the clip" in warning
-    page = (tmp_path / "r" / "index.html").read_text("utf-8")
-    assert f"{sudden:.0%} as suddenly as the clip (sudden)" in page
-
-
-@pytest.mark.full
-def test_a_report_has_pictures_and_vitals(bouncing, tmp_path):
-    folder = tmp_path / "look"
-    result = dream(bouncing, tmp_path / "b.mkv", frames=60, report=folder)
-    page = (folder / "index.html").read_text("utf-8")
-    for said in (
-        "The new frames are like the clip in 1 of 1 windows of 60 frames",
-        '<a href="../b.mkv">b.mkv</a>',
-        *("cloudconv dream", "frame 1, 0.0 s", "frame 60, 2.4 s"),
-    ):
-        assert said in page
-    assert "100 frames before" not in page
-    assert page.count("<figure") >= 10
-    assert "http" not in page.replace("http-equiv", "")
-    assert page.count("data:image/jpeg") == page.count('width="96" height="64"') == 8
-    assert "<video" not in page, "many browsers cannot play a Matroska file"
-    assert json.loads((folder / "result.json").read_text("utf-8"))["vitals"] == result.vitals
-    with pytest.raises(OutputError, match=r"index\.html exists already"):
-        dream(bouncing, tmp_path / "c.mkv", report=folder, overwrite=False)
-
-
-def test_the_page_of_a_long_dream_is_not_larger(bouncing, tmp_path):
-    result = dream(bouncing, tmp_path / "b.mkv", frames=4, mode="texture")
-    sizes = []
-    for count in (600, 6000):
-        values = dict.fromkeys(VITALS) | {"motion": 1.0}
-        history = [Vitals(k, k + 1, values, ()) for k in range(count)]
-        with report_folder(tmp_path / str(count), overwrite=False) as folder:
-            write_report(folder, result, history, [], {}, F(1, 25), UPRIGHT)
-        sizes.append((tmp_path / str(count) / "index.html").stat().st_size)
-    assert sizes[1] < 1.1 * sizes[0]
-
-
-@pytest.mark.full
-def test_the_report_shows_the_video_and_its_headline_names_the_failure(tmp_path):
-    clip = write_clip(tmp_path / "a.mkv", [video(p) for p in clouds(60)], rate=25)
-    out, folder = tmp_path / "my videos" / "b #1.mp4", tmp_path / "look" / "here"
-    out.parent.mkdir()
-    result = dream(clip, out, frames=30, mode="rollout", model="conv", report=folder)
-    written = json.loads((folder / "result.json").read_text("utf-8"))
-    assert written["warnings"] == [str(warned) for warned in result.warnings] != []
-    page = (folder / "index.html").read_text("utf-8")
-    assert '<video class="film" src="../../my%20videos/b%20%231.mp4"' in page
-    (headline,) = re.findall("<h1>(.*)</h1>", page)
-    assert headline.startswith("The new frames are like the clip in 0 of 1 windows of 30 frames: ")
-    assert "the clip&#39;s contrast (std)" in headline
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
-@pytest.mark.parametrize("suffix", [".webp", ".webm"])
-def test_a_wide_video_fits_the_page(tmp_path, suffix):
-    wide = [np.ascontiguousarray(p.repeat(20, 1)) for p in ball(10)]
-    clip = write_clip(tmp_path / "a.mkv", [video(p, "yuv444p") for p in wide], rate=25)
-    dream(clip, tmp_path / f"b{suffix}", frames=2, report=tmp_path / "r")
-    size = (
-        "new Promise(known => { const v = document.querySelector('.film');"
-        "const say = () => known(v.naturalWidth || v.videoWidth);"
-        "v.naturalWidth || v.videoWidth ? say() : v.onloadedmetadata = say; })"
-    )
-    with Browser(tmp_path / "profile") as browser:
-        for width in (700, 1300):
-            browser.open(tmp_path / "r" / "index.html", width=width)
-            assert browser.run(size) == 1920
-            assert browser.run("document.querySelector('.film').clientWidth") < width
-            assert browser.run("document.documentElement.scrollWidth") == width
-        assert browser.console == []
 
 
 @pytest.mark.full

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,12 +18,8 @@ from cloudconv.jobs.extend.history import gather_material
 from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult, enough_memory
 from cloudconv.messages import counted, flag, short
 from cloudconv.render.device import precision_name
-from cloudconv.report.folder import check_folder
 from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
-
-PAGE, RESULT = "index.html", "result.json"
-"""The files of a report."""
 
 _LEAST_SIDE = 16  # in smaller pictures some functions of OpenCV fail, or never end
 
@@ -39,8 +34,7 @@ class DreamResult(ExtendResult):
     ``material_frames`` is the number of frames that the dream is made of. ``cut`` is the time of
     the cut before them, in seconds from the first frame, or None. ``vitals`` has a row for every
     100 frames. ``limits`` are the lowest and highest healthy value of each vital, None for no
-    limit. ``alive`` states whether all rows are within the limits. ``report`` is the folder of the
-    report, None without a report.
+    limit. ``alive`` states whether all rows are within the limits.
     """
 
     mode: str
@@ -53,7 +47,6 @@ class DreamResult(ExtendResult):
     vitals: list[dict[str, Any]]
     limits: dict[str, tuple[float | None, float | None]]
     alive: bool
-    report: str | None
 
     @property
     def verdict(self) -> str:
@@ -73,11 +66,7 @@ def decide(settings: DreamSettings) -> DreamPlan:
     if (choice := _requested(settings)) is not None:
         has_model = "model" in method(choice.mode).options
         own |= {"mode": choice.mode, "model": settings.predictor if has_model else None}
-    reports: list[Path] = []
-    if settings.report is not None:
-        reports = [Path(settings.report) / name for name in (PAGE, RESULT)]
-        check_folder(Path(settings.report), (PAGE, RESULT), overwrite=settings.overwrite)
-    plan = extend.decide(settings, settings.predictor, "dream", own, reports)
+    plan = extend.decide(settings, settings.predictor, "dream", own)
     width, height = plan.info.width, plan.info.height
     if min(width, height) < _LEAST_SIDE:
         raise InputError(

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
@@ -24,22 +23,18 @@ from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import MethodSpec
 from cloudconv.dreaming.pictures import small_copy
-from cloudconv.dreaming.vitals.vitals import Vitals, VitalsMeter
+from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_once
 from cloudconv.jobs.dream.plan import DreamPlan, DreamResult, decide, resolve
-from cloudconv.jobs.dream.report import write_report
 from cloudconv.jobs.extend.plan import enough_memory, new_frame
 from cloudconv.media.color import rgb_of
-from cloudconv.media.convert import UPRIGHT, turn_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import claim
 from cloudconv.render.device import set_threads
-from cloudconv.report.folder import report_folder
 from cloudconv.settings import DreamSettings
 from cloudconv.settings.extend import AUTO
 
 _LOOK = 20  # least number of frames between two measurements
-_SAMPLES = 8  # frames that a report shows
 
 _Small = NDArray[np.uint8]  # (h, w, 3), of the size for analysis
 
@@ -52,17 +47,12 @@ class _Watch:
 
     The thread that makes the frames puts a small picture of each frame into ``smalls``. The job's
     thread measures the pictures with :meth:`measure`, while the other thread makes the next frames.
-
-    ``history`` are the vitals for the report's curves. ``samples`` are the small pictures that the
-    report shows, by frame number, spread evenly.
     """
 
     plan: DreamPlan
     mode: str
     meter: VitalsMeter
     smalls: SimpleQueue[_Small] = field(default_factory=SimpleQueue)
-    history: list[Vitals] = field(default_factory=list)
-    samples: dict[int, _Small] = field(default_factory=dict)
 
     @torch.inference_mode()
     def measure(self) -> list[Warned | Measured]:
@@ -71,14 +61,10 @@ class _Watch:
         The vitals are measured about once per second, and at the end of each window. A warning says
         which window is the first that is not like the clip.
         """
-        small, plan, number = self.smalls.get_nowait(), self.plan, self.meter.seen
-        if number in np.linspace(0, plan.new_frames - 1, _SAMPLES).round():
-            self.samples[number] = small
-        window = self.meter.push(small)
+        plan, window = self.plan, self.meter.push(self.smalls.get_nowait())
         if window is None and self.meter.seen % max(_LOOK, round(1 / plan.step)):
             return []
         vitals = window or self.meter.now()
-        self.history.append(vitals)
         events: list[Warned | Measured] = [Measured("vitals", vitals)]
         if window is not None and [row for row in self.meter.rows if row.failed] == [window]:
             settings, faults = plan.settings, ", ".join(window.faults.values())
@@ -106,11 +92,10 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
 
     Raises:
         CloudconvError: the run is not possible or fails. No output is written, and a file that
-            existed before is unchanged, unless only the report fails: the output is then complete.
+            existed before is unchanged.
     """
     began = time.monotonic()
     set_threads(settings.threads)
-    report = None
     yield Progress("analysing", 0, 100, unit="%")
     plan = decide(settings)
     yield from plan.warnings
@@ -118,10 +103,6 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
         plan, material, spec, options = resolve(plan)
         yield Progress("analysing", 50, 100, unit="%")
         stack.enter_context(claim(plan.output, overwrite=settings.overwrite))
-        if settings.report is not None:
-            folder = report_folder(Path(settings.report), overwrite=settings.overwrite)
-            report = stack.enter_context(folder)
-            yield from plan.info.tags.flat_in("report")
         yield from plan.warnings
         kind = replace(
             spec.kind,
@@ -141,12 +122,8 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
             vitals=[row.as_json() for row in meter.rows],
             limits=meter.limits_as_json(),
             alive=all(row.alive for row in meter.rows),
-            report=None if settings.report is None else str(settings.report),
             warnings=reported,
         )
-        if report is not None:
-            turn, step = turn_of(plan.info) or UPRIGHT, plan.step
-            write_report(report, result, watch.history, meter.rows, watch.samples, step, turn)
     yield Finished(result)
 
 

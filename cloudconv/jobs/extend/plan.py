@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -208,13 +208,11 @@ class ExtendPlan(Generic[S]):
         }
 
 
-def decide(
-    settings: S, model: str, tag: str, own: dict[str, Any], reports: Sequence[Path] = ()
-) -> ExtendPlan[S]:
+def decide(settings: S, model: str, tag: str, own: dict[str, Any]) -> ExtendPlan[S]:
     """Probe the input, and decide everything that does not need its frames.
 
     ``model`` is the name or file of the predictor, and ``tag`` a word for the default name of the
-    output. ``own`` are decided fields of the result. The run also writes ``reports``.
+    output. ``own`` are decided fields of the result.
 
     Raises:
         CloudconvError: the input, the model or the device cannot be used, or the output cannot be
@@ -232,7 +230,7 @@ def decide(
     output = output_path(settings.output, info.path, tag, suffix)
     choice = choose(container_of(output), info, settings)
     check_output(output, overwrite=settings.overwrite, inputs=[info.path])
-    check_outputs(settings, [*written_by(output), *reports], [info.path])
+    check_outputs(settings, written_by(output), [info.path])
     check_rate(output, timing.rate)
     length = timing.end - timing.start
     if at is not None and at > length:
