@@ -119,7 +119,8 @@ class Stretcher:
         if stamp is not None:
             begin = stamp * packet.time_base
             if begin + (packet.duration or 0) * packet.time_base < self._begin - _PREROLL:
-                self.led = max(self.led, self._begin - begin)
+                if not packet.is_discard:  # an edit list may hide sound from players
+                    self.led = max(self.led, self._begin - begin)
                 return
         yield from self._decoded(packet)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import av.error
+from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 
 from cloudconv.media.containers import Container
@@ -22,6 +23,10 @@ _STALE = frozenset(
 _STALE_PREFIXES = ("number_of_", "_statistics_")
 # Tags that every track of MP4 and MOV has, also if nobody has chosen them.
 _MP4_ONLY = frozenset(("handler_name", "vendor_id"))
+
+# Codecs that FFmpeg writes to Matroska as in an AVI, and does not list for Matroska.
+_ACM = ("wmav1", "wmav2", "wmapro", "wmalossless", "wmavoice", "pcm_alaw", "pcm_mulaw",
+        "adpcm_ms", "adpcm_ima_wav")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +84,15 @@ def add_copy(out: OutputContainer, stream: Any) -> Any:
     """Add a stream for copied packets of ``stream`` to a muxer before its header is written."""
     # Without ``opaque``, PyAV requires an encoder for the video's codec, which a copy does not use.
     opaque = {"opaque": True} if stream.type == "video" else {}
-    return out.add_stream_from_template(stream, **opaque)
+    if out.format.name != "matroska" or codec_name(stream) not in _ACM:
+        return out.add_stream_from_template(stream, **opaque)
+    # PyAV refuses these codecs. A filter of packets copies all parameters of its input stream.
+    target = out.add_mux_stream("pcm_s16le")
+    BitStreamFilterContext("null", stream, target)
+    return target
+
+
+def codec_name(stream: Any) -> str:
+    """Return FFmpeg's short name of the codec."""
+    context = stream.codec_context
+    return str(context.name if context is not None else getattr(stream, "name", None) or "unknown")

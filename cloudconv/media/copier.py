@@ -18,7 +18,7 @@ from av.stream import Disposition
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.audio import Stretcher, choose_format, name_channels
-from cloudconv.media.carry import Carry, accepts, add_copy, fresh_tags
+from cloudconv.media.carry import Carry, accepts, add_copy, codec_name, fresh_tags
 from cloudconv.media.containers import Container
 from cloudconv.media.demux import is_made_anew, only, open_container, read_packets
 from cloudconv.media.tracks import (
@@ -26,9 +26,8 @@ from cloudconv.media.tracks import (
     PRIMING,
     TEXT,
     Track,
-    codec_name,
 )
-from cloudconv.messages import plural
+from cloudconv.messages import counted, plural
 
 _TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)([:;.])(\d+)")
 _DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
@@ -129,6 +128,12 @@ class Copier:
                     f"sound-damaged: {_label(track.source)} is damaged: {track.slowed.lost} of its "
                     "packets could not be decoded, and silence is in their place."
                 )
+            if track.unreadable:
+                are = plural(track.unreadable, "is", "are")
+                self._warn(
+                    f"subtitles-damaged: {counted(track.unreadable, 'text')} of "
+                    f"{_label(track.source)} {are} damaged and left out."
+                )
             if track.moved:
                 self._warn(
                     f"clock-steps-back: The time stamps of {_label(track.source)} step back: "
@@ -147,7 +152,8 @@ class Copier:
 
     def _drop(self, code: str, stream: Any, why: str = "") -> None:
         self._warn(
-            f"{code}: {_label(stream)} is left out: {why or f'{self._kind.name} cannot hold it'}."
+            f"{code}: {_label(stream)} is left out: "
+            f"{why or f'FFmpeg cannot write it to {self._kind.name}'}."
         )
 
     def _add_streams(self, source: InputContainer) -> None:
@@ -234,13 +240,14 @@ class Copier:
             self._add_track(stream, target, converts=True)
             if codec in ("ass", "ssa"):
                 self._warn(
-                    f"subtitles-plain: {kind.name} cannot hold {codec} subtitles: "
+                    f"subtitles-plain: FFmpeg cannot write {codec} subtitles to {kind.name}: "
                     f"{_label(stream)} becomes {kind.subtitles} and loses its styles."
                 )
         elif stream.type == "audio" and carry.copies_only:
+            mkv = accepts("matroska", lambda out: add_copy(out, stream))
             raise OutputError(
-                f"sound-not-copied: {kind.name} cannot hold {_label(stream)} as it is: leave "
-                "--audio=copy out, or write an .mkv."
+                f"sound-not-copied: FFmpeg cannot copy {_label(stream)} to {kind.name}: leave "
+                f"--audio=copy out{', or write an .mkv' if mkv else ''}."
             )
         elif stream.type == "audio":
             self._add_encoded(stream, Fraction(1))
@@ -260,15 +267,15 @@ class Copier:
         before, after = stream.codec_context, target.codec_context
         codec = after.codec.canonical_name
         if codec != before.codec.canonical_name:
-            slower, refused = "because it is slowed down", f"as {self._kind.name} cannot hold it"
-            why = refused if factor == 1 else slower
-            self._warn(f"sound-encoded: {_label(stream)} becomes {codec}, {why}.")
+            name = self._kind.name
+            why = f"FFmpeg cannot copy it to {name}" if factor == 1 else "it is slowed down"
+            self._warn(f"sound-encoded: {_label(stream)} becomes {codec}, because {why}.")
         if after.layout.nb_channels != before.layout.nb_channels:
             self._warn(f"sound-mixed-down: {_label(stream)} is mixed down to {after.layout.name}.")
 
     def _copy_of(self, stream: Any) -> Any:
         target = add_copy(self._out, stream)
-        if stream.type == "audio":
+        if stream.type == "audio" and target.codec_context is not None:
             # Unlike Matroska, MP4 cannot store PCM with unnamed channels.
             name_channels(target.codec_context)
         is_aac = codec_name(stream) == "aac" and not stream.codec_context.extradata

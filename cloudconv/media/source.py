@@ -340,8 +340,9 @@ class Source:
         if self._nvdec is not None:
             modes.insert(0, _NVDEC)
         shown: Fraction | None = None  # the time of the latest picture
+        untimed = 0  # the number of pictures without a time stamp
         for mode in modes:
-            after = shown
+            after, seen = shown, 0
             try:
                 with ExitStack() as stack:
                     container = self._opened(mode, seek)
@@ -356,11 +357,15 @@ class Source:
                             self._aspect = decoder.sample_aspect_ratio
                             stamp = picture.pts if timing.has_timestamps else self._next(picture)
                             time = None if stamp is None else stamp * timing.time_base
-                            if time is None or (
-                                (first is None or time >= first) and (after is None or time > after)
-                            ):
+                            if time is None:
+                                seen += 1
+                                is_next, untimed = seen > untimed, max(untimed, seen)
+                            else:
+                                is_next = first is None or time >= first
+                                is_next &= after is None or time > after
+                                shown = time if is_next else shown
+                            if is_next:
                                 yield picture, time
-                                shown = shown if time is None else time
                 return
             except _NextModeError as error:
                 self._promised = 0

@@ -7,10 +7,11 @@ from fractions import Fraction
 from math import ceil
 from typing import Any
 
+import av.error
 from av.format import Flags
 
 from cloudconv.media.audio import Stretcher
-from cloudconv.media.carry import Carry
+from cloudconv.media.carry import Carry, codec_name
 from cloudconv.media.containers import Container
 from cloudconv.media.demux import Clock
 
@@ -33,9 +34,10 @@ class Track:
 
     ``tracks`` are all that are carried over. ``converts`` is for text subtitles in the codec of the
     ``target``. ``led`` is the length in seconds of the audio that was left out before the first
-    video frame, and ``moved`` the number of packets that :meth:`_in_order` has moved. ``delay`` is
-    the number of seconds by which the first packet precedes 0. The file states this delay, and
-    readers subtract it from all times. An output that is not ``seekable`` cannot state a delay.
+    video frame, ``moved`` the number of packets that :meth:`_in_order` moves, ``unreadable`` the
+    number of subtitles that could not be converted. ``delay`` is the number of seconds by which the
+    first packet precedes 0. The file states this delay, and readers subtract it from all times. An
+    output that is not ``seekable`` cannot state a delay.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Track:
     ) -> None:
         self.source, self.target, self.slowed = source, target, slowed
         self.led = self.delay = Fraction(0)
-        self.moved = 0
+        self.moved = self.unreadable = 0
         self._carry, self._container, self._tracks = carry, container, tracks
         self._states_delay = container.is_amended and seekable
         self._shifts = (Fraction(0), *carry.info.timing.shifts)
@@ -60,6 +62,7 @@ class Track:
         self._part, self._joins = 0, False  # whether the next packet is the first one after a join
         self._offset = self._reached = Fraction(0)  # see `_shift`
         self._ends: Fraction | None = None  # the last packet's end in seconds, in the output
+        self._steps_back = False  # whether the last packet was moved, or one before that it follows
         self._decoded: int | None = None  # the decode time of the last packet in ticks
 
     @property
@@ -123,9 +126,12 @@ class Track:
             alike = is_text or Flags(self.target.container.format.flags) & Flags.ts_nonstrict
             least = self._decoded + (0 if alike else ceil(tick / base))
             if stamp < least:
-                self.moved += stamp < self._decoded
+                self._steps_back |= stamp < self._decoded
+                self.moved += self._steps_back
                 stamp = least
                 packet.dts, packet.pts = stamp, max(packet.pts, stamp)
+            else:
+                self._steps_back = False
         self._decoded = stamp
         later = round(round(self.delay / tick) * tick / base)
         if later:
@@ -178,7 +184,8 @@ class Track:
             # No edit list hides this audio. After a cut, the audio would be heard.
             leads = carry.start is None and begin >= first - PRIMING
         if begin < first and not leads:
-            if carry.start is None:
+            # An edit list may hide sound from players.
+            if carry.start is None and not packet.is_discard:
                 self.led = max(self.led, first - begin)
             return None
         if self._joins and self._ends is not None:
@@ -201,10 +208,14 @@ class Track:
 
     def _converted(self, packet: Any, start: Fraction, duration: Fraction) -> Any:
         """Return a text packet in the target's codec, shown from ``start``; None if it is empty."""
-        decoded = self.source.codec_context.decode2(packet)
-        if not decoded:
+        try:
+            decoded = self.source.codec_context.decode2(packet)
+            if not decoded:
+                return None
+            made = self.target.codec_context.encode_subtitle(decoded)
+        except (av.error.FFmpegError, UnicodeError):
+            self.unreadable += 1
             return None
-        made = self.target.codec_context.encode_subtitle(decoded)
         made.time_base, made.stream = Fraction(1, 1000), self.target
         made.pts = made.dts = round(start * 1000)
         made.duration = round(duration * 1000)
@@ -218,12 +229,6 @@ def _refine(packet: Any) -> None:
     pts, dts, duration = (None if time is None else time * parts for time in times)
     packet.time_base /= parts
     packet.pts, packet.dts, packet.duration = pts, dts, duration
-
-
-def codec_name(stream: Any) -> str:
-    """Return FFmpeg's short name of the codec."""
-    context = stream.codec_context
-    return str(context.name if context is not None else getattr(stream, "name", None) or "unknown")
 
 
 TEXT = frozenset(("subrip", "srt", "ass", "ssa", "mov_text", "webvtt", "text"))

@@ -142,7 +142,7 @@ def write_clip(
         out.metadata.update(metadata or {})
         if chapters:
             set_chapters(out, chapters)
-        tracks: list[Any] = [out.add_stream(name, rate=48000) for name in audio]
+        tracks: list[Any] = [out.add_stream(name, rate=48000, bit_rate=128_000) for name in audio]
         ticks = [int(time / time_base) for time in times]
         lasts = dict(zip(ticks, (int(gap / time_base) for gap in gaps), strict=True))
         for frame, tick in zip([*shown, None], [*ticks, 0], strict=True):

@@ -13,6 +13,7 @@ from av.stream import Disposition
 from av.subtitles.subtitle import SubtitleSet
 from PIL import Image
 
+from cloudconv.errors import OutputError
 from cloudconv.media.carry import Carry, add_copy
 from cloudconv.media.copier import timecode_at_rate
 from cloudconv.media.probe import probe
@@ -250,12 +251,12 @@ def test_attachments_are_copied_or_named(tmp_path):
         assert (attached.metadata["filename"], attached.mimetype) == ("font.ttf", "font/ttf")
         assert attached.data == b"glyphs" * 20
     (warning,) = said(convert(source, tmp_path / "out.mp4"), "font.ttf")
-    assert "MP4 cannot hold it" in warning
+    assert "FFmpeg cannot write it to MP4" in warning
 
 
 def test_streams_that_webm_cannot_hold_are_named(tmp_path):
     source = video(tmp_path / "in.mp4")
-    warnings = said(convert(source, tmp_path / "out.webm"), "WebM cannot hold it")
+    warnings = said(convert(source, tmp_path / "out.webm"), "FFmpeg cannot copy it to WebM")
     assert len(warnings) == 2
     assert "aac, deu" in warnings[0]
     (warning,) = said(convert(source, tmp_path / "out.gif"), "GIF cannot hold")
@@ -407,13 +408,67 @@ def decoded_sound(path):
         return [bytes(plane) for frame in clip.decode(audio=0) for plane in frame.planes]
 
 
-def test_audio_that_ffmpeg_does_not_list_for_matroska_is_encoded_again(tmp_path):
-    source = write_clip(tmp_path / "in.avi", 24, codec="mpeg4", audio=["pcm_alaw"])
+@pytest.mark.parametrize(
+    ("name", "codec"), [("in.avi", "pcm_alaw"), ("in.avi", "adpcm_ms"), ("in.wmv", "wmav2")]
+)
+def test_audio_that_ffmpeg_does_not_list_for_matroska_is_copied(tmp_path, name, codec):
+    source = write_clip(tmp_path / name, 24, codec="mpeg4", audio=[codec])
+    assert not said(convert(source, tmp_path / "out.mkv"), "")
+    assert packets_of(tmp_path / "out.mkv") == packets_of(source)
+    sounds = [decoded_sound(tmp_path / made) for made in (name, "out.mkv")]
+    assert sounds[0] == sounds[1]
+
+
+def test_audio_that_cannot_be_copied_gets_advice_that_helps(tmp_path):
+    source = write_clip(tmp_path / "in.avi", 24, codec="mpeg4", audio=["adpcm_yamaha", "pcm_alaw"])
     (warning,) = said(convert(source, tmp_path / "out.mkv"), "")
-    assert warning == "Audio stream 1 (pcm_alaw) becomes aac, as Matroska cannot hold it."
-    with av.open(str(tmp_path / "out.mkv")) as clip:
-        sound = sum(frame.samples for frame in clip.decode(audio=0))
-    assert abs(sound - 48000) <= 1024
+    assert warning == (
+        "Audio stream 1 (adpcm_yamaha) becomes aac, because FFmpeg cannot copy it to Matroska."
+    )
+    info = probe(source)
+    strict = Carry(info, info.timing.start, copies_only=True)
+    for name in ("out.mkv", "out.mp4"):
+        with pytest.raises(OutputError, match="cannot copy Audio stream 1") as error:
+            write(tmp_path / name, even(2), info, rate=24, carry=strict)
+        assert ".mkv" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv"])
+@pytest.mark.parametrize("slow", [None, 2])
+def test_audio_that_an_edit_list_hides_is_not_called_lost(tmp_path, name, slow):
+    whole = write_clip(tmp_path / "whole.mp4", 72, codec="libx264", audio=["aac"])
+
+    def earlier(packet):
+        packet.pts, packet.dts = (
+            time - int(Fraction(7, 5) / packet.time_base) for time in (packet.pts, packet.dts)
+        )
+        return packet
+
+    source = remux(whole, tmp_path / "in.mp4", earlier)
+    assert not said(convert(source, tmp_path / name, slow=slow), "left out")
+
+
+def test_damaged_subtitles_are_left_out_and_counted(tmp_path):
+    whole, source = video(tmp_path / "whole.mkv", subtitles="subrip"), tmp_path / "in.mkv"
+
+    def damaged(packet):
+        if bytes(packet).startswith(b"Clouds"):
+            changed = av.Packet(b"\xff\xfe\xc3(" + bytes(packet))
+            changed.pts, changed.dts, changed.duration = packet.pts, packet.dts, packet.duration
+            changed.time_base = packet.time_base
+            return changed
+        return packet
+
+    with av.open(str(whole)) as clip, av.open(str(source), "w") as out:
+        streams = {s.index: add_copy(out, s) for s in clip.streams if s.type != "attachment"}
+        for packet in clip.demux([clip.streams[index] for index in streams]):
+            if packet.size:
+                index, packet = packet.stream.index, damaged(packet)
+                packet.stream = streams[index]
+                out.mux(packet)
+    (warning,) = said(convert(source, tmp_path / "out.mp4"), "damaged")
+    assert "1 text of Subtitle stream" in warning
+    assert [text for *_, text in subtitles_of(tmp_path / "out.mp4")] == ["Sun"]
 
 
 @pytest.mark.parametrize(

@@ -241,6 +241,21 @@ def test_nvdec_or_its_lack_changes_no_frame(tmp_path, start):
         assert source.by_gpu != any("not NVDEC" in text for text in map(str, source.warnings))
 
 
+def test_pictures_without_a_time_come_once_if_another_mode_decodes_again(tmp_path, monkeypatch):
+    path = damaged(write_clip(tmp_path / "a.mkv", 40, codec="libx264", options=X264), {30})
+    expected = [frame.time for frame in frames_of(path)]
+    decode = Source._pictures_of
+
+    def without_some_times(self, *packet_and_mode):
+        pictures = decode(self, *packet_and_mode)
+        for made in pictures:
+            made.pts = None if made.pts % 7 == 3 else made.pts
+        return pictures
+
+    monkeypatch.setattr(Source, "_pictures_of", without_some_times)
+    assert [frame.time for frame in frames_of(path)] == expected
+
+
 @pytest.fixture
 def pretend_nvdec(monkeypatch):
     """Return a function that simulates a GPU that decodes a file, and returns its maker."""

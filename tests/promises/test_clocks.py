@@ -108,6 +108,14 @@ def test_audio_whose_times_go_back_is_kept_with_one_warning(tmp_path, target, mo
     assert moved_packets(times, clip) == {*moves}
 
 
+def test_packets_that_follow_a_moved_one_are_counted(tmp_path):
+    clip = with_shifted_audio(tmp_path / "in.flv", {10: -60, 11: -47})
+    result = interp(clip, tmp_path / "out.mp4")
+    (warning,) = (text for text in map(str, result.warnings) if "step back" in text)
+    assert "step back: 2 of its packets" in warning
+    assert moved_packets(packet_times(tmp_path / "out.mp4"), clip) == {10, 11}
+
+
 def test_audio_whose_clock_starts_again_stays_continuous(tmp_path):
     clip = with_shifted_audio(tmp_path / "in.flv", dict.fromkeys(range(32, 60), -700))
     interp(clip, tmp_path / "out.mp4")
