@@ -477,7 +477,7 @@ def test_audio_that_the_container_refuses_is_encoded_again(tmp_path):
     assert abs(len(samples) - 24000) <= 960
     turns = np.flatnonzero(np.diff(np.signbit(samples[2000:20000])))
     assert abs(len(turns) / 2 / (18000 / 48000) - 440) < 5  # the tone of the source
-    with pytest.raises(OutputError, match="WebM cannot hold Audio stream 1"):
+    with pytest.raises(OutputError, match="cannot copy Audio stream 1"):
         cloudconv.interpolate(clip, tmp_path / "c.webm", audio="copy", **options)
     assert not (tmp_path / "c.webm").exists()
     kept = cloudconv.interpolate(clip, tmp_path / "c.mkv", audio="copy", **options)

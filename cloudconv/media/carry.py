@@ -85,7 +85,11 @@ def add_copy(out: OutputContainer, stream: Any) -> Any:
     # Without ``opaque``, PyAV requires an encoder for the video's codec, which a copy does not use.
     opaque = {"opaque": True} if stream.type == "video" else {}
     if out.format.name != "matroska" or codec_name(stream) not in _ACM:
-        return out.add_stream_from_template(stream, **opaque)
+        target = out.add_stream_from_template(stream, **opaque)
+        if stream.type == "video" and not stream.codec_context.width:
+            # A cover that was not decoded has no size. Muxers want one, and MP4 does not store it.
+            target.width = target.height = 1
+        return target
     # PyAV refuses these codecs. A filter of packets copies all parameters of its input stream.
     target = out.add_mux_stream("pcm_s16le")
     BitStreamFilterContext("null", stream, target)

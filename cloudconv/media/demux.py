@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import struct
 import zlib
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
@@ -10,7 +12,7 @@ from contextlib import suppress
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 from av.codec.hwaccel import HWAccel
@@ -32,6 +34,9 @@ _LEFT_OUT = frozenset(
     )
 )
 _FORMATS = ",".join(sorted(av.formats_available - _LEFT_OUT))
+_PNG = frozenset(("png", "apng"))
+# FFmpeg decodes a picture of each stream that it opens. Pictures of PNG are checked first.
+_CODECS = ",".join(sorted(av.codec.codecs_available - _PNG))
 _BUFFER = 1 << 18  # bytes to read at once
 _MOST_PACKETS = 250  # among which a video has two if it moves
 _LIMIT = "CLOUDCONV_MAX_PIXELS"
@@ -49,7 +54,7 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
     try:
         path.stat()  # FFmpeg gives no reason if a picture is missing
         try:
-            return _open(path, hardware, _FORMATS)
+            return _open(path, hardware, _FORMATS, codec_whitelist=_CODECS)
         except av.error.ArgumentError:
             if not is_png(path):
                 raise
@@ -95,7 +100,7 @@ def too_short(path: Path) -> str:
     return f"ends-before-frame: {path} ends before its first frame: give a complete file."
 
 
-def _open(path: Path, hardware: HWAccel | None, formats: str) -> InputContainer:
+def _open(path: Path, hardware: HWAccel | None, formats: str, **options: str) -> InputContainer:
     growth = growth_of(path)
     # The prefix prevents that a name such as "a:b.mp4" is read as a protocol. The option prevents
     # that a "%" in a picture's name is read as a sequence.
@@ -103,7 +108,7 @@ def _open(path: Path, hardware: HWAccel | None, formats: str) -> InputContainer:
         f"file:{os.fspath(path)}" if growth is None else GrowthReader(growth),
         mode="r",
         metadata_errors="replace",
-        container_options={"pattern_type": "none", "format_whitelist": formats},
+        container_options={"pattern_type": "none", "format_whitelist": formats, **options},
         hwaccel=hardware,
         buffer_size=_BUFFER,
     )
@@ -198,12 +203,14 @@ def read_packets(
 
     The times are moved to ``clock``, if there is one. Raises ReadError if the disk fails.
     """
-    failures = 0
+    failures, codec = 0, getattr(getattr(stream, "codec_context", None), "name", None)
     while failures < 8:
         try:
             for packet in container.demux(stream):
                 failures = 0
                 if packet.size:
+                    if codec in _PNG:
+                        _check_png(io.BytesIO(packet), container.name.removeprefix("file:"))
                     if clock is not None:
                         clock.move(packet)
                     yield packet
@@ -332,26 +339,36 @@ _MOST = 1 << 26  # unpacked bytes of all these chunks
 
 
 def is_png(path: Path) -> bool:
-    """Return whether a file is a PNG or APNG; raise InputError for one that fills the memory.
+    """Return whether a file is a PNG or APNG; raise InputError for one that fills the memory."""
+    with path.open("rb") as file:
+        if file.read(8) != _SIGNATURE:
+            return False
+        _check_png(file, path)
+    return True
+
+
+def _check_png(file: BinaryIO, name: Path | str) -> None:
+    """Raise InputError for a PNG that fills the memory.
 
     FFmpeg unpacks texts and the colour profile without a limit. Here their limit is 64 MiB.
     """
     room = _MOST
-    with path.open("rb") as file:
-        if file.read(8) != _SIGNATURE:
-            return False
-        while len(head := file.read(8)) == 8:
-            size = int.from_bytes(head[:4], "big")
-            begin = file.tell()
-            if head[4:] in (b"iCCP", b"zTXt"):
-                # The compressed data follows a name, a zero and the number of the method.
-                packed = file.read(min(size, _MOST)).partition(b"\0")[2][1:]
-                with suppress(zlib.error):
-                    room -= len(zlib.decompressobj().decompress(packed, room))
-            if room <= 0:
-                raise InputError(
-                    f"large-png: {path} has a colour profile or texts of more than "
-                    f"{_MOST >> 20} MiB: remove them from the picture."
-                )
-            file.seek(begin + size + 4)
-    return True
+    file.seek(16)
+    if len(sides := file.read(8)) == 8:
+        width, height = struct.unpack(">2I", sides)
+        check_size(width, height, Path(name))
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        size = int.from_bytes(head[:4], "big")
+        begin = file.tell()
+        if head[4:] in (b"iCCP", b"zTXt"):
+            # The compressed data follows a name, a zero and the number of the method.
+            packed = file.read(min(size, _MOST)).partition(b"\0")[2][1:]
+            with suppress(zlib.error):
+                room -= len(zlib.decompressobj().decompress(packed, room))
+        if room <= 0:
+            raise InputError(
+                f"large-png: {name} has a colour profile or texts of more than "
+                f"{_MOST >> 20} MiB: remove them from the picture."
+            )
+        file.seek(begin + size + 4)

@@ -304,9 +304,10 @@ def _checked_name(name: str, container: Container) -> str:
             f"not-for-video: {name!r} encodes {codec.type}, not video: choose an encoder of video."
         )
     if not _can_be_in(container, codec.name):
+        other = "" if container.muxer == "matroska" else ", or another container (.mkv holds most)"
         raise EncoderUsageError(
-            f"encoder-not-in-container: {container.name} cannot hold what {name} writes: use "
-            f"{present(container.encoders)}, or another container (.mkv holds most)."
+            f"encoder-not-in-container: FFmpeg does not write what {name} makes to "
+            f"{container.name}: use {' or '.join(present(container.encoders))}{other}."
         )
     return codec.name
 

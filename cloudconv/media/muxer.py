@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from array import array
@@ -122,7 +123,7 @@ class FileWriter(Writer):
     def __init__(self, plan: EncodingPlan, path: Path) -> None:
         """Open the muxer of the container and the encoder, and add the other streams.
 
-        ``path`` is the temporary file, or standard output.
+        ``path`` is the temporary file, standard output, or the null device.
         """
         container = container_of(plan.target)
         self._path = path
@@ -131,7 +132,10 @@ class FileWriter(Writer):
         self._amends = container.is_amended and not is_stdout(path)
         self._order = _DecodeTimes() if container.sums_gaps and plan.rate is None else None
         url = "pipe:1" if is_stdout(path) else f"file:{path}"
-        super().__init__(plan, url, _options(container, plan))
+        options = _options(container, plan)
+        if str(path) == os.devnull:
+            options.pop("movflags", None)  # +faststart reads the file
+        super().__init__(plan, url, options)
 
     def _add_streams(self) -> None:
         plan, container, stream = self._plan, self._container, self.encoder

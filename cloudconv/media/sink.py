@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
@@ -212,19 +213,6 @@ class Sink(FrameEncoder):
             self._ended = True
         return None if self._part is None else self.file
 
-    def try_copies(self) -> list[Warned]:
-        """Write all streams that are copied, delete the file, and return the warnings.
-
-        Raises OutputError if the container refuses a packet, or there is no room.
-        """
-        try:
-            with writing(self.plan.target):
-                assert isinstance(self._writer, FileWriter)
-                self._writer.write_copies()
-        finally:
-            self.abandon()
-        return self._writer.warnings
-
     def join(self, segments: Sequence[tuple[Path, PacketSummary]]) -> None:
         """Write the packets of all segments, which follow each other in time; complete the output.
 
@@ -276,3 +264,15 @@ class Sink(FrameEncoder):
                 f"{float(last):.3f} s instead of {float(self._last_time):.3f} s. Please report "
                 "this."
             )
+
+
+def try_copies(plan: EncodingPlan) -> list[Warned]:
+    """Write all streams that are copied to nowhere, and return the warnings.
+
+    Raises OutputError if the container refuses a packet.
+    """
+    with writing(plan.target), ExitStack() as stack:
+        writer = FileWriter(plan, Path(os.devnull))
+        stack.callback(writer.abandon)
+        writer.write_copies()
+    return writer.warnings

@@ -16,7 +16,10 @@ from PIL import Image
 from cloudconv.errors import OutputError
 from cloudconv.media.carry import Carry, add_copy
 from cloudconv.media.copier import timecode_at_rate
+from cloudconv.media.matroska import amend, room
+from cloudconv.media.plan import plan_encoding
 from cloudconv.media.probe import probe
+from cloudconv.media.sink import try_copies
 from tests.helpers.factory import (
     packet_times,
     packets_of,
@@ -28,6 +31,7 @@ from tests.helpers.factory import (
     tone,
     write_clip,
 )
+from tests.helpers.system import largest_file
 from tests.media.test_sink import even, write
 
 SRT = [(Fraction(1, 2), Fraction(1), "Clouds & rain"), (Fraction(2), Fraction(1, 2), "Sun")]
@@ -446,6 +450,35 @@ def test_audio_that_an_edit_list_hides_is_not_called_lost(tmp_path, name, slow):
 
     source = remux(whole, tmp_path / "in.mp4", earlier)
     assert not said(convert(source, tmp_path / name, slow=slow), "left out")
+
+
+@pytest.mark.parametrize("name", ["out.mp4", "out.mkv", "out.mov"])
+def test_a_trial_of_the_copies_stores_nothing(tmp_path, name):
+    source = video(tmp_path / "in.mp4")
+    info = probe(source)
+    carry = Carry(info, info.timing.start)
+    times = {"rate": Fraction(24), "time_base": Fraction(1, 24)}
+    with largest_file(100):
+        assert try_copies(plan_encoding(tmp_path / name, info, carry=carry, **times)) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["in.mp4"]
+
+
+def test_many_tracks_of_sound_can_all_state_a_delay(tmp_path):
+    path, count = tmp_path / "in.mkv", 90
+    with av.open(str(path), "w", container_options={"write_crc32": "0"}) as out:
+        shown = out.add_stream("ffv1", rate=24)
+        shown.width = shown.height = 32
+        shown.metadata["title"] = "Many" + room(count)
+        tracks = [out.add_stream("pcm_s16le", rate=48000) for _ in range(count)]
+        out.mux(shown.encode(picture(0, 32, 32)))
+        for track in tracks:
+            sound(out, track, tone(440, 480))
+    amend(path, room(count), (32, 32), None, [Fraction(1, 50)] * count, varies=False)
+    with av.open(str(path)) as clip:
+        assert clip.streams.video[0].metadata["title"] == "Many"
+        assert len(clip.streams.audio) == count
+        first = next(packet for packet in clip.demux(audio=0) if packet.size)
+        assert first.pts * first.time_base == -Fraction(1, 50)
 
 
 def test_damaged_subtitles_are_left_out_and_counted(tmp_path):

@@ -209,9 +209,9 @@ def test_a_chosen_encoder_or_pixel_format_is_kept(size, given, made, warns):
     [
         (MP4, {"encoder": "nosuch"}, 'no encoder "nosuch"'),
         (MP4, {"encoder": "aac"}, "encodes audio"),
-        (WEBM, {"encoder": "libx264"}, "WebM cannot hold what libx264 writes"),
-        (MOV, {"encoder": "libvpx-vp9"}, "MOV cannot hold"),
-        (MOV, {"encoder": "ffv1"}, "MOV cannot hold"),
+        (WEBM, {"encoder": "libx264"}, "does not write what libx264 makes to WebM"),
+        (MOV, {"encoder": "libvpx-vp9"}, "libvpx-vp9 makes to MOV"),
+        (MOV, {"encoder": "ffv1"}, "ffv1 makes to MOV"),
         (MP4, {"encoder_option": (("preste", "fast"),)}, "did you mean preset"),
         (MP4, {"encoder_option": (("sample_rate", "1"),)}, "no option 'sample_rate'"),
         (MP4, {"preset": "fats"}, "no preset 'fats'"),

@@ -3,9 +3,11 @@
 import os
 import struct
 import time
+from fractions import Fraction
 from functools import cache
 from io import BytesIO
 
+import av
 import pytest
 from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
@@ -66,6 +68,32 @@ def test_a_png_whose_texts_would_fill_the_memory_is_refused(tmp_path, name):
         file.write_bytes(png(*sizes))
         with pytest.raises(InputError, match="colour profile or texts"):
             probe(file)
+
+
+@pytest.mark.parametrize("suffix", ["mov", "avi", "nut"])
+@pytest.mark.parametrize("place", [0, 2])
+def test_a_png_inside_a_video_gets_the_same_checks(tmp_path, suffix, place, monkeypatch):
+    def clip(name, picture):
+        file = tmp_path / f"{name}.{suffix}"
+        with av.open(str(file), "w") as out:
+            stream = out.add_stream("png", rate=24)
+            stream.width, stream.height, stream.pix_fmt = 16, 16, "rgb24"
+            for number in range(4):
+                packet = av.Packet(picture if number == place else png(0))
+                packet.pts = packet.dts = number
+                packet.time_base, packet.stream = Fraction(1, 24), stream
+                packet.is_keyframe = True
+                out.mux(packet)
+        return file
+
+    file = BytesIO()
+    Image.new("RGB", (40, 20)).save(file, "PNG")
+    assert probe(clip("good", png(1, 1))).timing.frames == 4
+    with pytest.raises(InputError, match="colour profile or texts"):
+        probe(clip("texts", png(0, 80)))
+    monkeypatch.setenv("CLOUDCONV_MAX_PIXELS", "500")
+    with pytest.raises(InputError, match="40x20"):
+        probe(clip("large", file.getvalue()))
 
 
 def webp(width, height, size):

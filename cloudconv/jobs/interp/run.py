@@ -26,7 +26,7 @@ from cloudconv.jobs.output import size_of
 from cloudconv.media.frame import FrameTask
 from cloudconv.media.output import check_free, claim
 from cloudconv.media.packets import PacketSummary
-from cloudconv.media.sink import FrameEncoder, Sink
+from cloudconv.media.sink import FrameEncoder, Sink, try_copies
 from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import machine_fingerprint, precision_name, set_threads
 from cloudconv.render.memory import Sizes, empty_cache, least_free_memory
@@ -150,7 +150,7 @@ def _claimed(plan: InterpPlan, first: Fraction) -> Iterator[SegmentStore | Sink]
         check_free(output, overwrite=settings.overwrite)
         encoding = plan.encoding(first, settings.threads)
         # Copied streams that cannot be written raise their errors now instead of at the end.
-        store.warnings += [*encoding.warnings, *Sink(encoding).try_copies()]
+        store.warnings += [*encoding.warnings, *try_copies(encoding)]
         machine = machine_fingerprint(plan.device, each_gpu=plan.workers.each_gpu)
         if plan.workers.device_type != plan.device.type:
             machine["device"] = f"{plan.workers.device_type} of a cluster"
