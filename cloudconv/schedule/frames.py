@@ -13,7 +13,7 @@ from typing import Literal
 
 from cloudconv.errors import InputError
 from cloudconv.events import Warned
-from cloudconv.media.color import thumbnail
+from cloudconv.media.color import block_means, thumbnail
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models.catalogue import FOUR
 from cloudconv.schedule.cadence import Cadence
@@ -102,10 +102,11 @@ def analyse(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFr
         if frame is None:
             cuts = [] if detector is None else detector.finish()
         else:
-            undecided.append((frame, repetition.push(frame)))
+            blocks = block_means(frame.planes()[0])
+            undecided.append((frame, repetition.push(blocks)))
             cuts = [False]
             if detector is not None:
-                cuts = detector.push(thumbnail(frame, *CutDetector.THUMBNAIL))
+                cuts = detector.push(thumbnail(frame, *CutDetector.THUMBNAIL, blocks))
         for cut in cuts:
             decided, repeats = undecided.popleft()
             yield AnalysedFrame(decided, cut, repeats and not cut, decided.time)

@@ -31,7 +31,6 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.errors import SettingsError
-from cloudconv.media.frame import Frame
 
 _HEIGHT, _WIDTH = 36, 64
 _BEFORE = 4  # compared frames before a cut; one more than the longest flash
@@ -204,7 +203,6 @@ def _shift(a: _Thumbnail, b: _Thumbnail) -> tuple[int, int]:
     )
 
 
-_REPEAT_BLOCK = 8  # side in pixels; the mean over a block removes most of a codec's noise
 _REPEAT_MEMORY = 12  # number of differences that give the local level of motion
 _REPEAT_RATIO = 0.25
 _MOST_MOVING = 0.01  # fraction of blocks that is measured: the motion may be in a corner
@@ -224,12 +222,12 @@ class RepeatDetector:
         self._blocks: Tensor | None = None
         self._differences: deque[float] = deque(maxlen=_REPEAT_MEMORY)
 
-    def push(self, frame: Frame) -> bool:
-        """Add the next frame and return whether it repeats the one before."""
-        planes = frame.planes()
-        # In gbr formats the first plane is green, which replaces luma here.
-        luma = planes[0].to(torch.float32)[None, None]
-        blocks = F.avg_pool2d(luma, _REPEAT_BLOCK, ceil_mode=True)[0, 0]
+    def push(self, blocks: Tensor) -> bool:
+        """Add the next frame and return whether it repeats the one before.
+
+        ``blocks`` are the means of its luma in blocks (:func:`~cloudconv.media.color.block_means`),
+        or those of green, which replaces luma in gbr formats.
+        """
         last, self._blocks = self._blocks, blocks
         if last is None or last.shape != blocks.shape:
             self._differences.clear()

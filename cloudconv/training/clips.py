@@ -23,7 +23,7 @@ from torch import Tensor
 from cloudconv.errors import InputError
 from cloudconv.events import Progress, Warned
 from cloudconv.media import pictures as images
-from cloudconv.media.color import rgb_of, thumbnail
+from cloudconv.media.color import block_means, rgb_of, thumbnail
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.probe import probe
@@ -287,11 +287,12 @@ class Windows:
             clip.info, start=(begin - lead) * clip.gap, end=end * clip.gap, threads=1
         ) as source:
             for number, frame in enumerate(source.frames()):
-                repeated = repeats.push(frame) and not self.settings.repeats
+                blocks = block_means(frame.planes()[0])
+                repeated = repeats.push(blocks) and not self.settings.repeats
                 if number < lead or (repeated and frames):
                     continue
                 if differing % interval == 0:
-                    thumbnails.append(thumbnail(frame, *CutDetector.THUMBNAIL))
+                    thumbnails.append(thumbnail(frame, *CutDetector.THUMBNAIL, blocks))
                     frames.append(frame)
                 differing += 1
                 if len(frames) == self.length:

@@ -6,11 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.functional import avg_pool2d
 
 from cloudconv.media.color import (
     ColorSpace,
     alpha_from_float,
     alpha_to_float,
+    block_means,
     color_space,
     from_rgb,
     rgb_of,
@@ -208,3 +210,11 @@ def test_thumbnails_reach_black_and_white(code, extent, expected):
     made = make_picture(flat(layout("yuv420p"), (code, 128, 128)), "yuv420p", 8, 8)
     frame = Frame(made, Fraction(0), Fraction(1), ColorTags(range=extent))
     assert thumbnail(frame, 4, 4).unique().tolist() == [expected]
+
+
+@pytest.mark.parametrize("pix_fmt", ["yuv420p", "gray10le", "gray16le"])
+@pytest.mark.parametrize("size", [(160, 96), (37, 61), (8, 8), (5, 300)])
+def test_means_of_blocks_include_smaller_blocks_at_the_edges(size, pix_fmt):
+    plane = Frame(picture(3, *size, pix_fmt, noise=9), Fraction(0), Fraction(1)).planes()[0]
+    expected = avg_pool2d(plane.to(torch.float32)[None], 8, ceil_mode=True)[0]
+    torch.testing.assert_close(block_means(plane), expected)
