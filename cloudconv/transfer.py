@@ -11,6 +11,8 @@ from torch import Tensor
 QUEUES = ("cuda", "xpu")
 """Devices that copy from page-locked memory in the order of their work, while the CPU continues."""
 
+PADDING = 64
+"""Bytes behind each plane that arrives in page-locked memory; FFmpeg's codecs may read them."""
 _ALIGNMENT = 16  # bytes
 
 
@@ -61,14 +63,17 @@ def download(planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:
     device = planes[0].device
     if device.type not in QUEUES:
         return Arriving([*stay, *(plane.cpu() for plane in planes)])
-    here = [
-        torch.empty(plane.shape, dtype=plane.dtype, pin_memory=True).copy_(plane, non_blocking=True)
-        for plane in planes
-    ]
+    here = [_page_locked(plane).copy_(plane, non_blocking=True) for plane in planes]
     arrived = _event(device)
     # The copies run in the queue of the planes' device, which need not be the current one.
     arrived.record(torch.get_device_module(device).current_stream(device))
     return Arriving([*stay, *here], arrived)
+
+
+def _page_locked(plane: Tensor) -> Tensor:
+    """Return memory for a plane, with padding behind it."""
+    memory = torch.empty(plane.nbytes + PADDING, dtype=torch.uint8, pin_memory=True)
+    return memory[: plane.nbytes].view(plane.dtype).view(plane.shape)
 
 
 class Arriving:

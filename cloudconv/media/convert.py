@@ -1,7 +1,8 @@
 """Convert a frame to a new picture for an encoder; turn pictures; reduce their colours.
 
 An encoder never receives a frame's own picture: encoding writes times and frame types into the
-picture, a repeated frame is encoded many times, and other threads may read the planes meanwhile.
+picture, and a repeated frame is encoded many times. The new picture may share the memory of the
+samples, which nobody changes.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from cloudconv.media.color import (
     to_rgb,
 )
 from cloudconv.media.formats import LINEAR, is_float, layout, repack
-from cloudconv.media.frame import ColorTags, Frame, make_picture
+from cloudconv.media.frame import ColorTags, Frame, make_picture, share_picture
 from cloudconv.media.info import MediaInfo
 
 # Encoders whose format defines the (matrix, range) of every picture: JFIF is full-range BT.601, and
@@ -59,8 +60,8 @@ def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags
     """Return a new picture for the encoder with the frame's content, without time or frame type.
 
     ``working`` is the planar format with the same samples as ``pix_fmt``. ``tags`` are those of the
-    output. If the frame already has that format and colour space, its planes are copied unchanged.
-    Otherwise they are converted through floating-point RGB.
+    output. If the frame already has that format and colour space, the picture shares its memory.
+    Otherwise its planes are converted through floating-point RGB.
     """
     planes = frame.planes()
     was, before = description_of(frame)
@@ -75,8 +76,9 @@ def encoder_picture(frame: Frame, *, pix_fmt: str, working: str, tags: ColorTags
             opaque = torch.ones((1, frame.height, frame.width))
             opacity = alpha_to_float(planes[-1], was) if was.alpha else opaque
             colours = (*colours, alpha_from_float(opacity, becomes))
-        planes = colours
-    picture = make_picture(planes, working, frame.width, frame.height)
+        picture = make_picture(colours, working, frame.width, frame.height)
+    else:
+        picture = share_picture(frame.picture)
     picture.color_trc = tags.transfer
     picture = repack(picture, pix_fmt)
     # ProRes and PNG write the tags of the picture, not those of the encoder's context.

@@ -13,6 +13,10 @@ from torch.utils.dlpack import from_dlpack
 
 from cloudconv.events import Warned
 from cloudconv.timeline import Task
+from cloudconv.transfer import PADDING
+
+ALIGNMENT = 64
+"""Bytes; the largest alignment that FFmpeg's codecs expect of rows (AVX-512)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,14 @@ FrameTask = Task[Frame]
 
 
 def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int) -> av.VideoFrame:
-    """Create a picture with copies of all planes; raise ValueError if the planes do not fit."""
+    """Create a picture of the planes; raise ValueError if the planes do not fit.
+
+    The planes are copied, unless FFmpeg's codecs can use their memory. That must not change then.
+    """
+    if all(_is_usable(plane) for plane in planes) and (
+        shared := _shared(planes, pix_fmt, width, height)
+    ):
+        return shared
     # FFmpeg allocates the memory, because its codecs may read beyond the end of a row.
     picture = av.VideoFrame(width, height, pix_fmt)
     for target, plane in zip(picture.planes, planes, strict=True):
@@ -108,3 +119,32 @@ def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int
             )
         copy.copy_(plane)
     return picture
+
+
+def share_picture(picture: av.VideoFrame) -> av.VideoFrame:
+    """Return a new picture with the same samples in the same memory, without time or frame type."""
+    form = picture.format.name, picture.width, picture.height
+    planes = picture.planes
+    return _shared(planes, *form) or make_picture([from_dlpack(each) for each in planes], *form)
+
+
+def _shared(
+    planes: Sequence[object], pix_fmt: str, width: int, height: int
+) -> av.VideoFrame | None:
+    """Return a picture that keeps the planes and uses their memory, None if PyAV cannot do that.
+
+    PyAV refuses odd sizes of formats with smaller chroma planes.
+    """
+    try:
+        return av.VideoFrame.from_dlpack(list(planes), pix_fmt, width, height)
+    except (ValueError, TypeError, NotImplementedError):
+        return None
+
+
+def _is_usable(plane: Tensor) -> bool:
+    """Return whether codecs can read the plane: rows are aligned, and memory follows the last."""
+    row = plane.stride(0) * plane.itemsize
+    after = plane.untyped_storage().nbytes() - plane.storage_offset() * plane.itemsize
+    after -= row * plane.shape[0]
+    aligned = plane.data_ptr() % ALIGNMENT == 0 and row % ALIGNMENT == 0
+    return plane.is_contiguous() and aligned and after >= PADDING
