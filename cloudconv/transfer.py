@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,7 +33,7 @@ def pack(planes: Sequence[Tensor], *, pin_memory: bool = False) -> Tensor:
     """Return the bytes of all planes in one tensor."""
     packed = torch.empty(_starts(planes)[-1], dtype=torch.uint8, pin_memory=pin_memory)
     for plane, part in zip(planes, unpack(packed, planes), strict=True):
-        part.copy_(plane)
+        np.copyto(part.numpy(), plane.numpy())  # copy_ would wake every thread of PyTorch
     return packed
 
 

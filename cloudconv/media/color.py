@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
 from torch import Tensor
 
 from cloudconv.media.formats import PixelLayout, is_float, layout
@@ -218,8 +219,9 @@ def thumbnail(frame: Frame, height: int, width: int, blocks: Tensor | None = Non
         fine = plane.shape[0] >= 2 * BLOCK * height and plane.shape[1] >= 2 * BLOCK * width
         if plane.device.type != "cpu" or not fine:
             return F.adaptive_avg_pool2d(plane.to(torch.float32)[None], (height, width))[0]
-        means = block_means(plane) if blocks is None or number else blocks
-        return _shares(height, means.shape[0]) @ means @ _shares(width, means.shape[1]).T
+        means = (block_means(plane) if blocks is None or number else blocks).numpy()
+        made = _area_means(_area_means(means.astype(float), height).T, width).T
+        return torch.from_numpy(made.astype(np.float32))
 
     if form.family == "rgb":
         red, blue = _LUMA["bt709"]
@@ -230,13 +232,14 @@ def thumbnail(frame: Frame, height: int, width: int, blocks: Tensor | None = Non
     return luma.sub_(zero).div_(scale).clamp_(0, 1)
 
 
-@cache
-def _shares(few: int, many: int) -> Tensor:
-    """Return the weights, (few, many), that average ``many`` values over ``few`` equal areas."""
-    edges = torch.arange(few + 1)[:, None] * (many / few)
-    first = torch.arange(many)
-    shared = torch.minimum(edges[1:], first + 1) - torch.maximum(edges[:-1], first)
-    return shared.clamp_(min=0) * (few / many)
+def _area_means(values: NDArray[Any], few: int) -> NDArray[Any]:
+    """Return the means of ``few`` equal areas of the first axis, which may end within a value."""
+    sums = np.concatenate([np.zeros_like(values[:1]), values]).cumsum(0)
+    edges = np.arange(few + 1) * (len(values) / few)
+    before = np.minimum(edges.astype(int), len(values) - 1)
+    at_edges = sums[before] + values[before] * (edges - before)[:, None]
+    means: NDArray[Any] = np.diff(at_edges, axis=0) * (few / len(values))
+    return means
 
 
 def _code_range(

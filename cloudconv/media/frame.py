@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import av
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
@@ -117,7 +118,7 @@ def make_picture(planes: Sequence[Tensor], pix_fmt: str, width: int, height: int
                 f"a {width}x{height} {pix_fmt} plane is {tuple(copy.shape)} {copy.dtype}, "
                 f"got {tuple(plane.shape)} {plane.dtype}"
             )
-        copy.copy_(plane)
+        np.copyto(copy.numpy(), plane.numpy())  # copy_ would wake every thread of PyTorch
     return picture
 
 

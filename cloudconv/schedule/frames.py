@@ -260,7 +260,8 @@ class _Window:
         if right is None or (following is not None and following.cut):
             return left, None
         if self._alike[0] != slot.left:
-            self._alike = slot.left, left.same_picture(right)
+            may_repeat = following is None or following.repeats
+            self._alike = slot.left, may_repeat and left.same_picture(right)
         return left, None if self._alike[1] else right
 
     def captions(self, left: Frame) -> bytes:
