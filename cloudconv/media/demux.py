@@ -372,3 +372,17 @@ def _check_png(file: BinaryIO, name: Path | str) -> None:
                 f"{_MOST >> 20} MiB: remove them from the picture."
             )
         file.seek(begin + size + 4)
+
+
+def png_kind(path: Path) -> tuple[int, int, bool] | None:
+    """Return the bits, the colour type and whether a colour is transparent; None for other files.
+
+    In the colour type, 2 means colour and 4 alpha.
+    """
+    with path.open("rb") as file:
+        head = file.read(33)
+        if len(head) < 33 or not head.startswith(_SIGNATURE):
+            return None
+        while len(chunk := file.read(8)) == 8 and chunk[4:] not in (b"IDAT", b"tRNS"):
+            file.seek(int.from_bytes(chunk[:4], "big") + 4, os.SEEK_CUR)
+        return head[24], head[25], chunk[4:] == b"tRNS"

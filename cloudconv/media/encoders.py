@@ -43,6 +43,18 @@ _QUALITY = frozenset(
 )
 # Codecs for video editing, which a source keeps by default, and their encoders.
 _EDITED = {"dnxhd": "dnxhd", "prores": "prores_ks"}
+# Their profiles for 4:4:4, for 10 bits and for 8 bits by FFmpeg's names, the default one first.
+_PROFILES = {
+    "prores_ks": (
+        {"4444": "4444", "XQ": "4444xq"},
+        {"HQ": "hq", "Standard": "standard", "LT": "lt", "Proxy": "proxy"},
+    ),
+    "dnxhd": (
+        {"DNXHR 444": "dnxhr_444"},
+        {"DNXHR HQX": "dnxhr_hqx"},
+        {"DNXHR HQ": "dnxhr_hq", "DNXHR SQ": "dnxhr_sq", "DNXHR LB": "dnxhr_lb"},
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +199,7 @@ def choose(container: Container, info: MediaInfo, settings: EncodeSettings) -> E
     name, picked = _best(container, names, wanted, (info.width, info.height), exactly)
     picked = exactly if exactly in _formats(name) else picked
     working, tag = _working(picked), container.hevc_tag if _codec(name) == "hevc" else None
-    options = options_for(name, working, settings)
+    options = options_for(name, working, settings, info.profile)
     hdr = hdr_parameters(name, info)
     if name == "libx264" and (packing := frame_packing(info)) is not None:
         hdr = ":".join(filter(None, (hdr, f"frame-packing={packing}")))
@@ -419,9 +431,12 @@ def _best(
     )
 
 
-def options_for(name: str, working: str, settings: EncodeSettings) -> dict[str, str]:
+def options_for(
+    name: str, working: str, settings: EncodeSettings, profile: str = ""
+) -> dict[str, str]:
     """Return the options of an encoder for pictures of the ``working`` format.
 
+    An editing codec keeps the source's ``profile``, if that profile suits such pictures.
     Raises EncoderUsageError for a setting that the encoder does not accept.
     """
     known, given = known_encoder(name), dict(pairs(settings.encoder_option))
@@ -429,11 +444,10 @@ def options_for(name: str, working: str, settings: EncodeSettings) -> dict[str, 
         near = did_you_mean(key, sorted(supported_options(name)))
         raise EncoderUsageError(f"unknown-encoder-option: {name} has no option {key!r}{near}.")
     options = dict(known.options)
-    if name == "prores_ks":
-        options["profile"] = "4" if working.startswith("yuv444") or layout(working).alpha else "3"
-    if name == "dnxhd" and "profile" not in given:
-        deep = "dnxhr_hqx" if layout(working).depth > 8 else "dnxhr_hq"
-        options["profile"] = deep if working.startswith("yuv422") else "dnxhr_444"
+    if name in _PROFILES and "profile" not in given:
+        full, deep = not working.startswith("yuv422"), layout(working).depth > 8
+        suitable = _PROFILES[name][0 if full else 1 if deep else 2]
+        options["profile"] = suitable.get(profile, next(iter(suitable.values())))
     if name == "libvpx-vp9" and layout(working).alpha:
         options["auto-alt-ref"] = "0"
     if settings.crf is not None:

@@ -172,6 +172,30 @@ def repack(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
 
 
 @cache
+def can_widen(pix_fmt: str, to: str) -> bool:
+    """Return whether a working format of RGB or gray holds all samples of another such format."""
+    if is_float(pix_fmt):
+        return False
+    given, wide = layout(working_format(pix_fmt)), layout(to)
+    alike = given.family != "yuv" and wide.family in (given.family, "rgb")
+    opaque = not given.alpha or pix_fmt == "pal8"  # most palettes have no transparent colour
+    return alike and given.depth in (8, wide.depth) and (wide.alpha or opaque)
+
+
+def widened(picture: VideoFrame, to: str) -> VideoFrame:
+    """Return a picture in a format for which :func:`can_widen` is true."""
+    if working_format(picture.format.name) == to:
+        return repack(picture, to)
+    if layout(to).depth == layout(working_format(picture.format.name)).depth:
+        return _unscaled(picture, to)
+    small, made = widened(picture, to[:-4]), VideoFrame(picture.width, picture.height, to)
+    for number in range(len(made.planes)):
+        values = _rows(small, number, "u1")[:, : picture.width]
+        _rows(made, number, "<u2")[:, : picture.width] = values * np.uint16(257)
+    return _like(small, made)
+
+
+@cache
 def is_exact(pix_fmt: str) -> bool:
     """Return whether the format stores every picture of its working format exactly."""
     if pix_fmt in _EXPANDED or is_float(pix_fmt):

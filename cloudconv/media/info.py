@@ -149,6 +149,7 @@ class MediaInfo:
     tags: ColorTags
     timing: Timing  # of the pictures in the file, or of both frames that are made from each
     warnings: tuple[Warned, ...]  # of the probe
+    profile: str = ""  # of the codec, such as "HQ" of ProRes
     video_index: int = 0  # of the video stream
     aspect: Fraction | None = None  # the aspect ratio of a sample; None for square samples
     display_matrix: bytes | None = None  # the rotation, as FFmpeg's structure of 36 bytes

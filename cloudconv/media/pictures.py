@@ -26,6 +26,7 @@ from cloudconv.media.demux import (
     main_video,
     open_container,
     open_decoder,
+    png_kind,
     read_packets,
     too_short,
 )
@@ -206,6 +207,18 @@ def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
     files.sort(key=natural)
     durations = [1 / (rate or SEQUENCE_RATE)] * len(files)
     return Pictures("image2", tuple(files), durations, partial(map, _decode_still, files))
+
+
+def common_format(files: Sequence[Path]) -> str | None:
+    """Return the pixel format that holds PNG files of several kinds; None for all other files."""
+    kinds = set(map(png_kind, files))
+    known = [kind for kind in kinds if kind is not None]
+    if len(known) < max(len(kinds), 2):
+        return None
+    depths, colours, clear = zip(*known, strict=True)
+    alpha = any(clear) or any(colour & 4 for colour in colours)
+    planar = "gbrap" if alpha else "gbrp" if any(colour & 2 for colour in colours) else "gray"
+    return planar + ("16le" if 16 in depths else "")
 
 
 def _decode_still(file: Path) -> VideoFrame | None:

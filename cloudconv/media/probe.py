@@ -37,19 +37,21 @@ from cloudconv.media.demux import (
     too_short,
 )
 from cloudconv.media.filters import MEASURED_PICTURES, FieldMeter
-from cloudconv.media.formats import LINEAR, SRGB, is_float, working_format
+from cloudconv.media.formats import LINEAR, SRGB, is_float, widened, working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.identity import input_fingerprint, input_stamp
 from cloudconv.media.info import MediaInfo, StreamInfo, Timing, reader_of
 from cloudconv.media.input import growth_of, local_file
 from cloudconv.media.matroska import segment_end
-from cloudconv.media.pictures import Pictures, open_pictures, subfolders_of
+from cloudconv.media.pictures import Pictures, common_format, open_pictures, subfolders_of
 from cloudconv.media.rates import Film, constant_rate, film_parts, film_rate, middle_distance
 from cloudconv.media.sidedata import chroma_location, side_data_of
 from cloudconv.messages import counted, listed, plural, shortened
 
 # If the last frame lasts at least this many times as long as the others, the length is intended.
 _LONG_GAP = 2
+
+_LONGEST_LAST = 600  # seconds; a longer last frame is an error of the file
 
 # Packets for each one without a time, from which on the others give the times of the frames.
 _FEW_UNSTAMPED = 10
@@ -254,21 +256,27 @@ def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
 def _last_duration(
     container: InputContainer, stream: Any, scan: _Scan, times: NDArray[np.int64]
 ) -> int:
-    """Return the duration of the last frame in ticks; 0 for a single frame without a duration."""
-    has_index = reader_of(container.format.name).has_index
-    if has_index and stream.duration and stream.start_time is not None:
-        # The last packet in decode order is not the last one shown, so its duration may belong to
-        # another frame. The length of the track gives the right duration.
-        left = stream.start_time + stream.duration - int(times[-1])
-        if left > 0 and not _is_cut_off(container, stream, scan):
-            return int(left)
+    """Return the duration of the last frame in ticks; 0 for a single frame without a duration.
+
+    The duration is the first possible one of: what the track's length leaves, that of the packet,
+    and the median of the others.
+    """
+    possible = [scan.last_duration]
     stated = _stated_seconds(stream)
     if stated and not scan.is_brief and not _lacks_its_end(container):
         # Matroska rarely states a frame's duration, so the length of the track gives the duration.
         left = int(stated / stream.time_base) - int(times[-1])
         if left > _LONG_GAP * (scan.last_duration or 1):
-            return left
-    return scan.last_duration or int(np.diff(times[-2:]).sum())
+            possible.insert(0, left)
+    length = stream.duration if reader_of(container.format.name).has_index else None
+    if length and stream.start_time is not None and not _is_cut_off(container, stream, scan):
+        # The last packet in decode order is not the last one shown, so its duration may belong to
+        # another frame. The length of the track gives the right duration.
+        possible.insert(0, stream.start_time + length - int(times[-1]))
+    gaps = np.sort(np.diff(times))
+    least, usual = (int(gaps[0]) // 4, int(gaps[len(gaps) // 2])) if len(gaps) else (0, 0)
+    most = int(_LONGEST_LAST / stream.time_base)
+    return next((ticks for ticks in possible if max(least, 1) <= ticks <= most), usual)
 
 
 def _describe(
@@ -309,6 +317,7 @@ def _describe(
         timing=timing,
         suffix=path.suffix.lower(),
         codec=context.codec.canonical_name,
+        profile=context.profile or "",
         video_index=stream.index,
         aspect=Fraction(ratio) if ratio and ratio != 1 else None,
         chroma_location=chroma_location(stream),
@@ -443,8 +452,9 @@ def _lacks_its_end(container: InputContainer) -> bool:
 
 
 def _probe_pictures(path: Path, pictures: Pictures, meter: FieldMeter) -> MediaInfo:
+    common = common_format(pictures.files)
     for picture in islice(filter(None, pictures.decode()), meter.most):
-        meter.push(picture)
+        meter.push(picture if common is None else widened(picture, common))
     first = meter.first
     if first is None:
         raise InputError(
@@ -452,7 +462,7 @@ def _probe_pictures(path: Path, pictures: Pictures, meter: FieldMeter) -> MediaI
             "complete file."
         )
     durations, gap_rate = pictures.durations, pictures.rate
-    is_even = gap_rate is not None and durations[-1] * gap_rate < _LONG_GAP
+    is_even = gap_rate and not _LONG_GAP / gap_rate <= durations[-1] <= _LONGEST_LAST
     rate = gap_rate if is_even else None
     suffix = pictures.files[0].suffix.lower()
     timing = Timing(

@@ -34,7 +34,7 @@ from cloudconv.media.demux import (
     read_packets,
 )
 from cloudconv.media.filters import Timed, frames_of_fields
-from cloudconv.media.formats import repack, working_format
+from cloudconv.media.formats import can_widen, widened, working_format
 from cloudconv.media.frame import Frame
 from cloudconv.media.identity import check_unchanged, input_fingerprint
 from cloudconv.media.info import MediaInfo, Timing
@@ -180,7 +180,7 @@ class Source:
                 self._inspect(picture, time, tally)
                 known = seen
             if self.info.fields is not None or time >= self._begin:
-                yield repack(picture, self.info.working_pix_fmt), time
+                yield widened(picture, self.info.working_pix_fmt), time
 
     def _note_side_data(self, picture: VideoFrame, time: Fraction, tally: _Tally) -> None:
         """Keep the picture's captions; record side data that the first picture does not have."""
@@ -320,6 +320,7 @@ class Source:
         info, name = self.info, picture.format.name
         with suppress(ValueError):
             alike = name == info.pix_fmt or working_format(name) == info.working_pix_fmt
+            alike |= info.reader.is_pictures and can_widen(name, info.working_pix_fmt)
             return alike and (picture.width, picture.height) == (info.width, info.height)
         return False
 

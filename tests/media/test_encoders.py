@@ -133,6 +133,23 @@ def test_an_editing_codec_is_kept_without_other_settings(codec, name, settings, 
     assert choice.encoder == encoder
 
 
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "profile"),
+    [
+        *(("prores_ks", "yuv422p10le", name) for name in ("proxy", "lt", "standard", "hq")),
+        *(("prores_ks", "yuv444p10le", name) for name in ("4444", "4444xq")),
+        *(("dnxhd", "yuv422p", name) for name in ("dnxhr_lb", "dnxhr_sq", "dnxhr_hq")),
+    ],
+)
+def test_an_editing_codec_keeps_its_profile(tmp_path, codec, pix_fmt, profile):
+    about = {"codec": codec, "pix_fmt": pix_fmt, "options": {"profile": profile}}
+    given, made = (tmp_path / name for name in ("a.mov", "b.mov"))
+    info = probe(write_clip(given, 3, rate=RATE, size=(256, 144), **about))
+    write(made, Source(info).frames(), info, rate=RATE)
+    assert info.profile
+    assert probe(made).profile == info.profile
+
+
 @pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (18, "HLG"), (1, None)])
 @pytest.mark.parametrize("name", ["b.gif", "b.apng", "%d.png", "b.mp4", "b.mkv", "%d.exr"])
 def test_hdr_converted_to_pictures_gives_a_warning(transfer, curve, name):

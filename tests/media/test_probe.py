@@ -182,6 +182,26 @@ def test_every_bad_input_gets_one_clear_sentence(tmp_path):
         assert "\n" not in message, name
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm", "gif"])
+@pytest.mark.parametrize("lasts", [Fraction(1, 1000), Fraction(5000)])
+@pytest.mark.parametrize("varies", [True, False])
+def test_a_last_frame_of_absurd_length_lasts_as_long_as_the_others(tmp_path, suffix, lasts, varies):
+    numbers = (0, 1, 2, 3, 6, 7, 8, 9, 10, 13, 14, 15) if varies else range(12)
+    about = {"codec": "libvpx" if suffix == "webm" else "mpeg4", "last_duration": lasts}
+    if suffix == "gif":
+        given = min(max(lasts, Fraction(1, 100)), Fraction(655))
+        about = {"codec": "gif", "pix_fmt": "rgb8", "last_duration": given}
+    elif suffix == "webm":
+        about["last_duration"] = Fraction(1, 1000)  # the encoder refuses hours
+    times = [Fraction(number, 10) for number in numbers]
+    # Matroska says that every frame lasts a millisecond.
+    path = write_clip(tmp_path / f"a.{suffix}", 12, times=times, rate=1000, **about)
+    timing = probe(path).timing
+    assert timing.rate == (None if varies else 10)
+    assert timing.last_duration == Fraction(1, 10)
+    assert timing.end == timing.start + times[-1] + Fraction(1, 10)
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "avi", "ts"])
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_stream_with_one_frame_is_not_taken_for_the_video(tmp_path, suffix, place):

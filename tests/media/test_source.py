@@ -3,12 +3,13 @@
 import io
 import sys
 from fractions import Fraction
-from itertools import count, pairwise
+from itertools import count, pairwise, permutations
 from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
 import av
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -200,6 +201,24 @@ def test_frames_hidden_by_an_edit_list_are_left_out(tmp_path):
     timing = probe(path).timing
     assert (timing.frames, timing.start, timing.rate) == (12, 0, 24)
     assert [f.time for f in frames_of(path)] == [Fraction(k, 24) for k in range(12)]
+
+
+@pytest.mark.parametrize("kinds", [*permutations(["RGB", "RGBA", "P", "L", "LA", "1", "I;16"], 2)])
+def test_pngs_of_several_kinds_in_a_folder_keep_their_colours(tmp_path, kinds):
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 7, 4), np.uint8))
+    expected = []
+    for number, kind in enumerate(kinds):
+        image = noise.convert("L" if kind == "I;16" else kind)
+        if kind == "I;16":
+            image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+        image.save(tmp_path / f"{number}.png")
+        expected.append(noise.convert("L" if kind == "I;16" else kind).convert("RGBA"))
+    for frame, image in zip(frames_of(tmp_path), expected, strict=True):
+        planes = planes_of(frame.picture)
+        codes = [p if p.dtype == np.uint8 else p // 257 for p in planes]
+        channels = [np.asarray(image)[..., k] for k in (1, 2, 0, 3)]  # green comes first
+        assert same(codes, channels[: len(codes)])
+        assert all(p.dtype == np.uint8 or not (p % 257).any() for p in planes)
 
 
 def test_an_empty_part_is_an_error(tmp_path):
