@@ -418,23 +418,22 @@ def _windows(
     settings: TrainSettings, goal: Goal[Any], written: Sequence[Path]
 ) -> tuple[Windows, Windows]:
     """Return the windows of training and of validation; ``written`` must be none of their files."""
-    own = None if settings.train_part is None else parse_spans(settings.train_part)
     held_back = None if settings.val_part is None else parse_spans(settings.val_part)
     interval = values.interval(settings.interval)
-    opened = partial(clips.open_clips, size=settings.size, deinterlace=settings.deinterlace)
+    opened = partial(clips.open_clips, deinterlace=settings.deinterlace)
     if settings.val:
         groups = opened(values.files(settings.val), held_back or WHOLE)
-        train_groups = clips.excluding(opened(values.files(settings.clips), own or WHOLE), groups)
+        train_groups = clips.excluding(opened(values.files(settings.clips)), groups)
     else:
-        whole = opened(values.files(settings.clips), WHOLE)
+        whole = opened(values.files(settings.clips))
         if held_back is None:
             needed = goal.length * interval[0]
             most = max(clip.info.timing.frames for group in whole for clip in group)
-            held_back = clips.held_back_spans(most, needed) if own is None else without(own)
+            held_back = clips.held_back_spans(most, needed)
         groups, train_groups = [], []
         for text, group in zip(values.files(settings.clips), whole, strict=True):
             _, part, _ = split_path(text)
-            used = own or without(held_back) if part is None else parse_spans(part)
+            used = without(held_back) if part is None else parse_spans(part)
             rest = held_back if part is None else without(used)
             groups.append([replace(clip, spans=rest) for clip in group if rest])
             train_groups.append([replace(clip, spans=used) for clip in group if used])

@@ -87,9 +87,7 @@ class TrainSettings(Overwrite, Machine):
     interval: int | str | Sequence[int] = _clip(
         _INTERVAL, "K", default=(1, 1), parse=values.interval, shown="1"
     )
-    size: int | None = _rare("Shrink clips to N pixels on the longest side.", least=1)
     min_motion: float = _rare("Leave out stiller samples, in levels of 255.", default=0.0, least=0)
-    train_part: str | None = _rare("Train on this part of each clip.", parse=_spans)
     val_part: str | None = _clip(_VAL_PART, "A:B", parse=_spans, shown="three parts of each")
     deinterlace: bool = _clip(DEINTERLACE, default=False)
     crops: int = _rare("Cut this many samples from each window.", default=8, least=1)

@@ -86,23 +86,19 @@ class Batch:
 
 
 def open_clips(
-    paths: Sequence[str],
-    spans: Sequence[Span] = WHOLE,
-    size: int | None = None,
-    *,
-    deinterlace: bool = False,
+    paths: Sequence[str], spans: Sequence[Span] = WHOLE, *, deinterlace: bool = False
 ) -> list[list[TrainingClip]]:
     """Open the clips of each path: a video, or a folder or pattern of videos or pictures.
 
     A path may end in ``[0:0.75]``, the part of its clips to use, and in ``@480``, the longest side
-    to which its frames are shrunk; ``spans`` and ``size`` are for the others.
+    to which its frames are shrunk; ``spans`` are for the others.
     """
     groups = []
     for text in paths:
         name, part, side = split_path(text)
         used = tuple(spans) if part is None else parse_spans(part)
         infos = [probe(file, deinterlace=deinterlace) for file in _files(Path(name))]
-        groups.append([TrainingClip(info, used, side or size) for info in infos])
+        groups.append([TrainingClip(info, used, side) for info in infos])
     return groups
 
 

@@ -313,7 +313,6 @@ def test_impossible_inputs_are_one_clear_sentence(run, clip, output, tmp_path):
         ({"init": "linear"}, "has no weights"),
         ({"model": MIDDLE.name, "gap": 3}, "even number"),
         ({"loss": "l1+adversarial"}, "no discriminators"),
-        ({"train_part": "0:1", "val_part": None}, "nothing to validate on"),
         ({"output": f"{other}/p.safetensors"}, "is not a folder"),
         ({"val_part": "0:1"}, "nothing to train on"),
         ({"val": (clip,), "val_part": None}, "nothing to train on"),
@@ -370,11 +369,11 @@ def test_a_recipe_gives_the_settings(clip, recipe):
 
 def test_none_and_nothing_unset_a_value_of_a_recipe(clip, recipe):
     file = recipe(
-        f'model = "{PREDICT.name}"\nclips = ["{clip}"]\ninit = "a"\nsize = 64\n'
+        f'model = "{PREDICT.name}"\nclips = ["{clip}"]\ninit = "a"\nrollout = 2\n'
         'val = ["b.mp4"]\nnoise = 0.5\n'
     )
-    read = completed(recipe=file, init=None, size=None, val=None, noise=None)
-    assert (read.init, read.size, read.val, read.noise) == (None, None, (), 0.0)
+    read = completed(recipe=file, init=None, rollout=None, val=None, noise=None)
+    assert (read.init, read.rollout, read.val, read.noise) == (None, None, (), 0.0)
     assert (completed(recipe=file, seed=1).init, completed(recipe=file, val=()).val) == ("a", ())
 
 

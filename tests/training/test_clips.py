@@ -21,11 +21,11 @@ from tests.helpers.factory import picture, write_clip
 from tests.helpers.trainees import moving
 
 
-def windows(*clips, length=3, part="0:1", size=None, **changes):
+def windows(*clips, length=3, part="0:1", **changes):
     """Return the windows of ``length`` frames of clips."""
     given = {"crop": 16, "batch": 2, "crops": 2, "augment": False, "reversal": False}
     recipe = TrainSettings("clip.mkv", model="tiny", **(given | changes))
-    opened = open_clips([*map(str, clips)], parse_spans(part), size=size)
+    opened = open_clips([*map(str, clips)], parse_spans(part))
     return Windows(opened, length, lambda _: list(range(length)), recipe)
 
 
@@ -113,17 +113,12 @@ def test_min_motion_leaves_still_clips_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "size", "shape"),
-    [
-        ("", 48, (32, 48)),
-        ("", 480, (64, 96)),
-        ("@72", 48, (48, 72)),
-        ("[0:1]@24", None, (16, 24)),
-    ],
+    ("more", "shape"),
+    [("", (64, 96)), ("@480", (64, 96)), ("@72", (48, 72)), ("[0:1]@24", (16, 24))],
 )
-def test_large_clips_are_shrunk_and_small_ones_are_not(tmp_path, more, size, shape):
+def test_large_clips_are_shrunk_and_small_ones_are_not(tmp_path, more, shape):
     clip = write_clip(tmp_path / "a.mkv", 4, size=(96, 64))
-    assert windows(f"{clip}{more}", length=2, size=size).draw(0).shape[2:] == shape
+    assert windows(f"{clip}{more}", length=2).draw(0).shape[2:] == shape
 
 
 def test_batches_can_be_resumed_at_any_step(tmp_path):
