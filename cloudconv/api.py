@@ -245,7 +245,7 @@ def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> 
     from cloudconv.models import registry
     from cloudconv.render.device import choose_device, choose_precision
 
-    FramesSettings(model=name, device=device)  # checks the texts
+    FramesSettings(model=name, device=device, precision=cast("Any", precision))  # checks these
     chosen = choose_device(device)
     return registry.load_model(
         name, chosen, choose_precision(precision, chosen, registry.spec(name))

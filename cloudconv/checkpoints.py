@@ -176,15 +176,10 @@ def _too_large(path: Path) -> WeightsError:
 
 
 def _refusal(path: Path, text: str) -> WeightsError:
-    if found := re.search(r"GLOBAL (\S{1,100}) (?:was|whose)", text):
+    if found := re.search(r"GLOBAL (\S{1,100}) (?:was|whose)|(TorchScript) archives", text):
         return WeightsError(
-            f"weights-with-code: {path} contains more than weights ({found[1]}), and cloudconv "
-            "runs no code of a file: give a file with the state_dict alone."
-        )
-    if "TorchScript archives" in text:
-        return WeightsError(
-            f"weights-script: {path} is a TorchScript program, and cloudconv runs no code of a "
-            "file: give a file with the state_dict alone."
+            f"weights-with-code: {path} contains more than weights ({found[1] or found[2]}), and "
+            "cloudconv runs no code of a file: give a file with the state_dict alone."
         )
     if re.search(r"not in a subdirectory|hasRecord|file data\.pkl", text):
         return WeightsError(

@@ -86,6 +86,12 @@ class Claim:
         """Return whether this object has acquired the claim."""
         return self._lock.is_locked
 
+    def _in_use(self) -> OutputError:
+        return OutputError(
+            f"output-in-use: Another cloudconv is writing {self._target}, or {self._path} is not "
+            "its lock: wait for it, or name another output."
+        )
+
     def acquire(self) -> None:
         """Acquire the claim and delete the unfinished files of a run that was killed.
 
@@ -102,20 +108,14 @@ class Claim:
             about = self._path.lstat()
             # The lock would truncate or delete what cloudconv did not make. A lock is empty.
             if not stat.S_ISREG(about.st_mode) or about.st_nlink > 1 or about.st_size:
-                raise OutputError(
-                    f"lock-taken: {self._target} cannot be locked: {self._path} is not a lock "
-                    "that cloudconv made. Delete it, or move it away."
-                )
+                raise self._in_use()
         try:
             self._lock.acquire()
         except Timeout as error:
             # In a folder without write permission the lock fails as if another process had it.
             # Creating a file there raises the true error.
             remove(create_part(self._target))
-            raise OutputError(
-                f"output-in-use: Another cloudconv is writing {self._target}: wait for it, or "
-                "name another output."
-            ) from error
+            raise self._in_use() from error
         except KeyboardInterrupt:
             # The lock file may exist already. Only the process with the lock may delete it.
             with suppress(Timeout, OSError):
@@ -240,7 +240,7 @@ def put_all(part: Path, folder: Path, *, overwrite: bool, last: str = "") -> Non
     sync_folder(folder)
 
 
-def put_under_free_name(part: Path, target: Path, *, locked: bool = False) -> TakenError:
+def put_under_free_name(part: Path, target: Path) -> TakenError:
     """Rename a finished part to an unused name similar to the target's.
 
     Return the error that names both files.
@@ -248,7 +248,6 @@ def put_under_free_name(part: Path, target: Path, *, locked: bool = False) -> Ta
     Args:
         part: the finished file or folder.
         target: the intended path, which something else occupies.
-        locked: whether the operating system refuses to replace the target.
 
     Raises:
         OSError: no file can be created in that folder.
@@ -258,14 +257,9 @@ def put_under_free_name(part: Path, target: Path, *, locked: bool = False) -> Ta
         with suppress(FileExistsError):
             put(part, other, overwrite=False)
             break
-    if locked:
-        return TakenError(
-            f"output-locked: {target} cannot be replaced and is left as it is (is it open in "
-            f"another program?); the new output is {other}."
-        )
     return TakenError(
-        f"output-taken: Another program made {target} during the run: that file is left as it is, "
-        f"and the new output is {other}."
+        f"output-taken: Another program made {target} during the run, or has it open: that file is "
+        f"left as it is, and the new output is {other}."
     )
 
 

@@ -409,12 +409,12 @@ def _number(value: Fraction | float | str) -> Fraction | None:
 
 def _near(number: Fraction) -> Fraction:
     span = min(number, Fraction(1)) / (2 * 10**10)
-    return _simplest(number - span, number + span)
+    return simplest(number - span, number + span)
 
 
-def _simplest(low: Fraction, high: Fraction) -> Fraction:
+def simplest(low: Fraction, high: Fraction) -> Fraction:
     """Return the fraction from ``low`` (at least 0) to ``high`` with the smallest denominator."""
     whole = ceil(low)
     if whole <= high:
         return Fraction(whole)
-    return whole - 1 + 1 / _simplest(1 / (high - whole + 1), 1 / (low - whole + 1))
+    return whole - 1 + 1 / simplest(1 / (high - whole + 1), 1 / (low - whole + 1))

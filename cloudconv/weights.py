@@ -82,12 +82,9 @@ def entry(name: str) -> WeightsEntry:
     Raises:
         WeightsError: the manifest has no such entry.
     """
-    entries = manifest()
-    if name not in entries:
-        raise WeightsError(
-            f"not-in-manifest: The weights manifest has no entry {name}: reinstall cloudconv."
-        )
-    return entries[name]
+    if (found := manifest().get(name)) is None:
+        raise _damaged(weights_folder() / "manifest.json")
+    return found
 
 
 def status(name: str) -> Literal["ok", "missing", "damaged"]:
@@ -166,6 +163,10 @@ def _read_manifest(path: Path) -> dict[str, WeightsEntry]:
             for name, fields in raw.items()
         }
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise WeightsError(
-            f"manifest-damaged: The weights manifest {path} is damaged: reinstall cloudconv."
-        ) from error
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> WeightsError:
+    return WeightsError(
+        f"manifest-damaged: The weights manifest {path} is damaged: reinstall cloudconv."
+    )

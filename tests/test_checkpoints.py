@@ -100,7 +100,10 @@ BAD = {
     "text": (written(b"hello"), "neither a PyTorch file nor"),
     "pickle": (written(pickle.dumps({"a": 1})), "neither a PyTorch file nor"),
     "foreign archive": (archive, "neither a PyTorch file nor"),
-    "script": (lambda path: pickled(path, b"}", "constants.pkl"), "is a TorchScript program"),
+    "script": (
+        lambda path: pickled(path, b"}", "constants.pkl"),
+        "weights (TorchScript), and",
+    ),
     "list": (saved([1, 2]), "no tensors by name"),
     "nothing": (saved({}), "no tensors by name"),
     "circle": (saved(circle()), "no tensors by name"),

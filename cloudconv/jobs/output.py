@@ -18,6 +18,7 @@ from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import is_stdout
 from cloudconv.media.output import written_by
 from cloudconv.media.pictures import folder_of
+from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.settings.values import names_folder
 
@@ -53,6 +54,16 @@ def stem_of(input: Path) -> str:
 def _named_after(input: Path) -> Path:
     named = folder_of(input) or input
     return named if named.name else named.resolve()
+
+
+def check_begin(info: MediaInfo, time: Fraction | None) -> None:
+    """Raise InputError if a time, in seconds from the first frame, is after the end."""
+    length = info.timing.end - info.timing.start
+    if time is not None and time > length:
+        raise InputError(
+            f"at-after-end: {info.path} lasts {short(float(length))} s, so it has no frame at "
+            f"{short(float(time))} s: choose an earlier time."
+        )
 
 
 def origin(info: MediaInfo, first: Fraction) -> Fraction:

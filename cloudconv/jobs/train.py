@@ -18,8 +18,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-from cloudconv import files, interrupts
-from cloudconv.checkpoints import is_file_name
+from cloudconv import checkpoints, files, interrupts
 from cloudconv.errors import (
     InputError,
     Interrupted,
@@ -187,16 +186,11 @@ def completed(settings: TrainSettings) -> TrainSettings:
     folder = merged.get("output", "")
     if not folder or names_folder(folder):
         model = merged["model"]
-        name = Path(model).stem if is_file_name(model) else model
+        name = Path(model).stem if checkpoints.is_file_name(model) else model
         merged["output"] = str(Path(folder, f"{name}_trained.safetensors"))
     if not merged.keys() & {"steps", "minutes"}:
         merged["steps"] = _STEPS
-    try:
-        return TrainSettings(**merged)
-    except SettingsError as error:
-        if settings.recipe is None:
-            raise
-        raise SettingsError(f"in-recipe: The recipe {settings.recipe}: {error.text}") from error
+    return TrainSettings(**merged)
 
 
 def _read_recipe(path: Path | str) -> dict[str, Any]:
@@ -324,7 +318,7 @@ class _Results:
         output, data = self.plan.output, _weights(self.trainer, self.plan.settings)
         self.written = [*self.written[-1:], hashlib.sha256(data).hexdigest()]
         self.save()
-        replaces = self.plan.settings.overwrite or digest(output) in self.written
+        replaces = self.plan.settings.overwrite or _digest(output) in self.written
         try:
             with writing(output):
                 files.write_whole(output, data, overwrite=replaces)
@@ -351,7 +345,7 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> No
         if resumes:
             with loop.load_checkpoint(checkpoint, torch.device("cpu")) as state:
                 own = list(state["written"])
-        if digest(output) not in own:
+        if _digest(output) not in own:
             raise OutputError(
                 f"output-exists: The output {output} exists already: replace it with --overwrite."
             )
@@ -400,17 +394,12 @@ def _initialise(model: Model, settings: TrainSettings, sha256: str | None) -> in
 
 
 def _check_frozen(model: Model, settings: TrainSettings) -> None:
-    names = [name for name, _ in model.named_parameters()]
-    for beginning in values.files(settings.frozen):
-        if not any(name.startswith(beginning) for name in names):
-            raise SettingsError(
-                f"unknown-tensor: No tensor of {model.spec.name} begins with {beginning!r}, so "
-                f"none can be frozen: the tensors are {names[0]}, … {names[-1]}."
-            )
-    if settings.frozen and all(name.startswith(values.files(settings.frozen)) for name in names):
+    names, frozen = [name for name, _ in model.named_parameters()], values.files(settings.frozen)
+    known = all(any(name.startswith(each) for name in names) for each in frozen)
+    if frozen and (not known or all(name.startswith(frozen) for name in names)):
         raise SettingsError(
-            "all-frozen: Every tensor is frozen, which leaves nothing to train: freeze fewer "
-            "tensors."
+            f"unknown-tensor: {', '.join(frozen)} do not name some of the tensors of "
+            f"{model.spec.name} to freeze: its tensors are {names[0]}, … {names[-1]}."
         )
 
 
@@ -495,12 +484,10 @@ def _restore(
         return list(state["written"])
 
 
-def digest(path: Path) -> str | None:
-    """Return a hash of a file; None if there is no file that can be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None
+def _digest(path: Path) -> str | None:
+    with suppress(WeightsError):  # there is no file that can be read
+        return checkpoints.digest(path)
+    return None
 
 
 def _weights(trainer: loop.Trainer, settings: TrainSettings) -> bytes:

@@ -221,7 +221,7 @@ class Part:
             # Windows cannot replace a file that another program has open.
             if not os.path.lexists(home) or self.folder:
                 raise
-            raise files.put_under_free_name(self.path, home, locked=True) from error
+            raise files.put_under_free_name(self.path, home) from error
         files.sync_folder(home.parent)
 
     def _put(self, written: list[Path]) -> None:

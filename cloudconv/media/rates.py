@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudconv.timeline import simplest
+
 # Lengths of a clock's tick, in seconds.
 _FINE = Fraction(1, 10_000)  # the longest tick for which equal gaps show the rate exactly
 _VERY_FINE = Fraction(1, 200_000)  # with this tick or a shorter one, 33333 µs may mean 1/30 s
@@ -59,7 +61,7 @@ def constant_rate(
                 return rate if least == most else None
             if _fits(ticks, step, slack):
                 return rate
-        rate = _simplest(low, high)
+        rate = simplest(low, high)
         if slack == tick and _fits(ticks, 1 / (rate * time_base), tick):
             return rate
     return 1 / (least * time_base) if least == most else None
@@ -125,16 +127,6 @@ def _candidates(low: Fraction, high: Fraction, hints: Sequence[Fraction]) -> Ite
     for rate in _BROADCAST:
         if low <= rate <= high:
             yield rate
-
-
-def _simplest(low: Fraction, high: Fraction) -> Fraction:
-    """Return the fraction with the smallest denominator in [low, high] (Stern-Brocot)."""
-    whole = math.floor(low)
-    if whole == low:
-        return Fraction(whole)
-    if whole + 1 <= high:
-        return Fraction(whole + 1)
-    return whole + 1 / _simplest(1 / (high - whole), 1 / (low - whole))
 
 
 def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:

@@ -157,11 +157,6 @@ def choose_precision(name: str, device: torch.device, spec: ModelSpec) -> torch.
             return torch.bfloat16
         # MPS has 16-bit types, but nobody has measured the picture there yet.
         return torch.float32
-    if name not in PRECISIONS:
-        raise SettingsError(
-            f"unknown-precision: There is no precision called {name!r}: use auto, "
-            f"{', '.join(PRECISIONS)}."
-        )
     if name == "fp16" and device.type == "cpu":
         raise DeviceError("fp16-on-cpu: fp16 is for GPUs: on the CPU use --precision=bf16 or fp32.")
     if name == "bf16" and not has_bf16(device):

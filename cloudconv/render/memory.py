@@ -130,13 +130,11 @@ def plan_memory(
     tiles is rounded up to the model's grid. The smallest tile is used even if the estimate says
     that it does not fit. ``free_bytes``: None for the number that the device reports.
     ``renderers``: renderers that use the device at the same time, each with an equal part. Raises
-    SettingsError if ``batch`` or ``tile`` is too small.
+    SettingsError if ``tile`` is too small.
     """
     batch, tile, cpu_streams = wanted.batch, wanted.tile, wanted.cpu_streams
     multiple, overlap = grid(model, scale)
     smallest = smallest_tile(overlap, multiple)
-    if batch != "auto" and batch < 1:
-        raise SettingsError(f"bad-batch: A batch of {batch} was given: use auto, or 1 or more.")
     if not isinstance(tile, str) and tile < smallest:
         raise SettingsError(
             f"tile-too-small: Tiles of {tile} pixels were given, and the model {model.spec.name} "

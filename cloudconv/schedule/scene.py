@@ -30,8 +30,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.errors import SettingsError
-
 _HEIGHT, _WIDTH = 36, 64
 _BEFORE = 4  # compared frames before a cut; one more than the longest flash
 _AFTER = 4  # compared frames from the cut on
@@ -91,11 +89,6 @@ class CutDetector:
     lookahead = _AFTER - 1
 
     def __init__(self, threshold: float | None = None) -> None:
-        if threshold is not None and not 0 <= threshold <= 1:
-            raise SettingsError(
-                f"bad-threshold: The scene-cut threshold {threshold:g} is out of range: give auto, "
-                "off, or a number from 0 (cut everywhere) to 1 (never)."
-            )
         self._threshold = _AUTO_THRESHOLD if threshold is None else threshold
         self._thumbnails: deque[_Thumbnail] = deque(maxlen=_BEFORE + _AFTER)
         # The change of luma of each frame from those before.

@@ -81,7 +81,13 @@ class Option:
         """Return the field as a part of a message: a flag, or the name if it is hidden."""
         return self.name if self.hidden else flag(self.name)
 
+    @property
+    def _is_text(self) -> bool:
+        return self.number is None and not self.choices and not self.is_switch
+
     def _accepted(self) -> str:
+        if self.is_switch or self._is_text:
+            return "True or False" if self.is_switch else "text or a path"
         least, above, most = self.least, self.above, self.most
         number = "a whole number" if self.number is int else "a number"
         if above is not None:
@@ -101,20 +107,12 @@ class Option:
             except (SettingsError, ValueError, TypeError, OverflowError) as error:
                 why = error.text if isinstance(error, SettingsError) else error
                 raise SettingsError(f"bad-value: {self.as_parameter}: {why}") from error
-        if self.is_switch:
-            if not isinstance(value, bool):
-                raise SettingsError(
-                    f"not-a-switch: {self.as_parameter} must be True or False, got {value!r}."
-                )
+        if self.is_switch and isinstance(value, bool):
             return value
         if isinstance(value, str) and value in self.choices:
             return value
-        if self.number is None and not self.choices:
-            if isinstance(value, str | os.PathLike):
-                return no_stream(value) if self.takes_files else value
-            raise SettingsError(
-                f"not-text: {self.as_parameter} must be text or a path, got {value!r:.60}."
-            )
+        if self._is_text and isinstance(value, str | os.PathLike):
+            return no_stream(value) if self.takes_files else value
         number = None if self.number is None else _number(self.number, value)
         least, above, most = self.least, self.above, self.most
         if (

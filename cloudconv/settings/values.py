@@ -117,21 +117,14 @@ def loss_terms(text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for part in text.replace("+", ",").split(","):
         name, colon, number = part.strip().partition(":")
-        if name not in LOSSES:
-            known = ", ".join(LOSSES)
-            raise SettingsError(f"unknown-loss: There is no loss {name!r}: choose from {known}.")
         try:
             weight = float(number) if colon else 1.0
         except ValueError:
             weight = -1.0
-        if not 0 < weight < float("inf"):
+        if name not in LOSSES or name in weights or not 0 < weight < float("inf"):
             raise SettingsError(
-                f"bad-loss-weight: The weight {number!r} of the loss {name} is not a number above "
-                f"0: give one, such as {name}:0.5."
-            )
-        if name in weights:
-            raise SettingsError(
-                f"loss-twice: The loss {name} is given twice in {text!r}: name each loss once."
+                f"unknown-loss: {part.strip()!r} is no loss: choose from {', '.join(LOSSES)}, each "
+                "once, and with a weight above 0 such as l2:0.5."
             )
         weights[name] = weight
     if [*weights] == [ADVERSARIAL]:

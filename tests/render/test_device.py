@@ -143,8 +143,6 @@ def test_a_chosen_precision_is_used_or_refused():
     assert choose_precision("fp16", CUDA, unsafe) == torch.float32
     with pytest.raises(DeviceError, match=r"precision=.bf16.` or fp32"):
         choose_precision("fp16", CPU, RIFE)
-    with pytest.raises(SettingsError, match="auto, fp32, bf16, fp16"):
-        choose_precision("fp8", CPU, RIFE)
 
 
 def test_the_number_of_threads_applies_in_other_threads():

@@ -271,7 +271,7 @@ def test_chosen_tiles_give_no_warning():
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"batch": 0}, "batch of 0"), ({"tile": 8}, "Tiles of 8 pixels"), ({"scale": 0.5}, "scale")],
+    [({"tile": 8}, "Tiles of 8 pixels"), ({"scale": 0.5}, "scale")],
 )
 def test_impossible_settings_are_refused_at_once(options, said):
     with pytest.raises(CloudconvError, match=said):

@@ -95,12 +95,12 @@ def test_relative_losses_weigh_items_of_little_and_much_motion_equally():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("vgg", "no loss 'vgg'"),
-        ("", "no loss ''"),
-        ("l2:zero", "not a number above 0"),
-        ("l2:-1", "not a number above 0"),
-        ("l2:nan", "not a number above 0"),
-        ("l2+l2", "given twice"),
+        ("vgg", "'vgg' is no loss"),
+        ("", "'' is no loss"),
+        ("l2:zero", "weight above 0"),
+        ("l2:-1", "weight above 0"),
+        ("l2:nan", "weight above 0"),
+        ("l2+l2", "each once"),
         ("adversarial", "add another loss"),
     ],
 )

@@ -14,10 +14,11 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from cloudconv.errors import DeviceError, InputError
+from cloudconv.errors import DeviceError
 from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.jobs.outcome import VideoResult
 from cloudconv.jobs.output import (
+    check_begin,
     check_outputs,
     origin,
     output_path,
@@ -35,7 +36,6 @@ from cloudconv.media.plan import plan_encoding
 from cloudconv.media.probe import probe
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
-from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.models.base import check_finite
 from cloudconv.models.catalogue import ModelSpec
@@ -232,12 +232,7 @@ def decide(settings: S, model: str, tag: str, own: dict[str, Any]) -> ExtendPlan
     check_output(output, overwrite=settings.overwrite, inputs=[info.path])
     check_outputs(settings, written_by(output), [info.path])
     check_rate(output, timing.rate)
-    length = timing.end - timing.start
-    if at is not None and at > length:
-        raise InputError(
-            f"at-after-end: {info.path} lasts {short(float(length))} s, so it has no frame at "
-            f"{short(float(at))} s: choose an earlier time."
-        )
+    check_begin(info, at)
     begins = timing.end if at is None else timing.start + at
     warnings = (*info.warnings, *auto_warnings(settings.device), *choice.warnings)
     step = 1 / timing.usual_rate

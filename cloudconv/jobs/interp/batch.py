@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
+from cloudconv.errors import CloudconvError, Interrupted, SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
@@ -20,7 +20,7 @@ from cloudconv.jobs.outcome import planned
 from cloudconv.jobs.output import output_path, stem_of
 from cloudconv.media import pictures as images
 from cloudconv.media.containers import CONTAINERS, MKV
-from cloudconv.media.output import check_free, writing
+from cloudconv.media.output import check_free, check_home, writing
 from cloudconv.messages import shortened
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
@@ -137,11 +137,7 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
     registry.spec(first.chosen_model, "interpolate")
     config, _, _ = choose_workers(first.workers, first.device, first.threads)
     set_threads(first.threads)
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(
-            f"not-a-folder: {folder} is not a folder, so nothing can be written there: name "
-            "another folder."
-        )
+    check_home(folder / "any")
     with writing(folder):
         for each in {str(each.output) for each in every}:
             Path(each).mkdir(parents=True, exist_ok=True)

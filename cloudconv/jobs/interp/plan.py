@@ -15,6 +15,7 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.outcome import VideoResult
 from cloudconv.jobs.output import (
+    check_begin,
     check_outputs,
     origin,
     output_path,
@@ -352,11 +353,7 @@ def decide(
             "give a longer video or part."
         )
     start, end = exact(settings.start), exact(settings.end)
-    if start is not None and start >= timing.end - timing.start:
-        raise InputError(
-            f"at-after-end: {info.path} lasts {short(float(timing.end - timing.start))} s, so it "
-            f"has no frame at {short(float(start))} s: choose an earlier time."
-        )
+    check_begin(info, start)
     request = Request(
         name=str(info.path),
         rate=_rate(settings, info),
