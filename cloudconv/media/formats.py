@@ -15,6 +15,7 @@ tag gives sRGB's curve, as in Blender and Nuke.
 from __future__ import annotations
 
 import re
+import struct
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -233,6 +234,29 @@ def _upright(picture: VideoFrame) -> VideoFrame:
     return _like(picture, made)
 
 
+def turned(picture: VideoFrame, matrix: bytes) -> VideoFrame:
+    """Return a picture as a display matrix of quarter turns and mirrors shows it."""
+    a, b, _, c, d, *_ = struct.unpack("<9i", matrix)
+    swaps, rows, columns = not a, (d or b) < 0, (a or c) < 0
+    if not (swaps or rows or columns):
+        return picture
+    picture = repack(picture, working_format(picture.format.name))
+    if swaps and "411" in picture.format.name:  # no format is the same on its side
+        picture = _unscaled(picture, picture.format.name.replace("411", "444"))
+    name, size = picture.format.name, (picture.width, picture.height)
+    if swaps:
+        size = size[::-1]
+        name = re.sub("422|440", lambda found: {"422": "440", "440": "422"}[found[0]], name)
+    made, kind = VideoFrame(*size, name), _dtype(name)
+    for number, plane in enumerate(made.planes):
+        stored: Any = picture.planes[number]
+        samples = _rows(picture, number, kind)[:, : stored.width]
+        shown = samples.T if swaps else samples
+        steps = slice(None, None, -1 if rows else 1), slice(None, None, -1 if columns else 1)
+        _rows(made, number, kind)[:, : plane.width] = shown[steps]
+    return _like(picture, made)
+
+
 def _through_light(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
     """Convert linear or other floats to sRGB or other 16-bit codes, or codes to linear floats."""
     name, transfer = picture.format.name, int(picture.color_trc)
@@ -249,7 +273,9 @@ def _through_light(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
 
 
 def _dtype(pix_fmt: str) -> str:
-    kind = "u2" if not is_float(pix_fmt) else "f2" if "f16" in pix_fmt else "f4"
+    kind = f"u{1 + (layout(pix_fmt).depth > 8)}"
+    if is_float(pix_fmt):
+        kind = "f2" if "f16" in pix_fmt else "f4"
     return f"{'>' if pix_fmt.endswith('be') else '<'}{kind}"
 
 

@@ -30,7 +30,9 @@ from cloudconv.media.demux import (
     read_packets,
     too_short,
 )
+from cloudconv.media.formats import turned
 from cloudconv.media.input import is_picture, numbered, pictures_of
+from cloudconv.media.sidedata import matrix_of
 
 SEQUENCE_RATE = Fraction(25)
 _MILLISECOND = Fraction(1, 1000)
@@ -227,11 +229,22 @@ def _decode_still(file: Path) -> VideoFrame | None:
             stream = main_video(container, file)
             decoder = open_decoder(stream)
             packets = chain(read_packets(container, stream), [None])
-            return next(chain.from_iterable(map(decoder.decode, packets)), None)
+            picture = next(chain.from_iterable(map(decoder.decode, packets)), None)
+            return None if picture is None else _upright(file, picture, decoder.name)
     except ReadError:
         raise
     except (InputError, av.error.FFmpegError):
         return None
+
+
+def _upright(file: Path, picture: VideoFrame, codec: str) -> VideoFrame:
+    """Return the picture as its EXIF data says that the camera was held."""
+    if codec in ("png", "apng") and b"eXIf" not in file.read_bytes():
+        return picture  # the search takes less time than the filters
+    matrix = matrix_of(picture, codec)
+    with suppress(ValueError):  # later code gives a message for a format that cannot be used
+        return picture if matrix is None else turned(picture, matrix)
+    return picture
 
 
 def _animated_webp(file: Path) -> Pictures | None:

@@ -102,6 +102,18 @@ def readable(picture: VideoFrame) -> dict[str, bytes]:
     return {entry.type.name: bytes(entry) for entry in entries}
 
 
+def matrix_of(picture: VideoFrame, codec: str) -> bytes | None:
+    """Return a picture's display matrix, for example that of EXIF's orientation."""
+    if codec not in ("png", "apng"):
+        with suppress(ValueError):
+            return readable(picture).get("DISPLAYMATRIX")
+    deletes = [("sidedata", f"mode=delete:type={number}") for number in _UNREADABLE.values()]
+    (plain,) = Chain(picture, *deletes).push(picture, picture.pts)
+    with suppress(ValueError):
+        return readable(plain).get("DISPLAYMATRIX")
+    return None
+
+
 def chroma_location(stream: Any) -> str | None:
     """Return FFmpeg's name for the place of chroma samples; None if it is not stated."""
     # PyAV has no attribute for the place, and the muxer writes it into its header.

@@ -13,6 +13,7 @@ from PIL import Image
 
 import cloudconv
 from cloudconv.media.probe import probe
+from cloudconv.media.source import Source
 from tests.helpers.factory import write_clip
 
 WIDTH, HEIGHT = 48, 32
@@ -85,6 +86,29 @@ def test_an_angle_that_is_no_quarter_turn_gives_a_warning(tmp_path):
     assert any("not a quarter turn" in text for text in map(str, result.warnings))
     with Image.open(tmp_path / "b.gif") as image:
         assert red_corner(image) == "top left"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+def test_pictures_in_a_folder_are_upright_by_their_exif_orientation(tmp_path, suffix):
+    """Eight cameras were held in all ways and show the same."""
+    turns = Image.Transpose
+    stored = {1: None, 2: turns.FLIP_LEFT_RIGHT, 3: turns.ROTATE_180, 4: turns.FLIP_TOP_BOTTOM}
+    stored |= {5: turns.TRANSPOSE, 6: turns.ROTATE_90, 7: turns.TRANSVERSE, 8: turns.ROTATE_270}
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 4, 3), np.uint8))
+    upright = upright.resize((32, 48), Image.Resampling.NEAREST)  # blocks, which JPEG keeps
+    how = {"jpg": {"subsampling": 0, "quality": 95}, "webp": {"lossless": True}}.get(suffix, {})
+    for orientation, turn in stored.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        image = upright if turn is None else upright.transpose(turn)
+        image.save(tmp_path / f"{orientation}.{suffix}", exif=exif, **how)
+    info = probe(tmp_path)
+    assert (info.width, info.height) == (32, 48)
+    with Source(info) as source:
+        shown = [frame.picture.to_ndarray(format="rgb24").astype(int) for frame in source.frames()]
+    assert len(shown) == 8
+    for picture in shown:
+        assert abs(picture - np.asarray(upright)).max() <= (0 if suffix in ("png", "tif") else 12)
 
 
 def pictures_of(page):
