@@ -92,8 +92,6 @@ def _result(settings: Settings) -> Any:
 
 
 def _call(settings: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P, R]]:
-    """Return a decorator that gives a function the parameters of a settings class."""
-
     def decorate(run: Callable[[S], R]) -> Callable[P, R]:
         def function(*args: P.args, **kwargs: P.kwargs) -> R:
             return run(settings(*args, **kwargs))

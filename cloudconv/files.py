@@ -322,7 +322,6 @@ def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
-    """Return the device and file number; None if there is no such file."""
     with suppress(OSError):
         status = path.stat()
         return status.st_dev, status.st_ino
@@ -330,7 +329,6 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def _folder_of(target: Path) -> Path:
-    """Return the folder of the target with all links resolved."""
     return Path(os.path.realpath(target.parent))  # unlike ``resolve``, accepts a link to itself
 
 
@@ -358,7 +356,6 @@ def fitting(path: Path) -> Path:
 
 
 def _fits(path: Path) -> bool:
-    """Return whether the file system accepts a name of that length."""
     if len(os.fsencode(path.name)) > _LONGEST:
         return False
     try:

@@ -136,7 +136,6 @@ def texture_energy(rgb: Tensor) -> Tensor:
 
 
 def _blurred(image: Tensor, sigma: float, reach: int) -> Tensor:
-    """Return (…, H, W) blurred by a Gaussian that is cut off after ``reach`` pixels."""
     at = torch.arange(-reach, reach + 1, dtype=torch.float64)
     weights = (-at.square() / (2 * sigma**2)).exp()
     weights /= weights.sum()
@@ -172,7 +171,6 @@ def error_map(test: Tensor, truth: Tensor) -> Tensor:
 
 
 def _decibel(error: Tensor) -> Tensor:
-    """Return 10·log10(1 / error), at most 100; NaN stays NaN."""
     return error.log10().mul(-10).clamp(max=PERFECT)
 
 
@@ -181,7 +179,6 @@ def _steps(rgb: Tensor, axis: int) -> Tensor:
 
 
 def _each(test: Tensor, truth: Tensor, score: Callable[[Tensor, Tensor], float]) -> Tensor:
-    """Return ``score`` of the lumas, (H, W), of each pair of pictures."""
     x, y = test.reshape(-1, *test.shape[-3:]), truth.reshape(-1, *truth.shape[-3:])
     scores = [score(luma(a.float()), luma(b.float())) for a, b in zip(x, y, strict=True)]
     return torch.tensor(scores, dtype=torch.float64).reshape(test.shape[:-3])
@@ -210,7 +207,6 @@ def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _ssim(x: Tensor, y: Tensor) -> float:
-    """Return the SSIM of two lumas, (H, W); NaN if no window fits."""
     height, width = (side - 2 * _MARGIN for side in x.shape)
     if min(height, width) < 1:
         return math.nan

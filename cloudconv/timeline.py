@@ -226,7 +226,6 @@ class Timeline:
         self._contents.append(time)
 
     def _divide(self, time: Fraction) -> None:
-        """Add the output times from the latest source time up to ``time``."""
         gap = time - self._latest
         if gap <= 0:
             raise ValueError(f"source times must increase, got {time} after {self._latest}")
@@ -257,7 +256,6 @@ class Timeline:
         self._drop_before(self._next_time())
 
     def _pop(self) -> None:
-        """Remove the first undecided time."""
         times = self._waiting[0]
         times.time, times.count = times.time + times.step, times.count - 1
         if not times.count:
@@ -269,7 +267,6 @@ class Timeline:
         return self._made / self._request.rate
 
     def _drop_before(self, time: Fraction) -> None:
-        """Drop the content frames that no slot at or after ``time`` needs."""
         while len(self._contents) > 1 and self._contents[1] <= time:
             self._contents.popleft()
             self._oldest += 1

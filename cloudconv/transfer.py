@@ -72,7 +72,6 @@ def download(planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:
 
 
 def _page_locked(plane: Tensor) -> Tensor:
-    """Return memory for a plane, with padding behind it."""
     memory = torch.empty(plane.nbytes + PADDING, dtype=torch.uint8, pin_memory=True)
     return memory[: plane.nbytes].view(plane.dtype).view(plane.shape)
 

@@ -161,7 +161,6 @@ def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
 
 
 def _usage(error: TyperException) -> str:
-    """Return the message of wrong usage; suggest the most similar option for an unknown one."""
     unknown, near = getattr(error, "option_name", None), getattr(error, "possibilities", None)
     if unknown is None or near is None:
         return error.format_message()

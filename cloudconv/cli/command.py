@@ -138,7 +138,6 @@ def _annotation(option: Option) -> Any:
 
 
 def _completion(choices: Sequence[str]) -> Callable[[str], list[str]]:
-    """Return a function that completes one of ``choices``."""
     return lambda incomplete: [each for each in choices if each.startswith(incomplete)]
 
 

@@ -138,7 +138,6 @@ def interp(console: Console, inputs: _Inputs, **given: Any) -> None:
 
 
 def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> None:
-    """Interpolate or plan every input and print each outcome; exit with 1 if one failed."""
     if "output" in given:
         raise SettingsError("for-one-input: --output is for a single input: leave --out-dir out.")
     settings = InterpManySettings(inputs, **given)
@@ -166,7 +165,6 @@ def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> N
 
 
 def _run_all(console: Console, settings: InterpManySettings) -> list[dict[str, Any]]:
-    """Interpolate every input, and return the JSON of each outcome."""
     from cloudconv.jobs.interp import batch
 
     every = batch.each_input(settings)

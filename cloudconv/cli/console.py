@@ -74,7 +74,6 @@ class Reporter:
             self._show(self._task)
 
     def _started(self, name: str, at: Progress) -> Task:
-        """Return a new task, whose speed is measured from now on, in place of the earlier one."""
         for earlier in self._bar.task_ids:
             self._bar.remove_task(earlier)
         self._bar.add_task(name, total=at.total, completed=at.done, at=at, note="", speed="")

@@ -227,7 +227,6 @@ def _in_full(row: _Row) -> str:
 
 
 def _in_words(test: str, scores: Mapping[str, float]) -> str:
-    """Return a test and its scores: the model's first, then those of other methods."""
     words = [
         f"{score:.0%} of the detail"
         if name == "detail"

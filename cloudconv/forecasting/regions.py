@@ -100,7 +100,6 @@ def things_of(pictures: Sequence[Bytes], camera: Camera, flows: Sequence[Floats]
 
 
 def _paths(flows: Sequence[Floats], grid: Floats) -> list[Floats]:
-    """Return the flow from the last frame to each earlier frame."""
     paths, path = [], np.zeros_like(flows[0])
     for flow in flows:
         path = path + sampled_at(flow, grid + path)
@@ -181,7 +180,6 @@ def _error(pictures: Sequence[Bytes], motions: Sequence[Motion], area: Area) -> 
 
 
 def _filled(mask: Mask) -> Mask:
-    """Return a mask without gaps, holes and specks."""
     whole = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disc(9))
     whole = cv2.morphologyEx(whole, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
     outlines, _ = cv2.findContours(whole, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

@@ -125,7 +125,6 @@ def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) 
 
 
 def _soft(thing: Thing, size: tuple[int, int]) -> Floats:
-    """Return the matte of a thing at the full ``size``, (w, h): (h, w) in [0, 1]."""
     soft = cv2.GaussianBlur(thing.mask.astype(np.float32), (0, 0), _SOFT)
     soft[soft < 0.02] = 0
     matte: Floats = cv2.resize(soft, size, interpolation=cv2.INTER_LINEAR)

@@ -64,7 +64,6 @@ def _turn() -> Iterator[None]:
 
 
 def _module(settings: Any, function: str) -> Any:
-    """Return the module of a command that has a function."""
     kind = type(settings)
     module = import_module(_MODULES[kind]) if kind in _MODULES else None
     if not hasattr(module, function):

@@ -309,7 +309,6 @@ def _interp(source: Path, output: Path, **settings: Any) -> Tensor:
 
 
 def _pictures(count: int, width: int, height: int) -> list[Tensor]:
-    """Return pictures of a moving texture: (1, 3, H, W) each, in [0, 1]."""
     numbers = torch.Generator().manual_seed(1)
     sides = height // 8, (width + count * _MOTION) // 8 + 1
     coarse = torch.rand((1, 3, *sides), generator=numbers) * 0.8 + 0.1

@@ -122,11 +122,6 @@ def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
 
 
 def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Scene]:
-    """Read the context, and complete the plan.
-
-    Raises:
-        InputError: there are too few frames to forecast from, or none can be decoded.
-    """
     spec, timing = plan.predictor, plan.info.timing
     settings, needed = plan.settings, spec.context + spec.past
     warnings: list[Warned] = []
@@ -183,7 +178,6 @@ def _pictures(plan: ExtrapolatePlan, scene: Scene, model: Predictor) -> Iterator
 def _made(
     plan: ExtrapolatePlan, model: Predictor, frames: Sequence[Tensor], count: int
 ) -> Generator[Tensor, None, None]:
-    """Yield the pictures, (3, H, W) RGB, that the model forecasts from ``frames``."""
     device, spec = plan.device, model.spec
     frames = frames[-(spec.context + spec.past) :]
     with extend.enough_memory(device, plan.info):
@@ -231,7 +225,6 @@ def _trial(plan: ExtrapolatePlan, scene: Scene) -> Generator[Progress, None, tup
 
 
 def _small(frame: Frame) -> Tensor:
-    """Return a frame as RGB on the CPU, (3, h, w), not larger than the trial needs."""
     rgb = rgb_of(frame)
     scale = SIDE / max(rgb.shape[1:])
     if scale >= 1:

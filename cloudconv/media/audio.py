@@ -63,7 +63,6 @@ def _is_unnamed(layout: Any) -> bool:
 
 
 def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
-    """Add an encoder for the audio of ``context``; raise ValueError if FFmpeg lacks it."""
     codec = av.Codec(encoder, "w")
     rates: list[int] = sorted(codec.audio_rates or [context.sample_rate])
     rate = next((r for r in rates if r >= context.sample_rate), rates[-1])

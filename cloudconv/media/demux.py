@@ -64,7 +64,6 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Return the message for an error of opening; raise ReadError for one of the disk."""
     match error:
         case FileNotFoundError() | NotADirectoryError():
             return f"no-file: There is no file {path}: check the name."

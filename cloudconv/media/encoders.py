@@ -220,7 +220,6 @@ def _warnings(
     *,
     is_free: bool,
 ) -> Iterator[Warned]:
-    """Yield warnings about another encoder or pixel format than the source or players need."""
     name, first, codec = choice.encoder, container.encoders[0], _codec(choice.encoder)
     source, kept, stored = (layout(f) for f in (info.working_pix_fmt, wanted, choice.working))
     size = f"{info.width}x{info.height}"
@@ -263,7 +262,6 @@ def _warnings(
 
 
 def _plain(kept: PixelLayout) -> str:
-    """Return the pixel format that most players show."""
     return "yuv420p" + ("10le" if kept.depth > 8 else "")
 
 
@@ -285,7 +283,6 @@ def _kept(container: Container, info: MediaInfo, settings: EncodeSettings) -> st
 def _candidates(
     container: Container, wanted: PixelLayout, given: str | None, *, hevc: bool
 ) -> list[str]:
-    """Return the encoders to choose from, the most suitable one first."""
     names, deep = list(container.encoders), hevc or wanted.depth > 8
     if not container.is_video:
         if given not in (None, names[0]):
@@ -363,7 +360,6 @@ def _formats(name: str) -> tuple[str, ...]:
 
 @cache
 def _takes(name: str) -> dict[str, str]:
-    """Map each working format that the encoder stores to a pixel format of the encoder."""
     stored: dict[str, str] = {}
     for pix_fmt in _formats(name):
         working = working_format(pix_fmt)
@@ -477,7 +473,6 @@ def _preset(name: str, preset: str) -> str:
 
 
 def _crf(name: str, crf: float) -> dict[str, str]:
-    """Return the encoder's own options for a quality on libx264's scale."""
     known = known_encoder(name)
     option, most = known.crf or ("crf", 63.0)
     if known.crf is None and "crf" not in supported_options(name):

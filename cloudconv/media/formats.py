@@ -225,7 +225,6 @@ def _unscaled(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
 
 
 def _upright(picture: VideoFrame) -> VideoFrame:
-    """Return a copy whose rows are stored from top to bottom."""
     made = VideoFrame(picture.width, picture.height, picture.format.name)
     for number in range(len(made.planes)):
         source, target = (_rows(each, number, "u1") for each in (picture, made))
@@ -290,7 +289,6 @@ def _rows(picture: VideoFrame, plane: int, dtype: str) -> NDArray[Any]:
 
 
 def _like(picture: VideoFrame, made: VideoFrame) -> VideoFrame:
-    """Copy time stamp and colour tags from ``picture`` to ``made``, and return ``made``."""
     made.pts = picture.pts
     if picture.time_base is not None:
         made.time_base = picture.time_base
@@ -335,7 +333,6 @@ def _srgb(light: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @cache
 def _curve(transfer: int) -> NDArray[np.float32]:
-    """Return a table with the light of each code."""
     signal = np.arange(_TOP + 1) / _TOP
     if transfer in _POWERS:
         light = signal ** _POWERS[transfer]

@@ -117,7 +117,6 @@ def _amended(
 
 
 def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
-    """Yield the elements that store the shape of the displayed picture."""
     width, height = size
     wide, high = width * aspect, height / aspect
     if wide.denominator == 1:
@@ -167,7 +166,6 @@ def _number(value: int) -> bytes:
 
 
 def _size(value: int, length: int = 0) -> bytes:
-    """Return the size field of an element, in at least ``length`` bytes."""
     while not length or value >= (1 << (7 * length)) - 1:
         length += 1
     return (value | (1 << (7 * length))).to_bytes(length, "big")

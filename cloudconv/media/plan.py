@@ -142,7 +142,6 @@ def plan_encoding(
 def _clock(
     container: Container, encoder: str, rate: Fraction | None, time_base: Fraction
 ) -> Fraction:
-    """Return the encoder's tick; all times are whole ticks if the clock allows that."""
     if container.clock is not None and not container.is_video:
         return container.clock
     exact = time_base.denominator if rate is None else lcm(rate.numerator, time_base.denominator)
@@ -153,7 +152,6 @@ def _clock(
 
 
 def _losses(plan: EncodingPlan) -> Iterator[Warned]:
-    """Yield warnings about contents that the output cannot store."""
     info, container, encoder = plan.info, container_of(plan.target), plan.choice.encoder
     for words in left_out(info, container, encoder):
         yield Warned(

@@ -153,7 +153,6 @@ class _Scan:
     def __init__(
         self, container: InputContainer, stream: Any, meter: FieldMeter, *, briefly: bool
     ) -> None:
-        """Read every packet, or those of the first seconds; decode the first pictures."""
         self.decoder = open_decoder(stream)
         self.expected_aspect = self.decoder.sample_aspect_ratio  # before the first frame
         self.packets, self.is_brief = 0, False
@@ -372,7 +371,6 @@ def _described(
 
 
 def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
-    """Return the frame's colour tags, or the container's if the frame has none."""
     full = frame.format.name.startswith(("yuvj", "mono"))
     primaries, transfer = int(frame.color_primaries), int(frame.color_trc)
     matrix, extent = int(frame.colorspace), 2 if full else int(frame.color_range)
@@ -430,7 +428,6 @@ def _warnings(
 
 
 def _stated_seconds(stream: Any) -> Fraction | None:
-    """Return the track's length in Matroska, which is stored as hours:minutes:seconds."""
     parts = stream.metadata.get("DURATION", "").strip("\0 ").split(":")
     if len(parts) != 3:
         return None
@@ -442,7 +439,6 @@ def _stated_seconds(stream: Any) -> Fraction | None:
 
 
 def _lacks_its_end(container: InputContainer) -> bool:
-    """Return whether a Matroska file is shorter than its header states."""
     path = Path(container.name.removeprefix("file:"))
     if not path.is_file():
         return False  # an input that was read while it arrived is complete

@@ -118,7 +118,6 @@ def film_rate(
 
 
 def _candidates(low: Fraction, high: Fraction, hints: Sequence[Fraction]) -> Iterator[Fraction]:
-    """Yield the common rates in [low, high], the most likely first."""
     for hint in hints:  # such as 29.97, which rounds 30000/1001
         exact = [rate for rate in _BROADCAST if abs(hint / rate - 1) < Fraction(1, 100_000)]
         yield from (rate for rate in (*exact, hint) if low <= rate <= high)

@@ -196,7 +196,6 @@ def _projection(info: MediaInfo, container: Container) -> bytes:
 
 
 def _elements(info: MediaInfo, container: Container) -> Iterator[bytes]:
-    """Yield the elements of Matroska's element Video that contain the side data."""
     if projection := _projection(info, container):
         yield element(_PROJECTION, projection)
     if mode := _stereo_mode(info, container):

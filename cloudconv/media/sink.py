@@ -122,7 +122,6 @@ class FrameEncoder:
             self._writer.write(packet)
 
     def _flush(self) -> Any:
-        """Write the pictures that are still in the encoder, and complete the writer."""
         if not self._written:
             raise OutputError(
                 f"no-frames: There are no frames to write, so {self.plan.target} was not made: "

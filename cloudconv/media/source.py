@@ -214,7 +214,6 @@ class Source:
         return min(time, end)
 
     def _sum_up(self, tally: _Tally) -> None:
-        """Set ``warnings`` after the last frame; raise an error if there was no frame."""
         info = self.info
         if not tally.delivered:
             check_unchanged(info)
@@ -316,7 +315,6 @@ class Source:
         return self._stamps[number - 1] if number <= len(self._stamps) else None
 
     def _fits(self, picture: VideoFrame) -> bool:
-        """Return whether a picture has the probed size and pixel format."""
         info, name = self.info, picture.format.name
         with suppress(ValueError):
             alike = name == info.pix_fmt or working_format(name) == info.working_pix_fmt

@@ -142,7 +142,10 @@ def load_model(
 
     from cloudconv.models.blocks import Fusible
 
-    model = _build(spec(name_or_path, task, timesteps), name_or_path, sha256)
+    chosen = spec(name_or_path, task, timesteps)
+    model: Model = chosen.build()
+    if (state := state_of(name_or_path, chosen, sha256)) is not None:
+        fill(model, state, file_of(name_or_path) or chosen.weights)
     model.requires_grad_(False).eval()
     for part in [part for part in model.modules() if isinstance(part, Fusible)]:
         part.fuse()
@@ -158,19 +161,6 @@ load: Callable[..., Interpolator] = partial(  # type: ignore[assignment]
 load_predictor: Callable[..., Predictor] = partial(  # type: ignore[assignment]
     load_model, task="predict"
 )
-
-
-def build_model(name_or_path: str | Path, *, task: ModelTask | None = None) -> Model:
-    """Load a model on the CPU, in the form that can be trained; see :func:`load_model`."""
-    return _build(spec(name_or_path, task), name_or_path)
-
-
-def _build(chosen: ModelSpec, name_or_path: str | Path, sha256: str | None = None) -> Model:
-    state = state_of(name_or_path, chosen, sha256)
-    model: Model = chosen.build()
-    if state is not None:
-        fill(model, state, file_of(name_or_path) or chosen.weights)
-    return model
 
 
 def check_times(spec: ModelSpec, factor: Fraction | None) -> None:

@@ -255,7 +255,6 @@ class ConvLSTM(Predictor):
 
 
 def _through(cells: nn.ModuleList, features: Tensor, states: list[CellState | None]) -> Tensor:
-    """Return the features after all cells, and update their ``states``."""
     for number, cell in enumerate(cells):
         state: CellState = cell(features, states[number])
         states[number] = state
@@ -264,7 +263,6 @@ def _through(cells: nn.ModuleList, features: Tensor, states: list[CellState | No
 
 
 def _normed(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
-    """Return a convolution, batch norm, and a leaky rectifier."""
     layers = {
         "conv": conv(inputs, outputs, 3, stride=stride),
         "norm": nn.BatchNorm2d(outputs),

@@ -160,7 +160,6 @@ class IFNet(Interpolator):
     def _inputs(
         self, small: list[Tensor], motion: Tensor | None, timestep: Tensor
     ) -> Iterator[Tensor]:
-        """Yield the inputs of a block as float32 channels."""
         plane = timestep.expand(-1, 1, *small[0].shape[2:])
         # The convolutions were trained on [0, 1]; only the warps of the result keep other values.
         if motion is None:

@@ -287,7 +287,6 @@ def _moved(frames: Tensor, ages: Tensor, motion: Tensor, moment: _Moment) -> Ten
 
 
 def _mixed(scene: _Scene, motion: Tensor, moment: _Moment) -> Tensor:
-    """Return the weighted mean of the candidates plus the change of colour."""
     frames = scene.frames
     latest = frames[:, 0]
     moved = _moved(frames, scene.ages, motion, moment)
@@ -311,5 +310,4 @@ def _sharp(picture: Tensor, flow: Tensor) -> Tensor:
 
 
 def _resized(flow: Tensor, factor: float) -> Tensor:
-    """Return a flow at another size, in pixels of that size."""
     return factor * F.interpolate(flow, scale_factor=factor, mode="bilinear", antialias=factor < 1)

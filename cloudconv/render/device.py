@@ -224,7 +224,6 @@ def _auto() -> tuple[torch.device, list[Warned]]:
 
 @torch.no_grad()
 def _exercise(device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Run each kind of operation of an interpolator; return (1, 3, 32, 32) float32."""
     numbers = torch.Generator().manual_seed(0)
     picture = torch.rand((1, 3, 32, 32), generator=numbers).to(device)
     with torch.device("meta"):  # the usual random weights would change the caller's random numbers
@@ -258,7 +257,6 @@ def _line(error: Exception) -> str:
 
 
 def _cpu_flags() -> set[str]:
-    """Return the processor's features by Linux's names; empty if they are unknown."""
     capabilities = getattr(torch.cpu, "get_capabilities", None)
     if capabilities is not None:
         return {str(name) for name, present in capabilities().items() if present is True}
@@ -271,7 +269,6 @@ def _cpu_flags() -> set[str]:
 
 
 def _cpu_lines() -> list[str]:
-    """Return Linux's description of the processors; empty on other systems."""
     try:
         return Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

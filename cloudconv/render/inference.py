@@ -135,7 +135,6 @@ class Inference:
             yield download([totals], stay=planes)
 
     def _network(self, pictures: list[Tensor], timestep: Tensor, **options: Any) -> Tensor:
-        """Return the result of ``Interpolator.between``, tile by tile if the sizes have a tile."""
         options |= {"timestep": timestep, "scale": self.scale}
         tile = self.sizes.tile
         if tile is None:
@@ -177,7 +176,6 @@ class Inference:
             )
 
     def _try(self, trials: list[_Trial]) -> None:
-        """Run the trials that have no result yet, and store the results in their targets."""
         missing = {(id(t.target), *t.key): t for t in trials if t.key not in t.target.trials}
         waiting = list(missing.values())
         # The planned memory is enough for one tile, or one frame on a CPU, at a time.
@@ -202,7 +200,6 @@ class Inference:
         return memo
 
     def _stack(self, pictures: Sequence[SourcePicture]) -> Tensor:
-        """Return the pictures' channels, (B, 3 or 4, H, W)."""
         return _joined([picture.channels(self.device)[None] for picture in pictures])
 
 

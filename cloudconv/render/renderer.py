@@ -183,7 +183,6 @@ class Renderer:
             close_iterator(source)
 
     def _ahead(self, cpu_streams: CpuStreams) -> int:
-        """Return the number of batches that are computed in advance, while a batch is yielded."""
         if self._device.type in QUEUES:
             # With a fallback, the CPU waits until it knows whether a batch's motion is uncertain.
             # The device meanwhile computes the next batch.
@@ -191,7 +190,6 @@ class Renderer:
         return cpu_streams.count if cpu_streams.count > 1 else 0
 
     def _start(self, items: Items, cpu_streams: CpuStreams) -> _Batch:
-        """Start the computation of the tasks among the items; at least one is a task."""
         tasks = [item for item in items if isinstance(item, Task)]
         pictures = []
         for task in tasks:

@@ -242,11 +242,9 @@ class _Window:
             self._count += 1
 
     def knows(self, slot: Slot) -> bool:
-        """Return whether all source frames that the slot may need have been added."""
         return not self._beside or slot.timestep == 0 or slot.left + 2 < self._count
 
     def forget(self, before: int) -> None:
-        """Drop the frames that no pair from index ``before`` on needs."""
         for done in [index for index in self._items if index < before - self._beside]:
             del self._items[done]
 

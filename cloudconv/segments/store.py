@@ -283,7 +283,6 @@ class SegmentStore:
                 file.unlink()
 
     def _work(self) -> str:
-        """Return the finished segments in words; empty without any."""
         # The user may have deleted some files.
         existing = [summary for file, summary in self.finished.values() if file.is_file()]
         frames = sum(summary.packets for summary in existing)

@@ -57,11 +57,9 @@ class _Scheduling(groups.Rendering, groups.Cuts, groups.Machine):
 
     @property
     def chosen_model(self) -> str:
-        """Return the name or file of the model that is used."""
         return str(self.model or DEFAULT_MODEL)
 
     def pinned(self) -> dict[str, str]:
-        """Return the values that determine the result, with the model and scale that are used."""
         chosen = {"model": self.chosen_model, "scale": str(self.scale or 1.0)}
         return {**super().pinned(), **chosen}
 

@@ -128,7 +128,6 @@ class Option:
         )
 
     def _check_form(self, value: Any) -> None:
-        """Refuse numbers and names that are too long, and texts that no library takes."""
         if isinstance(value, Rational):
             largest = max(abs(int(value.numerator)), int(value.denominator))
             if largest.bit_length() > _MOST_BITS:

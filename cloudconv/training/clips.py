@@ -353,7 +353,6 @@ def _crop(
 
 
 def _centre(window: Tensor, side: int) -> Tensor:
-    """Return the middle of each frame, at most ``side`` pixels high and wide."""
     height, width = window.shape[2:]
     top, left = max(0, height - side) // 2, max(0, width - side) // 2
     return window[..., top : top + side, left : left + side].contiguous()
@@ -381,7 +380,6 @@ def _has_cut(thumbnails: list[Tensor]) -> bool:
 
 
 def _pictures(clip: TrainingClip, frames: list[Frame]) -> Tensor:
-    """Return frames at the clip's size, (L, 3, height, width) uint8 RGB."""
     pictures = []
     for frame in frames:
         rgb = rgb_of(frame)

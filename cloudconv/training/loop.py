@@ -248,7 +248,6 @@ class Trainer:
                 mean.copy_(value)
 
     def _gradients(self, frames: Tensor, indices: Tensor) -> list[Prediction]:
-        """Compute the gradients of a batch, and return its pictures."""
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         self._optimiser.zero_grad(set_to_none=True)
         with self._autocast():

@@ -105,7 +105,6 @@ class Cluster(Generic[Job]):
         return self._shared[path]
 
     def _forget(self, shared: _Shared) -> None:
-        """Delete the copies of a file on all machines that can still be reached."""
         if shared.chunks:
             at = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
             delete = self._ray.remote(num_cpus=0, max_retries=0)(shutil.rmtree)
@@ -202,7 +201,6 @@ class _Shared:
         self.home = Path(tempfile.gettempdir()) / f"cloudconv-{secrets.token_hex(8)}"  # of copies
 
     def here(self) -> Path:
-        """Return the path of the file, or of a copy, on the machine that runs this function."""
         with suppress(OSError):
             if _mark(self.path) == self.mark:
                 return self.path
@@ -226,7 +224,6 @@ _works: dict[str, Work[Any]] = {}
 
 
 def _perform(sent: tuple[str, Work[Job]], job: Job, shared: list[_Shared]) -> list[Any]:
-    """Do one job on the machine that runs this function; return its events."""
     token, work = sent
     if token not in _works:
         reuse_memory()

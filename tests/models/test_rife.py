@@ -93,7 +93,7 @@ def test_opacity_moves_with_the_colours(leftover):
 
 def test_strips_do_not_change_a_picture(monkeypatch):
     pictures = torch.rand(2, 1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
-    model = registry.build_model("cloud-best").eval()
+    model = registry.load("cloud-best")
     whole = model.interpolate(*pictures, 0.3)
     monkeypatch.setattr(network, "_STRIP", 16)
     assert torch.allclose(whole, model.interpolate(*pictures, 0.3), atol=1e-5)

@@ -99,7 +99,6 @@ def divided(picture: Bytes, kinds: Any) -> Mask:
 
 
 def _lasting_edges(pictures: Sequence[Bytes]) -> Mask:
-    """Return a mask of the edges that are the same in all pictures: (h, w)."""
     greys = (grey(picture).astype(np.float32) for picture in pictures)
     slopes = np.stack([gradients(cv2.GaussianBlur(each, (0, 0), 1)) for each in greys])
     squares = np.square(slopes.mean(0)).sum(0), np.square(slopes).mean(0).sum(0)
@@ -110,7 +109,6 @@ def _lasting_edges(pictures: Sequence[Bytes]) -> Mask:
 
 
 def _parts(mask: Mask) -> Iterator[Mask]:
-    """Yield the connected parts of a mask, without the smallest ones."""
     parts, labels, stats, _ = cv2.connectedComponentsWithStats(
         mask.astype(np.uint8), connectivity=4
     )
@@ -126,7 +124,6 @@ def _bounded(part: Mask, edges: Mask) -> bool:
 
 
 def _height(mask: Mask) -> float:
-    """Return the mean row of a mask."""
     return float(np.nonzero(mask)[0].mean())
 
 

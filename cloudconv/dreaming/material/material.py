@@ -169,7 +169,6 @@ class Material:
 
     @cached_property
     def _view(self) -> tuple[Tensor, NDArray[np.float64] | None]:
-        """The result of ``view_of``, with a shift for each real frame."""
         count = len(self.frames)
         chosen = spread(count)
         pictures = [self._raw_small(k) for k in chosen]

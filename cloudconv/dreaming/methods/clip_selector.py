@@ -177,7 +177,6 @@ class ClipSelector:
         return replace(blank, first=first, second=second)
 
     def _played(self, life: int, backwards: bool, mirrored: bool) -> Placement:
-        """Return a random placement that plays in one direction."""
         count = len(self._material)
         spare = count - life
         # Real frames are shown from the end of the footage's arrival to the begin of the next's.

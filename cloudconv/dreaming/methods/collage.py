@@ -55,7 +55,6 @@ class _Composition:
     """The frames of one dream, one after the other."""
 
     def __init__(self, material: Material, seed: int) -> None:
-        """Measure the material, and make the piece of the forecast from the last frame."""
         self._material = material
         self._random = np.random.default_rng(seed)
         wind = mean_flow(material, spread(len(material), 1))
@@ -85,11 +84,9 @@ class _Composition:
 
     @property
     def due(self) -> bool:
-        """True if the next footage starts now."""
         return self._number % self.spacing == 0
 
     def start_next(self) -> None:
-        """Choose the next footage and start the transition to this footage."""
         blank = Piece(self._footage, self._number, Placement(0), life=2 * self.spacing)
         ages = [self.spacing * part // PARTS for part in range(1, PARTS)]
         seen = [self._beneath(age)[0] for age in ages]
@@ -115,7 +112,6 @@ class _Composition:
         self._pieces.append(self._arriving(piece, frames))
 
     def step(self) -> Tensor:
-        """Return the next frame: (3, H, W)."""
         top = self._pieces[-1]
         self._light.follow(top.footage[0].frame(top.first, self._number - top.start))
         shots, weights, hidden = visible(self._pieces, self._number, self._thumbs.points)
@@ -137,7 +133,6 @@ class _Composition:
         return self._pieces[-1].seen(self._number + age, self._thumbs.points)
 
     def _arriving(self, piece: Piece, lasts: int) -> Piece:
-        """Return a piece with the times at which points change to the piece."""
         points = self._thumbs.points
         front = front_of(
             self._beneath,
@@ -157,7 +152,6 @@ class _Land:
     """
 
     def __init__(self, material: Material, light: Light) -> None:
-        """Store the last frame."""
         self._light = light
         self._picture = material.picture(-1)
         self._matte = material.matte
@@ -166,11 +160,9 @@ class _Land:
         self._fade, self._left = 0.0, 1.0
 
     def lead_to(self, picture: Tensor, frames: int) -> None:
-        """Fade to the still parts of a picture within ``frames`` frames."""
         self._target, self._fade = picture, 1 / frames
 
     def paste(self, seen: Tensor) -> None:
-        """Paste the still parts into the next frame, (3, H, W), in place."""
         self._left = max(self._left - self._fade, 0.0)
         pasted, gain = self._picture[:, *self._box], self._light.on(-1)
         if self._target is not None:

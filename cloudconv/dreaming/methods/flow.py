@@ -97,6 +97,5 @@ def _wind(material: Material, options: Options, measured: bool) -> Tensor:
 
 
 def _period(wind: Tensor, travel: float) -> int:
-    """Return the number of frames in which the fastest parts move by ``travel``."""
     far = travel * max(wind.shape[-2:])
     return int(min(max(far / max(float(wind.norm(dim=0).max()), TINY), _SHORTEST), _LONGEST))

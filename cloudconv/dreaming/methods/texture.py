@@ -73,7 +73,6 @@ class _Clip:
     """The frames of a clip, and how they follow each other."""
 
     def __init__(self, material: Material, options: Options) -> None:
-        """Compare all frames, and choose the period with the least visible jump."""
         self._material = material
         self._random = np.random.default_rng(options.seed)
         self._network = registry.load(_MODEL, material.device, options.dtype)
@@ -112,7 +111,6 @@ class _Clip:
         return found
 
     def shots(self, options: Options) -> Iterator[_Shot]:
-        """Yield the shots of a dream in the order in which they begin."""
         frames, loop_to, longest = options.frames, options.loop_to, round(_PART * self._count)
         # A loop leads to the frame before ``home``; a dream that follows no frame begins there.
         home, stop = self._end - self._period // 2, frames
@@ -223,6 +221,5 @@ class _Clip:
 
 
 def _compared(picture: Bytes) -> Tensor:
-    """Return a picture, (h, w, 3), for comparison: (values,) in levels."""
     small = reduced(cv2.GaussianBlur(picture, (0, 0), 1), COARSE_SIDE)
     return torch.from_numpy(small.astype(np.float32).ravel())

@@ -172,7 +172,6 @@ class Scorer:
     def _values(
         self, truth: ShownFrame, made: ShownFrame | None, before: Tensor, texture: Tensor | None
     ) -> dict[str, float] | None:
-        """Return the metrics of one made frame; ``before`` is the kept frame before it."""
         if made is None:
             return None
         wanted = self._plan.metrics

@@ -141,11 +141,7 @@ def resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]:
 
 
 def _requested(settings: DreamSettings) -> ModeChoice | None:
-    """Return the mode that the settings name, or that has the given options; None for a choice.
-
-    Raises:
-        SettingsError: the mode does not have an option.
-    """
+    """Return the mode that the settings name, or that has the given options; None for a choice."""
     spec, why = None if settings.mode == AUTO else method(settings.mode), "the requested mode"
     for name in settings.given:
         taker = next(other for other in METHODS if name in other.options)

@@ -60,7 +60,6 @@ def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
 
 
 def _inside(path: Path, settings: InterpManySettings) -> list[tuple[str, Path]]:
-    """Return the videos of a folder with their subfolders; nothing for a file."""
     if not path.is_dir():
         return []
     home, made = path.resolve(), Path(settings.out_dir).resolve()
@@ -204,7 +203,6 @@ class _BatchProgress:
         self._expected[number] = frames or 0
 
     def change(self, number: int, about: str, event: Event) -> Event | None:
-        """Return an event of an input as an event of the batch; ``about`` names the input."""
         if isinstance(event, Warned):
             return replace(event, about=about)
         if not isinstance(event, Progress) or event.stage != "rendering":
@@ -253,7 +251,6 @@ def decide(settings: InterpManySettings) -> ManyPlan:
 
 
 def _decided(settings: InterpSettings, inputs: Sequence[File]) -> InterpPlan | Exists:
-    """Return the plan of an input, or its output that need not be made again."""
     plan = decide_one(settings.changed(overwrite=True), inputs)  # an output may exist
     if (existing := _existing(settings, plan.output)) is not None:
         return existing
@@ -269,7 +266,6 @@ def _usual_output(settings: InterpSettings) -> Path:
 
 
 def _existing(settings: InterpSettings, output: Path) -> Exists | None:
-    """Return the output if it is newer than the input, and need not be made again."""
     with suppress(CloudconvError, OSError, ValueError):  # such as a name that no file can have
         path = Path(settings.input)
         read = [*images.files_of(path), *[path] * path.is_dir()]

@@ -111,7 +111,6 @@ class InterpPlan:
 
     @property
     def _disk_warnings(self) -> list[Warned]:
-        """Return a warning if the source's size times the factor is more than the free space."""
         home = next(folder for folder in self.output.absolute().parents if folder.is_dir())
         if self.expected is None or is_stdout(self.output):
             return []
@@ -463,7 +462,6 @@ def _refuse_many(info: MediaInfo, request: Request, frames: int, length: Fractio
 
 
 def _frames_for_each(request: Request, own: Fraction | None) -> Fraction | None:
-    """Return the number of output frames for each source frame; None if that number varies."""
     if isinstance(request.rate, Multiply):
         return Fraction(request.rate.factor)
     return None if own is None else request.rate.rate * request.slowdown / own

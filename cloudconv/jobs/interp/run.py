@@ -135,7 +135,6 @@ def interpolate(
 
 @contextmanager
 def _claimed(plan: InterpPlan, first: Fraction) -> Iterator[SegmentStore | Sink]:
-    """Claim the output; yield the open store of its segments, or else the output itself."""
     settings, output = plan.settings, plan.output
     if not is_joinable(output):
         with (
@@ -233,7 +232,6 @@ def _followed(
 def _parts(
     render_plan: RenderPlan, tasks: Iterator[FrameTask], work: SegmentStore | Sink
 ) -> Iterator[OpenPart[Iterable[FrameTask]]]:
-    """Yield the missing segments for this process, or the output itself as the only segment."""
     if isinstance(work, Sink):
         yield OpenPart(0, tasks, lambda: work)
         return

@@ -61,7 +61,6 @@ def _block(level: int, number: int) -> str:
 
 
 def _depth(names: Container[str], level: int) -> int:
-    """Return the number of blocks of attention at a level."""
     depth = 0
     while f"{_block(level, depth)}.norm1.weight" in names:
         depth += 1
@@ -236,7 +235,6 @@ def _mask(height: int, width: int, shift: int, device: torch.device) -> Tensor |
 
 
 def _windows(x: Tensor) -> Tensor:
-    """Map (B, H, W, C) to windows, (B · H / 7 · W / 7, 49, C)."""
     batch, height, width, channels = x.shape
     x = x.view(batch, height // _WINDOW, _WINDOW, width // _WINDOW, _WINDOW, channels)
     return x.transpose(2, 3).reshape(-1, _WINDOW**2, channels)

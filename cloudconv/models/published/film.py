@@ -93,7 +93,6 @@ class FilmNetwork(Published):
         return F.leaky_relu_(self.conv(name, x), _SLOPE)
 
     def _features(self, pictures: Sequence[Tensor]) -> list[Tensor]:
-        """Map pictures, (B, 3, h, w), to features of the same sizes."""
         found: list[list[Tensor]] = [[] for _ in pictures]
         for start, picture in enumerate(pictures):
             x = joined([picture], self.dtype)
@@ -123,7 +122,6 @@ class FilmNetwork(Published):
         return flows
 
     def _fused(self, aligned: Sequence[Sequence[Tensor]]) -> Tensor:
-        """Map the parts of each size, (B, C, h, w), to (B, 3, H, W) float32."""
         x = joined(aligned[-1], self.dtype)
         for number, parts in enumerate(reversed(aligned[:-1])):
             name = f"fuse.convs.{number}"

@@ -97,7 +97,6 @@ class Ifrnet(Published):
         return features[1:]
 
     def _decoded(self, name: str, inputs: list[Tensor]) -> Tensor:
-        """Map inputs, (B, C, h, w), to flows and features, (B, outputs, 2h, 2w)."""
         x = made = self.layer(f"{name}.0", joined(inputs, self.dtype))
         for whole, part in ((1, 2), (3, 4)):
             made = self.layer(f"{name}.1.conv{whole}", made)

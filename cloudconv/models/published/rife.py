@@ -132,7 +132,6 @@ def _detect_paper(state: StateDict) -> ModelSpec | None:
 
 
 def _widths(known: Mapping[str, Sequence[int]]) -> tuple[int, ...]:
-    """Return the channels of the hidden layers of each block."""
     widths: list[int] = []
     while len(found := known.get(f"block{len(widths)}.conv0.1.0.weight", ())) == 4:
         widths.append(found[0])
@@ -289,7 +288,6 @@ class Rife4(Published, Fusible):
         return self.deconv(f"{name}.lastconv", hidden).float().contiguous()
 
     def _active(self, name: str, x: Tensor, stride: int = 1) -> Tensor:
-        """Apply a convolution and its rectifier, and the skip if it has one."""
         if f"{name}.1.weight" in self.shapes:
             return self.layer(name, x, stride)
         if f"{name}.beta" not in self.shapes:
