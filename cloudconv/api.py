@@ -6,7 +6,7 @@ The keywords of a function are the fields of its settings class. A function rais
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast
 
@@ -25,6 +25,7 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched
 from cloudconv.host import reuse_memory
+from cloudconv.messages import did_you_mean
 from cloudconv.settings import (
     CompareSettings,
     DoctorSettings,
@@ -35,6 +36,7 @@ from cloudconv.settings import (
     InterpSettings,
     Settings,
     TrainSettings,
+    fields_of,
 )
 from cloudconv.settings.values import File
 
@@ -91,9 +93,18 @@ def _result(settings: Settings) -> Any:
     return watched(jobs.run(settings))
 
 
+def _check_keywords(settings: Any, given: Collection[str]) -> None:
+    """Raise TypeError for an unknown keyword, with the most similar known one."""
+    known = [each.name for each in fields_of(settings)]
+    for name in given:
+        if name not in known:
+            raise TypeError(f"unexpected keyword {name!r}{did_you_mean(name, known)}")
+
+
 def _call(settings: Callable[P, S]) -> Callable[[Callable[[S], R]], Callable[P, R]]:
     def decorate(run: Callable[[S], R]) -> Callable[P, R]:
         def function(*args: P.args, **kwargs: P.kwargs) -> R:
+            _check_keywords(settings, kwargs)
             return run(settings(*args, **kwargs))
 
         for name in ("__name__", "__qualname__", "__doc__"):
@@ -215,6 +226,7 @@ def _frames_call(
         follow each given picture (the same object). The earlier picture is repeated at a cut,
         between equal pictures, and at the end unless ``loop``.
         """
+        _check_keywords(settings, kwargs)
         wanted = settings(*args, **kwargs)
         from cloudconv.jobs.interp.frames import interpolated
 

@@ -94,7 +94,7 @@ def written(data):
 BOMB = b"cbuiltins\nbytearray\n(\x8a\x05\0\0\0\0\x02tR"
 TOO_MUCH = "takes more than 2 GiB or 20 s"
 BAD = {
-    "missing": (lambda path: None, "is missing"),
+    "missing": (lambda path: None, "There is no file"),
     "empty": (Path.touch, "is empty"),
     "folder": (Path.mkdir, "are not a file"),
     "text": (written(b"hello"), "neither a PyTorch file nor"),

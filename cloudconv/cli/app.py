@@ -6,6 +6,7 @@ import errno
 import re
 import sys
 import traceback
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import typer
@@ -63,24 +64,30 @@ class _Command(_Documented, TyperCommand):
     """A command without commands of its own."""
 
 
-class _Group(_Documented, TyperGroup):
+class _Commanding(TyperGroup):
+    """A group of commands that suggests one for an unknown one, or for a file."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            known = self.list_commands(ctx)
+            near = get_close_matches(args[0], known, 1)
+            meant = near[0] if near else f"{known[0]} {args[0]}"
+            raise SettingsError(
+                f"unknown-command: There is no command '{ctx.command_path} {args[0]}': choose one "
+                f"of {', '.join(known)}, such as '{ctx.command_path} {meant}'."
+            )
+        return super().resolve_command(ctx, args)
+
+
+class _Group(_Documented, _Commanding):
     """A command that has commands of its own, and also does something without them."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         super().format_options(ctx, formatter)
         self.format_commands(ctx, formatter)
 
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            known = self.list_commands(ctx)
-            raise SettingsError(
-                f"unknown-command: There is no command '{ctx.command_path} {args[0]}': choose one "
-                f"of {', '.join(known)}, such as '{ctx.command_path} {known[0]} {args[0]}'."
-            )
-        return super().resolve_command(ctx, args)
 
-
-class Commands(_PrintedHelp, TyperGroup):
+class Commands(_PrintedHelp, _Commanding):
     """The group of all commands; every error gives one message and an exit code."""
 
     _words: tuple[str, ...] = ()

@@ -21,7 +21,7 @@ from cloudconv.media.containers import Container
 from cloudconv.media.formats import PixelLayout, is_exact, is_float, layout, working_format
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.sidedata import frame_packing
-from cloudconv.messages import did_you_mean, short
+from cloudconv.messages import did_you_mean, listed, short
 from cloudconv.settings import EncodeSettings
 from cloudconv.settings.values import pairs
 
@@ -116,8 +116,9 @@ _NVENC = KnownEncoder(
 )
 # Quality 2 on FFmpeg's scale of 1 (best) to 31, times FF_QP2LAMBDA (118).
 _QSCALE = KnownEncoder(quality={"flags": "+qscale", "global_quality": "236"})
-_X264 = KnownEncoder(crf=("crf", 63), presets=_PRESETS, parameters="x264-params")
+_X264 = KnownEncoder(crf=("crf", 51), presets=_PRESETS, parameters="x264-params")
 _X265_PARAMS = "x265-params"
+_ALSO_CALLED = {"x264": "libx264", "avc": "libx264", "x265": "libx265", "h265": "libx265"}
 
 _KNOWN: dict[str, KnownEncoder] = {
     "libx264": replace(_X264, hdr=("mastering-display", "cll"), whole_chroma=True, smallest=2),
@@ -302,11 +303,13 @@ def _candidates(
 
 def _checked_name(name: str, container: Container) -> str:
     try:
-        codec = av.codec.Codec(name, "w")
+        codec = av.codec.Codec(_ALSO_CALLED.get(name.lower(), name.lower()), "w")
     except av.codec.codec.UnknownCodecError as error:
-        known = ", ".join(present(("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1")))
+        known = present(("libx264", "libx265", "libsvtav1", "libvpx-vp9", "ffv1"))
+        near = did_you_mean(name, [*known, *_ALSO_CALLED, *container.encoders])
         raise EncoderUsageError(
-            f'unknown-encoder: There is no encoder "{name}" here: choose one, such as {known}.'
+            f'unknown-encoder: There is no encoder "{name}" here{near}: choose one, such as '
+            f"{', '.join(known)}."
         ) from error
     if codec.type != "video":
         raise EncoderUsageError(
@@ -316,7 +319,7 @@ def _checked_name(name: str, container: Container) -> str:
         other = "" if container.muxer == "matroska" else ", or another container (.mkv holds most)"
         raise EncoderUsageError(
             f"encoder-not-in-container: FFmpeg does not write what {name} makes to "
-            f"{container.name}: use {' or '.join(present(container.encoders))}{other}."
+            f"{container.name}: use {listed(present(container.encoders), 'or')}{other}."
         )
     return codec.name
 
@@ -465,7 +468,8 @@ def _preset(name: str, preset: str) -> str:
     presets = known_encoder(name).presets
     if presets and preset not in presets:
         raise EncoderUsageError(
-            f"unknown-preset: {name} has no preset {preset!r}: choose one of {', '.join(presets)}."
+            f"unknown-preset: {name} has no preset {preset!r}"
+            f"{did_you_mean(preset, presets)}: choose one of {', '.join(presets)}."
         )
     if not presets and "preset" not in supported_options(name):
         raise EncoderUsageError(f"no-presets: {name} has no presets: leave --preset out.")

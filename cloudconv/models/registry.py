@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache, partial
@@ -92,7 +92,10 @@ def _described(path: Path, _: tuple[int, ...]) -> tuple[ModelSpec, Mapping[str, 
 
 
 def spec(
-    name_or_path: str | Path, task: ModelTask | None = None, timesteps: str | None = None
+    name_or_path: str | Path,
+    task: ModelTask | None = None,
+    timesteps: str | None = None,
+    also: Sequence[str] = (),
 ) -> ModelSpec:
     """Return the spec of a model.
 
@@ -101,6 +104,7 @@ def spec(
             train`` wrote, or one of a published network.
         task: the task that the model is for; ``hold`` is an interpolator and a predictor.
         timesteps: those of a published network, ``middle`` or ``any``, see :func:`describe`.
+        also: other names that the caller knows, which an error may suggest.
 
     Raises UnknownModelError if there is no such model for that task, and WeightsError if the file
     cannot be read, or its network is unknown.
@@ -119,7 +123,7 @@ def spec(
             f"to {task} is needed: {remedy}"
         )
     raise UnknownModelError(
-        f'unknown-model: There is no model "{name}"{did_you_mean(name, names)}: {remedy}'
+        f'unknown-model: There is no model "{name}"{did_you_mean(name, [*names, *also])}: {remedy}'
     )
 
 

@@ -117,7 +117,7 @@ def _card(data: ReportData, key: str, item: Comparison) -> dict[str, Any]:
     return {
         "key": key,
         "title": f"Frame {row.index} at {float(row.time):.3f} s{ahead}",
-        "verdict": f"{', '.join(psnr)} ({row.gain(data.model, data.baseline):+.2f})",
+        "verdict": f"{', '.join(psnr)} ({row.gain(data.model, data.baseline):+z.2f})",
         "views": (
             ("truth", "truth", item.truth),
             ("model", data.model, item.model),

@@ -34,7 +34,7 @@ class Column:
 
     def text(self, score: float | None) -> str:
         """Return the formatted score; a dash if there is none."""
-        return "-" if score is None or not isfinite(score) else f"{score:.{self.digits}f}"
+        return "-" if score is None or not isfinite(score) else f"{score:z.{self.digits}f}"
 
     def best(self, scores: Iterable[float | None]) -> str | None:
         """Return the best of the formatted scores; None if there is none, or if all are equal."""

@@ -7,6 +7,7 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from cloudconv.errors import SettingsError
+from cloudconv.messages import did_you_mean
 from cloudconv.settings import groups, values
 from cloudconv.settings.option import option
 from cloudconv.settings.values import File, Files
@@ -39,7 +40,8 @@ def _metrics(value: Files) -> tuple[str, ...]:
     for name in named or ("",):
         if name not in METRICS:
             raise SettingsError(
-                f"unknown-metric: There is no metric called {name!r}: choose from "
+                f"unknown-metric: There is no metric called {name!r}"
+                f"{did_you_mean(name, METRICS)}: choose from "
                 f"{', '.join(METRICS)}."
             )
     return named

@@ -11,7 +11,7 @@ from tests.helpers.factory import write_clip
 INTERP = "interp a.mp4 --factor 2 "
 COMPARE = "compare a.mp4 --model blend "
 USAGE = {
-    "nonsense": "No such command",
+    "nonsense": "There is no command",
     "interp a.mp4": "exactly one of --factor",
     "interp a.mp4 --factor 0.5": "above 1",
     "interp a.mp4 --factor 1": "above 1",
@@ -29,6 +29,12 @@ USAGE = {
     f"{INTERP} a.mp4 --crf 99": "99",  # before what is wrong with the output
     "interp a.mp4 --factor 2000000": "got 2000000",
     f"{INTERP} --encoder x277": "x277",
+    f"{INTERP} --encoder libx246": "did you mean libx26",
+    f"{INTERP} --encoder prores": "use libx264, libx264rgb, libx265, libvpx-vp9 or libsvtav1,",
+    f"{INTERP} --crf 52": "libx264 takes 0 to 51",
+    f"{INTERP} --preset fasst": "did you mean fast?",
+    "a.mp4 --factor 2": "such as 'cloudconv interp a.mp4'",
+    "intrep a.mp4 --factor 2": "such as 'cloudconv interp'",
     f"{INTERP} --pix-fmt vaapi": "vaapi",
     f"{INTERP} --start x": "'x'",
     f"{INTERP} --start 3 --end 2": "must come after --start",
@@ -54,6 +60,8 @@ USAGE = {
     f"{INTERP} b": "b/%05d.png",
     f"{COMPARE} --metrics beauty": "no metric called 'beauty'",
     f"{COMPARE} --metrics ''": "no metric called ''",
+    f"{COMPARE} --metrics psrn": "did you mean psnr?",
+    f"{COMPARE} --against mineterpolate": "did you mean minterpolate?",
     f"{COMPARE} --drop 1": "--drop must be a whole number from 2 to 64",
     f"{COMPARE} --drop 2 --horizon 2": "give one of them",
     f"{COMPARE} --horizon 0": "--horizon must be",
@@ -105,7 +113,7 @@ INPUT = {
 
 CASES = [(words, said, "usage", 2) for words, said in USAGE.items()]
 CASES += [(words, said, "input", 1) for words, said in INPUT.items()]
-CASES += [("models show a.pkl", "is missing", "weights", 1)]
+CASES += [("models show a.pkl", "There is no file of weights a.pkl", "weights", 1)]
 NO_FOLDER = (f"{INTERP} a.mp4/b.mp4", f"{INTERP} --out-dir a.mp4", f"{COMPARE} --report a.mp4")
 CASES += [(words, "a.mp4 is not a folder", "output", 1) for words in NO_FOLDER]
 

@@ -26,7 +26,7 @@ from cloudconv.jobs.compare.score import SequenceMeter, verdict
 from cloudconv.media.color import rgb_of
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
-from cloudconv.report.data import Row
+from cloudconv.report.data import COLUMNS, Row
 from tests.helpers import calls
 from tests.helpers.factory import picture, read_times, write_clip
 
@@ -313,6 +313,17 @@ def test_the_verdict_names_the_method_that_made_no_frame():
     for own, other, blamed in ((30.0, None, "blend"), (None, 30.0, "tiny")):
         rows = [Row(1, F(1), None, {"tiny": {"psnr": own}, "blend": {"psnr": other}})]
         assert verdict("tiny", "blend", rows) == f"{blamed} made no frame that could be scored"
+
+
+def test_a_difference_below_a_tenth_of_a_decibel_is_none():
+    rows = [
+        Row(k, F(k), None, {"tiny": {"psnr": 30.0}, "blend": {"psnr": 30.0 + lost}})
+        for k, lost in enumerate((0.09, 0.05, -0.01, 0.11))
+    ]
+    said = verdict("tiny", "blend", rows[:3])
+    assert said == "tiny is as good as blending; it is worse on none of 3 frames"
+    assert verdict("tiny", "blend", rows).endswith("it is worse on 1 of 4 frames, most at 3.0 s")
+    assert COLUMNS["psnr"].text(-0.001) == "0.00"
 
 
 @pytest.mark.parametrize("kind", [{"model": ("blend",)}, {"horizon": 3, "model": ("linear",)}])

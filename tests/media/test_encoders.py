@@ -150,6 +150,14 @@ def test_an_editing_codec_keeps_its_profile(tmp_path, codec, pix_fmt, profile):
     assert probe(made).profile == info.profile
 
 
+@pytest.mark.parametrize(
+    ("name", "encoder"),
+    [("x264", "libx264"), ("H265", "libx265"), ("x265", "libx265"), ("AVC", "libx264")],
+)
+def test_common_names_of_encoders_are_known(name, encoder):
+    assert chosen(MP4, "yuv420p", encoder=name).encoder == encoder
+
+
 @pytest.mark.parametrize(("transfer", "curve"), [(16, "PQ"), (18, "HLG"), (1, None)])
 @pytest.mark.parametrize("name", ["b.gif", "b.apng", "%d.png", "b.mp4", "b.mkv", "%d.exr"])
 def test_hdr_converted_to_pictures_gives_a_warning(transfer, curve, name):

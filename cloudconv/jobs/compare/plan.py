@@ -85,7 +85,7 @@ class CompareResult:
         scored = f"{counted(self.scored_frames, 'frame')} scored{left} ({where})"
         if filmed is None:
             return scored
-        return f"{scored}; the texture of the dropped frames is {filmed:+.2f} dB"
+        return f"{scored}; the texture of the dropped frames is {filmed:+z.2f} dB"
 
     def as_json(self) -> dict[str, Any]:
         """Return the command's JSON, with the keys of either ``drop`` or ``horizon``."""
@@ -144,7 +144,7 @@ def decide(settings: CompareSettings) -> ComparePlan:
     forecasts, methods = settings.horizon is not None, methods_of(settings)
     models = [name for name in methods if name != MINTERPOLATE]
     task: ModelTask = "predict" if forecasts else "interpolate"
-    specs = [registry.spec(name, task, settings.timesteps) for name in models]
+    specs = [registry.spec(name, task, settings.timesteps, [MINTERPOLATE]) for name in models]
     registry.check_timesteps(settings.timesteps, specs)
     if settings.scale not in (None, 1.0) and not any(spec.cls.scale_option for spec in specs):
         raise SettingsError(

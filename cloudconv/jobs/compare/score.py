@@ -23,6 +23,8 @@ from cloudconv.settings.compare import FAULT
 TIME = "seconds_per_frame"
 """The name of the mean time for a frame among the scores of a method."""
 
+_EQUAL = 0.1  # dB; a smaller difference of PSNR is none
+
 Values = Iterable[tuple[str, float]]
 """Values of metrics by name, for one frame."""
 
@@ -198,8 +200,8 @@ def _texture(rgb: Tensor, kept: Tensor) -> dict[str, float]:
 
 
 def losses(model: str, baseline: str, rows: Sequence[Row]) -> list[Row]:
-    """Return the frames on which the model's PSNR is below the baseline's, the worst first."""
-    lost = [row for row in rows if (row.gain(model, baseline) or 0) < 0]
+    """Return the frames on which the model's PSNR is the lower one, the worst first."""
+    lost = [row for row in rows if (row.gain(model, baseline) or 0) <= -_EQUAL]
     return sorted(lost, key=lambda row: row.gain(model, baseline) or 0)
 
 
@@ -231,7 +233,7 @@ def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
 def _better(gain: float, baseline: str) -> str:
     """Return a gain in PSNR, in dB, as words; an empty ``baseline`` is not named."""
     called = {"blend": "blending", "hold": "holding the last frame"}.get(baseline, baseline)
-    if abs(gain) < 0.05:
+    if abs(gain) < _EQUAL:
         return f"as good as {called}" if called else "as good"
     words = f"{abs(gain):.1f} dB {'better' if gain > 0 else 'worse'}"
     return f"{words} than {called}" if called else words
