@@ -18,6 +18,7 @@ from cloudconv.cli.console import Console, print_error, print_json, run_job, run
 from cloudconv.errors import CloudconvError, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Measured, watched
 from cloudconv.jobs.outcome import as_json
+from cloudconv.media.input import check_there
 from cloudconv.messages import counted
 from cloudconv.report.data import COLUMNS, Column, frame_time, marked
 from cloudconv.settings import (
@@ -31,7 +32,7 @@ from cloudconv.settings import (
     fields_of,
 )
 from cloudconv.settings.groups import INPUT
-from cloudconv.settings.values import names
+from cloudconv.settings.values import clip_files, names
 
 if TYPE_CHECKING:
     from cloudconv.dreaming.vitals.vitals import Vitals
@@ -315,9 +316,7 @@ def train(console: Console, clips: _Clips = None, **given: Any) -> None:
         settings = TrainSettings(**given)
     except SettingsError as error:
         if error.code == "no-model":
-            from cloudconv.training.clips import check_clips
-
-            check_clips(clips or ())  # a wrong name is the more useful message
+            check_there(clip_files(clips or ()))  # a wrong name is the more useful message
         raise
 
     def note(measured: Measured) -> str | None:

@@ -12,6 +12,8 @@ from cloudconv import settings as kinds
 from cloudconv.errors import SettingsError
 from cloudconv.events import Job
 from cloudconv.jobs.outcome import planned
+from cloudconv.media.input import check_there
+from cloudconv.settings.values import clip_files
 
 _MODULES: dict[type, str] = {
     kinds.InterpSettings: "cloudconv.jobs.interp.run",
@@ -65,6 +67,9 @@ def _turn() -> Iterator[None]:
 
 def _module(settings: Any, function: str) -> Any:
     kind = type(settings)
+    # Before PyTorch is imported, which takes a second.
+    check_there([getattr(settings, "input", "-")])
+    check_there(clip_files(getattr(settings, "clips", ())))
     module = import_module(_MODULES[kind]) if kind in _MODULES else None
     if not hasattr(module, function):
         raise SettingsError(

@@ -32,7 +32,7 @@ from cloudconv.files import reading
 from cloudconv.jobs.output import check_outputs
 from cloudconv.media.identity import has_changed
 from cloudconv.media.info import MediaInfo
-from cloudconv.media.input import local_file
+from cloudconv.media.input import check_there, local_file
 from cloudconv.media.output import check_home, writing
 from cloudconv.messages import flag, shortened
 from cloudconv.models import registry
@@ -137,7 +137,7 @@ def decide(given: TrainSettings) -> TrainPlan:
     checkpoint = files.beside(output, ".checkpoint")
     spec = registry.spec(settings.model, settings.task)
     device = devices.choose_device(settings.device)
-    clips.check_clips((*values.files(settings.clips), *values.files(settings.val)))
+    check_there(values.clip_files((*values.files(settings.clips), *values.files(settings.val))))
     precision = _precision(settings, device, spec)
     _check_output(output, checkpoint, settings)
     goal = goal_for(spec, rollout=settings.rollout, gap=settings.gap)

@@ -14,7 +14,7 @@ import stat
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -164,6 +164,22 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
         )
     _copies[name] = copy
     return copy
+
+
+def check_there(names: Iterable[Path | str]) -> None:
+    """Raise InputError for a file that does not exist; imports nothing heavy.
+
+    The readers of patterns, addresses and forbidden folders raise errors that say more.
+    """
+    for name in names:
+        path = Path(name)
+        if str(path) != "-" and numbered(path) is None and not _ADDRESS.match(str(path)):
+            try:
+                path.stat()
+            except (FileNotFoundError, NotADirectoryError) as error:
+                raise InputError(f"no-file: There is no file {path}: check the name.") from error
+            except OSError:
+                pass
 
 
 def _check_kind(path: Path) -> None:

@@ -6,7 +6,7 @@ import errno
 import math
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -253,6 +253,11 @@ def without(spans: Sequence[Span]) -> tuple[Span, ...]:
     """Return the parts of a clip that are outside of ``spans``."""
     edges = [Fraction(0), *(edge for span in spans for edge in span), Fraction(1)]
     return tuple((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
+
+
+def clip_files(value: Files) -> Iterator[str]:
+    """Yield the path of each clip to train on, without its part and size."""
+    return (split_path(text)[0] for text in files(value))
 
 
 def split_path(text: str) -> tuple[str, str | None, int | None]:

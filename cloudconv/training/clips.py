@@ -102,16 +102,6 @@ def open_clips(
     return groups
 
 
-def check_clips(paths: Sequence[str]) -> None:
-    """Check that all named files exist."""
-    for text in paths:
-        path = Path(split_path(text)[0])
-        if ":/" in text or text == "-":  # later code gives a better message about addresses
-            continue
-        if not path.exists() and images.matching(path) is None:
-            raise InputError(f"no-file: There is no file {path}: check the name.")
-
-
 def held_back_spans(frames: int, needed: int) -> tuple[Span, ...]:
     """Return the default validation parts for clips of at most ``frames`` frames."""
     shortest = min(float(end - begin) for begin, end in values.HELD_BACK)

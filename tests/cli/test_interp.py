@@ -65,7 +65,12 @@ def test_a_network_address_is_refused(address, more, tmp_path):
     assert f"{name} is an address, and only files on this machine are read" in done.stderr
 
 
-def test_options_of_every_kind_reach_the_job_and_others_have_the_defaults_of_the_api(monkeypatch):
+def test_options_of_every_kind_reach_the_job_and_others_have_the_defaults_of_the_api(
+    monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("in.mkv", "in.mp4"):
+        (tmp_path / name).touch()
     received = Mock(side_effect=KeyboardInterrupt)
     monkeypatch.setattr(job, "run", received)
     result = run(
@@ -115,9 +120,9 @@ def test_the_help_of_a_command_fits_two_screens(name):
         (ZeroDivisionError("oh"), 1, "report it as a bug (ZeroDivisionError: oh)"),
     ],
 )
-def test_each_class_of_error_has_its_exit_code(monkeypatch, raised, code, said):
+def test_each_class_of_error_has_its_exit_code(monkeypatch, clip, raised, code, said):
     monkeypatch.setattr(job, "run", Mock(side_effect=raised))
-    result = run("a.mp4", "--factor", 2)
+    result = run(clip, "--factor", 2)
     assert (result.exit_code, result.stdout) == (code, "")
     (line,) = result.stderr.splitlines()
     assert said in line
@@ -210,16 +215,23 @@ def test_an_interrupted_run_keeps_finished_segments_and_no_half_file(clip, name)
 
 
 def test_help_shows_examples_and_loads_neither_torch_nor_av():
+    """A file that does not exist is named as fast."""
     code = (
         "import sys\n"
         "from cloudconv.cli.app import app\n"
         "for arguments in (['--help'], ['interp', '--help'], ['models', '--help']):\n"
         "    app(arguments, standalone_mode=False)\n"
+        "for command in ('interp --factor 2', 'dream', 'compare', 'train --init cloud-best'):\n"
+        "    try:\n"
+        "        app([*command.split(), 'none.mp4'])\n"
+        "    except SystemExit as end:\n"
+        "        assert end.code == 1\n"
         "assert not {'torch', 'av', 'numpy'} & set(sys.modules)\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "cloudconv interp clouds.mp4 --factor 4" in done.stdout
     assert "cloudconv models show cloud-best" in done.stdout
+    assert done.stderr.splitlines() == ["error: There is no file none.mp4: check the name."] * 4
 
 
 def test_the_version_is_printed_and_the_shell_completes_words():
