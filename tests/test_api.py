@@ -263,6 +263,18 @@ def test_calls_of_several_threads_run_one_after_another(tmp_path):
     assert threading.active_count() == before
 
 
+def test_a_job_whose_events_nobody_takes_does_not_block_other_threads(tmp_path, monkeypatch):
+    monkeypatch.setattr("cloudconv.jobs._PATIENCE", 0.3)
+    given = {"input": write_clip(tmp_path / "a.mkv", 6), "factor": 2, "model": "blend"}
+    job = cloudconv.run(cloudconv.InterpSettings(output=tmp_path / "first.mkv", **given))
+    next(job)
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(cloudconv.interpolate, output=tmp_path / "b.mkv", **given)
+        with pytest.raises(SettingsError, match="nobody takes its events: take all of them, or"):
+            call.result(60)
+    job.close()
+
+
 @pytest.mark.full
 def test_six_threads_that_call_at_once_do_not_stall(tmp_path):
     """If the calls stall, the test ends with the traceback of every thread."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from inspect import GEN_SUSPENDED, getgeneratorstate
 from typing import Any
 
 from cloudconv import settings as kinds
 from cloudconv.errors import SettingsError
-from cloudconv.events import Job
+from cloudconv.events import Event, Job, mapped
 from cloudconv.jobs.outcome import planned
 from cloudconv.media.input import check_there
 from cloudconv.settings.values import clip_files
@@ -26,8 +28,12 @@ _MODULES: dict[type, str] = {
 }
 """The module of each command, which is imported when the command runs."""
 _turns = threading.Condition()
-_running: list[int] = []
-"""The thread of each job that has started and not ended; all have the same thread."""
+_running: list[tuple[int, Job | None]] = []
+"""Each job, or None for a plan, that has not ended, after its thread; all have the same thread."""
+_latest = 0.0
+"""The time of the latest event."""
+_PATIENCE = 60.0
+"""Seconds for which a job waits for one whose events nobody takes."""
 
 
 def run(settings: Any) -> Job:
@@ -46,22 +52,35 @@ def plan(settings: Any) -> dict[str, Any]:
 def _one_after_another(job: Job) -> Job:
     from cloudconv.render.device import exact_arithmetic  # imports PyTorch
 
-    with _turn(), exact_arithmetic():
-        yield from job
+    with _turn(job), exact_arithmetic():
+        yield from mapped(job, _noted)
+
+
+def _noted(event: Event) -> Event:
+    global _latest
+    _latest = time.monotonic()
+    return event
 
 
 @contextmanager
-def _turn() -> Iterator[None]:
+def _turn(job: Job | None = None) -> Iterator[None]:
     """Keep other threads' jobs out: PyTorch's threads and FFmpeg's log belong to the process."""
-    thread = threading.get_ident()
+    thread, began = threading.get_ident(), time.monotonic()
     with _turns:
-        _turns.wait_for(lambda: set(_running) <= {thread})
-        _running.append(thread)
+        while any(other != thread for other, _ in _running):
+            _turns.wait(_PATIENCE / 60)
+            left = [each and getgeneratorstate(each) == GEN_SUSPENDED for _, each in _running]
+            if any(left) and all(left) and time.monotonic() - max(_latest, began) > _PATIENCE:
+                raise SettingsError(
+                    "job-not-ended: A job of another thread has not ended, and nobody takes its "
+                    "events: take all of them, or close the job."
+                )
+        _running.append((thread, job))
     try:
         yield
     finally:
         with _turns:
-            _running.remove(thread)
+            _running.remove((thread, job))
             _turns.notify_all()
 
 
