@@ -72,7 +72,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """The end of one of several inputs, which ``number`` counts from 0.
+    """The end of one of several ``inputs``, which ``number`` counts from 0.
 
     ``outcome`` is the result, the CloudconvError, or an output that existed.
     """
@@ -80,6 +80,7 @@ class Ended:
     number: int
     input: str
     outcome: Any
+    inputs: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,25 @@ _CGROUPS = (
 """The files with a container's memory limit, use and caches, for cgroups version 2 and then 1."""
 
 
+_SIGNS = (
+    *("failed to map segment", "annot allocate memory", "can't allocate memory"),
+    *("can't start new thread", "out of memory", "not enough memory", "std::bad_alloc"),
+    "could not create a primitive",  # oneDNN
+)
+
+
+def lack_of_memory(error: BaseException) -> str | None:
+    """Return the reason and the remedy if an error tells a lack of memory; None for another one."""
+    lines = str(error).splitlines() or ["none was left"]
+    signs = [line.strip() for line in lines if any(sign in line for sign in _SIGNS)]
+    if not signs and not isinstance(error, MemoryError):
+        return None
+    return (
+        f"there is not enough memory ({[*signs, *lines][0]}): close other programs, or raise the "
+        "limit on memory (ulimit -v)"
+    )
+
+
 def free_memory() -> int | None:
     """Return the bytes that can still be allocated; None if unknown.
 

@@ -19,14 +19,10 @@ from cloudconv.cli.command import ALL, INTERRUPTED, write_options
 from cloudconv.cli.console import print_error, print_json
 from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
+from cloudconv.host import lack_of_memory
 from cloudconv.messages import did_you_mean
 
 _LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN)
-_MEMORY_SIGNS = (
-    *("failed to map segment", "annot allocate memory", "can't allocate memory"),
-    *("can't start new thread", "out of memory", "not enough memory", "std::bad_alloc"),
-    "could not create a primitive",  # oneDNN
-)
 _ABOUT = "Raise the frame rate of a video, forecast its next frames, or continue the video."
 
 
@@ -147,15 +143,8 @@ def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
             files.remove(path)
         text = error.text if isinstance(error, Interrupted) else _interrupted()
         return text, "interrupted", INTERRUPTED
-    known = isinstance(error, OSError | ImportError | RuntimeError)
-    lines = str(error).splitlines() or ["none was left"]
-    signs = [line.strip() for line in lines if any(sign in line for sign in _MEMORY_SIGNS)]
-    if (known and signs) or isinstance(error, MemoryError):  # also while a library loads
-        text = (
-            f"there is not enough memory ({[*signs, *lines][0]}): close other programs, or raise "
-            "the limit on memory (ulimit -v)"
-        )
-        return text, "memory", 1
+    if (why := lack_of_memory(error)) is not None:  # also while a library loads
+        return why, "memory", 1
     if isinstance(error, OSError) and error.errno in _LIMITS:
         text = f"the system gives no more ({error.strerror}): free some or raise the limit (ulimit)"
         return text, CloudconvError.kind, 1

@@ -166,31 +166,27 @@ def _interp_all(console: Console, inputs: list[str], given: dict[str, Any]) -> N
 
 
 def _run_all(console: Console, settings: InterpManySettings) -> list[dict[str, Any]]:
-    from cloudconv.jobs.interp import batch
-
-    every = batch.each_input(settings)
-    done = 0
+    ends: dict[int, Ended] = {}
 
     def ended(event: Ended) -> str:
-        nonlocal done
         interrupts.check()
-        done += 1
+        ends[event.number] = event
         if isinstance(event.outcome, CloudconvError):
             message = event.outcome.text
             print_error(message if event.input in message else f"{event.input}: {message}")
-        elif isinstance(event.outcome, batch.Exists):
+        elif not hasattr(event.outcome, "duration"):
             console.info(
                 f"{event.outcome.output} exists and is newer than {event.input}: skipped; -y makes "
                 "it again"
             )
-        return f"{done} of {len(every)} inputs"
+        return f"{len(ends)} of {event.inputs} inputs"
 
-    outcomes = run_with_progress(console, "interpolating", batch.run(settings), ended)
+    run_with_progress(console, "interpolating", jobs.run(settings), ended)
     return [
-        {"input": str(each.input), "error": outcome.text}
-        if isinstance(outcome, CloudconvError)
-        else {**as_json(outcome), "exists": not hasattr(outcome, "duration")}
-        for each, outcome in zip(every, outcomes, strict=True)
+        {"input": event.input, "error": event.outcome.text}
+        if isinstance(event.outcome, CloudconvError)
+        else {**as_json(event.outcome), "exists": not hasattr(event.outcome, "duration")}
+        for _, event in sorted(ends.items())
     ]
 
 
@@ -199,11 +195,12 @@ def _outcomes(every: Sequence[dict[str, Any]], columns: Mapping[str, str]) -> st
     rows = []
     for data in every:
         cells = [streams.format_value(field, data.get(field)) for field in columns.values()]
-        last = data["error"].partition("\n")[0] if "error" in data else data["output"]
+        last = data["error"] if "error" in data else data["output"]
         state = "failed" if "error" in data else "exists" if data["exists"] else "planned"
         if "resumed" in data:
             state = "resumed" if data["resumed"] else "done"
-        rows.append([data["input"], state, *cells, last])
+        named = (streams.format_value("output", each) for each in (data["input"], last))
+        rows.append([next(named), state, *cells, next(named)])
     return streams.table(["input", "result", *columns, "output"], rows)
 
 

@@ -292,6 +292,45 @@ def test_a_lost_ctrl_c_is_noticed_between_two_inputs(clips, monkeypatch):
     assert os.listdir(clips[0].parent / "made") == []
 
 
+def test_a_video_that_arrives_during_the_run_waits_for_the_next_run(clips, made, monkeypatch):
+    def then_arrives(settings, each_input=batch.each_input):
+        every = each_input(settings)
+        clips[1].with_name("d.mkv").hardlink_to(clips[2])
+        return every
+
+    clips[1].unlink()
+    monkeypatch.setattr(batch, "each_input", then_arrives)
+    done = run(clips[0].parent, "--out-dir", made)
+    assert rows(done.stderr) == [["a.mp4", "done"], ["c.mkv", "done"]]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyError("x"), "c.mkv: unexpected, please report it as a bug (KeyError: 'x')."),
+        (MemoryError(), "c.mkv: there is not enough memory (none was left): close other"),
+    ],
+)
+def test_no_error_of_an_input_stops_the_others(clips, made, monkeypatch, error, said):
+    def broken(settings, *given, decide=batch.decide_one):
+        if str(settings.input).endswith("c.mkv"):
+            raise error
+        return decide(settings, *given)
+
+    monkeypatch.setattr(batch, "decide_one", broken)
+    done = run(clips[2], clips[0], "--out-dir", made)
+    assert rows(done.stderr) == [["c.mkv", "failed"], ["a.mp4", "done"]]
+    assert said in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+def test_a_name_with_a_newline_is_one_row_of_the_table(clips, made):
+    clip = clips[2].rename(clips[2].with_name("a\nb.mkv"))
+    done = run(clip, clips[1], "--out-dir", made)
+    assert [row[1] for row in rows(done.stderr)] == ["done", "failed"]
+    assert "a\\nb_x2.mkv" in done.stderr.splitlines()[-2]
+
+
 @pytest.mark.full
 def test_the_total_is_estimated_from_file_sizes(videos, tmp_path):
     _, seen = make(videos, tmp_path)

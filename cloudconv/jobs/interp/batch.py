@@ -13,6 +13,7 @@ from typing import Any
 
 from cloudconv.errors import CloudconvError, Interrupted, SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
+from cloudconv.host import lack_of_memory
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
 from cloudconv.jobs.interp.run import interpolate
@@ -148,7 +149,7 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
             if existing is not None:
                 outcomes[number] = existing
                 batch.leave_out(number)
-                yield Ended(number, str(settings.input), existing)
+                yield Ended(number, str(settings.input), existing, len(every))
         if len(outcomes) == len(every):
             config = WorkerConfig()  # no input is left, so no workers start
         with start(config, SegmentWork()) as workers:
@@ -156,7 +157,7 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
                 if number in outcomes:
                     continue
                 outcomes[number] = yield from _outcome(number, settings, inputs, workers, batch)
-                yield Ended(number, str(settings.input), outcomes[number])
+                yield Ended(number, str(settings.input), outcomes[number], len(every))
                 yield batch.progress()
     except KeyboardInterrupt as error:
         kept = list(error.kept) if isinstance(error, Interrupted) else []
@@ -189,6 +190,11 @@ def _outcome(
     except CloudconvError as error:
         batch.leave_out(number)
         return error
+    except Exception as error:  # noqa: BLE001 - it must not stop the other inputs
+        batch.leave_out(number)
+        what = f"{type(error).__name__}: {error}"
+        why = lack_of_memory(error) or f"unexpected, please report it as a bug ({what})"
+        return CloudconvError(f"unexpected: {settings.input}: {why}.")
 
 
 class _BatchProgress:
