@@ -7,10 +7,12 @@ with limits (:mod:`cloudconv.foreign`); the user's data folder keeps the latest 
 from __future__ import annotations
 
 import ctypes
+import errno
 import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
@@ -26,6 +28,7 @@ from safetensors import SafetensorError
 
 from cloudconv import files
 from cloudconv.errors import WeightsError
+from cloudconv.host import lack_of_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -165,6 +168,10 @@ def _convert(given: Path, target: Path, source: Path) -> None:
         said.seek(max(0, said.seek(0, os.SEEK_END) - 5000))
         text = said.read().decode("utf-8", "replace")
     if child.returncode:
+        if "failed to map segment" in text:  # the machine has no memory even for PyTorch
+            raise MemoryError(text.splitlines()[-1])
+        if shutil.disk_usage(target.parent).free < source.stat().st_size:
+            raise _no_room(source)
         raise _refusal(source, text)
 
 
@@ -172,6 +179,13 @@ def _too_large(path: Path) -> WeightsError:
     return WeightsError(
         f"weights-too-large: {path} is larger than any known network, or reading takes more than "
         "2 GiB or 20 s: give a file with the state_dict alone."
+    )
+
+
+def _no_room(path: Path) -> WeightsError:
+    return WeightsError(
+        f"no-room-to-convert: {path} is converted in {tempfile.gettempdir()}, which is full: free "
+        "some space there, or set TMPDIR to another folder."
     )
 
 
@@ -234,10 +248,14 @@ def reading(path: Path) -> Iterator[int]:
             "cloudconv if the file belongs to it."
         ) from error
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise _no_room(path) from error
         raise WeightsError(
             f"unreadable: {path} cannot be read ({error.strerror}): check its name and permissions."
         ) from error
     except (SafetensorError, RuntimeError, ValueError, KeyError, AttributeError) as error:
+        if lack_of_memory(error) is not None:
+            raise MemoryError(str(error)) from error
         raise WeightsError(
             f"weights-cut-off: {path} is cut off or damaged: make the file again, or copy or "
             "download it again."

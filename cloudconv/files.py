@@ -293,11 +293,14 @@ def write_whole(path: Path, data: bytes, *, of: Path | None = None, overwrite: b
 def sync_folder(folder: Path) -> None:
     """Write the entries of a folder to the disk.
 
-    This does nothing if the operating system cannot open folders (Windows).
+    This does nothing if the operating system cannot open folders (Windows), or must not read this.
     """
     if not FOLDERS_CAN_BE_OPENED:
         return
-    handle = os.open(folder, os.O_RDONLY)
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(handle)
     finally:

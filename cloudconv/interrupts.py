@@ -89,6 +89,19 @@ def deferred(stop: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def held() -> Iterator[None]:
+    """Hold back the signals of a terminal; a process that starts in the block never gets them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGHUP))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _numbers() -> list[int]:
     # Windows has no SIGHUP. Only Windows has SIGBREAK (Ctrl-Break).
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import shutil
 import struct
 import sys
 import zipfile
@@ -19,6 +20,7 @@ from cloudconv.foreign import unwrapped
 from cloudconv.models import registry
 from cloudconv.models.published import normalised
 from tests.helpers.own_networks import LAYOUTS, save, small_file, small_state
+from tests.helpers.system import largest_file
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -179,6 +181,17 @@ def test_a_file_that_takes_too_long_is_refused(tmp_path, monkeypatch):
     save(tmp_path / "a.pth", {"a": torch.rand(7)})
     with pytest.raises(WeightsError, match="more than 2 GiB or 20 s"):
         registry.spec(tmp_path / "a.pth")
+
+
+@pytest.mark.usefixtures("data_folder")
+def test_a_lack_of_room_or_memory_is_not_called_damage(tmp_path, monkeypatch):
+    save(path := tmp_path / "a.pth", small_state())
+    full = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with largest_file(2000), pytest.raises(WeightsError, match="which is full: free some space th"):
+        registry.spec(path)
+    with pytest.raises(MemoryError), checkpoints.reading(path):
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
 
 def test_the_data_folder_keeps_sixteen_results(tmp_path, data_folder, monkeypatch):

@@ -23,7 +23,7 @@ from av.stream import Discard, Disposition
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
 from cloudconv.media.info import reader_of
-from cloudconv.media.input import GrowthReader, growth_of
+from cloudconv.media.input import GrowthReader, check_kind, growth_of
 from cloudconv.messages import listed
 
 # Formats whose files name other files or addresses, which FFmpeg opens; PNG is checked first.
@@ -53,6 +53,7 @@ def open_container(path: Path, hardware: HWAccel | None = None) -> InputContaine
     """Open a media file for reading; raise InputError with the reason if that fails."""
     try:
         path.stat()  # FFmpeg gives no reason if a picture is missing
+        check_kind(path)  # a pipe may have replaced a file, and would block for ever
         try:
             return _open(path, hardware, _FORMATS, codec_whitelist=_CODECS)
         except av.error.ArgumentError:

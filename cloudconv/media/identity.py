@@ -12,7 +12,7 @@ from pathlib import Path
 from cloudconv.errors import UnfitInputError
 from cloudconv.files import reading
 from cloudconv.media.info import MediaInfo
-from cloudconv.media.input import is_copy
+from cloudconv.media.input import check_kind, is_copy
 from cloudconv.media.pictures import files_of
 
 BLOCK = 1 << 20  # bytes
@@ -36,6 +36,7 @@ def input_fingerprint(path: Path, *, content: bool = True) -> str:
             about = file.stat()
             known.update(f"{about.st_size} {about.st_mtime_ns if lasting else ''};".encode())
             if content:
+                check_kind(file)
                 for block in _blocks(file, about.st_size, max(BLOCKS // len(files), 2)):
                     known.update(block)
     return known.hexdigest()

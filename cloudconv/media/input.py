@@ -141,7 +141,7 @@ def local_file(path: Path | str, *, live: bool = False) -> Path:
     """
     path = Path(path)
     if (name := str(path)) != "-":
-        _check_kind(path)
+        check_kind(path)
         return path
     if (known := _copies.get(name)) is not None:
         return known
@@ -182,7 +182,8 @@ def check_there(names: Iterable[Path | str]) -> None:
                 pass
 
 
-def _check_kind(path: Path) -> None:
+def check_kind(path: Path) -> None:
+    """Raise InputError for an address, an empty file, and what is neither a file nor a folder."""
     # Path has reduced the two slashes of an address to one.
     if (address := _ADDRESS.match(str(path))) is not None and not path.exists():
         rest = str(path)[address.end() :].replace("\\", "/")

@@ -10,13 +10,15 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, Protocol, Self, TypeVar
 
+from cloudconv import interrupts
 from cloudconv.errors import CloudconvError, DeviceError
 from cloudconv.events import Finished, TaskEvent
-from cloudconv.host import reuse_memory
+from cloudconv.host import lack_of_memory, reuse_memory
 
 POLL = 0.05
 """Seconds until the next request for jobs, if the next job is not known yet."""
@@ -131,7 +133,10 @@ class _Worker(Generic[Job]):
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, *self._given), daemon=True)
-        self._process.start()
+        if os.name == "posix":  # the tracker would let the signals through at its own start
+            resource_tracker.ensure_running()
+        with interrupts.held():
+            self._process.start()
         theirs.close()
 
     def give(self, job: Job) -> None:
@@ -186,19 +191,25 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
     # this variable, but a script that imports cloudconv does not.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     reuse_memory()
-    work: Work[Any] = pickle.loads(packed)
-    # Ctrl-C reaches every process of the terminal, and so does Ctrl-Break on Windows. The main
-    # process alone ends the work.
+    work: Work[Any] | None = None
+
+    def do(sent: bytes) -> Iterator[Any]:
+        nonlocal work
+        work = work or pickle.loads(packed)  # imports PyTorch, as the job does
+        yield from work(pickle.loads(sent))
+
+    # On Windows Ctrl-C and Ctrl-Break reach every process of the terminal. The main process alone
+    # ends the work.
     for name in ("SIGINT", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         try:
-            job = connection.recv()
+            sent = connection.recv_bytes()
         except (EOFError, OSError):
             return
-        events = outcome_of(work, job)
+        events = outcome_of(do, sent)
         for event in events:
             try:
                 connection.send(event)
@@ -211,12 +222,17 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
                 return
 
 
-def outcome_of(work: Work[Job], job: Job) -> Generator[Any, None, None]:
-    """Do a job and yield its events; a CloudconvError becomes the result of the job."""
+def outcome_of(work: Callable[[Job], Iterator[Any]], job: Job) -> Generator[Any, None, None]:
+    """Do a job and yield its events; an error for the user becomes the result of the job."""
     try:
         yield from work(job)
     except CloudconvError as error:
         yield Finished(error)
+    except (MemoryError, OSError, ImportError, RuntimeError) as error:
+        if (why := lack_of_memory(error)) is None:
+            raise
+        text = f"worker-memory: In a worker process {why}, or use fewer workers."
+        yield Finished(DeviceError(text))
 
 
 def _end_with_parent() -> None:

@@ -131,6 +131,17 @@ def test_links_in_a_work_folder_are_not_followed(clip, tmp_path, precious):
     assert read_times(tmp_path / "o.mkv")
 
 
+def test_a_folder_that_may_be_written_but_not_read_gets_the_output(clip, out, monkeypatch):
+    def refused(path, *given, open=os.open, **named):
+        if Path(path) == out:
+            raise PermissionError(13, "Permission denied", str(path))
+        return open(path, *given, **named)
+
+    monkeypatch.setattr(os, "open", refused)
+    calls.interpolate(clip, out / "o.mkv", **BLEND)
+    assert len(read_times(out / "o.mkv")) == 12
+
+
 def test_the_next_run_removes_the_files_of_a_killed_run(clip, tmp_path):
     target = tmp_path / "o.gif"
     files.create_part(target)

@@ -317,6 +317,16 @@ def test_an_input_that_changes_during_a_run_is_noticed(clips, tmp_path):
     assert not interp(clip, tmp_path / "b.mkv").resumed
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no named pipes in folders")
+@pytest.mark.parametrize("workers", ["local", pytest.param("local:2", marks=pytest.mark.full)])
+def test_an_input_that_a_pipe_replaces_ends_in_a_sentence(clips, tmp_path, workers):
+    clip = Path(shutil.copy(clips / "a.mkv", tmp_path))
+    watch = at_frame(10, lambda: (clip.unlink(), os.mkfifo(clip)))
+    with pytest.raises(CloudconvError, match=r"a\.mkv is a named pipe: give a file"):
+        interp(clip, tmp_path / "b.mkv", workers=workers, watch=watch)
+    assert not (tmp_path / "b.mkv").exists()
+
+
 @pytest.mark.full
 def test_a_deleted_work_folder_is_not_reported_as_kept(clips, tmp_path):
     watch = at_frame(96, lambda: shutil.rmtree(tmp_path / "b.mkv.work"))

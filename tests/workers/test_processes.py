@@ -1,12 +1,14 @@
 """Several processes make the same frames as one process."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from dataclasses import fields, replace
 from fractions import Fraction as F
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 
 from cloudconv.errors import Interrupted, SettingsError, UnfitInputError
+from cloudconv.events import Finished
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.segments.plan import SegmentPlan
@@ -22,7 +25,7 @@ from cloudconv.settings import InterpSettings
 from cloudconv.timeline import Task
 from cloudconv.workers import pool
 from cloudconv.workers.pool import WorkerConfig, choose_workers, cores, environments
-from cloudconv.workers.processes import Processes
+from cloudconv.workers.processes import Processes, outcome_of
 from tests.helpers import calls
 from tests.helpers.factory import (
     assert_same_frames,
@@ -33,7 +36,7 @@ from tests.helpers.factory import (
     write_clip,
 )
 from tests.helpers.jobs import stop_after
-from tests.helpers.workers import ReportsEnvironment, numbered
+from tests.helpers.workers import ReportsEnvironment, Tenfold, numbered
 
 
 def interp(clip, out, **settings):
@@ -88,7 +91,7 @@ def test_a_worker_has_its_environment_before_torch_is_imported(monkeypatch):
 
 PARENT = """
 import os
-from cloudconv.workers.processes import Processes
+from cloudconv.workers.processes import Processes, outcome_of
 from tests.helpers.workers import Waits, numbered
 if __name__ == "__main__":
     for event in Processes(Waits(), [{}]).map(numbered(1)):
@@ -168,6 +171,29 @@ def test_a_process_sees_one_gpu(monkeypatch, visible, alone, second):
     assert seen(config, "cuda") == alone
     assert seen(WorkerConfig("local", 2), "cuda:1") == [second] * 2
     assert seen(WorkerConfig("local", 2), "cpu") == [None] * 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals between processes")
+def test_ctrl_c_does_not_reach_a_process_that_starts(monkeypatch, capfd):
+    def then_interrupted(process, start=SpawnProcess.start):
+        start(process)
+        os.kill(process.pid, signal.SIGINT)
+
+    monkeypatch.setattr(SpawnProcess, "start", then_interrupted)
+    with Processes(Tenfold(), [{}]) as processes:
+        events = [event.content for event in processes.map(numbered(1))]
+    assert events[-1] == Finished(0)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("none"), ImportError("torch.so: failed to map segment")]
+)
+def test_a_lack_of_memory_in_a_worker_is_the_end_of_its_job(error):
+    (event,) = outcome_of(Mock(side_effect=error), 1)
+    assert re.match(r"In a worker process there is not enough memory \(.*fewer", str(event.result))
+    with pytest.raises(RuntimeError):
+        list(outcome_of(Mock(side_effect=RuntimeError("another")), 1))
 
 
 def test_an_output_that_cannot_be_joined_refuses_workers(clip, tmp_path):
