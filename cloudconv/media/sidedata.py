@@ -67,6 +67,7 @@ _STEREO_MODES = {
     **{(4, 0): 5, (4, 1): 4, (6, 0): 7, (6, 1): 6, (7, 0): 9, (7, 1): 8},
 }
 _MODES_OF = {"mp4": (1, 3), "mov": (), "webm": (1, 2, 3, 11)}
+_NO_LAYOUT = 8
 # The frame packing of H.264 by FFmpeg's type of stereo 3D.
 _PACKINGS = {1: 3, 2: 4, 3: 5, 4: 0, 6: 2, 7: 1}
 _EQUIRECTANGULAR, _CUBEMAP, _TILE = range(3)
@@ -164,6 +165,8 @@ def left_out(info: MediaInfo, container: Container, encoder: str) -> list[str]:
 
 def _stereo(info: MediaInfo) -> tuple[int, bool]:
     data = info.side_data.get(_STEREO, bytes(8))
+    if "VIEW_ID" in info.side_data:
+        return _NO_LAYOUT, False  # the other view is not decoded
     return int.from_bytes(data[:4], "little"), bool(data[4] & 1)
 
 

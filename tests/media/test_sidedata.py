@@ -187,6 +187,13 @@ def test_every_other_kind_is_named(tmp_path, name):
     assert all(KINDS[kind] in told for kind in kinds if KINDS[kind])
 
 
+def test_a_single_view_of_3d_video_is_not_called_3d(tmp_path):
+    info = info_of(side_data={"STEREO3D": stereo(3), "VIEW_ID": b""})
+    sink = write(tmp_path / "out.mp4", even(2), info, rate=24, encoder="libx264", **FAST)
+    assert [text for text in map(str, sink.warnings) if "second view" in text]
+    assert carried(tmp_path / "out.mp4", "STEREO3D") is None
+
+
 def test_side_data_that_begins_later_is_named(tmp_path):
     pictures = [picture(k) for k in range(6)]
     pictures[3] = carrying(pictures[3], "stereo_3d", stereo(1))
