@@ -311,13 +311,6 @@ class Sampler:
         each = min(wanted, inside)
         return wanted // each, each
 
-    @property
-    def expected(self) -> tuple[int, int]:
-        """Return the approximate number of samples, and of scored frames."""
-        count, each = self._wanted
-        count = self._total if count is None else min(count, self._total)
-        return count, count * each
-
     def samples(self, frames: Iterable[ClipFrame]) -> Iterator[Sample]:
         """Yield all samples in order, with their frames; an empty sample ends the clip."""
         count, each = self._wanted
