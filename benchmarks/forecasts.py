@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.forecasting.choice import fault
-from cloudconv.jobs.extrapolate import CANDIDATES
+from cloudconv.jobs.extend.extrapolate import CANDIDATES
 from cloudconv.media.color import rgb_of
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source

@@ -43,8 +43,8 @@ from cloudconv.settings.values import File
 if TYPE_CHECKING:
     from cloudconv.jobs.compare.plan import CompareResult
     from cloudconv.jobs.doctor import Check, Diagnosis
-    from cloudconv.jobs.dream.plan import DreamResult
-    from cloudconv.jobs.extrapolate import ExtrapolateResult
+    from cloudconv.jobs.extend.dream import DreamResult
+    from cloudconv.jobs.extend.extrapolate import ExtrapolateResult
     from cloudconv.jobs.interp.batch import Exists, InputOutcome
     from cloudconv.jobs.interp.plan import InterpResult
     from cloudconv.jobs.train import TrainResult
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 _LATER = (
     *("models.catalogue", "models.base", "jobs.interp.plan", "jobs.interp.batch"),
-    *("jobs.extrapolate", "jobs.compare.plan", "jobs.dream.plan"),
+    *("jobs.extend.extrapolate", "jobs.compare.plan", "jobs.extend.dream"),
     *("training.loop", "jobs.train", "jobs.doctor"),
 )
 """The modules of results and models, imported in this order until a name is found."""

@@ -37,8 +37,8 @@ from cloudconv.settings.values import clip_files, names
 if TYPE_CHECKING:
     from cloudconv.dreaming.vitals.vitals import Vitals
     from cloudconv.jobs.compare.plan import CompareResult
-    from cloudconv.jobs.dream.plan import DreamResult
-    from cloudconv.jobs.extrapolate import ExtrapolateResult
+    from cloudconv.jobs.extend.dream import DreamResult
+    from cloudconv.jobs.extend.extrapolate import ExtrapolateResult
     from cloudconv.jobs.interp.plan import InterpResult
     from cloudconv.jobs.train import TrainResult
     from cloudconv.training.loop import Losses, Validation

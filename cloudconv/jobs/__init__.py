@@ -20,8 +20,8 @@ from cloudconv.settings.values import clip_files
 _MODULES: dict[type, str] = {
     kinds.InterpSettings: "cloudconv.jobs.interp.run",
     kinds.InterpManySettings: "cloudconv.jobs.interp.batch",
-    kinds.ExtrapolateSettings: "cloudconv.jobs.extrapolate",
-    kinds.DreamSettings: "cloudconv.jobs.dream.run",
+    kinds.ExtrapolateSettings: "cloudconv.jobs.extend.extrapolate",
+    kinds.DreamSettings: "cloudconv.jobs.extend.dream",
     kinds.CompareSettings: "cloudconv.jobs.compare.run",
     kinds.TrainSettings: "cloudconv.jobs.train",
     kinds.DoctorSettings: "cloudconv.jobs.doctor",

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cloudconv.jobs.dream import run as job
+from cloudconv.jobs.extend import dream as job
 from cloudconv.settings import DreamSettings
 from tests.helpers.dreams import lost_land, tensor
 from tests.helpers.jobs import finish

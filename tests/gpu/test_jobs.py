@@ -172,7 +172,7 @@ DREAMS = {
 def test_dream_is_as_on_the_cpu(gpu, sky, tmp_path, mode, monkeypatch):
     same = {"frames": 6, "encoder": "ffv1", "mode": mode, "precision": "fp32"}
     with gpu() as record, monkeypatch.context() as patch:
-        seen = between_frames(patch, "cloudconv.jobs.dream.run")
+        seen = between_frames(patch, "cloudconv.jobs.extend.dream")
         cloudconv.dream(sky, tmp_path / "gpu.mkv", device="cuda", **same)
     cloudconv.dream(sky, tmp_path / "cpu.mkv", device="cpu", **same)
     assert decibels(tmp_path / "gpu.mkv", tmp_path / "cpu.mkv") >= NEAREST["fp32"]

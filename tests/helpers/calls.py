@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from cloudconv.events import Job
-from cloudconv.jobs import extrapolate as extrapolating
 from cloudconv.jobs import train as training
 from cloudconv.jobs.compare import run as comparing
-from cloudconv.jobs.dream import run as dreaming
+from cloudconv.jobs.extend import dream as dreaming
+from cloudconv.jobs.extend import extrapolate as extrapolating
 from cloudconv.jobs.interp import run as interpolating
 from cloudconv.settings import (
     CompareSettings,

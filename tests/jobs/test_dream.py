@@ -13,7 +13,7 @@ from PIL import Image
 from cloudconv.dreaming.vitals.vitals import VITALS, VitalsMeter
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Progress, Warned
-from cloudconv.jobs.dream import run as job
+from cloudconv.jobs.extend import dream as job
 from cloudconv.settings import DreamSettings
 from tests.helpers import calls
 from tests.helpers.dreams import ball, ball_is_whole, clouds, tensor, video

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
-from cloudconv.jobs import extrapolate as job
+from cloudconv.jobs.extend import extrapolate as job
 from cloudconv.jobs.extend.scene import continued
 from tests.forecasting.test_layers import square_under_a_pan
 from tests.helpers import calls

@@ -1,5 +1,6 @@
 """Every command takes both fields of an interlaced picture as source frames."""
 
+import shutil
 from fractions import Fraction as F
 
 import numpy as np
@@ -76,7 +77,6 @@ def test_fields_are_compared(clip):
 
 
 TRAIN = {"model": "tiny", "steps": 1, "crop": 32, "batch": 1, "val_crop": 32}
-TRAIN |= {"train_part": "0:1", "val_part": "0:1"}
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ TRAIN |= {"train_part": "0:1", "val_part": "0:1"}
         (cloudconv.ExtrapolateSettings, {"frames": 1, "model": "linear"}),
         (cloudconv.DreamSettings, {"frames": 1, "mode": "flow"}),
         (cloudconv.CompareSettings, {"frames": 1, "model": ("blend",)}),
-        (cloudconv.TrainSettings, TRAIN),
+        (cloudconv.TrainSettings, {"val_part": "0.5:1", **TRAIN}),
     ],
 )
 def test_the_warning_comes_before_the_work(kind, given, clip, tmp_path):
@@ -105,7 +105,8 @@ def test_the_warning_comes_before_the_work(kind, given, clip, tmp_path):
 @pytest.mark.full
 def test_fields_are_trained_on(clip, tmp_path):
     """A clip of 10 pictures has windows of 13 frames only if both fields count."""
-    given = {"val_windows": 1, "gap": 12, **TRAIN, **SMALL}
+    held_back = str(shutil.copy(clip, tmp_path))
+    given = {"val_windows": 1, "gap": 12, "val": held_back, **TRAIN, **SMALL}
     with pytest.raises(cloudconv.CloudconvError, match="frames"):
         calls.train([str(clip)], tmp_path / "a.safetensors", **given)
     result = calls.train([str(clip)], tmp_path / "b.safetensors", deinterlace=True, **given)

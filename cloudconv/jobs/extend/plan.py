@@ -117,7 +117,11 @@ class ExtendPlan(Generic[S]):
         """Return the fields of the result that are decided; numbers of frames are approximate."""
         source = 0 if self.settings.only_new else self.output_frames - self.new_frames
         start = self.begins if self.settings.only_new else self.info.timing.start
-        return self.counted(source, start)
+        fields = self.counted(source, start)
+        if self.settings.frames is None and self.settings.seconds is None:
+            for name in ("new_frames", "output_frames", "duration"):
+                del fields[name]
+        return fields
 
     def counted(self, source_frames: int, start: Fraction) -> dict[str, Any]:
         """Return the decided fields; ``start`` is the source's time at which the output begins."""

@@ -1,1 +1,0 @@
-"""Continue a video from its last frame for any length of time."""
