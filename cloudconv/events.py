@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar
 
@@ -16,6 +18,8 @@ Returned = TypeVar("Returned")
 Task = TypeVar("Task", covariant=True)
 Yielded = TypeVar("Yielded")
 Given = ParamSpec("Given")
+
+_MINUTE = 60.0  # seconds over which a speed is measured
 
 Stage = Literal["checking", "analysing", "training", "scoring", "rendering", "joining"]
 
@@ -48,7 +52,8 @@ class Warned:
 class Progress:
     """The progress of a stage: ``done`` of ``total`` items, or of an unknown number.
 
-    An earlier run made ``resumed`` of them. ``seconds_left`` is set if a time limit ends the stage.
+    An earlier run made ``resumed`` of them. ``seconds_left`` is the rest of a time limit, or it
+    follows from the speed of the last minute; None if unknown.
     """
 
     stage: Stage
@@ -110,6 +115,32 @@ class TaskEvent(Generic[Task]):
 Event = Warned | Progress | Measured | Ended | Finished[Any]
 Job = Generator[Event, None, None]
 """A running job; its last event is ``Finished``."""
+
+
+class Pace:
+    """The speed of a stage in the last minute, from which the rest of its time follows."""
+
+    def __init__(self) -> None:
+        """Start without a stage."""
+        self._stage: tuple[str, int] | None = None
+        self._marks: deque[tuple[float, int]] = deque(maxlen=1000)
+
+    def __call__(self, at: Progress) -> Progress:
+        """Return the progress with ``seconds_left`` if that is unknown and follows by now."""
+        if at.total is None or at.seconds_left is not None:
+            return at
+        if self._stage != (at.stage, at.resumed):
+            self._stage = at.stage, at.resumed
+            self._marks.clear()
+        now = time.monotonic()
+        self._marks.append((now, at.done))
+        while now - self._marks[0][0] > _MINUTE:
+            self._marks.popleft()
+        began, first = self._marks[0]
+        if at.done <= first:
+            return at
+        left = max(at.total - at.done, 0) * (now - began) / (at.done - first)
+        return replace(at, seconds_left=left)
 
 
 def watched(job: Job, show: Callable[[Event], object] = lambda _: None) -> Any:

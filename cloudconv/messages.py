@@ -40,6 +40,15 @@ def _keyword(found: re.Match[str]) -> str:
     return f"`{name.replace('-', '_')}{shown}`"
 
 
+def clock(seconds: float) -> str:
+    """Return a length of time for people: 8.3 s, 4:05, 1:02:03."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 frame``, ``2 frames``."""
     return f"{number} {noun}{'s'[: number != 1]}"

@@ -39,6 +39,14 @@ def test_an_unknown_keyword_is_a_type_error():
             call("a.mp4", devise="cpu")
 
 
+def test_progress_has_the_time_left_that_the_command_line_shows(tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", 5, rate=24, codec="libx264")
+    settings = cloudconv.InterpSettings(clip, tmp_path / "b.mp4", factor=2, **QUICK)
+    seen = [each for each in cloudconv.run(settings) if isinstance(each, cloudconv.Progress)]
+    first, *_, last = [each.seconds_left for each in seen if each.stage == "rendering"]
+    assert (first, last) == (None, 0)
+
+
 def test_keywords_are_read_as_options_of_the_command():
     read = cloudconv.InterpSettings(
         "a.mp4", fps="59.94", slowmo=4, start="1:02", scale=0.5, crf=12,

@@ -19,7 +19,7 @@ from cloudconv.errors import CloudconvError, OutputError, SettingsError
 from cloudconv.events import Ended, Event, Measured, watched
 from cloudconv.jobs.outcome import as_json
 from cloudconv.media.input import check_there
-from cloudconv.messages import counted
+from cloudconv.messages import clock, counted
 from cloudconv.report.data import COLUMNS, Column, frame_time, marked
 from cloudconv.settings import (
     CompareSettings,
@@ -85,15 +85,18 @@ def _video(result: Any, more: str = "") -> str:
     ]
     written = ", ".join(filter(None, (result.encoder, *size)))
     frames = counted(result.output_frames, "frame")
-    since = f", from {streams.clock(result.at)} on" if hasattr(result, "at") else ""
+    since = f", from {clock(result.at)} on" if hasattr(result, "at") else ""
     if since and not result.source_frames:
         frames = f"{counted(result.new_frames, 'new frame')} that continue the source{since}"
     else:
         frames += f" ({result.new_frames} new{since})"
+    rate = streams.rate(result.output_fps)
+    if result.output_fps is None and result.source_timing != rate:
+        rate += f" (the source has {result.source_timing})"
     return (
-        f"{result.output}: {frames} at {streams.rate(result.output_fps)}, "
-        f"{streams.clock(result.duration)}{more}; {written}; "
-        f"took {streams.clock(result.wall_seconds)}, {result.frames_per_second:.2f} frames/s "
+        f"{result.output}: {frames} at {rate}, "
+        f"{clock(result.duration)}{more}; {written}; "
+        f"took {clock(result.wall_seconds)}, {result.frames_per_second:.2f} frames/s "
         f"({', '.join(filter(None, by))})"
     )
 
@@ -213,9 +216,9 @@ def compare(console: Console, source: _In, **given: Any) -> None:
         return
     if console.json:
         print_json(result.as_json())
-    elif not console.quiet:
+    else:
         _print_scores(result, names(settings.metrics))
-    console.info(f"{result.summary}; took {streams.clock(result.wall_seconds)}")
+    console.info(f"{result.summary}; took {clock(result.wall_seconds)}")
     if settings.report is not None:
         console.info(f"the report is in {settings.report}")
 
@@ -338,7 +341,7 @@ def _losses(losses: Losses) -> str:
     if losses.loss is not None and losses.naive_loss is not None:
         trained = f"train {losses.loss:.4f} (naive {losses.naive_loss:.4f}), "
     return (
-        f"step {losses.step} ({losses.done:.0%}, {streams.clock(losses.seconds)}): {trained}"
+        f"step {losses.step} ({losses.done:.0%}, {clock(losses.seconds)}): {trained}"
         f"validation {validation.loss:.4f} (naive {validation.naive_loss:.4f}), "
         f"{_decibels(validation)}{', best' if losses.best else ''}"
     )

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cloudconv import interrupts, jobs
-from cloudconv.cli.streams import clock, field_rows, print_message, print_result
+from cloudconv.cli.streams import field_rows, print_message, print_result
 from cloudconv.errors import SettingsError
-from cloudconv.events import Ended, Event, Finished, Job, Measured, Progress, Warned, watched
+from cloudconv.events import Ended, Event, Finished, Job, Measured, Pace, Progress, Warned, watched
 from cloudconv.jobs.outcome import as_json
+from cloudconv.messages import clock
 from cloudconv.settings import Settings
 from cloudconv.settings.groups import of_run
 from cloudconv.settings.option import option
@@ -46,6 +47,7 @@ class Reporter:
         self._bar, self._label, self._show, self._period = bar, label, show, period
         self._task = self._started(label, Progress("rendering", 0, None))
         self._due, self._is_pending = time.monotonic() + first, False
+        self._pace = Pace()  # for a job that has none
 
     def __call__(self, at: Progress, note: str = "") -> None:
         """Show the progress of a stage, the main one with a few words beside it.
@@ -54,7 +56,7 @@ class Reporter:
         raised here.
         """
         interrupts.check()
-        before = self._task
+        before, at = self._task, self._pace(at)
         is_main = at.stage in ("rendering", "scoring")
         name, note = (self._label, note) if is_main else (at.stage, "")
         if (name, at.resumed) != (before.description, before.fields["at"].resumed):
@@ -80,15 +82,8 @@ class Reporter:
         return self._bar.tasks[0]
 
 
-def _seconds_left(task: Task) -> float | None:
-    left: float | None = task.fields["at"].seconds_left
-    if left is not None or task.remaining is None or not task.speed:
-        return left
-    return max(task.remaining, 0) / task.speed
-
-
 def _speed(task: Task) -> list[str]:
-    rate, left, unit = task.speed, _seconds_left(task), task.fields["at"].unit
+    rate, left, unit = task.speed, task.fields["at"].seconds_left, task.fields["at"].unit
     # A rate in percent per second is of no use to a user.
     words = [] if rate is None or unit == "%" else [f"{rate:.1f} {unit}/s"]
     return words if left is None else [*words, f"{clock(left)} left"]
@@ -106,7 +101,7 @@ def _print_line(task: Task) -> None:
 
 
 def _print_object(task: Task) -> None:
-    at, rate, left = task.fields["at"], task.speed, _seconds_left(task)
+    at, rate, left = task.fields["at"], task.speed, task.fields["at"].seconds_left
     shown: dict[str, Any] = {"stage": task.description, "done": at.done, "total": at.total}
     shown["unit"] = at.unit
     shown["rate"] = None if rate is None else round(rate, 3)
@@ -224,6 +219,7 @@ def run_job(
         else:
             for text in plan.pop("warnings"):
                 console.warning(text)
+            plan.pop("source_fps", None)  # which ``source_timing`` has in words
             print_result(field_rows(plan))
         return None
     result = run_with_progress(console, label, jobs.run(settings), note=note)

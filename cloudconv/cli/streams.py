@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from cloudconv.errors import OutputError
-from cloudconv.messages import plain
+from cloudconv.messages import clock, plain
 from cloudconv.timeline import rate_name
 
 closed_streams: set[str] = set()
@@ -75,18 +75,10 @@ _LABELS = {
     "at": "new frames from",
     "half_precision": "16 bits",
     "bits_per_second": "bit rate",
+    "source_timing": "source rate",
     "why": "reason",
 }
 """Labels of fields whose names are too short for people."""
-
-
-def clock(seconds: float) -> str:
-    """Return a length of time for people: 8.3 s, 4:05, 1:02:03."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def rate(rational: str | None) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from cloudconv import settings as kinds
 from cloudconv.errors import SettingsError
-from cloudconv.events import Event, Job, mapped
+from cloudconv.events import Event, Job, Pace, Progress, mapped
 from cloudconv.jobs.outcome import planned
 from cloudconv.media.input import check_there
 from cloudconv.settings.values import clip_files
@@ -52,14 +52,15 @@ def plan(settings: Any) -> dict[str, Any]:
 def _one_after_another(job: Job) -> Job:
     from cloudconv.render.device import exact_arithmetic  # imports PyTorch
 
+    pace = Pace()
+
+    def noted(event: Event) -> Event:
+        global _latest
+        _latest = time.monotonic()
+        return pace(event) if isinstance(event, Progress) else event
+
     with _turn(job), exact_arithmetic():
-        yield from mapped(job, _noted)
-
-
-def _noted(event: Event) -> Event:
-    global _latest
-    _latest = time.monotonic()
-    return event
+        yield from mapped(job, noted)
 
 
 @contextmanager

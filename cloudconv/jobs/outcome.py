@@ -13,6 +13,7 @@ class VideoResult:
     """The result of a run that wrote a video; the fields are keys of the command's JSON.
 
     Rates are exact rationals as text, such as ``30000/1001``, and None for a variable rate.
+    ``source_timing`` is the source's rate in words, which name a single gap.
     ``output_bytes`` and ``bits_per_second`` (with sound) are None for standard output.
     """
 
@@ -24,6 +25,7 @@ class VideoResult:
     new_frames: int
     output_frames: int
     source_fps: str | None
+    source_timing: str
     output_fps: str | None
     duration: float
     encoder: str

@@ -10,6 +10,8 @@ from cloudconv.events import Warned
 from cloudconv.media.filters import FieldKind
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.rates import Film
+from cloudconv.messages import clock
+from cloudconv.timeline import rate_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,18 @@ class Timing:
     # The middle distance of the time stamps from ``start + k / gap_rate``. With a coarse clock, the
     # first stamp may be up to a tick earlier or later than all others.
     lag: Fraction = Fraction(0)
+    rate_but_gap: Fraction | None = None  # that of all frames but for the longest gap
+
+    @property
+    def in_words(self) -> str:
+        """Return the rate for people; an even rate with one gap is named as such."""
+        if self.rate is not None:
+            return f"{rate_name(self.rate)} fps"
+        if self.rate_but_gap is None or self.longest_gap is None:
+            return "a variable rate"
+        begins, ends = self.longest_gap
+        gap, at = clock(float(ends - begins)), clock(float(begins - self.start))
+        return f"{rate_name(self.rate_but_gap)} fps, with a gap of {gap} at {at}"
 
     @property
     def usual_rate(self) -> Fraction:

@@ -43,7 +43,13 @@ from cloudconv.media.identity import input_fingerprint, input_stamp
 from cloudconv.media.info import MediaInfo, StreamInfo, Timing, reader_of
 from cloudconv.media.input import growth_of, local_file
 from cloudconv.media.matroska import segment_end
-from cloudconv.media.pictures import Pictures, common_format, open_pictures, subfolders_of
+from cloudconv.media.pictures import (
+    SEQUENCE_RATE,
+    Pictures,
+    common_format,
+    open_pictures,
+    subfolders_of,
+)
 from cloudconv.media.rates import Film, constant_rate, film_parts, film_rate, middle_distance
 from cloudconv.media.sidedata import chroma_location, side_data_of
 from cloudconv.messages import counted, listed, plural, shortened
@@ -127,7 +133,7 @@ def _probe(
 ) -> MediaInfo:
     pictures = open_pictures(path, picture_rate)
     if pictures is not None:
-        return _probe_pictures(path, pictures, meter)
+        return _probe_pictures(path, pictures, meter, picture_rate)
     with open_container(path) as container:
         stream = main_video(container, path, number)
         only(container, (stream.index,))
@@ -294,6 +300,7 @@ def _describe(
             median_gap=int(np.sort(gaps)[len(gaps) // 2]) * base,
             shortest_gap=int(gaps.min()) * base,
             longest_gap=(int(times[at]) * base, int(times[at + 1]) * base),
+            rate_but_gap=_rate_but_gap(times, at, base) if timing.gap_rate is None else None,
         )
     if scan.is_brief:
         timing = replace(
@@ -329,6 +336,14 @@ def _describe(
         warnings=tuple(_warnings(container, stream, scan, timing, bool(first.interlaced_frame))),
         chapters=len(container.chapters()),
     )
+
+
+def _rate_but_gap(times: NDArray[np.int64], at: int, time_base: Fraction) -> Fraction | None:
+    """Return the rate of all frames but for the gap after frame ``at``; None if it is no rate."""
+    fewer, more = sorted((times[: at + 1], times[at + 1 :]), key=len)
+    rate = constant_rate(more, time_base) if len(more) > 1 else None
+    alike = len(fewer) < 2 or rate is None or constant_rate(fewer, time_base, [rate]) == rate
+    return rate if alike else None
 
 
 def _described(
@@ -388,6 +403,20 @@ def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
 def _warnings(
     container: InputContainer, stream: Any, scan: _Scan, timing: Timing, interlaced: bool
 ) -> Iterator[Warned]:
+    gaps = np.diff(scan.times)
+    delays = sorted(set(gaps.tolist()))
+    is_even = timing.rate is not None
+    by_turns = len(delays) > 1 and (is_even or bool((gaps[2:] == gaps[:-2]).all()))
+    if container.format.name == "gif" and by_turns and len(gaps) > 2:
+        named = listed([f"{float(each * timing.time_base):g}" for each in delays], "and")
+        yield Warned(
+            f"uneven-delays: The pictures of the GIF last {named} s by turns: "
+            + (
+                f"they get even times, at {timing.in_words}."
+                if is_even
+                else "the rate is variable."
+            )
+        )
     stated = None if scan.is_brief else _stated_seconds(stream)
     shortfall = 3 * timing.last_duration + Fraction(1, 10)
     if _is_cut_off(container, stream, scan):
@@ -447,7 +476,9 @@ def _lacks_its_end(container: InputContainer) -> bool:
     return end is not None and path.stat().st_size < end
 
 
-def _probe_pictures(path: Path, pictures: Pictures, meter: FieldMeter) -> MediaInfo:
+def _probe_pictures(
+    path: Path, pictures: Pictures, meter: FieldMeter, picture_rate: Fraction | None
+) -> MediaInfo:
     common = common_format(pictures.files)
     for picture in islice(filter(None, pictures.decode()), meter.most):
         meter.push(picture if common is None else widened(picture, common))
@@ -481,11 +512,18 @@ def _probe_pictures(path: Path, pictures: Pictures, meter: FieldMeter) -> MediaI
         codec=suffix[1:],
         # JPEG has the samples of chroma in the middle of the pixels that they cover.
         chroma_location="center" if suffix in (".jpg", ".jpeg") else None,
-        warnings=tuple(_picture_warnings(path, pictures)),
+        warnings=tuple(_picture_warnings(path, pictures, picture_rate)),
     )
 
 
-def _picture_warnings(path: Path, pictures: Pictures) -> Iterator[Warned]:
+def _picture_warnings(
+    path: Path, pictures: Pictures, picture_rate: Fraction | None
+) -> Iterator[Warned]:
+    if picture_rate is None and pictures.container == "image2" and len(pictures.files) > 1:
+        yield Warned(
+            f"rate-assumed: The pictures have no times and are read at {SEQUENCE_RATE} fps: give "
+            "another rate with --input-fps."
+        )
     if missing := pictures.missing():
         gaps = shortened([str(a) if a == b else f"{a}-{b}" for a, b in missing], 6)
         yield Warned(

@@ -120,8 +120,7 @@ def _card(data: ReportData, key: str, item: Comparison) -> dict[str, Any]:
         "verdict": f"{', '.join(psnr)} ({row.gain(data.model, data.baseline):+z.2f})",
         "views": (
             ("truth", "truth", item.truth),
-            ("model", data.model, item.model),
-            ("baseline", data.baseline, item.baseline),
+            *((f"made-{number}", *each) for number, each in enumerate(item.made.items())),
             ("error", f"error of {data.model}", item.error),
         ),
     }

@@ -146,12 +146,11 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One frame in four pictures: the true one, the model's, the baseline's, and the error."""
+    """One frame: the true one, that of each method (the model's first), and the model's error."""
 
     row: Row
     truth: ReportPicture
-    model: ReportPicture
-    baseline: ReportPicture
+    made: Mapping[str, ReportPicture]
     error: ReportPicture
 
 

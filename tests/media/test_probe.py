@@ -80,6 +80,33 @@ def test_a_gif_with_even_delays_keeps_them(tmp_path, hundredths, count):
         assert timing.end - timing.start == Fraction(count * hundredths, 100)
 
 
+@pytest.mark.parametrize(
+    ("delays", "said"),
+    [
+        ([30, 40] * 20, "last 0.03 and 0.04 s by turns: they get even times, at 28.5 fps."),
+        ([30, 30, 40] * 15, "last 0.03 and 0.04 s by turns: they get even times, at 30 fps."),
+        ([100, 200] * 10, "last 0.1 and 0.2 s by turns: the rate is variable."),
+        ([40] * 20 + [500], None),
+    ],
+)
+def test_a_gif_whose_delays_alternate_says_so(tmp_path, delays, said):
+    warned = [str(each) for each in probe(animation(tmp_path / "a.gif", delays)).warnings]
+    assert [text.removeprefix("The pictures of the GIF ") for text in warned] == [said][
+        : bool(said)
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "gif"])
+@pytest.mark.parametrize("at", [1, 30, 58])
+def test_an_even_rate_with_one_gap_is_named(tmp_path, suffix, at):
+    steps = Fraction(1, 20), Fraction(1, 2)
+    times = [k * steps[0] + (steps[1] if k > at else 0) for k in range(60)]
+    gif = {"codec": "gif", "pix_fmt": "rgb8"} if suffix == "gif" else {}
+    clip = write_clip(tmp_path / f"a.{suffix}", 60, rate=20, times=times, **gif)
+    begins = float(at * steps[0])
+    assert probe(clip).timing.in_words == f"20 fps, with a gap of 0.6 s at {begins:.1f} s"
+
+
 JITTER = np.random.default_rng(1).integers(-3, 4, 90).tolist()
 
 
@@ -118,6 +145,9 @@ def test_a_folder_and_a_pattern_give_the_same_pictures(tmp_path):
     for path in (tmp_path, tmp_path / "%d.png"):
         info = probe(path)
         assert (info.timing.frames, info.timing.rate) == (3, 25)
+        (said,) = [w.text for w in info.warnings if w.code == "rate-assumed"]
+        assert "are read at 25 fps: give another rate with --input-fps" in said
+        assert "rate-assumed" not in [w.code for w in probe(path, Fraction(25)).warnings]
         assert (info.width, info.height, info.working_pix_fmt) == (8, 6, "gbrp")
 
 
@@ -267,7 +297,7 @@ def test_gaps_among_numbered_pictures_are_named(tmp_path, numbers, said, given):
 )
 def test_pictures_without_one_numbering_have_no_gaps(tmp_path, names):
     pictures(tmp_path, names)
-    assert not probe(tmp_path).warnings
+    assert not probe(tmp_path, Fraction(25)).warnings
 
 
 @pytest.mark.parametrize("varies", [True, False])

@@ -34,7 +34,8 @@ def comparison(frame, *, horizon=None):
     names = ("voxelflow", "hold") if horizon else LEVELS
     scores = {"psnr": 27.3 + frame / 90}, {"psnr": 24.9}
     row = Row(frame, frame / RATE, horizon, dict(zip(names, scores, strict=False)))
-    return Comparison(row=row, truth=shown, model=shown, baseline=shown, error=shown)
+    made = dict.fromkeys(names if horizon else LEVELS, shown)
+    return Comparison(row=row, truth=shown, made=made, error=shown)
 
 
 def rows_of(frames, score):
@@ -142,7 +143,8 @@ def test_the_page_is_well_formed_and_self_contained(data):
 
 @pytest.mark.full
 def test_the_page_has_the_verdict_the_methods_and_the_conditions():
-    text = Structure(render_report(example())).text
+    page = render_report(example())
+    text = Structure(page).text
     for said in (*LEVELS, *FACTS.values(), "213 ms", "2 frames missing", "Frame 83 at 3.462 s"):
         assert said in text
     assert "rife-4.6 is 4.1 dB better than blending" in text
@@ -151,6 +153,12 @@ def test_the_page_has_the_verdict_the_methods_and_the_conditions():
     for heading in ("Over time", "Look for yourself", "is worst", "How it was measured"):
         assert heading in text
         assert heading not in bare
+    for side in ("left", "right"):
+        menu = page.partition(f'id="wipe-{side}"')[2].partition("</select>")[0]
+        assert [name for name in ("truth", *LEVELS) if f">{name}</option>" in menu] == [
+            "truth",
+            *LEVELS,
+        ]
 
 
 @pytest.mark.full
@@ -294,7 +302,7 @@ def test_the_wipe_shows_the_chosen_frames(browser, pages):
     assert shown()[0] == "Frame 85 at 3.545 s: truth"
     assert browser.run("document.activeElement.id") == "wipe"
     browser.run(
-        "(s => { s.value = 'baseline'; s.dispatchEvent(new Event('change')); })"
+        "(s => { s.value = 'made-1'; s.dispatchEvent(new Event('change')); })"
         "(document.querySelector('#wipe-left'))"
     )
     assert shown()[0] == "Frame 85 at 3.545 s: blend"

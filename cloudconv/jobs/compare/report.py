@@ -58,24 +58,28 @@ class ReportWriter:
         turn, row = turn_of(self._plan.info) or UPRIGHT, scored.row
         truth = turn.samples(scored.truth)
         images = {name: scored.made[name] for name in self._plan.methods}
-        made = {name: None if rgb is None else turn.samples(rgb) for name, rgb in images.items()}
+        # A frame that a method could not make is black.
+        made = {
+            name: truth * 0 if rgb is None else turn.samples(rgb) for name, rgb in images.items()
+        }
         self._show(scored.duration, truth, made)
-        model, baseline = made[self._plan.judged], made[self._plan.baseline]
-        if row is None or model is None or baseline is None:
+        compared = (self._plan.judged, self._plan.baseline)
+        if row is None or any(images[name] is None for name in compared):
             return
         psnr = row.scores[self._plan.judged]["psnr"]
         assert psnr is not None
         # Only pictures of the worst frames are encoded.
         if len(self._worst) == SHOWN and psnr >= self._worst[-1][0]:
             return
-        error = metrics.error_map(model, truth)
-        self._worst.append((psnr, Comparison(row, *map(_jpeg, (truth, model, baseline, error)))))
+        error = metrics.error_map(made[self._plan.judged], truth)
+        shown = {name: _jpeg(rgb) for name, rgb in made.items()}
+        self._worst.append((psnr, Comparison(row, _jpeg(truth), shown, _jpeg(error))))
         self._worst.sort(key=lambda entry: entry[0])
         del self._worst[SHOWN:]
 
-    def _show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor | None]) -> None:
-        """Add a frame to the video: the truth beside each method, black for a missing frame."""
-        shown = [truth, *(truth * 0 if rgb is None else rgb for rgb in made.values())]
+    def _show(self, duration: Fraction, truth: Tensor, made: Mapping[str, Tensor]) -> None:
+        """Add a frame to the video: the truth beside each method."""
+        shown = [truth, *made.values()]
         side = min(_PANEL_WIDTH, _VIDEO_WIDTH // len(shown))
         panels = [shrunk(rgb, side) for rgb in shown]
         if self._labels is None:

@@ -120,7 +120,7 @@ def _report(
     plan: ComparePlan, result: CompareResult, rows: Sequence[Row], cuts: tuple[Fraction, ...]
 ) -> ReportData:
     info, horizon = plan.info, plan.settings.horizon
-    rate = "variable" if info.timing.rate is None else f"{float(info.timing.rate):g}"
+    size = f"{info.width}x{info.height}"
     task = f"one frame of every {plan.drop} kept" if horizon is None else frames_ahead(horizon)
     return ReportData(
         source=info.path.name,
@@ -133,7 +133,7 @@ def _report(
         rows=tuple(rows),
         cuts=cuts,
         facts=(
-            ("clip", f"{info.width}x{info.height}, {info.timing.frames} frames at {rate} fps"),
+            ("clip", f"{size}, {info.timing.frames} frames at {info.timing.in_words}"),
             *(("note", str(warned)) for warned in result.warnings),
         ),
         files=(VIDEO, RESULT),

@@ -136,6 +136,7 @@ class ExtendPlan(Generic[S]):
             "encoder": self.choice.encoder,
             "at": float(self.begins - self.info.timing.start),
             "source_fps": source_fps,
+            "source_timing": self.info.timing.in_words,
             # New frames alone are at even distances, even if those of the source are not.
             "output_fps": str(1 / self.step) if self.settings.only_new else source_fps,
             "source_frames": source_frames,

@@ -52,7 +52,7 @@ the second number times those that the source's frames make at their usual rate.
 _SLOWEST = Fraction(1, 60)
 """The lowest usual rate: the header of a damaged AVI states a constant rate of days per frame."""
 _FEW_KEPT = 2
-"""A rate gives a warning if it keeps fewer than one in this many source frames unchanged."""
+"""A rate that keeps one in so many source frames is advised."""
 _NTSC = Fraction(1000, 1001)
 _STILL_RATES = 30, 50, 60
 """The rates that the warning of a long gap names for repeated pictures."""
@@ -173,7 +173,7 @@ class InterpPlan:
                 )
             ]
         factor = rate / own
-        if factor.denominator <= _FEW_KEPT:
+        if factor.denominator == 1:
             return []
         beside = (rate * each for each in (_NTSC, 1 / _NTSC))  # 59.94 for 60, and 60 for 59.94
         near = next((each for each in beside if (each / own).denominator <= _FEW_KEPT), rate)
@@ -296,6 +296,7 @@ class InterpPlan:
             "source_frames": self._used_frames,
             "output_frames": expected,
             "source_fps": None if timing.rate is None else str(timing.rate),
+            "source_timing": timing.in_words,
             "output_fps": None if self.rate is None else str(self.rate),
             "duration": None if lasts is None else float(lasts),
         }
