@@ -148,7 +148,7 @@ _KNOWN: dict[str, KnownEncoder] = {
         options={"deadline": "good", "cpu-used": "2", "row-mt": "1"},
         crf=("crf", 51),
         looks_like=_VP9,
-        refused=("yuva422p", "yuva444p", "gbrap"),
+        refused=("yuva422p", "yuva444p", "gbrap", "yuv440p"),  # MP4 cannot state the last
     ),
     # Level 3 of FFV1 cuts pictures into slices. Small pictures have too few samples for slices.
     "ffv1": KnownEncoder(options={"level": "3", "slicecrc": "1", "g": "1"}, smallest=16),

@@ -240,13 +240,10 @@ def turned(picture: VideoFrame, matrix: bytes) -> VideoFrame:
     if not (swaps or rows or columns):
         return picture
     picture = repack(picture, working_format(picture.format.name))
-    if swaps and "411" in picture.format.name:  # no format is the same on its side
-        picture = _unscaled(picture, picture.format.name.replace("411", "444"))
-    name, size = picture.format.name, (picture.width, picture.height)
-    if swaps:
-        size = size[::-1]
-        name = re.sub("422|440", lambda found: {"422": "440", "440": "422"}[found[0]], name)
-    made, kind = VideoFrame(*size, name), _dtype(name)
+    if swaps:  # on their side, pictures of 4:1:1 and 4:2:2 have a format that few encoders store
+        picture = _unscaled(picture, re.sub("411|422|440", "444", picture.format.name))
+    size, name = (picture.width, picture.height), picture.format.name
+    made, kind = VideoFrame(*(size[::-1] if swaps else size), name), _dtype(name)
     for number, plane in enumerate(made.planes):
         stored: Any = picture.planes[number]
         samples = _rows(picture, number, kind)[:, : stored.width]

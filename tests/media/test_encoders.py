@@ -32,6 +32,7 @@ def chosen(container, pix_fmt, size=(96, 64), /, *, codec="rawvideo", transfer=2
         (MP4, "yuv420p", (96, 64), "libx264", "yuv420p"),
         (MP4, "yuv422p10le", (96, 65), "libx265", "yuv422p10le"),
         (MP4, "yuv444p", (97, 65), "libx264", "yuv444p"),
+        (MP4, "yuv440p", (96, 64), "libx264", "yuv444p"),  # MP4 cannot state 4:4:0 of VP9
         (MP4, "gray", (97, 65), "libx264", "gray"),
         (MP4, "yuv420p12le", (96, 64), "libx265", "yuv420p12le"),
         (MP4, "gbrp", (97, 65), "libx264rgb", "bgr0"),

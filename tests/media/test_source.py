@@ -64,6 +64,7 @@ FILES = [
     ("avi", "mpeg4", {"bf": "2"}, 0),
     ("h264", "libx264", X264, 0),
     ("mpg", "mpeg2video", {"bf": "2", "g": "9"}, 0),
+    ("m1v", "mpeg1video", {"bf": "2", "g": "9"}, 0),
 ]
 MORE_FILES = [
     ("mkv", "ffv1", {}, 0),
