@@ -45,6 +45,7 @@ _MAX_PIXELS = 8192 * 8192
 # step forward means the same in formats whose clock may restart.
 _STEP_BACK = Fraction(1, 2)
 _STEP_FORWARD = Fraction(3600)
+_MOST_EMPTY = 5  # frames; more empty ones are no delay of an encoder
 # The longest step, in seconds, that is taken for the duration of the last frame of a part.
 _LONGEST_STEP = Fraction(1)
 
@@ -267,14 +268,15 @@ class VideoClock(Clock):
 
     def __init__(self, container: InputContainer, stream: Any) -> None:
         super().__init__(container)
-        reader, context = reader_of(container.format.name), stream.codec_context
+        reader, codec = reader_of(container.format.name), stream.codec_context.codec.canonical_name
+        depth = stream.codec_context.reorder_depth
         self._delay: int | None = None  # in frames; None if FFmpeg knows the presentation times
         if reader.stamps_decoding and not reader.stamps_audio:
             self._delay = 0
-        elif reader.stamps_decoding and context.codec.canonical_name == "h264":
-            self._delay = context.reorder_depth
-        # An encoder of B-frames may fill its delay with empty frames after the first one.
-        self._fills = self._delay == 0 < context.reorder_depth
+        elif reader.stamps_decoding and codec == "h264":
+            self._delay = depth
+        # XviD with B-frames fills its delay with empty frames after the first one.
+        self._fills = self._delay == 0 < depth and codec == "mpeg4"
         self._tick = Fraction(stream.time_base)
         self._offsets = [0]  # the offset of each part, in ticks
         self._decoded: int | None = None  # the last decode time in the file
@@ -295,7 +297,9 @@ class VideoClock(Clock):
             # The stated duration is often that of a field, or of another rate in the header.
             step = 0 if self._decoded is None else packet.dts - self._decoded
             if self._fills and self._decoded is not None:
-                self._offsets[0], self._fills = min(packet.duration - step, 0), False
+                self._fills = False
+                if packet.duration < step <= _MOST_EMPTY * packet.duration:
+                    self._offsets[0] = packet.duration - step
             measured = 0 < step * self._tick <= _LONGEST_STEP
             lasts = step if measured else packet.duration or max(step, 0)
             self._decoded = packet.dts
