@@ -469,9 +469,8 @@ def _restore(
         saved, now = state["settings"], trainer.settings.pinned()
         if name := min((name for name in now if saved.get(name) != now[name]), default=None):
             raise SettingsError(
-                f"checkpoint-of-other-settings: {checkpoint} belongs to a run with other settings "
-                f"({flag(name)} was {saved.get(name)}, now {now[name]}): give the same settings, "
-                "or start again with --no-resume."
+                f"checkpoint-of-other-settings: {checkpoint} belongs to a run with another "
+                f"{flag(name)}: give the same settings, or start again with --no-resume."
             )
         before = state["footage"]
         names = sorted(n for n in before.keys() | footage.keys() if before.get(n) != footage.get(n))

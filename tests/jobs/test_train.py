@@ -187,7 +187,7 @@ def test_a_stopped_run_continues_exactly(run, output, checkpoint, tmp_path, mode
 
 def test_a_checkpoint_of_other_settings_is_refused(run):
     run(press_at(10))
-    with pytest.raises(SettingsError, match="`noise` was"):
+    with pytest.raises(SettingsError, match="another `noise`"):
         run(noise=0.1)
     assert not run(noise=0.1, resume=False, overwrite=True).resumed
 
