@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sys
 from importlib import metadata
@@ -16,6 +17,7 @@ _CGROUPS = (
 """The files with a container's memory limit, use and caches, for cgroups version 2 and then 1."""
 
 
+_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN)
 _SIGNS = (
     *("failed to map segment", "annot allocate memory", "can't allocate memory"),
     *("can't start new thread", "out of memory", "not enough memory", "std::bad_alloc"),
@@ -33,6 +35,17 @@ def lack_of_memory(error: BaseException) -> str | None:
         f"there is not enough memory ({[*signs, *lines][0]}): close other programs, or raise the "
         "limit on memory (ulimit -v)"
     )
+
+
+def refusal(error: BaseException) -> str | None:
+    """Return the reason and the remedy if the system refuses something; None for another error."""
+    if not isinstance(error, OSError):
+        return None
+    if error.errno in _LIMITS:
+        return f"the system gives no more ({error.strerror}): free some or raise the limit (ulimit)"
+    if error.filename is None:
+        return None
+    return f"{error.filename} cannot be used ({error.strerror}): check its name and permissions"
 
 
 def free_memory() -> int | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import sys
 import traceback
@@ -19,10 +18,9 @@ from cloudconv.cli.command import ALL, INTERRUPTED, write_options
 from cloudconv.cli.console import print_error, print_json
 from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
-from cloudconv.host import lack_of_memory
+from cloudconv.host import lack_of_memory, refusal
 from cloudconv.messages import did_you_mean
 
-_LIMITS = (errno.EMFILE, errno.ENFILE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EAGAIN)
 _ABOUT = "Raise the frame rate of a video, forecast its next frames, or continue the video."
 
 
@@ -145,12 +143,8 @@ def _describe(error: BaseException, *, verbose: bool) -> tuple[str, str, int]:
         return text, "interrupted", INTERRUPTED
     if (why := lack_of_memory(error)) is not None:  # also while a library loads
         return why, "memory", 1
-    if isinstance(error, OSError) and error.errno in _LIMITS:
-        text = f"the system gives no more ({error.strerror}): free some or raise the limit (ulimit)"
-        return text, CloudconvError.kind, 1
-    if isinstance(error, OSError) and error.filename is not None:
-        text = f"{error.filename} cannot be used ({error.strerror}): check its name and permissions"
-        return text, CloudconvError.kind, 1
+    if (why := refusal(error)) is not None:
+        return why, CloudconvError.kind, 1
     what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     details = "" if verbose else "; run again with --verbose for the details"
     return f"unexpected, please report it as a bug ({what}){details}", "bug", 1

@@ -13,7 +13,7 @@ from typing import Any
 
 from cloudconv.errors import CloudconvError, Interrupted, SettingsError
 from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapped
-from cloudconv.host import lack_of_memory
+from cloudconv.host import lack_of_memory, refusal
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
 from cloudconv.jobs.interp.run import interpolate
@@ -137,7 +137,8 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
     registry.spec(first.chosen_model, "interpolate")
     config, _, _ = choose_workers(first.workers, first.device, first.threads)
     set_threads(first.threads)
-    check_home(folder / "any")
+    if folder.exists():
+        check_home(folder / "any")
     with writing(folder):
         for each in {str(each.output) for each in every}:
             Path(each).mkdir(parents=True, exist_ok=True)
@@ -193,7 +194,8 @@ def _outcome(
     except Exception as error:  # noqa: BLE001 - it must not stop the other inputs
         batch.leave_out(number)
         what = f"{type(error).__name__}: {error}"
-        why = lack_of_memory(error) or f"unexpected, please report it as a bug ({what})"
+        why = lack_of_memory(error) or refusal(error)
+        why = why or f"unexpected, please report it as a bug ({what})"
         return CloudconvError(f"unexpected: {settings.input}: {why}.")
 
 
