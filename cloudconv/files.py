@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import secrets
 import shutil
@@ -27,6 +28,8 @@ from cloudconv.errors import InputError, OutputError, ReadError, TakenError
 
 _READ_ERRORS = (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE, errno.ETIMEDOUT)
 _LONGEST = 255  # longest file name, in bytes
+# In a part whose files are being moved: the moves, and the files that they replace.
+_MOVES, _REPLACED = ".cloudconv-moves", ".cloudconv-replaced"
 _parts: set[Path] = set()  # the parts that this process has created
 FOLDERS_CAN_BE_OPENED = os.name != "nt"
 """True if the operating system can open a folder in order to sync its entries."""
@@ -124,9 +127,8 @@ class Claim:
             raise
         with ExitStack() as undo:
             undo.callback(self.release)
-            for folder in {_folder_of(self._target), Path(os.path.realpath(self._target))}:
-                for part in folder.glob(f"{part_prefix(self._target)}-*.part"):
-                    remove(part)
+            for part in [*_leftovers(self._target)]:
+                remove(part)
             undo.pop_all()
 
     def release(self) -> None:
@@ -146,6 +148,11 @@ class Claim:
     def __exit__(self, *_: object) -> None:
         """Release the claim."""
         self.release()
+
+
+def _leftovers(target: Path) -> Iterator[Path]:
+    for folder in {_folder_of(target), Path(os.path.realpath(target))}:
+        yield from folder.glob(f"{part_prefix(target)}-*.part")
 
 
 def create_part(target: Path, *, folder: bool = False, within: Path | None = None) -> Path:
@@ -178,9 +185,13 @@ def unfinished() -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, a link (not its target) or a folder with its contents, if possible."""
+    """Delete a file, a link (not its target) or a folder with its contents, if possible.
+
+    Files that an unfinished move has replaced come back first; if one cannot, the folder stays.
+    """
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
+        if _take_back(path):
+            shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):
             path.unlink()
@@ -211,33 +222,72 @@ def put(part: Path, target: Path, *, overwrite: bool) -> None:
         part.unlink()
 
 
-def put_all(part: Path, folder: Path, *, overwrite: bool, last: str = "") -> None:
+def put_all(part: Path, folder: Path, *, overwrite: bool, old: Iterable[Path] = ()) -> None:
     """Rename a finished part to ``folder``, or move its contents into an existing folder.
+
+    All files are moved, or none: after an error at once, after a kill when the part is removed.
 
     Args:
         part: a folder in the same file system.
         folder: the destination.
         overwrite: whether existing files may be replaced.
-        last: the name of the file to move last.
+        old: files in the folder that go, if they may be replaced.
 
     Raises:
-        FileExistsError: one of the names exists, and ``overwrite`` is off. Nothing is moved.
-        OSError: a file cannot be renamed.
+        FileExistsError: one of the names exists, and ``overwrite`` is off.
+        OSError: one of the names is a folder, or a file cannot be renamed.
     """
     if not os.path.lexists(folder):
         put(part, folder, overwrite=False)
         return
-    moved: list[Path] = []
-    try:
-        for file in sorted(part.iterdir(), key=lambda file: (file.name == last, file.name)):
-            put(file, folder / file.name, overwrite=overwrite)
-            moved.append(file)
-    except FileExistsError:
-        for file in moved:
-            (folder / file.name).rename(file)
-        raise
-    part.rmdir()
-    sync_folder(folder)
+    names = [file.name for file in part.iterdir()]
+    taken = {*old, *(folder / name for name in names if os.path.lexists(folder / name))}
+    for each in sorted(taken):
+        number = errno.EEXIST if not overwrite else errno.EISDIR if each.is_dir() else 0
+        if number:
+            raise OSError(number, os.strerror(number), str(each))
+    if part.parent != folder:
+        part = part.rename(folder / part.name)
+    with ExitStack() as undo:
+        undo.callback(_take_back, part)
+        (part / _REPLACED).mkdir()
+        (part / _MOVES).write_text(json.dumps({name: _mark(part / name) for name in names}))
+        for each in taken:
+            each.rename(part / _REPLACED / each.name)
+        for name in names:
+            put(part / name, folder / name, overwrite=False)
+        sync_folder(folder)
+        (part / _MOVES).unlink()  # from here on the move is complete
+        undo.pop_all()
+    remove(part)
+
+
+def _take_back(part: Path) -> bool:
+    """Undo an unfinished move out of a part; return whether all replaced files are back."""
+    with suppress(OSError, ValueError, AttributeError):
+        for name, mark in json.loads((part / _MOVES).read_bytes()).items():
+            moved = part.parent / Path(name).name
+            with suppress(OSError):
+                if not os.path.lexists(part / moved.name) and _mark(moved) == mark:
+                    moved.rename(part / moved.name)
+        for file in (part / _REPLACED).iterdir():
+            with suppress(OSError):
+                put(file, part.parent / file.name, overwrite=False)
+        (part / _REPLACED).rmdir()
+        (part / _MOVES).unlink()
+    return not os.path.lexists(part / _MOVES) or not any((part / _REPLACED).glob("*"))
+
+
+def _mark(file: Path) -> list[int]:
+    about = file.lstat()
+    return [about.st_ino, about.st_size, about.st_mtime_ns]
+
+
+def clear(target: Path) -> None:
+    """Remove what a killed run has left of a target, unless another run is making it."""
+    if any(_leftovers(target)):
+        with suppress(OutputError, OSError), Claim(target):
+            pass
 
 
 def put_under_free_name(part: Path, target: Path) -> TakenError:

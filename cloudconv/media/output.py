@@ -105,6 +105,8 @@ def too_close(container: Container) -> OutputError:
 
 def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError if the output exists and must not be replaced."""
+    if is_sequence(path):
+        files.clear(claimed(path))
     if not overwrite and any(map(os.path.lexists, written_by(path))):
         raise OutputError(
             f"output-exists: The output {path} exists already: replace it with --overwrite."
@@ -212,7 +214,8 @@ class Part:
         home = claimed(self.target)
         try:
             if self.folder:
-                self._put(written)
+                old = pictures_of(self.target)
+                files.put_all(self.path, self.target.parent, overwrite=self._overwrite, old=old)
             else:
                 files.put(self.path, home, overwrite=self._overwrite)
         except FileExistsError as error:
@@ -223,13 +226,3 @@ class Part:
                 raise
             raise files.put_under_free_name(self.path, home) from error
         files.sync_folder(home.parent)
-
-    def _put(self, written: list[Path]) -> None:
-        """Move the pictures to their folder, and delete old pictures of the same pattern there."""
-        home = self.target.parent
-        old = list(pictures_of(self.target))
-        if old and not self._overwrite:
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(old[0]))
-        files.put_all(self.path, home, overwrite=self._overwrite)
-        for file in set(old) - {home / each.name for each in written}:
-            file.unlink()

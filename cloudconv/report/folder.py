@@ -16,6 +16,7 @@ from cloudconv.media.output import check_home, writing
 def check_folder(folder: Path, names: Sequence[str], *, overwrite: bool) -> None:
     """Check before any work that a report of files called ``names`` can be written."""
     check_home(folder / names[0])
+    files.clear(folder.resolve())
     taken = [name for name in names if os.path.lexists(folder / name)]
     if taken and not overwrite:
         raise OutputError(
@@ -35,8 +36,7 @@ class ReportFolder:
     def put(self, texts: dict[str, str]) -> None:
         """Write the texts by file name, and move all files into the report's folder.
 
-        The last text's file comes last. If a file of the same name appeared meanwhile, the report
-        is moved to another folder.
+        If a file of the same name appeared meanwhile, the report is moved to another folder.
         """
         with writing(self.folder):
             for name, text in texts.items():
@@ -44,7 +44,7 @@ class ReportFolder:
                 (self.path / name).write_text(text, encoding="utf-8", errors="backslashreplace")
             home = self.folder.resolve()
             try:
-                files.put_all(self.path, home, overwrite=self.overwrite, last=[*texts][-1])
+                files.put_all(self.path, home, overwrite=self.overwrite)
             except FileExistsError as error:
                 raise files.put_under_free_name(self.path, home) from error
 

@@ -176,6 +176,46 @@ def test_an_output_that_appears_during_a_run_is_kept(clip, out, kind, monkeypatc
         assert len(read_times(out / other)) >= 8
 
 
+@pytest.mark.parametrize("replaces", [True, False])
+@pytest.mark.parametrize("end", [KeyboardInterrupt, OSError, "kill"])
+def test_a_sequence_is_put_into_a_folder_whole_or_not_at_all(
+    clip, tmp_path, monkeypatch, end, replaces
+):
+    folder, put = tmp_path / "p", files.put
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    for number in range(1, 20 * replaces):
+        (folder / f"{number:03}.png").write_text("precious")
+    before = contents(folder)
+
+    def ended(part, target, **given):
+        put(part, target, **given)
+        if target.name == "005.png" and part.parent.name != files._REPLACED:
+            raise KeyboardInterrupt if end == "kill" else end
+
+    with monkeypatch.context() as patched:
+        patched.setattr(files, "put", ended)
+        if end == "kill":
+            patched.setattr(files, "_take_back", lambda _: False)
+        with pytest.raises((KeyboardInterrupt, OutputError)):
+            calls.interpolate(clip, folder / "%03d.png", overwrite=replaces, **BLEND)
+    if replaces:
+        with pytest.raises(OutputError, match="exists already"):
+            calls.interpolate(clip, folder / "%03d.png", **BLEND)
+        assert contents(folder) == before
+    calls.interpolate(clip, folder / "%03d.png", overwrite=replaces, **BLEND)
+    assert len(os.listdir(folder)) == 13
+
+
+def test_a_folder_in_the_place_of_a_picture_is_refused_before_the_first_move(clip, tmp_path):
+    (tmp_path / "p" / "007.png").mkdir(parents=True)
+    (tmp_path / "p" / "001.png").write_text("precious")
+    with pytest.raises(OutputError, match="Is a directory"):
+        calls.interpolate(clip, tmp_path / "p" / "%03d.png", overwrite=True, **BLEND)
+    assert sorted(os.listdir(tmp_path / "p")) == ["001.png", "007.png"]
+    assert (tmp_path / "p" / "001.png").read_text() == "precious"
+
+
 def compared(clip, folder, **given):
     return calls.compare(clip, model=("blend",), against=("hold",), report=folder, **given)
 
