@@ -36,7 +36,8 @@ memory and stay float32. RIFE 4.6 at 3840x2160 on a CPU: 1.94 GiB of 2.18."""
 # The pixels of a batch from which on a larger batch does not make a frame faster.
 _FULL_PIXELS_CPU = 2**17
 _FULL_PIXELS_GPU = 2**23
-_MAX_BATCH = 16
+MAX_BATCH = 16
+"""The largest batch that is chosen automatically."""
 
 _NO_ENGINE = "unable to find an engine"
 """The text of cuDNN's error if none of its algorithms fits into the free memory. The
@@ -218,4 +219,4 @@ def _useful_batch(pixels: int, device: torch.device) -> int:
     frames a second in batches of 1, 2, 4 and 8: 63, 119, 156 and 168.
     """
     full = _FULL_PIXELS_CPU if device.type == "cpu" else _FULL_PIXELS_GPU
-    return max(1, min(_MAX_BATCH, full // pixels))
+    return max(1, min(MAX_BATCH, full // pixels))

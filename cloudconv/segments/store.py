@@ -14,9 +14,10 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from itertools import chain
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
@@ -37,15 +38,15 @@ from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
 from cloudconv.messages import plural
-from cloudconv.segments.plan import SegmentPlan
+from cloudconv.segments.plan import MAX_FRAMES, SegmentPlan
 
 # Raise this number with each change to packet files or to the digests of plans.
-_VERSION = 7
-_MARK, _PLAN = "cloudconv", "plan.json"
+_VERSION = 8
+_PLAN = ".cloudconv-plan.json"
+_LONGEST_PLAN = 1 << 20  # bytes
 _SEGMENT = re.compile(r"(\d{8,})-([0-9a-f]{32})\.packets")
+_LATEST = 1 << 62  # ticks
 _LONGEST_END = 1024  # bytes; at least those of a segment's end
-# The last two names are of an earlier version.
-_OWN = (_PLAN, ".cloudconv-*.part", "segments.jsonl", f"{'[0-9a-f]' * 16}.packets")
 
 
 FinishedSegment = tuple[Path, PacketSummary]
@@ -55,10 +56,10 @@ FinishedSegment = tuple[Path, PacketSummary]
 class SegmentStore:
     """The work folder of an output, which one process at a time locks.
 
-    The folder is ``<output>.work``, or a hidden one if another program made that folder. A mark in
-    the folder shows that cloudconv made it. ``finished`` are the segments by number. ``pinned`` are
-    the decisions of the first run, such as the batch size, which later runs use too; None before
-    :meth:`pin`, unless :meth:`open` has read them.
+    The folder is ``<output>.work``, or a hidden one if another program made that folder. The plan
+    in the folder shows that cloudconv made it. ``finished`` are the segments by number. ``pinned``
+    are the decisions of the first run, such as the batch size, which later runs use too; None
+    before :meth:`pin`, unless :meth:`open` has read them.
     """
 
     def __init__(self, output: Path) -> None:
@@ -91,18 +92,20 @@ class SegmentStore:
                     "not made it: move it away, or name another output."
                 )
             self.path.mkdir(exist_ok=True)
-            (self.path / _MARK).touch()
 
-    def open(self, identity: dict[str, Any], *, resume: bool) -> None:
+    def open(
+        self, identity: dict[str, Any], fits: Callable[[dict[str, Any]], bool], *, resume: bool
+    ) -> None:
         """Read the finished segments in the locked folder, and delete cloudconv's other files.
 
-        ``identity`` is everything that can change a pixel of the output, as JSON data. Without
-        ``resume`` the finished segments are deleted, too. Raises OutputError if the folder has
+        ``identity`` is everything that can change a pixel of the output, as JSON data. ``fits``
+        returns whether decisions of an earlier run are possible. Without ``resume`` the finished
+        segments are deleted, too. Raises OutputError if the folder has
         finished segments of another identity or version, which are not deleted.
         """
         self._identity = json.loads(json.dumps(identity))
         with writing(self.path):
-            self._take_over(resume=resume)
+            self._take_over(fits, resume=resume)
         self._opened = True
 
     def pin(self, decided: dict[str, Any]) -> None:
@@ -231,7 +234,7 @@ class SegmentStore:
     def remove(self) -> None:
         """Delete cloudconv's files, and the folder if it is then empty; release the claim."""
         self._opened = False
-        for file in [*self._own_files(), self.path / _MARK]:  # by the mark a later run knows it
+        for file in self._own_files():
             with suppress(OSError):
                 file.unlink()
         with suppress(OSError):
@@ -239,14 +242,17 @@ class SegmentStore:
         self._claim.release()
 
     def _own_files(self) -> list[Path]:
-        """Return the files that cloudconv made, except the mark; other files may be the user's."""
-        made = [file for name in _OWN for file in self.path.glob(name)]
-        made += [file for file in self.path.glob("*.packets") if _SEGMENT.fullmatch(file.name)]
+        """Return the files that cloudconv made, the plan last; other files may be the user's."""
+        made = [file for file in self.path.glob("*.packets") if _SEGMENT.fullmatch(file.name)]
+        made += chain(self.path.glob(".cloudconv-*.part"), self.path.glob(_PLAN))
         return [file for file in made if stat.S_ISREG(file.lstat().st_mode)]
 
-    def _take_over(self, *, resume: bool) -> None:
+    def _take_over(self, fits: Callable[[dict[str, Any]], bool], *, resume: bool) -> None:
         file = self.path / _PLAN
-        plan = unsealed(file.read_bytes()) if file.is_file() else {}
+        plan: dict[str, Any] | None = {}
+        if file.is_file():
+            with file.open("rb") as opened:
+                plan = unsealed(opened.read(_LONGEST_PLAN))
         version = (plan or {}).get("version", _VERSION)
         other = isinstance(version, int) and version != _VERSION
         if other and resume and any(self.path.glob("*.packets")):
@@ -255,7 +261,7 @@ class SegmentStore:
                 "cloudconv: finish it with that version, name another output, or delete that work "
                 "with --no-resume."
             )
-        if plan is None or (plan and not _is_plan(plan)):
+        if plan is None or (plan and not (_is_plan(plan) and fits(plan["decided"]))):
             self._warn(
                 f"work-unreadable: The unfinished work in {self.path} cannot be resumed; the run "
                 "starts from the beginning."
@@ -319,9 +325,20 @@ def summary_in(file: Path, digest: str) -> PacketSummary | None:
         opened.seek(max(size - _LONGEST_END, 0))
         line = opened.read().rpartition(b"\n")[2]
     end = unsealed(line) or {}
-    if end.pop("digest", None) != digest or end["bytes"] != size - len(line) - 1:
+    is_of_plan = end.pop("digest", None) == digest
+    numbers = [end.get(name) for name in ("first", "last", "delay", "packets", "bytes")]
+    if not is_of_plan or end.keys() != {field.name for field in fields(PacketSummary)}:
         return None
-    return PacketSummary(**end)
+    if not all(type(number) is int for number in numbers) or type(end["extradata"]) is not str:
+        return None
+    summary = PacketSummary(**end)
+    is_possible = (
+        0 <= summary.delay <= summary.packets <= MAX_FRAMES
+        and 0 <= summary.first <= summary.last < _LATEST
+        and 0 < summary.packets <= summary.last - summary.first + 1
+        and summary.bytes == size - len(line) - 1
+    )
+    return summary if is_possible else None
 
 
 def token_of(folder: Path) -> str:
@@ -344,8 +361,8 @@ def _is_ours(folder: Path) -> bool:
     if folder.is_symlink() or not folder.is_dir():
         return False
     names = os.listdir(folder)
-    linked = any((folder / name).is_symlink() for name in (_MARK, _PLAN))
-    return not linked and (not names or _MARK in names)
+    is_linked = (folder / _PLAN).is_symlink()
+    return not is_linked and (not names or any(name.startswith(".cloudconv-") for name in names))
 
 
 def sealed(data: dict[str, Any]) -> bytes:

@@ -277,13 +277,19 @@ def test_any_damage_of_a_segment_is_one_sentence_and_then_repaired(
 
 @pytest.mark.parametrize(
     "change",
-    [{"identity": []}, {"decided": 5}, {"decided": None}, {"identity": {}, "version": [1]}, None],
-    ids=range(5),
+    [
+        *({"identity": []}, {"decided": 5}, {"decided": None}, {"identity": {}, "version": [1]}),
+        *(None, {}, {"batch": 10**9}, {"tile": "x"}, {"cpu_streams": None}, {"threads": True}),
+        *({"batch": 0}, {"threads": -1}, {"tile": 1.5}, {"evil": 1}),
+    ],
+    ids=range(14),
 )
 def test_a_plan_of_another_shape_starts_the_run_again(interrupted, clips, change):
-    path = interrupted / "b.mkv.work" / "plan.json"
+    path = interrupted / "b.mkv.work" / ".cloudconv-plan.json"
     plan = json.loads(path.read_bytes())
     del plan["sum"]
+    if change is not None and not change.keys() & plan.keys():
+        change = {"decided": {**plan["decided"], **change} if change else {}}
     path.write_bytes(b"[" * 100_000 if change is None else sealed({**plan, **change}))
     result = interp(clips / "a.mkv", interrupted / "b.mkv")
     assert not result.resumed

@@ -29,7 +29,7 @@ from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import FrameEncoder, Sink, try_copies
 from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import machine_fingerprint, precision_name, set_threads
-from cloudconv.render.memory import Sizes, empty_cache, least_free_memory
+from cloudconv.render.memory import MAX_BATCH, Sizes, empty_cache, least_free_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
 from cloudconv.segments.plan import OpenSegment, split
@@ -46,6 +46,8 @@ from cloudconv.workers.pool import Workers, start
 
 _PLANNED = 8
 """The number of segments that are planned ahead, in addition to one per worker."""
+_UNSET = ("tile", "threads")
+"""The decisions that may be None."""
 
 SegmentEvents = Generator[TaskEvent[int], None, None]
 """The events of segments, by the segments' numbers."""
@@ -164,8 +166,18 @@ def _claimed(plan: InterpPlan, first: Fraction) -> Iterator[SegmentStore | Sink]
             "pix_fmt": choice.working,
             "times": f"{encoding.tick} {plan.offset(first)}",
         }
-        store.open(identity, resume=settings.resume)
+        store.open(identity, partial(_is_possible, settings), resume=settings.resume)
         yield store
+
+
+def _is_possible(settings: InterpSettings, decided: dict[str, Any]) -> bool:
+    """Return whether decisions have the types and ranges of those in :func:`_resolved`."""
+    batch = MAX_BATCH if settings.batch == "auto" else settings.batch
+    most = {"batch": batch, "tile": 1 << 16, "cpu_streams": 64, "threads": 1024}
+    return decided.keys() == most.keys() and all(
+        0 < value <= most[name] if type(value) is int else value is None and name in _UNSET
+        for name, value in decided.items()
+    )
 
 
 def _resolved(
