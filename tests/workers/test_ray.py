@@ -56,7 +56,7 @@ def job(tmp_path):
     """Return the plan of a run and a segment of six frames."""
     info, folder = probe(write_clip(tmp_path / "a.mkv", 10, rate=25)), tmp_path / "b.mkv.work"
     folder.mkdir()
-    (folder / "plan.json").write_text("a plan")
+    (folder / ".cloudconv-plan.json").write_text("a plan")
     how = {"rate": F(50), "time_base": F(1, 50), "settings": EncodeSettings(encoder="ffv1")}
     plan = plan_of(
         info,
@@ -92,7 +92,7 @@ def test_a_machine_writes_into_a_store_that_it_shares_or_sends_the_packets(job):
     file = near.file_in(folder)
     assert (near.data, near.summary.packets, file) == (b"", 6, folder / near.name)
     assert sorted(packet.pts for packet in read_packets(file, near.summary)) == list(range(6))
-    (folder / "plan.json").write_text("the plan of another job")
+    (folder / ".cloudconv-plan.json").write_text("the plan of another job")
     held, far = set(os.listdir(folder)), rendered(job)
     assert (far.name, far.summary, far.data) == ("", near.summary, file.read_bytes())
     assert set(os.listdir(folder)) == held
