@@ -16,7 +16,7 @@ class Blend(Interpolator):
     carries_alpha = True
 
     def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
-        return x0 + (x1 - x0) * timestep
+        return torch.lerp(x0, x1, timestep)
 
 
 class Hold(Interpolator):
