@@ -113,7 +113,7 @@ class Copier:
         for kind, label, track in sorted(self._carried, key=lambda each: _is_empty(each[2])):
             found[kind] -= 1
             if found[kind] < 0:
-                kind = "empty stream, as in this part," if _is_empty(track) else "such stream"
+                kind = "stream without packets" if _is_empty(track) else "such stream"
                 name = self._kind.name
                 self._warn(f"stream-lost: {label} is left out: FFmpeg stores no {kind} in {name}.")
 

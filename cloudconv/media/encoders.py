@@ -202,7 +202,7 @@ def choose(container: Container, info: MediaInfo, settings: EncodeSettings) -> E
     working, tag = _working(picked), container.hevc_tag if _codec(name) == "hevc" else None
     options = options_for(name, working, settings, info.profile)
     hdr = hdr_parameters(name, info)
-    if name == "libx264" and (packing := frame_packing(info)) is not None:
+    if name.startswith("libx264") and (packing := frame_packing(info)) is not None:
         hdr = ":".join(filter(None, (hdr, f"frame-packing={packing}")))
     if hdr and (key := known_encoder(name).parameters):
         # The user's parameters come last and take precedence.

@@ -106,7 +106,8 @@ class FrameEncoder:
             picture = self._captions.add(picture, frame.captions)
         elif frame.captions and not self._lost:
             text = f"The {KINDS[CAPTIONS]} of the source cannot be written by {self.encoder}"
-            self._lost.append(Warned(f"captions-lost: {text}, and will be missing."))
+            which = "will be missing; libx264 and libx265 write them"
+            self._lost.append(Warned(f"captions-lost: {text}, and {which}."))
         picture.pts, picture.time_base = tick, plan.tick
         self._durations[tick] = self._lasts = max(end - tick, 1)
         with writing(plan.target):
