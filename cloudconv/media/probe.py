@@ -228,10 +228,8 @@ def _timing(
     start, count = int(times[0]) * time_base, len(times)
     constant: Fraction | None
     film: tuple[Film, ...] = ()
-    if count == 1 and picture_rate is not None:
-        constant = picture_rate
-    elif count == 1 and not scan.last_duration:
-        constant = next((rate for rate in hints if 1 <= rate <= 1000), Fraction(25))
+    if count == 1 and (picture_rate is not None or not scan.last_duration):
+        constant = picture_rate or next((rate for rate in hints if 1 <= rate <= 1000), Fraction(25))
     else:
         stamps = times if count > 1 else np.array([0, scan.last_duration])
         if reader.guesses_rate:
@@ -242,16 +240,14 @@ def _timing(
         film = film_parts(times, time_base) if constant is None and not scan.is_brief else ()
         constant = film_rate(times, time_base, hints) if film else constant
     lasts = _last_duration(container, stream, scan, times) * time_base
-    if constant is None:
-        end = int(times[-1]) * time_base + lasts
-        return Timing(start, count, None, lasts, time_base, end, is_timed, film=film)
-    if count > 1 and lasts >= _LONG_GAP / constant and is_timed:
-        end = start + (count - 1) / constant + lasts
-        return Timing(start, count, None, lasts, time_base, end, rate_before_last=constant)
-    end, lag = start + count / constant, middle_distance(times, time_base, constant)
-    return Timing(
-        start, count, constant, 1 / constant, time_base, end, is_timed, film=film, lag=lag
-    )
+    last = int(times[-1]) * time_base if constant is None else start + (count - 1) / constant
+    rate: Fraction | None = None
+    before, lag = constant, Fraction(0)
+    if constant is not None and (count == 1 or lasts < _LONG_GAP / constant):
+        rate, before, lasts = constant, None, 1 / constant
+        lag = middle_distance(times, time_base, constant)
+    about: Any = {"rate_before_last": before, "film": film, "lag": lag}
+    return Timing(start, count, rate, lasts, time_base, last + lasts, is_timed, **about)
 
 
 def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
