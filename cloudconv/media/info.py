@@ -36,7 +36,7 @@ _READERS = {
     "matroska": Reader(seeks=True, states_delay=True),
     "avi": Reader(seeks=True, stamps_decoding=True, stamps_audio=False),
     "asf": Reader(seeks=True, stamps_decoding=True),
-    "mpegvideo": Reader(stamps_decoding=True, stamps_audio=False),
+    **dict.fromkeys(("mpegvideo", "gxf"), Reader(stamps_decoding=True, stamps_audio=False)),
     "image2": Reader(is_pictures=True, is_drawn=True),
     "gif": Reader(is_drawn=True, guesses_rate=True),
     **dict.fromkeys(("apng", "webp"), Reader(is_drawn=True)),

@@ -241,13 +241,12 @@ def _timing(
         constant = film_rate(times, time_base, hints) if film else constant
     lasts = _last_duration(container, stream, scan, times) * time_base
     last = int(times[-1]) * time_base if constant is None else start + (count - 1) / constant
-    rate: Fraction | None = None
-    before, lag = constant, Fraction(0)
+    before, even, lag = constant, None, Fraction(0)
     if constant is not None and (count == 1 or lasts < _LONG_GAP / constant):
-        rate, before, lasts = constant, None, 1 / constant
+        before, even, lasts = None, constant, 1 / constant
         lag = middle_distance(times, time_base, constant)
     about: Any = {"rate_before_last": before, "film": film, "lag": lag}
-    return Timing(start, count, rate, lasts, time_base, last + lasts, is_timed, **about)
+    return Timing(start, count, even, lasts, time_base, last + lasts, is_timed, **about)
 
 
 def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
