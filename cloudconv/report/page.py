@@ -1,4 +1,4 @@
-"""Build self-contained HTML pages: templates, line charts as inline SVG, pictures as JPEG."""
+"""Write the results of ``compare`` as one self-contained HTML page, with charts as inline SVG."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import groupby
-from math import ceil, floor, isfinite, log10
+from math import ceil, floor, inf, isfinite, log10
 from typing import Any, TypeGuard
 
 import torch
@@ -19,8 +19,23 @@ from torch import Tensor
 from torch.nn import functional
 
 from cloudconv.messages import plain
-from cloudconv.report.data import ReportPicture
+from cloudconv.report.data import (
+    COLUMNS,
+    CURVES,
+    Column,
+    Comparison,
+    ReportData,
+    ReportPicture,
+    Row,
+    frame_time,
+    frames_ahead,
+    marked,
+)
 
+POINTS = 1500
+"""The largest number of frames that a chart draws; a screen has fewer columns."""
+
+_COLORS = 8
 PERFECT = 100.0
 """The score in dB of a frame that equals the original."""
 _SIDE = 1000
@@ -49,6 +64,114 @@ class Chart:
     ticks: Sequence[tuple[float, str]]
     lines: Sequence[Line]
     marks: Sequence[float] = ()
+
+
+def render_report(data: ReportData) -> str:
+    """Return the page as HTML. The page needs no network and runs one inline script."""
+    columns = [COLUMNS[key] for key in data.metrics]
+    colors = _colors(data)
+    charts = _charts(data, colors)
+    worst = [_card(data, f"worst-{k}", item) for k, item in enumerate(data.worst)]
+    script = {
+        "charts": {chart.key: chart_data(chart) for chart in charts},
+        "verdicts": {card["key"]: card["verdict"] for card in worst},
+    }
+    # Inside a script element only "</script" and "<!--" have a meaning.
+    text = json.dumps(script, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    return (
+        _templates()
+        .get_template("compare.html")
+        .render(
+            script_data=Markup(text),
+            data=data,
+            columns=columns,
+            colors=colors,
+            frame_time=frame_time,
+            missing={
+                name: sum(row.scores[name]["psnr"] is None for row in data.rows)
+                for name in data.methods
+            },
+            rows=marked({column.key: column for column in columns}, data.methods),
+            horizon_tables=[(column, _by_horizon(data, column)) for column in columns],
+            drawings=[draw(chart) for chart in charts],
+            worst=worst,
+        )
+    )
+
+
+def _colors(data: ReportData) -> dict[str, int]:
+    names = [data.model, data.baseline, *data.methods]
+    return {name: k % _COLORS for k, name in enumerate(dict.fromkeys(names))}
+
+
+def _charts(data: ReportData, colors: Mapping[str, int]) -> list[Chart]:
+    steps, rows = data.horizons, _drawn(data)
+    if not steps and not rows:
+        return []
+    shared: dict[str, Any]
+    scores: dict[str, list[Mapping[str, float | None]]]
+    if steps:
+        shared = {"x": list(steps), "labels": [frames_ahead(step) for step in steps]}
+        shared["ticks"] = [(step, str(step)) for step in steps[:: ceil(len(steps) / 12)]]
+        scores = {name: [each[str(k)] for k in steps] for name, each in data.methods.items()}
+    else:
+        times = [float(row.time) for row in rows]
+        shared = {"x": [round(time, 6) for time in times], "marks": [float(c) for c in data.cuts]}
+        shared["labels"] = [f"{float(row.time):.3f} s, frame {row.index}" for row in rows]
+        shared["ticks"] = [(t, f"{t:g} s") for t in round_numbers(times[0], times[-1], 8)]
+        scores = {name: [row.scores[name] for row in rows] for name in data.methods}
+    known = data.metrics if steps else rows[0].scores[data.model]
+    return [
+        Chart(
+            key=key,
+            title=COLUMNS[key].label + (" by frames ahead" if steps else ""),
+            unit=COLUMNS[key].unit,
+            digits=COLUMNS[key].digits,
+            lines=[
+                Line(name, [each.get(key) for each in of], colors[name])
+                for name, of in scores.items()
+            ],
+            **shared,
+        )
+        for key in CURVES
+        if key in known
+    ]
+
+
+def _drawn(data: ReportData) -> list[Row]:
+    """Return at most :data:`POINTS` rows: of each group of neighbours, the model's worst frame."""
+
+    def psnr(row: Row) -> float:
+        score = row.scores[data.model]["psnr"]
+        return inf if score is None else score
+
+    size = ceil(len(data.rows) / POINTS) or 1
+    return [min(data.rows[k : k + size], key=psnr) for k in range(0, len(data.rows), size)]
+
+
+def _by_horizon(data: ReportData, column: Column) -> dict[str, list[tuple[str, bool]]]:
+    scores = {
+        name: {step: steps[str(step)].get(column.key) for step in data.horizons}
+        for name, steps in data.methods.items()
+    }
+    return marked(dict.fromkeys(data.horizons, column), scores)
+
+
+def _card(data: ReportData, key: str, item: Comparison) -> dict[str, Any]:
+    """Return one frame for the page; ``views`` are its pictures as (key, name, picture)."""
+    row = item.row
+    ahead = f", {frames_ahead(row.horizon)}" if row.horizon else ""
+    psnr = (f"{name} {row.scores[name]['psnr']:.2f} dB" for name in (data.model, data.baseline))
+    return {
+        "key": key,
+        "title": f"Frame {row.index} at {float(row.time):.3f} s{ahead}",
+        "verdict": f"{', '.join(psnr)} ({row.gain(data.model, data.baseline):+z.2f})",
+        "views": (
+            ("truth", "truth", item.truth),
+            *((f"made-{number}", *each) for number, each in enumerate(item.made.items())),
+            ("error", f"error of {data.model}", item.error),
+        ),
+    }
 
 
 def round_numbers(low: float, high: float, count: int) -> list[float]:
@@ -143,16 +266,6 @@ def _templates() -> Environment:
 def _shown(value: Any) -> Any:
     """Escape control characters and undecodable bytes in a text that a template inserts."""
     return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def render(
-    template: str, charts: Sequence[Chart], verdicts: Mapping[str, str], **context: Any
-) -> str:
-    """Return a page from the template; the page's script reads ``charts`` and ``verdicts``."""
-    data = {"charts": {chart.key: chart_data(chart) for chart in charts}, "verdicts": verdicts}
-    # Inside a script element only "</script" and "<!--" have a meaning.
-    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-    return _templates().get_template(template).render(script_data=Markup(text), **context)
 
 
 def shrunk(rgb: Tensor, width: int) -> Tensor:

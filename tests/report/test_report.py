@@ -10,9 +10,8 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from cloudconv.report.compare import render_report
 from cloudconv.report.data import COLUMNS, Comparison, ReportData, ReportPicture, Row
-from cloudconv.report.page import Chart, Line, draw, round_numbers
+from cloudconv.report.page import Chart, Line, draw, render_report, round_numbers
 from tests.helpers.browser import CHROMIUM, Browser
 
 RATE = Fraction(24000, 1001)

@@ -25,10 +25,9 @@ from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
 from cloudconv.media.plan import plan_encoding
 from cloudconv.media.sink import Sink
-from cloudconv.report.compare import render_report
 from cloudconv.report.data import Comparison, ReportData
 from cloudconv.report.folder import ReportFolder, report_folder
-from cloudconv.report.page import jpeg, shrunk
+from cloudconv.report.page import jpeg, render_report, shrunk
 
 SHOWN = 10
 """The number of frames of the lowest PSNR on the page."""
