@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -48,21 +49,27 @@ _VIDEOS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """Pictures with durations in seconds; ``decode`` yields None for one that cannot be decoded."""
+    """Pictures with durations in seconds.
+
+    ``decode`` starts with the picture of the given number, and yields None for one that cannot be
+    decoded.
+    """
 
     container: str
     files: tuple[Path, ...]
     durations: Sequence[Fraction]
-    decode: Callable[[], Iterator[VideoFrame | None]]
+    decode: Callable[[int], Iterator[VideoFrame | None]]
 
     @property
     def rate(self) -> Fraction | None:
         """Return the constant rate; None if the durations of all pictures but the last differ."""
         return 1 / self.durations[0] if len(set(self.durations[:-1])) <= 1 else None
 
-    def timed(self) -> Iterator[tuple[VideoFrame | None, Fraction]]:
-        """Yield each picture with its time; the first one has the time 0."""
-        return zip(self.decode(), accumulate(self.durations, initial=Fraction(0)), strict=False)
+    def timed(self, start: Fraction) -> Iterator[tuple[VideoFrame | None, Fraction]]:
+        """Yield each picture from the one at ``start`` on with its time; the first one has 0."""
+        times = list(accumulate(self.durations, initial=Fraction(0)))
+        first = max(bisect_right(times, start) - 1, 0)
+        return zip(self.decode(first), times[first:], strict=False)
 
     def missing(self) -> list[tuple[int, int]]:
         """Return the first and last missing number of each gap in the files' numbering.
@@ -208,7 +215,9 @@ def _sequence(files: list[Path], rate: Fraction | None) -> Pictures:
 
     files.sort(key=natural)
     durations = [1 / (rate or SEQUENCE_RATE)] * len(files)
-    return Pictures("image2", tuple(files), durations, partial(map, _decode_still, files))
+    return Pictures(
+        "image2", tuple(files), durations, lambda first: map(_decode_still, files[first:])
+    )
 
 
 def common_format(files: Sequence[Path]) -> str | None:
@@ -263,15 +272,15 @@ def _animated_webp(file: Path) -> Pictures | None:
     return Pictures("webp", (file,), durations, decode)
 
 
-def _decode_webp(file: Path, count: int, *, alpha: bool) -> Iterator[VideoFrame | None]:
+def _decode_webp(file: Path, count: int, first: int, *, alpha: bool) -> Iterator[VideoFrame | None]:
     mode, layout = ("RGBA", "rgba") if alpha else ("RGB", "rgb24")
     try:
         image = Image.open(file)
     except _PILLOW_ERRORS:
-        yield from [None] * count
+        yield from [None] * (count - first)
         return
     with image:
-        for index in range(count):
+        for index in range(first, count):
             try:
                 image.seek(index)
                 samples = np.asarray(image.convert(mode))

@@ -475,7 +475,7 @@ def _probe_pictures(
     path: Path, pictures: Pictures, meter: FieldMeter, picture_rate: Fraction | None
 ) -> MediaInfo:
     common = common_format(pictures.files)
-    for picture in islice(filter(None, pictures.decode()), meter.most):
+    for picture in islice(filter(None, pictures.decode(0)), meter.most):
         meter.push(picture if common is None else widened(picture, common))
     first = meter.first
     if first is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -104,6 +105,8 @@ class Source:
         self._stamps = array("q")  # the times of all packets, if the file is in order
         self._shown: list[int] = []  # the times of the packets of the pictures so far
         self._file: tuple[object, InputContainer] | None = None
+        self._reader: Iterator[Frame] | None = None  # of `onward`, and its latest frames
+        self._latest: deque[Frame] = deque(maxlen=8)
 
     def __enter__(self) -> Self:
         return self
@@ -129,7 +132,34 @@ class Source:
         """
         frames = self._decoded(self._start if start is None else start)
         self._open.add(frames)
+        self._reader = None
         return frames
+
+    @property
+    def _seeks(self) -> bool:
+        timing = self.info.file_timing
+        return self.info.reader.seeks and timing.has_timestamps and not timing.shifts
+
+    def onward(self, start: Fraction) -> Iterator[Frame]:
+        """Return the frames from ``start`` on; a file without seeking is read once for all calls.
+
+        Each call may begin some frames before the end of the last one, else the file is read again.
+        """
+        if self._seeks or self.info.reader.is_pictures:
+            return self.frames(start)
+        begin = self.info.timing.start + start
+        if self._reader is None or not self._latest or self._latest[0].time > begin:
+            self._latest.clear()
+            reader = self.frames(Fraction(0))
+            self._reader = reader
+        return self._from(begin, self._reader)
+
+    def _from(self, begin: Fraction, reader: Iterator[Frame]) -> Iterator[Frame]:
+        yield from [frame for frame in self._latest if frame.time >= begin]
+        for frame in reader:
+            self._latest.append(frame)
+            if frame.time >= begin:
+                yield frame
 
     def _decoded(self, start: Fraction) -> Generator[Frame, None, None]:
         self.warnings = []
@@ -281,7 +311,7 @@ class Source:
         if (pictures := open_pictures(info.path, timing.rate)) is not None:
             if self._nvdec is not None:
                 self._without_nvdec("the input is pictures")
-            for picture, time in pictures.timed():
+            for picture, time in pictures.timed(start):
                 self._promised += self._wants(time)
                 self._errors += picture is None
                 if picture is not None:
@@ -289,7 +319,7 @@ class Source:
             return
         if info.fields is not None:
             start -= _EARLY_SECONDS
-        if info.reader.seeks and timing.has_timestamps and not timing.shifts:
+        if self._seeks:
             for aim in (start - back for back in _SEEK_BACK if start - back > timing.start):
                 decoded = self._decode(aim)
                 first = next(decoded, None)

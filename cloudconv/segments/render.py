@@ -92,7 +92,12 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
     info, wanted, main = source.info, set(segment.sources), segment.start
     origin = info.timing.start
     decoded: dict[Fraction, Frame] = {}
-    frames, is_whole = source.frames(start=main - origin), False
+    # The last frames of a loop also need the source's first frame, which is before this start.
+    for early in sorted(each for each in wanted if each < main):
+        first = next(source.frames(start=early - origin), None)
+        if first is not None and first.time == early:
+            decoded[early] = first
+    frames, is_whole = source.onward(main - origin), False
 
     def get(time: Fraction) -> Frame:
         nonlocal frames, is_whole
@@ -113,11 +118,6 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
                 frames, is_whole = source.frames(), True
         return decoded[time]
 
-    # The last frames of a loop also need the source's first frame, which is before this start.
-    for early in sorted(each for each in wanted if each < main):
-        first = next(source.frames(start=early - origin), None)
-        if first is not None and first.time == early:
-            decoded[early] = first
     lefts = main, segment.frames[0].left
     for plan in segment.frames:
         yield plan.of(get)

@@ -17,6 +17,7 @@ import torch
 
 from cloudconv.errors import Interrupted, SettingsError, UnfitInputError
 from cloudconv.events import Finished
+from cloudconv.media import pictures
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.segments.plan import SegmentPlan
@@ -233,6 +234,29 @@ def test_a_segment_at_any_position_decodes_its_frames(tmp_path, suffix):
         one, other = decoded(source, (left, right), (left, times[0]))
         for frame, number in ((one.left, first), (one.right, first + 1), (other.right, 0)):
             assert same(planes_of(frame.picture), planes[number])
+
+
+def test_segments_in_order_read_a_file_that_cannot_seek_once(tmp_path, monkeypatch):
+    path = write_clip(tmp_path / "a.mpg", 40, rate=25, codec="mpeg2video", options={"g": "12"})
+    source, planes, begun = plan_of(probe(path)).source(), read_planes(path), []
+    reads = Source._decode
+    monkeypatch.setattr(Source, "_decode", lambda *given: begun.append(given) or reads(*given))
+    times = [source.info.timing.start + F(k, 25) for k in range(40)]
+    for first in (0, 1, 7, 8, 25, 38):
+        (one,) = decoded(source, (times[first], times[first + 1]))
+        for frame, number in ((one.left, first), (one.right, first + 1)):
+            assert same(planes_of(frame.picture), planes[number])
+    assert len(begun) == 1
+
+
+def test_a_segment_of_a_folder_of_pictures_reads_its_own_pictures(tmp_path, monkeypatch):
+    calls.interpolate(write_clip(tmp_path / "a.mkv", 40), tmp_path / "p/%02d.png", factor=2)
+    info, read = probe(tmp_path / "p"), []
+    decode_still = pictures._decode_still
+    monkeypatch.setattr(pictures, "_decode_still", lambda f: read.append(f) or decode_still(f))
+    (one,) = decoded(plan_of(info).source(), (F(50, 25), F(51, 25)))
+    assert (one.left.time, one.right.time) == (2, F(51, 25))
+    assert [file.name for file in read] == ["51.png", "52.png", "53.png"][: len(read)]
 
 
 @pytest.mark.parametrize("renamed", [False, True])
