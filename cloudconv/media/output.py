@@ -176,7 +176,7 @@ def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
                 "complete."
             )
     why = error.strerror or error
-    return f"not-written: {name} could not be written ({why}): choose another folder."
+    return f"not-written: {name} could not be written ({why}): choose another folder or container."
 
 
 def claimed(path: Path) -> Path:

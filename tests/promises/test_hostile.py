@@ -154,7 +154,10 @@ def first_value(value):
 )
 @pytest.mark.parametrize("command", ["interp", "train"])
 def test_weights_with_invalid_values_or_types_are_refused(tmp_path, harm, command):
-    clip, mine = write_clip(tmp_path / "clip.mkv", 30, size=SIZE), tmp_path / "mine.safetensors"
+    clip, mine = (
+        write_clip(tmp_path / "clip.mkv", 30, size=(144, 144)),
+        tmp_path / "mine.safetensors",
+    )
     state, about = checkpoints.read(SHIPPED / "rife-4.6.safetensors")
     name = sorted(state)[-1]
     save_file({**state, name: harm(state[name])}, mine, {"model": "rife-4.6", **about})
@@ -222,9 +225,9 @@ def test_a_disk_that_fails_is_an_error_and_keeps_the_work(tmp_path):
     # The identity is read first, then the header and all packets, the frames, and the sound.
     for healthy, keeps in {0: False, 1: False, 13: True, 19: True}.items():
         failed = run(healthy)
-        assert (failed.returncode, failed.stderr.count("\n"), output.exists()) == (1, 1, False)
-        said = f"error: {clip} cannot be read to its end (Input/output error): "
-        assert failed.stderr.startswith(said)
+        assert (failed.returncode, output.exists()) == (1, False)
+        (error,) = [line for line in failed.stderr.splitlines() if "continuing" not in line]
+        assert error.startswith(f"error: {clip} cannot be read to its end (Input/output error): ")
         assert ("the same command carries on" in failed.stderr) == keeps
     assert json.loads(run(999).stdout)["resumed"]
     assert interp(clip, tmp_path / "whole.mkv", "--encoder", "ffv1").exit_code == 0
