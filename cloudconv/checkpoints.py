@@ -244,7 +244,7 @@ def reading(path: Path) -> Iterator[int]:
         raise
     except FileNotFoundError as error:
         raise WeightsError(
-            f"weights-missing: There is no file of weights {path}: check the name, or reinstall "
+            f"weights-missing: The weights file {path} is missing: check the name, or reinstall "
             "cloudconv if the file belongs to it."
         ) from error
     except OSError as error:

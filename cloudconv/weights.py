@@ -46,9 +46,9 @@ class WeightsEntry:
 class TrainedFile:
     """A file of weights, as described by its own metadata.
 
-    ``base``, ``steps``, ``gain`` and ``scores`` are of ``cloudconv train``: ``base`` is the model
-    that training started from, and ``gain`` is in dB of PSNR over the naive picture, on held-back
-    frames.
+    ``base``, ``steps``, ``gain``, ``gained`` and ``scores`` are of ``cloudconv train``: ``base`` is
+    the model that training started from. On held-back frames, ``gain`` is in dB of PSNR over the
+    naive picture, and ``gained`` over ``base``.
     """
 
     file: str
@@ -57,6 +57,7 @@ class TrainedFile:
     base: str | None
     steps: int
     gain: float | None
+    gained: float | None
     scores: dict[str, float]
 
 
@@ -145,6 +146,7 @@ def trained_file(path: Path, metadata: Mapping[str, str]) -> TrainedFile:
             base=recipe.get("init"),
             steps=int(metadata.get("steps", 0)),
             gain=scores.get("gain"),
+            gained=None if (gained := metadata.get("gained")) is None else float(gained),
             scores=scores,
         )
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:

@@ -96,7 +96,7 @@ def written(data):
 BOMB = b"cbuiltins\nbytearray\n(\x8a\x05\0\0\0\0\x02tR"
 TOO_MUCH = "takes more than 2 GiB or 20 s"
 BAD = {
-    "missing": (lambda path: None, "There is no file"),
+    "missing": (lambda path: None, "is missing"),
     "empty": (Path.touch, "is empty"),
     "folder": (Path.mkdir, "are not a file"),
     "text": (written(b"hello"), "neither a PyTorch file nor"),

@@ -61,7 +61,7 @@ _UNDECIDED = "yes; for weights of the middle of two frames only, give --timestep
 
 _OF_MODEL = ("name", "task", "context", "arbitrary_timestep", "parameters", "licence", "domain")
 _OF_WEIGHTS = ("size_bytes", "sha256")
-_OF_TRAINING = ("file", "base", "steps", "gain")
+_OF_TRAINING = ("file", "base", "steps", "gain", "gained")
 """The keys of the JSON: of every model, of its weights file, and of a file that does not ship."""
 
 
@@ -80,6 +80,8 @@ class _Row:
         shown |= {name: getattr(known, name, None) for name in _OF_WEIGHTS}
         shown |= {"weights": self.weights, "scores": dict(known.scores) if known else {}}
         shown |= {name: getattr(self.file, name) for name in _OF_TRAINING if self.file}
+        if self.file and self.file.base:
+            shown["domain"] = f"footage like its clips; fine-tuned from {self.file.base}"
         if self.spec.published:
             shown["network"] = self.spec.family
             shown["scale_option"] = self.spec.cls.scale_option
@@ -220,8 +222,9 @@ def _in_full(row: _Row) -> str:
     if file and not file.steps:  # not trained here
         del shown["steps"]
     if file and file.gain is not None:
-        del shown["gain"]  # training has gained less if it started from trained weights
-        shown["held-back part"] = f"{file.gain:+.2f} dB of PSNR over the naive picture"
+        del shown["gain"], shown["gained"]
+        over = "" if file.gained is None else f"{file.gained:+z.2f} dB of PSNR over its base, "
+        shown["held-back part"] = f"{over}{file.gain:+z.2f} dB over the naive picture"
     scores = {} if row.entry is None else row.entry.scores
     return field_rows({**shown, "scores": "\n".join(starmap(_in_words, scores.items()))}, 66)
 

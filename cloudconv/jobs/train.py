@@ -11,12 +11,16 @@ import tomllib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, replace
+from fractions import Fraction
 from functools import partial
+from math import floor, fsum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from cloudconv import checkpoints, files, interrupts
 from cloudconv.errors import (
@@ -29,6 +33,9 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Event, Finished, Job, Measured, Progress, Warned, each_once
 from cloudconv.files import reading
+from cloudconv.jobs.compare import run as compare
+from cloudconv.jobs.compare.plan import CompareResult
+from cloudconv.jobs.compare.score import EQUAL
 from cloudconv.jobs.output import check_outputs
 from cloudconv.media.identity import has_changed
 from cloudconv.media.info import MediaInfo
@@ -41,12 +48,13 @@ from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.registry import weights_fingerprint
 from cloudconv.pipeline import prefetch
 from cloudconv.render import device as devices
-from cloudconv.settings import TrainSettings, fields_of, values
+from cloudconv.settings import CompareSettings, TrainSettings, fields_of, values
 from cloudconv.settings.values import WHOLE, names_folder, parse_spans, split_path, without
 from cloudconv.training import clips, loop
-from cloudconv.training.clips import Windows
+from cloudconv.training.clips import TrainingClip, Windows
 from cloudconv.training.tasks import Goal, goal_for
 
+_MOST_COMPARED = 60  # frames of the held-back parts that compare scores at the end
 _STEPS = 1000  # if neither steps nor minutes are given
 _RATE = 5e-4  # learning rate if some or all weights start as random numbers
 _FINE_RATE = 1e-4  # learning rate from existing weights of the whole model
@@ -59,7 +67,9 @@ class TrainResult:
     ``initial`` are scores before the first step, ``best`` those of the weights in ``output``, and
     ``seen`` those of the same weights on the training clips. ``steps`` includes ``steps_before`` of
     earlier runs. ``initialised`` tensors came from ``init``. ``improved``: whether ``output`` has
-    trained weights; otherwise the initial weights have the best scores.
+    trained weights; otherwise the initial weights have the best scores. ``held_back`` are the parts
+    of the clips that ``initial`` and ``best`` are measured on, in seconds. For an interpolator the
+    PSNR of both is what ``compare`` finds there, unless the training was interrupted.
     """
 
     output: str
@@ -77,6 +87,7 @@ class TrainResult:
     interrupted: bool
     improved: bool
     initialised: int
+    held_back: list[tuple[float, float]]
     initial: loop.Validation
     best: loop.Validation
     seen: loop.Validation | None
@@ -239,6 +250,7 @@ def _run(reported: list[Warned], plan: TrainPlan) -> Generator[Event, None, Trai
     model, goal, infos = plan.spec.build(), plan.goal, plan.infos
     sha256 = None if settings.init is None else weights_fingerprint(str(settings.init))
     initialised = _initialise(model, settings, sha256)
+    started = _stored(model.state_dict(), plan.spec, {})
     _check_frozen(model, settings)
     yield from plan.warnings
     complete = initialised == len(model.state_dict())
@@ -272,12 +284,19 @@ def _run(reported: list[Warned], plan: TrainPlan) -> Generator[Event, None, Trai
             raise KeyboardInterrupt
         results.write()
     interrupted = stop.is_set()
-    seen = None
+    seen, initial = None, trainer.history[0]
     if not interrupted:
         trainer.shown.load_state_dict(trainer.best_state)
         windows = yield from plan.train.spread()
         seen = replace((yield from trainer.validate(trainer.shown, windows)), step=best.step)
+        initial, best = yield from _compared(plan, started, initial, best)
+        results.write(initial, best)
         checkpoint.unlink(missing_ok=True)
+        if (lost := initial.gain - best.gain) >= EQUAL:
+            yield Warned(
+                f"training-lost: On the held-back part {plan.output} is {lost:.2f} dB worse than "
+                f"{settings.init or 'its initial weights'}: do not use the new weights."
+            )
     yield from _changed(infos)
     return TrainResult(
         **plan.facts | {"steps": trainer.step},
@@ -287,12 +306,75 @@ def _run(reported: list[Warned], plan: TrainPlan) -> Generator[Event, None, Trai
         interrupted=interrupted,
         improved=best.step > 0,
         initialised=initialised,
-        initial=trainer.history[0],
+        held_back=[(float(a), float(b)) for _, a, b in _spans(plan)],
+        initial=initial,
         best=best,
         seen=seen,
         history=trainer.history,
         warnings=reported,
     )
+
+
+def _spans(plan: TrainPlan) -> list[tuple[TrainingClip, Fraction, Fraction]]:
+    """Return each held-back part: its clip, and its start and end in whole milliseconds.
+
+    They are rounded down, so that an exact number in JSON leads to the same frames.
+    """
+    return [
+        (clip, _milliseconds(begin * clip.gap), _milliseconds(end * clip.gap))
+        for group in plan.held_back.groups
+        for clip in group
+        for begin, end in clip.parts()
+    ]
+
+
+def _milliseconds(time: Fraction) -> Fraction:
+    return Fraction(floor(1000 * time), 1000)
+
+
+def _compared(
+    plan: TrainPlan, started: bytes, initial: loop.Validation, best: loop.Validation
+) -> Generator[Event, None, tuple[loop.Validation, loop.Validation]]:
+    """Score the initial and the written weights as ``compare`` does, with the fallback."""
+    if plan.spec.task != "interpolate":
+        return initial, best
+    settings, spans = plan.settings, _spans(plan)
+    scores: list[CompareResult] = []
+    with TemporaryDirectory(prefix="cloudconv-") as folder:
+        before = Path(folder, "initial.safetensors")
+        before.write_bytes(started)
+        for clip, start, end in spans:
+            wanted = CompareSettings(
+                clip.info.path,
+                model=[str(before), str(plan.output)],
+                metrics="psnr",
+                frames=max(1, _MOST_COMPARED // len(spans)),
+                start=start,
+                end=end,
+                deinterlace=settings.deinterlace,
+                device=settings.device,
+                precision=settings.precision,
+                threads=settings.threads,
+            )
+            # No frame of a short part, or beside a cut, can be scored.
+            with suppress(InputError), closing(compare.run(wanted)) as job:
+                for event in job:
+                    if isinstance(event, Finished):
+                        scores.append(event.result)
+                    elif isinstance(event, Progress):
+                        yield replace(event, stage="checking")
+    count = sum(each.scored_frames for each in scores)
+    if not count:
+        return initial, best
+
+    def mean(name: str) -> float:
+        return fsum(each.methods[name]["psnr"] * each.scored_frames for each in scores) / count
+
+    def scored(old: loop.Validation, name: str) -> loop.Validation:
+        psnr, naive = mean(name), mean(plan.goal.naive)
+        return replace(old, psnr={"1": psnr}, naive_psnr={"1": naive}, gain=psnr - naive)
+
+    return scored(initial, str(before)), scored(best, str(plan.output))
 
 
 @dataclass(slots=True)
@@ -314,8 +396,12 @@ class _Results:
         with writing(self.plan.checkpoint):
             loop.save_checkpoint(self.plan.checkpoint, state, of=self.plan.output)
 
-    def write(self) -> None:
-        output, data = self.plan.output, _weights(self.trainer, self.plan.settings)
+    def write(
+        self, initial: loop.Validation | None = None, best: loop.Validation | None = None
+    ) -> None:
+        initial, best = initial or self.trainer.history[0], best or self.trainer.best
+        data = _weights(self.trainer, self.plan.settings, initial, best)
+        output = self.plan.output
         self.written = [*self.written[-1:], hashlib.sha256(data).hexdigest()]
         self.save()
         replaces = self.plan.settings.overwrite or _digest(output) in self.written
@@ -489,25 +575,32 @@ def _digest(path: Path) -> str | None:
     return None
 
 
-def _weights(trainer: loop.Trainer, settings: TrainSettings) -> bytes:
+def _weights(
+    trainer: loop.Trainer,
+    settings: TrainSettings,
+    initial: loop.Validation,
+    best: loop.Validation | None,
+) -> bytes:
     """Return the best weights so far as float16 safetensors, with model, scores and settings."""
-    best = trainer.best
     assert best is not None
-    spec = trainer.model.spec
     left_out = ("output", "recipe", "resume", "overwrite")
     recipe = {name: value for name, value in asdict(settings).items() if name not in left_out}
     metadata = {
-        "model": spec.name,
-        "task": spec.task,
         "steps": str(best.step),
         "scores": json.dumps({k: v for k, v in asdict(best).items() if k != "step"}),
+        "gained": f"{best.gain - initial.gain:.4f}",
         "recipe": json.dumps(recipe, default=str),
     }
+    return _stored(trainer.best_state, trainer.model.spec, metadata)
+
+
+def _stored(state: Mapping[str, Tensor], spec: ModelSpec, metadata: Mapping[str, str]) -> bytes:
+    about = {"model": spec.name, "task": spec.task, **metadata}
     if spec.task == "interpolate" and not spec.arbitrary_timestep:
-        metadata["timesteps"] = "middle"
+        about["timesteps"] = "middle"
     # safetensors refuses tensors with common memory, which `half` and `cpu` may return.
-    state = {
+    stored = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous().clone()
-        for name, tensor in trainer.best_state.items()
+        for name, tensor in state.items()
     }
-    return safetensors.torch.save(state, metadata)
+    return safetensors.torch.save(stored, about)

@@ -113,7 +113,7 @@ INPUT = {
 
 CASES = [(words, said, "usage", 2) for words, said in USAGE.items()]
 CASES += [(words, said, "input", 1) for words, said in INPUT.items()]
-CASES += [("models show a.pkl", "There is no file of weights a.pkl", "weights", 1)]
+CASES += [("models show a.pkl", "The weights file a.pkl is missing", "weights", 1)]
 NO_FOLDER = (f"{INTERP} a.mp4/b.mp4", f"{INTERP} --out-dir a.mp4", f"{COMPARE} --report a.mp4")
 CASES += [(words, "a.mp4 is not a folder", "output", 1) for words in NO_FOLDER]
 

@@ -46,6 +46,7 @@ def test_a_trained_file_shows_its_own_scores(tmp_path):
 
     scores = {"loss": 0.1, "psnr": {"1": 30.5}, "naive_psnr": {"1": 30.0}, "gain": 0.5}
     data = {"model": "tiny", "task": "interpolate", "steps": "40", "scores": json.dumps(scores)}
+    data["gained"] = "0.3"
     path = tmp_path / "mine.safetensors"
     save_file({"a": torch.zeros(1)}, path, {**data, "recipe": json.dumps({"init": "tiny"})})
     (row,) = json.loads(run("show", str(path), "--json").stdout)["models"]
@@ -55,7 +56,10 @@ def test_a_trained_file_shows_its_own_scores(tmp_path):
     assert row["size_bytes"] == path.stat().st_size
     shown = run("show", str(path)).stdout
     assert row["sha256"] in shown
-    assert re.search(r"^held-back part +\+0.50 dB of PSNR over the naive picture$", shown, re.M)
+    assert "+0.30 dB of PSNR over its base, +0.50 dB over the naive picture" in " ".join(
+        shown.split()
+    )
+    assert "fine-tuned from tiny" in shown
     assert not re.search(r"^gain", shown, re.M)
     path.write_bytes(path.read_bytes()[:-1])
     assert run("show", str(path)).exit_code == 1

@@ -28,6 +28,7 @@ from cloudconv.jobs import train
 from cloudconv.models import registry
 from cloudconv.settings import TrainSettings
 from cloudconv.training import loop
+from tests.helpers import calls
 from tests.helpers.command import invoke
 from tests.helpers.jobs import finish, ignore, on
 from tests.helpers.own_networks import save, small_state
@@ -137,6 +138,25 @@ def test_motion_is_forecast_better_than_by_holding(run, output):
     loaded = registry.load_predictor(output)
     assert loaded.predict(torch.rand(1, 2, 3, 30, 22)).shape == (1, 3, 30, 22)
     assert os.listdir(output.parent) == ["p.safetensors"]
+
+
+@pytest.mark.parametrize("spans", [None, "0.2:0.4,0.7:1"])
+def test_the_scores_of_an_interpolator_are_those_of_compare(run, clip, output, monkeypatch, spans):
+    monkeypatch.setattr(train, "EQUAL", -99.0)  # any result counts as a loss
+    result = run(model=MIDDLE.name, steps=4, precision="fp32", val_part=spans)
+    found, count = 0.0, 0
+    for start, end in result.held_back:
+        given = {"metrics": "psnr", "start": start, "end": end, "precision": "fp32"}
+        part = calls.compare(clip, model=str(output), device="cpu", **given)
+        found += part.methods[str(output)]["psnr"] * part.scored_frames
+        count += part.scored_frames
+    assert count > 3
+    assert result.best.psnr == {"1": pytest.approx(found / count, abs=1e-6)}
+    assert result.best.psnr != result.initial.psnr
+    (said,) = [each.text for each in result.warnings if each.code == "training-lost"]
+    assert "dB worse than its initial weights: do not use the new weights" in said
+    gained = result.best.gain - result.initial.gain
+    assert float(checkpoints.read(output)[1]["gained"]) == pytest.approx(gained, abs=1e-3)
 
 
 TASKS = [

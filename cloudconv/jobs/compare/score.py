@@ -23,7 +23,8 @@ from cloudconv.settings.compare import FAULT
 TIME = "seconds_per_frame"
 """The name of the mean time for a frame among the scores of a method."""
 
-_EQUAL = 0.1  # dB; a smaller difference of PSNR is none
+EQUAL = 0.1
+"""A difference of PSNR in dB; a smaller one is none."""
 
 Values = Iterable[tuple[str, float]]
 """Values of metrics by name, for one frame."""
@@ -201,7 +202,7 @@ def _texture(rgb: Tensor, kept: Tensor) -> dict[str, float]:
 
 def losses(model: str, baseline: str, rows: Sequence[Row]) -> list[Row]:
     """Return the frames on which the model's PSNR is the lower one, the worst first."""
-    lost = [row for row in rows if (row.gain(model, baseline) or 0) <= -_EQUAL]
+    lost = [row for row in rows if (row.gain(model, baseline) or 0) <= -EQUAL]
     return sorted(lost, key=lambda row: row.gain(model, baseline) or 0)
 
 
@@ -233,7 +234,7 @@ def verdict(model: str, baseline: str, rows: Sequence[Row]) -> str:
 def _better(gain: float, baseline: str) -> str:
     """Return a gain in PSNR, in dB, as words; an empty ``baseline`` is not named."""
     called = {"blend": "blending", "hold": "holding the last frame"}.get(baseline, baseline)
-    if abs(gain) < _EQUAL:
+    if abs(gain) < EQUAL:
         return f"as good as {called}" if called else "as good"
     words = f"{abs(gain):.1f} dB {'better' if gain > 0 else 'worse'}"
     return f"{words} than {called}" if called else words
