@@ -116,7 +116,7 @@ def _loaded(data: bytes, source: Path) -> tuple[dict[str, Tensor], dict[str, str
     if end > _MOST_HEADER:
         raise _too_large(source)
     header = json.loads(data[8:end])
-    if len(header) > _MOST_TENSORS + 1:
+    if len(header) - ("__metadata__" in header) > _MOST_TENSORS:
         raise _too_large(source)
     return load(data), header.get("__metadata__", {})
 
