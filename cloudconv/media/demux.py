@@ -144,14 +144,18 @@ def main_video(container: InputContainer, path: Path, number: int | None = None)
 
 def _moving(path: Path, best: Any, videos: list[Any]) -> Any:
     """Return the best video, or another one if that one has a single frame."""
-    counts: Counter[int] = Counter()
-    with open_container(path) as container:
-        streams = [container.streams[video.index] for video in videos]
-        for packet in islice(read_packets(container, streams), _MOST_PACKETS):
-            counts[packet.stream.index] += 1
-            if counts[best.index] > 1:
-                return best
-    return max(videos, key=lambda video: (counts[video.index], video is best))
+    counts = Counter({video.index: int(video.frames) for video in videos})
+    if not all(counts.values()):  # the header does not say
+        counts.clear()
+        with open_container(path) as container:
+            streams = [container.streams[video.index] for video in videos]
+            for packet in islice(read_packets(container, streams), _MOST_PACKETS):
+                counts[packet.stream.index] += 1
+                if counts[best.index] > 1:
+                    break
+    if counts[best.index] > 1:
+        return best
+    return max([best, *videos], key=lambda video: counts[video.index])
 
 
 def no_stream(number: int, numbers: Sequence[int], path: Path) -> InputError:
