@@ -107,6 +107,12 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise OutputError if the output exists and must not be replaced."""
     if is_sequence(path):
         files.clear(claimed(path))
+    folders = [each for each in written_by(path) if each.is_dir()]
+    if folders:
+        raise OutputError(
+            f"folder-of-that-name: {folders[0]} is a folder, and the output would replace it: move "
+            "it away, or name another output."
+        )
     if not overwrite and any(map(os.path.lexists, written_by(path))):
         raise OutputError(
             f"output-exists: The output {path} exists already: replace it with --overwrite."

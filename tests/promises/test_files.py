@@ -218,11 +218,18 @@ def test_a_sequence_is_put_into_a_folder_whole_or_not_at_all(
     assert len(os.listdir(folder)) == 13
 
 
-def test_a_folder_in_the_place_of_a_picture_is_refused_before_the_first_move(clip, tmp_path):
-    (tmp_path / "p" / "007.png").mkdir(parents=True)
+@pytest.mark.parametrize("during", [False, True])
+def test_a_folder_in_the_place_of_a_picture_is_refused(clip, tmp_path, during):
+    (tmp_path / "p").mkdir()
     (tmp_path / "p" / "001.png").write_text("precious")
-    with pytest.raises(OutputError, match="Is a directory"):
-        calls.interpolate(clip, tmp_path / "p" / "%03d.png", overwrite=True, **BLEND)
+    made, seen = (tmp_path / "p" / "007.png").mkdir, []
+    watch = on(
+        "rendering", lambda progress: seen.append(progress) or (progress.done == 5 and made())
+    )
+    made() if not during else None
+    with pytest.raises(OutputError, match=r"Is a directory|007\.png is a folder"):
+        calls.interpolate(clip, tmp_path / "p" / "%03d.png", overwrite=True, watch=watch, **BLEND)
+    assert bool(seen) == during
     assert sorted(os.listdir(tmp_path / "p")) == ["001.png", "007.png"]
     assert (tmp_path / "p" / "001.png").read_text() == "precious"
 
