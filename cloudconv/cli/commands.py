@@ -197,7 +197,10 @@ def _outcomes(every: Sequence[dict[str, Any]], columns: Mapping[str, str]) -> st
     columns = {"frames": "output_frames", **columns}
     rows = []
     for data in every:
-        cells = [streams.format_value(field, data.get(field)) for field in columns.values()]
+        cells = [
+            streams.format_value(field, data[field]) if field in data else ""
+            for field in columns.values()
+        ]
         last = data["error"] if "error" in data else data["output"]
         state = "failed" if "error" in data else "exists" if data["exists"] else "planned"
         if "resumed" in data:

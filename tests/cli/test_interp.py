@@ -187,6 +187,7 @@ def test_a_dry_run_of_many_inputs_plans_each(clip):
     assert "b.mp4" in said["plans"][1]["error"]
     table = run(clip, other, "--factor", 2, "--out-dir", folder, "--dry-run", *TINY).stdout
     assert "a_x2.mp4" in table
+    assert "variable rate" not in table  # of what is no video
     assert sorted(os.listdir(clip.parent)) == ["a.mp4", "b.mp4"]
 
 
