@@ -81,8 +81,6 @@ class SegmentStore:
 
     def lock(self) -> None:
         """Claim the output and create the folder; raise OutputError if that is not possible."""
-        if self._claim.is_acquired:
-            return
         with writing(self.path):
             self._claim.acquire()
             if not _is_ours(self.path):
@@ -141,8 +139,8 @@ class SegmentStore:
         """Unlock the folder, and delete the folder unless a later run can use its content.
 
         Finished segments remain unless ``keep`` is off, and so does the work of an earlier run if
-        :meth:`open` was not called. Further calls do nothing. Returns a message
-        about what remains, or None.
+        :meth:`open` was not called. Further calls do nothing. Returns a message about what remains,
+        or None.
         """
         if not self._claim.is_acquired:
             return None
