@@ -156,7 +156,7 @@ def schedule(
     events = SimpleQueue() if events is None else events
     counts, cadence = Counts(), Cadence()
     is_reported = refill = request.duplicates == "refill"
-    window = _Window(beside=request.context >= FOUR)
+    window = _Window(beside=request.context >= FOUR, slowdown=request.slowdown)
     held: list[Slot] = []  # at most one slot, whose source frames are not all known
     opened: deque[Fraction] = deque()  # starts of scenes that no output frame has shown yet
     end = Fraction(0)
@@ -202,7 +202,7 @@ def schedule(
             if len(counts.steps) < 2:
                 counts.steps.add(slot.duration)
             outer = (None, None) if right is None else window.outer(slot.left)
-            given = slot.time, slot.duration, is_first, *outer, window.captions(left)
+            given = slot.time, slot.duration, is_first, *outer, window.captions(left, slot)
             yield Task(left, right, Fraction(0) if right is None else slot.timestep, *given)
         window.forget(held[0].left if held else timeline.oldest)
     events.put(counts)
@@ -224,25 +224,35 @@ class _Window:
     ``beside``: whether a new frame also needs the source frames before and after its pair.
     """
 
-    def __init__(self, *, beside: bool) -> None:
+    def __init__(self, *, beside: bool, slowdown: Fraction) -> None:
         self._beside = beside
         self._items: dict[int, AnalysedFrame] = {}
         self._first: Frame | None = None
         self._count = 0
         self._alike = (-1, False)  # the last pair that was compared, and the result
         self._captioned: deque[Frame] = deque()  # frames whose captions no output frame has yet
-        self._due = b""
+        self._due, self._has_captions = b"", False
+        self._end, self._slowdown = Fraction(0), slowdown
 
     def add(self, item: AnalysedFrame) -> None:
         self._first = self._first or item.frame
+        self._end = item.frame.time + item.frame.duration
         if item.frame.captions:
+            self._has_captions = True
             self._captioned.append(item.frame)
         if item.shows is not None:
             self._items[self._count] = item
             self._count += 1
 
     def knows(self, slot: Slot) -> bool:
+        if self._has_captions and self._end < self._end_of(slot):
+            return False
         return not self._beside or slot.timestep == 0 or slot.left + 2 < self._count
+
+    def _end_of(self, slot: Slot) -> Fraction:
+        """Return the end of a slot on the source's clock."""
+        assert self._first is not None
+        return self._first.time + (slot.time + slot.duration) / self._slowdown
 
     def forget(self, before: int) -> None:
         for done in [index for index in self._items if index < before - self._beside]:
@@ -262,13 +272,16 @@ class _Window:
             self._alike = slot.left, may_repeat and left.same_picture(right)
         return left, None if self._alike[1] else right
 
-    def captions(self, left: Frame) -> bytes:
-        """Return the captions of the output frame that is made of ``left``.
+    def captions(self, left: Frame, slot: Slot) -> bytes:
+        """Return the captions of the output frame that is made of ``left`` for ``slot``.
 
-        They stay with their frame, or move to the next output frame. A frame that is in the output
-        more than once has them once.
+        They stay with their frame, or move to the output frame that is shown meanwhile. A frame
+        that is in the output more than once has them once.
         """
-        while self._captioned and self._captioned[0].time <= left.time:
+        while self._captioned:
+            frame = self._captioned[0]
+            if frame.time > left.time and frame.time + frame.duration > self._end_of(slot):
+                break
             self._due += self._captioned.popleft().captions
         now, self._due = self._due[:_MOST_CAPTIONS], self._due[_MOST_CAPTIONS:]
         return now

@@ -164,10 +164,10 @@ def test_captions_stay_with_their_frames(tmp_path, codec, suffix):
 def test_captions_of_left_out_and_repeated_frames_are_shown_once(tmp_path):
     texts = [bytes([65 + k, 97 + k]) for k in range(24)]
     source = captioned(tmp_path / "in.mkv", texts)
-    for fps, count in ((60, 24), (10, 22)):
+    for fps in (60, 23, 10):
         made = tmp_path / f"{fps}.mkv"
         interpolate(source, made, fps=fps, model="blend", scene_cut="off", **FAST)
-        assert b"".join(text for _, text in captions(made)) == b"".join(texts[:count])
+        assert b"".join(text for _, text in captions(made)) == b"".join(texts)
 
 
 @pytest.mark.parametrize(
