@@ -295,13 +295,10 @@ def dream(console: Console, source: _In, out: _Out = None, **given: Any) -> None
         from cloudconv.dreaming.vitals.vitals import in_words
 
         vitals: Vitals = measured.values
-        if not vitals.alive:
-            return f"unlike the clip: {', '.join(vitals.faults.values())}"
-        motion = vitals.values["motion"]
-        return "like the clip" if motion is None else f"like the clip: {in_words('motion', motion)}"
+        return ", ".join(in_words(key, vitals.values[key]) for key in vitals.failed)
 
     def summary(result: DreamResult) -> str:
-        return _video(result, f"; {result.why.removesuffix('.')}; {result.verdict}")
+        return _video(result, f"; {result.why.removesuffix('.')}{result.verdict}")
 
     settings = DreamSettings(source, _chosen_output(console, out, given), **given)
     run_job(console, "dreaming", settings, summary, words)

@@ -12,12 +12,13 @@ from cloudconv.dreaming.material.wind import crossing, mean_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import MethodSpec, method
 from cloudconv.dreaming.pictures import small_copy, spread
-from cloudconv.dreaming.vitals.vitals import RATIOS, VitalsMeter, in_words
+from cloudconv.dreaming.vitals.vitals import MOMENTS, RATIOS, VITALS, VitalsMeter, in_words
 
 FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
 
-_REPLAY = 1.5  # a replay weighs as much as changes that are so much more sudden
+_TORN = {"smear", "silhouette", "detail"}
+_WEIGHT = 1.0, 1.5  # of the faults of new pictures, and of a replay
 _COLLAGE = 48  # least number of frames for a collage: with fewer, the same clouds soon return
 _CROSSES = 25.0  # longest time in which the wind crosses a sky, in seconds: new sky enters with it
 _ONE_WIND = 0.58  # least mean motion of a sky, relative to the mean speed of its parts
@@ -63,48 +64,36 @@ def _in_one_wind(material: Material) -> bool:
     return bool(np.linalg.norm(flows.mean((0, 1))) >= _ONE_WIND * speed) if speed else True
 
 
-def advice(died: str, count: int, *, by_choice: bool) -> str:
-    """Return advice, as the end of a sentence, after the mode ``died`` failed on a material.
-
-    ``count`` is the number of frames of the material. ``by_choice``: :func:`choose` chose the mode.
-    """
-    if not by_choice and count > 1:
-        return "try the mode auto, which compares modes on this clip"
-    if died != "texture" and count > 1:
-        return "try the mode texture, which plays the clip's own frames"
-    return "no other mode is known to hold on this clip"
-
-
 @dataclass(frozen=True, slots=True)
 class Trial:
     """The result of a trial of the mode ``mode``.
 
-    ``faults``: the failed vitals in words, without those of a replay and ``sudden``. ``replays``:
-    pictures of the clip, or of the dream itself, come again. ``sudden``: the vital, if it fails.
+    ``faults``: each fault as a clause, with its size relative to the limit. ``replays``: pictures
+    of the clip, or of the dream itself, come again. ``torn``: parts are torn, or the mode does not
+    suit the clip.
     """
 
     mode: str
-    faults: tuple[str, ...]
+    faults: dict[str, float]
     replays: bool
-    sudden: float | None = None
+    torn: bool = False
 
     @property
     def rank(self) -> tuple[bool, float, bool]:
         """The order of trials; the least is the best.
 
-        Torn pictures are worse than a sudden change, and a sudden change is worse than a replay.
+        Torn pictures are worst, then the size of the worst fault counts, then a replay, whose
+        faults weigh more.
         """
-        sudden = (self.sudden or 0.0) * (_REPLAY if self.replays else 1.0)
-        return bool(self.faults), sudden, self.replays
+        worst = max(self.faults.values(), default=0.0) * _WEIGHT[self.replays]
+        return self.torn, worst, self.replays
 
     def __str__(self) -> str:
         """Return a clause about the result."""
-        faults = [*self.faults[:2]]
-        if self.sudden is not None:
-            faults.append(in_words("sudden", self.sudden))
-        if faults:
-            return f"{self.mode} fails ({', '.join(faults)})"
-        shown = "the same pictures again" if self.replays else "new pictures like those of the clip"
+        if self.faults:
+            worst = sorted(self.faults, key=lambda clause: -self.faults[clause])[:2]
+            return f"in {self.mode} {', '.join(worst)}"
+        shown = "the same pictures again" if self.replays else "new pictures"
         return f"{self.mode} shows {shown}"
 
 
@@ -113,20 +102,26 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     kind = replace(spec.kind, frames=FRAMES)
     meter = VitalsMeter(material, kind)
     if kind.sky and meter.solid:
-        return Trial(spec.name, ("moving things have finer detail than clouds",), False)
+        return Trial(
+            spec.name, {"moving things have finer detail than clouds": 1.0}, False, torn=True
+        )
     if kind.sky and not _in_one_wind(material):
-        return Trial(spec.name, ("its parts do not move in one direction",), False)
+        return Trial(spec.name, {"parts do not move in one direction": 1.0}, False, torn=True)
     if kind.sky:
         crosses = crossing(material, mean_flow(material, spread(len(material), 1))) * material.step
         if not 0 < crosses < _CROSSES:
-            return Trial(spec.name, ("its parts hardly move",), False)
+            return Trial(spec.name, {"parts hardly move": 1.0}, False, torn=True)
     for picture in spec.dream(material, Options(FRAMES, seed)):
         meter.push(small_copy(picture, material.small_size))
-    failed = {key: row.values[key] for row in meter.rows for key in row.failed}
-    sudden = [row.values["sudden"] or 0.0 for row in meter.rows if "sudden" in row.failed]
     # Small pictures that are moved are softer than footage. Frames as filmed have no fault but
-    # sudden changes.
-    ignored = {"novelty", "sudden", *RATIOS} if kind.sky else failed.keys()
-    faults = tuple(in_words(key, failed[key]) for key in failed if key not in ignored)
-    replays = kind.repeats or "novelty" in failed
-    return Trial(spec.name, faults, replays, max(sudden, default=None))
+    # those of moments.
+    ignored = {"novelty", *RATIOS} if kind.sky else VITALS.keys() - MOMENTS
+    faults: dict[str, float] = {}
+    for row in meter.rows:
+        for key in set(row.failed) - ignored:
+            clause, value = in_words(key, row.values[key]), row.values[key] or 0.0
+            low, high = meter.limits[key]
+            faults[clause] = max(faults.get(clause, 0.0), value / (high if value > high else low))
+    failed = {key for row in meter.rows for key in row.failed}
+    torn = kind.sky and not failed.isdisjoint(_TORN)
+    return Trial(spec.name, faults, kind.repeats or "novelty" in failed, torn)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cloudconv.dreaming.auto import FRAMES, Trial, advice, choose
+from cloudconv.dreaming.auto import FRAMES, Trial, choose
 from cloudconv.jobs.extend.scene import gather_material
 from cloudconv.media.probe import probe
 from tests.helpers.dreams import ball, clouds, material
@@ -82,13 +82,13 @@ SOLID = {
     "short bounce": (lambda: ball(20), ""),
     "bounce": (lambda: ball(60), ""),
     "short crossing": (lambda: crossing(24), "24 frames are too few for a collage"),
-    "crossing": (lambda: crossing(50), "fails ("),
+    "crossing": (lambda: crossing(50), "in collage "),
     "pan": (pan, "finer detail than clouds"),
     "page": (page, ""),
     "slow page": (lambda: page(0.2), "finer detail than clouds"),
     "passing": (passing, "do not move in one direction"),
     "trembling": (trembling, ""),
-    "crowd": (crowd, "texture shows the same pictures again"),
+    "crowd": (crowd, "in collage parts that stand still are torn"),
 }
 """Clips that are no skies, and a part of the reason for their mode."""
 
@@ -106,7 +106,7 @@ def test_solid_objects_are_never_cut_apart(kind):
 def test_clouds_that_hardly_move_become_a_texture():
     chosen = choose(material(clouds(60, (96, 64), speed=0.1)))
     assert chosen.mode == "texture"
-    assert "its parts hardly move" in chosen.why
+    assert "parts hardly move" in chosen.why
 
 
 def test_short_clips_give_no_collage():
@@ -128,40 +128,24 @@ def test_stills_and_very_short_clips_give_a_flow(pictures, why):
     assert why in chosen.why
 
 
-def test_the_best_trial_is_whole_then_calm_then_new():
+def test_the_trial_with_the_least_visible_fault_is_the_best():
     order = [
-        Trial("collage", (), False),
-        Trial("texture", (), True),
-        Trial("collage", (), False, 1.6),
-        Trial("texture", (), True, 1.5),
-        Trial("collage", (), False, 3.0),
-        Trial("collage", ("it is torn",), False),
+        Trial("collage", {}, False),
+        Trial("texture", {}, True),
+        Trial("collage", {"it is dark": 1.6}, False),
+        Trial("texture", {"it jumps": 1.5}, True),
+        Trial("collage", {"it jumps": 3.0, "it is dark": 1.1, "it is red": 1.2}, False),
+        Trial("collage", {"it is torn": 1.1}, False, torn=True),
     ]
     assert sorted(reversed(order), key=lambda trial: trial.rank) == order
-    assert str(order[3]) == "texture fails (it changes 150% as suddenly as the clip)"
-    assert str(order[5]) == "collage fails (it is torn)"
+    assert str(order[3]) == "in texture it jumps"
+    assert str(order[4]) == "in collage it jumps, it is red"
 
 
 @pytest.mark.full
 def test_a_choice_depends_on_nothing_but_clip_and_seed():
     pictures = ball(30)
     assert choose(material(pictures), 3) == choose(material(pictures), 3)
-
-
-@pytest.mark.parametrize(
-    ("died", "frames", "by_choice", "said"),
-    [
-        *((died, 60, False, "try the mode auto") for died in ("collage", "texture", "flow")),
-        ("collage", 60, True, "try the mode texture"),
-        ("texture", 60, True, "no other mode"),
-        ("flow", 1, True, "no other mode"),
-        ("flow", 1, False, "no other mode"),
-    ],
-)
-def test_the_advice_is_no_mode_that_failed(died, frames, by_choice, said):
-    found = advice(died, frames, by_choice=by_choice)
-    assert said in found
-    assert f"the mode {died}" not in found
 
 
 def test_noise_on_a_still_counts_as_no_motion():
@@ -178,4 +162,4 @@ def test_the_example_of_the_readme_becomes_a_collage():
     example = Path(__file__).parents[2] / "examples" / "clouds.mp4"
     chosen = choose(gather_material(probe(example)))
     assert chosen.mode == "collage"
-    assert chosen.why.startswith(f"collage: in a trial of {FRAMES} small frames, collage ")
+    assert chosen.why.startswith(f"collage: in a trial of {FRAMES} small frames, ")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cloudconv.dreaming.vitals.features import FeatureMeter
-from cloudconv.dreaming.vitals.vitals import VITALS, Vitals
+from cloudconv.dreaming.vitals.vitals import VITALS, in_words
 from tests.helpers.dreams import ball, clouds, material, meter_of, tensor, vitals_of
 
 
@@ -108,7 +108,7 @@ FAULTS = {
     "blur along the wind": (lambda shown: [cv2.blur(p, (9, 1)) for p in shown[160:260]], set()),
     "smear along the edge": (lambda shown: [smeared(p) for p in shown[160:260]], {"smear"}),
     "crease": (lambda shown: [creased(p) for p in shown[160:260]], set()),
-    "cut": (lambda shown: [*shown[160:200], *shown[230:290]], {"jump", "sudden"}),
+    "cut": (lambda shown: [*shown[160:200], *shown[230:290]], {"jump", "sudden", "local"}),
     "land that slides": (slid, {"detail"}),
     "double exposure": (doubled, set()),
     "pasted rectangle": (pasted, set()),
@@ -186,20 +186,55 @@ def test_footage_without_still_parts_is_measured(footage):
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("motion", 0.26, "it moves 26% as much as the clip"),
-        ("sharpness", 0.5, "it is 50% as sharp as the clip"),
-        ("jump", 7.0, "a frame changes 7.0 times as much as those beside it"),
+        ("motion", 0.26, "motion stops or slows"),
+        ("motion", 2.6, "motion grows"),
+        ("mean_shift", -20.0, "the picture becomes dark"),
+        ("jump", 7.0, "a frame jumps"),
     ],
 )
 def test_a_failed_vital_is_described(key, value, said):
-    row = Vitals(0, 100, {key: value}, (key,))
-    assert row.faults == {key: said}
+    assert in_words(key, value) == said
+
+
+@pytest.mark.full
+def test_a_thing_that_vanishes_is_a_fault_at_its_time_and_place(source, footage):
+    """A car drives through the clip and the dream, and vanishes within a frame."""
+    paint = np.random.default_rng(0).integers(0, 255, (18, 26, 3), np.uint8)
+
+    def drive(number):
+        shown = footage[number].copy()
+        left = number // 3
+        shown[70:88, left : left + 26] = paint
+        return shown
+
+    meter = meter_of(material([drive(k) for k in range(120)]), frames=60)
+    for number in range(60):
+        meter.push(footage[120 + number] if number >= 33 else drive(120 + number))
+    (fault,) = [each for each in meter.faults if each.vital == "local"]
+    assert fault.frame == 33
+    assert fault.text == "something in the lower middle appears, vanishes or jumps"
+    assert fault.size > 1.5
+    calm = meter_of(material([drive(k) for k in range(120)]), frames=60)
+    for number in range(60):
+        calm.push(drive(120 + number))
+    assert [each for each in calm.faults if each.vital == "local"] == []
+
+
+def test_the_time_after_which_pictures_come_again_is_measured(source, footage):
+    meter = meter_of(source, frames=60)
+    for number in range(60):
+        meter.push(footage[160 + number % 20])
+    assert meter.period == 20
+    new = meter_of(source, frames=60)
+    for number in range(60):
+        new.push(footage[160 + number])
+    assert new.period is None
 
 
 def test_a_still_source_has_no_limits_of_motion(footage):
     row = row_of(material(footage[:1]), footage[1:31])
     silent = [key for key, value in row.values.items() if value is None]
-    assert silent == ["motion", "novelty", "silhouette", "detail", "sudden"]
+    assert silent == ["motion", "novelty", "silhouette", "detail", "sudden", "local"]
     assert row.as_json()["motion"] is None
 
 

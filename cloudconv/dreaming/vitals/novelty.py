@@ -20,6 +20,9 @@ from cloudconv.dreaming.vitals.features import Array, Small
 AWAY = 60
 """Least distance in frames of two pictures that are compared."""
 
+_BESIDE = 5
+_EQUAL = 0.1  # greatest squared difference of equal pictures, relative to that of neighbours
+
 HISTORY = 900
 """Number of the latest pictures that are stored."""
 
@@ -41,6 +44,24 @@ class Novelty:
         """Store the next picture, (h, w, 3) uint8."""
         small = reduced(grey(picture).astype(np.float32), THUMB_SIDE)
         self._rows.append(small[self._moving])
+
+    def period(self, count: int) -> int | None:
+        """Return the usual distance of the last ``count`` pictures to their latest equal picture.
+
+        Return None if most have no equal picture at least :data:`_BESIDE` frames before.
+        """
+        rows = np.stack(self._rows)[-HISTORY:]
+        size = (rows * rows).sum(1)
+        apart = np.maximum(size[:, None] + size - 2 * rows @ rows.T, 0)
+        usual = float(np.median(np.diagonal(apart, 1))) if len(rows) > 1 else 0.0
+        numbers = np.arange(len(rows))
+        equal = (apart <= _EQUAL * usual) & (numbers <= numbers[:, None] - _BESIDE)
+        equal = equal[-count:]
+        found = equal.any(1)
+        if not usual or found.mean() < 0.5:
+            return None
+        latest = len(rows) - 1 - equal[:, ::-1].argmax(1)
+        return int(np.median((numbers[-count:] - latest)[found]))
 
     def over(self, count: int) -> float | None:
         """Return the resemblance of the last ``count`` pictures to earlier ones, from -1 to 1.

@@ -1,10 +1,10 @@
-"""Measure, while a dream is made, whether its pictures still look and move like the clip.
+"""Find the faults of a dream, while the dream is made, by comparing its pictures with the clip.
 
-The measured values are called vitals. They compare windows of 100 frames of the dream with the clip
-before the dream. No single value is enough: a frozen picture is as sharp as the clip, and a smeared
-picture moves like the clip. So a window counts as alive only if all values are within their limits.
-Real footage varies too. The limits are therefore wide enough for each window of the clip, compared
-with the whole clip.
+The measured values are called vitals. Two of them find moments (see ``features.py``); the others
+compare windows of 100 frames with the clip. No single value is enough: a frozen picture is as sharp
+as the clip, and a smeared picture moves like the clip. Real footage varies too. The limits are
+therefore wide enough for each window of the clip, compared with the whole clip. A dream without a
+fault may still look wrong.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from math import inf, isinf
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,14 +35,14 @@ _LEAST_MOTION = 0.03  # least mean change of a moving clip from frame to frame, 
 
 @dataclass(frozen=True, slots=True)
 class Vital:
-    """A vital: a clause about a dream that fails, and limits before they are widened for a clip.
+    """A vital: clauses about a dream above and below its limits, before these fit a clip.
 
-    A percentage in brackets is one of the picture. ``part``: the quantile of the frames of a window
-    that counts; None if the value is measured for the whole window. ``noise``: a ratio has no
-    meaning for a clip with less than this.
+    ``part``: the quantile of the frames of a window that counts; None if the value is measured for
+    the whole window. ``noise``: a ratio has no meaning for a clip with less than this.
     """
 
     fault: str
+    below: str = ""
     most: float = inf
     least: float = -inf
     part: float | None = None
@@ -49,25 +50,43 @@ class Vital:
 
 
 RATIOS = {
-    "sharpness": Vital("it is {:.0%} as sharp as the clip", _SAME),
-    "std": Vital("it has {:.0%} of the clip's contrast", _SAME),
-    "saturation": Vital("it is {:.0%} as colourful as the clip", _SAME, noise=2.0),
-    "motion": Vital("it moves {:.0%} as much as the clip", 1.6, noise=_LEAST_MOTION),
+    "sharpness": Vital("the picture becomes harsh", "the picture becomes soft", _SAME),
+    "std": Vital("contrast grows", "contrast fades", _SAME),
+    "saturation": Vital("colours become stronger", "colours fade", _SAME, noise=2.0),
+    "motion": Vital("motion grows", "motion stops or slows", 1.6, noise=_LEAST_MOTION),
 }
 """Vitals that are ratios of the dream to the clip; they may be as small as 1 / ``most``."""
 
 VITALS = RATIOS | {
-    "mean_shift": Vital("its brightness has changed by {:+.0f} of 255 levels", _SHIFT, -_SHIFT),
-    "jump": Vital("a frame changes {:.1f} times as much as those beside it", 2.2),
-    "novelty": Vital("the same clouds come again, {:.0%} alike"),
-    "smear": Vital("parts are smeared, with edges of one direction ({:.1%})", part=QUANTILE),
-    "silhouette": Vital("dark parts became bright, or bright parts dark ({:.1%})", part=QUANTILE),
-    "detail": Vital("parts that never change in the clip are torn ({:.1%})", part=QUANTILE),
-    "sudden": Vital("it changes {:.0%} as suddenly as the clip", 1.4, part=1.0),
+    "mean_shift": Vital("the picture becomes bright", "the picture becomes dark", _SHIFT, -_SHIFT),
+    "jump": Vital("a frame jumps", most=2.2),
+    "novelty": Vital("the same clouds come again"),
+    "smear": Vital("parts are smeared", part=QUANTILE),
+    "silhouette": Vital("dark land floats in the sky, or is lost", part=QUANTILE),
+    "detail": Vital("parts that stand still are torn", part=QUANTILE),
+    "sudden": Vital("the picture becomes another within half a second", most=1.4, part=1.0),
+    "local": Vital("something in the {place} appears, vanishes or jumps", most=1.5, part=1.0),
 }
 """The vitals, in the order of every table."""
 
+MOMENTS = ("sudden", "local")
+"""The vitals of single moments."""
+
+_REST = Fraction(1, 2)  # least time between two faults of one kind, in seconds
+
 Limits = dict[str, tuple[float, float]]
+
+
+class Fault(NamedTuple):
+    """A fault that a viewer sees: the frame of the dream, from 0, the vital, and a clause.
+
+    ``size`` is the value of the vital.
+    """
+
+    frame: int
+    vital: str
+    text: str
+    size: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +106,6 @@ class Vitals:
     def alive(self) -> bool:
         """Return whether all vitals are within their limits."""
         return not self.failed
-
-    @property
-    def faults(self) -> dict[str, str]:
-        """Return a description of each failed vital, by name."""
-        return {key: in_words(key, self.values[key]) for key in self.failed}
 
     def as_json(self) -> dict[str, Any]:
         """Return an entry of ``vitals`` in the JSON of the ``dream`` command."""
@@ -132,9 +146,12 @@ class VitalsMeter:
         self._meter = FeatureMeter(moving, sky, material.step)
         self._clip = [self._meter.measure(picture) for picture in pictures]
         self._meter.begin(follows=kind.follows)
+        self._rest = max(1, round(_REST / material.step))
+        self._moments: list[Fault] = []
         self._moves = (_mean(self._clip, "motion") or 0.0) > _LEAST_MOTION
         self._frames, self._window = kind.frames, min(kind.frames, WINDOW)
         self._novelty = Novelty(moving)
+        self._shows = Novelty(moving, pictures)
         self._lasting = Lasting(pictures)
         self.solid = self._lasting.solid
         self._shown: deque[Values] = deque(maxlen=WINDOW)
@@ -153,13 +170,52 @@ class VitalsMeter:
             The vitals of the window that ends here, if one does.
         """
         self._novelty.push(small)
+        self._shows.push(small)
         self._shown.append({**self._meter.measure(small), **self._lasting.lost(small)})
+        self._note(self._shown[-1])
         self.seen += 1
         # The last window has the last frames, so this window may overlap the one before.
         if self.seen % WINDOW and self.seen != self._frames:
             return None
         self.rows.append(self.now())
         return self.rows[-1]
+
+    def _note(self, values: Values) -> None:
+        """Keep the greatest fault of each moment."""
+        for key in MOMENTS:
+            value = values[key]
+            if value is None or value <= self.limits[key][1]:
+                continue
+            text = VITALS[key].fault.format(place=self._meter.place)
+            fault = Fault(self.seen, key, text, value)
+            last = next((each for each in reversed(self._moments) if each.vital == key), None)
+            if last is None or self.seen - last.frame >= self._rest:
+                self._moments.append(fault)
+            elif value > last.size:
+                self._moments[self._moments.index(last)] = fault
+
+    @property
+    def faults(self) -> list[Fault]:
+        """Return the faults so far, each at its moment, or at the first window that has it."""
+        sudden = [each.frame for each in self._moments if each.vital == "sudden"]
+        found = [
+            each
+            for each in self._moments
+            if each.vital == "sudden" or all(abs(each.frame - k) > self._rest for k in sudden)
+        ]
+        known: set[str] = set()
+        for row in self.rows:
+            for key in row.failed:
+                if key not in known and key not in MOMENTS:
+                    value = row.values[key] or 0.0
+                    found.append(Fault(row.start, key, in_words(key, value), value))
+                    known.add(key)
+        return sorted(found)
+
+    @property
+    def period(self) -> int | None:
+        """Return the number of frames after which most pictures come again; None if few do."""
+        return self._shows.period(self.seen)
 
     def limits_as_json(self) -> dict[str, tuple[float | None, float | None]]:
         """Return the limits, (least, most), of each vital for JSON; None means no limit."""
@@ -193,8 +249,11 @@ def _rounded(value: float | None) -> float | None:
 
 
 def in_words(key: str, value: float | None) -> str:
-    """Describe a vital, for example as ``it moves 26% as much as the clip``."""
-    return VITALS[key].fault.format(value)
+    """Return the clause about a failed vital, for example ``colours fade``."""
+    vital = VITALS[key]
+    usual = 1.0 if key in RATIOS else 0.0
+    is_below = bool(vital.below) and value is not None and value < usual
+    return (vital.below if is_below else vital.fault).format(place="picture")
 
 
 def _known(shown: Sequence[Values], key: str) -> list[float]:

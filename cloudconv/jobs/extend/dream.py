@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.auto import ModeChoice, advice, choose
+from cloudconv.dreaming.auto import ModeChoice, choose
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import METHODS, MethodSpec, method
@@ -38,6 +38,7 @@ from cloudconv.settings import DreamSettings, exact
 from cloudconv.settings.extend import AUTO
 
 _LOOK = 20  # least number of frames between two measurements
+_MOST_TIMES = 4  # of one kind of fault that a warning names
 
 _Small = NDArray[np.uint8]  # (h, w, 3), of the size for analysis
 _LEAST_SIDE = 16  # in smaller pictures some functions of OpenCV fail, or never end
@@ -53,7 +54,9 @@ class DreamResult(ExtendResult):
     ``material_frames`` is the number of frames that the dream is made of. ``cut`` is the time of
     the cut before them, in seconds from the first frame, or None. ``vitals`` has a row for every
     100 frames. ``limits`` are the lowest and highest healthy value of each vital, None for no
-    limit. ``alive`` states whether all rows are within the limits.
+    limit. ``alive`` states whether all rows are within the limits. ``repeats_every`` is the time in
+    seconds after which most pictures come again, None if few do. ``faults`` has the time of each
+    fault in seconds of the output, its vital, and a text for viewers.
     """
 
     mode: str
@@ -66,13 +69,15 @@ class DreamResult(ExtendResult):
     vitals: list[dict[str, Any]]
     limits: dict[str, tuple[float | None, float | None]]
     alive: bool
+    repeats_every: float | None
+    faults: list[dict[str, Any]]
 
     @property
     def verdict(self) -> str:
-        """Return a clause about the new frames, for a headline."""
-        alive = sum(row["alive"] for row in self.vitals)
-        windows = f"{len(self.vitals)} windows of {min(100, self.new_frames)} frames"
-        return f"like the clip in {alive} of {windows}"
+        """Return clauses about the new frames, for a headline."""
+        if self.repeats_every is None:
+            return ""
+        return f"; repeats every {self.repeats_every:.1f} s, a longer clip repeats less often"
 
 
 def decide(settings: DreamSettings) -> DreamPlan:
@@ -183,33 +188,39 @@ class _Watch:
     """
 
     plan: DreamPlan
-    mode: str
     meter: VitalsMeter
     smalls: SimpleQueue[_Small] = field(default_factory=SimpleQueue)
 
     @torch.inference_mode()
-    def measure(self) -> list[Warned | Measured]:
-        """Measure the next new frame, and return the events that follow from the vitals.
-
-        The vitals are measured about once per second, and at the end of each window. A warning says
-        which window is the first that is not like the clip.
-        """
-        plan, window = self.plan, self.meter.push(self.smalls.get_nowait())
-        if window is None and self.meter.seen % max(_LOOK, round(1 / plan.step)):
+    def measure(self) -> list[Measured]:
+        """Measure the next new frame; return the vitals about once per second of the dream."""
+        window = self.meter.push(self.smalls.get_nowait())
+        if window is None and self.meter.seen % max(_LOOK, round(1 / self.plan.step)):
             return []
-        vitals = window or self.meter.now()
-        events: list[Warned | Measured] = [Measured("vitals", vitals)]
-        if window is not None and [row for row in self.meter.rows if row.failed] == [window]:
-            settings, faults = plan.settings, ", ".join(window.faults.values())
-            by_choice = settings.mode == AUTO and not settings.given
-            instead = advice(self.mode, plan.own["material_frames"], by_choice=by_choice)
-            events.append(
-                Warned(
-                    f"dream-dies: In the new frames {window.start + 1} to {window.end} the dream "
-                    f"no longer looks like the clip ({faults}): {instead}."
-                )
-            )
-        return events
+        return [Measured("vitals", window or self.meter.now())]
+
+    @property
+    def faults(self) -> list[dict[str, Any]]:
+        """Return the faults for the JSON, with their times in the output."""
+        plan = self.plan
+        begins = 0 if plan.settings.only_new else plan.begins - plan.info.timing.start
+        times = [(float(begins + each.frame * plan.step), each) for each in self.meter.faults]
+        return [{"time": round(t, 3), "vital": each.vital, "text": each.text} for t, each in times]
+
+
+def _warnings(faults: list[dict[str, Any]], *, by_choice: bool) -> Iterator[Warned]:
+    """Yield a warning for each kind of fault, with its times in the output."""
+    kinds: dict[str, list[str]] = {}
+    for fault in faults:
+        kinds.setdefault(fault["text"], []).append(f"{fault['time']:.1f}")
+    instead = "" if by_choice else " The mode auto compares modes on this clip."
+    for text, times in kinds.items():
+        more = len(times) - _MOST_TIMES
+        named = [*times[:_MOST_TIMES], f"{more} more times"] if more > 0 else times
+        at = " and ".join([", ".join(named[:-1]), named[-1]] if len(named) > 1 else named)
+        unit = "" if more > 0 else " s"
+        yield Warned(f"dream-fault: At {at}{unit} {text}.{instead}")
+        instead = ""
 
 
 @each_once
@@ -219,9 +230,9 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
     The output appears only when it is complete.
 
     Yields:
-        Progress, first of the analysis and then of the frames; warnings, at most one of which says
-        that the dream is no longer like the clip; a measurement named ``vitals`` about once per
-        second of the dream; and at the end a :class:`DreamResult`.
+        Progress, first of the analysis and then of the frames; a measurement named ``vitals`` about
+        once per second of the dream; warnings, at the end one for each kind of fault; and a
+        :class:`DreamResult`.
 
     Raises:
         CloudconvError: the run is not possible or fails. No output is written, and a file that
@@ -245,15 +256,20 @@ def run(reported: list[Warned], settings: DreamSettings) -> Job:
         with torch.inference_mode():
             meter = VitalsMeter(material, kind)
         yield Progress("analysing", 100, 100, unit="%")
-        watch = _Watch(plan, spec.name, meter)
+        watch = _Watch(plan, meter)
         options = replace(options, frames=plan.new_frames)
         pictures = partial(_pictures, plan, material, spec, options, watch.smalls)
         fields = yield from plan.write(pictures, began, watch.measure)
+        faults, period = watch.faults, meter.period
+        by_choice = settings.mode == AUTO and not settings.given
+        yield from _warnings(faults, by_choice=by_choice)
         result = DreamResult(
             **fields,
             vitals=[row.as_json() for row in meter.rows],
             limits=meter.limits_as_json(),
             alive=all(row.alive for row in meter.rows),
+            repeats_every=None if period is None else round(float(period * plan.step), 3),
+            faults=faults,
             warnings=reported,
         )
     yield Finished(result)
