@@ -182,7 +182,7 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     stages.watch(source, "read_packets", "read")
     stages.watch(source.Source, "_timed", "decode")
     stages.watch(interp, "schedule", "analyse")
-    stages.watch(inference.SourcePicture, "channels", "upload")
+    stages.watch(inference.SourcePicture, "on", "upload")
     stages.watch(inference, "advance", "network")
     stages.watch(renderer, "advance", "network")
     stages.watch(transfer.Arriving, "planes", "download")

@@ -4,47 +4,29 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import ClassVar, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.errors import ModelError, ModelUsageError, PictureError, SettingsError
+from cloudconv.errors import ModelError, ModelUsageError, SettingsError
 from cloudconv.messages import short
 from cloudconv.models import pictures
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import pad_to_multiple
+from cloudconv.models.pair import Pair, Source
 from cloudconv.settings.values import SCALES
-from cloudconv.transfer import upload
 
 Picture = TypeVar("Picture")
-T = TypeVar("T")
 
 COLOURS = 3
 """The number of colour channels. Networks read only these; opacity may move with the colours."""
 
-Memo = dict[Any, Any]
-"""Results that belong to one pair of pictures, for all times between the two.
-
-A midpoint-only model keeps the pictures that it made, by their places in steps of 1/64. A model
-that ``remembers`` keeps what :func:`once` gets.
-"""
-
 _HALVINGS = 6  # a midpoint-only model halves the interval at most this many times
-
-
-def once(memo: Memo | None, key: object, make: Callable[[], T]) -> T:
-    """Return the result for a key of ``memo``; call ``make`` if there is none yet."""
-    if memo is None:
-        return make()
-    found: tuple[T] | None = memo.get(key)
-    if found is None:  # another thread may do the same meanwhile, with an equal result
-        found = memo[key] = (make(),)
-    return found[0]
 
 
 def check_finite(total: Tensor, time: Fraction | None = None) -> None:
@@ -133,34 +115,20 @@ class Interpolator(Model):
     """
 
     sharpens = False  # whether new frames are sharpened to the detail of x0 and x1
-    remembers: ClassVar = False  # ``forward`` takes ``memo``, a :data:`Memo` for a single pair
     any_size: ClassVar = False  # without this, sides are padded to the multiple first
     # A published network whose tensors do not show if it makes any time or the middle only.
     middle_is_optional: ClassVar = False
 
-    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
-        """Run the network of the model family.
+    def forward(self, pair: Pair) -> Tensor:
+        """Run the network of the model family: return pictures of the shape of x0, float32.
 
-        A network with a context of four also takes ``outer``, :class:`OuterPictures` or None. A
-        network with ``fallback`` also takes ``leftover``, see :meth:`between`.
-
-        Args:
-            x0: (B, 3, H, W) float32; without ``any_size`` H and W are multiples of
-                :meth:`multiple`. Nominally in [0, 1]; other values are legal, and a network clamps
-                the input of its convolutions. With ``carries_alpha`` there may be more than 3
-                channels.
-            x1: of the same shape.
-            timestep: (B, 1, 1, 1) float32 in (0, 1); midpoint-only models get 0.5.
-            scale: 1, or one of ``SCALES`` with ``scale_option``.
-
-        Returns:
-            Pictures of the shape of ``x0``, float32, not clamped.
+        The pictures of ``pair`` are (B, 3, H, W), nominally in [0, 1]; other values are legal. A
+        network clamps the input of its convolutions, but not its result. With ``carries_alpha``
+        there may be more channels. Without ``any_size`` H and W are multiples of :meth:`multiple`.
+        A midpoint-only model gets timestep 0.5. A network with ``fallback`` also takes
+        ``leftover``, see :meth:`between`.
         """
         raise NotImplementedError
-
-    def overall(self, pictures: Sequence[Tensor], scale: float) -> dict[str, Tensor]:
-        """Return options of ``forward`` that depend on whole pictures, (B, …) each, for tiles."""
-        return {}
 
     def interpolate(
         self,
@@ -204,100 +172,63 @@ class Interpolator(Model):
         own = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
         device = next((weight.device for weight in self.parameters()), own)
         given = [x0, x1] if outer is None else [x0, x1, outer.before, outer.after]
-        run = partial(self.between, timestep=timestep, reach=outer and outer.reach, scale=scale)
+
+        def run(sent: list[Tensor]) -> Tensor:
+            return self.between(Pair.of(sent, timestep, outer and outer.reach, scale))
+
         return pictures.between(given, run, device)  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def between(
-        self,
-        pictures: Sequence[Tensor],
-        timestep: Tensor | float,
-        *,
-        reach: Tensor | None = None,
-        scale: float = 1.0,
-        leftover: bool = False,
-        known: Sequence[Memo] | None = None,
-        overall: Mapping[str, Tensor] | None = None,
-    ) -> Tensor:
-        """Return the pictures between two batches on the model's device.
+    def between(self, pair: Pair, *, leftover: bool = False) -> Tensor:
+        """Return the pictures between those of pairs of any size, on the model's device.
 
-        Args:
-            pictures: x0 and x1, (B, 3 or more, H, W) each; with ``reach`` also the frames before
-                and after the pair. A fourth channel (opacity) is mixed linearly if the model
-                lacks ``carries_alpha``.
-            timestep: (B,) in [0, 1], or one number for all. A midpoint-only model waits for numbers
-                that are not in main memory.
-            reach: see :class:`OuterPictures`; ignored without four pictures.
-            scale: see :meth:`interpolate`.
-            leftover: whether to return one more channel: the mean difference of the colours at
-                each pixel between both pictures after their motion to the timestep. Only for models
-                with ``fallback``.
-            known: for each item the results for its pair; items of one pair have the same mapping.
-                A call removes middles that no later time needs, so at most six are kept.
-            overall: the result of :meth:`overall` for the pictures whose tiles these are.
-
-        Raises PictureError if the number of timesteps is not B.
+        A fourth channel (opacity) is mixed linearly if the model lacks ``carries_alpha``. A
+        midpoint-only model waits for times that are not in main memory. ``leftover``: return one
+        more channel, the mean difference of the colours at each pixel between both pictures after
+        their motion to the timestep; only for models with ``fallback``.
         """
-        x0, x1 = pictures[:2]
-        if not isinstance(timestep, Tensor):
-            timestep = torch.full(x0.shape[:1], float(timestep))
-        if timestep.shape != x0.shape[:1]:
-            raise PictureError(
-                f"timestep-for-each: A model takes one timestep for each of {len(x0)} pictures, "
-                f"got {tuple(timestep.shape)}."
-            )
-        colours = x0.shape[1] if self.carries_alpha else COLOURS
-        multiple = 1 if self.any_size else self.multiple(scale)
-        given = [pad_to_multiple(each[:, :colours].float(), multiple) for each in pictures]
-        times, *others = timestep.float().view(-1, 1, 1, 1), *([] if reach is None else [reach])
-        timestep, *others = upload([times, *others], x0.device)
-        options: dict[str, Any] = {**(overall or {}), **({"leftover": True} if leftover else {})}
+        channels, height, width = pair.sides[0][0].channels.shape[1:]
+        colours = channels if self.carries_alpha else COLOURS
+        multiple = 1 if self.any_size else self.multiple(pair.scale)
+        run, given = partial(self, leftover=True) if leftover else self, pair
+        if colours < channels or height % multiple or width % multiple:
+            given = pair.derived("fitted", lambda x: pad_to_multiple(x[:, :colours], multiple))
         if self.spec.arbitrary_timestep:
-            if others and len(given) > 2:
-                options["outer"] = OuterPictures(given[2], given[3], *others)
-            if self.remembers and known and len(known) == 1:
-                options["memo"] = known[0]
-            result: Tensor = self(given[0], given[1], timestep, scale, **options)
+            result: Tensor = run(given)
         else:
-            made = []
-            for item, time in enumerate(times.flatten().tolist()):
-                one = slice(item, item + 1)
-                own = {k: v[one] if isinstance(v, Tensor) else v for k, v in options.items()}
-                pair, memo = (given[0][one], given[1][one]), {} if known is None else known[item]
-                each = self._halved(*pair, time, memo, partial(self, scale=scale, **own))
-                more = colours + leftover - each.shape[1]  # a source frame has no leftover
-                made.append(F.pad(each, (0, 0, 0, 0, 0, more)))
-            result = torch.cat(made)
-        result = result[..., : x0.shape[2], : x0.shape[3]]
-        if x0.shape[1] > colours:
-            alpha = x0[:, colours:].lerp(x1[:, colours:], timestep)
+            made = [_halved(given.item(number), run) for number in range(len(pair.times))]
+            # A source frame has no leftover.
+            more = [(0, 0, 0, 0, 0, colours + leftover - each.shape[1]) for each in made]
+            result = torch.cat([F.pad(*each) for each in zip(made, more, strict=True)])
+        result = result[..., :height, :width]
+        if channels > colours:
+            alpha = pair.x0[:, colours:].lerp(pair.x1[:, colours:], pair.timestep)
             result = torch.cat((result[:, :colours], alpha, result[:, colours:]), 1)
         return result
 
-    @staticmethod
-    def _halved(
-        x0: Tensor, x1: Tensor, time: float, memo: Memo, run: Callable[..., Tensor]
-    ) -> Tensor:
-        """Return what a network makes of one pair at a time from 0 to 1, by halving.
 
-        ``memo`` keeps each middle up to the end of its right half, after which it has no use.
-        """
-        first, last = 0, 2**_HALVINGS
-        place = round(time * last)
-        made = x1 if place else x0
-        half = x0.new_full((1, 1, 1, 1), 0.5)
-        while first < place < last:
-            middle = (first + last) // 2
-            made = once(memo, middle, partial(run, x0, x1, half))
-            picture = made[:, : x0.shape[1]]
-            if place < middle:
-                last, x1 = middle, picture
-            else:
-                first, x0 = middle, picture
-        for passed in [key for key in list(memo) if isinstance(key, int)]:
-            if passed + (passed & -passed) <= place:
-                memo.pop(passed, None)
-        return made
+def _halved(pair: Pair, run: Callable[[Pair], Tensor]) -> Tensor:
+    """Return what a network makes of one pair at its time, by halving.
+
+    Each middle is kept up to the end of its right half, after which it has no use: at most six.
+    """
+    (x0,), (x1,) = pair.sides[:2]
+    first, last = 0, 2**_HALVINGS
+    place = round(float(pair.times) * last)
+    made: Tensor = (x1 if place else x0).channels
+    while first < place < last:
+        found = x0.kept.get(("middle", x1))
+        if found is None:  # another thread may do the same meanwhile, with an equal result
+            # Nothing else is kept: features of six pairs would need much memory.
+            made = run(Pair.of([x0.channels, x1.channels], 0.5, None, pair.scale, pair.whole))
+            found = x0.kept["middle", x1] = made, Source(made[:, : x0.channels.shape[1]])
+        made, between = found
+        if place < (first + last) // 2:
+            last, x1 = (first + last) // 2, between
+        else:
+            x0.kept.pop(("middle", between), None)
+            first, x0 = (first + last) // 2, between
+    return made
 
 
 class Predictor(Model):

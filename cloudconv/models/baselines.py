@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cloudconv.models.base import Interpolator, OuterPictures, Predictor
+from cloudconv.models.base import Interpolator, Predictor
 from cloudconv.models.catalogue import ModelSpec
+from cloudconv.models.pair import Pair
 
 
 class Blend(Interpolator):
@@ -15,8 +16,8 @@ class Blend(Interpolator):
 
     carries_alpha = True
 
-    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
-        return torch.lerp(x0, x1, timestep)
+    def forward(self, pair: Pair) -> Tensor:
+        return torch.lerp(pair.x0, pair.x1, pair.timestep)
 
 
 class Hold(Interpolator):
@@ -24,8 +25,8 @@ class Hold(Interpolator):
 
     carries_alpha = True
 
-    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
-        return x0.clone()
+    def forward(self, pair: Pair) -> Tensor:
+        return pair.x0.clone()
 
 
 class Last(Predictor):
@@ -57,18 +58,13 @@ class Tiny(Interpolator):
         for parameter in self.parameters():
             nn.init.uniform_(parameter, -0.1, 0.1, generator=generator)
 
-    def forward(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
-        scale: float = 1.0,
-        outer: OuterPictures | None = None,
-    ) -> Tensor:
+    def forward(self, pair: Pair) -> Tensor:
+        x0, x1, timestep = pair.x0, pair.x1, pair.timestep
         arc = timestep * (1 - timestep) / 4
         plane = timestep.expand(-1, 1, *x0.shape[2:])
         seen = torch.cat((x0.clamp(0, 1), x1.clamp(0, 1), plane), 1).to(self.dtype)
         texture = F.pixel_shuffle(torch.tanh(self.last(F.relu(self.first(seen)))), 2).float()
-        if outer is not None:
-            texture = texture + (x0 - outer.before + x1 - outer.after) / 4
+        if pair.reach is not None:
+            before, after = (pair.joined(side) for side in pair.sides[2:])
+            texture = texture + (x0 - before + x1 - after) / 4
         return x0 + (x1 - x0) * timestep + texture * arc

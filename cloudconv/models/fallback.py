@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS, Memo, once
+from cloudconv.models.base import COLOURS
 from cloudconv.models.ops import enlarged, strip_rows
+from cloudconv.models.pair import Pair
 from cloudconv.models.sharpening import restore_detail
 
 SHRINK = 0.5
@@ -32,27 +33,26 @@ trial are twice as far apart, which is harder for the model."""
 _LEAST_ENERGY = 1e-9
 
 
-def uncertainty(result: Tensor, x0: Tensor, x1: Tensor, memo: Memo | None = None) -> Tensor:
+def uncertainty(result: Tensor, pair: Pair) -> Tensor:
     """Return the uncertainty of each pair's motion, (B,) in [0, 1], computed from the leftover.
 
     ``result``: (B, C + 1, H, W) from ``Interpolator.between``: pictures, then the leftover.
-    ``memo`` keeps the difference of a single pair.
     """
     # Squares give a few cars with the right motion more weight than the noise near the cars.
     leftover = result[:, -1].square().mean((1, 2))
-    total = once(memo, "difference", lambda: _difference(x0[:, :COLOURS], x1[:, :COLOURS]))
-    total = total.clamp_min(_LEAST_ENERGY)
+    (total,) = pair.once("difference", _difference)
     least, most = _UNCERTAIN
-    return ((leftover / total - least) / (most - least)).clamp(0, 1)
+    return ((leftover / total.clamp_min(_LEAST_ENERGY) - least) / (most - least)).clamp(0, 1)
 
 
-def errors(made: Tensor, before: Tensor, filmed: Tensor, after: Tensor, timestep: Tensor) -> Tensor:
+def errors(made: Tensor, pair: Pair, filmed: Tensor) -> Tensor:
     """Return the mean squared errors of model and blend in a trial, and their mean product.
 
     The pictures are (B, 3, h, w), at ``SHRINK`` times their size; ``made`` is the model's picture
-    in the place of ``filmed``. The result, (B, 3, rows, columns), has one value per cell.
+    of the ``pair`` in the place of ``filmed``. The result, (B, 3, rows, columns), has one value per
+    cell.
     """
-    moved, blended = made - filmed, torch.lerp(before, after, timestep.view(-1, 1, 1, 1)) - filmed
+    moved, blended = made - filmed, torch.lerp(pair.x0, pair.x1, pair.timestep) - filmed
     products = (moved.square(), blended.square(), moved * blended)
     means = torch.cat([product.mean(1, keepdim=True) for product in products], 1)
     return F.avg_pool2d(means, _CELL, ceil_mode=True, count_include_pad=False)
@@ -66,9 +66,7 @@ def blend_weight(shown: Tensor) -> Tensor:
     return ((best - _LEAST) / (1 - _LEAST)).clamp(0, 1)
 
 
-def mix_in_blend(
-    made: Tensor, x0: Tensor, x1: Tensor, timestep: Tensor, weight: Tensor, *, sharpen: bool
-) -> None:
+def mix_in_blend(made: Tensor, pair: Pair, weight: Tensor, *, sharpen: bool) -> None:
     """Mix the blend of two pictures into the model's pictures, (B, C, H, W), in place.
 
     ``weight``: from :func:`blend_weight`. ``sharpen``: restore the detail of x0 and x1 where blend
@@ -77,10 +75,10 @@ def mix_in_blend(
     height, width = made.shape[2:]
     cell = round(_CELL / SHRINK)
     whole = enlarged(weight, [cell * n for n in weight.shape[2:]])[..., :height, :width]
-    made.lerp_(torch.lerp(x0, x1, timestep.view(-1, 1, 1, 1)), whole)
+    made.lerp_(torch.lerp(pair.x0, pair.x1, pair.timestep), whole)
     if sharpen:
         unmoved = weight.new_zeros(len(weight), 4, *weight.shape[2:])
-        restore_detail(made, x0, x1, unmoved, cell, 4 * whole * (1 - whole))
+        restore_detail(made, pair, unmoved, cell, 4 * whole * (1 - whole))
 
 
 def _best(means: Tensor) -> Tensor:
@@ -89,10 +87,11 @@ def _best(means: Tensor) -> Tensor:
     return (moved - product) / (moved + blended - 2 * product + _LEAST_ENERGY)
 
 
-def _difference(x0: Tensor, x1: Tensor) -> Tensor:
+def _difference(x0: Tensor, x1: Tensor) -> tuple[Tensor]:
     """Return the mean over pixels of the square of the mean colour difference: (B,)."""
     # A CPU takes strips, because passes over a whole picture take a fifth of the network's time.
     rows = strip_rows(x0, 32)
-    strips = zip(torch.split(x0, rows, 2), torch.split(x1, rows, 2), strict=True)
+    both = (torch.split(x[:, :COLOURS], rows, 2) for x in (x0, x1))
+    strips = zip(*both, strict=True)
     sums = [(a - b).abs_().mean(1).square_().sum((1, 2)) for a, b in strips]
-    return torch.stack(sums).sum(0) / (x0.shape[2] * x0.shape[3])
+    return (torch.stack(sums).sum(0) / (x0.shape[2] * x0.shape[3]),)

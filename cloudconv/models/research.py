@@ -26,6 +26,7 @@ from cloudconv.models.base import Interpolator, Predictor, Reconstructor
 from cloudconv.models.blocks import SLOPE
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, laplacian_pyramid, shrunk_like
+from cloudconv.models.pair import Pair
 
 Layer = TypeVar("Layer", bound=nn.Module)
 
@@ -217,9 +218,10 @@ class UNetMiddle(Interpolator):
         super().__init__(spec)
         self.network = UNet(6, (16, 32, 48, 64, 96))
 
-    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
+    def forward(self, pair: Pair) -> Tensor:
         """Return the middle frame (timestep 0.5); see ``Interpolator.forward``."""
-        return (x0 + x1) / 2 + applied(self.network, torch.cat((x0, x1), 1).clamp(0, 1))
+        both = torch.cat((pair.x0, pair.x1), 1)
+        return (pair.x0 + pair.x1) / 2 + applied(self.network, both.clamp(0, 1))
 
 
 _WIDTH = 48

@@ -12,17 +12,16 @@ cloudconv's own models (see :mod:`cloudconv.models.catalogue`) are the same netw
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
 from itertools import repeat
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from cloudconv.models.base import COLOURS, Interpolator, Memo, OuterPictures, once
+from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import lerp_into, resize, sample, sampling_grid, strips
+from cloudconv.models.pair import Pair
 from cloudconv.models.refine import MOTION, Refinement
 from cloudconv.models.sharpening import restore_detail
 from cloudconv.models.stillness import stillness
@@ -50,7 +49,7 @@ class IFNet(Interpolator):
     correct the motion with the frames before and after the pair, if they are given.
     """
 
-    remembers = any_size = staged = True
+    any_size = staged = True
     scale_option = fallback = carries_alpha = True
 
     def __init__(
@@ -69,34 +68,21 @@ class IFNet(Interpolator):
             self.add_module(f"block{number}", Block(inputs, width, 6 if gated else 5, made=6))
         self.refine = Refinement() if refines else None
 
-    def forward(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
-        scale: float = 1.0,
-        outer: OuterPictures | None = None,
-        leftover: bool = False,
-        memo: Memo | None = None,
-    ) -> Tensor:
+    def forward(self, pair: Pair, leftover: bool = False) -> Tensor:
         """See ``Interpolator.forward``. Grids, flow, mask and warps are float32 in any dtype."""
-        pair = Pair(x0, x1, timestep, memo)
-        *_, (motion, size) = self._motions(pair, scale)
+        *_, (motion, size) = self._motions(pair)
         change, coarse = None, 1.0
-        if self.refine is not None and outer is not None:
-            change, coarse = self._change(pair, motion, size, scale, outer)
+        if self.refine is not None and pair.reach is not None:
+            change, coarse = self._change(pair, motion, size)
         return self._mixed(pair, motion, size, change, coarse, leftover=leftover)
 
-    def stages(
-        self, x0: Tensor, x1: Tensor, timestep: Tensor, outer: OuterPictures | None = None
-    ) -> list[Tensor]:
+    def stages(self, pair: Pair) -> list[Tensor]:
         """Return the result after three of four blocks, which form a network too, then the final.
 
         A network of fewer blocks has no early result.
         """
-        pair = Pair(x0, x1, timestep)
-        early = list(self._motions(pair, 1.0))[_EXITS:-1]
-        return [*(self._mixed(pair, *each) for each in early), self(x0, x1, timestep, outer=outer)]
+        early = list(self._motions(pair))[_EXITS:-1]
+        return [*(self._mixed(pair, *each) for each in early), self(pair)]
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See ``Model.start_from``; new inputs have weight zero, a new gate is closed."""
@@ -121,18 +107,15 @@ class IFNet(Interpolator):
             result[tensor_name] = tensor
         return result
 
-    def _motions(
-        self, pair: Pair, scale: float, motion: Tensor | None = None, first: int = 0
-    ) -> Iterator[tuple[Tensor, float]]:
+    def _motions(self, pair: Pair) -> Iterator[tuple[Tensor, float]]:
         """Yield the motion after each block, at the block's scale, and the factor of that scale.
 
-        The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits. With a known
-        ``motion``, ``first`` is the number of the first block to run.
+        The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits.
         """
-        for number, size in list(enumerate(self._sizes))[first:]:
-            factor = size / scale
-            memo = pair.memo if factor > 1 else None  # at full size, a copy would cost more memory
-            small = once(memo, factor, partial(self._reduced, factor, scale, pair.x0, pair.x1))
+        motion = None
+        for number, size in enumerate(self._sizes):
+            factor = size / pair.scale
+            small = self._reduced(pair, factor)
             if motion is not None:
                 motion = enlarged_motion(motion, 2)
             inputs = self._inputs(small, motion, pair.timestep)
@@ -140,21 +123,22 @@ class IFNet(Interpolator):
             motion = change if motion is None else change.add_(motion)
             yield motion, factor
 
-    def _reduced(self, factor: float, scale: float, *pictures: Tensor) -> list[Tensor]:
-        return [resize(x[:, :COLOURS], 1 / factor, self.multiple(scale)) for x in pictures]
+    def _reduced(self, pair: Pair, factor: float, sides: int = 2) -> list[Tensor]:
+        def reduced(x: Tensor) -> Tensor:
+            return resize(x[:, :COLOURS], 1 / factor, self.multiple(pair.scale))
 
-    def _change(
-        self, pair: Pair, motion: Tensor, size: float, scale: float, outer: OuterPictures
-    ) -> tuple[Tensor, float]:
+        if factor > 1:
+            return pair.of_each(("reduced", factor), reduced, sides)
+        # To keep a copy would cost more memory.
+        return [reduced(pair.joined(side)) for side in pair.sides[:sides]]
+
+    def _change(self, pair: Pair, motion: Tensor, size: float) -> tuple[Tensor, float]:
         """Return the correction of a motion by the outer frames, and the factor of its scale."""
         assert self.refine is not None
-        coarse = _REFINED / scale
-        given = pair.x0, pair.x1, outer.before, outer.after
-        pictures = once(
-            pair.memo, "four", lambda: [x.clamp(0, 1) for x in self._reduced(coarse, scale, *given)]
-        )
+        coarse = _REFINED / pair.scale
+        pictures = [x.clamp(0, 1) for x in self._reduced(pair, coarse, 4)]
         small = enlarged_motion(motion, size / coarse)
-        change: Tensor = self.refine(pictures, small, pair.timestep, outer.reach)
+        change: Tensor = self.refine(pictures, small, pair.timestep, pair.reach)
         return change, coarse
 
     def _inputs(
@@ -184,15 +168,14 @@ class IFNet(Interpolator):
         coarse: float = 1.0,
         *,
         leftover: bool = False,
-        sharpen: bool = True,
     ) -> Tensor:
         """Return the picture that a motion gives, perhaps with a correction of the motion.
 
         The motion is smaller than the picture by ``size``, and the correction by ``coarse``.
-        ``leftover``: add one more channel, see ``Interpolator.between``. With a gate, ``sharpen``
-        restores the detail of x0 and x1, but not where the gate is open.
+        ``leftover``: add one more channel, see ``Interpolator.between``. With a gate, the detail
+        of x0 and x1 is restored, but not where the gate is open.
         """
-        x0, x1, timestep, memo = pair
+        x0, x1, timestep = pair.x0, pair.x1, pair.timestep
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + leftover, height, width))
         still = near = strength = None
@@ -200,7 +183,7 @@ class IFNet(Interpolator):
             # Close to a source frame use that frame, which is sharper than any mix of two frames.
             near = (1 - torch.minimum(timestep, 1 - timestep) * _NEAR).clamp_min(0)
             strength = 1 - near
-            still = once(memo, "still", lambda: stillness(x0[:, :COLOURS], x1[:, :COLOURS]))
+            still = stillness(pair)
             if still is not None:
                 strength = x0.new_empty((batch, 1, height, width))
         # These steps are limited by memory access on a CPU; strips make nothing faster on a GPU.
@@ -225,22 +208,13 @@ class IFNet(Interpolator):
                 kept = still.kept([grid.detach() for grid in grids], top, near)
                 strength[:, :, top : top + count] = 1 - kept
             _fill(result, kept, pair, top, part[:, _MASK.start :], warped)
-        if strength is not None and sharpen:
+        if strength is not None:
             if change is not None:
                 smaller = enlarged_motion(motion, size / coarse)
                 motion, size = smaller + change[:, :MOTION], coarse
             flows = motion[:, :4] * torch.sigmoid(-motion[:, _GATE])
-            restore_detail(result, x0, x1, flows, size, strength, memo)
+            restore_detail(result, pair, flows, size, strength)
         return result
-
-
-class Pair(NamedTuple):
-    """Two pictures, the timestep between them, and what is kept for other timesteps."""
-
-    x0: Tensor
-    x1: Tensor
-    timestep: Tensor
-    memo: Memo | None = None
 
 
 def is_ungated(state: Mapping[str, Tensor]) -> bool:

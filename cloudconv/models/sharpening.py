@@ -18,8 +18,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS, Memo, once
+from cloudconv.models.base import COLOURS
 from cloudconv.models.ops import resize, sample, sampling_grid, strip_rows, strips
+from cloudconv.models.pair import Pair
 
 _CELL = 8  # pixels; energies are means over three by three cells
 _LINES = slice(3, 4)  # the measured lines of a cell; all lines would be slower and no better
@@ -34,20 +35,12 @@ _REACH = 2  # pixels on each side that the blur reads
 _LUMA = (0.299, 0.587, 0.114)
 
 
-def restore_detail(
-    made: Tensor,
-    x0: Tensor,
-    x1: Tensor,
-    flows: Tensor,
-    size: float,
-    strength: Tensor,
-    memo: Memo | None = None,
-) -> None:
-    """Sharpen the luma of new pictures between x0 and x1, (B, 3 or more, H, W), in place.
+def restore_detail(made: Tensor, pair: Pair, flows: Tensor, size: float, strength: Tensor) -> None:
+    """Sharpen the luma of new pictures of pairs, (B, 3 or more, H, W), in place.
 
     ``flows``, (B, 4, h, w), lead to both source pictures, in pixels of their own grid, which is
     smaller by ``size``. ``strength``, (B, 1, H, W) or (B, 1, 1, 1), is the part of the missing
-    detail to restore. ``memo`` keeps the energies of both source pictures.
+    detail to restore.
     """
     height, width = made.shape[2:]
     step = strip_rows(made)
@@ -57,7 +50,7 @@ def restore_detail(
         with torch.no_grad():
             energies.append(_means(luma))
     with torch.no_grad():
-        missing = _missing(_smooth(torch.cat(energies, 2)), x0, x1, flows, size, memo)
+        missing = _missing(_smooth(torch.cat(energies, 2)), pair, flows, size)
     for (top, part), detail in zip(strips(missing, _CELL, step), details, strict=True):
         rows = slice(top, min(top + step, height))
         count = rows.stop - top
@@ -67,15 +60,13 @@ def restore_detail(
         made[:, :COLOURS, rows] += change * own
 
 
-def _missing(
-    own: Tensor, x0: Tensor, x1: Tensor, flows: Tensor, size: float, memo: Memo | None
-) -> Tensor:
+def _missing(own: Tensor, pair: Pair, flows: Tensor, size: float) -> Tensor:
     """Return the gain of the details and the largest change of a pixel: (B, 2, h, w).
 
     ``own`` are the smoothed energies of the new picture, see :func:`_means`.
     """
     moved = resize(flows, size / _CELL)[..., : own.shape[2], : own.shape[3]] * (size / _CELL)
-    sources = once(memo, "energies", lambda: [_of_source(picture) for picture in (x0, x1)])
+    sources = pair.of_each("energy", _of_source)
     found = [
         sample(source, sampling_grid(flow, *own.shape[2:]))
         for source, flow in zip(sources, torch.split(moved, 2, 1), strict=True)

@@ -17,7 +17,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from cloudconv.models.base import COLOURS
 from cloudconv.models.ops import enlarged, sample, strip_rows
+from cloudconv.models.pair import Pair
 
 _EQUAL, _DIFFERENT = 1 / 255, 3 / 255  # the noise of compressed video is between the two
 _MOVING = 6 / 255  # a pixel that differs by more shows motion
@@ -79,22 +81,26 @@ class Stillness(NamedTuple):
         return near.minimum(squares) * share
 
 
-def stillness(x0: Tensor, x1: Tensor) -> Stillness | None:
-    """Return the places that are equal in two pictures, (B, 3, H, W); None if no place is equal."""
+def stillness(pair: Pair) -> Stillness | None:
+    """Return the places that are equal in both pictures of pairs; None if no place is equal."""
+    centres, around = pair.once("still", _equal_places)
+    return None if _is_zero(centres) else Stillness(pair.x0[:, :COLOURS], centres, around)
+
+
+def _equal_places(x0: Tensor, x1: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``centres`` and ``around`` of :class:`Stillness` for pictures."""
     found = [_compared(x0, x1, top) for top in range(0, x0.shape[2], strip_rows(x0))]
     centres, cells = (
         torch.cat(parts, 2) if len(parts) > 1 else parts[0] for parts in zip(*found, strict=True)
     )
-    if _is_zero(centres):
-        return None
     near = F.pad(cells, (_WINDOW // 2,) * 4, mode="replicate")
-    return Stillness(x0, centres, _ramp(F.avg_pool2d(near, _WINDOW, 1), _FEW, _MOST))
+    return centres, _ramp(F.avg_pool2d(near, _WINDOW, 1), _FEW, _MOST)
 
 
 def _compared(x0: Tensor, x1: Tensor, top: int) -> tuple[Tensor, Tensor]:
     """Return the centres in a strip from row ``top`` on, and the part of each cell that moves."""
     rows, inside = _widened(top, strip_rows(x0), _SIDE)
-    difference = (x0[:, :, rows] - x1[:, :, rows]).abs_().amax(1, keepdim=True)
+    difference = (x0[:, :COLOURS, rows] - x1[:, :COLOURS, rows]).abs_().amax(1, keepdim=True)
     centres = _ramp(_largest_nearby(difference), _DIFFERENT, _EQUAL)[:, :, inside]
     moving = difference[:, :, inside].gt_(_MOVING)
     return centres, F.avg_pool2d(moving, _CELL, ceil_mode=True, count_include_pad=False)

@@ -179,7 +179,6 @@ class Renderer:
                         computed.popleft()
         finally:
             self._pictures.clear()
-            self._inference.memos.clear()
             close_iterator(source)
 
     def _ahead(self, cpu_streams: CpuStreams) -> int:
@@ -237,7 +236,6 @@ class Renderer:
     def _step_back(self, cpu_streams: CpuStreams) -> None:
         """Use less memory: one CPU stream, then smaller batches, then tiles, then smaller tiles."""
         self._pictures.clear()
-        self._inference.memos.clear()
         empty_cache(self._device)
         if cpu_streams.narrow():
             one = replace(self._inference.sizes, cpu_streams=1)

@@ -18,12 +18,12 @@ from cloudconv.errors import ModelError, SettingsError
 from cloudconv.models.base import (
     Interpolator,
     Model,
-    OuterPictures,
     Predictor,
     Reconstructor,
 )
 from cloudconv.models.catalogue import FOUR, ModelSpec
 from cloudconv.models.ops import pad_to_multiple
+from cloudconv.models.pair import Pair
 
 _NEAR = 2.0  # exponent of a uniform random number, so that near horizons are more frequent
 _LAST_HORIZON = 6  # the default farthest horizon of a model that takes the horizon as input
@@ -124,15 +124,13 @@ class InterpolationGoal(Goal[Interpolator]):
         span = times[:, 2] - times[:, 0]
         timestep = ((times[:, 1] - times[:, 0]) / span).view(-1, 1, 1, 1)
         x0, x1 = frames[:, pair].unbind(1)
-        outer = None
+        reach, outer = None, []
         if self._four_frames:
             reach = indices.diff(dim=1)[:, ::3] / span[:, None]
-            outer = OuterPictures(_noisy(frames[:, 0], noise), _noisy(frames[:, 4], noise), reach)
-        inputs = _noisy(x0, noise), _noisy(x1, noise), timestep
-        if model.staged and model.training:
-            *earlier, made = model.stages(*inputs, outer)
-        else:
-            earlier, made = [], model(*inputs) if outer is None else model(*inputs, 1.0, outer)
+            outer = [_noisy(frames[:, number], noise) for number in (0, 4)]
+        both = Pair.of([_noisy(x0, noise), _noisy(x1, noise), *outer], timestep, reach)
+        staged = model.staged and model.training
+        *earlier, made = model.stages(both) if staged else [model(both)]
         naive = x0 + (x1 - x0) * timestep
         return [Prediction(made, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
 

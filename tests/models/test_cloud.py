@@ -12,8 +12,10 @@ import torch.nn.functional as F  # noqa: N812
 from cloudconv import metrics, weights
 from cloudconv.models import registry
 from cloudconv.models.base import OuterPictures
+from cloudconv.models.pair import Pair
 from cloudconv.models.rife import IFNet
 from cloudconv.settings.groups import DEFAULT_MODEL
+from tests.helpers.pairs import difference_of_shared
 
 OURS = ("cloud-best", "cloud-fast", "cloud-turbo")
 each_of_ours = pytest.mark.parametrize("name", OURS)
@@ -50,14 +52,8 @@ def psnr(a, b):
 
 
 @pytest.mark.parametrize("name", [*OURS, "rife-4.6"])
-def test_what_is_kept_of_a_pair_changes_no_bit(name):
-    pictures = list(torch.rand(model(name).spec.context, 1, 3, 70, 90))
-    memo = {}
-    for timestep in (0.25, 0.5, 0.75):
-        given = {"reach": torch.ones(1, 2), "leftover": True}
-        kept = model(name).between(pictures, timestep, known=[memo], **given)
-        assert torch.equal(kept, model(name).between(pictures, timestep, **given))
-        assert memo
+def test_what_is_kept_of_pictures_and_pairs_changes_no_bit(name):
+    assert difference_of_shared(model(name)) == 0
 
 
 @each_of_ours
@@ -179,7 +175,7 @@ def test_gradients_are_finite_without_motion_and_without_outer_frames():
     reach = torch.tensor([[0.0, 1.0]])
     for x0, x1 in ((flat, flat), (flat, moved)):
         network.zero_grad()
-        made = network(x0, x1, HALF.view(1, 1, 1, 1), 1.0, OuterPictures(x0, x1, reach))
+        made = network(Pair.of([x0, x1, x0, x1], HALF, reach))
         made.square().mean().backward()
         grads = [p.grad for p in network.parameters() if p.grad is not None]
         assert grads

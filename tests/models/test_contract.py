@@ -13,6 +13,7 @@ from cloudconv.errors import ModelError, SettingsError, WeightsError
 from cloudconv.models import registry
 from cloudconv.models.base import SCALES, Interpolator
 from cloudconv.models.catalogue import TINY
+from cloudconv.models.pair import Pair
 
 SPECS = registry.MODELS
 INTERPOLATORS = [spec for spec in SPECS if spec.task == "interpolate"]
@@ -212,10 +213,10 @@ class Midpoint(Interpolator):
         super().__init__(replace(TINY, name="midpoint", arbitrary_timestep=False))
         self.items = 0
 
-    def forward(self, x0, x1, timestep, scale=1.0):
-        assert (timestep == 0.5).all()
-        self.items += len(x0)
-        return (x0 + x1) / 2
+    def forward(self, pair):
+        assert (pair.timestep == 0.5).all()
+        self.items += len(pair.x0)
+        return (pair.x0 + pair.x1) / 2
 
 
 @settings(deadline=None, max_examples=30)
@@ -232,13 +233,14 @@ def test_a_midpoint_model_makes_every_eighth_by_recursion(eighths):
 
 def test_halving_keeps_the_unexplained_difference_of_the_last_step():
     class WithLeftover(Midpoint):
-        def forward(self, x0, x1, timestep, scale=1.0, leftover=False):
-            made = (x0 + x1) / 2
-            return torch.cat((made, (x1 - x0).abs()[:, :1]), 1) if leftover else made
+        def forward(self, pair, leftover=False):
+            made = (pair.x0 + pair.x1) / 2
+            left = (pair.x1 - pair.x0).abs()[:, :1]
+            return torch.cat((made, left), 1) if leftover else made
 
     x0, x1 = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
     timesteps = [0.5, 0.75]
-    made = WithLeftover().between([x0, x1], torch.tensor(timesteps), leftover=True)
+    made = WithLeftover().between(Pair.of([x0, x1], torch.tensor(timesteps)), leftover=True)
     assert made.mean((2, 3)).tolist() == [[0.5, 0.5, 0.5, 1.0], [0.75, 0.75, 0.75, 0.5]]
 
 

@@ -4,7 +4,6 @@ import importlib
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +11,10 @@ import torch
 
 from cloudconv.models.base import Interpolator
 from cloudconv.models.blocks import Fusible
+from cloudconv.models.pair import Pair
 from cloudconv.models.published import families, normalised, recognise, unfit
 from tests.helpers import published
+from tests.helpers.pairs import difference_of_shared
 
 CLOSE = 1e-4
 ORDER = Path(__file__).parents[1] / "golden" / "rife4_order.npz"
@@ -89,10 +90,9 @@ def kept(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_picture_is_that_of_the_authors_network(name):
     recorded = published.recorded(name)
-    timestep = torch.full((1, 1, 1, 1), recorded.timestep)
     network = model(name)
     network.reads_bgr = False  # the pictures of the recording are in the authors' order
-    made = network(*published.pair(*recorded.size), timestep)
+    made = network(Pair.of(published.pair(*recorded.size), recorded.timestep))
     assert (recorded.shown(made) - recorded.sample).abs().max() < CLOSE
 
 
@@ -176,10 +176,9 @@ def test_ifrnet_subtracts_the_mean_of_whole_pictures_from_tiles():
     own = kept("ifrnet_s")
     x0, x1 = published.pair(96, 256)
     x0, x1 = (x * torch.linspace(0, 1, 256) for x in (x0, x1))
-    whole = own.between([x0, x1], 0.5)
-    left = [x[..., :192] for x in (x0, x1)]
-    alone = own.between(left, 0.5)
-    tile = own.between(left, 0.5, overall=own.overall([x0, x1], 1.0))
+    pair, left = Pair.of([x0, x1], 0.5), [x[..., :192] for x in (x0, x1)]
+    parts = pair, Pair.of(left, 0.5), Pair.of(left, 0.5, None, 1.0, pair)
+    whole, alone, tile = (own.between(part) for part in parts)
     off, usual = ((each[..., :32] - whole[..., :32]).abs().max() for each in (tile, alone))
     assert off < usual / 4
 
@@ -191,13 +190,8 @@ REMEMBERING = [
 
 
 @pytest.mark.parametrize("name", REMEMBERING)
-def test_what_belongs_to_a_pair_is_kept_for_all_its_times(name):
-    own = kept(name)
-    pair, memo = list(published.pair(64, 96)), dict[Any, Any]()
-    for timestep in (0.25, 0.75):
-        made = own.between(pair, timestep, known=[memo])
-        assert torch.equal(made, own.between(pair, timestep))
-        assert memo
+def test_what_is_kept_of_pictures_and_pairs_changes_nothing(name):
+    assert difference_of_shared(kept(name)) < CLOSE
 
 
 TOY = """
@@ -214,7 +208,7 @@ def detect(state):
     return row(state, FAMILY, f"{width} wide", "authors", "toy:Toy", **usual)
 
 class Toy(Published):
-    def estimate(self, seen, timestep, scale):
+    def estimate(self, seen, pair):
         made = self.conv("toy", torch.cat(seen, 1))
         return 0 * made[:, :1].expand(-1, 4, -1, -1), made[:, :1].sigmoid(), None
 """
@@ -244,9 +238,8 @@ def test_items_opacity_and_leftover_are_independent(name):
     alpha = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(0))
     timesteps = torch.tensor((0.2, 0.9))
     made = own.interpolate(x0, x1, timesteps)
-    more = own.between(
-        [torch.cat((x, alpha), 1) for x in (x0, x1)], timesteps, leftover=own.fallback
-    )
+    clear = Pair.of([torch.cat((x, alpha), 1) for x in (x0, x1)], timesteps)
+    more = own.between(clear, leftover=own.fallback)
     assert more.shape[1] == 5
     assert torch.allclose(made, more[:, :3], atol=1e-5)
     assert more[:, 3].amin() >= 0
@@ -263,7 +256,7 @@ def test_ema_vfi_gets_blue_first_as_in_training():
     made = own.interpolate(x0, x1, 0.5)
     network = model("ema_vfi_small")
     network.reads_bgr = False
-    raw = network(x0.flip(1), x1.flip(1), torch.full((1, 1, 1, 1), 0.5))
+    raw = network(Pair.of([x0.flip(1), x1.flip(1)], 0.5))
     assert own.reads_bgr
     assert torch.equal(made, raw.flip(1))
 

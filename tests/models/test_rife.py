@@ -9,6 +9,7 @@ import torch
 
 from cloudconv.models import registry
 from cloudconv.models import rife as network
+from cloudconv.models.pair import Pair
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "rife46.npz"
 
@@ -82,7 +83,7 @@ def test_opacity_moves_with_the_colours(leftover):
 
     model = registry.load("rife-4.6")
     x0, truth, x1 = frame(56), frame(64), frame(72)
-    made = model.between((x0, x1), torch.tensor([0.5]), leftover=leftover)
+    made = model.between(Pair.of((x0, x1), 0.5), leftover=leftover)
     assert made.shape[1] == 4 + leftover
     mixed = (x0 + x1) / 2
     assert psnr(made[:, 3:4], truth[:, 3:4]) > psnr(mixed[:, 3:4], truth[:, 3:4]) + 6

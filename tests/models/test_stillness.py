@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from cloudconv.models.ops import sampling_grid
+from cloudconv.models.pair import Pair
 from cloudconv.models.stillness import stillness
 
 
@@ -22,7 +23,7 @@ def with_stripes(picture, wide=3):
 
 
 def found_in(x0, x1):
-    found = stillness(x0, x1)
+    found = stillness(Pair.of([x0, x1], 0.5))
     assert found is not None
     return found
 
@@ -85,7 +86,7 @@ def test_flat_areas_are_no_marks():
     for picture in (x0, x1):
         picture[..., 40:60, 60:80] = 0.7
     assert not marks_in(x0, x1)[..., 44:56, 64:76].any()
-    assert stillness(*moving()) is None
+    assert stillness(Pair.of(moving(), 0.5)) is None
 
 
 def test_still_things_are_not_moved_but_a_thing_may_pass_them():

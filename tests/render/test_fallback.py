@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from cloudconv.media.frame import Frame
 from cloudconv.models import fallback
+from cloudconv.models.pair import Pair
 from cloudconv.timeline import Task
 from tests.helpers.factory import picture
 from tests.render.test_renderer import renderer
@@ -105,16 +106,15 @@ def test_the_weight_is_that_of_least_squares(moved, blended, seed):
     filmed = torch.rand(1, 3, 96, 96, generator=generator)
     noise = torch.randn(2, 1, 3, 96, 96, generator=generator)
     blend = filmed + blended * noise[0]
-    half = torch.tensor([0.5])
-    shown = fallback.errors(filmed + moved * noise[1], blend, filmed, blend, half)
+    shown = fallback.errors(filmed + moved * noise[1], Pair.of([blend, blend], 0.5), filmed)
     best = moved**2 / (moved**2 + blended**2)
     expected = max(0.0, (best - 0.2) / 0.8)
     assert float((fallback.blend_weight(shown) - expected).abs().mean()) < 0.05
 
 
 def test_opposite_errors_of_model_and_blend_are_mixed_by_halves():
-    filmed, half = torch.full((1, 3, 96, 96), 0.5), torch.tensor([0.5])
-    shown = fallback.errors(filmed + 0.1, filmed - 0.1, filmed, filmed - 0.1, half)
+    filmed = torch.full((1, 3, 96, 96), 0.5)
+    shown = fallback.errors(filmed + 0.1, Pair.of([filmed - 0.1] * 2, 0.5), filmed)
     assert torch.allclose(fallback.blend_weight(shown), torch.tensor((0.5 - 0.2) / 0.8), atol=1e-4)
 
 
@@ -130,7 +130,7 @@ def test_a_mixed_frame_is_as_sharp_as_its_neighbours_except_noise(contrast):
     for sharpen in (False, True):
         mixed = made.clone()
         fallback.mix_in_blend(
-            mixed, x0, x1, torch.tensor([0.5]), torch.full((1, 1, 4, 4), 0.5), sharpen=sharpen
+            mixed, Pair.of([x0, x1], 0.5), torch.full((1, 1, 4, 4), 0.5), sharpen=sharpen
         )
         rough[sharpen] = float(mixed.mean(1).diff(dim=-1).std() / x0.mean(1).diff(dim=-1).std())
     assert rough[False] < 0.7

@@ -30,6 +30,7 @@ from cloudconv.dreaming.pictures import (
 )
 from cloudconv.dreaming.vitals.features import QUANTILE
 from cloudconv.models import registry
+from cloudconv.models.pair import Pair
 from cloudconv.settings.values import SCALES
 
 _MODEL = "cloud-best"  # the network that makes the pictures of a jump
@@ -179,7 +180,7 @@ class _Clip:
         if part >= 1:
             return now.picture(time)
         pictures = [shot.picture(time)[None] for shot in (before, now)]
-        made = self._network.between(pictures, part, scale=self._scale)[0]
+        made = self._network.between(Pair.of(pictures, part, None, self._scale))[0]
         # The network's picture is softer than both, and a sudden end of this would be seen.
         made = torch.lerp(pictures[round(part)][0], made, min(part, 1 - part, _EDGE) / _EDGE)
         return made if now.passing is None else made + now.passing(time)

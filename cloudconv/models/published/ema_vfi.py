@@ -10,16 +10,18 @@ further network corrects the mixed picture.
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS, Memo, once
+from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, sampling_grid, warp
+from cloudconv.models.pair import Pair
 from cloudconv.models.published import StateDict, has, row
-from cloudconv.models.published.layers import Published, moved_features
+from cloudconv.models.published.layers import Published, colours_of, moved_features, sides
 
 _FLOWS = 4  # channels
 _SCALES = (16, 8)  # of the features that the heads read
@@ -70,61 +72,57 @@ def _depth(names: Container[str], level: int) -> int:
 class EmaVfi(Published):
     """An EMA-VFI network of any size, with blocks of attention at 1/8 and 1/16 of the size."""
 
-    remembers = True
     reads_bgr = True  # in training the colours were blue, green, red
     middle_is_optional = True  # the weights "ours" make the middle only, "ours_t" any timestep
 
-    def estimate(
-        self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        seen = [x.flip(1) for x in seen] if self.reads_bgr else seen
-        features = once(memo, "features", lambda: self._features(*seen))
-        appearance = features[0]
-        small = [resize(x, scale) for x in seen]
-        found = features
+    def estimate(self, seen: list[Tensor], pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
+        scale, seen = pair.scale, self._ordered(seen)
+
+        def found(x0: Tensor, x1: Tensor, scale: float = 1.0) -> list[Tensor]:
+            return self._features(*(resize(x, scale) for x in self._ordered(colours_of(x0, x1))))
+
+        features = own = pair.once("features", found)
         if scale != 1:
-            found = once(memo, "scaled", lambda: self._features(*small))
-        made = self._motion(small, found[0], found[1], timestep)
+            features = pair.once("scaled", partial(found, scale=scale))
+        made = self._motion([resize(x, scale) for x in seen], features, pair.timestep)
         flows, mask = (resize(part, 1 / scale) for part in made)
         flows = flows / scale
-        moved = [
-            moved_features([each.chunk(2)[k] for each in appearance], flow)
-            for k, flow in enumerate(flows.chunk(2, 1))
-        ]
+        count = 2 * (_LEVELS + len(_SCALES))
+        moved = [moved_features(own[k:count:2], flow) for k, flow in enumerate(flows.chunk(2, 1))]
         warped = [warp(x, flow) for x, flow in zip(seen, flows.chunk(2, 1), strict=True)]
         pairs = list(zip(*moved, strict=True))
         residual = self.correction([*seen, *warped, mask, flows, *pairs[0]], pairs[1:])
-        return flows, mask.sigmoid(), residual.flip(1) if self.reads_bgr else residual
+        return flows, mask.sigmoid(), self._ordered([residual])[0]
+
+    def _ordered(self, pictures: Sequence[Tensor]) -> list[Tensor]:
+        return [x.flip(1) if self.reads_bgr else x for x in pictures]
 
     def _motion(
-        self,
-        seen: Sequence[Tensor],
-        appearance: Sequence[Tensor],
-        motion: Sequence[Tensor],
-        timestep: Tensor,
+        self, seen: Sequence[Tensor], features: Sequence[Tensor], timestep: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Return the flows, (B, 4, H, W), and the logit of the mask, (B, 1, H, W)."""
         flows = mask = seen[0].new_zeros(())
+        both = list(zip(features[::2], features[1::2], strict=True))
         for number, size in enumerate(_SCALES):
-            m0, m1 = motion[-1 - number].float().chunk(2)
-            a0, a1 = appearance[-1 - number].float().chunk(2)
-            features = torch.cat((timestep * m0, (1 - timestep) * m1, a0, a1), 1)
-            features = F.pixel_shuffle(F.pixel_shuffle(features, 2), 2)  # not the same as one by 4
+            m0, m1 = (x.float() for x in both[-1 - number])
+            a0, a1 = (x.float() for x in both[-1 - len(_SCALES) - number])
+            large = torch.cat((timestep * m0, (1 - timestep) * m1, a0, a1), 1)
+            large = F.pixel_shuffle(F.pixel_shuffle(large, 2), 2)  # not the same as one by 4
             inputs, factor = list(seen), size // _SHUFFLE
             if number:
                 pairs = zip(seen, flows.chunk(2, 1), strict=True)
                 inputs += [*(warp(x, flow) for x, flow in pairs), mask, flows / factor]
-            made = joined([features, *(resize(x, 1 / factor) for x in inputs)], self.dtype)
+            made = joined([large, *(resize(x, 1 / factor) for x in inputs)], self.dtype)
             for k in range(3):
                 made = self.layer(f"block.{number}.conv.{k}", made)
             made = resize(made.float().contiguous(), factor)
             flows, mask = flows + made[:, :_FLOWS] * factor, mask + made[:, _FLOWS:]
         return flows, mask
 
-    def _features(self, x0: Tensor, x1: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def _features(self, x0: Tensor, x1: Tensor) -> list[Tensor]:
         """Map (B, 3, H, W) to appearance at 1, 1/2 … 1/16 of the size, and motion at 1/8 and 1/16.
 
-        The results are (2B, C, h, w), the items of ``x0`` first.
+        The results are (B, C, h, w): of x0 and of x1, at each size.
         """
         x = joined([torch.cat((x0, x1))], self.dtype)
         appearance: list[Tensor] = []
@@ -148,7 +146,7 @@ class EmaVfi(Published):
             x = self.norm(f"feature_bone.norm{level}", x).permute(0, 3, 1, 2).contiguous()
             appearance.append(x)
             motion.append(torch.cat(found, 3).permute(0, 3, 1, 2).contiguous())
-        return appearance, motion
+        return sides(appearance + motion)
 
     def _cross_scale(self, features: Sequence[Tensor]) -> Tensor:
         """Bring features at 1, 1/2 and 1/4 of the size to an eighth, with several dilations."""

@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS, Memo, once
+from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import enlarged, joined, warp
+from cloudconv.models.pair import Pair
 from cloudconv.models.published import StateDict, has, row
-from cloudconv.models.published.layers import Published
+from cloudconv.models.published.layers import Published, sides
 
 _LEVELS = 7  # sizes at which the flows are estimated
 _FUSED = 5  # sizes that the decoder reads
@@ -54,29 +55,23 @@ class FilmNetwork(Published):
     """A FILM network of any size."""
 
     scale_option = carries_alpha = False
-    remembers = True
     middle_is_optional = True  # trained with triplets, it knows other timesteps by scaling
 
-    def forward(  # type: ignore[override]
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
-        scale: float = 1.0,
-        leftover: bool = False,
-        memo: Memo | None = None,
-    ) -> Tensor:
+    def forward(self, pair: Pair, leftover: bool = False) -> Tensor:
         """See ``Interpolator.forward``. Flows and warps are float32 in any dtype."""
-        pictures = [torch.cat((x0, x1)).clamp(0, 1)]
-        for _ in range(_LEVELS - 1):
-            pictures.append(F.avg_pool2d(pictures[-1], 2))
+        pictures = _pyramid(pair.x0, pair.x1)
         features = self._features(pictures)
+
+        def flows_of(x0: Tensor, x1: Tensor) -> list[Tensor]:
+            is_all = len(x0) == len(pair.sides[0])
+            return sides(self._flows(features if is_all else self._features(_pyramid(x0, x1))))
+
         # The features would need more memory than the flows, for two pairs.
-        flows = once(memo, "flows", lambda: self._flows(features))
+        flows = pair.once("flows", flows_of)
         aligned: list[list[Tensor]] = []
         for level in range(_FUSED):
-            forward, backward = flows[level].chunk(2)
-            parts = backward * timestep, forward * (1 - timestep)
+            forward, backward = flows[2 * level : 2 * level + 2]
+            parts = backward * pair.timestep, forward * (1 - pair.timestep)
             shown, known = pictures[level].chunk(2), features[level].float().chunk(2)
             moved = [
                 warp(torch.cat(each, 1), flow)
@@ -131,3 +126,11 @@ class FilmNetwork(Published):
             for k in (1, 2):
                 x = self._active(f"{name}.{k}.0", x)
         return self.conv("fuse.output_conv", x).float().contiguous()
+
+
+def _pyramid(x0: Tensor, x1: Tensor) -> list[Tensor]:
+    """Return both pictures, (2B, 3, h, w), at each size at which the flows are estimated."""
+    pictures = [torch.cat((x0, x1)).clamp(0, 1)]
+    for _ in range(_LEVELS - 1):
+        pictures.append(F.avg_pool2d(pictures[-1], 2))
+    return pictures

@@ -9,16 +9,18 @@ picture, and at last a mask and a correction of the colours.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS, Memo, once
+from cloudconv.models.base import COLOURS
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, warp
+from cloudconv.models.pair import Pair
 from cloudconv.models.published import StateDict, has, row
-from cloudconv.models.published.layers import Published
+from cloudconv.models.published.layers import Published, colours_of, sides
 
 _LEVELS = 4
 _FLOWS, _MASK = 4, 1
@@ -52,31 +54,18 @@ def detect(state: StateDict) -> ModelSpec | None:
 class Ifrnet(Published):
     """An IFRNet of any size."""
 
-    remembers = True
     middle_is_optional = True  # weights for Vimeo make the middle only, those for GoPro any time
 
-    def overall(self, pictures: Sequence[Tensor], scale: float) -> dict[str, Tensor]:
-        padded = [pad_to_multiple(x[:, :COLOURS], self.multiple(scale)) for x in pictures]
-        return {"mean": torch.stack(padded).float().clamp(0, 1).mean(_SAMPLES, keepdim=True)[0]}
-
-    def estimate(
-        self,
-        seen: list[Tensor],
-        timestep: Tensor,
-        scale: float,
-        mean: Tensor | None = None,
-        memo: Memo | None = None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """See ``Published.estimate``.
-
-        ``mean``: of all samples of both whole pictures, (B, 1, 1, 1); None if these are whole.
-        """
-        features = once(memo, "features", lambda: self._features(torch.stack(seen), scale, mean))
+    def estimate(self, seen: list[Tensor], pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
+        """See ``Published.estimate``. Tiles get the mean of all samples of both whole pictures."""
+        whole, find = pair.whole, partial(self._mean, pair.scale)
+        mean = None if whole is None else whole.once("mean", find)
+        features = pair.once("features", partial(self._features, pair.scale, mean))
         flows, others = features[-1][:0], features[-1][:0]
         for level in reversed(range(_LEVELS)):
-            f0, f1 = features[level].chunk(2)
+            f0, f1 = features[2 * level : 2 * level + 2]
             if level == _LEVELS - 1:
-                inputs = [f0, f1, timestep.expand(-1, 1, *f0.shape[2:])]
+                inputs = [f0, f1, pair.timestep.expand(-1, 1, *f0.shape[2:])]
             else:
                 moved = [warp(f, flow) for f, flow in zip((f0, f1), flows.chunk(2, 1), strict=True)]
                 inputs = [others, *moved, flows]
@@ -84,17 +73,25 @@ class Ifrnet(Published):
             change, others = made[:, :_FLOWS].float(), made[:, _FLOWS:]
             flows = change + 2 * resize(flows, 2) if level < _LEVELS - 1 else change
         mask, residual = torch.split(others.float(), [_MASK, COLOURS], 1)
+        scale = pair.scale
         flows, mask = resize(flows / scale, 1 / scale), resize(mask.sigmoid(), 1 / scale)
         return flows, mask, resize(residual, 1 / scale)
 
-    def _features(self, pair: Tensor, scale: float, mean: Tensor | None) -> list[Tensor]:
-        """Return the features of both pictures, (2B, C, h, w), at half, a quarter … of the size."""
-        mean = pair.mean(_SAMPLES, keepdim=True)[0] if mean is None else mean
-        features = [joined([resize((pair - mean).flatten(0, 1), scale)], self.dtype)]
+    def _mean(self, scale: float, *pictures: Tensor) -> list[Tensor]:
+        padded = [pad_to_multiple(x, self.multiple(scale)) for x in colours_of(*pictures)]
+        return [torch.stack(padded).mean(_SAMPLES, keepdim=True)[0]]
+
+    def _features(
+        self, scale: float, mean: Sequence[Tensor] | None, *pictures: Tensor
+    ) -> list[Tensor]:
+        """Return features of x0 and x1, (B, C, h, w) each, at half, a quarter … of the size."""
+        (own,) = mean or self._mean(scale, *pictures)
+        shown = torch.stack(colours_of(*pictures)) - own
+        features = [joined([resize(shown.flatten(0, 1), scale)], self.dtype)]
         for level in range(_LEVELS):
             name = f"encoder.pyramid{level + 1}"
             features.append(self.layer(f"{name}.1", self.layer(f"{name}.0", features[-1], 2)))
-        return features[1:]
+        return sides(features[1:])
 
     def _decoded(self, name: str, inputs: list[Tensor]) -> Tensor:
         x = made = self.layer(f"{name}.0", joined(inputs, self.dtype))

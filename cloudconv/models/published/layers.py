@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, resize, warp
+from cloudconv.models.pair import Pair
 
 _LEVELS = 4  # of the network that corrects a picture
 
@@ -21,7 +21,7 @@ class Published(Interpolator):
 
     A family has no modules. Its methods call the layers, whose sizes follow from the tensors. A
     family whose pictures are mixes of two moved pictures defines ``estimate`` only.
-    ``estimate(seen, timestep, scale, …)`` takes the colours of x0 and x1, (B, 3, H, W) in [0, 1].
+    ``estimate(seen, pair)`` takes the colours of x0 and x1, (B, 3, H, W) in [0, 1], and their pair.
     It returns flows, (B, 4, H, W), backward to x0 and to x1 in pixels; the weight of x0; and a
     correction of the colours or None. All are float32 in any dtype.
     """
@@ -42,25 +42,15 @@ class Published(Interpolator):
                 part = part.get_submodule(parent)
             part.register_parameter(last, nn.Parameter(torch.empty(*shape)))
 
-    def forward(
-        self,
-        x0: Tensor,
-        x1: Tensor,
-        timestep: Tensor,
-        scale: float = 1.0,
-        leftover: bool = False,
-        **options: Any,
-    ) -> Tensor:
+    def forward(self, pair: Pair, leftover: bool = False) -> Tensor:
         """See ``Interpolator.forward``.
 
         Published networks clamp their result to [0, 1]; here the part of a source colour that is
         outside this range stays. Opacity moves with the colours.
         """
-        seen = [x[:, :COLOURS].clamp(0, 1) for x in (x0, x1)]
-        flows, mask, residual = self.estimate(seen, timestep, scale, **options)
-        warped0, warped1 = (
-            warp(x, flow) for x, flow in zip((x0, x1), flows.chunk(2, 1), strict=True)
-        )
+        given = pair.x0, pair.x1
+        flows, mask, residual = self.estimate(colours_of(*given), pair)
+        warped0, warped1 = (warp(x, flow) for x, flow in zip(given, flows.chunk(2, 1), strict=True))
         result = torch.lerp(warped1, warped0, mask)
         if residual is not None:
             colours = result[:, :COLOURS]
@@ -78,7 +68,7 @@ class Published(Interpolator):
         side = self.spec.multiple
         picture = torch.zeros(1, COLOURS, side, side)
         try:
-            self(picture, picture, torch.full((1, 1, 1, 1), 0.5))
+            self(Pair.of([picture, picture], torch.tensor([0.5])))
         except AttributeError:  # the tensor is missing
             return [*self._read][-1:]
         except (LookupError, RuntimeError, ValueError):  # in the layer that was read last
@@ -149,6 +139,16 @@ class Published(Interpolator):
             seen = [made, *hidden[-1:]]
             del hidden[-1:]
         return torch.sigmoid(self.conv("unet.conv", made).float()) * 2 - 1
+
+
+def colours_of(*pictures: Tensor) -> list[Tensor]:
+    """Return the colours of pictures, which published networks read in [0, 1]."""
+    return [x[:, :COLOURS].clamp(0, 1) for x in pictures]
+
+
+def sides(features: Sequence[Tensor]) -> list[Tensor]:
+    """Return the parts of x0 and of x1, (B, …), of each of ``features``, (2B, …)."""
+    return [side for each in features for side in each.chunk(2)]
 
 
 def moved_features(features: Sequence[Tensor], flow: Tensor) -> list[Tensor]:

@@ -14,17 +14,19 @@ results are equal up to rounding.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.models.base import COLOURS, Memo, once
+from cloudconv.models.base import COLOURS
 from cloudconv.models.blocks import SLOPE, Fusible, Packed, fold, rectified
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import joined, pad_to_multiple, resize, sample, shuffled, warp
+from cloudconv.models.pair import Pair
 from cloudconv.models.published import StateDict, has, row, shapes
-from cloudconv.models.published.layers import Published, moved_features
+from cloudconv.models.published.layers import Published, colours_of, moved_features
 
 FLOWS, MASK = 4, 1
 """Channels of an estimate. Features that a block hands to the next one may follow."""
@@ -210,8 +212,6 @@ class Estimates:
 class Rife4(Published, Fusible):
     """A RIFE 4.x network of any version."""
 
-    remembers = True
-
     def __init__(self, spec: ModelSpec, shapes: Mapping[str, Sequence[int]]) -> None:
         super().__init__(spec, shapes)
         self._packed: dict[str, Packed] | None = None  # None if the network can be trained
@@ -222,39 +222,40 @@ class Rife4(Published, Fusible):
             if name.endswith(".beta"):
                 fold(*self.both(name.removesuffix("beta") + "conv"), self.tensor(name))
 
-    def estimate(
-        self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        motion, far = self._motion(seen, timestep, scale, memo)
+    def estimate(self, seen: list[Tensor], pair: Pair) -> tuple[Tensor, Tensor, Tensor | None]:
+        last = _last_of_encoder(self.shapes)
+        if last is not None:
+            features = pair.of_each("features", partial(self._encoded, last))
+            seen = [torch.cat(each, 1) for each in zip(seen, features, strict=True)]
+        motion, far = self._motion(seen, pair.timestep, pair.scale)
         # Other devices than a CPU compute the doubled scales always, for a quarter of the time
         # more, because the CPU would have to wait for the decision.
         if far is not None and (far.device.type != "cpu" or far.any()):
-            multiple = self.spec.multiple * max(2, round(2 / scale))
+            multiple = self.spec.multiple * max(2, round(2 / pair.scale))
             wide = [pad_to_multiple(x, multiple) for x in seen]
-            doubled, _ = self._motion(wide, timestep, scale / 2)
+            doubled, _ = self._motion(wide, pair.timestep, pair.scale / 2)
             height, width = seen[0].shape[2:]
             motion = torch.where(far, doubled[..., :height, :width], motion)
         return motion[:, :FLOWS], motion[:, FLOWS:].sigmoid(), None
 
     def _motion(
-        self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
+        self, seen: list[Tensor], timestep: Tensor, scale: float
     ) -> tuple[Tensor, Tensor | None]:
         """Return the flows and the mask, (B, 5, H, W), of all blocks.
+
+        ``seen``: colours, and perhaps features, of x0 and x1.
 
         For 4.0 and 4.1 also return the items, (B, 1, 1, 1), whose motion is so far after two blocks
         that the network starts again with all scales doubled; otherwise None.
         """
-        last = _last_of_encoder(self.shapes)
-        if last is not None:
-            features = once(memo, "features", lambda: self._encoded(last, torch.cat(seen)).chunk(2))
-            seen = [torch.cat(each, 1) for each in zip(seen, features, strict=True)]
+        encodes = seen[0].shape[1] > COLOURS
         # Up to 4.6 blocks add to the mask; later they replace it.
-        total, far = Estimates(adds_mask=last is None), None
+        total, far = Estimates(adds_mask=not encodes), None
         for number, size in enumerate(_scales(_widths(self.shapes))):
             factor = size / scale
             moved = total.moved(seen, factor) if number else [resize(x, 1 / factor) for x in seen]
             inputs = [x[:, :COLOURS] for x in moved]
-            if last is not None:
+            if encodes:
                 inputs += [x[:, COLOURS:] for x in moved]
             inputs.append(timestep.expand(-1, 1, *moved[0].shape[2:]))
             if number:
@@ -306,7 +307,7 @@ class Rife4(Published, Fusible):
 
     def _encoded(self, last: str, pictures: Tensor) -> Tensor:
         """Map (B, 3, H, W) float32 to features of the pictures, (B, C, H, W) float32."""
-        hidden = joined([pictures], self.dtype)
+        hidden = joined(colours_of(pictures), self.dtype)
         for number, name in enumerate(_ENCODERS[last]):
             stride = 1 if number else 2
             if last == _PAIR:  # without a rectifier
@@ -319,18 +320,14 @@ class Rife4(Published, Fusible):
 class RifePaper(Rife4):
     """A network with blocks as in 4.0; the first shows whether it reads the timestep (RIFEm)."""
 
-    remembers = False
-
-    def estimate(
-        self, seen: list[Tensor], timestep: Tensor, scale: float, memo: Memo | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    def estimate(self, seen: list[Tensor], pair: Pair) -> tuple[Tensor, Tensor, Tensor]:
         total = Estimates(adds_mask=True)
         reads_time = self.tensor(_FIRST).shape[1] > 2 * COLOURS
         for number, size in enumerate(_PAPER_SCALES):
-            factor = size / scale
+            factor = size / pair.scale
             inputs = [resize(x, 1 / factor) for x in seen]
             if reads_time:
-                inputs.append(timestep.expand(-1, 1, *inputs[0].shape[2:]))
+                inputs.append(pair.timestep.expand(-1, 1, *inputs[0].shape[2:]))
             if number:
                 flows, mask = total.reduced(factor)
                 inputs += [*total.moved(seen, factor), mask, flows]

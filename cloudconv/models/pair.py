@@ -1,0 +1,137 @@
+"""Hold pairs of source pictures, and what is computed once from a picture or from a pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cloudconv.errors import PictureError
+from cloudconv.transfer import upload
+
+Group = tuple["Source", ...]
+"""One source picture, or the two of a pair."""
+
+
+class Source:
+    """A source picture on a device, (1, C, H, W) float32, nominally in [0, 1].
+
+    ``kept``: results by name, alone or as a tuple with the later picture of the pair.
+    """
+
+    def __init__(self, channels: Tensor) -> None:
+        self.channels = channels
+        self.kept: dict[Any, Any] = {}
+
+    def derived(self, name: str, make: Callable[[Tensor], Tensor]) -> Source:
+        """Return the picture of that name, which ``make`` makes of this one at the first call."""
+        found: Source | None = self.kept.get(name)
+        if found is None:  # another thread may do the same meanwhile; both get one object
+            found = self.kept.setdefault(name, Source(make(self.channels)))
+        return found
+
+
+@dataclass(eq=False)
+class Pair:
+    """A batch of pairs, and the time at which each is interpolated.
+
+    ``sides``: the pictures x0, x1, and perhaps those before and after the pairs; a picture may be
+    in several items. ``times``: B numbers from 0 to 1; ``timestep``: these as (B, 1, 1, 1) float32
+    on the device. ``reach``: with four sides, see :class:`~cloudconv.models.base.OuterPictures`.
+    ``scale``: that of the estimated motion. ``whole``: the pair of which this is a tile.
+    """
+
+    sides: Sequence[Group]
+    times: Tensor
+    reach: Tensor | None = None
+    scale: float = 1.0
+    whole: Pair | None = None
+    _joined: dict[Group, Tensor] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        given = [] if self.reach is None or len(self.sides) == 2 else [self.reach]
+        numbers = [self.times.float().view(-1, 1, 1, 1), *given]
+        self.timestep, *reach = upload(numbers, self.sides[0][0].channels.device)
+        self.reach = reach[0] if reach else None
+
+    @classmethod
+    def of(cls, pictures: Sequence[Tensor], times: Tensor | float, *others: Any) -> Pair:
+        """Return a batch of pairs of tensors, (B, C, H, W) each; a number is the time of all.
+
+        Raises PictureError if the number of times is not B.
+        """
+        count = len(pictures[0])
+        if not isinstance(times, Tensor):
+            times = torch.full((count,), float(times))
+        if times.numel() != count:
+            raise PictureError(
+                f"timestep-for-each: A model takes one timestep for each of {count} pictures, "
+                f"got {tuple(times.shape)}."
+            )
+        sides = [tuple(map(Source, torch.split(each, 1))) for each in pictures]
+        pair = cls(sides, times, *others)
+        pair._joined.update(zip(sides, pictures, strict=True))
+        return pair
+
+    @property
+    def x0(self) -> Tensor:
+        """Return the earlier pictures, (B, C, H, W)."""
+        return self.joined(self.sides[0])
+
+    @property
+    def x1(self) -> Tensor:
+        """Return the later pictures, (B, C, H, W)."""
+        return self.joined(self.sides[1])
+
+    def derived(self, name: str, make: Callable[[Tensor], Tensor]) -> Pair:
+        """Return the pairs of derived pictures, see :meth:`Source.derived`."""
+        sides = [tuple(each.derived(name, make) for each in side) for side in self.sides]
+        return replace(self, sides=sides)
+
+    def item(self, number: int) -> Pair:
+        """Return one pair of the batch."""
+        part, whole = slice(number, number + 1), self.whole and self.whole.item(number)
+        return Pair([side[part] for side in self.sides], self.times[part], None, self.scale, whole)
+
+    def joined(self, pictures: Group) -> Tensor:
+        """Return the channels of pictures; a single picture is not copied."""
+        if len(pictures) == 1:
+            return pictures[0].channels
+        if pictures not in self._joined:
+            self._joined[pictures] = torch.cat([each.channels for each in pictures])
+        return self._joined[pictures]
+
+    def of_each(self, name: Any, make: Callable[[Tensor], Tensor], sides: int = 2) -> list[Tensor]:
+        """Return what ``make`` makes of x0 and x1, or of all four ``sides``; once per picture."""
+        columns = [[(picture,) for picture in side] for side in self.sides[:sides]]
+        self._complete(name, lambda x: [make(x)], [*chain.from_iterable(columns)])
+        return [_kept(name, column)[0] for column in columns]
+
+    def once(self, name: Any, make: Callable[..., Sequence[Tensor]]) -> Sequence[Tensor]:
+        """Return what ``make`` makes of x0 and x1, tensors (B, …); once per pair."""
+        pairs: list[Group] = list(zip(*self.sides[:2], strict=True))
+        return self._complete(name, make, pairs) or _kept(name, pairs)
+
+    def _complete(
+        self, name: Any, make: Callable[..., Sequence[Tensor]], groups: list[Group]
+    ) -> Sequence[Tensor]:
+        """Compute the results that are missing; return them if they are those of all groups."""
+        missing = [*dict.fromkeys(g for g in groups if (name, *g[1:]) not in g[0].kept)]
+        made: Sequence[Tensor] = ()
+        # A copy of several pictures for a joint call would cost a CPU memory, and save nothing.
+        alone = len(groups[0]) == 1 and groups[0][0].channels.device.type == "cpu"
+        for some in [[each] for each in missing] if alone else [missing] if missing else []:
+            made = make(*(self.joined(column) for column in zip(*some, strict=True)))
+            parts = zip(*(torch.split(each, 1) for each in made), strict=True)
+            for group, part in zip(some, parts, strict=True):
+                group[0].kept[name, *group[1:]] = part
+        return made if missing == groups else ()
+
+
+def _kept(name: Any, groups: Sequence[Group]) -> list[Tensor]:
+    found = [group[0].kept[name, *group[1:]] for group in groups]
+    return [each[0] if len(each) == 1 else torch.cat(each) for each in zip(*found, strict=True)]
