@@ -21,7 +21,7 @@ import argparse
 import statistics
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
@@ -38,6 +38,7 @@ from cloudconv.media.color import rgb_of
 from cloudconv.media.source import Source
 from cloudconv.models import rife
 from cloudconv.models.base import Interpolator
+from cloudconv.models.pair import Pair
 
 _MOST = 60.0  # dB
 _NEAR = 64  # the rule ``near`` is scored at one of so many steps
@@ -234,9 +235,8 @@ def _without_gate() -> Iterator[None]:
 def _without_outer() -> Iterator[None]:
     between = Interpolator.between
 
-    def alone(self: Interpolator, *given: Any, reach: Tensor | None = None, **more: Any) -> Tensor:
-        del reach
-        return between(self, *given, **more)
+    def alone(self: Interpolator, pair: Pair, **more: Any) -> Tensor:
+        return between(self, replace(pair, sides=pair.sides[:2], reach=None), **more)
 
     with patch.object(Interpolator, "between", alone):
         yield

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cloudconv.models import registry
 from cloudconv.models.base import Interpolator, Predictor, Reconstructor
 from cloudconv.models.catalogue import TINY, ModelSpec
+from cloudconv.models.pair import Pair
 from tests.helpers.factory import write_clip
 
 # A spec names a module of this folder.
@@ -112,9 +113,9 @@ class Middle(Interpolator):
         nn.init.zeros_(self.decode.weight)
         nn.init.zeros_(self.decode.bias)
 
-    def forward(self, x0: Tensor, x1: Tensor, timestep: Tensor, scale: float = 1.0) -> Tensor:
-        seen = torch.cat((x0, x1), 1).to(self.dtype)
-        return (x0 + x1) / 2 + self.decode(torch.relu(self.encode(seen))).float()
+    def forward(self, pair: Pair) -> Tensor:
+        seen = torch.cat((pair.x0, pair.x1), 1).to(self.dtype)
+        return (pair.x0 + pair.x1) / 2 + self.decode(torch.relu(self.encode(seen))).float()
 
 
 class Autoencoder(Reconstructor):

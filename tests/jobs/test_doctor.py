@@ -1,6 +1,7 @@
 """``doctor``: facts for bug reports; this CPU passes ``--check``, which finds simulated faults."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 
@@ -70,10 +71,10 @@ class Broken(Blend):
         super().__init__(registry.spec("blend"))
         self.fault = fault
 
-    def forward(self, x0, x1, timestep, scale=1.0):
+    def forward(self, pair):
         if self.fault == "stuck":
-            timestep = torch.full_like(timestep, 0.5)
-        made = super().forward(x0, x1, timestep, scale)
+            pair = replace(pair, times=torch.full_like(pair.times, 0.5))
+        made = super().forward(pair)
         return {"nan": made * torch.nan, "off": made + 0.01}.get(self.fault, made)
 
 

@@ -71,11 +71,12 @@ class LimitedBlend(Blend):
         self.room = room
         self.sizes = []
 
-    def forward(self, x0, x1, timestep, scale=1.0):
-        self.sizes.append(tuple(x0.shape))
-        if x0.shape[0] * x0.shape[2] * x0.shape[3] > self.room:
+    def forward(self, pair):
+        batch, _, height, width = pair.x0.shape
+        self.sizes.append(tuple(pair.x0.shape))
+        if batch * height * width > self.room:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to get more")
-        return super().forward(x0, x1, timestep, scale)
+        return super().forward(pair)
 
 
 def test_source_frames_pass_unchanged_at_their_own_times():
@@ -187,12 +188,12 @@ class PoolBlend(Blend):
         self.room = room
         self.taken = []
 
-    def forward(self, x0, x1, timestep, scale=1.0):
-        mine = torch.empty_like(x0)  # exists as long as this call, or the error that ends it
+    def forward(self, pair):
+        mine = torch.empty_like(pair.x0)  # exists as long as this call, or the error that ends it
         self.taken.append(weakref.ref(mine))
         if sum(len(t) for taken in self.taken if (t := taken()) is not None) > self.room:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return super().forward(x0, x1, timestep, scale)
+        return super().forward(pair)
 
 
 @pytest.mark.parametrize("cpu_streams", [1, 2])
