@@ -150,6 +150,15 @@ def test_a_transparent_thing_is_a_larger_fault_than_a_misplaced_one():
     assert fault(near, true, last) < fault(double, true, last)
 
 
+def test_a_small_thing_that_is_torn_is_a_larger_fault_than_a_small_shift_of_all():
+    last, true, shifted = (
+        tensor([textured(0, HEIGHT, WIDTH + 40)[:, at : at + WIDTH]])[0] for at in (0, 20, 18)
+    )
+    torn = true.clone()
+    torn[:, 20:40, 30:50] = true[:, 20:40, 30:50].mean()
+    assert 2 * fault(shifted, true, last) < fault(torn, true, last)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2, 90), (33, 64), (90, 2000), (2, 4096)])
 def test_pictures_of_any_size_are_forecast(size):
     wide = textured(4, size[0], size[1] + 40)

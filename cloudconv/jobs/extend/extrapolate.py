@@ -198,8 +198,8 @@ def _trial(plan: ExtrapolatePlan, scene: Scene) -> Generator[Progress, None, tup
     the motion to come. The trials use small pictures, in which a viewer sees the same faults.
 
     Returns:
-        The predictor whose forecasts look best, the number of its frames that held in the first
-        trial, and the number of frames that were tried.
+        The predictor whose forecasts look best, the number of its frames that held in both trials,
+        and the number of frames that were tried.
     """
     names = _names(plan.settings)
     tried = min(MOST_HELD, plan.new_frames, len(scene.frames) - plan.predictor.context)
@@ -220,8 +220,8 @@ def _trial(plan: ExtrapolatePlan, scene: Scene) -> Generator[Progress, None, tup
                     faults[name, span].append(fault(made.cpu(), wanted, before[-1]))
                     done += 1
     best = min(names, key=lambda name: sum(fmean(faults[name, span]) for span in spans))
-    held = next((n for n, each in enumerate(faults[best, tried]) if each > HELD), tried)
-    return best, held, tried
+    wrong = (n for span in spans for n, each in enumerate(faults[best, span]) if each > HELD)
+    return best, min(wrong, default=tried), tried
 
 
 def _small(frame: Frame) -> Tensor:
