@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -163,13 +163,18 @@ class _Scan:
         self.expected_aspect = self.decoder.sample_aspect_ratio  # before the first frame
         self.packets, self.is_brief = 0, False
         codec, clock = self.decoder.codec.canonical_name, VideoClock(container, stream)
-        stamps, durations = array("q"), array("q")
+        stamps, durations, decoded = array("q"), array("q"), array("q")
+        # If a codec reorders frames, and the times still increase, they may be decode times.
+        may_decode = self.decoder.reorder_depth > 0 and not briefly
         for packet in chain(read_packets(container, stream, clock), [None]):
-            if meter.pictures < meter.most:
+            if meter.pictures < meter.most or (may_decode and len(decoded) < _FRAMES_FOR_RATE):
                 for picture in _decoded(self.decoder, packet):
-                    meter.push(picture)
+                    decoded.append(_NO_TIME if picture.pts is None else picture.pts)
+                    if meter.pictures < meter.most:
+                        meter.push(picture)
             self.packets += packet is not None
             if packet is not None and is_shown(packet, codec):
+                may_decode &= packet.pts is not None and (not stamps or packet.pts > stamps[-1])
                 stamps.append(_NO_TIME if packet.pts is None else packet.pts)
                 durations.append(packet.duration or 0)
                 if briefly and meter.first is not None and len(stamps) >= _FRAMES_FOR_RATE:
@@ -178,9 +183,9 @@ class _Scan:
         self.shifts = clock.shifts
         times, self.durations = np.array(stamps, np.int64), set(durations)
         self.shown, self.unstamped = len(times), int((times == _NO_TIME).sum())
-        # If a codec reorders frames, and the times still increase, they are decode times.
-        reorders = self.decoder.reorder_depth > 0 and self.shown > 1 and not self.is_brief
-        self.in_order = reorders and not self.unstamped and bool((np.diff(times) > 0).all())
+        jumps = any(after < before for before, after in pairwise(decoded))
+        states_none = reader_of(container.format.name).stamps_decoding
+        self.in_order = may_decode and self.shown > 1 and (jumps or states_none)
         self.last_duration = durations[int(times.argmax())] if durations else 0
         self.times = np.unique(times[times != _NO_TIME])
 

@@ -326,6 +326,7 @@ def test_a_decoder_whose_threads_cannot_start_is_no_damaged_file(tmp_path, monke
 
     def opened(stream):
         about = {"codec": stream.codec_context.codec, "sample_aspect_ratio": None}
+        about["reorder_depth"] = 0
         return Mock(**about, decode=Mock(side_effect=refused))
 
     monkeypatch.setattr("cloudconv.media.probe.open_decoder", opened)

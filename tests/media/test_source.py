@@ -106,21 +106,21 @@ def test_every_frame_is_decoded_once_at_its_exact_time(tmp_path, suffix, codec, 
     ("codec", "options"),
     [("libx264", {"bf": "0"}), ("libx264", X264), ("mpeg4", {}), ("mpeg4", {"bf": "2", "g": "12"})],
 )
-@pytest.mark.parametrize("suffix", ["avi", "asf", "mov"])
+@pytest.mark.parametrize("suffix", ["avi", "asf", "mov", "mkv"])
 def test_sound_is_in_step_if_stamps_are_decode_times(tmp_path, suffix, codec, options, rate):
-    """AVI delays no audio. ASF delays it as the video. The MOV lacks presentation times."""
+    """AVI delays no audio. ASF delays it as the video. The others lack presentation times."""
     about = {"rate": rate, "codec": codec, "options": options, "audio": ["pcm_s16le"]}
     path = write_clip(tmp_path / f"a.{suffix}", 36, **about)
-    pictures, first = read_planes(path), []
+    pictures, numbers = read_planes(path), count()
 
     def decoded(packet):
         if packet.stream.type == "video":
-            first.append(packet.dts)
-            packet.pts = packet.dts = packet.dts - first[0]
+            time = Fraction(next(numbers), rate)
+            packet.pts = packet.dts = round(time / packet.time_base)
         return packet
 
-    if suffix == "mov":
-        path = remux(path, tmp_path / "old.mov", decoded)
+    if suffix in ("mov", "mkv"):
+        path = remux(path, tmp_path / f"old.{suffix}", decoded)
     frames, heard = frames_of(path), packet_times(path)[0]
     assert abs(frames[0].time - heard) <= Fraction(1, 1000)
     assert [f.time - frames[0].time for f in frames] == [Fraction(k, rate) for k in range(36)]
