@@ -18,7 +18,6 @@ FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
 
 _TORN = {"smear", "silhouette", "detail"}
-_WEIGHT = 1.0, 1.5  # of the faults of new pictures, and of a replay
 _COLLAGE = 48  # least number of frames for a collage: with fewer, the same clouds soon return
 _CROSSES = 25.0  # longest time in which the wind crosses a sky, in seconds: new sky enters with it
 _ONE_WIND = 0.58  # least mean motion of a sky, relative to the mean speed of its parts
@@ -82,11 +81,9 @@ class Trial:
     def rank(self) -> tuple[bool, float, bool]:
         """The order of trials; the least is the best.
 
-        Torn pictures are worst, then the size of the worst fault counts, then a replay, whose
-        faults weigh more.
+        Torn pictures are worst, then the size of the worst fault counts, then a replay.
         """
-        worst = max(self.faults.values(), default=0.0) * _WEIGHT[self.replays]
-        return self.torn, worst, self.replays
+        return self.torn, max(self.faults.values(), default=0.0), self.replays
 
     def __str__(self) -> str:
         """Return a clause about the result."""
