@@ -174,7 +174,7 @@ def test_weights_with_invalid_values_or_types_are_refused(tmp_path, harm, comman
 @pytest.mark.parametrize("command", ["interp", "extrapolate"])
 def test_a_non_finite_picture_is_an_error(tmp_path, monkeypatch, command):
     clip, output = write_clip(tmp_path / "clip.mkv", 6, size=SIZE), tmp_path / "out.mkv"
-    monkeypatch.setattr(Blend, "forward", lambda self, x0, x1, *_, **__: (x0 + x1) / 0 - x0 / 0)
+    monkeypatch.setattr(Blend, "forward", lambda self, pair: (pair.x0 + pair.x1) / 0 - pair.x0 / 0)
     monkeypatch.setattr(Linear, "forward", lambda self, context: context[:, -1] / 0)
     words = {"interp": ["blend", "--factor=2"], "extrapolate": ["linear", "--frames=3"]}
     result = invoke(command, clip, output, "--model", *words[command])
