@@ -12,11 +12,12 @@ from cloudconv.dreaming.material.wind import crossing, mean_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import MethodSpec, method
 from cloudconv.dreaming.pictures import small_copy, spread
-from cloudconv.dreaming.vitals.vitals import MOMENTS, RATIOS, VITALS, VitalsMeter, in_words
+from cloudconv.dreaming.vitals.vitals import RATIOS, VITALS, VitalsMeter, in_words
 
 FRAMES = 150
 """Number of frames of a trial: enough for two changes of footage, and for a replay."""
 
+_REPLAY = 1.5  # factor of the faults of a replay
 _TORN = {"smear", "silhouette", "detail"}
 _COLLAGE = 48  # least number of frames for a collage: with fewer, the same clouds soon return
 _CROSSES = 25.0  # longest time in which the wind crosses a sky, in seconds: new sky enters with it
@@ -81,9 +82,11 @@ class Trial:
     def rank(self) -> tuple[bool, float, bool]:
         """The order of trials; the least is the best.
 
-        Torn pictures are worst, then the size of the worst fault counts, then a replay.
+        Torn pictures are worst, then the size of the worst fault counts, then a replay, whose
+        faults weigh more.
         """
-        return self.torn, max(self.faults.values(), default=0.0), self.replays
+        worst = max(self.faults.values(), default=0.0) * (_REPLAY if self.replays else 1.0)
+        return self.torn, worst, self.replays
 
     def __str__(self) -> str:
         """Return a clause about the result."""
@@ -111,8 +114,9 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     for picture in spec.dream(material, Options(FRAMES, seed)):
         meter.push(small_copy(picture, material.small_size))
     # Small pictures that are moved are softer than footage. Frames as filmed have no fault but
-    # those of moments.
-    ignored = {"novelty", *RATIOS} if kind.sky else VITALS.keys() - MOMENTS
+    # sudden changes. Changes of a place do not count: they would choose a texture for a sunset over
+    # a ridge, which is far better as a collage.
+    ignored = {"local", "novelty", *RATIOS} if kind.sky else VITALS.keys() - {"sudden"}
     faults: dict[str, float] = {}
     for row in meter.rows:
         for key in set(row.failed) - ignored:

@@ -132,7 +132,7 @@ def test_the_trial_with_the_least_visible_fault_is_the_best():
     order = [
         Trial("collage", {}, False),
         Trial("texture", {}, True),
-        Trial("collage", {"it is dark": 1.4}, False),
+        Trial("collage", {"it is dark": 1.6}, False),
         Trial("texture", {"it jumps": 1.5}, True),
         Trial("collage", {"it jumps": 3.0, "it is dark": 1.1, "it is red": 1.2}, False),
         Trial("collage", {"it is torn": 1.1}, False, torn=True),
