@@ -14,11 +14,11 @@ ORDER = [
     *("host", "messages", "errors", "events", "files", "timeline", "settings", "pipeline"),
     *("interrupts", "transfer", "media", "foreign", "checkpoints", "weights"),
     *("metrics", "forecasting", "models", "render"),
-    *("schedule", "dreaming", "training", "segments", "workers", "report", "jobs", "api", "cli"),
+    *("schedule", "dreaming", "training", "report", "jobs", "api", "cli"),
     "__main__",
 ]
 """Each package or module may import only those before it in this list."""
-ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"workers"}}
+ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"jobs"}}
 """Each library with the packages that may import it."""
 MAKERS = {name for name in dir(errors) if name.endswith("Error")} | {"Warned"}
 COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}

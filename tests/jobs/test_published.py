@@ -12,9 +12,9 @@ import cloudconv
 from cloudconv.errors import ModelUsageError, WeightsError
 from cloudconv.jobs.interp import run
 from cloudconv.jobs.interp.plan import decide
+from cloudconv.jobs.interp.pool import start
+from cloudconv.jobs.interp.render import SegmentWork
 from cloudconv.models import registry
-from cloudconv.segments.render import SegmentWork
-from cloudconv.workers.pool import start
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.own_networks import save, small_file, small_state
 from tests.helpers.published import recorded

@@ -12,12 +12,11 @@ import pytest
 import cloudconv
 from cloudconv import files, weights
 from cloudconv.errors import EncoderError, OutputError, TakenError
-from cloudconv.jobs.interp import batch
+from cloudconv.jobs.interp import batch, store
 from cloudconv.jobs.interp import run as interp
 from cloudconv.media.copier import Copier
 from cloudconv.media.output import Part
 from cloudconv.report.folder import ReportFolder
-from cloudconv.segments import store
 from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSettings
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
+from cloudconv.jobs.interp.store import sealed
 from cloudconv.media.output import Part
-from cloudconv.segments.store import sealed
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, packets_of, picture, write_clip
 from tests.helpers.jobs import on, stop_after

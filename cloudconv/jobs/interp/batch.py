@@ -16,6 +16,8 @@ from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapp
 from cloudconv.host import lack_of_memory, refusal
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
+from cloudconv.jobs.interp.pool import WorkerConfig, Workers, choose_workers, start
+from cloudconv.jobs.interp.render import SegmentJob, SegmentWork
 from cloudconv.jobs.interp.run import interpolate
 from cloudconv.jobs.outcome import planned
 from cloudconv.jobs.output import output_path, stem_of
@@ -25,10 +27,8 @@ from cloudconv.media.output import check_free, check_home, writing
 from cloudconv.messages import shortened
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
-from cloudconv.segments.render import SegmentJob, SegmentWork
 from cloudconv.settings import InterpManySettings, InterpSettings
 from cloudconv.settings.values import File
-from cloudconv.workers.pool import WorkerConfig, Workers, choose_workers, start
 
 
 def each_input(settings: InterpManySettings) -> list[InterpSettings]:

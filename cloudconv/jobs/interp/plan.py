@@ -13,6 +13,8 @@ import torch
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
+from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
+from cloudconv.jobs.interp.ray import check_single
 from cloudconv.jobs.outcome import VideoResult
 from cloudconv.jobs.output import (
     check_begin,
@@ -43,8 +45,6 @@ from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.frames import Counts, Request
 from cloudconv.settings import InterpSettings, exact
 from cloudconv.timeline import Multiply, Resample, expected_frames, output_rate, rate_name
-from cloudconv.workers.pool import WorkerConfig, choose_workers
-from cloudconv.workers.ray import check_single
 
 _MANY_FRAMES, _MANY_TIMES = 100_000, 10
 """A run needs ``many_frames`` to make more frames than the first number, if they are also more than

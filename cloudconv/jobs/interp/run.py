@@ -22,6 +22,16 @@ from typing import Any
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Finished, Job, Progress, TaskEvent, Warned, each_once
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
+from cloudconv.jobs.interp.pool import Workers, start
+from cloudconv.jobs.interp.render import (
+    OpenPart,
+    RenderPlan,
+    SegmentJob,
+    SegmentWork,
+    render_segments,
+)
+from cloudconv.jobs.interp.segments import OpenSegment, split
+from cloudconv.jobs.interp.store import SegmentStore, fresh_file, token_of
 from cloudconv.jobs.output import size_of
 from cloudconv.media.frame import FrameTask
 from cloudconv.media.output import check_free, claim
@@ -32,17 +42,7 @@ from cloudconv.render.device import machine_fingerprint, precision_name, set_thr
 from cloudconv.render.memory import MAX_BATCH, Sizes, empty_cache, least_free_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
-from cloudconv.segments.plan import OpenSegment, split
-from cloudconv.segments.render import (
-    OpenPart,
-    RenderPlan,
-    SegmentJob,
-    SegmentWork,
-    render_segments,
-)
-from cloudconv.segments.store import SegmentStore, fresh_file, token_of
 from cloudconv.settings import InterpSettings
-from cloudconv.workers.pool import Workers, start
 
 _PLANNED = 8
 """The number of segments that are planned ahead, in addition to one per worker."""

@@ -24,7 +24,7 @@ from cloudconv.errors import CloudconvError, DeviceError, InputError
 from cloudconv.events import Finished, TaskEvent
 from cloudconv.files import reading
 from cloudconv.host import reuse_memory
-from cloudconv.workers.processes import END, MAX_ATTEMPTS, POLL, Job, Work, outcome_of
+from cloudconv.jobs.interp.processes import END, MAX_ATTEMPTS, POLL, Job, Work, outcome_of
 
 _TIMEOUT = 10  # seconds, for a connection and for the deletion of copies
 _CHUNK = 1 << 26  # bytes
@@ -65,7 +65,7 @@ class Cluster(Generic[Job]):
     def map(
         self, jobs: Iterator[Job | None], keep: Callable[[TaskEvent[Job]], None] = lambda _: None
     ) -> Generator[TaskEvent[Job], None, None]:
-        """Do jobs on the cluster; see :meth:`~cloudconv.workers.processes.Processes.map`.
+        """Do jobs on the cluster; see :meth:`~cloudconv.jobs.interp.processes.Processes.map`.
 
         A job whose machine or process is lost is repeated on another one. An interrupt loses jobs.
         """

@@ -34,11 +34,11 @@ from cloudconv.errors import (
 )
 from cloudconv.events import Warned
 from cloudconv.files import Claim, beside, part_prefix, sync_folder, write_whole
+from cloudconv.jobs.interp.segments import MAX_FRAMES, SegmentPlan
 from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
 from cloudconv.messages import plural
-from cloudconv.segments.plan import MAX_FRAMES, SegmentPlan
 
 # Raise this number with each change to packet files or to the digests of plans.
 _VERSION = 8

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloudconv.segments.plan import MAX_FRAMES, MAX_SOURCE_FRAMES, SegmentPlan, split
+from cloudconv.jobs.interp.segments import MAX_FRAMES, MAX_SOURCE_FRAMES, SegmentPlan, split
 from cloudconv.timeline import Task
 
 

@@ -17,16 +17,16 @@ import torch
 
 from cloudconv.errors import Interrupted, SettingsError, UnfitInputError
 from cloudconv.events import Finished
+from cloudconv.jobs.interp import pool
+from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers, cores, environments
+from cloudconv.jobs.interp.processes import Processes, outcome_of
+from cloudconv.jobs.interp.render import RenderPlan, decode
+from cloudconv.jobs.interp.segments import SegmentPlan
 from cloudconv.media import pictures
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
-from cloudconv.segments.plan import SegmentPlan
-from cloudconv.segments.render import RenderPlan, decode
 from cloudconv.settings import InterpSettings
 from cloudconv.timeline import Task
-from cloudconv.workers import pool
-from cloudconv.workers.pool import WorkerConfig, choose_workers, cores, environments
-from cloudconv.workers.processes import Processes, outcome_of
 from tests.helpers import calls
 from tests.helpers.factory import (
     assert_same_frames,
@@ -92,7 +92,7 @@ def test_a_worker_has_its_environment_before_torch_is_imported(monkeypatch):
 
 PARENT = """
 import os
-from cloudconv.workers.processes import Processes, outcome_of
+from cloudconv.jobs.interp.processes import Processes, outcome_of
 from tests.helpers.workers import Waits, numbered
 if __name__ == "__main__":
     for event in Processes(Waits(), [{}]).map(numbered(1)):
@@ -217,7 +217,7 @@ def decoded(source, *pairs):
 
 def test_workers_decode_as_the_planner_does(clip, monkeypatch):
     opened = Mock(side_effect=lambda *given, nvdec, **options: Source(*given, **options))
-    monkeypatch.setattr("cloudconv.segments.render.Source", opened)
+    monkeypatch.setattr("cloudconv.jobs.interp.render.Source", opened)
     for nvdec in (False, True):
         assert len(decoded(plan_of(probe(clip), nvdec=nvdec).source(), (F(0), None))) == 1
     assert [call.kwargs["nvdec"] for call in opened.mock_calls] == [None, 0]

@@ -18,6 +18,8 @@ import torch
 from cloudconv.checkpoints import is_file_name
 from cloudconv.errors import CloudconvError, UnfitInputError
 from cloudconv.events import Finished, Progress, TaskEvent
+from cloudconv.jobs.interp.segments import SegmentPlan
+from cloudconv.jobs.interp.store import fresh_file, token_of
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.output import writing
@@ -29,8 +31,6 @@ from cloudconv.pipeline import one_thread, prefetch
 from cloudconv.render.device import PRECISIONS, set_threads
 from cloudconv.render.memory import Sizes
 from cloudconv.render.renderer import Renderer, renderer_for
-from cloudconv.segments.plan import SegmentPlan
-from cloudconv.segments.store import fresh_file, token_of
 from cloudconv.settings import InterpSettings
 
 Frames = TypeVar("Frames", bound=Iterable[FrameTask])

@@ -9,11 +9,11 @@ from typing import Literal
 import torch
 
 from cloudconv.events import Warned
+from cloudconv.jobs.interp.processes import Job, Processes, Work
+from cloudconv.jobs.interp.ray import Cluster
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render import device as devices
 from cloudconv.render.device import PRECISIONS, choose_device, choose_precision, cores
-from cloudconv.workers.processes import Job, Processes, Work
-from cloudconv.workers.ray import Cluster
 
 _GPU_CORES = 4
 """The number of cores for a job with a GPU, to decode and encode. Other jobs need one core."""

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 
 from cloudconv.errors import Interrupted, OutputError
+from cloudconv.jobs.interp import store
+from cloudconv.jobs.interp.segments import SegmentPlan
+from cloudconv.jobs.interp.store import SegmentStore
 from cloudconv.media.packets import PacketSummary
-from cloudconv.segments import store
-from cloudconv.segments.plan import SegmentPlan
-from cloudconv.segments.store import SegmentStore
 from cloudconv.timeline import Task
 
 IDENTITY = {"input": "abc", "crf": 17}

@@ -20,25 +20,25 @@ import torch
 from cloudconv.errors import DeviceError, InputError, Interrupted
 from cloudconv.events import Progress
 from cloudconv.jobs.interp import batch
+from cloudconv.jobs.interp import ray as ray_workers
 from cloudconv.jobs.interp.plan import InterpResult, decide
+from cloudconv.jobs.interp.pool import WorkerConfig, start
+from cloudconv.jobs.interp.ray import Cluster
+from cloudconv.jobs.interp.render import SegmentWork
+from cloudconv.jobs.interp.segments import SegmentPlan
+from cloudconv.jobs.interp.store import token_of
 from cloudconv.media.packets import read_packets
 from cloudconv.media.plan import plan_encoding
 from cloudconv.media.probe import probe
 from cloudconv.models.baselines import Tiny
 from cloudconv.render.memory import Sizes
-from cloudconv.segments.plan import SegmentPlan
-from cloudconv.segments.render import SegmentWork
-from cloudconv.segments.store import token_of
 from cloudconv.settings import EncodeSettings, InterpManySettings, InterpSettings
 from cloudconv.timeline import Task
-from cloudconv.workers import ray as ray_workers
-from cloudconv.workers.pool import WorkerConfig, start
-from cloudconv.workers.ray import Cluster
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_times, write_clip
 from tests.helpers.jobs import finish, stop_after
 from tests.helpers.workers import Reads, numbered
-from tests.workers.test_processes import plan_of
+from tests.jobs.interp.test_processes import plan_of
 
 interp = partial(calls.interpolate, factor=2, model="tiny", encoder="ffv1", threads=1)
 

@@ -7,7 +7,7 @@ import pytest
 
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Finished
-from cloudconv.workers.pool import WorkerConfig, start
+from cloudconv.jobs.interp.pool import WorkerConfig, start
 from tests.helpers.workers import Job, Tenfold, Waits, numbered
 
 LOCAL, RAY = WorkerConfig("local", 2), WorkerConfig("ray")

@@ -1,1 +1,0 @@
-"""Plan, render and store the segments of a job."""

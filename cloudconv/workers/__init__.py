@@ -1,1 +1,0 @@
-"""Run tasks in this process, in several processes, or on a cluster."""
