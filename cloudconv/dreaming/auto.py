@@ -116,7 +116,7 @@ def tried(spec: MethodSpec, material: Material, seed: int) -> Trial:
     # Small pictures that are moved are softer than footage. Frames as filmed have no fault but
     # sudden changes. Changes of a place do not count: they would choose a texture for a sunset over
     # a ridge, which is far better as a collage.
-    ignored = {"local", "novelty", *RATIOS} if kind.sky else VITALS.keys() - {"sudden"}
+    ignored = {"local", "against", "novelty", *RATIOS} if kind.sky else VITALS.keys() - {"sudden"}
     faults: dict[str, float] = {}
     for row in meter.rows:
         for key in set(row.failed) - ignored:

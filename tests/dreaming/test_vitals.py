@@ -234,7 +234,7 @@ def test_the_time_after_which_pictures_come_again_is_measured(source, footage):
 def test_a_still_source_has_no_limits_of_motion(footage):
     row = row_of(material(footage[:1]), footage[1:31])
     silent = [key for key, value in row.values.items() if value is None]
-    assert silent == ["motion", "novelty", "silhouette", "detail", "sudden", "local"]
+    assert silent == ["motion", "novelty", "silhouette", "detail", "sudden", "local", "against"]
     assert row.as_json()["motion"] is None
 
 
@@ -265,6 +265,16 @@ def test_clouds_that_return_are_dead_in_a_sky(source, footage):
     swing = [*footage[110:160], *footage[158:110:-1]] * 3
     assert "novelty" in rows_of(source, swing, sky=True)[-1].failed
     assert "novelty" not in rows_of(source, swing, repeats=True)[-1].failed
+
+
+def test_things_that_run_back_are_a_fault_at_their_time(source, footage):
+    """Clouds drift on for 20 frames, back for 15, and on again."""
+    meter = meter_of(source, frames=60)
+    for number in (*range(20), *range(20, 5, -1), *range(5, 30)):
+        meter.push(footage[160 + number])
+    (fault,) = [each for each in meter.faults if each.vital == "against"]
+    assert 20 <= fault.frame <= 38
+    assert fault.text == "things run back"
 
 
 @pytest.mark.full

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.pictures import MIDDLE_SIDE, gradients, grey, moved, parts, reduced
+from cloudconv.dreaming.vitals.course import Course, by_place
 from cloudconv.models.flow import measured_flow
 
 Array = NDArray[np.float32]
@@ -30,6 +31,8 @@ QUANTILE = 0.9
 
 SPAN = Fraction(2, 5)
 """The time between two pictures whose unexplained change counts, in seconds."""
+
+_RUNS = Fraction(1, 4)  # time in which motion against the film counts, in seconds
 
 _SIDE = 16  # of a place whose change counts, in pixels
 _LEAST_LOCAL = 6.0  # least such change of a clip, in levels of lightness and colour together
@@ -56,6 +59,9 @@ class FeatureMeter:
         self._learns = True
         self._before: Small | None = None
         self._local: list[float] = []
+        self._flows: deque[Array] = deque(maxlen=max(1, round(_RUNS / step)))
+        self._filmed: list[Array] = []
+        self.course: Course | None = None
         self.place = ""
 
     def begin(self, *, follows: bool) -> None:
@@ -63,8 +69,12 @@ class FeatureMeter:
         self._learns = False
         if self._local:
             self._local = [max(_LEAST_LOCAL, float(np.quantile(self._local, _USUAL)))]
+        if self._filmed:
+            self.course = Course(self._filmed, self._flows.maxlen or 1)
+            self._filmed.clear()
         if not follows:
             self._shown.clear()
+            self._flows.clear()
             self._before = None
 
     def measure(self, picture: Small) -> Values:
@@ -89,6 +99,7 @@ class FeatureMeter:
             "motion": None if before is None else self._mean(cv2.absdiff(luma, before)),
             "sudden": self._sudden(),
             "local": self._changed(reduced(picture, MIDDLE_SIDE)),
+            "against": self._against(),
         }
 
     def _mean(self, values: Array | Small) -> float:
@@ -104,7 +115,12 @@ class FeatureMeter:
         before, self._before = self._before, picture
         if before is None:
             return None
-        apart = np.maximum(_unexplained(before, picture), _unexplained(picture, before))
+        flow, back = (_flow(*pair) for pair in ((picture, before), (before, picture)))
+        self._flows.append(by_place(flow))
+        if self._learns:
+            self._filmed.append(self._flows[-1])
+        apart = _unexplained(before, picture, flow)
+        apart = np.maximum(apart, _unexplained(picture, before, back))
         sums = cv2.boxFilter(apart, -1, (_SIDE, _SIDE), borderType=cv2.BORDER_CONSTANT)
         most = float(sums.max())
         if self._learns:
@@ -114,6 +130,12 @@ class FeatureMeter:
         row, column = np.unravel_index(int(sums.argmax()), sums.shape)
         self.place = _place(row / sums.shape[0], column / sums.shape[1])
         return most / self._local[0]
+
+    def _against(self) -> float | None:
+        """Return the part of the clip's motion that ran back in the last quarter of a second."""
+        if self.course is None or len(self._flows) < (self._flows.maxlen or 1):
+            return None
+        return self.course.against(np.mean(self._flows, 0))
 
     def _sudden(self) -> float | None:
         """Return how suddenly the pictures change; None if this picture is not compared.
@@ -139,12 +161,15 @@ class FeatureMeter:
         return None if self._most is None else float((change / self._most).max())
 
 
-def _unexplained(one: Small, two: Small) -> Array:
+def _flow(later: Small, earlier: Small) -> Array:
+    return measured_flow(grey(later), grey(earlier), quick=True)
+
+
+def _unexplained(one: Small, two: Small, flow: Array) -> Array:
     """Return the difference of each pixel of ``two`` from ``one`` moved to it, in levels of L*a*b*.
 
     What comes from outside the picture, and lines of one pixel, do not count.
     """
-    flow = measured_flow(grey(two), grey(one), quick=True)
     height, width = flow.shape[:2]
     x, y = flow[..., 0] + np.arange(width, dtype=np.float32), flow[..., 1]
     y = y + np.arange(height, dtype=np.float32)[:, None]

@@ -1,6 +1,6 @@
 """Find the faults of a dream, while the dream is made, by comparing its pictures with the clip.
 
-The measured values are called vitals. Two of them find moments (see ``features.py``); the others
+The measured values are called vitals. Three of them find moments (see ``features.py``); the others
 compare windows of 100 frames with the clip. No single value is enough: a frozen picture is as sharp
 as the clip, and a smeared picture moves like the clip. Real footage varies too. The limits are
 therefore wide enough for each window of the clip, compared with the whole clip. A dream without a
@@ -66,10 +66,11 @@ VITALS = RATIOS | {
     "detail": Vital("parts that stand still are torn", part=QUANTILE),
     "sudden": Vital("the picture becomes another within half a second", most=1.4, part=1.0),
     "local": Vital("something in the {place} appears, vanishes or jumps", most=1.5, part=1.0),
+    "against": Vital("things run back", most=0.25, part=1.0),
 }
 """The vitals, in the order of every table."""
 
-MOMENTS = ("sudden", "local")
+MOMENTS = ("sudden", "local", "against")
 """The vitals of single moments."""
 
 _REST = Fraction(1, 2)  # least time between two faults of one kind, in seconds
@@ -159,6 +160,8 @@ class VitalsMeter:
         self.rows: list[Vitals] = []
         self.limits = _limits(self._clip, self._window)
         self.limits |= {key: (-inf, most) for key, most in self._lasting.limits.items()}
+        if (course := self._meter.course) is not None:
+            self.limits["against"] = (-inf, max(VITALS["against"].most, SLACK * course.own))
         if kind.sky and not kind.repeats:
             own = Novelty(moving, pictures).over(len(pictures)) or 0.0
             self.limits["novelty"] = (-inf, max(_LIKE_BEFORE, own))
