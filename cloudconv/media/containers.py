@@ -201,8 +201,8 @@ def default_suffix(
     container cannot play the rate become MP4.
     """
     own = CONTAINERS.get(f".{info.container}") or CONTAINERS.get(info.suffix, MKV)
-    if info.reader.is_pictures or (not info.suffix and "mp4" in info.container.split(",")):
+    if info.input_format.is_pictures or (not info.suffix and "mp4" in info.container.split(",")):
         own = MP4
-    elif not (own.is_video or info.reader.is_drawn):
+    elif not (own.is_video or info.input_format.is_drawn):
         own = MKV
     return (own if own.plays(rate, fastest) else MP4).suffixes[0]

@@ -9,7 +9,6 @@ import zlib
 from collections import Counter
 from collections.abc import Container, Iterator, Sequence
 from contextlib import suppress
-from fractions import Fraction
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,12 +16,11 @@ from typing import Any, BinaryIO
 import av
 from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
-from av.format import Flags
 from av.stream import Discard, Disposition
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.files import raise_read_error
-from cloudconv.media.info import reader_of
+from cloudconv.media.clock import VideoClock
 from cloudconv.media.input import GrowthReader, check_kind, growth_of
 from cloudconv.messages import listed
 
@@ -41,13 +39,6 @@ _BUFFER = 1 << 18  # bytes to read at once
 _MOST_PACKETS = 250  # among which a video has two if it moves
 _LIMIT = "CLOUDCONV_MAX_PIXELS"
 _MAX_PIXELS = 8192 * 8192
-# Steps in decode time, in seconds. A larger step back means that the clock was set anew. A larger
-# step forward means the same in formats whose clock may restart.
-_STEP_BACK = Fraction(1, 2)
-_STEP_FORWARD = Fraction(3600)
-_MOST_EMPTY = 5  # frames; more empty ones are no delay of an encoder
-# The longest step, in seconds, that is taken for the duration of the last frame of a part.
-_LONGEST_STEP = Fraction(1)
 
 
 def open_container(path: Path, hardware: HWAccel | None = None) -> InputContainer:
@@ -227,93 +218,6 @@ def read_packets(
             failures += 1
         except IndexError:
             return  # PyAV 18 may raise it after the last packet if the file has a late stream
-
-
-class Clock:
-    """A counter of how often a stream's clock was set anew, from decode times in file order.
-
-    A recording that was joined from parts has a clock per part. A part begins where the time steps
-    back by more than half a second. In formats whose clock may restart, a part also begins where
-    the time steps forward by more than an hour. A single time out of order is damage, not a part.
-    """
-
-    def __init__(self, container: InputContainer) -> None:
-        self.part = 0
-        self._jumps = bool(Flags(container.format.flags) & Flags.ts_discont)
-        self._last: Fraction | None = None
-        self._before: Fraction | None = None
-        self._is_fresh = False
-
-    def take(self, time: Fraction) -> None:
-        """Add the next time in seconds, and set ``part`` to the number of that part, from 0."""
-        last, before = self._last, self._before
-        if self._is_fresh and before is not None and not self._is_apart(before, time):
-            self.part -= 1
-            self._is_fresh = False
-        else:
-            self._is_fresh = self._is_apart(last, time) and (
-                before is None or self._is_apart(before, time)
-            )
-            self.part += self._is_fresh
-        self._before, self._last = last, time
-
-    def _is_apart(self, before: Fraction | None, time: Fraction) -> bool:
-        if before is None:
-            return False
-        return time < before - _STEP_BACK or (self._jumps and time > before + _STEP_FORWARD)
-
-
-class VideoClock(Clock):
-    """A clock of a video stream, on which each part begins where the previous part ends.
-
-    The times of a reader that knows decode times only are computed from them, with the codec's
-    delay. AVI does not delay its audio, so its pictures have no delay either.
-    """
-
-    def __init__(self, container: InputContainer, stream: Any) -> None:
-        super().__init__(container)
-        reader, codec = reader_of(container.format.name), stream.codec_context.codec.canonical_name
-        depth = stream.codec_context.reorder_depth
-        self._delay: int | None = None  # in frames; None if FFmpeg knows the presentation times
-        if reader.stamps_decoding and not reader.stamps_audio:
-            self._delay = 0
-        elif reader.stamps_decoding and codec == "h264":
-            self._delay = depth
-        # XviD with B-frames fills its delay with empty frames after the first one.
-        self._fills = self._delay == 0 < depth and codec == "mpeg4"
-        self._tick = Fraction(stream.time_base)
-        self._offsets = [0]  # the offset of each part, in ticks
-        self._decoded: int | None = None  # the last decode time in the file
-        self._end = 0
-
-    @property
-    def shifts(self) -> tuple[Fraction, ...]:
-        """Return the added offset for each restart of the clock, in seconds."""
-        return tuple(offset * self._tick for offset in self._offsets[1:])
-
-    def move(self, packet: Any) -> None:
-        """Add the offset of the packet's part to the packet's times."""
-        if packet.dts is not None:
-            if self._delay is not None:
-                packet.pts = packet.dts + self._delay * packet.duration
-            begins = packet.dts if packet.pts is None else packet.pts
-            self.take(packet.dts * self._tick)
-            # The stated duration is often that of a field, or of another rate in the header.
-            step = 0 if self._decoded is None else packet.dts - self._decoded
-            if self._fills and self._decoded is not None:
-                self._fills = False
-                if packet.duration < step <= _MOST_EMPTY * packet.duration:
-                    self._offsets[0] = packet.duration - step
-            measured = 0 < step * self._tick <= _LONGEST_STEP
-            lasts = step if measured else packet.duration or max(step, 0)
-            self._decoded = packet.dts
-            if self.part == len(self._offsets):
-                self._offsets.append(self._end - begins)
-            del self._offsets[self.part + 1 :]
-            packet.dts += self._offsets[-1]
-            self._end = max(self._end, begins + self._offsets[-1] + lasts)
-        if packet.pts is not None:
-            packet.pts += self._offsets[-1]
 
 
 def open_decoder(stream: Any) -> Any:

@@ -190,8 +190,8 @@ def choose(container: Container, info: MediaInfo, settings: EncodeSettings) -> E
     source, exactly = layout(info.working_pix_fmt), settings.pix_fmt
     given = settings.encoder or _kept(container, info, settings)
     free = given is None and exactly is None and container.needs_plain
-    is_still = info.reader.is_pictures and info.timing.frames == 1
-    drawn = source.alpha or is_still or (info.reader.is_drawn and source.family != "yuv")
+    is_still = info.input_format.is_pictures and info.timing.frames == 1
+    drawn = source.alpha or is_still or (info.input_format.is_drawn and source.family != "yuv")
     becomes_plain = free and drawn and not (source.alpha and container.keeps_alpha)
     wanted = _plain(source) if becomes_plain else info.working_pix_fmt
     wanted = wanted if exactly is None else _working(exactly)

@@ -18,11 +18,11 @@ from cloudconv.media import matroska
 from cloudconv.media.carry import fresh_tags
 from cloudconv.media.containers import Container, container_of
 from cloudconv.media.copier import Copier
+from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.formats import layout
 from cloudconv.media.input import is_stdout, numbered
 from cloudconv.media.packets import Writer
 from cloudconv.media.pictures import frame_durations, shows_of
-from cloudconv.media.plan import EncodingPlan
 
 _MOST_SCALE = 600_000  # of a movie in a second: 32 bits then suffice for two hours
 _HEAD = 1 << 13  # bytes of the start of a file, with the description of the first track

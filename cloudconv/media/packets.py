@@ -28,8 +28,9 @@ from av.packet import PacketSideData, packet_sidedata_type_from_literal
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.containers import container_of
+from cloudconv.media.encoding import EncodingPlan, extradata_hash
+from cloudconv.media.ffmpeg import open_strictly
 from cloudconv.media.output import writing
-from cloudconv.media.plan import EncodingPlan, extradata_hash, open_strictly
 
 _START = struct.Struct("<II")  # bytes that follow, their checksum
 _HEAD = struct.Struct("<qqII?")  # time, duration, ticks per second, payload bytes, key frame

@@ -20,12 +20,12 @@ import numpy as np
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.frame import VideoFrame
-from numpy.typing import NDArray
 
 from cloudconv.errors import InputError, ReadError
 from cloudconv.events import Warned
+from cloudconv.media.clock import VideoClock, format_of
+from cloudconv.media.deinterlace import MEASURED_PICTURES, FieldMeter
 from cloudconv.media.demux import (
-    VideoClock,
     is_chapters,
     is_shown,
     main_video,
@@ -36,11 +36,10 @@ from cloudconv.media.demux import (
     read_packets,
     too_short,
 )
-from cloudconv.media.filters import MEASURED_PICTURES, FieldMeter
 from cloudconv.media.formats import LINEAR, SRGB, is_float, widened, working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.identity import input_fingerprint, input_stamp
-from cloudconv.media.info import MediaInfo, StreamInfo, Timing, reader_of
+from cloudconv.media.info import MediaInfo, StreamInfo
 from cloudconv.media.input import growth_of, local_file
 from cloudconv.media.matroska import segment_end
 from cloudconv.media.pictures import (
@@ -50,21 +49,13 @@ from cloudconv.media.pictures import (
     open_pictures,
     subfolders_of,
 )
-from cloudconv.media.rates import Film, constant_rate, film_parts, film_rate, middle_distance
 from cloudconv.media.sidedata import chroma_location, side_data_of
+from cloudconv.media.timing import LONG_GAP, LONGEST_LAST, Key, Stamps, Timing, timing_of
 from cloudconv.messages import counted, listed, plural, shortened
-
-# If the last frame lasts at least this many times as long as the others, the length is intended.
-_LONG_GAP = 2
-
-_LONGEST_LAST = 600  # seconds; a longer last frame is an error of the file
-
-# Packets for each one without a time, from which on the others give the times of the frames.
-_FEW_UNSTAMPED = 10
 
 _NO_TIME = -(2**63)  # before every time
 _FRAMES_FOR_RATE = 48  # frames to read before the rate of an arriving input is computed
-_FAR_FUTURE = 10**9  # seconds; the assumed length of an input that is still arriving
+_KEYS_APART = Fraction(1, 10)  # seconds between the key frames that are kept
 
 
 def probe(
@@ -100,7 +91,7 @@ def probe(
     finally:
         if growth is not None and growth.interrupt is not None:
             raise growth.interrupt  # which has ended the wait for the input
-    if picture_rate is not None and not info.reader.is_pictures:
+    if picture_rate is not None and not info.input_format.is_pictures:
         raise InputError(
             f"rate-of-video: {path} has times of its own, and --input-fps is for pictures only: "
             "leave it out."
@@ -137,57 +128,79 @@ def _probe(
     with open_container(path) as container:
         stream = main_video(container, path, number)
         only(container, (stream.index,))
-        scan = _Scan(container, stream, meter, briefly=growth_of(path) is not None)
+        decoder = open_decoder(stream)
+        expected_aspect = decoder.sample_aspect_ratio  # before the first frame
+        briefly = growth_of(path) is not None
+        stamps = _scan(container, stream, decoder, meter, briefly=briefly)
         if meter.first is None:
-            codec, tried = scan.decoder.codec.canonical_name, counted(scan.packets, "packet")
+            codec, tried = decoder.codec.canonical_name, counted(stamps.packets, "packet")
             raise InputError(
                 f"data-damaged: No frame of {path} can be decoded: its {codec} data is damaged, "
                 f"incomplete or encrypted ({tried} tried). Give a complete file that players show."
-                if scan.packets
+                if stamps.packets
                 else too_short(path)
             )
-        timing = _timing(container, stream, scan, meter.first, picture_rate)
-        return _describe(path, container, stream, scan, meter.first, timing)
+        timing, known = timing_of(stamps, picture_rate), (decoder, expected_aspect)
+        return _describe(path, container, stream, *known, meter.first, stamps, timing)
 
 
-class _Scan:
-    """The packets of a file, of which ``shown`` have a visible frame; times in ticks.
-
-    ``times`` are the different times of those, sorted, and ``unstamped`` those without a time.
-    """
-
-    def __init__(
-        self, container: InputContainer, stream: Any, meter: FieldMeter, *, briefly: bool
-    ) -> None:
-        self.decoder = open_decoder(stream)
-        self.expected_aspect = self.decoder.sample_aspect_ratio  # before the first frame
-        self.packets, self.is_brief = 0, False
-        codec, clock = self.decoder.codec.canonical_name, VideoClock(container, stream)
-        stamps, durations, decoded = array("q"), array("q"), array("q")
-        # If a codec reorders frames, and the times still increase, they may be decode times.
-        may_decode = self.decoder.reorder_depth > 0 and not briefly
-        for packet in chain(read_packets(container, stream, clock), [None]):
-            if meter.pictures < meter.most or (may_decode and len(decoded) < _FRAMES_FOR_RATE):
-                for picture in _decoded(self.decoder, packet):
-                    decoded.append(_NO_TIME if picture.pts is None else picture.pts)
-                    if meter.pictures < meter.most:
-                        meter.push(picture)
-            self.packets += packet is not None
-            if packet is not None and is_shown(packet, codec):
-                may_decode &= packet.pts is not None and (not stamps or packet.pts > stamps[-1])
-                stamps.append(_NO_TIME if packet.pts is None else packet.pts)
-                durations.append(packet.duration or 0)
-                if briefly and meter.first is not None and len(stamps) >= _FRAMES_FOR_RATE:
-                    self.is_brief = True
-                    break
-        self.shifts = clock.shifts
-        times, self.durations = np.array(stamps, np.int64), set(durations)
-        self.shown, self.unstamped = len(times), int((times == _NO_TIME).sum())
-        jumps = any(after < before for before, after in pairwise(decoded))
-        states_none = reader_of(container.format.name).stamps_decoding
-        self.in_order = may_decode and self.shown > 1 and (jumps or states_none)
-        self.last_duration = durations[int(times.argmax())] if durations else 0
-        self.times = np.unique(times[times != _NO_TIME])
+def _scan(
+    container: InputContainer, stream: Any, decoder: Any, meter: FieldMeter, *, briefly: bool
+) -> Stamps:
+    """Read all packets of a video; with ``briefly``, those of its first seconds."""
+    kind, codec = format_of(container.format.name), decoder.codec.canonical_name
+    clock, keys, packets, is_brief = VideoClock(container, stream), list[Key](), 0, False
+    stamps, durations, decoded = array("q"), array("q"), array("q")
+    apart = math.ceil(_KEYS_APART / stream.time_base)
+    # If a codec reorders frames, and the times still increase, they may be decode times.
+    may_decode = decoder.reorder_depth > 0 and not briefly
+    for packet in chain(read_packets(container, stream, clock), [None]):
+        if meter.pictures < meter.most or (may_decode and len(decoded) < _FRAMES_FOR_RATE):
+            for picture in _decoded(decoder, packet):
+                decoded.append(_NO_TIME if picture.pts is None else picture.pts)
+                if meter.pictures < meter.most:
+                    meter.push(picture)
+        if packet is None:
+            break
+        packets += 1
+        if packet.is_keyframe and packet.pts is not None:
+            key = Key(packet.pts, packet.pts if packet.dts is None else packet.dts)
+            keys += [key] if not keys or key.pts >= keys[-1].pts + apart else []
+        if not is_shown(packet, codec):
+            continue
+        may_decode &= packet.pts is not None and (not stamps or packet.pts > stamps[-1])
+        stamps.append(_NO_TIME if packet.pts is None else packet.pts)
+        durations.append(packet.duration or 0)
+        if briefly and meter.first is not None and len(stamps) >= _FRAMES_FOR_RATE:
+            is_brief = True
+            break
+    times = np.array(stamps, np.int64)
+    jumps = any(after < before for before, after in pairwise(decoded))
+    rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
+    is_cut_off = kind.has_index and stream.frames > packets
+    end = None
+    if kind.has_index and not is_cut_off and stream.duration and stream.start_time is not None:
+        end = stream.start_time + stream.duration
+    seconds = None if is_brief else _stated_seconds(stream)
+    return Stamps(
+        tick=Fraction(stream.time_base),
+        times=np.unique(times[times != _NO_TIME]),
+        packets=packets,
+        shown=len(times),
+        unstamped=int((times == _NO_TIME).sum()),
+        durations=frozenset(durations),
+        last_duration=durations[int(times.argmax())] if durations else 0,
+        first=None if meter.first is None else meter.first.pts,
+        rates=tuple(Fraction(rate) for rate in rates if rate),
+        is_rate_guessed=kind.guesses_rate,
+        end=end,
+        length=None if seconds is None or _lacks_its_end(container) else seconds,
+        is_cut_off=is_cut_off,
+        is_brief=is_brief,
+        in_order=may_decode and len(times) > 1 and (jumps or kind.stamps_decoding),
+        shifts=clock.shifts,
+        keys=tuple(keys),
+    )
 
 
 def _decoded(decoder: Any, packet: Any) -> list[VideoFrame]:
@@ -200,115 +213,19 @@ def _decoded(decoder: Any, packet: Any) -> list[VideoFrame]:
     return [frame for frame in frames if frame.width and frame.height]
 
 
-def _timing(
-    container: InputContainer,
-    stream: Any,
-    scan: _Scan,
-    first: VideoFrame,
-    picture_rate: Fraction | None,
-) -> Timing:
-    time_base, reader = Fraction(stream.time_base), reader_of(container.format.name)
-    rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
-    hints = [Fraction(rate) for rate in rates if rate]
-    times, is_timed = scan.times, not scan.in_order
-    if first.pts is not None and is_timed:
-        # The recording starts mid-stream: frames before the first key frame cannot be decoded.
-        times = times[times >= first.pts]
-    if scan.is_brief:
-        # Frames that are stored out of order leave gaps among the last times read.
-        times = times[: -_FRAMES_FOR_RATE // 2]
-    all_equal = len(times) == 1 and scan.shown > 1
-    if scan.unstamped * _FEW_UNSTAMPED <= scan.shown and len(times) > 1:
-        # A further time is in the middle of each of the longest gaps.
-        gaps = np.diff(times)
-        longest = np.argsort(gaps)[len(gaps) - min(scan.unstamped, len(gaps)) :]
-        times = np.union1d(times, times[longest] + gaps[longest] // 2)
-    elif scan.unstamped or all_equal or not len(times):
-        # Elementary streams and some program streams have a frame order and a rate, but no times.
-        duration = scan.durations.pop() if len(scan.durations) == 1 else 0
-        rate = 1 / (duration * time_base) if duration else next(iter(hints), Fraction(25))
-        start = (int(times[0]) if len(times) else first.pts or 0) * time_base
-        end = start + scan.shown / rate
-        return Timing(start, scan.shown, rate, 1 / rate, time_base, end, False)
-    start, count = int(times[0]) * time_base, len(times)
-    constant: Fraction | None
-    film: tuple[Film, ...] = ()
-    if count == 1 and (picture_rate is not None or not scan.last_duration):
-        constant = picture_rate or next((rate for rate in hints if 1 <= rate <= 1000), Fraction(25))
-    else:
-        stamps = times if count > 1 else np.array([0, scan.last_duration])
-        if reader.guesses_rate:
-            # No rate is stated. Equal gaps were written exactly.
-            steps = set(np.diff(stamps).tolist())
-            hints = [1 / (step * time_base) for step in steps] if len(steps) == 1 else []
-        constant = constant_rate(stamps, time_base, hints)
-        film = film_parts(times, time_base) if constant is None and not scan.is_brief else ()
-        constant = film_rate(times, time_base, hints) if film else constant
-    lasts = _last_duration(container, stream, scan, times) * time_base
-    last = int(times[-1]) * time_base if constant is None else start + (count - 1) / constant
-    before, even, lag = constant, None, Fraction(0)
-    if constant is not None and (count == 1 or lasts < _LONG_GAP / constant):
-        before, even, lasts = None, constant, 1 / constant
-        lag = middle_distance(times, time_base, constant)
-    about: Any = {"rate_before_last": before, "film": film, "lag": lag}
-    return Timing(start, count, even, lasts, time_base, last + lasts, is_timed, **about)
-
-
-def _is_cut_off(container: InputContainer, stream: Any, scan: _Scan) -> bool:
-    return reader_of(container.format.name).has_index and stream.frames > scan.packets
-
-
-def _last_duration(
-    container: InputContainer, stream: Any, scan: _Scan, times: NDArray[np.int64]
-) -> int:
-    """Return the duration of the last frame in ticks; 0 for a single frame without a duration.
-
-    The duration is the first possible one of: what the track's length leaves, that of the packet,
-    and the median of the others.
-    """
-    possible = [scan.last_duration]
-    stated = _stated_seconds(stream)
-    if stated and not scan.is_brief and not _lacks_its_end(container):
-        # Matroska rarely states a frame's duration, so the length of the track gives the duration.
-        left = int(stated / stream.time_base) - int(times[-1])
-        if left > _LONG_GAP * (scan.last_duration or 1):
-            possible.insert(0, left)
-    length = stream.duration if reader_of(container.format.name).has_index else None
-    if length and stream.start_time is not None and not _is_cut_off(container, stream, scan):
-        # The last packet in decode order is not the last one shown, so its duration may belong to
-        # another frame. The length of the track gives the right duration.
-        possible.insert(0, stream.start_time + length - int(times[-1]))
-    gaps = np.sort(np.diff(times))
-    least, usual = (int(gaps[0]) // 4, int(gaps[len(gaps) // 2])) if len(gaps) else (0, 0)
-    most = int(_LONGEST_LAST / stream.time_base)
-    return next((ticks for ticks in possible if max(least, 1) <= ticks <= most), usual)
-
-
 def _describe(
     path: Path,
     container: InputContainer,
     stream: Any,
-    scan: _Scan,
+    decoder: Any,
+    expected_aspect: Fraction | None,
     first: VideoFrame,
+    stamps: Stamps,
     timing: Timing,
 ) -> MediaInfo:
-    timing, times = replace(timing, shifts=scan.shifts, in_order=scan.in_order), scan.times
-    if timing.rate is None and len(gaps := np.diff(times)):
-        at, base = int(gaps.argmax()), timing.time_base
-        timing = replace(
-            timing,
-            median_gap=int(np.sort(gaps)[len(gaps) // 2]) * base,
-            shortest_gap=int(gaps.min()) * base,
-            longest_gap=(int(times[at]) * base, int(times[at + 1]) * base),
-            rate_but_gap=_rate_but_gap(times, at, base) if timing.gap_rate is None else None,
-        )
-    if scan.is_brief:
-        timing = replace(
-            timing, end=timing.start + _FAR_FUTURE, rate_before_last=None, open_ended=True
-        )
     context = stream.codec_context
-    ratio, of_frame = stream.sample_aspect_ratio, scan.decoder.sample_aspect_ratio
-    if ratio == scan.expected_aspect:
+    ratio, of_frame = stream.sample_aspect_ratio, decoder.sample_aspect_ratio
+    if ratio == expected_aspect:
         # The container's ratio may be a copy of the decoder's, so the first frame has priority.
         ratio = of_frame or ratio
     others: list[Any] = [each for each in container.streams if each.index != stream.index]
@@ -333,17 +250,9 @@ def _describe(
             for kind, start, base in starts
         ),
         metadata=dict(container.metadata),
-        warnings=tuple(_warnings(container, stream, scan, timing, bool(first.interlaced_frame))),
+        warnings=tuple(_warnings(container, stream, stamps, timing, bool(first.interlaced_frame))),
         chapters=len(container.chapters()),
     )
-
-
-def _rate_but_gap(times: NDArray[np.int64], at: int, time_base: Fraction) -> Fraction | None:
-    """Return the rate of all frames but for the gap after frame ``at``; None if it is no rate."""
-    fewer, more = sorted((times[: at + 1], times[at + 1 :]), key=len)
-    rate = constant_rate(more, time_base) if len(more) > 1 else None
-    alike = len(fewer) < 2 or rate is None or constant_rate(fewer, time_base, [rate]) == rate
-    return rate if alike else None
 
 
 def _described(
@@ -401,9 +310,9 @@ def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
 
 
 def _warnings(
-    container: InputContainer, stream: Any, scan: _Scan, timing: Timing, interlaced: bool
+    container: InputContainer, stream: Any, stamps: Stamps, timing: Timing, interlaced: bool
 ) -> Iterator[Warned]:
-    gaps = np.diff(scan.times)
+    gaps = np.diff(stamps.times)
     delays = sorted(set(gaps.tolist()))
     is_even = timing.rate is not None
     by_turns = len(delays) > 1 and (is_even or bool((gaps[2:] == gaps[:-2]).all()))
@@ -417,12 +326,12 @@ def _warnings(
                 else "the rate is variable."
             )
         )
-    stated = None if scan.is_brief else _stated_seconds(stream)
+    stated = None if stamps.is_brief else _stated_seconds(stream)
     shortfall = 3 * timing.last_duration + Fraction(1, 10)
-    if _is_cut_off(container, stream, scan):
+    if stamps.is_cut_off:
         yield Warned(
             f"cut-off-index: The file is cut off: its index lists {stream.frames} frames, and "
-            f"{scan.packets} exist."
+            f"{stamps.packets} exist."
         )
     elif stated and timing.end < stated - shortfall and _lacks_its_end(container):
         yield Warned(
@@ -489,7 +398,7 @@ def _probe_pictures(
             "complete file."
         )
     durations, gap_rate = pictures.durations, pictures.rate
-    is_even = gap_rate and not _LONG_GAP / gap_rate <= durations[-1] <= _LONGEST_LAST
+    is_even = gap_rate and not LONG_GAP / gap_rate <= durations[-1] <= LONGEST_LAST
     rate = gap_rate if is_even else None
     suffix = pictures.files[0].suffix.lower()
     timing = Timing(

@@ -16,13 +16,13 @@ from cloudconv.events import Warned
 from cloudconv.media.containers import container_of
 from cloudconv.media.convert import Palette, encoder_picture
 from cloudconv.media.encoders import supported_options
+from cloudconv.media.encoding import EncodingPlan, extradata_hash
 from cloudconv.media.frame import Frame
 from cloudconv.media.identity import check_unchanged
 from cloudconv.media.input import is_stdout
 from cloudconv.media.muxer import FileWriter, PictureWriter, hold_last, read_back
 from cloudconv.media.output import Part, too_close, writing
 from cloudconv.media.packets import PacketSummary, PacketWriter, Writer, read_packets
-from cloudconv.media.plan import EncodingPlan, extradata_hash
 from cloudconv.media.sidedata import CAPTIONS, KINDS, Captions
 
 FEW = 2

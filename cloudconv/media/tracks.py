@@ -12,8 +12,8 @@ from av.format import Flags
 
 from cloudconv.media.audio import Stretcher
 from cloudconv.media.carry import Carry, codec_name
+from cloudconv.media.clock import Clock
 from cloudconv.media.containers import Container
-from cloudconv.media.demux import Clock
 
 # The seconds of audio before the kept part that are copied too, because a decoder needs this
 # audio to start. An edit list, as in MP4, hides this audio from players.
@@ -202,7 +202,9 @@ class Track:
             return Fraction(-1) if self.source.type == "audio" else LONG_AGO
         # A muxer without edit lists adds the codec's delay to all times. A packet may thus precede
         # 0 by the delay. A still earlier packet would move the whole file.
-        states_delay = self._carry.info.reader.states_delay or codec_name(self.source) == "opus"
+        states_delay = (
+            self._carry.info.input_format.states_delay or codec_name(self.source) == "opus"
+        )
         context = self.source.codec_context
         return -Fraction(int(context.delay), context.sample_rate) if states_delay else Fraction(0)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from cloudconv.errors import DeviceError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.media.filters import FFMPEG
+from cloudconv.media.ffmpeg import FFMPEG
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import resize, warp

@@ -7,10 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.formats import working_format
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.info import MediaInfo, Timing
-from cloudconv.media.plan import plan_encoding
 from cloudconv.media.sink import Sink
 
 

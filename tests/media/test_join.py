@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from cloudconv.errors import OutputError
+from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.packets import read_packets
-from cloudconv.media.plan import plan_encoding
 from cloudconv.media.sink import FrameEncoder, Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_planes, read_times

@@ -17,8 +17,8 @@ from PIL import Image
 from cloudconv.errors import InputError
 from cloudconv.media.carry import add_copy
 from cloudconv.media.probe import probe
-from cloudconv.media.rates import constant_rate
 from cloudconv.media.source import Source
+from cloudconv.media.timing import constant_rate
 from tests.helpers.factory import animation, picture, sound, tone, write_clip
 
 NTSC = Fraction(24000, 1001)

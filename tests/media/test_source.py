@@ -15,7 +15,7 @@ from PIL import Image
 
 from cloudconv.errors import InputError
 from cloudconv.events import Warned
-from cloudconv.media import source as source_module
+from cloudconv.media import decode as decode_module
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from tests.helpers.factory import (
@@ -264,15 +264,12 @@ def test_nvdec_or_its_lack_changes_no_frame(tmp_path, start):
 def test_pictures_without_a_time_come_once_if_another_mode_decodes_again(tmp_path, monkeypatch):
     path = damaged(write_clip(tmp_path / "a.mkv", 40, codec="libx264", options=X264), {30})
     expected = [frame.time for frame in frames_of(path)]
-    decode = Source._pictures_of
+    time_of = decode_module._Queue.time_of
 
-    def without_some_times(self, *packet_and_mode):
-        pictures = decode(self, *packet_and_mode)
-        for made in pictures:
-            made.pts = None if made.pts % 7 == 3 else made.pts
-        return pictures
+    def without_some_times(self, picture):
+        return None if picture.pts % 7 == 3 else time_of(self, picture)
 
-    monkeypatch.setattr(Source, "_pictures_of", without_some_times)
+    monkeypatch.setattr(decode_module._Queue, "time_of", without_some_times)
     assert [frame.time for frame in frames_of(path)] == expected
 
 
@@ -280,12 +277,12 @@ def test_pictures_without_a_time_come_once_if_another_mode_decodes_again(tmp_pat
 def pretend_nvdec(monkeypatch):
     """Return a function that simulates a GPU that decodes a file, and returns its maker."""
 
-    def pretend(gives, real=source_module.open_container):
+    def pretend(gives, real=decode_module.open_container):
         accelerator = Mock()
         opened = Mock(side_effect=lambda path, hardware=None: real(gives if hardware else path))
-        monkeypatch.setattr(source_module, "HWAccel", accelerator)
-        monkeypatch.setattr(source_module, "open_container", opened)
-        monkeypatch.setattr(source_module, "is_hardware", lambda decoder: True)
+        monkeypatch.setattr(decode_module, "HWAccel", accelerator)
+        monkeypatch.setattr(decode_module, "open_container", opened)
+        monkeypatch.setattr(decode_module, "is_hardware", lambda decoder: True)
         return accelerator
 
     return pretend

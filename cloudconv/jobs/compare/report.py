@@ -21,9 +21,9 @@ from cloudconv.jobs.compare.plan import PAGE, RESULT, VIDEO, ComparePlan
 from cloudconv.jobs.compare.score import ScoredFrame
 from cloudconv.media.color import color_space, from_rgb
 from cloudconv.media.convert import UPRIGHT, turn_of
+from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
-from cloudconv.media.plan import plan_encoding
 from cloudconv.media.sink import Sink
 from cloudconv.report.data import Comparison, ReportData
 from cloudconv.report.folder import ReportFolder, report_folder

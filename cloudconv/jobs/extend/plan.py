@@ -29,10 +29,10 @@ from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.containers import container_of, default_suffix
 from cloudconv.media.encoders import EncoderChoice, choose
+from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.output import check_output, check_rate, written_by
-from cloudconv.media.plan import plan_encoding
 from cloudconv.media.probe import probe
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source

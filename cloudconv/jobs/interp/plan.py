@@ -28,14 +28,14 @@ from cloudconv.media import pictures as images
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import container_of, default_suffix
 from cloudconv.media.encoders import EncoderChoice, choose
+from cloudconv.media.encoding import EncodingPlan, plan_encoding
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import is_stdout
 from cloudconv.media.output import check_output, check_rate, written_by
-from cloudconv.media.plan import EncodingPlan, plan_encoding
 from cloudconv.media.probe import probe
-from cloudconv.media.rates import constant_rate
 from cloudconv.media.source import Source
+from cloudconv.media.timing import constant_rate
 from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelSpec

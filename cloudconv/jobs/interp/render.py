@@ -20,11 +20,11 @@ from cloudconv.errors import CloudconvError, UnfitInputError
 from cloudconv.events import Finished, Progress, TaskEvent
 from cloudconv.jobs.interp.segments import SegmentPlan
 from cloudconv.jobs.interp.store import fresh_file, token_of
+from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
-from cloudconv.media.plan import EncodingPlan
 from cloudconv.media.sink import FrameEncoder
 from cloudconv.media.source import Source
 from cloudconv.pipeline import one_thread, prefetch

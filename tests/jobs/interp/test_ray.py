@@ -27,8 +27,8 @@ from cloudconv.jobs.interp.ray import Cluster
 from cloudconv.jobs.interp.render import SegmentWork
 from cloudconv.jobs.interp.segments import SegmentPlan
 from cloudconv.jobs.interp.store import token_of
+from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.packets import read_packets
-from cloudconv.media.plan import plan_encoding
 from cloudconv.media.probe import probe
 from cloudconv.models.baselines import Tiny
 from cloudconv.render.memory import Sizes

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import sys
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import cache
 from math import lcm
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import av
-import av.codec.codec
-import av.error
-import av.logging
 from av.container import OutputContainer
-from av.logging import Capture
 
-from cloudconv.errors import EncoderError
 from cloudconv.events import Warned
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import Container, container_of
 from cloudconv.media.convert import UPRIGHT, Turn, output_tags, turn_of
-from cloudconv.media.encoders import (
-    DEFAULTS,
-    EncoderChoice,
-    choose,
-    known_encoder,
-)
+from cloudconv.media.encoders import DEFAULTS, EncoderChoice, choose
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags
 from cloudconv.media.info import MediaInfo
@@ -48,14 +32,6 @@ _VPX = 10_000_000  # the same for libvpx, which rounds all times to a clock of i
 # Encoders whose bitstreams contain the sample aspect ratio.
 _STATE_ASPECT = ("libx264", "libx265")
 _STAND_IN_RATE = Fraction(30)  # frames per second, for encoders of a variable rate
-_SIDE = 256  # side in pixels of the picture that tests whether an encoder works
-_READING = threading.Lock()
-# Both levels of the log are below the level of every line: PyAV's and FFmpeg's.
-_NOTHING, _SILENT = -1, -8
-
-EncoderState = Literal["works", "missing", "fails"]
-LogLine = tuple[int, str, str]
-"""The level, component and text of a line."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,103 +161,6 @@ def _losses(plan: EncodingPlan) -> Iterator[Warned]:
             f"pictures look too {looks}, because the sample aspect ratio is {info.aspect}. An "
             ".mkv or .mp4 is shown right."
         )
-
-
-def open_strictly(choice: EncoderChoice, start: Any) -> None:
-    """Call ``start``, which opens the encoder; raise EncoderError if it does not start.
-
-    The same error is raised for a refused parameter, which the encoder libraries only log.
-    """
-    log: list[LogLine] = []
-    try:
-        with log_lines() as log, unchanged_priority():
-            start()
-    except (av.error.ArgumentError, av.error.ExternalError, av.error.InvalidDataError,
-            av.error.PermissionError, av.error.PatchWelcomeError, av.error.UnknownError,
-            NotImplementedError, ValueError) as error:  # fmt: skip
-        lines = "; ".join(_tidy(line) for _, _, line in log if line.strip()) or str(error)
-        options = ", ".join(f"{key}={value}" for key, value in choice.options.items())
-        raise EncoderError(
-            f"encoder-not-started: {choice.encoder} did not start with {choice.pix_fmt} and "
-            f"{options or 'no options'} ({lines}): give other options, or another --encoder."
-        ) from error
-    for _, name, line in log:
-        if name == choice.encoder and _tidy(line).startswith(
-            ("Error parsing option", "Unknown option", "Invalid value")
-        ):
-            key = known_encoder(choice.encoder).parameters
-            raise EncoderError(
-                f"encoder-refuses-option: {choice.encoder} does not accept the value of {key} "
-                f"({_tidy(line)}): give another value."
-            )
-
-
-def _tidy(line: str) -> str:
-    return line.strip().rstrip(".")
-
-
-@contextmanager
-def log_lines() -> Iterator[list[LogLine]]:
-    """Collect the lines that FFmpeg logs in this thread within the block; drop all other lines.
-
-    PyAV compares a line with the level of its log when the line's thread gets the interpreter,
-    perhaps after the block. PyAV cannot compare with the level None, so the level never becomes
-    None again. After the block FFmpeg's own callback silences the log, without the interpreter.
-    """
-    with _READING, Capture(local=False), Capture(local=True) as lines:
-        before = av.logging.get_level()
-        av.logging.set_level(av.logging.WARNING)
-        try:
-            yield lines
-        finally:
-            av.logging.set_level(_NOTHING if before is None else before)
-            if before in (None, _NOTHING):
-                av.logging.set_libav_level(_SILENT)
-                av.logging.restore_default_callback()
-
-
-@contextmanager
-def unchanged_priority() -> Iterator[None]:
-    """Undo a change of the process's scheduling at the end of the context.
-
-    If root starts SVT-AV1 on Linux, SVT-AV1 gives its threads the highest real-time priority. Other
-    processes then hardly run until the encoding ends.
-    """
-    if sys.platform != "linux":
-        yield
-        return
-    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
-    try:
-        yield
-    finally:
-        if os.sched_getscheduler(0) != policy:
-            for thread in map(int, os.listdir("/proc/self/task")):
-                with suppress(ProcessLookupError):  # the thread has ended
-                    os.sched_setscheduler(thread, policy, parameters)
-
-
-@cache
-def encoder_state(name: str) -> EncoderState:
-    """Encode a test picture, and return the state of the encoder on this machine.
-
-    "missing": FFmpeg was built without the encoder. "fails": the encoder makes no packet.
-    """
-    if name not in av.codec.codecs_available:
-        return "missing"
-    formats = [f.name for f in av.codec.Codec(name, "w").video_formats or ()]
-    picture = av.VideoFrame(_SIDE, _SIDE, "yuv420p" if "yuv420p" in formats else formats[0])
-    picture.pts, picture.time_base = 0, Fraction(1, 25)
-    context: Any = av.CodecContext.create(name, "w")
-    context.width = context.height = _SIDE
-    context.pix_fmt, context.time_base = picture.format.name, Fraction(1, 25)
-    context.options = dict(known_encoder(name).options)
-    try:
-        with unchanged_priority():
-            context.open()
-        packets = [*context.encode(picture), *context.encode(None)]
-    except av.error.FFmpegError:
-        return "fails"
-    return "works" if any(packet.size for packet in packets) else "fails"
 
 
 def extradata_hash(stream: Any) -> str:

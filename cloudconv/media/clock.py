@@ -1,0 +1,142 @@
+"""Tell by its format which time stamps of a file can be trusted, and correct the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+from av.container import InputContainer
+from av.format import Flags
+
+# Steps in decode time, in seconds. A larger step back means that the clock was set anew. A larger
+# step forward means the same in formats whose clock may restart.
+_STEP_BACK = Fraction(1, 2)
+_STEP_FORWARD = Fraction(3600)
+_MOST_EMPTY = 5  # frames; more empty ones are no delay of an encoder
+# The longest step, in seconds, that is taken for the duration of the last frame of a part.
+_LONGEST_STEP = Fraction(1)
+
+
+@dataclass(frozen=True, slots=True)
+class InputFormat:
+    """The special behaviour of one reader."""
+
+    # Whether time stamps are right after a seek. Other readers, above all that of MPEG program
+    # streams, return wrong time stamps after a seek.
+    seeks: bool = False
+    has_index: bool = False  # the header lists all frames and gives the right length of the track
+    stamps_decoding: bool = False  # it knows decode times only; see `VideoClock`
+    stamps_audio: bool = True  # audio has times of its own, and does not simply begin at 0
+    states_delay: bool = False  # it subtracts the delay of an audio codec from its time stamps
+    guesses_rate: bool = False  # FFmpeg guesses the rate, because the header states none
+    is_pictures: bool = False  # it reads one or several picture files, which have no times
+    # Whether it reads pictures or an animation. Both are often RGB, which few players show in MP4.
+    is_drawn: bool = False
+
+
+_FORMATS = {
+    "mov": InputFormat(seeks=True, has_index=True),
+    "matroska": InputFormat(seeks=True, states_delay=True),
+    "avi": InputFormat(seeks=True, stamps_decoding=True, stamps_audio=False),
+    "asf": InputFormat(seeks=True, stamps_decoding=True),
+    **dict.fromkeys(("mpegvideo", "gxf"), InputFormat(stamps_decoding=True, stamps_audio=False)),
+    "image2": InputFormat(is_pictures=True, is_drawn=True),
+    "gif": InputFormat(is_drawn=True, guesses_rate=True),
+    **dict.fromkeys(("apng", "webp"), InputFormat(is_drawn=True)),
+    **dict.fromkeys(("mpegts", "flv", "nut"), InputFormat(seeks=True)),
+}
+
+
+def format_of(container: str) -> InputFormat:
+    """Return the behaviour of the reader with FFmpeg's name, such as ``matroska,webm``."""
+    if container.endswith("_pipe"):
+        return InputFormat(is_pictures=True, is_drawn=True)
+    return _FORMATS.get(container.split(",")[0], InputFormat())
+
+
+class Clock:
+    """A counter of how often a stream's clock was set anew, from decode times in file order.
+
+    A recording that was joined from parts has a clock per part. A part begins where the time steps
+    back by more than half a second. In formats whose clock may restart, a part also begins where
+    the time steps forward by more than an hour. A single time out of order is damage, not a part.
+    """
+
+    def __init__(self, container: InputContainer) -> None:
+        self.part = 0
+        self._jumps = bool(Flags(container.format.flags) & Flags.ts_discont)
+        self._last: Fraction | None = None
+        self._before: Fraction | None = None
+        self._is_fresh = False
+
+    def take(self, time: Fraction) -> None:
+        """Add the next time in seconds, and set ``part`` to the number of that part, from 0."""
+        last, before = self._last, self._before
+        if self._is_fresh and before is not None and not self._is_apart(before, time):
+            self.part -= 1
+            self._is_fresh = False
+        else:
+            self._is_fresh = self._is_apart(last, time) and (
+                before is None or self._is_apart(before, time)
+            )
+            self.part += self._is_fresh
+        self._before, self._last = last, time
+
+    def _is_apart(self, before: Fraction | None, time: Fraction) -> bool:
+        if before is None:
+            return False
+        return time < before - _STEP_BACK or (self._jumps and time > before + _STEP_FORWARD)
+
+
+class VideoClock(Clock):
+    """A clock of a video stream, on which each part begins where the previous part ends.
+
+    The times of a reader that knows decode times only are computed from them, with the codec's
+    delay. AVI does not delay its audio, so its pictures have no delay either.
+    """
+
+    def __init__(self, container: InputContainer, stream: Any) -> None:
+        super().__init__(container)
+        reader, codec = format_of(container.format.name), stream.codec_context.codec.canonical_name
+        depth = stream.codec_context.reorder_depth
+        self._delay: int | None = None  # in frames; None if FFmpeg knows the presentation times
+        if reader.stamps_decoding and not reader.stamps_audio:
+            self._delay = 0
+        elif reader.stamps_decoding and codec == "h264":
+            self._delay = depth
+        # XviD with B-frames fills its delay with empty frames after the first one.
+        self._fills = self._delay == 0 < depth and codec == "mpeg4"
+        self._tick = Fraction(stream.time_base)
+        self._offsets = [0]  # the offset of each part, in ticks
+        self._decoded: int | None = None  # the last decode time in the file
+        self._end = 0
+
+    @property
+    def shifts(self) -> tuple[Fraction, ...]:
+        """Return the added offset for each restart of the clock, in seconds."""
+        return tuple(offset * self._tick for offset in self._offsets[1:])
+
+    def move(self, packet: Any) -> None:
+        """Add the offset of the packet's part to the packet's times."""
+        if packet.dts is not None:
+            if self._delay is not None:
+                packet.pts = packet.dts + self._delay * packet.duration
+            begins = packet.dts if packet.pts is None else packet.pts
+            self.take(packet.dts * self._tick)
+            # The stated duration is often that of a field, or of another rate in the header.
+            step = 0 if self._decoded is None else packet.dts - self._decoded
+            if self._fills and self._decoded is not None:
+                self._fills = False
+                if packet.duration < step <= _MOST_EMPTY * packet.duration:
+                    self._offsets[0] = packet.duration - step
+            measured = 0 < step * self._tick <= _LONGEST_STEP
+            lasts = step if measured else packet.duration or max(step, 0)
+            self._decoded = packet.dts
+            if self.part == len(self._offsets):
+                self._offsets.append(self._end - begins)
+            del self._offsets[self.part + 1 :]
+            packet.dts += self._offsets[-1]
+            self._end = max(self._end, begins + self._offsets[-1] + lasts)
+        if packet.pts is not None:
+            packet.pts += self._offsets[-1]

@@ -1,0 +1,131 @@
+"""Make two frames of each interlaced picture, and measure whether and how a video is interlaced.
+
+An interlaced picture has two fields, which were filmed one after the other: the even lines and the
+odd lines. A progressive picture in an interlaced stream was filmed at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import chain
+from typing import Literal
+
+import av
+import av.error
+
+from cloudconv.errors import InputError
+from cloudconv.media.filters import Chain
+from cloudconv.media.formats import repack, working_format
+
+Order = Literal["tff", "bff", "auto"]
+"""The earlier field: ``tff`` the even lines, ``bff`` the odd lines, ``auto`` as pictures state."""
+
+MEASURED_PICTURES = 25
+"""The number of first pictures that show whether and how a video is interlaced."""
+
+# The filter compares the fields of a picture with those of the pictures beside it. With its own
+# threshold of 1.5 for progressive pictures it leaves 40 % of them undetermined.
+_DETECTOR = "idet", "intl_thres=1.1:prog_thres=1.1"
+
+Timed = tuple[av.VideoFrame, Fraction, bytes]
+"""A picture, its time in seconds, and its captions."""
+
+SecondTime = Callable[[Fraction, Fraction | None], Fraction]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldKind:
+    """The fields of an interlaced video."""
+
+    order: Order = "auto"
+    # Whether each picture states if it is interlaced. Otherwise all count as interlaced.
+    marked: bool = True
+
+
+class FieldMeter:
+    """A measurement of the first pictures of a video: whether and how they are interlaced.
+
+    ``pictures`` is their number, ``most`` the wanted number, and ``first`` the first picture.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.first: av.VideoFrame | None = None
+        self.pictures, self.most = 0, most
+        self._marked = False
+        self._detector: Chain | None = None
+        self._found: Counter[str] = Counter()
+
+    def push(self, picture: av.VideoFrame) -> None:
+        """Add the next picture; a single one, and pictures unlike the first, are not measured."""
+        self.first = self.first or picture
+        self.pictures += 1
+        self._marked |= bool(picture.interlaced_frame)
+        if self.most > 1:
+            # Later code gives a better message for a format that changes or cannot be used.
+            with suppress(ValueError):
+                picture = repack(picture, working_format(picture.format.name))
+                self._detector = self._detector or Chain(picture, _DETECTOR)
+                self._found.update(map(_found, self._detector.push(picture, pts=picture.pts)))
+
+    @property
+    def kind(self) -> FieldKind | None:
+        """Return the kind of the fields; None if most pictures are progressive.
+
+        Pictures that state to be interlaced are interlaced. So are pictures in which nothing moves.
+        """
+        order: Order = "auto"
+        top, bottom = self._found["tff"], self._found["bff"]
+        if self._found["progressive"] > top + bottom:
+            return FieldKind(order) if self._marked else None
+        if max(top, bottom) > 2 * min(top, bottom):
+            order = "tff" if top > bottom else "bff"
+        return FieldKind(order, self._marked)
+
+
+def frames_of_fields(
+    pictures: Iterable[Timed], kind: FieldKind, second: SecondTime
+) -> Iterator[Timed]:
+    """Yield two whole frames for each picture, one for each field, by ``bwdif``.
+
+    A frame has the lines of its field. The other lines are computed from the fields before and
+    after. A progressive picture is yielded twice. The pictures have one size and planar pixel
+    format. ``second`` returns the time of a picture's second frame, from the time of the picture
+    and that of the next one (None after the last one). Raises InputError if a plane is smaller than
+    3x4 samples.
+    """
+    source = iter(pictures)
+    first = next(source, None)
+    if first is None:
+        return
+    like, step = first[0], f"mode=send_field:parity={kind.order}:deint=all"
+    try:
+        filters = Chain(like, ("bwdif", step), ("format", like.format.name))
+    except av.error.FFmpegError as error:
+        raise InputError(
+            f"not-deinterlaced: Pictures of {like.width}x{like.height} cannot be deinterlaced: "
+            "leave --deinterlace out."
+        ) from error
+    unmarked, detector = Chain(like, ("setfield", "mode=prog")), Chain(like, _DETECTOR)
+    # Damaged files repeat and omit time stamps. The filters need no time stamps. They return what
+    # belongs to a picture when the next picture arrives.
+    made, found = [*filters.push(like)], [*detector.push(like)]
+    picture, time, captions = first
+    for timed in chain(source, [None]):
+        made += filters.finish() if timed is None else filters.push(timed[0])
+        found += detector.finish() if timed is None else detector.push(timed[0])
+        is_whole = _found(found.pop()) == "progressive"
+        if is_whole or (kind.marked and not picture.interlaced_frame):
+            made = [*unmarked.push(picture)] * 2
+        times = time, second(time, None if timed is None else timed[1])
+        yield from zip(made, times, (captions, b""), strict=True)
+        if timed is None:
+            return
+        made, (picture, time, captions) = [], timed
+
+
+def _found(picture: av.VideoFrame) -> str:
+    return str(picture.metadata["lavfi.idet.single.current_frame"])

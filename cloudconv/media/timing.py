@@ -1,0 +1,418 @@
+"""Find the exact times of a video's frames in the time stamps of its packets.
+
+A header may be wrong, and time stamps are rounded to the ticks of a clock, or missing. `timing_of`
+has a function for each case.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.messages import clock
+from cloudconv.timeline import rate_name, simplest
+
+# Lengths of a clock's tick, in seconds.
+_FINE = Fraction(1, 10_000)  # the longest tick for which equal gaps show the rate exactly
+_VERY_FINE = Fraction(1, 200_000)  # with this tick or a shorter one, 33333 µs may mean 1/30 s
+_COARSE = Fraction(1, 600)  # the longest tick of an earlier clock, see `constant_rate`
+_FIELD, _SLOWEST = Fraction(1, 60), Fraction(1001, 1000)  # seconds of a field, and a longer one
+_FEWEST_FILM = 8  # pairs of a picture of two fields and one of three fields, in a row
+_JITTER = Fraction(1, 10_000)  # greatest error of a stamp of a common rate, in seconds
+# Rates of television and film, in frames per second: n·1000/1001.
+_BROADCAST = tuple(Fraction(n * 1000, 1001) for n in (24, 30, 60, 48, 120, 240, 15, 12, 90, 72, 96))
+
+LONG_GAP = 2
+"""If the last frame lasts at least this many times as long as the others, its end is intended."""
+LONGEST_LAST = 600
+"""Seconds; a longer last frame is an error of the file."""
+# Packets for each one without a time, from which on the others give the times of the frames.
+_FEW_UNSTAMPED = 10
+_UNKNOWN_RATE = Fraction(25)  # of frames without times and rate, in frames per second
+_UNSURE = 24  # latest times of the first seconds, among which frames stored out of order are absent
+_FAR_FUTURE = 10**9  # seconds; the assumed length of an input that is still arriving
+
+
+class Film(NamedTuple):
+    """A part of a video that was filmed at even times; in seconds.
+
+    The file shows its pictures for two and three fields of 1/60 s in turn: soft telecine.
+    """
+
+    first: Fraction  # the time of the first picture in the file
+    last: Fraction
+    lasts: Fraction  # the even duration of a picture
+
+
+class Key(NamedTuple):
+    """A key frame: its time, and the time at which it is decoded, in ticks."""
+
+    pts: int
+    dts: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stamps:
+    """The time stamps of a video's packets, in ticks of ``tick`` seconds."""
+
+    tick: Fraction
+    times: NDArray[np.int64]  # of the visible frames, without repeated ones, sorted
+    packets: int
+    shown: int  # the packets with a visible frame
+    unstamped: int  # those of them without a time
+    durations: frozenset[int]  # of the packets
+    last_duration: int  # of the packet with the latest time
+    first: int | None  # the time of the first picture that can be decoded
+    rates: tuple[Fraction, ...]  # of the header
+    is_rate_guessed: bool  # by FFmpeg, because the header states none
+    end: int | None  # of the track by the index of the file
+    length: Fraction | None  # of the track in seconds by its tags
+    is_cut_off: bool  # the index lists more packets
+    is_brief: bool  # of an input that is still arriving, only the first packets are known
+    in_order: bool  # see `Timing`
+    shifts: tuple[Fraction, ...]
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The times of the frames, in seconds on the source's own clock."""
+
+    start: Fraction  # the time of the first frame
+    frames: int  # that a player shows; an edit list may hide others
+    rate: Fraction | None  # constant, with frame k at ``start + k / rate``; None if variable
+    last_duration: Fraction  # of the last frame
+    time_base: Fraction  # the container's tick
+    end: Fraction  # of the last frame
+    # Whether the file has usable presentation times. If not, and the file is ``in_order``, the k-th
+    # frame has the k-th time of the packets. Otherwise the rate gives the times.
+    has_timestamps: bool = True
+    in_order: bool = False
+    shifts: tuple[Fraction, ...] = ()  # the offset that each restart of the clock adds to all times
+    rate_before_last: Fraction | None = None  # of all frames but the last, if only that is longer
+    film: tuple[Film, ...] = ()  # the parts that are film, whose pictures get even times
+    open_ended: bool = False  # the input still arrives, so ``frames`` and ``end`` have no meaning
+    # Gaps between two frames; None at a constant rate, or if there is one frame.
+    median_gap: Fraction | None = None
+    shortest_gap: Fraction | None = None
+    longest_gap: tuple[Fraction, Fraction] | None = None  # the times of its two frames
+    # The middle distance of the time stamps from ``start + k / gap_rate``. With a coarse clock, the
+    # first stamp may be up to a tick earlier or later than all others.
+    lag: Fraction = Fraction(0)
+    rate_but_gap: Fraction | None = None  # that of all frames but for the longest gap
+    keys: tuple[Key, ...] = ()  # some of the key frames, in order
+
+    @property
+    def in_words(self) -> str:
+        """Return the rate for people; an even rate with one gap is named as such."""
+        if self.rate is not None:
+            return f"{rate_name(self.rate)} fps"
+        if self.rate_but_gap is None or self.longest_gap is None:
+            return "a variable rate"
+        begins, ends = self.longest_gap
+        gap, at = clock(float(ends - begins)), clock(float(begins - self.start))
+        return f"{rate_name(self.rate_but_gap)} fps, with a gap of {gap} at {at}"
+
+    @property
+    def usual_rate(self) -> Fraction:
+        """Return the constant rate, or else that of the median gap between frames."""
+        return self.rate or 1 / (self.median_gap or self.last_duration)
+
+    @property
+    def fastest_rate(self) -> Fraction | None:
+        """Return the constant rate, or else that of the shortest frame; None if unknown."""
+        if self.rate is not None or self.shortest_gap is None:
+            return self.rate
+        return 1 / min(self.shortest_gap, self.last_duration)
+
+    def next_frame(self, time: Fraction) -> Fraction:
+        """Return the end of the longest gap or of the last frame that contains ``time``.
+
+        Return ``time`` itself if ``time`` is in none of them.
+        """
+        gaps = (self.longest_gap or (time, time), (self.end - self.last_duration, self.end))
+        return next((ends for begins, ends in gaps if begins < time < ends), time)
+
+    @property
+    def gap_rate(self) -> Fraction | None:
+        """Return the rate of all frames but the last; None if the gaps between them differ."""
+        return self.rate or self.rate_before_last
+
+    def second_field(self, time: Fraction, following: Fraction | None) -> Fraction:
+        """Return the time of the second field of the picture at ``time``.
+
+        A field lasts half as long as a picture usually does, but at a variable rate at most half as
+        long as its own picture. ``following`` is the time of the next picture, None for the last.
+        """
+        if self.gap_rate is not None:
+            return time + 1 / (2 * self.gap_rate)
+        length = self.last_duration if following is None else following - time
+        ticks = (self.end - self.start) / max(self.frames, 1) // self.time_base
+        return time + min(length, max(ticks, 1) * self.time_base) / 2
+
+    def of_fields(self) -> Timing:
+        """Return the times of two frames for each picture, one for each field."""
+        last = self.second_field(Fraction(0), None)
+        return replace(
+            self,
+            frames=2 * self.frames,
+            rate=None if self.rate is None else 2 * self.rate,
+            last_duration=self.last_duration - last,
+            time_base=self.time_base / 2,
+            rate_before_last=None if self.rate_before_last is None else 2 * self.rate_before_last,
+            median_gap=None if self.median_gap is None else self.median_gap / 2,
+            shortest_gap=None,  # a field lasts shorter than its picture, but not always by half
+        )
+
+
+def timing_of(stamps: Stamps, picture_rate: Fraction | None) -> Timing:
+    """Return the times of all frames; ``picture_rate`` is that of a picture without a duration."""
+    times = _of_decodable(stamps)
+    if stamps.unstamped * _FEW_UNSTAMPED <= stamps.shown and len(times) > 1:
+        timing = _measured(stamps, _with_missing(times, stamps.unstamped), picture_rate)
+    elif stamps.shown == len(times) == 1:
+        timing = _measured(stamps, times, picture_rate)
+    else:
+        timing = _counted(stamps, times)
+    timing = replace(
+        timing,
+        shifts=stamps.shifts,
+        in_order=stamps.in_order,
+        keys=stamps.keys,
+        **_gaps(stamps, timing),
+    )
+    if stamps.is_brief:
+        end = timing.start + _FAR_FUTURE
+        timing = replace(timing, end=end, rate_before_last=None, open_ended=True)
+    return timing
+
+
+def _of_decodable(stamps: Stamps) -> NDArray[np.int64]:
+    """Return the times without those of frames that cannot be decoded, or are not sure yet."""
+    times = stamps.times
+    if stamps.first is not None and not stamps.in_order:
+        # The recording starts mid-stream: frames before the first key frame cannot be decoded.
+        times = times[times >= stamps.first]
+    return times[:-_UNSURE] if stamps.is_brief else times
+
+
+def _with_missing(times: NDArray[np.int64], missing: int) -> NDArray[np.int64]:
+    """Return the times, and one in the middle of each of the longest gaps."""
+    gaps = np.diff(times)
+    longest = np.argsort(gaps)[len(gaps) - min(missing, len(gaps)) :]
+    return np.union1d(times, times[longest] + gaps[longest] // 2)
+
+
+def _counted(stamps: Stamps, times: NDArray[np.int64]) -> Timing:
+    """Return the times of frames that have an order and a rate, but no times.
+
+    Elementary streams and some program streams are such.
+    """
+    duration = next(iter(stamps.durations)) if len(stamps.durations) == 1 else 0
+    rate = (
+        1 / (duration * stamps.tick) if duration else next(iter(stamps.rates or ()), _UNKNOWN_RATE)
+    )
+    start = (int(times[0]) if len(times) else stamps.first or 0) * stamps.tick
+    end = start + stamps.shown / rate
+    return Timing(start, stamps.shown, rate, 1 / rate, stamps.tick, end, False)
+
+
+def _measured(stamps: Stamps, times: NDArray[np.int64], picture_rate: Fraction | None) -> Timing:
+    tick, count = stamps.tick, len(times)
+    constant, film = _rate(stamps, times, picture_rate)
+    lasts, start = _last_duration(stamps, times) * tick, int(times[0]) * tick
+    last = int(times[-1]) * tick if constant is None else start + (count - 1) / constant
+    before, even, lag = constant, None, Fraction(0)
+    if constant is not None and (count == 1 or lasts < LONG_GAP / constant):
+        before, even, lasts = None, constant, 1 / constant
+        lag = middle_distance(times, tick, constant)
+    about: Any = {"rate_before_last": before, "film": film, "lag": lag}
+    return Timing(start, count, even, lasts, tick, last + lasts, not stamps.in_order, **about)
+
+
+def _rate(
+    stamps: Stamps, times: NDArray[np.int64], picture_rate: Fraction | None
+) -> tuple[Fraction | None, tuple[Film, ...]]:
+    """Return the rate of all frames but the last, None if it varies, and the parts of film."""
+    hints = stamps.rates
+    if len(times) == 1 and (picture_rate is not None or not stamps.last_duration):
+        return picture_rate or next((r for r in hints if 1 <= r <= 1000), _UNKNOWN_RATE), ()
+    known = times if len(times) > 1 else np.array([0, stamps.last_duration])
+    if stamps.is_rate_guessed:  # but equal gaps were written exactly
+        steps = set(np.diff(known).tolist())
+        hints = (1 / (steps.pop() * stamps.tick),) if len(steps) == 1 else ()
+    rate = constant_rate(known, stamps.tick, hints)
+    if rate is not None or stamps.is_brief:
+        return rate, ()
+    film = film_parts(times, stamps.tick)
+    return film_rate(times, stamps.tick, hints) if film else None, film
+
+
+def _last_duration(stamps: Stamps, times: NDArray[np.int64]) -> int:
+    """Return the duration of the last frame in ticks; 0 for a single frame without a duration.
+
+    The duration is the first possible one of: what the track's length leaves, that of the packet,
+    and the median of the others.
+    """
+    possible = [stamps.last_duration]
+    if stamps.length:
+        # Matroska rarely states a frame's duration, so the length of the track gives the duration.
+        left = int(stamps.length / stamps.tick) - int(times[-1])
+        if left > LONG_GAP * (stamps.last_duration or 1):
+            possible.insert(0, left)
+    if stamps.end is not None:
+        # The last packet in decode order is not the last one shown, so its duration may belong to
+        # another frame. The length of the track gives the right duration.
+        possible.insert(0, stamps.end - int(times[-1]))
+    gaps = np.sort(np.diff(times))
+    least, usual = (int(gaps[0]) // 4, int(gaps[len(gaps) // 2])) if len(gaps) else (0, 0)
+    most = int(LONGEST_LAST / stamps.tick)
+    return next((ticks for ticks in possible if max(least, 1) <= ticks <= most), usual)
+
+
+def _gaps(stamps: Stamps, timing: Timing) -> dict[str, Any]:
+    """Return the fields about gaps between the frames of a variable rate."""
+    times, tick = stamps.times, stamps.tick
+    if timing.rate is not None or len(times) < 2:
+        return {}
+    gaps = np.diff(times)
+    at = int(gaps.argmax())
+    return {
+        "median_gap": int(np.sort(gaps)[len(gaps) // 2]) * tick,
+        "shortest_gap": int(gaps.min()) * tick,
+        "longest_gap": (int(times[at]) * tick, int(times[at + 1]) * tick),
+        "rate_but_gap": _rate_but_gap(times, at, tick) if timing.gap_rate is None else None,
+    }
+
+
+def _rate_but_gap(times: NDArray[np.int64], at: int, time_base: Fraction) -> Fraction | None:
+    """Return the rate of all frames but for the gap after frame ``at``; None if it is no rate."""
+    fewer, more = sorted((times[: at + 1], times[at + 1 :]), key=len)
+    rate = constant_rate(more, time_base) if len(more) > 1 else None
+    alike = len(fewer) < 2 or rate is None or constant_rate(fewer, time_base, [rate]) == rate
+    return rate if alike else None
+
+
+def constant_rate(
+    times: Sequence[int] | NDArray[np.int64], time_base: Fraction, hints: Sequence[Fraction] = ()
+) -> Fraction | None:
+    """Return the constant rate of two or more time stamps in frames per second; None if variable.
+
+    ``times`` are ticks of ``time_base`` seconds. A rate fits if there is an ``offset`` for which
+    every frame k is at ``offset + k / rate`` or at most one tick later. In a file copied from
+    Matroska or QuickTime, all stamps may be multiples of the earlier clock's tick, which counts
+    then. With equal gaps and a tick from ``_VERY_FINE`` (excluded) to ``_FINE``, the rate follows
+    exactly from the gaps. Otherwise the first rate that fits is returned: one of the header's rates
+    (``hints``), a whole number, n·1000/1001, the fraction with the smallest denominator, then one
+    of the first three kinds that fits to within 0.1 ms, which cameras write, then that of equal
+    gaps. Stamps that do not increase give None, and uneven stamps if a frame of the likeliest rate
+    lasts one or two ticks.
+    """
+    ticks = np.asarray(times, np.int64)
+    ticks = ticks - ticks[0]
+    gaps = np.diff(ticks)
+    least, most = int(gaps.min()), int(gaps.max())
+    if least <= 0:
+        return None
+    if least == most and _VERY_FINE < time_base <= _FINE:
+        return 1 / (least * time_base)
+    common = int(np.gcd.reduce(gaps))
+    tick = Fraction(common if least != most and common * time_base <= _COARSE else 1)
+    span, count = int(ticks[-1]), len(ticks) - 1
+    for slack in (tick, _JITTER / time_base):
+        if slack < tick or most - least > 2 * slack or span <= slack:
+            continue
+        low, high = (count / ((span + s) * time_base) for s in (slack, -slack))
+        for rate in _candidates(low, high, hints):
+            step = 1 / (rate * time_base)
+            if step.denominator == 1 and step <= 2 * slack:
+                # Stamps of whole ticks need no rounding: an uneven gap lacks a frame, as in AVI.
+                return rate if least == most else None
+            if _fits(ticks, step, slack):
+                return rate
+        rate = simplest(low, high)
+        if slack == tick and _fits(ticks, 1 / (rate * time_base), tick):
+            return rate
+    return 1 / (least * time_base) if least == most else None
+
+
+def film_parts(times: NDArray[np.int64], time_base: Fraction) -> tuple[Film, ...]:
+    """Return the parts that are film, from all times in ticks of ``time_base`` seconds."""
+    if time_base > _COARSE:
+        return ()
+    gaps, length = np.diff(times), 5 * _FIELD / time_base
+    pairs = gaps[1:] + gaps[:-1]
+    # The difference between three gaps of two fields and two gaps of three fields, in ticks.
+    off = 3 * np.minimum(gaps[1:], gaps[:-1]) - 2 * np.maximum(gaps[1:], gaps[:-1])
+    least, most = math.floor(length) - 1, math.ceil(length * _SLOWEST) + 1
+    is_film = (abs(off) <= 5) & (least <= pairs) & (pairs <= most)
+    edges = np.flatnonzero(np.diff(is_film, prepend=False, append=False)).tolist()
+    parts = []
+    for begin, end in zip(edges[::2], edges[1::2], strict=True):
+        if end - begin >= _FEWEST_FILM:
+            count = (end + 1 - begin) // 2 * 2
+            first, even, last = (int(times[k]) * time_base for k in (begin, begin + count, end + 1))
+            parts.append(Film(first, last, (even - first) / count))
+    return tuple(parts)
+
+
+def filmed(parts: Sequence[Film], time: Fraction) -> Fraction:
+    """Return the even time of a picture that is film; for any other, its ``time`` in the file."""
+    number = bisect_right(parts, time, key=lambda part: part.first)
+    for part in parts[max(number - 1, 0) : number]:
+        if time <= part.last:
+            return part.first + round((time - part.first) / part.lasts) * part.lasts
+    return time
+
+
+def film_rate(
+    times: NDArray[np.int64], time_base: Fraction, hints: Sequence[Fraction]
+) -> Fraction | None:
+    """Return the rate of film if all stamps are within a field of it; None for a change of rate."""
+    rates = (hint * part for hint in hints for part in (Fraction(4, 5), Fraction(2, 5)))
+    rate = next((rate for rate in rates if abs(rate - 24) < Fraction(1, 10)), _BROADCAST[0])
+    earliest, latest = _distances(times - times[0], 1 / (rate * time_base))
+    return rate if latest - earliest <= 2 * _FIELD / time_base else None
+
+
+def _candidates(low: Fraction, high: Fraction, hints: Sequence[Fraction]) -> Iterator[Fraction]:
+    for hint in hints:  # such as 29.97, which rounds 30000/1001
+        exact = [rate for rate in _BROADCAST if abs(hint / rate - 1) < Fraction(1, 100_000)]
+        yield from (rate for rate in (*exact, hint) if low <= rate <= high)
+    for whole in range(max(1, math.ceil(low)), min(math.floor(high), math.ceil(low) + 3) + 1):
+        yield Fraction(whole)
+    for rate in _BROADCAST:
+        if low <= rate <= high:
+            yield rate
+
+
+def _fits(ticks: NDArray[np.int64], step: Fraction, slack: Fraction) -> bool:
+    """Return whether some offset is at most ``slack`` before every stamp less ``k * step``."""
+    earliest, latest = _distances(ticks, step)
+    return latest - earliest <= slack
+
+
+def middle_distance(
+    times: Sequence[int] | NDArray[np.int64], time_base: Fraction, rate: Fraction
+) -> Fraction:
+    """Return the middle distance in seconds of the stamps from ``times[0] + k / rate``."""
+    ticks = np.asarray(times, np.int64)
+    return sum(_distances(ticks - ticks[0], 1 / (rate * time_base))) * time_base / 2
+
+
+def _distances(ticks: NDArray[np.int64], step: Fraction) -> tuple[Fraction, Fraction]:
+    """Return the least and the greatest distance of the stamps from ``k * step``, in ticks."""
+    count, span = len(ticks), int(ticks[-1])
+    fits = max(span * step.denominator, count * step.numerator) < 2**62
+    kind: Any = np.int64 if fits else object  # Python's integers have no limit, but are slow
+    stamps, numbers = ticks.astype(kind), np.arange(count).astype(kind)
+    distances = stamps * step.denominator - numbers * step.numerator
+    least, most = int(distances.min()), int(distances.max())
+    return Fraction(least, step.denominator), Fraction(most, step.denominator)
