@@ -94,7 +94,6 @@ def _result(settings: Settings) -> Any:
 
 
 def _check_keywords(settings: Any, given: Collection[str]) -> None:
-    """Raise TypeError for an unknown keyword, with the most similar known one."""
     known = [each.name for each in fields_of(settings)]
     for name in given:
         if name not in known:
@@ -240,9 +239,9 @@ interpolate_frames = _frames_call(FramesSettings)
 
 def list_models() -> list[ModelSpec]:
     """Return the description of every model that ships, the default model first."""
-    from cloudconv.models import registry
+    from cloudconv.models.catalogue import MODELS
 
-    return registry.shown()
+    return [*MODELS]
 
 
 def load_model(name: File, *, device: str = "auto", precision: str = "auto") -> Model:

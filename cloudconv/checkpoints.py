@@ -52,9 +52,9 @@ _CONVERTED = re.compile(r"[0-9a-f]{64}\.safetensors")
 """The names of the results that the data folder keeps."""
 
 
-def is_file_name(name: str | Path) -> bool:
-    """Return whether a model is given as a file, by the ending of its name."""
-    return Path(name).suffix.lower() in SUFFIXES
+def file_of(model: str | Path) -> Path | None:
+    """Return the file of a model that is given as a file, by the ending of its name, or None."""
+    return Path(model) if Path(model).suffix.lower() in SUFFIXES else None
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -83,10 +83,7 @@ def tensors_of(data: bytes, path: Path) -> tuple[dict[str, Tensor], dict[str, st
             return _converted(data, path), {}
         if not data:
             raise WeightsError(f"weights-empty: {path} is empty: copy or download the file again.")
-        raise WeightsError(
-            f"weights-of-no-format: {path} is neither a PyTorch file nor a safetensors file: give "
-            "a network's weights, such as flownet.pkl."
-        )
+        raise _of_no_format(path)
 
 
 def checked(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -113,10 +110,8 @@ def _loaded(data: bytes, source: Path) -> tuple[dict[str, Tensor], dict[str, str
     from safetensors.torch import load
 
     end = 8 + int.from_bytes(data[:8], "little")
-    if end > _MOST_HEADER:
-        raise _too_large(source)
-    header = json.loads(data[8:end])
-    if len(header) - ("__metadata__" in header) > _MOST_TENSORS:
+    header = json.loads(data[8:end]) if end <= _MOST_HEADER else None
+    if header is None or len(header) - ("__metadata__" in header) > _MOST_TENSORS:
         raise _too_large(source)
     return load(data), header.get("__metadata__", {})
 
@@ -196,17 +191,30 @@ def _refusal(path: Path, text: str) -> WeightsError:
             "cloudconv runs no code of a file: give a file with the state_dict alone."
         )
     if re.search(r"not in a subdirectory|hasRecord|file data\.pkl", text):
-        return WeightsError(
-            f"weights-of-no-format: {path} is neither a PyTorch file nor a safetensors file: give "
-            "a network's weights, such as flownet.pkl."
-        )
+        return _of_no_format(path)
     if re.search(r"has no attribute '(?:get|items)'", text):
-        return WeightsError(
-            f"weights-without-names: {path} contains no tensors by name: give a file with the "
-            "state_dict of a network."
-        )
+        return without_names(path)
     if re.search(r"MemoryError|bad_alloc|allocate memory|more than the file", text):
         return _too_large(path)
+    return _cut_off(path)
+
+
+def _of_no_format(path: Path) -> WeightsError:
+    return WeightsError(
+        f"weights-of-no-format: {path} is neither a PyTorch file nor a safetensors file: give a "
+        "network's weights, such as flownet.pkl."
+    )
+
+
+def without_names(path: Path) -> WeightsError:
+    """Return the error for a file without tensors by name."""
+    return WeightsError(
+        f"weights-without-names: {path} contains no tensors by name: give a file with the "
+        "state_dict of a network."
+    )
+
+
+def _cut_off(path: Path) -> WeightsError:
     return WeightsError(
         f"weights-cut-off: {path} is cut off or damaged: make the file again, or copy or download "
         "it again."
@@ -256,7 +264,4 @@ def reading(path: Path) -> Iterator[int]:
     except (SafetensorError, RuntimeError, ValueError, KeyError, AttributeError) as error:
         if lack_of_memory(error) is not None:
             raise MemoryError(str(error)) from error
-        raise WeightsError(
-            f"weights-cut-off: {path} is cut off or damaged: make the file again, or copy or "
-            "download it again."
-        ) from error
+        raise _cut_off(path) from error

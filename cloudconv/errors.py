@@ -1,29 +1,9 @@
 """Define every error that cloudconv raises on purpose.
 
-::
-
-    CloudconvError                 exit code 1
-     ├─ SettingsError              a setting is invalid or contradicts another one (exit code 2)
-     ├─ InputError                 the input is missing, unreadable, or contains no video
-     │   ├─ ReadError              the disk or the connection of the input fails
-     │   ├─ UnfitInputError        the input changed; the work so far cannot be used
-     │   └─ PictureError           pictures in memory have a wrong type or shape (also ValueError)
-     ├─ OutputError                the output cannot be written: exists, no permission, disk full
-     │   ├─ OutputUsageError       the output's name gives no known format (also SettingsError)
-     │   ├─ EncoderError           the encoder is missing, or the container refuses the encoder
-     │   │   └─ EncoderUsageError  unknown encoder or option, wrong value (also SettingsError)
-     │   └─ TakenError             another file took the name; the output has a different name
-     ├─ ModelError                 the model cannot do the task
-     │   ├─ ModelUsageError        the model has no such option (also SettingsError)
-     │   ├─ UnknownModelError      there is no such model (also SettingsError)
-     │   └─ WeightsError           a weights file is missing, damaged, or for another model
-     └─ DeviceError                the device is absent, fails, or lacks memory or the precision
-
-:class:`Interrupted` (Ctrl-C) is separate, so that code that catches errors does not catch it.
-
 An error has a code and a text (:mod:`cloudconv.messages`). A text has one or two sentences: the
 given value, the accepted values, the remedy. Code that calls a third-party library converts its
-exceptions to these classes, with ``raise … from``.
+exceptions to these classes, with ``raise … from``. :class:`Interrupted` (Ctrl-C) is separate, so
+that code that catches errors does not catch it.
 """
 
 from cloudconv.messages import in_python
@@ -50,14 +30,14 @@ class CloudconvError(Exception):
 
 
 class SettingsError(CloudconvError):
-    """A setting is out of range, or two settings contradict each other."""
+    """A setting is out of range, or two settings contradict each other (exit code 2)."""
 
     exit_code = 2
     kind = "usage"
 
 
 class InputError(CloudconvError):
-    """The input cannot be read as video."""
+    """The input is missing or unreadable, or contains no video."""
 
     kind = "input"
 
@@ -75,7 +55,7 @@ class PictureError(InputError, ValueError):
 
 
 class OutputError(CloudconvError):
-    """The output cannot be written."""
+    """The output cannot be written: a file exists, no permission, the disk is full."""
 
     kind = "output"
 

@@ -74,28 +74,28 @@ def manifest() -> dict[str, WeightsEntry]:
     Raises:
         WeightsError: the manifest is missing or unreadable.
     """
-    return _read_manifest(weights_folder() / "manifest.json")
+    path = weights_folder() / "manifest.json"
+    with checkpoints.reading(path):
+        data = path.read_bytes()
+    try:
+        raw: dict[str, dict[str, Any]] = json.loads(data)
+        return {
+            name: WeightsEntry(name=name, **{**fields, "origin": tuple(fields["origin"])})
+            for name, fields in raw.items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(path) from error
 
 
 def entry(name: str) -> WeightsEntry:
-    """Return the manifest entry of that name.
-
-    Raises:
-        WeightsError: the manifest has no such entry.
-    """
+    """Return the manifest entry of that name; raise WeightsError if there is none."""
     if (found := manifest().get(name)) is None:
         raise _damaged(weights_folder() / "manifest.json")
     return found
 
 
 def status(name: str) -> Literal["ok", "missing", "damaged"]:
-    """Check the file of an entry and return its status.
-
-    The check computes the file's SHA-256.
-
-    Raises:
-        WeightsError: the manifest has no such entry.
-    """
+    """Check the SHA-256 of an entry's file; raise WeightsError if there is no such entry."""
     wanted = entry(name)
     path = weights_folder() / wanted.file
     if not path.exists():
@@ -153,19 +153,6 @@ def trained_file(path: Path, metadata: Mapping[str, str]) -> TrainedFile:
         raise WeightsError(
             f"metadata-damaged: The metadata of {path} is damaged: make the file again."
         ) from error
-
-
-def _read_manifest(path: Path) -> dict[str, WeightsEntry]:
-    with checkpoints.reading(path):
-        data = path.read_bytes()
-    try:
-        raw: dict[str, dict[str, Any]] = json.loads(data)
-        return {
-            name: WeightsEntry(name=name, **{**fields, "origin": tuple(fields["origin"])})
-            for name, fields in raw.items()
-        }
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _damaged(path) from error
 
 
 def _damaged(path: Path) -> WeightsError:

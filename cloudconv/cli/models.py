@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from cloudconv.weights import TrainedFile, WeightsEntry
 
 EXAMPLES = examples(
-    "cloudconv models",
-    "cloudconv models show cloud-best",
-    "cloudconv models show flownet.pkl",
+    "cloudconv models", "cloudconv models show cloud-best", "cloudconv models show flownet.pkl"
 )
 
 _ONE = """Describe this model: a name, a file that 'cloudconv train' wrote, or a published network's
@@ -129,9 +127,10 @@ def _print(console: Console, rows: list[_Row], text: Callable[[], str]) -> None:
 
 
 def _one(name: str) -> list[_Row]:
+    from cloudconv.checkpoints import file_of
     from cloudconv.models import registry
 
-    path = registry.file_of(name)
+    path = file_of(name)
     if path is not None:
         return [_row_of_file(path)]
     chosen = registry.spec(name).name

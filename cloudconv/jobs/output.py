@@ -10,7 +10,7 @@ from math import lcm
 from pathlib import Path
 from typing import Any
 
-from cloudconv import files, weights
+from cloudconv import checkpoints, files, weights
 from cloudconv.errors import InputError, ModelError
 from cloudconv.files import fitting
 from cloudconv.media import pictures as images
@@ -115,7 +115,7 @@ def _files_read(settings: Any, videos: Iterable[Path]) -> Iterator[Path]:
     given = (getattr(settings, name, None) or () for name in MODELS)
     named = ((each,) if isinstance(each, str | Path) else each for each in given)
     for name in map(str, chain.from_iterable(named)):
-        file = registry.file_of(name)
+        file = checkpoints.file_of(name)
         if file is not None:
             yield file
             continue

@@ -187,18 +187,13 @@ def completed(settings: TrainSettings) -> TrainSettings:
     merged = {k: v for k, v in (merged | given).items() if v not in (None, (), "")}
     if "model" not in merged and "init" in merged:
         merged["model"] = registry.network_of(merged["init"])
-    if "model" not in merged:
-        raise SettingsError(
-            "no-model: There is no model to train: give --model, --init or --recipe."
-        )
+    model = merged.get("model", "")
     if settings.recipe is None:
-        suited = registry.spec(merged["model"], merged.get("task")).cls.training_settings
-        merged = {**dict(suited), **merged}
+        merged = dict(registry.spec(model, merged.get("task")).cls.training_settings) | merged
     folder = merged.get("output", "")
     if not folder or names_folder(folder):
-        model = merged["model"]
-        name = Path(model).stem if checkpoints.is_file_name(model) else model
-        merged["output"] = str(Path(folder, f"{name}_trained.safetensors"))
+        file = checkpoints.file_of(model)
+        merged["output"] = str(Path(folder, f"{file.stem if file else model}_trained.safetensors"))
     if not merged.keys() & {"steps", "minutes"}:
         merged["steps"] = _STEPS
     return TrainSettings(**merged)

@@ -19,7 +19,7 @@ from cloudconv.models import pictures
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import pad_to_multiple
 from cloudconv.models.pair import Pair, Source
-from cloudconv.settings.values import SCALES
+from cloudconv.settings.values import scale as checked_scale
 
 Picture = TypeVar("Picture")
 
@@ -70,7 +70,7 @@ class Model(nn.Module):
     def multiple(self, scale: float = 1.0) -> int:
         """Return the multiple to which the sides of the network's input are padded, in pixels.
 
-        Raises ModelUsageError if the model does not accept the scale.
+        Raises SettingsError if the model does not accept the scale.
         """
         if scale == 1:
             return self.spec.multiple
@@ -79,12 +79,7 @@ class Model(nn.Module):
                 f"no-scale-option: The model {self.spec.name} has no scale option, and scale "
                 f"{short(scale)} was given: leave --scale at 1, or choose another model."
             )
-        if scale not in SCALES:
-            known = ", ".join(f"{s:g}" for s in SCALES)
-            raise ModelUsageError(
-                f"unknown-scale: The scale {scale:g} is not one of {known}: choose one of these."
-            )
-        return self.spec.multiple * math.ceil(max(1.0, 1.0 / scale))
+        return self.spec.multiple * math.ceil(max(1.0, 1.0 / checked_scale(scale)))
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Convert another model's tensors to initial weights for the training of this model.
@@ -158,10 +153,9 @@ class Interpolator(Model):
             The same kind as ``x0``, on the same device; floating-point samples are not clamped.
 
         Raises:
-            ModelUsageError: the model does not accept the scale.
             PictureError: the kind of the pictures is not accepted, their shapes differ, or the
                 number of timesteps is not B.
-            SettingsError: a timestep is outside [0, 1].
+            SettingsError: the model does not accept the scale, or a timestep is outside [0, 1].
         """
         timesteps = timestep.flatten().tolist() if isinstance(timestep, Tensor) else [timestep]
         for each in timesteps:

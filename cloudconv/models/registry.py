@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloudconv import checkpoints, weights
+from cloudconv.checkpoints import file_of
 from cloudconv.errors import ModelUsageError, SettingsError, UnknownModelError, WeightsError
 from cloudconv.messages import did_you_mean, listed, shortened
 from cloudconv.models import catalogue
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
 
 MODELS = (*catalogue.MODELS, TINY)
 """All models that ship, also the one for tests, the default model first."""
-
-
-def shown() -> list[ModelSpec]:
-    """Return all models for lists."""
-    return [each for each in MODELS if each is not TINY]
-
-
-def file_of(name_or_path: str | Path) -> Path | None:
-    """Return the file of a model that is given as a file, by the ending of its name, or None."""
-    return Path(name_or_path) if checkpoints.is_file_name(name_or_path) else None
 
 
 def network_of(name_or_path: str | Path) -> str:
@@ -70,10 +61,7 @@ def _described(path: Path, _: tuple[int, ...]) -> tuple[ModelSpec, Mapping[str, 
         return next((each for each in same_name if each.task == task), same_name[0]), metadata
     state = published.normalised(content)
     if not state:
-        raise WeightsError(
-            f"weights-without-names: {path} contains no tensors by name: give a file with the "
-            "state_dict of a network."
-        )
+        raise checkpoints.without_names(path)
     found = published.recognise(state)
     if found is None:
         first = [f"{name} {'x'.join(map(str, state[name].shape))}" for name in state]
@@ -115,7 +103,7 @@ def spec(
     for known in same_name:
         if task in (None, known.task):
             return known
-    names = list(dict.fromkeys(k.name for k in shown() if task in (None, k.task)))
+    names = list(dict.fromkeys(k.name for k in catalogue.MODELS if task in (None, k.task)))
     remedy = f"choose one of {shortened(names, 9)} (cloudconv models lists them)."
     if same_name:
         raise UnknownModelError(
@@ -176,8 +164,7 @@ def check_times(spec: ModelSpec, factor: Fraction | None) -> None:
         return
     if factor is not None and factor.numerator & (factor.numerator - 1) == 0:
         return
-    usual = (each for each in shown() if each.task == "interpolate" and each.arbitrary_timestep)
-    known = [each.name for each in usual if each.weights or each.published]
+    known = [each.name for each in catalogue.MODELS if each.arbitrary_timestep and each.weights]
     raise ModelUsageError(
         f"only-middle: The model {spec.name} makes only the middle of two frames, so the factor "
         "must be a power of two: give 2, 4 or 8, or use a model for any time: "

@@ -1,1 +1,1 @@
-"""Write the results of ``compare`` and ``dream`` as one HTML page each, which opens from disk."""
+"""Write the results of ``compare`` as an HTML page, which opens from disk."""

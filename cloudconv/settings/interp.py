@@ -75,11 +75,7 @@ def _check_factor(name: str, value: Rational | None, least: int, most: int) -> N
 
 @dataclass(frozen=True, kw_only=True, repr=False, eq=False)
 class Interpolation(
-    groups.InputPart,
-    groups.Reading,
-    groups.Overwrite,
-    _Scheduling,
-    groups.EncodeSettings,
+    groups.InputPart, groups.Reading, groups.Overwrite, _Scheduling, groups.EncodeSettings
 ):
     """The options that one video and many share."""
 

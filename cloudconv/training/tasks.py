@@ -15,12 +15,7 @@ import torch
 from torch import Tensor
 
 from cloudconv.errors import ModelError, SettingsError
-from cloudconv.models.base import (
-    Interpolator,
-    Model,
-    Predictor,
-    Reconstructor,
-)
+from cloudconv.models.base import Interpolator, Model, Predictor, Reconstructor
 from cloudconv.models.catalogue import FOUR, ModelSpec
 from cloudconv.models.ops import pad_to_multiple
 from cloudconv.models.pair import Pair

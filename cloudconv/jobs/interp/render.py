@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from cloudconv.checkpoints import is_file_name
+from cloudconv.checkpoints import file_of
 from cloudconv.errors import CloudconvError, UnfitInputError
 from cloudconv.events import Finished, Progress, TaskEvent
 from cloudconv.jobs.interp.segments import SegmentPlan
@@ -327,7 +327,7 @@ class SegmentWork:
     def files(self, job: SegmentJob) -> tuple[Path, ...]:
         """Return the video and the weights file."""
         model = Path(job[0].model)
-        return (job[0].info.path, *([model] if is_file_name(model) else []))
+        return (job[0].info.path, *([model] if file_of(model) else []))
 
     def moved(self, job: SegmentJob, files: Mapping[Path, Path]) -> SegmentJob:
         """Return the job with the paths that its files have on another machine."""

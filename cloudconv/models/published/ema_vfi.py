@@ -199,10 +199,7 @@ class EmaVfi(Published):
         pictures, heads = len(x) // len(places), x.shape[2] // _HEAD
         q, k, v = (
             each.view(*each.shape[:2], heads, -1).transpose(1, 2)
-            for each in (
-                self.linear(f"{name}.q", x),
-                *self.linear(f"{name}.kv", other).chunk(2, 2),
-            )
+            for each in (self.linear(f"{name}.q", x), *self.linear(f"{name}.kv", other).chunk(2, 2))
         )
         embedded = self.linear(f"{name}.cor_embed", places)
         where = embedded.view(*embedded.shape[:2], heads, -1).transpose(1, 2)
