@@ -4,7 +4,7 @@ import os
 import pickle
 import shutil
 import struct
-import sys
+import subprocess
 import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
@@ -30,8 +30,11 @@ def test_every_layout_gives_the_same_network(layout):
     assert all(torch.equal(each, loaded[name]) for name, each in small_state().items())
 
 
-@pytest.mark.parametrize("suffix", [*SUFFIXES, ".PTH"])
-@pytest.mark.parametrize("legacy", [False, True])
+def test_a_file_is_known_by_its_suffix():
+    assert all(checkpoints.file_of(f"a{suffix}") for suffix in (*SUFFIXES, ".PTH"))
+
+
+@pytest.mark.parametrize(("suffix", "legacy"), [(".safetensors", False), (".PTH", True)])
 @pytest.mark.usefixtures("forked")
 def test_the_content_decides_how_a_file_is_read(tmp_path, suffix, legacy):
     written, path = tmp_path / "a.pth", tmp_path / f"b{suffix}"
@@ -42,6 +45,7 @@ def test_the_content_decides_how_a_file_is_read(tmp_path, suffix, legacy):
     assert registry.spec(path, "interpolate").parameters == registry.spec(path).parameters
 
 
+@pytest.mark.usefixtures("forked")
 def test_16_bit_and_shared_tensors_are_accepted(tmp_path):
     state = {name: each.half() for name, each in small_state().items()}
     names = sorted(name for name in state if name.endswith("convblock.0.beta"))
@@ -127,7 +131,7 @@ BAD = {
 }
 
 
-LARGE = ("many names",)  # this takes seconds
+LARGE = ("many names", "nested")  # these take seconds
 
 
 @pytest.mark.parametrize(
@@ -194,6 +198,7 @@ def test_a_lack_of_room_or_memory_is_not_called_damage(tmp_path, monkeypatch):
         raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
 
 
+@pytest.mark.usefixtures("forked")
 def test_the_data_folder_keeps_sixteen_results(tmp_path, data_folder, monkeypatch):
     path, kept = tmp_path / "a.pth", data_folder / "converted"
     save(path, small_state())
@@ -208,7 +213,7 @@ def test_the_data_folder_keeps_sixteen_results(tmp_path, data_folder, monkeypatc
     assert [each.exists() for each in own[:3]] == [False, False, True]
     assert all(map(Path.exists, others))
     assert len(os.listdir(kept)) == 16 + len(others)
-    monkeypatch.setattr(sys, "executable", "nothing")  # a second conversion would fail
+    monkeypatch.setattr(subprocess, "Popen", None)  # a second conversion would fail
     again = registry.state_of(path, registry.spec(path))
     assert all(torch.equal(each, again[name]) for name, each in first.items())
 

@@ -103,6 +103,7 @@ def test_solid_objects_are_never_cut_apart(kind):
     assert "texture" in chosen.why
 
 
+@pytest.mark.full
 def test_clouds_that_hardly_move_become_a_texture():
     chosen = choose(material(clouds(60, (96, 64), speed=0.1)))
     assert chosen.mode == "texture"

@@ -70,6 +70,7 @@ def test_a_slow_pan_over_land_is_removed(speed):
     assert bool((known.diff() <= 0).all())
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("speed", [0.0, 0.2])
 def test_a_camera_that_rises_over_land_leads_to_no_collage(speed):
     source = material(panned(speed, rise=0.2))

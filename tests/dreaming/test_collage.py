@@ -409,6 +409,7 @@ def test_other_light_keeps_the_order_of_levels_and_leaves_white_and_black(gain, 
     assert low == pytest.approx(gain * dark, rel=0.02) or dark > 0.3
 
 
+@pytest.mark.full
 def test_a_gust_at_the_end_smears_no_edge():
     """The last frames move faster than the mean wind; the space that they leave is not smeared."""
     calm = clouds(120)

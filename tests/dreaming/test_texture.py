@@ -48,7 +48,7 @@ def test_the_difference_of_bright_frames_that_are_almost_equal_is_exact():
     assert (apart[0, 2], apart[0, 1]) == (0, pytest.approx(0.115, rel=0.05))
 
 
-@pytest.mark.parametrize("loop", [False, True])
+@pytest.mark.parametrize("loop", [pytest.param(False, marks=pytest.mark.full), True])
 def test_a_sky_that_never_comes_back_changes_slowly(loop):
     """A picture slowly becomes another, so that no frame of the clip is like the last one."""
     source = [np.uint8(255 * sky) for sky in slow_skies()]

@@ -250,7 +250,7 @@ def test_segments_in_order_read_a_file_that_cannot_seek_once(tmp_path, monkeypat
 
 
 def test_a_segment_of_a_folder_of_pictures_reads_its_own_pictures(tmp_path, monkeypatch):
-    calls.interpolate(write_clip(tmp_path / "a.mkv", 40), tmp_path / "p/%02d.png", factor=2)
+    interp(write_clip(tmp_path / "a.mkv", 40), tmp_path / "p/%02d.png", model="hold")
     info, read = probe(tmp_path / "p"), []
     decode_still = pictures._decode_still
     monkeypatch.setattr(pictures, "_decode_still", lambda f: read.append(f) or decode_still(f))
