@@ -98,13 +98,9 @@ class Claim:
     def acquire(self) -> None:
         """Acquire the claim and delete the unfinished files of a run that was killed.
 
-        Missing parent folders of the target are created.
-
-        Raises:
-            OutputError: another process or thread has the claim, or something that is no lock has
-                the name of the lock.
-            KeyboardInterrupt: Ctrl-C; no lock file of this process remains.
-            OSError: the lock file cannot be written.
+        Missing parent folders of the target are created. Raises OutputError if another process or
+        thread has the claim, or something that is no lock has the name of the lock, and OSError if
+        the lock file cannot be written. After Ctrl-C no lock file of this process remains.
         """
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
@@ -158,15 +154,8 @@ def _leftovers(target: Path) -> Iterator[Path]:
 def create_part(target: Path, *, folder: bool = False, within: Path | None = None) -> Path:
     """Create an empty part, which the caller fills and renames to ``target``.
 
-    Missing parent folders are created.
-
-    Args:
-        target: the final path.
-        folder: whether to create a folder.
-        within: the folder to create it in (default: beside the target).
-
-    Raises:
-        OSError: the file or folder cannot be created.
+    The part is a file or a ``folder``, ``within`` a folder (default: beside the target). Missing
+    parent folders are created.
     """
     parent = within or _folder_of(target)
     parent.mkdir(parents=True, exist_ok=True)
@@ -200,9 +189,7 @@ def remove(path: Path) -> None:
 def put(part: Path, target: Path, *, overwrite: bool) -> None:
     """Rename a finished part to its target in the same file system.
 
-    Raises:
-        FileExistsError: the target exists, and ``overwrite`` is off. The part stays.
-        OSError: the part cannot be renamed.
+    Raises FileExistsError if the target exists, and ``overwrite`` is off; the part stays.
     """
     if overwrite:
         part.replace(target)
@@ -225,17 +212,10 @@ def put(part: Path, target: Path, *, overwrite: bool) -> None:
 def put_all(part: Path, folder: Path, *, overwrite: bool, old: Iterable[Path] = ()) -> None:
     """Rename a finished part to ``folder``, or move its contents into an existing folder.
 
-    All files are moved, or none: after an error at once, after a kill when the part is removed.
-
-    Args:
-        part: a folder in the same file system.
-        folder: the destination.
-        overwrite: whether existing files may be replaced.
-        old: files in the folder that go, if they may be replaced.
-
-    Raises:
-        FileExistsError: one of the names exists, and ``overwrite`` is off.
-        OSError: one of the names is a folder, or a file cannot be renamed.
+    All files are moved, or none: after an error at once, after a kill when the part is removed. The
+    part is a folder in the same file system. The ``old`` files in the folder go, if ``overwrite``
+    allows that files are replaced. Raises FileExistsError if one of the names exists and must not
+    be replaced, and OSError if one is a folder, or a file cannot be renamed.
     """
     if not os.path.lexists(folder):
         put(part, folder, overwrite=False)
@@ -291,16 +271,9 @@ def clear(target: Path) -> None:
 
 
 def put_under_free_name(part: Path, target: Path) -> TakenError:
-    """Rename a finished part to an unused name similar to the target's.
+    """Rename a finished part to an unused name similar to that of its target, which exists.
 
     Return the error that names both files.
-
-    Args:
-        part: the finished file or folder.
-        target: the intended path, which something else occupies.
-
-    Raises:
-        OSError: no file can be created in that folder.
     """
     for number in count(1):
         other = fitting(target.with_name(f"{target.stem}-{number}{target.suffix}"))
@@ -316,17 +289,9 @@ def put_under_free_name(part: Path, target: Path) -> TakenError:
 def write_whole(path: Path, data: bytes, *, of: Path | None = None, overwrite: bool = True) -> None:
     """Write a file and replace an existing one in a single step.
 
-    After a crash either the old file or the new one is there, complete.
-
-    Args:
-        path: the file to write.
-        data: the complete content.
-        of: the claimed target to which the file belongs (default: the file itself).
-        overwrite: whether an existing file is replaced.
-
-    Raises:
-        FileExistsError: the file exists, and ``overwrite`` is off.
-        OSError: the file cannot be written. An existing file is unchanged.
+    After a crash either the old file or the new one is there, complete. ``of`` is the claimed
+    target to which the file belongs (default: the file itself). Raises FileExistsError if the file
+    exists, and ``overwrite`` is off, and OSError if it cannot be written; the old one then stays.
     """
     part = create_part(of or path, within=path.parent)
     with ExitStack() as undo:
@@ -358,11 +323,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def check_apart(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Check that no output is one of the inputs; links count as their targets.
-
-    Raises:
-        OutputError: one of the outputs is one of the inputs.
-    """
+    """Raise OutputError if an output is one of the inputs; links count as their targets."""
     by_identity = {key: path for path in inputs if (key := _identity(path)) is not None}
     for path in outputs:
         match = by_identity.get(_identity(path) or (0, 0))
@@ -386,19 +347,13 @@ def _folder_of(target: Path) -> Path:
 
 
 def beside(target: Path, suffix: str) -> Path:
-    """Return the target's path with a suffix.
-
-    If that name is too long, return a shortened hidden name instead.
-    """
+    """Return the target's path with a suffix, or a short hidden name if that name is too long."""
     path = target.with_name(f"{target.name}{suffix}")
     return path if _fits(path) else target.with_name(f"{part_prefix(target)}{suffix}")
 
 
 def fitting(path: Path) -> Path:
-    """Return the path with its stem shortened if the name is too long.
-
-    Different stems stay different.
-    """
+    """Return the path with its stem shortened if it is too long; different stems stay different."""
     if _fits(path):
         return path
     mark = f"~{hashlib.sha256(os.fsencode(path.stem)).hexdigest()[:8]}"
@@ -419,9 +374,6 @@ def _fits(path: Path) -> bool:
 
 
 def part_prefix(target: Path) -> str:
-    """Return the prefix of all temporary names that belong to a target.
-
-    The prefix has the same length for every target.
-    """
+    """Return the prefix, of one length, of all temporary names that belong to a target."""
     name_hash = hashlib.sha256(os.fsencode(target.name or target.resolve().name))
     return f".cloudconv-{name_hash.hexdigest()[:16]}"

@@ -99,7 +99,9 @@ def ssim(test: Tensor, truth: Tensor) -> Tensor:
     sigma 1.5. K1 is 0.01, K2 is 0.03, and variances are those of the population. The score is NaN
     below 11 pixels per side, where no window fits.
     """
-    return _each(test, truth, _ssim)
+    x, y = test.reshape(-1, *test.shape[-3:]), truth.reshape(-1, *truth.shape[-3:])
+    scores = [_ssim(luma(a.float()), luma(b.float())) for a, b in zip(x, y, strict=True)]
+    return torch.tensor(scores, dtype=torch.float64).reshape(test.shape[:-3])
 
 
 PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -116,11 +118,8 @@ def texture(test: Tensor, reference: Tensor) -> Tensor:
     """Return the fine texture of a frame relative to its neighbours, in dB: (…, 3, H, W) → (…).
 
     The score is 10·log10 of the frame's energy over the neighbours' energy, within ±100. 0 means
-    the neighbours' energy. A negative score means a softer frame.
-
-    Args:
-        test: the frame.
-        reference: :func:`texture_energy` of the neighbour, or the geometric mean of two neighbours.
+    the neighbours' energy. A negative score means a softer frame. ``reference``:
+    :func:`texture_energy` of the neighbour, or the geometric mean of two neighbours.
     """
     ratio = (texture_energy(test) + _LEAST_ENERGY) / (reference + _LEAST_ENERGY)
     return ratio.log10().mul(10).clamp(-PERFECT, PERFECT)
@@ -178,26 +177,14 @@ def _steps(rgb: Tensor, axis: int) -> Tensor:
     return rgb.diff(dim=axis).abs()
 
 
-def _each(test: Tensor, truth: Tensor, score: Callable[[Tensor, Tensor], float]) -> Tensor:
-    x, y = test.reshape(-1, *test.shape[-3:]), truth.reshape(-1, *truth.shape[-3:])
-    scores = [score(luma(a.float()), luma(b.float())) for a, b in zip(x, y, strict=True)]
-    return torch.tensor(scores, dtype=torch.float64).reshape(test.shape[:-3])
-
-
 def ssim_terms(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Return two terms for each window of SSIM: luminance, and contrast with structure.
 
     SSIM is the mean of their product. With the difference d = y - x, the terms are
     1 - E[d]² / (E[x]² + E[y]² + C1) and 1 - var(d) / (var(x) + var(y) + C2). In this form float32
     is precise: two identical pictures score exactly 1, and rounding errors of the denominators
-    count little where the pictures differ little.
-
-    Args:
-        x: one channel of pictures, (…, H, W) in [0, 1].
-        y: the other pictures, of the same shape.
-
-    Returns:
-        Two tensors (…, H - 10, W - 10), at most 1.
+    count little where the pictures differ little. ``x``, ``y``: one channel of pictures, (…, H, W)
+    in [0, 1]. The terms are (…, H - 10, W - 10), at most 1.
     """
     d = y - x
     maps = _blurred(torch.stack((x, d, x * x + y * y, d * d)), 1.5, _MARGIN)

@@ -96,10 +96,7 @@ class Slot:
 
 @dataclass(frozen=True, slots=True)
 class Multiply:
-    """Divide each gap between source frames by ``factor``.
-
-    The duration of the last frame is divided too.
-    """
+    """Divide each gap between source frames, and the duration of the last one, by ``factor``."""
 
     factor: int
 
@@ -136,10 +133,8 @@ class Timeline:
     ) -> None:
         """Create a timeline without frames.
 
-        Args:
-            request: the rule for the output times.
-            slowdown: the factor of slow motion; 1 for normal speed.
-            loop: whether the last content frame leads back to the first one.
+        ``request`` is the rule for the output times, ``slowdown`` the factor of slow motion, and
+        with ``loop`` the last content frame leads back to the first one.
         """
         self._request = request
         self._slowdown = Fraction(slowdown)
@@ -167,14 +162,10 @@ class Timeline:
         A gap of hours has millions of slots, and none is stored. Slots that are not taken come with
         the next call.
 
-        Args:
-            time: the time at which the source shows the frame, on the source's clock.
-            shows: the time to which the frame's content belongs (default: ``time``). The frame
-                becomes the next content frame. None means that the frame repeats the content before
-                it; then only ``time`` counts.
-
-        Raises:
-            ValueError: source or content times do not increase, or the first frame is a repeat.
+        The source shows the frame at ``time``, on the source's clock. The frame becomes the next
+        content frame, whose content belongs to the time ``shows`` (default: ``time``). None means
+        that the frame repeats the content before it; then only ``time`` counts. Raises ValueError
+        if source or content times do not increase, or the first frame is a repeat.
         """
         if self._origin is None:
             self._origin = time
@@ -192,10 +183,7 @@ class Timeline:
         The slots after the last content frame lead to the content of the frame that follows the
         end, at the time ``following``. Without such a frame they hold the last content frame. When
         looping, they instead lead to content frame 0, which is shown again at ``end``. Without any
-        source frame there is no slot.
-
-        Raises:
-            ValueError: ``end`` is not after the last source frame.
+        source frame there is no slot. Raises ValueError if ``end`` is not after the last one.
         """
         if self._origin is None:
             return
@@ -253,18 +241,14 @@ class Timeline:
                 return
             self._pop()
             yield Slot(self._oldest, timestep, time, duration, time < left)
-        self._drop_before(self._next_time())
+        by = self._request
+        self._drop_before(self._latest if isinstance(by, Multiply) else self._made / by.rate)
 
     def _pop(self) -> None:
         times = self._waiting[0]
         times.time, times.count = times.time + times.step, times.count - 1
         if not times.count:
             self._waiting.popleft()
-
-    def _next_time(self) -> Fraction:
-        if isinstance(self._request, Multiply):
-            return self._latest
-        return self._made / self._request.rate
 
     def _drop_before(self, time: Fraction) -> None:
         while len(self._contents) > 1 and self._contents[1] <= time:
@@ -308,16 +292,9 @@ def parse_rate(value: Fraction | float | str) -> Fraction:
     An NTSC rate is a multiple of 12 or 15 frames per second times 1000/1001. A decimal number with
     at least two places that equals such a rate after rounding means the exact rate: 23.976 and
     23.98 are 24000/1001. A number with more than nine places means the simplest fraction near it.
-
-    Raises:
-        SettingsError: ``value`` is not a number above 0.
+    Raises SettingsError for anything but a number above 0.
     """
-    rate = _ratio(value)
-    if rate is None or rate <= 0:
-        raise SettingsError(
-            f"not-a-rate: {f'{value!s:.60}'!r} is not a frame rate: give one such as 60, 59.94 or "
-            "60000/1001."
-        )
+    rate = _ratio(value, "a frame rate", "60, 59.94 or 60000/1001")
     _, point, places = str(value).strip().partition(".")
     if point and not isinstance(value, Fraction) and len(places) >= 2:
         whole = round(rate * 1001 / 1000)
@@ -328,24 +305,14 @@ def parse_rate(value: Fraction | float | str) -> Fraction:
 
 
 def parse_factor(value: Fraction | float | str) -> Fraction:
-    """Parse a factor of frame rate or of slow motion: ``4``, ``2.5``, ``5/2``.
-
-    Raises:
-        SettingsError: ``value`` is not a number above 0.
-    """
-    factor = _ratio(value)
-    if factor is None or factor <= 0:
-        raise SettingsError(
-            f"not-a-factor: {f'{value!s:.60}'!r} is not a factor: give one such as 2, 4 or 2.5."
-        )
-    return factor
+    """Parse a factor of frame rate or of slow motion, above 0: ``4``, ``2.5``, ``5/2``."""
+    return _ratio(value, "a factor", "2, 4 or 2.5")
 
 
 def parse_time(value: Fraction | float | str) -> Fraction:
     """Parse seconds (``12.5``, ``1001/24``), units (``90s``, ``1m30s``) or a clock (``1:02:03.5``).
 
-    Raises:
-        SettingsError: ``value`` is none of them.
+    Raises SettingsError for anything else.
     """
     time = _number(value)
     if time is None and (match := _UNITS.fullmatch(str(value).strip())):
@@ -368,19 +335,19 @@ def parse_time(value: Fraction | float | str) -> Fraction:
 def rate_name(rate: Fraction) -> str:
     """Return the rate as a decimal number of at most three places, such as ``119.88``.
 
-    A rate below 1/1000 is a fraction.
-
-    :func:`parse_rate` restores the exact value of a common NTSC rate.
+    A rate below 1/1000 is a fraction. :func:`parse_rate` restores a common NTSC rate exactly.
     """
     return f"{float(rate):.3f}".rstrip("0").rstrip(".") if rate >= Fraction(1, 1000) else str(rate)
 
 
-def _ratio(value: Fraction | float | str) -> Fraction | None:
-    """Return a number as :func:`_number` does, but a long decimal as files can store it."""
+def _ratio(value: Fraction | float | str, kind: str, such: str) -> Fraction:
+    """Return a number above 0 as :func:`_number` does, but a long decimal as files can store it."""
     number = _number(value)
-    if number is None or isinstance(value, Fraction) or number.denominator <= 10**9:
-        return number
-    return _near(number)
+    if number is None or number <= 0:
+        raise SettingsError(
+            f"not-a-number: {f'{value!s:.60}'!r} is not {kind}: give one such as {such}."
+        )
+    return number if isinstance(value, Fraction) or number.denominator <= 10**9 else _near(number)
 
 
 def _number(value: Fraction | float | str) -> Fraction | None:

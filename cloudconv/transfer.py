@@ -55,11 +55,8 @@ def download(planes: Sequence[Tensor], stay: Sequence[Tensor] = ()) -> Arriving:
 
     If main memory can be page-locked for the device, the copy is a step in the device's only queue
     of work, so that two queues never use the same memory. The CPU waits for the copy only when the
-    planes are read. On other devices the copy is complete when the call returns.
-
-    Args:
-        planes: the planes to copy, all on one device.
-        stay: planes that remain on the device; they come first in the result.
+    planes are read. On other devices the copy is complete when the call returns. The planes that
+    ``stay`` on the device come first in the result.
     """
     device = planes[0].device
     if device.type not in QUEUES:

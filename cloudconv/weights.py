@@ -69,11 +69,7 @@ def weights_folder() -> Path:
 
 
 def manifest() -> dict[str, WeightsEntry]:
-    """Return all manifest entries by name.
-
-    Raises:
-        WeightsError: the manifest is missing or unreadable.
-    """
+    """Return all manifest entries by name; raise WeightsError if the manifest cannot be read."""
     path = weights_folder() / "manifest.json"
     with checkpoints.reading(path):
         data = path.read_bytes()
@@ -106,11 +102,7 @@ def status(name: str) -> Literal["ok", "missing", "damaged"]:
 
 
 def load_state(name: str) -> dict[str, Tensor]:
-    """Return the tensors of an entry in the file's dtype, after a check of the file's SHA-256.
-
-    Raises:
-        WeightsError: the file is missing, or differs from the manifest's entry.
-    """
+    """Return the tensors of an entry in the file's dtype, after a check of the file's SHA-256."""
     wanted = entry(name)
     path = weights_folder() / wanted.file
     data = checkpoints.content(path)
@@ -123,11 +115,7 @@ def load_state(name: str) -> dict[str, Tensor]:
 
 
 def trained_file(path: Path, metadata: Mapping[str, str]) -> TrainedFile:
-    """Return the description of a file of weights, from its metadata.
-
-    Raises:
-        WeightsError: the file cannot be read, or its metadata are damaged.
-    """
+    """Return the description of a file of weights; raise WeightsError for damaged metadata."""
     size, sha256 = path.stat().st_size, checkpoints.digest(path)
     try:
         recipe = json.loads(metadata.get("recipe", "{}"))

@@ -54,6 +54,9 @@ from cloudconv.training import clips, loop
 from cloudconv.training.clips import TrainingClip, Windows
 from cloudconv.training.tasks import Goal, goal_for
 
+# The least length of a held-back part, in windows. Repeated frames do not count, so a window may
+# need more frames of the clip than its length.
+_ROOM = 1.5
 _MOST_COMPARED = 60  # frames of the held-back parts that compare scores at the end
 _STEPS = 1000  # if neither steps nor minutes are given
 _RATE = 5e-4  # learning rate if some or all weights start as random numbers
@@ -186,7 +189,8 @@ def completed(settings: TrainSettings) -> TrainSettings:
     # A given None, or nothing, unsets a value of the recipe.
     merged = {k: v for k, v in (merged | given).items() if v not in (None, (), "")}
     if "model" not in merged and "init" in merged:
-        merged["model"] = registry.network_of(merged["init"])
+        start = registry.spec(merged["init"])  # a published network has no other name than its file
+        merged["model"] = str(merged["init"]) if start.published else start.name
     model = merged.get("model", "")
     if settings.recipe is None:
         merged = dict(registry.spec(model, merged.get("task")).cls.training_settings) | merged
@@ -497,9 +501,10 @@ def _windows(
     else:
         whole = opened(values.files(settings.clips))
         if held_back is None:
-            needed = goal.length * interval[0]
             most = max(clip.info.timing.frames for group in whole for clip in group)
-            held_back = clips.held_back_spans(most, needed)
+            shortest = min(end - begin for begin, end in values.HELD_BACK) * most
+            fits = shortest >= _ROOM * goal.length * interval[0]
+            held_back = values.HELD_BACK if fits else values.HELD_LAST
         groups, train_groups = [], []
         for text, group in zip(values.files(settings.clips), whole, strict=True):
             _, part, _ = split_path(text)

@@ -233,14 +233,10 @@ class Predictor(Model):
     """
 
     def forward(self, context: Tensor) -> Tensor:
-        """Run the network of the model family.
+        """Run the network of the model family: return the next frame, (B, 3, H, W) float32.
 
-        Args:
-            context: (B, T, 3, H, W) float32, oldest first, T = ``spec.context``, H and W multiples
-                of ``spec.multiple``. Nominally in [0, 1].
-
-        Returns:
-            (B, 3, H, W) float32, the next frame.
+        ``context``: (B, T, 3, H, W) float32, oldest first, T = ``spec.context``, H and W multiples
+        of ``spec.multiple``, nominally in [0, 1].
         """
         return next(self._steps(context, 1))
 
@@ -253,16 +249,11 @@ class Predictor(Model):
     def forecast(self, context: Tensor, steps: int, *, checks: bool = True) -> Iterator[Tensor]:
         """Yield the next ``steps`` frames, each (B, 3, H, W) float32.
 
-        Args:
-            context: (B, T, 3, H, W), oldest first, any size, without repeats of a frame. Copies of
-                the oldest frame may replace missing frames. The model reads the last
-                ``spec.context`` frames, and up to ``spec.past`` before them.
-            steps: the number of frames.
-            checks: whether to check the samples; for decoded or forecast pictures this is not
-                needed, and the CPU does not wait for a GPU.
-
-        Raises:
-            PictureError: the context has too few frames, or is not a tensor of that shape.
+        ``context``: (B, T, 3, H, W), oldest first, any size, without repeats of a frame. Copies of
+        the oldest frame may replace missing frames. The model reads the last ``spec.context``
+        frames, and up to ``spec.past`` before them. ``checks``: check the samples, which is not
+        needed for decoded or forecast pictures; then the CPU does not wait for a GPU. Raises
+        PictureError if the context has too few frames, or is not a tensor of that shape.
         """
         shape = f"(B, T, 3, H, W) with T of at least {self.spec.context}"
         check = pictures.float_check(context, shape) if checks else None

@@ -27,12 +27,6 @@ MODELS = (*catalogue.MODELS, TINY)
 """All models that ship, also the one for tests, the default model first."""
 
 
-def network_of(name_or_path: str | Path) -> str:
-    """Return what builds a network without its weights: a model that ships, or a published file."""
-    known = spec(name_or_path)
-    return str(name_or_path) if known.published else known.name
-
-
 def describe(path: Path, timesteps: str | None = None) -> tuple[ModelSpec, Mapping[str, str]]:
     """Return the spec of a file's network, and the file's metadata.
 

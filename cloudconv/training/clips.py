@@ -35,9 +35,6 @@ from cloudconv.settings.values import WHOLE, Span, parse_spans, split_path
 
 Picks = Callable[[np.random.Generator], list[int]]
 
-# The least length of a validation part, in windows. Repeated frames do not count, so a window
-# may need more frames of the clip than its length.
-_ROOM = 1.5
 _LEAD = 4  # frames decoded before a window, to notice repeats at its start
 _TRIES = 64  # windows tried in a row before an error
 _CROP_TRIES = 8  # crops tried for enough motion
@@ -100,12 +97,6 @@ def open_clips(
         infos = [probe(file, deinterlace=deinterlace) for file in _files(Path(name))]
         groups.append([TrainingClip(info, used, side) for info in infos])
     return groups
-
-
-def held_back_spans(frames: int, needed: int) -> tuple[Span, ...]:
-    """Return the default validation parts for clips of at most ``frames`` frames."""
-    shortest = min(float(end - begin) for begin, end in values.HELD_BACK)
-    return values.HELD_BACK if frames * shortest >= needed * _ROOM else values.HELD_LAST
 
 
 def excluding(
@@ -219,10 +210,9 @@ class Windows:
         windows: list[Tensor] = []
         reason: str | None = None
         for clip in chosen:
-            most = _starts(clip, self.needed)
-            for index in np.linspace(0, most - 1, min(each, most)).round():
-                begin, end = _start(clip, self.needed, int(index))
-                frames = self._read(clip, begin, end, self.interval[0])
+            starts = _starts(clip, self.needed)
+            for index in np.linspace(0, len(starts) - 1, min(each, len(starts))).round():
+                frames = self._read(clip, *starts[int(index)], self.interval[0])
                 if isinstance(frames, str):
                     reason = frames
                     continue
@@ -254,8 +244,8 @@ class Windows:
         steps = max(1, self.length - 1)
         interval = int(random.integers(low, max(low, min(high, (longest - 1) // steps)) + 1))
         needed = steps * interval + 1 if self.length > 1 else 1
-        begin, end = _start(clip, needed, int(random.integers(_starts(clip, needed))))
-        frames = self._read(clip, begin, end, interval)
+        starts = _starts(clip, needed)
+        frames = self._read(clip, *starts[int(random.integers(len(starts)))], interval)
         if isinstance(frames, str):
             return frames
         window = _pictures(clip, frames)
@@ -379,18 +369,10 @@ def _pictures(clip: TrainingClip, frames: list[Frame]) -> Tensor:
     return torch.stack(pictures)
 
 
-def _starts(clip: TrainingClip, needed: int) -> int:
-    return sum(max(0, end - begin - needed + 1) for begin, end in clip.parts())
-
-
-def _start(clip: TrainingClip, needed: int, number: int) -> tuple[int, int]:
-    """Return a first frame of a window by its number, and the end of its part of the clip."""
-    for begin, end in clip.parts():
-        count = max(0, end - begin - needed + 1)
-        if number < count:
-            return begin + number, end
-        number -= count
-    raise IndexError(number)
+def _starts(clip: TrainingClip, needed: int) -> list[tuple[int, int]]:
+    """Return each first frame of a window, and the end of its part of the clip."""
+    parts = clip.parts()
+    return [(first, end) for begin, end in parts for first in range(begin, end - needed + 1)]
 
 
 _LINES = (1, 4)  # the fewest and the most lines of text

@@ -12,9 +12,11 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 _RECORD = Path(__file__).parents[1] / "golden" / "published.npz"
@@ -36,7 +38,7 @@ def _weight(name: str, shape: tuple[int, ...], gain: float, is_prelu: bool) -> T
     noise = noise.reshape(shape)
     kind = name.rsplit(".", 1)[-1]
     if kind == "running_var":
-        made = 1.0 + 0.1 * np.abs(noise)
+        made: NDArray[Any] = 1.0 + 0.1 * np.abs(noise)
     elif kind == "beta":
         made = 0.5 + 0.1 * noise
     elif kind == "alpha":
