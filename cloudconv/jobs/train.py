@@ -191,7 +191,10 @@ def completed(settings: TrainSettings) -> TrainSettings:
     if "model" not in merged and "init" in merged:
         start = registry.spec(merged["init"])  # a published network has no other name than its file
         merged["model"] = str(merged["init"]) if start.published else start.name
-    model = merged.get("model", "")
+    if not (model := merged.get("model")):
+        raise SettingsError(
+            "no-model: There is no model to train: give --model, --init or --recipe."
+        )
     if settings.recipe is None:
         merged = dict(registry.spec(model, merged.get("task")).cls.training_settings) | merged
     folder = merged.get("output", "")

@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 
 from cloudconv.errors import ModelError, SettingsError, WeightsError
 from cloudconv.models import registry
-from cloudconv.models.base import SCALES, Interpolator
+from cloudconv.models.base import Interpolator
 from cloudconv.models.catalogue import TINY
 from cloudconv.models.pair import Pair
+from cloudconv.settings.values import SCALES
 
 SPECS = registry.MODELS
 INTERPOLATORS = [spec for spec in SPECS if spec.task == "interpolate"]
