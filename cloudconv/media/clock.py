@@ -70,8 +70,10 @@ class Clock:
         self._before: Fraction | None = None
         self._is_fresh = False
 
-    def take(self, time: Fraction) -> None:
-        """Add the next time in seconds, and set ``part`` to the number of that part, from 0."""
+    def take(self, time: Fraction, packet: Any) -> None:
+        """Add the packet's time in seconds, and set ``part`` to the number of that part, from 0."""
+        if packet.is_discard:
+            return  # an edit list may take parts of a recording in any order
         last, before = self._last, self._before
         if self._is_fresh and before is not None and not self._is_apart(before, time):
             self.part -= 1
@@ -123,7 +125,7 @@ class VideoClock(Clock):
             if self._delay is not None:
                 packet.pts = packet.dts + self._delay * packet.duration
             begins = packet.dts if packet.pts is None else packet.pts
-            self.take(packet.dts * self._tick)
+            self.take(packet.dts * self._tick, packet)
             # The stated duration is often that of a field, or of another rate in the header.
             step = 0 if self._decoded is None else packet.dts - self._decoded
             if self._fills and self._decoded is not None:

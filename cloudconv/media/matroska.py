@@ -17,6 +17,7 @@ _NAME, _DEFAULT_DURATION, _VIDEO = 0x536E, 0x23E383, 0xE0
 _TRACK_TYPE, _CODEC_DELAY, _AUDIO = 0x83, 0x56AA, b"\2"
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _VOID = 0xEC
+CROPS = 0x54BB, 0x54AA, 0x54CC, 0x54DD
 _ASPECT_RATIO_UNIT = 3
 # The number of bytes to read from the start of a file. These bytes contain the tracks, because
 # fonts and covers come later.
@@ -50,10 +51,10 @@ def amend(
     with path.open("rb+") as file:
         data = file.read(_HEAD)
         start, end = _tracks(data)
-        (_, video), *others = _children(data[start:end])
+        (_, video), *others = children(data[start:end])
         entries, waiting = [_amended(video, room, size, aspect, varies)], iter(delays)
         for _, entry in others:
-            is_audio = (_TRACK_TYPE, _AUDIO) in _children(entry)
+            is_audio = (_TRACK_TYPE, _AUDIO) in children(entry)
             delay = round(next(waiting, Fraction(0)) * 10**9) if is_audio else 0
             entries.append(entry + (element(_CODEC_DELAY, _number(delay)) if delay else b""))
         tracks = _joined((_TRACK_ENTRY, entry) for entry in entries)
@@ -69,16 +70,20 @@ def _tracks(data: bytes) -> tuple[int, int]:
     return start, end
 
 
-def video_elements(data: bytes, group: int) -> dict[int, bytes]:
-    """Return the elements within an element of the first track's Video, in the start of a file."""
+def video_elements(data: bytes) -> dict[int, bytes]:
+    """Return the elements within the first track's Video, in the start of a file."""
     start, end = _tracks(data)
-    video = dict(_children(dict(_children(_children(data[start:end])[0][1]))[_VIDEO]))
-    return dict(_children(video.get(group, b"")))
+    return dict(children(dict(children(children(data[start:end])[0][1]))[_VIDEO]))
+
+
+def cropping(video: dict[int, bytes]) -> list[int]:
+    """Return the sizes of the parts not to show: top, bottom, left, right."""
+    return [int.from_bytes(video.get(each, b""), "big") for each in CROPS]
 
 
 def described_video(elements: bytes) -> bytes:
     """Return a file of one video track without a codec, with these elements in its Video."""
-    pixel = element(0xB0, b"\1") + element(0xBA, b"\1")
+    pixel = element(0xB0, b"\x7f\xff") + element(0xBA, b"\x7f\xff")
     track = b"".join(element(kind, b"\1") for kind in (0xD7, 0x73C5, _TRACK_TYPE))
     track += element(0x86, b"V_NONE") + element(_VIDEO, pixel + elements)
     tracks = element(_TRACKS, element(_TRACK_ENTRY, track))
@@ -103,17 +108,19 @@ def segment_end(data: bytes) -> int | None:
 def _amended(
     entry: bytes, room: str, size: tuple[int, int], aspect: Fraction | None, varies: bool
 ) -> bytes:
-    children = []
-    for kind, content in _children(entry):
+    amended = []
+    for kind, content in children(entry):
         if kind == _NAME:
             content = content.removesuffix(room.encode())
         if kind == _VIDEO and aspect is not None:
-            kept = (child for child in _children(content) if child[0] != _DISPLAY_UNIT)
-            content = _joined([*kept, *_display(size, aspect)])
+            kept = {each: value for each, value in children(content) if each != _DISPLAY_UNIT}
+            top, bottom, left, right = cropping(kept)
+            shown = size[0] - left - right, size[1] - top - bottom
+            content = _joined([*kept.items(), *_display(shown, aspect)])
         is_wrong = kind == _DEFAULT_DURATION and varies
         if not is_wrong and (kind != _NAME or content):
-            children.append((kind, content))
-    return _joined(children)
+            amended.append((kind, content))
+    return _joined(amended)
 
 
 def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
@@ -132,13 +139,14 @@ def _display(size: tuple[int, int], aspect: Fraction) -> Iterator[Element]:
     yield _DISPLAY_HEIGHT, _number(shown[1])
 
 
-def _children(content: bytes) -> list[Element]:
-    children, at = [], 0
+def children(content: bytes) -> list[Element]:
+    """Return the elements within an element."""
+    found, at = [], 0
     while at < len(content):
         kind, body, end = _header(content, at)
-        children.append((kind, content[body:end]))
+        found.append((kind, content[body:end]))
         at = end
-    return children
+    return found
 
 
 def _header(data: bytes, at: int) -> tuple[int, int, int]:

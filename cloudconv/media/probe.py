@@ -49,7 +49,7 @@ from cloudconv.media.pictures import (
     open_pictures,
     subfolders_of,
 )
-from cloudconv.media.sidedata import chroma_location, side_data_of
+from cloudconv.media.sidedata import marks_of, side_data_of
 from cloudconv.media.timing import LONG_GAP, LONGEST_LAST, Key, Stamps, Timing, timing_of
 from cloudconv.messages import counted, listed, plural, shortened
 
@@ -177,7 +177,8 @@ def _scan(
     times = np.array(stamps, np.int64)
     jumps = any(after < before for before, after in pairwise(decoded))
     rates = (stream.guessed_rate, stream.average_rate, stream.base_rate)
-    is_cut_off = kind.has_index and stream.frames > packets
+    # The header also counts frames that an edit list hides; the reader's index does not.
+    is_cut_off = kind.has_index and len(stream.index_entries) > packets
     end = None
     if kind.has_index and not is_cut_off and stream.duration and stream.start_time is not None:
         end = stream.start_time + stream.duration
@@ -232,7 +233,8 @@ def _describe(
     starts = [
         (each.type, each.start_time, each.time_base) for each in others if not is_chapters(each)
     ]
-    return _described(
+    place, marks = marks_of(stream)
+    info = _described(
         path,
         first,
         context,
@@ -243,7 +245,7 @@ def _describe(
         profile=context.profile or "",
         video_index=stream.index,
         aspect=Fraction(ratio) if ratio and ratio != 1 else None,
-        chroma_location=chroma_location(stream),
+        chroma_location=place,
         interlaced=bool(first.interlaced_frame),
         streams=tuple(
             StreamInfo(kind, start * base if start is not None and base else None)
@@ -253,6 +255,8 @@ def _describe(
         warnings=tuple(_warnings(container, stream, stamps, timing, bool(first.interlaced_frame))),
         chapters=len(container.chapters()),
     )
+    info.side_data.update(marks)
+    return info
 
 
 def _described(
@@ -330,8 +334,8 @@ def _warnings(
     shortfall = 3 * timing.last_duration + Fraction(1, 10)
     if stamps.is_cut_off:
         yield Warned(
-            f"cut-off-index: The file is cut off: its index lists {stream.frames} frames, and "
-            f"{stamps.packets} exist."
+            f"cut-off-index: The file is cut off: its index lists {len(stream.index_entries)} "
+            f"frames, and {stamps.packets} exist."
         )
     elif stated and timing.end < stated - shortfall and _lacks_its_end(container):
         yield Warned(

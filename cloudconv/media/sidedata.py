@@ -23,7 +23,14 @@ from cloudconv.media.carry import add_copy
 from cloudconv.media.containers import Container
 from cloudconv.media.filters import Chain
 from cloudconv.media.info import MediaInfo
-from cloudconv.media.matroska import described_video, element, video_elements
+from cloudconv.media.matroska import (
+    CROPS,
+    children,
+    cropping,
+    described_video,
+    element,
+    video_elements,
+)
 
 # All kinds of side data of pictures in FFmpeg's enum AVFrameDataType, with the words for a person.
 # None marks kinds that nobody would miss: those of sound, what a decoder computes, an encoder's
@@ -35,6 +42,7 @@ _NONE = (
 )
 CAPTIONS, _STEREO, _SPHERICAL = "A53_CC", "STEREO3D", "SPHERICAL"
 _DISPLAY, _LIGHT = "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"
+_CROP = "FRAME_CROPPING"  # of the stream
 KINDS: dict[str, str | None] = {
     **dict.fromkeys(_NONE),
     CAPTIONS: "closed captions (CEA-608, CEA-708)",
@@ -42,6 +50,7 @@ KINDS: dict[str, str | None] = {
     _SPHERICAL: "360° projection",
     _DISPLAY: "HDR10 mastering display",
     _LIGHT: "HDR10 light levels",
+    _CROP: "marks of the shown part of the picture (cropping)",
     "AFD": "active format description (AFD)",
     "ICC_PROFILE": "ICC colour profile",
     "S12M_TIMECODE": "time codes of single frames (SMPTE 12M)",
@@ -115,19 +124,21 @@ def matrix_of(picture: VideoFrame, codec: str) -> bytes | None:
     return None
 
 
-def chroma_location(stream: Any) -> str | None:
-    """Return FFmpeg's name for the place of chroma samples; None if it is not stated."""
-    # PyAV has no attribute for the place, and the muxer writes it into its header.
+def marks_of(stream: Any) -> tuple[str | None, dict[str, bytes]]:
+    """Return FFmpeg's name for the place of chroma samples, and the stream's own side data."""
+    # PyAV has no attribute for either, and the muxer writes both into its header.
     header, plain = io.BytesIO(), {"write_crc32": "0"}
     try:
         with av.open(header, "w", format="matroska", container_options=plain) as out:
             add_copy(out, stream)
             out.start_encoding()
     except (av.error.FFmpegError, ValueError):
-        return None
-    colour = video_elements(header.getvalue(), _COLOUR)
+        return None, {}
+    video = video_elements(header.getvalue())
+    colour = dict(children(video.get(_COLOUR, b"")))
     across, down = (int.from_bytes(colour.get(each, b""), "big") for each in _SITED)
-    return _SITES.get((across, down))
+    crop = cropping(video)
+    return _SITES.get((across, down)), {_CROP: struct.pack("<4I", *crop)} if any(crop) else {}
 
 
 def frame_packing(info: MediaInfo) -> int | None:
@@ -155,6 +166,7 @@ def left_out(info: MediaInfo, container: Container, encoder: str) -> list[str]:
     """Return the words for side data of the source that the output cannot store."""
     kept = {_DISPLAY, _LIGHT}
     if container.is_video:
+        kept.add(_CROP)
         kept |= {_SPHERICAL} if _projection(info, container) else set()
         packs = encoder.startswith("libx264") and frame_packing(info) is not None
         is_flat = _stereo(info)[0] == 0
@@ -203,6 +215,9 @@ def _elements(info: MediaInfo, container: Container) -> Iterator[bytes]:
         yield element(_PROJECTION, projection)
     if mode := _stereo_mode(info, container):
         yield element(0x53B8, bytes([mode]))
+    crop = struct.unpack("<4I", info.side_data.get(_CROP, bytes(16)))
+    for name, size in zip(CROPS, crop, strict=True) if any(crop) else ():
+        yield element(name, size.to_bytes(4, "big"))
     colour = b""
     if (light := info.side_data.get(_LIGHT)) is not None:
         for name, level in zip((0x55BC, 0x55BD), struct.unpack_from("<2I", light), strict=True):

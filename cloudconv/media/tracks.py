@@ -59,6 +59,7 @@ class Track:
         self._states_delay = container.is_amended and seekable
         self._shifts = (Fraction(0), *carry.info.timing.shifts)
         self._converts, self._clock = converts, Clock(source.container)
+        self._shown = False  # whether a packet has come that no edit list hides
         self._part, self._joins = 0, False  # whether the next packet is the first one after a join
         self._offset = self._reached = Fraction(0)  # see `_shift`
         self._ends: Fraction | None = None  # the last packet's end in seconds, in the output
@@ -76,6 +77,9 @@ class Track:
         Each comes with its decode time, and both are on the output's clock.
         """
         if packet is not None:
+            if packet.is_discard and self._shown and self.source.type == "audio":
+                return  # an edit list cuts this out
+            self._shown |= not packet.is_discard
             stamp = packet.dts if packet.dts is not None else packet.pts
             if stamp is not None:
                 self._shift(packet, stamp * packet.time_base)
@@ -95,7 +99,7 @@ class Track:
         ``time`` is the packet's own time in seconds. The number of the packet's part, the seconds
         added to its times, and its end on that clock are kept for the next packet.
         """
-        self._clock.take(time)
+        self._clock.take(time, packet)
         part = self._clock.part
         if self.source.type == "subtitle":
             # Subtitles are so far apart that their own times may not show the next part's start.

@@ -154,6 +154,8 @@ def test_audio_is_bit_exact_and_labelled(tmp_path, suffixes):
     assert packets_of(target) == packets_of(source)
     with av.open(str(target)) as clip:
         assert [track.language for track in clip.streams.audio] == ["deu", "fra"]
+        names = [t.metadata.get("title", t.metadata.get("name")) for t in clip.streams.audio]
+        assert names == ["Ton 0", "Ton 1"]
         tags = {key.lower(): value for key, value in clip.metadata.items()}
         assert clip.streams.audio[1].disposition & Disposition.comment
     assert chapters_of(target) == [(0, HALF, "one"), (HALF, 3, "two")]

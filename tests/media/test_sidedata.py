@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 
 from cloudconv.media.containers import container_of
 from cloudconv.media.probe import probe
-from cloudconv.media.sidedata import KINDS, chroma_location
+from cloudconv.media.sidedata import KINDS, marks_of
 from tests.helpers.calls import interpolate
 from tests.helpers.factory import picture, write_clip
 from tests.helpers.sinks import info_of
@@ -144,7 +144,25 @@ def test_the_place_of_chroma_samples_is_kept(tmp_path, place, encoder):
     path = tmp_path / "out.mkv"
     write(path, even(2), info, rate=24, encoder=encoder, **FAST)
     with av.open(str(path)) as clip:
-        assert chroma_location(clip.streams.video[0]) == place
+        assert marks_of(clip.streams.video[0])[0] == place
+
+
+@pytest.mark.parametrize(
+    ("suffix", "encoder"), [*EQUAL, ("mkv", "ffv1"), ("mov", "prores_ks"), ("%03d.png", "png")]
+)
+def test_the_marks_of_the_shown_part_are_kept_or_named(tmp_path, suffix, encoder):
+    """A container may say that players show a part of the pictures only."""
+    data = struct.pack("<4I", 1, 4, 2, 6)  # top, bottom, left, right
+    shape = Fraction(4, 3)
+    options = FAST if encoder.startswith("libx26") else {}
+    info, path = info_of(side_data={"FRAME_CROPPING": data}, aspect=shape), tmp_path / f"a.{suffix}"
+    warnings = write(path, even(2), info, rate=24, encoder=encoder, **options).warnings
+    if suffix == "%03d.png":
+        assert any("shown part of the picture" in str(each) for each in warnings)
+        return
+    found = probe(path)
+    assert (found.side_data["FRAME_CROPPING"], found.aspect) == (data, shape)
+    assert not any("shown" in str(each) for each in warnings)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
@@ -183,7 +201,8 @@ def test_captions_that_the_encoder_cannot_store_are_named(tmp_path, name, option
 
 @pytest.mark.parametrize("name", ["out.mkv", "out.mp4", "out.gif"])
 def test_every_other_kind_is_named(tmp_path, name):
-    kinds = KINDS.keys() - {"A53_CC", "MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"}
+    kept = {"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "FRAME_CROPPING"}
+    kinds = KINDS.keys() - {"A53_CC", *kept}
     info = info_of(side_data=dict.fromkeys(kinds, b"\5" + bytes(35)))
     options = {} if name == "out.gif" else FAST
     told = "".join(map(str, write(tmp_path / name, even(2), info, rate=24, **options).warnings))

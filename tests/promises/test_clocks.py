@@ -1,5 +1,6 @@
 """Joined recordings and time stamps that go back: all packets are kept and audio stays in step."""
 
+import struct
 from fractions import Fraction as F
 from functools import partial
 from itertools import pairwise
@@ -70,6 +71,39 @@ def test_a_part_of_joined_recordings_has_its_length(tmp_path, start):
     interp(twice(one), tmp_path / "out.mp4", start=start)
     assert len(read_times(tmp_path / "out.mp4")) == 2 * 25 * (2 - start)
     assert abs(packet_times(tmp_path / "out.mp4")[-1] - (2 - start)) < F(1, 20)
+
+
+def without_middle(path):
+    """Hide the middle of three seconds of both tracks by an edit list, as QuickTime Player does."""
+    data = bytearray(path.read_bytes())
+    moov = at = data.rindex(b"moov")
+    for _ in range(2):
+        trak = data.index(b"trak", at)
+        boxes = edts, elst = data.index(b"edts", trak), data.index(b"elst", trak)
+        (scale,) = struct.unpack_from(">I", data, data.index(b"mdhd", trak) + 16)
+        lasts, start = struct.unpack_from(">Ii", data, elst + 12)
+        parts = lasts // 3, start, 1 << 16, lasts // 3, start + 2 * scale, 1 << 16
+        data[elst + 8 : elst + 24] = struct.pack(">IIiIIiI", 2, *parts)
+        for box in (moov, trak, *boxes):
+            (size,) = struct.unpack_from(">I", data, box - 4)
+            struct.pack_into(">I", data, box - 4, size + 12)
+        at = edts
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("target", ["mkv", "mp4"])
+@pytest.mark.parametrize(("audio", "frames"), [("pcm_s16le", 0), ("aac", 2)])
+def test_an_edit_list_cuts_video_and_audio_alike(tmp_path, audio, frames, target):
+    options = {"audio": [audio], "options": {"g": "5", "bf": str(frames)}}
+    source = write_clip(tmp_path / "in.mov", 75, rate=25, codec="libx264", **options)
+    result = interp(without_middle(source), tmp_path / f"out.{target}")
+    assert not [str(each) for each in result.warnings if "Few players" not in str(each)]
+    assert read_times(result.output) == [F(k, 50) for k in range(100)]
+    times = packet_times(result.output)
+    assert all(b - a <= F(1, 40) for a, b in pairwise(times))
+    assert abs(times[-1] + F(1024, 48000) - 2) < F(1, 40)
 
 
 def with_shifted_audio(path, moves):
