@@ -1,4 +1,4 @@
-"""Slow audio down with the picture, without a change of pitch: decode, stretch and encode."""
+"""Encode audio again, and slow it down with the picture without a change of pitch."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def _add(context: Any, encoder: str, layout: str, out: OutputContainer) -> Any:
     return stream
 
 
-class Stretcher:
-    """A converter of the packets of one audio stream to slowed packets of ``target``.
+class AudioEncoder:
+    """An encoder of one audio stream into ``target``, which also decodes and stretches it.
 
     Audio at the source time ``carry.origin + t`` moves to ``factor * t``. Audio before
     ``carry.begin`` and from ``carry.end`` on is cut off. The output has exactly ``factor`` times
@@ -105,8 +105,8 @@ class Stretcher:
         # of stretched samples that are encoded.
         self._least = round((carry.begin - carry.origin) * self._rate)
         self._end = None if carry.end is None else round((carry.end - carry.origin) * self._rate)
-        self._resampler: Any = None
-        self._kind: tuple[str, str, int] | None = None
+        # The format, layout and rate of the frames, and the resampler for such frames.
+        self._resampler: tuple[tuple[str, str, int], Any] | None = None
         self._first: int | None = None
         self._next = 0
         self._made = 0
@@ -126,8 +126,7 @@ class Stretcher:
     def finish(self) -> Iterator[Any]:
         """Yield the last packets, after the last call of :meth:`feed`."""
         yield from self._decoded(None)
-        if self._resampler is not None:
-            yield from self._take(self._resampler.resample(None))
+        yield from self._resampled(None)
         if self._first is not None:
             yield from self._encoded(self._stretch.finish())
             yield from self._target.encode(None)
@@ -140,19 +139,17 @@ class Stretcher:
             return
         for frame in frames:
             kind = (frame.format.name, frame.layout.name, frame.sample_rate)
-            if kind != self._kind:
-                if self._resampler is not None:
-                    yield from self._take(self._resampler.resample(None))
-                self._kind = kind
-                self._resampler = av.AudioResampler("flt", self._layout, self._rate)
+            if self._resampler is None or self._resampler[0] != kind:
+                yield from self._resampled(None)
+                self._resampler = kind, av.AudioResampler("flt", self._layout, self._rate)
             if frame.pts is not None:
                 # The resampler needs times in samples; the container's ticks may be coarser.
                 frame.pts = round(frame.pts * frame.time_base * frame.sample_rate)
             frame.time_base = Fraction(1, frame.sample_rate)
-            yield from self._take(self._resampler.resample(frame))
+            yield from self._resampled(frame)
 
-    def _take(self, frames: list[Any]) -> Iterator[Any]:
-        for frame in frames:
+    def _resampled(self, given: Any) -> Iterator[Any]:
+        for frame in [] if self._resampler is None else self._resampler[1].resample(given):
             samples = frame.to_ndarray().reshape(-1, self._channels)
             at = self._next
             if frame.pts is not None:

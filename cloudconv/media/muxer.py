@@ -17,10 +17,10 @@ import av
 from cloudconv.media import matroska
 from cloudconv.media.carry import fresh_tags
 from cloudconv.media.containers import Container, container_of
-from cloudconv.media.copier import Copier
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.formats import layout
 from cloudconv.media.input import is_stdout, numbered
+from cloudconv.media.others import OtherStreams
 from cloudconv.media.packets import Writer
 from cloudconv.media.pictures import frame_durations, shows_of
 
@@ -127,7 +127,7 @@ class FileWriter(Writer):
         """
         container = container_of(plan.target)
         self._path = path
-        self._copier: Copier | None = None
+        self._others: OtherStreams | None = None
         # Data on standard output cannot be corrected afterwards.
         self._amends = container.is_amended and not is_stdout(path)
         self._order = _DecodeTimes() if container.sums_gaps and plan.rate is None else None
@@ -141,10 +141,10 @@ class FileWriter(Writer):
         plan, container, stream = self._plan, self._container, self.encoder
         if plan.carry is not None and container.is_video:
             seekable = not is_stdout(self._path)
-            self._copier = Copier(plan.carry, self._out, container, seekable=seekable)
-            self._opened.callback(self._copier.close)
-            self.warnings = self._copier.warnings
-            self._copier.describe_video(stream, plan.rate)
+            self._others = OtherStreams(plan.carry, self._out, container, seekable=seekable)
+            self._opened.callback(self._others.close)
+            self.warnings = self._others.warnings
+            self._others.describe_video(stream, plan.rate)
         if self._amends:
             self._room = matroska.room(len(self._out.streams))
             stream.metadata["title"] = stream.metadata.get("title", "") + self._room
@@ -161,16 +161,16 @@ class FileWriter(Writer):
             self._mux(ready)
 
     def _mux(self, packet: Any) -> None:
-        if self._copier is not None:
-            self._copier.until(packet.dts * self._plan.tick)
+        if self._others is not None:
+            self._others.until(packet.dts * self._plan.tick)
         self._check(packet)
         self._out.mux(packet)
 
     def write_copies(self) -> None:
         """Write all copied streams and close the file; do nothing if a stream is encoded again."""
         # Encoding audio again takes long, and no container refuses the result.
-        if self._copier is not None and not self._copier.encodes:
-            self._copier.until(None)
+        if self._others is not None and not self._others.encodes:
+            self._others.until(None)
             self._out.close()
 
     def finish(self) -> None:
@@ -178,9 +178,9 @@ class FileWriter(Writer):
         for packet in [] if self._order is None else self._order.finish():
             self._mux(packet)
         delays: list[Fraction] = []
-        if self._copier is not None:
-            self._copier.until(None)
-            delays = self._copier.delays
+        if self._others is not None:
+            self._others.until(None)
+            delays = self._others.delays
         super().finish()
         if self._amends:
             info, varies = self._plan.info, self._plan.rate is None
@@ -194,8 +194,8 @@ class FileWriter(Writer):
                 if at >= 0:
                     file.seek(at)
                     file.write(b"free")
-        if self._copier is not None and self._path.is_file():
-            self._copier.compare(self._path)
+        if self._others is not None and self._path.is_file():
+            self._others.compare(self._path)
 
 
 class _DecodeTimes:

@@ -45,23 +45,18 @@ class TimeStretch:
         self._factor = factor
         window = 1 << (max(rate // _WINDOWS_PER_SECOND, 256) - 1).bit_length()
         self._half = window // 2
-        self._block = window // _BLOCKS_PER_WINDOW
         self._search = window // 4
         self._hann = np.hanning(window + 1)[:-1, None].astype(np.float32)
         # Distances from an attack, in source samples. The sound from ``_lead`` before to ``_trail``
         # after the attack keeps the source's pace. At ``_reach`` the pace is the usual one again.
-        # Two attacks are at least ``_apart`` from each other.
         self._lead, self._trail = self._half, self._half + window // 8
         self._reach = window * 5 // 2
-        self._apart = window * 3 // 2
         # The source from sample number ``_at`` on; the first samples are silence. ``_given`` is the
-        # number of added samples. ``_seen`` is the end of the part that was searched for attacks.
+        # number of added samples.
         self._source: Samples = np.zeros((2 * window, channels), np.float32)
         self._at = -len(self._source)
-        self._given = self._seen = 0
-        self._loud = np.zeros(_BEFORE, np.float32)
-        self._attacks: list[int] = []
-        self._heights: list[float] = []
+        self._given = 0
+        self._attacks = _Attacks(window // _BLOCKS_PER_WINDOW, apart=window * 3 // 2)
         # The middle of the last window, in the output and in the source, and the window's second
         # half.
         self._out: int | None = None
@@ -86,9 +81,9 @@ class TimeStretch:
 
     def _made(self, samples: Samples) -> Iterator[Samples]:
         self._source = np.concatenate([self._source, samples])
-        self._find_attacks()
+        self._attacks.find(self._source, self._at)
         # A later attack cannot move the windows before this source sample.
-        ready = self._seen - 2 * self._reach - 2 * self._half
+        ready = self._attacks.seen - 2 * self._reach - 2 * self._half
         while True:
             out = 0 if self._out is None else self._out + self._half
             if out > ready * self._factor:
@@ -105,7 +100,7 @@ class TimeStretch:
 
     def _middle_of(self, out: int) -> int:
         """Return the middle in the source of the window whose middle in the output is ``out``."""
-        factor, attacks = self._factor, self._attacks
+        factor, attacks = self._factor, self._attacks.times
         following = bisect_right(attacks, out / factor)
         low, high = -self._half, self._at + len(self._source)
         even = out * factor.denominator / factor.numerator
@@ -147,14 +142,39 @@ class TimeStretch:
             return wanted
         return low + int(np.argmax(alike / np.sqrt(energy + 1e-9)))
 
-    def _find_attacks(self) -> None:
-        """Find blocks that are much louder than the blocks before; of two near ones, the louder."""
+    def _forget(self) -> None:
+        """Drop the samples that no later window can contain."""
+        first = min(self._middle, self._attacks.seen) - 2 * self._reach
+        if first > self._at:
+            self._source = self._source[first - self._at :]
+            self._at = first
+        self._attacks.forget(first)
+
+
+class _Attacks:
+    """The attacks in a sound, at least ``apart`` samples from each other; ``times`` in samples.
+
+    ``block`` is the length that is measured at once. ``seen`` is the end of the searched part.
+    """
+
+    def __init__(self, block: int, apart: int) -> None:
+        self.seen = 0
+        self.times: list[int] = []
+        self._block, self._apart = block, apart
+        self._loud = np.zeros(_BEFORE, np.float32)
+        self._height = 0.0  # of the last attack
+
+    def find(self, source: Samples, at: int) -> None:
+        """Find blocks that are much louder than the blocks before; of two near ones, the louder.
+
+        ``source`` begins with sample number ``at``.
+        """
         block, ahead = self._block, 4
-        count = (self._at + len(self._source) - self._seen) // block - ahead
+        count = (at + len(source) - self.seen) // block - ahead
         if count <= 0:
             return
-        begin = self._seen - self._at
-        part = self._source[begin - block - 1 : begin + (count + ahead) * block].astype(np.float64)
+        begin = self.seen - at
+        part = source[begin - block - 1 : begin + (count + ahead) * block].astype(np.float64)
         power = ((part[1:] - _EMPHASIS * part[:-1]) ** 2).sum(1)
         loud = power[block : (count + 1) * block].reshape(count, block).mean(1)
         known = np.concatenate([self._loud, loud])
@@ -162,24 +182,19 @@ class TimeStretch:
         for number in np.flatnonzero(loud > np.maximum(before * _RISE, _FLOOR)):
             here = np.sqrt(power[number * block : (number + ahead) * block])
             start = int(np.argmax(here >= _BEGINS * here.max())) + int(number - 1) * block
-            self._keep(self._seen + start, float(loud[number]))
+            self._keep(self.seen + start, float(loud[number]))
         self._loud = known[-_BEFORE:]
-        self._seen += count * block
+        self.seen += count * block
 
     def _keep(self, attack: int, height: float) -> None:
-        if self._attacks and attack - self._attacks[-1] < self._apart:
-            if height <= self._heights[-1]:
+        if self.times and attack - self.times[-1] < self._apart:
+            if height <= self._height:
                 return
-            self._attacks.pop()
-            self._heights.pop()
-        self._attacks.append(attack)
-        self._heights.append(height)
+            self.times.pop()
+        self.times.append(attack)
+        self._height = height
 
-    def _forget(self) -> None:
-        """Drop the samples that no later window can contain."""
-        first = min(self._middle, self._seen) - 2 * self._reach
-        if first > self._at:
-            self._source = self._source[first - self._at :]
-            self._at = first
-        while len(self._attacks) > 1 and self._attacks[1] < first:
-            del self._attacks[0], self._heights[0]
+    def forget(self, first: int) -> None:
+        """Drop the attacks that are too far before sample number ``first``."""
+        while len(self.times) > 1 and self.times[1] < first:
+            del self.times[0]

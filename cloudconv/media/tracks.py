@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import av.error
 from av.format import Flags
 
-from cloudconv.media.audio import Stretcher
+from cloudconv.media.audio import AudioEncoder
 from cloudconv.media.carry import Carry, codec_name
 from cloudconv.media.clock import Clock
 from cloudconv.media.containers import Container
@@ -30,14 +30,13 @@ LONG_AGO = Fraction(-(10**9))
 
 
 class Track:
-    """A stream that is carried over: copied, converted or slowed.
+    """A stream that is carried over: copied, converted or encoded again by ``encoder``.
 
-    ``tracks`` are all that are carried over. ``converts`` is for text subtitles in the codec of the
+    ``parts`` are those of all tracks. ``converts`` is for text subtitles in the codec of the
     ``target``. ``led`` is the length in seconds of the audio that was left out before the first
-    video frame, ``moved`` the number of packets that :meth:`_in_order` moves, ``unreadable`` the
-    number of subtitles that could not be converted. ``delay`` is the number of seconds by which the
-    first packet precedes 0. The file states this delay, and readers subtract it from all times. An
-    output that is not ``seekable`` cannot state a delay.
+    video frame, and ``unreadable`` the number of subtitles that could not be converted. ``delay``
+    is the number of seconds by which the first packet precedes 0. The file states this delay, and
+    readers subtract it from all times. An output that is not ``seekable`` cannot state it.
     """
 
     def __init__(
@@ -46,30 +45,27 @@ class Track:
         target: Any,
         carry: Carry,
         container: Container,
-        tracks: Mapping[int, Track],
+        parts: list[Parts],
         *,
         seekable: bool,
         converts: bool = False,
-        slowed: Stretcher | None = None,
+        encoder: AudioEncoder | None = None,
     ) -> None:
-        self.source, self.target, self.slowed = source, target, slowed
+        self.source, self.target, self.encoder = source, target, encoder
         self.led = self.delay = Fraction(0)
-        self.moved = self.unreadable = 0
-        self._carry, self._container, self._tracks = carry, container, tracks
+        self.unreadable = 0
+        self.order = Order(source, target)
+        self._carry, self._container, self._converts = carry, container, converts
         self._states_delay = container.is_amended and seekable
-        self._shifts = (Fraction(0), *carry.info.timing.shifts)
-        self._converts, self._clock = converts, Clock(source.container)
+        self._parts = Parts(source, carry.info.timing.shifts, parts)
+        self._joins = False  # whether the next packet is the first one of a part
         self._shown = False  # whether a packet has come that no edit list hides
-        self._part, self._joins = 0, False  # whether the next packet is the first one after a join
-        self._offset = self._reached = Fraction(0)  # see `_shift`
         self._ends: Fraction | None = None  # the last packet's end in seconds, in the output
-        self._steps_back = False  # whether the last packet was moved, or one before that it follows
-        self._decoded: int | None = None  # the decode time of the last packet in ticks
 
     @property
     def is_empty(self) -> bool:
         """Return whether no packet was copied."""
-        return self._ends is None and self.slowed is None
+        return self._ends is None and self.encoder is None
 
     def packets(self, packet: Any) -> Iterator[tuple[Fraction, Any]]:
         """Yield the packets to write for one of the source, None for its end.
@@ -82,65 +78,16 @@ class Track:
             self._shown |= not packet.is_discard
             stamp = packet.dts if packet.dts is not None else packet.pts
             if stamp is not None:
-                self._shift(packet, stamp * packet.time_base)
-        if self.slowed is not None:
-            made = self.slowed.finish() if packet is None else self.slowed.feed(packet)
+                self._joins |= self._parts.shift(packet, stamp * packet.time_base)
+        if self.encoder is not None:
+            made = self.encoder.finish() if packet is None else self.encoder.feed(packet)
             yield from ((each.dts * each.time_base, each) for each in made)
         elif packet is not None:
             if packet.time_base > _COARSE:
                 _refine(packet)
             placed = self._placed(packet)
             if placed is not None:
-                yield self._in_order(placed)
-
-    def _shift(self, packet: Any, time: Fraction) -> None:
-        """Move a packet of a recording that was joined from parts to the clock of the whole video.
-
-        ``time`` is the packet's own time in seconds. The number of the packet's part, the seconds
-        added to its times, and its end on that clock are kept for the next packet.
-        """
-        self._clock.take(time, packet)
-        part = self._clock.part
-        if self.source.type == "subtitle":
-            # Subtitles are so far apart that their own times may not show the next part's start.
-            part = max(other._clock.part for other in self._tracks.values())
-            part = min(part, len(self._shifts) - 1)
-        if part != self._part:
-            # A part that the video does not have directly follows the part before.
-            alone = part >= len(self._shifts)
-            self._offset = self._reached - time if alone else self._shifts[part]
-            self._part, self._joins = part, True
-        base = packet.time_base
-        self._reached = time + self._offset + (packet.duration or 0) * base
-        later = round(self._offset / base)
-        packet.pts = None if packet.pts is None else packet.pts + later
-        packet.dts = None if packet.dts is None else packet.dts + later
-
-    def _in_order(self, packet: Any) -> tuple[Fraction, Any]:
-        """Return the decode time and the packet, moved later if the decode time steps back.
-
-        No muxer accepts a decode time before that of the last packet, and some refuse an equal one.
-        """
-        is_text = self.source.type == "subtitle"
-        stamp = packet.dts if packet.dts is not None else packet.pts
-        base, tick = packet.time_base, self.target.time_base
-        if packet.dts is None and self.source.type == "video":
-            return stamp * base, packet
-        if self._decoded is not None:
-            alike = is_text or Flags(self.target.container.format.flags) & Flags.ts_nonstrict
-            least = self._decoded + (0 if alike else ceil(tick / base))
-            if stamp < least:
-                self._steps_back |= stamp < self._decoded
-                self.moved += self._steps_back
-                stamp = least
-                packet.dts, packet.pts = stamp, max(packet.pts, stamp)
-            else:
-                self._steps_back = False
-        self._decoded = stamp
-        later = round(round(self.delay / tick) * tick / base)
-        if later:
-            packet.pts, packet.dts = packet.pts + later, stamp + later
-        return (stamp + later) * base, packet
+                yield self.order.move(placed, self.delay)
 
     def _placed(self, packet: Any) -> Any:
         """Return the packet moved to the output's clock; None if it is outside the span."""
@@ -226,6 +173,80 @@ class Track:
         made.pts = made.dts = round(start * 1000)
         made.duration = round(duration * 1000)
         return made
+
+
+class Parts:
+    """The parts of a recording that was joined from several, as one stream shows them.
+
+    ``shifts`` are the seconds that the video's own restarts add to all times. ``others`` are the
+    parts of all streams, to which these are added.
+    """
+
+    def __init__(self, source: Any, shifts: tuple[Fraction, ...], others: list[Parts]) -> None:
+        self._is_text = source.type == "subtitle"
+        self._shifts, self._others = (Fraction(0), *shifts), others
+        self._clock, self._number = Clock(source.container), 0
+        self._offset = self._reached = Fraction(0)  # of this part, and the last packet's end
+        others.append(self)
+
+    def shift(self, packet: Any, time: Fraction) -> bool:
+        """Move a packet to the clock of the whole video; return whether a part begins with it.
+
+        ``time`` is the packet's own time in seconds.
+        """
+        self._clock.take(time, packet)
+        part, begins = self._clock.part, False
+        if self._is_text:
+            # Subtitles are so far apart that their own times may not show the next part's start.
+            part = min(max(each._clock.part for each in self._others), len(self._shifts) - 1)
+        if part != self._number:
+            # A part that the video does not have directly follows the part before.
+            alone = part >= len(self._shifts)
+            self._offset = self._reached - time if alone else self._shifts[part]
+            self._number, begins = part, True
+        base = packet.time_base
+        self._reached = time + self._offset + (packet.duration or 0) * base
+        later = round(self._offset / base)
+        packet.pts = None if packet.pts is None else packet.pts + later
+        packet.dts = None if packet.dts is None else packet.dts + later
+        return begins
+
+
+class Order:
+    """The order of a stream's packets; ``moved`` counts those whose decode time steps back."""
+
+    def __init__(self, source: Any, target: Any) -> None:
+        self.moved = 0
+        self._kind, self._target = source.type, target
+        self._steps_back = False  # whether the last packet was moved, or one before that it follows
+        self._decoded: int | None = None  # the decode time of the last packet in ticks
+
+    def move(self, packet: Any, delay: Fraction) -> tuple[Fraction, Any]:
+        """Return the decode time and the packet, moved later if the decode time steps back.
+
+        No muxer accepts a decode time before that of the last packet, and some refuse an equal one.
+        ``delay`` in seconds is added to all times.
+        """
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        base, tick = packet.time_base, self._target.time_base
+        if packet.dts is None and self._kind == "video":
+            return stamp * base, packet
+        if self._decoded is not None:
+            flags = Flags(self._target.container.format.flags)
+            alike = self._kind == "subtitle" or flags & Flags.ts_nonstrict
+            least = self._decoded + (0 if alike else ceil(tick / base))
+            if stamp < least:
+                self._steps_back |= stamp < self._decoded
+                self.moved += self._steps_back
+                stamp = least
+                packet.dts, packet.pts = stamp, max(packet.pts, stamp)
+            else:
+                self._steps_back = False
+        self._decoded = stamp
+        later = round(round(delay / tick) * tick / base)
+        if later:
+            packet.pts, packet.dts = packet.pts + later, stamp + later
+        return (stamp + later) * base, packet
 
 
 def _refine(packet: Any) -> None:

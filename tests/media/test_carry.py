@@ -15,9 +15,9 @@ from PIL import Image
 
 from cloudconv.errors import OutputError
 from cloudconv.media.carry import Carry, add_copy
-from cloudconv.media.copier import timecode_at_rate
 from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.matroska import amend, room
+from cloudconv.media.others import timecode_at_rate
 from cloudconv.media.probe import probe
 from cloudconv.media.sink import try_copies
 from tests.helpers.factory import (

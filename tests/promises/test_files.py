@@ -14,7 +14,7 @@ from cloudconv import files, weights
 from cloudconv.errors import EncoderError, OutputError, TakenError
 from cloudconv.jobs.interp import batch, store
 from cloudconv.jobs.interp import run as interp
-from cloudconv.media.copier import Copier
+from cloudconv.media.others import OtherStreams
 from cloudconv.media.output import Part
 from cloudconv.report.folder import ReportFolder
 from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSettings
@@ -327,13 +327,13 @@ def test_a_track_that_cannot_be_muxed_is_refused_before_the_first_frame(
     clip = write_clip(tmp_path / f"a{suffix}", 40, rate=24, codec=video, audio=[audio])
     output, seen = tmp_path / f"o{suffix}", []
 
-    def broken(copier, time, until=Copier.until):
-        until(copier, time)
+    def broken(others, time, until=OtherStreams.until):
+        until(others, time)
         if time is None:
             raise av.error.InvalidDataError(1, "no place for it")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Copier, "until", broken)
+        patched.setattr(OtherStreams, "until", broken)
         with pytest.raises(OutputError) as raised:
             calls.interpolate(clip, output, watch=on("rendering", seen.append), **BLEND)
     assert not seen

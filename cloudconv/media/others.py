@@ -1,4 +1,4 @@
-"""Copy all streams of the source file except its video, without encoding them again."""
+"""Carry the streams beside the video over: copy, convert or encode them again, or name them."""
 
 from __future__ import annotations
 
@@ -17,26 +17,21 @@ from av.stream import Disposition
 
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
-from cloudconv.media.audio import Stretcher, choose_format, name_channels
+from cloudconv.media.audio import AudioEncoder, choose_format, name_channels
 from cloudconv.media.carry import Carry, accepts, add_copy, codec_name, fresh_tags
 from cloudconv.media.containers import Container
 from cloudconv.media.demux import is_made_anew, only, open_container, read_packets
-from cloudconv.media.tracks import (
-    LONG_AGO,
-    PRIMING,
-    TEXT,
-    Track,
-)
+from cloudconv.media.tracks import LONG_AGO, PRIMING, TEXT, Parts, Track
 from cloudconv.messages import counted, plural
 
 _TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)([:;.])(\d+)")
 _DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
 
 
-class Copier:
-    """A copier of the source's other streams into an output container.
+class OtherStreams:
+    """The source's streams beside its video, on their way into an output container.
 
-    The copier opens the source a second time. The constructor adds the streams to ``out``, whose
+    The source is opened a second time. The constructor adds the streams to ``out``, whose
     header is not written yet. ``until`` then copies the packets up to a time, so that the streams
     are interleaved as players need. ``seekable`` is whether the output can be written at any
     position. Raises OutputError if ``carry.copies_only`` is set and the container cannot store an
@@ -49,6 +44,7 @@ class Copier:
         self.warnings: list[Warned] = []
         self._seekable, self._carry, self._kind, self._out = seekable, carry, container, out
         self._tracks: dict[int, Track] = {}  # by their index in the source
+        self._parts: list[Parts] = []
         self._carried: list[tuple[str, str, Track | None]] = []  # kind and label
         self._covers: list[tuple[Fraction, Any]] = []
         # Several pictures and animated WebP have no other streams.
@@ -87,7 +83,7 @@ class Copier:
     @property
     def encodes(self) -> bool:
         """Return whether a stream is encoded again, such as slowed audio."""
-        return any(track.slowed is not None for track in self._tracks.values())
+        return any(track.encoder is not None for track in self._tracks.values())
 
     @property
     def delays(self) -> list[Fraction]:
@@ -119,27 +115,29 @@ class Copier:
 
     def close(self) -> None:
         """Close the source; add warnings about damaged, moved and left-out audio and packets."""
-        led = max((track.led for track in self._tracks.values()), default=Fraction(0))
+        leads = [Fraction(0)]
         for track in self._tracks.values():
-            if track.slowed is not None and self._carry.start is None:
-                led = max(led, track.slowed.led)
-            if track.slowed is not None and track.slowed.lost:
+            label, encoder = _label(track.source), track.encoder
+            leads.append(track.led)
+            if encoder is not None and self._carry.start is None:
+                leads.append(encoder.led)
+            if encoder is not None and encoder.lost:
                 self._warn(
-                    f"sound-damaged: {_label(track.source)} is damaged: {track.slowed.lost} of its "
-                    "packets could not be decoded, and silence is in their place."
+                    f"sound-damaged: {label} is damaged: {encoder.lost} of its packets could not "
+                    "be decoded, and silence is in their place."
                 )
             if track.unreadable:
-                are = plural(track.unreadable, "is", "are")
-                self._warn(
-                    f"subtitles-damaged: {counted(track.unreadable, 'text')} of "
-                    f"{_label(track.source)} {are} damaged and left out."
+                texts, are = (
+                    counted(track.unreadable, "text"),
+                    plural(track.unreadable, "is", "are"),
                 )
-            if track.moved:
+                self._warn(f"subtitles-damaged: {texts} of {label} {are} damaged and left out.")
+            if moved := track.order.moved:
                 self._warn(
-                    f"clock-steps-back: The time stamps of {_label(track.source)} step back: "
-                    f"{track.moved} of its packets are moved to later times."
+                    f"clock-steps-back: The time stamps of {label} step back: {moved} of its "
+                    "packets are moved to later times."
                 )
-        if led > PRIMING:
+        if (led := max(leads)) > PRIMING:
             self._warn(
                 f"early-sound: {float(led):.3f} s of audio from before the first video frame are "
                 "left out."
@@ -157,26 +155,15 @@ class Copier:
         )
 
     def _add_streams(self, source: InputContainer) -> None:
-        carry, timed = self._carry, []
         self._out.metadata.update(fresh_tags(source.metadata, self._kind))
-        for stream in source.streams:
-            is_sound = stream.type == "audio"
-            is_text = stream.type == "subtitle" and codec_name(stream) in TEXT
-            if stream.index == carry.info.video_index:
-                continue
-            if stream.type == "attachment" or stream.disposition & Disposition.attached_pic:
+        others = [s for s in source.streams if s.index != self._carry.info.video_index]
+        timed = []
+        for stream in others:
+            if _kind(stream) == "still":
                 self._add_still(stream)
-            elif is_made_anew(stream):
-                continue
-            elif carry.slowdown is not None and not (carry.audio if is_sound else is_text):
-                advice = "; --audio=stretch slows such a stream" if is_sound else ""
-                self._drop("old-speed", stream, f"it would play at the old speed{advice}")
-            elif carry.slowdown is None and not carry.audio:
-                why = "such streams do not continue with the new frames"
-                self._drop("stream-not-continued", stream, why)
-            else:
+            elif not (is_made_anew(stream) or self._drops(stream)):
                 timed.append(stream)
-        for stream in timed:
+        for stream in timed:  # after the others, so that warnings come in this order
             self._add_timed(stream)
             track = self._tracks.get(stream.index)
             codec = "" if track is None else codec_name(track.target)
@@ -189,6 +176,20 @@ class Copier:
         self._queue = chain(self._covers, packets)
         self._add_chapters(source)
 
+    def _drops(self, stream: Any) -> bool:
+        """Return whether the settings leave a stream out, and add a warning about that."""
+        carry, is_sound = self._carry, stream.type == "audio"
+        is_text = stream.type == "subtitle" and codec_name(stream) in TEXT
+        if carry.slowdown is not None and not (carry.audio if is_sound else is_text):
+            advice = "; --audio=stretch slows such a stream" if is_sound else ""
+            self._drop("old-speed", stream, f"it would play at the old speed{advice}")
+        elif carry.slowdown is None and not carry.audio:
+            why = "such streams do not continue with the new frames"
+            self._drop("stream-not-continued", stream, why)
+        else:
+            return False
+        return True
+
     def _packets(self, source: InputContainer) -> Iterator[tuple[Fraction, Any]]:
         only(source, self._tracks)
         for packet in read_packets(source, [source.streams[index] for index in self._tracks]):
@@ -197,7 +198,7 @@ class Copier:
             yield from track.packets(None)
 
     def _add_track(self, stream: Any, target: Any, **kind: Any) -> None:
-        carried = self._carry, self._kind, self._tracks
+        carried = self._carry, self._kind, self._parts
         track = Track(stream, target, *carried, seekable=self._seekable, **kind)
         self._tracks[stream.index] = track
         self._carried.append((_kind(stream), _label(stream), track))
@@ -262,8 +263,8 @@ class Copier:
             return
         target = add(self._out)
         self._describe(stream, target)
-        slowed = Stretcher(stream, target, factor, self._carry)
-        self._add_track(stream, target, slowed=slowed)
+        encoder = AudioEncoder(stream, target, factor, self._carry)
+        self._add_track(stream, target, encoder=encoder)
         before, after = stream.codec_context, target.codec_context
         codec = after.codec.canonical_name
         if codec != before.codec.canonical_name:
