@@ -84,7 +84,7 @@ def accepts(muxer: str, add: Callable[[OutputContainer], Any]) -> bool:
 
 def add_copy(out: OutputContainer, stream: Any) -> Any:
     """Add a stream for copied packets of ``stream`` to a muxer before its header is written."""
-    # Without ``opaque``, PyAV requires an encoder for the video's codec, which a copy does not use.
+    # Without ``opaque``, PyAV requires an encoder of the video's codec (PyAV-Org/PyAV#1780).
     opaque = {"opaque": True} if stream.type == "video" else {}
     if out.format.name != "matroska" or codec_name(stream) not in _ACM:
         target = out.add_stream_from_template(stream, **opaque)
@@ -92,7 +92,8 @@ def add_copy(out: OutputContainer, stream: Any) -> Any:
             # A cover that was not decoded has no size. Muxers want one, and MP4 does not store it.
             target.width = target.height = 1
         return target
-    # PyAV refuses these codecs. A filter of packets copies all parameters of its input stream.
+    # PyAV refuses these codecs: ``add_stream_from_template`` of an AVI's WMA is a ValueError. A
+    # filter of packets copies all parameters of its input stream.
     target = out.add_mux_stream("pcm_s16le")
     BitStreamFilterContext("null", stream, target)
     return target

@@ -157,7 +157,7 @@ class VideoFile:
         with ExitStack() as stack:
             # PyAV frees a decoder, and waits for its threads, without releasing the interpreter.
             # While PyAV collects log lines, a thread that logs waits for the interpreter, so the
-            # threads must be idle by then.
+            # threads must be idle by then (PyAV-Org/PyAV#751, #1053).
             stack.callback(decoder.flush_buffers)
             for packet in chain(_packets(container, stream, key), [None]):
                 if packet is not None and is_shown(packet, info.codec):

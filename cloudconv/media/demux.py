@@ -217,7 +217,7 @@ def read_packets(
             raise_read_error(container.name.removeprefix("file:"), error)
             failures += 1
         except IndexError:
-            return  # PyAV 18 may raise it after the last packet if the file has a late stream
+            return  # may come after the last packet if a stream begins late (PyAV-Org/PyAV#692)
 
 
 def open_decoder(stream: Any) -> Any:
@@ -262,7 +262,8 @@ def is_png(path: Path) -> bool:
 def _check_png(file: BinaryIO, name: Path | str) -> None:
     """Raise InputError for a PNG that fills the memory.
 
-    FFmpeg unpacks texts and the colour profile without a limit. Here their limit is 64 MiB.
+    FFmpeg unpacks texts and the colour profile without a limit: `ffprobe` on a PNG whose chunk zTXt
+    has a megabyte of packed zeros. Here their limit is 64 MiB.
     """
     room = _MOST
     file.seek(16)

@@ -92,7 +92,7 @@ class KnownEncoder:
     refused: tuple[str, ...] = ()  # pixel formats that are listed but not accepted
     whole_chroma: bool = False  # width and height must be whole numbers of chroma samples
     smallest: int = 1  # the least width and height in pixels
-    corrupts: range = range(0)  # widths at which the encoder writes beyond its memory
+    corrupts: range = range(0)  # widths at which it writes beyond its memory, as valgrind shows
 
 
 # CRF values of libx264, and the CRF values of two other encoders with the same XPSNR: medians over

@@ -83,8 +83,8 @@ def log_lines() -> Iterator[list[LogLine]]:
     """Collect the lines that FFmpeg logs in this thread within the block; drop all other lines.
 
     PyAV compares a line with the level of its log when the line's thread gets the interpreter,
-    perhaps after the block. PyAV cannot compare with the level None, so the level never becomes
-    None again. After the block FFmpeg's own callback silences the log, without the interpreter.
+    perhaps after the block (PyAV-Org/PyAV#2276, #2394). PyAV cannot compare with the level None, so
+    the level never becomes None again. After the block FFmpeg's own callback silences the log.
     """
     with _READING, Capture(local=False), Capture(local=True) as lines:
         before = av.logging.get_level()
@@ -102,8 +102,8 @@ def log_lines() -> Iterator[list[LogLine]]:
 def unchanged_priority() -> Iterator[None]:
     """Undo a change of the process's scheduling at the end of the context.
 
-    If root starts SVT-AV1 on Linux, SVT-AV1 gives its threads the highest real-time priority. Other
-    processes then hardly run until the encoding ends.
+    If root starts SVT-AV1 on Linux, SVT-AV1 gives its threads the highest real-time priority, as
+    `chrt -a -p PID` shows. Other processes then hardly run until the encoding ends.
     """
     if sys.platform != "linux":
         yield

@@ -86,8 +86,9 @@ _FLOATS = {
 # Formats that FFmpeg's scaler does not convert exactly: other floats, colour models, byte orders.
 _UNUSABLE = re.compile(r".*f(16|32)|xyz|uyyvyy|gbrp1[02]msb|(x2|xv30|v30x|y21).*be")
 
-# FFmpeg's direct conversions to these formats leave out the last column or row of an odd size.
-# Conversions through the second format, another order of the same samples, are complete.
+# FFmpeg's direct conversions to these formats leave out the last column or row of an odd size:
+# `reformat` of 5x5 pictures (jellyfin/jellyfin-ffmpeg#453 is about p010le). Conversions through the
+# second format, another order of the same samples, are complete.
 _DETOURS = {"p010le": "p010be", "p016le": "p016be", "yuyv422": "yvyu422", "uyvy422": "yvyu422"}
 _UNSCALED = Interpolation.POINT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 
@@ -219,7 +220,7 @@ def _unscaled(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:
         src_color_range=ColorRange.JPEG,
         dst_color_range=ColorRange.JPEG,
         interpolation=_UNSCALED,
-        threads=1,  # with more threads, rows sometimes remain unwritten
+        threads=1,  # with more, rows may remain unwritten: repeat gbrp16le to rgb48be
     )
     return _like(picture, made)
 

@@ -134,7 +134,7 @@ def _shared(
 ) -> av.VideoFrame | None:
     """Return a picture that keeps the planes and uses their memory, None if PyAV cannot do that.
 
-    PyAV refuses odd sizes of formats with smaller chroma planes.
+    PyAV 18 refuses odd sizes of formats with smaller chroma planes, such as 5x5 of yuv420p.
     """
     try:
         return av.VideoFrame.from_dlpack(list(planes), pix_fmt, width, height)

@@ -103,7 +103,8 @@ class GrowthReader:
                 if self._growth.interrupt or is_closing():
                     return b""
         except KeyboardInterrupt as error:
-            # FFmpeg, which calls this function, would lose the interrupt and go on waiting.
+            # FFmpeg calls this function, and PyAV loses the interrupt: Ctrl-C during the header of
+            # an input that does not go on.
             self._growth.interrupt = error
             return b""
         return data

@@ -2,8 +2,9 @@
 
 The muxer states a constant rate for every encoded video. The muxer writes no sample aspect ratio
 for codecs that cannot store one in their bitstream. The muxer states no delay of copied audio whose
-source hides the first samples in another way. RFC 9559 defines the elements, and RFC 8794 their
-encoding.
+source hides the first samples in another way. `mkvinfo` shows all three in files of uneven times,
+of FFV1 with wide pixels, and with AAC from an MP4. RFC 9559 defines the elements, and RFC 8794
+their encoding.
 """
 
 from __future__ import annotations

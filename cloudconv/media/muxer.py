@@ -187,8 +187,8 @@ class FileWriter(Writer):
             size = info.width, info.height
             matroska.amend(self._path, self._room, size, info.aspect, delays, varies=varies)
         elif self._container.muxer == "mp4":
-            # FFmpeg also writes Apple's box, which states neither the layout of 3D video nor the
-            # pose of a sphere, and from which FFmpeg 8 then reads that there is none.
+            # FFmpeg 8 also writes Apple's box, which states neither the layout of 3D video nor the
+            # pose of a sphere, and reads from that box that there is none (`ffprobe OUT.mp4`).
             with self._path.open("rb+") as file:
                 at = file.read(_HEAD).find(b"vexu")
                 if at >= 0:

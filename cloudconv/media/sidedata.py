@@ -65,8 +65,9 @@ KINDS: dict[str, str | None] = {
     "3D_REFERENCE_DISPLAYS": "3D reference displays",
     "EXIF": "EXIF data",
 }
-# Kinds that PyAV cannot read, by FFmpeg's number. PyAV does not know those from 28 on, and frees
-# the name of a PNG's colour profile twice, which ends the process.
+# Kinds that PyAV cannot read, by FFmpeg's number. PyAV 18 does not know those from 28 on (see
+# PyAV-Org/PyAV#2392), and frees the name of a PNG's colour profile twice, which ends the process:
+# `[*frame.side_data]` of a PNG with the chunk iCCP.
 _UNREADABLE = {"ICC_PROFILE": 15, "LCEVC": 28, "VIEW_ID": 29, "3D_REFERENCE_DISPLAYS": 30}
 _UNREADABLE |= {"EXIF": 31} | {f"FFmpeg's side data {n}": n for n in range(32, 40)}
 
@@ -126,7 +127,7 @@ def matrix_of(picture: VideoFrame, codec: str) -> bytes | None:
 
 def marks_of(stream: Any) -> tuple[str | None, dict[str, bytes]]:
     """Return FFmpeg's name for the place of chroma samples, and the stream's own side data."""
-    # PyAV has no attribute for either, and the muxer writes both into its header.
+    # PyAV 18 has no attribute for either, and the muxer writes both into its header.
     header, plain = io.BytesIO(), {"write_crc32": "0"}
     try:
         with av.open(header, "w", format="matroska", container_options=plain) as out:
@@ -154,8 +155,8 @@ def keep(stream: Any, info: MediaInfo, container: Container) -> bool:
     """
     elements = b"".join(_elements(info, container))
     if elements:
-        # A stream without a codec has the side data, and a filter of packets copies all parameters
-        # of its input stream to its output stream.
+        # PyAV cannot set side data of a stream (PyAV-Org/PyAV#1150). A stream without a codec has
+        # it, and a filter of packets copies all parameters of its input stream to its output.
         header = io.BytesIO(described_video(elements))
         with av.open(header, format="matroska") as described:
             BitStreamFilterContext("null", described.streams[0], stream)
@@ -249,7 +250,7 @@ class Captions:
 
     def add(self, picture: VideoFrame, captions: bytes) -> Any:
         """Return a copy of the picture with captions, without its colour tags."""
-        # PyAV can set the side data of packets, and decoders copy it to their pictures.
+        # PyAV sets the side data of packets alone (PyAV-Org/PyAV#1593), which decoders copy.
         (packet,) = self._pack.encode(picture)
         kind = packet_sidedata_type_from_literal("a53_cc")
         side = PacketSideData(kind, len(captions))  # type: ignore[call-arg]

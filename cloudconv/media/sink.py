@@ -26,7 +26,7 @@ from cloudconv.media.packets import PacketSummary, PacketWriter, Writer, read_pa
 from cloudconv.media.sidedata import CAPTIONS, KINDS, Captions
 
 FEW = 2
-"""The largest number of pictures for which libx265 sets arbitrary decode times."""
+"""The largest number of pictures for which libx265 sets arbitrary decode times, as one shows."""
 
 
 class FrameEncoder:
