@@ -14,10 +14,13 @@ class CloudconvError(Exception):
 
     ``kind`` identifies the type of error for other programs; ``code`` identifies the message.
     ``text`` has options as on the command line; ``str()`` has them as Python keywords.
+    ``may_pass``: the same command may succeed later, with more memory, room or rights.
+    ``ends_work``: an interrupted run cannot go on after this error.
     """
 
     exit_code = 1
     kind = "other"
+    may_pass = ends_work = False
 
     def __init__(self, message: str) -> None:
         """Create the error from its code, a colon and its text."""
@@ -45,9 +48,13 @@ class InputError(CloudconvError):
 class ReadError(InputError):
     """The disk or the connection of the input fails, so that a part of the input is missing."""
 
+    may_pass = True
+
 
 class UnfitInputError(InputError):
     """The input changed its size or content during the run; the work so far cannot be used."""
+
+    ends_work = True
 
 
 class PictureError(InputError, ValueError):
@@ -58,6 +65,7 @@ class OutputError(CloudconvError):
     """The output cannot be written: a file exists, no permission, the disk is full."""
 
     kind = "output"
+    may_pass = True
 
 
 class OutputUsageError(SettingsError, OutputError):
@@ -68,6 +76,7 @@ class EncoderError(OutputError):
     """The encoder, one of its options, or this encoder in this container is not available."""
 
     kind = "encoder"
+    may_pass = False
 
 
 class EncoderUsageError(SettingsError, EncoderError):
@@ -76,6 +85,8 @@ class EncoderUsageError(SettingsError, EncoderError):
 
 class TakenError(OutputError):
     """The output is complete under another name, because something else took its name."""
+
+    ends_work = True
 
 
 class ModelError(CloudconvError):
@@ -102,6 +113,7 @@ class DeviceError(CloudconvError):
     """The device or cluster is absent or fails, or lacks the memory or the precision."""
 
     kind = "device"
+    may_pass = True
 
 
 class Interrupted(KeyboardInterrupt):

@@ -15,7 +15,6 @@ from cloudconv.messages import in_python
 
 Result = TypeVar("Result", covariant=True)
 Returned = TypeVar("Returned")
-Task = TypeVar("Task", covariant=True)
 Yielded = TypeVar("Yielded")
 Given = ParamSpec("Given")
 
@@ -96,18 +95,18 @@ class Finished(Generic[Result]):
 
 
 @dataclass(frozen=True, slots=True)
-class TaskEvent(Generic[Task]):
-    """An event of one of several tasks, such as the segments of a video.
+class SegmentEvent:
+    """An event of one of the segments of a video, by the segment's number.
 
-    ``Finished`` ends the task; its result is a CloudconvError if the task failed.
+    ``Finished`` ends the segment; its result is a CloudconvError if the segment failed.
     """
 
-    task: Task
+    number: int
     content: Any
 
     @property
     def error(self) -> CloudconvError | None:
-        """Return the error that ends the task; None if this event is another one."""
+        """Return the error that ends the segment; None if this event is another one."""
         result = self.content.result if isinstance(self.content, Finished) else None
         return result if isinstance(result, CloudconvError) else None
 

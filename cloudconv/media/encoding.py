@@ -50,6 +50,11 @@ class EncodingPlan:
     # About the choice, and about contents that the output cannot store.
     warnings: tuple[Warned, ...] = ()
 
+    def at(self, time_base: Fraction, carry: Carry | None) -> EncodingPlan:
+        """Return the plan for times that are multiples of ``time_base``; see plan_encoding."""
+        container, encoder = container_of(self.target), self.choice.encoder
+        return replace(self, tick=_clock(container, encoder, self.rate, time_base), carry=carry)
+
     def add_video(self, out: OutputContainer) -> Any:
         """Return a video stream with an encoder, added to ``out``; the encoder is opened later."""
         # Encoders adapt the quality to the rate, so a variable rate needs a plausible substitute.

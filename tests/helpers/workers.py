@@ -16,8 +16,8 @@ from tests.helpers.system import kill_this_process
 
 
 @dataclass(frozen=True)
-class Job:
-    """A job that equals no other job, even one with the same number."""
+class Number:
+    """A stand-in for a segment, which has a number too."""
 
     number: int
 
@@ -25,11 +25,11 @@ class Job:
 class Plain:
     """Work without files."""
 
-    def files(self, job: Job) -> tuple[Path, ...]:
+    def files(self, plan: object) -> tuple[Path, ...]:
         return ()
 
-    def moved(self, job: Job, files: Mapping[Path, Path]) -> Job:
-        return job
+    def relocated(self, plan: object, files: Mapping[Path, Path]) -> object:
+        return plan
 
 
 class Tenfold(Plain):
@@ -44,19 +44,19 @@ class Tenfold(Plain):
     ) -> None:
         self.fails, self.deadly, self.deaths, self.times = fails, deadly, deaths, times
 
-    def __call__(self, job: Job) -> Iterator[Any]:
-        if job.number == self.deadly:
+    def __call__(self, plan: object, at: Number) -> Iterator[Any]:
+        if at.number == self.deadly:
             with self.deaths.open("ab") as file:
                 if file.tell() < self.times:
                     file.write(b"x")
                     file.flush()
                     kill_this_process()
-        if job.number == self.fails:
+        if at.number == self.fails:
             raise InputError(
                 "no-permission: this cannot be read: permission denied. Change its permissions."
             )
         yield os.getpid()
-        yield Finished(job.number * 10)
+        yield Finished(at.number * 10)
 
 
 class ReportsEnvironment(Plain):
@@ -72,15 +72,15 @@ class ReportsEnvironment(Plain):
         names = ("CUDA_VISIBLE_DEVICES", "OMP_WAIT_POLICY")
         self.seen = *map(os.environ.get, names), "torch" in sys.modules
 
-    def __call__(self, job: Job) -> Iterator[Any]:
+    def __call__(self, plan: object, at: Number) -> Iterator[Any]:
         yield self.seen
         yield Finished(None)
 
 
 class Waits(Plain):
-    """Work that never ends a job."""
+    """Work that never ends."""
 
-    def __call__(self, job: Job) -> Iterator[Any]:
+    def __call__(self, plan: object, at: Number) -> Iterator[Any]:
         yield os.getpid()
         threading.Event().wait(60)
 
@@ -91,12 +91,21 @@ class Reads(Plain):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def files(self, job: Job) -> tuple[Path, ...]:
+    def files(self, plan: object) -> tuple[Path, ...]:
         return (self.path,)
 
-    def __call__(self, job: Job) -> Iterator[Any]:
+    def __call__(self, plan: object, at: Number) -> Iterator[Any]:
         yield Finished(self.path.read_text())
 
 
-def numbered(count: int) -> Iterator[Job]:
-    return map(Job, range(count))
+def numbered(count: int) -> Iterator[Number]:
+    return map(Number, range(count))
+
+
+def rendered(workers: Any, given: Iterator[Number | None]) -> Iterator[Any]:
+    """Yield the events of workers whose work uses neither a plan nor a store."""
+    kept: list[tuple[int, Any]] = []
+    for event in workers.map(None, given, lambda at, result: kept.append((at.number, result))):
+        yield event
+        if isinstance(event.content, Finished) and event.error is None:
+            assert kept[-1] == (event.number, event.content.result)

@@ -12,8 +12,6 @@ import cloudconv
 from cloudconv.errors import ModelUsageError, WeightsError
 from cloudconv.jobs.interp import run
 from cloudconv.jobs.interp.plan import decide
-from cloudconv.jobs.interp.pool import start
-from cloudconv.jobs.interp.render import SegmentWork
 from cloudconv.models import registry
 from tests.helpers.factory import picture, read_planes, read_times, write_clip
 from tests.helpers.own_networks import save, small_file, small_state
@@ -132,7 +130,7 @@ def test_weights_that_are_replaced_during_a_run_are_not_used(clip, file, tmp_pat
     other.replace(file)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     said = "not those with which the run began"
-    with start(decided.workers, SegmentWork()) as workers, pytest.raises(WeightsError, match=said):
+    with run.start(decided.workers) as workers, pytest.raises(WeightsError, match=said):
         list(run.interpolate(decided, workers))
     with pytest.raises(WeightsError, match=said):
         registry.load("rife-4.6", sha256=decided.weights)

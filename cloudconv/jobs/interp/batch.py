@@ -16,9 +16,8 @@ from cloudconv.events import Ended, Event, Finished, Job, Progress, Warned, mapp
 from cloudconv.host import lack_of_memory, refusal
 from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
-from cloudconv.jobs.interp.pool import WorkerConfig, Workers, choose_workers, start
-from cloudconv.jobs.interp.render import SegmentJob, SegmentWork
-from cloudconv.jobs.interp.run import interpolate
+from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
+from cloudconv.jobs.interp.run import Workers, interpolate, start
 from cloudconv.jobs.outcome import planned
 from cloudconv.jobs.output import output_path, stem_of
 from cloudconv.media import pictures as images
@@ -153,7 +152,7 @@ def _interpolate_each(every: Sequence[InterpSettings], folder: Path) -> Job:
                 yield Ended(number, str(settings.input), existing, len(every))
         if len(outcomes) == len(every):
             config = WorkerConfig()  # no input is left, so no workers start
-        with start(config, SegmentWork()) as workers:
+        with start(config) as workers:
             for number, settings in enumerate(every):
                 if number in outcomes:
                     continue
@@ -175,7 +174,7 @@ def _outcome(
     number: int,
     settings: InterpSettings,
     inputs: Sequence[File],
-    workers: Workers[SegmentJob],
+    workers: Workers,
     batch: _BatchProgress,
 ) -> Generator[Event, None, InputOutcome]:
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from shutil import disk_usage
@@ -13,8 +13,7 @@ import torch
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
-from cloudconv.jobs.interp.ray import check_single
+from cloudconv.jobs.interp.pool import WorkerConfig, check_single, choose_workers
 from cloudconv.jobs.outcome import VideoResult
 from cloudconv.jobs.output import (
     check_begin,
@@ -27,7 +26,6 @@ from cloudconv.jobs.output import (
 from cloudconv.media import pictures as images
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import container_of, default_suffix
-from cloudconv.media.encoders import EncoderChoice, choose
 from cloudconv.media.encoding import EncodingPlan, plan_encoding
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
@@ -40,7 +38,7 @@ from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render.cpu_streams import useful_cpu_streams
-from cloudconv.render.device import precision_name, set_threads
+from cloudconv.render.device import machine_fingerprint, precision_name, set_threads
 from cloudconv.render.renderer import Renderer, renderer_for
 from cloudconv.schedule.frames import Counts, Request
 from cloudconv.settings import InterpSettings, exact
@@ -80,7 +78,9 @@ class InterpPlan:
     """The decisions that an interpolation makes before the first frame.
 
     ``request`` describes the output frames; ``rate`` is None if variable. ``weights`` is a
-    hash of the model's weights.
+    hash of the model's weights. The first frame shows the source's time ``first``, which
+    becomes ``offset`` in the output; both are approximate until :meth:`beginning`, and so are the
+    clock of ``encoding`` and the times of what is carried.
     """
 
     settings: InterpSettings
@@ -93,21 +93,21 @@ class InterpPlan:
     device: torch.device
     dtype: torch.dtype
     workers: WorkerConfig
-    choice: EncoderChoice
     device_warnings: tuple[Warned, ...]
+    first: Fraction
+    offset: Fraction
+    encoding: EncodingPlan
 
     @property
     def window(self) -> tuple[Fraction, Fraction]:
         """Return start and end of the used part of the source, in seconds on the source's clock."""
-        timing, s = self.info.timing, self.settings
-        end = timing.end if s.end is None else min(timing.end, timing.start + exact(s.end))
-        return timing.start + (exact(s.start) or 0), end
+        return _window(self.settings, self.info)
 
     @property
     def warnings(self) -> list[Warned]:
         """Return all warnings that are known before the first frame."""
         others = [*self._gap_warnings, *self._rate_warnings, *self._disk_warnings]
-        return [*self.info.warnings, *self.device_warnings, *others, *self.choice.warnings]
+        return [*self.info.warnings, *self.device_warnings, *others, *self.encoding.warnings]
 
     @property
     def _disk_warnings(self) -> list[Warned]:
@@ -116,7 +116,7 @@ class InterpPlan:
             return []
         read = sum(file.stat().st_size for file in images.files_of(self.info.path))
         need = read * self.expected // max(self.info.timing.frames, 1)
-        need *= 2 if is_joinable(self.output) else 1
+        need *= 2 if self.is_joinable else 1
         if need <= disk_usage(home).free:
             return []
         return [
@@ -232,52 +232,40 @@ class InterpPlan:
                 _refuse_many(self.info, self.request, number, length)
             yield frame
 
-    def renderer(self, model: str) -> Renderer:
-        """Return a renderer with a model; its batch is not chosen yet."""
+    def renderer(self) -> Renderer:
+        """Return a renderer in this process; its batch is not chosen yet."""
         threads = self.workers.threads(self.settings.threads) or set_threads(None)
         streams = useful_cpu_streams(torch.device(self.workers.device), threads)
-        return renderer_for(
-            model, self.settings, self.device, self.dtype, streams, sha256=self.weights
-        )
+        given = self.settings.chosen_model, self.settings, self.device, self.dtype
+        return renderer_for(*given, streams, sha256=self.weights)
 
-    def offset(self, first: Fraction) -> Fraction:
-        """Return the output time of the source frame at ``first``, the first one."""
-        # These outputs begin with the first frame, even if the source's sound begins earlier.
-        starts_with_frame = self.settings.start is not None or self.settings.slowmo is not None
-        return Fraction(0) if starts_with_frame else first - origin(self.info, first)
+    def beginning(self, first: Fraction) -> InterpPlan:
+        """Return the plan for a source whose used part begins at ``first``."""
+        offset, tick, carry = _placed(self.settings, self.info, self.request, self.rate, first)
+        return replace(self, first=first, offset=offset, encoding=self.encoding.at(tick, carry))
 
-    def tick(self, first: Fraction) -> Fraction:
-        """Return the length of a tick of the output's clock; see :meth:`offset`."""
-        timing, factor = self.info.timing, self.request.slowdown
-        if isinstance(self.request.rate, Multiply):
-            factor /= self.request.rate.factor
-        gap = 1 / (timing.gap_rate or Fraction(1))
-        # At a variable rate the end can be within a frame.
-        ends = exact(self.settings.end) or Fraction(1)
-        spans = [timing.time_base, timing.last_duration, gap, ends]
-        return time_base(self.rate, [span * factor for span in spans], self.offset(first))
+    @property
+    def is_joinable(self) -> bool:
+        """Return whether the output can be joined from segments."""
+        return is_joinable(self.output)
 
-    def encoding(self, first: Fraction, threads: int | None) -> EncodingPlan:
-        """Plan the encoding from the source time ``first``, with the streams and tags to copy."""
-        settings = self.settings
-        whole = settings.start is None and settings.end is None
-        start, end = (None, None) if whole else self.window
-        return plan_encoding(
-            self.output,
-            self.info,
-            rate=self.rate,
-            time_base=self.tick(first),
-            settings=settings.encoding(threads),
-            carry=Carry(
-                self.info,
-                first - self.offset(first),
-                start,
-                end,
-                audio=settings.slowmo is None or settings.audio == "stretch",
-                slowdown=exact(settings.slowmo),
-                copies_only=settings.audio == "copy",
-            ),
-        )
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Return everything that can change a pixel of the output."""
+        machine = machine_fingerprint(self.device, each_gpu=self.workers.each_gpu)
+        if self.workers.device_type != self.device.type:
+            machine["device"] = f"{self.workers.device_type} of a cluster"
+        choice = self.encoding.choice
+        return {
+            "input": self.info.fingerprint,
+            **self.settings.pinned(),
+            **machine,
+            "weights": self.weights,
+            "precision": precision_name(self.dtype),
+            "encoder": f"{choice.encoder}, {dict(choice.options)}",
+            "pix_fmt": choice.working,
+            "times": f"{self.encoding.tick} {self.offset}",
+        }
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -292,7 +280,7 @@ class InterpPlan:
             "model": self.settings.chosen_model,
             "device": "cuda:all" if workers.each_gpu else workers.device,
             "precision": precision_name(self.dtype),
-            "encoder": self.choice.encoder,
+            "encoder": self.encoding.choice.encoder,
             "source_frames": self._used_frames,
             "output_frames": expected,
             "source_fps": None if timing.rate is None else str(timing.rate),
@@ -380,7 +368,11 @@ def decide(
         check_single(info.path)
     if not settings.many_frames:
         _check_count(settings, info, request)
-    choice = choose(container_of(output), info, settings)
+    first = timing.next_frame(timing.start + (start or 0))
+    offset, tick, carry = _placed(settings, info, request, rate, first)
+    encoding = plan_encoding(
+        output, info, rate=rate, time_base=tick, settings=settings, carry=carry
+    )
     check_output(output, overwrite=settings.overwrite, inputs=[info.path])
     check_outputs(settings, written_by(output), [info.path, *map(Path, inputs)])
     is_whole = settings.start is None and settings.end is None
@@ -396,9 +388,48 @@ def decide(
         device,
         dtype,
         workers,
-        choice,
         tuple(warned),
+        first,
+        offset,
+        encoding,
     )
+
+
+def _placed(
+    settings: InterpSettings,
+    info: MediaInfo,
+    request: Request,
+    rate: Fraction | None,
+    first: Fraction,
+) -> tuple[Fraction, Fraction, Carry]:
+    """Return the output's time of the source frame at ``first``, its tick, and what is carried."""
+    timing, start, end = info.timing, exact(settings.start), exact(settings.end)
+    # These outputs begin with the first frame, even if the source's sound begins earlier.
+    starts_with_frame = start is not None or settings.slowmo is not None
+    offset = Fraction(0) if starts_with_frame else first - origin(info, first)
+    factor = request.slowdown
+    if isinstance(request.rate, Multiply):
+        factor /= request.rate.factor
+    # At a variable rate the end can be within a frame.
+    gap, ends = 1 / (timing.gap_rate or Fraction(1)), end or Fraction(1)
+    spans = [timing.time_base, timing.last_duration, gap, ends]
+    kept = (None, None) if start is None and end is None else _window(settings, info)
+    carry = Carry(
+        info,
+        first - offset,
+        start=kept[0],
+        end=kept[1],
+        audio=settings.slowmo is None or settings.audio == "stretch",
+        slowdown=exact(settings.slowmo),
+        copies_only=settings.audio == "copy",
+    )
+    return offset, time_base(rate, [span * factor for span in spans], offset), carry
+
+
+def _window(settings: InterpSettings, info: MediaInfo) -> tuple[Fraction, Fraction]:
+    timing, end = info.timing, exact(settings.end)
+    ends = timing.end if end is None else min(timing.end, timing.start + end)
+    return timing.start + (exact(settings.start) or 0), ends
 
 
 def _is_live(settings: InterpSettings) -> bool:

@@ -1,30 +1,27 @@
-"""Choose workers: this process, several processes, or a cluster."""
+"""Choose who renders the segments: this process, several processes, or a cluster."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
 
+from cloudconv.errors import InputError
 from cloudconv.events import Warned
-from cloudconv.jobs.interp.processes import Job, Processes, Work
-from cloudconv.jobs.interp.ray import Cluster
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render import device as devices
 from cloudconv.render.device import PRECISIONS, choose_device, choose_precision, cores
 
 _GPU_CORES = 4
-"""The number of cores for a job with a GPU, to decode and encode. Other jobs need one core."""
+"""The number of cores for a segment with a GPU, to decode and encode. Others need one core."""
 _VISIBLE = {
     "cuda": "HIP_VISIBLE_DEVICES" if torch.version.hip else "CUDA_VISIBLE_DEVICES",
     "xpu": "ZE_AFFINITY_MASK",
 }
 """The environment variable that limits the devices that a process sees."""
-
-Workers = Processes[Job] | Cluster[Job]
-"""Processes or a cluster that do jobs; a context manager that ends them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +31,15 @@ class WorkerConfig:
     # ``inline`` is this process, ``local`` are processes of this machine, ``ray`` is a cluster.
     kind: Literal["inline", "local", "ray"] = "inline"
     count: int = 1  # the number of processes on this machine
-    cores: int = 1  # for a job of a cluster
+    cores: int = 1  # for a segment on a cluster
     address: str | None = None  # of the cluster; None to find or start one
     each_gpu: bool = False  # whether each GPU of this machine has one process
     device: str = "cpu"  # the workers' device, as in this process if this process has the device
+
+    @property
+    def gpus(self) -> int:
+        """Return the number of GPUs of each worker."""
+        return int(self.device_type in _VISIBLE)
 
     @property
     def device_type(self) -> str:
@@ -68,8 +70,8 @@ def choose_workers(
     """Return the workers, the device in this process, and warnings.
 
     The arguments are those of the settings: ``cuda:all`` means one worker for each GPU, and
-    ``threads`` on a cluster the number of cores for each job. Raises CloudconvError if there is no
-    such device.
+    ``threads`` on a cluster the number of cores for each segment. Raises CloudconvError if there is
+    no such device.
     """
     kind, _, detail = workers.partition(":")
     if kind != "ray":
@@ -92,17 +94,6 @@ def choose_workers(
     return config, chosen, devices.auto_warnings(device)
 
 
-def start(config: WorkerConfig, work: Work[Job]) -> Workers[Job]:
-    """Return the workers; processes start with the first jobs, of which ``inline`` takes none.
-
-    Raises DeviceError if there is no such cluster.
-    """
-    if config.kind != "ray":
-        return Processes(work, environments(config))
-    gpus = int(config.device_type in _VISIBLE)
-    return Cluster(work, config.address, cores=config.cores, gpus=gpus)
-
-
 def environments(config: WorkerConfig) -> list[dict[str, str]]:
     """Return for each process the variables with which it sees one GPU, as number 0."""
     device = torch.device(config.device)
@@ -112,3 +103,12 @@ def environments(config: WorkerConfig) -> list[dict[str, str]]:
     seen = [each for each in os.environ.get(name, "").split(",") if each]
     numbers = range(config.count) if config.each_gpu else [device.index or 0] * config.count
     return [{name: seen[k] if k < len(seen) else str(k)} for k in numbers]
+
+
+def check_single(path: Path) -> None:
+    """Raise InputError if the input is not a single file, which a cluster can share."""
+    if not path.is_file():
+        raise InputError(
+            f"not-a-single-file: {path} is not a single file, and a cluster can share only a "
+            "file: make a video of it first."
+        )

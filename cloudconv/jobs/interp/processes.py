@@ -1,4 +1,4 @@
-"""Distribute jobs to processes of this machine. The module loads neither PyTorch nor FFmpeg."""
+"""Render segments in processes of this machine. The module loads no PyTorch."""
 
 from __future__ import annotations
 
@@ -12,51 +12,49 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
 from cloudconv import interrupts
 from cloudconv.errors import CloudconvError, DeviceError
-from cloudconv.events import Finished, TaskEvent
+from cloudconv.events import Finished, SegmentEvent
 from cloudconv.host import lack_of_memory, reuse_memory
 
+if TYPE_CHECKING:
+    from cloudconv.jobs.interp.render import RenderPlan, SegmentResult, SegmentWork
+    from cloudconv.jobs.interp.segments import SegmentPlan
+
 POLL = 0.05
-"""Seconds until the next request for jobs, if the next job is not known yet."""
+"""Seconds until the next request for a segment, if the next one is not known yet."""
 MAX_ATTEMPTS = 3
-"""The number of attempts at a job whose worker dies each time."""
+"""The number of attempts at a segment whose worker dies each time."""
 LAST_SECONDS = 10.0
-"""Seconds for the workers to cut their jobs short after an interrupt."""
+"""Seconds for the workers to cut their segments short after an interrupt."""
 END: Any = object()
-"""What replaces the next job after the last one."""
+"""What replaces the next segment after the last one."""
 
-Job = TypeVar("Job")
-Given = TypeVar("Given", contravariant=True)
-
-
-class Work(Protocol[Given]):
-    """A function that workers apply to each job; picklable. Each process has its own copy."""
-
-    def __call__(self, job: Given) -> Iterator[Any]:
-        """Do the job and yield its events, at last ``Finished``; a CloudconvError ends the job."""
-
-    def files(self, job: Given) -> tuple[Path, ...]:
-        """Return the files that the job reads; a cluster copies them to machines without them."""
-
-    def moved(self, job: Given, files: Mapping[Path, Path]) -> Any:
-        """Return the job for a machine that has the files at other paths."""
+Keep = Callable[["SegmentPlan", "SegmentResult"], None]
+"""What keeps the result of a segment."""
 
 
-class Processes(Generic[Job]):
-    """Processes that do jobs; a context manager that ends them.
+def event_of(segment: SegmentPlan, content: Any, keep: Keep) -> SegmentEvent:
+    """Return a worker's event about a segment; ``keep`` gets the result, if this is the end."""
+    event = SegmentEvent(segment.number, content)
+    if isinstance(content, Finished) and event.error is None:
+        keep(segment, content.result)
+    return event
 
-    Each process gets one of the environments in addition. The processes start at the first call of
-    :meth:`map`; later calls use the same processes. A process that dies is replaced, and its jobs
-    are done again. All processes end with this process.
+
+class Processes:
+    """Processes that render segments; a context manager that ends them.
+
+    Each process has its own copy of the work, and gets one of the environments in addition. The
+    processes start at the first call of :meth:`map`; later calls use the same processes. A process
+    that dies is replaced, and its segment is made again. All processes end with this process.
     """
 
-    def __init__(self, work: Work[Job], environments: Sequence[Mapping[str, str]]) -> None:
+    def __init__(self, work: SegmentWork, environments: Sequence[Mapping[str, str]]) -> None:
         self._work, self._environments = work, environments
-        self._workers: list[_Worker[Job]] = []
+        self._workers: list[_Worker] = []
 
     def __enter__(self) -> Self:
         return self
@@ -66,41 +64,44 @@ class Processes(Generic[Job]):
             self._workers.pop().end()
 
     def map(
-        self, jobs: Iterator[Job | None], keep: Callable[[TaskEvent[Job]], None] = lambda _: None
-    ) -> Generator[TaskEvent[Job], None, None]:
-        """Do jobs in any order and yield their events; ``Finished`` ends each job.
+        self, plan: RenderPlan, segments: Iterator[SegmentPlan | None], keep: Keep
+    ) -> Generator[SegmentEvent, None, None]:
+        """Render segments in any order and yield their events; ``Finished`` ends each segment.
 
-        If a job is done again, its events come again. None among the jobs means that the next job
-        is not known yet; ``map`` then yields events before the next request. An interrupt, and
-        closing the generator, end the processes: each has some seconds to cut its job short, and
-        ``keep`` gets the results. The method may be called again when the generator has ended.
-        Errors of ``jobs`` are raised, and RuntimeError if a process ends with an unexpected
-        exception.
+        ``keep`` gets each result. If a segment is made again, its events come again. None among the
+        segments means that the next one is not known yet; ``map`` then yields events before the
+        next request. An interrupt, and closing the generator, end the processes: each has some
+        seconds to cut its segment short, and ``keep`` gets the results. The method may be called
+        again when the generator has ended. Errors of ``segments`` are raised, and RuntimeError if a
+        process ends with an unexpected exception.
         """
         for environment in self._environments[len(self._workers) :]:
             self._workers.append(_Worker(self._work, environment))
         with ExitStack() as undo:
             undo.callback(self.__exit__)
             try:
-                yield from self._events(jobs)
+                yield from self._events(plan, segments, keep)
             except (KeyboardInterrupt, GeneratorExit):
                 self._cut_short(keep)
                 raise
             undo.pop_all()
 
-    def _events(self, jobs: Iterator[Job | None]) -> Iterator[TaskEvent[Job]]:
+    def _events(
+        self, plan: RenderPlan, segments: Iterator[SegmentPlan | None], keep: Keep
+    ) -> Iterator[SegmentEvent]:
         while True:
-            for worker in (each for each in self._workers if not each.job):
-                if (job := next(jobs, END)) in (None, END):
+            for worker in (each for each in self._workers if not each.segment):
+                if (segment := next(segments, END)) in (None, END):
                     break
-                worker.give(job)
-            busy = {each.connection: each for each in self._workers if each.job}
-            if job is END and not busy:
+                worker.give(plan, segment)
+            busy = {each.connection: each for each in self._workers if each.segment}
+            if segment is END and not busy:
                 break
-            for connection in wait(list(busy), POLL if job is None else None):
-                yield from busy[connection].received()  # type: ignore[index]
+            for connection in wait(list(busy), POLL if segment is None else None):
+                for made, content in busy[connection].received():  # type: ignore[index]
+                    yield event_of(made, content, keep)
 
-    def _cut_short(self, keep: Callable[[TaskEvent[Job]], None]) -> None:
+    def _cut_short(self, keep: Keep) -> None:
         until = time.monotonic() + LAST_SECONDS
         busy = [worker for worker in self._workers if worker.has_begun]
         for worker in busy:
@@ -108,21 +109,20 @@ class Processes(Generic[Job]):
                 worker.connection.send(None)
         for worker in busy:
             with suppress(OSError, EOFError):
-                while worker.job and worker.connection.poll(max(until - time.monotonic(), 0)):
-                    event = TaskEvent(worker.job, worker.connection.recv())
+                while worker.segment and worker.connection.poll(max(until - time.monotonic(), 0)):
+                    event = event_of(worker.segment, worker.connection.recv(), keep)
                     if isinstance(event.content, Finished):
-                        worker.job = None
-                        if event.error is None:
-                            keep(event)
+                        worker.segment = None
 
 
-class _Worker(Generic[Job]):
-    """A process, and the job that it is doing."""
+class _Worker:
+    """A process, and the segment that it renders."""
 
-    def __init__(self, work: Work[Job], environment: Mapping[str, str]) -> None:
-        self.job: Job | None = None
-        self.has_begun = False  # whether the job has yielded an event
-        self._deaths = 0  # of processes that did the job
+    def __init__(self, work: SegmentWork, environment: Mapping[str, str]) -> None:
+        self.segment: SegmentPlan | None = None
+        self.has_begun = False  # whether the segment has had an event
+        self._deaths = 0  # of processes that rendered the segment
+        self._sent: object = None
         # The process unpickles the work after it has set the environment: the work imports
         # PyTorch, which reads the visible GPUs only once.
         self._given = dict(environment), pickle.dumps(work)
@@ -139,21 +139,21 @@ class _Worker(Generic[Job]):
             self._process.start()
         theirs.close()
 
-    def give(self, job: Job) -> None:
-        self.job, self._deaths = job, 0
+    def give(self, plan: RenderPlan, segment: SegmentPlan) -> None:
+        self.segment, self._deaths, self._sent = segment, 0, (plan, segment)
         self._send()
 
     def _send(self) -> None:
         with suppress(OSError):  # the process is dead, and `received` replaces it
-            self.connection.send(self.job)
+            self.connection.send(self._sent)
 
-    def received(self) -> Iterator[TaskEvent[Job]]:
-        """Yield the next event; if the process has died, another one does its job.
+    def received(self) -> Iterator[tuple[SegmentPlan, Any]]:
+        """Yield the next event; if the process has died, another one renders its segment.
 
-        The job is given up if too many processes died of it.
+        The segment is given up if too many processes died of it.
         """
-        assert self.job is not None
-        job = self.job
+        assert self.segment is not None
+        segment = self.segment
         try:
             content = self.connection.recv()
         except (EOFError, OSError):
@@ -174,8 +174,8 @@ class _Worker(Generic[Job]):
             )
         self.has_begun = not isinstance(content, Finished)
         if not self.has_begun:
-            self.job = None
-        yield TaskEvent(job, content)
+            self.segment = None
+        yield segment, content
 
     def end(self) -> None:
         self.connection.close()
@@ -185,18 +185,18 @@ class _Worker(Generic[Job]):
 
 
 def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -> None:
-    """Do the jobs that arrive on a connection; the main function of a worker process."""
+    """Render the segments that arrive on a connection; the main function of a worker process."""
     os.environ.update(environment)
     # Waiting threads of OpenMP must leave the cores to other processes. The command line also sets
     # this variable, but a script that imports cloudconv does not.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     reuse_memory()
-    work: Work[Any] | None = None
+    work: SegmentWork | None = None
 
     def do(sent: bytes) -> Iterator[Any]:
         nonlocal work
-        work = work or pickle.loads(packed)  # imports PyTorch, as the job does
-        yield from work(pickle.loads(sent))
+        work = work or pickle.loads(packed)  # imports PyTorch, as what is sent does
+        yield from work(*pickle.loads(sent))
 
     # On Windows Ctrl-C and Ctrl-Break reach every process of the terminal. The main process alone
     # ends the work.
@@ -222,10 +222,10 @@ def _serve(connection: Connection, environment: dict[str, str], packed: bytes) -
                 return
 
 
-def outcome_of(work: Callable[[Job], Iterator[Any]], job: Job) -> Generator[Any, None, None]:
-    """Do a job and yield its events; an error for the user becomes the result of the job."""
+def outcome_of(work: Callable[..., Iterator[Any]], *given: Any) -> Generator[Any, None, None]:
+    """Do the work and yield its events; an error for the user becomes the result."""
     try:
-        yield from work(job)
+        yield from work(*given)
     except CloudconvError as error:
         yield Finished(error)
     except (MemoryError, OSError, ImportError, RuntimeError) as error:

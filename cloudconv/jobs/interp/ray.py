@@ -1,6 +1,6 @@
-"""Distribute jobs over a Ray cluster; Ray is an optional extra.
+"""Render segments on a Ray cluster; Ray is an optional extra.
 
-A machine reads a file of a job at the same path as this machine. If the machine does not have the
+A machine reads a file of a run at the same path as this machine. If the machine does not have the
 file there, it writes a copy of the object with the file's content, which Ray transfers.
 """
 
@@ -14,35 +14,40 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from cloudconv.errors import CloudconvError, DeviceError, InputError
-from cloudconv.events import Finished, TaskEvent
+from cloudconv.errors import DeviceError
+from cloudconv.events import Finished, SegmentEvent
 from cloudconv.files import reading
 from cloudconv.host import reuse_memory
-from cloudconv.jobs.interp.processes import END, MAX_ATTEMPTS, POLL, Job, Work, outcome_of
+from cloudconv.jobs.interp.pool import check_single
+from cloudconv.jobs.interp.processes import END, MAX_ATTEMPTS, POLL, Keep, event_of, outcome_of
+
+if TYPE_CHECKING:
+    from cloudconv.jobs.interp.render import RenderPlan, SegmentWork
+    from cloudconv.jobs.interp.segments import SegmentPlan
 
 _TIMEOUT = 10  # seconds, for a connection and for the deletion of copies
 _CHUNK = 1 << 26  # bytes
 
 
-class Cluster(Generic[Job]):
-    """A connection to a Ray cluster; a context manager that cancels its jobs.
+class Cluster:
+    """A connection to a Ray cluster; a context manager that cancels its work.
 
-    The address is None for a cluster on this machine, or a new one. A job needs so many ``cores``
-    and ``gpus``. Raises DeviceError if Ray is not installed, if there is no cluster at that
-    address, or if no machine has enough cores or GPUs.
+    The address is None for a cluster on this machine, or a new one. A segment needs so many
+    ``cores`` and ``gpus``. Raises DeviceError if Ray is not installed, if there is no cluster at
+    that address, or if no machine has enough cores or GPUs.
     """
 
-    def __init__(self, work: Work[Job], address: str | None, *, cores: int, gpus: int) -> None:
+    def __init__(self, work: SegmentWork, address: str | None, *, cores: int, gpus: int) -> None:
         self._ray, self._work = _ray(), work
         self._needs = {"CPU": cores, "GPU": gpus}
-        self._running: dict[Any, tuple[Job, list[_Shared]]] = {}  # by the reference to the result
-        self._shared: dict[Path, _Shared] = {}
+        self._running: dict[Any, SegmentPlan] = {}  # by the reference to the result
+        self._shared: list[_Shared] = []
         self._joined = not self._ray.is_initialized()
         with ExitStack() as undo:
             undo.push(self.__exit__)
@@ -57,55 +62,50 @@ class Cluster(Generic[Job]):
     def __exit__(self, *_: object) -> None:
         for reference in self._running:
             self._ray.cancel(reference, force=True)
-        for shared in self._shared.values():
-            self._forget(shared)
+        self._forget()
         if self._joined:
             self._ray.shutdown()
 
     def map(
-        self, jobs: Iterator[Job | None], keep: Callable[[TaskEvent[Job]], None] = lambda _: None
-    ) -> Generator[TaskEvent[Job], None, None]:
-        """Do jobs on the cluster; see :meth:`~cloudconv.jobs.interp.processes.Processes.map`.
+        self, plan: RenderPlan, segments: Iterator[SegmentPlan | None], keep: Keep
+    ) -> Generator[SegmentEvent, None, None]:
+        """Render on the cluster; see :meth:`~cloudconv.jobs.interp.processes.Processes.map`.
 
-        A job whose machine or process is lost is repeated on another one. An interrupt loses jobs.
+        A segment whose machine or process is lost is made again on another one. An interrupt loses
+        segments. Raises InputError if a file of the run is missing or no single file.
         """
         cores, gpus = self._needs.values()
         needs = {"max_retries": MAX_ATTEMPTS - 1, "num_cpus": cores, "num_gpus": gpus}
         perform = self._ray.remote(**needs)(_perform)
-        sent = self._ray.put((secrets.token_hex(8), self._work))
-        job: Any = None
-        while job is not END or self._running:
-            while len(self._running) < self._room() and (job := next(jobs, END)) not in (None, END):
-                try:
-                    shared = [self.share(path) for path in self._work.files(job)]
-                except CloudconvError as error:
-                    yield TaskEvent(job, Finished(error))
-                else:
-                    self._running[perform.remote(sent, job, shared)] = job, shared
+        self._forget()
+        self._shared = [self.share(path) for path in self._work.files(plan)]
+        sent = self._ray.put((secrets.token_hex(8), self._work, plan, self._shared))
+        segment: Any = None
+        while segment is not END or self._running:
+            room = self._room()
+            while len(self._running) < room and (segment := next(segments, END)) not in (None, END):
+                self._running[perform.remote(sent, segment)] = segment
             if not self._running:
-                time.sleep(POLL if job is None else 0)
+                time.sleep(POLL if segment is None else 0)
                 continue
-            ended, _ = self._ray.wait(list(self._running), timeout=POLL if job is None else None)
+            patience = POLL if segment is None else None
+            ended, _ = self._ray.wait(list(self._running), timeout=patience)
             for reference in ended:
-                done, _ = self._running.pop(reference)
-                yield from (TaskEvent(done, content) for content in self._result(reference))
+                made = self._running.pop(reference)
+                yield from (event_of(made, each, keep) for each in self._result(reference))
 
     def share(self, path: Path) -> _Shared:
         """Return a file for other machines; raise InputError if it is missing or no single file."""
-        if path not in self._shared:
-            # A new file probably belongs to the next video, so files without jobs are released.
-            used = [each for _, shared in self._running.values() for each in shared]
-            for idle in [each for each, shared in self._shared.items() if shared not in used]:
-                self._forget(self._shared.pop(idle))
-            self._shared[path] = shared = _Shared(path)
-            if len(self._nodes()) > 1:
-                with reading(path), path.open("rb") as file:
-                    chunks = iter(lambda: file.read(_CHUNK), b"")
-                    shared.chunks = [self._ray.put(chunk) for chunk in chunks]
-        return self._shared[path]
+        shared = _Shared(path)
+        if len(self._nodes()) > 1:
+            with reading(path), path.open("rb") as file:
+                chunks = iter(lambda: file.read(_CHUNK), b"")
+                shared.chunks = [self._ray.put(chunk) for chunk in chunks]
+        return shared
 
-    def _forget(self, shared: _Shared) -> None:
-        if shared.chunks:
+    def _forget(self) -> None:
+        """Delete the copies of the shared files on all machines."""
+        for shared in [each for each in self._shared if each.chunks]:
             at = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
             delete = self._ray.remote(num_cpus=0, max_retries=0)(shutil.rmtree)
             places = [at(node["NodeID"], soft=False) for node in self._nodes()]
@@ -131,7 +131,7 @@ class Cluster(Generic[Job]):
         )
 
     def _room(self) -> int:
-        """Return the number of jobs to submit at once: two for each that the cluster can do now."""
+        """Return how many segments to submit at once: two for each that the cluster can do now."""
         resources = self._ray.cluster_resources()
         slots = min(int(resources.get(k, 0) // need) for k, need in self._needs.items() if need)
         return max(1, slots) * 2
@@ -182,15 +182,6 @@ def _join(ray: Any, address: str | None) -> None:
             signal.signal(signal.SIGTERM, handler)
 
 
-def check_single(path: Path) -> None:
-    """Raise InputError if the input is not a single file."""
-    if not path.is_file():
-        raise InputError(
-            f"not-a-single-file: {path} is not a single file, and a cluster can share only a "
-            "file: make a video of it first."
-        )
-
-
 class _Shared:
     """A file with references to its content in the cluster, none if the cluster is one machine."""
 
@@ -219,18 +210,18 @@ def _mark(path: Path) -> tuple[int, int]:
     return about.st_size, about.st_mtime_ns
 
 
-_works: dict[str, Work[Any]] = {}
-"""The work of this process by its token, so that a model stays loaded between two jobs."""
+_works: dict[str, SegmentWork] = {}
+"""The work of this process by its token, so that a model stays loaded between two segments."""
 
 
-def _perform(sent: tuple[str, Work[Job]], job: Job, shared: list[_Shared]) -> list[Any]:
-    token, work = sent
+def _perform(sent: tuple[str, SegmentWork, RenderPlan, list[_Shared]], segment: Any) -> list[Any]:
+    token, work, plan, shared = sent
     if token not in _works:
         reuse_memory()
         _works.clear()
         _works[token] = work
-    paths = dict(zip(work.files(job), (each.here() for each in shared), strict=True))
-    return list(outcome_of(_works[token], work.moved(job, paths)))
+    paths = dict(zip(work.files(plan), (each.here() for each in shared), strict=True))
+    return list(outcome_of(_works[token], work.relocated(plan, paths), segment))
 
 
 def _ray() -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -11,77 +11,64 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import torch
 
 from cloudconv.checkpoints import file_of
 from cloudconv.errors import CloudconvError, UnfitInputError
-from cloudconv.events import Finished, Progress, TaskEvent
-from cloudconv.jobs.interp.segments import SegmentPlan
+from cloudconv.events import Finished, Progress, SegmentEvent
+from cloudconv.jobs.interp.plan import InterpPlan
+from cloudconv.jobs.interp.segments import Part, SegmentPlan
 from cloudconv.jobs.interp.store import fresh_file, token_of
-from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.frame import Frame, FrameTask
-from cloudconv.media.info import MediaInfo
 from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import FrameEncoder
 from cloudconv.media.source import Source
 from cloudconv.pipeline import one_thread, prefetch
-from cloudconv.render.device import PRECISIONS, set_threads
+from cloudconv.render.device import set_threads
 from cloudconv.render.memory import Sizes
 from cloudconv.render.renderer import Renderer, renderer_for
-from cloudconv.settings import InterpSettings
-
-Frames = TypeVar("Frames", bound=Iterable[FrameTask])
 
 
 @dataclass(frozen=True, slots=True)
 class RenderPlan:
-    """Everything that is needed to render any segment of a job, in any process.
+    """Everything that is needed to render any segment of a run, in any process.
 
-    ``model`` is the name or file of the model, ``weights`` a hash of its weights, and ``threads``
-    the number of each worker's threads, None for all. ``sizes`` are the same for all segments.
-    ``offset`` is the time of the first frame, in seconds. Each worker sees one device of the type
-    ``device``. The segments' files are written to ``folder``. ``token`` identifies the folder's
-    content: a machine that finds another token at that path does not see the same folder.
+    ``threads`` is the number of each worker's threads, None for all. ``sizes`` are the same for all
+    segments. ``nvdec``: the GPU of each worker decodes. The segments' files are written to
+    ``folder``. ``token`` identifies the folder's content: a machine that finds another token at
+    that path does not see the same folder.
     """
 
-    settings: InterpSettings
-    model: str
-    weights: str | None
+    run: InterpPlan
     threads: int | None
     sizes: Sizes
-    info: MediaInfo
-    encoding: EncodingPlan
-    folder: Path
-    offset: Fraction
-    device: str
-    precision: str
     nvdec: bool
-    token: str = ""
+    folder: Path
+    token: str
 
     @property
     def model_key(self) -> tuple[object, ...]:
         """Return a key that is equal for plans that can use the same model."""
-        settings = self.settings
+        run, settings = self.run, self.run.settings
         options = settings.scale, settings.fallback, settings.tile, settings.timesteps
-        return self.device, self.precision, self.model, self.weights, *options
+        return run.workers.device_type, run.dtype, settings.chosen_model, run.weights, *options
 
     def source(self) -> Source:
         """Return a source that stays open between two segments, in a process with one GPU."""
-        nvdec = 0 if self.nvdec else None
-        return Source(self.info, threads=self.threads, nvdec=nvdec)
+        return Source(self.run.info, threads=self.threads, nvdec=0 if self.nvdec else None)
 
     def renderer(self) -> Renderer:
-        """Load the model on its device, and return a renderer, whose sizes are not set yet."""
-        device, dtype = torch.device(self.device), PRECISIONS[self.precision]
-        streams = self.sizes.cpu_streams
-        return renderer_for(self.model, self.settings, device, dtype, streams, sha256=self.weights)
+        """Load the model on the device of a worker, which has one; the sizes are not set yet."""
+        run, device = self.run, torch.device(self.run.workers.device_type)
+        given = run.settings.chosen_model, run.settings, device, run.dtype
+        return renderer_for(*given, self.sizes.cpu_streams, sha256=run.weights)
 
     def apply_to(self, renderer: Renderer) -> None:
         """Set the sizes of a renderer."""
-        renderer.use_sizes(self.info.width, self.info.height, self.sizes)
+        renderer.use_sizes(self.run.info.width, self.run.info.height, self.sizes)
 
 
 def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
@@ -127,78 +114,36 @@ def decode(segment: SegmentPlan, source: Source) -> Iterator[FrameTask]:
             del decoded[old]
 
 
-@dataclass(eq=False, slots=True)
-class OpenPart(Generic[Frames]):
-    """A segment that is being rendered; ``open`` opens its encoder at the first frame."""
-
-    number: int
-    frames: Frames
-    open: Callable[[], FrameEncoder]
-    encoder: FrameEncoder | None = None
-    written: int = 0
-    _planned: int = 0
-    _ended: bool = False
-
-    def tasks(self) -> Iterator[FrameTask | None]:
-        """Yield the planned frames, and None after the last; they may be taken ahead."""
-        for task in self.frames:
-            self._planned += 1
-            yield task
-        self._ended = True
-        yield None
-
-    @property
-    def is_written(self) -> bool:
-        """Return whether all frames are written."""
-        return self._ended and self.written == self._planned
-
-    def write(self, frame: Frame) -> None:
-        """Encode the next frame."""
-        self.encoder = self.encoder or self.open()
-        self.encoder.write(frame)
-        self.written += 1
-
-    def abandon(self) -> None:
-        """Delete the encoder's file."""
-        if self.encoder is not None:
-            self.encoder.abandon()
+SegmentEvents = Generator[SegmentEvent, None, None]
 
 
 def render_segments(
-    plan: RenderPlan,
-    segments: Iterable[OpenPart[Frames]],
-    renderer: Renderer,
-    finish: Callable[[Frames, Any, Any], Any] | None,
-) -> Generator[TaskEvent[int], None, None]:
+    segments: Iterable[Part], renderer: Renderer, offset: Fraction
+) -> SegmentEvents:
     """Render segments in order, while another thread completes the previous segment's file.
 
-    Yield the events of each segment by its number; ``Finished`` has the result of ``finish``, which
-    is called in the other thread with the frames, the encoder and what its ``complete`` returned.
-    The device makes the frames of the next segment meanwhile. If a segment cannot be planned to its
-    end, the frames before are rendered, and then the error is raised. The file of an incomplete
-    segment is deleted; after an interrupt it ends with its last encoded frame, if there is
-    ``finish``.
+    ``offset`` is the output's time of the first frame, in seconds. Yield the events of each
+    segment; ``Finished`` has what its ``keep`` returned. The device makes the frames of the next
+    segment meanwhile. If a segment cannot be planned to its end, the frames before are rendered,
+    and then the error is raised. The file of an incomplete segment is deleted; after an interrupt
+    it ends with its last encoded frame, if there is ``keep``.
     """
-    parts: deque[OpenPart[Frames]] = deque()
+    parts: deque[Part] = deque()
     errors: list[CloudconvError] = []
 
-    def completed(part: OpenPart[Frames]) -> TaskEvent[int]:
-        assert part.encoder is not None
-        summary = part.encoder.complete()
-        return TaskEvent(
-            part.number, Finished(finish and finish(part.frames, part.encoder, summary))
-        )
+    def completed(part: Part) -> SegmentEvent:
+        return SegmentEvent(part.number, Finished(part.complete()))
 
     def abandon() -> None:
-        if parts:
-            parts[0].abandon()
+        if parts and parts[0].encoder is not None:
+            parts[0].encoder.abandon()
 
     with (
         one_thread("cloudconv-finish") as worker,
         one_thread("cloudconv-encode") as encoding,  # an interrupt leaves no frame half encoded
         ExitStack() as undo,
     ):
-        flushing: list[Future[TaskEvent[int]]] = []
+        flushing: list[Future[SegmentEvent]] = []
         made = undo.enter_context(prefetch(renderer.render(_taken(segments, parts, errors)), 4))
         undo.callback(abandon)
         try:
@@ -208,18 +153,18 @@ def render_segments(
                     done = parts.popleft()
                     flushing = [worker.submit(completed, done)]
                     assert done.encoder is not None
-                    yield from (TaskEvent(done.number, each) for each in done.encoder.warnings)
+                    yield from (SegmentEvent(done.number, each) for each in done.encoder.warnings)
                 if frame is None:
                     break
                 part = parts[0]
-                timed = frame.at(frame.time + plan.offset, frame.duration)
+                timed = frame.at(frame.time + offset, frame.duration)
                 encoding.submit(part.write, timed).result()
                 for event in (*renderer.new_warnings(), Progress("rendering", part.written, None)):
-                    yield TaskEvent(part.number, event)
+                    yield SegmentEvent(part.number, event)
                 if flushing and flushing[0].done():
                     yield flushing.pop().result()
         except (KeyboardInterrupt, GeneratorExit):
-            if parts and finish is not None:
+            if parts and parts[0].keep is not None:
                 with suppress(CloudconvError, AssertionError):  # no frame, or no room
                     encoding.submit(completed, parts.popleft()).result()
             raise
@@ -229,9 +174,7 @@ def render_segments(
 
 
 def _taken(
-    segments: Iterable[OpenPart[Frames]],
-    parts: deque[OpenPart[Frames]],
-    errors: list[CloudconvError],
+    segments: Iterable[Part], parts: deque[Part], errors: list[CloudconvError]
 ) -> Iterator[FrameTask | None]:
     """Yield the tasks of all segments, each of which joins ``parts``; an error ends the tasks."""
     try:
@@ -240,10 +183,6 @@ def _taken(
             yield from part.tasks()
     except CloudconvError as error:
         errors.append(error)
-
-
-SegmentJob = tuple[RenderPlan, SegmentPlan]
-"""A segment, and everything that is needed to render it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,16 +207,15 @@ class SegmentResult:
 
 
 class SegmentWork:
-    """The work of rendering segments; the model and the source remain open between two jobs."""
+    """What a worker does; the model and the source remain open between two segments."""
 
     def __init__(self) -> None:
         self._plan: RenderPlan | None = None
         self._renderer: Renderer | None = None
         self._source: Source | None = None
 
-    def __call__(self, job: SegmentJob) -> Iterator[Any]:
+    def __call__(self, plan: RenderPlan, segment: SegmentPlan) -> Iterator[Any]:
         """Render a segment; yield its progress, warnings, and ``Finished`` with the result."""
-        plan, segment = job
         source, renderer = self._opened(plan)
         with ExitStack() as stack:
             folder = plan.folder
@@ -285,19 +223,20 @@ class SegmentWork:
                 # A machine without access to the work folder sends the packets. With access no
                 # temporary folder is made: the main process ends its workers without any cleanup.
                 folder = Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
-
             made: list[SegmentResult] = []
 
-            def result(_: object, encoder: FrameEncoder, summary: PacketSummary) -> SegmentResult:
-                if folder == plan.folder:
-                    made.append(SegmentResult(summary, encoder.file.name))
-                else:
-                    made.append(SegmentResult(summary, data=encoder.file.read_bytes()))
+            def keep(file: Path, summary: PacketSummary) -> SegmentResult:
+                near = SegmentResult(summary, file.name)
+                far = folder != plan.folder
+                made.append(SegmentResult(summary, data=file.read_bytes()) if far else near)
                 return made[0]
 
+            def encoder() -> FrameEncoder:
+                return FrameEncoder(plan.run.encoding, fresh_file(folder))
+
             frames = stack.enter_context(prefetch(decode(segment, source), 8))
-            part = OpenPart(0, frames, lambda: FrameEncoder(plan.encoding, fresh_file(folder)))
-            events = render_segments(plan, [part], renderer, result)
+            part = Part(segment.number, frames, encoder, keep)
+            events = render_segments([part], renderer, plan.run.offset)
             try:
                 for event in events:
                     yield event.content
@@ -314,25 +253,20 @@ class SegmentWork:
                 self._renderer = None  # frees the memory for the next one
                 self._renderer = plan.renderer()
             plan.apply_to(self._renderer)
-            self.close()
+            if self._source is not None:
+                self._source.__exit__()
             self._source = plan.source()
         return self._source, self._renderer
 
-    def close(self) -> None:
-        """Close the source."""
-        if self._source is not None:
-            self._source.__exit__()
-            self._source = None
-
-    def files(self, job: SegmentJob) -> tuple[Path, ...]:
+    def files(self, plan: RenderPlan) -> tuple[Path, ...]:
         """Return the video and the weights file."""
-        model = Path(job[0].model)
-        return (job[0].info.path, *([model] if file_of(model) else []))
+        model = Path(plan.run.settings.chosen_model)
+        return (plan.run.info.path, *([model] if file_of(model) else []))
 
-    def moved(self, job: SegmentJob, files: Mapping[Path, Path]) -> SegmentJob:
-        """Return the job with the paths that its files have on another machine."""
-        plan, segment = job
-        model = str(files.get(Path(plan.model), plan.model))
+    def relocated(self, plan: RenderPlan, files: Mapping[Path, Path]) -> RenderPlan:
+        """Return the plan with the paths that its files have on another machine."""
+        run, model = plan.run, plan.run.settings.chosen_model
+        settings = run.settings.changed(model=str(files.get(Path(model), model)))
         # A copy on another machine has another date; without a fingerprint the date is not checked.
-        info = replace(plan.info, path=files[plan.info.path], fingerprint="")
-        return replace(plan, info=info, model=model), segment
+        info = replace(run.info, path=files[run.info.path], fingerprint="")
+        return replace(plan, run=replace(run, info=info, settings=settings))

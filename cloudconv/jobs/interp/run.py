@@ -9,36 +9,34 @@ itself.
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, fields, replace
-from fractions import Fraction
 from functools import partial
 from itertools import chain
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from cloudconv.errors import CloudconvError
-from cloudconv.events import Event, Finished, Job, Progress, TaskEvent, Warned, each_once
-from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
-from cloudconv.jobs.interp.pool import Workers, start
+from cloudconv.events import Event, Finished, Job, Progress, Warned, each_once
+from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide
+from cloudconv.jobs.interp.pool import WorkerConfig, environments
+from cloudconv.jobs.interp.processes import Processes
+from cloudconv.jobs.interp.ray import Cluster
 from cloudconv.jobs.interp.render import (
-    OpenPart,
     RenderPlan,
-    SegmentJob,
+    SegmentEvents,
+    SegmentResult,
     SegmentWork,
     render_segments,
 )
-from cloudconv.jobs.interp.segments import OpenSegment, split
-from cloudconv.jobs.interp.store import SegmentStore, fresh_file, token_of
+from cloudconv.jobs.interp.segments import SegmentPlan
+from cloudconv.jobs.interp.store import DirectStore, SegmentStore, Store, token_of
 from cloudconv.jobs.output import size_of
 from cloudconv.media.frame import FrameTask
-from cloudconv.media.output import check_free, claim
-from cloudconv.media.packets import PacketSummary
-from cloudconv.media.sink import FrameEncoder, Sink, try_copies
+from cloudconv.media.output import claim
+from cloudconv.media.sink import Sink, try_copies
 from cloudconv.pipeline import drained, prefetch
-from cloudconv.render.device import machine_fingerprint, precision_name, set_threads
+from cloudconv.render.device import set_threads
 from cloudconv.render.memory import MAX_BATCH, Sizes, empty_cache, least_free_memory
 from cloudconv.render.renderer import Renderer
 from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
@@ -49,10 +47,10 @@ _PLANNED = 8
 _UNSET = ("tile", "threads")
 """The decisions that may be None."""
 
-SegmentEvents = Generator[TaskEvent[int], None, None]
-"""The events of segments, by the segments' numbers."""
+Workers = Processes | Cluster
+"""Processes or a cluster that render segments; a context manager that ends them."""
 
-__all__ = ["decide", "interpolate", "run"]
+__all__ = ["decide", "interpolate", "run", "start"]
 
 
 def run(settings: InterpSettings) -> Job:
@@ -61,13 +59,24 @@ def run(settings: InterpSettings) -> Job:
     Closing the iterator cancels the run, which keeps the finished segments, as Ctrl-C does.
     """
     plan = decide(settings, live=True)
-    with start(plan.workers, SegmentWork()) as workers:
+    with start(plan.workers) as workers:
         yield Finished((yield from interpolate(plan, workers)))
+
+
+def start(config: WorkerConfig, work: SegmentWork | None = None) -> Workers:
+    """Return the workers; processes start with their first segments, of which ``inline`` gets none.
+
+    Raises DeviceError if there is no such cluster.
+    """
+    work = work or SegmentWork()
+    if config.kind != "ray":
+        return Processes(work, environments(config))
+    return Cluster(work, config.address, cores=config.cores, gpus=config.gpus)
 
 
 @each_once
 def interpolate(
-    reported: list[Warned], plan: InterpPlan, workers: Workers[SegmentJob]
+    reported: list[Warned], plan: InterpPlan, workers: Workers
 ) -> Generator[Event, None, InterpResult]:
     """Interpolate one video."""
     began = time.monotonic()
@@ -78,52 +87,34 @@ def interpolate(
         # Decode and plan in another thread.
         events = ScheduleEvents()
         source = stack.enter_context(plan.source())
-        ahead = stack.enter_context(
-            prefetch(schedule(plan.frames(source), plan.request, events), 8)
-        )
+        scheduled = schedule(plan.frames(source), plan.request, events)
+        ahead = stack.enter_context(prefetch(scheduled, 8))
         head = next(ahead)
-        first, tasks = head.left.time, chain([head], ahead)
+        plan, tasks = plan.beginning(head.left.time), chain([head], ahead)
         del head  # so that the first pictures do not stay in memory after they are rendered
         # Load the finished segments of an earlier run, or open the output.
-        work = stack.enter_context(_claimed(plan, first))
-        yield from work.warnings
-        store = work if isinstance(work, SegmentStore) else None
-        resumed = 0 if store is None else store.frames
-        folder = (
-            Path(stack.enter_context(TemporaryDirectory(prefix="cloudconv-")))
-            if store is None
-            else store.path
-        )
-        renderer = plan.renderer(plan.settings.chosen_model)
-        render_plan = _resolved(plan, store, folder, first, renderer)
+        store = stack.enter_context(_opened(plan))
+        yield from store.warnings
+        resumed, expected = store.frames, plan.expected
+        renderer = plan.renderer()
         # A GPU that decodes here also decodes for the workers.
-        render_plan = replace(render_plan, nvdec=source.by_gpu)
+        render_plan = _resolved(plan, store, renderer, nvdec=source.by_gpu)
         yield from renderer.new_warnings()
         # Render the missing segments.
         set_threads(render_plan.threads)
-        if store is None or plan.workers.kind == "inline":
+        encoding = render_plan.run.encoding
+        if isinstance(store, DirectStore) or plan.workers.kind == "inline":
             render_plan.apply_to(renderer)
-            rendering = render_segments(
-                render_plan,
-                _parts(render_plan, tasks, work),
-                renderer,
-                None if store is None else partial(_record, store),
-            )
+            rendering = render_segments(store.parts(tasks, encoding), renderer, plan.offset)
         else:
             del renderer
             empty_cache(plan.device)  # the workers need the memory of the model
-            count = plan.workers.count
-            rendering = _render_by_workers(render_plan, tasks, store, workers, count)
+            rendering = _render_by_workers(render_plan, tasks, store, workers)
         if resumed:
-            yield Progress("rendering", resumed, plan.expected, resumed)
-        counts = yield from _followed(rendering, events, resumed, plan.expected)
-        # Join the segments.
-        if isinstance(work, SegmentStore):
-            sink = Sink(render_plan.encoding, overwrite=plan.settings.overwrite)
-            work.join(sink)
-        else:
-            (sink := work).complete()
-        yield from (*sink.warnings, *source.warnings)
+            yield Progress("rendering", resumed, expected, resumed)
+        counts = yield from _followed(rendering, events, resumed, expected)
+        yield from store.join(encoding, overwrite=plan.settings.overwrite)
+        yield from source.warnings
     seconds = time.monotonic() - began
     return InterpResult(
         **plan.counted(counts),
@@ -136,38 +127,20 @@ def interpolate(
 
 
 @contextmanager
-def _claimed(plan: InterpPlan, first: Fraction) -> Iterator[SegmentStore | Sink]:
-    settings, output = plan.settings, plan.output
-    if not is_joinable(output):
-        with (
-            claim(output, overwrite=settings.overwrite),
-            Sink(plan.encoding(first, settings.threads), overwrite=settings.overwrite) as sink,
-        ):
-            yield sink
-        return
-    store = SegmentStore(output)
-    with store.locked():
-        # Another run may have finished the output since the first check.
-        check_free(output, overwrite=settings.overwrite)
-        encoding = plan.encoding(first, settings.threads)
+def _opened(plan: InterpPlan) -> Iterator[Store]:
+    """Claim the output, and keep finished work or the open output during a block."""
+    settings, encoding = plan.settings, plan.encoding
+    with claim(plan.output, overwrite=settings.overwrite):
+        if not plan.is_joinable:
+            with Sink(encoding, overwrite=settings.overwrite) as sink:
+                yield DirectStore(sink)
+            return
+        store = SegmentStore(plan.output)
         # Copied streams that cannot be written raise their errors now instead of at the end.
         store.warnings += [*encoding.warnings, *try_copies(encoding)]
-        machine = machine_fingerprint(plan.device, each_gpu=plan.workers.each_gpu)
-        if plan.workers.device_type != plan.device.type:
-            machine["device"] = f"{plan.workers.device_type} of a cluster"
-        choice = encoding.choice
-        identity = {
-            "input": plan.info.fingerprint,
-            **settings.pinned(),
-            **machine,
-            "weights": plan.weights,
-            "precision": precision_name(plan.dtype),
-            "encoder": f"{choice.encoder}, {dict(choice.options)}",
-            "pix_fmt": choice.working,
-            "times": f"{encoding.tick} {plan.offset(first)}",
-        }
-        store.open(identity, partial(_is_possible, settings), resume=settings.resume)
-        yield store
+        fits = partial(_is_possible, settings)
+        with store.opened(plan.identity, fits, resume=settings.resume):
+            yield store
 
 
 def _is_possible(settings: InterpSettings, decided: dict[str, Any]) -> bool:
@@ -180,38 +153,23 @@ def _is_possible(settings: InterpSettings, decided: dict[str, Any]) -> bool:
     )
 
 
-def _resolved(
-    plan: InterpPlan,
-    store: SegmentStore | None,
-    folder: Path,
-    first: Fraction,
-    renderer: Renderer,
-) -> RenderPlan:
+def _resolved(plan: InterpPlan, store: Store, renderer: Renderer, *, nvdec: bool) -> RenderPlan:
     """Return the plan to render, with the decisions that are pinned in the store, or are now."""
-    info, settings, workers = plan.info, plan.settings, plan.workers
-    pinned = {} if store is None else store.pinned
-    if not pinned:
+    info, workers = plan.info, plan.workers
+    if store.pinned is None:
         at_once = 1 if workers.each_gpu else workers.count
         free = least_free_memory(plan.device) if workers.each_gpu else None
         sizes = renderer.choose_sizes(info.width, info.height, at_once, free_bytes=free)
-        threads = workers.threads(settings.threads)
-        pinned = {**asdict(sizes), "threads": threads}
-        if store is not None:
-            store.pin(pinned)
+        store.pin({**asdict(sizes), "threads": workers.threads(plan.settings.threads)})
+    pinned = store.pinned or {}
+    threads = pinned["threads"]
     return RenderPlan(
-        settings=settings,
-        model=settings.chosen_model,
-        weights=plan.weights,
-        threads=pinned["threads"],
+        run=replace(plan, encoding=replace(plan.encoding, threads=threads)),
+        threads=threads,
         sizes=Sizes(**{each.name: pinned[each.name] for each in fields(Sizes)}),
-        info=info,
-        encoding=plan.encoding(first, pinned["threads"]),
-        folder=folder.absolute(),
-        offset=plan.offset(first),
-        device=workers.device_type,
-        precision=precision_name(plan.dtype),
-        nvdec=False,
-        token=token_of(folder),
+        nvdec=nvdec,
+        folder=store.path.absolute(),
+        token=token_of(store.path),
     )
 
 
@@ -234,73 +192,38 @@ def _followed(
             if isinstance(event.content, Warned):
                 yield event.content
             elif isinstance(event.content, Finished):
-                finished += started.pop(event.task, 0)
+                finished += started.pop(event.number, 0)
             else:
-                started[event.task] = max(event.content.done, started.get(event.task, 0))
+                started[event.number] = max(event.content.done, started.get(event.number, 0))
                 yield Progress("rendering", finished + sum(started.values()), expected, resumed)
     return counts
 
 
-def _parts(
-    render_plan: RenderPlan, tasks: Iterator[FrameTask], work: SegmentStore | Sink
-) -> Iterator[OpenPart[Iterable[FrameTask]]]:
-    if isinstance(work, Sink):
-        yield OpenPart(0, tasks, lambda: work)
-        return
-
-    def encoder() -> FrameEncoder:
-        return FrameEncoder(render_plan.encoding, fresh_file(render_plan.folder))
-
-    for segment in _missing(tasks, work):
-        yield OpenPart(segment.number, segment, encoder)
-
-
-def _missing(tasks: Iterator[FrameTask], store: SegmentStore) -> Iterator[OpenSegment]:
-    finished = {number: summary.packets for number, (_, summary) in store.finished.items()}
-    for segment in split(tasks, finished):
-        if segment.number in store.finished:
-            store.check(segment.skip())
-        else:
-            yield segment
-
-
-def _record(store: SegmentStore, segment: Any, sink: Any, summary: PacketSummary) -> None:
-    store.record(segment.plan.first(summary.packets), sink.file, summary)
-
-
 def _render_by_workers(
-    render_plan: RenderPlan,
-    frames: Iterator[FrameTask],
-    store: SegmentStore,
-    workers: Workers[SegmentJob],
-    count: int,
+    plan: RenderPlan, frames: Iterator[FrameTask], store: SegmentStore, workers: Workers
 ) -> SegmentEvents:
     """Render the missing segments in workers, which decode the source frames again."""
     errors: list[CloudconvError] = []
 
-    def jobs() -> Generator[SegmentJob | None, None, None]:
-        missing = ((render_plan, segment.skip()) for segment in _missing(frames, store))
-        with prefetch(missing, count + _PLANNED) as ahead:
+    def missing() -> Generator[SegmentPlan | None, None, None]:
+        segments = (segment.skip() for segment in store.missing(frames))
+        with prefetch(segments, plan.run.workers.count + _PLANNED) as ahead:
             try:
-                for job in ahead.arriving():
+                for segment in ahead.arriving():
                     if errors:
                         return
-                    yield job
-            except CloudconvError as error:  # raised when the workers have finished their jobs
+                    yield segment
+            except CloudconvError as error:  # raised when the workers have finished their segments
                 errors.append(error)
 
-    def keep(event: TaskEvent[SegmentJob]) -> None:
-        segment, made = event.task[1], event.content.result
-        file = made.file_in(render_plan.folder)
-        store.record(segment.first(made.summary.packets), file, made.summary)
+    def keep(segment: SegmentPlan, made: SegmentResult) -> None:
+        store.record(segment, made.file_in(plan.folder), made.summary)
 
-    with closing(jobs()) as given, closing(workers.map(given, keep)) as events:
+    with closing(missing()) as given, closing(workers.map(plan, given, keep)) as events:
         for event in events:
-            if event.error is not None:
+            if event.error is None:
+                yield event
+            else:
                 errors.append(event.error)
-                continue
-            if isinstance(event.content, Finished):
-                keep(event)
-            yield TaskEvent(event.task[1].number, event.content)
     if errors:
         raise errors[0]

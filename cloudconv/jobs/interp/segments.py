@@ -1,20 +1,24 @@
-"""Divide the output frames of a job into segments.
+"""Divide the output frames of a run into segments.
 
 Segments are independent of each other: an interrupted run resumes after the finished segments, and
 several processes or machines can make segments at once. The plan of a segment and the source are
-enough to make its frames in any process. This module handles plans and exact times, not pictures.
+enough to make its frames in any process.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 from operator import attrgetter, itemgetter
+from pathlib import Path
+from typing import Any
 
-from cloudconv.media.frame import FrameTask
+from cloudconv.media.frame import Frame, FrameTask
+from cloudconv.media.packets import PacketSummary
+from cloudconv.media.sink import FrameEncoder
 from cloudconv.timeline import Task
 
 MAX_SOURCE_FRAMES = 64
@@ -83,6 +87,49 @@ class OpenSegment(Iterable[FrameTask]):
         for _ in self:
             pass
         return self.plan
+
+
+@dataclass(eq=False, slots=True)
+class Part:
+    """A segment that is being made; ``open`` opens its encoder at the first frame.
+
+    Another thread calls ``keep`` with the encoder's complete file and its summary. A part without
+    ``keep`` is the whole output.
+    """
+
+    number: int
+    frames: Iterable[FrameTask]
+    open: Callable[[], FrameEncoder]
+    keep: Callable[[Path, PacketSummary], Any] | None
+    encoder: FrameEncoder | None = None
+    written: int = 0
+    _planned: int = 0
+    _ended: bool = False
+
+    def tasks(self) -> Iterator[FrameTask | None]:
+        """Yield the planned frames, and None after the last; they may be taken ahead."""
+        for task in self.frames:
+            self._planned += 1
+            yield task
+        self._ended = True
+        yield None
+
+    @property
+    def is_written(self) -> bool:
+        """Return whether all frames are written."""
+        return self._ended and self.written == self._planned
+
+    def write(self, frame: Frame) -> None:
+        """Encode the next frame."""
+        self.encoder = self.encoder or self.open()
+        self.encoder.write(frame)
+        self.written += 1
+
+    def complete(self) -> Any:
+        """Complete the encoder's file, and return what ``keep`` makes of it."""
+        assert self.encoder is not None
+        summary = self.encoder.complete()
+        return self.keep and self.keep(self.encoder.file, summary)
 
 
 def split(tasks: Iterator[FrameTask], finished: Mapping[int, int]) -> Iterator[OpenSegment]:

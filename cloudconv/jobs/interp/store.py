@@ -17,27 +17,21 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any
 
-from cloudconv.errors import (
-    CloudconvError,
-    DeviceError,
-    EncoderError,
-    Interrupted,
-    OutputError,
-    ReadError,
-    TakenError,
-    UnfitInputError,
-)
+from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Warned
-from cloudconv.files import Claim, beside, part_prefix, sync_folder, write_whole
-from cloudconv.jobs.interp.segments import MAX_FRAMES, SegmentPlan
+from cloudconv.files import beside, part_prefix, sync_folder, write_whole
+from cloudconv.jobs.interp.segments import MAX_FRAMES, OpenSegment, Part, SegmentPlan, split
+from cloudconv.media.encoding import EncodingPlan
+from cloudconv.media.frame import FrameTask
 from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
-from cloudconv.media.sink import Sink
+from cloudconv.media.sink import FrameEncoder, Sink
 from cloudconv.messages import plural
 
 # Raise this number with each change to packet files or to the digests of plans.
@@ -53,13 +47,42 @@ FinishedSegment = tuple[Path, PacketSummary]
 """The complete and synced file of a segment, and its summary."""
 
 
+class DirectStore:
+    """An output that cannot be joined from segments: one segment, whose encoder is the output."""
+
+    frames = 0
+
+    def __init__(self, sink: Sink) -> None:
+        self.path = sink.file
+        self.pinned: dict[str, Any] | None = None
+        self._sink = sink
+
+    @property
+    def warnings(self) -> list[Warned]:
+        """Return the warnings so far."""
+        return self._sink.warnings
+
+    def pin(self, decided: dict[str, Any]) -> None:
+        """Keep the decisions of this run."""
+        self.pinned = decided
+
+    def parts(self, tasks: Iterator[FrameTask], _: EncodingPlan) -> Iterator[Part]:
+        """Yield all frames as one segment, which nothing keeps after an interrupt."""
+        yield Part(0, tasks, lambda: self._sink, None)
+
+    def join(self, _: EncodingPlan, *, overwrite: bool) -> list[Warned]:
+        """Complete the output except for its name, and return all warnings."""
+        self._sink.complete()
+        return self.warnings
+
+
 class SegmentStore:
-    """The work folder of an output, which one process at a time locks.
+    """The work folder of an output that this process has claimed.
 
     The folder is ``<output>.work``, or a hidden one if another program made that folder. The plan
     in the folder shows that cloudconv made it. ``finished`` are the segments by number. ``pinned``
     are the decisions of the first run, such as the batch size, which later runs use too; None
-    before :meth:`pin`, unless :meth:`open` has read them.
+    before :meth:`pin`, unless :meth:`opened` has read them.
     """
 
     def __init__(self, output: Path) -> None:
@@ -71,54 +94,97 @@ class SegmentStore:
         self.warnings: list[Warned] = []
         self._joined: dict[int, FinishedSegment] = {}
         self._identity: dict[str, Any] = {}
-        self._claim = Claim(output)
-        self._opened = False
 
     @property
     def frames(self) -> int:
         """Return the number of finished output frames."""
         return sum(summary.packets for _, summary in self.finished.values())
 
-    def lock(self) -> None:
-        """Claim the output and create the folder; raise OutputError if that is not possible."""
+    @contextmanager
+    def opened(
+        self, identity: dict[str, Any], fits: Callable[[dict[str, Any]], bool], *, resume: bool
+    ) -> Iterator[None]:
+        """Keep the finished segments in the folder during a block; delete it if there are none.
+
+        Errors in the block name the finished work that remains, and Ctrl-C becomes Interrupted.
+        ``identity`` is everything that can change a pixel of the output, as JSON data. ``fits``
+        returns whether decisions of an earlier run are possible. Without ``resume`` segments of an
+        earlier run are deleted. Raises OutputError if the folder has finished segments of another
+        identity or version, which are not deleted.
+        """
+        self._identity = json.loads(json.dumps(identity))
         with writing(self.path):
-            self._claim.acquire()
             if not _is_ours(self.path):
-                self._claim.release()
                 raise OutputError(
                     f"folder-taken: {self.path} is needed for unfinished work, and cloudconv has "
                     "not made it: move it away, or name another output."
                 )
             self.path.mkdir(exist_ok=True)
-
-    def open(
-        self, identity: dict[str, Any], fits: Callable[[dict[str, Any]], bool], *, resume: bool
-    ) -> None:
-        """Read the finished segments in the locked folder, and delete cloudconv's other files.
-
-        ``identity`` is everything that can change a pixel of the output, as JSON data. ``fits``
-        returns whether decisions of an earlier run are possible. Without ``resume`` the finished
-        segments are deleted, too. Raises OutputError if the folder has
-        finished segments of another identity or version, which are not deleted.
-        """
-        self._identity = json.loads(json.dumps(identity))
-        with writing(self.path):
             self._take_over(fits, resume=resume)
-        self._opened = True
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            if not (work := self._work()):
+                raise
+            raise Interrupted(f"{self.path} keeps {work}") from error
+        except CloudconvError as error:
+            if not self.path.is_dir():
+                raise OutputError(
+                    f"work-folder-deleted: {self.path} was deleted while the output was being "
+                    "made: run the command again."
+                ) from error
+            if error.ends_work:
+                self.remove()
+            if not (work := self._work()):
+                raise
+            more = "; the same command carries on" if error.may_pass else ""
+            said = f"error-with-work: {error.text} {self.path} keeps {work}{more}."
+            raise type(error)(said) from error
+        finally:
+            if not self._work():
+                self.remove()
 
     def pin(self, decided: dict[str, Any]) -> None:
         """Save the decisions of this run for later runs."""
         unique = secrets.token_hex(8)  # so that `token_of` differs between all folders
         plan = {"version": _VERSION, "of": unique, "identity": self._identity, "decided": decided}
-        self._save(_PLAN, plan)
+        with writing(self.path):
+            write_whole(self.path / _PLAN, sealed(plan))
         self.pinned = decided
 
-    def _save(self, name: str, data: dict[str, Any]) -> None:
-        with writing(self.path):
-            write_whole(self.path / name, sealed(data))
+    def missing(self, tasks: Iterator[FrameTask]) -> Iterator[OpenSegment]:
+        """Divide planned frames into segments, and yield those that are not finished.
+
+        Raises OutputError if a finished segment has another plan.
+        """
+        lengths = {number: summary.packets for number, (_, summary) in self.finished.items()}
+        for segment in split(tasks, lengths):
+            finished = self.finished.get(segment.number)
+            if finished is None:
+                yield segment
+                continue
+            if finished[0].name != _name_of(segment.skip()):
+                raise OutputError(
+                    f"other-plan: The finished work in {self.path} belongs to another plan of "
+                    "this video, with other frames or times: start again with --no-resume."
+                )
+            self._joined[segment.number] = finished
+
+    def parts(self, tasks: Iterator[FrameTask], encoding: EncodingPlan) -> Iterator[Part]:
+        """Yield the segments that are not finished, each with its encoder."""
+
+        def encoder() -> FrameEncoder:
+            return FrameEncoder(encoding, fresh_file(self.path))
+
+        def keep(segment: OpenSegment, file: Path, summary: PacketSummary) -> None:
+            self.record(segment.plan, file, summary)
+
+        for segment in self.missing(tasks):
+            yield Part(segment.number, segment, encoder, partial(keep, segment))
 
     def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
-        """Add the summary to the complete file of a segment, and give the file its final name."""
+        """Add the summary to the file of a segment's first frames, and give it its final name."""
+        segment = segment.first(summary.packets)
         with writing(self.path):
             size = file.stat().st_size
             if size != summary.bytes:
@@ -135,42 +201,16 @@ class SegmentStore:
             self.finished[segment.number] = self._joined[segment.number] = named, summary
             sync_folder(self.path)
 
-    def release(self, *, keep: bool = True) -> str | None:
-        """Unlock the folder, and delete the folder unless a later run can use its content.
+    def join(self, encoding: EncodingPlan, *, overwrite: bool) -> list[Warned]:
+        """Join the segments of this run's plan into the output, and delete the folder.
 
-        Finished segments remain unless ``keep`` is off, and so does the work of an earlier run if
-        :meth:`open` was not called. Further calls do nothing. Returns a message about what remains,
-        or None.
-        """
-        if not self._claim.is_acquired:
-            return None
-        if keep and (work := self._work()):
-            self._claim.release()
-            return f"{self.path} keeps {work}"
-        if self._opened or not (self.path / _PLAN).exists():
-            self.remove()
-        self._claim.release()
-        return None
-
-    def check(self, segment: SegmentPlan) -> None:
-        """Accept the finished segment of that number, or raise OutputError if its plan differs."""
-        finished = self.finished.get(segment.number)
-        if finished is not None:
-            if finished[0].name != _name_of(segment):
-                raise OutputError(
-                    f"other-plan: The finished work in {self.path} belongs to another plan of "
-                    "this video, with other frames or times: start again with --no-resume."
-                )
-            self._joined[segment.number] = finished
-
-    def join(self, output: Sink) -> None:
-        """Join the segments of this run's plan into the open output, and delete the folder.
-
-        Raises OutputError if the disk has too little room, or a segment is damaged.
+        Return all warnings. Raises OutputError if the disk has too little room, or a segment is
+        damaged.
         """
         done = [self._joined[number] for number in sorted(self._joined)]
         size = sum(summary.bytes for _, summary in done)
         made: os.stat_result | None = None
+        output = Sink(encoding, overwrite=overwrite)
         try:
             with output:
                 free = disk_usage(self.path).free
@@ -185,39 +225,9 @@ class SegmentStore:
                 made = complete.stat()
         finally:  # an interrupt may come when the output has its name
             with suppress(OSError):
-                if made is not None and os.path.samestat(made, output.plan.target.stat()):
+                if made is not None and os.path.samestat(made, encoding.target.stat()):
                     self.remove()
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Lock the folder during a block; errors then name the finished work that remains.
-
-        Ctrl-C becomes Interrupted if segments remain.
-        """
-        try:
-            self.lock()
-            yield
-        except KeyboardInterrupt as error:
-            kept = self.release()
-            if kept is None:
-                raise
-            raise Interrupted(kept) from error
-        except CloudconvError as error:
-            if self._opened and not self.path.is_dir():
-                raise OutputError(
-                    f"work-folder-deleted: {self.path} was deleted while the output was being "
-                    "made: run the command again."
-                ) from error
-            kept = self.release(keep=not isinstance(error, UnfitInputError | TakenError))
-            if kept is None:
-                raise
-            # A later run may succeed with more memory, room or rights. Other errors come again.
-            helps = isinstance(error, OutputError | DeviceError | ReadError)
-            helps = helps and not isinstance(error, EncoderError)
-            more = "; the same command carries on" if helps else ""
-            raise type(error)(f"error-with-work: {error.text} {kept}{more}.") from error
-        finally:
-            self.release()
+        return output.warnings
 
     @contextmanager
     def named(self) -> Iterator[None]:
@@ -230,14 +240,12 @@ class SegmentStore:
             raise Interrupted(f"{self.path} keeps the work of an earlier run") from error
 
     def remove(self) -> None:
-        """Delete cloudconv's files, and the folder if it is then empty; release the claim."""
-        self._opened = False
+        """Delete cloudconv's files, and the folder if it is then empty."""
         for file in self._own_files():
             with suppress(OSError):
                 file.unlink()
         with suppress(OSError):
             self.path.rmdir()
-        self._claim.release()
 
     def _own_files(self) -> list[Path]:
         """Return the files that cloudconv made, the plan last; other files may be the user's."""
@@ -310,6 +318,9 @@ class SegmentStore:
 
     def _warn(self, text: str) -> None:
         self.warnings.append(Warned(text))
+
+
+Store = SegmentStore | DirectStore
 
 
 def _name_of(segment: SegmentPlan) -> str:

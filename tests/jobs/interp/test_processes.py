@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields, replace
+from dataclasses import replace
 from fractions import Fraction as F
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -18,13 +18,14 @@ import torch
 from cloudconv.errors import Interrupted, SettingsError, UnfitInputError
 from cloudconv.events import Finished
 from cloudconv.jobs.interp import pool
+from cloudconv.jobs.interp.plan import decide
 from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers, cores, environments
 from cloudconv.jobs.interp.processes import Processes, outcome_of
 from cloudconv.jobs.interp.render import RenderPlan, decode
 from cloudconv.jobs.interp.segments import SegmentPlan
 from cloudconv.media import pictures
-from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
+from cloudconv.render.memory import Sizes
 from cloudconv.settings import InterpSettings
 from cloudconv.timeline import Task
 from tests.helpers import calls
@@ -37,7 +38,7 @@ from tests.helpers.factory import (
     write_clip,
 )
 from tests.helpers.jobs import stop_after
-from tests.helpers.workers import ReportsEnvironment, Tenfold, numbered
+from tests.helpers.workers import ReportsEnvironment, Tenfold, numbered, rendered
 
 
 def interp(clip, out, **settings):
@@ -85,17 +86,17 @@ def test_a_worker_has_its_environment_before_torch_is_imported(monkeypatch):
     monkeypatch.delenv("OMP_WAIT_POLICY")
     active = {"CUDA_VISIBLE_DEVICES": "3", "OMP_WAIT_POLICY": "ACTIVE"}
     with Processes(ReportsEnvironment(), [{"CUDA_VISIBLE_DEVICES": "GPU-7f"}, active]) as processes:
-        contents = [event.content for event in processes.map(numbered(4))]
+        contents = [event.content for event in rendered(processes, numbered(4))]
     seen = {each for each in contents if isinstance(each, tuple)}
     assert seen == {("GPU-7f", "PASSIVE", False), ("3", "ACTIVE", False)}
 
 
 PARENT = """
 import os
-from cloudconv.jobs.interp.processes import Processes, outcome_of
-from tests.helpers.workers import Waits, numbered
+from cloudconv.jobs.interp.processes import Processes
+from tests.helpers.workers import Waits, numbered, rendered
 if __name__ == "__main__":
-    for event in Processes(Waits(), [{}]).map(numbered(1)):
+    for event in rendered(Processes(Waits(), [{}]), numbered(1)):
         os.write(1, b"%d" % event.content)
         os.kill(os.getpid(), 9)
 """
@@ -104,7 +105,7 @@ if __name__ == "__main__":
 @pytest.mark.full
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot ask whether a process exists")
 def test_worker_processes_end_with_their_parent(tmp_path):
-    script, root = tmp_path / "parent.py", Path(__file__).parents[2]
+    script, root = tmp_path / "parent.py", Path(__file__).parents[3]
     script.write_text(PARENT)
     given = {**os.environ, "PYTHONPATH": str(root)}
     run = subprocess.run([sys.executable, script], capture_output=True, env=given, check=False)
@@ -182,7 +183,7 @@ def test_ctrl_c_does_not_reach_a_process_that_starts(monkeypatch, capfd):
 
     monkeypatch.setattr(SpawnProcess, "start", then_interrupted)
     with Processes(Tenfold(), [{}]) as processes:
-        events = [event.content for event in processes.map(numbered(1))]
+        events = [event.content for event in rendered(processes, numbered(1))]
     assert events[-1] == Finished(0)
     assert capfd.readouterr().err == ""
 
@@ -202,11 +203,12 @@ def test_an_output_that_cannot_be_joined_refuses_workers(clip, tmp_path):
         interp(clip, tmp_path / "b.gif", workers="local:2")
 
 
-def plan_of(info, **given):
-    """Return a plan that has only what decoding needs, and what is ``given``."""
-    settings = InterpSettings(info.path, factor=2, threads=1, fallback="off")
-    usual = {"settings": settings, "info": info, "nvdec": False, "threads": 1}
-    return RenderPlan(**dict.fromkeys(field.name for field in fields(RenderPlan)) | usual | given)
+def plan_of(path, **given):
+    """Return the plan to render a video, with default sizes, and what is ``given``."""
+    settings = {"model": "tiny", "encoder": "ffv1", "threads": 1, "device": "cpu"}
+    run = decide(InterpSettings(path, path.with_name("out.mkv"), factor=2, **settings))
+    usual = {"threads": 1, "sizes": Sizes(2), "nvdec": False, "folder": Path(), "token": ""}
+    return RenderPlan(run, **usual | given)
 
 
 def decoded(source, *pairs):
@@ -219,7 +221,7 @@ def test_workers_decode_as_the_planner_does(clip, monkeypatch):
     opened = Mock(side_effect=lambda *given, nvdec, **options: Source(*given, **options))
     monkeypatch.setattr("cloudconv.jobs.interp.render.Source", opened)
     for nvdec in (False, True):
-        assert len(decoded(plan_of(probe(clip), nvdec=nvdec).source(), (F(0), None))) == 1
+        assert len(decoded(plan_of(clip, nvdec=nvdec).source(), (F(0), None))) == 1
     assert [call.kwargs["nvdec"] for call in opened.mock_calls] == [None, 0]
 
 
@@ -227,7 +229,7 @@ def test_workers_decode_as_the_planner_does(clip, monkeypatch):
 def test_a_segment_at_any_position_decodes_its_frames(tmp_path, suffix):
     codec = "mpeg2video" if suffix == ".mpg" else "libx264"
     path = write_clip(tmp_path / f"a{suffix}", 40, rate=25, codec=codec, options={"g": "12"})
-    source, planes = plan_of(probe(path)).source(), read_planes(path)
+    source, planes = plan_of(path).source(), read_planes(path)
     times = [source.info.timing.start + F(k, 25) for k in range(40)]
     for first in (0, 1, 11, 13, 38, 20):
         left, right = times[first], times[first + 1]
@@ -238,7 +240,7 @@ def test_a_segment_at_any_position_decodes_its_frames(tmp_path, suffix):
 
 def test_segments_in_order_read_a_file_that_cannot_seek_once(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "a.mpg", 40, rate=25, codec="mpeg2video", options={"g": "12"})
-    source, planes, begun = plan_of(probe(path)).source(), read_planes(path), []
+    source, planes, begun = plan_of(path).source(), read_planes(path), []
     reads = Source._decode
     monkeypatch.setattr(Source, "_decode", lambda *given: begun.append(given) or reads(*given))
     times = [source.info.timing.start + F(k, 25) for k in range(40)]
@@ -251,10 +253,10 @@ def test_segments_in_order_read_a_file_that_cannot_seek_once(tmp_path, monkeypat
 
 def test_a_segment_of_a_folder_of_pictures_reads_its_own_pictures(tmp_path, monkeypatch):
     interp(write_clip(tmp_path / "a.mkv", 40), tmp_path / "p/%02d.png", model="hold")
-    info, read = probe(tmp_path / "p"), []
+    source, read = plan_of(tmp_path / "p").source(), []
     decode_still = pictures._decode_still
     monkeypatch.setattr(pictures, "_decode_still", lambda f: read.append(f) or decode_still(f))
-    (one,) = decoded(plan_of(info).source(), (F(50, 25), F(51, 25)))
+    (one,) = decoded(source, (F(50, 25), F(51, 25)))
     assert (one.left.time, one.right.time) == (2, F(51, 25))
     assert [file.name for file in read] == ["51.png", "52.png", "53.png"][: len(read)]
 
@@ -263,7 +265,7 @@ def test_a_segment_of_a_folder_of_pictures_reads_its_own_pictures(tmp_path, monk
 def test_a_worker_notices_another_file_in_the_place_of_the_input(clip, tmp_path, renamed):
     path, other = tmp_path / "a.mp4", write_clip(tmp_path / "b.mp4", 9, rate=F(24000, 1001))
     path.write_bytes(clip.read_bytes())
-    with plan_of(probe(path)).source() as source:
+    with plan_of(path).source() as source:
         assert len(decoded(source, (F(1001, 24000), None))) == 1
         if renamed:
             other.replace(path)
@@ -280,4 +282,4 @@ def test_a_worker_notices_another_file_in_the_place_of_the_input(clip, tmp_path,
 )
 def test_a_missing_frame_is_an_error(clip, left, right, at):
     with pytest.raises(UnfitInputError, match=rf"no frame at {at} s any more"):
-        decoded(plan_of(probe(clip)).source(), (left, right))
+        decoded(plan_of(clip).source(), (left, right))

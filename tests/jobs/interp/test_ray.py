@@ -22,22 +22,20 @@ from cloudconv.events import Progress
 from cloudconv.jobs.interp import batch
 from cloudconv.jobs.interp import ray as ray_workers
 from cloudconv.jobs.interp.plan import InterpResult, decide
-from cloudconv.jobs.interp.pool import WorkerConfig, start
+from cloudconv.jobs.interp.pool import WorkerConfig
 from cloudconv.jobs.interp.ray import Cluster
 from cloudconv.jobs.interp.render import SegmentWork
+from cloudconv.jobs.interp.run import start
 from cloudconv.jobs.interp.segments import SegmentPlan
 from cloudconv.jobs.interp.store import token_of
-from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.packets import read_packets
-from cloudconv.media.probe import probe
 from cloudconv.models.baselines import Tiny
-from cloudconv.render.memory import Sizes
-from cloudconv.settings import EncodeSettings, InterpManySettings, InterpSettings
+from cloudconv.settings import InterpManySettings, InterpSettings
 from cloudconv.timeline import Task
 from tests.helpers import calls
 from tests.helpers.factory import assert_same_frames, picture, read_times, write_clip
 from tests.helpers.jobs import finish, stop_after
-from tests.helpers.workers import Reads, numbered
+from tests.helpers.workers import Reads, numbered, rendered
 from tests.jobs.interp.test_processes import plan_of
 
 interp = partial(calls.interpolate, factor=2, model="tiny", encoder="ffv1", threads=1)
@@ -54,26 +52,20 @@ def test_without_ray_one_sentence_says_what_to_install(tmp_path, monkeypatch):
 @pytest.fixture
 def job(tmp_path):
     """Return the plan of a run and a segment of six frames."""
-    info, folder = probe(write_clip(tmp_path / "a.mkv", 10, rate=25)), tmp_path / "b.mkv.work"
+    clip, folder = write_clip(tmp_path / "a.mkv", 10, rate=25), tmp_path / "b.mkv.work"
     folder.mkdir()
     (folder / ".cloudconv-plan.json").write_text("a plan")
-    how = {"rate": F(50), "time_base": F(1, 50), "settings": EncodeSettings(encoder="ffv1")}
-    plan = plan_of(
-        info,
-        encoding=plan_encoding(tmp_path / "b.mkv", info, **how),
-        **{"device": "cpu", "precision": "fp32", "model": "tiny", "sizes": Sizes(2)},
-        **{"folder": folder, "offset": F(0), "token": token_of(folder)},
-    )
     made = []
     for k in range(6):
         left, right = F(k // 2, 25), None if k % 2 == 0 else F(k // 2 + 1, 25)
         made.append(Task(left, right, F(k % 2, 2), F(k, 50), F(1, 50)))
+    plan = plan_of(clip, folder=folder, token=token_of(folder))
     return plan, SegmentPlan(3, tuple(made))
 
 
-def rendered(job):
+def render(job):
     """Render one segment as a worker does, with a report for each frame; return the result."""
-    *reports, done = SegmentWork()(job)
+    *reports, done = SegmentWork()(*job)
     assert [each.done for each in reports if isinstance(each, Progress)] == [*range(1, 7)]
     return done.result
 
@@ -82,32 +74,31 @@ def test_a_worker_makes_no_tiles_if_the_settings_forbid_tiles(job, monkeypatch):
     error = RuntimeError("DefaultCPUAllocator: can't allocate memory")
     monkeypatch.setattr(Tiny, "forward", Mock(side_effect=error))
     plan, segment = job
-    plan = replace(plan, settings=replace(plan.settings, tile="off"))
+    plan = replace(plan, run=replace(plan.run, settings=plan.run.settings.changed(tile="off")))
     with pytest.raises(DeviceError, match="tile='auto'"):
-        rendered((plan, segment))
+        render((plan, segment))
 
 
 def test_a_machine_writes_into_a_store_that_it_shares_or_sends_the_packets(job):
-    folder, near = job[0].folder, rendered(job)
+    folder, near = job[0].folder, render(job)
     file = near.file_in(folder)
     assert (near.data, near.summary.packets, file) == (b"", 6, folder / near.name)
     assert sorted(packet.pts for packet in read_packets(file, near.summary)) == list(range(6))
-    (folder / ".cloudconv-plan.json").write_text("the plan of another job")
-    held, far = set(os.listdir(folder)), rendered(job)
+    (folder / ".cloudconv-plan.json").write_text("the plan of another run")
+    held, far = set(os.listdir(folder)), render(job)
     assert (far.name, far.summary, far.data) == ("", near.summary, file.read_bytes())
     assert set(os.listdir(folder)) == held
     assert far.file_in(folder).read_bytes() == far.data
 
 
-def test_a_job_uses_the_files_of_its_machine(job, tmp_path):
-    weights = Path("w.safetensors")
-    job = replace(job[0], model=str(weights)), job[1]
+def test_a_worker_uses_the_files_of_its_machine(job, tmp_path):
+    weights, (plan, _) = Path("w.safetensors"), job
+    plan = replace(plan, run=replace(plan.run, settings=plan.run.settings.changed(model=weights)))
     work = SegmentWork()
-    assert work.files(job) == (tmp_path / "a.mkv", weights)
+    assert work.files(plan) == (tmp_path / "a.mkv", weights)
     there = {tmp_path / "a.mkv": Path("/there/a.mkv"), weights: Path("/there/w")}
-    plan, segment = work.moved(job, there)
-    assert (plan.info.path, plan.model) == (Path("/there/a.mkv"), "/there/w")
-    assert segment == job[1]
+    run = work.relocated(plan, there).run
+    assert (run.info.path, run.settings.chosen_model) == (Path("/there/a.mkv"), "/there/w")
 
 
 @pytest.fixture
@@ -185,7 +176,7 @@ def test_a_machine_without_a_gpu_plans_for_gpus_of_the_cluster(monkeypatch, clip
     plan = decide(InterpSettings(clip, factor=2, device="cuda", workers="ray", threads=3))
     assert (plan.device, plan.dtype) == (torch.device("cpu"), torch.float32)
     assert (plan.workers.device, plan.workers.cores) == ("cuda", 3)
-    assert plan.renderer(plan.settings.chosen_model).plan(64, 64).sizes.cpu_streams == 1
+    assert plan.renderer().plan(64, 64).sizes.cpu_streams == 1
 
 
 @pytest.mark.parametrize(
@@ -254,11 +245,13 @@ def test_a_cluster_renders_many_videos(clip, tmp_path):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 @pytest.mark.usefixtures("ray")
-def test_a_file_that_cannot_be_sent_fails_its_task(tmp_path):
+def test_a_file_that_cannot_be_sent_is_an_error(tmp_path):
     (tmp_path / "a.txt").write_text("here")
     with start(WorkerConfig("ray"), Reads(tmp_path / "a.txt")) as workers:
-        here = list(workers.map(numbered(2)))
+        here = list(rendered(workers, numbered(2)))
     assert [event.content.result for event in here] == ["here"] * 2
-    with start(WorkerConfig("ray"), Reads(tmp_path / "b.txt")) as workers:
-        gone = list(workers.map(numbered(2)))
-    assert [type(event.error) for event in gone] == [InputError, InputError]
+    with (
+        start(WorkerConfig("ray"), Reads(tmp_path / "b.txt")) as workers,
+        pytest.raises(InputError, match="is not a single file"),
+    ):
+        list(rendered(workers, numbered(2)))

@@ -7,8 +7,9 @@ import pytest
 
 from cloudconv.errors import DeviceError, InputError
 from cloudconv.events import Finished
-from cloudconv.jobs.interp.pool import WorkerConfig, start
-from tests.helpers.workers import Job, Tenfold, Waits, numbered
+from cloudconv.jobs.interp.pool import WorkerConfig
+from cloudconv.jobs.interp.run import start
+from tests.helpers.workers import Number, Tenfold, Waits, numbered, rendered
 
 LOCAL, RAY = WorkerConfig("local", 2), WorkerConfig("ray")
 
@@ -29,13 +30,13 @@ def workers(request):
 
 def run(config, work, tasks):
     with start(config, work) as workers:
-        yield from workers.map(tasks)
+        yield from rendered(workers, tasks)
 
 
 def ends(events):
     """Return the results and the errors by the number of the task, which ends only once."""
     ended = [event for event in events if isinstance(event.content, Finished)]
-    found = {event.task.number: event.error or event.content.result for event in ended}
+    found = {event.number: event.error or event.content.result for event in ended}
     assert len(found) == len(ended)
     errors = {number: each for number, each in found.items() if isinstance(each, Exception)}
     return {number: each for number, each in found.items() if number not in errors}, errors
@@ -47,7 +48,7 @@ def test_every_task_is_done_once_and_reports_come_before(workers):
     events = list(run(workers, Tenfold(), iter(given)))
     assert ends(events) == ({number: number * 10 for number in range(9)}, {})
     for task in given:
-        kinds = [type(each.content) for each in events if each.task is task]
+        kinds = [type(each.content) for each in events if each.number == task.number]
         assert kinds == [int, Finished]
 
 
@@ -74,14 +75,14 @@ def test_workers_wait_for_tasks_that_are_planned_later(workers):
 
     for event in run(workers, Tenfold(), slowly()):
         if isinstance(event.content, Finished):
-            done.add(event.task.number)
+            done.add(event.number)
     assert done == {0, 1, 2}
 
 
 @everywhere
 def test_an_error_of_the_plan_ends_the_work(workers):
     def broken():
-        yield Job(0)
+        yield Number(0)
         raise InputError("ends-before-frame: the clip ends before its first frame.")
 
     with pytest.raises(InputError, match="the clip ends"):
