@@ -241,8 +241,8 @@ def test_a_segment_at_any_position_decodes_its_frames(tmp_path, suffix):
 def test_segments_in_order_read_a_file_that_cannot_seek_once(tmp_path, monkeypatch):
     path = write_clip(tmp_path / "a.mpg", 40, rate=25, codec="mpeg2video", options={"g": "12"})
     source, planes, begun = plan_of(path).source(), read_planes(path), []
-    reads = Source._decode
-    monkeypatch.setattr(Source, "_decode", lambda *given: begun.append(given) or reads(*given))
+    reads = Source._decoded
+    monkeypatch.setattr(Source, "_decoded", lambda *given: begun.append(given) or reads(*given))
     times = [source.info.timing.start + F(k, 25) for k in range(40)]
     for first in (0, 1, 7, 8, 25, 38):
         (one,) = decoded(source, (times[first], times[first + 1]))
