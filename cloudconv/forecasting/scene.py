@@ -25,10 +25,12 @@ from cloudconv.forecasting.camera import (
 from cloudconv.forecasting.plate import plate_of
 from cloudconv.forecasting.regions import FRAMES, MOST_COVERED, Mask, Thing, things_of
 from cloudconv.forecasting.splat import Layer, layer_of
+from cloudconv.forecasting.things import FEWEST, Stage, Things, stage_of, things_in
 from cloudconv.transfer import upload
 
 SIDE = 640
 """The longest side of the pictures in which motion is measured."""
+_MOST = 20  # frames from which layers are made
 _SOFT = 0.8  # sigma of the outlines, in pixels of these pictures
 _BENT = 2  # steps for which the remaining motion, such as that of legs, continues
 _NO_GAIN, _WHOLE_GAIN = 0.5, 2.5  # of the remaining motion, in luma of 255
@@ -58,14 +60,42 @@ class Scene:
             yield target
 
 
-def scene_of(frames: Tensor, flow_of: Callable[[Bytes, Bytes], Floats]) -> Scene:
-    """Return the layers of the last frame.
+@dataclass(frozen=True, slots=True)
+class StillScene:
+    """The things before a camera that stands, and the last of their pictures."""
+
+    things: Things
+    stage: Stage
+    last: Tensor
+
+    def pictures(self, steps: int) -> Iterator[Tensor]:
+        """Yield the pictures of so many steps after the last frame, each (1, 3, H, W)."""
+        end = len(self.things.pictures) - 1
+        sights = [sight for track in self.things.tracks if (sight := track.sight(end))]
+        background = self.last[0].cpu().permute(1, 2, 0).contiguous().numpy()
+        self.stage.clear(background, end, sights)
+        for step in range(1, steps + 1):
+            target = background.copy()
+            for each in self.things.going:
+                to = each.path.at(end + step - each.sight.frame)
+                self.stage.paint(target, end, each.sight, to)
+            made = torch.from_numpy(target).to(self.last.device)
+            yield made.permute(2, 0, 1)[None]
+
+
+def scene_of(frames: Tensor, flow_of: Callable[[Bytes, Bytes], Floats]) -> Scene | StillScene:
+    """Return the layers of the last frame, or the things before a camera that stands.
 
     Args:
-        frames: (T, 3, H, W) on the device that draws, oldest first, at most some 20.
+        frames: (T, 3, H, W) on the device that draws, oldest first.
         flow_of: returns the optical flow from a grey picture to an earlier one.
     """
-    pictures, last = [_bytes(frame) for frame in reversed(frames.unbind())], frames[-1:].float()
+    pictures, last = [_bytes(frame) for frame in frames.unbind()], frames[-1:].float()
+    if len(pictures) >= FEWEST:
+        still = things_in(pictures)
+        if still.hold:
+            return StillScene(still, stage_of(still, pictures), last)
+    pictures = pictures[: -_MOST - 1 : -1]
     height, width = frames.shape[2:]
     scale = min(1.0, SIDE / max(height, width))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))

@@ -143,7 +143,7 @@ METHODS = (
              "repeats the earlier frame; motion stays as jerky as before"),
     _method("layers", 5, 1, 720, 64, "flow:LayersPredictor",
             "pans, and things that pass; wrong for water, fire and views with depth", time=0.1,
-            past=15, origin="Wang and Adelson, IEEE Transactions on Image Processing 1994, with "
+            past=40, origin="Wang and Adelson, IEEE Transactions on Image Processing 1994, with "
             "OpenCV's methods"),
     _method("flow", 5, 1, 210, 64, "flow:FlowPredictor",
             "steady motion; breaks up where the camera shakes or things collide", time=0.3,

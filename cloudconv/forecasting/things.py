@@ -1,0 +1,671 @@
+"""Follow things before a still camera: cut them out of a clip, and move them on as wholes.
+
+A thing is what differs from the plate, the clip without things. Its parts in one frame are a sight;
+sights that follow each other are a track. A track knows where its thing goes when the clip ends.
+Source of the idea: video sprites, Schödl and Essa 2002.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from cloudconv.forecasting.camera import Area, Bytes, Floats, area_of
+
+Mask = NDArray[np.uint8]
+Place = NDArray[np.float64]
+"""A position or a motion, x and y, in pixels."""
+
+Way = tuple[float, Place]
+"""A size and a motion, relative to those of a sight."""
+SIDE = 480
+"""The longest side of the pictures in which things are found."""
+FEWEST = 12
+"""The smallest number of frames in which things are found."""
+LOOKS = 45
+"""The largest number of frames from which a plate is made."""
+_TREMBLES = 0.25  # motion of a camera, in pixels, that is removed
+_AWAY, _NEARER = 0.03, 0.9  # largest shift, in widths; ratio of the differences after it
+_STANDS = 0.3  # difference of lines to those of the usual frame, as a part of these
+_LEAST, _NOISE = 18, 3.0  # difference to the plate, of 255 and in its usual differences
+_MOST_COVERED, _FOLLOWED, _POPPED = 0.12, 0.9, 0.12  # of things that hold
+_SMALLEST = 1.7e-4  # area of a thing, as a part of the picture
+_GAPS = 7  # side of the square that closes gaps of a mask
+_COARSE, _EVEN = 4, 0.03  # steps between compared pixels; least change of the light
+_DIM = 8  # ratio of the picture's width to that of its light
+_OVERLAP = 0.3  # part of a thing that a mask covers at the expected place
+_FAR = 0.35  # distance to the expected place that counts as 1, in sides of the thing
+_REACH = 10.0  # the same for a thing without a side, in pixels
+_SAME = 0.5, 0.3  # difference of velocities of one thing, in pixels, and as a part
+_WORST = 2.2  # largest cost of a match
+_PATIENCE = 5  # frames for which a thing may be hidden
+_SOFT = 1.0  # sigma of the outlines
+_RIM = 4  # pixels around a thing in which its shadow goes with it
+_CLOSE = 5  # pixels between a thing and its parts
+_SHORTEST = 4  # sights of a track
+_FEW_PIXELS = 12
+_FIT = 15  # latest sights whose motion continues
+_TRACED, _SEARCH = 6, 4  # frames in which a thing is found by its picture, and pixels around
+_LARGEST = 0.4  # inverse of the size to which a thing may grow
+_HERE: Way = 1.0, np.zeros(2)
+_PERIODS = (4, 40)  # lengths of a period of pictures, in frames
+_LIKE = 0.6  # difference of pictures a period apart, as a part of the usual one
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A thing in a frame: its mask, 0 or 1, at ``left`` and ``top``, and its mean colour.
+
+    ``clear`` states that the picture shows all of it: no edge and no other thing cuts it.
+    """
+
+    frame: int
+    mask: Mask
+    left: int
+    top: int
+    colour: Floats
+    area: int
+    centre: Place
+    clear: bool
+
+    @property
+    def box(self) -> Area:
+        """Return the rows and columns of the mask."""
+        height, width = self.mask.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """The way of a thing after a sight: it begins with ``velocity``, and grows by ``growth``.
+
+    Things that come nearer at an even speed grow and become faster; things that go away slow down.
+    """
+
+    velocity: Place
+    growth: float
+
+    def at(self, steps: float) -> Way:
+        """Return the size and the place after some steps, relative to those now."""
+        size = 1 / max(1 - self.growth * steps, _LARGEST)
+        return size, self.velocity * (steps * size)
+
+
+@dataclass(slots=True, eq=False)
+class Track:
+    """A thing from frame ``begin`` on: its sight in each frame, None where it is hidden.
+
+    ``since`` is the frame in which it entered, or the thing from which it has split.
+    """
+
+    begin: int
+    since: int
+    sights: list[Sight | None] = field(default_factory=list)
+
+    @property
+    def end(self) -> int:
+        """Return the frame of the last sight."""
+        return self.begin + len(self.sights) - 1
+
+    def sight(self, frame: int) -> Sight | None:
+        """Return the sight in a frame, or None."""
+        inside = self.begin <= frame <= self.end
+        return self.sights[frame - self.begin] if inside else None
+
+    def last(self) -> Sight:
+        """Return the latest sight."""
+        return next(sight for sight in reversed(self.sights) if sight)
+
+    def path(self, frame: int) -> Path:
+        """Return the way of the thing after its sight in a frame, from the sights before."""
+        first = max(self.begin, frame - _FIT + 1)
+        seen = [(k - frame, s) for k in range(first, frame + 1) if (s := self.sight(k))]
+        whole = [each for each in seen if each[1].clear]
+        if len(whole) > 2 or len(whole) > len(seen) / 2:
+            seen = whole
+        if len(seen) < 2:
+            return Path(np.zeros(2), 0.0)
+        steps = np.array([step for step, _ in seen], float)
+        growth = 0.0
+        if seen is whole and len(seen) > 5:
+            # The distance of a thing changes evenly, and its size is the inverse.
+            far = np.array([s.area**-0.5 for _, s in seen]) * seen[-1][1].area ** 0.5
+            one, two = np.triu_indices(len(seen), 4)
+            slopes = (far[two] - far[one]) / (steps[two] - steps[one])
+            if abs(np.sign(slopes).sum()) == len(slopes):
+                growth = float(np.clip(-np.median(slopes), -0.1, 0.05))
+        way = steps / (1 - growth * steps)
+        velocity = np.polyfit(way, np.array([s.centre for _, s in seen]), 1)[0]
+        return Path(velocity, growth)
+
+
+@dataclass(frozen=True, slots=True)
+class Going:
+    """A thing that goes on after the clip: its tracks, its last sight, and the way from there."""
+
+    tracks: tuple[Track, ...]
+    sight: Sight
+    path: Path
+
+
+class _Due:
+    """What is expected of a track in a frame, and what is found."""
+
+    def __init__(self, track: Track, frame: int) -> None:
+        self.track, self.sight = track, track.last()
+        self.frame = self.sight.frame
+        self.path = track.path(self.frame)
+        self.move = self.path.at(frame - self.frame)[1]
+        self.sure = len(track.sights) >= _SHORTEST
+        self.found: list[Sight] = []
+
+
+class Things:
+    """The things of a clip before a still camera.
+
+    Args:
+        pictures: (h, w, 3) RGB, oldest first, as from one view.
+    """
+
+    def __init__(self, pictures: Sequence[Bytes]) -> None:
+        """Find the plate, the things in each frame, and their tracks."""
+        self.size = pictures[0].shape[:2]
+        self.shifts, self.stands = _shifts(pictures)
+        self.pictures = [shifted(*each) for each in zip(pictures, self.shifts, strict=True)]
+        pictures = self.pictures
+        self.plate = plate_of(pictures)
+        self._bare = _lab(self.plate)
+        looks = [self._difference(pictures[k]) for k in spread(len(pictures), 25)]
+        noise = np.median(looks, 0)
+        self._least = cv2.GaussianBlur(_LEAST + _NOISE * noise, (0, 0), 1.5)
+        self.masks = [self._mask(picture) for picture in pictures]
+        self.tracks = self._tracks()
+
+    @cached_property
+    def hold(self) -> bool:
+        """Whether the things can go on as wholes: few, and followed until they leave."""
+        masks = float(sum(mask.sum() for mask in self.masks))
+        seen = [[s for s in track.sights if s] for track in self.tracks]
+        followed = sum(sight.area for sights in seen for sight in sights)
+        largest = sum(max(sight.area for sight in sights) for sights in seen)
+        end, popped = len(self.masks) - 1, 0
+        for track, sights in zip(self.tracks, seen, strict=True):
+            if track.since == track.begin > _PATIENCE and not self._at_edge(sights[0]):
+                popped += sights[0].area
+            if track.last().frame < end - _PATIENCE and not self._at_edge(sights[-1]):
+                popped += sights[-1].area
+        return (
+            self.stands
+            and 0 < masks < _MOST_COVERED * len(self.masks) * self.plate[..., 0].size
+            and followed > _FOLLOWED * masks
+            and popped < _POPPED * largest
+        )
+
+    def _at_edge(self, sight: Sight, margin: int = 3) -> bool:
+        return any(
+            each.start <= margin or each.stop >= side - margin
+            for each, side in zip(sight.box, self.size, strict=True)
+        )
+
+    def _difference(self, picture: Bytes) -> Floats:
+        """Return the difference to the plate in the light of the picture."""
+        change = cv2.subtract(_lab(picture), self._bare, dtype=cv2.CV_16S)
+        change -= np.median(change[::_COARSE, ::_COARSE], (0, 1)).astype(np.int16)
+        total = cv2.transform(cv2.absdiff(change, np.zeros_like(change)), np.ones((1, 3)))
+        found: Floats = cv2.GaussianBlur(total.astype(np.float32), (0, 0), 1)
+        return found
+
+    def _mask(self, picture: Bytes) -> Mask:
+        mask = (self._difference(picture) > self._least).astype(np.uint8)
+        mask = cv2.morphologyEx(mask, cv2.MORPH_CLOSE, np.ones((_GAPS, _GAPS), np.uint8))
+        found: Mask = cv2.morphologyEx(mask, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+        return found
+
+    def light(self, frame: int) -> Floats:
+        """Return how much lighter a frame is than the plate: small, (h, w, 3), a ratio.
+
+        The light behind things is that of their surroundings, the nearest first.
+        """
+        size = tuple(-(-side // _DIM) for side in reversed(self.size))
+        free = 1 - cv2.dilate(self.masks[frame], np.ones((9, 9), np.uint8))[..., None]
+        pairs = [
+            cv2.resize((each * free).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+            for each in (self.pictures[frame], self.plate, np.ones_like(self.plate))
+        ]
+        lighter: Floats = np.ones_like(pairs[0])
+        for sigma in (size[0], 8, 4, 2, 1):
+            one, two, known = (cv2.GaussianBlur(each, (0, 0), sigma) for each in pairs)
+            part = (4 * known).clip(0, 1)
+            lighter += part * ((one + 1) / (two + 1) - lighter)
+        return lighter
+
+    def _tracks(self) -> list[Track]:
+        tracks: list[Track] = []
+        live: list[Track] = []
+        for frame in range(len(self.masks)):
+            live, new = self._continued(frame, live, self._blobs(frame))
+            live += new
+            tracks += new
+        return [track for track in tracks if sum(s is not None for s in track.sights) >= _SHORTEST]
+
+    def _blobs(self, frame: int) -> list[Sight]:
+        mask = self.masks[frame]
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask)
+        blobs = []
+        for number, (left, top, width, height, area) in enumerate(stats[1:], 1):
+            if area >= max(_FEW_PIXELS, _SMALLEST * mask.size):
+                box = slice(top, top + height), slice(left, left + width)
+                shape = _filled((labels[box] == number).astype(np.uint8))
+                blobs.append(self._sight(shape, int(left), int(top), frame, whole=True))
+        return blobs
+
+    def _sight(self, mask: Mask, left: int, top: int, frame: int, *, whole: bool) -> Sight:
+        height, width = mask.shape
+        moments = cv2.moments(mask, True)
+        area = max(moments["m00"], 1)
+        centre = np.array([left + moments["m10"] / area, top + moments["m01"] / area])
+        shown = self.pictures[frame][top : top + height, left : left + width]
+        colour = np.array(cv2.mean(shown, mask)[:3], np.float32)
+        found = Sight(frame, mask, left, top, colour, int(area), centre, whole)
+        return replace(found, clear=False) if self._at_edge(found, 1) else found
+
+    def _continued(
+        self, frame: int, live: list[Track], blobs: list[Sight]
+    ) -> tuple[list[Track], list[Track]]:
+        """Give each blob of a frame to its tracks; return those that go on, and new ones."""
+        due = [_Due(track, frame) for track in live]
+        left = []
+        for blob, owners in zip(blobs, self._owners(due, blobs), strict=True):
+            if not owners:
+                left.append(blob)
+            elif len(owners) == 1 or self._fused(owners):
+                max(owners, key=lambda each: each.sight.area).found.append(blob)
+            else:
+                self._divide(blob, owners)
+        new = []
+        for blob in left:
+            # A part of a thing at its expected place, or a new thing.
+            home = next((each for each in due if each.found and self._within(blob, each)), None)
+            if home is not None:
+                home.found.append(blob)
+                continue
+            near = [e.track.since for e in due if e.found and _near(e.sight, blob, _CLOSE)]
+            new.append(Track(frame, min([frame, *near]), [blob]))
+        for each in due:
+            each.track.sights.append(self._joined(each.found, frame) if each.found else None)
+        patient = (e.track for e in due if e.found or (e.sure and frame - e.frame < _PATIENCE))
+        return [*patient], new
+
+    def _owners(self, due: Sequence[_Due], blobs: Sequence[Sight]) -> list[list[_Due]]:
+        """Return the tracks of each blob: the most alike, and those expected in its place."""
+        owners: list[list[_Due]] = [[] for _ in blobs]
+        costs = [
+            (cost, k, j)
+            for k, each in enumerate(due)
+            for j, blob in enumerate(blobs)
+            if (cost := _unlike(each.sight, blob, each.sight.centre + each.move)) < _WORST
+        ]
+        given = set()
+        for _, k, j in sorted(costs):
+            if k not in given and not owners[j]:
+                owners[j].append(due[k])
+                given.add(k)
+        for k, each in enumerate(due):
+            if k not in given and each.sure and blobs:
+                covered = [self._overlap(blob, each, 0) for blob in blobs]
+                if max(covered) >= _OVERLAP * each.sight.area:
+                    owners[int(np.argmax(covered))].append(each)
+        return owners
+
+    def _fused(self, owners: Sequence[_Due]) -> bool:
+        """Make one thing of parts, or of things that stay together; return if they are that."""
+        first = max(owners, key=lambda each: each.sight.area)
+        if not all(_alike(each.path, first.path) for each in owners):
+            return False
+        first.track.since = min(each.track.since for each in owners)
+        return True
+
+    def _within(self, blob: Sight, due: _Due) -> bool:
+        covered = self._overlap(blob, due, _CLOSE)
+        return blob.area < due.sight.area and covered > blob.area / 2
+
+    def _overlap(self, blob: Sight, due: _Due, wider: int) -> int:
+        """Return the pixels of a blob at the expected place of a thing, widened by some pixels."""
+        if not _near(due.sight, blob, wider, due.move):
+            return 0
+        return int((self._expected(due, wider)[blob.box] & blob.mask).sum())
+
+    def _expected(self, due: _Due, wider: int = 0) -> Mask:
+        """Return the mask of the whole picture with a thing at its expected place."""
+        moved: Mask = shifted(self.alone(due.sight, wider), due.move.round(), cv2.BORDER_CONSTANT)
+        return moved
+
+    def alone(self, sight: Sight, wider: int = 0) -> Mask:
+        """Return the mask of the whole picture with one thing, widened by some pixels."""
+        mask = np.zeros(self.size, np.uint8)
+        mask[sight.box] = sight.mask
+        return cv2.dilate(mask, _disc(wider)).astype(np.uint8) if wider else mask
+
+    def _divide(self, blob: Sight, owners: Sequence[_Due]) -> None:
+        """Divide things that touch: each pixel goes to the thing that is expected nearest."""
+        far = []
+        for each in owners:
+            expected = 1 - self._expected(each)
+            expected[0, 0] = 0  # no distance is infinite
+            far.append(cv2.distanceTransform(expected, cv2.DIST_L2, 3)[blob.box])
+        nearest = np.argmin(far, 0)
+        for k, each in enumerate(owners):
+            mask = (blob.mask & (nearest == k)).astype(np.uint8)
+            if mask.any():
+                each.found.append(self._sight(mask, blob.left, blob.top, blob.frame, whole=False))
+
+    @cached_property
+    def going(self) -> list[Going]:
+        """The things that go on after the last frame, farthest first.
+
+        Things that touch go on as one, because nobody knows where one ends.
+        """
+        end = len(self.pictures) - 1
+        groups: list[list[Track]] = []
+        for track in self.tracks:
+            sight = track.last()
+            if sight.frame < end - _PATIENCE:
+                continue
+            apart = [g for g in groups if not any(self._touch(sight, other.last()) for other in g)]
+            joined = [other for g in groups if g not in apart for other in g]
+            groups = [*apart, [track, *joined]]
+        going = []
+        for group in groups:
+            first = max(group, key=lambda each: (each.last().frame, each.last().area))
+            sight = self._joined([each.last() for each in group], first.last().frame)
+            path = first.path(sight.frame)
+            path = replace(path, velocity=self._traced(sight, path))
+            going.append(Going(tuple(group), sight, path))
+        return sorted(going, key=lambda each: each.sight.box[0].stop)
+
+    def _touch(self, one: Sight, other: Sight) -> bool:
+        return _near(one, other, 2) and bool((self.alone(one, 2)[other.box] & other.mask).any())
+
+    def _traced(self, sight: Sight, path: Path) -> Place:
+        """Return the velocity of a thing, by its picture in the frames before."""
+        frame, way, places, move = sight.frame, [0.0], [np.zeros(2)], -path.velocity
+        corner = np.array([sight.left, sight.top])
+        for steps in range(1, min(_TRACED, frame) + 1):
+            size, _ = path.at(-steps)
+            extent = [max(1, round(side * size)) for side in sight.mask.shape[::-1]]
+            shown = cv2.resize(
+                self.pictures[frame][sight.box], extent, interpolation=cv2.INTER_AREA
+            )
+            mask = cv2.resize(sight.mask, extent, interpolation=cv2.INTER_NEAREST)
+            # The thing has this corner if its centre goes along the path.
+            still = sight.centre + size * (corner - sight.centre)
+            reach = _SEARCH + (0 if steps > 1 else int(np.abs(move).max() / 2))
+            least = np.maximum(np.round(still + places[-1] + move).astype(int) - reach, 0)
+            right, bottom = least + extent + 2 * reach
+            window = self.pictures[frame - steps][least[1] : bottom, least[0] : right]
+            if window.shape[0] < extent[1] or window.shape[1] < extent[0] or not mask.any():
+                break
+            errors = cv2.matchTemplate(window, shown, cv2.TM_SQDIFF, mask=mask)
+            row, column = (int(each) for each in np.unravel_index(np.argmin(errors), errors.shape))
+            found = [column + _vertex(errors[row], column), row + _vertex(errors[:, column], row)]
+            place = least + found - still
+            move = place - places[-1]
+            places.append(place)
+            way.append(-steps * size)
+        if len(places) < 3:
+            return path.velocity
+        velocity: Place = np.polyfit(way, np.array(places), 1)[0]
+        return (velocity + path.velocity) / 2 if sight.clear else velocity
+
+    def _joined(self, parts: Sequence[Sight], frame: int) -> Sight:
+        if len(parts) == 1:
+            return parts[0]
+        mask = np.zeros(self.size, np.uint8)
+        for part in parts:
+            mask[part.box] |= part.mask
+        box = area_of(mask)
+        whole = all(part.clear for part in parts)
+        return self._sight(mask[box], box[1].start, box[0].start, frame, whole=whole)
+
+
+class Stage:
+    """Full-size pictures with things added and removed; values in [0, 1].
+
+    Args:
+        things: the things, in smaller pictures or in these.
+        picture: returns a frame, (H, W, 3) RGB, as from the view of the last.
+        plate: the plate at full size.
+    """
+
+    def __init__(self, things: Things, picture: Callable[[int], Floats], plate: Bytes) -> None:
+        self._things, self._picture = things, picture
+        self._plate = plate.astype(np.float32) / 255
+        self._scale = np.array(plate.shape[1::-1]) / things.size[::-1]  # of x and y
+        self._light = cache(things.light)
+
+    def clear(self, target: Floats, frame: int, sights: Sequence[Sight]) -> None:
+        """Replace things of a frame by the plate in the light of the frame."""
+        for sight in sights:
+            area = self._area(sight)
+            wide = self._things.alone(sight, _RIM)[area].astype(np.float32)
+            soft = self._enlarged(cv2.GaussianBlur(wide, (0, 0), _SOFT), area)[..., None]
+            at = self._full(area)
+            target[at] += (self._plate[at] * self._lit(frame, at) - target[at]) * soft
+
+    def paint(self, target: Floats, light: int, sight: Sight, to: Way = _HERE) -> None:
+        """Paint the thing of a sight, in a frame, over a target that has the light of a frame.
+
+        ``to`` is its size and its motion since the sight, in pixels of the small pictures. Where
+        the thing ends, and its shadow begins, what the frame adds to the plate is added instead.
+        """
+        area = self._area(sight)
+        at = self._full(area)
+        edges = [self._things.alone(sight, r)[area].astype(np.float32) for r in (1, _RIM)]
+        mattes = np.dstack([cv2.GaussianBlur(edge, (0, 0), _SOFT) for edge in edges])
+        shown = self._picture(sight.frame)[at] / self._lit(sight.frame, at)
+        parts = [shown, shown - self._plate[at], self._enlarged(mattes, area)]
+        size, move = to
+        rows, columns = at
+        place = at
+        if size != 1 or move.any():
+            # From positions in the picture to positions in the picture.
+            centre = (sight.centre + 0.5) * self._scale - 0.5
+            motion = np.column_stack([size * np.eye(2), (1 - size) * centre + move * self._scale])
+            corners = np.array([[columns.start, rows.start], [columns.stop, rows.stop]])
+            least, most = corners * size + motion[:, 2]
+            left, top = np.maximum(np.floor(least), 0).astype(int)
+            right, bottom = np.minimum(np.ceil(most), target.shape[1::-1]).astype(int)
+            if left >= right or top >= bottom:
+                return
+            place = slice(top, bottom), slice(left, right)
+            motion[:, 2] += motion[:, :2] @ corners[0] - (left, top)
+            extent = (int(right - left), int(bottom - top))
+            parts = [
+                *(
+                    cv2.warpAffine(part, motion, extent, flags=cv2.INTER_CUBIC)
+                    for part in parts[:2]
+                ),
+                cv2.warpAffine(parts[2], motion, extent),
+            ]
+        shown, rest, mattes = parts
+        matte, rim = mattes[..., :1], mattes[..., 1:]
+        below, lit = target[place], self._lit(light, place)
+        rest = rest * ((1 - matte) * rim)
+        target[place] = below + matte * (shown * lit - below) + rest * lit
+
+    def _lit(self, frame: int, area: Area) -> Floats:
+        """Return the light of a frame in an area, relative to the plate."""
+        light, (rows, columns) = self._light(frame), area
+        ratio = np.array(light.shape[1::-1]) / self._plate.shape[1::-1]
+        start = (np.array([columns.start, rows.start]) + 0.5) * ratio - 0.5
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        motion = np.column_stack([np.diag(ratio), start])
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        lit: Floats = cv2.warpAffine(
+            light, motion, size, flags=how, borderMode=cv2.BORDER_REPLICATE
+        )
+        return lit
+
+    def _area(self, sight: Sight) -> Area:
+        """Return the area of a sight with a margin, in the small picture."""
+        rows, columns = (
+            slice(max(each.start - 2 * _RIM, 0), min(each.stop + 2 * _RIM, side))
+            for each, side in zip(sight.box, self._things.size, strict=True)
+        )
+        return rows, columns
+
+    def _full(self, area: Area) -> Area:
+        """Return an area of the small picture at full size."""
+        rows, columns = (
+            slice(int(each.start * scale), int(np.ceil(each.stop * scale)))
+            for each, scale in zip(area, self._scale[::-1], strict=True)
+        )
+        return rows, columns
+
+    def _enlarged(self, values: Floats, area: Area) -> Floats:
+        """Return values of an area of the small picture at full size."""
+        rows, columns = self._full(area)
+        start = (np.array([columns.start, rows.start]) + 0.5) / self._scale - 0.5
+        motion = np.column_stack(
+            [np.diag(1 / self._scale), start - [each.start for each in area[::-1]]]
+        )
+        size = (columns.stop - columns.start, rows.stop - rows.start)
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        large: Floats = cv2.warpAffine(
+            values, motion, size, flags=how, borderMode=cv2.BORDER_REPLICATE
+        )
+        return large
+
+
+def things_in(pictures: Sequence[Bytes]) -> Things:
+    """Return the things in pictures of any size."""
+    scale = min(1.0, SIDE / max(pictures[0].shape))
+    size = [max(1, round(side * scale)) for side in pictures[0].shape[1::-1]]
+    return Things([cv2.resize(each, size, interpolation=cv2.INTER_AREA) for each in pictures])
+
+
+def stage_of(things: Things, pictures: Sequence[Bytes]) -> Stage:
+    """Return the stage of full-size pictures, (H, W, 3) RGB, whose small ones have the things."""
+    scale = pictures[0].shape[1] / things.size[1]
+    steady = [shifted(*each) for each in zip(pictures, scale * things.shifts, strict=True)]
+    return Stage(things, lambda frame: steady[frame].astype(np.float32) / 255, plate_of(steady))
+
+
+def _disc(reach: int) -> Mask:
+    side = 2 * reach + 1
+    disc: Mask = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)).astype(np.uint8)
+    return disc
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Return up to ``most`` of ``count`` frames, evenly spread."""
+    return sorted({round(k) for k in np.linspace(0, count - 1, min(count, most))})
+
+
+def shifted(picture: Any, shift: Place, outside: int = cv2.BORDER_REPLICATE) -> Any:
+    """Return a picture moved by (dx, dy) pixels."""
+    if not shift.any():
+        return picture
+    motion = np.array([[1, 0, shift[0]], [0, 1, shift[1]]])
+    how = {"flags": cv2.INTER_CUBIC, "borderMode": outside}
+    return cv2.warpAffine(picture, motion, picture.shape[1::-1], **how)
+
+
+def _shifts(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool]:
+    """Return the shift of each frame to the view of the last, (n, 2), and if the camera stands.
+
+    A camera that trembles stands.
+
+    Source: phase correlation, Kuglin and Hines 1975, in OpenCV's version.
+    """
+    # OpenCV's phase correlation is wrong by half a pixel along odd sides.
+    rows, columns = (2 * (side // 4) for side in pictures[0].shape[:2])
+    small = []
+    for picture in pictures:
+        grey = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.float32)
+        grey = cv2.resize(grey, (columns, rows), interpolation=cv2.INTER_AREA)
+        small.append(grey - cv2.GaussianBlur(grey, (0, 0), 4))
+    window = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
+    usual = np.median([small[k] for k in spread(len(small), LOOKS)], 0)
+    lines = np.abs(usual) > np.quantile(np.abs(usual), 0.9)
+    found, apart = np.zeros((len(small), 2)), []
+    for place, each in zip(found, small, strict=True):
+        # OpenCV writes into the pictures that it gets.
+        shift = np.array(cv2.phaseCorrelate(each.copy(), usual.copy(), window)[0])
+        far, near = (cv2.absdiff(x, usual)[lines].mean() for x in (each, shifted(each, shift)))
+        # A large thing has a motion of its own, which brings the rest no nearer.
+        if np.abs(shift).max() < _AWAY * columns and near < _NEARER * far:
+            place[:], far = shift, near
+        apart.append(far)
+    stands = bool(np.median(apart) < _STANDS * np.abs(usual)[lines].mean())
+    found *= np.array(pictures[0].shape[1::-1]) / (columns, rows)
+    still = np.quantile(np.abs(found), 0.9) < _TREMBLES
+    return np.zeros_like(found) if still else found - found[-1], stands
+
+
+def plate_of(pictures: Sequence[Bytes]) -> Bytes:
+    """Return the usual picture of a clip, in the light of its last frame.
+
+    A frame in another light counts in the light of the others, so that no place keeps the light of
+    those frames in which a thing leaves the place free.
+    """
+    chosen = [pictures[k] for k in spread(len(pictures), LOOKS)]
+    grid = [picture[::_COARSE, ::_COARSE] + np.float32(1) for picture in chosen]
+    usual = np.median(grid, 0)
+    gains = [np.median(each / usual, (0, 1)) for each in grid]
+    gains = [gains[-1] / gain for gain in gains]
+    if np.ptp(gains) > _EVEN:
+        chosen = [
+            cv2.multiply(picture, np.array([*gain, 1]), dtype=cv2.CV_8U)
+            for picture, gain in zip(chosen, gains, strict=True)
+        ]
+    middle = len(chosen) // 2
+    plate: Bytes = np.partition(np.stack(chosen), middle, 0)[middle]
+    return plate
+
+
+def _filled(mask: Mask) -> Mask:
+    outlines, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled: Mask = np.zeros_like(mask)
+    cv2.drawContours(filled, outlines, -1, 1, -1)
+    return filled
+
+
+def _lab(picture: Bytes) -> Bytes:
+    lab: Bytes = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB)
+    return lab
+
+
+def _unlike(one: Sight, other: Sight, place: Place) -> float:
+    """Return how little a blob is like a thing at a place; below 1 both are much alike."""
+    away = np.hypot(*(other.centre - place)) / (_REACH + _FAR * one.area**0.5)
+    larger = abs(np.log(other.area / one.area)) / (1 if one.clear and other.clear else 2)
+    return float(away + larger + np.abs(one.colour - other.colour).sum() / 90)
+
+
+def _vertex(values: Floats, at: int) -> float:
+    """Return the place of the minimum between values, relative to the least one."""
+    if not 0 < at < len(values) - 1:
+        return 0.0
+    one, two, three = (float(value) for value in values[at - 1 : at + 2])
+    bend = max(one - 2 * two + three, 1e-9)
+    return 0.5 * (one - three) / bend
+
+
+def _alike(one: Path, other: Path) -> bool:
+    apart, fastest = (np.hypot(*v) for v in (one.velocity - other.velocity, other.velocity))
+    return bool(apart < _SAME[0] + _SAME[1] * fastest)
+
+
+def _near(one: Sight, other: Sight, margin: int, move: Place = _HERE[1]) -> bool:
+    """Return whether the boxes are near each other, the first one after a motion."""
+    return all(
+        a.start + by - margin < b.stop and b.start - margin < a.stop + by
+        for a, b, by in zip(one.box, other.box, move[::-1].round(), strict=True)
+    )

@@ -1,0 +1,73 @@
+"""Things before a still camera are found, followed, and moved on as wholes."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from cloudconv.forecasting.things import Things, plate_of
+from cloudconv.models import registry
+from tests.forecasting.test_layers import textured
+from tests.helpers.street import COLOURS, HEIGHT, WIDTH, places_of, street
+
+KNOWN, AHEAD = 40, 12
+
+
+def test_the_plate_has_no_blot_of_things_and_follows_the_light():
+    pictures = street(KNOWN, ground := textured(0, HEIGHT, WIDTH), light=0.005)
+    apart = np.abs(plate_of(pictures) - 255.0 * ground * 1.005 ** (KNOWN - 1)).mean((0, 2))
+    assert apart.max() < 6
+
+
+def test_a_thing_is_one_track_from_its_entry_on():
+    things = Things(street(KNOWN))
+    assert things.hold
+    assert len(things.tracks) == 2
+    for track, place in zip(things.tracks, places_of(KNOWN - 1), strict=True):
+        sight, (left, top, width, height) = track.last(), place
+        assert sight.frame == KNOWN - 1
+        assert np.abs(sight.centre - (left + width / 2 - 0.5, top + height / 2 - 0.5)).max() < 1
+
+
+def test_the_forecast_keeps_things_whole_at_their_places():
+    pictures = torch.from_numpy(np.stack(street(KNOWN + AHEAD))).permute(0, 3, 1, 2) / 255
+    made = list(registry.load_predictor("layers").forecast(pictures[None, :KNOWN], AHEAD))
+    for step in (1, 6, AHEAD):
+        picture, true = made[step - 1][0], pictures[KNOWN + step - 1]
+        assert (picture - true).abs().mean() < 0.01
+        for (left, top, width, height), colour in zip(
+            places_of(KNOWN + step - 1), COLOURS, strict=True
+        ):
+            inside = picture[:, top + 3 : top + height - 3, left + 3 : left + width - 3]
+            apart = inside - torch.tensor(colour)[:, None, None] / 255
+            assert apart.abs().max() < 0.08
+
+
+def test_two_things_that_meet_are_divided_and_go_on():
+    crossing = [(2, 60, 30, 24, 4, 0), (250, 70, 30, 24, -4, 0)]
+    things = Things(street(64, things=crossing))
+    lasts = sorted(track.last().centre[0] for track in things.tracks if track.end == 63)
+    assert len(things.tracks) == 2
+    assert np.abs(np.array(lasts) - (12.5, 268.5)).max() < 3
+
+
+def test_a_thing_that_comes_nearer_grows():
+    ground, pictures = textured(0, HEIGHT, WIDTH), []
+    for n in range(60):
+        far = 3 - 0.04 * n
+        side, left, top = (round(value / far) for value in (60, 150, 90))
+        picture = (255 * ground).astype(np.uint8)
+        cv2.rectangle(picture, (left, top), (left + side, top + side), COLOURS[0], -1)
+        pictures.append(picture)
+    (going,) = Things(pictures[:40]).going
+    size, move = going.path.at(10)
+    assert size == pytest.approx((3 - 0.04 * 39) / (3 - 0.04 * 49), rel=0.08)
+    assert np.abs(move - (180 / 1.04 - 180 / 1.44, 120 / 1.04 - 120 / 1.44)).max() < 8
+
+
+def test_things_before_a_moving_camera_do_not_hold():
+    ground = textured(0, HEIGHT, WIDTH + 200)
+    pictures = [
+        (255 * ground[:, 2 * n : 2 * n + WIDTH]).astype(np.uint8).copy() for n in range(KNOWN)
+    ]
+    assert not Things(street(KNOWN, ground=pictures)).hold
