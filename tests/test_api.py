@@ -24,7 +24,6 @@ from cloudconv import metrics, settings
 from cloudconv.dreaming.methods.registry import METHODS
 from cloudconv.errors import InputError, ModelError, OutputError, PictureError, SettingsError
 from cloudconv.models import registry
-from cloudconv.models.pictures import PictureKind
 from cloudconv.settings.compare import FAULT, METRICS, SEQUENCE_METRICS
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
 from tests.helpers.command import invoke
@@ -363,9 +362,13 @@ def test_a_loaded_model_refuses_unusable_pictures_and_times():
     for x0, x1 in pairs:
         with pytest.raises(PictureError):
             model.interpolate(x0, x1, 0.5)
-    for wrong in (float("nan"), "a", None, -0.1, 2):
-        with pytest.raises(SettingsError, match="timestep"):
+    for wrong in (float("nan"), "a", None, -0.1, 2, torch.tensor([0.5, 1.5])):
+        with pytest.raises(SettingsError, match="A timestep must be from 0 to 1, got"):
             model.interpolate(a, b, wrong)
+    with pytest.raises(PictureError, match="one timestep"):
+        model.interpolate(a, b, torch.tensor([0.5] * 3))
+    with pytest.raises(PictureError, match="Picture 1 is not like the first"):
+        model.interpolate(a, b[..., 1:], 0.5)
 
 
 @pytest.mark.parametrize("name", ["a\0b", "a\0.safetensors", "\ud800", "n" * 300 + ".safetensors"])
@@ -431,13 +434,6 @@ def test_new_pictures_of_every_type_have_that_type(kind):
     check_middle(made[1], given)
     model = cloudconv.load_model("blend", device="cpu")
     check_middle(model.interpolate(*given, 0.5), given)
-
-
-def test_white_is_one_in_integers_of_any_size():
-    for white in (np.full((2, 2), 255, np.uint8), np.full((2, 2), 65535, np.uint16)):
-        kind = PictureKind.of(white)
-        assert kind.floats(white).unique().tolist() == [1.0]
-        assert np.array_equal(kind.from_floats(torch.ones(1, 2, 2)), white)
 
 
 @pytest.mark.parametrize("kind", ["gray with an axis", "rgba", "tensor", "tensor first", "deep"])

@@ -259,7 +259,7 @@ def print_table(
     shown = streams.table(["method", *heads, *(["time a frame"] if timed else [])], rows)
     first = {key: columns[key] for key in columns if key in _FIRST}
     width = shutil.get_terminal_size().columns
-    wide = max(map(len, shown.splitlines())) > width and streams.is_terminal()
+    wide = max(map(len, shown.splitlines())) > width and sys.stdout.isatty()
     if wide and 0 < len(first) < len(columns):
         print_table(first, methods)
         shown = f"({len(columns) - len(first)} more: use a wider terminal, --json or --report)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import typer
 
 from cloudconv.cli.command import examples, with_options
 from cloudconv.cli.console import Console, print_json
-from cloudconv.cli.streams import field_rows, is_terminal, print_result, table
+from cloudconv.cli.streams import field_rows, print_result, table
 from cloudconv.settings.tools import ModelsSettings
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ def _group(title: str, rows: list[_Row], test: tuple[str, str, str]) -> str:
     header = list(lines[0])
     others = [key for key in header if key != "for"]
     wide = sum(max(len(key), *(len(line[key]) for line in lines)) + 2 for key in others)
-    for line in lines if is_terminal() else ():
+    for line in lines if sys.stdout.isatty() else ():
         line["for"] = textwrap.shorten(line["for"], _WIDTH - wide, placeholder=" …")
     notes = [f"(gain: PSNR over {words})", *([f"(time: relative to {unit})"] if unit else [])]
     return "\n".join([title, table(header, [list(line.values()) for line in lines]), *notes])

@@ -37,11 +37,6 @@ def replace_closed() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def is_terminal() -> bool:
-    """Return whether standard output is a terminal, whose width limits tables."""
-    return sys.stdout.isatty()
-
-
 def print_message(line: str) -> None:
     """Write one line to stderr, wrapped between words on a terminal; ignore errors in writing."""
     shown = plain(line).replace("\n", "\\n")

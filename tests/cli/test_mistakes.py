@@ -23,7 +23,7 @@ USAGE = {
     "interp a.mp4 --facter 2": "(did you mean --factor?): see --help.",
     "interp a.mp4 b.mp4 c.mp4 --factor 2": "need --out-dir",
     f"{INTERP} --fps 60": "got --factor, --fps",
-    f"{INTERP} --model rif-4.6": "did you mean rife-4.6",
+    f"{INTERP} --model rif-4.6": "did you mean rife-4.6?): choose one of cloud-best, cloud-fast",
     f"{INTERP} --device gpu": 'no device "gpu"',
     f"{INTERP} --crf 99": "99",
     f"{INTERP} a.mp4 --crf 99": "99",  # before what is wrong with the output

@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 
@@ -21,7 +22,7 @@ run = partial(invoke, "models")
 
 def test_the_table_is_short_and_describes_each_model(monkeypatch):
     piped = run().stdout
-    monkeypatch.setattr("cloudconv.cli.models.is_terminal", lambda: True)
+    monkeypatch.setattr("cloudconv.cli.models.sys", Mock())  # standard output is a terminal
     shown = run()
     assert (shown.exit_code, shown.stderr) == (0, "")
     usual, every = shown.stdout.splitlines(), run("--all").stdout.splitlines()
