@@ -49,14 +49,12 @@ def test_bad_weights_are_named_with_a_remedy_by_every_command(copied_weights, ha
     assert f"weights of rife-4.6 are {harm}" in examined.stderr
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"rife-4.6": {"file": "x"}}', '{"rife-4.6": 3}', None])
-def test_a_damaged_or_missing_manifest_is_an_error(copied_weights, text):
-    manifest = copied_weights / "manifest.json"
-    manifest.unlink() if text is None else manifest.write_text(text)
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"rife-4.6": {"file": "x"}}', '{"rife-4.6": 3}', None]
+)
+def test_a_damaged_or_missing_manifest_is_an_error(tmp_path, monkeypatch, text):
+    monkeypatch.setattr(weights, "weights_folder", lambda: tmp_path)
+    if text is not None:
+        (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(WeightsError, match=re.escape("missing" if text is None else "manifest")):
         registry.load("rife-4.6")
-
-
-def test_an_unknown_entry_is_an_error():
-    with pytest.raises(WeightsError, match=r"manifest\.json is damaged"):
-        weights.load_state("other")
