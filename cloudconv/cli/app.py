@@ -14,7 +14,7 @@ from typer.exceptions import TyperException
 
 from cloudconv import __version__, files
 from cloudconv.cli import commands, models, streams
-from cloudconv.cli.command import ALL, INTERRUPTED, write_options
+from cloudconv.cli.command import ALL, INTERRUPTED, show_help, write_options
 from cloudconv.cli.console import print_error, print_json
 from cloudconv.cli.streams import print_message, print_result
 from cloudconv.errors import CloudconvError, Interrupted, OutputError, SettingsError
@@ -24,20 +24,13 @@ from cloudconv.messages import did_you_mean
 _ABOUT = "Raise the frame rate of a video, forecast its next frames, or continue the video."
 
 
-def _show_help(ctx: Any, _: Any, wanted: bool) -> None:
-    """Print a command's help with :func:`print_result`, which raises an error on a full disk."""
-    if wanted and not ctx.resilient_parsing:
-        print_result(ctx.get_help())
-        ctx.exit()
-
-
 class _PrintedHelp:
-    """A mixin for commands whose ``--help`` prints through :func:`print_result`."""
+    """A mixin for commands whose ``--help`` prints through :func:`show_help`."""
 
     def get_help_option(self, ctx: Any) -> Any:
         option = super().get_help_option(ctx)  # type: ignore[misc]
         if option is not None:
-            option.callback = _show_help
+            option.callback = show_help
         return option
 
 
@@ -51,7 +44,7 @@ class _Documented(_PrintedHelp):
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         parameters = self.get_params(ctx)  # type: ignore[attr-defined]
-        write_options(parameters, formatter, everything=ALL in ctx.meta)
+        write_options(parameters, formatter, everything=ctx.meta.get(ALL, False))
 
 
 class _Command(_Documented, TyperCommand):

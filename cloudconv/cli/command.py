@@ -31,12 +31,13 @@ _LEFT = 26
 
 
 ALL = "cloudconv.all"
-"""The key in the context of a command whose help shows rare options too."""
+"""The key in the context of a command: whether its help shows rare options too."""
 
 
-def _show_all(ctx: typer.Context, wanted: bool) -> None:
+def show_help(ctx: typer.Context, param: typer.CallbackParam, wanted: bool) -> None:
+    """Print a command's help with :func:`print_result`, which raises an error on a full disk."""
     if wanted and not ctx.resilient_parsing:
-        ctx.meta[ALL] = True
+        ctx.meta[ALL] = param.name == "help_all"
         print_result(ctx.get_help())
         raise typer.Exit
 
@@ -46,7 +47,7 @@ _HelpAll = Annotated[
     typer.Option(
         "--help-all",
         help="Show the rare options too, and exit.",
-        callback=_show_all,
+        callback=show_help,
         is_eager=True,
         show_default=False,
         rich_help_panel=RUN,
