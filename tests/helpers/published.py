@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,15 +38,11 @@ def _weight(name: str, shape: tuple[int, ...], gain: float, is_prelu: bool) -> T
     noise = np.random.RandomState(seed).standard_normal(shape or 1).astype(np.float32)
     noise = noise.reshape(shape)
     kind = name.rsplit(".", 1)[-1]
-    if kind == "running_var":
-        made: NDArray[Any] = 1.0 + 0.1 * np.abs(noise)
-    elif kind == "beta":
-        made = 0.5 + 0.1 * noise
-    elif kind == "alpha":
-        made = -20.0 + 0.5 * noise
+    if kind == "beta":
+        made: NDArray[Any] = 0.5 + 0.1 * noise
     elif len(shape) > 1:
         made = noise * np.float32(gain / np.sqrt(max(1, int(np.prod(shape[1:])))))
-    elif kind in ("bias", "running_mean"):
+    elif kind == "bias":
         made = 0.05 * noise
     else:
         made = (0.25 if shape == (1,) else 1.0) + 0.05 * noise
@@ -105,6 +102,7 @@ def networks() -> tuple[str, ...]:
         return tuple(key.removesuffix("_about") for key in arrays if key.endswith("_about"))
 
 
+@cache
 def recorded(name: str) -> Recorded:
     """Return what is recorded about a network."""
     with np.load(_RECORD) as arrays:
