@@ -4,65 +4,79 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
-from cloudconv.forecasting.camera import Bytes, Floats, grid_of, sampled_at
+from cloudconv.forecasting.camera import Floats, grid_of, sampled_at
 from cloudconv.metrics import luma
 
-HELD = 0.35
+HELD = 0.6
 """The largest fault of a frame that still looks right; chosen by eye."""
+STANDS = 0.2
+"""The part of the motion that a forecast may lack at its start; chosen by eye."""
 
-_SHAPE, _DETAIL, _PLACE = 0.5, 0.3, 0.4  # parts of the fault
 _CHANGED = 6.0  # difference of luma at a place that moves, of 255
-_LEAST_AREA = 1e-3  # part of the picture; less motion counts as a part of this
 _LEAST_SIDE = 32
-_REGION, _WORST = 20, 1 / 3  # regions in a width; share of the worst one
+_REGION = 9  # regions in a width: a thing
 _NOISE = 4.0  # energy of the finest band that counts as none, in squares of luma
 _CONTRAST = 60.0  # variance of luma that counts as none
 _OCTAVES = 3.0  # difference of the finest band's energy that counts as a whole fault
-_AWAY = 0.1  # displacement that counts as a whole fault, in widths
+_AWAY = 0.15  # displacement that counts as a whole fault, in widths
+_STILL = 1 / 3  # part of the filmed change, below which a region stands
 
 
 def fault(made: Tensor, true: Tensor, last: Tensor) -> float:
-    """Return how wrong a forecast looks: 0 is as filmed, above 1 is all wrong where anything moves.
+    """Return how wrong the worst thing of a forecast looks: 0 is as filmed, 1 is all wrong.
 
     A whole thing that is a few pixels off is a small fault. A thing that is blurred, transparent,
     doubled or torn is a large one, although its PSNR may be higher. So the forecast is first
-    aligned with the true frame by optical flow. Then three differences count at places that move:
-    those of structure (SSIM's second term), of the energy of the finest band, and of place. The
-    fault is the mean of these places, and to a third the mean of the worst region: a viewer looks
-    at the thing that is torn.
+    aligned with the true frame by optical flow. Then two differences count alike at places that
+    move: those of structure (SSIM's second term), and of the energy of the finest band. A place
+    that is far off counts more than these.
 
     Args:
         made: the forecast, (3, h, w) RGB on the CPU.
-        true: the true frame.
+        true: the true frame; the last one if none is known, for what that does not show.
         last: the last frame before the forecast.
     """
-    shown, filmed, before = (_bytes(picture) for picture in (made, true, last))
+    one, two, before = (_luma(picture) for picture in (made, true, last))
     method = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow = method.calc(filmed, shown, None)
-    one, two = shown.astype(np.float32), filmed.astype(np.float32)
-    changes = [cv2.absdiff(picture, before.astype(np.float32)) for picture in (one, two)]
-    moving = np.max([_blurred(change, 2) for change in changes], 0) > _CHANGED
-    at = grid_of(filmed.shape) + flow
+    flow = method.calc(two.astype(np.uint8), one.astype(np.uint8), None)
+    moving = np.max([_change(picture, before) for picture in (one, two)], 0) > _CHANGED
+    at = grid_of(two.shape) + flow
     aligned, detail = sampled_at(one, at), sampled_at(_fine(one), at)
-    shape = 1 - _structure(aligned, two)
     octaves = np.abs(np.log2((detail + _NOISE) / (_fine(two) + _NOISE))) / _OCTAVES
-    place = np.linalg.norm(flow, axis=-1) / (_AWAY * filmed.shape[1])
-    parts = ((_SHAPE, shape), (_DETAIL, octaves), (_PLACE, place))
-    faults = np.sum([share * part.clip(0, 1) for share, part in parts], 0)
-    area = max(float(moving.sum()), _LEAST_AREA * moving.size)
-    wrong = np.where(moving, faults, 0)
-    side = max(3, wrong.shape[1] // _REGION)
-    worst = cv2.boxFilter(wrong, -1, (side, side)).max()
-    return float((1 - _WORST) * wrong.sum() / area + _WORST * worst)
+    looks = ((1 - _structure(aligned, two)).clip(0, 1) + octaves.clip(0, 1)) / 2
+    away = np.linalg.norm(flow, axis=-1) / (_AWAY * two.shape[1]) * (true is not last)
+    return float(_regions(np.where(moving, np.maximum(looks, away.clip(0, 1)), 0)).max())
 
 
-def _bytes(picture: Tensor) -> Bytes:
-    grey: Bytes = luma(picture.float().clamp(0, 1)).mul(255).round().to(torch.uint8).numpy()
+def stands(made: Tensor, last: Tensor, before: Tensor) -> float:
+    """Return the part of the motion, 0 to 1, that is missing from the start of a forecast.
+
+    A region stands if it changes much less from the last frame to the forecast than it did from the
+    frame ``before`` to the ``last`` one. Regions count by the energy of their motion.
+    """
+    one, two, three = (_luma(picture) for picture in (made, last, before))
+    shown, filmed = _regions(_change(one, two)), _regions(_change(two, three))
+    lost = (filmed - shown / _STILL).clip(0)
+    return float((lost * filmed).sum() / max(np.square(filmed).sum(), _NOISE))
+
+
+def _luma(picture: Tensor) -> Floats:
+    grey: Floats = luma(picture.float().clamp(0, 1)).mul(255).round().numpy()
     missing = [(0, max(_LEAST_SIDE - side, 0)) for side in grey.shape]  # for the optical flow
     return np.pad(grey, missing, mode="edge")
+
+
+def _change(one: Floats, two: Floats) -> Floats:
+    return _blurred(cv2.absdiff(one, two), 2)
+
+
+def _regions(values: Floats) -> Floats:
+    """Return the mean of the region around each pixel."""
+    side = max(3, values.shape[1] // _REGION)
+    mean: Floats = cv2.blur(values, (side, side))
+    return mean
 
 
 def _blurred(values: Floats, sigma: float) -> Floats:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from cloudconv.forecasting.choice import HELD, fault
+from cloudconv.forecasting.choice import HELD, fault, stands
 from cloudconv.metrics import texture, texture_energy
 from cloudconv.models import registry
 
@@ -157,6 +157,17 @@ def test_a_small_thing_that_is_torn_is_a_larger_fault_than_a_small_shift_of_all(
     torn = true.clone()
     torn[:, 20:40, 30:50] = true[:, 20:40, 30:50].mean()
     assert 2 * fault(shifted, true, last) < fault(torn, true, last)
+
+
+def test_a_forecast_stands_where_motion_does_not_go_on():
+    pan = [tensor([textured(0, HEIGHT, WIDTH + 40)[:, at : at + WIDTH]])[0] for at in (0, 4, 8)]
+    half = pan[2].clone()
+    half[..., : WIDTH // 2] = pan[1][..., : WIDTH // 2]
+    lost = [stands(made, pan[1], pan[0]) for made in (pan[1], half, pan[2])]
+    assert lost[0] == 1
+    assert 0.3 < lost[1] < 0.7
+    assert lost[2] < 0.02
+    assert stands(pan[1], pan[0], pan[0]) == 0
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 90), (33, 64), (90, 2000), (2, 4096)])

@@ -81,12 +81,20 @@ def test_a_trial_says_how_far_a_forecast_held(tmp_path, turns):
     assert all("'cloudconv dream'" in said for said in warned)
 
 
-@pytest.mark.parametrize("step", [2.0, 9.0])
+def test_a_thing_that_stops_at_the_real_end_does_not_hold(tmp_path):
+    """The known frames nearly stand still, but for the last one."""
+    shown = [picture(1, step=0.5 * k + 3 * (k == 15)) for k in range(16)]
+    clip = write_clip(tmp_path / "a.mkv", shown, rate=24)
+    result = forecast(clip, "b.mkv", frames=3, model="hold")
+    assert (result.held_ahead, result.tried_ahead) == (1, 3)
+
+
+@pytest.mark.parametrize("step", [0.5, 9.0])
 def test_by_default_a_forecast_is_as_long_as_it_holds(tmp_path, step):
     clip = write_clip(tmp_path / "a.mkv", [picture(k, step=step) for k in range(40)], rate=24)
     result = forecast(clip, "b.mkv", frames=None, model="flow")
     assert result.tried_ahead == 15
-    assert (result.held_ahead < 15) == (step > 2)
+    assert (result.held_ahead < 15) == (step > 1)
     assert (result.new_frames, result.output_frames) == (result.held_ahead, 40 + result.held_ahead)
     assert not result.warnings
 

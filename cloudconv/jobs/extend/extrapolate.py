@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice
+from math import inf
 from statistics import fmean
 
 import torch
@@ -21,7 +22,7 @@ from torch.nn.functional import interpolate
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Finished, Job, Progress, Warned, each_once
-from cloudconv.forecasting.choice import HELD, fault
+from cloudconv.forecasting.choice import HELD, STANDS, fault, stands
 from cloudconv.forecasting.scene import SIDE
 from cloudconv.jobs.extend import plan as extend
 from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult
@@ -39,7 +40,8 @@ from cloudconv.transfer import upload
 
 _WINDOW = 64  # frames before the forecast that show its cadence
 CANDIDATES = ("layers", "flow", "voxelflow")
-"""The predictors that ``auto`` tries."""
+"""The predictors that ``auto`` tries; those that keep things whole come first."""
+_ALIKE = 0.04  # part of the fault by which a later one must be better
 
 ExtrapolatePlan = ExtendPlan[ExtrapolateSettings]
 
@@ -195,10 +197,11 @@ def _trial(plan: ExtrapolatePlan, scene: Scene) -> Generator[Progress, None, tup
     """Forecast known frames from earlier ones; see :class:`ExtrapolateResult`.
 
     A second trial on half as many frames begins nearer to the end, where the motion is more like
-    the motion to come. The trials use small pictures, in which a viewer sees the same faults.
+    the motion to come. The third begins at the end, and counts what the last frame does not show.
+    The trials use small pictures, in which a viewer sees the same faults.
 
     Returns:
-        The predictor whose forecasts look best, the number of its frames that held in both trials,
+        The predictor whose forecasts look best, the number of its frames that held in all trials,
         and the number of frames that were tried.
     """
     names = _names(plan.settings)
@@ -207,21 +210,31 @@ def _trial(plan: ExtrapolatePlan, scene: Scene) -> Generator[Progress, None, tup
         return names[-1], 0, 0
     needed = tried + plan.predictor.context + plan.predictor.past
     known = [_small(frame) for frame in [*scene.frames][-needed:]]
-    spans = sorted({tried, max(1, tried // 2)})
-    faults: dict[tuple[str, int], list[float]] = {}
-    done = 0
-    for name in names:
+    trials = [(known[:-span], known[-span:]) for span in sorted({tried, max(1, tried // 2)})]
+    trials.append((known, known[-1:] * len(trials[0][1])))
+    total = len(names) * sum(len(wanted) for _, wanted in trials)
+    done, best, held, least = 0, names[-1], 0, inf
+    for place, name in enumerate(names):
         model = registry.load_predictor(name, plan.device, plan.dtype)
-        for span in spans:
-            faults[name, span], before = [], known[:-span]
-            with closing(_made(plan, model, before, span)) as pictures:
-                for made, wanted in zip(pictures, known[-span:], strict=True):
-                    yield Progress("checking", done, len(names) * sum(spans))
-                    faults[name, span].append(fault(made.cpu(), wanted, before[-1]))
+        size, lost, right = 0.0, 0.0, tried
+        for before, wanted in trials:
+            faults: list[float] = []
+            with closing(_made(plan, model, before, len(wanted))) as pictures:
+                for made, true in zip(pictures, wanted, strict=True):
+                    yield Progress("checking", done, total)
                     done += 1
-    best = min(names, key=lambda name: sum(fmean(faults[name, span]) for span in spans))
-    wrong = (n for span in spans for n, each in enumerate(faults[best, span]) if each > HELD)
-    return best, min(wrong, default=tried), tried
+                    shown = made.cpu()
+                    if not faults:
+                        lost = max(lost, stands(shown, before[-1], before[-2:][0]))
+                    faults.append(fault(shown, true, before[-1]))
+            size += fmean(faults)
+            if before is not known:
+                right = min([right, *(n for n, each in enumerate(faults) if each > HELD)])
+        size = size * (1 + _ALIKE * place) + lost
+        if size < least:
+            best, least = name, size
+            held = min(right, 1) if lost > STANDS else right
+    return best, held, tried
 
 
 def _small(frame: Frame) -> Tensor:
