@@ -161,7 +161,8 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
     from cloudconv import transfer
     from cloudconv.events import Progress
     from cloudconv.jobs.interp import run as interp
-    from cloudconv.media import frame, packets, sink, source
+    from cloudconv.jobs.interp import store
+    from cloudconv.media import decode, frame, packets, sink, source
     from cloudconv.models.base import Interpolator
     from cloudconv.render import inference, renderer
     from cloudconv.settings import InterpSettings
@@ -179,25 +180,25 @@ def _child(options: argparse.Namespace) -> dict[str, Any]:
 
     if torch.cuda.is_available():
         Interpolator.between = timed_network  # type: ignore[method-assign]
-    stages.watch(source, "read_packets", "read")
-    stages.watch(source.Source, "_timed", "decode")
+    stages.watch(decode, "read_packets", "read")
+    stages.watch(source._Pass, "pictures", "decode")
     stages.watch(interp, "schedule", "analyse")
     stages.watch(inference.SourcePicture, "on", "upload")
     stages.watch(inference, "advance", "network")
     stages.watch(renderer, "advance", "network")
     stages.watch(transfer.Arriving, "planes", "download")
     stages.watch(frame.Frame, "like", "picture")
-    stages.watch(sink.FrameEncoder, "write", "encode")
-    stages.watch(packets.PacketWriter, "write", "mux")
-    stages.watch(sink.Sink, "join", "mux")
+    stages.watch(sink.Sink, "write", "encode")
+    stages.watch(packets.PacketFile, "write", "mux")
+    stages.watch(store, "join", "mux")
     if options.no_encoder:
-        write = sink.FrameEncoder.write
+        write = sink.Sink.write
 
         def write_first(self: Any, frame: Any) -> None:
-            if not self._written:  # a segment needs one frame
+            if not self._shown.frames:  # a segment needs one frame
                 write(self, frame)
 
-        sink.FrameEncoder.write = write_first  # type: ignore[method-assign]
+        sink.Sink.write = write_first  # type: ignore[method-assign]
     settings = InterpSettings(
         input=options.clip,
         output=options.clip.with_name("made.mp4"),

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
 from itertools import chain
-from math import lcm
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from cloudconv.messages import short
 from cloudconv.models import registry
 from cloudconv.settings.values import names_folder
 
-_MOST_TICKS = 2**31 - 1
 _PRIMING = Fraction(1, 20)
 """Audio that starts at most this many seconds before the first picture is encoder priming."""
 
@@ -71,17 +69,6 @@ def origin(info: MediaInfo, first: Fraction) -> Fraction:
     begins = [s.start for s in info.streams if s.kind == "audio" and s.start is not None]
     earliest = min([first, *begins])
     return earliest if first - earliest > _PRIMING else first
-
-
-def time_base(rate: Fraction | None, spans: Iterable[Fraction], offset: Fraction) -> Fraction:
-    """Return the length of a tick in seconds, such that all output times are whole ticks.
-
-    If that is too short for a file, only the times without ``offset`` are whole ticks, or the tick
-    is a microsecond. At a variable rate all times are sums of ``spans``.
-    """
-    denominator = lcm(*(s.denominator for s in spans)) if rate is None else rate.numerator
-    exact = lcm(denominator, offset.denominator)
-    return Fraction(1, next((d for d in (exact, denominator) if d <= _MOST_TICKS), 1_000_000))
 
 
 def size_of(output: Path, duration: Fraction | float) -> dict[str, Any]:

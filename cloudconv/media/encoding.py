@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import lcm
@@ -14,7 +14,7 @@ from av.container import OutputContainer
 
 from cloudconv.events import Warned
 from cloudconv.media.carry import Carry
-from cloudconv.media.containers import Container, container_of
+from cloudconv.media.containers import container_of
 from cloudconv.media.convert import UPRIGHT, Turn, output_tags, turn_of
 from cloudconv.media.encoders import DEFAULTS, EncoderChoice, choose
 from cloudconv.media.formats import layout
@@ -28,6 +28,9 @@ from cloudconv.settings import EncodeSettings
 # Ticks per second of the finest clocks. MP4 stores the gap between two frames in 32 bits; with a
 # finer clock, a gap of a few seconds overflows them.
 _FINEST = 100_000_000
+_MOST_TICKS = 2**31 - 1
+_ZERO = Fraction(0)
+_MOST_SCALE = 600_000  # of a movie in MP4: 32 bits then suffice for two hours
 _VPX = 10_000_000  # the same for libvpx, which rounds all times to a clock of its own
 # Encoders whose bitstreams contain the sample aspect ratio.
 _STATE_ASPECT = ("libx264", "libx265")
@@ -50,10 +53,27 @@ class EncodingPlan:
     # About the choice, and about contents that the output cannot store.
     warnings: tuple[Warned, ...] = ()
 
-    def at(self, time_base: Fraction, carry: Carry | None) -> EncodingPlan:
-        """Return the plan for times that are multiples of ``time_base``; see plan_encoding."""
-        container, encoder = container_of(self.target), self.choice.encoder
-        return replace(self, tick=_clock(container, encoder, self.rate, time_base), carry=carry)
+    def at(self, spans: Iterable[Fraction], offset: Fraction, carry: Carry | None) -> EncodingPlan:
+        """Return the plan for other times and contents; see :func:`plan_encoding`."""
+        return replace(self, tick=_tick(self, spans, offset), carry=carry)
+
+    @property
+    def least_gap(self) -> int:
+        """Return the smallest number of ticks between two frames that players show."""
+        fastest = container_of(self.target).fastest
+        return 1 if fastest is None else round(1 / (fastest * self.tick))
+
+    @property
+    def movie_scale(self) -> int:
+        """Return the number of ticks per second in which MP4 counts edit lists and durations.
+
+        Such a tick must divide a tick of the video, and be fine enough for the audio.
+        """
+        scale = self.tick.denominator
+        for factor in (48000, 44100):
+            finer = lcm(scale, factor)
+            scale = finer if finer <= _MOST_SCALE else scale
+        return scale
 
     def add_video(self, out: OutputContainer) -> Any:
         """Return a video stream with an encoder, added to ``out``; the encoder is opened later."""
@@ -90,16 +110,17 @@ def plan_encoding(
     info: MediaInfo,
     *,
     rate: Fraction | None,
-    time_base: Fraction,
+    spans: Iterable[Fraction] = (),
+    offset: Fraction = _ZERO,
     settings: EncodeSettings = DEFAULTS,
     carry: Carry | None = None,
 ) -> EncodingPlan:
     """Choose the encoder and the clock of an output with the final name ``path``.
 
-    ``rate`` is the exact constant rate; None for a variable one. All times of the frames are
-    multiples of ``time_base``, in seconds. ``carry`` is what the source file adds; None for
-    nothing. Raises EncoderError if the encoder is missing, or the container refuses it, and
-    OutputError if the output cannot store the rate.
+    ``rate`` is the exact constant rate; None for a variable one, at which all times of the frames
+    are sums of ``spans``. ``offset`` is added to all times. These times are in seconds. ``carry``
+    is what the source file adds; None for nothing. Raises EncoderError if the encoder is missing,
+    or the container refuses it, and OutputError if the output cannot store the rate.
     """
     container = container_of(path)
     check_rate(path, rate)
@@ -112,24 +133,29 @@ def plan_encoding(
         turn=turn or UPRIGHT,
         choice=choice,
         rate=rate,
-        tick=_clock(container, choice.encoder, rate, time_base),
+        tick=_ZERO,
         tags=output_tags(info, choice.encoder, choice.working),
         threads=settings.threads,
         carry=carry,
     )
+    plan = plan.at(spans, offset, carry)
     return replace(plan, warnings=(*choice.warnings, *_losses(plan)))
 
 
-def _clock(
-    container: Container, encoder: str, rate: Fraction | None, time_base: Fraction
-) -> Fraction:
+def _tick(plan: EncodingPlan, spans: Iterable[Fraction], offset: Fraction) -> Fraction:
+    """Return the length of a tick in seconds, such that all output times are whole ticks.
+
+    If that is too short for a file, only the times without ``offset`` are whole ticks, or they are
+    rounded to a tick of the finest clock.
+    """
+    container = container_of(plan.target)
     if container.clock is not None and not container.is_video:
         return container.clock
-    exact = time_base.denominator if rate is None else lcm(rate.numerator, time_base.denominator)
-    finest = _VPX if encoder.startswith("libvpx") else _FINEST
-    if exact > finest and rate is not None:
-        exact = rate.numerator
-    return Fraction(1, min(exact, finest))
+    finest = _VPX if plan.choice.encoder.startswith("libvpx") else _FINEST
+    even = lcm(*(s.denominator for s in spans)) if plan.rate is None else plan.rate.numerator
+    most = _MOST_TICKS if plan.rate is None else finest
+    exact = lcm(even, offset.denominator)
+    return Fraction(1, min(next((n for n in (exact, even) if n <= most), 1_000_000), finest))
 
 
 def _losses(plan: EncodingPlan) -> Iterator[Warned]:

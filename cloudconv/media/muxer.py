@@ -1,19 +1,16 @@
-"""Write packets into the files of an output, and correct what FFmpeg's muxers write wrongly."""
+"""Write packets into the files of an output, between those of the other streams."""
 
 from __future__ import annotations
 
 import io
 import os
 import struct
-import zlib
-from array import array
+from contextlib import ExitStack
 from fractions import Fraction
-from math import lcm
 from pathlib import Path
 from typing import Any
 
-import av
-
+from cloudconv.events import Warned
 from cloudconv.media import matroska
 from cloudconv.media.carry import fresh_tags
 from cloudconv.media.containers import Container, container_of
@@ -21,12 +18,11 @@ from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.formats import layout
 from cloudconv.media.input import is_stdout, numbered
 from cloudconv.media.others import OtherStreams
+from cloudconv.media.output import writing
 from cloudconv.media.packets import Writer
-from cloudconv.media.pictures import frame_durations, shows_of
+from cloudconv.media.pictures import shows_of
 
-_MOST_SCALE = 600_000  # of a movie in a second: 32 bits then suffice for two hours
 _HEAD = 1 << 13  # bytes of the start of a file, with the description of the first track
-_LARGEST_FIELD = 2**16 - 1  # of a duration in APNG
 _NAMED_TAGS = frozenset(
     (
         *("title", "artist", "album_artist", "composer", "album", "date", "comment", "genre"),
@@ -41,18 +37,16 @@ def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
     shows = 0 if container.is_video else shows_of(plan.info.path)  # 0 without end
     match container.muxer:
         case "mp4" | "mov":
-            # Edit lists and durations count in movie ticks. A movie tick must divide a video tick,
-            # and must be fine enough for the audio.
-            scale = plan.tick.denominator
-            for factor in (48000, 44100):
-                finer = lcm(scale, factor)
-                scale = finer if finer <= _MOST_SCALE else scale
             kept = {} if plan.carry is None else fresh_tags(plan.carry.info.metadata, container)
             # Without ``use_metadata_tags`` the muxer drops tags for which iTunes has no name.
             free = any(key.lower() not in _NAMED_TAGS for key in kept)
             flags = "+faststart" + ("+use_metadata_tags" if free else "")
             # Boxes of 360° and 3D video are in no edition of the standard.
-            return {"movie_timescale": str(scale), "movflags": flags, "strict": "unofficial"}
+            return {
+                "movie_timescale": str(plan.movie_scale),
+                "movflags": flags,
+                "strict": "unofficial",
+            }
         case "matroska" | "webm":
             return {"write_crc32": "0"}  # checksums would be wrong after the corrections
         case "gif":
@@ -65,77 +59,26 @@ def _options(container: Container, plan: EncodingPlan) -> dict[str, str]:
     return {}
 
 
-def hold_last(path: Path, container: Container, end: Fraction, duration: Fraction) -> None:
-    """Write the last frame's duration into a finished file whose muxer guesses this duration.
-
-    ``end`` is the end of the last frame and ``duration`` its duration, in seconds; 0 if packets
-    were copied. The options ``final_delay`` of the muxers must be known before the first frame.
-    """
-    if container.muxer == "webp":
-        with path.open("rb+") as file:
-            # The encoder guesses the duration of the last frame, and joins equal frames to one.
-            durations = list(frame_durations(file))
-            if durations:
-                before = sum(milliseconds for _, milliseconds in durations[:-1])
-                file.seek(durations[-1][0])
-                file.write(max(round(end * 1000) - before, 1).to_bytes(3, "little"))
-    elif container.muxer in ("gif", "apng") and duration:
-        with av.open(f"file:{path}") as made:
-            start = max((packet.pos or 0 for packet in made.demux() if packet.size), default=0)
-        with path.open("rb+") as file:
-            if start and container.muxer == "gif":
-                # A packet begins with a graphic control extension (GIF89a), which has the duration.
-                file.seek(start + 4)
-                file.write(round(duration * 100).to_bytes(2, "little"))
-            elif start:
-                # A packet begins with a chunk fcTL (PNG, third edition), which has the duration.
-                file.seek(start + 8)
-                control = bytearray(file.read(26))
-                most = max(min(_LARGEST_FIELD, int(_LARGEST_FIELD / duration)), 1)
-                delay = duration.limit_denominator(most)
-                fields = min(delay.numerator, _LARGEST_FIELD), delay.denominator
-                control[20:24] = struct.pack(">HH", *fields)
-                file.seek(start + 8)
-                file.write(control + struct.pack(">I", zlib.crc32(b"fcTL" + control)))
-
-
-def read_back(path: Path, container: Container, written: int) -> tuple[int, Fraction | None]:
-    """Return the number of frames in a finished output of ``written`` frames, and the last time.
-
-    The time is in seconds, None if the container or its reader does not state the time exactly.
-    """
-    if container.is_folder:
-        return sum(1 for file in path.iterdir() if file.stat().st_size), None
-    if container.muxer == "webp":  # FFmpeg cannot read animated WebP
-        return written if path.stat().st_size else 0, None
-    with av.open(f"file:{path}") as made:
-        stream = made.streams.video[0]
-        tick = Fraction(stream.time_base or 0)
-        times = array("q")
-        times.extend(p.pts for p in made.demux(stream) if p.size and p.pts is not None)
-    # An APNG stores durations exactly. Readers round each one, and add up the rounded ones.
-    return len(times), max(times) * tick if times and container.muxer != "apng" else None
-
-
-class FileWriter(Writer):
+class Muxer(Writer):
     """A writer of one file, which also contains the other streams of the source."""
 
-    def __init__(self, plan: EncodingPlan, path: Path) -> None:
+    def __init__(self, plan: EncodingPlan, path: Path | None) -> None:
         """Open the muxer of the container and the encoder, and add the other streams.
 
-        ``path`` is the temporary file, standard output, or the null device.
+        ``path`` is the temporary file, standard output, or None for a trial without a file.
         """
         container = container_of(plan.target)
-        self._path = path
+        is_trial = path is None
+        self._path = path = path or Path(os.devnull)
         self._others: OtherStreams | None = None
         # Data on standard output cannot be corrected afterwards.
         self._amends = container.is_amended and not is_stdout(path)
         self._order = _DecodeTimes() if container.sums_gaps and plan.rate is None else None
-        url = "pipe:1" if is_stdout(path) else f"file:{path}"
-        options = _options(container, plan)
-        if str(path) == os.devnull:
+        options, url = _options(container, plan), f"file:{path}"
+        if is_trial:
             options.pop("movflags", None)  # +faststart reads the file
-        super().__init__(plan, url, options)
+        file = None if is_trial or is_stdout(path) else path
+        super().__init__(plan, file, "pipe:1" if is_stdout(path) else url, options)
 
     def _add_streams(self) -> None:
         plan, container, stream = self._plan, self._container, self.encoder
@@ -247,12 +190,12 @@ class _DecodeTimes:
             packet.dts = self._first + number - self._early
 
 
-class PictureWriter(Writer):
+class PictureFolder(Writer):
     """A writer of one file per frame, numbered from 1, without times."""
 
     def __init__(self, plan: EncodingPlan, folder: Path) -> None:
         """Open the encoder; the name of the plan's target has the number field."""
-        super().__init__(plan, io.BytesIO())
+        super().__init__(plan, folder, io.BytesIO())
         names = numbered(plan.target)
         assert names is not None
         self._folder, self._names, self._count = folder, names, 0
@@ -261,3 +204,15 @@ class PictureWriter(Writer):
         """Write the next file; the times are ignored."""
         self._count += 1
         (self._folder / self._names.name(self._count)).write_bytes(bytes(packet))
+
+
+def try_copies(plan: EncodingPlan) -> list[Warned]:
+    """Write all streams that are copied to nowhere, and return the warnings.
+
+    Raises OutputError if the container refuses a packet.
+    """
+    with writing(plan.target), ExitStack() as stack:
+        muxer = Muxer(plan, None)
+        stack.callback(muxer.abandon)
+        muxer.write_copies()
+    return muxer.warnings

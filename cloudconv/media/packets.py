@@ -15,7 +15,7 @@ import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -25,6 +25,7 @@ import av
 import av.error
 from av.packet import PacketSideData, packet_sidedata_type_from_literal
 
+from cloudconv import files
 from cloudconv.errors import OutputError
 from cloudconv.events import Warned
 from cloudconv.media.containers import container_of
@@ -52,22 +53,26 @@ class PacketSummary:
 
 
 class Writer(ABC):
-    """An open encoder, and an open output into which its packets are written."""
+    """An open encoder, and an open file into which its packets are written.
 
-    def __init__(self, plan: EncodingPlan, target: Any, options: dict[str, str] | None = None):
-        """Open the encoder and the container's muxer, which writes into ``target``."""
+    ``file`` is the unfinished file or folder; None for standard output and the null device.
+    """
+
+    def __init__(
+        self, plan: EncodingPlan, file: Path | None, url: Any, options: dict[str, str] | None = None
+    ) -> None:
+        """Open the encoder and the container's muxer, which writes to ``url``."""
         self.warnings: list[Warned] = []
+        self.file = file
         self._plan, self._container = plan, container_of(plan.target)
         self._opened = ExitStack()
-        muxer = self._container.muxer or "image2pipe"
-        self._out = av.open(target, "w", format=muxer, container_options=options)
-        self._opened.callback(self._out.close)
-        with ExitStack() as undo:
-            undo.callback(self.abandon)
+        with self.abandoned_on_error():
+            muxer = self._container.muxer or "image2pipe"
+            self._out = av.open(url, "w", format=muxer, container_options=options)
+            self._opened.callback(self._out.close)
             self.encoder = plan.add_video(self._out)
             self._add_streams()
             open_strictly(plan.choice, self._out.start_encoding)
-            undo.pop_all()
 
     def _add_streams(self) -> None:  # noqa: B027
         """Add further streams to the output before its header is written."""
@@ -84,23 +89,41 @@ class Writer(ABC):
         """Complete the output and close everything that was opened."""
         self._opened.close()
 
+    @contextmanager
+    def abandoned_on_error(self) -> Iterator[None]:
+        """Delete the output if the block raises an error, which may become an OutputError."""
+        with ExitStack() as undo, writing(self._plan.target):
+            undo.callback(self.abandon)
+            yield
+            undo.pop_all()
+
     def abandon(self) -> None:
-        """Close everything without completing the output, in any state."""
-        # The caller deletes the file, and reports the error that ended the writing.
+        """Close everything and delete the file, in any state."""
+        # When the MP4 muxer is closed, it opens its file again and rewrites everything to move the
+        # index to the start. The muxer does not rewrite a file that was deleted before. But some
+        # systems refuse to delete an open file.
+        self._delete()
+        # The caller reports the error that ended the writing.
         with suppress(av.error.FFmpegError, OSError, ValueError):
             self._opened.close()
+        self._delete()
+
+    def _delete(self) -> None:
+        if self.file is not None:
+            files.remove(self.file)
 
 
-class PacketWriter(Writer):
+class PacketFile(Writer):
     """A writer of packets into a packet file instead of a container."""
 
     def __init__(self, plan: EncodingPlan, path: Path) -> None:
         """Open the encoder for the final container, and the file, which must not exist."""
         # No packet is muxed: the muxer only sets the encoder up for the container.
-        super().__init__(plan, io.BytesIO())
+        super().__init__(plan, path, io.BytesIO())
         self._times: list[int] = []
         self._early = 0
-        self._file = self._opened.enter_context(path.open("xb"))
+        with self.abandoned_on_error():
+            self._file = self._opened.enter_context(path.open("xb"))
 
     def write(self, packet: Any) -> None:
         """Write a packet with its side data and a checksum."""
@@ -129,7 +152,7 @@ class PacketWriter(Writer):
         return summary
 
 
-def read_packets(path: Path, summary: PacketSummary) -> Iterator[Any]:
+def read_segment(path: Path, summary: PacketSummary) -> Iterator[Any]:
     """Yield the packets with times in ticks, without decode times.
 
     A damaged file, or one that differs from the summary, is deleted, and OutputError is raised.

@@ -17,9 +17,9 @@ from cloudconv.errors import OutputError
 from cloudconv.media.carry import Carry, add_copy
 from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.matroska import amend, room
+from cloudconv.media.muxer import try_copies
 from cloudconv.media.others import timecode_at_rate
 from cloudconv.media.probe import probe
-from cloudconv.media.sink import try_copies
 from tests.helpers.factory import (
     packet_times,
     packets_of,
@@ -459,7 +459,7 @@ def test_a_trial_of_the_copies_stores_nothing(tmp_path, name):
     source = video(tmp_path / "in.mp4")
     info = probe(source)
     carry = Carry(info, info.timing.start)
-    times = {"rate": Fraction(24), "time_base": Fraction(1, 24)}
+    times = {"rate": Fraction(24), "spans": [Fraction(1, 24)]}
     with largest_file(100):
         assert try_copies(plan_encoding(tmp_path / name, info, carry=carry, **times)) == []
     assert [file.name for file in tmp_path.iterdir()] == ["in.mp4"]

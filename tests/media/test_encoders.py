@@ -110,7 +110,7 @@ def test_codec_and_pixel_format_are_kept_or_a_warning_names_the_change(
     info, target = probe(write_clip(given, 3, rate=RATE, **form)), tmp_path / f"out{suffix}"
     sink = write(target, Source(info).frames(), info, rate=RATE, **settings)
     made = probe(target).working_pix_fmt.replace("12", "10")
-    assert (sink.encoder, made) == (encoder or codec, becomes or pix_fmt)
+    assert (sink.plan.choice.encoder, made) == (encoder or codec, becomes or pix_fmt)
     said = [*map(str, sink.warnings)]
     assert [all(word in text for word in words) for text in said] == [True] * bool(words)
 

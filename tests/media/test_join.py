@@ -9,8 +9,10 @@ import pytest
 
 from cloudconv.errors import OutputError
 from cloudconv.media.encoding import plan_encoding
-from cloudconv.media.packets import read_packets
-from cloudconv.media.sink import FrameEncoder, Sink
+from cloudconv.media.endings import Target
+from cloudconv.media.join import join
+from cloudconv.media.packets import read_segment
+from cloudconv.media.sink import Sink
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import read_planes, read_times
 from tests.helpers.sinks import info_of
@@ -30,14 +32,14 @@ def stamps(path):
 
 
 def plan_of(path, rate=RATE, pix_fmt="yuv420p", encoder="libx264", **settings):
-    clock = {"rate": rate, "time_base": 1 / rate if rate else F(1, 1000)}
+    clock = {"rate": rate, "spans": [F(1, 1000)]}
     encode = EncodeSettings(encoder=encoder, **settings)
     return plan_encoding(path, info_of(working_pix_fmt=pix_fmt), settings=encode, **clock)
 
 
 def stored(plan, path, frames):
     """Write frames to a packet file; return the file and its summary."""
-    encoder = FrameEncoder(plan, path)
+    encoder = Sink(plan, file=path)
     for frame in frames:
         encoder.write(frame)
     return path, encoder.complete()
@@ -54,8 +56,8 @@ def write_whole_and_joined(folder, suffix, encoder, pix_fmt, rate):
     plan = plan_of(joined, rate, pix_fmt, encoder, threads=1)
     segments = [stored(plan, folder / f"{a}.packets", frames[a:b]) for a, b in BORDERS]
     assert not joined.exists()
-    with Sink(plan) as output:
-        output.join(segments)
+    with Target(plan) as target:
+        join(segments, target)
     return whole, joined
 
 
@@ -100,18 +102,18 @@ def store(folder, **settings):
 
 def test_segments_of_other_encoder_settings_are_refused(tmp_path):
     segment, plan = store(tmp_path, crf=30, preset="ultrafast"), plan_of(tmp_path / "a.mp4")
-    with pytest.raises(OutputError, match="`resume=False`"), Sink(plan) as sink:
-        sink.join([segment])
+    with pytest.raises(OutputError, match="`resume=False`"), Target(plan) as target:
+        join([segment], target)
     assert os.listdir(tmp_path) == ["0.packets"]
 
 
 def test_a_packet_file_has_a_correct_summary(tmp_path):
     path, summary = store(tmp_path)
     assert (summary.packets, summary.bytes) == (20, path.stat().st_size)
-    times = [packet.pts for packet in read_packets(path, summary)]
+    times = [packet.pts for packet in read_segment(path, summary)]
     assert sorted(times) == list(range(0, 20 * 1001, 1001))
     assert (summary.first, summary.last) == (0, max(times))
-    assert next(read_packets(path, summary)).is_keyframe
+    assert next(read_segment(path, summary)).is_keyframe
     assert summary.delay == 2
 
 
@@ -125,5 +127,5 @@ def test_a_changed_byte_or_a_lost_end_is_noticed(tmp_path, at):
         data[at] ^= 0x10
     path.write_bytes(data)
     with pytest.raises(OutputError, match="damaged"):
-        list(read_packets(path, summary))
+        list(read_segment(path, summary))
     assert not path.exists()

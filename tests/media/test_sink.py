@@ -16,7 +16,7 @@ from PIL import Image
 from cloudconv.errors import EncoderError, OutputError
 from cloudconv.media.formats import repack, working_format
 from cloudconv.media.frame import ColorTags, Frame
-from cloudconv.media.muxer import FileWriter
+from cloudconv.media.muxer import Muxer
 from cloudconv.media.probe import probe
 from cloudconv.settings import EncodeSettings
 from tests.helpers.factory import picture, planes_of, read_planes, read_times, same
@@ -43,7 +43,7 @@ def even(count, *form, rate=24, **options):
 def write(path, frames, info=None, *, rate=None, time_base=None, carry=None, **encode):
     """Write frames with these settings of the encoder; return the sink."""
     tick = time_base or 1 / Fraction(rate or 24)
-    plan = {"rate": rate and Fraction(rate), "time_base": tick, "carry": carry}
+    plan = {"rate": rate and Fraction(rate), "spans": [tick], "carry": carry}
     plan["settings"] = EncodeSettings(**encode)
     with open_sink(path, info or info_of(), overwrite=True, **plan) as sink:
         for frame in frames:
@@ -304,12 +304,12 @@ def test_a_full_disk_is_an_error_and_leaves_no_file(tmp_path, suffix):
 
 
 def test_a_file_that_is_silently_truncated_is_an_error(tmp_path, monkeypatch):
-    def cut(writer, finish=FileWriter.finish):
+    def cut(writer, finish=Muxer.finish):
         finish(writer)
         (part,) = tmp_path.iterdir()
         os.truncate(part, part.stat().st_size // 2)
 
-    monkeypatch.setattr(FileWriter, "finish", cut)
+    monkeypatch.setattr(Muxer, "finish", cut)
     with pytest.raises(OutputError, match="is incomplete"):
         write(tmp_path / "clip.mkv", even(30, noise=20), rate=24, **FAST)
     assert not list(tmp_path.iterdir())

@@ -27,7 +27,7 @@ make = partial(cloudconv.interpolate, factor=2, model="blend")
 
 def test_gif_has_exact_centiseconds(tmp_path):
     path = tmp_path / "clip.gif"
-    assert write(path, even(6, rate=30), rate=30).encoder == "gif"
+    assert write(path, even(6, rate=30), rate=30).plan.choice.encoder == "gif"
     with Image.open(path) as image:
         assert image.info["loop"] == 0
         durations = [shown.info["duration"] for shown in ImageSequence.Iterator(image)]

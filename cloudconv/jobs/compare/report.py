@@ -109,9 +109,8 @@ class ReportWriter:
             side_data={},
             streams=(),
         )
-        tick = timing.time_base if timing.rate is None else 1 / Fraction(timing.rate.numerator)
         path = self._report.path / VIDEO
-        return Sink(plan_encoding(path, info, rate=timing.rate, time_base=tick))
+        return Sink(plan_encoding(path, info, rate=timing.rate, spans=[timing.time_base]))
 
     def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
         """Write all files; ``data`` are the contents of the page except its pictures."""

@@ -23,7 +23,6 @@ from cloudconv.jobs.output import (
     origin,
     output_path,
     size_of,
-    time_base,
 )
 from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
@@ -180,7 +179,8 @@ class ExtendPlan(Generic[S]):
                 self.output,
                 info,
                 rate=timing.rate,
-                time_base=time_base(timing.rate, (timing.time_base, *parts), shown - zero),
+                spans=(timing.time_base, *parts),
+                offset=shown - zero,
                 settings=settings,
                 carry=Carry(info, zero, None, audio_end, audio=not settings.only_new),
             )

@@ -21,7 +21,6 @@ from cloudconv.jobs.output import (
     origin,
     output_path,
     part_tag,
-    time_base,
 )
 from cloudconv.media import pictures as images
 from cloudconv.media.carry import Carry
@@ -241,8 +240,9 @@ class InterpPlan:
 
     def beginning(self, first: Fraction) -> InterpPlan:
         """Return the plan for a source whose used part begins at ``first``."""
-        offset, tick, carry = _placed(self.settings, self.info, self.request, self.rate, first)
-        return replace(self, first=first, offset=offset, encoding=self.encoding.at(tick, carry))
+        offset, spans, carry = _placed(self.settings, self.info, self.request, first)
+        encoding = self.encoding.at(spans, offset, carry)
+        return replace(self, first=first, offset=offset, encoding=encoding)
 
     @property
     def is_joinable(self) -> bool:
@@ -369,9 +369,9 @@ def decide(
     if not settings.many_frames:
         _check_count(settings, info, request)
     first = timing.next_frame(timing.start + (start or 0))
-    offset, tick, carry = _placed(settings, info, request, rate, first)
+    offset, spans, carry = _placed(settings, info, request, first)
     encoding = plan_encoding(
-        output, info, rate=rate, time_base=tick, settings=settings, carry=carry
+        output, info, rate=rate, spans=spans, offset=offset, settings=settings, carry=carry
     )
     check_output(output, overwrite=settings.overwrite, inputs=[info.path])
     check_outputs(settings, written_by(output), [info.path, *map(Path, inputs)])
@@ -399,10 +399,9 @@ def _placed(
     settings: InterpSettings,
     info: MediaInfo,
     request: Request,
-    rate: Fraction | None,
     first: Fraction,
-) -> tuple[Fraction, Fraction, Carry]:
-    """Return the output's time of the source frame at ``first``, its tick, and what is carried."""
+) -> tuple[Fraction, list[Fraction], Carry]:
+    """Return the output's time of the frame at ``first``, the spans of times, and the contents."""
     timing, start, end = info.timing, exact(settings.start), exact(settings.end)
     # These outputs begin with the first frame, even if the source's sound begins earlier.
     starts_with_frame = start is not None or settings.slowmo is not None
@@ -423,7 +422,7 @@ def _placed(
         slowdown=exact(settings.slowmo),
         copies_only=settings.audio == "copy",
     )
-    return offset, time_base(rate, [span * factor for span in spans], offset), carry
+    return offset, [span * factor for span in spans], carry
 
 
 def _window(settings: InterpSettings, info: MediaInfo) -> tuple[Fraction, Fraction]:

@@ -24,7 +24,7 @@ from cloudconv.jobs.interp.store import fresh_file, token_of
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
-from cloudconv.media.sink import FrameEncoder
+from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
 from cloudconv.pipeline import one_thread, prefetch
 from cloudconv.render.device import set_threads
@@ -231,8 +231,8 @@ class SegmentWork:
                 made.append(SegmentResult(summary, data=file.read_bytes()) if far else near)
                 return made[0]
 
-            def encoder() -> FrameEncoder:
-                return FrameEncoder(plan.run.encoding, fresh_file(folder))
+            def encoder() -> Sink:
+                return Sink(plan.run.encoding, file=fresh_file(folder))
 
             frames = stack.enter_context(prefetch(decode(segment, source), 8))
             part = Part(segment.number, frames, encoder, keep)

@@ -33,8 +33,9 @@ from cloudconv.jobs.interp.segments import SegmentPlan
 from cloudconv.jobs.interp.store import DirectStore, SegmentStore, Store, token_of
 from cloudconv.jobs.output import size_of
 from cloudconv.media.frame import FrameTask
+from cloudconv.media.muxer import try_copies
 from cloudconv.media.output import claim
-from cloudconv.media.sink import Sink, try_copies
+from cloudconv.media.sink import Sink
 from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import MAX_BATCH, Sizes, empty_cache, least_free_memory

@@ -18,7 +18,7 @@ from typing import Any
 
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.packets import PacketSummary
-from cloudconv.media.sink import FrameEncoder
+from cloudconv.media.sink import Sink
 from cloudconv.timeline import Task
 
 MAX_SOURCE_FRAMES = 64
@@ -99,9 +99,9 @@ class Part:
 
     number: int
     frames: Iterable[FrameTask]
-    open: Callable[[], FrameEncoder]
+    open: Callable[[], Sink]
     keep: Callable[[Path, PacketSummary], Any] | None
-    encoder: FrameEncoder | None = None
+    encoder: Sink | None = None
     written: int = 0
     _planned: int = 0
     _ended: bool = False

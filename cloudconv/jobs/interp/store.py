@@ -28,10 +28,12 @@ from cloudconv.events import Warned
 from cloudconv.files import beside, part_prefix, sync_folder, write_whole
 from cloudconv.jobs.interp.segments import MAX_FRAMES, OpenSegment, Part, SegmentPlan, split
 from cloudconv.media.encoding import EncodingPlan
+from cloudconv.media.endings import Target
 from cloudconv.media.frame import FrameTask
+from cloudconv.media.join import join
 from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
-from cloudconv.media.sink import FrameEncoder, Sink
+from cloudconv.media.sink import Sink
 from cloudconv.messages import plural
 
 # Raise this number with each change to packet files or to the digests of plans.
@@ -173,8 +175,8 @@ class SegmentStore:
     def parts(self, tasks: Iterator[FrameTask], encoding: EncodingPlan) -> Iterator[Part]:
         """Yield the segments that are not finished, each with its encoder."""
 
-        def encoder() -> FrameEncoder:
-            return FrameEncoder(encoding, fresh_file(self.path))
+        def encoder() -> Sink:
+            return Sink(encoding, file=fresh_file(self.path))
 
         def keep(segment: OpenSegment, file: Path, summary: PacketSummary) -> None:
             self.record(segment.plan, file, summary)
@@ -210,7 +212,7 @@ class SegmentStore:
         done = [self._joined[number] for number in sorted(self._joined)]
         size = sum(summary.bytes for _, summary in done)
         made: os.stat_result | None = None
-        output = Sink(encoding, overwrite=overwrite)
+        output = Target(encoding, overwrite=overwrite)
         try:
             with output:
                 free = disk_usage(self.path).free
@@ -219,15 +221,14 @@ class SegmentStore:
                         f"no-room-to-join: Joining the finished frames needs {size / 1e6:.1f} MB "
                         f"more on the disk, and {free / 1e6:.1f} MB are free: free some space."
                     )
-                output.join(done)
-                complete = output.complete()
+                complete = join(done, output)
                 assert complete is not None
                 made = complete.stat()
         finally:  # an interrupt may come when the output has its name
             with suppress(OSError):
                 if made is not None and os.path.samestat(made, encoding.target.stat()):
                     self.remove()
-        return output.warnings
+        return [*encoding.warnings, *output.writer.warnings]
 
     @contextmanager
     def named(self) -> Iterator[None]:

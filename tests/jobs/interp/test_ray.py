@@ -28,7 +28,7 @@ from cloudconv.jobs.interp.render import SegmentWork
 from cloudconv.jobs.interp.run import start
 from cloudconv.jobs.interp.segments import SegmentPlan
 from cloudconv.jobs.interp.store import token_of
-from cloudconv.media.packets import read_packets
+from cloudconv.media.packets import read_segment
 from cloudconv.models.baselines import Tiny
 from cloudconv.settings import InterpManySettings, InterpSettings
 from cloudconv.timeline import Task
@@ -83,7 +83,7 @@ def test_a_machine_writes_into_a_store_that_it_shares_or_sends_the_packets(job):
     folder, near = job[0].folder, render(job)
     file = near.file_in(folder)
     assert (near.data, near.summary.packets, file) == (b"", 6, folder / near.name)
-    assert sorted(packet.pts for packet in read_packets(file, near.summary)) == list(range(6))
+    assert sorted(packet.pts for packet in read_segment(file, near.summary)) == list(range(6))
     (folder / ".cloudconv-plan.json").write_text("the plan of another run")
     held, far = set(os.listdir(folder)), render(job)
     assert (far.name, far.summary, far.data) == ("", near.summary, file.read_bytes())
