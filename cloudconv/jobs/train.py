@@ -36,7 +36,7 @@ from cloudconv.files import reading
 from cloudconv.jobs.compare import run as compare
 from cloudconv.jobs.compare.plan import CompareResult
 from cloudconv.jobs.compare.score import EQUAL
-from cloudconv.jobs.output import check_outputs
+from cloudconv.jobs.naming import check_outputs
 from cloudconv.media.identity import has_changed
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import check_there, local_file

@@ -18,11 +18,10 @@ import torch
 
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
-from cloudconv.jobs.outcome import as_json
-from cloudconv.jobs.output import check_outputs
+from cloudconv.jobs.naming import check_outputs
+from cloudconv.jobs.outcome import as_json, probed
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
-from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.messages import counted
 from cloudconv.models import registry
@@ -154,8 +153,7 @@ def decide(settings: CompareSettings) -> ComparePlan:
     for spec in () if forecasts else specs:
         registry.check_times(spec, Fraction(drop))
     device = choose_device(settings.device)
-    rate, stream = exact(settings.input_fps), settings.stream
-    info = probe(settings.input, rate, deinterlace=settings.deinterlace, stream=stream)
+    info = probed(settings)
     report = None if settings.report is None else Path(settings.report)
     pages = [] if report is None else [report / name for name in PAGES]
     check_outputs(settings, pages, [info.path])

@@ -81,11 +81,7 @@ class DreamResult(ExtendResult):
 
 
 def decide(settings: DreamSettings) -> DreamPlan:
-    """Probe the input, and decide everything that does not need its frames.
-
-    Raises:
-        CloudconvError: the input, the mode, the model or the device cannot be used.
-    """
+    """Probe the input, and decide everything that does not need its frames."""
     own: dict[str, Any] = {"seed": settings.seed}
     if (choice := _requested(settings)) is not None:
         has_model = "model" in method(choice.mode).options
@@ -102,12 +98,7 @@ def decide(settings: DreamSettings) -> DreamPlan:
 
 @torch.inference_mode()
 def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]:
-    """Read the material, and choose the mode; return them with the complete plan.
-
-    Raises:
-        CloudconvError: the input cannot be decoded or has too few frames, no mode has all given
-            options, or the device has too little memory.
-    """
+    """Read the material, and choose the mode; return them with the complete plan."""
     settings, info = plan.settings, plan.info
     with enough_memory(plan.device, info):
         material = gather_material(
@@ -227,16 +218,9 @@ def _warnings(faults: list[dict[str, Any]], *, by_choice: bool) -> Iterator[Warn
 def run(reported: list[Warned], settings: DreamSettings) -> Job:
     """Write ``settings.input`` and a dream that continues it.
 
-    The output appears only when it is complete.
-
-    Yields:
-        Progress, first of the analysis and then of the frames; a measurement named ``vitals`` about
-        once per second of the dream; warnings, at the end one for each kind of fault; and a
-        :class:`DreamResult`.
-
-    Raises:
-        CloudconvError: the run is not possible or fails. No output is written, and a file that
-            existed before is unchanged.
+    The output appears only when it is complete. Yields progress, a measurement named ``vitals``
+    about once per second of the dream, warnings, at the end one for each kind of fault, and a
+    :class:`DreamResult`.
     """
     began = time.monotonic()
     set_threads(settings.threads)

@@ -63,11 +63,7 @@ class ExtrapolateResult(ExtendResult):
 
 
 def decide(settings: ExtrapolateSettings) -> ExtrapolatePlan:
-    """Probe the input, and decide everything that does not need its frames.
-
-    Raises:
-        CloudconvError: the input, the model or the device cannot be used.
-    """
+    """Probe the input, and decide everything that does not need its frames."""
     names = _names(settings)
     own = {"model": names[0]} if len(names) == 1 else {}
     plan = extend.decide(settings, names[-1], "forecast", own)
@@ -91,14 +87,8 @@ def _names(settings: ExtrapolateSettings) -> Sequence[str]:
 def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
     """Write ``settings.input`` and the forecast of the frames that follow.
 
-    The output appears only when it is complete.
-
-    Yields:
-        Warnings, progress, and at the end an :class:`ExtrapolateResult`.
-
-    Raises:
-        CloudconvError: the run is not possible or fails. No output is written, and a file that
-            existed before is unchanged.
+    The output appears only when it is complete. Yields warnings, progress, and at the end an
+    :class:`ExtrapolateResult`.
     """
     began = time.monotonic()
     set_threads(settings.threads)
@@ -198,11 +188,9 @@ def _trial(plan: ExtrapolatePlan, scene: Scene) -> Generator[Progress, None, tup
 
     A second trial on half as many frames begins nearer to the end, where the motion is more like
     the motion to come. The third begins at the end, and counts what the last frame does not show.
-    The trials use small pictures, in which a viewer sees the same faults.
-
-    Returns:
-        The predictor whose forecasts look best, the number of its frames that held in all trials,
-        and the number of frames that were tried.
+    The trials use small pictures, in which a viewer sees the same faults. Returns the predictor
+    whose forecasts look best, the number of its frames that held in all trials, and the number of
+    frames that were tried.
     """
     names = _names(plan.settings)
     tried = min(MOST_HELD, plan.new_frames, len(scene.frames) - plan.predictor.context)

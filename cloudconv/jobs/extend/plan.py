@@ -8,7 +8,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
-from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 import torch
@@ -16,23 +15,14 @@ from torch import Tensor
 
 from cloudconv.errors import DeviceError
 from cloudconv.events import Event, Measured, Progress, Warned
-from cloudconv.jobs.outcome import VideoResult
-from cloudconv.jobs.output import (
-    check_begin,
-    check_outputs,
-    origin,
-    output_path,
-    size_of,
-)
+from cloudconv.jobs.naming import check_begin, origin, output_path
+from cloudconv.jobs.outcome import VideoPlan, VideoResult, check_target, probed, size_of
 from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
-from cloudconv.media.containers import container_of, default_suffix
-from cloudconv.media.encoders import EncoderChoice, choose
+from cloudconv.media.containers import default_suffix
 from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
-from cloudconv.media.output import check_output, check_rate, written_by
-from cloudconv.media.probe import probe
 from cloudconv.media.sink import Sink
 from cloudconv.media.source import Source
 from cloudconv.models import registry
@@ -43,7 +33,6 @@ from cloudconv.render.device import (
     auto_warnings,
     choose_device,
     choose_precision,
-    precision_name,
     use_device,
 )
 from cloudconv.render.memory import is_out_of_memory
@@ -68,7 +57,7 @@ class ExtendResult(VideoResult):
 
 
 @dataclass(frozen=True)
-class ExtendPlan(Generic[S]):
+class ExtendPlan(VideoPlan, Generic[S]):
     """Everything that extrapolate or dream decides before it writes.
 
     ``predictor`` is the model of extrapolate, and of the dream modes that take one. ``begins`` is
@@ -78,12 +67,7 @@ class ExtendPlan(Generic[S]):
     """
 
     settings: S
-    info: MediaInfo
-    output: Path
     predictor: ModelSpec
-    device: torch.device
-    dtype: torch.dtype
-    choice: EncoderChoice
     begins: Fraction
     step: Fraction
     warnings: tuple[Warned, ...]
@@ -124,20 +108,13 @@ class ExtendPlan(Generic[S]):
 
     def counted(self, source_frames: int, start: Fraction) -> dict[str, Any]:
         """Return the decided fields; ``start`` is the source's time at which the output begins."""
-        rate = self.info.timing.rate
-        source_fps = None if rate is None else str(rate)
+        common, only_new = self.common, self.settings.only_new
         return {
-            "precision": precision_name(self.dtype),
+            **common,
             **self.own,
-            "device": str(self.device),
-            "input": str(self.settings.input),
-            "output": str(self.output),
-            "encoder": self.choice.encoder,
             "at": float(self.begins - self.info.timing.start),
-            "source_fps": source_fps,
-            "source_timing": self.info.timing.in_words,
             # New frames alone are at even distances, even if those of the source are not.
-            "output_fps": str(1 / self.step) if self.settings.only_new else source_fps,
+            "output_fps": str(1 / self.step) if only_new else common["source_fps"],
             "source_frames": source_frames,
             "output_frames": source_frames + self.new_frames,
             "new_frames": self.new_frames,
@@ -152,15 +129,10 @@ class ExtendPlan(Generic[S]):
     ) -> Generator[Event, None, dict[str, Any]]:
         """Write the source's frames, then the new ones; return the fields of a result.
 
-        The output appears only when it is complete. This method sets the times and durations of all
-        frames.
-
-        Args:
-            make: a function that yields the new frames; their times are ignored. Its argument is
-                the output's first frame if that is a source frame, otherwise None. Another thread
-                makes the frames.
-            began: the value of ``time.monotonic()`` when the job started.
-            measure: a function that this method calls after each new frame; it returns events.
+        The output appears only when it is complete. ``make`` yields the new frames in another
+        thread; their times are ignored. Its argument is the output's first frame if that is a
+        source frame, otherwise None. ``began`` was ``time.monotonic()`` when the run started.
+        ``measure`` is called after each new frame, and returns events.
         """
         info, timing, settings = self.info, self.info.timing, self.settings
         with ExitStack() as stack:
@@ -175,14 +147,10 @@ class ExtendPlan(Generic[S]):
             # Audio ends with the source. If ``at`` is given, audio ends at the new frames.
             audio_end = None if end is None else self.begins
             parts = timing.last_duration, gap, self.step, self.begins - timing.start
-            encoding = plan_encoding(
-                self.output,
-                info,
-                rate=timing.rate,
-                spans=(timing.time_base, *parts),
-                offset=shown - zero,
-                settings=settings,
-                carry=Carry(info, zero, None, audio_end, audio=not settings.only_new),
+            encoding = self.encoding.at(
+                (timing.time_base, *parts),
+                shown - zero,
+                Carry(info, zero, None, audio_end, audio=not settings.only_new),
             )
             sink = stack.enter_context(Sink(encoding, overwrite=settings.overwrite))
             yield from sink.warnings
@@ -217,46 +185,35 @@ def decide(settings: S, model: str, tag: str, own: dict[str, Any]) -> ExtendPlan
     """Probe the input, and decide everything that does not need its frames.
 
     ``model`` is the name or file of the predictor, and ``tag`` a word for the default name of the
-    output. ``own`` are decided fields of the result.
-
-    Raises:
-        CloudconvError: the input, the model or the device cannot be used, or the output cannot be
-            written.
+    output. ``own`` are decided fields of the result. Raises CloudconvError if the input, the model
+    or the device cannot be used, or the output cannot be written.
     """
     spec = registry.spec(model, "predict")
     device = choose_device(settings.device)
     dtype = choose_precision(settings.precision, device, spec)
-    rate, stream = exact(settings.input_fps), settings.stream
-    info = probe(settings.input, rate, deinterlace=settings.deinterlace, stream=stream)
+    info = probed(settings)
     timing, at = info.timing, exact(settings.at)
     tag += "" if settings.at is None else f"_at{float(settings.at):g}"
     tag += "_new" if settings.only_new else ""
     suffix = default_suffix(info, timing.gap_rate, timing.fastest_rate)
     output = output_path(settings.output, info.path, tag, suffix)
-    choice = choose(container_of(output), info, settings)
-    check_output(output, overwrite=settings.overwrite, inputs=[info.path])
-    check_outputs(settings, written_by(output), [info.path])
-    check_rate(output, timing.rate)
+    carry = Carry(info, timing.start)
+    encoding = plan_encoding(output, info, rate=timing.rate, settings=settings, carry=carry)
+    check_target(settings, output, timing.rate, None, [info.path])
     check_begin(info, at)
     begins = timing.end if at is None else timing.start + at
-    warnings = (*info.warnings, *auto_warnings(settings.device), *choice.warnings)
-    step = 1 / timing.usual_rate
+    warnings = (*info.warnings, *auto_warnings(settings.device), *encoding.warnings)
     return ExtendPlan(
-        settings, info, output, spec, device, dtype, choice, begins, step, warnings, own
+        *(settings, info, output, device, dtype, encoding),
+        *(spec, begins, 1 / timing.usual_rate, warnings, own),
     )
 
 
 def new_frame(rgb: Tensor, like: Frame) -> Frame:
-    """Return a picture as a frame of the same pixel format as ``like``, at time 0.
+    """Return a picture, (3, H, W) in [0, 1], as a frame at time 0 of the same format as ``like``.
 
-    Opacity is taken from ``like``, because models and dreams make colours only.
-
-    Args:
-        rgb: (3, H, W), nominally in [0, 1].
-        like: a frame of the same size.
-
-    Raises:
-        ModelError: the picture has values that are not finite.
+    Opacity is taken from ``like``, because models and dreams make colours only. Raises ModelError
+    if the picture has values that are not finite.
     """
     form, space = description_of(like)
     colours = 3 if form.family != "gray" else 1
@@ -268,11 +225,7 @@ def new_frame(rgb: Tensor, like: Frame) -> Frame:
 
 @contextmanager
 def enough_memory(device: torch.device, info: MediaInfo) -> Iterator[None]:
-    """Use a device in this thread, and raise a helpful error if the device lacks memory.
-
-    Raises:
-        DeviceError: the device has too little memory; the message says what to do.
-    """
+    """Use a device in this thread; raise DeviceError if it lacks memory for a frame."""
     use_device(device)
     try:
         yield

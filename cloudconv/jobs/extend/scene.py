@@ -98,10 +98,8 @@ def read_scene(
 
     Only the end of the video is decoded, and more of it while that part has no frame, or less than
     ``needed`` different frames since a cut. ``count`` and ``different`` are the largest numbers of
-    frames. ``at`` is the end of the scene, in seconds from the first frame, or None.
-
-    Raises:
-        InputError: there is no frame before ``at``, or none can be decoded.
+    frames. ``at`` is the end of the scene, in seconds from the first frame, or None. Raises
+    InputError if there is no frame before ``at``, or none can be decoded.
     """
     length = info.timing.end - info.timing.start
     end = length if at is None else min(at, length)
@@ -147,10 +145,7 @@ def gather_material(
 
     At most 300 frames are kept. Fewer frames are kept if 300 need more than 1 GiB, but at least 64.
     Frames before a very long gap are left out, as if the gap were a cut. ``at`` is in seconds from
-    the first frame; None for the end.
-
-    Raises:
-        InputError: there is no frame before ``at``, or none can be decoded.
+    the first frame; None for the end. Raises InputError as :func:`read_scene` does.
     """
     bytes_a_sample = 1 if layout(info.working_pix_fmt).depth <= 8 else 2
     size = 3 * info.width * info.height // 2 * bytes_a_sample

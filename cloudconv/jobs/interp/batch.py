@@ -18,8 +18,8 @@ from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, name_tag
 from cloudconv.jobs.interp.plan import decide as decide_one
 from cloudconv.jobs.interp.pool import WorkerConfig, choose_workers
 from cloudconv.jobs.interp.run import Workers, interpolate, start
+from cloudconv.jobs.naming import output_path, stem_of
 from cloudconv.jobs.outcome import planned
-from cloudconv.jobs.output import output_path, stem_of
 from cloudconv.media import pictures as images
 from cloudconv.media.containers import CONTAINERS, MKV
 from cloudconv.media.output import check_free, check_home, writing

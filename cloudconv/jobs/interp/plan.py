@@ -14,28 +14,19 @@ import torch
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.interp.pool import WorkerConfig, check_single, choose_workers
-from cloudconv.jobs.outcome import VideoResult
-from cloudconv.jobs.output import (
-    check_begin,
-    check_outputs,
-    origin,
-    output_path,
-    part_tag,
-)
+from cloudconv.jobs.naming import check_begin, origin, output_path, part_tag
+from cloudconv.jobs.outcome import VideoPlan, VideoResult, check_target, probed
 from cloudconv.media import pictures as images
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import container_of, default_suffix
-from cloudconv.media.encoding import EncodingPlan, plan_encoding
+from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import is_stdout
-from cloudconv.media.output import check_output, check_rate, written_by
-from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.media.timing import constant_rate
 from cloudconv.messages import short
 from cloudconv.models import registry
-from cloudconv.models.catalogue import ModelSpec
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import machine_fingerprint, precision_name, set_threads
 from cloudconv.render.renderer import Renderer, renderer_for
@@ -72,30 +63,22 @@ class InterpResult(VideoResult):
     resumed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class InterpPlan:
+@dataclass(frozen=True)
+class InterpPlan(VideoPlan):
     """The decisions that an interpolation makes before the first frame.
 
     ``request`` describes the output frames; ``rate`` is None if variable. ``weights`` is a
-    hash of the model's weights. The first frame shows the source's time ``first``, which
-    becomes ``offset`` in the output; both are approximate until :meth:`beginning`, and so are the
-    clock of ``encoding`` and the times of what is carried.
+    hash of the model's weights. ``offset`` is the output's time of the first frame, approximate
+    until :meth:`beginning`.
     """
 
     settings: InterpSettings
-    info: MediaInfo
-    output: Path
     request: Request
     rate: Fraction | None
-    spec: ModelSpec
     weights: str | None
-    device: torch.device
-    dtype: torch.dtype
     workers: WorkerConfig
-    device_warnings: tuple[Warned, ...]
-    first: Fraction
     offset: Fraction
-    encoding: EncodingPlan
+    device_warnings: tuple[Warned, ...]
 
     @property
     def window(self) -> tuple[Fraction, Fraction]:
@@ -105,86 +88,74 @@ class InterpPlan:
     @property
     def warnings(self) -> list[Warned]:
         """Return all warnings that are known before the first frame."""
-        others = [*self._gap_warnings, *self._rate_warnings, *self._disk_warnings]
+        others = [*self._gap_warnings(), *self._rate_warnings(), *self._disk_warnings()]
         return [*self.info.warnings, *self.device_warnings, *others, *self.encoding.warnings]
 
-    @property
-    def _disk_warnings(self) -> list[Warned]:
+    def _disk_warnings(self) -> Iterator[Warned]:
         home = next(folder for folder in self.output.absolute().parents if folder.is_dir())
         if self.expected is None or is_stdout(self.output):
-            return []
+            return
         read = sum(file.stat().st_size for file in images.files_of(self.info.path))
         need = read * self.expected // max(self.info.timing.frames, 1)
         need *= 2 if self.is_joinable else 1
-        if need <= disk_usage(home).free:
-            return []
-        return [
-            Warned(
+        if need > disk_usage(home).free:
+            yield Warned(
                 f"disk-space: The run may need about {need / 1e6:.0f} MB in {home}, and less is "
                 "free."
             )
-        ]
 
-    @property
-    def _gap_warnings(self) -> list[Warned]:
-        """Return a warning if new frames fill the time of a picture that lasts unusually long."""
+    def _gap_warnings(self) -> Iterator[Warned]:
+        """Yield a warning if new frames fill the time of a picture that lasts unusually long."""
         timing, (start, end) = self.info.timing, self.window
         if timing.median_gap is None or timing.longest_gap is None:
-            return []
+            return
         begin, following = timing.longest_gap
         lasts, usual = following - begin, timing.median_gap
         if lasts < max(_LONG_GAP, _LONG_TIMES * usual) or following >= end or begin < start:
-            return []
+            return
         rate = min(_STILL_RATES, key=lambda each: abs(each - 1 / usual))
-        return [
-            Warned(
-                f"long-gap: The picture at {float(begin - timing.start):.1f} s lasts "
-                f"{float(lasts):.1f} s, and others mostly {float(usual):.2f} s: unless a cut "
-                "follows, new frames spread the change to the next picture over the whole time. "
-                "To keep still pictures of a screen recording still, repeat them first: ffmpeg "
-                f"-i IN -vf fps={rate} OUT."
-            )
-        ]
+        yield Warned(
+            f"long-gap: The picture at {float(begin - timing.start):.1f} s lasts "
+            f"{float(lasts):.1f} s, and others mostly {float(usual):.2f} s: unless a cut "
+            "follows, new frames spread the change to the next picture over the whole time. "
+            "To keep still pictures of a screen recording still, repeat them first: ffmpeg "
+            f"-i IN -vf fps={rate} OUT."
+        )
 
-    @property
-    def _rate_warnings(self) -> list[Warned]:
-        """Return a warning if the rate is the source's or less, or if it keeps few frames."""
+    def _rate_warnings(self) -> Iterator[Warned]:
+        """Yield a warning if the rate is the source's or less, or if it keeps few frames."""
         timing, rate = self.info.timing, exact(self.settings.fps)
         own = timing.rate
-        if rate is not None and not timing.open_ended:
+        if rate is None:
+            return
+        if not timing.open_ended:
             mean = own or (timing.frames / (timing.end - timing.start)).limit_denominator(1000)
             mean /= self.request.slowdown
             if rate < mean:
-                return [
-                    Warned(
-                        f"frames-dropped: {rate_name(rate)} fps is less than the {rate_name(mean)} "
-                        f"fps of the source: about {float(1 - rate / mean):.0%} of its frames are "
-                        "left out."
-                    )
-                ]
-        if own is None or rate is None or self.settings.slowmo is not None:
-            return []
-        if rate == own and not self.settings.refill:
-            return [
-                Warned(
-                    f"rate-kept: The source has {rate_name(own)} fps already: its frames are only "
-                    "encoded again, and new ones only fill gaps."
+                yield Warned(
+                    f"frames-dropped: {rate_name(rate)} fps is less than the {rate_name(mean)} "
+                    f"fps of the source: about {float(1 - rate / mean):.0%} of its frames are "
+                    "left out."
                 )
-            ]
+                return
+        if own is None or self.settings.slowmo is not None:
+            return
         factor = rate / own
-        if factor.denominator == 1:
-            return []
-        beside = (rate * each for each in (_NTSC, 1 / _NTSC))  # 59.94 for 60, and 60 for 59.94
-        near = next((each for each in beside if (each / own).denominator <= _FEW_KEPT), rate)
-        whole = own * max(2, round(near / own))
-        half = "" if near in (rate, whole) else self._advice(near, "every second one")
-        all_kept = self._advice(whole, "all source frames")
-        return [
-            Warned(
+        if factor == 1 and not self.settings.refill:
+            yield Warned(
+                f"rate-kept: The source has {rate_name(own)} fps already: its frames are only "
+                "encoded again, and new ones only fill gaps."
+            )
+        if factor.denominator > 1:
+            beside = (rate * each for each in (_NTSC, 1 / _NTSC))  # 59.94 for 60, and 60 for 59.94
+            near = next((each for each in beside if (each / own).denominator <= _FEW_KEPT), rate)
+            whole = own * max(2, round(near / own))
+            half = "" if near in (rate, whole) else self._advice(near, "every second one")
+            all_kept = self._advice(whole, "all source frames")
+            yield Warned(
                 f"few-frames-kept: At {rate_name(rate)} fps only one of {factor.denominator} "
                 f"source frames is kept, and new frames replace the others{half}{all_kept}."
             )
-        ]
 
     def _advice(self, rate: Fraction, kept: str) -> str:
         """Return a clause about a rate; empty if the output's container does not support it."""
@@ -241,8 +212,7 @@ class InterpPlan:
     def beginning(self, first: Fraction) -> InterpPlan:
         """Return the plan for a source whose used part begins at ``first``."""
         offset, spans, carry = _placed(self.settings, self.info, self.request, first)
-        encoding = self.encoding.at(spans, offset, carry)
-        return replace(self, first=first, offset=offset, encoding=encoding)
+        return replace(self, offset=offset, encoding=self.encoding.at(spans, offset, carry))
 
     @property
     def is_joinable(self) -> bool:
@@ -270,21 +240,16 @@ class InterpPlan:
     @property
     def facts(self) -> dict[str, Any]:
         """Return the fields of the result that are decided; numbers of frames are approximate."""
-        timing, workers, (start, end) = self.info.timing, self.workers, self.window
-        lasts = None
-        if (expected := self.expected) is not None:
+        start, end = self.window
+        lasts, expected = None, self.expected
+        if expected is not None:
             lasts = expected / self.rate if self.rate else (end - start) * self.request.slowdown
         return {
-            "input": str(self.settings.input),
-            "output": str(self.output),
+            **self.common,
             "model": self.settings.chosen_model,
-            "device": "cuda:all" if workers.each_gpu else workers.device,
-            "precision": precision_name(self.dtype),
-            "encoder": self.encoding.choice.encoder,
+            "device": "cuda:all" if self.workers.each_gpu else self.workers.device,
             "source_frames": self._used_frames,
             "output_frames": expected,
-            "source_fps": None if timing.rate is None else str(timing.rate),
-            "source_timing": timing.in_words,
             "output_fps": None if self.rate is None else str(self.rate),
             "duration": None if lasts is None else float(lasts),
         }
@@ -328,12 +293,7 @@ def decide(
     registry.check_timesteps(settings.timesteps, [spec])
     workers, device, warned = choose_workers(settings.workers, settings.device, settings.threads)
     dtype = workers.precision(settings.precision, device, spec)
-    info = probe(
-        *(settings.input, exact(settings.input_fps)),
-        live=live and _is_live(settings),
-        deinterlace=settings.deinterlace,
-        stream=settings.stream,
-    )
+    info = probed(settings, live=live and _is_live(settings))
     timing = info.timing
     if timing.frames == 1:
         raise InputError(
@@ -373,25 +333,22 @@ def decide(
     encoding = plan_encoding(
         output, info, rate=rate, spans=spans, offset=offset, settings=settings, carry=carry
     )
-    check_output(output, overwrite=settings.overwrite, inputs=[info.path])
-    check_outputs(settings, written_by(output), [info.path, *map(Path, inputs)])
     is_whole = settings.start is None and settings.end is None
-    check_rate(output, rate, fastest if is_whole else None)
+    read = [info.path, *map(Path, inputs)]
+    check_target(settings, output, rate, fastest if is_whole else None, read)
     return InterpPlan(
         settings,
         info,
         output,
-        request,
-        rate,
-        spec,
-        registry.weights_fingerprint(settings.chosen_model),
         device,
         dtype,
-        workers,
-        tuple(warned),
-        first,
-        offset,
         encoding,
+        request,
+        rate,
+        registry.weights_fingerprint(settings.chosen_model),
+        workers,
+        offset,
+        tuple(warned),
     )
 
 

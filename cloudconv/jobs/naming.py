@@ -1,4 +1,4 @@
-"""Choose a job's output, its encoder and its clock; measure the finished output."""
+"""Name the output of a command, check that it is no input, and choose its clock."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from cloudconv.errors import InputError, ModelError
 from cloudconv.files import fitting
 from cloudconv.media import pictures as images
 from cloudconv.media.info import MediaInfo
-from cloudconv.media.input import is_stdout
-from cloudconv.media.output import written_by
 from cloudconv.media.pictures import folder_of
 from cloudconv.messages import short
 from cloudconv.models import registry
@@ -69,16 +67,6 @@ def origin(info: MediaInfo, first: Fraction) -> Fraction:
     begins = [s.start for s in info.streams if s.kind == "audio" and s.start is not None]
     earliest = min([first, *begins])
     return earliest if first - earliest > _PRIMING else first
-
-
-def size_of(output: Path, duration: Fraction | float) -> dict[str, Any]:
-    """Return the fields ``output_bytes`` and ``bits_per_second`` of a finished output."""
-    size = None
-    if not is_stdout(output):
-        with suppress(OSError):  # the output may be moved at once
-            size = sum(file.stat().st_size for file in written_by(output))
-    rate = None if size is None or duration <= 0 else round(8 * size / duration)
-    return {"output_bytes": size, "bits_per_second": rate}
 
 
 MODELS = ("model", "models", "chosen_model", "against", "init")
