@@ -39,7 +39,7 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter
-from cloudconv.jobs.extend.scene import gather_material
+from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
 
 BLOCK, WIDE = 20, 320

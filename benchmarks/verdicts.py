@@ -33,7 +33,7 @@ from cloudconv.dreaming.auto import choose
 from cloudconv.dreaming.methods.registry import method
 from cloudconv.dreaming.pictures import as_tensor, small_copy
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
-from cloudconv.jobs.extend.scene import gather_material
+from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
 
 LIST = Path(__file__).parents[1] / "docs" / "measurements" / "eyes.json"

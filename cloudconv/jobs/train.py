@@ -52,7 +52,7 @@ from cloudconv.settings import CompareSettings, TrainSettings, fields_of, values
 from cloudconv.settings.values import WHOLE, names_folder, parse_spans, split_path, without
 from cloudconv.training import clips, loop
 from cloudconv.training.clips import TrainingClip, Windows
-from cloudconv.training.tasks import Goal, goal_for
+from cloudconv.training.goals import Goal, goal_for
 
 # The least length of a held-back part, in windows. Repeated frames do not count, so a window may
 # need more frames of the clip than its length.
@@ -263,7 +263,7 @@ def _run(reported: list[Warned], plan: TrainPlan) -> Generator[Event, None, Trai
     written = _restore(trainer, checkpoint, footage) if plan.resumes else []
     results = _Results(plan, trainer, footage, written)
     steps_before = trainer.step
-    windows = yield from plan.held_back.spread()
+    windows = yield from plan.held_back.chosen()
     with interrupts.deferred(stop), ExitStack() as stack:
         stack.push(
             lambda kind, *_: results.save() if kind is GeneratorExit and trainer.best else None
@@ -289,7 +289,7 @@ def _run(reported: list[Warned], plan: TrainPlan) -> Generator[Event, None, Trai
     seen, initial = None, trainer.history[0]
     if not interrupted:
         trainer.shown.load_state_dict(trainer.best_state)
-        windows = yield from plan.train.spread()
+        windows = yield from plan.train.chosen()
         seen = replace((yield from trainer.validate(trainer.shown, windows)), step=best.step)
         initial, best = yield from _compared(plan, started, initial, best)
         results.write(initial, best)

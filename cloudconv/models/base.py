@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from cloudconv.errors import ModelError, ModelUsageError, SettingsError
 from cloudconv.messages import short
-from cloudconv.models import pictures
+from cloudconv.models import arrays
 from cloudconv.models.catalogue import ModelSpec
 from cloudconv.models.ops import pad_to_multiple
-from cloudconv.models.pair import Pair, Source
+from cloudconv.models.pair import Pair, PairPicture
 from cloudconv.settings.values import scale as checked_scale
 
 Picture = TypeVar("Picture")
@@ -139,7 +139,7 @@ class Interpolator(Model):
         A midpoint-only model halves the interval until it reaches the timestep, to within 1/128.
 
         Args:
-            x0: a picture or a batch of any kind of :mod:`cloudconv.models.pictures`: NumPy arrays,
+            x0: a picture or a batch of any kind of :mod:`cloudconv.models.arrays`: NumPy arrays,
                 PIL images, tensors (B, 3, H, W) or (B, H, W, C), uint8, gray, RGBA. Floating-point
                 samples are nominally in [0, 1]. Never changed.
             x1: of the same kind and shape.
@@ -170,7 +170,7 @@ class Interpolator(Model):
         def run(sent: list[Tensor]) -> Tensor:
             return self.between(Pair.of(sent, timestep, outer and outer.reach, scale))
 
-        return pictures.between(given, run, device)  # type: ignore[no-any-return]
+        return arrays.between(given, run, device)  # type: ignore[no-any-return]
 
     @torch.no_grad()
     def between(self, pair: Pair, *, leftover: bool = False) -> Tensor:
@@ -215,7 +215,7 @@ def _halved(pair: Pair, run: Callable[[Pair], Tensor]) -> Tensor:
         if found is None:  # another thread may do the same meanwhile, with an equal result
             # Nothing else is kept: features of six pairs would need much memory.
             made = run(Pair.of([x0.channels, x1.channels], 0.5, None, pair.scale, pair.whole))
-            found = x0.kept["middle", x1] = made, Source(made[:, : x0.channels.shape[1]])
+            found = x0.kept["middle", x1] = made, PairPicture(made[:, : x0.channels.shape[1]])
         made, between = found
         if place < (first + last) // 2:
             last, x1 = (first + last) // 2, between
@@ -256,10 +256,10 @@ class Predictor(Model):
         PictureError if the context has too few frames, or is not a tensor of that shape.
         """
         shape = f"(B, T, 3, H, W) with T of at least {self.spec.context}"
-        check = pictures.float_check(context, shape) if checks else None
+        check = arrays.float_check(context, shape) if checks else None
         own, (height, width) = context.device, context.shape[-2:]
         if context.ndim != 5 or context.shape[2] != 3 or context.shape[1] < self.spec.context:
-            raise pictures.tensor_needed(shape, tuple(context.shape))
+            raise arrays.tensor_needed(shape, tuple(context.shape))
         device = next((weight.device for weight in self.parameters()), own)
         latest = context[:, -(self.spec.context + self.spec.past) :].to(device).float()
         padded = pad_to_multiple(latest.flatten(0, 1), self.spec.multiple)
@@ -292,9 +292,9 @@ class Reconstructor(Model):
 
         Raises PictureError if the pictures are not a floating-point tensor of that shape.
         """
-        check = pictures.float_check(picture, "(B, 3, H, W)")
+        check = arrays.float_check(picture, "(B, 3, H, W)")
         if picture.ndim != 4 or picture.shape[1] != 3:
-            raise pictures.tensor_needed("(B, 3, H, W)", tuple(picture.shape))
+            raise arrays.tensor_needed("(B, 3, H, W)", tuple(picture.shape))
         height, width = picture.shape[2:]
         made: Tensor = self(pad_to_multiple(picture.float(), self.spec.multiple))
         check.finish()

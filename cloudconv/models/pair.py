@@ -13,11 +13,11 @@ from torch import Tensor
 from cloudconv.errors import PictureError
 from cloudconv.transfer import upload
 
-Group = tuple["Source", ...]
+Group = tuple["PairPicture", ...]
 """One source picture, or the two of a pair."""
 
 
-class Source:
+class PairPicture:
     """A source picture on a device, (1, C, H, W) float32, nominally in [0, 1].
 
     ``kept``: results by name, alone or as a tuple with the later picture of the pair.
@@ -27,11 +27,11 @@ class Source:
         self.channels = channels
         self.kept: dict[Any, Any] = {}
 
-    def derived(self, name: str, make: Callable[[Tensor], Tensor]) -> Source:
+    def derived(self, name: str, make: Callable[[Tensor], Tensor]) -> PairPicture:
         """Return the picture of that name, which ``make`` makes of this one at the first call."""
-        found: Source | None = self.kept.get(name)
+        found: PairPicture | None = self.kept.get(name)
         if found is None:  # another thread may do the same meanwhile; both get one object
-            found = self.kept.setdefault(name, Source(make(self.channels)))
+            found = self.kept.setdefault(name, PairPicture(make(self.channels)))
         return found
 
 
@@ -72,7 +72,7 @@ class Pair:
                 f"timestep-for-each: A model takes one timestep for each of {count} pictures, "
                 f"got {tuple(times.shape)}."
             )
-        sides = [tuple(map(Source, torch.split(each, 1))) for each in pictures]
+        sides = [tuple(map(PairPicture, torch.split(each, 1))) for each in pictures]
         pair = cls(sides, times, *others)
         pair._joined.update(zip(sides, pictures, strict=True))
         return pair
@@ -88,7 +88,7 @@ class Pair:
         return self.joined(self.sides[1])
 
     def derived(self, name: str, make: Callable[[Tensor], Tensor]) -> Pair:
-        """Return the pairs of derived pictures, see :meth:`Source.derived`."""
+        """Return the pairs of derived pictures, see :meth:`PairPicture.derived`."""
         sides = [tuple(each.derived(name, make) for each in side) for side in self.sides]
         return replace(self, sides=sides)
 

@@ -17,7 +17,7 @@ from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, Interpolator
 from cloudconv.models.ops import resize
-from cloudconv.models.pair import Pair, Source
+from cloudconv.models.pair import Group, Pair, PairPicture
 from cloudconv.render.memory import Sizes, grid
 from cloudconv.render.tiling import tiled
 from cloudconv.transfer import QUEUES, Arriving, download, upload
@@ -33,15 +33,15 @@ class SourcePicture:
 
     frame: Frame
     trials: dict[tuple[Fraction, Fraction], Tensor] = field(default_factory=dict)
-    _source: Source | None = None
+    _source: PairPicture | None = None
     _lock: Lock = field(default_factory=Lock)
 
-    def on(self, device: torch.device) -> Source:
+    def on(self, device: torch.device) -> PairPicture:
         """Return RGB and opacity, if any; only the first call converts."""
         with self._lock:
             if self._source is None:
                 channels = to_channels(upload(self.frame.planes(), device), self.frame)
-                self._source = Source(channels[None])
+                self._source = PairPicture(channels[None])
             return self._source
 
 
@@ -120,7 +120,7 @@ class Inference:
         else:
             yield download([totals], stay=planes)
 
-    def _sides(self, pictures: list[list[SourcePicture]], count: int) -> list[tuple[Source, ...]]:
+    def _sides(self, pictures: list[list[SourcePicture]], count: int) -> list[Group]:
         columns = list(zip(*pictures, strict=True))[:count]
         return [tuple(each.on(self.device) for each in column) for column in columns]
 

@@ -38,7 +38,7 @@ class _Cycle:
     def distinct(self) -> int:
         return len(self.times) - self.repeats
 
-    def spread(self, end: Fraction) -> list[Placed]:
+    def placed(self, end: Fraction) -> list[Placed]:
         """Return the frames with even times from the cycle's start to ``end``, None for repeats."""
         step = (end - self.times[0]) / self.distinct
         return [self.times[0] + k * step for k in range(self.distinct)] + [None] * self.repeats
@@ -136,11 +136,11 @@ class Cadence:
             return [*self._release_partner(), *cycle.times]
         self._kinds[cycle.distinct, cycle.repeats] += 1
         if cycle.distinct > 1:
-            return [*self._release_partner(), *cycle.spread(end)]
+            return [*self._release_partner(), *cycle.placed(end)]
         if partner is not None and abs(partner.repeats - cycle.repeats) == 1:
             self._partner = None
             middle = (partner.times[0] + end) / 2
-            return [*partner.spread(cycle.times[0]), middle, *cycle.spread(end)[1:]]
+            return [*partner.placed(cycle.times[0]), middle, *cycle.placed(end)[1:]]
         placed = self._release_partner()
         self._partner = cycle
         return placed + self._release_partner() if last else placed
@@ -148,4 +148,4 @@ class Cadence:
     def _release_partner(self) -> list[Placed]:
         """Return the frames of the waiting one-frame cycle, which joins no other cycle."""
         partner, self._partner = self._partner, None
-        return [] if partner is None else partner.spread(partner.times[-1])
+        return [] if partner is None else partner.placed(partner.times[-1])

@@ -29,7 +29,7 @@ from cloudconv.media.info import MediaInfo
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
 from cloudconv.messages import counted, shortened
-from cloudconv.schedule.scene import CutDetector, RepeatDetector
+from cloudconv.schedule.cuts import CutDetector, RepeatDetector
 from cloudconv.settings import TrainSettings, values
 from cloudconv.settings.values import WHOLE, Span, parse_spans, split_path
 
@@ -199,7 +199,7 @@ class Windows:
             "--interval."
         )
 
-    def spread(self) -> Generator[Progress, None, list[Tensor]]:
+    def chosen(self) -> Generator[Progress, None, list[Tensor]]:
         """Return windows to validate on, spread evenly over all clips and their usable parts."""
         clips, count = [clip for group in self.groups for clip in group], self.settings.val_windows
         each = max(1, count // len(clips))

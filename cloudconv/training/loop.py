@@ -26,8 +26,8 @@ from cloudconv.models.ops import shrunk_like
 from cloudconv.render.memory import within_memory
 from cloudconv.settings import TrainSettings, values
 from cloudconv.training.clips import Batch
+from cloudconv.training.goals import Goal, Prediction, padded
 from cloudconv.training.losses import Adversary, parse_loss
-from cloudconv.training.tasks import Goal, Prediction, padded
 from cloudconv.transfer import upload
 
 _KIND = b"cloudconv checkpoint 7\n"  # the first bytes of a checkpoint file

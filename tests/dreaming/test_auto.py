@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cloudconv.dreaming.auto import FRAMES, Trial, choose
-from cloudconv.jobs.extend.scene import gather_material
+from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe
 from tests.helpers.dreams import ball, clouds, material
 

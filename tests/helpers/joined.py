@@ -12,7 +12,7 @@ from torch import Tensor
 from cloudconv.errors import CloudconvError
 from cloudconv.media.color import thumbnail
 from cloudconv.media.source import Source
-from cloudconv.schedule.scene import CutDetector
+from cloudconv.schedule.cuts import CutDetector
 
 HEIGHT, WIDTH = CutDetector.THUMBNAIL
 

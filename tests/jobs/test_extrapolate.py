@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from cloudconv.errors import InputError, ModelError, OutputError, SettingsError
 from cloudconv.jobs.extend import extrapolate as job
-from cloudconv.jobs.extend.scene import continued
+from cloudconv.jobs.extend.ending import continued
 from tests.forecasting.test_layers import square_under_a_pan
 from tests.helpers import calls
 from tests.helpers.factory import (

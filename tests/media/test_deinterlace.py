@@ -8,7 +8,7 @@ import pytest
 from cloudconv.errors import InputError
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
-from cloudconv.schedule.frames import analyse
+from cloudconv.schedule.tasks import analyse
 from tests.helpers.factory import FIELD_STEP, FIELDS, interlaced, picture, planes_of, write_clip
 from tests.media.test_source import assert_same
 

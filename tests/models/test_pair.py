@@ -2,11 +2,11 @@
 
 import torch
 
-from cloudconv.models.pair import Pair, Source
+from cloudconv.models.pair import Pair, PairPicture
 
 
 def test_only_what_is_missing_is_computed():
-    pictures = [Source(torch.full((1, 3, 2, 2), float(k))) for k in range(4)]
+    pictures = [PairPicture(torch.full((1, 3, 2, 2), float(k))) for k in range(4)]
     calls = []
 
     def difference(x0, x1):

@@ -16,7 +16,7 @@ from cloudconv.models import registry
 from cloudconv.settings import TrainSettings
 from cloudconv.settings.values import parse_spans, without
 from cloudconv.training.clips import Windows, batches, excluding, open_clips, overlaid
-from cloudconv.training.tasks import goal_for
+from cloudconv.training.goals import goal_for
 from tests.helpers.factory import picture, write_clip
 from tests.helpers.trainees import moving
 
@@ -163,9 +163,9 @@ def result_of(steps):
 @pytest.mark.parametrize(("count", "starts"), [(6, [0, 16] * 3), (2, None)])
 def test_validation_windows_are_spread_over_clips_and_time(tmp_path, count, starts):
     clips = [write_numbered_clip(tmp_path / f"{k}.mkv", 20) for k in range(3)]
-    spread = result_of(windows(*clips, length=4, val_windows=count).spread())
-    assert len(spread) == count
-    assert starts is None or [frame_numbers(window)[0] for window in spread] == starts
+    chosen = result_of(windows(*clips, length=4, val_windows=count).chosen())
+    assert len(chosen) == count
+    assert starts is None or [frame_numbers(window)[0] for window in chosen] == starts
 
 
 def test_validation_clips_are_not_trained_on(tmp_path):

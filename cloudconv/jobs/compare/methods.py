@@ -20,7 +20,7 @@ from cloudconv.media.meters import minterpolate
 from cloudconv.models import registry
 from cloudconv.render.device import choose_device, choose_precision
 from cloudconv.render.renderer import renderer_for
-from cloudconv.schedule.frames import beside
+from cloudconv.schedule.tasks import beside
 from cloudconv.timeline import Task
 from cloudconv.transfer import download, upload
 

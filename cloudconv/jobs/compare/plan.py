@@ -29,7 +29,7 @@ from cloudconv.models.catalogue import ModelTask
 from cloudconv.render.device import auto_warnings, choose_device, choose_precision, precision_name
 from cloudconv.report.folder import check_folder
 from cloudconv.schedule.cadence import Cadence
-from cloudconv.schedule.frames import analyse, cadence_of, spread
+from cloudconv.schedule.tasks import analyse, cadence_of, evened
 from cloudconv.settings import CompareSettings, exact
 from cloudconv.settings.compare import DEFAULT_METRICS, FAULT
 from cloudconv.settings.extend import DEFAULT_PREDICTOR
@@ -236,7 +236,7 @@ class ComparedClip:
     def frames(self, source: Source) -> Iterator[ClipFrame]:
         """Yield the compared frames in order."""
         analysed = analyse(source.frames(), self._settings.scene_cut)
-        shown = spread(analysed, Cadence()) if self.has_cadence else analysed
+        shown = evened(analysed, Cadence()) if self.has_cadence else analysed
         for number, item in enumerate(shown):
             if item.shows is None:
                 self.left_out += 1

@@ -27,8 +27,8 @@ from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_once
 from cloudconv.jobs.extend import plan as extend
+from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult, enough_memory, new_frame
-from cloudconv.jobs.extend.scene import gather_material
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import claim

@@ -25,8 +25,8 @@ from cloudconv.events import Finished, Job, Progress, Warned, each_once
 from cloudconv.forecasting.choice import HELD, STANDS, fault, stands
 from cloudconv.forecasting.scene import SIDE
 from cloudconv.jobs.extend import plan as extend
+from cloudconv.jobs.extend.ending import Ending, read_ending
 from cloudconv.jobs.extend.plan import ExtendPlan, ExtendResult
-from cloudconv.jobs.extend.scene import Scene, read_scene
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.media.output import claim
@@ -113,11 +113,11 @@ def run(reported: list[Warned], settings: ExtrapolateSettings) -> Job:
     yield Finished(ExtrapolateResult(**fields))
 
 
-def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Scene]:
+def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Ending]:
     spec, timing = plan.predictor, plan.info.timing
     settings, needed = plan.settings, spec.context + spec.past
     warnings: list[Warned] = []
-    scene = read_scene(
+    scene = read_ending(
         plan.info,
         _WINDOW,
         at=exact(settings.at),
@@ -153,7 +153,7 @@ def _resolve(plan: ExtrapolatePlan) -> tuple[ExtrapolatePlan, Scene]:
     return plan.after(scene.last, step, own, *warnings), scene
 
 
-def _pictures(plan: ExtrapolatePlan, scene: Scene, model: Predictor) -> Iterator[Frame]:
+def _pictures(plan: ExtrapolatePlan, scene: Ending, model: Predictor) -> Iterator[Frame]:
     """Yield the new frames, with repeats that continue the cadence of the source."""
     spec, count = model.spec, plan.new_frames
     frames = [*scene.frames][-(spec.context + spec.past) :]
@@ -183,7 +183,7 @@ def _made(
             yield picture
 
 
-def _trial(plan: ExtrapolatePlan, scene: Scene) -> Generator[Progress, None, tuple[str, int, int]]:
+def _trial(plan: ExtrapolatePlan, scene: Ending) -> Generator[Progress, None, tuple[str, int, int]]:
     """Forecast known frames from earlier ones; see :class:`ExtrapolateResult`.
 
     A second trial on half as many frames begins nearer to the end, where the motion is more like

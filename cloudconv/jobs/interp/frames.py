@@ -15,11 +15,11 @@ from torch import Tensor
 from cloudconv.errors import PictureError
 from cloudconv.media.frame import ColorTags, Frame
 from cloudconv.models import registry
-from cloudconv.models.pictures import PictureKind, SampleCheck, each_of, place_of
+from cloudconv.models.arrays import PictureKind, SampleCheck, each_of, place_of
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import choose_device, choose_precision, set_threads
 from cloudconv.render.renderer import Renderer, renderer_for
-from cloudconv.schedule.frames import Request, schedule
+from cloudconv.schedule.tasks import Request, schedule
 from cloudconv.settings import FramesSettings, exact
 from cloudconv.timeline import Resample
 

@@ -30,7 +30,7 @@ from cloudconv.models import registry
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import machine_fingerprint, precision_name, set_threads
 from cloudconv.render.renderer import Renderer, renderer_for
-from cloudconv.schedule.frames import Counts, Request
+from cloudconv.schedule.tasks import Counts, Request
 from cloudconv.settings import InterpSettings, exact
 from cloudconv.timeline import Multiply, Resample, expected_frames, output_rate, rate_name
 

@@ -19,7 +19,7 @@ from cloudconv.checkpoints import file_of
 from cloudconv.errors import CloudconvError, UnfitInputError
 from cloudconv.events import Finished, Progress, SegmentEvent
 from cloudconv.jobs.interp.plan import InterpPlan
-from cloudconv.jobs.interp.segments import Part, SegmentPlan
+from cloudconv.jobs.interp.segments import Segment, SegmentPlan
 from cloudconv.jobs.interp.store import fresh_file, token_of
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.media.output import writing
@@ -118,7 +118,7 @@ SegmentEvents = Generator[SegmentEvent, None, None]
 
 
 def render_segments(
-    segments: Iterable[Part], renderer: Renderer, offset: Fraction
+    segments: Iterable[Segment], renderer: Renderer, offset: Fraction
 ) -> SegmentEvents:
     """Render segments in order, while another thread completes the previous segment's file.
 
@@ -128,10 +128,10 @@ def render_segments(
     and then the error is raised. The file of an incomplete segment is deleted; after an interrupt
     it ends with its last encoded frame, if there is ``keep``.
     """
-    parts: deque[Part] = deque()
+    parts: deque[Segment] = deque()
     errors: list[CloudconvError] = []
 
-    def completed(part: Part) -> SegmentEvent:
+    def completed(part: Segment) -> SegmentEvent:
         return SegmentEvent(part.number, Finished(part.complete()))
 
     def abandon() -> None:
@@ -174,7 +174,7 @@ def render_segments(
 
 
 def _taken(
-    segments: Iterable[Part], parts: deque[Part], errors: list[CloudconvError]
+    segments: Iterable[Segment], parts: deque[Segment], errors: list[CloudconvError]
 ) -> Iterator[FrameTask | None]:
     """Yield the tasks of all segments, each of which joins ``parts``; an error ends the tasks."""
     try:
@@ -235,7 +235,7 @@ class SegmentWork:
                 return Sink(plan.run.encoding, file=fresh_file(folder))
 
             frames = stack.enter_context(prefetch(decode(segment, source), 8))
-            part = Part(segment.number, frames, encoder, keep)
+            part = Segment(segment.number, frames, encoder, keep)
             events = render_segments([part], renderer, plan.run.offset)
             try:
                 for event in events:

@@ -40,7 +40,7 @@ from cloudconv.pipeline import drained, prefetch
 from cloudconv.render.device import set_threads
 from cloudconv.render.memory import MAX_BATCH, Sizes, empty_cache, least_free_memory
 from cloudconv.render.renderer import Renderer
-from cloudconv.schedule.frames import Counts, ScheduleEvents, schedule
+from cloudconv.schedule.tasks import Counts, ScheduleEvents, schedule
 from cloudconv.settings import InterpSettings
 
 _PLANNED = 8

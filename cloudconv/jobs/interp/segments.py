@@ -90,7 +90,7 @@ class OpenSegment(Iterable[FrameTask]):
 
 
 @dataclass(eq=False, slots=True)
-class Part:
+class Segment:
     """A segment that is being made; ``open`` opens its encoder at the first frame.
 
     Another thread calls ``keep`` with the encoder's complete file and its summary. A part without

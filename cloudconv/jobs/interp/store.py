@@ -26,7 +26,7 @@ from typing import Any
 from cloudconv.errors import CloudconvError, Interrupted, OutputError
 from cloudconv.events import Warned
 from cloudconv.files import beside, part_prefix, sync_folder, write_whole
-from cloudconv.jobs.interp.segments import MAX_FRAMES, OpenSegment, Part, SegmentPlan, split
+from cloudconv.jobs.interp.segments import MAX_FRAMES, OpenSegment, Segment, SegmentPlan, split
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.endings import Target
 from cloudconv.media.frame import FrameTask
@@ -68,9 +68,9 @@ class DirectStore:
         """Keep the decisions of this run."""
         self.pinned = decided
 
-    def parts(self, tasks: Iterator[FrameTask], _: EncodingPlan) -> Iterator[Part]:
+    def parts(self, tasks: Iterator[FrameTask], _: EncodingPlan) -> Iterator[Segment]:
         """Yield all frames as one segment, which nothing keeps after an interrupt."""
-        yield Part(0, tasks, lambda: self._sink, None)
+        yield Segment(0, tasks, lambda: self._sink, None)
 
     def join(self, _: EncodingPlan, *, overwrite: bool) -> list[Warned]:
         """Complete the output except for its name, and return all warnings."""
@@ -172,7 +172,7 @@ class SegmentStore:
                 )
             self._joined[segment.number] = finished
 
-    def parts(self, tasks: Iterator[FrameTask], encoding: EncodingPlan) -> Iterator[Part]:
+    def parts(self, tasks: Iterator[FrameTask], encoding: EncodingPlan) -> Iterator[Segment]:
         """Yield the segments that are not finished, each with its encoder."""
 
         def encoder() -> Sink:
@@ -182,7 +182,7 @@ class SegmentStore:
             self.record(segment.plan, file, summary)
 
         for segment in self.missing(tasks):
-            yield Part(segment.number, segment, encoder, partial(keep, segment))
+            yield Segment(segment.number, segment, encoder, partial(keep, segment))
 
     def record(self, segment: SegmentPlan, file: Path, summary: PacketSummary) -> None:
         """Add the summary to the file of a segment's first frames, and give it its final name."""

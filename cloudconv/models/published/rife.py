@@ -186,7 +186,7 @@ class Estimates:
         others = resize(resize(self._others, self._factor / first), first / factor)
         return flows, torch.cat((mask, others), 1)
 
-    def moved(self, pictures: list[Tensor], factor: float) -> list[Tensor]:
+    def warped(self, pictures: list[Tensor], factor: float) -> list[Tensor]:
         """Return x0 and x1, moved by the flows and reduced to 1 / ``factor`` of their size."""
         flows = self._total[:, :FLOWS]
         if factor < _CELL:
@@ -253,7 +253,7 @@ class Rife4(Published, Fusible):
         total, far = Estimates(adds_mask=not encodes), None
         for number, size in enumerate(_scales(_widths(self.shapes))):
             factor = size / scale
-            moved = total.moved(seen, factor) if number else [resize(x, 1 / factor) for x in seen]
+            moved = total.warped(seen, factor) if number else [resize(x, 1 / factor) for x in seen]
             inputs = [x[:, :COLOURS] for x in moved]
             if encodes:
                 inputs += [x[:, COLOURS:] for x in moved]
@@ -330,11 +330,11 @@ class RifePaper(Rife4):
                 inputs.append(pair.timestep.expand(-1, 1, *inputs[0].shape[2:]))
             if number:
                 flows, mask = total.reduced(factor)
-                inputs += [*total.moved(seen, factor), mask, flows]
+                inputs += [*total.warped(seen, factor), mask, flows]
             total.add(self.block(f"block{number}", inputs), 2 * factor)
         flows, mask = total.reduced(1)
         features = [self._context(x, f) for x, f in zip(seen, flows.chunk(2, 1), strict=True)]
-        first = [*seen, *total.moved(seen, 1), mask, flows]
+        first = [*seen, *total.warped(seen, 1), mask, flows]
         residual = self.correction(first, list(zip(*features, strict=True)))
         return flows, mask.sigmoid(), residual
 

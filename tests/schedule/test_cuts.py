@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from cloudconv.media.color import block_means
 from cloudconv.media.frame import Frame
 from cloudconv.media.source import Source
-from cloudconv.schedule.scene import CutDetector, RepeatDetector
+from cloudconv.schedule.cuts import CutDetector, RepeatDetector
 from tests.helpers import joined
 from tests.helpers.factory import picture, write_clip
 

@@ -8,7 +8,7 @@ from operator import attrgetter
 import pytest
 
 from cloudconv.media.frame import Frame
-from cloudconv.schedule.frames import Request, schedule
+from cloudconv.schedule.tasks import Request, schedule
 from cloudconv.timeline import Multiply, Resample
 from tests.helpers.factory import picture
 

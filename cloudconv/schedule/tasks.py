@@ -17,7 +17,7 @@ from cloudconv.media.color import block_means, thumbnail
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models.catalogue import FOUR
 from cloudconv.schedule.cadence import Cadence
-from cloudconv.schedule.scene import CutDetector, RepeatDetector
+from cloudconv.schedule.cuts import CutDetector, RepeatDetector
 from cloudconv.settings.groups import SceneCut
 from cloudconv.timeline import Beside, Multiply, Resample, Slot, Task, Timeline
 
@@ -112,7 +112,7 @@ def analyse(frames: Iterable[Frame], scene_cut: SceneCut) -> Iterator[AnalysedFr
             yield AnalysedFrame(decided, cut, repeats and not cut, decided.time)
 
 
-def spread(
+def evened(
     frames: Iterable[AnalysedFrame], cadence: Cadence, *, refill: bool = True
 ) -> Iterator[AnalysedFrame]:
     """Show a cadence each frame; with ``refill``, give the frames its even times, None to repeats.
@@ -137,7 +137,7 @@ def spread(
 def cadence_of(frames: Iterable[AnalysedFrame]) -> tuple[Cadence, list[AnalysedFrame]]:
     """Return the cadence of a few frames, and the frames with its even times."""
     cadence = Cadence()
-    return cadence, list(spread(frames, cadence))
+    return cadence, list(evened(frames, cadence))
 
 
 ScheduleEvents = SimpleQueue[Warned | Counts]
@@ -161,7 +161,7 @@ def schedule(
     opened: deque[Fraction] = deque()  # starts of scenes that no output frame has shown yet
     end = Fraction(0)
     following: Fraction | None = None
-    analysed = spread(analyse(frames, request.scene_cut), cadence, refill=refill)
+    analysed = evened(analyse(frames, request.scene_cut), cadence, refill=refill)
     for item in chain(analysed, [None]):
         if item is not None and request.end is not None and item.frame.time >= request.end:
             window.add(item)

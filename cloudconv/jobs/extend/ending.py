@@ -17,7 +17,7 @@ from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.source import Source
 from cloudconv.schedule.cadence import MAX_REPEATS, Cadence
-from cloudconv.schedule.frames import AnalysedFrame, analyse, cadence_of
+from cloudconv.schedule.tasks import AnalysedFrame, analyse, cadence_of
 from cloudconv.settings.groups import SceneCut
 
 MOST_FRAMES = 300
@@ -26,7 +26,7 @@ _LEAST_FRAMES, _MEMORY_BYTES = 64, 2**30  # 64 frames are kept even if they need
 _MOST_STEPS = 10 * MOST_FRAMES
 
 
-class Scene:
+class Ending:
     """The last frames since the last cut.
 
     ``items`` are the last ``count`` frames. ``frames`` are the last ``different`` frames with
@@ -84,7 +84,7 @@ class Scene:
         return repeat(False) if self.cadence is None else continued(pattern)
 
 
-def read_scene(
+def read_ending(
     info: MediaInfo,
     count: int,
     *,
@@ -93,8 +93,8 @@ def read_scene(
     threads: int | None,
     needed: int = 0,
     different: int = 0,
-) -> Scene:
-    """Return the last scene before ``at``; see :class:`Scene`.
+) -> Ending:
+    """Return the last scene before ``at``; see :class:`Ending`.
 
     Only the end of the video is decoded, and more of it while that part has no frame, or less than
     ``needed`` different frames since a cut. ``count`` and ``different`` are the largest numbers of
@@ -105,7 +105,7 @@ def read_scene(
     end = length if at is None else min(at, length)
     span = (count + Cadence.lookahead) * length / max(info.timing.frames, 1)
     while True:
-        start, span, scene = end - span, 4 * span, Scene(count, different)
+        start, span, scene = end - span, 4 * span, Ending(count, different)
         whole = start <= 0
         source = Source(info, start=None if whole else start, end=at, threads=threads)
         try:
@@ -145,12 +145,12 @@ def gather_material(
 
     At most 300 frames are kept. Fewer frames are kept if 300 need more than 1 GiB, but at least 64.
     Frames before a very long gap are left out, as if the gap were a cut. ``at`` is in seconds from
-    the first frame; None for the end. Raises InputError as :func:`read_scene` does.
+    the first frame; None for the end. Raises InputError as :func:`read_ending` does.
     """
     bytes_a_sample = 1 if layout(info.working_pix_fmt).depth <= 8 else 2
     size = 3 * info.width * info.height // 2 * bytes_a_sample
     kept = max(_LEAST_FRAMES, min(MOST_FRAMES, _MEMORY_BYTES // size))
-    scene = read_scene(info, kept, at=at, scene_cut=scene_cut, threads=threads)
+    scene = read_ending(info, kept, at=at, scene_cut=scene_cut, threads=threads)
     step = scene.gap if info.timing.rate is None else 1 / info.timing.rate
     if step is not None:
         # The material has a picture for each step: without a limit, a gap of days never ends.
