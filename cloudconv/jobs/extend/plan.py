@@ -16,7 +16,7 @@ from torch import Tensor
 from cloudconv.errors import DeviceError
 from cloudconv.events import Event, Measured, Progress, Warned
 from cloudconv.jobs.naming import check_begin, origin, output_path
-from cloudconv.jobs.outcome import VideoPlan, VideoResult, check_target, probed, size_of
+from cloudconv.jobs.video import VideoPlan, VideoResult, check_target, probed, size_of
 from cloudconv.media.carry import Carry
 from cloudconv.media.color import description_of, from_rgb
 from cloudconv.media.containers import default_suffix

@@ -15,7 +15,7 @@ from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.interp.pool import WorkerConfig, check_single, choose_workers
 from cloudconv.jobs.naming import check_begin, origin, output_path, part_tag
-from cloudconv.jobs.outcome import VideoPlan, VideoResult, check_target, probed
+from cloudconv.jobs.video import VideoPlan, VideoResult, check_target, probed
 from cloudconv.media import pictures as images
 from cloudconv.media.carry import Carry
 from cloudconv.media.containers import container_of, default_suffix

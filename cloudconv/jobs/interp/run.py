@@ -31,7 +31,7 @@ from cloudconv.jobs.interp.render import (
 )
 from cloudconv.jobs.interp.segments import SegmentPlan
 from cloudconv.jobs.interp.store import DirectStore, SegmentStore, Store, token_of
-from cloudconv.jobs.outcome import size_of
+from cloudconv.jobs.video import size_of
 from cloudconv.media.frame import FrameTask
 from cloudconv.media.muxer import try_copies
 from cloudconv.media.output import claim
