@@ -8,9 +8,9 @@ samples, which nobody changes.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import av
 import torch
@@ -25,7 +25,7 @@ from cloudconv.media.color import (
     from_rgb,
     to_rgb,
 )
-from cloudconv.media.formats import LINEAR, is_float, layout, repack
+from cloudconv.media.formats import LINEAR, is_float, layout, on_its_side, repack, turned
 from cloudconv.media.frame import ColorTags, Frame, make_picture, share_picture
 from cloudconv.media.info import MediaInfo
 
@@ -117,8 +117,7 @@ class Palette:
         return made
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """A rotation: swapped rows and columns, then reversed rows, columns or both."""
 
     swaps: bool
@@ -129,7 +128,7 @@ class Turn:
         """Return the description of the turned pictures."""
         if not self.swaps:
             return info
-        pix_fmt = _even(info.working_pix_fmt)
+        pix_fmt = on_its_side(info.working_pix_fmt)
         return replace(
             info,
             width=info.height,
@@ -139,17 +138,9 @@ class Turn:
             aspect=None if info.aspect is None else 1 / info.aspect,
         )
 
-    def frame(self, frame: Frame) -> Frame:
-        """Return the frame with its picture turned; the frame itself if there is no turn."""
-        if self == UPRIGHT:
-            return frame
-        pix_fmt = _even(frame.pix_fmt) if self.swaps else frame.pix_fmt
-        if pix_fmt != frame.pix_fmt:
-            even = encoder_picture(frame, pix_fmt=pix_fmt, working=pix_fmt, tags=frame.tags)
-            frame = replace(frame, picture=even)
-        size = (frame.height, frame.width) if self.swaps else (frame.width, frame.height)
-        planes = [self.samples(plane) for plane in frame.planes()]
-        return replace(frame, picture=make_picture(planes, pix_fmt, *size))
+    def picture(self, picture: av.VideoFrame) -> av.VideoFrame:
+        """Return the turned picture; the picture itself if there is no turn."""
+        return picture if self == UPRIGHT else turned(picture, *self)
 
     def samples(self, samples: Tensor) -> Tensor:
         """Return turned samples, (…, H, W)."""
@@ -162,19 +153,11 @@ class Turn:
 UPRIGHT = Turn(False, False, False)
 
 
-def turn_of(info: MediaInfo) -> Turn | None:
-    """Return the turn of the source's rotation flag; None for an angle that is no quarter turn."""
-    if info.display_matrix is None:
+def turn_of(matrix: bytes | None) -> Turn | None:
+    """Return the turn of a display matrix; None for an angle that is no quarter turn."""
+    if matrix is None:
         return UPRIGHT
-    a, b, _, c, d, *_ = struct.unpack("<9i", info.display_matrix)
+    a, b, _, c, d, *_ = struct.unpack("<9i", matrix)
     if a and d and not (b or c):
         return Turn(False, d < 0, a < 0)
     return Turn(True, b < 0, c < 0) if b and c and not (a or d) else None
-
-
-def _even(pix_fmt: str) -> str:
-    """Return a format with equal chroma subsampling in both directions, such as 4:4:4 for 4:2:2."""
-    shape = layout(pix_fmt)
-    if shape.chroma_shift_x == shape.chroma_shift_y:
-        return pix_fmt
-    return next(pix_fmt.replace(s, "444") for s in ("411", "422", "440") if s in pix_fmt)

@@ -124,7 +124,7 @@ def plan_encoding(
     """
     container = container_of(path)
     check_rate(path, rate)
-    turn = UPRIGHT if container.is_video else turn_of(info)
+    turn = UPRIGHT if container.is_video else turn_of(info.display_matrix)
     info = (turn or UPRIGHT).info(info)
     choice = choose(container, info, settings)
     plan = EncodingPlan(
@@ -172,7 +172,7 @@ def _losses(plan: EncodingPlan) -> Iterator[Warned]:
         )
     if container.is_video:
         return
-    if turn_of(info) is None:
+    if turn_of(info.display_matrix) is None:
         yield Warned(
             f"odd-rotation: {container.name} cannot hold a rotation that is not a quarter turn: "
             "the pictures stay as they are stored."

@@ -15,7 +15,6 @@ tag gives sRGB's curve, as in Blender and Nuke.
 from __future__ import annotations
 
 import re
-import struct
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
@@ -234,15 +233,11 @@ def _upright(picture: VideoFrame) -> VideoFrame:
     return _like(picture, made)
 
 
-def turned(picture: VideoFrame, matrix: bytes) -> VideoFrame:
-    """Return a picture as a display matrix of quarter turns and mirrors shows it."""
-    a, b, _, c, d, *_ = struct.unpack("<9i", matrix)
-    swaps, rows, columns = not a, (d or b) < 0, (a or c) < 0
-    if not (swaps or rows or columns):
-        return picture
+def turned(picture: VideoFrame, swaps: bool, rows: bool, columns: bool) -> VideoFrame:
+    """Return a picture with swapped rows and columns, then reversed rows, columns or both."""
     picture = repack(picture, working_format(picture.format.name))
-    if swaps:  # on their side, pictures of 4:1:1 and 4:2:2 have a format that few encoders store
-        picture = _unscaled(picture, re.sub("411|422|440", "444", picture.format.name))
+    if swaps:
+        picture = _unscaled(picture, on_its_side(picture.format.name))
     size, name = (picture.width, picture.height), picture.format.name
     made, kind = VideoFrame(*(size[::-1] if swaps else size), name), _dtype(name)
     for number, plane in enumerate(made.planes):
@@ -252,6 +247,14 @@ def turned(picture: VideoFrame, matrix: bytes) -> VideoFrame:
         steps = slice(None, None, -1 if rows else 1), slice(None, None, -1 if columns else 1)
         _rows(made, number, kind)[:, : plane.width] = shown[steps]
     return _like(picture, made)
+
+
+def on_its_side(pix_fmt: str) -> str:
+    """Return the format of turned pictures: 4:4:4 for 4:2:2, which few encoders store on its side.
+
+    The chroma of the other formats has equal subsampling in both directions.
+    """
+    return re.sub("411|422|440", "444", pix_fmt)
 
 
 def _through_light(picture: VideoFrame, to_pix_fmt: str) -> VideoFrame:

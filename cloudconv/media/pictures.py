@@ -22,6 +22,7 @@ from PIL import Image
 
 from cloudconv.errors import InputError, ReadError
 from cloudconv.files import raise_read_error, reading
+from cloudconv.media.convert import turn_of
 from cloudconv.media.demux import (
     check_size,
     main_video,
@@ -31,7 +32,6 @@ from cloudconv.media.demux import (
     read_packets,
     too_short,
 )
-from cloudconv.media.formats import turned
 from cloudconv.media.input import is_picture, numbered, pictures_of
 from cloudconv.media.sidedata import matrix_of
 
@@ -250,9 +250,9 @@ def _upright(file: Path, picture: VideoFrame, codec: str) -> VideoFrame:
     """Return the picture as its EXIF data says that the camera was held."""
     if codec in ("png", "apng") and b"eXIf" not in file.read_bytes():
         return picture  # the search takes less time than the filters
-    matrix = matrix_of(picture, codec)
+    turn = turn_of(matrix_of(picture, codec))
     with suppress(ValueError):  # later code gives a message for a format that cannot be used
-        return picture if matrix is None else turned(picture, matrix)
+        return picture if turn is None else turn.picture(picture)
     return picture
 
 

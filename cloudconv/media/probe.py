@@ -132,7 +132,8 @@ def _probe(
         expected_aspect = decoder.sample_aspect_ratio  # before the first frame
         briefly = growth_of(path) is not None
         stamps = _scan(container, stream, decoder, meter, briefly=briefly)
-        if meter.first is None:
+        first, context = meter.first, stream.codec_context
+        if first is None:
             codec, tried = decoder.codec.canonical_name, counted(stamps.packets, "packet")
             raise InputError(
                 f"data-damaged: No frame of {path} can be decoded: its {codec} data is damaged, "
@@ -140,8 +141,39 @@ def _probe(
                 if stamps.packets
                 else too_short(path)
             )
-        timing, known = timing_of(stamps, picture_rate), (decoder, expected_aspect)
-        return _describe(path, container, stream, *known, meter.first, stamps, timing)
+        timing = timing_of(stamps, picture_rate)
+        ratio, of_frame = stream.sample_aspect_ratio, decoder.sample_aspect_ratio
+        if ratio == expected_aspect:
+            # The container's ratio may be a copy of the decoder's, so the first frame has priority.
+            ratio = of_frame or ratio
+        place, marks = marks_of(stream)
+        info = _described(
+            path,
+            first,
+            context,
+            container=container.format.name,
+            timing=timing,
+            suffix=path.suffix.lower(),
+            codec=context.codec.canonical_name,
+            profile=context.profile or "",
+            video_index=stream.index,
+            aspect=Fraction(ratio) if ratio and ratio != 1 else None,
+            chroma_location=place,
+            interlaced=bool(first.interlaced_frame),
+            streams=tuple(_others(container, stream)),
+            metadata=dict(container.metadata),
+            warnings=tuple(_warnings(container, stream, stamps, timing, first)),
+            chapters=len(container.chapters()),
+        )
+        info.side_data.update(marks)
+        return info
+
+
+def _others(container: InputContainer, video: Any) -> Iterator[StreamInfo]:
+    for stream in container.streams:
+        if stream.index != video.index and not is_chapters(stream):
+            start, base = stream.start_time, stream.time_base
+            yield StreamInfo(stream.type, start * base if start is not None and base else None)
 
 
 def _scan(
@@ -214,51 +246,6 @@ def _decoded(decoder: Any, packet: Any) -> list[VideoFrame]:
     return [frame for frame in frames if frame.width and frame.height]
 
 
-def _describe(
-    path: Path,
-    container: InputContainer,
-    stream: Any,
-    decoder: Any,
-    expected_aspect: Fraction | None,
-    first: VideoFrame,
-    stamps: Stamps,
-    timing: Timing,
-) -> MediaInfo:
-    context = stream.codec_context
-    ratio, of_frame = stream.sample_aspect_ratio, decoder.sample_aspect_ratio
-    if ratio == expected_aspect:
-        # The container's ratio may be a copy of the decoder's, so the first frame has priority.
-        ratio = of_frame or ratio
-    others: list[Any] = [each for each in container.streams if each.index != stream.index]
-    starts = [
-        (each.type, each.start_time, each.time_base) for each in others if not is_chapters(each)
-    ]
-    place, marks = marks_of(stream)
-    info = _described(
-        path,
-        first,
-        context,
-        container=container.format.name,
-        timing=timing,
-        suffix=path.suffix.lower(),
-        codec=context.codec.canonical_name,
-        profile=context.profile or "",
-        video_index=stream.index,
-        aspect=Fraction(ratio) if ratio and ratio != 1 else None,
-        chroma_location=place,
-        interlaced=bool(first.interlaced_frame),
-        streams=tuple(
-            StreamInfo(kind, start * base if start is not None and base else None)
-            for kind, start, base in starts
-        ),
-        metadata=dict(container.metadata),
-        warnings=tuple(_warnings(container, stream, stamps, timing, bool(first.interlaced_frame))),
-        chapters=len(container.chapters()),
-    )
-    info.side_data.update(marks)
-    return info
-
-
 def _described(
     path: Path,
     first: VideoFrame,
@@ -314,7 +301,7 @@ def _tags(frame: VideoFrame, context: Any = None) -> ColorTags:
 
 
 def _warnings(
-    container: InputContainer, stream: Any, stamps: Stamps, timing: Timing, interlaced: bool
+    container: InputContainer, stream: Any, stamps: Stamps, timing: Timing, first: VideoFrame
 ) -> Iterator[Warned]:
     gaps = np.diff(stamps.times)
     delays = sorted(set(gaps.tolist()))
@@ -355,7 +342,7 @@ def _warnings(
             "they get even times, about 24 a second, as they were filmed. --refill and "
             "--deinterlace change nothing there."
         )
-    if interlaced:
+    if first.interlaced_frame:
         yield Warned(
             "interlaced: The video is marked as interlaced, and its pictures are used as they "
             "are. If moving edges look like combs, --deinterlace makes two whole frames of each "

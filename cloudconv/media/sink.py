@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -85,7 +86,7 @@ class Sink:
         end = round((frame.time + frame.duration) / plan.tick)
         if tick < 0 or (shown.frames and frame.time <= shown.last):
             raise ValueError(f"Output times must be 0 or more and increase, got {frame.time} s.")
-        frame = plan.turn.frame(frame)
+        frame = replace(frame, picture=plan.turn.picture(frame.picture))
         if (frame.width, frame.height) != (info.width, info.height):
             raise ValueError(
                 f"A frame of {frame.width}x{frame.height} has another size than others."

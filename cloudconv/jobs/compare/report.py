@@ -54,7 +54,7 @@ class ReportWriter:
 
     def add(self, scored: ScoredFrame) -> None:
         """Add a frame to the video, and to the page if the frame is one of the worst."""
-        turn, row = turn_of(self._plan.info) or UPRIGHT, scored.row
+        turn, row = turn_of(self._plan.info.display_matrix) or UPRIGHT, scored.row
         truth = turn.samples(scored.truth)
         images = {name: scored.made[name] for name in self._plan.methods}
         # A frame that a method could not make is black.
