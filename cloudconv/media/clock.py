@@ -25,6 +25,7 @@ class InputFormat:
     # Whether time stamps are right after a seek. Other readers, above all that of MPEG program
     # streams, return wrong time stamps after a seek.
     seeks: bool = False
+    finds_shown: bool = False  # a seek finds the time when a frame is shown, not when it is decoded
     has_index: bool = False  # the header lists all frames and gives the right length of the track
     stamps_decoding: bool = False  # it knows decode times only; see `VideoClock`
     stamps_audio: bool = True  # audio has times of its own, and does not simply begin at 0
@@ -36,8 +37,8 @@ class InputFormat:
 
 
 _FORMATS = {
-    "mov": InputFormat(seeks=True, has_index=True),
-    "matroska": InputFormat(seeks=True, states_delay=True),
+    "mov": InputFormat(seeks=True, finds_shown=True, has_index=True),
+    "matroska": InputFormat(seeks=True, finds_shown=True, states_delay=True),
     "avi": InputFormat(seeks=True, stamps_decoding=True, stamps_audio=False),
     "asf": InputFormat(seeks=True, stamps_decoding=True),
     **dict.fromkeys(("mpegvideo", "gxf"), InputFormat(stamps_decoding=True, stamps_audio=False)),

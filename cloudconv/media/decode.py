@@ -226,7 +226,7 @@ def _packets(container: InputContainer, stream: Any, key: Key | None) -> Iterato
     if key is None:
         return packets
     with suppress(av.error.FFmpegError):  # else read from the start
-        container.seek(key.dts, stream=stream, backward=True)
+        container.seek(key.found_by, stream=stream, backward=True)
     return dropwhile(
         lambda packet: not packet.is_keyframe or packet.pts is None or packet.pts < key.pts, packets
     )

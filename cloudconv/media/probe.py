@@ -196,7 +196,8 @@ def _scan(
             break
         packets += 1
         if packet.is_keyframe and packet.pts is not None:
-            key = Key(packet.pts, packet.pts if packet.dts is None else packet.dts)
+            by_shown = kind.finds_shown or packet.dts is None
+            key = Key(packet.pts, packet.pts if by_shown else packet.dts)
             keys += [key] if not keys or key.pts >= keys[-1].pts + apart else []
         if not is_shown(packet, codec):
             continue

@@ -52,10 +52,10 @@ class Film(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A key frame: its time, and the time at which it is decoded, in ticks."""
+    """A key frame: its time, and the time by which a seek finds it, in ticks."""
 
     pts: int
-    dts: int
+    found_by: int
 
 
 @dataclass(frozen=True, slots=True)
