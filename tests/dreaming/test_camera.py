@@ -48,6 +48,7 @@ def panned(speed, rise=0.0):
     return made
 
 
+@pytest.mark.full
 def test_the_wind_of_a_pan_is_one_where_the_first_frames_are_unknown():
     source = material(panned(0.5))
     wind = mean_flow(source, range(1, len(source)))[0, : SIZE[1] // 2].mean(0)

@@ -1,6 +1,6 @@
 """Collages: moving sky for any length, still land in place, the same frames for a seed."""
 
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 from unittest.mock import Mock
 
@@ -65,6 +65,7 @@ def test_a_collage_starts_without_a_jump_and_has_the_requested_length(usual):
     assert max(change(a, b) for a, b in pairwise(usual)) < 2.5 * before
 
 
+@pytest.mark.full
 def test_the_first_frames_are_a_forecast():
     made = dream_of(footage(80)[:70], 5, seed=1)
     for k in (0, 2, 4):
@@ -107,7 +108,8 @@ def test_land_stays_still_while_the_sky_moves(usual):
     assert change(usual[-1][:, :60], last[:, :60]) > 0.02
 
 
-@pytest.mark.parametrize("after", [False, pytest.param(True, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("after", [False, True])
 def test_a_loop_leads_to_its_first_frame_or_to_that_of_the_source(after):
     first = tensor(footage()[0])
     made = dreamt(40, loop=True, **({"loop_to": first} if after else {}))
@@ -430,9 +432,6 @@ def open_sky(count=60):
     return [np.uint8(150 + 0.4 * (p.astype(np.float32) - 150)) for p in wide]
 
 
-full = partial(pytest.param, marks=pytest.mark.full)
-
-
 def lettered(opacity, colour):
     """Return the sky behind letters that stand still, mixed with it by ``opacity``."""
     letters = np.zeros((120, 192), np.uint8)
@@ -441,7 +440,8 @@ def lettered(opacity, colour):
     return [np.uint8(np.rint((1 - share) * p + share * colour)) for p in open_sky()]
 
 
-@pytest.mark.parametrize(("opacity", "colour"), [(0.9, 255), full(0.4, 0), full(1.0, 20)])
+@pytest.mark.full
+@pytest.mark.parametrize(("opacity", "colour"), [(0.9, 255), (0.4, 0), (1.0, 20)])
 def test_letters_stay_where_they_are(opacity, colour):
     pictures = lettered(opacity, colour)
     letters = tensor(pictures[-1]) - tensor(open_sky()[-1])

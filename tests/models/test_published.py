@@ -96,7 +96,7 @@ def test_the_picture_is_that_of_the_authors_network(name):
     assert (recorded.shown(made) - recorded.sample).abs().max() < CLOSE
 
 
-@pytest.mark.parametrize("name", VERSIONS)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_names_and_shapes_show_the_version(name):
     shapes = published.recorded(name).shapes
     recorded = {k: torch.empty(s, device="meta") for k, s in shapes.items()}

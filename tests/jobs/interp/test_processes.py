@@ -58,7 +58,8 @@ def clip(tmp_path_factory):
 PART = {"factor": None, "fps": 60, "loop": True, "start": "0.5", "end": 4, "refill": True}
 
 
-@pytest.mark.parametrize("settings", [{}, pytest.param(PART, marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("settings", [{}, PART])
 def test_two_processes_make_the_same_frames(clip, tmp_path, monkeypatch, settings):
     out, temporary = tmp_path / "out", tmp_path / "temporary"
     out.mkdir()
