@@ -42,25 +42,6 @@ class WeightsEntry:
     scores: dict[str, dict[str, float]]
 
 
-@dataclass(frozen=True, slots=True)
-class TrainedFile:
-    """A file of weights, as described by its own metadata.
-
-    ``base``, ``steps``, ``gain``, ``gained`` and ``scores`` are of ``cloudconv train``: ``base`` is
-    the model that training started from. On held-back frames, ``gain`` is in dB of PSNR over the
-    naive picture, and ``gained`` over ``base``.
-    """
-
-    file: str
-    sha256: str
-    size_bytes: int
-    base: str | None
-    steps: int
-    gain: float | None
-    gained: float | None
-    scores: dict[str, float]
-
-
 def weights_folder() -> Path:
     """Return the folder of the weights: in an installed package, or beside a checkout's package."""
     package = Path(__file__).resolve().parent
@@ -114,8 +95,13 @@ def load_state(name: str) -> dict[str, Tensor]:
     return checkpoints.checked(checkpoints.tensors_of(data, path)[0], path)
 
 
-def trained_file(path: Path, metadata: Mapping[str, str]) -> TrainedFile:
-    """Return the description of a file of weights; raise WeightsError for damaged metadata."""
+def trained_file(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return the description of a file of weights; raise WeightsError for damaged metadata.
+
+    ``base``, ``steps``, ``gain``, ``gained`` and ``scores`` are of ``cloudconv train``: ``base`` is
+    the model that training started from. On held-back frames, ``gain`` is in dB of PSNR over the
+    naive picture, and ``gained`` over ``base``; None if unknown.
+    """
     size, sha256 = path.stat().st_size, checkpoints.digest(path)
     try:
         recipe = json.loads(metadata.get("recipe", "{}"))
@@ -127,16 +113,16 @@ def trained_file(path: Path, metadata: Mapping[str, str]) -> TrainedFile:
         }
         if not all(map(math.isfinite, scores.values())):
             raise ValueError
-        return TrainedFile(
-            file=str(path),
-            sha256=sha256,
-            size_bytes=size,
-            base=recipe.get("init"),
-            steps=int(metadata.get("steps", 0)),
-            gain=scores.get("gain"),
-            gained=None if (gained := metadata.get("gained")) is None else float(gained),
-            scores=scores,
-        )
+        return {
+            "file": str(path),
+            "sha256": sha256,
+            "size_bytes": size,
+            "base": recipe.get("init"),
+            "steps": int(metadata.get("steps", 0)),
+            "gain": scores.get("gain"),
+            "gained": None if (gained := metadata.get("gained")) is None else float(gained),
+            "scores": scores,
+        }
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise WeightsError(
             f"metadata-damaged: The metadata of {path} is damaged: make the file again."

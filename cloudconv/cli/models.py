@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product, starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,7 +19,7 @@ from cloudconv.settings.tools import ModelsSettings
 
 if TYPE_CHECKING:
     from cloudconv.models.catalogue import ModelSpec, ModelTask
-    from cloudconv.weights import TrainedFile, WeightsEntry
+    from cloudconv.weights import WeightsEntry
 
 EXAMPLES = examples(
     "cloudconv models", "cloudconv models show cloud-best", "cloudconv models show flownet.pkl"
@@ -59,28 +59,26 @@ _UNDECIDED = "yes; for weights of the middle of two frames only, give --timestep
 """The text about times for a network whose tensors do not show its times."""
 
 _OF_MODEL = ("name", "task", "context", "arbitrary_timestep", "parameters", "licence", "domain")
-_OF_WEIGHTS = ("size_bytes", "sha256")
-_OF_TRAINING = ("file", "base", "steps", "gain", "gained")
-"""The keys of the JSON: of every model, of its weights file, and of a file that does not ship."""
+_OF_WEIGHTS = ("size_bytes", "sha256", "scores")
+"""The keys of the JSON: of every model, and of its weights; a file that does not ship has more."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """A model with the state of its shipped weights, or of the weights in a ``file``."""
+    """A model with the state of its shipped weights, or what is known of a ``file`` of weights."""
 
     spec: ModelSpec
     weights: str
     entry: WeightsEntry | None = None
-    file: TrainedFile | None = None
+    file: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         shown = {name: getattr(self.spec, name) for name in _OF_MODEL}
-        known = self.file or self.entry
-        shown |= {name: getattr(known, name, None) for name in _OF_WEIGHTS}
-        shown |= {"weights": self.weights, "scores": dict(known.scores) if known else {}}
-        shown |= {name: getattr(self.file, name) for name in _OF_TRAINING if self.file}
-        if self.file and self.file.base:
-            shown["domain"] = f"footage like its clips; fine-tuned from {self.file.base}"
+        shown |= {"size_bytes": None, "sha256": None, "weights": self.weights, "scores": {}}
+        shown |= {name: getattr(self.entry, name) for name in _OF_WEIGHTS if self.entry}
+        shown |= self.file
+        if self.file.get("base"):
+            shown["domain"] = f"footage like its clips; fine-tuned from {self.file['base']}"
         if self.spec.published:
             shown["network"] = self.spec.family
             shown["scale_option"] = self.spec.cls.scale_option
@@ -219,12 +217,12 @@ def _in_full(row: _Row) -> str:
         shown["arbitrary_timestep"] = _UNDECIDED
     if spec.task != "interpolate":
         del shown["arbitrary_timestep"]
-    if file and not file.steps:  # not trained here
+    if file and not file["steps"]:  # not trained here
         del shown["steps"]
-    if file and file.gain is not None:
-        del shown["gain"], shown["gained"]
-        over = "" if file.gained is None else f"{file.gained:+z.2f} dB of PSNR over its base, "
-        shown["held-back part"] = f"{over}{file.gain:+z.2f} dB over the naive picture"
+    gain, gained = shown.pop("gain", None), shown.pop("gained", None)
+    if gain is not None:
+        over = "" if gained is None else f"{gained:+z.2f} dB of PSNR over its base, "
+        shown["held-back part"] = f"{over}{gain:+z.2f} dB over the naive picture"
     scores = {} if row.entry is None else row.entry.scores
     return field_rows({**shown, "scores": "\n".join(starmap(_in_words, scores.items()))}, 66)
 

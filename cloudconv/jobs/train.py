@@ -155,19 +155,9 @@ def decide(given: TrainSettings) -> TrainPlan:
     precision = _precision(settings, device, spec)
     _check_output(output, checkpoint, settings)
     goal = goal_for(spec, rollout=settings.rollout, gap=settings.gap)
-    train, held_back = _windows(settings, goal, [output, checkpoint])
-    return TrainPlan(
-        settings,
-        output,
-        checkpoint,
-        spec,
-        device,
-        precision,
-        goal,
-        train,
-        held_back,
-        resumes=settings.resume and checkpoint.exists(),
-    )
+    windows = _windows(settings, goal, [output, checkpoint])
+    resumes = settings.resume and checkpoint.exists()
+    return TrainPlan(settings, output, checkpoint, spec, device, precision, goal, *windows, resumes)
 
 
 def completed(settings: TrainSettings) -> TrainSettings:
@@ -401,8 +391,18 @@ class _Results:
     def write(
         self, initial: loop.Validation | None = None, best: loop.Validation | None = None
     ) -> None:
+        """Write the best weights so far, with their scores and the settings."""
         initial, best = initial or self.trainer.history[0], best or self.trainer.best
-        data = _weights(self.trainer, self.plan.settings, initial, best)
+        assert best is not None
+        left_out = ("output", "recipe", "resume", "overwrite")
+        recipe = {k: v for k, v in asdict(self.plan.settings).items() if k not in left_out}
+        metadata = {
+            "steps": str(best.step),
+            "scores": json.dumps({k: v for k, v in asdict(best).items() if k != "step"}),
+            "gained": f"{best.gain - initial.gain:.4f}",
+            "recipe": json.dumps(recipe, default=str),
+        }
+        data = _stored(self.trainer.best_state, self.plan.spec, metadata)
         output = self.plan.output
         self.written = [*self.written[-1:], hashlib.sha256(data).hexdigest()]
         self.save()
@@ -576,25 +576,6 @@ def _digest(path: Path) -> str | None:
     with suppress(WeightsError):  # there is no file that can be read
         return checkpoints.digest(path)
     return None
-
-
-def _weights(
-    trainer: loop.Trainer,
-    settings: TrainSettings,
-    initial: loop.Validation,
-    best: loop.Validation | None,
-) -> bytes:
-    """Return the best weights so far as float16 safetensors, with model, scores and settings."""
-    assert best is not None
-    left_out = ("output", "recipe", "resume", "overwrite")
-    recipe = {name: value for name, value in asdict(settings).items() if name not in left_out}
-    metadata = {
-        "steps": str(best.step),
-        "scores": json.dumps({k: v for k, v in asdict(best).items() if k != "step"}),
-        "gained": f"{best.gain - initial.gain:.4f}",
-        "recipe": json.dumps(recipe, default=str),
-    }
-    return _stored(trainer.best_state, trainer.model.spec, metadata)
 
 
 def _stored(state: Mapping[str, Tensor], spec: ModelSpec, metadata: Mapping[str, str]) -> bytes:
