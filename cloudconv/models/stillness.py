@@ -123,7 +123,6 @@ def _ramp(values: Tensor, none: float, full: float) -> Tensor:
 
 
 def _largest_nearby(image: Tensor) -> Tensor:
-    """Return the largest value in the square around each pixel."""
     if image.device.type != "cpu":
         return F.max_pool2d(image, 2 * _SIDE + 1, stride=1, padding=_SIDE)
     import cv2  # imported here, because every command loads this module

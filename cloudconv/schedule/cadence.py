@@ -146,6 +146,5 @@ class Cadence:
         return placed + self._release_partner() if last else placed
 
     def _release_partner(self) -> list[Placed]:
-        """Return the frames of the waiting one-frame cycle, which joins no other cycle."""
         partner, self._partner = self._partner, None
         return [] if partner is None else partner.placed(partner.times[-1])

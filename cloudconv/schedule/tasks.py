@@ -250,7 +250,6 @@ class _Window:
         return not self._beside or slot.timestep == 0 or slot.left + 2 < self._count
 
     def _end_of(self, slot: Slot) -> Fraction:
-        """Return the end of a slot on the source's clock."""
         assert self._first is not None
         return self._first.time + (slot.time + slot.duration) / self._slowdown
 

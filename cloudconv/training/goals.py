@@ -39,6 +39,7 @@ class Prediction:
     levels: tuple[Tensor, ...] = ()
 
 
+Made = list[Prediction]
 M = TypeVar("M", bound=Model)
 
 
@@ -55,7 +56,7 @@ class Goal(ABC, Generic[M]):
         """Return the indices of a sample's frames within a window, in rising order."""
 
     @abstractmethod
-    def make(self, model: M, frames: Tensor, indices: Tensor, noise: float) -> list[Prediction]:
+    def make(self, model: M, frames: Tensor, indices: Tensor, noise: float) -> Made:
         """Return the pictures that the model makes of a batch of samples, with gradients.
 
         ``frames`` are (B, L, 3, H, W) float32 in [0, 1], and ``indices`` (B, L) their numbers
@@ -109,9 +110,7 @@ class InterpolationGoal(Goal[Interpolator]):
         no_before, no_after = random.random(2) < _NO_OUTER_FRAME
         return [gap * no_before, gap, gap + middle, 2 * gap, 3 * gap - gap * no_after]
 
-    def make(
-        self, model: Interpolator, frames: Tensor, indices: Tensor, noise: float
-    ) -> list[Prediction]:
+    def make(self, model: Interpolator, frames: Tensor, indices: Tensor, noise: float) -> Made:
         """Interpolate the middle frame; the model's stages before the last become ``levels``."""
         middle = indices.shape[1] // 2
         pair = slice(middle - 1, middle + 2, 2)
@@ -130,7 +129,6 @@ class InterpolationGoal(Goal[Interpolator]):
         return [Prediction(made, frames[:, middle], naive, frames[:, pair], tuple(earlier))]
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
-        """Return one sample: a frame halfway between its neighbours."""
         return [([0, 2, 3, 4, 6] if self._four_frames else [0, 1, 2], ["1"])]
 
 
@@ -148,13 +146,9 @@ class RolloutGoal(Forecast):
     """The goal to predict frames one by one, each from the real and predicted frames before it."""
 
     def picks(self, random: np.random.Generator) -> list[int]:
-        """Return all frames of a window."""
         return list(range(self.length))
 
-    def make(
-        self, model: Predictor, frames: Tensor, indices: Tensor, noise: float
-    ) -> list[Prediction]:
-        """Predict frame after frame; each predicted one joins the context."""
+    def make(self, model: Predictor, frames: Tensor, indices: Tensor, noise: float) -> Made:
         context, truths = frames[:, : self.context], frames[:, self.context :].unbind(1)
         last = context[:, -1]
         seen = _noisy(context, noise)
@@ -167,7 +161,6 @@ class RolloutGoal(Forecast):
         return result
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
-        """Return one sample: all frames of a window."""
         return [(list(range(self.length)), [str(step) for step in range(1, self.ahead + 1)])]
 
 
@@ -175,14 +168,10 @@ class Direct(Forecast):
     """The goal to predict one frame with a model that takes a horizon."""
 
     def picks(self, random: np.random.Generator) -> list[int]:
-        """Return the context and one frame after it."""
         ahead = int(self.ahead * random.random() ** _NEAR)
         return [*range(self.context), self.context + ahead]
 
-    def make(
-        self, model: Predictor, frames: Tensor, indices: Tensor, noise: float
-    ) -> list[Prediction]:
-        """Predict the frame at the sample's horizon."""
+    def make(self, model: Predictor, frames: Tensor, indices: Tensor, noise: float) -> Made:
         context, truth = frames[:, :-1], frames[:, -1]
         horizon = (indices[:, -1] - indices[:, -2]).float()
         made = model(_noisy(context, noise), horizon)
@@ -201,19 +190,14 @@ class Reconstruction(Goal[Reconstructor]):
     length = 1
 
     def picks(self, random: np.random.Generator) -> list[int]:
-        """Return the only frame of a window."""
         return [0]
 
-    def make(
-        self, model: Reconstructor, frames: Tensor, indices: Tensor, noise: float
-    ) -> list[Prediction]:
-        """Reconstruct the frame."""
+    def make(self, model: Reconstructor, frames: Tensor, indices: Tensor, noise: float) -> Made:
         truth = frames[:, 0]
         mean = truth.mean(dim=(2, 3), keepdim=True).expand_as(truth)
         return [Prediction(model(_noisy(truth, noise)), truth, mean, frames)]
 
     def validation(self) -> list[tuple[list[int], list[str]]]:
-        """Return one sample: the only frame."""
         return [([0], ["1"])]
 
 
