@@ -37,6 +37,10 @@ _STRIP = 128  # rows
 _NEAR = 32  # within 1/32 of the interval from a source frame, the result fades to that frame
 
 
+Scaled = tuple[Tensor, float]
+"""A motion or its correction, and the factor by which it is smaller than the picture."""
+
+
 class IFNet(Interpolator):
     """A network whose blocks, coarse to fine, refine two backward flows and a mask.
 
@@ -70,11 +74,10 @@ class IFNet(Interpolator):
 
     def forward(self, pair: Pair, leftover: bool = False) -> Tensor:
         """See ``Interpolator.forward``. Grids, flow, mask and warps are float32 in any dtype."""
-        *_, (motion, size) = self._motions(pair)
-        change, coarse = None, 1.0
-        if self.refine is not None and pair.reach is not None:
-            change, coarse = self._change(pair, motion, size)
-        return self._mixed(pair, motion, size, change, coarse, leftover=leftover)
+        *_, motion = self._motions(pair)
+        refines = self.refine is not None and pair.reach is not None
+        change = self._change(pair, *motion) if refines else None
+        return self._mixed(pair, motion, change, leftover=leftover)
 
     def stages(self, pair: Pair) -> list[Tensor]:
         """Return the result after three of four blocks, which form a network too, then the final.
@@ -82,7 +85,7 @@ class IFNet(Interpolator):
         A network of fewer blocks has no early result.
         """
         early = list(self._motions(pair))[_EXITS:-1]
-        return [*(self._mixed(pair, *each) for each in early), self(pair)]
+        return [*(self._mixed(pair, each) for each in early), self(pair)]
 
     def start_from(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See ``Model.start_from``; new inputs have weight zero, a new gate is closed."""
@@ -107,7 +110,7 @@ class IFNet(Interpolator):
             result[tensor_name] = tensor
         return result
 
-    def _motions(self, pair: Pair) -> Iterator[tuple[Tensor, float]]:
+    def _motions(self, pair: Pair) -> Iterator[Scaled]:
         """Yield the motion after each block, at the block's scale, and the factor of that scale.
 
         The motion is (B, 5 or 6, h, w): two flows in pixels of that scale, and logits.
@@ -132,7 +135,7 @@ class IFNet(Interpolator):
         # To keep a copy would cost more memory.
         return [reduced(pair.joined(side)) for side in pair.sides[:sides]]
 
-    def _change(self, pair: Pair, motion: Tensor, size: float) -> tuple[Tensor, float]:
+    def _change(self, pair: Pair, motion: Tensor, size: float) -> Scaled:
         """Return the correction of a motion by the outer frames, and the factor of its scale."""
         assert self.refine is not None
         coarse = _REFINED / pair.scale
@@ -160,21 +163,14 @@ class IFNet(Interpolator):
             yield (small[0] - small[1]).abs_().mean(1, keepdim=True)
 
     def _mixed(
-        self,
-        pair: Pair,
-        motion: Tensor,
-        size: float,
-        change: Tensor | None = None,
-        coarse: float = 1.0,
-        *,
-        leftover: bool = False,
+        self, pair: Pair, moved: Scaled, changed: Scaled | None = None, *, leftover: bool = False
     ) -> Tensor:
         """Return the picture that a motion gives, perhaps with a correction of the motion.
 
-        The motion is smaller than the picture by ``size``, and the correction by ``coarse``.
         ``leftover``: add one more channel, see ``Interpolator.between``. With a gate, the detail
         of x0 and x1 is restored, but not where the gate is open.
         """
+        (motion, size), (change, coarse) = moved, changed or (None, 1.0)
         x0, x1, timestep = pair.x0, pair.x1, pair.timestep
         batch, channels, height, width = x0.shape
         result = x0.new_empty((batch, channels + leftover, height, width))
