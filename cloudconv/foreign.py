@@ -35,13 +35,8 @@ def main(source: str, target: str) -> None:
     tensors = unwrapped(content)
     if sum(each.nbytes for each in tensors.values()) > _MOST_TIMES * Path(source).stat().st_size:
         raise MemoryError("the tensors hold more than the file")  # such as one repeated number
-    save_file(
-        {
-            name: each.detach().clone(memory_format=torch.contiguous_format)
-            for name, each in tensors.items()
-        },
-        target,
-    )
+    form = torch.contiguous_format
+    save_file({k: v.detach().clone(memory_format=form) for k, v in tensors.items()}, target)
 
 
 def unwrapped(content: Any) -> dict[str, Tensor]:

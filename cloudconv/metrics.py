@@ -105,11 +105,7 @@ def ssim(test: Tensor, truth: Tensor) -> Tensor:
 
 
 PER_FRAME: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "psnr": psnr,
-    "ssim": ssim,
-    "l2": l2,
-    "gdl": gdl,
-    "sharpness": sharpness,
+    each.__name__: each for each in (psnr, ssim, l2, gdl, sharpness)
 }
 """The metrics of a single frame, by their names on the command line."""
 
