@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from cloudconv.models.base import Interpolator
-from cloudconv.models.pair import Pair, Source
+from cloudconv.models.pair import Pair, PairPicture
 
 BATCHES = [1], [1, 1, 2], [2], [2, 2, 3]
 """The first pictures of the pairs of consecutive batches, of one and of three new frames."""
@@ -14,7 +14,7 @@ BATCHES = [1], [1, 1, 2], [2], [2, 2, 3]
 def difference_of_shared(model: Interpolator) -> float:
     """Return the largest difference that results kept from earlier batches make in new pictures."""
     generator, differences = torch.Generator().manual_seed(0), []
-    pictures = [Source(x) for x in torch.rand(6, 1, 3, 70, 90, generator=generator)]
+    pictures = [PairPicture(x) for x in torch.rand(6, 1, 3, 70, 90, generator=generator)]
     for numbers in BATCHES:
         sides = [tuple(pictures[k + away] for k in numbers) for away in (0, 1, -1, 2)]
         sides = sides[: model.spec.context]
