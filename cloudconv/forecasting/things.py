@@ -35,6 +35,8 @@ _AWAY, _NEARER = 0.03, 0.9  # largest shift, in widths; ratio of the differences
 _STANDS = 0.3  # difference of lines to those of the usual frame, as a part of these
 _LEAST, _NOISE = 18, 3.0  # difference to the plate, of 255 and in its usual differences
 _MOST_COVERED, _FOLLOWED, _POPPED = 0.12, 0.9, 0.12  # of things that hold
+_GHOSTS, _EACH = 0.3, 4  # part of the plate's own things; sights of which one is looked at
+_OFTEN, _HIDDEN = 0.35, 0.42  # part of the frames; part of what things hide in a frame
 _SMALLEST = 1.7e-4  # area of a thing, as a part of the picture
 _GAPS = 7  # side of the square that closes gaps of a mask
 _COARSE, _EVEN = 4, 0.03  # steps between compared pixels; least change of the light
@@ -52,6 +54,9 @@ _SHORTEST = 4  # sights of a track
 _FEW_PIXELS = 12
 _FIT = 15  # latest sights whose motion continues
 _TRACED, _SEARCH = 6, 4  # frames in which a thing is found by its picture, and pixels around
+_GROWS = -0.06, 0.05  # growth in a frame; no thing comes from infinity in the frames of a fit
+_TRAVEL = 0.5  # way on which growth shows, in sides of a thing
+_CUT = 0.4  # part of a thing at the edge of the picture that is not compared
 _LARGEST = 0.4  # inverse of the size to which a thing may grow
 _HERE: Way = 1.0, np.zeros(2)
 _PERIODS = (4, 40)  # lengths of a period of pictures, in frames
@@ -133,13 +138,14 @@ class Track:
             return Path(np.zeros(2), 0.0)
         steps = np.array([step for step, _ in seen], float)
         growth = 0.0
-        if seen is whole and len(seen) > 5:
+        travelled = np.hypot(*(seen[-1][1].centre - seen[0][1].centre))
+        if seen is whole and len(seen) > 5 and travelled > _TRAVEL * seen[-1][1].area ** 0.5:
             # The distance of a thing changes evenly, and its size is the inverse.
             far = np.array([s.area**-0.5 for _, s in seen]) * seen[-1][1].area ** 0.5
             one, two = np.triu_indices(len(seen), 4)
             slopes = (far[two] - far[one]) / (steps[two] - steps[one])
             if abs(np.sign(slopes).sum()) == len(slopes):
-                growth = float(np.clip(-np.median(slopes), -0.1, 0.05))
+                growth = float(np.clip(-np.median(slopes), *_GROWS))
         way = steps / (1 - growth * steps)
         velocity = np.polyfit(way, np.array([s.centre for _, s in seen]), 1)[0]
         return Path(velocity, growth)
@@ -184,13 +190,24 @@ class Things:
         looks = [self._difference(pictures[k]) for k in spread(len(pictures), 25)]
         noise = np.median(looks, 0)
         self._least = cv2.GaussianBlur(_LEAST + _NOISE * noise, (0, 0), 1.5)
-        self.masks = [self._mask(picture) for picture in pictures]
-        self.tracks = self._tracks()
+
+    @cached_property
+    def masks(self) -> list[Mask]:
+        """Where things are in each frame, 0 or 1."""
+        return [self._mask(picture) for picture in self.pictures]
 
     @cached_property
     def hold(self) -> bool:
         """Whether the things can go on as wholes: few, and followed until they leave."""
+        if not self.stands:
+            return False
         masks = float(sum(mask.sum() for mask in self.masks))
+        if not 0 < masks < _MOST_COVERED * len(self.masks) * self.masks[0].size:
+            return False
+        # The plate shows what hides a place for about half of the time.
+        usual = np.mean(self.masks, 0)
+        if (usual > _OFTEN).sum() > _HIDDEN * usual.sum():
+            return False
         seen = [[s for s in track.sights if s] for track in self.tracks]
         followed = sum(sight.area for sights in seen for sight in sights)
         largest = sum(max(sight.area for sight in sights) for sights in seen)
@@ -198,14 +215,26 @@ class Things:
         for track, sights in zip(self.tracks, seen, strict=True):
             if track.since == track.begin > _PATIENCE and not self._at_edge(sights[0]):
                 popped += sights[0].area
-            if track.last().frame < end - _PATIENCE and not self._at_edge(sights[-1]):
+            if sights[-1].frame < end - _PATIENCE and not self._at_edge(sights[-1]):
                 popped += sights[-1].area
+        ghosts = sum(s.area for sights in seen for s in sights[::_EACH] if self._ghost(s))
         return (
-            self.stands
-            and 0 < masks < _MOST_COVERED * len(self.masks) * self.plate[..., 0].size
-            and followed > _FOLLOWED * masks
+            followed > _FOLLOWED * masks
             and popped < _POPPED * largest
+            and ghosts * _EACH < _GHOSTS * followed
         )
+
+    def _ghost(self, sight: Sight) -> bool:
+        """Return whether the plate rather than the frame has the outline of a thing."""
+        rows, columns = (slice(max(each.start - 3, 0), each.stop + 3) for each in sight.box)
+        mask = self.alone(sight)[rows, columns]
+        rim = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
+        steps = []
+        for picture in (self.plate, self.pictures[sight.frame]):
+            grey = cv2.cvtColor(picture[rows, columns], cv2.COLOR_RGB2GRAY)
+            change = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
+            steps.append(change[rim].mean())
+        return bool(steps[0] > steps[1])
 
     def _at_edge(self, sight: Sight, margin: int = 3) -> bool:
         return any(
@@ -245,7 +274,9 @@ class Things:
             lighter += part * ((one + 1) / (two + 1) - lighter)
         return lighter
 
-    def _tracks(self) -> list[Track]:
+    @cached_property
+    def tracks(self) -> list[Track]:
+        """The tracks of at least some sights."""
         tracks: list[Track] = []
         live: list[Track] = []
         for frame in range(len(self.masks)):
@@ -395,14 +426,17 @@ class Things:
     def _traced(self, sight: Sight, path: Path) -> Place:
         """Return the velocity of a thing, by its picture in the frames before."""
         frame, way, places, move = sight.frame, [0.0], [np.zeros(2)], -path.velocity
-        corner = np.array([sight.left, sight.top])
+        # What the edge of the picture cuts off was more or less in the frames before.
+        box = self._inner(sight)
+        shape = self.alone(sight)[box]
+        corner = np.array([box[1].start, box[0].start])
         for steps in range(1, min(_TRACED, frame) + 1):
             size, _ = path.at(-steps)
             extent = [max(1, round(side * size)) for side in sight.mask.shape[::-1]]
             shown = cv2.resize(
                 self.pictures[frame][sight.box], extent, interpolation=cv2.INTER_AREA
             )
-            mask = cv2.resize(sight.mask, extent, interpolation=cv2.INTER_NEAREST)
+            mask = cv2.resize(shape, extent, interpolation=cv2.INTER_NEAREST)
             # The thing has this corner if its centre goes along the path.
             still = sight.centre + size * (corner - sight.centre)
             reach = _SEARCH + (0 if steps > 1 else int(np.abs(move).max() / 2))
@@ -422,6 +456,18 @@ class Things:
             return path.velocity
         velocity: Place = np.polyfit(way, np.array(places), 1)[0]
         return (velocity + path.velocity) / 2 if sight.clear else velocity
+
+    def _inner(self, sight: Sight) -> Area:
+        """Return the box of a sight, less at each edge of the picture that it touches."""
+        sides = []
+        for each, end in zip(sight.box, self.size, strict=True):
+            less = int(_CUT * (each.stop - each.start))
+            sides.append(
+                slice(
+                    each.start + less * (each.start < 2), each.stop - less * (each.stop > end - 2)
+                )
+            )
+        return sides[0], sides[1]
 
     def _joined(self, parts: Sequence[Sight], frame: int) -> Sight:
         if len(parts) == 1:
@@ -458,10 +504,13 @@ class Stage:
             at = self._full(area)
             target[at] += (self._plate[at] * self._lit(frame, at) - target[at]) * soft
 
-    def paint(self, target: Floats, light: int, sight: Sight, to: Way = _HERE) -> None:
+    def paint(
+        self, target: Floats, light: int, sight: Sight, to: Way = _HERE, part: float = 1
+    ) -> None:
         """Paint the thing of a sight, in a frame, over a target that has the light of a frame.
 
-        ``to`` is its size and its motion since the sight, in pixels of the small pictures. Where
+        ``to`` is its size and its motion since the sight, in pixels of the small pictures; ``part``
+        is how much of it is seen. Where
         the thing ends, and its shadow begins, what the frame adds to the plate is added instead.
         """
         area = self._area(sight)
@@ -494,7 +543,7 @@ class Stage:
                 cv2.warpAffine(parts[2], motion, extent),
             ]
         shown, rest, mattes = parts
-        matte, rim = mattes[..., :1], mattes[..., 1:]
+        matte, rim = part * mattes[..., :1], part * mattes[..., 1:]
         below, lit = target[place], self._lit(light, place)
         rest = rest * ((1 - matte) * rim)
         target[place] = below + matte * (shown * lit - below) + rest * lit

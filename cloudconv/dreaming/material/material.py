@@ -36,6 +36,7 @@ from cloudconv.dreaming.pictures import (
     small_copy,
     spread,
 )
+from cloudconv.forecasting.things import Things
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
 from cloudconv.models.flow import measured_flow
@@ -88,7 +89,13 @@ class Material:
         self._raw: Callable[[int], Tensor] = lambda number: rgb_of(self.frames[number], self.device)
         self._raw_small = cache(lambda number: small_copy(self._raw(number), self.small_size))
         self.filmed_small = cache(self._seen_small)
+        self._things = cache(lambda: Things([self.glance(k) for k in range(len(self))]))
         self._flow: Callable[[int, bool], NDArray[Any]] = cache(self._measured)
+
+    @property
+    def things(self) -> Things:
+        """The things that move before the camera in the pictures for analysis."""
+        return self._things()
 
     def __len__(self) -> int:
         """Return the number of points of the grid."""
@@ -186,6 +193,7 @@ class Material:
         """
         made = Material(self.frames, times=self.times, step=self.step)
         made._raw = lambda number: as_tensor(reduced(self._raw_small(number), COARSE_SIDE))
+        made._things = self._things
         height, width = made._raw(0).shape[1:]
         made.size = made.small_size = height, width
         part = np.float32(width / self.small_size[1])

@@ -12,6 +12,7 @@ from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.flow import flow
 from cloudconv.dreaming.methods.rollout import rollout
+from cloudconv.dreaming.methods.street import goes_on
 from cloudconv.dreaming.methods.texture import texture
 from cloudconv.dreaming.vitals.vitals import DreamKind
 
@@ -25,8 +26,8 @@ class MethodSpec:
     and not clamped. The first follows by one ``material.step``. The same material, options and
     machine give the same frames. Memory does not grow with their number. ``kind``: the properties
     of the mode's dreams; ``sky`` states here whether the mode is for skies only. ``options``: the
-    names of the :class:`Options` that a user may give. ``note``: a sentence for the user about
-    every dream in the mode.
+    names of the :class:`Options` that a user may give. ``note``: returns a sentence for the user
+    about the dream.
     """
 
     name: str
@@ -34,15 +35,23 @@ class MethodSpec:
     dream: Callable[[Material, Options], Iterator[Tensor]]
     kind: DreamKind
     options: tuple[str, ...] = ()
-    note: str = ""
+    note: Callable[[Material, Options], str] = lambda material, options: ""
 
 
-_CYCLE = "The picture returns in a cycle."
+def _cycle(_material: Material, _options: Options) -> str:
+    return "The picture returns in a cycle."
+
+
+def _wholes(material: Material, options: Options) -> str:
+    if not goes_on(material, options):
+        return ""
+    return "The camera stands, and things leave and come in as wholes."
+
 
 METHODS = (
     MethodSpec("collage", 8, collage, DreamKind(sky=True)),
-    MethodSpec("texture", 2, texture, DreamKind(repeats=True)),
-    MethodSpec("flow", 1, flow, DreamKind(repeats=True), ("wind",), _CYCLE),
+    MethodSpec("texture", 2, texture, DreamKind(repeats=True), note=_wholes),
+    MethodSpec("flow", 1, flow, DreamKind(repeats=True), ("wind",), _cycle),
     MethodSpec("rollout", 1, rollout, DreamKind(), ("model",)),
 )
 

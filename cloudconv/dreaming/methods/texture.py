@@ -20,6 +20,7 @@ from torch import Tensor
 
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.street import Street, goes_on
 from cloudconv.dreaming.pictures import (
     COARSE_SIDE,
     LONGEST_SIDE,
@@ -44,7 +45,10 @@ _VARIES = 0.1  # part of the cost of a period that depends on the seed
 
 
 def texture(material: Material, options: Options) -> Iterator[Tensor]:
-    """Yield the clip's frames forwards, again and again."""
+    """Yield the clip's frames forwards, again and again; things go on as wholes where they can."""
+    if goes_on(material, options):
+        yield from Street(material, options.seed).pictures(options.frames)
+        return
     clip = _Clip(material, options)
     shots = clip.shots(options)
     before = now = next(shots)

@@ -139,9 +139,11 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
         )
     has_model = "model" in spec.options
     dtype = plan.dtype if has_model else torch.float32
+    wind, model, seed = settings.direction, settings.predictor, settings.seed
+    options = Options(seed=seed, loop=loops, wind=wind, model=model, dtype=dtype)
     own = {
         "mode": spec.name,
-        "why": f"{choice.why} {spec.note}".rstrip(),
+        "why": f"{choice.why} {spec.note(material, options)}".rstrip(),
         "model": settings.predictor if has_model else None,
         "precision": precision_name(dtype),
         "seed": settings.seed,
@@ -150,8 +152,6 @@ def _resolve(plan: DreamPlan) -> tuple[DreamPlan, Material, MethodSpec, Options]
         "cut": start,
         "cadence": material.cadence,
     }
-    wind, model, seed = settings.direction, settings.predictor, settings.seed
-    options = Options(seed=seed, loop=loops, wind=wind, model=model, dtype=dtype)
     return plan.after(material.last, material.step, own, *warnings), material, spec, options
 
 

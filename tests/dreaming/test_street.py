@@ -1,0 +1,78 @@
+"""A texture of a street: things leave as wholes and come in as wholes."""
+
+import numpy as np
+import pytest
+import torch
+
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.street import goes_on
+from cloudconv.dreaming.methods.texture import texture
+from tests.forecasting.test_layers import textured
+from tests.helpers.dreams import material
+from tests.helpers.street import COLOURS, HEIGHT, WIDTH, places_of, street
+
+FILM, DREAM = 60, 70
+
+
+def dream(clip, seed=0, frames=DREAM):
+    with torch.inference_mode():
+        return torch.stack([*texture(clip, Options(frames=frames, seed=seed))])
+
+
+def place_of(picture, colour):
+    """Return the area of a colour, and its centre, x and y."""
+    apart = (picture * 255 - torch.tensor(colour)[:, None, None]).abs().amax(0)
+    rows, columns = torch.nonzero(apart < 15, as_tuple=True)
+    return len(rows), np.array([columns.float().mean(), rows.float().mean()])
+
+
+@pytest.fixture(scope="module")
+def made():
+    clip = material(street(FILM))
+    assert goes_on(clip, Options())
+    return dream(clip)
+
+
+def test_things_move_on_until_they_leave(made):
+    for colour, number in zip(COLOURS, range(2), strict=True):
+        for time in range(1, 40):
+            left, top, width, height = places_of(FILM - 1 + time)[number]
+            if left >= 0 and left + width <= WIDTH:
+                area, centre = place_of(made[time - 1], colour)
+                wanted = (left + (width - 1) / 2, top + (height - 1) / 2)
+                assert area == pytest.approx(width * height, rel=0.15)
+                assert np.abs(centre - wanted).max() < 1.5
+
+
+def test_nothing_pops_up_and_nothing_vanishes(made):
+    film = torch.from_numpy(np.stack(street(FILM)[-2:])).permute(0, 3, 1, 2) / 255
+    for colour in COLOURS:
+        areas = [place_of(picture, colour)[0] for picture in [*film, *made]]
+        # A thing of 40 by 24 pixels enters and leaves by 4 columns in a frame.
+        assert np.abs(np.diff(areas)).max() < 6 * 24
+
+
+def test_things_come_in_again(made):
+    assert max(place_of(picture, COLOURS[0])[0] for picture in made[50:]) > 500
+
+
+def test_what_things_leave_is_the_ground_without_a_rim(made):
+    ground = torch.from_numpy(textured(0, HEIGHT, WIDTH)).permute(2, 0, 1)
+    free = (made - ground)[:, :, :30]  # above both lanes
+    apart = (made - ground).abs().amax(1)
+    assert free.abs().mean() < 0.01
+    for picture, each in zip(made, apart, strict=True):
+        area = sum(place_of(picture, colour)[0] for colour in COLOURS)
+        assert (each > 0.1).sum() < 1.3 * area + 300
+
+
+def test_the_same_seed_makes_the_same_frames(made):
+    clip = material(street(FILM))
+    assert torch.equal(dream(clip, frames=30), made[:30])
+
+
+def test_a_moving_camera_and_a_loop_stay_a_texture_of_the_whole_picture():
+    ground = textured(0, HEIGHT, WIDTH + 200)
+    pictures = [255 * ground[:, 3 * n : 3 * n + WIDTH] for n in range(FILM)]
+    assert not goes_on(material(street(FILM, pictures)), Options())
+    assert not goes_on(material(street(FILM)), Options(loop=True))
