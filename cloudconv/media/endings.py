@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
 from array import array
@@ -11,13 +12,14 @@ from typing import NamedTuple, Self
 
 import av
 
+from cloudconv import files
 from cloudconv.errors import OutputError
 from cloudconv.media.containers import Container, container_of
 from cloudconv.media.encoding import EncodingPlan
 from cloudconv.media.identity import check_unchanged
-from cloudconv.media.input import is_stdout
+from cloudconv.media.input import is_stdout, pictures_of
 from cloudconv.media.muxer import Muxer, PictureFolder
-from cloudconv.media.output import Part, writing
+from cloudconv.media.output import claimed, writing
 from cloudconv.media.packets import Writer
 from cloudconv.media.pictures import frame_durations
 
@@ -43,13 +45,17 @@ class Target:
     """
 
     def __init__(self, plan: EncodingPlan, *, overwrite: bool = False) -> None:
-        path, container = plan.target, container_of(plan.target)
-        self.plan, self._container, self._part = plan, container, None
+        self.plan, self._overwrite = plan, overwrite
+        self._container, path = container_of(plan.target), plan.target
+        folder = self._container.is_folder
         if not is_stdout(path):
+            home = claimed(path)
+            # An existing folder gets the part, because the folder's parent may not be writable.
+            within = home if folder and home.exists() else None
+            # Create the part now, so that an unwritable folder is an error before any work.
             with writing(path):
-                self._part = Part(path, folder=container.is_folder, overwrite=overwrite)
-        kind = PictureFolder if container.is_folder else Muxer
-        self.writer: Writer = kind(plan, path if self._part is None else self._part.path)
+                path = files.create_part(home, folder=folder, within=within)
+        self.writer: Writer = (PictureFolder if folder else Muxer)(plan, path)
 
     def __enter__(self) -> Self:
         return self
@@ -62,24 +68,59 @@ class Target:
 
     def complete(self, shown: Shown) -> Path | None:
         """Complete the output except for its name; return its file, None for standard output."""
+        file = self.writer.file
         with self.writer.abandoned_on_error():
             self.writer.finish()
-            if self._part is not None:
-                hold_last(self._part.path, self._container, shown.end, shown.lasts)
-                self._verify(self._part.path, shown)
+            if file is not None:
+                hold_last(file, self._container, shown.end, shown.lasts)
+                self._verify(file, shown)
             check_unchanged(self.plan.info)
-        return None if self._part is None else self._part.path
+        return file
 
     def commit(self) -> None:
-        """Give the complete output its name."""
-        if self._part is not None:
-            with self.writer.abandoned_on_error():
-                self._part.commit()
+        """Write the complete output to the disk, and give it its name.
+
+        Raises TakenError if something else has the name and cannot be replaced, so that the output
+        has another name, and OutputError if the output cannot be synced or renamed.
+        """
+        file, is_folder = self.writer.file, self._container.is_folder
+        if file is None:
+            return
+        with self.writer.abandoned_on_error():
+            for written in sorted(file.iterdir()) if is_folder else [file]:
+                with written.open("rb+") as opened:
+                    os.fsync(opened.fileno())
+            target, home = self.plan.target, claimed(self.plan.target)
+            try:
+                if is_folder:
+                    old = pictures_of(target)
+                    files.put_all(file, target.parent, overwrite=self._overwrite, old=old)
+                else:
+                    files.put(file, home, overwrite=self._overwrite)
+            except FileExistsError as error:
+                raise files.put_under_free_name(file, home) from error
+            except PermissionError as error:
+                # Windows cannot replace a file that another program has open.
+                if not os.path.lexists(home) or is_folder:
+                    raise
+                raise files.put_under_free_name(file, home) from error
+            files.sync_folder(home.parent)
 
     def _verify(self, file: Path, shown: Shown) -> None:
         """Read the file back, because some muxers report success on a full disk."""
-        found, last = read_back(file, self._container, shown.frames)
-        grain = max(self._container.clock or self.plan.tick, self.plan.tick)
+        container, last = self._container, None
+        if container.is_folder:
+            found = sum(1 for picture in file.iterdir() if picture.stat().st_size)
+        elif container.muxer == "webp":  # FFmpeg cannot read animated WebP
+            found = shown.frames if file.stat().st_size else 0
+        else:
+            with av.open(f"file:{file}") as made:
+                stream, times = made.streams.video[0], array("q")
+                times.extend(p.pts for p in made.demux(stream) if p.size and p.pts is not None)
+                found, tick = len(times), Fraction(stream.time_base or 0)
+            # An APNG stores durations exactly. Readers round each, and add up the rounded ones.
+            last = max(times) * tick if times and container.muxer != "apng" else None
+        grain = max(container.clock or self.plan.tick, self.plan.tick)
         if found != shown.frames:
             raise OutputError(
                 f"output-incomplete: {self.plan.target} is incomplete: it holds {found} of "
@@ -125,21 +166,3 @@ def hold_last(path: Path, container: Container, end: Fraction, duration: Fractio
                 control[20:24] = struct.pack(">HH", *fields)
                 file.seek(start + 8)
                 file.write(control + struct.pack(">I", zlib.crc32(b"fcTL" + control)))
-
-
-def read_back(path: Path, container: Container, written: int) -> tuple[int, Fraction | None]:
-    """Return the number of frames in a finished output of ``written`` frames, and the last time.
-
-    The time is in seconds, None if the container or its reader does not state the time exactly.
-    """
-    if container.is_folder:
-        return sum(1 for file in path.iterdir() if file.stat().st_size), None
-    if container.muxer == "webp":  # FFmpeg cannot read animated WebP
-        return written if path.stat().st_size else 0, None
-    with av.open(f"file:{path}") as made:
-        stream = made.streams.video[0]
-        tick = Fraction(stream.time_base or 0)
-        times = array("q")
-        times.extend(p.pts for p in made.demux(stream) if p.size and p.pts is not None)
-    # An APNG stores durations exactly. Readers round each one, and add up the rounded ones.
-    return len(times), max(times) * tick if times and container.muxer != "apng" else None

@@ -1,4 +1,4 @@
-"""Check the output's path, and create a file that appears only when it is complete."""
+"""Check the output's path, and keep other runs from writing it."""
 
 from __future__ import annotations
 
@@ -188,47 +188,3 @@ def _reason(path: Path, error: OSError | av.error.FFmpegError) -> str:
 def claimed(path: Path) -> Path:
     """Return the path that :func:`claim` locks: the file, or the folder of the pictures."""
     return Path(os.path.realpath(path.parent)) if is_sequence(path) else path
-
-
-class Part:
-    """A file, or a folder of pictures, that gets its final name only when it is complete.
-
-    ``path`` is the temporary path beside the target, so that the last step is a rename.
-    """
-
-    def __init__(self, target: Path, *, folder: bool, overwrite: bool) -> None:
-        """Create the temporary file, or the folder of pictures; raise OSError if that fails."""
-        self.target = target
-        self.folder = folder
-        self._overwrite = overwrite
-        home = claimed(target)
-        # The part lies inside an existing folder, because the folder's parent may not be writable.
-        within = home if folder and home.exists() else None
-        # Create the part now, so that an unwritable folder is an error before any work.
-        self.path = files.create_part(home, folder=folder, within=within)
-
-    def commit(self) -> None:
-        """Write the output to the disk and rename the part to the final name.
-
-        Raises TakenError if something else has the final name and cannot be replaced, so that the
-        complete output has another name, and OSError if the output cannot be synced or renamed.
-        """
-        written = sorted(self.path.iterdir()) if self.folder else [self.path]
-        for file in written:
-            with file.open("rb+") as opened:
-                os.fsync(opened.fileno())
-        home = claimed(self.target)
-        try:
-            if self.folder:
-                old = pictures_of(self.target)
-                files.put_all(self.path, self.target.parent, overwrite=self._overwrite, old=old)
-            else:
-                files.put(self.path, home, overwrite=self._overwrite)
-        except FileExistsError as error:
-            raise files.put_under_free_name(self.path, home) from error
-        except PermissionError as error:
-            # Windows cannot replace a file that another program has open.
-            if not os.path.lexists(home) or self.folder:
-                raise
-            raise files.put_under_free_name(self.path, home) from error
-        files.sync_folder(home.parent)
