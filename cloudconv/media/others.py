@@ -21,7 +21,7 @@ from cloudconv.media.audio import AudioEncoder, choose_format, name_channels
 from cloudconv.media.carry import Carry, accepts, add_copy, codec_name, fresh_tags
 from cloudconv.media.containers import Container
 from cloudconv.media.demux import is_made_anew, only, open_container, read_packets
-from cloudconv.media.tracks import LONG_AGO, PRIMING, TEXT, Parts, Track
+from cloudconv.media.tracks import LONG_AGO, PRIMING, TEXT, CarriedStream, Parts
 from cloudconv.messages import counted, plural
 
 _TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)([:;.])(\d+)")
@@ -43,9 +43,9 @@ class OtherStreams:
     ) -> None:
         self.warnings: list[Warned] = []
         self._seekable, self._carry, self._kind, self._out = seekable, carry, container, out
-        self._tracks: dict[int, Track] = {}  # by their index in the source
+        self._tracks: dict[int, CarriedStream] = {}  # by their index in the source
         self._parts: list[Parts] = []
-        self._carried: list[tuple[str, str, Track | None]] = []  # kind and label
+        self._carried: list[tuple[str, str, CarriedStream | None]] = []  # kind and label
         self._covers: list[tuple[Fraction, Any]] = []
         # Several pictures and animated WebP have no other streams.
         is_container = carry.info.path.is_file() and carry.info.container != "webp"
@@ -199,7 +199,7 @@ class OtherStreams:
 
     def _add_track(self, stream: Any, target: Any, **kind: Any) -> None:
         carried = self._carry, self._kind, self._parts
-        track = Track(stream, target, *carried, seekable=self._seekable, **kind)
+        track = CarriedStream(stream, target, *carried, seekable=self._seekable, **kind)
         self._tracks[stream.index] = track
         self._carried.append((_kind(stream), _label(stream), track))
 
@@ -337,7 +337,7 @@ def _kind(stream: Any) -> str:
     return "still" if is_still else str(stream.type)
 
 
-def _is_empty(track: Track | None) -> bool:
+def _is_empty(track: CarriedStream | None) -> bool:
     return track is not None and track.is_empty
 
 

@@ -29,7 +29,7 @@ LONG_AGO = Fraction(-(10**9))
 """A time in seconds before that of every packet."""
 
 
-class Track:
+class CarriedStream:
     """A stream that is carried over: copied, converted or encoded again by ``encoder``.
 
     ``parts`` are those of all tracks. ``converts`` is for text subtitles in the codec of the
