@@ -152,8 +152,7 @@ class VideoFile:
     def _pictures(self, mode: str, key: Key | None, account: Account) -> Iterator[Decoded]:
         """Decode in one mode; raise _NextModeError if another mode may do better."""
         info, queue = self._info, _Queue(self._info.file_timing)
-        container = self._opened(mode, key)
-        stream, decoder = self._opened_decoder(container, mode)
+        container, stream, decoder = self._opened(mode, key)
         with ExitStack() as stack:
             # PyAV frees a decoder, and waits for its threads, without releasing the interpreter.
             # While PyAV collects log lines, a thread that logs waits for the interpreter, so the
@@ -181,16 +180,14 @@ class VideoFile:
                 for picture in pictures:
                     yield Decoded(picture, queue.time_of(picture), decoder.sample_aspect_ratio)
 
-    def _opened(self, mode: str, key: Key | None) -> InputContainer:
+    def _opened(self, mode: str, key: Key | None) -> tuple[InputContainer, Any, Any]:
         """Open the file; for a seek, use the file that is open already if possible."""
         # The size and date show whether another file has replaced the input.
         now = None if key is None else (mode, input_fingerprint(self._info.path, content=False))
         if now is None or self._file is None or self._file[0] != now:
             self.close()
             self._file = now, self._container(mode)
-        return self._file[1]
-
-    def _opened_decoder(self, container: InputContainer, mode: str) -> tuple[Any, Any]:
+        container = self._file[1]
         stream = main_video(container, self._info.path, self._info.video_index)
         only(container, (stream.index,))
         decoder = open_decoder(stream)
@@ -200,7 +197,7 @@ class VideoFile:
             decoder.thread_type = "AUTO" if mode == "AUTO" else "SLICE"
             if self._threads is not None:
                 decoder.thread_count = self._threads
-        return stream, decoder
+        return container, stream, decoder
 
     def _container(self, mode: str) -> InputContainer:
         if mode != _NVDEC:
