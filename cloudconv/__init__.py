@@ -11,20 +11,27 @@ keys of the command's JSON. Rates, factors and times may be numbers, fractions, 
 command line: ``"60000/1001"``, ``"1:02"``. Heavy modules are imported on first use.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+from importlib import import_module
+from importlib.util import find_spec
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from cloudconv.api import *  # noqa: F403
     from cloudconv.api import __all__ as __all__
 
 
 def __getattr__(name: str) -> Any:
-    """Return a public object from :mod:`cloudconv.api`.
+    """Return a submodule, or a public object from :mod:`cloudconv.api`.
 
-    Nothing is imported before the first use, so that the command line can end quietly if Ctrl-C
-    arrives during the imports.
+    Nothing else is imported before the first use, so that the command line can end quietly if
+    Ctrl-C arrives during the imports.
     """
+    if find_spec(f"{__name__}.{name}"):
+        return import_module(f"{__name__}.{name}")
     api = import_module("cloudconv.api")
     if name == "__all__" or name in api.__all__:
         return getattr(api, name)

@@ -49,6 +49,12 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def amount(size: float) -> str:
+    """Return a number of bytes for people: 48.6 kB, 0.3 MB, 1.2 GB."""
+    scale, unit = (1e3, "kB") if size < 1e5 else (1e6, "MB") if size < 1e9 else (1e9, "GB")
+    return f"{size / scale:.1f} {unit}"
+
+
 def counted(number: int, noun: str) -> str:
     """Return a number with its noun: ``1 frame``, ``2 frames``."""
     return f"{number} {noun}{'s'[: number != 1]}"

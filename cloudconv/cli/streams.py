@@ -13,7 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 from cloudconv.errors import OutputError
-from cloudconv.messages import clock, plain
+from cloudconv.messages import amount, clock, plain
 from cloudconv.timeline import rate_name
 
 closed_streams: set[str] = set()
@@ -122,8 +122,7 @@ def format_value(name: str, value: Any) -> str:
     if value is None:
         return ""
     if name.endswith("_bytes"):
-        scale, unit = (1e3, "kB") if value < 1e5 else (1e6, "MB") if value < 1e9 else (1e9, "GB")
-        return f"{value / scale:.1f} {unit}"
+        return amount(value)
     if name in ("input", "output"):
         return str(value).replace("\n", "\\n")
     if name == "bits_per_second":

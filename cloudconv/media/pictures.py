@@ -100,7 +100,9 @@ def pictures_in(folder: Path) -> list[Path]:
 def _visible_in(folder: Path) -> list[Path]:
     # macOS writes a hidden file such as "._a.png" beside each file on some disks.
     with reading(folder):
-        return [f for f in sorted(folder.iterdir()) if not f.name.startswith(".") and f.is_file()]
+        visible = [file for file in sorted(folder.iterdir()) if not file.name.startswith(".")]
+        # A link whose target is missing is listed too, so that an error names it.
+        return [file for file in visible if file.is_file() or not file.exists()]
 
 
 def folders_within(folder: Path) -> Iterator[Path]:

@@ -120,6 +120,14 @@ def test_sigterm_ends_a_run_in_which_a_library_does_not_return():
     assert done.stderr.startswith(b"interrupted; ")
 
 
+def test_signals_are_handled_before_the_settings_are_imported():
+    """An interrupt within a class of Python 3.11 may become a RuntimeError with a traceback."""
+    code = "from cloudconv import host, interrupts; from cloudconv.cli import streams; import sys; "
+    code += "print([name for name in sys.modules if name.startswith('cloudconv.settings')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert done.stdout.strip() == b"[]"
+
+
 IMPORTING = """
 import runpy, sys
 class Interrupted:

@@ -53,7 +53,6 @@ USAGE = {
     f"{INTERP} --workers nobody": "no workers called",
     f"{INTERP} --out-dir x -o y.mp4": "for a single input",
     f"{INTERP} --out-dir x -": "no file name",
-    f"{INTERP} a.mp4 --out-dir x": "have the same output name",
     "interp . --factor 2 --recursive": "give --out-dir too",
     f"{INTERP} b.xyz": "xyz",
     f"{INTERP} b.png": "for a sequence give frames/%05d.png",

@@ -60,6 +60,25 @@ def test_a_broken_input_does_not_stop_the_others(clips, made):
     assert [state for _, state in rows(result.stderr)] == ["done", "failed", "done", "done"]
 
 
+def test_an_input_that_is_given_twice_is_one(clips, made):
+    first, _, last = clips
+    result = run(last, last, "--out-dir", made)
+    assert (result.exit_code, rows(result.stderr)) == (0, [["c.mkv", "done"]])
+    other = first.parent / "other" / first.name
+    other.parent.mkdir()
+    other.hardlink_to(first)
+    result = run(first, other, first, "--out-dir", made)
+    assert (result.exit_code, os.listdir(made)) == (2, ["c_x2.mkv"])
+    assert f"{first} and {other} have the same output name" in result.stderr
+
+
+def test_a_link_without_a_target_is_named(clips, made):
+    (clips[0].parent / "d.mp4").symlink_to("nowhere.mp4")
+    result = run(clips[0].parent, "--out-dir", made)
+    assert result.exit_code == 1
+    assert ["d.mp4", "failed"] in rows(result.stderr)
+
+
 def test_a_second_run_skips_finished_outputs(clips, made):
     words = (clips[0], clips[2], "--out-dir", made, "--json", "-q")
     first = run(*words)

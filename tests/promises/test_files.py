@@ -299,7 +299,7 @@ def test_disk_space_is_checked_before_the_join(clip, tmp_path, monkeypatch):
     full = shutil.disk_usage(tmp_path)._replace(free=1000)
     with monkeypatch.context() as patched:
         patched.setattr(store, "disk_usage", lambda _: full)
-        with pytest.raises(OutputError, match=r"more on the disk, and 0\.0 MB are free.* the"):
+        with pytest.raises(OutputError, match=r"more on the disk, and 1\.0 kB are free.* the"):
             calls.interpolate(clip, tmp_path / "o.mkv", **BLEND)
     assert sorted(os.listdir(tmp_path)) == ["a.mkv", "o.mkv.work"]
     assert calls.interpolate(clip, tmp_path / "o.mkv", **BLEND).resumed

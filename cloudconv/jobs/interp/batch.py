@@ -23,7 +23,7 @@ from cloudconv.jobs.outcome import planned
 from cloudconv.media import pictures as images
 from cloudconv.media.containers import CONTAINERS, MKV
 from cloudconv.media.output import check_free, check_home, writing
-from cloudconv.messages import shortened
+from cloudconv.messages import listed, shortened
 from cloudconv.models import registry
 from cloudconv.render.device import set_threads
 from cloudconv.settings import InterpManySettings, InterpSettings
@@ -36,6 +36,7 @@ def each_input(settings: InterpManySettings) -> list[InterpSettings]:
     inputs: list[tuple[str, Path]] = []  # each with its subfolder of the output folder
     for name in map(str, settings.inputs):
         inputs += _inside(Path(name), settings) or [(name, Path())]
+    inputs = [*dict.fromkeys(inputs)]  # one that is given twice is one
     every = [settings.of(*each) for each in inputs]
     for each, (name, subfolder) in zip(every, inputs, strict=True):
         alike[os.path.normcase(str(subfolder / stem_of(Path(name))))].append(each)
@@ -54,7 +55,7 @@ def _check_names(some: Sequence[InterpSettings], folder: File) -> None:
     for names in inputs_of.values():
         if len(names) > 1:
             raise SettingsError(
-                f"same-output-name: {' and '.join(names)} have the same output name in {folder}: "
+                f"same-output-name: {listed(names, 'and')} have the same output name in {folder}: "
                 "rename one of them, or write them to separate folders."
             )
 

@@ -25,7 +25,7 @@ from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import is_stdout
 from cloudconv.media.source import Source
 from cloudconv.media.timing import constant_rate
-from cloudconv.messages import short
+from cloudconv.messages import amount, short
 from cloudconv.models import registry
 from cloudconv.render.cpu_streams import useful_cpu_streams
 from cloudconv.render.device import machine_fingerprint, precision_name, set_threads
@@ -100,8 +100,7 @@ class InterpPlan(VideoPlan):
         need *= 2 if self.is_joinable else 1
         if need > disk_usage(home).free:
             yield Warned(
-                f"disk-space: The run may need about {need / 1e6:.0f} MB in {home}, and less is "
-                "free."
+                f"disk-space: The run may need about {amount(need)} in {home}, and less is free."
             )
 
     def _gap_warnings(self) -> Iterator[Warned]:

@@ -34,7 +34,7 @@ from cloudconv.media.join import join
 from cloudconv.media.output import writing
 from cloudconv.media.packets import PacketSummary
 from cloudconv.media.sink import Sink
-from cloudconv.messages import plural
+from cloudconv.messages import amount, plural
 
 # Raise this number with each change to packet files or to the digests of plans.
 _VERSION = 8
@@ -218,8 +218,8 @@ class SegmentStore:
                 free = disk_usage(self.path).free
                 if free < size:
                     raise OutputError(
-                        f"no-room-to-join: Joining the finished frames needs {size / 1e6:.1f} MB "
-                        f"more on the disk, and {free / 1e6:.1f} MB are free: free some space."
+                        f"no-room-to-join: Joining the finished frames needs {amount(size)} more "
+                        f"on the disk, and {amount(free)} are free: free some space."
                     )
                 complete = join(done, output)
                 assert complete is not None
