@@ -24,7 +24,7 @@ import cloudconv
 from cloudconv.media.color import thumbnail
 from cloudconv.media.probe import probe
 from cloudconv.media.source import Source
-from cloudconv.models.flow import measured_flow
+from cloudconv.models.motion import measured_flow
 
 _METRICS = ("psnr", "ssim", "sharpness", "texture")
 _FLOW_PAIRS = 8

@@ -2,12 +2,14 @@
 
 import ast
 import re
+from collections import Counter, defaultdict
 from functools import cache
 from graphlib import TopologicalSorter
 from importlib.util import resolve_name
 from pathlib import Path
+from types import FunctionType
 
-from cloudconv import errors, settings
+from cloudconv import api, errors, settings
 
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
@@ -20,6 +22,8 @@ ORDER = [
 """Each package or module may import only those before it in this list."""
 ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"jobs"}}
 """Each library with the packages that may import it."""
+SHARED_MODULES = {"plan", "run", "base", "rife", "compare", "train", "extend", "interp"}
+"""The names that modules of several packages may have."""
 MAKERS = {name for name in dir(errors) if name.endswith("Error")} | {"Warned"}
 COMMAND_LINE_ONLY = {"add", "all", "name", "json", "quiet", "verbose"}
 """Options that only the command line has."""
@@ -62,6 +66,41 @@ def test_packages_import_only_those_before_them():
             if not target.startswith("cloudconv.") or target == "cloudconv.__version__":
                 continue
             assert ORDER.index(_package(target)) <= ORDER.index(_package(name)), f"{name}: {target}"
+
+
+def _definitions(kind):
+    """Return the modules that define each public name of one kind, by name."""
+    found = defaultdict(set)
+    for module, file in FILES.items():
+        for node in ast.parse(file.read_text("utf-8")).body:
+            if isinstance(node, kind) and not node.name.startswith("_"):
+                found[node.name].add(module)
+    return found
+
+
+def test_no_two_public_classes_have_the_same_name():
+    assert {name for name, where in _definitions(ast.ClassDef).items() if len(where) > 1} == set()
+
+
+def test_a_public_function_has_its_name_in_three_modules_at_most():
+    """Every command has ``run`` and ``decide``; every published family has ``detect``."""
+    found = _definitions(ast.FunctionDef)
+    many = {name for name, where in found.items() if len(where) > 3}
+    assert many == {"run", "decide", "detect"}
+
+
+def test_no_two_modules_have_the_same_name():
+    """A command has its own name in ``jobs`` and ``settings``; RIFE in two packages of models."""
+    modules = [name for name, file in FILES.items() if file.name != "__init__.py"]
+    counts = Counter(name.rpartition(".")[2] for name in modules)
+    assert {name for name, count in counts.items() if count > 1} <= SHARED_MODULES
+
+
+def test_no_module_at_the_top_has_the_name_of_a_public_function():
+    """``cloudconv.compare`` stays a function after the import of any module."""
+    functions = {name for name in api.__all__ if isinstance(getattr(api, name), FunctionType)}
+    assert {"compare", "train", "interpolate"} < functions
+    assert not functions & {name.split(".")[1] for name in FILES if "." in name}
 
 
 def test_modules_have_no_circular_imports():

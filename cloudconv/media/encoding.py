@@ -123,10 +123,10 @@ def plan_encoding(
     or the container refuses it, and OutputError if the output cannot store the rate.
     """
     container = container_of(path)
-    check_rate(path, rate)
     turn = UPRIGHT if container.is_video else turn_of(info.display_matrix)
     info = (turn or UPRIGHT).info(info)
     choice = choose(container, info, settings)
+    check_rate(path, rate)
     plan = EncodingPlan(
         target=path,
         info=info,

@@ -22,7 +22,7 @@ from torch import Tensor
 from cloudconv.models.base import Predictor
 from cloudconv.models.blocks import Block
 from cloudconv.models.catalogue import ModelSpec
-from cloudconv.models.flow import advected, mean_velocity
+from cloudconv.models.motion import advected, mean_velocity
 from cloudconv.models.ops import sample, sampling_grid, warp
 from cloudconv.models.rife import enlarged_motion, is_ungated
 from cloudconv.transfer import upload

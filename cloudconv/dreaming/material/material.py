@@ -39,7 +39,7 @@ from cloudconv.dreaming.pictures import (
 from cloudconv.forecasting.things import Things
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame
-from cloudconv.models.flow import measured_flow
+from cloudconv.models.motion import measured_flow
 
 
 class Material:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cloudconv.dreaming.pictures import MIDDLE_SIDE, gradients, grey, moved, parts, reduced
 from cloudconv.dreaming.vitals.course import Course, by_place
-from cloudconv.models.flow import measured_flow
+from cloudconv.models.motion import measured_flow
 
 Array = NDArray[np.float32]
 Small = NDArray[np.uint8]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,21 +39,16 @@ class ShownFrame:
     frame: Frame | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MethodOutput:
-    """A frame that a method made, or None, and the ``seconds`` that ``count`` frames took."""
-
-    shown: ShownFrame | None
-    seconds: float
-    count: int = 1
+Made = tuple[ShownFrame | None, float, int]
+"""A frame that a method made, or None, and the seconds that so many frames took."""
 
 
-class Method:
+class Method(ABC):
     """A method that makes the scored frames of samples."""
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
+    @abstractmethod
+    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
         """Yield one frame for each scored frame; ``context`` are the kept frames before, as RGB."""
-        raise NotImplementedError
 
     def new_warnings(self) -> list[Warned]:
         """Return the warnings since the last call."""
@@ -69,7 +65,7 @@ class _Interpolator(Method):
     def new_warnings(self) -> list[Warned]:
         return self._renderer.new_warnings()
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
+    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
         began = time.perf_counter()
         left, right = sample.frames[0], sample.frames[-1]
         span = right.time - left.time
@@ -94,7 +90,7 @@ class _Interpolator(Method):
         made = list(self._renderer.render(tasks))
         seconds = (time.perf_counter() - began) / len(made)
         for frame in made:
-            yield MethodOutput(ShownFrame(as_rgb(frame), frame), seconds)
+            yield ShownFrame(as_rgb(frame), frame), seconds, 1
 
 
 class _Predictor(Method):
@@ -106,13 +102,13 @@ class _Predictor(Method):
         dtype = choose_precision(plan.settings.precision, self._device, spec)
         self._model = registry.load_predictor(model, self._device, dtype)
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
+    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
         (sent,) = upload([context[None]], self._device)
         made = self._model.forecast(sent, len(sample.scored), checks=False)
         for _ in sample.scored:
             began = time.perf_counter()
             (rgb,) = download([next(made)[0]]).planes()
-            yield MethodOutput(ShownFrame(metrics.eight_bit(rgb)), time.perf_counter() - began)
+            yield ShownFrame(metrics.eight_bit(rgb)), time.perf_counter() - began, 1
 
 
 class _Minterpolate(Method):
@@ -147,12 +143,12 @@ class _Minterpolate(Method):
             self._made -= 1
             yield item.frame
 
-    def make(self, sample: Sample, context: Tensor) -> Iterator[MethodOutput]:
+    def make(self, sample: Sample, context: Tensor) -> Iterator[Made]:
         for k in sample.scored:
             seconds, made = self._seconds, self._made
             frame = self._at(sample.frames[k])
             shown = None if frame is None else ShownFrame(as_rgb(frame), frame)
-            yield MethodOutput(shown, self._seconds - seconds, self._made - made)
+            yield shown, self._seconds - seconds, self._made - made
 
     def _at(self, true: Frame) -> Frame | None:
         began = time.perf_counter()

@@ -147,15 +147,15 @@ class Scorer:
                 self.filmed.add(_texture(truth.rgb, texture).items())
             shown, curves = {}, {}
             for name, meter in self._meters.items():
-                made = next(making[name])
+                made, seconds, count = next(making[name])
                 scores = self.scores[name][number if ahead else 0]
                 if k != last + 1:
                     self.scores[name][0].add(meter.interrupt())
-                scores.add(meter.follow(truth, made.shown))
-                values = self._values(truth, made.shown, kept.rgb, texture)
+                scores.add(meter.follow(truth, made))
+                values = self._values(truth, made, kept.rgb, texture)
                 scores.add(None if values is None else values.items())
-                scores.add([(TIME, made.seconds)], made.count)
-                shown[name] = None if made.shown is None else made.shown.rgb
+                scores.add([(TIME, seconds)], count)
+                shown[name] = None if made is None else made.rgb
                 curves[name] = values or {}
             row = self._row(sample.items[k], number + 1 if ahead else None, curves)
             yield ScoredFrame(frames[k].duration, truth.rgb, shown, row)
