@@ -286,7 +286,7 @@ def decide(
     """Probe the input, and return the plan of its interpolation.
 
     The output must replace none of ``inputs``. ``live``: whether standard input may be read as it
-    arrives, by the one job that uses the plan.
+    arrives, by the one run that uses the plan.
     """
     spec = registry.spec(settings.chosen_model, "interpolate", settings.timesteps)
     registry.check_timesteps(settings.timesteps, [spec])

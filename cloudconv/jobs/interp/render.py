@@ -128,15 +128,15 @@ def render_segments(
     and then the error is raised. The file of an incomplete segment is deleted; after an interrupt
     it ends with its last encoded frame, if there is ``keep``.
     """
-    parts: deque[Segment] = deque()
+    taken: deque[Segment] = deque()
     errors: list[CloudconvError] = []
 
-    def completed(part: Segment) -> SegmentEvent:
-        return SegmentEvent(part.number, Finished(part.complete()))
+    def completed(segment: Segment) -> SegmentEvent:
+        return SegmentEvent(segment.number, Finished(segment.complete()))
 
     def abandon() -> None:
-        if parts and parts[0].encoder is not None:
-            parts[0].encoder.abandon()
+        if taken and taken[0].encoder is not None:
+            taken[0].encoder.abandon()
 
     with (
         one_thread("cloudconv-finish") as worker,
@@ -144,43 +144,44 @@ def render_segments(
         ExitStack() as undo,
     ):
         flushing: list[Future[SegmentEvent]] = []
-        made = undo.enter_context(prefetch(renderer.render(_taken(segments, parts, errors)), 4))
+        made = undo.enter_context(prefetch(renderer.render(_tasks(segments, taken, errors)), 4))
         undo.callback(abandon)
         try:
             for frame in chain(made, [None]):
-                if parts and parts[0].is_written:
+                if taken and taken[0].is_written:
                     yield from (each.result() for each in flushing)
-                    done = parts.popleft()
+                    done = taken.popleft()
                     flushing = [worker.submit(completed, done)]
                     assert done.encoder is not None
                     yield from (SegmentEvent(done.number, each) for each in done.encoder.warnings)
                 if frame is None:
                     break
-                part = parts[0]
+                segment = taken[0]
                 timed = frame.at(frame.time + offset, frame.duration)
-                encoding.submit(part.write, timed).result()
-                for event in (*renderer.new_warnings(), Progress("rendering", part.written, None)):
-                    yield SegmentEvent(part.number, event)
+                encoding.submit(segment.write, timed).result()
+                written = Progress("rendering", segment.written, None)
+                for event in (*renderer.new_warnings(), written):
+                    yield SegmentEvent(segment.number, event)
                 if flushing and flushing[0].done():
                     yield flushing.pop().result()
         except (KeyboardInterrupt, GeneratorExit):
-            if parts and parts[0].keep is not None:
+            if taken and taken[0].keep is not None:
                 with suppress(CloudconvError, AssertionError):  # no frame, or no room
-                    encoding.submit(completed, parts.popleft()).result()
+                    encoding.submit(completed, taken.popleft()).result()
             raise
         yield from (each.result() for each in flushing)
         if errors:
             raise errors[0]
 
 
-def _taken(
-    segments: Iterable[Segment], parts: deque[Segment], errors: list[CloudconvError]
+def _tasks(
+    segments: Iterable[Segment], taken: deque[Segment], errors: list[CloudconvError]
 ) -> Iterator[FrameTask | None]:
-    """Yield the tasks of all segments, each of which joins ``parts``; an error ends the tasks."""
+    """Yield the tasks of all segments, each of which joins ``taken``; an error ends the tasks."""
     try:
-        for part in segments:
-            parts.append(part)
-            yield from part.tasks()
+        for segment in segments:
+            taken.append(segment)
+            yield from segment.tasks()
     except CloudconvError as error:
         errors.append(error)
 
@@ -235,8 +236,8 @@ class SegmentWork:
                 return Sink(plan.run.encoding, file=fresh_file(folder))
 
             frames = stack.enter_context(prefetch(decode(segment, source), 8))
-            part = Segment(segment.number, frames, encoder, keep)
-            events = render_segments([part], renderer, plan.run.offset)
+            opened = Segment(segment.number, frames, encoder, keep)
+            events = render_segments([opened], renderer, plan.run.offset)
             try:
                 for event in events:
                     yield event.content

@@ -104,10 +104,11 @@ def interpolate(
         # Render the missing segments.
         set_threads(render_plan.threads)
         encoding = render_plan.run.encoding
-        if isinstance(store, DirectStore) or plan.workers.kind == "inline":
+        if plan.workers.kind == "inline":
             render_plan.apply_to(renderer)
-            rendering = render_segments(store.parts(tasks, encoding), renderer, plan.offset)
+            rendering = render_segments(store.segments(tasks, encoding), renderer, plan.offset)
         else:
+            assert isinstance(store, SegmentStore)  # `decide` refuses workers for other outputs
             del renderer
             empty_cache(plan.device)  # the workers need the memory of the model
             rendering = _render_by_workers(render_plan, tasks, store, workers)

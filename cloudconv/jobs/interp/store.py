@@ -3,7 +3,8 @@
 The work folder is beside the output. The folder has the plan of the run and a packet file for each
 finished segment. The power may fail at any time. A segment's file therefore gets a summary with a
 checksum at its end, is synced to the disk, and then gets its final name: the segment's number and
-the digest of its plan. Unfinished files have other names, and are deleted.
+the digest of its plan. Unfinished files have other names, and are deleted. An output that cannot
+be joined has a store too, which keeps nothing: its only segment is written to the output itself.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class DirectStore:
         """Keep the decisions of this run."""
         self.pinned = decided
 
-    def parts(self, tasks: Iterator[FrameTask], _: EncodingPlan) -> Iterator[Segment]:
+    def segments(self, tasks: Iterator[FrameTask], _: EncodingPlan) -> Iterator[Segment]:
         """Yield all frames as one segment, which nothing keeps after an interrupt."""
         yield Segment(0, tasks, lambda: self._sink, None)
 
@@ -172,7 +173,7 @@ class SegmentStore:
                 )
             self._joined[segment.number] = finished
 
-    def parts(self, tasks: Iterator[FrameTask], encoding: EncodingPlan) -> Iterator[Segment]:
+    def segments(self, tasks: Iterator[FrameTask], encoding: EncodingPlan) -> Iterator[Segment]:
         """Yield the segments that are not finished, each with its encoder."""
 
         def encoder() -> Sink:
