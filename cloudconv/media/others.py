@@ -1,4 +1,8 @@
-"""Carry the streams beside the video over: copy, convert or encode them again, or name them."""
+"""Carry the streams beside the video over: copy, convert or encode them again, or name them.
+
+Before the output's header is written, each stream is added or named in a warning (`_add_streams`).
+While the video is written, packets follow as soon as the video has reached their time (`until`).
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Describe a file: its video stream, its exact timing, and its other streams and tags.
 
 The timing comes from the time stamps of all packets, because a header may be wrong. The file is
-read once from end to end, and only its first frame is decoded.
+read once from end to end (`_scan`), and only its first frame is decoded. `media/timing.py` makes
+times of the stamps. Some key frames are kept, so that a source seeks once.
 """
 
 from __future__ import annotations
@@ -225,7 +226,7 @@ def _scan(
         durations=frozenset(durations),
         last_duration=durations[int(times.argmax())] if durations else 0,
         first=None if meter.first is None else meter.first.pts,
-        rates=tuple(Fraction(rate) for rate in rates if rate),
+        header_rates=tuple(Fraction(rate) for rate in rates if rate),
         is_rate_guessed=kind.guesses_rate,
         end=end,
         length=None if seconds is None or _lacks_its_end(container) else seconds,

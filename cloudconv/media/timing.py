@@ -70,7 +70,7 @@ class Stamps:
     durations: frozenset[int]  # of the packets
     last_duration: int  # of the packet with the latest time
     first: int | None  # the time of the first picture that can be decoded
-    rates: tuple[Fraction, ...]  # of the header
+    header_rates: tuple[Fraction, ...]
     is_rate_guessed: bool  # by FFmpeg, because the header states none
     end: int | None  # of the track by the index of the file
     length: Fraction | None  # of the track in seconds by its tags
@@ -217,7 +217,9 @@ def _counted(stamps: Stamps, times: NDArray[np.int64]) -> Timing:
     """
     duration = next(iter(stamps.durations)) if len(stamps.durations) == 1 else 0
     rate = (
-        1 / (duration * stamps.tick) if duration else next(iter(stamps.rates or ()), _UNKNOWN_RATE)
+        1 / (duration * stamps.tick)
+        if duration
+        else next(iter(stamps.header_rates or ()), _UNKNOWN_RATE)
     )
     start = (int(times[0]) if len(times) else stamps.first or 0) * stamps.tick
     end = start + stamps.shown / rate
@@ -241,7 +243,7 @@ def _rate(
     stamps: Stamps, times: NDArray[np.int64], picture_rate: Fraction | None
 ) -> tuple[Fraction | None, tuple[Film, ...]]:
     """Return the rate of all frames but the last, None if it varies, and the parts of film."""
-    hints = stamps.rates
+    hints = stamps.header_rates
     if len(times) == 1 and (picture_rate is not None or not stamps.last_duration):
         return picture_rate or next((r for r in hints if 1 <= r <= 1000), _UNKNOWN_RATE), ()
     known = times if len(times) > 1 else np.array([0, stamps.last_duration])

@@ -1,4 +1,8 @@
-"""Select the packets of the streams that are carried over, and set their times."""
+"""Select the packets of the streams that are carried over, and set their times.
+
+A packet first moves to the clock of the whole video (`Parts`). Then it is left out, or moves to the
+output's clock (`_placed`). At last its decode time moves later if it steps back (`Order`).
+"""
 
 from __future__ import annotations
 
