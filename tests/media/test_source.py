@@ -84,8 +84,13 @@ MORE_FILES = [
     ("suffix", "codec", "options", "start"),
     [*FILES, *(pytest.param(*each, marks=pytest.mark.full) for each in MORE_FILES)],
 )
-def test_every_frame_is_decoded_once_at_its_exact_time(tmp_path, suffix, codec, options, start):
-    """A part, which may begin between two keyframes, has the same frames as the whole."""
+def test_every_frame_is_decoded_once_at_its_exact_time(
+    tmp_path, suffix, codec, options, start, monkeypatch
+):
+    """A part, which may begin between two keyframes, has the same frames as the whole.
+
+    The file is decoded from one place for each part.
+    """
     path, rate = tmp_path / f"a.{suffix}", Fraction(24)
     times = [start + k / rate for k in range(72)]
     write_clip(path, 72, times=times, codec=codec, options=options, noise=3.0)
@@ -97,8 +102,12 @@ def test_every_frame_is_decoded_once_at_its_exact_time(tmp_path, suffix, codec, 
     assert timing.end == frames[-1].time + frames[-1].duration
     check_times(frames)
     assert same([planes_of(frame.picture) for frame in frames], read_planes(path))
-    for first, last in [(0, 5), (11, 13), (25, 26), (37, 60), (60, 72), (71, 72)]:
+    begun = Mock(side_effect=decode_module.VideoFile._from, autospec=True)
+    monkeypatch.setattr(decode_module.VideoFile, "_from", lambda *given: begun(*given))
+    parts = [(0, 5), (11, 13), (25, 26), (37, 60), (60, 72), (71, 72)]
+    for first, last in parts:
         assert_same(frames_of(info, start=first / rate, end=last / rate), frames[first:last])
+    assert begun.call_count == len(parts)
 
 
 @pytest.mark.parametrize("rate", [10, 25, 30])
