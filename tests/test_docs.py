@@ -44,6 +44,7 @@ def test_the_tables_of_options_agree_with_the_help():
     assert found == COMMANDS
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     "document", [d for d in DOCUMENTS if examples(d)], ids=lambda path: path.name
 )

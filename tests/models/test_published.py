@@ -47,14 +47,10 @@ VERSIONS = {
     "film": "of the paper",
 }
 
+QUICK = ("rife_4_25", "rife_eccv_m", "ifrnet_s")
 LARGE = (
-    "rife_4_20",
-    "rife_4_21",
-    "rife_4_25_heavy",
-    "ifrnet_l",
-    "ema_vfi_small",
-    "ema_vfi",
-    "film",
+    *("rife_4_20", "rife_4_21", "rife_4_25_heavy", "ifrnet_l"),
+    *("ema_vfi_small", "ema_vfi", "film"),
 )
 NETWORKS = [
     pytest.param(name, marks=pytest.mark.full) if name in LARGE else name for name in VERSIONS
@@ -96,7 +92,9 @@ def test_the_picture_is_that_of_the_authors_network(name):
     assert (recorded.shown(made) - recorded.sample).abs().max() < CLOSE
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.full) for n in VERSIONS]
+)
 def test_names_and_shapes_show_the_version(name):
     shapes = published.recorded(name).shapes
     recorded = {k: torch.empty(s, device="meta") for k, s in shapes.items()}
@@ -227,9 +225,6 @@ def test_a_family_in_the_folder_is_found(tmp_path, monkeypatch):
     finally:
         families.cache_clear()
     assert (found.family, found.multiple) == ("Toy 3 wide", 2)
-
-
-QUICK = ("rife_4_25", "rife_eccv_m", "ifrnet_s")
 
 
 @pytest.mark.parametrize("name", [*QUICK, pytest.param("ema_vfi_small", marks=pytest.mark.full)])
