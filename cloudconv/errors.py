@@ -23,12 +23,10 @@ class CloudconvError(Exception):
     may_pass = ends_work = False
 
     def __init__(self, message: str) -> None:
-        """Create the error from its code, a colon and its text."""
         super().__init__(message)
         self.code, _, self.text = message.partition(": ")
 
     def __str__(self) -> str:
-        """Return the text with options as Python keywords."""
         return in_python(self.text)
 
 

@@ -120,7 +120,6 @@ class Pace:
     """The speed of a stage in the last minute, from which the rest of its time follows."""
 
     def __init__(self) -> None:
-        """Start without a stage."""
         self._stage: tuple[str, int] | None = None
         self._marks: deque[tuple[float, int]] = deque(maxlen=1000)
 

@@ -137,12 +137,10 @@ class Claim:
             self._lock.release()
 
     def __enter__(self) -> Self:
-        """Acquire the claim and return this object."""
         self.acquire()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Release the claim."""
         self.release()
 
 

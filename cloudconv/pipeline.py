@@ -53,14 +53,12 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
     """
 
     def __init__(self, iterable: Iterable[Item], depth: int) -> None:
-        """Create the iterator; the thread does not start yet."""
         self._pending: deque[Future[Item | _End]] = deque()
         self._stage = _Stage()
         self._items = _prefetch(iterable, depth, self._pending, self._stage)
         self._in_use = threading.RLock()
 
     def __next__(self) -> Item:
-        """Return the next item."""
         with self._in_use:
             self._stage.taken_by = _here.stage
             return next(self._items)
@@ -86,11 +84,9 @@ class prefetch(Iterator[Item], Generic[Item]):  # noqa: N801 - used like a funct
             yield item
 
     def __enter__(self) -> Self:
-        """Return this object."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the thread."""
         self.close()
 
     def close(self) -> None:

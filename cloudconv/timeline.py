@@ -125,17 +125,13 @@ class Timeline:
 
     A slot is returned as soon as no later source time can change it. Until then the timeline stores
     the output times between two content frames. This storage does not grow with the length of the
-    source.
+    source. ``request`` is the rule for the output times, ``slowdown`` the factor of slow motion.
+    With ``loop`` the last content frame leads back to the first one.
     """
 
     def __init__(
         self, request: Multiply | Resample, *, slowdown: Fraction | int = 1, loop: bool = False
     ) -> None:
-        """Create a timeline without frames.
-
-        ``request`` is the rule for the output times, ``slowdown`` the factor of slow motion, and
-        with ``loop`` the last content frame leads back to the first one.
-        """
         self._request = request
         self._slowdown = Fraction(slowdown)
         self._loop = loop
