@@ -109,7 +109,6 @@ class Interpolator(Model):
     (one whose spec lacks ``arbitrary_timestep``) repeatedly.
     """
 
-    sharpens = False  # whether new frames are sharpened to the detail of x0 and x1
     any_size: ClassVar = False  # without this, sides are padded to the multiple first
     # A published network whose tensors do not show if it makes any time or the middle only.
     middle_is_optional: ClassVar = False
@@ -178,7 +177,7 @@ class Interpolator(Model):
 
         A fourth channel (opacity) is mixed linearly if the model lacks ``carries_alpha``. A
         midpoint-only model waits for times that are not in main memory. ``leftover``: return one
-        more channel, the mean difference of the colours at each pixel between both pictures after
+        more channel, the difference of the colours' mean at each pixel between both pictures after
         their motion to the timestep; only for models with ``fallback``.
         """
         channels, height, width = pair.sides[0][0].channels.shape[1:]

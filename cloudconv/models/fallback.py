@@ -4,9 +4,12 @@ If the motion is right, x0 and x1 differ little after both are moved to the time
 difference is the *leftover*, which motion does not explain. A large leftover makes the motion
 uncertain. The cause is wrong motion, noise, flicker, ripples, or merely difficult footage. Trials
 on filmed frames decide: the model reconstructs x0 from the frame before and x1, and x1 from x0 and
-the frame after. The weight of the blend with the least squared error in the trials is used between
-x0 and x1. This weight is computed near each pixel and over the whole picture. The method is least
-squares, as in Wiener's filter, 1949.
+the frame after. The frames of a trial are twice as far apart, which is harder for the model. So a
+trial says how large the model's error is relative to the leftover, and that of a blend relative to
+the difference of the two frames. Between x0 and x1 leftover and difference are known, and so is the
+distance of model and blend. The weight of the blend with the least squared error follows, near each
+pixel and over the whole picture. The method is least squares, as in Wiener's filter, 1949. The mix
+is not sharpened: detail that x0 and x1 share is in it, and detail that averages out is no loss.
 """
 
 from __future__ import annotations
@@ -16,9 +19,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cloudconv.models.base import COLOURS
-from cloudconv.models.ops import enlarged, strip_rows
+from cloudconv.models.ops import enlarged, resize, strip_rows
 from cloudconv.models.pair import Pair
-from cloudconv.models.sharpening import restore_detail
 
 SHRINK = 0.5
 """The scale of trials. At full size they take four times as long, for nearly the same blends."""
@@ -27,9 +29,8 @@ SHRINK = 0.5
 _UNCERTAIN = (0.2, 0.3)
 _CELL = 8  # pixels of a trial's picture
 _WINDOW = 9  # cells; a window's weight is at most the weight of the whole picture
-_LEAST = 0.2
-"""The weight up to which no blend is mixed in. Trials overestimate the weight: the frames of a
-trial are twice as far apart, which is harder for the model."""
+_LEAST = 0.1  # the weight up to which no blend is mixed in
+_FINER = 1.2  # factor of the model's error at full size, where noise is stronger than in a trial
 _LEAST_ENERGY = 1e-9
 
 
@@ -45,46 +46,67 @@ def uncertainty(result: Tensor, pair: Pair) -> Tensor:
     return ((leftover / total.clamp_min(_LEAST_ENERGY) - least) / (most - least)).clamp(0, 1)
 
 
-def errors(made: Tensor, pair: Pair, filmed: Tensor) -> Tensor:
-    """Return the mean squared errors of model and blend in a trial, and their mean product.
+def reduced(pictures: Tensor) -> Tensor:
+    """Return pictures at the size of trials."""
+    return resize(pictures, SHRINK, 2)
 
-    The pictures are (B, 3, h, w), at ``SHRINK`` times their size; ``made`` is the model's picture
-    of the ``pair`` in the place of ``filmed``. The result, (B, 3, rows, columns), has one value per
-    cell.
+
+def errors(result: Tensor, pair: Pair, filmed: Tensor) -> Tensor:
+    """Return the mean squared errors of model and blend in a trial.
+
+    ``result`` is the model's picture of the ``pair`` in the place of ``filmed``, (B, 3, h, w), and
+    the leftover; all are :func:`reduced`. The error of the model is relative to the leftover, and
+    that of the blend to the difference of the pair. The errors, (B, 2, rows, columns), have one
+    value per cell.
     """
-    moved, blended = made - filmed, torch.lerp(pair.x0, pair.x1, pair.timestep) - filmed
-    products = (moved.square(), blended.square(), moved * blended)
-    means = torch.cat([product.mean(1, keepdim=True) for product in products], 1)
-    return F.avg_pool2d(means, _CELL, ceil_mode=True, count_include_pad=False)
+    made = torch.stack((result[:, :COLOURS], _blend(pair)), 1)
+    return _cells((made - filmed[:, None]).square().mean(2)) / _energies(result, pair)
 
 
-def blend_weight(shown: Tensor) -> Tensor:
-    """Return the weight of the blend, (B, 1, rows, columns), from sums of :func:`errors`."""
-    padded = F.pad(shown, (_WINDOW // 2,) * 4, mode="replicate")
+def blend_weight(shown: Tensor, result: Tensor, pair: Pair) -> Tensor:
+    """Return the weight of the blend, (B, 1, rows, columns), from means of :func:`errors`.
+
+    ``result`` is the model's picture of the ``pair``, and the leftover; both are :func:`reduced`.
+    """
+    moved, blended = torch.split(shown * _energies(result, pair), 1, 1)
+    apart = _cells((result[:, :COLOURS] - _blend(pair)).square().mean(1, keepdim=True))
+    means = torch.cat((_FINER * moved - blended, apart), 1)
+    padded = F.pad(means, (_WINDOW // 2,) * 4, mode="replicate")
     near = _best(F.avg_pool2d(padded, _WINDOW, 1))
-    best = torch.minimum(near, _best(shown.mean((2, 3), keepdim=True)))
+    best = torch.minimum(near, _best(means.mean((2, 3), keepdim=True)))
     return ((best - _LEAST) / (1 - _LEAST)).clamp(0, 1)
 
 
-def mix_in_blend(made: Tensor, pair: Pair, weight: Tensor, *, sharpen: bool) -> None:
+def mix_in_blend(made: Tensor, pair: Pair, weight: Tensor) -> None:
     """Mix the blend of two pictures into the model's pictures, (B, C, H, W), in place.
 
-    ``weight``: from :func:`blend_weight`. ``sharpen``: restore the detail of x0 and x1 where blend
-    and model are mixed. A pure blend stays soft: the mean of noisy pictures is closer to the truth.
+    ``weight``: from :func:`blend_weight`.
     """
     height, width = made.shape[2:]
     cell = round(_CELL / SHRINK)
     whole = enlarged(weight, [cell * n for n in weight.shape[2:]])[..., :height, :width]
     made.lerp_(torch.lerp(pair.x0, pair.x1, pair.timestep), whole)
-    if sharpen:
-        unmoved = weight.new_zeros(len(weight), 4, *weight.shape[2:])
-        restore_detail(made, pair, unmoved, cell, 4 * whole * (1 - whole))
+
+
+def _blend(pair: Pair) -> Tensor:
+    return torch.lerp(pair.x0[:, :COLOURS], pair.x1[:, :COLOURS], pair.timestep)
+
+
+def _cells(values: Tensor) -> Tensor:
+    return F.avg_pool2d(values, _CELL, ceil_mode=True, count_include_pad=False)
+
+
+def _energies(result: Tensor, pair: Pair) -> Tensor:
+    """Return the energies to which the errors of model and blend are relative: (B, 2, 1, 1)."""
+    (total,) = pair.once("difference", _difference)
+    energies = torch.stack((result[:, -1].square().mean((1, 2)), total), 1)
+    return energies.clamp_min(_LEAST_ENERGY)[..., None, None]
 
 
 def _best(means: Tensor) -> Tensor:
     """Return the weight of the blend with the least squared error."""
-    moved, blended, product = torch.split(means, 1, 1)
-    return (moved - product) / (moved + blended - 2 * product + _LEAST_ENERGY)
+    worse, apart = torch.split(means, 1, 1)
+    return 0.5 + worse / (2 * apart + _LEAST_ENERGY)
 
 
 def _difference(x0: Tensor, x1: Tensor) -> tuple[Tensor]:
@@ -93,5 +115,5 @@ def _difference(x0: Tensor, x1: Tensor) -> tuple[Tensor]:
     rows = strip_rows(x0, 32)
     both = (torch.split(x[:, :COLOURS], rows, 2) for x in (x0, x1))
     strips = zip(*both, strict=True)
-    sums = [(a - b).abs_().mean(1).square_().sum((1, 2)) for a, b in strips]
+    sums = [(a - b).mean(1).square_().sum((1, 2)) for a, b in strips]
     return (torch.stack(sums).sum(0) / (x0.shape[2] * x0.shape[3]),)

@@ -66,7 +66,6 @@ class IFNet(Interpolator):
     ) -> None:
         super().__init__(spec)
         self._sizes, self._gated = sizes, gated
-        self.sharpens = gated
         for number, width in enumerate(_WIDTHS[: len(sizes)]):
             inputs = 7 if number == 0 else 14 if gated else _UNGATED
             self.add_module(f"block{number}", Block(inputs, width, 6 if gated else 5, made=6))
@@ -257,5 +256,5 @@ def _fill(
             mixed[:, :COLOURS] += logits[:, _LOGITS:]
         lerp_into(made, mixed, blend, gate)
     if result.shape[1] > channels:
-        left = (warped0 - warped1)[:, :COLOURS].abs_()
+        left = (warped0 - warped1)[:, :COLOURS]
         target[:, channels:].copy_(left.mean(1, keepdim=True))

@@ -16,7 +16,6 @@ from cloudconv.media.color import from_channels, to_channels
 from cloudconv.media.frame import Frame, FrameTask
 from cloudconv.models import fallback as blending
 from cloudconv.models.base import COLOURS, Interpolator
-from cloudconv.models.ops import resize
 from cloudconv.models.pair import Group, Pair, PairPicture
 from cloudconv.render.memory import Sizes, grid
 from cloudconv.render.tiling import tiled
@@ -98,7 +97,6 @@ class Inference:
         if self.fallback:
             uncertainty = blending.uncertainty(new, pair)[:count]
             known = download([uncertainty])
-            new = new[:count, :-1]
             del pair
             if self.device.type in QUEUES:
                 yield None
@@ -108,7 +106,8 @@ class Inference:
                     _trials(task, each) if is_uncertain else []
                     for task, each, is_uncertain in zip(tasks, pictures, uncertain, strict=True)
                 ]
-                self._blend(new, times[:count], uncertainty, pictures, trials)
+                self._blend(new[:count], times[:count], uncertainty, pictures, trials)
+            new = new[:, :-1]
         new = new[:count]
         like = tasks[0].left
         planes = [plane for each in new for plane in from_channels(each, like)]
@@ -147,6 +146,7 @@ class Inference:
     ) -> None:
         """Mix plain blends into ``new``, in place, where the trials have large errors.
 
+        The last channel of ``new`` is the leftover.
         Pictures are processed one by one on a CPU, all at once on a GPU.
         """
         self._try(list(chain.from_iterable(trials)))
@@ -156,10 +156,13 @@ class Inference:
             parts = [slice(None)] if parts else []
         for part in parts:
             untried = torch.zeros_like(next(chain.from_iterable(found[part])))
-            errors = torch.cat([sum(some, untried) for some in found[part]])
-            weight = blending.blend_weight(errors) * uncertainty[part].view(-1, 1, 1, 1)
+            untried[:, 1] = torch.inf  # no blend
+            errors = torch.cat([torch.stack(some or [untried]).mean(0) for some in found[part]])
             pair = Pair(self._sides(pictures[part], 2), times[part])
-            blending.mix_in_blend(new[part], pair, weight, sharpen=self.model.sharpens)
+            result = blending.reduced(new[part])
+            weight = blending.blend_weight(errors, result, _small(pair))
+            weight *= uncertainty[part].view(-1, 1, 1, 1)
+            blending.mix_in_blend(new[part, :-1], pair, weight)
 
     def _try(self, trials: list[_Trial]) -> None:
         missing = {(id(t.target), *t.key): t for t in trials if t.key not in t.target.trials}
@@ -170,11 +173,15 @@ class Inference:
             some = waiting[start : start + step]
             numbers = torch.tensor([float(each.timestep) for each in some])
             pair = Pair(self._sides([[*each[:3]] for each in some], 3), numbers, None, self.scale)
-            pair = pair.derived("small", lambda x: resize(x[:, :COLOURS], blending.SHRINK, 2))
-            made = self._new(pair)[:, :COLOURS]
+            pair = _small(pair)
+            made = self._new(pair, leftover=True)
             errors = blending.errors(made, pair, pair.joined(pair.sides[2]))
             for trial, error in zip(some, torch.split(errors, 1), strict=True):
                 trial.target.trials[trial.key] = error
+
+
+def _small(pair: Pair) -> Pair:
+    return pair.derived("small", lambda x: blending.reduced(x[:, :COLOURS]))
 
 
 def advance(steps: Steps) -> Arriving | Steps:

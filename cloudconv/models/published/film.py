@@ -82,7 +82,7 @@ class FilmNetwork(Published):
         if not leftover:
             return result
         first, second = (x[:, :COLOURS] for x in aligned[0][:2])
-        return torch.cat((result, (first - second).abs().mean(1, keepdim=True)), 1)
+        return torch.cat((result, (first - second).mean(1, keepdim=True)), 1)
 
     def _active(self, name: str, x: Tensor) -> Tensor:
         return F.leaky_relu_(self.conv(name, x), _SLOPE)

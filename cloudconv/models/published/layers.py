@@ -58,7 +58,7 @@ class Published(Interpolator):
             shown = (inside + residual).clamp(0, 1) + (colours - inside)
             result = torch.cat((shown, result[:, COLOURS:]), 1)
         if leftover:
-            left = (warped0 - warped1)[:, :COLOURS].abs().mean(1, keepdim=True)
+            left = (warped0 - warped1)[:, :COLOURS].mean(1, keepdim=True)
             result = torch.cat((result, left), 1)
         return result
 
