@@ -85,7 +85,7 @@ class PictureKind:
     def check(self, picture: Any, number: int) -> None:
         """Raise PictureError if another picture is not of this kind."""
         if PictureKind.of(picture) != self:
-            shape = getattr(picture, "shape", getattr(picture, "size", ""))
+            shape = (*getattr(picture, "shape", getattr(picture, "size", ())),)
             dtype = getattr(picture, "dtype", getattr(picture, "mode", ""))
             raise PictureError(
                 f"picture-differs: Picture {number} is not like the first: {self.shape} "

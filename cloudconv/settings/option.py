@@ -138,12 +138,13 @@ class Option:
         for text in _texts(value):
             try:
                 known = os.fsencode(text) if self.takes_files else text.encode()
-                if b"\0" in known:
+                if b"\0" in known or (self.takes_files and not known):
                     raise ValueError
             except ValueError as error:
+                wrong = f"has a NUL or a character that cannot be stored, got {text!r}"
                 raise SettingsError(
-                    f"not-a-text: {self.as_parameter} has a NUL or a character that cannot be "
-                    f"stored, got {text!r}: type it again."
+                    f"not-a-text: {self.as_parameter} {wrong if text else 'is empty'}: type it "
+                    "again."
                 ) from error
             if self.takes_files:
                 for name in names(text) if self.parse is names else [text]:

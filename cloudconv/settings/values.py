@@ -210,7 +210,7 @@ def workers(value: str) -> str:
 
 def device(value: str) -> str:
     """Check the form of a device's name and return the name; the device may be absent."""
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,4})?|cuda:all", value):
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d{1,4})?|cuda:all", str(value)):
         raise SettingsError(
             f'unknown-device: There is no device "{value}": choose auto, cpu, cuda, cuda:N, '
             "cuda:all or mps."
