@@ -83,7 +83,9 @@ class InterpPlan(VideoPlan):
     @property
     def window(self) -> tuple[Fraction, Fraction]:
         """Return start and end of the used part of the source, in seconds on the source's clock."""
-        return _window(self.settings, self.info)
+        timing, s = self.info.timing, self.settings
+        end = timing.end if s.end is None else min(timing.end, timing.start + exact(s.end))
+        return timing.start + (exact(s.start) or 0), end
 
     @property
     def warnings(self) -> list[Warned]:
@@ -209,9 +211,30 @@ class InterpPlan(VideoPlan):
         return renderer_for(*given, streams, sha256=self.weights)
 
     def beginning(self, first: Fraction) -> InterpPlan:
-        """Return the plan for a source whose used part begins at ``first``."""
-        offset, spans, carry = _placed(self.settings, self.info, self.request, first)
-        return replace(self, offset=offset, encoding=self.encoding.at(spans, offset, carry))
+        """Return the plan for a source whose used part begins at ``first``, on its clock."""
+        info, timing, settings, request = self.info, self.info.timing, self.settings, self.request
+        is_whole = settings.start is None and settings.end is None
+        # These outputs begin with the first frame, even if the source's sound begins earlier.
+        starts_with_frame = settings.start is not None or settings.slowmo is not None
+        offset = Fraction(0) if starts_with_frame else first - origin(info, first)
+        factor = request.slowdown
+        if isinstance(request.rate, Multiply):
+            factor /= request.rate.factor
+        # At a variable rate the end can be within a frame.
+        gap, ends = 1 / (timing.gap_rate or Fraction(1)), exact(settings.end) or Fraction(1)
+        spans = [timing.time_base, timing.last_duration, gap, ends]
+        start, end = (None, None) if is_whole else self.window
+        carry = Carry(
+            info,
+            first - offset,
+            start,
+            end,
+            audio=settings.slowmo is None or settings.audio == "stretch",
+            slowdown=exact(settings.slowmo),
+            copies_only=settings.audio == "copy",
+        )
+        encoding = self.encoding.at([span * factor for span in spans], offset, carry)
+        return replace(self, offset=offset, encoding=encoding)
 
     @property
     def is_joinable(self) -> bool:
@@ -327,64 +350,17 @@ def decide(
         check_single(info.path)
     if not settings.many_frames:
         _check_count(settings, info, request)
-    first = timing.next_frame(timing.start + (start or 0))
-    offset, spans, carry = _placed(settings, info, request, first)
-    encoding = plan_encoding(
-        output, info, rate=rate, spans=spans, offset=offset, settings=settings, carry=carry
-    )
+    carry = Carry(info, timing.start)
+    encoding = plan_encoding(output, info, rate=rate, settings=settings, carry=carry)
     is_whole = settings.start is None and settings.end is None
     read = [info.path, *map(Path, inputs)]
     check_target(settings, output, rate, fastest if is_whole else None, read)
-    return InterpPlan(
-        settings,
-        info,
-        output,
-        device,
-        dtype,
-        encoding,
-        request,
-        rate,
-        registry.weights_fingerprint(settings.chosen_model),
-        workers,
-        offset,
-        tuple(warned),
+    weights = registry.weights_fingerprint(settings.chosen_model)
+    plan = InterpPlan(
+        *(settings, info, output, device, dtype, encoding),
+        *(request, rate, weights, workers, Fraction(0), tuple(warned)),
     )
-
-
-def _placed(
-    settings: InterpSettings,
-    info: MediaInfo,
-    request: Request,
-    first: Fraction,
-) -> tuple[Fraction, list[Fraction], Carry]:
-    """Return the output's time of the frame at ``first``, the spans of times, and the contents."""
-    timing, start, end = info.timing, exact(settings.start), exact(settings.end)
-    # These outputs begin with the first frame, even if the source's sound begins earlier.
-    starts_with_frame = start is not None or settings.slowmo is not None
-    offset = Fraction(0) if starts_with_frame else first - origin(info, first)
-    factor = request.slowdown
-    if isinstance(request.rate, Multiply):
-        factor /= request.rate.factor
-    # At a variable rate the end can be within a frame.
-    gap, ends = 1 / (timing.gap_rate or Fraction(1)), end or Fraction(1)
-    spans = [timing.time_base, timing.last_duration, gap, ends]
-    kept = (None, None) if start is None and end is None else _window(settings, info)
-    carry = Carry(
-        info,
-        first - offset,
-        start=kept[0],
-        end=kept[1],
-        audio=settings.slowmo is None or settings.audio == "stretch",
-        slowdown=exact(settings.slowmo),
-        copies_only=settings.audio == "copy",
-    )
-    return offset, [span * factor for span in spans], carry
-
-
-def _window(settings: InterpSettings, info: MediaInfo) -> tuple[Fraction, Fraction]:
-    timing, end = info.timing, exact(settings.end)
-    ends = timing.end if end is None else min(timing.end, timing.start + end)
-    return timing.start + (exact(settings.start) or 0), ends
+    return plan.beginning(timing.next_frame(timing.start + (start or 0)))
 
 
 def _is_live(settings: InterpSettings) -> bool:
