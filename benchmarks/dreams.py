@@ -34,10 +34,10 @@ import torch
 from PIL import Image
 
 from cloudconv.dreaming.auto import choose
+from cloudconv.dreaming.images import small_copy
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
-from cloudconv.dreaming.methods.registry import method
-from cloudconv.dreaming.pictures import small_copy
+from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe

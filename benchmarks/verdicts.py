@@ -30,8 +30,8 @@ import torch
 
 from cloudconv.api import dream
 from cloudconv.dreaming.auto import choose
-from cloudconv.dreaming.methods.registry import method
-from cloudconv.dreaming.pictures import as_tensor, small_copy
+from cloudconv.dreaming.images import as_tensor, small_copy
+from cloudconv.dreaming.methods.modes import method
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.probe import probe

@@ -21,7 +21,7 @@ from PIL import Image
 
 import cloudconv
 from cloudconv import metrics, settings
-from cloudconv.dreaming.methods.registry import METHODS
+from cloudconv.dreaming.methods.modes import METHODS
 from cloudconv.errors import InputError, ModelError, OutputError, PictureError, SettingsError
 from cloudconv.models import registry
 from cloudconv.settings.compare import FAULT, METRICS, SEQUENCE_METRICS

@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cloudconv.dreaming.images import small_copy, spread
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import crossing, mean_flow
 from cloudconv.dreaming.methods.base import Options
-from cloudconv.dreaming.methods.registry import MethodSpec, method
-from cloudconv.dreaming.pictures import small_copy, spread
+from cloudconv.dreaming.methods.modes import MethodSpec, method
 from cloudconv.dreaming.vitals.vitals import RATIOS, VITALS, VitalsMeter, in_words
 
 FRAMES = 150

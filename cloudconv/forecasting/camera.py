@@ -60,7 +60,7 @@ def camera_of(greys: Sequence[Bytes]) -> Camera:
     steps = _steps(greys[: _MEASURED + 1])
     velocity = np.mean([logarithm(motion, size) for motion in steps], 0)
     corners = positions([(0, 0), (size[1], 0), (0, size[0]), (size[1], size[0])])
-    if np.abs(moved(after(velocity, 1, size), corners) - corners).max() < _STILL:
+    if np.abs(carried(after(velocity, 1, size), corners) - corners).max() < _STILL:
         velocity = np.zeros((3, 3))
     return Camera(_chained(steps, np.eye(3)), velocity)
 
@@ -107,7 +107,7 @@ def positions(points: Sequence[tuple[float, float]]) -> Floats:
     return np.array(points, np.float32)
 
 
-def moved(motion: Motion, points: Floats) -> Floats:
+def carried(motion: Motion, points: Floats) -> Floats:
     """Return (…, 2) positions after a motion."""
     return points @ motion[:2, :2].T.astype(np.float32) + motion[:2, 2].astype(np.float32)
 

@@ -22,9 +22,9 @@ from cloudconv.forecasting.camera import (
     Motion,
     after,
     area_of,
+    carried,
     grid_of,
     logarithm,
-    moved,
     sampled,
     sampled_at,
 )
@@ -112,7 +112,8 @@ def _proposals(
 ) -> list[tuple[Mask, list[Motion], Motion]]:
     """Return regions, each with its motions to the earlier frames and its velocity."""
     own = [
-        (path + grid - moved(camera.back[step], grid)) / step for step, path in enumerate(paths, 1)
+        (path + grid - carried(camera.back[step], grid)) / step
+        for step, path in enumerate(paths, 1)
     ]
     relative = np.median(own[-3:], 0).astype(np.float32)
     smooth = [cv2.medianBlur(np.ascontiguousarray(relative[..., axis]), 5) for axis in (0, 1)]
@@ -120,7 +121,7 @@ def _proposals(
     slopes = [
         cv2.Sobel(part, cv2.CV_32F, dx, 1 - dx, scale=1 / 8) for part in smooth for dx in (0, 1)
     ]
-    cameras = np.linalg.norm(moved(camera.back[1], grid) - grid, axis=-1)
+    cameras = np.linalg.norm(carried(camera.back[1], grid) - grid, axis=-1)
     moving = (speed > _SLOW + _DOUBT * cameras) & (_different(behind) > 0)
     moving &= np.abs(slopes).sum(0) < _EDGE + 0.1 * speed
     opened = cv2.morphologyEx(moving.astype(np.uint8), cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
@@ -158,7 +159,7 @@ def _motions(region: Mask, paths: Sequence[Floats], grid: Floats) -> list[Motion
             affine = np.column_stack([np.eye(2), np.median(end - start, 0)])
         motions.append(np.vstack([affine, [0, 0, 1]]))
     centre = start.mean(0)
-    speeds = [(moved(motion, centre) - centre) / n for n, motion in enumerate(motions, 1)]
+    speeds = [(carried(motion, centre) - centre) / n for n, motion in enumerate(motions, 1)]
     change = np.linalg.norm(speeds[-1] - speeds[0])
     return motions if change <= _SUDDEN * np.linalg.norm(speeds[-1]) + 0.6 else None
 

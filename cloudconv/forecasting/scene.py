@@ -18,8 +18,8 @@ from cloudconv.forecasting.camera import (
     after,
     area_of,
     camera_of,
+    carried,
     grid_of,
-    moved,
     sampled_at,
 )
 from cloudconv.forecasting.plate import plate_of
@@ -143,7 +143,7 @@ def _rest(greys: Sequence[Bytes], flow: Floats, velocity: Motion, inside: Mask) 
     """
     area, rest = area_of(inside, int(4 * _EVEN)), np.zeros_like(flow)
     grid = grid_of(inside.shape)[area]
-    own, along = moved(after(velocity, 1, inside.shape), grid), grid + flow[area]
+    own, along = carried(after(velocity, 1, inside.shape), grid), grid + flow[area]
     last, before = (grey.astype(np.float32) for grey in greys[:2])
     wrong, less = (cv2.absdiff(last[area], sampled_at(before, each)) for each in (own, along))
     gain = cv2.GaussianBlur(wrong - less, (0, 0), _EVEN)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.forecasting.camera import Area, Floats, Motion, area_of, moved, positions
+from cloudconv.forecasting.camera import Area, Floats, Motion, area_of, carried, positions
 from cloudconv.forecasting.sampling import sampled_on_threads, sharp
 from cloudconv.transfer import upload
 
@@ -68,7 +68,7 @@ class Layer:
         height, width = self.picture.shape[2:]
         x = (self.left - reach, self.left + width + reach)
         y = (self.top - reach, self.top + height + reach)
-        corners = moved(
+        corners = carried(
             np.asarray(np.linalg.inv(motion), float), positions([(a, b) for a in x for b in y])
         )
         least, most = np.floor(corners.min(0)) - 1, np.ceil(corners.max(0)) + 2

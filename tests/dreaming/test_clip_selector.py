@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from cloudconv.dreaming.images import resized, spread
 from cloudconv.dreaming.material.light import Light
 from cloudconv.dreaming.material.wind import drift_of, mean_flow
 from cloudconv.dreaming.methods.clip_selector import ClipSelector, Past
 from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
-from cloudconv.dreaming.pictures import resized, spread
 from cloudconv.metrics import luma
 from tests.helpers.dreams import clouds, material
 

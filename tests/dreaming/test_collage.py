@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloudconv.dreaming.images import blurred, resized, weight_size
 from cloudconv.dreaming.material.light import lit
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
@@ -19,7 +20,6 @@ from cloudconv.dreaming.methods.front import TIMES, best_times
 from cloudconv.dreaming.methods.pieces import Shot, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front, front_of, order_of
-from cloudconv.dreaming.pictures import blurred, resized, weight_size
 from cloudconv.dreaming.vitals.lasting import Lasting
 from tests.helpers.dreams import clouds, lost_land, material, tensor, trees, vitals_of
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from cloudconv.dreaming.images import grey, small_copy
 from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.flow import flow
-from cloudconv.dreaming.pictures import grey, small_copy
 from cloudconv.models.motion import measured_flow
 from tests.helpers.dreams import clouds, material, tensor
 

@@ -16,8 +16,8 @@ from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cloudconv.dreaming.images import small_copy
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.pictures import small_copy
 from cloudconv.dreaming.vitals.vitals import DreamKind, Vitals, VitalsMeter
 from cloudconv.media.frame import Frame
 

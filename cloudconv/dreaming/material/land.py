@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.pictures import Bytes, Mask, gradients, grey, resized
+from cloudconv.dreaming.images import Bytes, Mask, gradients, grey, resized
 from cloudconv.metrics import luma
 
 _SAME = 0.8  # least fraction of an edge's squared gradient that is the same in all frames

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cloudconv.dreaming.images import TINY, Bytes, Floats, centres, reduced, spread
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.pictures import TINY, Bytes, Floats, centres, reduced, spread
 from cloudconv.metrics import luma
 
 _Fields = NDArray[np.float64]
@@ -75,7 +75,7 @@ class Light:
             return None
         return torch.from_numpy(np.exp(apart).astype(np.float32)).permute(2, 0, 1).contiguous()
 
-    def moved(self, columns: Tensor, height: int) -> Tensor:
+    def sampled(self, columns: Tensor, height: int) -> Tensor:
         """Return the gains that adapt columns to the light of another place of the picture.
 
         Args:

@@ -19,10 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cloudconv.dreaming.material.camera import view_of
-from cloudconv.dreaming.material.land import matte_of
-from cloudconv.dreaming.material.sky import sky_of
-from cloudconv.dreaming.pictures import (
+from cloudconv.dreaming.images import (
     COARSE_SIDE,
     Bytes,
     Floats,
@@ -36,6 +33,9 @@ from cloudconv.dreaming.pictures import (
     small_copy,
     spread,
 )
+from cloudconv.dreaming.material.land import matte_of
+from cloudconv.dreaming.material.pan import view_of
+from cloudconv.dreaming.material.sky import sky_of
 from cloudconv.forecasting.things import Things
 from cloudconv.media.color import rgb_of
 from cloudconv.media.frame import Frame

@@ -5,8 +5,8 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
+from cloudconv.dreaming.images import Bytes, Mask
 from cloudconv.dreaming.material.land import divided
-from cloudconv.dreaming.pictures import Bytes, Mask
 
 _SURE = 0.04  # height of the rows that are surely sky (top) and ground (bottom), relative
 _NOISE = 8  # added to the deviation of both, in levels

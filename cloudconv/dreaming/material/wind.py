@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.pictures import (
+from cloudconv.dreaming.images import (
     TINY,
     as_tensor,
     blurred,
@@ -26,6 +25,7 @@ from cloudconv.dreaming.pictures import (
     resized_flow,
     weight_size,
 )
+from cloudconv.dreaming.material.material import Material
 
 _EDGE = 0.02  # reach of the fade to unknown parts, outside and behind land, of the longer side
 _RECENT = 4  # pairs that measure the motion of the last frame

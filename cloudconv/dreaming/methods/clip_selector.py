@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cloudconv.dreaming.images import TINY, resized
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.pieces import Piece, Thumbs
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.symmetry import detail, repeats, symmetry
 from cloudconv.dreaming.methods.transition import Fades, along_wind, cut_between
-from cloudconv.dreaming.pictures import TINY, resized
-from cloudconv.dreaming.vitals.novelty import HISTORY
+from cloudconv.dreaming.vitals.sameness import HISTORY
 from cloudconv.metrics import luma
 
 PARTS = 4

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cloudconv.dreaming.images import as_tensor, bounds, resized, spread, weight_size
 from cloudconv.dreaming.material.light import Light, lit
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift, crossing, drift_of, end_flow, mean_flow
@@ -27,7 +28,6 @@ from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.pieces import Footage, Piece, Thumbs, visible
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import front_of
-from cloudconv.dreaming.pictures import as_tensor, bounds, resized, spread, weight_size
 from cloudconv.dreaming.vitals.features import SPAN
 
 _SPACING = 0.45  # least time from footage to footage, in lengths of the clip

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.pictures import blurred, resized
+from cloudconv.dreaming.images import blurred, resized
 from cloudconv.metrics import luma
 
 _AREA = 0.03  # sigma of the area in which contrast is measured, relative to the longer side

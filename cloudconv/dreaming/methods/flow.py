@@ -15,12 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cloudconv.dreaming.images import TINY, resized_flow, spread, weight_size
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift, end_flow, mean_flow, sky_behind, unfolded
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.compositing import blended
 from cloudconv.dreaming.methods.transition import Front, order_of
-from cloudconv.dreaming.pictures import TINY, resized_flow, spread, weight_size
 from cloudconv.transfer import upload
 
 # Distance that the fastest parts move in a period, of the longer side. A measured motion is uneven

@@ -9,12 +9,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from cloudconv.dreaming.images import THUMB_SIDE, TINY, filled, reduced, resized, resized_flow
 from cloudconv.dreaming.material.light import Light, lit
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.material.wind import Drift
 from cloudconv.dreaming.methods.placement import Placement
 from cloudconv.dreaming.methods.transition import Front
-from cloudconv.dreaming.pictures import THUMB_SIDE, TINY, filled, reduced, resized, resized_flow
 from cloudconv.dreaming.vitals.features import QUANTILE
 from cloudconv.models.ops import warp
 from cloudconv.transfer import upload
@@ -48,7 +48,7 @@ class Footage:
         """Store the clip."""
         self.size = size
         self._drift, self._light, self._follows = drift, light, follows
-        self._gain = lru_cache(lambda placed: light.moved(placed.source(size[1]), size[0]))
+        self._gain = lru_cache(lambda placed: light.sampled(placed.source(size[1]), size[0]))
 
     def frame(self, placement: Placement, age: int) -> int:
         """Return the number of the real frame that a placement shows at an age in frames."""
@@ -244,5 +244,5 @@ class Thumbs:
         numbers = (torch.stack(frames) + self._before).clamp(0, len(self._all) - 1)
         chosen = numbers[:, :, None], rows[:, None], columns[:, None]
         thumbs = self._all.movedim(1, -1)[chosen].movedim(-1, 2)
-        gains = torch.stack([self._light.moved(source, height) for source in sources])
+        gains = torch.stack([self._light.sampled(source, height) for source in sources])
         return lit(thumbs, gains[:, None])

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.pictures import centres
+from cloudconv.dreaming.images import centres
 
 
 @dataclass(frozen=True, slots=True)

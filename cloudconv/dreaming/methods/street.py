@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cloudconv.dreaming.images import Floats
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
-from cloudconv.dreaming.pictures import Floats
 from cloudconv.forecasting.things import FEWEST, Stage, Track, plate_of, shifted, spread
 
 _TAIL = 1.5  # time for which the clip goes on behind a jump, for things that have not left, seconds

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cloudconv.dreaming.pictures import blurred
+from cloudconv.dreaming.images import blurred
 
 _ROWS = 2  # greatest distance by which a mirror image is lower or higher, in rows of a thumbnail
 _WIDE, _TALL = 0.2, 2 / 3  # width and height of each part, relative to the picture's

@@ -18,10 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.methods.base import Options
-from cloudconv.dreaming.methods.street import Street, goes_on
-from cloudconv.dreaming.pictures import (
+from cloudconv.dreaming.images import (
     COARSE_SIDE,
     LONGEST_SIDE,
     Bytes,
@@ -29,6 +26,9 @@ from cloudconv.dreaming.pictures import (
     reduced,
     small_copy,
 )
+from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.street import Street, goes_on
 from cloudconv.dreaming.vitals.features import QUANTILE
 from cloudconv.models import registry
 from cloudconv.models.pair import Pair

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cloudconv.dreaming.images import TINY, Floats, blurred, centres, resized
 from cloudconv.dreaming.methods.front import (
     BETWEEN,
     TIMES,
@@ -23,7 +24,6 @@ from cloudconv.dreaming.methods.front import (
     drifts,
     inside,
 )
-from cloudconv.dreaming.pictures import TINY, Floats, blurred, centres, resized
 
 Sight = Callable[[int], tuple[Tensor, Tensor]]
 """A function of an age in frames that returns the footage then, (3, h, w) float32, and its known

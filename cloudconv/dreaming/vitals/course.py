@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cloudconv.dreaming.pictures import TINY, Floats, reduced
+from cloudconv.dreaming.images import TINY, Floats, reduced
 
 PLACES = 40
 """Number of places along the longer side of a picture."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import MIDDLE_SIDE, gradients, grey, moved, parts, reduced
+from cloudconv.dreaming.images import MIDDLE_SIDE, gradients, grey, moved, parts, reduced
 from cloudconv.dreaming.vitals.course import Course, by_place
 from cloudconv.models.motion import measured_flow
 

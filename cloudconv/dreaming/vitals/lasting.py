@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from cloudconv.dreaming.pictures import COARSE_SIDE, TINY, gradients, grey, reduced, spread
+from cloudconv.dreaming.images import COARSE_SIDE, TINY, gradients, grey, reduced, spread
 from cloudconv.dreaming.vitals.features import QUANTILE, SLACK, Array, Small
 
 _FINE = 2.0  # sigma of the blur that separates fine detail, and of the area in which detail counts

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cloudconv.dreaming.images import TINY, Bytes
 from cloudconv.dreaming.material.material import Material
-from cloudconv.dreaming.pictures import TINY, Bytes
 from cloudconv.dreaming.vitals.features import QUANTILE, SLACK, FeatureMeter, Values
 from cloudconv.dreaming.vitals.lasting import Lasting
-from cloudconv.dreaming.vitals.novelty import Novelty
+from cloudconv.dreaming.vitals.sameness import Sameness
 
 WINDOW = 100
 """Number of frames in a window."""
@@ -151,8 +151,8 @@ class VitalsMeter:
         self._moments: list[Fault] = []
         self._moves = (_mean(self._clip, "motion") or 0.0) > _LEAST_MOTION
         self._frames, self._window = kind.frames, min(kind.frames, WINDOW)
-        self._novelty = Novelty(moving)
-        self._shows = Novelty(moving, pictures)
+        self._sameness = Sameness(moving)
+        self._shows = Sameness(moving, pictures)
         self._lasting = Lasting(pictures)
         self.solid = self._lasting.solid
         self._shown: deque[Values] = deque(maxlen=WINDOW)
@@ -163,7 +163,7 @@ class VitalsMeter:
         if (course := self._meter.course) is not None:
             self.limits["against"] = (-inf, max(VITALS["against"].most, SLACK * course.own))
         if kind.sky and not kind.repeats:
-            own = Novelty(moving, pictures).over(len(pictures)) or 0.0
+            own = Sameness(moving, pictures).over(len(pictures)) or 0.0
             self.limits["novelty"] = (-inf, max(_LIKE_BEFORE, own))
 
     def push(self, small: Bytes) -> Vitals | None:
@@ -172,7 +172,7 @@ class VitalsMeter:
         Returns:
             The vitals of the window that ends here, if one does.
         """
-        self._novelty.push(small)
+        self._sameness.push(small)
         self._shows.push(small)
         self._shown.append({**self._meter.measure(small), **self._lasting.lost(small)})
         self._note(self._shown[-1])
@@ -231,7 +231,7 @@ class VitalsMeter:
         """
         shown = [*self._shown]
         values = _compared(shown, self._clip)
-        values["novelty"] = self._novelty.over(len(shown))
+        values["novelty"] = self._sameness.over(len(shown))
         for key, vital in VITALS.items():
             if vital.part is not None and (known := _known(shown, key)):
                 values[key] = float(np.quantile(known, vital.part))

@@ -19,10 +19,10 @@ import torch
 from numpy.typing import NDArray
 
 from cloudconv.dreaming.auto import ModeChoice, choose
+from cloudconv.dreaming.images import small_copy
 from cloudconv.dreaming.material.material import Material
 from cloudconv.dreaming.methods.base import Options
-from cloudconv.dreaming.methods.registry import METHODS, MethodSpec, method
-from cloudconv.dreaming.pictures import small_copy
+from cloudconv.dreaming.methods.modes import METHODS, MethodSpec, method
 from cloudconv.dreaming.vitals.vitals import VitalsMeter
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Finished, Job, Measured, Progress, Warned, each_once

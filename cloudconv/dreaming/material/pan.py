@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from cloudconv.dreaming.images import Bytes, Mask, grey
 from cloudconv.dreaming.material.land import land_of
-from cloudconv.dreaming.pictures import Bytes, Mask, grey
 
 _Path = NDArray[np.float64]
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from cloudconv.dreaming.auto import choose
+from cloudconv.dreaming.images import small_copy
 from cloudconv.dreaming.material.wind import drift_of, mean_flow
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
-from cloudconv.dreaming.pictures import small_copy
 from cloudconv.jobs.extend.ending import gather_material
 from cloudconv.media.color import rgb_of
 from cloudconv.media.probe import probe

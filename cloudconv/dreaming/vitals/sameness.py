@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from cloudconv.dreaming.pictures import THUMB_SIDE, TINY, grey, parts, reduced
+from cloudconv.dreaming.images import THUMB_SIDE, TINY, grey, parts, reduced
 from cloudconv.dreaming.vitals.features import Array, Small
 
 AWAY = 60
@@ -27,7 +27,7 @@ HISTORY = 900
 """Number of the latest pictures that are stored."""
 
 
-class Novelty:
+class Sameness:
     """The latest pictures of a clip or dream.
 
     Only the ``moving`` parts, (h, w) bool, are compared.
