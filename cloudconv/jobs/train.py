@@ -40,7 +40,7 @@ from cloudconv.jobs.naming import check_outputs
 from cloudconv.media.identity import has_changed
 from cloudconv.media.info import MediaInfo
 from cloudconv.media.input import check_there, local_file
-from cloudconv.media.output import check_home, writing
+from cloudconv.media.output import check_free, check_home, writing
 from cloudconv.messages import flag, shortened
 from cloudconv.models import registry
 from cloudconv.models.base import Model
@@ -434,9 +434,7 @@ def _check_output(output: Path, checkpoint: Path, settings: TrainSettings) -> No
             with loop.load_checkpoint(checkpoint, torch.device("cpu")) as state:
                 own = list(state["written"])
         if _digest(output) not in own:
-            raise OutputError(
-                f"output-exists: The output {output} exists already: replace it with --overwrite."
-            )
+            check_free(output, overwrite=False)
     check_home(output)
     check_outputs(settings, [output, checkpoint], [])
 

@@ -16,7 +16,6 @@ from cloudconv.jobs.interp import batch, store
 from cloudconv.jobs.interp import run as interp
 from cloudconv.media.endings import Target
 from cloudconv.media.others import OtherStreams
-from cloudconv.report.folder import ReportFolder
 from cloudconv.settings import ExtrapolateSettings, InterpManySettings, InterpSettings
 from tests.helpers import calls
 from tests.helpers.factory import read_times, write_clip
@@ -265,12 +264,12 @@ def test_one_run_at_a_time_writes_a_report_and_removes_files_of_a_killed_run(cli
 
 
 def test_a_report_that_appears_during_a_run_is_kept(clip, tmp_path, monkeypatch):
-    def late(report, texts, put=ReportFolder.put):
+    def late(*given, put_all=files.put_all, **options):
         (tmp_path / "look").mkdir()
         (tmp_path / "look" / "index.html").write_text("precious")
-        put(report, texts)
+        put_all(*given, **options)
 
-    monkeypatch.setattr(ReportFolder, "put", late)
+    monkeypatch.setattr(files, "put_all", late)
     with pytest.raises(TakenError, match="look-1"):
         compared(clip, tmp_path / "look")
     assert contents(tmp_path / "look") == {"index.html": b"precious"}

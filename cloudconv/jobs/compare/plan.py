@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from cloudconv import files
 from cloudconv.errors import InputError, SettingsError
 from cloudconv.events import Warned
 from cloudconv.jobs.naming import check_outputs
@@ -23,12 +24,12 @@ from cloudconv.jobs.outcome import as_json
 from cloudconv.jobs.video import probed
 from cloudconv.media.frame import Frame
 from cloudconv.media.info import MediaInfo
+from cloudconv.media.output import check_free, check_home
 from cloudconv.media.source import Source
 from cloudconv.messages import counted
 from cloudconv.models import registry
 from cloudconv.models.catalogue import ModelTask
 from cloudconv.render.device import auto_warnings, choose_device, choose_precision, precision_name
-from cloudconv.report.folder import check_folder
 from cloudconv.schedule.cadence import Cadence
 from cloudconv.schedule.tasks import analyse, cadence_of, evened
 from cloudconv.settings import CompareSettings, exact
@@ -155,11 +156,13 @@ def decide(settings: CompareSettings) -> ComparePlan:
         registry.check_times(spec, Fraction(drop))
     device = choose_device(settings.device)
     info = probed(settings)
-    report = None if settings.report is None else Path(settings.report)
-    pages = [] if report is None else [report / name for name in PAGES]
-    check_outputs(settings, pages, [info.path])
-    if report is not None:
-        check_folder(report, PAGES, overwrite=settings.overwrite)
+    if settings.report is not None:
+        pages = [Path(settings.report, name) for name in PAGES]
+        check_outputs(settings, pages, [info.path])
+        check_home(pages[0])
+        files.clear(pages[0].parent.resolve())
+        for page in pages:
+            check_free(page, overwrite=settings.overwrite)
     metrics, naive = names(settings.metrics), HOLD if forecasts else BLEND
     others = (*names(settings.against or ()), naive, *methods)
     return ComparePlan(

@@ -16,7 +16,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from cloudconv import metrics
+from cloudconv import files, metrics
 from cloudconv.jobs.compare.plan import PAGE, RESULT, VIDEO, ComparePlan
 from cloudconv.jobs.compare.score import ScoredFrame
 from cloudconv.media.color import color_space, from_rgb
@@ -24,9 +24,9 @@ from cloudconv.media.convert import UPRIGHT, turn_of
 from cloudconv.media.encoding import plan_encoding
 from cloudconv.media.formats import layout
 from cloudconv.media.frame import ColorTags, Frame, make_picture
+from cloudconv.media.output import writing
 from cloudconv.media.sink import Sink
 from cloudconv.report.data import Comparison, ReportData
-from cloudconv.report.folder import ReportFolder, report_folder
 from cloudconv.report.page import jpeg, render_report, shrunk
 
 SHOWN = 10
@@ -44,7 +44,8 @@ _jpeg = partial(jpeg, width=960, quality=90)
 class ReportWriter:
     """An unfinished report; ``_worst`` has at most ``SHOWN`` frames, the worst first."""
 
-    _report: ReportFolder
+    _path: Path
+    _folder: Path
     _plan: ComparePlan
     _videos: ExitStack
     _worst: list[tuple[float, Comparison]] = field(default_factory=list)
@@ -109,25 +110,42 @@ class ReportWriter:
             side_data={},
             streams=(),
         )
-        path = self._report.path / VIDEO
-        return Sink(plan_encoding(path, info, rate=timing.rate, spans=[timing.time_base]))
+        place = self._path / VIDEO
+        return Sink(plan_encoding(place, info, rate=timing.rate, spans=[timing.time_base]))
 
     def finish(self, data: ReportData, result: Mapping[str, Any]) -> None:
-        """Write all files; ``data`` are the contents of the page except its pictures."""
+        """Write all files, and move them to the report's folder, or beside it if they appeared.
+
+        ``data`` are the contents of the page except its pictures.
+        """
         self._videos.close()
         report = replace(data, worst=tuple(item for _, item in self._worst))
         texts = {
             RESULT: json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
             PAGE: render_report(report),
         }
-        self._report.put(texts)
+        home = self._folder.resolve()
+        with writing(self._folder):
+            for name, text in texts.items():
+                # A file name on the page may contain bytes that are not text.
+                (self._path / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+            try:
+                files.put_all(self._path, home, overwrite=self._plan.settings.overwrite)
+            except FileExistsError as error:
+                raise files.put_under_free_name(self._path, home) from error
 
 
 @contextmanager
 def report_writer(folder: Path, plan: ComparePlan) -> Iterator[ReportWriter]:
-    """Open a report; a report that is not finished is deleted at the end."""
-    with report_folder(folder, overwrite=plan.settings.overwrite) as report, ExitStack() as videos:
-        yield ReportWriter(report, plan, videos)
+    """Claim the report's folder, and open a report, which is deleted if it is not finished."""
+    home = folder.resolve()
+    with ExitStack() as stack:
+        with writing(folder):
+            home.parent.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(files.Claim(home))
+            path = files.create_part(home, folder=True, within=home if home.is_dir() else None)
+            stack.callback(files.remove, path)
+        yield ReportWriter(path, folder, plan, stack.enter_context(ExitStack()))
 
 
 def _label(name: str, width: int) -> Tensor:
