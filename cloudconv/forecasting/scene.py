@@ -77,8 +77,7 @@ class StillScene:
         for step in range(1, steps + 1):
             target = background.copy()
             for each in self.things.going:
-                to = each.path.at(end + step - each.sight.frame)
-                self.stage.paint(target, end, each.sight, to)
+                self.stage.paint(target, end, *each.after(end + step))
             made = torch.from_numpy(target).to(self.last.device)
             yield made.permute(2, 0, 1)[None]
 

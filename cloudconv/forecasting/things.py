@@ -32,7 +32,8 @@ LOOKS = 45
 """The largest number of frames from which a plate is made."""
 _TREMBLES = 0.25  # motion of a camera, in pixels, that is removed
 _AWAY, _NEARER = 0.03, 0.9  # largest shift, in widths; ratio of the differences after it
-_STANDS = 0.3  # difference of lines to those of the usual frame, as a part of these
+_STANDS = 0.7  # part of the detail that the median of the frames keeps, if the camera stands
+_TEXTURED, _FEW = 9.0, 12  # detail that counts; frames in which it is measured
 _LEAST, _NOISE = 18, 3.0  # difference to the plate, of 255 and in its usual differences
 _MOST_COVERED, _FOLLOWED, _POPPED = 0.12, 0.9, 0.12  # of things that hold
 _GHOSTS, _EACH = 0.3, 4  # part of the plate's own things; sights of which one is looked at
@@ -59,6 +60,7 @@ _TRAVEL = 0.5  # way on which growth shows, in sides of a thing
 _CUT = 0.4  # part of a thing at the edge of the picture that is not compared
 _LARGEST = 0.4  # inverse of the size to which a thing may grow
 _HERE: Way = 1.0, np.zeros(2)
+_LOOK = 16, 24  # width and height of pictures that are compared
 _PERIODS = (4, 40)  # lengths of a period of pictures, in frames
 _LIKE = 0.6  # difference of pictures a period apart, as a part of the usual one
 
@@ -153,11 +155,21 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Going:
-    """A thing that goes on after the clip: its tracks, its last sight, and the way from there."""
+    """A thing that goes on after the clip: its tracks, its last sights, and the way from there.
+
+    The sights are one period of its pictures, such as steps of a walker, or the last one alone.
+    """
 
     tracks: tuple[Track, ...]
-    sight: Sight
+    sights: tuple[Sight, ...]
     path: Path
+
+    def after(self, frame: int) -> tuple[Sight, Way]:
+        """Return the sight that is shown in a frame after the clip, and its way to there."""
+        last = self.sights[-1].frame
+        sight = self.sights[(frame - last - 1) % len(self.sights)]
+        (size, place), (old, start) = (self.path.at(f - last) for f in (frame, sight.frame))
+        return sight, (size / old, place - start)
 
 
 class _Due:
@@ -417,8 +429,38 @@ class Things:
             sight = self._joined([each.last() for each in group], first.last().frame)
             path = first.path(sight.frame)
             path = replace(path, velocity=self._traced(sight, path))
-            going.append(Going(tuple(group), sight, path))
-        return sorted(going, key=lambda each: each.sight.box[0].stop)
+            sights = self._period(first) if len(group) == 1 else (sight,)
+            going.append(Going(tuple(group), sights, path))
+        return sorted(going, key=lambda each: each.sights[-1].box[0].stop)
+
+    def _period(self, track: Track) -> tuple[Sight, ...]:
+        """Return the last sights of a track that come again, oldest first; or the last alone."""
+        last = track.last().frame
+        sights = [s for k in range(last, track.begin - 1, -1) if (s := track.sight(k)) and s.clear]
+        sights = sights[: 2 * _PERIODS[1]]
+        alone = (track.last(),)
+        if len(sights) < 2 * _PERIODS[0] or sights[-1].frame != last - len(sights) + 1:
+            return alone
+        looks = np.array([self._look(sight) for sight in sights])
+        apart = [
+            np.mean([np.abs(looks[k] - looks[k + lag]).mean() for k in range(3)])
+            for lag in range(1, min(len(sights) // 2, _PERIODS[1]))
+        ]
+        best = (
+            int(np.argmin(apart[_PERIODS[0] - 1 :])) + _PERIODS[0]
+            if len(apart) >= _PERIODS[0]
+            else 0
+        )
+        if not best or apart[best - 1] > _LIKE * max(apart[:best]):
+            return alone
+        return tuple(sights[best - 1 :: -1])
+
+    def _look(self, sight: Sight) -> Floats:
+        """Return a small picture of a thing without its ground."""
+        grey = cv2.cvtColor(self.pictures[sight.frame][sight.box], cv2.COLOR_RGB2GRAY)
+        look = np.where(sight.mask > 0, grey.astype(np.float32) - grey[sight.mask > 0].mean(), 0)
+        made: Floats = cv2.resize(look, _LOOK, interpolation=cv2.INTER_AREA)
+        return made
 
     def _touch(self, one: Sight, other: Sight) -> bool:
         return _near(one, other, 2) and bool((self.alone(one, 2)[other.box] & other.mask).any())
@@ -432,10 +474,8 @@ class Things:
         corner = np.array([box[1].start, box[0].start])
         for steps in range(1, min(_TRACED, frame) + 1):
             size, _ = path.at(-steps)
-            extent = [max(1, round(side * size)) for side in sight.mask.shape[::-1]]
-            shown = cv2.resize(
-                self.pictures[frame][sight.box], extent, interpolation=cv2.INTER_AREA
-            )
+            extent = [max(1, round(side * size)) for side in shape.shape[::-1]]
+            shown = cv2.resize(self.pictures[frame][box], extent, interpolation=cv2.INTER_AREA)
             mask = cv2.resize(shape, extent, interpolation=cv2.INTER_NEAREST)
             # The thing has this corner if its centre goes along the path.
             still = sight.centre + size * (corner - sight.centre)
@@ -643,19 +683,27 @@ def _shifts(pictures: Sequence[Bytes]) -> tuple[NDArray[np.float64], bool]:
     window = cv2.createHanningWindow((columns, rows), cv2.CV_32F)
     usual = np.median([small[k] for k in spread(len(small), LOOKS)], 0)
     lines = np.abs(usual) > np.quantile(np.abs(usual), 0.9)
-    found, apart = np.zeros((len(small), 2)), []
+    found = np.zeros((len(small), 2))
     for place, each in zip(found, small, strict=True):
         # OpenCV writes into the pictures that it gets.
         shift = np.array(cv2.phaseCorrelate(each.copy(), usual.copy(), window)[0])
         far, near = (cv2.absdiff(x, usual)[lines].mean() for x in (each, shifted(each, shift)))
         # A large thing has a motion of its own, which brings the rest no nearer.
         if np.abs(shift).max() < _AWAY * columns and near < _NEARER * far:
-            place[:], far = shift, near
-        apart.append(far)
-    stands = bool(np.median(apart) < _STANDS * np.abs(usual)[lines].mean())
+            place[:] = shift
+    steady = [shifted(small[k], found[k]) for k in spread(len(small), _FEW)]
+    detail = np.median([_detail(each) for each in steady], 0)
+    textured = detail > _TEXTURED
+    lasting = _detail(usual)[textured] / detail[textured]
+    stands = bool(len(lasting) and np.median(lasting) > _STANDS)
     found *= np.array(pictures[0].shape[1::-1]) / (columns, rows)
     still = np.quantile(np.abs(found), 0.9) < _TREMBLES
     return np.zeros_like(found) if still else found - found[-1], stands
+
+
+def _detail(values: Floats) -> Floats:
+    found: Floats = cv2.blur(np.square(values), (15, 15))
+    return found
 
 
 def plate_of(pictures: Sequence[Bytes]) -> Bytes:

@@ -71,3 +71,20 @@ def test_things_before_a_moving_camera_do_not_hold():
         (255 * ground[:, 2 * n : 2 * n + WIDTH]).astype(np.uint8).copy() for n in range(KNOWN)
     ]
     assert not Things(street(KNOWN, ground=pictures)).hold
+
+
+def test_a_walker_goes_on_with_its_own_steps():
+    ground, pictures = textured(0, HEIGHT, WIDTH), []
+    for n in range(64):
+        picture = (255 * ground).astype(np.uint8)
+        left, step = 20 + 3 * n, 12 * abs(n % 8 - 4)
+        cv2.rectangle(picture, (left, 60), (left + 30, 110), COLOURS[0], -1)
+        cv2.rectangle(picture, (left, 80), (left + 30, 80 + step // 2), COLOURS[1], -1)
+        pictures.append(picture)
+    (going,) = Things(pictures[:48]).going
+    assert len(going.sights) == 8
+    for frame in (48, 55, 63):
+        sight, (size, move) = going.after(frame)
+        assert sight.frame % 8 == frame % 8
+        assert size == pytest.approx(1, abs=0.02)
+        assert move[0] == pytest.approx(3 * (frame - sight.frame), abs=1.5)

@@ -150,10 +150,10 @@ class Street:
                     self._stage.paint(made, light, sight)
             return
         for going in self._things.going:
-            steps = frame - going.sight.frame
             if any(track in tracks for track in going.tracks):
-                part = 1.0
+                sight, way = going.after(frame)
+                seconds, part = (frame - going.sights[-1].frame) * self._step, 1.0
                 if np.hypot(*going.path.velocity) < _STANDS:
-                    part = 1 - (steps * self._step - _WAITS) / _GOES
-                if steps * self._step < _LONGEST and part > 0:
-                    self._stage.paint(made, light, going.sight, going.path.at(steps), min(part, 1))
+                    part = min(1 - (seconds - _WAITS) / _GOES, 1.0)
+                if seconds < _LONGEST and part > 0:
+                    self._stage.paint(made, light, sight, way, part)
