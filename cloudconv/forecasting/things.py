@@ -33,11 +33,11 @@ LOOKS = 45
 _TREMBLES = 0.25  # motion of a camera, in pixels, that is removed
 _AWAY, _NEARER = 0.03, 0.9  # largest shift, in widths; ratio of the differences after it
 _STANDS = 0.7  # part of the detail that the median of the frames keeps, if the camera stands
-_TEXTURED, _FEW = 9.0, 12  # detail that counts; frames in which it is measured
+_TEXTURED, _FEW = 9.0, 24  # detail that counts; frames in which detail and noise are measured
 _LEAST, _NOISE = 18, 3.0  # difference to the plate, of 255 and in its usual differences
-_MOST_COVERED, _FOLLOWED, _POPPED = 0.12, 0.9, 0.12  # of things that hold
-_GHOSTS, _EACH = 0.3, 4  # part of the plate's own things; sights of which one is looked at
-_OFTEN, _HIDDEN = 0.35, 0.42  # part of the frames; part of what things hide in a frame
+_MOST_COVERED, _FOLLOWED, _POPPED = 0.12, 0.9, 0.06  # of things that hold
+_TRAVELLED = 1.0  # mean way of things that hold, in sides of the thing
+_OFTEN, _HIDDEN = 0.35, 0.3  # part of the frames; part of what things hide in a frame
 _SMALLEST = 1.7e-4  # area of a thing, as a part of the picture
 _GAPS = 7  # side of the square that closes gaps of a mask
 _COARSE, _EVEN = 4, 0.03  # steps between compared pixels; least change of the light
@@ -45,7 +45,7 @@ _DIM = 8  # ratio of the picture's width to that of its light
 _OVERLAP = 0.3  # part of a thing that a mask covers at the expected place
 _FAR = 0.35  # distance to the expected place that counts as 1, in sides of the thing
 _REACH = 10.0  # the same for a thing without a side, in pixels
-_SAME = 0.5, 0.3  # difference of velocities of one thing, in pixels, and as a part
+_SAME = 0.3, 0.2  # difference of velocities of one thing, in pixels, and as a part
 _WORST = 2.2  # largest cost of a match
 _PATIENCE = 5  # frames for which a thing may be hidden
 _SOFT = 1.0  # sigma of the outlines
@@ -196,11 +196,10 @@ class Things:
         self.size = pictures[0].shape[:2]
         self.shifts, self.stands = _shifts(pictures)
         self.pictures = [shifted(*each) for each in zip(pictures, self.shifts, strict=True)]
-        pictures = self.pictures
-        self.plate = plate_of(pictures)
+        self.plate = plate_of(self.pictures)
         self._bare = _lab(self.plate)
-        looks = [self._difference(pictures[k]) for k in spread(len(pictures), 25)]
-        noise = np.median(looks, 0)
+        looks = [self.pictures[k] for k in spread(len(pictures), _FEW)]
+        noise = np.median([self._difference(look) for look in looks], 0)
         self._least = cv2.GaussianBlur(_LEAST + _NOISE * noise, (0, 0), 1.5)
 
     @cached_property
@@ -223,30 +222,19 @@ class Things:
         seen = [[s for s in track.sights if s] for track in self.tracks]
         followed = sum(sight.area for sights in seen for sight in sights)
         largest = sum(max(sight.area for sight in sights) for sights in seen)
-        end, popped = len(self.masks) - 1, 0
+        end, popped, travelled = len(self.masks) - 1, 0, 0.0
         for track, sights in zip(self.tracks, seen, strict=True):
             if track.since == track.begin > _PATIENCE and not self._at_edge(sights[0]):
                 popped += sights[0].area
             if sights[-1].frame < end - _PATIENCE and not self._at_edge(sights[-1]):
                 popped += sights[-1].area
-        ghosts = sum(s.area for sights in seen for s in sights[::_EACH] if self._ghost(s))
+            way = np.hypot(*(sights[-1].centre - sights[0].centre))
+            travelled += way * max(sight.area for sight in sights) ** 0.5
         return (
             followed > _FOLLOWED * masks
             and popped < _POPPED * largest
-            and ghosts * _EACH < _GHOSTS * followed
+            and travelled > _TRAVELLED * largest
         )
-
-    def _ghost(self, sight: Sight) -> bool:
-        """Return whether the plate rather than the frame has the outline of a thing."""
-        rows, columns = (slice(max(each.start - 3, 0), each.stop + 3) for each in sight.box)
-        mask = self.alone(sight)[rows, columns]
-        rim = cv2.morphologyEx(mask, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8)) > 0
-        steps = []
-        for picture in (self.plate, self.pictures[sight.frame]):
-            grey = cv2.cvtColor(picture[rows, columns], cv2.COLOR_RGB2GRAY)
-            change = cv2.morphologyEx(grey, cv2.MORPH_GRADIENT, np.ones((3, 3), np.uint8))
-            steps.append(change[rim].mean())
-        return bool(steps[0] > steps[1])
 
     def _at_edge(self, sight: Sight, margin: int = 3) -> bool:
         return any(
@@ -327,8 +315,10 @@ class Things:
         for blob, owners in zip(blobs, self._owners(due, blobs), strict=True):
             if not owners:
                 left.append(blob)
-            elif len(owners) == 1 or self._fused(owners):
-                max(owners, key=lambda each: each.sight.area).found.append(blob)
+            elif _stay_together(owners):
+                first = max(owners, key=lambda each: each.sight.area)
+                first.track.since = min(each.track.since for each in owners)
+                first.found.append(blob)
             else:
                 self._divide(blob, owners)
         new = []
@@ -365,14 +355,6 @@ class Things:
                 if max(covered) >= _OVERLAP * each.sight.area:
                     owners[int(np.argmax(covered))].append(each)
         return owners
-
-    def _fused(self, owners: Sequence[_Due]) -> bool:
-        """Make one thing of parts, or of things that stay together; return if they are that."""
-        first = max(owners, key=lambda each: each.sight.area)
-        if not all(_alike(each.path, first.path) for each in owners):
-            return False
-        first.track.since = min(each.track.since for each in owners)
-        return True
 
     def _within(self, blob: Sight, due: _Due) -> bool:
         covered = self._overlap(blob, due, _CLOSE)
@@ -435,25 +417,19 @@ class Things:
 
     def _period(self, track: Track) -> tuple[Sight, ...]:
         """Return the last sights of a track that come again, oldest first; or the last alone."""
-        last = track.last().frame
-        sights = [s for k in range(last, track.begin - 1, -1) if (s := track.sight(k)) and s.clear]
-        sights = sights[: 2 * _PERIODS[1]]
-        alone = (track.last(),)
-        if len(sights) < 2 * _PERIODS[0] or sights[-1].frame != last - len(sights) + 1:
-            return alone
+        shortest, longest = _PERIODS
+        frames = range(track.last().frame, max(track.begin, track.end - 2 * longest) - 1, -1)
+        sights = [s for k in frames if (s := track.sight(k)) and s.clear]
         looks = np.array([self._look(sight) for sight in sights])
         apart = [
             np.mean([np.abs(looks[k] - looks[k + lag]).mean() for k in range(3)])
-            for lag in range(1, min(len(sights) // 2, _PERIODS[1]))
+            for lag in range(1, len(sights) // 2)
         ]
-        best = (
-            int(np.argmin(apart[_PERIODS[0] - 1 :])) + _PERIODS[0]
-            if len(apart) >= _PERIODS[0]
-            else 0
-        )
-        if not best or apart[best - 1] > _LIKE * max(apart[:best]):
-            return alone
-        return tuple(sights[best - 1 :: -1])
+        if len(apart) < shortest or sights[0].frame - sights[-1].frame >= len(sights):
+            return (track.last(),)
+        best = int(np.argmin(apart[shortest - 1 :])) + shortest
+        alike = apart[best - 1] < _LIKE * max(apart[:best])
+        return tuple(sights[best - 1 :: -1]) if alike else (track.last(),)
 
     def _look(self, sight: Sight) -> Floats:
         """Return a small picture of a thing without its ground."""
@@ -499,15 +475,12 @@ class Things:
 
     def _inner(self, sight: Sight) -> Area:
         """Return the box of a sight, less at each edge of the picture that it touches."""
-        sides = []
-        for each, end in zip(sight.box, self.size, strict=True):
-            less = int(_CUT * (each.stop - each.start))
-            sides.append(
-                slice(
-                    each.start + less * (each.start < 2), each.stop - less * (each.stop > end - 2)
-                )
-            )
-        return sides[0], sides[1]
+        rows, columns = (
+            slice(each.start + less * (each.start < 2), each.stop - less * (each.stop > end - 2))
+            for each, end in zip(sight.box, self.size, strict=True)
+            for less in [int(_CUT * (each.stop - each.start))]
+        )
+        return rows, columns
 
     def _joined(self, parts: Sequence[Sight], frame: int) -> Sight:
         if len(parts) == 1:
@@ -538,10 +511,7 @@ class Stage:
     def clear(self, target: Floats, frame: int, sights: Sequence[Sight]) -> None:
         """Replace things of a frame by the plate in the light of the frame."""
         for sight in sights:
-            area = self._area(sight)
-            wide = self._things.alone(sight, _RIM)[area].astype(np.float32)
-            soft = self._enlarged(cv2.GaussianBlur(wide, (0, 0), _SOFT), area)[..., None]
-            at = self._full(area)
+            at, soft = self._mattes(sight, _RIM)
             target[at] += (self._plate[at] * self._lit(frame, at) - target[at]) * soft
 
     def paint(
@@ -550,15 +520,12 @@ class Stage:
         """Paint the thing of a sight, in a frame, over a target that has the light of a frame.
 
         ``to`` is its size and its motion since the sight, in pixels of the small pictures; ``part``
-        is how much of it is seen. Where
-        the thing ends, and its shadow begins, what the frame adds to the plate is added instead.
+        is how much of it is seen. Where the thing ends and its shadow begins, what the frame adds
+        to the plate is added instead.
         """
-        area = self._area(sight)
-        at = self._full(area)
-        edges = [self._things.alone(sight, r)[area].astype(np.float32) for r in (1, _RIM)]
-        mattes = np.dstack([cv2.GaussianBlur(edge, (0, 0), _SOFT) for edge in edges])
+        at, mattes = self._mattes(sight, 1, _RIM)
         shown = self._picture(sight.frame)[at] / self._lit(sight.frame, at)
-        parts = [shown, shown - self._plate[at], self._enlarged(mattes, area)]
+        parts = [shown, shown - self._plate[at], mattes]
         size, move = to
         rows, columns = at
         place = at
@@ -575,61 +542,43 @@ class Stage:
             place = slice(top, bottom), slice(left, right)
             motion[:, 2] += motion[:, :2] @ corners[0] - (left, top)
             extent = (int(right - left), int(bottom - top))
-            parts = [
-                *(
-                    cv2.warpAffine(part, motion, extent, flags=cv2.INTER_CUBIC)
-                    for part in parts[:2]
-                ),
-                cv2.warpAffine(parts[2], motion, extent),
-            ]
+            parts = [cv2.warpAffine(p, motion, extent, flags=cv2.INTER_CUBIC) for p in parts]
         shown, rest, mattes = parts
-        matte, rim = part * mattes[..., :1], part * mattes[..., 1:]
+        matte, rim = (part * mattes.clip(0, 1)[..., k : k + 1] for k in (0, 1))
         below, lit = target[place], self._lit(light, place)
-        rest = rest * ((1 - matte) * rim)
-        target[place] = below + matte * (shown * lit - below) + rest * lit
+        target[place] = below + matte * (shown * lit - below) + (1 - matte) * rim * rest * lit
 
-    def _lit(self, frame: int, area: Area) -> Floats:
+    def _lit(self, frame: int, at: Area) -> Floats:
         """Return the light of a frame in an area, relative to the plate."""
-        light, (rows, columns) = self._light(frame), area
-        ratio = np.array(light.shape[1::-1]) / self._plate.shape[1::-1]
-        start = (np.array([columns.start, rows.start]) + 0.5) * ratio - 0.5
-        size = (columns.stop - columns.start, rows.stop - rows.start)
-        motion = np.column_stack([np.diag(ratio), start])
-        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        lit: Floats = cv2.warpAffine(
-            light, motion, size, flags=how, borderMode=cv2.BORDER_REPLICATE
-        )
-        return lit
+        light = self._light(frame)
+        return self._sampled(light, np.array(light.shape[1::-1]) / self._plate.shape[1::-1], at)
 
-    def _area(self, sight: Sight) -> Area:
-        """Return the area of a sight with a margin, in the small picture."""
+    def _sampled(
+        self, values: Floats, scale: Place, at: Area, left: int = 0, top: int = 0
+    ) -> Floats:
+        """Return smaller values, which begin at ``left`` and ``top``, in a full-size area."""
+        rows, columns = at
+        start = (np.array([columns.start, rows.start]) + 0.5) * scale - 0.5 - (left, top)
+        size, motion = (columns.stop - columns.start, rows.stop - rows.start), np.diag(scale)
+        how = {"flags": cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, "borderMode": cv2.BORDER_REPLICATE}
+        made: Floats = cv2.warpAffine(values, np.column_stack([motion, start]), size, **how)
+        return made
+
+    def _mattes(self, sight: Sight, *reaches: int) -> tuple[Area, Floats]:
+        """Return the full-size area of a sight, and its soft mask, widened by pixels each."""
         rows, columns = (
             slice(max(each.start - 2 * _RIM, 0), min(each.stop + 2 * _RIM, side))
             for each, side in zip(sight.box, self._things.size, strict=True)
         )
-        return rows, columns
-
-    def _full(self, area: Area) -> Area:
-        """Return an area of the small picture at full size."""
-        rows, columns = (
-            slice(int(each.start * scale), int(np.ceil(each.stop * scale)))
-            for each, scale in zip(area, self._scale[::-1], strict=True)
+        edges = (self._things.alone(sight, reach)[rows, columns] for reach in reaches)
+        soft = [cv2.GaussianBlur(edge.astype(np.float32), (0, 0), _SOFT) for edge in edges]
+        width, height = self._scale
+        at = (
+            slice(int(rows.start * height), int(np.ceil(rows.stop * height))),
+            slice(int(columns.start * width), int(np.ceil(columns.stop * width))),
         )
-        return rows, columns
-
-    def _enlarged(self, values: Floats, area: Area) -> Floats:
-        """Return values of an area of the small picture at full size."""
-        rows, columns = self._full(area)
-        start = (np.array([columns.start, rows.start]) + 0.5) / self._scale - 0.5
-        motion = np.column_stack(
-            [np.diag(1 / self._scale), start - [each.start for each in area[::-1]]]
-        )
-        size = (columns.stop - columns.start, rows.stop - rows.start)
-        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        large: Floats = cv2.warpAffine(
-            values, motion, size, flags=how, borderMode=cv2.BORDER_REPLICATE
-        )
-        return large
+        mattes = self._sampled(np.dstack(soft), 1 / self._scale, at, columns.start, rows.start)
+        return at, mattes.reshape(*mattes.shape[:2], -1)
 
 
 def things_in(pictures: Sequence[Bytes]) -> Things:
@@ -755,8 +704,10 @@ def _vertex(values: Floats, at: int) -> float:
     return 0.5 * (one - three) / bend
 
 
-def _alike(one: Path, other: Path) -> bool:
-    apart, fastest = (np.hypot(*v) for v in (one.velocity - other.velocity, other.velocity))
+def _stay_together(owners: Sequence[_Due]) -> bool:
+    """Return whether tracks are parts of one thing, or of things that stay together."""
+    ways = np.array([each.path.velocity for each in owners])
+    apart, fastest = (np.hypot(*each.T).max() for each in (ways - ways.mean(0), ways))
     return bool(apart < _SAME[0] + _SAME[1] * fastest)
 
 

@@ -55,14 +55,15 @@ def test_a_thing_that_comes_nearer_grows():
     ground, pictures = textured(0, HEIGHT, WIDTH), []
     for n in range(60):
         far = 3 - 0.04 * n
-        side, left, top = (round(value / far) for value in (60, 150, 90))
+        side, left, top = (round(value / far) for value in (50, 300, 90))
+        left -= 90
         picture = (255 * ground).astype(np.uint8)
         cv2.rectangle(picture, (left, top), (left + side, top + side), COLOURS[0], -1)
         pictures.append(picture)
     (going,) = Things(pictures[:40]).going
     size, move = going.path.at(10)
     assert size == pytest.approx((3 - 0.04 * 39) / (3 - 0.04 * 49), rel=0.08)
-    assert np.abs(move - (180 / 1.04 - 180 / 1.44, 120 / 1.04 - 120 / 1.44)).max() < 8
+    assert np.abs(move - (325 / 1.04 - 325 / 1.44, 115 / 1.04 - 115 / 1.44)).max() < 10
 
 
 def test_things_before_a_moving_camera_do_not_hold():
