@@ -242,11 +242,20 @@ def _without_outer() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _without_sharpening() -> Iterator[None]:
+    with (
+        patch("cloudconv.models.rife.restore_detail", lambda *_: None),
+        patch("cloudconv.models.fallback.restore_detail", lambda *_: None),
+    ):
+        yield
+
+
 RULES: Mapping[str, Any] = {
     "marks": partial(patch, "cloudconv.models.stillness.Stillness.marks", lambda *_: None),
     "still": partial(patch, "cloudconv.models.stillness.sample", lambda *_: torch.zeros(())),
     "near": partial(patch, "cloudconv.models.rife._NEAR", torch.inf),
-    "sharpening": partial(patch, "cloudconv.models.rife.restore_detail", lambda *_: None),
+    "sharpening": _without_sharpening,
     "fallback": nullcontext,
     "gate": _without_gate,
     "outer": _without_outer,

@@ -8,8 +8,7 @@ the frame after. The frames of a trial are twice as far apart, which is harder f
 trial says how large the model's error is relative to the leftover, and that of a blend relative to
 the difference of the two frames. Between x0 and x1 leftover and difference are known, and so is the
 distance of model and blend. The weight of the blend with the least squared error follows, near each
-pixel and over the whole picture. The method is least squares, as in Wiener's filter, 1949. The mix
-is not sharpened: detail that x0 and x1 share is in it, and detail that averages out is no loss.
+pixel and over the whole picture. The method is least squares, as in Wiener's filter, 1949.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from torch import Tensor
 from cloudconv.models.base import COLOURS
 from cloudconv.models.ops import enlarged, resize, strip_rows
 from cloudconv.models.pair import Pair
+from cloudconv.models.sharpening import restore_detail
 
 SHRINK = 0.5
 """The scale of trials. At full size they take four times as long, for nearly the same blends."""
@@ -80,12 +80,17 @@ def blend_weight(shown: Tensor, result: Tensor, pair: Pair) -> Tensor:
 def mix_in_blend(made: Tensor, pair: Pair, weight: Tensor) -> None:
     """Mix the blend of two pictures into the model's pictures, (B, C, H, W), in place.
 
-    ``weight``: from :func:`blend_weight`.
+    ``weight``: from :func:`blend_weight`. The mix is sharpened to the detail of its parts. Further,
+    to that of x0 and x1, it would be worse than either: a blend is soft because noise averages out.
     """
     height, width = made.shape[2:]
     cell = round(_CELL / SHRINK)
     whole = enlarged(weight, [cell * n for n in weight.shape[2:]])[..., :height, :width]
-    made.lerp_(torch.lerp(pair.x0, pair.x1, pair.timestep), whole)
+    blended = torch.lerp(pair.x0, pair.x1, pair.timestep)
+    parts = Pair.of([made.clone(), blended], pair.times)
+    made.lerp_(blended, whole)
+    unmoved = weight.new_zeros(len(weight), 4, *weight.shape[2:])
+    restore_detail(made, parts, unmoved, cell, 4 * whole * (1 - whole))
 
 
 def _blend(pair: Pair) -> Tensor:

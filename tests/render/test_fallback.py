@@ -123,9 +123,21 @@ def test_the_weight_is_that_of_least_squares(moved, blended, nearer, seed):
     assert float((weight - expected).abs().mean()) < 0.05
 
 
-@pytest.mark.parametrize("weight", [0.25, 1.0])
-def test_a_mix_lies_between_its_parts(weight):
-    x0, x1, made = torch.rand(3, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    mixed = made.clone()
-    fallback.mix_in_blend(mixed, Pair.of([x0, x1], 0.5), torch.full((1, 1, 4, 4), weight))
-    assert torch.allclose(mixed, made + weight * ((x0 + x1) / 2 - made), atol=1e-6)
+@pytest.mark.parametrize("contrast", [1.0, 0.0], ids=["texture", "noise"])
+def test_a_mix_is_as_sharp_as_its_parts_except_noise(contrast):
+    """The detail of a common texture is restored. Detail of noise cannot be restored."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(1, 3, 8, 8, generator=generator)
+    common = torch.nn.functional.interpolate(coarse, size=(64, 64), mode="bilinear")
+    x0, made = contrast * common / 2 + torch.rand(2, 1, 3, 64, 64, generator=generator) / 4
+    mixed = {}
+    for weight in (0.0, 0.5, 1.0):
+        mixed[weight] = made.clone()
+        fallback.mix_in_blend(
+            mixed[weight], Pair.of([x0, x0], 0.5), torch.full((1, 1, 4, 4), weight)
+        )
+    assert torch.equal(mixed[0.0], made)
+    assert torch.allclose(mixed[1.0], x0, atol=1e-6)
+    rough = [float(each.mean(1).diff(dim=-1).std()) for each in (mixed[0.5], made)]
+    assert (0.9 < rough[0] / rough[1] < 1.1) == (contrast > 0)
+    assert rough[0] / rough[1] > 0.65
