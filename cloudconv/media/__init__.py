@@ -1,9 +1,8 @@
 """Read, convert and write video, pictures and sound; the only package that imports av.
 
-The way of a frame: ``input`` finds the file, ``demux`` reads packets, ``probe`` describes the file
-as a ``MediaInfo`` (``info``), ``source`` makes a ``Frame`` (``frame``), ``sink``
-encodes frames by an ``EncodingPlan`` (``plan``), ``packets`` stores the packets of a segment, and
-``muxer`` writes packets into the output, between those that ``copier`` carries over.
-
-``PARTS`` in ``tests/test_structure.py`` states which module may import which.
+The way of a frame: ``demux`` reads packets, and ``clock`` corrects their times. ``probe`` describes
+the file (``info``, ``timing``). ``decode`` makes pictures of the packets, and ``source`` a
+``Frame`` of each (``frame``). ``sink`` encodes frames by an ``EncodingPlan`` (``encoding``).
+``packets`` stores the packets of a segment, and ``join`` takes those of all segments. ``muxer``
+writes them between the packets of ``others``. ``endings`` completes and checks the file.
 """
