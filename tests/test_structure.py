@@ -13,11 +13,12 @@ from cloudconv import api, errors, settings
 
 ROOT = Path(__file__).resolve().parents[1] / "cloudconv"
 ORDER = [
-    *("host", "messages", "errors", "events", "files", "timeline", "settings", "pipeline"),
-    *("interrupts", "transfer", "media", "foreign", "checkpoints", "weights"),
-    *("metrics", "forecasting", "models", "render"),
-    *("schedule", "dreaming", "training", "report", "jobs", "api", "cli"),
-    "__main__",
+    *("host", "messages", "errors", "events", "files", "timeline"),
+    *("pipeline", "interrupts", "transfer"),
+    *("settings", "foreign", "checkpoints", "weights", "metrics"),
+    *("media", "forecasting", "models"),
+    *("render", "schedule", "dreaming", "training"),
+    *("report", "jobs", "api", "cli", "__main__"),
 ]
 """Each package or module may import only those before it in this list."""
 ONLY = {"av": {"media"}, "typer": {"cli"}, "rich": {"cli"}, "ray": {"jobs"}}

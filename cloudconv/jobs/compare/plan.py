@@ -165,17 +165,11 @@ def decide(settings: CompareSettings) -> ComparePlan:
             check_free(page, overwrite=settings.overwrite)
     metrics, naive = names(settings.metrics), HOLD if forecasts else BLEND
     others = (*names(settings.against or ()), naive, *methods)
-    return ComparePlan(
-        settings,
-        info,
-        device,
-        methods,
-        (*metrics, FAULT) if forecasts and metrics == DEFAULT_METRICS else metrics,
-        naive,
-        next((name for name in others if name != methods[0]), methods[0]),
-        drop,
-        (*info.warnings, *auto_warnings(settings.device)),
-    )
+    if forecasts and metrics == DEFAULT_METRICS:
+        metrics = (*metrics, FAULT)
+    baseline = next((name for name in others if name != methods[0]), methods[0])
+    warnings = (*info.warnings, *auto_warnings(settings.device))
+    return ComparePlan(settings, info, device, methods, metrics, naive, baseline, drop, warnings)
 
 
 def methods_of(settings: CompareSettings) -> tuple[str, ...]:

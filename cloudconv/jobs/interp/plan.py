@@ -99,7 +99,7 @@ class InterpPlan(VideoPlan):
             return
         read = sum(file.stat().st_size for file in images.files_of(self.info.path))
         need = read * self.expected // max(self.info.timing.frames, 1)
-        need *= 2 if self.is_joinable else 1
+        need *= 2 if is_joinable(self.output) else 1
         if need > disk_usage(home).free:
             yield Warned(
                 f"disk-space: The run may need about {amount(need)} in {home}, and less is free."
@@ -235,11 +235,6 @@ class InterpPlan(VideoPlan):
         )
         encoding = self.encoding.at([span * factor for span in spans], offset, carry)
         return replace(self, offset=offset, encoding=encoding)
-
-    @property
-    def is_joinable(self) -> bool:
-        """Return whether the output can be joined from segments."""
-        return is_joinable(self.output)
 
     @property
     def identity(self) -> dict[str, Any]:

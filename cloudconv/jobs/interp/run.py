@@ -18,7 +18,7 @@ from typing import Any
 
 from cloudconv.errors import CloudconvError
 from cloudconv.events import Event, Finished, Job, Progress, Warned, each_once
-from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide
+from cloudconv.jobs.interp.plan import InterpPlan, InterpResult, decide, is_joinable
 from cloudconv.jobs.interp.pool import WorkerConfig, environments
 from cloudconv.jobs.interp.processes import Processes
 from cloudconv.jobs.interp.ray import Cluster
@@ -133,7 +133,7 @@ def _opened(plan: InterpPlan) -> Iterator[Store]:
     """Claim the output, and keep finished work or the open output during a block."""
     settings, encoding = plan.settings, plan.encoding
     with claim(plan.output, overwrite=settings.overwrite):
-        if not plan.is_joinable:
+        if not is_joinable(plan.output):
             with Sink(encoding, overwrite=settings.overwrite) as sink:
                 yield DirectStore(sink)
             return
