@@ -26,7 +26,7 @@ from cloudconv.media.carry import Carry, accepts, add_copy, codec_name, fresh_ta
 from cloudconv.media.containers import Container
 from cloudconv.media.demux import is_made_anew, only, open_container, read_packets
 from cloudconv.media.tracks import LONG_AGO, PRIMING, TEXT, CarriedStream, Parts
-from cloudconv.messages import counted, plural
+from cloudconv.messages import clock, counted, plural
 
 _TIMECODE = re.compile(r"(\d+):(\d\d):(\d\d)([:;.])(\d+)")
 _DROP_RATES = (Fraction(30000, 1001), Fraction(60000, 1001))
@@ -136,6 +136,13 @@ class OtherStreams:
                     plural(track.unreadable, "is", "are"),
                 )
                 self._warn(f"subtitles-damaged: {texts} of {label} {are} damaged and left out.")
+            if track.changes is not None:
+                self._warn(
+                    f"sound-changes: The sampling rate or the channels of {label} change at "
+                    f"{clock(float(track.changes))}, and {self._kind.name} stores one format for a "
+                    "track: players may lose the sound from there. Encode the sound first: "
+                    "'ffmpeg -i IN -map 0 -c copy -c:a aac OUT.mkv'."
+                )
             if moved := track.order.moved:
                 self._warn(
                     f"clock-steps-back: The time stamps of {label} step back: {moved} of its "

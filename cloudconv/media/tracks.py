@@ -27,6 +27,7 @@ PRIMING = Fraction(1, 20)
 # The longest usable tick in seconds, and the upper limit of the tick that replaces a longer one. A
 # tick of AVI can be a whole audio packet; a cut between two ticks needs finer ones.
 _COARSE, _FINE = Fraction(1, 500), Fraction(1, 90_000)
+_AAC_FORMAT = 0xFDC0  # profile, sampling rate and channels in two bytes of an ADTS header
 # Prefix of codecs whose decoders leave out the priming themselves; a stated delay replaces that.
 _SKIPPING = "wma"
 LONG_AGO = Fraction(-(10**9))
@@ -63,6 +64,10 @@ class CarriedStream:
         self._states_delay = container.is_amended and seekable
         self._parts = Parts(source, carry.info.timing.shifts, parts)
         self._joins = False  # whether the next packet is the first one of a part
+        # AAC of a transport stream states its format in each packet, and other files for a track.
+        self._has_headers = codec_name(source) == "aac" and not source.codec_context.extradata
+        self._format: int | None = None
+        self.changes: Fraction | None = None  # the time of another format, in the output
         self._shown = False  # whether a packet has come that no edit list hides
         self._ends: Fraction | None = None  # the last packet's end in seconds, in the output
 
@@ -108,6 +113,10 @@ class CarriedStream:
             self.delay = max(-moved, Fraction(0))
         moved = max(moved, earliest - self.delay)
         self._ends = moved + lasts
+        if self._has_headers and self.changes is None:
+            before = self._format
+            self._format = int.from_bytes(memoryview(packet)[2:4], "big") & _AAC_FORMAT
+            self.changes = None if before in (None, self._format) else moved
         if self._converts:
             return self._converted(packet, moved, lasts)
         shift = stamp - round(moved / base)

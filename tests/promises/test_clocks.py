@@ -5,10 +5,11 @@ from fractions import Fraction as F
 from functools import partial
 from itertools import pairwise
 
+import av
 import pytest
 
 import cloudconv
-from tests.helpers.factory import packet_times, packets_of, read_times, write_clip
+from tests.helpers.factory import packet_times, packets_of, read_times, sound, tone, write_clip
 
 FRAMES = 25
 interp = partial(cloudconv.interpolate, model="blend", factor=2)
@@ -54,6 +55,26 @@ def test_joined_recordings_give_one_continuous_video(tmp_path, suffix, video, au
         assert abs(times[-1] + lasts - 2) < F(1, 20)
         kept, given = packets_of(out)[0], packets_of(one)[0]
         assert 2 * len(given) - 3 <= len(kept) <= 2 * len(given)
+
+
+@pytest.mark.parametrize("channels", ["mono", "5.1"])
+def test_a_change_of_the_sound_that_a_copy_cannot_store_is_named(tmp_path, channels):
+    silent, parts = recording(tmp_path / "silent.ts", "libx264", None), []
+    for layout in ("mono", channels):
+        path = tmp_path / f"{layout}.ts"
+        with av.open(str(path), "w") as out, av.open(str(silent)) as clip:
+            video = out.add_stream_from_template(clip.streams.video[0])
+            track = out.add_stream("aac", rate=48000, layout=layout)
+            for packet in clip.demux(video=0):
+                packet.stream = video
+                if packet.size:
+                    out.mux(packet)
+            sound(out, track, tone(440, 48000))
+        parts.append(path.read_bytes())
+    (tmp_path / "in.ts").write_bytes(b"".join(parts))
+    result = interp(tmp_path / "in.ts", tmp_path / "out.mp4")
+    named = [str(each) for each in result.warnings if "change at" in str(each)]
+    assert ["1.0 s" in each for each in named] == [True] * (channels != "mono")
 
 
 def test_a_wrong_duration_of_frames_leaves_the_seam_of_two_recordings_even(tmp_path):
