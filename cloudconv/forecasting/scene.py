@@ -72,7 +72,7 @@ class StillScene:
         """Yield the pictures of so many steps after the last frame, each (1, 3, H, W)."""
         end = len(self.things.pictures) - 1
         sights = [sight for track in self.things.tracks if (sight := track.sight(end))]
-        background = self.last[0].cpu().permute(1, 2, 0).contiguous().numpy()
+        background = self.last[0].cpu().permute(1, 2, 0).numpy().copy()
         self.stage.clear(background, end, sights)
         for step in range(1, steps + 1):
             target = background.copy()

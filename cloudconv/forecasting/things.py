@@ -55,8 +55,8 @@ _SHORTEST = 4  # sights of a track
 _FEW_PIXELS = 12
 _FIT = 15  # latest sights whose motion continues
 _TRACED, _SEARCH = 6, 4  # frames in which a thing is found by its picture, and pixels around
-_GROWS = -0.06, 0.05  # growth in a frame; no thing comes from infinity in the frames of a fit
-_TRAVEL = 0.5  # way on which growth shows, in sides of a thing
+_GROWS = -0.06, 0.04  # growth in a frame; no thing comes from infinity in the frames of a fit
+_TRAVEL, _SEEN = 0.5, 300  # way on which growth shows, in sides of a thing, and its least area
 _CUT = 0.4  # part of a thing at the edge of the picture that is not compared
 _LARGEST = 0.4  # inverse of the size to which a thing may grow
 _HERE: Way = 1.0, np.zeros(2)
@@ -140,10 +140,11 @@ class Track:
             return Path(np.zeros(2), 0.0)
         steps = np.array([step for step, _ in seen], float)
         growth = 0.0
-        travelled = np.hypot(*(seen[-1][1].centre - seen[0][1].centre))
-        if seen is whole and len(seen) > 5 and travelled > _TRAVEL * seen[-1][1].area ** 0.5:
+        last = seen[-1][1]
+        travelled = np.hypot(*(last.centre - seen[0][1].centre)) / last.area**0.5
+        if seen is whole and len(seen) > 5 and travelled > _TRAVEL and last.area > _SEEN:
             # The distance of a thing changes evenly, and its size is the inverse.
-            far = np.array([s.area**-0.5 for _, s in seen]) * seen[-1][1].area ** 0.5
+            far = np.array([s.area**-0.5 for _, s in seen]) * last.area**0.5
             one, two = np.triu_indices(len(seen), 4)
             slopes = (far[two] - far[one]) / (steps[two] - steps[one])
             if abs(np.sign(slopes).sum()) == len(slopes):
