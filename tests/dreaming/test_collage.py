@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cloudconv.dreaming.images import blurred, resized, weight_size
 from cloudconv.dreaming.material.light import lit
+from cloudconv.dreaming.material.wind import sky_behind
 from cloudconv.dreaming.methods.base import Options
 from cloudconv.dreaming.methods.collage import collage
 from cloudconv.dreaming.methods.compositing import blended
@@ -423,6 +424,14 @@ def test_a_gust_at_the_end_smears_no_edge():
 
     usual = float(np.mean([towards(tensor(p)) for p in calm[::10]]))
     assert min(map(towards, dream_of([*calm[:60], *calm[60::4]], 16))) > 0.5 * usual
+
+
+def test_a_glow_above_land_does_not_go_out_when_the_picture_moves():
+    picture, still = torch.full((3, 240, 320), 0.3), torch.zeros(240, 320)
+    still[-40:], picture[:, -40:], picture[0, -48:-40] = 1, 0, 1.0
+    sky = sky_behind(still)(picture)
+    assert torch.equal(sky[:, :-44], picture[:, :-44])
+    assert float(sky[0, -40:-36].min()) > 0.5  # the glow goes on behind the land
 
 
 @cache

@@ -17,7 +17,6 @@ from torch import Tensor
 from cloudconv.dreaming.images import (
     TINY,
     as_tensor,
-    blurred,
     bounds,
     filled,
     moved,
@@ -27,7 +26,7 @@ from cloudconv.dreaming.images import (
 )
 from cloudconv.dreaming.material.material import Material
 
-_EDGE = 0.02  # reach of the fade to unknown parts, outside and behind land, of the longer side
+_EDGE = 0.02  # reach of the fade to unknown parts outside, of the longer side
 _RECENT = 4  # pairs that measure the motion of the last frame
 _CAUTION = 0.25  # part of its way by which a moved point counts as nearer to the edge
 _SMOOTH = 0.06  # sigma of the blur of the motion of a moved picture, of the longer side, at least …
@@ -192,17 +191,12 @@ def _moves(material: Material, flow: Tensor) -> float:
 def sky_behind(still: Tensor) -> Callable[[Tensor], Tensor]:
     """Return a function that shows sky in place of a picture's still parts, (H, W).
 
-    The still parts are widened, so that none of their rim remains in the sky, which is continued
-    from the sky around.
+    The still parts are widened a little, so that none of their rim remains in the sky, which is
+    continued from the sky around. The sky beside them stays: it may glow above a ridge.
     """
     size = weight_size(still.shape[0], still.shape[1])
     # Even a rim that covers a tenth of a pixel would be visible in the moved sky.
-    fraction = (_widened(still[None], 2) / _FILLED).clamp(0, 1)
-    # The sky fades into its continuation, or the outline of the still parts would be visible.
-    small = F.adaptive_max_pool2d(fraction, size)
-    reach = max(1, round(_EDGE * max(size)))
-    wide = blurred(_widened(small, reach), reach / 2)
-    fraction = torch.maximum(fraction, resized(wide, still.shape))
+    fraction = (F.max_pool2d(still[None], 5, 1, 2) / _FILLED).clamp(0, 1)
     known = 1 - F.adaptive_max_pool2d(fraction, size)[0]
     box = bounds(fraction[0])
     fraction = fraction[0][box]
@@ -215,10 +209,6 @@ def sky_behind(still: Tensor) -> Callable[[Tensor], Tensor]:
         return made
 
     return behind
-
-
-def _widened(parts: Tensor, reach: int) -> Tensor:
-    return F.max_pool2d(parts, 2 * reach + 1, 1, reach)
 
 
 def _inside(displacement: Tensor) -> Tensor:
