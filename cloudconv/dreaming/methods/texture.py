@@ -2,15 +2,18 @@
 
 The dream consists of shots: the last real frame, and then the clip again and again. Each shot
 begins at a frame that looks like the frame shown before. An interpolation network makes the
-pictures between the two, so things move to their new place and do not dissolve.
+pictures between the two, so things move to their new place and do not dissolve. But water and
+clouds that move in one direction would run back. There both pictures go on moving instead, and
+each place changes at its own time.
 
-Source: Schödl, Szeliski, Salesin and Essa, Video Textures, SIGGRAPH 2000.
+Sources: Schödl, Szeliski, Salesin and Essa, Video Textures, SIGGRAPH 2000; Kwatra, Schödl, Essa,
+Turk and Bobick, Graphcut Textures, SIGGRAPH 2003, for the change by place.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -21,24 +24,40 @@ from torch import Tensor
 from cloudconv.dreaming.images import (
     COARSE_SIDE,
     LONGEST_SIDE,
+    THUMB_SIDE,
     Bytes,
     Floats,
+    as_tensor,
     reduced,
+    resized_flow,
     small_copy,
+    spread,
+    weight_size,
 )
 from cloudconv.dreaming.material.material import Material
+from cloudconv.dreaming.material.wind import mean_flow
 from cloudconv.dreaming.methods.base import Options
+from cloudconv.dreaming.methods.compositing import blended
+from cloudconv.dreaming.methods.pieces import Points
 from cloudconv.dreaming.methods.street import Street, goes_on
+from cloudconv.dreaming.methods.transition import Front, front_of
 from cloudconv.dreaming.vitals.features import QUANTILE
 from cloudconv.models import registry
+from cloudconv.models.ops import warp
 from cloudconv.models.pair import Pair
 from cloudconv.settings.values import SCALES
+from cloudconv.transfer import upload
 
 _MODEL = "cloud-best"  # the network that makes the pictures of a jump
 _PART = 1 / 3  # shortest period, and longest jump, as a part of the clip
 _LONGEST = 6.0  # greatest duration of a jump, in seconds
 _LONG = 1.0  # duration of an entry from which on rain moves, in seconds: a sheep would be torn
 _PASSES = 0.07  # longest time in which rain passes a point, in seconds
+# A film has a direction if the mean motion of its places is this part of their speed, and at least
+# so many small pixels a frame, in this part of the picture.
+_DIRECTED, _FAINT, _WIDE = 0.3, 0.05, 0.25
+_SLOW = 1.5  # duration from which on a network makes the change, slowly, in seconds
+_BY_PLACE = 0.8  # least duration of a change by place, in seconds
 _PARTLY = 0.8  # part of a jump's change that the clip itself makes in the same time
 _EDGE = 0.1  # part of a jump, at its begin and at its end, in which the shot itself fades
 _VARIES = 0.1  # part of the cost of a period that depends on the seed
@@ -64,13 +83,15 @@ class _Shot:
     """Pictures by the time of the dream, at which the last real frame has the time 0.
 
     ``picture``: returns the picture of a time, (3, H, W). ``begins``: the first time at which the
-    shot is seen. ``lasts``: the number of frames between the shot before and this one.
-    ``passing``: returns the fast motion that is added to the pictures between the two, or None.
+    shot is seen. ``lasts``: the number of frames between the shot before and this one. ``front``:
+    the times at which the places change to this shot; None if a network makes the change.
+    ``passing``: returns the fast motion that is added to the network's pictures, or None.
     """
 
     picture: Callable[[int], Tensor]
     begins: int = 1
     lasts: int = 0
+    front: Front | None = None
     passing: Callable[[int], Tensor] | None = None
 
 
@@ -91,8 +112,25 @@ class _Clip:
         changes = [np.quantile(self._apart.diagonal(lag), QUANTILE) for lag in lags]
         self._changes = np.maximum.accumulate(changes)
         self._most = round(_LONGEST / float(material.step))
+        wind = self._wind()
+        self._known = torch.ones(reduced(material.glance(0), THUMB_SIDE).shape[:2])
+        self._points = Points(resized_flow(wind[None], self._known.shape)[0])
+        by_place = min(_BY_PLACE / float(material.step), _PART * self._count)
+        directed = bool(wind.any())
+        self._least = round(by_place) * directed
+        self._slow = round(_SLOW / float(material.step)) * directed
         # Frame ``_end - _period`` looks like frame ``_end``, and is shown in its place.
         self._period, self._end = self._chosen_period()
+
+    def _wind(self) -> Tensor:
+        """Return the mean backward flow, (2, h, w); 0 for a film without a direction."""
+        flow, pairs = self._material.flow, spread(self._count, 1)
+        wind = mean_flow(self._material, pairs).cpu()
+        speed = np.mean([np.linalg.norm(flow(k), axis=2).mean() for k in pairs] or [0.0])
+        each = wind.norm(dim=0)
+        is_wide = float(each.mean() ** 2) >= _WIDE * float(each.square().mean())
+        is_steady = float(each.mean()) >= max(_DIRECTED * float(speed), _FAINT)
+        return wind if is_wide and is_steady else torch.zeros_like(wind)
 
     def _unlike(self, smalls: Tensor) -> Floats:
         """Return the root mean square differences of (n, values) from each frame, in levels."""
@@ -105,11 +143,13 @@ class _Clip:
     def _chosen_period(self) -> tuple[int, int]:
         best, found = np.inf, (self._count, self._count)
         shortest = max(1, round(_PART * self._count))
-        for period in range(shortest, self._count - shortest):
+        # A change by place takes long, so more is shown as filmed before the next.
+        for period in range(shortest + self._least // 2, self._count - shortest):
             # Two consecutive frames tell a motion from its reverse.
             costs = np.convolve(self._apart.diagonal(period), (0.5, 0.5), "valid")
             ends = period + np.arange(len(costs))
-            costs = costs[ends + self._lasting(costs, _PART) <= self._count]
+            lasts = np.maximum(self._lasting(costs, _PART), self._least)
+            costs = costs[ends + lasts <= self._count]
             cost = float(costs.min(initial=np.inf)) * (1 + _VARIES * self._random.random())
             if cost < best:
                 best, found = cost, (period, period + int(costs.argmin()))
@@ -132,30 +172,36 @@ class _Clip:
             is_short = options.loop and lasts + longest > stop
             if is_short:  # no time for a jump to the end of the loop
                 start, lasts = back, min(lasts, stop)
-            yield from self._entering(start, lasts)
-        ready = 1 + lasts
+            yield from self._entering(start, lasts, max(1, min(stop, self._end - 1 - start)))
+        ready = 1 + max(lasts, self._least)
         while not options.loop or self._end - start + longest < stop - home // 2:
             begins = self._end - start
             if begins > frames:
                 return
-            yield self._jump(start, start - self._period, begins)
+            yield self._jump(start, start - self._period, begins, longest)
             start -= self._period
             ready = begins + longest
         if start != back:
             first = max(1, min(max(ready, 1 - back), stop))
             times = range(first, max(stop - longest, first) + 1)
             begins = min(times, key=lambda time: self._unlike_at(start + time, back + time))
-            jump = self._jump(start, back, begins)
-            yield replace(jump, lasts=min(jump.lasts, stop - begins + 1))
+            yield self._jump(start, back, begins, min(longest, stop - begins + 1))
         if loop_to is not None:
             yield _Shot(lambda _: loop_to, stop + 1, frames - stop)
 
-    def _entering(self, start: int, lasts: int) -> Iterator[_Shot]:
+    def _entering(self, start: int, lasts: int, most: int) -> Iterator[_Shot]:
         """Yield the last real frame, and the clip, whose frame ``start`` has the time 0.
 
         Between two pictures that stand still, things move evenly. But rain must not stand still
         for long, so in a long entry the rain of the clip passes in front of both pictures.
         """
+        if 0 < lasts <= self._slow:
+            ahead, small = self._onwards(), self._small(self._count)[None]
+            yield _Shot(lambda _: next(ahead))
+            yield self._by_place(
+                lambda age: warp(small, self._points.back(age)[None])[0], start, 1, (lasts, most)
+            )
+            return
         last, clip, entered = self._material.picture(-1), self._from(start), 1 + lasts
         step = float(self._material.step)
         is_long, beside = lasts * step >= _LONG, max(1, round(_PASSES / step))
@@ -178,15 +224,56 @@ class _Clip:
             passing=(lambda time: split(start + time)[1]) if is_long else None,
         )
 
+    def _onwards(self) -> Iterator[Tensor]:
+        """Yield the last real frame, which moves on for a short time; the iterator never ends."""
+        material = self._material
+        model = registry.load_predictor("flow", material.device, torch.float32)
+        numbers = [max(-away, -self._count) for away in range(model.spec.context, 0, -1)]
+        context = torch.stack([material.picture(k) for k in numbers])[None]
+        made = context[:, -1]
+        # Later, things would be stretched, and half of the places have changed.
+        for made in model.forecast(context, max(1, self._least // 2), checks=False):
+            yield made[0]
+        while True:
+            yield made[0]
+
+    def _by_place(
+        self, old: Callable[[int], Tensor], start: int, begins: int, lasts: tuple[int, int]
+    ) -> _Shot:
+        """Return the shot whose frame ``start`` has the time 0, and which places change to.
+
+        ``old``: the small picture shown before, by its number of frames from ``begins``. ``lasts``:
+        the wanted number of frames of the change, and the greatest.
+        """
+        count = min(max(lasts[0], min(4 * lasts[0], self._least)), lasts[1])
+        front = front_of(
+            lambda age: (old(age), self._known),
+            lambda age: (self._small(start + begins + age), self._known),
+            self._points.wind,
+            count,
+            self._random,
+            (count / 2, count / 2),
+        )
+        return _Shot(self._from(start), begins, count, front)
+
+    def _small(self, number: int) -> Tensor:
+        return as_tensor(reduced(self._material.glance(self._inside(number)), THUMB_SIDE))
+
     def joined(self, before: _Shot, now: _Shot, time: int) -> Tensor:
         """Return the picture of a time, between two shots if the later one has just begun."""
         part = (time - now.begins + 1) / (now.lasts + 1)
         if part >= 1:
             return now.picture(time)
-        pictures = [shot.picture(time)[None] for shot in (before, now)]
-        made = self._network.between(Pair.of(pictures, part, None, self._scale))[0]
+        pictures = [shot.picture(time) for shot in (before, now)]
+        if now.front is not None:
+            age, size = time - now.begins + 1, weight_size(*self._material.size)
+            weights = now.front.weights(self._points.back(age), age, size)
+            (shown,) = upload([weights], self._material.device)
+            return blended(pictures, [1 - shown, shown])
+        pair = Pair.of([picture[None] for picture in pictures], part, None, self._scale)
+        made = self._network.between(pair)[0]
         # The network's picture is softer than both, and a sudden end of this would be seen.
-        made = torch.lerp(pictures[round(part)][0], made, min(part, 1 - part, _EDGE) / _EDGE)
+        made = torch.lerp(pictures[round(part)], made, min(part, 1 - part, _EDGE) / _EDGE)
         return made if now.passing is None else made + now.passing(time)
 
     def _from(self, start: int) -> Callable[[int], Tensor]:
@@ -196,10 +283,14 @@ class _Clip:
     def _inside(self, number: int) -> int:
         return min(max(number, 0), self._count - 1)
 
-    def _jump(self, start: int, back: int, begins: int) -> _Shot:
+    def _jump(self, start: int, back: int, begins: int, most: int) -> _Shot:
         """Return the shot that shows frame ``back + time`` after frame ``start + time``."""
-        lasts = self._lasting(self._unlike_at(start + begins, back + begins), _PART)
-        return _Shot(self._from(back), begins, int(lasts))
+        lasts = int(self._lasting(self._unlike_at(start + begins, back + begins), _PART))
+        if 0 < lasts <= self._slow:
+            return self._by_place(
+                lambda age: self._small(start + begins + age), back, begins, (lasts, most)
+            )
+        return _Shot(self._from(back), begins, min(lasts, most))
 
     def _unlike_at(self, one: int, other: int) -> float:
         return float(self._apart[self._inside(one), self._inside(other)])
